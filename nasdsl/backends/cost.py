@@ -1,0 +1,245 @@
+"""Graph to exact figures: multiply-accumulates, parameters, and the paper's FLOPs. No torch, no tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from nasdsl.backbones import Backbone
+from nasdsl.diagnostics import Span
+from nasdsl.ir.graph import Graph, Node
+from nasdsl.layers import Conv, Cost, Feature
+from nasdsl.semantics.architecture import Fcos, Value
+
+Size = tuple[int, int]
+"""Height and width of the input image, in pixels."""
+
+
+class Figures(NamedTuple):
+    """Figures of a part, for one image.
+
+    Attributes:
+        macs: multiply-accumulates of convolutions, deformable ones in full, and of nothing else.
+        params: parameters.
+        trainable_params: without those that the FCOS recipe freezes (a ResNet's stem, first stage and BatchNorms).
+        published_flops: "FLOPs" by the rule of the paper's Table 2. It counts the layers that were removed, because the
+            published code runs them.
+        published_params: "Params" of that table: `trainable_params` with the removed layers.
+    """
+
+    macs: int = 0
+    params: int = 0
+    trainable_params: int = 0
+    published_flops: int = 0
+    published_params: int = 0
+
+    def __add__(self, other: Figures) -> Figures:  # type: ignore[override]  # figures are a vector, not a sequence
+        return Figures(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class ValueCost(NamedTuple):
+    """Cost of one named value of the text.
+
+    Attributes:
+        name, op: of the value; ``cls 0`` and so on for a head's layers.
+        level: of its result; None for the head, which is applied to every level (its figures are sums over them).
+        shape: channels, height and width of its result; height and width are None for the head.
+        line: of the text.
+    """
+
+    name: str
+    op: str
+    level: int | None
+    shape: tuple[int, int | None, int | None]
+    macs: int
+    params: int
+    span: Span
+
+    @property
+    def line(self) -> int:
+        return self.span.line
+
+
+class RemovedCost(NamedTuple):
+    """What a value that nothing reads would have cost."""
+
+    name: str
+    macs: int
+    params: int
+    published_flops: int
+    span: Span
+
+    @property
+    def line(self) -> int:
+        return self.span.line
+
+
+@dataclass(frozen=True, slots=True)
+class CostTable:
+    """Exact figures of a decoder at one size, for one image; see `Figures` for the units.
+
+    Attributes:
+        size: height and width of the image.
+        classes: number of classes.
+        backbone: figures of the backbone, zero where none was named.
+        fpn, head: figures of the two parts.
+        nodes: figures of each named value.
+        removed: what removed values would have cost.
+    """
+
+    size: Size
+    classes: int
+    backbone: Figures
+    fpn: Figures
+    head: Figures
+    nodes: tuple[ValueCost, ...]
+    removed: tuple[RemovedCost, ...]
+
+    @property
+    def total(self) -> Figures:
+        return self.backbone + self.fpn + self.head
+
+    @property
+    def decoder(self) -> Figures:
+        """fpn and head together: what ``require macs`` and ``require params`` bound."""
+        return self.fpn + self.head
+
+
+def cost(graph: Graph, size: Size, classes: int, backbone: Backbone | None = None) -> CostTable:
+    """Exact cost of a graph.
+
+    Args:
+        size: height and width of the image; the map of level K is ceil(size / 2**K).
+        classes: number of classes.
+        backbone: counted too where given.
+    """
+    areas = Areas(size)
+    fpn, per_value = _sum_nodes(graph.nodes, areas)
+    nodes = []
+    for value, total, last in per_value:
+        if value.kind == "input":
+            continue
+        height, width = areas.map(last.out)
+        shape = (last.out.width, height, width)
+        nodes.append(ValueCost(value.name, value.op, last.out.level, shape, total[0], total[1], value.span))
+    head, head_nodes = _head(graph, areas, classes)
+    removed = []
+    for entry in graph.removed:
+        total, _ = _sum_nodes(entry.nodes, areas)
+        removed.append(RemovedCost(entry.value.name, total[0], total[1], total[2], entry.value.span))
+    dead_flops, dead_params = sum(r.published_flops for r in removed), sum(r.params for r in removed)
+    backbone_figures = Figures()
+    if backbone is not None:
+        whole, trained = backbone.cost(size)
+        backbone_figures = Figures(whole.macs, whole.params, trained, whole.published_flops, trained)
+    return CostTable(
+        size,
+        classes,
+        backbone_figures,
+        Figures(fpn[0], fpn[1], fpn[1], fpn[2] + dead_flops, fpn[1] + dead_params),
+        Figures(head[0], head[1], head[1], head[2], head[1]),
+        (*nodes, *head_nodes),
+        tuple(removed),
+    )
+
+
+class Areas:
+    """Sizes of the maps of each level."""
+
+    __slots__ = ("_areas", "_sizes", "size")
+
+    def __init__(self, size: Size) -> None:
+        self.size = size
+        self._areas: dict[int | None, int] = {None: 1}
+        self._sizes: dict[int | None, Size] = {None: (1, 1)}
+
+    def map(self, feature: Feature) -> Size:
+        """Height and width of a feature's map."""
+        self.area(feature.level)
+        return self._sizes[feature.level]
+
+    def area(self, level: int | None) -> int:
+        found = self._areas.get(level)
+        if found is None:
+            assert level is not None
+            height, width = (-(-length // (1 << level)) for length in self.size)
+            self._sizes[level] = height, width
+            found = self._areas[level] = height * width
+        return found
+
+
+def _sum_nodes(nodes: tuple[Node, ...], areas: Areas) -> tuple[Cost, list[tuple[Value, list[int], Node]]]:
+    """The sum over nodes, and for each value its own sum (macs, params) and last node."""
+    macs = params = published = 0
+    values: dict[int, tuple[Value, list[int], Node]] = {}
+    area = areas.area
+    for node in nodes:
+        out = node.out
+        m, p, f = node.layer.cost(node.operands, out, area(out.level))
+        macs += m
+        params += p
+        published += f
+        key = id(node.value)
+        entry = values.get(key)
+        if entry is None:
+            values[key] = (node.value, [m, p], node)
+        else:
+            sums = entry[1]
+            sums[0] += m
+            sums[1] += p
+            values[key] = (node.value, sums, node)
+    return Cost(macs, params, published), list(values.values())
+
+
+def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCost]]:
+    """The head is the same on every level, and all its rules are linear in the area: one pass over the whole pyramid."""
+    levels = len(graph.levels)
+    area = sum(areas.area(level) for level in graph.levels.values())
+    total = Cost()
+    rows = []
+    for tower in graph.head.towers:
+        for layer in tower.layers:
+            macs = params = published = 0
+            for node in layer.nodes:
+                one = node.out.level is None  # a globally pooled value has one position on each level
+                m, p, f = node.layer.cost(node.operands, node.out, levels if one else area)
+                macs += m
+                params += p
+                published += f
+            params *= 1 if layer.shared else levels
+            total += Cost(macs, params, published)
+            width = layer.nodes[-1].out.width
+            rows.append(ValueCost(f"{tower.name} {layer.index}", layer.op, None, (width, None, None), macs, params, layer.span))
+    for prediction in graph.head.predictions:
+        channels = prediction.channels(classes)
+        conv = Conv(channels, 3, bias=True)
+        one_cost = conv.cost((Feature(0, prediction.width),), Feature(0, channels), area)
+        scales = levels if prediction.name == "bbox_reg" and isinstance(graph.predict, Fcos) else 0
+        one_cost = one_cost + Cost(0, scales, 0)
+        total += one_cost
+        rows.append(
+            ValueCost(prediction.name, "conv_3x3", None, (channels, None, None), one_cost[0], one_cost[1], graph.head.span)
+        )
+    return total, rows
+
+
+def to_json(table: CostTable) -> Mapping[str, object]:
+    """The fields ``cost``, ``removed`` and ``nodes`` of ``nasdsl compile --format json``."""
+    parts = {"total": table.total, "backbone": table.backbone, "fpn": table.fpn, "head": table.head}
+    return {
+        "cost": {name: figures._asdict() for name, figures in parts.items()},
+        "removed": [{"name": r.name, "macs": r.macs, "params": r.params, "line": r.line} for r in table.removed],
+        "nodes": [
+            {
+                "name": n.name,
+                "op": n.op,
+                "level": n.level,
+                "shape": list(n.shape),
+                "macs": n.macs,
+                "params": n.params,
+                "line": n.line,
+            }
+            for n in table.nodes
+        ],
+    }

@@ -1,0 +1,147 @@
+"""The decoder as users hold it: loaded once, lowered for a backbone when one is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nasdsl.backends.cost import CostTable, Size, cost
+from nasdsl.backbones import backbone as find_backbone
+from nasdsl.diagnostics import Diagnostic, DiagnosticError, Source
+from nasdsl.diagnostics.catalogue import structure
+from nasdsl.ir import Graph, lower
+from nasdsl.ir.canonical import canonical_text, digest
+from nasdsl.semantics.architecture import Architecture
+from nasdsl.semantics.check import Checked, check
+from nasdsl.semantics.files import read_source
+from nasdsl.syntax.parser import parse
+
+if TYPE_CHECKING:
+    import networkx
+
+    from nasdsl.backends.module import DecoderModule
+
+REFERENCE_BACKBONE = "resnet50"
+"""The backbone for which a decoder is lowered where none is named: digests and pictures do not depend on it."""
+
+
+def check_source(source: Source, *, path: Path | None = None, root: Path | None = None) -> Checked:
+    """Parse and check a text: the architecture, or None with errors among the findings. Never raises for a text."""
+    parsed = parse(source)
+    return check(parsed.file, parsed.problems, path=path, root=root, lost=parsed.lost)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A decoder that checks.
+
+    Attributes:
+        architecture: what its text says.
+        source: the text.
+    """
+
+    architecture: Architecture
+    source: Source
+
+    @property
+    def name(self) -> str:
+        return self.architecture.name
+
+    @cached_property
+    def _reference(self) -> Graph:
+        return lower(self.architecture, find_backbone(REFERENCE_BACKBONE).out_channels | _OTHER_LEVELS)
+
+    @property
+    def graph(self) -> networkx.MultiDiGraph[str]:
+        """The fpn as a networkx multigraph; see `nasdsl.ir.Graph.networkx`."""
+        return self._reference.networkx()
+
+    @cached_property
+    def canonical(self) -> str:
+        """Canonical text: the same for decoders that compute the same function in the same way."""
+        return canonical_text(self._reference)
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the canonical text, the decoder's name aside: 64 hexadecimal digits."""
+        return digest(self._reference)
+
+    def __str__(self) -> str:
+        return self.canonical
+
+    def lower(self, in_channels: Mapping[str, int]) -> Graph:
+        """The graph for features of these widths, ``{"c3": 512, …}``.
+
+        Raises:
+            DiagnosticError: the decoder has open holes, or a layer cannot take these widths.
+            MissingFeature: it reads a feature that is not among them.
+        """
+        return lower(self.architecture, in_channels)
+
+    def cost(self, size: Size = (800, 1088), backbone: str = "resnet50", classes: int = 80) -> CostTable:
+        """Exact multiply-accumulates and parameters of backbone, fpn and head for one image.
+
+        Args:
+            size: height and width of the image in pixels.
+            backbone: a name of `nasdsl.backbones.BACKBONES`.
+            classes: number of classes.
+
+        Raises:
+            UnknownBackbone, DiagnosticError, MissingFeature: see `lower`.
+        """
+        known = find_backbone(backbone)
+        return cost(self.lower(known.out_channels), size, classes, known)
+
+    def build(self, in_channels: Mapping[str, int], classes: int) -> DecoderModule:
+        """The decoder as a ``torch.nn.Module``.
+
+        Args:
+            in_channels: channels of the backbone's features, ``{"c3": 512, …}``.
+            classes: number of classes.
+
+        Raises:
+            DiagnosticError, MissingFeature: see `lower`.
+        """
+        from nasdsl.backends.module import build
+
+        return build(self.lower(in_channels), classes)
+
+
+_OTHER_LEVELS = {"c1": 64, "c6": 2048, "c7": 2048}
+
+
+def load(path: str | Path) -> Decoder:
+    """Read a decoder from a file; ``-`` is standard input.
+
+    Raises:
+        DiagnosticError: the text has errors; all of them are in it.
+        UnreadableFile: the file cannot be read.
+    """
+    source = read_source(path)
+    return _decoder(source, check_source(source, path=None if str(path) == "-" else Path(path)))
+
+
+def loads(text: str, name: str = "<text>") -> Decoder:
+    """Read a decoder from a text. ``name`` is what messages call it.
+
+    Raises:
+        DiagnosticError: the text has errors; all of them are in it.
+    """
+    source = Source(name, text)
+    return _decoder(source, check_source(source))
+
+
+def _decoder(source: Source, checked: Checked) -> Decoder:
+    if checked.architecture is None:
+        problems: list[Diagnostic] = checked.problems
+        if not any(p.severity == "error" for p in problems):
+            problems = [
+                structure.NO_DECODER(
+                    source.span(0, 0), "the text holds definitions and no decoder", label="expected `decoder name { … }`"
+                )
+            ]
+        raise DiagnosticError(problems)
+    return Decoder(checked.architecture, source)

@@ -1,0 +1,81 @@
+"""NAS1xx: what is no text of the language."""
+
+from nasdsl.diagnostics.diagnostic import Code
+
+_GOOD = """\
+decoder d {
+  input c3
+  fpn(width=64, norm=bn) { output p3 = conv_3x3(c3) }
+  head(width=64, norm=gn) { conv_3x3 -> conv_3x3 }
+  predict fcos(centerness=cls)
+}"""
+
+ILLEGAL_CHARACTER = Code(
+    "NAS101",
+    "a character that is not part of the language",
+    "Texts are made of names, numbers, strings in double quotes, the brackets ( ) { } [ ] and the signs "
+    ", ; = : -> .. ? | + - * / <= >= < > ==. Anything else may stand only in a comment, behind `#`. A binary file, or "
+    "text in another encoding than UTF-8, is reported with this code too.",
+    _GOOD.replace("conv_3x3(c3)", "conv_3x3(c3$)"),
+    _GOOD,
+)
+
+UNEXPECTED = Code(
+    "NAS102",
+    "something that does not fit here",
+    "The text is well formed up to this place, and what stands here cannot follow. The message lists what could. Where "
+    "one missing or superfluous sign explains it, the message says which, and the rest of the file is still checked.",
+    _GOOD.replace("conv_3x3(c3)", "conv_3x3(c3"),
+    _GOOD,
+)
+
+UNEXPECTED_END = Code(
+    "NAS103",
+    "the text ends too early",
+    "The file ends inside a statement or a bracket, most often because a closing `}` is missing.",
+    _GOOD[:-1],
+    _GOOD,
+)
+
+OPEN_STRING = Code(
+    "NAS104",
+    "a string that does not end",
+    'File names stand in double quotes, both on one line: `use "my_ops.nas"`.',
+    'use "my_ops.nas\n' + _GOOD,
+    _GOOD,
+)
+
+BAD_NUMBER = Code(
+    "NAS105",
+    "neither a number nor a name",
+    "Numbers are digits, with a fraction and one of the suffixes K (thousand), M (million) and G (billion) where a "
+    "quantity is meant: `120G`, `1.5M`. They have at most 18 digits. Names start with a letter or `_`.",
+    _GOOD.replace("width=64, norm=bn", "width=64px, norm=bn"),
+    _GOOD,
+)
+
+RESERVED_WORD = Code(
+    "NAS106",
+    "a word of the language used as a name",
+    "The words that begin statements cannot name values, ops or blocks: use, op, agg, choice, block, decoder, input, "
+    "require, predict, fpn, head, from, output, merge, dangling, into, repeat, in, let, at.",
+    _GOOD.replace("output p3 = conv_3x3(c3)", "merge = conv_3x3(c3)\n    output p3 = skip(merge)"),
+    _GOOD.replace("output p3 = conv_3x3(c3)", "merge_ = conv_3x3(c3)\n    output p3 = skip(merge_)"),
+)
+
+TOO_DEEP = Code(
+    "NAS107",
+    "brackets nested too deep",
+    "Brackets of all kinds together nest at most 100 deep. Name intermediate values, or define an `op`.",
+    _GOOD.replace("conv_3x3(c3)", "skip(" * 100 + "c3" + ")" * 100),
+    _GOOD.replace("conv_3x3(c3)", "skip(" * 20 + "c3" + ")" * 20),
+)
+
+TOO_LARGE = Code(
+    "NAS108",
+    "a text that is too long",
+    "A text has at most 4,000,000 characters. A decoder of 10,000 blocks has half a million; use `repeat` and `block` "
+    "for what repeats. (The example stands for four million characters.)",
+    "# this line a hundred thousand times",
+    _GOOD,
+)

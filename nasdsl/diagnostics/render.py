@@ -1,0 +1,85 @@
+"""Diagnostics as text for people, in the manner of the best compilers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nasdsl.diagnostics.diagnostic import Diagnostic
+from nasdsl.diagnostics.span import Span
+
+_STYLES = {"error": "1;31", "warning": "1;33", "bold": "1", "frame": "1;34", "help": "1;36"}
+_WIDEST = 160  # a longer source line is cut around the place it is printed for
+
+
+def _paint(text: str, style: str, color: bool) -> str:
+    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if color and text else text
+
+
+def _excerpt(span: Span) -> tuple[str, int, int]:
+    """The source line of ``span``, cut to a readable width, with the underlined columns (start, length) in it."""
+    line = span.source.line_text(span.line)
+    start = span.column - 1
+    length = max(1, min(span.end - span.start, len(line) - start))
+    if len(line) > _WIDEST:
+        left = max(0, min(start - _WIDEST // 4, len(line) - _WIDEST))
+        head = "…" if left else ""
+        tail = "…" if left + _WIDEST < len(line) else ""
+        line = head + line[left : left + _WIDEST] + tail
+        start = start - left + len(head)
+        length = max(1, min(length, len(line) - start))
+    before = line[:start].replace("\t", "    ")
+    under = line[start : start + length].replace("\t", "    ")
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line.replace("\t", "    "))
+    return line, len(before), max(1, len(under))
+
+
+def _frame(span: Span, label: str, mark: str, style: str, gutter: int, color: bool) -> list[str]:
+    line, start, length = _excerpt(span)
+    bar = _paint("|", "frame", color)
+    number = _paint(str(span.line).rjust(gutter), "frame", color)
+    under = _paint(mark * length + (f" {label}" if label else ""), style, color)
+    return [f" {number} {bar} {line}".rstrip(), f" {' ' * gutter} {bar} {' ' * start}{under}"]
+
+
+def render(diagnostic: Diagnostic, *, color: bool = False) -> str:
+    """One diagnostic: a headline, ``file:line:column``, the source line with the place underlined, notes and help."""
+    places = [diagnostic.span, *(span for span, _ in diagnostic.related)]
+    gutter = max(len(str(place.line)) for place in places)
+    severity = diagnostic.severity
+    pad = " " * gutter
+    bar = _paint("|", "frame", color)
+    out = [
+        _paint(f"{severity}[{diagnostic.code}]", severity, color) + _paint(f": {diagnostic.message}", "bold", color),
+        f" {pad}{_paint('-->', 'frame', color)} {diagnostic.span}",
+        f" {pad} {bar}",
+        *_frame(diagnostic.span, diagnostic.label, "^", severity, gutter, color),
+    ]
+    for span, text in diagnostic.related:
+        if span.source is not diagnostic.span.source:
+            out.append(f" {pad}{_paint('-->', 'frame', color)} {span}")
+        out += _frame(span, text, "-", "frame", gutter, color)
+    if diagnostic.help:
+        out += [f" {pad} {bar}", f" {pad} {_paint('=', 'frame', color)} {_paint('help', 'help', color)}: {diagnostic.help}"]
+    return "\n".join(out)
+
+
+def render_all(diagnostics: Iterable[Diagnostic], *, color: bool = False) -> str:
+    """All diagnostics, a blank line between them."""
+    return "\n\n".join(render(d, color=color) for d in diagnostics)
+
+
+def explain(diagnostic_code: str) -> str | None:
+    """The long text of a code, with a bad and a good example; None for an unknown code."""
+    from nasdsl.diagnostics.catalogue import CODES
+
+    entry = CODES.get(diagnostic_code.upper())
+    if entry is None:
+        return None
+
+    def indent(text: str) -> str:
+        return "\n".join(f"    {line}".rstrip() for line in text.strip("\n").splitlines())
+
+    return (
+        f"{entry.code}: {entry.title} ({entry.severity})\n\n{entry.text}\n\n"
+        f"Wrong:\n\n{indent(entry.bad)}\n\nRight:\n\n{indent(entry.good)}\n"
+    )

@@ -1,0 +1,1 @@
+"""Decoders written down elsewhere, as texts of the language."""

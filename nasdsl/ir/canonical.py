@@ -1,0 +1,263 @@
+"""Canonical text of a graph, and its hash.
+
+Two decoders have one canonical text when they compute the same function in the same way: names, the order of statements,
+the order of commutative operands, skips, dead values, and whether something was written with `repeat`, `block`, `let`,
+`use` or an op, leave no trace in it. It is a text of the language: read again, it gives itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from nasdsl.ir.graph import Graph, HeadLayer, Node, Tower
+from nasdsl.layers import (
+    Activation,
+    Add,
+    Concat,
+    Conv,
+    CustomLayer,
+    DeformConv,
+    GlobalPool,
+    Input,
+    Layer,
+    Maximum,
+    Multiply,
+    Norm,
+    Pool,
+    Resize,
+    Scale,
+    WeightedAdd,
+)
+from nasdsl.semantics.architecture import Fcos
+
+_COMMUTATIVE = (Add, Multiply, Maximum, WeightedAdd)
+_WITHOUT_PARAMETERS = (Activation, Add, Concat, GlobalPool, Input, Maximum, Multiply, Pool, Resize)
+_DEEPEST = 12  # nested calls in one statement
+
+
+def digest(graph: Graph) -> str:
+    """Hash of the canonical text, the decoder's name aside: 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_text(graph, name="_").encode()).hexdigest()
+
+
+def canonical_text(graph: Graph, name: str | None = None) -> str:
+    """The canonical text of a graph, under its own name or another; any backbone gives the same."""
+    fpn = _Canonical(graph.nodes, graph.outputs)
+    lines = []
+    names = {o: name for name, o in graph.outputs.items()}
+    inputs = sorted(n.layer.name for n in graph.nodes if isinstance(n.layer, Input))
+    lines += [f"decoder {name or graph.name} {{", f"  input {', '.join(inputs)}", ""]
+    width = next(n.out.width for n in graph.nodes if n.id in names)
+    section = f"width={width}, norm=none, act=none"
+    lines.append(f"  fpn({section}, adapter=none) {{")
+    lines += [f"    {line}" for line in fpn.statements()]
+    lines += ["  }", ""]
+    towers, share, blocks = _towers(graph)
+    lines.append(f"  head({section}, share={share}) {{")
+    lines += [f"    {name}: {' -> '.join(steps)}" for name, steps in towers]
+    lines += ["  }", ""]
+    predict = graph.predict
+    detector = f"fcos(centerness={predict.centerness})" if isinstance(predict, Fcos) else f"retinanet(anchors={predict.anchors})"
+    lines += [f"  predict {detector}", "}", ""]
+    return "\n".join([*blocks, *lines])
+
+
+class _Canonical:
+    """Orders the nodes of one section by structure alone."""
+
+    def __init__(self, nodes: Sequence[Node], outputs: Mapping[str, str]) -> None:
+        self.nodes = {node.id: node for node in nodes}
+        self.outputs = outputs
+        self.same: dict[str, str] = {}  # node id to the id of the node that stands for it
+        self._merge_equal(nodes)
+        self.kept = [node for node in nodes if self.same[node.id] == node.id]
+        self.color = self._colors()
+
+    def inputs(self, node: Node) -> list[str]:
+        return [self.same[i] for i in node.inputs]
+
+    def ordered_inputs(self, node: Node) -> list[str]:
+        inputs = self.inputs(node)
+        return sorted(inputs, key=lambda i: self.color[i]) if isinstance(node.layer, _COMMUTATIVE) else inputs
+
+    def _merge_equal(self, nodes: Sequence[Node]) -> None:
+        """Layers without parameters that have the same operands are one."""
+        known: dict[tuple[Layer, tuple[str, ...]], str] = {}
+        for node in nodes:
+            self.same[node.id] = node.id
+            if isinstance(node.layer, _WITHOUT_PARAMETERS):
+                inputs = tuple(self.same[i] for i in node.inputs)
+                key = (node.layer, tuple(sorted(inputs)) if isinstance(node.layer, _COMMUTATIVE) else inputs)
+                self.same[node.id] = known.setdefault(key, node.id)
+
+    def _colors(self) -> dict[str, bytes]:
+        """A color for each node that depends on its place in the graph and not on names.
+
+        First what it computes (its layer and the colors of its operands), then, until nothing changes, who reads it:
+        twins that compute alike and are read differently come apart (color refinement of Weisfeiler and Leman).
+        """
+        color: dict[str, bytes] = {}
+        for node in self.kept:
+            operands = [color[i] for i in self.inputs(node)]
+            if isinstance(node.layer, _COMMUTATIVE):
+                operands.sort()
+            color[node.id] = _hash(repr(node.layer).encode(), *operands)
+        for name, output in self.outputs.items():
+            output = self.same[output]
+            color[output] = _hash(color[output], name.encode())
+        count = len(set(color.values()))
+        while count < len(color):
+            seen_from: dict[str, list[bytes]] = {i: [] for i in color}
+            for node in self.kept:
+                ordered = not isinstance(node.layer, _COMMUTATIVE)
+                for place, source in enumerate(self.inputs(node)):
+                    seen_from[source].append(_hash(color[node.id], bytes([place % 256]) if ordered else b"any"))
+            refined = {i: _hash(color[i], *sorted(seen_from[i])) for i in color}
+            for node in self.kept:  # and what twins that came apart are operands of
+                operands = [refined[i] for i in self.inputs(node)]
+                if isinstance(node.layer, _COMMUTATIVE):
+                    operands.sort()
+                refined[node.id] = _hash(refined[node.id], *operands)
+            color = refined
+            now = len(set(color.values()))
+            if now == count:
+                break
+            count = now
+        return color
+
+    def statements(self) -> list[str]:
+        """The section's statements: shared values named v1, v2, … in the order in which the outputs need them."""
+        ends = [(name, self.same[o]) for name, o in self.outputs.items()]
+        return self._print(ends, lambda name, text: f"output {name} = {text}")
+
+    def body(self, result: str) -> list[str]:
+        """Statements of a block that binds ``y``."""
+        return self._print([("y", self.same[result])], lambda name, text: f"{name} = {text}")
+
+    def _print(self, ends: Sequence[tuple[str, str]], end: Callable[[str, str], str]) -> list[str]:
+        readers: dict[str, int] = {}
+        for node in self.kept:
+            for source in self.inputs(node):
+                readers[source] = readers.get(source, 0) + 1
+        names: dict[str, str] = {n.id: n.layer.name for n in self.kept if isinstance(n.layer, Input)}
+        depth = dict.fromkeys(names, 0)
+        text = dict(names)
+        lines: list[str] = []
+        number = 0
+        for name, target in ends:
+            stack = [target]
+            while stack:
+                at = stack[-1]
+                waiting = [i for i in self.ordered_inputs(self.nodes[at]) if i not in text]
+                if at in text:
+                    stack.pop()
+                elif waiting:
+                    stack += reversed(waiting)
+                else:
+                    stack.pop()
+                    node = self.nodes[at]
+                    operands = self.ordered_inputs(node)
+                    text[at] = call(node.layer, [text[i] for i in operands], node.out.width)
+                    depth[at] = 1 + max((depth[i] for i in operands), default=0)
+                    if readers.get(at, 0) > 1 or depth[at] > _DEEPEST or (readers.get(at, 0) and at == target):
+                        number += 1
+                        lines.append(f"v{number} = {text[at]}")
+                        text[at], depth[at] = f"v{number}", 0
+            lines.append(end(name, text[target]))
+        return lines
+
+
+def call(layer: Layer, operands: Sequence[str], width: int) -> str:
+    """A layer as a call in the language, with every attribute that a section could change."""
+    x = ", ".join(operands)
+    match layer:
+        case Input():
+            return layer.name
+        case Conv():
+            return f"conv({x}, {_conv(layer)}, bias={str(layer.bias).lower()})"
+        case DeformConv():
+            return f"deform_conv({x}, {_conv(layer)}, offset_groups={layer.offset_groups}, bias={str(layer.bias).lower()})"
+        case Norm():
+            return f"norm({x}, norm={layer.norm})"
+        case Activation():
+            return f"{layer.function}({x})"
+        case Resize():
+            return f"resize({x}, to={layer.level}, mode={layer.mode})"
+        case Pool():
+            return f"pool({x}, k={layer.k}, stride={layer.stride}, kind={layer.pool})"
+        case GlobalPool():
+            return f"global_pool({x}, kind={layer.pool})"
+        case Scale() | Add() | Multiply() | Maximum() | WeightedAdd() | Concat():
+            return f"{layer.kind}({x})"
+        case CustomLayer():
+            return f"{layer.kind}({x}{_fields(layer)})"
+
+
+def _conv(layer: Conv | DeformConv) -> str:
+    parts = [f"k={layer.k}", f"width={layer.width}"]
+    parts += [f"{name}={value}" for name in ("stride", "dilation", "groups") if (value := getattr(layer, name)) != 1]
+    return ", ".join(parts)
+
+
+def _fields(layer: CustomLayer) -> str:
+    import dataclasses
+
+    values = {f.name: getattr(layer, f.name) for f in dataclasses.fields(layer)}  # type: ignore[arg-type]
+    return "".join(f", {k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in values.items())
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    text: str
+    shared: bool
+
+
+def _towers(graph: Graph) -> tuple[list[tuple[str, list[str]]], int, list[str]]:
+    """The chains, the sharing index, and the blocks that they call.
+
+    Layers that do nothing are left out, and the sharing index moves with them; a layer without weights counts as shared
+    where all behind it are. Where the towers then differ in their number of layers per level, `skip` fills the gap.
+    """
+    blocks: dict[str, str] = {}
+    chains: dict[str, list[_Step]] = {}
+    for tower in graph.head.towers:
+        chains[tower.name] = _chain(tower, blocks)
+    per_level = {name: sum(not s.shared for s in steps) for name, steps in chains.items()}
+    share = max(per_level.values(), default=0)
+    towers = []
+    for name, steps in chains.items():
+        texts = ["skip"] * (share - per_level[name]) + [s.text for s in steps]
+        towers.append((name, texts or ["skip"]))
+    return towers, share, list(blocks.values())
+
+
+def _chain(tower: Tower, blocks: dict[str, str]) -> list[_Step]:
+    steps: list[_Step] = []
+    for layer in tower.layers:
+        if not layer.is_identity:
+            steps.append(_Step(_step(layer, blocks), layer.shared))
+    last = max((i for i, layer in enumerate(_real(tower)) if not layer.shared and _has_weights(layer)), default=-1)
+    return [_Step(s.text, i > last) for i, s in enumerate(steps)]
+
+
+def _real(tower: Tower) -> list[HeadLayer]:
+    return [layer for layer in tower.layers if not layer.is_identity]
+
+
+def _has_weights(layer: HeadLayer) -> bool:
+    return not all(isinstance(n.layer, _WITHOUT_PARAMETERS) for n in layer.nodes)
+
+
+def _step(layer: HeadLayer, blocks: dict[str, str]) -> str:
+    """A layer of the chain: a block of its own, called by a name made from what it does."""
+    statements = _Canonical(layer.nodes, {}).body(layer.result)
+    body = "; ".join(statements)
+    name = "layer_" + hashlib.sha256(body.encode()).hexdigest()[:8]
+    blocks.setdefault(name, f"block {name}(x) -> (y) {{ {body} }}")
+    return name
+
+
+def _hash(*parts: bytes) -> bytes:
+    return hashlib.blake2b(b"\x00".join(parts), digest_size=16).digest()

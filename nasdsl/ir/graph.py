@@ -1,0 +1,223 @@
+"""The graph as data, and the rules that every pass must leave it in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nasdsl.diagnostics import Span
+from nasdsl.layers import UNKNOWN_WIDTH, Feature, Input, Layer
+from nasdsl.semantics.architecture import Predict, Value
+
+if TYPE_CHECKING:
+    import networkx
+
+
+class VerifyError(AssertionError):
+    """A pass has left a graph that breaks the rules: a fault of the compiler, never of the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One layer at one place.
+
+    Attributes:
+        id: unique in its section; also the path of its parameters in the section's module: ``x1.x.conv``.
+        layer: what is computed.
+        inputs: ids of the operands, in order; one may stand twice.
+        operands: level and width of each operand.
+        out: level and width of the result.
+        value: the named value of the text that it belongs to.
+        span: the expression in the text.
+    """
+
+    id: str
+    layer: Layer
+    inputs: tuple[str, ...]
+    operands: tuple[Feature, ...]
+    out: Feature
+    value: Value
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A value that no output depends on: its layers are not in the graph."""
+
+    value: Value
+    nodes: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLayer:
+    """A layer of a tower.
+
+    Attributes:
+        index: its place in the chain, from 0.
+        op: its name in the text.
+        shared: whether all levels share its weights.
+        nodes: its layers; the first is the input ``x``. Levels in it are relative to the map it is applied to.
+        result: id of the node that it gives.
+    """
+
+    index: int
+    op: str
+    shared: bool
+    nodes: tuple[Node, ...]
+    result: str
+    span: Span
+
+    @property
+    def is_identity(self) -> bool:
+        return len(self.nodes) == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Tower:
+    name: str
+    layers: tuple[HeadLayer, ...]
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A 3x3 convolution with bias behind a tower, shared by all levels.
+
+    Attributes:
+        name: ``cls_logits``, ``bbox_reg`` or ``centerness``.
+        tower: the tower that it reads.
+        width: channels of that tower.
+        per_class, fixed: its channels are ``per_class * classes + fixed``.
+    """
+
+    name: str
+    tower: str
+    width: int
+    per_class: int
+    fixed: int
+
+    def channels(self, classes: int) -> int:
+        return self.per_class * classes + self.fixed
+
+
+@dataclass(frozen=True, slots=True)
+class HeadGraph:
+    """The head, written once: the back ends apply it to every level."""
+
+    share: int
+    towers: tuple[Tower, ...]
+    predictions: tuple[Prediction, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A decoder for one backbone.
+
+    Attributes:
+        name: of the decoder.
+        in_channels: width of each input, in the order of the text.
+        nodes: of the fpn, operands before their readers.
+        outputs: pyramid name to node id, finest level first.
+        levels: pyramid name to level.
+        head, predict: what follows the pyramid.
+        removed: values that nothing depends on.
+    """
+
+    name: str
+    in_channels: Mapping[str, int]
+    nodes: tuple[Node, ...]
+    outputs: Mapping[str, str]
+    levels: Mapping[str, int]
+    head: HeadGraph
+    predict: Predict
+    removed: tuple[Removed, ...]
+
+    def inputs(self) -> Iterator[Node]:
+        """The backbone features that are read."""
+        return (node for node in self.nodes if isinstance(node.layer, Input))
+
+    def networkx(self) -> networkx.MultiDiGraph[str]:
+        """The fpn as a networkx multigraph (parallel edges are kept: a block may read one value twice).
+
+        Nodes carry ``layer``, ``level``, ``width``, ``value`` and ``line``, and ``outputs`` (pyramid names); edges carry
+        ``operand``, the place among the reader's operands. The head is in the graph's attribute ``head``.
+        """
+        import networkx
+
+        view: networkx.MultiDiGraph[str] = networkx.MultiDiGraph(name=self.name, head=self.head, predict=self.predict)
+        named: dict[str, list[str]] = {}
+        for name, node_id in self.outputs.items():
+            named.setdefault(node_id, []).append(name)
+        for node in self.nodes:
+            attributes: dict[str, Any] = {
+                "layer": node.layer,
+                "level": node.out.level,
+                "width": node.out.width,
+                "value": node.value.name,
+                "line": node.span.line,
+                "outputs": named.get(node.id, []),
+            }
+            view.add_node(node.id, **attributes)
+            for operand, source in enumerate(node.inputs):
+                view.add_edge(source, node.id, operand=operand)
+        return view
+
+
+def verify(graph: Graph) -> None:
+    """Check the rules of a graph.
+
+    Raises:
+        VerifyError: an id stands twice; an operand is missing or comes later; recorded levels and widths are not those
+            that the layers' shape rules give; a width is unknown; an output names no node or is not at its level; the
+            parts of the head do not fit each other.
+    """
+    known = _verify_nodes(graph.nodes)
+    for name, node_id in graph.outputs.items():
+        if node_id not in known:
+            raise VerifyError(f"output {name} names no node: {node_id!r}")
+        if known[node_id].level != graph.levels[name]:
+            raise VerifyError(f"output {name} is at level {known[node_id].level}")
+    widths = {known[node_id].width for node_id in graph.outputs.values()}
+    if len(widths) != 1:
+        raise VerifyError(f"pyramid widths {sorted(widths)}")
+    pyramid = widths.pop()
+    towers = {}
+    for tower in graph.head.towers:
+        width = pyramid
+        for index, layer in enumerate(tower.layers):
+            inside = _verify_nodes(layer.nodes)
+            entry = layer.nodes[0]
+            if layer.index != index or not isinstance(entry.layer, Input) or entry.out.width != width:
+                raise VerifyError(f"{tower.name} layer {index} ({layer.op}) does not take {width} channels")
+            if layer.shared != (index >= graph.head.share):
+                raise VerifyError(f"{tower.name} layer {index} is marked shared={layer.shared}, share={graph.head.share}")
+            width = inside[layer.result].width
+        if tower.width != width:
+            raise VerifyError(f"tower {tower.name} gives {width} channels, not {tower.width}")
+        towers[tower.name] = width
+    for prediction in graph.head.predictions:
+        if towers.get(prediction.tower) != prediction.width:
+            raise VerifyError(f"{prediction.name} does not fit the tower {prediction.tower}")
+
+
+def _verify_nodes(nodes: tuple[Node, ...]) -> dict[str, Feature]:
+    known: dict[str, Feature] = {}
+    for node in nodes:
+        if node.id in known:
+            raise VerifyError(f"two nodes are called {node.id}")
+        out = node.out
+        if out.width <= UNKNOWN_WIDTH:
+            raise VerifyError(f"{node.id} has the width {out.width}")
+        if not isinstance(node.layer, Input):
+            try:
+                operands = tuple([known[i] for i in node.inputs])
+            except KeyError as missing:
+                raise VerifyError(f"{node.id} reads {missing}, which is not before it") from None
+            if operands != node.operands:
+                raise VerifyError(f"{node.id} records operands {node.operands}, and has {operands}")
+            if not operands or node.layer.infer(operands) != out:
+                raise VerifyError(f"{node.id} records {out}, and its layer gives otherwise")
+        known[node.id] = out
+    return known

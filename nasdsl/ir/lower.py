@@ -1,0 +1,215 @@
+"""Architecture to graph: widths of a backbone put in, resizes and merges made explicit, dead layers taken out."""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from nasdsl.diagnostics import DiagnosticError
+from nasdsl.diagnostics.catalogue import holes, types
+from nasdsl.ir.dead import remove_dead
+from nasdsl.ir.graph import Graph, HeadGraph, HeadLayer, Node, Prediction, Tower, verify
+from nasdsl.layers import (
+    Add,
+    Concat,
+    CustomLayer,
+    Feature,
+    Input,
+    Layer,
+    LayerError,
+    Maximum,
+    Multiply,
+    Resize,
+    ResizeMode,
+    WeightedAdd,
+)
+from nasdsl.semantics.architecture import Application, Architecture, Fcos, PyramidOutput, Value
+from nasdsl.semantics.architecture import HeadLayer as CheckedLayer
+from nasdsl.semantics.expand import LAYER_ERRORS
+
+_COMBINING = (Add, Concat, Multiply, Maximum, WeightedAdd)
+
+MODULE_ATTRIBUTES = frozenset(
+    "T_destination add_module append apply bfloat16 buffers call_super_init children clear compile cpu cuda "
+    "default_names double dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter "
+    "get_submodule half has_child ipu items keys load_state_dict modules mtia name named_buffers named_children "
+    "named_modules named_parameters parameters pop register_backward_hook register_buffer register_forward_hook "
+    "register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook "
+    "register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter "
+    "register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule "
+    "share_memory state_dict to to_empty train training type update values xpu zero_grad".split()
+)
+"""Names that ``torch.nn.Module`` has for itself; a value of such a name gets a ``_`` in its parameters' path."""
+
+
+class MissingFeature(ValueError):
+    """A decoder reads a feature that the backbone does not give."""
+
+
+@lru_cache(maxsize=65536)
+def module_path(path: str) -> str:
+    """A path of the text as the path of a module: Python's and torch's own words get a ``_``."""
+    parts = path.split(".")
+    return ".".join(p + "_" if p in MODULE_ATTRIBUTES or keyword.iskeyword(p) else p for p in parts)
+
+
+def lower(architecture: Architecture, in_channels: Mapping[str, int]) -> Graph:
+    """Lower a checked decoder for a backbone.
+
+    Args:
+        in_channels: channels of the backbone's features, ``{"c3": 512, …}``.
+
+    Raises:
+        DiagnosticError: it has open holes, or a layer cannot take the backbone's widths.
+        MissingFeature: the decoder names an input that `in_channels` lacks.
+    """
+    if architecture.open_holes:
+        count = len(architecture.open_holes)
+        raise DiagnosticError(
+            [
+                holes.OPEN_HOLES(
+                    architecture.open_holes[0],
+                    f"`{architecture.name}` has {count} open hole{'' if count == 1 else 's'}: it is a search space",
+                    label="the first of them",
+                    help="write one of the alternatives in place of each hole",
+                )
+            ]
+        )
+    widths: dict[str, int] = {}
+    for feature in architecture.inputs:
+        if feature.name not in in_channels:
+            given = ", ".join(f"{k} ({v})" for k, v in in_channels.items())
+            raise MissingFeature(f"`{architecture.name}` reads {feature.name}; the backbone gives {given}")
+        widths[feature.name] = in_channels[feature.name]
+    fpn = architecture.fpn
+    nodes, place = _Lowering(fpn.applications, fpn.values, widths).run([o.result for o in fpn.outputs])
+    outputs = {o.name: place[o.result] for o in fpn.outputs}
+    head = _head(architecture, fpn.outputs, {n.id: n.out for n in nodes}, outputs)
+    graph = Graph(
+        architecture.name, widths, nodes, outputs, {o.name: o.level for o in fpn.outputs}, head, architecture.predict, ()
+    )
+    verify(graph)
+    graph = remove_dead(graph)
+    verify(graph)
+    return graph
+
+
+class _Lowering:
+    """Lowers the applications of one section."""
+
+    def __init__(self, applications: Sequence[Application], values: Sequence[Value], widths: Mapping[str, int]) -> None:
+        self.applications = applications
+        self.values = values
+        self.widths = widths
+        self.nodes: list[Node] = []
+        self.out: dict[str, Feature] = {}
+        self.place: dict[int, str] = {}  # application index to node id
+        self._resized: dict[tuple[str, int, ResizeMode], str] = {}
+
+    def run(self, results: Sequence[int]) -> tuple[tuple[Node, ...], dict[int, str]]:
+        applications, place = self.applications, self.place
+        for start in range(len(applications)):
+            if start in place:
+                continue
+            stack = [start]  # only merges read what comes later, so this is nearly always one deep
+            while stack:
+                at = stack[-1]
+                waiting = [i for i in applications[at].inputs if i not in place]
+                if waiting:
+                    stack += waiting
+                else:
+                    stack.pop()
+                    if at not in place:
+                        place[at] = self._lower(applications[at])
+        return tuple(self.nodes), place
+
+    def _lower(self, application: Application) -> str:
+        layer, out = application.layer, self.out
+        inputs = tuple([self.place[i] for i in application.inputs])
+        if type(layer) is Input:
+            return self._add(application, layer, (), application.feature._replace(width=self.widths[layer.name]))
+        if type(layer) is Resize:
+            if out[inputs[0]].level == layer.level:
+                return inputs[0]
+            return self._resize(inputs[0], layer.level, layer.mode, application)
+        if type(layer) is Add and len(inputs) == 1:
+            return inputs[0]  # a merge that nothing dangles for
+        if isinstance(layer, _COMBINING) or (isinstance(layer, CustomLayer) and len(inputs) > 1):
+            level = application.feature.level
+            if level is not None:
+                inputs = tuple(
+                    [
+                        i if out[i].level is None or out[i].level == level else self._resize(i, level, "bilinear", application)
+                        for i in inputs
+                    ]
+                )
+        try:
+            feature = layer.infer([out[i] for i in inputs])
+        except LayerError as error:
+            code = LAYER_ERRORS.get(error.kind, types.UNFIT_LAYER)
+            raise DiagnosticError(
+                [code(application.span, f"{error} with this backbone", label="this cannot be built")]
+            ) from None
+        return self._add(application, layer, inputs, feature)
+
+    def _resize(self, source: str, level: int, mode: ResizeMode, application: Application) -> str:
+        key = (source, level, mode)
+        if key not in self._resized:
+            feature = Feature(level, self.out[source].width)
+            self._resized[key] = self._add(application, Resize(level, mode), (source,), feature, f"{source}.to_p{level}")
+        return self._resized[key]
+
+    def _add(
+        self, application: Application, layer: Layer, inputs: tuple[str, ...], feature: Feature, id: str | None = None
+    ) -> str:
+        name = module_path(application.path) if id is None else id
+        while name in self.out:
+            name += "_"
+        self.nodes.append(
+            Node(
+                name, layer, inputs, tuple([self.out[i] for i in inputs]), feature, self.values[application.owner],
+                application.span,
+            )
+        )  # fmt: skip
+        self.out[name] = feature
+        return name
+
+
+def _head(
+    architecture: Architecture, outputs: Sequence[PyramidOutput], out: Mapping[str, Feature], ids: Mapping[str, str]
+) -> HeadGraph:
+    checked = architecture.head
+    pyramid = {o.name: out[ids[o.name]].width for o in outputs}
+    if len(set(pyramid.values())) > 1:
+        described = ", ".join(f"{name} has {width}" for name, width in pyramid.items())
+        raise DiagnosticError(
+            [types.PYRAMID_WIDTHS(outputs[0].span, "the pyramid's levels differ in width with this backbone", label=described)]
+        )
+    towers = []
+    widths: dict[str, int] = {}
+    for tower in checked.towers:
+        width = next(iter(pyramid.values()))
+        layers = []
+        for index, layer in enumerate(tower.layers):
+            lowered = _head_layer(layer, index, index >= checked.share, width)
+            width = next(n.out.width for n in lowered.nodes if n.id == lowered.result)
+            layers.append(lowered)
+        widths[tower.name] = width
+        towers.append(Tower(tower.name, tuple(layers), width))
+    predict = architecture.predict
+    if isinstance(predict, Fcos):
+        rows = [("cls_logits", "cls", 1, 0), ("bbox_reg", "box", 0, 4), ("centerness", predict.centerness, 0, 1)]
+    else:
+        rows = [("cls_logits", "cls", predict.anchors, 0), ("bbox_reg", "box", 0, 4 * predict.anchors)]
+    predictions = tuple(Prediction(n, t, widths[t], per_class, fixed) for n, t, per_class, fixed in rows)
+    return HeadGraph(checked.share, tuple(towers), predictions, checked.span)
+
+
+def _head_layer(layer: CheckedLayer, index: int, shared: bool, width: int) -> HeadLayer:
+    value = Value(str(index), layer.op, "layer", layer.span)
+    applications = layer.applications
+    values = [value] * (1 + max(a.owner for a in applications))
+    nodes, place = _Lowering(applications, values, {"x": width}).run([layer.result])
+    result = place[layer.result]
+    return HeadLayer(index, layer.op, shared, nodes, result, layer.span)

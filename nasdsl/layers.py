@@ -1,0 +1,416 @@
+"""The closed set of primitive layers: shape rule and cost rule beside each other.
+
+Every op of the vocabulary expands into these; every back end knows these and nothing else. A layer holds what the text
+says of it; the widths of its operands come from the graph, so the same layer serves any backbone.
+
+A new primitive (what no composition of these gives) is a subclass of `CustomLayer`; see there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, TypeVar
+
+NormKind: TypeAlias = Literal["bn", "gn"]
+ActivationKind: TypeAlias = Literal["relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu", "sigmoid", "tanh"]
+ResizeMode: TypeAlias = Literal["bilinear", "nearest"]
+PoolKind: TypeAlias = Literal["max", "avg"]
+
+GROUP_NORM_GROUPS = 32
+
+
+class Feature(NamedTuple):
+    """What is known of a value before any tensor exists.
+
+    Attributes:
+        level: its stride is 2**level; its map of an H x W image is ceil(H / stride) x ceil(W / stride).
+            None: one value a channel (1x1), as global pooling leaves it; it broadcasts over any map.
+        width: its channels; `UNKNOWN_WIDTH` for a raw backbone feature before a backbone is chosen.
+    """
+
+    level: int | None
+    width: int
+
+
+UNKNOWN_WIDTH = 0
+"""Every number of groups divides 0, so the rules below let an unknown width pass; lowering asks them again."""
+
+
+class Cost(NamedTuple):
+    """What a layer costs for one image.
+
+    Attributes:
+        macs: multiply-accumulates of convolutions (deformable ones in full), and of nothing else.
+        params: parameters.
+        published_flops: "FLOPs" as Table 2 of the paper counts them: `macs`, + 1 per output element for a bias, + 2 per
+            element of a BatchNorm, + 1 per element of a ReLU.
+    """
+
+    macs: int = 0
+    params: int = 0
+    published_flops: int = 0
+
+    def __add__(self, other: Cost) -> Cost:  # type: ignore[override]  # a cost is a vector, not a sequence
+        return Cost(self[0] + other[0], self[1] + other[1], self[2] + other[2])
+
+
+FREE = Cost()
+
+
+class LayerError(ValueError):
+    """A layer that cannot take its operands; `kind` names the diagnostic, the message says why."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def halvings(stride: int) -> int:
+    """How many levels a stride goes up: 2 gives 1. The stride is a power of two."""
+    return stride.bit_length() - 1
+
+
+def _convolved(x: Feature, stride: int, width: int) -> Feature:
+    return Feature(None if x.level is None else x.level + halvings(stride), width)
+
+
+def _check_groups(x: Feature, groups: int, width: int) -> None:
+    if x.width % groups or width % groups:
+        raise LayerError("groups", f"{groups} groups divide {x.width} channels in and {width} out only with a remainder")
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Where a graph begins: a backbone feature (``c5``), or what a head's layer receives (``x``)."""
+
+    name: str
+
+    kind: ClassVar[str] = "input"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        return inputs[0]
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return FREE
+
+
+@dataclass(frozen=True, slots=True)
+class Conv:
+    """A convolution; padding keeps the resolution at stride 1 (dilation * (k - 1) / 2 on each side)."""
+
+    width: int
+    k: int
+    stride: int = 1
+    dilation: int = 1
+    groups: int = 1
+    bias: bool = False
+
+    kind: ClassVar[str] = "conv"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        _check_groups(inputs[0], self.groups, self.width)
+        return _convolved(inputs[0], self.stride, self.width)
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        weights = inputs[0].width // self.groups * self.k * self.k * self.width
+        bias = self.width if self.bias else 0
+        return Cost(weights * area, weights + bias, (weights + bias) * area)
+
+
+@dataclass(frozen=True, slots=True)
+class DeformConv:
+    """Modulated deformable convolution (DCNv2, arXiv:1811.11168) with the 3x3 convolution that predicts offsets and mask.
+
+    That convolution has a bias, the same stride, and 3 * offset_groups * k * k channels.
+    """
+
+    width: int
+    k: int = 3
+    stride: int = 1
+    dilation: int = 1
+    offset_groups: int = 1
+    groups: int = 1
+    bias: bool = True
+
+    kind: ClassVar[str] = "deform_conv"
+
+    @property
+    def offset_channels(self) -> int:
+        return 3 * self.offset_groups * self.k * self.k
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        if inputs[0].level is None:
+            raise LayerError("no level", "a deformable convolution needs a map; this value has one position")
+        _check_groups(inputs[0], self.groups, self.width)
+        if inputs[0].width % self.offset_groups:
+            raise LayerError("groups", f"{self.offset_groups} offset groups do not divide {inputs[0].width} channels")
+        return _convolved(inputs[0], self.stride, self.width)
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        width = inputs[0].width
+        weights = width // self.groups * self.k * self.k * self.width
+        offsets = width * 9 * self.offset_channels
+        biases = (self.width if self.bias else 0) + self.offset_channels
+        return Cost((weights + offsets) * area, weights + offsets + biases, (weights + offsets + biases) * area)
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """BatchNorm (``bn``) or GroupNorm of 32 groups (``gn``)."""
+
+    norm: NormKind
+
+    kind: ClassVar[str] = "norm"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        if self.norm == "gn" and inputs[0].width % GROUP_NORM_GROUPS:
+            raise LayerError(
+                "group norm", f"GroupNorm has {GROUP_NORM_GROUPS} groups, which do not divide {inputs[0].width} channels"
+            )
+        return inputs[0]
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return Cost(0, 2 * out.width, 2 * out.width * area if self.norm == "bn" else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """A function of each element."""
+
+    function: ActivationKind
+
+    kind: ClassVar[str] = "act"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        return inputs[0]
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return Cost(0, 0, out.width * area if self.function in ("relu", "relu6") else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """One learnable factor per channel, 1 at the start."""
+
+    kind: ClassVar[str] = "scale"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        return inputs[0]
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return Cost(0, out.width)
+
+
+def _combined(inputs: Sequence[Feature], width: int) -> Feature:
+    levels = [x.level for x in inputs if x.level is not None]
+    return Feature(min(levels) if levels else None, width)
+
+
+def _same_width(inputs: Sequence[Feature], what: str) -> int:
+    widths = {x.width for x in inputs} - {UNKNOWN_WIDTH}
+    if len(widths) > 1:
+        raise LayerError("widths", f"{what} of {' and '.join(str(x.width or '?') for x in inputs)} channels")
+    return widths.pop() if widths else UNKNOWN_WIDTH
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """The sum of its operands, all of one width; the graph has brought them to one resolution."""
+
+    kind: ClassVar[str] = "add"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        return _combined(inputs, _same_width(inputs, "a sum"))
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return FREE
+
+
+@dataclass(frozen=True, slots=True)
+class Multiply:
+    """The product of its operands, element by element; a value of one position broadcasts."""
+
+    kind: ClassVar[str] = "mul"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        return _combined(inputs, _same_width(inputs, "a product"))
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return FREE
+
+
+@dataclass(frozen=True, slots=True)
+class Maximum:
+    """The largest of its operands, element by element."""
+
+    kind: ClassVar[str] = "max"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        return _combined(inputs, _same_width(inputs, "a maximum"))
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return FREE
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedAdd:
+    """``sum(relu(w_i) * x_i) / (sum(relu(w_i)) + 1e-4)``, one learnable weight an operand, 1 at the start.
+
+    Source: the fast normalized fusion of EfficientDet (arXiv:1911.09070, section 3.3).
+    """
+
+    kind: ClassVar[str] = "weighted_add"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        return _combined(inputs, _same_width(inputs, "a weighted sum"))
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return Cost(0, len(inputs))
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """Its operands behind each other along the channels, in order."""
+
+    kind: ClassVar[str] = "concat"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        known = all(x.width for x in inputs)
+        return _combined(inputs, sum(x.width for x in inputs) if known else UNKNOWN_WIDTH)
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return FREE
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Interpolation to the resolution of a level; ``bilinear`` does not align corners."""
+
+    level: int
+    mode: ResizeMode = "bilinear"
+
+    kind: ClassVar[str] = "resize"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        return Feature(self.level, inputs[0].width)
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return FREE
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Pooling; the map of stride s is the input's divided by s, rounded up, as a convolution leaves it."""
+
+    pool: PoolKind
+    k: int
+    stride: int
+
+    kind: ClassVar[str] = "pool"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        return _convolved(inputs[0], self.stride, inputs[0].width)
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return FREE
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalPool:
+    """The mean or the largest value of each channel: one position is left, and no level."""
+
+    pool: PoolKind
+
+    kind: ClassVar[str] = "global_pool"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        return Feature(None, inputs[0].width)
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return FREE
+
+
+class CustomLayer:
+    """Base of a primitive that a user adds: one decorated, frozen dataclass.
+
+    Its fields are the attributes that the text may set: int, bool or str, each with a default; for a str,
+    ``field(default="a", metadata={"words": ("a", "b")})`` says what it may be::
+
+        @primitive("shuffle")
+        @dataclass(frozen=True, slots=True)
+        class Shuffle(CustomLayer):
+            groups: int = 2
+
+            def infer(self, inputs): return inputs[0]                       # shape rule
+            def cost(self, inputs, out, area): return Cost(0, 0, 0)         # cost rule
+            def module(self, inputs, out):                                  # built only when torch is wanted
+                import torch
+                return torch.nn.ChannelShuffle(self.groups)
+
+    A package announces the module that holds such classes as an entry point of the group ``nasdsl.primitives``.
+    """
+
+    kind: ClassVar[str]
+    operands: ClassVar[int] = 1
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        """Level and width of the result. May raise `LayerError`."""
+        raise TypeError(f"{type(self).__name__} states no shape rule: define infer(self, inputs)")
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        """Cost for one image; `area` is height * width of the result."""
+        raise TypeError(f"{type(self).__name__} states no cost rule: define cost(self, inputs, out, area)")
+
+    def module(self, inputs: Sequence[Feature], out: Feature) -> Any:
+        """The ``torch.nn.Module`` that takes the operands and gives the result."""
+        raise TypeError(f"{type(self).__name__} states no module: define module(self, inputs, out)")
+
+
+Layer: TypeAlias = (
+    Input
+    | Conv
+    | DeformConv
+    | Norm
+    | Activation
+    | Scale
+    | Add
+    | Multiply
+    | Maximum
+    | WeightedAdd
+    | Concat
+    | Resize
+    | Pool
+    | GlobalPool
+    | CustomLayer
+)
+
+CUSTOM: dict[str, type[CustomLayer]] = {}
+"""Primitives added by users, by the name that texts call them."""
+
+_C = TypeVar("_C", bound=type[CustomLayer])
+
+
+def primitive(name: str, *, operands: int = 1) -> Callable[[_C], _C]:
+    """Class decorator: make a `CustomLayer` known to the language under `name`.
+
+    Raises:
+        ValueError: the name is taken by another class.
+    """
+
+    def register(cls: _C) -> _C:
+        if CUSTOM.get(name, cls).__qualname__ != cls.__qualname__:
+            raise ValueError(f"the primitive {name!r} is {CUSTOM[name].__qualname__} already")
+        cls.kind, cls.operands = name, operands
+        CUSTOM[name] = cls
+        return cls
+
+    return register
+
+
+def load_plugins() -> None:
+    """Import what installed packages announce as entry points of the group ``nasdsl.primitives``."""
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="nasdsl.primitives"):
+        entry.load()

@@ -1,0 +1,144 @@
+"""What checking gives: a decoder with every name resolved and every op expanded, for any backbone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from nasdsl.diagnostics import Diagnostic, Span
+from nasdsl.layers import Feature, Layer
+
+ValueKind: TypeAlias = Literal["input", "adapter", "block", "output", "merge", "layer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """Something that the text names: the owner of the layers that compute it.
+
+    Attributes:
+        name: as the text has it, made unique where it is bound again (``a3``, ``a3_2``); ``bifpn.m4`` inside a block.
+        op: the op, aggregation, block or primitive at the root of its expression.
+        kind: an input's adapter, a statement (``block``), a pyramid output, a merge, or a head's ``layer``.
+        span: its statement or expression.
+    """
+
+    name: str
+    op: str
+    kind: ValueKind
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """A layer applied to earlier results.
+
+    Attributes:
+        layer: what is computed.
+        inputs: indices of the operands, in order. An operand may stand twice.
+        feature: level and width of the result; the width may be `UNKNOWN_WIDTH`.
+        path: where its parameters live in the section's module tree: ``x1.x.conv``.
+        owner: index of the `Value` that it belongs to.
+        span: the expression in the decoder's own file.
+    """
+
+    layer: Layer
+    inputs: tuple[int, ...]
+    feature: Feature
+    path: str
+    owner: int
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class InputFeature:
+    """``input c5``: the backbone feature of stride 2**level."""
+
+    name: str
+    level: int
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class PyramidOutput:
+    """``output p5 = …``; ``result`` is the index of the application that computes it, at its own level."""
+
+    name: str
+    level: int
+    result: int
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class FpnPart:
+    """The section ``fpn``: applications in an order in which no operand comes after its reader, but for merges."""
+
+    width: int
+    values: tuple[Value, ...]
+    applications: tuple[Application, ...]
+    outputs: tuple[PyramidOutput, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLayer:
+    """One layer of a tower. Application 0 is its input; ``result`` is the index of what it gives."""
+
+    op: str
+    span: Span
+    applications: tuple[Application, ...]
+    result: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tower:
+    """The chain of layers in front of some predictions: ``cls`` or ``box``."""
+
+    name: str
+    layers: tuple[HeadLayer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadPart:
+    """The section ``head``; layers before index ``share`` have weights for each level, the others shared ones."""
+
+    width: int
+    share: int
+    towers: tuple[Tower, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Fcos:
+    """``predict fcos(centerness=cls|box)``: classes, 4 sides, centerness at each location (arXiv:1904.01355)."""
+
+    centerness: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retinanet:
+    """``predict retinanet(anchors=9)``: classes and 4 offsets for each anchor (arXiv:1708.02002)."""
+
+    anchors: int
+
+
+Predict: TypeAlias = Fcos | Retinanet
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A decoder that checks.
+
+    Attributes:
+        name: of the decoder.
+        inputs: the backbone features that it names, in the order of the text.
+        fpn, head, predict: its parts.
+        open_holes: spans of the holes in it; with any, it is a search space and the parts are incomplete.
+        warnings: findings that do not make it fail.
+    """
+
+    name: str
+    inputs: tuple[InputFeature, ...]
+    fpn: FpnPart
+    head: HeadPart
+    predict: Predict
+    open_holes: tuple[Span, ...]
+    warnings: tuple[Diagnostic, ...]

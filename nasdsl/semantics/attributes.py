@@ -1,0 +1,212 @@
+"""Attribute values: numbers, words and arithmetic among them, and what an attribute accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from nasdsl.diagnostics import Diagnostic, did_you_mean
+from nasdsl.diagnostics.catalogue import types as codes
+from nasdsl.syntax import ast
+
+Value: TypeAlias = int | float | str
+"""A number or a word. ``true`` and ``false`` are the words "true" and "false"."""
+
+Environment: TypeAlias = Mapping[str, "Value | Unknown"]
+"""What words stand for: ``width``, ``norm`` and ``act`` of the section, parameters, ``let`` and ``repeat`` variables."""
+
+
+class Unknown:
+    """The value of a hole, or of an attribute whose mistake is reported already."""
+
+
+UNKNOWN: Final = Unknown()
+
+Kind: TypeAlias = Literal["count", "odd", "stride", "index", "word", "flag", "feature"]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepts:
+    """What an attribute accepts.
+
+    Attributes:
+        kind: ``count`` (>= 1), ``odd`` (1, 3, 5, …), ``stride`` (a power of two), ``index`` (>= 0), ``word`` (one of
+            `words`), ``flag`` (true or false), ``feature`` (a value of the section, or the number of a level).
+        default: the value where the text sets none; None: it must be set. A name of the environment stands for
+            that name's value.
+        words: what a ``word`` may be; for other kinds words that are allowed beside them (``auto``).
+        largest: the largest number.
+    """
+
+    kind: Kind
+    default: Value | None = None
+    words: tuple[str, ...] = ()
+    largest: int = 65536
+
+    def expectation(self) -> str:
+        plain = {
+            "count": f"a whole number from 1 to {self.largest}",
+            "odd": f"an odd number from 1 to {self.largest}",
+            "stride": f"1, 2, 4, … up to {self.largest}",
+            "index": f"a whole number from 0 to {self.largest}",
+            "word": "",
+            "flag": "true or false",
+            "feature": "a value of this section, or the number of a level",
+        }[self.kind]
+        return " or ".join(filter(None, [plain, ", ".join(self.words)]))
+
+    def takes(self, value: Value) -> bool:
+        if isinstance(value, str):
+            return value in self.words or (self.kind == "flag" and value in ("true", "false"))
+        if isinstance(value, float) or self.kind in ("word", "flag"):
+            return False
+        if self.kind == "index":
+            return 0 <= value <= self.largest
+        if value < 1 or value > self.largest:
+            return False
+        return (self.kind != "odd" or value % 2 == 1) and (self.kind != "stride" or value & (value - 1) == 0)
+
+
+def evaluate(value: ast.Attribute, environment: Environment, problems: list[Diagnostic]) -> Value | Unknown:
+    """The number or word that an attribute expression stands for."""
+    if type(value) is ast.Number:
+        return value.value
+    if type(value) is ast.Reference and value.index is None:
+        return environment.get(value.name, value.name)
+    if isinstance(value, ast.Group):
+        return evaluate(value.inner, environment, problems)
+    if isinstance(value, ast.Negative):
+        inner = evaluate(value.operand, environment, problems)
+        if isinstance(inner, Unknown):
+            return UNKNOWN
+        if isinstance(inner, str):
+            return _not_a_number(value.operand, inner, problems)
+        return -inner
+    if isinstance(value, ast.Arithmetic):
+        return _arithmetic(value, environment, problems)
+    if isinstance(value, ast.Reference):  # x[t]: a feature, whose name the caller resolves
+        return index_name(value.name, value.index, environment, problems)
+    return UNKNOWN  # a hole
+
+
+def _arithmetic(value: ast.Arithmetic, environment: Environment, problems: list[Diagnostic]) -> Value | Unknown:
+    sides: list[int | float] = []
+    for side in (value.left, value.right):
+        number = evaluate(side, environment, problems)
+        if isinstance(number, Unknown):
+            return UNKNOWN
+        if isinstance(number, str):
+            return _not_a_number(side, number, problems)
+        sides.append(number)
+    left, right = sides
+    if value.operator == "+":
+        result = left + right
+    elif value.operator == "-":
+        result = left - right
+    elif value.operator == "*":
+        result = left * right
+    elif right == 0 or (isinstance(left, int) and isinstance(right, int) and left % right):
+        problems.append(
+            codes.BAD_VALUE(value.span, f"{left} / {right} is no whole number", label="expected a division without remainder")
+        )
+        return UNKNOWN
+    else:
+        result = left // right if isinstance(left, int) and isinstance(right, int) else left / right
+    if abs(result) > 10**18:
+        problems.append(codes.BAD_VALUE(value.span, "the result has more than 18 digits", label="expected a smaller number"))
+        return UNKNOWN
+    return result
+
+
+def _not_a_number(at: ast.Attribute, word: str, problems: list[Diagnostic]) -> Unknown:
+    problems.append(codes.BAD_VALUE(at.span, f"`{word}` is no number", label="expected a number"))
+    return UNKNOWN
+
+
+def index_name(
+    name: str, index: ast.Attribute | None, environment: Environment, problems: list[Diagnostic]
+) -> str | Unknown:
+    """``x[t-1]`` with t = 3 is ``x2``; a plain name is itself."""
+    if index is None:
+        return name
+    number = evaluate(index, environment, problems)
+    if isinstance(number, Unknown):
+        return UNKNOWN
+    if not isinstance(number, int) or number < 0:
+        problems.append(
+            codes.BAD_VALUE(index.span, f"`{number}` cannot number a name", label="expected a whole number, 0 or more")
+        )
+        return UNKNOWN
+    return f"{name}{number}"
+
+
+def settings(
+    given: tuple[ast.Setting, ...],
+    accepted: Mapping[str, Accepts],
+    owner: str,
+    owner_span: ast.Span,
+    environment: Environment,
+    problems: list[Diagnostic],
+) -> dict[str, Value | Unknown] | None:
+    """The value of every accepted attribute. None, with diagnostics, where something is wrong.
+
+    An attribute of the kind ``feature`` is left out: its value is resolved where features are known.
+    """
+    values: dict[str, Value | Unknown] = {}
+    right = True
+    for setting in given:
+        accepts = accepted.get(setting.name)
+        if accepts is None:
+            right = False
+            _unknown_attribute(setting, accepted, owner, problems)
+            continue
+        if setting.name in values:
+            right = False
+            problems.append(
+                codes.ATTRIBUTE_TWICE(setting.name_span, f"`{setting.name}` is set twice", label="second value")
+            )
+            continue
+        if accepts.kind == "feature":
+            continue
+        before = len(problems)
+        value = evaluate(setting.value, environment, problems)
+        values[setting.name] = value
+        if not isinstance(value, Unknown) and not accepts.takes(value):
+            right = False
+            guess = did_you_mean(value, accepts.words) if isinstance(value, str) else None
+            problems.append(
+                codes.BAD_VALUE(
+                    setting.value.span, f"`{setting.name}={value}` of `{owner}`",
+                    label=f"expected {accepts.expectation()}", help=f"did you mean `{guess}`?" if guess else "", fix=guess,
+                )
+            )  # fmt: skip
+        elif len(problems) > before:
+            right = False
+    for name, accepts in accepted.items():
+        if name in values or accepts.kind == "feature":
+            continue
+        if accepts.default is None:
+            right = False
+            problems.append(
+                codes.MISSING_ATTRIBUTE(
+                    owner_span, f"`{owner}` needs `{name}`", label=f"expected `{name}=`: {accepts.expectation()}"
+                )
+            )
+            continue
+        default = accepts.default
+        values[name] = environment.get(default, default) if isinstance(default, str) else default
+    return values if right else None
+
+
+def _unknown_attribute(
+    setting: ast.Setting, accepted: Mapping[str, Accepts], owner: str, problems: list[Diagnostic]
+) -> None:
+    guess = did_you_mean(setting.name, accepted)
+    known = ", ".join(f"`{name}`" for name in accepted) or "none"
+    problems.append(
+        codes.UNKNOWN_ATTRIBUTE(
+            setting.name_span, f"`{owner}` has no attribute `{setting.name}`", label=f"expected one of {known}",
+            help=f"did you mean `{guess}`?" if guess else "", fix=guess,
+        )
+    )  # fmt: skip

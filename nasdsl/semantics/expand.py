@@ -1,0 +1,453 @@
+"""Expressions to layers: calls of ops and blocks expanded, levels and widths inferred."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nasdsl.diagnostics import Code, Diagnostic, Span, did_you_mean
+from nasdsl.diagnostics.catalogue import names as name_codes
+from nasdsl.diagnostics.catalogue import structure
+from nasdsl.diagnostics.catalogue import types as codes
+from nasdsl.layers import Feature, Input, Layer, LayerError, Resize
+from nasdsl.semantics import attributes, primitives
+from nasdsl.semantics.architecture import Application, Value, ValueKind
+from nasdsl.semantics.attributes import UNKNOWN, Environment, Unknown
+from nasdsl.semantics.primitives import Primitive
+from nasdsl.semantics.vocabulary import Block, Op, Vocabulary
+from nasdsl.syntax import ast
+
+MAX_LAYERS = 250_000
+"""Most layers that a decoder may expand into."""
+
+MAX_EXPANSION = 150
+"""Deepest nesting of calls, those in the bodies of ops and blocks included: well inside the interpreter's own stack."""
+
+UNFIT = -1
+"""Index of a value whose mistake is reported already, or that a hole leaves open."""
+
+LAYER_ERRORS: dict[str, Code] = {
+    "groups": codes.GROUPS,
+    "group norm": codes.GROUP_NORM,
+    "widths": codes.WIDTHS_DIFFER,
+    "no level": codes.NO_LEVEL,
+}
+
+
+class Binding:
+    """A name in scope.
+
+    Attributes:
+        index: of the application that computes it, or `UNFIT`.
+        span: where it was bound.
+        read: whether anything reads it.
+        kept: whether it is an output, or what a merge goes into.
+    """
+
+    __slots__ = ("index", "kept", "name", "read", "span")
+
+    def __init__(self, name: str, index: int, span: Span) -> None:
+        self.name = name
+        self.index = index
+        self.span = span
+        self.read = False
+        self.kept = False
+
+
+Scope = dict[str, Binding]
+
+
+class Expander:
+    """Collects the layers of one section, or of one layer of a head.
+
+    Args:
+        problems: where findings go.
+        tolerate: names whose absence is not reported: text that a syntax error made unreadable may bind them.
+    """
+
+    def __init__(self, problems: list[Diagnostic], tolerate: frozenset[str] | None = None) -> None:
+        self.problems = problems
+        self.tolerate = tolerate
+        self.applications: list[Application] = []
+        self.values: list[Value] = []
+        self.holes: list[Span] = []
+        self.later: Mapping[str, Span] = {}  # names that the section binds further down
+        self._taken: set[str] = set()
+        self._owner = 0
+        self._site: Span | None = None  # the call in the decoder's own file, while the body of an op is expanded
+        self._depth = 0
+        self._full = False
+        self._inner = 0
+
+    # ---------------------------------------------------------------------------------------- building
+
+    def own(self, name: str, op: str, kind: ValueKind, span: Span) -> None:
+        """Layers applied from here on belong to this value."""
+        self.values.append(Value(name, op, kind, span))
+        self._owner = len(self.values) - 1
+
+    def reserve(self, path: str) -> str:
+        """A path that nothing else has: itself, or with _2, _3, … behind it."""
+        if path not in self._taken:
+            self._taken.add(path)
+            return path
+        number = 2
+        while f"{path}_{number}" in self._taken:
+            number += 1
+        self._taken.add(f"{path}_{number}")
+        return f"{path}_{number}"
+
+    def source(self, name: str, feature: Feature, span: Span) -> int:
+        """Where the graph begins."""
+        self.applications.append(Application(Input(name), (), feature, self.reserve(name), self._owner, span))
+        return len(self.applications) - 1
+
+    def apply(self, layer: Layer, inputs: tuple[int, ...], path: str, span: Span) -> int:
+        """Add a layer; gives its index, or `UNFIT` with a diagnostic where it cannot take these operands."""
+        if UNFIT in inputs:
+            return UNFIT
+        if len(self.applications) >= MAX_LAYERS:
+            self._too_many(span)
+            return UNFIT
+        built = self.applications
+        features = [built[i].feature for i in inputs]
+        place = self._site or span
+        try:
+            feature = layer.infer(features)
+        except LayerError as error:
+            self._misfit(error, inputs, place, span)
+            return UNFIT
+        name = f"{path}.{layer.kind}" if path else layer.kind
+        if name in self._taken:
+            number = 2
+            while f"{name}{number}" in self._taken:
+                number += 1
+            name = f"{name}{number}"
+        self._taken.add(name)
+        built.append(Application(layer, inputs, feature, name, self._owner, place))
+        return len(built) - 1
+
+    def _too_many(self, span: Span) -> None:
+        if not self._full:
+            self._full = True
+            self.problems.append(
+                structure.TOO_MANY(
+                    self._site or span, f"the decoder expands into more than {MAX_LAYERS:,} layers", label="the limit is met here"
+                )
+            )
+
+    def _misfit(self, error: LayerError, inputs: tuple[int, ...], place: Span, span: Span) -> None:
+        related = [] if place is span or place.source is span.source else [(span, "while this is expanded")]
+        if error.kind == "widths":
+            widths = [(self.applications[i].feature.width, self.values[self.applications[i].owner].name) for i in inputs]
+            label = ", ".join(f"{name} has {width}" for width, name in widths if width)
+        else:
+            label = "this cannot be built"
+        help = {
+            "widths": "bring them to one width with `conv_1x1(x, width=…)`",
+            "group norm": "use a width that 32 divides, or norm=bn",
+            "no level": "a globally pooled value can only be multiplied or added",
+        }.get(error.kind, "")
+        self.problems.append(
+            LAYER_ERRORS.get(error.kind, codes.UNFIT_LAYER)(place, str(error), label=label, help=help, related=related)
+        )
+
+    # ------------------------------------------------------------------------------------- expressions
+
+    def expand(
+        self, operand: ast.Operand, scope: Scope, environment: Environment, vocabulary: Vocabulary, path: str
+    ) -> int:
+        """The index of the application that computes an expression."""
+        if type(operand) is ast.Reference:
+            return self.look_up(operand, scope, environment)
+        if type(operand) is not ast.Call:
+            self.holes.append(operand.span)
+            return UNFIT
+        if self._depth >= MAX_EXPANSION:
+            self._too_deep(operand.span)
+            return UNFIT
+        self._depth += 1
+        results = self.call(operand, scope, environment, vocabulary, path)
+        self._depth -= 1
+        if results is None:
+            return UNFIT
+        if len(results) != 1:
+            self.problems.append(
+                codes.RESULTS(
+                    operand.callee_span, f"`{operand.callee}` gives {len(results)} values", label="expected one value here",
+                    help="assign them first: `a, b = …`",
+                )
+            )  # fmt: skip
+            return UNFIT
+        return results[0]
+
+    def look_up(self, reference: ast.Reference, scope: Scope, environment: Environment) -> int:
+        """The index of a named value."""
+        binding = self.binding(reference, scope, environment)
+        if binding is None:
+            return UNFIT
+        binding.read = True
+        return binding.index
+
+    def binding(self, reference: ast.Reference, scope: Scope, environment: Environment) -> Binding | None:
+        """What a name is bound to; None, with a diagnostic, where it is bound to nothing."""
+        name: str | Unknown = reference.name
+        if reference.index is not None:
+            name = attributes.index_name(reference.name, reference.index, environment, self.problems)
+            if isinstance(name, Unknown):
+                return None
+        assert isinstance(name, str)
+        found = scope.get(name)
+        if found is None:
+            if self.tolerate is None:
+                self._unknown_name(name, reference.span, scope)
+            return None
+        return found
+
+    def _unknown_name(self, name: str, span: Span, scope: Scope) -> None:
+        place = self._site or span
+        if name in self.later and self._inner == 0:
+            self.problems.append(
+                name_codes.FORWARD(
+                    place, f"`{name}` is used before it is bound", label="not known yet here",
+                    related=[(self.later[name], "bound here")], help="move the statement that binds it up",
+                )
+            )  # fmt: skip
+            return
+        guess = did_you_mean(name, scope)
+        self.problems.append(
+            name_codes.UNKNOWN_VALUE(
+                place, f"no value is called `{name}`",
+                label=f"expected one of {_some(scope)}" if scope else "nothing is in scope here",
+                help=f"did you mean `{guess}`?" if guess else "", fix=guess,
+            )
+        )  # fmt: skip
+
+    def call(
+        self, call: ast.Call, scope: Scope, environment: Environment, vocabulary: Vocabulary, path: str
+    ) -> list[int] | None:
+        """The results of a call: one for an op or a primitive, several for a block. None: a mistake was reported."""
+        if not isinstance(call.callee, str):
+            self.holes.append(call.callee_span)
+            for operand in call.operands:
+                self.expand(operand, scope, environment, vocabulary, path)
+            return None
+        name = call.callee
+        definition = vocabulary.find(name)
+        primitive = primitives.find(name) if definition is None else None
+        if definition is None and primitive is None:
+            bound = environment.get(name)
+            if isinstance(bound, str):  # let k = conv_3x3
+                name = bound
+                definition = vocabulary.find(name)
+                primitive = primitives.find(name) if definition is None else None
+        if definition is None:
+            if primitive is None:
+                if not isinstance(bound, Unknown):
+                    self._unknown_op(name, call.callee_span, vocabulary)
+                for operand in call.operands:
+                    self.expand(operand, scope, environment, vocabulary, path)
+                return None
+            index = self._primitive(primitive, call, scope, environment, vocabulary, path)
+            return None if index == UNFIT else [index]
+        if isinstance(definition, Op):
+            index = self._op(definition, call, scope, environment, vocabulary, path)
+            return None if index == UNFIT else [index]
+        return self._block(definition, call, scope, environment, vocabulary, path)
+
+    def _unknown_op(self, name: str, span: Span, vocabulary: Vocabulary) -> None:
+        known = [*vocabulary.known(), *primitives.known()]
+        guess = did_you_mean(name, known)
+        self.problems.append(
+            name_codes.UNKNOWN_OP(
+                self._site or span, f"unknown op `{name}`", label="no op, aggregation, block or primitive has this name",
+                help=f"did you mean `{guess}`?" if guess else "define it: `op name(x) = …`", fix=guess,
+            )
+        )  # fmt: skip
+
+    def _operands(
+        self, call: ast.Call, least: int, most: int, scope: Scope, environment: Environment, vocabulary: Vocabulary,
+        paths: list[str] | str,
+    ) -> list[int] | None:  # fmt: skip
+        """Indices of a call's operands; None where their number is wrong."""
+        indices = []
+        for number, operand in enumerate(call.operands):
+            path = paths if isinstance(paths, str) else paths[number] if number < len(paths) else paths[-1]
+            if type(operand) is ast.Reference:
+                indices.append(self.look_up(operand, scope, environment))
+            else:
+                indices.append(self.expand(operand, scope, environment, vocabulary, path))
+        count = len(indices)
+        if least <= count <= most:
+            return indices
+        expected = f"{least}" if least == most else f"{least} or more" if most == primitives.MANY else f"{least} to {most}"
+        self.problems.append(
+            codes.OPERANDS(
+                self._site or call.span, f"`{call.callee}` is given {count} operand{'' if count == 1 else 's'}",
+                label=f"expected {expected}",
+            )
+        )  # fmt: skip
+        return None
+
+    def _primitive(
+        self, primitive: Primitive, call: ast.Call, scope: Scope, environment: Environment, vocabulary: Vocabulary, path: str
+    ) -> int:
+        operands = self._operands(call, primitive.least, primitive.most, scope, environment, vocabulary, path)
+        owner_span = self._site or call.callee_span
+        values: dict[str, Any] | None = attributes.settings(
+            call.settings, primitive.attributes, primitive.name, owner_span, environment, self.problems
+        )
+        unknown = values is not None and any(v is UNKNOWN for v in values.values())
+        if "to" in primitive.attributes:
+            level = self._target_level(call, scope, environment)
+            if level is None or operands is None or values is None:
+                return UNFIT
+            values["to"] = level
+            if operands[0] != UNFIT:
+                feature = self.applications[operands[0]].feature
+                if feature.level is None:
+                    self.problems.append(
+                        codes.NO_LEVEL(
+                            self._site or call.span, "a globally pooled value has no resolution to change",
+                            label="expected a value with a level",
+                        )
+                    )  # fmt: skip
+                    return UNFIT
+                if feature.level == level:
+                    return operands[0]
+        if operands is None or values is None or unknown or UNFIT in operands:
+            self._note_holes(call)
+            return UNFIT
+        span = call.span
+
+        def apply(layer: Layer, *inputs: int) -> int:
+            return self.apply(layer, inputs, path, span)
+
+        return primitive.expand(values, tuple(operands), apply)
+
+    def _note_holes(self, call: ast.Call) -> None:
+        for setting in call.settings:
+            if isinstance(setting.value, ast.NamedHole | ast.ChoiceHole | ast.RangeHole):
+                self.holes.append(setting.value.span)
+
+    def _target_level(self, call: ast.Call, scope: Scope, environment: Environment) -> int | None:
+        """The level that ``to=`` names: that of a value, or a number."""
+        for setting in call.settings:
+            if setting.name != "to":
+                continue
+            value = setting.value
+            if isinstance(value, ast.Reference) and not isinstance(environment.get(value.name), int):
+                binding = self.binding(value, scope, environment)
+                if binding is None or binding.index == UNFIT:
+                    return None
+                level = self.applications[binding.index].feature.level
+                if level is None:
+                    self.problems.append(
+                        codes.NO_LEVEL(value.span, f"`{value.name}` has no resolution", label="expected a value with a level")
+                    )
+                return level
+            number = attributes.evaluate(value, environment, self.problems)
+            if isinstance(number, int) and 0 <= number <= 16:
+                return number
+            if not isinstance(number, Unknown):
+                self.problems.append(
+                    codes.BAD_VALUE(
+                        value.span, f"`to={number}` of `resize`", label="expected a value, or the number of a level from 0 to 16"
+                    )
+                )
+            return None
+        self.problems.append(
+            codes.MISSING_ATTRIBUTE(self._site or call.callee_span, "`resize` needs `to`", label="expected `to=`: a value")
+        )
+        return None
+
+    def _op(
+        self, op: Op, call: ast.Call, scope: Scope, environment: Environment, vocabulary: Vocabulary, path: str
+    ) -> int:
+        count = len(op.operands)
+        prefix = path + "." if path else ""
+        operands = self._operands(
+            call, count, count, scope, environment, vocabulary, [prefix + name for name in op.operands] or path
+        )
+        inner = environment
+        if op.attributes or call.settings or vocabulary is not op.home:
+            given = self._op_attributes(op, call, environment)
+            if given is None:
+                return UNFIT
+            inner = given
+        if operands is None or op.broken or UNFIT in operands:
+            return UNFIT
+        if len(self.applications) + op.weight > MAX_LAYERS:
+            self._too_many(call.span)
+            return UNFIT
+        inside = {name: Binding(name, index, call.span) for name, index in zip(op.operands, operands, strict=True)}
+        site, self._site = self._site, self._site or call.span
+        self._inner += 1
+        result = self.expand(op.definition.body, inside, inner, op.home, path)
+        self._inner -= 1
+        self._site = site
+        return result
+
+    def _op_attributes(self, op: Op, call: ast.Call, environment: Environment) -> Environment | None:
+        """What words mean in the body of an op: the section's attributes, and its own."""
+        inner: dict[str, Any] = {name: environment[name] for name in primitives.SECTION if name in environment}
+        for name, default in op.attributes.items():
+            inner[name] = attributes.evaluate(default, environment, self.problems)
+        right = True
+        for setting in call.settings:
+            if setting.name not in op.attributes:
+                right = False
+                attributes.settings(
+                    (setting,), dict.fromkeys(op.attributes, attributes.Accepts("count", 1)), op.name, call.span,
+                    environment, self.problems,
+                )  # fmt: skip
+                continue
+            inner[setting.name] = attributes.evaluate(setting.value, environment, self.problems)
+            if inner[setting.name] is UNKNOWN:
+                self._note_holes(call)
+        return inner if right else None
+
+    def _too_deep(self, span: Span) -> None:
+        if not self._full:
+            self._full = True
+            self.problems.append(
+                structure.TOO_MANY(
+                    self._site or span, f"ops call ops more than {MAX_EXPANSION} deep", label="the limit is met here"
+                )
+            )
+
+    def _block(
+        self, block: Block, call: ast.Call, scope: Scope, environment: Environment, vocabulary: Vocabulary, path: str
+    ) -> list[int] | None:
+        from nasdsl.semantics.statements import run_block
+
+        count = len(block.definition.parameters)
+        operands = self._operands(call, count, count, scope, environment, vocabulary, path)
+        for setting in call.settings:
+            self.problems.append(
+                codes.UNKNOWN_ATTRIBUTE(setting.name_span, f"a block has no attributes: `{setting.name}`", label="leave it out")
+            )
+        if operands is None or call.settings or block.broken or UNFIT in operands:
+            return [UNFIT] * len(block.definition.results) if operands is not None and not call.settings else None
+        if len(self.applications) + block.weight > MAX_LAYERS:
+            self._too_many(call.span)
+            return None
+        self._depth += 2  # a block takes more of the interpreter's stack than an op
+        self._inner += 1
+        site, self._site = self._site, self._site or call.span
+        results = run_block(self, block, call, operands, environment, path)
+        self._site = site
+        self._inner -= 1
+        self._depth -= 2
+        return results
+
+
+def _some(scope: Scope) -> str:
+    names = list(scope)
+    return ", ".join(f"`{n}`" for n in names[:8]) + (", …" if len(names) > 8 else "")
+
+
+def resize_to(expander: Expander, index: int, level: int, path: str, span: Span) -> int:
+    """The value at a level's resolution: itself where it is there already."""
+    feature = expander.applications[index].feature
+    return index if feature.level == level else expander.apply(Resize(level), (index,), path, span)

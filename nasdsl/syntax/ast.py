@@ -1,0 +1,301 @@
+"""The syntax tree: frozen, typed nodes, each with the span it was read from.
+
+Two trees are equal when they say the same thing: spans do not take part in comparison.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from nasdsl.diagnostics import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What every node has. ``span`` covers the node from its first to its last character."""
+
+    span: Span = field(compare=False, repr=False)
+
+
+# ---------------------------------------------------------------------------------------------- expressions
+
+
+@dataclass(frozen=True, slots=True)
+class Number(Node):
+    """An integer or a decimal, with its suffix applied: ``120G`` is 120e9. ``text`` is how it was written."""
+
+    value: int | float
+    text: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference(Node):
+    """A name where a feature or a word is expected: ``x1``, ``x[t-1]``, ``nearest``."""
+
+    name: str
+    index: Attribute | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic(Node):
+    """``left operator right`` with operator ``+ - * /``, among numbers."""
+
+    operator: str
+    left: Attribute
+    right: Attribute
+
+
+@dataclass(frozen=True, slots=True)
+class Negative(Node):
+    operand: Attribute
+
+
+@dataclass(frozen=True, slots=True)
+class Group(Node):
+    """An attribute value in parentheses."""
+
+    inner: Attribute
+
+
+@dataclass(frozen=True, slots=True)
+class NamedHole(Node):
+    """``?name``: one of the alternatives of ``choice name``, or any value in scope for ``?pool``."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceHole(Node):
+    """``?(a | b)``: one of the alternatives given in place."""
+
+    alternatives: tuple[Alternative, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RangeHole(Node):
+    """``?(0..6)``: an integer, both ends included."""
+
+    first: Attribute
+    last: Attribute
+
+
+@dataclass(frozen=True, slots=True)
+class Setting(Node):
+    """``name=value``."""
+
+    name: str
+    name_span: Span = field(compare=False, repr=False)
+    value: Attribute
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Node):
+    """``callee(operand, …, name=value, …)``."""
+
+    callee: str | Hole
+    callee_span: Span = field(compare=False, repr=False)
+    operands: tuple[Operand, ...]
+    settings: tuple[Setting, ...]
+
+
+Hole: TypeAlias = NamedHole | ChoiceHole | RangeHole
+Operand: TypeAlias = Reference | Call | Hole
+Attribute: TypeAlias = Number | Reference | Arithmetic | Negative | Group | Hole
+Alternative: TypeAlias = Reference | Call | Hole | Number
+
+# ----------------------------------------------------------------------------------------------- statements
+
+
+@dataclass(frozen=True, slots=True)
+class Target(Node):
+    """The left side of an assignment: ``x1`` or ``x[t]``."""
+
+    name: str
+    index: Attribute | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assign(Node):
+    """``a, b = expression``."""
+
+    targets: tuple[Target, ...]
+    value: Operand
+
+
+@dataclass(frozen=True, slots=True)
+class OutputBinding(Node):
+    """``p5 = expression`` in an ``output`` statement."""
+
+    name: str
+    name_span: Span = field(compare=False, repr=False)
+    value: Operand
+
+
+@dataclass(frozen=True, slots=True)
+class Output(Node):
+    bindings: tuple[OutputBinding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Merge(Node):
+    """``merge dangling into p3, p4, p5``."""
+
+    targets: tuple[Reference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat(Node):
+    """``repeat 3 { … }`` (no variable, ``first`` is 1) or ``repeat t in 1..7 { … }``."""
+
+    variable: str | None
+    first: Attribute | None
+    last: Attribute
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Let(Node):
+    """``let k = value``: a number or a word, drawn once where it is a hole."""
+
+    name: str
+    name_span: Span = field(compare=False, repr=False)
+    value: Attribute
+
+
+Statement: TypeAlias = Assign | Output | Merge | Repeat | Let
+
+# -------------------------------------------------------------------------------------------------- decoder
+
+
+@dataclass(frozen=True, slots=True)
+class InputName(Node):
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Input(Node):
+    names: tuple[InputName, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Require(Node):
+    """``require macs <= 120G at 800x1088``; ``size`` is (height, width)."""
+
+    quantity: str
+    quantity_span: Span = field(compare=False, repr=False)
+    comparison: str
+    bound: Number
+    size: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Node):
+    """One layer of a head's chain: an operation by name, with attributes, or a hole."""
+
+    operation: str | Hole
+    settings: tuple[Setting, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tower(Node):
+    """A chain of layers; ``label`` is ``cls`` or ``box``, or None for the chain of both."""
+
+    label: str | None
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fpn(Node):
+    """``fpn(…) { … }``, or with ``source`` ``fpn(…) from "file"``."""
+
+    settings: tuple[Setting, ...]
+    body: tuple[Statement, ...]
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Head(Node):
+    """``head(…) { … }``, or with ``source`` ``head(…) from "file"``."""
+
+    settings: tuple[Setting, ...]
+    towers: tuple[Tower, ...]
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Predict(Node):
+    """``predict fcos(centerness=cls)``."""
+
+    detector: str
+    detector_span: Span = field(compare=False, repr=False)
+    settings: tuple[Setting, ...]
+
+
+DecoderItem: TypeAlias = Input | Let | Require | Fpn | Head | Predict
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder(Node):
+    name: str
+    name_span: Span = field(compare=False, repr=False)
+    items: tuple[DecoderItem, ...]
+
+
+# -------------------------------------------------------------------------------------------------- a file
+
+
+@dataclass(frozen=True, slots=True)
+class Use(Node):
+    """``use "file.nas"``."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter(Node):
+    """A parameter of an op: an operand, or with ``default`` an attribute."""
+
+    name: str
+    default: Attribute | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpDef(Node):
+    """``op name(x, k=3) = expression`` or ``agg name(x, y) = expression``; ``kind`` is the word it began with."""
+
+    kind: str
+    name: str
+    name_span: Span = field(compare=False, repr=False)
+    parameters: tuple[Parameter, ...]
+    body: Operand
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceDef(Node):
+    """``choice name = a | b``."""
+
+    name: str
+    name_span: Span = field(compare=False, repr=False)
+    alternatives: tuple[Alternative, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDef(Node):
+    """``block name(a, b) -> (c, d) { … }``."""
+
+    name: str
+    name_span: Span = field(compare=False, repr=False)
+    parameters: tuple[InputName, ...]
+    results: tuple[InputName, ...]
+    body: tuple[Statement, ...]
+
+
+Definition: TypeAlias = Use | OpDef | ChoiceDef | BlockDef | Decoder
+
+
+@dataclass(frozen=True, slots=True)
+class File(Node):
+    """A whole text: the Genotype that the rest of the pipeline reads."""
+
+    items: tuple[Definition, ...]

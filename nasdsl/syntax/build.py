@@ -1,0 +1,213 @@
+"""From reductions of the grammar to typed nodes: one method a rule, named as in ``grammars/nas.lark``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nasdsl.diagnostics import Span
+from nasdsl.syntax import ast
+from nasdsl.syntax.lexer import Tok
+
+_SUFFIX = {"K": 10**3, "M": 10**6, "G": 10**9}
+
+Children = list[Any]
+
+
+def _between(first: Any, last: Any) -> Span:
+    """From the first character of one node or token to the last of another."""
+    start: Span = first.span
+    return Span(start[0], start[1], last.span[2])
+
+
+def _every_second(children: Children) -> tuple[Any, ...]:
+    """The items of a separated list, without the separators."""
+    return tuple(children[::2])
+
+
+def number_value(text: str) -> int | float:
+    """``120G`` is 120000000000, ``1.5`` is 1.5."""
+    scale = _SUFFIX.get(text[-1], 1)
+    digits = text[:-1] if scale > 1 else text
+    value: int | float = float(digits) if "." in digits else int(digits)
+    return int(value * scale) if scale > 1 else value
+
+
+class Builder:
+    """Each method takes the children of a rule, tokens included, and gives its node."""
+
+    # ------------------------------------------------------------------------------------ expressions
+
+    def reference(self, c: Children) -> ast.Reference:
+        token: Tok = c[0]
+        if len(c) == 1:
+            return ast.Reference(Span(token.source, token.start, token.end), token.value)
+        return ast.Reference(Span(token.source, token.start, c[3].end), token.value, c[2])
+
+    def call(self, c: Children) -> ast.Call:
+        callee = c[0]
+        name = callee.value if type(callee) is Tok else callee
+        operands, settings = [], []
+        for argument in c[2:-1:2]:
+            (settings if type(argument) is ast.Setting else operands).append(argument)
+        where = callee.span
+        span = Span(where[0], where[1], c[-1].end)
+        return ast.Call(span, name, where, tuple(operands), tuple(settings))
+
+    def setting(self, c: Children) -> ast.Setting:
+        return ast.Setting(_between(c[0], c[2]), c[0].value, c[0].span, c[2])
+
+    def number(self, c: Children) -> ast.Number:
+        token: Tok = c[0]
+        return ast.Number(token.span, number_value(token.value), token.value)
+
+    def attribute(self, c: Children) -> ast.Arithmetic:
+        return ast.Arithmetic(_between(c[0], c[2]), c[1].value, c[0], c[2])
+
+    term = attribute
+
+    def negative(self, c: Children) -> ast.Negative:
+        return ast.Negative(_between(c[0], c[1]), c[1])
+
+    def group(self, c: Children) -> ast.Group:
+        return ast.Group(_between(c[0], c[2]), c[1])
+
+    def hole(self, c: Children) -> ast.Hole:
+        span = _between(c[0], c[-1])
+        if len(c) == 2:
+            return ast.NamedHole(span, c[1].value)
+        if len(c) == 4:
+            return ast.ChoiceHole(span, c[2])
+        return ast.RangeHole(span, c[2], c[4])
+
+    def alternatives(self, c: Children) -> tuple[ast.Alternative, ...]:
+        return _every_second(c)
+
+    # ------------------------------------------------------------------------------------- statements
+
+    def assign(self, c: Children) -> ast.Assign:
+        return ast.Assign(_between(c[0], c[-1]), tuple(c[:-2:2]), c[-1])
+
+    def target(self, c: Children) -> ast.Target:
+        return ast.Target(_between(c[0], c[-1]), c[0].value, c[2] if len(c) > 1 else None)
+
+    def output(self, c: Children) -> ast.Output:
+        return ast.Output(_between(c[0], c[-1]), tuple(c[1::2]))
+
+    def binding(self, c: Children) -> ast.OutputBinding:
+        return ast.OutputBinding(_between(c[0], c[2]), c[0].value, c[0].span, c[2])
+
+    def merge(self, c: Children) -> ast.Merge:
+        return ast.Merge(_between(c[0], c[-1]), tuple(c[3::2]))
+
+    def repeat(self, c: Children) -> ast.Repeat:
+        span = _between(c[0], c[-1])
+        body, end = c[-1].statements, c[-1].span[2]
+        span = Span(span[0], span[1], end)
+        if len(c) == 3:
+            return ast.Repeat(span, None, None, c[1], body)
+        return ast.Repeat(span, c[1].value, c[3], c[5], body)
+
+    def let(self, c: Children) -> ast.Let:
+        return ast.Let(_between(c[0], c[3]), c[1].value, c[1].span, c[3])
+
+    def body(self, c: Children) -> _Body:
+        return _Body(_between(c[0], c[-1]), tuple(x for x in c[1:-1] if type(x) is not Tok))
+
+    # ---------------------------------------------------------------------------------------- decoder
+
+    def input(self, c: Children) -> ast.Input:
+        return ast.Input(_between(c[0], c[-1]), tuple(ast.InputName(t.span, t.value) for t in c[1::2]))
+
+    def require(self, c: Children) -> ast.Require:
+        bound = ast.Number(c[3].span, number_value(c[3].value), c[3].value)
+        size = None
+        if len(c) > 4:
+            height, width = c[5].value.split("x")
+            size = int(height), int(width)
+        return ast.Require(_between(c[0], c[-1]), c[1].value, c[1].span, c[2].value, bound, size)
+
+    def settings(self, c: Children) -> _Settings:
+        return _Settings(_between(c[0], c[-1]), tuple(c[1:-1:2]))
+
+    def step(self, c: Children) -> ast.Step:
+        operation = c[0].value if type(c[0]) is Tok else c[0]
+        return ast.Step(_between(c[0], c[-1]), operation, c[1].values if len(c) > 1 else ())
+
+    def chain(self, c: Children) -> ast.Tower:
+        return ast.Tower(_between(c[0], c[-1]), None, _every_second(c))
+
+    def tower(self, c: Children) -> ast.Tower:
+        return ast.Tower(_between(c[0], c[2]), c[0].value, c[2].steps)
+
+    def towers(self, c: Children) -> _Towers:
+        return _Towers(_between(c[0], c[-1]), tuple(c[1:-1]))
+
+    def fpn(self, c: Children) -> ast.Fpn:
+        settings, last = c[1].values if type(c[1]) is _Settings else (), c[-1]
+        if type(last) is Tok:
+            return ast.Fpn(_between(c[0], last), settings, (), last.value[1:-1])
+        return ast.Fpn(_between(c[0], last), settings, last.statements)
+
+    def head(self, c: Children) -> ast.Head:
+        settings, last = c[1].values if type(c[1]) is _Settings else (), c[-1]
+        if type(last) is Tok:
+            return ast.Head(_between(c[0], last), settings, (), last.value[1:-1])
+        return ast.Head(_between(c[0], last), settings, last.towers)
+
+    def predict(self, c: Children) -> ast.Predict:
+        settings = c[2].values if len(c) > 2 else ()
+        return ast.Predict(_between(c[0], c[-1]), c[1].value, c[1].span, settings)
+
+    def decoder(self, c: Children) -> ast.Decoder:
+        items = tuple(x for x in c[3:-1] if type(x) is not Tok)
+        return ast.Decoder(_between(c[0], c[-1]), c[1].value, c[1].span, items)
+
+    # ------------------------------------------------------------------------------------ definitions
+
+    def use(self, c: Children) -> ast.Use:
+        return ast.Use(_between(c[0], c[1]), c[1].value[1:-1])
+
+    def param(self, c: Children) -> ast.Parameter:
+        return ast.Parameter(_between(c[0], c[-1]), c[0].value, c[2] if len(c) > 1 else None)
+
+    def params(self, c: Children) -> tuple[ast.Parameter, ...]:
+        return _every_second(c)
+
+    def op_def(self, c: Children) -> ast.OpDef:
+        return ast.OpDef(_between(c[0], c[6]), c[0].value, c[1].value, c[1].span, c[3], c[6])
+
+    def choice(self, c: Children) -> ast.ChoiceDef:
+        span = Span(c[0].source, c[0].start, c[3][-1].span[2])
+        return ast.ChoiceDef(span, c[1].value, c[1].span, c[3])
+
+    def names(self, c: Children) -> tuple[ast.InputName, ...]:
+        return tuple(ast.InputName(t.span, t.value) for t in _every_second(c))
+
+    def block_def(self, c: Children) -> ast.BlockDef:
+        return ast.BlockDef(_between(c[0], c[-1]), c[1].value, c[1].span, c[3], c[7], c[9].statements)
+
+    def start(self, c: Children) -> tuple[ast.Definition, ...]:
+        return tuple(x for x in c if type(x) is not Tok)
+
+
+class _Body:
+    """The statements between two braces, on their way into the node that owns them."""
+
+    __slots__ = ("span", "statements")
+
+    def __init__(self, span: Span, statements: tuple[ast.Statement, ...]) -> None:
+        self.span, self.statements = span, statements
+
+
+class _Settings:
+    __slots__ = ("span", "values")
+
+    def __init__(self, span: Span, values: tuple[ast.Setting, ...]) -> None:
+        self.span, self.values = span, values
+
+
+class _Towers:
+    __slots__ = ("span", "towers")
+
+    def __init__(self, span: Span, towers: tuple[ast.Tower, ...]) -> None:
+        self.span, self.towers = span, towers

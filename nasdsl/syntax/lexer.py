@@ -1,0 +1,171 @@
+"""The scanner: one regular expression, tokens that know their source, limits on what is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from nasdsl.diagnostics import Diagnostic, Source, Span
+from nasdsl.diagnostics.catalogue import syntax as codes
+
+RESERVED: Final = {
+    word: word.upper()
+    for word in (
+        "use op agg choice block decoder input require predict fpn head from output merge dangling into "
+        "repeat in let at"
+    ).split()
+}
+"""Words that cannot name a value, with their terminals. After ``choice`` and ``?`` all but these are free:
+``choice op = …`` and ``?op`` are the design's own examples, so there every word is a name."""
+
+MAX_NESTING: Final = 100
+"""Deepest nesting of brackets. Trees this deep fit the interpreter's own stack with a wide margin."""
+
+_PUNCTUATION: Final = {
+    "(": "LPAR", ")": "RPAR", "{": "LBRACE", "}": "RBRACE", "[": "LSQB", "]": "RSQB", ",": "COMMA", ";": "SEMI",
+    "=": "EQUAL", ":": "COLON", "->": "ARROW", "..": "RANGE", "?": "QMARK", "|": "BAR", "+": "PLUS", "-": "MINUS",
+    "*": "STAR", "/": "SLASH",
+}  # fmt: skip
+
+_SCAN: Final = re.compile(
+    r"""(?:[ \t\r\n]+|\#[^\n]*)*                                   # white space and comments
+    (?:(?P<NAME>[A-Za-z_][A-Za-z_0-9]*)
+    |(?P<PUNCTUATION>->|\.\.|[(){}\[\],;:?|+*/-]|=(?!=))
+    |(?P<SIZE>[0-9]+x[0-9]+(?![A-Za-z_0-9]))
+    |(?P<NUMBER>[0-9]+(?:\.[0-9]+)?[KMG]?(?![A-Za-z_0-9]))
+    |(?P<STRING>"[^"\n]*")
+    |(?P<COMPARE><=|>=|==|<|>)
+    |(?P<END>\Z)
+    |(?P<WRONG_NUMBER>[0-9][A-Za-z_0-9.]*)
+    |(?P<OPEN_STRING>"[^\n]*)
+    |(?P<ILLEGAL>(?s:.)))""",
+    re.VERBOSE,
+)
+
+
+class Tok:
+    """A token. ``type`` is the grammar's terminal; offsets count characters of ``source``."""
+
+    __slots__ = ("end", "source", "start", "type", "value")
+
+    line = column = end_line = end_column = start_pos = end_pos = 0  # lark asks for these at the end of the input
+
+    def __init__(self, type: str, value: str, start: int, end: int, source: Source) -> None:
+        self.type = type
+        self.value = value
+        self.start = start
+        self.end = end
+        self.source = source
+
+    @property
+    def span(self) -> Span:
+        return Span(self.source, self.start, self.end)
+
+    def __repr__(self) -> str:
+        return f"Tok({self.type}, {self.value!r})"
+
+
+def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
+    """The tokens of a text. What is no token is reported in ``problems`` and passed over.
+
+    Scanning stops, with a diagnostic, where brackets nest deeper than `MAX_NESTING`.
+    """
+    text = source.text
+    match = _SCAN.match
+    reserved, punctuation = RESERVED, _PUNCTUATION
+    position, depth, before = 0, 0, ""
+    while True:
+        found = match(text, position)
+        assert found is not None  # the last alternative takes any character
+        kind = found.lastgroup
+        value = found[kind]  # type: ignore[index]  # lastgroup is set: every branch is a named group
+        position = found.end()
+        start = position - len(value)
+        if kind == "NAME":
+            type = "NAME" if before == "QMARK" or before == "CHOICE" else reserved.get(value, "NAME")
+        elif kind == "PUNCTUATION":
+            type = punctuation[value]
+            if value in "([{":
+                depth += 1
+                if depth > MAX_NESTING:
+                    problems.append(
+                        codes.TOO_DEEP(
+                            source.span(start, position),
+                            f"brackets nested more than {MAX_NESTING} deep",
+                            label="the rest of the file is not read",
+                            help="name intermediate values, or define an `op`",
+                        )
+                    )
+                    return
+            elif value in ")]}":
+                depth -= 1
+        elif kind == "END":
+            return
+        elif kind in ("NUMBER", "SIZE", "STRING", "COMPARE"):
+            type = kind
+            if kind == "NUMBER" and len(value) > 18:
+                problems.append(
+                    codes.BAD_NUMBER(
+                        source.span(start, position),
+                        f"a number of {len(value)} digits",
+                        label="numbers have at most 18 digits",
+                    )
+                )
+                value = value[:18]
+        else:
+            problem, type, value = _not_a_token(kind or "", value, source.span(start, position))
+            if not (problems and problems[-1].code == problem.code and _adjacent(problems[-1].span, problem.span)):
+                problems.append(problem)
+            if not type:
+                continue
+        before = type
+        yield Tok(type, value, start, position, source)
+
+
+def _adjacent(before: Span, span: Span) -> bool:
+    """Whether nothing but characters of one illegal run lies between: a binary file is one finding, not a million."""
+    return before.source is span.source and span.start - before.end < 40
+
+
+def _not_a_token(kind: str, value: str, span: Span) -> tuple[Diagnostic, str, str]:
+    """The finding for an illegal piece of text, and the token (type, value) to go on with, if any."""
+    if kind == "OPEN_STRING":
+        return (
+            codes.OPEN_STRING(span, "a string that does not end on its line", label='expected a closing `"`'),
+            "STRING",
+            value.rstrip() + '"',
+        )
+    if kind == "WRONG_NUMBER":
+        return (
+            codes.BAD_NUMBER(
+                span,
+                f"`{_shown(value)}` is neither a number nor a name",
+                label="expected digits, with K, M or G behind them, or a size such as 800x1088",
+                help="a name starts with a letter or `_`",
+            ),
+            "NUMBER",
+            "1",
+        )
+    shown = {"\x00": "a NUL byte", "\ufeff": "a byte-order mark", "\ufffd": "a byte that is not UTF-8"}.get(value)
+    hint = {
+        "'": 'strings are written with double quotes: "file.nas"',
+        "=": "a comparison in `require` is written `==`; an assignment `=`",
+        ".": "a range is written `1..7`",
+        "!": "there is no `!`; comparisons are <= >= < > ==",
+    }.get(value, "")
+    return (
+        codes.ILLEGAL_CHARACTER(
+            span,
+            f"{shown or f'the character `{_shown(value)}`'} has no meaning here",
+            label="not part of the language",
+            help=hint,
+        ),
+        "",
+        "",
+    )
+
+
+def _shown(value: str) -> str:
+    cut = value if len(value) <= 40 else value[:40] + "…"
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in cut)
