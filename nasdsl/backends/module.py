@@ -1,0 +1,372 @@
+"""Graph to a readable ``torch.nn.Module`` whose parameter names follow the text.
+
+``fpn.x1.x.deform_conv.weight`` is the weight of the deformable convolution of operand ``x`` of value ``x1``;
+``head.cls.0.conv.weight`` that of layer 0 of the class tower, ``head.cls.0.p3.conv.weight`` where each level has its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasdsl.diagnostics import Span
+from nasdsl.ir.graph import Graph, HeadLayer, Node, Prediction as PredictionLayer
+from nasdsl.layers import (
+    GROUP_NORM_GROUPS,
+    Activation,
+    Add,
+    Concat,
+    Conv,
+    CustomLayer,
+    DeformConv,
+    GlobalPool,
+    Input,
+    Layer,
+    Maximum,
+    Multiply,
+    Norm,
+    Pool,
+    Resize,
+    Scale,
+    WeightedAdd,
+)
+from nasdsl.nn import DeformConv2d, Group
+from nasdsl.nn import Scale as ScaleModule
+from nasdsl.nn import WeightedAdd as WeightedAddModule
+from nasdsl.semantics.architecture import Fcos
+
+PRIOR = 0.01
+"""Probability of an object that the class logits start with (arXiv:1708.02002, section 4.1)."""
+
+
+class Prediction(NamedTuple):
+    """What the head gives for one level.
+
+    Attributes:
+        cls_logits: [N, classes, H, W]; with anchors [N, anchors * classes, H, W].
+        bbox_reg: [N, 4, H, W]: distances to the left, top, right and bottom, positive (``exp(scale * x)``); with anchors
+            [N, anchors * 4, H, W], raw.
+        centerness: [N, 1, H, W], logits; None with anchors.
+    """
+
+    cls_logits: Tensor
+    bbox_reg: Tensor
+    centerness: Tensor | None
+
+
+Sizes = Mapping[int, Sequence[int]]
+"""Height and width of the map of each level."""
+
+Compute = Callable[[Sequence[Tensor], Sizes], Tensor]
+
+
+class Step(NamedTuple):
+    """One node of the graph, ready to run."""
+
+    out: int
+    compute: Compute
+    inputs: tuple[int, ...]
+    last_use: tuple[int, ...]
+    id: str
+    span: Span
+
+
+class Program:
+    """The nodes of a section in order. Values are dropped after their last use."""
+
+    def __init__(self, nodes: Sequence[Node], results: Sequence[str], module_of: Callable[[Node], nn.Module | None]) -> None:
+        place = {node.id: i for i, node in enumerate(nodes)}
+        self.inputs = {node.layer.name: place[node.id] for node in nodes if isinstance(node.layer, Input)}
+        self.results = [place[r] for r in results]
+        last: dict[int, int] = {}
+        for at, node in enumerate(nodes):
+            for source in node.inputs:
+                last[place[source]] = at
+        drops: dict[int, list[int]] = {}
+        for source, at in last.items():
+            if source not in self.results:
+                drops.setdefault(at, []).append(source)
+        self.steps = tuple(
+            Step(
+                i,
+                _compute(node.layer, module_of(node)),
+                tuple(place[s] for s in node.inputs),
+                tuple(drops.get(i, ())),
+                node.id,
+                node.span,
+            )
+            for i, node in enumerate(nodes)
+            if not isinstance(node.layer, Input)
+        )
+
+    def run(self, features: Mapping[str, Tensor], sizes: Sizes) -> list[Tensor]:
+        """The results, given the inputs by name. An error names the line of the text that was running."""
+        values: dict[int, Tensor] = {at: features[name] for name, at in self.inputs.items()}
+        for step in self.steps:
+            operands = [values[i] for i in step.inputs]
+            if torch.compiler.is_compiling():
+                values[step.out] = step.compute(operands, sizes)
+            else:
+                try:
+                    values[step.out] = step.compute(operands, sizes)
+                except Exception as error:
+                    shapes = ", ".join(str(list(o.shape)) for o in operands)
+                    error.add_note(f"while running {step.id} ({step.span}: {step.span.text}) on {shapes}")
+                    raise
+            for used in step.last_use:
+                del values[used]
+        return [values[r] for r in self.results]
+
+
+class Fpn(Group):
+    """The feature pyramid: backbone features to p3, p4, …"""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.outputs = tuple(graph.outputs)
+        self.input_levels = {n.layer.name: n.out.level for n in graph.inputs() if isinstance(n.layer, Input)}
+        self.needed_levels = sorted({n.layer.level for n in graph.nodes if isinstance(n.layer, Resize)})
+        self.program = Program(graph.nodes, list(graph.outputs.values()), lambda n: _register(self, n.id, n))
+
+    def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """[N, channels, H, W] of each input to [N, width, ceil(H / 2**k), …] of each output."""
+        missing = [name for name in self.input_levels if name not in features]
+        if missing:
+            raise KeyError(f"the decoder reads {', '.join(self.input_levels)}; given are {', '.join(features) or 'none'}")
+        results = self.program.run(features, self.sizes(features))
+        return dict(zip(self.outputs, results, strict=True))
+
+    def sizes(self, features: Mapping[str, Tensor]) -> dict[int, tuple[int, int]]:
+        """Height and width at each level that something is resized to, from the nearest input: finer ones first."""
+        known = {level: features[name].shape[-2:] for name, level in self.input_levels.items() if level is not None}
+        sizes = {}
+        for level in self.needed_levels:
+            finer = [k for k in known if k <= level]
+            if finer:
+                height, width = known[max(finer)]
+                factor = 2 ** (level - max(finer))
+                sizes[level] = ((height + factor - 1) // factor, (width + factor - 1) // factor)
+            else:
+                height, width = known[min(known)]
+                factor = 2 ** (min(known) - level)
+                sizes[level] = (height * factor, width * factor)
+        return sizes
+
+
+class Head(Group):
+    """The towers and predictions, applied to every level of the pyramid."""
+
+    def __init__(self, graph: Graph, classes: int) -> None:
+        super().__init__()
+        self.levels = tuple(graph.outputs)
+        self.is_fcos = isinstance(graph.predict, Fcos)
+        self.layers: dict[str, list[dict[str, Program]]] = {}
+        for tower in graph.head.towers:
+            group = Group()
+            self.add_module(tower.name, group)
+            self.layers[tower.name] = [self._layer(group, layer) for layer in tower.layers]
+        self.tower_of = {p.name: p.tower for p in graph.head.predictions}
+        for prediction in graph.head.predictions:
+            self.add_module(prediction.name, _prediction(prediction, classes))
+        if self.is_fcos:
+            self.scale = nn.ParameterDict({level: nn.Parameter(torch.ones(())) for level in self.levels})
+
+    def _layer(self, tower: Group, layer: HeadLayer) -> dict[str, Program]:
+        """The programs of a layer for each level: one and the same where the weights are shared."""
+
+        def program(prefix: str) -> Program:
+            return Program(layer.nodes, [layer.result], lambda n: _register(tower, f"{prefix}.{n.id}", n))
+
+        if layer.shared:
+            return dict.fromkeys(self.levels, program(str(layer.index)))
+        return {level: program(f"{layer.index}.{level}") for level in self.levels}
+
+    def forward(self, pyramid: Mapping[str, Tensor]) -> dict[str, Prediction]:
+        """[N, width, H, W] of each level to its `Prediction`."""
+        predictions = {}
+        for level in self.levels:
+            towers = {}
+            for name, layers in self.layers.items():
+                x = pyramid[level]
+                for layer in layers:
+                    x = layer[level].run({"x": x}, {})[0]
+                towers[name] = x
+            cls_logits, bbox_reg = (self.get_submodule(n)(towers[self.tower_of[n]]) for n in ("cls_logits", "bbox_reg"))
+            centerness = None
+            if self.is_fcos:
+                bbox_reg = torch.exp(self.scale[level] * bbox_reg)
+                centerness = self.get_submodule("centerness")(towers[self.tower_of["centerness"]])
+            predictions[level] = Prediction(cls_logits, bbox_reg, centerness)
+        return predictions
+
+
+class DecoderModule(nn.Module):
+    """A decoder: ``fpn``, then ``head``.
+
+    Attributes:
+        graph: what it was built from.
+        classes: number of classes.
+    """
+
+    def __init__(self, graph: Graph, classes: int) -> None:
+        super().__init__()
+        self.graph = graph
+        self.classes = classes
+        self.fpn = Fpn(graph)
+        self.head = Head(graph, classes)
+        _initialise(self, graph)
+
+    def pyramid(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Backbone features ``{"c3": [N, C, H/8, W/8], …}`` to ``{"p3": [N, width, H/8, W/8], …}``."""
+        pyramid: dict[str, Tensor] = self.fpn(features)
+        return pyramid
+
+    def forward(self, features: Mapping[str, Tensor]) -> dict[str, Prediction]:
+        """Backbone features to a `Prediction` for each level, finest first."""
+        predictions: dict[str, Prediction] = self.head(self.fpn(features))
+        return predictions
+
+
+def build(graph: Graph, classes: int) -> DecoderModule:
+    """The module of a graph, with freshly initialised weights (torch's random state decides them).
+
+    Raises:
+        ValueError: `classes` is less than 1.
+    """
+    if classes < 1:
+        raise ValueError(f"classes is {classes}; expected 1 or more")
+    return DecoderModule(graph, classes)
+
+
+def _prediction(prediction: PredictionLayer, classes: int) -> nn.Conv2d:
+    """A final convolution: N(0, 0.01); the class bias starts at the prior."""
+    conv = nn.Conv2d(prediction.width, prediction.channels(classes), 3, padding=1)
+    nn.init.normal_(conv.weight, std=0.01)
+    assert conv.bias is not None
+    nn.init.constant_(conv.bias, -math.log((1 - PRIOR) / PRIOR) if prediction.name == "cls_logits" else 0.0)
+    return conv
+
+
+def _initialise(module: DecoderModule, graph: Graph) -> None:
+    """P6 and P7 start from kaiming_uniform(a=1) and no bias, as published; all else keeps torch's defaults."""
+    for node in graph.nodes:
+        if node.value.kind == "output" and isinstance(node.layer, Conv) and node.layer.stride > 1:
+            conv = module.fpn.get_submodule(node.id)
+            assert isinstance(conv, nn.Conv2d)
+            nn.init.kaiming_uniform_(conv.weight, a=1)
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
+
+
+def _register(root: nn.Module, path: str, node: Node) -> nn.Module | None:
+    """Make the module of a node, where it has one, and put it at its path."""
+    module = make_module(node)
+    if module is None:
+        return None
+    at = root
+    *groups, name = path.split(".")
+    for group in groups:
+        if group not in at._modules:
+            at.add_module(group, Group())
+        at = at.get_submodule(group)
+    at.add_module(name, module)
+    return module
+
+
+def make_module(node: Node) -> nn.Module | None:
+    """The module of a layer that has parameters or buffers; None for one that has none."""
+    layer, width = node.layer, node.operands[0].width if node.operands else 0
+    match layer:
+        case Conv():
+            padding = layer.dilation * (layer.k - 1) // 2
+            return nn.Conv2d(
+                width, layer.width, layer.k, layer.stride, padding, layer.dilation, layer.groups, bias=layer.bias
+            )
+        case DeformConv():
+            return DeformConv2d(
+                width, layer.width, layer.k, layer.stride, layer.dilation, layer.groups, layer.offset_groups, layer.bias
+            )
+        case Norm():
+            return nn.BatchNorm2d(width) if layer.norm == "bn" else nn.GroupNorm(GROUP_NORM_GROUPS, width)
+        case Scale():
+            return ScaleModule(width)
+        case WeightedAdd():
+            return WeightedAddModule(len(node.inputs))
+        case CustomLayer():
+            made: nn.Module = layer.module(node.operands, node.out)
+            return made
+        case Input() | Activation() | Add() | Multiply() | Maximum() | Concat() | Resize() | Pool() | GlobalPool():
+            return None
+
+
+def _compute(layer: Layer, module: nn.Module | None) -> Compute:
+    """How a node is computed from its operands and the sizes of the levels."""
+    if module is not None:
+        return lambda x, sizes: module(*x)
+    match layer:
+        case Activation():
+            function = ACTIVATIONS[layer.function]
+            return lambda x, sizes: function(x[0])
+        case Add():
+            return lambda x, sizes: _fold(torch.add, x)
+        case Multiply():
+            return lambda x, sizes: _fold(torch.mul, x)
+        case Maximum():
+            return lambda x, sizes: _fold(torch.maximum, x)
+        case Concat():
+            return lambda x, sizes: torch.cat(_one_size(x), dim=1)
+        case Resize():
+            return _resize(layer)
+        case Pool():
+            return _pool(layer)
+        case GlobalPool():
+            reduce = torch.amax if layer.pool == "max" else torch.mean
+            return lambda x, sizes: reduce(x[0], dim=(2, 3), keepdim=True)
+        case Conv() | DeformConv() | Norm() | Scale() | WeightedAdd() | CustomLayer() | Input():
+            raise TypeError(f"{layer.kind} is computed by a module")
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "leaky_relu": F.leaky_relu,
+    "silu": F.silu,
+    "hardswish": F.hardswish,
+    "gelu": F.gelu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+}
+
+
+def _fold(function: Callable[[Tensor, Tensor], Tensor], operands: Sequence[Tensor]) -> Tensor:
+    total = operands[0]
+    for operand in operands[1:]:
+        total = function(total, operand)
+    return total
+
+
+def _one_size(operands: Sequence[Tensor]) -> list[Tensor]:
+    """Values of one position spread over the map of the others."""
+    height, width = (max(o.shape[d] for o in operands) for d in (2, 3))
+    return [o.expand(-1, -1, height, width) if o.shape[2:] != (height, width) else o for o in operands]
+
+
+def _resize(layer: Resize) -> Compute:
+    if layer.mode == "nearest":
+        return lambda x, sizes: F.interpolate(x[0], size=tuple(sizes[layer.level]), mode="nearest")
+    return lambda x, sizes: F.interpolate(x[0], size=tuple(sizes[layer.level]), mode="bilinear", align_corners=False)
+
+
+def _pool(layer: Pool) -> Compute:
+    padding = (layer.k - 1) // 2
+    if layer.pool == "max":
+        return lambda x, sizes: F.max_pool2d(x[0], layer.k, layer.stride, padding)
+    return lambda x, sizes: F.avg_pool2d(x[0], layer.k, layer.stride, padding, count_include_pad=False)
+
+
+__all__ = ["ACTIVATIONS", "DecoderModule", "Prediction", "build", "make_module"]

@@ -1,0 +1,45 @@
+"""Learnable factors, and the container that gives layers their names."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Group(nn.Module):
+    """Layers under names, without a computation of their own."""
+
+    def __init__(self, **layers: nn.Module) -> None:
+        super().__init__()
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+
+class Scale(nn.Module):
+    """One learnable factor per channel, 1 at the start: [N, C, H, W] to the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight.view(1, -1, 1, 1)
+
+
+class WeightedAdd(nn.Module):
+    """Operands of one shape, weighted by learnable factors that are kept non-negative and divided by their sum.
+
+    Source: the fast normalized fusion of EfficientDet, arXiv:1911.09070, section 3.3.
+    """
+
+    def __init__(self, operands: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(operands))
+
+    def forward(self, *operands: Tensor) -> Tensor:
+        weight = torch.relu(self.weight)
+        weight = weight / (weight.sum() + 1e-4)
+        total = operands[0] * weight[0]
+        for number in range(1, len(operands)):
+            total = total + operands[number] * weight[number]
+        return total
