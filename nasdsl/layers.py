@@ -366,6 +366,12 @@ class CustomLayer:
         """The ``torch.nn.Module`` that takes the operands and gives the result."""
         raise TypeError(f"{type(self).__name__} states no module: define module(self, inputs, out)")
 
+    def source(self, inputs: Sequence[Feature], out: Feature) -> str:
+        """The call that makes its module in stand-alone source, with what torch itself offers: ``nn.ChannelShuffle(2)``."""
+        raise TypeError(
+            f"the primitive {self.kind!r} does not say how it is written as source: define source(self, inputs, out)"
+        )
+
 
 Layer: TypeAlias = (
     Input

@@ -47,7 +47,7 @@ def deform_conv2d(
     precise = x.dtype if x.dtype == torch.float64 else torch.float32
 
     # Where each tap reads, in pixels: its place in the regular grid, plus the offset.
-    moved = offset.to(precise).view(n * offset_groups, taps, 2, out_height, out_width)
+    moved = offset.to(precise).reshape(n * offset_groups, taps, 2, out_height, out_width)
     rows = torch.arange(out_height, device=x.device, dtype=precise) * stride[0] - padding[0]
     columns = torch.arange(out_width, device=x.device, dtype=precise) * stride[1] - padding[1]
     tap_rows = torch.arange(kh, device=x.device, dtype=precise).repeat_interleave(kw) * dilation[0]
@@ -66,10 +66,10 @@ def deform_conv2d(
     )
     sampled = sampled.view(n * offset_groups, channels // offset_groups, taps, out_height * out_width)
     if mask is not None:
-        sampled = sampled * mask.to(precise).view(n * offset_groups, 1, taps, out_height * out_width)
+        sampled = sampled * mask.to(precise).reshape(n * offset_groups, 1, taps, out_height * out_width)
 
     taken = sampled.to(x.dtype).view(n, groups, channels_per_group * taps, out_height * out_width)
-    kernel = weight.view(groups, out_channels // groups, channels_per_group * taps)
+    kernel = weight.reshape(groups, out_channels // groups, channels_per_group * taps)
     if groups == 1:
         out = torch.matmul(kernel[0], taken[:, 0])
     else:

@@ -238,7 +238,8 @@ class FpnStatements(Statements):
                     )
                 )  # fmt: skip
             name = self.expander.reserve(binding.name)
-            self.expander.own(name, _op_name(binding.value), "output", binding.span)
+            op = "output" if isinstance(binding.value, ast.Reference) else _op_name(binding.value)
+            self.expander.own(name, op, "output", binding.span)
             if isinstance(binding.value, ast.Reference):
                 named = self.expander.binding(binding.value, self.scope, self.environment)
                 index = UNFIT
