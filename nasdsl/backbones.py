@@ -156,12 +156,8 @@ def _mobilenet_v2(name: str) -> Backbone:
     def layers() -> Iterator[BackboneLayer]:
         trained = False
 
-        def conv(
-            x: Feature, width: int, k: int, stride: int = 1, groups: int = 1, act: bool = True
-        ) -> Iterator[BackboneLayer]:
-            return _conv_norm(
-                x, width, k, stride, groups, trained=trained, act=act, norm_trained=trained, function="relu6"
-            )
+        def conv(x: Feature, width: int, k: int, stride: int = 1, groups: int = 1, act: bool = True) -> Iterator[BackboneLayer]:
+            return _conv_norm(x, width, k, stride, groups, trained=trained, act=act, norm_trained=trained, function="relu6")
 
         yield from conv(Feature(0, 3), 32, 3, 2)
         x = Feature(1, 32)

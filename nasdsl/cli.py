@@ -115,10 +115,16 @@ def explain(code: str | None) -> None:
 @_SIZE
 @_CLASSES
 @_FORMAT
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Also write the decoder: OUT.py, PyTorch source that needs torch only.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False),
+    help="Also write the decoder: OUT.py, PyTorch source that needs torch only.",
+)
 def compile_(file: str, backbone: str, size: tuple[int, int], classes: int, format_: str, output: str | None) -> None:
     """Check, lower, and print the exact cost of a decoder."""
-    from nasdsl.backbones import UnknownBackbone, backbone as find_backbone
+    from nasdsl.backbones import UnknownBackbone
+    from nasdsl.backbones import backbone as find_backbone
     from nasdsl.backends.cost import cost, to_json
     from nasdsl.diagnostics import DiagnosticError
     from nasdsl.ir import MissingFeature
@@ -157,14 +163,17 @@ def compile_(file: str, backbone: str, size: tuple[int, int], classes: int, form
 
 @cli.command()
 @_FILE
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="OUT.svg, .png, .pdf, .html, .dot or .mmd  [default: NAME.svg]")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False), help="OUT.svg, .png, .pdf, .html, .dot or .mmd  [default: NAME.svg]"
+)
 @click.option("--diff", "other", metavar="OTHER", help="Draw what OTHER changes in FILE.")
 @_BACKBONE
 @_SIZE
 @_CLASSES
 def render(file: str, output: str | None, other: str | None, backbone: str, size: tuple[int, int], classes: int) -> None:
     """Draw a decoder. No Graphviz needs to be installed."""
-    from nasdsl.backbones import UnknownBackbone, backbone as find_backbone
+    from nasdsl.backbones import UnknownBackbone
+    from nasdsl.backbones import backbone as find_backbone
     from nasdsl.backends import picture
     from nasdsl.backends.cost import cost
     from nasdsl.diagnostics import DiagnosticError

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasdsl.backends.cost import CostTable, Size, cost
 from nasdsl.backbones import backbone as find_backbone
+from nasdsl.backends.cost import CostTable, Size, cost
 from nasdsl.diagnostics import Diagnostic, DiagnosticError, Source
 from nasdsl.diagnostics.catalogue import structure
 from nasdsl.ir import Graph, lower
@@ -52,7 +52,7 @@ class Decoder:
 
     @cached_property
     def _reference(self) -> Graph:
-        return lower(self.architecture, find_backbone(REFERENCE_BACKBONE).out_channels | _OTHER_LEVELS)
+        return lower(self.architecture, {**find_backbone(REFERENCE_BACKBONE).out_channels, **_OTHER_LEVELS})
 
     @property
     def graph(self) -> networkx.MultiDiGraph[str]:

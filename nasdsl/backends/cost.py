@@ -126,8 +126,8 @@ def cost(graph: Graph, size: Size, classes: int, backbone: Backbone | None = Non
     head, head_nodes = _head(graph, areas, classes)
     removed = []
     for entry in graph.removed:
-        total, _ = _sum_nodes(entry.nodes, areas)
-        removed.append(RemovedCost(entry.value.name, total[0], total[1], total[2], entry.value.span))
+        dead, _ = _sum_nodes(entry.nodes, areas)
+        removed.append(RemovedCost(entry.value.name, dead.macs, dead.params, dead.published_flops, entry.value.span))
     dead_flops, dead_params = sum(r.published_flops for r in removed), sum(r.params for r in removed)
     backbone_figures = Figures()
     if backbone is not None:

@@ -313,7 +313,10 @@ class _Values:
         folded = {}
         for name, node_id in self.graph.outputs.items():
             value = self.nodes[node_id].value
-            if self.drawn.get(id(value)) == node_id and (value.kind, value.name) in (("output", name), ("merge", f"{name}.merge")):
+            if self.drawn.get(id(value)) == node_id and (value.kind, value.name) in (
+                ("output", name),
+                ("merge", f"{name}.merge"),
+            ):
                 folded[id(value)] = name
         return folded
 
@@ -396,9 +399,7 @@ class _Values:
         out = self.nodes[node_id].out
         kind: Family = "identity" if out.level == node.out.level else "resampling"
         span = node.value.span
-        self.boxes.append(
-            Box(box, name, self._label(source), kind, "output", out.level, out.width, 0, 0, span, "", ())
-        )
+        self.boxes.append(Box(box, name, self._label(source), kind, "output", out.level, out.width, 0, 0, span, "", ()))
 
 
 def _lanes(boxes: list[Box], graph: Graph, areas: Areas) -> tuple[Lane, ...]:

@@ -17,7 +17,6 @@ from nasdsl.backends.diagram import (
     Diagram,
     Family,
     Lane,
-    Tower,
     diagram,
     figures,
     headline,
@@ -118,9 +117,7 @@ def _lines(drawn: Diagram, emphasis: Emphasis) -> Iterator[str]:
         f'  node [shape=box, style="rounded,filled", fontname="{FONT}", fontsize=12, fontcolor="{PRINT}", color="{TONE}",'
         ' margin="0.08,0.04", height=0.3, width=0.5];'
     )
-    yield (
-        f'  edge [color="{TONE}", fontname="{FONT}", fontsize=10, fontcolor="{RESIZED}", arrowsize=0.7, penwidth=1.1];'
-    )
+    yield (f'  edge [color="{TONE}", fontname="{FONT}", fontsize=10, fontcolor="{RESIZED}", arrowsize=0.7, penwidth=1.1];')
     for lane in drawn.lanes:
         yield from _lane(lane, emphasis)
     if drawn.towers:
@@ -166,9 +163,13 @@ def _order(drawn: Diagram) -> Iterator[str]:
     """Unseen lines that hold the picture in shape: bands in the order of their levels, outputs in one column."""
     lanes = [quote("lane pooled" if lane.level is None else f"lane level {lane.level}") for lane in drawn.lanes]
     column = [*lanes, *(['"head"'] if drawn.towers else [])]
+    posts = [quote(f"post {place}") for place in range(len(column))]
+    yield f'  {{ rank=same; node [label="", style=invis, width=0.01, height=0.3, fixedsize=true]; {"; ".join(posts)}; }}'
     yield f"  {{ rank=same; {'; '.join(column)}; }}"
-    if len(column) > 1:
-        yield f"  {' -> '.join(column)} [style=invis, weight=100];"
+    yield f"  {' -> '.join(posts)} [style=invis];"
+    for post, lane in zip(posts, column):
+        for i in range(8):
+            yield f"  {post} -> {lane} [style=invis, weight=100];"
     for lane, anchor in zip(drawn.lanes, lanes, strict=True):
         for box in lane.boxes:
             if box.role == "input":
@@ -305,7 +306,7 @@ def quote(text: str) -> str:
 
 def _printable(text: str) -> str:
     """Without control characters, which XML cannot hold."""
-    return "".join(c for c in text if c in "\n\t" or ord(c) >= 32 and ord(c) not in (0xFFFE, 0xFFFF))
+    return "".join(c for c in text if c in "\n\t" or (ord(c) >= 32 and ord(c) not in (0xFFFE, 0xFFFF)))
 
 
 def join(parts: Iterable[str]) -> str:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasdsl.diagnostics import Span
-from nasdsl.ir.graph import Graph, HeadLayer, Node, Prediction as PredictionLayer
+from nasdsl.ir.graph import Graph, HeadLayer, Node
+from nasdsl.ir.graph import Prediction as PredictionLayer
 from nasdsl.layers import (
     GROUP_NORM_GROUPS,
     Activation,
@@ -88,9 +89,9 @@ class Program:
             for source in node.inputs:
                 last[place[source]] = at
         drops: dict[int, list[int]] = {}
-        for source, at in last.items():
-            if source not in self.results:
-                drops.setdefault(at, []).append(source)
+        for used, at in last.items():
+            if used not in self.results:
+                drops.setdefault(at, []).append(used)
         self.steps = tuple(
             Step(
                 i,
@@ -284,9 +285,7 @@ def make_module(node: Node) -> nn.Module | None:
     match layer:
         case Conv():
             padding = layer.dilation * (layer.k - 1) // 2
-            return nn.Conv2d(
-                width, layer.width, layer.k, layer.stride, padding, layer.dilation, layer.groups, bias=layer.bias
-            )
+            return nn.Conv2d(width, layer.width, layer.k, layer.stride, padding, layer.dilation, layer.groups, bias=layer.bias)
         case DeformConv():
             return DeformConv2d(
                 width, layer.width, layer.k, layer.stride, layer.dilation, layer.groups, layer.offset_groups, layer.bias

@@ -164,9 +164,7 @@ def _decoder(graph: Graph, classes: int) -> list[str]:
 
 
 def _initialise(graph: Graph) -> list[str]:
-    strided = [
-        n for n in graph.nodes if n.value.kind == "output" and isinstance(n.layer, Conv) and n.layer.stride > 1
-    ]
+    strided = [n for n in graph.nodes if n.value.kind == "output" and isinstance(n.layer, Conv) and n.layer.stride > 1]
     if not strided:
         return []
     convs = ", ".join(f"self.fpn.{n.id}" for n in strided)
@@ -195,7 +193,9 @@ def _constructor(node: Node) -> str | None:
             return f"nn.Conv2d({', '.join(parts)})"
         case DeformConv():
             parts = [str(width), str(layer.width), str(layer.k)]
-            parts += [f"{n}={getattr(layer, n)}" for n in ("stride", "dilation", "groups", "offset_groups") if getattr(layer, n) > 1]
+            parts += [
+                f"{n}={getattr(layer, n)}" for n in ("stride", "dilation", "groups", "offset_groups") if getattr(layer, n) > 1
+            ]
             parts += ["bias=False"] * (not layer.bias)
             return f"DeformConv2d({', '.join(parts)})"
         case Norm():
@@ -391,7 +391,10 @@ def _sizes(graph: Graph) -> list[str]:
             entries.append(f"{level}: [n * {factor} for n in {shape}]")
     if not entries:
         return []
-    return ["        # Height and width of the levels that features are resized to.", f"        size = {{{', '.join(entries)}}}"]
+    return [
+        "        # Height and width of the levels that features are resized to.",
+        f"        size = {{{', '.join(entries)}}}",
+    ]
 
 
 def _head(graph: Graph) -> list[str]:
@@ -455,7 +458,9 @@ def _tower(name: str, layers: Sequence[HeadLayer]) -> list[str]:
         if layer.is_identity:
             continue
         has_modules = any(_constructor(n) is not None for n in layer.nodes)
-        lines.append(f"        # {layer.index}: {layer.op}, {sharing}" if has_modules else f"        # {layer.index}: {layer.op}")
+        lines.append(
+            f"        # {layer.index}: {layer.op}, {sharing}" if has_modules else f"        # {layer.index}: {layer.op}"
+        )
         if has_modules:
             lines.append(f'        layer = self.{name}["{layer.index}"]' + ("" if layer.shared else "[level]"))
         inside = _Writer(layer.nodes, [layer.result], lambda n: f"layer.{n.id}", {"x": "x"})

@@ -28,9 +28,7 @@ def nas_fcos_text(
     values = [*_INPUTS, *(f"x{t}" for t in range(1, len(blocks) + 1))]
     lines = []
     for t, (in1, in2, op1, op2, agg) in enumerate(blocks, 1):
-        lines.append(
-            f"    x{t} = {FPN_AGGREGATIONS[agg]}({FPN_OPS[op1]}({values[in1]}), {FPN_OPS[op2]}({values[in2]}))"
-        )
+        lines.append(f"    x{t} = {FPN_AGGREGATIONS[agg]}({FPN_OPS[op1]}({values[in1]}), {FPN_OPS[op2]}({values[in2]}))")
     outputs = _output_blocks(blocks)
     chain = " -> ".join(HEAD_OPS[i] for i in _head(FCOS_HEAD if head is None else head))
     if not 0 <= share <= len(FCOS_HEAD if head is None else head):

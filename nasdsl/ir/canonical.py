@@ -59,7 +59,9 @@ def canonical_text(graph: Graph, name: str | None = None) -> str:
     lines += [f"    {name}: {' -> '.join(steps)}" for name, steps in towers]
     lines += ["  }", ""]
     predict = graph.predict
-    detector = f"fcos(centerness={predict.centerness})" if isinstance(predict, Fcos) else f"retinanet(anchors={predict.anchors})"
+    detector = (
+        f"fcos(centerness={predict.centerness})" if isinstance(predict, Fcos) else f"retinanet(anchors={predict.anchors})"
+    )
     lines += [f"  predict {detector}", "}", ""]
     return "\n".join([*blocks, *lines])
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from nasdsl.diagnostics import Diagnostic, did_you_mean
+from nasdsl.diagnostics import Diagnostic, Span, did_you_mean
 from nasdsl.diagnostics.catalogue import types as codes
 from nasdsl.syntax import ast
 
@@ -124,9 +124,7 @@ def _not_a_number(at: ast.Attribute, word: str, problems: list[Diagnostic]) -> U
     return UNKNOWN
 
 
-def index_name(
-    name: str, index: ast.Attribute | None, environment: Environment, problems: list[Diagnostic]
-) -> str | Unknown:
+def index_name(name: str, index: ast.Attribute | None, environment: Environment, problems: list[Diagnostic]) -> str | Unknown:
     """``x[t-1]`` with t = 3 is ``x2``; a plain name is itself."""
     if index is None:
         return name
@@ -145,7 +143,7 @@ def settings(
     given: tuple[ast.Setting, ...],
     accepted: Mapping[str, Accepts],
     owner: str,
-    owner_span: ast.Span,
+    owner_span: Span,
     environment: Environment,
     problems: list[Diagnostic],
 ) -> dict[str, Value | Unknown] | None:
@@ -163,9 +161,7 @@ def settings(
             continue
         if setting.name in values:
             right = False
-            problems.append(
-                codes.ATTRIBUTE_TWICE(setting.name_span, f"`{setting.name}` is set twice", label="second value")
-            )
+            problems.append(codes.ATTRIBUTE_TWICE(setting.name_span, f"`{setting.name}` is set twice", label="second value"))
             continue
         if accepts.kind == "feature":
             continue
@@ -199,9 +195,7 @@ def settings(
     return values if right else None
 
 
-def _unknown_attribute(
-    setting: ast.Setting, accepted: Mapping[str, Accepts], owner: str, problems: list[Diagnostic]
-) -> None:
+def _unknown_attribute(setting: ast.Setting, accepted: Mapping[str, Accepts], owner: str, problems: list[Diagnostic]) -> None:
     guess = did_you_mean(setting.name, accepted)
     known = ", ".join(f"`{name}`" for name in accepted) or "none"
     problems.append(

@@ -91,9 +91,7 @@ def check(
     return Checked(None if failed else architecture, problems)
 
 
-def _only_decoder(
-    file: ast.File, problems: list[Diagnostic], lost: frozenset[str] | None
-) -> ast.Decoder | None:
+def _only_decoder(file: ast.File, problems: list[Diagnostic], lost: frozenset[str] | None) -> ast.Decoder | None:
     decoders = [item for item in file.items if isinstance(item, ast.Decoder)]
     if not file.items and lost is None and not problems:
         problems.append(
@@ -295,9 +293,7 @@ class _Decoder:
                 )
             )  # fmt: skip
         width = values["width"]
-        return FpnPart(
-            width if isinstance(width, int) else 0, tuple(expander.values), tuple(expander.applications), outputs
-        )
+        return FpnPart(width if isinstance(width, int) else 0, tuple(expander.values), tuple(expander.applications), outputs)
 
     def _adapter(self, section: ast.Fpn, place: Origin) -> tuple[str, tuple[ast.Setting, ...]]:
         """The op behind each input, and the other attributes."""
@@ -327,9 +323,7 @@ class _Decoder:
         values = self._settings(node.settings, {**primitives.SECTION, **_SHARE}, "head", node.span, place.lets)
         width_in = 0
         if fpn is not None:
-            widths = {
-                o.name: fpn.applications[o.result].feature.width for o in fpn.outputs if o.result != UNFIT
-            }
+            widths = {o.name: fpn.applications[o.result].feature.width for o in fpn.outputs if o.result != UNFIT}
             known = {w for w in widths.values() if w}
             if len(known) > 1 and fpn_node is not None:
                 described = ", ".join(f"{name} has {width}" for name, width in widths.items())

@@ -85,9 +85,7 @@ def _weigh(definition: Definition, open_: list[Definition], problems: list[Diagn
     return definition.weight
 
 
-def _statement_weight(
-    statement: ast.Statement, home: Vocabulary, open_: list[Definition], problems: list[Diagnostic]
-) -> int:
+def _statement_weight(statement: ast.Statement, home: Vocabulary, open_: list[Definition], problems: list[Diagnostic]) -> int:
     if isinstance(statement, ast.Assign):
         return _operand_weight(statement.value, home, open_, problems)
     if isinstance(statement, ast.Repeat):
@@ -97,9 +95,7 @@ def _statement_weight(
     return 0
 
 
-def _operand_weight(
-    operand: ast.Operand, home: Vocabulary, open_: list[Definition], problems: list[Diagnostic]
-) -> int:
+def _operand_weight(operand: ast.Operand, home: Vocabulary, open_: list[Definition], problems: list[Diagnostic]) -> int:
     if not isinstance(operand, ast.Call):
         return 0
     total = sum(_operand_weight(o, home, open_, problems) for o in operand.operands)

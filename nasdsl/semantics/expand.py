@@ -132,7 +132,9 @@ class Expander:
             self._full = True
             self.problems.append(
                 structure.TOO_MANY(
-                    self._site or span, f"the decoder expands into more than {MAX_LAYERS:,} layers", label="the limit is met here"
+                    self._site or span,
+                    f"the decoder expands into more than {MAX_LAYERS:,} layers",
+                    label="the limit is met here",
                 )
             )
 
@@ -154,9 +156,7 @@ class Expander:
 
     # ------------------------------------------------------------------------------------- expressions
 
-    def expand(
-        self, operand: ast.Operand, scope: Scope, environment: Environment, vocabulary: Vocabulary, path: str
-    ) -> int:
+    def expand(self, operand: ast.Operand, scope: Scope, environment: Environment, vocabulary: Vocabulary, path: str) -> int:
         """The index of the application that computes an expression."""
         if type(operand) is ast.Reference:
             return self.look_up(operand, scope, environment)
@@ -352,7 +352,9 @@ class Expander:
             if not isinstance(number, Unknown):
                 self.problems.append(
                     codes.BAD_VALUE(
-                        value.span, f"`to={number}` of `resize`", label="expected a value, or the number of a level from 0 to 16"
+                        value.span,
+                        f"`to={number}` of `resize`",
+                        label="expected a value, or the number of a level from 0 to 16",
                     )
                 )
             return None
@@ -361,9 +363,7 @@ class Expander:
         )
         return None
 
-    def _op(
-        self, op: Op, call: ast.Call, scope: Scope, environment: Environment, vocabulary: Vocabulary, path: str
-    ) -> int:
+    def _op(self, op: Op, call: ast.Call, scope: Scope, environment: Environment, vocabulary: Vocabulary, path: str) -> int:
         count = len(op.operands)
         prefix = path + "." if path else ""
         operands = self._operands(

@@ -88,9 +88,7 @@ def _conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
 
 
 def _deform_conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
-    layer = DeformConv(
-        a["width"], a["k"], a["stride"], a["dilation"], a["offset_groups"], a["groups"], a["bias"] == "true"
-    )
+    layer = DeformConv(a["width"], a["k"], a["stride"], a["dilation"], a["offset_groups"], a["groups"], a["bias"] == "true")
     return _finish(a, apply(layer, *x), apply)
 
 

@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from nasdsl.diagnostics import Diagnostic, Span
-from nasdsl.diagnostics.catalogue import lints
+from nasdsl.diagnostics.catalogue import lints, structure
 from nasdsl.diagnostics.catalogue import names as name_codes
-from nasdsl.diagnostics.catalogue import structure
 from nasdsl.diagnostics.catalogue import types as codes
 from nasdsl.layers import UNKNOWN_WIDTH, Add, Feature, LayerError, Resize
 from nasdsl.semantics import attributes
@@ -70,7 +69,9 @@ class Statements:
             if results is not None and len(results) != len(targets):
                 gives = f"`{op}` gives {len(results)} value{'' if len(results) == 1 else 's'}"
                 self.problems.append(
-                    codes.RESULTS(statement.span, f"{gives} for {len(targets)} names", label=f"expected {len(results)} on the left")
+                    codes.RESULTS(
+                        statement.span, f"{gives} for {len(targets)} names", label=f"expected {len(results)} on the left"
+                    )
                 )
                 results = None
         elif isinstance(value, ast.Reference):
@@ -158,9 +159,7 @@ class Statements:
         self._only_in_fpn(statement.span, "merge")
 
     def _only_in_fpn(self, span: Span, what: str) -> None:
-        self.problems.append(
-            structure.MISPLACED(span, f"`{what}` stands in a block", label="expected in the `fpn` itself")
-        )
+        self.problems.append(structure.MISPLACED(span, f"`{what}` stands in a block", label="expected in the `fpn` itself"))
 
 
 def run_let(statement: ast.Let, environment: dict[str, Any], expander: Expander) -> None:
@@ -170,9 +169,7 @@ def run_let(statement: ast.Let, environment: dict[str, Any], expander: Expander)
     environment[statement.name] = attributes.evaluate(statement.value, environment, expander.problems)
 
 
-def run_block(
-    expander: Expander, block: Block, call: ast.Call, operands: list[int], environment: Any, path: str
-) -> list[int]:
+def run_block(expander: Expander, block: Block, call: ast.Call, operands: list[int], environment: Any, path: str) -> list[int]:
     """The results of a call of a block, one index each."""
     definition = block.definition
     prefix = expander.reserve(f"{path}.{block.name}" if path else block.name) + "."

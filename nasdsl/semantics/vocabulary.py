@@ -123,9 +123,7 @@ def define(file: ast.File, vocabulary: Vocabulary, problems: list[Diagnostic]) -
     return vocabulary
 
 
-def _once(
-    seen: dict[tuple[str, str], Span], key: tuple[str, str], span: Span, problems: list[Diagnostic]
-) -> None:
+def _once(seen: dict[tuple[str, str], Span], key: tuple[str, str], span: Span, problems: list[Diagnostic]) -> None:
     if key in seen:
         problems.append(
             codes.DEFINED_TWICE(

@@ -46,7 +46,8 @@ class Builder:
     def call(self, c: Children) -> ast.Call:
         callee = c[0]
         name = callee.value if type(callee) is Tok else callee
-        operands, settings = [], []
+        operands: list[ast.Operand] = []
+        settings: list[ast.Setting] = []
         for argument in c[2:-1:2]:
             (settings if type(argument) is ast.Setting else operands).append(argument)
         where = callee.span

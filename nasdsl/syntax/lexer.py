@@ -12,8 +12,7 @@ from nasdsl.diagnostics.catalogue import syntax as codes
 RESERVED: Final = {
     word: word.upper()
     for word in (
-        "use op agg choice block decoder input require predict fpn head from output merge dangling into "
-        "repeat in let at"
+        "use op agg choice block decoder input require predict fpn head from output merge dangling into repeat in let at"
     ).split()
 }
 """Words that cannot name a value, with their terminals. After ``choice`` and ``?`` all but these are free:

@@ -31,7 +31,7 @@ class _NoLexer(Lexer):
     def __init__(self, _: Any) -> None:
         pass
 
-    def lex(self, _: Any) -> Iterator[Any]:
+    def lex(self, lexer_state: Any, parser_state: Any) -> Iterator[Any]:
         return iter(())
 
 

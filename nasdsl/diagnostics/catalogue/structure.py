@@ -47,8 +47,7 @@ NO_OUTPUT = Code(
 NO_PYRAMID_LEVEL = Code(
     "NAS406",
     "an output of no level",
-    "An output is called p1 to p12: pK is the pyramid's feature of stride 2^K, and a value of another stride is resized "
-    "to it.",
+    "An output is called p1 to p12: pK is the pyramid's feature of stride 2^K, and a value of another stride is resized to it.",
     decoder("output top = conv_3x3(c3)"),
     decoder("output p3 = conv_3x3(c3)"),
 )
@@ -126,7 +125,7 @@ NO_FOLDER = Code(
 NO_SECTION = Code(
     "NAS415",
     "a file without the section that is taken from it",
-    "`fpn from \"file\"` and `head from \"file\"` take the section of the decoder in that file. (The example finds a file "
+    '`fpn from "file"` and `head from "file"` take the section of the decoder in that file. (The example finds a file '
     "of definitions under the name ops.nas.)",
     decoder().replace("fpn(width=64, norm=bn) {\n    output p3 = conv_3x3(c3)\n  }", 'fpn from "ops.nas"'),
     decoder(),
