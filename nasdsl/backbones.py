@@ -129,9 +129,17 @@ def _resnet(
 
 
 def _conv_norm(
-    x: Feature, width: int, k: int, stride: int = 1, groups: int = 1, *, trained: bool, act: bool = True, norm_trained: bool = False,
+    x: Feature,
+    width: int,
+    k: int,
+    stride: int = 1,
+    groups: int = 1,
+    *,
+    trained: bool,
+    act: bool = True,
+    norm_trained: bool = False,
     function: Literal["relu", "relu6"] = "relu",
-) -> Iterator[BackboneLayer]:  # fmt: skip
+) -> Iterator[BackboneLayer]:
     conv = Conv(width, k, stride, 1, groups)
     out = conv.infer((x,))
     yield BackboneLayer(conv, x, out, trained)

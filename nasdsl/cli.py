@@ -39,7 +39,7 @@ class SizeType(click.ParamType[tuple[int, int]]):
             size = int(height), int(width)
             if min(size) >= 1:
                 return size
-        self.fail(f"{value!r} is no size; expected height x width, such as 800x1088", param, ctx)
+        return self.fail(f"{value!r} is no size; expected height x width, such as 800x1088", param, ctx)
 
 
 _SIZE = click.option("--size", type=SizeType(), default="800x1088", show_default=True, help="Height x width of the image.")

@@ -167,8 +167,11 @@ def _order(drawn: Diagram) -> Iterator[str]:
     yield f'  {{ rank=same; node [label="", style=invis, width=0.01, height=0.3, fixedsize=true]; {"; ".join(posts)}; }}'
     yield f"  {{ rank=same; {'; '.join(column)}; }}"
     yield f"  {' -> '.join(posts)} [style=invis];"
+    yield '  "root" [label="", style=invis, width=0.01, height=0.3, fixedsize=true];'
+    for post in posts:
+        yield f'  "root" -> {post} [style=invis];'
     for post, lane in zip(posts, column):
-        for i in range(8):
+        for i in range(4):
             yield f"  {post} -> {lane} [style=invis, weight=100];"
     for lane, anchor in zip(drawn.lanes, lanes, strict=True):
         for box in lane.boxes:

@@ -198,7 +198,7 @@ class FpnStatements(Statements):
         self.warnings = warnings
         self.outputs: dict[str, PyramidOutput] = {}
         self._blocks: list[Binding] = []
-        self._merges: list[tuple[ast.Merge, int, int]] = []  # statement, index of its Add, blocks bound before it
+        self._merges: list[tuple[int, int]] = []  # index of the Add, number of blocks bound before it
 
     def inputs(self, inputs: tuple[InputFeature, ...], adapter: str) -> None:
         """Bind the backbone features, each behind its adapter."""
@@ -224,9 +224,11 @@ class FpnStatements(Statements):
             if match is None:
                 self.problems.append(
                     structure.NO_PYRAMID_LEVEL(
-                        binding.name_span, f"the output `{binding.name}` has no level", label="expected p1 to p12: pK has stride 2^K",
+                        binding.name_span,
+                        f"the output `{binding.name}` has no level",
+                        label="expected p1 to p12: pK has stride 2^K",
                     )
-                )  # fmt: skip
+                )
             elif binding.name in self.outputs:
                 self.problems.append(
                     name_codes.BOUND_TWICE(
@@ -291,7 +293,7 @@ class FpnStatements(Statements):
                 Application(Add(), (base,), applications[base].feature, path, self.expander._owner, target.span)
             )
             added = len(applications) - 1
-            self._merges.append((statement, added, len(self._blocks)))
+            self._merges.append((added, len(self._blocks)))
             if output is not None:
                 applications[at] = replace(applications[at], inputs=(added,))
             else:
@@ -302,7 +304,7 @@ class FpnStatements(Statements):
     def finish(self) -> tuple[PyramidOutput, ...]:
         """Enter the dangling values into the merges, and name values that nothing reads."""
         dangling = [b for b in self._blocks if not b.read and not b.kept and b.index != UNFIT]
-        for statement, added, before in self._merges:
+        for added, before in self._merges:
             application = self.expander.applications[added]
             extra = tuple(b.index for b in self._blocks[:before] if not b.read and not b.kept and b.index != UNFIT)
             features = [self.expander.applications[i].feature for i in (application.inputs[0], *extra)]
@@ -319,7 +321,7 @@ class FpnStatements(Statements):
                 continue
             level = application.feature
             self.expander.applications[added] = replace(application, inputs=application.inputs + extra, feature=level)
-        merged_before = max((before for _, _, before in self._merges), default=0)
+        merged_before = max((before for _, before in self._merges), default=0)
         late = {id(b) for b in self._blocks[merged_before:]}
         for binding in dangling:
             if id(binding) in late and not self.expander.holes:

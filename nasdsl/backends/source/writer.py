@@ -1,0 +1,199 @@
+"""Nodes as Python: the calls that construct their modules, and the statements that compute them."""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from nasdsl.ir.graph import Node
+from nasdsl.layers import (
+    GROUP_NORM_GROUPS,
+    Activation,
+    Add,
+    Concat,
+    Conv,
+    CustomLayer,
+    DeformConv,
+    GlobalPool,
+    Input,
+    Layer,
+    Maximum,
+    Multiply,
+    Norm,
+    Pool,
+    Resize,
+    Scale,
+    WeightedAdd,
+)
+
+Tree: TypeAlias = "dict[str, Tree | str]"
+"""Constructor calls by the path of the module that they make."""
+
+_WIDEST = 100  # characters of an expression; operands of a longer one are given names
+_INLINE = 64  # characters of an operand that goes into its reader's line
+
+
+def constructor(node: Node) -> str | None:
+    """The call that makes a node's module; None for a layer that has none."""
+    layer, width = node.layer, node.operands[0].width if node.operands else 0
+    match layer:
+        case Conv():
+            parts = [str(width), str(layer.width), str(layer.k)]
+            parts += [f"stride={layer.stride}"] * (layer.stride > 1)
+            padding = layer.dilation * (layer.k - 1) // 2
+            parts += [f"padding={padding}"] * (padding > 0)
+            parts += [f"dilation={layer.dilation}"] * (layer.dilation > 1)
+            parts += [f"groups={layer.groups}"] * (layer.groups > 1)
+            parts += ["bias=False"] * (not layer.bias)
+            return f"nn.Conv2d({', '.join(parts)})"
+        case DeformConv():
+            parts = [str(width), str(layer.width), str(layer.k)]
+            parts += [
+                f"{n}={getattr(layer, n)}" for n in ("stride", "dilation", "groups", "offset_groups") if getattr(layer, n) > 1
+            ]
+            parts += ["bias=False"] * (not layer.bias)
+            return f"DeformConv2d({', '.join(parts)})"
+        case Norm():
+            return f"nn.BatchNorm2d({width})" if layer.norm == "bn" else f"nn.GroupNorm({GROUP_NORM_GROUPS}, {width})"
+        case Scale():
+            return f"Scale({width})"
+        case WeightedAdd():
+            return f"WeightedAdd({len(node.inputs)})"
+        case CustomLayer():
+            return layer.source(node.operands, node.out)
+        case Input() | Activation() | Add() | Multiply() | Maximum() | Concat() | Resize() | Pool() | GlobalPool():
+            return None
+
+
+def module_tree(nodes: Sequence[Node]) -> Tree:
+    tree: Tree = {}
+    for node in nodes:
+        call = constructor(node)
+        if call is None:
+            continue
+        at = tree
+        *groups, name = node.id.split(".")
+        for group in groups:
+            inner = at.setdefault(group, {})
+            assert isinstance(inner, dict)
+            at = inner
+        at[name] = call
+    return tree
+
+
+def construct(entry: Tree | str, indent: str) -> str:
+    if isinstance(entry, str):
+        return entry
+    inner = indent + "    "
+    parts = [f"{name}={construct(value, inner)}" for name, value in entry.items()]
+    line = f"Group({', '.join(parts)})"
+    if len(line) + len(indent) < _WIDEST and "\n" not in line:
+        return line
+    return "Group(\n" + "".join(f"{inner}{part},\n" for part in parts) + f"{indent})"
+
+
+# ------------------------------------------------------------------------------------------------ expressions
+
+
+def _expression(layer: Layer, x: Sequence[str], module: str) -> str:
+    """A node as an expression over its operands' expressions; `module` is where its own module is."""
+    match layer:
+        case Conv() | DeformConv() | Norm() | Scale() | WeightedAdd() | CustomLayer():
+            return f"{module}({', '.join(x)})"
+        case Activation():
+            prefix = "torch" if layer.function in ("sigmoid", "tanh") else "F"
+            return f"{prefix}.{layer.function}({x[0]})"
+        case Add():
+            return f"({' + '.join(x)})"
+        case Multiply():
+            return f"({' * '.join(x)})"
+        case Maximum():
+            text = x[0]
+            for operand in x[1:]:
+                text = f"torch.maximum({text}, {operand})"
+            return text
+        case Concat():
+            return f"torch.cat([{', '.join(x)}], dim=1)"
+        case Resize():
+            corners = "" if layer.mode == "nearest" else ", align_corners=False"
+            return f'F.interpolate({x[0]}, size=size[{layer.level}], mode="{layer.mode}"{corners})'
+        case Pool():
+            padding = (layer.k - 1) // 2
+            if layer.pool == "max":
+                return f"F.max_pool2d({x[0]}, {layer.k}, {layer.stride}, {padding})"
+            return f"F.avg_pool2d({x[0]}, {layer.k}, {layer.stride}, {padding}, count_include_pad=False)"
+        case GlobalPool():
+            return f"{x[0]}.{'amax' if layer.pool == 'max' else 'mean'}(dim=(2, 3), keepdim=True)"
+        case Input():
+            return x[0]
+
+
+class Writer:
+    """Writes nodes as statements: what is used once, by the same value, goes into its reader's line."""
+
+    def __init__(
+        self, nodes: Sequence[Node], results: Sequence[str], module: Callable[[Node], str], start: Mapping[str, str]
+    ) -> None:
+        self.lines: list[str] = []
+        self.text: dict[str, str] = {}
+        self._names: set[str] = {"self", "features", "size", "level", "layer", "torch", "nn", "math", "F", *start.values()}
+        self._inlined: set[str] = set()
+        self._shown: set[str] = set()
+        readers: dict[str, list[Node]] = {}
+        for node in nodes:
+            for source in node.inputs:
+                readers.setdefault(source, []).append(node)
+        last_of = {id(n.value): n.id for n in nodes}
+        for node in nodes:
+            if isinstance(node.layer, Input):
+                self.text[node.id] = start[node.layer.name]
+                continue
+            expression = self._of(node, module(node))
+            if len(expression) > _WIDEST:
+                for operand in node.inputs:
+                    if operand in self._inlined and len(self.text[operand]) > len(operand):
+                        self._assign(node, operand, operand.rsplit(".", 1)[0], self.text[operand])
+                expression = self._of(node, module(node))
+            using = readers.get(node.id, [])
+            alone = len(using) == 1 and using[0].value is node.value and node.id not in results
+            if alone and len(expression) <= _INLINE:
+                self.text[node.id] = expression
+                self._inlined.add(node.id)
+                continue
+            if isinstance(node.layer, Add | Multiply):
+                expression = expression[1:-1]  # no brackets around a whole line
+            is_value = last_of[id(node.value)] == node.id
+            self._assign(node, node.id, node.value.name if is_value else node.id, expression)
+
+    def _of(self, node: Node, module: str) -> str:
+        operands = [self.text[i] for i in node.inputs]
+        if isinstance(node.layer, Concat) and node.out.level is not None and any(f.level is None for f in node.operands):
+            return f"torch.cat(one_size({', '.join(operands)}), dim=1)"
+        return _expression(node.layer, operands, module)
+
+    def _assign(self, node: Node, id: str, wanted: str, expression: str) -> None:
+        where = _where(node)
+        if where not in self._shown:
+            self._shown.add(where)
+            self.lines.append(f"# {where}")
+        name = self._name(wanted)
+        self.lines.append(f"{name} = {expression}")
+        self.text[id] = name
+        self._inlined.discard(id)
+
+    def _name(self, wanted: str) -> str:
+        base = "".join(c if c.isalnum() else "_" for c in wanted)
+        name, number = base, 1
+        while name in self._names or not name.isidentifier() or keyword.iskeyword(name):
+            number += 1
+            name = f"{base}_{number}" if base.isidentifier() else f"v_{base}_{number}"
+        self._names.add(name)
+        return name
+
+
+def _where(node: Node) -> str:
+    span = node.value.span
+    text = " ".join(span.text.split())
+    what = f"{node.value.name}: {node.value.op}" if node.value.kind in ("adapter", "merge") else text
+    return f"line {span.line}: {what if len(what) <= 90 else what[:89] + '…'}"
