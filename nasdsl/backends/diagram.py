@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple, TypeAlias
 
-from nasdsl.backends.cost import Areas, CostTable, Figures, ValueCost
+from nasdsl.backends.captions import expression, shorten
+from nasdsl.backends.cost import Areas, CostTable, ValueCost
 from nasdsl.diagnostics import Span
 from nasdsl.ir import Graph
 from nasdsl.ir.graph import Node
@@ -41,7 +43,7 @@ ArrowKind: TypeAlias = Literal["data", "merge"]
 
 FAMILIES: Mapping[Family, str] = {
     "deformable": "deformable convolution",
-    "separable": "separable or depthwise convolution",
+    "separable": "grouped or separable convolution",
     "convolution": "convolution",
     "aggregation": "aggregation",
     "resampling": "pooling, resize",
@@ -115,19 +117,12 @@ class Lane(NamedTuple):
 
 
 class Tower(NamedTuple):
-    """A tower of the head: its layers in order, and the predictions that read the last of them."""
+    """A tower of the head: its layers in order, the predictions that read the last of them, and the arrows between."""
 
     name: str
     layers: tuple[Box, ...]
     predictions: tuple[Box, ...]
-
-    @property
-    def arrows(self) -> Iterable[Arrow]:
-        """The chain, without its way in."""
-        for before, after in zip(self.layers, self.layers[1:], strict=False):
-            yield Arrow(before.id, after.id)
-        for prediction in self.predictions if self.layers else ():
-            yield Arrow(self.layers[-1].id, prediction.id)
+    arrows: tuple[Arrow, ...]
 
     @property
     def entries(self) -> tuple[Box, ...]:
@@ -204,49 +199,10 @@ def climb(source: int | None, target: int | None) -> int:
     return 0 if source is None or target is None else target - source
 
 
-def expression(span: Span) -> str:
-    """The right-hand side of a statement (the whole text of an expression), on one line, without comments."""
-    text = " ".join(re.sub(r"#[^\n]*", " ", span.text).split())
-    return re.sub(r"^[\w\[\].,+*\s-]+=\s*", "", text)
-
-
-def shorten(text: str, length: int) -> str:
-    """At most so many characters, an ellipsis in place of the rest."""
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
-
-
-def human(count: int) -> str:
-    """Three digits and a unit: ``1.23 G``, ``456 k``, ``7``."""
-    number = float(count)
-    for unit in ("", " k", " M", " G"):
-        if number < 999.5:
-            return f"{number:.3g}{unit}"
-        number /= 1000
-    return f"{number:.3g} T" if number < 999.5 else f"{number:.0f} T"
-
-
-def headline(table: CostTable) -> str:
-    """The figures of the whole, for the title."""
-
-    def part(name: str, figures: Figures) -> str:
-        return f"{name} {human(figures.macs)} MACs, {human(figures.params)} params"
-
-    height, width = table.size
-    return f"{height}×{width} px · {table.classes} classes · {part('fpn', table.fpn)} · {part('head', table.head)}"
-
-
-def figures(box: Box) -> str:
-    """Width and cost of a box: ``256 ch · 1.21 G MACs · 1.43 M params``; costs of zero are left out."""
-    parts = [f"{box.width} ch"]
-    if box.macs:
-        parts.append(f"{human(box.macs)} MACs")
-    if box.params:
-        parts.append(f"{human(box.params)} params")
-    return " · ".join(parts)
-
-
 def family(layers: Iterable[Layer]) -> Family:
     """The first family of `FAMILIES` that one of the layers belongs to."""
+    layers = tuple(layers)
+    combines = any(isinstance(layer, _COMBINING) for layer in layers)
     found: set[Family] = {"identity"}
     for layer in layers:
         if isinstance(layer, CustomLayer):
@@ -254,8 +210,9 @@ def family(layers: Iterable[Layer]) -> Family:
         elif isinstance(layer, DeformConv):
             found.add("deformable")
         elif isinstance(layer, Conv):
-            # A grouped 1x1 is how `cat` sums what it has put side by side; a depthwise k x k is an op of its own.
-            found.add("convolution" if layer.groups == 1 else "separable" if layer.k > 1 else "aggregation")
+            # A grouped 1x1 is how `cat` sums what it has put side by side, and no op of its own there.
+            summing = layer.k == 1 and combines
+            found.add("convolution" if layer.groups == 1 else "aggregation" if summing else "separable")
         elif isinstance(layer, _COMBINING):
             found.add("aggregation")
         elif isinstance(layer, (Resize, Pool, GlobalPool)):
@@ -410,7 +367,7 @@ def _lanes(boxes: list[Box], graph: Graph, areas: Areas) -> tuple[Lane, ...]:
     lanes = []
     for level in [*order, *([None] if None in by_level else [])]:
         found = tuple(by_level[level])
-        lanes.append(Lane(level, "global pooling · 1×1" if level is None else _lane_label(level, found, areas), found))
+        lanes.append(Lane(level, "global pooling · 1x1" if level is None else _lane_label(level, found, areas), found))
     return tuple(lanes)
 
 
@@ -418,17 +375,17 @@ def _lane_label(level: int, boxes: tuple[Box, ...], areas: Areas) -> str:
     names = [f"P{level}"] if any(b.role == "output" for b in boxes) else []
     names += [b.name.upper() for b in boxes if b.role == "input"]
     height, width = areas.map(Feature(level, 0))
-    return f"{' / '.join(names) or f'level {level}'} · stride {1 << level} · {height}×{width}"
+    return f"{' / '.join(names) or f'level {level}'} · stride {1 << level} · {height}x{width}"
 
 
 def _towers(graph: Graph, costs: Mapping[str, ValueCost]) -> Iterable[Tower]:
-    head, levels = graph.head, len(graph.levels)
+    head = graph.head
     for tower in head.towers:
         layers = []
         for layer in tower.layers:
             cost = costs[f"{tower.name} {layer.index}"]
             inner = tuple(n.layer for n in layer.nodes[1:])
-            note = "shared" if layer.shared else f"per level (×{levels})"
+            note = "shared" if layer.shared else "per level"
             layers.append(
                 Box(
                     f"head {tower.name} {layer.index}", layer.op, expression(layer.span), family(inner), "layer", None,
@@ -446,4 +403,6 @@ def _towers(graph: Graph, costs: Mapping[str, ValueCost]) -> Iterable[Tower]:
                         cost.shape[0], cost.macs, cost.params, cost.span, "shared", (conv,),
                     )
                 )  # fmt: skip
-        yield Tower(tower.name, tuple(layers), tuple(predictions))
+        arrows = [Arrow(before.id, after.id) for before, after in pairwise(layers)]
+        arrows += [Arrow(layers[-1].id, prediction.id) for prediction in predictions if layers]
+        yield Tower(tower.name, tuple(layers), tuple(predictions), tuple(arrows))

@@ -8,22 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from nasdsl.backends.captions import LINE_LENGTH, figures, headline, human, shorten, text_width, where, wrap
 from nasdsl.backends.cost import CostTable
-from nasdsl.backends.diagram import (
-    FAMILIES,
-    Arrow,
-    Box,
-    Diagram,
-    Family,
-    Lane,
-    diagram,
-    figures,
-    headline,
-    human,
-    shorten,
-)
-from nasdsl.diagnostics import Span
+from nasdsl.backends.diagram import FAMILIES, Arrow, Box, Diagram, Family, diagram
+from nasdsl.backends.layout import LABEL_HEIGHT, Point, Rectangle, Route, arrange
 from nasdsl.ir import Graph
 
 FONT = "Helvetica,Arial,sans-serif"
@@ -44,13 +34,11 @@ TONE = "#737a83"
 """Lines and print outside the boxes: a contrast of 4.3 on white and on GitHub's dark #0d1117."""
 RESIZED = "#c2620e"
 """Arrows along which the resolution changes; 4.2 on white, 4.5 on the dark page."""
+MARK = "#f3d3b0"
 BAND = "#80808018"
 
-_LINE_LENGTH = 36
-"""Characters of an expression on one line of a box."""
-
-_LAYOUT_EFFORT = 400
-"""Above so many boxes Graphviz is asked for less: fewer rounds, straight lines. Its time grows faster than the text."""
+FRAME = 4.0
+"""How far Graphviz draws a second frame outside the first, in points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,97 +93,118 @@ def emit_diagram(drawn: Diagram, emphasis: Emphasis = NO_EMPHASIS) -> str:
 
 
 def _lines(drawn: Diagram, emphasis: Emphasis) -> Iterator[str]:
-    large = sum(len(lane.boxes) for lane in drawn.lanes) > _LAYOUT_EFFORT
+    pyramid = _pyramid(drawn)
+    rows = {box.id: _rows(box, emphasis) for box in drawn.boxes}
+    elements = element_ids(drawn)
+    sizes = {box.id: _size(rows[box.id], FRAME if box.role == "output" else 0.0) for box in drawn.boxes}
+    sizes["head"] = _size([Row(pyramid, 12, bold=True)], FRAME)
+    layout = arrange(drawn, sizes)
+    title, title_height = _title(drawn, emphasis)
+    right = max([r.right for r in layout.bands] + ([layout.head.right] if layout.head else []), default=0.0)
+    bottom = max([r.bottom for r in layout.bands] + ([layout.head.bottom] if layout.head else []), default=0.0)
     yield f"digraph {quote(drawn.name)} {{"
+    # Places come with the text: Graphviz draws, and does not arrange (nop2). Its own arrangement keeps no order of bands.
     yield (
-        f'  graph [rankdir=LR, newrank=true, bgcolor=transparent, fontname="{FONT}", fontsize=11, fontcolor="{TONE}",'
-        f" nodesep=0.16, ranksep=0.5, pad=0.2, labelloc=t, labeljust=l, tooltip={quote(drawn.name)},"
-        + (" splines=line, nslimit=2, mclimit=0.1," if large else " splines=true,")
+        f'  graph [layout=nop2, bgcolor=transparent, fontname="{FONT}", fontsize=11, fontcolor="{TONE}", pad=0.15,'
+        f" bb={_bounds(Rectangle(0, -title_height, right, bottom))}, labelloc=t, tooltip={quote(drawn.name)},"
+        f" lp={_points([Point(right / 2, -title_height / 2)])},"
     )
-    yield f"    label=<{_title(drawn, emphasis)}>];"
+    yield f"    label={_left(title, right)}];"
     yield (
         f'  node [shape=box, style="rounded,filled", fontname="{FONT}", fontsize=12, fontcolor="{PRINT}", color="{TONE}",'
-        ' margin="0.08,0.04", height=0.3, width=0.5];'
+        " fixedsize=true];"
     )
-    yield (f'  edge [color="{TONE}", fontname="{FONT}", fontsize=10, fontcolor="{RESIZED}", arrowsize=0.7, penwidth=1.1];')
-    for lane in drawn.lanes:
-        yield from _lane(lane, emphasis)
-    if drawn.towers:
-        yield from _head(drawn, emphasis)
-    yield from _order(drawn)
-    for arrow in drawn.arrows:
-        yield _arrow(arrow, emphasis)
+    yield f'  edge [color="{TONE}", fontname="{FONT}", fontsize=9, fontcolor="{PRINT}", arrowsize=0.6, penwidth=1.1];'
+    for lane, place in zip(drawn.lanes, layout.bands, strict=True):
+        yield from _band("pooled" if lane.level is None else f"level {lane.level}", lane.label, place)
+        for box in lane.boxes:
+            yield "    " + _box(box, elements[box.id], rows[box.id], layout.boxes[box.id], emphasis)
+        yield "  }"
+    if layout.head is not None:
+        label = f"head · the same for {', '.join(drawn.pyramid)}; figures are sums over them"
+        yield from _band("head", label, layout.head)
+        yield (
+            f'    "head" [label=<<b>{escape(pyramid)}</b>>, {_place(layout.boxes["head"], FRAME)}, peripheries=2,'
+            f' fillcolor="{FILLS["identity"]}", tooltip={quote(label)}];'
+        )
+        for tower in drawn.towers:
+            for box in (*tower.layers, *tower.predictions):
+                yield "    " + _box(box, elements[box.id], rows[box.id], layout.boxes[box.id], emphasis)
+        towers = {box.id: tower.name for tower in drawn.towers for box in tower.entries}
+        for arrow, route in layout.head_arrows:
+            yield "    " + _arrow(arrow, route, emphasis, towers[arrow.target] if arrow.source == "head" else "")
+        yield "  }"
+    for arrow, route in zip(drawn.arrows, layout.routes, strict=True):
+        yield "  " + _arrow(arrow, route, emphasis)
     yield "}"
 
 
-def _lane(lane: Lane, emphasis: Emphasis) -> Iterator[str]:
-    name = "pooled" if lane.level is None else f"level {lane.level}"
+def element_ids(drawn: Diagram) -> dict[str, str]:
+    """Id of each box's element in the SVG, where names of the text could not stand as they are."""
+    return {box.id: f"box{index}" for index, box in enumerate(drawn.boxes)}
+
+
+def _band(name: str, label: str, place: Rectangle) -> Iterator[str]:
     yield f"  subgraph {quote(f'cluster {name}')} {{"
-    yield f'    label={quote(lane.label)}; style="rounded,filled"; fillcolor="{BAND}"; color="{TONE}40"; penwidth=1;'
-    yield f"    tooltip={quote(lane.label)};"
-    yield f'    {quote(f"lane {name}")} [label="", style=invis, width=0.01, height=0.3, fixedsize=true];'
-    for box in lane.boxes:
-        yield "    " + _box(box, emphasis)
-    yield "  }"
-
-
-def _head(drawn: Diagram, emphasis: Emphasis) -> Iterator[str]:
-    names = ", ".join(drawn.pyramid)
-    yield '  subgraph "cluster head" {'
-    label = quote(f"head · the same for {names}; figures are sums over them")
-    yield f'    label={label}; style="rounded,filled"; fillcolor="{BAND}"; color="{TONE}40"; penwidth=1; tooltip={label};'
-    pyramid = names if len(drawn.pyramid) < 3 else f"{drawn.pyramid[0]} … {drawn.pyramid[-1]}"
+    width = place.right - place.left - 16
     yield (
-        f'    "head" [label=<<b>{escape(pyramid)}</b>>, peripheries=2, fillcolor="{FILLS["identity"]}",'
-        f" tooltip={quote(f'pyramid features {names}')}];"
+        f"    graph [bb={_bounds(place)}, lp={_points([Point(place.center.x, place.top + LABEL_HEIGHT / 2)])},"
+        f' style="rounded,filled", fillcolor="{BAND}", color="{TONE}40", tooltip={quote(label)},'
+        f" label={_left([_small(label, 11)], width)}];"
     )
-    for tower in drawn.towers:
-        for box in (*tower.layers, *tower.predictions):
-            yield "    " + _box(box, emphasis)
-        for entry in tower.entries:
-            yield "    " + _arrow(Arrow("head", entry.id), emphasis)
-        for arrow in tower.arrows:
-            yield "    " + _arrow(arrow, emphasis)
-    yield "  }"
 
 
-def _order(drawn: Diagram) -> Iterator[str]:
-    """Unseen lines that hold the picture in shape: bands in the order of their levels, outputs in one column."""
-    lanes = [quote("lane pooled" if lane.level is None else f"lane level {lane.level}") for lane in drawn.lanes]
-    column = [*lanes, *(['"head"'] if drawn.towers else [])]
-    posts = [quote(f"post {place}") for place in range(len(column))]
-    yield f'  {{ rank=same; node [label="", style=invis, width=0.01, height=0.3, fixedsize=true]; {"; ".join(posts)}; }}'
-    yield f"  {{ rank=same; {'; '.join(column)}; }}"
-    yield f"  {' -> '.join(posts)} [style=invis];"
-    yield '  "root" [label="", style=invis, width=0.01, height=0.3, fixedsize=true];'
-    for post in posts:
-        yield f'  "root" -> {post} [style=invis];'
-    for post, lane in zip(posts, column):
-        for i in range(4):
-            yield f"  {post} -> {lane} [style=invis, weight=100];"
-    for lane, anchor in zip(drawn.lanes, lanes, strict=True):
-        for box in lane.boxes:
-            if box.role == "input":
-                yield f"  {anchor} -> {quote(box.id)} [style=invis, weight=10];"
-    outputs = [quote(box.id) for lane in drawn.lanes for box in lane.boxes if box.role == "output"]
-    yield f"  {{ rank=same; {'; '.join(outputs)}; }}"
+def _pyramid(drawn: Diagram) -> str:
+    names = drawn.pyramid
+    return ", ".join(names) if len(names) < 3 else f"{names[0]} … {names[-1]}"
 
 
-def _box(box: Box, emphasis: Emphasis) -> str:
-    stroke = emphasis.boxes.get(box.id, PLAIN)
-    rows = [f"<b>{escape(box.name)}</b>"]
-    if box.role in ("layer", "prediction"):
-        rows[0] += _small(f"&#160; {box.note}", 10, escaped=True)
-    if box.role != "layer":
-        rows += [_small(line, 10) for line in wrap(box.text)]
+class Row(NamedTuple):
+    """A line of print in a box."""
+
+    text: str
+    size: int
+    bold: bool = False
+    aside: str = ""
+
+    @property
+    def markup(self) -> str:
+        text = f"<b>{escape(self.text)}</b>" if self.bold else _small(self.text, self.size)
+        return text + (f" {_small(self.aside, 10)}" if self.aside else "")
+
+    @property
+    def width(self) -> float:
+        aside = text_width(" " + self.aside, 10) if self.aside else 0.0
+        return text_width(self.text, self.size) * (1.1 if self.bold else 1.0) + aside
+
+
+def _rows(box: Box, emphasis: Emphasis) -> list[Row]:
+    in_head = box.role in ("layer", "prediction")
+    rows = [Row(shorten(box.name, LINE_LENGTH), 12, bold=True, aside=box.note if in_head else "")]
+    if box.role == "layer":
+        rows += [Row(line, 10) for line in wrap(box.text) if line != box.name]
+    else:
+        rows += [Row(line, 10) for line in wrap(box.text)]
     if box.macs or box.params or box.role not in ("merge", "output"):
-        rows.append(_small((box.note if box.role == "input" else "") + figures(box), 9))
-    if stroke.before:
-        rows.append(_small(stroke.before, 9))
-    table = "".join(f'<tr><td align="left">{row}</td></tr>' for row in rows)
+        rows.append(Row((box.note if box.role == "input" else "") + figures(box.width, box.macs, box.params), 9))
+    before = emphasis.boxes.get(box.id, PLAIN).before
+    return [*rows, Row(before, 9)] if before else rows
+
+
+def _size(rows: Iterable[Row], frame: float) -> tuple[float, float]:
+    """Width and height of a box around some rows, in points, for a sans-serif as wide as they come (DejaVu Sans)."""
+    found = list(rows)
+    width, height = max(row.width for row in found) + 16, sum(row.size * 1.2 + 2 for row in found) + 8
+    return round(width + 2 * frame, 1), round(height + 2 * frame, 1)
+
+
+def _box(box: Box, element: str, rows: Iterable[Row], place: Rectangle, emphasis: Emphasis) -> str:
+    stroke = emphasis.boxes.get(box.id, PLAIN)
+    width = place.right - place.left - (14 + 2 * FRAME if box.role == "output" else 14)
     attributes = {
-        "label": f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{table}</table>>',
+        "label": _left([row.markup for row in rows], width),
         "tooltip": quote(where(box.span)),
+        "id": element,
         "class": quote(f"{box.role} {box.family}"),
         "fillcolor": quote("#8080800c" if stroke.faded else FILLS[box.family]),
     }
@@ -211,22 +220,24 @@ def _box(box: Box, emphasis: Emphasis) -> str:
         attributes["style"] = "filled"
     if box.role == "output":
         attributes["peripheries"] = "2"
-    return f"{quote(box.id)} [{', '.join(f'{k}={v}' for k, v in attributes.items())}];"
+    return f"{quote(box.id)} [{_place(place, FRAME if box.role == 'output' else 0.0)}, {_attributes(attributes)}];"
 
 
-def _arrow(arrow: Arrow, emphasis: Emphasis) -> str:
+def _arrow(arrow: Arrow, route: Route, emphasis: Emphasis, name: str = "") -> str:
     stroke = emphasis.arrows.get((arrow.source, arrow.target), PLAIN)
     tip = f"{arrow.target} reads {arrow.source}" + (f" {arrow.times} times" if arrow.times > 1 else "")
     if arrow.kind == "merge":
         tip = f"{arrow.source} dangles and is added to {arrow.target}"
-    attributes = {}
+    attributes = {"pos": f'"e,{_pair(route.tip)} {" ".join(_pair(p) for p in route.curve)}"'}
     colour = stroke.colour
     if arrow.mark:
-        attributes["label"] = quote(f" {arrow.mark} ")
+        attributes["label"], attributes["lp"] = _badge(arrow.mark, MARK), _points([route.mark])
         colour = colour or RESIZED
         up, factor = arrow.levels < 0, 1 << abs(arrow.levels)
         tip += f"; height and width {'times' if up else 'over'} {factor}"
         attributes["labeltooltip"] = quote(tip)
+    elif name:
+        attributes["label"], attributes["lp"] = _badge(name, FILLS["identity"]), _points([route.mark])
     if arrow.times > 1:
         colour = f"{colour or TONE}:invis:{colour or TONE}"  # a double line
     if colour:
@@ -237,61 +248,76 @@ def _arrow(arrow: Arrow, emphasis: Emphasis) -> str:
         attributes["style"] = "dashed"
     attributes["tooltip"] = quote(tip)
     attributes["class"] = quote(f"{arrow.kind}{' resize' if arrow.mark else ''}")
-    return f"{quote(arrow.source)} -> {quote(arrow.target)} [{', '.join(f'{k}={v}' for k, v in attributes.items())}];"
+    return f"{quote(arrow.source)} -> {quote(arrow.target)} [{_attributes(attributes)}];"
 
 
-def _title(drawn: Diagram, emphasis: Emphasis) -> str:
+def _badge(text: str, fill: str) -> str:
+    cell = f'<td bgcolor="{fill}">{escape(text)}</td>'
+    return f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="1"><tr>{cell}</tr></table>>'
+
+
+def _attributes(found: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in found.items())
+
+
+def _place(place: Rectangle, frame: float = 0.0) -> str:
+    """Graphviz counts places in points, y upwards, and sizes in inches, without a second frame."""
+    width, height = (place.right - place.left - 2 * frame) / 72, (place.bottom - place.top - 2 * frame) / 72
+    return f"pos={_points([place.center])}, width={width:.3f}, height={height:.3f}"
+
+
+def _points(points: Iterable[Point]) -> str:
+    return f'"{" ".join(_pair(p) for p in points)}"'
+
+
+def _pair(point: Point) -> str:
+    return f"{point.x:.1f},{0.0 - point.y:.1f}"
+
+
+def _bounds(place: Rectangle) -> str:
+    return f'"{place.left:.1f},{-place.bottom:.1f},{place.right:.1f},{-place.top:.1f}"'
+
+
+def _left(rows: Iterable[str], width: float) -> str:
+    """A label of known width, its lines on the left: Graphviz itself centres labels on their places."""
+    cells = "".join(f'<tr><td align="left">{row}</td></tr>' for row in rows)
+    return f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="1" width="{width:.0f}">{cells}</table>>'
+
+
+def _title(drawn: Diagram, emphasis: Emphasis) -> tuple[list[str], float]:
+    """Rows of the title with the legend, and their height in points."""
     cells = []
     present = {box.family for box in drawn.boxes}
     for name, words in FAMILIES.items():
         if name in present:
             cells.append(f'<td bgcolor="{FILLS[name]}"><font color="{PRINT}" point-size="10">{words}</font></td>')
     for words, stroke in emphasis.legend:
-        cells.append(f'<td border="1" color="{stroke.colour or TONE}">{_small(words, 10)}</td>')
+        cells.append(f'<td border="2" color="{stroke.colour or TONE}">{_small(words, 10)}</td>')
     arrows = drawn.arrows
-    keys = ["║ pyramid output"]
+    keys = ["double frame: pyramid output"]
     if any(a.times > 1 for a in arrows):
-        keys.append("═ read twice")
+        keys.append("double line: read twice")
     if any(a.kind == "merge" for a in arrows):
-        keys.append("╌ dangling value merged in")
+        keys.append("broken line: dangling value, merged in")
     if any(a.mark for a in arrows):
-        keys.append("↑n ↓n map grows, shrinks n times")
+        keys.append("↑2, ↓2: the map's height and width times, over 2")
     rows = [
-        f'<td align="left"><font point-size="18"><b>{escape(drawn.name)}</b></font></td>',
-        f'<td align="left">{_small(headline(drawn.table), 11)}</td>',
-        f'<td align="left"><table border="0" cellborder="0" cellspacing="3" cellpadding="3"><tr>{"".join(cells)}</tr>'
-        "</table></td>",
-        f'<td align="left">{_small(" · ".join(keys), 10)}</td>',
+        f'<font point-size="18"><b>{escape(drawn.name)}</b></font>',
+        _small(headline(drawn.table), 11),
+        f'<table border="0" cellborder="0" cellspacing="3" cellpadding="3"><tr>{"".join(cells)}</tr></table>',
+        _small(" · ".join(keys), 10),
     ]
+    height = 88.0
     if drawn.removed:
-        removed = [f"{r.name} ({human(r.macs)} MACs)" for r in drawn.removed[:6]]
+        removed = ", ".join(f"{r.name} ({human(r.macs)} MACs)" for r in drawn.removed[:6])
         more = f" and {len(drawn.removed) - 6} more" if len(drawn.removed) > 6 else ""
-        note = f"not drawn, because no output depends on it: {', '.join(removed)}{more}"
-        rows.append(f'<td align="left"><font color="{TONE}" point-size="10"><i>{escape(note)}</i></font></td>')
-    table = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f'<table border="0" cellborder="0" cellspacing="0" cellpadding="2">{table}</table>'
+        rows.append(f"<i>{_small(f'left out, because no output depends on it: {removed}{more}', 10)}</i>")
+        height += 14
+    return rows, height
 
 
-def _small(text: str, size: int, *, escaped: bool = False) -> str:
-    return f'<font point-size="{size}">{text if escaped else escape(text)}</font>'
-
-
-def wrap(text: str, length: int = _LINE_LENGTH, lines: int = 2) -> list[str]:
-    """An expression on at most so many lines, broken behind commas where that fits; an ellipsis for what is left out."""
-    rows: list[str] = []
-    while text and len(rows) < lines:
-        if len(text) <= length or len(rows) == lines - 1:
-            rows.append(shorten(text, length))
-            break
-        cut = text.rfind(", ", 0, length) + 1 or text.rfind(" ", 0, length) + 1 or length
-        rows.append(text[:cut].rstrip())
-        text = text[cut:].lstrip()
-    return rows
-
-
-def where(span: Span) -> str:
-    """``file:line`` and the source text, for a tooltip."""
-    return f"{span.source.name}:{span.line}\n{shorten(span.text, 400)}"
+def _small(text: str, size: int) -> str:
+    return f'<font point-size="{size}">{escape(text)}</font>'
 
 
 def escape(text: str) -> str:
@@ -302,15 +328,14 @@ def escape(text: str) -> str:
 
 
 def quote(text: str) -> str:
-    """A text as a DOT string: Graphviz reads backslashes and entities in it, and must show what stands here."""
-    text = _printable(text).replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"')
+    """A name, or a tooltip that Graphviz shows as it stands here.
+
+    Graphviz reads entities in a tooltip, and backslashes twice: two of them before an N still become the node's name.
+    """
+    text = _printable(text).replace("&", "&amp;").replace("\\", "\\" * 4).replace('"', '\\"')
     return '"' + text.replace("\r", "").replace("\n", "\\n") + '"'
 
 
 def _printable(text: str) -> str:
     """Without control characters, which XML cannot hold."""
     return "".join(c for c in text if c in "\n\t" or (ord(c) >= 32 and ord(c) not in (0xFFFE, 0xFFFF)))
-
-
-def join(parts: Iterable[str]) -> str:
-    return " · ".join(part for part in parts if part)

@@ -1,0 +1,40 @@
+# Two commands for users: `make demo` and `make test`. Both create what they need in .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check goldens clean
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nasdsl needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+# From nothing to a compiled decoder: its cost, its picture, and a stand-alone PyTorch file that runs.
+demo: $(VENV)/.installed
+	mkdir -p demo
+	$(BIN)/nasdsl check genotypes/*.nas
+	$(BIN)/nasdsl compile genotypes/nas_fcos.nas -o demo/nas_fcos.py
+	$(BIN)/nasdsl render genotypes/nas_fcos.nas -o demo/nas_fcos.svg
+	$(BIN)/python demo/nas_fcos.py
+	@echo "\nThe picture is demo/nas_fcos.svg, the module demo/nas_fcos.py."
+
+# Everything: format, lint, types, imports, tests.
+test: check
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+# The static part.
+check: $(VENV)/.installed
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Write the expected diagnostics and diagrams anew; look at what changed before committing it.
+goldens: $(VENV)/.installed
+	NASDSL_UPDATE_GOLDENS=1 $(BIN)/python -m pytest -q tests/diagnostics tests/backends/test_picture.py
+
+clean:
+	rm -rf $(VENV) demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

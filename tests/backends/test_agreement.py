@@ -1,0 +1,169 @@
+"""The back ends against each other and against torch, over the zoo and 300 random decoders.
+
+cost's parameters are the module's, part for part and value for value; cost's multiply-accumulates are those that torch
+counts while the module runs, node for node; the emitted source computes what the module computes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import name_free_weights
+import pytest
+import random_decoders
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import nasdsl
+from nasdsl import layers
+from nasdsl.backends.cost import CostTable, cost
+from nasdsl.backends.module import DecoderModule, build
+from nasdsl.backends.source import emit_source
+from nasdsl.ir import Graph
+from nasdsl.layers import Cost
+
+SIZE = (96, 160)
+CLASSES = 7
+
+
+def texts() -> list[Any]:
+    zoo = [pytest.param(p.read_text(), id=p.stem) for p in sorted((Path(__file__).parents[2] / "genotypes").glob("*.nas"))]
+    paper = [pytest.param(random_decoders.paper_text(seed), id=f"paper{seed}") for seed in range(150)]
+    free = [pytest.param(random_decoders.text(seed), id=f"free{seed}") for seed in range(150)]
+    return [*zoo, *paper, *free]
+
+
+def lowered(text: str) -> tuple[Graph, CostTable]:
+    graph = nasdsl.loads(text).lower(random_decoders.CHANNELS)
+    return graph, cost(graph, SIZE, CLASSES)
+
+
+def counted_macs(module: DecoderModule) -> dict[str, int]:
+    """Multiply-accumulates by module path, as torch counts them. Products of matrices (the deformable part) included."""
+    features = name_free_weights.features(SIZE, {k: random_decoders.CHANNELS[k] for k in module.fpn.input_levels})
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(features)
+    prefix = type(module).__name__ + "."
+    found = {}
+    for path, ops in counter.get_flop_counts().items():
+        assert all(flops % 2 == 0 for flops in ops.values())
+        if path.startswith(prefix):
+            found[path.removeprefix(prefix)] = sum(ops.values()) // 2
+    found[""] = sum(counter.get_flop_counts()["Global"].values()) // 2
+    return found
+
+
+@pytest.mark.parametrize("text", texts())
+def test_cost_agrees_with_the_module_and_the_source(text: str) -> None:
+    graph, table = lowered(text)
+    torch.manual_seed(0)
+    module = build(graph, CLASSES).eval()
+    check_parameters(graph, table, module)
+    check_macs(graph, table, module)
+    check_source(graph, module)
+
+
+def check_parameters(graph: Graph, table: CostTable, module: DecoderModule) -> None:
+    assert sum(p.numel() for p in module.fpn.parameters()) == table.fpn.params
+    assert sum(p.numel() for p in module.head.parameters()) == table.head.params
+    assert table.decoder.params == sum(p.numel() for p in module.parameters())
+    per_value: Counter[str] = Counter()
+    modules = dict(module.fpn.named_modules())
+    for node in graph.nodes:
+        if node.id in modules and not isinstance(node.layer, layers.Input):
+            per_value[node.value.name] += sum(p.numel() for p in module.fpn.get_submodule(node.id).parameters())
+    costs = {n.name: n.params for n in table.nodes}
+    assert all(costs[name] == count for name, count in per_value.items())
+    assert sum(costs.values()) == table.decoder.params
+
+
+def check_macs(graph: Graph, table: CostTable, module: DecoderModule) -> None:
+    counted = counted_macs(module)
+    assert table.decoder.macs == counted[""]
+    sizes = {level: -(-SIZE[0] // 2**level) * -(-SIZE[1] // 2**level) for level in range(16)}
+    for node in graph.nodes:
+        area = 1 if node.out.level is None else sizes[node.out.level]
+        macs = node.layer.cost(node.operands, node.out, area).macs
+        assert macs == counted.get(f"fpn.{node.id}", 0), node.id
+    for name in (p.name for p in graph.head.predictions):
+        expected = next(n.macs for n in table.nodes if n.name == name)
+        assert expected == counted[f"head.{name}"], name
+
+
+def check_source(graph: Graph, module: DecoderModule) -> None:
+    namespace: dict[str, Any] = {"__name__": "emitted"}
+    text = emit_source(graph, CLASSES)
+    assert not re.search(r"\b(import|from) nasdsl", text)
+    exec(compile(text, "emitted", "exec"), namespace)
+    torch.manual_seed(0)
+    emitted = namespace["Decoder"]().eval()
+    ours, theirs = module.state_dict(), emitted.state_dict()
+    assert list(ours) == list(theirs)
+    assert all(torch.equal(ours[k], theirs[k]) for k in ours), "one seed, one initialisation"
+    name_free_weights.set_weights(module)
+    emitted.load_state_dict(module.state_dict())
+    # Odd sizes and a batch: where maps of neighbouring levels do not divide.
+    features = name_free_weights.features((75, 109), {k: random_decoders.CHANNELS[k] for k in module.fpn.input_levels}, 2)
+    with torch.no_grad():
+        expected, found = module(features), emitted(features)
+    assert list(expected) == list(found)
+    for level in expected:
+        for name, a, b in zip(expected[level]._fields, expected[level], found[level], strict=True):
+            assert (a is None) == (b is None)
+            assert a is None or torch.equal(a, b), (level, name)
+
+
+def test_shapes_are_the_inferred_ones() -> None:
+    """Inferred levels and widths are what tensors turn out to have, at a size that no stride divides.
+
+    A map finer than every input is twice, four times, … the nearest one: nothing tells what was rounded away.
+    """
+    size = (201, 333)
+    for seed in range(40):
+        graph = nasdsl.loads(random_decoders.text(seed)).lower(random_decoders.CHANNELS)
+        module = build(graph, 3).eval()
+        features = name_free_weights.features(size, {k: random_decoders.CHANNELS[k] for k in module.fpn.input_levels})
+        finest = min(level for level in module.fpn.input_levels.values() if level is not None)
+        width = {node.id: node.out.width for node in graph.nodes}
+        with torch.no_grad():
+            pyramid = module.pyramid(features)
+        for name, value in pyramid.items():
+            level = graph.levels[name]
+            height, across = (-(-n // 2 ** max(level, finest)) * 2 ** max(0, finest - level) for n in size)
+            assert value.shape == (1, width[graph.outputs[name]], height, across)
+
+
+@pytest.mark.parametrize(
+    ("layer", "broken"),
+    [
+        (layers.Conv, lambda self, inputs, out, area: Cost(out.width * area, self.width)),
+        (layers.DeformConv, lambda self, inputs, out, area: Cost(inputs[0].width * self.width * 9 * area, 0)),
+        (layers.Norm, lambda self, inputs, out, area: Cost(0, out.width)),
+    ],
+)
+def test_a_broken_cost_rule_is_seen(layer: type, broken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer, "cost", broken)
+    graph, table = lowered(random_decoders.paper_text(0))
+    module = build(graph, CLASSES).eval()
+
+    def check() -> None:
+        check_parameters(graph, table, module)
+        check_macs(graph, table, module)
+
+    with pytest.raises(AssertionError):
+        check()
+
+
+def test_a_broken_source_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nasdsl.backends.source import writer
+
+    right = writer.constructor
+    monkeypatch.setattr(writer, "constructor", lambda node: (right(node) or "").replace("dilation=3", "dilation=1") or None)
+    graph, _ = lowered(
+        (Path(__file__).parents[2] / "genotypes" / "nas_fcos.nas").read_text().replace("dconv_3x3", "sep_3x3_d3")
+    )
+    with pytest.raises((AssertionError, RuntimeError)):
+        check_source(graph, build(graph, CLASSES).eval())

@@ -1,0 +1,115 @@
+"""Canonical text: a fixed point of the language, blind to how a decoder was written down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import random_decoders
+
+import nasdsl
+
+CASES = [pytest.param(random_decoders.text(s), id=f"free{s}") for s in range(60)]
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_fixed_point(text: str) -> None:
+    """Canonical text is a text of the language, and its own canonical text; cost is untouched."""
+    decoder = nasdsl.loads(text)
+    again = nasdsl.loads(str(decoder))
+    assert str(again) == str(decoder)
+    assert again.digest == decoder.digest
+    assert again.cost().total[:3] == decoder.cost().total[:3]
+
+
+def test_zoo_digests_differ(zoo_path: Path) -> None:
+    digest = nasdsl.load(zoo_path).digest
+    others = [p for p in zoo_path.parent.glob("*.nas") if p != zoo_path]
+    assert digest not in [nasdsl.load(p).digest for p in others]
+
+
+BASE = """\
+decoder a {
+  input c3, c4, c5
+  fpn(width=64, norm=bn) {
+    x1 = psum(conv_3x3(c5), c4)
+    x2 = cat(x1, sep_3x3(c3))
+    x3 = sum(x2, conv_1x1(x1))
+    output p3 = x3, p4 = x1
+  }
+  head(width=64, norm=gn, share=1) { conv_3x3 -> sep_3x3 }
+  predict fcos(centerness=cls)
+}
+"""
+
+
+def digest(*changes: tuple[str, str], before: str = "") -> str:
+    text = BASE
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    return nasdsl.loads(before + text).digest
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [("decoder a", "decoder b")],
+        [(" x1 ", " first "), ("(x1", "(first"), ("= x1", "= first"), ("x2", "second")],
+        [("psum(conv_3x3(c5), c4)", "psum(c4, conv_3x3(c5))")],
+        [("sum(x2, conv_1x1(x1))", "sum(conv_1x1(x1), x2)")],
+        [("x1 = ", "unread = conv_3x3(c3)\n    x1 = ")],
+        [("cat(x1, ", "cat(skip(x1), ")],
+        [("input c3, c4, c5", "input c5, c4, c2, c3")],
+        [("output p3 = x3, p4 = x1", "output p4 = x1; output p3 = x3")],
+        [("x2 = cat(x1, sep_3x3(c3))", "s = sep_3x3(c3)\n    x2 = cat(x1, s)")],
+        [("conv_3x3 -> sep_3x3", "skip -> conv_3x3 -> sep_3x3"), ("share=1", "share=2")],
+        [("conv_3x3 -> sep_3x3", "conv_3x3 -> skip -> sep_3x3")],
+        [("conv_3x3 -> sep_3x3", "cls: conv_3x3 -> sep_3x3 box: conv_3x3 -> sep_3x3")],
+        [("share=1", "act=relu, share=1")],
+        [("conv_3x3(c5)", "conv(c5, k=3, dilation=1)")],
+    ],
+)
+def test_equal(changes: list[tuple[str, str]]) -> None:
+    assert digest(*changes) == digest()
+
+
+def test_equal_through_a_block_and_an_op() -> None:
+    block = "op mine(x) = conv_3x3(x)\nblock b(u, v) -> (w) { a = mine(u); w = psum(a, v) }\n"
+    assert digest(("psum(conv_3x3(c5), c4)", "b(c5, c4)"), before=block) == digest()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [("conv_3x3(c5)", "conv_3x3(c4)")],
+        [("conv_3x3(c5)", "sep_3x3(c5)")],
+        [("cat(x1, sep_3x3(c3))", "cat(sep_3x3(c3), x1)")],
+        [("psum", "sum")],
+        [("width=64", "width=32")],
+        [("norm=bn", "norm=gn")],
+        [("share=1", "share=0")],
+        [("centerness=cls", "centerness=box")],
+        [("p4 = x1", "p5 = x1")],
+        [("conv_3x3 -> sep_3x3", "sep_3x3 -> conv_3x3")],
+        [("predict fcos(centerness=cls)", "predict retinanet(anchors=9)")],
+    ],
+)
+def test_different(changes: list[tuple[str, str]]) -> None:
+    assert digest(*changes) != digest()
+
+
+def test_twins_that_are_read_differently() -> None:
+    """Two equal layers with weights of their own are not one layer read twice."""
+    shared = "x1 = conv_3x3(c5)\nx2 = sum(x1, x1)"
+    apart = "x1 = conv_3x3(c5)\ny1 = conv_3x3(c5)\nx2 = sum(x1, y1)"
+    template = BASE[: BASE.index("    x1")] + "    {}\n    output p5 = x2\n" + BASE[BASE.index("  }\n  head") :]
+    one, two = (nasdsl.loads(template.replace("{}", body, 1)).digest for body in (shared, apart))
+    assert one != two
+
+
+def test_parameter_free_twins_are_one() -> None:
+    template = BASE[: BASE.index("    x1")] + "    {}\n    output p5 = x2\n" + BASE[BASE.index("  }\n  head") :]
+    one = nasdsl.loads(template.replace("{}", "x1 = relu(c5)\nx2 = sum(x1, x1)", 1)).digest
+    two = nasdsl.loads(template.replace("{}", "x2 = sum(relu(c5), relu(c5))", 1)).digest
+    assert one == two

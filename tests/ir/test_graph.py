@@ -1,0 +1,146 @@
+"""Lowering: explicit resizes and merges, ordered operands, dead layers, and the rules that `verify` holds passes to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import random_decoders
+
+import nasdsl
+from nasdsl.backends.cost import cost
+from nasdsl.ir import Graph, MissingFeature, VerifyError, verify
+from nasdsl.layers import Add, Feature, Resize
+
+PUBLISHED = nasdsl.from_nas_fcos(
+    [[3, 3, 4, 4, 1], [3, 3, 4, 4, 1], [4, 3, 4, 3, 1], [1, 3, 4, 3, 1], [5, 3, 4, 4, 1], [4, 7, 4, 4, 1], [7, 2, 4, 4, 1]],
+    [5, 1, 5, 0, 4, 4],
+    width=64,
+)
+
+
+def graph_of(body: str, inputs: str = "c3, c4, c5", adapter: str = "conv_1x1") -> Graph:
+    return nasdsl.loads(
+        f"decoder d {{ input {inputs} fpn(width=64, norm=bn, adapter={adapter}) {{ {body} }}"
+        " head(width=64, norm=gn) { conv_3x3 } predict fcos(centerness=cls) }"
+    ).lower(random_decoders.CHANNELS)
+
+
+def test_dangling_is_added_at_the_resolution_of_the_block() -> None:
+    """x3 dangles; x6 has stride 8 and goes to P4: it is summed at stride 8, and then resized to stride 16."""
+    graph = PUBLISHED.lower(random_decoders.CHANNELS)
+    nodes = {n.id: n for n in graph.nodes}
+    p4 = nodes[graph.outputs["p4"]]
+    assert p4.layer == Resize(4)
+    added = nodes[p4.inputs[0]]
+    assert isinstance(added.layer, Add)
+    assert added.out.level == 3
+    assert [nodes[i].value.name for i in added.inputs] == ["x6", "p4.merge"]
+    assert nodes[added.inputs[1]].layer == Resize(3)
+    assert nodes[nodes[added.inputs[1]].inputs[0]].value.name == "x3"
+
+
+def test_merge_into_values_then_widen() -> None:
+    graph = graph_of("x1 = conv_3x3(c3); x2 = conv_3x3(c5); merge dangling into x1; output p3 = conv_1x1(x1)")
+    nodes = {n.id: n for n in graph.nodes}
+    added = next(n for n in graph.nodes if isinstance(n.layer, Add))
+    assert {nodes[i].out.level for i in added.inputs} == {3}
+    assert [r.value.name for r in graph.removed] == ["c4 adapter"]
+
+
+def test_merge_takes_a_coarser_blocks_resolution() -> None:
+    """A fine dangling value comes down to the coarse output's own resolution, not the output up to it."""
+    graph = graph_of("x1 = conv_3x3(c3); x2 = conv_3x3(c5); output p5 = x2; merge dangling into p5")
+    added = next(n for n in graph.nodes if isinstance(n.layer, Add))
+    assert added.out.level == 5
+    assert [n.layer for n in graph.nodes if isinstance(n.layer, Resize)] == [Resize(5)]
+
+
+def test_parallel_operands_keep_their_order() -> None:
+    view = PUBLISHED.graph
+    assert view.number_of_edges("c5.act", "x1.x.deform_conv") == 1
+    graph = graph_of("x1 = concat(c5, c3, c5); output p3 = conv_1x1(x1)")
+    node = next(n for n in graph.nodes if n.id == "x1.concat")
+    assert node.inputs == ("c5.act.to_p3", "c3.act", "c5.act.to_p3")
+    assert node.out.width == 192
+    edges = nasdsl.loads(
+        "decoder d { input c5 fpn(width=64) { x = concat(c5, c5) output p5 = conv_1x1(x) }"
+        " head(width=64) { conv_3x3 } predict fcos() }"
+    ).graph.get_edge_data("c5.act", "x.concat")
+    assert sorted(e["operand"] for e in edges.values()) == [0, 1]
+
+
+def test_one_resize_for_all_readers() -> None:
+    graph = graph_of("x1 = sum(c3, c5); x2 = cat(c3, c5); output p3 = sum(x1, x2)")
+    assert sum(isinstance(n.layer, Resize) for n in graph.nodes) == 1
+
+
+def test_removed_layers_are_accounted_for() -> None:
+    """What removing saves is what the decoder with everything read costs more."""
+    body = "x1 = conv_3x3(c3); x2 = sep_3x3(c5); output p3 = {}"
+    dead, alive = graph_of(body.format("x1")), graph_of(body.format("sum(x1, x2)"))
+    without, whole = cost(dead, (96, 160), 3), cost(alive, (96, 160), 3)
+    assert {r.name for r in without.removed} == {"x2", "c4 adapter", "c5 adapter"}
+    saved = sum(r.macs for r in without.removed), sum(r.params for r in without.removed)
+    still_dead = sum(r.macs for r in whole.removed), sum(r.params for r in whole.removed)
+    assert without.fpn.macs + saved[0] == whole.fpn.macs + still_dead[0]
+    assert without.fpn.params + saved[1] == whole.fpn.params + still_dead[1]
+    assert without.fpn.published_flops == whole.fpn.published_flops
+    assert without.fpn.published_params == whole.fpn.published_params
+
+
+def test_missing_feature() -> None:
+    with pytest.raises(MissingFeature, match="reads c4"):
+        nasdsl.loads("decoder d { input c4 fpn(width=64) { output p4 = c4 } head(width=64) { skip } predict fcos() }").lower(
+            {"c3": 8}
+        )
+
+
+def test_raw_widths_are_checked_for_the_backbone() -> None:
+    text = (
+        "decoder d { input c3, c4 fpn(width=64, adapter=none) { x = add(c3, c4) output p3 = conv_1x1(x) }"
+        " head(width=64) { skip } predict fcos() }"
+    )
+    decoder = nasdsl.loads(text)
+    decoder.lower({"c3": 96, "c4": 96})
+    with pytest.raises(nasdsl.DiagnosticError) as error:
+        decoder.lower({"c3": 96, "c4": 128})
+    assert error.value.diagnostics[0].code == "NAS306"
+    assert error.value.diagnostics[0].span.text == "add(c3, c4)"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_graphs_verify(seed: int) -> None:
+    verify(nasdsl.loads(random_decoders.text(seed)).lower(random_decoders.CHANNELS))
+
+
+def broken_graphs() -> list[Graph]:
+    graph = PUBLISHED.lower(random_decoders.CHANNELS)
+    nodes, head = list(graph.nodes), graph.head
+    at = next(i for i, n in enumerate(nodes) if n.inputs and i > 5)
+    node = nodes[at]
+    tower = head.towers[0]
+
+    def with_node(changed: object) -> Graph:
+        return replace(graph, nodes=tuple(changed if i == at else n for i, n in enumerate(nodes)))  # type: ignore[misc]
+
+    return [
+        with_node(replace(node, id=nodes[0].id)),
+        with_node(replace(node, inputs=("nowhere",))),
+        with_node(replace(node, inputs=())),
+        with_node(replace(node, out=Feature(node.out.level, 999))),
+        with_node(replace(node, operands=(Feature(9, 9),))),
+        replace(graph, nodes=tuple(reversed(nodes))),
+        replace(graph, outputs={**graph.outputs, "p3": "nowhere"}),
+        replace(graph, levels={**graph.levels, "p3": 4}),
+        replace(graph, head=replace(head, share=3)),
+        replace(graph, head=replace(head, towers=(replace(tower, width=1), *head.towers[1:]))),
+        replace(graph, head=replace(head, predictions=(replace(head.predictions[0], width=3),))),
+        replace(graph, head=replace(head, towers=(replace(tower, layers=tower.layers[1:]), *head.towers[1:]))),
+    ]
+
+
+@pytest.mark.parametrize("number", range(len(broken_graphs())))
+def test_verify_refuses(number: int) -> None:
+    with pytest.raises(VerifyError):
+        verify(broken_graphs()[number])
