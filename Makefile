@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check goldens clean
+.PHONY: demo test test-long check zoo goldens clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nasdsl needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
@@ -25,12 +25,20 @@ demo: $(VENV)/.installed
 test: check
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
+# The digest over 2,000 decoders (some ten minutes).
+test-long: $(VENV)/.installed
+	NASDSL_DIGESTS=2000 $(BIN)/python -m pytest -q -n auto tests/ir/test_digest.py
+
 # The static part.
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The page and pictures of the zoo.
+zoo: $(VENV)/.installed
+	$(BIN)/python -m nasdsl.report.zoo docs
 
 # Write the expected diagnostics and diagrams anew; look at what changed before committing it.
 goldens: $(VENV)/.installed

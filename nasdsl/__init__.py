@@ -1,31 +1,68 @@
-"""nasdsl: a language, a compiler and a search for the decoders of object detectors.
+"""nasdsl: a language and a compiler for the decoders of object detectors.
 
-Importing this package does not import torch; `Decoder.build` and what lies behind it do.
+Importing this package imports nothing else: each public name brings what it needs when it is first used, and torch only
+comes with `Decoder.build`.
 """
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from nasdsl.decoder import Decoder, load, loads
-from nasdsl.diagnostics import Diagnostic, DiagnosticError
-from nasdsl.imports.nas_fcos import from_nas_fcos
-from nasdsl.ir import MissingFeature
-from nasdsl.semantics.files import UnreadableFile
+if TYPE_CHECKING:
+    from nasdsl.decoder import Decoder, load, loads
+    from nasdsl.diagnostics import Diagnostic, DiagnosticError
+    from nasdsl.imports.nas_fcos import from_nas_fcos
+    from nasdsl.ir import MissingFeature
+    from nasdsl.semantics.files import UnreadableFile
+    from nasdsl.spaces import Space, SpaceError, load_space, loads_space
 
-try:
-    __version__ = version("nasdsl")
-except PackageNotFoundError:  # a source tree that is not installed
-    __version__ = "0+unknown"
+_HOME = {
+    "Decoder": "nasdsl.decoder",
+    "Diagnostic": "nasdsl.diagnostics",
+    "DiagnosticError": "nasdsl.diagnostics",
+    "MissingFeature": "nasdsl.ir",
+    "Space": "nasdsl.spaces",
+    "SpaceError": "nasdsl.spaces",
+    "UnreadableFile": "nasdsl.semantics.files",
+    "from_nas_fcos": "nasdsl.imports.nas_fcos",
+    "load": "nasdsl.decoder",
+    "load_space": "nasdsl.spaces",
+    "loads": "nasdsl.decoder",
+    "loads_space": "nasdsl.spaces",
+}
 
 __all__ = [
     "Decoder",
     "Diagnostic",
     "DiagnosticError",
     "MissingFeature",
+    "Space",
+    "SpaceError",
     "UnreadableFile",
     "__version__",
     "from_nas_fcos",
     "load",
+    "load_space",
     "loads",
+    "loads_space",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("nasdsl")
+        except PackageNotFoundError:  # a source tree that is not installed
+            return "0+unknown"
+    if name not in _HOME:
+        raise AttributeError(f"module 'nasdsl' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasdsl.backbones import backbone as find_backbone
+from nasdsl.backends import bounds
 from nasdsl.backends.cost import CostTable, Size, cost
 from nasdsl.diagnostics import Diagnostic, DiagnosticError, Source
-from nasdsl.diagnostics.catalogue import structure
+from nasdsl.diagnostics.catalogue import holes, structure
 from nasdsl.ir import Graph, lower
 from nasdsl.ir.canonical import canonical_text, digest
 from nasdsl.semantics.architecture import Architecture
@@ -31,7 +32,34 @@ REFERENCE_BACKBONE = "resnet50"
 def check_source(source: Source, *, path: Path | None = None, root: Path | None = None) -> Checked:
     """Parse and check a text: the architecture, or None with errors among the findings. Never raises for a text."""
     parsed = parse(source)
-    return check(parsed.file, parsed.problems, path=path, root=root, lost=parsed.lost)
+    checked = check(parsed.file, parsed.problems, path=path, root=root, lost=parsed.lost)
+    architecture = checked.architecture
+    if architecture is None or not architecture.requirements or architecture.open_holes:
+        return checked
+    broken = _broken_requirements(architecture)
+    return Checked(None if broken else architecture, checked.problems + broken)
+
+
+def _broken_requirements(architecture: Architecture) -> list[Diagnostic]:
+    try:
+        graph = lower(architecture, _reference_channels())
+    except DiagnosticError as error:
+        return list(error.diagnostics)
+    known = bounds.figures(graph, bounds.sizes_of(architecture.requirements), 80, architecture.fpn.dangling)
+    return [
+        holes.REQUIREMENT_BROKEN(
+            requirement.span,
+            f"`{architecture.name}` has {value:,} {requirement.quantity}",
+            label=f"expected {requirement.comparison} {requirement.bound.text}",
+            help=f"counted for {REFERENCE_BACKBONE} and 80 classes",
+        )
+        for requirement, value in bounds.broken(architecture.requirements, known)
+    ]
+
+
+def _reference_channels() -> dict[str, int]:
+    """Widths of the reference backbone's features, and of levels that it does not give."""
+    return {"c1": 64, "c6": 2048, "c7": 2048, **find_backbone(REFERENCE_BACKBONE).out_channels}
 
 
 @dataclass(frozen=True)
@@ -52,7 +80,7 @@ class Decoder:
 
     @cached_property
     def _reference(self) -> Graph:
-        return lower(self.architecture, {**find_backbone(REFERENCE_BACKBONE).out_channels, **_OTHER_LEVELS})
+        return lower(self.architecture, _reference_channels())
 
     @property
     def graph(self) -> networkx.MultiDiGraph[str]:
@@ -108,9 +136,6 @@ class Decoder:
         from nasdsl.backends.module import build
 
         return build(self.lower(in_channels), classes)
-
-
-_OTHER_LEVELS = {"c1": 64, "c6": 2048, "c7": 2048}
 
 
 def load(path: str | Path) -> Decoder:

@@ -77,7 +77,7 @@ def _convolved(x: Feature, stride: int, width: int) -> Feature:
 
 def _check_groups(x: Feature, groups: int, width: int) -> None:
     if x.width % groups or width % groups:
-        raise LayerError("groups", f"{groups} groups divide {x.width} channels in and {width} out only with a remainder")
+        raise LayerError("groups", f"{groups} groups do not divide {x.width} channels in and {width} out")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from nasdsl.diagnostics import Span
+from nasdsl.backends.schedule import Schedule
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
 from nasdsl.layers import (
@@ -27,7 +26,6 @@ from nasdsl.layers import (
     DeformConv,
     GlobalPool,
     Input,
-    Layer,
     Maximum,
     Multiply,
     Norm,
@@ -60,68 +58,19 @@ class Prediction(NamedTuple):
     centerness: Tensor | None
 
 
-Sizes = Mapping[int, Sequence[int]]
-"""Height and width of the map of each level."""
+class TowerLayer(NamedTuple):
+    """A layer of a tower: what it computes, its place in the tower's modules, and whether all levels share them."""
 
-Compute = Callable[[Sequence[Tensor], Sizes], Tensor]
+    schedule: Schedule
+    place: str
+    shared: bool
 
-
-class Step(NamedTuple):
-    """One node of the graph, ready to run."""
-
-    out: int
-    compute: Compute
-    inputs: tuple[int, ...]
-    last_use: tuple[int, ...]
-    id: str
-    span: Span
-
-
-class Program:
-    """The nodes of a section in order. Values are dropped after their last use."""
-
-    def __init__(self, nodes: Sequence[Node], results: Sequence[str], module_of: Callable[[Node], nn.Module | None]) -> None:
-        place = {node.id: i for i, node in enumerate(nodes)}
-        self.inputs = {node.layer.name: place[node.id] for node in nodes if isinstance(node.layer, Input)}
-        self.results = [place[r] for r in results]
-        last: dict[int, int] = {}
-        for at, node in enumerate(nodes):
-            for source in node.inputs:
-                last[place[source]] = at
-        drops: dict[int, list[int]] = {}
-        for used, at in last.items():
-            if used not in self.results:
-                drops.setdefault(at, []).append(used)
-        self.steps = tuple(
-            Step(
-                i,
-                _compute(node.layer, module_of(node)),
-                tuple(place[s] for s in node.inputs),
-                tuple(drops.get(i, ())),
-                node.id,
-                node.span,
-            )
-            for i, node in enumerate(nodes)
-            if not isinstance(node.layer, Input)
-        )
-
-    def run(self, features: Mapping[str, Tensor], sizes: Sizes) -> list[Tensor]:
-        """The results, given the inputs by name. An error names the line of the text that was running."""
-        values: dict[int, Tensor] = {at: features[name] for name, at in self.inputs.items()}
-        for step in self.steps:
-            operands = [values[i] for i in step.inputs]
-            if torch.compiler.is_compiling():
-                values[step.out] = step.compute(operands, sizes)
-            else:
-                try:
-                    values[step.out] = step.compute(operands, sizes)
-                except Exception as error:
-                    shapes = ", ".join(str(list(o.shape)) for o in operands)
-                    error.add_note(f"while running {step.id} ({step.span}: {step.span.text}) on {shapes}")
-                    raise
-            for used in step.last_use:
-                del values[used]
-        return [values[r] for r in self.results]
+    def modules(self, tower: nn.Module, level: str) -> nn.Module:
+        """What holds its modules for a level; the tower itself where it has none."""
+        own = tower._modules.get(self.place)
+        if own is None:
+            return tower
+        return own if self.shared else own.get_submodule(level)
 
 
 class Fpn(Group):
@@ -132,14 +81,16 @@ class Fpn(Group):
         self.outputs = tuple(graph.outputs)
         self.input_levels = {n.layer.name: n.out.level for n in graph.inputs() if isinstance(n.layer, Input)}
         self.needed_levels = sorted({n.layer.level for n in graph.nodes if isinstance(n.layer, Resize)})
-        self.program = Program(graph.nodes, list(graph.outputs.values()), lambda n: _register(self, n.id, n))
+        self.schedule = Schedule(graph.nodes, list(graph.outputs.values()))
+        for node in graph.nodes:
+            _register(self, node.id, node)
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """[N, channels, H, W] of each input to [N, width, ceil(H / 2**k), …] of each output."""
         missing = [name for name in self.input_levels if name not in features]
         if missing:
             raise KeyError(f"the decoder reads {', '.join(self.input_levels)}; given are {', '.join(features) or 'none'}")
-        results = self.program.run(features, self.sizes(features))
+        results = self.schedule.run(self, features, self.sizes(features))
         return dict(zip(self.outputs, results, strict=True))
 
     def sizes(self, features: Mapping[str, Tensor]) -> dict[int, tuple[int, int]]:
@@ -166,36 +117,35 @@ class Head(Group):
         super().__init__()
         self.levels = tuple(graph.outputs)
         self.is_fcos = isinstance(graph.predict, Fcos)
-        self.layers: dict[str, list[dict[str, Program]]] = {}
+        self.towers: dict[str, list[TowerLayer]] = {}
         for tower in graph.head.towers:
-            group = Group()
-            self.add_module(tower.name, group)
-            self.layers[tower.name] = [self._layer(group, layer) for layer in tower.layers]
+            self.add_module(tower.name, Group())
+            self.towers[tower.name] = [self._layer(self.get_submodule(tower.name), layer) for layer in tower.layers]
         self.tower_of = {p.name: p.tower for p in graph.head.predictions}
         for prediction in graph.head.predictions:
             self.add_module(prediction.name, _prediction(prediction, classes))
         if self.is_fcos:
             self.scale = nn.ParameterDict({level: nn.Parameter(torch.ones(())) for level in self.levels})
 
-    def _layer(self, tower: Group, layer: HeadLayer) -> dict[str, Program]:
-        """The programs of a layer for each level: one and the same where the weights are shared."""
-
-        def program(prefix: str) -> Program:
-            return Program(layer.nodes, [layer.result], lambda n: _register(tower, f"{prefix}.{n.id}", n))
-
-        if layer.shared:
-            return dict.fromkeys(self.levels, program(str(layer.index)))
-        return {level: program(f"{layer.index}.{level}") for level in self.levels}
+    def _layer(self, tower: nn.Module, layer: HeadLayer) -> TowerLayer:
+        """Make the modules of a layer: one set, or one for each level."""
+        places = [str(layer.index)] if layer.shared else [f"{layer.index}.{level}" for level in self.levels]
+        for place in places:
+            for node in layer.nodes:
+                _register(tower, f"{place}.{node.id}", node)
+        return TowerLayer(Schedule(layer.nodes, [layer.result]), str(layer.index), layer.shared)
 
     def forward(self, pyramid: Mapping[str, Tensor]) -> dict[str, Prediction]:
         """[N, width, H, W] of each level to its `Prediction`."""
         predictions = {}
         for level in self.levels:
             towers = {}
-            for name, layers in self.layers.items():
+            for name, layers in self.towers.items():
+                tower = self._modules[name]
+                assert tower is not None
                 x = pyramid[level]
                 for layer in layers:
-                    x = layer[level].run({"x": x}, {})[0]
+                    x = layer.schedule.run(layer.modules(tower, level), {"x": x}, {})[0]
                 towers[name] = x
             cls_logits, bbox_reg = (self.get_submodule(n)(towers[self.tower_of[n]]) for n in ("cls_logits", "bbox_reg"))
             centerness = None
@@ -264,11 +214,11 @@ def _initialise(module: DecoderModule, graph: Graph) -> None:
                 nn.init.zeros_(conv.bias)
 
 
-def _register(root: nn.Module, path: str, node: Node) -> nn.Module | None:
+def _register(root: nn.Module, path: str, node: Node) -> None:
     """Make the module of a node, where it has one, and put it at its path."""
     module = make_module(node)
     if module is None:
-        return None
+        return
     at = root
     *groups, name = path.split(".")
     for group in groups:
@@ -276,7 +226,6 @@ def _register(root: nn.Module, path: str, node: Node) -> nn.Module | None:
             at.add_module(group, Group())
         at = at.get_submodule(group)
     at.add_module(name, module)
-    return module
 
 
 def make_module(node: Node) -> nn.Module | None:
@@ -301,71 +250,3 @@ def make_module(node: Node) -> nn.Module | None:
             return made
         case Input() | Activation() | Add() | Multiply() | Maximum() | Concat() | Resize() | Pool() | GlobalPool():
             return None
-
-
-def _compute(layer: Layer, module: nn.Module | None) -> Compute:
-    """How a node is computed from its operands and the sizes of the levels."""
-    if module is not None:
-        return lambda x, sizes: module(*x)
-    match layer:
-        case Activation():
-            function = ACTIVATIONS[layer.function]
-            return lambda x, sizes: function(x[0])
-        case Add():
-            return lambda x, sizes: _fold(torch.add, x)
-        case Multiply():
-            return lambda x, sizes: _fold(torch.mul, x)
-        case Maximum():
-            return lambda x, sizes: _fold(torch.maximum, x)
-        case Concat():
-            return lambda x, sizes: torch.cat(_one_size(x), dim=1)
-        case Resize():
-            return _resize(layer)
-        case Pool():
-            return _pool(layer)
-        case GlobalPool():
-            reduce = torch.amax if layer.pool == "max" else torch.mean
-            return lambda x, sizes: reduce(x[0], dim=(2, 3), keepdim=True)
-        case Conv() | DeformConv() | Norm() | Scale() | WeightedAdd() | CustomLayer() | Input():
-            raise TypeError(f"{layer.kind} is computed by a module")
-
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "leaky_relu": F.leaky_relu,
-    "silu": F.silu,
-    "hardswish": F.hardswish,
-    "gelu": F.gelu,
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-}
-
-
-def _fold(function: Callable[[Tensor, Tensor], Tensor], operands: Sequence[Tensor]) -> Tensor:
-    total = operands[0]
-    for operand in operands[1:]:
-        total = function(total, operand)
-    return total
-
-
-def _one_size(operands: Sequence[Tensor]) -> list[Tensor]:
-    """Values of one position spread over the map of the others."""
-    height, width = (max(o.shape[d] for o in operands) for d in (2, 3))
-    return [o.expand(-1, -1, height, width) if o.shape[2:] != (height, width) else o for o in operands]
-
-
-def _resize(layer: Resize) -> Compute:
-    if layer.mode == "nearest":
-        return lambda x, sizes: F.interpolate(x[0], size=tuple(sizes[layer.level]), mode="nearest")
-    return lambda x, sizes: F.interpolate(x[0], size=tuple(sizes[layer.level]), mode="bilinear", align_corners=False)
-
-
-def _pool(layer: Pool) -> Compute:
-    padding = (layer.k - 1) // 2
-    if layer.pool == "max":
-        return lambda x, sizes: F.max_pool2d(x[0], layer.k, layer.stride, padding)
-    return lambda x, sizes: F.avg_pool2d(x[0], layer.k, layer.stride, padding, count_include_pad=False)
-
-
-__all__ = ["ACTIVATIONS", "DecoderModule", "Prediction", "build", "make_module"]

@@ -1,6 +1,6 @@
 """Spans of source text, findings about them, and how they are shown. Imports nothing else of nasdsl."""
 
-from nasdsl.diagnostics.diagnostic import Code, Diagnostic, DiagnosticError, did_you_mean
+from nasdsl.diagnostics.diagnostic import Code, Diagnostic, DiagnosticError, did_you_mean, shown
 from nasdsl.diagnostics.render import explain, render, render_all
 from nasdsl.diagnostics.span import Source, Span
 
@@ -14,4 +14,5 @@ __all__ = [
     "explain",
     "render",
     "render_all",
+    "shown",
 ]

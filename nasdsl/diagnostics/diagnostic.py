@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +11,15 @@ from typing import Literal
 from nasdsl.diagnostics.span import Span
 
 Severity = Literal["error", "warning"]
+
+
+_LONG_WORD = re.compile(r"\S{100,}")
+
+
+def shown(text: str) -> str:
+    """A text as it may be printed in one line: words of 100 characters cut, and nothing in it that steers a terminal."""
+    cut = _LONG_WORD.sub(lambda word: f"{word[0][:60]}…{word[0][-8:]}", text)
+    return cut if cut.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +52,8 @@ class Code:
         fix: str | None = None,
         related: Iterable[tuple[Span, str]] = (),
     ) -> Diagnostic:
-        """A finding of this kind at ``span``."""
-        return Diagnostic(self, span, message, label, help, fix, tuple(related))
+        """A finding of this kind at ``span``. Names of unreasonable length are cut where they are spoken of."""
+        return Diagnostic(self, span, shown(message), shown(label), shown(help), fix, tuple(related))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +125,7 @@ class DiagnosticError(ValueError):
 def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
     """The candidate that ``word`` is most likely a misspelling of, or None."""
     known = list(dict.fromkeys(candidates))
-    if len(word) > 64 or len(known) > 2000:  # difflib is quadratic; such a word is no misspelling
+    if len(word) > 64 or len(known) > 500:  # difflib is quadratic; such a word is no misspelling
         return None
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if close:

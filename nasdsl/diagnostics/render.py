@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from nasdsl.diagnostics.diagnostic import Diagnostic
 from nasdsl.diagnostics.span import Span
@@ -33,12 +34,30 @@ def _excerpt(span: Span) -> tuple[str, int, int]:
     return line, len(before), max(1, len(under))
 
 
-def _frame(span: Span, label: str, mark: str, style: str, gutter: int, color: bool) -> list[str]:
-    line, start, length = _excerpt(span)
+class _Frame(NamedTuple):
+    """A place to print: its line, and under it marks and a few words."""
+
+    span: Span
+    label: str
+    mark: str
+    style: str
+
+
+def _frames(frames: list[_Frame], gutter: int, color: bool) -> list[str]:
+    """The places of one source in the order of its lines; a line that holds several is printed once where it can be."""
+    out: list[str] = []
     bar = _paint("|", "frame", color)
-    number = _paint(str(span.line).rjust(gutter), "frame", color)
-    under = _paint(mark * length + (f" {label}" if label else ""), style, color)
-    return [f" {number} {bar} {line}".rstrip(), f" {' ' * gutter} {bar} {' ' * start}{under}"]
+    above = ""
+    for span, label, mark, style in sorted(frames, key=lambda f: f.span.line):
+        line, start, length = _excerpt(span)
+        number = _paint(str(span.line).rjust(gutter), "frame", color)
+        shown = f" {number} {bar} {line}".rstrip()
+        if shown != above:
+            out.append(shown)
+            above = shown
+        under = _paint(mark * length + (f" {label}" if label else ""), style, color)
+        out.append(f" {' ' * gutter} {bar} {' ' * start}{under}")
+    return out
 
 
 def render(diagnostic: Diagnostic, *, color: bool = False) -> str:
@@ -52,12 +71,14 @@ def render(diagnostic: Diagnostic, *, color: bool = False) -> str:
         _paint(f"{severity}[{diagnostic.code}]", severity, color) + _paint(f": {diagnostic.message}", "bold", color),
         f" {pad}{_paint('-->', 'frame', color)} {diagnostic.span}",
         f" {pad} {bar}",
-        *_frame(diagnostic.span, diagnostic.label, "^", severity, gutter, color),
     ]
-    for span, text in diagnostic.related:
-        if span.source is not diagnostic.span.source:
-            out.append(f" {pad}{_paint('-->', 'frame', color)} {span}")
-        out += _frame(span, text, "-", "frame", gutter, color)
+    related = [_Frame(span, text, "-", "frame") for span, text in diagnostic.related]
+    here = diagnostic.span.source
+    main = _Frame(diagnostic.span, diagnostic.label, "^", severity)
+    out += _frames([main, *(f for f in related if f.span.source is here)], gutter, color)
+    for frame in related:
+        if frame.span.source is not here:
+            out += [f" {pad}{_paint('-->', 'frame', color)} {frame.span}", *_frames([frame], gutter, color)]
     if diagnostic.help:
         out += [f" {pad} {bar}", f" {pad} {_paint('=', 'frame', color)} {_paint('help', 'help', color)}: {diagnostic.help}"]
     return "\n".join(out)

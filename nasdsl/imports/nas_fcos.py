@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from nasdsl.decoder import Decoder, loads
+from nasdsl.semantics.files import read_source
 
 FPN_OPS = ("sep_3x3", "sep_3x3_d3", "sep_5x5_d6", "skip", "dconv_3x3")
 """The paper's Table 1, in the order of its ids."""
@@ -81,6 +85,84 @@ def from_nas_fcos(
             raise ValueError(f"share is {list(share)}; expected one index")
         share = share[0]
     return loads(nas_fcos_text(fpn, head, share, width), "<nas-fcos>")
+
+
+class Lists(NamedTuple):
+    """Index lists taken apart: blocks of the FPN, layers of the head (None: not given), sharing index."""
+
+    fpn: list[list[int]]
+    head: list[int] | None
+    share: int
+
+
+def split_lists(value: object) -> Lists:
+    """Take apart a list as it is published: blocks, each by itself or in a list of its own, then perhaps ``[share]`` and
+    the head: ``[[[3, 3, 4, 4, 1]], …, [0], [5, 1, 5, 0, 4, 4]]``.
+
+    Raises:
+        ValueError: it is no such list.
+    """
+    expected = "expected a list of blocks [in1, in2, op1, op2, agg], then perhaps [share] and the head's list"
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{_short(value)} is no list of blocks; {expected}")
+    fpn: list[list[int]] = []
+    rest: list[list[int]] = []
+    for place, item in enumerate(value):
+        inner = item[0] if isinstance(item, list) and len(item) == 1 and isinstance(item[0], list) else item
+        if not isinstance(inner, list) or not all(isinstance(i, int) and not isinstance(i, bool) for i in inner):
+            raise ValueError(f"item {place} is {_short(item)}; {expected}")
+        if len(inner) == 5 and not rest:
+            fpn.append(inner)
+        else:
+            rest.append(inner)
+    if len(rest) > 2 or (rest and len(rest[0]) != 1):
+        raise ValueError(f"{_short(rest[0] if len(rest) < 3 else rest)} follows the blocks; {expected}")
+    return Lists(fpn, rest[1] if len(rest) > 1 else None, rest[0][0] if rest else 0)
+
+
+def read_config(path: str | Path) -> str:
+    """The `.nas` text of a YAML configuration file of the NAS-FCOS code.
+
+    Read are ``SEARCH.DECODER.CONFIG`` (the lists), ``SEARCH.DECODER.AGG_SIZE`` (the width, 256 where it is missing) and
+    ``MODEL.RETINANET_ON``, for which the decoder predicts as RetinaNet does, with nine anchors.
+
+    Raises:
+        UnreadableFile: the file cannot be read.
+        ValueError: it is no YAML, or lacks the lists, or they mean nothing.
+    """
+    import yaml
+
+    source = read_source(path)
+    try:
+        config = yaml.safe_load(source.text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        raise ValueError(f"{source.name}{where}: not YAML: {getattr(error, 'problem', None) or 'unreadable'}") from None
+
+    def entry(*keys: str) -> object:
+        at: object = config
+        for key in keys:
+            at = at.get(key) if isinstance(at, dict) else None
+        return at
+
+    lists = entry("SEARCH", "DECODER", "CONFIG")
+    if lists is None:
+        raise ValueError(f"{source.name}: no SEARCH.DECODER.CONFIG in it, where this family keeps its lists")
+    if isinstance(lists, str):
+        lists = json.loads(lists.replace("(", "[").replace(")", "]"))
+    width = entry("SEARCH", "DECODER", "AGG_SIZE")
+    parts = split_lists(lists)
+    text = nas_fcos_text(parts.fpn, parts.head, parts.share, width if isinstance(width, int) else 256)
+    if entry("MODEL", "RETINANET_ON") is True:
+        text = text.replace("predict fcos(centerness=cls)", "predict retinanet(anchors=9)")
+    loads(text, source.name)
+    return text
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"
 
 
 def _blocks(fpn: Sequence[Sequence[int]]) -> list[tuple[int, int, int, int, int]]:

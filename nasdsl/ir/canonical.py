@@ -143,6 +143,8 @@ class _Canonical:
         for node in self.kept:
             for source in self.inputs(node):
                 readers[source] = readers.get(source, 0) + 1
+        for _, target in ends:
+            readers[target] = readers.get(target, 0) + 1
         names: dict[str, str] = {n.id: n.layer.name for n in self.kept if isinstance(n.layer, Input)}
         depth = dict.fromkeys(names, 0)
         text = dict(names)
@@ -163,7 +165,7 @@ class _Canonical:
                     operands = self.ordered_inputs(node)
                     text[at] = call(node.layer, [text[i] for i in operands], node.out.width)
                     depth[at] = 1 + max((depth[i] for i in operands), default=0)
-                    if readers.get(at, 0) > 1 or depth[at] > _DEEPEST or (readers.get(at, 0) and at == target):
+                    if readers[at] > 1 or depth[at] > _DEEPEST:
                         number += 1
                         lines.append(f"v{number} = {text[at]}")
                         text[at], depth[at] = f"v{number}", 0

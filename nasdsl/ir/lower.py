@@ -24,7 +24,7 @@ from nasdsl.layers import (
     ResizeMode,
     WeightedAdd,
 )
-from nasdsl.semantics.architecture import Application, Architecture, Fcos, PyramidOutput, Value
+from nasdsl.semantics.architecture import Application, Architecture, Fcos, Predict, PyramidOutput, Value
 from nasdsl.semantics.architecture import HeadLayer as CheckedLayer
 from nasdsl.semantics.expand import LAYER_ERRORS
 
@@ -65,14 +65,14 @@ def lower(architecture: Architecture, in_channels: Mapping[str, int]) -> Graph:
         MissingFeature: the decoder names an input that `in_channels` lacks.
     """
     if architecture.open_holes:
-        count = len(architecture.open_holes)
+        count = architecture.decisions
         raise DiagnosticError(
             [
                 holes.OPEN_HOLES(
                     architecture.open_holes[0],
                     f"`{architecture.name}` has {count} open hole{'' if count == 1 else 's'}: it is a search space",
                     label="the first of them",
-                    help="write one of the alternatives in place of each hole",
+                    help="`nasdsl sample` fills them; or write an alternative in place of each",
                 )
             ]
         )
@@ -83,7 +83,7 @@ def lower(architecture: Architecture, in_channels: Mapping[str, int]) -> Graph:
             raise MissingFeature(f"`{architecture.name}` reads {feature.name}; the backbone gives {given}")
         widths[feature.name] = in_channels[feature.name]
     fpn = architecture.fpn
-    nodes, place = _Lowering(fpn.applications, fpn.values, widths).run([o.result for o in fpn.outputs])
+    nodes, place = lower_nodes(fpn.applications, fpn.values, widths)
     outputs = {o.name: place[o.result] for o in fpn.outputs}
     head = _head(architecture, fpn.outputs, {n.id: n.out for n in nodes}, outputs)
     graph = Graph(
@@ -93,6 +93,17 @@ def lower(architecture: Architecture, in_channels: Mapping[str, int]) -> Graph:
     graph = remove_dead(graph)
     verify(graph)
     return graph
+
+
+def lower_nodes(
+    applications: Sequence[Application], values: Sequence[Value], widths: Mapping[str, int]
+) -> tuple[tuple[Node, ...], dict[int, str]]:
+    """Applications as nodes, resizes explicit, for inputs of these widths; and the node of each application.
+
+    Raises:
+        DiagnosticError: a layer cannot take these widths.
+    """
+    return _Lowering(applications, values, widths).run()
 
 
 class _Lowering:
@@ -107,7 +118,7 @@ class _Lowering:
         self.place: dict[int, str] = {}  # application index to node id
         self._resized: dict[tuple[str, int, ResizeMode], str] = {}
 
-    def run(self, results: Sequence[int]) -> tuple[tuple[Node, ...], dict[int, str]]:
+    def run(self) -> tuple[tuple[Node, ...], dict[int, str]]:
         applications, place = self.applications, self.place
         for start in range(len(applications)):
             if start in place:
@@ -197,19 +208,22 @@ def _head(
             layers.append(lowered)
         widths[tower.name] = width
         towers.append(Tower(tower.name, tuple(layers), width))
-    predict = architecture.predict
+    return HeadGraph(checked.share, tuple(towers), predictions(architecture.predict, widths), checked.span)
+
+
+def predictions(predict: Predict, widths: Mapping[str, int]) -> tuple[Prediction, ...]:
+    """What a detector predicts, given the width of each tower."""
     if isinstance(predict, Fcos):
         rows = [("cls_logits", "cls", 1, 0), ("bbox_reg", "box", 0, 4), ("centerness", predict.centerness, 0, 1)]
     else:
         rows = [("cls_logits", "cls", predict.anchors, 0), ("bbox_reg", "box", 0, 4 * predict.anchors)]
-    predictions = tuple(Prediction(n, t, widths[t], per_class, fixed) for n, t, per_class, fixed in rows)
-    return HeadGraph(checked.share, tuple(towers), predictions, checked.span)
+    return tuple(Prediction(n, t, widths[t], per_class, fixed) for n, t, per_class, fixed in rows)
 
 
 def _head_layer(layer: CheckedLayer, index: int, shared: bool, width: int) -> HeadLayer:
     value = Value(str(index), layer.op, "layer", layer.span)
     applications = layer.applications
     values = [value] * (1 + max(a.owner for a in applications))
-    nodes, place = _Lowering(applications, values, {"x": width}).run([layer.result])
+    nodes, place = lower_nodes(applications, values, {"x": width})
     result = place[layer.result]
     return HeadLayer(index, layer.op, shared, nodes, result, layer.span)

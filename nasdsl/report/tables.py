@@ -59,13 +59,22 @@ def print_cost(name: str, digest: str, backbone: str, table: CostTable) -> None:
         out.print(removed)
 
 
-def print_zoo(rows: Sequence[Mapping[str, Any]]) -> None:
-    """The decoders of the zoo, with what fpn and head cost on ResNet-50 at 800x1088 with 80 classes."""
-    table = _table(("decoder", "MACs", "params", "about"), 1)
-    for row in rows:
-        about = row["about"] if len(row["about"]) <= 100 else row["about"][:99] + "…"
-        table.add_row(f"zoo:{row['name']}", humanise(row["macs"]), humanise(row["params"]), about)
-    table.columns[-1].justify = "left"
+def print_zoo(decoders: Sequence[Mapping[str, Any]], spaces: Sequence[Mapping[str, Any]]) -> None:
+    """What comes with the package; decoders with what fpn and head cost on ResNet-50 at 800x1088 with 80 classes."""
     out = console()
+    table = _table(("decoder", "MACs", "params", "about"), 1)
+    for row in decoders:
+        table.add_row(f"zoo:{row['name']}", humanise(row["macs"]), humanise(row["params"]), _shortened(row["about"]))
+    table.columns[-1].justify = "left"
     out.print(table)
-    out.print("\nfpn and head, on ResNet-50 features of an 800x1088 image, 80 classes. `nasdsl zoo NAME` prints a text.")
+    out.print("\nMACs and params of fpn and head, on ResNet-50 features of an 800x1088 image, 80 classes.\n")
+    table = _table(("space", "decisions", "fillings", "about"), 1)
+    for row in spaces:
+        table.add_row(f"zoo:{row['name']}", str(row["decisions"]), f"{row['size']:,}", _shortened(row["about"]))
+    table.columns[-1].justify = "left"
+    out.print(table)
+    out.print("\n`nasdsl zoo NAME` prints a text.")
+
+
+def _shortened(text: str, longest: int = 90) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.layers import Feature, Layer
+from nasdsl.syntax import ast
 
 ValueKind: TypeAlias = Literal["input", "adapter", "block", "output", "merge", "layer"]
 
@@ -70,12 +71,16 @@ class PyramidOutput:
 
 @dataclass(frozen=True, slots=True)
 class FpnPart:
-    """The section ``fpn``: applications in an order in which no operand comes after its reader, but for merges."""
+    """The section ``fpn``: applications in an order in which no operand comes after its reader, but for merges.
+
+    ``dangling`` is the number of blocks that no block reads and that are no output.
+    """
 
     width: int
     values: tuple[Value, ...]
     applications: tuple[Application, ...]
     outputs: tuple[PyramidOutput, ...]
+    dangling: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,9 @@ class Architecture:
         name: of the decoder.
         inputs: the backbone features that it names, in the order of the text.
         fpn, head, predict: its parts.
+        requirements: its `require` statements.
         open_holes: spans of the holes in it; with any, it is a search space and the parts are incomplete.
+        decisions: how many holes it has written out: those in a `repeat` once a round, those in a block once a call.
         warnings: findings that do not make it fail.
     """
 
@@ -140,5 +147,7 @@ class Architecture:
     fpn: FpnPart
     head: HeadPart
     predict: Predict
+    requirements: tuple[ast.Require, ...]
     open_holes: tuple[Span, ...]
+    decisions: int
     warnings: tuple[Diagnostic, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -23,7 +23,10 @@ class Unknown:
 
 UNKNOWN: Final = Unknown()
 
-Kind: TypeAlias = Literal["count", "odd", "stride", "index", "word", "flag", "feature"]
+DEFERRED: Final = ("feature", "op")
+"""Kinds of attribute whose values are no numbers or words."""
+
+Kind: TypeAlias = Literal["count", "odd", "stride", "index", "word", "flag", "feature", "op"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,8 @@ class Accepts:
 
     Attributes:
         kind: ``count`` (>= 1), ``odd`` (1, 3, 5, …), ``stride`` (a power of two), ``index`` (>= 0), ``word`` (one of
-            `words`), ``flag`` (true or false), ``feature`` (a value of the section, or the number of a level).
+            `words`), ``flag`` (true or false), ``feature`` (a value of the section, or the number of a level), ``op`` (the
+            name of an op). What the last two mean is resolved where features and ops are known.
         default: the value where the text sets none; None: it must be set. A name of the environment stands for
             that name's value.
         words: what a ``word`` may be; for other kinds words that are allowed beside them (``auto``).
@@ -53,8 +57,10 @@ class Accepts:
             "word": "",
             "flag": "true or false",
             "feature": "a value of this section, or the number of a level",
+            "op": "the name of an op, or none",
         }[self.kind]
-        return " or ".join(filter(None, [plain, ", ".join(self.words)]))
+        options = [o for o in (plain, *self.words) if o]
+        return options[0] if len(options) == 1 else f"{', '.join(options[:-1])} or {options[-1]}"
 
     def takes(self, value: Value) -> bool:
         if isinstance(value, str):
@@ -124,8 +130,10 @@ def _not_a_number(at: ast.Attribute, word: str, problems: list[Diagnostic]) -> U
     return UNKNOWN
 
 
-def index_name(name: str, index: ast.Attribute | None, environment: Environment, problems: list[Diagnostic]) -> str | Unknown:
-    """``x[t-1]`` with t = 3 is ``x2``; a plain name is itself."""
+def index_name(
+    name: str, index: ast.Attribute | None, environment: Environment, problems: list[Diagnostic], *, read: bool = False
+) -> str | Unknown:
+    """``x[t-1]`` with t = 3 is ``x2``; a plain name is itself. What is ``read`` may be an op, called with wrong brackets."""
     if index is None:
         return name
     number = evaluate(index, environment, problems)
@@ -133,8 +141,11 @@ def index_name(name: str, index: ast.Attribute | None, environment: Environment,
         return UNKNOWN
     if not isinstance(number, int) or number < 0:
         problems.append(
-            codes.BAD_VALUE(index.span, f"`{number}` cannot number a name", label="expected a whole number, 0 or more")
-        )
+            codes.BAD_VALUE(
+                index.span, f"`{number}` cannot number a name", label="expected a whole number, 0 or more",
+                help=f"an op is called with round brackets: `{name}({number})`" if read and isinstance(number, str) else "",
+            )
+        )  # fmt: skip
         return UNKNOWN
     return f"{name}{number}"
 
@@ -149,38 +160,34 @@ def settings(
 ) -> dict[str, Value | Unknown] | None:
     """The value of every accepted attribute. None, with diagnostics, where something is wrong.
 
-    An attribute of the kind ``feature`` is left out: its value is resolved where features are known.
+    Attributes of the kinds ``feature`` and ``op`` are left out.
     """
     values: dict[str, Value | Unknown] = {}
+    seen: dict[str, Span] = {}
     right = True
     for setting in given:
         accepts = accepted.get(setting.name)
         if accepts is None:
             right = False
-            _unknown_attribute(setting, accepted, owner, problems)
+            unknown_attribute(setting, accepted, owner, problems)
             continue
-        if setting.name in values:
+        if setting.name in seen:
             right = False
-            problems.append(codes.ATTRIBUTE_TWICE(setting.name_span, f"`{setting.name}` is set twice", label="second value"))
+            attribute_twice(setting, seen[setting.name], problems)
             continue
-        if accepts.kind == "feature":
+        seen[setting.name] = setting.name_span
+        if accepts.kind in DEFERRED:
             continue
         before = len(problems)
         value = evaluate(setting.value, environment, problems)
         values[setting.name] = value
         if not isinstance(value, Unknown) and not accepts.takes(value):
             right = False
-            guess = did_you_mean(value, accepts.words) if isinstance(value, str) else None
-            problems.append(
-                codes.BAD_VALUE(
-                    setting.value.span, f"`{setting.name}={value}` of `{owner}`",
-                    label=f"expected {accepts.expectation()}", help=f"did you mean `{guess}`?" if guess else "", fix=guess,
-                )
-            )  # fmt: skip
+            refuse(setting, value, accepts, owner, problems)
         elif len(problems) > before:
             right = False
     for name, accepts in accepted.items():
-        if name in values or accepts.kind == "feature":
+        if name in values or accepts.kind in DEFERRED:
             continue
         if accepts.default is None:
             right = False
@@ -195,7 +202,27 @@ def settings(
     return values if right else None
 
 
-def _unknown_attribute(setting: ast.Setting, accepted: Mapping[str, Accepts], owner: str, problems: list[Diagnostic]) -> None:
+def refuse(setting: ast.Setting, value: Value, accepts: Accepts, owner: str, problems: list[Diagnostic]) -> None:
+    """Report a value that an attribute does not take."""
+    words = (*accepts.words, "true", "false") if accepts.kind == "flag" else accepts.words
+    guess = did_you_mean(value, words) if isinstance(value, str) else None
+    problems.append(
+        codes.BAD_VALUE(
+            setting.value.span, f"`{owner}` does not take `{setting.name}={value}`",
+            label=f"expected {accepts.expectation()}", help=f"did you mean `{guess}`?" if guess else "", fix=guess,
+        )
+    )  # fmt: skip
+
+
+def attribute_twice(setting: ast.Setting, first: Span, problems: list[Diagnostic]) -> None:
+    problems.append(
+        codes.ATTRIBUTE_TWICE(
+            setting.name_span, f"`{setting.name}` is set twice", label="second value", related=[(first, "first value")]
+        )
+    )
+
+
+def unknown_attribute(setting: ast.Setting, accepted: Iterable[str], owner: str, problems: list[Diagnostic]) -> None:
     guess = did_you_mean(setting.name, accepted)
     known = ", ".join(f"`{name}`" for name in accepted) or "none"
     problems.append(

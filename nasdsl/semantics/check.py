@@ -26,9 +26,12 @@ from nasdsl.semantics.attributes import Accepts, Unknown
 from nasdsl.semantics.definitions import check_definitions
 from nasdsl.semantics.expand import UNFIT, Expander
 from nasdsl.semantics.head import check_head
-from nasdsl.semantics.statements import FpnStatements, run_let
+from nasdsl.semantics.holes import check_holes
+from nasdsl.semantics.sections import Origin, bind_lets, resolve_sections, take
+from nasdsl.semantics.statements import FpnStatements
 from nasdsl.semantics.vocabulary import Library, Vocabulary
 from nasdsl.syntax import ast
+from nasdsl.syntax.tables import without_collector
 
 _INPUT_NAME = re.compile(r"c([1-7])")
 _SHARE = {"share": Accepts("index", 0, largest=1000)}
@@ -48,14 +51,7 @@ class Checked(NamedTuple):
     problems: list[Diagnostic]
 
 
-class Origin(NamedTuple):
-    """Where a section's text lies: what its words mean, and its folder for further paths."""
-
-    vocabulary: Vocabulary
-    folder: Path | None
-    lets: dict[str, Any]
-
-
+@without_collector
 def check(
     file: ast.File,
     problems: list[Diagnostic],
@@ -86,6 +82,13 @@ def check(
     architecture = None
     if decoder is not None:
         architecture = _Decoder(decoder, library, Origin(vocabulary, folder, {}), problems, lost).check()
+    if architecture is not None and architecture.open_holes and not any(p.severity == "error" for p in problems):
+        sections = resolve_sections(file, path)
+        if sections is not None:
+            architecture = replace(architecture, decisions=check_holes(sections, problems))
+    if lost is not None:  # nothing is said of what recovery has put in
+        problems[:] = [p for p in problems if p.span.end > p.span.start or p.code < "NAS2"]
+    problems[:] = {(p.code, p.span, p.message): p for p in problems}.values()
     problems.sort(key=lambda p: (p.span.source is not file.span.source, p.span.start))
     failed = any(p.severity == "error" for p in problems)
     return Checked(None if failed else architecture, problems)
@@ -122,35 +125,31 @@ class _Decoder:
         self.lost = lost
         self.warnings: list[Diagnostic] = []
         self.holes: list[Span] = []
+        self.unknown_inputs: dict[str, Span] = {}  # reported; reading them is no second mistake
 
     def check(self) -> Architecture | None:
         node, origin = self.node, self.origin
-        self._lets(node, origin)
+        bind_lets(node, origin.lets, self.problems, self.holes)
         inputs = self._inputs()
-        for requirement in (i for i in node.items if isinstance(i, ast.Require)):
+        requirements = tuple(i for i in node.items if isinstance(i, ast.Require))
+        for requirement in requirements:
             self._require(requirement)
         fpn_node, head_node = self._single(ast.Fpn, "fpn"), self._single(ast.Head, "head")
         predict = self._predict()
         fpn = self._fpn(fpn_node, origin, inputs) if fpn_node is not None else None
         head = None
         if head_node is not None:
-            taken = self._take(head_node, origin, ast.Head)
+            taken = take(head_node, origin, ast.Head, self.library, self.problems, self.holes)
             if taken is not None:
                 head = self._head(*taken, fpn, fpn_node)
-        self.problems.extend(self.warnings)
+        if not any(p.severity == "error" for p in self.problems):  # what an error leaves unread is no finding of its own
+            self.problems.extend(self.warnings)
         if fpn is None or head is None or predict is None:
             return None
         holes = tuple(sorted(set(self.holes), key=lambda s: s.start))
-        return Architecture(node.name, inputs, fpn, head, predict, holes, tuple(self.warnings))
+        return Architecture(node.name, inputs, fpn, head, predict, requirements, holes, len(holes), tuple(self.warnings))
 
     # ------------------------------------------------------------------------------- parts of the decoder
-
-    def _lets(self, node: ast.Decoder, origin: Origin) -> None:
-        expander = Expander(self.problems, self.lost)
-        for item in node.items:
-            if isinstance(item, ast.Let):
-                run_let(item, origin.lets, expander)
-        self.holes += expander.holes
 
     def _single(self, kind: type[Any], word: str) -> Any:
         found = [item for item in self.node.items if isinstance(item, kind)]
@@ -163,9 +162,10 @@ class _Decoder:
         for extra in found[1:]:
             self.problems.append(
                 structure.TWO_PARTS(
-                    extra.span, f"a second `{word}`", label="expected one", related=[(found[0].span, "the first one")]
+                    _word(extra.span, word), f"a second `{word}`", label="expected one",
+                    related=[(_word(found[0].span, word), "the first one")],
                 )
-            )
+            )  # fmt: skip
         return found[0] if found else None
 
     def _inputs(self) -> tuple[InputFeature, ...]:
@@ -173,11 +173,14 @@ class _Decoder:
         for name in (n for item in self.node.items if isinstance(item, ast.Input) for n in item.names):
             match = _INPUT_NAME.fullmatch(name.name)
             if match is None:
+                guess = name.name.lower() if _INPUT_NAME.fullmatch(name.name.lower()) else None
                 self.problems.append(
                     name_codes.UNKNOWN_INPUT(
-                        name.span, f"no backbone feature is called `{name.name}`", label="expected c1 to c7: cK has stride 2^K"
+                        name.span, f"no backbone feature is called `{name.name}`", label="expected c1 to c7: cK has stride 2^K",
+                        help=f"did you mean `{guess}`?" if guess else "", fix=guess,
                     )
-                )
+                )  # fmt: skip
+                self.unknown_inputs[name.name] = name.span
             elif name.name in inputs:
                 self.problems.append(
                     name_codes.BOUND_TWICE(
@@ -238,69 +241,42 @@ class _Decoder:
 
     # ------------------------------------------------------------------------------------------ sections
 
-    def _take(self, node: _S, origin: Origin, kind: type[_S]) -> tuple[_S, Origin] | None:
-        """A section, or the one of another decoder that ``from`` names, with attributes changed."""
-        if node.source is None:
-            return node, origin
-        word = "fpn" if kind is ast.Fpn else "head"
-        found = self.library.open(node.source, node.span, origin.folder)
-        if found is None:
-            return None
-        path, file = found
-        self.library.enter(path)
-        vocabulary = self.library.vocabulary(file, path.parent)
-        theirs = Origin(vocabulary, path.parent, {})
-        decoder = next((item for item in file.items if isinstance(item, ast.Decoder)), None)
-        section = next((item for item in decoder.items if isinstance(item, kind)), None) if decoder else None
-        taken = None
-        if decoder is None or section is None:
-            self.problems.append(
-                structure.NO_SECTION(node.span, f'"{node.source}" has no `{word}` to take', label="expected a decoder in it")
-            )
-        else:
-            self._lets(decoder, theirs)
-            taken = self._take(section, theirs, kind)
-        self.library.leave()
-        if taken is None:
-            return None
-        inner, place = taken
-        own = {s.name for s in node.settings}
-        merged = tuple(s for s in inner.settings if s.name not in own) + node.settings
-        return replace(inner, settings=merged), place
-
     def _fpn(self, node: ast.Fpn, origin: Origin, inputs: tuple[InputFeature, ...]) -> FpnPart | None:
-        taken = self._take(node, origin, ast.Fpn)
+        taken = take(node, origin, ast.Fpn, self.library, self.problems, self.holes)
         if taken is None:
             return None
         section, place = taken
-        adapter, rest = self._adapter(section, place)
-        values = self._settings(rest, primitives.SECTION, "fpn", node.span, place.lets)
+        adapter = self._adapter(section, place)
+        accepted = {**primitives.SECTION, "adapter": Accepts("op")}
+        values = self._settings(section.settings, accepted, "fpn", _word(node.span, "fpn"), place.lets)
         if values is None:
             values = dict.fromkeys(primitives.SECTION, attributes.UNKNOWN)
         expander = Expander(self.problems, self.lost)
         environment = {**place.lets, **values}
         statements = FpnStatements(expander, place.vocabulary, environment, self.warnings)
         statements.inputs(inputs, adapter)
+        statements.unknown(self.unknown_inputs)
         expander.later = _bound_in(section.body)
         statements.run(section.body)
-        outputs = statements.finish()
+        outputs, dangling = statements.finish()
         self.holes += expander.holes
         if not outputs and self.lost is None and not any(p.code == structure.NO_PYRAMID_LEVEL.code for p in self.problems):
             self.problems.append(
                 structure.NO_OUTPUT(
-                    node.span if node.source else Span(node.span.source, node.span.start, node.span.start + 3),
+                    node.span if node.source else _word(node.span, "fpn"),
                     "the fpn has no output", label="expected `output p3 = …` in it",
                 )
             )  # fmt: skip
         width = values["width"]
-        return FpnPart(width if isinstance(width, int) else 0, tuple(expander.values), tuple(expander.applications), outputs)
+        return FpnPart(
+            width if isinstance(width, int) else 0, tuple(expander.values), tuple(expander.applications), outputs, dangling
+        )
 
-    def _adapter(self, section: ast.Fpn, place: Origin) -> tuple[str, tuple[ast.Setting, ...]]:
-        """The op behind each input, and the other attributes."""
-        adapter, rest = "conv_1x1", []
+    def _adapter(self, section: ast.Fpn, place: Origin) -> str:
+        """The op behind each input, or ``none``."""
+        adapter = "conv_1x1"
         for setting in section.settings:
             if setting.name != "adapter":
-                rest.append(setting)
                 continue
             value = attributes.evaluate(setting.value, place.lets, self.problems)
             name = value if isinstance(value, str) else str(setting.value.span.text)
@@ -317,10 +293,10 @@ class _Decoder:
                         help=f"did you mean `{guess}`?" if guess else "", fix=guess,
                     )
                 )  # fmt: skip
-        return adapter, tuple(rest)
+        return adapter
 
     def _head(self, node: ast.Head, place: Origin, fpn: FpnPart | None, fpn_node: ast.Fpn | None) -> HeadPart | None:
-        values = self._settings(node.settings, {**primitives.SECTION, **_SHARE}, "head", node.span, place.lets)
+        values = self._settings(node.settings, {**primitives.SECTION, **_SHARE}, "head", _word(node.span, "head"), place.lets)
         width_in = 0
         if fpn is not None:
             widths = {o.name: fpn.applications[o.result].feature.width for o in fpn.outputs if o.result != UNFIT}
@@ -337,6 +313,11 @@ class _Decoder:
                 return None
             width_in = min(known, default=0)
         return check_head(node, place, values, width_in, self.problems, self.holes, self.lost)
+
+
+def _word(span: Span, word: str) -> Span:
+    """The word that a section or statement begins with."""
+    return Span(span.source, span.start, span.start + len(word))
 
 
 def _bound_in(statements: tuple[ast.Statement, ...]) -> dict[str, Span]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from nasdsl.diagnostics import Diagnostic
 from nasdsl.diagnostics.catalogue import names as codes
 from nasdsl.semantics import primitives
@@ -19,7 +21,7 @@ def check_definitions(vocabulary: Vocabulary, problems: list[Diagnostic], tolera
     certain: names, numbers of operands, names and values of attributes.
     """
     for definition in vocabulary.definitions.values():
-        _weigh(definition, [], problems)
+        _weigh(definition, problems)
     for definition in vocabulary.definitions.values():
         before = len(problems)
         expander = Expander(problems, tolerate)
@@ -53,57 +55,63 @@ def _check_block(
             )  # fmt: skip
 
 
-def _weigh(definition: Definition, open_: list[Definition], problems: list[Diagnostic]) -> int:
-    """About how many layers one call makes; a definition that calls itself is reported."""
-    if definition.weight:
-        return definition.weight
-    if any(d is definition for d in open_):
-        at = next(i for i, d in enumerate(open_) if d is definition)
-        circle = " -> ".join(d.name for d in [*open_[at:], definition])
-        if not definition.broken:
-            problems.append(
-                codes.RECURSIVE(
-                    definition.definition.name_span, f"`{definition.name}` calls itself: {circle}",
-                    label="an op is expanded where it is called; this never ends", help="use `repeat` in a block",
-                )
-            )  # fmt: skip
-        for member in open_[at:]:
-            member.broken = True
-        return 1
-    if len(open_) > 200:
-        definition.broken = True
-        return MAX_LAYERS
-    open_.append(definition)
+def _weigh(definition: Definition, problems: list[Diagnostic]) -> None:
+    """Enter how many layers one call makes, of this definition and those it calls; a circle of calls is reported."""
+    path: dict[int, Definition] = {}  # calls that are open, the first of them `definition`
+    waiting = [iter([definition])]
+    while waiting:
+        called = next(waiting[-1], None)
+        if called is None:
+            waiting.pop()
+            if path:
+                _, done = path.popitem()
+                done.weight = min(max(1, _weight(done)), MAX_LAYERS + 1)
+        elif id(called) in path:
+            circle = [*path.values()][list(path).index(id(called)) :]
+            if not called.broken:
+                names = [d.name for d in [*circle, called]]
+                shown = names if len(names) <= 8 else [*names[:4], "…", *names[-3:]]
+                problems.append(
+                    codes.RECURSIVE(
+                        called.definition.name_span, f"`{called.name}` calls itself: {' -> '.join(shown)}",
+                        label="an op is expanded where it is called; this never ends", help="use `repeat` in a block",
+                    )
+                )  # fmt: skip
+            for member in circle:
+                member.broken = True
+        elif not called.weight:
+            path[id(called)] = called
+            waiting.append(iter(_called(called)))
+
+
+def _called(definition: Definition) -> list[Definition]:
+    """The ops and blocks that a definition calls."""
+    found = (definition.home.find(call.callee) for call, _ in _calls(definition) if isinstance(call.callee, str))
+    return [d for d in found if d is not None]
+
+
+def _weight(definition: Definition) -> int:
+    """About how many layers one call makes, given the weights of what it calls; a call in a circle counts nothing."""
+    total = 0
+    for call, times in _calls(definition):
+        if isinstance(call.callee, str):
+            called = definition.home.find(call.callee)
+            primitive = primitives.find(call.callee) if called is None else None
+            total += times * (called.weight if called is not None else primitive.weight if primitive is not None else 0)
+    return total
+
+
+def _calls(definition: Definition) -> Iterator[tuple[ast.Call, int]]:
+    """Every call in the body of a definition, and how often the `repeat`s around it say it."""
     body = definition.definition.body
-    total = (
-        sum(_statement_weight(s, definition.home, open_, problems) for s in body)
-        if isinstance(body, tuple)
-        else _operand_weight(body, definition.home, open_, problems)
-    )
-    open_.pop()
-    definition.weight = min(max(1, total), MAX_LAYERS + 1)
-    return definition.weight
-
-
-def _statement_weight(statement: ast.Statement, home: Vocabulary, open_: list[Definition], problems: list[Diagnostic]) -> int:
-    if isinstance(statement, ast.Assign):
-        return _operand_weight(statement.value, home, open_, problems)
-    if isinstance(statement, ast.Repeat):
-        rounds = statement.last.value if isinstance(statement.last, ast.Number) else 1
-        inside = sum(_statement_weight(s, home, open_, problems) for s in statement.body)
-        return min(int(rounds) * inside, MAX_LAYERS + 1)
-    return 0
-
-
-def _operand_weight(operand: ast.Operand, home: Vocabulary, open_: list[Definition], problems: list[Diagnostic]) -> int:
-    if not isinstance(operand, ast.Call):
-        return 0
-    total = sum(_operand_weight(o, home, open_, problems) for o in operand.operands)
-    if isinstance(operand.callee, str):
-        definition = home.find(operand.callee)
-        if definition is not None:
-            total += _weigh(definition, open_, problems)
-        else:
-            primitive = primitives.find(operand.callee)
-            total += primitive.weight if primitive else 0
-    return min(total, MAX_LAYERS + 1)
+    todo: list[tuple[ast.Operand | ast.Statement, int]] = [(n, 1) for n in (body if isinstance(body, tuple) else (body,))]
+    while todo:
+        node, times = todo.pop()
+        if isinstance(node, ast.Call):
+            yield node, times
+            todo += [(o, times) for o in reversed(node.operands)]
+        elif isinstance(node, ast.Assign):
+            todo.append((node.value, times))
+        elif isinstance(node, ast.Repeat):
+            rounds = node.last.value if isinstance(node.last, ast.Number) else 1
+            todo += [(s, min(int(rounds) * times, MAX_LAYERS + 1)) for s in reversed(node.body)]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from nasdsl.diagnostics import Code, Diagnostic, Span, did_you_mean
 from nasdsl.diagnostics.catalogue import names as name_codes
 from nasdsl.diagnostics.catalogue import structure
 from nasdsl.diagnostics.catalogue import types as codes
-from nasdsl.layers import Feature, Input, Layer, LayerError, Resize
+from nasdsl.layers import CustomLayer, Feature, Input, Layer, LayerError, Resize
 from nasdsl.semantics import attributes, primitives
 from nasdsl.semantics.architecture import Application, Value, ValueKind
 from nasdsl.semantics.attributes import UNKNOWN, Environment, Unknown
 from nasdsl.semantics.primitives import Primitive
+from nasdsl.semantics.signature import accepted
 from nasdsl.semantics.vocabulary import Block, Op, Vocabulary
 from nasdsl.syntax import ast
 
@@ -22,6 +26,9 @@ MAX_LAYERS = 250_000
 
 MAX_EXPANSION = 150
 """Deepest nesting of calls, those in the bodies of ops and blocks included: well inside the interpreter's own stack."""
+
+MOST_GUESSES = 200
+"""Findings in front of which a misspelling is looked for."""
 
 UNFIT = -1
 """Index of a value whose mistake is reported already, or that a hole leaves open."""
@@ -32,6 +39,9 @@ LAYER_ERRORS: dict[str, Code] = {
     "widths": codes.WIDTHS_DIFFER,
     "no level": codes.NO_LEVEL,
 }
+
+
+_FEATURE_NAME = re.compile(r"c[1-7]")
 
 
 class Binding:
@@ -63,6 +73,9 @@ class Expander:
     Args:
         problems: where findings go.
         tolerate: names whose absence is not reported: text that a syntax error made unreadable may bind them.
+
+    Attributes:
+        full: a limit was met and reported; what is expanded from here on is of no use.
     """
 
     def __init__(self, problems: list[Diagnostic], tolerate: frozenset[str] | None = None) -> None:
@@ -73,10 +86,11 @@ class Expander:
         self.holes: list[Span] = []
         self.later: Mapping[str, Span] = {}  # names that the section binds further down
         self._taken: set[str] = set()
+        self._counted: dict[str, int] = {}  # the number last given to a path, so that many of one name stay cheap
         self._owner = 0
         self._site: Span | None = None  # the call in the decoder's own file, while the body of an op is expanded
         self._depth = 0
-        self._full = False
+        self.full = False
         self._inner = 0
 
     # ---------------------------------------------------------------------------------------- building
@@ -88,14 +102,18 @@ class Expander:
 
     def reserve(self, path: str) -> str:
         """A path that nothing else has: itself, or with _2, _3, … behind it."""
-        if path not in self._taken:
-            self._taken.add(path)
-            return path
-        number = 2
-        while f"{path}_{number}" in self._taken:
-            number += 1
-        self._taken.add(f"{path}_{number}")
-        return f"{path}_{number}"
+        return self._unique(path, "_")
+
+    def _unique(self, path: str, mark: str) -> str:
+        name, number = path, 1
+        if path in self._taken:
+            number = self._counted.get(path + mark, 1)
+            while name in self._taken:
+                number += 1
+                name = f"{path}{mark}{number}"
+            self._counted[path + mark] = number
+        self._taken.add(name)
+        return name
 
     def source(self, name: str, feature: Feature, span: Span) -> int:
         """Where the graph begins."""
@@ -117,19 +135,18 @@ class Expander:
         except LayerError as error:
             self._misfit(error, inputs, place, span)
             return UNFIT
-        name = f"{path}.{layer.kind}" if path else layer.kind
-        if name in self._taken:
-            number = 2
-            while f"{name}{number}" in self._taken:
-                number += 1
-            name = f"{name}{number}"
-        self._taken.add(name)
+        except Exception as error:
+            if not isinstance(layer, CustomLayer):
+                raise
+            self._misfit(LayerError("custom", f"`{layer.kind}` fails: {error!r}"), inputs, place, span)
+            return UNFIT
+        name = self._unique(f"{path}.{layer.kind}" if path else layer.kind, "")
         built.append(Application(layer, inputs, feature, name, self._owner, place))
         return len(built) - 1
 
     def _too_many(self, span: Span) -> None:
-        if not self._full:
-            self._full = True
+        if not self.full:
+            self.full = True
             self.problems.append(
                 structure.TOO_MANY(
                     self._site or span,
@@ -139,10 +156,12 @@ class Expander:
             )
 
     def _misfit(self, error: LayerError, inputs: tuple[int, ...], place: Span, span: Span) -> None:
-        related = [] if place is span or place.source is span.source else [(span, "while this is expanded")]
+        related = [] if self._site is None else [(span, "in the body of what is called")]
+        message = str(error)
+        if error.kind == "group norm" and any(p.message == message for p in self.problems):
+            return  # the section's width, met again at its next convolution
         if error.kind == "widths":
-            widths = [(self.applications[i].feature.width, self.values[self.applications[i].owner].name) for i in inputs]
-            label = ", ".join(f"{name} has {width}" for width, name in widths if width)
+            label = ", ".join(self._described(number, i) for number, i in enumerate(inputs, 1))
         else:
             label = "this cannot be built"
         help = {
@@ -151,15 +170,23 @@ class Expander:
             "no level": "a globally pooled value can only be multiplied or added",
         }.get(error.kind, "")
         self.problems.append(
-            LAYER_ERRORS.get(error.kind, codes.UNFIT_LAYER)(place, str(error), label=label, help=help, related=related)
+            LAYER_ERRORS.get(error.kind, codes.UNFIT_LAYER)(place, message, label=label, help=help, related=related)
         )
+
+    def _described(self, number: int, index: int) -> str:
+        """An operand and its width: by name where another statement binds it."""
+        application = self.applications[index]
+        value = self.values[application.owner]
+        named = application.owner != self._owner
+        name = value.name.removesuffix(" adapter") if named else f"operand {number}"
+        return f"{name} has {application.feature.width or 'a width that the backbone gives'}"
 
     # ------------------------------------------------------------------------------------- expressions
 
     def expand(self, operand: ast.Operand, scope: Scope, environment: Environment, vocabulary: Vocabulary, path: str) -> int:
         """The index of the application that computes an expression."""
         if type(operand) is ast.Reference:
-            return self.look_up(operand, scope, environment)
+            return self.look_up(operand, scope, environment, vocabulary)
         if type(operand) is not ast.Call:
             self.holes.append(operand.span)
             return UNFIT
@@ -181,31 +208,49 @@ class Expander:
             return UNFIT
         return results[0]
 
-    def look_up(self, reference: ast.Reference, scope: Scope, environment: Environment) -> int:
+    def look_up(self, reference: ast.Reference, scope: Scope, environment: Environment, vocabulary: Vocabulary) -> int:
         """The index of a named value."""
-        binding = self.binding(reference, scope, environment)
+        binding = self.binding(reference, scope, environment, vocabulary)
         if binding is None:
             return UNFIT
         binding.read = True
         return binding.index
 
-    def binding(self, reference: ast.Reference, scope: Scope, environment: Environment) -> Binding | None:
+    def binding(
+        self, reference: ast.Reference, scope: Scope, environment: Environment, vocabulary: Vocabulary
+    ) -> Binding | None:
         """What a name is bound to; None, with a diagnostic, where it is bound to nothing."""
         name: str | Unknown = reference.name
         if reference.index is not None:
-            name = attributes.index_name(reference.name, reference.index, environment, self.problems)
+            name = attributes.index_name(reference.name, reference.index, environment, self.problems, read=True)
             if isinstance(name, Unknown):
                 return None
         assert isinstance(name, str)
         found = scope.get(name)
         if found is None:
-            if self.tolerate is None:
-                self._unknown_name(name, reference.span, scope)
+            if not self._tolerated(name):
+                self._unknown_name(name, reference.span, scope, environment, vocabulary)
             return None
         return found
 
-    def _unknown_name(self, name: str, span: Span, scope: Scope) -> None:
+    def _tolerated(self, name: str) -> bool:
+        """Whether text that could not be read may have bound a name: as itself, or numbered as in ``x[t]``."""
+        return self.tolerate is not None and (name in self.tolerate or name.rstrip("0123456789") in self.tolerate)
+
+    def _guess(self, name: str, candidates: Iterable[str]) -> str | None:
+        """What a name is a misspelling of. Not asked for ever: a text with so many mistakes has others than misspellings."""
+        return did_you_mean(name, candidates) if len(self.problems) < MOST_GUESSES else None
+
+    def _unknown_name(self, name: str, span: Span, scope: Scope, environment: Environment, vocabulary: Vocabulary) -> None:
         place = self._site or span
+        if name in self.later and self._inner == 0 and self.later[name].start < span.start:
+            self.problems.append(
+                name_codes.FORWARD(
+                    place, f"`{name}` is used in the statement that binds it", label="not known yet here",
+                    help="only inside `repeat` may a statement read what it binds, once it is bound above",
+                )
+            )  # fmt: skip
+            return
         if name in self.later and self._inner == 0:
             self.problems.append(
                 name_codes.FORWARD(
@@ -214,12 +259,18 @@ class Expander:
                 )
             )  # fmt: skip
             return
-        guess = did_you_mean(name, scope)
+        guess = self._guess(name, scope)
+        if vocabulary.find(name) is not None or primitives.find(name) is not None:
+            guess, help = None, f"`{name}` is an op: `{name}(…)` applies it"
+        elif _FEATURE_NAME.fullmatch(name) and self._inner == 0:
+            guess, help = None, f"a backbone feature is named first: `input {name}, …`"
+        else:
+            help = f"did you mean `{guess}`?" if guess else ""
         self.problems.append(
             name_codes.UNKNOWN_VALUE(
                 place, f"no value is called `{name}`",
                 label=f"expected one of {_some(scope)}" if scope else "nothing is in scope here",
-                help=f"did you mean `{guess}`?" if guess else "", fix=guess,
+                help=help, fix=guess if self._site is None else None,
             )
         )  # fmt: skip
 
@@ -243,8 +294,8 @@ class Expander:
                 primitive = primitives.find(name) if definition is None else None
         if definition is None:
             if primitive is None:
-                if not isinstance(bound, Unknown):
-                    self._unknown_op(name, call.callee_span, vocabulary)
+                if not isinstance(bound, Unknown) and not self._tolerated(name) and vocabulary.whole:
+                    self._unknown_op(name, call.callee_span, scope, vocabulary)
                 for operand in call.operands:
                     self.expand(operand, scope, environment, vocabulary, path)
                 return None
@@ -255,13 +306,16 @@ class Expander:
             return None if index == UNFIT else [index]
         return self._block(definition, call, scope, environment, vocabulary, path)
 
-    def _unknown_op(self, name: str, span: Span, vocabulary: Vocabulary) -> None:
+    def _unknown_op(self, name: str, span: Span, scope: Scope, vocabulary: Vocabulary) -> None:
         known = [*vocabulary.known(), *primitives.known()]
-        guess = did_you_mean(name, known)
+        guess = self._guess(name, known) if name not in scope else None
+        help = f"did you mean `{guess}`?" if guess else "define it: `op name(x) = …`"
+        if name in scope:
+            help = f"`{name}` is a value, and only ops are called"
         self.problems.append(
             name_codes.UNKNOWN_OP(
                 self._site or span, f"unknown op `{name}`", label="no op, aggregation, block or primitive has this name",
-                help=f"did you mean `{guess}`?" if guess else "define it: `op name(x) = …`", fix=guess,
+                help=help, fix=guess if self._site is None else None,
             )
         )  # fmt: skip
 
@@ -274,13 +328,15 @@ class Expander:
         for number, operand in enumerate(call.operands):
             path = paths if isinstance(paths, str) else paths[number] if number < len(paths) else paths[-1]
             if type(operand) is ast.Reference:
-                indices.append(self.look_up(operand, scope, environment))
+                indices.append(self.look_up(operand, scope, environment, vocabulary))
             else:
                 indices.append(self.expand(operand, scope, environment, vocabulary, path))
         count = len(indices)
+        if any(isinstance(o, ast.NamedHole) and not o.name for o in call.operands):
+            return None  # a syntax error has left an operand out; how many there would be is not known
         if least <= count <= most:
             return indices
-        expected = f"{least}" if least == most else f"{least} or more" if most == primitives.MANY else f"{least} to {most}"
+        expected = f"{least}" if least == most else f"{least} to {most}"
         self.problems.append(
             codes.OPERANDS(
                 self._site or call.span, f"`{call.callee}` is given {count} operand{'' if count == 1 else 's'}",
@@ -299,7 +355,7 @@ class Expander:
         )
         unknown = values is not None and any(v is UNKNOWN for v in values.values())
         if "to" in primitive.attributes:
-            level = self._target_level(call, scope, environment)
+            level = self._target_level(call, scope, environment, vocabulary)
             if level is None or operands is None or values is None:
                 return UNFIT
             values["to"] = level
@@ -330,14 +386,14 @@ class Expander:
             if isinstance(setting.value, ast.NamedHole | ast.ChoiceHole | ast.RangeHole):
                 self.holes.append(setting.value.span)
 
-    def _target_level(self, call: ast.Call, scope: Scope, environment: Environment) -> int | None:
+    def _target_level(self, call: ast.Call, scope: Scope, environment: Environment, vocabulary: Vocabulary) -> int | None:
         """The level that ``to=`` names: that of a value, or a number."""
         for setting in call.settings:
             if setting.name != "to":
                 continue
             value = setting.value
             if isinstance(value, ast.Reference) and not isinstance(environment.get(value.name), int):
-                binding = self.binding(value, scope, environment)
+                binding = self.binding(value, scope, environment, vocabulary)
                 if binding is None or binding.index == UNFIT:
                     return None
                 level = self.applications[binding.index].feature.level
@@ -383,33 +439,52 @@ class Expander:
         inside = {name: Binding(name, index, call.span) for name, index in zip(op.operands, operands, strict=True)}
         site, self._site = self._site, self._site or call.span
         self._inner += 1
+        before = len(self.problems)
         result = self.expand(op.definition.body, inside, inner, op.home, path)
         self._inner -= 1
         self._site = site
+        self._blame(call, before)
         return result
+
+    def _blame(self, call: ast.Call, since: int) -> None:
+        """Show findings about the body of what is called at the call, when it stands in the decoder's own statements."""
+        if self._site is not None:
+            return
+        for number in range(since, len(self.problems)):
+            found = self.problems[number]
+            if found.span != call.span:
+                related = ((found.span, found.label), *found.related)
+                self.problems[number] = replace(found, span=call.span, label="in what this calls", fix=None, related=related)
 
     def _op_attributes(self, op: Op, call: ast.Call, environment: Environment) -> Environment | None:
         """What words mean in the body of an op: the section's attributes, and its own."""
         inner: dict[str, Any] = {name: environment[name] for name in primitives.SECTION if name in environment}
+        section = dict(inner)
         for name, default in op.attributes.items():
-            inner[name] = attributes.evaluate(default, environment, self.problems)
-        right = True
+            inner[name] = attributes.evaluate(default, section, self.problems)
+        accepts = accepted(op)
+        before = len(self.problems)
+        seen: dict[str, Span] = {}
         for setting in call.settings:
             if setting.name not in op.attributes:
-                right = False
-                attributes.settings(
-                    (setting,), dict.fromkeys(op.attributes, attributes.Accepts("count", 1)), op.name, call.span,
-                    environment, self.problems,
-                )  # fmt: skip
+                attributes.unknown_attribute(setting, op.attributes, op.name, self.problems)
                 continue
-            inner[setting.name] = attributes.evaluate(setting.value, environment, self.problems)
-            if inner[setting.name] is UNKNOWN:
+            if setting.name in seen:
+                attributes.attribute_twice(setting, seen[setting.name], self.problems)
+                continue
+            seen[setting.name] = setting.name_span
+            value = attributes.evaluate(setting.value, environment, self.problems)
+            inner[setting.name] = value
+            takes = accepts.get(setting.name)
+            if isinstance(value, Unknown):
                 self._note_holes(call)
-        return inner if right else None
+            elif takes is not None and not takes.takes(value):
+                attributes.refuse(setting, value, takes, op.name, self.problems)
+        return inner if len(self.problems) == before else None
 
     def _too_deep(self, span: Span) -> None:
-        if not self._full:
-            self._full = True
+        if not self.full:
+            self.full = True
             self.problems.append(
                 structure.TOO_MANY(
                     self._site or span, f"ops call ops more than {MAX_EXPANSION} deep", label="the limit is met here"
@@ -435,15 +510,17 @@ class Expander:
         self._depth += 2  # a block takes more of the interpreter's stack than an op
         self._inner += 1
         site, self._site = self._site, self._site or call.span
+        before = len(self.problems)
         results = run_block(self, block, call, operands, environment, path)
         self._site = site
+        self._blame(call, before)
         self._inner -= 1
         self._depth -= 2
         return results
 
 
 def _some(scope: Scope) -> str:
-    names = list(scope)
+    names = list(islice((n for n in scope if n.isidentifier()), 9))  # recovery makes up others
     return ", ".join(f"`{n}`" for n in names[:8]) + (", …" if len(names) > 8 else "")
 
 

@@ -7,7 +7,7 @@ import stat
 import sys
 from pathlib import Path
 
-from nasdsl.diagnostics import Source
+from nasdsl.diagnostics import Source, shown
 
 MAX_BYTES = 16_000_000
 """Largest file that is opened; the parser's own limit on characters is lower."""
@@ -26,30 +26,31 @@ def read_source(path: str | Path, *, name: str | None = None) -> Source:
     if str(path) == "-":
         data = sys.stdin.buffer.read(MAX_BYTES + 1)
         return Source("<stdin>", _decode("<stdin>", data))
-    shown = name or os.fspath(path)
+    where = name or os.fspath(path)
+    says = shown(where)
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
             status = os.fstat(file.fileno())
             if stat.S_ISDIR(status.st_mode):
                 raise IsADirectoryError
             if not stat.S_ISREG(status.st_mode):
-                raise UnreadableFile(f"{shown}: not a plain file")
+                raise UnreadableFile(f"{says}: not a plain file")
             if status.st_size > MAX_BYTES:
                 raise UnreadableFile(
-                    f"{shown}: {status.st_size / 1e6:.0f} MB; files of more than {MAX_BYTES / 1e6:.0f} MB are not read"
+                    f"{says}: {status.st_size / 1e6:.0f} MB; files of more than {MAX_BYTES / 1e6:.0f} MB are not read"
                 )
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise UnreadableFile(f"{shown}: no such file") from None
+        raise UnreadableFile(f"{says}: no such file") from None
     except IsADirectoryError:
-        raise UnreadableFile(f"{shown}: a directory, where a .nas file is expected") from None
+        raise UnreadableFile(f"{says}: a directory, where a .nas file is expected") from None
     except PermissionError:
-        raise UnreadableFile(f"{shown}: no permission to read it") from None
+        raise UnreadableFile(f"{says}: no permission to read it") from None
     except UnreadableFile:
         raise
     except (OSError, ValueError) as error:
-        raise UnreadableFile(f"{shown}: {getattr(error, 'strerror', None) or error}") from None
-    return Source(shown, _decode(shown, data))
+        raise UnreadableFile(f"{says}: {getattr(error, 'strerror', None) or error}") from None
+    return Source(where, _decode(says, data))
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

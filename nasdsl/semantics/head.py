@@ -13,7 +13,7 @@ from nasdsl.semantics.expand import UNFIT, Binding, Expander
 from nasdsl.syntax import ast
 
 if TYPE_CHECKING:
-    from nasdsl.semantics.check import Origin
+    from nasdsl.semantics.sections import Origin
 
 TOWERS = ("cls", "box")
 MAX_STEPS = 10_000
@@ -39,10 +39,18 @@ def check_head(
         setting = next((s for s in node.settings if s.name == "width"), None)
         problems.append(
             codes.HEAD_WIDER(
-                setting.span if setting else node.span,
+                setting.span if setting else _word(node),
                 f"a head of {width} channels on a pyramid of {width_in}",
                 label=f"expected {width_in} or less",
                 help=f"widen the pyramid: output p3 = conv_1x1(…, width={width})",
+            )
+        )
+        return None
+    longest = max(node.towers, key=lambda t: len(t.steps), default=None)
+    if longest is not None and len(longest.steps) > MAX_STEPS:
+        problems.append(
+            structure.TOO_MANY(
+                longest.steps[MAX_STEPS].span, f"a chain of more than {MAX_STEPS:,} layers", label="the limit is met here"
             )
         )
         return None
@@ -63,6 +71,10 @@ def check_head(
     return HeadPart(width, share if isinstance(share, int) else 0, tuple(towers), node.span)
 
 
+def _word(node: ast.Head) -> Span:
+    return Span(node.span.source, node.span.start, node.span.start + len("head"))
+
+
 def _both(node: ast.Head, problems: list[Diagnostic], lost: frozenset[str] | None) -> list[ast.Tower]:
     """The towers ``cls`` and ``box``, in this order."""
     if len(node.towers) == 1 and node.towers[0].label is None:
@@ -71,13 +83,13 @@ def _both(node: ast.Head, problems: list[Diagnostic], lost: frozenset[str] | Non
     found: dict[str, ast.Tower] = {}
     for tower in node.towers:
         label = tower.label or ""
-        place = Span(tower.span.source, tower.span.start, tower.span.start + len(label))
+        place = _label(tower)
         if label not in TOWERS:
             problems.append(structure.UNKNOWN_TOWER(place, f"no tower is called `{label}`", label="expected cls or box"))
         elif label in found:
             problems.append(
                 structure.TWO_PARTS(
-                    place, f"a second `{label}`", label="expected one", related=[(found[label].span, "the first one")]
+                    place, f"a second `{label}`", label="expected one", related=[(_label(found[label]), "the first one")]
                 )
             )
         else:
@@ -86,10 +98,14 @@ def _both(node: ast.Head, problems: list[Diagnostic], lost: frozenset[str] | Non
         if name not in found and found and lost is None:
             problems.append(
                 structure.MISSING_PART(
-                    node.span, f"the head has no chain `{name}:`", label="expected cls: and box:, or one chain for both"
+                    _word(node), f"the head has no chain `{name}:`", label="expected cls: and box:, or one chain for both"
                 )
             )
     return [found[name] for name in TOWERS if name in found]
+
+
+def _label(tower: ast.Tower) -> Span:
+    return Span(tower.span.source, tower.span.start, tower.span.start + len(tower.label or ""))
 
 
 def _layers(

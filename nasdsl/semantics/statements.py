@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from nasdsl.diagnostics import Diagnostic, Span
-from nasdsl.diagnostics.catalogue import lints, structure
+from nasdsl.diagnostics.catalogue import holes, lints, structure
 from nasdsl.diagnostics.catalogue import names as name_codes
 from nasdsl.diagnostics.catalogue import types as codes
 from nasdsl.layers import UNKNOWN_WIDTH, Add, Feature, LayerError, Resize
@@ -129,9 +130,16 @@ class Statements:
         outer = self.environment
         self._factor *= rounds
         self._rebinds += 1
+        said: set[tuple[str, Span]] = set()
         for number in range(first, first + rounds):
+            before = len(self.problems)
             self.environment = {**outer, statement.variable: number} if statement.variable else dict(outer)
             self.run(statement.body)
+            if self.expander.full:
+                break
+            if len(self.problems) > before:  # a mistake is one finding, not one a round
+                self.problems[before:] = [p for p in self.problems[before:] if (p.code, p.span) not in said]
+                said.update((p.code, p.span) for p in self.problems[before:])
         self._rebinds -= 1
         self._factor //= rounds
         self.environment = outer
@@ -140,7 +148,15 @@ class Statements:
         number = attributes.evaluate(value, self.environment, self.problems)
         if isinstance(number, Unknown):
             if isinstance(value, ast.NamedHole | ast.ChoiceHole | ast.RangeHole):
-                self.expander.holes.append(value.span)
+                self.problems.append(
+                    holes.MISPLACED_HOLE(
+                        value.span,
+                        "a hole where `repeat` needs a number",
+                        label="the number of rounds is fixed",
+                        help="choose among blocks of different depth instead",
+                    )
+                )
+            self.expander.tolerate = frozenset()  # what the rounds would have bound is not missed further down
             return None
         if not isinstance(number, int) or number < 0:
             self.problems.append(
@@ -214,6 +230,11 @@ class FpnStatements(Statements):
                 binding.read = False
             self.scope[feature.name] = binding
 
+    def unknown(self, names: Mapping[str, Span]) -> None:
+        """Bind inputs that do not exist, which is reported already."""
+        for name, span in names.items():
+            self.scope.setdefault(name, Binding(name, UNFIT, span))
+
     def bound(self, binding: Binding) -> Binding:
         self._blocks.append(binding)
         return binding
@@ -240,7 +261,7 @@ class FpnStatements(Statements):
             op = "output" if isinstance(binding.value, ast.Reference) else _op_name(binding.value)
             self.expander.own(name, op, "output", binding.span)
             if isinstance(binding.value, ast.Reference):
-                named = self.expander.binding(binding.value, self.scope, self.environment)
+                named = self.expander.binding(binding.value, self.scope, self.environment, self.vocabulary)
                 index = UNFIT
                 if named is not None:
                     named.kept = True
@@ -276,7 +297,7 @@ class FpnStatements(Statements):
     def merge(self, statement: ast.Merge) -> None:
         """Add what dangles to outputs (behind their own resize), or to values, which from here on mean the sum."""
         for target in statement.targets:
-            binding = self.expander.binding(target, self.scope, self.environment)
+            binding = self.expander.binding(target, self.scope, self.environment, self.vocabulary)
             if binding is None:
                 continue
             binding.kept = True
@@ -301,8 +322,45 @@ class FpnStatements(Statements):
                 merged.kept = True
                 self.scope[binding.name] = merged
 
-    def finish(self) -> tuple[PyramidOutput, ...]:
-        """Enter the dangling values into the merges, and name values that nothing reads."""
+    def _no_circles(self) -> None:
+        """Report values that dangle, and read the very output that they would be merged into."""
+        applications = self.expander.applications
+        first = min((o.result for o in self.outputs.values()), default=UNFIT)
+        for added, _ in self._merges:
+            own, *extra = applications[added].inputs
+            for index in extra:
+                # What comes before every output cannot read one.
+                if index > first >= 0 and self._reaches(index, added):
+                    name = next(b.name for b in self._blocks if b.index == index)
+                    self.problems.append(
+                        structure.CIRCULAR_MERGE(
+                            applications[added].span,
+                            f"`{name}` dangles and reads what it would be merged into",
+                            label="this closes a circle",
+                            help=f"move the `merge` above `{name}`, or give `{name}` a reader",
+                        )
+                    )
+                    applications[added] = replace(applications[added], inputs=(own,))
+                    break
+
+    def _reaches(self, start: int, goal: int) -> bool:
+        """Whether one application depends on another."""
+        waiting, seen = [start], {start}
+        while waiting:
+            for index in self.expander.applications[waiting.pop()].inputs:
+                if index == goal:
+                    return True
+                if index not in seen:
+                    seen.add(index)
+                    waiting.append(index)
+        return False
+
+    def finish(self) -> tuple[tuple[PyramidOutput, ...], int]:
+        """Enter the dangling values into the merges, and name values that nothing reads.
+
+        Returns:
+            the outputs, finest level first, and the number of dangling values.
+        """
         dangling = [b for b in self._blocks if not b.read and not b.kept and b.index != UNFIT]
         for added, before in self._merges:
             application = self.expander.applications[added]
@@ -319,8 +377,8 @@ class FpnStatements(Statements):
                     )
                 )  # fmt: skip
                 continue
-            level = application.feature
-            self.expander.applications[added] = replace(application, inputs=application.inputs + extra, feature=level)
+            self.expander.applications[added] = replace(application, inputs=application.inputs + extra)
+        self._no_circles()
         merged_before = max((before for _, before in self._merges), default=0)
         late = {id(b) for b in self._blocks[merged_before:]}
         for binding in dangling:
@@ -328,7 +386,9 @@ class FpnStatements(Statements):
                 self.warnings.append(
                     lints.UNREAD(
                         binding.span, f"nothing reads `{binding.name}`", label="its layers are left out",
-                        help="read it, or `merge dangling into …` the outputs",
+                        help=f"`output {binding.name} = …` makes it a level of the pyramid"
+                        if _PYRAMID_NAME.fullmatch(binding.name)
+                        else "read it, or `merge dangling into …` the outputs",
                     )
                 )  # fmt: skip
-        return tuple(sorted(self.outputs.values(), key=lambda o: o.level))
+        return tuple(sorted(self.outputs.values(), key=lambda o: o.level)), len(dangling)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
 from nasdsl import resources
-from nasdsl.diagnostics import Diagnostic, Source, Span
+from nasdsl.diagnostics import Diagnostic, Source, Span, shown
 from nasdsl.diagnostics.catalogue import names as codes
 from nasdsl.diagnostics.catalogue import structure
+from nasdsl.semantics.attributes import Accepts
 from nasdsl.semantics.files import UnreadableFile, read_source
 from nasdsl.syntax import ast
+from nasdsl.syntax.lexer import UNREADABLE
 from nasdsl.syntax.parser import parse
 
 
@@ -25,6 +28,7 @@ class Op:
         attributes: the others, with their defaults.
         broken: its own definition has a mistake, which is reported there; calls of it say nothing more.
         weight: about how many layers one call expands into; 0 while not yet known.
+        accepts: what its attributes accept, see `signature.accepted`; None while not yet known.
     """
 
     definition: ast.OpDef
@@ -33,6 +37,7 @@ class Op:
     attributes: dict[str, ast.Attribute]
     broken: bool = False
     weight: int = 0
+    accepts: Mapping[str, Accepts] | None = None
 
     @property
     def name(self) -> str:
@@ -58,11 +63,26 @@ Definition: TypeAlias = Op | Block
 
 @dataclass(slots=True)
 class Vocabulary:
-    """Definitions by name. Those of a file shadow those of the files it uses, which shadow the prelude."""
+    """Definitions by name. Those of a file shadow those of the files it uses, which shadow the prelude.
+
+    Attributes:
+        partly: a used file could not be read, or not all of it, which is reported already.
+    """
 
     parent: Vocabulary | None = None
     definitions: dict[str, Definition] = field(default_factory=dict)
     choices: dict[str, ast.ChoiceDef] = field(default_factory=dict)
+    partly: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether all was read that belongs to it, so that what it lacks is nowhere."""
+        at: Vocabulary | None = self
+        while at is not None:
+            if at.partly:
+                return False
+            at = at.parent
+        return True
 
     def find(self, name: str) -> Definition | None:
         at: Vocabulary | None = self
@@ -134,6 +154,10 @@ def _once(seen: dict[tuple[str, str], Span], key: tuple[str, str], span: Span, p
     seen.setdefault(key, span)
 
 
+MAX_OPEN = 64
+"""Deepest nesting of files that use files."""
+
+
 class Library:
     """The files that a text brings in, each read once.
 
@@ -146,6 +170,7 @@ class Library:
         self.problems = problems
         self._vocabularies: dict[Path, Vocabulary] = {}
         self._files: dict[Path, ast.File] = {}
+        self._damaged: set[Path] = set()  # files of which syntax errors have cost something
         self._open: list[Path] = []
 
     def vocabulary(self, file: ast.File, folder: Path | None) -> Vocabulary:
@@ -154,7 +179,9 @@ class Library:
         for item in file.items:
             if isinstance(item, ast.Use):
                 used = self.open(item.path, item.span, folder)
-                if used is not None:
+                if used is None:
+                    below = Vocabulary(below, partly=True)
+                else:
                     path, tree = used
                     if path not in self._vocabularies:
                         self._open.append(path)
@@ -162,7 +189,7 @@ class Library:
                         self._open.pop()
                     # A layer of its own: the used file's definitions, seen through to what is below here.
                     theirs = self._vocabularies[path]
-                    merged = Vocabulary(below)
+                    merged = Vocabulary(below, partly=not theirs.whole or path in self._damaged)
                     at: Vocabulary | None = theirs
                     layers = []
                     while at is not None and at is not prelude():
@@ -183,6 +210,8 @@ class Library:
 
     def open(self, path: str, span: Span, folder: Path | None) -> tuple[Path, ast.File] | None:
         """The tree of a file named in a text; None, with a diagnostic, where it cannot be had."""
+        if path == UNREADABLE:
+            return None
         if folder is None or self.root is None:
             self.problems.append(
                 structure.NO_FOLDER(
@@ -193,8 +222,9 @@ class Library:
             return None
         try:
             target = (folder / path).resolve()
-        except (OSError, ValueError, RuntimeError):
-            target = Path("/")
+        except (OSError, ValueError, RuntimeError) as error:  # a NUL byte in it, a name too long, a circle of links
+            self._not_found(span, f"{shown(path)}: {getattr(error, 'strerror', None) or error}")
+            return None
         if not target.is_relative_to(self.root):
             self.problems.append(
                 structure.OUTSIDE(
@@ -212,15 +242,25 @@ class Library:
                 )
             )  # fmt: skip
             return None
+        if len(self._open) > MAX_OPEN:
+            self.problems.append(
+                structure.TOO_MANY(span, f"files use files more than {MAX_OPEN} deep", label="this one is not read")
+            )
+            return None
         if target not in self._files:
             try:
                 source = read_source(target, name=str(Path(span.source.name).parent / path))
             except UnreadableFile as error:
-                self.problems.append(
-                    structure.NOT_FOUND(span, f"cannot read {error}", label="named here", help="paths are relative to the file")
-                )
+                self._not_found(span, str(error))
                 return None
             parsed = parse(source)
             self.problems.extend(parsed.problems)
             self._files[target] = parsed.file
+            if parsed.lost is not None:
+                self._damaged.add(target)
         return target, self._files[target]
+
+    def _not_found(self, span: Span, why: str) -> None:
+        self.problems.append(
+            structure.NOT_FOUND(span, f"cannot read {why}", label="named here", help="paths are relative to the file")
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from nasdsl.diagnostics import Diagnostic, Source, Span
@@ -18,6 +18,9 @@ RESERVED: Final = {
 """Words that cannot name a value, with their terminals. After ``choice`` and ``?`` all but these are free:
 ``choice op = …`` and ``?op`` are the design's own examples, so there every word is a name."""
 
+UNREADABLE: Final = "\n"
+"""What stands for a string that does not end: no file name of a text can hold it."""
+
 MAX_NESTING: Final = 100
 """Deepest nesting of brackets. Trees this deep fit the interpreter's own stack with a wide margin."""
 
@@ -29,8 +32,9 @@ _PUNCTUATION: Final = {
 
 _SCAN: Final = re.compile(
     r"""(?:[ \t\r\n]+|\#[^\n]*)*                                   # white space and comments
-    (?:(?P<NAME>[A-Za-z_][A-Za-z_0-9]*)
-    |(?P<PUNCTUATION>->|\.\.|[(){}\[\],;:?|+*/-]|=(?!=))
+    (?:(?P<NAME>[A-Za-z_][A-Za-z_0-9]*+(?![^\x01-\x7f]))
+    |(?P<COMMENT>//[^\n]*)
+    |(?P<PUNCTUATION>->|\.\.|[(){}\[\],;:?|+*/-]|=(?![=>]))
     |(?P<SIZE>[0-9]+x[0-9]+(?![A-Za-z_0-9]))
     |(?P<NUMBER>[0-9]+(?:\.[0-9]+)?[KMG]?(?![A-Za-z_0-9]))
     |(?P<STRING>"[^"\n]*")
@@ -38,6 +42,9 @@ _SCAN: Final = re.compile(
     |(?P<END>\Z)
     |(?P<WRONG_NUMBER>[0-9][A-Za-z_0-9.]*)
     |(?P<OPEN_STRING>"[^\n]*)
+    |(?P<QUOTED>'[^'\n]*'|[\u201c-\u201e][^\u201c-\u201e\n]*[\u201c\u201d]|[\u2018-\u201a][^\u2018-\u201a\n]*[\u2018\u2019])
+    |(?P<WRONG_ARROW>=>|[\u2192\u21d2\u2794\u27f6])
+    |(?P<WRONG_NAME>[A-Za-z_0-9]*[^\x01-\x7f][^\x01-/:-@\[-^`{-\x7f]*)
     |(?P<ILLEGAL>(?s:.)))""",
     re.VERBOSE,
 )
@@ -73,7 +80,7 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
     text = source.text
     match = _SCAN.match
     reserved, punctuation = RESERVED, _PUNCTUATION
-    position, depth, before = 0, 0, ""
+    position, depth, operators, before = 0, 0, 0, ""
     while True:
         found = match(text, position)
         assert found is not None  # the last alternative takes any character
@@ -85,6 +92,20 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
             type = "NAME" if before == "QMARK" or before == "CHOICE" else reserved.get(value, "NAME")
         elif kind == "PUNCTUATION":
             type = punctuation[value]
+            if value in "+-*/":
+                operators += 1
+                if operators > MAX_NESTING:
+                    problems.append(
+                        codes.TOO_DEEP(
+                            source.span(start, position),
+                            f"an expression of more than {MAX_NESTING} operators",
+                            label="the rest of the file is not read",
+                            help="name intermediate values with `let`",
+                        )
+                    )
+                    return
+            elif value in ",=;{}":
+                operators = 0
             if value in "([{":
                 depth += 1
                 if depth > MAX_NESTING:
@@ -103,7 +124,7 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
             return
         elif kind in ("NUMBER", "SIZE", "STRING", "COMPARE"):
             type = kind
-            if kind == "NUMBER" and len(value) > 18:
+            if (kind == "NUMBER" or kind == "SIZE") and len(value) > 18:
                 problems.append(
                     codes.BAD_NUMBER(
                         source.span(start, position),
@@ -111,10 +132,10 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
                         label="numbers have at most 18 digits",
                     )
                 )
-                value = value[:18]
+                value = "" if kind == "NUMBER" else "1x1"
         else:
             problem, type, value = _not_a_token(kind or "", value, source.span(start, position))
-            if not (problems and problems[-1].code == problem.code and _adjacent(problems[-1].span, problem.span)):
+            if not (problems and problems[-1].code == problem.code and _one_run(problems[-1].span, problem.span)):
                 problems.append(problem)
             if not type:
                 continue
@@ -122,9 +143,9 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
         yield Tok(type, value, start, position, source)
 
 
-def _adjacent(before: Span, span: Span) -> bool:
-    """Whether nothing but characters of one illegal run lies between: a binary file is one finding, not a million."""
-    return before.source is span.source and span.start - before.end < 40
+def _one_run(before: Span, span: Span) -> bool:
+    """Whether two illegal pieces stand behind each other: such a run is one finding."""
+    return before.source is span.source and not before.source.text[before.end : span.start].strip(" \t")
 
 
 def _not_a_token(kind: str, value: str, span: Span) -> tuple[Diagnostic, str, str]:
@@ -133,7 +154,7 @@ def _not_a_token(kind: str, value: str, span: Span) -> tuple[Diagnostic, str, st
         return (
             codes.OPEN_STRING(span, "a string that does not end on its line", label='expected a closing `"`'),
             "STRING",
-            value.rstrip() + '"',
+            f'"{UNREADABLE}"',
         )
     if kind == "WRONG_NUMBER":
         return (
@@ -144,25 +165,43 @@ def _not_a_token(kind: str, value: str, span: Span) -> tuple[Diagnostic, str, st
                 help="a name starts with a letter or `_`",
             ),
             "NUMBER",
-            "1",
+            "",
         )
-    shown = {"\x00": "a NUL byte", "\ufeff": "a byte-order mark", "\ufffd": "a byte that is not UTF-8"}.get(value)
+    if kind in _MEANT:
+        type, what, mend = _MEANT[kind]
+        meant = mend(value)
+        problem = codes.ILLEGAL_CHARACTER(span, f"`{_shown(value)}` is not part of the language", label=what, fix=meant)
+        return problem, type, meant
+    if kind == "WRONG_NAME":
+        strange = next(c for c in value if not c.isascii() or c == "\x00")
+        problem = codes.ILLEGAL_CHARACTER(
+            span, f"{_described(strange)} has no meaning here", label="names are made of the letters a to z, digits and `_`"
+        )
+        name = "".join(c for c in value if c.isalnum() or c == "_")
+        return problem, "NAME" if any(c.isalpha() for c in name) else "", name
     hint = {
         "'": 'strings are written with double quotes: "file.nas"',
-        "=": "a comparison in `require` is written `==`; an assignment `=`",
-        ".": "a range is written `1..7`",
+        ".": "names have no dots; a range is written `1..7`",
         "!": "there is no `!`; comparisons are <= >= < > ==",
     }.get(value, "")
     return (
-        codes.ILLEGAL_CHARACTER(
-            span,
-            f"{shown or f'the character `{_shown(value)}`'} has no meaning here",
-            label="not part of the language",
-            help=hint,
-        ),
+        codes.ILLEGAL_CHARACTER(span, f"{_described(value)} has no meaning here", label="not part of the language", help=hint),
         "",
         "",
     )
+
+
+_MEANT: Final[dict[str, tuple[str, str, Callable[[str], str]]]] = {
+    "COMMENT": ("", "a comment begins with `#`", lambda text: "#" + text[2:]),
+    "QUOTED": ("STRING", "a string stands in double quotes", lambda text: '"' + text[1:-1].replace('"', "") + '"'),
+    "WRONG_ARROW": ("ARROW", "an arrow is written `->`", lambda _: "->"),
+}
+"""Signs of other languages whose meaning is plain: the token that was meant, what to say, and how it is written."""
+
+
+def _described(character: str) -> str:
+    known = {"\x00": "a NUL byte", "\ufeff": "a byte-order mark", "\ufffd": "a byte that is not UTF-8"}
+    return known.get(character) or f"the character `{_shown(character)}`"
 
 
 def _shown(value: str) -> str:

@@ -11,8 +11,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from lark import Lark, Transformer
-from lark.exceptions import UnexpectedToken
 from lark.lexer import Lexer
+from lark.parsers.lalr_analysis import Shift
 
 from nasdsl import resources
 from nasdsl.diagnostics import Diagnostic, Source, Span
@@ -20,9 +20,13 @@ from nasdsl.diagnostics.catalogue import syntax as codes
 from nasdsl.syntax import ast
 from nasdsl.syntax.build import Builder
 from nasdsl.syntax.lexer import Tok, scan
+from nasdsl.syntax.tables import Reduce, Row, Tables, without_collector
 
 MAX_CHARACTERS = 4_000_000
 """Longest text that is read. A decoder of 10,000 blocks has half a million characters."""
+
+MAX_FOREIGN = 32
+"""With more bytes than this that are no text, a file is binary: that is said once, and nothing of it is read."""
 
 
 class _NoLexer(Lexer):
@@ -40,9 +44,9 @@ class _Reductions(Builder, Transformer):  # type: ignore[type-arg]  # lark's par
 
 
 @cache
-def grammar() -> Lark:
-    """The compiled grammar, made once a process (about 40 ms)."""
-    return Lark(
+def tables() -> Tables:
+    """The tables of the grammar, made once a process (about 40 ms)."""
+    lark = Lark(
         resources.read("grammars", "nas.lark"),
         parser="lalr",
         lexer=_NoLexer,
@@ -50,6 +54,16 @@ def grammar() -> Lark:
         keep_all_tokens=True,
         maybe_placeholders=False,
     )
+    made = lark.parse_interactive().parser_state.parse_conf
+    rows: dict[int, Row] = {}
+    for state, row in made.parse_table.states.items():
+        rows[state] = {
+            str(symbol): target
+            if action is Shift
+            else Reduce(len(target.expansion), str(target.origin.name), made.callbacks[target])
+            for symbol, (action, target) in row.items()
+        }
+    return Tables(rows, made.start_state, made.end_state)
 
 
 class Parsed(NamedTuple):
@@ -66,6 +80,7 @@ class Parsed(NamedTuple):
     lost: frozenset[str] | None = None
 
 
+@without_collector
 def parse(source: Source) -> Parsed:
     """Read a text. Never raises for what the text holds."""
     whole = Span(source, 0, len(source.text))
@@ -77,19 +92,28 @@ def parse(source: Source) -> Parsed:
             )
         )
         return Parsed(ast.File(whole, ()), problems, frozenset())
+    foreign = source.text.count("\x00") + source.text.count("\ufffd")
+    if foreign > MAX_FOREIGN:
+        first = next(i for i, c in enumerate(source.text) if c in "\x00\ufffd")
+        problems.append(
+            codes.ILLEGAL_CHARACTER(
+                Span(source, first, first + 1), "a binary file, or text in another encoding than UTF-8",
+                label=f"the first of {foreign:,} bytes that are no text",
+            )
+        )  # fmt: skip
+        return Parsed(ast.File(whole, ()), problems, frozenset())
     tokens = list(scan(source, problems))
-    end = Tok("$END", "", len(source.text), len(source.text), source)
+    tokens.append(Tok("$END", "", len(source.text), len(source.text), source))
     if not problems:
-        parser = grammar().parse_interactive()
-        feed = parser.parser_state.feed_token
-        try:
-            for token in tokens:
-                feed(token)  # type: ignore[arg-type]  # our own token has what the parser reads: type
-            return Parsed(ast.File(whole, feed(end, True)), problems)  # type: ignore[arg-type]
-        except UnexpectedToken:
-            pass
+        items = tables().run(tokens)
+        if items is not None:
+            return Parsed(ast.File(whole, items), problems)
     from nasdsl.syntax.recovery import recover
 
-    items, lost = recover(grammar(), tokens, end, problems)
+    mended, lost = recover(tables(), tokens, problems)
+    items = tables().run(mended)
+    if any(p.code == codes.TOO_DEEP.code for p in problems):  # where scanning stops, so that the end is none
+        problems[:] = [p for p in problems if p.code != codes.UNEXPECTED_END.code]
+        return Parsed(ast.File(whole, ()), problems, frozenset())
     problems.sort(key=lambda p: p.span.start)
     return Parsed(ast.File(whole, items), problems, lost)

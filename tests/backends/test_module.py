@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -130,6 +132,21 @@ def test_gradients_reach_every_parameter() -> None:
         total.backward()  # type: ignore[no-untyped-call]
         missing = [n for n, p in module.named_parameters() if p.grad is None]
         assert not missing
+
+
+def test_copies_run_on_their_own_weights() -> None:
+    """Deep copies (an average of the weights, say), pickles and modules put in another's place."""
+    module = build("x1 = cat(sep_3x3(c3), c5); output p3 = x1, p4 = c4", "share=1) { conv_3x3 -> conv_1x1").eval()
+    features = name_free_weights.features((64, 64), {k: CHANNELS[k] for k in ("c3", "c4", "c5")})
+    with torch.no_grad():
+        before = module(features)["p3"].cls_logits
+        for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+            for parameter in module.parameters():
+                parameter.mul_(1.5)
+            assert torch.equal(twin(features)["p3"].cls_logits, before)
+            module.load_state_dict(twin.state_dict())
+        module.fpn.get_submodule("x1").add_module("conv", nn.Conv2d(128, 64, 1))
+        assert not torch.equal(module(features)["p3"].cls_logits, before)
 
 
 def test_custom_primitive(monkeypatch: pytest.MonkeyPatch) -> None:

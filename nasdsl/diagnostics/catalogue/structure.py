@@ -81,8 +81,8 @@ MISPLACED = Code(
 TOO_MANY = Code(
     "NAS410",
     "a decoder that expands beyond the limits",
-    "`repeat` makes at most 100,000 statements, a decoder has at most 250,000 layers, and calls nest at most 150 deep, the "
-    "bodies of ops included.",
+    "`repeat` makes at most 100,000 statements, a decoder has at most 250,000 layers and a head's chain 10,000, calls nest at "
+    "most 150 deep, the bodies of ops included, and files that use files at most 64.",
     decoder("x = skip(c3)\nrepeat 1000000000 { x = conv_3x3(x) }\noutput p3 = x"),
     decoder("x = skip(c3)\nrepeat 10 { x = conv_3x3(x) }\noutput p3 = x"),
 )
@@ -129,4 +129,13 @@ NO_SECTION = Code(
     "of definitions under the name ops.nas.)",
     decoder().replace("fpn(width=64, norm=bn) {\n    output p3 = conv_3x3(c3)\n  }", 'fpn from "ops.nas"'),
     decoder(),
+)
+
+CIRCULAR_MERGE = Code(
+    "NAS416",
+    "a dangling value that reads what it is merged into",
+    "`merge dangling` adds every unread value bound above it to its targets. A value that itself reads one of these outputs "
+    "would read its own sum. Put the `merge` above it, or let something read it.",
+    decoder("output p3 = c3\nx = relu(p3)\nmerge dangling into p3"),
+    decoder("output p3 = c3\nmerge dangling into p3\nx = relu(p3)\noutput p4 = x"),
 )

@@ -65,8 +65,9 @@ RESERVED_WORD = Code(
 
 TOO_DEEP = Code(
     "NAS107",
-    "brackets nested too deep",
-    "Brackets of all kinds together nest at most 100 deep. Name intermediate values, or define an `op`.",
+    "an expression nested too deep",
+    "Brackets of all kinds together nest at most 100 deep, and an attribute's value has at most 100 operators. Name "
+    "intermediate values, or define an `op`.",
     _GOOD.replace("conv_3x3(c3)", "skip(" * 100 + "c3" + ")" * 100),
     _GOOD.replace("conv_3x3(c3)", "skip(" * 20 + "c3" + ")" * 20),
 )

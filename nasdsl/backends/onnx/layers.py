@@ -1,0 +1,257 @@
+"""Each primitive layer in ONNX's operators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from torch import nn
+
+from nasdsl.backends.export import ExportError, where
+from nasdsl.backends.onnx.writer import Writer
+from nasdsl.ir.graph import Node
+from nasdsl.layers import (
+    GROUP_NORM_GROUPS,
+    Activation,
+    ActivationKind,
+    Add,
+    Concat,
+    Conv,
+    CustomLayer,
+    DeformConv,
+    GlobalPool,
+    Input,
+    Maximum,
+    Multiply,
+    Norm,
+    Pool,
+    Resize,
+    Scale,
+    WeightedAdd,
+)
+from nasdsl.nn import DeformConv2d
+from nasdsl.nn import Scale as ScaleModule
+from nasdsl.nn import WeightedAdd as WeightedAddModule
+
+OPSET = 20
+"""The first with Gelu. GroupNormalization (21) is written out: onnxruntime runs the parts faster than the whole."""
+
+
+def write_layer(
+    writer: Writer, node: Node, x: Sequence[str], module: nn.Module | None, path: str, sizes: Mapping[int, str]
+) -> str:
+    """Write a node; returns the tensor that it gives.
+
+    Args:
+        x: tensors of the operands.
+        module: of the layer, where it has one; `path` is its path in the state dict.
+        sizes: tensors [height, width] of the levels.
+
+    Raises:
+        ExportError: a `CustomLayer` that does not say how it is written.
+    """
+    layer = node.layer
+    match layer:
+        case Conv():
+            return write_conv(writer, module, path, x[0])
+        case DeformConv():
+            return _deform_conv(writer, layer, module, path, x[0])
+        case Norm():
+            return _batch_norm(writer, module, path, x[0]) if layer.norm == "bn" else _group_norm(writer, module, path, x[0])
+        case Activation():
+            return _activation(writer, layer.function, x[0])
+        case Scale():
+            assert isinstance(module, ScaleModule)
+            return writer.op("Mul", x[0], writer.weight(f"{path}.weight", module.weight, (-1, 1, 1)))
+        case Add():
+            return _fold(writer, "Add", x)
+        case Multiply():
+            return _fold(writer, "Mul", x)
+        case Maximum():
+            return writer.op("Max", *x)
+        case WeightedAdd():
+            assert isinstance(module, WeightedAddModule)
+            factors = module.weight.detach().float().relu()
+            shares = (factors / (factors.sum() + 1e-4)).tolist()
+            weighted = [writer.op("Mul", v, writer.number(share)) for v, share in zip(x, shares, strict=True)]
+            return _fold(writer, "Add", weighted)
+        case Concat():
+            return writer.op("Concat", *_one_size(writer, node, x), axis=1)
+        case Resize():
+            return _resize(writer, node, layer, x[0], sizes[layer.level])
+        case Pool():
+            kind, counted = ("MaxPool", {}) if layer.pool == "max" else ("AveragePool", {"count_include_pad": 0})
+            window = {"kernel_shape": [layer.k] * 2, "strides": [layer.stride] * 2, "pads": [(layer.k - 1) // 2] * 4}
+            return writer.op(kind, x[0], **window, **counted)
+        case GlobalPool():
+            return writer.op("GlobalMaxPool" if layer.pool == "max" else "GlobalAveragePool", x[0])
+        case CustomLayer():
+            rule = getattr(layer, "onnx", None)
+            if rule is None:
+                raise ExportError(
+                    f"the primitive {layer.kind!r} does not say how it is written as ONNX: define onnx(self, writer, module, "
+                    f"x); it stands in {where(node)}"
+                )
+            written: str = rule(writer, module, x)
+            return written
+        case Input():
+            raise TypeError("an input is not computed")
+
+
+def write_conv(writer: Writer, module: nn.Module | None, path: str, x: str) -> str:
+    assert isinstance(module, nn.Conv2d)
+    operands = [x, writer.weight(f"{path}.weight", module.weight)]
+    if module.bias is not None:
+        operands.append(writer.weight(f"{path}.bias", module.bias))
+    assert not isinstance(module.padding, str)
+    return writer.op(
+        "Conv",
+        *operands,
+        kernel_shape=list(module.kernel_size),
+        strides=list(module.stride),
+        pads=[*module.padding, *module.padding],
+        dilations=list(module.dilation),
+        group=module.groups,
+    )
+
+
+def _deform_conv(writer: Writer, layer: DeformConv, module: nn.Module | None, path: str, x: str) -> str:
+    """`nasdsl.nn.deform_conv2d` in ONNX: GridSample reads every tap, and a 1x1 convolution weighs them.
+
+    (ONNX has a DeformConv operator, and few runtimes do.) In the comments M is batch * offset groups, T the taps, H' x W'
+    the map of the result.
+    """
+    assert isinstance(module, DeformConv2d)
+    taps, groups, channels = layer.k**2, layer.offset_groups, module.in_channels
+    predicted = write_conv(writer, module.offset, f"{path}.offset", x)
+    parts = writer.integers(2 * groups * taps, groups * taps)
+    offset, mask = writer.ops("Split", predicted, parts, outputs=2, axis=1)
+    size = writer.op("Shape", predicted, start=2)
+
+    def spread(tensor: str, *leading: int) -> str:
+        """Reshape to [*leading, H', W']."""
+        return writer.op("Reshape", tensor, writer.op("Concat", writer.integers(*leading), size, axis=0))
+
+    moved = writer.ops("Split", spread(offset, -1, taps, 2), outputs=2, axis=2, num_outputs=2)  # y, x: [M, T, 1, H', W']
+    places = [_axis(writer, layer, x, size, offset_of, axis) for axis, offset_of in enumerate(moved)]
+    grid = writer.op("Transpose", writer.op("Concat", places[1], places[0], axis=2), perm=[0, 1, 3, 4, 2])
+    grid = writer.op("Reshape", grid, writer.integers(0, -1, 1, 2))  # [M, T * H' * W', 1, 2]
+
+    height_width = writer.op("Shape", x, start=2)
+    by_group = writer.op("Concat", writer.integers(-1, channels // groups), height_width, axis=0)
+    maps = writer.op("Reshape", x, by_group)  # [M, C / groups, H, W]
+    sampled = writer.op("GridSample", maps, grid, mode="linear", padding_mode="zeros", align_corners=0)
+    weighed = writer.op(
+        "Mul", spread(sampled, -1, channels // groups, taps), spread(writer.op("Sigmoid", mask), -1, 1, taps)
+    )  # [M, C / groups, T, H', W']
+    columns = spread(weighed, -1, channels * taps)
+    kernel = writer.weight(f"{path}.weight", module.weight, (layer.width, -1, 1, 1))
+    bias = [] if module.bias is None else [writer.weight(f"{path}.bias", module.bias)]
+    return writer.op("Conv", columns, kernel, *bias, kernel_shape=[1, 1], group=layer.groups)
+
+
+def _axis(writer: Writer, layer: DeformConv, x: str, size: str, offset: str, axis: int) -> str:
+    """Where each tap reads along an axis, from -1 to 1 over the map of `x`: [M, T, 1, H', W'] of offsets to the same."""
+    zero, one = (writer.constant(np.array(v, np.int64)) for v in (0, 1))
+    steps = writer.op("Range", zero, writer.op("Gather", size, writer.constant(np.array(axis, np.int64))), one)
+    regular = writer.op("Cast", steps, to=onnx.TensorProto.FLOAT)
+    if layer.stride > 1:
+        regular = writer.op("Mul", regular, writer.number(layer.stride))
+    regular = writer.op("Reshape", regular, writer.integers(-1, 1) if axis == 0 else writer.integers(1, -1))
+    tap = np.indices((layer.k, layer.k))[axis].ravel()
+    start = (tap * layer.dilation - layer.dilation * (layer.k - 1) // 2).astype(np.float32)
+    regular = writer.op("Add", regular, writer.constant(start.reshape(-1, 1, 1, 1)))
+    # As in deform_conv2d, term for term: (offset + place - (length - 1) / 2) * (2 / length).
+    length = writer.op("Cast", writer.op("Shape", x, start=2 + axis, end=3 + axis), to=onnx.TensorProto.FLOAT)
+    centre = writer.op("Mul", writer.op("Sub", length, writer.number(1)), writer.number(0.5))
+    centred = writer.op("Sub", writer.op("Add", offset, regular), centre)
+    return writer.op("Mul", centred, writer.op("Div", writer.number(2), length))
+
+
+def _batch_norm(writer: Writer, module: nn.Module | None, path: str, x: str) -> str:
+    assert isinstance(module, nn.BatchNorm2d)
+    assert module.running_mean is not None
+    assert module.running_var is not None
+    values = (module.weight, module.bias, module.running_mean, module.running_var)
+    names = ("weight", "bias", "running_mean", "running_var")
+    weights = [writer.weight(f"{path}.{name}", value) for name, value in zip(names, values, strict=True)]
+    return writer.op("BatchNormalization", x, *weights, epsilon=module.eps)
+
+
+def _group_norm(writer: Writer, module: nn.Module | None, path: str, x: str) -> str:
+    assert isinstance(module, nn.GroupNorm)
+    ones, zeros = (writer.constant(np.full(GROUP_NORM_GROUPS, v, np.float32)) for v in (1, 0))
+    grouped = writer.op("Reshape", x, writer.integers(0, GROUP_NORM_GROUPS, -1))
+    normal = writer.op("InstanceNormalization", grouped, ones, zeros, epsilon=module.eps)
+    normal = writer.op("Reshape", normal, writer.op("Shape", x))
+    scaled = writer.op("Mul", normal, writer.weight(f"{path}.weight", module.weight, (-1, 1, 1)))
+    return writer.op("Add", scaled, writer.weight(f"{path}.bias", module.bias, (-1, 1, 1)))
+
+
+def _activation(writer: Writer, function: ActivationKind, x: str) -> str:
+    match function:
+        case "relu":
+            return writer.op("Relu", x)
+        case "relu6":
+            return writer.op("Clip", x, writer.number(0), writer.number(6))
+        case "leaky_relu":
+            return writer.op("LeakyRelu", x, alpha=0.01)
+        case "silu":
+            return writer.op("Mul", x, writer.op("Sigmoid", x))
+        case "hardswish":
+            return writer.op("HardSwish", x)
+        case "gelu":
+            return writer.op("Gelu", x)
+        case "sigmoid":
+            return writer.op("Sigmoid", x)
+        case "tanh":
+            return writer.op("Tanh", x)
+
+
+def _fold(writer: Writer, kind: str, x: Sequence[str]) -> str:
+    total = x[0]
+    for operand in x[1:]:
+        total = writer.op(kind, total, operand)
+    return total
+
+
+def _one_size(writer: Writer, node: Node, x: Sequence[str]) -> list[str]:
+    """Values of one position spread over the map of the others: Concat does not broadcast."""
+    maps = [tensor for tensor, feature in zip(x, node.operands, strict=True) if feature.level is not None]
+    if not maps or len(maps) == len(x):
+        return list(x)
+    shape = writer.op("Concat", writer.integers(1, 1), writer.op("Shape", maps[0], start=2), axis=0)
+    return [
+        tensor if feature.level is not None else writer.op("Expand", tensor, shape)
+        for tensor, feature in zip(x, node.operands, strict=True)
+    ]
+
+
+def _resize(writer: Writer, node: Node, layer: Resize, x: str, size: str) -> str:
+    if layer.mode == "nearest" and node.operands[0].level is not None and abs(node.operands[0].level - layer.level) > 1:
+        return _nearest(writer, x, size)
+    whole = writer.op("Concat", writer.op("Shape", x, start=0, end=2), size, axis=0)
+    if layer.mode == "nearest":
+        how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    else:
+        how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    return writer.op("Resize", x, "", "", whole, **how)
+
+
+def _nearest(writer: Writer, x: str, size: str) -> str:
+    """Nearest interpolation as torch rounds it: pixel floor(i * (in / out)), all in float32.
+
+    Runtimes compute Resize's floor(i / (out / in)), which over a factor of two is the same. Over larger ones torch's
+    product now and then falls short of a whole number (50 to 198 pixels), and a neighbour would be taken.
+    """
+    zero, one = (writer.constant(np.array(v, np.int64)) for v in (0, 1))
+    for axis in (2, 3):
+        before = writer.op("Shape", x, start=axis, end=axis + 1)
+        after = writer.op("Gather", size, writer.constant(np.array(axis - 2, np.int64)))
+        ratio = writer.op("Div", *(writer.op("Cast", n, to=onnx.TensorProto.FLOAT) for n in (before, after)))
+        steps = writer.op("Cast", writer.op("Range", zero, after, one), to=onnx.TensorProto.FLOAT)
+        pixel = writer.op("Cast", writer.op("Floor", writer.op("Mul", steps, ratio)), to=onnx.TensorProto.INT64)
+        last = writer.op("Sub", before, writer.integers(1))
+        x = writer.op("Gather", x, writer.op("Min", pixel, last), axis=axis)
+    return x

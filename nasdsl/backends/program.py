@@ -1,0 +1,133 @@
+"""Module to a program of ``torch.export``: a .pt2 file that torch loads without nasdsl."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nasdsl.backends.export import ExportError, all_nodes, facts, input_nodes, where
+from nasdsl.backends.module import DecoderModule
+from nasdsl.layers import CustomLayer
+
+
+def export_program(module: DecoderModule, path: str | Path) -> None:
+    """Write a decoder as a program of ``torch.export`` that computes what ``module.eval()`` does.
+
+    ``torch.export.load(path).module()`` takes a dict ``{"c3": [N, C, H/8, W/8], …}`` and gives a dict
+    ``{"p3.cls_logits": …, "p3.bbox_reg": …, "p3.centerness": …, …}``, for any batch and image size. Weights keep the
+    device, the precision and the names that they have. The module is left as it is. The file carries what
+    `nasdsl.backends.export.facts` gives, as ``nasdsl.json``.
+
+    Args:
+        module: a decoder with its weights.
+        path: where to write; the folder exists.
+
+    Raises:
+        ExportError: torch cannot trace a layer; the message names the line, and the primitive where it is a custom one.
+        OSError: the file cannot be written.
+    """
+    program = trace(module)
+    torch.export.save(program, path, extra_files={"nasdsl.json": json.dumps(facts(module.graph, module.classes))})
+
+
+def trace(module: DecoderModule) -> torch.export.ExportedProgram:
+    """The same as a program in memory.
+
+    Raises:
+        ExportError: see `export_program`.
+    """
+    features = _example(module, *_size(module))
+    dynamic = {"features": {name: dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC) for name in features}}
+    training = [part for part in module.modules() if part.training]
+    try:
+        module.eval()
+        with torch.no_grad():
+            program = torch.export.export(
+                _Named(module),
+                (features,),
+                dynamic_shapes=dynamic,
+                strict=False,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
+    except Exception as error:
+        raise ExportError(_reason(module, error)) from error
+    finally:
+        for part in training:
+            part.training = True
+    _open_sizes(program)
+    program.example_inputs = ((_example(module, 64, 96),), {})  # those of the trace are large, and would be in the file
+    return program
+
+
+class _Named(nn.Module):
+    """The decoder with its predictions under flat names: a file must not depend on the class `Prediction`."""
+
+    def __init__(self, decoder: DecoderModule) -> None:
+        super().__init__()
+        self.fpn = decoder.fpn
+        self.head = decoder.head
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        predictions: Mapping[str, tuple[Tensor | None, ...]] = self.head(self.fpn(features))
+        return {
+            f"{level}.{name}": tensor
+            for level, prediction in predictions.items()
+            for name, tensor in zip(("cls_logits", "bbox_reg", "centerness"), prediction, strict=True)
+            if tensor is not None
+        }
+
+
+def _size(module: DecoderModule) -> tuple[int, int]:
+    """Height and width of an image whose coarsest map is 3 x 4, all maps odd somewhere.
+
+    torch treats a length of 1 as a constant, so no map of the example may have one.
+    """
+    coarsest = 2 ** max(n.out.level for n in module.graph.nodes if n.out.level is not None)
+    return 2 * coarsest + coarsest // 8 + 1, 3 * coarsest + coarsest // 2 + 3
+
+
+def _example(module: DecoderModule, height: int, width: int) -> dict[str, Tensor]:
+    like = next(module.parameters())
+    features = {}
+    for name, node in input_nodes(module.graph).items():
+        assert node.out.level is not None
+        stride = 2**node.out.level
+        features[name] = like.new_zeros(2, node.out.width, -(-height // stride), -(-width // stride))
+    return features
+
+
+def _open_sizes(program: torch.export.ExportedProgram) -> None:
+    """Take out the bounds on sizes that tracing wrote down, and the places in Python files.
+
+    To choose among strides that mean the same, tracing asks whether a map is one pixel wide, and asserts what the example
+    answered: the program would refuse every image of at most 128 pixels a side. The operators themselves take any size.
+    The places would carry the paths of this machine into the file.
+    """
+    for node in list(program.graph.nodes):
+        if node.target is torch.ops.aten._assert_scalar.default:
+            program.graph.erase_node(node)
+    program.graph.eliminate_dead_code()
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    program.graph_module.recompile()
+    for symbol, bounds in program.range_constraints.items():
+        program.range_constraints[symbol] = type(bounds)(1, bounds.upper)
+
+
+def _reason(module: DecoderModule, error: Exception) -> str:
+    """Why tracing failed, in a line; which node was running is in the error's notes."""
+    notes = getattr(error, "__notes__", [])
+    cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+    for node in all_nodes(module.graph):
+        if any(note.startswith(f"while running {node.id} ({node.span}:") for note in notes):
+            layer = node.layer
+            what = f"the primitive {layer.kind!r}" if isinstance(layer, CustomLayer) else f"the layer {layer.kind!r}"
+            return f"torch.export cannot trace {what} in {where(node)}: {cause}"
+    return f"torch.export cannot trace the decoder {module.graph.name}: {cause}"
+
+
+__all__ = ["export_program", "trace"]

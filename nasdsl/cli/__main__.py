@@ -1,0 +1,5 @@
+"""``python -m nasdsl.cli``."""
+
+from nasdsl.cli import main
+
+main()

@@ -1,0 +1,350 @@
+"""ONNX files and torch.export programs compute what the module computes: zoo and random decoders, at sizes that no example had.
+
+Offsets of deformable convolutions and other factors are away from where they start, so that every part takes part.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import name_free_weights
+import pytest
+import random_decoders
+import torch
+from torch import Tensor, nn
+
+import nasdsl
+from nasdsl import layers
+from nasdsl.backends.export import ExportError, MissingExtra
+from nasdsl.backends.module import DecoderModule
+from nasdsl.backends.program import export_program, trace
+from nasdsl.layers import Cost, CustomLayer, Feature, primitive
+from nasdsl.nn import DeformConv2d, Scale, WeightedAdd
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+onnx_backend = pytest.importorskip("nasdsl.backends.onnx")
+
+CHANNELS = random_decoders.CHANNELS
+ZOO = sorted((Path(__file__).parents[2] / "genotypes").glob("*.nas"))
+SIZES = [((200, 333), 1), ((75, 109), 3), ((31, 300), 2)]
+"""Height, width and batch; no stride divides the sizes, and the coarsest maps of the last two are one pixel high."""
+
+Run = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+
+
+def small(path: Path) -> str:
+    """A decoder of the zoo at width 64."""
+    return path.read_text().replace("256", "64").replace("128", "64")
+
+
+def zoo(*, without: str = "") -> list[Any]:
+    return [pytest.param(small(path), id=path.stem) for path in ZOO if path.stem != without]
+
+
+def free(*seeds: int) -> list[Any]:
+    return [pytest.param(random_decoders.text(seed), id=f"free{seed}") for seed in seeds]
+
+
+def built(text: str) -> DecoderModule:
+    """The module in eval mode, no weight of it at a value that hides something."""
+    module = nasdsl.loads(text).build(CHANNELS, 3)
+    name_free_weights.set_weights(module)
+    with torch.no_grad():
+        for part in module.modules():
+            if isinstance(part, DeformConv2d):
+                weight, bias = part.offset.weight, part.offset.bias
+                assert bias is not None
+                i = torch.arange(weight.numel(), dtype=torch.float64)
+                weight.copy_((2 * torch.sin(0.71 * i) / math.sqrt(weight[0].numel())).view_as(weight))
+                bias.copy_(1.5 * torch.sin(torch.arange(bias.numel())))
+            elif isinstance(part, Scale | WeightedAdd):
+                part.weight.add_(0.4 * torch.sin(1 + torch.arange(part.weight.numel())))
+        for parameter in getattr(module.head, "scale", {}).values():
+            parameter.fill_(0.8)
+    return module.eval()
+
+
+def simple(body: str, before: str = "", inputs: str = "c3, c4, c5") -> str:
+    return (
+        f"{before} decoder d {{ input {inputs} fpn(width=32, norm=bn) {{ {body} }}"
+        " head(width=32, norm=gn) { conv_3x3 } predict fcos(centerness=box) }"
+    )
+
+
+def features(module: DecoderModule, size: tuple[int, int], batch: int) -> dict[str, Tensor]:
+    return name_free_weights.features(size, {name: CHANNELS[name] for name in module.fpn.input_levels}, batch)
+
+
+def check(module: DecoderModule, run: Run, sizes: Sequence[tuple[tuple[int, int], int]] = SIZES) -> None:
+    for size, batch in sizes:
+        given = features(module, size, batch)
+        with torch.no_grad():
+            expected = {
+                f"{level}.{name}": tensor
+                for level, prediction in module(given).items()
+                for name, tensor in prediction._asdict().items()
+                if tensor is not None
+            }
+            found = run(given)
+        assert list(found) == list(expected)
+        for name, tensor in expected.items():
+            assert found[name].shape == tensor.shape, (name, size)
+            worst = ((found[name] - tensor).abs() / tensor.abs().clamp(min=1)).max().item()
+            assert worst <= 1e-4, (name, size, batch, worst)
+
+
+def session(model: bytes) -> Run:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    ready = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in ready.get_outputs()]
+
+    def run(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        results = ready.run(names, {name: tensor.numpy() for name, tensor in given.items()})
+        return {name: torch.from_numpy(result) for name, result in zip(names, results, strict=True)}
+
+    return run
+
+
+# ------------------------------------------------------------------------------------------------ ONNX
+
+
+@pytest.mark.parametrize("text", [*zoo(), *free(*range(24))])
+def test_onnx_computes_what_the_module_does(text: str, tmp_path: Path) -> None:
+    module = built(text)
+    onnx_backend.export_onnx(module, tmp_path / "d.onnx")
+    model = onnx.load(tmp_path / "d.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 20)]
+    assert [value.name for value in model.graph.input] == list(module.fpn.input_levels)
+    names = [node.name for node in model.graph.node]
+    assert len(set(names)) == len(names)
+    check(module, session(model.SerializeToString()), [*SIZES, ((8, 9), 1)] if "norm=gn" not in text else SIZES[:2])
+
+
+def test_onnx_at_full_width() -> None:
+    module = built((ZOO[0].parent / "nas_fcos.nas").read_text())
+    check(module, session(onnx_backend.onnx_model(module).SerializeToString()), [((96, 133), 2)])
+
+
+def test_onnx_sizes_are_open_and_tied() -> None:
+    module = built(simple("output p3 = add(c3, c5), p5 = c5", inputs="c3, c5"))
+    graph = onnx_backend.onnx_model(module).graph
+    shapes = {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.input, *graph.output)}
+    assert shapes["c3"] == ["batch", CHANNELS["c3"], "height_8", "width_8"]
+    assert shapes["p3.cls_logits"] == ["batch", 3, "height_8", "width_8"]
+    assert shapes["p5.bbox_reg"] == ["batch", 4, "height_32", "width_32"]
+
+
+def test_onnx_names_follow_the_text() -> None:
+    module = built(simple("x1 = cat(dconv_3x3(c3), c4)\n output p3 = x1"))
+    model = onnx_backend.onnx_model(module)
+    nodes = {node.name: node for node in model.graph.node}
+    assert nodes["fpn.x1.x.deform_conv"].op_type == "Conv"
+    assert nodes["fpn.x1.x.deform_conv/GridSample"].doc_string == "line 1: dconv_3x3(c3)"
+    assert nodes["head.p3.cls.0.conv"].input[1] == "head.cls.0.conv.weight"
+    state = module.state_dict()
+    weights = {w.name for w in model.graph.initializer if not w.name.startswith("constant.")}
+    assert weights == {name for name in state if not name.endswith("num_batches_tracked")} - {"head.scale"}
+    facts = {p.key: p.value for p in model.metadata_props}
+    assert facts["decoder"] == "d"
+    assert facts["strides"] == '{"p3": 8}'
+
+
+def test_onnx_bytes_are_a_function_of_text_and_weights(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        onnx_backend.export_onnx(built(random_decoders.text(3)), tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_onnx_of_a_module_in_training_or_double_precision() -> None:
+    module = built(simple("output p3 = conv_3x3(c3)"))
+    expected = onnx_backend.onnx_model(module).SerializeToString(deterministic=True)
+    module.double().train()
+    assert onnx_backend.onnx_model(module).SerializeToString(deterministic=True) == expected
+    assert all(part.training for part in module.modules())
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+@pytest.mark.parametrize("size", [(1584, 40), (40, 1856), (400, 16), (9, 33)])
+def test_onnx_resizes_as_torch_does(mode: str, size: tuple[int, int]) -> None:
+    """Also where float32 puts the nearest pixel one off: 50 pixels to 198, 58 to 230."""
+    body = (
+        f"a = conv_1x1(resize(c5, to=c3, mode={mode})) b = conv_1x1(resize(c3, to=c5, mode={mode}))"
+        f" c = conv_1x1(resize(c4, to=c3, mode={mode})) output p3 = add(a, c), p5 = b"
+    )
+    module = built(simple(body))
+    check(module, session(onnx_backend.onnx_model(module).SerializeToString()), [(size, 1)])
+
+
+@pytest.mark.parametrize("function", ["relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu", "sigmoid", "tanh"])
+def test_onnx_activations(function: str) -> None:
+    module = built(simple(f"x = conv_3x3(c3, act=none) y = mul(x, global_pool(x, kind=max)) output p3 = {function}(y)"))
+    check(module, session(onnx_backend.onnx_model(module).SerializeToString()), SIZES[:1])
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "pool(c3, kind=avg, k=3, stride=2)", "pool(c3, kind=max, k=3, stride=2)", "concat(global_pool(c3, kind=avg), c4)",
+        "deform_conv(c3, k=3, stride=2, offset_groups=4, groups=2)", "deform_conv(c4, k=5, dilation=2)",
+        "deform_conv(c4, k=1, bias=false)", "weighted_add(c4, c5, c3)", "max(c4, global_pool(c5, kind=max))",
+    ],
+)  # fmt: skip
+def test_onnx_layers(expression: str) -> None:
+    module = built(simple(f"x = {expression} output p4 = conv_1x1(resize(x, to=c4))"))
+    check(module, session(onnx_backend.onnx_model(module).SerializeToString()))
+
+
+def _zero_offsets(right: Any) -> Any:
+    return lambda writer, layer, x, size, offset, axis: right(
+        writer, layer, x, size, writer.op("Mul", offset, writer.number(0)), axis
+    )
+
+
+def _axes_swapped(right: Any) -> Any:
+    return lambda writer, layer, x, size, offset, axis: right(writer, layer, x, size, offset, 1 - axis)
+
+
+@pytest.mark.parametrize(
+    ("rule", "broken"),
+    [
+        ("_axis", _zero_offsets),
+        ("_axis", _axes_swapped),
+        ("_group_norm", lambda right: lambda writer, module, path, x: x),
+        ("_fold", lambda right: lambda writer, kind, x: writer.op(kind, x[0], x[0])),
+    ],
+)
+def test_a_broken_rule_is_seen(rule: str, broken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nasdsl.backends.onnx import layers as rules
+
+    module = built(simple("output p3 = add(dconv_3x3(c3), c4)"))
+    check(module, session(onnx_backend.onnx_model(module).SerializeToString()), SIZES[:1])
+    monkeypatch.setattr(rules, rule, broken(getattr(rules, rule)))
+    with pytest.raises((AssertionError, RuntimeError, onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException)):
+        check(module, session(onnx_backend.onnx_model(module).SerializeToString()), SIZES[:1])
+
+
+def test_without_the_package_onnx_the_message_names_the_extra() -> None:
+    code = "import sys; sys.modules['onnx'] = None\nfrom nasdsl.backends.onnx import export_onnx"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].endswith(
+        "MissingExtra: writing ONNX needs the package onnx: pip install 'nasdsl[onnx]'"
+    )
+    assert issubclass(MissingExtra, ImportError)
+
+
+# ------------------------------------------------------------------------------------------------ torch.export
+
+
+# At one width, nas_fcos_128 is nas_fcos.
+@pytest.mark.parametrize("text", [*zoo(without="nas_fcos_128"), *free(0, 1, 2, 4, 6, 7, 9, 10, 12, 16)])
+def test_a_program_computes_what_the_module_does(text: str) -> None:
+    module = built(text)
+    with torch.no_grad():
+        check(module, trace(module).module(), [*SIZES, ((8, 9), 1)] if "norm=gn" not in text else SIZES[:2])
+
+
+def test_a_program_leaves_the_module_and_this_machine_alone(tmp_path: Path) -> None:
+    module = built(simple("output p3 = conv_3x3(c3), p4 = c4")).train()
+    module.fpn.eval()
+    before = [part.training for part in module.modules()]
+    state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    export_program(module, tmp_path / "d.pt2")
+    assert [part.training for part in module.modules()] == before
+    assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())
+    with zipfile.ZipFile(tmp_path / "d.pt2") as file:
+        content = b"".join(file.read(name) for name in file.namelist())
+    assert b'"decoder": "d"' in content
+    assert str(Path(nasdsl.__file__).parent).encode() not in content
+    assert b"site-packages" not in content
+
+
+@pytest.mark.parametrize("format", ["onnx", "pt2"])
+def test_files_need_no_nasdsl(format: str, tmp_path: Path) -> None:
+    module = built(simple("x = weighted_add(dconv_3x3(c3), c4) output p3 = x, p4 = down(x) output p5 = down(relu(p4))"))
+    given = features(module, (200, 333), 3)
+    with torch.no_grad():
+        expected = {f"{k}.{n}": t for k, p in module(given).items() for n, t in p._asdict().items()}
+    torch.save((given, expected), tmp_path / "values.pt")
+    if format == "onnx":
+        onnx_backend.export_onnx(module, tmp_path / "d.onnx")
+        load = (
+            "import onnxruntime\n"
+            "s = onnxruntime.InferenceSession('d.onnx', providers=['CPUExecutionProvider'])\n"
+            "names = [o.name for o in s.get_outputs()]\n"
+            "values = s.run(names, {k: v.numpy() for k, v in given.items()})\n"
+            "found = {n: torch.from_numpy(v) for n, v in zip(names, values)}\n"
+        )
+    else:
+        export_program(module, tmp_path / "d.pt2")
+        load = "found = torch.export.load('d.pt2').module()(given)\n"
+    code = (
+        "import sys; sys.modules['nasdsl'] = None\nimport torch\ngiven, expected = torch.load('values.pt')\n" + load + "\n"
+        "assert list(found) == list(expected), list(found)\n"
+        "for name, value in expected.items():\n"
+        "    torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-4)\n"
+        "assert not [m for m in sys.modules if m.startswith('nasdsl.')]\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# ------------------------------------------------------------------------------------------------ custom primitives
+
+
+class Picky(nn.Module):
+    """Looks at a value: no tracer can follow."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if float(x.mean()) > 0 else -x
+
+
+@pytest.fixture
+def custom(monkeypatch: pytest.MonkeyPatch) -> DecoderModule:
+    monkeypatch.setattr(layers, "CUSTOM", {})
+
+    @primitive("picky")
+    @dataclass(frozen=True, slots=True)
+    class PickyLayer(CustomLayer):
+        def infer(self, inputs: Sequence[Feature]) -> Feature:
+            return inputs[0]
+
+        def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+            return Cost()
+
+        def module(self, inputs: Sequence[Feature], out: Feature) -> Any:
+            return Picky()
+
+    return built(simple("x = conv_3x3(c3)\n output p3 = picky(x)"))
+
+
+def test_onnx_names_a_primitive_that_it_cannot_write(custom: DecoderModule) -> None:
+    with pytest.raises(ExportError, match=re.escape("the primitive 'picky' does not say how it is written as ONNX")) as error:
+        onnx_backend.onnx_model(custom)
+    assert "line 2: picky(x)" in str(error.value)
+
+
+def test_a_program_names_a_primitive_that_cannot_be_traced(custom: DecoderModule, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=re.escape("cannot trace the primitive 'picky' in line 2: picky(x)")):
+        export_program(custom, tmp_path / "d.pt2")
+    assert not (tmp_path / "d.pt2").exists()
+
+
+def test_onnx_of_a_primitive_that_says_how(custom: DecoderModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rule(self: CustomLayer, writer: Any, module: nn.Module, x: Sequence[str]) -> str:
+        sign = writer.op("Sign", writer.op("ReduceMean", x[0], keepdims=0))
+        product: str = writer.op("Mul", x[0], sign)
+        return product
+
+    monkeypatch.setattr(layers.CUSTOM["picky"], "onnx", rule, raising=False)
+    check(custom, session(onnx_backend.onnx_model(custom).SerializeToString()), [((64, 96), 1)])

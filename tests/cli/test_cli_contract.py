@@ -1,0 +1,262 @@
+"""The command line as other programs rely on it: exit codes, what goes to which stream, the fields of JSON, quick starts."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ZOO
+from findings import JSON_FIELDS
+
+GOOD = (
+    "decoder d {\n  input c3, c4\n  fpn(width=64, norm=bn) {\n    output p3 = conv_3x3(c3)\n  }\n"
+    "  head(width=64, norm=gn) { conv_3x3 }\n  predict fcos(centerness=cls)\n}\n"
+)
+BAD = GOOD.replace("conv_3x3(c3)", "cnv_3x3(c3)")
+WARNED = GOOD.replace("    output", "    x1 = conv_3x3(c4)\n    output")
+
+
+def nasdsl(*arguments: str, cwd: Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "NASDSL_TRACEBACK")}
+    return subprocess.run(
+        [sys.executable, "-m", "nasdsl.cli", *arguments],
+        cwd=cwd, input=stdin, capture_output=True, text=True, timeout=120, env={**clean, **environment},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, text in (("good", GOOD), ("bad", BAD), ("warned", WARNED)):
+        (tmp_path / f"{name}.nas").write_text(text)
+    return tmp_path
+
+
+# ----------------------------------------------------------------------------------------------------------- check
+
+
+def test_a_right_file(folder: Path) -> None:
+    ran = nasdsl("check", "good.nas", cwd=folder)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "1 file checked, nothing to report\n", "")
+
+
+def test_findings_go_to_standard_error(folder: Path) -> None:
+    ran = nasdsl("check", "bad.nas", cwd=folder)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.startswith("error[NAS201]: unknown op `cnv_3x3`\n --> bad.nas:4:17\n".replace("\n -->", "\n  -->"))
+    assert "did you mean `conv_3x3`?" in ran.stderr
+    assert ran.stderr.endswith("1 error, 0 warnings in 1 file\n")
+
+
+def test_a_warning_does_not_fail(folder: Path) -> None:
+    ran = nasdsl("check", "warned.nas", cwd=folder)
+    assert ran.returncode == 0
+    assert ran.stderr.startswith("warning[NAS901]")
+    assert "0 errors, 1 warning in 1 file" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("files", "code"),
+    [
+        (["good.nas", "good.nas"], 0), (["good.nas", "warned.nas"], 0), (["good.nas", "bad.nas", "good.nas"], 1),
+        (["bad.nas", "missing.nas"], 2), (["missing.nas", "bad.nas"], 2), (["missing.nas", "good.nas"], 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)  # fmt: skip
+def test_several_files_are_all_checked(files: list[str], code: int, folder: Path) -> None:
+    ran = nasdsl("check", *files, cwd=folder)
+    assert ran.returncode == code
+    assert ("bad.nas:4:17" in ran.stderr) == ("bad.nas" in files)
+    assert ("nasdsl: missing.nas: no such file" in ran.stderr) == ("missing.nas" in files)
+    assert not ran.stdout or code == 0
+
+
+def test_check_as_json(folder: Path) -> None:
+    for name, code, found in (("good", 0, []), ("bad", 1, ["NAS201"]), ("warned", 0, ["NAS901"])):
+        ran = nasdsl("check", "--format", "json", f"{name}.nas", cwd=folder)
+        assert (ran.returncode, ran.stderr) == (code, "")
+        report = json.loads(ran.stdout)
+        assert set(report) == {"ok", "diagnostics"}
+        assert report["ok"] is (code == 0)
+        assert [d["code"] for d in report["diagnostics"]] == found
+        for finding in report["diagnostics"]:
+            assert set(finding) == JSON_FIELDS
+            assert finding["file"] == f"{name}.nas"
+    finding = json.loads(nasdsl("check", "--format", "json", "bad.nas", cwd=folder).stdout)["diagnostics"][0]
+    expected = {"line": 4, "column": 17, "end_line": 4, "end_column": 24, "severity": "error", "fix": "conv_3x3", "related": []}
+    assert {k: finding[k] for k in expected} == expected
+
+
+def test_an_unreadable_file_as_json(folder: Path) -> None:
+    ran = nasdsl("check", "--format", "json", "missing.nas", "bad.nas", cwd=folder)
+    assert ran.returncode == 2
+    assert ran.stderr == "nasdsl: missing.nas: no such file\n"
+    report = json.loads(ran.stdout)
+    assert report["ok"] is False
+    assert [d["code"] for d in report["diagnostics"]] == ["NAS201"]
+
+
+def test_standard_input(folder: Path) -> None:
+    assert nasdsl("check", "-", cwd=folder, stdin=GOOD).returncode == 0
+    ran = nasdsl("check", "-", cwd=folder, stdin=BAD)
+    assert ran.returncode == 1
+    assert "--> <stdin>:4:17" in ran.stderr
+    assert json.loads(nasdsl("compile", "-", "--format", "json", cwd=folder, stdin=GOOD).stdout)["name"] == "d"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a terminal to write to")
+@pytest.mark.parametrize(("environment", "colored"), [({}, True), ({"NO_COLOR": "1"}, False)], ids=["plain", "NO_COLOR"])
+def test_color_on_a_terminal_only_and_not_with_no_color(environment: dict[str, str], colored: bool, folder: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    clean = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+    ran = subprocess.run(
+        [sys.executable, "-m", "nasdsl.cli", "check", "bad.nas"],
+        cwd=folder, stdout=subprocess.PIPE, stderr=theirs, env={**clean, **environment}, timeout=60,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert ran.returncode == 1
+    assert ("\x1b[" in shown) == colored
+    assert "\x1b[" not in nasdsl("check", "bad.nas", cwd=folder).stderr
+
+
+# --------------------------------------------------------------------------------------------------------- compile
+
+
+def test_compile_as_json(folder: Path) -> None:
+    ran = nasdsl("compile", "zoo:nas_fcos", "--format", "json", "--size", "512x640", "--classes", "3", cwd=folder)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    report = json.loads(ran.stdout)
+    assert {"name", "digest", "size", "backbone", "classes", "cost", "removed", "nodes"} <= set(report)
+    named = (report["name"], report["size"], report["backbone"], report["classes"])
+    assert named == ("nas_fcos", [512, 640], "resnet50", 3)
+    assert re.fullmatch("[0-9a-f]{64}", report["digest"])
+    assert set(report["cost"]) == {"total", "backbone", "fpn", "head"}
+    for figure in ("macs", "params", "trainable_params", "published_flops"):
+        parts = {name: part[figure] for name, part in report["cost"].items()}
+        assert all(isinstance(value, int) and value > 0 for value in parts.values())
+        assert parts["total"] == parts["backbone"] + parts["fpn"] + parts["head"]
+    lines = Path(ZOO[0].parent / "nas_fcos.nas").read_text().splitlines()
+    assert [r["name"] for r in report["removed"]] == ["c2 adapter"], "nothing reads c2"
+    for entry in report["removed"] + report["nodes"]:
+        assert entry["macs"] >= 0
+        assert 1 <= entry["line"] <= len(lines)
+    assert sum(n["macs"] for n in report["nodes"]) == report["cost"]["fpn"]["macs"] + report["cost"]["head"]["macs"]
+    x1 = next(n for n in report["nodes"] if n["name"] == "x1")
+    assert (x1["op"], x1["level"], x1["shape"]) == ("cat", 5, [256, 16, 20])
+    assert lines[x1["line"] - 1].strip().startswith("x1 = cat(")
+
+
+def test_compile_for_people(folder: Path) -> None:
+    ran = nasdsl("compile", "good.nas", cwd=folder)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "d" in ran.stdout
+    assert not ran.stdout.lstrip().startswith("{")
+
+
+@pytest.mark.parametrize("name", ["bad.nas", "defs.nas", "space.nas"])
+def test_what_does_not_compile(name: str, folder: Path) -> None:
+    (folder / "defs.nas").write_text("op mine(x) = conv_3x3(x)\n")
+    (folder / "space.nas").write_text(GOOD.replace("conv_3x3(c3)", "?(conv_1x1 | conv_3x3)(c3)"))
+    ran = nasdsl("compile", name, cwd=folder)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    code = {"bad.nas": "NAS201", "defs.nas": "NAS401", "space.nas": "NAS501"}[name]
+    assert ran.stderr.startswith(f"error[{code}]")
+
+
+def test_warnings_do_not_stop_a_compilation_and_leave_its_data_clean(folder: Path) -> None:
+    ran = nasdsl("compile", "warned.nas", "--format", "json", cwd=folder)
+    assert ran.returncode == 0
+    assert ran.stderr.startswith("warning[NAS901]")
+    assert {r["name"] for r in json.loads(ran.stdout)["removed"]} >= {"x1"}
+
+
+def test_a_missing_feature_is_usage(folder: Path) -> None:
+    (folder / "t.nas").write_text(GOOD.replace("c3, c4", "c3, c7"))
+    ran = nasdsl("compile", "t.nas", cwd=folder)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("nasdsl: `d` reads c7; the backbone gives c2")
+
+
+# ------------------------------------------------------------------------------------------------------------- zoo
+
+
+def test_the_zoo(folder: Path) -> None:
+    ran = nasdsl("zoo", "--format", "json", cwd=folder)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    listed = json.loads(ran.stdout)
+    assert {path.stem for path in ZOO} == {row["name"] for row in listed["decoders"]}
+    assert {"nas_fcos_fpn", "nas_fcos_head"} <= {row["name"] for row in listed["spaces"]}
+    people = nasdsl("zoo", cwd=folder)
+    assert people.returncode == 0
+    assert all(path.stem in people.stdout for path in ZOO)
+
+
+def test_a_decoder_of_the_zoo_by_name(folder: Path) -> None:
+    path = next(p for p in ZOO if p.stem == "fcos")
+    assert nasdsl("zoo", "fcos", cwd=folder).stdout == path.read_text(encoding="utf-8")
+    assert nasdsl("check", "zoo:fcos", cwd=folder).returncode == 0
+    ran = nasdsl("check", "zoo:fcso", cwd=folder)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("nasdsl: the zoo has no 'fcso'; it has ")
+
+
+# ------------------------------------------------------------------------------------------------------ quick starts
+
+WITHOUT_TORCH = [["--help"], ["--version"], ["check", "good.nas"], ["check", "bad.nas"], ["explain"], ["explain", "NAS201"]]
+WITHOUT_TORCH.append(["zoo"])
+if importlib.util.find_spec("nasdsl.backends.picture"):
+    WITHOUT_TORCH.append(["render", "good.nas", "-o", "out.svg"])
+
+
+@pytest.mark.parametrize("arguments", WITHOUT_TORCH, ids=" ".join)
+def test_starts_without_torch(arguments: list[str], folder: Path) -> None:
+    code = (
+        "import sys\nsys.argv = ['nasdsl', *sys.argv[1:]]\nfrom nasdsl.cli import main\n"
+        "try:\n    main()\nfinally:\n    print('TORCH' if 'torch' in sys.modules else 'LIGHT', file=sys.stderr)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == (1 if "bad.nas" in arguments else 0), ran.stderr
+    assert ran.stderr.splitlines()[-1] == "LIGHT"
+
+
+def test_checking_is_quick(folder: Path) -> None:
+    """The best of several, in processor time: what the command itself takes, and not what else this machine does."""
+    import resource
+
+    def used() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    times = []
+    for _ in range(6):
+        before = used()
+        assert nasdsl("check", "good.nas", cwd=folder).returncode == 0
+        times.append(used() - before)
+    assert 0.01 < min(times) < 0.3
+
+
+def test_an_error_that_nothing_foresaw_is_one_line(folder: Path) -> None:
+    code = (
+        "import sys\nsys.argv = ['nasdsl', 'check', 'good.nas']\nimport nasdsl.decoder\n"
+        "def broken(*_, **__): raise RuntimeError('two\\nlines')\n"
+        "nasdsl.decoder.check_source = broken\nfrom nasdsl.cli import main\nmain()\n"
+    )
+    run = [sys.executable, "-c", code]
+    ran = subprocess.run(run, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.count("\n") == 1
+    assert ran.stderr.startswith("nasdsl: internal error: RuntimeError: two")
+    assert "NASDSL_TRACEBACK=1" in ran.stderr
+    shown = subprocess.run(
+        run, cwd=folder, capture_output=True, text=True, timeout=60, env={**os.environ, "NASDSL_TRACEBACK": "1"}
+    )
+    assert "Traceback" in shown.stderr

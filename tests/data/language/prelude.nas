@@ -1,0 +1,11 @@
+op  skip(x)       = x
+op  conv_1x1(x)   = conv(x, k=1)
+op  conv_3x3(x)   = conv(x, k=3)
+op  sep_3x3(x)    = conv(conv(x, k=3, groups=width, norm=none, act=none, bias=false), k=1)
+op  sep_3x3_d3(x) = conv(conv(x, k=3, dilation=3, groups=width, norm=none, act=none, bias=false), k=1)
+op  sep_5x5_d6(x) = conv(conv(x, k=5, dilation=6, groups=width, norm=none, act=none, bias=false), k=1)
+op  dconv_3x3(x)  = deform_conv(x, k=3, offset_groups=2)
+op  down(x)       = conv(x, k=3, stride=2, norm=none, act=none)
+agg sum(x, y)     = add(x, y)
+agg psum(x, y)    = add(scale(x), scale(y))
+agg cat(x, y)     = conv(relu(norm(concat(x, y))), k=1, groups=width, norm=none, act=none, bias=false)

@@ -1,0 +1,175 @@
+"""Malformed texts, one mistake or a few in each: what users see for them is in ``tests/goldens/diagnostics.txt``."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+
+
+def decoder(fpn: str = "output p3 = conv_3x3(c3)", *, before: str = "", head: str = "conv_3x3 -> conv_3x3") -> str:
+    """A whole decoder with these statements in its fpn and this chain in its head."""
+    lines = "\n".join(f"    {line}".rstrip() for line in dedent(fpn).strip().splitlines())
+    return (
+        (dedent(before).strip() + "\n\n" if before else "")
+        + f"decoder d {{\n  input c3, c4, c5\n  fpn(width=64, norm=bn) {{\n{lines}\n  }}\n"
+        + f"  head(width=64, norm=gn) {{ {head} }}\n  predict fcos(centerness=cls)\n}}\n"
+    )
+
+
+GOOD = decoder()
+
+MALFORMED: dict[str, str] = {
+    # ------------------------------------------------------------------------------------------ one sign wrong
+    "missing ) in a call": decoder("x1 = conv_3x3(c3\noutput p3 = x1"),
+    "missing ) before another statement on the line": decoder("x1 = conv_3x3(c3 output p3 = x1"),
+    "missing ( in a call": decoder("x1 = conv_3x3 c3)\noutput p3 = x1"),
+    "missing , between operands": decoder("output p3 = sum(c3 c4)"),
+    "missing , between inputs": GOOD.replace("c3, c4, c5", "c3 c4, c5"),
+    "missing , between outputs": decoder("output p3 = conv_3x3(c3) p4 = conv_3x3(c4)"),
+    "missing , between settings": GOOD.replace("width=64, norm=bn", "width=64 norm=bn"),
+    "missing -> in a chain": decoder(head="conv_3x3 conv_3x3"),
+    "missing into": decoder("x1 = skip(c4)\noutput p3 = conv_3x3(c3)\nmerge dangling p3"),
+    "missing dangling": decoder("x1 = skip(c4)\noutput p3 = conv_3x3(c3)\nmerge into p3"),
+    "missing = in an assignment": decoder("x1 conv_3x3(c3)\noutput p3 = x1"),
+    "missing } of the fpn": GOOD.replace("  }\n  head", "  head"),
+    "missing } of the decoder": GOOD.rstrip().removesuffix("}"),
+    "missing { of the decoder": GOOD.replace("decoder d {", "decoder d"),
+    "missing { of the fpn": GOOD.replace("norm=bn) {", "norm=bn)"),
+    "missing name of the decoder": GOOD.replace("decoder d {", "decoder {"),
+    "missing operand": decoder("output p3 = sum(c3, )"),
+    "missing value": decoder("x1 = \noutput p3 = x1"),
+    "one ) too many": decoder("output p3 = conv_3x3(c3))"),
+    "one } too many": GOOD + "}\n",
+    "a comma at the end of a list": decoder("output p3 = conv_3x3(c3),"),
+    "wrong bracket": decoder("output p3 = conv_3x3(c3]"),
+    "square brackets for a call": decoder("output p3 = conv_3x3[c3]"),
+    "colon for =": decoder("x1: conv_3x3(c3)\noutput p3 = x1"),
+    "comparison for =": decoder("x1 == conv_3x3(c3)\noutput p3 = x1"),
+    "arrow of another language": decoder(head="conv_3x3 => conv_3x3"),
+    "arithmetic on features": decoder("x1 = c3 + c4\noutput p3 = x1"),
+    "a string where an op stands": decoder('x1 = "conv_3x3"(c3)\noutput p3 = x1'),
+    "// for a comment": decoder("// the finest level\noutput p3 = conv_3x3(c3)"),
+    # ---------------------------------------------------------------------------------------- words wrong
+    "misspelt output": decoder("ouput p3 = conv_3x3(c3)\noutput p4 = conv_3x3(c4)"),
+    "misspelt merge": decoder("x1 = skip(c4)\noutput p3 = conv_3x3(c3)\nmrege dangling into p3"),
+    "misspelt dangling": decoder("x1 = skip(c4)\noutput p3 = conv_3x3(c3)\nmerge danglin into p3"),
+    "misspelt decoder": GOOD.replace("decoder", "decodr"),
+    "misspelt input": GOOD.replace("input", "imput"),
+    "misspelt fpn": GOOD.replace("fpn(", "fnp("),
+    "misspelt head": GOOD.replace("head(", "haed("),
+    "misspelt predict": GOOD.replace("predict", "predcit"),
+    "misspelt repeat": decoder("x = skip(c3)\nrepaet 3 { x = conv_3x3(x) }\noutput p3 = x"),
+    "misspelt block": decoder("a = f(c3)\noutput p3 = a", before="blok f(x) -> (y) { y = conv_3x3(x) }"),
+    "misspelt op": decoder("output p3 = f(c3)", before="opp f(x) = conv_3x3(x)"),
+    "upper-case keyword": decoder("OUTPUT p3 = conv_3x3(c3)"),
+    "reserved word as a value": decoder("merge = conv_3x3(c3)\noutput p3 = merge"),
+    "reserved word as an op": decoder("output p3 = head(c3)", before="op head(x) = conv_3x3(x)"),
+    "reserved word as a parameter": decoder("output p3 = f(c3)", before="op f(input) = conv_3x3(input)"),
+    "reserved word as the decoder's name": GOOD.replace("decoder d", "decoder fpn"),
+    # ------------------------------------------------------------------------------------ several at once
+    "three syntax errors": decoder(
+        """\
+        x1 = conv_3x3(c3
+        x2 = sum(x1 c4)
+        x3 = = conv_3x3(x2)
+        output p3 = x3
+        """
+    ),
+    "syntax errors and others": decoder(
+        """\
+        x1 = conv_3x3(c3
+        x2 = dcnv_3x3(c4)
+        output p3 = sum(x1, x2, c5), p4 = x9
+        """
+    ),
+    "syntax errors far apart": decoder("output p3 = f(c3", before="op f(x) conv_3x3(x)", head="conv_3x3 -> -> conv_3x3"),
+    "a statement that makes no sense": decoder("x1 = conv_3x3(c3)\n= ) ( x1 , , ;\noutput p3 = sum(x1, c4)"),
+    "prose": "Please make me a decoder with three levels, thanks.\n",
+    "another language": "import torch\n\nclass Fpn(torch.nn.Module):\n    def __init__(self):\n        self.lateral = None\n",
+    "genotype of another program": "[[3, 3, 4, 4, 1], [2, 2, 1, 0, 1]]\n",
+    # ------------------------------------------------------------------------------------- characters
+    "characters of no meaning": decoder("x1 = conv_3x3(c3) $ @\noutput p3 = x1!"),
+    "single quotes": "use 'ops.nas'\n\n" + GOOD,
+    "string that does not end": 'use "ops.nas\n\n' + GOOD,
+    "typographic quotes and arrow": decoder(head="conv_3x3 → conv_3x3").replace("decoder d", "use “ops.nas”\ndecoder d"),
+    "NUL and bytes of no text": decoder("x1 = conv\x00_3x3(c3)\n\ufffd\ufffd\ufffd\noutput p3 = x1"),
+    "bad numbers": decoder("x1 = conv(c3, k=3x, width=1e3)\noutput p3 = conv(x1, k=3, width=64, groups=" + "9" * 30 + ")"),
+    "tabs and long lines": decoder("\tx1 = sum(conv_3x3(c3),\t\tcnv_3x3(c4))\noutput p3 = x1  # " + "long " * 60),
+    "mistake at the end of a long line": decoder("output p3 = " + "skip(" * 40 + "c9" + ")" * 40),
+    # ---------------------------------------------------------------------------------------- names
+    "misspelt op in a call": decoder("output p3 = dconv3x3(c3)"),
+    "op of no likeness": decoder("output p3 = transformer(c3)"),
+    "misspelt value": decoder("lateral3 = conv_3x3(c3)\noutput p3 = conv_3x3(latreal3)"),
+    "forward reference": decoder("x1 = add(c3, x2)\nx2 = conv_3x3(c4)\noutput p3 = x1"),
+    "forward reference in resize": decoder("x1 = resize(c3, to=x2)\nx2 = conv_3x3(c4)\noutput p3 = sum(x1, x2)"),
+    "value read in its own statement": decoder("x1 = sum(x1, c3)\noutput p3 = x1"),
+    "bound twice": decoder("x1 = conv_3x3(c3)\nx1 = conv_3x3(c4)\noutput p3 = x1"),
+    "an input bound again": decoder("c3 = conv_3x3(c3)\noutput p3 = c3"),
+    "output twice": decoder("output p3 = conv_3x3(c3)\noutput p3 = conv_3x3(c4)"),
+    "unknown input": GOOD.replace("input c3, c4, c5", "input c3, c8, feature, C4"),
+    "input not declared": decoder("output p3 = conv_3x3(c2)"),
+    "unknown detector": GOOD.replace("fcos", "fcoss"),
+    "defined twice": decoder("output p3 = f(c3)", before="op f(x) = conv_3x3(x)\nagg f(x, y) = sum(x, y)"),
+    "a value called like an op": decoder("x1 = c3(c4)\noutput p3 = x1"),
+    "an op named like a value": decoder("output p3 = sum(c3, conv_3x3)"),
+    # -------------------------------------------------------------------------------- operands, attributes
+    "widths differ": decoder("x1 = conv_1x1(c3, width=32)\noutput p3 = sum(x1, c4)"),
+    "widths differ inside an op": decoder("output p3 = f(c3)", before="op f(x) = add(conv_1x1(x, width=32), x)"),
+    "widths differ in a merge": decoder("x1 = conv_3x3(c4, width=32)\noutput p3 = conv_3x3(c3)\nmerge dangling into p3"),
+    "head wider than the fpn": GOOD.replace("head(width=64", "head(width=128"),
+    "levels of different widths": decoder("output p3 = conv_3x3(c3), p4 = conv_3x3(c4, width=128)"),
+    "wrong number of operands": decoder("output p3 = cat(c3, c4, c5)"),
+    "no operand": decoder("output p3 = sum()"),
+    "operand to a setting": decoder("output p3 = conv(c3, 3)"),
+    "unknown attribute": decoder("output p3 = conv_3x3(c3, witdh=64)"),
+    "unknown attribute of the fpn": GOOD.replace("norm=bn", "nrom=bn"),
+    "unknown word": GOOD.replace("norm=bn", "norm=batchnorm"),
+    "misspelt word": decoder("output p3 = resize(c4, to=c3, mode=nearst)"),
+    "bad values": decoder("x1 = conv(c3, k=2)\nx2 = conv(x1, k=3, stride=3)\noutput p3 = conv(x2, k=3, groups=0, width=64)"),
+    "number where a word stands": GOOD.replace("norm=bn", "norm=3"),
+    "fraction where a whole number stands": GOOD.replace("fpn(width=64", "fpn(width=64.5"),
+    "no width": GOOD.replace("fpn(width=64, norm=bn)", "fpn(norm=bn)"),
+    "attribute twice": decoder("output p3 = conv(c3, k=3, k=5)"),
+    "groups": decoder("output p3 = conv(c3, k=3, groups=48)"),
+    "group norm": GOOD.replace("64", "48"),
+    "attribute through an op": decoder("output p3 = conv_3x3(c3, norm=batch)"),
+    "groups through an op": decoder("output p3 = f(c3, g=7)", before="op f(x, g=1) = conv(x, k=3, groups=g)"),
+    "division with remainder": decoder("output p3 = conv(c3, k=3, groups=width/3)"),
+    "a pooled value as an output": decoder("g = global_pool(c3, kind=max)\noutput p3 = g"),
+    "block results": decoder("a, b = f(c3)\noutput p3 = sum(a, b)", before="block f(x) -> (y) { y = conv_3x3(x) }"),
+    "block in an expression": decoder(
+        "output p3 = conv_3x3(f(c3))", before="block f(x) -> (y, z) { y = conv_3x3(x); z = skip(y) }"
+    ),
+    "a reference for two names": decoder("a, b = c3\noutput p3 = sum(a, b)"),
+    # ------------------------------------------------------------------------------- bodies, repeats, rounds
+    "unknown op in a body never called": decoder(before="op f(x) = dcnv_3x3(x)"),
+    "wrong arity in a body never called": decoder(before="op f(x, y) = cat(x)"),
+    "unknown value in a body": decoder("output p3 = f(c3)", before="op f(x) = sum(x, y)"),
+    "recursion": decoder("output p3 = f(c3)", before="op f(x) = g(x)\nop g(x) = f(conv_3x3(x))"),
+    "block without its result": decoder("a = f(c3)\noutput p3 = a", before="block f(x) -> (y) { z = conv_3x3(x) }"),
+    "output in a block": decoder("a = f(c3)\noutput p3 = a", before="block f(x) -> (y) { y = conv_3x3(x) output p4 = y }"),
+    "one mistake in a repeat": decoder("x = skip(c3)\nrepeat 7 { x = dcnv_3x3(sum(x, nothing)) }\noutput p3 = x"),
+    "one width mistake in a repeat": decoder("x = skip(c3)\nrepeat 7 { y = sum(conv_1x1(x, width=32), c4) }\noutput p3 = x"),
+    "numbered names": decoder("repeat t in 1..3 { x[t] = conv_3x3(x[t-1]) }\noutput p3 = x3"),
+    "index of no number": decoder("x[k] = conv_3x3(c3)\nx[0-1] = conv_3x3(c4)\noutput p3 = c3"),
+    "repeat without an end": decoder("x = skip(c3)\nrepeat 1000000000 { x = conv_3x3(x) }\noutput p3 = x"),
+    "repeat of no rounds": decoder("x = skip(c3)\nrepeat t in 5..2 { x = conv_3x3(x) }\noutput p3 = x"),
+    # ---------------------------------------------------------------------------------------- structure
+    "nothing": "# only a comment\n",
+    "no output": decoder("x1 = conv_3x3(c3)"),
+    "output of no level": decoder("output p13 = conv_3x3(c3), top = conv_3x3(c4), p3 = conv_3x3(c3)"),
+    "no parts": "decoder d { }\n",
+    "no head": GOOD.replace("  head(width=64, norm=gn) { conv_3x3 -> conv_3x3 }\n", ""),
+    "two heads": GOOD.replace("  predict", "  head(width=64) { skip }\n  predict"),
+    "two decoders": GOOD + "\n" + GOOD.replace("decoder d", "decoder e"),
+    "share beyond the layers": GOOD.replace("norm=gn)", "norm=gn, share=3)"),
+    "towers": decoder(head="cls: conv_3x3 cls: skip ctr: conv_3x3"),
+    "head with a strided layer": decoder(head="conv_3x3 -> down"),
+    "head with an aggregation": decoder(head="conv_3x3 -> sum"),
+    "requirements": GOOD.replace("  fpn", "  require flops <= 120G at 800x1088\n  fpn"),
+    "file that is not there": 'use "ops.nas"\n\n' + GOOD,
+    "path out of the folder": 'use "../ops.nas"\n\n' + GOOD,
+    "section of no file": GOOD.replace(
+        "fpn(width=64, norm=bn) {\n    output p3 = conv_3x3(c3)\n  }", 'fpn(width=64) from "best.nas"'
+    ),
+    "a value nothing reads": decoder("x1 = conv_3x3(c4)\noutput p3 = conv_3x3(c3)"),
+}

@@ -1,0 +1,290 @@
+"""Where the checker's findings point, how often each is made, and what it does not say because it cannot know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from findings import checked, fixed
+
+from nasdsl.decoder import check_source
+from nasdsl.diagnostics import Diagnostic, Source
+from nasdsl.semantics import primitives
+from nasdsl.semantics.attributes import Accepts
+from nasdsl.semantics.expand import MAX_EXPANSION, MAX_LAYERS
+from nasdsl.semantics.signature import accepted
+from nasdsl.semantics.vocabulary import Op, prelude
+
+AFTER = "\n} head(width=64, norm=gn) { conv_3x3 } predict fcos(centerness=cls) }"
+
+
+def text(body: str, before: str = "", section: str = "width=64, norm=bn", inputs: str = "c3, c4, c5") -> str:
+    return f"{before}\ndecoder d {{ input {inputs} fpn({section}) {{\n{body}{AFTER}"
+
+
+def found(*arguments: str, **named: str) -> list[Diagnostic]:
+    return checked(text(*arguments, **named)).problems
+
+
+def codes(*arguments: str, **named: str) -> list[str]:
+    return [d.code for d in found(*arguments, **named)]
+
+
+# ------------------------------------------------------------------------------------ bodies, and who calls them
+
+
+@pytest.mark.parametrize(
+    ("definition", "code", "at"),
+    [
+        ("op f(x) = cat(x)", "NAS301", "cat(x)"),
+        ("op f(x) = sum(x, x, x)", "NAS301", "sum(x, x, x)"),
+        ("op f(x) = nothing(x)", "NAS201", "nothing"),
+        ("op f(x) = sum(x, y)", "NAS202", "y"),
+        ("op f(x) = conv(x, k=4)", "NAS303", "4"),
+        ("op f(x) = conv(x)", "NAS304", "conv"),
+        ("op f(x) = conv_3x3(x, kernel=3)", "NAS302", "kernel"),
+        ("op f(x) = conv(x, k=3, k=3)", "NAS305", "k"),
+        ("op f(x) = f(x)", "NAS207", "f"),
+        ("op f(x) = g(x)\nop g(x) = f(x)", "NAS207", "f"),
+        ("block f(x) -> (y) { z = skip(x) }", "NAS202", "y"),
+        ("block f(x) -> (y) { y = skip(x) y = relu(x) }", "NAS204", "y"),
+        ("block f(x) -> (y) { repeat 3 { y = skip(z) } }", "NAS202", "z"),
+    ],
+)
+@pytest.mark.parametrize("calls", [0, 1, 3])
+def test_a_mistake_in_a_body_is_found_there_and_once_however_often_it_is_called(
+    definition: str, code: str, at: str, calls: int
+) -> None:
+    one = "op" if definition.startswith("op") else "block"
+    body = "\n".join([f"a{i} = f(c3)" for i in range(calls)] + ["output p3 = c3"])
+    problems = found(body, definition)
+    assert [d.code for d in problems] == [code], one
+    assert problems[0].span.text == at
+    assert problems[0].span.start < len(definition)
+
+
+def test_what_only_a_call_makes_wrong_is_shown_at_the_call_with_the_place_in_the_body() -> None:
+    definition = "op narrow(x) = conv(x, k=3, width=32)\nop f(x) = add(narrow(x), x)"
+    (problem,) = found("output p3 = f(c3)", definition)
+    assert (problem.code, problem.span.text) == ("NAS306", "f(c3)")
+    assert [span.text for span, _ in problem.related] == ["add(narrow(x), x)"]
+    for call, body, code in (
+        ("f(c3, g=5)", "op f(x, g=1) = conv(x, k=3, groups=width/g)", "NAS303"),
+        ("f(c3, g=5)", "op f(x, g=1) = conv(x, k=3, groups=g)", "NAS307"),
+        ("f(f(c3, g=5))", "op f(x, g=1) = conv(x, k=3, groups=g)", "NAS307"),
+    ):
+        (problem,) = found(f"output p3 = {call}", body)
+        assert problem.code == code
+        assert problem.span.text == "f(c3, g=5)"
+        assert problem.related
+        assert problem.related[0][0].start < len(body)
+
+
+def test_a_mistake_in_a_block_at_a_call_is_shown_at_the_call() -> None:
+    block = "block two(x) -> (y) { y = add(conv_3x3(x, width=32), x) }"
+    (problem,) = found("a = two(c3)\noutput p3 = a", block)
+    assert (problem.code, problem.span.text) == ("NAS306", "two(c3)")
+    assert problem.related[0][0].text == "add(conv_3x3(x, width=32), x)"
+
+
+def test_the_operands_of_a_call_are_not_blamed_on_it() -> None:
+    (problem,) = found("output p3 = f(nothing)", "op f(x) = conv(x, k=3)")
+    assert (problem.code, problem.span.text) == ("NAS202", "nothing")
+
+
+# -------------------------------------------------------------------------------------- what attributes of ops accept
+
+
+def test_ops_accept_what_the_primitives_behind_them_do() -> None:
+    """For the prelude: each attribute that reaches a convolution under its own name accepts what the convolution does."""
+    conv = primitives.PRIMITIVES["conv"].attributes
+    seen = 0
+    for definition in prelude().definitions.values():
+        assert isinstance(definition, Op)
+        takes = accepted(definition)
+        assert set(takes) <= set(definition.attributes)
+        for name, accepts in takes.items():
+            assert accepts == conv[name]
+            seen += 1
+        assert set(takes) == set(definition.attributes), definition.name
+    assert seen >= 10
+
+
+@pytest.mark.parametrize(
+    ("before", "call", "wrong"),
+    [
+        ("op f(x, q=3) = conv(x, k=q)", "f(c3, q=4)", "4"),
+        ("op f(x, q=3) = conv(g(x, w=q), k=3)\nop g(x, w=1) = conv_3x3(x, width=w)", "f(c3, q=even)", "even"),
+        ("op f(x, norm=bn) = conv(x, k=3)", "f(c3, norm=batch)", "batch"),
+        ("op f(x, m=nearest) = resize(x, to=4, mode=m)", "f(c3, m=cubic)", "cubic"),
+        ("", "conv_3x3(c3, bias=maybe)", "maybe"),
+        ("", "down(c3, width=0)", "0"),
+    ],
+)
+def test_a_value_that_an_op_passes_on_is_refused_where_it_is_given(before: str, call: str, wrong: str) -> None:
+    (problem,) = found(f"output p3 = {call}", before)
+    assert (problem.code, problem.span.text) == ("NAS303", wrong)
+    assert not problem.related
+    assert checked(text(f"output p3 = {call.partition('(')[0]}(c3)", before)).problems == []
+
+
+def test_what_accepts_says_it_expects_it_takes() -> None:
+    for attributes in [p.attributes for p in primitives.PRIMITIVES.values()]:
+        for accepts in attributes.values():
+            assert accepts.expectation()
+            assert all(accepts.takes(word) for word in accepts.words)
+            assert not accepts.takes("no such word")
+    assert Accepts("word", None, ("a", "b", "c")).expectation() == "a, b or c"
+    assert Accepts("flag", None, ("auto",)).expectation() == "true or false or auto"
+    odd = Accepts("odd", largest=7)
+    assert [k for k in range(-1, 10) if odd.takes(k)] == [1, 3, 5, 7]
+    assert [k for k in range(-1, 10) if Accepts("stride", largest=8).takes(k)] == [1, 2, 4, 8]
+    assert [k for k in range(-1, 4) if Accepts("index", largest=2).takes(k)] == [0, 1, 2]
+    assert not Accepts("count").takes(2.0)
+
+
+# ------------------------------------------------------------------------------------------------------- repetition
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    ["x = cnv(x)", "x = sum(x, y)", "y = sum(conv_1x1(x, width=32), x)", "x = conv(x, k=2)", "x[t] = conv_3x3(x[t-1])"],
+)
+@pytest.mark.parametrize("rounds", ["repeat t in 1..9 { %s }", "repeat t in 1..3 { repeat 3 { %s } }"])
+def test_one_mistake_in_a_repeat_is_one_finding(mistake: str, rounds: str) -> None:
+    problems = found("x = skip(c3)\n" + rounds % mistake + "\noutput p3 = x")
+    assert len(problems) == 1, [d.message for d in problems]
+
+
+def test_two_mistakes_in_a_repeat_are_two_findings() -> None:
+    assert codes("x = skip(c3)\nrepeat 5 { x = cnv(x) y = sum(x, zz) }\noutput p3 = x") == ["NAS201", "NAS202"]
+
+
+def test_a_mistake_that_only_a_later_round_makes_is_found() -> None:
+    assert codes("x1 = skip(c3)\nrepeat t in 1..3 { y[t] = relu(x[t]) }\noutput p3 = y1") == ["NAS202"]
+
+
+def test_the_same_words_at_two_places_are_two_findings() -> None:
+    assert codes("a = cnv(c3)\nb = cnv(c3)\noutput p3 = sum(a, b)") == ["NAS201", "NAS201"]
+
+
+def test_a_norm_that_does_not_fit_the_section_is_said_once() -> None:
+    assert codes("a = conv_3x3(c3)\nb = conv_3x3(c4)\noutput p3 = sum(a, b)", section="width=48, norm=gn") == ["NAS308"]
+
+
+# ------------------------------------------------------------------------------------------------- names and scope
+
+
+def test_help_that_knows_what_a_name_is() -> None:
+    for body, words in (
+        ("output p3 = sum(c3, conv_3x3)", "is an op"),
+        ("output p3 = conv_3x3(c2)", "`input c2"),
+        ("output p3 = c3(c4)", "is a value"),
+        ("x1 = sum(x1, c3)\noutput p3 = x1", "repeat"),
+        ("x1 = sum(x2, c3)\nx2 = skip(c4)\noutput p3 = x1", "move the statement"),
+        ("output p3 = conv_3x3[c3]", "conv_3x3(c3)"),
+    ):
+        problems = found(body)
+        assert len(problems) == 1
+        assert words in problems[0].help, (body, problems[0].help)
+        assert problems[0].fix is None
+
+
+def test_an_unknown_input_is_one_mistake_though_it_is_read() -> None:
+    (problem,) = found("a = conv_3x3(features)\noutput p3 = sum(a, c3)", inputs="features, c3")
+    assert (problem.code, problem.span.text) == ("NAS205", "features")
+    (problem,) = found("output p3 = c3", inputs="C4, c3")
+    assert problem.fix == "c4"
+
+
+def test_warnings_are_not_given_beside_errors() -> None:
+    assert codes("a = conv_3x3(c4)\noutput p3 = c3") == ["NAS901"]
+    assert codes("a = conv_3x3(c4)\noutput p3 = cnv(c3)") == ["NAS201"]
+
+
+def test_an_unread_pyramid_name_is_told_how_to_be_a_level() -> None:
+    (problem,) = found("output p3 = conv_3x3(c3) p4 = conv_3x3(c4)")
+    assert problem.code == "NAS901"
+    assert "`output p4 = …`" in problem.help
+
+
+# -------------------------------------------------------------------------- what a syntax error leaves to be checked
+
+
+def test_what_a_passed_over_statement_would_have_bound_is_not_missed() -> None:
+    body = "x1 = c3 + c4\nrepeat t in 1..2 { y[t] = c3 - c4 }\noutput p3 = sum(x1, y2)"
+    assert codes(body) == ["NAS102", "NAS102"]
+
+
+def test_other_names_are_missed_all_the_same() -> None:
+    problems = found("x1 = c3 + c4\noutput p3 = sum(x1, zz), p4 = cnv(c4)")
+    assert [(d.code, d.span.text) for d in problems] == [("NAS102", "+"), ("NAS202", "zz"), ("NAS201", "cnv")]
+
+
+def test_an_op_that_could_not_be_read_is_not_missed() -> None:
+    assert codes("output p3 = f(c3)", "op f(x) = x + x") == ["NAS102"]
+
+
+@pytest.mark.parametrize("missing", ["conv(c3, k=)", "sum(c3, )", "sum(, c3)", "sum()", "(c3)", "conv_3x3(c3, width=)"])
+def test_nothing_is_said_of_what_is_missing_but_that_it_is(missing: str) -> None:
+    problems = found(f"output p3 = {missing}")
+    assert [d.code for d in problems] == ["NAS102"]
+    assert "is missing" in problems[0].message
+
+
+# ------------------------------------------------------------------------------------------------------------ limits
+
+
+def test_limits_are_where_they_are_said_to_be() -> None:
+    nested = lambda depth: "op a0(x) = relu(x)\n" + "\n".join(f"op a{i}(x) = a{i - 1}(x)" for i in range(1, depth))  # noqa: E731
+    assert codes(f"output p3 = a{MAX_EXPANSION - 2}(c3)", nested(MAX_EXPANSION - 1)) == []
+    assert codes(f"output p3 = a{MAX_EXPANSION}(c3)", nested(MAX_EXPANSION + 1)) == ["NAS410"]
+    rounds = (MAX_LAYERS - 3 - 3 * 3) // 5  # but for inputs and their adapters
+    five = "op five(x) = relu(relu(relu(relu(relu(x)))))"
+    assert codes(f"x = skip(c3)\nrepeat {rounds - 10} {{ x = five(x) }}\noutput p3 = x", five) == []
+    assert codes(f"x = skip(c3)\nrepeat {rounds + 10} {{ x = five(x) }}\noutput p3 = x", five) == ["NAS410"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_circle_of_any_length_is_found(order: int) -> None:
+    for length in (1, 2, 3, 250, 1000):
+        lines = [f"op a{i}(x) = a{(i + 1) % length}(x)" for i in range(length)]
+        problems = found("output p3 = a0(c3)", "\n".join(lines[::order]))
+        assert [d.code for d in problems] == ["NAS207"]
+        assert len(problems[0].message) < 120
+
+
+def test_every_finding_of_a_file_in_one_run() -> None:
+    """A file with a mistake of each kind: none hides another."""
+    source = """\
+op lost(x) = nowhere(x)
+op twice(x) = x
+op twice(x) = x
+decoder d {
+  input c3, c9
+  require speed <= 3G at 800x1088
+  fpn(width=64, norm=batch, colour=red) {
+    x1 = conv_3x3(c3
+    x2 = conv(x1, k=2)
+    x2 = skip(x1)
+    x3 = sum(x9, x1)
+    output p3 = cat(x1), top = x2
+  }
+  head(width=64, share=5) { conv_3x3 -> cnv }
+  predict yolo
+}
+"""
+    problems = checked(source).problems
+    lines = [(d.span.line, d.code) for d in problems]
+    assert lines == [
+        (1, "NAS201"), (3, "NAS206"), (5, "NAS205"), (6, "NAS315"), (7, "NAS303"), (7, "NAS302"), (8, "NAS102"), (9, "NAS303"),
+        (10, "NAS204"), (11, "NAS202"), (12, "NAS301"), (12, "NAS406"), (14, "NAS407"), (14, "NAS201"), (15, "NAS208"),
+    ]  # fmt: skip
+
+
+def test_findings_stand_in_the_order_of_the_text_and_never_twice(tmp_path: Path) -> None:
+    (tmp_path / "a.nas").write_text("op f(x) = x\nop f(x) = x\ndecoder a { input c3 fpn(width=64) {\noutput p3 = c3" + AFTER)
+    source = 'decoder d { input c3, c3 fpn from "a.nas" head from "a.nas" predict fcos(centerness=bx) }'
+    problems = check_source(Source("t.nas", source), path=tmp_path / "t.nas").problems
+    assert [d.code for d in problems] == ["NAS204", "NAS303", "NAS206"]
+    assert fixed(source, problems[1]).endswith("predict fcos(centerness=box) }")
