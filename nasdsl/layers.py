@@ -301,7 +301,11 @@ class Resize:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Pooling; the map of stride s is the input's divided by s, rounded up, as a convolution leaves it."""
+    """Pooling; the map of stride s is the input's divided by s, rounded up, as a convolution leaves it.
+
+    An odd window is centred, with padding (k - 1) / 2; an even one is as wide as the stride, without padding: the windows lie
+    side by side, and the last may be cut.
+    """
 
     pool: PoolKind
     k: int
@@ -309,7 +313,18 @@ class Pool:
 
     kind: ClassVar[str] = "pool"
 
+    @property
+    def padding(self) -> int:
+        return (self.k - 1) // 2 if self.k % 2 else 0
+
+    @property
+    def cuts(self) -> bool:
+        """Whether the last window may be cut (``ceil_mode``)."""
+        return self.k % 2 == 0
+
     def infer(self, inputs: Sequence[Feature]) -> Feature:
+        if self.cuts and self.k != self.stride:
+            raise LayerError("window", f"an even window of {self.k} at stride {self.stride}")
         return _convolved(inputs[0], self.stride, inputs[0].width)
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:

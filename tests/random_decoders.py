@@ -11,6 +11,7 @@ CHANNELS = {"c2": 24, "c3": 32, "c4": 96, "c5": 320}
 
 _DEFINITIONS = """\
 op res(x) = add(x, conv_3x3(x))
+op halve(x) = pool(x, k=2, stride=2, kind=avg)
 op gate(x) = mul(x, sigmoid(global_pool(x, kind=avg)))
 op wide(x, k=3, d=1) = conv(x, k=k, dilation=d, norm=norm, act=silu)
 agg mix(x, y) = conv_1x1(max(x, y))
@@ -69,7 +70,7 @@ def text(seed: int) -> str:
             lines.append(f"x{t}, y{t} = cross({a}, {b})")
             pool += [f"x{t}", f"y{t}"]
         elif kind < 0.85:
-            lines.append(f"x{t} = {rng.choice(['down', 'down_max', 'relu', 'norm'])}({a})")
+            lines.append(f"x{t} = {rng.choice(['down', 'down_max', 'halve', 'relu', 'norm'])}({a})")
             pool.append(f"x{t}")
         else:
             lines.append(f"x{t} = {unary(a)}")

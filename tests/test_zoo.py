@@ -142,10 +142,12 @@ def parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def bring(x: Tensor, level: int, to: int, like: Tensor) -> Tensor:
-    """From its level to another: down the pyramid by repetition, up by max pooling in windows of stride + 1."""
+def bring(x: Tensor, level: int, to: int, like: Tensor, overlap: bool = False) -> Tensor:
+    """From its level to another: down the pyramid by repetition, up by max pooling in windows side by side, or one wider."""
     stride = 2 ** (to - level)
-    return F.max_pool2d(x, stride + 1, stride, stride // 2) if to > level else F.interpolate(x, size=like.shape[2:])
+    if to <= level:
+        return F.interpolate(x, size=like.shape[2:])
+    return F.max_pool2d(x, stride + 1, stride, stride // 2) if overlap else F.max_pool2d(x, stride, stride, ceil_mode=True)
 
 
 def reference_nas_fpn(features: dict[str, Tensor], width: int, repeats: int) -> tuple[list[Tensor], int]:
@@ -154,7 +156,7 @@ def reference_nas_fpn(features: dict[str, Tensor], width: int, repeats: int) -> 
     weights = Weights()
     pyramid = [weights.conv_norm(features[name], width, 1) for name in ("c3", "c4", "c5")]
     for _ in range(2):
-        pyramid.append(F.max_pool2d(pyramid[-1], 3, 2, 1))
+        pyramid.append(F.max_pool2d(pyramid[-1], 2, 2, ceil_mode=True))
     for _ in range(repeats):
         maps, levels, reads = list(pyramid), [3, 4, 5, 6, 7], [0] * 5
         like = dict(zip(levels, maps, strict=True))
@@ -196,7 +198,7 @@ def reference_bifpn(features: dict[str, Tensor], width: int, repeats: int) -> tu
                 x = maps[i]
                 if x.shape[1] != width:
                     x = weights.conv_norm(x, width, 1, bias=True)
-                operands.append(bring(x, levels[i], level, like[level]))
+                operands.append(bring(x, levels[i], level, like[level], overlap=True))
             count += len(operands)
             shares = fusion_weights(len(operands))
             merged = (torch.stack(operands, -1) @ shares) / (shares.sum() + 1e-4)

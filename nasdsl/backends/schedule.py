@@ -171,7 +171,7 @@ def _resize(layer: Resize) -> Compute:
 
 
 def _pool(layer: Pool) -> Compute:
-    padding = (layer.k - 1) // 2
+    k, stride, padding, cuts = layer.k, layer.stride, layer.padding, layer.cuts
     if layer.pool == "max":
-        return lambda x, sizes: F.max_pool2d(x[0], layer.k, layer.stride, padding)
-    return lambda x, sizes: F.avg_pool2d(x[0], layer.k, layer.stride, padding, count_include_pad=False)
+        return lambda x, sizes: F.max_pool2d(x[0], k, stride, padding, ceil_mode=cuts)
+    return lambda x, sizes: F.avg_pool2d(x[0], k, stride, padding, ceil_mode=cuts, count_include_pad=False)

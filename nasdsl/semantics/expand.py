@@ -38,6 +38,7 @@ LAYER_ERRORS: dict[str, Code] = {
     "group norm": codes.GROUP_NORM,
     "widths": codes.WIDTHS_DIFFER,
     "no level": codes.NO_LEVEL,
+    "window": codes.BAD_VALUE,
 }
 
 
@@ -168,6 +169,7 @@ class Expander:
             "widths": "bring them to one width with `conv_1x1(x, width=…)`",
             "group norm": "use a width that 32 divides, or norm=bn",
             "no level": "a globally pooled value can only be multiplied or added",
+            "window": "a window is odd, or as wide as the stride",
         }.get(error.kind, "")
         self.problems.append(
             LAYER_ERRORS.get(error.kind, codes.UNFIT_LAYER)(place, message, label=label, help=help, related=related)

@@ -148,7 +148,7 @@ PRIMITIVES: dict[str, Primitive] = {
         Primitive("weighted_add", 2, MANY, {}, _plain(WeightedAdd())),
         Primitive("concat", 2, MANY, {}, _plain(Concat())),
         Primitive("resize", 1, 1, {"to": Accepts("feature"), "mode": _MODE}, _resize),
-        Primitive("pool", 1, 1, {"k": Accepts("odd", 3, largest=63), "stride": _STRIDE, "kind": _POOL}, _pool),
+        Primitive("pool", 1, 1, {"k": Accepts("count", 3, largest=64), "stride": _STRIDE, "kind": _POOL}, _pool),
         Primitive("global_pool", 1, 1, {"kind": _POOL}, _global_pool),
         *(Primitive(name, 1, 1, {}, _plain(Activation(name))) for name in ACTIVATIONS),  # type: ignore[arg-type]
     )

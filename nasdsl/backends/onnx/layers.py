@@ -82,8 +82,8 @@ def write_layer(
             return _resize(writer, node, layer, x[0], sizes[layer.level])
         case Pool():
             kind, counted = ("MaxPool", {}) if layer.pool == "max" else ("AveragePool", {"count_include_pad": 0})
-            window = {"kernel_shape": [layer.k] * 2, "strides": [layer.stride] * 2, "pads": [(layer.k - 1) // 2] * 4}
-            return writer.op(kind, x[0], **window, **counted)
+            window = {"kernel_shape": [layer.k] * 2, "strides": [layer.stride] * 2, "pads": [layer.padding] * 4}
+            return writer.op(kind, x[0], **window, **counted, ceil_mode=int(layer.cuts))
         case GlobalPool():
             return writer.op("GlobalMaxPool" if layer.pool == "max" else "GlobalAveragePool", x[0])
         case CustomLayer():

@@ -119,10 +119,9 @@ def _expression(layer: Layer, x: Sequence[str], module: str) -> str:
             corners = "" if layer.mode == "nearest" else ", align_corners=False"
             return f'F.interpolate({x[0]}, size=size[{layer.level}], mode="{layer.mode}"{corners})'
         case Pool():
-            padding = (layer.k - 1) // 2
-            if layer.pool == "max":
-                return f"F.max_pool2d({x[0]}, {layer.k}, {layer.stride}, {padding})"
-            return f"F.avg_pool2d({x[0]}, {layer.k}, {layer.stride}, {padding}, count_include_pad=False)"
+            cuts = ", ceil_mode=True" if layer.cuts else ""
+            counted = "" if layer.pool == "max" else ", count_include_pad=False"
+            return f"F.{layer.pool}_pool2d({x[0]}, {layer.k}, {layer.stride}, {layer.padding}{cuts}{counted})"
         case GlobalPool():
             return f"{x[0]}.{'amax' if layer.pool == 'max' else 'mean'}(dim=(2, 3), keepdim=True)"
         case Input():
