@@ -33,7 +33,7 @@ import pytest
 
 from nasdsl import layers
 from nasdsl.diagnostics.catalogue import CODES
-from nasdsl.semantics import expand, files, head, primitives, statements, template, vocabulary
+from nasdsl.semantics import assembly, expand, files, head, primitives, statements, template, vocabulary
 from nasdsl.semantics.attributes import Accepts
 from nasdsl.syntax import ast, lexer, parser
 
@@ -406,7 +406,7 @@ def test_the_limits_are_the_packages() -> None:
         "nesting of brackets, and operators in one value": lexer.MAX_NESTING,
         "digits of a number": 18,
         "statements that `repeat` makes": statements.MAX_STATEMENTS,
-        "layers that a decoder expands into": expand.MAX_LAYERS,
+        "layers that a decoder expands into": assembly.MAX_LAYERS,
         "layers of a head's chain": head.MAX_STEPS,
         "nesting of calls, those in the bodies of ops and blocks included": expand.MAX_EXPANSION,
         "nesting of files that use files": vocabulary.MAX_OPEN,

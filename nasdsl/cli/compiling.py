@@ -98,7 +98,7 @@ def render(file: str, output: str | None, other: str | None, backbone: str, size
     """Draw a decoder. No Graphviz needs to be installed."""
     from nasdsl.backbones import UnknownBackbone
     from nasdsl.backbones import backbone as find_backbone
-    from nasdsl.backends import picture
+    from nasdsl.backends import pictures
     from nasdsl.backends.cost import cost
     from nasdsl.diagnostics import DiagnosticError
     from nasdsl.ir import MissingFeature
@@ -110,12 +110,12 @@ def render(file: str, output: str | None, other: str | None, backbone: str, size
         graphs = [d.lower(known.out_channels) for d in decoders]
         tables = [cost(g, size, classes, known) for g in graphs]
         if other is None:
-            data = picture.render(graphs[0], tables[0], Path(path).suffix.lstrip("."))
+            data = pictures.render(graphs[0], tables[0], Path(path).suffix.lstrip("."))
         else:
-            data = picture.render_diff(graphs[0], tables[0], graphs[1], tables[1], Path(path).suffix.lstrip("."))
+            data = pictures.render_diff(graphs[0], tables[0], graphs[1], tables[1], Path(path).suffix.lstrip("."))
     except DiagnosticError as error:
         report(error.diagnostics)
         sys.exit(FINDINGS)
-    except (UnknownBackbone, MissingFeature, picture.RenderError, ValueError) as error:
+    except (UnknownBackbone, MissingFeature, pictures.RenderError, ValueError) as error:
         fail(str(error))
     write(path, data)

@@ -26,7 +26,7 @@ from nasdsl.layers import (
 )
 from nasdsl.semantics.architecture import Application, Architecture, Fcos, Predict, PyramidOutput, Value
 from nasdsl.semantics.architecture import HeadLayer as CheckedLayer
-from nasdsl.semantics.expand import LAYER_ERRORS
+from nasdsl.semantics.assembly import LAYER_ERRORS
 
 _COMBINING = (Add, Concat, Multiply, Maximum, WeightedAdd)
 

@@ -22,9 +22,10 @@ from nasdsl.semantics.architecture import (
     Predict,
     Retinanet,
 )
+from nasdsl.semantics.assembly import UNFIT
 from nasdsl.semantics.attributes import Accepts, Unknown
 from nasdsl.semantics.definitions import check_definitions
-from nasdsl.semantics.expand import UNFIT, Expander
+from nasdsl.semantics.expand import Expander
 from nasdsl.semantics.head import check_head
 from nasdsl.semantics.holes import check_holes
 from nasdsl.semantics.sections import Origin, bind_lets, resolve_sections, take
@@ -119,7 +120,7 @@ class _Decoder:
         self, node: ast.Decoder, library: Library, origin: Origin, problems: list[Diagnostic], lost: frozenset[str] | None
     ) -> None:
         self.node = node
-        self.library = library
+        self.files = library
         self.origin = origin
         self.problems = problems
         self.lost = lost
@@ -139,7 +140,7 @@ class _Decoder:
         fpn = self._fpn(fpn_node, origin, inputs) if fpn_node is not None else None
         head = None
         if head_node is not None:
-            taken = take(head_node, origin, ast.Head, self.library, self.problems, self.holes)
+            taken = take(head_node, origin, ast.Head, self.files, self.problems, self.holes)
             if taken is not None:
                 head = self._head(*taken, fpn, fpn_node)
         if not any(p.severity == "error" for p in self.problems):  # what an error leaves unread is no finding of its own
@@ -242,7 +243,7 @@ class _Decoder:
     # ------------------------------------------------------------------------------------------ sections
 
     def _fpn(self, node: ast.Fpn, origin: Origin, inputs: tuple[InputFeature, ...]) -> FpnPart | None:
-        taken = take(node, origin, ast.Fpn, self.library, self.problems, self.holes)
+        taken = take(node, origin, ast.Fpn, self.files, self.problems, self.holes)
         if taken is None:
             return None
         section, place = taken

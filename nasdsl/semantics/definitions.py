@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from nasdsl.diagnostics import Diagnostic
 from nasdsl.diagnostics.catalogue import names as codes
 from nasdsl.semantics import primitives
+from nasdsl.semantics.assembly import MAX_LAYERS, UNFIT
 from nasdsl.semantics.attributes import UNKNOWN, Unknown
-from nasdsl.semantics.expand import MAX_LAYERS, UNFIT, Binding, Expander
+from nasdsl.semantics.expand import Binding, Expander
 from nasdsl.semantics.statements import Statements
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
 from nasdsl.syntax import ast

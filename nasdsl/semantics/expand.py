@@ -8,39 +8,24 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from nasdsl.diagnostics import Code, Diagnostic, Span, did_you_mean
+from nasdsl.diagnostics import Diagnostic, Span, did_you_mean
 from nasdsl.diagnostics.catalogue import names as name_codes
 from nasdsl.diagnostics.catalogue import structure
 from nasdsl.diagnostics.catalogue import types as codes
-from nasdsl.layers import CustomLayer, Feature, Input, Layer, LayerError, Resize
+from nasdsl.layers import Layer, Resize
 from nasdsl.semantics import attributes, primitives
-from nasdsl.semantics.architecture import Application, Value, ValueKind
+from nasdsl.semantics.assembly import MAX_LAYERS, UNFIT, Assembly
 from nasdsl.semantics.attributes import UNKNOWN, Environment, Unknown
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.signature import accepted
 from nasdsl.semantics.vocabulary import Block, Op, Vocabulary
 from nasdsl.syntax import ast
 
-MAX_LAYERS = 250_000
-"""Most layers that a decoder may expand into."""
-
 MAX_EXPANSION = 150
 """Deepest nesting of calls, those in the bodies of ops and blocks included: well inside the interpreter's own stack."""
 
 MOST_GUESSES = 200
 """Findings in front of which a misspelling is looked for."""
-
-UNFIT = -1
-"""Index of a value whose mistake is reported already, or that a hole leaves open."""
-
-LAYER_ERRORS: dict[str, Code] = {
-    "groups": codes.GROUPS,
-    "group norm": codes.GROUP_NORM,
-    "widths": codes.WIDTHS_DIFFER,
-    "no level": codes.NO_LEVEL,
-    "window": codes.BAD_VALUE,
-}
-
 
 _FEATURE_NAME = re.compile(r"c[1-7]")
 
@@ -68,122 +53,21 @@ class Binding:
 Scope = dict[str, Binding]
 
 
-class Expander:
-    """Collects the layers of one section, or of one layer of a head.
+class Expander(Assembly):
+    """Expands expressions into the layers of one section, or of one layer of a head.
 
     Args:
         problems: where findings go.
         tolerate: names whose absence is not reported: text that a syntax error made unreadable may bind them.
-
-    Attributes:
-        full: a limit was met and reported; what is expanded from here on is of no use.
     """
 
     def __init__(self, problems: list[Diagnostic], tolerate: frozenset[str] | None = None) -> None:
-        self.problems = problems
+        super().__init__(problems)
         self.tolerate = tolerate
-        self.applications: list[Application] = []
-        self.values: list[Value] = []
         self.holes: list[Span] = []
         self.later: Mapping[str, Span] = {}  # names that the section binds further down
-        self._taken: set[str] = set()
-        self._counted: dict[str, int] = {}  # the number last given to a path, so that many of one name stay cheap
-        self._owner = 0
-        self._site: Span | None = None  # the call in the decoder's own file, while the body of an op is expanded
         self._depth = 0
-        self.full = False
         self._inner = 0
-
-    # ---------------------------------------------------------------------------------------- building
-
-    def own(self, name: str, op: str, kind: ValueKind, span: Span) -> None:
-        """Layers applied from here on belong to this value."""
-        self.values.append(Value(name, op, kind, span))
-        self._owner = len(self.values) - 1
-
-    def reserve(self, path: str) -> str:
-        """A path that nothing else has: itself, or with _2, _3, … behind it."""
-        return self._unique(path, "_")
-
-    def _unique(self, path: str, mark: str) -> str:
-        name, number = path, 1
-        if path in self._taken:
-            number = self._counted.get(path + mark, 1)
-            while name in self._taken:
-                number += 1
-                name = f"{path}{mark}{number}"
-            self._counted[path + mark] = number
-        self._taken.add(name)
-        return name
-
-    def source(self, name: str, feature: Feature, span: Span) -> int:
-        """Where the graph begins."""
-        self.applications.append(Application(Input(name), (), feature, self.reserve(name), self._owner, span))
-        return len(self.applications) - 1
-
-    def apply(self, layer: Layer, inputs: tuple[int, ...], path: str, span: Span) -> int:
-        """Add a layer; gives its index, or `UNFIT` with a diagnostic where it cannot take these operands."""
-        if UNFIT in inputs:
-            return UNFIT
-        if len(self.applications) >= MAX_LAYERS:
-            self._too_many(span)
-            return UNFIT
-        built = self.applications
-        features = [built[i].feature for i in inputs]
-        place = self._site or span
-        try:
-            feature = layer.infer(features)
-        except LayerError as error:
-            self._misfit(error, inputs, place, span)
-            return UNFIT
-        except Exception as error:
-            if not isinstance(layer, CustomLayer):
-                raise
-            self._misfit(LayerError("custom", f"`{layer.kind}` fails: {error!r}"), inputs, place, span)
-            return UNFIT
-        name = self._unique(f"{path}.{layer.kind}" if path else layer.kind, "")
-        built.append(Application(layer, inputs, feature, name, self._owner, place))
-        return len(built) - 1
-
-    def _too_many(self, span: Span) -> None:
-        if not self.full:
-            self.full = True
-            self.problems.append(
-                structure.TOO_MANY(
-                    self._site or span,
-                    f"the decoder expands into more than {MAX_LAYERS:,} layers",
-                    label="the limit is met here",
-                )
-            )
-
-    def _misfit(self, error: LayerError, inputs: tuple[int, ...], place: Span, span: Span) -> None:
-        related = [] if self._site is None else [(span, "in the body of what is called")]
-        message = str(error)
-        if error.kind == "group norm" and any(p.message == message for p in self.problems):
-            return  # the section's width, met again at its next convolution
-        if error.kind == "widths":
-            label = ", ".join(self._described(number, i) for number, i in enumerate(inputs, 1))
-        else:
-            label = "this cannot be built"
-        help = {
-            "widths": "bring them to one width with `conv_1x1(x, width=…)`",
-            "group norm": "use a width that 32 divides, or norm=bn",
-            "no level": "a globally pooled value can only be multiplied or added",
-            "window": "a window is odd, or as wide as the stride",
-        }.get(error.kind, "")
-        self.problems.append(
-            LAYER_ERRORS.get(error.kind, codes.UNFIT_LAYER)(place, message, label=label, help=help, related=related)
-        )
-
-    def _described(self, number: int, index: int) -> str:
-        """An operand and its width: by name where another statement binds it."""
-        application = self.applications[index]
-        value = self.values[application.owner]
-        named = application.owner != self._owner
-        name = value.name.removesuffix(" adapter") if named else f"operand {number}"
-        return f"{name} has {application.feature.width or 'a width that the backbone gives'}"
-
-    # ------------------------------------------------------------------------------------- expressions
 
     def expand(self, operand: ast.Operand, scope: Scope, environment: Environment, vocabulary: Vocabulary, path: str) -> int:
         """The index of the application that computes an expression."""

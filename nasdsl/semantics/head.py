@@ -9,7 +9,8 @@ from nasdsl.diagnostics.catalogue import structure
 from nasdsl.diagnostics.catalogue import types as codes
 from nasdsl.layers import Feature
 from nasdsl.semantics.architecture import HeadLayer, HeadPart, Tower
-from nasdsl.semantics.expand import UNFIT, Binding, Expander
+from nasdsl.semantics.assembly import UNFIT
+from nasdsl.semantics.expand import Binding, Expander
 from nasdsl.syntax import ast
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from nasdsl.diagnostics.catalogue import types as codes
 from nasdsl.layers import UNKNOWN_WIDTH, Add, Feature, LayerError, Resize
 from nasdsl.semantics import attributes
 from nasdsl.semantics.architecture import Application, InputFeature, PyramidOutput
+from nasdsl.semantics.assembly import UNFIT
 from nasdsl.semantics.attributes import Unknown
-from nasdsl.semantics.expand import UNFIT, Binding, Expander, Scope
+from nasdsl.semantics.expand import Binding, Expander, Scope
 from nasdsl.semantics.vocabulary import Block, Vocabulary
 from nasdsl.syntax import ast
 

@@ -20,9 +20,10 @@ from nasdsl.ir import MissingFeature
 from nasdsl.ir.lower import lower_nodes, predictions
 from nasdsl.layers import Feature
 from nasdsl.semantics.architecture import Fcos, Retinanet
+from nasdsl.semantics.assembly import UNFIT
 from nasdsl.semantics.attributes import evaluate
 from nasdsl.semantics.definitions import check_definitions
-from nasdsl.semantics.expand import UNFIT, Binding, Expander
+from nasdsl.semantics.expand import Binding, Expander
 from nasdsl.semantics.fill import called, chosen, fill, filled
 from nasdsl.semantics.head import HERE
 from nasdsl.semantics.template import Slot, Template, walk

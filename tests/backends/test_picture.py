@@ -15,14 +15,14 @@ import pytest
 
 import nasdsl
 from nasdsl.backbones import backbone
-from nasdsl.backends import picture
-from nasdsl.backends.captions import expression, human, text_width, wrap
 from nasdsl.backends.cost import CostTable, cost
-from nasdsl.backends.diagram import Diagram, diagram, family
-from nasdsl.backends.diff import compare, emit_dot_diff
-from nasdsl.backends.dot import FILLS, PRINT, RESIZED, TONE, emit_dot, quote
-from nasdsl.backends.layout import ROW_GAP, Rectangle, arrange, spread
-from nasdsl.backends.mermaid import emit_mermaid
+from nasdsl.backends.pictures import draw as picture
+from nasdsl.backends.pictures.captions import expression, human, text_width, wrap
+from nasdsl.backends.pictures.diagram import Diagram, diagram, family
+from nasdsl.backends.pictures.diff import compare, emit_dot_diff
+from nasdsl.backends.pictures.dot import FILLS, PRINT, RESIZED, TONE, emit_dot, quote
+from nasdsl.backends.pictures.layout import ROW_GAP, Rectangle, arrange, spread
+from nasdsl.backends.pictures.mermaid import emit_mermaid
 from nasdsl.diagnostics import Source
 from nasdsl.ir import Graph
 from nasdsl.layers import Add, Concat, Conv, DeformConv, GlobalPool, Norm, Resize
@@ -352,7 +352,7 @@ def test_texts_of_pictures_need_neither_graphviz_nor_torch_nor_networkx() -> Non
     code = (
         "import sys, nasdsl\n"
         "from nasdsl.backbones import backbone\nfrom nasdsl.backends.cost import cost\n"
-        "from nasdsl.backends import picture\n"
+        "from nasdsl.backends.pictures import draw as picture\n"
         "g = nasdsl.load(sys.argv[1]).lower(backbone('resnet50').out_channels)\n"
         "t = cost(g, (800, 1088), 80)\n"
         "assert picture.render(g, t, 'dot') and picture.render(g, t, 'mmd')\n"
@@ -485,7 +485,7 @@ def test_a_program_that_gives_nothing_is_an_error(tmp_path: Path, monkeypatch: p
 
 @pytest.fixture
 def no_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nasdsl.backends.picture.shutil.which", lambda name: None)
+    monkeypatch.setattr("nasdsl.backends.pictures.draw.shutil.which", lambda name: None)
 
 
 @pytest.mark.usefixtures("no_program")
@@ -507,7 +507,7 @@ def test_libraries_that_hang_are_stopped(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.usefixtures("no_program")
 def test_without_graphviz_it_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nasdsl.backends.picture.find_spec", lambda name: None)
+    monkeypatch.setattr("nasdsl.backends.pictures.draw.find_spec", lambda name: None)
     with pytest.raises(picture.RenderError, match=r"install its `dot` program.*pip install pygraphviz.*need none"):
         picture.draw("digraph { }", "png")
 

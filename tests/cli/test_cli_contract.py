@@ -213,7 +213,7 @@ def test_a_decoder_of_the_zoo_by_name(folder: Path) -> None:
 
 WITHOUT_TORCH = [["--help"], ["--version"], ["check", "good.nas"], ["check", "bad.nas"], ["explain"], ["explain", "NAS201"]]
 WITHOUT_TORCH.append(["zoo"])
-if importlib.util.find_spec("nasdsl.backends.picture"):
+if importlib.util.find_spec("nasdsl.backends.pictures.draw"):
     WITHOUT_TORCH.append(["render", "good.nas", "-o", "out.svg"])
 
 

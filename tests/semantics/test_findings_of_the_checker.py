@@ -10,8 +10,9 @@ from findings import checked, fixed
 from nasdsl.decoder import check_source
 from nasdsl.diagnostics import Diagnostic, Source
 from nasdsl.semantics import primitives
+from nasdsl.semantics.assembly import MAX_LAYERS
 from nasdsl.semantics.attributes import Accepts
-from nasdsl.semantics.expand import MAX_EXPANSION, MAX_LAYERS
+from nasdsl.semantics.expand import MAX_EXPANSION
 from nasdsl.semantics.signature import accepted
 from nasdsl.semantics.vocabulary import Op, prelude
 

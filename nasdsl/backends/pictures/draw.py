@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from nasdsl.backends.cost import CostTable
-from nasdsl.backends.diagram import diagram
-from nasdsl.backends.diff import emit_dot_diff
-from nasdsl.backends.dot import emit_diagram, emit_dot
-from nasdsl.backends.mermaid import emit_mermaid
-from nasdsl.backends.page import emit_page
+from nasdsl.backends.pictures.diagram import diagram
+from nasdsl.backends.pictures.diff import emit_dot_diff
+from nasdsl.backends.pictures.dot import emit_diagram, emit_dot
+from nasdsl.backends.pictures.mermaid import emit_mermaid
+from nasdsl.backends.pictures.page import emit_page
 from nasdsl.ir import Graph
 
 FORMATS: Final = ("svg", "png", "pdf", "dot", "mmd", "html")

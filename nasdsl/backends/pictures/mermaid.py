@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nasdsl.backends.captions import figures, headline, wrap
 from nasdsl.backends.cost import CostTable
-from nasdsl.backends.diagram import FAMILIES, Arrow, Box, diagram
-from nasdsl.backends.dot import FILLS, PRINT, TONE
+from nasdsl.backends.pictures.captions import figures, headline, wrap
+from nasdsl.backends.pictures.diagram import FAMILIES, Arrow, Box, diagram
+from nasdsl.backends.pictures.dot import FILLS, PRINT, TONE
 from nasdsl.ir import Graph
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from nasdsl.backends.captions import human, shorten
 from nasdsl.backends.cost import CostTable
-from nasdsl.backends.diagram import Arrow, Box, Diagram, Lane, Tower, climb, diagram
-from nasdsl.backends.dot import Emphasis, Stroke, emit_diagram
+from nasdsl.backends.pictures.captions import human, shorten
+from nasdsl.backends.pictures.diagram import Arrow, Box, Diagram, Lane, Tower, climb, diagram
+from nasdsl.backends.pictures.dot import Emphasis, Stroke, emit_diagram
 from nasdsl.ir import Graph
 
 Change: TypeAlias = Literal["added", "removed", "changed", "same"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from nasdsl.backends.diagram import Arrow, Box, Diagram
+from nasdsl.backends.pictures.diagram import Arrow, Box, Diagram
 
 MARGIN = 10.0
 LABEL_HEIGHT = 20.0

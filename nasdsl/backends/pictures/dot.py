@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from nasdsl.backends.captions import LINE_LENGTH, figures, headline, human, shorten, text_width, where, wrap
 from nasdsl.backends.cost import CostTable
-from nasdsl.backends.diagram import FAMILIES, Arrow, Box, Diagram, Family, diagram
-from nasdsl.backends.layout import LABEL_HEIGHT, Point, Rectangle, Route, arrange
+from nasdsl.backends.pictures.captions import LINE_LENGTH, figures, headline, human, shorten, text_width, where, wrap
+from nasdsl.backends.pictures.diagram import FAMILIES, Arrow, Box, Diagram, Family, diagram
+from nasdsl.backends.pictures.layout import LABEL_HEIGHT, Point, Rectangle, Route, arrange
 from nasdsl.ir import Graph
 
 FONT = "Helvetica,Arial,sans-serif"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple, TypeAlias
 
-from nasdsl.backends.captions import expression, shorten
 from nasdsl.backends.cost import Areas, CostTable, ValueCost
+from nasdsl.backends.pictures.captions import expression, shorten
 from nasdsl.diagnostics import Span
 from nasdsl.ir import Graph
 from nasdsl.ir.graph import Node

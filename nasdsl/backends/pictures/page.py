@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from nasdsl.backends.captions import headline
 from nasdsl.backends.cost import Areas
-from nasdsl.backends.diagram import Box, Diagram
-from nasdsl.backends.dot import TONE, element_ids, escape
+from nasdsl.backends.pictures.captions import headline
+from nasdsl.backends.pictures.diagram import Box, Diagram
+from nasdsl.backends.pictures.dot import TONE, element_ids, escape
 from nasdsl.diagnostics import Source
 from nasdsl.layers import Feature
 
