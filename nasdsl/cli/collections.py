@@ -60,6 +60,7 @@ def nas_fcos(lists: str, head: str | None, share: int | None, width: int | None)
     head's list, as the code's configurations have them.
     """
     from nasdsl.decoder import loads
+    from nasdsl.diagnostics import DiagnosticError
     from nasdsl.imports.nas_fcos import nas_fcos_text, read_config, split_lists
     from nasdsl.semantics.files import UnreadableFile
 
@@ -73,9 +74,10 @@ def nas_fcos(lists: str, head: str | None, share: int | None, width: int | None)
         layers = parts.head if head is None else _json(head, "--head")
         text = nas_fcos_text(parts.fpn, layers, parts.share if share is None else share, width or 256)
         loads(text)
-    except UnreadableFile as error:
-        fail(str(error))
-    except (ValueError, TypeError) as error:
+    except DiagnosticError as error:
+        report(error.diagnostics)
+        sys.exit(FINDINGS)
+    except (UnreadableFile, ValueError, TypeError) as error:
         fail(str(error))
     click.echo(text, nl=False)
 

@@ -150,10 +150,16 @@ def read_config(path: str | Path) -> str:
     if lists is None:
         raise ValueError(f"{source.name}: no SEARCH.DECODER.CONFIG in it, where this family keeps its lists")
     if isinstance(lists, str):
-        lists = json.loads(lists.replace("(", "[").replace(")", "]"))
+        try:
+            lists = json.loads(lists.replace("(", "[").replace(")", "]"))
+        except ValueError:
+            raise ValueError(f"{source.name}: SEARCH.DECODER.CONFIG is no list: {_short(lists)}") from None
     width = entry("SEARCH", "DECODER", "AGG_SIZE")
+    width = 256 if width is None else width
+    if not isinstance(width, int) or isinstance(width, bool):
+        raise ValueError(f"{source.name}: SEARCH.DECODER.AGG_SIZE is {_short(width)}; expected a number of channels")
     parts = split_lists(lists)
-    text = nas_fcos_text(parts.fpn, parts.head, parts.share, width if isinstance(width, int) else 256)
+    text = nas_fcos_text(parts.fpn, parts.head, parts.share, width)
     if entry("MODEL", "RETINANET_ON") is True:
         text = text.replace("predict fcos(centerness=cls)", "predict retinanet(anchors=9)")
     loads(text, source.name)

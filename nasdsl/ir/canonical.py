@@ -35,6 +35,8 @@ from nasdsl.semantics.architecture import Fcos
 _COMMUTATIVE = (Add, Multiply, Maximum, WeightedAdd)
 _WITHOUT_PARAMETERS = (Activation, Add, Concat, GlobalPool, Input, Maximum, Multiply, Pool, Resize)
 _DEEPEST = 12  # nested calls in one statement
+_MOST_TRIALS = 64  # texts that are compared where twins are tied
+_MOST_PICKS = 200  # twins that are told apart one by one
 
 
 def digest(graph: Graph) -> str:
@@ -109,6 +111,10 @@ class _Canonical:
         for name, output in self.outputs.items():
             output = self.same[output]
             color[output] = _hash(color[output], name.encode())
+        return self._refined(color)
+
+    def _refined(self, color: dict[str, bytes]) -> dict[str, bytes]:
+        """Colors told apart by who reads a node and by what it reads, until nothing changes."""
         count = len(set(color.values()))
         while count < len(color):
             seen_from: dict[str, list[bytes]] = {i: [] for i in color}
@@ -129,14 +135,37 @@ class _Canonical:
             count = now
         return color
 
+    def settle(self, text: Callable[[], list[str]]) -> list[str]:
+        """What `text` gives once every node has a color of its own.
+
+        Twins that refinement leaves alike are told apart by picking one and refining again. Where a symmetry exchanges
+        them, any pick gives the same text; where none does, all are tried, up to `_MOST_TRIALS`, and the least text is it.
+        """
+        return self._settled(text, _MOST_TRIALS, _MOST_PICKS)
+
+    def _settled(self, text: Callable[[], list[str]], trials: int, picks: int) -> list[str]:
+        members: dict[bytes, list[str]] = {}
+        for name, value in self.color.items():
+            members.setdefault(value, []).append(name)
+        tied = min((c for c, names in members.items() if len(names) > 1), default=None)
+        if tied is None or not picks:
+            return text()
+        candidates = members[tied] if len(members[tied]) <= trials else members[tied][:1]
+        before, found = self.color, []
+        for name in candidates:
+            self.color = self._refined({**before, name: _hash(before[name], b"picked")})
+            found.append(self._settled(text, trials // len(candidates), picks - 1))
+        self.color = before
+        return min(found)
+
     def statements(self) -> list[str]:
         """The section's statements: shared values named v1, v2, … in the order in which the outputs need them."""
         ends = [(name, self.same[o]) for name, o in self.outputs.items()]
-        return self._print(ends, lambda name, text: f"output {name} = {text}")
+        return self.settle(lambda: self._print(ends, lambda name, text: f"output {name} = {text}"))
 
     def body(self, result: str) -> list[str]:
         """Statements of a block that binds ``y``."""
-        return self._print([("y", self.same[result])], lambda name, text: f"{name} = {text}")
+        return self.settle(lambda: self._print([("y", self.same[result])], lambda name, text: f"{name} = {text}"))
 
     def _print(self, ends: Sequence[tuple[str, str]], end: Callable[[str, str], str]) -> list[str]:
         readers: dict[str, int] = {}

@@ -113,6 +113,11 @@ class Expander(Assembly):
                 return None
         assert isinstance(name, str)
         found = scope.get(name)
+        if found is None and name in environment:  # let k = c3
+            word = environment[name]
+            if isinstance(word, Unknown):
+                return None
+            found = scope.get(word) if isinstance(word, str) else None
         if found is None:
             if not self._tolerated(name):
                 self._unknown_name(name, reference.span, scope, environment, vocabulary)

@@ -101,6 +101,7 @@ def match(template: Template, file: ast.File) -> list[int]:
     decoder = next((i for i in file.items if isinstance(i, ast.Decoder)), None)
     if decoder is None:
         raise NoMatch(file.span)
+    decoder = replace(decoder, items=tuple(i for i in decoder.items if not isinstance(i, ast.Require)))
     found = {i.name: i for i in file.items if isinstance(i, ast.OpDef | ast.BlockDef)}
     _match(template.decoder, decoder, indices)
     for definition, parent in reversed(template.definitions):  # a definition's slots decide on those it calls
@@ -120,6 +121,9 @@ def _match(wanted: Any, node: Any, indices: list[int]) -> None:
     elif kind is tuple:
         if type(node) is not tuple or len(wanted) != len(node):
             raise NoMatch(_span_of(node, wanted))
+        if wanted and isinstance(wanted[0], ast.Setting):  # attributes stand in any order
+            wanted = tuple(sorted(wanted, key=lambda s: s.name))
+            node = tuple(sorted(node, key=lambda s: s.name))
         for a, b in zip(wanted, node, strict=True):
             _match(a, b, indices)
     elif kind is ast.Call or kind is ast.Step:

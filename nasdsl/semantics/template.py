@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from nasdsl.diagnostics import Diagnostic, Span, did_you_mean
 from nasdsl.diagnostics.catalogue import holes as codes
-from nasdsl.semantics import attributes
+from nasdsl.semantics import attributes, primitives
 from nasdsl.semantics.sections import Origin, Sections
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary, prelude
 from nasdsl.syntax import ast
@@ -165,10 +165,13 @@ class _Unroller:
 
     def _operand(self, node: Any, scope: _Scope) -> Any:
         if isinstance(node, ast.Reference):
-            return ast.Reference(node.span, self._name(node.name, node.index, scope)) if node.index is not None else node
+            if node.index is not None:
+                return ast.Reference(node.span, self._name(node.name, node.index, scope))
+            word = scope.variables.get(node.name)
+            return ast.Reference(node.span, word) if isinstance(word, str) and node.name not in scope.pool else node
         if isinstance(node, ast.Call):
             callee: Any = node.callee
-            callee = self._definition(callee) if isinstance(callee, str) else self._slot(callee, scope, "callee")
+            callee = self._called(callee, scope)
             operands = tuple(self._operand(o, scope) for o in node.operands)
             return replace(node, callee=callee, operands=operands, settings=self._settings(node.settings, scope))
         if isinstance(node, ast.Number):
@@ -198,8 +201,15 @@ class _Unroller:
 
     def _step(self, step: ast.Step, scope: _Scope) -> ast.Step:
         operation: Any = step.operation
-        made: Any = self._definition(operation) if isinstance(operation, str) else self._slot(operation, scope, "callee")
-        return replace(step, operation=made, settings=self._settings(step.settings, scope))
+        return replace(step, operation=self._called(operation, scope), settings=self._settings(step.settings, scope))
+
+    def _called(self, name: Any, scope: _Scope) -> Any:
+        """What stands before the brackets: a name, one that another file's `let` stands for, or a slot."""
+        if not isinstance(name, str):
+            return self._slot(name, scope, "callee")
+        word = scope.variables.get(name)
+        known = self._vocabulary.find(name) is not None or primitives.find(name) is not None
+        return self._definition(word if isinstance(word, str) and not known else name)
 
     # ------------------------------------------------------------------------------------------------ holes
 

@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 from nasdsl import resources
 from nasdsl.diagnostics import Diagnostic, Source, Span, shown
+from nasdsl.diagnostics.catalogue import holes, structure
 from nasdsl.diagnostics.catalogue import names as codes
-from nasdsl.diagnostics.catalogue import structure
 from nasdsl.semantics.attributes import Accepts
 from nasdsl.semantics.files import UnreadableFile, read_source
 from nasdsl.syntax import ast
@@ -138,6 +138,15 @@ def define(file: ast.File, vocabulary: Vocabulary, problems: list[Diagnostic]) -
             for name in item.parameters:
                 _once(names, ("parameter", name.name), name.span, problems)
         elif isinstance(item, ast.ChoiceDef):
+            if item.name == "pool":
+                problems.append(
+                    holes.RESERVED_CHOICE(
+                        item.name_span,
+                        "a choice called `pool`",
+                        label="`?pool` is any value in scope",
+                        help="call it otherwise",
+                    )
+                )
             _once(seen, ("choice", item.name), item.name_span, problems)
             vocabulary.choices[item.name] = item
     return vocabulary

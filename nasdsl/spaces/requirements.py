@@ -338,7 +338,8 @@ class _Section:
         while type(node) is Slot:
             node = node.alternatives[indices[node.number]]
         if type(node) is ast.Reference:
-            index = self.names[node.name]
+            name = node.name if node.name in self.names else str(self.words.get(node.name))  # let k = c3
+            index = self.names[name]
             self.read |= 1 << index
             return self.values[index][0], 1 << index, 0
         callee: Any = node.callee

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -125,6 +126,10 @@ class Space:
         if len(indices) != len(self.domains):
             raise SpaceError(f"{len(indices)} integers for {len(self.domains)} decisions")
         for domain, index in zip(self.domains, indices, strict=True):
+            try:
+                operator.index(index)
+            except TypeError:
+                raise SpaceError(f"decision {domain.index} is {index!r}; expected an integer") from None
             if not 0 <= index < domain.size:
                 which = f"decision {domain.index} ({domain.name or 'in place'})"
                 raise SpaceError(f"{which} is {index}; expected 0 to {domain.size - 1}")
@@ -178,6 +183,7 @@ class Space:
         """
         rng = seed if isinstance(seed, random.Random) else random.Random(seed)
         sizes = [domain.size for domain in self.domains]
+        attempts = attempts if sizes else 1
         for _ in range(attempts):
             draw = rng.random
             indices = [int(draw() * size) for size in sizes]

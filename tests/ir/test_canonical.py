@@ -113,3 +113,40 @@ def test_parameter_free_twins_are_one() -> None:
     one = nasdsl.loads(template.replace("{}", "x1 = relu(c5)\nx2 = sum(x1, x1)", 1)).digest
     two = nasdsl.loads(template.replace("{}", "x2 = sum(relu(c5), relu(c5))", 1)).digest
     assert one == two
+
+
+TWINS = [
+    ("a = conv_3x3(c3); b = conv_3x3(c3); y = add(mul(a, b), {})", ["add(a, b)", "add(b, a)"]),
+    (
+        "x1 = psum(dconv_3x3(c5), skip(c4)); x2 = psum(dconv_3x3(c5), skip(c4)); x3 = psum(x1, x2); y = psum(x3, {})",
+        ["psum(x1, x2)", "psum(x2, x1)"],
+    ),
+    (
+        "a = conv_1x1(c3); b = conv_1x1(c3); e = conv_1x1(c4); f = conv_1x1(c4); y = add(mul(a, e), mul(b, f), add(a, b), {})",
+        ["add(e, f)", "add(f, e)"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "endings"), TWINS)
+def test_twins_that_are_read_together(body: str, endings: list[str]) -> None:
+    """Twins that nothing tells apart: which one an operand is written first must not show."""
+    template = BASE[: BASE.index("    x1")] + "    {}\n    output p3 = y\n" + BASE[BASE.index("  }\n  head") :]
+    decoders = [nasdsl.loads(template.replace("{}", body.format(ending), 1)) for ending in endings]
+    assert len({d.digest for d in decoders}) == 1
+    for decoder in decoders:
+        assert nasdsl.loads(str(decoder)).digest == decoder.digest
+
+
+def test_twins_that_no_symmetry_exchanges() -> None:
+    """Six layers alike, read in a circle of six and in two circles of three: every node looks the same, the graphs differ."""
+
+    def digest_of(pairs: list[tuple[int, int]]) -> str:
+        layers = "; ".join(f"a{i} = conv_1x1(c3)" for i in range(6))
+        sums = ", ".join(f"mul(a{i}, a{j})" for i, j in pairs)
+        template = BASE[: BASE.index("    x1")] + f"    {layers}; y = add({sums})\n    output p3 = y\n"
+        return nasdsl.loads(template + BASE[BASE.index("  }\n  head") :]).digest
+
+    one = digest_of([(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 0)])
+    assert one == digest_of([(3, 1), (0, 3), (1, 5), (5, 2), (2, 4), (4, 0)])  # the same circle, numbered otherwise
+    assert one != digest_of([(0, 1), (1, 2), (2, 0), (3, 4), (4, 5), (5, 3)])

@@ -264,3 +264,49 @@ def test_a_plain_decoder_is_a_space_of_one() -> None:
     space = load_space(SPACES.parent / "fcos.nas")
     assert (space.size, space.domains) == (1, ())
     assert nasdsl.loads(space.sample()).digest == nasdsl.load(SPACES.parent / "fcos.nas").digest
+
+
+def test_lets_of_a_file_that_a_section_is_taken_from(tmp_path: Path) -> None:
+    (tmp_path / "best.nas").write_text(
+        "decoder best { input c3, c4 let k = conv_3x3 let n = gn fpn(width=64, norm=n) { a = k(c3) output p3 = sum(a, c4) }"
+        " head(width=64, norm=n, share=1) { k -> conv_3x3 } predict fcos() }"
+    )
+    (tmp_path / "space.nas").write_text(
+        'decoder s { input c3, c4 fpn from "best.nas" head from "best.nas" predict fcos(centerness=?(cls|box)) }'
+    )
+    space = load_space(tmp_path / "space.nas")
+    for text in space.samples(6, seed=0):
+        assert "conv_3x3(c3)" in text
+        assert space.encode(text) == list(text.indices)  # type: ignore[attr-defined]
+        nasdsl.loads(text)
+
+
+def test_a_tied_value() -> None:
+    """`let k = ?pool` draws a value once."""
+    space = loads_space(
+        "decoder t { input c3, c4 require params > 1 fpn(width=64, norm=bn) { let k = ?pool; a = conv_3x3(k); b = conv_1x1(k);"
+        " output p3 = sum(a, b) } head(width=64, norm=gn) { skip } predict fcos() }"
+    )
+    assert space.domains[0].alternatives == ("c3", "c4")
+    for text in space.samples(8, seed=0):
+        decoder = nasdsl.loads(text)
+        value = "c3" if "let k = c3" in text else "c4"
+        assert {n.layer.name for n in decoder.lower(space.backbone.out_channels).inputs()} == {value}  # type: ignore[union-attr]
+        figures = space.figures(text.indices)  # type: ignore[attr-defined]
+        assert figures is not None
+        assert figures.params == decoder.cost().decoder.params
+
+
+def test_encode_takes_attributes_in_any_order() -> None:
+    space = loads_space(LIMITED)
+    text = space.sample(0)
+    turned = text.replace("fpn(width=64, norm=bn)", "fpn(norm=bn, width=64)").replace(
+        "input c2, c3, c4, c5;", "input c2, c3, c4, c5 require macs <= 27G at 800x1088"
+    )
+    assert turned != text
+    assert space.encode(turned) == list(text.indices)
+
+
+def test_decode_refuses_fractions() -> None:
+    with pytest.raises(SpaceError, match=r"decision 0 is 0\.5; expected an integer"):
+        load_space(SPACES / "nas_fcos_head.nas").decode([0.5] * 7)  # type: ignore[list-item]

@@ -73,3 +73,11 @@ REQUIREMENT_BROKEN = Code(
     decoder(inputs="input c3, c4\n  require macs <= 1M at 800x1088"),
     decoder(inputs="input c3, c4\n  require macs <= 120G at 800x1088"),
 )
+
+RESERVED_CHOICE = Code(
+    "NAS509",
+    "a choice called pool",
+    "`?pool` always means any value in scope, so no `choice` can have this name.",
+    decoder("output p3 = conv_3x3(c3)", before="choice pool = skip | conv_3x3"),
+    decoder("output p3 = conv_3x3(c3)", before="choice pools = skip | conv_3x3"),
+)
