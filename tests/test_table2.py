@@ -79,7 +79,7 @@ def example() -> ModuleType:
 
 def test_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert example().main() == 0
-    assert "15 of 15 rows agree" in capsys.readouterr().out
+    assert "15 of 15 rows are within 0.1" in capsys.readouterr().out
 
 
 def test_example_sees_a_difference(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,7 @@ def _write_decoder(graph: Graph, classes: int, output: str, text: str) -> None:
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False), help="OUT.svg, .png, .pdf, .html, .dot or .mmd  [default: NAME.svg]"
 )
-@click.option("--diff", "other", metavar="OTHER", help="Draw what OTHER changes in FILE.")
+@click.option("--diff", "other", metavar="NEW", help="Draw what NEW changes in FILE (as svg, png, pdf or dot).")
 @BACKBONE
 @SIZE
 @CLASSES

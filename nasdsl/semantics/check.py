@@ -83,7 +83,8 @@ def check(
     architecture = None
     if decoder is not None:
         architecture = _Decoder(decoder, library, Origin(vocabulary, folder, {}), problems, lost).check()
-    if architecture is not None and architecture.open_holes and not any(p.severity == "error" for p in problems):
+    readable = lost is None and not any(p.code < "NAS2" for p in problems)  # a mended text has holes of its own
+    if architecture is not None and architecture.open_holes and readable:
         sections = resolve_sections(file, path)
         if sections is not None:
             architecture = replace(architecture, decisions=check_holes(sections, problems))

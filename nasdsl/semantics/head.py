@@ -46,7 +46,6 @@ def check_head(
                 help=f"widen the pyramid: output p3 = conv_1x1(…, width={width})",
             )
         )
-        return None
     longest = max(node.towers, key=lambda t: len(t.steps), default=None)
     if longest is not None and len(longest.steps) > MAX_STEPS:
         problems.append(

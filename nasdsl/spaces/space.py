@@ -184,12 +184,26 @@ class Space:
         rng = seed if isinstance(seed, random.Random) else random.Random(seed)
         sizes = [domain.size for domain in self.domains]
         attempts = attempts if sizes else 1
+        indices: list[int] = []
         for _ in range(attempts):
             draw = rng.random
             indices = [int(draw() * size) for size in sizes]
             if self.keeps(indices):
                 return self.decode(indices)
-        raise SpaceError(f"none of {attempts:,} samples of {self.name} can be built and keeps its requirements")
+        raise SpaceError(
+            f"none of {attempts:,} samples of {self.name} can be built and keeps its requirements{self._last(indices)}"
+        )
+
+    def _last(self, indices: Sequence[int]) -> str:
+        """What a filling breaks, as a half sentence."""
+        figures = self.figures(indices)
+        if figures is None:
+            return "; the last cannot be built"
+        missed = [
+            f"{value:,} {r.quantity}, expected {r.comparison} {r.bound.text}"
+            for r, value in broken(self.template.requirements, figures)
+        ]
+        return f"; the last has {' and '.join(missed)}"
 
     def samples(self, count: int, seed: int | None = None) -> Iterator[Filled]:
         """`count` samples from one generator."""

@@ -398,6 +398,10 @@ class _Recovery:
                 message, label = f"one `{_shown(token)}` too many", "nothing that follows fits behind it"
             else:
                 message, label = f"`{_shown(token)}` does not fit here", f"expected {_words(expected)}"
+            before = self.stream[mend.at - 1] if mend.at else None
+            if token.value in ("K", "M", "G") and before is not None and before.type == "NUMBER":  # left out, 5 G would be 5
+                help = f"a suffix stands right behind its number: `{before.value}{token.value}`"
+                return codes.UNEXPECTED(token.span, message, label=label, help=help)
             return codes.UNEXPECTED(token.span, message, label=label, help="leave it out", fix="")
         if mend.kind == "NAME" and token.type != "STRING":
             return codes.RESERVED_WORD(

@@ -178,7 +178,7 @@ def test_sampling_under_a_limit_that_keeps_one_percent() -> None:
 
 def test_impossible_requirements() -> None:
     space = loads_space(LIMITED.replace("27G", "27K"))
-    with pytest.raises(SpaceError, match="none of 200 samples"):
+    with pytest.raises(SpaceError, match=r"none of 200 samples .* the last has [\d,]+ macs, expected <= 27K"):
         space.sample(0, attempts=200)
 
 
@@ -310,3 +310,18 @@ def test_encode_takes_attributes_in_any_order() -> None:
 def test_decode_refuses_fractions() -> None:
     with pytest.raises(SpaceError, match=r"decision 0 is 0\.5; expected an integer"):
         load_space(SPACES / "nas_fcos_head.nas").decode([0.5] * 7)  # type: ignore[list-item]
+
+
+def test_mistakes_in_holes_and_elsewhere_are_all_reported() -> None:
+    """A mistake outside the holes hides none inside them."""
+    text = (
+        "choice op = sep_3x3 | conv3x3 | skip decoder c { input c3, c4 fpn(width=64, norm=bn) {"
+        " a = ?op(c3); b = sum(?(c3 | c4), ?ops(c4)); output p3 = a, p4 = global_pool(b, kind=avg) }"
+        " head(width=64, norm=gn) { ?op -> down } predict fcos() }"
+    )
+    with pytest.raises(DiagnosticError) as error:
+        loads_space(text)
+    assert {"NAS502", "NAS313"} <= {d.code for d in error.value.diagnostics}
+    with pytest.raises(DiagnosticError) as error:
+        loads_space(text.replace("?ops", "?op"))
+    assert {"NAS201", "NAS313"} <= {d.code for d in error.value.diagnostics}
