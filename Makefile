@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long check zoo goldens clean
+.PHONY: demo test check zoo goldens clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nasdsl needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
@@ -24,10 +24,6 @@ demo: $(VENV)/.installed
 # Everything: format, lint, types, imports, tests.
 test: check
 	$(BIN)/python -m pytest -n auto --dist worksteal
-
-# The digest over 2,000 decoders (some ten minutes).
-test-long: $(VENV)/.installed
-	NASDSL_DIGESTS=2000 $(BIN)/python -m pytest -q -n auto tests/ir/test_digest.py
 
 # The static part.
 check: $(VENV)/.installed
