@@ -12,7 +12,7 @@ from nasdsl.diagnostics import Diagnostic, Span, did_you_mean
 from nasdsl.diagnostics.catalogue import names as name_codes
 from nasdsl.diagnostics.catalogue import structure
 from nasdsl.diagnostics.catalogue import types as codes
-from nasdsl.layers import Layer, Resize
+from nasdsl.layers import Layer
 from nasdsl.semantics import attributes, primitives
 from nasdsl.semantics.assembly import MAX_LAYERS, UNFIT, Assembly
 from nasdsl.semantics.attributes import UNKNOWN, Environment, Unknown
@@ -120,7 +120,7 @@ class Expander(Assembly):
             found = scope.get(word) if isinstance(word, str) else None
         if found is None:
             if not self._tolerated(name):
-                self._unknown_name(name, reference.span, scope, environment, vocabulary)
+                self._unknown_name(name, reference.span, scope, vocabulary)
             return None
         return found
 
@@ -132,7 +132,7 @@ class Expander(Assembly):
         """What a name is a misspelling of. Not asked for ever: a text with so many mistakes has others than misspellings."""
         return did_you_mean(name, candidates) if len(self.problems) < MOST_GUESSES else None
 
-    def _unknown_name(self, name: str, span: Span, scope: Scope, environment: Environment, vocabulary: Vocabulary) -> None:
+    def _unknown_name(self, name: str, span: Span, scope: Scope, vocabulary: Vocabulary) -> None:
         place = self._site or span
         if name in self.later and self._inner == 0 and self.later[name].start < span.start:
             self.problems.append(
@@ -413,9 +413,3 @@ class Expander(Assembly):
 def _some(scope: Scope) -> str:
     names = list(islice((n for n in scope if n.isidentifier()), 9))  # recovery makes up others
     return ", ".join(f"`{n}`" for n in names[:8]) + (", …" if len(names) > 8 else "")
-
-
-def resize_to(expander: Expander, index: int, level: int, path: str, span: Span) -> int:
-    """The value at a level's resolution: itself where it is there already."""
-    feature = expander.applications[index].feature
-    return index if feature.level == level else expander.apply(Resize(level), (index,), path, span)

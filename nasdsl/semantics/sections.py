@@ -80,9 +80,14 @@ def bind_lets(decoder: ast.Decoder, lets: dict[str, Any], problems: list[Diagnos
     """Enter the values of a decoder's own `let`s."""
     for item in decoder.items:
         if isinstance(item, ast.Let):
-            if isinstance(item.value, ast.NamedHole | ast.ChoiceHole | ast.RangeHole):
-                holes.append(item.value.span)
-            lets[item.name] = attributes.evaluate(item.value, lets, problems)
+            bind_let(item, lets, problems, holes)
+
+
+def bind_let(node: ast.Let, words: dict[str, Any], problems: list[Diagnostic], holes: list[Span]) -> None:
+    """Enter what a `let` binds: a number or a word; `holes` gets its hole, if it is one."""
+    if isinstance(node.value, ast.NamedHole | ast.ChoiceHole | ast.RangeHole):
+        holes.append(node.value.span)
+    words[node.name] = attributes.evaluate(node.value, words, problems)
 
 
 def resolve_sections(file: ast.File, path: Path | None = None) -> Sections | None:

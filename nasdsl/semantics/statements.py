@@ -17,6 +17,7 @@ from nasdsl.semantics.architecture import Application, InputFeature, PyramidOutp
 from nasdsl.semantics.assembly import UNFIT
 from nasdsl.semantics.attributes import Unknown
 from nasdsl.semantics.expand import Binding, Expander, Scope
+from nasdsl.semantics.sections import bind_let
 from nasdsl.semantics.vocabulary import Block, Vocabulary
 from nasdsl.syntax import ast
 
@@ -167,7 +168,7 @@ class Statements:
         return number
 
     def let(self, statement: ast.Let) -> None:
-        run_let(statement, self.environment, self.expander)
+        bind_let(statement, self.environment, self.problems, self.expander.holes)
 
     def output(self, statement: ast.Output) -> None:
         self._only_in_fpn(statement.span, "output")
@@ -177,13 +178,6 @@ class Statements:
 
     def _only_in_fpn(self, span: Span, what: str) -> None:
         self.problems.append(structure.MISPLACED(span, f"`{what}` stands in a block", label="expected in the `fpn` itself"))
-
-
-def run_let(statement: ast.Let, environment: dict[str, Any], expander: Expander) -> None:
-    """Bind a word to a number or a word."""
-    if isinstance(statement.value, ast.NamedHole | ast.ChoiceHole | ast.RangeHole):
-        expander.holes.append(statement.value.span)
-    environment[statement.name] = attributes.evaluate(statement.value, environment, expander.problems)
 
 
 def run_block(expander: Expander, block: Block, call: ast.Call, operands: list[int], environment: Any, path: str) -> list[int]:
