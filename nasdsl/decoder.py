@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from nasdsl.semantics.architecture import Architecture
 from nasdsl.semantics.check import Checked, check
 from nasdsl.semantics.files import read_source
 from nasdsl.syntax.parser import parse
+from nasdsl.syntax.widths import at_width
 
 if TYPE_CHECKING:
     import networkx
@@ -69,10 +71,12 @@ class Decoder:
     Attributes:
         architecture: what its text says.
         source: the text.
+        path: the file it was read from, which paths in the text are relative to; None for a text in no file.
     """
 
     architecture: Architecture
     source: Source
+    path: Path | None = None
 
     @property
     def name(self) -> str:
@@ -99,6 +103,19 @@ class Decoder:
 
     def __str__(self) -> str:
         return self.canonical
+
+    def with_width(self, width: int) -> Decoder:
+        """The decoder with `width` channels in fpn and head: its text with another number in it, checked again.
+
+        Where a section's width is the word of a `let`, the `let` is changed, and all that is reckoned from it. Numbers in
+        statements (``conv_1x1(x, width=32)``) stay as they are.
+
+        Raises:
+            DiagnosticError: it does not check at this width (GroupNorm needs a multiple of 32; a sum meets a width that
+                stayed; a requirement is broken).
+            TypeError: `width` is no whole number.
+        """
+        return _decoder(at_width(self.source, operator.index(width)), self.path)
 
     def lower(self, in_channels: Mapping[str, int]) -> Graph:
         """The graph for features of these widths, ``{"c3": 512, …}``.
@@ -145,8 +162,7 @@ def load(path: str | Path) -> Decoder:
         DiagnosticError: the text has errors; all of them are in it.
         UnreadableFile: the file cannot be read.
     """
-    source = read_source(path)
-    return _decoder(source, check_source(source, path=None if str(path) == "-" else Path(path)))
+    return _decoder(read_source(path), None if str(path) == "-" else Path(path).absolute())
 
 
 def loads(text: str, name: str = "<text>") -> Decoder:
@@ -155,11 +171,11 @@ def loads(text: str, name: str = "<text>") -> Decoder:
     Raises:
         DiagnosticError: the text has errors; all of them are in it.
     """
-    source = Source(name, text)
-    return _decoder(source, check_source(source))
+    return _decoder(Source(name, text), None)
 
 
-def _decoder(source: Source, checked: Checked) -> Decoder:
+def _decoder(source: Source, path: Path | None) -> Decoder:
+    checked = check_source(source, path=path)
     if checked.architecture is None:
         problems: list[Diagnostic] = checked.problems
         if not any(p.severity == "error" for p in problems):
@@ -169,4 +185,4 @@ def _decoder(source: Source, checked: Checked) -> Decoder:
                 )
             ]
         raise DiagnosticError(problems)
-    return Decoder(checked.architecture, source)
+    return Decoder(checked.architecture, source, path)

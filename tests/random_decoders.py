@@ -90,6 +90,8 @@ def text(seed: int) -> str:
     chain = f"cls: {' -> '.join(steps)} box: {' -> '.join(box)}" if labelled else " -> ".join(steps)
     share = rng.randint(0, max(depth, len(box)) if labelled else depth)
     predict = rng.choice(["fcos(centerness=cls)", "fcos(centerness=box)", "retinanet(anchors=3)"])
+    if predict.startswith("fcos") and seed % 2:
+        predict = predict.replace(")", ", boxes=relu)")
     body = "\n".join(f"    {line}" for line in lines)
     return (
         f"{_DEFINITIONS}decoder random_{seed} {{\n  input {', '.join(inputs)}\n"

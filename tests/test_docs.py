@@ -35,6 +35,7 @@ from nasdsl import layers
 from nasdsl.diagnostics.catalogue import CODES
 from nasdsl.semantics import assembly, expand, files, head, primitives, statements, template, vocabulary
 from nasdsl.semantics.attributes import Accepts
+from nasdsl.semantics.check import DETECTORS
 from nasdsl.syntax import ast, lexer, parser
 
 ROOT = Path(__file__).parents[1]
@@ -379,6 +380,14 @@ def test_what_attributes_accept() -> None:
             assert shown[key] == accepts.expectation(), key
             used.add(key)
     assert used == set(shown)
+
+
+def test_the_predictions_are_all_there() -> None:
+    shown = [row[0].strip("`") for row in table("Predictions")]
+    takes = {name: ", ".join(attribute(n, a) for n, a in accepted.items()) for name, accepted in DETECTORS.items()}
+    assert shown == [f"{name}({attributes})" for name, attributes in takes.items()]
+    accepts = {row[0].strip("`"): row[1] for row in table("Attributes of predictions")}
+    assert accepts == {n: a.expectation() for accepted in DETECTORS.values() for n, a in accepted.items()}
 
 
 def test_the_prelude_is_all_there() -> None:

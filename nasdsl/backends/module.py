@@ -48,7 +48,8 @@ class Prediction(NamedTuple):
 
     Attributes:
         cls_logits: [N, classes, H, W]; with anchors [N, anchors * classes, H, W].
-        bbox_reg: [N, 4, H, W]: distances to the left, top, right and bottom, positive (``exp(scale * x)``); with anchors
+        bbox_reg: [N, 4, H, W]: distances to the left, top, right and bottom, in pixels of the image and not
+            negative: ``exp(scale * x)``, or with ``boxes=relu`` ``relu(scale * x) * stride``; with anchors
             [N, anchors * 4, H, W], raw.
         centerness: [N, 1, H, W], logits; None with anchors.
     """
@@ -117,6 +118,8 @@ class Head(Group):
         super().__init__()
         self.levels = tuple(graph.outputs)
         self.is_fcos = isinstance(graph.predict, Fcos)
+        self.relu_boxes = isinstance(graph.predict, Fcos) and graph.predict.boxes == "relu"
+        self.strides = {name: 2**level for name, level in graph.levels.items()}
         self.towers: dict[str, list[TowerLayer]] = {}
         for tower in graph.head.towers:
             self.add_module(tower.name, Group())
@@ -150,7 +153,8 @@ class Head(Group):
             cls_logits, bbox_reg = (self.get_submodule(n)(towers[self.tower_of[n]]) for n in ("cls_logits", "bbox_reg"))
             centerness = None
             if self.is_fcos:
-                bbox_reg = torch.exp(self.scale[level] * bbox_reg)
+                scaled = self.scale[level] * bbox_reg
+                bbox_reg = torch.relu(scaled) * self.strides[level] if self.relu_boxes else torch.exp(scaled)
                 centerness = self.get_submodule("centerness")(towers[self.tower_of["centerness"]])
             predictions[level] = Prediction(cls_logits, bbox_reg, centerness)
         return predictions

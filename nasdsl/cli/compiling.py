@@ -15,11 +15,17 @@ if TYPE_CHECKING:
     from nasdsl.ir import Graph
 
 
+WIDTH = click.option(
+    "--width", type=click.IntRange(1, 16384), metavar="N", help="Channels of fpn and head in place of those in the text."
+)
+
+
 @click.command("compile")
 @FILE
 @BACKBONE
 @SIZE
 @CLASSES
+@WIDTH
 @FORMAT
 @click.option(
     "-o",
@@ -27,7 +33,9 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False),
     help="Also write the decoder: OUT.py (PyTorch source that needs torch only), OUT.onnx or OUT.pt2 (torch.export).",
 )
-def compile_(file: str, backbone: str, size: tuple[int, int], classes: int, format_: str, output: str | None) -> None:
+def compile_(
+    file: str, backbone: str, size: tuple[int, int], classes: int, width: int | None, format_: str, output: str | None
+) -> None:
     """Check, lower, and print the exact cost of a decoder."""
     from nasdsl.backbones import UnknownBackbone
     from nasdsl.backbones import backbone as find_backbone
@@ -39,6 +47,8 @@ def compile_(file: str, backbone: str, size: tuple[int, int], classes: int, form
         fail(f"cannot write {output}: expected a name that ends in .py, .onnx or .pt2")
     decoder = load_decoder(file)
     try:
+        if width is not None:
+            decoder = decoder.with_width(width)
         known = find_backbone(backbone)
         graph = decoder.lower(known.out_channels)
         table = cost(graph, size, classes, known)

@@ -30,7 +30,7 @@ from nasdsl.layers import (
     Scale,
     WeightedAdd,
 )
-from nasdsl.semantics.architecture import Fcos
+from nasdsl.semantics.architecture import Fcos, Predict
 
 _COMMUTATIVE = (Add, Multiply, Maximum, WeightedAdd)
 _WITHOUT_PARAMETERS = (Activation, Add, Concat, GlobalPool, Input, Maximum, Multiply, Pool, Resize)
@@ -60,12 +60,16 @@ def canonical_text(graph: Graph, name: str | None = None) -> str:
     lines.append(f"  head({section}, share={share}) {{")
     lines += [f"    {name}: {' -> '.join(steps)}" for name, steps in towers]
     lines += ["  }", ""]
-    predict = graph.predict
-    detector = (
-        f"fcos(centerness={predict.centerness})" if isinstance(predict, Fcos) else f"retinanet(anchors={predict.anchors})"
-    )
-    lines += [f"  predict {detector}", "}", ""]
+    lines += [f"  predict {_detector(graph.predict)}", "}", ""]
     return "\n".join([*blocks, *lines])
+
+
+def _detector(predict: Predict) -> str:
+    """What is predicted. ``boxes`` is written where it is not the default: texts older than it keep their digests."""
+    if isinstance(predict, Fcos):
+        boxes = "" if predict.boxes == "exp" else f", boxes={predict.boxes}"
+        return f"fcos(centerness={predict.centerness}{boxes})"
+    return f"retinanet(anchors={predict.anchors})"
 
 
 class _Canonical:

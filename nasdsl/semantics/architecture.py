@@ -113,9 +113,18 @@ class HeadPart:
 
 @dataclass(frozen=True, slots=True)
 class Fcos:
-    """``predict fcos(centerness=cls|box)``: classes, 4 sides, centerness at each location (arXiv:1904.01355)."""
+    """``predict fcos(centerness=cls|box, boxes=exp|relu)``: classes, 4 sides, centerness at each location.
+
+    FCOS (arXiv:1904.01355): ``exp`` is its first version, ``relu`` the later one with regression targets in strides.
+
+    Attributes:
+        centerness: the tower that centerness is read from, ``cls`` or ``box``.
+        boxes: how the 4 sides, in pixels, come from the convolution's result x and the level's scalar s:
+            ``exp`` is exp(s * x), ``relu`` is relu(s * x) * stride.
+    """
 
     centerness: str
+    boxes: str = "exp"
 
 
 @dataclass(frozen=True, slots=True)

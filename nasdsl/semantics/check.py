@@ -36,8 +36,8 @@ from nasdsl.syntax.tables import without_collector
 
 _INPUT_NAME = re.compile(r"c([1-7])")
 _SHARE = {"share": Accepts("index", 0, largest=1000)}
-_DETECTORS: dict[str, dict[str, Accepts]] = {
-    "fcos": {"centerness": Accepts("word", "cls", ("cls", "box"))},
+DETECTORS: dict[str, dict[str, Accepts]] = {
+    "fcos": {"centerness": Accepts("word", "cls", ("cls", "box")), "boxes": Accepts("word", "exp", ("exp", "relu"))},
     "retinanet": {"anchors": Accepts("count", 9, largest=1000)},
 }
 _QUANTITIES = ("macs", "params", "dangling")
@@ -214,9 +214,9 @@ class _Decoder:
         node: ast.Predict | None = self._single(ast.Predict, "predict")
         if node is None:
             return None
-        accepted = _DETECTORS.get(node.detector)
+        accepted = DETECTORS.get(node.detector)
         if accepted is None:
-            guess = did_you_mean(node.detector, _DETECTORS)
+            guess = did_you_mean(node.detector, DETECTORS)
             self.problems.append(
                 name_codes.UNKNOWN_DETECTOR(
                     node.detector_span, f"unknown detector `{node.detector}`", label="expected fcos or retinanet",
@@ -228,7 +228,7 @@ class _Decoder:
         if values is None:
             return None
         if node.detector == "fcos":
-            return Fcos(str(values.get("centerness")))
+            return Fcos(str(values["centerness"]), str(values["boxes"]))
         anchors = values["anchors"]
         return Retinanet(anchors if isinstance(anchors, int) else 9)
 

@@ -187,7 +187,7 @@ class Meter:
         self, node: ast.Predict, lets: dict[str, Any], indices: Sequence[int], levels: list[int], ends: dict[str, int]
     ) -> int:
         values = {s.name: self._word(s.value, lets, indices) for s in node.settings}
-        predict = Fcos(values.get("centerness", "cls")) if node.detector == "fcos" else Retinanet(values.get("anchors", 9))
+        predict = Fcos(**{"centerness": "cls", **values}) if node.detector == "fcos" else Retinanet(values.get("anchors", 9))
         total = len(levels) if isinstance(predict, Fcos) else 0  # one scale a level
         for prediction in predictions(predict, ends):
             channels = prediction.channels(self.classes)

@@ -103,6 +103,29 @@ def test_centerness_reads_its_tower() -> None:
     assert not torch.equal(before.cls_logits, after.cls_logits)
 
 
+def test_the_forms_of_boxes() -> None:
+    """One network, read as exp(s * x) and as relu(s * x) * stride: pixels of the image on every level."""
+    text = (
+        "decoder d {{ input c3, c5 fpn(width=64, norm=bn) {{ output p3 = c3, p5 = c5, p6 = down(c5) }}"
+        " head(width=64, norm=gn) {{ conv_3x3 }} predict fcos(boxes={}) }}"
+    )
+    exp, relu = (nasdsl.loads(text.format(form)).build(CHANNELS, 5).eval() for form in ("exp", "relu"))
+    name_free_weights.set_weights(exp)
+    with torch.no_grad():
+        for level, factor in (("p3", 0.5), ("p5", 1.5), ("p6", -2.0)):
+            exp.head.get_parameter(f"scale.{level}").fill_(factor)
+    relu.load_state_dict(exp.state_dict())
+    features = name_free_weights.features((96, 128), {k: CHANNELS[k] for k in ("c3", "c5")})
+    with torch.no_grad():
+        as_exp, as_relu = exp(features), relu(features)
+    for level, stride in (("p3", 8), ("p5", 32), ("p6", 64)):
+        scaled = as_exp[level].bbox_reg.log()
+        assert scaled.min() < -0.01 < 0.01 < scaled.max(), "both sides of where relu bends"
+        torch.testing.assert_close(as_relu[level].bbox_reg, scaled.clamp(min=0) * stride, rtol=1e-4, atol=1e-4 * stride)
+        assert torch.equal(as_relu[level].cls_logits, as_exp[level].cls_logits)
+        assert torch.equal(as_relu[level].centerness, as_exp[level].centerness)  # type: ignore[arg-type]
+
+
 def test_run_time_errors_name_the_line() -> None:
     module = build("x1 = conv_3x3(c3)\n output p3 = x1")
     with pytest.raises(RuntimeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import subprocess
@@ -539,6 +540,15 @@ def test_diff_tells_added_removed_and_changed() -> None:
     assert "#1f883d" in edges["x1", "y3"]
     assert "#d1343f" not in edges["c5", "x1"]
     assert ("head cls 3", "head cls_logits") in edges
+
+
+def test_another_form_of_boxes_is_shown() -> None:
+    exp, relu = lowered(POOLED), lowered(POOLED.replace("centerness=cls", "centerness=cls, boxes=relu"))
+    changes = compare(diagram(*exp), diagram(*relu))
+    assert {name for name, change in changes.items() if change != "same"} == {"head bbox_reg"}
+    for write in (emit_dot, lambda *it: html.unescape(emit_mermaid(*it).replace("#", "&#"))):
+        assert write(*relu).count("relu(s * conv_3x3) * stride") == 1
+    assert "was relu(s * conv_3x3) * stride" in emit_dot_diff(*relu, *exp)
 
 
 def test_diff_with_itself_changes_nothing(decoder: tuple[Graph, CostTable]) -> None:

@@ -162,6 +162,18 @@ def test_compile_for_people(folder: Path) -> None:
     assert not ran.stdout.lstrip().startswith("{")
 
 
+def test_compile_at_another_width(folder: Path) -> None:
+    ran = nasdsl("compile", "good.nas", "--width", "96", "--format", "json", "-o", "out.py", cwd=folder)
+    assert (ran.returncode, ran.stderr) == (0, "wrote out.py\n")
+    (folder / "other.nas").write_text(GOOD.replace("width=64", "width=96"))
+    assert json.loads(ran.stdout) == json.loads(nasdsl("compile", "other.nas", "--format", "json", cwd=folder).stdout)
+    assert "fpn(width=96" in (folder / "out.py").read_text()
+    ran = nasdsl("compile", "good.nas", "--width", "48", cwd=folder)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.startswith("error[NAS308]")
+    assert nasdsl("compile", "good.nas", "--width", "0", cwd=folder).returncode == 2
+
+
 @pytest.mark.parametrize("name", ["bad.nas", "defs.nas", "space.nas"])
 def test_what_does_not_compile(name: str, folder: Path) -> None:
     (folder / "defs.nas").write_text("op mine(x) = conv_3x3(x)\n")

@@ -108,6 +108,8 @@ MALFORMED: dict[str, str] = {
     "unknown input": GOOD.replace("input c3, c4, c5", "input c3, c8, feature, C4"),
     "input not declared": decoder("output p3 = conv_3x3(c2)"),
     "unknown detector": GOOD.replace("fcos", "fcoss"),
+    "attributes of a prediction": GOOD.replace("centerness=cls", "centreness=cls, boxes=rleu"),
+    "attribute of another prediction": GOOD.replace("fcos(centerness=cls)", "retinanet(boxes=relu)"),
     "defined twice": decoder("output p3 = f(c3)", before="op f(x) = conv_3x3(x)\nagg f(x, y) = sum(x, y)"),
     "a value called like an op": decoder("x1 = c3(c4)\noutput p3 = x1"),
     "an op named like a value": decoder("output p3 = sum(c3, conv_3x3)"),

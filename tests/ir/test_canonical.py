@@ -9,6 +9,7 @@ import random_decoders
 
 import nasdsl
 
+ZOO = Path(__file__).parents[2] / "genotypes"
 CASES = [pytest.param(random_decoders.text(s), id=f"free{s}") for s in range(60)]
 
 
@@ -90,6 +91,7 @@ def test_equal_through_a_block_and_an_op() -> None:
         [("norm=bn", "norm=gn")],
         [("share=1", "share=0")],
         [("centerness=cls", "centerness=box")],
+        [("centerness=cls", "centerness=cls, boxes=relu")],
         [("p4 = x1", "p5 = x1")],
         [("conv_3x3 -> sep_3x3", "sep_3x3 -> conv_3x3")],
         [("predict fcos(centerness=cls)", "predict retinanet(anchors=9)")],
@@ -97,6 +99,17 @@ def test_equal_through_a_block_and_an_op() -> None:
 )
 def test_different(changes: list[tuple[str, str]]) -> None:
     assert digest(*changes) != digest()
+
+
+def test_the_form_of_boxes_is_written_where_it_is_not_the_default() -> None:
+    """Digests of decoders from before there was a choice are those that they had."""
+    plain, relu = (nasdsl.loads(BASE.replace("centerness=cls", f"centerness=cls, boxes={form}")) for form in ("exp", "relu"))
+    assert plain.digest == nasdsl.loads(BASE).digest
+    assert plain.canonical.endswith("  predict fcos(centerness=cls)\n}\n")
+    assert relu.canonical == plain.canonical.replace("centerness=cls", "centerness=cls, boxes=relu")
+    known = {"nas_fcos": "0011893a8c0bc747", "retinanet": "57782a85b62c7775"}
+    for name, digest in known.items():
+        assert nasdsl.load(ZOO / f"{name}.nas").digest.startswith(digest)
 
 
 def test_twins_that_are_read_differently() -> None:

@@ -38,7 +38,7 @@ decoder nested {
     output p3 = x3, p5 = twice(tied(c5))
   }
   head(width=w, norm=gn, share=?(0..2)) { ?op -> conv_3x3(bias=?(true|false)) }
-  predict fcos(centerness=?(cls|box))
+  predict fcos(centerness=?(cls|box), boxes=?(exp|relu))
 }
 """
 

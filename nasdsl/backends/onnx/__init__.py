@@ -107,7 +107,11 @@ def _head(writer: Writer, module: DecoderModule, pyramid: Mapping[str, str]) -> 
                 x = write_conv(writer, conv, f"head.{prediction.name}", towers[prediction.tower])
                 if isinstance(graph.predict, Fcos) and prediction.name == "bbox_reg":
                     scale = writer.weight(f"head.scale.{level}", module.head.scale[level])
-                    x = writer.op("Exp", writer.op("Mul", x, scale))
+                    x = writer.op("Mul", x, scale)
+                    if graph.predict.boxes == "relu":
+                        x = writer.op("Mul", writer.op("Relu", x), writer.number(2 ** graph.levels[level]))
+                    else:
+                        x = writer.op("Exp", x)
                 writer.result(x)
             outputs.append(_value(name, prediction.channels(module.classes), graph.levels[level]))
     return outputs

@@ -32,7 +32,7 @@ from nasdsl.layers import (
     Resize,
     WeightedAdd,
 )
-from nasdsl.semantics.architecture import Value
+from nasdsl.semantics.architecture import Fcos, Value
 
 Family: TypeAlias = Literal["deformable", "separable", "convolution", "aggregation", "resampling", "identity", "custom"]
 """Kind of op, which gives a box its colour."""
@@ -397,9 +397,11 @@ def _towers(graph: Graph, costs: Mapping[str, ValueCost]) -> Iterable[Tower]:
             if prediction.tower == tower.name:
                 cost = costs[prediction.name]
                 conv = Conv(cost.shape[0], 3, bias=True)
+                relu = prediction.name == "bbox_reg" and isinstance(graph.predict, Fcos) and graph.predict.boxes == "relu"
+                text = "relu(s * conv_3x3) * stride" if relu else "conv_3x3"
                 predictions.append(
                     Box(
-                        f"head {prediction.name}", prediction.name, "conv_3x3", "convolution", "prediction", None,
+                        f"head {prediction.name}", prediction.name, text, "convolution", "prediction", None,
                         cost.shape[0], cost.macs, cost.params, cost.span, "shared", (conv,),
                     )
                 )  # fmt: skip

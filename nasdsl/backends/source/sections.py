@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from nasdsl.backends.source.writer import Writer, construct, constructor, module_tree
@@ -57,11 +58,15 @@ def _sizes(graph: Graph) -> list[str]:
 
 def head_class(graph: Graph) -> list[str]:
     levels = tuple(graph.outputs)
+    fcos = isinstance(graph.predict, Fcos)
+    relu = isinstance(graph.predict, Fcos) and graph.predict.boxes == "relu"
+    strides = json.dumps({level: 2 ** graph.levels[level] for level in levels})
     lines = [
         "class Head(Group):",
         '    """The towers and predictions, applied to every level."""',
         "",
         f"    levels = {levels!r}",
+        *([f"    strides = {strides}"] if relu else []),
         "",
         "    def __init__(self, classes: int) -> None:",
         "        super().__init__()",
@@ -73,13 +78,15 @@ def head_class(graph: Graph) -> list[str]:
         channels = f"{p.per_class} * classes" if p.per_class > 1 else "classes" if p.per_class else str(p.fixed)
         bias = ", PRIOR_BIAS" if p.name == "cls_logits" else ""
         lines.append(f"        self.{p.name} = prediction({p.width}, {channels}{bias})")
-    fcos = isinstance(graph.predict, Fcos)
     if fcos:
         lines.append("        self.scale = nn.ParameterDict({level: nn.Parameter(torch.ones(())) for level in self.levels})")
     for tower in graph.head.towers:
         lines += _tower(tower.name, tower.layers)
     towers = {p.name: p.tower for p in graph.head.predictions}
     box = f"self.bbox_reg({towers['bbox_reg']})"
+    if fcos:
+        box = f"self.scale[level] * {box}"
+        box = f"torch.relu({box}) * self.strides[level]" if relu else f"torch.exp({box})"
     lines += [
         "",
         "    def forward(self, pyramid: dict[str, Tensor]) -> dict[str, Prediction]:",
@@ -88,7 +95,7 @@ def head_class(graph: Graph) -> list[str]:
         *(f"            {t.name} = self.tower_{t.name}(pyramid[level], level)" for t in graph.head.towers),
         "            predictions[level] = Prediction(",
         f"                self.cls_logits({towers['cls_logits']}),",
-        f"                torch.exp(self.scale[level] * {box})," if fcos else f"                {box},",
+        f"                {box},",
         f"                self.centerness({towers['centerness']})," if fcos else "                None,",
         "            )",
         "        return predictions",

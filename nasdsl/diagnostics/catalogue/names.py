@@ -66,7 +66,7 @@ RECURSIVE = Code(
 UNKNOWN_DETECTOR = Code(
     "NAS208",
     "an unknown kind of prediction",
-    "`predict fcos(centerness=cls|box)` predicts at locations, `predict retinanet(anchors=9)` at anchors.",
+    "`predict fcos(centerness=cls|box, boxes=exp|relu)` predicts at locations, `predict retinanet(anchors=9)` at anchors.",
     decoder(predict="predict focs(centerness=cls)"),
     decoder(predict="predict fcos(centerness=cls)"),
 )
