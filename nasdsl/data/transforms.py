@@ -1,0 +1,257 @@
+"""From a picture with boxes to what the network sees: resizing (always the same), then augmentation (random)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.utils.data
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+from torchvision.tv_tensors import BoundingBoxFormat
+
+from nasdsl.data.dataset import Dataset, Sample, Size, Target
+from nasdsl.data.problems import DataError
+from nasdsl.data.seeds import mixed_seed
+
+_XYXY = BoundingBoxFormat.XYXY
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Resize, then colour jitter, random crop, horizontal flip: torchvision.transforms.v2 on uint8.
+
+    The defaults are those of evaluation: nothing random, nothing dropped. `Transform.training()` has those of training.
+
+    Attributes:
+        shorter: the shorter side afterwards, in pixels. More than one: one of them is drawn for each picture.
+            None: no resizing.
+        longest: the longer side is at most this; the aspect ratio is kept. None: no bound.
+        size: (H, W) exactly, instead of both; the aspect ratio is not kept.
+        flip: probability of a horizontal flip.
+        jitter: strength 0 … 1 of random brightness, contrast and saturation; hue a tenth of it.
+        crop: (H, W) of a random crop after resizing; smaller pictures stay whole on that side.
+        drop_crowd: leave crowd boxes out (they are no training targets).
+        drop_difficult: leave boxes marked as difficult out.
+        smallest: boxes are left out that are narrower or lower than this after resizing and cropping, in pixels. 0: none.
+        fast_decode: JPEGs that shrink to half or less may be decoded at a half, quarter or eighth of their size.
+
+    Raises:
+        DataError: a number that makes no sense.
+    """
+
+    shorter: int | tuple[int, ...] | None = 800
+    longest: int | None = 1333
+    size: Size | None = None
+    flip: float = 0.0
+    jitter: float = 0.0
+    crop: Size | None = None
+    drop_crowd: bool = False
+    drop_difficult: bool = False
+    smallest: float = 0.0
+    fast_decode: bool = False
+
+    @staticmethod
+    def training(
+        shorter: int | tuple[int, ...] | None = 800,
+        longest: int | None = 1333,
+        size: Size | None = None,
+        *,
+        flip: float = 0.5,
+        jitter: float = 0.0,
+        crop: Size | None = None,
+        drop_difficult: bool = False,
+        fast_decode: bool = False,
+    ) -> Transform:
+        """As for training: crowd boxes and boxes under a pixel are dropped, half the pictures are flipped."""
+        return Transform(shorter, longest, size, flip, jitter, crop, True, drop_difficult, 1.0, fast_decode)
+
+    def __post_init__(self) -> None:
+        for name, sides in (("shorter", self._scales), ("size", self.size), ("crop", self.crop), ("longest", (self.longest,))):
+            if any(side is not None and side < 1 for side in sides or ()):
+                raise DataError(f"Transform: {name}={getattr(self, name)!r}: expected at least 1 pixel")
+        if self.shorter == ():
+            raise DataError("Transform: shorter=() names no size; expected at least one, or None for no resizing")
+        for name in ("flip", "jitter"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise DataError(f"Transform: {name}={getattr(self, name)!r}: expected 0 … 1")
+
+    @property
+    def _scales(self) -> tuple[int, ...]:
+        if self.shorter is None:
+            return ()
+        return (self.shorter,) if isinstance(self.shorter, int) else self.shorter
+
+    @property
+    def resizes_at_random(self) -> bool:
+        """Whether resizing belongs to `augment`, because one of several scales is drawn."""
+        return self.size is None and len(self._scales) > 1
+
+    def output_size(self, size: Size, shorter: int | None = None) -> Size:
+        """What resizing makes of (H, W); `shorter` is the scale that was drawn.
+
+        The same as v2.Resize(shorter, max_size=longest), but no side becomes 0.
+        """
+        if self.size is not None:
+            return self.size
+        if shorter is None:
+            if not self._scales:
+                return size
+            shorter = max(self._scales)
+        low, high = min(size), max(size)
+        other = shorter * high // low
+        if self.longest is not None and other > self.longest:
+            shorter, other = max(1, self.longest * shorter // other), self.longest
+        return (shorter, other) if size[0] <= size[1] else (other, shorter)
+
+    def read(self, dataset: Dataset, index: int) -> Sample:
+        """A sample for `prepare`: with `fast_decode`, not larger than need be."""
+        if not self.fast_decode:
+            return dataset[index]
+        return dataset.read(index, self.output_size(dataset.size(index)))
+
+    def __call__(self, sample: Sample, seed: int = 0) -> Sample:
+        """`prepare`, then `augment`."""
+        return self.augment(self.prepare(sample), seed)
+
+    def prepare(self, sample: Sample) -> Sample:
+        """The part that is always the same, and so may be cached: resizing to one scale, dropping boxes.
+
+        Args:
+            sample: as a data set gives it: boxes in pixels of ``target["size"]``.
+        """
+        wanted = Sample(sample.image, _pick(sample.target, self._wanted(sample.target)))
+        return wanted if self.resizes_at_random else self._resized(wanted, None)
+
+    def augment(self, sample: Sample, seed: int) -> Sample:
+        """The random part. `seed` decides it all; the global random state is left as it was.
+
+        Args:
+            sample: what `prepare` gave; it is not changed.
+        """
+        if not (self.flip or self.jitter or self.crop or self.resizes_at_random):
+            return sample
+        with torch.random.fork_rng(devices=[]):
+            # torch.manual_seed would also seed the GPUs, which fork_rng keeps only at a price.
+            torch.default_generator.manual_seed(seed)
+            if self.resizes_at_random:
+                sample = self._resized(sample, self._scales[int(torch.randint(len(self._scales), ()))])
+            if self.jitter:
+                amount = self.jitter
+                sample = Sample(v2.ColorJitter(amount, amount, amount, amount / 10)(sample.image), sample.target)
+            if self.crop:
+                sample = _random_crop(sample, self.crop, self.smallest)
+            if self.flip and float(torch.rand(())) < self.flip:
+                sample = _flip(sample)
+        return sample
+
+    def _resized(self, sample: Sample, shorter: int | None) -> Sample:
+        """From pixels of ``target["size"]``; the picture itself may be smaller, if it was decoded fast."""
+        image, target = sample
+        full = target["size"]
+        size = self.output_size(full, shorter)
+        if tuple(image.shape[-2:]) != size:
+            image = F.resize_image(image, list(size), interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
+        image = image.contiguous()
+        if full != size:
+            area = target["area"] * (size[0] * size[1] / (full[0] * full[1]))
+            target = {**target, "boxes": rescale_boxes(target["boxes"], full, size), "area": area}
+        return Sample(image, _drop_small(target, self.smallest))
+
+    def _wanted(self, target: Target) -> Tensor:
+        wanted = torch.ones_like(target["iscrowd"])
+        if self.drop_crowd:
+            wanted &= ~target["iscrowd"]
+        if self.drop_difficult:
+            wanted &= ~target["difficult"]
+        return wanted
+
+
+class Augmented(torch.utils.data.Dataset[Sample]):
+    """`dataset` with `transform` applied; what is drawn depends on (seed, epoch, index) alone.
+
+    An index may also be a pair (epoch, index): workers that live through epochs never hear of `set_epoch`.
+    With `cache`, what `Transform.prepare` gives is kept in memory. Pickling leaves that behind.
+    """
+
+    def __init__(self, dataset: Dataset, transform: Transform, seed: int = 0, cache: bool = False) -> None:
+        self.dataset = dataset
+        self.transform = transform
+        self.seed = seed
+        self.epoch = 0
+        self._cache: dict[int, Sample] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __getitem__(self, index: int | tuple[int, int]) -> Sample:
+        """
+        Raises:
+            UnreadableImage: as of the data set.
+        """
+        epoch, number = index if isinstance(index, tuple) else (self.epoch, index)
+        return self.transform.augment(self._prepared(number), mixed_seed(self.seed, epoch, number))
+
+    def _prepared(self, number: int) -> Sample:
+        if self._cache is not None and number in self._cache:
+            return self._cache[number]
+        sample = self.transform.prepare(self.transform.read(self.dataset, number))
+        if self._cache is not None:
+            self._cache[number] = sample
+        return sample
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": None if self._cache is None else {}}
+
+
+def rescale_boxes(boxes: Tensor, from_size: Size, to_size: Size) -> Tensor:
+    """Boxes [n, 4] xyxy of a picture of `from_size` (H, W), in the pixels of the same picture at `to_size`.
+
+    For detections: ``rescale_boxes(boxes, batch.sizes[i], batch.targets[i]["size"])``.
+    """
+    y, x = to_size[0] / from_size[0], to_size[1] / from_size[1]
+    return boxes * boxes.new_tensor([x, y, x, y])
+
+
+def _random_crop(sample: Sample, crop: Size, smallest: float) -> Sample:
+    height, width = sample.image.shape[-2:]
+    rows, columns = min(crop[0], height), min(crop[1], width)
+    top = int(torch.randint(height - rows + 1, ()))
+    left = int(torch.randint(width - columns + 1, ()))
+    before = sample.target["boxes"]
+    # Clamps them to the crop, too.
+    boxes, _ = F.crop_bounding_boxes(before, _XYXY, top, left, rows, columns)
+    share = _areas(boxes) / _areas(before).clamp(min=1e-6)
+    target = {**sample.target, "boxes": boxes, "area": sample.target["area"] * share}
+    image = F.crop_image(sample.image, top, left, rows, columns)
+    # Boxes that the crop left out have no extent any more, whatever `smallest` is.
+    return Sample(image, _drop_small(target, max(smallest, 1e-3)))
+
+
+def _flip(sample: Sample) -> Sample:
+    height, width = sample.image.shape[-2:]
+    boxes = F.horizontal_flip_bounding_boxes(sample.target["boxes"], _XYXY, (height, width))
+    return Sample(F.horizontal_flip_image(sample.image), {**sample.target, "boxes": boxes})
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def _drop_small(target: Target, smallest: float) -> Target:
+    if smallest <= 0:
+        return target
+    boxes = target["boxes"]
+    return _pick(target, (boxes[:, 2:] - boxes[:, :2] >= smallest).all(dim=1))
+
+
+def _pick(target: Target, wanted: Tensor) -> Target:
+    """The boxes that are wanted."""
+    if bool(wanted.all()):
+        return target
+    return {**target, **{key: target[key][wanted] for key in ("boxes", "labels", "iscrowd", "difficult", "area")}}

@@ -1,0 +1,190 @@
+"""COCO folders: ids, crowds, layouts, and everything that can be broken in them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pycocotools.coco import COCO
+
+from nasdsl.data import BrokenData, DataError, open_dataset
+
+Make = Callable[..., Path]
+
+
+def _open(root: Path | str, split: str = "train", **options: object):
+    return open_dataset(f"coco:{root}", split, **options)
+
+
+def _box(image: Any = 5, category: Any = 3, bbox: Any = (1, 2, 10, 20), **more: Any) -> dict[str, Any]:
+    return {"image_id": image, "category_id": category, "bbox": bbox, "iscrowd": 0, **more}
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_the_real_folder_against_pycocotools(coco_dev: str, split: str) -> None:
+    data = _open(coco_dev, split)
+    with contextlib.redirect_stdout(io.StringIO()):
+        official = COCO(f"{coco_dev}/annotations/instances_{split}.json")
+    assert data.skipped == []
+    assert data.category_ids == tuple(sorted(official.getCatIds()))
+    assert len(data.classes) == 80
+    assert data.category_ids[-1] == 90
+    assert sorted(data.image_id(i) for i in range(len(data))) == sorted(official.getImgIds())
+    crowds = 0
+    for index in range(len(data)):
+        image, target = data[index]
+        expected = official.imgToAnns[target["image_id"]]
+        assert tuple(image.shape[1:]) == target["size"]
+        assert len(target["boxes"]) == len(expected)
+        assert [data.category_ids[label] for label in target["labels"]] == [entry["category_id"] for entry in expected]
+        assert target["iscrowd"].tolist() == [bool(entry["iscrowd"]) for entry in expected]
+        assert target["area"].tolist() == pytest.approx([entry["area"] for entry in expected])
+        crowds += int(target["iscrowd"].sum())
+        for box, entry in zip(target["boxes"].tolist(), expected, strict=True):
+            x, y, width, height = entry["bbox"]
+            assert box == pytest.approx([x, y, x + width, y + height], abs=0.01)
+    assert crowds == sum(entry["iscrowd"] for entry in official.anns.values())
+    truth = data.ground_truth()
+    for ours, theirs in zip(
+        truth["annotations"], [a for i in truth["images"] for a in official.imgToAnns[i["id"]]], strict=True
+    ):
+        assert ours["bbox"] == pytest.approx(theirs["bbox"], abs=1e-9)
+        assert (ours["category_id"], ours["area"], ours["iscrowd"]) == (
+            theirs["category_id"],
+            theirs["area"],
+            theirs["iscrowd"],
+        )
+    assert min(entry["id"] for entry in truth["annotations"]) == 1
+
+
+def test_labels_ids_and_pictures_without_boxes(coco: Make) -> None:
+    data = _open(coco([_box(9, 17, area=7.5), _box(5, 3, iscrowd=1), _box(5, 17, [50, 30, 20.5, 20])]))
+    assert (data.classes, data.category_ids) == (("cat", "dog"), (3, 17))
+    assert [len(data[i].target["boxes"]) for i in range(3)] == [2, 0, 1]
+    target = data[0].target
+    assert (target["labels"].tolist(), target["iscrowd"].tolist(), target["image_id"]) == ([0, 1], [True, False], 5)
+    assert target["boxes"].tolist() == [[1, 2, 11, 22], [50, 30, 60, 40]]
+    assert target["area"].tolist() == [200, 410]
+    assert data.clipped == {data.file(0): 1}
+    assert data.ground_truth()["annotations"][1]["bbox"] == [50, 30, 20.5, 20]
+    assert data.ground_truth(without={5})["annotations"][0]["area"] == 7.5
+    picked = _open(coco([_box(9, 17), _box(5, 3)]), classes=["dog"])
+    assert (picked.classes, picked.category_ids, picked.left_out, len(picked)) == (("dog",), (17,), {"cat": 1}, 3)
+
+
+@pytest.mark.parametrize(
+    ("split", "file", "folder"),
+    [
+        ("train", "train", "train"),
+        ("train", "train2017", "train2017"),
+        ("val", "val2017", "images/val2017"),
+        ("val", "val", "images"),
+        ("train2017", "train2017", "train2017"),
+        ("train", "train2017", "images/train"),
+    ],
+)
+def test_layouts(coco: Make, split: str, file: str, folder: str) -> None:
+    data = _open(coco([], split=file, folder=folder), split)
+    assert len(data) == 3
+    assert data.skipped == []
+    assert data[0].image.shape == (3, 40, 60)
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (_box(bbox=[1, 2, float("nan"), 3]), "not a finite number"),
+        (_box(bbox=[1, 2, 0, 3]), "0 wide and 3 high"),
+        (_box(bbox=[1, 2, 5, -3]), "5 wide and -3 high"),
+        (_box(bbox=[1, 2, 5]), "expected four numbers"),
+        (_box(bbox=[1, 2, 5, "6"]), "expected four numbers"),
+        (_box(bbox=[1, 2, 5, 10**400]), "expected four numbers"),
+        (_box(bbox=None), "expected four numbers"),
+        (_box(bbox=[61, 2, 5, 5]), "outside of the picture of 60x40"),
+        (_box(category=4), "of no category"),
+        (_box(category="cat"), "of no category"),
+        (_box(image=6), "of no image"),
+        (_box(image=None), "expected an integer or a string"),
+        ("box", "an object was expected"),
+        (_box(id=1), "the id 1 is given twice"),
+    ],
+)
+def test_a_broken_box_costs_only_itself(coco: Make, entry: Any, reason: str) -> None:
+    root = coco([_box(id=1), entry, _box(id=2)])
+    data = _open(root)
+    assert len(data[0].target["boxes"]) == 2
+    (skipped,) = data.skipped
+    assert skipped.box
+    assert reason in skipped.reason
+    assert "annotations[1]" in skipped.file
+    with pytest.raises(BrokenData, match=r"annotations\[1\]"):
+        _open(root, on_error="refuse")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"file_name": "../train/7.png"}, "leads out of the folder"),
+        ({"file_name": "/etc/passwd"}, "leads out of the folder"),
+        ({"file_name": "C:\\x.png"}, "leads out of the folder"),
+        ({"file_name": "..\\x.png"}, "leads out of the folder"),
+        ({"file_name": 7}, "expected the name of a file"),
+        ({"file_name": "8.png"}, "no such file"),
+        ({"height": -1}, "expected positive integers"),
+        ({"width": "60"}, "expected positive integers"),
+        ({"id": 5}, "the id is given twice"),
+        ({"id": 1.5}, "expected an integer or a string"),
+    ],
+)
+def test_a_broken_image_entry_costs_its_picture(coco: Make, change: dict[str, Any], reason: str) -> None:
+    images = [{"id": i, "file_name": f"{i}.png", "height": 40, "width": 60} for i in (5, 7, 9)]
+    images[1].update(change)
+    data = _open(coco([_box(9)], images=images))
+    (skipped,) = data.skipped
+    assert reason in skipped.reason
+    assert [data.image_id(i) for i in range(len(data))] == [5, 9]
+    assert len(data[1].target["boxes"]) == 1
+
+
+def test_sizes_that_are_not_given_come_from_the_file(coco: Make) -> None:
+    data = _open(coco([], images=[{"id": "x", "file_name": "5.png"}]))
+    assert data.sizes() == [(40, 60)]
+    assert data.image_id(0) == "x"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[]", "expected an object with a list 'images'"),
+        ('{"images": [], "annotations": {}, "categories": []}', "a list 'annotations'"),
+        ('{"images": [], "annotations": [], "categories": []}', "no categories"),
+        ('{"images": [], "annotations": [], "categories": [{"id": "1", "name": "a"}]}', "expected an integer id and a name"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}', "given twice"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', "no usable picture"),
+        ("[" * 100_000, "cannot be read as JSON"),
+        (f'{{"images": {"9" * 5000}}}', "cannot be read as JSON"),
+    ],
+)
+def test_a_file_that_is_no_instances_file(coco: Make, text: str, message: str) -> None:
+    root = coco([])
+    (root / "annotations/instances_train.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        _open(root)
+
+
+def test_nothing_to_open(coco: Make, tmp_path: Path) -> None:
+    root = coco([])
+    with pytest.raises(DataError, match="no such split; there are: train"):
+        _open(root, "test")
+    with pytest.raises(DataError, match="no such folder"):
+        _open(tmp_path / "no")
+    for classes in (["bird"], [], ["cat", "cat"]):
+        with pytest.raises(DataError, match="classes="):
+            _open(root, classes=classes)
+    json.dumps(_open(root).ground_truth())

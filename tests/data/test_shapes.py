@@ -1,0 +1,85 @@
+"""The synthetic set: the same everywhere, with boxes that fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nasdsl.data import DataError, open_dataset
+from nasdsl.data.shapes import CLASSES, HEIGHT, WIDTH, paint, scene
+
+
+def _painted(shapes: list, seed: int = 0) -> torch.Tensor:
+    return paint(shapes, np.random.default_rng(seed)).to(torch.int)
+
+
+def test_sizes_and_classes() -> None:
+    train, val = open_dataset("shapes", "train"), open_dataset("shapes", "val")
+    assert (len(train), len(val), len(open_dataset("shapes:7", "val"))) == (400, 100, 7)
+    image, target = train[3]
+    assert (image.dtype, tuple(image.shape), target["size"]) == (torch.uint8, (3, 240, 320), (240, 320))
+    assert train.classes == CLASSES
+    truth = train.ground_truth()
+    shares = [sum(entry["category_id"] == number for entry in truth["annotations"]) for number in train.category_ids]
+    assert min(shares) > 0.15 * sum(shares)
+    boxes = torch.cat([open_dataset("shapes:60", "val").read(i).target["boxes"] for i in range(10)])
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, 2] <= WIDTH).all()
+    assert (boxes[:, 3] <= HEIGHT).all()
+
+
+def test_a_picture_depends_on_split_index_and_seed_alone() -> None:
+    long, short = open_dataset("shapes:30", "train"), open_dataset("shapes:5", "train")
+    torch.rand(5)
+    assert torch.equal(long[4].image, short[4].image)
+    assert long[4].target["boxes"].tolist() == short[4].target["boxes"].tolist()
+    assert long.ground_truth()["images"][:5] == [{**entry, "file_name": ""} for entry in short.ground_truth()["images"]]
+    for other in (open_dataset("shapes:5", "val"), open_dataset("shapes:5", "train", seed=1)):
+        assert not torch.equal(other[4].image, short[4].image)
+        assert other[4].target["boxes"].tolist() != short[4].target["boxes"].tolist()
+
+
+def test_the_scenes_stay_the_same_in_later_versions() -> None:
+    """A benchmark on `shapes` must mean the same next year. The pixels may differ in rounding, the boxes must not."""
+    (shape,) = scene("train", 9)[:1]
+    assert (CLASSES[shape.label], len(scene("train", 9))) == ("square", 1)
+    assert shape.box() == pytest.approx((166.2542, 109.5831, 247.4089, 190.7378), abs=1e-3)
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_boxes_fit_what_is_painted(index: int) -> None:
+    for shape in scene("val", index):
+        difference = (_painted([shape]) - _painted([])).abs().amax(dim=0)
+        rows, columns = (torch.nonzero((difference > 40).any(dim=side)).flatten() for side in (1, 0))
+        x1, y1, x2, y2 = shape.box()
+        found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        # A corner fades out over two pixels, and the shadow may show where a corner is pale.
+        assert [int(value) for value in found] == pytest.approx([x1, y1, x2, y2], abs=3.5)
+
+
+def test_shapes_hardly_cover_each_other() -> None:
+    for index in range(100):
+        boxes = torch.tensor([shape.box() for shape in scene("train", index)])
+        low = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
+        high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+        common = (high - low).clamp(min=0).prod(dim=2).fill_diagonal_(0)
+        area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+        assert (common <= 0.12 * torch.minimum(area[:, None], area[None, :]) + 1e-3).all()
+        assert 1 <= len(boxes) <= 5
+        assert (boxes[:, 2:] - boxes[:, :2]).amax() <= 120.001
+
+
+@pytest.mark.parametrize("spec", ["shapes:0", "shapes:-3", "shapes:many", "shapes:1e3", "shapes:²"])
+def test_a_count_that_is_none(spec: str) -> None:
+    with pytest.raises(DataError, match="expected a number of pictures"):
+        open_dataset(spec, "train")
+
+
+def test_other_mistakes() -> None:
+    with pytest.raises(DataError, match="no split 'tset'; there are: train, val, test"):
+        open_dataset("shapes", "tset")
+    with pytest.raises(DataError, match="takes no classes="):
+        open_dataset("shapes", "val", classes=["cat"])
+    with pytest.raises(DataError, match="has no option 'colour'; there are: seed, on_error, classes"):
+        open_dataset("shapes", "val", colour="red")

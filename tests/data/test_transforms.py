@@ -1,0 +1,167 @@
+"""Pictures and boxes change together, by seeds alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision import tv_tensors
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.transforms import v2
+
+from nasdsl.data import Augmented, DataError, Sample, Transform, open_dataset, rescale_boxes
+from nasdsl.data.transforms import Target
+
+
+def _target(boxes: list[list[float]], size: tuple[int, int], crowd: tuple[int, ...] = (), hard: tuple[int, ...] = ()) -> Target:
+    rows = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    count = len(rows)
+    return {
+        "boxes": rows,
+        "labels": torch.arange(count),
+        "iscrowd": torch.tensor([i in crowd for i in range(count)], dtype=torch.bool),
+        "difficult": torch.tensor([i in hard for i in range(count)], dtype=torch.bool),
+        "area": (rows[:, 2] - rows[:, 0]) * (rows[:, 3] - rows[:, 1]),
+        "image_id": 1,
+        "size": size,
+    }
+
+
+def _drawn(boxes: list[list[int]], size: tuple[int, int]) -> Sample:
+    """Box k is filled in channel k."""
+    image = torch.zeros(3, *size, dtype=torch.uint8)
+    for channel, (x1, y1, x2, y2) in enumerate(boxes):
+        image[channel, y1:y2, x1:x2] = 255
+    return Sample(image, _target(boxes, size))
+
+
+def _extent(channel: torch.Tensor) -> list[int]:
+    rows, columns = (torch.nonzero((channel > 127).any(dim=side)).flatten() for side in (1, 0))
+    return [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**9), height=st.integers(60, 90), width=st.integers(60, 90))
+def test_boxes_stay_on_what_they_mark(seed: int, height: int, width: int) -> None:
+    boxes = [[5, 10, 40, 35], [20, 0, 60, 60], [width - 30, height - 20, width, height]]
+    transform = Transform.training((48, 64, 100), 120, crop=(50, 70))
+    image, target = transform(_drawn(boxes, (height, width)), seed)
+    assert image.shape[1] <= 50
+    assert image.shape[2] <= 70
+    for box, channel, area in zip(target["boxes"], target["labels"].tolist(), target["area"], strict=True):
+        if float((box[2:] - box[:2]).min()) > 4:
+            assert _extent(image[channel]) == pytest.approx(box.tolist(), abs=1.01)
+        assert float(area) == pytest.approx(float((box[2:] - box[:2]).prod()), rel=1e-3, abs=1e-2)
+
+
+def test_a_flip_is_undone_by_a_flip() -> None:
+    flip = Transform(None, None, flip=1.0)
+    sample = _drawn([[5, 10, 40, 35]], (60, 80))
+    once = flip(sample)
+    assert once.target["boxes"].tolist() == [[40, 10, 75, 35]]
+    assert _extent(once.image[0]) == [40, 10, 75, 35]
+    twice = flip(once)
+    assert torch.equal(twice.image, sample.image)
+    assert torch.equal(twice.target["boxes"], sample.target["boxes"])
+    assert sample.target["boxes"].tolist() == [[5, 10, 40, 35]]
+
+
+def test_half_the_pictures_are_flipped() -> None:
+    sample = _drawn([[5, 10, 40, 35]], (60, 80))
+    flipped = sum(float(Transform.training(None)(sample, seed).target["boxes"][0, 0]) == 40 for seed in range(400))
+    assert 160 < flipped < 240
+
+
+@settings(max_examples=60, deadline=None)
+@given(height=st.integers(30, 900), width=st.integers(30, 900), shorter=st.integers(30, 800), extra=st.integers(1, 800))
+def test_the_size_is_torchvisions(height: int, width: int, shorter: int, extra: int) -> None:
+    """As v2.Resize(shorter, max_size=longest), but no side becomes 0."""
+    size = Transform(shorter, shorter + extra).output_size((height, width))
+    expected = v2.functional.resize(torch.zeros(1, height, width, dtype=torch.uint8), [shorter], max_size=shorter + extra)
+    assert size == tuple(expected.shape[1:])
+    assert max(size) <= shorter + extra
+
+
+def test_no_side_vanishes() -> None:
+    assert Transform(10, 20).output_size((1, 5000)) == (1, 20)
+    assert Transform(10, None).output_size((4000, 1)) == (40000, 10)
+
+
+def test_resizing_against_torchvisions_detection_transform() -> None:
+    image, target = open_dataset("shapes:1", "train")[0]
+    theirs, their_target = GeneralizedRCNNTransform(120, 1000, [0.0] * 3, [1.0] * 3)(
+        [image / 255], [{"boxes": target["boxes"], "labels": target["labels"]}]
+    )
+    ours = Transform(120, 1000)(Sample(image, target))
+    assert theirs.image_sizes == [tuple(ours.image.shape[1:])] == [(120, 160)]
+    torch.testing.assert_close(ours.target["boxes"], their_target[0]["boxes"])
+    wrapped = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=(240, 320))
+    exact = Transform(size=(100, 300))(Sample(image, target))
+    pixels, boxes = v2.Resize((100, 300), antialias=True)(image, wrapped)
+    assert torch.equal(exact.image, pixels)
+    torch.testing.assert_close(exact.target["boxes"], boxes.as_subclass(torch.Tensor))
+
+
+def test_what_is_dropped() -> None:
+    boxes = [[0, 0, 10, 10], [5, 5, 20, 20], [30, 30, 31, 50], [1, 1, 9, 9]]
+    sample = Sample(torch.zeros(3, 80, 80, dtype=torch.uint8), _target(boxes, (80, 80), crowd=(0,), hard=(1,)))
+    assert Transform(40)(sample).target["labels"].tolist() == [0, 1, 2, 3]
+    assert Transform.training(40)(sample).target["labels"].tolist() == [1, 3]
+    assert Transform.training(80, drop_difficult=True)(sample).target["labels"].tolist() == [2, 3]
+    for seed in range(20):
+        _, target = Transform(None, crop=(20, 20))(sample, seed)
+        assert len({len(target[key]) for key in ("boxes", "labels", "iscrowd", "difficult", "area")}) == 1
+        assert (target["boxes"][:, 2:] > target["boxes"][:, :2]).all()
+    empty = Sample(sample.image, _target([], (80, 80)))
+    assert Transform.training(40, crop=(20, 20), jitter=0.5)(empty, 3).target["boxes"].shape == (0, 4)
+
+
+def test_randomness_is_of_the_seed_alone() -> None:
+    sample = open_dataset("shapes:1", "train")[0]
+    transform = Transform.training((100, 120, 140), jitter=0.4, crop=(90, 90))
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    one = transform(sample, 5)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert torch.equal(transform(sample, 5).image, one.image)
+    assert len({transform(sample, seed).image.sum().item() for seed in range(10)}) == 10
+
+
+def test_augmented_by_epoch_and_index() -> None:
+    data = open_dataset("shapes:3", "train")
+    transform = Transform.training(120, jitter=0.4)
+    augmented, cached = Augmented(data, transform, seed=4), Augmented(data, transform, seed=4, cache=True)
+    first = [sample.image for sample in (augmented[0], augmented[1])]
+    augmented.set_epoch(1)
+    assert not torch.equal(augmented[0].image, first[0])
+    assert torch.equal(augmented[0, 1].image, first[1])
+    for pair in ((0, 1), (1, 1), (0, 1)):
+        assert torch.equal(cached[pair].image, augmented[pair].image)
+        assert torch.equal(cached[pair].target["boxes"], augmented[pair].target["boxes"])
+
+
+def test_fast_decoding_gives_the_same_boxes_and_nearly_the_same_picture(bccd: str) -> None:
+    data = open_dataset(f"voc:{bccd}", "test")
+    exact, fast = Transform(240), Transform(240, fast_decode=True)
+    assert fast.read(data, 0).image.shape == (3, 240, 320)
+    one, other = (transform(transform.read(data, 0)) for transform in (exact, fast))
+    assert torch.equal(one.target["boxes"], other.target["boxes"])
+    assert one.image.shape == other.image.shape
+    assert (one.image.float() - other.image.float()).abs().mean() < 1.5
+    scales = Transform.training((150, 200), flip=0, fast_decode=True)
+    assert scales(scales.read(data, 0), 1).image.shape[1] in (150, 200)
+
+
+def test_rescale_boxes() -> None:
+    boxes = torch.tensor([[10.0, 20.0, 30.0, 40.0]])
+    assert rescale_boxes(boxes, (100, 200), (50, 400)).tolist() == [[20, 10, 60, 20]]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"shorter": 0}, {"shorter": ()}, {"size": (10, 0)}, {"flip": 1.5}, {"jitter": -1}, {"longest": 0}]
+)
+def test_numbers_that_make_no_sense(wrong: dict[str, object]) -> None:
+    with pytest.raises(DataError, match=next(iter(wrong))):
+        Transform(**wrong)
