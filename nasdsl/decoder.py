@@ -20,7 +20,7 @@ from nasdsl.semantics.architecture import Architecture
 from nasdsl.semantics.check import Checked, check
 from nasdsl.semantics.files import read_source
 from nasdsl.syntax.parser import parse
-from nasdsl.syntax.widths import at_width
+from nasdsl.syntax.rewriting import at_width, predicting
 
 if TYPE_CHECKING:
     import networkx
@@ -116,6 +116,16 @@ class Decoder:
             TypeError: `width` is no whole number.
         """
         return _decoder(at_width(self.source, operator.index(width)), self.path)
+
+    def with_prediction(self, prediction: str) -> Decoder:
+        """The decoder with another prediction: its text with another ``predict`` line, checked again.
+
+        ``decoder.with_prediction("fcos(centerness=box, boxes=relu)")`` is the form of FCOS's later improvements.
+
+        Raises:
+            DiagnosticError: it does not check with this prediction.
+        """
+        return _decoder(predicting(self.source, prediction), self.path)
 
     def lower(self, in_channels: Mapping[str, int]) -> Graph:
         """The graph for features of these widths, ``{"c3": 512, …}``.

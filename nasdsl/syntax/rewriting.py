@@ -1,4 +1,4 @@
-"""A decoder's text at another width: the same text, comments and lines included, with other numbers in it."""
+"""A decoder's text with another width or prediction: the same text, comments and lines included, but for that."""
 
 from __future__ import annotations
 
@@ -28,6 +28,18 @@ def at_width(source: Source, width: int) -> Source:
     for start, end, new in sorted(edits, reverse=True):  # from the end, so that earlier offsets stay right
         text = text[:start] + new + text[end:]
     return Source(source.name, text)
+
+
+def predicting(source: Source, prediction: str) -> Source:
+    """The text with another prediction, such as ``fcos(centerness=box, boxes=relu)``; a text without a decoder, or with
+    syntax errors, stays as it is."""
+    parsed = parse(source)
+    decoder = next((item for item in parsed.file.items if isinstance(item, ast.Decoder)), None)
+    predict = next((item for item in decoder.items if isinstance(item, ast.Predict)), None) if decoder else None
+    if predict is None or parsed.problems:
+        return source
+    text = source.text
+    return Source(source.name, f"{text[: predict.span.start]}predict {prediction}{text[predict.span.end :]}")
 
 
 def _edits(section: ast.Fpn | ast.Head, lets: dict[str, ast.Let], width: int, source: Source) -> Iterator[tuple[int, int, str]]:

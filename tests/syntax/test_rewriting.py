@@ -6,13 +6,15 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import ZOO
 
 import nasdsl
 from nasdsl.diagnostics import DiagnosticError, Source
-from nasdsl.syntax.widths import at_width
+from nasdsl.syntax.rewriting import at_width
 
 BODY = "{ output p3 = conv_3x3(c3) }"
 CHAIN = "{ conv_3x3 }"
+FCOS = next(path for path in ZOO if path.stem == "fcos")
 
 
 def text(fpn: str = f"fpn(width=64, norm=bn) {BODY}", head: str = f"head(width=64, norm=gn) {CHAIN}", before: str = "") -> str:
@@ -126,3 +128,20 @@ def test_a_space_stays_one() -> None:
 @pytest.mark.parametrize("broken", ["", "op f(x) = x", "decoder d { fpn(width=64 {", "decoder { fpn(width=64) { } }"])
 def test_a_text_without_a_decoder_to_change_stays(broken: str) -> None:
     assert at_width(Source("t", broken), 96).text == broken
+
+
+# ------------------------------------------------------------------------------------------------------ predictions
+
+
+def test_another_prediction_leaves_the_rest_of_the_text() -> None:
+    decoder = nasdsl.load(FCOS)
+    improved = decoder.with_prediction("fcos(centerness=box, boxes=relu)")
+    before, after = decoder.source.text.splitlines(), improved.source.text.splitlines()
+    changed = [(a, b) for a, b in zip(before, after, strict=True) if a != b]
+    assert changed == [("  predict fcos(centerness=cls)", "  predict fcos(centerness=box, boxes=relu)")]
+    assert (improved.architecture.predict.centerness, improved.architecture.predict.boxes) == ("box", "relu")
+
+
+def test_a_prediction_that_does_not_check() -> None:
+    with pytest.raises(DiagnosticError, match="sides"):
+        nasdsl.load(FCOS).with_prediction("fcos(centerness=sides)")
