@@ -34,7 +34,7 @@ from nasdsl.layers import (
     Scale,
     WeightedAdd,
 )
-from nasdsl.nn import DeformConv2d, Group
+from nasdsl.nn import DeformConv2d, Group, GroupNorm
 from nasdsl.nn import Scale as ScaleModule
 from nasdsl.nn import WeightedAdd as WeightedAddModule
 from nasdsl.semantics.architecture import Fcos
@@ -244,7 +244,7 @@ def make_module(node: Node) -> nn.Module | None:
                 width, layer.width, layer.k, layer.stride, layer.dilation, layer.groups, layer.offset_groups, layer.bias
             )
         case Norm():
-            return nn.BatchNorm2d(width) if layer.norm == "bn" else nn.GroupNorm(GROUP_NORM_GROUPS, width)
+            return nn.BatchNorm2d(width) if layer.norm == "bn" else GroupNorm(GROUP_NORM_GROUPS, width)
         case Scale():
             return ScaleModule(width)
         case WeightedAdd():

@@ -2,5 +2,6 @@
 
 from nasdsl.nn.deform import DeformConv2d, deform_conv2d
 from nasdsl.nn.fusion import Group, Scale, WeightedAdd
+from nasdsl.nn.norm import GroupNorm
 
-__all__ = ["DeformConv2d", "Group", "Scale", "WeightedAdd", "deform_conv2d"]
+__all__ = ["DeformConv2d", "Group", "GroupNorm", "Scale", "WeightedAdd", "deform_conv2d"]

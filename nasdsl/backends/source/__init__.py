@@ -6,7 +6,7 @@ import inspect
 
 from nasdsl.backends.source.sections import fpn_class, head_class
 from nasdsl.ir.graph import Graph, Node
-from nasdsl.layers import Concat, Conv, DeformConv, Input, Scale, WeightedAdd
+from nasdsl.layers import Concat, Conv, DeformConv, Input, Norm, Scale, WeightedAdd
 
 
 def emit_source(graph: Graph, classes: int, *, text: str = "", version: str = "") -> str:
@@ -62,7 +62,7 @@ def _preamble(graph: Graph, text: str, version: str) -> list[str]:
 
 def _helpers(graph: Graph, kinds: set[type]) -> list[str]:
     from nasdsl.backends import module
-    from nasdsl.nn import deform, fusion
+    from nasdsl.nn import deform, fusion, norm
 
     pieces: list[object] = [fusion.Group]
     if DeformConv in kinds:
@@ -71,6 +71,8 @@ def _helpers(graph: Graph, kinds: set[type]) -> list[str]:
         pieces.append(fusion.Scale)
     if WeightedAdd in kinds:
         pieces.append(fusion.WeightedAdd)
+    if any(isinstance(n.layer, Norm) and n.layer.norm == "gn" for n in _all_nodes(graph)):
+        pieces.append(norm.GroupNorm)
     pieces.append(module.Prediction)
     lines: list[str] = []
     for piece in pieces:

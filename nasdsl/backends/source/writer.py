@@ -55,7 +55,7 @@ def constructor(node: Node) -> str | None:
             parts += ["bias=False"] * (not layer.bias)
             return f"DeformConv2d({', '.join(parts)})"
         case Norm():
-            return f"nn.BatchNorm2d({width})" if layer.norm == "bn" else f"nn.GroupNorm({GROUP_NORM_GROUPS}, {width})"
+            return f"nn.BatchNorm2d({width})" if layer.norm == "bn" else f"GroupNorm({GROUP_NORM_GROUPS}, {width})"
         case Scale():
             return f"Scale({width})"
         case WeightedAdd():
