@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nasdsl.decoder import Decoder, load, loads
+    from nasdsl.detection.backbones import FeatureExtractor
+    from nasdsl.detection.detector import Detector, detector
+    from nasdsl.detection.files import load_detector
     from nasdsl.diagnostics import Diagnostic, DiagnosticError
     from nasdsl.imports.nas_fcos import from_nas_fcos
     from nasdsl.ir import MissingFeature
@@ -19,14 +22,18 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Decoder": "nasdsl.decoder",
+    "Detector": "nasdsl.detection.detector",
     "Diagnostic": "nasdsl.diagnostics",
     "DiagnosticError": "nasdsl.diagnostics",
+    "FeatureExtractor": "nasdsl.detection.backbones",
     "MissingFeature": "nasdsl.ir",
     "Space": "nasdsl.spaces",
     "SpaceError": "nasdsl.spaces",
     "UnreadableFile": "nasdsl.semantics.files",
+    "detector": "nasdsl.detection.detector",
     "from_nas_fcos": "nasdsl.imports.nas_fcos",
     "load": "nasdsl.decoder",
+    "load_detector": "nasdsl.detection.files",
     "load_space": "nasdsl.spaces",
     "loads": "nasdsl.decoder",
     "loads_space": "nasdsl.spaces",
@@ -34,15 +41,19 @@ _HOME = {
 
 __all__ = [
     "Decoder",
+    "Detector",
     "Diagnostic",
     "DiagnosticError",
+    "FeatureExtractor",
     "MissingFeature",
     "Space",
     "SpaceError",
     "UnreadableFile",
     "__version__",
+    "detector",
     "from_nas_fcos",
     "load",
+    "load_detector",
     "load_space",
     "loads",
     "loads_space",

@@ -1,0 +1,207 @@
+"""The interface between a backbone and a decoder: images in, named features with known strides and widths out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+Color: TypeAlias = tuple[float, float, float]
+
+IMAGENET_MEAN: Color = (0.485, 0.456, 0.406)
+"""Mean of RGB in 0..1 that torchvision's weights were trained with."""
+IMAGENET_STD: Color = (0.229, 0.224, 0.225)
+"""Standard deviation of RGB in 0..1 that torchvision's weights were trained with."""
+
+
+STRIDES = tuple(1 << level for level in range(10))
+
+
+class BackboneError(ValueError):
+    """A backbone cannot be made as asked; the message says what was found, what was expected and how to mend it."""
+
+
+class FeatureExtractor(nn.Module):
+    """A backbone as the detector uses it: normalised images [N, 3, H, W] to ``{"c2": [N, C, H/4, W/4], …}``.
+
+    Feature ``c<k>`` has stride ``2**k``; where H or W is no multiple of the stride, the networks of `make_backbone` round
+    up. Networks that cut their input into patches often round down: give them images padded to multiples of the stride.
+
+    Any network fits whose forward returns a dict with the names of the features, or a list or tuple in their order.
+    From timm::
+
+        body = timm.create_model("convnext_tiny", features_only=True, pretrained=True)
+        backbone = FeatureExtractor(body, ("c2", "c3", "c4", "c5"))
+
+    and from torchvision::
+
+        model = torchvision.models.efficientnet_b0(weights="DEFAULT")
+        taps = {"features.2": "c2", "features.3": "c3", "features.5": "c4", "features.8": "c5"}
+        backbone = FeatureExtractor(create_feature_extractor(model, taps), ("c2", "c3", "c4", "c5"))
+        backbone.freeze("features.0", "features.1")
+
+    Attributes:
+        body: the network.
+        features: names of the features, as given.
+        out_channels: width of each feature.
+        pixel_mean, pixel_std: [3, 1, 1], RGB in 0..1. Buffers, so that a checkpoint knows what its weights were trained with.
+        name, freeze_at, norm: arguments of `make_backbone` that make the same network again, without weights; None for
+            other networks.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self,
+        body: nn.Module,
+        features: Sequence[str],
+        out_channels: Mapping[str, int] | None = None,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        """Run `body` once on a small image of zeros, and check the features' number, strides and widths.
+
+        Args:
+            body: the network.
+            features: their names, ``c<level>``.
+            out_channels: width of each feature; what the body gives, where None.
+            mean, std: of RGB in 0..1, as the body expects its input to be normalised.
+
+        Raises:
+            BackboneError: the body gives other features than these.
+        """
+        super().__init__()
+        self.body = body
+        self.features = tuple(features)
+        self.name: str | None = None
+        self.freeze_at: int | None = None
+        self.norm: Literal["frozen", "train"] | None = None
+        self._frozen: tuple[str, ...] = ()
+        for name, values in (("mean", mean), ("std", std)):
+            if len(values) != 3 or (name == "std" and min(values) <= 0):
+                raise BackboneError(f"{name} is {tuple(values)}, expected three numbers{' above 0' * (name == 'std')}: R, G, B")
+            self.register_buffer(f"pixel_{name}", torch.tensor([float(v) for v in values]).view(3, 1, 1))
+        self.out_channels = self._probe(out_channels)
+
+    @property
+    def mean(self) -> Color:
+        """Mean of R, G and B in 0..1."""
+        return _color(self.pixel_mean)
+
+    @property
+    def std(self) -> Color:
+        """Standard deviation of R, G and B in 0..1."""
+        return _color(self.pixel_std)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """RGB images [..., 3, H, W], uint8 in 0..255 or floating point in 0..1, to the input of `forward`."""
+        scaled = images if images.is_floating_point() else images.to(self.pixel_mean.dtype) / 255
+        return (scaled - self.pixel_mean) / self.pixel_std
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Normalised images [N, 3, H, W] to ``{"c2": [N, C, H/4, W/4], …}``."""
+        found = self.body(images)
+        if isinstance(found, Mapping):
+            missing = [name for name in self.features if name not in found]
+            if missing:
+                raise BackboneError(
+                    f"the body gives no {', '.join(missing)}; it gives {', '.join(map(str, found)) or 'nothing'}"
+                )
+            return {name: found[name] for name in self.features}
+        if not isinstance(found, list | tuple):
+            raise BackboneError(f"the body gives a {type(found).__name__}, expected a dict or a list of features")
+        if len(found) != len(self.features):
+            raise BackboneError(
+                f"the body gives {len(found)} features, expected {len(self.features)}: {', '.join(self.features)}"
+            )
+        return dict(zip(self.features, found, strict=True))
+
+    def freeze(self, *names: str) -> None:
+        """Stop training these modules of the body (their names in it; "" is all of it).
+
+        Their parameters get no gradient, and they stay in evaluation mode, so that BatchNorms keep their statistics.
+
+        Raises:
+            BackboneError: the body has no such module.
+        """
+        for name in names:
+            try:
+                part = self.body.get_submodule(name)
+            except AttributeError:
+                children = ", ".join(n for n, _ in self.body.named_children())
+                raise BackboneError(f"the body has no module {name!r} to freeze; it has {children}") from None
+            part.requires_grad_(False)
+        self._frozen += tuple(name for name in names if name not in self._frozen)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> FeatureExtractor:
+        """Training or evaluation mode; frozen modules are in evaluation mode in both."""
+        super().train(mode)
+        for name in self._frozen:
+            self.body.get_submodule(name).eval()
+        return self
+
+    def _probe(self, expected: Mapping[str, int] | None) -> dict[str, int]:
+        """Width of each feature.
+
+        Raises:
+            BackboneError: a feature's stride is not that of its name, or its width not the expected one.
+        """
+        levels = {name: _level(name) for name in self.features}
+        if not levels or len(levels) < len(self.features):
+            raise BackboneError(f"the features are {', '.join(self.features) or 'none'}; expected names such as c3, each once")
+        # Two by three cells of the coarsest level: a swapped height and width shows, and so does rounding at any level.
+        size = (2 << max(levels.values()), 3 << max(levels.values()))
+        like = next((p for p in self.body.parameters() if p.is_floating_point()), torch.empty(0))
+        with torch.no_grad(), _evaluating(self.body):
+            found = self(torch.zeros(1, 3, *size, dtype=like.dtype, device=like.device))
+        for name, level in levels.items():
+            shape, stride = tuple(found[name].shape), 1 << level
+            if len(shape) == 4 and shape[2:] == (size[0] // stride, size[1] // stride):
+                continue
+            other = next((s for s in STRIDES if shape[2:] == tuple(-(-length // s) for length in size)), None)
+            if other is not None:
+                raise BackboneError(f"feature {name} has stride {other}, expected {stride}")
+            wanted = f"[1, channels, {size[0] // stride}, {size[1] // stride}] (stride {stride})"
+            raise BackboneError(f"feature {name} of a {size[0]}x{size[1]} image has shape {list(shape)}, expected {wanted}")
+        widths = {name: int(found[name].shape[1]) for name in self.features}
+        if expected is None:
+            return widths
+        if set(expected) != set(widths):
+            raise BackboneError(f"out_channels has {', '.join(expected) or 'nothing'}; expected {', '.join(widths)}")
+        for name, width in widths.items():
+            if expected[name] != width:
+                raise BackboneError(f"feature {name} has {width} channels, expected {expected[name]}")
+        return widths
+
+
+def _level(name: str) -> int:
+    match = re.fullmatch(r"c(\d)", name)
+    if match is None:
+        raise BackboneError(f"a feature is called {name!r}, expected c<level>, such as c3 for stride 8")
+    return int(match[1])
+
+
+def _color(buffer: Tensor) -> Color:
+    """The three numbers; rounded to what float32 holds, so that 0.485 comes back as 0.485."""
+    red, green, blue = (round(v, 7) for v in buffer.flatten().tolist())
+    return red, green, blue
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and afterwards each part's own mode again; BatchNorms learn nothing meanwhile."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        # Through `train` first, because a network may do more there than set the flag; then part by part.
+        module.train(modes[module])
+        for part, mode in modes.items():
+            part.training = mode

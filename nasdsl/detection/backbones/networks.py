@@ -1,0 +1,160 @@
+"""The backbones that come with the package, made from torchvision's networks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.models.resnet import Bottleneck
+from torchvision.ops import FrozenBatchNorm2d
+
+from nasdsl.backbones import StrideIn, backbone
+from nasdsl.detection.backbones.extractor import BackboneError, FeatureExtractor
+from nasdsl.detection.backbones.weights import Checkpoint, download, load, read_file, torchvision_names
+
+Norms = Literal["frozen", "train"]
+
+
+class Network(NamedTuple):
+    """A network of torchvision's, and where its stages with stride have it."""
+
+    model: str
+    stride_in: StrideIn
+
+
+NETWORKS = {
+    "resnet50": Network("resnet50", "1x1"),
+    "resnet50_v1.5": Network("resnet50", "3x3"),
+    "resnet101": Network("resnet101", "1x1"),
+    "resnet101_v1.5": Network("resnet101", "3x3"),
+    "resnext101_64x4d": Network("resnext101_64x4d", "3x3"),
+    "mobilenet_v2": Network("mobilenet_v2", "3x3"),
+}
+"""By the names of `nasdsl.backbones.BACKBONES`."""
+
+
+class ResNet(nn.Module):
+    """torchvision's ResNet or ResNeXt up to C5, under the same parameter names (arXiv:1512.03385, arXiv:1611.05431)."""
+
+    stages = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))
+
+    def __init__(self, whole: models.ResNet, stride_in: StrideIn) -> None:
+        super().__init__()
+        self.conv1, self.bn1, self.relu, self.maxpool = whole.conv1, whole.bn1, whole.relu, whole.maxpool
+        self.layer1, self.layer2, self.layer3, self.layer4 = whole.layer1, whole.layer2, whole.layer3, whole.layer4
+        if stride_in == "1x1":
+            for block in self.modules():
+                if isinstance(block, Bottleneck):
+                    block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """[N, 3, H, W] to c2 … c5."""
+        c2 = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(images)))))
+        c3 = self.layer2(c2)
+        c4 = self.layer3(c3)
+        return {"c2": c2, "c3": c3, "c4": c4, "c5": self.layer4(c4)}
+
+
+class MobileNetV2(nn.Module):
+    """torchvision's MobileNetV2 up to ``features.17``, under the same parameter names (arXiv:1801.04381)."""
+
+    taps = ((3, "c2"), (6, "c3"), (13, "c4"), (17, "c5"))
+    stages: tuple[tuple[str, ...], ...] = tuple(
+        tuple(f"features.{i}" for i in numbers) for numbers in ((0,), (1,), range(2, 7), range(7, 14), range(14, 18))
+    )
+    """What each further step of `freeze_at` freezes. The published code freezes two modules at 2; from 3 on it is as in a
+    ResNet everything up to ``c<freeze_at>``."""
+
+    def __init__(self, whole: models.MobileNetV2) -> None:
+        super().__init__()
+        self.features = whole.features[:18]
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """[N, 3, H, W] to c2 … c5."""
+        found, x, start = {}, images, 0
+        for tap, name in self.taps:
+            for i in range(start, tap + 1):
+                x = self.features[i](x)
+            found[name], start = x, tap + 1
+        return found
+
+
+def make_backbone(
+    name: str, weights: str | Path | None = None, *, freeze_at: int | None = None, norm: Norms | None = None
+) -> FeatureExtractor:
+    """A backbone with the features c2 … c5, by its name in `nasdsl.backbones.BACKBONES`.
+
+    ``resnet50`` and ``resnet101`` have the stride in the first 1x1 of a bottleneck (the original, and the paper's
+    detectors); ``resnet50_v1.5`` and ``resnet101_v1.5`` in the 3x3, which is what torchvision's weights were trained with.
+    ``mobilenet_v2`` is tapped at ``features.3/6/13/17``.
+
+    Args:
+        name: of the backbone.
+        weights: None, random; ``"imagenet"``, torchvision's default weights; the name of others of torchvision's, such as
+            ``"IMAGENET1K_V1"``; or the path of a file (see `read_file`).
+        freeze_at: how much is not trained. 0 nothing, 1 the stem, 2 also the first stage (as in the published detectors;
+            MobileNetV2: ``features.0`` and ``features.1``), 3, 4, 5 everything up to c3, c4, c5. By default 2 with
+            weights and 0 without.
+        norm: ``"frozen"``, BatchNorms are constants; ``"train"``, they learn, outside what is frozen. By default frozen in
+            ResNets with weights, trained otherwise.
+
+    Raises:
+        UnknownBackbone: there is no backbone of this name.
+        BackboneError: an argument is out of range, or the weights cannot be had, be read, or do not fit.
+
+    Warns:
+        UserWarning: the weights were trained with the stride elsewhere.
+    """
+    described = backbone(name)
+    network = NETWORKS[name]
+    if freeze_at is None:
+        freeze_at = 0 if weights is None else 2
+    if freeze_at not in range(6):
+        raise BackboneError(f"freeze_at is {freeze_at!r}, expected 0 (nothing) to 5 (the whole backbone)")
+    if norm is None:
+        norm = "frozen" if described.norm_frozen and weights is not None else "train"
+    if norm not in ("frozen", "train"):
+        raise BackboneError(f"norm is {norm!r}, expected 'frozen' or 'train'")
+
+    norm_layer = FrozenBatchNorm2d if norm == "frozen" else nn.BatchNorm2d
+    whole = models.get_model(network.model, weights=None, norm_layer=norm_layer)
+    body = MobileNetV2(whole) if network.model == "mobilenet_v2" else ResNet(whole, network.stride_in)
+    if weights is None:
+        extractor = FeatureExtractor(body, tuple(described.out_channels), described.out_channels)
+    else:
+        checkpoint = _checkpoint(network, weights)
+        loaded = load(body, checkpoint, name)
+        if isinstance(body, ResNet) and loaded.stride_in not in (None, network.stride_in):
+            _warn_of_stride(name, network, checkpoint, loaded.stride_in)
+        extractor = FeatureExtractor(body, tuple(described.out_channels), described.out_channels, loaded.mean, loaded.std)
+    extractor.freeze(*(part for stage in body.stages[:freeze_at] for part in stage))
+    extractor.name, extractor.freeze_at, extractor.norm = name, freeze_at, norm
+    return extractor
+
+
+def _checkpoint(network: Network, weights: str | Path) -> Checkpoint:
+    names: Sequence[str] = torchvision_names(network.model)
+    if weights == "imagenet" or weights in names:
+        return download(network.model, str(weights))
+    path = Path(weights).expanduser()
+    if not path.exists():
+        raise BackboneError(
+            f"no weights {str(weights)!r}: there is no such file, and torchvision's for {network.model} are "
+            f"{', '.join(names)} ('imagenet' is its default)"
+        )
+    return read_file(path)
+
+
+def _warn_of_stride(name: str, network: Network, checkpoint: Checkpoint, stride_in: StrideIn | None) -> None:
+    fitting = next((n for n, other in NETWORKS.items() if other == Network(network.model, stride_in or "3x3")), None)
+    advice = f"; --backbone {fitting} is the one they fit" if fitting else ""
+    warnings.warn(
+        f"{checkpoint.origin}: these weights were trained with the stride in the {stride_in}, and {name} has it in the "
+        f"{network.stride_in}{advice}",
+        UserWarning,
+        stacklevel=3,
+    )

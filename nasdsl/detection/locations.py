@@ -1,0 +1,134 @@
+"""The places of a pyramid that predict: strides, locations, one long list of them, and the boxes to learn there.
+
+Both detectors see the levels of a pyramid as one list of places, finest level first, each level row by row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from nasdsl.backends.module import Prediction
+
+Shapes: TypeAlias = Mapping[str, tuple[int, int]]
+"""Height and width of the map of each level, finest first: ``{"p3": (100, 136), "p4": (50, 68), …}``."""
+
+Predictions: TypeAlias = Mapping[str, Prediction]
+"""What a decoder gives: a `Prediction` for each level, finest first."""
+
+Target: TypeAlias = Mapping[str, Any]
+"""What is to be found in one image. Read are ``boxes`` [n, 4] (xyxy, pixels) and ``labels`` [n] (0 … classes - 1)."""
+
+Detections: TypeAlias = dict[str, Tensor]
+"""What was found in one image: ``boxes`` [k, 4] (xyxy, pixels), ``labels`` [k] int64, ``scores`` [k], best first."""
+
+
+class DetectionError(ValueError):
+    """Options, targets or predictions of a detector that do not fit; the message says what was found and expected."""
+
+
+def level_of(name: str) -> int:
+    """5 of ``"p5"``.
+
+    Raises:
+        DetectionError: it is no name of a level.
+    """
+    if not re.fullmatch(r"p\d+", name):
+        raise DetectionError(f"unknown level {name!r}; expected p and a number, such as p3")
+    return int(name[1:])
+
+
+def stride_of(name: str) -> int:
+    """Pixels of the input between neighbours at a level: 8 for ``"p3"``, always ``2 ** level``.
+
+    Raises:
+        DetectionError: it is no name of a level.
+    """
+    return 1 << level_of(name)
+
+
+def strides_of(names: Iterable[str]) -> tuple[int, ...]:
+    """The strides of levels, finest first.
+
+    Raises:
+        DetectionError: there is none, a name is no name of a level, or a level does not follow a finer one.
+    """
+    names = tuple(names)
+    strides = tuple(stride_of(name) for name in names)
+    if not strides or any(a >= b for a, b in pairwise(strides)):
+        raise DetectionError(f"the levels are {', '.join(names) or 'none'}; expected one or more, each once, finest first")
+    return strides
+
+
+def shapes_of(predictions: Predictions) -> dict[str, tuple[int, int]]:
+    """Height and width of the map of each level."""
+    return {level: (p.cls_logits.shape[-2], p.cls_logits.shape[-1]) for level, p in predictions.items()}
+
+
+def level_locations(shape: tuple[int, int], stride: int, device: torch.device | None = None) -> Tensor:
+    """[h * w, 2]: x and y in pixels of one level's locations, ``stride * i + stride // 2`` (arXiv:1904.01355, section 3.1)."""
+    height, width = shape
+    ys = torch.arange(height, dtype=torch.float32, device=device) * stride + stride // 2
+    xs = torch.arange(width, dtype=torch.float32, device=device) * stride + stride // 2
+    return torch.cartesian_prod(ys, xs).reshape(-1, 2).flip(1)
+
+
+def flatten_level(maps: Tensor, channels: int) -> Tensor:
+    """[N, A * channels, h, w] of one level to [N, h * w * A, channels]: location by location, its A anchors together."""
+    n, _, height, width = maps.shape
+    return maps.reshape(n, -1, channels, height, width).permute(0, 3, 4, 1, 2).reshape(n, -1, channels)
+
+
+def flatten_levels(maps: Sequence[Tensor], channels: int) -> Tensor:
+    """Maps of all levels to [N, L, channels], in float32 or better: losses in half precision would lose small terms."""
+    flat = torch.cat([flatten_level(level, channels) for level in maps], dim=1)
+    return flat if flat.dtype == torch.float64 else flat.float()
+
+
+def boxes_and_labels(target: Target, image: int) -> tuple[Tensor, Tensor]:
+    """The boxes [n, 4] (float32) and labels [n] (int64) of one image of a batch.
+
+    Raises:
+        DetectionError: they are missing, of other shapes, or a label is negative.
+    """
+    if "boxes" not in target or "labels" not in target:
+        raise DetectionError(f"the target of image {image} has the keys {', '.join(target) or 'none'}; expected boxes, labels")
+    boxes, labels = (torch.as_tensor(target[key]).as_subclass(Tensor) for key in ("boxes", "labels"))
+    if boxes.numel() == 0:
+        boxes = boxes.reshape(0, 4)
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
+        raise DetectionError(
+            f"image {image} has boxes of shape {list(boxes.shape)} and labels of shape {list(labels.shape)}; "
+            "expected [n, 4] (x1, y1, x2, y2 in pixels) and [n]"
+        )
+    if labels.numel() and int(labels.min()) < 0:
+        raise DetectionError(f"image {image} has the label {int(labels.min())}; expected 0 to classes - 1")
+    return boxes.float(), labels.long()
+
+
+def one_hot(labels: Tensor, logits: Tensor) -> Tensor:
+    """[N, L, classes]: 1 where ``labels`` [N, L] names the class, 0 elsewhere; of the shape and type of `logits`.
+
+    Raises:
+        DetectionError: there are other places than the logits have, or a label beyond their classes.
+    """
+    if labels.shape != logits.shape[:2]:
+        raise DetectionError(
+            f"the targets are for {labels.shape[0]} images of {labels.shape[1]} places, the predictions for "
+            f"{logits.shape[0]} of {logits.shape[1]}; targets must be made for the shapes of the same maps"
+        )
+    image, place = torch.nonzero(labels >= 0, as_tuple=True)
+    found = labels[image, place]
+    if found.numel() and int(found.max()) >= logits.shape[2]:
+        raise DetectionError(
+            f"a target has the label {int(found.max())}, but the decoder has {logits.shape[2]} classes; expected labels "
+            f"0 to {logits.shape[2] - 1} (no label stands for the background)"
+        )
+    targets = torch.zeros_like(logits)
+    targets[image, place, found] = 1
+    return targets
