@@ -1,0 +1,109 @@
+"""Several processes that train one detector: one a GPU, started by torchrun; or this one alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from nasdsl.training.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together.
+
+    Attributes:
+        device: where this one computes.
+        rank, world_size: its number, and how many there are.
+    """
+
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the one that writes files and talks."""
+        return self.rank == 0
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over all processes."""
+        if self.world_size == 1:
+            return values
+        dist.all_reduce(values)
+        return values / self.world_size
+
+    def highest(self, value: int) -> int:
+        """The highest value that any process gives."""
+        if self.world_size == 1:
+            return value
+        highest = torch.tensor(value, device=self.device)
+        dist.all_reduce(highest, dist.ReduceOp.MAX)
+        return int(highest)
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, by rank."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give these tensors, everywhere, the values that they have in the main process."""
+        if self.world_size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def processes(device: str | torch.device | None = None) -> Iterator[Processes]:
+    """This process, as torchrun started it (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``) or alone.
+
+    Processes talk by NCCL on GPUs and by Gloo on CPUs. A process group that exists already is used and left alone.
+
+    Args:
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …; None: a GPU where there is one.
+
+    Raises:
+        TrainingError: there is no such device.
+    """
+    found = _device(device)
+    if dist.is_initialized():
+        yield Processes(found, dist.get_rank(), dist.get_world_size())
+    elif int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Processes(found)
+    else:
+        dist.init_process_group("nccl" if found.type == "cuda" else "gloo", device_id=found if found.type == "cuda" else None)
+        try:
+            yield Processes(found, dist.get_rank(), dist.get_world_size())
+        finally:
+            dist.destroy_process_group()
+
+
+def _device(wanted: str | torch.device | None) -> torch.device:
+    try:
+        device = torch.device(wanted if wanted is not None else "cuda" if torch.cuda.is_available() else "cpu")
+    except RuntimeError as error:
+        raise TrainingError(f"{wanted!r} is no device: {str(error).splitlines()[0]}") from None
+    if device.type != "cuda":
+        return device
+    index = device.index if device.index is not None else int(os.environ.get("LOCAL_RANK", "0"))
+    if index >= torch.cuda.device_count():
+        raise TrainingError(
+            f"there is no GPU {index}: torch sees {torch.cuda.device_count()}; expected a process for each at most"
+        )
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)

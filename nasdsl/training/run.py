@@ -1,0 +1,144 @@
+"""The folder of a run: what was trained, how, and what came out."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import torchvision
+
+from nasdsl.training.checkpoint import write_atomically
+from nasdsl.training.errors import RunError
+
+FORMAT: Final = "nasdsl run 1"
+FREE: Final = {"workers", "cache", "log_every", "checkpoint_every", "evaluate_every"}
+"""Settings that may change when a run is resumed: the weights do not depend on them."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder.
+
+    Files: ``config.json`` (detector, recipe, data, versions), ``decoder.nas``, ``checkpoint.pt`` (to resume),
+    ``model.pt`` (the detector at the last checkpoint, averaged where the recipe says so; `load_detector` reads it),
+    ``log.jsonl`` (a record a line), ``metrics.json`` (the last evaluation) and ``results.json`` (its detections).
+    """
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.json"
+
+    @property
+    def decoder(self) -> Path:
+        return self.folder / "decoder.nas"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model.pt"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.json"
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results.json"
+
+    def read_config(self) -> dict[str, Any]:
+        """What ``config.json`` says.
+
+        Raises:
+            RunError: the folder is no run, or the file is broken.
+        """
+        try:
+            config = json.loads(self.config.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(f"{self.folder} is no run: it has no {self.config.name}") from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.config} cannot be read: {error}") from None
+        if not isinstance(config, dict) or config.get("format") != FORMAT:
+            raise RunError(f"{self.config} is not of the form {FORMAT!r}")
+        return config
+
+
+def open_run(
+    folder: str | Path,
+    *,
+    detector: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    data: Mapping[str, Any],
+    about: Mapping[str, Any] | None = None,
+    resume: bool = False,
+) -> Run:
+    """A new run's folder with its ``config.json`` and ``decoder.nas``; with `resume`, the old one of the same training.
+
+    Args:
+        detector: `Detector.config`.
+        recipe: `Recipe.to_dict()`.
+        data: what was trained on, by content: compared when a run is resumed.
+        about: what else to keep, such as the command: not compared.
+        resume: go on with the run that is there; where there is none, begin one.
+
+    Raises:
+        RunError: the folder holds a run already, or one of another training, or cannot be written.
+    """
+    run = Run(Path(folder))
+    wanted = json.loads(json.dumps({"detector": detector, "recipe": recipe, "data": data}))
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
+    config = {"format": FORMAT, **wanted, "about": dict(about or {}), "versions": versions}
+    if run.folder.exists() and not run.folder.is_dir():
+        raise RunError(f"{run.folder} is a file; expected a folder for the run")
+    if run.config.exists():
+        if not resume:
+            raise RunError(f"{run.folder} holds a run already: resume it (--resume), or choose another folder")
+        _same(run, run.read_config(), wanted)
+    elif run.checkpoint.exists() or run.model.exists():
+        raise RunError(f"{run.folder} has a checkpoint and no {run.config.name}: choose another folder")
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        text = str(detector.get("decoder", ""))
+        if text:
+            write_atomically(run.decoder, lambda file: file.write(text.encode()))
+        write_json(run.config, config)
+    except OSError as error:
+        raise RunError(f"cannot write to {run.folder}: {error.strerror or error}") from error
+    return run
+
+
+def write_json(path: Path, value: Any) -> None:
+    """A value as readable JSON; the file appears when it is whole."""
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _same(run: Run, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    differences = []
+    for part in ("detector", "recipe", "data"):
+        old, new = before.get(part, {}), now[part]
+        for name in sorted({*old, *new} - (FREE if part == "recipe" else set())):
+            if old.get(name) != new.get(name):
+                differences.append(f"  {part}: {name} was {_short(old.get(name))}, is {_short(new.get(name))}")
+    if differences:
+        raise RunError(
+            f"{run.folder} is the run of another training; to resume it, say the same as then:\n" + "\n".join(differences)
+        )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}…"

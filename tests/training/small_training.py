@@ -1,0 +1,113 @@
+"""A detector small enough that a training of it takes a second, and what the tests of training share."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nasdsl.data import open_dataset
+from nasdsl.detection.losses import mean_over_processes
+from nasdsl.training import RECIPES, Recipe
+
+SHAPES = open_dataset("shapes:13", "train")
+VAL = open_dataset("shapes:5", "val")
+
+
+class Small(nn.Module):
+    """By the detector's interface: a convolution, BatchNorm unless `norm` is false, dropout, and two losses.
+
+    `on_step` is called with the number of every training forward, before anything is computed.
+    """
+
+    def __init__(self, norm: bool = True, on_step: Callable[[int], object] | None = None, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, stride=4, padding=1)
+        self.norm = nn.BatchNorm2d(8) if norm else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+        self.predict = nn.Conv2d(8, 1, 1)
+        self.frozen = nn.Parameter(torch.ones(3), requires_grad=False)
+        self.classes, self.category_ids = SHAPES.classes, SHAPES.category_ids
+        self.transform = SimpleNamespace(min_size=(24,), max_size=32, fixed_size=None)
+        self.on_step, self.forwards = on_step, 0
+        self.broken = 1.0
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"decoder": "decoder small {}\n", "norm": isinstance(self.norm, nn.BatchNorm2d)}
+
+    def forward(
+        self, images: Tensor, targets: Sequence[Mapping[str, Any]] | None = None, *, sizes: Sequence[tuple[int, int]]
+    ) -> Any:
+        if not self.training:
+            return [
+                {"boxes": torch.tensor([[0.0, 0.0, w, h]]), "labels": torch.tensor([2]), "scores": torch.tensor([0.5])}
+                for h, w in sizes
+            ]
+        assert targets is not None
+        if self.on_step is not None:
+            self.on_step(self.forwards)
+        self.forwards += 1
+        x = self.dropout(torch.relu(self.norm(self.conv(images.float() / 255 * self.broken))))
+        logits = self.predict(x).flatten(1)
+        positives = mean_over_processes(torch.tensor(float(sum(len(t["boxes"]) for t in targets)))).clamp(min=1)
+        pull = torch.stack([t["boxes"].sum() for t in targets]) / 1000
+        return {
+            "classification": (logits.exp() - logits).sum() / positives / 20,
+            "bbox_regression": (logits.mean(1) * pull).sum() / positives,
+        }
+
+
+def small(seed: int = 0, **options: Any) -> Any:
+    """A `Small` with weights that the seed decides."""
+    torch.manual_seed(seed)
+    return Small(**options)
+
+
+def recipe(**settings: Any) -> Recipe:
+    """Quick, and smaller still: 4 pictures of 24x32 a step, 3 steps an epoch."""
+    return RECIPES["quick"].changed(
+        {"size": (24, 32), "batch_size": 4, "epochs": 3, "log_every": 2, "checkpoint_every": 0, **settings}
+    )
+
+
+def differences(left: Any, right: Any, path: str = "") -> list[str]:
+    """Where two nested values differ; tensors must be equal bit for bit."""
+    if isinstance(left, Tensor) and isinstance(right, Tensor):
+        return [] if left.dtype == right.dtype and torch.equal(left, right) else [path]
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        keys = sorted({*left, *right}, key=str)
+        return [d for k in keys for d in differences(left.get(k), right.get(k), f"{path}/{k}")]
+    if isinstance(left, list | tuple) and isinstance(right, list | tuple) and len(left) == len(right):
+        return [d for i, (a, b) in enumerate(zip(left, right, strict=True)) for d in differences(a, b, f"{path}/{i}")]
+    return [] if left == right else [path]
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Run `work` in a forked process; its id. The process ends with code 0, or 1 after an exception."""
+    pid = os.fork()
+    if pid:
+        return pid
+    signal.alarm(60)  # a child that waits for another without end fails its test
+    code = 1
+    try:
+        work()
+        code = 0
+    except SystemExit as leaving:
+        code = int(leaving.code or 0)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def exit_code(pid: int) -> int:
+    """Of a child, when it has ended; negative: the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

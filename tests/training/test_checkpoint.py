@@ -1,0 +1,144 @@
+"""Checkpoints: killed at any instant, truncated, damaged, hostile."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_training import exit_code, in_child
+
+from nasdsl.training import CheckpointError, checkpoint
+from nasdsl.training.checkpoint import load_checkpoint, previous, save_checkpoint
+
+
+def state(step: int, size: int = 1000) -> dict[str, Any]:
+    return {"step": step, "weights": torch.full((size,), float(step)), "nested": {"list": [1, 2.5, None, True, (3, "x")]}}
+
+
+def loaded_step(path: Path) -> int:
+    loaded = load_checkpoint(path)
+    assert loaded is not None
+    assert torch.equal(loaded.state["weights"], state(loaded.state["step"], len(loaded.state["weights"]))["weights"])
+    return int(loaded.state["step"])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoint.pt"
+
+
+def test_round_trip_and_the_one_before(path: Path) -> None:
+    assert load_checkpoint(path) is None
+    for step in (1, 2, 3):
+        save_checkpoint(path, state(step))
+    assert loaded_step(path) == 3
+    assert load_checkpoint(path).state["nested"] == state(3)["nested"]  # type: ignore[union-attr]
+    assert loaded_step(previous(path)) == 2
+    assert sorted(p.name for p in path.parent.iterdir()) == ["checkpoint.previous.pt", "checkpoint.pt"]
+
+
+@pytest.mark.parametrize("function", ["os.link", "os.replace", "os.fsync", "torch.save"])
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_failure_at_any_call_leaves_the_old_one(
+    path: Path, function: str, call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(path, state(1))
+    save_checkpoint(path, state(2))
+    module, name = function.split(".")
+    real, calls = getattr({"os": os, "torch": torch}[module], name), []
+
+    def fails(*args: Any, **kwargs: Any) -> Any:
+        calls.append(name)
+        if len(calls) == call:
+            if name == "save":
+                args[1].write(b"half of it")
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr({"os": os, "torch": torch}[module], name, fails)
+        try:
+            save_checkpoint(path, state(3))
+        except KeyboardInterrupt:
+            pass
+        else:
+            assert len(calls) < call  # there is no such call
+    assert loaded_step(path) in (2, 3)
+    save_checkpoint(path, state(4))
+    assert loaded_step(path) == 4
+    assert not [p for p in path.parent.iterdir() if "unfinished" in p.name]
+
+
+def test_a_process_killed_while_it_saves(path: Path) -> None:
+    """SIGKILL at a random instant, many times: there always is a whole checkpoint, and never an older one than before."""
+    rng, step = random.Random(0), 0
+
+    def save_without_end() -> None:
+        for number in range(step + 1, 10_000_000):
+            save_checkpoint(path, state(number, 50_000))
+
+    for _ in range(12):
+        child = in_child(save_without_end)
+        while not path.exists():
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0.0, 0.04))
+        os.kill(child, signal.SIGKILL)
+        assert exit_code(child) == -signal.SIGKILL
+        assert loaded_step(path) >= step
+        step = loaded_step(path)
+    assert step > 3
+
+
+def test_a_full_disk_is_named_and_harmless(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(path, state(1))
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.torch, "save", full)
+    with pytest.raises(CheckpointError, match=r"No space left on device.*still there"):
+        save_checkpoint(path, state(2))
+    assert loaded_step(path) == 1
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "not a checkpoint"])
+def test_a_damaged_file_falls_back_to_the_one_before(path: Path, damage: str) -> None:
+    for step in (1, 2):
+        save_checkpoint(path, state(step))
+    data = bytearray(path.read_bytes())
+    if damage == "flipped":  # one bit in the middle of the weights
+        data[len(data) // 2] ^= 16
+    elif damage == "not a checkpoint":
+        torch.save([1, 2, 3], path)
+        data = bytearray(path.read_bytes())
+    path.write_bytes({"truncated": data[: len(data) // 2], "empty": b""}.get(damage, data))
+    loaded = load_checkpoint(path)
+    assert loaded is not None
+    assert (loaded.state["step"], loaded.path) == (1, previous(path))
+    assert loaded.broken is not None
+    assert str(path) in loaded.broken
+
+    previous(path).write_bytes(b"PK")
+    with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
+        load_checkpoint(path)
+
+
+class Hostile:
+    def __reduce__(self) -> Any:
+        return (Path.touch, (Path("was_run"),))
+
+
+def test_loading_runs_no_code(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)
+    torch.save({"step": 1, "weights": Hostile()}, path)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(path)
+    assert not Path("was_run").exists()
+    torch.load(path, weights_only=False)
+    assert Path("was_run").exists(), "the file was not hostile: the test shows nothing"

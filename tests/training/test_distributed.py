@@ -1,0 +1,103 @@
+"""Two processes with Gloo on the CPU: the same weights in both, and those of one process with the whole batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_training import SHAPES, VAL, differences, exit_code, in_child, recipe, small
+
+from nasdsl.training import Run, TrainingError, train
+from nasdsl.training.checkpoint import load_checkpoint
+from nasdsl.training.distributed import processes
+
+SUMS_DIFFER = {"rtol": 1e-4, "atol": 1e-6}
+"""Sums over two processes are rounded otherwise than over one batch."""
+
+
+def in_two(work: Callable[[int], object]) -> list[int]:
+    """Run `work(rank)` in two processes with the variables that torchrun sets; their exit codes."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+
+    def with_variables(rank: int) -> object:
+        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in variables.items()})
+        return work(rank)
+
+    children = [in_child(lambda rank=rank: with_variables(rank)) for rank in (0, 1)]  # type: ignore[misc]
+    return [exit_code(child) for child in children]
+
+
+def trained(rank: int, out: Path, how: Any, *, resume: bool = False, **options: Any) -> None:
+    """Train in this process, and keep its weights in a file of its own."""
+    detector = small(seed=rank, **options)  # the processes begin with different weights, which DDP makes equal
+    train(detector, SHAPES, how, out, VAL, resume=resume, quiet=True)
+    torch.save(detector.state_dict(), out.parent / f"{out.name}_{rank}.pt")
+
+
+def weights(out: Path, rank: int) -> dict[str, torch.Tensor]:
+    loaded: dict[str, torch.Tensor] = torch.load(out.parent / f"{out.name}_{rank}.pt", weights_only=True)
+    return loaded
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_two_processes_do_what_one_does(tmp_path: Path, accumulate: int) -> None:
+    """Without BatchNorm and dropout, which see only the pictures of their own process."""
+    how = recipe(schedule="constant", accumulate=accumulate, evaluate_every=2)
+    assert in_two(lambda rank: trained(rank, tmp_path / "two", how, norm=False, dropout=0.0)) == [0, 0]
+    first, second = weights(tmp_path / "two", 0), weights(tmp_path / "two", 1)
+    assert differences(first, second) == []
+    if accumulate == 1:  # else the counts of positives that the losses are divided by belong to other pictures
+        train(small(norm=False, dropout=0.0), SHAPES, how, tmp_path / "one", VAL, quiet=True)
+        one = load_checkpoint(Run(tmp_path / "one").checkpoint).state["detector"]  # type: ignore[union-attr]
+        for name, value in one.items():
+            assert torch.allclose(first[name], value, **SUMS_DIFFER), name
+        losses = [[json.loads(line) for line in Run(tmp_path / n).log.read_text().splitlines()] for n in ("one", "two")]
+        assert losses[0][0]["loss"] == pytest.approx(losses[1][0]["loss"], rel=1e-4)
+    # Evaluated in two shares, written once, complete and in order.
+    results = json.loads(Run(tmp_path / "two").results.read_text())
+    assert [r["image_id"] for r in results] == [VAL.image_id(i) for i in range(len(VAL))]
+
+
+def test_two_processes_stop_together_and_resume_to_equal_weights(tmp_path: Path) -> None:
+    """With BatchNorm, dropout and averaging; only one process gets the signal, within step 3; the next log is at 4."""
+    how = recipe(ema=0.9, accumulate=2, group_by_aspect=False)
+    assert in_two(lambda rank: trained(rank, tmp_path / "whole", how)) == [0, 0]
+
+    def signalled(rank: int) -> None:
+        stop = lambda forward: rank == 1 and forward == 4 and os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+        trained(rank, tmp_path / "broken", how, on_step=stop)
+
+    assert in_two(signalled) == [143, 143]
+    assert load_checkpoint(Run(tmp_path / "broken").checkpoint).state["step"] == 4  # type: ignore[union-attr]
+    assert in_two(lambda rank: trained(rank + 2, tmp_path / "broken", how, resume=True)) == [0, 0]
+    ours, wanted = (load_checkpoint(Run(tmp_path / n).checkpoint).state for n in ("broken", "whole"))  # type: ignore[union-attr]
+    assert ours["step"] > 4
+    assert differences(ours, wanted) == []
+
+
+def test_a_batch_that_cannot_be_shared(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    how = recipe(batch_size=3, epochs=1)
+    assert in_two(lambda rank: trained(rank, tmp_path / "two", how)) == [1, 1]
+    assert "batch_size is 3, which 2 processes with 1 accumulated batches each cannot share" in capfd.readouterr().err
+
+
+def test_one_process_alone() -> None:
+    with processes("cpu") as here:
+        assert (here.rank, here.world_size, here.is_main) == (0, 1, True)
+        assert here.gather("x") == ["x"]
+        assert here.highest(3) == 3
+    with pytest.raises(TrainingError, match="no device"), processes("toaster"):
+        pass
+    if not torch.cuda.is_available():
+        with pytest.raises(TrainingError, match="no GPU 0"), processes("cuda"):
+            pass

@@ -1,0 +1,45 @@
+"""Groups of parameters, and what a step of each does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_training import small
+from torch import nn
+
+from nasdsl.training import Recipe, TrainingError
+from nasdsl.training.optimizer import make_optimizer, parameter_groups, set_rate
+
+
+def test_every_trained_parameter_is_in_one_group() -> None:
+    module = small()
+    groups = {g["name"]: g for g in parameter_groups(module, Recipe())}
+    members = [id(p) for g in groups.values() for p in g["params"]]
+    assert sorted(members) == sorted(id(p) for p in module.parameters() if p.requires_grad)
+    assert {id(p) for p in groups["biases"]["params"]} == {id(module.conv.bias), id(module.norm.bias), id(module.predict.bias)}
+    assert [id(p) for p in groups["scales"]["params"]] == [id(module.norm.weight)]
+
+
+def test_a_published_step_by_hand() -> None:
+    """Weights: lr * (gradient + decay * weight); biases: 2 * lr * gradient."""
+    module = nn.Conv2d(2, 3, 1)
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    optimizer = make_optimizer(module, Recipe(weight_decay=0.5))
+    set_rate(optimizer, 0.1)
+    module(torch.ones(1, 2, 1, 1)).sum().backward()
+    optimizer.step()
+    assert torch.allclose(module.weight, before["weight"] - 0.1 * (1 + 0.5 * before["weight"]))
+    assert module.bias is not None
+    assert torch.allclose(module.bias, before["bias"] - 0.2)
+
+
+def test_decay_of_norms_is_a_setting() -> None:
+    norm = nn.GroupNorm(1, 4)
+    for decays in (True, False):
+        groups = {g["name"]: g["weight_decay"] for g in parameter_groups(norm, Recipe(decay_scales=decays))}
+        assert groups == {"scales": 1e-4 if decays else 0.0, "biases": 0.0}
+
+
+def test_nothing_to_train() -> None:
+    with pytest.raises(TrainingError, match="nothing to train"):
+        make_optimizer(nn.Conv2d(1, 1, 1).requires_grad_(False), Recipe())

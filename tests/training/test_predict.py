@@ -1,0 +1,60 @@
+"""From a detector to results and metrics."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_training import SHAPES, VAL, small
+
+from nasdsl.data import Dataset, Sample, Transform, UnreadableImage
+from nasdsl.training import TrainingError, measure, predict
+
+
+def test_boxes_come_back_in_pixels_of_the_pictures() -> None:
+    """The small detector finds one box, the whole picture, of label 2."""
+    assert VAL.sizes()[0] == (240, 320)
+    for transform in (None, Transform(60, 70), Transform(size=(48, 31))):
+        found = predict(small(), VAL, batch_size=3, transform=transform, size_divisible=32)
+        assert [r["image_id"] for r in found.results] == [VAL.image_id(i) for i in range(len(VAL))]
+        for result in found.results:
+            assert result["bbox"] == pytest.approx([0, 0, 320, 240])
+            assert (result["category_id"], result["score"]) == (VAL.category_ids[2], 0.5)
+        assert found.skipped == []
+
+
+def test_the_detector_is_left_in_evaluation_mode_with_its_weights() -> None:
+    detector = small().train()
+    before = {name: value.clone() for name, value in detector.state_dict().items()}
+    predict(detector, VAL)
+    assert not detector.training
+    assert all(torch.equal(before[name], value) for name, value in detector.state_dict().items())
+
+
+def test_perfect_results_measure_as_perfect() -> None:
+    truth = VAL.ground_truth()
+    keys = ("image_id", "category_id", "bbox")
+    results = [{**{k: a[k] for k in keys}, "score": 1.0} for a in truth["annotations"]]
+    found = predict(small(), VAL)._replace(results=results)
+    assert measure(found, VAL, ("coco",)).coco.ap == pytest.approx(1)  # type: ignore[union-attr]
+
+
+def test_an_unreadable_picture_is_named_and_its_boxes_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = type(VAL).__getitem__
+
+    def one_is_broken(self: Dataset, index: int) -> Sample:
+        if index == 1:
+            raise UnreadableImage("1.png", "it is truncated")
+        return read(self, index)
+
+    monkeypatch.setattr(type(VAL), "__getitem__", one_is_broken)
+    found = predict(small(), VAL)
+    assert [skip.image_id for skip in found.skipped] == [VAL.image_id(1)]
+    assert VAL.image_id(1) not in {r["image_id"] for r in found.results}
+    assert measure(found, VAL).images == len(VAL) - 1
+
+
+def test_other_classes_are_refused() -> None:
+    detector = small()
+    detector.category_ids = (7, 8, 9, 10, 11)
+    with pytest.raises(TrainingError, match=r"ids 7, 8, 9, 10, 11; .* with the ids 1, 2, 3, 4, 5"):
+        predict(detector, SHAPES)

@@ -1,0 +1,220 @@
+"""Whole trainings: bit for bit the same after any break, and what lies in the folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_training import SHAPES, VAL, differences, exit_code, in_child, recipe, small
+
+from nasdsl.training import Diverged, Interrupted, Run, RunError, TrainingError, train
+from nasdsl.training.checkpoint import load_checkpoint, previous
+from nasdsl.training.stopping import Stop
+
+
+def checkpoint(out: Path) -> dict[str, Any]:
+    loaded = load_checkpoint(Run(out).checkpoint)
+    assert loaded is not None
+    return loaded.state
+
+
+def records(out: Path, event: str = "train") -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in Run(out).log.read_text().splitlines()]
+    return [line for line in lines if line["event"] == event]
+
+
+RICH = {"ema": 0.95, "clip_norm": 1.0, "accumulate": 2}
+KINDS = {
+    "quick": {},
+    "all": RICH,
+    "sgd": {"optimizer": "sgd", "schedule": "step", "warmup_steps": 3},
+    "workers": {"workers": 2, "cache": False},
+}
+
+
+def test_the_recipe_of_these_tests_has_breaks_within_epochs() -> None:
+    """13 pictures, 4 a step, drop_last: 3 steps an epoch. With accumulate 2: 2 a batch, 6 batches an epoch."""
+    assert len(SHAPES) // recipe().batch_size == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stopped_within_an_epoch_and_resumed_to_equal_weights(kind: str, tmp_path: Path) -> None:
+    how = recipe(**KINDS[kind])
+    train(small(), SHAPES, how, tmp_path / "whole", quiet=True)
+    wanted = checkpoint(tmp_path / "whole")
+    assert wanted["step"] == 9
+
+    out, in_fifth = tmp_path / "broken", 4 * how.accumulate + 1
+    stop = lambda forward: forward + 1 == in_fifth and os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+    with pytest.raises(Interrupted) as leaving:
+        train(small(on_step=stop), SHAPES, how, out, quiet=True)
+    assert (leaving.value.code, leaving.value.step) == (128 + signal.SIGTERM, 5)
+    # Other initial weights, and another state of torch's generator: all must come from the checkpoint.
+    train(small(seed=1), SHAPES, how, out, resume=True, quiet=True)
+    assert differences(checkpoint(out), wanted) == []
+    assert [r["step"] for r in records(out)] == [2, 4, 5, 6, 8, 9]
+
+
+def test_killed_at_a_random_instant_and_resumed_to_equal_weights(tmp_path: Path) -> None:
+    """SIGKILL, several times, at whatever instant; checkpoints every second step."""
+    how = recipe(epochs=14, checkpoint_every=2, ema=0.9)
+    train(small(), SHAPES, how, tmp_path / "whole", quiet=True)
+    wanted = checkpoint(tmp_path / "whole")
+    out, kills = tmp_path / "killed", 0
+    for delay in (0.03, 0.11, 0.07, 0.19):
+        child = in_child(
+            partial(
+                train,
+                small(seed=9 if kills else 0, on_step=lambda _: time.sleep(0.01)),
+                SHAPES,
+                how,
+                out,
+                resume=True,
+                quiet=True,
+            )
+        )
+        before = checkpoint(out)["step"] if Run(out).checkpoint.exists() else 0
+        while _has_not_saved_since(child, out, before):
+            time.sleep(0.002)
+        time.sleep(delay)
+        os.kill(child, signal.SIGKILL)
+        kills += exit_code(child) == -signal.SIGKILL
+    assert kills >= 2
+    assert checkpoint(out)["step"] < 42, "nothing was left to resume: the test shows nothing"
+    train(small(seed=9), SHAPES, how, out, resume=True, quiet=True)
+    assert differences(checkpoint(out), wanted) == []
+    steps = [r["step"] for r in records(out)]
+    assert steps == sorted(set(steps))
+
+
+def _has_not_saved_since(child: int, out: Path, before: int) -> bool:
+    """Whether the child has not yet saved anything newer."""
+    try:
+        loaded = load_checkpoint(Run(out).checkpoint)
+    except (FileNotFoundError, ValueError):  # replaced between two looks
+        return True
+    return loaded is None or loaded.state["step"] <= before
+
+
+def test_a_truncated_checkpoint_costs_steps_and_no_more(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    how = recipe(checkpoint_every=2)
+    train(small(), SHAPES, how, tmp_path / "whole", quiet=True)
+    out = tmp_path / "broken"
+
+    def crash(forward: int) -> None:
+        if forward == 7:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train(small(on_step=crash), SHAPES, how, out, quiet=True)
+    path = Run(out).checkpoint
+    path.write_bytes(path.read_bytes()[:1000])
+    assert load_checkpoint(path).path == previous(path)  # type: ignore[union-attr]
+    train(small(seed=5), SHAPES, how, out, resume=True)
+    told = capfd.readouterr().err
+    assert "cannot be read as a checkpoint" in told
+    assert "resuming from step 4 of 9" in told
+    assert differences(checkpoint(out), checkpoint(tmp_path / "whole")) == []
+
+
+def test_the_folder(out: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    detector = small()
+    outcome = train(detector, SHAPES, recipe(ema=0.9, evaluate_every=2), out, VAL, about={"command": "nasdsl train"})
+    run = Run(out)
+    checkpoints = {"checkpoint.pt", "checkpoint.previous.pt", "model.pt"}
+    told = {"config.json", "decoder.nas", "log.jsonl", "metrics.json", "results.json"}
+    assert {p.name for p in out.iterdir()} == checkpoints | told
+    config = run.read_config()
+    assert config["recipe"]["batch_size"] == 4
+    assert config["detector"] == detector.config
+    assert config["about"] == {"command": "nasdsl train"}
+    assert run.decoder.read_text() == "decoder small {}\n"
+    assert [r["step"] for r in records(out)] == [2, 4, 6, 8, 9]
+    assert [r["step"] for r in records(out, "evaluation")] == [6, 9]
+    assert json.loads(run.metrics.read_text())["step"] == 9
+    assert outcome.evaluation is not None
+    assert len(json.loads(run.results.read_text())) == len(VAL)
+    saved = torch.load(run.model, weights_only=True)["model"]
+    averaged = checkpoint(out)["average"]
+    assert differences(saved, {k.removeprefix("module."): v for k, v in averaged.items() if k != "n_averaged"}) == []
+    assert differences(saved, detector.state_dict()), "model.pt has the last weights, not the averaged ones"
+    lines = capfd.readouterr().err
+    assert "13 pictures, 3 steps an epoch, 9 steps" in lines
+    assert "images/s" in lines
+    assert "step 9: AP" in lines
+
+
+def test_a_finished_run_resumed_changes_nothing(out: Path) -> None:
+    train(small(), SHAPES, recipe(), out, VAL, quiet=True)
+    before = checkpoint(out)
+    outcome = train(small(seed=3), SHAPES, recipe(workers=1, log_every=5), out, VAL, resume=True, quiet=True)
+    assert outcome.evaluation is not None
+    assert differences(checkpoint(out), before) == []
+
+
+def test_a_folder_is_not_overwritten_and_not_mixed_up(out: Path) -> None:
+    train(small(), SHAPES, recipe(), out, quiet=True)
+    with pytest.raises(RunError, match=r"holds a run already.*--resume"):
+        train(small(), SHAPES, recipe(), out, quiet=True)
+    with pytest.raises(RunError, match=r"recipe: learning_rate was 0\.001, is 0\.5"):
+        train(small(), SHAPES, recipe(learning_rate=0.5), out, resume=True, quiet=True)
+    with pytest.raises(RunError, match="detector: norm was true, is false"):
+        train(small(norm=False), SHAPES, recipe(), out, resume=True, quiet=True)
+    with pytest.raises(RunError, match="data: pictures was 13, is 5"):
+        train(small(), VAL, recipe(), out, resume=True, quiet=True)
+    file = out.parent / "file"
+    file.touch()
+    with pytest.raises(RunError, match="is a file"):
+        train(small(), SHAPES, recipe(), file, quiet=True)
+
+
+def test_classes_that_differ_are_named(out: Path) -> None:
+    detector = small()
+    detector.category_ids = (1, 2)
+    with pytest.raises(TrainingError, match=r"2 classes with the ids 1, 2; shapes.* has 5"):
+        train(detector, SHAPES, recipe(), out, quiet=True)
+    assert not out.exists()
+
+
+def test_a_diverged_training_leaves_the_checkpoint(out: Path) -> None:
+    detector = small()
+
+    def breaks(forward: int) -> None:
+        if forward == 4:
+            detector.broken = float("nan")
+
+    detector.on_step = breaks
+    with pytest.raises(Diverged):
+        train(detector, SHAPES, recipe(checkpoint_every=2, most_nonfinite=2), out, quiet=True)
+    state = checkpoint(out)
+    assert state["step"] == 4
+    assert all(t.isfinite().all() for t in state["detector"].values())
+
+
+def test_ctrl_c_exits_with_130_and_says_how_to_resume(out: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    child = in_child(
+        lambda: train(small(on_step=lambda f: f == 4 and os.kill(os.getpid(), signal.SIGINT)), SHAPES, recipe(), out)
+    )
+    assert exit_code(child) == 130
+    told = capfd.readouterr().err
+    assert "finishing the step and saving" in told
+    assert f"stopped at step 5 of 9; {out} is saved: --resume" in told
+    assert checkpoint(out)["step"] == 5
+
+
+def test_a_second_ctrl_c_leaves_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with Stop() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.signum == signal.SIGINT
+        with pytest.raises(SystemExit) as leaving:
+            signal.raise_signal(signal.SIGINT)
+    assert leaving.value.code == 130
+    assert signal.getsignal(signal.SIGINT) is before
