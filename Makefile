@@ -12,14 +12,18 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-# From nothing to a compiled decoder: its cost, its picture, and a stand-alone PyTorch file that runs.
+# From nothing to a detector: a decoder's cost, its picture, a stand-alone PyTorch file that runs, a minute of training on
+# drawn shapes, and what it finds.
 demo: $(VENV)/.installed
 	mkdir -p demo
 	$(BIN)/nasdsl check genotypes/*.nas
 	$(BIN)/nasdsl compile genotypes/nas_fcos.nas -o demo/nas_fcos.py
 	$(BIN)/nasdsl render genotypes/nas_fcos.nas -o demo/nas_fcos.svg
 	$(BIN)/python demo/nas_fcos.py
-	@echo "\nThe picture is demo/nas_fcos.svg, the module demo/nas_fcos.py."
+	$(BIN)/nasdsl train zoo:fcos --improvements --method reference_size=none --width 64 --backbone tiny --data shapes \
+		--recipe quick --size 144x192 --epochs 6 --learning-rate 0.002 --out demo/run --resume
+	$(BIN)/nasdsl detect demo/run --data shapes --first 12 --no-pictures --sheet -o demo
+	@echo "\nThe decoder's picture is demo/nas_fcos.svg, the module demo/nas_fcos.py, what the detector finds demo/sheet.png."
 
 # Everything: format, lint, types, imports, tests.
 test: check

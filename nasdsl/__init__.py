@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nasdsl.decoder import Decoder, load, loads
     from nasdsl.detection.backbones import FeatureExtractor
-    from nasdsl.detection.detector import Detector, detector
-    from nasdsl.detection.files import load_detector
+    from nasdsl.detection.detector import Detector
+    from nasdsl.detection.making import detector, load_detector
     from nasdsl.diagnostics import Diagnostic, DiagnosticError
     from nasdsl.imports.nas_fcos import from_nas_fcos
     from nasdsl.ir import MissingFeature
@@ -30,10 +30,10 @@ _HOME = {
     "Space": "nasdsl.spaces",
     "SpaceError": "nasdsl.spaces",
     "UnreadableFile": "nasdsl.semantics.files",
-    "detector": "nasdsl.detection.detector",
+    "detector": "nasdsl.detection.making",
     "from_nas_fcos": "nasdsl.imports.nas_fcos",
     "load": "nasdsl.decoder",
-    "load_detector": "nasdsl.detection.files",
+    "load_detector": "nasdsl.detection.making",
     "load_space": "nasdsl.spaces",
     "loads": "nasdsl.decoder",
     "loads_space": "nasdsl.spaces",

@@ -42,6 +42,7 @@ class Backbone:
         layers: its convolutions, norms and activations.
         norm_frozen: its BatchNorms are fixed (no parameters trained, nothing in the published FLOPs), its ReLUs are
             functions.
+        pretrained: there are weights of ImageNet for it.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Backbone:
     description: str
     layers: tuple[BackboneLayer, ...]
     norm_frozen: bool
+    pretrained: bool = True
 
     def cost(self, size: tuple[int, int]) -> BackboneCost:
         """Cost for one image of `size` (height, width)."""
@@ -185,6 +187,32 @@ def _mobilenet_v2(name: str) -> Backbone:
     return Backbone(name, channels, "MobileNetV2, features 3/6/13/17", tuple(layers()), norm_frozen=False)
 
 
+# ----------------------------------------------------------------------------------------------------------- tiny
+
+TINY_WIDTHS = (32, 64, 128, 128)
+"""Of c2 … c5."""
+
+
+def _tiny(name: str) -> Backbone:
+    """A plain network that learns from scratch in minutes on a CPU: for demos, tests, and data that ImageNet is far from.
+
+    A stem of 16 channels, then for each of c2 … c5 a 3x3 convolution of stride 2 and one of stride 1, each with BatchNorm and
+    ReLU.
+    """
+
+    def layers() -> Iterator[BackboneLayer]:
+        yield from _conv_norm(Feature(0, 3), 16, 3, 2, trained=True, norm_trained=True)
+        x = Feature(1, 16)
+        for level, width in enumerate(TINY_WIDTHS, 2):
+            for stride in (2, 1):
+                yield from _conv_norm(x, width, 3, stride, trained=True, norm_trained=True)
+                x = Feature(level, width)
+
+    channels = {f"c{level}": width for level, width in enumerate(TINY_WIDTHS, 2)}
+    description = "nine 3x3 convolutions, to be trained from scratch"
+    return Backbone(name, channels, description, tuple(layers()), norm_frozen=False, pretrained=False)
+
+
 BACKBONES = {
     "resnet50": lambda name: _resnet(name, (3, 4, 6, 3), "ResNet-50, stride in the bottleneck's first 1x1 (the paper's)"),
     "resnet50_v1.5": lambda name: _resnet(
@@ -198,5 +226,6 @@ BACKBONES = {
         name, (3, 4, 23, 3), "ResNeXt-101 64x4d, stride in the 3x3", groups=64, base=4, stride_in="3x3"
     ),
     "mobilenet_v2": _mobilenet_v2,
+    "tiny": _tiny,
 }
 """Backbones by name; each makes its description."""

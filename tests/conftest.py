@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))  # the tests' own modules: random_decoders, name_free_weights
+sys.path.insert(0, str(HERE))  # the tests' own modules: random_decoders, name_free_weights, zoo_files
 
-ZOO = sorted((HERE.parent / "genotypes").glob("*.nas"))
+from zoo_files import ZOO  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -15,7 +15,10 @@ import click
 from nasdsl.cli.collections import import_, sample, zoo
 from nasdsl.cli.common import USAGE, say
 from nasdsl.cli.compiling import compile_, render
+from nasdsl.cli.detecting import detect
+from nasdsl.cli.evaluating import eval_
 from nasdsl.cli.texts import check, explain, fmt
+from nasdsl.cli.training import train
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -27,7 +30,7 @@ def cli() -> None:
     """
 
 
-for command in (check, fmt, explain, compile_, render, zoo, import_, sample):
+for command in (check, fmt, explain, compile_, render, zoo, import_, sample, train, eval_, detect):
     cli.add_command(command)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -43,6 +44,7 @@ class SizeType(click.ParamType[tuple[int, int]]):
 
 SIZE = click.option("--size", type=SizeType(), default="800x1088", show_default=True, help="Height x width of the image.")
 BACKBONE = click.option("--backbone", default="resnet50", show_default=True, help="Backbone that the decoder reads.")
+DEVICE = click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; without it a GPU where there is one.")
 CLASSES = click.option("--classes", type=click.IntRange(1, 100_000), default=80, show_default=True, help="Number of classes.")
 
 
@@ -74,6 +76,39 @@ def load_decoder(file: str) -> Decoder:
     if decoder.architecture.warnings:
         report(decoder.architecture.warnings)
     return decoder
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Errors that the package raises with a message for people become that message and exit code 2 (1 for findings)."""
+    from nasdsl.diagnostics import DiagnosticError
+
+    try:
+        yield
+    except DiagnosticError as error:
+        report(error.diagnostics)
+        sys.exit(FINDINGS)
+    except OSError as error:
+        fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    except ValueError as error:
+        if not type(error).__module__.startswith("nasdsl."):
+            raise
+        fail(str(error))
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], object]]:
+    """A bar on a terminal, and nothing elsewhere. The yielded function takes how much is done, and of how much."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
+    with Progress(TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def report(findings: Sequence[Diagnostic]) -> None:

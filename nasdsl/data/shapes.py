@@ -1,4 +1,4 @@
-"""`shapes`: a synthetic set that needs no files. Five classes of flat shapes on soft backgrounds, 320x240.
+"""`shapes`: a synthetic set that needs no files. Five classes of flat shapes on soft backgrounds, 240x320.
 
 It is small and easy on purpose: a detector learns it from scratch in about a minute, which is what demos and tests want.
 """
@@ -26,6 +26,9 @@ _COUNTS = {"train": 400, "val": 100, "test": 100}
 _SMALLEST, _LARGEST = 28.0, 120.0
 _MOST = 5
 _OVERLAP = 0.12
+_HUES = 1.2
+"""How wide a class's range of hues is, in fifths of the circle. Over 1, so that neighbours overlap and colour is a hint, no
+label; without the hint a network needs many minutes to tell the shapes apart."""
 _FINER = 4
 """Masks are drawn so many times larger and averaged, for smooth edges."""
 
@@ -105,8 +108,10 @@ def scene(split: str, index: int, seed: int = 0) -> list[Shape]:
         radius = 0.5 * _SMALLEST * (_LARGEST / _SMALLEST) ** draw.random()
         x = radius + 2 + (WIDTH - 2 * radius - 4) * draw.random()
         y = radius + 2 + (HEIGHT - 2 * radius - 4) * draw.random()
-        colour = colorsys.hsv_to_rgb(draw.random(), 0.55 + 0.4 * draw.random(), 0.7 + 0.28 * draw.random())
-        shape = Shape(int(draw.random() * len(CLASSES)), x, y, radius, draw.random(), colour)
+        label = int(draw.random() * len(CLASSES))
+        hue = (label + _HUES * (draw.random() - 0.5)) / len(CLASSES)
+        colour = colorsys.hsv_to_rgb(hue % 1, 0.55 + 0.4 * draw.random(), 0.7 + 0.28 * draw.random())
+        shape = Shape(label, x, y, radius, draw.random(), colour)
         if all(_overlap(shape, other) <= _OVERLAP for other in shapes):
             shapes.append(shape)
     return sorted(shapes, key=lambda shape: -shape.radius)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.io import write_png
-from torchvision.utils import draw_bounding_boxes
+from torchvision.transforms.v2.functional import pad, resize, to_pil_image
+from torchvision.utils import draw_bounding_boxes, make_grid
 
 GOLDEN = 0.618034
 """Steps of this much around the circle of hues give neighbouring classes colours that are far apart, for any number."""
@@ -59,9 +59,31 @@ def draw_detections(image: Tensor, detections: Mapping[str, Tensor], classes: Se
     return drawn
 
 
+def contact_sheet(images: Sequence[Tensor], height: int = 240) -> Tensor:
+    """Pictures side by side in about a square, each of the same height.
+
+    Args:
+        images: uint8 [3, H, W] each, of any sizes.
+        height: of each, in pixels.
+
+    Returns:
+        uint8 [3, H, W].
+    """
+    scaled = [resize(image, [height, max(1, round(image.shape[2] * height / image.shape[1]))]) for image in images]
+    widest = max(image.shape[2] for image in scaled)
+    even = [pad(image, [0, 0, widest - image.shape[2], 0], fill=255) for image in scaled]
+    columns = max(1, round((len(even) * height / widest) ** 0.5 * 1.25))
+    grid: Tensor = make_grid(even, nrow=min(columns, len(even)), padding=4, pad_value=255)
+    return grid
+
+
 def write_picture(path: str | Path, image: Tensor) -> None:
-    """Write a picture, uint8 [3, H, W], as PNG."""
-    write_png(image, str(path))
+    """Write a picture, uint8 [3, H, W], as PNG.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    to_pil_image(image).save(path, "PNG")
 
 
 @cache

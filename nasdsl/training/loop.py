@@ -14,7 +14,7 @@ import torch
 
 from nasdsl.data import Dataset, Loader, Skipped
 from nasdsl.detection.detector import Detector
-from nasdsl.detection.files import save_detector
+from nasdsl.detection.weights import save_detector
 from nasdsl.evaluation import METRICS, Evaluation, write_results
 from nasdsl.training.batches import endless, evaluation_transform, steps_of, training_loader
 from nasdsl.training.checkpoint import load_checkpoint, save_checkpoint

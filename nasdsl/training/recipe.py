@@ -233,7 +233,7 @@ SETTINGS: Final[Mapping[str, str]] = {setting.name: setting.metadata["help"] for
 RECIPES: Final[Mapping[str, Recipe]] = {
     "published": Recipe(),
     "quick": Recipe(
-        optimizer="adamw", learning_rate=1e-3, weight_decay=1e-4, bias_rate=1.0, decay_scales=False,
+        optimizer="adamw", learning_rate=1e-3, weight_decay=1e-4, bias_rate=1.0, decay_scales=False, channels_last=True,
         steps=None, epochs=12, schedule="one_cycle", warmup_steps=0, batch_size=8, size=(240, 320),
         cache=True, checkpoint_every=200, log_every=10,
     ),

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ZOO
 from findings import JSON_FIELDS
+from zoo_files import ZOO
 
 GOOD = (
     "decoder d {\n  input c3, c4\n  fpn(width=64, norm=bn) {\n    output p3 = conv_3x3(c3)\n  }\n"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 
 import pytest
-from conftest import ZOO
 from findings import assert_fixes_work, checked, fixed
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from malformed import MALFORMED
 from parse_tools import tokens
+from zoo_files import ZOO
 
 from nasdsl.decoder import check_source
 from nasdsl.diagnostics import Source

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 
 import pytest
-from conftest import ZOO
 from findings import checked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from language_page import TEXTS
 from parse_tools import tokens
+from zoo_files import ZOO
 
 from nasdsl.diagnostics import Source
 from nasdsl.syntax import ast

@@ -9,9 +9,9 @@ from typing import TypeVar, get_args
 
 import pytest
 import random_decoders
-from conftest import ZOO
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zoo_files import ZOO
 
 from nasdsl import resources
 from nasdsl.diagnostics import Source, Span

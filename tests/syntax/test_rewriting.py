@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ZOO
+from zoo_files import ZOO
 
 import nasdsl
 from nasdsl.diagnostics import DiagnosticError, Source

@@ -1,4 +1,4 @@
-"""The backbones that come with the package, made from torchvision's networks."""
+"""The backbones that come with the package: torchvision's networks, and a tiny one for training from scratch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torchvision import models
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
-from nasdsl.backbones import StrideIn, backbone
+from nasdsl.backbones import TINY_WIDTHS, StrideIn, backbone
 from nasdsl.detection.backbones.extractor import BackboneError, FeatureExtractor
 from nasdsl.detection.backbones.weights import Checkpoint, download, load, read_file, torchvision_names
 
@@ -34,7 +34,7 @@ NETWORKS = {
     "resnext101_64x4d": Network("resnext101_64x4d", "3x3"),
     "mobilenet_v2": Network("mobilenet_v2", "3x3"),
 }
-"""By the names of `nasdsl.backbones.BACKBONES`."""
+"""torchvision's, by the names of `nasdsl.backbones.BACKBONES`."""
 
 
 class ResNet(nn.Module):
@@ -83,6 +83,29 @@ class MobileNetV2(nn.Module):
         return found
 
 
+class Tiny(nn.Module):
+    """The network that `nasdsl.backbones` describes as ``tiny``."""
+
+    stages = (("stem",), ("c2",), ("c3",), ("c4",), ("c5",))
+
+    def __init__(self, norm: type[nn.Module]) -> None:
+        super().__init__()
+
+        def conv(width: int, out: int, stride: int) -> list[nn.Module]:
+            return [nn.Conv2d(width, out, 3, stride, 1, bias=False), norm(out), nn.ReLU(inplace=True)]
+
+        self.stem = nn.Sequential(*conv(3, 16, 2))
+        for level, (width, out) in enumerate(zip((16, *TINY_WIDTHS[:-1]), TINY_WIDTHS, strict=True), 2):
+            self.add_module(f"c{level}", nn.Sequential(*conv(width, out, 2), *conv(out, out, 1)))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """[N, 3, H, W] to c2 … c5."""
+        found, x = {}, self.stem(images)
+        for name in ("c2", "c3", "c4", "c5"):
+            found[name] = x = self.get_submodule(name)(x)
+        return found
+
+
 def make_backbone(
     name: str, weights: str | Path | None = None, *, freeze_at: int | None = None, norm: Norms | None = None
 ) -> FeatureExtractor:
@@ -90,7 +113,7 @@ def make_backbone(
 
     ``resnet50`` and ``resnet101`` have the stride in the first 1x1 of a bottleneck (the original, and the paper's
     detectors); ``resnet50_v1.5`` and ``resnet101_v1.5`` in the 3x3, which is what torchvision's weights were trained with.
-    ``mobilenet_v2`` is tapped at ``features.3/6/13/17``.
+    ``mobilenet_v2`` is tapped at ``features.3/6/13/17``. ``tiny`` has no pre-trained weights.
 
     Args:
         name: of the backbone.
@@ -110,7 +133,8 @@ def make_backbone(
         UserWarning: the weights were trained with the stride elsewhere.
     """
     described = backbone(name)
-    network = NETWORKS[name]
+    if weights is not None and not described.pretrained:
+        raise BackboneError(f"{name} has no pre-trained weights, and {str(weights)!r} was asked for; expected none")
     if freeze_at is None:
         freeze_at = 0 if weights is None else 2
     if freeze_at not in range(6):
@@ -121,19 +145,28 @@ def make_backbone(
         raise BackboneError(f"norm is {norm!r}, expected 'frozen' or 'train'")
 
     norm_layer = FrozenBatchNorm2d if norm == "frozen" else nn.BatchNorm2d
-    whole = models.get_model(network.model, weights=None, norm_layer=norm_layer)
-    body = MobileNetV2(whole) if network.model == "mobilenet_v2" else ResNet(whole, network.stride_in)
-    if weights is None:
-        extractor = FeatureExtractor(body, tuple(described.out_channels), described.out_channels)
+    features = tuple(described.out_channels)
+    body, network = _body(name, norm_layer), NETWORKS.get(name)
+    if weights is None or network is None:
+        extractor = FeatureExtractor(body, features, described.out_channels)
     else:
         checkpoint = _checkpoint(network, weights)
         loaded = load(body, checkpoint, name)
         if isinstance(body, ResNet) and loaded.stride_in not in (None, network.stride_in):
             _warn_of_stride(name, network, checkpoint, loaded.stride_in)
-        extractor = FeatureExtractor(body, tuple(described.out_channels), described.out_channels, loaded.mean, loaded.std)
+        extractor = FeatureExtractor(body, features, described.out_channels, loaded.mean, loaded.std)
     extractor.freeze(*(part for stage in body.stages[:freeze_at] for part in stage))
     extractor.name, extractor.freeze_at, extractor.norm = name, freeze_at, norm
     return extractor
+
+
+def _body(name: str, norm: type[nn.Module]) -> ResNet | MobileNetV2 | Tiny:
+    """The network with random weights."""
+    if name not in NETWORKS:
+        return Tiny(norm)
+    network = NETWORKS[name]
+    whole = models.get_model(network.model, weights=None, norm_layer=norm)
+    return MobileNetV2(whole) if network.model == "mobilenet_v2" else ResNet(whole, network.stride_in)
 
 
 def _checkpoint(network: Network, weights: str | Path) -> Checkpoint:

@@ -1,4 +1,4 @@
-"""Detectors in files: weights and all that is needed to make the detector again. Reading one never runs code from it."""
+"""Weights of detectors in files, with what is needed to make the detector again. Reading one never runs code from it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasdsl.detection.backbones import FeatureExtractor
-from nasdsl.detection.detector import Detector, DetectorError, from_config
+from nasdsl.detection.detector import Detector, DetectorError
 
 FORMAT = "nasdsl detector 1"
 MODEL = "model.pt"
@@ -38,32 +37,6 @@ def save_detector(detector: Detector, path: str | Path, weights: Mapping[str, Te
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def load_detector(path: str | Path, backbone: FeatureExtractor | None = None, device: str | torch.device = "cpu") -> Detector:
-    """The detector of a run's folder or of its ``model.pt``, in evaluation mode.
-
-    Args:
-        backbone: for a detector that was made with a backbone of your own, the same one.
-        device: where it shall be; ``"auto"`` is a GPU where there is one.
-
-    Raises:
-        DetectorError: no such file, a broken one, one of another kind, or no such device.
-    """
-    saved = read_weights(path)
-    if saved.config is None:
-        raise DetectorError(f"{saved.file} has weights alone; make the detector by nasdsl.detector(…, weights=…)")
-    try:
-        detector = from_config(saved.config, backbone)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DetectorError(f"{saved.file} has the config of no detector: {type(error).__name__}: {error}") from None
-    saved.fill(detector)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return detector.eval().to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise DetectorError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
 
 
 def load_weights(detector: Detector, path: str | Path) -> None:

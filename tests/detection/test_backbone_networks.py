@@ -45,7 +45,10 @@ def trained_parameters(module: nn.Module) -> int:
 
 
 def test_every_described_backbone_can_be_made() -> None:
-    assert list(NETWORKS) == list(BACKBONES)
+    """torchvision's, and the tiny one, which has no pre-trained weights and says so."""
+    assert [*NETWORKS, "tiny"] == list(BACKBONES)
+    with pytest.raises(BackboneError, match="tiny has no pre-trained weights"):
+        make_backbone("tiny", "imagenet")
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -53,7 +56,8 @@ def test_against_the_description(name: str) -> None:
     """Widths, strides (rounded up), parameters in all and trained ones by the published recipe, and where the strides are."""
     described = backbone(name)
     with torch.device("meta"):  # shapes alone
-        made = make_backbone(name, freeze_at=2, norm="frozen" if described.norm_frozen else "train").eval()
+        freeze_at = 2 if described.pretrained else 0
+        made = make_backbone(name, freeze_at=freeze_at, norm="frozen" if described.norm_frozen else "train").eval()
         assert made.out_channels == dict(described.out_channels)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             features = made(torch.zeros(1, 3, *SIZE))

@@ -1,0 +1,404 @@
+"""`nasdsl eval` and `nasdsl detect`: numbers, files and exit codes, with pictures of every kind and none."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from nasdsl import load, resources
+from nasdsl.cli import cli
+from nasdsl.data import open_dataset, read_image
+from nasdsl.detection.detector import Detector
+from nasdsl.detection.making import detector, load_detector
+from nasdsl.detection.weights import save_detector
+
+DATA = ["--data", "shapes:6"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def invoke(*arguments: str | Path) -> Result:
+    """In this process. Nothing but an exit code may come out of it, and no traceback."""
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+    assert "Traceback" not in result.output
+    return result
+
+
+def refused(*arguments: str | Path, code: int = 2) -> str:
+    result = invoke(*arguments)
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    return result.stderr
+
+
+def finds_much(classes: int | tuple[str, ...], category_ids: tuple[int, ...] | None = None, **options: Any) -> Detector:
+    """An untrained detector whose scores are high, and different from place to place."""
+    decoder = load(resources.folder("genotypes") / "retinanet.nas").with_width(64)
+    options = {"min_size": 64, "max_size": 96, **options}
+    made = detector(decoder, "mobilenet_v2", classes=classes, category_ids=category_ids, seed=0, detections=20, **options)
+    with torch.no_grad():
+        made.decoder.head.cls_logits.bias.fill_(-1)
+        made.decoder.head.cls_logits.weight.mul_(500)
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a detector for `shapes`."""
+    folder = tmp_path_factory.mktemp("run")
+    shapes = open_dataset("shapes:1", "val")
+    save_detector(finds_much(shapes.classes, shapes.category_ids), folder / "model.pt")
+    return folder
+
+
+# ------------------------------------------------------------------------------------------------------------- eval
+
+
+def test_a_detector_and_its_results_give_the_same_numbers(run: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    first = invoke(
+        "eval", run, *DATA, "--results", results, "--format", "json", "--workers", "0", "--metrics", "coco,voc07,voc12"
+    )
+    assert first.exit_code == 0, first.output
+    assert f"wrote {results}" in first.stderr
+    assert "shapes:6 (val): 6 pictures" in first.stderr
+    measured = json.loads(first.stdout)
+    assert measured["images"] == 6
+    assert measured["detections"] == len(json.loads(results.read_text())) > 0
+    assert {"coco", "voc07", "voc12"} <= set(measured)
+    second = invoke("eval", results, *DATA, "--format", "json", "--metrics", "coco,voc07,voc12")
+    assert (second.exit_code, json.loads(second.stdout)) == (0, measured)
+    alone = tmp_path / "alone.json"
+    one_by_one = invoke("eval", run, *DATA, "--results", alone, "--workers", "0", "--batch-size", "1")
+    assert one_by_one.exit_code == 0, one_by_one.output
+    for one, other in zip(*(json.loads(file.read_text()) for file in (results, alone)), strict=True):
+        assert (one["image_id"], one["category_id"]) == (other["image_id"], other["category_id"])
+        assert one["bbox"] == pytest.approx(other["bbox"], abs=0.05)
+
+
+def perfect(path: Path) -> Path:
+    """Results that are the annotations themselves."""
+    truth = open_dataset("shapes:6", "val").ground_truth()["annotations"]
+    path.write_text(json.dumps([{k: a[k] for k in ("image_id", "category_id", "bbox")} | {"score": 0.9} for a in truth]))
+    return path
+
+
+def test_for_people_and_for_programs(tmp_path: Path) -> None:
+    results = perfect(tmp_path / "results.json")
+    people = invoke("eval", results, *DATA)
+    assert people.exit_code == 0
+    for told in ("circle", "ring", "mean", "AP 100.0", "AP50 100.0", "VOC12 100.0", "6 pictures"):
+        assert told in people.stdout
+    assert "VOC07" not in people.stdout
+    assert "\x1b[" not in people.output
+    programs = json.loads(invoke("eval", results, *DATA, "--format", "json", "--metrics", "voc07").stdout)
+    assert programs["voc07"]["mean_ap"] == pytest.approx(1)
+    assert programs["coco"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--bar", "99"], 0, ""),
+        (["--bar", "0"], 0, ""),
+        (["--bar", "99", "--metrics", "voc07"], 0, ""),
+        (["--bar", "99", "--split", "test"], 1, "AP {} is below the bar of 99"),
+        (["--bar", "50.5", "--split", "test", "--metrics", "voc07,voc12"], 1, "VOC07 {} is below the bar of 50.5"),
+        (["--bar", "50.5", "--split", "test", "--metrics", "voc12,voc07"], 1, "VOC12 {} is below the bar of 50.5"),
+        (["--bar", "50.5", "--split", "test", "--metrics", "voc12,coco"], 1, "AP {} is below the bar of 50.5"),
+    ],
+)
+def test_the_bar(arguments: list[str], code: int, told: str, tmp_path: Path) -> None:
+    """The results of one split are wrong for another."""
+    result = invoke("eval", perfect(tmp_path / "results.json"), *DATA, *arguments)
+    assert result.exit_code == code, result.output
+    before, _, after = told.partition(" {} ")
+    assert after in result.stderr
+    assert before in result.stderr
+    assert ("below the bar" in result.stderr) == bool(told)
+    assert "mean" in result.stdout, "the numbers are there in any case"
+
+
+def test_a_bar_where_nothing_can_be_measured(tmp_path: Path) -> None:
+    """AP of no boxes is no number, and reaches no bar."""
+    coco(tmp_path, annotations=[])
+    results = tmp_path / "results.json"
+    results.write_text("[]")
+    assert invoke("eval", results, "--data", f"coco:{tmp_path}", "--bar", "0").exit_code == 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".PDF"])
+def test_curves(suffix: str, tmp_path: Path) -> None:
+    curves = tmp_path / f"curves{suffix}"
+    result = invoke("eval", perfect(tmp_path / "results.json"), *DATA, "--curves", curves)
+    assert result.exit_code == 0, result.output
+    assert f"wrote {curves}" in result.stderr
+    start = {".png": b"\x89PNG", ".svg": b"<?xml", ".PDF": b"%PDF"}[suffix]
+    assert curves.read_bytes().startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nowhere", *DATA], "no file nowhere"),
+        (["nowhere.json", *DATA], "nowhere.json"),
+        (["."], "Missing option '--data'"),
+        ([".", *DATA], ". has no model.pt: is it a run"),
+        (["RUN", *DATA, "--metrics", "ap"], "--metrics ap: expected some of coco, voc07, voc12"),
+        (["RUN", *DATA, "--metrics", ","], "--metrics ,: expected some of"),
+        (["RUN", *DATA, "--curves", "c.jpg"], "--curves c.jpg: expected a file that ends in .svg, .png, .pdf"),
+        (["RUN", *DATA, "--curves", "no/c.svg"], "no folder no to write c.svg to"),
+        (["RUN", *DATA, "--results", "no/r.json"], "no folder no to write r.json to"),
+        (["RUN", *DATA, "--bar", "101"], "101.0 is not in the range"),
+        (["RUN", *DATA, "--split", "x"], "shapes has no split 'x'"),
+        (["RUN", *DATA, "--device", "cuda:99"], "device 'cuda:99' cannot be used"),
+        (["RUN", "--data", "shapes:x"], "'shapes:x': expected a number"),
+        (["broken.json", *DATA], "broken.json"),
+        (["other.json", *DATA], "image_id"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_wrong_is_named(
+    arguments: list[str], told: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("broken.json").write_text('[{"image_id": ')
+    Path("other.json").write_text('[{"image_id": 77, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5}]')
+    assert told in refused("eval", *(str(run) if a == "RUN" else a for a in arguments))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.json", "other.json"]
+
+
+def coco(folder: Path, annotations: list[Any] | None = None, names: tuple[str, ...] = ("dog", "cat")) -> Path:
+    """Three pictures, with one object each unless told."""
+    (folder / "annotations").mkdir()
+    (folder / "val").mkdir()
+    for number in (1, 2, 3):
+        Image.fromarray(noise((48, 64), number)).save(folder / "val" / f"{number}.png")
+    boxes = [{"id": i, "image_id": i, "category_id": 17, "bbox": [8, 8, 30, 30], "area": 900, "iscrowd": 0} for i in (1, 2, 3)]
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.png", "height": 48, "width": 64} for i in (1, 2, 3)],
+        "annotations": boxes if annotations is None else annotations,
+        "categories": [{"id": 17 + n, "name": name} for n, name in enumerate(names)],
+    }
+    (folder / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_pictures_that_prove_unreadable_are_named_and_left_out(tmp_path: Path) -> None:
+    data = coco(tmp_path)
+    save_detector(finds_much(("dog", "cat"), (17, 18)), tmp_path / "model.pt")
+    broken = data / "val" / "2.png"
+    broken.write_bytes(broken.read_bytes()[:120])
+    result = invoke("eval", tmp_path, "--data", f"coco:{data}", "--workers", "0", "--format", "json")
+    assert result.exit_code == 0, result.output
+    assert "2.png" in result.stderr
+    assert json.loads(result.stdout)["images"] == 2
+    told = refused("eval", tmp_path, "--data", f"coco:{data}", "--workers", "0", "--on-error", "refuse")
+    assert "2.png" in told
+
+
+def test_data_of_other_classes_is_refused(run: Path, tmp_path: Path) -> None:
+    told = refused("eval", run, "--data", f"coco:{coco(tmp_path)}", "--workers", "0")
+    assert "circle" in told or "classes" in told
+
+
+# ----------------------------------------------------------------------------------------------------------- detect
+
+
+def noise(size: tuple[int, int], seed: int = 0) -> Any:
+    """uint8 [H, W, 3], in coarse patches."""
+    height, width = size
+    coarse = np.random.default_rng(seed).integers(0, 256, (-(-height // 8), -(-width // 8), 3), dtype=np.uint8)
+    return coarse.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
+
+
+def save(path: Path, kind: str) -> Path:
+    """A picture of 48x64 of some kind."""
+    picture = Image.fromarray(noise((48, 64)))
+    if kind == "16-bit":
+        values = np.asarray(picture.convert("L")).astype(np.uint16) * 257
+        Image.fromarray(values).save(path)
+    elif kind == "turned":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        picture.save(path, exif=exif)
+    else:
+        picture.convert(kind).save(path)
+    return path
+
+
+KINDS = {
+    "rgb.png": "RGB", "rgb.jpg": "RGB", "grey.png": "L", "grey.jpg": "L", "rgba.png": "RGBA", "palette.png": "P",
+    "bits.png": "1",
+    "cmyk.jpg": "CMYK", "deep.png": "16-bit", "turned.jpg": "turned", "b.bmp": "RGB", "w.webp": "RGBA", "t.tif": "CMYK",
+}  # fmt: skip
+
+
+def test_pictures_of_every_kind(run: Path, tmp_path: Path) -> None:
+    files = [save(tmp_path / name, kind) for name, kind in KINDS.items()]
+    out = tmp_path / "new" / "out"
+    result = invoke("detect", run, *files, "-o", out, "--threshold", "0.2")
+    assert (result.exit_code, result.stdout) == (0, ""), result.output
+    document = json.loads((out / "detections.json").read_text())
+    assert [entry["file_name"] for entry in document["images"]] == [str(file) for file in files]
+    sizes = {Path(entry["file_name"]).name: (entry["height"], entry["width"]) for entry in document["images"]}
+    assert sizes == {name: (64, 48) if name == "turned.jpg" else (48, 64) for name in KINDS}
+    made = load_detector(run)
+    for number, file in enumerate(files, 1):
+        mine = [a for a in document["annotations"] if a["image_id"] == number]
+        found = made.detect(read_image(file))
+        assert len(mine) == len(found["scores"]) > 0
+        assert [a["category_id"] - 1 for a in mine] == found["labels"].tolist()
+        assert [a["score"] for a in mine] == pytest.approx(found["scores"].tolist(), abs=1e-5)
+        for annotation, box in zip(mine, found["boxes"].tolist(), strict=True):
+            x, y, width, height = annotation["bbox"]
+            assert [x, y, x + width, y + height] == pytest.approx(box, abs=0.02)
+            assert annotation["area"] == pytest.approx((box[2] - box[0]) * (box[3] - box[1]), abs=0.01)
+    assert document["categories"] == [{"id": i, "name": n} for i, n in enumerate(made.classes, 1)]
+    stems = [Path(name).stem for name in KINDS]
+    expected = {f"{stem}.png" for stem in stems} | {"rgb_2.png", "grey_2.png", "detections.json"}
+    assert {path.name for path in out.iterdir()} == expected
+    with Image.open(out / "turned.png") as drawn:
+        assert (drawn.mode, drawn.size) == ("RGB", (48, 64))
+    assert not np.array_equal(read_image(out / "rgb.png"), read_image(tmp_path / "rgb.png")), "boxes are drawn"
+
+
+def test_what_pycocotools_reads(run: Path, tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+
+    assert invoke("detect", run, save(tmp_path / "a.png", "RGB"), "-o", tmp_path / "out").exit_code == 0
+    read = COCO(str(tmp_path / "out" / "detections.json"))
+    assert len(read.getAnnIds(imgIds=[1])) == 20
+    assert read.loadCats([1])[0]["name"] == "circle"
+
+
+def test_the_threshold_is_of_the_drawing_alone(run: Path, tmp_path: Path) -> None:
+    picture = save(tmp_path / "a.png", "RGB")
+    assert "a.png: 0 objects, drawn in" in invoke("detect", run, picture, "-o", tmp_path / "none", "--threshold", "1").stderr
+    assert "a.png: 20 objects, drawn in" in invoke("detect", run, picture, "-o", tmp_path / "all", "--threshold", "0").stderr
+    assert torch.equal(read_image(tmp_path / "none" / "a.png"), read_image(picture))
+    documents = [(tmp_path / out / "detections.json").read_text() for out in ("none", "all")]
+    assert documents[0] == documents[1]
+    assert (
+        "a.png: 20 objects\n"
+        in invoke("detect", run, picture, "-o", tmp_path / "j", "--threshold", "0", "--no-pictures").stderr
+    )
+    assert [path.name for path in (tmp_path / "j").iterdir()] == ["detections.json"]
+    assert (tmp_path / "j" / "detections.json").read_text() == documents[0]
+
+
+def test_a_folder_with_names_that_clash(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "sub.png").mkdir(parents=True)
+    for name in ("a.png", "a.jpg", "A.PNG", "b ü.png", "a_2.png"):
+        save(folder / name, "RGB")
+    (folder / "notes.txt").write_text("no picture")
+    result = invoke("detect", run, folder, folder / "a.png", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert len(document["images"]) == 5, "a.png is named twice and read once"
+    written = [path.name for path in (tmp_path / "out").iterdir() if path.suffix == ".png"]
+    assert len(written) == len({name.lower() for name in written}) == 5
+
+
+def test_no_picture_is_overwritten(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.png", "b.jpg"):
+        save(tmp_path / name, "RGB")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.chdir(tmp_path)
+    result = invoke("detect", run, "a.png", tmp_path / "b.jpg", "-o", ".")
+    assert result.exit_code == 0, result.output
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a_2.png", "b.jpg", "b.png", "detections.json"]
+
+
+def test_unreadable_pictures_are_named_and_the_others_done(run: Path, tmp_path: Path) -> None:
+    good = save(tmp_path / "good.png", "RGB")
+    cut, text, empty = tmp_path / "cut.jpg", tmp_path / "text.png", tmp_path / "empty.png"
+    cut.write_bytes(save(tmp_path / "whole.jpg", "RGB").read_bytes()[:400])
+    text.write_text("no picture")
+    empty.write_bytes(b"")
+    result = invoke("detect", run, cut, text, empty, tmp_path / "missing.png", good, "-o", tmp_path / "out")
+    assert (result.exit_code, result.stdout) == (2, "")
+    for told in ("cut.jpg: ", "text.png: not a picture", "empty.png: the file is empty", "missing.png: no such file"):
+        assert told in result.stderr
+    assert "4 pictures could not be read" in result.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detections.json", "good.png"]
+    document = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert [entry["file_name"] for entry in document["images"]] == [str(good)]
+
+
+def test_tiny_pictures(run: Path, tmp_path: Path) -> None:
+    for size in ((1, 1), (7, 3), (1, 300)):
+        Image.fromarray(noise(size)).save(tmp_path / f"{size[0]}x{size[1]}.png")
+    result = invoke("detect", run, tmp_path, "-o", tmp_path / "out", "--threshold", "0")
+    assert result.exit_code == 0, result.output
+    for size in ("1x1", "7x3", "1x300"):
+        assert read_image(tmp_path / "out" / f"{size}.png").shape == read_image(tmp_path / f"{size}.png").shape
+
+
+def test_detect_in_a_data_set(run: Path, tmp_path: Path) -> None:
+    """The pictures of `--data`, and a sheet with all of them side by side."""
+    out = tmp_path / "out"
+    result = invoke("detect", run, "--data", "shapes", "--split", "val", "--first", "3", "--sheet", "-o", out)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in out.iterdir()) == ["0.png", "1.png", "2.png", "detections.json", "sheet.png"]
+    document = json.loads((out / "detections.json").read_text())
+    assert [entry["height"] for entry in document["images"]] == [240, 240, 240]
+    sheet = read_image(out / "sheet.png")
+    one = read_image(out / "0.png")
+    assert torch.equal(sheet[:, 4:244, 4:324], one)
+    assert sheet.shape[1] >= 2 * 244 or sheet.shape[2] >= 3 * 324
+
+
+def test_detect_refuses(run: Path, tmp_path: Path) -> None:
+    picture, out = save(tmp_path / "a.png", "RGB"), tmp_path / "out"
+    (tmp_path / "empty").mkdir()
+    assert "no pictures in" in refused("detect", run, tmp_path / "empty", "-o", out)
+    assert "no file" in refused("detect", tmp_path / "nowhere", picture, "-o", out)
+    assert "has no model.pt" in refused("detect", tmp_path / "empty", picture, "-o", out)
+    assert "a.png is no file of weights" in refused("detect", picture, picture, "-o", out)
+    assert "Missing option '-o'" in refused("detect", run, picture)
+    assert "either pictures (IMAGE…) or a data set (--data)" in refused("detect", run, "-o", out)
+    assert "either pictures (IMAGE…) or a data set (--data)" in refused("detect", run, picture, "--data", "shapes", "-o", out)
+    assert "no split 'tset'" in refused("detect", run, "--data", "shapes", "--split", "tset", "-o", out)
+    assert "device 'gpu' cannot be used" in refused("detect", run, picture, "-o", out, "--device", "gpu")
+    assert not out.exists()
+    assert "is a file" in refused("detect", run, picture, "-o", picture)
+    (out / "a.png").mkdir(parents=True)
+    assert f"{out / 'a.png'}: Is a directory" in refused("detect", run, picture, "-o", out)
+
+
+def test_from_a_shell(run: Path, tmp_path: Path) -> None:
+    """As a program of its own: the exit code, the streams, and a name that is no UTF-8."""
+    name = os.fsdecode(b"b\xffr.png") if sys.platform == "linux" else "bär.png"
+    save(tmp_path / name, "RGB")
+    ran = subprocess.run(
+        [sys.executable, "-m", "nasdsl.cli", "detect", str(run), name, "missing.png", "-o", "out"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "nasdsl: missing.png: no such file\n" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert "Warning" not in ran.stderr
+    assert (tmp_path / "out" / name).exists()
+    document = json.loads((tmp_path / "out" / "detections.json").read_text(encoding="utf-8"))
+    assert [entry["file_name"] for entry in document["images"]] == [name]
