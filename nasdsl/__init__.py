@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nasdsl import search
     from nasdsl.decoder import Decoder, load, loads
     from nasdsl.detection.backbones import FeatureExtractor
     from nasdsl.detection.detector import Detector
@@ -57,6 +58,7 @@ __all__ = [
     "load_space",
     "loads",
     "loads_space",
+    "search",
 ]
 
 
@@ -68,6 +70,8 @@ def __getattr__(name: str) -> Any:
             return version("nasdsl")
         except PackageNotFoundError:  # a source tree that is not installed
             return "0+unknown"
+    if name == "search":  # a package that can be called
+        return import_module("nasdsl.search")
     if name not in _HOME:
         raise AttributeError(f"module 'nasdsl' has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,109 @@
+"""What a search tells while it runs: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from types import TracebackType
+from typing import Final, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from nasdsl.search.trial import DUPLICATE, OK, REJECTED, Trial
+from nasdsl.training.progress import LINE_EVERY, REFRESHES, duration
+
+RECENT: Final = 50
+"""Trials that the shown mean and speed are taken over."""
+
+
+class Progress:
+    """Counts of a search, shown on standard error.
+
+    Args:
+        total: trials of the whole search.
+    """
+
+    def __init__(self, total: int, *, quiet: bool = False) -> None:
+        self._total, self._quiet = total, quiet
+        self._console = Console(stderr=True)
+        self.done = 0
+        self.cached = self.rejected = self.failed = 0
+        self.best: Trial | None = None
+        self._rewards: deque[float] = deque(maxlen=RECENT)
+        self._times: deque[float] = deque(maxlen=RECENT)
+        self._last_line = time.monotonic()
+        self._bar: Bar | None = None
+        if not quiet and self._console.is_terminal:
+            self._bar = Bar(
+                TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TextColumn("{task.fields[told]}"),
+                console=self._console, refresh_per_second=REFRESHES,
+            )  # fmt: skip
+            self._task = self._bar.add_task("searching", total=total, told="")
+
+    def __enter__(self) -> Self:
+        self._times.append(time.monotonic())
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """A line for people."""
+        if not self._quiet:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def count(self, trial: Trial, *, now: bool = True) -> None:
+        """Take a trial into account; not `now` for one of before a resume, which says nothing about the speed."""
+        self.done += 1
+        if trial.verdict == OK:
+            assert trial.reward is not None
+            assert trial.score is not None
+            self._rewards.append(trial.reward)
+            if self.best is None or self.best.score is None or trial.score > self.best.score:
+                self.best = trial
+        elif trial.verdict == DUPLICATE:
+            self.cached += 1
+        elif trial.verdict == REJECTED:
+            self.rejected += 1
+        else:
+            self.failed += 1
+        if now:
+            self._times.append(time.monotonic())
+
+    @property
+    def per_hour(self) -> float:
+        """Trials an hour, of late; 0 where there are none yet."""
+        began = self._times[0] if self._times else math.inf
+        seconds = time.monotonic() - began
+        return 3600 * (len(self._times) - 1) / seconds if seconds > 0 and len(self._times) > 1 else 0.0
+
+    def told(self) -> str:
+        """The figures, as one line."""
+        parts = []
+        pace = self.per_hour
+        if pace:
+            parts.append(f"{pace:.0f} trials/hour")
+        if self.best is not None:
+            parts.append(f"best {self.best.score:.4g} (trial {self.best.number})")
+        if self._rewards:
+            parts.append(f"mean {math.fsum(self._rewards) / len(self._rewards):.4g}")
+        parts.append(f"{self.cached} cached  {self.rejected} rejected  {self.failed} failed")
+        if pace and self.done < self._total:
+            parts.append(f"{duration(3600 * (self._total - self.done) / pace)} left")
+        return "  ".join(parts)
+
+    def show(self, *, last: bool = False) -> None:
+        """Bring the bar up to date; where there is none, a line if it is time for one."""
+        if self._quiet:
+            return
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, told=self.told())
+        elif last or time.monotonic() - self._last_line >= LINE_EVERY:
+            self._last_line = time.monotonic()
+            self.say(f"trial {self.done}/{self._total}  {self.told()}")

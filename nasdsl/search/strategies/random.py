@@ -1,0 +1,34 @@
+"""Uniform samples: what every other strategy must beat."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, ClassVar
+
+from nasdsl.search.strategies.strategy import begin_load, begin_state
+from nasdsl.spaces import Filled, Space
+
+
+class RandomSearch:
+    """Proposes `Space.sample`, whatever it observes."""
+
+    name: ClassVar[str] = "random"
+
+    def __init__(self, space: Space, seed: int = 0) -> None:
+        self.space = space
+        self._rng = random.Random(seed)
+
+    def propose(self) -> Filled:
+        return self.space.sample(self._rng)
+
+    def observe(self, text: Filled, reward: float | None) -> None:
+        pass
+
+    def state(self) -> dict[str, Any]:
+        return begin_state(self.name, self.space, self._rng)
+
+    def load(self, state: dict[str, Any]) -> None:
+        begin_load(state, self.name, self.space, self._rng)
+
+    def diagnostics(self) -> dict[str, float]:
+        return {}

@@ -1,0 +1,149 @@
+"""A Gaussian process over the fillings of a space: what is known of those that nobody has evaluated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nasdsl.search.strategies.strategy import Indices
+from nasdsl.spaces import Space
+
+
+class Features:
+    """Fillings as 0/1 features whose weighted Hamming distance is the distance of the decisions.
+
+    Two alternatives of a choice or of a pool are 1 apart, two numbers of a range as far as they are along it, and a
+    decision that counts in only one of two fillings adds up to 1. Decisions that count in neither add nothing.
+
+    Attributes:
+        decision: int64 [features], the decision that each feature is of.
+        scale: float64 [features], what it adds to the distance where two fillings differ in it.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self.parents = [domain.parent for domain in space.domains]
+        self._codes: list[Tensor] = []
+        decision: list[int] = []
+        scale: list[float] = []
+        for domain in space.domains:
+            size = domain.size
+            if domain.kind == "range":  # thermometer code: as many bits differ as there are steps between two numbers
+                code = torch.ones(size, size, dtype=torch.float64).tril(-1)[:, : size - 1]
+                steps = [1.0 / max(1, size - 1)] * code.shape[1]
+            else:
+                code = torch.eye(size, dtype=torch.float64)  # one-hot: two bits differ
+                steps = [0.5] * size
+            if domain.parent is not None:  # one more bit, that it counts at all
+                code = torch.cat([code, torch.ones(size, 1, dtype=torch.float64)], 1)
+                steps.append(0.5)
+            self._codes.append(code)
+            decision += [domain.index] * len(steps)
+            scale += steps
+        self.decision = torch.tensor(decision, dtype=torch.long)
+        self.scale = torch.tensor(scale, dtype=torch.float64)
+
+    def __call__(self, fillings: Sequence[Indices]) -> Tensor:
+        """Fillings as float64 [n, features]."""
+        indices = torch.tensor(fillings, dtype=torch.long).reshape(len(fillings), len(self.parents))
+        active: list[Tensor] = []
+        columns = [torch.zeros(len(fillings), 0, dtype=torch.float64)]
+        for place, (parent, code) in enumerate(zip(self.parents, self._codes, strict=True)):
+            column = code[indices[:, place]]
+            flag = torch.ones(len(fillings), dtype=torch.bool)
+            if parent is not None:
+                flag = active[parent[0]] & (indices[:, parent[0]] == parent[1])
+                column = column * flag[:, None]
+            active.append(flag)
+            columns.append(column)
+        return torch.cat(columns, 1)
+
+
+def distances(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    """Weighted Hamming distances of 0/1 features: [n, f], [m, f], [f] -> [n, m]."""
+    return ((x @ weight)[:, None] + (y @ weight)[None] - 2 * (x * weight) @ y.T).clamp(min=0)
+
+
+class GaussianProcess:
+    """k(x, y) = amplitude * exp(-sum over decisions of weight * distance), plus noise; mean 0.
+
+    The exponential of a weighted Hamming distance, one weight a decision (as in COMBO's and CASMOPOLITAN's kernels,
+    arXiv:1902.00448, arXiv:2102.07188). The parameters are those of largest posterior density under log-normal priors. The
+    prior of the weights is scaled by the number of decisions (arXiv:2402.02229), so that fillings that differ everywhere
+    correlate alike in small and in large spaces.
+
+    Attributes:
+        parameters: float64 [decisions + 2], logarithms: a weight for each decision, the amplitude, the noise.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self.features = Features(space)
+        count = len(space.domains)
+        self.prior_mean = torch.tensor([math.log(3 / max(1, count))] * count + [0.0, math.log(1e-3)], dtype=torch.float64)
+        self.prior_std = torch.tensor([1.0] * count + [0.5, 1.0], dtype=torch.float64)
+        self.parameters = self.prior_mean.clone()
+
+    def log_posterior(self, parameters: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Log density of parameters given values y [n] at features x [n, f], up to a constant."""
+        factor = self._factor(parameters, x)
+        white = torch.linalg.solve_triangular(factor, y[:, None], upper=False)
+        evidence: Tensor = -0.5 * white.square().sum() - factor.diagonal().log().sum()
+        prior = -0.5 * ((parameters - self.prior_mean) / self.prior_std).square().sum()
+        return evidence + prior
+
+    def _kernel(self, parameters: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        weight = parameters[:-2].exp()[self.features.decision] * self.features.scale
+        kernel: Tensor = parameters[-2].exp() * (-distances(x, y, weight)).exp()
+        return kernel
+
+    def _factor(self, parameters: Tensor, x: Tensor) -> Tensor:
+        noise = parameters[-1].exp() + 1e-6
+        factor: Tensor = torch.linalg.cholesky(self._kernel(parameters, x, x) + noise * torch.eye(len(x), dtype=x.dtype))
+        return factor
+
+    def fit(self, x: Tensor, y: Tensor, steps: int) -> None:
+        """Improve the parameters by `steps` steps of Adam, from where they are."""
+        parameters = self.parameters.clone().requires_grad_()
+        optimizer = torch.optim.Adam([parameters], lr=0.1)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss = -self.log_posterior(parameters, x, y)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
+            optimizer.step()
+        self.parameters = parameters.detach()
+
+    def condition(self, x: Tensor, y: Tensor) -> Posterior:
+        """What is believed after the values y [n] at features x [n, f]."""
+        return Posterior(self, x, y)
+
+
+class Posterior:
+    """A Gaussian process given values."""
+
+    def __init__(self, process: GaussianProcess, x: Tensor, y: Tensor) -> None:
+        self.process = process
+        self.x = x
+        self._factor = process._factor(process.parameters, x)
+        self._weights = torch.cholesky_solve(y[:, None], self._factor)[:, 0]
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, without noise, at features x [m, f]: two of [m]."""
+        kernel = self.process._kernel(self.process.parameters, self.x, x)
+        white = torch.linalg.solve_triangular(self._factor, kernel, upper=False)
+        variance = self.process.parameters[-2].exp() - white.square().sum(0)
+        return self._weights @ kernel, variance.clamp(min=1e-12).sqrt()
+
+
+def log_expected_improvement(mean: Tensor, std: Tensor, best: float) -> Tensor:
+    """Logarithm of E[max(0, f - best)] for f normal; it still ranks samples where the expectation is 0 in floating point.
+
+    With z = (mean - best)/std it is log(std) + log(phi(z) + z*Phi(z)); far below, phi(z) + z*Phi(z) ~ phi(z)/z^2.
+    """
+    z = (mean - best) / std
+    log_phi = -0.5 * z.square() - 0.5 * math.log(2 * math.pi)
+    near = z.clamp(min=-6)
+    exact = (torch.exp(-0.5 * near.square()) / math.sqrt(2 * math.pi) + near * torch.special.ndtr(near)).clamp(min=1e-300).log()
+    far = log_phi - 2 * z.clamp(max=-6).abs().log()
+    return std.log() + torch.where(z > -6, exact, far)

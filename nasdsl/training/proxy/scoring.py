@@ -1,0 +1,55 @@
+"""AP of what was found in crops, by COCO's definition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from nasdsl.detection.detector import Detections
+from nasdsl.evaluation import evaluate, to_results
+from nasdsl.training.proxy.crops import Objects
+from nasdsl.training.proxy.errors import ProxyError
+
+
+def average_precision(
+    detections: Sequence[Detections], found: Sequence[Objects], size: int, classes: Sequence[str], category_ids: Sequence[int]
+) -> float:
+    """COCO's AP, 0 to 1.
+
+    Args:
+        detections: of each crop.
+        found: what is in each crop.
+        size: pixels of each side of a crop.
+
+    Raises:
+        ProxyError: there are no boxes in the crops.
+    """
+    truth = _ground_truth(found, size, classes, category_ids)
+    coco = evaluate(truth, to_results(detections, list(range(1, len(found) + 1)), category_ids), ("coco",)).coco
+    assert coco is not None
+    if math.isnan(coco.ap):
+        raise ProxyError("there are no boxes in meta-val, so that AP has no value: take reward='loss', or more pictures")
+    return coco.ap
+
+
+def _ground_truth(found: Sequence[Objects], size: int, classes: Sequence[str], category_ids: Sequence[int]) -> dict[str, Any]:
+    """Crops numbered from 1, in COCO's annotation format."""
+    annotations: list[dict[str, Any]] = []
+    for number, objects in enumerate(found, 1):
+        for (x1, y1, x2, y2), label, crowd, difficult in zip(*(x.tolist() for x in objects), strict=True):
+            width, height = x2 - x1, y2 - y1
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": category_ids[label],
+                    "bbox": [x1, y1, width, height],
+                    "area": width * height,
+                    "iscrowd": int(crowd),
+                    "difficult": int(difficult),
+                }
+            )
+    images = [{"id": n, "height": size, "width": size, "file_name": ""} for n in range(1, len(found) + 1)]
+    categories = [{"id": i, "name": name} for i, name in zip(category_ids, classes, strict=True)]
+    return {"images": images, "annotations": annotations, "categories": categories}

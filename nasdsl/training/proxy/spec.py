@@ -1,0 +1,105 @@
+"""What a proxy task does, as plain data that processes can be sent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+import torch
+
+from nasdsl.training.proxy.errors import ProxyError
+
+Reward: TypeAlias = Literal["loss", "ap"]
+
+DTYPES: Final[Mapping[str, torch.dtype]] = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+"""In which features can be stored."""
+PRECISIONS: Final = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySpec:
+    """The proxy task; the defaults are those of the paper (arXiv:1906.04423, section 4.1.1).
+
+    Attributes:
+        data: as `nasdsl.data.open_dataset` has it, ``voc:DIR`` …
+        split: of the data; meta-train and meta-val are parts of it.
+        val_share: of the pictures that are meta-val, drawn by `seed`: the paper's 1,715 of 5,715.
+        backbone: a name of `nasdsl.backbones.BACKBONES`. All of it is frozen.
+        backbone_weights: as `make_backbone` has them, or a training's run (or its ``model.pt``) whose detector has this
+            backbone: the paper fine-tunes the backbone on the proxy data first. None: random, decided by `seed`.
+        size: pixels of the shorter side of pictures and of both sides of crops; a multiple of the coarsest stride.
+        longest: pictures whose longer side would exceed this are made smaller, and padded to the crop. The default is to
+            384 what 1333, the bound of the full schedule, is to 800.
+        mirror: mirrored pictures are learned as often as others. Their features are stored as well, which doubles them.
+        levels: features to keep, ``("c3", "c4", "c5")``; those that the search space reads. None: all of the backbone.
+        iterations, batch_size, learning_rate: of the training, with Adam and without weight decay.
+        average: decay of the averaged weights that are evaluated (`nasdsl.training.ema`). None: no averaging.
+        seed: decides the split, the order of crops and random weights.
+        reward: ``loss`` is minus the sum of the losses on meta-val, ``ap`` COCO's AP there.
+        method: options of `nasdsl.detection.fcos.Fcos` or `nasdsl.detection.retinanet.Retinanet`.
+        precision: ``bfloat16`` computes in mixed precision.
+        channels_last: memory format of the decoder and of what it computes.
+        device: ``auto`` is a GPU where there is one.
+        dtype: features are stored in this type; ``float16`` and ``bfloat16`` take half the space.
+        cache: folder in which features are kept. None: they are in memory and gone afterwards.
+        memory_limit: bytes; a cache that is larger stays in its file and is mapped, so that processes share it.
+        fpn: text of the decoder whose pyramid is computed once, to train heads alone; see `ProxyTask.with_fpn`.
+
+    Raises:
+        ProxyError: settings that make no sense, all of them named.
+    """
+
+    data: str
+    split: str = "train"
+    val_share: float = 1715 / 5715
+    backbone: str = "resnet50"
+    backbone_weights: str | None = None
+    size: int = 384
+    longest: int = 640
+    mirror: bool = True
+    levels: tuple[str, ...] | None = None
+    iterations: int = 300
+    batch_size: int = 200
+    learning_rate: float = 8e-4
+    average: float | None = 0.9
+    seed: int = 0
+    reward: Reward = "loss"
+    method: Mapping[str, Any] = field(default_factory=dict)
+    precision: str = "float32"
+    channels_last: bool = True
+    device: str = "auto"
+    dtype: str = "float16"
+    cache: str | None = None
+    memory_limit: int = 4 * 2**30
+    fpn: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.levels is not None:
+            object.__setattr__(self, "levels", tuple(self.levels))  # JSON has lists
+        wrong = [f"{name} is {getattr(self, name)!r}; expected {expected}" for name, expected in self._problems()]
+        if wrong:
+            raise ProxyError("the proxy task cannot be made: " + "; ".join(wrong))
+
+    def _problems(self) -> list[tuple[str, str]]:
+        """Names of settings that are wrong, and what is expected."""
+        expected = {
+            "val_share": ("a number between 0 and 1", 0 < self.val_share < 1),
+            "size": ("1 or more pixels", self.size >= 1),
+            "longest": ("at least as many pixels as size", self.longest >= self.size),
+            "levels": ("names such as c3, or None", self.levels is None or len(self.levels) > 0),
+            "iterations": ("1 or more", self.iterations >= 1),
+            "batch_size": ("1 or more", self.batch_size >= 1),
+            "learning_rate": ("a number above 0", 0 < self.learning_rate < math.inf),
+            "average": ("at least 0 and below 1, or None", self.average is None or 0 <= self.average < 1),
+            "reward": ("'loss' or 'ap'", self.reward in ("loss", "ap")),
+            "precision": (" or ".join(PRECISIONS), self.precision in PRECISIONS),
+            "dtype": (", ".join(DTYPES), self.dtype in DTYPES),
+            "memory_limit": ("0 or more bytes", self.memory_limit >= 0),
+        }
+        return [(name, wanted) for name, (wanted, right) in expected.items() if not right]

@@ -1,0 +1,243 @@
+"""Searches that are killed, interrupted and resumed: nothing that was finished is lost or done again."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from small_search import SPACE, Learner, Noted, notes, quick_check, results, same
+
+from nasdsl.search import SearchRun, load_trials, search
+from nasdsl.search.loop import Leaving
+from nasdsl.training import Interrupted
+
+HERE = Path(__file__).parent
+TRIALS = 40
+
+
+def run(out: Path, side: Path, workers: str = "inline", trials: int = TRIALS, seconds: float = 0.02, batch: int = 4) -> None:
+    search(
+        SPACE, Noted(side, seconds), Learner(SPACE), trials, out=out, resume=True, workers=workers, batch=batch,
+        check=quick_check, quiet=True,
+    )  # fmt: skip
+
+
+def in_child(*arguments: object) -> int:
+    """A forked process that runs a search and writes its states often; its id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        signal.alarm(60)
+        import nasdsl.search.loop
+
+        nasdsl.search.loop.SAVE_EVERY = 0.05
+        run(*arguments)  # type: ignore[arg-type]
+        code = 0
+    except SystemExit as leaving:
+        code = int(leaving.code or 0)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def ended(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has waited for counts as ended."""
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    """The trials of a search that nothing broke."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(folder / "run", folder / "notes", seconds=0)
+    return same(load_trials(folder / "run"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize(("workers", "first", "kills"), [("inline", 0.0, 14), ("process:2", 0.3, 6)])
+def test_killed_at_random_instants_nothing_is_lost_or_repeated(
+    workers: str, first: float, kills: int, tmp_path: Path, whole: list[object]
+) -> None:
+    out, side = tmp_path / "run", tmp_path / "notes"
+    rng = random.Random(workers)
+    finished: set[str] = set()
+    happened = 0
+    while happened < kills:
+        child = in_child(out, side, workers)
+        time.sleep(first + rng.random() * 0.25)
+        os.kill(child, signal.SIGKILL)
+        code = ended(child)
+        begun = Counter(notes(side, "begin"))
+        have = results(out)
+        assert finished <= have  # nothing that the journal had is lost
+        assert all(begun[text] == 1 or text not in finished for text in begun), "a finished evaluation was repeated"
+        finished = {text for text in have if begun[text] == 1}
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        happened += 1
+    assert happened >= 3
+    before = Counter(notes(side, "begin"))
+    known = results(out)
+    assert ended(in_child(out, side, workers)) == 0
+    assert same(load_trials(out)) == whole
+    after = Counter(notes(side, "begin"))
+    assert {text for text in after if after[text] > before[text]} & known == set()
+    # Each kill can cost what was under way, and not more.
+    assert sum(after.values()) <= len(after) + happened * (2 if workers != "inline" else 1)
+    assert set(results(out)) == set(after)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_cut_off_after_any_record_or_within_one_it_comes_to_the_same_trials(tmp_path: Path, whole: list[object]) -> None:
+    """What a kill between any two writes leaves, with no state of the strategy, or with one from before or after it."""
+    run(tmp_path / "full", tmp_path / "notes", seconds=0)
+    data = SearchRun(tmp_path / "full").journal.read_bytes()
+    state = SearchRun(tmp_path / "full").strategy.read_bytes()
+    ends = [i + 1 for i, byte in enumerate(data) if byte == 10]
+    rng = random.Random(0)
+    for end in [0, *ends[::9], *(rng.randrange(len(data)) for _ in range(7))]:
+        part = SearchRun(tmp_path / f"cut {end}")
+        part.folder.mkdir(exist_ok=True)
+        part.journal.write_bytes(data[:end])
+        if end % 2:
+            part.strategy.write_bytes(state)
+        known = results(part.folder)
+        side = tmp_path / f"notes {end}"
+        run(part.folder, side, seconds=0)
+        assert same(load_trials(part.folder)) == whole
+        again = notes(side, "begin")
+        assert len(again) == len(set(again))
+        assert not known & set(again)
+
+
+@pytest.mark.parametrize(("workers", "signum"), [("inline", signal.SIGTERM), ("process:2", signal.SIGINT)])
+def test_a_signal_saves_leaves_with_its_code_and_says_how_to_resume(
+    workers: str, signum: signal.Signals, tmp_path: Path, whole: list[object]
+) -> None:
+    out, side = tmp_path / "run", tmp_path / "notes"
+    code = (
+        f"import sys; sys.path.insert(0, {str(HERE)!r})\n"
+        "from pathlib import Path\nfrom small_search import SPACE, Learner, Noted, quick_check\n"
+        "if __name__ == '__main__':\n"
+        "    from nasdsl.search import search\n"
+        f"    noted = Noted(Path({str(side)!r}), 0.05)\n"
+        f"    search(SPACE, noted, Learner(SPACE), {TRIALS}, out={str(out)!r}, workers={workers!r}, batch=4,\n"
+        "           check=quick_check)\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    child = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 50
+    while len(notes(side, "end")) < 6 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.send_signal(signum)
+    said = child.communicate(timeout=50)[1]
+    assert child.returncode == 128 + signum, said
+    assert f"stopped by {signum.name}" in said
+    assert f"in {out}; --resume" in said
+    assert "Traceback" not in said
+    assert Counter(notes(side, "begin")) == Counter(notes(side, "end"))  # they were within their time
+    assert set(notes(side, "end")) == results(out)
+    assert SearchRun(out).trials.exists()
+    run(out, side, seconds=0)
+    assert same(load_trials(out)) == whole
+    assert max(Counter(notes(side, "begin")).values()) == 1
+
+
+class Interrupting(Noted):
+    """Sends this process a signal within the fifth evaluation, and then takes long."""
+
+    def __call__(self, text: str) -> object:
+        if len(notes(self.file, "begin")) == 4:
+            self.note("begin", text)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(20)
+        return super().__call__(text)
+
+
+def test_an_evaluation_that_takes_too_long_after_a_signal_is_given_up_and_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[object]
+) -> None:
+    out, side = tmp_path / "run", tmp_path / "notes"
+    monkeypatch.setattr("nasdsl.search.leaving.GRACE", 0.2)
+    began = time.monotonic()
+    with pytest.raises(Interrupted) as leaving:
+        search(SPACE, Interrupting(side), Learner(SPACE), TRIALS, out=out, batch=4, check=quick_check, quiet=True)
+    assert time.monotonic() - began < 5
+    assert (leaving.value.code, leaving.value.step) == (143, 4)
+    assert len(results(out)) == 4
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    run(out, side, seconds=0)
+    assert same(load_trials(out)) == whole
+
+
+def nested(text: str) -> float:
+    """An evaluation with handlers of its own, which leaves as trainings do."""
+    raise Interrupted(signal.SIGINT, 3)
+
+
+def test_an_evaluation_that_was_interrupted_itself_is_no_failure(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted) as leaving:
+        search(SPACE, nested, Learner(SPACE), 3, out=tmp_path / "run", quiet=True)
+    assert leaving.value.code == 130
+    assert results(tmp_path / "run") == set()
+
+
+def test_without_a_folder_signals_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Leaving, "_handle", lambda *_: pytest.fail("handled"))
+
+    def interrupt(text: str) -> float:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+        return 0.0
+
+    with pytest.raises(KeyboardInterrupt):
+        search(SPACE, interrupt, Learner(SPACE), 3, quiet=True)
+
+
+@pytest.mark.skipif(not Path("/proc").exists() or not hasattr(os, "fork"), reason="needs /proc and fork")
+def test_workers_end_with_a_search_that_is_killed(tmp_path: Path) -> None:
+    out, side = tmp_path / "run", tmp_path / "notes"
+    child = in_child(out, side, "process:2", TRIALS, 30.0)
+    deadline = time.monotonic() + 30
+    while len(notes(side, "begin")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(child, signal.SIGKILL)
+    ended(child)
+    pids = {int(line.split()[1]) for line in side.read_text().splitlines()}
+    assert len(pids) == 2
+    assert child not in pids
+    deadline = time.monotonic() + 5
+    while not all(gone(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert all(gone(pid) for pid in pids)
+
+
+def test_more_trials_than_before(tmp_path: Path) -> None:
+    """A search that is complete can be made longer; with a batch of one, to the trials of a longer one."""
+    run(tmp_path / "long", tmp_path / "notes", seconds=0, batch=1)
+    for trials in (0, 10, 25, TRIALS, 20):
+        run(tmp_path / "short", tmp_path / "more notes", trials=trials, seconds=0, batch=1)
+    assert same(load_trials(tmp_path / "short")) == same(load_trials(tmp_path / "long"))
+    assert max(Counter(notes(tmp_path / "more notes", "begin")).values()) == 1

@@ -1,0 +1,187 @@
+"""Ray actors, on a real Ray where it is installed, and on a stand-in of the few calls everywhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+import types
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_search import SPACE, Learner, Noted, Troubled, plain_value, quick_check, same
+
+from nasdsl.search import WorkerError, search
+
+HAS_RAY = importlib.util.find_spec("ray") is not None
+
+
+class _Died(Exception):
+    """As RayActorError and RayTaskError."""
+
+
+class _Method:
+    def __init__(self, actor: _Actor, name: str) -> None:
+        self.actor, self.name = actor, name
+
+    def remote(self, *arguments: Any) -> Future[Any]:
+        return self.actor.submit(self.name, arguments)
+
+
+class _Actor:
+    """One at a time, as Ray's; a killed one answers nothing any more."""
+
+    def __init__(self, kind: type, arguments: tuple[Any, ...]) -> None:
+        self._made = kind(*arguments)
+        self._thread = ThreadPoolExecutor(1)
+        self._open: list[Future[Any]] = []
+
+    def __getattr__(self, name: str) -> _Method:
+        return _Method(self, name)
+
+    def submit(self, name: str, arguments: tuple[Any, ...]) -> Future[Any]:
+        answer: Future[Any] = Future()
+        self._open.append(answer)
+
+        def work() -> None:
+            try:
+                value = getattr(self._made, name)(*arguments)
+            except BaseException as raised:
+                error = _Died(repr(raised))
+                self.answer(answer, lambda: answer.set_exception(error))
+            else:
+                self.answer(answer, lambda: answer.set_result(value))
+
+        self._thread.submit(work)
+        return answer
+
+    def answer(self, answer: Future[Any], how: Callable[[], None]) -> None:
+        if answer in self._open:
+            self._open.remove(answer)
+            how()
+
+    def kill(self) -> None:
+        for answer in list(self._open):
+            self.answer(answer, lambda answer=answer: answer.set_exception(_Died("the actor died")))  # type: ignore[misc]
+
+
+def stand_in(resources: dict[str, float]) -> types.ModuleType:
+    """A module with the calls that the workers make."""
+    import pickle
+
+    ray: Any = types.ModuleType("ray")
+    ray.calls = []
+    ray.is_initialized = lambda: False
+    ray.init = lambda **how: ray.calls.append(("init", how.get("address")))
+    ray.shutdown = lambda: ray.calls.append(("shutdown",))
+    ray.cluster_resources = lambda: resources
+    ray.get = lambda answer: answer.result(0)
+
+    def remote(**asked: Any) -> Callable[[type], Any]:
+        ray.calls.append(("remote", asked))
+        return lambda kind: types.SimpleNamespace(remote=lambda *arguments: _Actor(kind, arguments))
+
+    def waiting(answers: list[Future[Any]], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        ready = wait(answers, timeout, FIRST_COMPLETED).done
+        return list(ready)[:num_returns], []
+
+    ray.remote, ray.wait = remote, waiting
+    ray.kill = lambda actor, no_restart: actor.kill()
+    ray.cloudpickle = types.ModuleType("ray.cloudpickle")
+    ray.cloudpickle.dumps, ray.cloudpickle.loads = pickle.dumps, pickle.loads
+    return ray
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> Any:
+    made: Any = stand_in({"CPU": 3.0})
+    monkeypatch.setitem(sys.modules, "ray", made)
+    monkeypatch.setitem(sys.modules, "ray.cloudpickle", made.cloudpickle)
+    return made
+
+
+def test_actors_come_to_the_trials_of_inline(ray: Any, tmp_path: Path) -> None:
+    trials = [
+        search(SPACE, Noted(tmp_path / kind, 0.01), Learner(SPACE), 40, workers=kind, batch=5, check=quick_check, quiet=True)
+        for kind in ("inline", "ray@head:6379")
+    ]
+    assert same(trials[0]) == same(trials[1])
+    assert {t.worker for t in trials[1] if t.evaluated} == {"actor 0", "actor 1", "actor 2"}
+    assert ray.calls[0] == ("init", "head:6379")
+    assert ray.calls[-1] == ("shutdown",)
+    assert ray.calls[1] == ("remote", {"num_cpus": 1, "num_gpus": 0, "max_restarts": 0})
+
+
+def test_a_gpu_each_where_there_are_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: Any = stand_in({"CPU": 8.0, "GPU": 2.0})
+    monkeypatch.setitem(sys.modules, "ray", made)
+    monkeypatch.setitem(sys.modules, "ray.cloudpickle", made.cloudpickle)
+    search(SPACE, plain_value, Learner(SPACE), 3, workers="ray", quiet=True)
+    assert made.calls[1] == ("remote", {"num_cpus": 1, "num_gpus": 1, "max_restarts": 0})
+    with pytest.raises(WorkerError, match="3 Ray workers need 3 GPUs, and the cluster has 2"):
+        search(SPACE, plain_value, Learner(SPACE), 3, workers="ray:3", quiet=True)
+    assert made.calls[-1] == ("shutdown",)
+
+
+class Once:
+    """Fails in Ray's ways the first time that it sees a text."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+        self.seen = SEEN.setdefault(how, set())
+
+    def __reduce__(self) -> Any:
+        return Once, (self.how,)
+
+    def __call__(self, text: str) -> Any:
+        if text not in self.seen:
+            self.seen.add(text)
+            if self.how == "hang":
+                time.sleep(1.5)
+            if self.how == "die":
+                raise KeyboardInterrupt  # not caught by the evaluation: the method raises, as a lost actor's does
+            return "good"
+        return plain_value(text)
+
+
+SEEN: dict[str, set[str]] = {}
+
+
+@pytest.mark.parametrize(
+    ("how", "says"), [("hang", "no result within 0.3 s"), ("die", "KeyboardInterrupt"), ("garbage", "returned 'good'")]
+)
+def test_lost_actors(ray: Any, how: str, says: str) -> None:
+    SEEN.clear()
+    trials = search(SPACE, Once(how), Learner(SPACE), 3, workers="ray:2", timeout=0.3, quiet=True)
+    assert [(t.verdict, t.attempts) for t in trials] == [("ok", 2)] * 3
+    for trial in trials:
+        assert says in trial.details["lost"][0]
+        assert not trial.details["lost"][0].startswith(trial.worker)
+
+
+def test_without_ray_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(WorkerError, match=r"pip install 'nasdsl\[ray\]', or use process:N"):
+        search(SPACE, plain_value, Learner(SPACE), 3, workers="ray", quiet=True)
+
+
+# ---------------------------------------------------------------------------------------------- the real one
+
+
+@pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed (pip install 'nasdsl[ray]'): only the stand-in was tested")
+def test_a_real_ray(tmp_path: Path) -> None:
+    import ray as real
+
+    here = {"PYTHONPATH": str(Path(__file__).parent)}
+    real.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": here})
+    try:
+        evaluate = Troubled(tmp_path / "notes", once=True, kinds="fine kill hang garbage")
+        trials = search(SPACE, evaluate, Learner(SPACE, 3), 6, workers="ray:2", batch=6, timeout=1.0, quiet=True)
+        assert [(t.verdict, t.reward) for t in trials] == [("ok", plain_value(t.text)) for t in trials]
+        assert sorted({t.attempts for t in trials}) == [1, 2]
+        assert real.is_initialized()  # it was not the search's, which leaves it alone
+    finally:
+        real.shutdown()

@@ -1,0 +1,254 @@
+"""Workers that die, hang, return garbage, cannot be started; and what several of them gain."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from small_search import (
+    SPACE,
+    Held,
+    Learner,
+    Noted,
+    Troubled,
+    Unloadable,
+    WithChildren,
+    environment,
+    notes,
+    plain_value,
+    quick_check,
+    same,
+    slow_value,
+    value,
+)
+
+from nasdsl.search import SearchError, Trial, WorkerError, search
+from nasdsl.search.trial import Outcome
+from nasdsl.search.workers import make_workers, parse_workers
+from nasdsl.search.workers.pool import CannotLoad, Lost, Pool
+from nasdsl.search.workers.process import _set, outcome_of
+
+HERE = Path(__file__).parent
+
+
+def kind_of(trial: Trial, kinds: str) -> str:
+    """What `Troubled` does with a text."""
+    return kinds.split()[int(sha256(trial.text.encode()).hexdigest()[:4], 16) % len(kinds.split())]
+
+
+@pytest.mark.parametrize("workers", ["process:1", "process:3"])
+def test_whatever_the_workers_the_trials_are_those_of_inline(workers: str, tmp_path: Path) -> None:
+    trials = {}
+    for kind in ("inline", workers):
+        side = tmp_path / kind
+        trials[kind] = search(
+            SPACE, Noted(side, 0.01), Learner(SPACE), 60, workers=kind, batch=5, check=quick_check, quiet=True
+        )
+        assert max(Counter(notes(side, "begin")).values()) == 1
+    assert same(trials[workers]) == same(trials["inline"])
+    pids = {line.split()[1] for line in (tmp_path / workers).read_text().splitlines()}
+    assert len(pids) == int(workers[-1])
+    assert str(os.getpid()) not in pids
+
+
+LOST = {
+    "kill": "killed by SIGKILL",
+    "exit": "ended with code 7",
+    "hang": "no result within 0.5 s",
+    "garbage": "evaluate returned 'good'; expected a number, Evaluated, or a mapping with `reward`",
+}
+
+
+@pytest.mark.parametrize("workers", ["process:1", "process:2"])
+def test_a_lost_worker_s_sample_is_tried_once_more_elsewhere(workers: str, tmp_path: Path) -> None:
+    kinds = "fine kill exit hang garbage"
+    evaluate = Troubled(tmp_path / "notes", once=True, kinds=kinds)
+    trials = search(SPACE, evaluate, Learner(SPACE, 6), 6, workers=workers, batch=6, timeout=0.5, quiet=True)
+    met = Counter()
+    for trial in trials:
+        assert (trial.verdict, trial.reward) == ("ok", value(trial.text))
+        kind = kind_of(trial, kinds)
+        met[kind] += 1
+        assert trial.attempts == (1 if kind == "fine" else 2)
+        if kind != "fine":
+            worker, _, reason = trial.details["lost"][0].partition(": ")
+            assert reason == LOST[kind]
+            assert workers == "process:1" or worker != trial.worker
+    assert set(met) == set(kinds.split())
+
+
+def test_what_loses_two_workers_has_failed(tmp_path: Path) -> None:
+    kinds = "fine kill exit hang garbage"
+    evaluate = Troubled(tmp_path / "notes", once=False, kinds=kinds)
+    trials = search(SPACE, evaluate, Learner(SPACE, 6), 6, workers="process:2", batch=6, timeout=0.5, quiet=True)
+    assert {kind_of(trial, kinds) for trial in trials} == set(kinds.split())
+    for trial in trials:
+        kind = kind_of(trial, kinds)
+        if kind == "fine":
+            assert (trial.verdict, trial.attempts) == ("ok", 1)
+        else:
+            assert (trial.verdict, trial.reward, trial.attempts) == (f"failed: {LOST[kind]}", None, 2)
+            assert len({lost.partition(":")[0] for lost in trial.details["lost"]}) == 2
+    assert max(Counter(notes(tmp_path / "notes", "begin")).values()) == 2
+
+
+def test_what_raises_has_failed_at_once_and_the_worker_goes_on(tmp_path: Path) -> None:
+    kinds = "fine raise nan memory leave"
+    evaluate = Troubled(tmp_path / "notes", once=False, kinds=kinds)
+    trials = search(SPACE, evaluate, Learner(SPACE, 6), 6, workers="process:1", batch=6, quiet=True)
+    verdicts = {kind_of(trial, kinds): trial.verdict for trial in trials}
+    assert verdicts == {
+        "fine": "ok",
+        "raise": "failed: RuntimeError: no such luck",
+        "nan": "diverged",
+        "memory": "failed: out of memory",
+        "leave": "failed: SystemExit: 3",
+    }
+    assert {trial.attempts for trial in trials} == {1}
+    lines = (tmp_path / "notes").read_text().splitlines()
+    assert len({line.split()[1] for line in lines}) == 1
+    assert "no such luck" in next(t for t in trials if "luck" in t.verdict).details["traceback"]
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
+def test_a_dead_worker_is_noticed_and_its_children_end_with_it(tmp_path: Path) -> None:
+    began = time.monotonic()
+    trial = search(SPACE, WithChildren(tmp_path / "pid"), Learner(SPACE), 1, workers="process:1", quiet=True)[0]
+    assert (trial.verdict, trial.attempts) == ("ok", 2)
+    assert time.monotonic() - began < 20
+    status = Path(f"/proc/{(tmp_path / 'pid').read_text()}/status")
+    deadline = time.monotonic() + 5
+    while status.exists() and "\nState:\tZ" not in status.read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not status.exists() or "\nState:\tZ" in status.read_text()
+
+
+def test_evaluations_that_cannot_be_sent(tmp_path: Path) -> None:
+    for evaluate in (lambda text: 0.0, Held(open(os.devnull))):  # noqa: SIM115
+        with pytest.raises(WorkerError, match=r"cannot be sent to other processes: .*Expected a function at the top level"):
+            search(SPACE, evaluate, Learner(SPACE), 3, out=tmp_path / "run", workers="process:1", quiet=True)
+    with pytest.raises(WorkerError, match=r"cannot be loaded in another process: ValueError: .*no number"):
+        search(SPACE, Unloadable(), Learner(SPACE), 3, workers="process:2", quiet=True)
+    # The folder is not spoilt: with an evaluation that works, it goes on.
+    trials = search(SPACE, plain_value, Learner(SPACE), 3, out=tmp_path / "run", resume=True, quiet=True)
+    assert [t.verdict for t in trials] == ["ok"] * 3
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        (
+            "from nasdsl.search.workers import make_workers\nmake_workers('process:1', lost)\n",
+            "needs its code under `if __name__",
+        ),
+        ("if __name__ == '__main__':\n def here(text): return 0.0\n {search}", "cannot be loaded in another process"),
+        ("def here(text): return 0.0\nif __name__ == '__main__':\n {search}", ""),
+    ],
+    ids=["no guard", "under the guard", "right"],
+)
+def test_scripts_with_and_without_the_guard_that_spawn_needs(script: str, says: str, tmp_path: Path) -> None:
+    text = "from small_search import SPACE, Learner, plain_value as lost\n" + script.replace(
+        "{search}",
+        "from nasdsl.search import search; print(search(SPACE, here, Learner(SPACE), 2, workers='process:1', quiet=True))",
+    )
+    (tmp_path / "script.py").write_text(text)
+    ran = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert (ran.returncode == 0) == (not says), ran.stderr
+    assert says in ran.stderr
+
+
+def test_cores_and_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    trials = search(SPACE, environment, Learner(SPACE), 12, workers="process:3", quiet=True)
+    seen = {(trial.worker, trial.details["gpu"], trial.details["threads"]) for trial in trials}
+    threads = str(max(1, (os.cpu_count() or 1) // 3))
+    assert seen == {("process 0", "3", threads), ("process 1", "GPU-5", threads), ("process 2", "3", threads)}
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,GPU-5"
+    assert "OMP_NUM_THREADS" not in os.environ
+    with _set({"CUDA_VISIBLE_DEVICES": "1", "NASDSL_NEW": "x"}):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+    assert "NASDSL_NEW" not in os.environ
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        None, 3, "ok", [], {}, {"verdict": "ok"}, {"ready": 1},
+        {"verdict": "ok", "reward": "1", "details": {}, "seconds": 0, "garbage": False},
+        {"verdict": "ok", "reward": 1, "details": [], "seconds": 0, "garbage": False},
+        {"verdict": 1, "reward": 1, "details": {}, "seconds": 0, "garbage": False},
+        {"verdict": "ok", "reward": 1, "details": {}, "seconds": 0, "garbage": False, "more": 1},
+    ],
+)  # fmt: skip
+def test_messages_that_are_no_result(message: object) -> None:
+    with pytest.raises(Lost, match="no result"):
+        outcome_of(message)
+
+
+def test_messages() -> None:
+    assert outcome_of({"ready": True}) is None
+    assert outcome_of({"verdict": "ok", "reward": 1.5, "details": {}, "seconds": 2, "garbage": False}) == Outcome(
+        "ok", 1.5, {}, 2
+    )
+    with pytest.raises(CannotLoad, match="why"):
+        outcome_of({"cannot_load": "why"})
+
+
+class Sickly:
+    """A worker that never starts."""
+
+    name = "sickly"
+    starts = 0
+
+    def start(self) -> None:
+        self.starts += 1
+
+    def give(self, text: str) -> None:
+        raise AssertionError
+
+    def take(self) -> Outcome | None:
+        raise Lost("has a cold")
+
+    def kill(self) -> None:
+        pass
+
+
+def test_workers_that_never_start_are_given_up() -> None:
+    worker = Sickly()
+    with pytest.raises(WorkerError, match="do not start; the last one, sickly, has a cold"):
+        Pool([worker], lambda workers, seconds: workers, None)
+    assert worker.starts == 2
+
+
+def test_specifications() -> None:
+    assert parse_workers("ray:4@auto") == ("ray", 4, "auto")
+    assert parse_workers("ray@ray://head:10001") == ("ray", None, "ray://head:10001")
+    assert parse_workers("process:12") == ("process", 12, None)
+    for wrong in ("", "ray:", "process:-1", "inline:2", "process: 2", "process:2 ", "Ray"):
+        with pytest.raises(SearchError, match="expected inline"):
+            make_workers(wrong, plain_value)
+
+
+def test_two_workers_do_twice_as_much_as_one() -> None:
+    """Waiting instead of computing: this measures what the search adds, on a busy machine as well."""
+    paces = {}
+    for count in (1, 2):
+        workers = make_workers(f"process:{count}", partial(slow_value, seconds=0.1))
+        for number in range(10 * count):
+            workers.submit(number, f"text {number}")
+        began, done = time.perf_counter(), 0
+        while done < 10 * count:
+            done += len(workers.wait(0.5))
+        paces[count] = done / (time.perf_counter() - began)
+        workers.close()
+    assert paces[2] / paces[1] > 1.6
