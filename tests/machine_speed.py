@@ -1,0 +1,22 @@
+"""How slow this machine is, so that bounds in seconds mean the same on each."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+
+NOMINAL = 0.08
+"""Processor seconds that `_work` takes on the core for which the bounds are meant."""
+
+
+@cache
+def slowness() -> float:
+    """By how much longer this core takes for plain Python than the nominal one; 1 where it is faster."""
+    return max(1.0, min(_work() for _ in range(3)) / NOMINAL)
+
+
+def _work() -> float:
+    start, kept = time.process_time(), {}
+    for number in range(1_000_000):
+        kept[number & 1023] = (number, str(number))
+    return time.process_time() - start
