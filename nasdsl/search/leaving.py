@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Final, Self
+
+from nasdsl.training.stopping import Stop
 
 GRACE: Final = 10.0
 """Seconds that evaluations under way have to end after a signal; then they are given up, and made again after a resume."""
@@ -18,36 +19,31 @@ class GivenUp(BaseException):
     """An evaluation in this process that did not end in time after a signal."""
 
 
-class Leaving:
-    """While entered, the first signal is remembered, and a second SIGINT leaves at once, with code 130.
+class Leaving(Stop):
+    """As in a training, with a time limit for the evaluations that are under way.
 
     Args:
         active: False leaves signals as they are.
-
-    Attributes:
-        signum: the signal that came, or 0.
     """
 
+    told = f"evaluations under way have {GRACE:g} s to end"
+
     def __init__(self, active: bool = True) -> None:
-        self.signum = 0
+        super().__init__()
         self._active = active
-        self._owner = os.getpid()
         self._evaluating = False
-        self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
-        if self._active and threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                self._before[signum] = signal.signal(signum, self._handle)
-            if hasattr(signal, "SIGALRM"):
-                self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._give_up)
+        if self._active:
+            super().__enter__()
+        if self._before and hasattr(signal, "SIGALRM"):
+            self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._give_up)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if hasattr(signal, "SIGALRM") and self._before:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        for signum, handler in self._before.items():
-            signal.signal(signum, handler)  # type: ignore[arg-type]  # what signal.signal returned
+        super().__exit__(kind, error, trace)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -64,18 +60,7 @@ class Leaving:
         finally:
             self._evaluating = False
 
-    def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._owner:  # a forked worker: Ctrl-C reaches it as well, and the main process ends it
-            if signum == signal.SIGTERM:
-                os._exit(128 + signum)
-            return
-        if self.signum and signum == signal.SIGINT:
-            raise SystemExit(128 + signum)
-        if self.signum:
-            return
-        self.signum = signum
-        # Not print: the signal may have come in the middle of one.
-        os.write(2, f"\nevaluations under way have {GRACE:g} s to end; Ctrl-C again leaves at once\n".encode())
+    def _stopped(self) -> None:
         if hasattr(signal, "SIGALRM"):
             signal.setitimer(signal.ITIMER_REAL, GRACE)
 

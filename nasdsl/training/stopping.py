@@ -26,7 +26,10 @@ class Stop:
 
     Attributes:
         signum: the signal that came, or 0.
+        told: what people read when it comes.
     """
+
+    told = "finishing the step and saving"
 
     def __init__(self) -> None:
         self.signum = 0
@@ -50,6 +53,12 @@ class Stop:
             return
         if self.signum and signum == signal.SIGINT:
             raise SystemExit(128 + signum)
+        if self.signum:
+            return
         self.signum = signum
         # Not print: the signal may have come in the middle of one.
-        os.write(2, b"\nfinishing the step and saving; Ctrl-C again leaves at once\n")
+        os.write(2, f"\n{self.told}; Ctrl-C again leaves at once\n".encode())
+        self._stopped()
+
+    def _stopped(self) -> None:
+        """What else happens at the first signal; nothing here."""

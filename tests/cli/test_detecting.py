@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from in_process import invoke, refused
 from PIL import Image
 
 from nasdsl import load, resources
-from nasdsl.cli import cli
 from nasdsl.data import open_dataset, read_image
 from nasdsl.detection.detector import Detector
 from nasdsl.detection.making import detector, load_detector
@@ -32,21 +31,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def invoke(*arguments: str | Path) -> Result:
-    """In this process. Nothing but an exit code may come out of it, and no traceback."""
-    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
-    assert "Traceback" not in result.output
-    return result
-
-
-def refused(*arguments: str | Path, code: int = 2) -> str:
-    result = invoke(*arguments)
-    assert result.exit_code == code, result.output
-    assert result.stdout == ""
-    return result.stderr
 
 
 def finds_much(classes: int | tuple[str, ...], category_ids: tuple[int, ...] | None = None, **options: Any) -> Detector:

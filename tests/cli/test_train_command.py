@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
+from in_process import invoke, refused
 
-from nasdsl.cli import cli
 from nasdsl.detection.fcos import Fcos
 from nasdsl.detection.making import load_detector
 from nasdsl.training import Run
@@ -31,22 +31,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def invoke(*arguments: str | Path) -> Result:
-    """In this process. Nothing but an exit code may come out of it, and no traceback."""
-    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
-    assert "Traceback" not in result.output
-    return result
-
-
-def refused(*arguments: str | Path, code: int = 2) -> str:
-    """What is said to a command that cannot be followed."""
-    result = invoke(*arguments)
-    assert result.exit_code == code, result.output
-    assert result.stdout == ""
-    return result.stderr
 
 
 def evaluated(*arguments: str | Path) -> dict[str, Any]:

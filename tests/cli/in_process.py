@@ -1,0 +1,25 @@
+"""Commands run in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from nasdsl.cli import cli
+
+
+def invoke(*arguments: str | Path) -> Result:
+    """Nothing but an exit code may come out of a command, and no traceback."""
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+    assert "Traceback" not in result.output
+    return result
+
+
+def refused(*arguments: str | Path, code: int = 2) -> str:
+    """What is said to a command that cannot be followed."""
+    result = invoke(*arguments)
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    return result.stderr
