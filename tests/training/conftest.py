@@ -11,7 +11,7 @@ import torch
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
-    """So small a network gains nothing from more, and forked processes need it."""
+    """So small a network gains nothing from more."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -86,28 +84,3 @@ def differences(left: Any, right: Any, path: str = "") -> list[str]:
     if isinstance(left, list | tuple) and isinstance(right, list | tuple) and len(left) == len(right):
         return [d for i, (a, b) in enumerate(zip(left, right, strict=True)) for d in differences(a, b, f"{path}/{i}")]
     return [] if left == right else [path]
-
-
-def in_child(work: Callable[[], object]) -> int:
-    """Run `work` in a forked process; its id. The process ends with code 0, or 1 after an exception."""
-    pid = os.fork()
-    if pid:
-        return pid
-    signal.alarm(60)  # a child that waits for another without end fails its test
-    code = 1
-    try:
-        work()
-        code = 0
-    except SystemExit as leaving:
-        code = int(leaving.code or 0)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-
-def exit_code(pid: int) -> int:
-    """Of a child, when it has ended; negative: the signal that ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_training import exit_code, in_child
+from children import exit_code, in_fork
 
 from nasdsl.training import CheckpointError, checkpoint
 from nasdsl.training.checkpoint import load_checkpoint, previous, save_checkpoint
@@ -84,7 +84,7 @@ def test_a_process_killed_while_it_saves(path: Path) -> None:
             save_checkpoint(path, state(number, 50_000))
 
     for _ in range(12):
-        child = in_child(save_without_end)
+        child = in_fork(save_without_end)
         while not path.exists():
             time.sleep(0.001)
         time.sleep(rng.uniform(0.0, 0.04))

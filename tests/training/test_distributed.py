@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from small_training import SHAPES, VAL, differences, exit_code, in_child, recipe, small
+from children import exit_code, in_child
+from small_training import SHAPES, VAL, differences, recipe, small
 
 from nasdsl.training import Run, TrainingError, train
 from nasdsl.training.checkpoint import load_checkpoint
