@@ -21,7 +21,7 @@ from nasdsl.training.proxy.crops import Cropping, TargetStore, objects_of, split
 from nasdsl.training.proxy.errors import ProxyError
 from nasdsl.training.proxy.extraction import backbone_maps, frozen_backbone, key_of, layout_of, resized_sizes
 from nasdsl.training.proxy.features import Features, Layout
-from nasdsl.training.proxy.pyramid import fpn_text, kept_fpn, objects_key, pyramid_layout, pyramid_maps
+from nasdsl.training.proxy.pyramid import kept_fpn, objects_key, pyramid_layout, pyramid_maps
 from nasdsl.training.proxy.scoring import average_precision
 from nasdsl.training.proxy.spec import DTYPES, ProxySpec
 
@@ -92,7 +92,7 @@ class ProxyTask:
         if spec.fpn is not None:
             decoder = self._load(spec.fpn)
             self.features = self._pyramids(decoder)  # trains the fpn on the features that are here now
-            self._fpn = fpn_text(decoder)
+            self._fpn = decoder.canonical_fpn
 
     def __reduce__(self) -> tuple[type[ProxyTask], tuple[ProxySpec]]:
         return ProxyTask, (self.spec,)
@@ -115,7 +115,7 @@ class ProxyTask:
         began, clocks, spec = time.perf_counter(), Clocks(), self.spec
         decoder = self._load(text)
         method = method_of(decoder, spec.method)
-        if self._fpn is not None and fpn_text(decoder) != self._fpn:
+        if self._fpn is not None and decoder.canonical_fpn != self._fpn:
             raise ProxyError("the text has another fpn than the one whose pyramid is cached; expected that of ProxySpec.fpn")
         places = [self.cropping.middle(picture) for picture in self.val]
         with verdicts(spec):
