@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -60,7 +61,7 @@ def train_top(
     folder: Path,
     size: tuple[int, int],
     *,
-    known: Sequence[Ranking] = (),
+    known: Mapping[Path, Ranking] | None = None,
     quiet: bool = False,
 ) -> Ranking:
     """Train decoders fully, one after the other, and rank them. What is finished already is not trained again.
@@ -71,8 +72,8 @@ def train_top(
     Args:
         trials: of the search, best first.
         size: height and width of the image that costs are counted for.
-        known: rankings of this search's other stages, with the same plan: a decoder that was trained beside them and would
-            be trained here in the same way has its result from there.
+        known: rankings of this search's other stages by folder, with the same plan: a decoder that was trained beside them and
+            would be trained here in the same way has its result from there.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; everything is saved.
@@ -88,6 +89,9 @@ def train_top(
     before = read_ranking(path)
     folder.mkdir(parents=True, exist_ok=True)
     ranking = Ranking(how.plan.val_split or "", size, tuple(_kept(entry, before, folder) for entry in entries))
+    for entry in ranking.entries:
+        if entry.verdict == WAITING and (same := _known(entry, how.plan, known or {}, folder)) is not None:
+            ranking = ranking.changed(same)
     ranking.write(path)
     waiting = [entry for entry in entries if _entry(ranking, entry.name).verdict == WAITING]
     say = _silent if quiet else _say
@@ -165,6 +169,15 @@ def _kept(entry: Entry, before: Ranking | None, folder: Path) -> Entry:
     if old is None or old.verdict == WAITING or not (folder / old.folder).is_dir():
         return entry
     return replace(old, proxy_rank=entry.proxy_rank)  # with more trials, it may have another rank now
+
+
+def _known(entry: Entry, plan: Plan, known: Mapping[Path, Ranking], folder: Path) -> Entry | None:
+    """What another stage found out about a decoder trained beside, if it was the same at the same width."""
+    for place, ranking in known.items():
+        old = None if entry.found else ranking.named(entry.name)
+        if old is not None and old.verdict == OK and plan.adapted(loads(entry.text)).source.text == old.text:
+            return replace(old, folder=os.path.relpath(place / old.folder, folder))
+    return None
 
 
 def _entry(ranking: Ranking, name: str) -> Entry:

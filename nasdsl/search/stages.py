@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,7 +104,7 @@ def run_stage(
     folder: Path,
     *,
     name: str = "",
-    known: Sequence[Ranking] = (),
+    known: Mapping[Path, Ranking] | None = None,
     quiet: bool = False,
 ) -> Found:
     """Search, then train the best; what the folder holds of both already is not done again.

@@ -212,8 +212,11 @@ def measure(module: nn.Module, batches: Iterable[CropBatch], method: Method, spe
 
 
 @contextmanager
-def verdicts(spec: ProxySpec) -> Iterator[None]:
+def verdicts(on: str) -> Iterator[None]:
     """What torch raises, as a verdict.
+
+    Args:
+        on: what is computed, such as ``batches of 8 crops of 384x384``.
 
     Raises:
         OutOfMemory, Failed: in the place of torch's errors.
@@ -226,11 +229,11 @@ def verdicts(spec: ProxySpec) -> Iterator[None]:
     except RuntimeError as error:
         reason = _first_line(error)
         if not ("allocate" in reason and "memory" in reason):
-            raise Failed(f"torch cannot train this decoder: {reason}") from error
+            raise Failed(f"torch cannot run this decoder on {on}: {reason}") from error
     # Out of the handlers, because the error keeps the tensors of its frames alive.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    raise OutOfMemory(f"not enough memory for batches of {spec.batch_size} crops of {spec.size}x{spec.size}: {reason}")
+    raise OutOfMemory(f"not enough memory for {on}: {reason}")
 
 
 def _losses(method: Method, predictions: Predictions, targets: Targets) -> dict[str, Tensor]:

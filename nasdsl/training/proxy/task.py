@@ -20,7 +20,8 @@ from nasdsl.training.proxy.cache import Compute, Telling, digest_of, folder_of, 
 from nasdsl.training.proxy.crops import Cropping, TargetStore, objects_of, split
 from nasdsl.training.proxy.errors import ProxyError
 from nasdsl.training.proxy.extraction import backbone_maps, frozen_backbone, key_of, layout_of, resized_sizes
-from nasdsl.training.proxy.features import Features, Layout
+from nasdsl.training.proxy.features import Features, Layout, Size
+from nasdsl.training.proxy.latency import random_features, seconds_of
 from nasdsl.training.proxy.pyramid import kept_fpn, objects_key, pyramid_layout, pyramid_maps
 from nasdsl.training.proxy.scoring import average_precision
 from nasdsl.training.proxy.spec import DTYPES, ProxySpec
@@ -118,7 +119,7 @@ class ProxyTask:
         if self._fpn is not None and decoder.canonical_fpn != self._fpn:
             raise ProxyError("the text has another fpn than the one whose pyramid is cached; expected that of ProxySpec.fpn")
         places = [self.cropping.middle(picture) for picture in self.val]
-        with verdicts(spec):
+        with verdicts(self._batch):
             module = self._build(decoder)
             trained = self._adapt(module, method, clocks, report)
             with clocks.count("validation"):
@@ -146,11 +147,30 @@ class ProxyTask:
         """
         return ProxyTask(replace(self.spec, fpn=str(text)), quiet=self._quiet)
 
+    def latency(self, text: str, size: Size) -> float:
+        """Seconds that the decoder (fpn and head, without the backbone) takes for one image of `size` (height, width) on
+        the task's device: the median of several passes over random features.
+
+        Raises:
+            DiagnosticError, MissingFeature: as calling the task.
+            OutOfMemory, Failed: it does not fit into memory, or torch cannot run it.
+        """
+        decoder = self._load(text)
+        with verdicts(f"one image of {size[0]}x{size[1]}"):
+            module = self._build(decoder)
+            channels = {name: self._in_channels[name] for name in module.fpn.input_levels}
+            features = random_features(channels, size, self.device, channels_last=self.spec.channels_last)
+            return seconds_of(module, features, self.device)
+
     @property
     def cropping(self) -> Cropping:
         """The crops that there are."""
         layout = self.features.layout
         return Cropping(layout.extents, self.spec.size, layout.stride, layout.copies == 2)
+
+    @property
+    def _batch(self) -> str:
+        return f"batches of {self.spec.batch_size} crops of {self.spec.size}x{self.spec.size}"
 
     def _load(self, text: str) -> Decoder:
         return loads(str(text), "the text")
@@ -200,7 +220,7 @@ class ProxyTask:
         layout = pyramid_layout(decoder.lower(self._in_channels), self.features.layout)
 
         def train(module: DecoderModule) -> DecoderModule:
-            with verdicts(spec), Telling("training the fpn, steps", spec.iterations, self._quiet) as told:
+            with verdicts(self._batch), Telling("training the fpn, steps", spec.iterations, self._quiet) as told:
                 return cast("DecoderModule", self._adapt(module, method, Clocks(), lambda step, _: told.advance(step)))
 
         def fpn() -> Fpn:
