@@ -2,78 +2,52 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nasdsl.cli.common import fail, say
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from nasdsl.data import Dataset
     from nasdsl.training.plan import Plan
 
-C = TypeVar("C", bound=Callable[..., Any] | click.Command)
-
-VAL_SPLIT_HELP = "Part to evaluate on, if there is one; `none`: don't."
-
-
-def freeze_at(**settings: Any) -> Callable[[C], C]:
-    return click.option(
-        "--freeze-at",
-        type=click.IntRange(0, 5),
-        help="Stages of the backbone that stay fixed, the stem counted. [default: 2, or 0 for a random backbone]",
-        **settings,
-    )
-
-
-def norm(**settings: Any) -> Callable[[C], C]:
-    return click.option(
-        "--norm",
-        type=click.Choice(["frozen", "train"]),
-        help="BatchNorms of the backbone. [default: frozen in a pre-trained ResNet, else train]",
-        **settings,
-    )
-
-
-def recipe(**settings: Any) -> Callable[[C], C]:
-    return click.option(
-        "--recipe", default="published", show_default=True, help="published (the paper's) or quick (small data).", **settings
-    )
-
-
-def changes(**settings: Any) -> Callable[[C], C]:
-    return click.option(
-        "--set",
-        "settings",
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="Change any setting of the recipe; may be repeated.",
-        **settings,
-    )
-
-
-def method(**settings: Any) -> Callable[[C], C]:
-    return click.option(
-        "--method",
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="Change an option of FCOS or RetinaNet, such as center_radius=1.5; may be repeated.",
-        **settings,
-    )
-
-
-def improvements(**settings: Any) -> Callable[[C], C]:
-    return click.option(
-        "--improvements",
-        is_flag=True,
-        help="FCOS with centre sampling, GIoU loss, centerness on the box tower, boxes in strides (the paper's last rows).",
-        **settings,
-    )
+VAL_SPLIT = click.option(
+    "--val-split", default="val", show_default=True, help="Part to evaluate on, if there is one; `none`: don't."
+)
+FREEZE_AT = click.option(
+    "--freeze-at",
+    type=click.IntRange(0, 5),
+    help="Stages of the backbone that stay fixed, the stem counted. [default: 2, or 0 for a random backbone]",
+)
+NORM = click.option(
+    "--norm",
+    type=click.Choice(["frozen", "train"]),
+    help="BatchNorms of the backbone. [default: frozen in a pre-trained ResNet, else train]",
+)
+RECIPE = click.option("--recipe", default="published", show_default=True, help="published (the paper's) or quick (small data).")
+SETTINGS = click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change any setting of the recipe; may be repeated."
+)
+METHOD = click.option(
+    "--method",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change an option of FCOS or RetinaNet, such as center_radius=1.5; may be repeated.",
+)
+IMPROVEMENTS = click.option(
+    "--improvements",
+    is_flag=True,
+    help="FCOS with centre sampling, GIoU loss, centerness on the box tower, boxes in strides (the paper's last rows).",
+)
 
 
 def assignments(option: str, texts: Sequence[str], example: str) -> dict[str, Any]:
@@ -163,10 +137,27 @@ def command_line() -> str:
     return shlex.join(["nasdsl", *sys.argv[1:]])
 
 
-def settings_table() -> Any:
-    """Every setting of the recipes with its values, as a table to print with rich."""
-    import json
+def show_settings(*tables: Callable[[], Table]) -> Callable[[Any], Any]:
+    """The option --show-settings, which prints these tables and leaves."""
 
+    def show(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        if not value or ctx.resilient_parsing:
+            return
+        from rich.console import Console
+
+        console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
+        for number, table in enumerate(tables):
+            console.print(*(["\n"] if number else []), table())
+        ctx.exit()
+
+    return click.option(
+        "--show-settings", is_flag=True, is_eager=True, expose_value=False, callback=show,
+        help=f"List all settings of the {'proxy task and the ' if len(tables) > 1 else ''}recipes, and leave.",
+    )  # fmt: skip
+
+
+def recipe_table() -> Table:
+    """Every setting with its value in each recipe."""
     from rich.table import Table
 
     from nasdsl.training.recipe import RECIPES, SETTINGS
@@ -176,8 +167,29 @@ def settings_table() -> Any:
         table.add_column(name)
     values = [recipe.to_dict() for recipe in RECIPES.values()]
     for name, help in SETTINGS.items():
-        table.add_row(name, *(json.dumps(_rounded(v[name])) for v in values), help)
+        table.add_row(name, *(_shown(v[name]) for v in values), help)
     return table
+
+
+def proxy_table() -> Table:
+    """Every setting of the proxy task with its default."""
+    from rich.table import Table
+
+    from nasdsl.training.proxy.spec import ProxySpec, described
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("setting of the proxy task", "default", "what it is"):
+        table.add_column(name)
+    for field in dataclasses.fields(ProxySpec):
+        if field.name not in ("data", "fpn"):
+            table.add_row(field.name, _shown(getattr(ProxySpec("shapes"), field.name)), described()[field.name])
+    return table
+
+
+def _shown(value: Any) -> str:
+    import json
+
+    return json.dumps(_rounded(value))
 
 
 def _rounded(value: Any) -> Any:

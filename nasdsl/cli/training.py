@@ -33,22 +33,12 @@ class _Shortcuts(click.Command):
             self.params.append(click.Option([f"--{name.replace('_', '-')}"], type=kind, help=f"{help} [default: the recipe's]"))
 
 
-def _show_settings(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    """Print every setting with its value in each recipe, and leave."""
-    if not value or ctx.resilient_parsing:
-        return
-    from rich.console import Console
-
-    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140).print(detectors.settings_table())
-    ctx.exit()
-
-
 @click.command(cls=_Shortcuts)
 @FILE
 @DATA
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the run.")
 @click.option("--split", default="train", show_default=True, help="Part of the data to train on.")
-@click.option("--val-split", default="val", show_default=True, help=detectors.VAL_SPLIT_HELP)
+@detectors.VAL_SPLIT
 @ON_ERROR
 @BACKBONE
 @click.option(
@@ -59,26 +49,19 @@ def _show_settings(ctx: click.Context, param: click.Parameter, value: bool) -> N
     help="What the backbone starts from: torchvision's pre-trained weights (downloaded once), random ones, or a file in "
     "torchvision's or MSRA's layout. Not read with --weights.",
 )
-@detectors.freeze_at()
-@detectors.norm()
+@detectors.FREEZE_AT
+@detectors.NORM
 @click.option(
     "--weights",
     type=click.Path(path_type=Path),
     help="Start from the detector of another run (its folder or model.pt); its classes may be others.",
 )
 @click.option("--width", type=click.IntRange(1), help="Width of fpn and head, instead of the text's.")
-@detectors.recipe()
-@detectors.changes()
-@click.option(
-    "--show-settings",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_show_settings,
-    help="List all settings of the recipes, and leave.",
-)
-@detectors.method()
-@detectors.improvements()
+@detectors.RECIPE
+@detectors.SETTINGS
+@detectors.show_settings(detectors.recipe_table)
+@detectors.METHOD
+@detectors.IMPROVEMENTS
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's event files too.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the folder.")
 @DEVICE

@@ -17,7 +17,7 @@ from nasdsl.detection.making import self_contained
 from nasdsl.search.errors import SearchError
 from nasdsl.search.ranking import WAITING, Entry, Ranking, read_ranking
 from nasdsl.search.trial import DIVERGED, FAILED, OK, Trial, verdict_of
-from nasdsl.training import CheckpointError, Diverged, RunError, train
+from nasdsl.training import CheckpointError, Diverged, Run, RunError, train
 from nasdsl.training.plan import Plan
 from nasdsl.training.progress import duration
 
@@ -124,8 +124,9 @@ def _train(
         entry = replace(entry, text=decoder.source.text, macs=cost.macs, params=cost.params)
         detector = plan.detector(decoder, training)
         about = {**how.about, "data": plan.data, "split": plan.split, "decoder": entry.name}
+        run = Run(folder / entry.folder)
         outcome = train(
-            detector, training, plan.recipe, folder / entry.folder, validation, resume=True, device=how.device, about=about,
+            detector, training, plan.recipe, run.folder, validation, resume=run.config.exists(), device=how.device, about=about,
             quiet=quiet,
         )  # fmt: skip
     except (RunError, CheckpointError, OSError):  # no fault of the decoder's

@@ -110,8 +110,8 @@ def progressive(
     stages = {name: stage for name, stage in ((FPN, fpn), (HEAD, head)) if stage is not None}
     for stage in stages.values():
         _check(stage)
-    if head is not None:
-        heads_on(head.space, on if fpn is None else str(fpn.space.sample(0)))  # what does not fit is told before any work
+    if head is not None:  # what does not fit is told before any work
+        heads_on(head.space, on or str(fpn.space.sample(0)))  # type: ignore[union-attr]  # one of them is there
     first = next(iter(stages.values()))
     asked = {
         "stages": list(stages),
@@ -175,7 +175,7 @@ def _winner(stage: Found) -> tuple[str, str]:
     trial = stage.best
     if trial is None:
         raise SearchError(
-            f"none of the {len(stage.trials)} trials in {stage.folder} has a reward, so that there is no fpn to search heads on; "
+            f"none of the {len(stage.trials)} trials in {stage.folder} has a reward, so that there is no fpn for heads; "
             f"{stage.folder / 'trials.csv'} says what became of them"
         )
     return str(trial.text), f"trial {trial.number} of the stage {stage.name}, {_worth(trial, stage.trained)}"

@@ -84,9 +84,7 @@ class Space:
         path: the file it was read from, which paths in the text are relative to; None for a text in no file.
     """
 
-    def __init__(
-        self, template: Template, source: Source, backbone: Backbone, classes: int, path: Path | None = None
-    ) -> None:
+    def __init__(self, template: Template, source: Source, backbone: Backbone, classes: int, path: Path | None = None) -> None:
         self.template = template
         self.source = source
         self.path = path
