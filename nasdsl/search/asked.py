@@ -26,6 +26,8 @@ GROWING: Final = ("full", "full.beside")
 def search_folder(folder: Path, asked: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
     """A folder of one search, kept from other processes meanwhile; ``search.json`` in it says what was asked for.
 
+    What has no journal yet holds nothing that could be lost, and may become another search.
+
     Args:
         asked: plain values by name; ``stages`` are the folders of its stages, none of a search without.
         resume: go on with the search that is there; where there is none, begin one.
@@ -37,7 +39,8 @@ def search_folder(folder: Path, asked: Mapping[str, Any], *, resume: bool) -> It
     wanted = json.loads(json.dumps(asked))
     if folder.exists() and not folder.is_dir():
         raise SearchError(f"{folder} is a file; expected a folder for the search")
-    if not resume and (path.exists() or (folder / "journal.jsonl").exists()):
+    begun = any((folder / name / "journal.jsonl").exists() for name in ("", *_stages(folder)))
+    if begun and not resume:
         raise SearchError(f"{folder} holds a search already: resume it (--resume), or choose another folder")
     if (folder / "config.json").exists():
         raise SearchError(f"{folder} holds the run of a training; choose another folder")
@@ -47,7 +50,7 @@ def search_folder(folder: Path, asked: Mapping[str, Any], *, resume: bool) -> It
     except OSError as error:
         raise SearchError(f"cannot write to {folder}: {error.strerror or error}") from error
     try:
-        before = read_asked(folder)
+        before = read_asked(folder) if begun else None
         if before is not None:
             _same(path, before, wanted)
             if before.get("full") is not None and wanted.get("full") is None:
@@ -59,6 +62,11 @@ def search_folder(folder: Path, asked: Mapping[str, Any], *, resume: bool) -> It
         yield
     finally:
         lock.release()
+
+
+def _stages(folder: Path) -> list[str]:
+    """Folders of stages, of which ``search.json`` may not tell any more."""
+    return [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
 
 
 def read_asked(folder: Path) -> dict[str, Any] | None:

@@ -70,7 +70,7 @@ def plain(
     """
     folder, how = Path(out), how or How()
     asked = {"stages": [], "search": stage.asked(), **_asked(stage, how, full)}
-    _check(stage)
+    _check(stage, how)
     with search_folder(folder, asked, resume=resume):
         found = run_stage(stage, how, full, folder, quiet=quiet)
         return Outcome(folder, (found,))
@@ -109,7 +109,7 @@ def progressive(
     folder, how = Path(out), how or How()
     stages = {name: stage for name, stage in ((FPN, fpn), (HEAD, head)) if stage is not None}
     for stage in stages.values():
-        _check(stage)
+        _check(stage, how)
     if head is not None:  # what does not fit is told before any work
         heads_on(head.space, on or str(fpn.space.sample(0)))  # type: ignore[union-attr]  # one of them is there
     first = next(iter(stages.values()))
@@ -150,10 +150,11 @@ def heads_on(space: Space, text: str) -> tuple[Space, str]:
     return space.with_fpn(fixed), fixed
 
 
-def _check(stage: Stage) -> None:
-    """Raises SearchError where there is nothing to search."""
+def _check(stage: Stage, how: How) -> None:
+    """Raises SearchError where there is nothing to search, or no way to."""
     if not stage.space.domains:
         raise SearchError(f"`{stage.space.name}` has no holes, so that there is nothing to search: `nasdsl train` trains it")
+    how.check(stage.space)
 
 
 def _asked(first: Stage, how: How, full: FullTraining | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.backends.bounds import DEFAULT_SIZE
+from nasdsl.search.errors import SearchError
 from nasdsl.search.full import FullTraining, train_top
 from nasdsl.search.journal import read_journal
 from nasdsl.search.loop import search
@@ -15,9 +16,13 @@ from nasdsl.search.objective import Objective
 from nasdsl.search.proxy import ProxyEvaluation
 from nasdsl.search.ranking import Entry, Ranking
 from nasdsl.search.run import SearchRun, history_of
+from nasdsl.search.stopping import StoppingRule
+from nasdsl.search.strategies import DEFAULT_STRATEGY, StrategyError, make_strategy
 from nasdsl.search.trial import Trial
 from nasdsl.search.trials import Trials
+from nasdsl.search.workers import parse_workers
 from nasdsl.spaces import Space
+from nasdsl.training import Diverged
 
 if TYPE_CHECKING:
     from nasdsl.training.proxy import ProxySpec
@@ -61,6 +66,25 @@ class How:
     batch: int | None = None
     timeout: float | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self, space: Space) -> None:
+        """See that a search of a space can start like this, before anything is spent on it.
+
+        Raises:
+            SearchError: an argument makes no sense, or does not go with another.
+        """
+        objective, rule = Objective.parse(self.objective), StoppingRule.parse(self.stopping)
+        if rule is not None and objective.timed:
+            raise SearchError(
+                "the objective weighs latency, which is known after an evaluation only: expected no early stopping with it"
+            )
+        kind, _, _ = parse_workers(self.workers)
+        if self.timeout is not None and kind == "inline":
+            raise SearchError("a timeout needs workers that can be ended: process:1 instead of inline")
+        try:
+            make_strategy(self.strategy or DEFAULT_STRATEGY, space, self.seed, **self.options)
+        except StrategyError as error:
+            raise SearchError(str(error)) from None
 
     def asked(self) -> dict[str, Any]:
         """Plain values, for ``search.json``."""
@@ -145,9 +169,11 @@ def finished_trials(stage: Stage, folder: Path) -> Trials | None:
 def _search(stage: Stage, how: How, folder: Path, quiet: bool) -> Trials:
     """Evaluations, and the features that they hold in memory, end with this function: training needs the memory."""
     weighed = Objective.parse(how.objective)
-    timed = any(target.cost == "latency" for target in weighed.targets)
-    evaluation = ProxyEvaluation(stage.proxy, how.size if timed else None, quiet=quiet)
-    evaluation.prepare(keep=how.workers == "inline")
+    evaluation = ProxyEvaluation(stage.proxy, how.size if weighed.timed else None, quiet=quiet)
+    try:
+        evaluation.prepare(keep=how.workers == "inline")
+    except Diverged as error:
+        raise SearchError(f"the fpn that heads are to be searched on cannot be trained: {error}") from None
     return search(
         stage.space,
         evaluation,

@@ -204,18 +204,23 @@ def test_progressive_from_one_command(texts: Path, tmp_path: Path) -> None:
     assert heads.counts["ok"] >= 1
 
 
-def test_the_head_alone_with_failing_samples_and_latency(texts: Path, tmp_path: Path) -> None:
-    """A limit of memory that nothing keeps would stop a search; a sample that diverges does not."""
-    out = tmp_path / "run"
-    command = ["search", *TASK, "--stages", "head", "--head-space", texts / "head.nas", "--fpn", texts / "plain.nas"]
-    small = ["--head-trials", "3", "--head-top", "0", "--objective", "latency:1ms", "--proxy", "learning_rate=1e30"]
-    result = invoke(*command, *small, "--out", out)
+def test_samples_that_diverge_do_not_stop_a_search(texts: Path, tmp_path: Path) -> None:
+    wild = ["--trials", "3", "--proxy", "learning_rate=1e30"]
+    result = invoke("search", texts / "fpn.nas", *TASK, *wild, "--stages", "fpn", "--top", "1", *FULL, "--out", tmp_path)
     assert result.exit_code == 0, result.output
-    trials = load_trials(out / "head")
+    trials = load_trials(tmp_path / "fpn")
     assert trials.counts["diverged"] + trials.counts["duplicate"] == 3
     assert trials.best is None
     assert "no trial has a reward" in result.stderr
-    assert not (out / "best.nas").exists()
+    assert not (tmp_path / "best.nas").exists()
+    told = refused("search", texts / "fpn.nas", *TASK, *wild, "--progressive", "--out", tmp_path / "both")
+    assert "none of the 3 trials" in told
+
+
+def test_the_head_alone_with_latency(texts: Path, tmp_path: Path) -> None:
+    command = ["search", *TASK, "--stages", "head", "--head-space", texts / "head.nas", "--fpn", texts / "plain.nas"]
+    wild = refused(*command, "--proxy", "learning_rate=1e30", "--head-top", "0", "--out", tmp_path / "wild")
+    assert "the fpn that heads are to be searched on cannot be trained: the loss is not finite" in wild
     good = tmp_path / "good"
     result = invoke(*command, "--head-trials", "1", "--head-top", "0", "--objective", "latency:1ms", "--out", good)
     assert result.exit_code == 0, result.output
@@ -254,11 +259,11 @@ def test_the_head_alone_with_failing_samples_and_latency(texts: Path, tmp_path: 
         (["FPN", "--objective", "macs"], "expected COST:TARGET"),
         (["FPN", "--early-stop", "soon"], "early stopping is 'soon'"),
         (["FPN", "--workers", "threads:2"], "workers are 'threads:2'"),
+        (["FPN", "--objective", "latency:1ms", "--early-stop", "median"], "expected no early stopping with it"),
         (["FPN", "--timeout", "5"], "a timeout needs workers that can be ended"),
         (["FPN", "--proxy", "itertions=3"], "--proxy itertions: the proxy task has no such setting"),
         (["FPN", "--proxy", "iterations"], "expected NAME=VALUE"),
         (["FPN", "--proxy", "iterations=many"], "--proxy"),
-        (["FPN", "--proxy-size", "50"], "size is 50; expected a multiple of 32"),
         (["FPN", "--proxy", "batch_size=0"], "batch_size is 0; expected 1 or more"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -266,7 +271,13 @@ def test_the_head_alone_with_failing_samples_and_latency(texts: Path, tmp_path: 
 def test_what_is_refused(more: list[str], told: str, texts: Path, tmp_path: Path) -> None:
     known = {"FPN": texts / "fpn.nas", "PLAIN": texts / "plain.nas"}
     assert told in refused("search", *TASK, "--out", tmp_path / "run", *(known.get(word, word) for word in more))
-    assert not (tmp_path / "run" / "journal.jsonl").exists()
+    assert not list(tmp_path.rglob("journal.jsonl"))
+
+
+def test_a_refused_task_leaves_the_folder_free(texts: Path, tmp_path: Path) -> None:
+    command = ["search", texts / "fpn.nas", *TASK, "--trials", "0", "--out", tmp_path / "run"]
+    assert "size is 50; expected a multiple of 32" in refused(*command, "--proxy-size", "50")
+    assert invoke(*command).exit_code == 0, "without --resume"
 
 
 def test_a_space_with_a_mistake_is_a_finding(texts: Path, tmp_path: Path) -> None:

@@ -32,9 +32,14 @@ def changed(place: str, value: Any) -> dict[str, Any]:
     return made
 
 
+def begin(folder: Path, asked: dict[str, Any] = ASKED) -> None:
+    with search_folder(folder, asked, resume=False):
+        (folder / "fpn").mkdir()
+        (folder / "fpn" / "journal.jsonl").touch()
+
+
 def asked_again(folder: Path, asked: dict[str, Any]) -> None:
-    with search_folder(folder, ASKED, resume=False):
-        pass
+    begin(folder)
     with search_folder(folder, asked, resume=True):
         pass
 
@@ -80,8 +85,7 @@ def test_how_much_and_where_may_change(place: str, value: Any, out: Path) -> Non
 
 def test_full_training_may_come_later_and_is_then_kept(out: Path) -> None:
     without = changed("full", None)
-    with search_folder(out, without, resume=False):
-        pass
+    begin(out, without)
     for asked in (ASKED, without):
         with search_folder(out, asked, resume=True):
             pass
@@ -89,8 +93,7 @@ def test_full_training_may_come_later_and_is_then_kept(out: Path) -> None:
 
 
 def test_other_folders_are_refused(out: Path) -> None:
-    with search_folder(out, ASKED, resume=False):
-        pass
+    begin(out)
     with pytest.raises(SearchError, match="holds a search already: resume it"), search_folder(out, ASKED, resume=False):
         pass
     (out / "search.json").write_text("{}")
@@ -107,10 +110,17 @@ def test_other_folders_are_refused(out: Path) -> None:
         pass
 
 
+def test_a_folder_in_which_nothing_was_begun_may_become_another_search(out: Path) -> None:
+    for seed, resume in ((0, False), (1, False), (2, True)):
+        with search_folder(out, changed("how.seed", seed), resume=resume):
+            pass
+        assert read_asked(out) == {"format": FORMAT, **changed("how.seed", seed)}
+
+
 def test_one_search_at_a_time(out: Path) -> None:
     with (
         search_folder(out, ASKED, resume=False),
-        pytest.raises(JournalError, match="searching in .* already"),
+        pytest.raises(JournalError, match=r"searching in .* already"),
         search_folder(out, ASKED, resume=True),
     ):
         pass

@@ -236,7 +236,7 @@ def test_it_goes_on_in_the_stage_where_it_ended(world: World, out: Path) -> None
             space = FPN.name if name == "fpn" else HEAD.name
             seen: list[str] = []
 
-            def reward(text: str, space: str = space, seen: list[str] = seen) -> float:
+            def reward(text: str, space: str = space, seen: list[str] = seen, kept: Any = kept) -> float:
                 seen += [text] if space in text else []
                 if len(seen) == 4:
                     raise SystemExit(143)  # as a task that was interrupted itself leaves
@@ -290,7 +290,7 @@ def test_the_fpn_alone_and_the_head_alone(world: World, out: Path) -> None:
 
 def test_without_a_reward_there_is_no_second_stage(world: World, out: Path) -> None:
     world.reward = lambda text: math.nan
-    with pytest.raises(SearchError, match="none of the 12 trials in .* has a reward"):
+    with pytest.raises(SearchError, match=r"none of the 12 trials in .* has a reward"):
         both(out)
     assert load_trials(out / "fpn").counts["diverged"] > 0
     world.reward = lambda text: pytest.fail("no second evaluation")
@@ -301,7 +301,7 @@ def test_without_a_reward_there_is_no_second_stage(world: World, out: Path) -> N
 def test_a_first_stage_that_grows_may_not_change_what_the_second_is_on(world: World, out: Path) -> None:
     both(out)
     world.aps = dict.fromkeys((f"trial_{n}" for n in range(12, 60)), 1.0)
-    with pytest.raises(SearchError, match="has heads on another fpn than trial .* AP 100.0"):
+    with pytest.raises(SearchError, match=r"has heads on another fpn than trial .* AP 100.0"):
         both(out, resume=True, trials=60)
 
 
