@@ -23,7 +23,7 @@ from nasdsl.search.stopping import Past, StoppingRule
 from nasdsl.search.trial import OK
 from nasdsl.search.trials import History
 
-RULES = ("median:10", "median:20") + tuple(f"quantile:{q}:{n}" for n in (10, 20) for q in (0.3, 0.5, 0.6, 0.7, 0.8, 0.9))
+RULES = ("median:10", "median:20", *(f"quantile:{q}:{n}" for n in (10, 20) for q in (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)))
 
 
 def agreement(history: History) -> dict[int, float]:

@@ -131,7 +131,7 @@ class StoppingRule:
                 bar = statistics.median(mean for sample in finished if (mean := sample.mean(step)) is not None)
             else:
                 losses = sorted(math.inf if (low := sample.lowest(step)) is None else low for sample in past)
-                bar = losses[math.ceil(self.level * len(losses)) - 1]
+                bar = losses[math.ceil(self.level * len(losses) - 1e-9) - 1]  # 0.55 * 20 is 11, not more
             if math.isfinite(bar):
                 bars[step] = bar / weight
         return bars
