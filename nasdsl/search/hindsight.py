@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from nasdsl.search.errors import SearchError
+from nasdsl.search.errors import JournalError, SearchError
 from nasdsl.search.journal import read_journal
 from nasdsl.search.objective import Objective
 from nasdsl.search.run import SearchRun, history_of
@@ -100,6 +100,8 @@ def load_history(folder: str | Path) -> History:
         JournalError: there is no journal, or it is broken.
     """
     path = SearchRun(Path(folder)).journal
+    if not path.exists():
+        raise JournalError(f"{folder} is no search: it has no {path.name}")
     return history_of(read_journal(path)[0], path)
 
 
