@@ -22,7 +22,7 @@ from nasdsl.search.progress import Progress
 from nasdsl.search.replay import Driver
 from nasdsl.search.run import SearchRun, history_of
 from nasdsl.search.stopping import Past, StoppingRule, weight_of
-from nasdsl.search.trial import FAILED, OK, Bars, Evaluate, plain
+from nasdsl.search.trial import FAILED, OK, STOPPED, Bars, Evaluate, plain
 from nasdsl.search.trials import Trials
 from nasdsl.search.workers import make_workers, parse_workers
 from nasdsl.search.workers.pool import Finished
@@ -163,6 +163,7 @@ class _Loop:
         self.objective = objective
         self.stopping = stopping
         self.past: list[Past] = []
+        self._told_of_curves = False
         self.check = check
         self.folder = run
         self.journal = journal
@@ -276,8 +277,13 @@ class _Loop:
         trial = self.history.trial(number)
         assert trial is not None
         shown.count(trial, now=now)
-        if self.stopping is not None and (past := Past.of(trial, self.objective)) is not None:
-            self.past.append(past)
+        if self.stopping is not None and trial.verdict in (OK, STOPPED):
+            past = Past.of(trial, self.objective)
+            if past is not None:
+                self.past.append(past)
+            elif not self.past and not self._told_of_curves:
+                self._told_of_curves = True
+                shown.say(f"early stopping ({self.stopping}) has nothing to go by: the evaluation reports no curve")
 
     def _finish(self, finished: Finished) -> None:
         outcome = finished.outcome

@@ -58,10 +58,11 @@ class Past:
 class StoppingRule:
     """A rule that gives up an evaluation at a step where its lowest loss by then is above a bar.
 
-    ``median`` is the median stopping rule of Vizier (Golovin et al., KDD 2017, section 3.2.2): "stops a pending trial at
-    step s if the trial's best objective value by step s is strictly worse than the median value of the running averages of
-    all completed trials' objectives reported up to step s". What is reported are the losses of the curve. Samples that were
-    stopped are not completed, and so not counted: the bar falls as the search goes on, and more and more are stopped.
+    ``median`` is the median stopping rule of Vizier (Golovin et al., KDD 2017, section 3.2.2): the best value that a trial
+    has had by a step must not be worse than the median, over all completed trials, of the mean of the values that each had
+    reported up to that step. Values are the losses of the curve. Losses fall, so that a mean over the steps before is a bar
+    far above the losses at a late step: it stops hardly anything that it has not stopped at the first. Samples that were
+    stopped are not completed, and so not counted: the bar falls as the search goes on, and it stops more and more.
 
     ``quantile`` compares like with like: the bar at a step is the `level`-quantile of the lowest losses by that step of all
     samples before, where those that were stopped earlier count as worse than every other. So about 1 - `level` of samples
@@ -130,7 +131,7 @@ class StoppingRule:
                 bar = statistics.median(mean for sample in finished if (mean := sample.mean(step)) is not None)
             else:
                 losses = sorted(math.inf if (low := sample.lowest(step)) is None else low for sample in past)
-                bar = losses[math.ceil(self.level * len(losses)) - 1]
+                bar = losses[math.ceil(self.level * len(losses) - 1e-9) - 1]  # 0.55 * 20 is 11, not more
             if math.isfinite(bar):
                 bars[step] = bar / weight
         return bars

@@ -20,6 +20,9 @@ STOPPED: Final = "stopped"
 FAILED: Final = "failed"
 """Verdicts. A failed one reads ``failed: reason``."""
 
+LONGEST: Final = 4000
+"""Characters that are kept of what an error says, and of its traceback."""
+
 _OUT_OF_MEMORY: Final = f"{FAILED}: out of memory"
 _SIGNALLED: Final = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
@@ -107,7 +110,8 @@ class Outcome:
     """What came of one evaluation: plain values, which survive JSON unchanged.
 
     Attributes:
-        garbage: `evaluate` returned something that is no reward; where there are several workers, another one tries.
+        garbage: `evaluate` returned something that is no reward, or its device is lost to this process: the worker is ended,
+            and where there are several, another one tries.
     """
 
     verdict: str
@@ -135,10 +139,10 @@ def run_evaluation(evaluate: Evaluate, text: str, bars: Bars | None = None) -> O
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and error.code in _SIGNALLED:  # as nasdsl.training leaves after a signal
             raise
-        verdict, details = verdict_of(error), {"error": f"{type(error).__name__}: {error}"}
+        verdict, details = verdict_of(error), {"error": f"{type(error).__name__}: {error}"[:LONGEST]}
         if verdict not in (DIVERGED, _OUT_OF_MEMORY):  # no faults of anybody's code
-            details["traceback"] = traceback.format_exc(limit=-20)
-        return outcome(verdict, None, details)
+            details["traceback"] = traceback.format_exc(limit=-20)[-LONGEST:]
+        return outcome(verdict, None, details, garbage="DeviceLost" in _kinds(error))
     if found.reward is None:
         return outcome(STOPPED, None, dict(found.details))
     if not math.isfinite(found.reward):
@@ -147,13 +151,18 @@ def run_evaluation(evaluate: Evaluate, text: str, bars: Bars | None = None) -> O
 
 
 def verdict_of(error: BaseException) -> str:
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    if "Diverged" in kinds:  # of nasdsl.training, which is not imported for this
+    kinds = _kinds(error)
+    if "Diverged" in kinds:
         return DIVERGED
     if kinds & {"MemoryError", "OutOfMemoryError"}:
         return _OUT_OF_MEMORY
     said = " ".join(str(error).split())
     return f"{FAILED}: {type(error).__name__}{': ' if said else ''}{said if len(said) <= 160 else said[:159] + '…'}"
+
+
+def _kinds(error: BaseException) -> set[str]:
+    """Names of its classes: those of torch and nasdsl.training are not imported for this."""
+    return {kind.__name__ for kind in type(error).__mro__}
 
 
 def _read(value: Any) -> Evaluated:

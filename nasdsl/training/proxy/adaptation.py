@@ -22,7 +22,7 @@ from nasdsl.semantics.architecture import Fcos as FcosPrediction
 from nasdsl.training.ema import make_average
 from nasdsl.training.errors import Diverged
 from nasdsl.training.proxy.crops import Place, Size, TargetStore
-from nasdsl.training.proxy.errors import Failed, OutOfMemory, ProxyError, Stopped
+from nasdsl.training.proxy.errors import DeviceLost, Failed, OutOfMemory, ProxyError, Stopped
 from nasdsl.training.proxy.features import Features, Maps, cells
 from nasdsl.training.proxy.spec import DTYPES, ProxySpec
 
@@ -219,7 +219,7 @@ def verdicts(on: str) -> Iterator[None]:
         on: what is computed, such as ``batches of 8 crops of 384x384``.
 
     Raises:
-        OutOfMemory, Failed: in the place of torch's errors.
+        OutOfMemory, DeviceLost, Failed: in the place of torch's errors.
     """
     try:
         yield
@@ -228,7 +228,9 @@ def verdicts(on: str) -> Iterator[None]:
         reason = _first_line(error)
     except RuntimeError as error:
         reason = _first_line(error)
-        if not ("allocate" in reason and "memory" in reason):
+        if reason.startswith("CUDA error"):
+            raise DeviceLost(f"the GPU failed on {on}: {reason}") from error
+        if not ("allocate" in reason and "memory" in reason) and "bad_alloc" not in reason:
             raise Failed(f"torch cannot run this decoder on {on}: {reason}") from error
     # Out of the handlers, because the error keeps the tensors of its frames alive.
     if torch.cuda.is_available():

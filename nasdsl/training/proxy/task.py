@@ -22,6 +22,7 @@ from nasdsl.training.proxy.errors import ProxyError
 from nasdsl.training.proxy.extraction import backbone_maps, frozen_backbone, key_of, layout_of, resized_sizes
 from nasdsl.training.proxy.features import Features, Layout, Size
 from nasdsl.training.proxy.latency import random_features, seconds_of
+from nasdsl.training.proxy.memory import bounded
 from nasdsl.training.proxy.pyramid import kept_fpn, objects_key, pyramid_layout, pyramid_maps
 from nasdsl.training.proxy.scoring import average_precision
 from nasdsl.training.proxy.spec import DTYPES, ProxySpec
@@ -108,8 +109,10 @@ class ProxyTask:
         Raises:
             DiagnosticError, MissingFeature: the text does not check, or does not fit the backbone.
             Diverged: a loss is not finite.
-            OutOfMemory: it does not fit into memory. (Without a GPU, the system may end the process before.)
+            OutOfMemory: it does not fit into memory. (Without a GPU this is known on Linux only; see `bounded`. Elsewhere the
+                system may end the process before.)
             Failed: torch cannot run it.
+            DeviceLost: the GPU has failed, and this process cannot use it any more.
             Stopped: `report` said so.
             ProxyError: it reads features that are not cached, or has another fpn than the task.
         """
@@ -119,7 +122,7 @@ class ProxyTask:
         if self._fpn is not None and decoder.canonical_fpn != self._fpn:
             raise ProxyError("the text has another fpn than the one whose pyramid is cached; expected that of ProxySpec.fpn")
         places = [self.cropping.middle(picture) for picture in self.val]
-        with verdicts(self._batch):
+        with verdicts(self._batch), bounded(self.device):
             module = self._build(decoder)
             trained = self._adapt(module, method, clocks, report)
             with clocks.count("validation"):
@@ -156,7 +159,7 @@ class ProxyTask:
             OutOfMemory, Failed: it does not fit into memory, or torch cannot run it.
         """
         decoder = self._load(text)
-        with verdicts(f"one image of {size[0]}x{size[1]}"):
+        with verdicts(f"one image of {size[0]}x{size[1]}"), bounded(self.device):
             module = self._build(decoder)
             channels = {name: self._in_channels[name] for name in module.fpn.input_levels}
             features = random_features(channels, size, self.device, channels_last=self.spec.channels_last)
@@ -220,7 +223,8 @@ class ProxyTask:
         layout = pyramid_layout(decoder.lower(self._in_channels), self.features.layout)
 
         def train(module: DecoderModule) -> DecoderModule:
-            with verdicts(self._batch), Telling("training the fpn, steps", spec.iterations, self._quiet) as told:
+            telling = Telling("training the fpn, steps", spec.iterations, self._quiet)
+            with verdicts(self._batch), bounded(self.device), telling as told:
                 return cast("DecoderModule", self._adapt(module, method, Clocks(), lambda step, _: told.advance(step)))
 
         def fpn() -> Fpn:
