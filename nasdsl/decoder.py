@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,6 +96,13 @@ class Decoder:
     def canonical(self) -> str:
         """Canonical text: the same for decoders that compute the same function in the same way."""
         return canonical_text(self._reference)
+
+    @cached_property
+    def canonical_fpn(self) -> str:
+        """Inputs and fpn of the canonical text: the same for decoders that compute the same pyramid, whatever their heads."""
+        found = re.search(r"^  input .*?(?=^  head\()", self.canonical, re.DOTALL | re.MULTILINE)
+        assert found is not None
+        return found[0]
 
     @cached_property
     def digest(self) -> str:

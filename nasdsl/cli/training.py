@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from nasdsl.cli.common import BACKBONE, DEVICE, FILE, SizeType, fail, load_decoder, refusals, say
+from nasdsl.cli import detectors
+from nasdsl.cli.common import BACKBONE, DEVICE, FILE, SizeType, load_decoder, refusals, say
 from nasdsl.cli.evaluating import DATA, ON_ERROR
-
-if TYPE_CHECKING:
-    from nasdsl.data import Dataset
-    from nasdsl.decoder import Decoder
-    from nasdsl.training import Recipe
 
 SHORTCUTS = (
     ("epochs", click.FloatRange(0, min_open=True), "Length in passes over the data."),
@@ -40,39 +33,12 @@ class _Shortcuts(click.Command):
             self.params.append(click.Option([f"--{name.replace('_', '-')}"], type=kind, help=f"{help} [default: the recipe's]"))
 
 
-def _show_settings(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    """Print every setting with its value in each recipe, and leave."""
-    if not value or ctx.resilient_parsing:
-        return
-    import json
-
-    from rich.console import Console
-    from rich.table import Table
-
-    from nasdsl.training.recipe import RECIPES, SETTINGS
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("setting", *RECIPES, "what it is"):
-        table.add_column(name)
-    values = [recipe.to_dict() for recipe in RECIPES.values()]
-    for name, help in SETTINGS.items():
-        table.add_row(name, *(json.dumps(_rounded(v[name])) for v in values), help)
-    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140).print(table)
-    ctx.exit()
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_rounded(v) for v in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
 @click.command(cls=_Shortcuts)
 @FILE
 @DATA
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the run.")
 @click.option("--split", default="train", show_default=True, help="Part of the data to train on.")
-@click.option("--val-split", default="val", show_default=True, help="Part to evaluate on, if there is one; `none`: don't.")
+@detectors.VAL_SPLIT
 @ON_ERROR
 @BACKBONE
 @click.option(
@@ -83,45 +49,19 @@ def _rounded(value: Any) -> Any:
     help="What the backbone starts from: torchvision's pre-trained weights (downloaded once), random ones, or a file in "
     "torchvision's or MSRA's layout. Not read with --weights.",
 )
-@click.option(
-    "--freeze-at",
-    type=click.IntRange(0, 5),
-    help="Stages of the backbone that stay fixed, the stem counted. [default: 2, or 0 for a random backbone]",
-)
-@click.option(
-    "--norm",
-    type=click.Choice(["frozen", "train"]),
-    help="BatchNorms of the backbone. [default: frozen in a pre-trained ResNet, else train]",
-)
+@detectors.FREEZE_AT
+@detectors.NORM
 @click.option(
     "--weights",
     type=click.Path(path_type=Path),
     help="Start from the detector of another run (its folder or model.pt); its classes may be others.",
 )
 @click.option("--width", type=click.IntRange(1), help="Width of fpn and head, instead of the text's.")
-@click.option("--recipe", default="published", show_default=True, help="published (the paper's) or quick (small data).")
-@click.option(
-    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change any setting of the recipe; may be repeated."
-)
-@click.option(
-    "--show-settings",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_show_settings,
-    help="List all settings of the recipes, and leave.",
-)
-@click.option(
-    "--method",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Change an option of FCOS or RetinaNet, such as center_radius=1.5; may be repeated.",
-)
-@click.option(
-    "--improvements",
-    is_flag=True,
-    help="FCOS with centre sampling, GIoU loss, centerness on the box tower, boxes in strides (the paper's last rows).",
-)
+@detectors.RECIPE
+@detectors.SETTINGS
+@detectors.show_settings(detectors.recipe_table)
+@detectors.METHOD
+@detectors.IMPROVEMENTS
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's event files too.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the folder.")
 @DEVICE
@@ -162,51 +102,39 @@ def train(
     evaluation (metrics.json, results.json), a log (log.jsonl), and what was asked for (config.json, decoder.nas).
     """
     decoder = load_decoder(file)
-    with refusals(), _plain_warnings():
-        from nasdsl.backbones import backbone as find_backbone
+    first = detectors.is_first_process()
+    with refusals(), detectors.plain_warnings():
+        from nasdsl.training import train as train_detector
+        from nasdsl.training.plan import Plan
         from nasdsl.training.recipe import find_recipe
 
-        chosen = _recipe(find_recipe(recipe), settings, shortcuts)
-        if width is not None:
-            decoder = decoder.with_width(width)
-        options = _method(method)
-        if improvements:
-            decoder, improved = _improved(decoder)
-            options = improved | options
-
-        from nasdsl.data import open_dataset
-        from nasdsl.detection.making import detector
-        from nasdsl.training import train as train_detector
-
-        data = open_dataset(spec, split, on_error=on_error)
-        val = None if val_split == "none" else _validation(data, spec, val_split, on_error)
-        if _is_default("backbone_weights") and (weights is not None or not find_backbone(backbone).pretrained):
-            backbone_weights = "none"  # they would be overwritten, or there are none
-        if _is_first_process():
-            say("\n".join([*data.summary(), *(val.summary() if val else [])]))
-            if backbone_weights == "none" and weights is None and find_backbone(backbone).pretrained:
-                say("warning: the backbone starts from random weights; it needs far more training than a pre-trained one")
-        model = detector(
-            decoder,
-            backbone,
-            weights,
-            data.classes,
-            backbone_weights=None if backbone_weights == "none" else backbone_weights,
+        asked = not detectors.is_default("backbone_weights")
+        plan = Plan(
+            data=spec,
+            split=split,
+            val_split=None if val_split == "none" else val_split,
+            on_error=on_error,
+            backbone=backbone,
+            backbone_weights=detectors.starting_weights(backbone_weights, backbone, asked=asked, weights=weights),
             freeze_at=freeze_at,
             norm=norm,
-            category_ids=data.category_ids,
-            min_size=chosen.shorter_side,
-            max_size=chosen.longest_side,
-            fixed_size=chosen.size,
-            size_divisible=chosen.size_divisible,
-            seed=chosen.seed,
-            **options,
+            weights=None if weights is None else str(weights),
+            width=width,
+            recipe=find_recipe(recipe).changed(_given(shortcuts)).override(settings),
+            method=detectors.assignments("--method", method, "center_radius=1.5"),
+            improvements=improvements,
         )
-        about = {"command": shlex.join(["nasdsl", *sys.argv[1:]]), "data": spec, "split": split, "decoder": file}
+        decoder = plan.adapted(decoder)
+        data, val = detectors.open_parts(plan, val_asked=not detectors.is_default("val_split"))
+        if first:
+            say("\n".join([*data.summary(), *(val.summary() if val else [])]))
+            detectors.random_backbone_warning(plan)
+        model = plan.detector(decoder, data)
+        about = {"command": detectors.command_line(), "data": spec, "split": split, "decoder": file}
         outcome = train_detector(
-            model, data, chosen, out, val, resume=resume, device=device, about=about, tensorboard=tensorboard
+            model, data, plan.recipe, out, val, resume=resume, device=device, about=about, tensorboard=tensorboard
         )
-    if _is_first_process():
+    if first:
         if outcome.evaluation is not None:
             from rich.console import Console
 
@@ -214,75 +142,5 @@ def train(
         say(f"trained {outcome.steps} steps in {outcome.seconds:.0f} s; the detector is {outcome.run.model}")
 
 
-def _recipe(recipe: Recipe, settings: tuple[str, ...], shortcuts: dict[str, Any]) -> Recipe:
-    given = {name: value for name, value in shortcuts.items() if value is not None}
-    return recipe.changed(given).override(settings)
-
-
-def _validation(data: Dataset, spec: str, split: str, on_error: str) -> Dataset | None:
-    """The data to evaluate on, with the labels of the training's; None, and said so, where the set has no such part."""
-    from nasdsl.data import DataError, open_dataset
-
-    same = {} if spec.startswith("shapes") else {"classes": data.classes}
-    try:
-        return open_dataset(spec, split, on_error=on_error, **same)
-    except DataError as error:
-        if _is_default("val_split"):
-            say(f"no evaluation: {error}")
-            return None
-        raise
-
-
-def _is_default(option: str) -> bool:
-    return click.get_current_context().get_parameter_source(option) is click.core.ParameterSource.DEFAULT
-
-
-def _improved(decoder: Decoder) -> tuple[Decoder, dict[str, Any]]:
-    """The decoder with the prediction of FCOS's later improvements, and the options that belong to it."""
-    from nasdsl.detection.fcos import IMPROVED, IMPROVED_PREDICTION
-    from nasdsl.semantics.architecture import Fcos
-
-    if not isinstance(decoder.architecture.predict, Fcos):
-        fail(f"--improvements are FCOS's; {decoder.name} predicts otherwise")
-    return decoder.with_prediction(IMPROVED_PREDICTION), IMPROVED
-
-
-def _method(options: tuple[str, ...]) -> dict[str, Any]:
-    import json
-
-    made: dict[str, Any] = {}
-    for option in options:
-        name, equals, text = option.partition("=")
-        if not equals:
-            fail(f"--method {option}: expected NAME=VALUE, such as center_radius=1.5")
-        try:
-            value = None if text == "none" else json.loads(text)
-        except ValueError:
-            value = text
-        made[name.strip().replace("-", "_")] = value
-    return made
-
-
-@contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Warnings of the package, such as that of weights that fit another backbone, as lines for people."""
-    import warnings
-
-    with warnings.catch_warnings():
-        usual = warnings.showwarning
-
-        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-            if category is not UserWarning or Path(where[0]).parents[1] != Path(__file__).parents[1]:
-                usual(message, category, *where, **more)
-            elif _is_first_process():
-                say(f"warning: {message}")
-
-        warnings.showwarning = show
-        yield
-
-
-def _is_first_process() -> bool:
-    """Under torchrun one process speaks for all."""
-    import os
-
-    return os.environ.get("RANK", "0") == "0"
+def _given(shortcuts: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in shortcuts.items() if value is not None}

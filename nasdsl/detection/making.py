@@ -61,7 +61,7 @@ def detector(
     if not names:
         raise DetectorError("a detector needs at least one class")
     options = _method(decoder, method)
-    decoder = _self_contained(decoder)
+    decoder = self_contained(decoder)
     saved = None
     if weights is not None:
         saved = read_weights(weights)
@@ -142,7 +142,7 @@ def load_detector(path: str | Path, backbone: FeatureExtractor | None = None, de
         raise DetectorError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
 
 
-def _self_contained(decoder: Decoder) -> Decoder:
+def self_contained(decoder: Decoder) -> Decoder:
     """The decoder from one text, which can be kept with its weights: names of parameters follow the text.
 
     That is its own text, or the canonical one where this takes parts from other files.

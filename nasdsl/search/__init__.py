@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from nasdsl.search.loop import search
     from nasdsl.search.objective import Objective, Target
     from nasdsl.search.pareto import front
+    from nasdsl.search.proxy import ProxyEvaluation
     from nasdsl.search.run import SearchRun, load_trials
+    from nasdsl.search.stopping import StoppingRule
     from nasdsl.search.trial import Evaluated, Trial
     from nasdsl.search.trials import Trials
 
@@ -25,8 +27,10 @@ _HOME = {
     "JournalError": "errors",
     "Objective": "objective",
     "ObjectiveError": "errors",
+    "ProxyEvaluation": "proxy",
     "SearchError": "errors",
     "SearchRun": "run",
+    "StoppingRule": "stopping",
     "Target": "objective",
     "Trial": "trial",
     "Trials": "trials",
@@ -41,8 +45,10 @@ __all__ = [
     "JournalError",
     "Objective",
     "ObjectiveError",
+    "ProxyEvaluation",
     "SearchError",
     "SearchRun",
+    "StoppingRule",
     "Target",
     "Trial",
     "Trials",

@@ -72,7 +72,7 @@ class Journal:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = _Lock(path.with_name(f".{path.name}.lock"))
+            self._lock = Lock(path.with_name(f".{path.name}.lock"))
         except OSError as error:
             raise JournalError(f"cannot write to {path.parent}: {error.strerror or error}") from error
         try:
@@ -121,7 +121,7 @@ class Journal:
             self._lock.release()
 
 
-class _Lock:
+class Lock:
     """A lock that ends with the process, however that ends, and that forked children do not inherit."""
 
     def __init__(self, path: Path) -> None:

@@ -21,7 +21,8 @@ from nasdsl.search.objective import Objective
 from nasdsl.search.progress import Progress
 from nasdsl.search.replay import Driver
 from nasdsl.search.run import SearchRun, history_of
-from nasdsl.search.trial import FAILED, OK, Evaluate, plain
+from nasdsl.search.stopping import Past, StoppingRule, weight_of
+from nasdsl.search.trial import FAILED, OK, STOPPED, Bars, Evaluate, plain
 from nasdsl.search.trials import Trials
 from nasdsl.search.workers import make_workers, parse_workers
 from nasdsl.search.workers.pool import Finished
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 SAVE_EVERY: Final = 30.0
 """Seconds between two times that the strategy's state and the files for people are written."""
-MUST_AGREE: Final = ("space", "backbone", "classes", "size", "strategy", "options", "seed", "objective")
+MUST_AGREE: Final = ("space", "backbone", "classes", "size", "strategy", "options", "seed", "objective", "stopping", "task")
 """What a search must have in common with the one that it resumes. Trials, workers, batch and limits may change."""
 
 
@@ -49,6 +50,8 @@ def search(
     resume: bool = False,
     workers: str = "inline",
     objective: Objective | str | None = None,
+    stopping: StoppingRule | str | None = None,
+    task: Mapping[str, Any] | None = None,
     timeout: float | None = None,
     batch: int | None = None,
     evaluations: int | None = None,
@@ -75,6 +78,9 @@ def search(
         resume: go on with the search in `out`; where there is none, begin one. It may have more trials than before.
         workers: ``inline``, ``process:N``, ``ray``, ``ray:N``, ``ray:N@ADDRESS``.
         objective: what is maximised; None is the reward. See `Objective.parse`.
+        stopping: gives up evaluations that are hopeless by their ``curve``; see `StoppingRule.parse`. None: none.
+        task: what rewards depend on besides the text, by name, such as `ProxyEvaluation.identity`. A search is resumed only
+            where it is the same.
         timeout: seconds that an evaluation may take; not with inline workers.
         batch: proposals out at once; None is 1 for one worker and 2 a worker for several, which keeps them busy.
         evaluations: stop proposing after so many proposals that need an evaluation.
@@ -89,6 +95,12 @@ def search(
         Interrupted: SIGINT or SIGTERM came; everything is saved. Uncaught, it ends the process with code 130 or 143.
     """
     weighed = objective if isinstance(objective, Objective) else Objective.parse(objective or "reward")
+    rule = StoppingRule.parse(stopping or "none") if not isinstance(stopping, StoppingRule) else stopping
+    if rule is not None and any(target.cost == "latency" for target in weighed.targets):
+        raise SearchError(
+            "the objective weighs latency, which is known after an evaluation only, so that none can be known to be hopeless "
+            "before: expected an objective without latency, or no early stopping"
+        )
     parse_workers(workers)
     for name, number, least in (("trials", trials, 0), ("batch", batch, 1), ("evaluations", evaluations, 0)):
         if number is not None and number < least:
@@ -105,6 +117,8 @@ def search(
         "options": plain(options or {}),
         "seed": seed,
         "objective": str(weighed),
+        "stopping": None if rule is None else str(rule),
+        "task": None if task is None else plain(task),
     }
     how = {"trials": trials, "evaluations": evaluations, "batch": batch, "workers": workers, "timeout": timeout}
     run = None if out is None else SearchRun(Path(out))
@@ -114,7 +128,7 @@ def search(
         if history.start is not None:
             _same(journal.path, history.start, asked)
         driver = Driver(made, history)
-        loop = _Loop(space, evaluate, weighed, check or checker(space, size), run, journal, driver, trials, evaluations)
+        loop = _Loop(space, evaluate, weighed, rule, check or checker(space, size), run, journal, driver, trials, evaluations)
         with Leaving(active=run is not None) as leaving, Progress(trials, quiet=quiet) as shown:
             record = {**how, "about": plain(about or {}), "versions": _versions(), "time": time.time()}
             if history.start is None:
@@ -138,6 +152,7 @@ class _Loop:
         space: Space,
         evaluate: Evaluate,
         objective: Objective,
+        stopping: StoppingRule | None,
         check: Check,
         run: SearchRun | None,
         journal: Journal,
@@ -146,6 +161,9 @@ class _Loop:
         evaluations: int | None,
     ) -> None:
         self.objective = objective
+        self.stopping = stopping
+        self.past: list[Past] = []
+        self._told_of_curves = False
         self.check = check
         self.folder = run
         self.journal = journal
@@ -173,7 +191,7 @@ class _Loop:
                 workers = start()
                 self.record(first)
                 for trial in waiting:
-                    workers.submit(trial.number, str(trial.text))
+                    workers.submit(trial.number, str(trial.text), trial.bars)
                 self._until_done(workers, batch or (1 if workers.size == 1 else 2 * workers.size), leaving, shown)
                 if leaving.signum:
                     for finished in workers.finish(GRACE):
@@ -232,9 +250,16 @@ class _Loop:
             first = self.history.first(checked.digest)
             if first is not None:
                 record["duplicate_of"] = first
+            elif bars := self._bars(checked.figures):
+                record["bars"] = {str(step): loss for step, loss in bars.items()}
         self.record(record)
-        if not self.history.proposals[number].verdict:
-            workers.submit(number, str(text))
+        proposed = self.history.proposals[number]
+        if not proposed.verdict:
+            workers.submit(number, str(text), proposed.bars)
+
+    def _bars(self, figures: Mapping[str, float]) -> Bars:
+        """Of a proposal with these figures, from what the strategy has been told by now: whatever workers do, the same."""
+        return {} if self.stopping is None else self.stopping.bars(self.past, weight_of(self.objective, figures))
 
     def _observe(self, shown: Progress) -> bool:
         """Tell the strategy the next result, if that is known."""
@@ -252,6 +277,13 @@ class _Loop:
         trial = self.history.trial(number)
         assert trial is not None
         shown.count(trial, now=now)
+        if self.stopping is not None and trial.verdict in (OK, STOPPED):
+            past = Past.of(trial, self.objective)
+            if past is not None:
+                self.past.append(past)
+            elif not self.past and not self._told_of_curves:
+                self._told_of_curves = True
+                shown.say(f"early stopping ({self.stopping}) has nothing to go by: the evaluation reports no curve")
 
     def _finish(self, finished: Finished) -> None:
         outcome = finished.outcome
@@ -319,11 +351,17 @@ def _journal_path(run: SearchRun | None, resume: bool) -> Path | None:
 
 def _same(journal: Path | None, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raises SearchError where a search that is to be resumed was another."""
-    differences = [
-        f"  {name} was {_short(before.get(name))}, is {_short(now[name])}"
-        for name in MUST_AGREE
-        if before.get(name) != now[name]
-    ]
+    differences: list[str] = []
+    for name in MUST_AGREE:
+        was, is_ = before.get(name), now[name]
+        if isinstance(was, dict) and isinstance(is_, dict):
+            differences += [
+                f"  {name}.{key} was {_short(was.get(key))}, is {_short(is_.get(key))}"
+                for key in {**was, **is_}
+                if was.get(key) != is_.get(key)
+            ]
+        elif was != is_:
+            differences.append(f"  {name} was {_short(was)}, is {_short(is_)}")
     if differences:
         raise SearchError(f"{journal} is of another search; to resume it, ask the same as then:\n" + "\n".join(differences))
 

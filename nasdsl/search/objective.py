@@ -77,6 +77,11 @@ class Objective:
             if names.count(name) > 1:
                 raise ObjectiveError(f"{name} is weighed twice; expected each cost once")
 
+    @property
+    def timed(self) -> bool:
+        """Whether it weighs latency, which has to be measured."""
+        return any(target.cost == "latency" for target in self.targets)
+
     def score(self, reward: float, costs: Mapping[str, Any]) -> float:
         """The score of a reward.
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from nasdsl.search.trial import DUPLICATE, OK, REJECTED, Trial
+from nasdsl.search.trial import DUPLICATE, OK, REJECTED, STOPPED, Trial
 from nasdsl.training.progress import LINE_EVERY, REFRESHES, duration
 
 RECENT: Final = 50
@@ -30,7 +30,7 @@ class Progress:
         self._total, self._quiet = total, quiet
         self._console = Console(stderr=True)
         self.done = 0
-        self.cached = self.rejected = self.failed = 0
+        self.cached = self.rejected = self.stopped = self.failed = 0
         self.best: Trial | None = None
         self._rewards: deque[float] = deque(maxlen=RECENT)
         self._times: deque[float] = deque(maxlen=RECENT)
@@ -71,6 +71,8 @@ class Progress:
             self.cached += 1
         elif trial.verdict == REJECTED:
             self.rejected += 1
+        elif trial.verdict == STOPPED:
+            self.stopped += 1
         else:
             self.failed += 1
         if now:
@@ -93,7 +95,8 @@ class Progress:
             parts.append(f"best {self.best.score:.4g} (trial {self.best.number})")
         if self._rewards:
             parts.append(f"mean {math.fsum(self._rewards) / len(self._rewards):.4g}")
-        parts.append(f"{self.cached} cached  {self.rejected} rejected  {self.failed} failed")
+        stopped = f"{self.stopped} stopped  " if self.stopped else ""
+        parts.append(f"{self.cached} cached  {self.rejected} rejected  {stopped}{self.failed} failed")
         if pace and self.done < self._total:
             parts.append(f"{duration(3600 * (self._total - self.done) / pace)} left")
         return "  ".join(parts)

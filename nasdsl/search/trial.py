@@ -16,9 +16,14 @@ OK: Final = "ok"
 DUPLICATE: Final = "duplicate"
 REJECTED: Final = "rejected"
 DIVERGED: Final = "diverged"
+STOPPED: Final = "stopped"
 FAILED: Final = "failed"
 """Verdicts. A failed one reads ``failed: reason``."""
 
+LONGEST: Final = 4000
+"""Characters that are kept of what an error says, and of its traceback."""
+
+_OUT_OF_MEMORY: Final = f"{FAILED}: out of memory"
 _SIGNALLED: Final = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
@@ -27,16 +32,25 @@ class Evaluated:
     """A reward and what else is worth keeping.
 
     Attributes:
-        reward: higher is better; one that is not finite counts as diverged.
-        details: losses, figures, whatever a report may want. ``latency`` (seconds) is what objectives on latency read.
+        reward: higher is better; one that is not finite counts as diverged. None is for an evaluation that was given up by
+            its bars; then the details have ``stopped_at``, the step.
+        details: losses, figures, whatever a report may want. ``latency`` (seconds) is what objectives on latency read, and
+            ``curve``, the loss by step (``{"100": 1.73, …}``), what rules of early stopping read.
     """
 
-    reward: float
+    reward: float | None
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-Evaluate: TypeAlias = Callable[[str], "float | Evaluated | Mapping[str, Any]"]
-"""From the text of a decoder to its reward, with or without details (a mapping has them beside ``reward``). It may raise."""
+Bars: TypeAlias = Mapping[int, float]
+"""Of steps, the losses above which an evaluation is given up: where its lowest loss in ``curve`` by then is above."""
+Evaluate: TypeAlias = Callable[..., "float | Evaluated | Mapping[str, Any]"]
+"""From the text of a decoder to its reward, with or without details (a mapping has them beside ``reward``). It may raise.
+
+It is called with the text alone; where a rule of early stopping has set bars for the text, with those as well:
+``evaluate(text, bars)``. A rule sets bars only where evaluations have reported a ``curve``, so that one that takes nothing but
+the text must report none.
+"""
 
 
 @dataclass(frozen=True)
@@ -48,11 +62,14 @@ class Trial:
         text: of the decoder, on one line; `indices` are its decisions.
         digest: of the decoder; the same for texts that compute the same. None for a text that does not check.
         verdict: ``ok``, ``duplicate`` (has the results of trial `duplicate_of`), ``rejected`` (does not check, or breaks a
-            requirement; never evaluated), ``diverged`` (the reward was not finite) or ``failed: reason``.
+            requirement; never evaluated), ``diverged`` (the reward was not finite), ``stopped`` (given up early; see
+            `nasdsl.search.stopping`) or ``failed: reason``.
         reward: what the evaluation gave; None where it gave none. Never a stand-in number.
         score: what the strategy was told: the reward, weighed against costs where there is an objective.
-        details: of the evaluation; of a failure ``error`` and ``traceback``, of a rejected text ``error``.
+        details: of the evaluation; of a failure ``error`` and, unless that says it all, ``traceback``; of a rejected text
+            ``error``; of one that was stopped ``curve`` and ``stopped_at``.
         figures: ``macs`` and ``params`` of fpn and head for one image.
+        bars: that it was evaluated with; empty without early stopping.
         seconds: that the evaluation took; 0 where there was none.
         proposed, finished: when (Unix time).
         attempts: evaluations begun, by a worker that died or hung as well.
@@ -69,6 +86,7 @@ class Trial:
     details: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)
     duplicate_of: int | None = None
+    bars: Bars = field(default_factory=dict)
     seconds: float = 0.0
     proposed: float = 0.0
     finished: float = 0.0
@@ -92,7 +110,8 @@ class Outcome:
     """What came of one evaluation: plain values, which survive JSON unchanged.
 
     Attributes:
-        garbage: `evaluate` returned something that is no reward; where there are several workers, another one tries.
+        garbage: `evaluate` returned something that is no reward, or its device is lost to this process: the worker is ended,
+            and where there are several, another one tries.
     """
 
     verdict: str
@@ -106,7 +125,7 @@ class _Garbage(ValueError):
     """Not a reward."""
 
 
-def run_evaluation(evaluate: Evaluate, text: str) -> Outcome:
+def run_evaluation(evaluate: Evaluate, text: str, bars: Bars | None = None) -> Outcome:
     """Evaluate, whatever happens. Only Ctrl-C, and leaving after a signal, come through."""
     began = time.perf_counter()
 
@@ -114,27 +133,36 @@ def run_evaluation(evaluate: Evaluate, text: str) -> Outcome:
         return Outcome(verdict, reward, details, time.perf_counter() - began, garbage)
 
     try:
-        found = _read(evaluate(text))
+        found = _read(evaluate(text, bars) if bars else evaluate(text))
     except _Garbage as error:
         return outcome(f"{FAILED}: {error}", None, {"error": str(error)}, garbage=True)
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and error.code in _SIGNALLED:  # as nasdsl.training leaves after a signal
             raise
-        details = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc(limit=-20)}
-        return outcome(_verdict(error), None, details)
+        verdict, details = verdict_of(error), {"error": f"{type(error).__name__}: {error}"[:LONGEST]}
+        if verdict not in (DIVERGED, _OUT_OF_MEMORY):  # no faults of anybody's code
+            details["traceback"] = traceback.format_exc(limit=-20)[-LONGEST:]
+        return outcome(verdict, None, details, garbage="DeviceLost" in _kinds(error))
+    if found.reward is None:
+        return outcome(STOPPED, None, dict(found.details))
     if not math.isfinite(found.reward):
         return outcome(DIVERGED, None, {"error": f"the reward is {found.reward}", **found.details})
     return outcome(OK, found.reward, dict(found.details))
 
 
-def _verdict(error: BaseException) -> str:
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    if "Diverged" in kinds:  # of nasdsl.training, which is not imported for this
+def verdict_of(error: BaseException) -> str:
+    kinds = _kinds(error)
+    if "Diverged" in kinds:
         return DIVERGED
     if kinds & {"MemoryError", "OutOfMemoryError"}:
-        return f"{FAILED}: out of memory"
+        return _OUT_OF_MEMORY
     said = " ".join(str(error).split())
     return f"{FAILED}: {type(error).__name__}{': ' if said else ''}{said if len(said) <= 160 else said[:159] + '…'}"
+
+
+def _kinds(error: BaseException) -> set[str]:
+    """Names of its classes: those of torch and nasdsl.training are not imported for this."""
+    return {kind.__name__ for kind in type(error).__mro__}
 
 
 def _read(value: Any) -> Evaluated:
@@ -154,6 +182,8 @@ def _read(value: Any) -> Evaluated:
     else:
         reward, details = value, {}
     number = _scalar(reward)
+    if number is None and isinstance(details, Mapping) and isinstance(details.get("stopped_at"), int):
+        return Evaluated(None, plain(details))
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise _Garbage(f"evaluate returned {_short(value)}; expected a number, Evaluated, or a mapping with `reward`")
     return Evaluated(float(number), plain(details))

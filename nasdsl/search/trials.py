@@ -8,7 +8,7 @@ from typing import Any, overload
 
 from nasdsl.search.objective import COSTS
 from nasdsl.search.pareto import front
-from nasdsl.search.trial import DUPLICATE, OK, REJECTED, Trial
+from nasdsl.search.trial import DIVERGED, DUPLICATE, FAILED, OK, REJECTED, STOPPED, Trial
 from nasdsl.spaces import Filled
 
 
@@ -62,7 +62,7 @@ class Trials(Sequence[Trial]):
     @property
     def counts(self) -> dict[str, int]:
         """Number of trials by verdict, failures counted together."""
-        found = dict.fromkeys(("ok", "duplicate", "rejected", "diverged", "failed"), 0)
+        found = dict.fromkeys((OK, DUPLICATE, REJECTED, DIVERGED, STOPPED, FAILED), 0)
         for trial in self:
             found[trial.verdict.partition(":")[0]] += 1
         return found
@@ -139,6 +139,7 @@ class History:
             details={} if rejected is None else {"error": rejected},
             figures=record["figures"],
             duplicate_of=first,
+            bars={int(step): float(loss) for step, loss in record.get("bars", {}).items()},
             proposed=record["time"],
         )
         self.proposals.append(trial)

@@ -24,6 +24,7 @@ from nasdsl.spaces.tokens import legal_tokens
 from nasdsl.syntax import ast
 from nasdsl.syntax.parser import parse
 from nasdsl.syntax.printer import print_file
+from nasdsl.syntax.rewriting import Clash, at_width, with_fpn
 
 
 class SpaceError(ValueError):
@@ -80,11 +81,13 @@ class Space:
             that alternative is chosen; elsewhere its index is 0.
         backbone, classes: what requirements are computed for.
         source: the text.
+        path: the file it was read from, which paths in the text are relative to; None for a text in no file.
     """
 
-    def __init__(self, template: Template, source: Source, backbone: Backbone, classes: int) -> None:
+    def __init__(self, template: Template, source: Source, backbone: Backbone, classes: int, path: Path | None = None) -> None:
         self.template = template
         self.source = source
+        self.path = path
         self.backbone = backbone
         self.classes = classes
         self.name = template.decoder.name
@@ -94,6 +97,43 @@ class Space:
 
     def __repr__(self) -> str:
         return f"<Space {self.name}: {len(self.domains)} decisions, {self.size} decoders>"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The backbone's features that its text names, such as ``("c3", "c4", "c5")``."""
+        return self.template.inputs
+
+    def with_width(self, width: int) -> Space:
+        """The space with `width` channels in fpn and head; see `Decoder.with_width`.
+
+        Raises:
+            DiagnosticError: it does not check at this width.
+        """
+        return _space(at_width(self.source, operator.index(width)), self.path, self.backbone.name, self.classes)
+
+    def with_fpn(self, text: str) -> Space:
+        """The space with inputs and fpn of a decoder, written out: a space of heads on that fpn.
+
+        It says what ``fpn from "file"`` says, in one text.
+
+        Args:
+            text: a decoder that takes nothing from other files, as `decode` gives it.
+
+        Raises:
+            SpaceError: the two texts use a word differently, or the fpn would not be the decoder's.
+            DiagnosticError: it does not check with this fpn.
+        """
+        decoder = loads(text, "the fpn's text")
+        try:
+            source = with_fpn(self.source, decoder.source)
+        except Clash as error:
+            raise SpaceError(str(error)) from None
+        made = _space(source, self.path, self.backbone.name, self.classes)
+        if made.load(made.sample(0)).canonical_fpn != decoder.canonical_fpn:
+            raise SpaceError(
+                f"`{self.name}` defines a word that the fpn of `{decoder.name}` uses with another meaning; give it another name"
+            )
+        return made
 
     @cached_property
     def size(self) -> int:
@@ -274,4 +314,4 @@ def _space(source: Source, path: Path | None, backbone: str, classes: int) -> Sp
     template = unroll(sections, problems)
     if any(p.severity == "error" for p in problems):
         raise DiagnosticError(problems)
-    return Space(template, source, find_backbone(backbone), classes)
+    return Space(template, source, find_backbone(backbone), classes, path)

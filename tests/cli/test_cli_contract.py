@@ -226,6 +226,10 @@ def test_a_decoder_of_the_zoo_by_name(folder: Path) -> None:
 
 WITHOUT_TORCH = [["--help"], ["--version"], ["check", "good.nas"], ["check", "bad.nas"], ["explain"], ["explain", "NAS201"]]
 WITHOUT_TORCH.append(["zoo"])
+COMMANDS = [
+    "check", "fmt", "explain", "compile", "render", "zoo", "import", "sample", "train", "eval", "detect", "search",
+]  # fmt: skip
+WITHOUT_TORCH += [[command, "--help"] for command in COMMANDS]
 if importlib.util.find_spec("nasdsl.backends.pictures.draw"):
     WITHOUT_TORCH.append(["render", "good.nas", "-o", "out.svg"])
 
@@ -239,6 +243,24 @@ def test_starts_without_torch(arguments: list[str], folder: Path) -> None:
     ran = subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True, timeout=120)
     assert ran.returncode == (1 if "bad.nas" in arguments else 0), ran.stderr
     assert ran.stderr.splitlines()[-1] == "LIGHT"
+
+
+def test_the_commands(folder: Path) -> None:
+    listed = nasdsl("--help", cwd=folder).stdout.partition("Commands:\n")[2]
+    assert set(COMMANDS) <= set(re.findall(r"^  ([a-z-]+) ", listed, re.MULTILINE))
+
+
+def test_the_help_of_a_search_is_under_headings(folder: Path) -> None:
+    """Every option once, under a heading."""
+    import click
+
+    from nasdsl.cli.searching import search
+
+    shown = nasdsl("search", "--help", cwd=folder).stdout
+    headings = re.findall(r"^(\S[^:\n]*):$", shown, re.MULTILINE)
+    assert headings[:3] == ["Data", "Search", "Running"]
+    for option in (param for param in search.params if isinstance(param, click.Option)):
+        assert len(re.findall(rf"^  (?:-\w, )?{option.opts[-1]}\b(?!-)", shown, re.MULTILINE)) == 1, option.opts
 
 
 def test_checking_is_quick(folder: Path) -> None:

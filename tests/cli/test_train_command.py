@@ -225,7 +225,7 @@ def test_decoders_that_do_not_check(tmp_path: Path) -> None:
     assert "error[NAS308]" in refused("train", "zoo:fcos", "--width", "30", *rest, code=1)
     assert "no such file" in refused("train", tmp_path / "nowhere.nas", *rest)
     assert "the zoo has no 'fcso'" in refused("train", "zoo:fcso", *rest)
-    assert "--improvements are FCOS's; retinanet" in refused("train", "zoo:retinanet", "--improvements", *rest)
+    assert "improvements are FCOS's; retinanet" in refused("train", "zoo:retinanet", "--improvements", *rest)
     assert "unknown option center_radius" in refused("train", "zoo:retinanet", "--method", "center_radius=1", *rest)
     assert not (tmp_path / "run").exists()
 

@@ -35,8 +35,11 @@ def test_figures(clock: list[float]) -> None:
             shown.count(trial(number, reward=reward))
         for number, verdict in enumerate(("duplicate", "duplicate", "rejected", "diverged", "failed: x"), 4):
             shown.count(trial(number, verdict))
+        assert "stopped" not in shown.told()
     assert shown.per_hour == pytest.approx(3600 * 8 / 20)
     assert shown.told() == ("1440 trials/hour  best -1 (trial 2)  mean -3.75  2 cached  1 rejected  2 failed  3 min 48 s left")
+    shown.count(trial(9, "stopped"))
+    assert "1 rejected  1 stopped  2 failed" in shown.told()
 
 
 def test_speed_is_that_of_late(clock: list[float]) -> None:

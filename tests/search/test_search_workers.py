@@ -30,7 +30,7 @@ from small_search import (
 )
 
 from nasdsl.search import SearchError, Trial, WorkerError, search
-from nasdsl.search.trial import Outcome
+from nasdsl.search.trial import Bars, Outcome
 from nasdsl.search.workers import make_workers, parse_workers
 from nasdsl.search.workers.pool import CannotLoad, Lost, Pool
 from nasdsl.search.workers.process import _set, outcome_of
@@ -213,7 +213,7 @@ class Sickly:
     def start(self) -> None:
         self.starts += 1
 
-    def give(self, text: str) -> None:
+    def give(self, text: str, bars: Bars) -> None:
         raise AssertionError
 
     def take(self) -> Outcome | None:
@@ -245,7 +245,7 @@ def test_two_workers_do_twice_as_much_as_one() -> None:
     for count in (1, 2):
         workers = make_workers(f"process:{count}", partial(slow_value, seconds=0.1))
         for number in range(10 * count):
-            workers.submit(number, f"text {number}")
+            workers.submit(number, f"text {number}", {})
         began, done = time.perf_counter(), 0
         while done < 10 * count:
             done += len(workers.wait(0.5))

@@ -325,3 +325,40 @@ def test_mistakes_in_holes_and_elsewhere_are_all_reported() -> None:
     with pytest.raises(DiagnosticError) as error:
         loads_space(text.replace("?ops", "?op"))
     assert {"NAS201", "NAS313"} <= {d.code for d in error.value.diagnostics}
+
+
+# -------------------------------------------------------------------------------------------- another width, another fpn
+
+
+def test_a_space_at_another_width_is_its_text_with_other_numbers() -> None:
+    path = SPACES / "nas_fcos_fpn.nas"
+    space = load_space(path)
+    narrow = space.with_width(32)
+    assert narrow.source.text == path.read_text().replace("width=64", "width=32")
+    assert (narrow.size, narrow.inputs, narrow.backbone, narrow.classes) == (
+        space.size, ("c2", "c3", "c4", "c5"), space.backbone, space.classes,
+    )  # fmt: skip
+    indices = space.sample(3).indices
+    assert narrow.decode(indices) == space.decode(indices).replace("width=64", "width=32")
+    with pytest.raises(DiagnosticError):
+        space.with_width(40)
+
+
+def test_a_space_of_several_files_keeps_them_at_another_width_and_on_another_fpn(tmp_path: Path) -> None:
+    (tmp_path / "words.nas").write_text("op mine(x) = conv_3x3(relu(x))\n")
+    text = (
+        'use "words.nas"\ndecoder d { input c3 fpn(width=64) { output p3 = mine(c3) } '
+        "head(width=64) { ?(mine | conv_1x1) } predict fcos() }"
+    )
+    (tmp_path / "space.nas").write_text(text)
+    space = load_space(tmp_path / "space.nas").with_width(32)
+    assert "width=32" in space.decode([0])
+    other = nasdsl.loads(
+        "decoder o { input c4 fpn(width=32) { output p4 = conv_1x1(c4) } head(width=32) { conv_3x3 } predict fcos() }"
+    )
+    moved = space.with_fpn(other.source.text)
+    assert moved.inputs == ("c4",)
+    for text in (moved.decode([0]), moved.decode([1])):
+        assert nasdsl.loads(text).canonical_fpn == other.canonical_fpn
+    assert "head(" not in other.canonical_fpn
+    assert "output p4" in other.canonical_fpn

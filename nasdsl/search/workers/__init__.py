@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from nasdsl.search.errors import WorkerError
-from nasdsl.search.trial import Evaluate
+from nasdsl.search.trial import Bars, Evaluate
 from nasdsl.search.workers.pool import Finished
 
 
@@ -25,8 +25,8 @@ class Workers(Protocol):
         """How many evaluate at once."""
         ...
 
-    def submit(self, number: int, text: str) -> None:
-        """Have a text evaluated, behind those submitted before."""
+    def submit(self, number: int, text: str, bars: Bars) -> None:
+        """Have a text evaluated, behind those submitted before, and given up by these bars (none: an empty mapping)."""
         ...
 
     def wait(self, seconds: float) -> Sequence[Finished]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from nasdsl.search.trial import Evaluate, run_evaluation
+from nasdsl.search.trial import Bars, Evaluate, run_evaluation
 from nasdsl.search.workers.pool import Finished
 
 
@@ -17,17 +17,17 @@ class Inline:
 
     def __init__(self, evaluate: Evaluate) -> None:
         self._evaluate = evaluate
-        self._waiting: deque[tuple[int, str]] = deque()
+        self._waiting: deque[tuple[int, str, Bars]] = deque()
 
-    def submit(self, number: int, text: str) -> None:
-        self._waiting.append((number, text))
+    def submit(self, number: int, text: str, bars: Bars) -> None:
+        self._waiting.append((number, text, bars))
 
     def wait(self, seconds: float) -> Sequence[Finished]:
         """Evaluate the next text, however long it takes."""
         if not self._waiting:
             return []
-        number, text = self._waiting.popleft()
-        return [Finished(number, run_evaluation(self._evaluate, text), "inline", 1)]
+        number, text, bars = self._waiting.popleft()
+        return [Finished(number, run_evaluation(self._evaluate, text, bars), "inline", 1)]
 
     def finish(self, seconds: float) -> Sequence[Finished]:
         return []

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from nasdsl.search.errors import WorkerError
-from nasdsl.search.trial import FAILED, Outcome
+from nasdsl.search.trial import FAILED, Bars, Outcome
 
 ATTEMPTS: Final = 2
 """Evaluations of a text at the most, when workers are lost over it."""
@@ -51,8 +51,8 @@ class Worker(Protocol):
         """Begin to start; it is ready when `take` gives None."""
         ...
 
-    def give(self, text: str) -> None:
-        """Have it evaluate a text.
+    def give(self, text: str, bars: Bars) -> None:
+        """Have it evaluate a text, with these bars where there are any.
 
         Raises:
             Lost: it died meanwhile.
@@ -77,6 +77,7 @@ class Worker(Protocol):
 class _Task:
     number: int
     text: str
+    bars: Bars
     lost: list[str] = field(default_factory=list)
     avoid: int | None = None  # the worker that was lost over it
 
@@ -126,8 +127,8 @@ class Pool:
     def size(self) -> int:
         return len(self._workers)
 
-    def submit(self, number: int, text: str) -> None:
-        self._waiting.append(_Task(number, text))
+    def submit(self, number: int, text: str, bars: Bars) -> None:
+        self._waiting.append(_Task(number, text, bars))
         self._assign()
 
     def wait(self, seconds: float) -> list[Finished]:
@@ -169,7 +170,7 @@ class Pool:
             self._tasks[place] = task
             self._limits[place] = math.inf if self._timeout is None else time.monotonic() + self._timeout
             try:
-                worker.give(task.text)
+                worker.give(task.text, task.bars)
             except Lost:  # it died while idle: no fault of the text
                 del self._tasks[place]
                 self._waiting.appendleft(task)

@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final, cast
 
 from nasdsl.search.errors import WorkerError
-from nasdsl.search.trial import Evaluate, Outcome, run_evaluation
+from nasdsl.search.trial import Bars, Evaluate, Outcome, run_evaluation
 from nasdsl.search.workers.pool import CannotLoad, CannotStart, Lost, Pool, Worker
 
 GUARD: Final = "a script that searches with processes needs its code under `if __name__ == '__main__':`"
@@ -84,10 +84,10 @@ class _Process:
         theirs.close()
         self._process, self._pipe = process, ours
 
-    def give(self, text: str) -> None:
+    def give(self, text: str, bars: Bars) -> None:
         assert self._pipe is not None
         try:
-            self._pipe.send_bytes(text.encode())
+            self._pipe.send_bytes(json.dumps([text, list(bars.items())]).encode())
         except OSError as error:
             raise Lost(self._ended()) from error
 
@@ -182,8 +182,8 @@ def _work(pipe: Connection, payload: bytes) -> None:
     with contextlib.suppress(EOFError, OSError):
         pipe.send_bytes(json.dumps({"ready": True}).encode())
         while True:
-            text = pipe.recv_bytes().decode()
-            outcome = run_evaluation(evaluate, text)
+            text, bars = json.loads(pipe.recv_bytes())
+            outcome = run_evaluation(evaluate, text, dict(bars))
             sys.stdout.flush()
             pipe.send_bytes(json.dumps(asdict(outcome), allow_nan=False).encode())
 

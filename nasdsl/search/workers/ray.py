@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any, cast
 
 from nasdsl.search.errors import WorkerError
-from nasdsl.search.trial import Evaluate, Outcome, run_evaluation
+from nasdsl.search.trial import Bars, Evaluate, Outcome, run_evaluation
 from nasdsl.search.workers.pool import Lost, Pool, Worker
 from nasdsl.search.workers.process import outcome_of
 
@@ -31,10 +31,10 @@ class Evaluator:
             return {"cannot_load": f"evaluate cannot be loaded in a Ray worker: {type(error).__name__}: {error}"}
         return {"ready": True}
 
-    def run(self, text: str) -> dict[str, Any]:
+    def run(self, text: str, bars: Bars) -> dict[str, Any]:
         """The outcome of one text."""
         assert self._evaluate is not None
-        return asdict(run_evaluation(self._evaluate, text))
+        return asdict(run_evaluation(self._evaluate, text, bars))
 
 
 def start_actors(evaluate: Evaluate, count: int | None, address: str | None, timeout: float | None) -> Pool:
@@ -98,8 +98,8 @@ class _Actor:
         self._actor = self._class.remote(self._payload)
         self.pending = self._actor.load.remote()
 
-    def give(self, text: str) -> None:
-        self.pending = self._actor.run.remote(text)
+    def give(self, text: str, bars: Bars) -> None:
+        self.pending = self._actor.run.remote(text, dict(bars))
 
     def take(self) -> Outcome | None:
         pending, self.pending = self.pending, None

@@ -22,7 +22,7 @@ from nasdsl.semantics.architecture import Fcos as FcosPrediction
 from nasdsl.training.ema import make_average
 from nasdsl.training.errors import Diverged
 from nasdsl.training.proxy.crops import Place, Size, TargetStore
-from nasdsl.training.proxy.errors import Failed, OutOfMemory, ProxyError, Stopped
+from nasdsl.training.proxy.errors import DeviceLost, Failed, OutOfMemory, ProxyError, Stopped
 from nasdsl.training.proxy.features import Features, Maps, cells
 from nasdsl.training.proxy.spec import DTYPES, ProxySpec
 
@@ -212,11 +212,14 @@ def measure(module: nn.Module, batches: Iterable[CropBatch], method: Method, spe
 
 
 @contextmanager
-def verdicts(spec: ProxySpec) -> Iterator[None]:
+def verdicts(on: str) -> Iterator[None]:
     """What torch raises, as a verdict.
 
+    Args:
+        on: what is computed, such as ``batches of 8 crops of 384x384``.
+
     Raises:
-        OutOfMemory, Failed: in the place of torch's errors.
+        OutOfMemory, DeviceLost, Failed: in the place of torch's errors.
     """
     try:
         yield
@@ -225,12 +228,14 @@ def verdicts(spec: ProxySpec) -> Iterator[None]:
         reason = _first_line(error)
     except RuntimeError as error:
         reason = _first_line(error)
-        if not ("allocate" in reason and "memory" in reason):
-            raise Failed(f"torch cannot train this decoder: {reason}") from error
+        if reason.startswith("CUDA error"):
+            raise DeviceLost(f"the GPU failed on {on}: {reason}") from error
+        if not ("allocate" in reason and "memory" in reason) and "bad_alloc" not in reason:
+            raise Failed(f"torch cannot run this decoder on {on}: {reason}") from error
     # Out of the handlers, because the error keeps the tensors of its frames alive.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    raise OutOfMemory(f"not enough memory for batches of {spec.batch_size} crops of {spec.size}x{spec.size}: {reason}")
+    raise OutOfMemory(f"not enough memory for {on}: {reason}")
 
 
 def _losses(method: Method, predictions: Predictions, targets: Targets) -> dict[str, Tensor]:

@@ -17,6 +17,10 @@ class Failed(ProxyError):
     """A decoder that checks, and that torch cannot run here."""
 
 
+class DeviceLost(Failed):
+    """A GPU that reports an error after which a process can compute nothing on it any more, whatever the decoder is."""
+
+
 class Stopped(ProxyError):
     """A decoder whose training the caller gave up.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,10 @@ from typing import Any
 import torch
 
 from nasdsl.backends.module import DecoderModule, Fpn
-from nasdsl.decoder import Decoder
 from nasdsl.ir import Graph
 from nasdsl.training.checkpoint import write_atomically
 from nasdsl.training.proxy.cache import Compute
 from nasdsl.training.proxy.features import Features, Layout, Level, Maps
-
-
-def fpn_text(decoder: Decoder) -> str:
-    """Inputs and fpn in canonical form: the same for decoders that compute the same pyramid, whatever their heads."""
-    found = re.search(r"^  input .*?(?=^  head\()", decoder.canonical, re.DOTALL | re.MULTILINE)
-    assert found is not None
-    return found[0]
 
 
 def pyramid_layout(graph: Graph, below: Layout) -> Layout:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
@@ -103,3 +105,14 @@ class ProxySpec:
             "memory_limit": ("0 or more bytes", self.memory_limit >= 0),
         }
         return [(name, wanted) for name, (wanted, right) in expected.items() if not right]
+
+
+def described() -> dict[str, str]:
+    """What each setting is, in the words of the class."""
+    text = inspect.getdoc(ProxySpec) or ""
+    found: dict[str, str] = {}
+    entries = re.split(r"\n    (?=\w[\w, ]*: )", text.partition("Attributes:")[2].partition("\n\n")[0])
+    for entry in entries[1:]:
+        names, _, words = entry.partition(": ")
+        found |= dict.fromkeys(names.split(", "), " ".join(words.split()))
+    return found

@@ -20,8 +20,10 @@ from nasdsl.training.proxy.cache import Compute, Telling, digest_of, folder_of, 
 from nasdsl.training.proxy.crops import Cropping, TargetStore, objects_of, split
 from nasdsl.training.proxy.errors import ProxyError
 from nasdsl.training.proxy.extraction import backbone_maps, frozen_backbone, key_of, layout_of, resized_sizes
-from nasdsl.training.proxy.features import Features, Layout
-from nasdsl.training.proxy.pyramid import fpn_text, kept_fpn, objects_key, pyramid_layout, pyramid_maps
+from nasdsl.training.proxy.features import Features, Layout, Size
+from nasdsl.training.proxy.latency import random_features, seconds_of
+from nasdsl.training.proxy.memory import bounded
+from nasdsl.training.proxy.pyramid import kept_fpn, objects_key, pyramid_layout, pyramid_maps
 from nasdsl.training.proxy.scoring import average_precision
 from nasdsl.training.proxy.spec import DTYPES, ProxySpec
 
@@ -92,7 +94,7 @@ class ProxyTask:
         if spec.fpn is not None:
             decoder = self._load(spec.fpn)
             self.features = self._pyramids(decoder)  # trains the fpn on the features that are here now
-            self._fpn = fpn_text(decoder)
+            self._fpn = decoder.canonical_fpn
 
     def __reduce__(self) -> tuple[type[ProxyTask], tuple[ProxySpec]]:
         return ProxyTask, (self.spec,)
@@ -107,18 +109,20 @@ class ProxyTask:
         Raises:
             DiagnosticError, MissingFeature: the text does not check, or does not fit the backbone.
             Diverged: a loss is not finite.
-            OutOfMemory: it does not fit into memory. (Without a GPU, the system may end the process before.)
+            OutOfMemory: it does not fit into memory. (Without a GPU this is known on Linux only; see `bounded`. Elsewhere the
+                system may end the process before.)
             Failed: torch cannot run it.
+            DeviceLost: the GPU has failed, and this process cannot use it any more.
             Stopped: `report` said so.
             ProxyError: it reads features that are not cached, or has another fpn than the task.
         """
         began, clocks, spec = time.perf_counter(), Clocks(), self.spec
         decoder = self._load(text)
         method = method_of(decoder, spec.method)
-        if self._fpn is not None and fpn_text(decoder) != self._fpn:
+        if self._fpn is not None and decoder.canonical_fpn != self._fpn:
             raise ProxyError("the text has another fpn than the one whose pyramid is cached; expected that of ProxySpec.fpn")
         places = [self.cropping.middle(picture) for picture in self.val]
-        with verdicts(spec):
+        with verdicts(self._batch), bounded(self.device):
             module = self._build(decoder)
             trained = self._adapt(module, method, clocks, report)
             with clocks.count("validation"):
@@ -146,11 +150,30 @@ class ProxyTask:
         """
         return ProxyTask(replace(self.spec, fpn=str(text)), quiet=self._quiet)
 
+    def latency(self, text: str, size: Size) -> float:
+        """Seconds that the decoder (fpn and head, without the backbone) takes for one image of `size` (height, width) on
+        the task's device: the median of several passes over random features.
+
+        Raises:
+            DiagnosticError, MissingFeature: as calling the task.
+            OutOfMemory, Failed: it does not fit into memory, or torch cannot run it.
+        """
+        decoder = self._load(text)
+        with verdicts(f"one image of {size[0]}x{size[1]}"), bounded(self.device):
+            module = self._build(decoder)
+            channels = {name: self._in_channels[name] for name in module.fpn.input_levels}
+            features = random_features(channels, size, self.device, channels_last=self.spec.channels_last)
+            return seconds_of(module, features, self.device)
+
     @property
     def cropping(self) -> Cropping:
         """The crops that there are."""
         layout = self.features.layout
         return Cropping(layout.extents, self.spec.size, layout.stride, layout.copies == 2)
+
+    @property
+    def _batch(self) -> str:
+        return f"batches of {self.spec.batch_size} crops of {self.spec.size}x{self.spec.size}"
 
     def _load(self, text: str) -> Decoder:
         return loads(str(text), "the text")
@@ -200,7 +223,8 @@ class ProxyTask:
         layout = pyramid_layout(decoder.lower(self._in_channels), self.features.layout)
 
         def train(module: DecoderModule) -> DecoderModule:
-            with verdicts(spec), Telling("training the fpn, steps", spec.iterations, self._quiet) as told:
+            telling = Telling("training the fpn, steps", spec.iterations, self._quiet)
+            with verdicts(self._batch), bounded(self.device), telling as told:
                 return cast("DecoderModule", self._adapt(module, method, Clocks(), lambda step, _: told.advance(step)))
 
         def fpn() -> Fpn:

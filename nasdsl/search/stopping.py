@@ -1,0 +1,156 @@
+"""Early stopping: evaluations that are hopeless by their losses are given up before their end.
+
+A rule compares the loss of a training that is under way, at a few steps, with those of samples before it at the same steps.
+Its bars for a proposal follow from the results that the strategy had been told by then, and are written into the journal
+with the proposal: they are the same whatever workers do, and the same after a resume.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from nasdsl.search.errors import SearchError
+from nasdsl.search.objective import Objective
+from nasdsl.search.trial import OK, STOPPED, Bars, Trial
+
+WARMUP: Final = 20
+"""Samples that are evaluated to their end before a rule acts, if it does not say otherwise."""
+
+_FORM: Final = re.compile(r"(?P<kind>median|quantile:(?P<level>[0-9.]+))(?::(?P<warmup>[0-9]+))?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Past:
+    """The losses of a sample that was evaluated before.
+
+    Attributes:
+        curve: loss by step, weighed as `weight_of` says, by rising step. Of a sample that was stopped, up to that step.
+        finished: it was evaluated to its end.
+    """
+
+    curve: Mapping[int, float]
+    finished: bool
+
+    @classmethod
+    def of(cls, trial: Trial, objective: Objective) -> Past | None:
+        """What rules see of a trial; None for one that spent no evaluation, failed, or reports no curve."""
+        curve = curve_of(trial.details)
+        if trial.verdict not in (OK, STOPPED) or not curve:
+            return None
+        weight = weight_of(objective, trial.figures)
+        return cls({step: loss * weight for step, loss in curve.items()}, trial.verdict == OK)
+
+    def lowest(self, step: int) -> float | None:
+        """The lowest loss up to a step; None where it did not come so far."""
+        return min(loss for s, loss in self.curve.items() if s <= step) if step in self.curve else None
+
+    def mean(self, step: int) -> float | None:
+        """The mean of the losses up to a step; None where it did not come so far."""
+        return statistics.fmean(loss for s, loss in self.curve.items() if s <= step) if step in self.curve else None
+
+
+@dataclass(frozen=True)
+class StoppingRule:
+    """A rule that gives up an evaluation at a step where its lowest loss by then is above a bar.
+
+    ``median`` is the median stopping rule of Vizier (Golovin et al., KDD 2017, section 3.2.2): the best value that a trial
+    has had by a step must not be worse than the median, over all completed trials, of the mean of the values that each had
+    reported up to that step. Values are the losses of the curve. Losses fall, so that a mean over the steps before is a bar
+    far above the losses at a late step: it stops hardly anything that it has not stopped at the first. Samples that were
+    stopped are not completed, and so not counted: the bar falls as the search goes on, and it stops more and more.
+
+    ``quantile`` compares like with like: the bar at a step is the `level`-quantile of the lowest losses by that step of all
+    samples before, where those that were stopped earlier count as worse than every other. So about 1 - `level` of samples
+    like those before are stopped, however many steps are looked at, and however long the search is.
+
+    Neither stops a sample that is the best so far at a step. Both look at training losses and cannot know what a sample
+    would have made of its last steps; `nasdsl.search.hindsight` tells from a search without a rule what one would have cost.
+
+    Attributes:
+        kind: ``median`` or ``quantile``.
+        level: of the quantile, above 0 and below 1.
+        warmup: so many samples must have been evaluated to their end before it acts; 1 or more.
+
+    Raises:
+        SearchError: it makes no sense.
+    """
+
+    kind: Literal["median", "quantile"] = "median"
+    level: float = 0.5
+    warmup: int = WARMUP
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise SearchError(f"the quantile of the stopping rule is {self.level:g}; expected a number above 0 and below 1")
+        if self.warmup < 1:
+            raise SearchError(f"the stopping rule's warm-up is {self.warmup} samples; expected 1 or more")
+
+    @classmethod
+    def parse(cls, text: str) -> StoppingRule | None:
+        """A rule from ``median``, ``quantile:0.7`` (give up what is not among the best 70 %), each with a warm-up of its own
+        as in ``median:30`` and ``quantile:0.7:30``; or None from ``none``.
+
+        Raises:
+            SearchError: it reads otherwise.
+        """
+        if text == "none":
+            return None
+        found = _FORM.fullmatch(text)
+        try:
+            if found is None:
+                raise ValueError
+            level = float(found["level"] or 0.5)
+        except ValueError:
+            raise SearchError(
+                f"early stopping is {text!r}; expected none, median, median:WARMUP, quantile:Q or quantile:Q:WARMUP, "
+                "such as quantile:0.7:20"
+            ) from None
+        return cls("median" if found["kind"] == "median" else "quantile", level, int(found["warmup"] or WARMUP))
+
+    def __str__(self) -> str:
+        """As `parse` reads it."""
+        return f"{self.kind}:{self.warmup}" if self.kind == "median" else f"{self.kind}:{self.level:.12g}:{self.warmup}"
+
+    def bars(self, past: Sequence[Past], weight: float = 1.0) -> Bars:
+        """The bars of the next sample; none before the warm-up is over.
+
+        Args:
+            weight: of the sample, as `weight_of` has it.
+        """
+        finished = [sample for sample in past if sample.finished]
+        if len(finished) < self.warmup:
+            return {}
+        bars: dict[int, float] = {}
+        for step in sorted({step for sample in finished for step in sample.curve}):
+            if self.kind == "median":
+                bar = statistics.median(mean for sample in finished if (mean := sample.mean(step)) is not None)
+            else:
+                losses = sorted(math.inf if (low := sample.lowest(step)) is None else low for sample in past)
+                bar = losses[math.ceil(self.level * len(losses) - 1e-9) - 1]  # 0.55 * 20 is 11, not more
+            if math.isfinite(bar):
+                bars[step] = bar / weight
+        return bars
+
+
+def gives_up(curve: Mapping[int, float], bars: Bars, step: int) -> bool:
+    """Whether an evaluation with these losses up to `step` is to be given up there."""
+    return step in bars and bool(curve) and min(curve.values()) > bars[step]
+
+
+def weight_of(objective: Objective, figures: Mapping[str, Any]) -> float:
+    """What the loss of a decoder with these figures is multiplied by, so that losses compare as scores do."""
+    return -objective.score(-1.0, figures)
+
+
+def curve_of(details: Mapping[str, Any]) -> dict[int, float]:
+    """The ``curve`` of an evaluation's details, by rising step; empty where there is none."""
+    curve = details.get("curve")
+    if not isinstance(curve, Mapping):
+        return {}
+    known = {int(step): float(loss) for step, loss in curve.items() if isinstance(loss, int | float)}
+    return dict(sorted(known.items()))

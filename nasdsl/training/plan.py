@@ -1,0 +1,109 @@
+"""A training but for its decoder: data, backbone, recipe and the options of the detector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from nasdsl.data import Dataset, open_dataset
+from nasdsl.decoder import Decoder
+from nasdsl.detection.detector import Detector
+from nasdsl.detection.fcos import IMPROVED, IMPROVED_PREDICTION
+from nasdsl.detection.making import detector as make_detector
+from nasdsl.semantics.architecture import Fcos
+from nasdsl.training.errors import TrainingError
+from nasdsl.training.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What detectors are trained on, what they start from, and how. The same plan makes comparable detectors of decoders.
+
+    Attributes:
+        data, split: what is trained on; see `nasdsl.data.open_dataset`.
+        val_split: the part of `data` that is evaluated on. None: no evaluation.
+        on_error: what happens about broken pictures and boxes, ``skip`` or ``refuse``.
+        backbone, backbone_weights, freeze_at, norm: see `nasdsl.detection.backbones.make_backbone`.
+        weights: of another detector, to start from; see `nasdsl.detector`.
+        width: of fpn and head, in channels. None: what the text says.
+        recipe: numbers of the training.
+        method: options of `nasdsl.detection.fcos.Fcos` or `nasdsl.detection.retinanet.Retinanet`.
+        improvements: train FCOS's later form: another prediction, centre sampling and GIoU loss.
+    """
+
+    data: str
+    split: str = "train"
+    val_split: str | None = "val"
+    on_error: str = "skip"
+    backbone: str = "resnet50"
+    backbone_weights: str | None = None
+    freeze_at: int | None = None
+    norm: str | None = None
+    weights: str | None = None
+    width: int | None = None
+    recipe: Recipe = field(default_factory=Recipe)
+    method: Mapping[str, Any] = field(default_factory=dict)
+    improvements: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "recipe": self.recipe.to_dict(), "method": dict(self.method)}
+
+    def open_training(self) -> Dataset:
+        """The pictures that are trained on.
+
+        Raises:
+            DataError: there are none.
+        """
+        return open_dataset(self.data, self.split, on_error=self.on_error)
+
+    def open_validation(self, training: Dataset) -> Dataset | None:
+        """The pictures that are evaluated on, with the labels of the training's.
+
+        Raises:
+            DataError: the data have no such part.
+        """
+        if self.val_split is None:
+            return None
+        same = {} if self.data.startswith("shapes") else {"classes": training.classes}
+        return open_dataset(self.data, self.val_split, on_error=self.on_error, **same)
+
+    def adapted(self, decoder: Decoder) -> Decoder:
+        """The decoder as it is trained: at the plan's width, and with the improvements' prediction.
+
+        Raises:
+            DiagnosticError: it does not check so.
+            TrainingError: improvements are asked for, and it does not predict as FCOS.
+        """
+        if self.width is not None:
+            decoder = decoder.with_width(self.width)
+        if self.improvements:
+            if not isinstance(decoder.architecture.predict, Fcos):
+                raise TrainingError(f"the improvements are FCOS's; {decoder.name} predicts otherwise")
+            decoder = decoder.with_prediction(IMPROVED_PREDICTION)
+        return decoder
+
+    def detector(self, adapted: Decoder, training: Dataset) -> Detector:
+        """The detector of a decoder that `adapted` gave, for the classes of the training's pictures.
+
+        Raises:
+            DetectorError, DetectionError, BackboneError, MissingFeature: see `nasdsl.detector`.
+        """
+        recipe = self.recipe
+        return make_detector(
+            adapted,
+            self.backbone,
+            self.weights,
+            training.classes,
+            backbone_weights=self.backbone_weights,
+            freeze_at=self.freeze_at,
+            norm=self.norm,
+            category_ids=training.category_ids,
+            min_size=recipe.shorter_side,
+            max_size=recipe.longest_side,
+            fixed_size=recipe.size,
+            size_divisible=recipe.size_divisible,
+            seed=recipe.seed,
+            **{**(IMPROVED if self.improvements else {}), **self.method},
+        )

@@ -1,0 +1,78 @@
+"""Memory without a GPU: more than there is must be refused to a decoder, not kill the process that trains it.
+
+Linux promises memory that it does not have, and when that is used, it ends a process. A limit on the process's data (which is
+private memory that it may write to; mapped features do not count) makes torch's allocation fail instead, which is a verdict.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+@contextmanager
+def bounded(device: torch.device) -> Iterator[None]:
+    """Within, this process gets no more memory than is free on the machine and in its control group when this begins.
+
+    Only on Linux and for a task on the CPU: drivers of GPUs reserve far more than they use. Several processes that take
+    memory at the same time may still be promised the same.
+    """
+    free = available() if sys.platform == "linux" and device.type == "cpu" else None
+    if free is None:
+        yield
+        return
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = _kilobytes(Path("/proc/self/status"), "VmData") + free
+    if before[0] != resource.RLIM_INFINITY:
+        limit = min(limit, before[0])
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def available() -> int | None:
+    """Bytes that can be had without taking them from other processes; None where nobody says."""
+    try:
+        free = _kilobytes(Path("/proc/meminfo"), "MemAvailable")
+    except (OSError, KeyError):
+        return None
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            if line.startswith("0::"):  # version 2; parents limit as well
+                group = _CGROUPS / line[3:].lstrip("/")
+                for folder in (group, *group.parents):
+                    if folder.is_relative_to(_CGROUPS):
+                        free = min(free, _left_in(folder, free))
+    return free
+
+
+def _left_in(group: Path, unlimited: int) -> int:
+    """Bytes that a control group has left; cached files that nobody needs count as free."""
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        if limit == "max":
+            return unlimited
+        used = int((group / "memory.current").read_text())
+        lines = (group / "memory.stat").read_text().splitlines()
+        cached = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+        return max(0, int(limit) - used + cached)
+    except (OSError, ValueError):
+        return unlimited
+
+
+def _kilobytes(file: Path, name: str) -> int:
+    """A figure of a file of ``Name:   123 kB`` lines, in bytes."""
+    for line in file.read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise KeyError(name)

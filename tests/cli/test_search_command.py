@@ -1,0 +1,294 @@
+"""`nasdsl search` from the command line to the files: whole, killed at several places, in stages; and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import Result
+from in_process import invoke, refused
+from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
+
+from nasdsl.decoder import loads
+from nasdsl.search import load_trials
+from nasdsl.search.ranking import read_ranking
+
+TASK = [
+    "--data", "shapes:12", "--backbone", "tiny", "--iterations", "3", "--proxy-size", "64", "--proxy-batch", "4",
+    "--strategy", "random", "--size", "64x64", "--proxy", "average=0.5",
+]  # fmt: skip
+SEARCH = [*TASK, "--trials", "6"]
+FULL = ["--recipe", "quick", "--epochs", "4", "--set", "size=64x64", "--set", "workers=0", "--set", "batch_size=4"]
+LOGGED = ["--set", "log_every=1", "--set", "checkpoint_every=1"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("texts")
+    for name, text in (("fpn", FPN_SPACE), ("head", HEAD_SPACE), ("plain", BESIDE)):
+        (folder / f"{name}.nas").write_text(text)
+    return folder
+
+
+def arguments(texts: Path, out: Path) -> list[str]:
+    top = ["--top", "1", "--beside", str(texts / "plain.nas")]
+    return ["search", str(texts / "fpn.nas"), *SEARCH, *top, *FULL, *LOGGED, "--out", str(out)]
+
+
+@pytest.fixture(scope="module")
+def whole(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
+    """A search with full training that nothing broke."""
+    out = tmp_path_factory.mktemp("searches") / "new" / "whole"
+    result = invoke(*arguments(texts, out), "--format", "json")
+    assert result.exit_code == 0, result.output
+    return result, out
+
+
+def journal(folder: Path) -> list[dict[str, Any]]:
+    """The proposals and results of a search, times and what resuming adds aside."""
+    records = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    for record in records:
+        for name in ("time", "seconds"):
+            record.pop(name, None)
+        if "details" in record:
+            record["details"] = {k: record["details"].get(k) for k in ("losses", "curve", "error")}
+    return [record for record in records if record["kind"] in ("proposal", "result")]
+
+
+def ranked(folder: Path) -> list[tuple[Any, ...]]:
+    ranking = read_ranking(folder / "full" / "ranking.json")
+    assert ranking is not None
+    return [(e.name, e.trial, e.proxy_rank, e.reward, e.verdict, e.ap, e.ap50, e.text) for e in ranking.entries]
+
+
+# ------------------------------------------------------------------------------------------------------ a whole one
+
+
+def test_the_files_and_the_output(whole: tuple[Result, Path], texts: Path) -> None:
+    result, out = whole
+    names = {path.name for path in out.iterdir() if not path.name.startswith(".")}
+    files = "best.nas features full journal.jsonl pareto.json search.json space.nas strategy.pt trials.csv"
+    assert names == set(files.split())
+    trials = load_trials(out)
+    assert len(trials) == 6
+    best = trials.best
+    assert best is not None
+    assert {path.name for path in (out / "full").iterdir()} == {"ranking.json", f"trial_{best.number}", "plain"}
+    for run in (f"trial_{best.number}", "plain"):
+        assert {"config.json", "log.jsonl", "metrics.json", "model.pt", "decoder.nas"} <= {
+            path.name for path in (out / "full" / run).iterdir()
+        }
+    told = json.loads(result.stdout)
+    assert (told["folder"], told["counts"]["ok"]) == (str(out), trials.counts["ok"])
+    assert sum(told["counts"].values()) == 6
+    assert told["best"]["trial"] == best.number
+    assert loads(told["best"]["text"]).digest == told["best"]["digest"] == best.digest
+    assert told["best"]["reward"] == best.reward
+    metrics = json.loads((out / "full" / f"trial_{best.number}" / "metrics.json").read_text())
+    assert told["best"]["ap"] == metrics["coco"]["ap"]
+    assert [row["name"] for row in told["stages"][0]["ranking"]] == [row[0] for row in ranked(out)]
+    for words in ("shapes:12 (train): 12 pictures", "full training 1 of 2", "full training 2 of 2: plain", "left for all",
+                  "6 trials: ", "on the front of macs", f"best: trial {best.number}", "next: nasdsl report"):  # fmt: skip
+        assert words in result.stderr
+    assert "\x1b[" not in result.output
+    asked = json.loads((out / "search.json").read_text())
+    assert (asked["format"], asked["stages"]) == ("nasdsl search run 1", [])
+    assert asked["proxy"]["levels"] == ["c3", "c4", "c5"], "those that the space can read, and not all"
+    assert (asked["proxy"]["average"], asked["proxy"]["longest"]) == (0.5, 107)
+    assert asked["full"]["recipe"]["size"] == [64, 64]
+
+
+def test_a_finished_search_is_told_again_and_other_options_are_named(whole: tuple[Result, Path], texts: Path) -> None:
+    _, out = whole
+    before = (out / "journal.jsonl").read_bytes()
+    again = invoke(*arguments(texts, out), "--resume")
+    assert again.exit_code == 0, again.output
+    assert (out / "journal.jsonl").read_bytes() == before
+    assert "fully trained" in again.stdout
+    assert "full training" not in again.stderr.replace("after full training", "")
+    assert "holds a search already: resume it (--resume)" in refused(*arguments(texts, out))
+    other = ["--resume", "--seed", "1", "--iterations", "4", "--set", "flip=0"]
+    told = refused(*arguments(texts, out), *other)
+    for difference in ("how.seed was 0, is 1", "proxy.iterations was 3, is 4", "full.recipe.flip was 0.5, is 0"):
+        assert difference in told
+    assert (out / "journal.jsonl").read_bytes() == before
+
+
+# ----------------------------------------------------------------------------------------------------------- kills
+
+
+def killed(command: list[str], signum: signal.Signals, when: Callable[[], bool]) -> int:
+    """Run the command in a process of its own, send it a signal as soon as `when` holds; its exit code."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "nasdsl.cli", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 300
+        while not when() and child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        assert child.poll() is None, f"it ended before the signal: {child.communicate()[0]}"
+        child.send_signal(signum)
+        said = child.communicate(timeout=100)[0]
+        assert "Traceback" not in said
+        return child.returncode
+    finally:
+        child.kill()
+        child.wait()
+
+
+def lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def test_killed_in_the_search_and_in_a_full_training_it_comes_to_the_same(
+    whole: tuple[Result, Path], texts: Path, tmp_path: Path
+) -> None:
+    """Which also shows that two searches with one seed are the same."""
+    expected, out = whole[1], tmp_path / "run"
+    command = arguments(texts, out)
+    assert killed(command, signal.SIGKILL, lambda: lines(out / "journal.jsonl") >= 5) == -signal.SIGKILL
+    have = journal(out)
+    assert 1 <= sum(record["kind"] == "result" for record in have) < 6
+    log = out / "full" / f"trial_{load_trials(expected).best.number}" / "log.jsonl"  # type: ignore[union-attr]
+    assert killed([*command, "--resume"], signal.SIGTERM, lambda: lines(log) >= 2) == 143
+    assert journal(out)[: len(have)] == have
+    assert 2 <= lines(log) < 12
+    result = invoke(*command, "--resume")
+    assert result.exit_code == 0, result.output
+    assert "resuming from step" in result.stderr
+    assert journal(out) == journal(expected)
+    assert ranked(out) == ranked(expected)
+    steps = [record["step"] for record in map(json.loads, log.read_text().splitlines()) if record["event"] == "train"]
+    assert steps == list(range(1, 13)), "no step twice in the log, and none missing"
+
+
+# ---------------------------------------------------------------------------------------------------------- stages
+
+
+def test_progressive_from_one_command(texts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    stages = ["--progressive", "--trials", "3", "--head-space", str(texts / "head.nas"), "--head-trials", "2", "--top", "1"]
+    result = invoke("search", texts / "fpn.nas", *TASK, *stages, "--head-top", "0", *FULL, "--format", "json", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in out.iterdir() if not path.name.startswith(".")} == {
+        "best.nas", "features", "fpn", "head", "search.json",
+    }  # fmt: skip
+    assert not (out / "head" / "full").exists(), "--head-top 0"
+    assert len(list((out / "features").iterdir())) == 2, "the backbone's, and the pyramids of the best fpn"
+    told = json.loads(result.stdout)
+    assert [stage["name"] for stage in told["stages"]] == ["fpn", "head"]
+    assert [stage["trials"] for stage in told["stages"]] == [3, 2]
+    assert told["best"]["stage"] == "fpn", "the only one that was trained"
+    fixed = loads((out / "head" / "fpn.nas").read_text())
+    assert fixed.canonical_fpn == loads(load_trials(out / "fpn").best.text).with_width(64).canonical_fpn  # type: ignore[union-attr]
+    heads = load_trials(out / "head")
+    assert all(loads(trial.text).canonical_fpn == fixed.canonical_fpn for trial in heads)
+    assert heads.counts["ok"] >= 1
+
+
+def test_samples_that_diverge_do_not_stop_a_search(texts: Path, tmp_path: Path) -> None:
+    wild = ["--trials", "3", "--proxy", "learning_rate=1e30"]
+    result = invoke("search", texts / "fpn.nas", *TASK, *wild, "--stages", "fpn", "--top", "1", *FULL, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    trials = load_trials(tmp_path / "fpn")
+    assert trials.counts["diverged"] + trials.counts["duplicate"] == 3
+    assert trials.best is None
+    assert "no trial has a reward" in result.stderr
+    assert not (tmp_path / "best.nas").exists()
+    told = refused("search", texts / "fpn.nas", *TASK, *wild, "--progressive", "--out", tmp_path / "both")
+    assert "none of the 3 trials" in told
+
+
+def test_the_head_alone_with_latency(texts: Path, tmp_path: Path) -> None:
+    command = ["search", *TASK, "--stages", "head", "--head-space", texts / "head.nas", "--fpn", texts / "plain.nas"]
+    wild = refused(*command, "--proxy", "learning_rate=1e30", "--head-top", "0", "--out", tmp_path / "wild")
+    assert "the fpn that heads are to be searched on cannot be trained: the loss is not finite" in wild
+    good = tmp_path / "good"
+    result = invoke(*command, "--head-trials", "1", "--head-top", "0", "--objective", "latency:1ms", "--out", good)
+    assert result.exit_code == 0, result.output
+    (trial,) = load_trials(good / "head")
+    assert trial.details["latency"] > 0
+    assert trial.score != trial.reward
+    assert "score" in result.stdout
+    assert (good / "best.nas").exists()
+
+
+# --------------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ([], "SPACE is missing"),
+        (["PLAIN"], "has no holes, so that there is nothing to search"),
+        (["FPN", "--stages", "neck"], "'neck' is not one of 'fpn', 'head', 'fpn+head'"),
+        (["FPN", "--head-trials", "5"], "--head-trials is for a progressive search"),
+        (["FPN", "--stages", "head", "--trials", "5"], "take --head-trials"),
+        (["FPN", "--progressive", "--fpn", "zoo:fcos"], "--fpn is for --stages head"),
+        (["--stages", "head", "--fpn", "FPN"], "has holes; expected a decoder without"),
+        (["FPN", "--beside", "PLAIN"], "say with --top how many"),
+        (["FPN", "--top", "1", "--beside", "FPN"], "--beside"),
+        (["FPN", "--top", "1", "--val-split", "none"], "a ranking needs pictures to evaluate on"),
+        (["FPN", "--top", "1", "--val-split", "dev"], "shapes has no split 'dev'"),
+        (["FPN", "--top", "1", "--recipe", "slow"], "there is no recipe 'slow'"),
+        (["FPN", "--top", "1", "--set", "epoch=3"], "did you mean epochs?"),
+        (["FPN", "--data", "voc:nowhere"], "nowhere"),
+        (["FPN", "--split", "dev"], "shapes has no split 'dev'"),
+        (["FPN", "--backbone", "vgg"], "unknown backbone 'vgg'"),
+        (["FPN", "--backbone-weights", "imagenet"], "tiny has no pre-trained weights"),
+        (["FPN", "--strategy", "sarch"], "there is no strategy 'sarch'"),
+        (["FPN", "--strategy-option", "x=1"], "the strategy 'random' has no option 'x'"),
+        (["FPN", "--objective", "macs"], "expected COST:TARGET"),
+        (["FPN", "--early-stop", "soon"], "early stopping is 'soon'"),
+        (["FPN", "--workers", "threads:2"], "workers are 'threads:2'"),
+        (["FPN", "--objective", "latency:1ms", "--early-stop", "median"], "expected no early stopping with it"),
+        (["FPN", "--timeout", "5"], "a timeout needs workers that can be ended"),
+        (["FPN", "--proxy", "itertions=3"], "--proxy itertions: the proxy task has no such setting"),
+        (["FPN", "--proxy", "iterations"], "expected NAME=VALUE"),
+        (["FPN", "--proxy", "iterations=many"], "--proxy"),
+        (["FPN", "--proxy", "batch_size=0"], "batch_size is 0; expected 1 or more"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_refused(more: list[str], told: str, texts: Path, tmp_path: Path) -> None:
+    known = {"FPN": texts / "fpn.nas", "PLAIN": texts / "plain.nas"}
+    assert told in refused("search", *TASK, "--out", tmp_path / "run", *(known.get(word, word) for word in more))
+    assert not list(tmp_path.rglob("journal.jsonl"))
+
+
+def test_a_refused_task_leaves_the_folder_free(texts: Path, tmp_path: Path) -> None:
+    command = ["search", texts / "fpn.nas", *TASK, "--trials", "0", "--out", tmp_path / "run"]
+    assert "size is 50; expected a multiple of 32" in refused(*command, "--proxy-size", "50")
+    assert invoke(*command).exit_code == 0, "without --resume"
+
+
+def test_a_space_with_a_mistake_is_a_finding(texts: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.nas").write_text(FPN_SPACE.replace("?op(", "?opp("))
+    told = refused("search", tmp_path / "bad.nas", *TASK, "--out", tmp_path / "run", code=1)
+    assert told.count("error[NAS") >= 1
+    told = refused("search", texts / "fpn.nas", *TASK, "--width", "40", "--out", tmp_path / "run", code=1)
+    assert "error[NAS308]" in told
+
+
+def test_the_settings() -> None:
+    shown = invoke("search", "--show-settings").stdout
+    for setting in ("iterations", "average", "channels_last", "memory_limit", "warmup_steps"):
+        assert setting in shown

@@ -1,0 +1,181 @@
+"""A proxy task as a search's evaluation."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import statistics
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training" / "proxy"))
+
+from proxy_tools import small_spec, text
+from small_search import Learner
+
+from nasdsl.search import ProxyEvaluation, SearchError, SearchRun, search
+from nasdsl.search.journal import read_journal
+from nasdsl.spaces import loads_space
+from nasdsl.training.proxy import ProxySpec, ProxyTask
+
+HOLES = text("?(conv_1x1 | conv_3x3) -> ?(skip | conv_3x3 | conv_1x1)")
+SPACE = loads_space(HOLES, backbone="tiny", classes=3)
+
+
+def spec(**settings: Any) -> ProxySpec:
+    return small_spec(**{"iterations": 8, **settings})
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Features that are made once for all tests here."""
+    folder = str(tmp_path_factory.mktemp("cache"))
+    ProxyEvaluation(spec(cache=folder), quiet=True).prepare(keep=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluation(cache: str) -> ProxyEvaluation:
+    return ProxyEvaluation(spec(cache=cache), quiet=True)
+
+
+def test_it_gives_what_the_task_gives_and_the_curve(evaluation: ProxyEvaluation) -> None:
+    losses: list[float] = []
+    scored = ProxyTask(evaluation.spec, quiet=True)(text(), lambda step, loss: losses.append(loss))
+    found = evaluation(text())
+    assert (found.reward, found.details["losses"]) == (scored.reward, scored.losses)
+    assert found.details.keys() >= {*scored.details, "curve"}
+    assert evaluation.steps == (2, 4, 6)
+    assert found.details["curve"] == {str(step): losses[step - 1] for step in evaluation.steps}  # 10 % of 8 is one step
+    assert "latency" not in found.details
+
+
+def test_the_curve_is_the_mean_of_the_last_tenth(cache: str) -> None:
+    evaluation = ProxyEvaluation(spec(cache=cache, iterations=24), checks=(0.01, 0.5), quiet=True)
+    losses: list[float] = []
+    ProxyTask(evaluation.spec, quiet=True)(text(), lambda step, loss: losses.append(loss))
+    assert evaluation.steps == (1, 12)
+    expected = {"1": losses[0], "12": statistics.fmean(losses[9:12])}
+    assert evaluation(text()).details["curve"] == pytest.approx(expected)
+
+
+def test_bars_give_it_up_where_its_lowest_loss_is_above(evaluation: ProxyEvaluation) -> None:
+    whole = evaluation(text())
+    curve = {int(step): loss for step, loss in whole.details["curve"].items()}
+    kept = evaluation(text(), {step: min(v for s, v in curve.items() if s <= step) for step in curve})
+    assert (kept.reward, kept.details["curve"]) == (whole.reward, whole.details["curve"])
+    stopped = evaluation(text(), {2: curve[2] + 1, 4: min(curve[2], curve[4]) - 1e-6, 6: 100.0})
+    assert stopped.reward is None
+    assert stopped.details["stopped_at"] == 4
+    assert stopped.details["curve"] == {step: whole.details["curve"][step] for step in ("2", "4")}
+
+
+def test_identity_is_what_rewards_depend_on(evaluation: ProxyEvaluation) -> None:
+    same = replace(evaluation.spec, cache="elsewhere", memory_limit=5, device="auto")
+    assert ProxyEvaluation(same).identity == evaluation.identity
+    for name, value in {"iterations": 9, "reward": "ap", "fpn": text(), "data": "shapes:9", "dtype": "float16"}.items():
+        other = ProxyEvaluation(replace(evaluation.spec, **{name: value})).identity
+        assert {key for key in other if other[key] != evaluation.identity[key]} >= {name}
+    assert ProxyEvaluation(evaluation.spec, (96, 128)).identity["latency"] == [96, 128]
+
+
+def test_pickled_it_takes_no_features_along(evaluation: ProxyEvaluation) -> None:
+    evaluation(text())
+    assert len(pickle.dumps(evaluation)) < 3000
+    copy = pickle.loads(pickle.dumps(evaluation))
+    assert copy.identity == evaluation.identity
+    assert copy(text()).reward == evaluation(text()).reward
+
+
+def test_latency_where_it_is_asked_for(cache: str) -> None:
+    seconds = {}
+    for size in ((96, 96), (768, 1024)):
+        found = ProxyEvaluation(spec(cache=cache, iterations=2), size, quiet=True)(text())
+        assert math.isfinite(found.reward or math.nan)
+        seconds[size] = found.details["latency"]
+    assert 0 < seconds[96, 96] < seconds[768, 1024] < 10
+
+
+def test_arguments_that_make_no_sense() -> None:
+    with pytest.raises(SearchError, match="height and width of 1 or more"):
+        ProxyEvaluation(spec(), (0, 5))
+    with pytest.raises(SearchError, match="above 0 and below 1"):
+        ProxyEvaluation(spec(), checks=(0.5, 1.0))
+    assert ProxyEvaluation(spec(iterations=1)).steps == ()
+
+
+def prepared(given: ProxySpec, capsys: pytest.CaptureFixture[str]) -> str:
+    evaluation = ProxyEvaluation(given)
+    evaluation.prepare(keep=False)
+    assert evaluation._task is None
+    return capsys.readouterr().err
+
+
+def test_prepare_makes_all_that_workers_find(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nasdsl.training.proxy.cache.LINE_EVERY", 0)
+    second = spec(cache=str(tmp_path), fpn=text(), iterations=3)
+    told = prepared(second, capsys)
+    for part in ("features of shapes:8 (train): 8/8", "training the fpn, steps: 3/3", "pyramids: 8/8"):
+        assert part in told
+    monkeypatch.setattr("nasdsl.training.proxy.cache._make", None)  # nothing is made a second time
+    assert math.isfinite(ProxyEvaluation(second)(text("conv_1x1")).reward or math.nan)
+    assert prepared(second, capsys) == ""
+
+
+# ------------------------------------------------------------------------------------------------------------- a search
+
+
+def journal_of(out: Path) -> list[dict[str, Any]]:
+    """Without what times are, and who did it."""
+    left_out = ("time", "seconds", "worker", "workers", "batch", "attempts", "versions")
+    clocks = ("data", "compute", "average", "validation", "seconds", "overhead")
+    records = []
+    for record in read_journal(SearchRun(out).journal)[0]:
+        kept = {k: v for k, v in record.items() if k not in left_out}
+        if "details" in kept:
+            kept["details"] = {k: v for k, v in kept["details"].items() if k not in clocks}
+        records.append(kept)
+    return sorted(records, key=lambda r: (["start", "proposal", "result", "observed"].index(r["kind"]), r.get("number", 0)))
+
+
+def test_a_search_on_the_proxy_task_and_the_same_journal_with_other_workers(
+    evaluation: ProxyEvaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for workers in ("inline", "process:2"):
+        trials = search(
+            SPACE, evaluation, Learner(SPACE), 14, out=tmp_path / workers, workers=workers, batch=4,
+            stopping="quantile:0.5:2", task=evaluation.identity, quiet=True,
+        )  # fmt: skip
+        counts = trials.counts
+        assert counts["stopped"] > 0
+        assert counts["failed"] == counts["diverged"] == 0
+        assert all(t.reward is not None and t.reward < 0 for t in trials.ok)
+    assert journal_of(tmp_path / "process:2") == journal_of(tmp_path / "inline")
+
+
+def test_verdicts_of_what_goes_wrong(cache: str, tmp_path: Path) -> None:
+    """Levels that are not cached, and losses that explode: no reward, and the search goes on."""
+    unread = ProxyEvaluation(spec(cache=cache, levels=("c4", "c5")), quiet=True)
+    exploding = ProxyEvaluation(spec(cache=cache, learning_rate=1e15), quiet=True)
+    for evaluation, verdict in ((unread, "failed: ProxyError: the decoder reads c3"), (exploding, "diverged")):
+        trials = search(SPACE, evaluation, Learner(SPACE), 3, out=tmp_path / verdict[:4], quiet=True)
+        for trial in trials:
+            if trial.verdict != "duplicate":
+                assert trial.verdict.startswith(verdict)
+            assert (trial.reward, trial.score) == (None, None)
+        assert ("traceback" in trials[0].details) == (verdict != "diverged")
+
+
+def test_retinanet_spaces_are_searched(cache: str) -> None:
+    space = loads_space(HOLES.replace("fcos(centerness=cls)", "retinanet(anchors=3)"), backbone="tiny", classes=3)
+    trial = search(space, ProxyEvaluation(spec(cache=cache), quiet=True), Learner(space), 1, quiet=True)[0]
+    assert trial.verdict == "ok"
+    assert list(trial.details["losses"]) == ["classification", "bbox_regression"]
+    assert len(trial.details["curve"]) == 3

@@ -1,0 +1,354 @@
+"""Full trainings and stages, with an evaluation and a training that take no time: what is done, skipped, kept and ranked."""
+
+from __future__ import annotations
+
+import json
+import math
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
+
+from nasdsl.decoder import loads
+from nasdsl.search import SearchError, load_trials
+from nasdsl.search.full import FullTraining
+from nasdsl.search.progressive import Outcome, heads_on, plain, progressive
+from nasdsl.search.ranking import Entry, Ranking, read_ranking
+from nasdsl.search.stages import How, Stage
+from nasdsl.search.trial import Evaluated
+from nasdsl.spaces import Space, SpaceError, load_space, loads_space
+from nasdsl.training import Diverged, Interrupted, Recipe
+from nasdsl.training.plan import Plan
+from nasdsl.training.proxy import ProxySpec
+
+FPN, HEAD = loads_space(FPN_SPACE, backbone="tiny", classes=5), loads_space(HEAD_SPACE, backbone="tiny", classes=5)
+PROXY = ProxySpec("shapes:4", backbone="tiny", size=64, levels=("c3", "c4", "c5"))
+PLAN = Plan(data="shapes:4", backbone="tiny", recipe=Recipe(steps=1, size=(64, 64)))
+HOW = How(strategy="random", size=(64, 64))
+
+
+def value(text: str) -> float:
+    """Between 0 and 1; the text decides it."""
+    return int(sha256(text.encode()).hexdigest()[:6], 16) / 2**24
+
+
+class World:
+    """Stands in for the proxy task and for trainings, and notes what is asked of both."""
+
+    def __init__(self) -> None:
+        self.evaluated: list[str] = []
+        self.specs: list[ProxySpec] = []
+        self.trained: list[Path] = []
+        self.aps: dict[str, Any] = {}
+        self.reward = lambda text: -1 - value(text)
+        self.waiting: list[int] = []
+
+    def train(self, detector: Any, data: Any, recipe: Recipe, out: Path, val: Any, **more: Any) -> Any:
+        self.trained.append(out)
+        out.mkdir(parents=True, exist_ok=True)
+        ranking = read_ranking(out.parent / "ranking.json")
+        assert ranking is not None
+        self.waiting.append(sum(entry.verdict == "waiting" for entry in ranking.entries))
+        ap = self.aps.get(out.name, value(detector.config["decoder"]))
+        if isinstance(ap, BaseException):
+            raise ap
+        (out / "config.json").touch()
+        records = [{"event": "train", "step": n, "images_per_s": 4.0} for n in (1, 2)]
+        (out / "log.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+        coco = SimpleNamespace(ap=ap, ap50=ap / 2)
+        return SimpleNamespace(run=SimpleNamespace(folder=out), evaluation=SimpleNamespace(coco=coco))
+
+
+class Evaluation:
+    world: World
+
+    def __init__(self, spec: ProxySpec, latency: Any = None, *, quiet: bool = False) -> None:
+        self.spec, self.identity = spec, {"size": spec.size}
+        self.world.specs.append(spec)
+
+    def prepare(self, *, keep: bool = True) -> None:
+        pass
+
+    def __call__(self, text: str) -> Evaluated:
+        self.world.evaluated.append(text)
+        return Evaluated(self.world.reward(text))
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World()
+    monkeypatch.setattr(Evaluation, "world", made, raising=False)
+    monkeypatch.setattr("nasdsl.search.stages.ProxyEvaluation", Evaluation)
+    monkeypatch.setattr("nasdsl.search.full.train", made.train)
+    return made
+
+
+def stage(space: Space = FPN, trials: int = 12, top: int = 3) -> Stage:
+    return Stage(space=space, proxy=PROXY, trials=trials, top=top)
+
+
+def full(**beside: str) -> FullTraining:
+    return FullTraining(PLAN, {name: loads(text) for name, text in beside.items()})
+
+
+def ranking_of(folder: Path) -> Ranking:
+    found = read_ranking(folder / "full" / "ranking.json")
+    assert found is not None
+    return found
+
+
+# -------------------------------------------------------------------------------------------------- full trainings
+
+
+def test_the_best_are_trained_and_ranked_by_ap(world: World, out: Path) -> None:
+    outcome = plain(stage(), out, HOW, full(plain=BESIDE), quiet=True)
+    top = outcome.stages[0].trials.top(3)
+    assert len({trial.digest for trial in top}) == 3
+    names = [f"trial_{trial.number}" for trial in top]
+    assert [path.name for path in world.trained] == [*names, "plain"]
+    assert world.waiting == [4, 3, 2, 1], "the ranking is written after each"
+    ranking = ranking_of(out)
+    assert (ranking.split, ranking.size) == ("val", (64, 64))
+    aps = [entry.ap for entry in ranking.entries if entry.ap is not None]
+    assert aps == sorted(aps, reverse=True)
+    assert len(aps) == 4
+    for rank, trial in enumerate(top, 1):
+        entry = ranking.named(f"trial_{trial.number}")
+        assert entry is not None
+        assert (entry.trial, entry.proxy_rank, entry.reward, entry.verdict) == (trial.number, rank, trial.reward, "ok")
+        assert (entry.macs, entry.params) == (trial.figures["macs"], trial.figures["params"])
+        assert loads(entry.text).digest == trial.digest
+        assert entry.seconds == pytest.approx(2 * PLAN.recipe.batch_size / 4)
+    beside = ranking.named("plain")
+    assert beside is not None
+    assert (beside.trial, beside.proxy_rank, beside.reward, beside.found) == (None, None, None, False)
+    assert loads(beside.text).architecture.fpn.width == 32, "the width of those it is trained beside"
+    best = outcome.best
+    assert best is not None
+    assert best.best is not None
+    assert best.best.number == max((e for e in ranking.entries if e.found), key=lambda e: e.ap or 0).trial
+
+
+def test_a_training_that_fails_is_recorded_and_the_others_go_on(world: World, out: Path) -> None:
+    plain(stage(), out, HOW, quiet=True)
+    first, second, third = (f"trial_{trial.number}" for trial in load_trials(out).top(3))
+    world.aps = {first: Diverged("not finite"), second: RuntimeError("torch cannot"), third: math.nan, "plain": MemoryError()}
+    outcome = plain(stage(), out, HOW, full(plain=BESIDE), resume=True, quiet=True)
+    ranking = ranking_of(out)
+    verdicts = {entry.name: entry.verdict for entry in ranking.entries}
+    assert verdicts == {
+        first: "diverged",
+        second: "failed: RuntimeError: torch cannot",
+        third: "failed: there are no boxes to evaluate on",
+        "plain": "failed: out of memory",
+    }
+    assert all(entry.error and entry.ap is None for entry in ranking.entries)
+    best = outcome.stages[0].best
+    assert best is not None
+    assert best == outcome.stages[0].trials.best, "no AP: the best score"
+
+
+def test_what_is_finished_is_not_trained_again(world: World, out: Path) -> None:
+    plain(stage(), out, HOW, quiet=True)
+    second = f"trial_{load_trials(out).top(2)[1].number}"
+    world.aps = {second: Interrupted(15, 3)}
+    with pytest.raises(Interrupted):
+        plain(stage(), out, HOW, full(), resume=True, quiet=True)
+    assert [entry.verdict for entry in ranking_of(out).entries] == ["ok", "waiting", "waiting"]
+    world.aps, before, evaluated = {}, list(world.trained), len(world.evaluated)
+    plain(stage(), out, HOW, full(), resume=True, quiet=True)
+    assert len(world.trained) == len(before) + 2
+    assert world.trained[len(before)].name == second
+    plain(stage(top=4), out, HOW, full(), resume=True, quiet=True)
+    assert len(world.trained) == len(before) + 3, "one more of the best"
+    assert len(ranking_of(out).entries) == 4
+    (out / "full" / second / "config.json").unlink()
+    (out / "full" / second / "log.jsonl").unlink()
+    (out / "full" / second).rmdir()
+    plain(stage(top=4), out, HOW, full(), resume=True, quiet=True)
+    assert [path.name for path in world.trained[len(before) + 3 :]] == [second], "its folder was removed"
+    assert len(world.evaluated) == evaluated
+
+
+def test_a_ranking_comes_back_as_it_was_and_keeps_its_order(tmp_path: Path) -> None:
+    def entry(name: str, verdict: str, ap: float | None) -> Entry:
+        return Entry(name, 1, 1, -1.0, verdict, ap, ap, 5, 6, 1.5, "decoder …", name, None)
+
+    ranked = Ranking("val", (2, 3), (
+        entry("failed", "failed: x", None), entry("low", "ok", 0.0), entry("waits", "waiting", None), entry("high", "ok", 0.5),
+    ))  # fmt: skip
+    assert [e.name for e in ranked.entries] == ["high", "low", "waits", "failed"]
+    ranked.write(tmp_path / "ranking.json")
+    assert read_ranking(tmp_path / "ranking.json") == ranked
+    assert read_ranking(tmp_path / "none.json") is None
+    assert json.loads((tmp_path / "ranking.json").read_text())["metric"] == "AP"
+    (tmp_path / "ranking.json").write_text("[]")
+    with pytest.raises(SearchError, match="cannot be read as a ranking"):
+        read_ranking(tmp_path / "ranking.json")
+
+
+# ----------------------------------------------------------------------------------------------------- two stages
+
+
+def both(out: Path, resume: bool = False, trials: int = 12, **beside: str) -> Outcome:
+    return progressive(out, stage(trials=trials), stage(HEAD, 8, 2), HOW, full(**beside), resume=resume, quiet=True)
+
+
+def test_heads_are_searched_on_the_fpn_of_the_best_ap(world: World, out: Path) -> None:
+    outcome = both(out, plain=BESIDE)
+    fpn, head = outcome.stages
+    assert (fpn.name, head.name, fpn.folder, head.folder) == ("fpn", "head", out / "fpn", out / "head")
+    ranking = ranking_of(out / "fpn")
+    assert ranking.best is not None
+    winner = fpn.best
+    assert winner is not None
+    assert winner.number == ranking.best.trial
+    assert winner != fpn.trials.best, "else this test shows nothing: it is the best AP that counts"
+    at_width = loads(winner.text).with_width(64)
+    assert world.specs[0].fpn is None
+    assert world.specs[1].fpn == at_width.source.text, "the winner's own text, at the width of the head's stage"
+    for trial in head.trials:
+        assert loads(trial.text).canonical_fpn == at_width.canonical_fpn
+    assert loads((out / "head" / "fpn.nas").read_text()).digest == at_width.digest
+    assert loads_space((out / "head" / "space.nas").read_text()).size == HEAD.size, "a text that stands alone"
+    best = outcome.best
+    assert best is not None
+    assert best.trained is not None
+    text = (out / "best.nas").read_text()
+    assert loads(text).digest == loads(best.trained.text).digest
+    assert f"Trial {best.trained.trial} of the stage {best.name}: AP {100 * (best.trained.ap or 0):.1f}" in text
+    asked = json.loads((out / "search.json").read_text())
+    assert (asked["format"], asked["stages"]) == ("nasdsl search run 1", ["fpn", "head"])
+
+
+def test_it_goes_on_in_the_stage_where_it_ended(world: World, out: Path) -> None:
+    whole = both(out)
+    for stop in ("fpn search", "fpn full", "head search", "head full"):
+        place = out.parent / stop
+        name, what = stop.split()
+        world.evaluated.clear()
+        world.trained.clear()
+        kept = world.reward
+        if what == "search":
+            space = FPN.name if name == "fpn" else HEAD.name
+            seen: list[str] = []
+
+            def reward(text: str, space: str = space, seen: list[str] = seen, kept: Any = kept) -> float:
+                seen += [text] if space in text else []
+                if len(seen) == 4:
+                    raise SystemExit(143)  # as a task that was interrupted itself leaves
+                return kept(text)
+
+            world.reward = reward
+        else:
+            trial = ranking_of(out / name).entries[0]
+            world.aps = {trial.name: Interrupted(15, 1)}
+        with pytest.raises(SystemExit):
+            both(place)
+        assert (place / "head").exists() == (name == "head")
+        evaluated = list(world.evaluated)
+        world.reward, world.aps = kept, {}
+        again = both(place, resume=True)
+        assert [t.text for s in again.stages for t in s.trials] == [t.text for s in whole.stages for t in s.trials]
+        for s in ("fpn", "head"):
+            assert [(e.name, e.ap) for e in ranking_of(place / s).entries] == [
+                (e.name, e.ap) for e in ranking_of(out / s).entries
+            ]
+        repeated = 1 if what == "search" else 0  # the one that was under way
+        assert len(world.evaluated) == len(set(world.evaluated)) + repeated
+        assert world.evaluated[: len(evaluated)] == evaluated
+        assert (place / "best.nas").read_text() == (out / "best.nas").read_text()
+
+
+def test_a_decoder_beside_both_stages_is_trained_once_where_it_is_the_same(world: World, out: Path) -> None:
+    plan = Plan(data="shapes:4", backbone="tiny", width=32, recipe=PLAN.recipe)
+    how = FullTraining(plan, {"plain": loads(BESIDE)})
+    progressive(out, stage(), stage(HEAD, 8, 2), HOW, how, quiet=True)
+    assert [path.name for path in world.trained].count("plain") == 1
+    entry = ranking_of(out / "head").named("plain")
+    assert entry is not None
+    assert (out / "head" / "full" / entry.folder / "config.json").exists()
+    assert entry.ap == ranking_of(out / "fpn").named("plain").ap  # type: ignore[union-attr]
+
+
+def test_the_fpn_alone_and_the_head_alone(world: World, out: Path) -> None:
+    alone = progressive(out / "f", stage(), None, HOW, quiet=True)
+    assert [found.name for found in alone.stages] == ["fpn"]
+    assert not (out / "f" / "head").exists()
+    assert alone.best is not None
+    assert loads((out / "f" / "best.nas").read_text()).digest == alone.stages[0].trials.best.digest  # type: ignore[union-attr]
+    heads = progressive(out / "h", None, stage(HEAD, 8), HOW, on=BESIDE, quiet=True)
+    assert [found.name for found in heads.stages] == ["head"]
+    assert not (out / "h" / "fpn").exists()
+    assert world.specs[-1].fpn == loads(BESIDE).with_width(64).source.text
+    with pytest.raises(SearchError, match="a progressive search has"):
+        progressive(out / "n", None, stage(HEAD), HOW)
+
+
+def test_without_a_reward_there_is_no_second_stage(world: World, out: Path) -> None:
+    world.reward = lambda text: math.nan
+    with pytest.raises(SearchError, match=r"none of the 12 trials in .* has a reward"):
+        both(out)
+    assert load_trials(out / "fpn").counts["diverged"] > 0
+    world.reward = lambda text: pytest.fail("no second evaluation")
+    with pytest.raises(SearchError, match="none of the 12 trials"):
+        both(out, resume=True)
+
+
+def test_a_first_stage_that_grows_may_not_change_what_the_second_is_on(world: World, out: Path) -> None:
+    both(out)
+    world.aps = dict.fromkeys((f"trial_{n}" for n in range(12, 60)), 1.0)
+    with pytest.raises(SearchError, match=r"has heads on another fpn than trial .* AP 100.0"):
+        both(out, resume=True, trials=60)
+
+
+def test_nothing_to_search(out: Path) -> None:
+    with pytest.raises(SearchError, match="`plain` has no holes"):
+        plain(stage(loads_space(BESIDE)), out, HOW, quiet=True)
+    assert not out.exists()
+
+
+# ------------------------------------------------------------------------------------- heads on another decoder's fpn
+
+
+def test_heads_of_the_paper_are_on_any_fpn_of_the_paper() -> None:
+    zoo = Path(__file__).parents[2] / "genotypes" / "spaces"
+    fpns, heads = load_space(zoo / "nas_fcos_fpn.nas"), load_space(zoo / "nas_fcos_head.nas")
+    for seed in range(3):
+        winner = fpns.sample(seed)
+        space, fixed = heads_on(heads, winner)
+        assert space.size == heads.size == 326_592
+        assert loads(fixed).architecture.fpn.width == 128
+        assert loads(fixed).digest == loads(winner).with_width(128).digest
+        for text in space.samples(3, seed):
+            assert loads(text).canonical_fpn == loads(fixed).canonical_fpn
+            assert space.encode(text) == list(text.indices)  # type: ignore[attr-defined]
+
+
+def test_an_fpn_with_words_of_its_own() -> None:
+    winner = loads_space("""
+op mine(x) = conv_3x3(relu(x))
+agg both(x, y) = add(mine(x), y)
+op unused(x) = conv_1x1(x)
+decoder d {
+  let w = 64
+  input c3, c4
+  fpn(width=w, norm=bn) { x = both(c3, c4); output p3 = x, p4 = mine(c4) }
+  head(width=w, norm=gn) { conv_3x3 }
+  predict fcos()
+}
+""").decode(())
+    space, fixed = heads_on(HEAD, winner)
+    text = space.sample(1)
+    assert loads(text).canonical_fpn == loads(fixed).canonical_fpn == loads(winner).canonical_fpn
+    assert "unused" not in space.source.text
+    shared, _ = heads_on(loads_space("op mine(x) = conv_3x3(relu(x))\n" + HEAD_SPACE), winner)
+    assert shared.source.text.count("op mine") == 1
+    with pytest.raises(SpaceError, match="`mine` is defined by the fpn's text, and otherwise"):
+        heads_on(loads_space("op mine(x) = conv_1x1(x)\n" + HEAD_SPACE), winner)
+    shadowing = loads_space("op conv_3x3(x) = conv_1x1(x)\n" + HEAD_SPACE)
+    with pytest.raises(SpaceError, match="with another meaning"):
+        heads_on(shadowing, winner)

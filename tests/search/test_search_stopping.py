@@ -1,0 +1,287 @@
+"""Early stopping: what the rules stop, and that a search with one is the same whatever workers do and wherever it breaks."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_search import SPACE, Learner, curved, plain_value, quick_check, same
+
+from nasdsl.search import Objective, SearchError, SearchRun, StoppingRule, Trial, Trials, load_trials, search
+from nasdsl.search.journal import read_journal
+from nasdsl.search.stopping import Past, gives_up, weight_of
+from nasdsl.search.trial import Evaluated, run_evaluation
+from nasdsl.spaces import Filled
+
+RULES = [StoppingRule("median", warmup=3), StoppingRule("quantile", 0.7, 3), StoppingRule("quantile", 0.25, 1)]
+
+
+def past(*losses: float, finished: bool = True) -> Past:
+    return Past({10 * (i + 1): loss for i, loss in enumerate(losses)}, finished)
+
+
+@pytest.mark.parametrize("text", ["median:20", "median:3", "quantile:0.7:20", "quantile:0.25:1"])
+def test_rules_print_as_they_are_read(text: str) -> None:
+    assert str(StoppingRule.parse(text)) == text
+
+
+def test_short_forms() -> None:
+    assert StoppingRule.parse("none") is None
+    assert StoppingRule.parse("median") == StoppingRule("median", 0.5, 20)
+    assert StoppingRule.parse("quantile:0.7") == StoppingRule("quantile", 0.7, 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "expected none, median"),
+        ("Median", "expected none, median"),
+        ("quantile", "expected none, median"),
+        ("quantile:0.5.5", "expected none, median"),
+        ("median:-3", "expected none, median"),
+        ("median:0.5", "expected none, median"),
+        ("quantile:1", "above 0 and below 1"),
+        ("quantile:0", "above 0 and below 1"),
+        ("median:0", "expected 1 or more"),
+    ],
+)
+def test_rules_that_make_no_sense(text: str, says: str) -> None:
+    with pytest.raises(SearchError, match=says):
+        StoppingRule.parse(text)
+
+
+def test_the_median_rule_by_hand() -> None:
+    """Medians of the means up to each step of those that were finished; a sample's lowest loss is held against them."""
+    samples = [past(8, 4), past(6, 2), past(9, 9), past(1.0, finished=False)]
+    assert StoppingRule("median", warmup=4).bars(samples) == {}
+    bars = StoppingRule("median", warmup=3).bars(samples)
+    assert bars == {10: 8, 20: 6}
+    assert gives_up({10: 8.1}, bars, 10)
+    assert not gives_up({10: 8.0}, bars, 10)  # strictly worse only
+    assert not gives_up({10: 6.0, 20: 7.0}, bars, 20)  # it was better once
+    assert gives_up({10: 7.0, 20: 6.1}, bars, 20)
+    assert not gives_up({10: 7.0, 15: 6.5}, bars, 15)  # there is no bar
+
+
+def test_the_quantile_rule_by_hand() -> None:
+    """Of what all had by each step, the lowest that so many are at or below; those stopped before are above every other."""
+    samples = [past(5, 4), past(6, 6.5), past(7, finished=False), past(3, 5)]
+    rule = StoppingRule("quantile", 0.5, 3)
+    assert rule.bars(samples) == {10: 5, 20: 4}
+    assert StoppingRule("quantile", 0.75, 3).bars(samples) == {10: 6, 20: 6}
+    assert StoppingRule("quantile", 0.8, 3).bars(samples) == {10: 7}  # at 20, nobody is to be stopped
+    assert StoppingRule("quantile", 0.5, 4).bars(samples) == {}
+    numbers = np.random.default_rng(0).random(37)
+    for level in (0.1, 0.5, 0.9):
+        bar = StoppingRule("quantile", level, 1).bars([past(x) for x in numbers])[10]
+        assert bar == np.quantile(numbers, level, method="inverted_cdf")
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_the_best_so_far_is_never_stopped(rule: StoppingRule) -> None:
+    """Whatever the curves are: losses that rise, and such that cross, as well."""
+    rng = random.Random(5)
+    for _ in range(200):
+        samples = [past(*(rng.uniform(0, 9) for _ in range(3))) for _ in range(rng.randrange(3, 9))]
+        bars = rule.bars(samples)
+        assert set(bars) == {10, 20, 30}
+        curve: dict[int, float] = {}
+        for step in (10, 20, 30):
+            curve[step] = rng.uniform(0, 9)
+            best = min(loss for sample in samples for at, loss in sample.curve.items() if at <= step)
+            assert not (min(curve.values()) < best and gives_up(curve, bars, step))
+
+
+def stopped_of(rule: StoppingRule, count: int, seed: int) -> list[int]:
+    """Numbers of those that are stopped, of samples without any trend."""
+    rng, samples, stopped = random.Random(seed), [], []
+    for number in range(count):
+        final = rng.random()
+        bars, curve = rule.bars(samples), {}
+        for step in (10, 20, 30):
+            curve[step] = final + 20 / step + rng.gauss(0, 0.05)
+            if gives_up(curve, bars, step):
+                stopped.append(number)
+                break
+        samples.append(Past(curve, number not in stopped))
+    return stopped
+
+
+@pytest.mark.parametrize("level", [0.5, 0.7, 0.9])
+def test_a_quantile_keeps_its_share_however_long_the_search_is(level: float) -> None:
+    shares = []
+    for seed in range(3):
+        stopped = stopped_of(StoppingRule("quantile", level, 20), 420, seed)
+        assert min(stopped) >= 20
+        shares += [sum(20 <= n < 220 for n in stopped) / 200, sum(n >= 220 for n in stopped) / 200]
+    assert statistics.fmean(shares) == pytest.approx(1 - level, abs=0.05)
+    assert max(shares) - min(shares) < 0.2
+
+
+def test_costs_raise_or_lower_the_bar() -> None:
+    """The losses compare as the scores do."""
+    objective = Objective.parse("macs:100:-0.5")
+    cheap, dear = {"macs": 25}, {"macs": 400}
+    assert (weight_of(objective, cheap), weight_of(objective, dear)) == (0.5, 2)
+    trials = [Trial(n, Filled("", ()), "", "ok", -1, 1, {"curve": {"10": 3.0}}, dear) for n in range(3)]
+    samples = [found for trial in trials if (found := Past.of(trial, objective)) is not None]
+    bars = {name: RULES[1].bars(samples, weight_of(objective, figures)) for name, figures in (("c", cheap), ("d", dear))}
+    assert bars == {"c": {10: 12}, "d": {10: 3}}
+    for loss, figures, name in ((11.9, cheap, "c"), (12.1, cheap, "c"), (2.9, dear, "d"), (3.1, dear, "d")):
+        worse = objective.score(-loss, figures) < objective.score(-3.0, dear)
+        assert gives_up({10: loss}, bars[name], 10) == worse
+
+
+# ------------------------------------------------------------------------------------------------------------- evaluations
+
+
+def test_what_an_evaluation_gives_that_was_given_up() -> None:
+    for given in (
+        Evaluated(None, {"stopped_at": 3, "curve": {3: 1.5}}),
+        {"reward": None, "stopped_at": 3, "curve": {"3": 1.5}},
+    ):
+        outcome = run_evaluation(lambda text, given=given: given, "")
+        assert (outcome.verdict, outcome.reward, outcome.garbage) == ("stopped", None, False)
+        assert outcome.details == {"stopped_at": 3, "curve": {"3": 1.5}}
+    for given in (Evaluated(None), {"reward": None, "stopped_at": None}, None):
+        assert run_evaluation(lambda text, given=given: given, "").garbage
+
+
+def test_bars_go_out_only_where_there_are_any() -> None:
+    assert run_evaluation(plain_value, "a", {}).verdict == "ok"
+    assert run_evaluation(plain_value, "a").verdict == "ok"
+    assert run_evaluation(plain_value, "a", {3: 1.0}).verdict.startswith("failed: TypeError")
+
+
+# ------------------------------------------------------------------------------------------------------------- searches
+
+
+class Told(Learner):
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.told: list[float | None] = []
+
+    def observe(self, text: Filled, reward: float | None) -> None:
+        self.told.append(reward)
+        super().observe(text, reward)
+
+
+def run(out: Path | None = None, **options: Any) -> Trials:
+    given = {"strategy": Learner(SPACE), "batch": 4, "check": quick_check, "stopping": "quantile:0.6:8", "quiet": True}
+    return search(SPACE, curved, **{**given, "trials": 80, "out": out, **options})
+
+
+def bars_of(trials: Trials) -> list[Any]:
+    return [dict(trial.bars) for trial in trials]
+
+
+def test_a_search_that_stops_early(out: Path) -> None:
+    strategy = Told(SPACE)
+    trials = run(out, strategy=strategy)
+    counts = trials.counts
+    assert counts["stopped"] > 5
+    assert counts["failed"] == 0
+    assert sum(counts.values()) == 80
+    assert sum(t.verdict in ("ok", "stopped") for t in trials[:8]) > 4
+    assert not any(trial.bars for trial in trials[:8])
+    for trial, told in zip(trials, strategy.told, strict=True):
+        assert trial.score == told
+        if trial.verdict == "stopped":
+            assert (trial.reward, trial.score, trial.evaluated) == (None, None, True)
+            curve = {int(step): loss for step, loss in trial.details["curve"].items()}
+            last = trial.details["stopped_at"]
+            assert max(curve) == last
+            assert min(curve.values()) > trial.bars[last]
+        if trial.verdict in ("ok", "stopped"):  # what the journal says is what the evaluation was given
+            assert trial.details["bars"] == {str(step): loss for step, loss in trial.bars.items()}
+        if trial.verdict == "duplicate":
+            original = trials[trial.duplicate_of]
+            assert (trial.reward, trial.score) == (original.reward, original.score)
+    again = [t for t in trials if t.verdict == "duplicate" and trials[t.duplicate_of].verdict == "stopped"]
+    assert again
+    assert not any(t.bars for t in again)
+    rows = list(csv.DictReader(SearchRun(out).trials.open()))
+    assert [row["verdict"] for row in rows] == [t.verdict for t in trials]
+    assert trials.best is max(trials.ok, key=lambda t: t.score)
+
+
+def test_whatever_the_workers_the_bars_are_the_same() -> None:
+    here = run()
+    assert here.counts["stopped"] > 5
+    there = run(workers="process:2")
+    assert same(there) == same(here)
+    assert bars_of(there) == bars_of(here)
+
+
+def test_the_bars_are_the_same_after_a_break(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", batch=6)
+    left = iter([1] * 41 + [0])
+
+    def breaks(text: Filled) -> Any:
+        return (1 / next(left), quick_check(text))[1]
+
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path / "part", batch=6, check=breaks)
+    records = read_journal(SearchRun(tmp_path / "part").journal)[0]
+    done = {r["number"] for r in records if r["kind"] == "result"}
+    assert any("bars" in r and r["number"] not in done for r in records)  # some are to be handed out again
+    resumed = run(tmp_path / "part", batch=6, resume=True)
+    assert same(resumed) == same(whole)
+    assert bars_of(resumed) == bars_of(whole)
+    assert bars_of(load_trials(tmp_path / "part")) == bars_of(whole)
+
+
+def test_a_search_without_a_rule_stops_nothing(out: Path) -> None:
+    for none in (None, "none"):
+        trials = run(stopping=none)
+        assert trials.counts["stopped"] == 0
+        assert not any(trial.bars for trial in trials)
+        assert trials.start["stopping"] is None
+
+
+def test_an_evaluation_without_curves_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    trials = search(SPACE, plain_value, Learner(SPACE), 30, stopping="median:3", check=quick_check)
+    assert trials.counts["ok"] > 15
+    assert trials.counts["failed"] == 0
+    assert capsys.readouterr().err.count("early stopping (median:3) has nothing to go by: the evaluation reports no curve") == 1
+
+
+def test_arguments_that_make_no_sense() -> None:
+    with pytest.raises(SearchError, match="expected none, median"):
+        run(stopping="soon")
+    with pytest.raises(SearchError, match="weighs latency"):
+        run(objective="latency:10ms")
+
+
+def test_a_search_is_resumed_with_the_same_task_and_rule_only(out: Path) -> None:
+    task = {"data": "a", "iterations": 30, "levels": ("c3", "c4"), "fpn": None}
+    run(out, trials=5, task=task)
+    run(out, trials=6, task=task, resume=True)
+    with pytest.raises(SearchError) as raised:
+        run(out, trials=9, task={**task, "iterations": 40, "fpn": "x", "size": 3}, resume=True, stopping="median:8")
+    assert str(raised.value).splitlines()[1:] == [
+        '  stopping was "quantile:0.6:8", is "median:8"',
+        "  task.iterations was 30, is 40",
+        '  task.fpn was null, is "x"',
+        "  task.size was null, is 3",
+    ]
+    with pytest.raises(SearchError, match=r"task was \{.*is null"):
+        run(out, trials=9, resume=True)
+
+
+def test_a_journal_of_before_there_were_rules_goes_on(out: Path) -> None:
+    run(out, trials=5, stopping=None)
+    journal = SearchRun(out).journal
+    first, rest = journal.read_text().split("\n", 1)
+    start = json.loads(first)
+    del start["stopping"], start["task"]
+    journal.write_text(json.dumps(start) + "\n" + rest)
+    assert len(run(out, trials=9, stopping=None, resume=True)) == 9
+    with pytest.raises(SearchError, match="stopping was null, is"):
+        run(out, trials=10, resume=True)
