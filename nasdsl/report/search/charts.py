@@ -16,6 +16,8 @@ from nasdsl.search.trial import DUPLICATE, Trial
 from nasdsl.search.trials import cost_of
 
 HEIGHT: Final = 270
+MARGIN: Final = 18
+"""Below the values, for the marks of trials without one."""
 LOW: Final = 150
 """Height of a chart of the diagnostics."""
 
@@ -44,15 +46,15 @@ class Chart:
 
 
 def charts(stage: Stage) -> list[Chart]:
-    """The charts that a stage has something to show in, the strategy's diagnostics aside."""
-    return [*rewards(stage), *sharing(stage), *frequencies(stage), *costs(stage), *trainings(stage.ranking)]
+    """The charts that a stage's trials have something to show in."""
+    return [*rewards(stage), *sharing(stage), *frequencies(stage), *costs(stage)]
 
 
 def _data(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
     return alt.InlineData(values=[dict(row) for row in rows])
 
 
-def _spec(chart: alt.Chart | alt.LayerChart, height: int = HEIGHT) -> dict[str, Any]:
+def _spec(chart: alt.Chart | alt.LayerChart | alt.FacetChart, height: int = HEIGHT) -> dict[str, Any]:
     found: dict[str, Any] = chart.properties(width="container", height=height).to_dict()
     for outside in ("$schema", "config"):  # the page has one of its own for all
         found.pop(outside, None)
@@ -60,11 +62,20 @@ def _spec(chart: alt.Chart | alt.LayerChart, height: int = HEIGHT) -> dict[str, 
 
 
 def _trial_axis(name: str = "trial") -> alt.X:
-    return alt.X(f"{name}:Q", title="trial", axis=alt.Axis(format=",d", tickMinStep=1), scale=alt.Scale(nice=False, padding=6))
+    return alt.X(f"{name}:Q", title="trial", axis=alt.Axis(format=",d", tickMinStep=1), scale=alt.Scale(zero=True, nice=False))
 
 
 def _legend(names: Sequence[str], palette: Sequence[str]) -> alt.Scale:
     return alt.Scale(domain=list(names), range=list(palette))
+
+
+def _scale(values: Sequence[float]) -> alt.Scale:
+    """A vertical scale for values; those that would flatten it are drawn at its lower edge."""
+    fence = series.far_below(values)
+    if fence is None:
+        return alt.Scale(zero=False, nice=True)
+    inside = min(value for value in values if value >= fence)
+    return alt.Scale(domain=[figures.brief(inside), figures.brief(max(values))], clamp=True, nice=True)
 
 
 def _named(layer: alt.Chart, name: str) -> alt.Chart:
@@ -88,7 +99,11 @@ def _over_time(stage: Stage, what: str) -> Iterator[Chart]:
         return
     values = [value for _, value in known]
     window = series.average_window(len(values))
-    average, best = series.moving_average(values, window), series.best_so_far(values)
+    fence = series.far_below(values)
+    below = sum(value < fence for value in values) if fence is not None else 0
+    edge = min(value for value in values if fence is None or value >= fence)
+    # One value a hundred times as far off as the others would hide in the average what the others do.
+    average, best = series.moving_average([max(value, edge) for value in values], window), series.best_so_far(values)
     rows = [
         {
             "trial": trial.number,
@@ -99,17 +114,14 @@ def _over_time(stage: Stage, what: str) -> Iterator[Chart]:
         }
         for (trial, value), mean, top in zip(known, average, best, strict=True)
     ]
-    fence = series.far_below(values)
-    below = sum(value < fence for value in values) if fence is not None else 0
-    scale = alt.Scale(zero=False, nice=True)
-    if fence is not None:
-        inside = min(value for value in values if value >= fence)
-        scale = alt.Scale(domain=[figures.brief(inside), figures.brief(max(values))], clamp=True, nice=True)
+    scale = _scale(values)
     lost = series.unrewarded(stage.trials)
+    if lost:
+        scale.range = [HEIGHT - MARGIN, 0]
     names = ["each trial", f"mean of {window}", "best so far", *(["no reward"] if lost else [])]
     legend = _legend(names, ["$dot", "$line", "$best", "$bad"][: len(names)])
 
-    colour = alt.Color("series:N", scale=legend, legend=alt.Legend(symbolType="circle"))
+    colour = alt.Color("series:N", scale=legend, legend=alt.Legend(symbolType="circle", symbolOpacity=1))
 
     base = alt.Chart(_data(rows)).encode(x=_trial_axis(), color=colour)
     tips = [
@@ -133,13 +145,19 @@ def _over_time(stage: Stage, what: str) -> Iterator[Chart]:
             _named(ticks.encode(x=_trial_axis(), y=alt.value(HEIGHT - 5), color=colour, tooltip=tips), names[3])
         )  # fmt: skip
     kept = " Duplicates count with the reward of the decoder that they repeat." if stage.counts[DUPLICATE] else ""
-    edge = f" {figures.count(below, 'value')} far below the others {'is' if below == 1 else 'are'} drawn at the lower edge."
-    weighed = f" The score is the reward weighed by {stage.trials.start.get('objective')}." if what == "score" else ""
+    far = (
+        f" {figures.count(below, 'value')} far below the others {'is' if below == 1 else 'are'} drawn and averaged at the edge."
+    )
+    weighed = (
+        f" The score is the reward weighed by {figures.objective(stage.trials.start.get('objective'))}."
+        if what == "score"
+        else ""
+    )
     yield Chart(
         what,
         "Reward" if what == "reward" else "Score",
         f"The {what} of each proposal in order, with its moving average over {window}: a strategy that learns lifts the "
-        f"average, not only the best.{weighed}{kept}{edge if below else ''}",
+        f"average, not only the best.{weighed}{kept}{far if below else ''}",
         _spec(alt.layer(*layers)),
     )
 
@@ -163,7 +181,7 @@ def sharing(stage: Stage) -> Iterator[Chart]:
     )
     random = alt.Chart(_data([{"share": chance}])).mark_rule(strokeDash=[5, 4], color="$rule").encode(y="share:Q")
     dots = base.mark_point(size=60, filled=True, color="$line").encode(
-        opacity=alt.Opacity("whole:N", scale=alt.Scale(domain=[True, False], range=[1, 0.45]), legend=None),
+        opacity=alt.condition("datum.whole", alt.value(1), alt.value(0.45)),
         tooltip=_window_tips("fully shared"),
     )
     part = found[-1].of
@@ -213,8 +231,8 @@ def frequencies(stage: Stage) -> Iterator[Chart]:
 
 
 def _window(window: series.Window) -> dict[str, Any]:
-    trials = f"{window.first:,}–{window.last:,}"
-    return {"last": window.last, "trials": trials, "share": round(window.share, 4), "n": f"{window.count:,} of {window.of:,}"}
+    trials = f"{window.first:,} to {window.last:,}"
+    return {"last": window.last, "trials": trials, "share": round(window.share, 4), "n": f"{window.having:,} of {window.of:,}"}
 
 
 def _window_tips(words: str) -> list[alt.Tooltip]:
@@ -234,6 +252,7 @@ def costs(stage: Stage) -> Iterator[Chart]:
 
 def _against(stage: Stage, cost: str, known: Sequence[tuple[Trial, float]]) -> Chart:
     title, label = COSTS[cost]
+    word = title if cost == "macs" else title.lower()
     words = figures.latency if cost == "latency" else figures.amount
 
     def row(trial: Trial) -> dict[str, Any]:
@@ -246,14 +265,11 @@ def _against(stage: Stage, cost: str, known: Sequence[tuple[Trial, float]]) -> C
     best = stage.trials.best
     assert best is not None
     values = [float(trial.reward) for trial, _ in known if trial.reward is not None]
-    fence = series.far_below(values)
-    scale = alt.Scale(zero=False, nice=True)
-    if fence is not None:
-        scale = alt.Scale(domain=[min(v for v in values if v >= fence), max(values)], clamp=True, nice=True)
+    scale = _scale(values)
     names = ["each trial", "Pareto front", "best score" if stage.weighs else "best reward"]
     legend = _legend(names, ["$dot", "$line", "$best"])
 
-    colour = alt.Color("series:N", scale=legend, legend=alt.Legend(symbolType="circle"))
+    colour = alt.Color("series:N", scale=legend, legend=alt.Legend(symbolType="circle", symbolOpacity=1))
 
     tips = [
         alt.Tooltip("trial:Q", format=",d"),
@@ -272,12 +288,12 @@ def _against(stage: Stage, cost: str, known: Sequence[tuple[Trial, float]]) -> C
     line = alt.Chart(_data([row(trial) for trial in front])).mark_line(
         interpolate="step-after", strokeWidth=1.8, point=alt.OverlayMarkDef(size=44, filled=True)
     )
-    star = alt.Chart(_data([row(best)])).mark_point(shape="diamond", size=150, filled=True)
+    star = alt.Chart(_data([row(best)])).mark_point(shape="diamond", size=150, filled=True, opacity=1)
     return Chart(
         f"reward_{cost}",
-        f"Reward against {title if cost == 'macs' else title.lower()}",
-        f"Every decoder that was evaluated; none beats one of the Pareto front in both reward and {title if cost == 'macs' else title.lower()} "
-        "(up and to the left is better). Where the front flattens, more cost buys little.",
+        f"Reward against {word}",
+        f"Every decoder that was evaluated; none beats one of the Pareto front in both reward and {word} (up and left is "
+        "better). Where the front flattens, more cost buys little.",
         _spec(
             alt.layer(
                 _named(trials.encode(**encoded), names[0]),
@@ -343,4 +359,3 @@ def diagnostics(stage: Stage) -> list[Chart]:
             shown.mark.point = alt.OverlayMarkDef(color="$line", size=24)
         found.append(Chart(f"diagnostic_{number}", figures.shortened(name, 60), "", _spec(shown, LOW)))
     return found
-

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from nasdsl.backbones import UnknownBackbone
 from nasdsl.diagnostics import DiagnosticError
-from nasdsl.search.errors import SearchError
 from nasdsl.search.journal import read_journal
 from nasdsl.search.run import SearchRun, history_of
 from nasdsl.search.trial import Trial
@@ -197,7 +196,7 @@ def _stage(name: str, folder: Path) -> Stage:
     records = read_journal(run.journal)[0] if run.journal.is_file() else []
     history = history_of(records, run.journal)
     trials = history.trials()
-    told = next((r for r in reversed(records) if r["kind"] in ("start", "resume")), {})
+    told: Mapping[str, Any] = next((r for r in reversed(records) if r["kind"] in ("start", "resume")), {})
     planned, limit = (told.get(what) if isinstance(told.get(what), int) else None for what in ("trials", "evaluations"))
     proposed = planned is not None and len(history.proposals) >= planned
     spent = limit is not None and history.evaluations >= limit

@@ -26,7 +26,7 @@ def _facts(stage: Stage) -> Iterator[tuple[str, str]]:
         yield "space", str(start.get("name", ""))
     yield "strategy", _with_options(str(start.get("strategy", "")), _mapping(start.get("options")))
     yield "seed", str(start.get("seed", ""))
-    yield "objective", _objective(str(start.get("objective", "")))
+    yield "objective", figures.objective(start.get("objective", "reward"))
     for name, value in about.items():
         if name != "command" and value not in (None, "", [], {}):
             yield name.replace("_", " "), _plain(value)
@@ -49,10 +49,6 @@ def resume_command(command: Any, folder: Path) -> str:
     if not isinstance(command, str) or not command:
         return f"nasdsl.search(space, evaluate, …, out={str(folder)!r}, resume=True)"
     return command if "--resume" in command.split() else f"{command} --resume"
-
-
-def _objective(text: str) -> str:
-    return "the reward alone" if text == "reward" else text
 
 
 def _with_options(name: str, options: Mapping[str, Any]) -> str:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
-MISSING = "–"
+from nasdsl.search.errors import ObjectiveError
+from nasdsl.search.objective import Objective
+
+MISSING = "\N{EN DASH}"
+
+_UNITS = {"macs": "MACs", "params": "parameters", "latency": "latency"}
 
 
 def amount(value: float | None) -> str:
@@ -43,7 +48,7 @@ def points(value: float | None) -> str:
 
 
 def percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
+    return f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
 
 
 def duration(seconds: float | None) -> str:
@@ -65,7 +70,7 @@ def moment(time: float | None) -> str:
 
 
 def size(number: int) -> str:
-    """Of a space: ``326,592``, or ``2.86 x 10`` to the power of 23 with its exponent raised."""
+    """Of a space: ``326,592``, or ``2.86 x 10`` with its exponent raised."""
     if number < 10**9:
         return f"{number:,}"
     exponent = len(str(number)) - 1
@@ -73,7 +78,7 @@ def size(number: int) -> str:
     if digits >= 1000:
         digits, exponent = 100, exponent + 1
     raised = str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{digits / 100:.2f} × 10{raised}"
+    return f"{digits / 100:.2f} \N{MULTIPLICATION SIGN} 10{raised}"
 
 
 def count(number: int, what: str) -> str:
@@ -88,3 +93,19 @@ def brief(value: float) -> float:
 
 def shortened(text: str, longest: int = 28) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def objective(text: object) -> str:
+    """``MACs at 800 M (exponent -0.07)``; as it is where it cannot be read."""
+    try:
+        targets = Objective.parse(str(text)).targets
+    except ObjectiveError:
+        return str(text)
+    words = []
+    for target in targets:
+        at = latency(target.target) if target.cost == "latency" else amount(target.target)
+        exponents = f"exponent {target.below:g}"
+        if target.above != target.below:
+            exponents = f"exponents {target.below:g} below and {target.above:g} above"
+        words.append(f"{_UNITS[target.cost]} at {at} ({signed(exponents)})")
+    return " and ".join(words) or "the reward alone"

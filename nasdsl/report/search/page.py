@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.report.search import figures, series
-from nasdsl.report.search.charts import Chart, charts, diagnostics
+from nasdsl.report.search.charts import Chart, charts, diagnostics, trainings
 from nasdsl.report.search.data import Ranked, Search, Stage
 from nasdsl.report.search.diagrams import Drawn, draw_all
 from nasdsl.report.search.facts import facts
@@ -24,6 +24,8 @@ from nasdsl.search.trials import cost_of
 from nasdsl.syntax.formatter import format_text
 
 TOP: Final = 10
+LIBRARY: Final = "window.vegaEmbed = vegaEmbed;"
+"""What the page takes out of the charts' library."""
 REASONS: Final = 20
 """Reasons that are listed; a search with more has most likely one cause that prints itself in many ways."""
 RECENT: Final = 50
@@ -54,19 +56,19 @@ def page(search: Search, top: int = TOP, now: float | None = None) -> str:
         running=any(stage.begun and not stage.done for stage in search.stages),
         stages=stages,
         best=_best(search),
-        library=Markup(_library()) if any(s["charts"] or s["diagnostics"] for s in stages) else "",
+        library=Markup(_library()) if any(s["charts"] or s["diagnostics"] or s["ranking"] for s in stages) else "",
         themes={name: {"config": coloured(config(), name), "palette": palette} for name, palette in PALETTES.items()},
     )
 
 
 def _library() -> str:
     """Vega, Vega-Lite and their embedding, as one script."""
-    return vl_convert.javascript_bundle(vl_version=VEGA_LITE).replace("</script", "<\\/script")
+    return vl_convert.javascript_bundle(LIBRARY, vl_version=VEGA_LITE).replace("</script", "<\\/script")
 
 
 def _title(search: Search) -> str:
-    name = next((str(stage.trials.start["name"]) for stage in search.stages if stage.trials.start.get("name")), "")
-    return name or search.folder.resolve().name
+    names = [str(stage.trials.start.get("name") or "") for stage in search.stages]
+    return names[0] if len(names) == 1 and names[0] else search.folder.resolve().name
 
 
 def _summary(search: Search) -> Iterator[str]:
@@ -130,12 +132,14 @@ def _chart(stage: Stage, chart: Chart) -> dict[str, Any]:
 def _state(stage: Stage) -> str:
     if not stage.begun:
         return "This stage has not begun."
-    done = len(stage.trials)
-    of = f" of {stage.planned:,}" if stage.planned is not None and not stage.done else ""
-    words = f"{done:,}{of} {'trial' if done == 1 and not of else 'trials'} have a verdict" if of or done != 1 else "1 trial has a verdict"
+    done = f"{len(stage.trials):,}"
+    if stage.done:
+        words = f"Finished after {figures.count(len(stage.trials), 'trial')}"
+    else:
+        words = f"Not finished: {done}{'' if stage.planned is None else f' of {stage.planned:,}'} trials have a verdict"
     if stage.waiting:
-        words += f", {stage.waiting} {'is' if stage.waiting == 1 else 'are'} being evaluated or waiting for a resume"
-    return f"{words}; last record {figures.moment(stage.last)}."
+        words += f", {figures.count(stage.waiting, 'evaluation')} under way, or cut off"
+    return f"{words}. Last record {figures.moment(stage.last)}."
 
 
 def _tiles(stage: Stage) -> Iterator[tuple[str, str, str]]:
@@ -146,9 +150,9 @@ def _tiles(stage: Stage) -> Iterator[tuple[str, str, str]]:
     if best is not None:
         yield "best reward", figures.reward(best.reward), f"trial {best.number:,}"
         if stage.weighs:
-            yield "its score", figures.reward(best.score), "reward weighed by cost"
+            yield "its score", figures.reward(best.score), "weighed by cost"
         mean = series.moving_average(rewards, RECENT)[-1]
-        yield f"mean of the last {min(RECENT, len(rewards)):,}", figures.reward(mean), "reward"
+        yield "recent mean", figures.reward(mean), f"reward, last {min(RECENT, len(rewards))}"
     yield "evaluated", f"{counts[OK]:,}", f"of {figures.count(len(trials), 'trial')}"
     for kind, words, small in (
         (DUPLICATE, "duplicates", "answered from the journal"),
@@ -250,6 +254,7 @@ def _ranking(stage: Stage) -> dict[str, Any] | None:
     pairs = ranking.pairs
     return {
         "metric": ranking.metric,
+        "charts": [_chart(stage, chart) for chart in trainings(ranking)],
         "where": ", ".join(
             filter(None, [ranking.split, f"{ranking.size[0]} x {ranking.size[1]} pixels" if ranking.size else ""])
         ),
@@ -264,7 +269,7 @@ def _correlation(metric: str, pairs: list[tuple[float, float]]) -> str:
         few = "nothing can be said yet of how well the reward predicts it"
         return f"{figures.count(len(pairs), 'trial')} with both a reward and an {metric}: {few}."
     return (
-        f"Rank correlation of reward and {metric}: Kendall’s tau {figures.signed(f'{tau:.2f}')} over {len(pairs)} trials "
+        f"Rank correlation of reward and {metric}: Kendall's tau {figures.signed(f'{tau:.2f}')} over {len(pairs)} trials "
         f"(1 is the same order, 0 none){'; so few say little' if len(pairs) < 10 else ''}."
     )
 
@@ -274,7 +279,8 @@ def _trained(place: int, entry: Ranked) -> dict[str, Any]:
     return {
         "name": entry.name,
         "baseline": entry.trial is None,
-        "note": "" if fine else f"{entry.verdict}{f': {entry.error}' if entry.error and entry.error not in entry.verdict else ''}",
+        "note": "" if fine else entry.verdict if ":" in entry.verdict or not entry.error else f"{entry.verdict}: {entry.error}",
+        "bad": not fine and entry.verdict != "waiting",
         "cells": [
             f"{place}" if fine else figures.MISSING,
             figures.points(entry.ap),
@@ -286,5 +292,3 @@ def _trained(place: int, entry: Ranked) -> dict[str, Any]:
             figures.duration(entry.seconds),
         ],
     }
-
-

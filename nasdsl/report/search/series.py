@@ -63,18 +63,18 @@ class Window(NamedTuple):
 
     Attributes:
         first, last: numbers of its first and last trial.
-        count: of trials that have the thing.
+        having: how many have the thing.
         of: trials, or drawn decisions, in the window.
     """
 
     first: int
     last: int
-    count: int
+    having: int
     of: int
 
     @property
     def share(self) -> float:
-        return self.count / self.of
+        return self.having / self.of
 
 
 def windows(trials: Sequence[Trial], size: int) -> list[Sequence[Trial]]:
@@ -101,8 +101,9 @@ def share_slot(space: Space) -> Slot | None:
     for item in space.template.decoder.items:
         if isinstance(item, ast.Head):
             for setting in item.settings:
-                if setting.name == "share" and isinstance(setting.value, Slot):
-                    return setting.value
+                value: Any = setting.value  # a template has slots where the tree has holes
+                if setting.name == "share" and isinstance(value, Slot):
+                    return value
     return None
 
 

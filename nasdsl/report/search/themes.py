@@ -56,7 +56,7 @@ def config(font: str = FONT) -> dict[str, Any]:
             "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal", "titlePadding": 8, "labelPadding": 4,
             "tickSize": 4, "labelOverlap": True,
         },
-        "axisX": {"grid": False},
+        "axisX": {"grid": False, "tickCount": 8},
         "axisY": {"domain": False, "ticks": False, "tickCount": 5},
         "legend": {
             "orient": "top", "title": None, "labelColor": "$ink", "labelFontSize": 12, "labelLimit": 240, "symbolSize": 70,

@@ -92,7 +92,9 @@ def make(
 def describe(folder: Path, stages: Sequence[str] = ()) -> None:
     """``search.json``."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "search.json").write_text(json.dumps({"format": "nasdsl search run 1", "stages": list(stages), "command": COMMAND}))
+    (folder / "search.json").write_text(
+        json.dumps({"format": "nasdsl search run 1", "stages": list(stages), "command": COMMAND})
+    )
 
 
 def rank(folder: Path, top: int = 6, *, waiting: int = 1) -> None:
@@ -111,7 +113,7 @@ def rank(folder: Path, top: int = 6, *, waiting: int = 1) -> None:
     entries.sort(key=lambda entry: -entry["ap"])
     none = {"ap": None, "ap50": None, "seconds": None}
     bad = entries.pop(1) | none | {"verdict": "failed: out of memory", "error": "MemoryError: "}
-    unfinished = [entries.pop() | none | {"verdict": "waiting"} for _ in range(waiting)]
+    unfinished = [entries.pop(-2) | none | {"verdict": "waiting"} for _ in range(waiting)]
     (folder / "full").mkdir(exist_ok=True)
     described = {"format": "nasdsl ranking 1", "metric": "AP", "split": "val", "size": [240, 320]}
     (folder / "full" / "ranking.json").write_text(json.dumps({**described, "entries": [*entries, *unfinished, bad]}))

@@ -20,7 +20,7 @@
     const theme = themes[dark.matches ? "dark" : "light"];
     const spec = coloured(JSON.parse(document.getElementById(plot.dataset.spec).textContent), theme.palette);
     const config = structuredClone(theme.config);
-    if (narrow.matches) config.legend.columns = 2;
+    if (narrow.matches) { config.legend.columns = 2; config.axisX.tickCount = 4; }
     try {
       drawn.get(plot)?.finalize();
       drawn.set(plot, await vegaEmbed(plot, spec, {
