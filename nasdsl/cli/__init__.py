@@ -17,6 +17,7 @@ from nasdsl.cli.common import USAGE, say
 from nasdsl.cli.compiling import compile_, render
 from nasdsl.cli.detecting import detect
 from nasdsl.cli.evaluating import eval_
+from nasdsl.cli.reporting import report
 from nasdsl.cli.searching import search
 from nasdsl.cli.texts import check, explain, fmt
 from nasdsl.cli.training import train
@@ -31,7 +32,7 @@ def cli() -> None:
     """
 
 
-for command in (check, fmt, explain, compile_, render, zoo, import_, sample, train, eval_, detect, search):
+for command in (check, fmt, explain, compile_, render, zoo, import_, sample, train, eval_, detect, search, report):
     cli.add_command(command)
 
 

@@ -1,0 +1,111 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+from nasdsl.search.errors import ObjectiveError
+from nasdsl.search.objective import Objective
+
+MISSING = "\N{EN DASH}"
+
+_UNITS = {"macs": "MACs", "params": "parameters", "latency": "latency"}
+
+
+def amount(value: float | None) -> str:
+    """``1.13 G``, ``832 k``: three digits and a unit."""
+    if value is None:
+        return MISSING
+    for unit, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= 0.9995 * scale:
+            return f"{_three(value / scale)} {unit}"
+    return _three(value) if value % 1 else f"{value:.0f}"
+
+
+def latency(seconds: float | None) -> str:
+    """``15.2 ms``."""
+    return MISSING if seconds is None else f"{_three(1000 * seconds)} ms"
+
+
+def _three(value: float) -> str:
+    whole = len(str(int(abs(value))))
+    return f"{value:.{max(0, 3 - whole)}f}"
+
+
+def reward(value: float | None) -> str:
+    """Four decimals, which two rewards that differ at all mostly differ in; a true minus sign."""
+    return MISSING if value is None else signed(f"{value:.4f}" if abs(value) < 1000 else f"{value:.5g}")
+
+
+def signed(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def points(value: float | None) -> str:
+    """An AP between 0 and 1, in points: ``51.2``."""
+    return MISSING if value is None else f"{100 * value:.1f}"
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
+
+
+def duration(seconds: float | None) -> str:
+    """``2 d 03 h``, ``2 h 05 min``, ``3 min 20 s``, ``12.3 s``."""
+    if seconds is None:
+        return MISSING
+    if seconds < 60:
+        return f"{seconds:.1f} s" if round(seconds, 1) < 60 else "1 min 00 s"
+    whole = round(seconds)
+    for size, large, small, part in ((86400, "d", "h", 3600), (3600, "h", "min", 60), (60, "min", "s", 1)):
+        if whole >= size:
+            return f"{whole // size} {large} {whole % size // part:02} {small}"
+    return f"{whole} s"
+
+
+def moment(time: float | None) -> str:
+    """``2025-11-25 10:20 UTC``."""
+    return MISSING if time is None else datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def size(number: int) -> str:
+    """Of a space: ``326,592``, or ``2.86 x 10`` with its exponent raised."""
+    if number < 10**9:
+        return f"{number:,}"
+    exponent = len(str(number)) - 1
+    digits = round(number / 10 ** (exponent - 2)) if exponent < 300 else int(str(number)[:3])
+    if digits >= 1000:
+        digits, exponent = 100, exponent + 1
+    raised = str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{digits / 100:.2f} \N{MULTIPLICATION SIGN} 10{raised}"
+
+
+def count(number: int, what: str) -> str:
+    """``1 trial``, ``2,800 trials``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def brief(value: float) -> float:
+    """Six digits: what a chart needs, and half the page."""
+    return value if not value or not math.isfinite(value) else round(value, 5 - math.floor(math.log10(abs(value))))
+
+
+def shortened(text: str, longest: int = 28) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def objective(text: object) -> str:
+    """``MACs at 800 M (exponent -0.07)``; as it is where it cannot be read."""
+    try:
+        targets = Objective.parse(str(text)).targets
+    except ObjectiveError:
+        return str(text)
+    words = []
+    for target in targets:
+        at = latency(target.target) if target.cost == "latency" else amount(target.target)
+        exponents = f"exponent {target.below:g}"
+        if target.above != target.below:
+            exponents = f"exponents {target.below:g} below and {target.above:g} above"
+        words.append(f"{_UNITS[target.cost]} at {at} ({signed(exponents)})")
+    return " and ".join(words) or "the reward alone"

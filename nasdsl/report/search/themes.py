@@ -1,0 +1,79 @@
+"""How charts look, on a light page and on a dark one.
+
+Charts name their colours (``$line``), and a theme says what they are, so that one chart serves both pages. Colours follow
+Okabe and Ito's palette (Color Universal Design, 2008), which people with every kind of colour vision tell apart; those that
+would be faint on white or on a dark page are moved in lightness alone. Series differ in shape as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+FONT: Final = 'system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
+FILE_FONT: Final = "Liberation Sans, Helvetica, Arial, sans-serif"
+"""Of pictures: they are drawn where no ``system-ui`` is known."""
+
+_SERIES: Final = 8
+"""Colours told apart by name; a choice with more alternatives begins again, with other shapes."""
+
+PALETTES: Final[Mapping[str, Mapping[str, str]]] = {
+    "light": {
+        "$dot": "#8aa0b8", "$line": "#0b5fa5", "$best": "#c2500a", "$bad": "#a3335c", "$rule": "#6b7480",
+        "$0": "#0072b2", "$1": "#d55e00", "$2": "#009272", "$3": "#b65a94", "$4": "#a87400", "$5": "#3f9ad6",
+        "$6": "#5b5f66", "$7": "#7a4fb5",
+        "$ink": "#1c2127", "$soft": "#59636e", "$grid": "#e6eaee", "$edge": "#b9c1c9",
+    },
+    "dark": {
+        "$dot": "#5d7590", "$line": "#6cb6ff", "$best": "#f5924e", "$bad": "#f07da8", "$rule": "#9aa4af",
+        "$0": "#56b4e9", "$1": "#ff8c42", "$2": "#2fc49b", "$3": "#e393c4", "$4": "#e6b53c", "$5": "#8fb8ff",
+        "$6": "#aab2bb", "$7": "#b99bef",
+        "$ink": "#e6edf3", "$soft": "#a2acb7", "$grid": "#262d35", "$edge": "#4a535d",
+    },
+}  # fmt: skip
+
+SHAPES: Final = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "triangle-right", "triangle-left")
+
+
+def colours(count: int) -> list[str]:
+    """Names of colours for so many series."""
+    return [f"${number % _SERIES}" for number in range(count)]
+
+
+def shapes(count: int) -> list[str]:
+    """Shapes for so many series; the second round of colours has others than the first."""
+    return [SHAPES[(number + number // _SERIES) % len(SHAPES)] for number in range(count)]
+
+
+def config(font: str = FONT) -> dict[str, Any]:
+    """Vega-Lite's configuration, in names of colours."""
+    return {
+        "background": "transparent",
+        "font": font,
+        "view": {"stroke": None},
+        "axis": {
+            "domainColor": "$edge", "tickColor": "$edge", "gridColor": "$grid", "labelColor": "$soft", "titleColor": "$soft",
+            "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal", "titlePadding": 8, "labelPadding": 4,
+            "tickSize": 4, "labelOverlap": True,
+        },
+        "axisX": {"grid": False, "tickCount": 8},
+        "axisY": {"domain": False, "ticks": False, "tickCount": 5},
+        "legend": {
+            "orient": "top", "title": None, "labelColor": "$ink", "labelFontSize": 12, "labelLimit": 240, "symbolSize": 70,
+            "padding": 0, "offset": 10, "columnPadding": 14, "rowPadding": 4,
+        },
+        "title": {
+            "anchor": "start", "color": "$ink", "fontSize": 15, "fontWeight": 600, "subtitleColor": "$soft",
+            "subtitleFontSize": 11, "offset": 12, "subtitlePadding": 5,
+        },
+        "text": {"color": "$ink", "fontSize": 11},
+    }  # fmt: skip
+
+
+def coloured(value: Any, theme: str) -> Any:
+    """A chart or configuration with the colours of a theme in place of their names."""
+    if isinstance(value, Mapping):
+        return {name: inner if name == "data" else coloured(inner, theme) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [coloured(inner, theme) for inner in value]
+    return PALETTES[theme].get(value, value) if isinstance(value, str) else value

@@ -1,0 +1,380 @@
+"""The page as a text: what is in it, that nothing is loaded, and what becomes of searches that have little to show."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_searches import Evaluation, checked, describe, make, rank, space, unpriced
+
+from nasdsl.cli import cli
+from nasdsl.report.search import page, read_search, write_charts
+from nasdsl.report.search.charts import charts
+from nasdsl.report.search.diagrams import inline
+from nasdsl.search.loop import search
+from nasdsl.search.run import load_trials
+
+LOADS = {"src", "href", "xlink:href", "action", "formaction", "data", "poster", "srcset", "background", "ping", "manifest"}
+
+
+class Page(HTMLParser):
+    """What a page says and what it would load."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.specs: dict[str, dict[str, Any]] = {}
+        self._inside = ""
+        self.feed(text)
+        self.close()
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag if tag in ("script", "style") else ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        name = self.tags[-1][1].get("id") or "" if self.tags else ""
+        if self._inside == "script" and name.startswith("spec-"):
+            self.specs[name.removeprefix("spec-")] = json.loads(data)
+        elif not self._inside:
+            self.words.append(data)
+
+    def ids(self) -> list[str]:
+        return [str(attributes["id"]) for _, attributes in self.tags if "id" in attributes]
+
+    def loaded(self) -> list[str]:
+        """Addresses that are neither a place in the page nor data."""
+        found = [str(value) for _, attributes in self.tags for name, value in attributes.items() if name in LOADS]
+        return [address for address in found if not address.startswith(("#", "data:"))]
+
+
+def made(folder: Path, **options: Any) -> Page:
+    return Page(page(read_search(folder), **options))
+
+
+@pytest.fixture(scope="module")
+def plain(runs: Path) -> Page:
+    return made(runs / "plain")
+
+
+# ------------------------------------------------------------------------------------------------ what is there
+
+
+def test_nothing_is_loaded(plain: Page, runs: Path) -> None:
+    for shown in (plain, made(runs / "progressive", top=2)):
+        assert shown.loaded() == []
+        assert not {"link", "iframe", "img", "object", "embed"} & {tag for tag, a in shown.tags if a.get("href") != "data:,"}
+    policy = next(str(a["content"]) for tag, a in plain.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'")
+    assert "http" not in policy
+
+
+def test_every_id_is_there_once_and_every_link_has_its_place(plain: Page, runs: Path) -> None:
+    for shown in (plain, made(runs / "progressive", top=3)):
+        ids = shown.ids()
+        assert len(ids) == len(set(ids))
+        for _, attributes in shown.tags:
+            for name in ("href", "xlink:href"):
+                address = attributes.get(name) or ""
+                if address.startswith("#"):
+                    assert address[1:] in ids
+            for value in attributes.values():
+                for name in re.findall(r"url\(#([^)]*)\)", value or ""):
+                    assert name in ids
+
+
+def test_charts_of_a_search_that_weighs_costs(plain: Page, runs: Path) -> None:
+    names = {"reward", "score", "sharing", "choice_0", "reward_macs", "reward_latency", "trainings"}
+    assert {name for name in plain.specs if not name.startswith("diagnostic")} == names
+    assert {"approx_kl", "entropy", "clipfrac"} <= set(plain.text.split())
+    trials = load_trials(runs / "plain")
+    rows = plain.specs["reward"]["datasets"]
+    known = [(t.number, t.reward) for t in trials if t.reward is not None]
+    assert any([(r.get("trial"), pytest.approx(r.get("value"), rel=1e-5)) for r in v] == known for v in rows.values())
+    front = {trial.number for trial in trials.front("macs")}
+    assert any({row["trial"] for row in v} == front for v in plain.specs["reward_macs"]["datasets"].values())
+
+
+def test_no_chart_of_shared_heads_where_the_space_has_no_hole_for_it(runs: Path) -> None:
+    specs = made(runs / "progressive", top=1).specs
+    assert "fpn-sharing" not in specs
+    assert {"fpn-reward", "fpn-choice_0", "fpn-choice_1", "head-sharing", "head-choice_0", "fpn-reward_macs"} <= set(specs)
+
+
+def test_tables_and_facts(plain: Page, runs: Path) -> None:
+    trials = load_trials(runs / "plain")
+    for trial in trials.top(10):
+        assert f"trial {trial.number}" in plain.text
+    diagrams = [a for tag, a in plain.tags if tag == "svg" and a.get("class") == "diagram"]
+    assert len(diagrams) == min(10, len(trials.ok))
+    for words in (
+        "failed out of memory", "rejected it cannot be built", "Kendall's tau", "baseline", "waiting", "voc:cells", "ppo",
+        "326,592 fillings", "MACs at 2.00 G", "--seed 3 --resume", "trials an hour", "mobilenet_v2",
+    ):  # fmt: skip
+        assert words in plain.text
+    assert trials.best is not None
+    assert f"trial {trials.best.number}" in plain.text
+
+
+def test_the_best_decoder_can_be_saved(plain: Page, runs: Path) -> None:
+    (link,) = [str(a["href"]) for tag, a in plain.tags if tag == "a" and a.get("download") == "best.nas"]
+    text = base64.b64decode(link.partition("base64,")[2]).decode()
+    best = load_trials(runs / "plain").best
+    assert best is not None
+    assert space("head").encode(text) == list(best.indices)
+    assert (runs / "plain" / "best.nas").read_text().strip() == text.strip()
+
+
+def test_as_many_decoders_as_asked_for(runs: Path) -> None:
+    shown = made(runs / "plain", top=2)
+    assert sum(tag == "svg" for tag, _ in shown.tags) == 2
+
+
+# ------------------------------------------------------------------------------------------------ hostile words
+
+
+def test_words_from_files_stay_words(tmp_path: Path) -> None:
+    bad = "</script><script>window.hurt = 1</script><img src=x onerror=hurt()>"
+
+    def evaluate(text: str) -> float:
+        if len(text) % 2:
+            raise RuntimeError(bad)
+        return -1.0
+
+    search(
+        space("head"), evaluate, "random", 12, out=tmp_path, check=checked, quiet=True, about={"data": bad, "command": bad}
+    )  # fmt: skip
+    rank(tmp_path, 2)
+    ranking = tmp_path / "full" / "ranking.json"
+    found = json.loads(ranking.read_text())
+    found["metric"] = found["entries"][0]["name"] = found["split"] = bad
+    ranking.write_text(json.dumps(found))
+    text = page(read_search(tmp_path))
+    library = max(re.findall(r"<script>(.*?)</script>", text, re.S), key=len)
+    assert "vegaEmbed" in library
+    text = text.replace(library, "")
+    assert "<img" not in text
+    assert "<script>window.hurt" not in text
+    assert bad in Page(text).text  # it is shown as it is
+
+
+# ------------------------------------------------------------------------------- searches with little to show
+
+
+def test_no_trial_yet(tmp_path: Path) -> None:
+    make(tmp_path, trials=0)
+    shown = made(tmp_path)
+    assert "No trial has a verdict yet" in shown.text
+    assert not shown.specs
+    assert "best" not in shown.ids()
+
+
+def test_one_trial(tmp_path: Path) -> None:
+    make(tmp_path, trials=1, trouble=0, strategy="random")
+    shown = made(tmp_path)
+    assert {"reward", "sharing", "choice_0", "reward_macs"} <= set(shown.specs)
+    assert "1 trial" in shown.text
+
+
+def test_only_failures(tmp_path: Path) -> None:
+    make(tmp_path, trials=8, trouble=1.1, strategy="random")
+    shown = made(tmp_path)
+    assert "No trial has a reward" in shown.text
+    assert "Failures by reason" in shown.text
+    assert not {"reward", "reward_macs"} & set(shown.specs)
+    assert "best" not in shown.ids()
+
+
+def test_stopped_early(tmp_path: Path) -> None:
+    make(tmp_path, trials=4, trouble=0, strategy="random")
+    journal = tmp_path / "journal.jsonl"
+    journal.write_text(
+        re.sub(
+            r'"verdict":"ok","reward":[^,]*,"score":[^,]*,',
+            '"verdict":"stopped","reward":null,"score":null,',
+            journal.read_text(),
+        )
+    )
+    (tmp_path / "best.nas").unlink()
+    assert "stopped early" in made(tmp_path).text
+
+
+def test_no_figures(tmp_path: Path) -> None:
+    make(tmp_path, trials=6, trouble=0, strategy="random", check=unpriced)
+    shown = made(tmp_path)
+    assert "costs of the decoders were not counted" in shown.text
+    assert "reward_macs" not in shown.specs
+
+
+def test_a_search_that_runs(tmp_path: Path) -> None:
+    make(tmp_path, trials=20, trouble=0, strategy="random")
+    journal = tmp_path / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    results = [n for n, line in enumerate(lines) if '"kind":"result"' in line]
+    journal.write_text("".join(lines[: results[8]]) + '{"kind": "resu')  # torn while it was written
+    shown = made(tmp_path)
+    assert re.search(r"Not finished: \d+ of 20 trials have a verdict, 1 evaluation under way", shown.text)
+    assert "reward" in shown.specs
+
+
+def test_one_stage_of_two(tmp_path: Path) -> None:
+    describe(tmp_path, ["fpn", "head"])
+    make(tmp_path / "fpn", "fpn", trials=6, trouble=0, strategy="random")
+    shown = made(tmp_path, top=1)
+    assert "This stage has not begun." in shown.text
+    assert "fpn-reward" in shown.specs
+    assert "That of the highest score so far" in shown.text
+
+
+def test_a_space_that_cannot_be_read_here(tmp_path: Path) -> None:
+    make(tmp_path, trials=4, trouble=0, strategy="random")
+    journal = tmp_path / "journal.jsonl"
+    journal.write_text(journal.read_text().replace("choice head_op", 'use \\"missing.nas\\"\\nchoice head_op', 1))
+    shown = made(tmp_path)
+    assert "The text of the space cannot be read here" in shown.text
+    assert set(shown.specs) == {"reward", "reward_macs"}
+
+
+def test_a_decoder_that_cannot_be_drawn(tmp_path: Path) -> None:
+    make(tmp_path, trials=3, trouble=0, strategy="random")
+    journal = tmp_path / "journal.jsonl"
+    journal.write_text(journal.read_text().replace('"text":"decoder', '"text":"decodr'))
+    shown = made(tmp_path)
+    assert "There are no diagrams: " in shown.text
+    assert "decodr nas_fcos_head_space" in shown.text
+
+
+def test_a_long_search_gives_a_page_of_moderate_size(tmp_path: Path) -> None:
+    make(tmp_path, trials=30, trouble=0, strategy="random")
+    lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    start, *rest = [line for line in lines if line["kind"] != "observed"]
+    pairs = {}
+    for line in rest:
+        pairs.setdefault(line["number"], []).append(line)
+    whole = [pair for pair in pairs.values() if len(pair) == 2]
+    records = [start]
+    for number in range(2800):
+        proposal, result = whole[number % len(whole)]
+        records.append({**proposal, "number": number, "digest": f"{number}"})
+        records.append({**result, "number": number, "reward": -1 - number % 97 / 1000, "score": -1 - number % 97 / 1000})
+        records.append({"kind": "observed", "number": number, "diagnostics": {f"d{i}": number / 7 + i for i in range(8)}})
+    (tmp_path / "journal.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    text = page(read_search(tmp_path), top=3)
+    library = max(len(script) for script in re.findall(r"<script>(.*?)</script>", text, re.S))
+    assert len(text) - library < 2_000_000  # three of ten diagrams, 60 kB each
+    assert len(Page(text).specs) == 12
+
+
+# -------------------------------------------------------------------------------------------------- diagrams
+
+
+def test_ids_of_inlined_diagrams() -> None:
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="9pt" viewBox="0 0 12 9">'
+        '<defs><linearGradient id="l"/></defs><g id="node1"><title>n</title>'
+        '<a xlink:title="tip &lt; &amp;"><path fill="url(#l)"/></a>'
+        '</g><use xlink:href="#node1"/><text>&lt;/script&gt;</text></svg>'
+    )
+    found = inline(svg, "a-")
+    assert found.width == 12
+    assert 'id="a-l"' in found.svg
+    assert 'fill="url(#a-l)"' in found.svg
+    assert '"#a-node1"' in found.svg
+    assert "<title>tip &lt; &amp;</title>" in found.svg
+    assert "<title>n</title>" not in found.svg
+    assert "</script>" not in found.svg
+    assert "http" not in found.svg.replace("http://www.w3.org/1999/xlink", "")
+
+
+# --------------------------------------------------------------------------------------------------- command
+
+
+def command(*arguments: str | Path) -> tuple[int, str, str]:
+    from click.testing import CliRunner
+
+    ran = CliRunner().invoke(cli, ["report", *map(str, arguments)])
+    return ran.exit_code, ran.stdout, ran.stderr
+
+
+def test_the_command(runs: Path, tmp_path: Path) -> None:
+    code, out, told = command(runs / "plain", "-o", tmp_path / "r.html", "--charts", tmp_path / "charts", "--top", "1")
+    assert (code, out) == (0, "")
+    assert f"wrote {tmp_path / 'r.html'}" in told
+    assert (tmp_path / "r.html").read_text().startswith("<!DOCTYPE html>")
+    names = {path.stem for path in (tmp_path / "charts").glob("*.svg")}
+    assert {"reward", "score", "sharing", "choice_0", "reward_macs", "reward_latency", "trainings"} <= names
+    assert {path.stem for path in (tmp_path / "charts").glob("*.png")} == names
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_charts_as_files_have_marks(runs: Path, tmp_path: Path) -> None:
+    (stage,) = read_search(runs / "plain").stages
+    (reward, *_) = charts(stage)
+    svg, png = write_charts([("head", reward)], tmp_path)
+    assert (svg.name, png.name) == ("head_reward.svg", "head_reward.png")
+    known = sum(trial.reward is not None for trial in stage.trials)
+    assert len(re.findall(r'aria-roledescription="circle"', svg.read_text())) == known
+    assert ">Reward<" in svg.read_text()
+    assert "$" not in re.sub(r"<text.*?</text>", "", svg.read_text())  # every colour has its value
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "file", "training", "broken", "other format", "bad ranking"])
+def test_a_folder_that_is_no_search(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = "is no search"
+    if kind != "missing":
+        folder.mkdir()
+    match kind:
+        case "file":
+            folder = tmp_path / "file"
+            folder.write_text("{}")
+        case "training":
+            (folder / "config.json").write_text("{}")
+        case "broken":
+            (folder / "search.json").write_text("{")
+            words = "is no JSON"
+        case "other format":
+            (folder / "search.json").write_text('{"format": "other"}')
+            words = "not of the form"
+        case "bad ranking":
+            make(folder, trials=1)
+            (folder / "full").mkdir()
+            (folder / "full" / "ranking.json").write_text('{"format": "nasdsl ranking 1", "entries": [{}]}')
+            words = "does not read as"
+    code, out, told = command(folder, "-o", tmp_path / "r.html")
+    assert (code, out) == (2, "")
+    assert words in told
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_torch_is_not_needed(runs: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['torch'] = None; from pathlib import Path; from nasdsl.report.search import page, read_search;"
+        f"assert page(read_search(Path({str(runs / 'plain')!r})), 1)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
+
+
+def test_made_rewards_are_of_use() -> None:
+    """The evaluation of these tests fails in several ways and rewards what it says."""
+    texts = [str(space("head").sample(n)) for n in range(60)]
+    kinds = set()
+    for text in texts:
+        try:
+            Evaluation(1.1)(text)
+        except Exception as error:
+            kinds.add(type(error).__name__)
+    assert len(kinds) == 4
