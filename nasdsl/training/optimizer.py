@@ -50,7 +50,13 @@ def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """
     groups = parameter_groups(module, recipe)
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, recipe.learning_rate, momentum=recipe.momentum, fused=True)
+        made = torch.optim.SGD(groups, recipe.learning_rate, momentum=recipe.momentum, fused=True)
+        if recipe.momentum:
+            # In its first step torch's fused SGD takes memory as it comes, and where that step is skipped, because its
+            # gradients are not finite, it goes on from there. From zeros the first step is the same.
+            for parameter in (p for group in made.param_groups for p in group["params"]):
+                made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return made
     return torch.optim.AdamW(groups, recipe.learning_rate, betas=recipe.betas, fused=True)
 
 

@@ -58,6 +58,32 @@ def test_a_step_that_is_not_finite_changes_nothing(optimizer: str, precision: st
     assert differences(after["detector"], snapshot(made)["detector"])
 
 
+@pytest.fixture
+def _fresh_memory_is_nan() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True, warn_only=True)  # fills what `torch.empty` gives
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("_fresh_memory_is_nan")
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_first_step_that_is_not_finite_leaves_nothing_behind(optimizer: str) -> None:
+    """As in float16, whose first steps often overflow until the scale of the loss has come down."""
+    how = recipe(optimizer=optimizer, schedule="constant", flip=0.0)
+    made, batches = learner(how, norm=False, dropout=0.0)
+    made.detector.broken = float("nan")  # type: ignore[assignment]
+    made.learn(batches)
+    made.detector.broken = 1.0  # type: ignore[assignment]
+    later, others = learner(how, norm=False, dropout=0.0)
+    next(others)
+    for _ in range(2):
+        made.learn(batches)
+        later.learn(others)
+    assert made.read().nonfinite == 1
+    assert differences(made.state_dict()["optimizer"], later.state_dict()["optimizer"]) == []
+    assert differences(made.detector.state_dict(), later.detector.state_dict()) == []
+
+
 def test_too_many_in_a_row_end_the_training() -> None:
     made, batches = learner(recipe(most_nonfinite=3))
     for broken in (float("nan"), float("nan"), 1.0, float("inf"), float("nan")):
