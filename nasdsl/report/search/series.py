@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -243,8 +243,3 @@ def kendall_tau(pairs: Sequence[tuple[float, float]]) -> float | None:
             free_x += sign_x != 0
             free_y += sign_y != 0
     return agree / math.sqrt(free_x * free_y) if free_x and free_y else None
-
-
-def rows_of(items: Iterable[T], row: Callable[[T], Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each item, without its None."""
-    return [{name: value for name, value in row(item).items() if value is not None} for item in items]
