@@ -317,19 +317,18 @@ def trainings(ranking: Ranking | None) -> Iterator[Chart]:
         if e.trial is not None and e.reward is not None and e.ap is not None
     ]
     others = [{"name": e.name, "ap": round(100 * e.ap, 3)} for e in ranking.entries if e.trial is None and e.ap is not None]
-    middle = (min(row["reward"] for row in trained) + max(row["reward"] for row in trained)) / 2
+    found = [reward for reward, _ in ranking.pairs]
+    middle = (min(found) + max(found)) / 2
     y = alt.Y("ap:Q", title=ranking.metric, scale=alt.Scale(zero=False, nice=True))
     x = alt.X("reward:Q", title="reward of the search", scale=alt.Scale(zero=False, padding=24))
     tips = [alt.Tooltip("name:N"), alt.Tooltip("reward:Q", format=".5g"), alt.Tooltip("ap:Q", title="AP", format=".1f")]
     base = alt.Chart(_data(trained)).encode(x=x, y=y)
+    names = base.encode(text="name:N")
     layers: list[alt.Chart] = [
         base.mark_point(size=70, filled=True, opacity=0.9, color="$line").encode(tooltip=tips),
-        *(
-            base.transform_filter(f"datum.reward {side} {middle}")
-            .mark_text(align=align, dx=dx, dy=-6, color="$soft")
-            .encode(text="name:N")
-            for side, align, dx in (("<=", "left", 8), (">", "right", -8))  # no name leaves the chart
-        ),
+        # On the side where there is room, so that no name leaves the chart.
+        names.transform_filter(f"datum.reward <= {middle}").mark_text(align="left", dx=8, dy=-6, color="$soft"),
+        names.transform_filter(f"datum.reward > {middle}").mark_text(align="right", dx=-8, dy=-6, color="$soft"),
     ]
     if others:
         lines = alt.Chart(_data(others)).encode(y=y)
