@@ -173,6 +173,21 @@ def test_what_is_finished_is_not_trained_again(world: World, out: Path) -> None:
     assert len(world.evaluated) == evaluated
 
 
+def test_an_evaluation_that_was_under_way_at_the_very_end_is_made_before_anything_is_trained(world: World, out: Path) -> None:
+    """All proposals are in the journal, and the result of the last one is not."""
+    last = plain_search(stage(), out.parent / "first", HOW, quiet=True).stages[0].trials.ok[-1]
+    some = stage(trials=last.number + 1)
+    plain_search(some, out, HOW, quiet=True)
+    journal = out / "journal.jsonl"
+    records = [line for line in journal.read_text().splitlines(keepends=True) if '"kind":"observed"' not in line]
+    assert f'"kind":"result","number":{last.number},' in records[-1]
+    journal.write_text("".join(records[:-1]))
+    world.evaluated.clear()
+    resumed = plain_search(some, out, HOW, full(), resume=True, quiet=True)
+    assert world.evaluated == [last.text]
+    assert len(resumed.stages[0].trials) == last.number + 1
+
+
 def test_a_ranking_comes_back_as_it_was_and_keeps_its_order(tmp_path: Path) -> None:
     def entry(name: str, verdict: str, ap: float | None) -> Entry:
         return Entry(name, 1, 1, -1.0, verdict, ap, ap, 5, 6, 1.5, "decoder …", name, None)
