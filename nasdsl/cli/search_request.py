@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasdsl.cli import detectors
 from nasdsl.cli.common import fail, load_decoder, path_of, say
-from nasdsl.search.progressive import Outcome, plain, progressive
+from nasdsl.search.progressive import Outcome, plain_search, progressive_search
 from nasdsl.search.stages import How, Stage
 from nasdsl.spaces import Space, load_space
 from nasdsl.training.proxy.spec import ProxySpec
@@ -52,9 +52,9 @@ def run(asked: SimpleNamespace) -> tuple[Outcome, ProxySpec]:
     full = _full(asked, [at for at in (stage, heads) if at is not None])
     if not asked.chosen:
         assert stage is not None
-        return plain(stage, asked.out, how, full, resume=asked.resume), proxy
+        return plain_search(stage, asked.out, how, full, resume=asked.resume), proxy
     text = str(on.decode(())) if on is not None else None
-    return progressive(asked.out, stage, heads, how, full, on=text, resume=asked.resume), proxy
+    return progressive_search(asked.out, stage, heads, how, full, on=text, resume=asked.resume), proxy
 
 
 def proxy_spec(asked: SimpleNamespace, levels: tuple[str, ...]) -> ProxySpec:

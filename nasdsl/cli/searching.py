@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -150,12 +151,12 @@ def search(file: str | None, format_: str, **given: Any) -> None:
     Ctrl-C, SIGTERM or a kill lose nothing that was finished: the same command with --resume goes on. Standard output gets
     the best trials, `nasdsl report` makes a page of the folder, and its best.nas is what `nasdsl train` takes.
     """
-    from nasdsl.cli import search_request as request
-    from nasdsl.cli.search_results import show
-
     asked = SimpleNamespace(**given, file=file)
     asked.chosen = STAGES[asked.stages] if asked.stages else STAGES["fpn+head"] if asked.progressive else ()
     _refuse_contradictions(asked)
+    from nasdsl.cli import search_request as request
+    from nasdsl.cli.search_results import show
+
     with _leaving(asked), refusals(), detectors.plain_warnings():
         outcome, proxy = request.run(asked)
         show(outcome, asked, proxy, format_)
@@ -186,7 +187,8 @@ def _leaving(asked: SimpleNamespace) -> Iterator[None]:
     handle signals themselves, and save first."""
 
     def leave(signum: int, frame: FrameType | None) -> None:
-        say(f"\nstopped by {signal.Signals(signum).name}; what is finished is in {asked.out}: --resume goes on from there")
+        told = f"\nstopped by {signal.Signals(signum).name}; what is finished is in {asked.out}: --resume goes on from there\n"
+        os.write(2, told.encode())  # not print: the signal may have come in the middle of one
         sys.exit(128 + signum)
 
     before = {signum: signal.signal(signum, leave) for signum in (signal.SIGINT, signal.SIGTERM)}

@@ -13,23 +13,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nasdsl.search.errors import JournalError, ObjectiveError, SearchError, WorkerError
+    from nasdsl.search.full import FullTraining
     from nasdsl.search.loop import search
     from nasdsl.search.objective import Objective, Target
     from nasdsl.search.pareto import front
+    from nasdsl.search.progressive import plain_search, progressive_search
     from nasdsl.search.proxy import ProxyEvaluation
+    from nasdsl.search.ranking import Ranking, read_ranking
     from nasdsl.search.run import SearchRun, load_trials
+    from nasdsl.search.stages import How, Stage
     from nasdsl.search.stopping import StoppingRule
     from nasdsl.search.trial import Evaluated, Trial
     from nasdsl.search.trials import Trials
 
 _HOME = {
     "Evaluated": "trial",
+    "FullTraining": "full",
+    "How": "stages",
     "JournalError": "errors",
     "Objective": "objective",
     "ObjectiveError": "errors",
     "ProxyEvaluation": "proxy",
+    "Ranking": "ranking",
     "SearchError": "errors",
     "SearchRun": "run",
+    "Stage": "stages",
     "StoppingRule": "stopping",
     "Target": "objective",
     "Trial": "trial",
@@ -37,17 +45,24 @@ _HOME = {
     "WorkerError": "errors",
     "front": "pareto",
     "load_trials": "run",
+    "plain_search": "progressive",
+    "progressive_search": "progressive",
+    "read_ranking": "ranking",
     "search": "loop",
 }
 
 __all__ = [
     "Evaluated",
+    "FullTraining",
+    "How",
     "JournalError",
     "Objective",
     "ObjectiveError",
     "ProxyEvaluation",
+    "Ranking",
     "SearchError",
     "SearchRun",
+    "Stage",
     "StoppingRule",
     "Target",
     "Trial",
@@ -55,6 +70,9 @@ __all__ = [
     "WorkerError",
     "front",
     "load_trials",
+    "plain_search",
+    "progressive_search",
+    "read_ranking",
     "search",
 ]
 

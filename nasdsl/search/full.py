@@ -16,8 +16,8 @@ from nasdsl.decoder import Decoder, loads
 from nasdsl.detection.making import self_contained
 from nasdsl.search.errors import SearchError
 from nasdsl.search.ranking import WAITING, Entry, Ranking, read_ranking
-from nasdsl.search.trial import DIVERGED, FAILED, OK, Trial, verdict_of
-from nasdsl.training import CheckpointError, Diverged, Run, RunError, train
+from nasdsl.search.trial import FAILED, OK, Trial, verdict_of
+from nasdsl.training import CheckpointError, Run, RunError, train
 from nasdsl.training.plan import Plan
 from nasdsl.training.progress import duration
 
@@ -131,10 +131,9 @@ def _train(
         )  # fmt: skip
     except (RunError, CheckpointError, OSError):  # no fault of the decoder's
         raise
-    except Diverged as error:
-        return replace(entry, verdict=DIVERGED, error=str(error), seconds=_seconds(folder / entry.folder, plan))
     except Exception as error:
-        return replace(entry, verdict=verdict_of(error), error=f"{type(error).__name__}: {error}")
+        seconds = _seconds(folder / entry.folder, plan)
+        return replace(entry, verdict=verdict_of(error), error=f"{type(error).__name__}: {error}", seconds=seconds)
     return _measured(entry, outcome, plan)
 
 

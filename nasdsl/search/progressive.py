@@ -53,7 +53,7 @@ class Outcome:
         return known[-1] if known else None
 
 
-def plain(
+def plain_search(
     stage: Stage, out: str | Path, how: How | None = None, full: FullTraining | None = None, *, resume: bool = False,
     quiet: bool = False,
 ) -> Outcome:  # fmt: skip
@@ -76,7 +76,7 @@ def plain(
         return Outcome(folder, (found,))
 
 
-def progressive(
+def progressive_search(
     out: str | Path,
     fpn: Stage | None,
     head: Stage | None,
@@ -102,7 +102,7 @@ def progressive(
         resume: go on in the stage where the search ended; where there is none, begin one.
 
     Raises:
-        As `plain`; SpaceError or DiagnosticError where the fpn and the head's space do not fit together.
+        As `plain_search`; SpaceError or DiagnosticError where the fpn and the head's space do not fit together.
     """
     if (fpn is None) == (on is None) or (fpn is None and head is None):
         raise SearchError("a progressive search has an fpn stage, or a text whose fpn the heads are searched on")

@@ -151,6 +151,7 @@ def run_evaluation(evaluate: Evaluate, text: str, bars: Bars | None = None) -> O
 
 
 def verdict_of(error: BaseException) -> str:
+    """The verdict on a decoder whose training raised this."""
     kinds = _kinds(error)
     if "Diverged" in kinds:
         return DIVERGED

@@ -15,7 +15,7 @@ from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
 from nasdsl.decoder import loads
 from nasdsl.search import SearchError, load_trials
 from nasdsl.search.full import FullTraining
-from nasdsl.search.progressive import Outcome, heads_on, plain, progressive
+from nasdsl.search.progressive import Outcome, heads_on, plain_search, progressive_search
 from nasdsl.search.ranking import Entry, Ranking, read_ranking
 from nasdsl.search.stages import How, Stage
 from nasdsl.search.trial import Evaluated
@@ -104,7 +104,7 @@ def ranking_of(folder: Path) -> Ranking:
 
 
 def test_the_best_are_trained_and_ranked_by_ap(world: World, out: Path) -> None:
-    outcome = plain(stage(), out, HOW, full(plain=BESIDE), quiet=True)
+    outcome = plain_search(stage(), out, HOW, full(plain=BESIDE), quiet=True)
     top = outcome.stages[0].trials.top(3)
     assert len({trial.digest for trial in top}) == 3
     names = [f"trial_{trial.number}" for trial in top]
@@ -133,10 +133,10 @@ def test_the_best_are_trained_and_ranked_by_ap(world: World, out: Path) -> None:
 
 
 def test_a_training_that_fails_is_recorded_and_the_others_go_on(world: World, out: Path) -> None:
-    plain(stage(), out, HOW, quiet=True)
+    plain_search(stage(), out, HOW, quiet=True)
     first, second, third = (f"trial_{trial.number}" for trial in load_trials(out).top(3))
     world.aps = {first: Diverged("not finite"), second: RuntimeError("torch cannot"), third: math.nan, "plain": MemoryError()}
-    outcome = plain(stage(), out, HOW, full(plain=BESIDE), resume=True, quiet=True)
+    outcome = plain_search(stage(), out, HOW, full(plain=BESIDE), resume=True, quiet=True)
     ranking = ranking_of(out)
     verdicts = {entry.name: entry.verdict for entry in ranking.entries}
     assert verdicts == {
@@ -152,25 +152,40 @@ def test_a_training_that_fails_is_recorded_and_the_others_go_on(world: World, ou
 
 
 def test_what_is_finished_is_not_trained_again(world: World, out: Path) -> None:
-    plain(stage(), out, HOW, quiet=True)
+    plain_search(stage(), out, HOW, quiet=True)
     second = f"trial_{load_trials(out).top(2)[1].number}"
     world.aps = {second: Interrupted(15, 3)}
     with pytest.raises(Interrupted):
-        plain(stage(), out, HOW, full(), resume=True, quiet=True)
+        plain_search(stage(), out, HOW, full(), resume=True, quiet=True)
     assert [entry.verdict for entry in ranking_of(out).entries] == ["ok", "waiting", "waiting"]
     world.aps, before, evaluated = {}, list(world.trained), len(world.evaluated)
-    plain(stage(), out, HOW, full(), resume=True, quiet=True)
+    plain_search(stage(), out, HOW, full(), resume=True, quiet=True)
     assert len(world.trained) == len(before) + 2
     assert world.trained[len(before)].name == second
-    plain(stage(top=4), out, HOW, full(), resume=True, quiet=True)
+    plain_search(stage(top=4), out, HOW, full(), resume=True, quiet=True)
     assert len(world.trained) == len(before) + 3, "one more of the best"
     assert len(ranking_of(out).entries) == 4
     (out / "full" / second / "config.json").unlink()
     (out / "full" / second / "log.jsonl").unlink()
     (out / "full" / second).rmdir()
-    plain(stage(top=4), out, HOW, full(), resume=True, quiet=True)
+    plain_search(stage(top=4), out, HOW, full(), resume=True, quiet=True)
     assert [path.name for path in world.trained[len(before) + 3 :]] == [second], "its folder was removed"
     assert len(world.evaluated) == evaluated
+
+
+def test_an_evaluation_that_was_under_way_at_the_very_end_is_made_before_anything_is_trained(world: World, out: Path) -> None:
+    """All proposals are in the journal, and the result of the last one is not."""
+    last = plain_search(stage(), out.parent / "first", HOW, quiet=True).stages[0].trials.ok[-1]
+    some = stage(trials=last.number + 1)
+    plain_search(some, out, HOW, quiet=True)
+    journal = out / "journal.jsonl"
+    records = [line for line in journal.read_text().splitlines(keepends=True) if '"kind":"observed"' not in line]
+    assert f'"kind":"result","number":{last.number},' in records[-1]
+    journal.write_text("".join(records[:-1]))
+    world.evaluated.clear()
+    resumed = plain_search(some, out, HOW, full(), resume=True, quiet=True)
+    assert world.evaluated == [last.text]
+    assert len(resumed.stages[0].trials) == last.number + 1
 
 
 def test_a_ranking_comes_back_as_it_was_and_keeps_its_order(tmp_path: Path) -> None:
@@ -194,7 +209,7 @@ def test_a_ranking_comes_back_as_it_was_and_keeps_its_order(tmp_path: Path) -> N
 
 
 def both(out: Path, resume: bool = False, trials: int = 12, **beside: str) -> Outcome:
-    return progressive(out, stage(trials=trials), stage(HEAD, 8, 2), HOW, full(**beside), resume=resume, quiet=True)
+    return progressive_search(out, stage(trials=trials), stage(HEAD, 8, 2), HOW, full(**beside), resume=resume, quiet=True)
 
 
 def test_heads_are_searched_on_the_fpn_of_the_best_ap(world: World, out: Path) -> None:
@@ -266,7 +281,7 @@ def test_it_goes_on_in_the_stage_where_it_ended(world: World, out: Path) -> None
 def test_a_decoder_beside_both_stages_is_trained_once_where_it_is_the_same(world: World, out: Path) -> None:
     plan = Plan(data="shapes:4", backbone="tiny", width=32, recipe=PLAN.recipe)
     how = FullTraining(plan, {"plain": loads(BESIDE)})
-    progressive(out, stage(), stage(HEAD, 8, 2), HOW, how, quiet=True)
+    progressive_search(out, stage(), stage(HEAD, 8, 2), HOW, how, quiet=True)
     assert [path.name for path in world.trained].count("plain") == 1
     entry = ranking_of(out / "head").named("plain")
     assert entry is not None
@@ -275,17 +290,17 @@ def test_a_decoder_beside_both_stages_is_trained_once_where_it_is_the_same(world
 
 
 def test_the_fpn_alone_and_the_head_alone(world: World, out: Path) -> None:
-    alone = progressive(out / "f", stage(), None, HOW, quiet=True)
+    alone = progressive_search(out / "f", stage(), None, HOW, quiet=True)
     assert [found.name for found in alone.stages] == ["fpn"]
     assert not (out / "f" / "head").exists()
     assert alone.best is not None
     assert loads((out / "f" / "best.nas").read_text()).digest == alone.stages[0].trials.best.digest  # type: ignore[union-attr]
-    heads = progressive(out / "h", None, stage(HEAD, 8), HOW, on=BESIDE, quiet=True)
+    heads = progressive_search(out / "h", None, stage(HEAD, 8), HOW, on=BESIDE, quiet=True)
     assert [found.name for found in heads.stages] == ["head"]
     assert not (out / "h" / "fpn").exists()
     assert world.specs[-1].fpn == loads(BESIDE).with_width(64).source.text
     with pytest.raises(SearchError, match="a progressive search has"):
-        progressive(out / "n", None, stage(HEAD), HOW)
+        progressive_search(out / "n", None, stage(HEAD), HOW)
 
 
 def test_without_a_reward_there_is_no_second_stage(world: World, out: Path) -> None:
@@ -307,7 +322,7 @@ def test_a_first_stage_that_grows_may_not_change_what_the_second_is_on(world: Wo
 
 def test_nothing_to_search(out: Path) -> None:
     with pytest.raises(SearchError, match="`plain` has no holes"):
-        plain(stage(loads_space(BESIDE)), out, HOW, quiet=True)
+        plain_search(stage(loads_space(BESIDE)), out, HOW, quiet=True)
     assert not out.exists()
 
 
