@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import torch
@@ -129,6 +129,24 @@ def neighbours(space: Space, indices: Sequence[int], rng: random.Random) -> Iter
                 yield moved(space, given, place, index, rng)
             else:
                 yield (*given[:place], index, *given[place + 1 :])
+
+
+def joined(space: Space, indices: Sequence[int], others: Iterable[Indices]) -> Iterator[Indices]:
+    """The filling with the changes of the first two of `others` together, of the first four, eight, and so on.
+
+    One that changes a decision that an earlier one has changed is passed over.
+    """
+    given = tuple(indices)
+    found = list(given)
+    count = 0
+    for other in others:
+        places = [place for place, (before, after) in enumerate(zip(given, other, strict=True)) if before != after]
+        if all(found[place] == given[place] for place in places):
+            for place in places:
+                found[place] = other[place]
+            count += 1
+            if count > 1 and count.bit_count() == 1:
+                yield settled(space, found)
 
 
 def draw(space: Space, rng: random.Random) -> Indices:

@@ -48,13 +48,15 @@ class Features:
     def __call__(self, fillings: Sequence[Indices]) -> Tensor:
         """Fillings as float64 [n, features]."""
         indices = torch.tensor(fillings, dtype=torch.long).reshape(len(fillings), len(self.parents))
-        active: list[Tensor] = []
+        active: list[Tensor | None] = []  # None: in all
         columns = [torch.zeros(len(fillings), 0, dtype=torch.float64)]
         for place, (parent, code) in enumerate(zip(self.parents, self._codes, strict=True)):
             column = code[indices[:, place]]
-            flag = torch.ones(len(fillings), dtype=torch.bool)
+            flag: Tensor | None = None
             if parent is not None:
-                flag = active[parent[0]] & (indices[:, parent[0]] == parent[1])
+                flag = indices[:, parent[0]] == parent[1]
+                above = active[parent[0]]
+                flag = flag if above is None else flag & above
                 column = column * flag[:, None]
             active.append(flag)
             columns.append(column)
@@ -127,6 +129,10 @@ class Posterior:
         self.x = x
         self._factor = process._factor(process.parameters, x)
         self._weights = torch.cholesky_solve(y[:, None], self._factor)[:, 0]
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Mean alone, for which the cost grows with n and not its square: [m]."""
+        return self._weights @ self.process._kernel(self.process.parameters, self.x, x)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, without noise, at features x [m, f]: two of [m]."""

@@ -56,7 +56,7 @@ def test_the_reward_is_that_of_the_text(tables: ModuleType) -> None:
 
 @pytest.mark.parametrize("distinct", [False, True])
 def test_a_run_gives_the_best_after_each_evaluation(tables: ModuleType, distinct: bool) -> None:
-    best, milliseconds = tables.run(("nested, made up", "evolution", 0, 60, distinct, None))
+    _, best, milliseconds = tables.run(tables.Job("nested, made up", "evolution", 0, 60, distinct))
     assert len(best) == 60
     assert best == sorted(best)
     assert milliseconds > 0
