@@ -15,11 +15,11 @@ from torch import Tensor
 from nasdsl.search.strategies.strategy import (
     Indices,
     StrategyError,
-    begin_load,
     begin_state,
     draw,
     finite,
     joined,
+    loading,
     mutated,
     neighbours,
     normal_scores,
@@ -181,11 +181,11 @@ class BayesianSearch:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        begin_load(state, self.name, self.space, self._rng)
-        self._fitted = state["fitted"]
-        self._process.parameters = torch.tensor(state["parameters"], dtype=torch.float64)
-        self._observed = [(tuple(indices), reward) for indices, reward in state["observed"]]
-        self._out = Counter({tuple(indices): count for indices, count in state["out"]})
+        with loading(state, self.name, self.space, self._rng):
+            self._fitted = state["fitted"]
+            self._process.parameters = torch.tensor(state["parameters"], dtype=torch.float64)
+            self._observed = [(tuple(indices), reward) for indices, reward in state["observed"]]
+            self._out = Counter({tuple(indices): count for indices, count in state["out"]})
 
     def diagnostics(self) -> dict[str, float]:
         if not self._fitted:

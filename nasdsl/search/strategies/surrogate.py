@@ -65,7 +65,8 @@ class Features:
 
 def distances(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
     """Weighted Hamming distances of 0/1 features: [n, f], [m, f], [f] -> [n, m]."""
-    return ((x @ weight)[:, None] + (y @ weight)[None] - 2 * (x * weight) @ y.T).clamp(min=0)
+    separate = (x @ weight)[:, None] + (y @ weight)
+    return torch.addmm(separate, x * weight, y.T, alpha=-2).clamp(min=0)
 
 
 class GaussianProcess:
@@ -97,8 +98,7 @@ class GaussianProcess:
 
     def _kernel(self, parameters: Tensor, x: Tensor, y: Tensor) -> Tensor:
         weight = parameters[:-2].exp()[self.features.decision] * self.features.scale
-        kernel: Tensor = parameters[-2].exp() * (-distances(x, y, weight)).exp()
-        return kernel
+        return (parameters[-2] - distances(x, y, weight)).exp()
 
     def _factor(self, parameters: Tensor, x: Tensor) -> Tensor:
         noise = parameters[-1].exp() + 1e-6
