@@ -9,11 +9,12 @@ drawn anew for each seed) on a space with nested choices, a pool, a range and a 
 
 Made-up rewards are in standard deviations from the mean of uniform fillings.
 
-Each strategy runs once a seed; `--json` keeps each run as it ends, and goes on with those that are there. An evaluation is a proposal: one that was proposed before counts again (`--distinct` counts
-different samples only, as in a search, which answers the others from its journal). `best at n` is the mean over seeds of the
-best after n evaluations, plus or minus its standard error; `as evolution` is the number of evaluations after which the mean
-has reached that of regularised evolution after the last. Milliseconds are processor time, of one thread; for a run that
-found the optimum early they are those of its fewer proposals. `--plot` draws the means, with bands of a standard error.
+Each strategy runs once a seed; `--json` keeps each run as it ends, and goes on with those that are there. An evaluation is a
+proposal: one that was proposed before counts again (`--distinct` counts different samples only, as in a search, which answers
+the others from its journal). `best at n` is the mean over seeds of the best after n evaluations, plus or minus its standard
+error; `as evolution` is the number of evaluations after which the mean has reached that of regularised evolution after the
+last. Milliseconds are processor time, of one thread; for a run that found the optimum early they are those of its fewer
+proposals. `--plot` draws the means, with bands of a standard error.
 """
 
 from __future__ import annotations
@@ -323,7 +324,8 @@ def main() -> None:
     kept = Kept(given.json)
     jobs = {
         task: {
-            name: [Job(task, name, seed, budgets[-1], given.distinct) for seed in range(given.seeds)] for name in given.strategies
+            name: [Job(task, name, seed, budgets[-1], given.distinct) for seed in range(given.seeds)]
+            for name in given.strategies
         }
         for task in tasks
     }
@@ -332,7 +334,9 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
         for made in pool.imap_unordered(partial(run, tables=given.tables), missing, chunksize=1):
             kept.add(made)
-            print(f"{made.job.task}, {made.job.strategy}, seed {made.job.seed}: {made.best[-1]:.3f}", file=sys.stderr, flush=True)
+            print(
+                f"{made.job.task}, {made.job.strategy}, seed {made.job.seed}: {made.best[-1]:.3f}", file=sys.stderr, flush=True
+            )
     runs = {task: {name: [kept.runs[job] for job in group] for name, group in of.items()} for task, of in jobs.items()}
     for task, of_task in runs.items():
         print(report(task, of_task, budgets), end="\n\n")

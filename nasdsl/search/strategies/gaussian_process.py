@@ -33,8 +33,8 @@ class BayesianSearch:
 
     The process learns normal scores, so that rewards matter by their rank alone and failures are bad samples like others.
     Candidates are uniform samples and mutants of the best; the most promising are improved by single changes, several at
-    once where that is better, until no neighbour is better. What has been observed or is out is not proposed again; what is out counts as observed
-    with the value that the process expects (the "believer"), so that a batch spreads.
+    once where that is better, until no neighbour is better. What has been observed or is out is not proposed again; what is
+    out counts as observed with the value that the process expects (the "believer"), so that a batch spreads.
 
     Args:
         initial: observations before the first guess; until then samples are uniform.
@@ -149,8 +149,8 @@ class BayesianSearch:
             together = [list(joined(self.space, at[1], others)) for at, others in zip(climbing, better, strict=True)]
             joint = promises(set(chain.from_iterable(together)))
             reached: set[tuple[float, Indices]] = set()
-            for at, *others in zip(climbing, better, together, strict=True):
-                rivals = {o: joint[o] if o in joint else single[o] for o in chain(*others) if o in joint or o in single}
+            for at, ones, several in zip(climbing, better, together, strict=True):
+                rivals = {o: single[o] for o in ones} | {o: joint[o] for o in several if o in joint}
                 step = next(kept(rivals, at[0]), None)
                 if step is None:
                     ended.append(at)

@@ -64,6 +64,7 @@ def test_the_posterior_against_the_textbook() -> None:
     noisy = kernel(x, x) + noise * torch.eye(15, dtype=torch.float64)
     mean, std = process.condition(x, y)(at)
     assert torch.allclose(mean, kernel(at, x) @ noisy.inverse() @ y)
+    assert torch.allclose(process.condition(x, y).mean(at), mean)
     covariance = kernel(at, at) - kernel(at, x) @ noisy.inverse() @ kernel(x, at)
     assert torch.allclose(std.square(), covariance.diagonal())
     evidence = torch.distributions.MultivariateNormal(torch.zeros(15, dtype=torch.float64), noisy).log_prob(y)
@@ -136,7 +137,7 @@ def test_no_neighbour_of_a_proposal_promises_more(on: str) -> None:
             del strategy._out[text.indices]
             posterior, best = strategy._believe()
             near = [
-                (*text.indices[:d.index], index, *text.indices[d.index + 1 :])
+                (*text.indices[: d.index], index, *text.indices[d.index + 1 :])
                 for d in space(on).domains
                 if space(on).active(text.indices)[d.index]
                 for index in range(d.size)
