@@ -1,31 +1,39 @@
 """Search strategies on spaces of which every decoder's reward is known: what they have found after 200 and 500 evaluations.
 
-    python benchmarks/tables.py --tables DIR [--seeds 20] [--processes 2]
+    python benchmarks/tables.py --tables DIR [--seeds 20] [--processes 2] [--json FILE] [--plot FILE]
 
 DIR holds `nas_bench_201_12ep.csv` (NAS-Bench-201, arXiv:2001.00326: 15,625 cells after 12 epochs, CIFAR-10) and
 `nas_bench_macro.csv` (NAS-Bench-Macro, arXiv:2103.11922: 6,561 networks). Each becomes a space of holes, and a sample's text
 is looked up by what stands in them. Two more tasks need no files: made-up rewards (effects of single decisions and of pairs,
 drawn anew for each seed) on a space with nested choices, a pool, a range and a tied draw, and on the paper's FPN space.
 
-Each strategy runs once a seed. An evaluation is a proposal: one that was proposed before counts again (`--distinct` counts
-different samples only, as in a search, which answers the others from its journal). `best at n` is the mean over seeds of the
-best after n evaluations, plus or minus its standard error; `as evolution` is the number of evaluations after which the mean
-has reached that of regularised evolution after the last.
+Made-up rewards are in standard deviations from the mean of uniform fillings.
+
+Each strategy runs once a seed; `--json` keeps each run as it ends, and goes on with those that are there. An evaluation is a
+proposal: one that was proposed before counts again (`--distinct` counts different samples only, as in a search, which answers
+the others from its journal). `best at n` is the mean over seeds of the best after n evaluations, plus or minus its standard
+error; `as evolution` is the number of evaluations after which the mean has reached that of regularised evolution after the
+last. Milliseconds are processor time, of one thread; for a run that found the optimum early they are those of its fewer
+proposals. `--plot` draws the means, with bands of a standard error.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import math
 import multiprocessing
+import os
+import platform
 import random
 import statistics
+import sys
 import time
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # Holes in the order of the table's names. The language has no op that gives zeros: what `none` computes does not matter here.
 NAS_BENCH_201 = """
@@ -127,7 +135,10 @@ TASKS = {
 
 
 def made_up(space: Any, seed: int) -> Reward:
-    """Normal effects of every decision and of as many random pairs of decisions; nothing for decisions that do not count."""
+    """Normal effects of every decision and of as many random pairs of decisions; nothing for decisions that do not count.
+
+    In standard deviations from the mean of 1,000 uniform fillings.
+    """
     rng = random.Random(1000 + seed)
     places = range(len(space.domains))
     pairs = [tuple(rng.sample(places, 2)) for _ in places]
@@ -139,15 +150,17 @@ def made_up(space: Any, seed: int) -> Reward:
         for j in range(space.domains[second].size)
     }
 
-    def reward(text: Any) -> float:
-        flags = space.active(text.indices)
-        found = sum(effects[place, index] for place, index in enumerate(text.indices) if flags[place])
+    def effect(indices: Sequence[int]) -> float:
+        flags = space.active(indices)
+        found = sum(effects[place, index] for place, index in enumerate(indices) if flags[place])
         for first, second in pairs:
             if flags[first] and flags[second]:
-                found += joint[first, second, text.indices[first], text.indices[second]]
-        return float(found)
+                found += joint[first, second, indices[first], indices[second]]
+        return found
 
-    return reward
+    uniform = [effect([rng.randrange(domain.size) for domain in space.domains]) for _ in range(1000)]
+    mean, deviation = statistics.fmean(uniform), statistics.stdev(uniform)
+    return lambda text: (effect(text.indices) - mean) / deviation
 
 
 @cache
@@ -163,15 +176,38 @@ def read(path: Path, key: str, value: str) -> dict[str, float]:
         return {row[key]: float(row[value]) for row in csv.DictReader(file)}
 
 
-def run(job: tuple[str, str, int, int, bool, str | None]) -> tuple[list[float], float]:
-    """The best after each evaluation, and milliseconds a proposal that the strategy took. A run ends at the optimum."""
+class Job(NamedTuple):
+    """What a run is of."""
+
+    task: str
+    strategy: str
+    seed: int
+    evaluations: int
+    distinct: bool
+
+
+class Run(NamedTuple):
+    """What came of a job.
+
+    Attributes:
+        best: [evaluations], the best reward after each.
+        milliseconds: processor time of the strategy, a proposal.
+    """
+
+    job: Job
+    best: list[float]
+    milliseconds: float
+
+
+def run(job: Job, tables: Path | None = None) -> Run:
+    """One search. It ends at the optimum."""
     import torch
 
     from nasdsl.search.strategies import make_strategy
 
     torch.set_num_threads(1)
-    task, strategy, seed, evaluations, distinct, tables = job
-    space, reward, optimum = TASKS[task](Path(tables) if tables else None, seed)  # type: ignore[operator]  # one of a kind
+    task, strategy, seed, evaluations, distinct = job
+    space, reward, optimum = TASKS[task](tables, seed)  # type: ignore[operator]  # one of a kind
     search = make_strategy(strategy, space, seed)
     best: list[float] = []
     seen = set()
@@ -179,62 +215,134 @@ def run(job: tuple[str, str, int, int, bool, str | None]) -> tuple[list[float], 
     number = 0
     while number < 20 * evaluations and len(best) < evaluations and best[-1:] < [optimum]:
         number += 1
-        start = time.perf_counter()
+        start = time.process_time()
         text = search.propose()
-        spent += time.perf_counter() - start
+        spent += time.process_time() - start
         found = reward(text)
         if not (distinct and text in seen):
             best.append(max([found, *best[-1:]]))
         seen.add(text)
-        start = time.perf_counter()
+        start = time.process_time()
         search.observe(text, found)
-        spent += time.perf_counter() - start
-    return best + best[-1:] * (evaluations - len(best)), 1000 * spent / number
+        spent += time.process_time() - start
+    return Run(job, best + best[-1:] * (evaluations - len(best)), 1000 * spent / number)
 
 
-def report(task: str, curves: dict[str, list[list[float]]], milliseconds: dict[str, float], budgets: tuple[int, ...]) -> str:
+class Kept:
+    """Runs in a file, one a line; only where the best changes is written."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.runs: dict[Job, Run] = {}
+        for line in path.read_text().splitlines() if path is not None and path.exists() else ():
+            item = json.loads(line)
+            job = Job(*item["job"])
+            steps = dict(item["best"])
+            best: list[float] = []
+            for number in range(1, job.evaluations + 1):
+                best.append(steps[str(number)] if str(number) in steps else best[-1])
+            self.runs[job] = Run(job, best, item["milliseconds"])
+
+    def add(self, made: Run) -> None:
+        self.runs[made.job] = made
+        if self.path is not None:
+            steps = {n: best for n, best in enumerate(made.best, 1) if n == 1 or best != made.best[n - 2]}
+            with self.path.open("a") as file:
+                file.write(json.dumps({"job": made.job, "best": steps, "milliseconds": made.milliseconds}) + "\n")
+
+
+def mean_and_error(values: list[float]) -> tuple[float, float]:
+    """The mean and its standard error; 0 for a single value."""
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return statistics.fmean(values), error
+
+
+def report(task: str, runs: dict[str, list[Run]], budgets: tuple[int, ...]) -> str:
     """The markdown table of a task."""
-    means = {name: [statistics.fmean(at) for at in zip(*runs, strict=True)] for name, runs in curves.items()}
     lines = [
-        f"| {task} | " + " | ".join(f"best at {n}" for n in budgets) + " | as evolution | ms a proposal |",
-        "|---" * (len(budgets) + 3) + "|",
+        f"| {task} | seeds | " + " | ".join(f"best at {n}" for n in budgets) + " | as evolution | ms a proposal |",
+        "|---" * (len(budgets) + 4) + "|",
     ]
-    for name, runs in curves.items():
-        cells = []
-        for n in budgets:
-            error = statistics.stdev(r[n - 1] for r in runs) / math.sqrt(len(runs)) if len(runs) > 1 else 0.0
-            cells.append(f"{means[name][n - 1]:.3f} ± {error:.3f}")
-        bar = means["evolution"][-1] if "evolution" in means else math.inf
+    means = {name: [statistics.fmean(at) for at in zip(*(r.best for r in own), strict=True)] for name, own in runs.items()}
+    bar = means["evolution"][-1] if "evolution" in means else math.inf
+    for name, own in runs.items():
         reached = next((n for n, mean in enumerate(means[name], 1) if mean >= bar - 1e-9), None)
-        cells.append(str(reached or "-"))
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {milliseconds[name]:.1f} |")
+        cells = [str(len(own))]
+        cells += ["{:.3f} ± {:.3f}".format(*mean_and_error([r.best[n - 1] for r in own])) for n in budgets]
+        cells += [str(reached or "-"), f"{statistics.fmean(r.milliseconds for r in own):.1f}"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
+def plot(runs: dict[str, dict[str, list[Run]]], path: Path) -> None:
+    """A panel for each task: the mean of the best after each evaluation, and a band of its standard error."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    matplotlib.rcParams["svg.hashsalt"] = "strategies"  # the same picture from the same runs
+    figure, panels = pyplot.subplots(1, len(runs), figsize=(4 * len(runs), 3.4), squeeze=False, layout="constrained")
+    for panel, (task, strategies) in zip(panels[0], runs.items(), strict=True):
+        lowest, highest = math.inf, -math.inf
+        for name, own in strategies.items():
+            columns = list(zip(*(r.best for r in own), strict=True))
+            mean, error = zip(*(mean_and_error(list(column)) for column in columns), strict=True)
+            numbers = range(1, len(columns) + 1)
+            (line,) = panel.plot(numbers, mean, label=name, linewidth=1.4)
+            below = [m - e for m, e in zip(mean, error, strict=True)]
+            above = [m + e for m, e in zip(mean, error, strict=True)]
+            panel.fill_between(numbers, below, above, color=line.get_color(), alpha=0.2, linewidth=0)
+            lowest, highest = min(lowest, mean[len(mean) // 20]), max(highest, above[-1])
+        margin = 0.04 * (highest - lowest)
+        panel.set(title=task, xlabel="evaluations", xlim=(0, len(columns)), ylim=(lowest, highest + margin))
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel("best reward so far")
+    panels[0][-1].legend(loc="lower right")
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=110)
+    pyplot.close(figure)
+
+
 def main() -> None:
+    import torch
+
     from nasdsl.search.strategies import STRATEGIES
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tables", help="folder of the tables; without it only the made-up rewards")
+    parser.add_argument("--tables", type=Path, help="folder of the tables; without it only the made-up rewards")
     parser.add_argument("--tasks", nargs="*", choices=list(TASKS), help="default: those that the arguments allow")
     parser.add_argument("--strategies", nargs="*", choices=list(STRATEGIES), default=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--evaluations", type=int, nargs="*", default=[200, 500])
     parser.add_argument("--distinct", action="store_true", help="count different samples only")
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="add each run to this file, and go on with those that are there")
+    parser.add_argument("--plot", type=Path, help="draw the means to this file, .svg or .png")
     given = parser.parse_args()
     budgets = tuple(sorted(given.evaluations))
     tasks = given.tasks or [name for name in TASKS if given.tables or "made up" in name]
+    kept = Kept(given.json)
+    jobs = {
+        task: {
+            name: [Job(task, name, seed, budgets[-1], given.distinct) for seed in range(given.seeds)]
+            for name in given.strategies
+        }
+        for task in tasks
+    }
+    missing = [job for of_task in jobs.values() for group in of_task.values() for job in group if job not in kept.runs]
     # One thread a process: the strategies' matrices are small.
     with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
-        for task in tasks:
-            curves, milliseconds = {}, {}
-            for name in given.strategies:
-                jobs = [(task, name, seed, budgets[-1], given.distinct, given.tables) for seed in range(given.seeds)]
-                runs = pool.map(run, jobs, chunksize=1)
-                curves[name] = [best for best, _ in runs]
-                milliseconds[name] = statistics.fmean(spent for _, spent in runs)
-            print(report(task, curves, milliseconds, budgets), end="\n\n", flush=True)
+        for made in pool.imap_unordered(partial(run, tables=given.tables), missing, chunksize=1):
+            kept.add(made)
+            print(
+                f"{made.job.task}, {made.job.strategy}, seed {made.job.seed}: {made.best[-1]:.3f}", file=sys.stderr, flush=True
+            )
+    runs = {task: {name: [kept.runs[job] for job in group] for name, group in of.items()} for task, of in jobs.items()}
+    for task, of_task in runs.items():
+        print(report(task, of_task, budgets), end="\n\n")
+    print(f"{os.cpu_count()} CPU cores, Python {platform.python_version()}, torch {torch.__version__}.")
+    if given.plot:
+        plot(runs, given.plot)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ from nasdsl.search.strategies.strategy import (
     ATTEMPTS,
     Indices,
     StrategyError,
-    begin_load,
     begin_state,
     finite,
+    loading,
     mutated,
 )
 from nasdsl.spaces import Filled, Space
@@ -38,12 +38,13 @@ class Evolution:
         self.population = population
         self.sample = sample
         self._rng = random.Random(seed)
-        self._proposed = 0
+        self._proposed = self._observed = 0
         self._members: deque[tuple[Indices, float | None]] = deque(maxlen=population)
 
     def propose(self) -> Filled:
         self._proposed += 1
-        if self._proposed <= self.population or not self._members:
+        # Both are counted: what others proposed belongs to the first population as well.
+        if max(self._proposed, self._observed + 1) <= self.population or not self._members:
             return self.space.sample(self._rng)
         for _ in range(ATTEMPTS):
             child = mutated(self.space, self._parent(), self._rng)
@@ -57,16 +58,21 @@ class Evolution:
 
     def observe(self, text: Filled, reward: float | None) -> None:
         self._members.append((text.indices, finite(reward)))
+        self._observed += 1
 
     def state(self) -> dict[str, Any]:
-        members = [[list(indices), reward] for indices, reward in self._members]
-        return {**begin_state(self.name, self.space, self._rng), "proposed": self._proposed, "members": members}
+        return {
+            **begin_state(self.name, self.space, self._rng),
+            "proposed": self._proposed,
+            "observed": self._observed,
+            "members": [[list(indices), reward] for indices, reward in self._members],
+        }
 
     def load(self, state: dict[str, Any]) -> None:
-        begin_load(state, self.name, self.space, self._rng)
-        self._proposed = state["proposed"]
-        self._members.clear()
-        self._members.extend((tuple(indices), reward) for indices, reward in state["members"])
+        with loading(state, self.name, self.space, self._rng):
+            self._proposed, self._observed = state["proposed"], state["observed"]
+            self._members.clear()
+            self._members.extend((tuple(indices), reward) for indices, reward in state["members"])
 
     def diagnostics(self) -> dict[str, float]:
         rewards = [reward for _, reward in self._members if reward is not None]

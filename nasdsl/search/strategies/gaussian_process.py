@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
-from itertools import islice
+from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any, ClassVar
 
 import torch
@@ -13,10 +15,11 @@ from torch import Tensor
 from nasdsl.search.strategies.strategy import (
     Indices,
     StrategyError,
-    begin_load,
     begin_state,
     draw,
     finite,
+    joined,
+    loading,
     mutated,
     neighbours,
     normal_scores,
@@ -29,9 +32,9 @@ class BayesianSearch:
     """Expected improvement of a Gaussian process over the decisions that count, climbed by single changes.
 
     The process learns normal scores, so that rewards matter by their rank alone and failures are bad samples like others.
-    Candidates are uniform samples and mutants of the best; the most promising are improved by the best of all their
-    neighbours until none is better. What has been observed or is out is not proposed again; what is out counts as observed
-    with the value that the process expects (the "believer"), so that a batch spreads.
+    Candidates are uniform samples and mutants of the best; the most promising are improved by single changes, several at
+    once where that is better, until no neighbour is better. What has been observed or is out is not proposed again; what is
+    out counts as observed with the value that the process expects (the "believer"), so that a batch spreads.
 
     Args:
         initial: observations before the first guess; until then samples are uniform.
@@ -92,12 +95,13 @@ class BayesianSearch:
     def _data(self) -> tuple[list[Indices], Tensor]:
         """The fillings that the process takes in, and their scores."""
         scores = normal_scores([reward for _, reward in self._observed])
-        places = range(len(self._observed))
-        if len(self._observed) > self.most:
-            best = sorted(places, key=lambda place: -float(scores[place]))[: self.most // 2]
-            rest = sorted(set(places).difference(best))
-            places = sorted(best + rest[-(self.most - len(best)) :])  # type: ignore[assignment]
-        return [self._observed[place][0] for place in places], scores[list(places)]
+        count = len(scores)
+        if count <= self.most:
+            return [indices for indices, _ in self._observed], scores
+        taken = torch.zeros(count, dtype=torch.bool)
+        taken[scores.argsort(descending=True, stable=True)[: self.most // 2]] = True
+        taken[torch.nonzero(~taken)[taken.sum() - self.most :]] = True
+        return [self._observed[place][0] for place in torch.nonzero(taken)[:, 0].tolist()], scores[taken]
 
     def _believe(self) -> tuple[Posterior, float]:
         """The process given everything, and the score to beat: the best that it believes of anything observed."""
@@ -107,35 +111,53 @@ class BayesianSearch:
             self._process.fit(x, scores, steps=30 if self._fitted else 100)
             self._fitted = len(self._observed)
         posterior = self._process.condition(x, scores)
-        best = float(posterior(x)[0].max())
+        best = float(posterior.mean(x).max())
         if self._out:
             out = self._process.features(list(self._out))
-            posterior = self._process.condition(torch.cat([x, out]), torch.cat([scores, posterior(out)[0]]))
+            posterior = self._process.condition(torch.cat([x, out]), torch.cat([scores, posterior.mean(out)]))
         return posterior, best
 
     # ------------------------------------------------------------------------------------------ where to look
 
     def _climb(self, posterior: Posterior, best: float, seen: set[Indices]) -> Indices | None:
-        """A filling of large expected improvement that is new and keeps the requirements; None where none turned up."""
+        """A filling of large expected improvement that is new and keeps the requirements; None where none turned up.
 
-        def best_of(fillings: set[Indices], count: int) -> list[tuple[float, Indices]]:
-            """The most promising that are new and keep the requirements, which is asked last because it takes longest."""
+        All climbs go up side by side. A step is the best single change, or the best two, four, eight and so on together
+        where that is better still; requirements are asked last, because they take longest.
+        """
+
+        def promises(fillings: set[Indices]) -> dict[Indices, float]:
             new = sorted(fillings - seen)
             if not new:
-                return []
-            promise = log_expected_improvement(*posterior(self._process.features(new)), best).tolist()
-            ranked = sorted(zip(promise, new, strict=True), reverse=True)
-            return list(islice((item for item in ranked if self.space.keeps(item[1])), count))
+                return {}
+            found = log_expected_improvement(*posterior(self._process.features(new)), best).tolist()
+            return dict(zip(new, found, strict=True))
 
-        climbed = []
-        for promise, filling in best_of(self._candidates(), self.climbs):
-            while True:
-                above = best_of(set(neighbours(self.space, filling, self._rng)), 1)
-                if not above or above[0][0] <= promise:
-                    break
-                promise, filling = above[0]
-            climbed.append((promise, filling))
-        return max(climbed)[1] if climbed else None
+        def kept(promise: dict[Indices, float], above: float) -> Iterator[tuple[float, Indices]]:
+            """Those that promise more, best first."""
+            ranked = sorted(((p, filling) for filling, p in promise.items() if p > above), reverse=True)
+            return (item for item in ranked if self.space.keeps(item[1]))
+
+        climbing = list(islice(kept(promises(self._candidates()), -math.inf), self.climbs))
+        ended: list[tuple[float, Indices]] = []
+        while climbing:
+            around = [list(neighbours(self.space, filling, self._rng)) for _, filling in climbing]
+            single = promises(set(chain.from_iterable(around)))
+            better: list[list[Indices]] = []
+            for (promise, _), others in zip(climbing, around, strict=True):
+                better.append(sorted((o for o in others if single.get(o, -math.inf) > promise), key=lambda o: (-single[o], o)))
+            together = [list(joined(self.space, at[1], others)) for at, others in zip(climbing, better, strict=True)]
+            joint = promises(set(chain.from_iterable(together)))
+            reached: set[tuple[float, Indices]] = set()
+            for at, ones, several in zip(climbing, better, together, strict=True):
+                rivals = {o: single[o] for o in ones} | {o: joint[o] for o in several if o in joint}
+                step = next(kept(rivals, at[0]), None)
+                if step is None:
+                    ended.append(at)
+                else:
+                    reached.add(step)
+            climbing = sorted(reached)
+        return max(ended)[1] if ended else None
 
     def _candidates(self) -> set[Indices]:
         best = sorted(self._observed, key=lambda item: float("inf") if item[1] is None else -item[1])[:10]
@@ -159,11 +181,11 @@ class BayesianSearch:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        begin_load(state, self.name, self.space, self._rng)
-        self._fitted = state["fitted"]
-        self._process.parameters = torch.tensor(state["parameters"], dtype=torch.float64)
-        self._observed = [(tuple(indices), reward) for indices, reward in state["observed"]]
-        self._out = Counter({tuple(indices): count for indices, count in state["out"]})
+        with loading(state, self.name, self.space, self._rng):
+            self._fitted = state["fitted"]
+            self._process.parameters = torch.tensor(state["parameters"], dtype=torch.float64)
+            self._observed = [(tuple(indices), reward) for indices, reward in state["observed"]]
+            self._out = Counter({tuple(indices): count for indices, count in state["out"]})
 
     def diagnostics(self) -> dict[str, float]:
         if not self._fitted:

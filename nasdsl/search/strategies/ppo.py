@@ -20,9 +20,9 @@ from nasdsl.search.strategies.strategy import (
     ATTEMPTS,
     Indices,
     StrategyError,
-    begin_load,
     begin_state,
     finite,
+    loading,
     normal_scores,
 )
 from nasdsl.spaces import Filled, Space
@@ -171,8 +171,8 @@ class PPO:
     def _draw(self) -> Filled:
         """A sample of the policy that keeps the requirements, a new one where `ATTEMPTS` draws find one."""
         known = None
-        for _ in range(ATTEMPTS // 10 if self.space.domains else 0):
-            for indices in self.policy.draw(10, self._generator):
+        for count in (10, ATTEMPTS - 10) if self.space.domains else ():  # ten nearly always do
+            for indices in self.policy.draw(count, self._generator):
                 if not self.space.keeps(indices):
                     continue
                 if indices not in self._seen:
@@ -217,6 +217,7 @@ class PPO:
         returns = advantage + before.value
         spread = advantage[before.active].std(correction=0)
         advantage = (advantage - advantage[before.active].mean()) / (spread + 1e-8) * before.active
+        terms: list[Tensor] = []
         for _ in range(self.epochs):
             order = torch.randperm(len(episodes), generator=self._generator)
             for rows in torch.split(order, self.minibatch):
@@ -236,14 +237,12 @@ class PPO:
                 loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
                 nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
                 self.optimizer.step()
+                terms.append(torch.stack(losses).detach())
+        names = ("policy_loss", "value_loss", "entropy", "approx_kl", "clipfrac")
         variance = returns[before.active].var(correction=0)
         unexplained = (returns - before.value)[before.active].var(correction=0)
         self._diagnostics = {
-            "policy_loss": losses.policy.item(),
-            "value_loss": losses.value.item(),
-            "entropy": losses.entropy.item(),
-            "approx_kl": losses.approx_kl.item(),
-            "clipfrac": losses.clipfrac.item(),
+            **dict(zip(names, torch.stack(terms).mean(0).tolist(), strict=True)),  # over all steps of the update
             "explained_variance": float(1 - unexplained / variance) if variance > 0 else 0.0,
         }
 
@@ -267,20 +266,20 @@ class PPO:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        begin_load(state, self.name, self.space, self._rng)
-        self._generator.set_state(state["generator"])
-        self.policy.load_state_dict(state["policy"])
-        moments = {
-            number: {name: value.clone() for name, value in moment.items()} for number, moment in state["moments"].items()
-        }
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
-        self._out = {tuple(indices): log_prob.clone() for indices, log_prob in state["out"]}
-        self._recent.clear()
-        self._recent.extend(_episode(item) for item in state["recent"])
-        self._best = [_episode(item) for item in state["best"]]
-        self._seen = {tuple(indices) for indices in state["seen"]}
-        self._observed = state["observed"]
-        self._diagnostics = dict(state["diagnostics"])
+        with loading(state, self.name, self.space, self._rng):
+            self._generator.set_state(state["generator"])
+            self.policy.load_state_dict(state["policy"])
+            moments = {
+                number: {name: value.clone() for name, value in moment.items()} for number, moment in state["moments"].items()
+            }
+            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+            self._out = {tuple(indices): log_prob.clone() for indices, log_prob in state["out"]}
+            self._recent.clear()
+            self._recent.extend(_episode(item) for item in state["recent"])
+            self._best = [_episode(item) for item in state["best"]]
+            self._seen = {tuple(indices) for indices in state["seen"]}
+            self._observed = state["observed"]
+            self._diagnostics = dict(state["diagnostics"])
 
     def diagnostics(self) -> dict[str, float]:
         return dict(self._diagnostics)

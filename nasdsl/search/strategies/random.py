@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any, ClassVar
 
-from nasdsl.search.strategies.strategy import begin_load, begin_state
+from nasdsl.search.strategies.strategy import begin_state, loading
 from nasdsl.spaces import Filled, Space
 
 
@@ -28,7 +28,8 @@ class RandomSearch:
         return begin_state(self.name, self.space, self._rng)
 
     def load(self, state: dict[str, Any]) -> None:
-        begin_load(state, self.name, self.space, self._rng)
+        with loading(state, self.name, self.space, self._rng):
+            pass
 
     def diagnostics(self) -> dict[str, float]:
         return {}

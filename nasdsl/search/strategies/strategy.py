@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import torch
@@ -55,7 +56,8 @@ class Strategy(Protocol):
         """Go on from a state, of a strategy that was made for the same space with the same options.
 
         Raises:
-            StrategyError: the state is of another strategy, or of another space.
+            StrategyError: the state is of another strategy or space, or of other options or another version that differ in
+                what they keep. The strategy is then to be loaded with another one, or made anew.
         """
 
     def diagnostics(self) -> dict[str, float]:
@@ -68,17 +70,31 @@ def begin_state(name: str, space: Space, rng: random.Random) -> dict[str, Any]:
     return {"strategy": name, "sizes": [d.size for d in space.domains], "rng": [version, list(internal), gauss]}
 
 
-def begin_load(state: dict[str, Any], name: str, space: Space, rng: random.Random) -> None:
-    """Check whose state it is, and set the random state. Raises StrategyError."""
+@contextmanager
+def loading(state: dict[str, Any], name: str, space: Space, rng: random.Random) -> Iterator[None]:
+    """Check whose state it is and set the random state; the block takes the rest.
+
+    Raises:
+        StrategyError: it is of another strategy or space, or the block finds something missing or unfit.
+    """
     if state.get("strategy") != name:
         raise StrategyError(f"this is a state of the strategy {state.get('strategy')!r}; expected one of {name!r}")
-    sizes = [d.size for d in space.domains]
-    if list(state["sizes"]) != sizes:
+    try:
+        sizes = [d.size for d in space.domains]
+        if list(state["sizes"]) != sizes:
+            raise StrategyError(
+                f"this state is of a space with decisions of {list(state['sizes'])} alternatives; {space.name} has {sizes}"
+            )
+        version, internal, gauss = state["rng"]
+        rng.setstate((version, tuple(internal), gauss))
+        yield
+    except StrategyError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: torch's, for tensors of other shapes
+        what = f"lacks {error}" if isinstance(error, KeyError) else f"does not fit ({error})"
         raise StrategyError(
-            f"this state is of a space with decisions of {list(state['sizes'])} alternatives; {space.name} has {sizes}"
-        )
-    version, internal, gauss = state["rng"]
-    rng.setstate((version, tuple(internal), gauss))
+            f"this state of {name!r} {what}; expected one that the same version wrote, with the same options"
+        ) from error
 
 
 # ---------------------------------------------------------------------------------------------------------- moves
@@ -129,6 +145,24 @@ def neighbours(space: Space, indices: Sequence[int], rng: random.Random) -> Iter
                 yield moved(space, given, place, index, rng)
             else:
                 yield (*given[:place], index, *given[place + 1 :])
+
+
+def joined(space: Space, indices: Sequence[int], others: Iterable[Indices]) -> Iterator[Indices]:
+    """The filling with the changes of the first two of `others` together, of the first four, eight, and so on.
+
+    One that changes a decision that an earlier one has changed is passed over.
+    """
+    given = tuple(indices)
+    found = list(given)
+    count = 0
+    for other in others:
+        places = [place for place, (before, after) in enumerate(zip(given, other, strict=True)) if before != after]
+        if all(found[place] == given[place] for place in places):
+            for place in places:
+                found[place] = other[place]
+            count += 1
+            if count > 1 and count.bit_count() == 1:
+                yield settled(space, found)
 
 
 def draw(space: Space, rng: random.Random) -> Indices:

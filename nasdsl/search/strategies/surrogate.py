@@ -48,13 +48,15 @@ class Features:
     def __call__(self, fillings: Sequence[Indices]) -> Tensor:
         """Fillings as float64 [n, features]."""
         indices = torch.tensor(fillings, dtype=torch.long).reshape(len(fillings), len(self.parents))
-        active: list[Tensor] = []
+        active: list[Tensor | None] = []  # None: in all
         columns = [torch.zeros(len(fillings), 0, dtype=torch.float64)]
         for place, (parent, code) in enumerate(zip(self.parents, self._codes, strict=True)):
             column = code[indices[:, place]]
-            flag = torch.ones(len(fillings), dtype=torch.bool)
+            flag: Tensor | None = None
             if parent is not None:
-                flag = active[parent[0]] & (indices[:, parent[0]] == parent[1])
+                flag = indices[:, parent[0]] == parent[1]
+                above = active[parent[0]]
+                flag = flag if above is None else flag & above
                 column = column * flag[:, None]
             active.append(flag)
             columns.append(column)
@@ -63,7 +65,8 @@ class Features:
 
 def distances(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
     """Weighted Hamming distances of 0/1 features: [n, f], [m, f], [f] -> [n, m]."""
-    return ((x @ weight)[:, None] + (y @ weight)[None] - 2 * (x * weight) @ y.T).clamp(min=0)
+    separate = (x @ weight)[:, None] + (y @ weight)
+    return torch.addmm(separate, x * weight, y.T, alpha=-2).clamp(min=0)
 
 
 class GaussianProcess:
@@ -95,8 +98,7 @@ class GaussianProcess:
 
     def _kernel(self, parameters: Tensor, x: Tensor, y: Tensor) -> Tensor:
         weight = parameters[:-2].exp()[self.features.decision] * self.features.scale
-        kernel: Tensor = parameters[-2].exp() * (-distances(x, y, weight)).exp()
-        return kernel
+        return (parameters[-2] - distances(x, y, weight)).exp()
 
     def _factor(self, parameters: Tensor, x: Tensor) -> Tensor:
         noise = parameters[-1].exp() + 1e-6
@@ -127,6 +129,10 @@ class Posterior:
         self.x = x
         self._factor = process._factor(process.parameters, x)
         self._weights = torch.cholesky_solve(y[:, None], self._factor)[:, 0]
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Mean alone, for which the cost grows with n and not its square: [m]."""
+        return self._weights @ self.process._kernel(self.process.parameters, self.x, x)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, without noise, at features x [m, f]: two of [m]."""

@@ -40,14 +40,31 @@ SMALL = "choice op = skip | conv_1x1 | conv_3x3 | sep_3x3\ndecoder small { input
     fpn="x = skip(c3); repeat 4 { x = ?op(x) }; output p3 = x", share="0", head="skip"
 )
 
+SCARCE = BOUNDED.replace("decoder bounded", "decoder scarce").replace("params <= 40K", "params <= 22400")
+"""Some 1 % of the fillings keep the requirement."""
+
+TEN = "choice op = conv_1x1 | conv_3x3 | sep_3x3 | sep_3x3_d3 | sep_5x5\ndecoder ten { input c3\n" + BODY.format(
+    fpn="output p3 = ?op(c3)", share="0", head="?(skip | conv_1x1)"
+)
+
 CLOSED = "decoder closed { input c3\n" + BODY.format(fpn="output p3 = c3", share="0", head="skip")
+
+TEXTS = {
+    "nested": NESTED,
+    "tiny": TINY,
+    "bounded": BOUNDED,
+    "scarce": SCARCE,
+    "small": SMALL,
+    "ten": TEN,
+    "closed": CLOSED,
+}
 
 
 @cache
 def space(name: str) -> Space:
     if name == "paper":
         return load_space(SPACES / "nas_fcos_fpn.nas")
-    return loads_space({"nested": NESTED, "tiny": TINY, "bounded": BOUNDED, "small": SMALL, "closed": CLOSED}[name])
+    return loads_space(TEXTS[name])
 
 
 def additive(indices: tuple[int, ...]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import time
@@ -15,6 +16,7 @@ from nasdsl.search.strategies import make_strategy
 from nasdsl.search.strategies.gaussian_process import BayesianSearch
 from nasdsl.search.strategies.strategy import draw
 from nasdsl.search.strategies.surrogate import Features, GaussianProcess, distances, log_expected_improvement
+from nasdsl.spaces import Filled
 
 
 def apart(on: str, one: tuple[int, ...], other: tuple[int, ...], weight: list[float]) -> float:
@@ -62,6 +64,7 @@ def test_the_posterior_against_the_textbook() -> None:
     noisy = kernel(x, x) + noise * torch.eye(15, dtype=torch.float64)
     mean, std = process.condition(x, y)(at)
     assert torch.allclose(mean, kernel(at, x) @ noisy.inverse() @ y)
+    assert torch.allclose(process.condition(x, y).mean(at), mean)
     covariance = kernel(at, at) - kernel(at, x) @ noisy.inverse() @ kernel(x, at)
     assert torch.allclose(std.square(), covariance.diagonal())
     evidence = torch.distributions.MultivariateNormal(torch.zeros(15, dtype=torch.float64), noisy).log_prob(y)
@@ -124,6 +127,46 @@ def test_nothing_is_proposed_twice_and_the_best_is_found_soon() -> None:
         assert max(found) == best
 
 
+@pytest.mark.parametrize("on", ["nested", "bounded", "paper"])
+def test_no_neighbour_of_a_proposal_promises_more(on: str) -> None:
+    """Of those that change one decision and open none, keep the requirements, and are new."""
+    strategy = BayesianSearch(space(on), 0, initial=15)
+    for number in range(22):
+        text = strategy.propose()
+        if number >= 15:
+            del strategy._out[text.indices]
+            posterior, best = strategy._believe()
+            near = [
+                (*text.indices[: d.index], index, *text.indices[d.index + 1 :])
+                for d in space(on).domains
+                if space(on).active(text.indices)[d.index]
+                for index in range(d.size)
+            ]
+            seen = {indices for indices, _ in strategy._observed}
+            flags = space(on).active(text.indices)
+            near = [n for n in near if n not in seen and space(on).active(n) == flags and space(on).keeps(n)]
+            promise = log_expected_improvement(*posterior(strategy._process.features([text.indices, *near])), best)
+            assert float(promise.max()) <= float(promise[0]) + 1e-6
+        strategy.observe(text, additive(text.indices))
+
+
+def test_the_climb_mostly_finds_the_most_promising_of_all() -> None:
+    """Against comparing all 256."""
+    strategy = BayesianSearch(space("small"), 0)
+    every = list(itertools.product(range(4), repeat=4))
+    hits = 0
+    for number in range(50):
+        text = strategy.propose()
+        if number >= 20:
+            del strategy._out[text.indices]
+            posterior, best = strategy._believe()
+            new = sorted(set(every) - {indices for indices, _ in strategy._observed})
+            promise = log_expected_improvement(*posterior(strategy._process.features(new)), best)
+            hits += float(promise[new.index(text.indices)]) > float(promise.max()) - 1e-6
+        strategy.observe(text, additive(text.indices) + 4 * (text.indices[0] == text.indices[2]))
+    assert hits >= 22
+
+
 def test_a_batch_spreads() -> None:
     """Ten that are out at once are different, and not all neighbours of one."""
     strategy = make_strategy("bayes", space("paper"), 0)
@@ -151,13 +194,17 @@ def test_more_observations_than_it_takes_in() -> None:
     assert {observed[place] for place in range(26, 30)} <= set(fillings)  # the latest
 
 
-def test_a_proposal_on_the_papers_space_takes_a_fraction_of_a_second() -> None:
+@pytest.mark.parametrize("observed", [150, 2800])
+def test_a_proposal_on_the_papers_space_takes_a_fraction_of_a_second(observed: int) -> None:
+    """Also when stage 1 of the paper ends, after 2,800."""
     strategy = make_strategy("bayes", space("paper"), 0)
-    for text in space("paper").samples(150, seed=0):
-        strategy.propose()
+    rng = random.Random(0)
+    for _ in range(observed):
+        text = Filled("", draw(space("paper"), rng))
         strategy.observe(text, additive(text.indices))
+    strategy.observe(strategy.propose(), None)  # the fit, which comes once in hundreds then
     start = time.process_time()
     for _ in range(10):
         text = strategy.propose()
         strategy.observe(text, additive(text.indices))
-    assert time.process_time() - start < 5 * slowness()
+    assert time.process_time() - start < 3 * slowness()

@@ -10,6 +10,7 @@ import pytest
 import torch
 from strategy_spaces import additive, space
 
+import nasdsl
 from nasdsl.search.strategies import DEFAULT_STRATEGY, STRATEGIES, Strategy, StrategyError, make_strategy
 from nasdsl.spaces import Filled
 
@@ -52,7 +53,7 @@ def test_the_names() -> None:
         assert name in QUICK
 
 
-@pytest.mark.parametrize("on", ["nested", "bounded", "small", "closed", "paper"])
+@pytest.mark.parametrize("on", ["nested", "bounded", "scarce", "small", "closed", "paper"])
 @pytest.mark.parametrize("name", NAMES)
 def test_proposals_are_fillings_that_keep_the_requirements(name: str, on: str) -> None:
     strategy, out, order = make(name, on), [], random.Random(0)
@@ -156,6 +157,37 @@ def test_a_space_that_is_used_up(name: str) -> None:
         strategy.observe(text, additive(text.indices))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_search_on_a_space_of_ten_ends_and_has_tried_them_all(name: str) -> None:
+    """With the strategy's own options, and several out at once. Those that avoid what they have proposed are done soon."""
+    soon = 60 if name in ("ppo", "bayes") else 150
+    found = nasdsl.search(space("ten"), ten, name, trials=soon, batch=3, quiet=True)
+    assert len(found) == soon
+    assert sum(trial.verdict == "ok" for trial in found) == 10
+    assert sum(trial.verdict == "duplicate" for trial in found) == soon - 10
+    if soon == 60:
+        assert all(trial.verdict == "ok" for trial in list(found)[:9])
+
+
+def ten(text: str) -> float:
+    return float(len(text))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "random"])
+def test_better_than_random_where_hardly_anything_keeps_the_requirements(name: str) -> None:
+    """One uniform filling of a hundred does. Mean of the last 20 of 60 rewards."""
+
+    def late(strategy: Strategy) -> float:
+        rewards = []
+        for _ in range(60):
+            text = strategy.propose()
+            rewards.append(additive(text.indices))
+            strategy.observe(text, rewards[-1])
+        return sum(rewards[-20:]) / 20
+
+    assert late(make(name, "scarce")) > late(make("random", "scarce"))
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "random"])
 def test_better_than_random(name: str) -> None:
     """Mean of the last quarter of 80 rewards on the nested space, over 3 seeds."""
@@ -192,3 +224,22 @@ def test_a_state_of_another_strategy_or_space_is_refused(name: str) -> None:
         make(name, "small").load(make(other, "small").state())
     with pytest.raises(StrategyError, match="small has"):
         make(name, "small").load(make(name, "nested").state())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_state_that_lacks_something_or_does_not_fit_is_refused(name: str) -> None:
+    """As one of another version may; whoever loads it goes on with another state."""
+    strategy, out, order = make(name, "nested"), [], random.Random(0)
+    for _ in range(20):
+        step(strategy, out, order)
+    saved = strategy.state()
+    for key in set(saved) - {"strategy"}:
+        with pytest.raises(StrategyError, match=f"lacks '{key}'"):
+            make(name, "nested").load({other: saved[other] for other in saved if other != key})
+    with pytest.raises(StrategyError, match=r"does not fit .*same version"):
+        make(name, "nested").load({**saved, "rng": [3, [1, 2], None]})
+
+
+def test_a_policy_of_another_width_is_refused() -> None:
+    with pytest.raises(StrategyError, match="with the same options"):
+        make_strategy("ppo", space("small"), hidden=8).load(make("ppo", "small").state())

@@ -43,6 +43,16 @@ def test_the_best_of_a_large_sample_is_the_parent_and_dies_of_age() -> None:
     assert all(is_mutant(strategy.propose().indices, (3, 3, 3, 3)) for _ in range(20))
 
 
+def test_results_that_others_proposed_are_its_first_population() -> None:
+    strategy = Evolution(space("small"), population=4, sample=200)
+    for i in range(4):
+        strategy.observe(space("small").decode([i, i, i, i]), float(i))
+    again = Evolution(space("small"), population=4, sample=200)
+    again.load(strategy.state())
+    for one in (strategy, again):
+        assert all(is_mutant(one.propose().indices, (3, 3, 3, 3)) for _ in range(5))
+
+
 def test_a_failure_loses_against_every_number() -> None:
     strategy = Evolution(space("small"), population=2, sample=50)
     for text, reward in ((space("small").decode([0] * 4), None), (space("small").decode([2] * 4), -1e30)):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategy_spaces import space
 
-from nasdsl.search.strategies.strategy import draw, mutated, neighbours, normal_scores, settled
+from nasdsl.search.strategies.strategy import draw, joined, mutated, neighbours, normal_scores, settled
 
 
 def differences(one: tuple[int, ...], other: tuple[int, ...], on: str) -> list[int]:
@@ -67,6 +67,31 @@ def test_neighbours_are_all_single_changes() -> None:
     found = list(neighbours(space("small"), parent, rng))
     assert len(found) == len(expected)
     assert set(found) == expected
+
+
+def test_changes_are_joined_two_four_eight() -> None:
+    """Of distinct decisions; one that changes a decision again is passed over, and is not counted."""
+    given_ = (0, 0, 0, 0)
+    others = [(0, 2, 0, 0), (3, 0, 0, 0), (0, 1, 0, 0), (0, 0, 0, 1), (0, 0, 2, 0), (1, 0, 0, 0)]
+    assert list(joined(space("small"), given_, others)) == [(3, 2, 0, 0), (3, 2, 2, 1)]
+    assert list(joined(space("small"), given_, others[:1])) == []
+
+
+@pytest.mark.parametrize("on", ["nested", "paper"])
+@given(seed=st.integers(0, 10_000))
+def test_joined_changes_are_fillings_that_hold_the_first_of_them(on: str, seed: int) -> None:
+    rng = random.Random(seed)
+    parent = draw(space(on), rng)
+    others = list(neighbours(space(on), parent, rng))
+    rng.shuffle(others)
+    found = list(joined(space(on), parent, others))
+    assert found
+    for child in found:
+        assert child == settled(space(on), child)
+        first = others[0]
+        opened = [i for i, flag in enumerate(space(on).active(child)) if flag and first[i] != parent[i]]
+        assert all(child[i] == first[i] for i in opened)
+    assert len(differences(parent, found[0], on)) <= 2
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(-5, 5).map(float)), max_size=30))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from strategy_spaces import additive, space
 
+from nasdsl.search.strategies import ppo
 from nasdsl.search.strategies.policy import Policy, as_tensor
 from nasdsl.search.strategies.ppo import PPO, gae, ppo_loss
 from nasdsl.search.strategies.strategy import draw
@@ -160,6 +161,25 @@ def test_it_learns_choices_that_depend_on_each_other() -> None:
         strategy.observe(text, good(text.indices) + 1e-3 * random.Random(str(text.indices)).random())
     drawn = strategy.policy.draw(500, torch.Generator().manual_seed(0))
     assert sum(map(good, drawn)) / 500 > 0.9  # 0.5 at the beginning
+
+
+def test_the_diagnostics_are_means_over_the_steps_of_an_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[ppo.Losses] = []
+
+    def recorded(*given: torch.Tensor) -> ppo.Losses:
+        made.append(ppo_loss(*given))  # type: ignore[arg-type]
+        return made[-1]
+
+    monkeypatch.setattr(ppo, "ppo_loss", recorded)
+    strategy = PPO(space("small"), 0, warmup=20, batch=20, replay=20, epochs=3, minibatch=8)
+    for _ in range(20):
+        text = strategy.propose()
+        strategy.observe(text, additive(text.indices))
+    assert len(made) == 9
+    found = strategy.diagnostics()
+    for name in ("policy_loss", "value_loss", "entropy", "approx_kl", "clipfrac"):
+        values = [float(getattr(losses, name.removesuffix("_loss")).detach()) for losses in made]
+        assert found[name] == pytest.approx(sum(values) / 9, abs=1e-6)
 
 
 def test_the_diagnostics() -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import random
 import re
+import statistics
+import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -56,20 +60,61 @@ def test_the_reward_is_that_of_the_text(tables: ModuleType) -> None:
 
 @pytest.mark.parametrize("distinct", [False, True])
 def test_a_run_gives_the_best_after_each_evaluation(tables: ModuleType, distinct: bool) -> None:
-    best, milliseconds = tables.run(("nested, made up", "evolution", 0, 60, distinct, None))
+    _, best, milliseconds = tables.run(tables.Job("nested, made up", "evolution", 0, 60, distinct))
     assert len(best) == 60
     assert best == sorted(best)
     assert milliseconds > 0
 
 
+def runs_of(tables: ModuleType, task: str, name: str, curves: list[list[float]]) -> list[Any]:
+    return [tables.Run(tables.Job(task, name, seed, len(best), False), best, 1.0) for seed, best in enumerate(curves)]
+
+
+CURVES = {
+    "evolution": [[1.0, 2.0, 3.0, 3.0], [1.0, 1.0, 1.0, 5.0]],
+    "random": [[0.0] * 4] * 2,
+    "other": [[0.0, 4.0, 4.0, 9.0]] * 2,
+}
+
+
 def test_the_report_counts_to_evolutions_last(tables: ModuleType) -> None:
-    curves = {
-        "evolution": [[1.0, 2.0, 3.0, 3.0], [1.0, 1.0, 1.0, 5.0]],
-        "random": [[0.0] * 4] * 2,
-        "other": [[0.0, 4.0, 4.0, 9.0]] * 2,
-    }
-    text = tables.report("task", curves, dict.fromkeys(curves, 1.0), (2, 4))
+    text = tables.report("task", {name: runs_of(tables, "task", name, own) for name, own in CURVES.items()}, (2, 4))
     rows = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines()}
-    assert rows["evolution"][1:4] == ["1.500 ± 0.500", "4.000 ± 1.000", "4"]
-    assert rows["other"][3] == "2"
-    assert rows["random"][3] == "-"
+    assert rows["evolution"][1:5] == ["2", "1.500 ± 0.500", "4.000 ± 1.000", "4"]
+    assert rows["other"][4] == "2"
+    assert rows["random"][4] == "-"
+
+
+def test_runs_are_kept_and_read_as_they_were(tables: ModuleType, tmp_path: Path) -> None:
+    made = [run for name, own in CURVES.items() for run in runs_of(tables, "task", name, own)]
+    kept = tables.Kept(tmp_path / "runs.json")
+    for run in made:
+        kept.add(run)
+    assert list(tables.Kept(tmp_path / "runs.json").runs.values()) == made
+
+
+def test_what_is_kept_is_not_run_again_and_the_picture_is_drawn(
+    tables: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, task = tmp_path / "runs.json", "nested, made up"
+    kept = tables.Kept(path)
+    for name in ("evolution", "random"):
+        for run in runs_of(tables, task, name, CURVES[name]):
+            kept.add(run)
+    ask = ["--tasks", task, "--strategies", "evolution", "random", "--seeds", "2", "--evaluations", "2", "4"]
+    before = path.read_text()
+    monkeypatch.setattr(sys, "argv", ["tables.py", *ask, "--json", str(path), "--plot", str(tmp_path / "picture.svg")])
+    tables.main()
+    assert path.read_text() == before
+    shown = capsys.readouterr().out
+    assert "| evolution | 2 | 1.500 ± 0.500 | 4.000 ± 1.000 | 4 |" in shown
+    assert "torch" in shown.splitlines()[-1]
+    assert "<svg" in (tmp_path / "picture.svg").read_text()
+
+
+def test_made_up_rewards_are_in_standard_deviations(tables: ModuleType) -> None:
+    space, reward, _ = tables.nested(None, 3)
+    rng = random.Random(7)
+    found = [reward(SimpleNamespace(indices=[rng.randrange(d.size) for d in space.domains])) for _ in range(2000)]
+    assert abs(statistics.fmean(found)) < 0.15
+    assert 0.9 < statistics.stdev(found) < 1.1
