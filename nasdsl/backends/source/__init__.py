@@ -62,11 +62,12 @@ def _preamble(graph: Graph, text: str, version: str) -> list[str]:
 
 def _helpers(graph: Graph, kinds: set[type]) -> list[str]:
     from nasdsl.backends import module
-    from nasdsl.nn import deform, fusion, norm
+    from nasdsl.nn import DeformConv2d, fusion, norm
+    from nasdsl.nn.deform import plain
 
     pieces: list[object] = [fusion.Group]
     if DeformConv in kinds:
-        pieces += [deform.deform_conv2d, deform.DeformConv2d]
+        pieces += [plain.deform_conv2d, DeformConv2d]
     if Scale in kinds:
         pieces.append(fusion.Scale)
     if WeightedAdd in kinds:

@@ -1,14 +1,12 @@
-"""Modulated deformable convolution (DCNv2) on `torch.nn.functional.grid_sample`.
+"""Deformable convolution on `torch.nn.functional.grid_sample`: for every device, every derivative and every export.
 
-Source: "Deformable ConvNets v2: More Deformable, Better Results", arXiv:1811.11168. The function is that of
-`torchvision.ops.deform_conv2d`, written so that it also has a second derivative, runs in half precision on a CPU, and
-exports to ONNX; on a CPU it is faster as well.
+It is what exported programs and stand-alone files contain, and what `nasdsl.nn.deform.rows` is compared with.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 
@@ -76,41 +74,3 @@ def deform_conv2d(
         out = torch.matmul(kernel, taken)
     out = out.view(n, out_channels, out_height, out_width)
     return out if bias is None else out + bias.view(1, -1, 1, 1)
-
-
-class DeformConv2d(nn.Conv2d):
-    """A deformable convolution that predicts its own offsets and mask.
-
-    ``offset`` is the 3x3 convolution that does so: 3 * offset_groups * k * k channels, the last third of them the mask
-    before its sigmoid; it starts at zero, so that the layer starts as a plain convolution of half its weights.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        dilation: int = 1,
-        groups: int = 1,
-        offset_groups: int = 1,
-        bias: bool = True,
-    ) -> None:
-        padding = dilation * (kernel_size - 1) // 2
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
-        self.offset_groups = offset_groups
-        self.offset = nn.Conv2d(in_channels, 3 * offset_groups * kernel_size * kernel_size, 3, stride, 1)
-        nn.init.zeros_(self.offset.weight)
-        assert self.offset.bias is not None
-        nn.init.zeros_(self.offset.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, in, H, W] to [N, out, ceil(H / stride), ceil(W / stride)]."""
-        predicted = self.offset(x)
-        third = predicted.shape[1] // 3
-        offset, mask = predicted[:, : 2 * third], torch.sigmoid(predicted[:, 2 * third :])
-        stride, dilation = self.stride[0], self.dilation[0]
-        padding = dilation * (self.kernel_size[0] - 1) // 2
-        return deform_conv2d(
-            x, offset, self.weight, self.bias, (stride, stride), (padding, padding), (dilation, dilation), mask
-        )

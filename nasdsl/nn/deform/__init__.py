@@ -1,0 +1,8 @@
+"""Modulated deformable convolution: the layer, the function, and the two ways in which it is computed.
+
+`nasdsl.nn.deform.plain` is the definition; `nasdsl.nn.deform.rows` gives the same on a CPU in a fraction of the time.
+"""
+
+from nasdsl.nn.deform.layer import DeformConv2d, deform_conv2d
+
+__all__ = ["DeformConv2d", "deform_conv2d"]

@@ -1,0 +1,262 @@
+"""Deformable convolution on a CPU, fast: pixels are rows of a table, and a tap reads the weighted sum of four of them.
+
+Reading rows and adding them up, each times its weight, is what `torch.nn.functional.embedding_bag` does, with a kernel that
+is vectorised over the channels. The mask goes into the weights and costs nothing, and what comes out is the left operand
+of the matrix product that a convolution is. The gradient of the map is the same operation the other way round: a pixel's
+is the weighted sum of what the taps that read it pull at, once these are sorted by where they read. No sum depends on the
+order in which threads run.
+
+All of it is done in pieces, so that what one step writes is still in a cache when the next reads it, and so that the
+columns of a whole map never exist. Nothing but the operands is kept for the backward pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from nasdsl.nn.deform import plain
+from nasdsl.nn.deform.taps import Geometry, Readers, Taps, columns, maps, pieces, table
+
+COLUMNS = 8 * 2**20
+"""Bytes of columns at a time: those of as many positions as that makes, and one at least."""
+TOGETHER = 32 * 2**20
+"""Bytes of columns of the pictures that are taken together, and of the channels: one picture and 32 channels at least."""
+NARROWEST = 8
+"""Channels of a row that make this worth its while."""
+LARGEST = 2**24
+"""Pixels of a map with its border that float32 can still number."""
+
+Pair: TypeAlias = tuple[int, int]
+Optionals: TypeAlias = tuple[Tensor | None, ...]
+
+
+def suits(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether these are tensors on a CPU, not stand-ins of a tracer, and of shapes that this is made for."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    given = [t for t in (x, offset, mask, weight, bias) if t is not None]
+    if any(type(t) not in (Tensor, torch.nn.Parameter) or t.device.type != "cpu" or not t.numel() for t in given):
+        return False
+    height, width = geometry_of(x, weight).bordered
+    narrowest = min(part.width for part in _parts(x, offset, weight, x.shape[1]))
+    return narrowest >= NARROWEST and height * width < LARGEST
+
+
+def geometry_of(x: Tensor, weight: Tensor, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)) -> Geometry:
+    """How the taps of `weight` lie on the maps of `x`."""
+    return Geometry((x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3]), stride, padding, dilation)
+
+
+def deform_conv2d(
+    x: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    mask: Tensor | None = None,
+) -> Tensor:
+    """`nasdsl.nn.deform_conv2d` for operands that `suits` is true of. The result has the memory format of `x`."""
+    products = x.dtype
+    if torch.is_autocast_enabled("cpu") and x.dtype != torch.float64:
+        products = torch.get_autocast_dtype("cpu")
+    out: Tensor = _Function.apply(
+        x, offset, mask, weight, bias, geometry_of(x, weight, stride, padding, dilation), products
+    )  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Part(NamedTuple):
+    """Channels that share their offsets and their kernels."""
+
+    channels: slice
+    offset_group: int
+    outputs: slice
+    inputs: slice
+    """The channels as the kernels of `outputs` count them."""
+
+    @property
+    def width(self) -> int:
+        return int(self.channels.stop - self.channels.start)
+
+    def kernel(self, weight: Tensor) -> Tensor:
+        """[outputs, width, kh, kw], a view."""
+        return weight[self.outputs, self.inputs]
+
+
+def _parts(x: Tensor, offset: Tensor, weight: Tensor, widest: int) -> list[_Part]:
+    """The channels in order, cut where an offset group or a group begins, and so that none is wider than `widest`."""
+    channels, (out_channels, per_group, *kernel) = x.shape[1], weight.shape
+    per_offset, outputs = 2 * channels * kernel[0] * kernel[1] // offset.shape[1], out_channels * per_group // channels
+    cuts = sorted({*range(0, channels + 1, per_offset), *range(0, channels + 1, per_group)})
+    parts = []
+    for low, high in zip(cuts, cuts[1:], strict=False):
+        count = -(-(high - low) // widest)
+        ends = [low + (high - low) * i // count for i in range(count + 1)]
+        for start, stop in zip(ends, ends[1:], strict=False):
+            group, first = start // per_group, start // per_group * per_group
+            kernels = slice(group * outputs, (group + 1) * outputs)
+            parts.append(_Part(slice(start, stop), start // per_offset, kernels, slice(start - first, stop - first)))
+    return parts
+
+
+def _precise(dtype: torch.dtype) -> torch.dtype:
+    return dtype if dtype == torch.float64 else torch.float32
+
+
+def _forward(
+    x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None, geometry: Geometry, products: torch.dtype
+) -> Tensor:
+    taps, precise, (n, channels) = geometry.taps, _precise(x.dtype), x.shape[:2]
+    parts = _parts(x, offset, weight, channels)
+    kernels = [part.kernel(weight).permute(2, 3, 1, 0).to(products).flatten(0, 2) for part in parts]
+    total = torch.empty(n, *offset.shape[2:], weight.shape[0], dtype=precise)
+    total.copy_(torch.zeros(()) if bias is None else bias)
+    of_a_tap = max(part.width for part in parts) * precise.itemsize
+    for pictures in pieces(n, TOGETHER // (offset[0, 0].numel() * taps * of_a_tap)):
+        read = Taps.of(offset[pictures], None if mask is None else mask[pictures], geometry, precise)
+        pixels, weights = read.pixels(), read.weights()
+        out = total[pictures].view(-1, weight.shape[0])
+        for part, kernel in zip(parts, kernels, strict=True):
+            rows = table(x[pictures, part.channels], precise)
+            for piece in pieces(out.shape[0], COLUMNS // (taps * part.width * precise.itemsize)):
+                inside = part.offset_group, slice(piece.start * taps, piece.stop * taps)
+                taken = columns(rows, pixels[inside], weights[inside], taps)
+                _add_product(out[piece, part.outputs], taken.to(products), kernel)
+    dtype = products if bias is None else torch.promote_types(products, bias.dtype)
+    return total.permute(0, 3, 1, 2).to(dtype, memory_format=_layout(x))
+
+
+def _gradients(
+    operands: Optionals, upstream: Tensor, geometry: Geometry, products: torch.dtype, needed: tuple[bool, ...]
+) -> Optionals:
+    """Those of x, offset, mask, weight and bias, and None for what is not needed."""
+    x, offset, mask, weight, bias = operands
+    assert x is not None
+    assert offset is not None
+    assert weight is not None
+    taps, precise = geometry.taps, _precise(x.dtype)
+    of_x, of_places, of_weight = needed[0], needed[1] or needed[2], needed[3]
+    of_bias = upstream.sum((0, 2, 3)).to(bias.dtype) if bias is not None and needed[4] else None
+    if not (of_x or of_places or of_weight):
+        return None, None, None, None, of_bias
+
+    positions = offset[0, 0].numel()
+    parts = _parts(x, offset, weight, max(32, TOGETHER // (positions * taps * precise.itemsize)))
+    kernels = [part.kernel(weight).permute(0, 2, 3, 1).to(products).flatten(1) for part in parts]
+    kernel_sums = [torch.zeros(k.shape[1], k.shape[0], dtype=precise) for k in kernels] if of_weight else []
+    x_out, offset_out = torch.empty_like(x) if of_x else None, torch.empty_like(offset) if needed[1] else None
+    mask_out = torch.empty_like(mask) if mask is not None and needed[2] else None
+    of_a_tap = max(part.width for part in parts) * precise.itemsize
+
+    for pictures in pieces(x.shape[0], TOGETHER // (positions * taps * of_a_tap)):
+        read = Taps.of(offset[pictures], None if mask is None else mask[pictures], geometry, precise)
+        pixels, weights = read.pixels(), read.weights()
+        dots = torch.zeros_like(weights) if of_places else None
+        out = upstream[pictures].permute(0, 2, 3, 1).to(products).reshape(-1, weight.shape[0])
+        readers: tuple[int, Readers] | None = None
+        for number, (part, kernel) in enumerate(zip(parts, kernels, strict=True)):
+            group = part.offset_group
+            rows = table(x[pictures, part.channels], precise)
+            pulled = torch.empty(out.shape[0], kernel.shape[1], dtype=precise) if of_x else None
+            for piece in pieces(out.shape[0], COLUMNS // (taps * part.width * precise.itemsize)):
+                inside = group, slice(piece.start * taps, piece.stop * taps)
+                above = out[piece, part.outputs]
+                pull = None
+                if of_x or of_places:
+                    pull = _product(above, kernel, None if pulled is None else pulled[piece], precise)
+                if not (of_places or of_weight):
+                    continue
+                with torch.set_grad_enabled(of_places):
+                    leaf = weights[inside].detach().requires_grad_(of_places)
+                    taken = columns(rows, pixels[inside], leaf, taps)
+                if of_weight:
+                    _add_product(kernel_sums[number], taken.detach().to(products).t(), above)
+                if dots is not None:
+                    dots[inside] += torch.autograd.grad(taken, leaf, pull)[0]
+            if x_out is not None and pulled is not None:
+                if readers is None or readers[0] != group:
+                    readers = group, Readers(read, group, weights[group], rows.shape[0], geometry)
+                of_rows = readers[1].gather(pulled.view(-1, part.width))
+                x_out[pictures, part.channels] = maps(of_rows, geometry).to(x.dtype)
+        if dots is not None:
+            _spread(read.pull(dots), offset_out, mask_out, pictures, taps)
+
+    weight_out = torch.empty_like(weight) if of_weight else None
+    if weight_out is not None:
+        for part, kernel_sum in zip(parts, kernel_sums, strict=True):
+            part.kernel(weight_out).copy_(kernel_sum.view(*geometry.kernel, part.width, -1).permute(3, 2, 0, 1))
+    return x_out, offset_out, mask_out, weight_out, of_bias
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """``total += a @ b``, summed in the precision of `total` where the factors' is lower."""
+    if a.dtype == total.dtype:
+        total.addmm_(a, b)
+    else:
+        total += torch.mm(a, b)
+
+
+def _product(a: Tensor, b: Tensor, out: Tensor | None, precise: torch.dtype) -> Tensor:
+    """``a @ b``, in `out` where there is one."""
+    if out is None:
+        return torch.mm(a, b).to(precise)
+    return torch.mm(a, b, out=out) if a.dtype == precise else out.copy_(torch.mm(a, b))
+
+
+def _spread(of_taps: tuple[Tensor, Tensor | None], offset: Tensor | None, mask: Tensor | None, pictures: slice, taps: int) -> None:
+    """Write what `Taps.pull` gives where `offset` and `mask` have it."""
+    places, scale = of_taps
+    groups = places.shape[1]
+    if offset is not None:
+        to = offset[pictures].unflatten(1, (groups, taps, 2))  # [N, groups, taps, 2, H', W']
+        to.copy_(places.view(2, groups, to.shape[0], *to.shape[-2:], taps).permute(2, 1, 5, 0, 3, 4))
+    if mask is not None and scale is not None:
+        to = mask[pictures].unflatten(1, (groups, taps))
+        to.copy_(scale.view(groups, to.shape[0], *to.shape[-2:], taps).permute(1, 0, 4, 2, 3))
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    """What torch's own convolutions give for `x`."""
+    if x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
+        return torch.contiguous_format
+    return torch.channels_last
+
+
+class _Function(torch.autograd.Function):
+    """The whole of it. The second derivative is the first one of the plain path's."""
+
+    @staticmethod
+    def forward(*operands: Any) -> Tensor:
+        return _forward(*operands)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:5])
+        ctx.how = inputs[5:]
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Any:
+        find = _plain_gradients if torch.is_grad_enabled() else _gradients
+        return *find(ctx.saved_tensors, *upstream, *ctx.how, ctx.needs_input_grad[:5]), None, None
+
+
+def _plain_gradients(
+    operands: Optionals, upstream: Tensor, geometry: Geometry, products: torch.dtype, needed: tuple[bool, ...]
+) -> Optionals:
+    """The same as `_gradients`, with a graph behind them."""
+    # One operand may have been computed from another. A view of its own for each keeps these ways out of the derivative.
+    own = [None if t is None else t.view_as(t) for t in operands]
+    x, offset, mask, weight, bias = own
+    assert x is not None
+    assert offset is not None
+    assert weight is not None
+    with torch.autocast("cpu", products if products.itemsize == 2 else torch.bfloat16, enabled=products != x.dtype):
+        out = plain.deform_conv2d(x, offset, weight, bias, geometry.stride, geometry.padding, geometry.dilation, mask)
+    wanted = [t for t, need in zip(own, needed, strict=True) if need and t is not None]
+    found = iter(torch.autograd.grad(out, wanted, upstream, create_graph=True))
+    return tuple(next(found) if need else None for need in needed)
