@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 """Files of a folder that are taken for pictures; a file that is named itself is always read."""
 
+SHEET = "sheet.png"
+"""The file of `--sheet`."""
+
 MOST_IN_SHEET = 24
 """Pictures on a sheet; further ones would only be small."""
 
@@ -39,7 +42,7 @@ MOST_IN_SHEET = 24
     help="Folder for what is written; made where there is none.",
 )
 @click.option("--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score that is drawn.")
-@click.option("--sheet", is_flag=True, help=f"Also draw the first {MOST_IN_SHEET} side by side, as sheet.png.")
+@click.option("--sheet", is_flag=True, help=f"Also draw the first {MOST_IN_SHEET} side by side, as {SHEET}.")
 @click.option("--no-pictures", is_flag=True, help="Write no picture of its own for each.")
 @DEVICE
 def detect(
@@ -65,7 +68,8 @@ def detect(
         from nasdsl.detection.drawing import contact_sheet, draw_detections, write_picture
 
         detector = load_run(run, device)
-        sources = list(_files(images, out) if spec is None else _samples(detector, spec, split, first))
+        reserved = {SHEET} if sheet else set()
+        sources = list(_files(images, out, reserved) if spec is None else _samples(detector, spec, split, first))
         if not sources:
             fail(f"no pictures in {', '.join(map(str, images))}")
         out.mkdir(parents=True, exist_ok=True)
@@ -94,8 +98,8 @@ def detect(
         text = json.dumps(document.value, ensure_ascii=False)
         path.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files that are no UTF-8
         if drawn:
-            write_picture(out / "sheet.png", contact_sheet(drawn))
-            say(f"wrote {out / 'sheet.png'}")
+            write_picture(out / SHEET, contact_sheet(drawn))
+            say(f"wrote {out / SHEET}")
     say(f"wrote {path}")
     if refused:
         say(f"{count(refused, 'picture')} could not be read")
@@ -115,9 +119,16 @@ class _Source(NamedTuple):
         return read_image(self.place) if isinstance(self.place, Path) else self.place[0][self.place[1]].image
 
 
-def _files(images: Sequence[Path], out: Path) -> Iterator[_Source]:
+def _files(images: Sequence[Path], out: Path, reserved: set[str]) -> Iterator[_Source]:
+    """
+    Raises:
+        UsageError: a picture that is to be read lies where something else will be written.
+    """
     files = list(dict.fromkeys(_pictures(images)))
-    names = _output_names(files, out)
+    for file in files:
+        if file.name.lower() in reserved and file.resolve().parent == out.resolve():
+            raise click.UsageError(f"{file} would be overwritten; give another folder by -o, or leave --sheet out")
+    names = _output_names(files, out, reserved)
     return (_Source(str(file), names[file], file) for file in files)
 
 
@@ -125,8 +136,11 @@ def _samples(detector: Detector, spec: str, split: str, first: int | None) -> It
     from nasdsl.data import open_dataset
 
     data = open_dataset(spec, split, **classes_of(detector, spec))
+    say("\n".join(data.summary()))
     for index in range(len(data) if first is None else min(first, len(data))):
-        yield _Source(data.file(index), f"{data.image_id(index)}.png", (data, index))
+        # Ids may be any string, such as a path.
+        name = str(data.image_id(index)).replace("/", "_").replace("\\", "_")
+        yield _Source(data.file(index), f"{name}.png", (data, index))
 
 
 class _Document:
@@ -167,10 +181,11 @@ def _pictures(images: Sequence[Path]) -> Iterator[Path]:
             yield image
 
 
-def _output_names(files: list[Path], out: Path) -> dict[Path, str]:
-    """A file name in `out` for each picture: its own stem; numbered where two share one, or a picture itself has it."""
+def _output_names(files: list[Path], out: Path, reserved: set[str]) -> dict[Path, str]:
+    """A file name in `out` for each picture: its own stem; numbered where two share one, or a picture itself has it, or it is
+    reserved for something else."""
     names: dict[Path, str] = {}
-    taken = {file.name.lower() for file in files if file.resolve().parent == out.resolve()}
+    taken = reserved | {file.name.lower() for file in files if file.resolve().parent == out.resolve()}
     for file in files:
         name, number = f"{file.stem}.png", 2
         while name.lower() in taken:

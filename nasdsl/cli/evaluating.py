@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nasdsl.cli.common import DEVICE, FINDINGS, FORMAT, fail, progress, refusals, say
+from nasdsl.cli.common import DEVICE, FINDINGS, FORMAT, count, fail, progress, refusals, say
 
 if TYPE_CHECKING:
-    from nasdsl.data import Dataset
+    from nasdsl.data import Dataset, Skipped
     from nasdsl.detection.detector import Detector
     from nasdsl.evaluation import Evaluation
 
@@ -84,8 +85,8 @@ def eval_(
             dataset = open_dataset(spec, split, on_error=on_error)
             say("\n".join(dataset.summary()))
             found = read_results(run, dataset.ground_truth())
-            measured = evaluate(dataset.ground_truth(), found, wanted)
-            without: list[Any] = []
+            without = _unreadable(dataset, found)
+            measured = evaluate(dataset.ground_truth(without=without), found, wanted)
         else:
             detector = load_run(run, device)
             dataset = open_dataset(spec, split, on_error=on_error, **classes_of(detector, spec))
@@ -134,10 +135,42 @@ def _evaluate(
             size_divisible=detector.transform.size_divisible,
             before_batch=before_batch,
         )
-    for skipped in predictions.skipped:
-        say(f"left out, unreadable: {skipped}")
+    _say_left_out(predictions.skipped)
     without = [skip.image_id for skip in predictions.skipped if skip.image_id is not None and not skip.box]
     return predictions.results, without, measure(predictions, dataset, metrics)
+
+
+def _unreadable(dataset: Dataset, results: list[Any]) -> list[Any]:
+    """Ids of the pictures that no detector could have read, so that a detector and its results are worth the same.
+
+    Only those without a result are read: what has one was readable for who wrote it.
+
+    Raises:
+        UnreadableImage: there is one, and the data set was opened to refuse those.
+    """
+    from nasdsl.data import Skipped, UnreadableImage
+
+    with_results = {result["image_id"] for result in results}
+    missing = [index for index in range(len(dataset)) if dataset.image_id(index) not in with_results]
+    skipped = []
+    with progress("reading pictures without results") as before:
+        for number, index in enumerate(missing):
+            before(number, len(missing))
+            try:
+                dataset[index]
+            except UnreadableImage as error:
+                if dataset.on_error == "refuse":
+                    raise
+                skipped.append(Skipped(error.file, error.reason, dataset.image_id(index)))
+    _say_left_out(skipped)
+    return [entry.image_id for entry in skipped]
+
+
+def _say_left_out(skipped: Sequence[Skipped]) -> None:
+    for entry in skipped:
+        say(f"left out, unreadable: {entry}")
+    if skipped:
+        say(f"{count(len(skipped), 'picture')} left out")
 
 
 def _metrics(text: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import warnings
@@ -25,16 +26,21 @@ def save_detector(detector: Detector, path: str | Path, weights: Mapping[str, Te
 
     Args:
         weights: written instead of the detector's own, such as the averaged ones of a training.
+
+    Raises:
+        OSError: it cannot be written.
     """
     path = Path(path)
     saved = {"format": FORMAT, "config": detector.config, "model": dict(weights or detector.state_dict())}
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}.unfinished")  # one name: what a killed process left is overwritten
     try:
         with open(unfinished, "wb") as file:
             torch.save(saved, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
+    except RuntimeError as error:  # torch.save's word for a full disk
+        raise OSError(errno.EIO, f"cannot be written: {str(error).splitlines()[0]}", str(path)) from error
     finally:
         unfinished.unlink(missing_ok=True)
 

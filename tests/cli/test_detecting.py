@@ -195,8 +195,16 @@ def test_pictures_that_prove_unreadable_are_named_and_left_out(tmp_path: Path) -
     assert result.exit_code == 0, result.output
     assert "2.png" in result.stderr
     assert json.loads(result.stdout)["images"] == 2
-    told = refused("eval", tmp_path, "--data", f"coco:{data}", "--workers", "0", "--on-error", "refuse")
-    assert "2.png" in told
+    assert "1 picture left out" in result.stderr
+    results = tmp_path / "results.json"
+    results.write_text("[]")
+    alone = invoke("eval", results, "--data", f"coco:{data}", "--format", "json")
+    assert alone.exit_code == 0, alone.output
+    assert json.loads(alone.stdout)["images"] == 2, "a detector and its results are measured on the same pictures"
+    assert "2.png" in alone.stderr
+    for what in (tmp_path, results):
+        told = refused("eval", what, "--data", f"coco:{data}", "--workers", "0", "--on-error", "refuse")
+        assert "2.png" in told
 
 
 def test_data_of_other_classes_is_refused(run: Path, tmp_path: Path) -> None:
@@ -314,6 +322,16 @@ def test_no_picture_is_overwritten(run: Path, tmp_path: Path, monkeypatch: pytes
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a_2.png", "b.jpg", "b.png", "detections.json"]
 
 
+def test_the_sheet_overwrites_no_picture(run: Path, tmp_path: Path) -> None:
+    picture = save(tmp_path / "sheet.jpg", "RGB")
+    assert invoke("detect", run, picture, "--sheet", "-o", tmp_path / "out").exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detections.json", "sheet.png", "sheet_2.png"]
+    before = (tmp_path / "out" / "sheet.png").read_bytes()
+    told = refused("detect", run, tmp_path / "out" / "sheet.png", "--sheet", "-o", tmp_path / "out")
+    assert "sheet.png would be overwritten" in told
+    assert (tmp_path / "out" / "sheet.png").read_bytes() == before
+
+
 def test_unreadable_pictures_are_named_and_the_others_done(run: Path, tmp_path: Path) -> None:
     good = save(tmp_path / "good.png", "RGB")
     cut, text, empty = tmp_path / "cut.jpg", tmp_path / "text.png", tmp_path / "empty.png"
@@ -351,6 +369,23 @@ def test_detect_in_a_data_set(run: Path, tmp_path: Path) -> None:
     one = read_image(out / "0.png")
     assert torch.equal(sheet[:, 4:244, 4:324], one)
     assert sheet.shape[1] >= 2 * 244 or sheet.shape[2] >= 3 * 324
+
+
+def test_detect_says_what_a_data_set_lacks(tmp_path: Path) -> None:
+    """And its pictures are written into the folder whatever their ids are."""
+    data = coco(tmp_path)
+    save_detector(finds_much(("dog", "cat"), (17, 18)), tmp_path / "model.pt")
+    file = data / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    content["images"] = [{**entry, "id": f"../{entry['id']}"} for entry in content["images"]]
+    content["annotations"] = [{**entry, "image_id": f"../{entry['image_id']}"} for entry in content["annotations"]]
+    file.write_text(json.dumps(content))
+    (data / "val" / "2.png").unlink()
+    result = invoke("detect", tmp_path, "--data", f"coco:{data}", "--split", "val", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "pictures skipped: 1" in result.stderr
+    assert "2.png: no such file" in result.stderr
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2
 
 
 def test_detect_refuses(run: Path, tmp_path: Path) -> None:
