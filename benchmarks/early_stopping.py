@@ -13,6 +13,7 @@ of the losses there with the final scores, that is how much a rule can know at a
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,10 @@ def agreement(history: History) -> dict[int, float]:
     for trial in history.results.values():
         past = Past.of(trial, objective) if trial.verdict == OK else None
         if past is not None and trial.score is not None:
-            for step in past.curve:
-                pairs.setdefault(step, []).append((past.lowest(step) or 0.0, -trial.score))
+            lowest = math.inf
+            for step, loss in past.curve.items():
+                lowest = min(lowest, loss)
+                pairs.setdefault(step, []).append((lowest, -trial.score))
     # Of ranks, the correlation is Spearman's; losses are hardly ever equal.
     ranks = {step: np.array(found).argsort(axis=0).argsort(axis=0) for step, found in sorted(pairs.items())}
     return {step: float(np.corrcoef(found.T)[0, 1]) for step, found in ranks.items() if len(found) > 1}

@@ -10,7 +10,7 @@ from nasdsl.search.errors import JournalError, SearchError
 from nasdsl.search.journal import read_journal
 from nasdsl.search.objective import Objective
 from nasdsl.search.run import SearchRun, history_of
-from nasdsl.search.stopping import Past, StoppingRule, curve_of, gives_up, weight_of
+from nasdsl.search.stopping import Past, Population, StoppingRule, curve_of, gives_up, weight_of
 from nasdsl.search.trial import OK, Trial
 from nasdsl.search.trials import History
 
@@ -68,12 +68,12 @@ def judge(history: History, rule: StoppingRule, iterations: int | None = None) -
         raise SearchError("no sample has a curve: expected a search on the proxy task")
     stopped: dict[int, int] = {}
     seen: dict[int, Past] = {}
-    past: list[Past] = []
+    past = Population()
     told = 0
     for number, trial in finished.items():
         while told < history.observed[number]:
             if told in seen:
-                past.append(seen[told])
+                past.add(seen[told])
             told += 1
         seen[number] = _replayed(trial, rule, past, objective, stopped)
     best = sorted(finished.values(), key=lambda trial: (-_score(trial), trial.number))
@@ -105,7 +105,7 @@ def load_history(folder: str | Path) -> History:
     return history_of(read_journal(path)[0], path)
 
 
-def _replayed(trial: Trial, rule: StoppingRule, past: list[Past], objective: Objective, stopped: dict[int, int]) -> Past:
+def _replayed(trial: Trial, rule: StoppingRule, past: Population, objective: Objective, stopped: dict[int, int]) -> Past:
     """What the rule would have seen of a trial; where it would have stopped it, the step goes into `stopped`."""
     weight = weight_of(objective, trial.figures)
     bars = rule.bars(past, weight)

@@ -21,7 +21,7 @@ from nasdsl.search.objective import Objective
 from nasdsl.search.progress import Progress
 from nasdsl.search.replay import Driver
 from nasdsl.search.run import SearchRun, history_of
-from nasdsl.search.stopping import Past, StoppingRule, weight_of
+from nasdsl.search.stopping import Past, Population, StoppingRule, weight_of
 from nasdsl.search.trial import FAILED, OK, STOPPED, Bars, Evaluate, plain
 from nasdsl.search.trials import Trials
 from nasdsl.search.workers import make_workers, parse_workers
@@ -162,7 +162,7 @@ class _Loop:
     ) -> None:
         self.objective = objective
         self.stopping = stopping
-        self.past: list[Past] = []
+        self.past = Population()
         self._told_of_curves = False
         self.check = check
         self.folder = run
@@ -280,8 +280,8 @@ class _Loop:
         if self.stopping is not None and trial.verdict in (OK, STOPPED):
             past = Past.of(trial, self.objective)
             if past is not None:
-                self.past.append(past)
-            elif not self.past and not self._told_of_curves:
+                self.past.add(past)
+            elif not self.past.count and not self._told_of_curves:
                 self._told_of_curves = True
                 shown.say(f"early stopping ({self.stopping}) has nothing to go by: the evaluation reports no curve")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from nasdsl.search.errors import SearchError
@@ -27,9 +27,11 @@ _NO_MATTER: Final = ("cache", "memory_limit", "device")
 class ProxyEvaluation:
     """Evaluates texts on a proxy task, and can be sent to other processes.
 
-    Each process makes the task when it evaluates the first text, and keeps it; `prepare` has the features made before. In the
-    details of what it gives are ``losses`` on meta-val by name, the seconds of the parts (see `Scored`), and ``curve``: the
-    smoothed training loss at the check steps, which are `checks` of the iterations. Smoothed is the mean over the last
+    Each process makes the task when it evaluates the first text, and keeps it; `prepare` has the features made before, and
+    processes that it is sent to map their file, whatever the spec's ``memory_limit``.
+
+    In the details of what it gives are ``losses`` on meta-val by name, the seconds of the parts (see `Scored`), and ``curve``:
+    the smoothed training loss at the check steps, which are `checks` of the iterations. Smoothed is the mean over the last
     `WINDOW` of the iterations up to the step. All samples train on the same crops in the same order, so that at a step their
     windows hold the same batches, and what differs is the decoders.
 
@@ -75,7 +77,9 @@ class ProxyEvaluation:
         return {**what, "latency": size, "checks": list(self.steps), "window": self._window}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_task": None, "quiet": True}
+        # One copy of the features in memory for all processes of a machine: that of the system, for a mapped file.
+        spec = self.spec if self.spec.cache is None else replace(self.spec, memory_limit=0)
+        return {**self.__dict__, "spec": spec, "_task": None, "quiet": True}
 
     def prepare(self, *, keep: bool = True) -> None:
         """Make what all processes need, with progress: the features, and of the second stage the trained fpn's pyramids.

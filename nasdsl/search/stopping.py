@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from bisect import insort
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -45,13 +46,32 @@ class Past:
         weight = weight_of(objective, trial.figures)
         return cls({step: loss * weight for step, loss in curve.items()}, trial.verdict == OK)
 
-    def lowest(self, step: int) -> float | None:
-        """The lowest loss up to a step; None where it did not come so far."""
-        return min(loss for s, loss in self.curve.items() if s <= step) if step in self.curve else None
 
-    def mean(self, step: int) -> float | None:
-        """The mean of the losses up to a step; None where it did not come so far."""
-        return statistics.fmean(loss for s, loss in self.curve.items() if s <= step) if step in self.curve else None
+class Population:
+    """What a rule asks of all samples before.
+
+    Attributes:
+        count, finished: of samples, and of those that were evaluated to their end.
+        lowest: of each step, ascending, the lowest loss by then of each sample that came so far.
+        means: the same of the mean loss by then, of samples that were evaluated to their end.
+    """
+
+    def __init__(self, samples: Iterable[Past] = ()) -> None:
+        self.count = self.finished = 0
+        self.lowest: dict[int, list[float]] = {}
+        self.means: dict[int, list[float]] = {}
+        for sample in samples:
+            self.add(sample)
+
+    def add(self, sample: Past) -> None:
+        self.count += 1
+        self.finished += sample.finished
+        lowest, total = math.inf, 0.0
+        for number, (step, loss) in enumerate(sample.curve.items(), 1):
+            lowest, total = min(lowest, loss), total + loss
+            insort(self.lowest.setdefault(step, []), lowest)
+            if sample.finished:
+                insort(self.means.setdefault(step, []), total / number)
 
 
 @dataclass(frozen=True)
@@ -116,25 +136,19 @@ class StoppingRule:
         """As `parse` reads it."""
         return f"{self.kind}:{self.warmup}" if self.kind == "median" else f"{self.kind}:{self.level:.12g}:{self.warmup}"
 
-    def bars(self, past: Sequence[Past], weight: float = 1.0) -> Bars:
+    def bars(self, past: Population, weight: float = 1.0) -> Bars:
         """The bars of the next sample; none before the warm-up is over.
 
         Args:
             weight: of the sample, as `weight_of` has it.
         """
-        finished = [sample for sample in past if sample.finished]
-        if len(finished) < self.warmup:
+        if past.finished < self.warmup:
             return {}
-        bars: dict[int, float] = {}
-        for step in sorted({step for sample in finished for step in sample.curve}):
-            if self.kind == "median":
-                bar = statistics.median(mean for sample in finished if (mean := sample.mean(step)) is not None)
-            else:
-                losses = sorted(math.inf if (low := sample.lowest(step)) is None else low for sample in past)
-                bar = losses[math.ceil(self.level * len(losses) - 1e-9) - 1]  # 0.55 * 20 is 11, not more
-            if math.isfinite(bar):
-                bars[step] = bar / weight
-        return bars
+        if self.kind == "median":
+            return {step: statistics.median(means) / weight for step, means in sorted(past.means.items())}
+        place = math.ceil(self.level * past.count - 1e-9)  # 0.55 * 20 is 11, not more
+        # Where it lies among those that were stopped before, nobody is to be stopped.
+        return {step: low[place - 1] / weight for step, low in sorted(past.lowest.items()) if place <= len(low)}
 
 
 def gives_up(curve: Mapping[int, float], bars: Bars, step: int) -> bool:

@@ -181,13 +181,14 @@ def test_an_evaluation_that_takes_too_long_after_a_signal_is_given_up_and_made_a
 ) -> None:
     out, side = tmp_path / "run", tmp_path / "notes"
     monkeypatch.setattr("nasdsl.search.leaving.GRACE", 0.2)
+    handler = signal.getsignal(signal.SIGTERM)
     began = time.monotonic()
     with pytest.raises(Interrupted) as leaving:
         search(SPACE, Interrupting(side), Learner(SPACE), TRIALS, out=out, batch=4, check=quick_check, quiet=True)
     assert time.monotonic() - began < 5
     assert (leaving.value.code, leaving.value.step) == (143, 4)
     assert len(results(out)) == 4
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is handler
     run(out, side, seconds=0)
     assert same(load_trials(out)) == whole
 

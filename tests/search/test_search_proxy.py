@@ -89,6 +89,7 @@ def test_pickled_it_takes_no_features_along(evaluation: ProxyEvaluation) -> None
     copy = pickle.loads(pickle.dumps(evaluation))
     assert copy.identity == evaluation.identity
     assert copy(text()).reward == evaluation(text()).reward
+    assert (copy._made().features.mapped, evaluation._made().features.mapped) == (True, False)
 
 
 def test_latency_where_it_is_asked_for(cache: str) -> None:

@@ -15,9 +15,10 @@ from small_search import SPACE, Learner, curved, plain_value, quick_check, same
 
 from nasdsl.search import Objective, SearchError, SearchRun, StoppingRule, Trial, Trials, load_trials, search
 from nasdsl.search.journal import read_journal
-from nasdsl.search.stopping import Past, gives_up, weight_of
-from nasdsl.search.trial import Evaluated, run_evaluation
+from nasdsl.search.stopping import Past, Population, gives_up, weight_of
+from nasdsl.search.trial import LONGEST, Evaluated, run_evaluation
 from nasdsl.spaces import Filled
+from nasdsl.training.proxy import DeviceLost
 
 RULES = [StoppingRule("median", warmup=3), StoppingRule("quantile", 0.7, 3), StoppingRule("quantile", 0.25, 1)]
 
@@ -59,8 +60,8 @@ def test_rules_that_make_no_sense(text: str, says: str) -> None:
 def test_the_median_rule_by_hand() -> None:
     """Medians of the means up to each step of those that were finished; a sample's lowest loss is held against them."""
     samples = [past(8, 4), past(6, 2), past(9, 9), past(1.0, finished=False)]
-    assert StoppingRule("median", warmup=4).bars(samples) == {}
-    bars = StoppingRule("median", warmup=3).bars(samples)
+    assert StoppingRule("median", warmup=4).bars(Population(samples)) == {}
+    bars = StoppingRule("median", warmup=3).bars(Population(samples))
     assert bars == {10: 8, 20: 6}
     assert gives_up({10: 8.1}, bars, 10)
     assert not gives_up({10: 8.0}, bars, 10)  # strictly worse only
@@ -73,13 +74,13 @@ def test_the_quantile_rule_by_hand() -> None:
     """Of what all had by each step, the lowest that so many are at or below; those stopped before are above every other."""
     samples = [past(5, 4), past(6, 6.5), past(7, finished=False), past(3, 5)]
     rule = StoppingRule("quantile", 0.5, 3)
-    assert rule.bars(samples) == {10: 5, 20: 4}
-    assert StoppingRule("quantile", 0.75, 3).bars(samples) == {10: 6, 20: 6}
-    assert StoppingRule("quantile", 0.8, 3).bars(samples) == {10: 7}  # at 20, nobody is to be stopped
-    assert StoppingRule("quantile", 0.5, 4).bars(samples) == {}
+    assert rule.bars(Population(samples)) == {10: 5, 20: 4}
+    assert StoppingRule("quantile", 0.75, 3).bars(Population(samples)) == {10: 6, 20: 6}
+    assert StoppingRule("quantile", 0.8, 3).bars(Population(samples)) == {10: 7}  # at 20, nobody is to be stopped
+    assert StoppingRule("quantile", 0.5, 4).bars(Population(samples)) == {}
     numbers = np.random.default_rng(0).random(37)
     for level in (0.1, 0.5, 0.9):
-        bar = StoppingRule("quantile", level, 1).bars([past(x) for x in numbers])[10]
+        bar = StoppingRule("quantile", level, 1).bars(Population(past(x) for x in numbers))[10]
         assert bar == np.quantile(numbers, level, method="inverted_cdf")
 
 
@@ -89,7 +90,7 @@ def test_the_best_so_far_is_never_stopped(rule: StoppingRule) -> None:
     rng = random.Random(5)
     for _ in range(200):
         samples = [past(*(rng.uniform(0, 9) for _ in range(3))) for _ in range(rng.randrange(3, 9))]
-        bars = rule.bars(samples)
+        bars = rule.bars(Population(samples))
         assert set(bars) == {10, 20, 30}
         curve: dict[int, float] = {}
         for step in (10, 20, 30):
@@ -100,16 +101,16 @@ def test_the_best_so_far_is_never_stopped(rule: StoppingRule) -> None:
 
 def stopped_of(rule: StoppingRule, count: int, seed: int) -> list[int]:
     """Numbers of those that are stopped, of samples without any trend."""
-    rng, samples, stopped = random.Random(seed), [], []
+    rng, samples, stopped = random.Random(seed), Population(), list[int]()
     for number in range(count):
         final = rng.random()
-        bars, curve = rule.bars(samples), {}
+        bars, curve = rule.bars(samples), dict[int, float]()
         for step in (10, 20, 30):
             curve[step] = final + 20 / step + rng.gauss(0, 0.05)
             if gives_up(curve, bars, step):
                 stopped.append(number)
                 break
-        samples.append(Past(curve, number not in stopped))
+        samples.add(Past(curve, number not in stopped))
     return stopped
 
 
@@ -131,7 +132,9 @@ def test_costs_raise_or_lower_the_bar() -> None:
     assert (weight_of(objective, cheap), weight_of(objective, dear)) == (0.5, 2)
     trials = [Trial(n, Filled("", ()), "", "ok", -1, 1, {"curve": {"10": 3.0}}, dear) for n in range(3)]
     samples = [found for trial in trials if (found := Past.of(trial, objective)) is not None]
-    bars = {name: RULES[1].bars(samples, weight_of(objective, figures)) for name, figures in (("c", cheap), ("d", dear))}
+    bars = {
+        name: RULES[1].bars(Population(samples), weight_of(objective, figures)) for name, figures in (("c", cheap), ("d", dear))
+    }
     assert bars == {"c": {10: 12}, "d": {10: 3}}
     for loss, figures, name in ((11.9, cheap, "c"), (12.1, cheap, "c"), (2.9, dear, "d"), (3.1, dear, "d")):
         worse = objective.score(-loss, figures) < objective.score(-3.0, dear)
@@ -151,6 +154,25 @@ def test_what_an_evaluation_gives_that_was_given_up() -> None:
         assert outcome.details == {"stopped_at": 3, "curve": {"3": 1.5}}
     for given in (Evaluated(None), {"reward": None, "stopped_at": None}, None):
         assert run_evaluation(lambda text, given=given: given, "").garbage
+
+
+def test_a_lost_device_is_no_fault_of_the_text() -> None:
+    """The worker is ended, and another tries."""
+
+    def lose(text: str) -> float:
+        raise DeviceLost("CUDA error")
+
+    outcome = run_evaluation(lose, "")
+    assert (outcome.verdict, outcome.garbage) == ("failed: DeviceLost: CUDA error", True)
+
+
+def test_what_an_error_says_is_cut() -> None:
+    def fail(text: str) -> float:
+        raise RuntimeError("x" * 10**6)
+
+    outcome = run_evaluation(fail, "")
+    assert len(json.dumps(outcome.details)) < 2.5 * LONGEST
+    assert len(outcome.verdict) < 200
 
 
 def test_bars_go_out_only_where_there_are_any() -> None:

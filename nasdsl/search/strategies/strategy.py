@@ -44,7 +44,7 @@ class Strategy(Protocol):
         """Take a sample's reward, in any order; also of samples that this strategy has not proposed.
 
         Args:
-            reward: None for one that failed, diverged or was rejected, which is worse than every number. What is not
+            reward: None for one that failed, diverged, was stopped early or rejected: worse than every number. What is not
                 finite counts as None.
         """
 

@@ -229,9 +229,9 @@ def verdicts(on: str) -> Iterator[None]:
     except RuntimeError as error:
         reason = _first_line(error)
         if reason.startswith("CUDA error"):
-            raise DeviceLost(f"the GPU failed on {on}: {reason}") from error
+            raise DeviceLost(f"the GPU failed: {reason}") from error
         if not ("allocate" in reason and "memory" in reason) and "bad_alloc" not in reason:
-            raise Failed(f"torch cannot run this decoder on {on}: {reason}") from error
+            raise Failed(f"torch cannot run this decoder: {reason}") from error
     # Out of the handlers, because the error keeps the tensors of its frames alive.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

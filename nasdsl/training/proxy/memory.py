@@ -16,21 +16,28 @@ import torch
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
-@contextmanager
-def bounded(device: torch.device) -> Iterator[None]:
-    """Within, this process gets no more memory than is free on the machine and in its control group when this begins.
+def limit_now(device: torch.device) -> int | None:
+    """Bytes of data that this process can have: what it has, and what is free on the machine and in its control group.
 
-    Only on Linux and for a task on the CPU: drivers of GPUs reserve far more than they use. Several processes that take
-    memory at the same time may still be promised the same.
+    Found once by each process, before it trains: what others take for a moment must not decide about a decoder. So several
+    that train at once may be promised the same memory, and one of them killed; a search has its sample tried again.
+
+    Returns:
+        None where there is no limit: elsewhere than on Linux, and with GPUs, whose drivers reserve far more than they use.
     """
     free = available() if sys.platform == "linux" and device.type == "cpu" else None
-    if free is None:
+    return None if free is None else _kilobytes(Path("/proc/self/status"), "VmData") + free
+
+
+@contextmanager
+def bounded(limit: int | None) -> Iterator[None]:
+    """Within, this process gets no more than so many bytes of data; allocations that would exceed them fail."""
+    if limit is None:
         yield
         return
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = _kilobytes(Path("/proc/self/status"), "VmData") + free
     if before[0] != resource.RLIM_INFINITY:
         limit = min(limit, before[0])
     resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))

@@ -22,7 +22,7 @@ from nasdsl.training.proxy.errors import ProxyError
 from nasdsl.training.proxy.extraction import backbone_maps, frozen_backbone, key_of, layout_of, resized_sizes
 from nasdsl.training.proxy.features import Features, Layout, Size
 from nasdsl.training.proxy.latency import random_features, seconds_of
-from nasdsl.training.proxy.memory import bounded
+from nasdsl.training.proxy.memory import bounded, limit_now
 from nasdsl.training.proxy.pyramid import kept_fpn, objects_key, pyramid_layout, pyramid_maps
 from nasdsl.training.proxy.scoring import average_precision
 from nasdsl.training.proxy.spec import DTYPES, ProxySpec
@@ -90,6 +90,7 @@ class ProxyTask:
         self.train, self.val = split(readable, spec.val_share, spec.seed)
         self._objects = objects_of(dataset, sizes)
         self._store = TargetStore(self._objects, sizes, spec.size)
+        self._limit = limit_now(self.device)
         self._fpn: str | None = None
         if spec.fpn is not None:
             decoder = self._load(spec.fpn)
@@ -109,7 +110,7 @@ class ProxyTask:
         Raises:
             DiagnosticError, MissingFeature: the text does not check, or does not fit the backbone.
             Diverged: a loss is not finite.
-            OutOfMemory: it does not fit into memory. (Without a GPU this is known on Linux only; see `bounded`. Elsewhere the
+            OutOfMemory: it does not fit into memory. (Without a GPU this is known on Linux only; see `memory`. Elsewhere the
                 system may end the process before.)
             Failed: torch cannot run it.
             DeviceLost: the GPU has failed, and this process cannot use it any more.
@@ -122,7 +123,7 @@ class ProxyTask:
         if self._fpn is not None and decoder.canonical_fpn != self._fpn:
             raise ProxyError("the text has another fpn than the one whose pyramid is cached; expected that of ProxySpec.fpn")
         places = [self.cropping.middle(picture) for picture in self.val]
-        with verdicts(self._batch), bounded(self.device):
+        with verdicts(self._batch), bounded(self._limit):
             module = self._build(decoder)
             trained = self._adapt(module, method, clocks, report)
             with clocks.count("validation"):
@@ -159,7 +160,7 @@ class ProxyTask:
             OutOfMemory, Failed: it does not fit into memory, or torch cannot run it.
         """
         decoder = self._load(text)
-        with verdicts(f"one image of {size[0]}x{size[1]}"), bounded(self.device):
+        with verdicts(f"one image of {size[0]}x{size[1]}"), bounded(self._limit):
             module = self._build(decoder)
             channels = {name: self._in_channels[name] for name in module.fpn.input_levels}
             features = random_features(channels, size, self.device, channels_last=self.spec.channels_last)
@@ -224,7 +225,7 @@ class ProxyTask:
 
         def train(module: DecoderModule) -> DecoderModule:
             telling = Telling("training the fpn, steps", spec.iterations, self._quiet)
-            with verdicts(self._batch), bounded(self.device), telling as told:
+            with verdicts(self._batch), bounded(self._limit), telling as told:
                 return cast("DecoderModule", self._adapt(module, method, Clocks(), lambda step, _: told.advance(step)))
 
         def fpn() -> Fpn:

@@ -23,21 +23,23 @@ def test_more_than_is_free_is_refused_and_the_limit_ends_with_it(monkeypatch: py
 
     before = resource.getrlimit(resource.RLIMIT_DATA)
     monkeypatch.setattr(memory, "available", lambda: GIB // 4)
-    with memory.bounded(CPU):
+    with memory.bounded(memory.limit_now(CPU)):
         torch.empty(GIB // 8, dtype=torch.uint8).fill_(1)
         with pytest.raises(RuntimeError, match="allocate memory"):
             torch.empty(GIB, dtype=torch.uint8)
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
     torch.empty(GIB, dtype=torch.uint8)  # promised, and never used
-    with memory.bounded(torch.device("meta")):  # drivers of GPUs reserve more than they use
+    assert memory.limit_now(torch.device("meta")) is None  # drivers of GPUs reserve more than they use
+    with memory.bounded(None):
         torch.empty(GIB, dtype=torch.uint8)
 
 
 @linux
 def test_a_decoder_that_needs_more_than_is_free_gets_a_verdict_and_the_next_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = ProxyTask(small_spec(), quiet=True)
-    expected = task(text()).reward
+    expected = ProxyTask(small_spec(), quiet=True)(text()).reward
     monkeypatch.setattr(memory, "available", lambda: GIB // 4)
+    task = ProxyTask(small_spec(), quiet=True)
+    monkeypatch.setattr(memory, "available", None)  # it is asked for once
     assert task(text()).reward == expected
     forward = nn.Conv2d.forward
     monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: forward(self, x) + torch.empty(GIB, dtype=torch.uint8)[0])

@@ -17,6 +17,7 @@ from torch import nn
 
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.training.proxy import (
+    DeviceLost,
     Diverged,
     Failed,
     OutOfMemory,
@@ -208,7 +209,9 @@ def test_a_decoder_that_is_broken_by_its_last_step(task: ProxyTask) -> None:
             RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"),
             OutOfMemory,
         ),
+        (RuntimeError("std::bad_alloc"), OutOfMemory),
         (RuntimeError("Sizes of tensors must match\nmore"), Failed),
+        (RuntimeError("CUDA error: an illegal memory access was encountered\nmore"), DeviceLost),
     ],
 )
 def test_what_torch_raises_becomes_a_verdict(
@@ -343,6 +346,29 @@ def test_only_the_head_learns(heads: ProxyTask) -> None:
     assert changed
     assert all(name.startswith("head.") for name in changed)
     assert math.isfinite(heads(text(HEADS[1])).reward)
+
+
+def _second_stage(spec: ProxySpec, noted: Path) -> float:
+    """In a process of its own; each training of an fpn leaves a line."""
+    torch.set_num_threads(1)
+    adapt = ProxyTask._adapt
+
+    def noting(task: ProxyTask, module: Any, *args: Any) -> Any:
+        if task._fpn is None:  # it is being made
+            with noted.open("a") as file:
+                file.write("trained\n")
+        return adapt(task, module, *args)
+
+    ProxyTask._adapt = noting  # type: ignore[method-assign]
+    return ProxyTask(spec, quiet=True)(text(HEADS[1])).reward
+
+
+def test_of_several_processes_one_trains_the_fpn_and_the_others_wait_for_it(tmp_path: Path) -> None:
+    spec, noted = small_spec(cache=str(tmp_path / "cache"), fpn=text(), memory_limit=0, iterations=20), tmp_path / "noted"
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        first, second = pool.starmap(_second_stage, [(spec, noted)] * 2, chunksize=1)
+    assert first == second
+    assert noted.read_text() == "trained\n"
 
 
 def test_another_fpn_is_refused_and_another_name_for_it_is_not(heads: ProxyTask) -> None:
