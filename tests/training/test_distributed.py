@@ -15,6 +15,7 @@ import torch
 from children import exit_code, in_child
 from small_training import SHAPES, VAL, differences, recipe, small
 
+from nasdsl.data import UnreadableImage
 from nasdsl.training import Run, TrainingError, train
 from nasdsl.training.checkpoint import load_checkpoint
 from nasdsl.training.distributed import processes
@@ -84,6 +85,27 @@ def test_two_processes_stop_together_and_resume_to_equal_weights(tmp_path: Path)
     ours, wanted = (load_checkpoint(Run(tmp_path / n).checkpoint).state for n in ("broken", "whole"))  # type: ignore[union-attr]
     assert ours["step"] > 4
     assert differences(ours, wanted) == []
+
+
+def test_pictures_that_another_process_cannot_read_are_named(tmp_path: Path) -> None:
+    def second_reads_badly(rank: int) -> None:
+        if rank == 1:
+            pixels = type(SHAPES)._pixels
+
+            def broken(self: Any, index: int, at_least: Any) -> Any:
+                if index % 2:
+                    raise UnreadableImage(f"{self.name} {index}", "it is truncated")
+                return pixels(self, index, at_least)
+
+            type(SHAPES)._pixels = broken  # type: ignore[method-assign]
+        trained(rank, tmp_path / "two", recipe(epochs=4))
+
+    assert in_two(second_reads_badly) == [0, 0]
+    records = [json.loads(line) for line in Run(tmp_path / "two").log.read_text().splitlines()]
+    named = [record["file"] for record in records if record["event"] == "skipped"]
+    assert len(set(named)) == len(named)
+    assert any("(train)" in file for file in named), "in the training"
+    assert any("(val)" in file for file in named), "in the evaluation"
 
 
 def test_a_batch_that_cannot_be_shared(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
