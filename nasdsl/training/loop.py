@@ -197,9 +197,7 @@ class _Training:
             if entry.file not in self.unreadable:
                 self.unreadable[entry.file] = entry
                 self.shown.say(f"skipped {entry}")
-                self.shown.record(
-                    {"event": "skipped", "step": self.learner.step, "file": entry.file, "reason": entry.reason}
-                )
+                self.shown.record({"event": "skipped", "step": self.learner.step, "file": entry.file, "reason": entry.reason})
 
     def save(self) -> None:
         """The detector as one would use it now, and the checkpoint: last, so that no model is older than its checkpoint."""

@@ -15,6 +15,7 @@ import torch
 from children import exit_code, in_child
 from small_training import SHAPES, VAL, differences, recipe, small
 
+import nasdsl
 from nasdsl.data import UnreadableImage
 from nasdsl.training import Run, TrainingError, train
 from nasdsl.training.checkpoint import load_checkpoint
@@ -106,6 +107,25 @@ def test_pictures_that_another_process_cannot_read_are_named(tmp_path: Path) -> 
     assert len(set(named)) == len(named)
     assert any("(train)" in file for file in named), "in the training"
     assert any("(val)" in file for file in named), "in the evaluation"
+
+
+def test_a_decoder_that_leaves_the_last_feature_unread(tmp_path: Path) -> None:
+    """No loss depends on the end of the backbone, whose gradients must not be waited for."""
+    text = """
+      decoder two_levels {
+        input c3, c4
+        fpn(width=32, norm=bn) { output p3 = sum(c3, c4), p4 = conv_3x3(c4) }
+        head(width=32, norm=gn) { conv_3x3 }
+        predict fcos()
+      }
+    """
+
+    def train_it(rank: int) -> None:
+        made = nasdsl.detector(nasdsl.loads(text), "tiny", None, SHAPES.classes, category_ids=SHAPES.category_ids, seed=0)
+        train(made, SHAPES, recipe(epochs=1, size=(48, 64)), tmp_path / "two", quiet=True)
+
+    assert in_two(train_it) == [0, 0]
+    assert load_checkpoint(Run(tmp_path / "two").checkpoint).state["step"] == 3  # type: ignore[union-attr]
 
 
 def test_a_batch_that_cannot_be_shared(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
