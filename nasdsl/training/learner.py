@@ -72,7 +72,9 @@ class Learner:
     def start(self) -> None:
         """Ready for the first step, after `load`: the processes' weights are made equal."""
         if self.here.world_size > 1:
-            self._forward = DistributedDataParallel(self.detector, gradient_as_bucket_view=True)
+            self._forward = DistributedDataParallel(
+                self.detector, gradient_as_bucket_view=True, find_unused_parameters=_has_unused_parameters(self.detector)
+            )
         self._keep_buffers()
 
     @property
@@ -167,6 +169,19 @@ class Learner:
             for buffer, good in zip(buffers, self._good_buffers, strict=False):
                 if not bool(buffer.isfinite().all()):
                     buffer.copy_(good)
+
+
+def _has_unused_parameters(detector: nn.Module) -> bool:
+    """Whether no loss depends on some of them: what a backbone computes for features that the decoder does not read.
+
+    DDP would wait for their gradients in vain; looking for them at every step takes time, so it is not done without need.
+    """
+    if not isinstance(detector, Detector):
+        return False
+    unread = set(detector.backbone.features) - set(detector.decoder.fpn.input_levels)
+    if detector.backbone.name is None:  # a network of one's own may compute each feature by itself
+        return bool(unread)
+    return max(detector.backbone.features) in unread
 
 
 class _Meter:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class Outcome:
         steps: of the whole training.
         seconds: that this process trained, evaluations aside.
         nonfinite: steps that were skipped.
-        skipped: pictures that proved unreadable, by this process.
+        skipped: pictures that proved unreadable, to any process, each once.
         evaluation: of the end; None without data for it, and in processes other than the main one.
     """
 
@@ -117,8 +117,9 @@ class _Training:
     metrics: Sequence[str]
     shown: Progress
     stop: Stop
-    reported: int = 0  # unreadable pictures that were named already
     nonfinite: int = 0
+    unreadable: dict[str, Skipped] = field(default_factory=dict)
+    """By file, those that were named."""
 
     def run_to_the_end(self) -> Outcome:
         learner, recipe, total = self.learner, self.learner.recipe, self.learner.total
@@ -151,9 +152,9 @@ class _Training:
                     clock.restart()
         seconds = time.perf_counter() - began - evaluating
         evaluation = self.evaluate()
-        if self.loader.skipped:
-            self.shown.say(f"{len(self.loader.skipped)} pictures proved unreadable and were replaced by others")
-        return Outcome(self.run, total, seconds, self.nonfinite, list(self.loader.skipped), evaluation)
+        if self.unreadable:
+            self.shown.say(f"{len(self.unreadable)} pictures proved unreadable: others took their place, or they were left out")
+        return Outcome(self.run, total, seconds, self.nonfinite, list(self.unreadable.values()), evaluation)
 
     def _epoch_ended(self) -> bool:
         """Whether the last step was the last of an epoch after which the recipe evaluates."""
@@ -188,10 +189,15 @@ class _Training:
         if reading.nonfinite > self.nonfinite:
             self.shown.say(f"{reading.nonfinite - self.nonfinite} steps had gradients that are not finite and were skipped")
             self.nonfinite = reading.nonfinite
-        for skipped in self.loader.skipped[self.reported :]:
-            self.shown.say(f"skipped {skipped}")
-            self.shown.record({"event": "skipped", "step": learner.step, "file": skipped.file, "reason": skipped.reason})
-        self.reported = len(self.loader.skipped)
+        self._name(self.loader.skipped)
+
+    def _name(self, skipped: Iterable[Skipped]) -> None:
+        """Each unreadable picture is told once."""
+        for entry in skipped:
+            if entry.file not in self.unreadable:
+                self.unreadable[entry.file] = entry
+                self.shown.say(f"skipped {entry}")
+                self.shown.record({"event": "skipped", "step": self.learner.step, "file": entry.file, "reason": entry.reason})
 
     def save(self) -> None:
         """The detector as one would use it now, and the checkpoint: last, so that no model is older than its checkpoint."""
@@ -199,6 +205,8 @@ class _Training:
             save_detector(self.learner.detector, self.run.model, self.learner.evaluated.state_dict())
             save_checkpoint(self.run.checkpoint, self.learner.state_dict())
         self.learner.here.wait()
+        for skipped in self.learner.here.gather(self.loader.skipped):  # what the other processes met
+            self._name(skipped)
 
     def evaluate(self) -> Evaluation | None:
         """Detections and metrics on the validation data, into the run's folder."""
@@ -228,6 +236,7 @@ class _Training:
                 before_batch=before_batch,
             )
         learner.detector.train()
+        self._name(predictions.skipped)
         if not here.is_main:
             return None
         evaluation = measure(predictions, self.val, self.metrics)

@@ -94,7 +94,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         raise error
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space|unexpected pos.*d.pt"):
+    with pytest.raises(OSError, match=r"No space|unexpected pos.*d.pt"):
         save_detector(small(seed=1), path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["d.pt"]

@@ -15,6 +15,8 @@ import torch
 from children import exit_code, in_child
 from small_training import SHAPES, VAL, differences, recipe, small
 
+import nasdsl
+from nasdsl.data import UnreadableImage
 from nasdsl.training import Run, TrainingError, train
 from nasdsl.training.checkpoint import load_checkpoint
 from nasdsl.training.distributed import processes
@@ -84,6 +86,46 @@ def test_two_processes_stop_together_and_resume_to_equal_weights(tmp_path: Path)
     ours, wanted = (load_checkpoint(Run(tmp_path / n).checkpoint).state for n in ("broken", "whole"))  # type: ignore[union-attr]
     assert ours["step"] > 4
     assert differences(ours, wanted) == []
+
+
+def test_pictures_that_another_process_cannot_read_are_named(tmp_path: Path) -> None:
+    def second_reads_badly(rank: int) -> None:
+        if rank == 1:
+            pixels = type(SHAPES)._pixels
+
+            def broken(self: Any, index: int, at_least: Any) -> Any:
+                if index % 2:
+                    raise UnreadableImage(f"{self.name} {index}", "it is truncated")
+                return pixels(self, index, at_least)
+
+            type(SHAPES)._pixels = broken  # type: ignore[method-assign]
+        trained(rank, tmp_path / "two", recipe(epochs=4))
+
+    assert in_two(second_reads_badly) == [0, 0]
+    records = [json.loads(line) for line in Run(tmp_path / "two").log.read_text().splitlines()]
+    named = [record["file"] for record in records if record["event"] == "skipped"]
+    assert len(set(named)) == len(named)
+    assert any("(train)" in file for file in named), "in the training"
+    assert any("(val)" in file for file in named), "in the evaluation"
+
+
+def test_a_decoder_that_leaves_the_last_feature_unread(tmp_path: Path) -> None:
+    """No loss depends on the end of the backbone, whose gradients must not be waited for."""
+    text = """
+      decoder two_levels {
+        input c3, c4
+        fpn(width=32, norm=bn) { output p3 = sum(c3, c4), p4 = conv_3x3(c4) }
+        head(width=32, norm=gn) { conv_3x3 }
+        predict fcos()
+      }
+    """
+
+    def train_it(rank: int) -> None:
+        made = nasdsl.detector(nasdsl.loads(text), "tiny", None, SHAPES.classes, category_ids=SHAPES.category_ids, seed=0)
+        train(made, SHAPES, recipe(epochs=1, size=(48, 64)), tmp_path / "two", quiet=True)
+
+    assert in_two(train_it) == [0, 0]
+    assert load_checkpoint(Run(tmp_path / "two").checkpoint).state["step"] == 3  # type: ignore[union-attr]
 
 
 def test_a_batch_that_cannot_be_shared(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
