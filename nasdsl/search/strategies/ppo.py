@@ -173,12 +173,13 @@ class PPO:
         known = None
         for count in (10, ATTEMPTS - 10) if self.space.domains else ():  # ten nearly always do
             for indices in self.policy.draw(count, self._generator):
-                if not self.space.keeps(indices):
-                    continue
-                if indices not in self._seen:
+                if indices in self._seen:  # asked first: requirements may take milliseconds
+                    known = known or indices
+                elif self.space.keeps(indices):
                     return self.space.decode(indices)
-                known = known or indices
-        return self.space.sample(self._rng) if known is None else self.space.decode(known)
+        if known is None or not self.space.keeps(known):
+            return self.space.sample(self._rng)
+        return self.space.decode(known)
 
     @torch.no_grad()
     def _log_prob(self, indices: Indices) -> Tensor:

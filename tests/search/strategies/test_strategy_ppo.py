@@ -15,6 +15,7 @@ from nasdsl.search.strategies import ppo
 from nasdsl.search.strategies.policy import Policy, as_tensor
 from nasdsl.search.strategies.ppo import PPO, gae, ppo_loss
 from nasdsl.search.strategies.strategy import draw
+from nasdsl.spaces import Filled
 
 
 def wild(on: str, hidden: int = 12) -> Policy:
@@ -193,6 +194,17 @@ def test_the_diagnostics() -> None:
     assert 0 <= found["clipfrac"] <= 1
     assert found["approx_kl"] >= 0
     assert found["explained_variance"] <= 1
+
+
+def test_requirements_are_not_asked_again_of_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filling of a space with `repeat` is built for that, which takes milliseconds; a used-up space would take seconds."""
+    strategy = PPO(space("small"), 0, warmup=1000)
+    for indices in itertools.product(range(4), repeat=4):
+        strategy.observe(Filled("", indices), None)
+    asked: list[object] = []
+    monkeypatch.setattr(type(space("small")), "keeps", lambda _, indices: asked.append(indices) or True)
+    strategy.propose()
+    assert len(asked) == 1
 
 
 def test_the_log_probability_is_that_of_the_draw() -> None:
