@@ -91,6 +91,8 @@ def eval_(
             detector = load_run(run, device)
             dataset = open_dataset(spec, split, on_error=on_error, **classes_of(detector, spec))
             say("\n".join(dataset.summary()))
+            if dataset.left_out and not dataset.ground_truth()["annotations"]:
+                fail(f"no object in {dataset.name} is of a class of the detector: {', '.join(detector.classes)}")
             found, without, measured = _evaluate(detector, dataset, wanted, batch_size, workers)
         if results_file is not None:
             from nasdsl.evaluation import write_results

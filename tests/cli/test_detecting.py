@@ -210,6 +210,16 @@ def test_pictures_that_prove_unreadable_are_named_and_left_out(tmp_path: Path) -
 def test_data_of_other_classes_is_refused(run: Path, tmp_path: Path) -> None:
     told = refused("eval", run, "--data", f"coco:{coco(tmp_path)}", "--workers", "0")
     assert "circle" in told or "classes" in told
+    voc = tmp_path / "voc"
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (voc / folder).mkdir(parents=True)
+    Image.fromarray(noise((48, 64))).save(voc / "JPEGImages" / "1.png")
+    box = "<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    (voc / "Annotations" / "1.xml").write_text(f"<annotation><object><name>dog</name>{box}</object></annotation>")
+    (voc / "ImageSets" / "Main" / "val.txt").write_text("1")
+    told = refused("eval", run, "--data", f"voc:{voc}", "--workers", "0")
+    assert "is of a class of the detector: circle, " in told
+    assert "dog (1)" in told
 
 
 # ----------------------------------------------------------------------------------------------------------- detect
