@@ -182,7 +182,10 @@ def main() -> None:
         print(memory_of(args.memory_of, args.shape[0], args.layout))
         return
 
-    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, {platform.processor() or platform.machine()}, ", end="")
+    print(
+        f"torch {torch.__version__}, torchvision {torchvision.__version__}, {platform.processor() or platform.machine()}, ",
+        end="",
+    )
     print(f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads, {args.layout}, ", end="")
     print(f"{args.clock} clock, medians of {args.rounds} rounds\n")
     print("| width x map x batch | ours | torchvision | plain | ordinary convolution |\n|---|---|---|---|---|")
