@@ -12,6 +12,7 @@ columns of a whole map never exist. Nothing but the operands is kept for the bac
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -64,9 +65,7 @@ def deform_conv2d(
     products = x.dtype
     if torch.is_autocast_enabled("cpu") and x.dtype != torch.float64:
         products = torch.get_autocast_dtype("cpu")
-    out: Tensor = _Function.apply(
-        x, offset, mask, weight, bias, geometry_of(x, weight, stride, padding, dilation), products
-    )  # type: ignore[no-untyped-call]
+    out: Tensor = _Function.apply(x, offset, mask, weight, bias, geometry_of(x, weight, stride, padding, dilation), products)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -94,10 +93,10 @@ def _parts(x: Tensor, offset: Tensor, weight: Tensor, widest: int) -> list[_Part
     per_offset, outputs = 2 * channels * kernel[0] * kernel[1] // offset.shape[1], out_channels * per_group // channels
     cuts = sorted({*range(0, channels + 1, per_offset), *range(0, channels + 1, per_group)})
     parts = []
-    for low, high in zip(cuts, cuts[1:], strict=False):
+    for low, high in itertools.pairwise(cuts):
         count = -(-(high - low) // widest)
         ends = [low + (high - low) * i // count for i in range(count + 1)]
-        for start, stop in zip(ends, ends[1:], strict=False):
+        for start, stop in itertools.pairwise(ends):
             group, first = start // per_group, start // per_group * per_group
             kernels = slice(group * outputs, (group + 1) * outputs)
             parts.append(_Part(slice(start, stop), start // per_offset, kernels, slice(start - first, stop - first)))
@@ -109,7 +108,13 @@ def _precise(dtype: torch.dtype) -> torch.dtype:
 
 
 def _forward(
-    x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None, geometry: Geometry, products: torch.dtype
+    x: Tensor,
+    offset: Tensor,
+    mask: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    geometry: Geometry,
+    products: torch.dtype,
 ) -> Tensor:
     taps, precise, (n, channels) = geometry.taps, _precise(x.dtype), x.shape[:2]
     parts = _parts(x, offset, weight, channels)
@@ -208,7 +213,9 @@ def _product(a: Tensor, b: Tensor, out: Tensor | None, precise: torch.dtype) -> 
     return torch.mm(a, b, out=out) if a.dtype == precise else out.copy_(torch.mm(a, b))
 
 
-def _spread(of_taps: tuple[Tensor, Tensor | None], offset: Tensor | None, mask: Tensor | None, pictures: slice, taps: int) -> None:
+def _spread(
+    of_taps: tuple[Tensor, Tensor | None], offset: Tensor | None, mask: Tensor | None, pictures: slice, taps: int
+) -> None:
     """Write what `Taps.pull` gives where `offset` and `mask` have it."""
     places, scale = of_taps
     groups = places.shape[1]

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 BORDER = 2
 """Rows and columns of zeros on each side. Two, so that of a tap beyond them all four pixels are zero."""
+READERS = 8192
+"""How many taps' gradients are added up at a time, about: they are read four times, and stay in a cache of the third level."""
 
 
 class Geometry(NamedTuple):
@@ -137,8 +139,7 @@ class Readers:
         self.order = torch.sort(cells, stable=True).indices
         self.weights = weights[self.order].t().contiguous()
         self.starts = F.pad(torch.bincount(cells, minlength=self.cells).cumsum(0), (1, 0))
-        # Cells at a time: with about `taps` readers each, what these give is read four times and stays in a cache.
-        self.step = max(1, 8192 // geometry.taps)
+        self.step = max(1, READERS // geometry.taps)  # cells; where stride is 1, each has about as many readers as taps
 
     def gather(self, given: Tensor) -> Tensor:
         """The gradient of the table, [rows, C], from that of what each tap read, [N * H' * W' * taps, C]."""

@@ -1,0 +1,201 @@
+"""Deformable convolution on a CPU: time and memory against torchvision's, our plain path, and an ordinary convolution.
+
+    python benchmarks/deform.py [--rounds 9] [--threads 2] [--layout nchw|nhwc] [--clock wall|cpu] [--shape …]
+
+3x3 kernels, 2 offset groups, offsets and mask as well as everything else with gradients. A round times each of the four
+once, in turn, in one process; the table has medians, and how many times longer each takes than ours. The ordinary
+convolution has the same multiply-accumulates and is the floor. On a machine that is busy with other things, ``--clock cpu
+--threads 1`` counts this process's time only. "layer" is `nasdsl.nn.DeformConv2d` against the same layer
+on torchvision's function, with the convolution that predicts offsets and mask in both. Memory is what one forward and
+backward pass adds to the peak of a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.ops import deform_conv2d as theirs
+
+from nasdsl.nn import DeformConv2d, deform_conv2d
+from nasdsl.nn.deform import plain
+
+Step = Callable[[], Tensor]
+SHAPES = ("256x100x136x1", "64x48x48x8", "64x24x24x8")
+"""Width, height and width of the map, batch: a level of the detector, and two of the search's proxy task."""
+SPREAD = 2.0
+"""Standard deviation of the offsets, in pixels."""
+TAPS, OFFSET_GROUPS = 9, 2
+
+
+class TheirLayer(DeformConv2d):
+    """The same layer on torchvision's function."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        predicted = self.offset(x)
+        third = predicted.shape[1] // 3
+        offset, mask = predicted[:, : 2 * third], torch.sigmoid(predicted[:, 2 * third :])
+        return theirs(x, offset, self.weight, self.bias, padding=1, mask=mask)
+
+
+def operands(shape: str, layout: str) -> tuple[list[Tensor], list[Tensor]]:
+    """x, offset, mask, weight, bias with gradients, and a gradient of the result."""
+    channels, height, width, batch = (int(part) for part in shape.split("x"))
+    memory = torch.channels_last if layout == "nhwc" else torch.contiguous_format
+    draw = torch.Generator().manual_seed(0)
+
+    def normal(*size: int) -> Tensor:
+        tensor = torch.randn(*size, generator=draw)
+        return tensor.to(memory_format=memory) if tensor.dim() == 4 else tensor
+
+    places = OFFSET_GROUPS * TAPS
+    values = [
+        normal(batch, channels, height, width),
+        normal(batch, 2 * places, height, width) * SPREAD,
+        normal(batch, places, height, width).sigmoid(),
+        normal(channels, channels, 3, 3) / (channels * TAPS) ** 0.5,
+        normal(channels),
+    ]
+    return [v.requires_grad_() for v in values], [normal(batch, channels, height, width)]
+
+
+def functions(shape: str, layout: str) -> tuple[dict[str, Step], list[Tensor], Tensor]:
+    """Each way of computing it, what has gradients, and the gradient of the result."""
+    given, (upstream,) = operands(shape, layout)
+    x, offset, mask, weight, bias = given
+    return (
+        {
+            "ours": lambda: deform_conv2d(x, offset, weight, bias, padding=(1, 1), mask=mask),
+            "torchvision": lambda: theirs(x, offset, weight, bias, padding=1, mask=mask),
+            "plain": lambda: plain.deform_conv2d(x, offset, weight, bias, padding=(1, 1), mask=mask),
+            "ordinary": lambda: nn.functional.conv2d(x, weight, bias, padding=1),
+        },
+        given,
+        upstream,
+    )
+
+
+def layers(shape: str, layout: str) -> tuple[dict[str, Step], list[Tensor], Tensor]:
+    """The layers, their weights and operand, and the gradient of the result."""
+    given, (upstream,) = operands(shape, layout)
+    x, channels = given[0], given[0].shape[1]
+    torch.manual_seed(0)
+    ours = DeformConv2d(channels, channels, 3, offset_groups=OFFSET_GROUPS)
+    nn.init.normal_(ours.offset.weight, std=SPREAD / (channels * TAPS) ** 0.5)
+    other = TheirLayer(channels, channels, 3, offset_groups=OFFSET_GROUPS)
+    other.load_state_dict(ours.state_dict())
+    if layout == "nhwc":
+        ours, other = (m.to(memory_format=torch.channels_last) for m in (ours, other))
+    ways = {"ours": lambda: ours(x), "torchvision": lambda: other(x)}
+    return ways, [x, *ours.parameters(), *other.parameters()], upstream
+
+
+def seconds(step: Step, given: list[Tensor], upstream: Tensor, clock: Callable[[], float], *, backward: bool) -> float:
+    """One call; the gradients of all that was given, where `backward`."""
+    for tensor in given:
+        tensor.grad = None
+    start = clock()
+    if backward:
+        step().backward(upstream)
+    else:
+        with torch.no_grad():
+            step()
+    return clock() - start
+
+
+def medians(
+    ways: Mapping[str, Step], given: list[Tensor], upstream: Tensor, args: argparse.Namespace, *, backward: bool
+) -> dict[str, float]:
+    clock = time.process_time if args.clock == "cpu" else time.perf_counter
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(args.rounds + 1):  # the first one warms up
+        for name, step in ways.items():
+            taken = seconds(step, given, upstream, clock, backward=backward)
+            if number:
+                times[name].append(taken)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def peak() -> int:
+    """Bytes that this process has had at most.
+
+    Linux's ru_maxrss begins at what the process that started this one had, so the process's own figure is better.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def memory_of(way: str, shape: str, layout: str) -> int:
+    """Bytes that a forward and backward pass adds to this process's peak. Small shapes have been through it before."""
+    small, given, upstream = functions("32x8x8x1", layout)
+    seconds(small[way], given, upstream, time.perf_counter, backward=True)
+    ways, given, upstream = functions(shape, layout)
+    before = peak()
+    seconds(ways[way], given, upstream, time.perf_counter, backward=True)
+    return peak() - before
+
+
+def memory(shape: str, args: argparse.Namespace) -> dict[str, int]:
+    """`memory_of` in a process of its own, for each way."""
+    found = {}
+    for way in ("ours", "torchvision", "plain", "ordinary"):
+        command = [sys.executable, __file__, "--memory-of", way, "--shape", shape, "--layout", args.layout]
+        command += ["--threads", str(torch.get_num_threads())]
+        found[way] = int(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    return found
+
+
+def row(what: str, figures: Mapping[str, float], unit: float, digits: int) -> str:
+    """Each figure, and how many times ours it is."""
+    cells = [f"{figures['ours'] / unit:.{digits}f}"]
+    for name in ("torchvision", "plain", "ordinary"):
+        value = figures.get(name)
+        cells.append("" if value is None else f"{value / unit:.{digits}f} ({value / figures['ours']:.2f}x)")
+    return f"| {what} | {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, help="default: torch's")
+    parser.add_argument("--layout", choices=("nchw", "nhwc"), default="nchw", help="memory format of the operands")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    parser.add_argument("--shape", nargs="+", default=SHAPES, metavar="CxHxWxN")
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.memory_of:
+        print(memory_of(args.memory_of, args.shape[0], args.layout))
+        return
+
+    print(
+        f"torch {torch.__version__}, torchvision {torchvision.__version__}, {platform.processor() or platform.machine()}, ",
+        end="",
+    )
+    print(f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads, {args.layout}, ", end="")
+    print(f"{args.clock} clock, medians of {args.rounds} rounds\n")
+    print("| width x map x batch | ours | torchvision | plain | ordinary convolution |\n|---|---|---|---|---|")
+    for shape in args.shape:
+        for kind, build in (("", functions), ("layer, ", layers)):
+            for backward in (False, True):
+                figures = medians(*build(shape, args.layout), args, backward=backward)
+                print(row(f"{shape}, {kind}forward{' + backward' * backward}, ms", figures, 1e-3, 1), flush=True)
+        print(row(f"{shape}, memory of forward + backward, MiB", memory(shape, args), 2**20, 0), flush=True)
+
+
+if __name__ == "__main__":
+    main()
