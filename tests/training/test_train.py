@@ -73,7 +73,7 @@ def test_killed_at_a_random_instant_and_resumed_to_equal_weights(tmp_path: Path)
         child = in_child(
             partial(
                 train,
-                small(seed=9 if kills else 0, on_step=lambda _: time.sleep(0.01)),
+                small(seed=9 if kills else 0, on_step=lambda _: time.sleep(0.05)),
                 SHAPES,
                 how,
                 out,
