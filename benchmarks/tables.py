@@ -298,7 +298,7 @@ def plot(runs: dict[str, dict[str, list[Run]]], path: Path) -> None:
         panel.set(title=task, xlabel="evaluations", xlim=(0, len(columns)), ylim=(lowest, highest + margin))
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("best reward so far")
-    panels[0][-1].legend(loc="lower right")
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=110)
     pyplot.close(figure)
 
