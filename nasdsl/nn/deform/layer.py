@@ -37,8 +37,8 @@ def deform_conv2d(
     A position outside the map reads zeros, and one between pixels the bilinear mixture of its four neighbours. Positions
     are always computed in float32 or better: half a precision would round them to half a pixel.
     """
-    way = rows if rows.suits(x, offset, mask, weight, bias) else plain
-    return way.deform_conv2d(x, offset, weight, bias, stride, padding, dilation, mask)
+    compute = rows.deform_conv2d if rows.suits(x, offset, mask, weight, bias) else plain.deform_conv2d
+    return compute(x, offset, weight, bias, stride, padding, dilation, mask)
 
 
 class DeformConv2d(nn.Conv2d):
@@ -71,9 +71,9 @@ class DeformConv2d(nn.Conv2d):
         """[N, in, H, W] to [N, out, ceil(H / stride), ceil(W / stride)]."""
         predicted = self.offset(x)
         third = predicted.shape[1] // 3
-        offset, mask = predicted[:, : 2 * third], torch.sigmoid(predicted[:, 2 * third :])
+        offset, mask = predicted.split((2 * third, third), dim=1)
         stride, dilation = self.stride[0], self.dilation[0]
         padding = dilation * (self.kernel_size[0] - 1) // 2
         return deform_conv2d(
-            x, offset, self.weight, self.bias, (stride, stride), (padding, padding), (dilation, dilation), mask
+            x, offset, self.weight, self.bias, (stride, stride), (padding, padding), (dilation, dilation), mask.sigmoid()
         )

@@ -36,7 +36,7 @@ Optionals: TypeAlias = tuple[Tensor | None, ...]
 
 def suits(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether these are tensors on a CPU, not stand-ins of a tracer, and of shapes that this is made for."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return False
     given = [t for t in (x, offset, mask, weight, bias) if t is not None]
     if any(type(t) not in (Tensor, torch.nn.Parameter) or t.device.type != "cpu" or not t.numel() for t in given):
@@ -65,7 +65,7 @@ def deform_conv2d(
     products = x.dtype
     if torch.is_autocast_enabled("cpu") and x.dtype != torch.float64:
         products = torch.get_autocast_dtype("cpu")
-    out: Tensor = _Function.apply(x, offset, mask, weight, bias, geometry_of(x, weight, stride, padding, dilation), products)  # type: ignore[no-untyped-call]
+    out: Tensor = _Function.apply(x, offset, mask, weight, bias, geometry_of(x, weight, stride, padding, dilation), products)
     return out
 
 
@@ -140,62 +140,84 @@ def _gradients(
     operands: Optionals, upstream: Tensor, geometry: Geometry, products: torch.dtype, needed: tuple[bool, ...]
 ) -> Optionals:
     """Those of x, offset, mask, weight and bias, and None for what is not needed."""
-    x, offset, mask, weight, bias = operands
+    x, offset, mask, weight, _ = operands
     assert x is not None
     assert offset is not None
     assert weight is not None
-    taps, precise = geometry.taps, _precise(x.dtype)
-    of_x, of_places, of_weight = needed[0], needed[1] or needed[2], needed[3]
-    of_bias = upstream.sum((0, 2, 3)).to(bias.dtype) if bias is not None and needed[4] else None
-    if not (of_x or of_places or of_weight):
+    of_x, of_offset, of_mask, of_weight, of_bias = (
+        torch.empty_like(t) if t is not None and need else None for t, need in zip(operands, needed, strict=True)
+    )
+    if of_bias is not None:
+        of_bias.copy_(upstream.sum((0, 2, 3)))
+    if all(t is None for t in (of_x, of_offset, of_mask, of_weight)):
         return None, None, None, None, of_bias
 
-    positions = offset[0, 0].numel()
-    parts = _parts(x, offset, weight, max(32, TOGETHER // (positions * taps * precise.itemsize)))
+    precise, positions = _precise(x.dtype), offset[0, 0].numel()
+    parts = _parts(x, offset, weight, max(32, TOGETHER // (positions * geometry.taps * precise.itemsize)))
     kernels = [part.kernel(weight).permute(0, 2, 3, 1).to(products).flatten(1) for part in parts]
-    kernel_sums = [torch.zeros(k.shape[1], k.shape[0], dtype=precise) for k in kernels] if of_weight else []
-    x_out, offset_out = torch.empty_like(x) if of_x else None, torch.empty_like(offset) if needed[1] else None
-    mask_out = torch.empty_like(mask) if mask is not None and needed[2] else None
+    sums = [None if of_weight is None else torch.zeros(k.shape[1], k.shape[0], dtype=precise) for k in kernels]
     of_a_tap = max(part.width for part in parts) * precise.itemsize
-
-    for pictures in pieces(x.shape[0], TOGETHER // (positions * taps * of_a_tap)):
+    for pictures in pieces(x.shape[0], TOGETHER // (positions * geometry.taps * of_a_tap)):
         read = Taps.of(offset[pictures], None if mask is None else mask[pictures], geometry, precise)
         pixels, weights = read.pixels(), read.weights()
-        dots = torch.zeros_like(weights) if of_places else None
-        out = upstream[pictures].permute(0, 2, 3, 1).to(products).reshape(-1, weight.shape[0])
+        dots = None if of_offset is None and of_mask is None else torch.zeros_like(weights)
+        above = upstream[pictures].permute(0, 2, 3, 1).to(products).reshape(-1, weight.shape[0])
         readers: tuple[int, Readers] | None = None
-        for number, (part, kernel) in enumerate(zip(parts, kernels, strict=True)):
-            group = part.offset_group
+        for part, kernel, kernel_sum in zip(parts, kernels, sums, strict=True):
+            group, out = part.offset_group, above[:, part.outputs]
             rows = table(x[pictures, part.channels], precise)
-            pulled = torch.empty(out.shape[0], kernel.shape[1], dtype=precise) if of_x else None
-            for piece in pieces(out.shape[0], COLUMNS // (taps * part.width * precise.itemsize)):
-                inside = group, slice(piece.start * taps, piece.stop * taps)
-                above = out[piece, part.outputs]
-                pull = None
-                if of_x or of_places:
-                    pull = _product(above, kernel, None if pulled is None else pulled[piece], precise)
-                if not (of_places or of_weight):
-                    continue
-                with torch.set_grad_enabled(of_places):
-                    leaf = weights[inside].detach().requires_grad_(of_places)
-                    taken = columns(rows, pixels[inside], leaf, taps)
-                if of_weight:
-                    _add_product(kernel_sums[number], taken.detach().to(products).t(), above)
-                if dots is not None:
-                    dots[inside] += torch.autograd.grad(taken, leaf, pull)[0]
-            if x_out is not None and pulled is not None:
+            pull = None if of_x is None else rows.new_empty(out.shape[0], kernel.shape[1])
+            here = None if dots is None else dots[group]
+            _pull(out, kernel, rows, pixels[group], weights[group], pull, here, kernel_sum)
+            if of_x is not None and pull is not None:
                 if readers is None or readers[0] != group:
                     readers = group, Readers(read, group, weights[group], rows.shape[0], geometry)
-                of_rows = readers[1].gather(pulled.view(-1, part.width))
-                x_out[pictures, part.channels] = maps(of_rows, geometry).to(x.dtype)
+                of_x[pictures, part.channels] = maps(readers[1].gather(pull.view(-1, part.width)), geometry).to(x.dtype)
         if dots is not None:
-            _spread(read.pull(dots), offset_out, mask_out, pictures, taps)
+            _spread(read.pull(dots), of_offset, of_mask, pictures, geometry.taps)
 
-    weight_out = torch.empty_like(weight) if of_weight else None
-    if weight_out is not None:
-        for part, kernel_sum in zip(parts, kernel_sums, strict=True):
-            part.kernel(weight_out).copy_(kernel_sum.view(*geometry.kernel, part.width, -1).permute(3, 2, 0, 1))
-    return x_out, offset_out, mask_out, weight_out, of_bias
+    if of_weight is not None:
+        for part, kernel_sum in zip(parts, sums, strict=True):
+            assert kernel_sum is not None
+            part.kernel(of_weight).copy_(kernel_sum.view(*geometry.kernel, part.width, -1).permute(3, 2, 0, 1))
+    return of_x, of_offset, of_mask, of_weight, of_bias
+
+
+def _pull(
+    out: Tensor,
+    kernel: Tensor,
+    rows: Tensor,
+    pixels: Tensor,
+    weights: Tensor,
+    pull: Tensor | None,
+    dots: Tensor | None,
+    kernel_sum: Tensor | None,
+) -> None:
+    """What the gradient of the result, [positions, outputs], gives for a part; what is not needed is None.
+
+    Args:
+        kernel: [outputs, taps * C].
+        rows: the table.
+        pixels, weights: [positions * taps, 4].
+        pull: the gradient of the columns goes here, [positions, taps * C],
+        dots: is added here for the weights, [positions * taps, 4],
+        kernel_sum: and here for the kernel, [taps * C, outputs].
+    """
+    taps = kernel.shape[1] // rows.shape[1]
+    for piece in pieces(out.shape[0], COLUMNS // (kernel.shape[1] * rows.itemsize)):
+        inside = slice(piece.start * taps, piece.stop * taps)
+        pulled = None if pull is None else pull[piece]
+        if pulled is not None or dots is not None:
+            pulled = _product(out[piece], kernel, pulled, rows.dtype)
+        if dots is None and kernel_sum is None:
+            continue
+        with torch.set_grad_enabled(dots is not None):
+            leaf = weights[inside].detach().requires_grad_(dots is not None)
+            taken = columns(rows, pixels[inside], leaf, taps)
+        if kernel_sum is not None:
+            _add_product(kernel_sum, taken.detach().to(out.dtype).t(), out[piece])
+        if dots is not None:
+            dots[inside] += torch.autograd.grad(taken, leaf, pulled)[0]
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
@@ -220,10 +242,12 @@ def _spread(
     places, scale = of_taps
     groups = places.shape[1]
     if offset is not None:
-        to = offset[pictures].unflatten(1, (groups, taps, 2))  # [N, groups, taps, 2, H', W']
+        of = offset[pictures]
+        to = of.view(len(of), groups, taps, 2, *of.shape[2:])
         to.copy_(places.view(2, groups, to.shape[0], *to.shape[-2:], taps).permute(2, 1, 5, 0, 3, 4))
     if mask is not None and scale is not None:
-        to = mask[pictures].unflatten(1, (groups, taps))
+        of = mask[pictures]
+        to = of.view(len(of), groups, taps, *of.shape[2:])
         to.copy_(scale.view(groups, to.shape[0], *to.shape[-2:], taps).permute(1, 0, 4, 2, 3))
 
 
@@ -249,7 +273,8 @@ class _Function(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Any:
         find = _plain_gradients if torch.is_grad_enabled() else _gradients
-        return *find(ctx.saved_tensors, *upstream, *ctx.how, ctx.needs_input_grad[:5]), None, None
+        geometry, products = ctx.how
+        return *find(ctx.saved_tensors, upstream[0], geometry, products, ctx.needs_input_grad[:5]), None, None
 
 
 def _plain_gradients(

@@ -57,7 +57,7 @@ class Taps:
     def of(cls, offset: Tensor, mask: Tensor | None, geometry: Geometry, precise: torch.dtype) -> Taps:
         """Those of `offset` and `mask`, which are as in `nasdsl.nn.deform_conv2d`; positions are computed as `precise`."""
         n, _, *out_size = offset.shape
-        moved = offset.unflatten(1, (-1, geometry.taps, 2)).permute(1, 0, 4, 5, 2, 3)  # [groups, N, H', W', taps, 2]
+        moved = offset.view(n, -1, geometry.taps, 2, *out_size).permute(1, 0, 4, 5, 2, 3)  # [groups, N, H', W', taps, 2]
         shape, groups = moved.shape[:-1], moved.shape[0]
         height, width = geometry.bordered
         tap = torch.arange(geometry.taps)
@@ -73,7 +73,7 @@ class Taps:
         cells.clamp_(0, height * width - width - 2)  # of a position that is no number too, which `fraction` passes on
         cells += torch.arange(n, dtype=torch.int32).mul_(height * width).view(-1, 1, 1, 1)
         if mask is not None:
-            spread = mask.unflatten(1, (-1, geometry.taps)).permute(1, 0, 3, 4, 2)
+            spread = mask.view(n, -1, geometry.taps, *out_size).permute(1, 0, 3, 4, 2)
             mask = torch.empty(shape, dtype=precise).copy_(spread).view(groups, -1)
         return cls(cells.view(groups, -1), fraction[0], fraction[1], mask, (0, 1, width, width + 1))
 
@@ -137,7 +137,7 @@ class Readers:
         self.steps, self.rows, self.cells = taps.steps, rows, rows - taps.steps[-1]
         cells = taps.cells[group]
         self.order = torch.sort(cells, stable=True).indices
-        self.weights = weights[self.order].t().contiguous()
+        self.weights = weights.index_select(0, self.order).t().contiguous()
         self.starts = F.pad(torch.bincount(cells, minlength=self.cells).cumsum(0), (1, 0))
         self.step = max(1, READERS // geometry.taps)  # cells; where stride is 1, each has about as many readers as taps
 
