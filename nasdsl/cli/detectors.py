@@ -87,12 +87,12 @@ def starting_weights(given: str, backbone: str, *, asked: bool, weights: Path | 
 
 def open_parts(plan: Plan, *, val_asked: bool) -> tuple[Dataset, Dataset | None]:
     """The pictures of a plan; none to evaluate on, and said so, where there are none and nobody asked for them."""
-    from nasdsl.data import DataError
+    from nasdsl.data import NoSplit
 
     data = plan.open_training()
     try:
         return data, plan.open_validation(data)
-    except DataError as error:
+    except NoSplit as error:
         if val_asked:
             raise
         say(f"no evaluation: {error}")

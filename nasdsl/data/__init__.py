@@ -3,7 +3,7 @@
 from nasdsl.data.dataset import Dataset, Sample, Target
 from nasdsl.data.images import read_image
 from nasdsl.data.loader import Batch, Loader, make_loader
-from nasdsl.data.problems import BrokenData, DataError, Skipped, UnreadableImage
+from nasdsl.data.problems import BrokenData, DataError, NoSplit, Skipped, UnreadableImage
 from nasdsl.data.specification import open_dataset
 from nasdsl.data.transforms import Augmented, Transform, rescale_boxes
 
@@ -12,6 +12,7 @@ __all__ = [
     "Batch",
     "BrokenData",
     "DataError",
+    "NoSplit",
     "Dataset",
     "Loader",
     "Sample",

@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 
 from nasdsl.data.dataset import Annotation, Dataset, Size
 from nasdsl.data.images import image_size
-from nasdsl.data.problems import DataError, ImageId, Skipped, UnreadableImage
+from nasdsl.data.problems import DataError, ImageId, NoSplit, Skipped, UnreadableImage
 
 
 class _Malformed(ValueError):
@@ -70,7 +70,7 @@ def _annotation_file(root: Path, split: str) -> tuple[Path, list[str]]:
             return file, list(dict.fromkeys([name, *names]))
     found = sorted(path.stem.removeprefix("instances_") for path in (root / "annotations").glob("instances_*.json"))
     expected = root / "annotations" / f"instances_{split}.json"
-    raise DataError(f"{expected}: no such split; there are: {', '.join(found) or 'none'}")
+    raise NoSplit(f"{expected}: no such split; there are: {', '.join(found) or 'none'}")
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -16,6 +16,10 @@ class DataError(ValueError):
     """A data set that cannot be used; the message says where, what was found and what was expected."""
 
 
+class NoSplit(DataError):
+    """The data set has no part of this name."""
+
+
 class UnreadableImage(DataError):
     """A picture that cannot be read: `file`, and why."""
 

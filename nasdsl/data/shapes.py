@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nasdsl.data.dataset import Dataset, Record, Size
 from nasdsl.data.images import to_tensor
-from nasdsl.data.problems import DataError
+from nasdsl.data.problems import DataError, NoSplit
 
 CLASSES = ("circle", "square", "triangle", "star", "ring")
 HEIGHT, WIDTH = 240, 320
@@ -52,7 +52,7 @@ def open_shapes(
         DataError: an unknown split, a count that is not a positive number, or `classes` is given.
     """
     if split not in _COUNTS:
-        raise DataError(f"shapes has no split {split!r}; there are: {', '.join(_COUNTS)}")
+        raise NoSplit(f"shapes has no split {split!r}; there are: {', '.join(_COUNTS)}")
     if classes is not None:
         raise DataError(f"shapes takes no classes=; it always has {', '.join(CLASSES)}")
     text = str(count)

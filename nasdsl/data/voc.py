@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 from nasdsl.data.dataset import Annotation, Dataset, Record, Size
 from nasdsl.data.images import image_size
-from nasdsl.data.problems import DataError, Skipped, UnreadableImage
+from nasdsl.data.problems import DataError, NoSplit, Skipped, UnreadableImage
 
 VOC_CLASSES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa "
@@ -91,7 +91,7 @@ def _split(root: Path, split: str) -> list[str]:
     file = folder / f"{split}.txt"
     if not file.is_file():
         there = ", ".join(sorted(path.stem for path in folder.glob("*.txt"))[:20]) or "none"
-        raise DataError(f"{file}: no such split; there are: {there}")
+        raise NoSplit(f"{file}: no such split; there are: {there}")
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -262,6 +262,9 @@ def test_no_validation_data_is_said_and_no_error(tmp_path: Path) -> None:
     assert load_detector(tmp_path / "run").category_ids == (90,)
     told = refused("train", *DETECTOR, *SMALL, *data, "--out", tmp_path / "2", "--val-split", "val")
     assert "no evaluation" not in told
+    # A part that is there and broken is no missing one.
+    (tmp_path / "coco" / "annotations" / "instances_val.json").write_text("{")
+    assert "cannot be read as JSON" in refused("train", *DETECTOR, *SMALL, *data, "--out", tmp_path / "3")
 
 
 # ------------------------------------------------------------------------------------------------------------- help
