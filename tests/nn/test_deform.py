@@ -9,7 +9,6 @@ from types import ModuleType
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import deform_conv2d as oracle
 
 from nasdsl.nn import DeformConv2d, deform_conv2d
@@ -258,8 +257,6 @@ def test_operands_with_gaps() -> None:
 def test_the_fast_way_is_taken_where_it_can_be() -> None:
     x, offset, weight = torch.randn(1, 16, 6, 7), torch.zeros(1, 36, 6, 7), nn.Parameter(torch.randn(4, 16, 3, 3))
     assert rows.suits(x, offset, None, weight, None)
-    with FlopCounterMode(display=False):
-        assert not rows.suits(x, offset, None, weight, None)
     assert not rows.suits(x[:0], offset[:0], None, weight, None)
     assert not rows.suits(x[:, :8], offset, None, weight[:, :8], None)  # rows of four channels
     assert not rows.suits(x.to("meta"), offset.to("meta"), None, weight.to("meta"), None)

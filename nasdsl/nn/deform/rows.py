@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from nasdsl.nn.deform import plain
 from nasdsl.nn.deform.taps import Geometry, Readers, Taps, columns, maps, pieces, table
@@ -36,12 +35,8 @@ Optionals: TypeAlias = tuple[Tensor | None, ...]
 
 
 def suits(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether these are tensors on a CPU, of shapes that this is made for, and nobody looks at the operations.
-
-    Tracers and counters of operations, such as `torch.utils.flop_counter.FlopCounterMode`, get the definition: they know its
-    matrix product.
-    """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or is_in_torch_dispatch_mode():  # type: ignore[attr-defined, no-untyped-call]
+    """Whether these are tensors on a CPU, not stand-ins of a tracer, and of shapes that this is made for."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return False
     given = [t for t in (x, offset, mask, weight, bias) if t is not None]
     if any(type(t) not in (Tensor, torch.nn.Parameter) or t.device.type != "cpu" or not t.numel() for t in given):
