@@ -24,6 +24,7 @@ from nasdsl.backends.module import DecoderModule, build
 from nasdsl.backends.source import emit_source
 from nasdsl.ir import Graph
 from nasdsl.layers import Cost
+from nasdsl.nn.deform.rows import deform_conv2d
 
 SIZE = (96, 160)
 CLASSES = 7
@@ -107,13 +108,35 @@ def check_source(graph: Graph, module: DecoderModule) -> None:
     emitted.load_state_dict(module.state_dict())
     # Odd sizes and a batch: where maps of neighbouring levels do not divide.
     features = name_free_weights.features((75, 109), {k: random_decoders.CHANNELS[k] for k in module.fpn.input_levels}, 2)
-    with torch.no_grad():
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        # The source has one way of computing a deformable convolution, and the module a faster one besides.
+        patch.setattr("nasdsl.nn.deform.rows.suits", lambda *_: False)
         expected, found = module(features), emitted(features)
     assert list(expected) == list(found)
     for level in expected:
         for name, a, b in zip(expected[level]._fields, expected[level], found[level], strict=True):
             assert (a is None) == (b is None)
             assert a is None or torch.equal(a, b), (level, name)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_fast_deformable_convolution_changes_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float64, because random decoders without training make much of the last digit of float32."""
+    graph = nasdsl.loads(random_decoders.paper_text(seed).replace("skip(", "dconv_3x3(")).lower(random_decoders.CHANNELS)
+    module = build(graph, 3).eval()
+    name_free_weights.set_weights(module)
+    features = name_free_weights.features((75, 109), {k: random_decoders.CHANNELS[k] for k in module.fpn.input_levels}, 2)
+    module, features = module.double(), {name: value.double() for name, value in features.items()}
+    calls = []
+    with torch.no_grad():
+        monkeypatch.setattr("nasdsl.nn.deform.rows.deform_conv2d", lambda *a: calls.append(1) or deform_conv2d(*a))
+        fast = module(features)
+        monkeypatch.setattr("nasdsl.nn.deform.rows.suits", lambda *_: False)
+        plain = module(features)
+    assert calls
+    for level in plain:
+        for a, b in zip(plain[level], fast[level], strict=True):
+            assert a is None or (a - b).abs().max() <= 1e-8 * a.abs().max(), level
 
 
 def test_shapes_are_the_inferred_ones() -> None:

@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import deform_conv2d as oracle
 
 from nasdsl.nn import DeformConv2d, deform_conv2d
@@ -262,6 +263,18 @@ def test_the_fast_way_is_taken_where_it_can_be() -> None:
     assert not rows.suits(x.to("meta"), offset.to("meta"), None, weight.to("meta"), None)
     assert deform_conv2d(x[:0], offset[:0], weight, padding=(1, 1)).shape == (0, 4, 6, 7)
     assert "_Function" in type(deform_conv2d(x, offset, weight, padding=(1, 1)).grad_fn).__name__
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_operations_are_counted(way: ModuleType) -> None:
+    """torch's counter sees the multiply-accumulates of an ordinary convolution, three times as many with a backward pass."""
+    x, offset = torch.randn(2, 16, 6, 7, requires_grad=True), torch.randn(2, 36, 6, 7, requires_grad=True)
+    weight = torch.randn(4, 16, 3, 3, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        out = way.deform_conv2d(x, offset, weight, padding=(1, 1))
+        assert counter.get_total_flops() == 2 * out.numel() * 16 * 9
+        out.sum().backward()
+    assert counter.get_total_flops() == 3 * 2 * out.numel() * 16 * 9
 
 
 def test_export_and_compilation_see_the_plain_way() -> None:

@@ -5,7 +5,6 @@ Source: "Deformable ConvNets v2: More Deformable, Better Results", arXiv:1811.11
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from nasdsl.nn.deform import plain, rows

@@ -223,7 +223,7 @@ def _pull(
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
     """``total += a @ b``, summed in the precision of `total` where the factors' is lower."""
     if a.dtype == total.dtype:
-        total.addmm_(a, b)
+        torch.addmm(total, a, b, out=total)  # counters of operations know this one, and not `addmm_`
     else:
         total += torch.mm(a, b)
 
