@@ -261,6 +261,8 @@ def test_the_fast_way_is_taken_where_it_can_be() -> None:
     assert not rows.suits(x[:0], offset[:0], None, weight, None)
     assert not rows.suits(x[:, :8], offset, None, weight[:, :8], None)  # rows of four channels
     assert not rows.suits(x.to("meta"), offset.to("meta"), None, weight.to("meta"), None)
+    assert not rows.suits(x, offset[:, :-1], None, weight, None)
+    assert not rows.suits(x, offset, None, weight.double(), None)
     assert deform_conv2d(x[:0], offset[:0], weight, padding=(1, 1)).shape == (0, 4, 6, 7)
     assert "_Function" in type(deform_conv2d(x, offset, weight, padding=(1, 1)).grad_fn).__name__
 

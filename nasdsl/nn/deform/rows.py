@@ -41,6 +41,11 @@ def suits(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: 
     given = [t for t in (x, offset, mask, weight, bias) if t is not None]
     if any(type(t) not in (Tensor, torch.nn.Parameter) or t.device.type != "cpu" or not t.numel() for t in given):
         return False
+    offset_groups, rest = divmod(offset.shape[1], 2 * weight[0, 0].numel())
+    if rest or any(not d or x.shape[1] % d for d in (offset_groups, weight.shape[1])) or not x.is_floating_point():
+        return False  # the plain way says what is wrong
+    if weight.dtype != x.dtype and not torch.is_autocast_enabled("cpu"):
+        return False
     height, width = geometry_of(x, weight).bordered
     narrowest = min(part.width for part in _parts(x, offset, weight, x.shape[1]))
     return narrowest >= NARROWEST and height * width < LARGEST
