@@ -207,14 +207,18 @@ def test_an_evaluation_that_was_interrupted_itself_is_no_failure(tmp_path: Path)
 
 def test_without_a_folder_signals_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Leaving, "_handle", lambda *_: pytest.fail("handled"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has background processes ignore it
 
     def interrupt(text: str) -> float:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(1)
         return 0.0
 
-    with pytest.raises(KeyboardInterrupt):
-        search(SPACE, interrupt, Learner(SPACE), 3, quiet=True)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            search(SPACE, interrupt, Learner(SPACE), 3, quiet=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.skipif(not Path("/proc").exists() or not hasattr(os, "fork"), reason="needs /proc and fork")

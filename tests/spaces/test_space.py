@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from machine_speed import slowness
 
 import nasdsl
 from nasdsl.backends.cost import cost
@@ -156,7 +157,7 @@ def test_requirements_are_kept() -> None:
 
 
 def test_sampling_under_a_limit_that_keeps_one_percent() -> None:
-    """At least 100 samples a second of one core's time (best of three rounds: the machine is shared)."""
+    """At least 100 samples a second of a nominal core's time (best of three rounds: the machine is shared)."""
     free = load_space(SPACES / "nas_fcos_fpn.nas")
     rng = random.Random(4)
     macs = sorted(
@@ -173,7 +174,7 @@ def test_sampling_under_a_limit_that_keeps_one_percent() -> None:
         samples = list(space.samples(100, seed=5))
         rates.append(len(samples) / (time.process_time() - start))
     assert len(set(samples)) > 90
-    assert max(rates) >= 100
+    assert max(rates) * slowness() >= 100
 
 
 def test_impossible_requirements() -> None:
