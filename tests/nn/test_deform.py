@@ -57,6 +57,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of a few positions, one picture at a time, so that small maps are put together from several as large ones are."""
     monkeypatch.setattr(rows, "COLUMNS", 600)
     monkeypatch.setattr(rows, "TOGETHER", 5000)
+    monkeypatch.setattr(rows, "PULLED", 5000)
     monkeypatch.setattr("nasdsl.nn.deform.taps.READERS", 200)
 
 

@@ -21,10 +21,12 @@ from torch import Tensor
 from nasdsl.nn.deform import plain
 from nasdsl.nn.deform.taps import Geometry, Readers, Taps, columns, maps, pieces, table
 
-COLUMNS = 8 * 2**20
+COLUMNS = 2 * 2**20
 """Bytes of columns at a time: those of as many positions as that makes, and one at least."""
-TOGETHER = 32 * 2**20
-"""Bytes of columns of the pictures that are taken together, and of the channels: one picture and 32 channels at least."""
+TOGETHER = 8 * 2**20
+"""Bytes of columns of the pictures that are taken together; one at least."""
+PULLED = 64 * 2**20
+"""Bytes of the columns' gradient of one picture: as many of its channels are taken together, and 32 at least."""
 NARROWEST = 8
 """Channels of a row that make this worth its while."""
 FEWEST = 2**16
@@ -128,13 +130,16 @@ def _forward(
     taps, precise, (n, channels) = geometry.taps, _precise(x.dtype), x.shape[:2]
     parts = _parts(x, offset, weight, channels)
     kernels = [part.kernel(weight).permute(2, 3, 1, 0).to(products).flatten(0, 2) for part in parts]
-    total = torch.empty(n, *offset.shape[2:], weight.shape[0], dtype=precise)
-    total.copy_(torch.zeros(()) if bias is None else bias)
     of_a_tap = max(part.width for part in parts) * precise.itemsize
-    for pictures in pieces(n, TOGETHER // (offset[0, 0].numel() * taps * of_a_tap)):
+    together = TOGETHER // (offset[0, 0].numel() * taps * of_a_tap)
+    # A product can be written in either layout as long as its rows are one picture's.
+    layout = torch.channels_last if together > 1 else _layout(x)
+    total = torch.empty(n, weight.shape[0], *offset.shape[2:], dtype=precise, memory_format=layout)
+    total.copy_(torch.zeros(()) if bias is None else bias.view(-1, 1, 1))
+    for pictures in pieces(n, together):
         read = Taps.of(offset[pictures], None if mask is None else mask[pictures], geometry, precise)
         pixels, weights = read.pixels(), read.weights()
-        out = total[pictures].view(-1, weight.shape[0])
+        out = total[pictures].permute(0, 2, 3, 1).view(-1, weight.shape[0])
         for part, kernel in zip(parts, kernels, strict=True):
             rows = table(x[pictures, part.channels], precise)
             for piece in pieces(out.shape[0], COLUMNS // (taps * part.width * precise.itemsize)):
@@ -142,7 +147,7 @@ def _forward(
                 taken = columns(rows, pixels[inside], weights[inside], taps)
                 _add_product(out[piece, part.outputs], taken.to(products), kernel)
     dtype = products if bias is None else torch.promote_types(products, bias.dtype)
-    return total.permute(0, 3, 1, 2).to(dtype, memory_format=_layout(x))
+    return total.to(dtype, memory_format=_layout(x))
 
 
 def _gradients(
@@ -162,7 +167,7 @@ def _gradients(
         return None, None, None, None, of_bias
 
     precise, positions = _precise(x.dtype), offset[0, 0].numel()
-    parts = _parts(x, offset, weight, max(32, TOGETHER // (positions * geometry.taps * precise.itemsize)))
+    parts = _parts(x, offset, weight, max(32, PULLED // (positions * geometry.taps * precise.itemsize)))
     kernels = [part.kernel(weight).permute(0, 2, 3, 1).to(products).flatten(1) for part in parts]
     sums = [None if of_weight is None else torch.zeros(k.shape[1], k.shape[0], dtype=precise) for k in kernels]
     of_a_tap = max(part.width for part in parts) * precise.itemsize
