@@ -25,7 +25,7 @@ COLUMNS = 2 * 2**20
 """Bytes of columns at a time: those of as many positions as that makes, and one at least."""
 TOGETHER = 8 * 2**20
 """Bytes of columns of the pictures that are taken together; one at least."""
-PULLED = 64 * 2**20
+PULLED = 32 * 2**20
 """Bytes of the columns' gradient of one picture: as many of its channels are taken together, and 32 at least."""
 NARROWEST = 8
 """Channels of a row that make this worth its while."""
@@ -171,7 +171,11 @@ def _gradients(
     kernels = [part.kernel(weight).permute(0, 2, 3, 1).to(products).flatten(1) for part in parts]
     sums = [None if of_weight is None else torch.zeros(k.shape[1], k.shape[0], dtype=precise) for k in kernels]
     of_a_tap = max(part.width for part in parts) * precise.itemsize
-    for pictures in pieces(x.shape[0], TOGETHER // (positions * geometry.taps * of_a_tap)):
+    together = max(1, TOGETHER // (positions * geometry.taps * of_a_tap))
+    # One memory for all of them: to get as much anew from the system each time takes longer than to fill it.
+    count = min(together, x.shape[0]) * positions * max(k.shape[1] for k in kernels)
+    memory = None if of_x is None else torch.empty(count, dtype=precise)
+    for pictures in pieces(x.shape[0], together):
         read = Taps.of(offset[pictures], None if mask is None else mask[pictures], geometry, precise)
         pixels, weights = read.pixels(), read.weights()
         dots = None if of_offset is None and of_mask is None else torch.zeros_like(weights)
@@ -180,7 +184,7 @@ def _gradients(
         for part, kernel, kernel_sum in zip(parts, kernels, sums, strict=True):
             group, out = part.offset_group, above[:, part.outputs]
             rows = table(x[pictures, part.channels], precise)
-            pull = None if of_x is None else rows.new_empty(out.shape[0], kernel.shape[1])
+            pull = None if memory is None else memory[: len(out) * kernel.shape[1]].view(len(out), -1)
             here = None if dots is None else dots[group]
             _pull(out, kernel, rows, pixels[group], weights[group], pull, here, kernel_sum)
             if of_x is not None and pull is not None:
