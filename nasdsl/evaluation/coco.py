@@ -1,19 +1,17 @@
-"""COCO's average precision and recall, by pycocotools."""
+"""COCO's average precision and recall."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools.cocoeval import COCOeval
 
+from nasdsl.evaluation.coco_matching import by_faster_coco_eval, by_pycocotools
 from nasdsl.evaluation.errors import EvaluationError
 from nasdsl.evaluation.results import check_results
 from nasdsl.evaluation.truth import GroundTruth
@@ -88,15 +86,11 @@ def coco_metrics(
     limits = sorted(set(max_detections))
     if not limits or limits[0] < 1:
         raise EvaluationError(f"max_detections is {tuple(max_detections)}; expected one or more integers of at least 1")
-    evaluation = _BoxEvaluation(truth, results, limits)
-    with redirect_stdout(StringIO()):  # pycocotools prints how long each step took
-        evaluation.evaluate()
-        evaluation.accumulate()
-    # [thresholds, recalls, classes, areas, limits] and [thresholds, classes, areas, limits]; -1 for no box
-    precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
-    thresholds = evaluation.params.iouThrs
+    # Difficult boxes are no part of COCO's rules, and only pycocotools, in Python, lets itself be taught them.
+    match = by_pycocotools if any(box.difficult for box in truth.boxes) else by_faster_coco_eval
+    precision, recall, thresholds, areas = match(truth, results, limits)
     at50, at75 = np.isclose(thresholds, 0.5), np.isclose(thresholds, 0.75)
-    small, medium, large = (evaluation.params.areaRngLbl.index(area) for area in ("small", "medium", "large"))
+    small, medium, large = (areas.index(area) for area in ("small", "medium", "large"))
     counts = Counter(box.category_id for box in truth.boxes if box.counts)
     return CocoMetrics(
         ap=_mean(precision[..., 0, -1]),
@@ -128,50 +122,3 @@ def _mean(values: NDArray[np.float64]) -> float:
     """The mean of what pycocotools computed; -1 is its "no box"."""
     computed = values[values > -1]
     return float(computed.mean()) if computed.size else math.nan
-
-
-class _BoxEvaluation(COCOeval):  # type: ignore[misc]
-    """pycocotools' evaluation, fed without files, that knows difficult boxes.
-
-    Ids are numbered anew, in their order: an annotation id of 0 is "no match" to pycocotools, and its arrays of image
-    ids turn into arrays of strings.
-    """
-
-    def __init__(self, truth: GroundTruth, results: Sequence[Mapping[str, Any]], limits: list[int]) -> None:
-        super().__init__(iouType="bbox")
-        self._truth, self._results = truth, results
-        self._images = {image_id: number for number, image_id in enumerate(truth.image_ids, 1)}
-        self.params.imgIds = list(self._images.values())
-        self.params.catIds = [category.id for category in truth.categories]
-        self.params.maxDets = limits
-
-    def _prepare(self) -> None:
-        self._gts, self._dts = defaultdict(list), defaultdict(list)
-        for number, box in enumerate(self._truth.boxes, 1):
-            self._gts[self._images[box.image_id], box.category_id].append(
-                {
-                    "id": number,
-                    "bbox": list(box.box),  # pycocotools knows lists only
-                    "area": box.area,
-                    "iscrowd": int(box.crowd),
-                    "ignore": int(not box.counts),
-                    "difficult": box.difficult,
-                }
-            )
-        for number, result in enumerate(self._results, 1):
-            width, height = result["bbox"][2:]
-            self._dts[self._images[result["image_id"]], result["category_id"]].append(
-                {"id": number, "bbox": list(result["bbox"]), "area": width * height, "score": result["score"]}
-            )
-
-    def evaluateImg(self, imgId: int, catId: int, aRng: Sequence[float], maxDet: int) -> dict[str, Any] | None:
-        """As pycocotools does, but a difficult box is not used up by the first detection that it excuses."""
-        evaluated: dict[str, Any] | None = super().evaluateImg(imgId, catId, aRng, maxDet)
-        if evaluated is None or not evaluated["dtIds"]:
-            return evaluated
-        difficult = [number for number, box in enumerate(self._gts[imgId, catId]) if box["difficult"]]
-        if difficult:
-            overlap = self.ious[imgId, catId][:maxDet, difficult].max(axis=1)
-            excused = overlap >= np.minimum(self.params.iouThrs, 1 - 1e-10)[:, None]  # the bound is pycocotools'
-            evaluated["dtIgnore"] |= (evaluated["dtMatches"] == 0) & excused
-        return evaluated

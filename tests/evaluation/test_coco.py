@@ -13,6 +13,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from nasdsl.evaluation import EvaluationError, coco_metrics
+from nasdsl.evaluation.coco_matching import by_faster_coco_eval, by_pycocotools
+from nasdsl.evaluation.truth import GroundTruth
 
 
 def plain_pycocotools(truth: dict[str, Any], results: list[dict[str, Any]]) -> COCOeval:
@@ -36,6 +38,28 @@ def test_the_twelve_figures_are_pycocotools(scene: Callable[..., Any], seed: int
     assert list(m.ar) == [1, 10, 100]
     np.testing.assert_allclose(np.nan_to_num(ours, nan=-1), stats, rtol=0, atol=1e-12)
     assert 0.1 < m.ap < 0.9  # a scene that tells something
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_fast_way_gives_every_number_of_the_reference(scene: Callable[..., Any], seed: int) -> None:
+    truth, results = scene(seed, images=25, classes=5, crowd=0.2)
+    given = GroundTruth.of(truth)
+    fast, reference = (match(given, results, [1, 3, 100]) for match in (by_faster_coco_eval, by_pycocotools))
+    np.testing.assert_allclose(fast.precision, reference.precision, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(fast.recall, reference.recall, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(fast.thresholds, reference.thresholds)
+    assert fast.areas == reference.areas
+    assert len(np.unique(reference.precision)) > 20
+
+
+def test_difficult_boxes_are_left_to_the_reference(scene: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, results = scene(0, difficult=0.5)
+    expected = coco_metrics(truth, results)
+    monkeypatch.setattr("nasdsl.evaluation.coco.by_faster_coco_eval", None)
+    assert coco_metrics(truth, results) == expected
+    plain = {**truth, "annotations": [{**a, "difficult": False} for a in truth["annotations"]]}
+    with pytest.raises(TypeError):
+        coco_metrics(plain, results)
 
 
 def test_figures_of_a_class_are_pycocotools_on_that_class(scene: Callable[..., Any]) -> None:
