@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check zoo goldens clean
+.PHONY: demo test check bench zoo goldens clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nasdsl needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
@@ -41,6 +41,11 @@ check: $(VENV)/.installed
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Side-by-side measurements: benchmarks/results.md. ONLY="deform coco" measures these alone. Needs a machine to itself.
+bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet fvcore ptflops
+	$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY))
 
 # The page and pictures of the zoo.
 zoo: $(VENV)/.installed

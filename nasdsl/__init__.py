@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nasdsl.decoder import Decoder, load, loads
     from nasdsl.detection.backbones import FeatureExtractor
     from nasdsl.detection.detector import Detector
+    from nasdsl.detection.inference import for_inference
     from nasdsl.detection.making import detector, load_detector
     from nasdsl.diagnostics import Diagnostic, DiagnosticError
     from nasdsl.imports.nas_fcos import from_nas_fcos
@@ -32,6 +33,7 @@ _HOME = {
     "SpaceError": "nasdsl.spaces",
     "UnreadableFile": "nasdsl.semantics.files",
     "detector": "nasdsl.detection.making",
+    "for_inference": "nasdsl.detection.inference",
     "from_nas_fcos": "nasdsl.imports.nas_fcos",
     "load": "nasdsl.decoder",
     "load_detector": "nasdsl.detection.making",
@@ -52,6 +54,7 @@ __all__ = [
     "UnreadableFile",
     "__version__",
     "detector",
+    "for_inference",
     "from_nas_fcos",
     "load",
     "load_detector",

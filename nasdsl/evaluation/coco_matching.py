@@ -93,8 +93,8 @@ def by_pycocotools(truth: GroundTruth, results: Sequence[Mapping[str, Any]], lim
 def _matched(evaluation: Any) -> Matched:
     evaluation.evaluate()
     evaluation.accumulate()
-    arrays = (np.asarray(evaluation.eval[name]) for name in ("precision", "recall"))
-    return Matched(*arrays, evaluation.params.iouThrs, evaluation.params.areaRngLbl)
+    precision, recall = np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
+    return Matched(precision, recall, evaluation.params.iouThrs, evaluation.params.areaRngLbl)
 
 
 def _numbers(truth: GroundTruth) -> dict[int | str, int]:

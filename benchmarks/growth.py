@@ -1,0 +1,167 @@
+"""How time and memory grow with a decoder: 10, 100, 1,000, 10,000 basic blocks, each stage of the compiler by itself.
+
+    python benchmarks/growth.py [--blocks 10 100 1000 10000] [--chart growth.svg] [--limit 300]
+
+A block reads the one before and a random one of the last twenty or of the backbone, applies a separable convolution and a
+skip, and adds. Stages: check (text to a checked decoder), lower and cost, build (torch modules at width 8), dot (the
+picture's text), svg (the same drawn: Graphviz's layout). Every size runs in a process of its own, one thread; memory is what
+a stage adds to the peak of that process. A stage that takes longer than `--limit` seconds is given up with its process, and
+later ones of that size with it. The last column is the slope in the log-log plot between the last two sizes: 1 is linear.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+STAGES = ("check", "cost", "build", "dot", "svg")
+
+
+def text(blocks: int) -> str:
+    """A decoder of so many blocks."""
+    draw = random.Random(0)
+    names = ["c3", "c4", "c5"]
+    lines = []
+    for number in range(blocks):
+        other = draw.choice([*names[-20:], "c3", "c4", "c5"])
+        lines.append(f"    b{number} = add(sep_3x3({names[-1]}), skip({other}))")
+        names.append(f"b{number}")
+    outputs = ", ".join(f"p{level} = {name}" for level, name in zip((5, 4, 3), names[-3:], strict=True))
+    return "\n".join(
+        [
+            f"decoder grown_{blocks} {{",
+            "  input c3, c4, c5",
+            "  fpn(width=8, norm=bn) {",
+            *lines,
+            f"    output {outputs}",
+            "    merge dangling into p3, p4, p5",
+            "  }",
+            "  head(width=8, norm=none, share=0) { conv_3x3 }",
+            "  predict fcos(centerness=cls)",
+            "}\n",
+        ]
+    )
+
+
+def peak() -> int:
+    """Bytes that this process has had at most (Linux)."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+
+def measure(blocks: int) -> None:
+    """Every stage of one size; a line of JSON each, as soon as it is known."""
+    import torch
+
+    import nasdsl
+    from nasdsl.backbones import backbone
+    from nasdsl.backends import pictures
+    from nasdsl.backends.cost import cost
+    from nasdsl.backends.module import build
+
+    sys.setrecursionlimit(1000)  # Python's own: what needs more is a fault
+    torch.set_num_threads(1)
+    known = backbone("resnet50")
+
+    def all_stages(source: str, report: bool) -> None:
+        kept: dict[str, Any] = {}
+
+        def drawn(kind: str) -> bytes:
+            return bytes(pictures.render(kept["lowered"], kept["cost"], kind))
+
+        def check() -> None:
+            kept["decoder"] = nasdsl.loads(source)
+
+        def figures() -> None:
+            kept["lowered"] = kept["decoder"].lower(known.out_channels)
+            kept["cost"] = cost(kept["lowered"], (800, 1088), 80, known)
+
+        def module() -> None:
+            build(kept["lowered"], 80)
+
+        for name, work in zip(STAGES, (check, figures, module, lambda: drawn("dot"), lambda: drawn("svg")), strict=True):
+            before, start = peak(), time.perf_counter()
+            work()
+            taken = {"stage": name, "blocks": blocks, "seconds": time.perf_counter() - start, "bytes": peak() - before}
+            if report:
+                print(json.dumps(taken), flush=True)
+
+    all_stages(text(3), report=False)  # grammar, prelude and libraries are loaded once a process
+    all_stages(text(blocks), report=True)
+
+
+def run(blocks: int, limit: float) -> list[dict[str, Any]]:
+    """What the stages of a size took, as far as they came."""
+    found: list[dict[str, Any]] = []
+    command = [sys.executable, __file__, "--measure", str(blocks)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+        assert process.stdout is not None
+        os.set_blocking(process.stdout.fileno(), False)
+        last = time.monotonic()
+        while process.poll() is None and time.monotonic() - last < limit:
+            time.sleep(0.05)
+            if line := process.stdout.readline():
+                found.append(json.loads(line))
+                last = time.monotonic()
+        process.kill()
+        os.set_blocking(process.stdout.fileno(), True)
+        found += [json.loads(line) for line in process.stdout if line.strip()]
+    return found
+
+
+def chart(found: list[dict[str, Any]], file: Path) -> None:
+    import altair as alt
+
+    rows = [{**row, "MiB": max(row["bytes"], 2**16) / 2**20} for row in found]
+    log = alt.Scale(type="log")
+    base = alt.Chart(alt.InlineData(values=rows)).mark_line(point=True).properties(width=330, height=260)
+    x = alt.X("blocks:Q", scale=log, title="basic blocks")
+    colour = alt.Color("stage:N", sort=list(STAGES), title="stage", scale=alt.Scale(scheme="dark2"))
+    panels = [
+        base.encode(x, alt.Y(f"{of}:Q", scale=log, title=title), colour, alt.Shape("stage:N", sort=list(STAGES)))
+        for of, title in (("seconds", "seconds"), ("MiB", "MiB added to the peak"))
+    ]
+    alt.hconcat(*panels).save(str(file))
+
+
+def cell(row: dict[str, Any] | None) -> str:
+    return "given up" if row is None else f"{row['seconds']:.3g} s, {row['bytes'] / 2**20:.0f} MiB"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--blocks", type=int, nargs="+", default=[10, 100, 1000, 10000])
+    parser.add_argument("--limit", type=float, default=300, help="seconds for a stage")
+    parser.add_argument("--chart", type=Path, help="draw it here: .svg or .png")
+    parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        measure(given.measure)
+        return
+    found = [row for blocks in given.blocks for row in run(blocks, given.limit)]
+    print(f"| stage | {' | '.join(f'{blocks:,} blocks' for blocks in given.blocks)} | slope |")
+    print("|---" * (len(given.blocks) + 2) + "|")
+    for stage in STAGES:
+        rows = [next((r for r in found if (r["stage"], r["blocks"]) == (stage, b)), None) for b in given.blocks]
+        known = [row for row in rows if row is not None]
+        slope = "·"
+        if len(known) > 1:
+            a, b = known[-2:]
+            slope = f"{math.log(b['seconds'] / a['seconds']) / math.log(b['blocks'] / a['blocks']):.2f}"
+        print(f"| {stage} | {' | '.join(cell(row) for row in rows)} | {slope} |")
+    print(f"\n{os.cpu_count()} CPU cores, one used; Python {platform.python_version()}; given up after {given.limit:g} s")
+    if given.chart:
+        chart(found, given.chart)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""One evaluation of the search: our proxy task against the loop that one would write first; and what goes on around it.
+
+    python benchmarks/proxy.py --data voc:DIR [--samples 3] [--iterations 6] [--batch 8] [--size 384] [--weights FILE]
+
+Both train the same decoders (random samples of the paper's FPN space with FCOS's head, and the published FPN with the published
+head) at width 64 on crops of the same size, with Adam, for the same number of steps and then measure the loss on the same
+pictures of meta-val. The straightforward loop runs the frozen backbone in each step, finds targets for each batch, and
+computes deformable convolutions by torchvision; its pictures are resized and in memory beforehand, which is to its
+advantage. Ours has its features cached, which is done once a search and timed apart. One process, in turn, `--threads`
+threads; the backbone is `--backbone` with random weights.
+
+"around" is what a search does besides the evaluation: propose, parse, check and write the journal (build is inside).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+import nasdsl
+from nasdsl import resources
+from nasdsl.data import Transform, open_dataset
+from nasdsl.detection.backbones import make_backbone
+from nasdsl.detection.fcos import Fcos
+from nasdsl.detection.locations import shapes_of
+from nasdsl.nn import DeformConv2d
+from nasdsl.training.proxy import ProxySpec, ProxyTask
+
+GENOTYPES = resources.folder("genotypes")
+
+
+def torchvisions(self: DeformConv2d, x: Tensor) -> Tensor:
+    """`DeformConv2d.forward` on torchvision's function."""
+    predicted = self.offset(x)
+    third = predicted.shape[1] // 3
+    offset, mask = predicted[:, : 2 * third], predicted[:, 2 * third :].sigmoid()
+    stride, dilation = self.stride[0], self.dilation[0]
+    padding = dilation * (self.kernel_size[0] - 1) // 2
+    return torchvision.ops.deform_conv2d(x, offset, self.weight, self.bias, stride, padding, dilation, mask)
+
+
+class Straightforward:
+    """The loop that one would write first."""
+
+    def __init__(self, spec: ProxySpec, train: list[int], val: list[int]) -> None:
+        self.spec, self.train, self.val = spec, train, val
+        data = open_dataset(spec.data, spec.split)
+        transform = Transform(spec.size, spec.longest)
+        self.classes = len(data.classes)
+        self.items = {picture: transform(data[picture]) for picture in [*train, *val]}
+        self.backbone = make_backbone(spec.backbone, spec.backbone_weights).eval().requires_grad_(False)
+
+    def crop(self, picture: int, draw: torch.Generator | None) -> tuple[Tensor, dict[str, Tensor]]:
+        image, target = self.items[picture]
+        size = self.spec.size
+        image = nn.functional.pad(image, (0, max(0, size - image.shape[-1]), 0, max(0, size - image.shape[-2])))
+        room = [length - size for length in image.shape[-2:]]
+        top, left = (int(torch.randint(n + 1, (), generator=draw)) if draw else n // 2 for n in room)
+        image = image[:, top : top + size, left : left + size]
+        boxes = target["boxes"] - torch.tensor([left, top, left, top])
+        boxes = boxes.clamp(0, size)
+        kept = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        boxes, labels = boxes[kept], target["labels"][kept]
+        if draw and torch.rand((), generator=draw) < 0.5:
+            image = image.flip(-1)
+            boxes = torch.stack([size - boxes[:, 2], boxes[:, 1], size - boxes[:, 0], boxes[:, 3]], 1)
+        return self.backbone.normalize(image), {"boxes": boxes, "labels": labels}
+
+    def losses(self, decoder: nn.Module, method: Fcos, pictures: list[int], draw: torch.Generator | None) -> Tensor:
+        images, targets = zip(*(self.crop(picture, draw) for picture in pictures), strict=True)
+        with torch.no_grad():
+            features = self.backbone(torch.stack(images))
+        predictions = decoder(features)
+        size = (self.spec.size, self.spec.size)
+        found = method.losses(predictions, method.targets(shapes_of(predictions), size, targets))
+        return torch.stack(list(found.values())).sum()
+
+    def __call__(self, text: str) -> float:
+        """The loss on meta-val."""
+        spec, draw = self.spec, torch.Generator().manual_seed(0)
+        decoder, method = nasdsl.loads(text).build(self.backbone.out_channels, self.classes), Fcos()
+        optimizer = torch.optim.Adam(decoder.parameters(), spec.learning_rate)
+        for _ in range(spec.iterations):
+            chosen = torch.randint(len(self.train), (spec.batch_size,), generator=draw).tolist()
+            loss = self.losses(decoder, method, [self.train[i] for i in chosen], draw)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        decoder.eval()
+        with torch.no_grad():
+            batches = [self.val[i : i + spec.batch_size] for i in range(0, len(self.val), spec.batch_size)]
+            return float(sum(self.losses(decoder, method, batch, None) for batch in batches) / len(batches))
+
+
+def around(spec: ProxySpec, trials: int = 100) -> dict[str, float]:
+    """Seconds a trial that a search of the FPN space spends besides evaluating, by strategy."""
+    found = {}
+    for strategy in ("random", "evolution", "ppo", "bayes"):
+        space = nasdsl.load_space(GENOTYPES / "spaces" / "nas_fcos_fpn.nas", backbone=spec.backbone, classes=20).with_width(64)
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            nasdsl.search(space, lambda text: -float(len(text) % 97), strategy, trials, out=Path(folder) / "run", quiet=True)
+            found[strategy] = (time.perf_counter() - start) / trials
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="such as coco:DIR")
+    parser.add_argument("--backbone", default="resnet50")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--size", type=int, default=384)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--iterations", type=int, default=6)
+    parser.add_argument("--pictures", type=int, default=24, help="of the data; a third of them is meta-val")
+    parser.add_argument("--samples", type=int, default=3, help="of the FPN space")
+    parser.add_argument("--threads", type=int)
+    given = parser.parse_args()
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    spec = ProxySpec(
+        given.data,
+        given.split,
+        backbone=given.backbone,
+        size=given.size,
+        longest=given.size * 5 // 3,
+        iterations=given.iterations,
+        batch_size=given.batch,
+        val_share=1 / 3,
+    )
+    start = time.perf_counter()
+    task = ProxyTask(spec, quiet=True)
+    made = time.perf_counter() - start
+    train, val = task.train[: given.pictures * 2 // 3], task.val[: given.pictures // 3]
+    task.train, task.val = train, val
+    space = nasdsl.load_space(GENOTYPES / "spaces" / "nas_fcos_fpn.nas", backbone=given.backbone, classes=len(task.classes))
+    texts = {f"FPN sample {n}": str(space.with_width(64).sample(seed=n)) for n in range(given.samples)}
+    texts["nas_fcos"] = nasdsl.load(GENOTYPES / "nas_fcos.nas").with_width(64).source.text
+    plain = Straightforward(spec, train, val)
+    own = DeformConv2d.forward
+    print("| decoder | ours, s | straightforward, s | ratio |\n|---|---|---|---|")
+    ratios, ours_of = [], []
+    for name, text in texts.items():
+        start = time.perf_counter()
+        task(text)
+        ours = time.perf_counter() - start
+        DeformConv2d.forward = torchvisions  # type: ignore[method-assign]
+        start = time.perf_counter()
+        plain(text)
+        theirs = time.perf_counter() - start
+        DeformConv2d.forward = own  # type: ignore[method-assign]
+        ratios.append(theirs / ours)
+        ours_of.append(ours)
+        print(f"| {name} | {ours:.1f} | {theirs:.1f} | {ratios[-1]:.1f} |", flush=True)
+    print(
+        f"\nmedian ratio {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f}); {given.iterations} steps of "
+    )
+    print(
+        f"{given.batch} crops of {given.size}x{given.size}, {len(val)} pictures of meta-val, {given.backbone}, {given.data}; "
+    )
+    print(f"features of {len(task.features.layout.extents)} pictures made in {made:.0f} s; {os.cpu_count()} CPU cores, ")
+    print(f"{torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}\n")
+    print("| around an evaluation | ms a trial | of 300 steps of ours |\n|---|---|---|")
+    whole = statistics.median(ours_of) / given.iterations * 300
+    for strategy, seconds in around(spec).items():
+        print(f"| {strategy} | {1e3 * seconds:.1f} | {100 * seconds / whole:.3f} % |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
