@@ -65,8 +65,8 @@ def test_norms_behind_a_convolution_go_and_others_stay() -> None:
 def test_a_convolution_that_something_else_reads_keeps_its_own_numbers() -> None:
     text = """decoder twice {
       input c3
-      fpn(width=32, norm=none) {
-        y = conv(c3, k=3)
+      fpn(width=32, norm=none, adapter=none) {
+        y = conv(c3, k=3, act=none)
         z = norm(y, norm=bn)
         output p3 = add(y, z)
       }
