@@ -127,7 +127,7 @@ def chart(found: list[dict[str, Any]], file: Path) -> None:
     x = alt.X("blocks:Q", scale=log, title="basic blocks")
     colour = alt.Color("stage:N", sort=list(STAGES), title="stage", scale=alt.Scale(scheme="dark2"))
     panels = [
-        base.encode(x, alt.Y(f"{of}:Q", scale=log, title=title), colour, alt.Shape("stage:N", sort=list(STAGES)))
+        base.encode(x, alt.Y(f"{of}:Q", scale=log, title=title), colour, alt.Shape("stage:N", sort=list(STAGES), legend=None))
         for of, title in (("seconds", "seconds"), ("MiB", "MiB added to the peak"))
     ]
     alt.hconcat(*panels).save(str(file))

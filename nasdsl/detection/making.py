@@ -60,6 +60,12 @@ def detector(
     names = [f"class {n}" for n in range(classes)] if isinstance(classes, int) else list(classes)
     if not names:
         raise DetectorError("a detector needs at least one class")
+    given = {"backbone_weights": backbone_weights, "freeze_at": freeze_at, "norm": norm}
+    ignored = [name for name, value in given.items() if value is not None]
+    if ignored and not isinstance(backbone, str):
+        raise DetectorError(
+            f"{', '.join(ignored)} cannot be given with a backbone of your own: load its weights, and call its `freeze`, before"
+        )
     options = _method(decoder, method)
     decoder = self_contained(decoder)
     saved = None

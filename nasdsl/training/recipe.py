@@ -124,6 +124,8 @@ class Recipe:
             yield "momentum, betas and ema must be below 1: with 1 nothing new is ever learnt"
         if not self.learning_rate:
             yield "learning_rate is 0: nothing would be learnt"
+        if self.clip_norm == 0:
+            yield "clip_norm is 0: nothing would be learnt; null clips nothing"
         if not self.shorter_side:
             yield "shorter_side is empty: expected at least one size in pixels"
 

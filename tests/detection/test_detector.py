@@ -388,6 +388,11 @@ def test_names_and_ids_of_classes() -> None:
             small(classes=none)
 
 
+def test_what_cannot_be_done_to_a_backbone_of_your_own_is_refused() -> None:
+    with pytest.raises(DetectorError, match="backbone_weights, freeze_at cannot be given with a backbone of your own"):
+        small(freeze_at=0, backbone_weights="imagenet")
+
+
 def test_the_seed_decides_the_weights_and_leaves_the_random_state_alone() -> None:
     def weights(seed: int | None) -> list[Tensor]:
         made = detector(loads(TEXT.replace("PREDICT", FCOS)), "mobilenet_v2", classes=2, seed=seed)

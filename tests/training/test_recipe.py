@@ -56,6 +56,7 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
         ({"milestones": (0.9, 0.5)}, "rising"),
         ({"ema": 1.0}, "below 1"),
         ({"learning_rate": 0.0}, "nothing would be learnt"),
+        ({"clip_norm": 0}, "null clips nothing"),
         ({"shorter_side": ()}, "empty"),
         ({"learning_rate": float("inf")}, "0 or more"),
         ({"learnin_rate": 0.1}, "did you mean learning_rate"),
