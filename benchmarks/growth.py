@@ -52,15 +52,10 @@ def text(blocks: int) -> str:
     )
 
 
-def peak() -> int:
-    """Bytes that this process has had at most (Linux)."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
-
-
 def measure(blocks: int) -> None:
     """Every stage of one size; a line of JSON each, as soon as it is known."""
     import torch
+    from deform import peak
 
     import nasdsl
     from nasdsl.backbones import backbone

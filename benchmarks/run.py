@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 HERE = Path(__file__).parent
 COCO = "../shared/data/coco_cc_dev"
+FAILED = "The command failed"
 
 
 class Measurement(NamedTuple):
@@ -76,13 +77,13 @@ def machine() -> str:
 
 
 def section(measurement: Measurement) -> str:
-    """The section, measured now."""
+    """The section, measured now. A command that fails is named in it."""
     script, *arguments = shlex.split(measurement.arguments)
     start = time.monotonic()
     done = subprocess.run([sys.executable, HERE / script, *arguments], stdout=subprocess.PIPE, text=True)
     printed = done.stdout.strip() or "(nothing was printed)"
     if done.returncode:
-        printed += f"\n\n**The command failed with status {done.returncode}.**"
+        printed += f"\n\n**{FAILED} with status {done.returncode}.**"
     if measurement.name == "growth":
         printed += "\n\n![Seconds and memory by the number of blocks, both axes logarithmic](growth.svg)"
     minutes = (time.monotonic() - start) / 60
@@ -112,6 +113,9 @@ def main() -> None:
             "seconds.\n[docs/speed.md](../docs/speed.md) says what bounds these figures.\n\n"
         )
         given.out.write_text(head + "\n".join(kept[m.title] for m in MEASUREMENTS if m.title in kept))
+    failed = [m.title for m in MEASUREMENTS if FAILED in kept.get(m.title, "")]
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -41,12 +41,9 @@ def round_of(text: str, count: int = 100) -> float:
 
 def network(text: str, device: str) -> Any:
     """Backbone and decoder as one module of an image."""
-    import torch
     from torch import nn
 
-    with torch.device(device):
-        made = nasdsl.detector(nasdsl.loads(text), "resnet50", classes=CLASSES) if device == "cpu" else None
-    made = made or nasdsl.detector(nasdsl.loads(text), "resnet50", classes=CLASSES).to(device)
+    made = nasdsl.detector(nasdsl.loads(text), "resnet50", classes=CLASSES).to(device)
     return nn.Sequential(made.backbone, made.decoder).eval()
 
 

@@ -6,12 +6,11 @@ import copy
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import nn
 
 from nasdsl.backends.module import DecoderModule
 from nasdsl.ir.graph import Node
 from nasdsl.layers import Conv, DeformConv, Norm
-from nasdsl.nn.folding import folded, folds
+from nasdsl.nn.folding import fold
 
 
 def for_inference(module: DecoderModule) -> DecoderModule:
@@ -22,16 +21,13 @@ def for_inference(module: DecoderModule) -> DecoderModule:
     """
     made = copy.deepcopy(module).eval().requires_grad_(False)
     graph = made.graph
-    _fold(made.fpn, graph.nodes, graph.outputs.values())
+    fold(made.fpn, foldable(graph.nodes, graph.outputs.values()))
     for tower in graph.head.towers:
-        for layer in tower.layers:
-            places = [str(layer.index)] if layer.shared else [f"{layer.index}.{level}" for level in made.head.levels]
-            for place in places:
-                try:
-                    root = made.head.get_submodule(f"{tower.name}.{place}")
-                except AttributeError:  # a layer without modules
-                    continue
-                _fold(root, layer.nodes, [layer.result])
+        root = made.head.get_submodule(tower.name)
+        for layer, built in zip(tower.layers, made.head.towers[tower.name], strict=True):
+            pairs = foldable(layer.nodes, [layer.result])
+            for level in made.head.levels[:1] if layer.shared else made.head.levels:
+                fold(built.modules(root, level), pairs)
     return made.to(memory_format=torch.channels_last)
 
 
@@ -49,11 +45,3 @@ def foldable(nodes: Sequence[Node], results: Iterable[str]) -> list[tuple[str, s
         and isinstance(by_id[node.inputs[0]].layer, Conv | DeformConv)
         and readers[node.inputs[0]] == 1
     ]
-
-
-def _fold(root: nn.Module, nodes: Sequence[Node], results: Iterable[str]) -> None:
-    for conv_id, norm_id in foldable(nodes, results):
-        conv, norm = root.get_submodule(conv_id), root.get_submodule(norm_id)
-        if folds(conv, norm):
-            root.set_submodule(conv_id, folded(conv, norm))  # type: ignore[arg-type]
-            root.set_submodule(norm_id, nn.Identity())

@@ -12,7 +12,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from nasdsl.backends import inference
 from nasdsl.detection.backbones.networks import ResNet
 from nasdsl.detection.detector import Detector
-from nasdsl.nn.folding import folded, folds
+from nasdsl.nn.folding import fold
 
 
 def for_inference(detector: Detector) -> Detector:
@@ -22,27 +22,19 @@ def for_inference(detector: Detector) -> Detector:
     backbones that come with the package; a backbone of your own is only copied. All is in torch's channels-last memory format,
     and so should batches be that are given to it. What comes back is in evaluation mode and cannot be trained.
     """
-    made = copy.deepcopy(detector).eval().requires_grad_(False)
-    made.decoder = inference.for_inference(made.decoder)
+    decoder = inference.for_inference(detector.decoder)
+    # The copy of the detector takes the new decoder wherever it meets the old one, which is then not copied as well.
+    made = copy.deepcopy(detector, {id(detector.decoder): decoder}).eval().requires_grad_(False)
     if made.backbone.name is not None:
         for part in list(made.backbone.body.modules()):
-            _fold(part, _pairs(part))
+            fold(part, _pairs(part))
     return made.to(memory_format=torch.channels_last)
 
 
 def _pairs(part: nn.Module) -> list[tuple[str, str]]:
     """Names of children that torchvision's networks run one right after the other, nothing else reading the first."""
     if isinstance(part, nn.Sequential):
-        names = list(part._modules)
-        return list(pairwise(names))
+        return list(pairwise(part._modules))
     if isinstance(part, ResNet | BasicBlock | Bottleneck):
         return [(name, name.replace("conv", "bn")) for name in part._modules if name.startswith("conv")]
     return []
-
-
-def _fold(part: nn.Module, pairs: list[tuple[str, str]]) -> None:
-    for conv_name, norm_name in pairs:
-        conv, norm = part._modules[conv_name], part._modules[norm_name]
-        if folds(conv, norm):
-            part._modules[conv_name] = folded(conv, norm)  # type: ignore[arg-type]
-            part._modules[norm_name] = nn.Identity()

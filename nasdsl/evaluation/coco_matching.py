@@ -9,6 +9,7 @@ from io import StringIO
 from typing import Any, NamedTuple
 
 import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 from pycocotools.cocoeval import COCOeval
 
@@ -38,8 +39,6 @@ def by_faster_coco_eval(truth: GroundTruth, results: Sequence[Mapping[str, Any]]
         truth, results: checked.
         limits: of detections a picture, increasing.
     """
-    from faster_coco_eval import COCO, COCOeval_faster
-
     numbers = _numbers(truth)
     categories = [category.id for category in truth.categories]
     images = list(numbers.values())
@@ -102,7 +101,7 @@ def _numbers(truth: GroundTruth) -> dict[int | str, int]:
     return {image_id: number for number, image_id in enumerate(truth.image_ids, 1)}
 
 
-class _WithDifficult(COCOeval):  # type: ignore[misc]
+class _WithDifficult(COCOeval):  # type: ignore[misc]  # pycocotools has no types
     """pycocotools' evaluation, fed without files, that knows difficult boxes.
 
     Annotations are numbered anew: an id of 0 is "no match" to pycocotools.
