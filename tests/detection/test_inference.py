@@ -81,6 +81,24 @@ def test_a_convolution_that_something_else_reads_keeps_its_own_numbers() -> None
     assert norms(fast) == norms(module)
 
 
+def test_layers_of_a_head_that_levels_share_and_that_each_has_for_itself() -> None:
+    text = """decoder own {
+      input c3, c4
+      fpn(width=8, norm=none, adapter=none) { output p3 = conv_3x3(c3), p4 = conv_3x3(c4) }
+      head(width=8, norm=bn, share=1) { conv_3x3 -> skip -> conv_3x3 }
+      predict fcos(centerness=cls)
+    }"""
+    module = stirred(nasdsl.loads(text).build(WIDTHS, 5)).double()
+    fast = inference.for_inference(module)
+    assert (norms(module), norms(fast)) == (6, 0)  # in each tower one for each of two levels, and one for both
+    features = {name: torch.randn(1, WIDTHS[name], 6, 8).double() for name in ("c3", "c4")}
+    with torch.no_grad():
+        expected, found = module(features), fast(features)
+    for level, prediction in expected.items():
+        torch.testing.assert_close(found[level].cls_logits, prediction.cls_logits)
+        torch.testing.assert_close(found[level].bbox_reg, prediction.bbox_reg)
+
+
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d, FrozenBatchNorm2d])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("groups", [1, 4])
