@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from functools import cache
 
 NOMINAL = 0.08
 """Processor seconds that `_work` takes on the core for which the bounds are meant."""
 
 
-@cache
 def slowness() -> float:
-    """By how much longer this core takes for plain Python than the nominal one; 1 where it is faster."""
+    """By how much longer this core takes now for plain Python than the nominal one; 1 where it is faster.
+
+    To be asked right beside what is bounded: a shared core has another speed a few minutes later.
+    """
     return max(1.0, min(_work() for _ in range(3)) / NOMINAL)
 
 

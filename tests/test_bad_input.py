@@ -31,6 +31,8 @@ class Ran:
     out: str
     err: str
     seconds: float
+    bound: float
+    """`SECONDS`, stretched by how slow the core was when they were exceeded."""
     megabytes: float
 
 
@@ -55,7 +57,8 @@ def nasdsl(*arguments: str, folder: Path, stdin: bytes | int | None = None, envi
             pytest.fail("the command does not end")
         texts = [(f.seek(0), f.read().decode("utf-8", errors="replace"))[1] for f in (out, err)]
     seconds, kilobytes = json.loads((folder / "usage.json").read_text())
-    return Ran(code, texts[0], texts[1], seconds, kilobytes / 1024)
+    bound = SECONDS if seconds < SECONDS else SECONDS * slowness()
+    return Ran(code, texts[0], texts[1], seconds, bound, kilobytes / 1024)
 
 
 LAUNCHER = """
@@ -76,7 +79,7 @@ def well_behaved(ran: Ran) -> None:
     assert "Traceback" not in ran.out + ran.err
     assert "internal error" not in ran.err
     assert ran.code in (FINE, FINDINGS, USAGE)
-    assert ran.seconds < SECONDS * slowness(), f"{ran.seconds:.1f} s on a machine {slowness():.1f} times slower than nominal"
+    assert ran.seconds < ran.bound, f"{ran.seconds:.1f} s of processor time, and allowed were {ran.bound:.1f} s"
     assert ran.megabytes < MEGABYTES, f"{ran.megabytes:.0f} MB"
     if ran.code == FINE:
         assert ran.out.endswith("nothing to report\n") or "warning[" in ran.err
@@ -90,7 +93,10 @@ def well_behaved(ran: Ran) -> None:
 
 
 def check(path: str, folder: Path, code: int, **more: object) -> Ran:
-    ran = nasdsl("check", path, folder=folder, **more)  # type: ignore[arg-type]
+    for _ in range(3):  # a shared core can become slower while it runs; what is really slow is so each time
+        ran = nasdsl("check", path, folder=folder, **more)  # type: ignore[arg-type]
+        if ran.seconds < ran.bound:
+            break
     well_behaved(ran)
     assert ran.code == code, ran.err
     return ran
