@@ -72,6 +72,8 @@ def halvings(stride: int) -> int:
 
 
 def _convolved(x: Feature, stride: int, width: int) -> Feature:
+    if stride == 1 and width == x.width:
+        return x
     return Feature(None if x.level is None else x.level + halvings(stride), width)
 
 

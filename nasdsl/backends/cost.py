@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from nasdsl.backbones import Backbone
 from nasdsl.diagnostics import Span
-from nasdsl.ir.graph import Graph, Node
+from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.layers import Conv, Cost, Feature
 from nasdsl.semantics.architecture import Fcos, Value
 
@@ -175,20 +175,20 @@ def _sum_nodes(nodes: tuple[Node, ...], areas: Areas) -> tuple[Cost, list[tuple[
     values: dict[int, tuple[Value, list[int], Node]] = {}
     area = areas.area
     for node in nodes:
-        out = node.out
-        m, p, f = node.layer.cost(node.operands, out, area(out.level))
+        _, layer, _, operands, out, value, _ = node
+        m, p, f = layer.cost(operands, out, area(out.level))
         macs += m
         params += p
         published += f
-        key = id(node.value)
+        key = id(value)
         entry = values.get(key)
         if entry is None:
-            values[key] = (node.value, [m, p], node)
+            values[key] = (value, [m, p], node)
         else:
             sums = entry[1]
             sums[0] += m
             sums[1] += p
-            values[key] = (node.value, sums, node)
+            values[key] = (value, sums, node)
     return Cost(macs, params, published), list(values.values())
 
 
@@ -198,19 +198,19 @@ def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCos
     area = sum(areas.area(level) for level in graph.levels.values())
     total = Cost()
     rows = []
+    known: dict[int, Cost] = {}  # towers of one chain share its layers
     for tower in graph.head.towers:
         for layer in tower.layers:
-            macs = params = published = 0
-            for node in layer.nodes:
-                one = node.out.level is None  # a globally pooled value has one position on each level
-                m, p, f = node.layer.cost(node.operands, node.out, levels if one else area)
-                macs += m
-                params += p
-                published += f
-            params *= 1 if layer.shared else levels
-            total += Cost(macs, params, published)
+            figures = known.get(id(layer))
+            if figures is None:
+                figures = known[id(layer)] = _head_layer(layer, area, levels)
+            total += figures
             width = layer.nodes[-1].out.width
-            rows.append(ValueCost(f"{tower.name} {layer.index}", layer.op, None, (width, None, None), macs, params, layer.span))
+            rows.append(
+                ValueCost(
+                    f"{tower.name} {layer.index}", layer.op, None, (width, None, None), figures[0], figures[1], layer.span
+                )
+            )
     for prediction in graph.head.predictions:
         channels = prediction.channels(classes)
         conv = Conv(channels, 3, bias=True)
@@ -222,6 +222,18 @@ def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCos
             ValueCost(prediction.name, "conv_3x3", None, (channels, None, None), one_cost[0], one_cost[1], graph.head.span)
         )
     return total, rows
+
+
+def _head_layer(layer: HeadLayer, area: int, levels: int) -> Cost:
+    """A layer of the head on a pyramid of so many levels, whose maps have `area` positions together."""
+    macs = params = published = 0
+    for node in layer.nodes:
+        one = node.out.level is None  # a globally pooled value has one position on each level
+        m, p, f = node.layer.cost(node.operands, node.out, levels if one else area)
+        macs += m
+        params += p
+        published += f
+    return Cost(macs, params if layer.shared else params * levels, published)
 
 
 def to_json(table: CostTable) -> Mapping[str, object]:

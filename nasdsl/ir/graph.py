@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nasdsl.diagnostics import Span
 from nasdsl.layers import UNKNOWN_WIDTH, Feature, Input, Layer
@@ -18,8 +18,7 @@ class VerifyError(AssertionError):
     """A pass has left a graph that breaks the rules: a fault of the compiler, never of the text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """One layer at one place.
 
     Attributes:
@@ -134,6 +133,12 @@ class Graph:
     predict: Predict
     removed: tuple[Removed, ...]
 
+    @property
+    def pyramid_width(self) -> int:
+        """Channels of the pyramid's levels."""
+        wanted = next(iter(self.outputs.values()))
+        return next(node.out.width for node in self.nodes if node.id == wanted)
+
     def inputs(self) -> Iterator[Node]:
         """The backbone features that are read."""
         return (node for node in self.nodes if isinstance(node.layer, Input))
@@ -165,8 +170,11 @@ class Graph:
         return view
 
 
-def verify(graph: Graph) -> None:
+def verify(graph: Graph, before: Graph | None = None) -> None:
     """Check the rules of a graph.
+
+    Args:
+        before: what a pass has made it from, verified. A head that the pass has left alone is not verified again.
 
     Raises:
         VerifyError: an id stands twice; an operand is missing or comes later; recorded levels and widths are not those
@@ -183,41 +191,53 @@ def verify(graph: Graph) -> None:
     if len(widths) != 1:
         raise VerifyError(f"pyramid widths {sorted(widths)}")
     pyramid = widths.pop()
-    towers = {}
-    for tower in graph.head.towers:
-        width = pyramid
-        for index, layer in enumerate(tower.layers):
-            inside = _verify_nodes(layer.nodes)
-            entry = layer.nodes[0]
-            if layer.index != index or not isinstance(entry.layer, Input) or entry.out.width != width:
-                raise VerifyError(f"{tower.name} layer {index} ({layer.op}) does not take {width} channels")
-            if layer.shared != (index >= graph.head.share):
-                raise VerifyError(f"{tower.name} layer {index} is marked shared={layer.shared}, share={graph.head.share}")
-            width = inside[layer.result].width
+    if before is None or graph.head is not before.head or pyramid != before.pyramid_width:
+        _verify_head(graph.head, pyramid)
+
+
+def _verify_head(head: HeadGraph, pyramid: int) -> None:
+    towers: dict[str, int] = {}
+    verified: dict[int, int] = {}
+    for tower in head.towers:
+        width = verified.get(id(tower.layers))
+        if width is None:  # towers of one chain share its layers
+            width = verified[id(tower.layers)] = _verify_layers(tower, head.share, pyramid)
         if tower.width != width:
             raise VerifyError(f"tower {tower.name} gives {width} channels, not {tower.width}")
         towers[tower.name] = width
-    for prediction in graph.head.predictions:
+    for prediction in head.predictions:
         if towers.get(prediction.tower) != prediction.width:
             raise VerifyError(f"{prediction.name} does not fit the tower {prediction.tower}")
 
 
+def _verify_layers(tower: Tower, share: int, width: int) -> int:
+    """The channels that a tower gives on a pyramid of `width`."""
+    for index, layer in enumerate(tower.layers):
+        inside = _verify_nodes(layer.nodes)
+        entry = layer.nodes[0]
+        if layer.index != index or not isinstance(entry.layer, Input) or entry.out.width != width:
+            raise VerifyError(f"{tower.name} layer {index} ({layer.op}) does not take {width} channels")
+        if layer.shared != (index >= share):
+            raise VerifyError(f"{tower.name} layer {index} is marked shared={layer.shared}, share={share}")
+        width = inside[layer.result].width
+    return width
+
+
 def _verify_nodes(nodes: tuple[Node, ...]) -> dict[str, Feature]:
     known: dict[str, Feature] = {}
-    for node in nodes:
-        if node.id in known:
-            raise VerifyError(f"two nodes are called {node.id}")
-        out = node.out
+    for name, layer, inputs, recorded, out, _, _ in nodes:
+        if name in known:
+            raise VerifyError(f"two nodes are called {name}")
         if out.width <= UNKNOWN_WIDTH:
-            raise VerifyError(f"{node.id} has the width {out.width}")
-        if not isinstance(node.layer, Input):
+            raise VerifyError(f"{name} has the width {out.width}")
+        if not isinstance(layer, Input):
             try:
-                operands = tuple([known[i] for i in node.inputs])
+                operands = tuple([known[i] for i in inputs])
             except KeyError as missing:
-                raise VerifyError(f"{node.id} reads {missing}, which is not before it") from None
-            if operands != node.operands:
-                raise VerifyError(f"{node.id} records operands {node.operands}, and has {operands}")
-            if not operands or node.layer.infer(operands) != out:
-                raise VerifyError(f"{node.id} records {out}, and its layer gives otherwise")
-        known[node.id] = out
+                raise VerifyError(f"{name} reads {missing}, which is not before it") from None
+            if operands != recorded:
+                raise VerifyError(f"{name} records operands {recorded}, and has {operands}")
+            if not operands or layer.infer(operands) != out:
+                raise VerifyError(f"{name} records {out}, and its layer gives otherwise")
+        known[name] = out
     return known

@@ -26,9 +26,11 @@ from nasdsl.layers import (
 )
 from nasdsl.semantics.architecture import Application, Architecture, Fcos, Predict, PyramidOutput, Value
 from nasdsl.semantics.architecture import HeadLayer as CheckedLayer
+from nasdsl.semantics.architecture import Tower as CheckedTower
 from nasdsl.semantics.assembly import LAYER_ERRORS
+from nasdsl.syntax.tables import without_collector
 
-_COMBINING = (Add, Concat, Multiply, Maximum, WeightedAdd)
+_COMBINING = frozenset((Add, Concat, Multiply, Maximum, WeightedAdd))
 
 MODULE_ATTRIBUTES = frozenset(
     "T_destination add_module append apply bfloat16 buffers call_super_init children clear compile cpu cuda "
@@ -54,6 +56,7 @@ def module_path(path: str) -> str:
     return ".".join(p + "_" if p in MODULE_ATTRIBUTES or keyword.iskeyword(p) else p for p in parts)
 
 
+@without_collector
 def lower(architecture: Architecture, in_channels: Mapping[str, int]) -> Graph:
     """Lower a checked decoder for a backbone.
 
@@ -90,9 +93,9 @@ def lower(architecture: Architecture, in_channels: Mapping[str, int]) -> Graph:
         architecture.name, widths, nodes, outputs, {o.name: o.level for o in fpn.outputs}, head, architecture.predict, ()
     )
     verify(graph)
-    graph = remove_dead(graph)
-    verify(graph)
-    return graph
+    live = remove_dead(graph)
+    verify(live, before=graph)
+    return live
 
 
 def lower_nodes(
@@ -119,70 +122,82 @@ class _Lowering:
         self._resized: dict[tuple[str, int, ResizeMode], str] = {}
 
     def run(self) -> tuple[tuple[Node, ...], dict[int, str]]:
-        applications, place = self.applications, self.place
-        for start in range(len(applications)):
-            if start in place:
-                continue
-            stack = [start]  # only merges read what comes later, so this is nearly always one deep
-            while stack:
-                at = stack[-1]
-                waiting = [i for i in applications[at].inputs if i not in place]
-                if waiting:
-                    stack += waiting
+        place = self.place
+        for index, application in enumerate(self.applications):
+            if index not in place:
+                if max(application.inputs, default=-1) < index:
+                    place[index] = self._lower(application)
                 else:
-                    stack.pop()
-                    if at not in place:
-                        place[at] = self._lower(applications[at])
+                    self._lower_with_operands(index)
         return tuple(self.nodes), place
 
+    def _lower_with_operands(self, index: int) -> None:
+        """Lower an application that reads what comes later, as only merges do."""
+        applications, place = self.applications, self.place
+        stack = [index]
+        while stack:
+            at = stack[-1]
+            waiting = [i for i in applications[at].inputs if i not in place]
+            if waiting:
+                stack += waiting
+            else:
+                stack.pop()
+                if at not in place:
+                    place[at] = self._lower(applications[at])
+
     def _lower(self, application: Application) -> str:
-        layer, out = application.layer, self.out
-        inputs = tuple([self.place[i] for i in application.inputs])
-        if type(layer) is Input:
-            return self._add(application, layer, (), application.feature._replace(width=self.widths[layer.name]))
-        if type(layer) is Resize:
-            if out[inputs[0]].level == layer.level:
-                return inputs[0]
-            return self._resize(inputs[0], layer.level, layer.mode, application)
-        if type(layer) is Add and len(inputs) == 1:
-            return inputs[0]  # a merge that nothing dangles for
-        if isinstance(layer, _COMBINING) or (isinstance(layer, CustomLayer) and len(inputs) > 1):
-            level = application.feature.level
-            if level is not None:
+        layer, sources, checked, _, _, span = application
+        out, place = self.out, self.place
+        kind = type(layer)
+        if kind is Input:
+            return self._add(application, layer, (), (), checked._replace(width=self.widths[layer.name]))  # type: ignore[union-attr]
+        if len(sources) == 1:
+            source = place[sources[0]]
+            if kind is Add:
+                return source  # a merge that nothing dangles for
+            before = out[source]
+            if kind is Resize:
+                if before.level == layer.level:  # type: ignore[union-attr]
+                    return source
+                return self._resize(source, layer.level, layer.mode, application)  # type: ignore[union-attr]
+            inputs: tuple[str, ...] = (source,)
+            operands: tuple[Feature, ...] = (before,)
+        else:
+            inputs = tuple([place[i] for i in sources])
+            level = checked.level
+            if level is not None and (kind in _COMBINING or isinstance(layer, CustomLayer)):
                 inputs = tuple(
                     [
                         i if out[i].level is None or out[i].level == level else self._resize(i, level, "bilinear", application)
                         for i in inputs
                     ]
                 )
+            operands = tuple([out[i] for i in inputs])
         try:
-            feature = layer.infer([out[i] for i in inputs])
+            feature = layer.infer(operands)
         except LayerError as error:
             code = LAYER_ERRORS.get(error.kind, types.UNFIT_LAYER)
-            raise DiagnosticError(
-                [code(application.span, f"{error} with this backbone", label="this cannot be built")]
-            ) from None
-        return self._add(application, layer, inputs, feature)
+            raise DiagnosticError([code(span, f"{error} with this backbone", label="this cannot be built")]) from None
+        return self._add(application, layer, inputs, operands, feature)
 
     def _resize(self, source: str, level: int, mode: ResizeMode, application: Application) -> str:
         key = (source, level, mode)
         if key not in self._resized:
-            feature = Feature(level, self.out[source].width)
-            self._resized[key] = self._add(application, Resize(level, mode), (source,), feature, f"{source}.to_p{level}")
+            before = self.out[source]
+            feature = Feature(level, before.width)
+            self._resized[key] = self._add(
+                application, Resize(level, mode), (source,), (before,), feature, f"{source}.to_p{level}"
+            )
         return self._resized[key]
 
     def _add(
-        self, application: Application, layer: Layer, inputs: tuple[str, ...], feature: Feature, id: str | None = None
-    ) -> str:
+        self, application: Application, layer: Layer, inputs: tuple[str, ...], operands: tuple[Feature, ...], feature: Feature,
+        id: str | None = None,
+    ) -> str:  # fmt: skip
         name = module_path(application.path) if id is None else id
         while name in self.out:
             name += "_"
-        self.nodes.append(
-            Node(
-                name, layer, inputs, tuple([self.out[i] for i in inputs]), feature, self.values[application.owner],
-                application.span,
-            )
-        )  # fmt: skip
+        self.nodes.append(Node(name, layer, inputs, operands, feature, self.values[application.owner], application.span))
         self.out[name] = feature
         return name
 
@@ -197,18 +212,26 @@ def _head(
         raise DiagnosticError(
             [types.PYRAMID_WIDTHS(outputs[0].span, "the pyramid's levels differ in width with this backbone", label=described)]
         )
-    towers = []
+    towers: list[Tower] = []
     widths: dict[str, int] = {}
-    for tower in checked.towers:
-        width = next(iter(pyramid.values()))
-        layers = []
-        for index, layer in enumerate(tower.layers):
-            lowered = _head_layer(layer, index, index >= checked.share, width)
-            width = next(n.out.width for n in lowered.nodes if n.id == lowered.result)
-            layers.append(lowered)
-        widths[tower.name] = width
-        towers.append(Tower(tower.name, tuple(layers), width))
+    for number, tower in enumerate(checked.towers):
+        if number and tower.layers is checked.towers[number - 1].layers:  # one chain for both towers
+            last = towers[-1]
+            towers.append(Tower(tower.name, last.layers, last.width))
+        else:
+            towers.append(_tower(tower, checked.share, next(iter(pyramid.values()))))
+        widths[tower.name] = towers[-1].width
     return HeadGraph(checked.share, tuple(towers), predictions(architecture.predict, widths), checked.span)
+
+
+def _tower(tower: CheckedTower, share: int, width: int) -> Tower:
+    """A tower that receives `width` channels."""
+    layers = []
+    for index, layer in enumerate(tower.layers):
+        lowered = _head_layer(layer, index, index >= share, width)
+        width = next(n.out.width for n in lowered.nodes if n.id == lowered.result)
+        layers.append(lowered)
+    return Tower(tower.name, tuple(layers), width)
 
 
 def predictions(predict: Predict, widths: Mapping[str, int]) -> tuple[Prediction, ...]:

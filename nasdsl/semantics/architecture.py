@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.layers import Feature, Layer
@@ -12,8 +12,7 @@ from nasdsl.syntax import ast
 ValueKind: TypeAlias = Literal["input", "adapter", "block", "output", "merge", "layer"]
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """Something that the text names: the owner of the layers that compute it.
 
     Attributes:
@@ -29,8 +28,7 @@ class Value:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Application:
+class Application(NamedTuple):
     """A layer applied to earlier results.
 
     Attributes:

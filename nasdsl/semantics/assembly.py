@@ -7,6 +7,7 @@ from nasdsl.diagnostics.catalogue import structure
 from nasdsl.diagnostics.catalogue import types as codes
 from nasdsl.layers import CustomLayer, Feature, Input, Layer, LayerError
 from nasdsl.semantics.architecture import Application, Value, ValueKind
+from nasdsl.semantics.expansions import Expansion
 
 MAX_LAYERS = 250_000
 """Most layers that a decoder may expand into."""
@@ -93,6 +94,21 @@ class Assembly:
         name = self._unique(f"{path}.{layer.kind}" if path else layer.kind, "")
         built.append(Application(layer, inputs, feature, name, self._owner, place))
         return len(built) - 1
+
+    def again(self, known: Expansion, operands: list[int], path: str, span: Span) -> int:
+        """Add the layers of a call that is like an earlier one; gives the index of its result."""
+        built, taken, owner = self.applications, self._taken, self._owner
+        place = self._site or span
+        indices = operands.copy()
+        for layer, inputs, feature, below in known.steps:
+            indices.append(len(built))
+            name = f"{path}.{below}" if path else below
+            if name in taken:
+                name = self._unique(name, "")
+            else:
+                taken.add(name)
+            built.append(Application(layer, tuple([indices[i] for i in inputs]), feature, name, owner, place))
+        return indices[known.result]
 
     def _too_many(self, span: Span) -> None:
         if not self.full:

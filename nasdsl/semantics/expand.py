@@ -13,7 +13,7 @@ from nasdsl.diagnostics.catalogue import names as name_codes
 from nasdsl.diagnostics.catalogue import structure
 from nasdsl.diagnostics.catalogue import types as codes
 from nasdsl.layers import Layer
-from nasdsl.semantics import attributes, primitives
+from nasdsl.semantics import attributes, expansions, primitives
 from nasdsl.semantics.assembly import MAX_LAYERS, UNFIT, Assembly
 from nasdsl.semantics.attributes import UNKNOWN, Environment, Unknown
 from nasdsl.semantics.primitives import Primitive
@@ -68,6 +68,7 @@ class Expander(Assembly):
         self.later: Mapping[str, Span] = {}  # names that the section binds further down
         self._depth = 0
         self._inner = 0
+        self._blocks = 0  # calls of blocks so far
 
     def expand(self, operand: ast.Operand, scope: Scope, environment: Environment, vocabulary: Vocabulary, path: str) -> int:
         """The index of the application that computes an expression."""
@@ -212,18 +213,21 @@ class Expander(Assembly):
 
     def _operands(
         self, call: ast.Call, least: int, most: int, scope: Scope, environment: Environment, vocabulary: Vocabulary,
-        paths: list[str] | str,
+        path: str, names: tuple[str, ...] = (),
     ) -> list[int] | None:  # fmt: skip
-        """Indices of a call's operands; None where their number is wrong."""
+        """Indices of a call's operands; None where their number is wrong. What computes one is put below its name."""
         indices = []
+        left_out = False
         for number, operand in enumerate(call.operands):
-            path = paths if isinstance(paths, str) else paths[number] if number < len(paths) else paths[-1]
             if type(operand) is ast.Reference:
                 indices.append(self.look_up(operand, scope, environment, vocabulary))
-            else:
-                indices.append(self.expand(operand, scope, environment, vocabulary, path))
+                continue
+            left_out = left_out or (type(operand) is ast.NamedHole and not operand.name)
+            name = names[min(number, len(names) - 1)] if names else ""
+            below = f"{path}.{name}" if path and name else path or name
+            indices.append(self.expand(operand, scope, environment, vocabulary, below))
         count = len(indices)
-        if any(isinstance(o, ast.NamedHole) and not o.name for o in call.operands):
+        if left_out:
             return None  # a syntax error has left an operand out; how many there would be is not known
         if least <= count <= most:
             return indices
@@ -312,17 +316,26 @@ class Expander(Assembly):
 
     def _op(self, op: Op, call: ast.Call, scope: Scope, environment: Environment, vocabulary: Vocabulary, path: str) -> int:
         count = len(op.operands)
-        prefix = path + "." if path else ""
-        operands = self._operands(
-            call, count, count, scope, environment, vocabulary, [prefix + name for name in op.operands] or path
-        )
-        inner = environment
+        operands = self._operands(call, count, count, scope, environment, vocabulary, path, op.operands)
+        inner: Environment | None = environment
+        key: expansions.Key | None = None
         if op.attributes or call.settings or vocabulary is not op.home:
-            given = self._op_attributes(op, call, environment)
-            if given is None:
+            # Nothing else reaches the body, which otherwise sees all of its surroundings.
+            words: tuple[object, ...] = environment.get("width"), environment.get("norm"), environment.get("act")
+            inner = self._op_attributes(op, call, environment) if call.settings else None
+            if inner is not None:
+                words = tuple(inner.items())
+            elif call.settings:
                 return UNFIT
-            inner = given
-        if operands is None or op.broken or UNFIT in operands:
+            if operands is not None and UNFIT not in operands and len(set(operands)) == count:
+                built = self.applications
+                key = words, *[built[i].feature for i in operands]
+                known = op.expansions.get(key)
+                if known is not None and self._depth <= known.depth and len(built) + len(known.steps) <= MAX_LAYERS:
+                    return self.again(known, operands, path, call.span)
+            if inner is None:
+                inner = self._op_attributes(op, call, environment)
+        if inner is None or operands is None or op.broken or UNFIT in operands:
             return UNFIT
         if len(self.applications) + op.weight > MAX_LAYERS:
             self._too_many(call.span)
@@ -330,11 +343,13 @@ class Expander(Assembly):
         inside = {name: Binding(name, index, call.span) for name, index in zip(op.operands, operands, strict=True)}
         site, self._site = self._site, self._site or call.span
         self._inner += 1
-        before = len(self.problems)
+        first, before = len(self.applications), (len(self.problems), len(self.holes), self._blocks)
         result = self.expand(op.definition.body, inside, inner, op.home, path)
         self._inner -= 1
         self._site = site
-        self._blame(call, before)
+        if key is not None and result != UNFIT and before == (len(self.problems), len(self.holes), self._blocks):
+            op.remember(key, expansions.record(self.applications[first:], first, operands, result, path, self._depth))
+        self._blame(call, before[0])
         return result
 
     def _blame(self, call: ast.Call, since: int) -> None:
@@ -398,6 +413,7 @@ class Expander(Assembly):
         if len(self.applications) + block.weight > MAX_LAYERS:
             self._too_many(call.span)
             return None
+        self._blocks += 1
         self._depth += 2  # a block takes more of the interpreter's stack than an op
         self._inner += 1
         site, self._site = self._site, self._site or call.span

@@ -54,9 +54,12 @@ def check_head(
             )
         )
         return None
-    towers = []
+    towers: list[Tower] = []
+    steps: tuple[ast.Step, ...] | None = None
     for tower in _both(node, problems, lost):
-        layers = _layers(tower, place, values, width_in, problems, holes, lost)
+        if steps is not tower.steps:  # one chain for both towers is checked once
+            layers = _layers(tower, place, values, width_in, problems, holes, lost)
+        steps = tower.steps
         towers.append(Tower(tower.label or "", layers))
     share = values["share"]
     most = max((len(t.steps) for t in node.towers), default=0)
@@ -121,7 +124,6 @@ def _layers(
 
     section = {name: UNKNOWN if values[name] is None else values[name] for name in ("width", "norm", "act")}
     environment = {**place.lets, **section}
-    reported = len(problems)
     layers = []
     for step in tower.steps:
         if not isinstance(step.operation, str):
@@ -149,7 +151,4 @@ def _layers(
         else:
             width = 0
         layers.append(HeadLayer(step.operation, step.span, tuple(expander.applications), result))
-    if tower.label == "box":  # one chain for both towers: what is wrong in it was said for cls
-        seen = {(p.code, p.span) for p in problems[:reported]}
-        problems[reported:] = [p for p in problems[reported:] if (p.code, p.span) not in seen]
     return tuple(layers)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from nasdsl.diagnostics import Diagnostic, Span
@@ -311,7 +310,7 @@ class FpnStatements(Statements):
             added = len(applications) - 1
             self._merges.append((added, len(self._blocks)))
             if output is not None:
-                applications[at] = replace(applications[at], inputs=(added,))
+                applications[at] = applications[at]._replace(inputs=(added,))
             else:
                 merged = Binding(binding.name, added, target.span)
                 merged.kept = True
@@ -335,7 +334,7 @@ class FpnStatements(Statements):
                             help=f"move the `merge` above `{name}`, or give `{name}` a reader",
                         )
                     )
-                    applications[added] = replace(applications[added], inputs=(own,))
+                    applications[added] = applications[added]._replace(inputs=(own,))
                     break
 
     def _reaches(self, start: int, goal: int) -> bool:
@@ -372,7 +371,7 @@ class FpnStatements(Statements):
                     )
                 )  # fmt: skip
                 continue
-            self.expander.applications[added] = replace(application, inputs=application.inputs + extra)
+            self.expander.applications[added] = application._replace(inputs=application.inputs + extra)
         self._no_circles()
         merged_before = max((before for _, before in self._merges), default=0)
         late = {id(b) for b in self._blocks[merged_before:]}

@@ -13,6 +13,7 @@ from nasdsl.diagnostics import Diagnostic, Source, Span, shown
 from nasdsl.diagnostics.catalogue import holes, structure
 from nasdsl.diagnostics.catalogue import names as codes
 from nasdsl.semantics.attributes import Accepts
+from nasdsl.semantics.expansions import MOST, Expansion, Key
 from nasdsl.semantics.files import UnreadableFile, read_source
 from nasdsl.syntax import ast
 from nasdsl.syntax.lexer import UNREADABLE
@@ -29,6 +30,7 @@ class Op:
         broken: its own definition has a mistake, which is reported there; calls of it say nothing more.
         weight: about how many layers one call expands into; 0 while not yet known.
         accepts: what its attributes accept, see `signature.accepted`; None while not yet known.
+        expansions: what calls of it have become so far.
     """
 
     definition: ast.OpDef
@@ -38,10 +40,18 @@ class Op:
     broken: bool = False
     weight: int = 0
     accepts: Mapping[str, Accepts] | None = None
+    expansions: dict[Key, Expansion] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return self.definition.name
+
+    def remember(self, key: Key, expansion: Expansion | None) -> None:
+        if expansion is None:
+            return
+        if len(self.expansions) >= MOST:
+            self.expansions.clear()
+        self.expansions[key] = expansion
 
 
 @dataclass(slots=True)

@@ -30,6 +30,8 @@ _PUNCTUATION: Final = {
     "*": "STAR", "/": "SLASH",
 }  # fmt: skip
 
+_NESTS: Final = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
+
 _SCAN: Final = re.compile(
     r"""(?:[ \t\r\n]+|\#[^\n]*)*                                   # white space and comments
     (?:(?P<NAME>[A-Za-z_][A-Za-z_0-9]*+(?![^\x01-\x7f]))
@@ -77,13 +79,9 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
 
     Scanning stops, with a diagnostic, where brackets nest deeper than `MAX_NESTING`.
     """
-    text = source.text
-    match = _SCAN.match
-    reserved, punctuation = RESERVED, _PUNCTUATION
-    position, depth, operators, before = 0, 0, 0, ""
-    while True:
-        found = match(text, position)
-        assert found is not None  # the last alternative takes any character
+    reserved, punctuation, nests = RESERVED, _PUNCTUATION, _NESTS
+    depth, operators, before = 0, 0, ""
+    for found in _SCAN.finditer(source.text):  # without gaps: the last alternative takes any character
         kind = found.lastgroup
         value = found[kind]  # type: ignore[index]  # lastgroup is set: every branch is a named group
         position = found.end()
@@ -92,7 +90,24 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
             type = "NAME" if before == "QMARK" or before == "CHOICE" else reserved.get(value, "NAME")
         elif kind == "PUNCTUATION":
             type = punctuation[value]
-            if value in "+-*/":
+            change = nests.get(value)
+            if change is not None:
+                depth += change
+                if value in "{}":
+                    operators = 0
+                if depth > MAX_NESTING:
+                    problems.append(
+                        codes.TOO_DEEP(
+                            source.span(start, position),
+                            f"brackets nested more than {MAX_NESTING} deep",
+                            label="the rest of the file is not read",
+                            help="name intermediate values, or define an `op`",
+                        )
+                    )
+                    return
+            elif value in ",=;":
+                operators = 0
+            elif value in "+-*/":
                 operators += 1
                 if operators > MAX_NESTING:
                     problems.append(
@@ -104,22 +119,6 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
                         )
                     )
                     return
-            elif value in ",=;{}":
-                operators = 0
-            if value in "([{":
-                depth += 1
-                if depth > MAX_NESTING:
-                    problems.append(
-                        codes.TOO_DEEP(
-                            source.span(start, position),
-                            f"brackets nested more than {MAX_NESTING} deep",
-                            label="the rest of the file is not read",
-                            help="name intermediate values, or define an `op`",
-                        )
-                    )
-                    return
-            elif value in ")]}":
-                depth -= 1
         elif kind == "END":
             return
         elif kind in ("NUMBER", "SIZE", "STRING", "COMPARE"):

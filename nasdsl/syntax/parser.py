@@ -6,11 +6,12 @@ A right text takes the fast path. On the first syntax error the text is read aga
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
-from lark import Lark, Transformer
+from lark import Lark
+from lark.grammar import Rule
 from lark.lexer import Lexer
 from lark.parsers.lalr_analysis import Shift
 
@@ -39,10 +40,6 @@ class _NoLexer(Lexer):
         return iter(())
 
 
-class _Reductions(Builder, Transformer):  # type: ignore[type-arg]  # lark's parameters are its own tree's
-    pass
-
-
 @cache
 def tables() -> Tables:
     """The tables of the grammar, made once a process (about 40 ms)."""
@@ -50,20 +47,45 @@ def tables() -> Tables:
         resources.read("grammars", "nas.lark"),
         parser="lalr",
         lexer=_NoLexer,
-        transformer=_Reductions(),
         keep_all_tokens=True,
         maybe_placeholders=False,
     )
     made = lark.parse_interactive().parser_state.parse_conf
+    builder = Builder()
     rows: dict[int, Row] = {}
     for state, row in made.parse_table.states.items():
         rows[state] = {
             str(symbol): target
             if action is Shift
-            else Reduce(len(target.expansion), str(target.origin.name), made.callbacks[target])
+            else Reduce(len(target.expansion), str(target.origin.name), _build(target, builder))
             for symbol, (action, target) in row.items()
         }
     return Tables(rows, made.start_state, made.end_state)
+
+
+_LIST = "__"
+"""How the names begin that lark gives to what stands in ``( … )*``."""
+
+
+def _build(rule: Rule, builder: Builder) -> Callable[[list[Any]], Any] | None:
+    """What makes the node of a rule of its children, in which each ``( … )*`` lies open; None where the one child is it."""
+    if rule.options.expand1 and len(rule.expansion) == 1 and not rule.alias:
+        return None
+    lists = [place for place, symbol in enumerate(rule.expansion) if symbol.name.startswith(_LIST)]
+
+    def flat(children: list[Any]) -> list[Any]:
+        if lists == [0]:  # what a list has so far is its own, and grows
+            found: list[Any] = children[0]
+            found += children[1:]
+            return found
+        for place in reversed(lists):
+            children[place : place + 1] = children[place]
+        return children
+
+    if rule.origin.name.startswith(_LIST):
+        return flat
+    make: Callable[[list[Any]], Any] = getattr(builder, rule.alias or str(rule.origin.name))
+    return (lambda children: make(flat(children))) if lists else make
 
 
 class Parsed(NamedTuple):

@@ -31,11 +31,14 @@ def without_collector(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 class Reduce(NamedTuple):
-    """Take `size` symbols off the stack, make one node of them, and go on as after an `origin`."""
+    """Take `size` symbols off the stack, make one node of them, and go on as after an `origin`.
+
+    `build` is None for one symbol that is the node already.
+    """
 
     size: int
     origin: str
-    build: Callable[[list[Any]], Any]
+    build: Callable[[list[Any]], Any] | None
 
 
 Row: TypeAlias = "dict[str, int | Reduce]"
@@ -71,6 +74,9 @@ class Tables:
                 if action is None:
                     return None
                 size, origin, build = action  # type: ignore[misc]
+                if build is None:
+                    states[-1] = rows[states[-2]][origin]  # type: ignore[assignment]
+                    continue
                 children = values[-size:] if size else []
                 if size:
                     del values[-size:], states[-size:]

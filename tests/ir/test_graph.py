@@ -125,11 +125,11 @@ def broken_graphs() -> list[Graph]:
         return replace(graph, nodes=tuple(changed if i == at else n for i, n in enumerate(nodes)))  # type: ignore[misc]
 
     return [
-        with_node(replace(node, id=nodes[0].id)),
-        with_node(replace(node, inputs=("nowhere",))),
-        with_node(replace(node, inputs=())),
-        with_node(replace(node, out=Feature(node.out.level, 999))),
-        with_node(replace(node, operands=(Feature(9, 9),))),
+        with_node(node._replace(id=nodes[0].id)),
+        with_node(node._replace(inputs=("nowhere",))),
+        with_node(node._replace(inputs=())),
+        with_node(node._replace(out=Feature(node.out.level, 999))),
+        with_node(node._replace(operands=(Feature(9, 9),))),
         replace(graph, nodes=tuple(reversed(nodes))),
         replace(graph, outputs={**graph.outputs, "p3": "nowhere"}),
         replace(graph, levels={**graph.levels, "p3": 4}),
@@ -144,3 +144,21 @@ def broken_graphs() -> list[Graph]:
 def test_verify_refuses(number: int) -> None:
     with pytest.raises(VerifyError):
         verify(broken_graphs()[number])
+
+
+def test_verify_after_a_pass_looks_at_the_head_where_it_or_the_pyramid_has_changed() -> None:
+    graph = PUBLISHED.lower(random_decoders.CHANNELS)
+    verify(graph, before=graph)
+    for number, changed in enumerate(broken_graphs()):
+        with pytest.raises(VerifyError):
+            verify(changed, before=graph)
+        assert changed is not graph, number
+    other = PUBLISHED.with_width(128).lower(random_decoders.CHANNELS)
+    with pytest.raises(VerifyError, match="does not take 128 channels"):
+        verify(replace(other, head=graph.head), before=graph)
+
+
+def test_towers_of_one_chain_share_its_layers() -> None:
+    cls, box = PUBLISHED.lower(random_decoders.CHANNELS).head.towers
+    assert cls.layers is box.layers
+    assert (cls.name, box.name) == ("cls", "box")

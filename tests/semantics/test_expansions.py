@@ -1,0 +1,152 @@
+"""What calls of ops became is remembered: a decoder checks to the same, layer for layer, whether or not anything is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import random_decoders
+from zoo_files import ZOO
+
+from nasdsl.decoder import check_source
+from nasdsl.diagnostics import Source
+from nasdsl.layers import CUSTOM, Cost, CustomLayer, Feature, primitive
+from nasdsl.semantics import vocabulary
+from nasdsl.semantics.check import Checked
+from nasdsl.semantics.vocabulary import Op, prelude
+
+
+@pytest.fixture(autouse=True)
+def nothing_known() -> Iterator[None]:
+    """The prelude's ops know nothing in the beginning, nor keep what a test has taught them."""
+    forget()
+    yield
+    forget()
+
+
+def forget() -> None:
+    for definition in prelude().definitions.values():
+        if isinstance(definition, Op):
+            definition.expansions.clear()
+
+
+def known() -> int:
+    return sum(len(d.expansions) for d in prelude().definitions.values() if isinstance(d, Op))
+
+
+def without_memory(source: Source) -> Checked:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Op, "remember", lambda *_: None)
+        return check_source(source)
+
+
+def same(text: str) -> None:
+    """The same from nothing, from what the text itself has taught, and from what others have."""
+    source = Source("<text>", text)
+    expected = without_memory(source)
+    assert check_source(source) == expected
+    assert check_source(source) == expected
+
+
+FRAME = """
+decoder d {{
+  input c3, c4, c5
+  fpn(width=64, norm=bn) {{
+{body}
+    output p3 = x1, p4 = x2
+  }}
+  head(width=64, norm=gn, share=0) {{ conv_3x3 -> {step} }}
+  predict fcos()
+}}
+"""
+
+
+def decoder(body: str, step: str = "skip", before: str = "") -> str:
+    return before + FRAME.format(body=body, step=step)
+
+
+@pytest.mark.parametrize("path", ZOO, ids=lambda p: p.stem)
+def test_zoo(path: object) -> None:
+    same(path.read_text())  # type: ignore[attr-defined]
+
+
+def test_random_decoders_one_after_the_other() -> None:
+    for seed in range(150):
+        same(random_decoders.text(seed))
+    assert known() > 50
+
+
+CASES = {
+    "operands that are one value, then two": "a = conv_1x1(c3)\n x1 = cat(a, a)\n x2 = cat(a, c3)\n x3 = cat(c3, a)",
+    "two, then one": "a = conv_1x1(c3)\n x1 = cat(a, c3)\n x2 = cat(a, a)\n x3 = cat(c3, c3)",
+    "other levels": "x1 = sum(c3, c5)\n x2 = sum(c5, c3)\n x3 = sum(c4, c3)",
+    "calls in calls": "x1 = cat(dconv_3x3(cat(c3, c4)), sep_3x3(c4))\n x2 = cat(dconv_3x3(cat(c5, c4)), sep_3x3(x1))",
+    "attributes": "x1 = conv_3x3(c3, act=none)\n x2 = conv_3x3(c3)\n x3 = conv_3x3(c3, norm=none)\n x4 = conv_3x3(c3)",
+    "the same value back": "x1 = skip(c3)\n x2 = skip(skip(c4))\n x3 = up(c3, to=c3)\n x4 = up(c5, to=c4)",
+    "names taken": "x1 = conv_1x1(conv_1x1(c3))\n x2 = sum(conv_1x1(c3), conv_1x1(conv_1x1(c3)))",
+    "a mistake twice": "x1 = conv_3x3(c3, width=0)\n x2 = conv_3x3(c3, width=0)",
+    "a misfit in a body": "x1 = conv_3x3(c3, width=48)\n x2 = sep_3x3(x1)\n x3 = sep_3x3(x1)\n x4 = sum(x1, c3)",
+    "rounds": "x0 = c3\n repeat t in 1..5 { x[t] = cat(dconv_3x3(x[t-1]), up(c5, to=c3)) }",
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cases(name: str) -> None:
+    same(decoder(CASES[name]))
+
+
+def test_own_ops_and_blocks() -> None:
+    before = """
+    op twice(x, act=relu) = conv_3x3(conv_3x3(x, act=act))
+    block pair(a, b) -> (l, r) { l = twice(a) r = sum(l, twice(b, act=none)) }
+    block one(a) -> (l) { l = twice(twice(a, act=tanh)) }
+    op inside(x, act=relu) = one(x)
+    """
+    same(decoder("x1, x2 = pair(c3, c4)\n y, z = pair(x1, x2)\n w = inside(y)\n v = inside(z)\n u = inside(z)", before=before))
+
+
+def test_words_of_the_section() -> None:
+    text = decoder("x1 = conv_3x3(c3)\n x2 = conv_3x3(c4)", step="conv_3x3(act=silu) -> dconv_3x3")
+    for other in (text, text.replace("fpn(width=64, norm=bn)", "fpn(width=64, norm=gn, act=silu)"), text.replace("64", "96")):
+        same(other)
+
+
+def test_more_than_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "MOST", 2)
+    for seed in range(20):
+        same(random_decoders.text(seed))
+    assert all(len(d.expansions) <= 2 for d in prelude().definitions.values() if isinstance(d, Op))
+
+
+def test_the_limit_of_nesting_counts_what_is_known() -> None:
+    chain = "conv_3x3(" * 148 + "c3" + ")" * 148
+    source = Source("<text>", decoder(f"x1 = conv_3x3(c3)\n x2 = conv_3x3(c4)\n x3 = {chain}"))
+    assert check_source(source) == without_memory(source)
+    deeper = "op deep(x, width=width) = " + "conv_3x3(" * 90 + "x" + ")" * 90 + "\n"
+    for outer in (10, 58, 59, 60, 61, 70):
+        nested = "skip(" * outer + "deep(c3)" + ")" * outer
+        around = "op around(x, width=width) = " + "skip(" * outer + "deep(x)" + ")" * outer + "\n"
+        same(decoder(f"x1 = deep(c3)\n x2 = {nested}", before=deeper))
+        same(decoder("x1 = deep(c3)\n x2 = around(c3)\n x3 = around(c3)", before=deeper + around))
+
+
+def test_a_users_own_layer_is_asked_each_time() -> None:
+    asked = []
+
+    @primitive("asked")
+    @dataclass(frozen=True, slots=True)
+    class Asked(CustomLayer):
+        def infer(self, inputs: list[Feature]) -> Feature:  # type: ignore[override]
+            asked.append(inputs[0])
+            return inputs[0]
+
+        def cost(self, inputs: object, out: Feature, area: int) -> Cost:  # type: ignore[override]
+            return Cost()
+
+    try:
+        text = decoder("x1 = mine(c3, width=64)\n x2 = mine(c3, width=64)", before="op mine(x, width=width) = asked(x)\n")
+        assert check_source(Source("<text>", text)).architecture is not None
+        assert len(asked) == 2
+    finally:
+        del CUSTOM["asked"]
