@@ -34,7 +34,7 @@ from nasdsl.layers import (
     Scale,
     WeightedAdd,
 )
-from nasdsl.nn import DeformConv2d, Group, GroupNorm
+from nasdsl.nn import DeformConv2d, DilatedDepthwiseConv2d, Group, GroupNorm
 from nasdsl.nn import Scale as ScaleModule
 from nasdsl.nn import WeightedAdd as WeightedAddModule
 from nasdsl.semantics.architecture import Fcos
@@ -238,6 +238,8 @@ def make_module(node: Node) -> nn.Module | None:
     match layer:
         case Conv():
             padding = layer.dilation * (layer.k - 1) // 2
+            if layer.dilation > 1 and layer.k > 1 and layer.stride == 1 and layer.groups == width == layer.width:
+                return DilatedDepthwiseConv2d(width, layer.k, layer.dilation, layer.bias)
             return nn.Conv2d(width, layer.width, layer.k, layer.stride, padding, layer.dilation, layer.groups, bias=layer.bias)
         case DeformConv():
             return DeformConv2d(

@@ -1,7 +1,8 @@
 """Torch pieces that torch lacks. The emitted stand-alone sources carry the text of these classes along."""
 
 from nasdsl.nn.deform import DeformConv2d, deform_conv2d
+from nasdsl.nn.depthwise import DilatedDepthwiseConv2d
 from nasdsl.nn.fusion import Group, Scale, WeightedAdd
 from nasdsl.nn.norm import GroupNorm
 
-__all__ = ["DeformConv2d", "Group", "GroupNorm", "Scale", "WeightedAdd", "deform_conv2d"]
+__all__ = ["DeformConv2d", "DilatedDepthwiseConv2d", "Group", "GroupNorm", "Scale", "WeightedAdd", "deform_conv2d"]
