@@ -6,9 +6,11 @@ private memory that it may write to; mapped features do not count) makes torch's
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -45,6 +47,24 @@ def bounded(limit: int | None) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+@cache
+def keep_freed(device: torch.device) -> bool:
+    """Have this process keep the memory that tensors give back, instead of handing it to the system and asking for it again.
+
+    The system clears each page that it hands out, which takes as long as what is then computed in it: torch on a CPU has no
+    cache of its own, as it has on GPUs. What is kept is what one step of training takes at the most.
+
+    Returns:
+        Whether that can be had: from glibc, on a CPU.
+    """
+    tune = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" and device.type == "cpu" else None
+    return tune is not None and all(tune(what, to) for what, to in _MALLOC.items())
+
+
+_MALLOC = {-4: 0, -1: -1, -2: 64 * 2**20}
+"""mallopt(3): no allocation has a mapping of its own, none is given back, and 64 MiB more are asked for than are needed."""
 
 
 def available() -> int | None:

@@ -22,7 +22,7 @@ from nasdsl.training.proxy.errors import ProxyError
 from nasdsl.training.proxy.extraction import backbone_maps, frozen_backbone, key_of, layout_of, resized_sizes
 from nasdsl.training.proxy.features import Features, Layout, Size
 from nasdsl.training.proxy.latency import random_features, seconds_of
-from nasdsl.training.proxy.memory import bounded, limit_now
+from nasdsl.training.proxy.memory import bounded, keep_freed, limit_now
 from nasdsl.training.proxy.pyramid import kept_fpn, objects_key, pyramid_layout, pyramid_maps
 from nasdsl.training.proxy.scoring import average_precision
 from nasdsl.training.proxy.spec import DTYPES, ProxySpec
@@ -90,6 +90,7 @@ class ProxyTask:
         self.train, self.val = split(readable, spec.val_share, spec.seed)
         self._objects = objects_of(dataset, sizes)
         self._store = TargetStore(self._objects, sizes, spec.size)
+        keep_freed(self.device)
         self._limit = limit_now(self.device)
         self._fpn: str | None = None
         if spec.fpn is not None:

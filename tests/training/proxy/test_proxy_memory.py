@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from children import exit_code, in_child
 from proxy_tools import small_spec, text
 from torch import nn
 
@@ -47,6 +48,32 @@ def test_a_decoder_that_needs_more_than_is_free_gets_a_verdict_and_the_next_is_t
         task(text())
     monkeypatch.undo()
     assert task(text()).reward == expected
+
+
+@linux
+def test_memory_that_is_kept_is_not_asked_for_again() -> None:
+    def faults(keep: bool) -> int:
+        """Pages that the system has to hand out for the same 40 MiB, ten times."""
+        import resource
+
+        import torch
+
+        from nasdsl.training.proxy import memory
+
+        if keep and not memory.keep_freed(torch.device("cpu")):
+            raise SystemExit(3)
+        torch.ones(10 * 2**20)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(10):
+            torch.ones(10 * 2**20)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    def check() -> None:
+        given_back, kept = faults(False), faults(True)  # in this order: it is for good
+        assert given_back > 10_000, given_back
+        assert kept < 1000, kept
+
+    assert exit_code(in_child(check)) == 0
 
 
 @linux
