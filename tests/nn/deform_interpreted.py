@@ -7,8 +7,6 @@ Triton asks for that variable when it is imported, so these run in a process of 
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 import torch
 from torch import Tensor
@@ -54,9 +52,8 @@ def test_values_and_gradients(seed: int) -> None:
 
 
 @pytest.mark.usefixtures("small_pieces")
-@pytest.mark.parametrize("seed", [42, 43])
-def test_pieces_make_a_whole(seed: int) -> None:
-    compare(differentiated(gpu.deform_conv2d, case(seed)), differentiated(oracle, case(seed)))
+def test_pieces_make_a_whole() -> None:
+    compare(differentiated(gpu.deform_conv2d, case(42)), differentiated(oracle, case(42)))
 
 
 @pytest.mark.usefixtures("small_pieces")
@@ -81,7 +78,7 @@ def test_pieces_of_pictures_and_of_one_picture(
     assert taken == [*forward, *backward]
 
 
-@pytest.mark.parametrize(("channels", "offset_groups", "groups"), [(160, 1, 1), (128, 2, 2), (72, 3, 4)])
+@pytest.mark.parametrize(("channels", "offset_groups", "groups"), [(160, 1, 1), (72, 3, 4)])
 def test_wide_layers(channels: int, offset_groups: int, groups: int) -> None:
     given = made(channels, 8, (3, 4), offset_groups, groups)
     compare(differentiated(gpu.deform_conv2d, given), differentiated(oracle, given))
@@ -96,9 +93,8 @@ def test_without_mask_and_bias() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("seed", [1, 5])
-def test_half_precision_stays_near(seed: int, dtype: torch.dtype) -> None:
-    x, offset, mask, weight, bias, *geometry = case(seed, dtype)
+def test_half_precision_stays_near(dtype: torch.dtype) -> None:
+    x, offset, mask, weight, bias, *geometry = case(4, dtype)
     found = differentiated(gpu.deform_conv2d, (x, offset, mask, weight, bias, *geometry))
     full = tuple(t.detach().float().requires_grad_() for t in (x, offset, mask, weight, bias))
     for name, a, b in zip(("out", *NAMES), found, differentiated(oracle, (*full, *geometry)), strict=True):
@@ -145,7 +141,7 @@ def test_derivatives() -> None:
 def test_only_what_is_needed() -> None:
     x, offset, mask, weight, bias, *geometry = case(7)
     expected = differentiated(oracle, (x, offset, mask, weight, bias, *geometry))
-    for needed in [c for n in (1, 2) for c in itertools.combinations(NAMES, n)]:
+    for needed in (*((name,) for name in NAMES), ("x", "offset"), ("mask", "weight"), ("x", "weight")):
         given = dict(zip(NAMES, (t.detach() for t in (x, offset, mask, weight, bias)), strict=True))
         for name in needed:
             given[name].requires_grad_()

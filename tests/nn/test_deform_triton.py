@@ -119,6 +119,29 @@ def test_compiled(compiler: Compiler, tmp_path: Path) -> None:
         assert "STRONG.SYS" not in "".join(added)
 
 
+@pytest.mark.skipif(bool(os.environ.get("TRITON_INTERPRET")), reason="compiles nothing then")
+@pytest.mark.parametrize("compiler", [90], indirect=True)
+@pytest.mark.parametrize(
+    ("dtype", "kernel", "groups", "needed"),
+    [
+        (torch.float64, (1, 1), 2, ("x", "weight")),
+        (torch.float32, (2, 5), 4, ("offset",)),
+        (torch.bfloat16, (3, 3), 1, ("weight",)),
+        (torch.float16, (1, 3), 1, ("x",)),
+    ],
+)
+def test_whatever_is_asked_for_compiles(
+    compiler: Compiler, dtype: torch.dtype, kernel: tuple[int, int], groups: int, needed: tuple[str, ...]
+) -> None:
+    """The interpreter does not mind types and shapes that the compiler refuses. No mask, 3 channels to an offset group."""
+    shapes = {"x": (2, 12, 6, 7), "offset": (2, 8 * kernel[0] * kernel[1], 5, 5), "weight": (4, 12 // groups, *kernel)}
+    given = {name: torch.randn(shape).to(dtype).requires_grad_(name in needed) for name, shape in shapes.items()}
+    gpu.deform_conv2d(**given, stride=(2, 1), dilation=(1, 2)).sum().backward()
+    assert {k.metadata.name for k in compiler.compiled.values()} == (
+        {"gather"} if needed == ("weight",) else {"gather", "scatter"}
+    )
+
+
 def test_neither_triton_nor_torchvision_is_imported_before_it_is_needed() -> None:
     code = "import sys, nasdsl.nn; assert not {'triton', 'torchvision'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
