@@ -1,4 +1,4 @@
-"""The deformable convolution of a GPU, without one: its kernels in Triton's interpreter, and compiled for two GPUs."""
+"""The kernels of the deformable convolution on a GPU: in Triton's interpreter, and compiled for two GPUs. Needs none."""
 
 from __future__ import annotations
 
@@ -95,7 +95,10 @@ def disassembled(kernel: Any, folder: Path) -> tuple[str, str]:
 @pytest.mark.skipif(bool(os.environ.get("TRITON_INTERPRET")), reason="compiles nothing then")
 @pytest.mark.parametrize("compiler", [80, 90], indirect=True)
 def test_compiled(compiler: Compiler, tmp_path: Path) -> None:
-    """Pixels are read 16 bytes at a time, registers are enough, and no kernel is compiled anew for another size of map."""
+    """Registers are enough, and no kernel is compiled anew for another size of map.
+
+    Pixels are read 16 bytes at a time, 8 in the backward pass of half a precision.
+    """
     capability = triton.runtime.driver.active.capability
     cases = [(torch.float32, 256), (torch.bfloat16, 64), (torch.float16, 64)]
     for dtype, channels in cases[: 3 if capability >= 90 else 2]:

@@ -19,11 +19,12 @@ from nasdsl.nn.deform.function import Optionals, Pair, Way, add_product, layout_
 from nasdsl.nn.deform.taps import Geometry, pieces
 
 COLUMNS = 96 * 2**20
-"""Bytes of columns, and of their gradient if there is one, at a time; those of one position at least. With the copies of a
-piece's operands that is what torchvision's columns take, of the level of a detector and of 32 maps of a search alike."""
+"""Bytes of columns, and of their gradient if there is one, at a time; those of one position at least. torchvision's columns
+take 120 MiB for a level of a detector (256x100x136) and 160 for 32 maps of a search (64x48x48); the copies of a piece's maps
+fit into the difference."""
 GATHERED, SCATTERED = 1024, 512
-"""Numbers of a tap that a program reads at a time: so many that a thread reads 16 bytes, and so few that it has registers
-for the four pixels (and in the backward pass for what they get)."""
+"""Numbers of a tap that a program reads at a time: so many that a thread reads 16 bytes of a pixel (8 in the
+backward pass of half a precision), and so few that it has registers for the four pixels and for what these get."""
 WIDEST = 128
 """Channels that a program reads side by side; this many in float32 are what 32 threads read at once."""
 WARPS = 4
