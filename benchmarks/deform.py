@@ -1,13 +1,17 @@
-"""Deformable convolution on a CPU: time and memory against torchvision's, our plain path, and an ordinary convolution.
+"""Deformable convolution: time and memory against torchvision's, our plain path, and an ordinary convolution.
 
-    python benchmarks/deform.py [--rounds 9] [--threads 2] [--layout nchw|nhwc] [--clock wall|cpu] [--shape …]
+    python benchmarks/deform.py [--device cpu|cuda] [--rounds 9] [--layout nchw|nhwc] [--threads 2] [--clock wall|cpu]
+        [--shape …]
 
 3x3 kernels, 2 offset groups, offsets and mask as well as everything else with gradients. A round times each of the four
 once, in turn, in one process; the table has medians, and how many times longer each takes than ours. The ordinary
-convolution has the same multiply-accumulates and is the floor. On a machine that is busy with other things, ``--clock cpu
---threads 1`` counts this process's time only. "layer" is `nasdsl.nn.DeformConv2d` against the same layer
-on torchvision's function, with the convolution that predicts offsets and mask in both. Memory is what one forward and
-backward pass adds to the peak of a process of its own.
+convolution has the same multiply-accumulates and is the floor. "layer" is `nasdsl.nn.DeformConv2d` against the same layer
+on torchvision's function, with the convolution that predicts offsets and mask in both.
+
+On a CPU, ``--clock cpu --threads 1`` counts this process's time only, for a machine that is busy with other things, and
+memory is what one forward and backward pass adds to the peak of a process of its own. On a GPU, which is taken where there
+is one, ours is `nasdsl.nn.deform.gpu` (in the layer whatever is fastest), times are those of CUDA's events around a call on
+an idle GPU, and memory is what one forward and backward pass allocates at most; all products are in full float32.
 """
 
 from __future__ import annotations
@@ -29,11 +33,15 @@ from torch import Tensor, nn
 from torchvision.ops import deform_conv2d as theirs
 
 from nasdsl.nn import DeformConv2d, deform_conv2d
-from nasdsl.nn.deform import plain
+from nasdsl.nn.deform import gpu, plain
 
 Step = Callable[[], Tensor]
-SHAPES = ("256x100x136x1", "64x48x48x8", "64x24x24x8")
+SHAPES = {
+    "cpu": ("256x100x136x1", "64x48x48x8", "64x24x24x8"),
+    "cuda": ("256x100x136x1", "64x48x48x8", "64x48x48x200"),
+}
 """Width, height and width of the map, batch: a level of the detector, and two of the search's proxy task."""
+ROUNDS = {"cpu": 9, "cuda": 50}
 SPREAD = 2.0
 """Standard deviation of the offsets, in pixels."""
 TAPS, OFFSET_GROUPS = 9, 2
@@ -49,14 +57,14 @@ class TheirLayer(DeformConv2d):
         return theirs(x, offset, self.weight, self.bias, padding=1, mask=mask)
 
 
-def operands(shape: str, layout: str) -> tuple[list[Tensor], list[Tensor]]:
+def operands(shape: str, layout: str, device: str) -> tuple[list[Tensor], list[Tensor]]:
     """x, offset, mask, weight, bias with gradients, and a gradient of the result."""
     channels, height, width, batch = (int(part) for part in shape.split("x"))
     memory = torch.channels_last if layout == "nhwc" else torch.contiguous_format
     draw = torch.Generator().manual_seed(0)
 
     def normal(*size: int) -> Tensor:
-        tensor = torch.randn(*size, generator=draw)
+        tensor = torch.randn(*size, generator=draw).to(device)
         return tensor.to(memory_format=memory) if tensor.dim() == 4 else tensor
 
     places = OFFSET_GROUPS * TAPS
@@ -70,13 +78,14 @@ def operands(shape: str, layout: str) -> tuple[list[Tensor], list[Tensor]]:
     return [v.requires_grad_() for v in values], [normal(batch, channels, height, width)]
 
 
-def functions(shape: str, layout: str) -> tuple[dict[str, Step], list[Tensor], Tensor]:
+def functions(shape: str, layout: str, device: str) -> tuple[dict[str, Step], list[Tensor], Tensor]:
     """Each way of computing it, what has gradients, and the gradient of the result."""
-    given, (upstream,) = operands(shape, layout)
+    given, (upstream,) = operands(shape, layout, device)
     x, offset, mask, weight, bias = given
+    own = gpu.deform_conv2d if device == "cuda" else deform_conv2d
     return (
         {
-            "ours": lambda: deform_conv2d(x, offset, weight, bias, padding=(1, 1), mask=mask),
+            "ours": lambda: own(x, offset, weight, bias, padding=(1, 1), mask=mask),
             "torchvision": lambda: theirs(x, offset, weight, bias, padding=1, mask=mask),
             "plain": lambda: plain.deform_conv2d(x, offset, weight, bias, padding=(1, 1), mask=mask),
             "ordinary": lambda: nn.functional.conv2d(x, weight, bias, padding=1),
@@ -86,15 +95,16 @@ def functions(shape: str, layout: str) -> tuple[dict[str, Step], list[Tensor], T
     )
 
 
-def layers(shape: str, layout: str) -> tuple[dict[str, Step], list[Tensor], Tensor]:
+def layers(shape: str, layout: str, device: str) -> tuple[dict[str, Step], list[Tensor], Tensor]:
     """The layers, their weights and operand, and the gradient of the result."""
-    given, (upstream,) = operands(shape, layout)
+    given, (upstream,) = operands(shape, layout, device)
     x, channels = given[0], given[0].shape[1]
     torch.manual_seed(0)
     ours = DeformConv2d(channels, channels, 3, offset_groups=OFFSET_GROUPS)
     nn.init.normal_(ours.offset.weight, std=SPREAD / (channels * TAPS) ** 0.5)
     other = TheirLayer(channels, channels, 3, offset_groups=OFFSET_GROUPS)
     other.load_state_dict(ours.state_dict())
+    ours, other = ours.to(device), other.to(device)
     if layout == "nhwc":
         ours, other = (m.to(memory_format=torch.channels_last) for m in (ours, other))
     ways = {"ours": lambda: ours(x), "torchvision": lambda: other(x)}
@@ -105,12 +115,20 @@ def seconds(step: Step, given: list[Tensor], upstream: Tensor, clock: Callable[[
     """One call; the gradients of all that was given, where `backward`."""
     for tensor in given:
         tensor.grad = None
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if upstream.is_cuda else []
+    if events:
+        torch.cuda.synchronize()
+        events[0].record()
     start = clock()
     if backward:
         step().backward(upstream)
     else:
         with torch.no_grad():
             step()
+    if events:
+        events[1].record()
+        events[1].synchronize()
+        return events[0].elapsed_time(events[1]) / 1000
     return clock() - start
 
 
@@ -140,22 +158,51 @@ def peak() -> int:
 
 def memory_of(way: str, shape: str, layout: str) -> int:
     """Bytes that a forward and backward pass adds to this process's peak. Small shapes have been through it before."""
-    small, given, upstream = functions("32x8x8x1", layout)
+    small, given, upstream = functions("32x8x8x1", layout, "cpu")
     seconds(small[way], given, upstream, time.perf_counter, backward=True)
-    ways, given, upstream = functions(shape, layout)
+    ways, given, upstream = functions(shape, layout, "cpu")
     before = peak()
     seconds(ways[way], given, upstream, time.perf_counter, backward=True)
     return peak() - before
 
 
+def memory_on_gpu(shape: str, layout: str) -> dict[str, int]:
+    """Bytes that a forward and backward pass allocates at most, its gradients included, for each way."""
+    ways, given, upstream = functions(shape, layout, "cuda")
+    found = {}
+    for way, step in ways.items():
+        seconds(step, given, upstream, time.perf_counter, backward=True)  # workspaces of cuBLAS stay
+        for tensor in given:
+            tensor.grad = None
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        seconds(step, given, upstream, time.perf_counter, backward=True)
+        found[way] = torch.cuda.max_memory_allocated() - before
+    return found
+
+
 def memory(shape: str, args: argparse.Namespace) -> dict[str, int]:
-    """`memory_of` in a process of its own, for each way."""
+    """`memory_on_gpu`, or `memory_of` in a process of its own, for each way."""
+    if args.device == "cuda":
+        return memory_on_gpu(shape, args.layout)
     found = {}
     for way in ("ours", "torchvision", "plain", "ordinary"):
         command = [sys.executable, __file__, "--memory-of", way, "--shape", shape, "--layout", args.layout]
         command += ["--threads", str(torch.get_num_threads())]
         found[way] = int(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
     return found
+
+
+def machine(args: argparse.Namespace) -> str:
+    """What is measured on, and by which clock."""
+    if args.device == "cuda":
+        # Ordinary convolutions would otherwise be rounded to 10 bits, and the products of the others would not.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        import triton
+
+        return f"triton {triton.__version__}, CUDA {torch.version.cuda}, {torch.cuda.get_device_name()}"
+    processor, capability = platform.processor() or platform.machine(), torch.backends.cpu.get_cpu_capability()
+    return f"{processor}, {capability}, {torch.get_num_threads()} threads, {args.clock} clock"
 
 
 def row(what: str, figures: Mapping[str, float], unit: float, digits: int) -> str:
@@ -169,31 +216,31 @@ def row(what: str, figures: Mapping[str, float], unit: float, digits: int) -> st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rounds", type=int, help=f"default: {ROUNDS['cpu']} on a CPU, {ROUNDS['cuda']} on a GPU")
     parser.add_argument("--threads", type=int, help="default: torch's")
     parser.add_argument("--layout", choices=("nchw", "nhwc"), default="nchw", help="memory format of the operands")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
-    parser.add_argument("--shape", nargs="+", default=SHAPES, metavar="CxHxWxN")
+    parser.add_argument("--shape", nargs="+", metavar="CxHxWxN")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    args.rounds = args.rounds or ROUNDS[args.device]
+    args.shape = args.shape or SHAPES[args.device]
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.memory_of:
         print(memory_of(args.memory_of, args.shape[0], args.layout))
         return
 
-    print(
-        f"torch {torch.__version__}, torchvision {torchvision.__version__}, {platform.processor() or platform.machine()}, ",
-        end="",
-    )
-    print(f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads, {args.layout}, ", end="")
-    print(f"{args.clock} clock, medians of {args.rounds} rounds\n")
+    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, {machine(args)}, {args.layout}, ", end="")
+    print(f"medians of {args.rounds} rounds\n")
+    digits = 3 if args.device == "cuda" else 1
     print("| width x map x batch | ours | torchvision | plain | ordinary convolution |\n|---|---|---|---|---|")
     for shape in args.shape:
         for kind, build in (("", functions), ("layer, ", layers)):
             for backward in (False, True):
-                figures = medians(*build(shape, args.layout), args, backward=backward)
-                print(row(f"{shape}, {kind}forward{' + backward' * backward}, ms", figures, 1e-3, 1), flush=True)
+                figures = medians(*build(shape, args.layout, args.device), args, backward=backward)
+                print(row(f"{shape}, {kind}forward{' + backward' * backward}, ms", figures, 1e-3, digits), flush=True)
         print(row(f"{shape}, memory of forward + backward, MiB", memory(shape, args), 2**20, 0), flush=True)
 
 

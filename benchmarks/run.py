@@ -47,7 +47,7 @@ MEASUREMENTS = (
         "deform",
         "Deformable convolution against torchvision's",
         "on a CPU forward at least 2.5 times as fast, forward + backward 8 times, and no more memory",
-        "deform.py --rounds 3 --threads 2",
+        "deform.py --device cpu --rounds 3 --threads 2",
     ),
     Measurement(
         "detector",

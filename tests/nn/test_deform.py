@@ -1,4 +1,4 @@
-"""The deformable convolution, computed in both ways, against torchvision's, which serves as the oracle."""
+"""The deformable convolution, computed in each way that a CPU has, against torchvision's, which serves as the oracle."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import deform_conv2d as oracle
 
 from nasdsl.nn import DeformConv2d, deform_conv2d
-from nasdsl.nn.deform import plain, rows
+from nasdsl.nn.deform import plain, rows, vision
 
-WAYS = [pytest.param(way, id=way.__name__.rsplit(".", 1)[-1]) for way in (plain, rows)]
+WAYS = [pytest.param(way, id=way.__name__.rsplit(".", 1)[-1]) for way in (plain, rows, vision)]
 NAMES = ("x", "offset", "mask", "weight", "bias")
 Case = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, tuple[int, int], tuple[int, int], tuple[int, int]]
 
@@ -269,7 +269,7 @@ def test_the_fast_way_is_taken_where_it_can_be() -> None:
     assert "_Function" in type(deform_conv2d(x, offset, weight, padding=(1, 1)).grad_fn).__name__
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", WAYS[:2])  # torchvision's is one operation that the counter does not know
 def test_operations_are_counted(way: ModuleType) -> None:
     """torch's counter sees the multiply-accumulates of an ordinary convolution, three times as many with a backward pass."""
     x, offset = torch.randn(2, 16, 6, 7, requires_grad=True), torch.randn(2, 36, 6, 7, requires_grad=True)

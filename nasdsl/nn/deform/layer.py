@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nasdsl.nn.deform import plain, rows
+from nasdsl.nn.deform import choice, plain, rows
 
 
 def deform_conv2d(
@@ -36,7 +36,11 @@ def deform_conv2d(
     A position outside the map reads zeros, and one between pixels the bilinear mixture of its four neighbours. Positions
     are always computed in float32 or better: half a precision would round them to half a pixel.
     """
-    compute = rows.deform_conv2d if rows.suits(x, offset, mask, weight, bias) else plain.deform_conv2d
+    compute = plain.deform_conv2d
+    if rows.suits(x, offset, mask, weight, bias):
+        compute = rows.deform_conv2d
+    elif choice.suits(x, offset, mask, weight, bias):
+        compute = choice.deform_conv2d
     return compute(x, offset, weight, bias, stride, padding, dilation, mask)
 
 

@@ -13,12 +13,12 @@ columns of a whole map never exist. Nothing but the operands is kept for the bac
 from __future__ import annotations
 
 import itertools
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from nasdsl.nn.deform import plain
+from nasdsl.nn.deform.function import Optionals, Pair, Way, add_product, fits, geometry_of, layout_of, precise_of
 from nasdsl.nn.deform.taps import Geometry, Readers, Taps, columns, maps, pieces, table
 
 COLUMNS = 2 * 2**20
@@ -34,32 +34,14 @@ FEWEST = 2**16
 LARGEST = 2**24
 """Pixels of a map with its border that float32 can still number."""
 
-Pair: TypeAlias = tuple[int, int]
-Optionals: TypeAlias = tuple[Tensor | None, ...]
-
 
 def suits(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether these are tensors on a CPU, not stand-ins of a tracer, and of shapes that this is made for."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-        return False
-    given = [t for t in (x, offset, mask, weight, bias) if t is not None]
-    if any(type(t) not in (Tensor, torch.nn.Parameter) or t.device.type != "cpu" or not t.numel() for t in given):
-        return False
-    if x.numel() < FEWEST:
-        return False
-    offset_groups, rest = divmod(offset.shape[1], 2 * weight[0, 0].numel())
-    if rest or any(not d or x.shape[1] % d for d in (offset_groups, weight.shape[1])) or not x.is_floating_point():
-        return False  # the plain way says what is wrong
-    if weight.dtype != x.dtype and not torch.is_autocast_enabled("cpu"):
+    if not fits(x, offset, mask, weight, bias) or x.device.type != "cpu" or x.numel() < FEWEST:
         return False
     height, width = geometry_of(x, weight).bordered
     narrowest = min(part.width for part in _parts(x, offset, weight, x.shape[1]))
     return narrowest >= NARROWEST and height * width < LARGEST
-
-
-def geometry_of(x: Tensor, weight: Tensor, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)) -> Geometry:
-    """How the taps of `weight` lie on the maps of `x`."""
-    return Geometry((x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3]), stride, padding, dilation)
 
 
 def deform_conv2d(
@@ -73,11 +55,7 @@ def deform_conv2d(
     mask: Tensor | None = None,
 ) -> Tensor:
     """`nasdsl.nn.deform_conv2d` for operands that `suits` is true of. The result has the memory format of `x`."""
-    products = x.dtype
-    if torch.is_autocast_enabled("cpu") and x.dtype != torch.float64:
-        products = torch.get_autocast_dtype("cpu")
-    out: Tensor = _Function.apply(x, offset, mask, weight, bias, geometry_of(x, weight, stride, padding, dilation), products)
-    return out
+    return Way(_forward, _gradients)(x, offset, weight, bias, stride, padding, dilation, mask)
 
 
 class _Part(NamedTuple):
@@ -114,10 +92,6 @@ def _parts(x: Tensor, offset: Tensor, weight: Tensor, widest: int) -> list[_Part
     return parts
 
 
-def _precise(dtype: torch.dtype) -> torch.dtype:
-    return dtype if dtype == torch.float64 else torch.float32
-
-
 def _forward(
     x: Tensor,
     offset: Tensor,
@@ -127,13 +101,13 @@ def _forward(
     geometry: Geometry,
     products: torch.dtype,
 ) -> Tensor:
-    taps, precise, (n, channels) = geometry.taps, _precise(x.dtype), x.shape[:2]
+    taps, precise, (n, channels) = geometry.taps, precise_of(x.dtype), x.shape[:2]
     parts = _parts(x, offset, weight, channels)
     kernels = [part.kernel(weight).permute(2, 3, 1, 0).to(products).flatten(0, 2) for part in parts]
     of_a_tap = max(part.width for part in parts) * precise.itemsize
     together = TOGETHER // (offset[0, 0].numel() * taps * of_a_tap)
     # A product can be written in either layout as long as its rows are one picture's.
-    layout = torch.channels_last if together > 1 else _layout(x)
+    layout = torch.channels_last if together > 1 else layout_of(x)
     total = torch.empty(n, weight.shape[0], *offset.shape[2:], dtype=precise, memory_format=layout)
     total.copy_(torch.zeros(()) if bias is None else bias.view(-1, 1, 1))
     for pictures in pieces(n, together):
@@ -145,9 +119,9 @@ def _forward(
             for piece in pieces(out.shape[0], COLUMNS // (taps * part.width * precise.itemsize)):
                 inside = part.offset_group, slice(piece.start * taps, piece.stop * taps)
                 taken = columns(rows, pixels[inside], weights[inside], taps)
-                _add_product(out[piece, part.outputs], taken.to(products), kernel)
+                add_product(out[piece, part.outputs], taken.to(products), kernel)
     dtype = products if bias is None else torch.promote_types(products, bias.dtype)
-    return total.to(dtype, memory_format=_layout(x))
+    return total.to(dtype, memory_format=layout_of(x))
 
 
 def _gradients(
@@ -166,7 +140,7 @@ def _gradients(
     if all(t is None for t in (of_x, of_offset, of_mask, of_weight)):
         return None, None, None, None, of_bias
 
-    precise, positions = _precise(x.dtype), offset[0, 0].numel()
+    precise, positions = precise_of(x.dtype), offset[0, 0].numel()
     parts = _parts(x, offset, weight, max(32, PULLED // (positions * geometry.taps * precise.itemsize)))
     kernels = [part.kernel(weight).permute(0, 2, 3, 1).to(products).flatten(1) for part in parts]
     sums = [None if of_weight is None else torch.zeros(k.shape[1], k.shape[0], dtype=precise) for k in kernels]
@@ -233,17 +207,9 @@ def _pull(
             leaf = weights[inside].detach().requires_grad_(dots is not None)
             taken = columns(rows, pixels[inside], leaf, taps)
         if kernel_sum is not None:
-            _add_product(kernel_sum, taken.detach().to(out.dtype).t(), out[piece])
+            add_product(kernel_sum, taken.detach().to(out.dtype).t(), out[piece])
         if dots is not None:
             dots[inside] += torch.autograd.grad(taken, leaf, pulled)[0]
-
-
-def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """``total += a @ b``, summed in the precision of `total` where the factors' is lower."""
-    if a.dtype == total.dtype:
-        torch.addmm(total, a, b, out=total)  # counters of operations know this one, and not `addmm_`
-    else:
-        total += torch.mm(a, b)
 
 
 def _product(a: Tensor, b: Tensor, out: Tensor | None, precise: torch.dtype) -> Tensor:
@@ -267,46 +233,3 @@ def _spread(
         of = mask[pictures]
         to = of.view(len(of), groups, taps, *of.shape[2:])
         to.copy_(scale.view(groups, to.shape[0], *to.shape[-2:], taps).permute(1, 0, 4, 2, 3))
-
-
-def _layout(x: Tensor) -> torch.memory_format:
-    """What torch's own convolutions give for `x`."""
-    if x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
-        return torch.contiguous_format
-    return torch.channels_last
-
-
-class _Function(torch.autograd.Function):
-    """The whole of it. The second derivative is the first one of the plain path's."""
-
-    @staticmethod
-    def forward(*operands: Any) -> Tensor:
-        return _forward(*operands)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:5])
-        ctx.how = inputs[5:]
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> Any:
-        find = _plain_gradients if torch.is_grad_enabled() else _gradients
-        geometry, products = ctx.how
-        return *find(ctx.saved_tensors, upstream[0], geometry, products, ctx.needs_input_grad[:5]), None, None
-
-
-def _plain_gradients(
-    operands: Optionals, upstream: Tensor, geometry: Geometry, products: torch.dtype, needed: tuple[bool, ...]
-) -> Optionals:
-    """The same as `_gradients`, with a graph behind them."""
-    # One operand may have been computed from another. A view of its own for each keeps these ways out of the derivative.
-    own = [None if t is None else t.view_as(t) for t in operands]
-    x, offset, mask, weight, bias = own
-    assert x is not None
-    assert offset is not None
-    assert weight is not None
-    with torch.autocast("cpu", products if products.itemsize == 2 else torch.bfloat16, enabled=products != x.dtype):
-        out = plain.deform_conv2d(x, offset, weight, bias, geometry.stride, geometry.padding, geometry.dilation, mask)
-    wanted = [t for t, need in zip(own, needed, strict=True) if need and t is not None]
-    found = iter(torch.autograd.grad(out, wanted, upstream, create_graph=True))
-    return tuple(next(found) if need else None for need in needed)
