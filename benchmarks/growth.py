@@ -12,6 +12,7 @@ later ones of that size with it. The last column is the slope in the log-log plo
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import os
@@ -84,6 +85,8 @@ def measure(blocks: int) -> None:
             build(kept["lowered"], 80)
 
         for name, work in zip(STAGES, (check, figures, module, lambda: drawn("dot"), lambda: drawn("svg")), strict=True):
+            gc.collect()
+            gc.freeze()  # torch's own objects take the cycle collector 0.2 s, wherever it happens to start
             before, start = peak(), time.perf_counter()
             work()
             taken = {"stage": name, "blocks": blocks, "seconds": time.perf_counter() - start, "bytes": peak() - before}

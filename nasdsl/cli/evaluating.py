@@ -113,9 +113,11 @@ def eval_(
 
 
 def load_run(run: Path, device: str | None) -> Detector:
+    """The detector of a training, made for inference."""
+    from nasdsl.detection.inference import for_inference
     from nasdsl.detection.making import load_detector
 
-    return load_detector(run, device=device or "auto")
+    return for_inference(load_detector(run, device=device or "auto"))
 
 
 def classes_of(detector: Detector, spec: str) -> dict[str, Any]:
@@ -135,6 +137,7 @@ def _evaluate(
             batch_size=batch_size,
             workers=workers,
             size_divisible=detector.transform.size_divisible,
+            channels_last=True,
             before_batch=before_batch,
         )
     _say_left_out(predictions.skipped)

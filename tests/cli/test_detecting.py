@@ -431,3 +431,12 @@ def test_from_a_shell(run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / name).exists()
     document = json.loads((tmp_path / "out" / "detections.json").read_text(encoding="utf-8"))
     assert [entry["file_name"] for entry in document["images"]] == [name]
+
+
+def test_detectors_are_made_for_inference(run: Path) -> None:
+    from nasdsl.cli.evaluating import load_run
+
+    kinds = {type(module).__name__ for module in load_run(run, "cpu").modules()}
+    assert "Conv2d" in kinds
+    assert not {"BatchNorm2d", "FrozenBatchNorm2d"} & kinds
+    assert {"BatchNorm2d", "FrozenBatchNorm2d"} & {type(module).__name__ for module in load_detector(run).modules()}
