@@ -71,7 +71,7 @@ def test_memory_that_is_kept_is_not_asked_for_again() -> None:
     def check() -> None:
         given_back, kept = faults(False), faults(True)  # in this order: it is for good
         assert given_back > 10_000, given_back
-        assert kept < 1000, kept
+        assert kept < given_back / 3, (kept, given_back)  # it may take a second place before it comes back to the first
 
     assert exit_code(in_child(check)) == 0
 
