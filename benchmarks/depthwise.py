@@ -53,7 +53,7 @@ def main() -> None:
         for side in SIZES:
             for name, memory in FORMATS.items():
                 ours = DilatedDepthwiseConv2d(64, size, dilation, bias=False)
-                theirs = nn.Conv2d(64, 64, size, 1, ours.padding, dilation, 64, bias=False)  # type: ignore[arg-type]
+                theirs = nn.Conv2d(64, 64, size, 1, dilation * (size - 1) // 2, dilation, 64, bias=False)
                 theirs.load_state_dict(ours.state_dict())
                 x, upstream = (torch.randn(8, 64, side, side).contiguous(memory_format=memory) for _ in range(2))
                 modules: dict[str, nn.Module] = {"ours": ours, "torch": theirs}

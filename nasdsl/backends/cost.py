@@ -208,7 +208,7 @@ def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCos
             width = layer.nodes[-1].out.width
             rows.append(
                 ValueCost(
-                    f"{tower.name} {layer.index}", layer.op, None, (width, None, None), figures[0], figures[1], layer.span
+                    f"{tower.name} {layer.index}", layer.op, None, (width, None, None), figures.macs, figures.params, layer.span
                 )
             )
     for prediction in graph.head.predictions:

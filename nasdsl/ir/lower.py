@@ -30,7 +30,7 @@ from nasdsl.semantics.architecture import Tower as CheckedTower
 from nasdsl.semantics.assembly import LAYER_ERRORS
 from nasdsl.syntax.tables import without_collector
 
-_COMBINING = frozenset((Add, Concat, Multiply, Maximum, WeightedAdd))
+_COMBINING = (Add, Concat, Multiply, Maximum, WeightedAdd, CustomLayer)
 
 MODULE_ATTRIBUTES = frozenset(
     "T_destination add_module append apply bfloat16 buffers call_super_init children clear compile cpu cuda "
@@ -148,24 +148,23 @@ class _Lowering:
     def _lower(self, application: Application) -> str:
         layer, sources, checked, _, _, span = application
         out, place = self.out, self.place
-        kind = type(layer)
-        if kind is Input:
-            return self._add(application, layer, (), (), checked._replace(width=self.widths[layer.name]))  # type: ignore[union-attr]
+        if isinstance(layer, Input):
+            return self._add(application, layer, (), (), checked._replace(width=self.widths[layer.name]))
         if len(sources) == 1:
             source = place[sources[0]]
-            if kind is Add:
+            if isinstance(layer, Add):
                 return source  # a merge that nothing dangles for
             before = out[source]
-            if kind is Resize:
-                if before.level == layer.level:  # type: ignore[union-attr]
+            if isinstance(layer, Resize):
+                if before.level == layer.level:
                     return source
-                return self._resize(source, layer.level, layer.mode, application)  # type: ignore[union-attr]
+                return self._resize(source, layer.level, layer.mode, application)
             inputs: tuple[str, ...] = (source,)
             operands: tuple[Feature, ...] = (before,)
         else:
             inputs = tuple([place[i] for i in sources])
             level = checked.level
-            if level is not None and (kind in _COMBINING or isinstance(layer, CustomLayer)):
+            if level is not None and isinstance(layer, _COMBINING):
                 inputs = tuple(
                     [
                         i if out[i].level is None or out[i].level == level else self._resize(i, level, "bilinear", application)

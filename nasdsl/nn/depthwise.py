@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nasdsl.nn.operands import are_plain, layout_of
+
 PADDED = 4
 """Most pixels of padding that oneDNN's quick kernels add by themselves."""
 BLOCK = 8
@@ -38,7 +40,7 @@ class DilatedDepthwiseConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         gradients = torch.is_grad_enabled() and (input.requires_grad or self.weight.requires_grad)
-        if not suits(input, self.weight) or (not gradients and self.padding[0] <= PADDED):  # type: ignore[operator]
+        if not suits(input, self.weight) or (not gradients and _padding(self.weight, self.dilation[0]) <= PADDED):
             return super().forward(input)
         out: Tensor = _Function.apply(input, self.weight, self.dilation[0])
         return out if self.bias is None else out + self.bias.view(-1, 1, 1)
@@ -46,22 +48,24 @@ class DilatedDepthwiseConv2d(nn.Conv2d):
 
 def suits(x: Tensor, weight: Tensor) -> bool:
     """Whether these are float32 on a CPU, not stand-ins of a tracer, and enough of it."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+    if not are_plain((x, weight)) or any(t.device.type != "cpu" or t.dtype != torch.float32 for t in (x, weight)):
         return False
-    if any(type(t) not in (Tensor, nn.Parameter) or t.device.type != "cpu" or t.dtype != torch.float32 for t in (x, weight)):
-        return False
-    if torch.is_autocast_enabled("cpu") or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if torch.is_autocast_enabled("cpu") or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch's own
         return False
     return x.dim() == 4 and x.shape[1] == weight.shape[0] and x.shape[1] % BLOCK == 0 and x.numel() >= FEWEST
 
 
 def _convolve(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     """The convolution, in the memory format of `x`."""
-    padding = dilation * (weight.shape[2] - 1) // 2
+    padding = _padding(weight, dilation)
     if padding <= PADDED:
         return F.conv2d(x, weight, None, 1, padding, dilation, len(weight))
     out = F.conv2d(_padded(x, padding), weight, None, 1, 0, dilation, len(weight))
-    return out.contiguous(memory_format=_layout(x))
+    return out.contiguous(memory_format=layout_of(x))
+
+
+def _padding(weight: Tensor, dilation: int) -> int:
+    return int(dilation * (weight.shape[2] - 1) // 2)
 
 
 def _padded(x: Tensor, padding: int) -> Tensor:
@@ -105,12 +109,6 @@ def _apart(x: Tensor, dilation: int) -> Tensor:
     rows = F.pad(rows, (0, 0, 0, width * dilation - size[1], 0, height * dilation - size[0]))
     parts = rows.view(n, height, dilation, width, dilation, channels).permute(2, 4, 0, 1, 3, 5)
     return parts.reshape(dilation * dilation * n, height, width, channels).permute(0, 3, 1, 2)
-
-
-def _layout(x: Tensor) -> torch.memory_format:
-    if x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
-        return torch.contiguous_format
-    return torch.channels_last
 
 
 class _Function(torch.autograd.Function):

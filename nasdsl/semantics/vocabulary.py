@@ -47,6 +47,7 @@ class Op:
         return self.definition.name
 
     def remember(self, key: Key, expansion: Expansion | None) -> None:
+        """Keep what a call has become; None, what cannot be had again, is not kept."""
         if expansion is None:
             return
         if len(self.expansions) >= MOST:

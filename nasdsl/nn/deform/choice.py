@@ -139,7 +139,7 @@ def seconds(step: Callable[[], object]) -> float:
     step()
     times: list[float] = []
     for _ in range(ROUNDS):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]  # torch's own
         torch.cuda.synchronize()
         start.record()
         step()

@@ -4,19 +4,22 @@ first one of the definition's."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from nasdsl.nn.deform import plain
 from nasdsl.nn.deform.taps import Geometry
+from nasdsl.nn.operands import are_plain
 
 Pair: TypeAlias = tuple[int, int]
 Optionals: TypeAlias = tuple[Tensor | None, ...]
 
 
-class Way(NamedTuple):
+@dataclass(frozen=True)
+class Way:
     """How it is computed. Operands are x, offset, mask, weight and bias; `products` is what matrix products multiply."""
 
     forward: Callable[[Tensor, Tensor, Tensor | None, Tensor, Tensor | None, Geometry, torch.dtype], Tensor]
@@ -29,13 +32,13 @@ class Way(NamedTuple):
         x: Tensor,
         offset: Tensor,
         weight: Tensor,
-        bias: Tensor | None,
-        stride: Pair,
-        padding: Pair,
-        dilation: Pair,
-        mask: Tensor | None,
+        bias: Tensor | None = None,
+        stride: Pair = (1, 1),
+        padding: Pair = (0, 0),
+        dilation: Pair = (1, 1),
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """`nasdsl.nn.deform_conv2d`; under autocast, products are in its precision."""
+        """`nasdsl.nn.deform_conv2d`. The result has the memory format of `x`; under autocast, products are in its precision."""
         device, products = x.device.type, x.dtype
         if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
             products = torch.get_autocast_dtype(device)
@@ -47,10 +50,8 @@ class Way(NamedTuple):
 def fits(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether these are tensors of one device, not stand-ins of a tracer, whose channels divide and whose types go together;
     otherwise the definition computes, or says what is wrong."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-        return False
     given = [t for t in (x, offset, mask, weight, bias) if t is not None]
-    if any(type(t) not in (Tensor, torch.nn.Parameter) or t.device != x.device or not t.numel() for t in given):
+    if not are_plain(given) or any(t.device != x.device or not t.numel() for t in given):
         return False
     offset_groups, rest = divmod(offset.shape[1], 2 * weight[0, 0].numel())
     if rest or any(not d or x.shape[1] % d for d in (offset_groups, weight.shape[1])) or not x.is_floating_point():
@@ -66,13 +67,6 @@ def geometry_of(x: Tensor, weight: Tensor, stride: Pair = (1, 1), padding: Pair 
 def precise_of(dtype: torch.dtype) -> torch.dtype:
     """What positions are computed in, and sums are added up in, where operands are `dtype`."""
     return dtype if dtype == torch.float64 else torch.float32
-
-
-def layout_of(x: Tensor) -> torch.memory_format:
-    """What torch's own convolutions give for `x`."""
-    if x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
-        return torch.contiguous_format
-    return torch.channels_last
 
 
 def add_product(total: Tensor, a: Tensor, b: Tensor) -> None:

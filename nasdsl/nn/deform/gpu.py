@@ -15,8 +15,9 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from nasdsl.nn.deform.function import Optionals, Pair, Way, add_product, layout_of, precise_of
+from nasdsl.nn.deform.function import Optionals, Way, add_product, precise_of
 from nasdsl.nn.deform.taps import Geometry, pieces
+from nasdsl.nn.operands import layout_of
 
 COLUMNS = 96 * 2**20
 """Bytes of columns, and of their gradient if there is one, at a time; those of one position at least. torchvision's columns
@@ -28,20 +29,6 @@ backward pass of half a precision), and so few that it has registers for the fou
 WIDEST = 128
 """Channels that a program reads side by side; this many in float32 are what 32 threads read at once."""
 WARPS = 4
-
-
-def deform_conv2d(
-    x: Tensor,
-    offset: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    mask: Tensor | None = None,
-) -> Tensor:
-    """`nasdsl.nn.deform_conv2d`. The result has the memory format of `x`."""
-    return Way(_forward, _gradients)(x, offset, weight, bias, stride, padding, dilation, mask)
 
 
 class _Taps:
@@ -254,3 +241,7 @@ def _gradients(
 def _device(x: Tensor) -> AbstractContextManager[object]:
     """Triton launches on the current device, which need not be that of `x`."""
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+
+
+deform_conv2d = Way(_forward, _gradients)
+"""See `Way.__call__`."""

@@ -18,8 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nasdsl.nn.deform.function import Optionals, Pair, Way, add_product, fits, geometry_of, layout_of, precise_of
+from nasdsl.nn.deform.function import Optionals, Way, add_product, fits, geometry_of, precise_of
 from nasdsl.nn.deform.taps import Geometry, Readers, Taps, columns, maps, pieces, table
+from nasdsl.nn.operands import layout_of
 
 COLUMNS = 2 * 2**20
 """Bytes of columns at a time: those of as many positions as that makes, and one at least."""
@@ -42,20 +43,6 @@ def suits(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: 
     height, width = geometry_of(x, weight).bordered
     narrowest = min(part.width for part in _parts(x, offset, weight, x.shape[1]))
     return narrowest >= NARROWEST and height * width < LARGEST
-
-
-def deform_conv2d(
-    x: Tensor,
-    offset: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    mask: Tensor | None = None,
-) -> Tensor:
-    """`nasdsl.nn.deform_conv2d` for operands that `suits` is true of. The result has the memory format of `x`."""
-    return Way(_forward, _gradients)(x, offset, weight, bias, stride, padding, dilation, mask)
 
 
 class _Part(NamedTuple):
@@ -233,3 +220,7 @@ def _spread(
         of = mask[pictures]
         to = of.view(len(of), groups, taps, *of.shape[2:])
         to.copy_(scale.view(groups, to.shape[0], *to.shape[-2:], taps).permute(1, 0, 4, 2, 3))
+
+
+deform_conv2d = Way(_forward, _gradients)
+"""`Way.__call__`, for operands that `suits` is true of."""

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nasdsl.nn.deform.function import Pair, layout_of
+from nasdsl.nn.deform.function import Pair
+from nasdsl.nn.operands import layout_of
 
 Operands = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor | None]
 """x, offset, mask, weight, bias."""

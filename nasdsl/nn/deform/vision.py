@@ -6,22 +6,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nasdsl.nn.deform.function import Optionals, Pair, Way, layout_of, precise_of
+from nasdsl.nn.deform.function import Optionals, Way, precise_of
 from nasdsl.nn.deform.taps import Geometry
-
-
-def deform_conv2d(
-    x: Tensor,
-    offset: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    mask: Tensor | None = None,
-) -> Tensor:
-    """`nasdsl.nn.deform_conv2d`. The result has the memory format of `x`."""
-    return Way(_forward, _gradients)(x, offset, weight, bias, stride, padding, dilation, mask)
+from nasdsl.nn.operands import layout_of
 
 
 def _arguments(operands: Optionals, geometry: Geometry) -> tuple[tuple[Tensor, ...], tuple[int | bool, ...]]:
@@ -70,3 +57,7 @@ def _gradients(
         found.to(operand.dtype) if operand is not None and need else None
         for found, operand, need in zip((x, offset, mask, weight, bias), operands, needed, strict=True)
     )
+
+
+deform_conv2d = Way(_forward, _gradients)
+"""See `Way.__call__`."""

@@ -54,7 +54,7 @@ def keep_freed(device: torch.device) -> bool:
     """Have this process keep the memory that tensors give back, instead of handing it to the system and asking for it again.
 
     The system clears each page that it hands out, which takes as long as what is then computed in it: torch on a CPU has no
-    cache of its own, as it has on GPUs. What is kept is what one step of training takes at the most.
+    cache of its own, as it has on GPUs. The process then holds the most that it has ever taken, until it ends.
 
     Returns:
         Whether that can be had: from glibc, on a CPU.
@@ -63,7 +63,8 @@ def keep_freed(device: torch.device) -> bool:
     return tune is not None and all(tune(what, to) for what, to in _MALLOC.items())
 
 
-_MALLOC = {-4: 0, -1: -1, -2: 64 * 2**20}
+_M_MMAP_MAX, _M_TRIM_THRESHOLD, _M_TOP_PAD = -4, -1, -2
+_MALLOC = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_TOP_PAD: 64 * 2**20}
 """mallopt(3): no allocation has a mapping of its own, none is given back, and 64 MiB more are asked for than are needed."""
 
 
