@@ -40,7 +40,7 @@ def check_source(source: Source, *, path: Path | None = None, root: Path | None 
     if architecture is None or not architecture.requirements or architecture.open_holes:
         return checked
     broken = _broken_requirements(architecture)
-    return Checked(None if broken else architecture, checked.problems + broken)
+    return Checked(None if broken else architecture, checked.problems + broken, checked.program)
 
 
 def _broken_requirements(architecture: Architecture) -> list[Diagnostic]:
@@ -50,11 +50,13 @@ def _broken_requirements(architecture: Architecture) -> list[Diagnostic]:
         return list(error.diagnostics)
     known = bounds.figures(graph, bounds.sizes_of(architecture.requirements), 80, architecture.fpn.dangling)
     return [
-        holes.REQUIREMENT_BROKEN(
+        holes.requirement_broken(
             requirement.span,
-            f"`{architecture.name}` has {value:,} {requirement.quantity}",
-            label=f"expected {requirement.comparison} {requirement.bound.text}",
-            help=f"counted for {REFERENCE_BACKBONE} and 80 classes",
+            architecture.name,
+            requirement.quantity,
+            value,
+            f"{requirement.comparison} {requirement.bound.text}",
+            REFERENCE_BACKBONE,
         )
         for requirement, value in bounds.broken(architecture.requirements, known)
     ]
@@ -197,10 +199,6 @@ def _decoder(source: Source, path: Path | None) -> Decoder:
     if checked.architecture is None:
         problems: list[Diagnostic] = checked.problems
         if not any(p.severity == "error" for p in problems):
-            problems = [
-                structure.NO_DECODER(
-                    source.span(0, 0), "the text holds definitions and no decoder", label="expected `decoder name { … }`"
-                )
-            ]
+            problems = [structure.only_definitions(source.span(0, 0))]
         raise DiagnosticError(problems)
     return Decoder(checked.architecture, source, path)

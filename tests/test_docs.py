@@ -33,9 +33,9 @@ import pytest
 
 from nasdsl import layers
 from nasdsl.diagnostics.catalogue import CODES
-from nasdsl.semantics import assembly, expand, files, head, primitives, statements, template, vocabulary
+from nasdsl.semantics import builder, elaborate_body, files, infer_head, library, primitives, vocabulary
 from nasdsl.semantics.attributes import Accepts
-from nasdsl.semantics.check import DETECTORS
+from nasdsl.semantics.infer_prediction import DETECTORS
 from nasdsl.syntax import ast, lexer, parser
 
 ROOT = Path(__file__).parents[1]
@@ -414,13 +414,13 @@ def test_the_limits_are_the_packages() -> None:
         "bytes of a file": files.MAX_BYTES,
         "nesting of brackets, and operators in one value": lexer.MAX_NESTING,
         "digits of a number": 18,
-        "statements that `repeat` makes": statements.MAX_STATEMENTS,
-        "layers that a decoder expands into": assembly.MAX_LAYERS,
-        "layers of a head's chain": head.MAX_STEPS,
-        "nesting of calls, those in the bodies of ops and blocks included": expand.MAX_EXPANSION,
-        "nesting of files that use files": vocabulary.MAX_OPEN,
+        "statements that `repeat` makes": elaborate_body.MAX_STATEMENTS,
+        "layers that a decoder expands into": builder.MAX_LAYERS,
+        "layers of a head's chain": infer_head.MAX_STEPS,
+        "nesting of calls, those in the bodies of ops and blocks included": elaborate_body.MAX_CALLS,
+        "nesting of files that use files": library.MAX_OPEN,
         "operands of one call": primitives.MANY,
-        "alternatives of a range": template.MAX_RANGE,
+        "alternatives of a range": elaborate_body.MAX_RANGE,
     }
 
 

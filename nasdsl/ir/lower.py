@@ -27,7 +27,6 @@ from nasdsl.layers import (
 from nasdsl.semantics.architecture import Application, Architecture, Fcos, Predict, PyramidOutput, Value
 from nasdsl.semantics.architecture import HeadLayer as CheckedLayer
 from nasdsl.semantics.architecture import Tower as CheckedTower
-from nasdsl.semantics.assembly import LAYER_ERRORS
 from nasdsl.syntax.tables import without_collector
 
 _COMBINING = (Add, Concat, Multiply, Maximum, WeightedAdd, CustomLayer)
@@ -68,17 +67,7 @@ def lower(architecture: Architecture, in_channels: Mapping[str, int]) -> Graph:
         MissingFeature: the decoder names an input that `in_channels` lacks.
     """
     if architecture.open_holes:
-        count = architecture.decisions
-        raise DiagnosticError(
-            [
-                holes.OPEN_HOLES(
-                    architecture.open_holes[0],
-                    f"`{architecture.name}` has {count} open hole{'' if count == 1 else 's'}: it is a search space",
-                    label="the first of them",
-                    help="`nasdsl sample` fills them; or write an alternative in place of each",
-                )
-            ]
-        )
+        raise DiagnosticError([holes.open_holes(architecture.open_holes[0], architecture.name, architecture.decisions)])
     widths: dict[str, int] = {}
     for feature in architecture.inputs:
         if feature.name not in in_channels:
@@ -94,7 +83,8 @@ def lower(architecture: Architecture, in_channels: Mapping[str, int]) -> Graph:
     )
     verify(graph)
     live = remove_dead(graph)
-    verify(live, before=graph)
+    if live is not graph:
+        verify(live, before=graph)
     return live
 
 
@@ -175,7 +165,7 @@ class _Lowering:
         try:
             feature = layer.infer(operands)
         except LayerError as error:
-            code = LAYER_ERRORS.get(error.kind, types.UNFIT_LAYER)
+            code = types.layer_error_code(error.kind)
             raise DiagnosticError([code(span, f"{error} with this backbone", label="this cannot be built")]) from None
         return self._add(application, layer, inputs, operands, feature)
 

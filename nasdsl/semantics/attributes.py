@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from nasdsl.diagnostics import Diagnostic, Span, did_you_mean
-from nasdsl.diagnostics.catalogue import types as codes
+from nasdsl.diagnostics import Diagnostic, Span
+from nasdsl.diagnostics.catalogue import types
 from nasdsl.syntax import ast
 
 Value: TypeAlias = int | float | str
@@ -79,7 +79,8 @@ def evaluate(value: ast.Attribute, environment: Environment, problems: list[Diag
     if type(value) is ast.Number:
         return value.value
     if type(value) is ast.Reference and value.index is None:
-        return environment.get(value.name, value.name)
+        word = environment.get(value.name, value.name)
+        return word if isinstance(word, int | float | str) else UNKNOWN
     if isinstance(value, ast.Group):
         return evaluate(value.inner, environment, problems)
     if isinstance(value, ast.Negative):
@@ -93,7 +94,7 @@ def evaluate(value: ast.Attribute, environment: Environment, problems: list[Diag
         return _arithmetic(value, environment, problems)
     if isinstance(value, ast.Reference):  # x[t]: a feature, whose name the caller resolves
         return index_name(value.name, value.index, environment, problems)
-    return UNKNOWN  # a hole
+    return UNKNOWN  # a hole, or a value whose mistake is reported already
 
 
 def _arithmetic(value: ast.Arithmetic, environment: Environment, problems: list[Diagnostic]) -> Value | Unknown:
@@ -113,20 +114,18 @@ def _arithmetic(value: ast.Arithmetic, environment: Environment, problems: list[
     elif value.operator == "*":
         result = left * right
     elif right == 0 or (isinstance(left, int) and isinstance(right, int) and left % right):
-        problems.append(
-            codes.BAD_VALUE(value.span, f"{left} / {right} is no whole number", label="expected a division without remainder")
-        )
+        problems.append(types.not_whole(value.span, left, right))
         return UNKNOWN
     else:
         result = left // right if isinstance(left, int) and isinstance(right, int) else left / right
     if abs(result) > 10**18:
-        problems.append(codes.BAD_VALUE(value.span, "the result has more than 18 digits", label="expected a smaller number"))
+        problems.append(types.too_many_digits(value.span))
         return UNKNOWN
     return result
 
 
 def _not_a_number(at: ast.Attribute, word: str, problems: list[Diagnostic]) -> Unknown:
-    problems.append(codes.BAD_VALUE(at.span, f"`{word}` is no number", label="expected a number"))
+    problems.append(types.not_a_number(at.span, word))
     return UNKNOWN
 
 
@@ -140,12 +139,7 @@ def index_name(
     if isinstance(number, Unknown):
         return UNKNOWN
     if not isinstance(number, int) or number < 0:
-        problems.append(
-            codes.BAD_VALUE(
-                index.span, f"`{number}` cannot number a name", label="expected a whole number, 0 or more",
-                help=f"an op is called with round brackets: `{name}({number})`" if read and isinstance(number, str) else "",
-            )
-        )  # fmt: skip
+        problems.append(types.index_value(index.span, name, number, read=read))
         return UNKNOWN
     return f"{name}{number}"
 
@@ -169,11 +163,11 @@ def settings(
         accepts = accepted.get(setting.name)
         if accepts is None:
             right = False
-            unknown_attribute(setting, accepted, owner, problems)
+            problems.append(types.unknown_attribute(setting.name_span, owner, setting.name, accepted))
             continue
         if setting.name in seen:
             right = False
-            attribute_twice(setting, seen[setting.name], problems)
+            problems.append(types.attribute_twice(setting.name_span, setting.name, seen[setting.name]))
             continue
         seen[setting.name] = setting.name_span
         if accepts.kind in DEFERRED:
@@ -183,7 +177,7 @@ def settings(
         values[setting.name] = value
         if not isinstance(value, Unknown) and not accepts.takes(value):
             right = False
-            refuse(setting, value, accepts, owner, problems)
+            problems.append(refused(setting, value, accepts, owner))
         elif len(problems) > before:
             right = False
     for name, accepts in accepted.items():
@@ -191,43 +185,14 @@ def settings(
             continue
         if accepts.default is None:
             right = False
-            problems.append(
-                codes.MISSING_ATTRIBUTE(
-                    owner_span, f"`{owner}` needs `{name}`", label=f"expected `{name}=`: {accepts.expectation()}"
-                )
-            )
+            problems.append(types.missing_attribute(owner_span, owner, name, accepts.expectation()))
             continue
         default = accepts.default
         values[name] = environment.get(default, default) if isinstance(default, str) else default
     return values if right else None
 
 
-def refuse(setting: ast.Setting, value: Value, accepts: Accepts, owner: str, problems: list[Diagnostic]) -> None:
-    """Report a value that an attribute does not take."""
+def refused(setting: ast.Setting, value: Value, accepts: Accepts, owner: str) -> Diagnostic:
+    """The finding about a value that an attribute does not take."""
     words = (*accepts.words, "true", "false") if accepts.kind == "flag" else accepts.words
-    guess = did_you_mean(value, words) if isinstance(value, str) else None
-    problems.append(
-        codes.BAD_VALUE(
-            setting.value.span, f"`{owner}` does not take `{setting.name}={value}`",
-            label=f"expected {accepts.expectation()}", help=f"did you mean `{guess}`?" if guess else "", fix=guess,
-        )
-    )  # fmt: skip
-
-
-def attribute_twice(setting: ast.Setting, first: Span, problems: list[Diagnostic]) -> None:
-    problems.append(
-        codes.ATTRIBUTE_TWICE(
-            setting.name_span, f"`{setting.name}` is set twice", label="second value", related=[(first, "first value")]
-        )
-    )
-
-
-def unknown_attribute(setting: ast.Setting, accepted: Iterable[str], owner: str, problems: list[Diagnostic]) -> None:
-    guess = did_you_mean(setting.name, accepted)
-    known = ", ".join(f"`{name}`" for name in accepted) or "none"
-    problems.append(
-        codes.UNKNOWN_ATTRIBUTE(
-            setting.name_span, f"`{owner}` has no attribute `{setting.name}`", label=f"expected one of {known}",
-            help=f"did you mean `{guess}`?" if guess else "", fix=guess,
-        )
-    )  # fmt: skip
+    return types.attribute_value(setting.value.span, owner, setting.name, value, accepts.expectation(), words)

@@ -3,61 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from nasdsl.diagnostics import Diagnostic
-from nasdsl.diagnostics.catalogue import names as codes
+from nasdsl.diagnostics.catalogue import holes, names
 from nasdsl.semantics import primitives
-from nasdsl.semantics.assembly import MAX_LAYERS, UNFIT
 from nasdsl.semantics.attributes import UNKNOWN, Unknown
-from nasdsl.semantics.expand import Binding, Expander
-from nasdsl.semantics.statements import Statements
-from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
+from nasdsl.semantics.builder import MAX_LAYERS, UNFIT
+from nasdsl.semantics.elaborate_body import Context, elaborate_block, elaborate_op, weight_of
+from nasdsl.semantics.infer import Binding, Frame, Inference
+from nasdsl.semantics.program import Missing
+from nasdsl.semantics.vocabulary import Definition, Op, Vocabulary
 from nasdsl.syntax import ast
 
 
-def check_definitions(vocabulary: Vocabulary, problems: list[Diagnostic], tolerate: frozenset[str] | None) -> None:
+def check_definitions(vocabulary: Vocabulary, problems: list[Diagnostic], lost: frozenset[str] | None) -> None:
     """Report what is wrong in the bodies of a file's ops and blocks, and mark those `broken`.
 
-    Each body is expanded once with operands and section attributes that are not known, which leaves just what is
-    certain: names, numbers of operands, names and values of attributes.
+    Each body is elaborated, and inferred once with operands and section attributes that are not known, which leaves just
+    what is certain: names, numbers of operands, names and values of attributes.
     """
     for definition in vocabulary.definitions.values():
-        _weigh(definition, problems)
+        _elaborate_with_callees(definition, problems, lost)
     for definition in vocabulary.definitions.values():
         before = len(problems)
-        expander = Expander(problems, tolerate)
-        environment: dict[str, Unknown] = dict.fromkeys(primitives.SECTION, UNKNOWN)
-        if isinstance(definition, Op):
-            span = definition.definition.name_span
-            scope = {name: Binding(name, UNFIT, span) for name in definition.operands}
-            environment |= dict.fromkeys(definition.attributes, UNKNOWN)
-            expander.own(definition.name, "", "block", span)
-            expander.expand(definition.definition.body, scope, environment, vocabulary, "")
-        else:
-            _check_block(definition, expander, environment, vocabulary, tolerate)
+        _infer(definition, problems)
         definition.broken = definition.broken or len(problems) > before
 
 
-def _check_block(
-    block: Block, expander: Expander, environment: dict[str, Unknown], vocabulary: Vocabulary, tolerate: frozenset[str] | None
-) -> None:
-    parameters = {p.name: Binding(p.name, UNFIT, p.span) for p in block.definition.parameters}
-    statements = Statements(expander, vocabulary, environment, parameters)
-    statements.run(block.definition.body)
-    if tolerate is not None:
-        return
-    for result in block.definition.results:
-        if result.name not in statements.scope:
-            expander.problems.append(
-                codes.UNKNOWN_VALUE(
-                    result.span, f"the block `{block.name}` binds no `{result.name}`",
-                    label="expected a name that its statements bind",
-                )
-            )  # fmt: skip
-
-
-def _weigh(definition: Definition, problems: list[Diagnostic]) -> None:
-    """Enter how many layers one call makes, of this definition and those it calls; a circle of calls is reported."""
+def _elaborate_with_callees(definition: Definition, problems: list[Diagnostic], lost: frozenset[str] | None) -> None:
+    """Elaborate a definition behind those that it calls; a circle of calls is reported."""
     path: dict[int, Definition] = {}  # calls that are open, the first of them `definition`
     waiting = [iter([definition])]
     while waiting:
@@ -66,18 +41,12 @@ def _weigh(definition: Definition, problems: list[Diagnostic]) -> None:
             waiting.pop()
             if path:
                 _, done = path.popitem()
-                done.weight = min(max(1, _weight(done)), MAX_LAYERS + 1)
+                _elaborate(done, problems, lost)
         elif id(called) in path:
             circle = [*path.values()][list(path).index(id(called)) :]
             if not called.broken:
-                names = [d.name for d in [*circle, called]]
-                shown = names if len(names) <= 8 else [*names[:4], "…", *names[-3:]]
-                problems.append(
-                    codes.RECURSIVE(
-                        called.definition.name_span, f"`{called.name}` calls itself: {' -> '.join(shown)}",
-                        label="an op is expanded where it is called; this never ends", help="use `repeat` in a block",
-                    )
-                )  # fmt: skip
+                chain = [d.name for d in [*circle, called]]
+                problems.append(names.recursive(called.definition.name_span, called.name, chain))
             for member in circle:
                 member.broken = True
         elif not called.weight:
@@ -86,33 +55,65 @@ def _weigh(definition: Definition, problems: list[Diagnostic]) -> None:
 
 
 def _called(definition: Definition) -> list[Definition]:
-    """The ops and blocks that a definition calls."""
-    found = (definition.home.find(call.callee) for call, _ in _calls(definition) if isinstance(call.callee, str))
+    """The ops and blocks that a definition calls by name."""
+    callees = (n.callee for n in _nodes(definition) if isinstance(n, ast.Call))
+    found = (definition.home.find(name) for name in callees if isinstance(name, str))
     return [d for d in found if d is not None]
 
 
-def _weight(definition: Definition) -> int:
-    """About how many layers one call makes, given the weights of what it calls; a call in a circle counts nothing."""
-    total = 0
-    for call, times in _calls(definition):
-        if isinstance(call.callee, str):
-            called = definition.home.find(call.callee)
-            primitive = primitives.find(call.callee) if called is None else None
-            total += times * (called.weight if called is not None else primitive.weight if primitive is not None else 0)
-    return total
-
-
-def _calls(definition: Definition) -> Iterator[tuple[ast.Call, int]]:
-    """Every call in the body of a definition, and how often the `repeat`s around it say it."""
+def _nodes(definition: Definition) -> Iterator[ast.Node]:
+    """Every node in the body of a definition."""
     body = definition.definition.body
-    todo: list[tuple[ast.Operand | ast.Statement, int]] = [(n, 1) for n in (body if isinstance(body, tuple) else (body,))]
+    todo: list[Any] = list(body if isinstance(body, tuple) else (body,))
     while todo:
-        node, times = todo.pop()
-        if isinstance(node, ast.Call):
-            yield node, times
-            todo += [(o, times) for o in reversed(node.operands)]
-        elif isinstance(node, ast.Assign):
-            todo.append((node.value, times))
-        elif isinstance(node, ast.Repeat):
-            rounds = node.last.value if isinstance(node.last, ast.Number) else 1
-            todo += [(s, min(int(rounds) * times, MAX_LAYERS + 1)) for s in reversed(node.body)]
+        node = todo.pop()
+        yield node
+        for name in reversed(node.__dataclass_fields__):
+            value = getattr(node, name)
+            if isinstance(value, ast.Node):
+                todo.append(value)
+            elif isinstance(value, tuple) and value and isinstance(value[0], ast.Node):
+                todo += reversed(value)
+
+
+def _elaborate(definition: Definition, problems: list[Diagnostic], lost: frozenset[str] | None) -> None:
+    before = len(problems)
+    context = Context(problems, lost=lost)
+    section: dict[str, Unknown] = dict.fromkeys(primitives.SECTION, UNKNOWN)
+    if isinstance(definition, Op):
+        for parameter in definition.definition.parameters:
+            default = parameter.default
+            if isinstance(default, ast.ChoiceHole | ast.RangeHole) or (isinstance(default, ast.NamedHole) and default.name):
+                problems.append(holes.hole_as_default(default.span, definition.name, parameter.name))
+        definition.body = Missing(definition.definition.span)
+        definition.body = elaborate_op(definition, context, section | dict.fromkeys(definition.attributes, UNKNOWN))
+        weight = weight_of(definition.body)
+    else:
+        definition.lost = lost
+        body = elaborate_block(definition, context, section)
+        for result, name in zip(definition.definition.results, body.results, strict=True):
+            if name is None and lost is None and result.name not in body.lost_names:
+                problems.append(names.unbound_result(result.span, definition.name, result.name))
+        definition.bodies[tuple(section.items())] = body
+        weight = body.weight
+    definition.weight = min(max(1, weight), MAX_LAYERS + 1)
+    # A `repeat` whose count depends on the call may have hidden holes so far, so they are looked for in the text.
+    definition.has_slots = any(isinstance(n, ast.NamedHole | ast.ChoiceHole | ast.RangeHole) for n in _nodes(definition))
+    definition.has_slots = definition.has_slots or any(d.has_slots for d in _called(definition))
+    definition.broken = definition.broken or len(problems) > before
+
+
+def _infer(definition: Definition, problems: list[Diagnostic]) -> None:
+    inference = Inference(problems)
+    words: dict[str, Unknown] = dict.fromkeys(primitives.SECTION, UNKNOWN)
+    span = definition.definition.name_span
+    if isinstance(definition, Op):
+        frame = Frame({name: Binding(name, UNFIT, span) for name in definition.operands}, words, None)
+        frame.words |= dict.fromkeys(definition.attributes, UNKNOWN)
+        inference.layers.own(definition.name, "", "block", span)
+        assert definition.body is not None
+        inference.expand(definition.body, frame, "", definition.home)
+    else:
+        body = definition.bodies[tuple(words.items())]
+        frame = Frame({name: Binding(name, UNFIT, span) for name in body.parameters}, words, None)
+        inference.run_block(body, frame, "")

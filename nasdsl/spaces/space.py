@@ -16,13 +16,11 @@ from nasdsl.backends.bounds import Figures, broken
 from nasdsl.decoder import Decoder, check_source, loads
 from nasdsl.diagnostics import DiagnosticError, Source, Span
 from nasdsl.semantics.files import read_source
-from nasdsl.semantics.fill import NoMatch, fill, match
-from nasdsl.semantics.sections import resolve_sections
-from nasdsl.semantics.template import DomainKind, Slot, Template, unroll
-from nasdsl.spaces.requirements import Meter
+from nasdsl.semantics.program import Program, SlotKind
+from nasdsl.spaces.figures import FigureCounter
+from nasdsl.spaces.match import NoMatch, match
+from nasdsl.spaces.syntax_tree import Tree, fill, to_syntax_tree
 from nasdsl.spaces.tokens import legal_tokens
-from nasdsl.syntax import ast
-from nasdsl.syntax.parser import parse
 from nasdsl.syntax.printer import print_file
 from nasdsl.syntax.rewriting import Clash, at_width, with_fpn
 
@@ -46,7 +44,7 @@ class Domain:
 
     index: int
     name: str
-    kind: DomainKind
+    kind: SlotKind
     alternatives: tuple[str, ...]
     parent: tuple[int, int] | None
     span: Span
@@ -84,15 +82,16 @@ class Space:
         path: the file it was read from, which paths in the text are relative to; None for a text in no file.
     """
 
-    def __init__(self, template: Template, source: Source, backbone: Backbone, classes: int, path: Path | None = None) -> None:
-        self.template = template
+    def __init__(self, program: Program, source: Source, backbone: Backbone, classes: int, path: Path | None = None) -> None:
+        self.program = program
         self.source = source
         self.path = path
         self.backbone = backbone
         self.classes = classes
-        self.name = template.decoder.name
+        self.name = program.name
         self.domains = tuple(
-            Domain(s.number, s.name, s.kind, tuple(_shown(a) for a in s.alternatives), s.parent, s.span) for s in template.slots
+            Domain(d.number, d.name, d.kind, d.texts, d.parent and (d.parent[0].number, d.parent[1]), d.span)
+            for d in program.decisions
         )
 
     def __repr__(self) -> str:
@@ -101,7 +100,7 @@ class Space:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The backbone's features that its text names, such as ``("c3", "c4", "c5")``."""
-        return self.template.inputs
+        return tuple(i.name for i in self.program.inputs)
 
     def with_width(self, width: int) -> Space:
         """The space with `width` channels in fpn and head; see `Decoder.with_width`.
@@ -138,16 +137,15 @@ class Space:
     @cached_property
     def size(self) -> int:
         """Number of different fillings, before requirements."""
-        children: dict[tuple[int, int] | None, list[Slot]] = {}
-        for slot in self.template.slots:
-            children.setdefault(slot.parent, []).append(slot)
+        children: dict[tuple[int, int] | None, list[Domain]] = {}
+        for domain in self.domains:
+            children.setdefault(domain.parent, []).append(domain)
         sizes: dict[int, int] = {}
-        for slot in reversed(self.template.slots):  # a slot's own number is less than those inside it
-            sizes[slot.number] = sum(
-                math.prod(sizes[inner.number] for inner in children.get((slot.number, at), ()))
-                for at in range(len(slot.alternatives))
+        for domain in reversed(self.domains):  # a decision's number is less than those inside it
+            sizes[domain.index] = sum(
+                math.prod(sizes[inner.index] for inner in children.get((domain.index, at), ())) for at in range(domain.size)
             )
-        return math.prod(sizes[slot.number] for slot in children.get(None, ()))
+        return math.prod(sizes[domain.index] for domain in children.get(None, ()))
 
     def active(self, indices: Sequence[int]) -> list[bool]:
         """Which decisions count, given all of them."""
@@ -175,7 +173,7 @@ class Space:
                 raise SpaceError(f"{which} is {index}; expected 0 to {domain.size - 1}")
         flags = self.active(indices)
         kept = tuple(int(index) if flag else 0 for index, flag in zip(indices, flags, strict=True))
-        return Filled(print_file(fill(self.template, kept), one_line=True).strip(), kept)
+        return Filled(print_file(fill(self._tree, kept), one_line=True).strip(), kept)
 
     def encode(self, text: str) -> list[int]:
         """The decisions of a filled text, in any layout.
@@ -185,11 +183,11 @@ class Space:
             DiagnosticError: it cannot be read.
         """
         source = Source("<text>", text)
-        parsed = parse(source)
-        if parsed.problems:
-            raise DiagnosticError(parsed.problems)
+        checked = check_source(source)
+        if checked.architecture is None or checked.program is None:
+            raise DiagnosticError(checked.problems)
         try:
-            return match(self.template, parsed.file)
+            return match(self.program, checked.program)
         except NoMatch as error:
             place = error.span
             if place.source is not source:
@@ -200,16 +198,20 @@ class Space:
 
     def figures(self, indices: Sequence[int]) -> Figures | None:
         """What requirements bound, at the sizes that they name; None for a filling that cannot be built."""
-        return self._meter.figures(indices)
+        return self._counter.figures(indices)
 
     @cached_property
-    def _meter(self) -> Meter:
-        return Meter(self.template, self.backbone, self.classes)
+    def _counter(self) -> FigureCounter:
+        return FigureCounter(self.program, self.backbone, self.classes)
+
+    @cached_property
+    def _tree(self) -> Tree:
+        return to_syntax_tree(self.program)
 
     def keeps(self, indices: Sequence[int]) -> bool:
         """Whether a filling can be built and keeps the requirements."""
-        figures = self._meter.figures(indices)
-        return figures is not None and not broken(self.template.requirements, figures)
+        figures = self._counter.figures(indices)
+        return figures is not None and not broken(self.program.requirements, figures)
 
     def sample(self, seed: int | random.Random | None = None, *, attempts: int = 1_000_000) -> Filled:
         """A filling drawn uniformly over the decisions, and drawn again while it cannot be built or breaks a requirement.
@@ -241,7 +243,7 @@ class Space:
             return "; the last cannot be built"
         missed = [
             f"{value:,} {r.quantity}, expected {r.comparison} {r.bound.text}"
-            for r, value in broken(self.template.requirements, figures)
+            for r, value in broken(self.program.requirements, figures)
         ]
         return f"; the last has {' and '.join(missed)}"
 
@@ -268,20 +270,9 @@ class Space:
             SpaceError: the prefix is that of no filling.
         """
         try:
-            return legal_tokens(self.template, prefix)
+            return legal_tokens(self._tree, prefix)
         except ValueError as error:
             raise SpaceError(f"not the beginning of a decoder of {self.name}: {error}") from None
-
-
-def _shown(alternative: object) -> str:
-    """An alternative as the text has it."""
-    if isinstance(alternative, Slot):
-        return f"?{alternative.name}" if alternative.name else " ".join(alternative.span.text.split())
-    if isinstance(alternative, ast.Number):
-        return alternative.text
-    assert isinstance(alternative, ast.Node)
-    text = " ".join(alternative.span.text.split())
-    return alternative.name if isinstance(alternative, ast.Reference) and text.startswith("?") else text
 
 
 def load_space(path: str | Path, *, backbone: str = "resnet50", classes: int = 80) -> Space:
@@ -305,13 +296,6 @@ def loads_space(text: str, *, backbone: str = "resnet50", classes: int = 80) -> 
 
 def _space(source: Source, path: Path | None, backbone: str, classes: int) -> Space:
     checked = check_source(source, path=path)
-    problems = list(checked.problems)
-    if checked.architecture is None:
-        raise DiagnosticError(problems)
-    parsed = parse(source)
-    sections = resolve_sections(parsed.file, path)
-    assert sections is not None  # it has checked
-    template = unroll(sections, problems)
-    if any(p.severity == "error" for p in problems):
-        raise DiagnosticError(problems)
-    return Space(template, source, find_backbone(backbone), classes, path)
+    if checked.program is None or checked.architecture is None:
+        raise DiagnosticError(checked.problems)
+    return Space(checked.program, source, find_backbone(backbone), classes, path)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 from nasdsl.diagnostics import Diagnostic, Source
-from nasdsl.semantics.template import Slot, Template
+from nasdsl.spaces.syntax_tree import Tree, TreeSlot
 from nasdsl.syntax import ast
 from nasdsl.syntax.lexer import scan
 from nasdsl.syntax.printer import print_expression, print_file
@@ -44,10 +44,10 @@ def tokens_of(text: str) -> list[str]:
     return tokens
 
 
-def legal_tokens(template: Template, prefix: str | Sequence[str]) -> set[str]:
+def legal_tokens(tree: Tree, prefix: str | Sequence[str]) -> set[str]:
     """See `Space.legal`. Raises ValueError where nothing begins so."""
     given = tokens_of(prefix) if isinstance(prefix, str) else [token for token in prefix if token != ";"]
-    states: list[State] = [(_push(_items(template), None), {})]
+    states: list[State] = [(_push(_items(tree), None), {})]
     for place, token in enumerate(given):
         following = [(stack, choices) for state in states for found, stack, choices in _advance(state) if found == token]
         if not following:
@@ -83,36 +83,36 @@ def _push(items: Sequence[Item], stack: Stack) -> Stack:
     return stack
 
 
-# -------------------------------------------------------------------------------------- a template as items
+# ------------------------------------------------------------------------------------------ a tree as items
 
 
 @lru_cache(maxsize=16)
-def _items(template: Template) -> tuple[Item, ...]:
-    span = template.decoder.span
-    slots: dict[int, Choice] = {}
-    items = _of(ast.File(span, (_marked(template.decoder, slots),)), slots)
-    for definition, parent in template.definitions:
+def _items(tree: Tree) -> tuple[Item, ...]:
+    span = tree.decoder.span
+    slots: list[Choice] = []
+    items = _of(ast.File(span, (_marked(tree.decoder, slots),)), slots)
+    for definition, parent in tree.definitions:
         items += (Needed(parent, _of(ast.File(span, (_marked(definition, slots),)), slots)),)
     return items
 
 
-def _of(file: ast.File, slots: dict[int, Choice]) -> tuple[Item, ...]:
+def _of(file: ast.File, slots: list[Choice]) -> tuple[Item, ...]:
     return _unmarked(tokens_of(print_file(file, one_line=True)), slots)
 
 
-def _unmarked(tokens: Sequence[str], slots: dict[int, Choice]) -> tuple[Item, ...]:
+def _unmarked(tokens: Sequence[str], slots: list[Choice]) -> tuple[Item, ...]:
     return tuple(slots[int(t.removeprefix(_MARK))] if t.startswith(_MARK) else t for t in tokens)
 
 
-def _marked(node: Any, slots: dict[int, Choice]) -> Any:
-    """The tree with a made-up name in place of each slot, whose items are entered in `slots` under its number."""
+def _marked(node: Any, slots: list[Choice]) -> Any:
+    """The tree with a made-up name in place of each slot, whose items are entered in `slots`."""
     if isinstance(node, tuple):
         return tuple(_marked(part, slots) for part in node)
-    if isinstance(node, Slot):
+    if isinstance(node, TreeSlot):
         return ast.Reference(node.span, _enter(node.number, node, [_marked(a, slots) for a in node.alternatives], slots))
     if isinstance(node, ast.Call | ast.Step):
         called: Any = node.callee if isinstance(node, ast.Call) else node.operation
-        if isinstance(called, Slot):
+        if isinstance(called, TreeSlot):
             return _marked_called(node, called, slots)
     if not isinstance(node, ast.Node):
         return node
@@ -124,7 +124,7 @@ def _marked(node: Any, slots: dict[int, Choice]) -> Any:
     return replace(node, **changed) if changed else node
 
 
-def _marked_called(node: ast.Call | ast.Step, slot: Slot, slots: dict[int, Choice]) -> Any:
+def _marked_called(node: ast.Call | ast.Step, slot: TreeSlot, slots: list[Choice]) -> Any:
     """A call or step whose name is a slot. Where an alternative has attributes, the whole call is written once for each."""
     field = "callee" if isinstance(node, ast.Call) else "operation"
     if all(isinstance(a, ast.Reference) for a in slot.alternatives):
@@ -134,7 +134,7 @@ def _marked_called(node: ast.Call | ast.Step, slot: Slot, slots: dict[int, Choic
     for alternative in slot.alternatives:
         name: Any = getattr(alternative, "name", None)
         extra: tuple[ast.Setting, ...] = ()
-        if isinstance(alternative, Slot):
+        if isinstance(alternative, TreeSlot):
             name = alternative
         elif isinstance(alternative, ast.Call):
             name, extra = alternative.callee, alternative.settings
@@ -143,14 +143,14 @@ def _marked_called(node: ast.Call | ast.Step, slot: Slot, slots: dict[int, Choic
     return ast.Reference(node.span, mark) if isinstance(node, ast.Call) else ast.Step(node.span, mark)
 
 
-def _enter(number: int, slot: Slot, alternatives: list[Any], slots: dict[int, Choice]) -> str:
+def _enter(number: int, slot: TreeSlot, alternatives: list[Any], slots: list[Choice]) -> str:
     span = slot.span
     items = []
     for alternative in alternatives:
         text = _text(alternative, span)
         items.append(_unmarked(tokens_of(text), slots))
-    slots[number] = Choice(number, tuple(items))
-    return f"{_MARK}{number}"
+    slots.append(Choice(number, tuple(items)))
+    return f"{_MARK}{len(slots) - 1}"
 
 
 def _text(node: Any, span: Any) -> str:

@@ -10,9 +10,9 @@ from findings import checked, fixed
 from nasdsl.decoder import check_source
 from nasdsl.diagnostics import Diagnostic, Source
 from nasdsl.semantics import primitives
-from nasdsl.semantics.assembly import MAX_LAYERS
 from nasdsl.semantics.attributes import Accepts
-from nasdsl.semantics.expand import MAX_EXPANSION
+from nasdsl.semantics.builder import MAX_LAYERS
+from nasdsl.semantics.elaborate_body import MAX_CALLS
 from nasdsl.semantics.signature import accepted
 from nasdsl.semantics.vocabulary import Op, prelude
 
@@ -238,8 +238,8 @@ def test_nothing_is_said_of_what_is_missing_but_that_it_is(missing: str) -> None
 
 def test_limits_are_where_they_are_said_to_be() -> None:
     nested = lambda depth: "op a0(x) = relu(x)\n" + "\n".join(f"op a{i}(x) = a{i - 1}(x)" for i in range(1, depth))  # noqa: E731
-    assert codes(f"output p3 = a{MAX_EXPANSION - 2}(c3)", nested(MAX_EXPANSION - 1)) == []
-    assert codes(f"output p3 = a{MAX_EXPANSION}(c3)", nested(MAX_EXPANSION + 1)) == ["NAS410"]
+    assert codes(f"output p3 = a{MAX_CALLS - 2}(c3)", nested(MAX_CALLS - 1)) == []
+    assert codes(f"output p3 = a{MAX_CALLS}(c3)", nested(MAX_CALLS + 1)) == ["NAS410"]
     rounds = (MAX_LAYERS - 3 - 3 * 3) // 5  # but for inputs and their adapters
     five = "op five(x) = relu(relu(relu(relu(relu(x)))))"
     assert codes(f"x = skip(c3)\nrepeat {rounds - 10} {{ x = five(x) }}\noutput p3 = x", five) == []

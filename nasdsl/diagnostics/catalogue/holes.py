@@ -1,7 +1,12 @@
 """NAS5xx: decoders with holes."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 from nasdsl.diagnostics.catalogue.examples import decoder
-from nasdsl.diagnostics.diagnostic import Code
+from nasdsl.diagnostics.diagnostic import Code, Diagnostic, did_you_mean
+from nasdsl.diagnostics.span import Span
 
 OPEN_HOLES = Code(
     "NAS501",
@@ -81,3 +86,115 @@ RESERVED_CHOICE = Code(
     decoder("output p3 = conv_3x3(c3)", before="choice pool = skip | conv_3x3"),
     decoder("output p3 = conv_3x3(c3)", before="choice pools = skip | conv_3x3"),
 )
+
+# ------------------------------------------------------------------------------------------------ messages
+
+
+def open_holes(span: Span, decoder: str, count: int) -> Diagnostic:
+    return OPEN_HOLES(
+        span, f"`{decoder}` has {count} open hole{'' if count == 1 else 's'}: it is a search space",
+        label="the first of them", help="`nasdsl sample` fills them; or write an alternative in place of each",
+    )  # fmt: skip
+
+
+def unknown_choice(span: Span, name: str, known: Iterable[str]) -> Diagnostic:
+    guess = did_you_mean(name, [*known, "pool"])
+    return UNKNOWN_CHOICE(
+        span, f"no choice is called `{name}`", label="expected the name of a `choice`, or pool",
+        help=f"did you mean `?{guess}`?" if guess else f"define it: `choice {name} = a | b`",
+        fix=f"?{guess}" if guess else None,
+    )  # fmt: skip
+
+
+def hole_as_count(hole: Span, count: Span) -> Diagnostic:
+    """A hole that decides how often `repeat` runs; `count` is where `repeat` reads it."""
+    return MISPLACED_HOLE(
+        hole, "a hole where `repeat` needs a number", label="the number of rounds is fixed",
+        help="choose among blocks of different depth instead",
+        related=[] if hole == count else [(count, "`repeat` reads it here")],
+    )  # fmt: skip
+
+
+def hole_as_index(hole: Span, index: Span) -> Diagnostic:
+    """A hole that numbers a name; `index` is the place in brackets."""
+    return MISPLACED_HOLE(
+        hole, "a hole where a name needs its number", label="names are the same in every filling",
+        help="choose among the values themselves: `?(x1 | x2)`",
+        related=[] if hole == index else [(index, "a name reads it here")],
+    )  # fmt: skip
+
+
+def hole_as_bound(hole: Span, bound: Span) -> Diagnostic:
+    """A hole that decides an end of another hole's range."""
+    return MISPLACED_HOLE(
+        hole, "a hole where a range needs a number", label="a range is the same in every filling",
+        help="write the largest range, and let `require` reject what is too large",
+        related=[] if hole == bound else [(bound, "the range reads it here")],
+    )  # fmt: skip
+
+
+def hole_as_default(hole: Span, op: str, name: str) -> Diagnostic:
+    """A hole as the default of an op's attribute."""
+    return MISPLACED_HOLE(
+        hole, f"a hole as the default of `{name}`", label="a default is a fixed value",
+        help=f"give the hole where the op is called: `{op}(…, {name}=?(…))`",
+    )  # fmt: skip
+
+
+def not_callable(span: Span) -> Diagnostic:
+    """An alternative of a hole before brackets that no op's name is."""
+    return MISPLACED_HOLE(
+        span, "this cannot stand before operands", label="expected the name of an op, or one with attributes: conv(k=3)"
+    )  # fmt: skip
+
+
+def bad_range(span: Span, first: int, last: int, limit: int) -> Diagnostic:
+    return BAD_RANGE(
+        span, f"the range {first}..{last} has no alternatives or too many",
+        label=f"expected first <= last, and at most {limit:,} of them",
+    )  # fmt: skip
+
+
+def empty_pool(span: Span) -> Diagnostic:
+    return EMPTY_POOL(span, "no value is in scope for `?pool`", label="nothing to choose")
+
+
+def choice_in_circle(span: Span, name: str) -> Diagnostic:
+    return CHOICE_IN_CIRCLE(span, f"the choice `{name}` contains itself", label="inside itself")
+
+
+def reserved_choice(span: Span) -> Diagnostic:
+    return RESERVED_CHOICE(
+        span, "a choice called `pool`", label="`?pool` is any value in scope", help="call it otherwise"
+    )  # fmt: skip
+
+
+def requirement_broken(span: Span, decoder: str, quantity: str, value: int, expected: str, backbone: str) -> Diagnostic:
+    return REQUIREMENT_BROKEN(
+        span, f"`{decoder}` has {value:,} {quantity}", label=f"expected {expected}",
+        help=f"counted for {backbone} and 80 classes",
+    )  # fmt: skip
+
+
+def same_alternative(span: Span, first: Span) -> Diagnostic:
+    return SAME_ALTERNATIVE(
+        span, f"`{' '.join(span.text.split())}` stands twice", label="second time", related=[(first, "first time")]
+    )  # fmt: skip
+
+
+def not_a_value(span: Span) -> Diagnostic:
+    """A number among the alternatives of a hole that stands for a value."""
+    return MISPLACED_HOLE(span, "a number cannot stand where a value is expected", label="expected a value, or a call")
+
+
+def not_a_word(span: Span) -> Diagnostic:
+    """A call among the alternatives of a hole that stands for an attribute."""
+    return MISPLACED_HOLE(span, "a call cannot stand where a number or a word is expected", label="expected a number or a word")
+
+
+def hole_in_passed_op(span: Span, op: str) -> Diagnostic:
+    """An op with holes of its own that is passed to another op by name."""
+    return MISPLACED_HOLE(
+        span, f"`{op}` has holes, and an op that is passed by name has none", label="expected an op without holes",
+        help="call it where its result is needed",
+    )  # fmt: skip

@@ -1,7 +1,12 @@
 """NAS2xx: what a word refers to."""
 
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
 from nasdsl.diagnostics.catalogue.examples import decoder
-from nasdsl.diagnostics.diagnostic import Code
+from nasdsl.diagnostics.diagnostic import Code, Diagnostic, did_you_mean
+from nasdsl.diagnostics.span import Span
 
 UNKNOWN_OP = Code(
     "NAS201",
@@ -70,3 +75,135 @@ UNKNOWN_DETECTOR = Code(
     decoder(predict="predict focs(centerness=cls)"),
     decoder(predict="predict fcos(centerness=cls)"),
 )
+
+# ------------------------------------------------------------------------------------------------ messages
+
+
+def suggestion(guess: str | None) -> str:
+    """The help line for a misspelled word; empty where there is no guess."""
+    return f"did you mean `{guess}`?" if guess else ""
+
+
+def unknown_op(span: Span, name: str, known: Iterable[str], *, is_value: bool, fixable: bool) -> Diagnostic:
+    """A call of something that nothing defines.
+
+    Args:
+        known: names that can be called; empty to look for no misspelling.
+        is_value: a value has this name.
+        fixable: `span` is the name itself, so that the guess can be put in its place.
+    """
+    guess = None if is_value else did_you_mean(name, known)
+    if is_value:
+        help = f"`{name}` is a value, and only ops are called"
+    else:
+        help = suggestion(guess) or "define it: `op name(x) = …`"
+    label = "no op, aggregation, block or primitive has this name"
+    return UNKNOWN_OP(span, f"unknown op `{name}`", label=label, help=help, fix=guess if fixable else None)
+
+
+def unknown_adapter(span: Span, name: str, known: Iterable[str]) -> Diagnostic:
+    """``adapter=`` names neither an op nor ``none``."""
+    guess = did_you_mean(name, ["none", *known])
+    return UNKNOWN_OP(span, f"unknown op `{name}`", label="expected an op, or none", help=suggestion(guess), fix=guess)
+
+
+def unknown_value(
+    span: Span, name: str, scope: Collection[str], *, is_op: bool = False, is_feature: bool = False, guess: bool = True,
+    fixable: bool = True,
+) -> Diagnostic:  # fmt: skip
+    """A name that no value in scope has.
+
+    Args:
+        scope: names of the values in scope.
+        is_op: an op has this name.
+        is_feature: it is a backbone feature (c1 to c7) that the decoder does not name as an input.
+        guess: look for a misspelling.
+        fixable: `span` is the name itself, so that the guess can be put in its place.
+    """
+    found = None
+    if is_op:
+        help = f"`{name}` is an op: `{name}(…)` applies it"
+    elif is_feature:
+        help = f"a backbone feature is named first: `input {name}, …`"
+    else:
+        found = did_you_mean(name, scope) if guess else None
+        help = suggestion(found)
+    label = f"expected one of {_first_names(scope)}" if scope else "nothing is in scope here"
+    return UNKNOWN_VALUE(span, f"no value is called `{name}`", label=label, help=help, fix=found if fixable else None)
+
+
+def _first_names(scope: Iterable[str]) -> str:
+    names = [n for n in scope if n.isidentifier()]  # the parser's recovery makes up others
+    return ", ".join(f"`{n}`" for n in names[:8]) + (", …" if len(names) > 8 else "")
+
+
+def forward(span: Span, name: str, bound: Span) -> Diagnostic:
+    """A value that is read above the statement that binds it, or in that statement."""
+    if bound.start < span.start:
+        return FORWARD(
+            span, f"`{name}` is used in the statement that binds it", label="not known yet here",
+            help="only inside `repeat` may a statement read what it binds, once it is bound above",
+        )  # fmt: skip
+    return FORWARD(
+        span, f"`{name}` is used before it is bound", label="not known yet here", related=[(bound, "bound here")],
+        help="move the statement that binds it up",
+    )  # fmt: skip
+
+
+def value_bound_twice(span: Span, name: str, first: Span) -> Diagnostic:
+    return BOUND_TWICE(
+        span, f"`{name}` is bound twice", label="second binding", related=[(first, "first binding")],
+        help="give it another name; only inside `repeat` may a name be bound again",
+    )  # fmt: skip
+
+
+def output_bound_twice(span: Span, name: str, first: Span) -> Diagnostic:
+    return BOUND_TWICE(
+        span, f"the output `{name}` is bound twice", label="second binding", related=[(first, "first binding")]
+    )  # fmt: skip
+
+
+def output_named_as_value(span: Span, name: str, first: Span) -> Diagnostic:
+    return BOUND_TWICE(
+        span, f"`{name}` is bound twice", label="second binding", related=[(first, "first binding")],
+        help="give the value another name than the output",
+    )  # fmt: skip
+
+
+def input_named_twice(span: Span, name: str, first: Span) -> Diagnostic:
+    return BOUND_TWICE(span, f"the input `{name}` is named twice", label="second time", related=[(first, "first time")])
+
+
+def unknown_input(span: Span, name: str, guess: str | None) -> Diagnostic:
+    return UNKNOWN_INPUT(
+        span, f"no backbone feature is called `{name}`", label="expected c1 to c7: cK has stride 2^K",
+        help=suggestion(guess), fix=guess,
+    )  # fmt: skip
+
+
+def defined_twice(span: Span, what: str, name: str, first: Span) -> Diagnostic:
+    """`what` is the kind of the thing: op, parameter, choice."""
+    return DEFINED_TWICE(
+        span, f"the {what} `{name}` is defined twice", label="second definition", related=[(first, "first definition")],
+        help="give one of them another name",
+    )  # fmt: skip
+
+
+def recursive(span: Span, name: str, circle: list[str]) -> Diagnostic:
+    """`circle` is the chain of calls, from the op back to itself."""
+    shown = circle if len(circle) <= 8 else [*circle[:4], "…", *circle[-3:]]
+    return RECURSIVE(
+        span, f"`{name}` calls itself: {' -> '.join(shown)}", label="an op is expanded where it is called; this never ends",
+        help="use `repeat` in a block",
+    )  # fmt: skip
+
+
+def unbound_result(span: Span, block: str, name: str) -> Diagnostic:
+    return UNKNOWN_VALUE(span, f"the block `{block}` binds no `{name}`", label="expected a name that its statements bind")
+
+
+def unknown_detector(span: Span, name: str, known: Iterable[str]) -> Diagnostic:
+    guess = did_you_mean(name, known)
+    return UNKNOWN_DETECTOR(
+        span, f"unknown detector `{name}`", label="expected fcos or retinanet", help=suggestion(guess), fix=guess
+    )  # fmt: skip

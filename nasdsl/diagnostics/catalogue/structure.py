@@ -1,7 +1,10 @@
 """NAS4xx: what a decoder must have; files used by files; limits."""
 
+from __future__ import annotations
+
 from nasdsl.diagnostics.catalogue.examples import decoder
-from nasdsl.diagnostics.diagnostic import Code
+from nasdsl.diagnostics.diagnostic import Code, Diagnostic
+from nasdsl.diagnostics.span import Span
 
 NO_DECODER = Code(
     "NAS401",
@@ -139,3 +142,117 @@ CIRCULAR_MERGE = Code(
     decoder("output p3 = c3\nx = relu(p3)\nmerge dangling into p3"),
     decoder("output p3 = c3\nmerge dangling into p3\nx = relu(p3)\noutput p4 = x"),
 )
+
+# ------------------------------------------------------------------------------------------------ messages
+
+
+def empty_text(span: Span) -> Diagnostic:
+    return NO_DECODER(span, "the text is empty", label="expected `decoder name { … }`, or definitions")
+
+
+def only_definitions(span: Span) -> Diagnostic:
+    return NO_DECODER(span, "the text holds definitions and no decoder", label="expected `decoder name { … }`")
+
+
+def second_decoder(span: Span, first: Span) -> Diagnostic:
+    return TWO_DECODERS(
+        span, "a second decoder in one file", label="expected one decoder a file", related=[(first, "the first one")],
+        help="put it into a file of its own",
+    )  # fmt: skip
+
+
+def missing_part(span: Span, decoder: str, part: str, expected: str | None = None) -> Diagnostic:
+    """A decoder without one of its parts; `expected` is an example of it."""
+    label = f"expected `{part}` in it" if expected is None else f"expected `{expected}`"
+    return MISSING_PART(span, f"the decoder `{decoder}` has no `{part}`", label=label)
+
+
+def second_part(span: Span, part: str, first: Span) -> Diagnostic:
+    return TWO_PARTS(span, f"a second `{part}`", label="expected one", related=[(first, "the first one")])
+
+
+def missing_tower(span: Span, name: str) -> Diagnostic:
+    return MISSING_PART(span, f"the head has no chain `{name}:`", label="expected cls: and box:, or one chain for both")
+
+
+def unknown_tower(span: Span, label: str) -> Diagnostic:
+    return UNKNOWN_TOWER(span, f"no tower is called `{label}`", label="expected cls or box")
+
+
+def no_output(span: Span) -> Diagnostic:
+    return NO_OUTPUT(span, "the fpn has no output", label="expected `output p3 = …` in it")
+
+
+def no_pyramid_level(span: Span, name: str) -> Diagnostic:
+    return NO_PYRAMID_LEVEL(span, f"the output `{name}` has no level", label="expected p1 to p12: pK has stride 2^K")
+
+
+def share_beyond(span: Span, share: int, layers: int) -> Diagnostic:
+    return SHARE_BEYOND(
+        span, f"weights are shared from layer {share} on, and the head has {layers}",
+        label=f"expected 0 (all shared) to {layers} (none shared)",
+    )  # fmt: skip
+
+
+def only_in_fpn(span: Span, statement: str) -> Diagnostic:
+    return MISPLACED(span, f"`{statement}` stands in a block", label="expected in the `fpn` itself")
+
+
+def circular_merge(span: Span, name: str) -> Diagnostic:
+    return CIRCULAR_MERGE(
+        span, f"`{name}` dangles and reads what it would be merged into", label="this closes a circle",
+        help=f"move the `merge` above `{name}`, or give `{name}` a reader",
+    )  # fmt: skip
+
+
+def too_many_layers(span: Span, limit: int) -> Diagnostic:
+    return TOO_MANY(span, f"the decoder expands into more than {limit:,} layers", label="the limit is met here")
+
+
+def too_many_statements(span: Span, limit: int, rounds: int) -> Diagnostic:
+    return TOO_MANY(span, f"`repeat` makes more than {limit:,} statements", label=f"{rounds:,} rounds")
+
+
+def too_many_holes(span: Span, limit: int) -> Diagnostic:
+    return TOO_MANY(span, f"the decoder has more than {limit:,} holes to fill", label="the limit is met here")
+
+
+def chain_too_long(span: Span, limit: int) -> Diagnostic:
+    return TOO_MANY(span, f"a chain of more than {limit:,} layers", label="the limit is met here")
+
+
+def calls_too_deep(span: Span, limit: int) -> Diagnostic:
+    return TOO_MANY(span, f"ops call ops more than {limit} deep", label="the limit is met here")
+
+
+def files_too_deep(span: Span, limit: int) -> Diagnostic:
+    return TOO_MANY(span, f"files use files more than {limit} deep", label="this one is not read")
+
+
+def not_found(span: Span, reason: str) -> Diagnostic:
+    return NOT_FOUND(span, f"cannot read {reason}", label="named here", help="paths are relative to the file")
+
+
+def no_folder(span: Span, path: str) -> Diagnostic:
+    return NO_FOLDER(
+        span, f'"{path}" is looked for beside the file, and this text is in no file', label="a path needs a folder",
+        help="save the text in a file",
+    )  # fmt: skip
+
+
+def outside(span: Span, path: str, folder: str) -> Diagnostic:
+    return OUTSIDE(
+        span, f'"{path}" leads out of the folder of the file that is read', label=f"expected a file below {folder}/",
+        help="copy the file into this folder",
+    )  # fmt: skip
+
+
+def cycle(span: Span, name: str, chain: str) -> Diagnostic:
+    return CYCLE(
+        span, f"{name} is reached from itself: {chain}", label="this closes the circle",
+        help="move what both files need into a third one",
+    )  # fmt: skip
+
+
+def no_section(span: Span, path: str, section: str) -> Diagnostic:
+    return NO_SECTION(span, f'"{path}" has no `{section}` to take', label="expected a decoder in it")

@@ -1,7 +1,12 @@
 """NAS3xx: operands, attributes, widths and levels."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
 from nasdsl.diagnostics.catalogue.examples import decoder
-from nasdsl.diagnostics.diagnostic import Code
+from nasdsl.diagnostics.diagnostic import Code, Diagnostic, did_you_mean
+from nasdsl.diagnostics.span import Span
 
 OPERANDS = Code(
     "NAS301",
@@ -128,3 +133,171 @@ UNKNOWN_QUANTITY = Code(
     decoder(inputs="input c3, c4\n  require flops <= 120G at 800x1088"),
     decoder(inputs="input c3, c4\n  require macs <= 120G at 800x1088"),
 )
+
+# ------------------------------------------------------------------------------------------------ messages
+
+_LAYER_ERRORS: dict[str, Code] = {
+    "groups": GROUPS,
+    "group norm": GROUP_NORM,
+    "widths": WIDTHS_DIFFER,
+    "no level": NO_LEVEL,
+    "window": BAD_VALUE,
+}
+
+_LAYER_HELP = {
+    "widths": "bring them to one width with `conv_1x1(x, width=…)`",
+    "group norm": "use a width that 32 divides, or norm=bn",
+    "no level": "a globally pooled value can only be multiplied or added",
+    "window": "a window is odd, or as wide as the stride",
+}
+
+
+def layer_error_code(kind: str) -> Code:
+    """The code of a `LayerError` of this kind."""
+    return _LAYER_ERRORS.get(kind, UNFIT_LAYER)
+
+
+def layer_error(span: Span, kind: str, message: str, operands: str, related: Iterable[tuple[Span, str]] = ()) -> Diagnostic:
+    """A layer that cannot take its operands; `kind` and `message` are those of the `LayerError`, `operands` describes them."""
+    label = operands if kind == "widths" else "this cannot be built"
+    return layer_error_code(kind)(span, message, label=label, help=_LAYER_HELP.get(kind, ""), related=related)
+
+
+def operand_count(span: Span, callee: str, count: int, least: int, most: int) -> Diagnostic:
+    expected = f"{least}" if least == most else f"{least} to {most}"
+    return OPERANDS(
+        span, f"`{callee}` is given {count} operand{'' if count == 1 else 's'}", label=f"expected {expected}"
+    )  # fmt: skip
+
+
+def several_results(span: Span, callee: str, count: int) -> Diagnostic:
+    """A call of several results where one value is needed."""
+    return RESULTS(
+        span, f"`{callee}` gives {count} values", label="expected one value here", help="assign them first: `a, b = …`"
+    )  # fmt: skip
+
+
+def result_count(span: Span, callee: str, count: int, targets: int) -> Diagnostic:
+    """A call of `count` results assigned to `targets` names."""
+    return RESULTS(
+        span, f"`{callee}` gives {count} value{'' if count == 1 else 's'} for {targets} names",
+        label=f"expected {count} on the left",
+    )  # fmt: skip
+
+
+def one_value(span: Span, targets: int) -> Diagnostic:
+    """A name, which is one value, assigned to several names."""
+    return RESULTS(span, f"one value for {targets} names", label="expected one name on the left")
+
+
+def attribute_value(span: Span, owner: str, name: str, value: object, expected: str, words: Sequence[str]) -> Diagnostic:
+    """A value that an attribute does not take; `words` are those that it takes."""
+    guess = did_you_mean(value, words) if isinstance(value, str) else None
+    return BAD_VALUE(
+        span, f"`{owner}` does not take `{name}={value}`", label=f"expected {expected}",
+        help=f"did you mean `{guess}`?" if guess else "", fix=guess,
+    )  # fmt: skip
+
+
+def attribute_twice(span: Span, name: str, first: Span) -> Diagnostic:
+    return ATTRIBUTE_TWICE(span, f"`{name}` is set twice", label="second value", related=[(first, "first value")])
+
+
+def unknown_attribute(span: Span, owner: str, name: str, known: Iterable[str]) -> Diagnostic:
+    known = list(known)
+    guess = did_you_mean(name, known)
+    return UNKNOWN_ATTRIBUTE(
+        span, f"`{owner}` has no attribute `{name}`", label=f"expected one of {', '.join(f'`{k}`' for k in known) or 'none'}",
+        help=f"did you mean `{guess}`?" if guess else "", fix=guess,
+    )  # fmt: skip
+
+
+def block_attribute(span: Span, name: str) -> Diagnostic:
+    return UNKNOWN_ATTRIBUTE(span, f"a block has no attributes: `{name}`", label="leave it out")
+
+
+def missing_attribute(span: Span, owner: str, name: str, expected: str) -> Diagnostic:
+    return MISSING_ATTRIBUTE(span, f"`{owner}` needs `{name}`", label=f"expected `{name}=`: {expected}")
+
+
+def not_a_number(span: Span, word: str) -> Diagnostic:
+    return BAD_VALUE(span, f"`{word}` is no number", label="expected a number")
+
+
+def not_whole(span: Span, left: float, right: float) -> Diagnostic:
+    return BAD_VALUE(span, f"{left} / {right} is no whole number", label="expected a division without remainder")
+
+
+def too_many_digits(span: Span) -> Diagnostic:
+    return BAD_VALUE(span, "the result has more than 18 digits", label="expected a smaller number")
+
+
+def index_value(span: Span, name: str, value: object, *, read: bool) -> Diagnostic:
+    """``x[value]`` where `value` cannot number a name; what is `read` may be an op, called with wrong brackets."""
+    return BAD_VALUE(
+        span, f"`{value}` cannot number a name", label="expected a whole number, 0 or more",
+        help=f"an op is called with round brackets: `{name}({value})`" if read and isinstance(value, str) else "",
+    )  # fmt: skip
+
+
+def no_rounds(span: Span, first: int, last: int) -> Diagnostic:
+    return BAD_VALUE(span, f"`repeat` of no rounds ({first}..{last})", label=f"expected a number from {first} on")
+
+
+def repeat_count(span: Span, value: object) -> Diagnostic:
+    return BAD_VALUE(span, f"`repeat` over `{value}`", label="expected a whole number, 0 or more")
+
+
+def resize_target(span: Span, value: object) -> Diagnostic:
+    return BAD_VALUE(span, f"`to={value}` of `resize`", label="expected a value, or the number of a level from 0 to 16")
+
+
+def no_resolution(span: Span, name: str) -> Diagnostic:
+    """``to=`` names a globally pooled value."""
+    return NO_LEVEL(span, f"`{name}` has no resolution", label="expected a value with a level")
+
+
+def pooled_operand(span: Span) -> Diagnostic:
+    """A globally pooled value is resized."""
+    return NO_LEVEL(span, "a globally pooled value has no resolution to change", label="expected a value with a level")
+
+
+def pooled_output(span: Span, name: str) -> Diagnostic:
+    return NO_LEVEL(span, f"`{name}` is a globally pooled value", label="expected a value with a level")
+
+
+def merged_widths(span: Span, message: str, width: int) -> Diagnostic:
+    """Dangling values whose widths differ from the target's, of `width` channels; `message` is the `LayerError`'s."""
+    return WIDTHS_DIFFER(
+        span, f"{message}, where what dangles is merged", label=f"{width} channels here",
+        help="merge into values of one width, and widen them in the `output` behind that",
+    )  # fmt: skip
+
+
+def head_wider(span: Span, width: int, pyramid: int) -> Diagnostic:
+    return HEAD_WIDER(
+        span, f"a head of {width} channels on a pyramid of {pyramid}", label=f"expected {pyramid} or less",
+        help=f"widen the pyramid: output p3 = conv_1x1(…, width={width})",
+    )  # fmt: skip
+
+
+def head_level(span: Span, op: str) -> Diagnostic:
+    return HEAD_LEVEL(
+        span, f"`{op}` changes the resolution", label="a head's layer keeps it", help="change resolutions in the fpn"
+    )  # fmt: skip
+
+
+def pyramid_widths(span: Span, widths: Iterable[tuple[str, int]]) -> Diagnostic:
+    """`widths`: name and width of each output."""
+    return PYRAMID_WIDTHS(
+        span, "the pyramid's levels differ in width", label=", ".join(f"{name} has {width}" for name, width in widths),
+        help="the head is applied to every level: bring them to one width",
+    )  # fmt: skip
+
+
+def unknown_quantity(span: Span, name: str, known: Sequence[str]) -> Diagnostic:
+    guess = did_you_mean(name, known)
+    return UNKNOWN_QUANTITY(
+        span, f"nothing is known of `{name}`", label="expected macs, params or dangling",
+        help=f"did you mean `{guess}`?" if guess else "", fix=guess,
+    )  # fmt: skip

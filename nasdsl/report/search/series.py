@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from nasdsl.report.search.data import verdict_of
 from nasdsl.search.trial import DUPLICATE, OK, REJECTED, Trial
-from nasdsl.semantics.template import Slot
+from nasdsl.semantics.program import Slot
 from nasdsl.spaces import Domain, Space
 from nasdsl.syntax import ast
 
@@ -98,12 +98,11 @@ def fully_shared(trials: Sequence[Trial], space: Space, size: int = PERIOD) -> l
 
 def share_slot(space: Space) -> Slot | None:
     """The hole in the ``share`` of the head, or None."""
-    for item in space.template.decoder.items:
-        if isinstance(item, ast.Head):
-            for setting in item.settings:
-                value: Any = setting.value  # a template has slots where the tree has holes
-                if setting.name == "share" and isinstance(value, Slot):
-                    return value
+    assert space.program.head is not None
+    for setting in space.program.head.settings:
+        value: Any = setting.value  # a program has slots where the tree has holes
+        if setting.name == "share" and isinstance(value, Slot):
+            return value
     return None
 
 

@@ -1,13 +1,12 @@
-"""The layers of one section while they are collected: who owns them, where their parameters live, what cannot be built."""
+"""Builder of the layers of one section: their owners, the paths of their parameters, layers that cannot be built."""
 
 from __future__ import annotations
 
-from nasdsl.diagnostics import Code, Diagnostic, Span
-from nasdsl.diagnostics.catalogue import structure
-from nasdsl.diagnostics.catalogue import types as codes
+from nasdsl.diagnostics import Diagnostic, Span
+from nasdsl.diagnostics.catalogue import structure, types
 from nasdsl.layers import CustomLayer, Feature, Input, Layer, LayerError
 from nasdsl.semantics.architecture import Application, Value, ValueKind
-from nasdsl.semantics.expansions import Expansion
+from nasdsl.semantics.expansion_cache import Expansion
 
 MAX_LAYERS = 250_000
 """Most layers that a decoder may expand into."""
@@ -15,17 +14,9 @@ MAX_LAYERS = 250_000
 UNFIT = -1
 """Index of a value whose mistake is reported already, or that a hole leaves open."""
 
-LAYER_ERRORS: dict[str, Code] = {
-    "groups": codes.GROUPS,
-    "group norm": codes.GROUP_NORM,
-    "widths": codes.WIDTHS_DIFFER,
-    "no level": codes.NO_LEVEL,
-    "window": codes.BAD_VALUE,
-}
 
-
-class Assembly:
-    """Collects layers.
+class LayerBuilder:
+    """Collects the layers of one section.
 
     Args:
         problems: where findings go.
@@ -33,23 +24,23 @@ class Assembly:
     Attributes:
         applications: the layers, each after its operands.
         values: what they belong to.
-        full: a limit was met and reported; what is added from here on is of no use.
+        owner: index of the value that layers applied from here on belong to.
+        is_full: a limit was met and reported; what is added from here on is of no use.
     """
 
     def __init__(self, problems: list[Diagnostic]) -> None:
         self.problems = problems
         self.applications: list[Application] = []
         self.values: list[Value] = []
-        self.full = False
+        self.owner = 0
+        self.is_full = False
         self._taken: set[str] = set()
         self._counted: dict[str, int] = {}  # the number last given to a path, so that many of one name stay cheap
-        self._owner = 0
-        self._site: Span | None = None  # the call in the decoder's own file, while the body of an op is expanded
 
     def own(self, name: str, op: str, kind: ValueKind, span: Span) -> None:
         """Layers applied from here on belong to this value."""
         self.values.append(Value(name, op, kind, span))
-        self._owner = len(self.values) - 1
+        self.owner = len(self.values) - 1
 
     def reserve(self, path: str) -> str:
         """A path that nothing else has: itself, or with _2, _3, … behind it."""
@@ -68,37 +59,43 @@ class Assembly:
 
     def source(self, name: str, feature: Feature, span: Span) -> int:
         """Where the graph begins."""
-        self.applications.append(Application(Input(name), (), feature, self.reserve(name), self._owner, span))
+        self.applications.append(Application(Input(name), (), feature, self.reserve(name), self.owner, span))
         return len(self.applications) - 1
 
-    def apply(self, layer: Layer, inputs: tuple[int, ...], path: str, span: Span) -> int:
-        """Add a layer; gives its index, or `UNFIT` with a diagnostic where it cannot take these operands."""
+    def apply(self, layer: Layer, inputs: tuple[int, ...], path: str, span: Span, site: Span | None = None) -> int:
+        """Add a layer; gives its index, or `UNFIT` with a diagnostic where it cannot take these operands.
+
+        Args:
+            inputs: indices of the operands.
+            path: where its parameters live.
+            span: the call that the layer comes from.
+            site: the call in the decoder's own statements, where `span` is in the body of an op or a block.
+        """
         if UNFIT in inputs:
             return UNFIT
-        if len(self.applications) >= MAX_LAYERS:
-            self._too_many(span)
-            return UNFIT
         built = self.applications
+        place = site or span
+        if len(built) >= MAX_LAYERS:
+            self.too_many(place)
+            return UNFIT
         features = [built[i].feature for i in inputs]
-        place = self._site or span
         try:
             feature = layer.infer(features)
         except LayerError as error:
-            self._misfit(error, inputs, place, span)
+            self._misfit(error, inputs, place, span, site)
             return UNFIT
         except Exception as error:
             if not isinstance(layer, CustomLayer):
                 raise
-            self._misfit(LayerError("custom", f"`{layer.kind}` fails: {error!r}"), inputs, place, span)
+            self._misfit(LayerError("custom", f"`{layer.kind}` fails: {error!r}"), inputs, place, span, site)
             return UNFIT
         name = self._unique(f"{path}.{layer.kind}" if path else layer.kind, "")
-        built.append(Application(layer, inputs, feature, name, self._owner, place))
+        built.append(Application(layer, inputs, feature, name, self.owner, place))
         return len(built) - 1
 
-    def again(self, known: Expansion, operands: list[int], path: str, span: Span) -> int:
+    def replay(self, known: Expansion, operands: list[int], path: str, place: Span) -> int:
         """Add the layers of a call that is like an earlier one; gives the index of its result."""
-        built, taken, owner = self.applications, self._taken, self._owner
-        place = self._site or span
+        built, taken, owner = self.applications, self._taken, self.owner
         indices = operands.copy()
         for layer, inputs, feature, below in known.steps:
             indices.append(len(built))
@@ -110,40 +107,24 @@ class Assembly:
             built.append(Application(layer, tuple([indices[i] for i in inputs]), feature, name, owner, place))
         return indices[known.result]
 
-    def _too_many(self, span: Span) -> None:
-        if not self.full:
-            self.full = True
-            self.problems.append(
-                structure.TOO_MANY(
-                    self._site or span,
-                    f"the decoder expands into more than {MAX_LAYERS:,} layers",
-                    label="the limit is met here",
-                )
-            )
+    def too_many(self, place: Span) -> None:
+        """Report that the limit of layers is met, once."""
+        if not self.is_full:
+            self.is_full = True
+            self.problems.append(structure.too_many_layers(place, MAX_LAYERS))
 
-    def _misfit(self, error: LayerError, inputs: tuple[int, ...], place: Span, span: Span) -> None:
-        related = [] if self._site is None else [(span, "in the body of what is called")]
+    def _misfit(self, error: LayerError, inputs: tuple[int, ...], place: Span, span: Span, site: Span | None) -> None:
         message = str(error)
         if error.kind == "group norm" and any(p.message == message for p in self.problems):
             return  # the section's width, met again at its next convolution
-        if error.kind == "widths":
-            label = ", ".join(self._described(number, i) for number, i in enumerate(inputs, 1))
-        else:
-            label = "this cannot be built"
-        help = {
-            "widths": "bring them to one width with `conv_1x1(x, width=…)`",
-            "group norm": "use a width that 32 divides, or norm=bn",
-            "no level": "a globally pooled value can only be multiplied or added",
-            "window": "a window is odd, or as wide as the stride",
-        }.get(error.kind, "")
-        self.problems.append(
-            LAYER_ERRORS.get(error.kind, codes.UNFIT_LAYER)(place, message, label=label, help=help, related=related)
-        )
+        operands = ", ".join(self._described(number, i) for number, i in enumerate(inputs, 1))
+        related = [] if site is None else [(span, "in the body of what is called")]
+        self.problems.append(types.layer_error(place, error.kind, message, operands, related))
 
     def _described(self, number: int, index: int) -> str:
         """An operand and its width: by name where another statement binds it."""
         application = self.applications[index]
         value = self.values[application.owner]
-        named = application.owner != self._owner
+        named = application.owner != self.owner
         name = value.name.removesuffix(" adapter") if named else f"operand {number}"
         return f"{name} has {application.feature.width or 'a width that the backbone gives'}"

@@ -1,8 +1,7 @@
-"""What a call of an op became, so that the next call like it becomes the same without reading the op's body again.
+"""Cache of the layers that calls of an op expand into.
 
-A decoder calls a handful of ops over and over: a search in every sample, a pyramid of repeated blocks in every round. What the
-body of an op becomes depends on the words that it sees (width, norm, act, its attributes) and on level and width of its
-operands, and on nothing else.
+A decoder calls a handful of ops over and over, and a search does so in every sample. The layers of a call depend on the words
+that the op's body sees (width, norm, act, its attributes) and on level and width of its operands, and on nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from nasdsl.semantics.architecture import Application
 
 MOST = 1024
-"""Calls of one op that are remembered."""
+"""Most expansions that are kept of one op."""
 
 Key: TypeAlias = Hashable
 """The words that an op's body sees, and the features of the operands."""
@@ -52,7 +51,7 @@ class Expansion(NamedTuple):
 def record(
     added: Sequence[Application], first: int, operands: Sequence[int], result: int, path: str, depth: int
 ) -> Expansion | None:
-    """The expansion that a call was, or None where it cannot be had again.
+    """The expansion of a call, or None where it cannot be replayed.
 
     Args:
         added: what it has added; `first` is the index of the first of them.

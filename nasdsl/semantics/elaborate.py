@@ -1,0 +1,293 @@
+"""Elaboration of a whole decoder: sections, also those of other files, and what the decoder itself names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nasdsl.diagnostics import Span
+from nasdsl.diagnostics.catalogue import names, structure, types
+from nasdsl.semantics import attributes, primitives
+from nasdsl.semantics.attributes import UNKNOWN
+from nasdsl.semantics.definitions import check_definitions
+from nasdsl.semantics.elaborate_body import BodyElaborator, Context, Word, names_bound_in
+from nasdsl.semantics.infer_fpn import ATTRIBUTES as FPN_ATTRIBUTES
+from nasdsl.semantics.infer_head import ATTRIBUTES as HEAD_ATTRIBUTES
+from nasdsl.semantics.infer_head import TOWERS
+from nasdsl.semantics.library import Library
+from nasdsl.semantics.program import (
+    Call,
+    Chain,
+    Decision,
+    FpnProgram,
+    HeadProgram,
+    Input,
+    PredictProgram,
+    Program,
+    Ref,
+    SetWord,
+    Slot,
+    Step,
+    Target,
+    find_slot,
+)
+from nasdsl.semantics.vocabulary import Vocabulary
+from nasdsl.syntax import ast
+
+QUANTITIES = ("macs", "params", "dangling")
+"""What `require` bounds."""
+
+_INPUT_NAME = re.compile(r"c([1-7])")
+_S = TypeVar("_S", ast.Fpn, ast.Head)
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a section's text lies.
+
+    Attributes:
+        vocabulary, words: what its words mean.
+        folder: what its paths are relative to; None for a text in no file.
+    """
+
+    vocabulary: Vocabulary
+    words: dict[str, Word]
+    folder: Path | None
+
+
+def elaborate(node: ast.Decoder, vocabulary: Vocabulary, folder: Path | None, library: Library, context: Context) -> Program:
+    """The straight-line program of a decoder. Findings go to the context.
+
+    Args:
+        vocabulary: of the decoder's file.
+        folder: of that file.
+        library: the files that it brings in.
+    """
+    return _DecoderElaborator(node, Place(vocabulary, {}, folder), library, context).run()
+
+
+class _DecoderElaborator:
+    def __init__(self, node: ast.Decoder, place: Place, library: Library, context: Context) -> None:
+        self.node = node
+        self.place = place
+        self.library = library
+        self.context = context
+        self.problems = context.problems
+        self.words: list[SetWord] = []
+        self._order: dict[int, int] = {}  # of a decision, by identity: the item of the decoder that it stands in
+
+    def run(self) -> Program:
+        node = self.node
+        items = {id(item): number for number, item in enumerate(node.items)}
+        for item in node.items:
+            if isinstance(item, ast.Let):
+                since = len(self.context.decisions)
+                self.words.append(BodyElaborator(self.context, self.place.vocabulary, self.place.words, kept=()).let(item))
+                self._place_decisions(since, items[id(item)])
+        inputs, unknown = self._inputs()
+        requirements = tuple(i for i in node.items if isinstance(i, ast.Require))
+        for requirement in requirements:
+            if requirement.quantity not in QUANTITIES:
+                self.problems.append(types.unknown_quantity(requirement.quantity_span, requirement.quantity, QUANTITIES))
+        sections: dict[type, Any] = {
+            ast.Fpn: self._single(ast.Fpn, "fpn"),
+            ast.Head: self._single(ast.Head, "head"),
+            ast.Predict: self._single(ast.Predict, "predict"),
+        }
+        parts: dict[type, Any] = dict.fromkeys(sections)
+        for item in node.items:  # holes are numbered in the order of the text
+            kind = type(item)
+            if sections.get(kind) is not item:
+                continue
+            since = len(self.context.decisions)
+            if isinstance(item, ast.Fpn):
+                parts[kind] = self._fpn(item, inputs, unknown)
+            elif isinstance(item, ast.Head):
+                parts[kind] = self._head(item)
+            elif isinstance(item, ast.Predict):
+                settings = BodyElaborator(self.context, self.place.vocabulary, self.place.words, kept=())
+                parts[kind] = PredictProgram(item.detector, settings.settings(item.settings), item.span, item.detector_span)
+            self._place_decisions(since, items[id(item)])
+        return Program(
+            node.name, node.span, inputs, unknown, requirements, tuple(self.words),
+            parts[ast.Fpn], parts[ast.Head], parts[ast.Predict], self._numbered(),
+            tuple(self.context.passed),
+        )  # fmt: skip
+
+    def _place_decisions(self, since: int, item: int) -> None:
+        for decision in self.context.decisions[since:]:
+            self._order.setdefault(id(decision), item)
+
+    def _numbered(self) -> tuple[Decision, ...]:
+        """The decisions, numbered in the order of the text: a `let` is elaborated first, wherever it stands."""
+        decisions = sorted(self.context.decisions, key=lambda d: self._order[id(d)])
+        for number, decision in enumerate(decisions):
+            decision.number = number
+        return tuple(decisions)
+
+    # ------------------------------------------------------------------------------------------------ parts
+
+    def _single(self, kind: type[Any], word: str) -> Any:
+        """The one part of this kind; None, with a diagnostic, where there is none."""
+        found = [item for item in self.node.items if isinstance(item, kind)]
+        if not found and self.context.lost is None:
+            self.problems.append(structure.missing_part(self.node.name_span, self.node.name, word))
+        for extra in found[1:]:
+            self.problems.append(structure.second_part(_keyword(extra.span, word), word, _keyword(found[0].span, word)))
+        return found[0] if found else None
+
+    def _inputs(self) -> tuple[tuple[Input, ...], tuple[tuple[str, Span], ...]]:
+        """The inputs, and names that no backbone feature has."""
+        inputs: dict[str, Input] = {}
+        unknown: dict[str, Span] = {}
+        for name in (n for item in self.node.items if isinstance(item, ast.Input) for n in item.names):
+            match = _INPUT_NAME.fullmatch(name.name)
+            if match is None:
+                folded = name.name.lower()
+                guess = folded if _INPUT_NAME.fullmatch(folded) else None
+                self.problems.append(names.unknown_input(name.span, name.name, guess))
+                unknown[name.name] = name.span
+            elif name.name in inputs:
+                self.problems.append(names.input_named_twice(name.span, name.name, inputs[name.name].span))
+            else:
+                inputs[name.name] = Input(name.name, int(match[1]), name.span)
+        if not inputs and self.context.lost is None and not self.problems:
+            self.problems.append(structure.missing_part(self.node.name_span, self.node.name, "input", "input c3, c4, c5"))
+        return tuple(inputs.values()), tuple(unknown.items())
+
+    def _fpn(self, node: ast.Fpn, inputs: tuple[Input, ...], unknown: tuple[tuple[str, Span], ...]) -> FpnProgram | None:
+        taken = self._take(node, self.place, ast.Fpn)
+        if taken is None:
+            return None
+        section, place = taken
+        outside = BodyElaborator(self.context, place.vocabulary, place.words, kept=())
+        settings, adapter = self._fpn_settings(section, outside)
+        words = {**place.words, **_section_words(settings, FPN_ATTRIBUTES)}
+        scope: list[tuple[str, str | None, Span]] = [(i.name, i.name, i.span) for i in inputs]
+        scope += [(name, None, span) for name, span in unknown]
+        body = BodyElaborator(
+            self.context, place.vocabulary, words, scope=scope, later=names_bound_in(section.body), is_fpn=True
+        )
+        body.named_inputs([n.name for item in self.node.items if isinstance(item, ast.Input) for n in item.names])
+        statements = body.run(section.body)
+        keyword = _keyword(node.span, "fpn")
+        return FpnProgram(settings, adapter, statements, keyword, node.span if node.source else None)
+
+    def _fpn_settings(self, section: ast.Fpn, outside: BodyElaborator) -> tuple[tuple[ast.Setting, ...], Target | Slot | None]:
+        adapter: Target | Slot | None = outside.adapter("conv_1x1", section.span)
+        settings: list[ast.Setting] = []
+        for setting in section.settings:
+            if setting.name == "adapter":
+                adapter = outside.adapter(setting.value, setting.value.span)
+                settings.append(setting)
+            else:
+                settings += outside.settings((setting,))
+        return tuple(settings), adapter
+
+    def _head(self, node: ast.Head) -> HeadProgram | None:
+        taken = self._take(node, self.place, ast.Head)
+        if taken is None:
+            return None
+        section, place = taken
+        outside = BodyElaborator(self.context, place.vocabulary, place.words, kept=())
+        settings = outside.settings(section.settings)
+        words = {**place.words, **_section_words(settings, HEAD_ATTRIBUTES)}
+        body = BodyElaborator(self.context, place.vocabulary, words)
+        chains = []
+        labels: set[str | None] = set()
+        for tower in section.towers:
+            if tower.label in labels or tower.label not in (None, *TOWERS):
+                body.problems = []  # the whole chain is a mistake, and reported as such
+            labels.add(tower.label)
+            chains.append(Chain(tower.label, tuple(_step(s, body) for s in tower.steps), tower.span))
+            body.problems = self.problems
+        return HeadProgram(settings, tuple(chains), section.span, _keyword(node.span, "head"))
+
+    # -------------------------------------------------------------------------------------- other files
+
+    def _take(self, node: _S, place: Place, kind: type[_S]) -> tuple[_S, Place] | None:
+        """A section, or the one of another decoder that ``from`` names, with attributes changed.
+
+        None, with a diagnostic, where there is no such file or section.
+        """
+        if node.source is None:
+            return node, place
+        library = self.library
+        found = library.open(node.source, node.span, place.folder)
+        if found is None:
+            return None
+        path, file = found
+        library.enter(path)
+        theirs = Place(library.vocabulary(file, path.parent), {}, path.parent)
+        level: Vocabulary | None = theirs.vocabulary
+        while level is not None and level.parent is not None:
+            check_definitions(level, self.problems, self.context.lost)
+            level = level.parent
+        decoder = next((item for item in file.items if isinstance(item, ast.Decoder)), None)
+        section = next((item for item in decoder.items if isinstance(item, kind)), None) if decoder else None
+        taken = None
+        if decoder is None or section is None:
+            word = "fpn" if kind is ast.Fpn else "head"
+            self.problems.append(structure.no_section(node.span, node.source, word))
+        else:
+            self._words_of_other_file(decoder, theirs)
+            taken = self._take(section, theirs, kind)
+        library.leave()
+        if taken is None:
+            return None
+        inner, origin = taken
+        own = self._in_own_words(node.settings, place)
+        kept = tuple(s for s in inner.settings if s.name not in {s.name for s in own})
+        return replace(inner, settings=kept + own), origin
+
+    def _words_of_other_file(self, decoder: ast.Decoder, place: Place) -> None:
+        """Enter the `let`s of a decoder that a section is taken from. Those of holes become the decoder's own."""
+        for item in decoder.items:
+            if isinstance(item, ast.Let):
+                statement = BodyElaborator(self.context, place.vocabulary, place.words, kept=()).let(item)
+                if find_slot(statement.value):
+                    taken = {w.name for w in self.words}
+                    name, number = item.name, 1
+                    while name in taken:
+                        number += 1
+                        name = f"{item.name}_{number}"
+                    if isinstance(statement.value, Slot):
+                        place.words[item.name].let = name
+                        statement.value.let = name
+                    self.words.append(statement._replace(name=name))
+
+    def _in_own_words(self, settings: tuple[ast.Setting, ...], place: Place) -> tuple[ast.Setting, ...]:
+        """Attributes set beside ``from``, their words read where they stand: the section is read with those of its file."""
+        outside = BodyElaborator(self.context, place.vocabulary, place.words, kept=())
+        return tuple(setting if setting.name == "adapter" else outside.settings((setting,))[0] for setting in settings)
+
+
+def _step(node: ast.Step, body: BodyElaborator) -> Step:
+    """A layer of a chain, as a call of what the layer before it gives."""
+    value = ast.Reference(node.span, "x")
+    if isinstance(node.operation, str):
+        span = Span(node.span.source, node.span.start, node.span.start + len(node.operation))
+        target = body.target(node.operation, span, node.settings)
+    else:
+        span = node.operation.span
+        target = body.target(node.operation, span, node.settings)
+    settings = body.settings(node.settings)
+    has_slots = any(find_slot(s.value) for s in settings)
+    return Step(Call(target, (Ref("x", value.span),), settings, has_slots, node.span, span), node.span)
+
+
+def _section_words(settings: tuple[ast.Setting, ...], accepted: dict[str, attributes.Accepts]) -> dict[str, Word]:
+    """What ``width``, ``norm`` and ``act`` mean in a section with these attributes; what is wrong with them is said later."""
+    values = attributes.settings(settings, accepted, "", settings[0].span if settings else None, {}, [])  # type: ignore[arg-type]
+    words: dict[str, Word] = {name: UNKNOWN if values is None else values[name] for name in primitives.SECTION}
+    for setting in settings:
+        if setting.name in words and find_slot(setting.value):
+            words[setting.name] = setting.value
+    return words
+
+
+def _keyword(span: Span, word: str) -> Span:
+    """The word that a section or statement begins with."""
+    return Span(span.source, span.start, span.start + len(word))

@@ -1,0 +1,453 @@
+"""Inference: the layers of straight-line statements, with level and width of every value.
+
+Ops and blocks are expanded where they are called. The same code serves a decoder, a space (whose slots stay open: what
+depends on them is not known) and one filling of a space (whose slots are filled with given alternatives).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nasdsl.diagnostics import Diagnostic, Span
+from nasdsl.diagnostics.catalogue import holes, names, structure, types
+from nasdsl.layers import Layer
+from nasdsl.semantics import attributes, expansion_cache, primitives
+from nasdsl.semantics.attributes import UNKNOWN, Environment, Unknown
+from nasdsl.semantics.builder import MAX_LAYERS, UNFIT, LayerBuilder
+from nasdsl.semantics.elaborate_body import MAX_CALLS, body_of_block, body_of_op, show_at_call
+from nasdsl.semantics.primitives import Primitive
+from nasdsl.semantics.program import (
+    Assign,
+    Body,
+    Call,
+    Missing,
+    Operand,
+    Ref,
+    SetWord,
+    Slot,
+    Statement,
+    Target,
+    chosen,
+    fill_settings,
+    fill_value,
+)
+from nasdsl.semantics.signature import accepted
+from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
+from nasdsl.syntax import ast
+
+
+class Binding:
+    """A value in scope.
+
+    Attributes:
+        name: as the text has it.
+        index: of the application that computes it, or `UNFIT`.
+        span: where it was bound.
+        is_read: whether anything reads it.
+        is_kept: whether it is an output, or what a merge goes into.
+    """
+
+    __slots__ = ("index", "is_kept", "is_read", "name", "span")
+
+    def __init__(self, name: str, index: int, span: Span, *, is_kept: bool = False) -> None:
+        self.name = name
+        self.index = index
+        self.span = span
+        self.is_read = False
+        self.is_kept = is_kept
+
+
+class Frame:
+    """What names mean in one body.
+
+    Attributes:
+        scope: values, by the unique names of the program.
+        words: attributes: ``width``, ``norm`` and ``act`` of the section, and those of an op in its body.
+        site: the call in the decoder's own statements that the body belongs to; None in these statements themselves.
+        key: ``width``, ``norm`` and ``act``, as a key of the cache of expansions.
+    """
+
+    __slots__ = ("key", "scope", "site", "words")
+
+    def __init__(self, scope: dict[str, Binding], words: dict[str, Any], site: Span | None) -> None:
+        self.scope = scope
+        self.words = words
+        self.site = site
+        self.key = words.get("width"), words.get("norm"), words.get("act")
+
+    def section(self) -> dict[str, Any]:
+        """The words that reach the body of what is called."""
+        words = self.words
+        return {name: words[name] for name in primitives.SECTION if name in words}
+
+    def set_word(self, name: str, value: Any) -> None:
+        words = self.words = {**self.words, name: value}
+        self.key = words.get("width"), words.get("norm"), words.get("act")
+
+
+class Inference:
+    """Infers the layers of one section, or of one layer of a head.
+
+    Args:
+        problems: where findings go.
+        indices: the alternative that fills each slot; None leaves slots open.
+
+    Attributes:
+        layers: what was built.
+    """
+
+    def __init__(self, problems: list[Diagnostic], indices: Sequence[int] | None = None) -> None:
+        self.problems = problems
+        self.indices = indices
+        self.layers = LayerBuilder(problems)
+        self._depth = 0
+        self._block_calls = 0
+
+    # ------------------------------------------------------------------------------------------ statements
+
+    def run_block(self, body: Body, frame: Frame, prefix: str) -> list[int]:
+        """Index of each result of a block.
+
+        `prefix` stands before the names of its values: ``bifpn.``.
+        """
+        reported: set[tuple[str, Span]] = set()
+        for statement in body.statements:
+            if isinstance(statement, Assign):
+                before = len(self.problems)
+                for name, binding in self.assign(statement, frame, prefix):
+                    frame.scope[name] = binding
+                self.once(statement, before, reported)
+            elif isinstance(statement, SetWord):
+                self.set_word(statement, frame)
+        return [frame.scope[r].index if r is not None and r in frame.scope else UNFIT for r in body.results]
+
+    def once(self, statement: Statement, since: int, reported: set[tuple[str, Span]]) -> None:
+        """Drop findings of a repeated statement that an earlier round has reported."""
+        if len(self.problems) > since and not isinstance(statement, SetWord) and statement.is_repeated:
+            self.problems[since:] = [p for p in self.problems[since:] if (p.code, p.span) not in reported]
+            reported.update((p.code, p.span) for p in self.problems[since:])
+
+    def set_word(self, statement: SetWord, frame: Frame) -> None:
+        """A `let` of ``width``, ``norm`` or ``act`` is the default of what is called behind it."""
+        if statement.name in primitives.SECTION:
+            value = statement.value
+            if self.indices is not None:
+                value = fill_value(value, self.indices)
+            frame.set_word(statement.name, attributes.evaluate(value, frame.words, []))
+
+    def assign(self, statement: Assign, frame: Frame, prefix: str) -> list[tuple[str, Binding]]:
+        """The values that an assignment binds, by their unique names."""
+        if self.layers.is_full and statement.is_repeated:
+            return []
+        targets, value = statement.targets, self.choose(statement.value)
+        first = targets[0]
+        path = self.layers.reserve(prefix + (first.source if first is not None else "_"))
+        op = self.op_name(value)
+        if len(targets) == 1:
+            self.layers.own(path, op, "block", statement.span)
+            index = self.expand(value, frame, path, None)
+            return [] if first is None else [(first.name, Binding(first.source, index, first.span))]
+        results: list[int] | None = None
+        if type(value) is Call:
+            self.layers.own(path, op, "block", statement.span)
+            results = self.call(value, frame, prefix.rstrip("."), None)
+            if results is not None and len(results) != len(targets):
+                self.problems.append(types.result_count(statement.span, op, len(results), len(targets)))
+                results = None
+        elif type(value) is Ref:
+            self.problems.append(types.one_value(statement.span, len(targets)))
+        bound = []
+        for number, target in enumerate(targets):
+            if target is not None:
+                index = results[number] if results else UNFIT
+                bound.append((target.name, Binding(target.source, index, target.span)))
+        return bound
+
+    def choose(self, operand: Operand) -> Operand:
+        """The operand, or the alternative that fills its slot."""
+        if self.indices is not None and type(operand) is Slot:
+            return chosen(operand, self.indices)  # type: ignore[no-any-return]
+        return operand
+
+    def op_name(self, value: Operand) -> str:
+        """What stands at the root of an expression."""
+        if type(value) is not Call:
+            return "skip" if type(value) is Ref else "?"
+        target: Any = value.target
+        if type(target) is Slot and self.indices is not None:
+            target = chosen(target, self.indices)
+        return target.name if type(target) is Target else "?"
+
+    # ----------------------------------------------------------------------------------------- expressions
+
+    def expand(self, operand: Operand, frame: Frame, path: str, home: Vocabulary | None) -> int:
+        """Index of the application that computes an expression.
+
+        Args:
+            path: where the parameters of its layers live.
+            home: the vocabulary that the attributes of an op name other ops in; None outside the bodies of ops.
+        """
+        if self.indices is not None:
+            operand = self.choose(operand)
+        kind = type(operand)
+        if kind is Ref:
+            return self._look_up(operand, frame, home)  # type: ignore[arg-type]
+        if kind is not Call:
+            return UNFIT
+        assert isinstance(operand, Call)
+        if self._depth >= MAX_CALLS:
+            if not self.layers.is_full:
+                self.layers.is_full = True
+                self.problems.append(structure.calls_too_deep(frame.site or operand.span, MAX_CALLS))
+            return UNFIT
+        self._depth += 1
+        results = self.call(operand, frame, path, home)
+        self._depth -= 1
+        if results is None:
+            return UNFIT
+        if len(results) != 1:
+            self.problems.append(types.several_results(operand.callee_span, self.op_name(operand), len(results)))
+            return UNFIT
+        return results[0]
+
+    def _look_up(self, reference: Ref, frame: Frame, home: Vocabulary | None) -> int:
+        binding = frame.scope.get(reference.name)
+        if binding is not None:
+            binding.is_read = True
+            return binding.index
+        if home is not None and not isinstance(frame.words.get(reference.name), Unknown):
+            self._unknown_value(reference.name, reference.span, frame, home)  # an attribute of an op, and no operand
+        return UNFIT
+
+    def _unknown_value(self, name: str, span: Span, frame: Frame, home: Vocabulary) -> None:
+        is_op = home.find(name) is not None or primitives.find(name) is not None
+        self.problems.append(names.unknown_value(frame.site or span, name, frame.scope, is_op=is_op, fixable=False))
+
+    def call(self, call: Call, frame: Frame, path: str, home: Vocabulary | None) -> list[int] | None:
+        """The results of a call: one for an op or a primitive, several for a block. None: a mistake was reported."""
+        target: Any = call.target
+        settings = call.settings
+        if self.indices is not None:
+            if type(target) is Slot:
+                target = chosen(target, self.indices)
+            if call.has_slots:
+                settings = fill_settings(settings, self.indices)
+            if target.settings:
+                settings = fill_settings(target.settings, self.indices) + settings
+        elif type(target) is Slot:
+            for operand in call.operands:
+                self.expand(operand, frame, path, home)
+            return None
+        callee = target.callee
+        if type(callee) is str:
+            callee = self._passed_op(callee, target, frame, home)
+        if type(callee) is Op:
+            index = self._op(callee, call, settings, frame, path, home)
+        elif type(callee) is Primitive:
+            index = self._primitive(callee, call, settings, frame, path, home)
+        elif type(callee) is Block:
+            return self._block(callee, call, settings, frame, path, home)
+        else:
+            for operand in call.operands:
+                self.expand(operand, frame, path, home)
+            return None
+        return None if index == UNFIT else [index]
+
+    def _passed_op(self, word: str, target: Target, frame: Frame, home: Vocabulary | None) -> Definition | Primitive | None:
+        """The op that an attribute of an op names: ``op f(x, o=conv_3x3) = o(x)``."""
+        assert home is not None
+        name = frame.words.get(word)
+        if isinstance(name, Unknown):
+            return None
+        found: Definition | Primitive | None = home.find(name) or primitives.find(name) if isinstance(name, str) else None
+        place = frame.site or target.span
+        if found is None:
+            known = [*home.known(), *primitives.known()]
+            name = name if isinstance(name, str) else word
+            self.problems.append(names.unknown_op(place, name, known, is_value=name in frame.scope, fixable=False))
+        elif not isinstance(found, Primitive) and found.has_slots:
+            self.problems.append(holes.hole_in_passed_op(place, found.name))
+            return None
+        return found
+
+    def _operands(
+        self, call: Call, least: int, most: int, frame: Frame, path: str, home: Vocabulary | None, below: tuple[str, ...] = ()
+    ) -> list[int] | None:  # fmt: skip
+        """Indices of a call's operands; None where their number is wrong. What computes one is put below its name."""
+        indices = []
+        is_left_out = False
+        for number, operand in enumerate(call.operands):
+            if type(operand) is Ref:
+                indices.append(self._look_up(operand, frame, home))
+                continue
+            is_left_out = is_left_out or (type(operand) is Missing and operand.is_left_out)
+            name = below[min(number, len(below) - 1)] if below else ""
+            indices.append(self.expand(operand, frame, f"{path}.{name}" if path and name else path or name, home))
+        count = len(indices)
+        if is_left_out:
+            return None  # how many there would be is not known
+        if least <= count <= most:
+            return indices
+        place = frame.site or call.span
+        self.problems.append(types.operand_count(place, self.op_name(call), count, least, most))
+        return None
+
+    def _primitive(
+        self, primitive: Primitive, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, path: str,
+        home: Vocabulary | None,
+    ) -> int:  # fmt: skip
+        operands = self._operands(call, primitive.least, primitive.most, frame, path, home)
+        site, span = frame.site, call.span
+        values: dict[str, Any] | None = attributes.settings(
+            settings, primitive.attributes, primitive.name, site or call.callee_span, frame.words, self.problems
+        )
+        is_unknown = values is not None and UNKNOWN in values.values()
+        if "to" in primitive.attributes:
+            level = self._target_level(call, settings, frame, home)
+            if level is None or operands is None or values is None:
+                return UNFIT
+            values["to"] = level
+            if operands[0] != UNFIT:
+                feature = self.layers.applications[operands[0]].feature
+                if feature.level is None:
+                    self.problems.append(types.pooled_operand(site or span))
+                    return UNFIT
+                if feature.level == level:
+                    return operands[0]
+        if operands is None or values is None or is_unknown or UNFIT in operands:
+            return UNFIT
+        layers = self.layers
+
+        def apply(layer: Layer, *inputs: int) -> int:
+            return layers.apply(layer, inputs, path, span, site)
+
+        return primitive.expand(values, tuple(operands), apply)
+
+    def _target_level(self, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, home: Vocabulary | None) -> int | None:
+        """The level that ``to=`` names: that of a value, or a number."""
+        for setting in settings:
+            if setting.name != "to":
+                continue
+            value = setting.value
+            if isinstance(value, ast.Reference) and not isinstance(frame.words.get(value.name), int):
+                return self._level_of(value, frame, home)
+            number = attributes.evaluate(value, frame.words, self.problems)
+            if isinstance(number, int) and 0 <= number <= 16:
+                return number
+            if not isinstance(number, Unknown):
+                self.problems.append(types.resize_target(value.span, number))
+            return None
+        self.problems.append(types.missing_attribute(frame.site or call.callee_span, "resize", "to", "a value"))
+        return None
+
+    def _level_of(self, value: ast.Reference, frame: Frame, home: Vocabulary | None) -> int | None:
+        binding = frame.scope.get(value.name)
+        if binding is None:
+            word = frame.words.get(value.name)
+            if home is not None and not isinstance(word, Unknown):
+                binding = frame.scope.get(word) if isinstance(word, str) else None
+                if binding is None:
+                    self._unknown_value(value.name, value.span, frame, home)
+        if binding is None or binding.index == UNFIT:
+            return None
+        level = self.layers.applications[binding.index].feature.level
+        if level is None:
+            self.problems.append(types.no_resolution(value.span, value.name))
+        return level
+
+    # --------------------------------------------------------------------------------------- ops and blocks
+
+    def _op(
+        self, op: Op, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, path: str, home: Vocabulary | None
+    ) -> int:
+        count = len(op.operands)
+        operands = self._operands(call, count, count, frame, path, home, op.operands)
+        inner: dict[str, Any] | None = None
+        words: Any = frame.key
+        if settings:
+            inner = self._words_of_op(op, settings, frame.words)
+            if inner is None:
+                return UNFIT
+            words = tuple(inner.items())
+        if operands is None or op.broken or UNFIT in operands:
+            return UNFIT
+        layers = self.layers
+        built = layers.applications
+        site = frame.site or call.span
+        key: expansion_cache.Key | None = None
+        if not op.has_slots and len(set(operands)) == count:
+            key = words, *[built[i].feature for i in operands]
+            known = op.expansions.get(key)
+            if known is not None and self._depth <= known.depth and len(built) + len(known.steps) <= MAX_LAYERS:
+                return layers.replay(known, operands, path, site)
+        body = op.body if op.body is not None else body_of_op(op)
+        if len(built) + op.weight > MAX_LAYERS:
+            layers.too_many(call.span)
+            return UNFIT
+        if inner is None:
+            inner = self._words_of_op(op, (), frame.words)
+            assert inner is not None
+        scope = {name: Binding(name, index, call.span) for name, index in zip(op.operands, operands, strict=True)}
+        first, before, blocks = len(built), len(self.problems), self._block_calls
+        result = self.expand(body, Frame(scope, inner, site), path, op.home)
+        if key is not None and result != UNFIT and before == len(self.problems) and blocks == self._block_calls:
+            op.remember(key, expansion_cache.record(built[first:], first, operands, result, path, self._depth))
+        if frame.site is None:
+            show_at_call(self.problems, before, call.span)
+        return result
+
+    def _words_of_op(self, op: Op, settings: tuple[ast.Setting, ...], words: Environment) -> dict[str, Any] | None:
+        """What words mean in the body of an op: the section's attributes, and its own. None: a mistake was reported."""
+        inner: dict[str, Any] = {name: words[name] for name in primitives.SECTION if name in words}
+        if op.attributes:
+            section = dict(inner)
+            for name, default in op.attributes.items():
+                inner[name] = attributes.evaluate(default, section, self.problems)
+        if not settings:
+            return inner
+        accepts = accepted(op)
+        before = len(self.problems)
+        seen: dict[str, Span] = {}
+        for setting in settings:
+            if setting.name not in op.attributes:
+                self.problems.append(types.unknown_attribute(setting.name_span, op.name, setting.name, op.attributes))
+                continue
+            if setting.name in seen:
+                self.problems.append(types.attribute_twice(setting.name_span, setting.name, seen[setting.name]))
+                continue
+            seen[setting.name] = setting.name_span
+            value = attributes.evaluate(setting.value, words, self.problems)
+            inner[setting.name] = value
+            takes = accepts.get(setting.name)
+            if takes is not None and not isinstance(value, Unknown) and not takes.takes(value):
+                self.problems.append(attributes.refused(setting, value, takes, op.name))
+        return inner if len(self.problems) == before else None
+
+    def _block(
+        self, block: Block, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, path: str, home: Vocabulary | None
+    ) -> list[int] | None:
+        count = len(block.definition.parameters)
+        operands = self._operands(call, count, count, frame, path, home)
+        for setting in settings:
+            self.problems.append(types.block_attribute(setting.name_span, setting.name))
+        if operands is None or settings or block.broken or UNFIT in operands:
+            return [UNFIT] * len(block.definition.results) if operands is not None and not settings else None
+        before = len(self.problems)
+        words = frame.section()
+        body = body_of_block(block, words, self.problems)
+        layers = self.layers
+        if len(layers.applications) + max(body.weight, block.weight) > MAX_LAYERS:
+            layers.too_many(call.span)
+            return None
+        self._block_calls += 1
+        self._depth += 2  # a block takes more of the interpreter's stack than an op
+        prefix = layers.reserve(f"{path}.{block.name}" if path else block.name) + "."
+        scope = {name: Binding(name, i, call.span) for name, i in zip(body.parameters, operands, strict=True)}
+        owner = layers.owner
+        results = self.run_block(body, Frame(scope, words, frame.site or call.span), prefix)
+        layers.owner = owner
+        if frame.site is None:
+            show_at_call(self.problems, before, call.span)
+        self._depth -= 2
+        return results

@@ -1,0 +1,128 @@
+"""The section ``head``: towers of layers, applied to every level, with weights shared from an index on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nasdsl.diagnostics import Diagnostic, Span
+from nasdsl.diagnostics.catalogue import structure, types
+from nasdsl.layers import Feature
+from nasdsl.semantics import attributes, primitives
+from nasdsl.semantics.architecture import FpnPart, HeadLayer, HeadPart, Tower
+from nasdsl.semantics.attributes import UNKNOWN, Accepts
+from nasdsl.semantics.builder import UNFIT
+from nasdsl.semantics.infer import Binding, Frame, Inference
+from nasdsl.semantics.program import Chain, FpnProgram, HeadProgram, Program, fill_settings
+
+TOWERS = ("cls", "box")
+MAX_STEPS = 10_000
+"""Most layers of a chain."""
+
+CURRENT_LEVEL = 0
+"""The level of a head's layers: that of whichever map they are applied to."""
+
+ATTRIBUTES = {**primitives.SECTION, "share": Accepts("index", 0, largest=1000)}
+
+
+def infer_head(
+    program: Program,
+    fpn: FpnPart | None,
+    problems: list[Diagnostic],
+    lost: frozenset[str] | None = None,
+    indices: Sequence[int] | None = None,
+) -> HeadPart | None:
+    """The layers of a decoder's head; None where it has none, or one that is not looked at further.
+
+    Args:
+        fpn: whose outputs the head's layers receive; None where it is not known.
+        lost, indices: see `infer_fpn`.
+    """
+    head = program.head
+    if head is None:
+        return None
+    settings = head.settings if indices is None else fill_settings(head.settings, indices)
+    values: dict[str, Any] | None = attributes.settings(settings, ATTRIBUTES, "head", head.keyword, {}, problems)
+    if values is None:
+        values = dict.fromkeys(ATTRIBUTES, UNKNOWN)
+    pyramid = _pyramid_width(fpn, program.fpn, problems)
+    if pyramid is None:
+        return None
+    width = values["width"] if isinstance(values["width"], int) else 0
+    if width and pyramid and width > pyramid:
+        setting = next((s for s in settings if s.name == "width"), None)
+        problems.append(types.head_wider(setting.span if setting else head.keyword, width, pyramid))
+    longest = max(head.chains, key=lambda c: len(c.steps), default=None)
+    if longest is not None and len(longest.steps) > MAX_STEPS:
+        problems.append(structure.chain_too_long(longest.steps[MAX_STEPS].span, MAX_STEPS))
+        return None
+    words = {name: values[name] for name in primitives.SECTION}
+    layers: dict[int, tuple[HeadLayer, ...]] = {}  # one chain for both towers is inferred once
+    towers = []
+    for name, chain in _towers(head, problems, lost):
+        if id(chain) not in layers:
+            layers[id(chain)] = _infer_chain(chain, words, pyramid, problems, indices)
+        towers.append(Tower(name, layers[id(chain)]))
+    share = values["share"]
+    most = max((len(c.steps) for c in head.chains), default=0)
+    if isinstance(share, int) and share > most and lost is None:
+        setting = next(s for s in settings if s.name == "share")
+        problems.append(structure.share_beyond(setting.span, share, most))
+    return HeadPart(width, share if isinstance(share, int) else 0, tuple(towers), head.span)
+
+
+def _pyramid_width(fpn: FpnPart | None, section: FpnProgram | None, problems: list[Diagnostic]) -> int | None:
+    """Channels of the pyramid's levels, 0 where they are not known; None, with a diagnostic, where they differ."""
+    if fpn is None or section is None:
+        return 0
+    widths = {o.name: fpn.applications[o.result].feature.width for o in fpn.outputs if o.result != UNFIT}
+    known = {w for w in widths.values() if w}
+    if len(known) > 1:
+        problems.append(types.pyramid_widths(section.from_span or fpn.outputs[0].span, widths.items()))
+        return None
+    return min(known, default=0)
+
+
+def _towers(head: HeadProgram, problems: list[Diagnostic], lost: frozenset[str] | None) -> list[tuple[str, Chain]]:
+    """The towers ``cls`` and ``box`` with their chains, in this order."""
+    if len(head.chains) == 1 and head.chains[0].label is None:
+        return [(name, head.chains[0]) for name in TOWERS]
+    found: dict[str, Chain] = {}
+    for chain in head.chains:
+        label = chain.label or ""
+        place = _label(chain)
+        if label not in TOWERS:
+            problems.append(structure.unknown_tower(place, label))
+        elif label in found:
+            problems.append(structure.second_part(place, label, _label(found[label])))
+        else:
+            found[label] = chain
+    for name in TOWERS:
+        if name not in found and found and lost is None:
+            problems.append(structure.missing_tower(Span(head.span.source, head.span.start, head.span.start + 4), name))
+    return [(name, found[name]) for name in TOWERS if name in found]
+
+
+def _label(chain: Chain) -> Span:
+    return Span(chain.span.source, chain.span.start, chain.span.start + len(chain.label or ""))
+
+
+def _infer_chain(
+    chain: Chain, words: dict[str, Any], width: int, problems: list[Diagnostic], indices: Sequence[int] | None
+) -> tuple[HeadLayer, ...]:
+    layers = []
+    for step in chain.steps:
+        inference = Inference(problems, indices)
+        op = inference.op_name(step.call)
+        inference.layers.own(op, op, "layer", step.span)
+        source = inference.layers.source("x", Feature(CURRENT_LEVEL, width), step.span)
+        frame = Frame({"x": Binding("x", source, step.span)}, words, None)
+        result = inference.expand(step.call, frame, "", None)
+        width = 0
+        if result != UNFIT:
+            feature = inference.layers.applications[result].feature
+            if feature.level != CURRENT_LEVEL:
+                problems.append(types.head_level(step.span, op))
+            width = feature.width
+        layers.append(HeadLayer(op, step.span, tuple(inference.layers.applications), result))
+    return tuple(layers)

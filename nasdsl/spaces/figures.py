@@ -1,0 +1,538 @@
+"""What a filling costs, in microseconds: for `require`, and for searches that weigh costs.
+
+The figures are those of the whole pipeline, to the last digit (the tests hold both against each other). They come quickly
+because an op applied to features of given levels and widths always costs the same: each such application is inferred and
+counted once, by the pipeline's own rules, and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from nasdsl.backbones import Backbone
+from nasdsl.backends.bounds import Figures, sizes_of
+from nasdsl.backends.cost import Areas
+from nasdsl.diagnostics import Diagnostic, DiagnosticError
+from nasdsl.ir.lower import lower_nodes, predictions
+from nasdsl.layers import Feature
+from nasdsl.semantics import attributes, primitives
+from nasdsl.semantics.architecture import Fcos, Retinanet
+from nasdsl.semantics.attributes import Unknown
+from nasdsl.semantics.builder import UNFIT
+from nasdsl.semantics.elaborate_body import body_of_block
+from nasdsl.semantics.infer import Binding, Frame, Inference
+from nasdsl.semantics.infer_head import CURRENT_LEVEL
+from nasdsl.semantics.infer_prediction import DETECTORS
+from nasdsl.semantics.program import (
+    Assign,
+    Call,
+    Chain,
+    FpnProgram,
+    HeadProgram,
+    Merge,
+    Output,
+    PredictProgram,
+    Program,
+    Ref,
+    SetWord,
+    Slot,
+    Statement,
+    Target,
+    chosen,
+    fill_settings,
+    fill_value,
+    find_slot,
+)
+from nasdsl.semantics.vocabulary import Block, Op, Vocabulary
+from nasdsl.syntax import ast
+
+_Value: TypeAlias = tuple[Feature, int, int]
+"""A value of the fpn: level and width, which values it reads (one bit each), and what computing it costs."""
+
+_Words: TypeAlias = dict[str, Any]
+
+
+class _Unbuildable(Exception):
+    """A layer cannot take its operands, so there is no decoder."""
+
+
+class FigureCounter:
+    """Counts the figures of fillings of a space.
+
+    Costs travel as one integer: parameters in the lowest 64 bits, above them 64 bits for the MACs at each size, so that
+    one addition adds them all.
+
+    Args:
+        program: of the space.
+        backbone, classes: what the decoders are counted for.
+    """
+
+    def __init__(self, program: Program, backbone: Backbone, classes: int) -> None:
+        assert program.fpn is not None
+        assert program.head is not None
+        assert program.predict is not None
+        self.program = program
+        self.backbone = backbone
+        self.classes = classes
+        self.sizes = sizes_of(program.requirements)
+        self.areas = [Areas(size) for size in self.sizes]
+        self.applied: dict[tuple[Any, ...], tuple[Feature, int, int] | None] = {}
+        self._fpn, self._head, self._predict = program.fpn, program.head, program.predict
+        self._head_is_fixed = not _head_has_slots(program.head, program.predict)
+        self._heads: dict[tuple[tuple[int, ...], int], int] = {}
+
+    def figures(self, indices: Sequence[int]) -> Figures | None:
+        """The figures of a filling, or None where it cannot be built."""
+        try:
+            return self._count(indices)
+        except _Unbuildable:
+            return None
+
+    def _count(self, indices: Sequence[int]) -> Figures:
+        for word in self.program.words:
+            if isinstance(word.value, Slot) and isinstance(chosen(word.value, indices), ast.Call):
+                raise _Unbuildable  # `let k = conv(k=3)` is no text
+        total, dangling, levels, width = self._count_fpn(self._fpn, indices)
+        pyramid = tuple(levels), width
+        head = self._heads.get(pyramid) if self._head_is_fixed else None
+        if head is None:
+            head = self._count_head(self._head, self._predict, indices, levels, width)
+            if self._head_is_fixed:
+                self._heads[pyramid] = head
+        total += head
+        mask = (1 << 64) - 1
+        macs = {size: total >> (64 * (i + 1)) & mask for i, size in enumerate(self.sizes)}
+        return Figures(macs, total & mask, dangling)
+
+    def _count_fpn(self, fpn: FpnProgram, indices: Sequence[int]) -> tuple[int, int, list[int], int]:
+        """Cost of the live part, number of dangling blocks, levels of the pyramid and its width."""
+        words = _section_words(fpn.settings, indices, _FPN)
+        section = _Section(self, words, indices)
+        adapter: Any = chosen(fpn.adapter, indices)
+        for name, level, _ in self.program.inputs:
+            if name not in self.backbone.out_channels:
+                raise _Unbuildable
+            raw = section.add((Feature(level, self.backbone.out_channels[name]), 0, 0))
+            section.names[name] = raw
+            if adapter is not None:
+                out, used, price = self.apply(adapter, (), (section.values[raw][0],), section.key, (), indices)
+                section.names[name] = section.add((out, 1 << raw if used else 0, price))
+        section.run(fpn.statements)
+        return section.finish()
+
+    def _count_head(
+        self, head: HeadProgram, predict: PredictProgram, indices: Sequence[int], levels: list[int], pyramid: int
+    ) -> int:
+        words = _section_words(head.settings, indices, _HEAD)
+        share = words.pop("share")
+        if words["width"] > pyramid or share > max((len(c.steps) for c in head.chains), default=0):
+            raise _Unbuildable
+        key = tuple(words.items())
+        total = 0
+        ends = {}
+        for chain in head.chains:
+            width, price = self._count_chain(chain, key, share, indices, levels, pyramid)
+            for label in (chain.label,) if chain.label else ("cls", "box"):
+                ends[label] = width
+                total += price
+        return total + self._count_predictions(predict, indices, levels, ends)
+
+    def _count_chain(
+        self, chain: Chain, key: tuple[Any, ...], share: int, indices: Sequence[int], levels: list[int], width: int
+    ) -> tuple[int, int]:
+        total = 0
+        for place, step in enumerate(chain.steps):
+            target: Any = chosen(step.call.target, indices)
+            settings = target.settings + step.call.settings
+            given = tuple((s.name, _word(s.value, dict(key), indices)) for s in settings)
+            out, _, price = self.apply(target, given, (Feature(CURRENT_LEVEL, width),), key, tuple(levels), indices)
+            if out.level != CURRENT_LEVEL:
+                raise _Unbuildable
+            params = price & ((1 << 64) - 1)
+            total += price + (params * (len(levels) - 1) if place < share else 0)
+            width = out.width
+        return width, total
+
+    def _count_predictions(self, node: PredictProgram, indices: Sequence[int], levels: list[int], ends: dict[str, int]) -> int:
+        accepted = DETECTORS[node.detector]
+        settings = fill_settings(node.settings, indices)
+        values = attributes.settings(settings, accepted, node.detector, node.detector_span, {}, [])
+        if values is None:
+            raise _Unbuildable
+        predict = Fcos(**values) if node.detector == "fcos" else Retinanet(**values)  # type: ignore[arg-type]
+        total = len(levels) if isinstance(predict, Fcos) else 0  # one scale a level
+        for prediction in predictions(predict, ends):
+            channels = prediction.channels(self.classes)
+            macs = prediction.width * 9 * channels
+            total += macs + channels
+            for place, areas in enumerate(self.areas):
+                total += macs * sum(areas.area(level) for level in levels) << (64 * (place + 1))
+        return total
+
+    def apply(
+        self,
+        target: Target,
+        settings: tuple[tuple[str, Any], ...],
+        operands: tuple[Feature, ...],
+        key: tuple[tuple[str, Any], ...],
+        levels: tuple[int, ...],
+        indices: Sequence[int],
+    ) -> tuple[Feature, int, int]:
+        """Result, operands that it depends on (one bit each) and cost of an op; in a head, over all `levels`."""
+        if getattr(target.callee, "has_slots", False):
+            found = self._infer(target, settings, operands, dict(key), levels, indices)
+        else:
+            at = (id(target.callee), settings, operands, key, levels)
+            try:
+                found = self.applied[at]
+            except KeyError:
+                found = self.applied[at] = self._infer(target, settings, operands, dict(key), levels)
+        if found is None:
+            raise _Unbuildable
+        return found
+
+    def _infer(
+        self,
+        target: Target,
+        settings: tuple[tuple[str, Any], ...],
+        operands: tuple[Feature, ...],
+        words: _Words,
+        levels: tuple[int, ...],
+        indices: Sequence[int] | None = None,
+    ) -> tuple[Feature, int, int] | None:
+        """Infer an op on features of these levels and widths, and count what its result depends on."""
+        span = self.program.span
+        problems: list[Diagnostic] = []
+        inference = Inference(problems, indices)
+        layers = inference.layers
+        layers.own("v", target.name, "block", span)
+        scope = {}
+        for number, feature in enumerate(operands):
+            scope[f"o{number}"] = Binding(f"o{number}", layers.source(f"o{number}", feature, span), span)
+        given = tuple(ast.Setting(span, n, span, _literal(v, span)) for n, v in settings)
+        call = Call(target._replace(settings=()), tuple(Ref(n, span) for n in scope), given, False, span, span)
+        result = inference.expand(call, Frame(scope, words, None), "v", None)
+        if result == UNFIT or any(p.severity == "error" for p in problems):
+            return None
+        widths = {f"o{number}": feature.width for number, feature in enumerate(operands)}
+        try:
+            nodes, place = lower_nodes(layers.applications, layers.values, widths)
+        except DiagnosticError:
+            return None
+        live = {place[result]}
+        total = 0
+        for node in reversed(nodes):
+            if node.id not in live:
+                continue
+            live.update(node.inputs)
+            for at, areas in enumerate(self.areas):
+                area = areas.area(node.out.level) if not levels else _head_area(areas, levels, node.out.level)
+                price = node.layer.cost(node.operands, node.out, area)
+                total += (price.macs << (64 * (at + 1))) + (price.params if at == 0 else 0)
+        used = sum(1 << number for number in range(len(operands)) if place[scope[f"o{number}"].index] in live)
+        out = next(node.out for node in nodes if node.id == place[result])
+        return out, used, total
+
+
+class _Section:
+    """Values of one fpn while it is counted.
+
+    Attributes:
+        words, key: ``width``, ``norm`` and ``act``.
+        values: in order; `names` are their indices in the body that is counted.
+        blocks, read, kept: values of the statements, values that something reads, outputs; one bit each.
+        merges: of each merge the value that is added to, and the blocks bound before.
+    """
+
+    __slots__ = (
+        "applied", "blocks", "counter", "home", "indices", "kept", "key", "merges", "names", "outputs", "read", "values",
+        "words",
+    )  # fmt: skip
+
+    def __init__(self, counter: FigureCounter, words: _Words, indices: Sequence[int]) -> None:
+        self.counter = counter
+        self.home: Vocabulary | None = None  # of the op whose body is counted
+        self.applied = counter.applied
+        self.words = words
+        self.indices = indices
+        self.key = tuple(words.items())
+        self.values: list[_Value] = []
+        self.names: dict[str, int] = {}
+        self.outputs: dict[str, int] = {}
+        self.merges: list[tuple[int, int]] = []
+        self.blocks = self.read = self.kept = 0
+
+    def add(self, value: _Value) -> int:
+        self.values.append(value)
+        return len(self.values) - 1
+
+    # ------------------------------------------------------------------------------------------ statements
+
+    def run(self, statements: tuple[Statement, ...]) -> None:
+        names = self.names
+        for statement in statements:
+            if type(statement) is Assign:
+                for name, index in self._assign(statement):
+                    self.blocks |= 1 << index
+                    names[name] = index
+            elif type(statement) is Output:
+                self._output(statement)
+            elif type(statement) is Merge:
+                for target in statement.targets:
+                    self._merge(chosen(target, self.indices).name)
+            elif type(statement) is SetWord:
+                self._set_word(statement)
+
+    def _assign(self, statement: Assign) -> list[tuple[str, int]]:
+        targets = statement.targets
+        if len(targets) == 1:
+            value = statement.value
+            # A name for another value is a value of its own: each may dangle.
+            return [(targets[0].name, self.add(self.expression(value)))]  # type: ignore[union-attr]
+        call: Any = chosen(statement.value, self.indices)
+        target = chosen(call.target, self.indices) if type(call) is Call else None
+        if target is None or type(target.callee) is not Block:
+            raise _Unbuildable
+        results = self._run_block(target, [self.add(self.expression(o)) for o in call.operands])
+        if len(results) != len(targets):
+            raise _Unbuildable
+        # A result of a block that is an operand, or two results that are one value, are values of their own too.
+        return [
+            (t.name, self.add((self.values[i][0], 1 << i, 0)))  # type: ignore[union-attr]
+            for t, i in zip(targets, results, strict=True)
+        ]
+
+    def _run_block(self, target: Target, operands: list[int]) -> list[int]:
+        """Count the statements of a block; gives the indices of its results."""
+        block: Any = target.callee
+        body = body_of_block(block, {n: self.words[n] for n in primitives.SECTION}, [])
+        if len(operands) != len(body.parameters):
+            raise _Unbuildable
+        outer = self.names, self.words, self.key, self.read
+        self.names = dict(zip(body.parameters, operands, strict=True))
+        for statement in body.statements:
+            if type(statement) is Assign:
+                for name, index in self._assign(statement):
+                    self.names[name] = index
+            elif type(statement) is SetWord:
+                self._set_word(statement)
+        if None in body.results:
+            raise _Unbuildable
+        results = [self.names[r] for r in body.results if r is not None]
+        self.names, self.words, self.key, self.read = outer
+        return results
+
+    def _set_word(self, statement: SetWord) -> None:
+        value = statement.value
+        if type(value) is Slot and isinstance(chosen(value, self.indices), ast.Call):
+            raise _Unbuildable  # `let k = conv(k=3)` is no text
+        if statement.name in primitives.SECTION:
+            self.words = {**self.words, statement.name: _word(value, self.words, self.indices)}
+            self.key = tuple(self.words.items())
+
+    def _output(self, statement: Output) -> None:
+        value: Any = chosen(statement.value, self.indices)
+        before = self.read
+        found = self.expression(value)
+        if type(value) is Ref:  # naming a value as output is no reading of it
+            self.read = before
+            self.kept |= found[1]
+        if found[0].level is None:
+            raise _Unbuildable
+        source = self.add(found)
+        index = self.add((Feature(statement.level, found[0].width), 1 << source, 0))
+        self.names[statement.name] = self.outputs[statement.name] = index
+
+    def _merge(self, name: str) -> None:
+        """What dangles is added to an output, or to a value, which from here on means the sum."""
+        at = self.names[name]
+        self.kept |= 1 << at
+        if self.outputs.get(name) == at:
+            self.merges.append((at, self.blocks))
+            return
+        added = self.add((self.values[at][0], 1 << at, 0))
+        self.kept |= 1 << added
+        self.names[name] = added
+        self.merges.append((added, self.blocks))
+
+    # ----------------------------------------------------------------------------------------- expressions
+
+    def expression(self, node: Any) -> _Value:
+        """Level, width, reads and cost of an expression. Called for every operand of every sample, so it spells out what
+        `chosen` would do."""
+        indices = self.indices
+        while type(node) is Slot:
+            node = node.alternatives[indices[node.decision.number]]
+        if type(node) is Ref:
+            index = self.names[node.name]
+            self.read |= 1 << index
+            return self.values[index][0], 1 << index, 0
+        if type(node) is not Call:
+            raise _Unbuildable
+        target: Any = node.target
+        while type(target) is Slot:
+            target = target.alternatives[indices[target.decision.number]]
+        settings = target.settings + node.settings if target.settings else node.settings
+        operands = [self.expression(o) for o in node.operands]
+        callee = target.callee
+        if type(callee) is Block or (type(callee) is Op and callee.has_slots):
+            return self._expanded(target, settings, operands)
+        if type(callee) is str:
+            target = self._passed_op(target)
+        given = self._settings(settings) if settings else ()
+        at = (id(callee), given, tuple([o[0] for o in operands]), self.key, ())
+        found = self.applied.get(at)
+        out, used, total = self.counter.apply(target, *at[1:], indices) if found is None else found
+        reads = 0
+        for operand in operands:
+            if used & 1:
+                reads |= operand[1]
+                total += operand[2]
+            used >>= 1
+        return out, reads, total
+
+    def _passed_op(self, target: Target) -> Target:
+        """The op that an attribute of the op names whose body is counted."""
+        name: Any = self.words[str(target.callee)]
+        callee = (self.home.find(name) if self.home is not None else None) or primitives.find(name)
+        if callee is None or getattr(callee, "has_slots", False):
+            raise _Unbuildable
+        return target._replace(callee=callee)
+
+    def _expanded(self, target: Target, settings: tuple[ast.Setting, ...], operands: list[_Value]) -> _Value:
+        """A block, or an op with slots: its body is counted here."""
+        if type(target.callee) is Block:
+            if settings:
+                raise _Unbuildable
+            results = self._run_block(target, [self.add(o) for o in operands])
+            if len(results) != 1:
+                raise _Unbuildable
+            return self.values[results[0]][0], 1 << results[0], 0
+        op: Any = target.callee
+        if len(operands) != len(op.operands):
+            raise _Unbuildable
+        given = dict(self._settings(settings))
+        inner = {n: self.words[n] for n in primitives.SECTION}
+        for name, default in op.attributes.items():
+            inner[name] = given[name] if name in given else attributes.evaluate(default, self.words, [])
+        if any(name not in op.attributes for name in given):
+            raise _Unbuildable
+        outer = self.names, self.words, self.key, self.read, self.home
+        self.home = op.home
+        self.names = dict(zip(op.operands, [self.add(o) for o in operands], strict=True))
+        self.words, self.key = inner, tuple(inner.items())
+        index = self.add(self.expression(op.body))
+        self.names, self.words, self.key, self.read, self.home = outer
+        return self.values[index][0], 1 << index, 0
+
+    def _settings(self, settings: tuple[ast.Setting, ...]) -> tuple[tuple[str, Any], ...]:
+        """Attributes of a call; a value that ``to=`` names becomes its level."""
+        made = []
+        for setting in settings:
+            value: Any = chosen(setting.value, self.indices)
+            if setting.name == "to" and type(value) is ast.Reference and value.name in self.names:
+                level = self.values[self.names[value.name]][0].level
+                if level is None:
+                    raise _Unbuildable
+                made.append(("to", level))
+            else:
+                made.append((setting.name, _word(value, self.words, self.indices)))
+        return tuple(made)
+
+    def finish(self) -> tuple[int, int, list[int], int]:
+        """Cost of what the outputs depend on, number of dangling blocks, levels, width of the pyramid."""
+        values = self.values
+        dangling = self.blocks & ~self.read & ~self.kept
+        merged: dict[int, int] = {}
+        for target, before in self.merges:
+            extra = dangling & before
+            merged[target] = merged.get(target, 0) | extra
+            for index in _bits(extra):
+                if values[index][0].width != values[target][0].width:
+                    raise _Unbuildable
+        if not self.outputs:
+            raise _Unbuildable
+        widths = {values[o][0].width for o in self.outputs.values()}
+        if len(widths) > 1:
+            raise _Unbuildable
+        first = min(self.outputs.values())  # what comes before every output cannot read one
+        for target, extra in merged.items():
+            if any(index > first and self._reaches(index, target, merged) for index in _bits(extra)):
+                raise _Unbuildable
+        total, seen = 0, 0
+        waiting = list(self.outputs.values())
+        while waiting:
+            index = waiting.pop()
+            if seen >> index & 1:
+                continue
+            seen |= 1 << index
+            total += values[index][2]
+            waiting += _bits((values[index][1] | merged.get(index, 0)) & ~seen)
+        levels = [values[o][0].level or 0 for o in self.outputs.values()]
+        return total, dangling.bit_count(), levels, widths.pop()
+
+    def _reaches(self, start: int, goal: int, merged: dict[int, int]) -> bool:
+        """Whether one value depends on another."""
+        waiting, seen = [start], 1 << start
+        while waiting:
+            index = waiting.pop()
+            if index == goal:
+                return True
+            following = (self.values[index][1] | merged.get(index, 0)) & ~seen
+            seen |= following
+            waiting += _bits(following)
+        return False
+
+
+_FPN = {**primitives.SECTION}
+_HEAD = {**primitives.SECTION, "share": attributes.Accepts("index", 0, largest=1000)}
+
+
+def _section_words(
+    settings: tuple[ast.Setting, ...], indices: Sequence[int], accepted: dict[str, attributes.Accepts]
+) -> _Words:
+    """The attributes of a section."""
+    span = settings[0].span
+    given = tuple(s for s in fill_settings(settings, indices) if s.name != "adapter")
+    values = attributes.settings(given, accepted, "", span, {}, [])
+    if values is None or any(isinstance(v, Unknown) for v in values.values()):
+        raise _Unbuildable
+    return dict(values)
+
+
+def _word(value: Any, words: _Words, indices: Sequence[int]) -> Any:
+    if type(value) is ast.Number:
+        return value.value
+    found = attributes.evaluate(fill_value(value, indices), words, [])
+    if isinstance(found, Unknown):
+        raise _Unbuildable
+    return found
+
+
+def _bits(mask: int) -> list[int]:
+    """Places of the bits of a mask."""
+    found = []
+    while mask:
+        low = mask & -mask
+        found.append(low.bit_length() - 1)
+        mask ^= low
+    return found
+
+
+def _head_area(areas: Areas, levels: tuple[int, ...], level: int | None) -> int:
+    return len(levels) if level is None else sum(areas.area(k) for k in levels)
+
+
+def _literal(value: Any, span: Any) -> ast.Attribute:
+    return ast.Reference(span, value) if isinstance(value, str) else ast.Number(span, value, str(value))
+
+
+def _head_has_slots(head: HeadProgram, predict: PredictProgram) -> bool:
+    """Whether anything behind the pyramid differs between fillings."""
+    if any(find_slot(s.value) for s in (*head.settings, *predict.settings)):
+        return True
+    calls = [s.call for c in head.chains for s in c.steps]
+    return any(
+        type(c.target) is Slot or c.has_slots or getattr(getattr(c.target, "callee", None), "has_slots", False) for c in calls
+    )

@@ -1,0 +1,347 @@
+"""From a program to a syntax tree, in which each hole stands once and has a number.
+
+The tree is one plain decoder and the definitions that it calls, so that its filled text needs no other file. A definition
+that has holes is written once for each call, because its holes are filled afresh for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from nasdsl.diagnostics import Span
+from nasdsl.semantics import primitives
+from nasdsl.semantics.elaborate_body import is_of_prelude
+from nasdsl.semantics.primitives import Primitive
+from nasdsl.semantics.program import (
+    Assign,
+    Body,
+    Call,
+    Decision,
+    Merge,
+    Output,
+    Program,
+    Ref,
+    SetWord,
+    Slot,
+    Statement,
+    Target,
+    find_slot,
+)
+from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
+from nasdsl.syntax import ast
+
+_SPANS = frozenset({"span", "name_span", "callee_span", "detector_span", "quantity_span", "text"})
+
+Parent: TypeAlias = "tuple[int, int] | None"
+"""Decision and alternative in which something stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class TreeSlot(ast.Node):
+    """A hole in the tree: the number of its decision, and the tree of each alternative."""
+
+    number: int
+    alternatives: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The tree of a program.
+
+    Attributes:
+        decoder: without `require`.
+        definitions: what it calls, each with the alternative that it belongs to.
+        parents: of each decision.
+    """
+
+    decoder: ast.Decoder
+    definitions: tuple[tuple[ast.OpDef | ast.BlockDef, Parent], ...]
+    parents: tuple[Parent, ...]
+
+
+def to_syntax_tree(program: Program) -> Tree:
+    """The syntax tree of a program that checks."""
+    return _TreeBuilder().tree(program)
+
+
+def fill(tree: Tree, indices: Sequence[int]) -> ast.File:
+    """The tree of the decoder in which each slot holds the alternative of its index.
+
+    Definitions stand behind the decoder: which of them it needs is known once its own slots are filled.
+    """
+    definitions = [filled(d, indices) for d, parent in tree.definitions if is_active(parent, tree.parents, indices)]
+    decoder = filled(tree.decoder, indices)
+    return ast.File(decoder.span, (decoder, *definitions))
+
+
+def is_active(parent: Parent, parents: Sequence[Parent], indices: Sequence[int]) -> bool:
+    """Whether the alternative that something stands in is chosen."""
+    while parent is not None:
+        if indices[parent[0]] != parent[1]:
+            return False
+        parent = parents[parent[0]]
+    return True
+
+
+def filled(node: Any, indices: Sequence[int]) -> Any:
+    """A piece of the tree with the chosen alternatives in its slots."""
+    kind = type(node)
+    if kind is tuple:
+        return tuple([filled(part, indices) for part in node])
+    if kind is TreeSlot:
+        return filled(node.alternatives[indices[node.number]], indices)
+    if kind is ast.Call:
+        callee, extra = _called(node.callee, indices)
+        operands = tuple([filled(o, indices) for o in node.operands])
+        return ast.Call(node.span, callee, node.callee_span, operands, filled(extra + node.settings, indices))
+    if kind is ast.Step:
+        callee, extra = _called(node.operation, indices)
+        return ast.Step(node.span, callee, filled(extra + node.settings, indices))
+    if not isinstance(node, ast.Node) or kind in (ast.Reference, ast.Number, ast.InputName, ast.Target):
+        return node
+    changed = {}
+    for name in node.__dataclass_fields__:
+        if name not in _SPANS:
+            value = getattr(node, name)
+            made = filled(value, indices)
+            if made is not value:
+                changed[name] = made
+    return replace(node, **changed) if changed else node
+
+
+def _called(callee: Any, indices: Sequence[int]) -> tuple[str, tuple[ast.Setting, ...]]:
+    """The name before the brackets, and the attributes that an alternative such as ``conv(k=3)`` brings along."""
+    while type(callee) is TreeSlot:
+        callee = callee.alternatives[indices[callee.number]]
+    if isinstance(callee, str):
+        return callee, ()
+    if isinstance(callee, ast.Call):
+        assert isinstance(callee.callee, str)
+        return callee.callee, callee.settings
+    name: str = callee.name
+    return name, ()
+
+
+class _TreeBuilder:
+    def __init__(self) -> None:
+        self.definitions: list[tuple[ast.OpDef | ast.BlockDef, Parent]] = []
+        self._plain: dict[int, str] = {}  # definitions without holes, by identity, to the name they are written under
+        self._names: set[str] = set()
+        self._parent: Parent = None
+        self._lets: dict[str, Decision] = {}  # the hole that a `let` of this name holds, at this place of the text
+
+    def tree(self, program: Program) -> Tree:
+        for definition in program.passed:
+            self._plain_name(definition)
+        span = program.span
+        items: list[ast.DecoderItem] = []
+        if program.inputs:
+            items.append(ast.Input(span, tuple(ast.InputName(i.span, i.name) for i in program.inputs)))
+        items += [let for word in program.words for let in self._let(word)]
+        outer = dict(self._lets)
+        if program.fpn is not None:
+            fpn = program.fpn
+            settings = tuple(
+                replace(s, value=self._adapter(fpn.adapter, s.value)) if s.name == "adapter" else self._setting(s)
+                for s in fpn.settings
+            )
+            items.append(ast.Fpn(span, settings, self._statements(fpn.statements)))
+        self._lets = outer
+        if program.head is not None:
+            head = program.head
+            settings = tuple(self._setting(s) for s in head.settings)
+            towers = tuple(ast.Tower(c.span, c.label, tuple(self._step(s.call, s.span) for s in c.steps)) for c in head.chains)
+            items.append(ast.Head(head.span, settings, towers))
+        if program.predict is not None:
+            predict = program.predict
+            settings = tuple(self._setting(s) for s in predict.settings)
+            items.append(ast.Predict(predict.span, predict.detector, predict.detector_span, settings))
+        decoder = ast.Decoder(span, program.name, span, tuple(items))
+        parents = tuple(_numbers(d.parent) for d in program.decisions)
+        return Tree(decoder, tuple(self.definitions), parents)
+
+    # ------------------------------------------------------------------------------------------ statements
+
+    def _statements(self, statements: tuple[Statement, ...]) -> tuple[ast.Statement, ...]:
+        made: list[ast.Statement] = []
+        output: Span | None = None  # of the statement that the last binding belongs to
+        for statement in statements:
+            before, output = output, None
+            if isinstance(statement, Assign):
+                targets = tuple(ast.Target(t.span, t.name) for t in statement.targets if t is not None)
+                made.append(ast.Assign(statement.span, targets, self._operand(statement.value)))
+            elif isinstance(statement, Output):
+                output = statement.statement_span
+                value = self._operand(statement.value)
+                binding = ast.OutputBinding(statement.span, statement.name, statement.name_span, value)
+                last = made[-1] if made else None
+                if before is output and isinstance(last, ast.Output):
+                    made[-1] = replace(last, bindings=(*last.bindings, binding))
+                else:
+                    made.append(ast.Output(output, (binding,)))
+            elif isinstance(statement, Merge):
+                made.append(ast.Merge(statement.span, tuple(self._operand(t) for t in statement.targets)))
+            else:
+                made += self._let(statement)
+        return tuple(made)
+
+    def _let(self, statement: SetWord) -> tuple[ast.Let, ...]:
+        """The `let` of a hole, or of a word that calls read; others stand in place of their names already."""
+        value = statement.value
+        if isinstance(value, Slot) and value.let is not None:
+            self._lets[statement.name] = value.decision
+        elif statement.is_written:
+            self._lets.pop(statement.name, None)
+        if not find_slot(value) and statement.name not in primitives.SECTION:
+            return ()
+        own = replace(value, let=None) if isinstance(value, Slot) else value
+        return (ast.Let(statement.span, statement.name, statement.span, self._attribute(own)),)
+
+    # ----------------------------------------------------------------------------------------- expressions
+
+    def _operand(self, node: Any) -> Any:
+        if isinstance(node, Ref):
+            return ast.Reference(node.span, node.name)
+        if isinstance(node, Call):
+            callee = self._callee(node.target)
+            operands = tuple(self._operand(o) for o in node.operands)
+            settings = tuple(self._setting(s) for s in node.settings)
+            return ast.Call(node.span, callee, node.callee_span, operands, settings)
+        assert isinstance(node, Slot)
+        if self._is_let(node):
+            return ast.Reference(node.span, node.let)  # type: ignore[arg-type]
+        return self._slot(node, self._operand)
+
+    def _step(self, call: Call, span: Span) -> ast.Step:
+        return ast.Step(span, self._callee(call.target), tuple(self._setting(s) for s in call.settings))
+
+    def _callee(self, target: Target | Slot) -> Any:
+        """What stands before the brackets: a name, or a slot."""
+        if isinstance(target, Target):
+            return self._name(target)
+        if self._is_let(target) and _is_plain(target):
+            return target.let
+        return self._slot(target, self._target)
+
+    def _target(self, target: Target | Slot) -> Any:
+        """An alternative of a slot before brackets."""
+        if isinstance(target, Slot):
+            return self._slot(target, self._target)
+        name = self._name(target)
+        if not target.settings:
+            return ast.Reference(target.span, name)
+        return ast.Call(target.span, name, target.span, (), tuple(self._setting(s) for s in target.settings))
+
+    def _setting(self, setting: ast.Setting) -> ast.Setting:
+        return replace(setting, value=self._attribute(setting.value)) if find_slot(setting.value) else setting
+
+    def _attribute(self, value: Any) -> Any:
+        if isinstance(value, Slot):
+            if self._is_let(value):
+                return ast.Reference(value.span, value.let)  # type: ignore[arg-type]
+            return self._slot(value, self._attribute)
+        if isinstance(value, ast.Arithmetic):
+            return replace(value, left=self._attribute(value.left), right=self._attribute(value.right))
+        if isinstance(value, ast.Negative):
+            return replace(value, operand=self._attribute(value.operand))
+        return replace(value, inner=self._attribute(value.inner)) if isinstance(value, ast.Group) else value
+
+    def _adapter(self, adapter: Target | Slot | None, written: Any) -> Any:
+        """The value of ``adapter=``."""
+        if adapter is None:
+            return ast.Reference(written.span, "none")
+        if isinstance(adapter, Target):
+            return ast.Reference(written.span, self._name(adapter))
+        if self._is_let(adapter) and _is_plain(adapter):
+            return ast.Reference(written.span, adapter.let)  # type: ignore[arg-type]
+        return self._slot(adapter, lambda a: self._adapter(a, written))
+
+    def _slot(self, slot: Slot, make: Any) -> TreeSlot:
+        outer = self._parent
+        made = []
+        for at, alternative in enumerate(slot.alternatives):
+            self._parent = slot.number, at
+            made.append(make(alternative))
+        self._parent = outer
+        return TreeSlot(slot.span, slot.number, tuple(made))
+
+    def _is_let(self, slot: Slot) -> bool:
+        """Whether the name of the slot's `let` means its hole at this place of the text."""
+        return slot.let is not None and self._lets.get(slot.let) is slot.decision
+
+    # ----------------------------------------------------------------------------------------- definitions
+
+    def _name(self, target: Target) -> str:
+        """The name that a callee has in the text; those of prelude and primitives stay."""
+        callee = target.callee
+        if isinstance(callee, Primitive):
+            return callee.name
+        if callee is None or isinstance(callee, str):
+            return target.name
+        if is_of_prelude(callee):
+            return callee.name
+        if not callee.has_slots:
+            return self._plain_name(callee)
+        name = callee.name
+        name = self._fresh(f"{name}_{sum(d.name.startswith(f'{name}_') for d, _ in self.definitions) + 1}")
+        outer, self._lets = self._lets, {}
+        node: ast.OpDef | ast.BlockDef
+        if isinstance(callee, Op):
+            node = replace(callee.definition, name=name, body=self._operand(callee.body))
+        else:
+            assert callee.only_body is not None
+            node = self._block(callee, name, callee.only_body)
+        self._lets = outer
+        self.definitions.append((node, self._parent))
+        return name
+
+    def _block(self, block: Block, name: str, body: Body) -> ast.BlockDef:
+        results = tuple(replace(r, name=n or r.name) for r, n in zip(block.definition.results, body.results, strict=True))
+        return replace(block.definition, name=name, results=results, body=self._statements(body.statements))
+
+    def _plain_name(self, definition: Definition) -> str:
+        """The name of a definition without holes, which is written once, as its file has it."""
+        if is_of_prelude(definition):
+            return definition.name
+        known = self._plain.get(id(definition))
+        if known is None:
+            known = self._plain[id(definition)] = self._fresh(definition.name)
+            node = definition.definition
+            self.definitions.append((replace(node, name=known, body=self._renamed(node.body, definition.home)), None))
+        return known
+
+    def _renamed(self, node: Any, home: Vocabulary) -> Any:
+        """A piece of a definition in which the calls have the names of this text."""
+        if isinstance(node, tuple):
+            return tuple(self._renamed(part, home) for part in node)
+        if isinstance(node, ast.Call):
+            called = home.find(node.callee) if isinstance(node.callee, str) else None
+            callee = node.callee if called is None else self._plain_name(called)
+            return replace(node, callee=callee, operands=self._renamed(node.operands, home))
+        if isinstance(node, ast.Assign):
+            return replace(node, value=self._renamed(node.value, home))
+        return replace(node, body=self._renamed(node.body, home)) if isinstance(node, ast.Repeat) else node
+
+    def _fresh(self, name: str) -> str:
+        made, number = name, 1
+        while made in self._names:
+            number += 1
+            made = f"{name}_{number}"
+        self._names.add(made)
+        return made
+
+
+def _is_plain(slot: Slot) -> bool:
+    """Whether each alternative of a `let` that stands before brackets is a name that every text has."""
+    return all(
+        _is_plain(a)
+        if isinstance(a, Slot)
+        else a is None or (not a.settings and (isinstance(a.callee, Primitive) or is_of_prelude(a.callee)))
+        for a in slot.alternatives
+    )
+
+
+def _numbers(parent: tuple[Decision, int] | None) -> Parent:
+    return None if parent is None else (parent[0].number, parent[1])

@@ -1,0 +1,157 @@
+"""Holes in every place that the language has: each has a meaning that all stages agree on, or a diagnostic at the hole."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from pathlib import Path
+
+import pytest
+
+import nasdsl
+from nasdsl.backends.cost import cost
+from nasdsl.decoder import check_source
+from nasdsl.diagnostics import DiagnosticError, Source
+from nasdsl.spaces import Space, loads_space
+
+HEAD = "head(width=32) { conv_3x3 } predict fcos"
+
+
+def text(body: str, before: str = "", fpn: str = "width=32, norm=bn", head: str = HEAD) -> str:
+    return f"{before} decoder t {{ input c3, c4, c5 fpn({fpn}) {{ {body} }} {head} }}"
+
+
+# --------------------------------------------------------------------------------- holes that have no meaning
+
+MEANINGLESS = {
+    "the count of a repeat": ("a = c3 repeat ?(1..3) { a = conv_3x3(a) } output p3 = a", ""),
+    "a let that is a count": ("let d = ?(1..4) a = c3 repeat d { a = conv_3x3(a) } output p3 = a", ""),
+    "a let that is the end of a range": ("let d = ?(1..4) a = c3 repeat t in 1..d { a = conv_3x3(a) } output p3 = a", ""),
+    "a let that is the beginning of a range": ("let d = ?(1..4) a = c3 repeat t in d..4 { a = conv_3x3(a) } output p3 = a", ""),
+    "a let of a let": ("let d = ?(1..4) let e = d a = c3 repeat e { a = conv_3x3(a) } output p3 = a", ""),
+    "a count that is reckoned": ("let d = ?(1..4) let e = d + 1 a = c3 repeat e * 2 { a = relu(a) } output p3 = a", ""),
+    "a count, and what its rounds bind": ("let d = ?(1..3) repeat d { b = conv_3x3(c3) } output p3 = b", ""),
+    "a count, and numbered names": ("let d = ?(1..3) x0 = c3 repeat t in 1..d { x[t] = relu(x[t-1]) } output p3 = x1", ""),
+    "a count in a block": ("output p3 = f(c3)", "block f(x) -> (y) { y = x repeat ?(1..3) { y = relu(y) } }"),
+    "a let in a block": ("output p3 = f(c3)", "block f(x) -> (y) { let d = ?(1..3) y = x repeat d { y = relu(y) } }"),
+    "the number of a bound name": ("let d = ?(3|4) x[d] = conv_3x3(c3) output p3 = x3", ""),
+    "the number of a read name": ("let d = ?(3|4) x3 = relu(c3) x4 = relu(c3) output p3 = conv_3x3(x[d])", ""),
+    "an end of a range": ("let d = ?(3|4) output p3 = conv(c3, k=?(1..d))", ""),
+    "a default": ("output p3 = f(c3)", "op f(x, k=?(1|3)) = conv(x, k=k)"),
+    "an op that is passed by name": ("output p3 = f(c3, o=g)", "op f(x, o=relu) = o(x) op g(x) = ?(relu | tanh)(x)"),
+    "a number for a value": ("output p3 = ?(c3 | 3)", ""),
+    "a call for a number": ("output p3 = conv(c3, k=?(conv(k=3) | 3))", ""),
+}
+
+
+@pytest.mark.parametrize("name", MEANINGLESS)
+def test_a_hole_without_a_meaning_is_one_finding(name: str) -> None:
+    body, before = MEANINGLESS[name]
+    checked = check_source(Source("t.nas", text(body, before)))
+    assert [p.code for p in checked.problems] == ["NAS503"]
+    assert checked.architecture is None
+
+
+def test_the_finding_is_at_the_hole_and_names_the_count() -> None:
+    body = MEANINGLESS["a let that is a count"][0]
+    (problem,) = check_source(Source("t.nas", text(body))).problems
+    assert problem.span.text == "?(1..4)"
+    assert [(span.text, words) for span, words in problem.related] == [("d", "`repeat` reads it here")]
+
+
+# ------------------------------------------------------------------------------------ holes that have a meaning
+
+BLOCKS = """
+op mine(x) = conv_1x1(x)
+op free(x) = ?(tanh | sigmoid)(x)
+op pass(x, o=relu) = o(x)
+op kernel(x, k=1) = ?(conv(k=3) | conv_1x1)(conv(x, k=k))
+block one(x, y) -> (s, t) { s = relu(x) t = ?(tanh | relu)(y) }
+block two(x, y) -> (s, t) { s = conv_3x3(x) s2 = s t = s }
+block deep(x) -> (y) { y = x repeat width/16 { y = ?(relu | conv_3x3)(y) } }
+"""
+
+MEANINGFUL = {
+    "a constant let as a count": "let d = 3 a = c3 repeat d { a = ?(relu | conv_3x3)(a) } output p3 = a",
+    "an attribute of an op": "output p3 = kernel(c3, k=?(1 | 3))",
+    "a level": "output p3 = conv_1x1(resize(c3, to=?(c4 | 5)))",
+    "a let of a value": "let k = ?pool a = resize(c3, to=k) b = conv_1x1(k) output p3 = sum(a, b)",
+    "a passed op": "a = pass(c3, o=?(relu | tanh)) output p3 = pass(a, o=mine)",
+    "a target of merge": "a = c3 b = c4 let k = ?(a | b) merge dangling into k output p3 = conv_1x1(k)",
+    "a let of an op of the file": "let k = ?(mine | relu) a = k(c3) output p3 = k(a)",
+    "a let of an op with holes": "let k = ?(free | relu) a = k(c3) output p3 = k(a)",
+    "lets that are reckoned": "let k = ?(1 | 2) let m = ?(1 | 3) * 2 output p3 = conv(c3, k=3, dilation=k * (m + 1))",
+    "a let in rounds": (
+        "let k = ?(relu | tanh) repeat t in 1..2 { let k = ?(conv_1x1 | conv_3x3) x[t] = k(c3) } output p3 = sum(x1, k(x2))"
+    ),
+    "a word of the section in rounds": (
+        "x = c3 repeat 2 { let width = 64 x = conv_3x3(x) } y = conv_1x1(x) output p3 = ?(relu | tanh)(y)"
+    ),
+    "blocks of several results": "a, b = ?(one | two)(c3, c4) output p3 = a, p4 = b",
+    "calls of several results": "a, b = ?(one(c3, c4) | two(c4, c3)) output p3 = a, p4 = b",
+    "rounds of a block": "a, b = two(c3, c4) repeat 2 { a, b = ?(one | two)(a, b) } output p3 = a, p4 = b",
+    "a depth that the width decides": "output p3 = deep(?(c3 | c4))",
+    "dangling values": (
+        "a = relu(c4) b = ?(c3 | a) c = conv_1x1(b) output p3 = c3 merge dangling into p3 d = tanh(c4) output p4 = d"
+    ),
+    "nested alternatives": "output p3 = ?(?(relu | ?(tanh | sigmoid))(c3) | sum(?pool, ?(c3 | free(c4))))",
+    "an unread output bound again": "output p3 = c3 repeat 2 { p3 = ?(relu | tanh)(p3) } output p4 = conv_1x1(p3)",
+}
+
+
+def agrees(space: Space, indices: tuple[int, ...]) -> str | None:
+    """Digest of a filling, which the text, the counter and the matcher tell alike; None where it cannot be built."""
+    filled = space.decode(indices)
+    figures = space.figures(indices)
+    try:
+        decoder = nasdsl.loads(filled)
+        graph = decoder.lower(space.backbone.out_channels)
+    except DiagnosticError:
+        assert figures is None
+        return None
+    assert figures is not None
+    table = cost(graph, (800, 1088), space.classes).decoder
+    assert (figures.macs[800, 1088], figures.params) == (table.macs, table.params)
+    assert figures.dangling == decoder.architecture.fpn.dangling
+    assert space.encode(filled) == list(filled.indices)
+    assert not decoder.architecture.open_holes
+    return decoder.digest
+
+
+@pytest.mark.parametrize("name", MEANINGFUL)
+def test_all_stages_agree_on_every_filling(name: str) -> None:
+    space = loads_space(text(MEANINGFUL[name], BLOCKS))
+    fillings = {space.decode(i).indices for i in itertools.product(*(range(len(d)) for d in space.domains))}
+    assert len(fillings) == space.size > 1
+    digests = [agrees(space, indices) for indices in sorted(fillings)]
+    assert len(set(digests) - {None}) > 1
+
+
+def test_a_section_and_its_adapter() -> None:
+    space = loads_space(
+        text(
+            "let k = ?(relu | tanh) a = k(c3) output p3 = kernel(a, k=3), p4 = free(c4)", BLOCKS,
+            fpn="width=?(32 | 64), norm=?(bn | none), adapter=?(conv_1x1 | mine | none), act=?(relu | silu)",
+            head="head(width=32, share=?(0..1)) { cls: ?(conv_3x3 | conv(k=1) | free) box: conv_3x3 }"
+            " predict fcos(boxes=?(exp | relu))",
+        )
+    )  # fmt: skip
+    rng = random.Random(0)
+    for _ in range(60):
+        agrees(space, space.decode([rng.randrange(len(d)) for d in space.domains]).indices)
+
+
+def test_lets_of_a_decoder_that_a_section_is_taken_from(tmp_path: Path) -> None:
+    """Its holes are decisions of the space, and its texts tell them."""
+    folder = tmp_path
+    (folder / "best.nas").write_text(
+        "op mine(x) = conv_1x1(x) decoder best { input c3 let k = ?(relu | mine) let w = ?(32 | 64)"
+        " fpn(width=w, norm=bn) { output p3 = k(conv_3x3(k(c3))) } head(width=32) { skip } predict fcos }"
+    )
+    (folder / "space.nas").write_text(
+        'decoder s { input c3 let k = ?(conv_1x1 | conv_3x3) fpn from "best.nas" head(width=32) { k } predict fcos }'
+    )
+    space = nasdsl.load_space(folder / "space.nas")
+    assert space.size == 8
+    digests = {agrees(space, space.decode(i).indices) for i in itertools.product(range(2), repeat=3)}
+    assert len(digests) == 8
