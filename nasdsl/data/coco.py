@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from nasdsl.data.dataset import Annotation, Dataset, Size
+from nasdsl.data.errors import DataError, ImageId, NoSplit, Skipped, UnreadableImage
 from nasdsl.data.images import image_size
-from nasdsl.data.problems import DataError, ImageId, NoSplit, Skipped, UnreadableImage
 
 
 class _Malformed(ValueError):

@@ -18,8 +18,8 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
+from nasdsl.data.errors import BrokenData, DataError, ImageId, Skipped, listed
 from nasdsl.data.images import read_image
-from nasdsl.data.problems import BrokenData, DataError, ImageId, Skipped, listed
 
 Size: TypeAlias = tuple[int, int]
 """Height, width."""

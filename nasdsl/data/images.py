@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from nasdsl.data.problems import UnreadableImage
+from nasdsl.data.errors import UnreadableImage
 
 # Pillow also opens formats that run other programs (EPS starts Ghostscript); a data set has no business there.
 _FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")

@@ -12,8 +12,8 @@ import torch.utils.data
 from torch import Tensor
 
 from nasdsl.data.dataset import Dataset, Sample, Size, Target
-from nasdsl.data.order import Order
-from nasdsl.data.problems import DataError, ImageId, Skipped, UnreadableImage
+from nasdsl.data.errors import DataError, ImageId, Skipped, UnreadableImage
+from nasdsl.data.sampler import Order
 from nasdsl.data.transforms import Augmented, Transform
 
 DEFAULT_CACHE_BYTES = 2 * 2**30

@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
 from nasdsl.data.dataset import Dataset, Record, Size
+from nasdsl.data.errors import DataError, NoSplit
 from nasdsl.data.images import to_tensor
-from nasdsl.data.problems import DataError, NoSplit
 
 CLASSES = ("circle", "square", "triangle", "star", "ring")
 HEIGHT, WIDTH = 240, 320

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as F
 from torchvision.tv_tensors import BoundingBoxFormat
 
 from nasdsl.data.dataset import Dataset, Sample, Size, Target
-from nasdsl.data.problems import DataError
+from nasdsl.data.errors import DataError
 from nasdsl.data.seeds import mixed_seed
 
 _XYXY = BoundingBoxFormat.XYXY

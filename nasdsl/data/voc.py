@@ -15,8 +15,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 from nasdsl.data.dataset import Annotation, Dataset, Record, Size
+from nasdsl.data.errors import DataError, NoSplit, Skipped, UnreadableImage
 from nasdsl.data.images import image_size
-from nasdsl.data.problems import DataError, NoSplit, Skipped, UnreadableImage
 
 VOC_CLASSES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa "

@@ -10,8 +10,8 @@ from nasdsl.evaluation.coco import CocoClass, CocoMetrics, coco_metrics
 from nasdsl.evaluation.curves import draw_curves
 from nasdsl.evaluation.errors import EvaluationError
 from nasdsl.evaluation.evaluate import METRICS, Evaluation, evaluate
+from nasdsl.evaluation.ground_truth import Category, GroundTruth, only_images, read_ground_truth
 from nasdsl.evaluation.results import check_results, from_results, read_results, to_results, write_results
-from nasdsl.evaluation.truth import Category, GroundTruth, only_images, read_ground_truth
 from nasdsl.evaluation.voc import Curve, VocClass, VocMetrics, precision_recall, voc_metrics
 
 __all__ = [

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasdsl.evaluation.coco_matching import by_faster_coco_eval, by_pycocotools
+from nasdsl.evaluation.coco_backends import by_faster_coco_eval, by_pycocotools
 from nasdsl.evaluation.errors import EvaluationError
+from nasdsl.evaluation.ground_truth import GroundTruth
 from nasdsl.evaluation.results import check_results
-from nasdsl.evaluation.truth import GroundTruth
 
 
 @dataclass(frozen=True, slots=True)

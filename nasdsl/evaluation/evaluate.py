@@ -12,7 +12,7 @@ from rich.text import Text
 
 from nasdsl.evaluation.coco import CocoClass, CocoMetrics, coco_metrics
 from nasdsl.evaluation.errors import EvaluationError
-from nasdsl.evaluation.truth import GroundTruth
+from nasdsl.evaluation.ground_truth import GroundTruth
 from nasdsl.evaluation.voc import VocClass, VocMetrics, precision_recall, voc_metrics_of
 
 METRICS: Final = ("coco", "voc07", "voc12")

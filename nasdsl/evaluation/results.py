@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasdsl.evaluation.errors import EvaluationError, refuse
-from nasdsl.evaluation.truth import GroundTruth, ImageId, box_finding, finite, known, read_json
+from nasdsl.evaluation.ground_truth import GroundTruth, ImageId, box_finding, finite, known, read_json
 
 Result = dict[str, Any]
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pycocotools import mask
 
 from nasdsl.evaluation.errors import EvaluationError
+from nasdsl.evaluation.ground_truth import Category, GroundTruth, ImageId, TrueBox
 from nasdsl.evaluation.results import check_results
-from nasdsl.evaluation.truth import Category, GroundTruth, ImageId, TrueBox
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,7 +11,7 @@ import torch
 from data_folders import picture, voc_object, voc_xml
 
 from nasdsl.data import Batch, DataError, Transform, UnreadableImage, make_loader, open_dataset
-from nasdsl.data.order import Order
+from nasdsl.data.sampler import Order
 from nasdsl.data.seeds import mixed_seed
 
 Make = Callable[..., Path]

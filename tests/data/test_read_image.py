@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from nasdsl.data.errors import UnreadableImage
 from nasdsl.data.images import image_size, read_image
-from nasdsl.data.problems import UnreadableImage
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 # What is stored, so that the EXIF orientation of that number makes it RGB again (EXIF 2.32, section 4.6.4).

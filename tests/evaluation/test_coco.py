@@ -13,8 +13,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from nasdsl.evaluation import EvaluationError, coco_metrics
-from nasdsl.evaluation.coco_matching import by_faster_coco_eval, by_pycocotools
-from nasdsl.evaluation.truth import GroundTruth
+from nasdsl.evaluation.coco_backends import by_faster_coco_eval, by_pycocotools
+from nasdsl.evaluation.ground_truth import GroundTruth
 
 
 def plain_pycocotools(truth: dict[str, Any], results: list[dict[str, Any]]) -> COCOeval:

@@ -8,7 +8,7 @@ from typing import Any
 
 from nasdsl.data.coco import open_coco
 from nasdsl.data.dataset import Dataset
-from nasdsl.data.problems import DataError
+from nasdsl.data.errors import DataError
 from nasdsl.data.shapes import open_shapes
 from nasdsl.data.voc import open_voc
 

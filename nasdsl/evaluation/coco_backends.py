@@ -13,7 +13,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 from pycocotools.cocoeval import COCOeval
 
-from nasdsl.evaluation.truth import GroundTruth
+from nasdsl.evaluation.ground_truth import GroundTruth
 
 
 class Matched(NamedTuple):
