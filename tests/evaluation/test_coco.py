@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from nasdsl.evaluation import EvaluationError, coco_metrics
-from nasdsl.evaluation.coco_backends import by_faster_coco_eval, by_pycocotools
+from nasdsl.evaluation.coco_backends import run_faster_coco_eval, run_pycocotools
 from nasdsl.evaluation.ground_truth import GroundTruth
 
 
@@ -44,7 +44,7 @@ def test_the_twelve_figures_are_pycocotools(scene: Callable[..., Any], seed: int
 def test_the_fast_way_gives_every_number_of_the_reference(scene: Callable[..., Any], seed: int) -> None:
     truth, results = scene(seed, images=25, classes=5, crowd=0.2)
     given = GroundTruth.of(truth)
-    fast, reference = (match(given, results, [1, 3, 100]) for match in (by_faster_coco_eval, by_pycocotools))
+    fast, reference = (match(given, results, [1, 3, 100]) for match in (run_faster_coco_eval, run_pycocotools))
     np.testing.assert_allclose(fast.precision, reference.precision, rtol=0, atol=1e-12)
     np.testing.assert_allclose(fast.recall, reference.recall, rtol=0, atol=1e-12)
     np.testing.assert_array_equal(fast.thresholds, reference.thresholds)
@@ -55,7 +55,7 @@ def test_the_fast_way_gives_every_number_of_the_reference(scene: Callable[..., A
 def test_difficult_boxes_are_left_to_the_reference(scene: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     truth, results = scene(0, difficult=0.5)
     expected = coco_metrics(truth, results)
-    monkeypatch.setattr("nasdsl.evaluation.coco.by_faster_coco_eval", None)
+    monkeypatch.setattr("nasdsl.evaluation.coco.run_faster_coco_eval", None)
     assert coco_metrics(truth, results) == expected
     plain = {**truth, "annotations": [{**a, "difficult": False} for a in truth["annotations"]]}
     with pytest.raises(TypeError):
