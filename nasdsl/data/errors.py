@@ -1,42 +1,49 @@
-"""What can be wrong with data, said so that a reader finds the file and mends it."""
+"""Errors about data sets, and records of what was skipped. Messages name the file, what was found and what was expected."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
-ImageId: TypeAlias = int | str
+from nasdsl.coco_ids import ImageId
 
-_SHOWN = 10
+_MAX_LISTED = 10
 
 
 class DataError(ValueError):
-    """A data set that cannot be used; the message says where, what was found and what was expected."""
+    """A data set or its options cannot be used."""
 
 
 class NoSplit(DataError):
-    """The data set has no part of this name."""
+    """The data set has no split of this name."""
 
 
 class UnreadableImage(DataError):
-    """A picture that cannot be read: `file`, and why."""
+    """An image cannot be read.
+
+    Attributes:
+        file: its path.
+        reason: what is wrong with it.
+    """
 
     def __init__(self, file: str | Path, reason: str) -> None:
         self.file = str(file)
         self.reason = reason
         super().__init__(f"{file}: {reason}")
 
-    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # workers send it
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # worker processes pickle it
         return type(self), (self.file, self.reason)
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """What was left out: a picture, or (`box` true) only a box of it.
+    """An image, or (with `box`) one box, that was left out.
 
-    `image_id` is None where the file is so broken that it gives none.
+    Attributes:
+        file: path, and the place in the file where known.
+        image_id: None where the file is too broken to have one.
+        box: only a box was left out, not the image.
     """
 
     file: str
@@ -49,18 +56,22 @@ class Skipped:
 
 
 class BrokenData(DataError):
-    """Broken entries in a data set that was opened with ``on_error="refuse"``; `skipped` has all of them."""
+    """A data set opened with ``on_error="refuse"`` has broken entries.
+
+    Attributes:
+        skipped: all of them.
+    """
 
     def __init__(self, name: str, skipped: Sequence[Skipped]) -> None:
         self.skipped = list(skipped)
         entries = "1 broken entry" if len(self.skipped) == 1 else f"{len(self.skipped)} broken entries"
-        lines = [f"{name}: {entries}; mend them, or open it with on_error='skip':"]
-        super().__init__("\n".join(lines + listed(self.skipped)))
+        lines = [f"{name}: {entries}; correct them, or skip them instead of refusing (on_error):"]
+        super().__init__("\n".join(lines + listing(self.skipped)))
 
 
-def listed(skipped: Sequence[Skipped]) -> list[str]:
-    """The first ten as indented lines, and how many more there are."""
-    lines = [f"  {entry}" for entry in skipped[:_SHOWN]]
-    if len(skipped) > _SHOWN:
-        lines.append(f"  … and {len(skipped) - _SHOWN} more")
+def listing(skipped: Sequence[Skipped]) -> list[str]:
+    """The first ten entries as indented lines, and the number of the others."""
+    lines = [f"  {entry}" for entry in skipped[:_MAX_LISTED]]
+    if len(skipped) > _MAX_LISTED:
+        lines.append(f"  … and {len(skipped) - _MAX_LISTED} more")
     return lines

@@ -11,8 +11,9 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
+from nasdsl.coco_ids import ImageId
 from nasdsl.data.dataset import Dataset, Sample, Size, Target
-from nasdsl.data.errors import DataError, ImageId, Skipped, UnreadableImage
+from nasdsl.data.errors import DataError, Skipped, UnreadableImage
 from nasdsl.data.sampler import Order
 from nasdsl.data.transforms import Augmented, Transform
 

@@ -133,7 +133,7 @@ class _Shapes(Dataset):
         self._split = split
         self._seed = seed
 
-    def _pixels(self, index: int, at_least: Size | None) -> Tensor:
+    def _read_image(self, index: int, at_least: Size | None) -> Tensor:
         key = [self._seed % 2**32, list(_COUNTS).index(self._split), self._records[index].image_id]
         return paint(scene(self._split, index, self._seed), np.random.default_rng(key))  # type: ignore[arg-type]
 

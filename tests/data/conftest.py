@@ -39,10 +39,10 @@ def _shared(name: str) -> str:
 def voc(tmp_path: Path) -> Callable[..., Path]:
     """Makes a VOC folder: stem -> XML; split -> its lines. Every stem gets a picture."""
 
-    def make(annotations: dict[str, str], **splits: Sequence[str]) -> Path:
-        root = tmp_path / "voc"
-        for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
-            (root / folder).mkdir(parents=True, exist_ok=True)
+    def make(annotations: dict[str, str], folder: str = "voc", **splits: Sequence[str]) -> Path:
+        root = tmp_path / folder
+        for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
+            (root / part).mkdir(parents=True, exist_ok=True)
         for number, (stem, text) in enumerate(annotations.items()):
             (root / "Annotations" / f"{stem}.xml").write_text(text)
             picture(root / "JPEGImages" / f"{stem}.jpg", seed=number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -46,7 +46,7 @@ def test_pixels_from_1_inclusive_to_continuous(voc: Make) -> None:
     target = _open(root)[0].target
     assert target["boxes"].tolist() == [[0, 0, 60, 40], [10, 4, 11.5, 5.25]]
     assert target["boxes"].dtype == torch.float32
-    assert target["labels"].tolist() == [VOC_CLASSES.index("cat"), VOC_CLASSES.index("dog")]
+    assert target["labels"].tolist() == [0, 1]
     assert target["area"].tolist() == [2400, 1.5 * 1.25]
     assert (target["image_id"], target["size"]) == ("a", (40, 60))
     root = voc({"a": voc_xml([voc_object("cat", 0, 0, 59, 39)])})
@@ -71,12 +71,50 @@ def test_classes_are_the_same_in_every_split(voc: Make) -> None:
     root = voc(folder, train=["a"], val=["b"])
     assert _open(root, "train").classes == _open(root, "val").classes == ("car", "van")
     root = voc({**folder, "b": voc_xml([voc_object("dog", 1, 1, 9, 9)])}, train=["a"], val=["b"])
-    assert _open(root, "val").classes == tuple(VOC_CLASSES)
+    assert _open(root, "train").classes == _open(root, "val").classes == ("car", "dog")
     data = _open(root, "val", classes=("dog", "car"))
     assert (data.classes, data[0].target["labels"].tolist(), data.left_out) == (("dog", "car"), [0], {})
     data = _open(root, "val", classes=("car",))
     assert (len(data), data.left_out) == (1, {"dog": 1})
     assert any("dog (1)" in line for line in data.summary())
+
+
+def _of_classes(names: Sequence[str], database: str | None = None) -> dict[str, str]:
+    return {f"2007_{i:06}": voc_xml([voc_object(name, 1, 1, 9, 9)], database=database) for i, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("database", [None, "Unknown", "The VOC2007 Database"])
+@pytest.mark.parametrize("folder", ["pets", "VOC2007"])
+def test_a_few_of_the_twenty_are_the_only_classes(voc: Make, folder: str, database: str | None) -> None:
+    data = _open(voc(_of_classes(["dog", "cat", "dog"], database), folder=folder))
+    assert (data.classes, data.category_ids) == (("cat", "dog"), (1, 2))
+    assert [sample.target["labels"].tolist() for sample in data] == [[1], [0], [1]]
+    assert data.notes == ()
+    everything = _open(data_root := Path(data.file(0)).parents[1], classes=VOC_CLASSES)
+    assert (len(everything.classes), everything[1].target["labels"].tolist()) == (20, [VOC_CLASSES.index("cat")])
+    assert data_root.name == folder
+
+
+def test_all_of_the_twenty_keep_their_order(voc: Make) -> None:
+    assert _open(voc(_of_classes(VOC_CLASSES[::-1]))).classes == tuple(VOC_CLASSES)
+
+
+def test_a_part_of_voc_has_the_labels_of_the_whole(voc: Make) -> None:
+    names = [name for name in VOC_CLASSES if name not in ("bus", "cow", "sofa")]
+    annotations = _of_classes(names, "The VOC2012 Database")
+    root = voc({**annotations, "empty": voc_xml([], database="Unknown")}, train=list(annotations))
+    data = _open(root)
+    assert data.classes == tuple(VOC_CLASSES)
+    (note,) = data.notes
+    assert "20 classes" in note
+    assert note.endswith("bus, cow, sofa")
+    assert note in data.summary()
+    own = voc_xml([voc_object("cat", 1, 1, 9, 9)], database="Unknown")
+    assert _open(voc({"own": own}, own=["own"]), "own").classes == tuple(sorted(names))
+
+
+def test_classes_of_half_of_the_twenty_and_one_more_are_the_own(voc: Make) -> None:
+    assert _open(voc(_of_classes([*VOC_CLASSES[:12], "zebra"], "The VOC2007 Database"))).classes[-2:] == ("dog", "zebra")
 
 
 def test_difficult_and_ground_truth(voc: Make) -> None:
