@@ -1,4 +1,4 @@
-"""Pictures with boxes: VOC and COCO folders, a synthetic set, and the way from there to batches."""
+"""Data sets of images with boxes (VOC and COCO folders, synthetic shapes), transforms, and loading of batches."""
 
 from nasdsl.data.dataset import Dataset, Sample, Target
 from nasdsl.data.errors import BrokenData, DataError, NoSplit, Skipped, UnreadableImage

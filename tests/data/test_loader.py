@@ -11,7 +11,7 @@ import torch
 from data_folders import picture, voc_object, voc_xml
 
 from nasdsl.data import Batch, DataError, Transform, UnreadableImage, make_loader, open_dataset
-from nasdsl.data.sampler import Order
+from nasdsl.data.sampler import BatchSampler
 from nasdsl.data.seeds import mixed_seed
 
 Make = Callable[..., Path]
@@ -104,15 +104,15 @@ def test_a_set_that_does_not_fit_is_not_cached() -> None:
 @pytest.mark.parametrize("world", [2, 3, 5])
 @pytest.mark.parametrize("count", [1, 7, 24])
 def test_shards_of_a_training_epoch(world: int, count: int) -> None:
-    orders = [
-        Order(
+    samplers = [
+        BatchSampler(
             [i % 3 == 0 for i in range(count)], batch_size=2, shuffle=True, seed=1, drop_last=False, rank=rank, world_size=world
         )
         for rank in range(world)
     ]
-    shares = [order.batches(epoch=2) for order in orders]
+    shares = [sampler.batches(epoch=2) for sampler in samplers]
     assert len({len(share) for share in shares}) == 1  # or the others would wait for ever
-    assert [len(order) for order in orders] == [len(share) for share in shares]
+    assert [len(sampler) for sampler in samplers] == [len(share) for share in shares]
     seen = Counter(index for share in shares for batch in share for index in batch)
     assert set(seen) == set(range(count))
     assert seen.total() <= count + 2 * (world - 1)
@@ -120,23 +120,23 @@ def test_shards_of_a_training_epoch(world: int, count: int) -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_shards_of_an_evaluation(world: int) -> None:
-    orders = [
-        Order([False] * 7, batch_size=2, shuffle=False, seed=1, drop_last=False, rank=rank, world_size=world)
+    samplers = [
+        BatchSampler([False] * 7, batch_size=2, shuffle=False, seed=1, drop_last=False, rank=rank, world_size=world)
         for rank in range(world)
     ]
-    shares = [order.batches(epoch=0) for order in orders]
-    assert [len(order) for order in orders] == [len(share) for share in shares]
+    shares = [sampler.batches(epoch=0) for sampler in samplers]
+    assert [len(sampler) for sampler in samplers] == [len(share) for share in shares]
     assert sorted(index for share in shares for batch in share for index in batch) == list(range(7))
 
 
 def test_groups_come_together() -> None:
     groups = [index % 3 == 0 for index in range(50)]
-    order = Order(groups, batch_size=4, shuffle=True, seed=0, drop_last=False, rank=0, world_size=1)
-    batches = order.batches(0)
-    assert len(batches) == len(order) == 13
+    sampler = BatchSampler(groups, batch_size=4, shuffle=True, seed=0, drop_last=False, rank=0, world_size=1)
+    batches = sampler.batches(0)
+    assert len(batches) == len(sampler) == 13
     assert sorted(index for batch in batches for index in batch) == list(range(50))
     assert sum(len({groups[index] for index in batch}) > 1 for batch in batches) <= 2
-    dropped = Order(groups, batch_size=4, shuffle=True, seed=0, drop_last=True, rank=0, world_size=1)
+    dropped = BatchSampler(groups, batch_size=4, shuffle=True, seed=0, drop_last=True, rank=0, world_size=1)
     assert all(len(batch) == 4 for batch in dropped.batches(0))
     assert len(dropped.batches(0)) == len(dropped) == 12
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nasdsl.data import DataError, open_dataset
-from nasdsl.data.shapes import CLASSES, HEIGHT, WIDTH, paint, scene
+from nasdsl.data.shapes import CLASSES, HEIGHT, WIDTH, make_scene, paint
 
 
 def _painted(shapes: list, seed: int = 0) -> torch.Tensor:
@@ -42,14 +42,14 @@ def test_a_picture_depends_on_split_index_and_seed_alone() -> None:
 
 def test_the_scenes_stay_the_same_in_later_versions() -> None:
     """A benchmark on `shapes` must mean the same next year. The pixels may differ in rounding, the boxes must not."""
-    (shape,) = scene("train", 9)[:1]
-    assert (CLASSES[shape.label], len(scene("train", 9))) == ("ring", 1)
+    (shape,) = make_scene("train", 9)[:1]
+    assert (CLASSES[shape.label], len(make_scene("train", 9))) == ("ring", 1)
     assert shape.box() == pytest.approx((165.6053, 108.9342, 248.0579, 191.3867), abs=1e-3)
 
 
 @pytest.mark.parametrize("index", range(6))
 def test_boxes_fit_what_is_painted(index: int) -> None:
-    for shape in scene("val", index):
+    for shape in make_scene("val", index):
         difference = (_painted([shape]) - _painted([])).abs().amax(dim=0)
         rows, columns = (torch.nonzero((difference > 40).any(dim=side)).flatten() for side in (1, 0))
         x1, y1, x2, y2 = shape.box()
@@ -60,7 +60,7 @@ def test_boxes_fit_what_is_painted(index: int) -> None:
 
 def test_shapes_hardly_cover_each_other() -> None:
     for index in range(100):
-        boxes = torch.tensor([shape.box() for shape in scene("train", index)])
+        boxes = torch.tensor([shape.box() for shape in make_scene("train", index)])
         low = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
         high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
         common = (high - low).clamp(min=0).prod(dim=2).fill_diagonal_(0)
