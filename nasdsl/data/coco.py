@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from nasdsl.coco_ids import ImageId, ImageIds, to_image_id, to_integer, to_integer_id
+from nasdsl.coco_json import ImageId, ImageIds, to_flag, to_image_id, to_integer, to_integer_id
 from nasdsl.data.dataset import Dataset, RecordBuilder, Size
 from nasdsl.data.errors import DataError, NoSplit, Skipped, UnreadableImage
 from nasdsl.data.images import image_size
@@ -27,8 +27,8 @@ class _Malformed(ValueError):
 def open_coco(place: str | Path, split: str, *, on_error: str = "skip", classes: Sequence[str] | None = None) -> Dataset:
     """Open a COCO folder. Image and category ids are those of the file; crowd boxes are kept with their flag.
 
-    Images without annotations are kept: they are all background. Ids may be whole floats (``12.0``), and digits in quotes in
-    one list and numbers in the other; see `nasdsl.coco_ids.ImageIds`. Ids of annotations are not used.
+    Images without annotations are kept, as background. Ids may be whole floats (``12.0``), or digits in quotes in one list
+    and numbers in another; see `nasdsl.coco_json.ImageIds`. Ids of annotations are not used.
 
     Args:
         split: SPLIT in annotations/instances_SPLIT.json; train and val also find train2017 and val2017.
@@ -119,7 +119,7 @@ def _labels(
         ids.setdefault(name, []).append(category)
     names = list(ids) if classes is None else list(classes)
     if not names:
-        raise DataError(f"{file}: classes= is empty")
+        raise DataError(f"{file}: the list of classes is empty")
     for name in names:
         if name not in ids:
             raise DataError(f"{file}: there is no category {name!r}; expected classes among: {', '.join(sorted(ids))}")
@@ -127,7 +127,7 @@ def _labels(
             raise DataError(f"{file}: {_same_name(name, ids[name], annotations)}")
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise DataError(f"{file}: classes= names {twice!r} more than once")
+        raise DataError(f"{file}: two of the classes are named {twice!r}; expected each name once")
     return {ids[name][0]: label for label, name in enumerate(names)}
 
 
@@ -144,10 +144,10 @@ class _Reader:
     """Reads the entries of a file: first all images, then all annotations.
 
     Attributes:
-        builders: of the images that can be used, by image id.
-        skipped: images, and boxes that belong to no usable image or are malformed.
-        left_out: number of annotations by category id, of categories without a label.
-        repeated_ids: number of annotations whose id an earlier one has.
+        builders: records of the usable images, by image id.
+        skipped: broken images and malformed annotations.
+        left_out: number of annotations, by category id, whose category has no label.
+        repeated_ids: number of annotations with the id of an earlier one.
     """
 
     def __init__(
@@ -179,8 +179,8 @@ class _Reader:
             if image is None or image in self.builders or image in self._unusable:
                 source, image = f"{source}, id {given!r}", None
                 raise _Malformed("the id is given twice")
-            picture = self._picture(entry)
-            self.builders[image] = RecordBuilder(image, picture, _size(entry) or image_size(picture))
+            path = self._image_file(entry)
+            self.builders[image] = RecordBuilder(image, path, _size(entry) or image_size(path))
         except UnreadableImage as error:
             self.skipped.append(Skipped(error.file, error.reason, image))
         except _Malformed as error:
@@ -220,18 +220,18 @@ class _Reader:
             f"image {builder.image_id}",
             [x, y, x + width, y + height],
             self._labels[category],
-            crowd=entry.get("iscrowd") in (1, True),
-            difficult=entry.get("difficult") in (1, True),
+            crowd=to_flag(entry.get("iscrowd")),
+            difficult=to_flag(entry.get("difficult")),
             area=float(area) if _is_number(area) and math.isfinite(area) and area >= 0 else width * height,
         )
 
     def _count_id(self, id: Any) -> None:
-        # Converters number the annotations of each image anew, or give all of them 0: the box is as good without its id.
+        # Some converters number the annotations of each image from 1, or give all of them the id 0.
         if isinstance(id, int | float | str):
             self.repeated_ids += id in self._annotation_ids
             self._annotation_ids.add(id)
 
-    def _picture(self, entry: dict[str, Any]) -> str:
+    def _image_file(self, entry: dict[str, Any]) -> str:
         """Path of the image file."""
         name = entry.get("file_name")
         if not isinstance(name, str) or not name:

@@ -18,7 +18,7 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
-from nasdsl.coco_ids import ImageId
+from nasdsl.coco_json import ImageId
 from nasdsl.data.errors import BrokenData, DataError, Skipped, listing
 from nasdsl.data.images import read_image
 

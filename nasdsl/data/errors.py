@@ -1,4 +1,4 @@
-"""Errors about data sets, and records of what was skipped. Messages name the file, what was found and what was expected."""
+"""Errors about data sets, and records of what was skipped."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nasdsl.coco_ids import ImageId
+from nasdsl.coco_json import ImageId
 
 _MAX_LISTED = 10
 
 
 class DataError(ValueError):
-    """A data set or its options cannot be used."""
+    """A data set or its options cannot be used; the message names the file, what was found and what was expected."""
 
 
 class NoSplit(DataError):
@@ -65,7 +65,7 @@ class BrokenData(DataError):
     def __init__(self, name: str, skipped: Sequence[Skipped]) -> None:
         self.skipped = list(skipped)
         entries = "1 broken entry" if len(self.skipped) == 1 else f"{len(self.skipped)} broken entries"
-        lines = [f"{name}: {entries}; correct them, or skip them instead of refusing (on_error):"]
+        lines = [f"{name}: {entries}; correct them, or leave them out with on_error='skip' (--on-error skip):"]
         super().__init__("\n".join(lines + listing(self.skipped)))
 
 

@@ -1,4 +1,4 @@
-"""Layouts of data sets' folders, recognized to explain why a folder cannot be opened as asked."""
+"""Recognizes the layouts of data sets' folders, to explain why a folder cannot be opened."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nasdsl.data.errors import DataError
 
 _MAX_LISTED = 5
 _PARTS = ("Annotations", "JPEGImages", "ImageSets", "annotations")
-"""Folders inside of a data set's folder that are named by mistake instead of it."""
+"""Folders inside of a data set's folder that may be given instead of it by mistake."""
 
 
 def existing_folder(place: str | Path) -> Path:
@@ -42,41 +42,42 @@ def voc_folders(folder: Path) -> list[Path]:
 def describe_layout(folder: Path) -> str:
     """What a folder holds, as a phrase to follow "found": its layout where that is a known one, else its entries."""
     if splits := coco_splits(folder):
-        return f"COCO's layout with the splits {_join(splits)}; open coco:{folder}"
+        return f"COCO's layout with the splits {join(splits)}; open coco:{folder}"
     if voc := voc_folders(folder):
         return f"VOC's layout; open voc:{voc[0]}"
     for inner in sorted(folder.glob("*/")):
         if splits := coco_splits(inner):
-            return f"COCO's layout with the splits {_join(splits)} in {inner.name}; open coco:{inner}"
+            return f"COCO's layout with the splits {join(splits)} in {inner.name}; open coco:{inner}"
     if folder.name in _PARTS and (coco_splits(folder.parent) or _is_voc(folder.parent)):
         return f"a part of {folder.parent}, which has {describe_layout(folder.parent)}"
     root = folder.parent if (folder / "_annotations.coco.json").is_file() else folder
-    if files := _find(root, "*/_annotations.coco.json"):
+    if files := find_files(root, "*/_annotations.coco.json"):
         todo = f"copy each to annotations/instances_SPLIT.json in {root}, and open coco:{root}"
-        return f"{_join(files)}, Roboflow's layout of COCO; {todo}"
-    if files := _find(folder, "annotations/*.json", "*.json", "*/*.json"):
-        return f"JSON files of other names: {_join(files)}"
-    if files := _find(folder, "*.xml", "*/*.xml"):
-        return f"XML files that are not in a folder called Annotations: {_join(files)}"
-    if files := _find(folder, "data.yaml", "data.yml", "labels/*.txt", "labels/*/*.txt", "*/labels/*.txt"):
-        return f"{_join(files)}, YOLO's layout, which cannot be read"
+        return f"{join(files)}, Roboflow's layout of COCO; {todo}"
+    if files := find_files(folder, "annotations/*.json", "*.json", "*/*.json"):
+        return f"JSON files of other names: {join(files)}"
+    if files := find_files(folder, "*.xml", "*/*.xml"):
+        return f"XML files that are not in a folder called Annotations: {join(files)}"
+    if files := find_files(folder, "data.yaml", "data.yml", "labels/*.txt", "labels/*/*.txt", "*/labels/*.txt"):
+        return f"{join(files)}, YOLO's layout, which cannot be read"
     entries = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in os.scandir(folder))
-    return _join(entries) if entries else "an empty folder"
+    return join(entries) if entries else "an empty folder"
 
 
 def _is_voc(folder: Path) -> bool:
-    # By listing: where case does not matter, COCO's `annotations` would be found as `Annotations`.
-    return (folder / "Annotations").is_dir() and "Annotations" in os.listdir(folder)
+    # Where case does not matter in file names, COCO's `annotations` is found as `Annotations`.
+    return (folder / "Annotations").is_dir() and ("Annotations" in os.listdir(folder) or not coco_splits(folder))
 
 
-def _find(folder: Path, *patterns: str) -> Sequence[str]:
-    """Files that match the first pattern that matches any, relative to the folder."""
+def find_files(folder: Path, *patterns: str) -> Sequence[str]:
+    """Files that match the first of the patterns with a match, relative to the folder, sorted."""
     for pattern in patterns:
         if files := sorted(path.relative_to(folder).as_posix() for path in folder.glob(pattern)):
             return files
     return []
 
 
-def _join(names: Iterable[str]) -> str:
+def join(names: Iterable[str]) -> str:
+    """The first five names, and the number of all if there are more."""
     names = list(names)
     return ", ".join(names[:_MAX_LISTED]) + (f", … ({len(names)} in all)" if len(names) > _MAX_LISTED else "")

@@ -11,7 +11,7 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
-from nasdsl.coco_ids import ImageId
+from nasdsl.coco_json import ImageId
 from nasdsl.data.dataset import Dataset, Sample, Size, Target
 from nasdsl.data.errors import DataError, Skipped, UnreadableImage
 from nasdsl.data.sampler import BatchSampler

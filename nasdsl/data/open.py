@@ -1,4 +1,4 @@
-"""Open data sets by the names that the command line has for them: `voc:DIR`, `coco:DIR`, `shapes`."""
+"""Opens data sets by their names on the command line: `voc:DIR`, `coco:DIR`, `shapes`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def open_dataset(spec: str, split: str, **options: Any) -> Dataset:
 
 
 def _hint(spec: str) -> str:
-    """What was probably meant by a text that is no `spec`, to follow the error message."""
+    """What an invalid `spec` was probably meant to be, to follow the error message."""
     name, _, place = spec.partition(":")
     if not spec:
         return ""

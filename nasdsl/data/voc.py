@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 from nasdsl.data.dataset import Dataset, Record, RecordBuilder, Size
 from nasdsl.data.errors import DataError, NoSplit, Skipped, UnreadableImage
 from nasdsl.data.images import image_size
-from nasdsl.data.layouts import describe_layout, existing_folder, voc_folders
+from nasdsl.data.layouts import describe_layout, existing_folder, find_files, join, voc_folders
 
 VOC_CLASSES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa "
@@ -48,8 +48,8 @@ def open_voc(
     Args:
         split: name of a file in ImageSets/Main: train, val, trainval, test, ….
         classes: class names by label, such as `VOC_CLASSES`; objects of other classes are left out (`Dataset.left_out`).
-            None: all names in the folder's annotations, sorted, whatever the split. Only for a part of VOC itself these
-            are all of `VOC_CLASSES`; see `_class_names`.
+            None: the names that occur in any annotation of the folder, sorted; for a part of VOC itself, `VOC_CLASSES`
+            (see `_class_names`).
         one_based: pixels are counted from 1, as in VOC. False: from 0, as some tools do.
 
     Raises:
@@ -60,7 +60,7 @@ def open_voc(
     stems = _read_split(root, split)
     names, notes = (list(classes), []) if classes is not None else _class_names(root)
     if len(set(names)) != len(names) or not names:
-        raise DataError(f"{root}: classes={names!r}: expected at least one name, each once")
+        raise DataError(f"{root}: the classes are {names!r}; expected at least one name, each once")
     reader = _Reader(root, {name: label for label, name in enumerate(names)}, 1.0 if one_based else 0.0)
     for stem in stems:
         reader.read_annotation(stem)
@@ -94,7 +94,11 @@ def _read_split(root: Path, split: str) -> list[str]:
     if not file.is_file():
         splits = sorted(path.stem for path in folder.glob("*.txt"))
         if not splits:
-            raise DataError(f"{file}: no such file; expected a text file with the name of a picture, without suffix, a line")
+            lists = find_files(root, "ImageSets/*/*.txt", "ImageSets/*.txt", "*.txt")
+            found = f"; found {join(lists)} instead" if lists else ""
+            raise DataError(
+                f"{file}: no such file; expected the names of the split's pictures, without suffix, one a line{found}"
+            )
         raise NoSplit(f"{file}: no such split; there are: {', '.join(splits[:20])}{', …' if len(splits) > 20 else ''}")
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
@@ -105,12 +109,13 @@ def _read_split(root: Path, split: str) -> list[str]:
 
 
 def _class_names(root: Path) -> tuple[list[str], list[str]]:
-    """Class names by label, and notes for `Dataset.notes`. All annotations count, so that every split has the same labels.
+    """Class names by label, and notes for `Dataset.notes`.
 
-    These are the names that occur, sorted; for all of VOC that is `VOC_CLASSES`. A part of VOC, such as a few hundred of its
-    images, has them all as well, so that its labels are those of the whole. It is taken for one where at least half of the
-    twenty and no other names occur, and every annotation with objects gives VOC as its source (``<database>The VOC2007
-    Database``). Neither the name of the folder nor a few names of the twenty are enough: own data often have both.
+    All annotations of the folder are read, so that every split has the same labels. The classes are the names that occur,
+    sorted; in all of VOC, these are `VOC_CLASSES`. A part of VOC, such as a few hundred of its images, also gets
+    `VOC_CLASSES`, so that it has the labels of the whole. It is recognized by at least half of the twenty names, no other
+    names, and VOC as the source of every annotation with objects (``<database>The VOC2007 Database``). The name of the
+    folder, or a few of the twenty names, are not enough: other data sets often have both.
     """
     found: set[str] = set()
     from_voc = True
@@ -118,7 +123,7 @@ def _class_names(root: Path) -> tuple[list[str], list[str]]:
         try:
             element = ElementTree.parse(file).getroot()
         except (OSError, ElementTree.ParseError, LookupError, ValueError):
-            continue  # it is skipped, with its name, where its split is read
+            continue  # reported where its split is read
         names = {(thing.findtext("name") or "").strip() for thing in element.iterfind("object")} - {""}
         if names:
             found |= names
@@ -128,14 +133,14 @@ def _class_names(root: Path) -> tuple[list[str], list[str]]:
     missing = [name for name in VOC_CLASSES if name not in found]
     if not missing or not from_voc or not found <= set(VOC_CLASSES) or 2 * len(found) < len(VOC_CLASSES):
         return sorted(found), []
-    return list(VOC_CLASSES), [f"taken for a part of VOC, with all of its 20 classes; not in it: {', '.join(missing)}"]
+    return list(VOC_CLASSES), [f"classes: the 20 of VOC, as the annotations are VOC's; without objects: {', '.join(missing)}"]
 
 
 class _Reader:
     """Reads annotation files one by one.
 
     Attributes:
-        records: of the images that can be used.
+        records: of the usable images.
         skipped, clipped, left_out: see `Dataset`.
     """
 
@@ -149,7 +154,7 @@ class _Reader:
         self._first_pixel = first_pixel
         self._seen: set[str] = set()
         folder = root / "JPEGImages"
-        self._pictures = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        self._image_names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
     def read_annotation(self, stem: str) -> None:
         """Read the annotation of an image, or skip the image."""
@@ -161,8 +166,8 @@ class _Reader:
                 raise _Malformed("the split names it twice")
             self._seen.add(stem)
             element = _parse(file)
-            picture = self._picture(stem, element)
-            builder = RecordBuilder(stem, str(picture), _size(element) or image_size(picture))
+            path = self._image_file(stem, element)
+            builder = RecordBuilder(stem, str(path), _size(element) or image_size(path))
         except UnreadableImage as error:
             self.skipped.append(Skipped(error.file, error.reason, stem))
             return
@@ -190,20 +195,20 @@ class _Reader:
         except _Malformed as error:
             builder.skip(file, f"{what}: {error}")
             return
-        # The last pixel of a box ends one further, whether pixels are counted from 1 or from 0.
+        # xmax and ymax are the last pixels in the box, so its edges are one further.
         box = [xmin - self._first_pixel, ymin - self._first_pixel, xmax + 1 - self._first_pixel, ymax + 1 - self._first_pixel]
         area = (box[2] - box[0]) * (box[3] - box[1])
         difficult = (element.findtext("difficult") or "0").strip() not in ("0", "")
         builder.add(file, what, box, self._labels[name], crowd=False, difficult=difficult, area=area)
 
-    def _picture(self, stem: str, element: Any) -> Path:
+    def _image_file(self, stem: str, element: Any) -> Path:
         """Path of the image file, by the stem first: <filename> is often wrong after renaming."""
         folder = self._root / "JPEGImages"
         written = Path((element.findtext("filename") or "").strip().replace("\\", "/")).name
         candidates = [stem + Path(written).suffix, *(stem + suffix for suffix in _SUFFIXES)]
         candidates += [stem + suffix.upper() for suffix in _SUFFIXES] + [written]
         for name in candidates:
-            if name in self._pictures and Path(name).suffix:
+            if name in self._image_names and Path(name).suffix:
                 return folder / name
         raise UnreadableImage(folder / (stem + (Path(written).suffix or ".jpg")), "no such file")
 

@@ -13,7 +13,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 from pycocotools.cocoeval import COCOeval
 
-from nasdsl.coco_ids import ImageId
+from nasdsl.coco_json import ImageId
 from nasdsl.evaluation.ground_truth import GroundTruth
 
 

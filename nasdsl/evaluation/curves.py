@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = (".svg", ".png", ".pdf")
 MAX_TOGETHER: Final = 8
-"""Most classes in one panel: there are no more colours that color-blind people can tell apart."""
+"""Most classes in one panel: there are no more colours that colour-blind people can tell apart."""
 
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31")
 """Okabe and Ito's, with a darker yellow: https://jfly.uni-koeln.de/color/"""

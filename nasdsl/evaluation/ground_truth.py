@@ -10,7 +10,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nasdsl.coco_ids import ImageId, ImageIds, to_image_id, to_integer_id
+from nasdsl.coco_json import ImageId, ImageIds, to_flag, to_image_id, to_integer_id
 from nasdsl.evaluation.errors import MAX_LISTED, EvaluationError, raise_problems
 
 Box = tuple[float, float, float, float]
@@ -66,7 +66,7 @@ class GroundTruth:
 
         Read are an image's `id`; a category's `id` and `name`; and an annotation's `image_id`, `category_id`, `bbox` (x, y,
         width, height), and if given `area` (else width x height), `iscrowd` and `difficult` (else false). Ids may be spelled
-        as `nasdsl.coco_ids` says. COCO's format: https://cocodataset.org/#format-data
+        as `nasdsl.coco_json` says. COCO's format: https://cocodataset.org/#format-data
 
         Raises:
             EvaluationError: an entry is missing, not finite, of a wrong type, or refers to an unknown id.
@@ -215,5 +215,5 @@ def _box(annotation: Mapping[str, Any], ids: ImageIds, category_ids: set[int]) -
         return problem
     x, y, width, height = map(float, annotation["bbox"])
     area = float(annotation.get("area", width * height))
-    crowd, difficult = bool(annotation.get("iscrowd", False)), bool(annotation.get("difficult", False))
+    crowd, difficult = to_flag(annotation.get("iscrowd")), to_flag(annotation.get("difficult"))
     return GroundTruthBox(image, category, (x, y, width, height), area, crowd, difficult)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasdsl.coco_ids import ImageId, ImageIds, to_image_id, to_integer_id
+from nasdsl.coco_json import ImageId, ImageIds, to_image_id, to_integer_id
 from nasdsl.evaluation.errors import EvaluationError, raise_problems
 from nasdsl.evaluation.ground_truth import GroundTruth, box_problem, is_finite, read_json
 

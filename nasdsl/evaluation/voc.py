@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask
 
-from nasdsl.coco_ids import ImageId
+from nasdsl.coco_json import ImageId
 from nasdsl.evaluation.errors import EvaluationError
 from nasdsl.evaluation.ground_truth import Category, GroundTruth, GroundTruthBox
 from nasdsl.evaluation.results import checked_results

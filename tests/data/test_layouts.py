@@ -98,7 +98,10 @@ def test_other_layouts(files: list[str], expected: str, tmp_path: Path) -> None:
 def test_a_voc_folder_without_lists_of_splits(voc: Make) -> None:
     root = voc({"a": voc_xml([voc_object("cat", 1, 1, 9, 9)])})
     (root / "ImageSets/Main/train.txt").unlink()
-    assert "train.txt: no such file; expected a text file with the name of a picture" in _refused(f"voc:{root}")
+    told = _refused(f"voc:{root}")
+    assert told.endswith("train.txt: no such file; expected the names of the split's pictures, without suffix, one a line")
+    _files(root, "ImageSets/train.txt", "classes.txt")
+    assert _refused(f"voc:{root}") == f"{told}; found ImageSets/train.txt instead"
 
 
 def test_a_name_that_is_no_data_set(voc: Make, coco: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

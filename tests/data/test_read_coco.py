@@ -187,8 +187,8 @@ def test_nothing_to_open(coco: Make, tmp_path: Path) -> None:
         _open(tmp_path / "no")
     for classes, message in (
         (["bird"], "no category 'bird'; expected classes among: cat, dog"),
-        ([], "classes= is empty"),
-        (["cat", "cat"], "names 'cat' more than once"),
+        ([], "the list of classes is empty"),
+        (["cat", "cat"], "two of the classes are named 'cat'"),
     ):
         with pytest.raises(DataError, match=message):
             _open(root, classes=classes)
@@ -280,3 +280,11 @@ def test_pictures_in_no_known_folder(coco: Make) -> None:
     (root / "images").mkdir()
     with pytest.raises(DataError, match=r"5\.png: no such file \(looked in images\)"):
         _open(root)
+
+
+@pytest.mark.parametrize(("flag", "expected"), [("0", False), ("1", True), (0.0, False), (1.0, True), (None, False)])
+def test_flags_are_the_same_in_every_spelling(coco: Make, flag: Any, expected: bool) -> None:
+    data = _open(coco([_box(iscrowd=flag, difficult=flag)]))
+    assert (data[0].target["iscrowd"].tolist(), data[0].target["difficult"].tolist()) == ([expected], [expected])
+    truth = GroundTruth.of(json.loads((Path(data.file(0)).parents[1] / "annotations/instances_train.json").read_text()))
+    assert (truth.boxes[0].crowd, truth.boxes[0].difficult) == (expected, expected)

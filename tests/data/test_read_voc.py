@@ -106,7 +106,7 @@ def test_a_part_of_voc_has_the_labels_of_the_whole(voc: Make) -> None:
     data = _open(root)
     assert data.classes == tuple(VOC_CLASSES)
     (note,) = data.notes
-    assert "20 classes" in note
+    assert "the 20 of VOC" in note
     assert note.endswith("bus, cow, sofa")
     assert note in data.summary()
     own = voc_xml([voc_object("cat", 1, 1, 9, 9)], database="Unknown")

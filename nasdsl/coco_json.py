@@ -1,7 +1,7 @@
-"""Ids in COCO's JSON files, in every spelling that tools give them.
+"""Ids and flags in COCO's JSON files, in every spelling that tools give them.
 
-COCO's own ids are integers. pandas writes them as whole floats (``12.0``), and some converters put them in quotes
-(``"12"``), sometimes in one list of a file and not in the other.
+COCO's own are integers. pandas writes them as whole floats (``12.0``), and some converters put them in quotes (``"12"``),
+sometimes in one list of a file and not in the other.
 """
 
 from __future__ import annotations
@@ -26,10 +26,16 @@ def to_integer(value: object) -> int | None:
 
 
 def to_integer_id(value: object) -> int | None:
-    """As `to_integer`, and 12 for ``"12"`` too."""
+    """The integer that an id is: as `to_integer`, and 12 for ``"12"``."""
     if isinstance(value, str):
         return int(value) if value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS else None
     return to_integer(value)
+
+
+def to_flag(value: object) -> bool:
+    """Whether a flag such as ``iscrowd`` is set: not by ``0``, ``"0"``, false or null."""
+    number = to_integer_id(value)
+    return bool(value) if number is None else bool(number)
 
 
 def to_image_id(value: object) -> ImageId | None:
