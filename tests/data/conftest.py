@@ -1,4 +1,4 @@
-"""Small folders of data, made on the spot, and the shared test data beside the checkout."""
+"""Fixtures: small VOC and COCO folders, and the shared test data beside the checkout."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _shared(name: str) -> str:
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Callable[..., Path]:
-    """Makes a VOC folder: stem -> XML; split -> its lines. Every stem gets a picture."""
+    """Make a VOC folder: stem -> XML; split -> its lines. Every stem gets a picture."""
 
     def make(annotations: dict[str, str], folder: str = "voc", **splits: Sequence[str]) -> Path:
         root = tmp_path / folder
@@ -55,7 +55,7 @@ def voc(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def coco(tmp_path: Path) -> Callable[..., Path]:
-    """Makes a COCO folder of 3 pictures 40x60 (HxW) with ids 5, 7, 9 and categories 3 (cat), 17 (dog)."""
+    """Make a COCO folder of 3 pictures 40x60 (HxW) with ids 5, 7, 9 and categories 3 (cat), 17 (dog)."""
 
     def make(annotations: Sequence[Any], split: str = "train", folder: str = "train", **changes: Any) -> Path:
         root = tmp_path / "coco"

@@ -1,4 +1,4 @@
-"""Pictures and annotations to fill folders with."""
+"""Images and annotations for folders of test data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder that cannot be opened is described: what was looked for, and what was found instead."""
+"""Errors about folders of another layout: what was expected, what was found, and what to do."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def _files(root: Path, *names: str) -> Path:
     return root
 
 
-def test_roboflows_coco(tmp_path: Path) -> None:
+def test_roboflow_coco(tmp_path: Path) -> None:
     root = _files(tmp_path, "train/_annotations.coco.json", "train/a.jpg", "valid/_annotations.coco.json", "README.txt")
-    told = _refused(f"coco:{root}")
-    assert "expected annotations/instances_train.json or annotations/instances_train2017.json" in told
-    assert "found train/_annotations.coco.json, valid/_annotations.coco.json, Roboflow's layout of COCO" in told
-    assert "copy each to annotations/instances_SPLIT.json" in told
-    assert "none" not in told
+    message = _refused(f"coco:{root}")
+    assert "expected annotations/instances_train.json or annotations/instances_train2017.json" in message
+    assert "found train/_annotations.coco.json, valid/_annotations.coco.json, Roboflow's layout of COCO" in message
+    assert "copy each to annotations/instances_SPLIT.json" in message
+    assert "none" not in message
     assert "Roboflow" in _refused(f"voc:{root}")
     assert _refused(f"coco:{root / 'valid'}").endswith(f"open coco:{root}")
 
 
-def test_what_is_said_to_do_about_roboflows_coco_works(coco: Make) -> None:
+def test_the_advice_about_roboflow_coco_works(coco: Make) -> None:
     root = coco([])
     (root / "annotations/instances_train.json").rename(root / "train/_annotations.coco.json")
     assert "Roboflow" in _refused(f"coco:{root}")
@@ -47,20 +47,20 @@ def test_what_is_said_to_do_about_roboflows_coco_works(coco: Make) -> None:
     assert len(open_dataset(f"coco:{root}", "train")) == 3
 
 
-def test_cvats_coco(coco: Make) -> None:
+def test_cvat_coco(coco: Make) -> None:
     root = coco([], split="default", folder="images/default")
     with pytest.raises(NoSplit, match=r"instances_train\.json: no such split; there are: default, the name that CVAT gives"):
         open_dataset(f"coco:{root}", "train")
     assert len(open_dataset(f"coco:{root}", "default")) == 3
 
 
-def test_cvats_voc(voc: Make) -> None:
+def test_cvat_voc(voc: Make) -> None:
     root = voc({"a": voc_xml([voc_object("cat", 1, 1, 9, 9)])}, default=["a"])
     with pytest.raises(NoSplit, match=r"train\.txt: no such split; there are: default$"):
         open_dataset(f"voc:{root}", "train")
 
 
-def test_each_format_names_the_other(coco: Make, voc: Make) -> None:
+def test_folders_of_the_other_format(coco: Make, voc: Make) -> None:
     of_coco, of_voc = coco([]), voc({"a": voc_xml([voc_object("cat", 1, 1, 9, 9)])})
     assert f"found COCO's layout with the splits train; open coco:{of_coco}" in _refused(f"voc:{of_coco}")
     assert f"found VOC's layout; open voc:{of_voc}" in _refused(f"coco:{of_voc}")
@@ -95,16 +95,16 @@ def test_other_layouts(files: list[str], expected: str, tmp_path: Path) -> None:
         assert _refused(f"{format}:{root}").endswith(f"found {expected}")
 
 
-def test_a_voc_folder_without_lists_of_splits(voc: Make) -> None:
+def test_voc_without_lists_of_splits(voc: Make) -> None:
     root = voc({"a": voc_xml([voc_object("cat", 1, 1, 9, 9)])})
     (root / "ImageSets/Main/train.txt").unlink()
-    told = _refused(f"voc:{root}")
-    assert told.endswith("train.txt: no such file; expected the names of the split's pictures, without suffix, one a line")
+    message = _refused(f"voc:{root}")
+    assert message.endswith("train.txt: no such file; expected the names of the split's pictures, without suffix, one a line")
     _files(root, "ImageSets/train.txt", "classes.txt")
-    assert _refused(f"voc:{root}") == f"{told}; found ImageSets/train.txt instead"
+    assert _refused(f"voc:{root}") == f"{message}; found ImageSets/train.txt instead"
 
 
-def test_a_name_that_is_no_data_set(voc: Make, coco: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_names_of_data_sets(voc: Make, coco: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     of_voc, of_coco = voc({"a": voc_xml([voc_object("cat", 1, 1, 9, 9)])}), coco([])
     assert _refused(str(of_voc)).endswith(f"; {of_voc} has VOC's layout; open voc:{of_voc}")
     assert _refused(str(of_coco)).endswith(f"; open coco:{of_coco}")
