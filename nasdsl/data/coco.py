@@ -80,7 +80,7 @@ def _annotation_file(root: Path, split: str) -> tuple[Path, list[str]]:
         raise DataError(f"{root}: not COCO's layout: expected {' or '.join(expected)}, found {describe_layout(root)}")
     message = f"{root / expected[0]}: no such split; there are: {', '.join(splits)}"
     if splits == ["default"]:
-        message += ", the name that CVAT gives; open the split 'default', or rename or divide its file"
+        message += " (CVAT's name for all images); open this split, or divide its file into one for each split"
     raise NoSplit(message)
 
 
@@ -124,14 +124,15 @@ def _labels(
         if name not in ids:
             raise DataError(f"{file}: there is no category {name!r}; expected classes among: {', '.join(sorted(ids))}")
         if len(ids[name]) > 1:
-            raise DataError(f"{file}: {_same_name(name, ids[name], annotations)}")
+            raise DataError(f"{file}: {_same_name_message(name, ids[name], annotations)}")
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise DataError(f"{file}: two of the classes are named {twice!r}; expected each name once")
     return {ids[name][0]: label for label, name in enumerate(names)}
 
 
-def _same_name(name: str, ids: Sequence[int], annotations: Sequence[Any]) -> str:
+def _same_name_message(name: str, ids: Sequence[int], annotations: Sequence[Any]) -> str:
+    """Error message about categories of one name, with the number of annotations of each."""
     used = Counter(to_integer_id(entry.get("category_id")) for entry in annotations if isinstance(entry, dict))
     listed = " and ".join(f"{id} ({used[id]} annotation{'' if used[id] == 1 else 's'})" for id in ids)
     return (

@@ -31,7 +31,7 @@ class Transform:
         size: (H, W) after resizing, instead of `shorter` and `longest`; the aspect ratio is not kept.
         flip: probability of a horizontal flip.
         jitter: strength 0 … 1 of random brightness, contrast and saturation; a tenth of it for hue.
-        crop: (H, W) of a random crop after resizing; a shorter side of the image is not cropped.
+        crop: (H, W) of a random crop after resizing; a side that is shorter is not cropped.
         drop_crowd: drop crowd boxes (they are no training targets).
         drop_difficult: drop boxes marked as difficult.
         smallest: drop boxes with a side below this after resizing and cropping, in pixels. 0: none.

@@ -49,7 +49,9 @@ def test_the_advice_about_roboflow_coco_works(coco: Make) -> None:
 
 def test_cvat_coco(coco: Make) -> None:
     root = coco([], split="default", folder="images/default")
-    with pytest.raises(NoSplit, match=r"instances_train\.json: no such split; there are: default, the name that CVAT gives"):
+    with pytest.raises(
+        NoSplit, match=r"instances_train\.json: no such split; there are: default \(CVAT's name for all images\)"
+    ):
         open_dataset(f"coco:{root}", "train")
     assert len(open_dataset(f"coco:{root}", "default")) == 3
 
