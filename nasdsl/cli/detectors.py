@@ -85,11 +85,11 @@ def starting_weights(given: str, backbone: str, *, asked: bool, weights: Path | 
     return given
 
 
-def open_parts(plan: Plan, *, val_asked: bool) -> tuple[Dataset, Dataset | None]:
+def open_parts(plan: Plan, *, val_asked: bool, classes: tuple[str, ...] | None = None) -> tuple[Dataset, Dataset | None]:
     """The pictures of a plan; none to evaluate on, and said so, where there are none and nobody asked for them."""
     from nasdsl.data import NoSplit
 
-    data = plan.open_training()
+    data = plan.open_training(classes)
     try:
         return data, plan.open_validation(data)
     except NoSplit as error:

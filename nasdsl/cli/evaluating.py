@@ -82,7 +82,7 @@ def eval_(
         from nasdsl.evaluation import evaluate, read_results
 
         if run.suffix == ".json":
-            dataset = open_dataset(spec, split, on_error=on_error)
+            dataset = open_dataset(spec, split, on_error=on_error, **_classes_of_results(run, spec))
             say("\n".join(dataset.summary()))
             found = read_results(run, dataset.ground_truth())
             without = _unreadable(dataset, found)
@@ -123,6 +123,14 @@ def load_run(run: Path, device: str | None) -> Detector:
 def classes_of(detector: Detector, spec: str) -> dict[str, Any]:
     """The detector's classes decide which object has which label; those of `shapes` never change."""
     return {} if spec.startswith("shapes") else {"classes": detector.classes}
+
+
+def _classes_of_results(results: Path, spec: str) -> dict[str, Any]:
+    """Of a run's own results on VOC data, the run's classes: category ids are labels there. COCO's ids are in its files."""
+    from nasdsl.training.run import Run
+
+    classes = Run(results.parent).classes if spec.startswith("voc:") else None
+    return {} if classes is None else {"classes": classes}
 
 
 def _evaluate(

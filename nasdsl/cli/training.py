@@ -125,7 +125,8 @@ def train(
             improvements=improvements,
         )
         decoder = plan.adapted(decoder)
-        data, val = detectors.open_parts(plan, val_asked=not detectors.is_default("val_split"))
+        classes = _voc_classes(out) if resume and spec.startswith("voc:") else None
+        data, val = detectors.open_parts(plan, val_asked=not detectors.is_default("val_split"), classes=classes)
         if first:
             say("\n".join([*data.summary(), *(val.summary() if val else [])]))
             detectors.random_backbone_warning(plan)
@@ -140,6 +141,18 @@ def train(
 
             Console(highlight=False, width=None if sys.stdout.isatty() else 110).print(outcome.evaluation.table())
         say(f"trained {outcome.steps} steps in {outcome.seconds:.0f} s; the detector is {outcome.run.model}")
+
+
+def _voc_classes(out: Path) -> tuple[str, ...] | None:
+    """VOC's twenty classes where the run in `out` has these; None otherwise.
+
+    Runs of earlier versions have all twenty on every VOC folder with no other classes, even where only a few occur.
+    """
+    from nasdsl.data.voc import VOC_CLASSES
+    from nasdsl.training.run import Run
+
+    classes = Run(out).classes
+    return classes if classes == tuple(VOC_CLASSES) else None
 
 
 def _given(shortcuts: dict[str, Any]) -> dict[str, Any]:

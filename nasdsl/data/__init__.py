@@ -1,10 +1,10 @@
-"""Pictures with boxes: VOC and COCO folders, a synthetic set, and the way from there to batches."""
+"""Data sets of images with boxes (VOC and COCO folders, synthetic shapes), transforms, and loading of batches."""
 
 from nasdsl.data.dataset import Dataset, Sample, Target
+from nasdsl.data.errors import BrokenData, DataError, NoSplit, Skipped, UnreadableImage
 from nasdsl.data.images import read_image
 from nasdsl.data.loader import Batch, Loader, make_loader
-from nasdsl.data.problems import BrokenData, DataError, NoSplit, Skipped, UnreadableImage
-from nasdsl.data.specification import open_dataset
+from nasdsl.data.open import open_dataset
 from nasdsl.data.transforms import Augmented, Transform, rescale_boxes
 
 __all__ = [

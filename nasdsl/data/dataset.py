@@ -1,8 +1,8 @@
-"""What every data set of pictures with boxes is, whatever files it comes from.
+"""The data set class that all formats share.
 
-Conventions: pictures are uint8 [3, H, W] RGB. Boxes are float32 [n, 4], x1 y1 x2 y2 in pixels of the picture, continuous
-and 0-based: the pixels 0 to 9 make the box 0 to 10. Labels are int64 [n], 0 … classes-1; `category_ids[label]` is the
-file's own id, which may be sparse.
+Conventions: images are uint8 [3, H, W] RGB. Boxes are float32 [n, 4], x1 y1 x2 y2 in pixels of the image, continuous and
+0-based: a box over the pixels 0 to 9 reaches from 0 to 10. Labels are int64 [n], 0 … classes-1; `category_ids[label]` is
+the id in the files, which may have gaps.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
+from nasdsl.coco_json import ImageId
+from nasdsl.data.errors import BrokenData, DataError, Skipped, listing
 from nasdsl.data.images import read_image
-from nasdsl.data.problems import BrokenData, DataError, ImageId, Skipped, listed
 
 Size: TypeAlias = tuple[int, int]
-"""Height, width."""
+"""(height, width) in pixels."""
 Target: TypeAlias = dict[str, Any]
-"""Of one picture; all keys are always there, for a picture without boxes too.
+"""Annotation of one image, with all of these keys even if it has no boxes:
 
 ``boxes`` float32 [n, 4] xyxy, ``labels`` int64 [n], ``iscrowd`` bool [n], ``difficult`` bool [n], ``area`` float32 [n]
-(of the object: COCO's is the mask's), ``image_id`` int or str, ``size`` (H, W) of the upright picture before any resizing.
+(of the object; in COCO, of its mask), ``image_id`` int or str, ``size`` (H, W) of the upright image before any resizing.
 """
 
 
 class Sample(NamedTuple):
-    """`image` uint8 [3, H, W] RGB, `target` as `Target` says."""
+    """An image, uint8 [3, H, W] RGB, and its target."""
 
     image: Tensor
     target: Target
@@ -40,10 +41,13 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One picture as its annotation describes it.
+    """Annotation of one image as its file gives it.
 
-    `boxes` float64 [n, 4] xyxy are continuous and 0-based, otherwise as the file gives them: they may reach over the edge.
-    The other arrays have [n] entries. `size` is (H, W), `file` None where the picture is drawn, not read.
+    Attributes:
+        file: path of the image; None for a synthetic one.
+        size: (H, W).
+        boxes: float64 [n, 4] xyxy, continuous and 0-based, not clipped to the image.
+        labels, iscrowd, difficult, area: [n].
     """
 
     image_id: ImageId
@@ -57,18 +61,19 @@ class Record:
 
 
 class Dataset(torch.utils.data.Dataset[Sample]):
-    """Pictures with boxes, indexed 0 … len-1.
+    """Images with boxes, indexed 0 … len-1.
 
     Attributes:
-        name: for people, such as ``voc:DIR (train)``.
-        classes: the names; the position is the label.
-        category_ids: of each label, the id that the files use and results must carry.
-        skipped: what was left out when the set was opened. Pictures that prove unreadable later are in `Batch.skipped`
-            and `Loader.skipped`.
-        on_error: ``"skip"`` or ``"refuse"``: what the loader does about those.
-        clipped: boxes that reach over the edge of their picture by more than a pixel: file -> how many. They are clipped
-            in targets, and as the file gives them in `ground_truth`.
-        left_out: objects of classes that ``classes=`` does not name: class -> how many.
+        name: name for messages, such as ``voc:DIR (train)``.
+        classes: class names by label.
+        category_ids: ids of the classes in the files and in results, by label.
+        skipped: images and boxes left out when the data set was opened. Images that turn out to be unreadable later are
+            in `Batch.skipped` and `Loader.skipped`.
+        on_error: what the loader does about unreadable images, ``"skip"`` or ``"refuse"``.
+        clipped: number of boxes, by file, that reach over the edge of their image by more than a pixel. They are clipped in
+            targets but not in `ground_truth`.
+        left_out: number of objects, by class, whose class is not in `classes`.
+        notes: what was assumed or corrected while reading, a sentence each.
     """
 
     def __init__(
@@ -82,18 +87,19 @@ class Dataset(torch.utils.data.Dataset[Sample]):
         on_error: str = "skip",
         clipped: Mapping[str, int] | None = None,
         left_out: Mapping[str, int] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         """
         Raises:
-            BrokenData: something was skipped, and `on_error` is ``"refuse"``.
-            DataError: an unknown `on_error`, or no picture is left.
+            BrokenData: an image or box was skipped, and `on_error` is ``"refuse"``.
+            DataError: `on_error` is unknown, or there is no image.
         """
         if on_error not in ("skip", "refuse"):
             raise DataError(f"on_error={on_error!r}: expected 'skip' or 'refuse'")
         if skipped and on_error == "refuse":
             raise BrokenData(name, skipped)
         if not records:
-            reasons = listed(skipped) or ["  the split lists none"]
+            reasons = listing(skipped) or ["  the split lists none"]
             raise DataError("\n".join([f"{name}: no usable picture is in it", *reasons]))
         self.name = name
         self.classes = tuple(classes)
@@ -102,51 +108,53 @@ class Dataset(torch.utils.data.Dataset[Sample]):
         self.on_error = on_error
         self.clipped = dict(clipped or {})
         self.left_out = dict(left_out or {})
+        self.notes = tuple(notes)
         self._records = list(records)
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Sample:
-        """The picture and its target.
+        """The image and its target.
 
         Raises:
-            UnreadableImage: the file is missing, truncated, not a picture, or not of the size that the annotation says.
+            UnreadableImage: the file is missing, truncated, not an image, or not of the annotated size.
         """
         return self.read(index)
 
     def read(self, index: int, at_least: Size | None = None) -> Sample:
-        """As ``self[index]``; with `at_least` the picture may come smaller, but not smaller than that (H, W).
+        """As ``self[index]``, but with `at_least` (H, W) the image may be decoded at a smaller size, down to that one.
 
-        The target, with its boxes, is of the full size in any case: ``target["size"]`` tells.
+        Boxes are in pixels of the full size, ``target["size"]``, in any case.
         """
         record = self._records[index]
-        return Sample(self._pixels(index, at_least), _target(record))
+        return Sample(self._read_image(index, at_least), _target_of(record))
 
     def image_id(self, index: int) -> ImageId:
+        """Id of an image, as in the files."""
         return self._records[index].image_id
 
     def file(self, index: int) -> str:
-        """The picture's file, or for a drawn one a description."""
+        """Path of an image, or a description of a synthetic one."""
         record = self._records[index]
         return record.file or f"{self.name}: picture {record.image_id}"
 
     def size(self, index: int) -> Size:
-        """(H, W) of one picture, as `sizes` has it."""
+        """(H, W) of an image, from its annotation, or from its header where the annotation has none."""
         return self._records[index].size
 
     def sizes(self) -> list[Size]:
-        """(H, W) of every picture, from the annotations, or the file's header where these do not tell."""
+        """(H, W) of every image, as by `size`."""
         return [record.size for record in self._records]
 
     def ground_truth(self, without: Collection[ImageId] = ()) -> dict[str, Any]:
-        """In COCO's annotation format, without reading pictures; annotations also have ``difficult`` (0 or 1).
+        """The annotations in COCO's format, plus ``difficult`` (0 or 1) for each box. Reads no images.
 
-        Boxes are as the file gives them (VOC's moved to 0-based continuous coordinates), not clipped; annotations are
-        numbered anew from 1, because pycocotools takes an annotation numbered 0 for none.
+        Boxes are not clipped; VOC's are in 0-based continuous coordinates. Annotations are numbered from 1, because
+        pycocotools takes an annotation with the id 0 for no match.
 
         Args:
-            without: image ids to leave out, such as those of pictures that proved unreadable.
+            without: image ids to leave out, such as those of unreadable images.
         """
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
@@ -170,30 +178,32 @@ class Dataset(torch.utils.data.Dataset[Sample]):
         return {"images": images, "annotations": annotations, "categories": categories}
 
     def summary(self) -> list[str]:
-        """Lines for people: how many pictures and boxes, what was skipped and why, what was clipped."""
+        """Lines for the user: number of images and boxes, and what was skipped, clipped, left out or assumed."""
         boxes = sum(len(record.labels) for record in self._records)
         lines = [f"{self.name}: {len(self)} pictures, {boxes} boxes of {len(self.classes)} classes"]
+        lines += self.notes
         for what, entries in (
             ("pictures", [entry for entry in self.skipped if not entry.box]),
             ("boxes", [entry for entry in self.skipped if entry.box]),
         ):
             if entries:
-                lines += [f"{what} skipped: {len(entries)}", *listed(entries)]
+                lines += [f"{what} skipped: {len(entries)}", *listing(entries)]
         if self.clipped:
             some = ", ".join(list(self.clipped)[:3]) + (", …" if len(self.clipped) > 3 else "")
             number = sum(self.clipped.values())
-            lines.append(f"boxes that reach over the edge of their picture, and are clipped: {number}, in {some}")
+            lines.append(f"boxes clipped to their picture: {number}, in {some}")
         if self.left_out:
-            lines.append("left out by classes=: " + ", ".join(f"{name} ({n})" for name, n in sorted(self.left_out.items())))
+            some = ", ".join(f"{name} ({n})" for name, n in sorted(self.left_out.items()))
+            lines.append(f"objects of other classes, left out: {some}")
         return lines
 
-    def _pixels(self, index: int, at_least: Size | None) -> Tensor:
+    def _read_image(self, index: int, at_least: Size | None) -> Tensor:
         record = self._records[index]
         assert record.file is not None
         return read_image(record.file, annotated=record.size, at_least=at_least)
 
 
-def _target(record: Record) -> Target:
+def _target_of(record: Record) -> Target:
     height, width = record.size
     edges = np.array([width, height, width, height], dtype=np.float64)
     return {
@@ -208,10 +218,11 @@ def _target(record: Record) -> Target:
 
 
 @dataclass
-class Annotation:
-    """Collects the boxes of one picture while its file is read, and the reasons against some of them.
+class RecordBuilder:
+    """Collects the boxes of one image while its annotation is read; invalid boxes go to `skipped`.
 
-    Boxes are float xyxy, continuous and 0-based.
+    Attributes:
+        clipped: number of boxes that reach over the edge by more than a pixel.
     """
 
     image_id: ImageId
@@ -222,11 +233,21 @@ class Annotation:
     _rows: list[tuple[list[float], int, bool, bool, float]] = field(default_factory=list)
 
     def skip(self, source: str, reason: str) -> None:
-        """Leave a box out, named by its file."""
+        """Leave a box out.
+
+        Args:
+            source: file, and place in it.
+        """
         self.skipped.append(Skipped(source, reason, self.image_id, box=True))
 
     def add(self, source: str, what: str, box: list[float], label: int, *, crowd: bool, difficult: bool, area: float) -> None:
-        """Take a box, or skip it: not finite, without a width or height, outside of the picture."""
+        """Add a box; skip it if it is not finite, has no width or height, or lies outside of the image.
+
+        Args:
+            source: file, and place in it.
+            what: name of the box in messages.
+            box: xyxy, continuous and 0-based.
+        """
         height, width = self.size
         x1, y1, x2, y2 = box
         if not all(map(math.isfinite, box)):
@@ -234,13 +255,14 @@ class Annotation:
         elif x2 <= x1 or y2 <= y1:
             self.skip(source, f"{what}: the box is {x2 - x1:g} wide and {y2 - y1:g} high")
         elif x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
-            self.skip(source, f"{what}: the box {_text(box)} lies outside of the picture of {width}x{height}")
+            self.skip(source, f"{what}: the box {_format_box(box)} lies outside of the picture of {width}x{height}")
         else:
-            # A pixel over the edge is a matter of rounding, or of where counting begins.
+            # A pixel over the edge comes from rounding, or from counting pixels from 1.
             self.clipped += min(x1, y1) < -1 or x2 > width + 1 or y2 > height + 1
             self._rows.append((box, label, crowd, difficult, area))
 
-    def record(self) -> Record:
+    def build(self) -> Record:
+        """The record with all boxes added so far."""
         boxes = np.array([row[0] for row in self._rows], dtype=np.float64).reshape(-1, 4)
         _, labels, crowd, difficult, area = zip(*self._rows, strict=True) if self._rows else ((), (), (), (), ())
         return Record(
@@ -255,5 +277,5 @@ class Annotation:
         )
 
 
-def _text(box: Sequence[float]) -> str:
+def _format_box(box: Sequence[float]) -> str:
     return "[" + ", ".join(f"{number:g}" for number in box) + "]"

@@ -1,4 +1,4 @@
-"""Any picture file to uint8 [3, H, W] RGB, upright; or a clear reason why not."""
+"""Reading image files as uint8 [3, H, W] RGB, upright."""
 
 from __future__ import annotations
 
@@ -13,75 +13,71 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from nasdsl.data.problems import UnreadableImage
+from nasdsl.data.errors import UnreadableImage
 
-# Pillow also opens formats that run other programs (EPS starts Ghostscript); a data set has no business there.
+# Not all that Pillow opens: some formats run other programs (EPS starts Ghostscript).
 _FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 _ORIENTATION = 0x0112
-_TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
+_TRANSPOSED = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
 
 
 def read_image(
     path: str | Path, *, annotated: tuple[int, int] | None = None, at_least: tuple[int, int] | None = None
 ) -> Tensor:
-    """The picture as uint8 [3, H, W] RGB.
+    """Read an image as uint8 [3, H, W] RGB.
 
-    Upright: EXIF's orientation is applied. Greyscale and palettes become RGB; transparent parts are laid on white; CMYK
-    is converted; 16 bits are scaled to 8 (65535 becomes 255); of an animation, the first frame.
+    EXIF's orientation is applied. Greyscale, palettes and CMYK are converted to RGB; transparent parts become white; 16 bits
+    are scaled to 8 (65535 to 255); of an animation, the first frame is read.
 
     Args:
-        annotated: (H, W) that the annotation gives, checked. Where it fits only the picture as stored, not turned
-            upright, the boxes were drawn on that, and it is given as stored.
-        at_least: (H, W) in pixels of the upright picture; a JPEG may then be decoded at a half, quarter or eighth of its
-            size, which is faster, as long as it stays at least that large.
+        annotated: (H, W) from the annotation, which is checked. Where it fits only the image as stored, without EXIF's
+            orientation, the boxes were drawn on that, and the orientation is not applied.
+        at_least: (H, W) of the upright image. A JPEG may then be decoded at a half, quarter or eighth of its size, which is
+            faster, as long as it stays at least that large.
 
     Raises:
-        UnreadableImage: missing, truncated, not a picture, a kind of pixel without an agreed white (32-bit, float), too
-            large (Pillow's bound of 179 million pixels), or not of the annotated size.
+        UnreadableImage: the file is missing, truncated, not an image, has pixels without a defined white (32-bit, float), is
+            too large (Pillow's limit of 179 million pixels), or is not of the annotated size.
     """
-    with _explained(path), Image.open(path, formats=_formats()) as picture:
-        upright = _is_upright(path, picture, annotated)
+    with _pillow_errors(path), Image.open(path, formats=_formats()) as picture:
+        upright = _uses_orientation(path, picture, annotated)
         if at_least is not None and picture.format in ("JPEG", "MPO") and picture.mode in ("RGB", "L"):
-            turned = upright and _orientation(picture) in _TURNED
-            height, width = at_least[::-1] if turned else at_least
+            transposed = upright and _orientation(picture) in _TRANSPOSED
+            height, width = at_least[::-1] if transposed else at_least
             picture.draft(None, (width, height))
         picture.load()
-        return to_tensor(_as_rgb(path, _turned_upright(picture) if upright else picture))
+        return to_tensor(_as_rgb(path, _upright(picture) if upright else picture))
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """(H, W) of the upright picture, from the file's header.
+    """Read (H, W) of the upright image from its header.
 
     Raises:
-        UnreadableImage: missing, not a picture, or too large.
+        UnreadableImage: the file is missing, not an image, or too large.
     """
-    with _explained(path), Image.open(path, formats=_formats()) as picture:
+    with _pillow_errors(path), Image.open(path, formats=_formats()) as picture:
         width, height = picture.size
-        return (width, height) if _orientation(picture) in _TURNED else (height, width)
+        return (width, height) if _orientation(picture) in _TRANSPOSED else (height, width)
 
 
 def to_tensor(picture: Image.Image) -> Tensor:
-    """An RGB picture of Pillow as uint8 [3, H, W].
-
-    It lies in memory pixel by pixel (channels last), which is four times faster to resize.
-    """
+    """Convert an RGB image of Pillow to uint8 [3, H, W], channels last in memory: that is four times faster to resize."""
     return torch.from_numpy(np.array(picture, dtype=np.uint8)).permute(2, 0, 1)
 
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those that this build of Pillow has."""
+    """The formats of `_FORMATS` that this build of Pillow has."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 @contextmanager
-def _explained(path: str | Path) -> Iterator[None]:
-    """Whatever Pillow raises on a bad file, as UnreadableImage."""
+def _pillow_errors(path: str | Path) -> Iterator[None]:
+    """Raise Pillow's errors about a file as UnreadableImage."""
     try:
         with warnings.catch_warnings():
-            # Pillow warns from 89 million pixels on and refuses twice as many, before decoding; the refusal is enough.
-            # It also warns of odd metadata, which do not concern the pixels.
+            # Of more than 89 million pixels (twice as many are an error), and of odd metadata, which do not matter here.
             warnings.simplefilter("ignore")
             yield
     except UnreadableImage:
@@ -100,11 +96,11 @@ def _explained(path: str | Path) -> Iterator[None]:
         raise UnreadableImage(path, f"cannot be decoded: {reason}") from None
 
 
-def _is_upright(path: str | Path, picture: Image.Image, annotated: tuple[int, int] | None) -> bool:
-    """Whether EXIF's orientation is to be applied."""
+def _uses_orientation(path: str | Path, picture: Image.Image, annotated: tuple[int, int] | None) -> bool:
+    """Whether to apply EXIF's orientation."""
     width, height = picture.size
     stored = (height, width)
-    upright = (width, height) if _orientation(picture) in _TURNED else stored
+    upright = (width, height) if _orientation(picture) in _TRANSPOSED else stored
     if annotated is None or annotated == upright:
         return True
     if annotated == stored:
@@ -113,12 +109,12 @@ def _is_upright(path: str | Path, picture: Image.Image, annotated: tuple[int, in
 
 
 def _orientation(picture: Image.Image) -> int:
-    with suppress(Exception):  # a broken EXIF block says nothing about orientation
+    with suppress(Exception):  # Pillow raises many kinds of errors for broken EXIF data
         return int(picture.getexif().get(_ORIENTATION, 1))
     return 1
 
 
-def _turned_upright(picture: Image.Image) -> Image.Image:
+def _upright(picture: Image.Image) -> Image.Image:
     if _orientation(picture) == 1:
         return picture
     return ImageOps.exif_transpose(picture)

@@ -1,4 +1,4 @@
-"""Batches: in an order that (seed, epoch) alone decides, resumable in the middle of an epoch, sharded over processes."""
+"""Loader of batches: determined by (seed, epoch), resumable within an epoch, shared among processes."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
+from nasdsl.coco_json import ImageId
 from nasdsl.data.dataset import Dataset, Sample, Size, Target
-from nasdsl.data.order import Order
-from nasdsl.data.problems import DataError, ImageId, Skipped, UnreadableImage
+from nasdsl.data.errors import DataError, Skipped, UnreadableImage
+from nasdsl.data.sampler import BatchSampler
 from nasdsl.data.transforms import Augmented, Transform
 
 DEFAULT_CACHE_BYTES = 2 * 2**30
 _MEAN_COLOUR = (124, 116, 104)
-"""ImageNet's mean in 0 … 255, rounded."""
-_SUBSTITUTES = 20
+"""ImageNet's mean, rounded, in 0 … 255."""
+_MAX_SUBSTITUTES = 20
+"""Unreadable images in a row after which a training stops."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """`len(batch)` pictures, at least one.
+    """A batch of N images.
 
     Attributes:
-        images: uint8 [N, 3, H, W] RGB, padded on the right and at the bottom with the mean colour of ImageNet, which
-            normalising turns into 0 to within half a grey level.
-        sizes: (h, w) of each picture in it, after the transform, without the padding.
-        targets: of each picture, boxes in pixels of `images`; ``target["size"]`` is the (H, W) of the original.
-        skipped: pictures that proved unreadable while this batch was made.
+        images: uint8 [N, 3, H, W] RGB, padded on the right and at the bottom with ImageNet's mean colour, which
+            normalization turns into 0 to within half a grey level.
+        sizes: (h, w) of each image after the transform, without the padding.
+        targets: one for each image, boxes in pixels of `images`; ``target["size"]`` is the (H, W) of the original.
+        skipped: images that turned out to be unreadable in this batch.
     """
 
     images: Tensor
@@ -43,7 +45,7 @@ class Batch:
         return len(self.sizes)
 
     def to(self, device: torch.device | str, *, channels_last: bool = False, non_blocking: bool = False) -> Batch:
-        """The same on `device`; `channels_last` is the memory format of `images`."""
+        """Copy to a device; with `channels_last`, `images` get this memory format."""
         layout = torch.channels_last if channels_last else torch.preserve_format
         images = self.images.to(device, non_blocking=non_blocking, memory_format=layout)
         targets = [
@@ -56,7 +58,7 @@ class Batch:
         return replace(self, images=images, targets=targets)
 
     def pin_memory(self) -> Batch:
-        """The same in page-locked memory; torch's loader calls it."""
+        """Copy to page-locked memory; called by torch's DataLoader."""
         targets = [
             {key: value.pin_memory() if isinstance(value, Tensor) else value for key, value in target.items()}
             for target in self.targets
@@ -65,42 +67,45 @@ class Batch:
 
 
 class Loader:
-    """Iterating gives the batches of one epoch for this process. `len` is their number in a whole epoch.
+    """Iterates over the batches of one epoch for this process; see `make_loader`.
+
+    `len` is the number of batches in a whole epoch.
 
     Attributes:
-        epoch: of the next iteration; `set_epoch` sets it, iterating does not change it.
-        skipped: all pictures that proved unreadable so far, each once.
-        cached: whether the resized pictures are kept in memory.
+        epoch: epoch of the next iteration; set by `set_epoch`, not changed by iterating.
+        skipped: all images that have turned out to be unreadable, each once.
+        cached: whether the resized images are kept in memory.
     """
 
     def __init__(
-        self, source: _Source, order: Order, *, start_batch: int, workers: int, pin_memory: bool, cached: bool
+        self, batches: _BatchDataset, sampler: BatchSampler, *, start_batch: int, workers: int, pin_memory: bool, cached: bool
     ) -> None:
         self.epoch = 0
         self.skipped: list[Skipped] = []
         self.cached = cached
         self._seen: set[ImageId] = set()
-        self._order = order
+        self._sampler = sampler
         self._start_batch = start_batch
-        self._plan = _Plan()
         self._batches: torch.utils.data.DataLoader[Batch] = torch.utils.data.DataLoader(
-            source,
-            batch_sampler=self._plan,
+            batches,
+            batch_sampler=sampler,
             num_workers=workers,
-            collate_fn=_alone,
+            collate_fn=_only_entry,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
-            # Its own: each iteration draws a number, which must not come from the generator that a model uses.
+            # Its own, because each iteration draws a number: the global generator is the model's.
             generator=torch.Generator(),
         )
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._sampler)
 
     def set_epoch(self, epoch: int, start_batch: int | None = None) -> None:
-        """The next iteration is of `epoch` and begins with its batch number `start_batch`, without loading those before.
+        """Let the next iteration be of `epoch`.
 
-        None: with the first batch; or, before the first iteration, with the `start_batch` of `make_loader`.
+        Args:
+            start_batch: number of its first batch; those before are not loaded. None: 0, or in the first iteration the
+                `start_batch` of `make_loader`.
         """
         self.epoch = epoch
         if start_batch is not None:
@@ -108,19 +113,19 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         start, self._start_batch = self._start_batch, 0
-        self._plan.batches = [[(self.epoch, index) for index in batch] for batch in self._order.batches(self.epoch)[start:]]
-        made: Batch | DataError
-        for made in self._batches:
-            if isinstance(made, DataError):
+        self._sampler.set_epoch(self.epoch, start)
+        batch: Batch | DataError
+        for batch in self._batches:
+            if isinstance(batch, DataError):
                 try:
-                    raise made
+                    raise batch
                 finally:
-                    del made  # or the error and this frame would hold each other, and the workers with them
-            self._note(made.skipped)
-            if len(made):
-                yield made
+                    del batch  # breaks the reference cycle of error and frame, which would keep the workers alive
+            self._record_skipped(batch.skipped)
+            if len(batch):
+                yield batch
 
-    def _note(self, skipped: list[Skipped]) -> None:
+    def _record_skipped(self, skipped: list[Skipped]) -> None:
         for entry in skipped:
             if entry.image_id is not None and entry.image_id not in self._seen:
                 self._seen.add(entry.image_id)
@@ -144,26 +149,26 @@ def make_loader(
     divisor: int = 1,
     pin_memory: bool = False,
 ) -> Loader:
-    """Batches of `dataset`. The same (seed, epoch) give the same batches, whatever `workers` and `cache` are.
+    """Make a loader of batches. They depend on (seed, epoch), and not on `workers` or `cache`.
 
     Args:
-        shuffle: as for training: a new order every epoch; every process gets the same number of batches (some batches are
-            given twice if need be); an unreadable picture is replaced by another. Without it, as for evaluation:
-            the set's order, every picture exactly once over all processes, an unreadable one is left out.
-        workers: processes that load; 0 loads in this one.
-        group_by_aspect: batches of pictures that are all higher than wide or all not, so that little is padded.
-            A last batch may be mixed.
+        shuffle: True, for training: a new order in every epoch; all processes get the same number of batches (some batches
+            twice, if necessary); unreadable images are replaced by others. False, for evaluation: the order of the data
+            set, every image exactly once over all processes; unreadable images are left out.
+        workers: number of loading processes; 0 loads in this process.
+        group_by_aspect: make batches only of images that are higher than wide, or only of others, for less padding. The
+            last batches may be mixed.
         drop_last: leave out batches that are not full.
-        rank, world_size: this process and how many there are.
-        start_batch: of the first iteration: begin with this batch (`Loader.set_epoch` has it for later ones).
-        cache: keep the resized pictures in memory, up to so many bytes in all (True: 2 GiB). A set that needs more is
-            not cached, with a warning. A cached set is loaded without workers.
+        rank, world_size: number of this process, and how many there are.
+        start_batch: first batch of the first iteration; for later ones see `Loader.set_epoch`.
+        cache: keep the resized images in memory if they take at most so many bytes (True: 2 GiB); else warn and do not. With
+            a cache there are no workers.
         divisor: pad height and width to a multiple of this.
-        pin_memory: for fast copies to a GPU.
+        pin_memory: use page-locked memory, for fast copies to a GPU.
 
     Raises:
-        DataError: an argument that makes no sense; while iterating, with ``on_error="refuse"``, an unreadable picture,
-            or in training more than 20 unreadable ones in a row.
+        DataError: an argument is out of range; while iterating, there is an unreadable image and ``on_error="refuse"``, or
+            in training there are 20 unreadable images in a row.
     """
     for name, value, least in (
         ("batch_size", batch_size, 1),
@@ -178,8 +183,8 @@ def make_loader(
     if rank >= world_size:
         raise DataError(f"make_loader: rank={rank}: expected less than world_size={world_size}")
     sizes = dataset.sizes()
-    cached = bool(cache) and _fits(dataset, transform, DEFAULT_CACHE_BYTES if cache is True else int(cache))
-    order = Order(
+    cached = bool(cache) and _fits_in_cache(dataset, transform, DEFAULT_CACHE_BYTES if cache is True else int(cache))
+    sampler = BatchSampler(
         [height > width for height, width in sizes] if group_by_aspect else [False] * len(sizes),
         batch_size=batch_size,
         shuffle=shuffle,
@@ -190,13 +195,14 @@ def make_loader(
     )
     if drop_last and len(dataset) < batch_size:
         raise DataError(f"make_loader: {dataset.name} has {len(dataset)} pictures, which make no full batch of {batch_size}")
-    source = _Source(Augmented(dataset, transform, seed, cache=cached), substitute=shuffle, divisor=divisor)
+    batches = _BatchDataset(Augmented(dataset, transform, seed, cache=cached), substitute=shuffle, divisor=divisor)
     return Loader(
-        source, order, start_batch=start_batch, workers=0 if cached else workers, pin_memory=pin_memory, cached=cached
+        batches, sampler, start_batch=start_batch, workers=0 if cached else workers, pin_memory=pin_memory, cached=cached
     )
 
 
-def _fits(dataset: Dataset, transform: Transform, limit: int) -> bool:
+def _fits_in_cache(dataset: Dataset, transform: Transform, limit: int) -> bool:
+    """Whether the resized images take at most `limit` bytes; warns if not."""
     sizes = dataset.sizes() if transform.resizes_at_random else [transform.output_size(size) for size in dataset.sizes()]
     needed = sum(3 * height * width for height, width in sizes)
     if needed > limit:
@@ -207,21 +213,8 @@ def _fits(dataset: Dataset, transform: Transform, limit: int) -> bool:
     return needed <= limit
 
 
-class _Plan(torch.utils.data.Sampler[list[tuple[int, int]]]):
-    """The batches of the coming iteration, as pairs (epoch, index): so the workers learn of the epoch."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[tuple[int, int]]] = []
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
-class _Source(torch.utils.data.Dataset[Any]):
-    """Whole batches, made where the pictures are read."""
+class _BatchDataset(torch.utils.data.Dataset[Any]):
+    """Makes whole batches, in the process that reads the images."""
 
     def __init__(self, samples: Augmented, *, substitute: bool, divisor: int) -> None:
         self._samples = samples
@@ -229,23 +222,23 @@ class _Source(torch.utils.data.Dataset[Any]):
         self._divisor = divisor
         self._broken: dict[int, Skipped] = {}
 
-    def __getitems__(self, picks: list[tuple[int, int]]) -> list[Batch | DataError]:
-        """One batch, in a list because torch's loader hands over lists.
+    def __getitems__(self, indices: list[tuple[int, int]]) -> list[Batch | DataError]:
+        """The batch of these (epoch, index), in a list because torch's DataLoader expects one.
 
-        An error is handed over too, not raised: what is raised in a worker arrives as a traceback in a string.
+        Errors are returned: one raised in a worker would arrive as a traceback in a string.
         """
         skipped: list[Skipped] = []
         try:
-            samples = [sample for epoch, index in picks if (sample := self._sample(epoch, index, skipped)) is not None]
+            samples = [sample for epoch, index in indices if (sample := self._sample(epoch, index, skipped)) is not None]
         except DataError as error:
             return [error]
         return [_collate(samples, skipped, self._divisor)]
 
     def _sample(self, epoch: int, index: int, skipped: list[Skipped]) -> Sample | None:
-        """The picture, or with `substitute` the next readable one, which keeps the batches of all processes full."""
+        """The sample; if unreadable None, or with `substitute` the next readable one, which keeps all batches full."""
         count = len(self._samples)
-        for step in range(min(_SUBSTITUTES, count) if self._substitute else 1):
-            sample = self._try(epoch, (index + step) % count)
+        for step in range(min(_MAX_SUBSTITUTES, count) if self._substitute else 1):
+            sample = self._read(epoch, (index + step) % count)
             if not isinstance(sample, Skipped):
                 return sample
             skipped.append(sample)
@@ -253,7 +246,7 @@ class _Source(torch.utils.data.Dataset[Any]):
             raise DataError(f"{self._samples.dataset.name}: {len(skipped)} unreadable pictures in a row, such as {skipped[-1]}")
         return None
 
-    def _try(self, epoch: int, index: int) -> Sample | Skipped:
+    def _read(self, epoch: int, index: int) -> Sample | Skipped:
         if index not in self._broken:
             try:
                 return self._samples[epoch, index]
@@ -264,7 +257,7 @@ class _Source(torch.utils.data.Dataset[Any]):
         return self._broken[index]
 
 
-def _alone(batches: list[Batch | DataError]) -> Batch | DataError:
+def _only_entry(batches: list[Batch | DataError]) -> Batch | DataError:
     (batch,) = batches
     return batch
 
@@ -279,7 +272,7 @@ def _collate(samples: list[Sample], skipped: list[Skipped], divisor: int) -> Bat
         images[:] = torch.tensor(_MEAN_COLOUR, dtype=torch.uint8).view(3, 1, 1)
         for number, (sample, (h, w)) in enumerate(zip(samples, sizes, strict=True)):
             images[number, :, :h, :w] = sample.image
-    # Copies: what the receiver changes must not reach the cache.
+    # Copies, because changing a batch must not change the cache.
     targets = [
         {key: value.clone() if isinstance(value, Tensor) else value for key, value in sample.target.items()}
         for sample in samples

@@ -1,12 +1,12 @@
-"""Seeds made of several numbers."""
+"""Seeds derived from several numbers."""
 
 from __future__ import annotations
 
 
 def mixed_seed(*numbers: int) -> int:
-    """One seed of 63 bits from several numbers of any size; a small change of one changes all of it.
+    """Hash several integers of any size to one seed of 63 bits.
 
-    The finalizer of splitmix64 (https://prng.di.unimi.it/splitmix64.c), once a number.
+    Applies the finalizer of splitmix64 (https://prng.di.unimi.it/splitmix64.c) once for each number.
     """
     state = 0
     for number in numbers:

@@ -1,4 +1,4 @@
-"""From a picture with boxes to what the network sees: resizing (always the same), then augmentation (random)."""
+"""Transforms of images with boxes: deterministic resizing, then random augmentation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as F
 from torchvision.tv_tensors import BoundingBoxFormat
 
 from nasdsl.data.dataset import Dataset, Sample, Size, Target
-from nasdsl.data.problems import DataError
+from nasdsl.data.errors import DataError
 from nasdsl.data.seeds import mixed_seed
 
 _XYXY = BoundingBoxFormat.XYXY
@@ -21,25 +21,24 @@ _XYXY = BoundingBoxFormat.XYXY
 
 @dataclass(frozen=True)
 class Transform:
-    """Resize, then colour jitter, random crop, horizontal flip: torchvision.transforms.v2 on uint8.
+    """Resizing, colour jitter, random crop and horizontal flip with torchvision.transforms.v2, on uint8 images.
 
-    The defaults are those of evaluation: nothing random, nothing dropped. `Transform.training()` has those of training.
+    The defaults are for evaluation: nothing is random and no box is dropped. `Transform.training()` is for training.
 
     Attributes:
-        shorter: the shorter side afterwards, in pixels. More than one: one of them is drawn for each picture.
-            None: no resizing.
-        longest: the longer side is at most this; the aspect ratio is kept. None: no bound.
-        size: (H, W) exactly, instead of both; the aspect ratio is not kept.
+        shorter: length of the shorter side after resizing, in pixels. Several: one is drawn for each image. None: no resizing.
+        longest: upper bound of the longer side; the aspect ratio is kept. None: no bound.
+        size: (H, W) after resizing, instead of `shorter` and `longest`; the aspect ratio is not kept.
         flip: probability of a horizontal flip.
-        jitter: strength 0 … 1 of random brightness, contrast and saturation; hue a tenth of it.
-        crop: (H, W) of a random crop after resizing; smaller pictures stay whole on that side.
-        drop_crowd: leave crowd boxes out (they are no training targets).
-        drop_difficult: leave boxes marked as difficult out.
-        smallest: boxes are left out that are narrower or lower than this after resizing and cropping, in pixels. 0: none.
-        fast_decode: JPEGs that shrink to half or less may be decoded at a half, quarter or eighth of their size.
+        jitter: strength 0 … 1 of random brightness, contrast and saturation; a tenth of it for hue.
+        crop: (H, W) of a random crop after resizing; a side that is shorter is not cropped.
+        drop_crowd: drop crowd boxes (they are no training targets).
+        drop_difficult: drop boxes marked as difficult.
+        smallest: drop boxes with a side below this after resizing and cropping, in pixels. 0: none.
+        fast_decode: decode JPEGs that shrink to half or less at a half, quarter or eighth of their size.
 
     Raises:
-        DataError: a number that makes no sense.
+        DataError: a value is out of range.
     """
 
     shorter: int | tuple[int, ...] | None = 800
@@ -65,7 +64,7 @@ class Transform:
         drop_difficult: bool = False,
         fast_decode: bool = False,
     ) -> Transform:
-        """As for training: crowd boxes and boxes under a pixel are dropped, half the pictures are flipped."""
+        """Defaults for training: half of the images are flipped; crowd boxes and boxes below a pixel are dropped."""
         return Transform(shorter, longest, size, flip, jitter, crop, True, drop_difficult, 1.0, fast_decode)
 
     def __post_init__(self) -> None:
@@ -86,13 +85,15 @@ class Transform:
 
     @property
     def resizes_at_random(self) -> bool:
-        """Whether resizing belongs to `augment`, because one of several scales is drawn."""
+        """Whether one of several scales is drawn, so that resizing is done by `augment`."""
         return self.size is None and len(self._scales) > 1
 
     def output_size(self, size: Size, shorter: int | None = None) -> Size:
-        """What resizing makes of (H, W); `shorter` is the scale that was drawn.
+        """(H, W) after resizing; as v2.Resize(shorter, max_size=longest), except that no side becomes 0.
 
-        The same as v2.Resize(shorter, max_size=longest), but no side becomes 0.
+        Args:
+            size: (H, W) before.
+            shorter: the scale that was drawn. None: the largest.
         """
         if self.size is not None:
             return self.size
@@ -107,7 +108,7 @@ class Transform:
         return (shorter, other) if size[0] <= size[1] else (other, shorter)
 
     def read(self, dataset: Dataset, index: int) -> Sample:
-        """A sample for `prepare`: with `fast_decode`, not larger than need be."""
+        """Read a sample for `prepare`; with `fast_decode`, at a smaller size where that is enough."""
         if not self.fast_decode:
             return dataset[index]
         return dataset.read(index, self.output_size(dataset.size(index)))
@@ -117,27 +118,27 @@ class Transform:
         return self.augment(self.prepare(sample), seed)
 
     def prepare(self, sample: Sample) -> Sample:
-        """The part that is always the same, and so may be cached: resizing to one scale, dropping boxes.
+        """Apply the deterministic part, which can be cached: drop boxes, and resize if there is one scale.
 
         Args:
-            sample: as a data set gives it: boxes in pixels of ``target["size"]``.
+            sample: from a data set, with boxes in pixels of ``target["size"]``.
         """
-        wanted = Sample(sample.image, _pick(sample.target, self._wanted(sample.target)))
-        return wanted if self.resizes_at_random else self._resized(wanted, None)
+        sample = Sample(sample.image, _keep(sample.target, self._kept(sample.target)))
+        return sample if self.resizes_at_random else self._resize(sample, None)
 
     def augment(self, sample: Sample, seed: int) -> Sample:
-        """The random part. `seed` decides it all; the global random state is left as it was.
+        """Apply the random part, which depends on `seed` alone. The global random state is not changed.
 
         Args:
-            sample: what `prepare` gave; it is not changed.
+            sample: from `prepare`; it is not changed.
         """
         if not (self.flip or self.jitter or self.crop or self.resizes_at_random):
             return sample
         with torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would also seed the GPUs, which fork_rng keeps only at a price.
+            # torch.manual_seed would also seed the GPUs, whose state is slow to save and restore.
             torch.default_generator.manual_seed(seed)
             if self.resizes_at_random:
-                sample = self._resized(sample, self._scales[int(torch.randint(len(self._scales), ()))])
+                sample = self._resize(sample, self._scales[int(torch.randint(len(self._scales), ()))])
             if self.jitter:
                 amount = self.jitter
                 sample = Sample(v2.ColorJitter(amount, amount, amount, amount / 10)(sample.image), sample.target)
@@ -147,8 +148,8 @@ class Transform:
                 sample = _flip(sample)
         return sample
 
-    def _resized(self, sample: Sample, shorter: int | None) -> Sample:
-        """From pixels of ``target["size"]``; the picture itself may be smaller, if it was decoded fast."""
+    def _resize(self, sample: Sample, shorter: int | None) -> Sample:
+        """Resize; boxes are in pixels of ``target["size"]``, even if the image was decoded at a smaller size."""
         image, target = sample
         full = target["size"]
         size = self.output_size(full, shorter)
@@ -160,20 +161,21 @@ class Transform:
             target = {**target, "boxes": rescale_boxes(target["boxes"], full, size), "area": area}
         return Sample(image, _drop_small(target, self.smallest))
 
-    def _wanted(self, target: Target) -> Tensor:
-        wanted = torch.ones_like(target["iscrowd"])
+    def _kept(self, target: Target) -> Tensor:
+        """bool [n]: boxes that are not dropped for their flags."""
+        kept = torch.ones_like(target["iscrowd"])
         if self.drop_crowd:
-            wanted &= ~target["iscrowd"]
+            kept &= ~target["iscrowd"]
         if self.drop_difficult:
-            wanted &= ~target["difficult"]
-        return wanted
+            kept &= ~target["difficult"]
+        return kept
 
 
 class Augmented(torch.utils.data.Dataset[Sample]):
-    """`dataset` with `transform` applied; what is drawn depends on (seed, epoch, index) alone.
+    """A data set with a transform applied; random numbers depend on (seed, epoch, index) alone.
 
-    An index may also be a pair (epoch, index): workers that live through epochs never hear of `set_epoch`.
-    With `cache`, what `Transform.prepare` gives is kept in memory. Pickling leaves that behind.
+    An index may also be a pair (epoch, index), for workers that live longer than an epoch: `set_epoch` does not reach them.
+    With `cache`, outputs of `Transform.prepare` are kept in memory, but not pickled.
     """
 
     def __init__(self, dataset: Dataset, transform: Transform, seed: int = 0, cache: bool = False) -> None:
@@ -187,12 +189,13 @@ class Augmented(torch.utils.data.Dataset[Sample]):
         return len(self.dataset)
 
     def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of indices without one."""
         self.epoch = epoch
 
     def __getitem__(self, index: int | tuple[int, int]) -> Sample:
         """
         Raises:
-            UnreadableImage: as of the data set.
+            UnreadableImage: as in the data set.
         """
         epoch, number = index if isinstance(index, tuple) else (self.epoch, index)
         return self.transform.augment(self._prepared(number), mixed_seed(self.seed, epoch, number))
@@ -210,9 +213,9 @@ class Augmented(torch.utils.data.Dataset[Sample]):
 
 
 def rescale_boxes(boxes: Tensor, from_size: Size, to_size: Size) -> Tensor:
-    """Boxes [n, 4] xyxy of a picture of `from_size` (H, W), in the pixels of the same picture at `to_size`.
+    """Scale boxes [n, 4] xyxy from an image of `from_size` (H, W) to the same image at `to_size`.
 
-    For detections: ``rescale_boxes(boxes, batch.sizes[i], batch.targets[i]["size"])``.
+    From a batch to the original image: ``rescale_boxes(boxes, batch.sizes[i], batch.targets[i]["size"])``.
     """
     y, x = to_size[0] / from_size[0], to_size[1] / from_size[1]
     return boxes * boxes.new_tensor([x, y, x, y])
@@ -224,12 +227,12 @@ def _random_crop(sample: Sample, crop: Size, smallest: float) -> Sample:
     top = int(torch.randint(height - rows + 1, ()))
     left = int(torch.randint(width - columns + 1, ()))
     before = sample.target["boxes"]
-    # Clamps them to the crop, too.
+    # Also clips the boxes to the crop.
     boxes, _ = F.crop_bounding_boxes(before, _XYXY, top, left, rows, columns)
-    share = _areas(boxes) / _areas(before).clamp(min=1e-6)
-    target = {**sample.target, "boxes": boxes, "area": sample.target["area"] * share}
+    visible = _areas(boxes) / _areas(before).clamp(min=1e-6)
+    target = {**sample.target, "boxes": boxes, "area": sample.target["area"] * visible}
     image = F.crop_image(sample.image, top, left, rows, columns)
-    # Boxes that the crop left out have no extent any more, whatever `smallest` is.
+    # Above 0, because boxes outside of the crop are empty now.
     return Sample(image, _drop_small(target, max(smallest, 1e-3)))
 
 
@@ -247,11 +250,11 @@ def _drop_small(target: Target, smallest: float) -> Target:
     if smallest <= 0:
         return target
     boxes = target["boxes"]
-    return _pick(target, (boxes[:, 2:] - boxes[:, :2] >= smallest).all(dim=1))
+    return _keep(target, (boxes[:, 2:] - boxes[:, :2] >= smallest).all(dim=1))
 
 
-def _pick(target: Target, wanted: Tensor) -> Target:
-    """The boxes that are wanted."""
-    if bool(wanted.all()):
+def _keep(target: Target, kept: Tensor) -> Target:
+    """The target with only those boxes for which `kept`, bool [n], is true."""
+    if bool(kept.all()):
         return target
-    return {**target, **{key: target[key][wanted] for key in ("boxes", "labels", "iscrowd", "difficult", "area")}}
+    return {**target, **{key: target[key][kept] for key in ("boxes", "labels", "iscrowd", "difficult", "area")}}

@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasdsl.evaluation.coco_matching import by_faster_coco_eval, by_pycocotools
+from nasdsl.evaluation.coco_backends import run_faster_coco_eval, run_pycocotools
 from nasdsl.evaluation.errors import EvaluationError
-from nasdsl.evaluation.results import check_results
-from nasdsl.evaluation.truth import GroundTruth
+from nasdsl.evaluation.ground_truth import GroundTruth
+from nasdsl.evaluation.results import checked_results
 
 
 @dataclass(frozen=True, slots=True)
 class CocoClass:
-    """Metrics of one class, fractions of 1; nan where the class has no box that counts.
+    """COCO's metrics of one class, as fractions of 1; nan where the class has no box that counts.
 
     Attributes:
-        boxes: annotated boxes that count: neither crowd nor difficult.
+        boxes: number of annotated boxes that count (neither crowd nor difficult).
         ap, ap50, ap75: average precision over IoU 0.50:0.05:0.95, at 0.50, at 0.75.
-        ar: average recall with the most detections a picture.
+        ar: average recall at the highest number of detections per image.
     """
 
     category_id: int
@@ -38,13 +38,13 @@ class CocoClass:
 
 @dataclass(frozen=True, slots=True)
 class CocoMetrics:
-    """COCO's twelve figures and those of the classes; fractions of 1, nan where no box counts (pycocotools: -1).
+    """COCO's twelve metrics, and those of each class; fractions of 1, nan where no box counts (-1 in pycocotools).
 
     Attributes:
-        ap, ap50, ap75: mean over the classes that have boxes; over IoU 0.50:0.05:0.95, at 0.50, at 0.75.
-        ap_small, ap_medium, ap_large: `ap` of boxes of an area below 32², 32² to 96², above 96² square pixels.
-        ar: average recall by the number of detections a picture, such as ``{1: …, 10: …, 100: …}``.
-        ar_small, ar_medium, ar_large: as of `ap`, with the most detections a picture.
+        ap, ap50, ap75: mean over the classes with boxes; over IoU 0.50:0.05:0.95, at 0.50, at 0.75.
+        ap_small, ap_medium, ap_large: `ap` of boxes with an area below 32², 32² to 96², above 96² square pixels.
+        ar: average recall by the number of detections per image, such as ``{1: …, 10: …, 100: …}``.
+        ar_small, ar_medium, ar_large: average recall of boxes of these areas at the highest number of detections.
         classes: sorted by category id.
     """
 
@@ -68,27 +68,26 @@ def coco_metrics(
 ) -> CocoMetrics:
     """COCO's metrics of boxes: https://cocodataset.org/#detection-eval
 
-    Args:
-        ground_truth: in COCO's annotation format, see `GroundTruth.of`; image ids are integers or strings.
-        results: COCO results of these images. None at all gives zeros.
-        max_detections: detections a picture and class that count, best first: recall is given for each of them,
-            precision for the greatest.
+    Crowd boxes are treated as in COCO: detections inside of one are ignored, whatever their number. So are detections that
+    match no box that counts and overlap a difficult box by at least the IoU threshold (as in VOC's devkit).
 
-    Crowd boxes are treated as COCO does: any number of detections inside one is neither right nor wrong. A difficult
-    box is left out in the same way, but by the ordinary IoU: detections that match no box that counts and overlap a
-    difficult one by at least the threshold are neither right nor wrong, however many they are (as in VOC's devkit).
+    Args:
+        ground_truth: in COCO's annotation format, see `GroundTruth.of`.
+        results: COCO results for these images. An empty list gives zeros.
+        max_detections: numbers of detections per image and class that count, best first. Recall is computed for each of
+            them, precision for the highest.
 
     Raises:
-        EvaluationError: for a malformed ground truth, malformed results, or results of unknown images or categories.
+        EvaluationError: ground truth or results are malformed, or results are of unknown images or categories.
     """
     truth = GroundTruth.of(ground_truth)
-    check_results(results, truth)
+    results = checked_results(results, truth)
     limits = sorted(set(max_detections))
     if not limits or limits[0] < 1:
         raise EvaluationError(f"max_detections is {tuple(max_detections)}; expected one or more integers of at least 1")
-    # Difficult boxes are no part of COCO's rules, and only pycocotools, in Python, lets itself be taught them.
-    match = by_pycocotools if any(box.difficult for box in truth.boxes) else by_faster_coco_eval
-    precision, recall, thresholds, areas = match(truth, results, limits)
+    # COCO has no difficult boxes; pycocotools is Python and can be extended for them, faster-coco-eval is C++.
+    run = run_pycocotools if any(box.difficult for box in truth.boxes) else run_faster_coco_eval
+    precision, recall, thresholds, areas = run(truth, results, limits)
     at50, at75 = np.isclose(thresholds, 0.5), np.isclose(thresholds, 0.75)
     small, medium, large = (areas.index(area) for area in ("small", "medium", "large"))
     counts = Counter(box.category_id for box in truth.boxes if box.counts)
@@ -119,6 +118,6 @@ def coco_metrics(
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """The mean of what pycocotools computed; -1 is its "no box"."""
+    """Mean of the values other than -1, which stands for "no box"."""
     computed = values[values > -1]
     return float(computed.mean()) if computed.size else math.nan

@@ -1,4 +1,4 @@
-"""Precision over recall, drawn."""
+"""Plots of precision-recall curves."""
 
 from __future__ import annotations
 
@@ -18,24 +18,26 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUFFIXES: Final = (".svg", ".png", ".pdf")
-TOGETHER: Final = 8
-"""Classes that one panel still shows apart: there are as many colours that eyes of all kinds tell apart."""
+MAX_TOGETHER: Final = 8
+"""Most classes in one panel: there are no more colours that colour-blind people can tell apart."""
 
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31")
-"""Those of Okabe and Ito, their yellow darkened: https://jfly.uni-koeln.de/color/"""
+"""Okabe and Ito's, with a darker yellow: https://jfly.uni-koeln.de/color/"""
 
 
 def draw_curves(curves: Sequence[Curve], path: str | Path, title: str = "Precision and recall at IoU 0.5") -> None:
-    """Writes a picture of the curves, `precision_recall(ground_truth, results)`; its suffix gives the format.
+    """Plot precision-recall curves to a file.
 
-    Up to `TOGETHER` classes share one panel; more get a small panel each. Best classes come first, by the area of VOC
-    2012; classes without boxes, which have no curve, are counted below the title. Equal curves give equal files.
+    Up to `MAX_TOGETHER` classes share one panel; more get a small panel each. They are sorted by VOC 2012's average
+    precision, the best first; classes without boxes have no curve and are counted below the title. Equal curves give equal
+    files.
 
     Args:
-        path: ends in `.svg`, `.png` or `.pdf`.
+        curves: from `precision_recall`.
+        path: ends in `.svg`, `.png` or `.pdf`, which is the format.
 
     Raises:
-        EvaluationError: for another suffix, or where no class has boxes.
+        EvaluationError: the path has another suffix, or no class has boxes.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
@@ -43,7 +45,7 @@ def draw_curves(curves: Sequence[Curve], path: str | Path, title: str = "Precisi
     drawn = sorted((curve for curve in curves if curve.boxes), key=lambda curve: -curve.ap("voc12"))
     if not drawn:
         raise EvaluationError(f"{path}: no class has boxes that count, so there is no curve to draw")
-    # Here, as importing it takes a second. Figures are made without pyplot, which would look for a screen.
+    # Imported here because it takes a second. No pyplot, which would look for a screen.
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -53,7 +55,7 @@ def draw_curves(curves: Sequence[Curve], path: str | Path, title: str = "Precisi
     spines: dict[Any, Any] = {"axes.spines.top": False, "axes.spines.right": False}
     files: dict[Any, Any] = {"svg.fonttype": "path", "svg.hashsalt": "precision and recall"}  # the salt makes equal files
     with rc_context({"font.size": 9, "text.parse_math": False, **spines, **files}):
-        if len(drawn) <= TOGETHER:
+        if len(drawn) <= MAX_TOGETHER:
             figure = Figure(layout="constrained")
             _one_panel(figure, drawn).set_title(f"{title}\n{below}", loc="left", fontsize=10)
         else:
@@ -84,7 +86,7 @@ def _panels(figure: Figure, curves: Sequence[Curve]) -> None:
     rows = math.ceil(len(curves) / columns)
     width, height = 1.35 * columns + 0.6, 1.35 * rows + 1.1
     figure.set_size_inches(width, height)
-    # margins in inches: to have them computed takes several seconds with 80 panels
+    # Margins in inches: computing them takes several seconds with 80 panels.
     figure.subplots_adjust(0.55 / width, 0.5 / height, 1 - 0.1 / width, 1 - 0.75 / height, wspace=0.12, hspace=0.3)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, curve in zip(grid.flat, curves, strict=False):
@@ -109,7 +111,7 @@ def _frame(axes: Axes, ticks: Sequence[float]) -> None:
 
 
 def _thinned(curve: Curve, bins: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Recall and precision from recall 0 on: of points too close to tell apart, the first and the last."""
+    """Recall and precision from recall 0 on, with only the first and the last of the points in each of `bins` intervals."""
     recall, precision = curve.recall, curve.precision
     if not len(recall):
         return np.zeros(1), np.zeros(1)

@@ -1,24 +1,24 @@
-"""What is wrong with a ground truth or with results."""
+"""The error of `nasdsl.evaluation`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-SHOWN: Final = 10
-"""Findings that a message lists before it only counts the rest."""
+MAX_LISTED: Final = 10
+"""Problems that a message lists before it only counts them."""
 
 
 class EvaluationError(ValueError):
-    """A ground truth or results that cannot be evaluated. The message says what was found, where, and what was expected."""
+    """A ground truth or results cannot be evaluated; the message says what was found, where, and what was expected."""
 
 
-def refuse(subject: str, findings: Sequence[str]) -> None:
-    """Raises an `EvaluationError` that lists the first findings and counts the rest; does nothing where there are none."""
-    if not findings:
+def raise_problems(subject: str, problems: Sequence[str]) -> None:
+    """Raise an `EvaluationError` that lists the problems; do nothing where there are none."""
+    if not problems:
         return
-    lines = [f"{subject}: {len(findings)} {'entry is' if len(findings) == 1 else 'entries are'} wrong"]
-    lines += [f"  {finding}" for finding in findings[:SHOWN]]
-    if len(findings) > SHOWN:
-        lines.append(f"  and {len(findings) - SHOWN} more")
+    lines = [f"{subject}: {len(problems)} {'entry is' if len(problems) == 1 else 'entries are'} wrong"]
+    lines += [f"  {problem}" for problem in problems[:MAX_LISTED]]
+    if len(problems) > MAX_LISTED:
+        lines.append(f"  and {len(problems) - MAX_LISTED} more")
     raise EvaluationError("\n".join(lines))

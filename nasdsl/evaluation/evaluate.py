@@ -12,7 +12,7 @@ from rich.text import Text
 
 from nasdsl.evaluation.coco import CocoClass, CocoMetrics, coco_metrics
 from nasdsl.evaluation.errors import EvaluationError
-from nasdsl.evaluation.truth import GroundTruth
+from nasdsl.evaluation.ground_truth import GroundTruth
 from nasdsl.evaluation.voc import VocClass, VocMetrics, precision_recall, voc_metrics_of
 
 METRICS: Final = ("coco", "voc07", "voc12")
@@ -20,11 +20,11 @@ METRICS: Final = ("coco", "voc07", "voc12")
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What was measured.
+    """Metrics of results.
 
     Attributes:
-        images, boxes, detections: pictures, annotated boxes that count, results.
-        coco, voc07, voc12: None where not asked for.
+        images, boxes, detections: numbers of images, of annotated boxes that count, and of results.
+        coco, voc07, voc12: None for metrics that were not computed.
     """
 
     images: int
@@ -35,12 +35,12 @@ class Evaluation:
     voc12: VocMetrics | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: fractions of 1, None for nan."""
+        """Plain values for JSON: fractions of 1, None for nan."""
         plain: dict[str, Any] = _plain(asdict(self))
         return plain
 
     def table(self) -> Table:
-        """A row a class and a last row of means, in per cent, to print with rich. A class without boxes has dashes."""
+        """A rich table in per cent: a row for each class (dashes if it has no boxes), and the means in the last row."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("class", no_wrap=True, overflow="ellipsis")
         columns = self._columns()
@@ -57,7 +57,7 @@ class Evaluation:
         return table
 
     def _columns(self) -> dict[str, tuple[list[float], float]]:
-        """Figures of the classes and their mean, by the head of the column."""
+        """By the column's header, the values of the classes and their mean."""
         columns: dict[str, tuple[list[float], float]] = {}
         if (coco := self.coco) is not None:
             most = max(coco.ar)
@@ -71,7 +71,7 @@ class Evaluation:
         return columns
 
     def summary(self) -> str:
-        """One line with the means, in per cent: ``AP 50.5, AP50 84.4, … (72 pictures, 975 boxes, 4210 detections)``."""
+        """One line with the means in per cent: ``AP 50.5, AP50 84.4, … (72 pictures, 975 boxes, 4210 detections)``."""
         figures: dict[str, float] = {}
         if (coco := self.coco) is not None:
             figures |= {"AP": coco.ap, "AP50": coco.ap50, "AP75": coco.ap75}
@@ -91,14 +91,16 @@ def evaluate(
     metrics: Sequence[str] = METRICS,
     max_detections: Sequence[int] = (1, 10, 100),
 ) -> Evaluation:
-    """The metrics of some results: of `Dataset.ground_truth()`, or of any dictionary in COCO's annotation format.
+    """Compute metrics of results.
 
     Args:
+        ground_truth: `Dataset.ground_truth()`, or any dictionary in COCO's annotation format.
+        results: COCO results for its images.
         metrics: some of `METRICS`.
         max_detections: see `coco_metrics`.
 
     Raises:
-        EvaluationError: for an unknown metric, a malformed ground truth or malformed results.
+        EvaluationError: a metric is unknown, or ground truth or results are malformed.
     """
     unknown = [metric for metric in metrics if metric not in METRICS]
     if unknown or not metrics:
@@ -121,7 +123,7 @@ def _percent(figure: float) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it: nan is null, and keys are strings."""
+    """A value for JSON: None for nan, strings as keys."""
     if isinstance(value, dict):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -12,28 +12,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasdsl.evaluation.errors import EvaluationError, refuse
-from nasdsl.evaluation.truth import GroundTruth, ImageId, box_finding, finite, known, read_json
+from nasdsl.coco_json import ImageId, ImageIds, to_image_id, to_integer_id
+from nasdsl.evaluation.errors import EvaluationError, raise_problems
+from nasdsl.evaluation.ground_truth import GroundTruth, box_problem, is_finite, read_json
 
 Result = dict[str, Any]
+"""A detection in COCO's form."""
+
+
+class _Malformed(ValueError):
+    """A result is malformed; the message says how."""
 
 
 def to_results(
     detections: Sequence[Mapping[str, Any]], image_ids: Sequence[ImageId], category_ids: Sequence[int]
 ) -> list[Result]:
-    """COCO results of the detections of some pictures.
+    """Convert detections to COCO results.
 
     Args:
-        detections: one mapping a picture, as torchvision's detectors return it: `boxes` [k, 4] xyxy in pixels of the
-            picture as stored, `labels` [k], `scores` [k]; torch tensors (on any device) or numpy arrays.
-        image_ids: of the same pictures.
-        category_ids: the category id of every label, `Dataset.category_ids`.
+        detections: for each image, a mapping as torchvision's detectors return it: `boxes` [k, 4] xyxy in pixels of the
+            original image, `labels` [k], `scores` [k]; torch tensors (on any device) or numpy arrays.
+        image_ids: ids of the same images.
+        category_ids: category ids by label, such as `Dataset.category_ids`.
 
     Returns:
-        Results in the order of the pictures and of their detections. Numbers are not rounded.
+        Results in the order of the images and of their detections. Numbers are not rounded.
 
     Raises:
-        EvaluationError: where lengths differ, a label has no category, or a number is not finite.
+        EvaluationError: lengths differ, a label has no category, or a number is not finite.
     """
     if len(detections) != len(image_ids):
         raise EvaluationError(f"{len(detections)} detections for {len(image_ids)} image ids; expected one mapping an image")
@@ -53,21 +59,22 @@ def to_results(
 
 
 def from_results(results: Sequence[Mapping[str, Any]], category_ids: Sequence[int]) -> dict[ImageId, dict[str, NDArray[Any]]]:
-    """The other way: detections by image id, `boxes` [k, 4] xyxy float64, `labels` [k] int64, `scores` [k] float64, best first.
+    """Convert COCO results to detections by image id; the inverse of `to_results`.
 
-    Pictures without a result are not in it.
+    Returns:
+        For each image with results: `boxes` [k, 4] xyxy float64, `labels` [k] int64, `scores` [k] float64, best first.
 
     Raises:
-        EvaluationError: for a result that is malformed, or of a category that is not in `category_ids`.
+        EvaluationError: a result is malformed, or its category is not in `category_ids`.
     """
     labels = {category_id: label for label, category_id in enumerate(category_ids)}
-    check_results(results)
-    refuse(
+    results = checked_results(results)
+    raise_problems(
         "results",
         [
             f"results[{number}]: category_id {result['category_id']!r}; expected one of {_some(labels)}"
             for number, result in enumerate(results)
-            if not known(result["category_id"], labels)
+            if result["category_id"] not in labels
         ],
     )
     by_image: dict[ImageId, list[Mapping[str, Any]]] = {}
@@ -88,60 +95,77 @@ def _detections(results: Sequence[Mapping[str, Any]], labels: Mapping[int, int])
 
 
 def check_results(results: Sequence[Mapping[str, Any]], ground_truth: Mapping[str, Any] | GroundTruth | None = None) -> None:
-    """Refuses malformed results; with a ground truth, those of images and categories that it does not have as well.
+    """Raise an error for malformed results, and if a ground truth is given, for images and categories that it does not have.
 
     Raises:
-        EvaluationError: lists the first ten: numbers that are not finite, negative widths and heights, unknown ids.
+        EvaluationError: lists the first ten problems: numbers that are not finite, negative widths and heights, unknown ids.
     """
-    image_ids: set[ImageId] | None = None
+    checked_results(results, ground_truth)
+
+
+def checked_results(
+    results: Sequence[Mapping[str, Any]], ground_truth: Mapping[str, Any] | GroundTruth | None = None
+) -> list[Mapping[str, Any]]:
+    """As `check_results`; returns the results with ids as the ground truth has them (12 for ``12.0`` and ``"12"``).
+
+    Raises:
+        EvaluationError: as in `check_results`.
+    """
+    if not isinstance(results, list | tuple):
+        raise EvaluationError(f"results: a {type(results).__name__}; expected a list of COCO results")
+    ids: ImageIds | None = None
     category_ids: set[int] | None = None
     if ground_truth is not None:
         truth = GroundTruth.of(ground_truth)
-        image_ids, category_ids = set(truth.image_ids), {category.id for category in truth.categories}
-    if not isinstance(results, list | tuple):
-        raise EvaluationError(f"results: a {type(results).__name__}; expected a list of COCO results")
-    refuse(
-        "results",
-        [
-            f"results[{number}]: {finding}"
-            for number, result in enumerate(results)
-            if (finding := _finding(result, image_ids, category_ids)) is not None
-        ],
-    )
+        ids, category_ids = ImageIds(truth.image_ids), {category.id for category in truth.categories}
+    checked: list[Mapping[str, Any]] = []
+    problems: list[str] = []
+    for number, result in enumerate(results):
+        try:
+            checked.append(_checked(result, ids, category_ids))
+        except _Malformed as error:
+            problems.append(f"results[{number}]: {error}")
+    raise_problems("results", problems)
+    return checked
 
 
-def _finding(result: object, image_ids: set[ImageId] | None, category_ids: set[int] | None) -> str | None:
-    """What is wrong with one result; None for nothing."""
+def _checked(result: object, ids: ImageIds | None, category_ids: set[int] | None) -> Mapping[str, Any]:
     if not isinstance(result, Mapping):
-        return f"{result!r}; expected an object with image_id, category_id, bbox and score"
+        raise _Malformed(f"{result!r}; expected an object with image_id, category_id, bbox and score")
     missing = [key for key in ("image_id", "category_id", "bbox", "score") if key not in result]
     if missing:
-        return f"no {', '.join(missing)}; expected image_id, category_id, bbox and score"
-    image_id, category_id = result["image_id"], result["category_id"]
-    if not isinstance(image_id, int | str) or isinstance(image_id, bool):
-        return f"image_id is {image_id!r}; expected an integer or a string"
-    if not isinstance(category_id, int) or isinstance(category_id, bool):
-        return f"category_id is {category_id!r}; expected an integer"
-    if image_ids is not None and image_id not in image_ids:
-        return f"image_id {image_id!r} is not in the ground truth; its ids are {_some(image_ids)}"
-    if category_ids is not None and category_id not in category_ids:
-        return f"category_id {category_id!r} is not in the ground truth; its ids are {_some(category_ids)}"
-    if not finite(result["score"]):
-        return f"score is {result['score']!r}; expected a finite number"
-    return box_finding(result["bbox"])
+        raise _Malformed(f"no {', '.join(missing)}; expected image_id, category_id, bbox and score")
+    given_image, given_category = result["image_id"], result["category_id"]
+    image, category = to_image_id(given_image), to_integer_id(given_category)
+    if image is None:
+        raise _Malformed(f"image_id is {given_image!r}; expected an integer or a string")
+    if category is None:
+        raise _Malformed(f"category_id is {given_category!r}; expected an integer")
+    if ids is not None and (image := ids.find(given_image)) is None:
+        unknown = f"is not in the ground truth; its ids are {_some(ids.ids)}"
+        raise _Malformed(f"image_id {given_image!r} {ids.ambiguity(given_image) or unknown}")
+    if category_ids is not None and category not in category_ids:
+        raise _Malformed(f"category_id {given_category!r} is not in the ground truth; its ids are {_some(category_ids)}")
+    if not is_finite(result["score"]):
+        raise _Malformed(f"score is {result['score']!r}; expected a finite number")
+    if (problem := box_problem(result["bbox"])) is not None:
+        raise _Malformed(problem)
+    if type(image) is type(given_image) and type(category) is type(given_category):
+        return result
+    return {**result, "image_id": image, "category_id": category}
 
 
 def _some(ids: Collection[object], shown: int = 5) -> str:
-    """The first few ids, to see at a glance that they are of another dataset."""
+    """The first few ids, enough to see that they are of another data set."""
     first = [repr(id) for id in heapq.nsmallest(shown, ids)]  # type: ignore[type-var]
     return ", ".join(first) + (f", … ({len(ids)} in all)" if len(ids) > shown else "") if first else "none"
 
 
 def write_results(path: str | Path, results: Sequence[Mapping[str, Any]]) -> None:
-    """Writes results as JSON, one a line; the file appears when it is whole. Reading it back gives equal numbers.
+    """Write results as JSON, one per line, atomically. Reading them back gives equal numbers.
 
     Raises:
-        EvaluationError: for malformed results; nothing is written then.
+        EvaluationError: results are malformed; nothing is written.
     """
     check_results(results)
     path = Path(path)
@@ -155,20 +179,19 @@ def write_results(path: str | Path, results: Sequence[Mapping[str, Any]]) -> Non
 
 
 def _plain(number: Any) -> Any:
-    """A numpy number as JSON has it."""
+    """A number of Python for one of numpy."""
     return number.item()
 
 
 def read_results(path: str | Path, ground_truth: Mapping[str, Any] | GroundTruth | None = None) -> list[Result]:
-    """Results from a JSON file, checked as by `check_results`.
+    """Read results from a JSON file; they are checked, and have ids as in the ground truth (see `checked_results`).
 
     Raises:
-        EvaluationError: where the file is no JSON, no list, or fails the check; the message names it.
-        OSError: where it cannot be read.
+        EvaluationError: the file is not JSON, not a list, or fails the check; the message names it.
+        OSError: it cannot be read.
     """
     value = read_json(path)
     try:
-        check_results(value, ground_truth)
+        return [dict(result) for result in checked_results(value, ground_truth)]
     except EvaluationError as error:
         raise EvaluationError(f"{path}: {error}") from None
-    return value  # type: ignore[no-any-return]

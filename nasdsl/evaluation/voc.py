@@ -1,4 +1,4 @@
-"""VOC's average precision, by the rule of its development kit (`VOCevaldet.m`, `VOCap.m`).
+"""VOC's average precision, as computed by its development kit (`VOCevaldet.m`, `VOCap.m`).
 
 http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html
 """
@@ -14,19 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask
 
+from nasdsl.coco_json import ImageId
 from nasdsl.evaluation.errors import EvaluationError
-from nasdsl.evaluation.results import check_results
-from nasdsl.evaluation.truth import Category, GroundTruth, ImageId, TrueBox
+from nasdsl.evaluation.ground_truth import Category, GroundTruth, GroundTruthBox
+from nasdsl.evaluation.results import checked_results
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """Precision over recall of one class: a point for every detection that is right or wrong, best score first.
+    """Precision-recall curve of one class, with a point for every true or false positive, best score first.
 
     Attributes:
-        boxes: annotated boxes that count: neither difficult nor crowd.
-        true_positives: [k] int64, right ones among the first 1, 2, … k detections.
-        scores: [k] float64, falling.
+        boxes: number of annotated boxes that count (neither difficult nor crowd).
+        true_positives: [k] int64, true positives among the first 1, 2, … k detections.
+        scores: [k] float64, in falling order.
     """
 
     category_id: int
@@ -37,25 +38,25 @@ class Curve:
 
     @property
     def recall(self) -> NDArray[np.float64]:
-        """[k], rising: right detections over boxes; nan where there are no boxes."""
+        """[k], rising: true positives over boxes; nan where there are no boxes."""
         return self.true_positives / self.boxes if self.boxes else np.full(len(self.scores), np.nan)
 
     @property
     def precision(self) -> NDArray[np.float64]:
-        """[k]: right detections over detections."""
+        """[k]: true positives over detections."""
         return self.true_positives / np.arange(1, len(self.scores) + 1)
 
     def ap(self, metric: Literal["voc07", "voc12"]) -> float:
-        """Average precision: the mean at 11 recalls (voc07) or the area below the envelope (voc12); nan without boxes."""
+        """Average precision: mean over 11 recalls (voc07), or area below the envelope (voc12); nan without boxes."""
         if not self.boxes:
             return math.nan
         recall, precision = self.recall, self.precision
         if metric == "voc07":
-            # tenths, not 0:0.1:1 as in the devkit, whose fourth recall is 0.3 and a rounding error more
+            # Tenths instead of the devkit's 0:0.1:1, whose fourth value is 0.3 plus a rounding error.
             reached = (precision[recall >= tenth / 10] for tenth in range(11))
             return float(sum(p.max(initial=0.0) for p in reached) / 11)
-        falling = np.maximum.accumulate(precision[::-1])[::-1]
-        return float(np.sum(np.diff(recall, prepend=0.0) * falling))
+        envelope = np.maximum.accumulate(precision[::-1])[::-1]
+        return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +71,12 @@ class VocClass:
 
 @dataclass(frozen=True, slots=True)
 class VocMetrics:
-    """VOC's figures at one IoU.
+    """VOC's metrics at one IoU threshold.
 
     Attributes:
         metric: ``"voc07"`` or ``"voc12"``.
-        iou: at which a detection is right.
-        mean_ap: over the classes that have boxes; a fraction of 1, nan where none has.
+        iou: the threshold.
+        mean_ap: mean over the classes with boxes; a fraction of 1, nan where no class has boxes.
         classes: sorted by category id.
     """
 
@@ -88,22 +89,22 @@ class VocMetrics:
 def precision_recall(
     ground_truth: Mapping[str, Any] | GroundTruth, results: Sequence[Mapping[str, Any]], iou: float = 0.5
 ) -> tuple[Curve, ...]:
-    """The curve of every class, sorted by category id.
+    """Precision-recall curves of all classes, sorted by category id.
 
-    Detections of a class are taken from the best score down. Each is held against the box of its picture that it
-    overlaps most: below `iou` it is wrong; a difficult box makes it count for nothing; else it is right if it is the
-    first on that box, and wrong if not. Crowd boxes, which VOC does not have, are treated as difficult ones. Detections
-    are not limited in number.
+    Detections of a class are matched in order of their scores, each with the box of its image that it overlaps most. Below
+    `iou` it is a false positive; if the box is difficult it is ignored; else the first detection of a box is a true positive
+    and all others are false positives. Crowd boxes, which VOC does not have, are treated as difficult. The number of
+    detections is not limited.
 
-    Boxes are continuous. The devkit counts pixels, ``x2 - x1 + 1`` for a width, with 1-based inclusive corners; such a
-    box is ``[x1 - 1, y1 - 1, x2, y2]`` here, of the same width, and every overlap is the devkit's.
+    Boxes are continuous. The devkit counts pixels, with 1-based inclusive corners and the width ``x2 - x1 + 1``; its box is
+    ``[x1 - 1, y1 - 1, x2, y2]`` here, with the same width and the same overlaps.
 
     Raises:
-        EvaluationError: as of `voc_metrics`.
+        EvaluationError: as in `voc_metrics`.
     """
     truth = GroundTruth.of(ground_truth)
-    check_results(results, truth)
-    boxes: dict[int, dict[ImageId, list[TrueBox]]] = {category.id: {} for category in truth.categories}
+    results = checked_results(results, truth)
+    boxes: dict[int, dict[ImageId, list[GroundTruthBox]]] = {category.id: {} for category in truth.categories}
     for box in truth.boxes:
         boxes[box.category_id].setdefault(box.image_id, []).append(box)
     found: dict[int, list[Mapping[str, Any]]] = {category.id: [] for category in truth.categories}
@@ -113,20 +114,20 @@ def precision_recall(
 
 
 def _curve(
-    category: Category, boxes: Mapping[ImageId, Sequence[TrueBox]], results: Sequence[Mapping[str, Any]], iou: float
+    category: Category, boxes: Mapping[ImageId, Sequence[GroundTruthBox]], results: Sequence[Mapping[str, Any]], iou: float
 ) -> Curve:
-    # Python's sort is stable, as the devkit's is: of equal scores the first counts first.
+    # Stable, as in the devkit: of equal scores the first comes first.
     ranked = sorted(results, key=lambda result: -result["score"])
     ranks: dict[ImageId, list[int]] = {}
     for rank, result in enumerate(ranked):
         ranks.setdefault(result["image_id"], []).append(rank)
-    right, counts = np.zeros(len(ranked), dtype=bool), np.ones(len(ranked), dtype=bool)
+    correct, counts = np.zeros(len(ranked), dtype=bool), np.ones(len(ranked), dtype=bool)
     for image_id, of_image in ranks.items():
         if (truth := boxes.get(image_id)) is None:
             continue
         overlaps = mask.iou([list(ranked[r]["bbox"]) for r in of_image], [list(t.box) for t in truth], [0] * len(truth))
         used: set[int] = set()
-        # the box that a detection overlaps most decides, whether it is used already or not
+        # The best-overlapping box decides, even if it is used already.
         for rank, best, overlap in zip(of_image, overlaps.argmax(axis=1).tolist(), overlaps.max(axis=1), strict=True):
             if overlap < iou:
                 continue
@@ -134,12 +135,12 @@ def _curve(
                 counts[rank] = False
             elif best not in used:
                 used.add(best)
-                right[rank] = True
+                correct[rank] = True
     return Curve(
         category_id=category.id,
         name=category.name,
         boxes=sum(box.counts for of_image in boxes.values() for box in of_image),
-        true_positives=np.cumsum(right[counts], dtype=np.int64),
+        true_positives=np.cumsum(correct[counts], dtype=np.int64),
         scores=np.array([result["score"] for result in ranked], dtype=np.float64)[counts],
     )
 
@@ -154,18 +155,19 @@ def voc_metrics(
 
     Args:
         ground_truth: in COCO's annotation format with `difficult`, see `GroundTruth.of`.
-        results: COCO results of these images.
-        metric: the mean of the best precision at recall 0, 0.1, … 1 or more (voc07, used up to VOC 2009), or the area
-            below the curve made falling (voc12).
+        results: COCO results for these images.
+        metric: ``"voc07"``, the mean of the best precision at a recall of at least 0, 0.1, … 1 (used up to VOC 2009), or
+            ``"voc12"``, the area below the monotone envelope of the curve.
+        iou: threshold for a true positive.
 
     Raises:
-        EvaluationError: for a malformed ground truth, malformed results, or results of unknown images or categories.
+        EvaluationError: ground truth or results are malformed, or results are of unknown images or categories.
     """
     return voc_metrics_of(precision_recall(ground_truth, results, iou), metric, iou)
 
 
 def voc_metrics_of(curves: Sequence[Curve], metric: Literal["voc07", "voc12"], iou: float = 0.5) -> VocMetrics:
-    """The same from curves at hand: `voc_metrics` matches detections with boxes, which both metrics share."""
+    """As `voc_metrics`, from curves that are computed already; both metrics need the same ones."""
     if metric not in ("voc07", "voc12"):
         raise EvaluationError(f"metric is {metric!r}; expected voc07 or voc12")
     classes = tuple(VocClass(curve.category_id, curve.name, curve.boxes, curve.ap(metric)) for curve in curves)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -50,13 +50,17 @@ class Plan:
         """Plain values, for JSON."""
         return {**asdict(self), "recipe": self.recipe.to_dict(), "method": dict(self.method)}
 
-    def open_training(self) -> Dataset:
+    def open_training(self, classes: Sequence[str] | None = None) -> Dataset:
         """The pictures that are trained on.
+
+        Args:
+            classes: names of the classes by label. None: those of the data.
 
         Raises:
             DataError: there are none.
         """
-        return open_dataset(self.data, self.split, on_error=self.on_error)
+        given = {} if classes is None else {"classes": classes}
+        return open_dataset(self.data, self.split, on_error=self.on_error, **given)
 
     def open_validation(self, training: Dataset) -> Dataset | None:
         """The pictures that are evaluated on, with the labels of the training's.

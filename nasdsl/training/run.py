@@ -59,6 +59,15 @@ class Run:
     def results(self) -> Path:
         return self.folder / "results.json"
 
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Class names of the run's detector by label; None where the folder is no run."""
+        try:
+            detector = self.read_config().get("detector")
+        except RunError:
+            return None
+        return tuple(detector["classes"]) if isinstance(detector, dict) and detector.get("classes") else None
+
     def read_config(self) -> dict[str, Any]:
         """What ``config.json`` says.
 

@@ -1,4 +1,4 @@
-"""Small folders of data, made on the spot, and the shared test data beside the checkout."""
+"""Fixtures: small VOC and COCO folders, and the shared test data beside the checkout."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def _shared(name: str) -> str:
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Callable[..., Path]:
-    """Makes a VOC folder: stem -> XML; split -> its lines. Every stem gets a picture."""
+    """Make a VOC folder: stem -> XML; split -> its lines. Every stem gets a picture."""
 
-    def make(annotations: dict[str, str], **splits: Sequence[str]) -> Path:
-        root = tmp_path / "voc"
-        for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
-            (root / folder).mkdir(parents=True, exist_ok=True)
+    def make(annotations: dict[str, str], folder: str = "voc", **splits: Sequence[str]) -> Path:
+        root = tmp_path / folder
+        for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
+            (root / part).mkdir(parents=True, exist_ok=True)
         for number, (stem, text) in enumerate(annotations.items()):
             (root / "Annotations" / f"{stem}.xml").write_text(text)
             picture(root / "JPEGImages" / f"{stem}.jpg", seed=number)
@@ -55,7 +55,7 @@ def voc(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def coco(tmp_path: Path) -> Callable[..., Path]:
-    """Makes a COCO folder of 3 pictures 40x60 (HxW) with ids 5, 7, 9 and categories 3 (cat), 17 (dog)."""
+    """Make a COCO folder of 3 pictures 40x60 (HxW) with ids 5, 7, 9 and categories 3 (cat), 17 (dog)."""
 
     def make(annotations: Sequence[Any], split: str = "train", folder: str = "train", **changes: Any) -> Path:
         root = tmp_path / "coco"

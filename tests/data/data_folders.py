@@ -1,4 +1,4 @@
-"""Pictures and annotations to fill folders with."""
+"""Images and annotations for folders of test data."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ def picture(path: Path, size: tuple[int, int] = (40, 60), seed: int = 0) -> Path
     return path
 
 
-def voc_xml(objects: Sequence[str], size: tuple[int, int] | None = (40, 60), filename: str = "") -> str:
+def voc_xml(
+    objects: Sequence[str], size: tuple[int, int] | None = (40, 60), filename: str = "", database: str | None = None
+) -> str:
     head = "" if size is None else f"<size><width>{size[1]}</width><height>{size[0]}</height><depth>3</depth></size>"
+    if database is not None:
+        head = f"<source><database>{database}</database></source>{head}"
     return f"<annotation><filename>{filename}</filename>{head}{''.join(objects)}</annotation>"
 
 

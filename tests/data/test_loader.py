@@ -1,4 +1,4 @@
-"""Batches: the same for the same seed, whole over processes, resumable, and open about what they leave out."""
+"""Loading of batches: reproducible, resumable, shared among processes, with unreadable images reported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from data_folders import picture, voc_object, voc_xml
 
 from nasdsl.data import Batch, DataError, Transform, UnreadableImage, make_loader, open_dataset
-from nasdsl.data.order import Order
+from nasdsl.data.sampler import BatchSampler
 from nasdsl.data.seeds import mixed_seed
 
 Make = Callable[..., Path]
@@ -32,7 +32,7 @@ def _ids(batches: list[Batch]) -> list[object]:
     return [target["image_id"] for batch in batches for target in batch.targets]
 
 
-def test_neither_workers_nor_cache_change_a_batch() -> None:
+def test_batches_do_not_depend_on_workers_or_cache() -> None:
     data = open_dataset("shapes:13", "train")
     runs = {}
     for name, options in {"plain": {}, "cached": {"cache": True, "workers": 2}, "workers": {"workers": 2}}.items():
@@ -53,7 +53,7 @@ def test_neither_workers_nor_cache_change_a_batch() -> None:
     assert [len(batch) for batch in zero] == [4, 4, 4, 1]
 
 
-def test_an_iteration_leaves_the_global_generator_alone() -> None:
+def test_iterating_does_not_change_the_global_generator() -> None:
     loader = make_loader(open_dataset("shapes:3", "train"), batch_size=2, transform=SMALL, shuffle=True)
     state = torch.get_rng_state()
     list(loader)
@@ -61,7 +61,7 @@ def test_an_iteration_leaves_the_global_generator_alone() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_resuming_in_the_middle_of_an_epoch(workers: int) -> None:
+def test_resume_within_an_epoch(workers: int) -> None:
     data = open_dataset("shapes:11", "train")
     options = {"batch_size": 2, "transform": SMALL, "shuffle": True, "seed": 9}
     whole = make_loader(data, **options)
@@ -78,7 +78,7 @@ def test_resuming_in_the_middle_of_an_epoch(workers: int) -> None:
     assert _same(list(resumed), expected[5:])
 
 
-def test_changing_a_batch_does_not_reach_the_cache() -> None:
+def test_changing_a_batch_does_not_change_the_cache() -> None:
     loader = make_loader(open_dataset("shapes:2", "train"), batch_size=2, transform=Transform(None), cache=True)
     (batch,) = loader
     before = batch.images.clone()
@@ -91,7 +91,7 @@ def test_changing_a_batch_does_not_reach_the_cache() -> None:
     assert "labels" in again.targets[0]
 
 
-def test_a_set_that_does_not_fit_is_not_cached() -> None:
+def test_data_above_the_limit_is_not_cached() -> None:
     data = open_dataset("shapes:4", "train")
     need = 4 * 3 * 120 * 160
     assert make_loader(data, batch_size=2, transform=Transform(120), cache=need).cached
@@ -103,46 +103,46 @@ def test_a_set_that_does_not_fit_is_not_cached() -> None:
 
 @pytest.mark.parametrize("world", [2, 3, 5])
 @pytest.mark.parametrize("count", [1, 7, 24])
-def test_shards_of_a_training_epoch(world: int, count: int) -> None:
-    orders = [
-        Order(
+def test_training_batches_of_several_processes(world: int, count: int) -> None:
+    samplers = [
+        BatchSampler(
             [i % 3 == 0 for i in range(count)], batch_size=2, shuffle=True, seed=1, drop_last=False, rank=rank, world_size=world
         )
         for rank in range(world)
     ]
-    shares = [order.batches(epoch=2) for order in orders]
+    shares = [sampler.batches(epoch=2) for sampler in samplers]
     assert len({len(share) for share in shares}) == 1  # or the others would wait for ever
-    assert [len(order) for order in orders] == [len(share) for share in shares]
+    assert [len(sampler) for sampler in samplers] == [len(share) for share in shares]
     seen = Counter(index for share in shares for batch in share for index in batch)
     assert set(seen) == set(range(count))
     assert seen.total() <= count + 2 * (world - 1)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_shards_of_an_evaluation(world: int) -> None:
-    orders = [
-        Order([False] * 7, batch_size=2, shuffle=False, seed=1, drop_last=False, rank=rank, world_size=world)
+def test_evaluation_batches_of_several_processes(world: int) -> None:
+    samplers = [
+        BatchSampler([False] * 7, batch_size=2, shuffle=False, seed=1, drop_last=False, rank=rank, world_size=world)
         for rank in range(world)
     ]
-    shares = [order.batches(epoch=0) for order in orders]
-    assert [len(order) for order in orders] == [len(share) for share in shares]
+    shares = [sampler.batches(epoch=0) for sampler in samplers]
+    assert [len(sampler) for sampler in samplers] == [len(share) for share in shares]
     assert sorted(index for share in shares for batch in share for index in batch) == list(range(7))
 
 
-def test_groups_come_together() -> None:
+def test_batches_by_group() -> None:
     groups = [index % 3 == 0 for index in range(50)]
-    order = Order(groups, batch_size=4, shuffle=True, seed=0, drop_last=False, rank=0, world_size=1)
-    batches = order.batches(0)
-    assert len(batches) == len(order) == 13
+    sampler = BatchSampler(groups, batch_size=4, shuffle=True, seed=0, drop_last=False, rank=0, world_size=1)
+    batches = sampler.batches(0)
+    assert len(batches) == len(sampler) == 13
     assert sorted(index for batch in batches for index in batch) == list(range(50))
     assert sum(len({groups[index] for index in batch}) > 1 for batch in batches) <= 2
-    dropped = Order(groups, batch_size=4, shuffle=True, seed=0, drop_last=True, rank=0, world_size=1)
+    dropped = BatchSampler(groups, batch_size=4, shuffle=True, seed=0, drop_last=True, rank=0, world_size=1)
     assert all(len(batch) == 4 for batch in dropped.batches(0))
     assert len(dropped.batches(0)) == len(dropped) == 12
 
 
 def _mixed(voc: Make) -> Path:
-    """Five pictures, of which c is truncated and e is of another shape."""
+    """Five images; c is truncated, and e has another shape."""
     thing = voc_object("cat", 2, 3, 20, 30)
     root = voc({stem: voc_xml([thing]) for stem in "abcd"} | {"e": voc_xml([thing], size=(50, 30))})
     picture(root / "JPEGImages/e.jpg", size=(50, 30))
@@ -168,7 +168,7 @@ def test_padding(voc: Make) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_unreadable_picture_is_left_out_of_an_evaluation_by_name(voc: Make, workers: int) -> None:
+def test_unreadable_images_are_left_out_of_an_evaluation(voc: Make, workers: int) -> None:
     data = open_dataset(f"voc:{_mixed(voc)}", "train")
     loader = make_loader(data, batch_size=1, transform=Transform(None), workers=workers)
     for _ in range(2):
@@ -180,7 +180,7 @@ def test_an_unreadable_picture_is_left_out_of_an_evaluation_by_name(voc: Make, w
     assert [entry["id"] for entry in truth["images"]] == ["a", "b", "d", "e"]
 
 
-def test_an_unreadable_picture_is_replaced_in_training(voc: Make) -> None:
+def test_unreadable_images_are_replaced_in_training(voc: Make) -> None:
     data = open_dataset(f"voc:{_mixed(voc)}", "train")
     loader = make_loader(data, batch_size=2, transform=Transform(None), shuffle=True, drop_last=True)
     for epoch in range(4):
@@ -194,13 +194,13 @@ def test_an_unreadable_picture_is_replaced_in_training(voc: Make) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_refusing_stops_with_the_name(voc: Make, workers: int) -> None:
+def test_unreadable_images_can_be_refused(voc: Make, workers: int) -> None:
     data = open_dataset(f"voc:{_mixed(voc)}", "train", on_error="refuse")
     with pytest.raises(UnreadableImage, match=r"c\.jpg: .*truncated"):
         list(make_loader(data, batch_size=2, transform=SMALL, workers=workers))
 
 
-def test_a_set_without_readable_pictures_does_not_train_for_ever(voc: Make) -> None:
+def test_training_without_readable_images_stops(voc: Make) -> None:
     root = voc({stem: voc_xml([voc_object("cat", 2, 3, 20, 30)]) for stem in "ab"})
     for stem in "ab":
         (root / f"JPEGImages/{stem}.jpg").write_text("no picture")
@@ -213,7 +213,7 @@ def test_a_set_without_readable_pictures_does_not_train_for_ever(voc: Make) -> N
 @pytest.mark.parametrize(
     "wrong", [{"batch_size": 0}, {"workers": -1}, {"rank": 1}, {"divisor": 0}, {"batch_size": 5, "drop_last": True}]
 )
-def test_arguments_that_make_no_sense(wrong: dict[str, int]) -> None:
+def test_invalid_arguments(wrong: dict[str, int]) -> None:
     with pytest.raises(DataError, match="make_loader: "):
         make_loader(open_dataset("shapes:4", "train"), **{"batch_size": 1, "transform": SMALL, **wrong})
 
@@ -230,12 +230,12 @@ def test_real_data_end_to_end(coco_dev: str) -> None:
             assert (target["boxes"] <= torch.tensor([width, height, width, height]) + 1e-3).all()
 
 
-def test_a_process_may_get_nothing_to_evaluate() -> None:
+def test_a_process_without_batches() -> None:
     loader = make_loader(open_dataset("shapes:2", "val"), batch_size=2, transform=Transform(None), rank=1, world_size=2)
     assert (len(loader), list(loader)) == (0, [])
 
 
-def test_mixed_seeds_hardly_meet() -> None:
+def test_mixed_seeds_are_distinct() -> None:
     assert len({mixed_seed(a, b, c) for a in range(20) for b in range(20) for c in range(20)}) == 8000
     assert mixed_seed(0, 1) != mixed_seed(1, 0)
     assert 0 <= mixed_seed(-5, 2**70) < 2**63

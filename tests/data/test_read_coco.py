@@ -1,4 +1,4 @@
-"""COCO folders: ids, crowds, layouts, and everything that can be broken in them."""
+"""Reading COCO folders: ids, crowd boxes, layouts, and errors."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from nasdsl.data import BrokenData, DataError, open_dataset
+from nasdsl.evaluation import GroundTruth
 
 Make = Callable[..., Path]
 
@@ -26,7 +27,7 @@ def _box(image: Any = 5, category: Any = 3, bbox: Any = (1, 2, 10, 20), **more: 
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_the_real_folder_against_pycocotools(coco_dev: str, split: str) -> None:
+def test_real_folder_against_pycocotools(coco_dev: str, split: str) -> None:
     data = _open(coco_dev, split)
     with contextlib.redirect_stdout(io.StringIO()):
         official = COCO(f"{coco_dev}/annotations/instances_{split}.json")
@@ -62,7 +63,7 @@ def test_the_real_folder_against_pycocotools(coco_dev: str, split: str) -> None:
     assert min(entry["id"] for entry in truth["annotations"]) == 1
 
 
-def test_labels_ids_and_pictures_without_boxes(coco: Make) -> None:
+def test_labels_ids_and_images_without_boxes(coco: Make) -> None:
     data = _open(coco([_box(9, 17, area=7.5), _box(5, 3, iscrowd=1), _box(5, 17, [50, 30, 20.5, 20])]))
     assert (data.classes, data.category_ids) == (("cat", "dog"), (3, 17))
     assert [len(data[i].target["boxes"]) for i in range(3)] == [2, 0, 1]
@@ -111,10 +112,10 @@ def test_layouts(coco: Make, split: str, file: str, folder: str) -> None:
         (_box(image=6), "of no image"),
         (_box(image=None), "expected an integer or a string"),
         ("box", "an object was expected"),
-        (_box(id=1), "the id 1 is given twice"),
+        (_box(image="6"), "image_id '6' is the id of no image"),
     ],
 )
-def test_a_broken_box_costs_only_itself(coco: Make, entry: Any, reason: str) -> None:
+def test_only_the_broken_box_is_skipped(coco: Make, entry: Any, reason: str) -> None:
     root = coco([_box(id=1), entry, _box(id=2)])
     data = _open(root)
     assert len(data[0].target["boxes"]) == 2
@@ -141,7 +142,7 @@ def test_a_broken_box_costs_only_itself(coco: Make, entry: Any, reason: str) -> 
         ({"id": 1.5}, "expected an integer or a string"),
     ],
 )
-def test_a_broken_image_entry_costs_its_picture(coco: Make, change: dict[str, Any], reason: str) -> None:
+def test_an_image_with_a_broken_entry_is_skipped(coco: Make, change: dict[str, Any], reason: str) -> None:
     images = [{"id": i, "file_name": f"{i}.png", "height": 40, "width": 60} for i in (5, 7, 9)]
     images[1].update(change)
     data = _open(coco([_box(9)], images=images))
@@ -151,7 +152,7 @@ def test_a_broken_image_entry_costs_its_picture(coco: Make, change: dict[str, An
     assert len(data[1].target["boxes"]) == 1
 
 
-def test_sizes_that_are_not_given_come_from_the_file(coco: Make) -> None:
+def test_missing_sizes_are_read_from_the_image(coco: Make) -> None:
     data = _open(coco([], images=[{"id": "x", "file_name": "5.png"}]))
     assert data.sizes() == [(40, 60)]
     assert data.image_id(0) == "x"
@@ -164,27 +165,125 @@ def test_sizes_that_are_not_given_come_from_the_file(coco: Make) -> None:
         ("[]", "expected an object with a list 'images'"),
         ('{"images": [], "annotations": {}, "categories": []}', "a list 'annotations'"),
         ('{"images": [], "annotations": [], "categories": []}', "no categories"),
-        ('{"images": [], "annotations": [], "categories": [{"id": "1", "name": "a"}]}', "expected an integer id and a name"),
+        ('{"images": [], "annotations": [], "categories": [{"id": "one", "name": "a"}]}', "expected an integer id and a name"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}', "given twice"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', "no usable picture"),
         ("[" * 100_000, "cannot be read as JSON"),
         (f'{{"images": {"9" * 5000}}}', "cannot be read as JSON"),
     ],
 )
-def test_a_file_that_is_no_instances_file(coco: Make, text: str, message: str) -> None:
+def test_invalid_annotation_files(coco: Make, text: str, message: str) -> None:
     root = coco([])
     (root / "annotations/instances_train.json").write_text(text)
     with pytest.raises(DataError, match=message):
         _open(root)
 
 
-def test_nothing_to_open(coco: Make, tmp_path: Path) -> None:
+def test_errors_of_opening(coco: Make, tmp_path: Path) -> None:
     root = coco([])
     with pytest.raises(DataError, match="no such split; there are: train"):
         _open(root, "test")
     with pytest.raises(DataError, match="no such folder"):
         _open(tmp_path / "no")
-    for classes in (["bird"], [], ["cat", "cat"]):
-        with pytest.raises(DataError, match="classes="):
+    for classes, message in (
+        (["bird"], "no category 'bird'; expected classes among: cat, dog"),
+        ([], "the list of classes is empty"),
+        (["cat", "cat"], "two of the classes are named 'cat'"),
+    ):
+        with pytest.raises(DataError, match=message):
             _open(root, classes=classes)
     json.dumps(_open(root).ground_truth())
+
+
+def test_categories_of_one_name_are_refused(coco: Make) -> None:
+    categories = [{"id": 0, "name": "cat"}, {"id": 3, "name": "cat"}, {"id": 17, "name": "dog"}]
+    root = coco([_box(), _box(), _box(category=17)], categories=categories)
+    with pytest.raises(DataError) as error:
+        _open(root)
+    message = str(error.value)
+    assert str(root / "annotations/instances_train.json") in message
+    assert "ids 0 (0 annotations) and 3 (2 annotations) are all named 'cat'" in message
+    assert "rename" in message
+    assert "classes=" not in message
+    assert _open(root, classes=["dog"]).classes == ("dog",)  # other classes are not affected
+
+
+@pytest.mark.parametrize("ids", [(0, 0, 0, 0), (1, 2, 1, 2), ("a", "a", "a", "a"), (1, None, 1.0, 1)])
+def test_boxes_with_repeated_ids_are_kept(coco: Make, ids: tuple[Any, ...]) -> None:
+    boxes = [_box(image, bbox=[n, 2, 10, 20], id=id) for n, (image, id) in enumerate(zip((5, 5, 7, 9), ids, strict=True))]
+    data = _open(coco(boxes), on_error="refuse")
+    assert [len(data[i].target["boxes"]) for i in range(3)] == [2, 1, 1]
+    assert [entry["bbox"][0] for entry in data.ground_truth()["annotations"]] == [0, 1, 2, 3]
+    assert [entry["id"] for entry in data.ground_truth()["annotations"]] == [1, 2, 3, 4]
+    (line,) = [line for line in data.summary() if "id" in line.split()]
+    assert str(len(ids) - len(set(ids))) in line
+
+
+def test_no_note_without_repeated_ids(coco: Make) -> None:
+    assert _open(coco([_box(), _box(), _box(id=1), _box(id=2)])).notes == ()
+
+
+def _spelled(coco: Make, image: Callable[[int], Any], reference: Callable[[int], Any]) -> Path:
+    """The three pictures, with ids and references that are spelled so; a box in 5 and 9."""
+    images = [{"id": image(i), "file_name": f"{i}.png", "height": 40.0, "width": 60} for i in (5, 7, 9)]
+    categories = [{"id": image(3), "name": "cat"}, {"id": 17.0, "name": "dog"}]
+    return coco([_box(reference(5), image(3)), _box(reference(9), reference(17))], images=images, categories=categories)
+
+
+@pytest.mark.parametrize("image", [int, float, str])
+@pytest.mark.parametrize("reference", [int, float, str, "{:012}".format])
+def test_every_spelling_of_ids(coco: Make, image: Callable[[int], Any], reference: Callable[[int], Any]) -> None:
+    data = _open(_spelled(coco, image, reference), on_error="refuse")
+    ids = [data.image_id(i) for i in range(3)]
+    assert ids == (["5", "7", "9"] if image is str else [5, 7, 9])
+    assert {type(id) for id in ids} == {str if image is str else int}
+    assert (data.category_ids, data.sizes()) == ((3, 17), [(40, 60)] * 3)
+    assert all(type(value) is int for value in (*data.category_ids, *data.sizes()[0]))
+    assert [sample.target["labels"].tolist() for sample in data] == [[0], [], [1]]
+    json.dumps(data.ground_truth())
+    truth = GroundTruth.of(json.loads((Path(data.file(0)).parents[1] / "annotations/instances_train.json").read_text()))
+    ours = GroundTruth.of(data.ground_truth())
+    assert (truth.image_ids, truth.categories) == (ours.image_ids, ours.categories)
+    assert [(box.image_id, box.category_id, box.box) for box in truth.boxes] == [
+        (box.image_id, box.category_id, box.box) for box in ours.boxes
+    ]
+
+
+def test_partly_quoted_ids_become_integers(coco: Make) -> None:
+    spelled = {5: 5, 7: "7", 9: 9.0}
+    data = _open(_spelled(coco, lambda i: spelled.get(i, i), lambda i: str(i)), on_error="refuse")
+    assert [data.image_id(i) for i in range(3)] == [5, 7, 9]
+
+
+def test_ambiguous_ids_are_refused(coco: Make) -> None:
+    images = [{"id": id, "file_name": "5.png", "height": 40, "width": 60} for id in ("07", "7", "9")]
+    data = _open(coco([_box(7), _box("07"), _box(9), _box("x")], images=images))
+    assert [len(sample.target["boxes"]) for sample in data] == [1, 0, 1]
+    assert [entry.file.rpartition(": ")[2] for entry in data.skipped] == ["annotations[0]", "annotations[3]"]
+    assert data.skipped[0].reason == "image_id 7 may mean '07' or '7', as some ids are in quotes; spell it as in `images`"
+    assert data.skipped[1].reason == "image_id 'x' is the id of no image"
+
+
+def test_ids_that_are_not_integers_are_refused(coco: Make) -> None:
+    data = _open(coco([_box(5.5), _box(True), _box(category=3.5), _box(category=True), _box()]))
+    assert [len(sample.target["boxes"]) for sample in data] == [1, 0, 0]
+    assert len(data.skipped) == 4
+
+
+def test_searched_folders_are_named(coco: Make) -> None:
+    data = _open(coco([]))
+    root = Path(data.file(0)).parents[1]
+    (root / "train").rename(root / "pics")
+    with pytest.raises(DataError, match=r"5\.png: no such file \(there is no folder train, train2017, images/train,"):
+        _open(root)
+    (root / "images").mkdir()
+    with pytest.raises(DataError, match=r"5\.png: no such file \(looked in images\)"):
+        _open(root)
+
+
+@pytest.mark.parametrize(("flag", "expected"), [("0", False), ("1", True), (0.0, False), (1.0, True), (None, False)])
+def test_every_spelling_of_flags(coco: Make, flag: Any, expected: bool) -> None:
+    data = _open(coco([_box(iscrowd=flag, difficult=flag)]))
+    assert (data[0].target["iscrowd"].tolist(), data[0].target["difficult"].tolist()) == ([expected], [expected])
+    truth = GroundTruth.of(json.loads((Path(data.file(0)).parents[1] / "annotations/instances_train.json").read_text()))
+    assert (truth.boxes[0].crowd, truth.boxes[0].difficult) == (expected, expected)

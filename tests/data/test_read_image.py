@@ -1,4 +1,4 @@
-"""Every kind of picture becomes uint8 RGB, upright; every bad file a reason."""
+"""Reading image files of every kind, and errors of unreadable ones."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from nasdsl.data.errors import UnreadableImage
 from nasdsl.data.images import image_size, read_image
-from nasdsl.data.problems import UnreadableImage
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 # What is stored, so that the EXIF orientation of that number makes it RGB again (EXIF 2.32, section 4.6.4).
@@ -40,7 +40,7 @@ def _save(path: Path, picture: Image.Image, **options: object) -> Path:
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "ppm", "webp"])
-def test_rgb_is_read_as_it_is(tmp_path: Path, suffix: str) -> None:
+def test_rgb_is_not_changed(tmp_path: Path, suffix: str) -> None:
     options = {"lossless": True, "exact": True} if suffix == "webp" else {}
     image = read_image(_save(tmp_path / f"a.{suffix}", Image.fromarray(RGB), **options))
     assert image.dtype == torch.uint8
@@ -56,7 +56,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     assert image_size(path) == (6, 8)
 
 
-def test_the_annotated_size_tells_which_way_the_boxes_were_drawn(tmp_path: Path) -> None:
+def test_the_annotated_size_decides_about_orientation(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     stored = STORED[6](RGB).copy()
@@ -77,7 +77,7 @@ def test_greyscale_palette_and_bits(tmp_path: Path) -> None:
     assert torch.equal(read_image(_save(tmp_path / "bits.png", bits)), _chw(np.array(bits.convert("RGB"))))
 
 
-def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
+def test_transparent_parts_become_white(tmp_path: Path) -> None:
     alpha = np.full((6, 8, 1), 255, dtype=np.uint8)
     alpha[:3] = 0
     alpha[5] = 128
@@ -152,7 +152,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_a_bad_file_is_named_with_its_reason(tmp_path: Path, what: str) -> None:
+def test_reasons_of_unreadable_files(tmp_path: Path, what: str) -> None:
     make, reason = BAD[what]
     path = tmp_path / "bad.jpg"
     make(path)
@@ -163,7 +163,7 @@ def test_a_bad_file_is_named_with_its_reason(tmp_path: Path, what: str) -> None:
     assert (str(again), again.file, again.reason) == (str(caught.value), str(path), caught.value.reason)
 
 
-def test_no_cut_of_a_jpeg_gets_through(tmp_path: Path) -> None:
+def test_truncated_jpegs_are_unreadable(tmp_path: Path) -> None:
     whole = _save(tmp_path / "a.jpg", Image.fromarray(RGB).resize((64, 64)), quality=90).read_bytes()
     path = tmp_path / "cut.jpg"
     for length in range(0, len(whole) - 16, 37):

@@ -1,10 +1,10 @@
-"""VOC folders: coordinates, classes, splits, and everything that can be broken in them."""
+"""Reading VOC folders: coordinates, classes, splits, and errors."""
 
 from __future__ import annotations
 
 import pickle
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -22,7 +22,7 @@ def _open(root: Path, split: str = "train", **options: object):
     return open_dataset(f"voc:{root}", split, **options)
 
 
-def test_the_real_folder(bccd: str) -> None:
+def test_real_folder(bccd: str) -> None:
     counts = {split: _open(Path(bccd), split) for split in ("train", "val", "test")}
     assert {split: len(data) for split, data in counts.items()} == {"train": 205, "val": 87, "test": 72}
     assert all(data.classes == ("Platelets", "RBC", "WBC") and data.category_ids == (1, 2, 3) for data in counts.values())
@@ -46,14 +46,14 @@ def test_pixels_from_1_inclusive_to_continuous(voc: Make) -> None:
     target = _open(root)[0].target
     assert target["boxes"].tolist() == [[0, 0, 60, 40], [10, 4, 11.5, 5.25]]
     assert target["boxes"].dtype == torch.float32
-    assert target["labels"].tolist() == [VOC_CLASSES.index("cat"), VOC_CLASSES.index("dog")]
+    assert target["labels"].tolist() == [0, 1]
     assert target["area"].tolist() == [2400, 1.5 * 1.25]
     assert (target["image_id"], target["size"]) == ("a", (40, 60))
     root = voc({"a": voc_xml([voc_object("cat", 0, 0, 59, 39)])})
     assert _open(root, one_based=False)[0].target["boxes"].tolist() == [[0, 0, 60, 40]]
 
 
-def test_an_empty_picture_has_all_keys(voc: Make) -> None:
+def test_targets_without_boxes_have_all_keys(voc: Make) -> None:
     target = _open(voc({"a": voc_xml([]), "b": voc_xml([voc_object("cat", 1, 1, 9, 9)])}))[0].target
     shapes = {key: (tuple(value.shape), value.dtype) for key, value in target.items() if isinstance(value, torch.Tensor)}
     flag = ((0,), torch.bool)
@@ -71,12 +71,50 @@ def test_classes_are_the_same_in_every_split(voc: Make) -> None:
     root = voc(folder, train=["a"], val=["b"])
     assert _open(root, "train").classes == _open(root, "val").classes == ("car", "van")
     root = voc({**folder, "b": voc_xml([voc_object("dog", 1, 1, 9, 9)])}, train=["a"], val=["b"])
-    assert _open(root, "val").classes == tuple(VOC_CLASSES)
+    assert _open(root, "train").classes == _open(root, "val").classes == ("car", "dog")
     data = _open(root, "val", classes=("dog", "car"))
     assert (data.classes, data[0].target["labels"].tolist(), data.left_out) == (("dog", "car"), [0], {})
     data = _open(root, "val", classes=("car",))
     assert (len(data), data.left_out) == (1, {"dog": 1})
     assert any("dog (1)" in line for line in data.summary())
+
+
+def _of_classes(names: Sequence[str], database: str | None = None) -> dict[str, str]:
+    return {f"2007_{i:06}": voc_xml([voc_object(name, 1, 1, 9, 9)], database=database) for i, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("database", [None, "Unknown", "The VOC2007 Database"])
+@pytest.mark.parametrize("folder", ["pets", "VOC2007"])
+def test_classes_are_those_of_the_data(voc: Make, folder: str, database: str | None) -> None:
+    data = _open(voc(_of_classes(["dog", "cat", "dog"], database), folder=folder))
+    assert (data.classes, data.category_ids) == (("cat", "dog"), (1, 2))
+    assert [sample.target["labels"].tolist() for sample in data] == [[1], [0], [1]]
+    assert data.notes == ()
+    everything = _open(data_root := Path(data.file(0)).parents[1], classes=VOC_CLASSES)
+    assert (len(everything.classes), everything[1].target["labels"].tolist()) == (20, [VOC_CLASSES.index("cat")])
+    assert data_root.name == folder
+
+
+def test_all_voc_classes_keep_their_order(voc: Make) -> None:
+    assert _open(voc(_of_classes(VOC_CLASSES[::-1]))).classes == tuple(VOC_CLASSES)
+
+
+def test_a_part_of_voc_has_all_voc_classes(voc: Make) -> None:
+    names = [name for name in VOC_CLASSES if name not in ("bus", "cow", "sofa")]
+    annotations = _of_classes(names, "The VOC2012 Database")
+    root = voc({**annotations, "empty": voc_xml([], database="Unknown")}, train=list(annotations))
+    data = _open(root)
+    assert data.classes == tuple(VOC_CLASSES)
+    (note,) = data.notes
+    assert "the 20 of VOC" in note
+    assert note.endswith("bus, cow, sofa")
+    assert note in data.summary()
+    own = voc_xml([voc_object("cat", 1, 1, 9, 9)], database="Unknown")
+    assert _open(voc({"own": own}, own=["own"]), "own").classes == tuple(sorted(names))
+
+
+def test_voc_classes_with_another_one_are_not_voc(voc: Make) -> None:
+    assert _open(voc(_of_classes([*VOC_CLASSES[:12], "zebra"], "The VOC2007 Database"))).classes[-2:] == ("dog", "zebra")
 
 
 def test_difficult_and_ground_truth(voc: Make) -> None:
@@ -118,7 +156,7 @@ def test_layouts(voc: Make, tmp_path: Path) -> None:
         (voc_xml([]).replace("60", "wide"), "not a number"),
     ],
 )
-def test_a_broken_annotation_costs_its_picture(voc: Make, text: str, reason: str | None) -> None:
+def test_an_image_with_a_broken_annotation_is_skipped(voc: Make, text: str, reason: str | None) -> None:
     root = voc({"a": text, "b": voc_xml([voc_object("cat", 1, 1, 9, 9)])})
     data = _open(root)
     if reason is None:  # the wrong size shows when the picture is read
@@ -147,7 +185,7 @@ def test_a_broken_annotation_costs_its_picture(voc: Make, text: str, reason: str
         ("<object/>", "no <name>"),
     ],
 )
-def test_a_broken_box_costs_only_itself(voc: Make, thing: str, reason: str) -> None:
+def test_only_the_broken_box_is_skipped(voc: Make, thing: str, reason: str) -> None:
     root = voc({"a": voc_xml([voc_object("cat", 1, 1, 9, 9), thing, voc_object("cat", 2, 2, 9, 9)])})
     data = _open(root)
     assert len(data[0].target["boxes"]) == 2
@@ -160,7 +198,7 @@ def test_a_broken_box_costs_only_itself(voc: Make, thing: str, reason: str) -> N
         _open(root, on_error="refuse")
 
 
-def test_missing_files_and_odd_lines_are_named(voc: Make) -> None:
+def test_missing_files_and_invalid_lines_are_skipped(voc: Make) -> None:
     root = voc({"a": voc_xml([voc_object("cat", 1, 1, 9, 9)]), "b": voc_xml([])}, train=["a", "b", "a", "c", "../a", "/etc/x"])
     (root / "JPEGImages/b.jpg").unlink()
     data = _open(root)
@@ -176,7 +214,7 @@ def test_missing_files_and_odd_lines_are_named(voc: Make) -> None:
     assert len(pickle.loads(pickle.dumps(data))) == 1
 
 
-def test_nothing_to_open(voc: Make, tmp_path: Path) -> None:
+def test_errors_of_opening(voc: Make, tmp_path: Path) -> None:
     root = voc({"a": voc_xml([voc_object("cat", 1, 1, 9, 9)]), "b": "<"}, train=["a"], broken=["b"], empty=[])
     for place, split, options, message in (
         (tmp_path / "no", "train", {}, "no such folder"),
@@ -194,8 +232,8 @@ def test_nothing_to_open(voc: Make, tmp_path: Path) -> None:
             open_dataset(spec, "train")
 
 
-def test_random_damage_never_gets_past_the_policy(voc: Make) -> None:
-    """A data set opens with what is left, or says why not; no other error."""
+def test_random_damage_raises_no_other_errors(voc: Make) -> None:
+    """A damaged data set opens with what is left or raises a DataError, never anything else."""
     draw = random.Random(0)
     whole = voc_xml([voc_object("cat", 1, 1, 9, 9), voc_object("dog", 2, 2, 30, 30)])
     good = voc_xml([voc_object("cat", 1, 1, 9, 9)])

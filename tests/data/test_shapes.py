@@ -1,4 +1,4 @@
-"""The synthetic set: the same everywhere, with boxes that fit."""
+"""The synthetic data set: reproducible, with exact boxes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nasdsl.data import DataError, open_dataset
-from nasdsl.data.shapes import CLASSES, HEIGHT, WIDTH, paint, scene
+from nasdsl.data.shapes import CLASSES, HEIGHT, WIDTH, make_scene, paint
 
 
 def _painted(shapes: list, seed: int = 0) -> torch.Tensor:
@@ -29,7 +29,7 @@ def test_sizes_and_classes() -> None:
     assert (boxes[:, 3] <= HEIGHT).all()
 
 
-def test_a_picture_depends_on_split_index_and_seed_alone() -> None:
+def test_images_depend_on_split_index_and_seed_alone() -> None:
     long, short = open_dataset("shapes:30", "train"), open_dataset("shapes:5", "train")
     torch.rand(5)
     assert torch.equal(long[4].image, short[4].image)
@@ -40,16 +40,16 @@ def test_a_picture_depends_on_split_index_and_seed_alone() -> None:
         assert other[4].target["boxes"].tolist() != short[4].target["boxes"].tolist()
 
 
-def test_the_scenes_stay_the_same_in_later_versions() -> None:
-    """A benchmark on `shapes` must mean the same next year. The pixels may differ in rounding, the boxes must not."""
-    (shape,) = scene("train", 9)[:1]
-    assert (CLASSES[shape.label], len(scene("train", 9))) == ("ring", 1)
+def test_scenes_are_the_same_in_later_versions() -> None:
+    """Benchmarks on `shapes` must stay comparable: pixels may differ in rounding, boxes may not."""
+    (shape,) = make_scene("train", 9)[:1]
+    assert (CLASSES[shape.label], len(make_scene("train", 9))) == ("ring", 1)
     assert shape.box() == pytest.approx((165.6053, 108.9342, 248.0579, 191.3867), abs=1e-3)
 
 
 @pytest.mark.parametrize("index", range(6))
-def test_boxes_fit_what_is_painted(index: int) -> None:
-    for shape in scene("val", index):
+def test_boxes_fit_the_painted_shapes(index: int) -> None:
+    for shape in make_scene("val", index):
         difference = (_painted([shape]) - _painted([])).abs().amax(dim=0)
         rows, columns = (torch.nonzero((difference > 40).any(dim=side)).flatten() for side in (1, 0))
         x1, y1, x2, y2 = shape.box()
@@ -58,9 +58,9 @@ def test_boxes_fit_what_is_painted(index: int) -> None:
         assert [int(value) for value in found] == pytest.approx([x1, y1, x2, y2], abs=3.5)
 
 
-def test_shapes_hardly_cover_each_other() -> None:
+def test_shapes_hardly_overlap() -> None:
     for index in range(100):
-        boxes = torch.tensor([shape.box() for shape in scene("train", index)])
+        boxes = torch.tensor([shape.box() for shape in make_scene("train", index)])
         low = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
         high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
         common = (high - low).clamp(min=0).prod(dim=2).fill_diagonal_(0)
@@ -71,12 +71,12 @@ def test_shapes_hardly_cover_each_other() -> None:
 
 
 @pytest.mark.parametrize("spec", ["shapes:0", "shapes:-3", "shapes:many", "shapes:1e3", "shapes:²"])
-def test_a_count_that_is_none(spec: str) -> None:
+def test_invalid_counts(spec: str) -> None:
     with pytest.raises(DataError, match="expected a number of pictures"):
         open_dataset(spec, "train")
 
 
-def test_other_mistakes() -> None:
+def test_other_errors() -> None:
     with pytest.raises(DataError, match="no split 'tset'; there are: train, val, test"):
         open_dataset("shapes", "tset")
     with pytest.raises(DataError, match="takes no classes="):

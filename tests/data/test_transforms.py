@@ -1,4 +1,4 @@
-"""Pictures and boxes change together, by seeds alone."""
+"""Transforms change images and boxes alike, and depend on seeds alone."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _extent(channel: torch.Tensor) -> list[int]:
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**9), height=st.integers(60, 90), width=st.integers(60, 90))
-def test_boxes_stay_on_what_they_mark(seed: int, height: int, width: int) -> None:
+def test_boxes_follow_their_objects(seed: int, height: int, width: int) -> None:
     boxes = [[5, 10, 40, 35], [20, 0, 60, 60], [width - 30, height - 20, width, height]]
     transform = Transform.training((48, 64, 100), 120, crop=(50, 70))
     image, target = transform(_drawn(boxes, (height, width)), seed)
@@ -55,7 +55,7 @@ def test_boxes_stay_on_what_they_mark(seed: int, height: int, width: int) -> Non
         assert float(area) == pytest.approx(float((box[2:] - box[:2]).prod()), rel=1e-3, abs=1e-2)
 
 
-def test_a_flip_is_undone_by_a_flip() -> None:
+def test_flipping_twice_changes_nothing() -> None:
     flip = Transform(None, None, flip=1.0)
     sample = _drawn([[5, 10, 40, 35]], (60, 80))
     once = flip(sample)
@@ -67,7 +67,7 @@ def test_a_flip_is_undone_by_a_flip() -> None:
     assert sample.target["boxes"].tolist() == [[5, 10, 40, 35]]
 
 
-def test_half_the_pictures_are_flipped() -> None:
+def test_half_of_the_images_are_flipped() -> None:
     sample = _drawn([[5, 10, 40, 35]], (60, 80))
     flipped = sum(float(Transform.training(None)(sample, seed).target["boxes"][0, 0]) == 40 for seed in range(400))
     assert 160 < flipped < 240
@@ -75,7 +75,7 @@ def test_half_the_pictures_are_flipped() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(30, 900), width=st.integers(30, 900), shorter=st.integers(30, 800), extra=st.integers(1, 800))
-def test_the_size_is_torchvisions(height: int, width: int, shorter: int, extra: int) -> None:
+def test_output_size_is_torchvisions(height: int, width: int, shorter: int, extra: int) -> None:
     """As v2.Resize(shorter, max_size=longest), but no side becomes 0."""
     size = Transform(shorter, shorter + extra).output_size((height, width))
     expected = v2.functional.resize(torch.zeros(1, height, width, dtype=torch.uint8), [shorter], max_size=shorter + extra)
@@ -83,12 +83,12 @@ def test_the_size_is_torchvisions(height: int, width: int, shorter: int, extra: 
     assert max(size) <= shorter + extra
 
 
-def test_no_side_vanishes() -> None:
+def test_no_side_becomes_zero() -> None:
     assert Transform(10, 20).output_size((1, 5000)) == (1, 20)
     assert Transform(10, None).output_size((4000, 1)) == (40000, 10)
 
 
-def test_resizing_against_torchvisions_detection_transform() -> None:
+def test_resizing_is_torchvisions() -> None:
     image, target = open_dataset("shapes:1", "train")[0]
     theirs, their_target = GeneralizedRCNNTransform(120, 1000, [0.0] * 3, [1.0] * 3)(
         [image / 255], [{"boxes": target["boxes"], "labels": target["labels"]}]
@@ -103,7 +103,7 @@ def test_resizing_against_torchvisions_detection_transform() -> None:
     torch.testing.assert_close(exact.target["boxes"], boxes.as_subclass(torch.Tensor))
 
 
-def test_what_is_dropped() -> None:
+def test_dropped_boxes() -> None:
     boxes = [[0, 0, 10, 10], [5, 5, 20, 20], [30, 30, 31, 50], [1, 1, 9, 9]]
     sample = Sample(torch.zeros(3, 80, 80, dtype=torch.uint8), _target(boxes, (80, 80), crowd=(0,), hard=(1,)))
     assert Transform(40)(sample).target["labels"].tolist() == [0, 1, 2, 3]
@@ -117,7 +117,7 @@ def test_what_is_dropped() -> None:
     assert Transform.training(40, crop=(20, 20), jitter=0.5)(empty, 3).target["boxes"].shape == (0, 4)
 
 
-def test_randomness_is_of_the_seed_alone() -> None:
+def test_random_numbers_depend_on_the_seed_alone() -> None:
     sample = open_dataset("shapes:1", "train")[0]
     transform = Transform.training((100, 120, 140), jitter=0.4, crop=(90, 90))
     torch.manual_seed(1)
@@ -142,7 +142,7 @@ def test_augmented_by_epoch_and_index() -> None:
         assert torch.equal(cached[pair].target["boxes"], augmented[pair].target["boxes"])
 
 
-def test_fast_decoding_gives_the_same_boxes_and_nearly_the_same_picture(bccd: str) -> None:
+def test_fast_decoding(bccd: str) -> None:
     data = open_dataset(f"voc:{bccd}", "test")
     exact, fast = Transform(240), Transform(240, fast_decode=True)
     assert fast.read(data, 0).image.shape == (3, 240, 320)
@@ -162,6 +162,6 @@ def test_rescale_boxes() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"shorter": 0}, {"shorter": ()}, {"size": (10, 0)}, {"flip": 1.5}, {"jitter": -1}, {"longest": 0}]
 )
-def test_numbers_that_make_no_sense(wrong: dict[str, object]) -> None:
+def test_invalid_values(wrong: dict[str, object]) -> None:
     with pytest.raises(DataError, match=next(iter(wrong))):
         Transform(**wrong)

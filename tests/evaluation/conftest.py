@@ -1,4 +1,4 @@
-"""Ground truths and results to measure."""
+"""Fixtures: ground truths and results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Scene = tuple[dict[str, Any], list[dict[str, Any]]]
 def make_scene(
     seed: int, images: int = 12, classes: int = 3, crowd: float = 0.0, difficult: float = 0.0, integers: bool = False
 ) -> Scene:
-    """Boxes drawn at random, and what a mediocre detector finds: displaced, doubled, missed, and invented boxes.
+    """Random boxes, and results of a mediocre detector: displaced, repeated, missing and false ones.
 
     With `integers`, every box has integer corners, as in VOC's files. Scores repeat now and then.
     """

@@ -1,4 +1,4 @@
-"""COCO's metrics against plain pycocotools, and against a slow reading of the rule for what pycocotools cannot do."""
+"""COCO's metrics against pycocotools, and against a slow implementation where pycocotools has none."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from nasdsl.evaluation import EvaluationError, coco_metrics
-from nasdsl.evaluation.coco_matching import by_faster_coco_eval, by_pycocotools
-from nasdsl.evaluation.truth import GroundTruth
+from nasdsl.evaluation.coco_backends import run_faster_coco_eval, run_pycocotools
+from nasdsl.evaluation.ground_truth import GroundTruth
 
 
 def plain_pycocotools(truth: dict[str, Any], results: list[dict[str, Any]]) -> COCOeval:
@@ -30,21 +30,21 @@ def plain_pycocotools(truth: dict[str, Any], results: list[dict[str, Any]]) -> C
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("crowd", [0.0, 0.3])
-def test_the_twelve_figures_are_pycocotools(scene: Callable[..., Any], seed: int, crowd: float) -> None:
+def test_all_metrics_against_pycocotools(scene: Callable[..., Any], seed: int, crowd: float) -> None:
     truth, results = scene(seed, crowd=crowd)
     stats = plain_pycocotools(truth, results).stats
     m = coco_metrics(truth, results)
     ours = [m.ap, m.ap50, m.ap75, m.ap_small, m.ap_medium, m.ap_large, *m.ar.values(), m.ar_small, m.ar_medium, m.ar_large]
     assert list(m.ar) == [1, 10, 100]
     np.testing.assert_allclose(np.nan_to_num(ours, nan=-1), stats, rtol=0, atol=1e-12)
-    assert 0.1 < m.ap < 0.9  # a scene that tells something
+    assert 0.1 < m.ap < 0.9  # neither trivial extreme
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_fast_way_gives_every_number_of_the_reference(scene: Callable[..., Any], seed: int) -> None:
+def test_faster_coco_eval_against_pycocotools(scene: Callable[..., Any], seed: int) -> None:
     truth, results = scene(seed, images=25, classes=5, crowd=0.2)
     given = GroundTruth.of(truth)
-    fast, reference = (match(given, results, [1, 3, 100]) for match in (by_faster_coco_eval, by_pycocotools))
+    fast, reference = (match(given, results, [1, 3, 100]) for match in (run_faster_coco_eval, run_pycocotools))
     np.testing.assert_allclose(fast.precision, reference.precision, rtol=0, atol=1e-12)
     np.testing.assert_allclose(fast.recall, reference.recall, rtol=0, atol=1e-12)
     np.testing.assert_array_equal(fast.thresholds, reference.thresholds)
@@ -52,17 +52,17 @@ def test_the_fast_way_gives_every_number_of_the_reference(scene: Callable[..., A
     assert len(np.unique(reference.precision)) > 20
 
 
-def test_difficult_boxes_are_left_to_the_reference(scene: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_difficult_boxes_are_evaluated_with_pycocotools(scene: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     truth, results = scene(0, difficult=0.5)
     expected = coco_metrics(truth, results)
-    monkeypatch.setattr("nasdsl.evaluation.coco.by_faster_coco_eval", None)
+    monkeypatch.setattr("nasdsl.evaluation.coco.run_faster_coco_eval", None)
     assert coco_metrics(truth, results) == expected
     plain = {**truth, "annotations": [{**a, "difficult": False} for a in truth["annotations"]]}
     with pytest.raises(TypeError):
         coco_metrics(plain, results)
 
 
-def test_figures_of_a_class_are_pycocotools_on_that_class(scene: Callable[..., Any]) -> None:
+def test_metrics_of_a_class_against_pycocotools(scene: Callable[..., Any]) -> None:
     truth, results = scene(11)
     for found in coco_metrics(truth, results).classes:
         part = {**truth, "annotations": [a for a in truth["annotations"] if a["category_id"] == found.category_id]}
@@ -95,7 +95,7 @@ def overlap(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def slow_ap(truth: dict[str, Any], results: list[dict[str, Any]], category_id: int) -> float:
-    """AP of one class, straight from the rule; difficult boxes excuse any number of detections."""
+    """AP of one class by the definition; all detections that overlap a difficult box are ignored."""
     precisions = []
     positives = sum(a["category_id"] == category_id and not a["difficult"] for a in truth["annotations"])
     ranked = sorted((r for r in results if r["category_id"] == category_id), key=lambda r: (-r["score"], r["image_id"]))
@@ -123,7 +123,7 @@ def slow_ap(truth: dict[str, Any], results: list[dict[str, Any]], category_id: i
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_difficult_boxes_against_the_slow_rule(scene: Callable[..., Any], seed: int) -> None:
+def test_difficult_boxes_against_a_slow_implementation(scene: Callable[..., Any], seed: int) -> None:
     truth, results = scene(seed, difficult=0.4)
     figures = coco_metrics(truth, results)
     for found in figures.classes:
@@ -142,7 +142,7 @@ def at(x: float, score: float, width: float = 40) -> dict[str, Any]:
     return {"image_id": 1, "category_id": 1, "bbox": [x, 10, width, 40], "score": score}
 
 
-def test_difficult_by_iou_and_crowd_by_its_own_measure() -> None:
+def test_overlap_with_difficult_and_crowd_boxes() -> None:
     """Half of a box lies inside: enough for a crowd at any threshold, too little for a difficult box."""
     other = {"id": 7, "image_id": 1, "category_id": 1, "bbox": [100, 10, 40, 40]}
     results = [at(10, 0.9, width=15), at(100, 0.5)]
@@ -152,7 +152,7 @@ def test_difficult_by_iou_and_crowd_by_its_own_measure() -> None:
         assert coco_metrics(truth, results).ap50 == pytest.approx(ap)
 
 
-def test_detections_on_a_difficult_box_change_nothing() -> None:
+def test_detections_of_a_difficult_box_are_ignored() -> None:
     truth = one_box(difficult=True)
     truth["annotations"].append({"id": 7, "image_id": 1, "category_id": 1, "bbox": [100, 10, 40, 40]})
     results = [at(10, 0.9), at(11, 0.8), at(10, 0.7), at(100, 0.5)]
@@ -175,7 +175,7 @@ def test_image_ids_may_be_strings(scene: Callable[..., Any]) -> None:
     assert coco_metrics(named, [{**r, "image_id": names[r["image_id"]]} for r in results]) == coco_metrics(truth, results)
 
 
-def test_nothing_found_is_zero_and_no_boxes_is_nan(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_results_are_zero_and_no_boxes_nan(capsys: pytest.CaptureFixture[str]) -> None:
     nothing = coco_metrics(one_box(), [])
     assert (nothing.ap, nothing.ap50, nothing.ar) == (0.0, 0.0, {1: 0.0, 10: 0.0, 100: 0.0})
     assert math.isnan(nothing.ap_small)  # the box is of medium size
@@ -196,6 +196,6 @@ def test_a_class_without_boxes_is_left_out_of_the_mean() -> None:
     assert math.isnan(found.classes[1].ap)
 
 
-def test_the_area_of_an_annotation_decides_its_size() -> None:
+def test_size_ranges_use_the_annotated_area() -> None:
     assert coco_metrics(one_box(), [at(10, 0.5)]).ap_medium == pytest.approx(1)
     assert coco_metrics(one_box(area=900.0), [at(10, 0.5)]).ap_small == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""The picture of the curves."""
+"""Plots of precision-recall curves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make_curve(right: list[bool], boxes: int, name: str = "cell") -> Curve:
 
 
 @pytest.mark.parametrize("classes", [1, 8, 9])
-def test_pictures_of_few_and_many_classes(scene: Callable[..., Any], classes: int, tmp_path: Path) -> None:
+def test_plots_of_few_and_many_classes(scene: Callable[..., Any], classes: int, tmp_path: Path) -> None:
     curves = precision_recall(*scene(1, classes=classes, images=30))
     assert len(curves) == classes
     draw_curves(curves, tmp_path / "curves.png")
@@ -29,7 +29,7 @@ def test_pictures_of_few_and_many_classes(scene: Callable[..., Any], classes: in
     assert len(colours) > 20
 
 
-def test_every_class_has_a_line_and_a_picture_is_reproducible(scene: Callable[..., Any], tmp_path: Path) -> None:
+def test_every_class_has_a_line_and_files_are_reproducible(scene: Callable[..., Any], tmp_path: Path) -> None:
     curves = [*precision_recall(*scene(1, classes=3)), make_curve([], 0, "rare"), make_curve([], 5, "never $found$ <&>")]
     for name in ("a.svg", "b.svg"):
         draw_curves(curves, tmp_path / name)
@@ -40,7 +40,7 @@ def test_every_class_has_a_line_and_a_picture_is_reproducible(scene: Callable[..
     assert len(colours) == 4  # three classes and the one that was never found; not the one without boxes
 
 
-def test_what_cannot_be_drawn(tmp_path: Path) -> None:
+def test_errors_of_plotting(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r"ends in \.svg, \.png, \.pdf; found '\.gif'"):
         draw_curves([make_curve([True], 1)], tmp_path / "curves.gif")
     for curves in ([], [make_curve([True], 0)]):

@@ -1,4 +1,4 @@
-"""All metrics at once: figures, table, JSON, and that none of it needs torch."""
+"""All metrics at once: values, table, JSON, and no import of torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def printed(table: Any) -> list[str]:
     return capture.get().splitlines()
 
 
-def test_the_figures_are_those_of_the_metrics(scene: Callable[..., Any]) -> None:
+def test_evaluate_computes_all_metrics(scene: Callable[..., Any]) -> None:
     truth, results = scene(0, difficult=0.2)
     found = evaluate(truth, results)
     assert found.coco == coco_metrics(truth, results)
@@ -34,7 +34,7 @@ def test_the_figures_are_those_of_the_metrics(scene: Callable[..., Any]) -> None
     assert (found.images, found.boxes, found.detections) == (12, counted, len(results))
 
 
-def test_only_what_was_asked_for(scene: Callable[..., Any]) -> None:
+def test_only_some_metrics(scene: Callable[..., Any]) -> None:
     truth, results = scene(0)
     found = evaluate(truth, results, ("voc07",))
     assert (found.coco, found.voc12) == (None, None)
@@ -63,7 +63,7 @@ def test_the_table_and_the_summary(scene: Callable[..., Any]) -> None:
     assert summary.endswith(f"(12 pictures, {found.boxes} boxes, {found.detections} detections)")
 
 
-def test_json_has_null_for_what_there_is_not(scene: Callable[..., Any]) -> None:
+def test_json_has_null_for_nan(scene: Callable[..., Any]) -> None:
     truth, results = scene(0)
     truth["categories"].append({"id": 50, "name": "rare"})
     found = evaluate(truth, results)
@@ -95,7 +95,7 @@ assert not {"torch", "matplotlib"} & set(sys.modules)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"the shared test data beside the checkout is missing: {SHARED}")
-def test_the_truth_of_real_pictures_finds_itself() -> None:
+def test_perfect_results_on_real_data() -> None:
     truth = json.loads((SHARED / "data" / "coco_cc_dev" / "annotations" / "instances_train.json").read_text())
     results = [
         {"image_id": a["image_id"], "category_id": a["category_id"], "bbox": a["bbox"], "score": 1.0}

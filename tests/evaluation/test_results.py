@@ -1,4 +1,4 @@
-"""Detections to results and back, JSON, and what is refused."""
+"""Results: conversion from and to detections, files, and errors."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from nasdsl.evaluation import (
     GroundTruth,
     check_results,
     coco_metrics,
+    evaluate,
     from_results,
     only_images,
     read_ground_truth,
@@ -49,8 +50,8 @@ def test_results_of_tensors() -> None:
 
 
 @given(data=st.data())
-def test_there_and_back(data: st.DataObject) -> None:
-    """Pictures with detections come back, best first, to the last digit of their single precision."""
+def test_results_round_trip(data: st.DataObject) -> None:
+    """Detections are the same after a round trip, best first, to the last digit of single precision."""
     images = []
     for _ in range(data.draw(st.integers(0, 3))):
         k = data.draw(st.integers(0, 4))
@@ -67,7 +68,7 @@ def test_there_and_back(data: st.DataObject) -> None:
         np.testing.assert_array_equal(found["scores"], images[number]["scores"])
 
 
-def test_a_file_gives_the_same_numbers(scene: Callable[..., Any], tmp_path: Path) -> None:
+def test_files_keep_all_digits(scene: Callable[..., Any], tmp_path: Path) -> None:
     truth, results = scene(5, difficult=0.2, crowd=0.2)
     write_results(tmp_path / "results.json", results)
     (tmp_path / "truth.json").write_text(json.dumps(truth))
@@ -85,14 +86,14 @@ def test_numpy_numbers_are_written(tmp_path: Path) -> None:
     assert read_results(tmp_path / "r.json")[0]["bbox"] == [1.5, 2, 3, 4]
 
 
-def test_bad_results_leave_the_old_file(tmp_path: Path) -> None:
+def test_invalid_results_do_not_replace_a_file(tmp_path: Path) -> None:
     write_results(tmp_path / "r.json", [GOOD])
     with pytest.raises(EvaluationError, match="score is nan"):
         write_results(tmp_path / "r.json", [{**GOOD, "score": float("nan")}])
     assert read_results(tmp_path / "r.json") == [GOOD]
 
 
-def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="folder"):
         write_results(tmp_path / "folder", [GOOD])
@@ -111,7 +112,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
         ([detections([[0, 0, 1, 1]], [0], [float("nan")])], [1], "score is nan; expected a finite number"),
     ],
 )
-def test_bad_detections(found: Any, image_ids: Any, message: str) -> None:
+def test_invalid_detections(found: Any, image_ids: Any, message: str) -> None:
     with pytest.raises(EvaluationError, match=message):
         to_results(found, image_ids, CATEGORY_IDS)
 
@@ -122,7 +123,8 @@ TRUTH = {"images": [{"id": 3}], "categories": [{"id": 18, "name": "dog"}], "anno
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_id": "3"}, r"results\[1\]: image_id '3' is not in the ground truth; its ids are 3"),
+        ({"image_id": "4"}, r"results\[1\]: image_id '4' is not in the ground truth; its ids are 3"),
+        ({"image_id": 3.5}, r"image_id is 3\.5; expected an integer or a string"),
         ({"image_id": 4}, "image_id 4 is not in the ground truth"),
         ({"image_id": None}, "image_id is None; expected an integer or a string"),
         ({"image_id": [3]}, r"image_id is \[3\]"),
@@ -137,13 +139,13 @@ TRUTH = {"images": [{"id": 3}], "categories": [{"id": 18, "name": "dog"}], "anno
         ({"bbox": None}, "bbox is None"),
     ],
 )
-def test_bad_results(change: dict[str, Any], message: str) -> None:
+def test_invalid_results(change: dict[str, Any], message: str) -> None:
     check_results([GOOD], TRUTH)
     with pytest.raises(EvaluationError, match=message):
         check_results([GOOD, {**GOOD, **change}], TRUTH)
 
 
-def test_what_is_missing_and_how_many() -> None:
+def test_missing_keys_and_number_of_problems() -> None:
     with pytest.raises(
         EvaluationError, match=r"12 entries are wrong\n  results\[0\]: no bbox, score;.*\n(.*\n){9}  and 2 more"
     ):
@@ -157,17 +159,18 @@ def test_what_is_missing_and_how_many() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no JSON: .* line 1, column 1"),
-        ('[{"image_id": 1,', "no JSON: .* line 1"),
+        ("", "not JSON: .* line 1, column 1"),
+        ('[{"image_id": 1,', "not JSON: .* line 1"),
         ('{"annotations": []}', "a dict; expected a list of COCO results"),
         ('[{"image_id": 1}]', "no category_id, bbox, score"),
         ('[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": NaN}]', "score is nan"),
-        ("[" * 100_000, "no JSON"),
-        ("\udcff", "no JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("\udcff", "not JSON"),
+        ("[" + "9" * 5000 + "]", "not JSON"),
     ],
-    ids=range(7),
+    ids=range(8),
 )
-def test_bad_files(text: str, message: str, tmp_path: Path) -> None:
+def test_invalid_files(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(EvaluationError, match=f"{path}: .*(\n.*)?{message}"):
@@ -182,7 +185,12 @@ ANNOTATION = {"id": 1, "image_id": 3, "category_id": 18, "bbox": [0, 0, 2, 2]}
     [
         ({"images": None}, "no list `images`"),
         ({"images": [{"id": 3}, {"id": 3}]}, r"images\[1\]: id 3 is there twice"),
-        ({"images": [{"id": 3}, {"id": "3"}]}, "some ids are integers and some are strings"),
+        ({"images": [{"id": 3}, {"id": "3"}]}, "some ids are integers and some are strings, such as 3 and '3'"),
+        ({"images": [{"id": 3}, {"id": "a"}]}, "some ids are integers and some are strings, such as 3 and 'a'"),
+        (
+            {"images": [{"id": "3"}, {"id": "03"}], "annotations": [ANNOTATION]},
+            "image_id 3 may mean '03' or '3', as some ids are in quotes",
+        ),
         ({"images": [{"id": 3}, {}]}, r"images\[1\]: id is None"),
         ({"categories": [{"id": 18}]}, r"categories\[0\]: .* expected an object with an integer id and a name"),
         ({"categories": [{"id": 18, "name": "a"}, {"id": 18, "name": "b"}]}, "id 18 is there twice"),
@@ -194,7 +202,7 @@ ANNOTATION = {"id": 1, "image_id": 3, "category_id": 18, "bbox": [0, 0, 2, 2]}
         ({"annotations": [5]}, r"annotations\[0\]: 5; expected an object"),
     ],
 )
-def test_bad_ground_truth(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_invalid_ground_truth(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=message):
         GroundTruth.of({**TRUTH, **change})
     (tmp_path / "truth.json").write_text(json.dumps({**TRUTH, **change}))
@@ -211,3 +219,39 @@ def test_only_some_images(scene: Callable[..., Any]) -> None:
     check_results([r for r in results if r["image_id"] in kept], part)
     with pytest.raises(EvaluationError, match="image id 5 is not in the ground truth"):
         only_images(truth, [5])
+
+
+@pytest.mark.parametrize("of_truth", [int, float, str])
+@pytest.mark.parametrize("of_results", [int, float, str])
+def test_every_spelling_of_ids(
+    scene: Callable[..., Any], of_truth: Callable[[int], Any], of_results: Callable[[int], Any], tmp_path: Path
+) -> None:
+    truth, results = scene(4, difficult=0.2, crowd=0.2)
+    spelled_truth = {
+        "images": [{**image, "id": of_truth(image["id"])} for image in truth["images"]],
+        "categories": [{**category, "id": of_truth(category["id"])} for category in truth["categories"]],
+        "annotations": [
+            {**a, "image_id": of_results(a["image_id"]), "category_id": of_results(a["category_id"])}
+            for a in truth["annotations"]
+        ],
+    }
+    spelled = [{**r, "image_id": of_results(r["image_id"]), "category_id": of_results(r["category_id"])} for r in results]
+    assert evaluate(spelled_truth, spelled) == evaluate(truth, results)
+    (tmp_path / "results.json").write_text(json.dumps(spelled))
+    (tmp_path / "truth.json").write_text(json.dumps(spelled_truth))
+    read_truth = read_ground_truth(tmp_path / "truth.json")
+    read = read_results(tmp_path / "results.json", read_truth)
+    assert evaluate(read_truth, read) == evaluate(truth, results)
+    assert [type(r["image_id"]) for r in read] == [str if of_truth is str else int] * len(results)
+    assert all(type(r["category_id"]) is int for r in read)
+    kept = [image["id"] for image in truth["images"][:4]]
+    part, spelled_part = only_images(truth, kept), only_images(spelled_truth, kept)
+    assert len(spelled_part["annotations"]) == len(part["annotations"]) > 0
+    assert GroundTruth.of(spelled_part).categories == GroundTruth.of(part).categories
+    assert from_results(spelled, [2, 5, 8]).keys() == {of_results(i) for i in {r["image_id"] for r in results}}
+
+
+def test_partly_quoted_ids_become_integers() -> None:
+    truth = {**TRUTH, "images": [{"id": 3}, {"id": "4"}], "annotations": [{**ANNOTATION, "image_id": 4.0}]}
+    assert GroundTruth.of(truth).image_ids == (3, 4)
+    assert GroundTruth.of(truth).boxes[0].image_id == 4

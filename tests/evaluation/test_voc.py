@@ -1,4 +1,4 @@
-"""VOC's metrics against the development kit's rule, in its own coordinates, and against figures by hand."""
+"""VOC's metrics against the development kit's algorithm in its own coordinates, and against values by hand."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def devkit(truth: dict[str, Any], results: list[dict[str, Any]], category_id: in
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_integer_boxes_against_the_devkits_rule(scene: Callable[..., Any], seed: int) -> None:
+def test_integer_boxes_against_the_devkit(scene: Callable[..., Any], seed: int) -> None:
     truth, results = scene(seed, difficult=0.25, integers=True)
     voc07, voc12 = (voc_metrics(truth, results, metric) for metric in ("voc07", "voc12"))
     for of07, of12 in zip(voc07.classes, voc12.classes, strict=True):
@@ -75,8 +75,8 @@ pixel_boxes = st.tuples(pixel, pixel, st.integers(1, 12), st.integers(1, 12)).ma
     boxes=st.lists(st.tuples(pixel_boxes, st.booleans()), min_size=1, max_size=6),
     found=st.lists(st.tuples(pixel_boxes, st.sampled_from([0.2, 0.5, 0.7])), max_size=12),
 )
-def test_any_boxes_of_pixels_against_the_devkits_rule(boxes: list[Any], found: list[Any]) -> None:
-    """Small boxes on a small grid: many overlaps of exactly one half, equal overlaps, equal scores, doubles."""
+def test_random_pixel_boxes_against_the_devkit(boxes: list[Any], found: list[Any]) -> None:
+    """Small boxes on a small grid: many overlaps of exactly one half, equal overlaps, equal scores, duplicates."""
     truth = make_truth(*boxes)
     results = [{"image_id": "a", "category_id": 1, "bbox": box, "score": score} for box, score in found]
     ours = [voc_metrics(truth, results, metric).mean_ap for metric in ("voc07", "voc12")]
@@ -105,7 +105,7 @@ A, B, C = [0.0, 0.0, 10.0, 10.0], [50.0, 0.0, 10.0, 10.0], [0.0, 50.0, 10.0, 10.
 
 
 def test_by_hand() -> None:
-    """Right, wrong, right, and one of three missed: precision 1 up to recall 1/3, 2/3 up to recall 2/3."""
+    """True, false and true positive, one of three boxes missed: precision 1 up to recall 1/3, 2/3 up to recall 2/3."""
     truth = make_truth((A, False), (B, False), (C, False))
     results = [found(A, 0.9), found(A, 0.8, "b"), found(B, 0.7)]
     (curve,) = precision_recall(truth, results)
@@ -118,14 +118,14 @@ def test_by_hand() -> None:
     assert voc_metrics(truth, results, "voc07").mean_ap == pytest.approx((4 + 3 * 2 / 3) / 11)
 
 
-def test_a_box_is_found_once_and_a_difficult_one_never() -> None:
+def test_repeated_and_difficult_matches() -> None:
     truth = make_truth((A, False), (B, True))
     results = [found(B, 0.95), found(B, 0.94), found(A, 0.9), found(A, 0.8)]
     (curve,) = precision_recall(truth, results)
     assert (curve.boxes, curve.true_positives.tolist()) == (1, [1, 1])
 
 
-def test_the_box_of_the_greatest_overlap_decides() -> None:
+def test_only_the_best_overlapping_box_is_matched() -> None:
     """COCO would give the second detection the box that is left; VOC does not."""
     near = [1.0, 0.0, 10.0, 10.0]
     truth = make_truth((A, False), (near, False))
@@ -133,14 +133,14 @@ def test_the_box_of_the_greatest_overlap_decides() -> None:
     assert precision_recall(truth, results)[0].true_positives.tolist() == [1, 1]
 
 
-def test_one_half_is_enough() -> None:
+def test_iou_threshold_is_inclusive() -> None:
     half = [0.0, 0.0, 10.0, 5.0]
     assert voc_metrics(make_truth((A, False)), [found(half, 0.5)]).mean_ap == 1.0
     assert voc_metrics(make_truth((A, False)), [found([0.0, 0.0, 10.0, 4.999], 0.5)]).mean_ap == 0.0
     assert voc_metrics(make_truth((A, False)), [found(half, 0.5)], iou=0.51).mean_ap == 0.0
 
 
-def test_eleven_recalls_are_tenths_exactly() -> None:
+def test_eleven_recalls_are_exact_tenths() -> None:
     """Three of ten found: recall 0.3 is reached, though 3 * 0.1 > 0.3 in floating point."""
     boxes = [[20.0 * n, 0.0, 10.0, 10.0] for n in range(10)]
     truth = make_truth(*((box, False) for box in boxes))
@@ -149,7 +149,7 @@ def test_eleven_recalls_are_tenths_exactly() -> None:
         assert voc_metrics(truth, results, "voc07").mean_ap == pytest.approx((right + 1 if right else 0) / 11)
 
 
-def test_nothing_found_is_zero_and_no_boxes_is_nan() -> None:
+def test_no_results_are_zero_and_no_boxes_nan() -> None:
     for metric in ("voc07", "voc12"):
         assert voc_metrics(make_truth((A, False)), [], metric).mean_ap == 0.0
         assert math.isnan(voc_metrics(make_truth((A, True)), [found(A, 0.5)], metric).mean_ap)
@@ -162,7 +162,7 @@ def test_a_class_without_boxes_is_left_out_of_the_mean() -> None:
     assert voc_metrics(truth, [found(A, 0.5), {**found(A, 0.5), "category_id": 4}]).mean_ap == 1.0
 
 
-def test_degenerate_boxes_are_no_division_by_zero() -> None:
+def test_boxes_without_area() -> None:
     flat = [5.0, 5.0, 0.0, 0.0]
     assert voc_metrics(make_truth((flat, False)), [found(flat, 0.5)]).mean_ap == 0.0
 

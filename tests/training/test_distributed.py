@@ -91,14 +91,14 @@ def test_two_processes_stop_together_and_resume_to_equal_weights(tmp_path: Path)
 def test_pictures_that_another_process_cannot_read_are_named(tmp_path: Path) -> None:
     def second_reads_badly(rank: int) -> None:
         if rank == 1:
-            pixels = type(SHAPES)._pixels
+            pixels = type(SHAPES)._read_image
 
             def broken(self: Any, index: int, at_least: Any) -> Any:
                 if index % 2:
                     raise UnreadableImage(f"{self.name} {index}", "it is truncated")
                 return pixels(self, index, at_least)
 
-            type(SHAPES)._pixels = broken  # type: ignore[method-assign]
+            type(SHAPES)._read_image = broken  # type: ignore[method-assign]
         trained(rank, tmp_path / "two", recipe(epochs=4))
 
     assert in_two(second_reads_badly) == [0, 0]

@@ -71,7 +71,7 @@ class Painted(Dataset):
         super().__init__("painted", ("a", "b"), (3, 7), records)
         self.boxes, self.unreadable, self.grey = boxes, unreadable, grey
 
-    def _pixels(self, index: int, at_least: tuple[int, int] | None) -> Tensor:
+    def _read_image(self, index: int, at_least: tuple[int, int] | None) -> Tensor:
         if index in self.unreadable:
             raise UnreadableImage(f"picture{index}.png", "torn")
         image = torch.full((3, *self.size(index)), self.grey, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""Detections matched with boxes by COCO's rules: by pycocotools, the reference, or by faster-coco-eval, the same in C++."""
+"""COCO's precision and recall, computed by pycocotools (the reference) or by faster-coco-eval (the same in C++)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 from pycocotools.cocoeval import COCOeval
 
-from nasdsl.evaluation.truth import GroundTruth
+from nasdsl.coco_json import ImageId
+from nasdsl.evaluation.ground_truth import GroundTruth
 
 
-class Matched(NamedTuple):
-    """What is accumulated over all images; -1 where no box counts.
+class PrecisionRecall(NamedTuple):
+    """Precision and recall over all images; -1 where no box counts.
 
     Attributes:
         precision: [thresholds, recalls, classes, areas, limits].
         recall: [thresholds, classes, areas, limits].
-        thresholds: of IoU.
-        areas: names of the ranges of areas.
+        thresholds: IoU thresholds.
+        areas: names of the area ranges.
     """
 
     precision: NDArray[np.float64]
@@ -32,14 +33,14 @@ class Matched(NamedTuple):
     areas: list[str]
 
 
-def by_faster_coco_eval(truth: GroundTruth, results: Sequence[Mapping[str, Any]], limits: list[int]) -> Matched:
-    """For a ground truth without difficult boxes; figures are those of `by_pycocotools`.
+def run_faster_coco_eval(truth: GroundTruth, results: Sequence[Mapping[str, Any]], limits: list[int]) -> PrecisionRecall:
+    """Same values as `run_pycocotools`, faster; it cannot handle difficult boxes.
 
     Args:
         truth, results: checked.
-        limits: of detections a picture, increasing.
+        limits: numbers of detections per image that count, increasing.
     """
-    numbers = _numbers(truth)
+    numbers = _image_numbers(truth)
     categories = [category.id for category in truth.categories]
     images = list(numbers.values())
     given = COCO(
@@ -79,38 +80,38 @@ def by_faster_coco_eval(truth: GroundTruth, results: Sequence[Mapping[str, Any]]
     found.createIndex()
     evaluation = COCOeval_faster(given, found, "bbox")
     evaluation.params.imgIds, evaluation.params.catIds, evaluation.params.maxDets = images, categories, limits
-    return _matched(evaluation)
+    return _run(evaluation)
 
 
-def by_pycocotools(truth: GroundTruth, results: Sequence[Mapping[str, Any]], limits: list[int]) -> Matched:
-    """For any ground truth; arguments as of `by_faster_coco_eval`."""
-    evaluation = _WithDifficult(truth, results, limits)
-    with redirect_stdout(StringIO()):  # pycocotools prints how long each step took
-        return _matched(evaluation)
+def run_pycocotools(truth: GroundTruth, results: Sequence[Mapping[str, Any]], limits: list[int]) -> PrecisionRecall:
+    """For any ground truth; arguments as in `run_faster_coco_eval`."""
+    evaluation = _EvalWithDifficult(truth, results, limits)
+    with redirect_stdout(StringIO()):  # pycocotools prints timings
+        return _run(evaluation)
 
 
-def _matched(evaluation: Any) -> Matched:
+def _run(evaluation: Any) -> PrecisionRecall:
     evaluation.evaluate()
     evaluation.accumulate()
     precision, recall = np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
-    return Matched(precision, recall, evaluation.params.iouThrs, evaluation.params.areaRngLbl)
+    return PrecisionRecall(precision, recall, evaluation.params.iouThrs, evaluation.params.areaRngLbl)
 
 
-def _numbers(truth: GroundTruth) -> dict[int | str, int]:
-    """Images numbered anew, in their order: both libraries turn their ids into arrays, and strings do not survive that."""
+def _image_numbers(truth: GroundTruth) -> dict[ImageId, int]:
+    """Numbers from 1 by image id: both libraries put the ids into arrays of numbers, so they cannot be strings."""
     return {image_id: number for number, image_id in enumerate(truth.image_ids, 1)}
 
 
-class _WithDifficult(COCOeval):  # type: ignore[misc]  # pycocotools has no types
-    """pycocotools' evaluation, fed without files, that knows difficult boxes.
+class _EvalWithDifficult(COCOeval):  # type: ignore[misc]  # pycocotools has no types
+    """pycocotools' evaluation with difficult boxes, given data instead of files.
 
-    Annotations are numbered anew: an id of 0 is "no match" to pycocotools.
+    Annotations are numbered from 1, because an id of 0 means "no match" to pycocotools.
     """
 
     def __init__(self, truth: GroundTruth, results: Sequence[Mapping[str, Any]], limits: list[int]) -> None:
         super().__init__(iouType="bbox")
         self._truth, self._results = truth, results
-        self._images = _numbers(truth)
+        self._images = _image_numbers(truth)
         self.params.imgIds = list(self._images.values())
         self.params.catIds = [category.id for category in truth.categories]
         self.params.maxDets = limits
@@ -121,7 +122,7 @@ class _WithDifficult(COCOeval):  # type: ignore[misc]  # pycocotools has no type
             self._gts[self._images[box.image_id], box.category_id].append(
                 {
                     "id": number,
-                    "bbox": list(box.box),  # pycocotools knows lists only
+                    "bbox": list(box.box),  # pycocotools accepts lists only
                     "area": box.area,
                     "iscrowd": int(box.crowd),
                     "ignore": int(not box.counts),
@@ -135,13 +136,13 @@ class _WithDifficult(COCOeval):  # type: ignore[misc]  # pycocotools has no type
             )
 
     def evaluateImg(self, imgId: int, catId: int, aRng: Sequence[float], maxDet: int) -> dict[str, Any] | None:
-        """As pycocotools does, but a difficult box is not used up by the first detection that it excuses."""
+        """As in pycocotools, but all detections that overlap a difficult box are ignored, not only the first."""
         evaluated: dict[str, Any] | None = super().evaluateImg(imgId, catId, aRng, maxDet)
         if evaluated is None or not evaluated["dtIds"]:
             return evaluated
         difficult = [number for number, box in enumerate(self._gts[imgId, catId]) if box["difficult"]]
         if difficult:
             overlap = self.ious[imgId, catId][:maxDet, difficult].max(axis=1)
-            excused = overlap >= np.minimum(self.params.iouThrs, 1 - 1e-10)[:, None]  # the bound is pycocotools'
-            evaluated["dtIgnore"] |= (evaluated["dtMatches"] == 0) & excused
+            ignored = overlap >= np.minimum(self.params.iouThrs, 1 - 1e-10)[:, None]  # pycocotools' own bound
+            evaluated["dtIgnore"] |= (evaluated["dtMatches"] == 0) & ignored
         return evaluated
