@@ -65,7 +65,7 @@ def detect(
         raise click.UsageError("expected either pictures (IMAGE…) or a data set (--data)")
     with refusals():
         from nasdsl.data import UnreadableImage
-        from nasdsl.detection.drawing import contact_sheet, draw_detections, write_picture
+        from nasdsl.detection.visualization import contact_sheet, draw_detections, write_picture
 
         detector = load_run(run, device)
         reserved = {SHEET} if sheet else set()

@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 from nasdsl.backends.module import DecoderModule, Prediction
 from nasdsl.detection.backbones import FeatureExtractor
 from nasdsl.detection.fcos import Fcos
-from nasdsl.detection.locations import shapes_of
+from nasdsl.detection.pyramid import shapes_of
 from nasdsl.detection.retinanet import Retinanet
 
 Method: TypeAlias = Fcos | Retinanet

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.ops import sigmoid_focal_loss
 
-from nasdsl.detection.decoding import Dense, best_detections, boxes_at
-from nasdsl.detection.locations import (
+from nasdsl.detection.losses import SMALLEST_NORMALISER, BoxLoss, box_loss, centerness, mean_over_processes
+from nasdsl.detection.postprocess import Dense, best_detections, boxes_at
+from nasdsl.detection.pyramid import (
     DetectionError,
     Detections,
     Predictions,
@@ -32,7 +33,6 @@ from nasdsl.detection.locations import (
     shapes_of,
     strides_of,
 )
-from nasdsl.detection.losses import SMALLEST_NORMALISER, BoxLoss, box_loss, centerness, mean_over_processes
 
 IMPROVED_PREDICTION = "fcos(centerness=box, boxes=relu)"
 """What a decoder predicts with the improvements: centerness on the box tower, boxes measured in strides."""

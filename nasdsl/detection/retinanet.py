@@ -17,8 +17,8 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
-from nasdsl.detection.decoding import Dense, best_detections
-from nasdsl.detection.locations import (
+from nasdsl.detection.postprocess import Dense, best_detections
+from nasdsl.detection.pyramid import (
     DetectionError,
     Detections,
     Predictions,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasdsl.nn.operands import are_plain, layout_of
+from nasdsl.nn.memory_format import are_plain, layout_of
 
 PADDED = 4
 """Most pixels of padding that oneDNN's quick kernels add by themselves."""

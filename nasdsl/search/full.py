@@ -13,7 +13,7 @@ from rich.console import Console
 
 from nasdsl.data import Dataset
 from nasdsl.decoder import Decoder, loads
-from nasdsl.detection.making import self_contained
+from nasdsl.detection.factory import self_contained
 from nasdsl.search.errors import SearchError
 from nasdsl.search.ranking import WAITING, Entry, Ranking, read_ranking
 from nasdsl.search.trial import FAILED, OK, Trial, verdict_of

@@ -19,7 +19,7 @@ from PIL import Image
 from nasdsl import load, resources
 from nasdsl.data import open_dataset, read_image
 from nasdsl.detection.detector import Detector
-from nasdsl.detection.making import detector, load_detector
+from nasdsl.detection.factory import detector, load_detector
 from nasdsl.detection.weights import save_detector
 
 DATA = ["--data", "shapes:6"]

@@ -15,8 +15,8 @@ import torch
 from click.testing import Result
 from in_process import invoke, refused
 
+from nasdsl.detection.factory import load_detector
 from nasdsl.detection.fcos import Fcos
-from nasdsl.detection.making import load_detector
 from nasdsl.training import Run
 
 DETECTOR = ["zoo:fcos", "--width", "32", "--backbone", "mobilenet_v2", "--backbone-weights", "none"]

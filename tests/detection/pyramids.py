@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nasdsl.backends.module import Prediction
-from nasdsl.detection.locations import level_locations, stride_of
+from nasdsl.detection.pyramid import level_locations, stride_of
 
 torch.set_num_threads(1)  # more threads only wait for each other on maps this small
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nasdsl import loads
 from nasdsl.detection.backbones import FeatureExtractor
 from nasdsl.detection.detector import Detector
-from nasdsl.detection.making import detector
+from nasdsl.detection.factory import detector
 
 torch.set_num_threads(1)
 

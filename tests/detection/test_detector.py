@@ -20,9 +20,9 @@ from nasdsl.data import Transform, open_dataset
 from nasdsl.detection.backbones import FeatureExtractor
 from nasdsl.detection.backbones.weights import MSRA_MEAN, MSRA_STD
 from nasdsl.detection.detector import Detector, DetectorError, resized
+from nasdsl.detection.factory import detector, from_config
 from nasdsl.detection.fcos import Fcos
-from nasdsl.detection.locations import DetectionError
-from nasdsl.detection.making import detector, from_config
+from nasdsl.detection.pyramid import DetectionError
 from nasdsl.detection.retinanet import Retinanet
 from nasdsl.evaluation import evaluate
 from nasdsl.evaluation.results import to_results

@@ -15,9 +15,9 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
 from nasdsl.backends.module import Prediction
-from nasdsl.detection.decoding import boxes_at
 from nasdsl.detection.fcos import Fcos, FcosTargets
-from nasdsl.detection.locations import DetectionError
+from nasdsl.detection.postprocess import boxes_at
+from nasdsl.detection.pyramid import DetectionError
 
 CLASSES = 3
 SMALL = (64, 96)

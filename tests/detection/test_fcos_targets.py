@@ -11,9 +11,9 @@ from pyramids import as_maps, boxes, random_target, shapes_for, target, torch_an
 from torch import Tensor
 from torchvision.models.detection.fcos import FCOS
 
-from nasdsl.detection.decoding import boxes_at
 from nasdsl.detection.fcos import Fcos, FcosTargets
-from nasdsl.detection.locations import DetectionError
+from nasdsl.detection.postprocess import boxes_at
+from nasdsl.detection.pyramid import DetectionError
 
 CLASSES = 3
 SMALL = (64, 96)

@@ -9,8 +9,8 @@ import torch.distributed
 from torch import Tensor
 from torchvision.ops import box_iou, generalized_box_iou
 
-from nasdsl.detection.decoding import boxes_at
 from nasdsl.detection.losses import BoxLoss, box_loss, centerness, mean_over_processes
+from nasdsl.detection.postprocess import boxes_at
 
 KINDS = get_args(BoxLoss)
 

@@ -14,7 +14,7 @@ from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead, _de
 from torchvision.ops import box_iou
 
 from nasdsl.backends.module import Prediction
-from nasdsl.detection.locations import DetectionError
+from nasdsl.detection.pyramid import DetectionError
 from nasdsl.detection.retinanet import Retinanet
 
 CLASSES = 3

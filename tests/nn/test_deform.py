@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import deform_conv2d as oracle
 
 from nasdsl.nn import DeformConv2d, deform_conv2d
-from nasdsl.nn.deform import plain, rows, vision
+from nasdsl.nn.deform import cpu, reference, torchvision
 
-WAYS = [pytest.param(way, id=way.__name__.rsplit(".", 1)[-1]) for way in (plain, rows, vision)]
+WAYS = [pytest.param(way, id=way.__name__.rsplit(".", 1)[-1]) for way in (reference, cpu, torchvision)]
 NAMES = ("x", "offset", "mask", "weight", "bias")
 Case = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, tuple[int, int], tuple[int, int], tuple[int, int]]
 
@@ -55,10 +55,10 @@ def relative(found: Tensor, expected: Tensor) -> float:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of a few positions, one picture at a time, so that small maps are put together from several as large ones are."""
-    monkeypatch.setattr(rows, "COLUMNS", 600)
-    monkeypatch.setattr(rows, "TOGETHER", 5000)
-    monkeypatch.setattr(rows, "PULLED", 5000)
-    monkeypatch.setattr("nasdsl.nn.deform.taps.READERS", 200)
+    monkeypatch.setattr(cpu, "COLUMNS", 600)
+    monkeypatch.setattr(cpu, "TOGETHER", 5000)
+    monkeypatch.setattr(cpu, "PULLED", 5000)
+    monkeypatch.setattr("nasdsl.nn.deform.geometry.READERS", 200)
 
 
 def differentiated(way: object, case: Case, dtype: torch.dtype = torch.float32) -> list[Tensor]:
@@ -84,7 +84,7 @@ def test_values_and_gradients(way: ModuleType, seed: int) -> None:
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("seed", range(40))
 def test_pieces_make_a_whole(seed: int) -> None:
-    compare(differentiated(rows.deform_conv2d, case(seed)), differentiated(oracle, case(seed)))
+    compare(differentiated(cpu.deform_conv2d, case(seed)), differentiated(oracle, case(seed)))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -107,14 +107,14 @@ def test_bfloat16_stays_near(way: ModuleType, seed: int) -> None:
     full = tuple(t.detach().float().requires_grad_() for t in (x, offset, mask, weight, bias))
     for name, a, b in zip(("out", *NAMES), found, differentiated(oracle, (*full, *geometry)), strict=True):
         assert a.dtype == torch.bfloat16
-        if way is plain and name == "offset":
+        if way is reference and name == "offset":
             # Offsets of so few digits are often whole pixels, where grid_sample's rounding decides between two slopes.
             continue
         assert ((a.float() - b).norm() / b.norm()).item() <= 2e-2
 
 
 def test_autocast_multiplies_in_bfloat16_and_samples_in_float32() -> None:
-    for way in (plain, rows):
+    for way in (reference, cpu):
         x, offset, mask, weight, bias, *geometry = case(5)
         with torch.autocast("cpu", torch.bfloat16):
             out = way.deform_conv2d(x, offset, weight, None, *geometry, mask)
@@ -150,7 +150,7 @@ def test_second_derivative_where_one_operand_makes_another() -> None:
         (slope,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
         return torch.autograd.grad(slope.square().sum(), x)[0]
 
-    assert relative(penalty(rows), penalty(plain)) <= 1e-9
+    assert relative(penalty(cpu), penalty(reference)) <= 1e-9
 
 
 @pytest.mark.parametrize("needed", [c for n in (1, 2) for c in itertools.combinations(NAMES, n)], ids="+".join)
@@ -159,7 +159,7 @@ def test_only_what_is_needed(needed: tuple[str, ...]) -> None:
     given = dict(zip(NAMES, (t.detach() for t in (x, offset, mask, weight, bias)), strict=True))
     for name in needed:
         given[name].requires_grad_()
-    found = rows.deform_conv2d(given["x"], given["offset"], given["weight"], given["bias"], *geometry, given["mask"])
+    found = cpu.deform_conv2d(given["x"], given["offset"], given["weight"], given["bias"], *geometry, given["mask"])
     upstream = torch.randn(found.shape, generator=torch.Generator().manual_seed(7))
     found.backward(upstream)
     expected = differentiated(oracle, (x, offset, mask, weight, bias, *geometry))
@@ -174,14 +174,14 @@ def test_nothing_is_computed_that_is_not_needed(monkeypatch: pytest.MonkeyPatch)
         raise AssertionError
 
     x, offset, mask, weight, bias, *geometry = (t.detach() if isinstance(t, Tensor) else t for t in case(11))
-    frozen = rows.deform_conv2d(x, offset, weight.requires_grad_(), bias.requires_grad_(), *geometry, mask)
-    moved = rows.deform_conv2d(x, offset.requires_grad_(), weight.detach(), None, *geometry, mask)
-    only_bias = rows.deform_conv2d(x, offset.detach(), weight.detach(), bias, *geometry, mask)
-    monkeypatch.setattr(rows, "Readers", forbidden)
+    frozen = cpu.deform_conv2d(x, offset, weight.requires_grad_(), bias.requires_grad_(), *geometry, mask)
+    moved = cpu.deform_conv2d(x, offset.requires_grad_(), weight.detach(), None, *geometry, mask)
+    only_bias = cpu.deform_conv2d(x, offset.detach(), weight.detach(), bias, *geometry, mask)
+    monkeypatch.setattr(cpu, "Readers", forbidden)
     moved.sum().backward()
-    monkeypatch.setattr(rows.Taps, "pull", forbidden)
+    monkeypatch.setattr(cpu.Taps, "pull", forbidden)
     frozen.sum().backward()
-    monkeypatch.setattr(rows, "Taps", forbidden)
+    monkeypatch.setattr(cpu, "Taps", forbidden)
     only_bias.sum().backward()
 
 
@@ -196,7 +196,7 @@ def test_places_on_pixels_and_on_the_border() -> None:
     x = torch.randn(1, 8, 4, 5, generator=draw, dtype=torch.float64).requires_grad_()
     weight = torch.randn(3, 8, 1, 1, generator=draw, dtype=torch.float64).requires_grad_()
     mask = torch.rand(1, 1, 14, 15, generator=draw, dtype=torch.float64).requires_grad_()
-    found = rows.deform_conv2d(x, offset, weight, padding=(5, 5), mask=mask)
+    found = cpu.deform_conv2d(x, offset, weight, padding=(5, 5), mask=mask)
     expected = oracle(x, offset, weight, padding=5, mask=mask)
     assert relative(found, expected) <= 1e-12
     upstream = torch.randn(found.shape, generator=draw, dtype=torch.float64)
@@ -209,7 +209,7 @@ def test_places_on_pixels_and_on_the_border() -> None:
 def test_far_outside_there_are_zeros(far: float) -> None:
     x, offset = torch.randn(2, 8, 5, 6), torch.zeros(2, 18, 5, 6)
     offset[:, ::2] = far
-    out = rows.deform_conv2d(x, offset, torch.randn(4, 8, 3, 3), torch.ones(4), padding=(1, 1))
+    out = cpu.deform_conv2d(x, offset, torch.randn(4, 8, 3, 3), torch.ones(4), padding=(1, 1))
     assert torch.equal(out, torch.ones(2, 4, 5, 6))
 
 
@@ -218,7 +218,7 @@ def test_what_is_no_number_spoils_its_own_position_only() -> None:
     x, offset, weight = torch.randn(2, 8, 5, 6), torch.zeros(2, 18, 5, 6), torch.randn(4, 8, 3, 3)
     offset[1, 4, 2, 3] = float("nan")
     offset.requires_grad_()
-    out = rows.deform_conv2d(x, offset, weight, padding=(1, 1))
+    out = cpu.deform_conv2d(x, offset, weight, padding=(1, 1))
     expected = torch.zeros(2, 4, 5, 6, dtype=torch.bool)
     expected[1, :, 2, 3] = True
     assert torch.equal(out.isnan(), expected)
@@ -228,7 +228,7 @@ def test_what_is_no_number_spoils_its_own_position_only() -> None:
 def test_two_runs_are_equal_to_the_bit() -> None:
     torch.use_deterministic_algorithms(True)
     try:
-        first, second = (differentiated(rows.deform_conv2d, case(17)) for _ in range(2))
+        first, second = (differentiated(cpu.deform_conv2d, case(17)) for _ in range(2))
     finally:
         torch.use_deterministic_algorithms(False)
     for a, b in zip(first, second, strict=True):
@@ -240,7 +240,7 @@ def test_memory_formats(layout: torch.memory_format) -> None:
     """The result and each gradient are laid out as what they belong to, and hold the same whatever the layout."""
     x, offset, mask, weight, bias, *geometry = case(21)
     laid = tuple(t.detach().contiguous(memory_format=layout).requires_grad_() for t in (x, offset, mask, weight))
-    found = differentiated(rows.deform_conv2d, (*laid, bias, *geometry))
+    found = differentiated(cpu.deform_conv2d, (*laid, bias, *geometry))
     compare(found, differentiated(oracle, (x, offset, mask, weight, bias, *geometry)))
     for tensor in found[:4]:
         assert tensor.is_contiguous(memory_format=layout)
@@ -251,20 +251,20 @@ def test_operands_with_gaps() -> None:
     apart = tuple(torch.stack((t.detach(), t.detach()), -1)[..., 0].requires_grad_() for t in (x, offset, mask, weight, bias))
     assert not any(t.is_contiguous() for t in apart[:2])
     compare(
-        differentiated(rows.deform_conv2d, (*apart, *geometry)),
+        differentiated(cpu.deform_conv2d, (*apart, *geometry)),
         differentiated(oracle, (x, offset, mask, weight, bias, *geometry)),
     )
 
 
 def test_the_fast_way_is_taken_where_it_can_be() -> None:
     x, offset, weight = torch.randn(2, 16, 50, 50), torch.zeros(2, 36, 50, 50), nn.Parameter(torch.randn(4, 16, 3, 3))
-    assert rows.suits(x, offset, None, weight, None)
-    assert not rows.suits(x[:1], offset[:1], None, weight, None)  # so few that the definition is as fast
-    assert not rows.suits(x[:0], offset[:0], None, weight, None)
-    assert not rows.suits(x[:, :8], offset, None, weight[:, :8], None)  # rows of four channels
-    assert not rows.suits(x.to("meta"), offset.to("meta"), None, weight.to("meta"), None)
-    assert not rows.suits(x, offset[:, :-1], None, weight, None)
-    assert not rows.suits(x, offset, None, weight.double(), None)
+    assert cpu.suits(x, offset, None, weight, None)
+    assert not cpu.suits(x[:1], offset[:1], None, weight, None)  # so few that the definition is as fast
+    assert not cpu.suits(x[:0], offset[:0], None, weight, None)
+    assert not cpu.suits(x[:, :8], offset, None, weight[:, :8], None)  # rows of four channels
+    assert not cpu.suits(x.to("meta"), offset.to("meta"), None, weight.to("meta"), None)
+    assert not cpu.suits(x, offset[:, :-1], None, weight, None)
+    assert not cpu.suits(x, offset, None, weight.double(), None)
     assert deform_conv2d(x[:0], offset[:0], weight, padding=(1, 1)).shape == (0, 4, 50, 50)
     assert "_Function" in type(deform_conv2d(x, offset, weight, padding=(1, 1)).grad_fn).__name__
 

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import torch
 
-from nasdsl.nn.deform import gpu
+from nasdsl.nn.deform.triton import deform_conv2d
 
 triton = pytest.importorskip("triton")
 ROOT = Path(__file__).parents[2]
 
 
 def test_interpreted() -> None:
-    """`deform_interpreted`, which says what is asked of the kernels' results."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/nn/deform_interpreted.py"]
+    """`triton_interpreter`, which says what is asked of the kernels' results."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/nn/triton_interpreter.py"]
     environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
     environment.pop("PYTEST_ADDOPTS", None)
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
@@ -51,11 +51,11 @@ class Compiler:
     """Compiles kernels instead of launching them."""
 
     def __init__(self, patch: pytest.MonkeyPatch, capability: int) -> None:
-        from nasdsl.nn.deform import kernels
+        from nasdsl.nn.deform import triton_kernels
 
         self.compiled: dict[int, Any] = {}
         patch.setattr(triton.runtime.driver, "_active", Driver(capability))
-        for kernel in (kernels.gather, kernels.scatter):
+        for kernel in (triton_kernels.gather, triton_kernels.scatter):
             run = kernel.run
             patch.setattr(
                 kernel, "run", lambda *args, run=run, **given: self._compile(run(*args, **(given | {"warmup": True})))
@@ -71,7 +71,7 @@ class Compiler:
         predicted = torch.randn(batch, 54, *size).to(dtype).requires_grad_()
         offset, mask = predicted.split((36, 18), 1)
         weight, bias = (torch.randn(*shape).to(dtype).requires_grad_() for shape in ((channels, channels, 3, 3), (channels,)))
-        gpu.deform_conv2d(x, offset, weight, bias, padding=(1, 1), mask=mask).sum().backward()
+        deform_conv2d(x, offset, weight, bias, padding=(1, 1), mask=mask).sum().backward()
         return [kernel for key, kernel in self.compiled.items() if key not in before]
 
 
@@ -139,7 +139,7 @@ def test_whatever_is_asked_for_compiles(
     """The interpreter does not mind types and shapes that the compiler refuses. No mask, 3 channels to an offset group."""
     shapes = {"x": (2, 12, 6, 7), "offset": (2, 8 * kernel[0] * kernel[1], 5, 5), "weight": (4, 12 // groups, *kernel)}
     given = {name: torch.randn(shape).to(dtype).requires_grad_(name in needed) for name, shape in shapes.items()}
-    gpu.deform_conv2d(**given, stride=(2, 1), dilation=(1, 2)).sum().backward()
+    deform_conv2d(**given, stride=(2, 1), dilation=(1, 2)).sum().backward()
     assert {k.metadata.name for k in compiler.compiled.values()} == (
         {"gather"} if needed == ("weight",) else {"gather", "scatter"}
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nasdsl.nn.deform import choice, plain, rows
+from nasdsl.nn.deform import autotune, cpu, reference
 
 
 def deform_conv2d(
@@ -36,11 +36,11 @@ def deform_conv2d(
     A position outside the map reads zeros, and one between pixels the bilinear mixture of its four neighbours. Positions
     are always computed in float32 or better: half a precision would round them to half a pixel.
     """
-    compute = plain.deform_conv2d
-    if rows.suits(x, offset, mask, weight, bias):
-        compute = rows.deform_conv2d
-    elif choice.suits(x, offset, mask, weight, bias):
-        compute = choice.deform_conv2d
+    compute = reference.deform_conv2d
+    if cpu.suits(x, offset, mask, weight, bias):
+        compute = cpu.deform_conv2d
+    elif autotune.suits(x, offset, mask, weight, bias):
+        compute = autotune.deform_conv2d
     return compute(x, offset, weight, bias, stride, padding, dilation, mask)
 
 

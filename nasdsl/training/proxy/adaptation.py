@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nasdsl.decoder import Decoder
 from nasdsl.detection.detector import Detections, Method
 from nasdsl.detection.fcos import Fcos, FcosTargets
-from nasdsl.detection.locations import Predictions
+from nasdsl.detection.pyramid import Predictions
 from nasdsl.detection.retinanet import Retinanet, RetinanetTargets
 from nasdsl.semantics.architecture import Fcos as FcosPrediction
 from nasdsl.training.ema import make_average

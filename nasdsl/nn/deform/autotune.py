@@ -1,6 +1,6 @@
 """Which way computes a deformable convolution on a GPU: the fastest there, measured at the first call of each kind.
 
-The ways are "triton" (`nasdsl.nn.deform.gpu`), "torchvision" and "plain", the definition; which is fastest depends on the
+The ways are "triton" (`nasdsl.nn.deform.triton`), "torchvision" and "plain", the definition; which is fastest depends on the
 GPU, on versions and on shapes. The environment variable NASDSL_DEFORM, one of these names, takes the choice away.
 """
 
@@ -17,16 +17,16 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from nasdsl.nn.deform import gpu, plain, vision
-from nasdsl.nn.deform.function import Pair, fits
-from nasdsl.nn.deform.trial import Geometry, Operands, Trial, kind_of
+from nasdsl.nn.deform import reference, torchvision, triton
+from nasdsl.nn.deform.implementation import Pair, fits
+from nasdsl.nn.deform.trial_call import Geometry, Operands, Trial, kind_of
 
 Compute = Callable[..., Tensor]
 VARIABLE = "NASDSL_DEFORM"
 WAYS: Mapping[str, Compute] = {
-    "triton": gpu.deform_conv2d,
-    "torchvision": vision.deform_conv2d,
-    "plain": plain.deform_conv2d,
+    "triton": triton.deform_conv2d,
+    "torchvision": torchvision.deform_conv2d,
+    "plain": reference.deform_conv2d,
 }
 ROUNDS = 5
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from nasdsl.detection.decoding import Dense, best_detections, boxes_at
-from nasdsl.detection.locations import DetectionError
+from nasdsl.detection.postprocess import Dense, best_detections, boxes_at
+from nasdsl.detection.pyramid import DetectionError
 
 
 def dense(boxes: object, scores: object, threshold: float = 0.05) -> Dense:

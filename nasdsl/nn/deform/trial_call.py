@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nasdsl.nn.deform.function import Pair
-from nasdsl.nn.operands import layout_of
+from nasdsl.nn.deform.implementation import Pair
+from nasdsl.nn.memory_format import layout_of
 
 Operands = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor | None]
 """x, offset, mask, weight, bias."""

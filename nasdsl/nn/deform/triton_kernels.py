@@ -1,4 +1,4 @@
-"""The two kernels of the deformable convolution on a GPU, in Triton. `nasdsl.nn.deform.gpu` is all that imports this.
+"""The two kernels of the deformable convolution on a GPU, in Triton. `nasdsl.nn.deform.triton` is all that imports this.
 
 A program takes `PLACES` positions of the result and channels of one offset group, and goes through the taps of the kernel.
 Pixels lie with their channels side by side, so that what a tap reads, and what it adds to in the backward pass, are four

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nasdsl.nn.deform.function import Optionals, Way, add_product, fits, geometry_of, precise_of
-from nasdsl.nn.deform.taps import Geometry, Readers, Taps, columns, maps, pieces, table
-from nasdsl.nn.operands import layout_of
+from nasdsl.nn.deform.geometry import Geometry, Readers, Taps, columns, maps, pieces, table
+from nasdsl.nn.deform.implementation import Optionals, Way, add_product, fits, geometry_of, precise_of
+from nasdsl.nn.memory_format import layout_of
 
 COLUMNS = 2 * 2**20
 """Bytes of columns at a time: those of as many positions as that makes, and one at least."""

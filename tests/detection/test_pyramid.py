@@ -5,7 +5,7 @@ import torch
 from pyramids import as_maps, shapes_for
 from torchvision import tv_tensors
 
-from nasdsl.detection.locations import (
+from nasdsl.detection.pyramid import (
     DetectionError,
     boxes_and_labels,
     flatten_level,

@@ -12,7 +12,7 @@ from small_detectors import pictures
 from torch import Tensor
 
 from nasdsl.data import read_image
-from nasdsl.detection.drawing import color, draw_detections, write_picture
+from nasdsl.detection.visualization import color, draw_detections, write_picture
 
 GREY = torch.full((3, 80, 120), 128, dtype=torch.uint8)
 

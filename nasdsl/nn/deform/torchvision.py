@@ -6,9 +6,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nasdsl.nn.deform.function import Optionals, Way, precise_of
-from nasdsl.nn.deform.taps import Geometry
-from nasdsl.nn.operands import layout_of
+from nasdsl.nn.deform.geometry import Geometry
+from nasdsl.nn.deform.implementation import Optionals, Way, precise_of
+from nasdsl.nn.memory_format import layout_of
 
 
 def _arguments(operands: Optionals, geometry: Geometry) -> tuple[tuple[Tensor, ...], tuple[int | bool, ...]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from nasdsl.detection.locations import DetectionError, Detections
+from nasdsl.detection.pyramid import DetectionError, Detections
 
 
 class Dense(NamedTuple):

@@ -12,8 +12,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from nasdsl.nn import deform_conv2d
-from nasdsl.nn.deform import choice, plain, vision
-from nasdsl.nn.deform.trial import Trial
+from nasdsl.nn.deform import autotune, reference, torchvision
+from nasdsl.nn.deform.trial_call import Trial
 
 Given = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -44,7 +44,7 @@ class Ways:
     def way(self, name: str) -> Callable[..., Tensor]:
         def compute(*given: object) -> Tensor:
             self.asked.append(name)
-            out = plain.deform_conv2d(*given)  # type: ignore[arg-type]
+            out = reference.deform_conv2d(*given)  # type: ignore[arg-type]
             return self.changed.get(name, lambda same: same)(out)
 
         return compute
@@ -57,20 +57,20 @@ class Ways:
     def take(self, given: Given) -> str:
         """The way that a call is computed by."""
         x, offset, weight, bias, mask = given
-        choice.deform_conv2d(x, offset, weight, bias, (1, 1), (1, 1), (1, 1), mask)
+        autotune.deform_conv2d(x, offset, weight, bias, (1, 1), (1, 1), (1, 1), mask)
         return self.asked[-1]
 
 
 @pytest.fixture
 def ways(monkeypatch: pytest.MonkeyPatch) -> Ways:
     made = Ways()
-    monkeypatch.setattr(choice, "WAYS", {name: made.way(name) for name in ("triton", "torchvision", "plain")})
-    monkeypatch.setattr(choice, "seconds", made.measure)
-    monkeypatch.setattr(choice, "capturing", lambda: False)
-    monkeypatch.setattr(choice, "_fastest", {})
-    monkeypatch.setattr(choice, "_left_out", set())
-    monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.delenv(choice.VARIABLE, raising=False)
+    monkeypatch.setattr(autotune, "WAYS", {name: made.way(name) for name in ("triton", "torchvision", "plain")})
+    monkeypatch.setattr(autotune, "seconds", made.measure)
+    monkeypatch.setattr(autotune, "capturing", lambda: False)
+    monkeypatch.setattr(autotune, "_fastest", {})
+    monkeypatch.setattr(autotune, "_left_out", set())
+    monkeypatch.setattr(autotune.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.delenv(autotune.VARIABLE, raising=False)
     return made
 
 
@@ -153,31 +153,31 @@ def test_where_nothing_works_the_definition_says_why(ways: Ways) -> None:
 
 
 def test_what_is_not_installed_is_no_candidate(ways: Ways, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(autotune.importlib.util, "find_spec", lambda name: None)
     assert ways.take(operands()) == "plain"
     assert ways.measured == ["plain"]
 
 
 def test_the_user_can_fix_it(ways: Ways, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("triton", "torchvision", "plain"):
-        monkeypatch.setenv(choice.VARIABLE, name)
+        monkeypatch.setenv(autotune.VARIABLE, name)
         assert ways.take(operands()) == name
     assert not ways.measured
     ways.changed["plain"] = fail
     with pytest.raises(RuntimeError, match="no compiler"):
         ways.take(operands())
-    monkeypatch.setenv(choice.VARIABLE, "cuda")
+    monkeypatch.setenv(autotune.VARIABLE, "cuda")
     with pytest.raises(ValueError, match="NASDSL_DEFORM=cuda: there is triton, torchvision, plain"):
         ways.take(operands())
 
 
 def test_while_a_graph_is_captured_nothing_is_measured(ways: Ways, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "capturing", lambda: True)
+    monkeypatch.setattr(autotune, "capturing", lambda: True)
     assert ways.take(operands()) == "plain"
     assert not ways.measured
-    monkeypatch.setattr(choice, "capturing", lambda: False)
+    monkeypatch.setattr(autotune, "capturing", lambda: False)
     assert ways.take(operands()) == "triton"  # not spoiled by the above
-    monkeypatch.setattr(choice, "capturing", lambda: True)
+    monkeypatch.setattr(autotune, "capturing", lambda: True)
     assert ways.take(operands()) == "triton"
 
 
@@ -219,19 +219,19 @@ def test_ways_that_are_right_differ_by_less_than_the_bound(dtype: torch.dtype, l
     x, offset, weight, bias, mask = operands(40, dtype)
     with torch.autocast("cpu", lower, enabled=lower is not None):
         trial = Trial((x, offset, mask, weight, bias), ((2, 1), (1, 0), (1, 2)))
-    error = trial.error(vision.deform_conv2d, plain.deform_conv2d)
+    error = trial.error(torchvision.deform_conv2d, reference.deform_conv2d)
     assert error < trial.bound / 4
-    assert trial.error(lambda x, *rest: vision.deform_conv2d(x.flip(3), *rest), plain.deform_conv2d) > 0.5
+    assert trial.error(lambda x, *rest: torchvision.deform_conv2d(x.flip(3), *rest), reference.deform_conv2d) > 0.5
 
 
 def test_when_there_is_a_choice() -> None:
     x, offset, weight, bias, mask = operands()
 
     def free(**other: Tensor) -> bool:
-        return choice.open_to_all(**({"x": x, "offset": offset, "mask": mask, "weight": weight, "bias": bias} | other))
+        return autotune.open_to_all(**({"x": x, "offset": offset, "mask": mask, "weight": weight, "bias": bias} | other))
 
     assert free()
-    assert not choice.suits(x, offset, mask, weight, bias)  # on a CPU
+    assert not autotune.suits(x, offset, mask, weight, bias)  # on a CPU
     wrong = [
         {"offset": offset[:1]}, {"offset": offset[:, :-1]}, {"offset": offset[..., :-1]}, {"mask": mask[:, :-1]},
         {"mask": mask[:1]}, {"weight": weight[:, :5]}, {"weight": weight[:3, :4]}, {"weight": weight.double()},
@@ -253,6 +253,6 @@ def test_when_there_is_a_choice() -> None:
 
 def test_the_function_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     x, offset, weight, bias, mask = operands()
-    monkeypatch.setattr(choice, "suits", lambda *_: True)
-    monkeypatch.setattr(choice, "deform_conv2d", lambda *_: x)
+    monkeypatch.setattr(autotune, "suits", lambda *_: True)
+    monkeypatch.setattr(autotune, "deform_conv2d", lambda *_: x)
     assert deform_conv2d(x, offset, weight, bias, padding=(1, 1), mask=mask) is x

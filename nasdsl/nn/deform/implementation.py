@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from nasdsl.nn.deform import plain
-from nasdsl.nn.deform.taps import Geometry
-from nasdsl.nn.operands import are_plain
+from nasdsl.nn.deform import reference
+from nasdsl.nn.deform.geometry import Geometry
+from nasdsl.nn.memory_format import are_plain
 
 Pair: TypeAlias = tuple[int, int]
 Optionals: TypeAlias = tuple[Tensor | None, ...]
@@ -108,7 +108,7 @@ def _plain_gradients(
     assert weight is not None
     lower = products if products.itemsize == 2 else torch.bfloat16
     with torch.autocast(x.device.type, lower, enabled=products != x.dtype):
-        out = plain.deform_conv2d(x, offset, weight, bias, geometry.stride, geometry.padding, geometry.dilation, mask)
+        out = reference.deform_conv2d(x, offset, weight, bias, geometry.stride, geometry.padding, geometry.dilation, mask)
     wanted = [t for t, need in zip(own, needed, strict=True) if need and t is not None]
     found = iter(torch.autograd.grad(out, wanted, upstream, create_graph=True))
     return tuple(next(found) if need else None for need in needed)

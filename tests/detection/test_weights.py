@@ -13,7 +13,7 @@ from small_detectors import FCOS, RETINANET, TEXT, body, eager, pictures, small
 
 from nasdsl import loads
 from nasdsl.detection.detector import Detector, DetectorError
-from nasdsl.detection.making import detector, load_detector
+from nasdsl.detection.factory import detector, load_detector
 from nasdsl.detection.weights import load_weights, save_detector
 
 

@@ -1,6 +1,6 @@
 """Deformable convolution on `torch.nn.functional.grid_sample`: for every device, every derivative and every export.
 
-It is what exported programs and stand-alone files contain, and what `nasdsl.nn.deform.rows` is compared with.
+It is what exported programs and stand-alone files contain, and what `nasdsl.nn.deform.cpu` is compared with.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ one kernel that finds the gradients of offsets and mask, adds up that of the map
 gradient is a product of. Sums of the map's gradient are atomic, and so not the same to the bit in two runs.
 
 It is done in pieces, so that columns take a bounded memory; nothing but the operands is kept for the backward pass.
-`nasdsl.nn.deform.kernels`, and with it Triton, is imported at the first call.
+`nasdsl.nn.deform.triton_kernels`, and with it Triton, is imported at the first call.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from nasdsl.nn.deform.function import Optionals, Way, add_product, precise_of
-from nasdsl.nn.deform.taps import Geometry, pieces
-from nasdsl.nn.operands import layout_of
+from nasdsl.nn.deform.geometry import Geometry, pieces
+from nasdsl.nn.deform.implementation import Optionals, Way, add_product, precise_of
+from nasdsl.nn.memory_format import layout_of
 
 COLUMNS = 96 * 2**20
 """Bytes of columns, and of their gradient if there is one, at a time; those of one position at least. torchvision's columns
@@ -37,9 +37,9 @@ class _Taps:
     def __init__(self, x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, geometry: Geometry) -> None:
         import triton
 
-        from nasdsl.nn.deform import kernels
+        from nasdsl.nn.deform import triton_kernels
 
-        self.kernels = kernels
+        self.kernels = triton_kernels
         self.channels, self.taps = x.shape[1], geometry.taps
         self.groups, self.offset_groups = x.shape[1] // weight.shape[1], offset.shape[1] // (2 * geometry.taps)
         self.positions = offset.shape[2] * offset.shape[3]  # of a picture
@@ -63,7 +63,7 @@ class _Taps:
             "DILATION_Y": geometry.dilation[0],
             "DILATION_X": geometry.dilation[1],
             "MASKED": mask is not None,
-            "PRECISE": kernels.FLOATS[self.precise],
+            "PRECISE": triton_kernels.FLOATS[self.precise],
             "CHANNELS": self.together,
             "num_warps": WARPS,
         }

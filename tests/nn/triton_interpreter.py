@@ -1,6 +1,6 @@
 """The deformable convolution of a GPU, on a CPU: Triton's interpreter runs its kernels.
 
-    TRITON_INTERPRET=1 python -m pytest tests/nn/deform_interpreted.py
+    TRITON_INTERPRET=1 python -m pytest tests/nn/triton_interpreter.py
 
 Triton asks for that variable when it is imported, so these run in a process of their own; `test_deform_triton` starts it.
 """
@@ -13,17 +13,17 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import deform_conv2d as oracle
 
-from nasdsl.nn.deform import gpu, plain
+from nasdsl.nn.deform import reference, triton
 from tests.nn.test_deform import NAMES, Case, case, compare, differentiated, relative
 
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of a few positions, and programs of fewer, so that small maps are put together as large ones are."""
-    monkeypatch.setattr(gpu, "COLUMNS", 20_000)
-    monkeypatch.setattr(gpu, "GATHERED", 64)
-    monkeypatch.setattr(gpu, "SCATTERED", 128)
-    monkeypatch.setattr(gpu, "WIDEST", 4)
+    monkeypatch.setattr(triton, "COLUMNS", 20_000)
+    monkeypatch.setattr(triton, "GATHERED", 64)
+    monkeypatch.setattr(triton, "SCATTERED", 128)
+    monkeypatch.setattr(triton, "WIDEST", 4)
 
 
 def made(channels: int, out: int, size: tuple[int, int], offset_groups: int, groups: int = 1, batch: int = 1) -> Case:
@@ -46,14 +46,14 @@ def made(channels: int, out: int, size: tuple[int, int], offset_groups: int, gro
 
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_values_and_gradients(seed: int) -> None:
-    found = differentiated(gpu.deform_conv2d, case(seed))
+    found = differentiated(triton.deform_conv2d, case(seed))
     compare(found, differentiated(oracle, case(seed)))
-    compare(found, differentiated(plain.deform_conv2d, case(seed)))
+    compare(found, differentiated(reference.deform_conv2d, case(seed)))
 
 
 @pytest.mark.usefixtures("small_pieces")
 def test_pieces_make_a_whole() -> None:
-    compare(differentiated(gpu.deform_conv2d, case(42)), differentiated(oracle, case(42)))
+    compare(differentiated(triton.deform_conv2d, case(42)), differentiated(oracle, case(42)))
 
 
 @pytest.mark.usefixtures("small_pieces")
@@ -65,28 +65,28 @@ def test_pieces_of_pictures_and_of_one_picture(
     columns: int, batch: int, forward: list[tuple[int, int]], backward: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[tuple[int, int]] = []
-    given = gpu._Taps._given
+    given = triton._Taps._given
 
-    def count(taps: gpu._Taps, pictures: slice, places: slice, positions: int) -> object:
+    def count(taps: triton._Taps, pictures: slice, places: slice, positions: int) -> object:
         taken.append((pictures.stop - pictures.start, places.stop - places.start))
         return given(taps, pictures, places, positions)
 
-    monkeypatch.setattr(gpu._Taps, "_given", count)
-    monkeypatch.setattr(gpu, "COLUMNS", columns)
+    monkeypatch.setattr(triton._Taps, "_given", count)
+    monkeypatch.setattr(triton, "COLUMNS", columns)
     operands = made(4, 4, (3, 4), 2, 2, batch)
-    compare(differentiated(gpu.deform_conv2d, operands), differentiated(oracle, operands))
+    compare(differentiated(triton.deform_conv2d, operands), differentiated(oracle, operands))
     assert taken == [*forward, *backward]
 
 
 @pytest.mark.parametrize(("channels", "offset_groups", "groups"), [(160, 1, 1), (72, 3, 4)])
 def test_wide_layers(channels: int, offset_groups: int, groups: int) -> None:
     given = made(channels, 8, (3, 4), offset_groups, groups)
-    compare(differentiated(gpu.deform_conv2d, given), differentiated(oracle, given))
+    compare(differentiated(triton.deform_conv2d, given), differentiated(oracle, given))
 
 
 def test_without_mask_and_bias() -> None:
     x, offset, _, weight, _, *geometry = case(1)
-    results = [way(x, offset, weight, None, *geometry) for way in (gpu.deform_conv2d, oracle)]
+    results = [way(x, offset, weight, None, *geometry) for way in (triton.deform_conv2d, oracle)]
     assert relative(*results) <= 1e-5
     for a, b in zip(*(torch.autograd.grad(out.square().sum(), (x, offset, weight)) for out in results), strict=True):
         assert relative(a, b) <= 1e-5
@@ -95,7 +95,7 @@ def test_without_mask_and_bias() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_stays_near(dtype: torch.dtype) -> None:
     x, offset, mask, weight, bias, *geometry = case(4, dtype)
-    found = differentiated(gpu.deform_conv2d, (x, offset, mask, weight, bias, *geometry))
+    found = differentiated(triton.deform_conv2d, (x, offset, mask, weight, bias, *geometry))
     full = tuple(t.detach().float().requires_grad_() for t in (x, offset, mask, weight, bias))
     for name, a, b in zip(("out", *NAMES), found, differentiated(oracle, (*full, *geometry)), strict=True):
         assert a.dtype == dtype
@@ -105,8 +105,8 @@ def test_half_precision_stays_near(dtype: torch.dtype) -> None:
 def test_autocast_multiplies_in_bfloat16_and_samples_in_float32() -> None:
     x, offset, mask, weight, bias, *geometry = case(4)
     with torch.autocast("cpu", torch.bfloat16):
-        out = gpu.deform_conv2d(x, offset, weight, None, *geometry, mask)
-        with_bias = gpu.deform_conv2d(x, offset, weight, bias, *geometry, mask)
+        out = triton.deform_conv2d(x, offset, weight, None, *geometry, mask)
+        with_bias = triton.deform_conv2d(x, offset, weight, bias, *geometry, mask)
     assert (out.dtype, with_bias.dtype) == (torch.bfloat16, torch.float32)
     expected = oracle(x, offset, weight, None, *geometry, mask)
     assert 1e-4 < ((out.float() - expected).norm() / expected.norm()).item() <= 2e-2
@@ -120,7 +120,7 @@ def test_autocast_multiplies_in_bfloat16_and_samples_in_float32() -> None:
 def test_a_backward_pass_under_autocast_keeps_the_precision_of_the_forward_pass() -> None:
     given = case(4)
     x, offset, mask, weight, bias, *geometry = given
-    out = gpu.deform_conv2d(x, offset, weight, bias, *geometry, mask)
+    out = triton.deform_conv2d(x, offset, weight, bias, *geometry, mask)
     upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(7))
     with torch.autocast("cpu", torch.bfloat16):
         found = torch.autograd.grad(out, (x, offset, mask, weight, bias), upstream)
@@ -132,7 +132,7 @@ def test_derivatives() -> None:
     operands = tuple(t.detach().requires_grad_() for t in (x, offset, mask, weight, bias))
 
     def function(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return gpu.deform_conv2d(x, offset, weight, bias, *geometry, mask)
+        return triton.deform_conv2d(x, offset, weight, bias, *geometry, mask)
 
     assert torch.autograd.gradcheck(function, operands, fast_mode=True)
     assert torch.autograd.gradgradcheck(function, operands, fast_mode=True)
@@ -145,7 +145,7 @@ def test_only_what_is_needed() -> None:
         given = dict(zip(NAMES, (t.detach() for t in (x, offset, mask, weight, bias)), strict=True))
         for name in needed:
             given[name].requires_grad_()
-        found = gpu.deform_conv2d(given["x"], given["offset"], given["weight"], given["bias"], *geometry, given["mask"])
+        found = triton.deform_conv2d(given["x"], given["offset"], given["weight"], given["bias"], *geometry, given["mask"])
         found.backward(torch.randn(found.shape, generator=torch.Generator().manual_seed(7)))
         for name, gradient in zip(NAMES, expected[1:], strict=True):
             grad = given[name].grad
@@ -164,7 +164,7 @@ def test_places_on_pixels_and_on_the_border() -> None:
     x = torch.randn(1, 8, 4, 5, generator=draw, dtype=torch.float64).requires_grad_()
     weight = torch.randn(3, 8, 1, 1, generator=draw, dtype=torch.float64).requires_grad_()
     mask = torch.rand(1, 1, 14, 15, generator=draw, dtype=torch.float64).requires_grad_()
-    found = gpu.deform_conv2d(x, offset, weight, padding=(5, 5), mask=mask)
+    found = triton.deform_conv2d(x, offset, weight, padding=(5, 5), mask=mask)
     expected = oracle(x, offset, weight, padding=5, mask=mask)
     assert relative(found, expected) <= 1e-12
     upstream = torch.randn(found.shape, generator=draw, dtype=torch.float64)
@@ -177,7 +177,7 @@ def test_places_on_pixels_and_on_the_border() -> None:
 def test_far_outside_there_are_zeros(far: float) -> None:
     x, offset = torch.randn(2, 8, 5, 6, requires_grad=True), torch.zeros(2, 18, 5, 6)
     offset[:, ::2] = far
-    out = gpu.deform_conv2d(x, offset.requires_grad_(), torch.randn(4, 8, 3, 3), torch.ones(4), padding=(1, 1))
+    out = triton.deform_conv2d(x, offset.requires_grad_(), torch.randn(4, 8, 3, 3), torch.ones(4), padding=(1, 1))
     assert torch.equal(out, torch.ones(2, 4, 5, 6))
     for gradient in torch.autograd.grad(out.sum(), (x, offset)):
         assert not gradient.any()
@@ -187,7 +187,7 @@ def test_what_is_no_number_spoils_its_own_position_only() -> None:
     """A training that diverges has to show as such, and must not read memory that is not its own."""
     x, offset, weight = torch.randn(2, 8, 5, 6, requires_grad=True), torch.zeros(2, 18, 5, 6), torch.randn(4, 8, 3, 3)
     offset[1, 4, 2, 3] = float("nan")
-    out = gpu.deform_conv2d(x, offset.requires_grad_(), weight, padding=(1, 1))
+    out = triton.deform_conv2d(x, offset.requires_grad_(), weight, padding=(1, 1))
     expected = torch.zeros(2, 4, 5, 6, dtype=torch.bool)
     expected[1, :, 2, 3] = True
     assert torch.equal(out.isnan(), expected)
@@ -203,7 +203,7 @@ def test_memory_formats() -> None:
     expected = differentiated(oracle, (x, offset, mask, weight, bias, *geometry))
     for layout in (torch.contiguous_format, torch.channels_last):
         laid = tuple(t.detach().contiguous(memory_format=layout).requires_grad_() for t in (x, offset, mask, weight))
-        found = differentiated(gpu.deform_conv2d, (*laid, bias, *geometry))
+        found = differentiated(triton.deform_conv2d, (*laid, bias, *geometry))
         compare(found, expected)
         for tensor in found[:5]:
             assert tensor.is_contiguous(memory_format=layout)
@@ -218,14 +218,14 @@ def test_operands_with_gaps() -> None:
     halves = both.split((offset.shape[1], mask.shape[1]), 1)
     assert not any(t.is_contiguous() for t in (*gaps[:2], *turned[:2], *(h[:2] for h in halves if len(h) > 1)))
     for given in ((*gaps, *geometry), (*turned, bias, *geometry), (x, *halves, weight, bias, *geometry)):
-        compare(differentiated(gpu.deform_conv2d, given), expected)
+        compare(differentiated(triton.deform_conv2d, given), expected)
 
 
 def test_operations_are_counted() -> None:
     x, offset = torch.randn(2, 16, 3, 4, requires_grad=True), torch.randn(2, 36, 3, 4, requires_grad=True)
     weight = torch.randn(4, 16, 3, 3, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
-        out = gpu.deform_conv2d(x, offset, weight, padding=(1, 1))
+        out = triton.deform_conv2d(x, offset, weight, padding=(1, 1))
         assert counter.get_total_flops() == 2 * out.numel() * 16 * 9
         out.sum().backward()
     assert counter.get_total_flops() == 3 * 2 * out.numel() * 16 * 9
