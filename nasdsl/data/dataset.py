@@ -28,6 +28,7 @@ Target: TypeAlias = dict[str, Any]
 
 ``boxes`` float32 [n, 4] xyxy, ``labels`` int64 [n], ``iscrowd`` bool [n], ``difficult`` bool [n], ``area`` float32 [n]
 (of the object: COCO's is the mask's), ``image_id`` int or str, ``size`` (H, W) of the upright picture before any resizing.
+A random crop adds ``uncropped_size``, (H, W) of the whole resized picture: the scale of its objects, which `Fcos` reads.
 """
 
 

@@ -227,7 +227,8 @@ def _random_crop(sample: Sample, crop: Size, smallest: float) -> Sample:
     # Clamps them to the crop, too.
     boxes, _ = F.crop_bounding_boxes(before, _XYXY, top, left, rows, columns)
     share = _areas(boxes) / _areas(before).clamp(min=1e-6)
-    target = {**sample.target, "boxes": boxes, "area": sample.target["area"] * share}
+    area = sample.target["area"] * share
+    target = {**sample.target, "boxes": boxes, "area": area, "uncropped_size": (height, width)}
     image = F.crop_image(sample.image, top, left, rows, columns)
     # Boxes that the crop left out have no extent any more, whatever `smallest` is.
     return Sample(image, _drop_small(target, max(smallest, 1e-3)))

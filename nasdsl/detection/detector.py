@@ -61,6 +61,9 @@ class Resize(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has
             boxes = torch.as_tensor(target["boxes"]).reshape(-1, 4).float()
             scale = boxes.new_tensor([size[1] / width, size[0] / height] * 2)
             target["boxes"] = boxes * scale
+            if "uncropped_size" in target:
+                whole = target["uncropped_size"]
+                target["uncropped_size"] = (round(whole[0] * size[0] / height), round(whole[1] * size[1] / width))
         return image, target
 
 
@@ -89,7 +92,8 @@ class Detector(nn.Module):
       boxes are in pixels of the batch.
 
     Targets are dicts with ``boxes`` [n, 4] (xyxy, pixels) and ``labels`` [n] from 0 to classes - 1: there is no class for
-    the background.
+    the background. Where an image is a crop, ``uncropped_size`` is the (height, width) of the image it was cut from, at the
+    same scale (`nasdsl.data.Transform` adds it).
 
     Attributes:
         classes: names of the classes.
@@ -186,13 +190,17 @@ class Detector(nn.Module):
         return {name: value.cpu() for name, value in found.items()}
 
     def losses(self, predictions: Mapping[str, Prediction], inputs: Inputs) -> dict[str, Tensor]:
-        """The losses of predictions. FCOS's ranges follow the largest shorter side of the pictures: that of all, panoramas
-        aside, whose longer side was the limit."""
+        """The losses of predictions.
+
+        FCOS's size ranges follow the largest shorter side of the images: that of all of them, except for panoramas, whose
+        longer side was the limit. Of an image that was cropped, the side before the crop counts: objects keep their size.
+        """
         assert inputs.targets is not None
         shapes = shapes_of(predictions)
-        shorter = max(min(size) for size in inputs.sizes)
         method = self.method
         if isinstance(method, Fcos):
+            whole = (target.get("uncropped_size", size) for target, size in zip(inputs.targets, inputs.sizes, strict=True))
+            shorter = max(min(size) for size in whole)
             return method.losses(predictions, method.targets(shapes, (shorter, shorter), inputs.targets))
         height, width = inputs.images.shape[-2:]
         return method.losses(predictions, method.targets(shapes, (height, width), inputs.targets))

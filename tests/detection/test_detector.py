@@ -16,7 +16,7 @@ from small_detectors import FCOS, FEATURES, IMPROVED, RETINANET, TEXT, Body, bod
 from torch import Tensor
 
 from nasdsl import load, loads, resources
-from nasdsl.data import Transform, open_dataset
+from nasdsl.data import Transform, make_loader, open_dataset
 from nasdsl.detection.backbones import FeatureExtractor
 from nasdsl.detection.backbones.weights import MSRA_MEAN, MSRA_STD
 from nasdsl.detection.detector import Detector, DetectorError, resized
@@ -137,6 +137,50 @@ def test_ranges_follow_the_shorter_side() -> None:
     for name, loss in scaled.items():
         torch.testing.assert_close(loss, fixed[name])
         assert not torch.isclose(loss, unscaled[name])
+
+
+BOXES = [[4.0, 4, 60, 60], [30, 8, 44, 20], [2, 2, 12, 8]]
+
+
+def losses_at(side: int, images: Any, targets: list[dict[str, Tensor]], **options: Any) -> dict[str, Tensor]:
+    """Losses with the size ranges of images whose shorter side is `side`."""
+    ranges = (64 * side / 800, 128 * side / 800)
+    return losses(small(ranges=ranges, reference_size=None, **options), images, targets)
+
+
+def test_ranges_follow_the_uncropped_image() -> None:
+    """A random crop does not change the size of objects, so it must not change which level learns them."""
+    batch, plain = torch.stack(pictures((64, 64))), [target(BOXES)]
+    cropped = losses(small(), batch, [{**plain[0], "uncropped_size": (256, 512)}])
+    expected, of_crop = losses_at(256, batch, plain), losses_at(64, batch, plain)
+    for name, loss in cropped.items():
+        torch.testing.assert_close(loss, expected[name])
+        assert not torch.isclose(loss, of_crop[name])
+
+
+def test_ranges_follow_the_uncropped_image_at_the_scale_that_the_detector_makes_of_it() -> None:
+    """A list is resized by the detector: a 64x64 crop of 256x512 to 128x128, as if cut from 512x1024."""
+    images, plain = pictures((64, 64)), [target(BOXES)]
+    cropped = losses(small(min_size=128), images, [{**plain[0], "uncropped_size": (256, 512)}])
+    expected = losses_at(512, images, plain, min_size=128)
+    for name, loss in cropped.items():
+        torch.testing.assert_close(loss, expected[name])
+
+
+@pytest.mark.parametrize("shorter", [160, (96, 160), None])
+def test_ranges_of_batches_that_were_cropped_at_random(shorter: Any) -> None:
+    """From data set to losses: ranges are those of the whole images, for every form of resizing."""
+    data = open_dataset("shapes:6", "train")
+    transform = Transform.training(shorter, 400, crop=(64, 64))
+    batch = next(iter(make_loader(data, batch_size=6, transform=transform)))
+    assert batch.images.shape[-2:] == (64, 64)
+    whole = [transform.output_size(target["size"]) for target in batch.targets]
+    side = {160: 160, (96, 160): 160, None: min(whole[0])}[shorter]
+    plain = [{"boxes": target["boxes"], "labels": target["labels"]} for target in batch.targets]
+    options: dict[str, Any] = {"classes": len(data.classes)}
+    found = losses(small(**options), batch.images, batch.targets)
+    for name, loss in losses_at(side, batch.images, plain, **options).items():
+        torch.testing.assert_close(found[name], loss)
 
 
 def test_targets_are_left_alone() -> None:
