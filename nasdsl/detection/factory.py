@@ -154,12 +154,12 @@ def self_contained(decoder: Decoder) -> Decoder:
     That is its own text, or the canonical one where this takes parts from other files.
     """
     try:
-        same = loads(decoder.source.text)
+        same = loads(decoder.source.text, decoder.source.name)
         if same.digest == decoder.digest:
             return same
     except DiagnosticError:
         pass
-    return loads(decoder.canonical)
+    return loads(decoder.canonical, f"{decoder.source.name} (canonical text)")
 
 
 def _method(decoder: Decoder, options: Mapping[str, Any]) -> Method:
