@@ -1,7 +1,7 @@
-"""Modulated deformable convolution: the layer, the function, and its implementations.
+"""Modulated deformable convolution (DCNv2): the layer, the function, and its implementations.
 
-`nasdsl.nn.deform.reference` is the definition. `nasdsl.nn.deform.cpu` gives the same on a CPU in a fraction of the time. On a
-GPU, `nasdsl.nn.deform.autotune` picks the fastest of the reference, `nasdsl.nn.deform.torchvision` and
+`nasdsl.nn.deform.reference` defines the result. `nasdsl.nn.deform.cpu` computes the same on a CPU in a fraction of the time. On
+a GPU, `nasdsl.nn.deform.autotune` picks the fastest of the reference, `nasdsl.nn.deform.torchvision` and
 `nasdsl.nn.deform.triton`.
 """
 

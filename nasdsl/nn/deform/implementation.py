@@ -1,5 +1,5 @@
-"""What the faster ways of a deformable convolution have in common: an autograd function, whose second derivative is the
-first one of the definition's."""
+"""What the faster implementations of deformable convolution share: an autograd function whose second derivative is that of the
+reference."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from torch import Tensor
 
 from nasdsl.nn.deform import reference
 from nasdsl.nn.deform.geometry import Geometry
-from nasdsl.nn.memory_format import are_plain
+from nasdsl.nn.tracing import is_eager
 
 Pair: TypeAlias = tuple[int, int]
-Optionals: TypeAlias = tuple[Tensor | None, ...]
+OptionalTensors: TypeAlias = tuple[Tensor | None, ...]
 
 
 @dataclass(frozen=True)
-class Way:
-    """How it is computed. Operands are x, offset, mask, weight and bias; `products` is what matrix products multiply."""
+class Implementation:
+    """An implementation of deformable convolution: its forward and its backward pass.
+
+    Operands are x, offset, mask, weight and bias; `matmul_dtype` is the type of the factors of matrix products.
+    """
 
     forward: Callable[[Tensor, Tensor, Tensor | None, Tensor, Tensor | None, Geometry, torch.dtype], Tensor]
-    """The result, from the operands, how the taps lie, and `products`."""
-    gradients: Callable[[Optionals, Tensor, Geometry, torch.dtype, tuple[bool, ...]], Optionals]
-    """Those of the operands, from these, that of the result, how the taps lie, `products`, and which are needed."""
+    """(x, offset, mask, weight, bias, geometry, matmul_dtype) to the output."""
+    backward: Callable[[OptionalTensors, Tensor, Geometry, torch.dtype, tuple[bool, ...]], OptionalTensors]
+    """(operands, grad_output, geometry, matmul_dtype, needs_grad) to the gradients of the operands."""
 
     def __call__(
         self,
@@ -38,20 +41,22 @@ class Way:
         dilation: Pair = (1, 1),
         mask: Tensor | None = None,
     ) -> Tensor:
-        """`nasdsl.nn.deform_conv2d`. The result has the memory format of `x`; under autocast, products are in its precision."""
-        device, products = x.device.type, x.dtype
+        """`nasdsl.nn.deform_conv2d`. The output has the memory format of `x`; matrix products follow autocast."""
+        device, matmul_dtype = x.device.type, x.dtype
         if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
-            products = torch.get_autocast_dtype(device)
+            matmul_dtype = torch.get_autocast_dtype(device)
         geometry = geometry_of(x, weight, stride, padding, dilation)
-        out: Tensor = _Function.apply(x, offset, mask, weight, bias, geometry, products, self)
+        out: Tensor = _Function.apply(x, offset, mask, weight, bias, geometry, matmul_dtype, self)
         return out
 
 
-def fits(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether these are tensors of one device, not stand-ins of a tracer, whose channels divide and whose types go together;
-    otherwise the definition computes, or says what is wrong."""
+def are_compatible(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether these are non-empty eager tensors on one device with channels that divide evenly and matching types.
+
+    Otherwise the reference computes the result, or raises the error.
+    """
     given = [t for t in (x, offset, mask, weight, bias) if t is not None]
-    if not are_plain(given) or any(t.device != x.device or not t.numel() for t in given):
+    if not is_eager(given) or any(t.device != x.device or not t.numel() for t in given):
         return False
     offset_groups, rest = divmod(offset.shape[1], 2 * weight[0, 0].numel())
     if rest or any(not d or x.shape[1] % d for d in (offset_groups, weight.shape[1])) or not x.is_floating_point():
@@ -60,55 +65,55 @@ def fits(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: T
 
 
 def geometry_of(x: Tensor, weight: Tensor, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)) -> Geometry:
-    """How the taps of `weight` lie on the maps of `x`."""
     return Geometry((x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3]), stride, padding, dilation)
 
 
-def precise_of(dtype: torch.dtype) -> torch.dtype:
-    """What positions are computed in, and sums are added up in, where operands are `dtype`."""
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The type in which positions are computed and sums are accumulated, for operands of type `dtype`."""
     return dtype if dtype == torch.float64 else torch.float32
 
 
-def add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """``total += a @ b``, summed in the precision of `total` where the factors' is lower."""
+def add_matmul(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """``total += a @ b``, accumulated in the type of `total` where the factors have a lower precision."""
     if a.dtype == total.dtype:
-        torch.addmm(total, a, b, out=total)  # counters of operations know this one, and not `addmm_`
+        torch.addmm(total, a, b, out=total)  # FLOP counters know this function, but not `addmm_`
     else:
-        total += torch.mm(a, b, out=a.new_empty(total.shape))  # with `out`, autocast leaves it alone
+        total += torch.mm(a, b, out=a.new_empty(total.shape))  # with `out`, autocast does not change the types
 
 
 class _Function(torch.autograd.Function):
     @staticmethod
     def forward(*inputs: Any) -> Tensor:
-        *operands, way = inputs
-        out: Tensor = way.forward(*operands)
+        *operands, implementation = inputs
+        out: Tensor = implementation.forward(*operands)
         return out
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(*inputs[:5])
-        ctx.how = inputs[5:]
+        ctx.settings = inputs[5:]
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> Any:
-        geometry, products, way = ctx.how
-        find = _plain_gradients if torch.is_grad_enabled() else way.gradients
-        return *find(ctx.saved_tensors, upstream[0], geometry, products, ctx.needs_input_grad[:5]), None, None, None
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        geometry, matmul_dtype, implementation = ctx.settings
+        backward = _reference_backward if torch.is_grad_enabled() else implementation.backward
+        gradients = backward(ctx.saved_tensors, grad_outputs[0], geometry, matmul_dtype, ctx.needs_input_grad[:5])
+        return *gradients, None, None, None
 
 
-def _plain_gradients(
-    operands: Optionals, upstream: Tensor, geometry: Geometry, products: torch.dtype, needed: tuple[bool, ...]
-) -> Optionals:
-    """The same as `Way.gradients`, with a graph behind them."""
-    # One operand may have been computed from another. A view of its own for each keeps these ways out of the derivative.
-    own = [None if t is None else t.view_as(t) for t in operands]
-    x, offset, mask, weight, bias = own
+def _reference_backward(
+    operands: OptionalTensors, grad_output: Tensor, geometry: Geometry, matmul_dtype: torch.dtype, needs_grad: tuple[bool, ...]
+) -> OptionalTensors:
+    """The same as `Implementation.backward`, but differentiable."""
+    # One operand may have been computed from another: a view of each keeps that computation out of the derivative.
+    views = [None if t is None else t.view_as(t) for t in operands]
+    x, offset, mask, weight, bias = views
     assert x is not None
     assert offset is not None
     assert weight is not None
-    lower = products if products.itemsize == 2 else torch.bfloat16
-    with torch.autocast(x.device.type, lower, enabled=products != x.dtype):
+    autocast_dtype = matmul_dtype if matmul_dtype.itemsize == 2 else torch.bfloat16
+    with torch.autocast(x.device.type, autocast_dtype, enabled=matmul_dtype != x.dtype):
         out = reference.deform_conv2d(x, offset, weight, bias, geometry.stride, geometry.padding, geometry.dilation, mask)
-    wanted = [t for t, need in zip(own, needed, strict=True) if need and t is not None]
-    found = iter(torch.autograd.grad(out, wanted, upstream, create_graph=True))
-    return tuple(next(found) if need else None for need in needed)
+    inputs = [t for t, needed in zip(views, needs_grad, strict=True) if needed and t is not None]
+    gradients = iter(torch.autograd.grad(out, inputs, grad_output, create_graph=True))
+    return tuple(next(gradients) if needed else None for needed in needs_grad)

@@ -1,6 +1,7 @@
-"""Deformable convolution on `torch.nn.functional.grid_sample`: for every device, every derivative and every export.
+"""Reference implementation of deformable convolution, on `torch.nn.functional.grid_sample`.
 
-It is what exported programs and stand-alone files contain, and what `nasdsl.nn.deform.cpu` is compared with.
+It runs on every device, supports derivatives of any order and every exporter: exported programs and emitted stand-alone sources
+contain it. The other implementations are tested against it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ def deform_conv2d(
     dilation: tuple[int, int] = (1, 1),
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Convolve `x`, each tap of the kernel moved by an offset of its own and scaled by a mask.
+    """Convolve `x`, with every tap of the kernel moved by its own offset and scaled by a mask.
 
     Args:
         x: [N, C, H, W].
-        offset: [N, 2 * offset_groups * kh * kw, H', W'], in pixels; for each group and tap first dy, then dx.
+        offset: [N, 2 * offset_groups * kh * kw, H', W'], in pixels; dy, then dx for each group and tap.
         weight: [O, C / groups, kh, kw].
         bias: [O].
         stride, padding, dilation: (vertical, horizontal).
@@ -33,8 +34,8 @@ def deform_conv2d(
     Returns:
         [N, O, H', W'], H' = (H + 2 * padding - dilation * (kh - 1) - 1) // stride + 1.
 
-    A position outside the map reads zeros, and one between pixels the bilinear mixture of its four neighbours. Positions
-    are always computed in float32 or better: half a precision would round them to half a pixel.
+    Values between pixels are interpolated bilinearly; outside of the map they are zero. Positions are computed in float32 or
+    better: half precision would round them to half a pixel.
     """
     n, channels, height, width = x.shape
     out_channels, channels_per_group, kh, kw = weight.shape
@@ -42,21 +43,21 @@ def deform_conv2d(
     taps = kh * kw
     offset_groups = offset.shape[1] // (2 * taps)
     groups = channels // channels_per_group
-    precise = x.dtype if x.dtype == torch.float64 else torch.float32
+    dtype = x.dtype if x.dtype == torch.float64 else torch.float32
 
-    # Where each tap reads, in pixels: its place in the regular grid, plus the offset.
-    moved = offset.to(precise).reshape(n * offset_groups, taps, 2, out_height, out_width)
-    rows = torch.arange(out_height, device=x.device, dtype=precise) * stride[0] - padding[0]
-    columns = torch.arange(out_width, device=x.device, dtype=precise) * stride[1] - padding[1]
-    tap_rows = torch.arange(kh, device=x.device, dtype=precise).repeat_interleave(kw) * dilation[0]
-    tap_columns = torch.arange(kw, device=x.device, dtype=precise).repeat(kh) * dilation[1]
-    y = moved[:, :, 0] + (rows.view(1, 1, -1, 1) + tap_rows.view(1, -1, 1, 1))
-    z = moved[:, :, 1] + (columns.view(1, 1, 1, -1) + tap_columns.view(1, -1, 1, 1))
-    # grid_sample counts from -1 to 1 over the map; without aligned corners this also holds for maps one pixel wide.
-    grid = torch.stack(((z - (width - 1) / 2) * (2 / width), (y - (height - 1) / 2) * (2 / height)), dim=-1)
+    # Sampling positions in pixels: the regular grid plus the offsets.
+    offsets = offset.to(dtype).reshape(n * offset_groups, taps, 2, out_height, out_width)
+    rows = torch.arange(out_height, device=x.device, dtype=dtype) * stride[0] - padding[0]
+    columns = torch.arange(out_width, device=x.device, dtype=dtype) * stride[1] - padding[1]
+    tap_rows = torch.arange(kh, device=x.device, dtype=dtype).repeat_interleave(kw) * dilation[0]
+    tap_columns = torch.arange(kw, device=x.device, dtype=dtype).repeat(kh) * dilation[1]
+    y_position = offsets[:, :, 0] + (rows.view(1, 1, -1, 1) + tap_rows.view(1, -1, 1, 1))
+    x_position = offsets[:, :, 1] + (columns.view(1, 1, 1, -1) + tap_columns.view(1, -1, 1, 1))
+    # grid_sample's coordinates are -1..1 over the map; with align_corners=False this also holds for maps one pixel wide.
+    grid = torch.stack(((x_position - (width - 1) / 2) * (2 / width), (y_position - (height - 1) / 2) * (2 / height)), dim=-1)
 
     sampled = F.grid_sample(
-        x.to(precise).reshape(n * offset_groups, channels // offset_groups, height, width),
+        x.to(dtype).reshape(n * offset_groups, channels // offset_groups, height, width),
         grid.view(n * offset_groups, taps * out_height, out_width, 2),
         mode="bilinear",
         padding_mode="zeros",
@@ -64,13 +65,13 @@ def deform_conv2d(
     )
     sampled = sampled.view(n * offset_groups, channels // offset_groups, taps, out_height * out_width)
     if mask is not None:
-        sampled = sampled * mask.to(precise).reshape(n * offset_groups, 1, taps, out_height * out_width)
+        sampled = sampled * mask.to(dtype).reshape(n * offset_groups, 1, taps, out_height * out_width)
 
-    taken = sampled.to(x.dtype).view(n, groups, channels_per_group * taps, out_height * out_width)
+    patches = sampled.to(x.dtype).view(n, groups, channels_per_group * taps, out_height * out_width)
     kernel = weight.reshape(groups, out_channels // groups, channels_per_group * taps)
     if groups == 1:
-        out = torch.matmul(kernel[0], taken[:, 0])
+        out = torch.matmul(kernel[0], patches[:, 0])
     else:
-        out = torch.matmul(kernel, taken)
+        out = torch.matmul(kernel, patches)
     out = out.view(n, out_channels, out_height, out_width)
     return out if bias is None else out + bias.view(1, -1, 1, 1)

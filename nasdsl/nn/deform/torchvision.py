@@ -1,5 +1,5 @@
-"""torchvision's deformable convolution, with what `nasdsl.nn.deform_conv2d` promises and that lacks: positions in float32 or
-better, autocast's precision of the result, and a second derivative."""
+"""torchvision's deformable convolution, extended by what `nasdsl.nn.deform_conv2d` guarantees: positions in float32 or better,
+the output type of autocast, and a second derivative."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import torch
 from torch import Tensor
 
 from nasdsl.nn.deform.geometry import Geometry
-from nasdsl.nn.deform.implementation import Optionals, Way, precise_of
-from nasdsl.nn.memory_format import layout_of
+from nasdsl.nn.deform.implementation import Implementation, OptionalTensors, accumulation_dtype
+from nasdsl.nn.memory_format import memory_format_of
 
 
-def _arguments(operands: Optionals, geometry: Geometry) -> tuple[tuple[Tensor, ...], tuple[int | bool, ...]]:
-    """What torchvision's functions take: its operands, and the numbers that follow them."""
-    import torchvision  # noqa: F401  # brings the functions along
+def _arguments(operands: OptionalTensors, geometry: Geometry) -> tuple[tuple[Tensor, ...], tuple[int | bool, ...]]:
+    """The arguments of torchvision's operators: tensors, then numbers."""
+    import torchvision  # noqa: F401  # registers the operators
 
     x, offset, mask, weight, bias = operands
     assert x is not None
     assert offset is not None
     assert weight is not None
-    precise = precise_of(x.dtype)
-    given = (
+    dtype = accumulation_dtype(x.dtype)
+    tensors = (
         x,
         weight,
         offset,
@@ -29,7 +29,7 @@ def _arguments(operands: Optionals, geometry: Geometry) -> tuple[tuple[Tensor, .
     )
     groups, offset_groups = x.shape[1] // weight.shape[1], offset.shape[1] // (2 * geometry.taps)
     numbers = *geometry.stride, *geometry.padding, *geometry.dilation, groups, offset_groups, mask is not None
-    return tuple(t.to(precise) for t in given), numbers
+    return tuple(t.to(dtype) for t in tensors), numbers
 
 
 def _forward(
@@ -39,25 +39,25 @@ def _forward(
     weight: Tensor,
     bias: Tensor | None,
     geometry: Geometry,
-    products: torch.dtype,
+    matmul_dtype: torch.dtype,
 ) -> Tensor:
-    operands, numbers = _arguments((x, offset, mask, weight, bias), geometry)
-    out: Tensor = torch.ops.torchvision.deform_conv2d(*operands, *numbers)
-    dtype = products if bias is None else torch.promote_types(products, bias.dtype)
-    return out.to(dtype, memory_format=layout_of(x))
+    tensors, numbers = _arguments((x, offset, mask, weight, bias), geometry)
+    out: Tensor = torch.ops.torchvision.deform_conv2d(*tensors, *numbers)
+    dtype = matmul_dtype if bias is None else torch.promote_types(matmul_dtype, bias.dtype)
+    return out.to(dtype, memory_format=memory_format_of(x))
 
 
-def _gradients(
-    operands: Optionals, upstream: Tensor, geometry: Geometry, products: torch.dtype, needed: tuple[bool, ...]
-) -> Optionals:
-    """Those of x, offset, mask, weight and bias, and None for what is not needed."""
-    given, numbers = _arguments(operands, geometry)
-    x, weight, offset, mask, bias = torch.ops.torchvision._deform_conv2d_backward(upstream.to(given[0].dtype), *given, *numbers)
+def _backward(
+    operands: OptionalTensors, grad_output: Tensor, geometry: Geometry, matmul_dtype: torch.dtype, needs_grad: tuple[bool, ...]
+) -> OptionalTensors:
+    tensors, numbers = _arguments(operands, geometry)
+    x, weight, offset, mask, bias = torch.ops.torchvision._deform_conv2d_backward(
+        grad_output.to(tensors[0].dtype), *tensors, *numbers
+    )
     return tuple(
-        found.to(operand.dtype) if operand is not None and need else None
-        for found, operand, need in zip((x, offset, mask, weight, bias), operands, needed, strict=True)
+        gradient.to(operand.dtype) if operand is not None and needed else None
+        for gradient, operand, needed in zip((x, offset, mask, weight, bias), operands, needs_grad, strict=True)
     )
 
 
-deform_conv2d = Way(_forward, _gradients)
-"""See `Way.__call__`."""
+deform_conv2d = Implementation(_forward, _backward)
