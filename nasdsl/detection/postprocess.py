@@ -1,4 +1,4 @@
-"""From dense scores and boxes to the detections of each image: threshold, best of each level, clipping, suppression."""
+"""Postprocessing of predictions: score threshold, top candidates of each level, clipping, non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 from nasdsl.detection.pyramid import DetectionError, Detections
 
 
-class Dense(NamedTuple):
-    """What one level predicts at its P places for N images.
+class LevelCandidates(NamedTuple):
+    """Decoded predictions of one level with P locations (or anchors), for N images.
 
     Attributes:
         boxes: [N, P, 4], xyxy in pixels.
-        scores: [N, P, classes], by which detections are ranked.
-        allowed: [N, P, classes] bool: which may become detections.
+        scores: [N, P, classes]; detections are ranked by them.
+        allowed: [N, P, classes] bool: whether the score is above the threshold.
     """
 
     boxes: Tensor
@@ -26,44 +26,45 @@ class Dense(NamedTuple):
     allowed: Tensor
 
 
-def boxes_at(locations: Tensor, distances: Tensor) -> Tensor:
-    """Boxes [..., 4] (xyxy) from distances [..., 4] to the left, top, right and bottom of locations [..., 2]."""
+def decode_boxes(locations: Tensor, distances: Tensor) -> Tensor:
+    """Boxes [..., 4] (xyxy) from locations [..., 2] and their distances [..., 4] to the left, top, right and bottom side."""
     return torch.cat([locations - distances[..., :2], locations + distances[..., 2:]], dim=-1)
 
 
-def best_detections(
-    levels: Sequence[Dense], sizes: Sequence[tuple[int, int]], candidates: int, nms: float, detections: int
+def postprocess_detections(
+    levels: Sequence[LevelCandidates], sizes: Sequence[tuple[int, int]], candidates: int, nms: float, detections: int
 ) -> list[Detections]:
     """The detections of each image, best first.
 
     Args:
-        levels: what each level predicts.
-        sizes: (height, width) of each image without the padding of the batch; boxes are clipped to it. Boxes of which nothing
-            is left then, as in the padding, and boxes that are not finite are dropped.
-        candidates: so many of the best of each level go on.
-        nms: of two boxes of one class with a higher IoU, the better stays.
-        detections: so many of the best of all levels stay.
+        levels: decoded predictions of each level.
+        sizes: (height, width) of each image without the padding of the batch. Boxes are clipped to it; boxes that are empty
+            after that, such as those in the padding, and boxes that are not finite are dropped.
+        candidates: number of candidates that are kept of each level.
+        nms: IoU threshold of the class-wise non-maximum suppression.
+        detections: maximum number of detections of an image.
 
     Raises:
-        DetectionError: there is not one size for each image.
+        DetectionError: the number of sizes is not that of the images.
     """
     images = levels[0].boxes.shape[0]
     if len(sizes) != images:
         raise DetectionError(f"{len(sizes)} image sizes for predictions of {images} images; expected one for each")
-    found = []
+    results = []
     for image, size in enumerate(sizes):
-        boxes, scores, labels = (torch.cat(x) for x in zip(*(_best(level, image, candidates) for level in levels), strict=True))
+        per_level = [_top_candidates(level, image, candidates) for level in levels]
+        boxes, scores, labels = (torch.cat(tensors) for tensors in zip(*per_level, strict=True))
         boxes = clip_boxes_to_image(boxes, size)
-        real = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) & scores.isfinite()
-        boxes, scores, labels = boxes[real], scores[real], labels[real]
+        valid = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) & scores.isfinite()
+        boxes, scores, labels = boxes[valid], scores[valid], labels[valid]
         keep = batched_nms(boxes, scores, labels, nms)[:detections]
-        found.append({"boxes": boxes[keep], "labels": labels[keep], "scores": scores[keep]})
-    return found
+        results.append({"boxes": boxes[keep], "labels": labels[keep], "scores": scores[keep]})
+    return results
 
 
-def _best(level: Dense, image: int, candidates: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes, scores and labels of the best candidates of one level of one image."""
-    place, label = level.allowed[image].nonzero(as_tuple=True)
-    scores = level.scores[image][place, label]
-    scores, best = scores.topk(min(candidates, scores.numel()))
-    return level.boxes[image][place[best]], scores, label[best]
+def _top_candidates(level: LevelCandidates, image: int, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes, scores and labels of the `limit` best candidates of one level of one image."""
+    location, label = level.allowed[image].nonzero(as_tuple=True)
+    scores = level.scores[image][location, label]
+    scores, top = scores.topk(min(limit, scores.numel()))
+    return level.boxes[image][location[top]], scores, label[top]

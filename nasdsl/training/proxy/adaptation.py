@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from nasdsl.backends.layer_errors import first_line, is_out_of_memory, layer_error_message
 from nasdsl.decoder import Decoder
-from nasdsl.detection.detector import Detections, Method
+from nasdsl.detection.detector import Method
 from nasdsl.detection.fcos import Fcos, FcosTargets
-from nasdsl.detection.pyramid import Predictions
+from nasdsl.detection.pyramid import Detections, Predictions
 from nasdsl.detection.retinanet import Retinanet, RetinanetTargets
 from nasdsl.semantics.architecture import Fcos as FcosPrediction
 from nasdsl.training.ema import make_average
