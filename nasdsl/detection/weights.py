@@ -32,9 +32,8 @@ def save_detector(detector: Detector, path: str | Path, weights: Mapping[str, Te
     """
     path = Path(path)
     saved = {"format": FORMAT, "config": detector.config, "model": dict(weights or detector.state_dict())}
-    unfinished = path.with_name(
-        f".{path.name}.unfinished"
-    )  # a fixed name, so that the next call overwrites what a killed process left
+    # A fixed name, so that the next call overwrites what a killed process left.
+    unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         with open(unfinished, "wb") as file:
             torch.save(saved, file)
