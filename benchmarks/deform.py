@@ -10,7 +10,7 @@ on torchvision's function, with the convolution that predicts offsets and mask i
 
 On a CPU, ``--clock cpu --threads 1`` counts this process's time only, for a machine that is busy with other things, and
 memory is what one forward and backward pass adds to the peak of a process of its own. On a GPU, which is taken where there
-is one, ours is `nasdsl.nn.deform.gpu` (in the layer whatever is fastest), times are those of CUDA's events around a call on
+is one, ours is `nasdsl.nn.deform.triton` (in the layer whatever is fastest), times are those of CUDA's events around a call on
 an idle GPU, and memory is what one forward and backward pass allocates at most; all products are in full float32.
 """
 
@@ -33,7 +33,8 @@ from torch import Tensor, nn
 from torchvision.ops import deform_conv2d as theirs
 
 from nasdsl.nn import DeformConv2d, deform_conv2d
-from nasdsl.nn.deform import gpu, plain
+from nasdsl.nn.deform import reference
+from nasdsl.nn.deform.triton import deform_conv2d as triton_deform_conv2d
 
 Step = Callable[[], Tensor]
 SHAPES = {
@@ -82,12 +83,12 @@ def functions(shape: str, layout: str, device: str) -> tuple[dict[str, Step], li
     """Each way of computing it, what has gradients, and the gradient of the result."""
     given, (upstream,) = operands(shape, layout, device)
     x, offset, mask, weight, bias = given
-    own = gpu.deform_conv2d if device == "cuda" else deform_conv2d
+    own = triton_deform_conv2d if device == "cuda" else deform_conv2d
     return (
         {
             "ours": lambda: own(x, offset, weight, bias, padding=(1, 1), mask=mask),
             "torchvision": lambda: theirs(x, offset, weight, bias, padding=1, mask=mask),
-            "plain": lambda: plain.deform_conv2d(x, offset, weight, bias, padding=(1, 1), mask=mask),
+            "plain": lambda: reference.deform_conv2d(x, offset, weight, bias, padding=(1, 1), mask=mask),
             "ordinary": lambda: nn.functional.conv2d(x, weight, bias, padding=1),
         },
         given,

@@ -32,7 +32,7 @@ from nasdsl import resources
 from nasdsl.data import Transform, open_dataset
 from nasdsl.detection.backbones import make_backbone
 from nasdsl.detection.fcos import Fcos
-from nasdsl.detection.locations import shapes_of
+from nasdsl.detection.pyramid import shapes_of
 from nasdsl.nn import DeformConv2d, DilatedDepthwiseConv2d
 from nasdsl.training.proxy import ProxySpec, ProxyTask
 

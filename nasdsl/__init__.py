@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from nasdsl.decoder import Decoder, load, loads
     from nasdsl.detection.backbones import FeatureExtractor
     from nasdsl.detection.detector import Detector
+    from nasdsl.detection.factory import detector, load_detector
     from nasdsl.detection.inference import for_inference
-    from nasdsl.detection.making import detector, load_detector
     from nasdsl.diagnostics import Diagnostic, DiagnosticError
     from nasdsl.imports.nas_fcos import from_nas_fcos
     from nasdsl.ir import MissingFeature
@@ -32,11 +32,11 @@ _HOME = {
     "Space": "nasdsl.spaces",
     "SpaceError": "nasdsl.spaces",
     "UnreadableFile": "nasdsl.semantics.files",
-    "detector": "nasdsl.detection.making",
+    "detector": "nasdsl.detection.factory",
     "for_inference": "nasdsl.detection.inference",
     "from_nas_fcos": "nasdsl.imports.nas_fcos",
     "load": "nasdsl.decoder",
-    "load_detector": "nasdsl.detection.making",
+    "load_detector": "nasdsl.detection.factory",
     "load_space": "nasdsl.spaces",
     "loads": "nasdsl.decoder",
     "loads_space": "nasdsl.spaces",

@@ -1,6 +1,6 @@
-"""What backbones cost and which features they give, written in the same layers as decoders; torch is not needed.
+"""Costs and features of backbones, described in the same layers as decoders; torch is not needed.
 
-The modules themselves come from torchvision. The tests hold both against each other, layer count for layer count.
+The modules come from torchvision. Tests compare the layers of both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ StrideIn = Literal["1x1", "3x3"]
 
 
 class BackboneLayer(NamedTuple):
-    """A layer of a backbone, what it takes and gives, and whether the FCOS recipe trains it."""
+    """A layer of a backbone, its input and output, and whether the FCOS recipe trains it."""
 
     layer: Layer
     operand: Feature
@@ -25,7 +25,7 @@ class BackboneLayer(NamedTuple):
 
 
 class BackboneCost(NamedTuple):
-    """Cost of a backbone for one image; `cost.params` counts all parameters, `trainable_params` those that are trained."""
+    """Cost of a backbone for one image; `cost.params` counts all parameters, `trainable_params` the trained ones."""
 
     cost: Cost
     trainable_params: int
@@ -33,16 +33,16 @@ class BackboneCost(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """A backbone as far as a decoder and a cost table need it.
+    """Description of a backbone, for decoders and cost tables.
 
     Attributes:
-        name: as the command line has it.
-        out_channels: width of each feature.
-        description: one line on what it is.
+        name: on the command line.
+        out_channels: channels of each feature.
+        description: one line for people.
         layers: its convolutions, norms and activations.
-        norm_frozen: its BatchNorms are fixed (no parameters trained, nothing in the published FLOPs), its ReLUs are
-            functions.
-        pretrained: there are weights of ImageNet for it.
+        norm_frozen: whether its BatchNorms are frozen (not trained, and not counted in the published FLOPs) and its ReLUs are
+            functions, which are not counted either.
+        pretrained: whether there are ImageNet weights for it.
     """
 
     name: str
@@ -58,32 +58,32 @@ class Backbone:
 
 
 class UnknownBackbone(ValueError):
-    """No backbone has this name."""
+    """There is no backbone of this name."""
 
 
 def backbone(name: str) -> Backbone:
     """The backbone of this name.
 
     Raises:
-        UnknownBackbone: the message lists the names.
+        UnknownBackbone: there is none; the message lists the names.
     """
     if name not in BACKBONES:
         raise UnknownBackbone(f"unknown backbone {name!r}; known are {', '.join(BACKBONES)}")
-    return _described(name)
+    return _description(name)
 
 
 @cache
-def _described(name: str) -> Backbone:
+def _description(name: str) -> Backbone:
     return BACKBONES[name](name)
 
 
 @cache
 def _cost(name: str, size: tuple[int, int]) -> BackboneCost:
-    described = _described(name)
+    described = _description(name)
     total, trained = Cost(), 0
     for entry in described.layers:
         level = entry.out.level or 0
-        area = _ceil(size[0], level) * _ceil(size[1], level)
+        area = _map_length(size[0], level) * _map_length(size[1], level)
         cost = entry.layer.cost((entry.operand,), entry.out, area)
         if described.norm_frozen and not isinstance(entry.layer, Conv):
             cost = Cost(0, cost.params, 0)
@@ -92,7 +92,7 @@ def _cost(name: str, size: tuple[int, int]) -> BackboneCost:
     return BackboneCost(total, trained)
 
 
-def _ceil(length: int, level: int) -> int:
+def _map_length(length: int, level: int) -> int:
     return -(-length // (1 << level))
 
 
@@ -105,8 +105,8 @@ def _resnet(
     """A bottleneck ResNet (arXiv:1512.03385) or ResNeXt (arXiv:1611.05431).
 
     Args:
-        stride_in: the convolution of the bottleneck that has the stride: the first 1x1 (the original, and what the
-            paper's detectors use), or the 3x3 (torchvision's).
+        stride_in: the convolution of the bottleneck that has the stride: the first 1x1 (original, and the paper's detectors),
+            or the 3x3 (torchvision).
     """
 
     def layers() -> Iterator[BackboneLayer]:
@@ -157,10 +157,10 @@ _MOBILENET_V2 = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6,
 
 
 def _mobilenet_v2(name: str) -> Backbone:
-    """MobileNetV2 up to ``features.17``, tapped at ``features.3/6/13/17``.
+    """MobileNetV2 up to ``features.17``, with the outputs of ``features.3/6/13/17`` as c2 … c5.
 
-    Its BatchNorms are trained. The first two modules (1,824 parameters) are not: that is what gives the published
-    parameter counts, and what freezing the body "at 2" does in the published code.
+    Its BatchNorms are trained. The first two modules (1,824 parameters) are not, as in the published parameter counts and as
+    the published code freezes the body "at 2".
     """
 
     def layers() -> Iterator[BackboneLayer]:
@@ -190,11 +190,11 @@ def _mobilenet_v2(name: str) -> Backbone:
 # ----------------------------------------------------------------------------------------------------------- tiny
 
 TINY_WIDTHS = (32, 64, 128, 128)
-"""Of c2 … c5."""
+"""Channels of c2 … c5."""
 
 
 def _tiny(name: str) -> Backbone:
-    """A plain network that learns from scratch in minutes on a CPU: for demos, tests, and data that ImageNet is far from.
+    """A small network that trains from scratch in minutes on a CPU: for demos, tests, and data unlike ImageNet.
 
     A stem of 16 channels, then for each of c2 … c5 a 3x3 convolution of stride 2 and one of stride 1, each with BatchNorm and
     ReLU.
@@ -228,4 +228,4 @@ BACKBONES = {
     "mobilenet_v2": _mobilenet_v2,
     "tiny": _tiny,
 }
-"""Backbones by name; each makes its description."""
+"""Functions that build the description, by name of the backbone."""

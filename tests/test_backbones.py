@@ -1,4 +1,4 @@
-"""The described backbones against torchvision's modules: parameters, and multiply-accumulates that torch counts."""
+"""Descriptions of backbones against torchvision's modules: parameters, and multiply-accumulates counted by torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZE = (96, 160)
 
 
 def reference(name: str) -> tuple[nn.Module, dict[str, str]]:
-    """torchvision's module, cut behind C5, and where its features are."""
+    """torchvision's module up to C5, and the names of its features."""
     if name == "mobilenet_v2":
         taps = {f"features.{i}": f"c{level}" for i, level in zip((3, 6, 13, 17), range(2, 6), strict=True)}
         return create_feature_extractor(models.mobilenet_v2(), taps), taps
@@ -44,15 +44,15 @@ def test_against_torchvision(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnext101_64x4d"])
-def test_what_is_trained(name: str) -> None:
-    """All convolutions but the stem's and the first stage's; no norm."""
+def test_trained_parameters(name: str) -> None:
+    """All convolutions but those of the stem and the first stage; no norms."""
     model, _ = reference(name)
     convs = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d)]
     trained = sum(m.weight.numel() for n, m in convs if n != "conv1" and not n.startswith("layer1"))
     assert backbone(name).cost(SIZE).trainable_params == trained
 
 
-def test_stride_placement_costs_what_the_paper_says() -> None:
+def test_cost_of_the_stride_placement() -> None:
     """The stride in the 3x3 costs 4.01 G more at 1088x800."""
     ours, torchvisions = (backbone(n).cost((800, 1088)).cost.macs for n in ("resnet50", "resnet50_v1.5"))
     assert round((torchvisions - ours) / 1e9, 2) == 4.01

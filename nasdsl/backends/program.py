@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nasdsl.backends.export import ExportError, all_nodes, facts, input_nodes, where
+from nasdsl.backends.export import ExportError, facts, input_nodes, where
+from nasdsl.backends.layer_errors import first_line, layer_of
 from nasdsl.backends.module import DecoderModule
 from nasdsl.layers import CustomLayer
 
@@ -119,15 +120,13 @@ def _open_sizes(program: torch.export.ExportedProgram) -> None:
 
 
 def _reason(module: DecoderModule, error: Exception) -> str:
-    """Why tracing failed, in a line; which node was running is in the error's notes."""
-    notes = getattr(error, "__notes__", [])
-    cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-    for node in all_nodes(module.graph):
-        if any(note.startswith(f"while running {node.id} ({node.span}:") for note in notes):
-            layer = node.layer
-            what = f"the primitive {layer.kind!r}" if isinstance(layer, CustomLayer) else f"the layer {layer.kind!r}"
-            return f"torch.export cannot trace {what} in {where(node)}: {cause}"
-    return f"torch.export cannot trace the decoder {module.graph.name}: {cause}"
+    """Why tracing failed, in one line, with the layer that was running."""
+    cause, running = first_line(error), layer_of(error)
+    if running is None:
+        return f"torch.export cannot trace the decoder {module.graph.name}: {cause}"
+    layer = running.node.layer
+    what = f"the primitive {layer.kind!r}" if isinstance(layer, CustomLayer) else f"the layer {layer.kind!r}"
+    return f"torch.export cannot trace {what} in {where(running.node)}: {cause}"
 
 
 __all__ = ["export_program", "trace"]

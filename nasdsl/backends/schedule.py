@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasdsl.diagnostics import Span
+from nasdsl.backends.layer_errors import RunningLayer, attach
 from nasdsl.ir.graph import Node
 from nasdsl.layers import (
     Activation,
@@ -44,7 +44,7 @@ class Step(NamedTuple):
     path: tuple[str, ...]
     inputs: tuple[int, ...]
     last_use: tuple[int, ...]
-    span: Span
+    node: Node
 
 
 class Schedule:
@@ -71,7 +71,7 @@ class Schedule:
                 tuple(node.id.split(".")),
                 tuple(place[source] for source in node.inputs),
                 tuple(drops.get(at, ())),
-                node.span,
+                node,
             )
             for at, node in enumerate(nodes)
             if not isinstance(node.layer, Input)
@@ -84,7 +84,7 @@ class Schedule:
         return self
 
     def run(self, root: nn.Module, features: Mapping[str, Tensor], sizes: Sizes) -> list[Tensor]:
-        """The results, given the inputs by name. An error names the line of the text that was running."""
+        """The results, given the inputs by name. An error carries the layer that was running (`layer_errors`)."""
         values: dict[int, Tensor] = {at: features[name] for name, at in self.inputs.items()}
         for step in self.steps:
             operands = [values[i] for i in step.inputs]
@@ -94,8 +94,7 @@ class Schedule:
                 try:
                     values[step.out] = _run(step, root, operands, sizes)
                 except Exception as error:
-                    shapes = ", ".join(str(list(o.shape)) for o in operands)
-                    error.add_note(f"while running {'.'.join(step.path)} ({step.span}: {step.span.text}) on {shapes}")
+                    attach(error, RunningLayer(step.node, tuple(tuple(o.shape) for o in operands)))
                     raise
             for used in step.last_use:
                 del values[used]

@@ -80,7 +80,11 @@ def load_decoder(file: str) -> Decoder:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Errors that the package raises with a message for people become that message and exit code 2 (1 for findings)."""
+    """Errors that the package raises with a message for people become that message and exit code 2 (1 for findings).
+
+    So do errors of torch in a layer of the decoder, with the layer's line in the text, and of too little memory.
+    """
+    from nasdsl.backends.layer_errors import first_line, is_out_of_memory, layer_error_message
     from nasdsl.diagnostics import DiagnosticError
 
     try:
@@ -90,10 +94,15 @@ def refusals() -> Iterator[None]:
         sys.exit(FINDINGS)
     except OSError as error:
         fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
-    except ValueError as error:
-        if not type(error).__module__.startswith("nasdsl."):
+    except Exception as error:
+        if isinstance(error, ValueError) and type(error).__module__.startswith("nasdsl."):
+            fail(str(error))
+        message = layer_error_message(error)
+        if is_out_of_memory(error):
+            message = f"not enough memory: {message or first_line(error)}; smaller batches or images need less"
+        if message is None or os.environ.get("NASDSL_TRACEBACK"):
             raise
-        fail(str(error))
+        fail(message)
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def detect(
         raise click.UsageError("expected either pictures (IMAGE…) or a data set (--data)")
     with refusals():
         from nasdsl.data import UnreadableImage
-        from nasdsl.detection.drawing import contact_sheet, draw_detections, write_picture
+        from nasdsl.detection.visualization import contact_sheet, draw_detections, write_png
 
         detector = load_run(run, device)
         reserved = {SHEET} if sheet else set()
@@ -91,14 +91,14 @@ def detect(
                 picture = draw_detections(image, found, detector.classes, threshold)
                 drawn += [picture] if shown else []
                 if not no_pictures:
-                    write_picture(out / source.target, picture)
+                    write_png(out / source.target, picture)
                     told += f", drawn in {out / source.target}"
             say(told)
         path = out / "detections.json"
         text = json.dumps(document.value, ensure_ascii=False)
         path.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files that are no UTF-8
         if drawn:
-            write_picture(out / SHEET, contact_sheet(drawn))
+            write_png(out / SHEET, contact_sheet(drawn))
             say(f"wrote {out / SHEET}")
     say(f"wrote {path}")
     if refused:

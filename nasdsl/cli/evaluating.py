@@ -114,8 +114,8 @@ def eval_(
 
 def load_run(run: Path, device: str | None) -> Detector:
     """The detector of a training, made for inference."""
+    from nasdsl.detection.factory import load_detector
     from nasdsl.detection.inference import for_inference
-    from nasdsl.detection.making import load_detector
 
     return for_inference(load_detector(run, device=device or "auto"))
 

@@ -230,7 +230,8 @@ def _random_crop(sample: Sample, crop: Size, smallest: float) -> Sample:
     # Also clips the boxes to the crop.
     boxes, _ = F.crop_bounding_boxes(before, _XYXY, top, left, rows, columns)
     visible = _areas(boxes) / _areas(before).clamp(min=1e-6)
-    target = {**sample.target, "boxes": boxes, "area": sample.target["area"] * visible}
+    area = sample.target["area"] * visible
+    target = {**sample.target, "boxes": boxes, "area": area, "uncropped_size": (height, width)}
     image = F.crop_image(sample.image, top, left, rows, columns)
     # Above 0, because boxes outside of the crop are empty now.
     return Sample(image, _drop_small(target, max(smallest, 1e-3)))

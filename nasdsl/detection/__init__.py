@@ -1,1 +1,1 @@
-"""Detectors on top of a decoder: backbones, targets, losses, and boxes out of predictions."""
+"""Detectors around a decoder: backbones, FCOS and RetinaNet, postprocessing, weights."""

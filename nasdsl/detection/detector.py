@@ -1,4 +1,4 @@
-"""A whole detector, by torchvision's convention: losses in training, boxes in evaluation."""
+"""The detector module, with torchvision's interface: losses in training mode, detections in evaluation mode."""
 
 from __future__ import annotations
 
@@ -14,26 +14,25 @@ from torchvision.transforms import v2
 from nasdsl.backends.module import DecoderModule, Prediction
 from nasdsl.detection.backbones import FeatureExtractor
 from nasdsl.detection.fcos import Fcos
-from nasdsl.detection.locations import shapes_of
+from nasdsl.detection.pyramid import Detections, shapes_of
 from nasdsl.detection.retinanet import Retinanet
 
 Method: TypeAlias = Fcos | Retinanet
 Size: TypeAlias = tuple[int, int]
 Target: TypeAlias = dict[str, Any]
-Detections: TypeAlias = dict[str, Tensor]
 
 
 class DetectorError(ValueError):
-    """A detector cannot be made or used like this; the message says what to change."""
+    """A detector cannot be built or called like this; the message says what to change."""
 
 
-class Inputs(NamedTuple):
+class InputBatch(NamedTuple):
     """A batch as the backbone takes it.
 
     Attributes:
-        images: [N, 3, H, W], normalised; 0, the mean colour, where a picture is padded.
-        sizes: height and width of each picture inside of it.
-        targets: boxes in pixels of the batch.
+        images: [N, 3, H, W], normalised; the padding is 0, the mean colour.
+        sizes: (height, width) of each image without padding.
+        targets: with boxes in pixels of the batch.
     """
 
     images: Tensor
@@ -42,9 +41,9 @@ class Inputs(NamedTuple):
 
 
 class Resize(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types
-    """torchvision's transform of lists of pictures, with antialiasing, as the pictures of the training were resized.
+    """torchvision's transform of a list of images to a batch, but with the resizing of training: antialiased.
 
-    The pictures come normalised: only the backbone knows by which numbers, which are part of its weights.
+    Images are normalised before: mean and standard deviation belong to the backbone's weights.
     """
 
     def normalize(self, image: Tensor) -> Tensor:
@@ -53,7 +52,7 @@ class Resize(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has
     def resize(self, image: Tensor, target: Target | None = None) -> tuple[Tensor, Target | None]:
         height, width = image.shape[-2:]
         shorter = self.torch_choice(self.min_size) if self.training else self.min_size[-1]
-        size = self.fixed_size or resized(height, width, shorter, self.max_size)
+        size = self.fixed_size or resized_size(height, width, shorter, self.max_size)
         if size == (height, width):
             return image, target
         image = v2.functional.resize(image, list(size), antialias=True)
@@ -61,13 +60,16 @@ class Resize(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has
             boxes = torch.as_tensor(target["boxes"]).reshape(-1, 4).float()
             scale = boxes.new_tensor([size[1] / width, size[0] / height] * 2)
             target["boxes"] = boxes * scale
+            if "uncropped_size" in target:
+                uncropped = target["uncropped_size"]
+                target["uncropped_size"] = (round(uncropped[0] * size[0] / height), round(uncropped[1] * size[1] / width))
         return image, target
 
 
-def resized(height: int, width: int, shorter: int, longest: int) -> Size:
-    """Height and width of a picture whose shorter side becomes `shorter`, unless its longer one would exceed `longest`.
+def resized_size(height: int, width: int, shorter: int, longest: int) -> Size:
+    """(height, width) after resizing the shorter side to `shorter`, or less so that the longer side is at most `longest`.
 
-    Rounded down, as v2.Resize and `nasdsl.data.Transform` do, with which the pictures of a training are resized.
+    Rounded down, like v2.Resize and `nasdsl.data.Transform`, which resizes the images of a training.
     """
     low, high = min(height, width), max(height, width)
     other = shorter * high // low
@@ -77,23 +79,25 @@ def resized(height: int, width: int, shorter: int, longest: int) -> Size:
 
 
 class Detector(nn.Module):
-    """Backbone, decoder, and what turns its predictions into losses and boxes.
+    """Backbone, decoder, and FCOS or RetinaNet.
 
-    ``detector(images, targets)`` in training mode gives a dict of losses (``classification``, ``bbox_regression``, and
-    ``bbox_ctrness`` with FCOS); ``detector(images)`` in evaluation mode a list of ``{"boxes", "labels", "scores"}``,
+    In training mode, ``detector(images, targets)`` returns a dict of losses (``classification``, ``bbox_regression``, and
+    ``bbox_ctrness`` with FCOS); in evaluation mode, ``detector(images)`` returns a list of ``{"boxes", "labels", "scores"}``,
     best first. Images are
 
-    - a list of [3, H, W] tensors, RGB, float 0 to 1 or uint8, each of its own size: resized so that the shorter side is
-      `min_size` and the longer one at most `max_size`, boxes are given and returned in pixels of the original; or
-    - one batch [N, 3, H, W], float 0 to 1 or uint8, taken as it is; `sizes` names the valid part of each picture, and
-      boxes are in pixels of the batch.
+    - a list of [3, H, W] tensors of any sizes, RGB, float 0 to 1 or uint8: they are resized so that the shorter side is
+      `min_size` and the longer one at most `max_size`, and boxes are in pixels of the originals; or
+    - one batch [N, 3, H, W], float 0 to 1 or uint8, which is not resized; `sizes` is (height, width) of each image without
+      padding, and boxes are in pixels of the batch.
 
     Targets are dicts with ``boxes`` [n, 4] (xyxy, pixels) and ``labels`` [n] from 0 to classes - 1: there is no class for
-    the background.
+    the background. Where an image is a crop, ``uncropped_size`` is the (height, width) of the image it was cut from, at the
+    same scale (`nasdsl.data.Transform` adds it).
 
     Attributes:
         classes: names of the classes.
-        category_ids: what data sets call them, in the same order.
+        category_ids: the data set's ids of the classes, in the same order.
+        method: options of FCOS or RetinaNet.
     """
 
     def __init__(
@@ -130,9 +134,9 @@ class Detector(nn.Module):
 
     @property
     def config(self) -> dict[str, Any]:
-        """All that `from_config` needs to make this detector again, its weights aside: plain values.
+        """Plain values from which `from_config` builds this detector again, without its weights.
 
-        Its ``backbone`` is None where that is a module of your own, which no text describes.
+        ``backbone`` is None for a custom module, which plain values cannot describe.
         """
         return {
             **self._config,
@@ -155,84 +159,88 @@ class Detector(nn.Module):
         """Losses in training mode, detections in evaluation mode; see the class.
 
         Raises:
-            DetectorError: no targets in training, a label beyond the classes, or images of another form.
-            DetectionError: a target with boxes or labels of another shape.
+            DetectorError: no targets in training mode, a label that is not below the number of classes, or invalid images.
+            DetectionError: a target whose boxes or labels have a wrong shape.
         """
         if self.training:
             if targets is None:
                 raise DetectorError("a detector in training mode needs targets; call .eval() for detections")
-            self._check(targets, len(images))
-        inputs = self.inputs(images, targets, sizes)
+            self._check_targets(targets, len(images))
+        inputs = self.prepare(images, targets, sizes)
         predictions = self.decoder(self.backbone(inputs.images))
         if self.training:
             assert inputs.targets is not None
             return self.losses(predictions, inputs)
-        found = self.method.detect(predictions, inputs.sizes)
+        detections = self.method.detect(predictions, inputs.sizes)
         if not isinstance(images, Tensor):
             originals = [(int(i.shape[-2]), int(i.shape[-1])) for i in images]
-            found = self.transform.postprocess(found, inputs.sizes, originals)
-        return found
+            detections = self.transform.postprocess(detections, inputs.sizes, originals)
+        return detections
 
     @torch.inference_mode()
     def detect(self, image: Tensor) -> Detections:
-        """What is in one picture [3, H, W] (uint8, or float 0 to 1), on the CPU; the detector must be in evaluation mode.
+        """The detections in one image [3, H, W] (uint8, or float 0 to 1), as CPU tensors.
 
         Raises:
-            DetectorError: it is in training mode, or the picture is of another form.
+            DetectorError: the detector is in training mode, or the image is invalid.
         """
         if self.training:
-            raise DetectorError("a detector in training mode finds nothing; call .eval() first")
-        found = self([image.to(next(self.parameters()).device)])[0]
-        return {name: value.cpu() for name, value in found.items()}
+            raise DetectorError("a detector in training mode returns no detections; call .eval() first")
+        detections = self([image.to(next(self.parameters()).device)])[0]
+        return {name: value.cpu() for name, value in detections.items()}
 
-    def losses(self, predictions: Mapping[str, Prediction], inputs: Inputs) -> dict[str, Tensor]:
-        """The losses of predictions. FCOS's ranges follow the largest shorter side of the pictures: that of all, panoramas
-        aside, whose longer side was the limit."""
+    def losses(self, predictions: Mapping[str, Prediction], inputs: InputBatch) -> dict[str, Tensor]:
+        """The losses of predictions.
+
+        FCOS's size ranges scale with the largest shorter side in the batch: all images have it, except for panoramas, which
+        `max_size` limits. For a cropped image it is the side before the crop: a crop does not change the size of objects.
+        """
         assert inputs.targets is not None
         shapes = shapes_of(predictions)
-        shorter = max(min(size) for size in inputs.sizes)
         method = self.method
         if isinstance(method, Fcos):
+            uncropped = (target.get("uncropped_size", size) for target, size in zip(inputs.targets, inputs.sizes, strict=True))
+            shorter = max(min(size) for size in uncropped)
             return method.losses(predictions, method.targets(shapes, (shorter, shorter), inputs.targets))
         height, width = inputs.images.shape[-2:]
         return method.losses(predictions, method.targets(shapes, (height, width), inputs.targets))
 
-    def inputs(
+    def prepare(
         self, images: Tensor | Sequence[Tensor], targets: Sequence[Target] | None = None, sizes: Sequence[Size] | None = None
-    ) -> Inputs:
-        """Normalised images in one batch.
+    ) -> InputBatch:
+        """Normalise images, and resize and pad a list of them to a batch.
 
         Raises:
-            DetectorError: images or `sizes` of another form than `Detector` says.
+            DetectorError: images or `sizes` are not as `Detector` describes.
         """
         if isinstance(images, Tensor):
             if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
                 raise DetectorError(f"a batch of images is [N, 3, H, W]; got {list(images.shape)}")
             height, width = images.shape[-2:]
-            valid = [(int(h), int(w)) for h, w in sizes] if sizes is not None else [(height, width)] * len(images)
-            if len(valid) != len(images) or any(not (0 < h <= height and 0 < w <= width) for h, w in valid):
+            unpadded = [(int(h), int(w)) for h, w in sizes] if sizes is not None else [(height, width)] * len(images)
+            if len(unpadded) != len(images) or any(not (0 < h <= height and 0 < w <= width) for h, w in unpadded):
                 raise DetectorError(
-                    f"sizes is {valid}; expected height and width of the valid part of each of {len(images)} images of "
+                    f"sizes is {unpadded}; expected height and width without padding of each of {len(images)} images of "
                     f"{height}x{width}"
                 )
-            return Inputs(self._normalised(images, valid), valid, list(targets) if targets is not None else None)
+            return InputBatch(self._normalize(images, unpadded), unpadded, list(targets) if targets is not None else None)
         if not images or sizes is not None:
-            raise DetectorError("expected a list of one image or more, or else one batch of images with `sizes`")
+            raise DetectorError("expected a non-empty list of images, or a batch of images with `sizes`")
         for image in images:
             if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
                 raise DetectorError(f"an image is [3, H, W]; got {list(image.shape)}")
         normalised = [self.backbone.normalize(image).to(self.backbone.pixel_mean.dtype) for image in images]
         batch, resized_targets = self.transform(normalised, list(targets) if targets is not None else None)
-        return Inputs(batch.tensors, batch.image_sizes, resized_targets)
+        return InputBatch(batch.tensors, batch.image_sizes, resized_targets)
 
-    def _normalised(self, images: Tensor, sizes: Sequence[Size]) -> Tensor:
+    def _normalize(self, images: Tensor, sizes: Sequence[Size]) -> Tensor:
         batch = self.backbone.normalize(images).to(self.backbone.pixel_mean.dtype)
         for image, (height, width) in zip(batch, sizes, strict=True):
             image[:, height:].zero_()
             image[:, :, width:].zero_()
         return batch
 
-    def _check(self, targets: Sequence[Target], images: int) -> None:
+    def _check_targets(self, targets: Sequence[Target], images: int) -> None:
         if len(targets) != images:
             raise DetectorError(f"{images} images and {len(targets)} targets were given")
         for number, target in enumerate(targets):
@@ -241,9 +249,9 @@ class Detector(nn.Module):
         labels = torch.cat([torch.as_tensor(target["labels"]).flatten() for target in targets])
         if not labels.numel():
             return
-        least, most = torch.stack(labels.aminmax()).tolist()  # of all images at once: a GPU is waited for only once
-        if not 0 <= least <= most < len(self.classes):
+        lowest, highest = torch.stack(labels.aminmax()).tolist()  # of all images together: one synchronisation with the GPU
+        if not 0 <= lowest <= highest < len(self.classes):
             raise DetectorError(
-                f"the targets have labels {least} to {most}; expected 0 to {len(self.classes) - 1}: "
-                f"{len(self.classes)} classes, none for the background"
+                f"the targets have labels {lowest} to {highest}; expected 0 to {len(self.classes) - 1}: "
+                f"{len(self.classes)} classes, without a background class"
             )

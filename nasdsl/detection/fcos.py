@@ -1,7 +1,7 @@
-"""FCOS: which locations learn which box, the three losses, and boxes out of predictions (arXiv:1904.01355).
+"""FCOS: targets, losses and detections (arXiv:1904.01355).
 
-The defaults are those of the first version, with which the NAS-FCOS paper trains (arXiv:1906.04423, section 4.1); the
-improvements of its last Table 2 rows are ``Fcos(**IMPROVED)`` with a decoder that predicts `IMPROVED_PREDICTION`.
+The defaults are those of the first version of FCOS, which the NAS-FCOS paper uses (arXiv:1906.04423, section 4.1); the
+improvements in the last rows of its Table 2 are ``Fcos(**IMPROVED)`` with a decoder that predicts `IMPROVED_PREDICTION`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.ops import sigmoid_focal_loss
 
-from nasdsl.detection.decoding import Dense, best_detections, boxes_at
-from nasdsl.detection.locations import (
+from nasdsl.detection.losses import MIN_NORMALIZER, BoxLoss, box_loss, centerness, mean_over_processes
+from nasdsl.detection.postprocess import LevelCandidates, decode_boxes, postprocess_detections
+from nasdsl.detection.pyramid import (
     DetectionError,
     Detections,
     Predictions,
@@ -32,22 +33,21 @@ from nasdsl.detection.locations import (
     shapes_of,
     strides_of,
 )
-from nasdsl.detection.losses import SMALLEST_NORMALISER, BoxLoss, box_loss, centerness, mean_over_processes
 
 IMPROVED_PREDICTION = "fcos(centerness=box, boxes=relu)"
-"""What a decoder predicts with the improvements: centerness on the box tower, boxes measured in strides."""
+"""The prediction of a decoder with the improvements: centerness on the box tower, distances in strides."""
 
 IMPROVED: dict[str, Any] = {"center_radius": 1.5, "box_loss": "giou"}
-"""Options of `Fcos` with the improvements: centre sampling and the GIoU loss. Together +1.6 AP on R-50 (Table 2)."""
+"""Options of `Fcos` with the improvements: center sampling and GIoU loss. All together: +1.6 AP with ResNet-50 (Table 2)."""
 
 
 class FcosTargets(NamedTuple):
-    """What the L locations of N images learn. Every tensor has the images first, so that a cache can stack and pick them.
+    """Training targets for N images with L locations each. The image is the first dimension, so that a cache can index it.
 
     Attributes:
         labels: [N, L] int64; -1 is background.
-        distances: [N, L, 4]: pixels to the left, top, right and bottom side of the box; 0 at the background.
-        centerness: [N, L]: 0 … 1, equation 3; 0 at the background.
+        distances: [N, L, 4] in pixels to the left, top, right and bottom side of the box; 0 for background.
+        centerness: [N, L], 0 … 1 (equation 3); 0 for background.
     """
 
     labels: Tensor
@@ -55,28 +55,29 @@ class FcosTargets(NamedTuple):
     centerness: Tensor
 
     def select(self, images: Tensor | slice | list[int]) -> FcosTargets:
-        """The targets of some of the images, in that order."""
+        """The targets of these images, in this order."""
         return FcosTargets(*(x[images] for x in self))
 
 
 @dataclass(frozen=True, slots=True)
 class Fcos:
-    """How FCOS learns and detects.
+    """Options of FCOS, with its targets, losses and detections.
 
     Attributes:
-        ranges: bounds in pixels between neighbouring levels: a level learns the boxes for which max(l, t, r, b) at the
-            location lies between its two bounds, both included. None: ``64 * 2 ** (k - 3)`` ends level k, which makes
-            64, 128, 256, 512 for p3 … p7.
-        reference_size: the ranges are for images of this shorter side in pixels, and scale with it. None: they do not scale.
-        center_radius: only locations nearer than this to the box's centre, in strides, learn it (centre sampling of later
-            FCOS: 1.5). None: all inside the box.
+        ranges: size bounds between neighbouring levels in pixels: a box is assigned to the level for which max(l, t, r, b) at
+            the location lies between the level's two bounds, inclusive. None: the upper bound of level k is
+            ``64 * 2 ** (k - 3)``: 64, 128, 256, 512 for p3 … p7.
+        reference_size: shorter side in pixels of the images that `ranges` is meant for; for other images it is scaled. None: it
+            is not scaled.
+        center_radius: locations must be nearer to the box's center than this, in strides (center sampling of later FCOS: 1.5).
+            None: all locations inside the box are assigned.
         box_loss: ``iou`` is -log IoU, ``linear_iou`` 1 - IoU, ``giou`` 1 - GIoU.
         focal_alpha, focal_gamma: of the focal loss (arXiv:1708.02002).
-        score_threshold: detections have a higher class score than this, before centerness.
-        candidates: of each level, this many of the best go on to suppression.
-        nms: of two boxes of a class with a higher IoU than this, the better stays.
-        detections: at most, for an image.
-        centerness_in_score: the score is class score times centerness; otherwise the class score.
+        score_threshold: minimum class score of detections, exclusive, before centerness.
+        candidates: number of candidates of each level that non-maximum suppression sees.
+        nms: IoU threshold of non-maximum suppression.
+        detections: maximum number of detections of an image.
+        centerness_in_score: whether detections are ranked by class score times centerness instead of the class score.
     """
 
     ranges: tuple[float, ...] | None = None
@@ -103,16 +104,16 @@ class Fcos:
                 raise DetectionError(f"{name} is {value}; expected a positive number or None")
 
     def targets(self, shapes: Shapes, image_size: tuple[int, int], targets: Sequence[Target]) -> FcosTargets:
-        """What each location of a batch of images learns.
+        """Training targets of a batch.
 
-        A location learns a box that it lies strictly inside of, if its level is the one for the box's size there; of several,
-        the one of least area, and of equal ones the first. Locations in the padding of a batch are background.
+        A location is assigned a box if it lies strictly inside the box and its level matches the box's size there; of several,
+        the one with the smallest area, and of equal ones the first. Locations in the padding of a batch are background.
 
         Args:
             shapes: (height, width) of the map of each level, finest first.
-            image_size: (H, W) in pixels; only its shorter side counts, and only for the scale of the ranges. It need not be the
-                size of the padded batch: a detector that resizes shorter sides to 800 gives (800, 800).
-            targets: of each image, with ``boxes`` and ``labels``.
+            image_size: (H, W) in pixels; only its shorter side is used, to scale `ranges`. It need not be the size of the
+                padded batch: for a detector that resizes shorter sides to 800 it is (800, 800).
+            targets: ground truth of each image.
 
         Raises:
             DetectionError: `ranges` does not have one bound less than there are levels, or a target is malformed.
@@ -121,18 +122,18 @@ class Fcos:
         device = pairs[0][0].device if pairs else None
         strides = strides_of(shapes)
         grid = [level_locations(shape, stride, device) for shape, stride in zip(shapes.values(), strides, strict=True)]
-        bounds = [0.0, *self._bounds(tuple(shapes), image_size), float("inf")]
-        lower, upper = (_for_each_location(grid, values) for values in (bounds[:-1], bounds[1:]))
-        reach = None
+        bounds = [0.0, *self._size_bounds(tuple(shapes), image_size), float("inf")]
+        lower, upper = (_per_location(grid, values) for values in (bounds[:-1], bounds[1:]))
+        radius = None
         if self.center_radius is not None:
-            reach = _for_each_location(grid, [self.center_radius * stride for stride in strides])
+            radius = _per_location(grid, [self.center_radius * stride for stride in strides])
         locations = torch.cat(grid)
 
         labels = torch.full((len(pairs), len(locations)), -1, device=device)
         boxes = torch.zeros(len(pairs), len(locations), 4, device=device)
         for image, (gt_boxes, gt_labels) in enumerate(pairs):
             if len(gt_boxes) > 0:
-                index, positive = _assign(locations, lower, upper, reach, gt_boxes)
+                index, positive = _assign_boxes(locations, lower, upper, radius, gt_boxes)
                 labels[image] = torch.where(positive, gt_labels[index], -1)
                 boxes[image] = gt_boxes[index]
         distances = torch.cat([locations - boxes[..., :2], boxes[..., 2:] - locations], dim=-1)
@@ -143,108 +144,107 @@ class Fcos:
     def losses(self, predictions: Predictions, targets: FcosTargets) -> dict[str, Tensor]:
         """The three losses of a batch, scalars.
 
-        - ``classification``: focal loss, its sum divided by (positives + images);
-        - ``bbox_regression``: loss of the boxes of the positives, their mean weighted by the centerness targets;
-        - ``bbox_ctrness``: binary cross entropy with the centerness targets, mean over the positives.
+        - ``classification``: sum of the focal loss, divided by (positives + images);
+        - ``bbox_regression``: mean box loss of the positives, weighted by the centerness targets;
+        - ``bbox_ctrness``: mean binary cross entropy of the positives' centerness.
 
         In a distributed run the counts are means over the processes. Without positives the latter two are 0, with gradients.
 
         Raises:
-            DetectionError: predictions without centerness, or targets that do not fit them.
+            DetectionError: the predictions have no centerness, or do not match the targets.
         """
         levels = list(predictions.values())
         logits = flatten_levels([level.cls_logits for level in levels], levels[0].cls_logits.shape[1])
         distances = flatten_levels([level.bbox_reg for level in levels], 4)
         center_logits = flatten_levels(_centerness_logits(predictions), 1).squeeze(2)
-        wanted = one_hot(targets.labels, logits)
+        class_targets = one_hot(targets.labels, logits)
 
         positive = torch.nonzero(targets.labels >= 0, as_tuple=True)
         weights = targets.centerness[positive].to(logits.dtype)
         positives, weight_sum = mean_over_processes(torch.stack([weights.new_ones(len(weights)).sum(), weights.sum()]))
-        focal: Tensor = sigmoid_focal_loss(logits, wanted, self.focal_alpha, self.focal_gamma, reduction="sum")
+        focal: Tensor = sigmoid_focal_loss(logits, class_targets, self.focal_alpha, self.focal_gamma, reduction="sum")
         boxes = box_loss(distances[positive], targets.distances[positive].to(logits.dtype), self.box_loss)
         center = binary_cross_entropy_with_logits(center_logits[positive], weights, reduction="sum")
         return {
             "classification": focal / (positives + len(logits)),
-            "bbox_regression": (boxes * weights).sum() / weight_sum.clamp(min=SMALLEST_NORMALISER),
-            "bbox_ctrness": center / positives.clamp(min=SMALLEST_NORMALISER),
+            "bbox_regression": (boxes * weights).sum() / weight_sum.clamp(min=MIN_NORMALIZER),
+            "bbox_ctrness": center / positives.clamp(min=MIN_NORMALIZER),
         }
 
     def detect(self, predictions: Predictions, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
-        """The detections of each image of a batch.
-
-        Class scores above the threshold; the best of each level by the final score; boxes clipped to the image; suppression
-        for each class; the best of the image.
+        """The detections of each image of a batch; see `postprocess_detections`.
 
         Args:
             predictions: of the batch.
             sizes: (height, width) of each image in pixels, without the padding of the batch.
 
         Raises:
-            DetectionError: predictions without centerness, or another number of sizes than of images.
+            DetectionError: the predictions have no centerness, or the number of sizes is not that of the images.
         """
         levels = []
         shapes = shapes_of(predictions)
         center_logits = _centerness_logits(predictions)
         for (level, prediction), center, stride in zip(predictions.items(), center_logits, strides_of(shapes), strict=True):
             locations = level_locations(shapes[level], stride, prediction.bbox_reg.device)
-            boxes = boxes_at(locations, flatten_level(prediction.bbox_reg, 4).float())
+            boxes = decode_boxes(locations, flatten_level(prediction.bbox_reg, 4).float())
             scores = flatten_level(prediction.cls_logits, prediction.cls_logits.shape[1]).float().sigmoid()
             allowed = scores > self.score_threshold
             if self.centerness_in_score:
                 scores = scores * flatten_level(center, 1).float().sigmoid()
-            levels.append(Dense(boxes, scores, allowed))
-        return best_detections(levels, sizes, self.candidates, self.nms, self.detections)
+            levels.append(LevelCandidates(boxes, scores, allowed))
+        return postprocess_detections(levels, sizes, self.candidates, self.nms, self.detections)
 
-    def _bounds(self, levels: tuple[str, ...], image_size: tuple[int, int]) -> list[float]:
-        """Bounds between the levels, in pixels of the image."""
+    def _size_bounds(self, levels: tuple[str, ...], image_size: tuple[int, int]) -> list[float]:
+        """Size bounds between the levels, in pixels of the image."""
         bounds = self.ranges
         if bounds is None:
             bounds = tuple(64 * 2.0 ** (level_of(level) - 3) for level in levels[:-1])
         if len(bounds) != len(levels) - 1:
             raise DetectionError(
                 f"ranges has {len(bounds)} bounds for the {len(levels)} levels {', '.join(levels)}; expected "
-                f"{len(levels) - 1}, one between each two neighbours, or None for the usual ones"
+                f"{len(levels) - 1}, one between each two neighbours, or None for the default"
             )
         scale = 1.0 if self.reference_size is None else min(image_size) / self.reference_size
         return [bound * scale for bound in bounds]
 
 
-def _assign(locations: Tensor, lower: Tensor, upper: Tensor, reach: Tensor | None, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """For each of L locations the index of the box of n > 0 that it learns, and whether it learns one; [L] each.
+def _assign_boxes(
+    locations: Tensor, lower: Tensor, upper: Tensor, radius: Tensor | None, boxes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Assign boxes to L locations: the index of a box (of n > 0) for each, and whether there is one; [L] each.
 
     Args:
         locations: [L, 2].
         lower, upper: [L, 1], the range of max(l, t, r, b).
-        reach: [L, 1], from the box's centre, for centre sampling.
+        radius: [L, 1], largest distance from the box's center, for center sampling.
         boxes: [n, 4].
     """
     x, y = locations[:, :1], locations[:, 1:]
     x1, y1, x2, y2 = boxes.unbind(1)
     left, top, right, bottom = x - x1, y - y1, x2 - x, y2 - y
-    # One [L, n] tensor for each of the few steps: all at once would be [L, n, 4], gigabytes for crowded pictures.
+    # A few [L, n] tensors: one of [L, n, 4] would take gigabytes for crowded images.
     nearest = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom))
     farthest = torch.maximum(torch.maximum(left, right), torch.maximum(top, bottom))
-    fits = (nearest > 0) & (farthest >= lower) & (farthest <= upper)
-    if reach is not None:
-        # |x - centre of the box| is half the difference of the distances to its two sides.
-        fits &= torch.maximum((left - right).abs(), (top - bottom).abs()) < 2 * reach
-    area = torch.where(fits, (x2 - x1) * (y2 - y1), float("inf"))
-    least, index = area.min(dim=1)
-    return index, least.isfinite()
+    matches = (nearest > 0) & (farthest >= lower) & (farthest <= upper)
+    if radius is not None:
+        # |x - center of the box| is half the difference of the distances to its two sides.
+        matches &= torch.maximum((left - right).abs(), (top - bottom).abs()) < 2 * radius
+    area = torch.where(matches, (x2 - x1) * (y2 - y1), float("inf"))
+    smallest, index = area.min(dim=1)
+    return index, smallest.isfinite()
 
 
-def _for_each_location(grid: Sequence[Tensor], values: Sequence[float]) -> Tensor:
-    """[L, 1]: at each location the value of its level."""
+def _per_location(grid: Sequence[Tensor], values: Sequence[float]) -> Tensor:
+    """A value per level, expanded to its locations: [L, 1]."""
     return torch.cat([level.new_full((len(level), 1), value) for level, value in zip(grid, values, strict=True)])
 
 
 def _centerness_logits(predictions: Predictions) -> list[Tensor]:
     logits = [prediction.centerness for prediction in predictions.values()]
-    found = [x for x in logits if x is not None]
-    if len(found) < len(logits):
+    present = [x for x in logits if x is not None]
+    if len(present) < len(logits):
         raise DetectionError("the predictions have no centerness; expected those of a decoder with 'predict fcos(…)'")
-    return found
+    return present
 
 
 def _check_increasing(bounds: Sequence[float]) -> None:

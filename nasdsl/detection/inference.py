@@ -1,4 +1,4 @@
-"""A trained detector made faster for evaluation."""
+"""Optimised copies of trained detectors for inference."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ from nasdsl.nn.folding import fold
 
 
 def for_inference(detector: Detector) -> Detector:
-    """A detector that finds the same (to rounding), sooner; `detector` stays as it is.
+    """A faster copy of a detector, in evaluation mode, with the same detections up to rounding. It cannot be trained.
 
     BatchNorms are folded into the convolutions in front of them, in the decoder (`nasdsl.backends.inference`) and in the
-    backbones that come with the package; a backbone of your own is only copied. All is in torch's channels-last memory format,
-    and so should batches be that are given to it. What comes back is in evaluation mode and cannot be trained.
+    backbones of this package; a custom backbone is only copied. The memory format is channels-last; batches should have it.
     """
     decoder = inference.for_inference(detector.decoder)
-    # The copy of the detector takes the new decoder wherever it meets the old one, which is then not copied as well.
-    made = copy.deepcopy(detector, {id(detector.decoder): decoder}).eval().requires_grad_(False)
-    if made.backbone.name is not None:
-        for part in list(made.backbone.body.modules()):
-            fold(part, _pairs(part))
-    return made.to(memory_format=torch.channels_last)
+    # With the memo, the copy refers to the new decoder instead of copying the old one.
+    optimized = copy.deepcopy(detector, {id(detector.decoder): decoder}).eval().requires_grad_(False)
+    if optimized.backbone.name is not None:
+        for part in list(optimized.backbone.body.modules()):
+            fold(part, _sequential_pairs(part))
+    return optimized.to(memory_format=torch.channels_last)
 
 
-def _pairs(part: nn.Module) -> list[tuple[str, str]]:
-    """Names of children that torchvision's networks run one right after the other, nothing else reading the first."""
+def _sequential_pairs(part: nn.Module) -> list[tuple[str, str]]:
+    """Names of children that torchvision's networks run in sequence, where nothing else reads the output of the first."""
     if isinstance(part, nn.Sequential):
         return list(pairwise(part._modules))
     if isinstance(part, ResNet | BasicBlock | Bottleneck):

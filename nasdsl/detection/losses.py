@@ -1,4 +1,4 @@
-"""Losses over positive locations, and their normalisers across processes. The focal loss is torchvision's."""
+"""Box losses, centerness, and averaging over processes. The focal loss is torchvision's."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torchvision.ops import generalized_box_iou_loss
 
 BoxLoss: TypeAlias = Literal["iou", "linear_iou", "giou"]
 
-SMALLEST_AREA = 1e-6
-"""Square pixels. Areas below it count as this much in the logarithm of the IoU, which keeps it finite."""
+MIN_AREA = 1e-6
+"""Lower bound of areas in the logarithm of the IoU, in square pixels; it keeps the loss finite."""
 
-SMALLEST_NORMALISER = 1e-6
-"""Where there are no positives at all the losses over them are 0 divided by this."""
+MIN_NORMALIZER = 1e-6
+"""Lower bound of the divisor of losses over positives: without positives they are 0 divided by this."""
 
 
 def box_loss(predicted: Tensor, targets: Tensor, kind: BoxLoss = "iou") -> Tensor:
     """The loss of each predicted box.
 
     Args:
-        predicted, targets: [n, 4], distances to the left, top, right and bottom from the same place, in any one unit; not
-            negative.
+        predicted, targets: [n, 4], non-negative distances to the left, top, right and bottom side from the same location, in
+            the same unit.
         kind: ``iou`` is -log IoU (arXiv:1608.01471), ``linear_iou`` 1 - IoU, ``giou`` 1 - GIoU (arXiv:1902.09630).
 
     Returns:
@@ -35,14 +35,17 @@ def box_loss(predicted: Tensor, targets: Tensor, kind: BoxLoss = "iou") -> Tenso
     left, top, right, bottom = torch.minimum(predicted, targets).unbind(1)
     intersection = (left + right) * (top + bottom)
     union = _area(predicted) + _area(targets) - intersection
-    union = union.clamp(min=SMALLEST_AREA)
+    union = union.clamp(min=MIN_AREA)
     if kind == "linear_iou":
         return 1 - intersection / union
-    return union.log() - intersection.clamp(min=SMALLEST_AREA).log()
+    return union.log() - intersection.clamp(min=MIN_AREA).log()
 
 
 def centerness(distances: Tensor) -> Tensor:
-    """sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)) of positive distances [..., 4]: [...] (arXiv:1904.01355, eq. 3)."""
+    """Centerness [...] of positive distances [..., 4]: sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)).
+
+    Source: arXiv:1904.01355, equation 3.
+    """
     left, top, right, bottom = distances.unbind(-1)
     horizontal = torch.minimum(left, right) / torch.maximum(left, right)
     vertical = torch.minimum(top, bottom) / torch.maximum(top, bottom)
@@ -50,10 +53,10 @@ def centerness(distances: Tensor) -> Tensor:
 
 
 def mean_over_processes(x: Tensor) -> Tensor:
-    """The mean of a number, or of several in one tensor, over the processes of a distributed run; x itself without one.
+    """The mean of `x` over the processes of a distributed run, without gradients; `x` itself in a single process.
 
-    Gradients are averaged over processes too, so that sums divided by the mean of their counts give together what one
-    process would give for the whole batch.
+    DDP averages gradients, so sums that each process divides by the mean count have together the gradient that a single
+    process would compute for the whole batch.
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return x
@@ -63,7 +66,7 @@ def mean_over_processes(x: Tensor) -> Tensor:
 
 
 def _as_boxes(distances: Tensor) -> Tensor:
-    """Distances from the origin as xyxy."""
+    """Distances from the origin to xyxy."""
     return torch.cat([-distances[:, :2], distances[:, 2:]], dim=1)
 
 

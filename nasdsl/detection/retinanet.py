@@ -1,7 +1,7 @@
-"""RetinaNet: anchors, what each learns, the two losses, and boxes out of predictions (arXiv:1708.02002).
+"""RetinaNet: anchors, targets, losses and detections (arXiv:1708.02002).
 
-As torchvision's RetinaNet, but for two things: anchors stand ``2 ** level`` pixels apart (there: size of the image divided by
-that of the map, rounded down, which is the same where the map divides the image), and targets are kept for reuse.
+Differs from torchvision's RetinaNet in two points: anchors are ``2 ** level`` pixels apart (there: image size divided by map
+size, rounded down, which is the same where the map size divides the image size), and targets can be kept for reuse.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
-from nasdsl.detection.decoding import Dense, best_detections
-from nasdsl.detection.locations import (
+from nasdsl.detection.postprocess import LevelCandidates, postprocess_detections
+from nasdsl.detection.pyramid import (
     DetectionError,
     Detections,
     Predictions,
@@ -33,16 +33,16 @@ from nasdsl.detection.locations import (
 )
 
 RATIOS = (0.5, 1.0, 2.0)
-"""Height by width of the anchors."""
+"""Height / width of the anchors."""
 
 _CODER = BoxCoder((1.0, 1.0, 1.0, 1.0))
 
 
 class RetinanetTargets(NamedTuple):
-    """What the L anchors of N images learn. Every tensor has the images first, so that a cache can stack and pick them.
+    """Training targets for N images with L anchors each. The image is the first dimension, so that a cache can index it.
 
     Attributes:
-        labels: [N, L] int64; -1 is background, -2 an anchor that learns nothing.
+        labels: [N, L] int64; -1 is background, -2 an ignored anchor.
         offsets: [N, L, 4]: dx, dy, dw, dh from the anchor to its box; 0 where the label is negative.
     """
 
@@ -50,26 +50,26 @@ class RetinanetTargets(NamedTuple):
     offsets: Tensor
 
     def select(self, images: Tensor | slice | list[int]) -> RetinanetTargets:
-        """The targets of some of the images, in that order."""
+        """The targets of these images, in this order."""
         return RetinanetTargets(*(x[images] for x in self))
 
 
 @dataclass(frozen=True, slots=True)
 class Retinanet:
-    """How RetinaNet learns and detects.
+    """Options of RetinaNet, with its targets, losses and detections.
 
     Attributes:
-        anchors: at each location, as in ``predict retinanet(anchors=9)``. A multiple of 3 makes the ratios 1/2, 1 and 2 at
-            ``anchors / 3`` sizes, any other number squares of so many sizes; sizes divide an octave evenly.
+        anchors: number of anchors at each location, as in ``predict retinanet(anchors=9)``. A multiple of 3 gives the ratios
+            1/2, 1 and 2 at ``anchors / 3`` sizes, any other number squares of that many sizes; sizes divide an octave evenly.
         anchor_size: side of the smallest anchor in strides.
-        foreground, background: an anchor with an IoU of `foreground` or more learns the box, with less than `background` the
-            background, between them nothing. The best anchors of a box learn it at any IoU above 0.
-        beta: below this, the box loss is quadratic (smooth L1); 0 is plain L1, torchvision's default.
+        foreground, background: IoU thresholds: an anchor at or above `foreground` is assigned the box, below `background` it is
+            background, in between it is ignored. The best anchors of a box are assigned it at any IoU above 0.
+        beta: below this, the box loss is quadratic (smooth L1); 0 is the L1 loss, torchvision's default.
         focal_alpha, focal_gamma: of the focal loss.
-        score_threshold: detections have a higher score than this.
-        candidates: of each level, this many of the best go on to suppression.
-        nms: of two boxes of a class with a higher IoU than this, the better stays.
-        detections: at most, for an image.
+        score_threshold: minimum class score of detections, exclusive.
+        candidates: number of candidates of each level that non-maximum suppression sees.
+        nms: IoU threshold of non-maximum suppression.
+        detections: maximum number of detections of an image.
     """
 
     anchors: int = 9
@@ -93,9 +93,9 @@ class Retinanet:
             )
 
     def level_anchors(self, shapes: Shapes, device: torch.device | None = None) -> list[Tensor]:
-        """[h * w * anchors, 4] of each level, xyxy in pixels, float32; they may lie outside of the image.
+        """The anchors of each level, [h * w * anchors, 4] float32, xyxy in pixels; they may lie outside of the image.
 
-        Around ``stride * i``, as in torchvision, and as there each size is rounded down and each side to whole pixels.
+        As in torchvision they are centered on ``stride * i``, sizes are rounded down, and sides are rounded to whole pixels.
         """
         strides = strides_of(shapes)
         ratios = RATIOS if self.anchors % len(RATIOS) == 0 else (1.0,)
@@ -103,18 +103,18 @@ class Retinanet:
         sizes = tuple(tuple(int(self.anchor_size * s * 2 ** (i / count)) for i in range(count)) for s in strides)
         generator = AnchorGenerator(sizes, (ratios,) * len(strides))
         generator.set_cell_anchors(torch.float32, device)
-        made: list[Tensor] = generator.grid_anchors(list(shapes.values()), [(stride, stride) for stride in strides])
-        return made
+        anchors: list[Tensor] = generator.grid_anchors(list(shapes.values()), [(stride, stride) for stride in strides])
+        return anchors
 
     def targets(self, shapes: Shapes, image_size: tuple[int, int], targets: Sequence[Target]) -> RetinanetTargets:
-        """What each anchor of a batch of images learns.
+        """Training targets of a batch.
 
-        Boxes without area, or that no anchor meets, are learnt by none.
+        Boxes without area and boxes that overlap no anchor are ignored.
 
         Args:
             shapes: (height, width) of the map of each level, finest first.
-            image_size: not read; `Fcos.targets` reads it.
-            targets: of each image, with ``boxes`` and ``labels``.
+            image_size: unused; for the signature of `Fcos.targets`.
+            targets: ground truth of each image.
 
         Raises:
             DetectionError: a target is malformed.
@@ -127,53 +127,53 @@ class Retinanet:
         offsets = torch.zeros(len(pairs), len(anchors), 4, device=device)
         for image, (gt_boxes, gt_labels) in enumerate(pairs):
             iou = box_iou(gt_boxes, anchors)
-            # The best anchors of a box that none meets would be all those with an IoU of 0.
-            met = iou.amax(dim=1) > 0
-            if not met.any():
+            # Otherwise the best anchors of a box without overlap would be all those with an IoU of 0.
+            overlaps = iou.amax(dim=1) > 0
+            if not overlaps.any():
                 continue
-            gt_boxes, gt_labels = gt_boxes[met], gt_labels[met]
-            index = matcher(iou[met])
+            gt_boxes, gt_labels = gt_boxes[overlaps], gt_labels[overlaps]
+            index = matcher(iou[overlaps])
             positive = index >= 0
             labels[image] = torch.where(positive, gt_labels[index.clamp(min=0)], index)
             offsets[image, positive] = _CODER.encode_single(gt_boxes[index[positive]], anchors[positive])
         return RetinanetTargets(labels, offsets)
 
     def losses(self, predictions: Predictions, targets: RetinanetTargets) -> dict[str, Tensor]:
-        """The two losses of a batch, scalars: for each image divided by its positives (at least 1), mean over the images.
+        """The two losses of a batch, scalars: per image divided by its number of positives (at least 1), mean over the images.
 
-        - ``classification``: focal loss, its sum over the anchors that are not between foreground and background;
-        - ``bbox_regression``: L1 (or smooth L1) of the offsets, their sum over the positives.
+        - ``classification``: sum of the focal loss over all anchors that are not ignored;
+        - ``bbox_regression``: sum of the L1 (or smooth L1) loss of the positives' offsets.
 
         Raises:
-            DetectionError: predictions of another number of anchors, or targets that do not fit them.
+            DetectionError: the predictions have another number of anchors, or do not match the targets.
         """
         levels = list(predictions.values())
         logits = flatten_levels([level.cls_logits for level in levels], self._classes(predictions))
         offsets = flatten_levels([level.bbox_reg for level in levels], 4)
-        wanted = one_hot(targets.labels, logits)
+        class_targets = one_hot(targets.labels, logits)
         positive = targets.labels >= 0
         images = len(logits)
-        share = 1 / (positive.sum(dim=1).clamp(min=1) * images).to(logits.dtype)
+        weight = 1 / (positive.sum(dim=1).clamp(min=1) * images).to(logits.dtype)
 
-        focal: Tensor = sigmoid_focal_loss(logits, wanted, self.focal_alpha, self.focal_gamma, reduction="none")
-        by_image = torch.where(targets.labels > Matcher.BETWEEN_THRESHOLDS, focal.sum(dim=2), 0.0).sum(dim=1)
-        image, place = positive.nonzero(as_tuple=True)
-        learnt = targets.offsets[image, place].to(logits.dtype)
-        boxes = smooth_l1_loss(offsets[image, place], learnt, reduction="none", beta=self.beta)
+        focal: Tensor = sigmoid_focal_loss(logits, class_targets, self.focal_alpha, self.focal_gamma, reduction="none")
+        focal_per_image = torch.where(targets.labels > Matcher.BETWEEN_THRESHOLDS, focal.sum(dim=2), 0.0).sum(dim=1)
+        image, anchor = positive.nonzero(as_tuple=True)
+        offset_targets = targets.offsets[image, anchor].to(logits.dtype)
+        boxes = smooth_l1_loss(offsets[image, anchor], offset_targets, reduction="none", beta=self.beta)
         return {
-            "classification": (by_image * share).sum(),
-            "bbox_regression": (boxes.sum(dim=1) * share[image]).sum(),
+            "classification": (focal_per_image * weight).sum(),
+            "bbox_regression": (boxes.sum(dim=1) * weight[image]).sum(),
         }
 
     def detect(self, predictions: Predictions, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
-        """The detections of each image of a batch: as `Fcos.detect`, scored by class alone.
+        """The detections of each image of a batch; see `postprocess_detections`.
 
         Args:
             predictions: of the batch.
             sizes: (height, width) of each image in pixels, without the padding of the batch.
 
         Raises:
-            DetectionError: predictions of another number of anchors, or another number of sizes than of images.
+            DetectionError: the predictions have another number of anchors, or the number of sizes is not that of the images.
         """
         classes = self._classes(predictions)
         shapes = shapes_of(predictions)
@@ -183,11 +183,11 @@ class Retinanet:
             offsets = flatten_level(prediction.bbox_reg, 4).float()
             boxes = torch.stack([_CODER.decode_single(image, anchors) for image in offsets])
             scores = flatten_level(prediction.cls_logits, classes).float().sigmoid()
-            levels.append(Dense(boxes, scores, scores > self.score_threshold))
-        return best_detections(levels, sizes, self.candidates, self.nms, self.detections)
+            levels.append(LevelCandidates(boxes, scores, scores > self.score_threshold))
+        return postprocess_detections(levels, sizes, self.candidates, self.nms, self.detections)
 
     def _classes(self, predictions: Predictions) -> int:
-        """Number of classes, once it is certain that the predictions are for as many anchors."""
+        """The number of classes, after checking that the predictions are for this number of anchors."""
         for level, prediction in predictions.items():
             anchors = prediction.bbox_reg.shape[1] / 4
             if prediction.centerness is not None:

@@ -1,4 +1,4 @@
-"""Torch pieces that torch lacks. The emitted stand-alone sources carry the text of these classes along."""
+"""Modules that torch lacks. Emitted stand-alone sources contain the text of these classes."""
 
 from nasdsl.nn.deform import DeformConv2d, deform_conv2d
 from nasdsl.nn.depthwise import DilatedDepthwiseConv2d

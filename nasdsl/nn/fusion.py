@@ -1,4 +1,4 @@
-"""Learnable factors, and the container that gives layers their names."""
+"""Learnable scales, weighted fusion, and a container of named layers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Group(nn.Module):
-    """Layers under names, without a computation of their own."""
+    """A container of named layers, without a forward of its own."""
 
     def __init__(self, **layers: nn.Module) -> None:
         super().__init__()
@@ -16,7 +16,7 @@ class Group(nn.Module):
 
 
 class Scale(nn.Module):
-    """One learnable factor per channel, 1 at the start: [N, C, H, W] to the same."""
+    """A learnable factor per channel, initialised to 1: [N, C, H, W] to [N, C, H, W]."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Scale(nn.Module):
 
 
 class WeightedAdd(nn.Module):
-    """Operands of one shape, weighted by learnable factors that are kept non-negative and divided by their sum.
+    """Sum of operands of one shape, with learnable non-negative weights that are divided by their sum.
 
     Source: the fast normalized fusion of EfficientDet, arXiv:1911.09070, section 3.3.
     """

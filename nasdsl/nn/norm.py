@@ -1,4 +1,4 @@
-"""GroupNorm for every map."""
+"""GroupNorm that accepts maps of any size."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class GroupNorm(nn.GroupNorm):
-    """torch's GroupNorm, also where a group has one value: 32 channels on a map of one pixel.
+    """torch's GroupNorm, also where a group has a single value: 32 channels in 32 groups on a map of one pixel.
 
-    ``torch.nn.functional.group_norm`` refuses that in training and in evaluation alike. The value becomes the bias, which
-    is what the formula gives.
+    ``torch.nn.functional.group_norm`` rejects that case in training and in evaluation. The result is the bias, as the formula
+    gives.
     """
 
     def forward(self, input: Tensor) -> Tensor:

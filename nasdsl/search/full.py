@@ -13,7 +13,7 @@ from rich.console import Console
 
 from nasdsl.data import Dataset
 from nasdsl.decoder import Decoder, loads
-from nasdsl.detection.making import self_contained
+from nasdsl.detection.factory import make_self_contained
 from nasdsl.search.errors import SearchError
 from nasdsl.search.ranking import WAITING, Entry, Ranking, read_ranking
 from nasdsl.search.trial import FAILED, OK, Trial, verdict_of
@@ -152,7 +152,7 @@ def _of_trial(trial: Trial, rank: int) -> Entry:
 
 
 def _beside(name: str, decoder: Decoder, width: int | None) -> Entry:
-    decoder = self_contained(decoder if width is None else decoder.with_width(width))
+    decoder = make_self_contained(decoder if width is None else decoder.with_width(width))
     return Entry(name, None, None, None, WAITING, None, None, None, None, 0.0, decoder.source.text, name, None)
 
 

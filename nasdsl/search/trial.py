@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from nasdsl.backends.layer_errors import layer_error_message
 from nasdsl.spaces import Filled
 
 OK: Final = "ok"
@@ -157,7 +158,7 @@ def verdict_of(error: BaseException) -> str:
         return DIVERGED
     if kinds & {"MemoryError", "OutOfMemoryError"}:
         return _OUT_OF_MEMORY
-    said = " ".join(str(error).split())
+    said = " ".join((layer_error_message(error) or str(error)).split())
     return f"{FAILED}: {type(error).__name__}{': ' if said else ''}{said if len(said) <= 160 else said[:159] + '…'}"
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from nasdsl.data import Dataset, open_dataset
 from nasdsl.decoder import Decoder
 from nasdsl.detection.detector import Detector
+from nasdsl.detection.factory import detector as make_detector
 from nasdsl.detection.fcos import IMPROVED, IMPROVED_PREDICTION
-from nasdsl.detection.making import detector as make_detector
 from nasdsl.semantics.architecture import Fcos
 from nasdsl.training.errors import TrainingError
 from nasdsl.training.recipe import Recipe

@@ -24,7 +24,7 @@ from nasdsl.backends.module import DecoderModule, build
 from nasdsl.backends.source import emit_source
 from nasdsl.ir import Graph
 from nasdsl.layers import Cost
-from nasdsl.nn.deform.rows import deform_conv2d
+from nasdsl.nn.deform.cpu import deform_conv2d
 
 SIZE = (96, 160)
 CLASSES = 7
@@ -110,7 +110,7 @@ def check_source(graph: Graph, module: DecoderModule) -> None:
     features = name_free_weights.features((75, 109), {k: random_decoders.CHANNELS[k] for k in module.fpn.input_levels}, 2)
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
         # The source has one way of computing a deformable convolution, and the module a faster one besides.
-        patch.setattr("nasdsl.nn.deform.rows.suits", lambda *_: False)
+        patch.setattr("nasdsl.nn.deform.cpu.supports", lambda *_: False)
         expected, found = module(features), emitted(features)
     assert list(expected) == list(found)
     for level in expected:
@@ -128,11 +128,11 @@ def test_the_fast_deformable_convolution_changes_nothing(seed: int, monkeypatch:
     features = name_free_weights.features((75, 109), {k: random_decoders.CHANNELS[k] for k in module.fpn.input_levels}, 2)
     module, features = module.double(), {name: value.double() for name, value in features.items()}
     calls = []
-    monkeypatch.setattr("nasdsl.nn.deform.rows.FEWEST", 0)
+    monkeypatch.setattr("nasdsl.nn.deform.cpu.MIN_ELEMENTS", 0)
     with torch.no_grad():
-        monkeypatch.setattr("nasdsl.nn.deform.rows.deform_conv2d", lambda *a: calls.append(1) or deform_conv2d(*a))
+        monkeypatch.setattr("nasdsl.nn.deform.cpu.deform_conv2d", lambda *a: calls.append(1) or deform_conv2d(*a))
         fast = module(features)
-        monkeypatch.setattr("nasdsl.nn.deform.rows.suits", lambda *_: False)
+        monkeypatch.setattr("nasdsl.nn.deform.cpu.supports", lambda *_: False)
         plain = module(features)
     assert calls
     for level in plain:

@@ -19,7 +19,7 @@ from PIL import Image
 from nasdsl import load, resources
 from nasdsl.data import open_dataset, read_image
 from nasdsl.detection.detector import Detector
-from nasdsl.detection.making import detector, load_detector
+from nasdsl.detection.factory import detector, load_detector
 from nasdsl.detection.weights import save_detector
 
 DATA = ["--data", "shapes:6"]
@@ -404,7 +404,7 @@ def test_detect_refuses(run: Path, tmp_path: Path) -> None:
     assert "no pictures in" in refused("detect", run, tmp_path / "empty", "-o", out)
     assert "no file" in refused("detect", tmp_path / "nowhere", picture, "-o", out)
     assert "has no model.pt" in refused("detect", tmp_path / "empty", picture, "-o", out)
-    assert "a.png is no file of weights" in refused("detect", picture, picture, "-o", out)
+    assert "a.png is not a file of weights" in refused("detect", picture, picture, "-o", out)
     assert "Missing option '-o'" in refused("detect", run, picture)
     assert "either pictures (IMAGE…) or a data set (--data)" in refused("detect", run, "-o", out)
     assert "either pictures (IMAGE…) or a data set (--data)" in refused("detect", run, picture, "--data", "shapes", "-o", out)

@@ -15,8 +15,8 @@ import torch
 from click.testing import Result
 from in_process import invoke, refused
 
+from nasdsl.detection.factory import load_detector
 from nasdsl.detection.fcos import Fcos
-from nasdsl.detection.making import load_detector
 from nasdsl.training import Run
 
 DETECTOR = ["zoo:fcos", "--width", "32", "--backbone", "mobilenet_v2", "--backbone-weights", "none"]
@@ -228,6 +228,45 @@ def test_decoders_that_do_not_check(tmp_path: Path) -> None:
     assert "improvements are FCOS's; retinanet" in refused("train", "zoo:retinanet", "--improvements", *rest)
     assert "unknown option center_radius" in refused("train", "zoo:retinanet", "--method", "center_radius=1", *rest)
     assert not (tmp_path / "run").exists()
+
+
+SQUEEZE_EXCITATION = """decoder se {
+  input c3
+  fpn(width=32, norm=bn) {
+    x1 = mul(c3, sigmoid(conv_1x1(global_pool(c3, kind=avg))))
+    output p3 = x1
+  }
+  head(width=32) { conv_3x3 }
+  predict fcos
+}
+"""
+TINY = ["--recipe", "quick", "--size", "64x64", *DATA, "--backbone", "tiny", "--backbone-weights", "none", "--workers", "0"]
+
+
+@pytest.mark.parametrize("width", [[], ["--width", "128"]], ids=["as_written", "another_width"])
+def test_a_layer_that_torch_cannot_train_is_named_with_its_line(width: list[str], tmp_path: Path) -> None:
+    """A BatchNorm has one value per channel where a global pool meets one image a step."""
+    file = tmp_path / "se.nas"
+    file.write_text(SQUEEZE_EXCITATION.replace("width=32", "width=128") if not width else SQUEEZE_EXCITATION)
+    options = [*TINY, "--batch-size", "1", "--steps", "1", "--out", tmp_path / "run", *width]
+    said = refused("train", file, *options).splitlines()[-1]
+    assert said.startswith(f"nasdsl: {file}:4:26: x1.norm (in `conv_1x1(global_pool(c3, kind=avg))`) cannot be computed")
+    assert "Expected more than 1 value per channel when training" in said
+    assert "internal error" not in said
+
+
+@pytest.mark.parametrize(
+    "text", ["CUDA out of memory. Tried to allocate 20 GiB.\nmore", "DefaultCPUAllocator: can't allocate memory"]
+)
+def test_too_little_memory_is_no_internal_error(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backward pass has no line in the text; what can be done is said anyway."""
+
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError(text) if "CUDA" in text else RuntimeError(text)
+
+    monkeypatch.setattr("nasdsl.training.learner.Learner.learn", fail)
+    said = refused(*TRAIN, "--out", tmp_path / "run").splitlines()[-1]
+    assert said == f"nasdsl: not enough memory: {text.splitlines()[0]}; smaller batches or images need less"
 
 
 def test_folders_that_cannot_be_runs(tmp_path: Path) -> None:

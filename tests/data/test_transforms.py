@@ -55,6 +55,13 @@ def test_boxes_follow_their_objects(seed: int, height: int, width: int) -> None:
         assert float(area) == pytest.approx(float((box[2:] - box[:2]).prod()), rel=1e-3, abs=1e-2)
 
 
+def test_a_crop_keeps_the_size_of_the_whole_image() -> None:
+    sample = _drawn([[5, 10, 40, 35]], (60, 90))
+    image, target = Transform.training(40, crop=(20, 200))(sample, 3)
+    assert (tuple(image.shape[1:]), target["uncropped_size"], target["size"]) == ((20, 60), (40, 60), (60, 90))
+    assert "uncropped_size" not in Transform.training(40)(sample, 3).target
+
+
 def test_flipping_twice_changes_nothing() -> None:
     flip = Transform(None, None, flip=1.0)
     sample = _drawn([[5, 10, 40, 35]], (60, 80))

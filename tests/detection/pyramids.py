@@ -1,4 +1,4 @@
-"""Small pyramids, predictions and targets for the tests of the detectors."""
+"""Small pyramids, predictions and targets for tests of FCOS and RetinaNet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nasdsl.backends.module import Prediction
-from nasdsl.detection.locations import level_locations, stride_of
+from nasdsl.detection.pyramid import level_locations, stride_of
 
 torch.set_num_threads(1)  # more threads only wait for each other on maps this small
 
@@ -22,13 +22,16 @@ def shapes_for(size: tuple[int, int], levels: Sequence[str] = LEVELS) -> dict[st
 
 
 def target(boxes: object, labels: object = None) -> dict[str, Tensor]:
-    """The target of one image; all labels 0 where none are given."""
-    made = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-    return {"boxes": made, "labels": torch.zeros(len(made), dtype=torch.int64) if labels is None else torch.as_tensor(labels)}
+    """The target of one image; by default all labels are 0."""
+    result = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    return {
+        "boxes": result,
+        "labels": torch.zeros(len(result), dtype=torch.int64) if labels is None else torch.as_tensor(labels),
+    }
 
 
 def random_target(count: int, size: tuple[int, int], classes: int, seed: int) -> dict[str, Tensor]:
-    """Boxes of 4 pixels and more inside an image, whole pixels, areas well apart."""
+    """Boxes of at least 4 pixels inside an image, with integer coordinates and clearly different areas."""
     generator = torch.Generator().manual_seed(seed)
     limits = torch.tensor([size[1], size[0]])
     corner = (torch.rand(count, 2, generator=generator) * (limits - 4)).floor()
@@ -39,24 +42,24 @@ def random_target(count: int, size: tuple[int, int], classes: int, seed: int) ->
 def random_predictions(
     shapes: dict[str, tuple[int, int]], images: int, classes: int, seed: int, anchors: int | None = None
 ) -> dict[str, Prediction]:
-    """Predictions that ask for gradients; of FCOS, or of RetinaNet where a number of anchors is given."""
+    """Predictions with gradients: of FCOS, or of RetinaNet if a number of anchors is given."""
     generator = torch.Generator().manual_seed(seed)
 
     def noise(channels: int, shape: tuple[int, int]) -> Tensor:
         return torch.randn(images, channels, *shape, generator=generator)
 
-    made = {}
+    result = {}
     for level, shape in shapes.items():
         if anchors is None:
             maps = [noise(classes, shape) - 2, noise(4, shape).exp() * 2 ** int(level[1:]), noise(1, shape)]
         else:
             maps = [noise(anchors * classes, shape) - 2, noise(anchors * 4, shape) / 2]
-        made[level] = Prediction(*(x.requires_grad_() for x in maps), *([None] if anchors else []))
-    return made
+        result[level] = Prediction(*(x.requires_grad_() for x in maps), *([None] if anchors else []))
+    return result
 
 
 def as_maps(flat: Tensor, shapes: dict[str, tuple[int, int]], anchors: int = 1) -> list[Tensor]:
-    """[N, L, channels] cut into the levels' maps [N, anchors * channels, h, w]: the inverse of flattening."""
+    """[N, L, channels] to the maps of the levels, [N, anchors * channels, h, w]: the inverse of flattening."""
     maps, start = [], 0
     for height, width in shapes.values():
         level = flat[:, start : start + height * width * anchors]
@@ -67,12 +70,12 @@ def as_maps(flat: Tensor, shapes: dict[str, tuple[int, int]], anchors: int = 1) 
 
 
 def torch_anchors(shapes: dict[str, tuple[int, int]]) -> Tensor:
-    """Torchvision's square anchors of one stride, around our locations."""
-    made = []
+    """torchvision's square anchors with the side of a stride, centered on our locations."""
+    result = []
     for level, shape in shapes.items():
         half = stride_of(level) / 2
-        made.append(level_locations(shape, stride_of(level)).repeat(1, 2) + torch.tensor([-half, -half, half, half]))
-    return torch.cat(made)
+        result.append(level_locations(shape, stride_of(level)).repeat(1, 2) + torch.tensor([-half, -half, half, half]))
+    return torch.cat(result)
 
 
 def gradients(predictions: dict[str, Prediction]) -> list[Tensor | None]:
@@ -84,5 +87,5 @@ def boxes(draw: st.DrawFn, size: tuple[int, int], most: int = 5) -> Tensor:
     """Up to `most` boxes [n, 4] of half pixels in and around an image, some without area."""
     coordinate = st.integers(-20, 2 * max(size) + 20).map(lambda x: x / 2)
     extent = st.integers(0, 2 * max(size)).map(lambda x: x / 2)
-    made = draw(st.lists(st.tuples(coordinate, coordinate, extent, extent), max_size=most))
-    return torch.tensor([[x, y, x + w, y + h] for x, y, w, h in made]).reshape(-1, 4)
+    result = draw(st.lists(st.tuples(coordinate, coordinate, extent, extent), max_size=most))
+    return torch.tensor([[x, y, x + w, y + h] for x, y, w, h in result]).reshape(-1, 4)

@@ -1,4 +1,4 @@
-"""Detectors so small that a step of them takes milliseconds, with backbones of their own."""
+"""Detectors small enough that a step takes milliseconds, with custom backbones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nasdsl import loads
 from nasdsl.detection.backbones import FeatureExtractor
 from nasdsl.detection.detector import Detector
-from nasdsl.detection.making import detector
+from nasdsl.detection.factory import detector
 
 torch.set_num_threads(1)
 
@@ -36,7 +36,7 @@ RETINANET = "retinanet(anchors=9)"
 
 
 class Body(nn.Module):
-    """Convolutions without bias, each with BatchNorm unless `norm` is false: where all is 0, so are the features."""
+    """Convolutions without bias, with BatchNorm if `norm`: an image of zeros has features of zeros."""
 
     def __init__(self, norm: bool = False) -> None:
         super().__init__()
@@ -48,46 +48,46 @@ class Body(nn.Module):
         self.stages = nn.ModuleList([nn.Sequential(*layers[:2]), *layers[2:]])
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        found = []
+        features = []
         for stage in self.stages:
             x = stage(x)
-            found.append(x)
-        return found
+            features.append(x)
+        return features
 
 
 def body(norm: bool = False) -> FeatureExtractor:
     return FeatureExtractor(Body(norm), FEATURES)
 
 
-def small(predict: str = FCOS, *, seed: int = 0, norm: bool = False, classes: Any = 3, **options: Any) -> Detector:
+def small_detector(predict: str = FCOS, *, seed: int = 0, norm: bool = False, classes: Any = 3, **options: Any) -> Detector:
     """A detector with random weights, in evaluation mode."""
     torch.manual_seed(seed)
     options = {"min_size": 64, "max_size": 128, **options}
     return detector(loads(TEXT.replace("PREDICT", predict)), body(norm), classes=classes, **options).eval()
 
 
-def eager(predict: str = FCOS, **options: Any) -> Detector:
-    """A detector that finds something nearly everywhere: scores are well apart, and high."""
-    made = small(predict, **options)
+def confident_detector(predict: str = FCOS, **options: Any) -> Detector:
+    """A detector with detections nearly everywhere: its scores are high and well separated."""
+    model = small_detector(predict, **options)
     with torch.no_grad():
-        made.decoder.head.cls_logits.bias.zero_()
-        made.decoder.head.cls_logits.weight.mul_(300)
+        model.decoder.head.cls_logits.bias.zero_()
+        model.decoder.head.cls_logits.weight.mul_(300)
         if predict == FCOS:
-            made.decoder.head.bbox_reg.bias.fill_(2.5)
-    return made
+            model.decoder.head.bbox_reg.bias.fill_(2.5)
+    return model
 
 
-def pictures(*sizes: tuple[int, int], seed: int = 0) -> list[Tensor]:
-    """uint8 noise of these heights and widths, coarse enough that resizing leaves something of it."""
+def random_images(*sizes: tuple[int, int], seed: int = 0) -> list[Tensor]:
+    """uint8 noise of these heights and widths, coarse enough to survive resizing."""
     generator = torch.Generator().manual_seed(seed)
-    made = []
+    images = []
     for height, width in sizes:
         coarse = torch.rand(1, 3, -(-height // 8), -(-width // 8), generator=generator)
-        made.append((nn.functional.interpolate(coarse, (height, width))[0] * 255).to(torch.uint8))
-    return made
+        images.append((nn.functional.interpolate(coarse, (height, width))[0] * 255).to(torch.uint8))
+    return images
 
 
 def target(boxes: Any, labels: Any = None) -> dict[str, Tensor]:
-    """The target of one image; all labels 0 where none are given."""
-    made = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-    return {"boxes": made, "labels": torch.zeros(len(made), dtype=torch.int64) if labels is None else torch.as_tensor(labels)}
+    """The target of one image; by default all labels are 0."""
+    boxes = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    return {"boxes": boxes, "labels": torch.zeros(len(boxes), dtype=torch.int64) if labels is None else torch.as_tensor(labels)}

@@ -1,4 +1,4 @@
-"""Pre-trained weights: both layouts, every wrapping, and files that are something else."""
+"""Pre-trained weights: both layouts, every kind of wrapping, and unsuitable files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from nasdsl.detection.backbones import IMAGENET_MEAN, IMAGENET_STD, BackboneError, FeatureExtractor, make_backbone
 from nasdsl.detection.backbones.networks import NETWORKS, ResNet
-from nasdsl.detection.backbones.weights import conversion, load, read_file
+from nasdsl.detection.backbones.weights import conversion_command, load, read_file
 
 MOBILENET = Path(__file__).resolve().parents[2].parent / "shared/weights/mobilenet_v2_imagenet_features.pth"
 
@@ -35,7 +35,7 @@ def _one_thread() -> None:
 
 
 def shuffled(body: nn.Module) -> nn.Module:
-    """With norms and statistics that are all different, so that a mixed-up one shows."""
+    """With distinct norms and statistics, so that swapped ones are detected."""
     generator = torch.Generator().manual_seed(0)
     for module in body.modules():
         if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
@@ -67,7 +67,7 @@ def resnet() -> nn.Module:
 
 
 def load_file(body: nn.Module, path: Path) -> FeatureExtractor:
-    """What `make_backbone` does, with a network that is not in its list."""
+    """Like `make_backbone`, for a network that it does not list."""
     loaded = load(body, read_file(path), "resnet14")
     return FeatureExtractor(body, ("c2", "c3", "c4", "c5"), None, loaded.mean, loaded.std).eval()
 
@@ -77,8 +77,8 @@ def saved(path: Path, content: object) -> Path:
     return path
 
 
-def same_weights(made: FeatureExtractor, state: dict[str, Tensor]) -> bool:
-    ours = made.body.state_dict()
+def same_weights(extractor: FeatureExtractor, state: dict[str, Tensor]) -> bool:
+    ours = extractor.body.state_dict()
     return all(torch.equal(v, state[k]) for k, v in ours.items() if not k.endswith("num_batches_tracked"))
 
 
@@ -89,10 +89,10 @@ def same_weights(made: FeatureExtractor, state: dict[str, Tensor]) -> bool:
     not MOBILENET.exists(), reason="NOT CHECKED: the shared test data beside the checkout has no ImageNet weights"
 )
 def test_the_shared_imagenet_weights() -> None:
-    made = make_backbone("mobilenet_v2", MOBILENET)
-    assert same_weights(made, torch.load(MOBILENET, weights_only=True))
-    assert (made.freeze_at, made.norm) == (2, "train")
-    assert (made.mean, made.std) == (IMAGENET_MEAN, IMAGENET_STD)
+    extractor = make_backbone("mobilenet_v2", MOBILENET)
+    assert same_weights(extractor, torch.load(MOBILENET, weights_only=True))
+    assert (extractor.freeze_at, extractor.norm) == (2, "train")
+    assert (extractor.mean, extractor.std) == (IMAGENET_MEAN, IMAGENET_STD)
 
 
 WRAPPINGS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
@@ -111,16 +111,16 @@ WRAPPINGS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
 
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
 def test_wrappings(mobilenet: dict[str, Tensor], tmp_path: Path, wrapping: str) -> None:
-    made = make_backbone("mobilenet_v2", saved(tmp_path / "w.pth", WRAPPINGS[wrapping](mobilenet)))
-    assert same_weights(made, mobilenet)
+    extractor = make_backbone("mobilenet_v2", saved(tmp_path / "w.pth", WRAPPINGS[wrapping](mobilenet)))
+    assert same_weights(extractor, mobilenet)
 
 
 def test_npz_and_half_precision(mobilenet: dict[str, Tensor], tmp_path: Path) -> None:
     np.savez(tmp_path / "w.npz", **{k: v.numpy() for k, v in mobilenet.items()})
     assert same_weights(make_backbone("mobilenet_v2", str(tmp_path / "w.npz")), mobilenet)
     half = {k: v.half() if v.is_floating_point() else v for k, v in mobilenet.items()}
-    made = make_backbone("mobilenet_v2", saved(tmp_path / "half.pth", half))
-    assert same_weights(made, {k: v.float() for k, v in half.items()})
+    extractor = make_backbone("mobilenet_v2", saved(tmp_path / "half.pth", half))
+    assert same_weights(extractor, {k: v.float() for k, v in half.items()})
 
 
 def test_safetensors(mobilenet: dict[str, Tensor], tmp_path: Path) -> None:
@@ -137,19 +137,19 @@ def test_safetensors(mobilenet: dict[str, Tensor], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("norm_layer", [FrozenBatchNorm2d, nn.BatchNorm2d])
-def test_resnet_weights_go_into_either_norm(tmp_path: Path, norm_layer: type[nn.Module]) -> None:
+def test_resnet_weights_load_into_either_norm(tmp_path: Path, norm_layer: type[nn.Module]) -> None:
     trained = small_resnet(nn.BatchNorm2d)
-    made = load_file(
+    extractor = load_file(
         ResNet(torchvision.models.ResNet(Bottleneck, [1, 2, 1, 1], width_per_group=8, norm_layer=norm_layer), "1x1"),
         saved(tmp_path / "w.pth", trained.state_dict()),
     )
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         for key, feature in trained(x).items():
-            assert torch.allclose(made(x)[key], feature, rtol=1e-4, atol=1e-5 * float(feature.abs().max())), key
+            assert torch.allclose(extractor(x)[key], feature, rtol=1e-4, atol=1e-5 * float(feature.abs().max())), key
 
 
-def test_all_that_does_not_fit_is_named_at_once(mobilenet: dict[str, Tensor], tmp_path: Path) -> None:
+def test_all_mismatches_are_named_at_once(mobilenet: dict[str, Tensor], tmp_path: Path) -> None:
     broken = dict(mobilenet)
     del broken["features.2.conv.0.0.weight"]
     broken["features.99.weight"] = torch.ones(2)
@@ -182,7 +182,7 @@ def test_two_backbones_in_a_file(mobilenet: dict[str, Tensor], tmp_path: Path) -
 
 
 def msra_layout(body: nn.Module) -> dict[str, Any]:
-    """A ResNet with frozen norms as Detectron's files have it: BGR in 0..255, statistics inside the scale and bias."""
+    """A ResNet with frozen norms in Detectron's layout: BGR in 0..255, statistics merged into scale and bias."""
     blobs: dict[str, Tensor] = {"fc1000_w": torch.ones(2, 2), "fc1000_b": torch.ones(2), "conv1_w_momentum": torch.ones(1)}
 
     def put(conv: nn.Module, norm: nn.Module, conv_name: str, norm_name: str) -> None:
@@ -211,31 +211,31 @@ def blobs(resnet: nn.Module) -> dict[str, Tensor]:
     return msra_layout(resnet)
 
 
-def test_msra_layout_computes_the_same(resnet: nn.Module, blobs: dict[str, Tensor], tmp_path: Path) -> None:
-    """From the same picture: the original from BGR 0..255 minus the mean, ours from RGB 0..1 by the extractor's numbers."""
-    made = load_file(small_resnet(), saved(tmp_path / "w.pth", {"blobs": blobs}))
+def test_msra_layout_has_the_same_output(resnet: nn.Module, blobs: dict[str, Tensor], tmp_path: Path) -> None:
+    """For the same image: the original from BGR 0..255 minus the mean, ours from RGB 0..1 normalised by the extractor."""
+    extractor = load_file(small_resnet(), saved(tmp_path / "w.pth", {"blobs": blobs}))
     picture = torch.randint(0, 256, (1, 3, 64, 96), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     bgr = picture.flip(1).float() - torch.tensor([102.9801, 115.9465, 122.7717]).view(3, 1, 1)
     with torch.no_grad():
-        expected, found = resnet(bgr.flip(1)), made(made.normalize(picture))
+        expected, found = resnet(bgr.flip(1)), extractor(extractor.normalize(picture))
     for key, feature in expected.items():
         assert torch.allclose(found[key], feature, rtol=1e-3, atol=1e-4 * float(feature.abs().max())), key
 
 
-def test_msra_stem_in_its_own_order(blobs: dict[str, Tensor], tmp_path: Path) -> None:
-    """The first convolution alone, by the file's own weight and input order."""
-    made = load_file(small_resnet(), saved(tmp_path / "w.pth", blobs))
+def test_msra_stem_in_bgr_order(blobs: dict[str, Tensor], tmp_path: Path) -> None:
+    """The first convolution, with the weight and channel order of the file."""
+    extractor = load_file(small_resnet(), saved(tmp_path / "w.pth", blobs))
     picture = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
     bgr = picture.flip(1).float() - torch.tensor([102.9801, 115.9465, 122.7717]).view(3, 1, 1)
     expected = nn.functional.conv2d(bgr, blobs["conv1_w"], stride=2, padding=3)
-    body: Any = made.body
-    assert torch.allclose(body.conv1(made.normalize(picture)), expected, rtol=1e-4, atol=1e-2)
+    body: Any = extractor.body
+    assert torch.allclose(body.conv1(extractor.normalize(picture)), expected, rtol=1e-4, atol=1e-2)
     stem = expected * blobs["res_conv1_bn_s"].view(-1, 1, 1) + blobs["res_conv1_bn_b"].view(-1, 1, 1)
     assert torch.allclose(body.bn1(expected), stem, rtol=1e-4, atol=1e-3)
 
 
 def test_msra_with_statistics_and_a_bias(resnet: nn.Module, tmp_path: Path) -> None:
-    """Norms written out, and a bias before the first of them; these can be trained."""
+    """Norms with statistics, and a bias in front of the first one; these can be trained."""
     names = {"weight": "s", "bias": "b", "running_mean": "rm", "running_var": "riv"}
     layout = msra_layout(resnet)
     norms = {n: m for n, m in resnet.named_modules() if isinstance(m, FrozenBatchNorm2d)}
@@ -249,21 +249,21 @@ def test_msra_with_statistics_and_a_bias(resnet: nn.Module, tmp_path: Path) -> N
         layout |= {f"{owner}_bn_{short}": getattr(norm, full) for full, short in names.items()}
     bias = torch.linspace(-1, 1, 64)
     layout["conv1_b"] = bias
-    made = load_file(small_resnet(nn.BatchNorm2d), saved(tmp_path / "w.pth", layout))
-    ours, theirs = made.body.state_dict(), resnet.state_dict()
+    extractor = load_file(small_resnet(nn.BatchNorm2d), saved(tmp_path / "w.pth", layout))
+    ours, theirs = extractor.body.state_dict(), resnet.state_dict()
     different = {k for k in theirs if not torch.equal(ours[k], theirs[k])}
     assert different == {"bn1.bias"}
     x = torch.randn(1, 64, 4, 4)
-    body, original = made.body, resnet
+    body, original = extractor.body, resnet
     assert torch.allclose(body.get_submodule("bn1")(x), original.get_submodule("bn1")(x + bias.view(-1, 1, 1)), atol=1e-5)
 
 
 def test_msra_without_statistics_is_not_for_training_norms(blobs: dict[str, Tensor], tmp_path: Path) -> None:
-    with pytest.raises(BackboneError, match=r"no statistics of its BatchNorms.*norm='frozen'"):
+    with pytest.raises(BackboneError, match=r"no BatchNorm statistics.*norm='frozen'"):
         load_file(small_resnet(nn.BatchNorm2d), saved(tmp_path / "w.pth", blobs))
 
 
-def test_msra_misfits_by_their_own_names(blobs: dict[str, Tensor], tmp_path: Path) -> None:
+def test_msra_mismatches_are_named_in_that_layout(blobs: dict[str, Tensor], tmp_path: Path) -> None:
     broken = {k: v for k, v in blobs.items() if k != "res3_1_branch2b_w"} | {"res9_0_branch2a_w": torch.ones(1)}
     with pytest.raises(BackboneError, match=r"1 missing \(res3_1_branch2b_w\); 1 unexpected \(res9_0_branch2a_w\)"):
         load_file(small_resnet(), saved(tmp_path / "w.pth", broken))
@@ -272,28 +272,30 @@ def test_msra_misfits_by_their_own_names(blobs: dict[str, Tensor], tmp_path: Pat
 
 
 def test_msra_weights_of_resnet50(tmp_path: Path) -> None:
-    """By name: the defaults, a warning where the strides differ, and the normalisation that goes along with the weights."""
+    """For a named backbone: defaults, a warning where the strides differ, and the normalisation of the weights."""
     network = shuffled(make_backbone("resnet50", norm="frozen").body)
     path = saved(tmp_path / "w.pth", msra_layout(network))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made = make_backbone("resnet50", path)
-    assert (made.freeze_at, made.norm) == (2, "frozen")
-    assert made.mean == pytest.approx((122.7717 / 255, 115.9465 / 255, 102.9801 / 255))
-    assert made.std == pytest.approx((1 / 255,) * 3, rel=1e-4)
-    with pytest.warns(UserWarning, match=r"stride in the 1x1, and resnet50_v1\.5 has it in the 3x3; --backbone resnet50 is"):
+        extractor = make_backbone("resnet50", path)
+    assert (extractor.freeze_at, extractor.norm) == (2, "frozen")
+    assert extractor.mean == pytest.approx((122.7717 / 255, 115.9465 / 255, 102.9801 / 255))
+    assert extractor.std == pytest.approx((1 / 255,) * 3, rel=1e-4)
+    with pytest.warns(
+        UserWarning, match=r"stride in the 1x1, and resnet50_v1\.5 has it in the 3x3; use --backbone resnet50 for"
+    ):
         make_backbone("resnet50_v1.5", path)
 
-    detector = {"model": {f"backbone.{k}": v for k, v in made.state_dict().items()}}
+    detector = {"model": {f"backbone.{k}": v for k, v in extractor.state_dict().items()}}
     again = make_backbone("resnet50", saved(tmp_path / "model.pt", detector))
-    assert all(torch.equal(v, again.state_dict()[k]) for k, v in made.state_dict().items())
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in extractor.state_dict().items())
 
 
 # ------------------------------------------------------------------------------------------- files that are not safe
 
 
-class Sprung:
-    """A pickle that does something when it is opened."""
+class Malicious:
+    """A pickle that runs code when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -303,9 +305,9 @@ class Sprung:
 
 
 @pytest.mark.parametrize("with_torch", [True, False])
-def test_nothing_in_a_file_is_run(tmp_path: Path, with_torch: bool) -> None:
+def test_no_code_in_a_file_is_run(tmp_path: Path, with_torch: bool) -> None:
     path, trap = tmp_path / "w.pkl", tmp_path / "trap"
-    content = {"model": {"conv1.weight": Sprung(trap)}}
+    content = {"model": {"conv1.weight": Malicious(trap)}}
     if with_torch:
         torch.save(content, path)
     else:
@@ -315,17 +317,17 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, with_torch: bool) -> None:
     assert not trap.exists()
 
 
-def test_a_pickle_is_refused_and_the_advice_works(blobs: dict[str, Tensor], tmp_path: Path) -> None:
+def test_a_pickle_is_refused_and_the_suggested_command_works(blobs: dict[str, Tensor], tmp_path: Path) -> None:
     path = tmp_path / "R-50.pkl"
     path.write_bytes(pickle.dumps({"blobs": {k: v.numpy() for k, v in blobs.items()}, "cfg": "TRAIN: …"}, protocol=2))
     with pytest.raises(BackboneError) as caught:
         read_file(path)
-    assert conversion(path) in str(caught.value)
-    program, *arguments = shlex.split(conversion(path))
+    assert conversion_command(path) in str(caught.value)
+    program, *arguments = shlex.split(conversion_command(path))
     assert program == "python"
     subprocess.run([sys.executable, *arguments], check=True)
-    made = load_file(small_resnet(), tmp_path / "R-50.npz")
-    assert torch.equal(made.body.get_submodule("layer1.0.conv1").weight, blobs["res2_0_branch2a_w"])  # type: ignore[arg-type]
+    extractor = load_file(small_resnet(), tmp_path / "R-50.npz")
+    assert torch.equal(extractor.body.get_submodule("layer1.0.conv1").weight, blobs["res2_0_branch2a_w"])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["w.pth", "w.npz"])
@@ -352,7 +354,7 @@ def test_broken_files(mobilenet: dict[str, Tensor], tmp_path: Path, name: str, k
         ({}, "none"),
     ],
 )
-def test_files_of_something_else(tmp_path: Path, content: object, message: str) -> None:
+def test_files_without_weights(tmp_path: Path, content: object, message: str) -> None:
     with pytest.raises(BackboneError, match=message):
         make_backbone("mobilenet_v2", saved(tmp_path / "w.pth", content))
 
@@ -367,7 +369,7 @@ def test_a_directory(tmp_path: Path) -> None:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """torch's folder of downloaded files, empty, and no network."""
+    """torch's download folder, empty, without a network."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
 
@@ -394,9 +396,9 @@ def test_by_name(hub: Path, mobilenet: dict[str, Tensor]) -> None:
         assert same_weights(make_backbone("mobilenet_v2", name), mobilenet)
 
 
-def test_a_downloaded_file_runs_nothing(hub: Path, tmp_path: Path) -> None:
+def test_a_downloaded_file_runs_no_code(hub: Path, tmp_path: Path) -> None:
     url = torchvision.models.get_model_weights("mobilenet_v2")["DEFAULT"].url
-    torch.save({"x": Sprung(tmp_path / "trap")}, hub / Path(url).name)
+    torch.save({"x": Malicious(tmp_path / "trap")}, hub / Path(url).name)
     with pytest.raises(BackboneError, match="cannot get the weights"):
         make_backbone("mobilenet_v2", "imagenet")
     assert not (tmp_path / "trap").exists()
@@ -405,5 +407,7 @@ def test_a_downloaded_file_runs_nothing(hub: Path, tmp_path: Path) -> None:
 def test_torchvisions_weights_in_the_original_placement(hub: Path) -> None:
     url = torchvision.models.get_model_weights("resnet50")["DEFAULT"].url
     torch.save(make_backbone("resnet50_v1.5").body.state_dict(), hub / Path(url).name)
-    with pytest.warns(UserWarning, match=r"stride in the 3x3, and resnet50 has it in the 1x1; --backbone resnet50_v1\.5 is"):
+    with pytest.warns(
+        UserWarning, match=r"stride in the 3x3, and resnet50 has it in the 1x1; use --backbone resnet50_v1\.5 for"
+    ):
         make_backbone("resnet50", "imagenet")

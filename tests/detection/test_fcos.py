@@ -15,9 +15,9 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
 from nasdsl.backends.module import Prediction
-from nasdsl.detection.decoding import boxes_at
 from nasdsl.detection.fcos import Fcos, FcosTargets
-from nasdsl.detection.locations import DetectionError
+from nasdsl.detection.postprocess import decode_boxes
+from nasdsl.detection.pyramid import DetectionError
 
 CLASSES = 3
 SMALL = (64, 96)
@@ -54,11 +54,11 @@ class TestLosses:
 
     @pytest.mark.parametrize("kind", ["iou", "linear_iou", "giou"])
     def test_against_torchvision(self, kind):
-        """Torchvision's head divides all three by the positives and does not weight boxes; else they are the same."""
+        """torchvision's head divides all three by the positives and does not weight boxes; otherwise they are equal."""
         predictions, targets, found = self.batch()
         anchors = torch_anchors(shapes_for(SMALL)).expand(3, -1, -1)
         strides = (anchors[..., 2] - anchors[..., 0])[..., None]
-        decoded = boxes_at((anchors[..., :2] + anchors[..., 2:]) / 2, targets.distances)
+        decoded = decode_boxes((anchors[..., :2] + anchors[..., 2:]) / 2, targets.distances)
         matched = []
         for image, its in enumerate(found):
             same = (decoded[image][:, None] == its["boxes"]).all(dim=2) & (targets.labels[image] >= 0)[:, None]
@@ -78,13 +78,13 @@ class TestLosses:
         torch.testing.assert_close(ours["classification"], theirs["classification"] * count / (count + 3))
         torch.testing.assert_close(ours["bbox_ctrness"], theirs["bbox_ctrness"])
 
-        predicted = boxes_at((anchors[..., :2] + anchors[..., 2:]) / 2, flat(predictions, "bbox_reg", 4))[positive]
+        predicted = decode_boxes((anchors[..., :2] + anchors[..., 2:]) / 2, flat(predictions, "bbox_reg", 4))[positive]
         iou = box_iou(predicted, decoded[positive]).diagonal()
         loss = {"iou": -iou.log(), "linear_iou": 1 - iou, "giou": generalized_box_iou_loss(predicted, decoded[positive])}[kind]
         weights = targets.centerness[positive]
         torch.testing.assert_close(ours["bbox_regression"], (loss * weights).sum() / weights.sum())
 
-    def test_every_map_gets_gradients(self):
+    def test_every_map_has_gradients(self):
         predictions, targets, _ = self.batch()
         sum(Fcos().losses(predictions, targets).values()).backward()
         assert all(x is not None and x.isfinite().all() for x in gradients(predictions))
@@ -103,7 +103,7 @@ class TestLosses:
             assert not prediction.centerness.grad.any()
 
     @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
-    def test_half_precision_is_summed_in_single(self, kind):
+    def test_half_precision_is_summed_in_float32(self, kind):
         predictions, targets, _ = self.batch()
         half = {level: Prediction(*(x.to(kind) for x in p)) for level, p in predictions.items()}
         single = {level: Prediction(*(x.float() for x in p)) for level, p in half.items()}
@@ -111,7 +111,7 @@ class TestLosses:
             assert a.dtype == torch.float32
             assert torch.equal(a, b)
 
-    def test_two_processes_give_together_what_one_gives(self, monkeypatch):
+    def test_two_processes_have_the_gradients_of_one(self, monkeypatch):
         predictions, targets, _ = self.batch(counts=(2, 0, 5, 4))
         together = Fcos().losses(predictions, targets)
         halves = [slice(0, 2), slice(2, 4)]
@@ -129,7 +129,7 @@ class TestLosses:
         for key, loss in together.items():
             torch.testing.assert_close((first[key] + second[key]) / 2, loss)
 
-    def test_predictions_that_do_not_fit(self):
+    def test_mismatched_predictions(self):
         predictions, targets, _ = self.batch()
         with pytest.raises(DetectionError, match="have no centerness; expected those of a decoder with 'predict fcos"):
             Fcos().losses({k: p._replace(centerness=None) for k, p in predictions.items()}, targets)
@@ -141,31 +141,31 @@ class TestLosses:
 
 class TestDetect:
     def perfect(self, found: list[dict[str, Tensor]], fcos: Fcos) -> dict[str, Prediction]:
-        """Predictions that say exactly what the targets say."""
+        """Predictions equal to the targets."""
         shapes = shapes_for(SMALL)
         targets = fcos.targets(shapes, SMALL, found)
         logits = torch.full((*targets.labels.shape, CLASSES), -10.0)
-        image, place = torch.nonzero(targets.labels >= 0, as_tuple=True)
-        logits[image, place, targets.labels[image, place]] = 10.0
+        image, location = torch.nonzero(targets.labels >= 0, as_tuple=True)
+        logits[image, location, targets.labels[image, location]] = 10.0
         maps = (as_maps(x, shapes) for x in (logits, targets.distances, targets.centerness.logit(1e-4)[..., None]))
         return {level: Prediction(*x) for level, *x in zip(shapes, *maps, strict=True)}
 
     @settings(max_examples=20, deadline=None)
     @given(st.lists(boxes(SMALL, most=3), min_size=1, max_size=2), st.sampled_from([None, 1.5]))
-    def test_what_the_targets_say_is_found(self, found, radius):
-        """Every box that some location learns comes back in place, and nothing else does."""
+    def test_perfect_predictions_give_the_boxes(self, found, radius):
+        """Every box that is assigned to a location is detected, and nothing else."""
         fcos = Fcos(reference_size=None, ranges=(16, 32, 64, 128), center_radius=radius)
         given_targets = [target(x.clamp(min=0).minimum(torch.tensor([96, 64, 96, 64])), torch.arange(len(x))) for x in found]
-        made = fcos.targets(shapes_for(SMALL), SMALL, given_targets)
+        result = fcos.targets(shapes_for(SMALL), SMALL, given_targets)
         detections = fcos.detect(self.perfect(given_targets, fcos), [SMALL] * len(found))
         for image, (its, detected) in enumerate(zip(given_targets, detections, strict=True)):
-            learnt = sorted({int(label) for label in made.labels[image] if label >= 0})
+            learnt = sorted({int(label) for label in result.labels[image] if label >= 0})
             assert sorted(detected["labels"].tolist()) == learnt
             for label, box in zip(detected["labels"].tolist(), detected["boxes"], strict=True):
                 assert torch.allclose(box, its["boxes"][label])
 
     def test_scores(self):
-        """Class score times centerness; the threshold is for the class score alone."""
+        """Class score times centerness; the threshold applies to the class score."""
         logits = torch.tensor([[0.04, 0.9], [0.06, 0.5]]).logit().T.reshape(1, 2, 1, 2)  # the classes at two locations
         center = torch.tensor([0.5, 0.1]).logit().reshape(1, 1, 1, 2)
         sides = torch.full((1, 4, 1, 2), 3.0)
@@ -181,14 +181,14 @@ class TestDetect:
         (found,) = Fcos().detect(predictions, [(6, 8)])  # the second location lies in the padding
         assert found["boxes"].tolist() == [[1, 1, 7, 6]]
 
-    def test_best_of_a_level_by_the_product(self):
+    def test_candidates_are_ranked_by_the_product(self):
         logits = torch.tensor([3.0, 2.0, 1.0]).reshape(1, 1, 1, 3)
         center = torch.tensor([-3.0, 0.0, 2.0]).reshape(1, 1, 1, 3)
         predictions = {"p3": Prediction(logits, torch.full((1, 4, 1, 3), 1.0), center)}
         (found,) = Fcos(candidates=1).detect(predictions, [(8, 24)])
         assert found["boxes"].tolist() == [[19, 3, 21, 5]]
 
-    def test_half_precision_and_infinite_sides(self):
+    def test_half_precision_and_infinite_distances(self):
         predictions = random_predictions(shapes_for(SMALL), 2, CLASSES, 0)
         half = {k: Prediction(*(x.detach().half() for x in p)) for k, p in predictions.items()}
         half["p3"].bbox_reg[:, :, 0, 0] = math.inf
@@ -200,7 +200,7 @@ class TestDetect:
             assert len(found["boxes"]) == 100
         assert found["boxes"].amax(dim=0).tolist() <= [50, 40, 50, 40]
 
-    def test_nothing_found(self):
+    def test_no_detections(self):
         predictions = {
             k: p._replace(cls_logits=p.cls_logits - 50) for k, p in random_predictions(shapes_for(SMALL), 1, 3, 0).items()
         }
@@ -209,8 +209,8 @@ class TestDetect:
         assert found["labels"].dtype == torch.int64
 
 
-def test_free_predictions_learn_the_boxes():
-    """Targets, losses and detections agree: the maps alone, moved down the losses, end at the boxes."""
+def test_optimizing_the_predictions_gives_the_boxes():
+    """Targets, losses and detections are consistent: gradient descent on the maps alone ends at the boxes."""
     shapes = shapes_for(SMALL, SMALL_LEVELS)
     found = [target([[8, 8, 40, 36], [50, 20, 90, 60]], [0, 2]), target([[30, 10, 60, 50]], [1])]
     fcos = Fcos(reference_size=64, ranges=(16, 32))
@@ -234,7 +234,7 @@ def test_free_predictions_learn_the_boxes():
 
 
 class TestOptions:
-    def test_they_survive_json(self):
+    def test_they_round_trip_through_json(self):
         fcos = Fcos(ranges=(10, 20), center_radius=1.5, box_loss="giou")
         assert Fcos(**json.loads(json.dumps(asdict(fcos)))) == fcos
         assert Fcos(**json.loads(json.dumps(asdict(Fcos())))) == Fcos()
@@ -249,6 +249,6 @@ class TestOptions:
             ({"center_radius": -1.5}, "center_radius is -1.5"),
         ],
     )
-    def test_wrong_ones_are_refused(self, options, message):
+    def test_invalid_ones_are_refused(self, options, message):
         with pytest.raises(DetectionError, match=message):
             Fcos(**options)

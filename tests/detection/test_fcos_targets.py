@@ -11,9 +11,9 @@ from pyramids import as_maps, boxes, random_target, shapes_for, target, torch_an
 from torch import Tensor
 from torchvision.models.detection.fcos import FCOS
 
-from nasdsl.detection.decoding import boxes_at
 from nasdsl.detection.fcos import Fcos, FcosTargets
-from nasdsl.detection.locations import DetectionError
+from nasdsl.detection.postprocess import decode_boxes
+from nasdsl.detection.pyramid import DetectionError
 
 CLASSES = 3
 SMALL = (64, 96)
@@ -24,7 +24,7 @@ def slow_targets(
     shapes: dict[str, tuple[int, int]], ranges: list[float], found: dict[str, Tensor], radius: float | None = None
 ) -> list[tuple[int, list[float], float]]:
     """Label, distances and centerness of each location of one image, one location and one box at a time."""
-    made = []
+    result = []
     bounds = [-1.0, *ranges, math.inf]
     for number, (level, (height, width)) in enumerate(shapes.items()):
         stride = 2 ** int(level[1:])
@@ -47,14 +47,14 @@ def slow_targets(
                 near = 0.0
                 if label >= 0:
                     near = math.sqrt(min(left, right) / max(left, right) * min(top, bottom) / max(top, bottom))
-                made.append((label, sides, near))
-    return made
+                result.append((label, sides, near))
+    return result
 
 
-def assert_same(made: FcosTargets, image: int, slow: list[tuple[int, list[float], float]]) -> None:
-    assert made.labels[image].tolist() == [label for label, _, _ in slow]
-    assert made.distances[image].tolist() == [sides for _, sides, _ in slow]
-    assert made.centerness[image].tolist() == pytest.approx([near for _, _, near in slow])
+def assert_same(result: FcosTargets, image: int, slow: list[tuple[int, list[float], float]]) -> None:
+    assert result.labels[image].tolist() == [label for label, _, _ in slow]
+    assert result.distances[image].tolist() == [sides for _, sides, _ in slow]
+    assert result.centerness[image].tolist() == pytest.approx([near for _, _, near in slow])
 
 
 def of_boxes(found: Tensor) -> dict[str, Tensor]:
@@ -70,26 +70,26 @@ class TestTargets:
         fcos = Fcos(ranges=(32, 64) if reference is None else (16, 32), reference_size=reference, center_radius=radius)
         shapes = shapes_for(SMALL, SMALL_LEVELS)
         targets = [of_boxes(x) for x in found]
-        made = fcos.targets(shapes, SMALL, targets)
+        result = fcos.targets(shapes, SMALL, targets)
         for image, given_target in enumerate(targets):
-            assert_same(made, image, slow_targets(shapes, [32, 64], given_target, radius))
+            assert_same(result, image, slow_targets(shapes, [32, 64], given_target, radius))
 
-    def test_a_drawn_example(self):
+    def test_an_example_as_a_drawing(self):
         """A box over the middle four of a 4 x 4 map: . is background, each digit the class."""
-        made = Fcos().targets({"p3": (4, 4)}, (800, 800), [target([[8, 8, 24, 24], [0, 0, 32, 9]], [1, 2])])
-        drawn = "".join(".012"[label + 1] for label in made.labels[0].tolist())
+        result = Fcos().targets({"p3": (4, 4)}, (800, 800), [target([[8, 8, 24, 24], [0, 0, 32, 9]], [1, 2])])
+        drawn = "".join(".012"[label + 1] for label in result.labels[0].tolist())
         assert [drawn[i : i + 4] for i in range(0, 16, 4)] == ["2222", ".11.", ".11.", "...."]
-        assert made.distances[0, 5].tolist() == [4, 4, 12, 12]
-        assert made.centerness[0, 5].item() == pytest.approx(1 / 3)
+        assert result.distances[0, 5].tolist() == [4, 4, 12, 12]
+        assert result.centerness[0, 5].item() == pytest.approx(1 / 3)
 
-    def test_the_usual_ranges(self):
+    def test_the_default_ranges(self):
         """The first version's: -1, 64, 128, 256, 512, infinity on P3 to P7, both ends included."""
         size = (640, 1024)
         shapes = shapes_for(size)
         found = target([[0, 0, x, min(x, 640)] for x in (60, 120, 250, 500, 900, 1024)], range(6))
-        made = Fcos(reference_size=None).targets(shapes, size, [found])
-        assert_same(made, 0, slow_targets(shapes, [64, 128, 256, 512], found))
-        assert all((level >= 0).any() for level in as_maps(made.labels[..., None], shapes))
+        result = Fcos(reference_size=None).targets(shapes, size, [found])
+        assert_same(result, 0, slow_targets(shapes, [64, 128, 256, 512], found))
+        assert all((level >= 0).any() for level in as_maps(result.labels[..., None], shapes))
         both = Fcos(reference_size=None).targets({"p3": (1, 1), "p4": (1, 1)}, (16, 16), [target([[-60, 0, 68, 72]])])
         assert both.labels.tolist() == [[-1, 0]]  # p3: 68 > 64; p4 at (8, 8): 68, within 64 … 128
         edge = Fcos(reference_size=None).targets({"p3": (1, 1), "p4": (1, 1)}, (16, 16), [target([[0, 0, 68, 68]])])
@@ -104,15 +104,15 @@ class TestTargets:
         assert torch.equal(scaled.labels, given_bounds.targets(shapes, (1, 1), [found]).labels)
         assert not torch.equal(scaled.labels, Fcos(reference_size=None).targets(shapes, (384, 512), [found]).labels)
 
-    def test_of_boxes_around_a_location_the_least_wins_and_the_first_of_equals(self):
+    def test_the_smallest_box_wins_and_the_first_of_equal_ones(self):
         shapes = {"p3": (4, 4)}
         found = [[0, 0, 32, 32], [4, 4, 28, 28], [0, 8, 32, 25]]
         for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2]):
-            made = Fcos().targets(shapes, (800, 800), [target([found[i] for i in order], order)])
-            assert made.labels[0].reshape(4, 4).tolist() == [[0] * 4, [2, 2, 2, 2], [2, 2, 2, 2], [0] * 4]
+            result = Fcos().targets(shapes, (800, 800), [target([found[i] for i in order], order)])
+            assert result.labels[0].reshape(4, 4).tolist() == [[0] * 4, [2, 2, 2, 2], [2, 2, 2, 2], [0] * 4]
         equal = [found[1], [0, 8, 32, 26], found[1]]  # 576 square pixels each
-        made = Fcos().targets(shapes, (800, 800), [target(equal, [0, 1, 2])])
-        assert made.labels[0].reshape(4, 4)[1].tolist() == [1, 0, 0, 1]
+        result = Fcos().targets(shapes, (800, 800), [target(equal, [0, 1, 2])])
+        assert result.labels[0].reshape(4, 4)[1].tolist() == [1, 0, 0, 1]
 
     @settings(max_examples=20, deadline=None)
     @given(boxes(SMALL), st.randoms(use_true_random=False))
@@ -127,7 +127,7 @@ class TestTargets:
 
     @settings(max_examples=20, deadline=None)
     @given(boxes((128, 128)), st.integers(0, 2), st.integers(0, 2))
-    def test_moving_by_strides_moves_the_targets(self, found, down, right):
+    def test_shifting_by_strides_shifts_the_targets(self, found, down, right):
         one = Fcos(center_radius=1.5).targets({"p3": (16, 16)}, (800, 800), [of_boxes(found)])
         moved = found + torch.tensor([right, down, right, down]) * 8
         other = Fcos(center_radius=1.5).targets({"p3": (16, 16)}, (800, 800), [of_boxes(moved)])
@@ -137,7 +137,7 @@ class TestTargets:
 
     @settings(max_examples=20, deadline=None)
     @given(boxes(SMALL))
-    def test_mirroring_mirrors_the_targets(self, found):
+    def test_flipping_flips_the_targets(self, found):
         """Exactly, since stride * i + stride // 2 is the middle of its cell for even strides, and the maps fill the image."""
         shapes = shapes_for(SMALL, SMALL_LEVELS)
         mirrored = torch.stack([SMALL[1] - found[:, 2], found[:, 1], SMALL[1] - found[:, 0], found[:, 3]], dim=1)
@@ -157,32 +157,32 @@ class TestTargets:
         shapes = shapes_for(size)
         found = [random_target(count, size, CLASSES, 10 * seed + count) for count in (0, 3, 7)]
         found = [target(x["boxes"] + 0.25, x["labels"]) for x in found]
-        made = Fcos(center_radius=1.5, reference_size=None).targets(shapes, size, found)
+        result = Fcos(center_radius=1.5, reference_size=None).targets(shapes, size, found)
         anchors = torch_anchors(shapes)
         model = SimpleNamespace(center_sampling_radius=1.5, head=SimpleNamespace(compute_loss=lambda *given: given[3]))
         places = [h * w for h, w in shapes.values()]
         matched = FCOS.compute_loss(model, found, {}, [anchors] * len(found), places)
         for image, index in enumerate(matched):
             labels = [-1 if i < 0 else int(found[image]["labels"][i]) for i in index.tolist()]
-            assert made.labels[image].tolist() == labels
+            assert result.labels[image].tolist() == labels
             positive = index >= 0
-            decoded = boxes_at((anchors[:, :2] + anchors[:, 2:]) / 2, made.distances[image])
+            decoded = decode_boxes((anchors[:, :2] + anchors[:, 2:]) / 2, result.distances[image])
             assert torch.equal(decoded[positive], found[image]["boxes"][index[positive]])
-        assert (made.labels >= 0).any()
+        assert (result.labels >= 0).any()
 
-    def test_crowded_empty_and_odd_pictures(self):
+    def test_crowded_empty_and_odd_images(self):
         shapes = shapes_for((100, 75))
         odd = target([[5, 5, 5, 50], [5, 5, 50, 5], [30, 30, 10, 10], [500, 500, 600, 600], [float("nan")] * 4])
-        made = Fcos().targets(shapes, (100, 75), [target([]), odd, random_target(400, (100, 75), CLASSES, 1)])
-        assert (made.labels[:2] == -1).all()
-        assert not made.distances[:2].any()
-        assert not made.centerness[:2].any()
-        assert (made.labels[2] >= 0).any()
-        assert all(x.isfinite().all() for x in made)
-        assert made.select([2, 0]).labels.tolist() == made.labels[[2, 0]].tolist()
-        assert made.select(slice(1, 2)).distances.shape[0] == 1
+        result = Fcos().targets(shapes, (100, 75), [target([]), odd, random_target(400, (100, 75), CLASSES, 1)])
+        assert (result.labels[:2] == -1).all()
+        assert not result.distances[:2].any()
+        assert not result.centerness[:2].any()
+        assert (result.labels[2] >= 0).any()
+        assert all(x.isfinite().all() for x in result)
+        assert result.select([2, 0]).labels.tolist() == result.labels[[2, 0]].tolist()
+        assert result.select(slice(1, 2)).distances.shape[0] == 1
 
-    def test_bounds_that_do_not_fit_the_levels(self):
+    def test_a_wrong_number_of_bounds(self):
         with pytest.raises(DetectionError, match="ranges has 4 bounds for the 3 levels p3, p4, p5; expected 2, one between"):
             Fcos(ranges=(64, 128, 256, 512)).targets(shapes_for(SMALL, SMALL_LEVELS), SMALL, [target([])])
 

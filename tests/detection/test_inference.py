@@ -1,4 +1,4 @@
-"""Decoders and detectors prepared for inference: the same numbers, fewer layers."""
+"""Decoders and detectors optimised for inference: the same outputs with fewer layers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ M = TypeVar("M", bound=nn.Module)
 WIDTHS = {"c2": 8, "c3": 12, "c4": 16, "c5": 20}
 
 
-def stirred(module: M) -> M:
-    """Norms whose numbers all matter, and deformable convolutions whose offsets move."""
+def randomized(module: M) -> M:
+    """Randomise norms, and offsets of deformable convolutions, so that all of them affect the output."""
     torch.manual_seed(1)
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d | FrozenBatchNorm2d):
@@ -43,7 +43,7 @@ def test_the_zoo_predicts_the_same(file: Path) -> None:
     decoder = nasdsl.load(file)
     if file.stem != "nas_fcos_128_256":  # which has a width for each section
         decoder = decoder.with_width(32)
-    module = stirred(decoder.build(WIDTHS, 5)).double()  # rounding apart, so that the smallest mistake shows
+    module = randomized(decoder.build(WIDTHS, 5)).double()  # rounding apart, so that the smallest mistake shows
     features = {n: torch.randn(2, c, 64 >> int(n[1]), 96 >> int(n[1])).double() for n, c in WIDTHS.items()}
     before = {name: value.clone() for name, value in module.state_dict().items()}
     fast = inference.for_inference(module)
@@ -57,14 +57,14 @@ def test_the_zoo_predicts_the_same(file: Path) -> None:
     assert not any(parameter.requires_grad for parameter in fast.parameters())
 
 
-def test_norms_behind_a_convolution_go_and_others_stay() -> None:
+def test_only_norms_behind_a_convolution_are_folded() -> None:
     module = nasdsl.load(resources.folder("genotypes") / "nas_fcos.nas").with_width(32).build(WIDTHS, 5)
     fast = inference.for_inference(module)
     # Those of the seven `cat`s stand in front of their convolution.
     assert norms(module) > norms(fast) == 7
 
 
-def test_a_convolution_that_something_else_reads_keeps_its_own_numbers() -> None:
+def test_a_convolution_with_another_reader_is_not_folded() -> None:
     text = """decoder twice {
       input c3
       fpn(width=32, norm=none, adapter=none) {
@@ -76,19 +76,19 @@ def test_a_convolution_that_something_else_reads_keeps_its_own_numbers() -> None
       predict fcos(centerness=cls)
     }"""
     decoder = nasdsl.loads(text)
-    module = stirred(decoder.build(WIDTHS, 5))
+    module = randomized(decoder.build(WIDTHS, 5))
     fast = inference.for_inference(module)
     assert norms(fast) == norms(module)
 
 
-def test_layers_of_a_head_that_levels_share_and_that_each_has_for_itself() -> None:
+def test_shared_and_per_level_layers_of_a_head() -> None:
     text = """decoder own {
       input c3, c4
       fpn(width=8, norm=none, adapter=none) { output p3 = conv_3x3(c3), p4 = conv_3x3(c4) }
       head(width=8, norm=bn, share=1) { conv_3x3 -> skip -> conv_3x3 }
       predict fcos(centerness=cls)
     }"""
-    module = stirred(nasdsl.loads(text).build(WIDTHS, 5)).double()
+    module = randomized(nasdsl.loads(text).build(WIDTHS, 5)).double()
     fast = inference.for_inference(module)
     assert (norms(module), norms(fast)) == (6, 0)  # in each tower one for each of two levels, and one for both
     features = {name: torch.randn(1, WIDTHS[name], 6, 8).double() for name in ("c3", "c4")}
@@ -103,35 +103,35 @@ def test_layers_of_a_head_that_levels_share_and_that_each_has_for_itself() -> No
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("groups", [1, 4])
 def test_one_convolution(norm: Callable[[int], nn.Module], bias: bool, groups: int) -> None:
-    pair = stirred(nn.Sequential(nn.Conv2d(8, 12, 3, padding=1, groups=groups, bias=bias), norm(12)))
+    pair = randomized(nn.Sequential(nn.Conv2d(8, 12, 3, padding=1, groups=groups, bias=bias), norm(12)))
     x = torch.randn(2, 8, 9, 7)
-    made = folded(pair[0], pair[1])
-    assert made is not None
-    torch.testing.assert_close(made(x), pair(x))
+    model = folded(pair[0], pair[1])
+    assert model is not None
+    torch.testing.assert_close(model(x), pair(x))
 
 
-def test_a_norm_without_statistics_is_left() -> None:
+def test_a_norm_without_statistics_is_not_folded() -> None:
     assert folded(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)) is None
     assert folded(nn.Conv2d(4, 4, 1), nn.GroupNorm(2, 4)) is None
 
 
 @pytest.mark.parametrize("backbone", ["resnet50", "mobilenet_v2", "tiny"])
-def test_detectors_find_the_same(backbone: str) -> None:
+def test_detectors_have_the_same_detections(backbone: str) -> None:
     decoder = nasdsl.load(resources.folder("genotypes") / "fcos.nas").with_width(32)
-    detector = stirred(nasdsl.detector(decoder, backbone, classes=3, seed=0, score_threshold=0.0))
+    detector = randomized(nasdsl.detector(decoder, backbone, classes=3, seed=0, score_threshold=0.0))
     fast = nasdsl.for_inference(detector)
     assert norms(detector) > norms(fast) == 0
     images = torch.rand(1, 3, 96, 128)
     with torch.no_grad():
-        expected = detector.backbone(detector.inputs(images).images)
-        found = fast.backbone(fast.inputs(images).images)
+        expected = detector.backbone(detector.prepare(images).images)
+        found = fast.backbone(fast.prepare(images).images)
         for name, maps in expected.items():
             torch.testing.assert_close(found[name], maps, rtol=1e-4, atol=1e-4 * float(maps.abs().max()))
         scores = [model(images)[0]["scores"] for model in (detector, fast)]
     torch.testing.assert_close(scores[1][:20], scores[0][:20], rtol=1e-3, atol=1e-5)
 
 
-def test_a_backbone_of_your_own_is_left_alone() -> None:
+def test_a_custom_backbone_is_not_modified() -> None:
     body = nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.BatchNorm2d(8))
 
     class Own(nn.Module):
@@ -147,7 +147,7 @@ def test_a_backbone_of_your_own_is_left_alone() -> None:
         "decoder one { input c3\n fpn(width=32, norm=none) { output p3 = conv_3x3(c3) }\n head(width=32, norm=none, share=0) "
     )
     decoder = nasdsl.loads(text + "{ conv_3x3 }\n predict fcos(centerness=cls) }")
-    detector = stirred(nasdsl.detector(decoder, nasdsl.FeatureExtractor(Own(), ("c3",)), classes=2, seed=0))
+    detector = randomized(nasdsl.detector(decoder, nasdsl.FeatureExtractor(Own(), ("c3",)), classes=2, seed=0))
     fast = nasdsl.for_inference(detector)
     images = torch.rand(1, 3, 32, 32)
     torch.testing.assert_close(fast.backbone(images)["c3"], detector.backbone(images)["c3"])

@@ -9,21 +9,24 @@ import torch.distributed
 from torch import Tensor
 from torchvision.ops import box_iou, generalized_box_iou
 
-from nasdsl.detection.decoding import boxes_at
 from nasdsl.detection.losses import BoxLoss, box_loss, centerness, mean_over_processes
+from nasdsl.detection.postprocess import decode_boxes
 
 KINDS = get_args(BoxLoss)
 
 
 def distances(count: int, seed: int) -> Tensor:
-    """Sides from half a pixel to some hundred pixels away."""
+    """Random distances between half a pixel and a few hundred pixels."""
     return (torch.randn(count, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 1.5 + 2).exp()
 
 
 def test_against_torchvision():
     predicted, wanted = distances(200, 0), distances(200, 1)
-    place = torch.randn(200, 2, dtype=torch.float64) * 100
-    iou, giou = (of(boxes_at(place, predicted), boxes_at(place, wanted)).diagonal() for of in (box_iou, generalized_box_iou))
+    location = torch.randn(200, 2, dtype=torch.float64) * 100
+    iou, giou = (
+        of(decode_boxes(location, predicted), decode_boxes(location, wanted)).diagonal()
+        for of in (box_iou, generalized_box_iou)
+    )
     assert torch.allclose(box_loss(predicted, wanted, "iou"), -iou.log(), rtol=1e-6)
     assert torch.allclose(box_loss(predicted, wanted, "linear_iou"), 1 - iou)
     assert torch.allclose(box_loss(predicted, wanted, "giou"), 1 - giou, atol=1e-6)
@@ -38,7 +41,7 @@ def test_by_hand():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_right_box_costs_nothing_and_the_unit_does_not_matter(kind):
+def test_the_loss_of_a_perfect_box_is_zero_and_independent_of_the_unit(kind):
     predicted, wanted = distances(50, 2), distances(50, 3)
     assert box_loss(wanted, wanted, kind).abs().max() < 1e-6
     assert torch.allclose(box_loss(predicted, wanted, kind), box_loss(predicted * 8, wanted * 8, kind), atol=1e-6)
@@ -51,7 +54,7 @@ def test_gradients(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_boxes_of_no_area_cost_a_finite_amount(kind):
+def test_boxes_without_area_have_finite_losses(kind):
     predicted = torch.tensor([[0.0, 0, 0, 0], [0, 5, 0, 5], [1e-30, 1e-30, 1e-30, 1e-30]], requires_grad=True)
     loss = box_loss(predicted, torch.full((3, 4), 10.0), kind)
     loss.sum().backward()
@@ -60,7 +63,7 @@ def test_boxes_of_no_area_cost_a_finite_amount(kind):
     assert predicted.grad.isfinite().all()
 
 
-def test_however_bad_the_box_iou_learns_at_a_bounded_pace():
+def test_the_gradient_of_the_iou_loss_is_bounded():
     raw = torch.tensor([-5.0, 0.0, 3.0, 8.0]).expand(4, 4).T.clone().requires_grad_()  # sides of 0.007 to 3000 pixels
     box_loss(raw.exp(), torch.full((4, 4), 400.0), "iou").sum().backward()
     assert raw.grad is not None
@@ -70,7 +73,7 @@ def test_however_bad_the_box_iou_learns_at_a_bounded_pace():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_to_learn(kind):
+def test_no_boxes(kind):
     predicted = torch.zeros(0, 4, requires_grad=True)
     assert box_loss(predicted, torch.zeros(0, 4), kind).shape == (0,)
 

@@ -1,4 +1,4 @@
-"""The deformable convolution, computed in each way that a CPU has, against torchvision's, which serves as the oracle."""
+"""Deformable convolution: every implementation that runs on a CPU against torchvision's as the oracle."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import deform_conv2d as oracle
 
 from nasdsl.nn import DeformConv2d, deform_conv2d
-from nasdsl.nn.deform import plain, rows, vision
+from nasdsl.nn.deform import cpu, reference, torchvision
 
-WAYS = [pytest.param(way, id=way.__name__.rsplit(".", 1)[-1]) for way in (plain, rows, vision)]
+IMPLEMENTATIONS = [pytest.param(i, id=i.__name__.rsplit(".", 1)[-1]) for i in (reference, cpu, torchvision)]
 NAMES = ("x", "offset", "mask", "weight", "bias")
 Case = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, tuple[int, int], tuple[int, int], tuple[int, int]]
 
@@ -53,20 +53,20 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 
 @pytest.fixture
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pieces of a few positions, one picture at a time, so that small maps are put together from several as large ones are."""
-    monkeypatch.setattr(rows, "COLUMNS", 600)
-    monkeypatch.setattr(rows, "TOGETHER", 5000)
-    monkeypatch.setattr(rows, "PULLED", 5000)
-    monkeypatch.setattr("nasdsl.nn.deform.taps.READERS", 200)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of a few positions of one image, so that small maps are assembled from several as large ones are."""
+    monkeypatch.setattr(cpu, "COLUMN_BYTES", 600)
+    monkeypatch.setattr(cpu, "IMAGE_COLUMN_BYTES", 5000)
+    monkeypatch.setattr(cpu, "GRADIENT_BYTES", 5000)
+    monkeypatch.setattr("nasdsl.nn.deform.geometry.TAPS_PER_CHUNK", 200)
 
 
-def differentiated(way: object, case: Case, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """The result and the gradients of the five operands."""
+def differentiated(function: object, case: Case, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """The output and the gradients of the five operands."""
     x, offset, mask, weight, bias, *geometry = case
-    out = way(x, offset, weight, bias, *geometry, mask)  # type: ignore[operator]
-    upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(7)).to(out.dtype)
-    return [out.detach(), *torch.autograd.grad(out, (x, offset, mask, weight, bias), upstream)]
+    out = function(x, offset, weight, bias, *geometry, mask)  # type: ignore[operator]
+    grad_output = torch.randn(out.shape, generator=torch.Generator().manual_seed(7)).to(out.dtype)
+    return [out.detach(), *torch.autograd.grad(out, (x, offset, mask, weight, bias), grad_output)]
 
 
 def compare(found: list[Tensor], expected: list[Tensor], bound: float = 1e-5) -> None:
@@ -76,49 +76,49 @@ def compare(found: list[Tensor], expected: list[Tensor], bound: float = 1e-5) ->
 
 
 @pytest.mark.parametrize("seed", range(40))
-@pytest.mark.parametrize("way", WAYS)
-def test_values_and_gradients(way: ModuleType, seed: int) -> None:
-    compare(differentiated(way.deform_conv2d, case(seed)), differentiated(oracle, case(seed)))
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_values_and_gradients(implementation: ModuleType, seed: int) -> None:
+    compare(differentiated(implementation.deform_conv2d, case(seed)), differentiated(oracle, case(seed)))
 
 
-@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("seed", range(40))
-def test_pieces_make_a_whole(seed: int) -> None:
-    compare(differentiated(rows.deform_conv2d, case(seed)), differentiated(oracle, case(seed)))
+def test_chunked_results(seed: int) -> None:
+    compare(differentiated(cpu.deform_conv2d, case(seed)), differentiated(oracle, case(seed)))
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("way", WAYS)
-def test_without_mask_and_bias(way: ModuleType, seed: int) -> None:
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_without_mask_and_bias(implementation: ModuleType, seed: int) -> None:
     x, offset, _, weight, _, stride, padding, dilation = case(seed)
-    found = way.deform_conv2d(x, offset, weight, None, stride, padding, dilation)
+    found = implementation.deform_conv2d(x, offset, weight, None, stride, padding, dilation)
     expected = oracle(x, offset, weight, None, stride, padding, dilation)
     assert relative(found, expected) <= 1e-5
     for a, b in zip(*(torch.autograd.grad(out.square().sum(), (x, offset, weight)) for out in (found, expected)), strict=True):
         assert relative(a, b) <= 1e-5
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("seed", range(8))
-def test_bfloat16_stays_near(way: ModuleType, seed: int) -> None:
-    """Half precision runs on a CPU (torchvision's does not) and is within 2e-2 of what float32 makes of the same numbers."""
+def test_bfloat16_is_close(implementation: ModuleType, seed: int) -> None:
+    """Half precision runs on a CPU (unlike torchvision's) and is within 2e-2 of float32 on the same numbers."""
     x, offset, mask, weight, bias, *geometry = case(seed, torch.bfloat16)
-    found = differentiated(way.deform_conv2d, (x, offset, mask, weight, bias, *geometry))
+    found = differentiated(implementation.deform_conv2d, (x, offset, mask, weight, bias, *geometry))
     full = tuple(t.detach().float().requires_grad_() for t in (x, offset, mask, weight, bias))
     for name, a, b in zip(("out", *NAMES), found, differentiated(oracle, (*full, *geometry)), strict=True):
         assert a.dtype == torch.bfloat16
-        if way is plain and name == "offset":
+        if implementation is reference and name == "offset":
             # Offsets of so few digits are often whole pixels, where grid_sample's rounding decides between two slopes.
             continue
         assert ((a.float() - b).norm() / b.norm()).item() <= 2e-2
 
 
 def test_autocast_multiplies_in_bfloat16_and_samples_in_float32() -> None:
-    for way in (plain, rows):
+    for implementation in (reference, cpu):
         x, offset, mask, weight, bias, *geometry = case(5)
         with torch.autocast("cpu", torch.bfloat16):
-            out = way.deform_conv2d(x, offset, weight, None, *geometry, mask)
-            with_bias = way.deform_conv2d(x, offset, weight, bias, *geometry, mask)
+            out = implementation.deform_conv2d(x, offset, weight, None, *geometry, mask)
+            with_bias = implementation.deform_conv2d(x, offset, weight, bias, *geometry, mask)
         assert (out.dtype, with_bias.dtype) == (torch.bfloat16, torch.float32)
         expected = oracle(x, offset, weight, None, *geometry, mask)
         assert 1e-4 < ((out.float() - expected).norm() / expected.norm()).item() <= 2e-2
@@ -129,39 +129,39 @@ def test_autocast_multiplies_in_bfloat16_and_samples_in_float32() -> None:
             assert ((a - b).norm() / b.norm()).item() <= 3e-2
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_derivatives(way: ModuleType) -> None:
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_derivatives(implementation: ModuleType) -> None:
     x, offset, mask, weight, bias, *geometry = case(3, torch.float64)
     operands = tuple(t.detach().requires_grad_() for t in (x, offset, mask, weight, bias))
 
     def function(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return way.deform_conv2d(x, offset, weight, bias, *geometry, mask)
+        return implementation.deform_conv2d(x, offset, weight, bias, *geometry, mask)
 
     assert torch.autograd.gradcheck(function, operands, fast_mode=True)
     assert torch.autograd.gradgradcheck(function, operands, fast_mode=True)
 
 
 def test_second_derivative_where_one_operand_makes_another() -> None:
-    """Offsets are usually computed from x, and then x has two ways into the result."""
+    """Offsets are usually computed from x, which then affects the output along two paths."""
     x, offset, mask, weight, bias, *geometry = case(3, torch.float64)
 
-    def penalty(way: ModuleType) -> Tensor:
-        out = way.deform_conv2d(x, offset * x.mean(), weight, bias, *geometry, mask * x.std())
+    def penalty(implementation: ModuleType) -> Tensor:
+        out = implementation.deform_conv2d(x, offset * x.mean(), weight, bias, *geometry, mask * x.std())
         (slope,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
         return torch.autograd.grad(slope.square().sum(), x)[0]
 
-    assert relative(penalty(rows), penalty(plain)) <= 1e-9
+    assert relative(penalty(cpu), penalty(reference)) <= 1e-9
 
 
 @pytest.mark.parametrize("needed", [c for n in (1, 2) for c in itertools.combinations(NAMES, n)], ids="+".join)
-def test_only_what_is_needed(needed: tuple[str, ...]) -> None:
+def test_only_the_gradients_that_are_needed(needed: tuple[str, ...]) -> None:
     x, offset, mask, weight, bias, *geometry = case(11)
     given = dict(zip(NAMES, (t.detach() for t in (x, offset, mask, weight, bias)), strict=True))
     for name in needed:
         given[name].requires_grad_()
-    found = rows.deform_conv2d(given["x"], given["offset"], given["weight"], given["bias"], *geometry, given["mask"])
-    upstream = torch.randn(found.shape, generator=torch.Generator().manual_seed(7))
-    found.backward(upstream)
+    found = cpu.deform_conv2d(given["x"], given["offset"], given["weight"], given["bias"], *geometry, given["mask"])
+    grad_output = torch.randn(found.shape, generator=torch.Generator().manual_seed(7))
+    found.backward(grad_output)
     expected = differentiated(oracle, (x, offset, mask, weight, bias, *geometry))
     for name, gradient in zip(NAMES, expected[1:], strict=True):
         grad = given[name].grad
@@ -169,24 +169,24 @@ def test_only_what_is_needed(needed: tuple[str, ...]) -> None:
         assert grad is None or relative(grad, gradient) <= 1e-5
 
 
-def test_nothing_is_computed_that_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unneeded_gradients_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*_: object) -> None:
         raise AssertionError
 
     x, offset, mask, weight, bias, *geometry = (t.detach() if isinstance(t, Tensor) else t for t in case(11))
-    frozen = rows.deform_conv2d(x, offset, weight.requires_grad_(), bias.requires_grad_(), *geometry, mask)
-    moved = rows.deform_conv2d(x, offset.requires_grad_(), weight.detach(), None, *geometry, mask)
-    only_bias = rows.deform_conv2d(x, offset.detach(), weight.detach(), bias, *geometry, mask)
-    monkeypatch.setattr(rows, "Readers", forbidden)
+    frozen = cpu.deform_conv2d(x, offset, weight.requires_grad_(), bias.requires_grad_(), *geometry, mask)
+    moved = cpu.deform_conv2d(x, offset.requires_grad_(), weight.detach(), None, *geometry, mask)
+    only_bias = cpu.deform_conv2d(x, offset.detach(), weight.detach(), bias, *geometry, mask)
+    monkeypatch.setattr(cpu, "SortedTaps", forbidden)
     moved.sum().backward()
-    monkeypatch.setattr(rows.Taps, "pull", forbidden)
+    monkeypatch.setattr(cpu.Taps, "backward", forbidden)
     frozen.sum().backward()
-    monkeypatch.setattr(rows, "Taps", forbidden)
+    monkeypatch.setattr(cpu, "Taps", forbidden)
     only_bias.sum().backward()
 
 
-def test_places_on_pixels_and_on_the_border() -> None:
-    """There a position has two slopes. The one that torchvision takes is taken, to the last border."""
+def test_positions_on_pixels_and_on_the_border() -> None:
+    """The derivative jumps there; it must be the one-sided derivative that torchvision takes."""
     rows_at = torch.tensor([-3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 1.0, 1.5, 2.0, 3.0, 3.5, 4.0, 4.5, 5.0])
     columns_at = torch.tensor([-3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 1.0, 1.5, 3.0, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0])
     wanted = torch.stack(torch.meshgrid(rows_at, columns_at, indexing="ij"))
@@ -196,39 +196,39 @@ def test_places_on_pixels_and_on_the_border() -> None:
     x = torch.randn(1, 8, 4, 5, generator=draw, dtype=torch.float64).requires_grad_()
     weight = torch.randn(3, 8, 1, 1, generator=draw, dtype=torch.float64).requires_grad_()
     mask = torch.rand(1, 1, 14, 15, generator=draw, dtype=torch.float64).requires_grad_()
-    found = rows.deform_conv2d(x, offset, weight, padding=(5, 5), mask=mask)
+    found = cpu.deform_conv2d(x, offset, weight, padding=(5, 5), mask=mask)
     expected = oracle(x, offset, weight, padding=5, mask=mask)
     assert relative(found, expected) <= 1e-12
-    upstream = torch.randn(found.shape, generator=draw, dtype=torch.float64)
-    ours, theirs = (torch.autograd.grad(out, (x, offset, mask, weight), upstream) for out in (found, expected))
+    grad_output = torch.randn(found.shape, generator=draw, dtype=torch.float64)
+    ours, theirs = (torch.autograd.grad(out, (x, offset, mask, weight), grad_output) for out in (found, expected))
     for name, a, b in zip(NAMES, ours, theirs, strict=False):
         assert relative(a, b) <= 1e-12, name
 
 
 @pytest.mark.parametrize("far", [1e4, 1e9, 1e30, float("inf"), -float("inf")])
-def test_far_outside_there_are_zeros(far: float) -> None:
+def test_positions_far_outside_read_zeros(far: float) -> None:
     x, offset = torch.randn(2, 8, 5, 6), torch.zeros(2, 18, 5, 6)
     offset[:, ::2] = far
-    out = rows.deform_conv2d(x, offset, torch.randn(4, 8, 3, 3), torch.ones(4), padding=(1, 1))
+    out = cpu.deform_conv2d(x, offset, torch.randn(4, 8, 3, 3), torch.ones(4), padding=(1, 1))
     assert torch.equal(out, torch.ones(2, 4, 5, 6))
 
 
-def test_what_is_no_number_spoils_its_own_position_only() -> None:
-    """A training that diverges has to show as such, and must not read memory that is not its own."""
+def test_a_nan_offset_affects_only_its_own_position() -> None:
+    """A training that diverges must produce NaN, and must not read out of bounds."""
     x, offset, weight = torch.randn(2, 8, 5, 6), torch.zeros(2, 18, 5, 6), torch.randn(4, 8, 3, 3)
     offset[1, 4, 2, 3] = float("nan")
     offset.requires_grad_()
-    out = rows.deform_conv2d(x, offset, weight, padding=(1, 1))
+    out = cpu.deform_conv2d(x, offset, weight, padding=(1, 1))
     expected = torch.zeros(2, 4, 5, 6, dtype=torch.bool)
     expected[1, :, 2, 3] = True
     assert torch.equal(out.isnan(), expected)
     out.sum().backward()
 
 
-def test_two_runs_are_equal_to_the_bit() -> None:
+def test_two_runs_are_bitwise_equal() -> None:
     torch.use_deterministic_algorithms(True)
     try:
-        first, second = (differentiated(rows.deform_conv2d, case(17)) for _ in range(2))
+        first, second = (differentiated(cpu.deform_conv2d, case(17)) for _ in range(2))
     finally:
         torch.use_deterministic_algorithms(False)
     for a, b in zip(first, second, strict=True):
@@ -237,53 +237,53 @@ def test_two_runs_are_equal_to_the_bit() -> None:
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_memory_formats(layout: torch.memory_format) -> None:
-    """The result and each gradient are laid out as what they belong to, and hold the same whatever the layout."""
+    """The output and each gradient have the memory format of their tensor; values do not depend on it."""
     x, offset, mask, weight, bias, *geometry = case(21)
     laid = tuple(t.detach().contiguous(memory_format=layout).requires_grad_() for t in (x, offset, mask, weight))
-    found = differentiated(rows.deform_conv2d, (*laid, bias, *geometry))
+    found = differentiated(cpu.deform_conv2d, (*laid, bias, *geometry))
     compare(found, differentiated(oracle, (x, offset, mask, weight, bias, *geometry)))
     for tensor in found[:4]:
         assert tensor.is_contiguous(memory_format=layout)
 
 
-def test_operands_with_gaps() -> None:
+def test_non_contiguous_operands() -> None:
     x, offset, mask, weight, bias, *geometry = case(23)
     apart = tuple(torch.stack((t.detach(), t.detach()), -1)[..., 0].requires_grad_() for t in (x, offset, mask, weight, bias))
     assert not any(t.is_contiguous() for t in apart[:2])
     compare(
-        differentiated(rows.deform_conv2d, (*apart, *geometry)),
+        differentiated(cpu.deform_conv2d, (*apart, *geometry)),
         differentiated(oracle, (x, offset, mask, weight, bias, *geometry)),
     )
 
 
-def test_the_fast_way_is_taken_where_it_can_be() -> None:
+def test_the_fast_implementation_is_used_where_it_can_be() -> None:
     x, offset, weight = torch.randn(2, 16, 50, 50), torch.zeros(2, 36, 50, 50), nn.Parameter(torch.randn(4, 16, 3, 3))
-    assert rows.suits(x, offset, None, weight, None)
-    assert not rows.suits(x[:1], offset[:1], None, weight, None)  # so few that the definition is as fast
-    assert not rows.suits(x[:0], offset[:0], None, weight, None)
-    assert not rows.suits(x[:, :8], offset, None, weight[:, :8], None)  # rows of four channels
-    assert not rows.suits(x.to("meta"), offset.to("meta"), None, weight.to("meta"), None)
-    assert not rows.suits(x, offset[:, :-1], None, weight, None)
-    assert not rows.suits(x, offset, None, weight.double(), None)
+    assert cpu.supports(x, offset, None, weight, None)
+    assert not cpu.supports(x[:1], offset[:1], None, weight, None)  # so few elements that the reference is as fast
+    assert not cpu.supports(x[:0], offset[:0], None, weight, None)
+    assert not cpu.supports(x[:, :8], offset, None, weight[:, :8], None)  # rows of four channels
+    assert not cpu.supports(x.to("meta"), offset.to("meta"), None, weight.to("meta"), None)
+    assert not cpu.supports(x, offset[:, :-1], None, weight, None)
+    assert not cpu.supports(x, offset, None, weight.double(), None)
     assert deform_conv2d(x[:0], offset[:0], weight, padding=(1, 1)).shape == (0, 4, 50, 50)
     assert "_Function" in type(deform_conv2d(x, offset, weight, padding=(1, 1)).grad_fn).__name__
 
 
-@pytest.mark.parametrize("way", WAYS[:2])  # torchvision's is one operation that the counter does not know
-def test_operations_are_counted(way: ModuleType) -> None:
-    """torch's counter sees the multiply-accumulates of an ordinary convolution, three times as many with a backward pass."""
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS[:2])  # the counter does not know torchvision's operator
+def test_flops_are_counted(implementation: ModuleType) -> None:
+    """torch's counter sees the FLOPs of an ordinary convolution, three times as many with a backward pass."""
     x, offset = torch.randn(2, 16, 6, 7, requires_grad=True), torch.randn(2, 36, 6, 7, requires_grad=True)
     weight = torch.randn(4, 16, 3, 3, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
-        out = way.deform_conv2d(x, offset, weight, padding=(1, 1))
+        out = implementation.deform_conv2d(x, offset, weight, padding=(1, 1))
         assert counter.get_total_flops() == 2 * out.numel() * 16 * 9
         out.sum().backward()
     assert counter.get_total_flops() == 3 * 2 * out.numel() * 16 * 9
 
 
-def test_export_and_compilation_see_the_plain_way() -> None:
+def test_export_and_compilation_use_the_reference() -> None:
     layer = DeformConv2d(16, 4, 3).eval()
-    example = torch.randn(2, 16, 50, 50)  # for which the layer itself is computed the fast way
+    example = torch.randn(2, 16, 50, 50)  # large enough for the fast implementation
     program = torch.export.export(layer, (example,), strict=False)
     targets = {str(node.target) for node in program.graph.nodes}
     assert any("grid_sampler" in target for target in targets)
@@ -295,7 +295,7 @@ def test_export_and_compilation_see_the_plain_way() -> None:
 
 @pytest.mark.parametrize(("k", "stride", "dilation", "groups"), [(3, 1, 1, 1), (3, 2, 1, 2), (5, 1, 2, 1), (1, 1, 1, 1)])
 def test_module_starts_as_half_a_convolution(k: int, stride: int, dilation: int, groups: int) -> None:
-    """Offsets start at 0 and the mask at 0.5, so a fresh layer is a plain convolution with its weights halved."""
+    """Offsets start at 0 and the mask at 0.5, so a new layer is an ordinary convolution with halved weights."""
     torch.manual_seed(0)
     layer = DeformConv2d(8, 6, k, stride, dilation, groups, offset_groups=2)
     x = torch.randn(2, 8, 17, 12)

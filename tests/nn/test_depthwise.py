@@ -24,30 +24,30 @@ def pair(channels: int, size: int, dilation: int, bias: bool = True) -> tuple[Di
     return ours, theirs
 
 
-def gradients(module: nn.Module, x: Tensor, upstream: Tensor) -> list[Tensor]:
-    """Of the input and the parameters."""
+def gradients(module: nn.Module, x: Tensor, grad_output: Tensor) -> list[Tensor]:
+    """Gradients of the input and the parameters."""
     x = x.detach().requires_grad_()
-    return list(torch.autograd.grad(module(x), [x, *module.parameters()], upstream))
+    return list(torch.autograd.grad(module(x), [x, *module.parameters()], grad_output))
 
 
 @pytest.mark.parametrize("memory", FORMATS)
 @pytest.mark.parametrize(("size", "dilation"), [(3, 2), (3, 3), (3, 7), (5, 2), (5, 3), (5, 6), (7, 2), (9, 3)])
-def test_values_and_gradients_are_torchs(size: int, dilation: int, memory: str) -> None:
+def test_values_and_gradients(size: int, dilation: int, memory: str) -> None:
     for shape in SHAPES:
         ours, theirs = pair(shape[1], size, dilation)
         x = torch.randn(shape).contiguous(memory_format=FORMATS[memory])
-        upstream = torch.randn(shape).contiguous(memory_format=FORMATS[memory])
-        if x.numel() >= depthwise.FEWEST:
-            assert depthwise.suits(x, ours.weight)
+        grad_output = torch.randn(shape).contiguous(memory_format=FORMATS[memory])
+        if x.numel() >= depthwise.MIN_ELEMENTS:
+            assert depthwise.supports(x, ours.weight)
         found, expected = ours(x), theirs(x)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
         assert found.is_contiguous(memory_format=FORMATS[memory])
-        double = [g.double() for g in gradients(theirs.double(), x.double(), upstream.double())]
-        for one, other in zip(gradients(ours, x, upstream), double, strict=True):
+        double = [g.double() for g in gradients(theirs.double(), x.double(), grad_output.double())]
+        for one, other in zip(gradients(ours, x, grad_output), double, strict=True):
             assert (one.double() - other).abs().max() <= 1e-5 * other.abs().max()
 
 
-def test_only_what_is_asked_for() -> None:
+def test_only_the_gradients_that_are_needed() -> None:
     ours, theirs = pair(16, 5, 2, bias=False)
     x = torch.randn(2, 16, 40, 40)
     found, expected = (torch.autograd.grad(module(x).square().sum(), module.weight) for module in (ours, theirs))
@@ -67,7 +67,7 @@ def test_second_derivative() -> None:
         slope = torch.autograd.grad(module(x).tanh().sum(), x, create_graph=True)[0]
         return slope.square().sum()
 
-    assert depthwise.suits(x, ours.weight)
+    assert depthwise.supports(x, ours.weight)
     found = torch.autograd.grad(penalty(ours), [x, ours.weight])
     torch.testing.assert_close(found, torch.autograd.grad(penalty(theirs), [x, theirs.weight]), rtol=1e-4, atol=1e-4)
 
@@ -81,18 +81,18 @@ def test_second_derivative() -> None:
         torch.randn(2, 8, 40, 40, device="meta"),
         torch.randn(8, 40, 52),
     ],
-    ids=["small", "channels that are no multiple of 8", "float64", "meta", "without a batch"],
+    ids=["small", "channels not a multiple of 8", "float64", "meta", "without a batch"],
 )
-def test_what_torchs_own_computes(x: Tensor) -> None:
+def test_falls_back_to_torch(x: Tensor) -> None:
     ours, theirs = pair(x.shape[-3], 3, 2)
     ours, theirs = ours.to(x.device, x.dtype), theirs.to(x.device, x.dtype)
-    assert not depthwise.suits(x, ours.weight)
+    assert not depthwise.supports(x, ours.weight)
     assert ours(x).shape == theirs(x).shape
     if x.device.type == "cpu":
         assert torch.equal(ours(x), theirs(x))
 
 
-def test_autocast_is_torchs() -> None:
+def test_autocast_falls_back_to_torch() -> None:
     ours, theirs = pair(8, 3, 2)
     x = torch.randn(2, 8, 40, 40)
     with torch.autocast("cpu", torch.bfloat16):
@@ -106,7 +106,7 @@ def test_export_has_the_convolution() -> None:
     assert any("conv2d" in str(node.target) for node in program.graph.nodes)
 
 
-def test_a_decoder_has_them_where_they_pay() -> None:
+def test_decoders_use_them_for_dilated_depthwise_ops() -> None:
     text = """decoder d {
       input c3
       fpn(width=32, norm=none) { x1 = sep_5x5_d6(sep_3x3_d3(sep_3x3(sep_5x5(c3)))) output p3 = x1 }
@@ -121,8 +121,8 @@ def test_a_decoder_has_them_where_they_pay() -> None:
 def test_memory_formats_and_sizes_mix() -> None:
     ours, theirs = pair(8, 5, 3)
     formats = list(FORMATS.values())
-    for of_x, of_upstream in itertools.product(formats, formats):
+    for of_x, of_grad_output in itertools.product(formats, formats):
         x = torch.randn(2, 8, 37, 35).contiguous(memory_format=of_x)
-        upstream = torch.randn(2, 8, 37, 35).contiguous(memory_format=of_upstream)
-        for one, other in zip(gradients(ours, x, upstream), gradients(theirs, x, upstream), strict=True):
+        grad_output = torch.randn(2, 8, 37, 35).contiguous(memory_format=of_grad_output)
+        for one, other in zip(gradients(ours, x, grad_output), gradients(theirs, x, grad_output), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)

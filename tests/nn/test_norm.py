@@ -1,4 +1,4 @@
-"""GroupNorm where torch's refuses, and equal to it everywhere else."""
+"""GroupNorm: equal to torch's, and defined where torch's raises."""
 
 from __future__ import annotations
 

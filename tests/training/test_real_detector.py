@@ -13,7 +13,7 @@ from torch import nn
 from nasdsl import load, resources
 from nasdsl.detection.backbones import FeatureExtractor
 from nasdsl.detection.detector import Detector
-from nasdsl.detection.making import detector, load_detector
+from nasdsl.detection.factory import detector, load_detector
 from nasdsl.training import Recipe, Run, measure, predict, train
 from nasdsl.training.checkpoint import load_checkpoint
 

@@ -63,11 +63,11 @@ def _preamble(graph: Graph, text: str, version: str) -> list[str]:
 def _helpers(graph: Graph, kinds: set[type]) -> list[str]:
     from nasdsl.backends import module
     from nasdsl.nn import DeformConv2d, fusion, norm
-    from nasdsl.nn.deform import plain
+    from nasdsl.nn.deform import reference
 
     pieces: list[object] = [fusion.Group]
     if DeformConv in kinds:
-        pieces += [plain.deform_conv2d, DeformConv2d]
+        pieces += [reference.deform_conv2d, DeformConv2d]
     if Scale in kinds:
         pieces.append(fusion.Scale)
     if WeightedAdd in kinds:

@@ -1,4 +1,4 @@
-"""Backbones as modules: those that come with the package, their pre-trained weights, and a place to plug in any other."""
+"""Backbone modules: the built-in ones, their pre-trained weights, and `FeatureExtractor` to wrap any other network."""
 
 from nasdsl.detection.backbones.extractor import IMAGENET_MEAN, IMAGENET_STD, BackboneError, FeatureExtractor
 from nasdsl.detection.backbones.networks import make_backbone

@@ -1,4 +1,4 @@
-"""The interface between a backbone and a decoder: images in, named features with known strides and widths out."""
+"""`FeatureExtractor`, the interface between backbones and decoders."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from torch import Tensor, nn
 Color: TypeAlias = tuple[float, float, float]
 
 IMAGENET_MEAN: Color = (0.485, 0.456, 0.406)
-"""Mean of RGB in 0..1 that torchvision's weights were trained with."""
+"""Mean of RGB in 0..1 for torchvision's weights."""
 IMAGENET_STD: Color = (0.229, 0.224, 0.225)
-"""Standard deviation of RGB in 0..1 that torchvision's weights were trained with."""
+"""Standard deviation of RGB in 0..1 for torchvision's weights."""
 
 
 STRIDES = tuple(1 << level for level in range(10))
 
 
 class BackboneError(ValueError):
-    """A backbone cannot be made as asked; the message says what was found, what was expected and how to mend it."""
+    """A backbone cannot be built like this; the message says what was found, what was expected and what to change."""
 
 
 class FeatureExtractor(nn.Module):
-    """A backbone as the detector uses it: normalised images [N, 3, H, W] to ``{"c2": [N, C, H/4, W/4], …}``.
+    """A backbone with named features: normalised images [N, 3, H, W] to ``{"c2": [N, C, H/4, W/4], …}``.
 
-    Feature ``c<k>`` has stride ``2**k``; where H or W is no multiple of the stride, the networks of `make_backbone` round
-    up. Networks that cut their input into patches often round down: give them images padded to multiples of the stride.
+    Feature ``c<k>`` has stride ``2**k``; where H or W is not a multiple of the stride, the networks of `make_backbone` round
+    up. Networks that split their input into patches often round down: pad their images to multiples of the stride.
 
-    Any network fits whose forward returns a dict with the names of the features, or a list or tuple in their order.
+    It wraps any network whose forward returns a dict with the names of the features, or a list or tuple in their order.
     From timm::
 
         body = timm.create_model("convnext_tiny", features_only=True, pretrained=True)
@@ -47,10 +47,10 @@ class FeatureExtractor(nn.Module):
     Attributes:
         body: the network.
         features: names of the features, as given.
-        out_channels: width of each feature.
-        pixel_mean, pixel_std: [3, 1, 1], RGB in 0..1. Buffers, so that a checkpoint knows what its weights were trained with.
-        name, freeze_at, norm: arguments of `make_backbone` that make the same network again, without weights; None for
-            other networks.
+        out_channels: channels of each feature.
+        pixel_mean, pixel_std: [3, 1, 1], RGB in 0..1. Buffers, so that checkpoints contain the normalisation of their weights.
+        name, freeze_at, norm: arguments of `make_backbone` that build the same network again, without weights; None for
+            custom networks.
     """
 
     pixel_mean: Tensor
@@ -64,16 +64,16 @@ class FeatureExtractor(nn.Module):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
-        """Run `body` once on a small image of zeros, and check the features' number, strides and widths.
+        """Run `body` once on a small image of zeros, and check the number, strides and channels of the features.
 
         Args:
             body: the network.
-            features: their names, ``c<level>``.
-            out_channels: width of each feature; what the body gives, where None.
-            mean, std: of RGB in 0..1, as the body expects its input to be normalised.
+            features: names of the features, ``c<level>``.
+            out_channels: expected channels of each feature. None: not checked.
+            mean, std: of RGB in 0..1, with which the body expects its input to be normalised.
 
         Raises:
-            BackboneError: the body gives other features than these.
+            BackboneError: the body's features are not as described.
         """
         super().__init__()
         self.body = body
@@ -105,29 +105,29 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Normalised images [N, 3, H, W] to ``{"c2": [N, C, H/4, W/4], …}``."""
-        found = self.body(images)
-        if isinstance(found, Mapping):
-            missing = [name for name in self.features if name not in found]
+        outputs = self.body(images)
+        if isinstance(outputs, Mapping):
+            missing = [name for name in self.features if name not in outputs]
             if missing:
                 raise BackboneError(
-                    f"the body gives no {', '.join(missing)}; it gives {', '.join(map(str, found)) or 'nothing'}"
+                    f"the body returns no {', '.join(missing)}; it returns {', '.join(map(str, outputs)) or 'nothing'}"
                 )
-            return {name: found[name] for name in self.features}
-        if not isinstance(found, list | tuple):
-            raise BackboneError(f"the body gives a {type(found).__name__}, expected a dict or a list of features")
-        if len(found) != len(self.features):
+            return {name: outputs[name] for name in self.features}
+        if not isinstance(outputs, list | tuple):
+            raise BackboneError(f"the body returns a {type(outputs).__name__}, expected a dict or a list of features")
+        if len(outputs) != len(self.features):
             raise BackboneError(
-                f"the body gives {len(found)} features, expected {len(self.features)}: {', '.join(self.features)}"
+                f"the body returns {len(outputs)} features, expected {len(self.features)}: {', '.join(self.features)}"
             )
-        return dict(zip(self.features, found, strict=True))
+        return dict(zip(self.features, outputs, strict=True))
 
     def freeze(self, *names: str) -> None:
-        """Stop training these modules of the body (their names in it; "" is all of it).
+        """Freeze these modules of the body, by name ("" is the whole body).
 
-        Their parameters get no gradient, and they stay in evaluation mode, so that BatchNorms keep their statistics.
+        Their parameters get no gradients, and they stay in evaluation mode, so that BatchNorms keep their statistics.
 
         Raises:
-            BackboneError: the body has no such module.
+            BackboneError: the body has no module of this name.
         """
         for name in names:
             try:
@@ -140,28 +140,28 @@ class FeatureExtractor(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> FeatureExtractor:
-        """Training or evaluation mode; frozen modules are in evaluation mode in both."""
+        """Set training or evaluation mode; frozen modules stay in evaluation mode."""
         super().train(mode)
         for name in self._frozen:
             self.body.get_submodule(name).eval()
         return self
 
     def _probe(self, expected: Mapping[str, int] | None) -> dict[str, int]:
-        """Width of each feature.
+        """Channels of each feature, by running the body once.
 
         Raises:
-            BackboneError: a feature's stride is not that of its name, or its width not the expected one.
+            BackboneError: a feature does not have the stride of its name, or the expected channels.
         """
         levels = {name: _level(name) for name in self.features}
         if not levels or len(levels) < len(self.features):
             raise BackboneError(f"the features are {', '.join(self.features) or 'none'}; expected names such as c3, each once")
-        # Two by three cells of the coarsest level: a swapped height and width shows, and so does rounding at any level.
+        # Two by three cells of the coarsest level: reveals swapped height and width, and rounding at any level.
         size = (2 << max(levels.values()), 3 << max(levels.values()))
-        like = next((p for p in self.body.parameters() if p.is_floating_point()), torch.empty(0))
-        with torch.no_grad(), _evaluating(self.body):
-            found = self(torch.zeros(1, 3, *size, dtype=like.dtype, device=like.device))
+        parameter = next((p for p in self.body.parameters() if p.is_floating_point()), torch.empty(0))
+        with torch.no_grad(), _eval_mode(self.body):
+            outputs = self(torch.zeros(1, 3, *size, dtype=parameter.dtype, device=parameter.device))
         for name, level in levels.items():
-            shape, stride = tuple(found[name].shape), 1 << level
+            shape, stride = tuple(outputs[name].shape), 1 << level
             if len(shape) == 4 and shape[2:] == (size[0] // stride, size[1] // stride):
                 continue
             other = next((s for s in STRIDES if shape[2:] == tuple(-(-length // s) for length in size)), None)
@@ -169,15 +169,15 @@ class FeatureExtractor(nn.Module):
                 raise BackboneError(f"feature {name} has stride {other}, expected {stride}")
             wanted = f"[1, channels, {size[0] // stride}, {size[1] // stride}] (stride {stride})"
             raise BackboneError(f"feature {name} of a {size[0]}x{size[1]} image has shape {list(shape)}, expected {wanted}")
-        widths = {name: int(found[name].shape[1]) for name in self.features}
+        channels = {name: int(outputs[name].shape[1]) for name in self.features}
         if expected is None:
-            return widths
-        if set(expected) != set(widths):
-            raise BackboneError(f"out_channels has {', '.join(expected) or 'nothing'}; expected {', '.join(widths)}")
-        for name, width in widths.items():
-            if expected[name] != width:
-                raise BackboneError(f"feature {name} has {width} channels, expected {expected[name]}")
-        return widths
+            return channels
+        if set(expected) != set(channels):
+            raise BackboneError(f"out_channels has {', '.join(expected) or 'nothing'}; expected {', '.join(channels)}")
+        for name, count in channels.items():
+            if expected[name] != count:
+                raise BackboneError(f"feature {name} has {count} channels, expected {expected[name]}")
+        return channels
 
 
 def _level(name: str) -> int:
@@ -188,20 +188,20 @@ def _level(name: str) -> int:
 
 
 def _color(buffer: Tensor) -> Color:
-    """The three numbers; rounded to what float32 holds, so that 0.485 comes back as 0.485."""
+    """The three values, rounded to the precision of float32, so that 0.485 is returned as 0.485."""
     red, green, blue = (round(v, 7) for v in buffer.flatten().tolist())
     return red, green, blue
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards each part's own mode again; BatchNorms learn nothing meanwhile."""
+def _eval_mode(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode, after which the mode of every submodule is restored; BatchNorms are not updated in it."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
         yield
     finally:
-        # Through `train` first, because a network may do more there than set the flag; then part by part.
+        # First by `train`, which a network may override, then for each submodule.
         module.train(modes[module])
         for part, mode in modes.items():
             part.training = mode

@@ -1,4 +1,4 @@
-"""The backbones that come with the package: torchvision's networks, and a tiny one for training from scratch."""
+"""The built-in backbones: torchvision's networks, and a tiny one for training from scratch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Norms = Literal["frozen", "train"]
 
 
 class Network(NamedTuple):
-    """A network of torchvision's, and where its stages with stride have it."""
+    """A network of torchvision, and the convolution of its blocks that has the stride."""
 
     model: str
     stride_in: StrideIn
@@ -34,7 +34,7 @@ NETWORKS = {
     "resnext101_64x4d": Network("resnext101_64x4d", "3x3"),
     "mobilenet_v2": Network("mobilenet_v2", "3x3"),
 }
-"""torchvision's, by the names of `nasdsl.backbones.BACKBONES`."""
+"""torchvision's networks, by their names in `nasdsl.backbones.BACKBONES`."""
 
 
 class ResNet(nn.Module):
@@ -62,12 +62,12 @@ class ResNet(nn.Module):
 class MobileNetV2(nn.Module):
     """torchvision's MobileNetV2 up to ``features.17``, under the same parameter names (arXiv:1801.04381)."""
 
-    taps = ((3, "c2"), (6, "c3"), (13, "c4"), (17, "c5"))
+    outputs = ((3, "c2"), (6, "c3"), (13, "c4"), (17, "c5"))
     stages: tuple[tuple[str, ...], ...] = tuple(
         tuple(f"features.{i}" for i in numbers) for numbers in ((0,), (1,), range(2, 7), range(7, 14), range(14, 18))
     )
-    """What each further step of `freeze_at` freezes. The published code freezes two modules at 2; from 3 on it is as in a
-    ResNet everything up to ``c<freeze_at>``."""
+    """The modules that each step of `freeze_at` adds. The published code freezes two modules at 2; from 3 on it is everything
+    up to ``c<freeze_at>``, as in a ResNet."""
 
     def __init__(self, whole: models.MobileNetV2) -> None:
         super().__init__()
@@ -75,16 +75,16 @@ class MobileNetV2(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """[N, 3, H, W] to c2 … c5."""
-        found, x, start = {}, images, 0
-        for tap, name in self.taps:
-            for i in range(start, tap + 1):
+        features, x, start = {}, images, 0
+        for last, name in self.outputs:
+            for i in range(start, last + 1):
                 x = self.features[i](x)
-            found[name], start = x, tap + 1
-        return found
+            features[name], start = x, last + 1
+        return features
 
 
 class Tiny(nn.Module):
-    """The network that `nasdsl.backbones` describes as ``tiny``."""
+    """The network ``tiny`` of `nasdsl.backbones`."""
 
     stages = (("stem",), ("c2",), ("c3",), ("c4",), ("c5",))
 
@@ -100,41 +100,41 @@ class Tiny(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """[N, 3, H, W] to c2 … c5."""
-        found, x = {}, self.stem(images)
+        features, x = {}, self.stem(images)
         for name in ("c2", "c3", "c4", "c5"):
-            found[name] = x = self.get_submodule(name)(x)
-        return found
+            features[name] = x = self.get_submodule(name)(x)
+        return features
 
 
 def make_backbone(
     name: str, weights: str | Path | None = None, *, freeze_at: int | None = None, norm: Norms | None = None
 ) -> FeatureExtractor:
-    """A backbone with the features c2 … c5, by its name in `nasdsl.backbones.BACKBONES`.
+    """Build a backbone with the features c2 … c5, by its name in `nasdsl.backbones.BACKBONES`.
 
-    ``resnet50`` and ``resnet101`` have the stride in the first 1x1 of a bottleneck (the original, and the paper's
-    detectors); ``resnet50_v1.5`` and ``resnet101_v1.5`` in the 3x3, which is what torchvision's weights were trained with.
-    ``mobilenet_v2`` is tapped at ``features.3/6/13/17``. ``tiny`` has no pre-trained weights.
+    ``resnet50`` and ``resnet101`` have the stride in the first 1x1 convolution of a bottleneck (original, and the paper's
+    detectors); ``resnet50_v1.5`` and ``resnet101_v1.5`` in the 3x3, as torchvision's weights were trained. The features of
+    ``mobilenet_v2`` are the outputs of ``features.3/6/13/17``. ``tiny`` has no pre-trained weights.
 
     Args:
         name: of the backbone.
-        weights: None, random; ``"imagenet"``, torchvision's default weights; the name of others of torchvision's, such as
-            ``"IMAGENET1K_V1"``; or the path of a file (see `read_file`).
-        freeze_at: how much is not trained. 0 nothing, 1 the stem, 2 also the first stage (as in the published detectors;
-            MobileNetV2: ``features.0`` and ``features.1``), 3, 4, 5 everything up to c3, c4, c5. By default 2 with
-            weights and 0 without.
-        norm: ``"frozen"``, BatchNorms are constants; ``"train"``, they learn, outside what is frozen. By default frozen in
-            ResNets with weights, trained otherwise.
+        weights: None (random), ``"imagenet"`` (torchvision's default weights), the name of other weights of torchvision, such
+            as ``"IMAGENET1K_V1"``, or the path of a file (see `read_file`).
+        freeze_at: the part that is not trained. 0: none; 1: the stem; 2: also the first stage (as in the published detectors;
+            MobileNetV2: ``features.0`` and ``features.1``); 3, 4, 5: everything up to c3, c4, c5. Default: 2 with weights, 0
+            without.
+        norm: ``"frozen"``: BatchNorms are constants; ``"train"``: those outside the frozen part are trained. Default: frozen
+            for ResNets with weights, trained otherwise.
 
     Raises:
         UnknownBackbone: there is no backbone of this name.
-        BackboneError: an argument is out of range, or the weights cannot be had, be read, or do not fit.
+        BackboneError: an argument is out of range, or the weights cannot be downloaded, read or loaded.
 
     Warns:
-        UserWarning: the weights were trained with the stride elsewhere.
+        UserWarning: the weights were trained with the stride in another convolution.
     """
     described = backbone(name)
     if weights is not None and not described.pretrained:
-        raise BackboneError(f"{name} has no pre-trained weights, and {str(weights)!r} was asked for; expected none")
+        raise BackboneError(f"{name} has no pre-trained weights; weights is {str(weights)!r}, expected None")
     if freeze_at is None:
         freeze_at = 0 if weights is None else 2
     if freeze_at not in range(6):
@@ -146,30 +146,30 @@ def make_backbone(
 
     norm_layer = FrozenBatchNorm2d if norm == "frozen" else nn.BatchNorm2d
     features = tuple(described.out_channels)
-    body, network = _body(name, norm_layer), NETWORKS.get(name)
+    body, network = _build_body(name, norm_layer), NETWORKS.get(name)
     if weights is None or network is None:
         extractor = FeatureExtractor(body, features, described.out_channels)
     else:
-        checkpoint = _checkpoint(network, weights)
+        checkpoint = _read_checkpoint(network, weights)
         loaded = load(body, checkpoint, name)
         if isinstance(body, ResNet) and loaded.stride_in not in (None, network.stride_in):
-            _warn_of_stride(name, network, checkpoint, loaded.stride_in)
+            _warn_about_stride(name, network, checkpoint, loaded.stride_in)
         extractor = FeatureExtractor(body, features, described.out_channels, loaded.mean, loaded.std)
     extractor.freeze(*(part for stage in body.stages[:freeze_at] for part in stage))
     extractor.name, extractor.freeze_at, extractor.norm = name, freeze_at, norm
     return extractor
 
 
-def _body(name: str, norm: type[nn.Module]) -> ResNet | MobileNetV2 | Tiny:
-    """The network with random weights."""
+def _build_body(name: str, norm: type[nn.Module]) -> ResNet | MobileNetV2 | Tiny:
+    """Build the network with random weights."""
     if name not in NETWORKS:
         return Tiny(norm)
     network = NETWORKS[name]
-    whole = models.get_model(network.model, weights=None, norm_layer=norm)
-    return MobileNetV2(whole) if network.model == "mobilenet_v2" else ResNet(whole, network.stride_in)
+    model = models.get_model(network.model, weights=None, norm_layer=norm)
+    return MobileNetV2(model) if network.model == "mobilenet_v2" else ResNet(model, network.stride_in)
 
 
-def _checkpoint(network: Network, weights: str | Path) -> Checkpoint:
+def _read_checkpoint(network: Network, weights: str | Path) -> Checkpoint:
     names: Sequence[str] = torchvision_names(network.model)
     if weights == "imagenet" or weights in names:
         return download(network.model, str(weights))
@@ -182,9 +182,9 @@ def _checkpoint(network: Network, weights: str | Path) -> Checkpoint:
     return read_file(path)
 
 
-def _warn_of_stride(name: str, network: Network, checkpoint: Checkpoint, stride_in: StrideIn | None) -> None:
-    fitting = next((n for n, other in NETWORKS.items() if other == Network(network.model, stride_in or "3x3")), None)
-    advice = f"; --backbone {fitting} is the one they fit" if fitting else ""
+def _warn_about_stride(name: str, network: Network, checkpoint: Checkpoint, stride_in: StrideIn | None) -> None:
+    matching = next((n for n, other in NETWORKS.items() if other == Network(network.model, stride_in or "3x3")), None)
+    advice = f"; use --backbone {matching} for them" if matching else ""
     warnings.warn(
         f"{checkpoint.origin}: these weights were trained with the stride in the {stride_in}, and {name} has it in the "
         f"{network.stride_in}{advice}",

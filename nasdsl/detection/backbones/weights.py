@@ -1,4 +1,4 @@
-"""Pre-trained weights of backbones: finding, reading and converting them, without running code from a file."""
+"""Pre-trained weights of backbones: downloading, reading and converting them, without running code from a file."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from nasdsl.backbones import StrideIn
 from nasdsl.detection.backbones.extractor import IMAGENET_MEAN, IMAGENET_STD, BackboneError, Color
 
 MSRA_MEAN: Color = (122.7717 / 255, 115.9465 / 255, 102.9801 / 255)
-"""Mean of RGB in 0..1 that the MSRA weights were trained with."""
+"""Mean of RGB in 0..1 for the MSRA weights."""
 MSRA_STD: Color = (1 / 255, 1 / 255, 1 / 255)
-"""They were trained on 0..255, not scaled further."""
+"""The MSRA weights were trained on 0..255, without further scaling."""
 
 EPS = 1e-5
-"""Of the BatchNorms of all these networks."""
+"""Epsilon of the BatchNorms of all these networks."""
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "backbone", "blobs")
-"""Keys under which training programs put the weights in a file."""
-ANCHORS = ("layer1.0.conv1.weight", "features.0.0.weight")
-"""A weight that each family has once: what stands before it in a file stands before all of the backbone's."""
+"""Keys under which training programs store the weights in a file."""
+FIRST_WEIGHTS = ("layer1.0.conv1.weight", "features.0.0.weight")
+"""A weight that each family has once; its prefix in a file is that of all weights of the backbone."""
 CLASSIFIER = ("fc.", "classifier.", "features.18.")
-"""What follows C5 in torchvision's networks."""
-MSRA_ANCHOR = "res2_0_branch2a_w"
-MSRA_OTHERS = re.compile(r"(fc\d+|pred|last_out.*)_[wb]|.*_momentum|lr|model_iter|weight_order")
-"""What is no part of the backbone in a file of the MSRA layout: the classifier and what its training left."""
+"""Prefixes of the layers after C5 in torchvision's networks."""
+MSRA_FIRST_WEIGHT = "res2_0_branch2a_w"
+MSRA_IGNORED = re.compile(r"(fc\d+|pred|last_out.*)_[wb]|.*_momentum|lr|model_iter|weight_order")
+"""Entries of the MSRA layout that are not part of the backbone: the classifier and the state of its training."""
 
 
 class Checkpoint(NamedTuple):
-    """What a file holds: tensors by name, and how to call the file in messages."""
+    """Content of a file: tensors by name, the file's name for messages, and where its network has the stride, if known."""
 
     tensors: dict[str, Tensor]
     origin: str
     stride_in: StrideIn | None = None
 
 
-class Loaded(NamedTuple):
-    """How images must be normalised for the weights, and where the network had its strides (None: unknown)."""
+class LoadedWeights(NamedTuple):
+    """Normalisation of images for the loaded weights, and where their network had the stride (None: unknown)."""
 
     mean: Color
     std: Color
@@ -54,36 +54,36 @@ class Loaded(NamedTuple):
 
 
 def torchvision_names(model: str) -> list[str]:
-    """Names of the weights that torchvision has for a model of its own."""
+    """Names of torchvision's weights for one of its models."""
     return [entry.name for entry in models.get_model_weights(model)]
 
 
 def download(model: str, name: str) -> Checkpoint:
-    """Weights of torchvision's by name (``imagenet``: the default ones), from its cache or the network.
+    """Weights of torchvision by name (``imagenet``: the default ones), from its cache or the network.
 
     Raises:
-        BackboneError: they could not be had; names the address.
+        BackboneError: the download failed; the message has the URL.
     """
     entry = models.get_model_weights(model)["DEFAULT" if name == "imagenet" else name]
     try:
         state = entry.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
-    except Exception as error:  # from sockets to a broken file in the cache: the user can mend all of it in the same way
+    except Exception as error:  # from sockets to a broken file in the cache: the remedy is the same
         raise BackboneError(
             f"cannot get the weights {entry.name} of {model} from {entry.url}: {_first_line(error)}. "
-            "Without a network, fetch that file elsewhere and give its path (--backbone-weights PATH)"
+            "Without a network, download that file elsewhere and pass its path (--backbone-weights PATH)"
         ) from error
     return Checkpoint(_tensors(state, entry.url), entry.url, "3x3")
 
 
 def read_file(path: Path) -> Checkpoint:
-    """The tensors of a file: what ``torch.save`` wrote, ``.npz``, or ``.safetensors``.
+    """Read the tensors of a file of ``torch.save``, ``.npz`` or ``.safetensors``.
 
-    Either torchvision's layout (``layer1.0.conv1.weight``; also inside ``state_dict`` or ``model``, and behind prefixes
-    such as ``module.`` or ``backbone.body.``), or that of the MSRA weights of Detectron (``res2_0_branch2a_w``). Nothing in
-    the file is run: pickles of anything but tensors are refused.
+    The layout is torchvision's (``layer1.0.conv1.weight``; also inside ``state_dict`` or ``model``, and with prefixes such as
+    ``module.`` or ``backbone.body.``), or that of the MSRA weights of Detectron (``res2_0_branch2a_w``). No code in the file
+    is run: pickles of anything but tensors are refused.
 
     Raises:
-        BackboneError: the file is missing, broken, or would have to run code.
+        BackboneError: the file is missing or broken, or reading it would run code.
     """
     try:
         if path.suffix == ".npz":
@@ -92,55 +92,57 @@ def read_file(path: Path) -> Checkpoint:
         elif path.suffix == ".safetensors":
             content = importlib.import_module("safetensors.torch").load_file(path)
         else:
-            with warnings.catch_warnings(action="ignore"):  # of pickles that it then refuses anyway
+            with warnings.catch_warnings(action="ignore"):  # about pickles that it refuses anyway
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise BackboneError(f"cannot read the weights {path}: {error.strerror or error}") from error
     except ModuleNotFoundError as error:
         raise BackboneError(f"cannot read the weights {path}: `pip install safetensors` first") from error
-    except Exception as error:  # a broken file fails in as many ways as there are bytes in it
-        raise BackboneError(_unreadable(path, error)) from error
+    except Exception as error:  # a broken file can raise anything
+        raise BackboneError(_unreadable_message(path, error)) from error
     return Checkpoint(_tensors(content, str(path)), str(path))
 
 
-def load(body: nn.Module, checkpoint: Checkpoint, name: str) -> Loaded:
-    """Copy the weights into a body that has torchvision's parameter names.
+def load(body: nn.Module, checkpoint: Checkpoint, name: str) -> LoadedWeights:
+    """Load weights into a body that has torchvision's parameter names.
 
-    Weights of the MSRA layout are converted: the first convolution to RGB; a BatchNorm without statistics of its own
-    (they are already in its scale and bias) to mean 0 and a variance that its epsilon makes 1.
+    Weights of the MSRA layout are converted: the first convolution to RGB; BatchNorms without statistics (which are already
+    merged into scale and bias) get the mean 0 and a variance that becomes 1 with epsilon.
 
     Args:
-        body: of `networks`.
-        checkpoint: what a file holds.
+        body: a network of `nasdsl.detection.backbones.networks`.
+        checkpoint: from `read_file` or `download`.
         name: of the backbone, for messages.
 
     Raises:
-        BackboneError: weights are missing, unknown, mis-shaped or not finite: all of them named at once; the body is as
-            it was.
+        BackboneError: weights are missing, unexpected, of a wrong shape or not finite; the message names all of them, and the
+            body is unchanged.
     """
     expected = {k: v for k, v in body.state_dict().items() if not k.endswith("num_batches_tracked")}
-    if MSRA_ANCHOR in checkpoint.tensors:
+    if MSRA_FIRST_WEIGHT in checkpoint.tensors:
         if "conv1.weight" not in expected:
             raise BackboneError(f"{checkpoint.origin} has the MSRA layout, which only ResNets have; expected weights of {name}")
         named = {key: msra_name(key) for key in expected}
         given, unexpected = _from_msra(checkpoint, named, _has_batch_norm(body))
-        loaded = Loaded(MSRA_MEAN, MSRA_STD, None if name.startswith("resnext") else "1x1")
+        loaded = LoadedWeights(MSRA_MEAN, MSRA_STD, None if name.startswith("resnext") else "1x1")
     else:
         named = {key: key for key in expected}
         given, mean, std = _from_torchvision(checkpoint, expected)
         unexpected = [key for key in given if key not in expected]
-        loaded = Loaded(mean, std, checkpoint.stride_in)
+        loaded = LoadedWeights(mean, std, checkpoint.stride_in)
 
-    findings = [
-        _count("missing", [named[key] for key in expected if key not in given]),
-        _count("unexpected", unexpected),
-        _count("of another shape", [text for k, v in expected.items() if (text := _misfit(named[k], given.get(k), v))]),
-        _count("not finite", [named[k] for k in expected if k in given and not given[k].isfinite().all()]),
+    problems = [
+        _counted("missing", [named[key] for key in expected if key not in given]),
+        _counted("unexpected", unexpected),
+        _counted(
+            "of another shape", [text for k, v in expected.items() if (text := _shape_mismatch(named[k], given.get(k), v))]
+        ),
+        _counted("not finite", [named[k] for k in expected if k in given and not given[k].isfinite().all()]),
     ]
-    if any(findings):
-        found = "; ".join(filter(None, findings))
-        raise BackboneError(f"the weights {checkpoint.origin} do not fit {name}: {found}. Are they of another network?")
-    body.load_state_dict(given, strict=False)  # strict but for num_batches_tracked, by the checks above
+    if any(problems):
+        listed = "; ".join(filter(None, problems))
+        raise BackboneError(f"the weights {checkpoint.origin} do not fit {name}: {listed}. Are they for another network?")
+    body.load_state_dict(given, strict=False)  # the checks above are strict but for num_batches_tracked
     return loaded
 
 
@@ -148,10 +150,10 @@ def load(body: nn.Module, checkpoint: Checkpoint, name: str) -> Loaded:
 
 
 def _from_torchvision(checkpoint: Checkpoint, expected: Iterable[str]) -> tuple[dict[str, Tensor], Color, Color]:
-    """The backbone's weights without what stands before their names, and how to normalise images for them."""
+    """The backbone's weights without their prefix, and the mean and standard deviation for normalising images."""
     tensors = checkpoint.tensors
-    anchor = next(name for name in ANCHORS if name in expected)
-    prefixes = [key[: -len(anchor)] for key in tensors if key == anchor or key.endswith(f".{anchor}")]
+    first = next(name for name in FIRST_WEIGHTS if name in expected)
+    prefixes = [key[: -len(first)] for key in tensors if key == first or key.endswith(f".{first}")]
     if len(prefixes) > 1:
         raise BackboneError(
             f"{checkpoint.origin} holds {len(prefixes)} backbones, under {', '.join(repr(p) for p in prefixes)}; expected one"
@@ -159,7 +161,7 @@ def _from_torchvision(checkpoint: Checkpoint, expected: Iterable[str]) -> tuple[
     prefix = prefixes[0] if prefixes else ""
     given = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     given = {k: v for k, v in given.items() if not k.startswith(CLASSIFIER) and not k.endswith("num_batches_tracked")}
-    # A detector trained with this package knows how its images were normalised; others do as torchvision does.
+    # Detectors of this package contain their normalisation; others use torchvision's.
     owner = prefix.removesuffix("body.")
     pixel_mean, pixel_std = (tensors.get(f"{owner}pixel_{name}") for name in ("mean", "std"))
     if prefix == owner or pixel_mean is None or pixel_std is None:
@@ -176,7 +178,7 @@ def _color(values: Tensor) -> Color:
 
 
 def msra_name(key: str) -> str:
-    """What the MSRA layout calls a weight of torchvision's ResNets: ``layer1.0.conv1.weight`` is ``res2_0_branch2a_w``."""
+    """The name in the MSRA layout of a weight of torchvision's ResNets: ``res2_0_branch2a_w`` for ``layer1.0.conv1.weight``."""
     module, _, kind = key.rpartition(".")
     norm = {"weight": "bn_s", "bias": "bn_b", "running_mean": "bn_rm", "running_var": "bn_riv"}
     if module in ("conv1", "bn1"):
@@ -188,15 +190,15 @@ def msra_name(key: str) -> str:
 
 
 def _from_msra(checkpoint: Checkpoint, named: Mapping[str, str], trains_norms: bool) -> tuple[dict[str, Tensor], list[str]]:
-    """The backbone's weights by torchvision's names, and the names in the file that nothing is known of."""
+    """The backbone's weights by torchvision's names, and the unexpected names in the file."""
     tensors = checkpoint.tensors
     given = {key: tensors[name] for key, name in named.items() if name in tensors}
     used = {*named.values(), "conv1_b"}
-    unexpected = [name for name in tensors if name not in used and not MSRA_OTHERS.fullmatch(name)]
+    unexpected = [name for name in tensors if name not in used and not MSRA_IGNORED.fullmatch(name)]
     if not any(name.endswith("_bn_rm") for name in tensors):
         if trains_norms:
             raise BackboneError(
-                f"{checkpoint.origin} has no statistics of its BatchNorms, so they cannot be trained; use norm='frozen'"
+                f"{checkpoint.origin} has no BatchNorm statistics, so its BatchNorms cannot be trained; use norm='frozen'"
             )
         for key in named:
             scale = given.get(f"{key.rpartition('.')[0]}.weight")
@@ -207,7 +209,7 @@ def _from_msra(checkpoint: Checkpoint, named: Mapping[str, str], trains_norms: b
     if "conv1.weight" in given:
         given["conv1.weight"] = given["conv1.weight"].flip(1)  # from BGR
     if "conv1_b" in tensors and {"bn1.weight", "bn1.bias", "bn1.running_var"} <= given.keys():
-        # The norm of w x + b is that of w x, with b through the norm's scale in its bias.
+        # norm(w x + b) is norm(w x) plus the norm's scale times b, which goes into its bias.
         scale = given["bn1.weight"] * (given["bn1.running_var"] + EPS).rsqrt()
         given["bn1.bias"] = given["bn1.bias"] + scale * tensors["conv1_b"]
     return given, unexpected
@@ -221,7 +223,7 @@ def _has_batch_norm(body: nn.Module) -> bool:
 
 
 def _tensors(content: object, origin: str) -> dict[str, Tensor]:
-    """The tensors of a file by name, out of whatever a training program wrapped them in."""
+    """The tensors of a file by name, unwrapped from the dicts of training programs."""
     while isinstance(content, Mapping) and (wrapped := [content[k] for k in WRAPPERS if isinstance(content.get(k), Mapping)]):
         content = wrapped[0]
     if not isinstance(content, Mapping):
@@ -237,14 +239,14 @@ def _tensors(content: object, origin: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _misfit(name: str, found: Tensor | None, expected: Tensor) -> str | None:
-    if found is None or (found.shape == expected.shape and found.is_floating_point()):
+def _shape_mismatch(name: str, tensor: Tensor | None, expected: Tensor) -> str | None:
+    if tensor is None or (tensor.shape == expected.shape and tensor.is_floating_point()):
         return None
-    kind = "" if found.is_floating_point() else f" of {str(found.dtype).removeprefix('torch.')}"
-    return f"{name} {list(found.shape)}{kind}, expected {list(expected.shape)}"
+    dtype = "" if tensor.is_floating_point() else f" of {str(tensor.dtype).removeprefix('torch.')}"
+    return f"{name} {list(tensor.shape)}{dtype}, expected {list(expected.shape)}"
 
 
-def _count(what: str, names: list[str]) -> str | None:
+def _counted(what: str, names: list[str]) -> str | None:
     return f"{len(names)} {what} ({_some(names)})" if names else None
 
 
@@ -256,18 +258,18 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
-def _unreadable(path: Path, error: Exception) -> str:
+def _unreadable_message(path: Path, error: Exception) -> str:
     if path.suffix in (".npz", ".safetensors"):
         return f"cannot read the weights {path}: {_first_line(error)}"
     return (
         f"cannot read the weights {path}: the file is broken, or holds more than tensors. Other pickles (such as Detectron's "
-        "R-50.pkl) can run any code when they are opened, so they are not. One that you trust can be converted once:\n"
-        f"  {conversion(path)}"
+        "R-50.pkl) can run any code when they are loaded, so they are refused. One that you trust can be converted once:\n"
+        f"  {conversion_command(path)}"
     )
 
 
-def conversion(path: Path) -> str:
-    """A command that turns a pickle of arrays into a ``.npz`` beside it."""
+def conversion_command(path: Path) -> str:
+    """A shell command that converts a pickle of arrays to a ``.npz`` file beside it."""
     return (
         f"python -c \"import numpy as np, pickle; d = pickle.load(open({str(path)!r}, 'rb'), encoding='latin1'); "
         f"np.savez({str(path.with_suffix('.npz'))!r}, "

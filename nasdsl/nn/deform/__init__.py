@@ -1,7 +1,8 @@
-"""Modulated deformable convolution: the layer, the function, and the ways in which it is computed.
+"""Modulated deformable convolution (DCNv2): the layer, the function, and its implementations.
 
-`nasdsl.nn.deform.plain` is the definition. `nasdsl.nn.deform.rows` gives the same on a CPU in a fraction of the time. On a
-GPU, `nasdsl.nn.deform.choice` takes the fastest of the definition, torchvision's (`vision`) and our own in Triton (`gpu`).
+`nasdsl.nn.deform.reference` defines the result. `nasdsl.nn.deform.cpu` computes the same on a CPU in a fraction of the time. On
+a GPU, `nasdsl.nn.deform.autotune` picks the fastest of the reference, `nasdsl.nn.deform.torchvision` and
+`nasdsl.nn.deform.triton`.
 """
 
 from nasdsl.nn.deform.layer import DeformConv2d, deform_conv2d

@@ -1,4 +1,4 @@
-"""Modulated deformable convolution (DCNv2): the function, which chooses how it is computed, and the layer.
+"""Modulated deformable convolution (DCNv2): the function, which dispatches to an implementation, and the layer.
 
 Source: "Deformable ConvNets v2: More Deformable, Better Results", arXiv:1811.11168.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nasdsl.nn.deform import choice, plain, rows
+from nasdsl.nn.deform import autotune, cpu, reference
 
 
 def deform_conv2d(
@@ -20,11 +20,11 @@ def deform_conv2d(
     dilation: tuple[int, int] = (1, 1),
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Convolve `x`, each tap of the kernel moved by an offset of its own and scaled by a mask.
+    """Convolve `x`, with every tap of the kernel moved by its own offset and scaled by a mask.
 
     Args:
         x: [N, C, H, W].
-        offset: [N, 2 * offset_groups * kh * kw, H', W'], in pixels; for each group and tap first dy, then dx.
+        offset: [N, 2 * offset_groups * kh * kw, H', W'], in pixels; dy, then dx for each group and tap.
         weight: [O, C / groups, kh, kw].
         bias: [O].
         stride, padding, dilation: (vertical, horizontal).
@@ -33,22 +33,22 @@ def deform_conv2d(
     Returns:
         [N, O, H', W'], H' = (H + 2 * padding - dilation * (kh - 1) - 1) // stride + 1.
 
-    A position outside the map reads zeros, and one between pixels the bilinear mixture of its four neighbours. Positions
-    are always computed in float32 or better: half a precision would round them to half a pixel.
+    Values between pixels are interpolated bilinearly; outside of the map they are zero. Positions are computed in float32 or
+    better: half precision would round them to half a pixel.
     """
-    compute = plain.deform_conv2d
-    if rows.suits(x, offset, mask, weight, bias):
-        compute = rows.deform_conv2d
-    elif choice.suits(x, offset, mask, weight, bias):
-        compute = choice.deform_conv2d
-    return compute(x, offset, weight, bias, stride, padding, dilation, mask)
+    implementation = reference.deform_conv2d
+    if cpu.supports(x, offset, mask, weight, bias):
+        implementation = cpu.deform_conv2d
+    elif autotune.supports(x, offset, mask, weight, bias):
+        implementation = autotune.deform_conv2d
+    return implementation(x, offset, weight, bias, stride, padding, dilation, mask)
 
 
 class DeformConv2d(nn.Conv2d):
     """A deformable convolution that predicts its own offsets and mask.
 
-    ``offset`` is the 3x3 convolution that does so: 3 * offset_groups * k * k channels, the last third of them the mask
-    before its sigmoid; it starts at zero, so that the layer starts as a plain convolution of half its weights.
+    ``offset`` is the 3x3 convolution that predicts them: 3 * offset_groups * k * k channels, the last third of which are the
+    mask before its sigmoid. It is initialised to zero, so the layer starts as an ordinary convolution with halved weights.
     """
 
     def __init__(

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from nasdsl.backends.layer_errors import first_line, is_out_of_memory, layer_error_message
 from nasdsl.decoder import Decoder
-from nasdsl.detection.detector import Detections, Method
+from nasdsl.detection.detector import Method
 from nasdsl.detection.fcos import Fcos, FcosTargets
-from nasdsl.detection.locations import Predictions
+from nasdsl.detection.pyramid import Detections, Predictions
 from nasdsl.detection.retinanet import Retinanet, RetinanetTargets
 from nasdsl.semantics.architecture import Fcos as FcosPrediction
 from nasdsl.training.ema import make_average
@@ -224,18 +225,18 @@ def verdicts(on: str) -> Iterator[None]:
     try:
         yield
         return
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        reason = _first_line(error)
-    except RuntimeError as error:
-        reason = _first_line(error)
-        if reason.startswith("CUDA error"):
-            raise DeviceLost(f"the GPU failed: {reason}") from error
-        if not ("allocate" in reason and "memory" in reason) and "bad_alloc" not in reason:
-            raise Failed(f"torch cannot run this decoder: {reason}") from error
+    except (RuntimeError, ValueError, MemoryError) as error:
+        layer, reason = layer_error_message(error), first_line(error)
+        if not is_out_of_memory(error):
+            if reason.startswith("CUDA error"):
+                raise DeviceLost(f"the GPU failed: {reason}") from error
+            if isinstance(error, ValueError) and layer is None:
+                raise
+            raise Failed(f"torch cannot run this decoder: {layer or reason}") from error
     # Out of the handlers, because the error keeps the tensors of its frames alive.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    raise OutOfMemory(f"not enough memory for {on}: {reason}")
+    raise OutOfMemory(f"not enough memory for {on}: {layer or reason}")
 
 
 def _losses(method: Method, predictions: Predictions, targets: Targets) -> dict[str, Tensor]:
@@ -249,7 +250,3 @@ def _losses(method: Method, predictions: Predictions, targets: Targets) -> dict[
 def _autocast(batch: CropBatch, spec: ProxySpec) -> AbstractContextManager[object]:
     device = next(iter(batch.features.values())).device.type
     return torch.autocast(device, DTYPES[spec.precision], enabled=spec.precision != "float32")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

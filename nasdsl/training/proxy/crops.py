@@ -23,7 +23,7 @@ from torchvision.tv_tensors import BoundingBoxFormat
 from nasdsl.data import Dataset, rescale_boxes
 from nasdsl.data.seeds import mixed_seed
 from nasdsl.detection.fcos import Fcos, FcosTargets
-from nasdsl.detection.locations import Shapes
+from nasdsl.detection.pyramid import Shapes
 
 Size: TypeAlias = tuple[int, int]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nasdsl.data import Dataset, Transform, UnreadableImage
 from nasdsl.detection.backbones import BackboneError, FeatureExtractor, make_backbone
 from nasdsl.detection.detector import DetectorError
-from nasdsl.detection.making import load_detector
+from nasdsl.detection.factory import load_detector
 from nasdsl.training.proxy.cache import Compute
 from nasdsl.training.proxy.errors import ProxyError
 from nasdsl.training.proxy.features import Layout, Level, Maps, Size

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from nasdsl.detection.detector import Detections
+from nasdsl.detection.pyramid import Detections
 from nasdsl.evaluation import evaluate, to_results
 from nasdsl.training.proxy.crops import Objects
 from nasdsl.training.proxy.errors import ProxyError

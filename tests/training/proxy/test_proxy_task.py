@@ -230,6 +230,17 @@ def test_what_torch_raises_becomes_a_verdict(
     assert math.isfinite(task(text()).reward)
 
 
+def test_a_layer_that_torch_cannot_train_is_named_with_its_line(task: ProxyTask) -> None:
+    """A BatchNorm has one value per channel where a global pool meets one crop a step."""
+    gated = text().replace(
+        "output p3 = m3", "gate = sigmoid(conv_1x1(global_pool(m3, kind=avg)))\n    output p3 = mul(m3, gate)"
+    )
+    with pytest.raises(
+        Failed, match=r"cannot run this decoder: the text:6:20: gate.norm .*Expected more than 1 value per channel"
+    ):
+        other(task, batch_size=1)(gated)
+
+
 def test_memory_that_cannot_be_had(task: ProxyTask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nn.Module, "train", lambda module: torch.empty(1 << 50))
     with pytest.raises(OutOfMemory, match="allocate"):

@@ -5,7 +5,7 @@ import torch
 from pyramids import as_maps, shapes_for
 from torchvision import tv_tensors
 
-from nasdsl.detection.locations import (
+from nasdsl.detection.pyramid import (
     DetectionError,
     boxes_and_labels,
     flatten_level,
@@ -37,20 +37,20 @@ def test_levels_come_finest_first(names):
 @pytest.mark.parametrize(("shape", "stride"), [((3, 5), 8), ((1, 1), 128), ((2, 1), 16), ((1, 4), 1), ((4, 2), 2)])
 def test_locations_against_loops(shape, stride):
     slow = [(stride * x + stride // 2, stride * y + stride // 2) for y in range(shape[0]) for x in range(shape[1])]
-    assert level_locations(shape, stride).tolist() == [list(map(float, place)) for place in slow]
+    assert level_locations(shape, stride).tolist() == [list(map(float, location)) for location in slow]
 
 
-def test_flattening_keeps_places_rows_and_anchors_in_order():
+def test_flattening_keeps_the_order_of_locations_and_anchors():
     n, anchors, channels, height, width = 2, 3, 4, 5, 6
     maps = torch.randn(n, anchors * channels, height, width)
     flat = flatten_level(maps, channels)
     assert flat.shape == (n, height * width * anchors, channels)
     for y, x, a in [(0, 0, 0), (0, 1, 0), (1, 0, 2), (4, 5, 1)]:
-        place = (y * width + x) * anchors + a
-        assert torch.equal(flat[:, place], maps[:, a * channels : (a + 1) * channels, y, x])
+        location = (y * width + x) * anchors + a
+        assert torch.equal(flat[:, location], maps[:, a * channels : (a + 1) * channels, y, x])
 
 
-def test_flattened_levels_follow_each_other_and_are_single_precision():
+def test_flattened_levels_are_concatenated_in_float32():
     shapes = shapes_for((40, 56))
     maps = [torch.randn(2, 3, *shape) for shape in shapes.values()]
     for kind, expected in [(torch.float16, torch.float32), (torch.bfloat16, torch.float32), (torch.float64, torch.float64)]:
@@ -60,7 +60,7 @@ def test_flattened_levels_follow_each_other_and_are_single_precision():
             assert torch.equal(back.to(kind), given.to(kind))
 
 
-def test_targets_of_any_make_become_plain_tensors():
+def test_targets_are_converted_to_plain_tensors():
     for empty in ([], torch.zeros(0), torch.zeros(0, 4)):
         boxes, labels = boxes_and_labels({"boxes": empty, "labels": []}, 0)
         assert (boxes.shape, labels.shape, boxes.dtype, labels.dtype) == ((0, 4), (0,), torch.float32, torch.int64)
@@ -86,9 +86,9 @@ def test_malformed_targets_are_named(found, message):
 
 def test_one_hot():
     labels = torch.tensor([[0, -1, 2], [-2, 1, -1]])
-    made = one_hot(labels, torch.randn(2, 3, 3))
-    assert made.tolist() == [[[1, 0, 0], [0, 0, 0], [0, 0, 1]], [[0, 0, 0], [0, 1, 0], [0, 0, 0]]]
+    result = one_hot(labels, torch.randn(2, 3, 3))
+    assert result.tolist() == [[[1, 0, 0], [0, 0, 0], [0, 0, 1]], [[0, 0, 0], [0, 1, 0], [0, 0, 0]]]
     with pytest.raises(DetectionError, match="label 2, but the decoder has 2 classes"):
         one_hot(labels, torch.randn(2, 3, 2))
-    with pytest.raises(DetectionError, match="2 images of 3 places, the predictions for 2 of 4"):
+    with pytest.raises(DetectionError, match="2 images of 3 locations, the predictions for 2 of 4"):
         one_hot(labels, torch.randn(2, 4, 3))

@@ -1,6 +1,6 @@
-"""The places of a pyramid that predict: strides, locations, one long list of them, and the boxes to learn there.
+"""Levels of a feature pyramid: strides, locations, and predictions and targets flattened over all levels.
 
-Both detectors see the levels of a pyramid as one list of places, finest level first, each level row by row.
+The flat order is the same for FCOS and RetinaNet: finest level first, each level row by row.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ Shapes: TypeAlias = Mapping[str, tuple[int, int]]
 """Height and width of the map of each level, finest first: ``{"p3": (100, 136), "p4": (50, 68), …}``."""
 
 Predictions: TypeAlias = Mapping[str, Prediction]
-"""What a decoder gives: a `Prediction` for each level, finest first."""
+"""Output of a decoder: a `Prediction` for each level, finest first."""
 
 Target: TypeAlias = Mapping[str, Any]
-"""What is to be found in one image. Read are ``boxes`` [n, 4] (xyxy, pixels) and ``labels`` [n] (0 … classes - 1)."""
+"""Ground truth of one image: ``boxes`` [n, 4] (xyxy, pixels) and ``labels`` [n] (0 … classes - 1); other keys are ignored."""
 
 Detections: TypeAlias = dict[str, Tensor]
-"""What was found in one image: ``boxes`` [k, 4] (xyxy, pixels), ``labels`` [k] int64, ``scores`` [k], best first."""
+"""Detections in one image, best first: ``boxes`` [k, 4] (xyxy, pixels), ``labels`` [k] int64, ``scores`` [k]."""
 
 
 class DetectionError(ValueError):
-    """Options, targets or predictions of a detector that do not fit; the message says what was found and expected."""
+    """Invalid options, targets or predictions of a detector; the message says what was found and what was expected."""
 
 
 def level_of(name: str) -> int:
-    """5 of ``"p5"``.
+    """The number of a level: 5 for ``"p5"``.
 
     Raises:
-        DetectionError: it is no name of a level.
+        DetectionError: `name` is not the name of a level.
     """
     if not re.fullmatch(r"p\d+", name):
         raise DetectionError(f"unknown level {name!r}; expected p and a number, such as p3")
@@ -44,10 +44,10 @@ def level_of(name: str) -> int:
 
 
 def stride_of(name: str) -> int:
-    """Pixels of the input between neighbours at a level: 8 for ``"p3"``, always ``2 ** level``.
+    """The stride of a level in pixels, ``2 ** level``: 8 for ``"p3"``.
 
     Raises:
-        DetectionError: it is no name of a level.
+        DetectionError: `name` is not the name of a level.
     """
     return 1 << level_of(name)
 
@@ -56,7 +56,7 @@ def strides_of(names: Iterable[str]) -> tuple[int, ...]:
     """The strides of levels, finest first.
 
     Raises:
-        DetectionError: there is none, a name is no name of a level, or a level does not follow a finer one.
+        DetectionError: there are no levels, a name is not that of a level, or they are not ordered from fine to coarse.
     """
     names = tuple(names)
     strides = tuple(stride_of(name) for name in names)
@@ -71,7 +71,7 @@ def shapes_of(predictions: Predictions) -> dict[str, tuple[int, int]]:
 
 
 def level_locations(shape: tuple[int, int], stride: int, device: torch.device | None = None) -> Tensor:
-    """[h * w, 2]: x and y in pixels of one level's locations, ``stride * i + stride // 2`` (arXiv:1904.01355, section 3.1)."""
+    """The locations of a level, [h * w, 2]: x and y in pixels, ``stride * i + stride // 2`` (arXiv:1904.01355, section 3.1)."""
     height, width = shape
     ys = torch.arange(height, dtype=torch.float32, device=device) * stride + stride // 2
     xs = torch.arange(width, dtype=torch.float32, device=device) * stride + stride // 2
@@ -79,7 +79,7 @@ def level_locations(shape: tuple[int, int], stride: int, device: torch.device | 
 
 
 def flatten_level(maps: Tensor, channels: int) -> Tensor:
-    """[N, A * channels, h, w] of one level to [N, h * w * A, channels]: location by location, its A anchors together."""
+    """[N, A * channels, h, w] of one level to [N, h * w * A, channels]; the A anchors of a location are adjacent."""
     n, _, height, width = maps.shape
     return maps.reshape(n, -1, channels, height, width).permute(0, 3, 4, 1, 2).reshape(n, -1, channels)
 
@@ -94,7 +94,7 @@ def boxes_and_labels(target: Target, image: int) -> tuple[Tensor, Tensor]:
     """The boxes [n, 4] (float32) and labels [n] (int64) of one image of a batch.
 
     Raises:
-        DetectionError: they are missing, of other shapes, or a label is negative.
+        DetectionError: boxes or labels are missing, have wrong shapes, or a label is negative.
     """
     if "boxes" not in target or "labels" not in target:
         raise DetectionError(f"the target of image {image} has the keys {', '.join(target) or 'none'}; expected boxes, labels")
@@ -112,23 +112,23 @@ def boxes_and_labels(target: Target, image: int) -> tuple[Tensor, Tensor]:
 
 
 def one_hot(labels: Tensor, logits: Tensor) -> Tensor:
-    """[N, L, classes]: 1 where ``labels`` [N, L] names the class, 0 elsewhere; of the shape and type of `logits`.
+    """One-hot encoded ``labels`` [N, L], in the shape [N, L, classes] and type of `logits`; negative labels give zeros.
 
     Raises:
-        DetectionError: there are other places than the logits have, or a label beyond their classes.
+        DetectionError: labels and logits differ in N or L, or a label is not below the number of classes.
     """
     if labels.shape != logits.shape[:2]:
         raise DetectionError(
-            f"the targets are for {labels.shape[0]} images of {labels.shape[1]} places, the predictions for "
+            f"the targets are for {labels.shape[0]} images of {labels.shape[1]} locations, the predictions for "
             f"{logits.shape[0]} of {logits.shape[1]}; targets must be made for the shapes of the same maps"
         )
-    image, place = torch.nonzero(labels >= 0, as_tuple=True)
-    found = labels[image, place]
-    if found.numel() and int(found.max()) >= logits.shape[2]:
+    image, location = torch.nonzero(labels >= 0, as_tuple=True)
+    positive = labels[image, location]
+    if positive.numel() and int(positive.max()) >= logits.shape[2]:
         raise DetectionError(
-            f"a target has the label {int(found.max())}, but the decoder has {logits.shape[2]} classes; expected labels "
-            f"0 to {logits.shape[2] - 1} (no label stands for the background)"
+            f"a target has the label {int(positive.max())}, but the decoder has {logits.shape[2]} classes; expected labels "
+            f"0 to {logits.shape[2] - 1} (there is no background label)"
         )
     targets = torch.zeros_like(logits)
-    targets[image, place, found] = 1
+    targets[image, location, positive] = 1
     return targets

@@ -1,8 +1,8 @@
-"""The deformable convolution of a GPU, on a CPU: Triton's interpreter runs its kernels.
+"""The Triton kernels of the deformable convolution, run on a CPU by Triton's interpreter.
 
-    TRITON_INTERPRET=1 python -m pytest tests/nn/deform_interpreted.py
+    TRITON_INTERPRET=1 python -m pytest tests/nn/triton_interpreter.py
 
-Triton asks for that variable when it is imported, so these run in a process of their own; `test_deform_triton` starts it.
+Triton reads that variable when it is imported, so these tests run in a process of their own, started by `test_deform_triton`.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import deform_conv2d as oracle
 
-from nasdsl.nn.deform import gpu, plain
+from nasdsl.nn.deform import reference, triton
 from tests.nn.test_deform import NAMES, Case, case, compare, differentiated, relative
 
 
 @pytest.fixture
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pieces of a few positions, and programs of fewer, so that small maps are put together as large ones are."""
-    monkeypatch.setattr(gpu, "COLUMNS", 20_000)
-    monkeypatch.setattr(gpu, "GATHERED", 64)
-    monkeypatch.setattr(gpu, "SCATTERED", 128)
-    monkeypatch.setattr(gpu, "WIDEST", 4)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of a few positions, and smaller blocks, so that small maps are assembled as large ones are."""
+    monkeypatch.setattr(triton, "COLUMN_BYTES", 20_000)
+    monkeypatch.setattr(triton, "GATHER_BLOCK", 64)
+    monkeypatch.setattr(triton, "SCATTER_BLOCK", 128)
+    monkeypatch.setattr(triton, "MAX_CHANNEL_BLOCK", 4)
 
 
-def made(channels: int, out: int, size: tuple[int, int], offset_groups: int, groups: int = 1, batch: int = 1) -> Case:
+def operands_of(channels: int, out: int, size: tuple[int, int], offset_groups: int, groups: int = 1, batch: int = 1) -> Case:
     """3x3, padding 1, of these sizes."""
     draw = torch.Generator().manual_seed(channels)
 
@@ -46,56 +46,56 @@ def made(channels: int, out: int, size: tuple[int, int], offset_groups: int, gro
 
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_values_and_gradients(seed: int) -> None:
-    found = differentiated(gpu.deform_conv2d, case(seed))
+    found = differentiated(triton.deform_conv2d, case(seed))
     compare(found, differentiated(oracle, case(seed)))
-    compare(found, differentiated(plain.deform_conv2d, case(seed)))
+    compare(found, differentiated(reference.deform_conv2d, case(seed)))
 
 
-@pytest.mark.usefixtures("small_pieces")
-def test_pieces_make_a_whole() -> None:
-    compare(differentiated(gpu.deform_conv2d, case(42)), differentiated(oracle, case(42)))
+@pytest.mark.usefixtures("small_chunks")
+def test_chunked_results() -> None:
+    compare(differentiated(triton.deform_conv2d, case(42)), differentiated(oracle, case(42)))
 
 
-@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize(
     ("columns", "batch", "forward", "backward"),
     [(12_000, 5, [(5, 12)], [(3, 12), (2, 12)]), (1_200, 2, [(1, 6), (1, 6)] * 2, [(1, 4), (1, 4), (1, 4)] * 2)],
 )
-def test_pieces_of_pictures_and_of_one_picture(
+def test_chunks_of_several_images_and_of_one(
     columns: int, batch: int, forward: list[tuple[int, int]], backward: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken: list[tuple[int, int]] = []
-    given = gpu._Taps._given
+    launched: list[tuple[int, int]] = []
+    arguments = triton._Launcher._arguments
 
-    def count(taps: gpu._Taps, pictures: slice, places: slice, positions: int) -> object:
-        taken.append((pictures.stop - pictures.start, places.stop - places.start))
-        return given(taps, pictures, places, positions)
+    def count(launcher: triton._Launcher, images: slice, positions: slice, total: int) -> object:
+        launched.append((images.stop - images.start, positions.stop - positions.start))
+        return arguments(launcher, images, positions, total)
 
-    monkeypatch.setattr(gpu._Taps, "_given", count)
-    monkeypatch.setattr(gpu, "COLUMNS", columns)
-    operands = made(4, 4, (3, 4), 2, 2, batch)
-    compare(differentiated(gpu.deform_conv2d, operands), differentiated(oracle, operands))
-    assert taken == [*forward, *backward]
+    monkeypatch.setattr(triton._Launcher, "_arguments", count)
+    monkeypatch.setattr(triton, "COLUMN_BYTES", columns)
+    operands = operands_of(4, 4, (3, 4), 2, 2, batch)
+    compare(differentiated(triton.deform_conv2d, operands), differentiated(oracle, operands))
+    assert launched == [*forward, *backward]
 
 
 @pytest.mark.parametrize(("channels", "offset_groups", "groups"), [(160, 1, 1), (72, 3, 4)])
 def test_wide_layers(channels: int, offset_groups: int, groups: int) -> None:
-    given = made(channels, 8, (3, 4), offset_groups, groups)
-    compare(differentiated(gpu.deform_conv2d, given), differentiated(oracle, given))
+    given = operands_of(channels, 8, (3, 4), offset_groups, groups)
+    compare(differentiated(triton.deform_conv2d, given), differentiated(oracle, given))
 
 
 def test_without_mask_and_bias() -> None:
     x, offset, _, weight, _, *geometry = case(1)
-    results = [way(x, offset, weight, None, *geometry) for way in (gpu.deform_conv2d, oracle)]
+    results = [function(x, offset, weight, None, *geometry) for function in (triton.deform_conv2d, oracle)]
     assert relative(*results) <= 1e-5
     for a, b in zip(*(torch.autograd.grad(out.square().sum(), (x, offset, weight)) for out in results), strict=True):
         assert relative(a, b) <= 1e-5
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_stays_near(dtype: torch.dtype) -> None:
+def test_half_precision_is_close(dtype: torch.dtype) -> None:
     x, offset, mask, weight, bias, *geometry = case(4, dtype)
-    found = differentiated(gpu.deform_conv2d, (x, offset, mask, weight, bias, *geometry))
+    found = differentiated(triton.deform_conv2d, (x, offset, mask, weight, bias, *geometry))
     full = tuple(t.detach().float().requires_grad_() for t in (x, offset, mask, weight, bias))
     for name, a, b in zip(("out", *NAMES), found, differentiated(oracle, (*full, *geometry)), strict=True):
         assert a.dtype == dtype
@@ -105,8 +105,8 @@ def test_half_precision_stays_near(dtype: torch.dtype) -> None:
 def test_autocast_multiplies_in_bfloat16_and_samples_in_float32() -> None:
     x, offset, mask, weight, bias, *geometry = case(4)
     with torch.autocast("cpu", torch.bfloat16):
-        out = gpu.deform_conv2d(x, offset, weight, None, *geometry, mask)
-        with_bias = gpu.deform_conv2d(x, offset, weight, bias, *geometry, mask)
+        out = triton.deform_conv2d(x, offset, weight, None, *geometry, mask)
+        with_bias = triton.deform_conv2d(x, offset, weight, bias, *geometry, mask)
     assert (out.dtype, with_bias.dtype) == (torch.bfloat16, torch.float32)
     expected = oracle(x, offset, weight, None, *geometry, mask)
     assert 1e-4 < ((out.float() - expected).norm() / expected.norm()).item() <= 2e-2
@@ -120,7 +120,7 @@ def test_autocast_multiplies_in_bfloat16_and_samples_in_float32() -> None:
 def test_a_backward_pass_under_autocast_keeps_the_precision_of_the_forward_pass() -> None:
     given = case(4)
     x, offset, mask, weight, bias, *geometry = given
-    out = gpu.deform_conv2d(x, offset, weight, bias, *geometry, mask)
+    out = triton.deform_conv2d(x, offset, weight, bias, *geometry, mask)
     upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(7))
     with torch.autocast("cpu", torch.bfloat16):
         found = torch.autograd.grad(out, (x, offset, mask, weight, bias), upstream)
@@ -132,20 +132,20 @@ def test_derivatives() -> None:
     operands = tuple(t.detach().requires_grad_() for t in (x, offset, mask, weight, bias))
 
     def function(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return gpu.deform_conv2d(x, offset, weight, bias, *geometry, mask)
+        return triton.deform_conv2d(x, offset, weight, bias, *geometry, mask)
 
     assert torch.autograd.gradcheck(function, operands, fast_mode=True)
     assert torch.autograd.gradgradcheck(function, operands, fast_mode=True)
 
 
-def test_only_what_is_needed() -> None:
+def test_only_the_gradients_that_are_needed() -> None:
     x, offset, mask, weight, bias, *geometry = case(7)
     expected = differentiated(oracle, (x, offset, mask, weight, bias, *geometry))
     for needed in (*((name,) for name in NAMES), ("x", "offset"), ("mask", "weight"), ("x", "weight")):
         given = dict(zip(NAMES, (t.detach() for t in (x, offset, mask, weight, bias)), strict=True))
         for name in needed:
             given[name].requires_grad_()
-        found = gpu.deform_conv2d(given["x"], given["offset"], given["weight"], given["bias"], *geometry, given["mask"])
+        found = triton.deform_conv2d(given["x"], given["offset"], given["weight"], given["bias"], *geometry, given["mask"])
         found.backward(torch.randn(found.shape, generator=torch.Generator().manual_seed(7)))
         for name, gradient in zip(NAMES, expected[1:], strict=True):
             grad = given[name].grad
@@ -153,8 +153,8 @@ def test_only_what_is_needed() -> None:
             assert grad is None or relative(grad, gradient) <= 1e-5, needed
 
 
-def test_places_on_pixels_and_on_the_border() -> None:
-    """There a position has two slopes. The one that torchvision takes is taken, to the last border."""
+def test_positions_on_pixels_and_on_the_border() -> None:
+    """The derivative jumps there; it must be the one-sided derivative that torchvision takes."""
     rows_at = torch.tensor([-3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 1.0, 1.5, 2.0, 3.0, 3.5, 4.0, 4.5, 5.0])
     columns_at = torch.tensor([-3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 1.0, 1.5, 3.0, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0])
     wanted = torch.stack(torch.meshgrid(rows_at, columns_at, indexing="ij"))
@@ -164,7 +164,7 @@ def test_places_on_pixels_and_on_the_border() -> None:
     x = torch.randn(1, 8, 4, 5, generator=draw, dtype=torch.float64).requires_grad_()
     weight = torch.randn(3, 8, 1, 1, generator=draw, dtype=torch.float64).requires_grad_()
     mask = torch.rand(1, 1, 14, 15, generator=draw, dtype=torch.float64).requires_grad_()
-    found = gpu.deform_conv2d(x, offset, weight, padding=(5, 5), mask=mask)
+    found = triton.deform_conv2d(x, offset, weight, padding=(5, 5), mask=mask)
     expected = oracle(x, offset, weight, padding=5, mask=mask)
     assert relative(found, expected) <= 1e-12
     upstream = torch.randn(found.shape, generator=draw, dtype=torch.float64)
@@ -174,20 +174,20 @@ def test_places_on_pixels_and_on_the_border() -> None:
 
 
 @pytest.mark.parametrize("far", [1e4, 1e9, 1e30, float("inf"), -float("inf")])
-def test_far_outside_there_are_zeros(far: float) -> None:
+def test_positions_far_outside_read_zeros(far: float) -> None:
     x, offset = torch.randn(2, 8, 5, 6, requires_grad=True), torch.zeros(2, 18, 5, 6)
     offset[:, ::2] = far
-    out = gpu.deform_conv2d(x, offset.requires_grad_(), torch.randn(4, 8, 3, 3), torch.ones(4), padding=(1, 1))
+    out = triton.deform_conv2d(x, offset.requires_grad_(), torch.randn(4, 8, 3, 3), torch.ones(4), padding=(1, 1))
     assert torch.equal(out, torch.ones(2, 4, 5, 6))
     for gradient in torch.autograd.grad(out.sum(), (x, offset)):
         assert not gradient.any()
 
 
-def test_what_is_no_number_spoils_its_own_position_only() -> None:
-    """A training that diverges has to show as such, and must not read memory that is not its own."""
+def test_a_nan_offset_affects_only_its_own_position() -> None:
+    """A training that diverges must produce NaN, and must not read out of bounds."""
     x, offset, weight = torch.randn(2, 8, 5, 6, requires_grad=True), torch.zeros(2, 18, 5, 6), torch.randn(4, 8, 3, 3)
     offset[1, 4, 2, 3] = float("nan")
-    out = gpu.deform_conv2d(x, offset.requires_grad_(), weight, padding=(1, 1))
+    out = triton.deform_conv2d(x, offset.requires_grad_(), weight, padding=(1, 1))
     expected = torch.zeros(2, 4, 5, 6, dtype=torch.bool)
     expected[1, :, 2, 3] = True
     assert torch.equal(out.isnan(), expected)
@@ -198,18 +198,18 @@ def test_what_is_no_number_spoils_its_own_position_only() -> None:
 
 
 def test_memory_formats() -> None:
-    """The result and each gradient are laid out as what they belong to, and hold the same whatever the layout."""
+    """The output and each gradient have the memory format of their tensor; values do not depend on it."""
     x, offset, mask, weight, bias, *geometry = case(4)
     expected = differentiated(oracle, (x, offset, mask, weight, bias, *geometry))
     for layout in (torch.contiguous_format, torch.channels_last):
         laid = tuple(t.detach().contiguous(memory_format=layout).requires_grad_() for t in (x, offset, mask, weight))
-        found = differentiated(gpu.deform_conv2d, (*laid, bias, *geometry))
+        found = differentiated(triton.deform_conv2d, (*laid, bias, *geometry))
         compare(found, expected)
         for tensor in found[:5]:
             assert tensor.is_contiguous(memory_format=layout)
 
 
-def test_operands_with_gaps() -> None:
+def test_non_contiguous_operands() -> None:
     x, offset, mask, weight, bias, *geometry = case(6)
     expected = differentiated(oracle, (x, offset, mask, weight, bias, *geometry))
     gaps = tuple(torch.stack((t.detach(), t.detach()), -1)[..., 0].requires_grad_() for t in (x, offset, mask, weight, bias))
@@ -218,14 +218,14 @@ def test_operands_with_gaps() -> None:
     halves = both.split((offset.shape[1], mask.shape[1]), 1)
     assert not any(t.is_contiguous() for t in (*gaps[:2], *turned[:2], *(h[:2] for h in halves if len(h) > 1)))
     for given in ((*gaps, *geometry), (*turned, bias, *geometry), (x, *halves, weight, bias, *geometry)):
-        compare(differentiated(gpu.deform_conv2d, given), expected)
+        compare(differentiated(triton.deform_conv2d, given), expected)
 
 
-def test_operations_are_counted() -> None:
+def test_flops_are_counted() -> None:
     x, offset = torch.randn(2, 16, 3, 4, requires_grad=True), torch.randn(2, 36, 3, 4, requires_grad=True)
     weight = torch.randn(4, 16, 3, 3, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
-        out = gpu.deform_conv2d(x, offset, weight, padding=(1, 1))
+        out = triton.deform_conv2d(x, offset, weight, padding=(1, 1))
         assert counter.get_total_flops() == 2 * out.numel() * 16 * 9
         out.sum().backward()
     assert counter.get_total_flops() == 3 * 2 * out.numel() * 16 * 9

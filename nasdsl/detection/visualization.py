@@ -1,4 +1,4 @@
-"""Detections drawn on their picture."""
+"""Drawing detections on images."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pad, resize, to_pil_image
 from torchvision.utils import draw_bounding_boxes, make_grid
 
-GOLDEN = 0.618034
-"""Steps of this much around the circle of hues give neighbouring classes colours that are far apart, for any number."""
+GOLDEN_RATIO = 0.618034
+"""Hues that are multiples of it (modulo 1) are far apart for neighbouring classes, whatever their number."""
 
 
-def color(label: int) -> tuple[int, int, int]:
-    """RGB of a class, the same in every picture."""
-    red, green, blue = colorsys.hls_to_rgb((0.58 + label * GOLDEN) % 1, 0.42, 0.85)
+def class_color(label: int) -> tuple[int, int, int]:
+    """The RGB color of a class, the same in every image."""
+    red, green, blue = colorsys.hls_to_rgb((0.58 + label * GOLDEN_RATIO) % 1, 0.42, 0.85)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def draw_detections(image: Tensor, detections: Mapping[str, Tensor], classes: Sequence[str], threshold: float = 0.3) -> Tensor:
-    """A picture with boxes, names and scores on it; better ones lie on top.
+    """An image with boxes, class names and scores drawn on it; those with a higher score are on top.
 
     Args:
         image: uint8 [3, H, W].
-        detections: ``boxes`` [k, 4] in its pixels, ``labels`` and ``scores`` [k].
-        threshold: detections with a lower score are left out.
+        detections: ``boxes`` [k, 4] in pixels of the image, ``labels`` and ``scores`` [k].
+        threshold: minimum score.
 
     Returns:
         uint8 [3, H, W].
@@ -38,18 +38,18 @@ def draw_detections(image: Tensor, detections: Mapping[str, Tensor], classes: Se
     if not len(order):
         return image.clone()
     height, width = image.shape[-2:]
-    line = max(2, min(height, width) // 250)
+    line_width = max(2, min(height, width) // 250)
     boxes = detections["boxes"][order].round()
     boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width - 1, height - 1, width - 1, height - 1]))
     labels = detections["labels"][order].tolist()
     scores = detections["scores"][order].tolist()
-    colors = [color(label) for label in labels]
+    colors = [class_color(label) for label in labels]
     drawn: Tensor = draw_bounding_boxes(
         image,
         boxes,
         labels=[f"{classes[label]} {100 * score:.0f}" for label, score in zip(labels, scores, strict=True)],
         colors=colors,
-        width=line,
+        width=line_width,
         font=_font(),
         font_size=max(10, min(height, width) // 36),
         label_colors="white",
@@ -60,35 +60,35 @@ def draw_detections(image: Tensor, detections: Mapping[str, Tensor], classes: Se
 
 
 def contact_sheet(images: Sequence[Tensor], height: int = 240) -> Tensor:
-    """Pictures side by side in about a square, each of the same height.
+    """A grid of images, all resized to the same height and padded to the same width; about a square.
 
     Args:
         images: uint8 [3, H, W] each, of any sizes.
-        height: of each, in pixels.
+        height: of each image in the grid, in pixels.
 
     Returns:
         uint8 [3, H, W].
     """
     scaled = [resize(image, [height, max(1, round(image.shape[2] * height / image.shape[1]))]) for image in images]
     widest = max(image.shape[2] for image in scaled)
-    even = [pad(image, [0, 0, widest - image.shape[2], 0], fill=255) for image in scaled]
-    columns = max(1, round((len(even) * height / widest) ** 0.5 * 1.25))
-    grid: Tensor = make_grid(even, nrow=min(columns, len(even)), padding=4, pad_value=255)
+    padded = [pad(image, [0, 0, widest - image.shape[2], 0], fill=255) for image in scaled]
+    columns = max(1, round((len(padded) * height / widest) ** 0.5 * 1.25))
+    grid: Tensor = make_grid(padded, nrow=min(columns, len(padded)), padding=4, pad_value=255)
     return grid
 
 
-def write_picture(path: str | Path, image: Tensor) -> None:
-    """Write a picture, uint8 [3, H, W], as PNG.
+def write_png(path: str | Path, image: Tensor) -> None:
+    """Write an image, uint8 [3, H, W], as PNG.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     to_pil_image(image).save(path, "PNG")
 
 
 @cache
 def _font() -> str:
-    """DejaVu Sans, which has the letters of most languages and comes with matplotlib."""
+    """Path of DejaVu Sans, which covers most languages and comes with matplotlib."""
     import matplotlib
 
     return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")

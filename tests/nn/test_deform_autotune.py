@@ -1,0 +1,261 @@
+"""The autotuner of deformable convolution, on a CPU, with fake implementations and times."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from nasdsl.nn import deform_conv2d
+from nasdsl.nn.deform import autotune, reference, torchvision
+
+Given = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def operands(
+    size: int = 6,
+    dtype: torch.dtype = torch.float32,
+    *,
+    gradient: bool = True,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Given:
+    """x, offset, weight, bias, mask."""
+    draw = torch.Generator().manual_seed(size)
+    shapes = (2, 8, size, size), (2, 36, size, size), (4, 8, 3, 3), (4,), (2, 18, size, size)
+    x, offset, weight, bias, mask = (torch.randn(s, generator=draw).to(dtype).requires_grad_(gradient) for s in shapes)
+    return x.to(memory_format=layout), offset, weight, bias, mask
+
+
+class FakeImplementations:
+    """The three names, each the reference unless changed; records the calls, and pretends each to take so many seconds."""
+
+    def __init__(self) -> None:
+        self.seconds = {"triton": 2.0, "torchvision": 3.0, "plain": 4.0}
+        self.changed: dict[str, Callable[[Tensor], Tensor]] = {}
+        self.called: list[str] = []
+        self.timed: list[str] = []
+
+    def implementation(self, name: str) -> Callable[..., Tensor]:
+        def compute(*given: object) -> Tensor:
+            self.called.append(name)
+            out = reference.deform_conv2d(*given)  # type: ignore[arg-type]
+            return self.changed.get(name, lambda same: same)(out)
+
+        return compute
+
+    def time(self, step: Callable[[], object]) -> float:
+        step()
+        self.timed.append(self.called[-1])
+        return self.seconds[self.called[-1]]
+
+    def used(self, given: Given) -> str:
+        """The implementation that computes a call."""
+        x, offset, weight, bias, mask = given
+        autotune.deform_conv2d(x, offset, weight, bias, (1, 1), (1, 1), (1, 1), mask)
+        return self.called[-1]
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeImplementations:
+    fake = FakeImplementations()
+    monkeypatch.setattr(
+        autotune, "IMPLEMENTATIONS", {name: fake.implementation(name) for name in ("triton", "torchvision", "plain")}
+    )
+    monkeypatch.setattr(autotune, "seconds", fake.time)
+    monkeypatch.setattr(autotune, "is_capturing", lambda: False)
+    monkeypatch.setattr(autotune, "_fastest", {})
+    monkeypatch.setattr(autotune, "_rejected", set())
+    monkeypatch.setattr(autotune.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.delenv(autotune.VARIABLE, raising=False)
+    return fake
+
+
+@pytest.fixture(autouse=True)
+def strict() -> Iterator[None]:
+    """Unexpected warnings are errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+@pytest.mark.parametrize("fastest", ["triton", "torchvision", "plain"])
+def test_the_fastest_is_used_and_remembered(fake: FakeImplementations, fastest: str) -> None:
+    fake.seconds[fastest] = 1.0
+    assert fake.used(operands()) == fastest
+    assert fake.timed == ["triton", "torchvision", "plain"]
+    fake.called.clear()
+    assert fake.used(operands()) == fastest
+    assert fake.called == [fastest]
+
+
+def test_each_shape_class_is_timed_once(fake: FakeImplementations) -> None:
+    calls = [
+        operands(6),
+        operands(30),
+        operands(6, torch.bfloat16),
+        operands(6, gradient=False),
+        operands(6, layout=torch.channels_last),
+    ]
+    for number, given in enumerate(calls, start=1):
+        fake.used(given)
+        assert len(fake.timed) == 3 * number
+    with torch.no_grad():  # as without gradients
+        fake.used(operands(6))
+    assert len(fake.timed) == 3 * len(calls)
+    with torch.autocast("cpu", torch.bfloat16):
+        fake.used(operands(6))
+    assert len(fake.timed) == 3 * (len(calls) + 1)
+    for given in (*calls, operands(7), operands(29)):  # 2 * 49 positions are of the class of 2 * 36
+        fake.used(given)
+    assert len(fake.timed) == 3 * (len(calls) + 1)
+
+
+def fail(_: Tensor) -> Tensor:
+    raise RuntimeError("no compiler\nand a long explanation")
+
+
+class WrongGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(_: object, out: Tensor) -> Tensor:
+        return out.clone()
+
+    @staticmethod
+    def backward(_: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return gradient * 1.1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (fail, "RuntimeError: no compiler$"),
+        (lambda out: out * 1.1, "its result differs from the reference by 2.1e-01 of its norm"),  # the weights' gradient
+        (lambda out: out * torch.nan, "differs .* by nan"),
+        (WrongGradient.apply, "differs .* by 1.0e-01"),
+    ],
+)
+def test_an_implementation_that_fails_or_is_wrong_is_rejected_with_one_warning(
+    fake: FakeImplementations, change: Callable[[Tensor], Tensor], says: str
+) -> None:
+    fake.changed["triton"] = change
+    with pytest.warns(UserWarning, match=f"does not use triton: .*{says}"):
+        assert fake.used(operands()) == "torchvision"
+    assert fake.timed == ["torchvision", "plain"]
+    assert fake.used(operands(30)) == "torchvision"  # another shape class, and no further warning
+
+
+def test_where_nothing_works_the_reference_raises(fake: FakeImplementations) -> None:
+    fake.changed = dict.fromkeys(fake.seconds, fail)
+    with pytest.warns(UserWarning, match="does not use"), pytest.raises(RuntimeError, match="no compiler"):
+        fake.used(operands())
+    assert fake.called[-1] == "plain"
+
+
+def test_packages_that_are_not_installed_are_not_tried(fake: FakeImplementations, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autotune.importlib.util, "find_spec", lambda name: None)
+    assert fake.used(operands()) == "plain"
+    assert fake.timed == ["plain"]
+
+
+def test_the_environment_variable_forces_an_implementation(fake: FakeImplementations, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("triton", "torchvision", "plain"):
+        monkeypatch.setenv(autotune.VARIABLE, name)
+        assert fake.used(operands()) == name
+    assert not fake.timed
+    fake.changed["plain"] = fail
+    with pytest.raises(RuntimeError, match="no compiler"):
+        fake.used(operands())
+    monkeypatch.setenv(autotune.VARIABLE, "cuda")
+    with pytest.raises(ValueError, match="NASDSL_DEFORM=cuda: expected triton, torchvision, plain"):
+        fake.used(operands())
+
+
+def test_nothing_is_timed_while_a_cuda_graph_is_captured(fake: FakeImplementations, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autotune, "is_capturing", lambda: True)
+    assert fake.used(operands()) == "plain"
+    assert not fake.timed
+    monkeypatch.setattr(autotune, "is_capturing", lambda: False)
+    assert fake.used(operands()) == "triton"  # the above is not remembered
+    monkeypatch.setattr(autotune, "is_capturing", lambda: True)
+    assert fake.used(operands()) == "triton"
+
+
+def test_hooks_and_modes_of_the_caller_do_not_see_the_timing(fake: FakeImplementations) -> None:
+    packed: list[Tensor] = []
+    called: list[object] = []
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, function: object, types: object, args: object = (), kwargs: object = None) -> object:
+            called.append(function)
+            return function(*args, **(kwargs or {}))  # type: ignore[operator, misc]
+
+    def pack(tensor: Tensor) -> Tensor:
+        packed.append(tensor)
+        return tensor
+
+    counts = []
+    state = torch.get_rng_state()
+    for _ in range(2):
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), Watch():
+            fake.used(operands())
+        counts.append(len(packed))
+        packed.clear()
+    assert len(fake.timed) == 3
+    assert counts[0] == counts[1]
+    assert called
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_timing_in_inference_mode(fake: FakeImplementations) -> None:
+    with torch.inference_mode():
+        assert fake.used(operands(gradient=False)) == "triton"
+    assert len(fake.timed) == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("lower", [None, torch.bfloat16])
+def test_correct_implementations_are_within_the_tolerance(dtype: torch.dtype, lower: torch.dtype | None) -> None:
+    x, offset, weight, bias, mask = operands(40, dtype)
+    with torch.autocast("cpu", lower, enabled=lower is not None):
+        call = autotune.SyntheticCall((x, offset, mask, weight, bias), ((2, 1), (1, 0), (1, 2)))
+    error = call.relative_error(torchvision.deform_conv2d, reference.deform_conv2d)
+    assert error < call.tolerance / 4
+    assert call.relative_error(lambda x, *rest: torchvision.deform_conv2d(x.flip(3), *rest), reference.deform_conv2d) > 0.5
+
+
+def test_when_there_is_a_choice() -> None:
+    x, offset, weight, bias, mask = operands()
+
+    def supported(**other: Tensor) -> bool:
+        return autotune.all_support(**({"x": x, "offset": offset, "mask": mask, "weight": weight, "bias": bias} | other))
+
+    assert supported()
+    assert not autotune.supports(x, offset, mask, weight, bias)  # on a CPU
+    wrong = [
+        {"offset": offset[:1]}, {"offset": offset[:, :-1]}, {"offset": offset[..., :-1]}, {"mask": mask[:, :-1]},
+        {"mask": mask[:1]}, {"weight": weight[:, :5]}, {"weight": weight[:3, :4]}, {"weight": weight.double()},
+        {"bias": bias[:-1]}, {"x": x[:0], "offset": offset[:0], "mask": mask[:0]}, {"x": torch.nn.Buffer(x.to("meta"))},
+    ]  # fmt: skip
+    for other in wrong:
+        assert not supported(**other), other
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert not supported()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    with FlopCounterMode(display=False):
+        assert not supported()
+    seen = []
+    torch.func.vmap(lambda bias: seen.append(supported(bias=bias)) or bias)(bias.detach().expand(2, 4))
+    assert seen == [False]
+
+
+def test_the_function_dispatches_to_the_autotuner(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, offset, weight, bias, mask = operands()
+    monkeypatch.setattr(autotune, "supports", lambda *_: True)
+    monkeypatch.setattr(autotune, "deform_conv2d", lambda *_: x)
+    assert deform_conv2d(x, offset, weight, bias, padding=(1, 1), mask=mask) is x
