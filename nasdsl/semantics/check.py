@@ -17,6 +17,7 @@ from nasdsl.semantics.infer_head import infer_head
 from nasdsl.semantics.infer_prediction import infer_prediction
 from nasdsl.semantics.library import Library
 from nasdsl.semantics.program import Program
+from nasdsl.semantics.rules import layer_warnings
 from nasdsl.semantics.vocabulary import Vocabulary
 from nasdsl.syntax import ast
 from nasdsl.syntax.tables import without_collector
@@ -104,12 +105,13 @@ def _architecture(
     predict = infer_prediction(program, problems, indices)
     fpn = infer_fpn(program, problems, warnings, lost, indices)
     head = infer_head(program, fpn, problems, lost, indices)
-    if not any(p.severity == "error" for p in problems):  # what an error leaves unread is no finding of its own
-        problems.extend(warnings)
     if fpn is None or head is None or predict is None:
         return None
     inputs = tuple(InputFeature(*i) for i in program.inputs)
     open_holes = {d.span for d in program.decisions if d.parent is None} if indices is None else set()
+    warnings += layer_warnings(fpn, head)
+    if not any(p.severity == "error" for p in problems):  # what an error leaves unread is no finding of its own
+        problems.extend(warnings)
     return Architecture(
         program.name, inputs, fpn, head, predict, program.requirements,
         tuple(sorted(open_holes, key=lambda s: s.start)), len(program.decisions), tuple(warnings),

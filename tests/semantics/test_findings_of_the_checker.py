@@ -289,3 +289,31 @@ def test_findings_stand_in_the_order_of_the_text_and_never_twice(tmp_path: Path)
     problems = check_source(Source("t.nas", source), path=tmp_path / "t.nas").problems
     assert [d.code for d in problems] == ["NAS204", "NAS303", "NAS206"]
     assert fixed(source, problems[1]).endswith("predict fcos(centerness=box) }")
+
+
+# --------------------------------------------------------------------------------------------------------- warnings
+
+
+@pytest.mark.parametrize(
+    ("body", "spans"),
+    [
+        ("output p3 = mul(c3, sigmoid(conv_1x1(global_pool(c3, kind=avg))))", ["conv_1x1(global_pool(c3, kind=avg))"]),
+        ("g = global_pool(c3, kind=max) h = norm(g) output p3 = mul(c3, h)", ["norm(g)"]),
+        ("g = gate(c3) output p3 = mul(c3, g)", ["gate(c3)"]),
+        ("output p3 = mul(c3, sigmoid(conv_1x1(global_pool(c3, kind=avg), norm=none)))", []),
+        ("output p3 = mul(c3, sigmoid(conv_1x1(global_pool(c3, kind=avg), norm=gn)))", []),
+        ("output p3 = conv_1x1(mul(c3, global_pool(c3, kind=avg)))", []),
+    ],
+)
+def test_batch_norm_of_a_globally_pooled_value_is_a_warning(body: str, spans: list[str]) -> None:
+    before = "op gate(x) = sigmoid(conv_1x1(global_pool(x, kind=avg)))"
+    checked_text = checked(text(body, before))
+    assert checked_text.architecture is not None
+    assert [(p.code, p.severity, p.span.text) for p in checked_text.problems] == [("NAS902", "warning", s) for s in spans]
+    assert [p.code for p in checked_text.architecture.warnings] == ["NAS902"] * len(spans)
+
+
+def test_batch_norm_of_a_pooled_value_in_a_head() -> None:
+    before = "op gated(x) = mul(x, sigmoid(conv_1x1(global_pool(x, kind=avg))))"
+    whole = text("output p3 = c3", before).replace("norm=gn) { conv_3x3", "norm=bn) { gated")
+    assert [(p.code, p.span.text) for p in checked(whole).problems] == [("NAS902", "gated")]

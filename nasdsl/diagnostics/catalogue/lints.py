@@ -15,6 +15,16 @@ UNREAD = Code(
     severity="warning",
 )
 
+POOLED_BATCH_NORM = Code(
+    "NAS902",
+    "BatchNorm of a globally pooled value",
+    "Global pooling leaves one value per channel of each image. BatchNorm takes its mean and variance over the batch alone "
+    "then: it fails in training with one image per step, and is noisy with few. Set `norm=none` where such a value is convolved.",
+    decoder("g = conv_1x1(global_pool(c3, kind=avg))\noutput p3 = mul(c3, sigmoid(g))"),
+    decoder("g = conv_1x1(global_pool(c3, kind=avg), norm=none, act=none)\noutput p3 = mul(c3, sigmoid(g))"),
+    severity="warning",
+)
+
 # ------------------------------------------------------------------------------------------------ messages
 
 
@@ -25,4 +35,12 @@ def unread(span: Span, name: str, *, is_pyramid_name: bool) -> Diagnostic:
         help=f"`output {name} = …` makes it a level of the pyramid"
         if is_pyramid_name
         else "read it, or `merge dangling into …` the outputs",
+    )  # fmt: skip
+
+
+def pooled_batch_norm(span: Span) -> Diagnostic:
+    """A convolution, or a norm, of a globally pooled value with ``norm=bn``."""
+    return POOLED_BATCH_NORM(
+        span, "BatchNorm of a globally pooled value", label="one value per channel of each image",
+        help="set `norm=none` here; training with one image per step fails otherwise",
     )  # fmt: skip
