@@ -1,5 +1,5 @@
-"""Search spaces: decoders with holes, and the ways between holes, integers and filled text."""
+"""Search spaces: decoders with holes; their fillings as integers and as text."""
 
-from nasdsl.spaces.space import Domain, Filled, Space, SpaceError, load_space, loads_space
+from nasdsl.spaces.space import Domain, Filled, Rejections, Space, SpaceError, load_space, loads_space
 
-__all__ = ["Domain", "Filled", "Space", "SpaceError", "load_space", "loads_space"]
+__all__ = ["Domain", "Filled", "Rejections", "Space", "SpaceError", "load_space", "loads_space"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,6 +70,25 @@ class Filled(str):
         return made
 
 
+REPORT_EVERY = 10_000
+"""Rejected samples in a row after which `Space.on_rejections` is called, and called again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejections:
+    """Samples that were drawn in a row, and rejected.
+
+    Attributes:
+        count: how many so far.
+        attempts: how many are drawn at the most.
+        reason: why the last was rejected: ``has 12 macs, expected <= 10``, ``cannot be built``.
+    """
+
+    count: int
+    attempts: int
+    reason: str
+
+
 class Space:
     """A decoder with holes.
 
@@ -80,7 +99,11 @@ class Space:
         backbone, classes: what requirements are computed for.
         source: the text.
         path: the file it was read from, which paths in the text are relative to; None for a text in no file.
+        on_rejections: called after each `REPORT_EVERY` samples that are rejected in a row, because requirements that few
+            fillings meet, or none, take a while. Spaces that are made of this one have it too.
     """
+
+    on_rejections: Callable[[Rejections], None] | None = None
 
     def __init__(self, program: Program, source: Source, backbone: Backbone, classes: int, path: Path | None = None) -> None:
         self.program = program
@@ -108,7 +131,9 @@ class Space:
         Raises:
             DiagnosticError: it does not check at this width.
         """
-        return _space(at_width(self.source, operator.index(width)), self.path, self.backbone.name, self.classes)
+        made = _space(at_width(self.source, operator.index(width)), self.path, self.backbone.name, self.classes)
+        made.on_rejections = self.on_rejections
+        return made
 
     def with_fpn(self, text: str) -> Space:
         """The space with inputs and fpn of a decoder, written out: a space of heads on that fpn.
@@ -128,6 +153,7 @@ class Space:
         except Clash as error:
             raise SpaceError(str(error)) from None
         made = _space(source, self.path, self.backbone.name, self.classes)
+        made.on_rejections = self.on_rejections
         if made.load(made.sample(0)).canonical_fpn != decoder.canonical_fpn:
             raise SpaceError(
                 f"`{self.name}` defines a word that the fpn of `{decoder.name}` uses with another meaning; give it another name"
@@ -227,25 +253,28 @@ class Space:
         sizes = [domain.size for domain in self.domains]
         attempts = attempts if sizes else 1
         indices: list[int] = []
-        for _ in range(attempts):
-            draw = rng.random
+        draw = rng.random
+        for number in range(1, attempts + 1):
             indices = [int(draw() * size) for size in sizes]
             if self.keeps(indices):
                 return self.decode(indices)
+            if number % REPORT_EVERY == 0 and self.on_rejections is not None:
+                self.on_rejections(Rejections(number, attempts, self._rejection(indices)))
         raise SpaceError(
-            f"none of {attempts:,} samples of {self.name} can be built and keeps its requirements{self._last(indices)}"
+            f"none of {attempts:,} samples of {self.name} can be built and keeps its requirements; "
+            f"the last {self._rejection(indices)}"
         )
 
-    def _last(self, indices: Sequence[int]) -> str:
-        """What a filling breaks, as a half sentence."""
+    def _rejection(self, indices: Sequence[int]) -> str:
+        """Why a filling is rejected, as the end of a sentence."""
         figures = self.figures(indices)
         if figures is None:
-            return "; the last cannot be built"
+            return "cannot be built"
         missed = [
             f"{value:,} {r.quantity}, expected {r.comparison} {r.bound.text}"
             for r, value in broken(self.program.requirements, figures)
         ]
-        return f"; the last has {' and '.join(missed)}"
+        return f"has {' and '.join(missed)}"
 
     def samples(self, count: int, seed: int | None = None) -> Iterator[Filled]:
         """`count` samples from one generator."""

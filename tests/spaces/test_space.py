@@ -13,7 +13,7 @@ from machine_speed import slowness
 import nasdsl
 from nasdsl.backends.cost import cost
 from nasdsl.diagnostics import DiagnosticError
-from nasdsl.spaces import Filled, Space, SpaceError, load_space, loads_space
+from nasdsl.spaces import Filled, Rejections, Space, SpaceError, load_space, loads_space
 from nasdsl.spaces.tokens import tokens_of
 
 SPACES = Path(__file__).parents[2] / "genotypes" / "spaces"
@@ -363,3 +363,22 @@ def test_a_space_of_several_files_keeps_them_at_another_width_and_on_another_fpn
         assert nasdsl.loads(text).canonical_fpn == other.canonical_fpn
     assert "head(" not in other.canonical_fpn
     assert "output p4" in other.canonical_fpn
+
+
+def test_rejected_samples_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress, and an early word about requirements that nothing meets; also in the spaces made of a space."""
+    monkeypatch.setattr("nasdsl.spaces.space.REPORT_EVERY", 50)
+    space = loads_space(LIMITED.replace("27G", "27K"))
+    reports: list[Rejections] = []
+    space.on_rejections = reports.append
+    for made in (space, space.with_width(32)):
+        reports.clear()
+        with pytest.raises(SpaceError):
+            made.sample(0, attempts=120)
+        assert [(r.count, r.attempts) for r in reports] == [(50, 120), (100, 120)]
+        assert all("expected <= 27K" in r.reason for r in reports)
+    reports.clear()
+    free = load_space(SPACES / "nas_fcos_fpn.nas")
+    free.on_rejections = reports.append
+    assert len(list(free.samples(60, seed=0))) == 60
+    assert reports == []

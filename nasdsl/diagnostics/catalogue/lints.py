@@ -19,7 +19,7 @@ POOLED_BATCH_NORM = Code(
     "NAS902",
     "BatchNorm of a globally pooled value",
     "Global pooling leaves one value per channel of each image. BatchNorm takes its mean and variance over the batch alone "
-    "then: it fails in training with one image per step, and is noisy with few. Set `norm=none` where such a value is convolved.",
+    "then: it fails in training with one image per step, and is noisy with few. Set `norm=none` where it is convolved.",
     decoder("g = conv_1x1(global_pool(c3, kind=avg))\noutput p3 = mul(c3, sigmoid(g))"),
     decoder("g = conv_1x1(global_pool(c3, kind=avg), norm=none, act=none)\noutput p3 = mul(c3, sigmoid(g))"),
     severity="warning",
