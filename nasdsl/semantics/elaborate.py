@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 from nasdsl.diagnostics import Span
 from nasdsl.diagnostics.catalogue import names, structure, types
 from nasdsl.semantics import attributes, primitives
-from nasdsl.semantics.attributes import UNKNOWN
+from nasdsl.semantics.attributes import UNKNOWN, Accepts
 from nasdsl.semantics.definitions import check_definitions
 from nasdsl.semantics.elaborate_body import BodyElaborator, Context, Word, names_bound_in
 from nasdsl.semantics.infer_fpn import ATTRIBUTES as FPN_ATTRIBUTES
@@ -84,7 +85,7 @@ class _DecoderElaborator:
         for item in node.items:
             if isinstance(item, ast.Let):
                 since = len(self.context.decisions)
-                self.words.append(BodyElaborator(self.context, self.place.vocabulary, self.place.words, kept=()).let(item))
+                self.words.append(self._outside(self.place).let(item))
                 self._place_decisions(since, items[id(item)])
         inputs, unknown = self._inputs()
         requirements = tuple(i for i in node.items if isinstance(i, ast.Require))
@@ -107,7 +108,7 @@ class _DecoderElaborator:
             elif isinstance(item, ast.Head):
                 parts[kind] = self._head(item)
             elif isinstance(item, ast.Predict):
-                settings = BodyElaborator(self.context, self.place.vocabulary, self.place.words, kept=())
+                settings = self._outside(self.place)
                 parts[kind] = PredictProgram(item.detector, settings.settings(item.settings), item.span, item.detector_span)
             self._place_decisions(since, items[id(item)])
         return Program(
@@ -115,6 +116,10 @@ class _DecoderElaborator:
             parts[ast.Fpn], parts[ast.Head], parts[ast.Predict], self._numbered(),
             tuple(self.context.passed),
         )  # fmt: skip
+
+    def _outside(self, place: Place) -> BodyElaborator:
+        """What reads the attributes of sections, and `let`s, outside the sections' bodies."""
+        return BodyElaborator(self.context, place.vocabulary, place.words, kept=frozenset())
 
     def _place_decisions(self, since: int, item: int) -> None:
         for decision in self.context.decisions[since:]:
@@ -162,9 +167,11 @@ class _DecoderElaborator:
         if taken is None:
             return None
         section, place = taken
-        outside = BodyElaborator(self.context, place.vocabulary, place.words, kept=())
+        outside = self._outside(place)
         settings, adapter = self._fpn_settings(section, outside)
-        words = {**place.words, **_section_words(settings, FPN_ATTRIBUTES)}
+        keyword = _keyword(node.span, "fpn")
+        values = self._values(settings, FPN_ATTRIBUTES, "fpn", keyword)
+        words = {**place.words, **_section_words(settings, values)}
         scope: list[tuple[str, str | None, Span]] = [(i.name, i.name, i.span) for i in inputs]
         scope += [(name, None, span) for name, span in unknown]
         body = BodyElaborator(
@@ -172,8 +179,7 @@ class _DecoderElaborator:
         )
         body.named_inputs([n.name for item in self.node.items if isinstance(item, ast.Input) for n in item.names])
         statements = body.run(section.body)
-        keyword = _keyword(node.span, "fpn")
-        return FpnProgram(settings, adapter, statements, keyword, node.span if node.source else None)
+        return FpnProgram(settings, values, adapter, statements, keyword, node.span if node.source else None)
 
     def _fpn_settings(self, section: ast.Fpn, outside: BodyElaborator) -> tuple[tuple[ast.Setting, ...], Target | Slot | None]:
         adapter: Target | Slot | None = outside.adapter("conv_1x1", section.span)
@@ -191,9 +197,11 @@ class _DecoderElaborator:
         if taken is None:
             return None
         section, place = taken
-        outside = BodyElaborator(self.context, place.vocabulary, place.words, kept=())
+        outside = self._outside(place)
         settings = outside.settings(section.settings)
-        words = {**place.words, **_section_words(settings, HEAD_ATTRIBUTES)}
+        keyword = _keyword(node.span, "head")
+        values = self._values(settings, HEAD_ATTRIBUTES, "head", keyword)
+        words = {**place.words, **_section_words(settings, values)}
         body = BodyElaborator(self.context, place.vocabulary, words)
         chains = []
         labels: set[str | None] = set()
@@ -203,7 +211,17 @@ class _DecoderElaborator:
             labels.add(tower.label)
             chains.append(Chain(tower.label, tuple(_step(s, body) for s in tower.steps), tower.span))
             body.problems = self.problems
-        return HeadProgram(settings, tuple(chains), section.span, _keyword(node.span, "head"))
+        return HeadProgram(settings, values, tuple(chains), section.span, keyword)
+
+    def _values(
+        self, settings: tuple[ast.Setting, ...], accepted: Mapping[str, Accepts], owner: str, keyword: Span
+    ) -> dict[str, Any] | None:
+        """The values of a section's attributes; None where slots decide them."""
+        for setting in settings:
+            if find_slot(setting.value):
+                return None
+        values = attributes.settings(settings, accepted, owner, keyword, {}, self.problems)
+        return dict.fromkeys(accepted, UNKNOWN) if values is None else dict(values)
 
     # -------------------------------------------------------------------------------------- other files
 
@@ -246,7 +264,7 @@ class _DecoderElaborator:
         """Enter the `let`s of a decoder that a section is taken from. Those of holes become the decoder's own."""
         for item in decoder.items:
             if isinstance(item, ast.Let):
-                statement = BodyElaborator(self.context, place.vocabulary, place.words, kept=()).let(item)
+                statement = self._outside(place).let(item)
                 if find_slot(statement.value):
                     taken = {w.name for w in self.words}
                     name, number = item.name, 1
@@ -260,7 +278,7 @@ class _DecoderElaborator:
 
     def _in_own_words(self, settings: tuple[ast.Setting, ...], place: Place) -> tuple[ast.Setting, ...]:
         """Attributes set beside ``from``, their words read where they stand: the section is read with those of its file."""
-        outside = BodyElaborator(self.context, place.vocabulary, place.words, kept=())
+        outside = self._outside(place)
         return tuple(setting if setting.name == "adapter" else outside.settings((setting,))[0] for setting in settings)
 
 
@@ -278,13 +296,17 @@ def _step(node: ast.Step, body: BodyElaborator) -> Step:
     return Step(Call(target, (Ref("x", value.span),), settings, has_slots, node.span, span), node.span)
 
 
-def _section_words(settings: tuple[ast.Setting, ...], accepted: dict[str, attributes.Accepts]) -> dict[str, Word]:
-    """What ``width``, ``norm`` and ``act`` mean in a section with these attributes; what is wrong with them is said later."""
-    values = attributes.settings(settings, accepted, "", settings[0].span if settings else None, {}, [])  # type: ignore[arg-type]
-    words: dict[str, Word] = {name: UNKNOWN if values is None else values[name] for name in primitives.SECTION}
+def _section_words(settings: tuple[ast.Setting, ...], values: dict[str, Any] | None) -> dict[str, Word]:
+    """What ``width``, ``norm`` and ``act`` mean in a section with these attributes; a slot stands for itself."""
+    if values is not None:
+        return {name: values[name] for name in primitives.SECTION}
+    words: dict[str, Word] = {
+        name: UNKNOWN if accepts.default is None else accepts.default for name, accepts in primitives.SECTION.items()
+    }
     for setting in settings:
-        if setting.name in words and find_slot(setting.value):
-            words[setting.name] = setting.value
+        if setting.name in words:
+            value = setting.value
+            words[setting.name] = value if find_slot(value) else attributes.evaluate(value, {}, [])
     return words
 
 

@@ -55,6 +55,8 @@ PYRAMID_NAME = re.compile(r"p([1-9]|1[0-2])")
 _FEATURE_NAME = re.compile(r"c[1-7]")
 _HOLES: Final = (ast.NamedHole, ast.ChoiceHole, ast.RangeHole)
 
+SECTION_WORDS: Final = frozenset(primitives.SECTION)
+
 Word: TypeAlias = Any
 """What a name stands for among attributes: a number or word, `UNKNOWN`, a slot, or a value that is reckoned from one."""
 
@@ -105,7 +107,7 @@ class BodyElaborator:
         vocabulary: Vocabulary,
         words: dict[str, Word],
         *,
-        kept: Iterable[str] = primitives.SECTION,
+        kept: frozenset[str] = SECTION_WORDS,
         scope: Iterable[tuple[str, str | None, Span]] = (),
         later: dict[str, Span] | None = None,
         is_fpn: bool = False,
@@ -115,8 +117,9 @@ class BodyElaborator:
         self.problems = context.problems
         self.vocabulary = vocabulary
         self.words = words
-        self.kept = frozenset(kept)
+        self.kept = kept
         self.scope: dict[str, tuple[str | None, Span]] = {name: (unique, span) for name, unique, span in scope}
+        self._callees: dict[str, Definition | Primitive] = {}  # by name, those without slots
         self.pool = list(self.scope)  # what `?pool` draws from
         self.statements: list[Statement] = []
         self.outputs: dict[str, Span] = {}
@@ -350,9 +353,10 @@ class BodyElaborator:
         )  # fmt: skip
 
     def call(self, node: ast.Call) -> Call:
-        target = self.target(node.callee, node.callee_span, node.settings)
-        operands = tuple([self.operand(o) for o in node.operands])
         settings = node.settings
+        target = self.target(node.callee, node.callee_span, settings)
+        operand, reference = self.operand, self._reference
+        operands = tuple([reference(o) if type(o) is ast.Reference else operand(o) for o in node.operands])
         has_slots = False
         if settings:
             settings = self.settings(settings, takes_feature=_takes_feature(target))
@@ -364,6 +368,9 @@ class BodyElaborator:
         self, name: str, span: Span, settings: tuple[ast.Setting, ...], *, problems: list[Diagnostic] | None = None
     ) -> Target | Slot:
         """What a name before brackets means."""
+        known = self._callees.get(name)
+        if known is not None:
+            return Target(known, (), name, span)
         problems = self.problems if problems is None else problems
         callee: Definition | Primitive | None = self.vocabulary.find(name) or primitives.find(name)
         if callee is None and name in self.kept and name not in primitives.SECTION:
@@ -380,11 +387,13 @@ class BodyElaborator:
                 callee = self.vocabulary.find(meant) or primitives.find(meant)
         if callee is None:
             if not self._is_lost(meant) and self.vocabulary.is_whole:
-                known = [*self.vocabulary.known(), *primitives.known()] if len(problems) < MOST_GUESSES else []
-                problems.append(names.unknown_op(span, meant, known, is_value=meant in self.scope, fixable=True))
+                others = [*self.vocabulary.known(), *primitives.known()] if len(problems) < MOST_GUESSES else []
+                problems.append(names.unknown_op(span, meant, others, is_value=meant in self.scope, fixable=True))
             return Target(None, (), name, span)
         if not isinstance(callee, Primitive) and callee.has_slots:
             return Target(self._copy(callee, settings, span), (), name, span)
+        if meant is name:
+            self._callees[name] = callee
         return Target(callee, (), name, span)
 
     def _target_of_let(self, word: Slot, name: str, span: Span, settings: tuple[ast.Setting, ...]) -> Slot:
@@ -676,7 +685,7 @@ class BodyElaborator:
     def _words_of_op(self, op: Op, settings: tuple[ast.Setting, ...]) -> dict[str, Word]:
         """What words mean in the body of an op that is called with these attributes; a hole stands for itself."""
         section = {name: self.words[name] for name in primitives.SECTION if name in self.words}
-        inside = BodyElaborator(self.context, op.home, section, kept=())
+        inside = BodyElaborator(self.context, op.home, section, kept=frozenset())
         inner = dict(section)
         for name, default in op.attributes.items():
             inner[name] = inside._word(default)
@@ -698,7 +707,7 @@ def elaborate_op(op: Op, context: Context, words: dict[str, Word], parent: tuple
     """The expression of an op, in which its attributes stay by name."""
     span = op.definition.name_span
     scope = [(name, name, span) for name in op.operands]
-    kept = (*primitives.SECTION, *op.attributes)
+    kept = SECTION_WORDS.union(op.attributes)
     body = BodyElaborator(context, op.home, words, kept=kept, scope=scope, parent=parent)
     return body.operand(op.definition.body)
 

@@ -8,9 +8,9 @@ from typing import Any
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import lints, structure, types
 from nasdsl.layers import UNKNOWN_WIDTH, Add, Feature, LayerError, Resize
-from nasdsl.semantics import attributes, primitives
+from nasdsl.semantics import primitives
 from nasdsl.semantics.architecture import Application, FpnPart, PyramidOutput
-from nasdsl.semantics.attributes import UNKNOWN, Accepts
+from nasdsl.semantics.attributes import Accepts
 from nasdsl.semantics.builder import UNFIT
 from nasdsl.semantics.elaborate_body import PYRAMID_NAME
 from nasdsl.semantics.infer import Binding, Frame, Inference
@@ -25,7 +25,7 @@ from nasdsl.semantics.program import (
     SetWord,
     Target,
     chosen,
-    fill_settings,
+    section_values,
 )
 
 ATTRIBUTES = {**primitives.SECTION, "adapter": Accepts("op")}
@@ -48,10 +48,7 @@ def infer_fpn(
     fpn = program.fpn
     if fpn is None:
         return None
-    settings = fpn.settings if indices is None else fill_settings(fpn.settings, indices)
-    values: dict[str, Any] | None = attributes.settings(settings, ATTRIBUTES, "fpn", fpn.keyword, {}, problems)
-    if values is None:
-        values = dict.fromkeys(primitives.SECTION, UNKNOWN)
+    values = section_values(fpn, ATTRIBUTES, problems, indices)
     section = _FpnInference(Inference(problems, indices), values)
     section.inputs(program, fpn)
     section.run(fpn)

@@ -8,12 +8,12 @@ from typing import Any
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import structure, types
 from nasdsl.layers import Feature
-from nasdsl.semantics import attributes, primitives
+from nasdsl.semantics import primitives
 from nasdsl.semantics.architecture import FpnPart, HeadLayer, HeadPart, Tower
-from nasdsl.semantics.attributes import UNKNOWN, Accepts
+from nasdsl.semantics.attributes import Accepts
 from nasdsl.semantics.builder import UNFIT
 from nasdsl.semantics.infer import Binding, Frame, Inference
-from nasdsl.semantics.program import Chain, FpnProgram, HeadProgram, Program, fill_settings
+from nasdsl.semantics.program import Chain, FpnProgram, HeadProgram, Program, section_values
 
 TOWERS = ("cls", "box")
 MAX_STEPS = 10_000
@@ -41,16 +41,13 @@ def infer_head(
     head = program.head
     if head is None:
         return None
-    settings = head.settings if indices is None else fill_settings(head.settings, indices)
-    values: dict[str, Any] | None = attributes.settings(settings, ATTRIBUTES, "head", head.keyword, {}, problems)
-    if values is None:
-        values = dict.fromkeys(ATTRIBUTES, UNKNOWN)
+    values = section_values(head, ATTRIBUTES, problems, indices)
     pyramid = _pyramid_width(fpn, program.fpn, problems)
     if pyramid is None:
         return None
     width = values["width"] if isinstance(values["width"], int) else 0
     if width and pyramid and width > pyramid:
-        setting = next((s for s in settings if s.name == "width"), None)
+        setting = next((s for s in head.settings if s.name == "width"), None)
         problems.append(types.head_wider(setting.span if setting else head.keyword, width, pyramid))
     longest = max(head.chains, key=lambda c: len(c.steps), default=None)
     if longest is not None and len(longest.steps) > MAX_STEPS:
@@ -66,7 +63,7 @@ def infer_head(
     share = values["share"]
     most = max((len(c.steps) for c in head.chains), default=0)
     if isinstance(share, int) and share > most and lost is None:
-        setting = next(s for s in settings if s.name == "share")
+        setting = next(s for s in head.settings if s.name == "share")
         problems.append(structure.share_beyond(setting.span, share, most))
     return HeadPart(width, share if isinstance(share, int) else 0, tuple(towers), head.span)
 

@@ -6,11 +6,13 @@ names that no other statement of its body binds. A hole is a `Slot` with a numbe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from nasdsl.diagnostics import Span
+from nasdsl.diagnostics import Diagnostic, Span
+from nasdsl.semantics import attributes
+from nasdsl.semantics.attributes import UNKNOWN, Accepts
 from nasdsl.syntax import ast
 
 if TYPE_CHECKING:
@@ -214,12 +216,14 @@ class FpnProgram:
 
     Attributes:
         settings: attributes of the section. The value of ``adapter`` is not read: `adapter` is what it means.
+        values: the values of the attributes; None where slots decide them.
         adapter: the op behind each input; None for none.
         keyword: span of the word ``fpn``.
         from_span: span of the statement ``fpn from "file"``; None for a section of the text itself.
     """
 
     settings: tuple[ast.Setting, ...]
+    values: dict[str, Any] | None
     adapter: Target | Slot | None
     statements: tuple[Statement, ...]
     keyword: Span
@@ -243,9 +247,10 @@ class Chain(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HeadProgram:
-    """The section ``head``."""
+    """The section ``head``; `settings` and `values` as of `FpnProgram`."""
 
     settings: tuple[ast.Setting, ...]
+    values: dict[str, Any] | None
     chains: tuple[Chain, ...]
     span: Span
     keyword: Span
@@ -311,6 +316,26 @@ def fill_value(value: Any, indices: Sequence[int]) -> Any:
 def fill_settings(settings: tuple[ast.Setting, ...], indices: Sequence[int]) -> tuple[ast.Setting, ...]:
     """Attributes with alternatives in the place of their slots."""
     return tuple([ast.Setting(s.span, s.name, s.name_span, fill_value(s.value, indices)) for s in settings])
+
+
+def section_values(
+    section: FpnProgram | HeadProgram,
+    accepted: Mapping[str, Accepts],
+    problems: list[Diagnostic],
+    indices: Sequence[int] | None,
+) -> dict[str, Any]:
+    """The values of a section's attributes; what is wrong with those that slots decide is added to `problems`.
+
+    Args:
+        accepted: the attributes of the section.
+        indices: the alternative that fills each slot; None leaves slots open.
+    """
+    if section.values is not None:
+        return section.values
+    settings = section.settings if indices is None else fill_settings(section.settings, indices)
+    owner = section.keyword.text
+    values = attributes.settings(settings, accepted, owner, section.keyword, {}, problems)
+    return dict.fromkeys(accepted, UNKNOWN) if values is None else values
 
 
 def find_slot(value: Any) -> Slot | None:

@@ -16,13 +16,12 @@ from nasdsl.backends.cost import Areas
 from nasdsl.diagnostics import Diagnostic, DiagnosticError
 from nasdsl.ir.lower import lower_nodes, predictions
 from nasdsl.layers import Feature
-from nasdsl.semantics import attributes, primitives
+from nasdsl.semantics import attributes, infer_fpn, infer_head, primitives
 from nasdsl.semantics.architecture import Fcos, Retinanet
-from nasdsl.semantics.attributes import Unknown
+from nasdsl.semantics.attributes import Accepts, Unknown
 from nasdsl.semantics.builder import UNFIT
 from nasdsl.semantics.elaborate_body import body_of_block
 from nasdsl.semantics.infer import Binding, Frame, Inference
-from nasdsl.semantics.infer_head import CURRENT_LEVEL
 from nasdsl.semantics.infer_prediction import DETECTORS
 from nasdsl.semantics.program import (
     Assign,
@@ -43,6 +42,7 @@ from nasdsl.semantics.program import (
     fill_settings,
     fill_value,
     find_slot,
+    section_values,
 )
 from nasdsl.semantics.vocabulary import Block, Op, Vocabulary
 from nasdsl.syntax import ast
@@ -51,6 +51,7 @@ _Value: TypeAlias = tuple[Feature, int, int]
 """A value of the fpn: level and width, which values it reads (one bit each), and what computing it costs."""
 
 _Words: TypeAlias = dict[str, Any]
+_WORDS = tuple(primitives.SECTION)
 
 
 class _Unbuildable(Exception):
@@ -107,7 +108,7 @@ class FigureCounter:
 
     def _count_fpn(self, fpn: FpnProgram, indices: Sequence[int]) -> tuple[int, int, list[int], int]:
         """Cost of the live part, number of dangling blocks, levels of the pyramid and its width."""
-        words = _section_words(fpn.settings, indices, _FPN)
+        words = _section_words(fpn, _WORDS, infer_fpn.ATTRIBUTES, indices)
         section = _Section(self, words, indices)
         adapter: Any = chosen(fpn.adapter, indices)
         for name, level, _ in self.program.inputs:
@@ -124,7 +125,7 @@ class FigureCounter:
     def _count_head(
         self, head: HeadProgram, predict: PredictProgram, indices: Sequence[int], levels: list[int], pyramid: int
     ) -> int:
-        words = _section_words(head.settings, indices, _HEAD)
+        words = _section_words(head, (*_WORDS, "share"), infer_head.ATTRIBUTES, indices)
         share = words.pop("share")
         if words["width"] > pyramid or share > max((len(c.steps) for c in head.chains), default=0):
             raise _Unbuildable
@@ -146,8 +147,8 @@ class FigureCounter:
             target: Any = chosen(step.call.target, indices)
             settings = target.settings + step.call.settings
             given = tuple((s.name, _word(s.value, dict(key), indices)) for s in settings)
-            out, _, price = self.apply(target, given, (Feature(CURRENT_LEVEL, width),), key, tuple(levels), indices)
-            if out.level != CURRENT_LEVEL:
+            out, _, price = self.apply(target, given, (Feature(infer_head.CURRENT_LEVEL, width),), key, tuple(levels), indices)
+            if out.level != infer_head.CURRENT_LEVEL:
                 raise _Unbuildable
             params = price & ((1 << 64) - 1)
             total += price + (params * (len(levels) - 1) if place < share else 0)
@@ -270,12 +271,20 @@ class _Section:
     # ------------------------------------------------------------------------------------------ statements
 
     def run(self, statements: tuple[Statement, ...]) -> None:
-        names = self.names
+        names, values, expression = self.names, self.values, self.expression
         for statement in statements:
             if type(statement) is Assign:
-                for name, index in self._assign(statement):
+                targets = statement.targets
+                if len(targets) == 1:  # what most statements are, without a list of one
+                    value = expression(statement.value)
+                    index = len(values)
+                    values.append(value)
                     self.blocks |= 1 << index
-                    names[name] = index
+                    names[targets[0].name] = index  # type: ignore[union-attr]
+                else:
+                    for name, index in self._assign(statement):
+                        self.blocks |= 1 << index
+                        names[name] = index
             elif type(statement) is Output:
                 self._output(statement)
             elif type(statement) is Merge:
@@ -485,20 +494,15 @@ class _Section:
         return False
 
 
-_FPN = {**primitives.SECTION}
-_HEAD = {**primitives.SECTION, "share": attributes.Accepts("index", 0, largest=1000)}
-
-
 def _section_words(
-    settings: tuple[ast.Setting, ...], indices: Sequence[int], accepted: dict[str, attributes.Accepts]
+    section: FpnProgram | HeadProgram, names: tuple[str, ...], accepted: dict[str, Accepts], indices: Sequence[int]
 ) -> _Words:
     """The attributes of a section."""
-    span = settings[0].span
-    given = tuple(s for s in fill_settings(settings, indices) if s.name != "adapter")
-    values = attributes.settings(given, accepted, "", span, {}, [])
-    if values is None or any(isinstance(v, Unknown) for v in values.values()):
+    problems: list[Diagnostic] = []
+    values = section_values(section, accepted, problems, indices)
+    if problems:
         raise _Unbuildable
-    return dict(values)
+    return {name: values[name] for name in names}
 
 
 def _word(value: Any, words: _Words, indices: Sequence[int]) -> Any:

@@ -309,11 +309,11 @@ def test_batch_norm_of_a_globally_pooled_value_is_a_warning(body: str, spans: li
     before = "op gate(x) = sigmoid(conv_1x1(global_pool(x, kind=avg)))"
     checked_text = checked(text(body, before))
     assert checked_text.architecture is not None
-    assert [(p.code, p.severity, p.span.text) for p in checked_text.problems] == [("NAS902", "warning", s) for s in spans]
-    assert [p.code for p in checked_text.architecture.warnings] == ["NAS902"] * len(spans)
+    assert [(p.code, p.severity, p.span.text) for p in checked_text.problems] == [("NAS903", "warning", s) for s in spans]
+    assert [p.code for p in checked_text.architecture.warnings] == ["NAS903"] * len(spans)
 
 
 def test_batch_norm_of_a_pooled_value_in_a_head() -> None:
     before = "op gated(x) = mul(x, sigmoid(conv_1x1(global_pool(x, kind=avg))))"
     whole = text("output p3 = c3", before).replace("norm=gn) { conv_3x3", "norm=bn) { gated")
-    assert [(p.code, p.span.text) for p in checked(whole).problems] == [("NAS902", "gated")]
+    assert [(p.code, p.span.text) for p in checked(whole).problems] == [("NAS903", "gated")]

@@ -16,7 +16,7 @@ UNREAD = Code(
 )
 
 POOLED_BATCH_NORM = Code(
-    "NAS902",
+    "NAS903",
     "BatchNorm of a globally pooled value",
     "Global pooling leaves one value per channel of each image. BatchNorm takes its mean and variance over the batch alone "
     "then: it fails in training with one image per step, and is noisy with few. Set `norm=none` where it is convolved.",
