@@ -43,9 +43,9 @@ def main() -> NoReturn:
     except Exception as error:
         if os.environ.get("NASDSL_TRACEBACK"):
             raise
-        from nasdsl.diagnostics import shown
+        from nasdsl.diagnostics import printable
 
-        what = shown(f"{type(error).__name__}: {error}")
+        what = printable(f"{type(error).__name__}: {error}")
         say(f"nasdsl: internal error: {what} (NASDSL_TRACEBACK=1 shows where; please report it)")
         sys.exit(USAGE)
     sys.exit(0)

@@ -7,7 +7,7 @@ import stat
 import sys
 from pathlib import Path
 
-from nasdsl.diagnostics import Source, shown
+from nasdsl.diagnostics import Source, printable
 
 MAX_BYTES = 16_000_000
 """Largest file that is opened; the parser's own limit on characters is lower."""
@@ -27,7 +27,7 @@ def read_source(path: str | Path, *, name: str | None = None) -> Source:
         data = sys.stdin.buffer.read(MAX_BYTES + 1)
         return Source("<stdin>", _decode("<stdin>", data))
     where = name or os.fspath(path)
-    says = shown(where)
+    says = printable(where)
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
             status = os.fstat(file.fileno())

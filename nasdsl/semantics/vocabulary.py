@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from nasdsl import resources
-from nasdsl.diagnostics import Diagnostic, Source, Span, shown
+from nasdsl.diagnostics import Diagnostic, Source, Span, printable
 from nasdsl.diagnostics.catalogue import holes, structure
 from nasdsl.diagnostics.catalogue import names as codes
 from nasdsl.semantics.attributes import Accepts
@@ -243,7 +243,7 @@ class Library:
         try:
             target = (folder / path).resolve()
         except (OSError, ValueError, RuntimeError) as error:  # a NUL byte in it, a name too long, a circle of links
-            self._not_found(span, f"{shown(path)}: {getattr(error, 'strerror', None) or error}")
+            self._not_found(span, f"{printable(path)}: {getattr(error, 'strerror', None) or error}")
             return None
         if not target.is_relative_to(self.root):
             self.problems.append(
