@@ -370,5 +370,5 @@ def test_made_trees() -> None:
     assert print_expression(ast.Negative(_HERE, total)) == "-(1 + 0.5)"
     assert print_expression(ast.Number(_HERE, 1e-7, "")) == "0.0000001"
     for path in ('a".nas', "a\nb.nas"):
-        with pytest.raises(ValueError, match="no text can hold"):
+        with pytest.raises(ValueError, match="a text cannot hold"):
             print_file(ast.File(_HERE, (ast.Use(_HERE, path),)))
