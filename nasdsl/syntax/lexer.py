@@ -199,7 +199,7 @@ _MEANT: Final[dict[str, tuple[str, str, Callable[[str], str]]]] = {
 
 
 def _described(character: str) -> str:
-    known = {"\x00": "a NUL byte", "\ufeff": "a byte-order mark", "\ufffd": "a byte that is not UTF-8"}
+    known = {"\x00": "a NUL byte", "\ufeff": "a byte-order mark", "\ufffd": "a replacement character (U+FFFD)"}
     return known.get(character) or f"the character `{_shown(character)}`"
 
 

@@ -20,14 +20,12 @@ from nasdsl.diagnostics import Diagnostic, Source, Span
 from nasdsl.diagnostics.catalogue import syntax as codes
 from nasdsl.syntax import ast
 from nasdsl.syntax.build import Builder
+from nasdsl.syntax.encoding import encoding_error
 from nasdsl.syntax.lexer import Tok, scan
 from nasdsl.syntax.tables import Reduce, Row, Tables, without_collector
 
 MAX_CHARACTERS = 4_000_000
 """Longest text that is read. A decoder of 10,000 blocks has half a million characters."""
-
-MAX_FOREIGN = 32
-"""With more bytes than this that are no text, a file is binary: that is said once, and nothing of it is read."""
 
 
 class _NoLexer(Lexer):
@@ -114,16 +112,9 @@ def parse(source: Source) -> Parsed:
             )
         )
         return Parsed(ast.File(whole, ()), problems, frozenset())
-    foreign = source.text.count("\x00") + source.text.count("\ufffd")
-    if foreign > MAX_FOREIGN:
-        first = next(i for i, c in enumerate(source.text) if c in "\x00\ufffd")
-        problems.append(
-            codes.ILLEGAL_CHARACTER(
-                Span(source, first, first + 1), "a binary file, or text in another encoding than UTF-8",
-                label=f"the first of {foreign:,} bytes that are no text",
-            )
-        )  # fmt: skip
-        return Parsed(ast.File(whole, ()), problems, frozenset())
+    not_text = encoding_error(source)
+    if not_text is not None:
+        return Parsed(ast.File(whole, ()), [not_text], frozenset())
     tokens = list(scan(source, problems))
     tokens.append(Tok("$END", "", len(source.text), len(source.text), source))
     if not problems:

@@ -17,6 +17,7 @@ from nasdsl.diagnostics import Diagnostic, DiagnosticError, Source, explain
 from nasdsl.diagnostics.catalogue import CODES
 from nasdsl.ir import lower
 from nasdsl.layers import CustomLayer, LayerError
+from nasdsl.semantics.files import read_source
 from nasdsl.syntax.parser import MAX_CHARACTERS
 
 FAMILIES = {"1": "syntax", "2": "names", "3": "types", "4": "structure", "5": "holes", "9": "lints"}
@@ -34,6 +35,12 @@ def _too_large(bad: str, folder: Path) -> list[Diagnostic]:
     line = bad.rstrip("\n") + "\n"
     text = line * (MAX_CHARACTERS // len(line) + 1)
     return check_source(Source("example.nas", text)).problems
+
+
+def _in_latin_1(bad: str, folder: Path) -> list[Diagnostic]:
+    path = folder / "example.nas"
+    path.write_bytes(bad.replace("\ufffd", "é").encode("latin-1"))
+    return check_source(read_source(path), path=path).problems
 
 
 def _from_standard_input(bad: str, folder: Path) -> list[Diagnostic]:
@@ -61,6 +68,7 @@ def _custom_primitive(bad: str, folder: Path) -> list[Diagnostic]:
 
 SITUATIONS: dict[str, Callable[[str, Path], list[Diagnostic]]] = {
     "NAS108": _too_large,
+    "NAS109": _in_latin_1,
     "NAS314": _custom_primitive,
     "NAS414": _from_standard_input,
     "NAS415": _with_definitions,
