@@ -419,7 +419,7 @@ def test_the_limits_are_the_packages() -> None:
         "layers of a head's chain": head.MAX_STEPS,
         "nesting of calls, those in the bodies of ops and blocks included": expand.MAX_EXPANSION,
         "nesting of files that use files": vocabulary.MAX_OPEN,
-        "operands of one call": primitives.MANY,
+        "operands of one call": primitives.MAX_OPERANDS,
         "alternatives of a range": template.MAX_RANGE,
     }
 

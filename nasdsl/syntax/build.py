@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from nasdsl.diagnostics import Span
@@ -30,6 +31,11 @@ def number_value(text: str) -> int | float:
     digits = text[:-1] if scale > 1 else text
     value: int | float = float(digits) if "." in digits else int(digits)
     return int(value * scale) if scale > 1 else value
+
+
+def number_digits(value: float) -> str:
+    """A finite number in digits, without an exponent: 1e-05 is ``0.00001``."""
+    return format(Decimal(repr(value)), "f")
 
 
 class Builder:

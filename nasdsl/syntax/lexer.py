@@ -21,6 +21,12 @@ RESERVED: Final = {
 UNREADABLE: Final = "\n"
 """What stands for a string that does not end: no file name of a text can hold it."""
 
+MAX_DIGITS: Final = 18
+"""Most digits of a number, after the point not counted."""
+
+MAX_DECIMALS: Final = 40
+"""Most digits after the point."""
+
 MAX_NESTING: Final = 100
 """Deepest nesting of brackets. Trees this deep fit the interpreter's own stack with a wide margin."""
 
@@ -123,12 +129,11 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
             return
         elif kind in ("NUMBER", "SIZE", "STRING", "COMPARE"):
             type = kind
-            if (kind == "NUMBER" or kind == "SIZE") and len(value) > 18:
+            if (kind == "NUMBER" or kind == "SIZE") and len(value) > MAX_DIGITS and _too_long(value):
+                most = f"{MAX_DIGITS} digits" + (f", and {MAX_DECIMALS} more after the point" if "." in value else "")
                 problems.append(
                     codes.BAD_NUMBER(
-                        source.span(start, position),
-                        f"a number of {len(value)} digits",
-                        label="numbers have at most 18 digits",
+                        source.span(start, position), f"a number of {len(value)} digits", label=f"numbers have at most {most}"
                     )
                 )
                 value = "" if kind == "NUMBER" else "1x1"
@@ -140,6 +145,11 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
                 continue
         before = type
         yield Tok(type, value, start, position, source)
+
+
+def _too_long(number: str) -> bool:
+    digits, _, decimals = number.partition(".")
+    return len(digits) > MAX_DIGITS or len(decimals) > MAX_DECIMALS
 
 
 def _one_run(before: Span, span: Span) -> bool:

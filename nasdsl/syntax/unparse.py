@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from typing import Final, TypeAlias, TypeVar, assert_never
 
 from nasdsl.syntax import ast
-from nasdsl.syntax.build import number_value
+from nasdsl.syntax.build import number_digits, number_value
 
 Expression: TypeAlias = ast.Operand | ast.Attribute | ast.Alternative | ast.Setting | ast.Target | ast.Step
 Line: TypeAlias = ast.Statement | ast.DecoderItem | ast.Definition | ast.Tower
@@ -265,7 +264,7 @@ def number_text(node: ast.Number) -> str:
             return node.text
     except (ValueError, IndexError):
         pass
-    return str(node.value) if isinstance(node.value, int) else format(Decimal(repr(node.value)), "f")
+    return number_digits(node.value)
 
 
 def _quoted(path: str) -> str:

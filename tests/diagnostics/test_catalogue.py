@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from click.testing import CliRunner
@@ -16,7 +17,7 @@ from nasdsl.decoder import check_source
 from nasdsl.diagnostics import Diagnostic, DiagnosticError, Source, explain
 from nasdsl.diagnostics.catalogue import CODES
 from nasdsl.ir import lower
-from nasdsl.layers import CustomLayer, LayerError
+from nasdsl.layers import CustomLayer, LayerError, plugins
 from nasdsl.semantics.files import read_source
 from nasdsl.syntax.parser import MAX_CHARACTERS
 
@@ -66,6 +67,14 @@ def _custom_primitive(bad: str, folder: Path) -> list[Diagnostic]:
     return findings(bad.replace("conv(c3, k=3, groups=7)", "picky(c3)"), folder)
 
 
+def _broken_package(bad: str, folder: Path) -> list[Diagnostic]:
+    """As where an installed package fails: a warning beside the finding about the op."""
+    with mock.patch.object(plugins, "_failures", (plugins.PluginFailure("shuffle", "nasdsl-shuffle 1.0", "ImportError"),)):
+        unknown, *rest = findings(bad, folder)
+    assert unknown.code == "NAS201"
+    return rest
+
+
 SITUATIONS: dict[str, Callable[[str, Path], list[Diagnostic]]] = {
     "NAS108": _too_large,
     "NAS109": _in_latin_1,
@@ -73,6 +82,7 @@ SITUATIONS: dict[str, Callable[[str, Path], list[Diagnostic]]] = {
     "NAS414": _from_standard_input,
     "NAS415": _with_definitions,
     "NAS501": _lowered,
+    "NAS902": _broken_package,
 }
 """Entries whose text says that the example needs more than being checked as example.nas."""
 

@@ -48,7 +48,8 @@ BAD_NUMBER = Code(
     "NAS105",
     "neither a number nor a name",
     "Numbers are digits, with a fraction and one of the suffixes K (thousand), M (million) and G (billion) where a "
-    "quantity is meant: `120G`, `1.5M`. They have at most 18 digits. Names start with a letter or `_`.",
+    "quantity is meant: `120G`, `1.5M`. They have at most 18 digits, and 40 more after the point. Names start with a letter "
+    "or `_`.",
     _GOOD.replace("width=64, norm=bn", "width=64px, norm=bn"),
     _GOOD,
 )

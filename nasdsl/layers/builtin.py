@@ -8,9 +8,11 @@ A new primitive (what no composition of these gives) is a subclass of `CustomLay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import ClassVar, Literal, TypeAlias
+
+from nasdsl.layers.base import FREE, UNKNOWN_WIDTH, Cost, Feature, LayerError
 
 NormKind: TypeAlias = Literal["bn", "gn"]
 ActivationKind: TypeAlias = Literal["relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu", "sigmoid", "tanh"]
@@ -18,52 +20,6 @@ ResizeMode: TypeAlias = Literal["bilinear", "nearest"]
 PoolKind: TypeAlias = Literal["max", "avg"]
 
 GROUP_NORM_GROUPS = 32
-
-
-class Feature(NamedTuple):
-    """What is known of a value before any tensor exists.
-
-    Attributes:
-        level: its stride is 2**level; its map of an H x W image is ceil(H / stride) x ceil(W / stride).
-            None: one value a channel (1x1), as global pooling leaves it; it broadcasts over any map.
-        width: its channels; `UNKNOWN_WIDTH` for a raw backbone feature before a backbone is chosen.
-    """
-
-    level: int | None
-    width: int
-
-
-UNKNOWN_WIDTH = 0
-"""Every number of groups divides 0, so the rules below let an unknown width pass; lowering asks them again."""
-
-
-class Cost(NamedTuple):
-    """What a layer costs for one image.
-
-    Attributes:
-        macs: multiply-accumulates of convolutions (deformable ones in full), and of nothing else.
-        params: parameters.
-        published_flops: "FLOPs" as Table 2 of the paper counts them: `macs`, + 1 per output element for a bias, + 2 per
-            element of a BatchNorm, + 1 per element of a ReLU.
-    """
-
-    macs: int = 0
-    params: int = 0
-    published_flops: int = 0
-
-    def __add__(self, other: Cost) -> Cost:  # type: ignore[override]  # a cost is a vector, not a sequence
-        return Cost(self[0] + other[0], self[1] + other[1], self[2] + other[2])
-
-
-FREE = Cost()
-
-
-class LayerError(ValueError):
-    """A layer that cannot take its operands; `kind` names the diagnostic, the message says why."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 def halvings(stride: int) -> int:
@@ -346,94 +302,3 @@ class GlobalPool:
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
         return FREE
-
-
-class CustomLayer:
-    """Base of a primitive that a user adds: one decorated, frozen dataclass.
-
-    Its fields are the attributes that the text may set: int, bool or str, each with a default; for a str,
-    ``field(default="a", metadata={"words": ("a", "b")})`` says what it may be::
-
-        @primitive("shuffle")
-        @dataclass(frozen=True, slots=True)
-        class Shuffle(CustomLayer):
-            groups: int = 2
-
-            def infer(self, inputs): return inputs[0]                       # shape rule
-            def cost(self, inputs, out, area): return Cost(0, 0, 0)         # cost rule
-            def module(self, inputs, out):                                  # built only when torch is wanted
-                import torch
-                return torch.nn.ChannelShuffle(self.groups)
-
-    A package announces the module that holds such classes as an entry point of the group ``nasdsl.primitives``.
-    """
-
-    kind: ClassVar[str]
-    operands: ClassVar[int] = 1
-
-    def infer(self, inputs: Sequence[Feature]) -> Feature:
-        """Level and width of the result. May raise `LayerError`."""
-        raise TypeError(f"{type(self).__name__} states no shape rule: define infer(self, inputs)")
-
-    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
-        """Cost for one image; `area` is height * width of the result."""
-        raise TypeError(f"{type(self).__name__} states no cost rule: define cost(self, inputs, out, area)")
-
-    def module(self, inputs: Sequence[Feature], out: Feature) -> Any:
-        """The ``torch.nn.Module`` that takes the operands and gives the result."""
-        raise TypeError(f"{type(self).__name__} states no module: define module(self, inputs, out)")
-
-    def source(self, inputs: Sequence[Feature], out: Feature) -> str:
-        """The call that makes its module in stand-alone source, with what torch itself offers: ``nn.ChannelShuffle(2)``."""
-        raise TypeError(
-            f"the primitive {self.kind!r} does not say how it is written as source: define source(self, inputs, out)"
-        )
-
-
-Layer: TypeAlias = (
-    Input
-    | Conv
-    | DeformConv
-    | Norm
-    | Activation
-    | Scale
-    | Add
-    | Multiply
-    | Maximum
-    | WeightedAdd
-    | Concat
-    | Resize
-    | Pool
-    | GlobalPool
-    | CustomLayer
-)
-
-CUSTOM: dict[str, type[CustomLayer]] = {}
-"""Primitives added by users, by the name that texts call them."""
-
-_C = TypeVar("_C", bound=type[CustomLayer])
-
-
-def primitive(name: str, *, operands: int = 1) -> Callable[[_C], _C]:
-    """Class decorator: make a `CustomLayer` known to the language under `name`.
-
-    Raises:
-        ValueError: the name is taken by another class.
-    """
-
-    def register(cls: _C) -> _C:
-        if CUSTOM.get(name, cls).__qualname__ != cls.__qualname__:
-            raise ValueError(f"the primitive {name!r} is {CUSTOM[name].__qualname__} already")
-        cls.kind, cls.operands = name, operands
-        CUSTOM[name] = cls
-        return cls
-
-    return register
-
-
-def load_plugins() -> None:
-    """Import what installed packages announce as entry points of the group ``nasdsl.primitives``."""
-    from importlib.metadata import entry_points
-
-    for entry in entry_points(group="nasdsl.primitives"):
-        entry.load()
