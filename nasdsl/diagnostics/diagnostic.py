@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +12,12 @@ from typing import Literal
 from nasdsl.diagnostics.span import Span
 
 Severity = Literal["error", "warning"]
+
+MAX_CANDIDATES = 500
+MAX_COMPARED = 50
+MAX_WORD = 64
+MIN_RATIO = 0.6
+"""Limits of `did_you_mean`."""
 
 _LONG_WORD = re.compile(r"\S{100,}")
 
@@ -109,12 +116,38 @@ class Diagnostic:
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that ``word`` most likely misspells, or None."""
-    known = list(dict.fromkeys(candidates))
-    if len(word) > 64 or len(known) > 500:  # difflib is quadratic
+    """The candidate that ``word`` most likely misspells, or None.
+
+    That is the one with the highest `difflib` ratio, if it is at least 0.6, among the `MAX_COMPARED` candidates that have most
+    characters in common with the word. Of more than `MAX_CANDIDATES` candidates none is suggested, and no more are looked at.
+    So a text with many unknown names among many known ones is checked quickly.
+    """
+    known = _distinct(candidates)
+    if len(word) > MAX_WORD or known is None:
         return None
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if close:
-        return close[0]
+    counts = Counter(word).items()
+    bounds = {c: 2 * sum([min(c.count(letter), n) for letter, n in counts]) / (len(word) + len(c)) for c in known}
+    close = sorted([c for c in known if bounds[c] >= MIN_RATIO], key=bounds.__getitem__, reverse=True)[:MAX_COMPARED]
+    matcher = difflib.SequenceMatcher(b=word)
+    best, found = MIN_RATIO, None
+    for candidate in close:
+        if bounds[candidate] < best:
+            break
+        matcher.set_seq1(candidate)
+        ratio = matcher.ratio()
+        if ratio > best or (ratio == best and (found is None or candidate > found)):
+            best, found = ratio, candidate
+    if found is not None:
+        return found
     folded = {c.lower().replace("_", ""): c for c in known}
     return folded.get(word.lower().replace("_", ""))
+
+
+def _distinct(words: Iterable[str]) -> list[str] | None:
+    """The distinct words in order; None if there are more than `MAX_CANDIDATES`."""
+    found: dict[str, None] = {}
+    for word in words:
+        found[word] = None
+        if len(found) > MAX_CANDIDATES:
+            return None
+    return list(found)

@@ -23,6 +23,9 @@ from nasdsl.syntax import ast
 MAX_STATEMENTS = 100_000
 """Most statements that `repeat` may expand into."""
 
+MAX_FAILED_ROUNDS = 200
+"""Rounds of a `repeat` with mistakes, after which the others are left out: they would only repeat the mistakes."""
+
 _PYRAMID_NAME = re.compile(r"p([1-9]|1[0-2])")
 
 
@@ -132,6 +135,7 @@ class Statements:
         self._factor *= rounds
         self._rebinds += 1
         said: set[tuple[str, Span]] = set()
+        failed = 0
         for number in range(first, first + rounds):
             before = len(self.problems)
             self.environment = {**outer, statement.variable: number} if statement.variable else dict(outer)
@@ -141,6 +145,11 @@ class Statements:
             if len(self.problems) > before:  # a mistake is one finding, not one a round
                 self.problems[before:] = [p for p in self.problems[before:] if (p.code, p.span) not in said]
                 said.update((p.code, p.span) for p in self.problems[before:])
+                failed += 1
+                if failed == MAX_FAILED_ROUNDS:  # nobody is told that what the others would bind is missing
+                    targets = {t.name for s in statement.body if isinstance(s, ast.Assign) for t in s.targets}
+                    self.expander.tolerate = (self.expander.tolerate or frozenset()) | targets
+                    break
         self._rebinds -= 1
         self._factor //= rounds
         self.environment = outer
