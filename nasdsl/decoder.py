@@ -22,7 +22,7 @@ from nasdsl.semantics.check import Checked, check
 from nasdsl.semantics.files import read_source
 from nasdsl.semantics.primitives import plugin_warnings
 from nasdsl.syntax.parser import parse
-from nasdsl.syntax.rewriting import at_width, predicting
+from nasdsl.syntax.rewriting import with_prediction, with_width
 
 if TYPE_CHECKING:
     import networkx
@@ -125,7 +125,7 @@ class Decoder:
                 stayed; a requirement is broken).
             TypeError: `width` is no whole number.
         """
-        return _decoder(at_width(self.source, operator.index(width)), self.path)
+        return _decoder(with_width(self.source, operator.index(width)), self.path)
 
     def with_prediction(self, prediction: str) -> Decoder:
         """The decoder with another prediction: its text with another ``predict`` line, checked again.
@@ -135,7 +135,7 @@ class Decoder:
         Raises:
             DiagnosticError: it does not check with this prediction.
         """
-        return _decoder(predicting(self.source, prediction), self.path)
+        return _decoder(with_prediction(self.source, prediction), self.path)
 
     def lower(self, in_channels: Mapping[str, int]) -> Graph:
         """The graph for features of these widths, ``{"c3": 512, …}``.

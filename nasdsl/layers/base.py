@@ -1,4 +1,4 @@
-"""What is known of a value before any tensor exists, and what a layer costs."""
+"""Shape and cost of values and layers, without tensors."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 
 class Feature(NamedTuple):
-    """What is known of a value before any tensor exists.
+    """The shape of a value.
 
     Attributes:
-        level: its stride is 2**level; its map of an H x W image is ceil(H / stride) x ceil(W / stride).
-            None: one value a channel (1x1), as global pooling leaves it; it broadcasts over any map.
-        width: its channels; `UNKNOWN_WIDTH` for a raw backbone feature before a backbone is chosen.
+        level: the stride is 2**level; for an H x W image the map is ceil(H / stride) x ceil(W / stride).
+            None: 1x1, the result of global pooling; it broadcasts over any map.
+        width: number of channels; `UNKNOWN_WIDTH` for a backbone feature before a backbone is chosen.
     """
 
     level: int | None
@@ -19,15 +19,15 @@ class Feature(NamedTuple):
 
 
 UNKNOWN_WIDTH = 0
-"""Every number of groups divides 0, so the rules below let an unknown width pass; lowering asks them again."""
+"""Any number of groups divides 0, so shape rules accept an unknown width; lowering applies them again with known widths."""
 
 
 class Cost(NamedTuple):
-    """What a layer costs for one image.
+    """The cost of a layer for one image.
 
     Attributes:
-        macs: multiply-accumulates of convolutions (deformable ones in full), and of nothing else.
-        params: parameters.
+        macs: multiply-accumulates of convolutions only (of deformable ones, all).
+        params: number of parameters.
         published_flops: "FLOPs" as Table 2 of the paper counts them: `macs`, + 1 per output element for a bias, + 2 per
             element of a BatchNorm, + 1 per element of a ReLU.
     """
@@ -44,7 +44,7 @@ FREE = Cost()
 
 
 class LayerError(ValueError):
-    """A layer that cannot take its operands; `kind` names the diagnostic, the message says why."""
+    """A layer that cannot take its operands. `kind` selects the diagnostic; the message says why."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)

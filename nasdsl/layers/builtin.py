@@ -1,9 +1,7 @@
-"""The closed set of primitive layers: shape rule and cost rule beside each other.
+"""The built-in primitive layers, each with its shape rule and its cost rule.
 
-Every op of the vocabulary expands into these; every back end knows these and nothing else. A layer holds what the text
-says of it; the widths of its operands come from the graph, so the same layer serves any backbone.
-
-A new primitive (what no composition of these gives) is a subclass of `CustomLayer`; see there.
+``infer`` gives level and width of the result, or raises `LayerError`; ``cost`` gives the cost for one image, where ``area``
+is height * width of the result.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ GROUP_NORM_GROUPS = 32
 
 
 def halvings(stride: int) -> int:
-    """How many levels a stride goes up: 2 gives 1. The stride is a power of two."""
+    """The number of levels that a stride, a power of two, goes up: 2 gives 1."""
     return stride.bit_length() - 1
 
 
@@ -40,7 +38,7 @@ def _check_groups(x: Feature, groups: int, width: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """Where a graph begins: a backbone feature (``c5``), or what a head's layer receives (``x``)."""
+    """An input of a graph: a backbone feature (``c5``), or the operand of a head's layer (``x``)."""
 
     name: str
 
@@ -134,7 +132,7 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """A function of each element."""
+    """An activation function, applied to each element."""
 
     function: ActivationKind
 
@@ -149,7 +147,7 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """One learnable factor per channel, 1 at the start."""
+    """One learnable factor per channel, initially 1."""
 
     kind: ClassVar[str] = "scale"
 
@@ -174,7 +172,7 @@ def _same_width(inputs: Sequence[Feature], what: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """The sum of its operands, all of one width; the graph has brought them to one resolution."""
+    """The sum of its operands, which have one width; lowering has resized them to one resolution."""
 
     kind: ClassVar[str] = "add"
 
@@ -187,7 +185,7 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Multiply:
-    """The product of its operands, element by element; a value of one position broadcasts."""
+    """The elementwise product of its operands; a globally pooled value broadcasts."""
 
     kind: ClassVar[str] = "mul"
 
@@ -200,7 +198,7 @@ class Multiply:
 
 @dataclass(frozen=True, slots=True)
 class Maximum:
-    """The largest of its operands, element by element."""
+    """The elementwise maximum of its operands."""
 
     kind: ClassVar[str] = "max"
 
@@ -213,7 +211,7 @@ class Maximum:
 
 @dataclass(frozen=True, slots=True)
 class WeightedAdd:
-    """``sum(relu(w_i) * x_i) / (sum(relu(w_i)) + 1e-4)``, one learnable weight an operand, 1 at the start.
+    """``sum(relu(w_i) * x_i) / (sum(relu(w_i)) + 1e-4)``, one learnable weight an operand, initially 1.
 
     Source: the fast normalized fusion of EfficientDet (arXiv:1911.09070, section 3.3).
     """
@@ -229,7 +227,7 @@ class WeightedAdd:
 
 @dataclass(frozen=True, slots=True)
 class Concat:
-    """Its operands behind each other along the channels, in order."""
+    """Concatenation of its operands along the channels, in order."""
 
     kind: ClassVar[str] = "concat"
 
@@ -243,7 +241,7 @@ class Concat:
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """Interpolation to the resolution of a level; ``bilinear`` does not align corners."""
+    """Interpolation to the resolution of a level; ``bilinear`` is with ``align_corners=False``."""
 
     level: int
     mode: ResizeMode = "bilinear"
@@ -259,10 +257,10 @@ class Resize:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Pooling; the map of stride s is the input's divided by s, rounded up, as a convolution leaves it.
+    """Pooling with a window of k x k. At stride s the map has 1/s of the input's size, rounded up, as after a convolution.
 
-    An odd window is centred, with padding (k - 1) / 2; an even one is as wide as the stride, without padding: the windows lie
-    side by side, and the last may be cut.
+    An odd window is centred, with padding (k - 1) / 2. An even window is as wide as the stride, without padding: the windows
+    do not overlap, and the last one may be cut off (``ceil_mode``).
     """
 
     pool: PoolKind
@@ -277,7 +275,7 @@ class Pool:
 
     @property
     def cuts(self) -> bool:
-        """Whether the last window may be cut (``ceil_mode``)."""
+        """Whether the last window may be cut off (``ceil_mode``)."""
         return self.k % 2 == 0
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
@@ -291,7 +289,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class GlobalPool:
-    """The mean or the largest value of each channel: one position is left, and no level."""
+    """Mean or maximum of each channel: the result is 1x1 and has no level."""
 
     pool: PoolKind
 

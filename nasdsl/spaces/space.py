@@ -24,7 +24,7 @@ from nasdsl.spaces.tokens import legal_tokens
 from nasdsl.syntax import ast
 from nasdsl.syntax.parser import parse
 from nasdsl.syntax.printer import print_file
-from nasdsl.syntax.rewriting import Clash, at_width, with_fpn
+from nasdsl.syntax.rewriting import NameClash, with_fpn, with_width
 
 
 class SpaceError(ValueError):
@@ -109,7 +109,7 @@ class Space:
         Raises:
             DiagnosticError: it does not check at this width.
         """
-        return _space(at_width(self.source, operator.index(width)), self.path, self.backbone.name, self.classes)
+        return _space(with_width(self.source, operator.index(width)), self.path, self.backbone.name, self.classes)
 
     def with_fpn(self, text: str) -> Space:
         """The space with inputs and fpn of a decoder, written out: a space of heads on that fpn.
@@ -126,7 +126,7 @@ class Space:
         decoder = loads(text, "the fpn's text")
         try:
             source = with_fpn(self.source, decoder.source)
-        except Clash as error:
+        except NameClash as error:
             raise SpaceError(str(error)) from None
         made = _space(source, self.path, self.backbone.name, self.classes)
         if made.load(made.sample(0)).canonical_fpn != decoder.canonical_fpn:
