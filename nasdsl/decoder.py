@@ -20,7 +20,7 @@ from nasdsl.ir.canonical import canonical_text, digest
 from nasdsl.semantics.architecture import Architecture
 from nasdsl.semantics.check import Checked, check
 from nasdsl.semantics.files import read_source
-from nasdsl.semantics.primitives import plugin_warnings
+from nasdsl.semantics.primitives import with_plugin_warnings
 from nasdsl.syntax.parser import parse
 from nasdsl.syntax.rewriting import with_prediction, with_width
 
@@ -37,7 +37,7 @@ def check_source(source: Source, *, path: Path | None = None, root: Path | None 
     """Parse and check a text: the architecture, or None with errors among the findings. Never raises for a text."""
     parsed = parse(source)
     checked = check(parsed.file, parsed.problems, path=path, root=root, lost=parsed.lost)
-    checked = Checked(checked.architecture, checked.problems + plugin_warnings(checked.problems))
+    checked = Checked(checked.architecture, with_plugin_warnings(checked.problems))
     architecture = checked.architecture
     if architecture is None or not architecture.requirements or architecture.open_holes:
         return checked

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP: Final = "nasdsl.primitives"
 """The group of entry points; each names a module that registers custom layers when it is imported."""
@@ -31,6 +33,8 @@ def load_plugins() -> tuple[PluginFailure, ...]:
 
     An entry point that raises is skipped. Returns those that did.
     """
+    from importlib.metadata import entry_points  # slow to import, and most texts need no plug-in
+
     global _failures
     if _failures is None:
         _failures = ()  # what is imported may read texts itself

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, get_args
 
@@ -179,12 +179,13 @@ def known() -> list[str]:
     return [*PRIMITIVES, *CUSTOM]
 
 
-def plugin_warnings(problems: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """A warning for each package that could not be loaded, at the first op in `problems` that nothing defines."""
-    unknown = next((p for p in problems if p.code == names.UNKNOWN_OP.code), None)
-    if unknown is None:
-        return []
-    return [
+def with_plugin_warnings(problems: list[Diagnostic]) -> list[Diagnostic]:
+    """Insert a warning for each package that could not be loaded, after the first op that nothing defines."""
+    at = next((i for i, problem in enumerate(problems, 1) if problem.code == names.UNKNOWN_OP.code), None)
+    if at is None:
+        return problems
+    unknown = problems[at - 1]
+    warnings = [
         lints.PLUGIN_FAILED(
             unknown.span, f"the primitives of {failed.package} cannot be loaded: {failed.error}",
             label="this may be one of them",
@@ -192,6 +193,7 @@ def plugin_warnings(problems: Iterable[Diagnostic]) -> list[Diagnostic]:
         )
         for failed in load_plugins()
     ]  # fmt: skip
+    return [*problems[:at], *warnings, *problems[at:]]
 
 
 _KINDS: Mapping[FieldType, Kind] = {"int": "index", "float": "number", "bool": "flag", "str": "word"}
