@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass
 from typing import Annotated, Any, Final, Literal, TypeAlias, Union
 
 from nasdsl.syntax.build import number_digits
-from nasdsl.syntax.lexer import MAX_DECIMALS, RESERVED
+from nasdsl.syntax.lexer import MAX_DECIMALS, MAX_DIGITS, RESERVED
 
 FieldType: TypeAlias = Literal["int", "float", "bool", "str"]
 FieldValue: TypeAlias = int | float | bool | str | None
@@ -20,8 +20,8 @@ FieldValue: TypeAlias = int | float | bool | str | None
 MAX_INTEGER: Final = 10**9
 """Largest value of an ``int`` field."""
 
-MAX_NUMBER: Final = 10**18
-"""Largest absolute value of a ``float`` field."""
+MAX_NUMBER: Final = 10**MAX_DIGITS
+"""Bound of the absolute value of a ``float`` field, which is smaller."""
 
 SECTION_WORDS: Final = ("width", "norm", "act")
 """Words that stand for the attributes of the section in which an op is called, so that no attribute can have them as value."""
@@ -32,7 +32,7 @@ _SUPPORTED: Final = "int, float, bool or str, each perhaps `| None`, or a Litera
 
 
 class FieldError(ValueError):
-    """A field that no attribute of the language corresponds to; the message begins with the field's name."""
+    """A field that the language cannot express as an attribute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class LayerField:
             return None
         if self.type == "bool":
             return value == "true"
-        return float(value) if self.type == "float" else value
+        return float(value) + 0.0 if self.type == "float" else value  # -0.0 becomes 0.0
 
 
 def fields_of(cls: type[Any]) -> tuple[LayerField, ...]:
@@ -92,7 +92,7 @@ def is_name(word: object) -> bool:
 
 def number_fits(value: float) -> bool:
     """Whether the language can express a float: finite, and with at most `MAX_DECIMALS` digits after the point."""
-    if not math.isfinite(value) or abs(value) > MAX_NUMBER:
+    if not math.isfinite(value) or abs(value) >= MAX_NUMBER:
         return False
     return len(number_digits(value).partition(".")[2]) <= MAX_DECIMALS
 
@@ -129,7 +129,7 @@ def _check_name(name: str) -> None:
 
 
 def _field(field: dataclasses.Field[Any], annotation: Any) -> LayerField:
-    """A field with its type, default and words checked."""
+    """Check type, default and words of a field."""
     optional = False
     if typing.get_origin(annotation) is Annotated:
         annotation = typing.get_args(annotation)[0]
@@ -138,7 +138,10 @@ def _field(field: dataclasses.Field[Any], annotation: Any) -> LayerField:
         optional = types.NoneType in members
         rest = [m for m in members if m is not types.NoneType]
         annotation = rest[0] if len(rest) == 1 else annotation
-    words: tuple[Any, ...] = tuple(field.metadata.get("words", ()))
+    words = field.metadata.get("words", ())
+    if not isinstance(words, tuple | list):
+        raise FieldError(f"its words are {words!r}; expected a tuple of strings")
+    words = tuple(words)
     if typing.get_origin(annotation) is Literal:
         words = words or typing.get_args(annotation)
         annotation = str if all(isinstance(word, str) for word in typing.get_args(annotation)) else annotation
@@ -168,7 +171,7 @@ def _check_default(default: Any, kind: FieldType, optional: bool) -> FieldValue:
         return None
     if kind == "float" and isinstance(default, int | float) and not isinstance(default, bool):
         if not number_fits(default):
-            raise FieldError(f"its default is {default!r}, which no text could write; expected a smaller number of digits")
+            raise FieldError(f"its default is {default!r}, which no text could write; expected fewer digits")
         return float(default)
     expected: dict[FieldType, type[int | bool | float | str]] = {"int": int, "bool": bool, "float": float, "str": str}
     if not isinstance(default, expected[kind]) or isinstance(default, bool) != (kind == "bool"):

@@ -1,4 +1,4 @@
-"""Each entry of the catalogue is its own test: the bad example gives exactly its code, the good one gives nothing."""
+"""Examples of the catalogue: the bad one gives exactly its code, the good one no diagnostic."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHANNELS = {"c3": 512, "c4": 1024}
 
 
 def findings(text: str, folder: Path) -> list[Diagnostic]:
-    """What a file called example.nas gives."""
+    """The diagnostics of a file called example.nas."""
     path = folder / "example.nas"
     path.write_text(text, encoding="utf-8")
     return check_source(Source("example.nas", text), path=path).problems
@@ -63,12 +63,12 @@ def _lowered(bad: str, folder: Path) -> list[Diagnostic]:
 
 
 def _custom_primitive(bad: str, folder: Path) -> list[Diagnostic]:
-    """A primitive that refuses, under the name `picky`, in place of the example's convolution."""
+    """With the primitive `picky`, which refuses all operands, in place of the example's convolution."""
     return findings(bad.replace("conv(c3, k=3, groups=7)", "picky(c3)"), folder)
 
 
 def _broken_package(bad: str, folder: Path) -> list[Diagnostic]:
-    """As where an installed package fails: a warning beside the finding about the op."""
+    """As if an installed package could not be loaded: the warning without the error about the op."""
     with mock.patch.object(plugins, "_failures", (plugins.PluginFailure("shuffle", "nasdsl-shuffle 1.0", "ImportError"),)):
         unknown, *rest = findings(bad, folder)
     assert unknown.code == "NAS201"
@@ -84,7 +84,7 @@ SITUATIONS: dict[str, Callable[[str, Path], list[Diagnostic]]] = {
     "NAS501": _lowered,
     "NAS902": _broken_package,
 }
-"""Entries whose text says that the example needs more than being checked as example.nas."""
+"""Entries whose example needs more than being checked as example.nas, as their text says."""
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_codes_are_many_and_distinct_and_in_their_family() -> None:
 
 
 def test_every_code_that_the_package_uses_is_in_the_catalogue() -> None:
-    """No finding is made up outside it: `Code(` stands in the catalogue only."""
+    """Codes are defined in the catalogue only."""
     package = Path(explain.__code__.co_filename).parents[1]
     for path in package.rglob("*.py"):
         if "catalogue" not in path.parts and path.name != "diagnostic.py":

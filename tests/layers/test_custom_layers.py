@@ -98,6 +98,8 @@ SETTINGS: dict[str, tuple[str, Any, str]] = {
     "arithmetic": ("p=1 - 0.9", 1 - 0.9, "0.09999999999999998"),
     "a small float": ("p=0.00001", 0.00001, "0.00001"),
     "a large float": ("p=1500000000000000.5", 1500000000000000.5, "1500000000000000.5"),
+    "the largest": ("p=999999999999999 * 1000", 999999999999999000.0, "999999999999999000"),
+    "less than nothing at zero": ("p=-0.0", 0.0, "0.0"),
     "with a suffix": ("p=1.5K", 1500.0, "1500.0"),
     "17 digits": ("p=0.1 + 0.2", 0.1 + 0.2, "0.30000000000000004"),
     "an int": ("count=7", 7, "7"),
@@ -148,6 +150,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "a number for a bool": ("inplace=1", "true or false"),
     "an unknown word": ("mode=pixel", "expected channel or patch"),
     "a number beyond": ("p=999999999999999999 * 1.5", "more than 18 digits"),
+    "a number of 19 digits": ("p=1000000000 * 1000000000", "expected a number"),
     "a number too fine": ("p=0.0000000000000000001 * 0.0000000000000000000001", "expected a number"),
     "an attribute that is not there": ("q=1", "expected one of `p`"),
 }
@@ -261,6 +264,7 @@ WRONG_FIELDS: dict[str, tuple[Callable[[], object], str]] = {
     "a default that is none of the words": (
         with_field(str, field(default="c", metadata={"words": ("a", "b")})), "field `p`: its default is 'c'; expected one of"
     ),
+    "words in one string": (with_field(str, field(default="a", metadata={"words": "abc"})), "field `p`: its words are 'abc'"),
     "a default that cannot be made": (with_field(int, field(default_factory=lambda: 1 // 0)), "field `p`: its default_factory"),
     "a word of the language as name": (with_field(int, 1, name="at"), "field `at`: this is a word of the language"),
     "a letter that no text has": (with_field(int, 1, name="größe"), "field `größe`: this is not a name"),

@@ -1,4 +1,4 @@
-"""A decoder at another width is its text with other numbers: against the same done by hand."""
+"""Texts with another width, compared with the same change made by hand."""
 
 from __future__ import annotations
 
