@@ -74,9 +74,9 @@ _C = TypeVar("_C", bound=type[CustomLayer])
 def primitive(name: str, *, operands: int = 1) -> Callable[[_C], _C]:
     """Class decorator: register a `CustomLayer` as the primitive `name` of the language.
 
-    The rules ``infer``, ``cost`` and ``module`` are wrapped, so that what they raise or return wrongly is reported with the
-    name of the class: by ``infer`` as a `LayerError`, which becomes a diagnostic at the call in the text, by the others as a
-    `PrimitiveError`. To find a wrong cost rule early, ``infer`` tries it once all widths are known.
+    The rules of the class are wrapped, so that an exception or a wrong return value is reported with the name of the class:
+    by ``infer`` as a `LayerError`, which becomes a diagnostic at the call in the text, by the others as a `PrimitiveError`.
+    To find a wrong cost rule early, ``infer`` tries it once all widths are known.
 
     Args:
         name: how texts call it; not a word of the language, nor a built-in primitive or op.
@@ -95,7 +95,7 @@ def primitive(name: str, *, operands: int = 1) -> Callable[[_C], _C]:
             raise PrimitiveError(f"{describe(cls, name)} has operands={operands!r}; expected 1 to {MAX_OPERANDS}")
         fields = layer_fields(cls)
         cls.kind, cls.operands = name, operands
-        for method, check in (("infer", _checked_infer), ("cost", _checked_cost), ("module", _checked_module)):
+        for method, check in _CHECKS.items():
             rule = getattr(cls, method)
             if rule not in _checked and rule is not getattr(CustomLayer, method):
                 setattr(cls, method, check(rule))
@@ -257,6 +257,28 @@ def _checked_module(rule: Callable[..., Any]) -> Callable[..., Any]:
         return made
 
     return module
+
+
+def _checked_source(rule: Callable[..., Any]) -> Callable[..., str]:
+    @functools.wraps(rule)
+    def source(self: CustomLayer, inputs: Sequence[Feature], out: Feature) -> str:
+        try:
+            text = rule(self, inputs, out)
+        except Exception as error:
+            raise PrimitiveError(f"{describe(type(self))} fails in source: {_message(error)}") from error
+        if not isinstance(text, str):
+            raise PrimitiveError(f"{describe(type(self))}: source returns {_short(text)}; expected a str")
+        return text
+
+    return source
+
+
+_CHECKS: Final[dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]] = {
+    "infer": _checked_infer,
+    "cost": _checked_cost,
+    "module": _checked_module,
+    "source": _checked_source,
+}
 
 
 def _is_whole(value: object) -> bool:

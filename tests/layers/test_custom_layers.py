@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 import nasdsl
-from nasdsl.cli import cli
+from nasdsl.cli import cli, main
 from nasdsl.decoder import Decoder, check_source
 from nasdsl.diagnostics import Diagnostic, DiagnosticError, Source
 from nasdsl.layers import CUSTOM, Cost, CustomLayer, Feature, LayerError, PrimitiveError, custom, primitive
@@ -512,6 +513,29 @@ def test_a_module_rule_that_fails_names_its_class() -> None:
     without("module")()
     with pytest.raises(PrimitiveError, match="has no module: define module"):
         nasdsl.loads(text("made(c3)")).build({"c3": 8, "c4": 8}, 2)
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"source": fails}, "fails in source: ZeroDivisionError: in the package"),
+        ({"source": lambda self, inputs, out: None}, "source returns None; expected a str"),
+        ({"cost": lambda self, inputs, out, area: Cost() if area == 1 else 0}, "cost returns 0"),
+    ],
+)
+def test_the_program_names_the_class_and_no_internal_error(
+    rules: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_rules(**rules)
+    (tmp_path / "t.nas").write_text(text("made(c3)"))
+    monkeypatch.setattr(sys, "argv", ["nasdsl", "compile", str(tmp_path / "t.nas"), "-o", str(tmp_path / "t.py")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert re.search(r"nasdsl: the primitive `made` \(.*Made\)", said)
+    assert message in said
+    assert "internal error" not in said
 
 
 def test_a_layer_error_stays_what_the_class_says() -> None:
