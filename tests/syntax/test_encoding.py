@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from nasdsl.cli import cli
 from nasdsl.decoder import check_source, load, loads
 from nasdsl.diagnostics import Diagnostic, DiagnosticError, Source, render
+from nasdsl.imports.nas_fcos import read_config
 from nasdsl.semantics.files import read_source
 from nasdsl.syntax.encoding import MAX_ILLEGAL
 from nasdsl.syntax.formatter import format_text
@@ -133,3 +134,10 @@ def test_half_a_surrogate_pair_in_a_string_is_reported() -> None:
         with pytest.raises(DiagnosticError) as caught:
             loads(ASCII.replace("c3)", f"c3{half})"))
         str(caught.value).encode()
+
+
+def test_a_comment_in_latin_1_does_not_keep_a_yaml_file_from_being_read(tmp_path: Path) -> None:
+    blocks = [[0, 1, 2, 3, 1], [0, 1, 2, 3, 1], [0, 1, 2, 3, 1], [0, 1, 2, 3, 1]]
+    path = tmp_path / "config.yaml"
+    path.write_bytes(f'# été\nSEARCH:\n  DECODER:\n    CONFIG: "{blocks}"\n'.encode("latin-1"))
+    assert "decoder nas_fcos" in read_config(path)
