@@ -33,5 +33,5 @@ agg psum(x, y) = add(scale(x), scale(y))
 # The published decoder's concatenation is grouped: one 1x1 filter over two channels for each output channel.
 agg cat(x, y) = conv(relu(norm(concat(x, y))), k=1, groups=width, norm=none, act=none, bias=false)
 
-# Global-pooling attention (NAS-FPN, arXiv:1904.07392, figure 6): y, plus x weighted by what y holds as a whole.
+# Global-pooling attention (NAS-FPN, arXiv:1904.07392, figure 6): y plus x, whose channels are weighted by y.
 agg attend(x, y) = add(y, mul(x, sigmoid(global_pool(y, kind=max))))

@@ -20,8 +20,9 @@ from nasdsl.ir.canonical import canonical_text, digest
 from nasdsl.semantics.architecture import Architecture
 from nasdsl.semantics.check import Checked, check
 from nasdsl.semantics.files import read_source
+from nasdsl.semantics.primitives import with_plugin_warnings
 from nasdsl.syntax.parser import parse
-from nasdsl.syntax.rewriting import at_width, predicting
+from nasdsl.syntax.rewriting import with_prediction, with_width
 
 if TYPE_CHECKING:
     import networkx
@@ -36,6 +37,7 @@ def check_source(source: Source, *, path: Path | None = None, root: Path | None 
     """Parse and check a text: the architecture, or None with errors among the findings. Never raises for a text."""
     parsed = parse(source)
     checked = check(parsed.file, parsed.problems, path=path, root=root, lost=parsed.lost)
+    checked = checked._replace(problems=with_plugin_warnings(checked.problems))
     architecture = checked.architecture
     if architecture is None or not architecture.requirements or architecture.open_holes:
         return checked
@@ -125,7 +127,7 @@ class Decoder:
                 stayed; a requirement is broken).
             TypeError: `width` is no whole number.
         """
-        return _decoder(at_width(self.source, operator.index(width)), self.path)
+        return _decoder(with_width(self.source, operator.index(width)), self.path)
 
     def with_prediction(self, prediction: str) -> Decoder:
         """The decoder with another prediction: its text with another ``predict`` line, checked again.
@@ -135,7 +137,7 @@ class Decoder:
         Raises:
             DiagnosticError: it does not check with this prediction.
         """
-        return _decoder(predicting(self.source, prediction), self.path)
+        return _decoder(with_prediction(self.source, prediction), self.path)
 
     def lower(self, in_channels: Mapping[str, int]) -> Graph:
         """The graph for features of these widths, ``{"c3": 512, …}``.

@@ -419,7 +419,7 @@ def test_the_limits_are_the_packages() -> None:
         "layers of a head's chain": infer_head.MAX_STEPS,
         "nesting of calls, those in the bodies of ops and blocks included": elaborate_body.MAX_CALLS,
         "nesting of files that use files": library.MAX_OPEN,
-        "operands of one call": primitives.MANY,
+        "operands of one call": primitives.MAX_OPERANDS,
         "alternatives of a range": elaborate_body.MAX_RANGE,
     }
 

@@ -43,9 +43,13 @@ def main() -> NoReturn:
     except Exception as error:
         if os.environ.get("NASDSL_TRACEBACK"):
             raise
-        from nasdsl.diagnostics import shown
+        from nasdsl.diagnostics import printable
+        from nasdsl.layers import PrimitiveError
 
-        what = shown(f"{type(error).__name__}: {error}")
+        if isinstance(error, PrimitiveError):  # the fault of a package, which its message names
+            say(f"nasdsl: {printable(str(error))}")
+            sys.exit(USAGE)
+        what = printable(f"{type(error).__name__}: {error}")
         say(f"nasdsl: internal error: {what} (NASDSL_TRACEBACK=1 shows where; please report it)")
         sys.exit(USAGE)
     sys.exit(0)

@@ -1,6 +1,7 @@
-"""Spans of source text, findings about them, and how they are shown. Imports nothing else of nasdsl."""
+"""Source texts, spans and diagnostics, and how they are printed. Imports nothing else of nasdsl."""
 
-from nasdsl.diagnostics.diagnostic import Code, Diagnostic, DiagnosticError, did_you_mean, shown
+from nasdsl.diagnostics.diagnostic import Code, Diagnostic, did_you_mean, printable
+from nasdsl.diagnostics.error import DiagnosticError
 from nasdsl.diagnostics.render import explain, render, render_all
 from nasdsl.diagnostics.span import Source, Span
 
@@ -12,7 +13,7 @@ __all__ = [
     "Span",
     "did_you_mean",
     "explain",
+    "printable",
     "render",
     "render_all",
-    "shown",
 ]

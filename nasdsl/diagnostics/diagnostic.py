@@ -1,9 +1,10 @@
-"""One finding about a source text, and the error that carries several."""
+"""Diagnostics: findings about a source text, and the codes that define them."""
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -12,27 +13,32 @@ from nasdsl.diagnostics.span import Span
 
 Severity = Literal["error", "warning"]
 
+MAX_CANDIDATES = 500
+MAX_COMPARED = 50
+MAX_WORD = 64
+MIN_RATIO = 0.6
+"""Limits of `did_you_mean`."""
 
 _LONG_WORD = re.compile(r"\S{100,}")
 
 
-def shown(text: str) -> str:
-    """A text as it may be printed in one line: words of 100 characters cut, and nothing in it that steers a terminal."""
+def printable(text: str) -> str:
+    """Make a text safe to print on one line: shorten words of 100 characters and more, replace control characters."""
     cut = _LONG_WORD.sub(lambda word: f"{word[0][:60]}…{word[0][-8:]}", text)
     return cut if cut.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in cut)
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """The definition of a diagnostic: its stable code and its ``nasdsl explain`` page.
+    """The definition of a kind of diagnostic: its stable code and its ``nasdsl explain`` page.
 
     Attributes:
         code: ``NAS`` and three digits; never reused for another meaning.
         title: a few words that name the mistake.
-        text: what it means and how to mend it, in full sentences.
-        bad: a file that has just this mistake.
-        good: the same file, mended.
-        severity: a ``warning`` does not make a file fail.
+        text: what it means and how to fix it, in full sentences.
+        bad: a file with this mistake and no other.
+        good: the same file, corrected.
+        severity: a file that has only warnings passes.
     """
 
     code: str
@@ -52,22 +58,22 @@ class Code:
         fix: str | None = None,
         related: Iterable[tuple[Span, str]] = (),
     ) -> Diagnostic:
-        """A finding of this kind at ``span``. Names of unreasonable length are cut where they are spoken of."""
-        return Diagnostic(self, span, shown(message), shown(label), shown(help), fix, tuple(related))
+        """Make a diagnostic of this kind at ``span``. Very long names in its texts are shortened."""
+        return Diagnostic(self, span, printable(message), printable(label), printable(help), fix, tuple(related))
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """A finding: what was found, what was expected, where, and how to mend it.
+    """A finding about a source text.
 
     Attributes:
         definition: the kind of finding.
         span: the exact place.
         message: what was found.
-        label: what was expected; printed beside the underlined place.
-        help: how to mend it.
-        fix: the text that mends the file when put in place of ``span``, only where that is certain.
-        related: other places that matter, each with a few words.
+        label: what was expected; printed next to the underlined place.
+        help: how to fix it.
+        fix: the text to put in place of ``span``; None unless the fix is certain.
+        related: other places that matter, each with a short note.
     """
 
     definition: Code
@@ -87,7 +93,7 @@ class Diagnostic:
         return self.definition.severity
 
     def to_json(self) -> dict[str, object]:
-        """The finding as JSON fields; lines and columns count from 1, the end is exclusive."""
+        """The diagnostic as JSON fields. Lines and columns count from 1; the end is exclusive."""
         end = Span(self.span.source, self.span.end, self.span.end)
         return {
             "code": self.code,
@@ -109,26 +115,39 @@ class Diagnostic:
         }
 
 
-class DiagnosticError(ValueError):
-    """A text that does not check. ``diagnostics`` holds every finding, errors and warnings, in the order of the text."""
-
-    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
-        self.diagnostics = tuple(diagnostics)
-        super().__init__(self.diagnostics)
-
-    def __str__(self) -> str:
-        from nasdsl.diagnostics.render import render_all
-
-        return "\n" + render_all(self.diagnostics)
-
-
 def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that ``word`` is most likely a misspelling of, or None."""
-    known = list(dict.fromkeys(candidates))
-    if len(word) > 64 or len(known) > 500:  # difflib is quadratic; such a word is no misspelling
+    """The candidate that ``word`` most likely misspells, or None.
+
+    That is the one with the highest `difflib` ratio, if it is at least 0.6, among the `MAX_COMPARED` candidates that have most
+    characters in common with the word. Of more than `MAX_CANDIDATES` candidates none is suggested, and no more are looked at.
+    So a text with many unknown names among many known ones is checked quickly.
+    """
+    known = _distinct(candidates)
+    if len(word) > MAX_WORD or known is None:
         return None
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if close:
-        return close[0]
+    counts = Counter(word).items()
+    bounds = {c: 2 * sum([min(c.count(letter), n) for letter, n in counts]) / (len(word) + len(c)) for c in known}
+    close = sorted([c for c in known if bounds[c] >= MIN_RATIO], key=bounds.__getitem__, reverse=True)[:MAX_COMPARED]
+    matcher = difflib.SequenceMatcher(b=word)
+    best, found = MIN_RATIO, None
+    for candidate in close:
+        if bounds[candidate] < best:
+            break
+        matcher.set_seq1(candidate)
+        ratio = matcher.ratio()
+        if ratio > best or (ratio == best and (found is None or candidate > found)):
+            best, found = ratio, candidate
+    if found is not None:
+        return found
     folded = {c.lower().replace("_", ""): c for c in known}
     return folded.get(word.lower().replace("_", ""))
+
+
+def _distinct(words: Iterable[str]) -> list[str] | None:
+    """The distinct words in order; None if there are more than `MAX_CANDIDATES`."""
+    found: dict[str, None] = {}
+    for word in words:
+        found[word] = None
+        if len(found) > MAX_CANDIDATES:
+            return None
+    return list(found)

@@ -1,15 +1,16 @@
-"""Diagnostics as text for people, in the manner of the best compilers."""
+"""Diagnostics as text for a terminal, laid out as rustc does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from nasdsl.diagnostics.catalogue import CODES
 from nasdsl.diagnostics.diagnostic import Diagnostic
 from nasdsl.diagnostics.span import Span
 
 _STYLES = {"error": "1;31", "warning": "1;33", "bold": "1", "frame": "1;34", "help": "1;36"}
-_WIDEST = 160  # a longer source line is cut around the place it is printed for
+_MAX_COLUMNS = 160  # a longer source line is cut around the underlined place
 
 
 def _paint(text: str, style: str, color: bool) -> str:
@@ -17,15 +18,15 @@ def _paint(text: str, style: str, color: bool) -> str:
 
 
 def _excerpt(span: Span) -> tuple[str, int, int]:
-    """The source line of ``span``, cut to a readable width, with the underlined columns (start, length) in it."""
+    """The source line of ``span``, at most `_MAX_COLUMNS` of it, and where to underline it: start and length in columns."""
     line = span.source.line_text(span.line)
     start = span.column - 1
     length = max(1, min(span.end - span.start, len(line) - start))
-    if len(line) > _WIDEST:
-        left = max(0, min(start - _WIDEST // 4, len(line) - _WIDEST))
+    if len(line) > _MAX_COLUMNS:
+        left = max(0, min(start - _MAX_COLUMNS // 4, len(line) - _MAX_COLUMNS))
         head = "…" if left else ""
-        tail = "…" if left + _WIDEST < len(line) else ""
-        line = head + line[left : left + _WIDEST] + tail
+        tail = "…" if left + _MAX_COLUMNS < len(line) else ""
+        line = head + line[left : left + _MAX_COLUMNS] + tail
         start = start - left + len(head)
         length = max(1, min(length, len(line) - start))
     before = line[:start].replace("\t", "    ")
@@ -35,7 +36,7 @@ def _excerpt(span: Span) -> tuple[str, int, int]:
 
 
 class _Frame(NamedTuple):
-    """A place to print: its line, and under it marks and a few words."""
+    """A place to print: its source line, underlined with `mark`, and a label."""
 
     span: Span
     label: str
@@ -44,7 +45,7 @@ class _Frame(NamedTuple):
 
 
 def _frames(frames: list[_Frame], gutter: int, color: bool) -> list[str]:
-    """The places of one source in the order of its lines; a line that holds several is printed once where it can be."""
+    """The frames of one source in the order of its lines. Neighbouring frames of one line share the printed line."""
     out: list[str] = []
     bar = _paint("|", "frame", color)
     above = ""
@@ -61,7 +62,7 @@ def _frames(frames: list[_Frame], gutter: int, color: bool) -> list[str]:
 
 
 def render(diagnostic: Diagnostic, *, color: bool = False) -> str:
-    """One diagnostic: a headline, ``file:line:column``, the source line with the place underlined, notes and help."""
+    """Format a diagnostic: headline, ``file:line:column``, the underlined source line, related places, help."""
     places = [diagnostic.span, *(span for span, _ in diagnostic.related)]
     gutter = max(len(str(place.line)) for place in places)
     severity = diagnostic.severity
@@ -85,15 +86,13 @@ def render(diagnostic: Diagnostic, *, color: bool = False) -> str:
 
 
 def render_all(diagnostics: Iterable[Diagnostic], *, color: bool = False) -> str:
-    """All diagnostics, a blank line between them."""
+    """Format diagnostics with a blank line between them."""
     return "\n\n".join(render(d, color=color) for d in diagnostics)
 
 
-def explain(diagnostic_code: str) -> str | None:
-    """The long text of a code, with a bad and a good example; None for an unknown code."""
-    from nasdsl.diagnostics.catalogue import CODES
-
-    entry = CODES.get(diagnostic_code.upper())
+def explain(code: str) -> str | None:
+    """The ``nasdsl explain`` page of a code, with a wrong and a right example; None for an unknown code."""
+    entry = CODES.get(code.upper())
     if entry is None:
         return None
 

@@ -1,4 +1,4 @@
-"""Where something stands in a source text."""
+"""Source texts and positions in them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Source:
-    """A text and the name under which messages speak of it.
+    """A text and its name.
 
     Attributes:
         name: what messages print before the line number: a path, ``<stdin>`` or ``<text>``.
@@ -26,7 +26,7 @@ class Source:
 
     @cached_property
     def line_starts(self) -> list[int]:
-        """Offset of the first character of each line."""
+        """Offset of the first character of each line, in characters."""
         starts = [0]
         find = self.text.find
         position = find("\n")
@@ -36,7 +36,7 @@ class Source:
         return starts
 
     def line_text(self, line: int) -> str:
-        """The text of a line (counted from 1), without its line end."""
+        """The text of a line (the first is 1), without its line end."""
         start = self.line_starts[line - 1]
         end = self.line_starts[line] if line < len(self.line_starts) else len(self.text)
         return self.text[start:end].rstrip("\r\n")
@@ -46,7 +46,7 @@ class Source:
 
 
 class Span(NamedTuple):
-    """A stretch of a source: offsets ``start`` (inclusive) and ``end`` (exclusive), in characters."""
+    """A range of a source: offsets ``start`` (inclusive) and ``end`` (exclusive), in characters."""
 
     source: Source
     start: int

@@ -134,7 +134,8 @@ def read_config(path: str | Path) -> str:
 
     source = read_source(path)
     try:
-        config = yaml.safe_load(source.text)
+        # Bytes that are not UTF-8, in comments most often, are no obstacle here.
+        config = yaml.safe_load(source.text.encode(errors="surrogateescape").decode(errors="replace"))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""

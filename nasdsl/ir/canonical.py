@@ -29,6 +29,7 @@ from nasdsl.layers import (
     Resize,
     Scale,
     WeightedAdd,
+    attribute_texts,
 )
 from nasdsl.semantics.architecture import Fcos, Predict
 
@@ -239,10 +240,7 @@ def _conv(layer: Conv | DeformConv) -> str:
 
 
 def _fields(layer: CustomLayer) -> str:
-    import dataclasses
-
-    values = {f.name: getattr(layer, f.name) for f in dataclasses.fields(layer)}  # type: ignore[arg-type]
-    return "".join(f", {k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in values.items())
+    return "".join(f", {name}={value}" for name, value in attribute_texts(layer).items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,9 @@ from typing import Final, Literal, TypeAlias
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import types
+from nasdsl.layers.fields import number_fits
 from nasdsl.syntax import ast
+from nasdsl.syntax.lexer import MAX_DECIMALS
 
 Value: TypeAlias = int | float | str
 """A number or a word. ``true`` and ``false`` are the words "true" and "false"."""
@@ -26,7 +28,7 @@ UNKNOWN: Final = Unknown()
 DEFERRED: Final = ("feature", "op")
 """Kinds of attribute whose values are no numbers or words."""
 
-Kind: TypeAlias = Literal["count", "odd", "stride", "index", "word", "flag", "feature", "op"]
+Kind: TypeAlias = Literal["count", "odd", "stride", "index", "number", "word", "flag", "feature", "op"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,10 @@ class Accepts:
     """What an attribute accepts.
 
     Attributes:
-        kind: ``count`` (>= 1), ``odd`` (1, 3, 5, …), ``stride`` (a power of two), ``index`` (>= 0), ``word`` (one of
-            `words`), ``flag`` (true or false), ``feature`` (a value of the section, or the number of a level), ``op`` (the
-            name of an op). What the last two mean is resolved where features and ops are known.
+        kind: ``count`` (>= 1), ``odd`` (1, 3, 5, …), ``stride`` (a power of two), ``index`` (>= 0), ``number`` (any, with a
+            fraction or without), ``word`` (one of `words`), ``flag`` (true or false), ``feature`` (a value of the section, or
+            the number of a level), ``op`` (the name of an op). What the last two mean is resolved where features and ops are
+            known.
         default: the value where the text sets none; None: it must be set. A name of the environment stands for
             that name's value.
         words: what a ``word`` may be; for other kinds words that are allowed beside them (``auto``).
@@ -54,6 +57,7 @@ class Accepts:
             "odd": f"an odd number from 1 to {self.largest}",
             "stride": f"1, 2, 4, … up to {self.largest}",
             "index": f"a whole number from 0 to {self.largest}",
+            "number": f"a number of at most {MAX_DECIMALS} digits after the point",
             "word": "",
             "flag": "true or false",
             "feature": "a value of this section, or the number of a level",
@@ -65,6 +69,8 @@ class Accepts:
     def takes(self, value: Value) -> bool:
         if isinstance(value, str):
             return value in self.words or (self.kind == "flag" and value in ("true", "false"))
+        if self.kind == "number":
+            return number_fits(value)
         if isinstance(value, float) or self.kind in ("word", "flag"):
             return False
         if self.kind == "index":

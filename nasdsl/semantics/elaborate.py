@@ -247,8 +247,10 @@ class _DecoderElaborator:
         section = next((item for item in decoder.items if isinstance(item, kind)), None) if decoder else None
         taken = None
         if decoder is None or section is None:
-            word = "fpn" if kind is ast.Fpn else "head"
-            self.problems.append(structure.no_section(node.span, node.source, word))
+            is_readable = not any(p.span.source is file.span.source and p.code < "NAS2" for p in self.problems)
+            if is_readable:
+                word = "fpn" if kind is ast.Fpn else "head"
+                self.problems.append(structure.no_section(node.span, node.source, word))
         else:
             self._words_of_other_file(decoder, theirs)
             taken = self._take(section, theirs, kind)

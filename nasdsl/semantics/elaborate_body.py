@@ -39,6 +39,9 @@ from nasdsl.syntax import ast
 MAX_STATEMENTS: Final = 100_000
 """Most statements that `repeat` may expand into."""
 
+MAX_FAILED_ROUNDS: Final = 200
+"""Rounds of a `repeat` with mistakes, after which the others are left out: they would only repeat the mistakes."""
+
 MAX_DECISIONS: Final = 100_000
 """Most holes that a decoder may have, those in a `repeat` counted once a round, those in a definition once a call."""
 
@@ -249,6 +252,7 @@ class BodyElaborator:
         self._rounds *= rounds
         self._nesting += 1
         reported: set[tuple[str, Span]] = set()
+        failed = 0
         for number in range(first, first + rounds):
             before = len(self.problems)
             self.words = dict(outer)
@@ -263,6 +267,10 @@ class BodyElaborator:
             if len(self.problems) > before:  # a mistake is one finding, not one a round
                 self.problems[before:] = [p for p in self.problems[before:] if (p.code, p.span) not in reported]
                 reported.update((p.code, p.span) for p in self.problems[before:])
+                failed += 1
+                if failed == MAX_FAILED_ROUNDS:
+                    self.lost_names.update(names_bound_in(node.body))
+                    break
         self._nesting -= 1
         self._rounds //= rounds
         for name in self.kept:  # a `let width = …` in the rounds ends with them

@@ -7,58 +7,62 @@ import stat
 import sys
 from pathlib import Path
 
-from nasdsl.diagnostics import Source, shown
+from nasdsl.diagnostics import Source, printable
+from nasdsl.syntax.encoding import decode
 
 MAX_BYTES = 16_000_000
-"""Largest file that is opened; the parser's own limit on characters is lower."""
+"""Largest file that is read; the parser's own limit, in characters, is lower."""
 
 
 class UnreadableFile(OSError):
-    """A file that cannot be read as text; the message is one line, without a traceback's help."""
+    """A file that cannot be read. The message is one line for users."""
 
 
 def read_source(path: str | Path, *, name: str | None = None) -> Source:
-    """The text of a file; ``-`` is standard input. Bytes that are not UTF-8 become U+FFFD, which the scanner reports.
+    """Read a text file; ``-`` is standard input. Bytes that are not UTF-8 are kept as `decode` says; parsing reports them.
+
+    Args:
+        name: what diagnostics call the file; by default its path.
 
     Raises:
-        UnreadableFile: missing, a directory, no permission, no plain file, or larger than `MAX_BYTES`.
+        UnreadableFile: it is missing, a directory, not a regular file, larger than `MAX_BYTES`, or may not be read.
     """
     if str(path) == "-":
         data = sys.stdin.buffer.read(MAX_BYTES + 1)
         return Source("<stdin>", _decode("<stdin>", data))
-    where = name or os.fspath(path)
-    says = shown(where)
+    name = name or os.fspath(path)
+    printed = printable(name)
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
             status = os.fstat(file.fileno())
             if stat.S_ISDIR(status.st_mode):
                 raise IsADirectoryError
             if not stat.S_ISREG(status.st_mode):
-                raise UnreadableFile(f"{says}: not a plain file")
+                raise UnreadableFile(f"{printed}: not a plain file")
             if status.st_size > MAX_BYTES:
                 raise UnreadableFile(
-                    f"{says}: {status.st_size / 1e6:.0f} MB; files of more than {MAX_BYTES / 1e6:.0f} MB are not read"
+                    f"{printed}: {status.st_size / 1e6:.0f} MB; files of more than {MAX_BYTES / 1e6:.0f} MB are not read"
                 )
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise UnreadableFile(f"{says}: no such file") from None
+        raise UnreadableFile(f"{printed}: no such file") from None
     except IsADirectoryError:
-        raise UnreadableFile(f"{says}: a directory, where a .nas file is expected") from None
+        raise UnreadableFile(f"{printed}: a directory, where a .nas file is expected") from None
     except PermissionError:
-        raise UnreadableFile(f"{says}: no permission to read it") from None
+        raise UnreadableFile(f"{printed}: no permission to read it") from None
     except UnreadableFile:
         raise
     except (OSError, ValueError) as error:
-        raise UnreadableFile(f"{says}: {getattr(error, 'strerror', None) or error}") from None
-    return Source(where, _decode(says, data))
+        raise UnreadableFile(f"{printed}: {getattr(error, 'strerror', None) or error}") from None
+    return Source(name, _decode(printed, data))
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    """Open so that a named pipe without a writer does not block for ever."""
+    """Open a file without blocking on a named pipe that has no writer."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _decode(name: str, data: bytes) -> str:
     if len(data) > MAX_BYTES:
         raise UnreadableFile(f"{name}: more than {MAX_BYTES / 1e6:.0f} MB")
-    return data.decode("utf-8-sig", errors="replace")
+    return decode(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nasdsl.diagnostics import Diagnostic, Span, shown
+from nasdsl.diagnostics import Diagnostic, Span, printable
 from nasdsl.diagnostics.catalogue import structure
 from nasdsl.semantics.files import UnreadableFile, read_source
 from nasdsl.semantics.vocabulary import Vocabulary, define, prelude
@@ -76,7 +76,7 @@ class Library:
         try:
             target = (folder / path).resolve()
         except (OSError, ValueError, RuntimeError) as error:  # a NUL byte in it, a name too long, a circle of links
-            self.problems.append(structure.not_found(span, f"{shown(path)}: {getattr(error, 'strerror', None) or error}"))
+            self.problems.append(structure.not_found(span, f"{printable(path)}: {getattr(error, 'strerror', None) or error}"))
             return None
         if not target.is_relative_to(self.root):
             self.problems.append(structure.outside(span, path, self.root.name))

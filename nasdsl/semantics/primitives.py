@@ -1,22 +1,26 @@
-"""What the primitives look like in a text: operands, attributes, and the layers that a call becomes."""
+"""The primitives as texts call them: operands, attributes, and the layers that a call expands into."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, get_args
 
-from nasdsl import layers
+from nasdsl.diagnostics import Diagnostic
+from nasdsl.diagnostics.catalogue import lints, names
 from nasdsl.layers import (
+    CUSTOM,
     Activation,
     ActivationKind,
     Add,
     Concat,
     Conv,
+    CustomLayer,
     DeformConv,
+    Feature,
     GlobalPool,
     Layer,
+    LayerError,
     Maximum,
     Multiply,
     Norm,
@@ -24,11 +28,15 @@ from nasdsl.layers import (
     Resize,
     Scale,
     WeightedAdd,
+    load_plugins,
 )
-from nasdsl.semantics.attributes import Accepts
+from nasdsl.layers.custom import describe, layer_fields
+from nasdsl.layers.fields import MAX_INTEGER, FieldType, LayerField
+from nasdsl.layers.plugins import GROUP
+from nasdsl.semantics.attributes import Accepts, Kind, Value
 
 ACTIVATIONS: tuple[str, ...] = get_args(ActivationKind)
-MANY = 64
+MAX_OPERANDS = 64
 
 _WIDTH = Accepts("count", "width")
 _NORM = Accepts("word", "norm", ("bn", "gn", "none"))
@@ -44,24 +52,24 @@ SECTION: Mapping[str, Accepts] = {
     "norm": Accepts("word", "none", _NORM.words),
     "act": Accepts("word", "relu", _ACT.words),
 }
-"""Attributes that ``fpn`` and ``head`` have in common; ops read them by these names."""
+"""Attributes of both ``fpn`` and ``head``; ops refer to them by these names."""
 
 
 class Apply(Protocol):
-    """Adds a layer to what is being built and gives its index; see `expand.Expander.apply`."""
+    """Adds a layer with the given operands and returns its index; see `builder.LayerBuilder.apply`."""
 
     def __call__(self, layer: Layer, *inputs: int) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Primitive:
-    """A word of the language that stands for layers.
+    """A name of the language that stands for layers.
 
     Attributes:
         least, most: how many operands it takes.
-        attributes: what it accepts.
-        expand: given the attribute values, the operands' indices and `Apply`, the index of the result.
-        weight: how many layers it becomes at the most.
+        attributes: its attributes, and what each accepts.
+        expand: called with the attribute values, the operands' indices and an `Apply`; returns the index of the result.
+        weight: the largest number of layers that it expands into.
     """
 
     name: str
@@ -73,7 +81,7 @@ class Primitive:
 
 
 def _finish(a: dict[str, Any], x: int, apply: Apply) -> int:
-    """Norm and activation behind a convolution."""
+    """Add norm and activation after a convolution."""
     if a["norm"] != "none":
         x = apply(Norm(a["norm"]), x)
     if a["act"] != "none":
@@ -142,11 +150,11 @@ PRIMITIVES: dict[str, Primitive] = {
         Primitive("norm", 1, 1, {"norm": _NORM}, _norm),
         Primitive("act", 1, 1, {"act": _ACT}, _act),
         Primitive("scale", 1, 1, {}, _plain(Scale())),
-        Primitive("add", 2, MANY, {}, _plain(Add())),
-        Primitive("mul", 2, MANY, {}, _plain(Multiply())),
-        Primitive("max", 2, MANY, {}, _plain(Maximum())),
-        Primitive("weighted_add", 2, MANY, {}, _plain(WeightedAdd())),
-        Primitive("concat", 2, MANY, {}, _plain(Concat())),
+        Primitive("add", 2, MAX_OPERANDS, {}, _plain(Add())),
+        Primitive("mul", 2, MAX_OPERANDS, {}, _plain(Multiply())),
+        Primitive("max", 2, MAX_OPERANDS, {}, _plain(Maximum())),
+        Primitive("weighted_add", 2, MAX_OPERANDS, {}, _plain(WeightedAdd())),
+        Primitive("concat", 2, MAX_OPERANDS, {}, _plain(Concat())),
         Primitive("resize", 1, 1, {"to": Accepts("feature"), "mode": _MODE}, _resize),
         Primitive("pool", 1, 1, {"k": Accepts("count", 3, largest=64), "stride": _STRIDE, "kind": _POOL}, _pool),
         Primitive("global_pool", 1, 1, {"kind": _POOL}, _global_pool),
@@ -156,37 +164,76 @@ PRIMITIVES: dict[str, Primitive] = {
 
 
 def find(name: str) -> Primitive | None:
-    """The primitive of this name, built in or added by a `CustomLayer`."""
-    return PRIMITIVES.get(name) or _custom(name)
+    """The primitive of this name: built in, or registered by an installed package or by the program itself."""
+    found = PRIMITIVES.get(name)
+    if found is not None:
+        return found
+    if name not in CUSTOM:
+        load_plugins()
+    cls = CUSTOM.get(name)
+    return None if cls is None else _of_custom_layer(cls)
 
 
 def known() -> list[str]:
-    return [*PRIMITIVES, *layers.CUSTOM]
+    """Names of all primitives."""
+    return [*PRIMITIVES, *CUSTOM]
 
 
-_plugins_loaded = False
+def with_plugin_warnings(problems: list[Diagnostic]) -> list[Diagnostic]:
+    """Insert a warning for each package that could not be loaded, after the first op that nothing defines."""
+    at = next((i for i, problem in enumerate(problems, 1) if problem.code == names.UNKNOWN_OP.code), None)
+    if at is None:
+        return problems
+    unknown = problems[at - 1]
+    warnings = [
+        lints.plugin_failed(unknown.span, failed.package, failed.error, failed.name, GROUP) for failed in load_plugins()
+    ]
+    return [*problems[:at], *warnings, *problems[at:]]
 
 
-def _custom(name: str) -> Primitive | None:
-    global _plugins_loaded
-    if name not in layers.CUSTOM and not _plugins_loaded:
-        _plugins_loaded = True
-        layers.load_plugins()
-    cls = layers.CUSTOM.get(name)
-    if cls is None:
-        return None
-    attributes = {}
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # `primitive` asks for a dataclass
-        default = field.default
-        if isinstance(default, bool):
-            attributes[field.name] = Accepts("flag", "true" if default else "false")
-        elif isinstance(default, int):
-            attributes[field.name] = Accepts("index", default, largest=10**9)
-        else:
-            attributes[field.name] = Accepts("word", str(default), field.metadata.get("words", (str(default),)))
+_KINDS: Mapping[FieldType, Kind] = {"int": "index", "float": "number", "bool": "flag", "str": "word"}
+
+
+_CUSTOM_PRIMITIVES: dict[type[CustomLayer], Primitive] = {}
+
+
+def _of_custom_layer(cls: type[CustomLayer]) -> Primitive:
+    if cls not in _CUSTOM_PRIMITIVES:
+        _CUSTOM_PRIMITIVES[cls] = _make_primitive(cls)
+    return _CUSTOM_PRIMITIVES[cls]
+
+
+def _make_primitive(cls: type[CustomLayer]) -> Primitive:
+    fields = {field.name: field for field in layer_fields(cls)}
 
     def expand(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
-        flags = {"true": True, "false": False}
-        return apply(cls(**{k: flags.get(v, v) if isinstance(v, str) else v for k, v in a.items()}), *x)
+        try:
+            layer = cls(**{name: field.convert(a[name]) for name, field in fields.items()})
+        except Exception as error:
+            layer = _Refused(f"{describe(cls)} takes no such attributes: {type(error).__name__}: {error}")
+        return apply(layer, *x)
 
-    return Primitive(name, cls.operands, cls.operands, attributes, expand)
+    return Primitive(cls.kind, cls.operands, cls.operands, {name: _accepts(field) for name, field in fields.items()}, expand)
+
+
+def _accepts(field: LayerField) -> Accepts:
+    """What the attribute of a field accepts; ``none`` is a word, so that a default of None is one too."""
+    default: Value | None
+    if field.required:
+        default = None
+    elif isinstance(field.default, bool) or field.default is None:
+        default = str(field.default).lower()
+    else:
+        default = field.default
+    words = (*field.words, "none") if field.optional else field.words
+    return Accepts(_KINDS[field.type], default, words, MAX_INTEGER)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused(CustomLayer):
+    """Stands for a layer that could not be made, so that the reason is reported where layers are."""
+
+    message: str
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        raise LayerError("custom", self.message)

@@ -22,7 +22,7 @@ from nasdsl.spaces.match import NoMatch, match
 from nasdsl.spaces.syntax_tree import Tree, fill, to_syntax_tree
 from nasdsl.spaces.tokens import legal_tokens
 from nasdsl.syntax.printer import print_file
-from nasdsl.syntax.rewriting import Clash, at_width, with_fpn
+from nasdsl.syntax.rewriting import NameClash, with_fpn, with_width
 
 
 class SpaceError(ValueError):
@@ -131,7 +131,7 @@ class Space:
         Raises:
             DiagnosticError: it does not check at this width.
         """
-        made = _space(at_width(self.source, operator.index(width)), self.path, self.backbone.name, self.classes)
+        made = _space(with_width(self.source, operator.index(width)), self.path, self.backbone.name, self.classes)
         made.on_rejections = self.on_rejections
         return made
 
@@ -150,7 +150,7 @@ class Space:
         decoder = loads(text, "the fpn's text")
         try:
             source = with_fpn(self.source, decoder.source)
-        except Clash as error:
+        except NameClash as error:
             raise SpaceError(str(error)) from None
         made = _space(source, self.path, self.backbone.name, self.classes)
         made.on_rejections = self.on_rejections

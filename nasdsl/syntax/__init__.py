@@ -1,1 +1,1 @@
-"""Text to syntax tree, and back."""
+"""Text to syntax tree and back: lexer, parser, error recovery, printer, formatter."""

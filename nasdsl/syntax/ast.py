@@ -1,6 +1,6 @@
-"""The syntax tree: frozen, typed nodes, each with the span it was read from.
+"""The syntax tree: frozen, typed nodes, each with its span in the source.
 
-Two trees are equal when they say the same thing: spans do not take part in comparison.
+Spans are not compared: two trees are equal if they say the same thing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from nasdsl.diagnostics import Span
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What every node has. ``span`` covers the node from its first to its last character."""
+    """Base class of all nodes. ``span`` covers the node from its first to its last character."""
 
     span: Span = field(compare=False, repr=False)
 
@@ -31,7 +31,7 @@ class Number(Node):
 
 @dataclass(frozen=True, slots=True)
 class Reference(Node):
-    """A name where a feature or a word is expected: ``x1``, ``x[t-1]``, ``nearest``."""
+    """A name in place of a feature or a word: ``x1``, ``x[t-1]``, ``nearest``."""
 
     name: str
     index: Attribute | None = None
@@ -39,7 +39,7 @@ class Reference(Node):
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic(Node):
-    """``left operator right`` with operator ``+ - * /``, among numbers."""
+    """``left operator right`` on numbers; the operator is ``+``, ``-``, ``*`` or ``/``."""
 
     operator: str
     left: Attribute
@@ -67,7 +67,7 @@ class NamedHole(Node):
 
 @dataclass(frozen=True, slots=True)
 class ChoiceHole(Node):
-    """``?(a | b)``: one of the alternatives given in place."""
+    """``?(a | b)``: one of the alternatives in the brackets."""
 
     alternatives: tuple[Alternative, ...]
 
@@ -156,7 +156,7 @@ class Repeat(Node):
 
 @dataclass(frozen=True, slots=True)
 class Let(Node):
-    """``let k = value``: a number or a word, drawn once where it is a hole."""
+    """``let k = value``: a number or a word; a hole is filled once for all its uses."""
 
     name: str
     name_span: Span = field(compare=False, repr=False)
@@ -296,6 +296,6 @@ Definition: TypeAlias = Use | OpDef | ChoiceDef | BlockDef | Decoder
 
 @dataclass(frozen=True, slots=True)
 class File(Node):
-    """A whole text: the Genotype that the rest of the pipeline reads."""
+    """A whole text."""
 
     items: tuple[Definition, ...]

@@ -1,7 +1,8 @@
-"""From reductions of the grammar to typed nodes: one method a rule, named as in ``grammars/nas.lark``."""
+"""Grammar reductions to typed nodes: one method a rule, named as in ``grammars/nas.lark``."""
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from nasdsl.diagnostics import Span
@@ -14,13 +15,13 @@ Children = list[Any]
 
 
 def _between(first: Any, last: Any) -> Span:
-    """From the first character of one node or token to the last of another."""
+    """The span from the first character of one node or token to the last of another."""
     start: Span = first.span
     return Span(start[0], start[1], last.span[2])
 
 
-def _every_second(children: Children) -> tuple[Any, ...]:
-    """The items of a separated list, without the separators."""
+def _without_separators(children: Children) -> tuple[Any, ...]:
+    """The items of a separated list."""
     return tuple(children[::2])
 
 
@@ -32,8 +33,13 @@ def number_value(text: str) -> int | float:
     return int(value * scale) if scale > 1 else value
 
 
+def number_digits(value: float) -> str:
+    """A finite number in digits, without an exponent: 1e-05 is ``0.00001``."""
+    return format(Decimal(repr(value)), "f")
+
+
 class Builder:
-    """Each method takes the children of a rule, tokens included, and gives its node."""
+    """Each method takes the children of a rule, tokens included, and returns its node."""
 
     # ------------------------------------------------------------------------------------ expressions
 
@@ -81,7 +87,7 @@ class Builder:
         return ast.RangeHole(span, c[2], c[4])
 
     def alternatives(self, c: Children) -> tuple[ast.Alternative, ...]:
-        return _every_second(c)
+        return _without_separators(c)
 
     # ------------------------------------------------------------------------------------- statements
 
@@ -135,7 +141,7 @@ class Builder:
         return ast.Step(_between(c[0], c[-1]), operation, c[1].values if len(c) > 1 else ())
 
     def chain(self, c: Children) -> ast.Tower:
-        return ast.Tower(_between(c[0], c[-1]), None, _every_second(c))
+        return ast.Tower(_between(c[0], c[-1]), None, _without_separators(c))
 
     def tower(self, c: Children) -> ast.Tower:
         return ast.Tower(_between(c[0], c[2]), c[0].value, c[2].steps)
@@ -172,7 +178,7 @@ class Builder:
         return ast.Parameter(_between(c[0], c[-1]), c[0].value, c[2] if len(c) > 1 else None)
 
     def params(self, c: Children) -> tuple[ast.Parameter, ...]:
-        return _every_second(c)
+        return _without_separators(c)
 
     def op_def(self, c: Children) -> ast.OpDef:
         return ast.OpDef(_between(c[0], c[6]), c[0].value, c[1].value, c[1].span, c[3], c[6])
@@ -182,7 +188,7 @@ class Builder:
         return ast.ChoiceDef(span, c[1].value, c[1].span, c[3])
 
     def names(self, c: Children) -> tuple[ast.InputName, ...]:
-        return tuple(ast.InputName(t.span, t.value) for t in _every_second(c))
+        return tuple(ast.InputName(t.span, t.value) for t in _without_separators(c))
 
     def block_def(self, c: Children) -> ast.BlockDef:
         return ast.BlockDef(_between(c[0], c[-1]), c[1].value, c[1].span, c[3], c[7], c[9].statements)
@@ -192,7 +198,7 @@ class Builder:
 
 
 class _Body:
-    """The statements between two braces, on their way into the node that owns them."""
+    """The statements between two braces, until they are part of a node."""
 
     __slots__ = ("span", "statements")
 

@@ -1,4 +1,4 @@
-"""The scanner: one regular expression, tokens that know their source, limits on what is read."""
+"""The scanner: text to tokens, by one regular expression, within limits."""
 
 from __future__ import annotations
 
@@ -15,14 +15,20 @@ RESERVED: Final = {
         "use op agg choice block decoder input require predict fpn head from output merge dangling into repeat in let at"
     ).split()
 }
-"""Words that cannot name a value, with their terminals. After ``choice`` and ``?`` all but these are free:
-``choice op = …`` and ``?op`` are the design's own examples, so there every word is a name."""
+"""Words that cannot be names, with their terminals. After ``choice`` and ``?`` every word is a name, as in
+``choice op = …`` and ``?op``."""
 
 UNREADABLE: Final = "\n"
-"""What stands for a string that does not end: no file name of a text can hold it."""
+"""The value of a string that does not end; no file name in a text can contain it."""
+
+MAX_DIGITS: Final = 18
+"""Most digits of a number, after the point not counted."""
+
+MAX_DECIMALS: Final = 40
+"""Most digits after the point."""
 
 MAX_NESTING: Final = 100
-"""Deepest nesting of brackets. Trees this deep fit the interpreter's own stack with a wide margin."""
+"""Deepest nesting of brackets, far below what the interpreter's recursion limit allows."""
 
 _PUNCTUATION: Final = {
     "(": "LPAR", ")": "RPAR", "{": "LBRACE", "}": "RBRACE", "[": "LSQB", "]": "RSQB", ",": "COMMA", ";": "SEMI",
@@ -53,11 +59,11 @@ _SCAN: Final = re.compile(
 
 
 class Tok:
-    """A token. ``type`` is the grammar's terminal; offsets count characters of ``source``."""
+    """A token. ``type`` is a terminal of the grammar; ``start`` and ``end`` are offsets in ``source``, in characters."""
 
     __slots__ = ("end", "source", "start", "type", "value")
 
-    line = column = end_line = end_column = start_pos = end_pos = 0  # lark asks for these at the end of the input
+    line = column = end_line = end_column = start_pos = end_pos = 0  # lark reads these at the end of the input
 
     def __init__(self, type: str, value: str, start: int, end: int, source: Source) -> None:
         self.type = type
@@ -75,13 +81,13 @@ class Tok:
 
 
 def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
-    """The tokens of a text. What is no token is reported in ``problems`` and passed over.
+    """Scan a text. Characters that are no token are reported in ``problems`` and skipped.
 
-    Scanning stops, with a diagnostic, where brackets nest deeper than `MAX_NESTING`.
+    Scanning stops, with a diagnostic, where brackets nest deeper than `MAX_NESTING` or an expression has more operators.
     """
     reserved, punctuation, nests = RESERVED, _PUNCTUATION, _NESTS
     depth, operators, before = 0, 0, ""
-    for found in _SCAN.finditer(source.text):  # without gaps: the last alternative takes any character
+    for found in _SCAN.finditer(source.text):  # no gaps: the last alternative matches any character
         kind = found.lastgroup
         value = found[kind]  # type: ignore[index]  # lastgroup is set: every branch is a named group
         position = found.end()
@@ -123,18 +129,17 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
             return
         elif kind in ("NUMBER", "SIZE", "STRING", "COMPARE"):
             type = kind
-            if (kind == "NUMBER" or kind == "SIZE") and len(value) > 18:
+            if (kind == "NUMBER" or kind == "SIZE") and len(value) > MAX_DIGITS and _too_long(value):
+                most = f"{MAX_DIGITS} digits" + (f", and {MAX_DECIMALS} more after the point" if "." in value else "")
                 problems.append(
                     codes.BAD_NUMBER(
-                        source.span(start, position),
-                        f"a number of {len(value)} digits",
-                        label="numbers have at most 18 digits",
+                        source.span(start, position), f"a number of {len(value)} digits", label=f"numbers have at most {most}"
                     )
                 )
                 value = "" if kind == "NUMBER" else "1x1"
         else:
             problem, type, value = _not_a_token(kind or "", value, source.span(start, position))
-            if not (problems and problems[-1].code == problem.code and _one_run(problems[-1].span, problem.span)):
+            if not (problems and problems[-1].code == problem.code and _adjacent(problems[-1].span, problem.span)):
                 problems.append(problem)
             if not type:
                 continue
@@ -142,13 +147,18 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
         yield Tok(type, value, start, position, source)
 
 
-def _one_run(before: Span, span: Span) -> bool:
-    """Whether two illegal pieces stand behind each other: such a run is one finding."""
+def _too_long(number: str) -> bool:
+    digits, _, decimals = number.partition(".")
+    return len(digits) > MAX_DIGITS or len(decimals) > MAX_DECIMALS
+
+
+def _adjacent(before: Span, span: Span) -> bool:
+    """Whether only spaces separate two illegal pieces, which are then one finding."""
     return before.source is span.source and not before.source.text[before.end : span.start].strip(" \t")
 
 
 def _not_a_token(kind: str, value: str, span: Span) -> tuple[Diagnostic, str, str]:
-    """The finding for an illegal piece of text, and the token (type, value) to go on with, if any."""
+    """The diagnostic for an illegal piece of text, and the type and value of the token to continue with, if any."""
     if kind == "OPEN_STRING":
         return (
             codes.OPEN_STRING(span, "a string that does not end on its line", label='expected a closing `"`'),
@@ -159,17 +169,17 @@ def _not_a_token(kind: str, value: str, span: Span) -> tuple[Diagnostic, str, st
         return (
             codes.BAD_NUMBER(
                 span,
-                f"`{_shown(value)}` is neither a number nor a name",
+                f"`{_escaped(value)}` is neither a number nor a name",
                 label="expected digits, with K, M or G behind them, or a size such as 800x1088",
                 help="a name starts with a letter or `_`",
             ),
             "NUMBER",
             "",
         )
-    if kind in _MEANT:
-        type, what, mend = _MEANT[kind]
-        meant = mend(value)
-        problem = codes.ILLEGAL_CHARACTER(span, f"`{_shown(value)}` is not part of the language", label=what, fix=meant)
+    if kind in _FOREIGN:
+        type, what, translate = _FOREIGN[kind]
+        meant = translate(value)
+        problem = codes.ILLEGAL_CHARACTER(span, f"`{_escaped(value)}` is not part of the language", label=what, fix=meant)
         return problem, type, meant
     if kind == "WRONG_NAME":
         strange = next(c for c in value if not c.isascii() or c == "\x00")
@@ -190,19 +200,19 @@ def _not_a_token(kind: str, value: str, span: Span) -> tuple[Diagnostic, str, st
     )
 
 
-_MEANT: Final[dict[str, tuple[str, str, Callable[[str], str]]]] = {
+_FOREIGN: Final[dict[str, tuple[str, str, Callable[[str], str]]]] = {
     "COMMENT": ("", "a comment begins with `#`", lambda text: "#" + text[2:]),
     "QUOTED": ("STRING", "a string stands in double quotes", lambda text: '"' + text[1:-1].replace('"', "") + '"'),
     "WRONG_ARROW": ("ARROW", "an arrow is written `->`", lambda _: "->"),
 }
-"""Signs of other languages whose meaning is plain: the token that was meant, what to say, and how it is written."""
+"""Notations of other languages: the type of the token that was meant, the label, and how the token is written."""
 
 
 def _described(character: str) -> str:
-    known = {"\x00": "a NUL byte", "\ufeff": "a byte-order mark", "\ufffd": "a byte that is not UTF-8"}
-    return known.get(character) or f"the character `{_shown(character)}`"
+    known = {"\x00": "a NUL byte", "\ufeff": "a byte-order mark", "\ufffd": "a replacement character (U+FFFD)"}
+    return known.get(character) or f"the character `{_escaped(character)}`"
 
 
-def _shown(value: str) -> str:
+def _escaped(value: str) -> str:
     cut = value if len(value) <= 40 else value[:40] + "…"
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in cut)

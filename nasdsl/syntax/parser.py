@@ -1,7 +1,7 @@
 """Text to syntax tree. The only importer of lark.
 
-A right text takes the fast path. On the first syntax error the text is read again with recovery
-(`nasdsl.syntax.recovery`), so that one run reports every mistake.
+A text without syntax errors takes the fast path. After the first error the text is parsed again with error recovery
+(`nasdsl.syntax.recovery`), so that one run reports all of them.
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ from nasdsl.diagnostics import Diagnostic, Source, Span
 from nasdsl.diagnostics.catalogue import syntax as codes
 from nasdsl.syntax import ast
 from nasdsl.syntax.build import Builder
+from nasdsl.syntax.encoding import encoding_error
 from nasdsl.syntax.lexer import Tok, scan
+from nasdsl.syntax.recovery import recover
 from nasdsl.syntax.tables import Reduce, Row, Tables, without_collector
 
 MAX_CHARACTERS = 4_000_000
-"""Longest text that is read. A decoder of 10,000 blocks has half a million characters."""
-
-MAX_FOREIGN = 32
-"""With more bytes than this that are no text, a file is binary: that is said once, and nothing of it is read."""
+"""Longest text that is parsed. A decoder of 10,000 blocks has half a million characters."""
 
 
 class _NoLexer(Lexer):
-    """Tokens are fed by `parse`; lark's own scanner stays unused."""
+    """Placeholder for lark's scanner, which is not used: `parse` has its own."""
 
     def __init__(self, _: Any) -> None:
         pass
@@ -42,7 +41,7 @@ class _NoLexer(Lexer):
 
 @cache
 def tables() -> Tables:
-    """The tables of the grammar, made once a process (about 40 ms)."""
+    """The parser tables of the grammar, made by lark once a process (about 40 ms)."""
     lark = Lark(
         resources.read("grammars", "nas.lark"),
         parser="lalr",
@@ -50,31 +49,31 @@ def tables() -> Tables:
         keep_all_tokens=True,
         maybe_placeholders=False,
     )
-    made = lark.parse_interactive().parser_state.parse_conf
+    parser = lark.parse_interactive().parser_state.parse_conf
     builder = Builder()
     rows: dict[int, Row] = {}
-    for state, row in made.parse_table.states.items():
+    for state, row in parser.parse_table.states.items():
         rows[state] = {
             str(symbol): target
             if action is Shift
             else Reduce(len(target.expansion), str(target.origin.name), _build(target, builder))
             for symbol, (action, target) in row.items()
         }
-    return Tables(rows, made.start_state, made.end_state)
+    return Tables(rows, parser.start_state, parser.end_state)
 
 
 _LIST = "__"
-"""How the names begin that lark gives to what stands in ``( … )*``."""
+"""Prefix of the rules that lark makes for ``( … )*``."""
 
 
 def _build(rule: Rule, builder: Builder) -> Callable[[list[Any]], Any] | None:
-    """What makes the node of a rule of its children, in which each ``( … )*`` lies open; None where the one child is it."""
+    """The function that makes the node of a rule from its children, lists flattened; None if the node is its only child."""
     if rule.options.expand1 and len(rule.expansion) == 1 and not rule.alias:
         return None
     lists = [place for place, symbol in enumerate(rule.expansion) if symbol.name.startswith(_LIST)]
 
     def flat(children: list[Any]) -> list[Any]:
-        if lists == [0]:  # what a list has so far is its own, and grows
+        if lists == [0]:  # the list so far belongs to nobody else, and grows
             found: list[Any] = children[0]
             found += children[1:]
             return found
@@ -89,12 +88,12 @@ def _build(rule: Rule, builder: Builder) -> Callable[[list[Any]], Any] | None:
 
 
 class Parsed(NamedTuple):
-    """What reading a text gave.
+    """The result of parsing.
 
     Attributes:
-        file: the tree; where `problems` has errors, what could be saved of it.
-        problems: lexical and syntactic findings.
-        lost: names that text passed over during recovery would have bound; None where nothing was passed over.
+        file: the tree; if there are errors, the part of it that could be parsed.
+        problems: diagnostics of the scanner and the parser.
+        lost: names in text that error recovery skipped, which may have bound them; None if it skipped nothing.
     """
 
     file: ast.File
@@ -104,7 +103,7 @@ class Parsed(NamedTuple):
 
 @without_collector
 def parse(source: Source) -> Parsed:
-    """Read a text. Never raises for what the text holds."""
+    """Parse a text. Never raises, whatever the text is."""
     whole = Span(source, 0, len(source.text))
     problems: list[Diagnostic] = []
     if len(source.text) > MAX_CHARACTERS:
@@ -114,27 +113,18 @@ def parse(source: Source) -> Parsed:
             )
         )
         return Parsed(ast.File(whole, ()), problems, frozenset())
-    foreign = source.text.count("\x00") + source.text.count("\ufffd")
-    if foreign > MAX_FOREIGN:
-        first = next(i for i, c in enumerate(source.text) if c in "\x00\ufffd")
-        problems.append(
-            codes.ILLEGAL_CHARACTER(
-                Span(source, first, first + 1), "a binary file, or text in another encoding than UTF-8",
-                label=f"the first of {foreign:,} bytes that are no text",
-            )
-        )  # fmt: skip
-        return Parsed(ast.File(whole, ()), problems, frozenset())
+    not_text = encoding_error(source)
+    if not_text is not None:
+        return Parsed(ast.File(whole, ()), [not_text], frozenset())
     tokens = list(scan(source, problems))
     tokens.append(Tok("$END", "", len(source.text), len(source.text), source))
     if not problems:
         items = tables().run(tokens)
         if items is not None:
             return Parsed(ast.File(whole, items), problems)
-    from nasdsl.syntax.recovery import recover
-
-    mended, lost = recover(tables(), tokens, problems)
-    items = tables().run(mended)
-    if any(p.code == codes.TOO_DEEP.code for p in problems):  # where scanning stops, so that the end is none
+    rewritten, lost = recover(tables(), tokens, problems)
+    items = tables().run(rewritten)
+    if any(p.code == codes.TOO_DEEP.code for p in problems):  # scanning stopped there, so the early end is no finding
         problems[:] = [p for p in problems if p.code != codes.UNEXPECTED_END.code]
         return Parsed(ast.File(whole, ()), problems, frozenset())
     problems.sort(key=lambda p: p.span.start)

@@ -1,5 +1,7 @@
-"""A decoder's text with another width or prediction: the same text, comments and lines included, but for that. And a text
-made of two: the fpn of one, the rest of the other."""
+"""Changes of a decoder's text: another width, another prediction, the fpn of another decoder.
+
+Width and prediction are replaced in place, so that comments and lines stay.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,15 @@ from nasdsl.syntax.parser import parse
 from nasdsl.syntax.printer import print_file
 
 
-class Clash(ValueError):
-    """Two texts that cannot become one: a name means something in the first, and something else in the second."""
+class NameClash(ValueError):
+    """Two texts that cannot be combined: they define one name differently."""
 
 
-def at_width(source: Source, width: int) -> Source:
-    """The text with `width` as the width of fpn and head; a text without a decoder, or with syntax errors, stays as it is.
+def with_width(source: Source, width: int) -> Source:
+    """Set the width of fpn and head. A text without a decoder, or with syntax errors, is returned unchanged.
 
-    A width that is the word of a `let` is changed in the `let`, so that all that is reckoned from it follows. A section
-    that is taken with ``from`` and sets no width gets one. Widths that statements set as numbers stay.
+    A width that a `let` defines is changed in the `let`, so that whatever is computed from it follows. A section that is
+    taken with ``from`` and sets no width gets one. Numbers in statements (``conv_1x1(x, width=32)``) stay.
     """
     parsed = parse(source)
     decoder = next((item for item in parsed.file.items if isinstance(item, ast.Decoder)), None)
@@ -39,9 +41,11 @@ def at_width(source: Source, width: int) -> Source:
     return Source(source.name, text)
 
 
-def predicting(source: Source, prediction: str) -> Source:
-    """The text with another prediction, such as ``fcos(centerness=box, boxes=relu)``; a text without a decoder, or with
-    syntax errors, stays as it is."""
+def with_prediction(source: Source, prediction: str) -> Source:
+    """Replace the prediction, for example by ``fcos(centerness=box, boxes=relu)``.
+
+    A text without a decoder or prediction, or with syntax errors, is returned unchanged.
+    """
     parsed = parse(source)
     decoder = next((item for item in parsed.file.items if isinstance(item, ast.Decoder)), None)
     predict = next((item for item in decoder.items if isinstance(item, ast.Predict)), None) if decoder else None
@@ -52,34 +56,34 @@ def predicting(source: Source, prediction: str) -> Source:
 
 
 def with_fpn(source: Source, other: Source) -> Source:
-    """The text with inputs and fpn of another one's decoder, written out, and with all that this fpn calls by name.
+    """Replace inputs and fpn by those of another decoder, together with the definitions that this fpn uses.
 
     Args:
         source: a decoder or a space, without syntax errors.
-        other: a decoder that takes nothing from other files.
+        other: a decoder that uses no other files.
 
     Returns:
-        in the canonical layout, without comments: what they say may be true no more.
+        the text in the canonical layout, without comments, which may no longer be true.
 
     Raises:
-        Clash: both define a word that the fpn uses, and not in the same way.
+        NameClash: both texts define a name that the fpn uses, differently.
     """
-    file, theirs = parse(source).file, parse(other).file
-    decoder, giver = _decoder(file), _decoder(theirs)
-    fpn = next(item for item in giver.items if isinstance(item, ast.Fpn))
-    lets = _needed(fpn, [item for item in giver.items if isinstance(item, ast.Let)])
-    definitions = _needed(fpn, [item for item in theirs.items if isinstance(item, ast.OpDef | ast.BlockDef)])
-    fresh_lets = _fresh(lets, decoder.items, decoder.name)
-    fresh = _fresh(definitions, file.items, decoder.name)
-    items: list[ast.DecoderItem] = [*fresh_lets, *(item for item in giver.items if isinstance(item, ast.Input))]
+    file, other_file = parse(source).file, parse(other).file
+    decoder, other_decoder = _decoder(file), _decoder(other_file)
+    fpn = next(item for item in other_decoder.items if isinstance(item, ast.Fpn))
+    lets = _needed(fpn, [item for item in other_decoder.items if isinstance(item, ast.Let)])
+    definitions = _needed(fpn, [item for item in other_file.items if isinstance(item, ast.OpDef | ast.BlockDef)])
+    missing_lets = _missing(lets, decoder.items, decoder.name)
+    missing = _missing(definitions, file.items, decoder.name)
+    items: list[ast.DecoderItem] = [*missing_lets, *(item for item in other_decoder.items if isinstance(item, ast.Input))]
     for item in decoder.items:
         if isinstance(item, ast.Fpn):
             items.append(fpn)
         elif not isinstance(item, ast.Input):
             items.append(item)
-    whole = replace(decoder, items=tuple(items))
-    made = ast.File(file.span, (*(whole if item is decoder else item for item in file.items), *fresh))
-    return Source(source.name, print_file(made))
+    combined = replace(decoder, items=tuple(items))
+    result = ast.File(file.span, (*(combined if item is decoder else item for item in file.items), *missing))
+    return Source(source.name, print_file(result))
 
 
 _D = TypeVar("_D", ast.Let, ast.OpDef | ast.BlockDef)
@@ -90,7 +94,7 @@ def _decoder(file: ast.File) -> ast.Decoder:
 
 
 def _needed(section: ast.Node, known: Iterable[_D]) -> list[_D]:
-    """Those of `known` that a section names, or that one of them names; in their order."""
+    """Those of `known` that a section uses, directly or through each other; in their order."""
     by_name = {item.name: item for item in known}
     found: set[str] = set()
     waiting: list[ast.Node] = [section]
@@ -101,24 +105,24 @@ def _needed(section: ast.Node, known: Iterable[_D]) -> list[_D]:
     return [item for name, item in by_name.items() if name in found]
 
 
-def _fresh(wanted: Iterable[_D], present: Iterable[ast.Node], where: str) -> list[_D]:
-    """Those that are not there yet.
+def _missing(needed: Iterable[_D], present: Iterable[ast.Node], where: str) -> list[_D]:
+    """Those needed definitions that are not present.
 
     Raises:
-        Clash: one of this name is there, and is another.
+        NameClash: a different one of the same name is.
     """
-    there = {item.name: item for item in present if isinstance(item, ast.Let | ast.OpDef | ast.BlockDef)}
-    for item in wanted:
-        if item.name in there and there[item.name] != item:
-            raise Clash(
+    by_name = {item.name: item for item in present if isinstance(item, ast.Let | ast.OpDef | ast.BlockDef)}
+    for item in needed:
+        if item.name in by_name and by_name[item.name] != item:
+            raise NameClash(
                 f"`{item.name}` is defined by the fpn's text, and otherwise by that of `{where}`, so that they cannot be one "
                 "text: give it another name in one of them"
             )
-    return [item for item in wanted if item.name not in there]
+    return [item for item in needed if item.name not in by_name]
 
 
 def _edits(section: ast.Fpn | ast.Head, lets: dict[str, ast.Let], width: int, source: Source) -> Iterator[tuple[int, int, str]]:
-    """What to put in place of which stretch: (start, end, new text)."""
+    """The replacements that set the width of a section, each (start, end, new text)."""
     setting = next((s for s in section.settings if s.name == "width"), None)
     if setting is not None:
         value = setting.value
@@ -139,7 +143,7 @@ def _edits(section: ast.Fpn | ast.Head, lets: dict[str, ast.Let], width: int, so
 
 
 def _first_tokens(section: ast.Fpn | ast.Head, source: Source) -> tuple[int, int | None]:
-    """Where the word `fpn` or `head` ends, and where the bracket behind it does, if there is one."""
+    """Offsets of the end of the word `fpn` or `head`, and of the end of the bracket after it, if there is one."""
     tokens = (token for token in scan(source, []) if token.start >= section.span.start)
-    word, behind = next(tokens), next(tokens)
-    return word.end, behind.end if behind.type == "LPAR" else None
+    word, after = next(tokens), next(tokens)
+    return word.end, after.end if after.type == "LPAR" else None

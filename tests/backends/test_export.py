@@ -10,10 +10,11 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import name_free_weights
 import pytest
@@ -319,22 +320,22 @@ class Picky(nn.Module):
 
 
 @pytest.fixture
-def custom(monkeypatch: pytest.MonkeyPatch) -> DecoderModule:
-    monkeypatch.setattr(layers, "CUSTOM", {})
+def custom() -> Iterator[DecoderModule]:
+    with mock.patch.dict(layers.CUSTOM):
 
-    @primitive("picky")
-    @dataclass(frozen=True, slots=True)
-    class PickyLayer(CustomLayer):
-        def infer(self, inputs: Sequence[Feature]) -> Feature:
-            return inputs[0]
+        @primitive("picky")
+        @dataclass(frozen=True, slots=True)
+        class PickyLayer(CustomLayer):
+            def infer(self, inputs: Sequence[Feature]) -> Feature:
+                return inputs[0]
 
-        def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
-            return Cost()
+            def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+                return Cost()
 
-        def module(self, inputs: Sequence[Feature], out: Feature) -> Any:
-            return Picky()
+            def module(self, inputs: Sequence[Feature], out: Feature) -> Any:
+                return Picky()
 
-    return built(simple("x = conv_3x3(c3)\n output p3 = picky(x)"))
+        yield built(simple("x = conv_3x3(c3)\n output p3 = picky(x)"))
 
 
 def test_onnx_names_a_primitive_that_it_cannot_write(custom: DecoderModule) -> None:

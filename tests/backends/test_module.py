@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import name_free_weights
 import pytest
@@ -172,9 +173,9 @@ def test_copies_run_on_their_own_weights() -> None:
         assert not torch.equal(module(features)["p3"].cls_logits, before)
 
 
-def test_custom_primitive(monkeypatch: pytest.MonkeyPatch) -> None:
+@mock.patch.dict(layers.CUSTOM)
+def test_custom_primitive() -> None:
     """A primitive in one decorated class: text, cost, module and source all know it."""
-    monkeypatch.setattr(layers, "CUSTOM", {})
 
     @primitive("shuffle")
     @dataclass(frozen=True, slots=True)

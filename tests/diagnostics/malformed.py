@@ -1,4 +1,4 @@
-"""Malformed texts, one mistake or a few in each: what users see for them is in ``tests/goldens/diagnostics.txt``."""
+"""Malformed texts with one or a few mistakes; their messages are in ``tests/goldens/diagnostics.txt``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from textwrap import dedent
 
 
 def decoder(fpn: str = "output p3 = conv_3x3(c3)", *, before: str = "", head: str = "conv_3x3 -> conv_3x3") -> str:
-    """A whole decoder with these statements in its fpn and this chain in its head."""
+    """A decoder with these statements in its fpn and this chain in its head."""
     lines = "\n".join(f"    {line}".rstrip() for line in dedent(fpn).strip().splitlines())
     return (
         (dedent(before).strip() + "\n\n" if before else "")

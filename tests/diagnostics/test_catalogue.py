@@ -1,4 +1,4 @@
-"""Each entry of the catalogue is its own test: the bad example gives exactly its code, the good one gives nothing."""
+"""Examples of the catalogue: the bad one gives exactly its code, the good one no diagnostic."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from click.testing import CliRunner
@@ -16,7 +17,8 @@ from nasdsl.decoder import check_source
 from nasdsl.diagnostics import Diagnostic, DiagnosticError, Source, explain
 from nasdsl.diagnostics.catalogue import CODES
 from nasdsl.ir import lower
-from nasdsl.layers import CustomLayer, LayerError
+from nasdsl.layers import CustomLayer, LayerError, plugins
+from nasdsl.semantics.files import read_source
 from nasdsl.syntax.parser import MAX_CHARACTERS
 
 FAMILIES = {"1": "syntax", "2": "names", "3": "types", "4": "structure", "5": "holes", "9": "lints"}
@@ -24,7 +26,7 @@ CHANNELS = {"c3": 512, "c4": 1024}
 
 
 def findings(text: str, folder: Path) -> list[Diagnostic]:
-    """What a file called example.nas gives."""
+    """The diagnostics of a file called example.nas."""
     path = folder / "example.nas"
     path.write_text(text, encoding="utf-8")
     return check_source(Source("example.nas", text), path=path).problems
@@ -34,6 +36,12 @@ def _too_large(bad: str, folder: Path) -> list[Diagnostic]:
     line = bad.rstrip("\n") + "\n"
     text = line * (MAX_CHARACTERS // len(line) + 1)
     return check_source(Source("example.nas", text)).problems
+
+
+def _in_latin_1(bad: str, folder: Path) -> list[Diagnostic]:
+    path = folder / "example.nas"
+    path.write_bytes(bad.replace("\ufffd", "é").encode("latin-1"))
+    return check_source(read_source(path), path=path).problems
 
 
 def _from_standard_input(bad: str, folder: Path) -> list[Diagnostic]:
@@ -55,18 +63,28 @@ def _lowered(bad: str, folder: Path) -> list[Diagnostic]:
 
 
 def _custom_primitive(bad: str, folder: Path) -> list[Diagnostic]:
-    """A primitive that refuses, under the name `picky`, in place of the example's convolution."""
+    """With the primitive `picky`, which refuses all operands, in place of the example's convolution."""
     return findings(bad.replace("conv(c3, k=3, groups=7)", "picky(c3)"), folder)
+
+
+def _broken_package(bad: str, folder: Path) -> list[Diagnostic]:
+    """As if an installed package could not be loaded: the warning without the error about the op."""
+    with mock.patch.object(plugins, "_failures", (plugins.PluginFailure("shuffle", "nasdsl-shuffle 1.0", "ImportError"),)):
+        unknown, *rest = findings(bad, folder)
+    assert unknown.code == "NAS201"
+    return rest
 
 
 SITUATIONS: dict[str, Callable[[str, Path], list[Diagnostic]]] = {
     "NAS108": _too_large,
+    "NAS109": _in_latin_1,
     "NAS314": _custom_primitive,
     "NAS414": _from_standard_input,
     "NAS415": _with_definitions,
     "NAS501": _lowered,
+    "NAS902": _broken_package,
 }
-"""Entries whose text says that the example needs more than being checked as example.nas."""
+"""Entries whose example needs more than being checked as example.nas, as their text says."""
 
 
 @pytest.fixture
@@ -126,7 +144,7 @@ def test_codes_are_many_and_distinct_and_in_their_family() -> None:
 
 
 def test_every_code_that_the_package_uses_is_in_the_catalogue() -> None:
-    """No finding is made up outside it: `Code(` stands in the catalogue only."""
+    """Codes are defined in the catalogue only."""
     package = Path(explain.__code__.co_filename).parents[1]
     for path in package.rglob("*.py"):
         if "catalogue" not in path.parts and path.name != "diagnostic.py":

@@ -1,4 +1,4 @@
-"""Right texts with one thing made wrong: what is found, where, and whether the fixes that are offered mend it."""
+"""Valid texts with one mistake put in: what is reported, where, and whether the suggested fixes work."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_one_character_wrong_is_found_in_its_place(name: str, at: int, character
 
 @pytest.mark.parametrize("name", sorted(TEXTS))
 def test_leaving_out_any_bracket_or_sign_is_one_syntax_error_near_it(name: str) -> None:
-    """One sign less: one finding of syntax at most, on the line of the sign."""
+    """At most one syntax error, on the line of the sign."""
     text = TEXTS[name]
     for token in tokens(text):
         if token.type not in ("LPAR", "RPAR", "COMMA", "EQUAL", "ARROW", "LBRACE", "RBRACE"):
@@ -76,7 +76,7 @@ def test_leaving_out_any_bracket_or_sign_is_one_syntax_error_near_it(name: str) 
 
 @pytest.mark.parametrize("word", ["decoder", "input", "fpn", "output", "merge", "dangling", "into", "head", "predict"])
 def test_a_misspelt_word_of_the_language_is_recognised(word: str) -> None:
-    """For each word: two letters swapped, one left out, one doubled; the right word is offered at its place, once."""
+    """Two letters swapped, one left out, one doubled: the word is suggested once, in the right place."""
     text = TEXTS["nas_fcos"]
     token = next(t for t in tokens(text) if t.value == word)
     spellings = {word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(1, len(word) - 1)}
@@ -90,7 +90,7 @@ def test_a_misspelt_word_of_the_language_is_recognised(word: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(TEXTS))
 def test_a_misspelt_op_or_value_is_recognised(name: str) -> None:
-    """Each name that is read, misspelt where it is read: the finding is there, and its fix gives the text back."""
+    """Names misspelt where they are used: there is a diagnostic in that place, and its fix restores the text."""
     text = TEXTS[name]
     layout = random.Random(0)
     found = tokens(text)

@@ -1,4 +1,4 @@
-"""What users see for malformed texts, message for message.
+"""The rendered diagnostics of malformed texts, word for word.
 
 ``NASDSL_UPDATE_GOLDENS=1 pytest tests/diagnostics`` writes the file anew; read the difference as a user would.
 """
@@ -27,7 +27,7 @@ def diagnose(text: str, folder: Path) -> list[Diagnostic]:
 
 
 def shown(found: list[Diagnostic]) -> str:
-    """All that is printed, but for the line numbers of the prelude, which may grow."""
+    """The rendered diagnostics, without the line numbers of the prelude, which may change."""
     return re.sub(r"(--> prelude\.nas:)\d+:(\d+\n +)\d+ \|", r"\1N:\2N |", render_all(found))
 
 
@@ -46,7 +46,7 @@ def test_the_golden_file_has_every_case_and_no_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_malformed_text_is_reported_as_users_are_used_to(name: str, tmp_path: Path) -> None:
+def test_malformed_text_gives_the_golden_messages(name: str, tmp_path: Path) -> None:
     found = diagnose(MALFORMED[name], tmp_path / "decoders")
     assert found, "a malformed text without a finding"
     assert shown(found) == golden()[name]
@@ -58,7 +58,7 @@ ONE_MISTAKE = [name for name in MALFORMED if name.startswith(ONE)]
 
 @pytest.mark.parametrize("name", ONE_MISTAKE)
 def test_one_mistake_is_one_finding(name: str, tmp_path: Path) -> None:
-    """No cascades: what a mistake makes unreadable further down is not reported as well."""
+    """No cascades: what follows from a mistake is not reported as well."""
     found = diagnose(MALFORMED[name], tmp_path / "decoders")
     assert len(found) == 1, [f"{d.code} {d.message}" for d in found]
 

@@ -1,4 +1,4 @@
-"""Formatting changes nothing but white space: the tree, every comment and its place, and the paragraphs stay."""
+"""Formatting changes white space only: the tree, the comments and their places, and the paragraphs stay."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ many = settings(max_examples=150, deadline=None, derandomize=True)
 
 
 def comments(text: str) -> list[str]:
-    """The comments of a text, by a scanner of its own."""
+    """The comments of a text, by an independent scanner."""
     found = re.findall(r'"[^"\n]*"|#[^\n]*', text)
     return [piece.rstrip() for piece in found if piece.startswith("#")]
 
 
 def checked(text: str) -> str:
-    """The formatted text, after looking at all that holds of any."""
+    """The formatted text, after checking the properties of every formatted text."""
     out = format_text(text)
     assert tree(out) == tree(text.removeprefix("\ufeff"))
     assert comments(out) == comments(text)
@@ -42,7 +42,7 @@ def checked(text: str) -> str:
 
 
 def scattered(text: str, rng: random.Random, rate: float) -> str:
-    """The text with white space, blank lines and comments at some of the boundaries of its tokens."""
+    """The text with random white space, blank lines and comments between its tokens."""
     out, end, count = "", 0, 0
     for token in scan(Source("t.nas", text), []):
         gap = text[end : token.start]
@@ -296,7 +296,7 @@ def test_canonical_layout() -> None:
 
 
 def test_sections_on_one_line_get_blank_lines() -> None:
-    """The author's paragraphs count where there are lines; where there are none, the printer's."""
+    """Blank lines are kept between lines; a text on one line gets those of the printer."""
     text = "op f(x) = x; op g(x) = x decoder d { input c3; fpn { x = f(c3) output p3 = x } head { f } predict fcos }"
     assert checked(text) == print_file(tree(text))
     assert checked("decoder d {\n  fpn {}\n  head { f } predict fcos\n}\n") == (
@@ -373,7 +373,7 @@ def _seconds(blocks: int) -> float:
 
 
 def test_ten_thousand_statements() -> None:
-    """About a second; far from the square of the length."""
+    """About a second; quadratic time would be far more."""
     format_text("decoder d {}")  # the grammar is compiled once
     small, large = min(_seconds(1_000) for _ in range(3)), _seconds(10_000)
     assert large < 3

@@ -1,4 +1,4 @@
-"""The grammar is LALR(1) without a conflict: lark settles shift/reduce conflicts silently, so they are looked for here."""
+"""The grammar is LALR(1) without conflicts; lark resolves shift/reduce conflicts silently, so its log is checked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def conflicts(grammar: str, caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @pytest.fixture
 def _heard() -> None:
-    """lark's logger as pytest hears it."""
+    """Let pytest capture lark's log."""
     lark.logger.propagate = True
 
 

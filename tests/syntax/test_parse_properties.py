@@ -1,4 +1,4 @@
-"""What holds of reading any text: right ones mean the same however they are laid out, wrong ones are reported and no more."""
+"""Properties of parsing: valid texts mean the same in every layout; invalid ones give diagnostics and never raise."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from zoo_files import ZOO
 
 from nasdsl.diagnostics import Source
 from nasdsl.syntax import ast
+from nasdsl.syntax.encoding import decode
 from nasdsl.syntax.lexer import RESERVED
 from nasdsl.syntax.parser import parse
 
@@ -30,7 +31,7 @@ def tree(text: str) -> ast.File:
 
 
 def words(text: str) -> list[str]:
-    """The tokens of a text by a scanner of its own: characters, one after another."""
+    """The tokens of a text, by an independent scanner."""
     out: list[str] = []
     position = 0
     while position < len(text):
@@ -58,7 +59,7 @@ def words(text: str) -> list[str]:
 
 
 def laid_out(pieces: list[str], layout: random.Random) -> str:
-    """The tokens with white space and comments of any kind between them, or nothing where nothing is needed."""
+    """The tokens with random white space and comments between them, or nothing if none is needed."""
     out = []
     for before, piece in zip(["", *pieces], pieces, strict=False):
         touching = before[-1:].isalnum() or before[-1:] == "_"
@@ -89,7 +90,7 @@ def test_the_one_line_form_is_the_same_text(name: str) -> None:
 
 
 def _ends(node: object) -> list[int]:
-    """Where statements, parts and definitions end: where a `;` may stand."""
+    """Offsets at which statements, sections and definitions end, where a `;` is allowed."""
     found: list[int] = []
     if isinstance(node, ast.File):
         for item in node.items:
@@ -118,7 +119,7 @@ def test_semicolons_between_statements_carry_no_meaning(name: str) -> None:
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_spans_cover_what_they_are_spans_of(name: str) -> None:
-    """Every name in the tree stands, in the text, at the span of its node."""
+    """The text at the span of a node contains the node's name."""
     text = RIGHT[name]
     seen = 0
 
@@ -148,33 +149,33 @@ SOUP = [*RESERVED, *SIGNS.split(), '"a.nas"', "\n"]
 
 @few
 @given(st.text(max_size=300))
-def test_any_text_is_read(text: str) -> None:
+def test_any_text_can_be_checked(text: str) -> None:
     assert checked(text).problems or not text.strip() or text.lstrip().startswith(("#", ";"))
 
 
 @few
 @given(st.binary(max_size=300))
-def test_any_bytes_are_read(data: bytes) -> None:
-    checked(data.decode("utf-8", errors="replace"))
+def test_any_bytes_can_be_checked(data: bytes) -> None:
+    checked(decode(data))
 
 
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(st.lists(st.sampled_from(SOUP), max_size=60))
-def test_any_tokens_are_read(pieces: list[str]) -> None:
+def test_any_tokens_can_be_checked(pieces: list[str]) -> None:
     checked(" ".join(pieces))
 
 
 @few
 @given(st.sampled_from(sorted(RIGHT)), st.lists(st.sampled_from(SOUP), max_size=12), layouts)
-def test_any_tokens_within_a_decoder_are_read(name: str, pieces: list[str], layout: random.Random) -> None:
+def test_any_tokens_inside_a_decoder_can_be_checked(name: str, pieces: list[str], layout: random.Random) -> None:
     known = words(RIGHT[name])
     at = layout.randrange(len(known) + 1)
     checked(" ".join([*known[:at], *pieces, *known[at:]]))
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_a_text_cut_off_anywhere_is_read(name: str) -> None:
-    """At every offset, or of long texts every fifth; what is missing is said, unless the cut leaves whole definitions."""
+def test_a_text_cut_off_anywhere_can_be_checked(name: str) -> None:
+    """At every offset, or every fifth of a long text; an error is reported unless only whole definitions are left."""
     text = RIGHT[name]
     whole_until = [0] + [item.span.end for item in tree(text).items]
     for end in range(0, len(text), 1 if len(text) < 900 else 5):
@@ -186,12 +187,12 @@ def test_a_text_cut_off_anywhere_is_read(name: str) -> None:
 
 @few
 @given(st.sampled_from(sorted(RIGHT)), layouts)
-def test_a_text_with_tokens_left_out_is_read(name: str, layout: random.Random) -> None:
+def test_a_text_with_tokens_left_out_can_be_checked(name: str, layout: random.Random) -> None:
     kept = [w for w in words(RIGHT[name]) if layout.random() > 0.08]
     checked(" ".join(kept))
 
 
-def test_a_deep_text_is_read_without_the_interpreters_stack() -> None:
+def test_deep_nesting_does_not_exhaust_the_interpreters_stack() -> None:
     for before, open_, close in (("x = ", "skip(", ")"), ("", "repeat 1 {", "}"), ("x = ", "x[", "]")):
         outcome = checked("decoder d { input c3 fpn(width=8) { " + before + open_ * 10_000 + close * 10_000)
         assert [d.code for d in outcome.problems] == ["NAS107"]

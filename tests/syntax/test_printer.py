@@ -1,4 +1,4 @@
-"""Every tree prints to a text that reads as the same tree, in both forms."""
+"""Printing a tree and parsing the text gives an equal tree, in both forms."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tree(text: str) -> ast.File:
 
 
 class Trees:
-    """Random trees of every kind of node, all of them such as a text can give."""
+    """Random trees of all kinds of nodes, each of which some text parses to."""
 
     def __init__(self, seed: int, size: int) -> None:
         self.rng = random.Random(seed)
@@ -346,7 +346,7 @@ def test_wide_statements_are_broken() -> None:
 
 
 def test_long_sums_and_deep_trees_print() -> None:
-    """Longer and deeper than any that is read, or than the interpreter's stack."""
+    """Longer and deeper than any text that is parsed, and than the interpreter's stack."""
     one = ast.Number(_HERE, 1, "1")
     total: ast.Attribute = one
     signed: ast.Attribute = one
@@ -361,8 +361,8 @@ def test_long_sums_and_deep_trees_print() -> None:
         assert tree(print_file(file)) == tree(print_file(file, one_line=True)) == file
 
 
-def test_made_trees() -> None:
-    """Trees that no text gives keep their value; what cannot be written is refused."""
+def test_trees_that_the_parser_never_makes() -> None:
+    """Trees that the parser never makes keep their value; what a text cannot express is refused."""
     one, two = ast.Number(_HERE, 1, ""), ast.Number(_HERE, 0.5, "7")
     total = ast.Arithmetic(_HERE, "+", one, two)
     assert print_expression(ast.Arithmetic(_HERE, "*", total, total)) == "(1 + 0.5) * (1 + 0.5)"
@@ -370,5 +370,5 @@ def test_made_trees() -> None:
     assert print_expression(ast.Negative(_HERE, total)) == "-(1 + 0.5)"
     assert print_expression(ast.Number(_HERE, 1e-7, "")) == "0.0000001"
     for path in ('a".nas', "a\nb.nas"):
-        with pytest.raises(ValueError, match="no text can hold"):
+        with pytest.raises(ValueError, match="a text cannot hold"):
             print_file(ast.File(_HERE, (ast.Use(_HERE, path),)))

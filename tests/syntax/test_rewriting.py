@@ -1,4 +1,4 @@
-"""A decoder at another width is its text with other numbers: against the same done by hand."""
+"""Texts with another width, compared with the same change made by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zoo_files import ZOO
 
 import nasdsl
 from nasdsl.diagnostics import DiagnosticError, Source
-from nasdsl.syntax.rewriting import at_width
+from nasdsl.syntax.rewriting import with_width
 
 BODY = "{ output p3 = conv_3x3(c3) }"
 CHAIN = "{ conv_3x3 }"
@@ -127,7 +127,7 @@ def test_a_space_stays_one() -> None:
 
 @pytest.mark.parametrize("broken", ["", "op f(x) = x", "decoder d { fpn(width=64 {", "decoder { fpn(width=64) { } }"])
 def test_a_text_without_a_decoder_to_change_stays(broken: str) -> None:
-    assert at_width(Source("t", broken), 96).text == broken
+    assert with_width(Source("t", broken), 96).text == broken
 
 
 # ------------------------------------------------------------------------------------------------------ predictions

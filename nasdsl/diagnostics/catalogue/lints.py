@@ -15,6 +15,17 @@ UNREAD = Code(
     severity="warning",
 )
 
+PLUGIN_FAILED = Code(
+    "NAS902",
+    "a package of primitives that cannot be loaded",
+    "An op is defined neither in the text nor by nasdsl, and an installed package that may define it (one with entry points "
+    "of the group `nasdsl.primitives`) raises an error when it is imported. The op itself is reported as NAS201. (The example "
+    "stands for a text with a primitive of such a package; an installation without one gives NAS201 only.)",
+    decoder("output p3 = shuffle(c3)"),
+    decoder("output p3 = conv_3x3(c3)"),
+    severity="warning",
+)
+
 POOLED_BATCH_NORM = Code(
     "NAS903",
     "BatchNorm of a globally pooled value",
@@ -43,4 +54,12 @@ def pooled_batch_norm(span: Span) -> Diagnostic:
     return POOLED_BATCH_NORM(
         span, "BatchNorm of a globally pooled value", label="one value per channel of each image",
         help="set `norm=none` here; training with one image per step fails otherwise",
+    )  # fmt: skip
+
+
+def plugin_failed(span: Span, package: str, error: object, entry_point: str, group: str) -> Diagnostic:
+    """An unknown op, and a package whose primitives cannot be loaded, of which it may be one."""
+    return PLUGIN_FAILED(
+        span, f"the primitives of {package} cannot be loaded: {error}", label="this may be one of them",
+        help=f"importing its entry point `{entry_point}` of the group {group} fails: repair the package, or remove it",
     )  # fmt: skip

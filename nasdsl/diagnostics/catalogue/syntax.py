@@ -14,8 +14,7 @@ ILLEGAL_CHARACTER = Code(
     "NAS101",
     "a character that is not part of the language",
     "Texts are made of names, numbers, strings in double quotes, the brackets ( ) { } [ ] and the signs "
-    ", ; = : -> .. ? | + - * / <= >= < > ==. Anything else may stand only in a comment, behind `#`. A binary file, or "
-    "text in another encoding than UTF-8, is reported with this code too.",
+    ", ; = : -> .. ? | + - * / <= >= < > ==. Anything else may stand only in a comment, behind `#`.",
     _GOOD.replace("conv_3x3(c3)", "conv_3x3(c3$)"),
     _GOOD,
 )
@@ -49,7 +48,8 @@ BAD_NUMBER = Code(
     "NAS105",
     "neither a number nor a name",
     "Numbers are digits, with a fraction and one of the suffixes K (thousand), M (million) and G (billion) where a "
-    "quantity is meant: `120G`, `1.5M`. They have at most 18 digits. Names start with a letter or `_`.",
+    "quantity is meant: `120G`, `1.5M`. They have at most 18 digits, and 40 more after the point. Names start with a letter "
+    "or `_`.",
     _GOOD.replace("width=64, norm=bn", "width=64px, norm=bn"),
     _GOOD,
 )
@@ -79,4 +79,15 @@ TOO_LARGE = Code(
     "for what repeats. (The example stands for four million characters.)",
     "# this line a hundred thousand times",
     _GOOD,
+)
+
+NOT_UTF8 = Code(
+    "NAS109",
+    "a file that is not UTF-8 text",
+    "A `.nas` file is text in UTF-8, with or without a byte-order mark. The message gives the offset of the first byte that "
+    "is not UTF-8, counted from 0, and what the file looks like. Windows PowerShell writes UTF-16 with `>` and `Out-File`; "
+    '`Set-Content -Encoding utf8` and the editor\'s "Save with encoding" write UTF-8. (The example stands for a file with the '
+    "byte 0xe9, which is `é` in Latin-1, in place of U+FFFD.)",
+    "# The best d\ufffdcoder so far\n" + _GOOD,
+    "# The best décoder so far\n" + _GOOD,
 )

@@ -1,16 +1,16 @@
-"""The closed set of primitive layers: shape rule and cost rule beside each other.
+"""The built-in primitive layers, each with its shape rule and its cost rule.
 
-Every op of the vocabulary expands into these; every back end knows these and nothing else. A layer holds what the text
-says of it; the widths of its operands come from the graph, so the same layer serves any backbone.
-
-A new primitive (what no composition of these gives) is a subclass of `CustomLayer`; see there.
+``infer`` gives level and width of the result, or raises `LayerError`; ``cost`` gives the cost for one image, where ``area``
+is height * width of the result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import ClassVar, Literal, TypeAlias
+
+from nasdsl.layers.base import FREE, UNKNOWN_WIDTH, Cost, Feature, LayerError
 
 NormKind: TypeAlias = Literal["bn", "gn"]
 ActivationKind: TypeAlias = Literal["relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu", "sigmoid", "tanh"]
@@ -20,54 +20,8 @@ PoolKind: TypeAlias = Literal["max", "avg"]
 GROUP_NORM_GROUPS = 32
 
 
-class Feature(NamedTuple):
-    """What is known of a value before any tensor exists.
-
-    Attributes:
-        level: its stride is 2**level; its map of an H x W image is ceil(H / stride) x ceil(W / stride).
-            None: one value a channel (1x1), as global pooling leaves it; it broadcasts over any map.
-        width: its channels; `UNKNOWN_WIDTH` for a raw backbone feature before a backbone is chosen.
-    """
-
-    level: int | None
-    width: int
-
-
-UNKNOWN_WIDTH = 0
-"""Every number of groups divides 0, so the rules below let an unknown width pass; lowering asks them again."""
-
-
-class Cost(NamedTuple):
-    """What a layer costs for one image.
-
-    Attributes:
-        macs: multiply-accumulates of convolutions (deformable ones in full), and of nothing else.
-        params: parameters.
-        published_flops: "FLOPs" as Table 2 of the paper counts them: `macs`, + 1 per output element for a bias, + 2 per
-            element of a BatchNorm, + 1 per element of a ReLU.
-    """
-
-    macs: int = 0
-    params: int = 0
-    published_flops: int = 0
-
-    def __add__(self, other: Cost) -> Cost:  # type: ignore[override]  # a cost is a vector, not a sequence
-        return Cost(self[0] + other[0], self[1] + other[1], self[2] + other[2])
-
-
-FREE = Cost()
-
-
-class LayerError(ValueError):
-    """A layer that cannot take its operands; `kind` names the diagnostic, the message says why."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-
-
 def halvings(stride: int) -> int:
-    """How many levels a stride goes up: 2 gives 1. The stride is a power of two."""
+    """The number of levels that a stride, a power of two, goes up: 2 gives 1."""
     return stride.bit_length() - 1
 
 
@@ -84,7 +38,7 @@ def _check_groups(x: Feature, groups: int, width: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """Where a graph begins: a backbone feature (``c5``), or what a head's layer receives (``x``)."""
+    """An input of a graph: a backbone feature (``c5``), or the operand of a head's layer (``x``)."""
 
     name: str
 
@@ -178,7 +132,7 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """A function of each element."""
+    """An activation function, applied to each element."""
 
     function: ActivationKind
 
@@ -193,7 +147,7 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """One learnable factor per channel, 1 at the start."""
+    """One learnable factor per channel, initially 1."""
 
     kind: ClassVar[str] = "scale"
 
@@ -218,7 +172,7 @@ def _same_width(inputs: Sequence[Feature], what: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """The sum of its operands, all of one width; the graph has brought them to one resolution."""
+    """The sum of its operands, which have one width; lowering has resized them to one resolution."""
 
     kind: ClassVar[str] = "add"
 
@@ -231,7 +185,7 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Multiply:
-    """The product of its operands, element by element; a value of one position broadcasts."""
+    """The elementwise product of its operands; a globally pooled value broadcasts."""
 
     kind: ClassVar[str] = "mul"
 
@@ -244,7 +198,7 @@ class Multiply:
 
 @dataclass(frozen=True, slots=True)
 class Maximum:
-    """The largest of its operands, element by element."""
+    """The elementwise maximum of its operands."""
 
     kind: ClassVar[str] = "max"
 
@@ -257,7 +211,7 @@ class Maximum:
 
 @dataclass(frozen=True, slots=True)
 class WeightedAdd:
-    """``sum(relu(w_i) * x_i) / (sum(relu(w_i)) + 1e-4)``, one learnable weight an operand, 1 at the start.
+    """``sum(relu(w_i) * x_i) / (sum(relu(w_i)) + 1e-4)``, one learnable weight an operand, initially 1.
 
     Source: the fast normalized fusion of EfficientDet (arXiv:1911.09070, section 3.3).
     """
@@ -273,7 +227,7 @@ class WeightedAdd:
 
 @dataclass(frozen=True, slots=True)
 class Concat:
-    """Its operands behind each other along the channels, in order."""
+    """Concatenation of its operands along the channels, in order."""
 
     kind: ClassVar[str] = "concat"
 
@@ -287,7 +241,7 @@ class Concat:
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """Interpolation to the resolution of a level; ``bilinear`` does not align corners."""
+    """Interpolation to the resolution of a level; ``bilinear`` is with ``align_corners=False``."""
 
     level: int
     mode: ResizeMode = "bilinear"
@@ -303,10 +257,10 @@ class Resize:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Pooling; the map of stride s is the input's divided by s, rounded up, as a convolution leaves it.
+    """Pooling with a window of k x k. At stride s the map has 1/s of the input's size, rounded up, as after a convolution.
 
-    An odd window is centred, with padding (k - 1) / 2; an even one is as wide as the stride, without padding: the windows lie
-    side by side, and the last may be cut.
+    An odd window is centred, with padding (k - 1) / 2. An even window is as wide as the stride, without padding: the windows
+    do not overlap, and the last one may be cut off (``ceil_mode``).
     """
 
     pool: PoolKind
@@ -321,7 +275,7 @@ class Pool:
 
     @property
     def cuts(self) -> bool:
-        """Whether the last window may be cut (``ceil_mode``)."""
+        """Whether the last window may be cut off (``ceil_mode``)."""
         return self.k % 2 == 0
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
@@ -335,7 +289,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class GlobalPool:
-    """The mean or the largest value of each channel: one position is left, and no level."""
+    """Mean or maximum of each channel: the result is 1x1 and has no level."""
 
     pool: PoolKind
 
@@ -346,94 +300,3 @@ class GlobalPool:
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
         return FREE
-
-
-class CustomLayer:
-    """Base of a primitive that a user adds: one decorated, frozen dataclass.
-
-    Its fields are the attributes that the text may set: int, bool or str, each with a default; for a str,
-    ``field(default="a", metadata={"words": ("a", "b")})`` says what it may be::
-
-        @primitive("shuffle")
-        @dataclass(frozen=True, slots=True)
-        class Shuffle(CustomLayer):
-            groups: int = 2
-
-            def infer(self, inputs): return inputs[0]                       # shape rule
-            def cost(self, inputs, out, area): return Cost(0, 0, 0)         # cost rule
-            def module(self, inputs, out):                                  # built only when torch is wanted
-                import torch
-                return torch.nn.ChannelShuffle(self.groups)
-
-    A package announces the module that holds such classes as an entry point of the group ``nasdsl.primitives``.
-    """
-
-    kind: ClassVar[str]
-    operands: ClassVar[int] = 1
-
-    def infer(self, inputs: Sequence[Feature]) -> Feature:
-        """Level and width of the result. May raise `LayerError`."""
-        raise TypeError(f"{type(self).__name__} states no shape rule: define infer(self, inputs)")
-
-    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
-        """Cost for one image; `area` is height * width of the result."""
-        raise TypeError(f"{type(self).__name__} states no cost rule: define cost(self, inputs, out, area)")
-
-    def module(self, inputs: Sequence[Feature], out: Feature) -> Any:
-        """The ``torch.nn.Module`` that takes the operands and gives the result."""
-        raise TypeError(f"{type(self).__name__} states no module: define module(self, inputs, out)")
-
-    def source(self, inputs: Sequence[Feature], out: Feature) -> str:
-        """The call that makes its module in stand-alone source, with what torch itself offers: ``nn.ChannelShuffle(2)``."""
-        raise TypeError(
-            f"the primitive {self.kind!r} does not say how it is written as source: define source(self, inputs, out)"
-        )
-
-
-Layer: TypeAlias = (
-    Input
-    | Conv
-    | DeformConv
-    | Norm
-    | Activation
-    | Scale
-    | Add
-    | Multiply
-    | Maximum
-    | WeightedAdd
-    | Concat
-    | Resize
-    | Pool
-    | GlobalPool
-    | CustomLayer
-)
-
-CUSTOM: dict[str, type[CustomLayer]] = {}
-"""Primitives added by users, by the name that texts call them."""
-
-_C = TypeVar("_C", bound=type[CustomLayer])
-
-
-def primitive(name: str, *, operands: int = 1) -> Callable[[_C], _C]:
-    """Class decorator: make a `CustomLayer` known to the language under `name`.
-
-    Raises:
-        ValueError: the name is taken by another class.
-    """
-
-    def register(cls: _C) -> _C:
-        if CUSTOM.get(name, cls).__qualname__ != cls.__qualname__:
-            raise ValueError(f"the primitive {name!r} is {CUSTOM[name].__qualname__} already")
-        cls.kind, cls.operands = name, operands
-        CUSTOM[name] = cls
-        return cls
-
-    return register
-
-
-def load_plugins() -> None:
-    """Import what installed packages announce as entry points of the group ``nasdsl.primitives``."""
-    from importlib.metadata import entry_points
-
-    for entry in entry_points(group="nasdsl.primitives"):
-        entry.load()

@@ -1,0 +1,88 @@
+"""The closed set of primitive layers.
+
+Every op of the language expands into these, and back ends handle these and nothing else. A layer holds what the text says
+of it; the widths of its operands come from the graph, so the same layer serves any backbone.
+
+A package adds a primitive that no composition of these gives as a subclass of `CustomLayer`.
+"""
+
+from typing import TypeAlias
+
+from nasdsl.layers.base import FREE, UNKNOWN_WIDTH, Cost, Feature, LayerError
+from nasdsl.layers.builtin import (
+    GROUP_NORM_GROUPS,
+    Activation,
+    ActivationKind,
+    Add,
+    Concat,
+    Conv,
+    DeformConv,
+    GlobalPool,
+    Input,
+    Maximum,
+    Multiply,
+    Norm,
+    NormKind,
+    Pool,
+    PoolKind,
+    Resize,
+    ResizeMode,
+    Scale,
+    WeightedAdd,
+    halvings,
+)
+from nasdsl.layers.custom import CUSTOM, CustomLayer, PrimitiveError, attribute_texts, primitive
+from nasdsl.layers.plugins import load_plugins
+
+Layer: TypeAlias = (
+    Input
+    | Conv
+    | DeformConv
+    | Norm
+    | Activation
+    | Scale
+    | Add
+    | Multiply
+    | Maximum
+    | WeightedAdd
+    | Concat
+    | Resize
+    | Pool
+    | GlobalPool
+    | CustomLayer
+)
+
+__all__ = [
+    "CUSTOM",
+    "FREE",
+    "GROUP_NORM_GROUPS",
+    "UNKNOWN_WIDTH",
+    "Activation",
+    "ActivationKind",
+    "Add",
+    "Concat",
+    "Conv",
+    "Cost",
+    "CustomLayer",
+    "DeformConv",
+    "Feature",
+    "GlobalPool",
+    "Input",
+    "Layer",
+    "LayerError",
+    "Maximum",
+    "Multiply",
+    "Norm",
+    "NormKind",
+    "Pool",
+    "PoolKind",
+    "PrimitiveError",
+    "Resize",
+    "ResizeMode",
+    "Scale",
+    "WeightedAdd",
+    "attribute_texts",
+    "halvings",
+    "load_plugins",
+    "primitive",
+]
