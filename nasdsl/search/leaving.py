@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Final, Self
 
-from nasdsl.training.stopping import Stop
+from nasdsl.training.signals import Stop
 
 GRACE: Final = 10.0
 """Seconds that evaluations under way have to end after a signal; then they are given up, and made again after a resume."""

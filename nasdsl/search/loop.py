@@ -27,7 +27,7 @@ from nasdsl.search.trials import Trials
 from nasdsl.search.workers import make_workers, parse_workers
 from nasdsl.search.workers.pool import Finished
 from nasdsl.spaces import Space, SpaceError
-from nasdsl.training.stopping import Interrupted
+from nasdsl.training.signals import Interrupted
 
 if TYPE_CHECKING:
     from nasdsl.search.strategies import Strategy

@@ -25,7 +25,7 @@ from nasdsl.training.predict import check_classes, measure, predict
 from nasdsl.training.progress import Clock, Progress
 from nasdsl.training.recipe import Recipe
 from nasdsl.training.run import Run, open_run, write_json
-from nasdsl.training.stopping import Interrupted, Stop
+from nasdsl.training.signals import Interrupted, Stop
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from small_training import SHAPES, VAL, differences, recipe, small
 
 from nasdsl.training import Diverged, Interrupted, Run, RunError, TrainingError, train
 from nasdsl.training.checkpoint import load_checkpoint, previous
-from nasdsl.training.stopping import Stop
+from nasdsl.training.signals import Stop
 
 
 def checkpoint(out: Path) -> dict[str, Any]:
