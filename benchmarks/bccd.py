@@ -71,10 +71,10 @@ def train_torchvision(seed: int, epochs: float, data: Any, weights: str) -> tupl
     from torchvision.models.detection.fcos import FCOS
     from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-    from nasdsl.training.batches import endless, steps_of, training_loader
-    from nasdsl.training.distributed import Processes
-    from nasdsl.training.optimizer import make_optimizer, set_rate
-    from nasdsl.training.schedule import rate_factor
+    from nasdsl.training.distributed import ProcessGroup
+    from nasdsl.training.loaders import infinite_batches, make_train_loader, total_steps
+    from nasdsl.training.optimizer import make_optimizer, set_learning_rate
+    from nasdsl.training.schedule import lr_factor
 
     torch.manual_seed(seed)
     network = mobilenet_v2()
@@ -84,12 +84,12 @@ def train_torchvision(seed: int, epochs: float, data: Any, weights: str) -> tupl
     model = FCOS(backbone, num_classes=len(data.classes), min_size=SIZE[0], max_size=SIZE[1], _skip_resize=True)
     model.train()
     settings = recipe(seed, epochs)
-    loader = training_loader(data, settings, Processes(torch.device("cpu")))
+    loader = make_train_loader(data, settings, ProcessGroup(torch.device("cpu")))
     optimizer = make_optimizer(model, settings)
-    total = steps_of(settings, len(loader))
+    total = total_steps(settings, len(loader))
     start = time.perf_counter()
-    for step, batch in zip(range(total), endless(loader, 0), strict=False):
-        set_rate(optimizer, settings.learning_rate * rate_factor(settings, step, total))
+    for step, batch in zip(range(total), infinite_batches(loader, 0), strict=False):
+        set_learning_rate(optimizer, settings.learning_rate * lr_factor(settings, step, total))
         images = [image.float() / 255 for image in batch.images]
         losses = model(images, batch.targets)
         optimizer.zero_grad()

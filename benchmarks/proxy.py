@@ -170,7 +170,8 @@ def main() -> None:
         f"{given.batch} crops of {given.size}x{given.size}, {len(val)} pictures of meta-val, {given.backbone}, {given.data}; "
     )
     print(
-        f"features of {len(task.features.layout.extents)} pictures made in {made:.0f} s; {os.cpu_count()} CPU cores,", end=" "
+        f"features of {len(task.features.layout.padded_sizes)} pictures made in {made:.0f} s; {os.cpu_count()} CPU cores,",
+        end=" ",
     )
     print(f"{torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}\n")
     print("| around an evaluation | ms a trial | of 300 steps of ours |\n|---|---|---|")

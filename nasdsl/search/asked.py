@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from nasdsl.search.errors import SearchError
 from nasdsl.search.journal import Lock
-from nasdsl.training.run import FREE as FREE_IN_RECIPES
+from nasdsl.training.run import CHANGEABLE as FREE_IN_RECIPES
 from nasdsl.training.run import write_json
 
 FORMAT: Final = "nasdsl search run 1"

@@ -1,8 +1,8 @@
 """Training: the full schedule, from a recipe to a run's folder that can be resumed, evaluated and used."""
 
 from nasdsl.training.errors import CheckpointError, Diverged, RecipeError, RunError, TrainingError
-from nasdsl.training.loop import Outcome, train
-from nasdsl.training.predict import Predictions, measure, predict
+from nasdsl.training.loop import TrainingResult, train
+from nasdsl.training.predict import Predictions, compute_metrics, predict
 from nasdsl.training.recipe import RECIPES, SETTINGS, Recipe, find_recipe
 from nasdsl.training.run import Run
 from nasdsl.training.signals import Interrupted
@@ -13,15 +13,15 @@ __all__ = [
     "CheckpointError",
     "Diverged",
     "Interrupted",
-    "Outcome",
     "Predictions",
     "Recipe",
     "RecipeError",
     "Run",
     "RunError",
     "TrainingError",
+    "TrainingResult",
+    "compute_metrics",
     "find_recipe",
-    "measure",
     "predict",
     "train",
 ]

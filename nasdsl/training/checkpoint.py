@@ -14,7 +14,7 @@ import torch
 from nasdsl.training.errors import CheckpointError
 
 
-class Loaded(NamedTuple):
+class LoadedCheckpoint(NamedTuple):
     """A checkpoint that was read.
 
     Attributes:
@@ -79,7 +79,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         raise CheckpointError(f"cannot write {path}: {error}; the checkpoint before it is still there") from error
 
 
-def load_checkpoint(path: Path) -> Loaded | None:
+def load_checkpoint(path: Path) -> LoadedCheckpoint | None:
     """The newest checkpoint that is whole, its tensors on the CPU; None where there is none at all.
 
     Raises:
@@ -90,7 +90,7 @@ def load_checkpoint(path: Path) -> Loaded | None:
         if not file.exists():
             continue
         try:
-            return Loaded(_read(file), file, "; ".join(broken) or None)
+            return LoadedCheckpoint(_read(file), file, "; ".join(broken) or None)
         except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             broken.append(f"{file} cannot be read as a checkpoint: {reason}")

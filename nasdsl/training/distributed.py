@@ -16,7 +16,7 @@ from nasdsl.training.errors import TrainingError
 
 
 @dataclass(frozen=True)
-class Processes:
+class ProcessGroup:
     """This process among those that train together.
 
     Attributes:
@@ -33,14 +33,14 @@ class Processes:
         """Whether this is the one that writes files and talks."""
         return self.rank == 0
 
-    def mean(self, values: Tensor) -> Tensor:
+    def all_mean(self, values: Tensor) -> Tensor:
         """The mean over all processes."""
         if self.world_size == 1:
             return values
         dist.all_reduce(values)
         return values / self.world_size
 
-    def highest(self, value: int) -> int:
+    def all_max(self, value: int) -> int:
         """The highest value that any process gives."""
         if self.world_size == 1:
             return value
@@ -48,7 +48,7 @@ class Processes:
         dist.all_reduce(highest, dist.ReduceOp.MAX)
         return int(highest)
 
-    def gather(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """The values of all processes, by rank."""
         if self.world_size == 1:
             return [value]
@@ -56,23 +56,23 @@ class Processes:
         dist.all_gather_object(values, value)
         return values
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Give these tensors, everywhere, the values that they have in the main process."""
         if self.world_size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all processes are here."""
         if self.world_size > 1:
             dist.barrier()
 
 
 @contextmanager
-def processes(device: str | torch.device | None = None) -> Iterator[Processes]:
+def process_group(device: str | torch.device | None = None) -> Iterator[ProcessGroup]:
     """This process, as torchrun started it (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``) or alone.
 
-    Processes talk by NCCL on GPUs and by Gloo on CPUs. A process group that exists already is used and left alone.
+    ProcessGroup talk by NCCL on GPUs and by Gloo on CPUs. A process group that exists already is used and left alone.
 
     Args:
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …; None: a GPU where there is one.
@@ -82,13 +82,13 @@ def processes(device: str | torch.device | None = None) -> Iterator[Processes]:
     """
     found = _device(device)
     if dist.is_initialized():
-        yield Processes(found, dist.get_rank(), dist.get_world_size())
+        yield ProcessGroup(found, dist.get_rank(), dist.get_world_size())
     elif int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield Processes(found)
+        yield ProcessGroup(found)
     else:
         dist.init_process_group("nccl" if found.type == "cuda" else "gloo", device_id=found if found.type == "cuda" else None)
         try:
-            yield Processes(found, dist.get_rank(), dist.get_world_size())
+            yield ProcessGroup(found, dist.get_rank(), dist.get_world_size())
         finally:
             dist.destroy_process_group()
 

@@ -16,20 +16,20 @@ from nasdsl.data import Dataset, Loader, Skipped
 from nasdsl.detection.detector import Detector
 from nasdsl.detection.weights import save_detector
 from nasdsl.evaluation import METRICS, Evaluation, write_results
-from nasdsl.training.batches import endless, evaluation_transform, steps_of, training_loader
 from nasdsl.training.checkpoint import load_checkpoint, save_checkpoint
-from nasdsl.training.distributed import Processes, processes
+from nasdsl.training.distributed import ProcessGroup, process_group
 from nasdsl.training.errors import RunError
-from nasdsl.training.learner import Learner
-from nasdsl.training.predict import check_classes, measure, predict
-from nasdsl.training.progress import Clock, Progress
+from nasdsl.training.loaders import eval_transform, infinite_batches, make_train_loader, total_steps
+from nasdsl.training.logger import Throughput, TrainingLogger
+from nasdsl.training.predict import check_classes, compute_metrics, predict
 from nasdsl.training.recipe import Recipe
 from nasdsl.training.run import Run, open_run, write_json
 from nasdsl.training.signals import Interrupted, SignalHandler
+from nasdsl.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingResult:
     """What a training came to.
 
     Attributes:
@@ -62,7 +62,7 @@ def train(
     about: Mapping[str, Any] | None = None,
     tensorboard: bool = False,
     quiet: bool = False,
-) -> Outcome:
+) -> TrainingResult:
     """Train a detector by a recipe; afterwards it has the last weights (the averaged ones are in ``model.pt``).
 
     Under torchrun, every process calls this with the same arguments.
@@ -82,56 +82,56 @@ def train(
         TrainingError: the recipe, the folder, the detector and the data do not fit, or the training diverged.
         DataError: a picture is unreadable, and the data set was opened to refuse those.
     """
-    with processes(device) as here, SignalHandler() as signals:
+    with process_group(device) as group, SignalHandler() as signals:
         for part in (dataset, *([val] if val is not None else [])):
             check_classes(detector, part)
-        loader = training_loader(dataset, recipe, here)
-        total = steps_of(recipe, len(loader))
+        loader = make_train_loader(dataset, recipe, group)
+        total = total_steps(recipe, len(loader))
         run = Run(Path(out))
-        if here.is_main:
+        if group.is_main:
             data = {"pictures": len(dataset), "classes": list(dataset.classes), "category_ids": list(dataset.category_ids)}
             open_run(out, detector=detector.config, recipe=recipe.to_dict(), data=data, about=about, resume=resume)
-        here.wait()
-        learner = Learner(detector, recipe, total, here)
-        told = _restore(learner, run, here) if resume else None
-        learner.start()
-        log, events = (run.log, run.folder if tensorboard else None) if here.is_main else (None, None)
-        with Progress(log, total, learner.step, quiet=quiet or not here.is_main, tensorboard=events) as shown:
-            trained = sum(p.numel() for p in learner.trained)
-            shown.say(
-                told
+        group.barrier()
+        trainer = Trainer(detector, recipe, total, group)
+        message = _restore(trainer, run, group) if resume else None
+        trainer.start()
+        log, events = (run.log, run.folder if tensorboard else None) if group.is_main else (None, None)
+        with TrainingLogger(log, total, trainer.step, quiet=quiet or not group.is_main, tensorboard=events) as logger:
+            trained = sum(p.numel() for p in trainer.trained_parameters)
+            logger.info(
+                message
                 or f"{len(dataset)} pictures, {len(loader) / recipe.accumulate:g} steps an epoch, {total} steps; "
-                f"{trained:,} parameters trained on {here.world_size} x {here.device}"
+                f"{trained:,} parameters trained on {group.world_size} x {group.device}"
             )
-            return _Training(learner, loader, run, val, metrics, shown, signals).run_to_the_end()
+            return _TrainingLoop(trainer, loader, run, val, metrics, logger, signals).run_loop()
 
 
 @dataclass
-class _Training:
+class _TrainingLoop:
     """A training under way: the loop and what happens every so many steps."""
 
-    learner: Learner
+    trainer: Trainer
     loader: Loader
     run: Run
     val: Dataset | None
     metrics: Sequence[str]
-    shown: Progress
+    logger: TrainingLogger
     signals: SignalHandler
     nonfinite: int = 0
     unreadable: dict[str, Skipped] = field(default_factory=dict)
     """By file, those that were named."""
 
-    def run_to_the_end(self) -> Outcome:
-        learner, recipe, total = self.learner, self.learner.recipe, self.learner.total
-        clock, logged = Clock(), learner.step
+    def run_loop(self) -> TrainingResult:
+        trainer, recipe, total = self.trainer, self.trainer.recipe, self.trainer.total
+        throughput, logged = Throughput(), trainer.step
         began, evaluating = time.perf_counter(), 0.0
-        with closing(endless(self.loader, learner.step * recipe.accumulate)) as stream:
-            batches = clock.wait(stream)
-            learner.detector.train()
-            while learner.step < total:
-                learner.learn(batches)
-                step = learner.step
-                self.shown.advance(step)
+        with closing(infinite_batches(self.loader, trainer.step * recipe.accumulate)) as stream:
+            batches = throughput.time_loading(stream)
+            trainer.detector.train()
+            while trainer.step < total:
+                trainer.train_step(batches)
+                step = trainer.step
+                self.logger.advance(step)
 
                 ends = step == total
                 logs = ends or step % recipe.log_every == 0
@@ -139,7 +139,7 @@ class _Training:
                 saves = evaluates or (recipe.checkpoint_every > 0 and step % recipe.checkpoint_every == 0)
                 stops = self._stops(logs)
                 if logs or saves or stops:
-                    self._log(clock, step - logged)
+                    self._log(throughput, step - logged)
                     logged = step
                 if saves or stops:
                     self.save()
@@ -149,16 +149,18 @@ class _Training:
                     evaluating -= time.perf_counter()
                     self.evaluate()
                     evaluating += time.perf_counter()
-                    clock.restart()
+                    throughput.reset()
         seconds = time.perf_counter() - began - evaluating
         evaluation = self.evaluate()
         if self.unreadable:
-            self.shown.say(f"{len(self.unreadable)} pictures proved unreadable: others took their place, or they were left out")
-        return Outcome(self.run, total, seconds, self.nonfinite, list(self.unreadable.values()), evaluation)
+            self.logger.info(
+                f"{len(self.unreadable)} pictures proved unreadable: others took their place, or they were left out"
+            )
+        return TrainingResult(self.run, total, seconds, self.nonfinite, list(self.unreadable.values()), evaluation)
 
     def _epoch_ended(self) -> bool:
         """Whether the last step was the last of an epoch after which the recipe evaluates."""
-        recipe, step = self.learner.recipe, self.learner.step
+        recipe, step = self.trainer.recipe, self.trainer.step
         if not recipe.evaluate_every or self.val is None:
             return False
         batches = len(self.loader) * recipe.evaluate_every
@@ -166,96 +168,96 @@ class _Training:
 
     def _stops(self, together: bool) -> int:
         """The signal that ends the training after this step, or 0. Several processes agree on it when they log."""
-        here = self.learner.here
-        if here.world_size == 1:
+        group = self.trainer.group
+        if group.world_size == 1:
             return self.signals.signum
-        return here.highest(self.signals.signum) if together else 0
+        return group.all_max(self.signals.signum) if together else 0
 
-    def _log(self, clock: Clock, steps: int) -> None:
-        learner, recipe = self.learner, self.learner.recipe
-        reading = learner.read()
+    def _log(self, throughput: Throughput, steps: int) -> None:
+        trainer, recipe = self.trainer, self.trainer.recipe
+        reading = trainer.read_metrics()
         record = {
             "event": "train",
-            "step": learner.step,
-            "epoch": learner.step * recipe.accumulate / len(self.loader),
-            "lr": learner.rate,
+            "step": trainer.step,
+            "epoch": trainer.step * recipe.accumulate / len(self.loader),
+            "lr": trainer.learning_rate,
             "loss": sum(reading.losses.values()),
             "losses": reading.losses,
             "gradient_norm": reading.gradient_norm,
             "nonfinite": reading.nonfinite,
-            **clock.lap(steps, steps * recipe.batch_size, learner.total - learner.step),
+            **throughput.measure(steps, steps * recipe.batch_size, trainer.total - trainer.step),
         }
-        self.shown.record(record)
+        self.logger.record(record)
         if reading.nonfinite > self.nonfinite:
-            self.shown.say(f"{reading.nonfinite - self.nonfinite} steps had gradients that are not finite and were skipped")
+            self.logger.info(f"{reading.nonfinite - self.nonfinite} steps had gradients that are not finite and were skipped")
             self.nonfinite = reading.nonfinite
         self._name(self.loader.skipped)
 
     def _name(self, skipped: Iterable[Skipped]) -> None:
-        """Each unreadable picture is told once."""
+        """Each unreadable picture is message once."""
         for entry in skipped:
             if entry.file not in self.unreadable:
                 self.unreadable[entry.file] = entry
-                self.shown.say(f"skipped {entry}")
-                self.shown.record({"event": "skipped", "step": self.learner.step, "file": entry.file, "reason": entry.reason})
+                self.logger.info(f"skipped {entry}")
+                self.logger.record({"event": "skipped", "step": self.trainer.step, "file": entry.file, "reason": entry.reason})
 
     def save(self) -> None:
         """The detector as one would use it now, and the checkpoint: last, so that no model is older than its checkpoint."""
-        if self.learner.here.is_main:
-            save_detector(self.learner.detector, self.run.model, self.learner.evaluated.state_dict())
-            save_checkpoint(self.run.checkpoint, self.learner.state_dict())
-        self.learner.here.wait()
-        for skipped in self.learner.here.gather(self.loader.skipped):  # what the other processes met
+        if self.trainer.group.is_main:
+            save_detector(self.trainer.detector, self.run.model, self.trainer.eval_detector.state_dict())
+            save_checkpoint(self.run.checkpoint, self.trainer.state_dict())
+        self.trainer.group.barrier()
+        for skipped in self.trainer.group.all_gather(self.loader.skipped):  # what the other processes met
             self._name(skipped)
 
     def evaluate(self) -> Evaluation | None:
         """Detections and metrics on the validation data, into the run's folder."""
         if self.val is None:
             return None
-        learner, recipe, here = self.learner, self.learner.recipe, self.learner.here
-        if here.world_size == 1 and self.signals.signum:
+        trainer, recipe, group = self.trainer, self.trainer.recipe, self.trainer.group
+        if group.world_size == 1 and self.signals.signum:
             raise self._interrupted(self.signals.signum)
-        here.share(learner.evaluated.buffers())  # BatchNorm's statistics are each process's own
-        with self.shown.counting("evaluating") as count:
+        group.broadcast(trainer.eval_detector.buffers())  # BatchNorm's statistics are each process's own
+        with self.logger.subtask("evaluating") as count:
 
             def before_batch(number: int, batches: int) -> None:
                 count(number, batches)
-                if here.world_size == 1 and self.signals.signum:  # all is saved
+                if group.world_size == 1 and self.signals.signum:  # all is saved
                     raise self._interrupted(self.signals.signum)
 
             predictions = predict(
-                learner.evaluated,
+                trainer.eval_detector,
                 self.val,
-                transform=evaluation_transform(recipe),
-                batch_size=max(1, recipe.batch_size // here.world_size),
+                transform=eval_transform(recipe),
+                batch_size=max(1, recipe.batch_size // group.world_size),
                 workers=recipe.workers,
                 precision=recipe.precision,
                 size_divisible=recipe.size_divisible,
                 channels_last=recipe.channels_last,
-                here=here,
+                group=group,
                 before_batch=before_batch,
             )
-        learner.detector.train()
+        trainer.detector.train()
         self._name(predictions.skipped)
-        if not here.is_main:
+        if not group.is_main:
             return None
-        evaluation = measure(predictions, self.val, self.metrics)
+        evaluation = compute_metrics(predictions, self.val, self.metrics)
         write_results(self.run.results, predictions.results)
-        told = {"step": learner.step, "data": self.val.name, "unreadable": [str(s) for s in predictions.skipped]}
-        write_json(self.run.metrics, {**told, **evaluation.to_dict()})
-        self.shown.record({"event": "evaluation", "step": learner.step, **evaluation.to_dict()})
-        self.shown.say(f"step {learner.step}: {evaluation.summary()}")
+        message = {"step": trainer.step, "data": self.val.name, "unreadable": [str(s) for s in predictions.skipped]}
+        write_json(self.run.metrics, {**message, **evaluation.to_dict()})
+        self.logger.record({"event": "evaluation", "step": trainer.step, **evaluation.to_dict()})
+        self.logger.info(f"step {trainer.step}: {evaluation.summary()}")
         return evaluation
 
     def _interrupted(self, signum: int) -> Interrupted:
-        step = self.learner.step
-        self.shown.say(
-            f"stopped at step {step} of {self.learner.total}; {self.run.folder} is saved: --resume goes on from there"
+        step = self.trainer.step
+        self.logger.info(
+            f"stopped at step {step} of {self.trainer.total}; {self.run.folder} is saved: --resume goes on from there"
         )
         return Interrupted(signum, step)
 
 
-def _restore(learner: Learner, run: Run, here: Processes) -> str:
+def _restore(trainer: Trainer, run: Run, group: ProcessGroup) -> str:
     """Load the run's checkpoint; what to tell about it.
 
     Raises:
@@ -264,10 +266,10 @@ def _restore(learner: Learner, run: Run, here: Processes) -> str:
     """
     loaded = load_checkpoint(run.checkpoint)
     if loaded is not None:
-        learner.load_state_dict(loaded.state)
-    if len(set(here.gather(learner.step))) > 1:
+        trainer.load_state_dict(loaded.state)
+    if len(set(group.all_gather(trainer.step))) > 1:
         raise RunError(f"{run.folder} is not the same for all processes: it must be on a file system that they share")
     if loaded is None:
         return f"{run.folder} has no checkpoint yet: training from the start"
     broken = f"{loaded.broken}{os.linesep}" if loaded.broken else ""
-    return f"{broken}resuming from step {learner.step} of {learner.total} ({loaded.path})"
+    return f"{broken}resuming from step {trainer.step} of {trainer.total} ({loaded.path})"

@@ -60,7 +60,7 @@ def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, recipe.learning_rate, betas=recipe.betas, fused=True)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """The learning rate of the next step; each group has its multiple of it."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["rate"]

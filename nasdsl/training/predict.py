@@ -12,9 +12,9 @@ from nasdsl.data import Dataset, Skipped, Transform, make_loader, rescale_boxes
 from nasdsl.detection.detector import Detector
 from nasdsl.evaluation import METRICS, Evaluation, evaluate
 from nasdsl.evaluation.results import Result, to_results
-from nasdsl.training.distributed import Processes
+from nasdsl.training.distributed import ProcessGroup
 from nasdsl.training.errors import TrainingError
-from nasdsl.training.learner import AUTOCAST
+from nasdsl.training.trainer import AUTOCAST
 
 
 class Predictions(NamedTuple):
@@ -47,7 +47,7 @@ def predict(
     size_divisible: int = 1,
     channels_last: bool = False,
     group_by_aspect: bool = False,
-    here: Processes | None = None,
+    group: ProcessGroup | None = None,
     before_batch: Callable[[int, int], object] | None = None,
 ) -> Predictions:
     """Detections in every picture of a data set. The detector is in evaluation mode afterwards.
@@ -55,7 +55,7 @@ def predict(
     Args:
         transform: resizes pictures; None: as the detector itself would.
         precision: see `Recipe.precision`.
-        here: share the pictures with other processes; all of them get all results. None: this process alone, on the
+        group: share the pictures with other processes; all of them get all results. None: this process alone, on the
             detector's device.
         before_batch: called with the number of the batch and how many there are; what it raises ends the work.
 
@@ -64,33 +64,33 @@ def predict(
         DataError: a picture is unreadable, and the data set was opened to refuse those.
     """
     check_classes(detector, dataset)
-    here = here or Processes(next(detector.parameters()).device)
+    group = group or ProcessGroup(next(detector.parameters()).device)
     loader = make_loader(
         dataset,
         batch_size=batch_size,
         transform=transform or transform_of(detector),
         workers=workers,
-        rank=here.rank,
-        world_size=here.world_size,
+        rank=group.rank,
+        world_size=group.world_size,
         divisor=size_divisible,
         group_by_aspect=group_by_aspect,
-        pin_memory=here.device.type == "cuda",
+        pin_memory=group.device.type == "cuda",
     )
     detector.eval()
     found: list[tuple[int | str, list[Result]]] = []
     # Not inference_mode: what a detector caches in it could not be used in training.
-    with torch.no_grad(), torch.autocast(here.device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
+    with torch.no_grad(), torch.autocast(group.device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
         for number, batch in enumerate(loader):
             if before_batch is not None:
                 before_batch(number, len(loader))
-            batch = batch.to(here.device, channels_last=channels_last, non_blocking=True)
+            batch = batch.to(group.device, channels_last=channels_last, non_blocking=True)
             for detections, size, target in zip(
                 detector(batch.images, sizes=batch.sizes), batch.sizes, batch.targets, strict=True
             ):
                 boxes = rescale_boxes(detections["boxes"].float(), size, target["size"])
                 one = {"boxes": boxes, "labels": detections["labels"], "scores": detections["scores"].float()}
                 found.append((target["image_id"], to_results([one], [target["image_id"]], detector.category_ids)))
-    return _together(here.gather((found, loader.skipped)), dataset)
+    return _together(group.all_gather((found, loader.skipped)), dataset)
 
 
 def _together(shares: Sequence[tuple[list[tuple[int | str, list[Result]]], list[Skipped]]], dataset: Dataset) -> Predictions:
@@ -99,7 +99,7 @@ def _together(shares: Sequence[tuple[list[tuple[int | str, list[Result]]], list[
     return Predictions(results, [skip for _, skipped in shares for skip in skipped])
 
 
-def measure(predictions: Predictions, dataset: Dataset, metrics: Sequence[str] = METRICS) -> Evaluation:
+def compute_metrics(predictions: Predictions, dataset: Dataset, metrics: Sequence[str] = METRICS) -> Evaluation:
     """The metrics of predictions; pictures that proved unreadable are left out, boxes and all.
 
     Raises:

@@ -54,13 +54,13 @@ class Recipe:
         choices=("step", "one_cycle", "cosine", "constant"),
     )  # fmt: skip
     warmup_steps: int = _setting(500, "the rate rises linearly for so long; `one_cycle` has its own rise", low=0)
-    warmup_start: float = _setting(1 / 3, "fraction of the rate that the warm-up starts with", low=0, high=1)
+    warmup_start: float = _setting(1 / 3, "fraction of the rate that the warm-up offsets with", low=0, high=1)
     milestones: tuple[float, ...] = _setting(
         (2 / 3, 8 / 9), "fractions of the training after which the rate of schedule `step` falls", low=0, high=1
     )
     milestone_factor: float = _setting(0.1, "by which factor it falls", low=0, high=1)
     cycle_rise: float = _setting(0.3, "fraction of the training in which the rate of `one_cycle` rises", low=0, high=1)
-    cycle_start: float = _setting(0.04, "fraction of the rate that `one_cycle` starts with", low=0, high=1)
+    cycle_start: float = _setting(0.04, "fraction of the rate that `one_cycle` offsets with", low=0, high=1)
     final_rate: float = _setting(4e-6, "fraction of the rate that `one_cycle` and `cosine` end with", low=0, high=1)
 
     batch_size: int = _setting(16, "pictures a step, over all processes and accumulated batches", low=1)

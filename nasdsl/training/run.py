@@ -16,7 +16,7 @@ from nasdsl.training.checkpoint import write_atomically
 from nasdsl.training.errors import RunError
 
 FORMAT: Final = "nasdsl run 1"
-FREE: Final = {"workers", "cache", "log_every", "checkpoint_every", "evaluate_every"}
+CHANGEABLE: Final = {"workers", "cache", "log_every", "checkpoint_every", "evaluate_every"}
 """Settings that may change when a run is resumed: the weights do not depend on them."""
 
 
@@ -130,7 +130,7 @@ def _same(run: Run, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     differences = []
     for part in ("detector", "recipe", "data"):
         old, new = before.get(part, {}), now[part]
-        for name in sorted({*old, *new} - (FREE if part == "recipe" else set())):
+        for name in sorted({*old, *new} - (CHANGEABLE if part == "recipe" else set())):
             if old.get(name) != new.get(name):
                 differences.append(f"  {part}: {name} was {_short(old.get(name))}, is {_short(new.get(name))}")
     if differences:

@@ -7,13 +7,13 @@ import math
 from nasdsl.training.recipe import Recipe
 
 
-def rate_factor(recipe: Recipe, step: int, total: int) -> float:
+def lr_factor(recipe: Recipe, step: int, total: int) -> float:
     """The fraction of the learning rate that applies at `step`, counted from 0, of `total`."""
     match recipe.schedule:
         case "one_cycle":
             return one_cycle(step, total, recipe.cycle_rise, recipe.cycle_start, recipe.final_rate)
         case "step":
-            factor = steps_down(step, total, recipe.milestones, recipe.milestone_factor)
+            factor = multi_step(step, total, recipe.milestones, recipe.milestone_factor)
         case "cosine":
             factor = cosine(max(0, step - recipe.warmup_steps), max(1, total - recipe.warmup_steps), recipe.final_rate)
         case _:
@@ -26,7 +26,7 @@ def warmup(step: int, steps: int, start: float) -> float:
     return 1.0 if step >= steps else start + (1 - start) * step / steps
 
 
-def steps_down(step: int, total: int, milestones: tuple[float, ...], factor: float) -> float:
+def multi_step(step: int, total: int, milestones: tuple[float, ...], factor: float) -> float:
     """1, then times `factor` from each milestone on, a fraction of `total` rounded to the nearest step."""
     return factor ** sum(step >= round(milestone * total) for milestone in milestones)
 

@@ -19,7 +19,7 @@ import nasdsl
 from nasdsl.data import UnreadableImage
 from nasdsl.training import Run, TrainingError, train
 from nasdsl.training.checkpoint import load_checkpoint
-from nasdsl.training.distributed import processes
+from nasdsl.training.distributed import process_group
 
 SUMS_DIFFER = {"rtol": 1e-4, "atol": 1e-6}
 """Sums over two processes are rounded otherwise than over one batch."""
@@ -135,12 +135,12 @@ def test_a_batch_that_cannot_be_shared(tmp_path: Path, capfd: pytest.CaptureFixt
 
 
 def test_one_process_alone() -> None:
-    with processes("cpu") as here:
-        assert (here.rank, here.world_size, here.is_main) == (0, 1, True)
-        assert here.gather("x") == ["x"]
-        assert here.highest(3) == 3
-    with pytest.raises(TrainingError, match="no device"), processes("toaster"):
+    with process_group("cpu") as group:
+        assert (group.rank, group.world_size, group.is_main) == (0, 1, True)
+        assert group.all_gather("x") == ["x"]
+        assert group.all_max(3) == 3
+    with pytest.raises(TrainingError, match="no device"), process_group("toaster"):
         pass
     if not torch.cuda.is_available():
-        with pytest.raises(TrainingError, match="no GPU 0"), processes("cuda"):
+        with pytest.raises(TrainingError, match="no GPU 0"), process_group("cuda"):
             pass

@@ -8,7 +8,7 @@ from small_training import small
 from torch import nn
 
 from nasdsl.training import Recipe, TrainingError
-from nasdsl.training.optimizer import make_optimizer, parameter_groups, set_rate
+from nasdsl.training.optimizer import make_optimizer, parameter_groups, set_learning_rate
 
 
 def test_every_trained_parameter_is_in_one_group() -> None:
@@ -25,7 +25,7 @@ def test_a_published_step_by_hand() -> None:
     module = nn.Conv2d(2, 3, 1)
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     optimizer = make_optimizer(module, Recipe(weight_decay=0.5))
-    set_rate(optimizer, 0.1)
+    set_learning_rate(optimizer, 0.1)
     module(torch.ones(1, 2, 1, 1)).sum().backward()
     optimizer.step()
     assert torch.allclose(module.weight, before["weight"] - 0.1 * (1 + 0.5 * before["weight"]))

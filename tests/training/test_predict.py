@@ -7,7 +7,7 @@ import torch
 from small_training import SHAPES, VAL, small
 
 from nasdsl.data import Dataset, Sample, Transform, UnreadableImage
-from nasdsl.training import TrainingError, measure, predict
+from nasdsl.training import TrainingError, compute_metrics, predict
 
 
 def test_boxes_come_back_in_pixels_of_the_pictures() -> None:
@@ -35,7 +35,7 @@ def test_perfect_results_measure_as_perfect() -> None:
     keys = ("image_id", "category_id", "bbox")
     results = [{**{k: a[k] for k in keys}, "score": 1.0} for a in truth["annotations"]]
     found = predict(small(), VAL)._replace(results=results)
-    assert measure(found, VAL, ("coco",)).coco.ap == pytest.approx(1)  # type: ignore[union-attr]
+    assert compute_metrics(found, VAL, ("coco",)).coco.ap == pytest.approx(1)  # type: ignore[union-attr]
 
 
 def test_an_unreadable_picture_is_named_and_its_boxes_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +50,7 @@ def test_an_unreadable_picture_is_named_and_its_boxes_do_not_count(monkeypatch: 
     found = predict(small(), VAL)
     assert [skip.image_id for skip in found.skipped] == [VAL.image_id(1)]
     assert VAL.image_id(1) not in {r["image_id"] for r in found.results}
-    assert measure(found, VAL).images == len(VAL) - 1
+    assert compute_metrics(found, VAL).images == len(VAL) - 1
 
 
 def test_other_classes_are_refused() -> None:

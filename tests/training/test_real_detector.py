@@ -14,7 +14,7 @@ from nasdsl import load, resources
 from nasdsl.detection.backbones import FeatureExtractor
 from nasdsl.detection.detector import Detector
 from nasdsl.detection.making import detector, load_detector
-from nasdsl.training import Recipe, Run, measure, predict, train
+from nasdsl.training import Recipe, Run, compute_metrics, predict, train
 from nasdsl.training.checkpoint import load_checkpoint
 
 
@@ -69,7 +69,7 @@ def test_train_break_resume_load_and_predict(tmp_path: Path) -> None:
     again = load_detector(out, body())
     predictions = predict(again, VAL, batch_size=4)
     assert predictions.results == json.loads(Run(out).results.read_text())
-    assert measure(predictions, VAL) == outcome.evaluation
+    assert compute_metrics(predictions, VAL) == outcome.evaluation
 
 
 def how_many(how: Recipe) -> int:

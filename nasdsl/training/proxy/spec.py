@@ -107,7 +107,7 @@ class ProxySpec:
         return [(name, wanted) for name, (wanted, right) in expected.items() if not right]
 
 
-def described() -> dict[str, str]:
+def setting_descriptions() -> dict[str, str]:
     """What each setting is, in the words of the class."""
     text = inspect.getdoc(ProxySpec) or ""
     found: dict[str, str] = {}

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from nasdsl.training import TrainingError
-from nasdsl.training.progress import Clock, Progress, duration, forget_after
+from nasdsl.training.logger import Throughput, TrainingLogger, truncate_log
+from nasdsl.training.progress import duration
 
 
 def record(step: int, **others: Any) -> dict[str, Any]:
@@ -20,8 +21,8 @@ def record(step: int, **others: Any) -> dict[str, Any]:
 
 def test_the_log_is_json_whatever_the_numbers(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
-    with Progress(log, 10, quiet=True) as shown:
-        shown.record(record(1, loss=float("nan"), losses={"a": float("inf")}))
+    with TrainingLogger(log, 10, quiet=True) as logger:
+        logger.record(record(1, loss=float("nan"), losses={"a": float("inf")}))
     text = log.read_text()
     assert "NaN" not in text
     assert json.loads(text)["loss"] is None
@@ -29,24 +30,24 @@ def test_the_log_is_json_whatever_the_numbers(tmp_path: Path) -> None:
 
 def test_a_resumed_log_forgets_what_was_lost(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
-    with Progress(log, 10, quiet=True) as shown:
+    with TrainingLogger(log, 10, quiet=True) as logger:
         for step in range(1, 7):
-            shown.record(record(step))
+            logger.record(record(step))
     log.write_text(log.read_text() + '{"event": "train", "st')  # killed within a line
-    with Progress(log, 10, 4, quiet=True) as shown:
-        shown.record(record(5, loss=9.0))
+    with TrainingLogger(log, 10, 4, quiet=True) as logger:
+        logger.record(record(5, loss=9.0))
     found = [json.loads(line) for line in log.read_text().splitlines()]
     assert [(r["step"], r["loss"]) for r in found] == [(1, 1.5), (2, 1.5), (3, 1.5), (4, 1.5), (5, 9.0)]
-    forget_after(tmp_path / "none", 3)
+    truncate_log(tmp_path / "none", 3)
 
 
 def test_lines_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     """Not one a record: the first, then one in ten seconds, and the last."""
-    with Progress(None, 100) as shown:
+    with TrainingLogger(None, 100) as logger:
         for step in (1, 2, 3, 100):
-            shown.advance(step)
-            shown.record(record(step))
-        shown.record({"event": "evaluation", "step": 100})
+            logger.advance(step)
+            logger.record(record(step))
+        logger.record({"event": "evaluation", "step": 100})
     captured = capfd.readouterr()
     lines = captured.err.splitlines()
     assert [line.split()[1] for line in lines] == ["1/100", "100/100"]
@@ -57,21 +58,21 @@ def test_lines_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> 
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "150")
-    with Progress(None, 100) as shown:
-        shown.record(record(40))
-        with shown.counting("evaluating") as count:
+    with TrainingLogger(None, 100) as logger:
+        logger.record(record(40))
+        with logger.subtask("evaluating") as count:
             count(1, 2)
-        shown.say("[not markup]")
-    told = capfd.readouterr().err
-    assert "images/s" in told
-    assert "evaluating" in told or "training" in told
-    assert "[not markup]" in told
+        logger.info("[not markup]")
+    status = capfd.readouterr().err
+    assert "images/s" in status
+    assert "evaluating" in status or "training" in status
+    assert "[not markup]" in status
 
 
 def test_tensorboard_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(TrainingError, match="pip install 'nasdsl\\[tensorboard\\]'"):
-        Progress(None, 10, tensorboard=tmp_path)
+        TrainingLogger(None, 10, tensorboard=tmp_path)
 
 
 def test_durations() -> None:
@@ -87,10 +88,10 @@ def test_the_clock_tells_waiting_from_working(monkeypatch: pytest.MonkeyPatch) -
             now[0] += 3
             yield None
 
-    clock = Clock()
-    items = clock.wait(slow())
+    throughput = Throughput()
+    items = throughput.time_loading(slow())
     for _ in range(2):
         next(items)
         now[0] += 1
-    lap = clock.lap(2, 16, 100)
+    lap = throughput.measure(2, 16, 100)
     assert lap == {"images_per_s": 2.0, "waiting": 0.75, "seconds_left": 400.0}

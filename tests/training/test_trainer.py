@@ -11,22 +11,22 @@ from small_training import SHAPES, differences, recipe, small
 
 from nasdsl.data import Batch
 from nasdsl.training import CheckpointError, Diverged, Recipe
-from nasdsl.training.batches import endless, training_loader
-from nasdsl.training.distributed import Processes
-from nasdsl.training.ema import decay_at
-from nasdsl.training.learner import Learner
+from nasdsl.training.distributed import ProcessGroup
+from nasdsl.training.ema import ema_decay
+from nasdsl.training.loaders import infinite_batches, make_train_loader
+from nasdsl.training.trainer import Trainer
 
-HERE = Processes(torch.device("cpu"))
+HERE = ProcessGroup(torch.device("cpu"))
 
 
-def learner(how: Recipe, **options: Any) -> tuple[Learner, Iterator[Batch]]:
-    made = Learner(small(**options), how, 20, HERE)
+def trainer(how: Recipe, **options: Any) -> tuple[Trainer, Iterator[Batch]]:
+    made = Trainer(small(**options), how, 20, HERE)
     made.start()
     made.detector.train()
-    return made, endless(training_loader(SHAPES, how, HERE), 0)
+    return made, infinite_batches(make_train_loader(SHAPES, how, HERE), 0)
 
 
-def snapshot(made: Learner) -> Any:
+def snapshot(made: Trainer) -> Any:
     """Copies of all tensors of its state, apart from what counts steps."""
     state = made.state_dict()
     kept = {name: state[name] for name in ("detector", "optimizer", "average")}
@@ -36,15 +36,15 @@ def snapshot(made: Learner) -> Any:
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_a_step_that_is_not_finite_changes_nothing(optimizer: str, precision: str) -> None:
-    made, batches = learner(recipe(optimizer=optimizer, precision=precision, schedule="constant", ema=0.9))
+    made, batches = trainer(recipe(optimizer=optimizer, precision=precision, schedule="constant", ema=0.9))
     for _ in range(2):
-        made.learn(batches)
-    made.read()
+        made.train_step(batches)
+    made.read_metrics()
     before = snapshot(made)
     made.detector.broken = float("nan")  # type: ignore[assignment]
-    made.learn(batches)
+    made.train_step(batches)
     assert not made.detector.norm.running_mean.isfinite().all(), "the test shows nothing"  # type: ignore[union-attr, operator]
-    reading = made.read()
+    reading = made.read_metrics()
     after = snapshot(made)
     assert reading.nonfinite == 1
     counters = [d for d in differences(before, after) if "num_batches_tracked" not in d and "n_averaged" not in d]
@@ -53,8 +53,8 @@ def test_a_step_that_is_not_finite_changes_nothing(optimizer: str, precision: st
         assert [d for d in counters if not d.startswith("/average")] == []
     assert all(t.isfinite().all() for part in ("detector", "average") for t in after[part].values())
     made.detector.broken = 1.0  # type: ignore[assignment]
-    made.learn(batches)
-    assert made.read().nonfinite == 1
+    made.train_step(batches)
+    assert made.read_metrics().nonfinite == 1
     assert differences(after["detector"], snapshot(made)["detector"])
 
 
@@ -70,45 +70,45 @@ def _fresh_memory_is_nan() -> Iterator[None]:
 def test_a_first_step_that_is_not_finite_leaves_nothing_behind(optimizer: str) -> None:
     """As in float16, whose first steps often overflow until the scale of the loss has come down."""
     how = recipe(optimizer=optimizer, schedule="constant", flip=0.0)
-    made, batches = learner(how, norm=False, dropout=0.0)
+    made, batches = trainer(how, norm=False, dropout=0.0)
     made.detector.broken = float("nan")  # type: ignore[assignment]
-    made.learn(batches)
+    made.train_step(batches)
     made.detector.broken = 1.0  # type: ignore[assignment]
-    later, others = learner(how, norm=False, dropout=0.0)
+    later, others = trainer(how, norm=False, dropout=0.0)
     next(others)
     for _ in range(2):
-        made.learn(batches)
-        later.learn(others)
-    assert made.read().nonfinite == 1
+        made.train_step(batches)
+        later.train_step(others)
+    assert made.read_metrics().nonfinite == 1
     assert differences(made.state_dict()["optimizer"], later.state_dict()["optimizer"]) == []
     assert differences(made.detector.state_dict(), later.detector.state_dict()) == []
 
 
 def test_too_many_in_a_row_end_the_training() -> None:
-    made, batches = learner(recipe(most_nonfinite=3))
+    made, batches = trainer(recipe(most_nonfinite=3))
     for broken in (float("nan"), float("nan"), 1.0, float("inf"), float("nan")):
         made.detector.broken = broken  # type: ignore[assignment]
-        made.learn(batches)
-    assert made.read().nonfinite == 4
-    made.learn(batches)
+        made.train_step(batches)
+    assert made.read_metrics().nonfinite == 4
+    made.train_step(batches)
     with pytest.raises(Diverged, match=r"3 steps in a row.*learning_rate"):
-        made.read()
+        made.read_metrics()
 
 
 def test_losses_of_broken_steps_do_not_spoil_the_mean() -> None:
     how = recipe(schedule="constant", flip=0.0)
-    clean, batches = learner(how, dropout=0.0)
-    clean.learn(batches)
-    wanted = clean.read()
-    mixed, batches = learner(how, dropout=0.0)
-    mixed.learn(batches)
+    clean, batches = trainer(how, dropout=0.0)
+    clean.train_step(batches)
+    wanted = clean.read_metrics()
+    mixed, batches = trainer(how, dropout=0.0)
+    mixed.train_step(batches)
     mixed.detector.broken = float("nan")  # type: ignore[assignment]
-    mixed.learn(batches)
-    found = mixed.read()
+    mixed.train_step(batches)
+    found = mixed.read_metrics()
     assert found.losses == wanted.losses
     assert found.gradient_norm == wanted.gradient_norm
-    mixed.learn(batches)
-    assert all(value != value for value in mixed.read().losses.values())
+    mixed.train_step(batches)
+    assert all(value != value for value in mixed.read_metrics().losses.values())
 
 
 def test_accumulated_batches_are_one_step_of_their_mean() -> None:
@@ -116,11 +116,11 @@ def test_accumulated_batches_are_one_step_of_their_mean() -> None:
     how = recipe(
         optimizer="sgd", schedule="constant", batch_size=4, accumulate=2, weight_decay=0.0, bias_rate=1.0, momentum=0.0
     )
-    made, batches = learner(how, norm=False, dropout=0.0)
+    made, batches = trainer(how, norm=False, dropout=0.0)
     by_hand = small(norm=False, dropout=0.0).train()
-    other = endless(training_loader(SHAPES, how, HERE), 0)
+    other = infinite_batches(make_train_loader(SHAPES, how, HERE), 0)
     for _ in range(3):
-        made.learn(batches)
+        made.train_step(batches)
         halves = [next(other) for _ in range(2)]
         assert [len(half) for half in halves] == [2, 2]
         loss = sum(sum(by_hand(h.images, h.targets, sizes=h.sizes).values()) for h in halves) / 2
@@ -147,36 +147,36 @@ def test_clipping(precision: str) -> None:
         clip_norm=0.01,
         learning_rate=0.5,
     )
-    made, batches = learner(how)
-    before = [p.detach().clone() for p in made.trained]
-    made.learn(batches)
-    moved = torch.stack([(p.detach() - b).norm() for p, b in zip(made.trained, before, strict=True)]).norm()
+    made, batches = trainer(how)
+    before = [p.detach().clone() for p in made.trained_parameters]
+    made.train_step(batches)
+    moved = torch.stack([(p.detach() - b).norm() for p, b in zip(made.trained_parameters, before, strict=True)]).norm()
     assert float(moved) == pytest.approx(0.5 * 0.01, rel=1e-3)
-    assert made.read().gradient_norm > 0.011  # what is told is the norm before
+    assert made.read_metrics().gradient_norm > 0.011  # what is message is the norm before
 
 
 def test_the_average_follows_by_its_formula() -> None:
-    made, batches = learner(recipe(ema=0.9, schedule="constant"))
+    made, batches = trainer(recipe(ema=0.9, schedule="constant"))
     wanted = None
     for step in range(4):
-        made.learn(batches)
+        made.train_step(batches)
         weights = made.detector.conv.weight.detach()  # type: ignore[union-attr]
-        decay = decay_at(step, 0.9)
+        decay = ema_decay(step, 0.9)
         wanted = weights.clone() if wanted is None else decay * wanted + (1 - decay) * weights  # type: ignore[unreachable]
-    assert torch.allclose(made.evaluated.conv.weight, wanted, atol=1e-7)  # type: ignore[union-attr, arg-type]
-    assert not any(p.requires_grad for p in made.evaluated.parameters())
-    assert decay_at(10**6, 0.9) == 0.9
+    assert torch.allclose(made.eval_detector.conv.weight, wanted, atol=1e-7)  # type: ignore[union-attr, arg-type]
+    assert not any(p.requires_grad for p in made.eval_detector.parameters())
+    assert ema_decay(10**6, 0.9) == 0.9
 
 
 def test_frozen_parameters_stay_and_the_rate_is_told() -> None:
-    made, batches = learner(recipe(schedule="constant", learning_rate=0.125))
-    made.learn(batches)
+    made, batches = trainer(recipe(schedule="constant", learning_rate=0.125))
+    made.train_step(batches)
     assert torch.equal(made.detector.frozen, torch.ones(3))  # type: ignore[arg-type]
-    assert made.rate == 0.125
+    assert made.learning_rate == 0.125
 
 
 def test_a_checkpoint_of_something_else_is_refused() -> None:
-    made, _ = learner(recipe())
-    other, _ = learner(recipe(), norm=False)
+    made, _ = trainer(recipe())
+    other, _ = trainer(recipe(), norm=False)
     with pytest.raises(CheckpointError, match="another detector or recipe"):
         made.load_state_dict(other.state_dict())

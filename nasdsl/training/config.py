@@ -17,7 +17,7 @@ from nasdsl.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class TrainingConfig:
     """What detectors are trained on, what they start from, and how. The same plan makes comparable detectors of decoders.
 
     Attributes:
@@ -50,7 +50,7 @@ class Plan:
         """Plain values, for JSON."""
         return {**asdict(self), "recipe": self.recipe.to_dict(), "method": dict(self.method)}
 
-    def open_training(self) -> Dataset:
+    def open_train_dataset(self) -> Dataset:
         """The pictures that are trained on.
 
         Raises:
@@ -58,7 +58,7 @@ class Plan:
         """
         return open_dataset(self.data, self.split, on_error=self.on_error)
 
-    def open_validation(self, training: Dataset) -> Dataset | None:
+    def open_val_dataset(self, training: Dataset) -> Dataset | None:
         """The pictures that are evaluated on, with the labels of the training's.
 
         Raises:
@@ -69,7 +69,7 @@ class Plan:
         same = {} if self.data.startswith("shapes") else {"classes": training.classes}
         return open_dataset(self.data, self.val_split, on_error=self.on_error, **same)
 
-    def adapted(self, decoder: Decoder) -> Decoder:
+    def prepare_decoder(self, decoder: Decoder) -> Decoder:
         """The decoder as it is trained: at the plan's width, and with the improvements' prediction.
 
         Raises:
@@ -84,15 +84,15 @@ class Plan:
             decoder = decoder.with_prediction(IMPROVED_PREDICTION)
         return decoder
 
-    def detector(self, adapted: Decoder, training: Dataset) -> Detector:
-        """The detector of a decoder that `adapted` gave, for the classes of the training's pictures.
+    def make_detector(self, decoder: Decoder, training: Dataset) -> Detector:
+        """The detector of a decoder that `prepare_decoder` gave, for the classes of the training's pictures.
 
         Raises:
             DetectorError, DetectionError, BackboneError, MissingFeature: see `nasdsl.detector`.
         """
         recipe = self.recipe
         return make_detector(
-            adapted,
+            decoder,
             self.backbone,
             self.weights,
             training.classes,

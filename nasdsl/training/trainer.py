@@ -14,19 +14,19 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from nasdsl.data import Batch
 from nasdsl.detection.detector import Detector
-from nasdsl.training.distributed import Processes
-from nasdsl.training.ema import make_average
+from nasdsl.training.distributed import ProcessGroup
+from nasdsl.training.ema import make_ema
 from nasdsl.training.errors import CheckpointError, Diverged
-from nasdsl.training.optimizer import make_optimizer, set_rate
+from nasdsl.training.optimizer import make_optimizer, set_learning_rate
 from nasdsl.training.recipe import Recipe
-from nasdsl.training.schedule import rate_factor
+from nasdsl.training.schedule import lr_factor
 
 AUTOCAST: Final[Mapping[str, torch.dtype]] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 FIRST_SCALE: Final = 2.0**16
 """What a float16 loss is multiplied with at first; every overflow halves it."""
 
 
-class Reading(NamedTuple):
+class StepMetrics(NamedTuple):
     """Means since the last reading, over all processes and the steps that were finite.
 
     Attributes:
@@ -40,7 +40,7 @@ class Reading(NamedTuple):
     nonfinite: int
 
 
-class Learner:
+class Trainer:
     """A detector, its optimizer, loss scaling, average, and the count of steps.
 
     A step whose gradients are not finite changes nothing: the weights, the optimizer and, at the next `read`, BatchNorm's
@@ -51,44 +51,44 @@ class Learner:
         step: how many were made.
     """
 
-    def __init__(self, detector: Detector, recipe: Recipe, total: int, here: Processes) -> None:
-        self.recipe, self.total, self.here = recipe, total, here
-        self.detector = detector.to(here.device)
+    def __init__(self, detector: Detector, recipe: Recipe, total: int, group: ProcessGroup) -> None:
+        self.recipe, self.total, self.group = recipe, total, group
+        self.detector = detector.to(group.device)
         if recipe.channels_last:
             self.detector = detector.to(memory_format=torch.channels_last)
-        if recipe.sync_batchnorm and here.world_size > 1 and here.device.type == "cuda":
+        if recipe.sync_batchnorm and group.world_size > 1 and group.device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(detector)  # type: ignore[no-untyped-call]
         self.optimizer = make_optimizer(detector, recipe)
-        self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.trained_parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         # Without float16 the scale stays 1: then this is what skips a step that is not finite, without waiting for it.
-        self.scaler = torch.amp.GradScaler(here.device.type, init_scale=FIRST_SCALE if recipe.precision == "float16" else 1.0)
-        self.average = make_average(detector, recipe.ema) if recipe.ema is not None else None
+        self.scaler = torch.amp.GradScaler(group.device.type, init_scale=FIRST_SCALE if recipe.precision == "float16" else 1.0)
+        self.average = make_ema(detector, recipe.ema) if recipe.ema is not None else None
         self.step = 0
-        self.rate = 0.0
-        self._meter = _Meter(here)
+        self.learning_rate = 0.0
+        self._metrics = _MetricAccumulator(group)
         self._forward: Detector | DistributedDataParallel = detector
         self._good_buffers: list[Tensor] = []
 
     def start(self) -> None:
         """Ready for the first step, after `load`: the processes' weights are made equal."""
-        if self.here.world_size > 1:
+        if self.group.world_size > 1:
             self._forward = DistributedDataParallel(
                 self.detector, gradient_as_bucket_view=True, find_unused_parameters=_has_unused_parameters(self.detector)
             )
-        self._keep_buffers()
+        self._store_buffers()
 
     @property
-    def evaluated(self) -> Detector:
+    def eval_detector(self) -> Detector:
         """What is evaluated and saved: the average, or else the detector."""
         return cast("Detector", self.average.module) if self.average is not None else self.detector
 
-    def learn(self, batches: Iterator[Batch]) -> None:
+    def train_step(self, batches: Iterator[Batch]) -> None:
         """One step, on as many batches as the recipe accumulates."""
-        recipe, device = self.recipe, self.here.device
+        recipe, device = self.recipe, self.group.device
         # What the network draws depends on the seed and the step alone: a resumed training draws the same.
-        torch.manual_seed(zlib.crc32(f"{recipe.seed}/{self.step}/{self.here.rank}".encode()))
-        self.rate = recipe.learning_rate * rate_factor(recipe, self.step, self.total)
-        set_rate(self.optimizer, self.rate)
+        torch.manual_seed(zlib.crc32(f"{recipe.seed}/{self.step}/{self.group.rank}".encode()))
+        self.learning_rate = recipe.learning_rate * lr_factor(recipe, self.step, self.total)
+        set_learning_rate(self.optimizer, self.learning_rate)
         for remaining in reversed(range(recipe.accumulate)):
             batch = next(batches).to(device, channels_last=recipe.channels_last, non_blocking=True)
             with self._no_sync() if remaining else nullcontext():
@@ -96,34 +96,34 @@ class Learner:
                     losses = self._forward(batch.images, batch.targets, sizes=batch.sizes)
                 loss = torch.stack(list(losses.values())).sum() / recipe.accumulate
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            self._meter.add_losses(losses)
+            self._metrics.add_losses(losses)
         self.scaler.unscale_(self.optimizer)
-        norm = get_total_norm([p.grad for p in self.trained if p.grad is not None])
+        norm = get_total_norm([p.grad for p in self.trained_parameters if p.grad is not None])
         if recipe.clip_norm is not None:
-            clip_grads_with_norm_(self.trained, recipe.clip_norm, norm)
+            clip_grads_with_norm_(self.trained_parameters, recipe.clip_norm, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update(None if recipe.precision == "float16" else 1.0)
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update_parameters(self.detector)
-        self._meter.add_norm(norm)
+        self._metrics.add_norm(norm)
         self.step += 1
 
-    def read(self) -> Reading:
+    def read_metrics(self) -> StepMetrics:
         """What happened since the last reading. Waits for the device.
 
         Raises:
             Diverged: as many steps in a row as the recipe allows were not finite.
         """
-        reading, in_a_row, some = self._meter.read()
+        reading, in_a_row, some = self._metrics.read()
         if some:
-            self._mend_buffers()
+            self._restore_buffers()
         if in_a_row >= self.recipe.most_nonfinite:
             raise Diverged(
                 f"{in_a_row} steps in a row up to step {self.step} had losses or gradients that are not finite. They changed "
                 "nothing, and the last checkpoint is intact. Try a lower learning_rate, clip_norm, or another precision."
             )
-        self._keep_buffers()
+        self._store_buffers()
         return reading
 
     def state_dict(self) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
-            "nonfinite": self._meter.nonfinite(),
+            "nonfinite": self._metrics.nonfinite(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -149,7 +149,7 @@ class Learner:
             self.scaler.load_state_dict(state["scaler"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
-            self._meter.start_from(state["nonfinite"])
+            self._metrics.set_nonfinite(state["nonfinite"])
             self.step = state["step"]
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             reason = str(error).strip().splitlines()[0]
@@ -159,10 +159,10 @@ class Learner:
         """Gradients stay with their process: of accumulated batches, the last one brings them together."""
         return self._forward.no_sync() if isinstance(self._forward, DistributedDataParallel) else nullcontext()
 
-    def _keep_buffers(self) -> None:
+    def _store_buffers(self) -> None:
         self._good_buffers = [b.clone() for b in self.detector.buffers()]
 
-    def _mend_buffers(self) -> None:
+    def _restore_buffers(self) -> None:
         """BatchNorm's statistics that a skipped step left without a finite value are those of the last reading again."""
         averaged = list(self.average.module.buffers()) if self.average is not None else []
         for buffers in (list(self.detector.buffers()), averaged):
@@ -184,18 +184,18 @@ def _has_unused_parameters(detector: nn.Module) -> bool:
     return max(detector.backbone.features) in unread
 
 
-class _Meter:
+class _MetricAccumulator:
     """Sums that stay on the device until they are read, all at once."""
 
-    def __init__(self, here: Processes) -> None:
-        self.here = here
+    def __init__(self, group: ProcessGroup) -> None:
+        self.group = group
         self.names: list[str] = []
         self.losses: Tensor | None = None  # with the number of finite batches as last element
-        self.norms = torch.zeros(2, device=here.device)  # sum and number, of the finite steps
-        self.steps = torch.zeros(3, device=here.device)  # not finite: all, now in a row, most in a row since the last reading
+        self.norms = torch.zeros(2, device=group.device)  # sum and number, of the finite steps
+        self.steps = torch.zeros(3, device=group.device)  # not finite: all, now in a row, most in a row since the last reading
         self.known = 0.0
 
-    def start_from(self, nonfinite: int) -> None:
+    def set_nonfinite(self, nonfinite: int) -> None:
         self.steps[0] = self.known = nonfinite
 
     def nonfinite(self) -> int:
@@ -216,10 +216,10 @@ class _Meter:
         in_a_row = (in_a_row + 1) * bad
         self.steps = torch.stack((everything + bad, in_a_row, torch.maximum(most, in_a_row)))
 
-    def read(self) -> tuple[Reading, int, bool]:
+    def read(self) -> tuple[StepMetrics, int, bool]:
         """The reading, the most steps in a row that were not finite, and whether any since the last reading was not."""
         assert self.losses is not None
-        losses = self.here.mean(self.losses).tolist()
+        losses = self.group.all_mean(self.losses).tolist()
         batches = losses.pop()
         (norm, count), (nonfinite, _, most) = self.norms.tolist(), self.steps.tolist()
         means = {name: value / batches if batches else float("nan") for name, value in zip(self.names, losses, strict=True)}
@@ -228,4 +228,4 @@ class _Meter:
         self.norms.zero_()
         self.steps[2] = 0
         self.known = nonfinite
-        return Reading(means, norm / count if count else float("nan"), int(nonfinite)), int(most), some
+        return StepMetrics(means, norm / count if count else float("nan"), int(nonfinite)), int(most), some
