@@ -1,4 +1,4 @@
-"""Training: the full schedule, from a recipe to a run's folder that can be resumed, evaluated and used."""
+"""Full training of a detector by a recipe, into the folder of a run that can be resumed and evaluated."""
 
 from nasdsl.training.errors import CheckpointError, Diverged, RecipeError, RunError, TrainingError
 from nasdsl.training.loop import TrainingResult, train

@@ -1,4 +1,4 @@
-"""Several processes that train one detector: one a GPU, started by torchrun; or this one alone."""
+"""Distributed training: one process for each GPU, started by torchrun; or a single process."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from nasdsl.training.errors import TrainingError
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those that train together.
+    """The processes that train together, as seen by this one, and their collective operations.
 
     Attributes:
-        device: where this one computes.
-        rank, world_size: its number, and how many there are.
+        device: of this process.
+        rank: of this process, from 0.
+        world_size: number of processes.
     """
 
     device: torch.device
@@ -30,23 +31,30 @@ class ProcessGroup:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes files and talks."""
+        """Whether this is rank 0, which writes files and prints."""
         return self.rank == 0
 
     def all_mean(self, values: Tensor) -> Tensor:
-        """The mean over all processes."""
+        """The mean over all processes. `values` may be changed in place."""
         if self.world_size == 1:
             return values
         dist.all_reduce(values)
         return values / self.world_size
 
+    def all_sum(self, value: int) -> int:
+        """The sum over all processes."""
+        return self._reduce(value, dist.ReduceOp.SUM)
+
     def all_max(self, value: int) -> int:
-        """The highest value that any process gives."""
+        """The largest value of all processes."""
+        return self._reduce(value, dist.ReduceOp.MAX)
+
+    def _reduce(self, value: int, operation: dist.ReduceOp.RedOpType) -> int:
         if self.world_size == 1:
             return value
-        highest = torch.tensor(value, device=self.device)
-        dist.all_reduce(highest, dist.ReduceOp.MAX)
-        return int(highest)
+        reduced = torch.tensor(value, device=self.device)
+        dist.all_reduce(reduced, operation)
+        return int(reduced)
 
     def all_gather(self, value: Any) -> list[Any]:
         """The values of all processes, by rank."""
@@ -57,25 +65,26 @@ class ProcessGroup:
         return values
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Give these tensors, everywhere, the values that they have in the main process."""
+        """Overwrite these tensors, in every process, with those of rank 0."""
         if self.world_size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
     def barrier(self) -> None:
-        """Until all processes are here."""
+        """Wait for all processes."""
         if self.world_size > 1:
             dist.barrier()
 
 
 @contextmanager
 def process_group(device: str | torch.device | None = None) -> Iterator[ProcessGroup]:
-    """This process, as torchrun started it (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``) or alone.
+    """The processes that torchrun started (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``), or this one alone.
 
-    ProcessGroup talk by NCCL on GPUs and by Gloo on CPUs. A process group that exists already is used and left alone.
+    The backend is NCCL on GPUs and Gloo on CPUs. If torch's default process group is initialised already, it is used and not
+    destroyed.
 
     Args:
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …; None: a GPU where there is one.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …; None: a GPU if there is one.
 
     Raises:
         TrainingError: there is no such device.
@@ -103,7 +112,7 @@ def _device(wanted: str | torch.device | None) -> torch.device:
     index = device.index if device.index is not None else int(os.environ.get("LOCAL_RANK", "0"))
     if index >= torch.cuda.device_count():
         raise TrainingError(
-            f"there is no GPU {index}: torch sees {torch.cuda.device_count()}; expected a process for each at most"
+            f"there is no GPU {index}: torch sees {torch.cuda.device_count()}; expected at most one process for each"
         )
     torch.cuda.set_device(index)
     return torch.device("cuda", index)

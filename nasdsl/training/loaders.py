@@ -1,4 +1,4 @@
-"""What a recipe makes of a data set: transforms, batches, and how many steps there are."""
+"""The data of a training: transforms and batches according to a recipe, and the number of steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nasdsl.training.recipe import Recipe
 
 
 def infinite_batches(loader: Loader, first: int) -> Generator[Batch, None, None]:
-    """CropLoader epoch after epoch, from number `first` of the whole training on; those before are not loaded."""
+    """Batches of one epoch after the other, from batch number `first` of the training on; those before are not loaded."""
     while True:
         epoch, start = divmod(first, len(loader))
         loader.set_epoch(epoch, start)
@@ -20,7 +20,7 @@ def infinite_batches(loader: Loader, first: int) -> Generator[Batch, None, None]
 
 
 def total_steps(recipe: Recipe, batches: int) -> int:
-    """Steps of the whole training, with so many batches an epoch."""
+    """Number of steps of the whole training, with `batches` batches an epoch."""
     if recipe.steps is not None:
         return recipe.steps
     assert recipe.epochs is not None
@@ -28,7 +28,7 @@ def total_steps(recipe: Recipe, batches: int) -> int:
 
 
 def train_transform(recipe: Recipe) -> Transform:
-    """What the recipe does to pictures in training."""
+    """The transform of pictures in training."""
     return Transform.training(
         recipe.shorter_side,
         recipe.longest_side,
@@ -42,15 +42,15 @@ def train_transform(recipe: Recipe) -> Transform:
 
 
 def eval_transform(recipe: Recipe) -> Transform:
-    """The same resizing without anything random: of several sizes, the last."""
+    """The transform of pictures in evaluation: the same resizing without anything random; of several sizes, the last."""
     return Transform(recipe.shorter_side[-1], recipe.longest_side, recipe.size)
 
 
 def make_train_loader(dataset: Dataset, recipe: Recipe, group: ProcessGroup) -> Loader:
-    """CropLoader of this process, in an order that the recipe's seed decides.
+    """The loader of training batches for this process, in an order determined by the recipe's seed.
 
     Raises:
-        TrainingError: the processes cannot share a batch evenly.
+        TrainingError: a batch cannot be divided evenly among the processes.
         DataError: there are no pictures.
     """
     parts = recipe.accumulate * group.world_size

@@ -1,4 +1,4 @@
-"""What a training tells while it runs: a bar or lines for people, ``log.jsonl`` for programs, TensorBoard if asked."""
+"""Logging of a training: progress on the terminal, ``log.jsonl``, TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bar
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from nasdsl.training.checkpoint import write_atomically
 from nasdsl.training.errors import TrainingError
@@ -24,19 +23,19 @@ T = TypeVar("T")
 
 
 class Throughput:
-    """Speed, the share of time spent waiting for pictures, and the time left."""
+    """Measures pictures per second, the share of time spent waiting for data, and the time left."""
 
     def __init__(self) -> None:
         self._recent: deque[tuple[int, float]] = deque(maxlen=10)
         self.reset()
 
     def reset(self) -> None:
-        """Count from now on; what happened since the last lap is forgotten."""
+        """Start a new measurement; the time since the last one is not counted."""
         self._start = time.perf_counter()
         self._waited = 0.0
 
     def time_loading(self, items: Iterator[T]) -> Iterator[T]:
-        """The same items; the time that they take to come is counted as waiting."""
+        """The same items; the time that it takes to get them is counted as waiting."""
         while True:
             before = time.perf_counter()
             try:
@@ -47,23 +46,40 @@ class Throughput:
             yield item
 
     def measure(self, steps: int, images: int, remaining: int) -> dict[str, float]:
-        """``images_per_s``, ``waiting`` (0 to 1) and ``seconds_left``, for the steps since the last lap."""
+        """End a measurement and start a new one.
+
+        Args:
+            steps: number of steps since the last measurement.
+            images: number of pictures in them, of all processes.
+            remaining: number of steps until the end of the training.
+
+        Returns:
+            ``images``; ``seconds`` since the last measurement; ``images_per_s``; ``waiting``, the share of the time in which
+            this process waited for data, 0 to 1; ``seconds_left``, for the remaining steps without evaluations, at the pace
+            of the last ten measurements.
+        """
         seconds = max(time.perf_counter() - self._start, 1e-9)
         self._recent.append((steps, seconds))
         pace = sum(s for _, s in self._recent) / max(1, sum(n for n, _ in self._recent))
-        lap = {"images_per_s": images / seconds, "waiting": self._waited / seconds, "seconds_left": pace * remaining}
+        measured = {
+            "images": images,
+            "seconds": seconds,
+            "images_per_s": images / seconds,
+            "waiting": self._waited / seconds,
+            "seconds_left": pace * remaining,
+        }
         self.reset()
-        return lap
+        return measured
 
 
 class TrainingLogger:
-    """Where a training reports. In a process that is not the main one, or with `quiet`, nothing is logger or written.
+    """Shows the progress of a training and writes its log. With `quiet` nothing is shown.
 
     Args:
-        log: the file that records are added to, a JSON object a line; None: no file.
+        log: file that records are appended to, one JSON object a line; None: no file.
         total: steps of the training.
-        step: where it begins; records of later steps, which a killed training left in the file, are removed.
-        tensorboard: a folder for TensorBoard's event files.
+        step: where it begins. Records of later steps, left in the file by a training that was killed, are removed.
+        tensorboard: folder for TensorBoard's event files.
 
     Raises:
         TrainingError: TensorBoard was asked for and is not installed.
@@ -75,13 +91,13 @@ class TrainingLogger:
         self._total, self._quiet = total, quiet
         self._console = Console(stderr=True)
         self._last_line = -math.inf
-        self._bar: Bar | None = None
-        self._writer = _tensorboard(tensorboard, step) if tensorboard is not None else None
+        self._bar: Progress | None = None
+        self._writer = _summary_writer(tensorboard, step) if tensorboard is not None else None
         self._log = log
         if log is not None:
             truncate_log(log, step)
         if not quiet and self._console.is_terminal:
-            self._bar = Bar(
+            self._bar = Progress(
                 TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TextColumn("{task.fields[status]}"),
                 console=self._console, refresh_per_second=REFRESHES,
             )  # fmt: skip
@@ -99,20 +115,20 @@ class TrainingLogger:
             self._writer.close()
 
     def advance(self, step: int) -> None:
-        """Move the bar."""
+        """Move the progress bar to a step."""
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
 
     def info(self, text: str) -> None:
-        """A line for people."""
+        """Print a message."""
         if not self._quiet:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def record(self, record: Mapping[str, Any]) -> None:
-        """A record for the log; training records are also logger."""
+        """Write a record to the log and to TensorBoard; records of the event ``train`` are also shown."""
         if self._log is not None:
             with open(self._log, "a", encoding="utf-8") as file:
-                file.write(json.dumps(_plain(record), ensure_ascii=False) + "\n")
+                file.write(json.dumps(_finite(record), ensure_ascii=False) + "\n")
         if self._writer is not None:
             for name, value in _scalars(record):
                 self._writer.add_scalar(name, value, record["step"])
@@ -132,12 +148,12 @@ class TrainingLogger:
             self.info(f"step {record['step']}/{self._total}  epoch {record['epoch']:.2f}  {status}")
 
     @contextmanager
-    def subtask(self, what: str) -> Iterator[Any]:
-        """A second bar for something else: the yielded function takes how much is done, and of how much."""
+    def subtask(self, description: str) -> Iterator[Any]:
+        """A second progress bar; yields a function that takes how many items are done and how many there are."""
         if self._bar is None:
             yield lambda done, total: None
             return
-        bar, task = self._bar, self._bar.add_task(what, status="")
+        bar, task = self._bar, self._bar.add_task(description, status="")
         try:
             yield lambda done, total: bar.update(task, completed=done, total=total)
         finally:
@@ -145,7 +161,7 @@ class TrainingLogger:
 
 
 def truncate_log(log: Path, step: int) -> None:
-    """Remove the records of later steps from a log, and a last line that a kill cut off."""
+    """Remove records of later steps from a log, and an incomplete last line."""
     if not log.exists():
         return
     kept = []
@@ -158,12 +174,12 @@ def truncate_log(log: Path, step: int) -> None:
     write_atomically(log, lambda file: file.write("".join(kept).encode()))
 
 
-def _plain(value: Any) -> Any:
-    """Numbers that JSON lacks become null."""
+def _finite(value: Any) -> Any:
+    """The value with null for numbers that JSON lacks."""
     if isinstance(value, Mapping):
-        return {name: _plain(v) for name, v in value.items()}
+        return {name: _finite(v) for name, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -177,7 +193,7 @@ def _scalars(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield prefix + name, float(v)
 
 
-def _tensorboard(folder: Path, step: int) -> Any:
+def _summary_writer(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -1,4 +1,4 @@
-"""Training from the first step to the last, or from a checkpoint on."""
+"""The training loop: steps, log, checkpoints, evaluation, and resuming."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from nasdsl.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training came to.
+    """Result of a training.
 
     Attributes:
         run: its folder.
         steps: of the whole training.
-        seconds: that this process trained, evaluations aside.
-        nonfinite: steps that were skipped.
-        skipped: pictures that proved unreadable, to any process, each once.
-        evaluation: of the end; None without data for it, and in processes other than the main one.
+        seconds: training time of this process, without evaluations.
+        nonfinite: number of skipped steps in the whole training.
+        skipped: pictures that could not be read by some process, each once.
+        evaluation: at the end; None without validation data, and in processes other than rank 0.
     """
 
     run: Run
@@ -63,24 +63,25 @@ def train(
     tensorboard: bool = False,
     quiet: bool = False,
 ) -> TrainingResult:
-    """Train a detector by a recipe; afterwards it has the last weights (the averaged ones are in ``model.pt``).
+    """Train a detector by a recipe. Afterwards it has the last weights; the averaged ones are in ``model.pt``.
 
     Under torchrun, every process calls this with the same arguments.
 
     Args:
         out: folder of the run; see `Run`. All processes must see it.
         val: evaluated as often as the recipe says, and at the end.
-        resume: go on from the last checkpoint in `out`; on a CPU, to the same weights as without the break, bit for bit.
-        device: None is a GPU where there is one.
+        resume: continue from the last checkpoint in `out`. On a CPU, the weights are bit for bit those of a training without
+            interruption.
+        device: None: a GPU if there is one.
         metrics: some of `nasdsl.evaluation.METRICS`.
-        about: kept in ``config.json``, such as the command.
+        about: further values for ``config.json``, such as the command.
         tensorboard: write TensorBoard's event files into the folder.
-        quiet: no progress; the log is written.
+        quiet: print nothing; the log is still written.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM came; the run is saved and can be resumed.
-        TrainingError: the recipe, the folder, the detector and the data do not fit, or the training diverged.
-        DataError: a picture is unreadable, and the data set was opened to refuse those.
+        Interrupted: SIGINT or SIGTERM was received; the run is saved and can be resumed.
+        TrainingError: recipe, folder, detector and data do not fit together, or the training diverged.
+        DataError: a picture is unreadable, and the data set was opened with ``on_error="refuse"``.
     """
     with process_group(device) as group, SignalHandler() as signals:
         for part in (dataset, *([val] if val is not None else [])):
@@ -94,7 +95,7 @@ def train(
         group.barrier()
         trainer = Trainer(detector, recipe, total, group)
         message = _restore(trainer, run, group) if resume else None
-        trainer.start()
+        trainer.prepare()
         log, events = (run.log, run.folder if tensorboard else None) if group.is_main else (None, None)
         with TrainingLogger(log, total, trainer.step, quiet=quiet or not group.is_main, tensorboard=events) as logger:
             trained = sum(p.numel() for p in trainer.trained_parameters)
@@ -108,8 +109,6 @@ def train(
 
 @dataclass
 class _TrainingLoop:
-    """A training under way: the loop and what happens every so many steps."""
-
     trainer: Trainer
     loader: Loader
     run: Run
@@ -117,13 +116,17 @@ class _TrainingLoop:
     metrics: Sequence[str]
     logger: TrainingLogger
     signals: SignalHandler
-    nonfinite: int = 0
-    unreadable: dict[str, Skipped] = field(default_factory=dict)
-    """By file, those that were named."""
+    skipped: dict[str, Skipped] = field(default_factory=dict)
+    """Unreadable pictures that were reported, by file."""
+    nonfinite: int = field(init=False)
+    """Skipped steps that were reported."""
+
+    def __post_init__(self) -> None:
+        self.nonfinite = self.trainer.nonfinite  # before a resume
 
     def run_loop(self) -> TrainingResult:
         trainer, recipe, total = self.trainer, self.trainer.recipe, self.trainer.total
-        throughput, logged = Throughput(), trainer.step
+        throughput, last_logged = Throughput(), trainer.step
         began, evaluating = time.perf_counter(), 0.0
         with closing(infinite_batches(self.loader, trainer.step * recipe.accumulate)) as stream:
             batches = throughput.time_loading(stream)
@@ -135,16 +138,16 @@ class _TrainingLoop:
 
                 ends = step == total
                 logs = ends or step % recipe.log_every == 0
-                evaluates = ends or self._epoch_ended()
+                evaluates = ends or self._evaluation_is_due()
                 saves = evaluates or (recipe.checkpoint_every > 0 and step % recipe.checkpoint_every == 0)
-                stops = self._stops(logs)
-                if logs or saves or stops:
-                    self._log(throughput, step - logged)
-                    logged = step
-                if saves or stops:
+                signum = self._received_signal(logs)
+                if logs or saves or signum:
+                    self._log(throughput, step - last_logged)
+                    last_logged = step
+                if saves or signum:
                     self.save()
-                if stops:
-                    raise self._interrupted(stops)
+                if signum:
+                    raise self._interrupted(signum)
                 if evaluates and not ends:
                     evaluating -= time.perf_counter()
                     self.evaluate()
@@ -152,77 +155,80 @@ class _TrainingLoop:
                     throughput.reset()
         seconds = time.perf_counter() - began - evaluating
         evaluation = self.evaluate()
-        if self.unreadable:
+        if self.skipped:
             self.logger.info(
-                f"{len(self.unreadable)} pictures proved unreadable: others took their place, or they were left out"
+                f"unreadable pictures: {len(self.skipped)} (replaced by others in training, left out in evaluation)"
             )
-        return TrainingResult(self.run, total, seconds, self.nonfinite, list(self.unreadable.values()), evaluation)
+        return TrainingResult(self.run, total, seconds, self.nonfinite, list(self.skipped.values()), evaluation)
 
-    def _epoch_ended(self) -> bool:
-        """Whether the last step was the last of an epoch after which the recipe evaluates."""
+    def _evaluation_is_due(self) -> bool:
+        """Whether the last step completed an epoch after which the recipe evaluates."""
         recipe, step = self.trainer.recipe, self.trainer.step
         if not recipe.evaluate_every or self.val is None:
             return False
         batches = len(self.loader) * recipe.evaluate_every
         return step * recipe.accumulate // batches > (step - 1) * recipe.accumulate // batches
 
-    def _stops(self, together: bool) -> int:
-        """The signal that ends the training after this step, or 0. Several processes agree on it when they log."""
+    def _received_signal(self, synchronise: bool) -> int:
+        """The signal that ends the training after this step, or 0. Several processes agree on it at steps that are logged."""
         group = self.trainer.group
         if group.world_size == 1:
             return self.signals.signum
-        return group.all_max(self.signals.signum) if together else 0
+        return group.all_max(self.signals.signum) if synchronise else 0
 
     def _log(self, throughput: Throughput, steps: int) -> None:
+        """Log the metrics of the last `steps` steps."""
         trainer, recipe = self.trainer, self.trainer.recipe
-        reading = trainer.read_metrics()
+        metrics = trainer.read_metrics()
         record = {
             "event": "train",
             "step": trainer.step,
             "epoch": trainer.step * recipe.accumulate / len(self.loader),
             "lr": trainer.learning_rate,
-            "loss": sum(reading.losses.values()),
-            "losses": reading.losses,
-            "gradient_norm": reading.gradient_norm,
-            "nonfinite": reading.nonfinite,
-            **throughput.measure(steps, steps * recipe.batch_size, trainer.total - trainer.step),
+            "loss": sum(metrics.losses.values()),
+            "losses": metrics.losses,
+            "gradient_norm": metrics.gradient_norm,
+            "nonfinite": metrics.nonfinite,
+            **throughput.measure(steps, metrics.images, trainer.total - trainer.step),
         }
         self.logger.record(record)
-        if reading.nonfinite > self.nonfinite:
-            self.logger.info(f"{reading.nonfinite - self.nonfinite} steps had gradients that are not finite and were skipped")
-            self.nonfinite = reading.nonfinite
-        self._name(self.loader.skipped)
+        if metrics.nonfinite > self.nonfinite:
+            count = metrics.nonfinite - self.nonfinite
+            self.logger.info(f"skipped {count} {'step' if count == 1 else 'steps'} with gradients that are not finite")
+            self.nonfinite = metrics.nonfinite
+        self._report_skipped(self.loader.skipped)
 
-    def _name(self, skipped: Iterable[Skipped]) -> None:
-        """Each unreadable picture is message once."""
+    def _report_skipped(self, skipped: Iterable[Skipped]) -> None:
+        """Report each unreadable picture once."""
         for entry in skipped:
-            if entry.file not in self.unreadable:
-                self.unreadable[entry.file] = entry
+            if entry.file not in self.skipped:
+                self.skipped[entry.file] = entry
                 self.logger.info(f"skipped {entry}")
-                self.logger.record({"event": "skipped", "step": self.trainer.step, "file": entry.file, "reason": entry.reason})
+                record = {"event": "skipped", "step": self.trainer.step, "file": entry.file, "reason": entry.reason}
+                self.logger.record(record)
 
     def save(self) -> None:
-        """The detector as one would use it now, and the checkpoint: last, so that no model is older than its checkpoint."""
+        """Save the detector, then the checkpoint: in this order, so that the detector is never older than the checkpoint."""
         if self.trainer.group.is_main:
             save_detector(self.trainer.detector, self.run.model, self.trainer.eval_detector.state_dict())
             save_checkpoint(self.run.checkpoint, self.trainer.state_dict())
         self.trainer.group.barrier()
-        for skipped in self.trainer.group.all_gather(self.loader.skipped):  # what the other processes met
-            self._name(skipped)
+        for skipped in self.trainer.group.all_gather(self.loader.skipped):
+            self._report_skipped(skipped)
 
     def evaluate(self) -> Evaluation | None:
-        """Detections and metrics on the validation data, into the run's folder."""
+        """Evaluate on the validation data, and write results and metrics into the run's folder."""
         if self.val is None:
             return None
         trainer, recipe, group = self.trainer, self.trainer.recipe, self.trainer.group
         if group.world_size == 1 and self.signals.signum:
             raise self._interrupted(self.signals.signum)
-        group.broadcast(trainer.eval_detector.buffers())  # BatchNorm's statistics are each process's own
-        with self.logger.subtask("evaluating") as count:
+        group.broadcast(trainer.eval_detector.buffers())  # BatchNorm's statistics differ between processes
+        with self.logger.subtask("evaluating") as set_progress:
 
             def before_batch(number: int, batches: int) -> None:
-                count(number, batches)
-                if group.world_size == 1 and self.signals.signum:  # all is saved
+                set_progress(number, batches)
+                if group.world_size == 1 and self.signals.signum:  # everything is saved
                     raise self._interrupted(self.signals.signum)
 
             predictions = predict(
@@ -238,13 +244,13 @@ class _TrainingLoop:
                 before_batch=before_batch,
             )
         trainer.detector.train()
-        self._name(predictions.skipped)
+        self._report_skipped(predictions.skipped)
         if not group.is_main:
             return None
         evaluation = compute_metrics(predictions, self.val, self.metrics)
         write_results(self.run.results, predictions.results)
-        message = {"step": trainer.step, "data": self.val.name, "unreadable": [str(s) for s in predictions.skipped]}
-        write_json(self.run.metrics, {**message, **evaluation.to_dict()})
+        context = {"step": trainer.step, "data": self.val.name, "unreadable": [str(s) for s in predictions.skipped]}
+        write_json(self.run.metrics, {**context, **evaluation.to_dict()})
         self.logger.record({"event": "evaluation", "step": trainer.step, **evaluation.to_dict()})
         self.logger.info(f"step {trainer.step}: {evaluation.summary()}")
         return evaluation
@@ -258,10 +264,10 @@ class _TrainingLoop:
 
 
 def _restore(trainer: Trainer, run: Run, group: ProcessGroup) -> str:
-    """Load the run's checkpoint; what to tell about it.
+    """Load the run's checkpoint if there is one; return a message about it.
 
     Raises:
-        CheckpointError: it cannot be read, or is of something else.
+        CheckpointError: it cannot be read, or is of another training.
         RunError: the processes do not see the same folder.
     """
     loaded = load_checkpoint(run.checkpoint)
@@ -271,5 +277,5 @@ def _restore(trainer: Trainer, run: Run, group: ProcessGroup) -> str:
         raise RunError(f"{run.folder} is not the same for all processes: it must be on a file system that they share")
     if loaded is None:
         return f"{run.folder} has no checkpoint yet: training from the start"
-    broken = f"{loaded.broken}{os.linesep}" if loaded.broken else ""
-    return f"{broken}resuming from step {trainer.step} of {trainer.total} ({loaded.path})"
+    problem = f"{loaded.problem}{os.linesep}" if loaded.problem else ""
+    return f"{problem}resuming from step {trainer.step} of {trainer.total} ({loaded.path})"

@@ -28,8 +28,9 @@ class ProgressBar:
         self._description, self._total, self._quiet = description, total, quiet
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
-        self._began = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
         self._first = 0
+        self._start: tuple[float, int] | None = None  # time and number of items at the first update
 
     def __enter__(self) -> Self:
         return self
@@ -57,10 +58,12 @@ class ProgressBar:
             self._bar.update(self._task, completed=done)
             return
         now = time.monotonic()
+        # The first item is left out of the pace: it may include waiting and preparation.
+        start, first = self._start = self._start or (now, done)
         if now - self._last_line >= LINE_EVERY:
             self._last_line = now
-            left = (now - self._began) / (done - self._first) * (self._total - done)
-            self.print(f"{self._description}: {done}/{self._total}  {duration(left)} left")
+            left = f"  {duration((now - start) / (done - first) * (self._total - done))} left" if done > first else ""
+            self.print(f"{self._description}: {done}/{self._total}{left}")
 
     def print(self, text: str) -> None:
         """Print a line."""

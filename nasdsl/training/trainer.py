@@ -1,4 +1,4 @@
-"""A detector that learns: one step, and all that a checkpoint holds."""
+"""The training step, and the state that a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -22,33 +22,36 @@ from nasdsl.training.recipe import Recipe
 from nasdsl.training.schedule import lr_factor
 
 AUTOCAST: Final[Mapping[str, torch.dtype]] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-FIRST_SCALE: Final = 2.0**16
-"""What a float16 loss is multiplied with at first; every overflow halves it."""
+INITIAL_SCALE: Final = 2.0**16
+"""Factor of a float16 loss at the start; every overflow halves it."""
 
 
 class StepMetrics(NamedTuple):
-    """Means since the last reading, over all processes and the steps that were finite.
+    """Metrics of the steps since they were last read, over all processes.
 
     Attributes:
-        losses: by name, and nan if no step was finite.
-        gradient_norm: before clipping.
-        nonfinite: steps that were skipped since the training began.
+        losses: mean of each loss by name, over the batches with finite losses; nan if there is none.
+        gradient_norm: mean over the steps with finite gradients, before clipping.
+        images: number of pictures in all batches.
+        nonfinite: number of skipped steps since the start of the training.
     """
 
     losses: dict[str, float]
     gradient_norm: float
+    images: int
     nonfinite: int
 
 
 class Trainer:
-    """A detector, its optimizer, loss scaling, average, and the count of steps.
+    """Trains a detector: the module, its optimizer, loss scaling, weight averaging, and the number of steps.
 
-    A step whose gradients are not finite changes nothing: the weights, the optimizer and, at the next `read`, BatchNorm's
-    statistics are what they were before. All of this stays on the device: only `read` waits for it.
+    A step with gradients that are not finite is skipped: weights and optimizer stay as they are, and the next `read_metrics`
+    restores the statistics of BatchNorm. A step does not synchronise with the device; `read_metrics` does.
 
     Attributes:
-        rate: the learning rate of the last step.
-        step: how many were made.
+        trained_parameters: those that the optimizer updates.
+        learning_rate: of the last step.
+        step: number of steps so far.
     """
 
     def __init__(self, detector: Detector, recipe: Recipe, total: int, group: ProcessGroup) -> None:
@@ -59,18 +62,19 @@ class Trainer:
         if recipe.sync_batchnorm and group.world_size > 1 and group.device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(detector)  # type: ignore[no-untyped-call]
         self.optimizer = make_optimizer(detector, recipe)
-        self.trained_parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        # Without float16 the scale stays 1: then this is what skips a step that is not finite, without waiting for it.
-        self.scaler = torch.amp.GradScaler(group.device.type, init_scale=FIRST_SCALE if recipe.precision == "float16" else 1.0)
+        self.trained_parameters = [p for parameters in self.optimizer.param_groups for p in parameters["params"]]
+        # In other precisions than float16 the scale stays 1: the scaler only skips non-finite steps, without synchronising.
+        initial_scale = INITIAL_SCALE if recipe.precision == "float16" else 1.0
+        self.scaler = torch.amp.GradScaler(group.device.type, init_scale=initial_scale)
         self.average = make_ema(detector, recipe.ema) if recipe.ema is not None else None
         self.step = 0
         self.learning_rate = 0.0
         self._metrics = _MetricAccumulator(group)
         self._forward: Detector | DistributedDataParallel = detector
-        self._good_buffers: list[Tensor] = []
+        self._finite_buffers: list[Tensor] = []
 
-    def start(self) -> None:
-        """Ready for the first step, after `load`: the processes' weights are made equal."""
+    def prepare(self) -> None:
+        """Prepare for the first step, after `load_state_dict`: all processes get the weights of rank 0."""
         if self.group.world_size > 1:
             self._forward = DistributedDataParallel(
                 self.detector, gradient_as_bucket_view=True, find_unused_parameters=_has_unused_parameters(self.detector)
@@ -79,13 +83,18 @@ class Trainer:
 
     @property
     def eval_detector(self) -> Detector:
-        """What is evaluated and saved: the average, or else the detector."""
+        """The detector to evaluate and save: the one with averaged weights if there is one."""
         return cast("Detector", self.average.module) if self.average is not None else self.detector
 
+    @property
+    def nonfinite(self) -> int:
+        """Number of skipped steps since the start of the training. Synchronises with the device."""
+        return self._metrics.nonfinite()
+
     def train_step(self, batches: Iterator[Batch]) -> None:
-        """One step, on as many batches as the recipe accumulates."""
+        """Make one step, on as many batches as the recipe accumulates."""
         recipe, device = self.recipe, self.group.device
-        # What the network draws depends on the seed and the step alone: a resumed training draws the same.
+        # The random state depends on the seed and the step alone, so that a resumed training draws the same numbers.
         torch.manual_seed(zlib.crc32(f"{recipe.seed}/{self.step}/{self.group.rank}".encode()))
         self.learning_rate = recipe.learning_rate * lr_factor(recipe, self.step, self.total)
         set_learning_rate(self.optimizer, self.learning_rate)
@@ -96,7 +105,7 @@ class Trainer:
                     losses = self._forward(batch.images, batch.targets, sizes=batch.sizes)
                 loss = torch.stack(list(losses.values())).sum() / recipe.accumulate
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            self._metrics.add_losses(losses)
+            self._metrics.add_batch(losses, len(batch))
         self.scaler.unscale_(self.optimizer)
         norm = get_total_norm([p.grad for p in self.trained_parameters if p.grad is not None])
         if recipe.clip_norm is not None:
@@ -110,35 +119,35 @@ class Trainer:
         self.step += 1
 
     def read_metrics(self) -> StepMetrics:
-        """What happened since the last reading. Waits for the device.
+        """The metrics since the last call. Synchronises with the device and, like a collective operation, with all processes.
 
         Raises:
-            Diverged: as many steps in a row as the recipe allows were not finite.
+            Diverged: as many consecutive steps were skipped as the recipe allows.
         """
-        reading, in_a_row, some = self._metrics.read()
-        if some:
+        metrics, consecutive, any_skipped = self._metrics.read()
+        if any_skipped:
             self._restore_buffers()
-        if in_a_row >= self.recipe.most_nonfinite:
+        if consecutive >= self.recipe.most_nonfinite:
             raise Diverged(
-                f"{in_a_row} steps in a row up to step {self.step} had losses or gradients that are not finite. They changed "
-                "nothing, and the last checkpoint is intact. Try a lower learning_rate, clip_norm, or another precision."
+                f"{consecutive} steps in a row up to step {self.step} had losses or gradients that are not finite. They were "
+                "skipped, and the last checkpoint is intact. Try a lower learning_rate, clip_norm, or another precision."
             )
         self._store_buffers()
-        return reading
+        return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, for a checkpoint. The batches that come next follow from the step."""
+        """The state for a checkpoint. It needs no position in the data: the next batches follow from the step."""
         return {
             "step": self.step,
             "detector": self.detector.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
-            "nonfinite": self._metrics.nonfinite(),
+            "nonfinite": self.nonfinite,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint.
+        """Restore the state of a checkpoint.
 
         Raises:
             CheckpointError: it is of another detector or recipe.
@@ -156,52 +165,54 @@ class Trainer:
             raise CheckpointError(f"the checkpoint is of another detector or recipe: {reason}") from error
 
     def _no_sync(self) -> AbstractContextManager[None]:
-        """Gradients stay with their process: of accumulated batches, the last one brings them together."""
+        """Context without gradient synchronisation: of accumulated batches, only the last one synchronises."""
         return self._forward.no_sync() if isinstance(self._forward, DistributedDataParallel) else nullcontext()
 
     def _store_buffers(self) -> None:
-        self._good_buffers = [b.clone() for b in self.detector.buffers()]
+        self._finite_buffers = [b.clone() for b in self.detector.buffers()]
 
     def _restore_buffers(self) -> None:
-        """BatchNorm's statistics that a skipped step left without a finite value are those of the last reading again."""
+        """Replace BatchNorm statistics that a skipped step made non-finite by those of the last `_store_buffers`."""
         averaged = list(self.average.module.buffers()) if self.average is not None else []
         for buffers in (list(self.detector.buffers()), averaged):
-            for buffer, good in zip(buffers, self._good_buffers, strict=False):
+            for buffer, finite in zip(buffers, self._finite_buffers, strict=False):
                 if not bool(buffer.isfinite().all()):
-                    buffer.copy_(good)
+                    buffer.copy_(finite)
 
 
 def _has_unused_parameters(detector: nn.Module) -> bool:
-    """Whether no loss depends on some of them: what a backbone computes for features that the decoder does not read.
+    """Whether some parameters get no gradient: those of backbone stages that the decoder does not read.
 
-    DDP would wait for their gradients in vain; looking for them at every step takes time, so it is not done without need.
+    DDP must be told, because it waits for the gradients of all parameters; searching for unused ones costs time in every step.
     """
     if not isinstance(detector, Detector):
         return False
     unread = set(detector.backbone.features) - set(detector.decoder.fpn.input_levels)
-    if detector.backbone.name is None:  # a network of one's own may compute each feature by itself
+    if detector.backbone.name is None:  # a custom backbone may compute each feature independently
         return bool(unread)
     return max(detector.backbone.features) in unread
 
 
 class _MetricAccumulator:
-    """Sums that stay on the device until they are read, all at once."""
+    """Accumulates the metrics of steps on the device, so that no step waits for it."""
 
     def __init__(self, group: ProcessGroup) -> None:
         self.group = group
         self.names: list[str] = []
-        self.losses: Tensor | None = None  # with the number of finite batches as last element
-        self.norms = torch.zeros(2, device=group.device)  # sum and number, of the finite steps
-        self.steps = torch.zeros(3, device=group.device)  # not finite: all, now in a row, most in a row since the last reading
-        self.known = 0.0
+        self.losses: Tensor | None = None  # sum of each loss, and the number of finite batches
+        self.images = 0
+        self.norms = torch.zeros(2, device=group.device)  # sum and number, of finite steps
+        self.skipped = torch.zeros(3, device=group.device)  # all, consecutive now, most consecutive since the last read
+        self.reported = 0.0
 
-    def set_nonfinite(self, nonfinite: int) -> None:
-        self.steps[0] = self.known = nonfinite
+    def set_nonfinite(self, count: int) -> None:
+        self.skipped[0] = self.reported = count
 
     def nonfinite(self) -> int:
-        return int(self.steps[0])
+        return int(self.skipped[0])
 
-    def add_losses(self, losses: Mapping[str, Tensor]) -> None:
+    def add_batch(self, losses: Mapping[str, Tensor], images: int) -> None:
+        self.images += images
         values = torch.stack([loss.detach().float() for loss in losses.values()])
         values = torch.cat((values, values.new_ones(1)))
         if self.losses is None:
@@ -211,21 +222,23 @@ class _MetricAccumulator:
     def add_norm(self, norm: Tensor) -> None:
         finite = norm.isfinite()
         self.norms += torch.where(finite, torch.stack((norm, torch.ones_like(norm))), 0.0)
-        bad = (~finite).float()
-        everything, in_a_row, most = self.steps
-        in_a_row = (in_a_row + 1) * bad
-        self.steps = torch.stack((everything + bad, in_a_row, torch.maximum(most, in_a_row)))
+        skipped = (~finite).float()
+        total, consecutive, most = self.skipped
+        consecutive = (consecutive + 1) * skipped
+        self.skipped = torch.stack((total + skipped, consecutive, torch.maximum(most, consecutive)))
 
     def read(self) -> tuple[StepMetrics, int, bool]:
-        """The reading, the most steps in a row that were not finite, and whether any since the last reading was not."""
+        """The metrics since the last read, the most consecutive skipped steps, and whether any was skipped; then reset."""
         assert self.losses is not None
         losses = self.group.all_mean(self.losses).tolist()
         batches = losses.pop()
-        (norm, count), (nonfinite, _, most) = self.norms.tolist(), self.steps.tolist()
+        images = self.group.all_sum(self.images)
+        (norm, count), (nonfinite, _, most) = self.norms.tolist(), self.skipped.tolist()
         means = {name: value / batches if batches else float("nan") for name, value in zip(self.names, losses, strict=True)}
-        some = nonfinite > self.known
+        any_skipped = nonfinite > self.reported
         self.losses.zero_()
+        self.images = 0
         self.norms.zero_()
-        self.steps[2] = 0
-        self.known = nonfinite
-        return StepMetrics(means, norm / count if count else float("nan"), int(nonfinite)), int(most), some
+        self.skipped[2] = 0
+        self.reported = nonfinite
+        return StepMetrics(means, norm / count if count else float("nan"), images, int(nonfinite)), int(most), any_skipped

@@ -1,4 +1,4 @@
-"""What a training tells, and what of it stays in the log."""
+"""Logging of a training: terminal, log file, throughput."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 
 from nasdsl.training import TrainingError
 from nasdsl.training.logger import Throughput, TrainingLogger, truncate_log
-from nasdsl.training.progress import duration
 
 
 def record(step: int, **others: Any) -> dict[str, Any]:
@@ -19,7 +18,7 @@ def record(step: int, **others: Any) -> dict[str, Any]:
     return {"event": "train", "step": step, "epoch": 1.0, "lr": 0.01, "loss": 1.5, "losses": {"a": 1.5}, **speed, **others}
 
 
-def test_the_log_is_json_whatever_the_numbers(tmp_path: Path) -> None:
+def test_the_log_is_valid_json_for_all_numbers(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     with TrainingLogger(log, 10, quiet=True) as logger:
         logger.record(record(1, loss=float("nan"), losses={"a": float("inf")}))
@@ -28,12 +27,12 @@ def test_the_log_is_json_whatever_the_numbers(tmp_path: Path) -> None:
     assert json.loads(text)["loss"] is None
 
 
-def test_a_resumed_log_forgets_what_was_lost(tmp_path: Path) -> None:
+def test_records_after_the_checkpoint_are_removed_on_resume(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     with TrainingLogger(log, 10, quiet=True) as logger:
         for step in range(1, 7):
             logger.record(record(step))
-    log.write_text(log.read_text() + '{"event": "train", "st')  # killed within a line
+    log.write_text(log.read_text() + '{"event": "train", "st')  # killed while writing a line
     with TrainingLogger(log, 10, 4, quiet=True) as logger:
         logger.record(record(5, loss=9.0))
     found = [json.loads(line) for line in log.read_text().splitlines()]
@@ -41,8 +40,8 @@ def test_a_resumed_log_forgets_what_was_lost(tmp_path: Path) -> None:
     truncate_log(tmp_path / "none", 3)
 
 
-def test_lines_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    """Not one a record: the first, then one in ten seconds, and the last."""
+def test_lines_without_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    """The first record, then one every ten seconds, and the last."""
     with TrainingLogger(None, 100) as logger:
         for step in (1, 2, 3, 100):
             logger.advance(step)
@@ -55,7 +54,7 @@ def test_lines_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> 
     assert captured.out == ""
 
 
-def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_progress_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "150")
     with TrainingLogger(None, 100) as logger:
@@ -69,17 +68,13 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
     assert "[not markup]" in status
 
 
-def test_tensorboard_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tensorboard_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(TrainingError, match="pip install 'nasdsl\\[tensorboard\\]'"):
         TrainingLogger(None, 10, tensorboard=tmp_path)
 
 
-def test_durations() -> None:
-    assert [duration(s) for s in (0.2, 59.4, 60, 3599, 7505)] == ["0 s", "59 s", "1 min 00 s", "59 min 59 s", "2 h 05 min"]
-
-
-def test_the_clock_tells_waiting_from_working(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_throughput(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
 
@@ -93,5 +88,5 @@ def test_the_clock_tells_waiting_from_working(monkeypatch: pytest.MonkeyPatch) -
     for _ in range(2):
         next(items)
         now[0] += 1
-    lap = throughput.measure(2, 16, 100)
-    assert lap == {"images_per_s": 2.0, "waiting": 0.75, "seconds_left": 400.0}
+    measured = throughput.measure(2, 13, 100)
+    assert measured == {"images": 13, "seconds": 8.0, "images_per_s": 1.625, "waiting": 0.75, "seconds_left": 400.0}

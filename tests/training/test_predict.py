@@ -1,4 +1,4 @@
-"""From a detector to results and metrics."""
+"""Inference over a data set: results and metrics."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from nasdsl.data import Dataset, Sample, Transform, UnreadableImage
 from nasdsl.training import TrainingError, compute_metrics, predict
 
 
-def test_boxes_come_back_in_pixels_of_the_pictures() -> None:
-    """The small detector finds one box, the whole picture, of label 2."""
+def test_boxes_are_in_pixels_of_the_stored_pictures() -> None:
+    """The small detector detects one box of label 2, the whole picture."""
     assert VAL.sizes()[0] == (240, 320)
     for transform in (None, Transform(60, 70), Transform(size=(48, 31))):
         found = predict(small(), VAL, batch_size=3, transform=transform, size_divisible=32)
@@ -30,7 +30,7 @@ def test_the_detector_is_left_in_evaluation_mode_with_its_weights() -> None:
     assert all(torch.equal(before[name], value) for name, value in detector.state_dict().items())
 
 
-def test_perfect_results_measure_as_perfect() -> None:
+def test_metrics_of_perfect_results() -> None:
     truth = VAL.ground_truth()
     keys = ("image_id", "category_id", "bbox")
     results = [{**{k: a[k] for k in keys}, "score": 1.0} for a in truth["annotations"]]
@@ -38,7 +38,7 @@ def test_perfect_results_measure_as_perfect() -> None:
     assert compute_metrics(found, VAL, ("coco",)).coco.ap == pytest.approx(1)  # type: ignore[union-attr]
 
 
-def test_an_unreadable_picture_is_named_and_its_boxes_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_picture_is_recorded_and_its_boxes_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     read = type(VAL).__getitem__
 
     def one_is_broken(self: Dataset, index: int) -> Sample:

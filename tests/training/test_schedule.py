@@ -55,5 +55,5 @@ def test_the_published_rates() -> None:
 
 @pytest.mark.parametrize("schedule", ["step", "one_cycle", "cosine", "constant"])
 @pytest.mark.parametrize("total", [1, 2, 3, 4, 100])
-def test_short_trainings_have_rates_too(schedule: str, total: int) -> None:
+def test_learning_rates_of_short_trainings(schedule: str, total: int) -> None:
     assert all(0 < rate <= 1 for rate in ours(total, schedule=schedule))

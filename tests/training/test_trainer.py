@@ -1,4 +1,4 @@
-"""One step: what it changes, and that a step without finite gradients changes nothing."""
+"""The training step; skipped steps, accumulation, clipping, averaging."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from nasdsl.training.trainer import Trainer
 HERE = ProcessGroup(torch.device("cpu"))
 
 
-def trainer(how: Recipe, **options: Any) -> tuple[Trainer, Iterator[Batch]]:
+def make_trainer(how: Recipe, **options: Any) -> tuple[Trainer, Iterator[Batch]]:
     made = Trainer(small(**options), how, 20, HERE)
-    made.start()
+    made.prepare()
     made.detector.train()
     return made, infinite_batches(make_train_loader(SHAPES, how, HERE), 0)
 
 
 def snapshot(made: Trainer) -> Any:
-    """Copies of all tensors of its state, apart from what counts steps."""
+    """Copies of all tensors of a trainer's state, except for counters."""
     state = made.state_dict()
     kept = {name: state[name] for name in ("detector", "optimizer", "average")}
     return torch.utils._pytree.tree_map(lambda v: v.clone() if isinstance(v, torch.Tensor) else v, kept)
@@ -35,21 +35,21 @@ def snapshot(made: Trainer) -> Any:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_a_step_that_is_not_finite_changes_nothing(optimizer: str, precision: str) -> None:
-    made, batches = trainer(recipe(optimizer=optimizer, precision=precision, schedule="constant", ema=0.9))
+def test_a_non_finite_step_is_skipped(optimizer: str, precision: str) -> None:
+    made, batches = make_trainer(recipe(optimizer=optimizer, precision=precision, schedule="constant", ema=0.9))
     for _ in range(2):
         made.train_step(batches)
     made.read_metrics()
     before = snapshot(made)
     made.detector.broken = float("nan")  # type: ignore[assignment]
     made.train_step(batches)
-    assert not made.detector.norm.running_mean.isfinite().all(), "the test shows nothing"  # type: ignore[union-attr, operator]
+    assert not made.detector.norm.running_mean.isfinite().all(), "the test proves nothing"  # type: ignore[union-attr, operator]
     reading = made.read_metrics()
     after = snapshot(made)
     assert reading.nonfinite == 1
     counters = [d for d in differences(before, after) if "num_batches_tracked" not in d and "n_averaged" not in d]
     if precision == "float32":
-        # The average moves towards the same weights; nothing else does.
+        # The average moves towards the same weights; nothing else changes.
         assert [d for d in counters if not d.startswith("/average")] == []
     assert all(t.isfinite().all() for part in ("detector", "average") for t in after[part].values())
     made.detector.broken = 1.0  # type: ignore[assignment]
@@ -59,22 +59,22 @@ def test_a_step_that_is_not_finite_changes_nothing(optimizer: str, precision: st
 
 
 @pytest.fixture
-def _fresh_memory_is_nan() -> Iterator[None]:
-    torch.use_deterministic_algorithms(True, warn_only=True)  # fills what `torch.empty` gives
+def _nan_filled_memory() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True, warn_only=True)  # fills the result of `torch.empty`
     yield
     torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.usefixtures("_fresh_memory_is_nan")
+@pytest.mark.usefixtures("_nan_filled_memory")
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_first_step_that_is_not_finite_leaves_nothing_behind(optimizer: str) -> None:
-    """As in float16, whose first steps often overflow until the scale of the loss has come down."""
+def test_a_skipped_first_step_does_not_affect_the_next_ones(optimizer: str) -> None:
+    """In float16 the first steps often overflow, until the loss scale has been lowered."""
     how = recipe(optimizer=optimizer, schedule="constant", flip=0.0)
-    made, batches = trainer(how, norm=False, dropout=0.0)
+    made, batches = make_trainer(how, norm=False, dropout=0.0)
     made.detector.broken = float("nan")  # type: ignore[assignment]
     made.train_step(batches)
     made.detector.broken = 1.0  # type: ignore[assignment]
-    later, others = trainer(how, norm=False, dropout=0.0)
+    later, others = make_trainer(how, norm=False, dropout=0.0)
     next(others)
     for _ in range(2):
         made.train_step(batches)
@@ -84,8 +84,8 @@ def test_a_first_step_that_is_not_finite_leaves_nothing_behind(optimizer: str) -
     assert differences(made.detector.state_dict(), later.detector.state_dict()) == []
 
 
-def test_too_many_in_a_row_end_the_training() -> None:
-    made, batches = trainer(recipe(most_nonfinite=3))
+def test_too_many_consecutive_skipped_steps_raise() -> None:
+    made, batches = make_trainer(recipe(most_nonfinite=3))
     for broken in (float("nan"), float("nan"), 1.0, float("inf"), float("nan")):
         made.detector.broken = broken  # type: ignore[assignment]
         made.train_step(batches)
@@ -95,12 +95,12 @@ def test_too_many_in_a_row_end_the_training() -> None:
         made.read_metrics()
 
 
-def test_losses_of_broken_steps_do_not_spoil_the_mean() -> None:
+def test_losses_of_skipped_steps_are_not_in_the_mean() -> None:
     how = recipe(schedule="constant", flip=0.0)
-    clean, batches = trainer(how, dropout=0.0)
+    clean, batches = make_trainer(how, dropout=0.0)
     clean.train_step(batches)
     wanted = clean.read_metrics()
-    mixed, batches = trainer(how, dropout=0.0)
+    mixed, batches = make_trainer(how, dropout=0.0)
     mixed.train_step(batches)
     mixed.detector.broken = float("nan")  # type: ignore[assignment]
     mixed.train_step(batches)
@@ -111,12 +111,12 @@ def test_losses_of_broken_steps_do_not_spoil_the_mean() -> None:
     assert all(value != value for value in mixed.read_metrics().losses.values())
 
 
-def test_accumulated_batches_are_one_step_of_their_mean() -> None:
-    """SGD on the mean of two halves' losses, written out."""
+def test_a_step_on_accumulated_batches_uses_their_mean_loss() -> None:
+    """Against SGD by hand on the mean of two losses."""
     how = recipe(
         optimizer="sgd", schedule="constant", batch_size=4, accumulate=2, weight_decay=0.0, bias_rate=1.0, momentum=0.0
     )
-    made, batches = trainer(how, norm=False, dropout=0.0)
+    made, batches = make_trainer(how, norm=False, dropout=0.0)
     by_hand = small(norm=False, dropout=0.0).train()
     other = infinite_batches(make_train_loader(SHAPES, how, HERE), 0)
     for _ in range(3):
@@ -136,7 +136,7 @@ def test_accumulated_batches_are_one_step_of_their_mean() -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_clipping(precision: str) -> None:
-    """Of the gradients as they are, not of those that float16 multiplies."""
+    """The gradients are clipped after loss scaling is undone."""
     how = recipe(
         precision=precision,
         optimizer="sgd",
@@ -147,16 +147,16 @@ def test_clipping(precision: str) -> None:
         clip_norm=0.01,
         learning_rate=0.5,
     )
-    made, batches = trainer(how)
+    made, batches = make_trainer(how)
     before = [p.detach().clone() for p in made.trained_parameters]
     made.train_step(batches)
     moved = torch.stack([(p.detach() - b).norm() for p, b in zip(made.trained_parameters, before, strict=True)]).norm()
     assert float(moved) == pytest.approx(0.5 * 0.01, rel=1e-3)
-    assert made.read_metrics().gradient_norm > 0.011  # what is message is the norm before
+    assert made.read_metrics().gradient_norm > 0.011  # the norm before clipping
 
 
-def test_the_average_follows_by_its_formula() -> None:
-    made, batches = trainer(recipe(ema=0.9, schedule="constant"))
+def test_weight_averaging_against_its_formula() -> None:
+    made, batches = make_trainer(recipe(ema=0.9, schedule="constant"))
     wanted = None
     for step in range(4):
         made.train_step(batches)
@@ -168,15 +168,15 @@ def test_the_average_follows_by_its_formula() -> None:
     assert ema_decay(10**6, 0.9) == 0.9
 
 
-def test_frozen_parameters_stay_and_the_rate_is_told() -> None:
-    made, batches = trainer(recipe(schedule="constant", learning_rate=0.125))
+def test_frozen_parameters_and_the_learning_rate() -> None:
+    made, batches = make_trainer(recipe(schedule="constant", learning_rate=0.125))
     made.train_step(batches)
     assert torch.equal(made.detector.frozen, torch.ones(3))  # type: ignore[arg-type]
     assert made.learning_rate == 0.125
 
 
-def test_a_checkpoint_of_something_else_is_refused() -> None:
-    made, _ = trainer(recipe())
-    other, _ = trainer(recipe(), norm=False)
+def test_a_checkpoint_of_another_detector_is_refused() -> None:
+    made, _ = make_trainer(recipe())
+    other, _ = make_trainer(recipe(), norm=False)
     with pytest.raises(CheckpointError, match="another detector or recipe"):
         made.load_state_dict(other.state_dict())

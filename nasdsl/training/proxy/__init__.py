@@ -7,8 +7,11 @@ and crops of it), `cache` (that array on the disk, resumable, shared), `crops` (
 """
 
 from nasdsl.training.errors import Diverged
-from nasdsl.training.proxy.errors import DeviceLost, Failed, OutOfMemory, ProxyError, Stopped
+from nasdsl.training.proxy.errors import DeviceLost, Failed, NonFiniteFeatures, OutOfMemory, ProxyError, Stopped
 from nasdsl.training.proxy.spec import ProxySpec
 from nasdsl.training.proxy.task import ProxyResult, ProxyTask
 
-__all__ = ["DeviceLost", "Diverged", "Failed", "OutOfMemory", "ProxyError", "ProxyResult", "ProxySpec", "ProxyTask", "Stopped"]
+__all__ = [
+    "DeviceLost", "Diverged", "Failed", "NonFiniteFeatures", "OutOfMemory", "ProxyError", "ProxyResult", "ProxySpec",
+    "ProxyTask", "Stopped",
+]  # fmt: skip

@@ -28,7 +28,7 @@ from torch import Tensor
 from nasdsl.data import UnreadableImage
 from nasdsl.training.checkpoint import write_atomically
 from nasdsl.training.progress import ProgressBar
-from nasdsl.training.proxy.errors import ProxyError
+from nasdsl.training.proxy.errors import NonFiniteFeatures, ProxyError
 from nasdsl.training.proxy.features import FeatureLayout, Features, Maps
 
 FORMAT: Final = 1
@@ -60,7 +60,8 @@ def load_or_compute_features(
         memory_limit: bytes of features that may be held in memory.
 
     Raises:
-        ProxyError: there is not enough memory or disk space, the folder cannot be written, or features are not finite.
+        NonFiniteFeatures: features are not finite.
+        ProxyError: there is not enough memory or disk space, or the folder cannot be written.
     """
     size = layout.offsets[-1] * dtype.itemsize
     with ProgressBar(description, len(layout.padded_sizes), quiet) as progress:
@@ -155,7 +156,7 @@ def _compute_picture(
     if not bool(numbers.isfinite().all()):
         stored = str(dtype).removeprefix("torch.")
         remedy = "take other weights" if stored == "float32" else "take dtype float32, or other weights"
-        raise ProxyError(f"features of picture {picture} are not finite in {stored}: {remedy}")
+        raise NonFiniteFeatures(f"features of picture {picture} are not finite in {stored}: {remedy}")
     return numbers
 
 

@@ -18,6 +18,10 @@ class OutOfMemory(ProxyError):
     """The decoder does not fit into memory at this batch size."""
 
 
+class NonFiniteFeatures(ProxyError):
+    """Features are not finite, or overflow the type that they are stored in."""
+
+
 class Failed(ProxyError):
     """The decoder is valid, but torch cannot run it on this machine."""
 

@@ -141,8 +141,9 @@ class ProxyTask:
                 found = validate(trained, loader.batches(batches), method, spec, detect=spec.reward == "ap")
         reward = -sum(found.losses.values())
         if spec.reward == "ap":
-            annotations = [self._target_cache.annotations_in(crop) for crop in crops]
-            reward = average_precision(found.detections, annotations, spec.size, self.classes, self.category_ids)
+            with timer.time("validation"):
+                annotations = [self._target_cache.annotations_in(crop) for crop in crops]
+                reward = average_precision(found.detections, annotations, spec.size, self.classes, self.category_ids)
         seconds = time.perf_counter() - start
         overhead = 1 - timer.seconds["compute"] / (seconds - timer.seconds["validation"])
         return ProxyResult(reward, found.losses, {**timer.seconds, "seconds": seconds, "overhead": overhead})

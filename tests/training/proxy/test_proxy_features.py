@@ -17,7 +17,7 @@ from nasdsl.detection.fcos import Fcos
 from nasdsl.training.proxy import ProxySpec
 from nasdsl.training.proxy.cache import load_or_compute_features
 from nasdsl.training.proxy.crops import Crop, CropSampler, TargetCache, load_annotations
-from nasdsl.training.proxy.errors import ProxyError
+from nasdsl.training.proxy.errors import NonFiniteFeatures, ProxyError
 from nasdsl.training.proxy.extraction import (
     backbone_feature_function,
     cache_key,
@@ -203,7 +203,7 @@ def test_features_that_exceed_the_memory_limit_are_refused_before_they_are_compu
 def test_features_that_overflow_are_refused() -> None:
     dataset, spec = Painted([(96, 96)], [(0, 0, 32, 32)]), small_spec(dtype="float16")
     loud = FeatureExtractor(nn.Sequential(_Scale(1e6), means().body), ("c3", "c4", "c5"), mean=(0, 0, 0), std=(1, 1, 1))
-    with pytest.raises(ProxyError, match="not finite in float16: take dtype float32, or other weights"):
+    with pytest.raises(NonFiniteFeatures, match="not finite in float16: take dtype float32, or other weights"):
         features_of(dataset, loud, spec)
     features_of(dataset, loud, replace(spec, dtype="bfloat16"))
 

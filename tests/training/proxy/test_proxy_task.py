@@ -175,6 +175,22 @@ def test_ap_as_reward(task: ProxyTask) -> None:
     assert scored.losses["classification"] > 0
 
 
+def test_the_time_of_computing_ap_is_part_of_validation(task: ProxyTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    def advance(seconds: float) -> None:
+        now[0] += seconds
+
+    forward = nn.Module.train
+    monkeypatch.setattr(nn.Module, "train", lambda module, mode=True: advance(0.5 * mode) or forward(module, mode))
+    monkeypatch.setattr("nasdsl.training.proxy.task.average_precision", lambda *_: advance(4.0) or 0.5)
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: advance(1.0))
+    details = other(task, reward="ap")(text()).details
+    assert (details["compute"], details["validation"]) == (3.0, 4.0)
+    assert details["overhead"] == pytest.approx(1 - 3 / (details["seconds"] - 4))
+
+
 def test_ap_of_the_ground_truth_is_one_and_crowds_are_ignored(task: ProxyTask) -> None:
     found = [task._target_cache.annotations_in(task.crop_sampler.center_crop(picture)) for picture in range(8)]
     detections = [{"boxes": f.boxes, "labels": f.labels, "scores": torch.ones(len(f.boxes))} for f in found]
