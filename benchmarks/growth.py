@@ -132,7 +132,7 @@ def chart(found: list[dict[str, Any]], file: Path) -> None:
 
 
 def cell(row: dict[str, Any] | None) -> str:
-    return "given up" if row is None else f"{row['seconds']:.3g} s, {row['bytes'] / 2**20:.0f} MiB"
+    return "timeout" if row is None else f"{row['seconds']:.3g} s, {row['bytes'] / 2**20:.0f} MiB"
 
 
 def main() -> None:
@@ -156,7 +156,7 @@ def main() -> None:
             a, b = known[-2:]
             slope = f"{math.log(b['seconds'] / a['seconds']) / math.log(b['blocks'] / a['blocks']):.2f}"
         print(f"| {stage} | {' | '.join(cell(row) for row in rows)} | {slope} |")
-    print(f"\n{os.cpu_count()} CPU cores, one used; Python {platform.python_version()}; given up after {given.limit:g} s")
+    print(f"\n{os.cpu_count()} CPU cores, one used; Python {platform.python_version()}; timeout {given.limit:g} s")
     if given.chart:
         chart(found, given.chart)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
+from nasdsl.files import write_atomically
 from nasdsl.training.errors import CheckpointError
 
 
@@ -31,33 +31,6 @@ class LoadedCheckpoint(NamedTuple):
 def previous_path(path: Path) -> Path:
     """The file of the checkpoint before the last one."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file so that it has either its old or its complete new content, even if the process or the machine fails.
-
-    Args:
-        write: writes the content to an open file.
-
-    Raises:
-        OSError: it cannot be written; the old file is unchanged.
-    """
-    unfinished = path.with_name(f".{path.name}.unfinished")  # one name, so that a killed process leaves at most one
-    try:
-        with open(unfinished, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # so that the new name is on the disk as well
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from nasdsl.training.checkpoint import write_atomically
+from nasdsl.files import write_atomically
 from nasdsl.training.errors import TrainingError
 from nasdsl.training.progress import LINE_EVERY, REFRESHES, duration
 

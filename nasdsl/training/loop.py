@@ -16,6 +16,7 @@ from nasdsl.data import Dataset, Loader, Skipped
 from nasdsl.detection.detector import Detector
 from nasdsl.detection.weights import save_detector
 from nasdsl.evaluation import METRICS, Evaluation, write_results
+from nasdsl.files import write_json
 from nasdsl.training.checkpoint import load_checkpoint, save_checkpoint
 from nasdsl.training.distributed import ProcessGroup, process_group
 from nasdsl.training.errors import RunError
@@ -23,7 +24,7 @@ from nasdsl.training.loaders import eval_transform, infinite_batches, make_train
 from nasdsl.training.logger import Throughput, TrainingLogger
 from nasdsl.training.predict import check_classes, compute_metrics, predict
 from nasdsl.training.recipe import Recipe
-from nasdsl.training.run import Run, open_run, write_json
+from nasdsl.training.run import Run, open_run
 from nasdsl.training.signals import Interrupted, SignalHandler
 from nasdsl.training.trainer import Trainer
 

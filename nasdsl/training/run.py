@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 import torchvision
 
-from nasdsl.training.checkpoint import write_atomically
+from nasdsl.files import write_atomically, write_json
 from nasdsl.training.errors import RunError
 
 FORMAT: Final = "nasdsl run 1"
@@ -118,12 +118,6 @@ def open_run(
     except OSError as error:
         raise RunError(f"cannot write to {run.folder}: {error.strerror or error}") from error
     return run
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, atomically."""
-    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def _check_same(run: Run, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -5,12 +5,11 @@ Modules: `data` (the folder of a search as values), `statistics` (averages, wind
 (numbers as text), `page` (HTML), `chart_files` (charts as SVG and PNG).
 """
 
-from nasdsl.report.search.chart_files import write_charts, write_whole
+from nasdsl.report.search.chart_files import write_charts
 from nasdsl.report.search.charts import charts, diagnostics, trainings
 from nasdsl.report.search.data import ReportError, Search, Stage, read_search
 from nasdsl.report.search.page import TOP, page
 
 __all__ = [
     "TOP", "ReportError", "Search", "Stage", "charts", "diagnostics", "page", "read_search", "trainings", "write_charts",
-    "write_whole",
 ]  # fmt: skip

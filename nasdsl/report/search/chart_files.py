@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +10,7 @@ from typing import Any, Final
 import altair as alt
 import vl_convert
 
+from nasdsl.files import write_atomically
 from nasdsl.report.search.charts import Chart
 from nasdsl.report.search.themes import FILE_FONT, apply_theme, config
 
@@ -40,7 +40,7 @@ def write_charts(charts: Iterable[tuple[str, Chart]], folder: Path) -> list[Path
         }
         for suffix, data in pictures.items():
             path = folder / f"{f'{stage}_' if stage else ''}{chart.name}.{suffix}"
-            write_whole(path, data)
+            write_atomically(path, lambda file, data=data: file.write(data))  # type: ignore[misc]
             written.append(path)
     return written
 
@@ -51,18 +51,3 @@ def standalone(chart: Chart) -> dict[str, Any]:
     spec |= {"width": WIDTH, "title": chart.title, "config": config(FILE_FONT) | {"background": "white"}, "padding": 12}
     found: dict[str, Any] = apply_theme(spec, "light")
     return found
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file atomically: readers see the old or the new content.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        unfinished.write_bytes(data)
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from nasdsl.data import UnreadableImage
-from nasdsl.training.checkpoint import write_atomically
+from nasdsl.files import write_atomically
 from nasdsl.training.progress import ProgressBar
 from nasdsl.training.proxy.errors import NonFiniteFeatures, ProxyError
 from nasdsl.training.proxy.features import FeatureLayout, Features, Maps

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from nasdsl.backends.module import DecoderModule, Fpn
+from nasdsl.files import write_atomically
 from nasdsl.ir import Graph
-from nasdsl.training.checkpoint import write_atomically
 from nasdsl.training.proxy.cache import FeatureFunction
 from nasdsl.training.proxy.crops import Annotations
 from nasdsl.training.proxy.features import FeatureLayout, Features, Level, Maps
