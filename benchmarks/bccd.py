@@ -1,15 +1,15 @@
-"""Our detector beside torchvision's FCOS on real data: the same backbone, pictures, recipe and metric; time and AP.
+"""Training time and AP of our detector and torchvision's FCOS on real data, with the same backbone, pictures and recipe.
 
     python benchmarks/bccd.py --data ../shared/data/bccd_voc --weights ../shared/weights/mobilenet_v2_imagenet_features.pth
 
-Trains on `train`, measures on `test` (COCO's metrics, pycocotools): MobileNetV2 tapped at features 6/13/17, nothing of it
-frozen, 240x320 pixels, width 64, 12 epochs, batch 8, horizontal flip, AdamW with one cycle to 1e-3. Every training is a
-process of its own; they take turns, seed by seed. Seconds are those of the training loop, loading of pictures and all,
-without evaluation. torchvision's model gets the same batches from the same loader, and the same optimizer and schedule.
+Trains on `train` and evaluates on `test` (COCO's metrics): features 6, 13 and 17 of MobileNetV2, not frozen, 240x320 pixels,
+width 64, 12 epochs, batch size 8, horizontal flip, AdamW, one-cycle schedule with a learning rate of 1e-3. Each training runs
+in a process of its own; models alternate, seed by seed. Seconds are of the training loop with data loading, without
+evaluation. torchvision's model gets the same batches from the same loader, and the same optimizer and schedule.
 
-`--models` chooses: torchvision; fcos (the first version, arXiv:1904.01355, as the paper uses it); fcos_improved (centre
-sampling, GIoU, centerness on the box tower, boxes by the stride: what torchvision's has); nas_fcos; nas_fcos_improved.
-Needs a machine that does nothing else: two threads that wait for each other become ten times slower beside a third.
+`--models` selects: torchvision; fcos (the first version, arXiv:1904.01355, as in the paper); fcos_improved (centre sampling,
+GIoU, centerness on the box tower, boxes relative to the stride, as in torchvision); nas_fcos; nas_fcos_improved. Needs an idle
+machine: two threads that synchronise are ten times slower if a third one runs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def recipe(seed: int, epochs: float) -> Any:
 
 
 def train_ours(name: str, seed: int, epochs: float, data: Any, weights: str) -> tuple[Any, float]:
-    """The detector as a user gets it, by `nasdsl.detector` and `nasdsl.training.train`."""
+    """Train with `nasdsl.detector` and `nasdsl.training.train`, as users do."""
     import nasdsl
     from nasdsl import resources
     from nasdsl.detection.fcos import IMPROVED, IMPROVED_PREDICTION
@@ -64,17 +64,17 @@ def train_ours(name: str, seed: int, epochs: float, data: Any, weights: str) -> 
 
 
 def train_torchvision(seed: int, epochs: float, data: Any, weights: str) -> tuple[Any, float]:
-    """torchvision's FCOS in the loop of its own reference scripts; one picture of the batch a tensor, as it takes them."""
+    """Train torchvision's FCOS with a loop like that of its reference scripts, on a list of pictures."""
     import torch
     from torchvision.models import mobilenet_v2
     from torchvision.models.detection.backbone_utils import BackboneWithFPN
     from torchvision.models.detection.fcos import FCOS
     from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-    from nasdsl.training.batches import endless, steps_of, training_loader
-    from nasdsl.training.distributed import Processes
-    from nasdsl.training.optimizer import make_optimizer, set_rate
-    from nasdsl.training.schedule import rate_factor
+    from nasdsl.training.distributed import ProcessGroup
+    from nasdsl.training.loaders import infinite_batches, make_train_loader, total_steps
+    from nasdsl.training.optimizer import make_optimizer, set_learning_rate
+    from nasdsl.training.schedule import lr_factor
 
     torch.manual_seed(seed)
     network = mobilenet_v2()
@@ -84,12 +84,12 @@ def train_torchvision(seed: int, epochs: float, data: Any, weights: str) -> tupl
     model = FCOS(backbone, num_classes=len(data.classes), min_size=SIZE[0], max_size=SIZE[1], _skip_resize=True)
     model.train()
     settings = recipe(seed, epochs)
-    loader = training_loader(data, settings, Processes(torch.device("cpu")))
+    loader = make_train_loader(data, settings, ProcessGroup(torch.device("cpu")))
     optimizer = make_optimizer(model, settings)
-    total = steps_of(settings, len(loader))
+    total = total_steps(settings, len(loader))
     start = time.perf_counter()
-    for step, batch in zip(range(total), endless(loader, 0), strict=False):
-        set_rate(optimizer, settings.learning_rate * rate_factor(settings, step, total))
+    for step, batch in zip(range(total), infinite_batches(loader, 0), strict=False):
+        set_learning_rate(optimizer, settings.learning_rate * lr_factor(settings, step, total))
         images = [image.float() / 255 for image in batch.images]
         losses = model(images, batch.targets)
         optimizer.zero_grad()
@@ -99,7 +99,7 @@ def train_torchvision(seed: int, epochs: float, data: Any, weights: str) -> tupl
 
 
 def measure(model: Any, data: Any) -> dict[str, float]:
-    """COCO's AP and AP50 in per cent, by the same code for both."""
+    """COCO's AP and AP50 in percent, with the same code for both."""
     import torch
 
     from nasdsl.data import Transform, rescale_boxes
@@ -133,7 +133,7 @@ def one(model: str, seed: int, epochs: float, data: str, weights: str) -> dict[s
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """Markdown: means over the seeds and their range; time as a ratio to torchvision's training beside it."""
+    """Markdown table: mean and range over the seeds; time relative to torchvision's training with the same seed."""
     beside = {run["seed"]: run for run in runs if run["model"] == "torchvision"}
     lines = ["| detector | seeds | AP | AP50 | seconds | time / torchvision's | parameters |", "|---|---|---|---|---|---|---|"]
     for model in MODELS:
@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, default=12)
     parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--json", help="write the runs here, and go on with those that are there")
+    parser.add_argument("--json", help="file of the runs; those that it contains are not repeated")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     settings = parser.parse_args()

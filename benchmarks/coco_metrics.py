@@ -1,10 +1,10 @@
-"""COCO's metrics of 1,000 images and 80 classes: our `coco_metrics` against pycocotools, the same figures from both.
+"""COCO's metrics for 1,000 images and 80 classes: our `coco_metrics` against pycocotools.
 
     python benchmarks/coco_metrics.py [--images 1000] [--rounds 3]
 
-Random boxes: some 7 to find in a picture, one of a hundred a crowd, and 100 detections a picture, half of them near a box.
-Both begin at the same Python dictionaries and end with the twelve figures; pycocotools as its own demonstration uses it.
-One process, in turn; medians.
+Random data: about 7 boxes in a picture, 1 % of them crowds, and 100 detections in a picture, half of them near a box. Both
+start from the same Python dictionaries and compute the twelve figures; pycocotools is used as in its demonstration. They
+alternate in one process; the table has medians.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Annotations = list[dict[str, Any]]
 
 
 def scene(images: int, classes: int = 80, detections: int = 100) -> tuple[dict[str, Any], Annotations]:
-    """Ground truth and results."""
+    """Random ground truth and results."""
     draw = np.random.default_rng(0)
     annotations: Annotations = []
     results: Annotations = []
@@ -95,7 +95,7 @@ def main() -> None:
     figures = {}
     for _ in range(given.rounds):
         for name, compute in (("nasdsl", ours), ("pycocotools", theirs)):
-            copy = [dict(result) for result in results]  # pycocotools writes into them
+            copy = [dict(result) for result in results]  # pycocotools modifies them
             start = time.perf_counter()
             figures[name] = compute(truth, copy)
             seconds[name].append(time.perf_counter() - start)

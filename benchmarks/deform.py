@@ -1,11 +1,11 @@
-"""Deformable convolution: time and memory against torchvision's, our plain path, and an ordinary convolution.
+"""Deformable convolution: time and memory against torchvision, our reference implementation, and an ordinary convolution.
 
     python benchmarks/deform.py [--device cpu|cuda] [--rounds 9] [--layout nchw|nhwc] [--threads 2] [--clock wall|cpu]
         [--shape …]
 
-3x3 kernels, 2 offset groups, offsets and mask as well as everything else with gradients. A round times each of the four
-once, in turn, in one process; the table has medians, and how many times longer each takes than ours. The ordinary
-convolution has the same multiply-accumulates and is the floor. "layer" is `nasdsl.nn.DeformConv2d` against the same layer
+3x3 kernels, 2 offset groups, gradients for all operands including offsets and mask. A round times each of the four once, in
+one process; the table has medians, and their ratios to ours. The ordinary convolution has the same number of
+multiply-accumulates and is a lower bound. "layer" is `nasdsl.nn.DeformConv2d` against the same layer
 on torchvision's function, with the convolution that predicts offsets and mask in both.
 
 On a CPU, ``--clock cpu --threads 1`` counts this process's time only, for a machine that is busy with other things, and
@@ -41,7 +41,7 @@ SHAPES = {
     "cpu": ("256x100x136x1", "64x48x48x8", "64x24x24x8"),
     "cuda": ("256x100x136x1", "64x48x48x8", "64x48x48x200"),
 }
-"""Width, height and width of the map, batch: a level of the detector, and two of the search's proxy task."""
+"""Channels, height, width and batch size: of a level of the detector, and of two levels of the proxy task."""
 ROUNDS = {"cpu": 9, "cuda": 50}
 SPREAD = 2.0
 """Standard deviation of the offsets, in pixels."""
@@ -59,7 +59,7 @@ class TheirLayer(DeformConv2d):
 
 
 def operands(shape: str, layout: str, device: str) -> tuple[list[Tensor], list[Tensor]]:
-    """x, offset, mask, weight, bias with gradients, and a gradient of the result."""
+    """x, offset, mask, weight and bias, which require gradients, and the gradient of the output."""
     channels, height, width, batch = (int(part) for part in shape.split("x"))
     memory = torch.channels_last if layout == "nhwc" else torch.contiguous_format
     draw = torch.Generator().manual_seed(0)
@@ -80,7 +80,7 @@ def operands(shape: str, layout: str, device: str) -> tuple[list[Tensor], list[T
 
 
 def functions(shape: str, layout: str, device: str) -> tuple[dict[str, Step], list[Tensor], Tensor]:
-    """Each way of computing it, what has gradients, and the gradient of the result."""
+    """The implementations, their operands, and the gradient of the output."""
     given, (upstream,) = operands(shape, layout, device)
     x, offset, mask, weight, bias = given
     own = triton_deform_conv2d if device == "cuda" else deform_conv2d
@@ -97,7 +97,7 @@ def functions(shape: str, layout: str, device: str) -> tuple[dict[str, Step], li
 
 
 def layers(shape: str, layout: str, device: str) -> tuple[dict[str, Step], list[Tensor], Tensor]:
-    """The layers, their weights and operand, and the gradient of the result."""
+    """The layers, their input and weights, and the gradient of the output."""
     given, (upstream,) = operands(shape, layout, device)
     x, channels = given[0], given[0].shape[1]
     torch.manual_seed(0)
@@ -108,12 +108,12 @@ def layers(shape: str, layout: str, device: str) -> tuple[dict[str, Step], list[
     ours, other = ours.to(device), other.to(device)
     if layout == "nhwc":
         ours, other = (m.to(memory_format=torch.channels_last) for m in (ours, other))
-    ways = {"ours": lambda: ours(x), "torchvision": lambda: other(x)}
-    return ways, [x, *ours.parameters(), *other.parameters()], upstream
+    implementations = {"ours": lambda: ours(x), "torchvision": lambda: other(x)}
+    return implementations, [x, *ours.parameters(), *other.parameters()], upstream
 
 
 def seconds(step: Step, given: list[Tensor], upstream: Tensor, clock: Callable[[], float], *, backward: bool) -> float:
-    """One call; the gradients of all that was given, where `backward`."""
+    """Seconds of one call, with gradients of all operands if `backward` is true."""
     for tensor in given:
         tensor.grad = None
     events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if upstream.is_cuda else []
@@ -134,12 +134,12 @@ def seconds(step: Step, given: list[Tensor], upstream: Tensor, clock: Callable[[
 
 
 def medians(
-    ways: Mapping[str, Step], given: list[Tensor], upstream: Tensor, args: argparse.Namespace, *, backward: bool
+    implementations: Mapping[str, Step], given: list[Tensor], upstream: Tensor, args: argparse.Namespace, *, backward: bool
 ) -> dict[str, float]:
     clock = time.process_time if args.clock == "cpu" else time.perf_counter
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, list[float]] = {name: [] for name in implementations}
     for number in range(args.rounds + 1):  # the first one warms up
-        for name, step in ways.items():
+        for name, step in implementations.items():
             taken = seconds(step, given, upstream, clock, backward=backward)
             if number:
                 times[name].append(taken)
@@ -147,9 +147,9 @@ def medians(
 
 
 def peak() -> int:
-    """Bytes that this process has had at most.
+    """Peak memory of this process in bytes.
 
-    Linux's ru_maxrss begins at what the process that started this one had, so the process's own figure is better.
+    On Linux from /proc, because ru_maxrss starts with the peak of the parent process.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -157,47 +157,47 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def memory_of(way: str, shape: str, layout: str) -> int:
-    """Bytes that a forward and backward pass adds to this process's peak. Small shapes have been through it before."""
+def memory_of(name: str, shape: str, layout: str) -> int:
+    """Bytes that a forward and backward pass adds to the peak of this process, after a warm-up with a small shape."""
     small, given, upstream = functions("32x8x8x1", layout, "cpu")
-    seconds(small[way], given, upstream, time.perf_counter, backward=True)
-    ways, given, upstream = functions(shape, layout, "cpu")
+    seconds(small[name], given, upstream, time.perf_counter, backward=True)
+    implementations, given, upstream = functions(shape, layout, "cpu")
     before = peak()
-    seconds(ways[way], given, upstream, time.perf_counter, backward=True)
+    seconds(implementations[name], given, upstream, time.perf_counter, backward=True)
     return peak() - before
 
 
 def memory_on_gpu(shape: str, layout: str) -> dict[str, int]:
-    """Bytes that a forward and backward pass allocates at most, its gradients included, for each way."""
-    ways, given, upstream = functions(shape, layout, "cuda")
+    """Peak bytes that a forward and backward pass of each implementation allocates, including gradients."""
+    implementations, given, upstream = functions(shape, layout, "cuda")
     found = {}
-    for way, step in ways.items():
-        seconds(step, given, upstream, time.perf_counter, backward=True)  # workspaces of cuBLAS stay
+    for name, step in implementations.items():
+        seconds(step, given, upstream, time.perf_counter, backward=True)  # allocates the workspaces of cuBLAS
         for tensor in given:
             tensor.grad = None
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         seconds(step, given, upstream, time.perf_counter, backward=True)
-        found[way] = torch.cuda.max_memory_allocated() - before
+        found[name] = torch.cuda.max_memory_allocated() - before
     return found
 
 
 def memory(shape: str, args: argparse.Namespace) -> dict[str, int]:
-    """`memory_on_gpu`, or `memory_of` in a process of its own, for each way."""
+    """Bytes for each implementation: `memory_on_gpu`, or `memory_of` in a process of its own."""
     if args.device == "cuda":
         return memory_on_gpu(shape, args.layout)
     found = {}
-    for way in ("ours", "torchvision", "plain", "ordinary"):
-        command = [sys.executable, __file__, "--memory-of", way, "--shape", shape, "--layout", args.layout]
+    for name in ("ours", "torchvision", "plain", "ordinary"):
+        command = [sys.executable, __file__, "--memory-of", name, "--shape", shape, "--layout", args.layout]
         command += ["--threads", str(torch.get_num_threads())]
-        found[way] = int(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+        found[name] = int(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
     return found
 
 
 def machine(args: argparse.Namespace) -> str:
-    """What is measured on, and by which clock."""
+    """Description of the machine and the clock."""
     if args.device == "cuda":
-        # Ordinary convolutions would otherwise be rounded to 10 bits, and the products of the others would not.
+        # Otherwise ordinary convolutions would use TF32, which rounds to 10 bits, and the others would not.
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         import triton
 
@@ -207,7 +207,7 @@ def machine(args: argparse.Namespace) -> str:
 
 
 def row(what: str, figures: Mapping[str, float], unit: float, digits: int) -> str:
-    """Each figure, and how many times ours it is."""
+    """A row of the table: each figure and its ratio to ours."""
     cells = [f"{figures['ours'] / unit:.{digits}f}"]
     for name in ("torchvision", "plain", "ordinary"):
         value = figures.get(name)

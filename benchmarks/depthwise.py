@@ -1,8 +1,8 @@
-"""Dilated depthwise convolutions on a CPU: ours against torch's own, forward, and forward and backward.
+"""Dilated depthwise convolutions on a CPU: ours against torch's, forward, and forward and backward.
 
     python benchmarks/depthwise.py [--rounds 9] [--threads 2]
 
-Both have the same weights and are called in turn, on 8 maps of 64 channels; medians.
+Both have the same weights and alternate, on 8 maps of 64 channels; the table has medians.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from torch import Tensor, nn
 from nasdsl.nn import DilatedDepthwiseConv2d
 
 KERNELS = ((3, 3), (5, 6))
-"""Size and dilation of those in the paper's space."""
+"""Kernel sizes and dilations in the search space of the paper."""
 SIZES = (96, 48, 24)
 FORMATS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
 
 
 def milliseconds(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median of each, called in turn."""
+    """The median time of each call; calls alternate."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds + 1):
         for name, call in calls.items():
             start = time.perf_counter()
             call()
-            if number:  # the first round makes what is kept
+            if number:  # the first round is a warm-up
                 seconds[name].append(time.perf_counter() - start)
     return {name: 1e3 * statistics.median(of) for name, of in seconds.items()}
 
 
-def both_ways(module: nn.Module, x: Tensor, upstream: Tensor) -> object:
+def forward_and_backward(module: nn.Module, x: Tensor, upstream: Tensor) -> object:
     return torch.autograd.grad(module(x), [x, *module.parameters()], upstream)
 
 
@@ -60,7 +60,7 @@ def main() -> None:
                 with torch.no_grad():
                     forward = milliseconds({which: partial(module, x) for which, module in modules.items()}, given.rounds)
                 x.requires_grad_()
-                calls = {which: partial(both_ways, module, x, upstream) for which, module in modules.items()}
+                calls = {which: partial(forward_and_backward, module, x, upstream) for which, module in modules.items()}
                 whole = milliseconds(calls, given.rounds)
                 for what, found in (("forward", forward), ("forward + backward", whole)):
                     row = f"{found['ours']:.1f} | {found['torch']:.1f} | {found['torch'] / found['ours']:.1f} x"

@@ -1,12 +1,12 @@
-"""Whole detectors on one picture of 800x1088: ours against torchvision's `fcos_resnet50_fpn`, all of it, boxes included.
+"""Inference of complete detectors on one picture of 800x1088: ours against torchvision's `fcos_resnet50_fpn`.
 
     python benchmarks/detector.py [--rounds 7] [--threads 2] [--device cpu] [--size 800x1088]
 
-All have torchvision's ResNet-50 (stride in the 3x3), random weights, 91 classes and batch 1. torchvision's model is taken as it
-comes and in torch's channels-last memory format; ours as they come, and prepared for inference by
-`nasdsl.for_inference`. A round times each once, in turn, in one process; medians, and the ratio to torchvision's
-faster one. "floor" is what the convolutions' multiply-accumulates would take at the rate of the fastest convolution that
-was measured here (3x3, 256 to 256 channels, 100x136), so what no rearrangement of the rest can beat.
+All have torchvision's ResNet-50 (stride in the 3x3), random weights, 91 classes and batch size 1; times include the
+computation of boxes. torchvision's model runs in the default and in the channels-last memory format; ours unchanged, and
+prepared by `nasdsl.for_inference`. A round times each once, in one process; the table has medians, and ratios to the faster
+one of torchvision. "floor" is the time of the convolutions' multiply-accumulates at the rate of the fastest convolution
+measured here (3x3, 256 to 256 channels, 100x136): a lower bound for any implementation.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def timed(run: Run, device: torch.device) -> float:
 
 
 def rate(device: torch.device) -> float:
-    """Multiply-accumulates a second of the fastest convolution: 3x3, 256 channels, 100x136."""
+    """Multiply-accumulates per second of the fastest convolution: 3x3, 256 channels, 100x136."""
     conv = nn.Conv2d(256, 256, 3, padding=1, device=device)
     best = float("inf")
     for layout in (torch.contiguous_format, torch.channels_last):
@@ -51,7 +51,7 @@ def rate(device: torch.device) -> float:
 
 
 def detectors(images: Tensor, device: torch.device) -> dict[str, Run]:
-    """Each of them, ready to run."""
+    """A function for each detector that runs it on the images."""
     runs: dict[str, Run] = {}
     for name, layout in (("", torch.contiguous_format), (", channels last", torch.channels_last)):
         torch.manual_seed(0)

@@ -1,12 +1,12 @@
-"""How time and memory grow with a decoder: 10, 100, 1,000, 10,000 basic blocks, each stage of the compiler by itself.
+"""Growth of the compiler's time and memory with the size of a decoder: 10 to 10,000 basic blocks, stage by stage.
 
     python benchmarks/growth.py [--blocks 10 100 1000 10000] [--chart growth.svg] [--limit 300]
 
-A block reads the one before and a random one of the last twenty or of the backbone, applies a separable convolution and a
-skip, and adds. Stages: check (text to a checked decoder), lower and cost, build (torch modules at width 8), dot (the
-picture's text), svg (the same drawn: Graphviz's layout). Every size runs in a process of its own, one thread; memory is what
-a stage adds to the peak of that process. A stage that takes longer than `--limit` seconds is given up with its process, and
-later ones of that size with it. The last column is the slope in the log-log plot between the last two sizes: 1 is linear.
+A block adds a separable convolution of the previous block and a skip of a random one of the last twenty or of the backbone.
+Stages: check (text to a checked decoder), cost (lowering and cost), build (torch modules at width 8), dot (the input of
+Graphviz), svg (the layout by Graphviz). Each size runs in a process of its own with one thread; memory is what a stage adds to
+the peak of the process. If a stage takes longer than `--limit` seconds, its process is ended, and with it later stages of that
+size. The last column is the slope of the log-log plot between the last two sizes: 1 is linear.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STAGES = ("check", "cost", "build", "dot", "svg")
 
 
 def text(blocks: int) -> str:
-    """A decoder of so many blocks."""
+    """The text of a decoder with this number of blocks."""
     draw = random.Random(0)
     names = ["c3", "c4", "c5"]
     lines = []
@@ -54,7 +54,7 @@ def text(blocks: int) -> str:
 
 
 def measure(blocks: int) -> None:
-    """Every stage of one size; a line of JSON each, as soon as it is known."""
+    """Run all stages for one size; print a line of JSON after each."""
     import torch
     from deform import peak
 
@@ -64,7 +64,7 @@ def measure(blocks: int) -> None:
     from nasdsl.backends.cost import cost
     from nasdsl.backends.module import build
 
-    sys.setrecursionlimit(1000)  # Python's own: what needs more is a fault
+    sys.setrecursionlimit(1000)  # Python's default: the compiler must not need more
     torch.set_num_threads(1)
     known = backbone("resnet50")
 
@@ -86,7 +86,7 @@ def measure(blocks: int) -> None:
 
         for name, work in zip(STAGES, (check, figures, module, lambda: drawn("dot"), lambda: drawn("svg")), strict=True):
             gc.collect()
-            gc.freeze()  # torch's own objects take the cycle collector 0.2 s, wherever it happens to start
+            gc.freeze()  # otherwise a collection, at any time, takes 0.2 s for torch's own objects
             before, start = peak(), time.perf_counter()
             work()
             taken = {"stage": name, "blocks": blocks, "seconds": time.perf_counter() - start, "bytes": peak() - before}
@@ -98,7 +98,7 @@ def measure(blocks: int) -> None:
 
 
 def run(blocks: int, limit: float) -> list[dict[str, Any]]:
-    """What the stages of a size took, as far as they came."""
+    """Time and memory of the stages of a size that finished."""
     found: list[dict[str, Any]] = []
     command = [sys.executable, __file__, "--measure", str(blocks)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
@@ -132,14 +132,14 @@ def chart(found: list[dict[str, Any]], file: Path) -> None:
 
 
 def cell(row: dict[str, Any] | None) -> str:
-    return "given up" if row is None else f"{row['seconds']:.3g} s, {row['bytes'] / 2**20:.0f} MiB"
+    return "timeout" if row is None else f"{row['seconds']:.3g} s, {row['bytes'] / 2**20:.0f} MiB"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--blocks", type=int, nargs="+", default=[10, 100, 1000, 10000])
     parser.add_argument("--limit", type=float, default=300, help="seconds for a stage")
-    parser.add_argument("--chart", type=Path, help="draw it here: .svg or .png")
+    parser.add_argument("--chart", type=Path, help="file of the chart: .svg or .png")
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
@@ -156,7 +156,7 @@ def main() -> None:
             a, b = known[-2:]
             slope = f"{math.log(b['seconds'] / a['seconds']) / math.log(b['blocks'] / a['blocks']):.2f}"
         print(f"| {stage} | {' | '.join(cell(row) for row in rows)} | {slope} |")
-    print(f"\n{os.cpu_count()} CPU cores, one used; Python {platform.python_version()}; given up after {given.limit:g} s")
+    print(f"\n{os.cpu_count()} CPU cores, one used; Python {platform.python_version()}; timeout {given.limit:g} s")
     if given.chart:
         chart(found, given.chart)
 

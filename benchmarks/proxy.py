@@ -1,15 +1,15 @@
-"""One evaluation of the search: our proxy task against the loop that one would write first; and what goes on around it.
+"""Time of one evaluation on our proxy task against a straightforward training loop, and of the rest of a search.
 
     python benchmarks/proxy.py --data voc:DIR [--samples 3] [--iterations 6] [--batch 8] [--size 384] [--weights FILE]
 
 Both train the same decoders (random samples of the paper's FPN space with FCOS's head, and the published FPN with the published
-head) at width 64 on crops of the same size, with Adam, for the same number of steps and then measure the loss on the same
-pictures of meta-val. The straightforward loop runs the frozen backbone in each step, finds targets for each batch, and
-computes deformable convolutions by torchvision and all others by torch; its pictures are resized and in memory beforehand,
-which is to its advantage. Ours has its features cached, which is done once a search and timed apart. One process, in turn,
-`--threads` threads; the backbone is `--backbone` with random weights.
+head) at width 64 on crops of the same size, with Adam, for the same number of steps, and then compute the loss on the same
+pictures of meta-val. The straightforward loop runs the frozen backbone in each step, computes targets for each batch, and uses
+torchvision's deformable convolution and torch's other convolutions; its pictures are resized and in memory in advance, which
+is to its advantage. Ours uses cached features, which are computed once a search and timed separately. They alternate in one
+process with `--threads` threads; the backbone is `--backbone` with random weights.
 
-"around" is what a search does besides the evaluation: propose, parse, check and write the journal (build is inside).
+"around an evaluation" is everything else in a search: propose, parse, check and write the journal.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def torchvisions(self: DeformConv2d, x: Tensor) -> Tensor:
 
 
 class Straightforward:
-    """The loop that one would write first."""
+    """A straightforward implementation of the proxy task."""
 
     def __init__(self, spec: ProxySpec, train: list[int], val: list[int]) -> None:
         self.spec, self.train, self.val = spec, train, val
@@ -103,7 +103,7 @@ class Straightforward:
 
 
 def around(spec: ProxySpec, trials: int = 100) -> dict[str, float]:
-    """Seconds a trial that a search of the FPN space spends besides evaluating, by strategy."""
+    """Seconds per trial that a search of the FPN space spends besides evaluations, by strategy."""
     found = {}
     for strategy in ("random", "evolution", "ppo", "bayes"):
         space = nasdsl.load_space(GENOTYPES / "spaces" / "nas_fcos_fpn.nas", backbone=spec.backbone, classes=20).with_width(64)
@@ -170,7 +170,8 @@ def main() -> None:
         f"{given.batch} crops of {given.size}x{given.size}, {len(val)} pictures of meta-val, {given.backbone}, {given.data}; "
     )
     print(
-        f"features of {len(task.features.layout.extents)} pictures made in {made:.0f} s; {os.cpu_count()} CPU cores,", end=" "
+        f"features of {len(task.features.layout.padded_sizes)} pictures made in {made:.0f} s; {os.cpu_count()} CPU cores,",
+        end=" ",
     )
     print(f"{torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}\n")
     print("| around an evaluation | ms a trial | of 300 steps of ours |\n|---|---|---|")

@@ -1,10 +1,9 @@
-"""Runs the measurements of `benchmarks/` that need no data of your own, and writes `benchmarks/results.md`.
+"""Run the benchmarks that need no data of your own, and write `benchmarks/results.md`.
 
     python benchmarks/run.py [--only deform detector …] [--out benchmarks/results.md]
 
-Each is a command of its own, printed above its table; they run one after the other, because they need the machine to
-themselves (some 20 minutes on two cores). What a run does not measure stays on the page as the last run left it, with that
-run's date and machine.
+Each is a command of its own, printed above its table. They run one after the other, because they need an idle machine (about 20
+minutes on two cores). Sections of benchmarks that are not run stay as they are, with their date and machine.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ class Measurement(NamedTuple):
 
     Attributes:
         name: for `--only`.
-        title: what is asked.
-        aim: what it should reach.
-        arguments: of the script, from the repository's root.
+        title: of the section.
+        aim: the result to reach.
+        arguments: script and arguments, run from the root of the repository.
     """
 
     name: str
@@ -83,7 +82,7 @@ def machine() -> str:
 
 
 def section(measurement: Measurement) -> str:
-    """The section, measured now. A command that fails is named in it."""
+    """Run a benchmark and return its section of the page; a failed command is reported in it."""
     script, *arguments = shlex.split(measurement.arguments)
     start = time.monotonic()
     done = subprocess.run([sys.executable, HERE / script, *arguments], stdout=subprocess.PIPE, text=True)

@@ -1,12 +1,12 @@
-"""How many `.nas` texts a second become exact figures, and how long counters of built modules take for one.
+"""Throughput of computing exact costs from `.nas` texts, against tools that count the operations of a built module.
 
     python benchmarks/text_to_cost.py [--seconds 5]
 
-Ours: the text of the published decoder is read, checked, lowered, verified and counted (800x1088, ResNet-50, 80 classes), under
-a new name each time so that nothing is answered from a cache; median and range over rounds of 100 texts, one core. The
-counters begin at the same text: it is checked and built as a module with its backbone, and then run once under the counter,
-where it allows that on torch's meta device, which computes nothing. All of them count a deformable convolution only as far
-as they know the operations it is made of here; "of ours" says what share of the multiply-accumulates each one finds.
+Ours: the text of the published decoder is parsed, checked, lowered, verified and counted (800x1088, ResNet-50, 80 classes),
+under a new name each time to avoid caches; median and range over rounds of 100 texts on one core. The other tools start from
+the same text: it is checked and built as a module with its backbone, which then runs once under the tool, on torch's meta
+device if the tool allows it. They count deformable convolutions only as far as they know the operations inside; "of ours" is
+the share of the multiply-accumulates that each one finds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SIZE, CLASSES = (800, 1088), 80
 
 
 def round_of(text: str, count: int = 100) -> float:
-    """Texts a second over one round."""
+    """Texts per second in one round."""
     start = time.perf_counter()
     for number in range(count):
         nasdsl.loads(text.replace("decoder nas_fcos", f"decoder nas_fcos_{number}")).cost(SIZE, "resnet50", CLASSES)
@@ -40,7 +40,7 @@ def round_of(text: str, count: int = 100) -> float:
 
 
 def network(text: str, device: str) -> Any:
-    """Backbone and decoder as one module of an image."""
+    """Backbone and decoder as one module that takes an image."""
     from torch import nn
 
     made = nasdsl.detector(nasdsl.loads(text), "resnet50", classes=CLASSES).to(device)
@@ -62,7 +62,7 @@ def fvcore(text: str) -> float:
     from fvcore.nn import FlopCountAnalysis
 
     class Flat(torch.nn.Module):
-        """Tracing takes no named tuples in dicts."""
+        """Flattens the output, because tracing does not support named tuples in dicts."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of the counters")
     given = parser.parse_args()
     text = (resources.folder("genotypes") / "nas_fcos.nas").read_text()
-    round_of(text, 20)  # grammar, prelude and backbone are read once a process
+    round_of(text, 20)  # warm-up: grammar, prelude and backbone are loaded once a process
     rates = []
     end = time.perf_counter() + given.seconds
     while time.perf_counter() < end:

@@ -65,10 +65,10 @@ def test_a_space(path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ published figures
 
 
-@pytest.mark.parametrize("row", zoo.PUBLISHED, ids=lambda row: f"{row.decoder}, {row.counted.words}, {row.size[0]}")
+@pytest.mark.parametrize("row", zoo.PUBLISHED, ids=lambda row: f"{row.decoder}, {row.quantity.name}, {row.size[0]}")
 def test_published_figures(row: zoo.Published) -> None:
     """Within 0.5 %; but where a figure was only said to be near, or does not follow from the printed architecture."""
-    found = zoo.ours(row, GENOTYPES / f"{row.decoder}.nas")
+    found = zoo.compute_figure(row, GENOTYPES / f"{row.decoder}.nas")
     if row.decoder == "deform_fpn_fcos":
         assert found == pytest.approx(row.figure, rel=0.11)
     elif row.figure == 3.41:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from nasdsl.data import Dataset
-    from nasdsl.training.plan import Plan
+    from nasdsl.training.config import TrainingConfig
 
 VAL_SPLIT = click.option(
     "--val-split", default="val", show_default=True, help="Part to evaluate on, if there is one; `none`: don't."
@@ -85,13 +85,15 @@ def starting_weights(given: str, backbone: str, *, asked: bool, weights: Path | 
     return given
 
 
-def open_parts(plan: Plan, *, val_asked: bool, classes: tuple[str, ...] | None = None) -> tuple[Dataset, Dataset | None]:
+def open_parts(
+    plan: TrainingConfig, *, val_asked: bool, classes: tuple[str, ...] | None = None
+) -> tuple[Dataset, Dataset | None]:
     """The pictures of a plan; none to evaluate on, and said so, where there are none and nobody asked for them."""
     from nasdsl.data import NoSplit
 
-    data = plan.open_training(classes)
+    data = plan.open_train_dataset(classes)
     try:
-        return data, plan.open_validation(data)
+        return data, plan.open_val_dataset(data)
     except NoSplit as error:
         if val_asked:
             raise
@@ -99,7 +101,7 @@ def open_parts(plan: Plan, *, val_asked: bool, classes: tuple[str, ...] | None =
         return data, None
 
 
-def random_backbone_warning(plan: Plan) -> None:
+def random_backbone_warning(plan: TrainingConfig) -> None:
     """Say that a training from random weights takes long, where others were to be had."""
     from nasdsl.backbones import backbone as find_backbone
 
@@ -175,14 +177,14 @@ def proxy_table() -> Table:
     """Every setting of the proxy task with its default."""
     from rich.table import Table
 
-    from nasdsl.training.proxy.spec import ProxySpec, described
+    from nasdsl.training.proxy.spec import ProxySpec, setting_descriptions
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("setting of the proxy task", "default", "what it is"):
         table.add_column(name)
     for field in dataclasses.fields(ProxySpec):
         if field.name not in ("data", "fpn"):
-            table.add_row(field.name, _shown(getattr(ProxySpec("shapes"), field.name)), described()[field.name])
+            table.add_row(field.name, _shown(getattr(ProxySpec("shapes"), field.name)), setting_descriptions()[field.name])
     return table
 
 

@@ -136,7 +136,7 @@ def _classes_of_results(results: Path, spec: str) -> dict[str, Any]:
 def _evaluate(
     detector: Detector, dataset: Dataset, metrics: tuple[str, ...], batch_size: int, workers: int
 ) -> tuple[list[Any], list[Any], Evaluation]:
-    from nasdsl.training.predict import measure, predict
+    from nasdsl.training.predict import compute_metrics, predict
 
     with progress("evaluating") as before_batch:
         predictions = predict(
@@ -150,7 +150,7 @@ def _evaluate(
         )
     _say_left_out(predictions.skipped)
     without = [skip.image_id for skip in predictions.skipped if skip.image_id is not None and not skip.box]
-    return predictions.results, without, measure(predictions, dataset, metrics)
+    return predictions.results, without, compute_metrics(predictions, dataset, metrics)
 
 
 def _unreadable(dataset: Dataset, results: list[Any]) -> list[Any]:

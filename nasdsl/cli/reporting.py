@@ -34,10 +34,12 @@ def report(run: Path, output: Path, folder: Path | None, top: int) -> None:
     its journal has, and the same command brings it up to date.
     """
     with refusals():
-        from nasdsl.report.search import charts, diagnostics, page, read_search, trainings, write_charts, write_whole
+        from nasdsl.files import write_atomically
+        from nasdsl.report.search import charts, diagnostics, page, read_search, trainings, write_charts
 
         search = read_search(run)
-        write_whole(output, page(search, top).encode())
+        html = page(search, top).encode()
+        write_atomically(output, lambda file: file.write(html))
         say(f"wrote {output}")
         if folder is not None:
             shown = [

@@ -124,11 +124,11 @@ def _full(asked: SimpleNamespace, stages: list[Stage]) -> FullTraining | None:
             fail("--beside is trained beside the best of the search: say with --top how many of those")
         return None
     from nasdsl.search.full import FullTraining
-    from nasdsl.training.plan import Plan
+    from nasdsl.training.config import TrainingConfig
     from nasdsl.training.recipe import find_recipe
 
     shortcuts = {"seed": asked.seed} | ({} if asked.epochs is None else {"epochs": asked.epochs})
-    plan = Plan(
+    plan = TrainingConfig(
         data=asked.full_data or asked.spec,
         split=asked.full_split or ("train" if asked.full_data else asked.split),
         val_split=None if asked.val_split == "none" else asked.val_split,
@@ -147,7 +147,7 @@ def _full(asked: SimpleNamespace, stages: list[Stage]) -> FullTraining | None:
         text = stage.space.sample(0)
         width = stage.space.load(text).architecture.fpn.width
         for decoder in (stage.space.load(text), *(beside.with_width(width) for beside in full.beside.values())):
-            plan.adapted(decoder)
+            plan.prepare_decoder(decoder)
     detectors.random_backbone_warning(plan)
     return full
 

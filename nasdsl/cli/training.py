@@ -105,11 +105,11 @@ def train(
     first = detectors.is_first_process()
     with refusals(), detectors.plain_warnings():
         from nasdsl.training import train as train_detector
-        from nasdsl.training.plan import Plan
+        from nasdsl.training.config import TrainingConfig
         from nasdsl.training.recipe import find_recipe
 
         asked = not detectors.is_default("backbone_weights")
-        plan = Plan(
+        plan = TrainingConfig(
             data=spec,
             split=split,
             val_split=None if val_split == "none" else val_split,
@@ -124,13 +124,13 @@ def train(
             method=detectors.assignments("--method", method, "center_radius=1.5"),
             improvements=improvements,
         )
-        decoder = plan.adapted(decoder)
+        decoder = plan.prepare_decoder(decoder)
         classes = _voc_classes(out) if resume and spec.startswith("voc:") else None
         data, val = detectors.open_parts(plan, val_asked=not detectors.is_default("val_split"), classes=classes)
         if first:
             say("\n".join([*data.summary(), *(val.summary() if val else [])]))
             detectors.random_backbone_warning(plan)
-        model = plan.detector(decoder, data)
+        model = plan.make_detector(decoder, data)
         about = {"command": detectors.command_line(), "data": spec, "split": split, "decoder": file}
         outcome = train_detector(
             model, data, plan.recipe, out, val, resume=resume, device=device, about=about, tensorboard=tensorboard

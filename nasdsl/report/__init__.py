@@ -1,1 +1,1 @@
-"""What people read: tables on the terminal, pages."""
+"""Reports for people: tables on the terminal, HTML and Markdown pages."""

@@ -13,7 +13,7 @@ from nasdsl.backends.cost import CostTable
 
 
 def console() -> Console:
-    """Standard output; as wide as the table needs where it is no terminal, so that nothing is cut."""
+    """Console on standard output; if that is no terminal, it is wide enough that no table is cut."""
     return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 
 
@@ -33,7 +33,7 @@ def _table(columns: Sequence[str], left: int) -> Table:
 
 
 def print_cost(name: str, digest: str, backbone: str, table: CostTable) -> None:
-    """The cost of a decoder: by part, by value, and what was removed."""
+    """Print the cost of a decoder: by part, by value, and of removed values."""
     out = console()
     height, width = table.size
     out.print(f"[bold]{name}[/bold] on {backbone}, {height}x{width}, {table.classes} classes, digest {digest[:12]}\n")
@@ -60,21 +60,21 @@ def print_cost(name: str, digest: str, backbone: str, table: CostTable) -> None:
 
 
 def print_zoo(decoders: Sequence[Mapping[str, Any]], spaces: Sequence[Mapping[str, Any]]) -> None:
-    """What comes with the package; decoders with what fpn and head cost on ResNet-50 at 800x1088 with 80 classes."""
+    """Print the decoders (costs of fpn and head on ResNet-50 at 800x1088 with 80 classes) and spaces of the package."""
     out = console()
     table = _table(("decoder", "MACs", "params", "about"), 1)
     for row in decoders:
-        table.add_row(f"zoo:{row['name']}", humanise(row["macs"]), humanise(row["params"]), _shortened(row["about"]))
+        table.add_row(f"zoo:{row['name']}", humanise(row["macs"]), humanise(row["params"]), _truncate(row["about"]))
     table.columns[-1].justify = "left"
     out.print(table)
     out.print("\nMACs and params of fpn and head, on ResNet-50 features of an 800x1088 image, 80 classes.\n")
-    table = _table(("space", "decisions", "fillings", "about"), 1)
+    table = _table(("space", "decisions", "decoders", "about"), 1)
     for row in spaces:
-        table.add_row(f"zoo:{row['name']}", str(row["decisions"]), f"{row['size']:,}", _shortened(row["about"]))
+        table.add_row(f"zoo:{row['name']}", str(row["decisions"]), f"{row['size']:,}", _truncate(row["about"]))
     table.columns[-1].justify = "left"
     out.print(table)
     out.print("\n`nasdsl zoo NAME` prints a text.")
 
 
-def _shortened(text: str, longest: int = 90) -> str:
+def _truncate(text: str, longest: int = 90) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"

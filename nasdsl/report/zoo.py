@@ -1,6 +1,6 @@
-"""The page of the zoo: every decoder with picture, cost and, where there is one, the published figure beside it.
+"""The page of the zoo: every decoder with its diagram, its cost and published figures for comparison.
 
-``python -m nasdsl.report.zoo docs`` writes ``docs/zoo.md`` and ``docs/pictures/zoo/*.svg`` anew from ``genotypes/``.
+``python -m nasdsl.report.zoo docs`` generates ``docs/zoo.md`` and ``docs/pictures/zoo/*.svg`` from ``genotypes/``.
 """
 
 from __future__ import annotations
@@ -32,43 +32,43 @@ PICTURES: Final = Path("pictures") / "zoo"
 # ------------------------------------------------------------------------------------------- published figures
 
 
-class Counted(NamedTuple):
-    """How a published figure was counted.
+class Quantity(NamedTuple):
+    """What a published figure counts.
 
     Attributes:
-        words: what it is called in the table.
-        of: the figure, from a cost table.
-        unit: how many of it the published figure counts in.
+        name: in the table, with its unit.
+        compute: computes it from a cost table.
+        unit: divisor of the published figure.
     """
 
-    words: str
-    of: Callable[[CostTable], float]
+    name: str
+    compute: Callable[[CostTable], float]
     unit: float
 
 
-FLOPS = Counted("FLOPs (G)", lambda table: table.total.published_flops, 1e9)
-TRAINED = Counted("trained parameters (M)", lambda table: table.total.published_params, 1e6)
-TWICE = Counted("operations, 2 a MAC (G)", lambda table: 2 * table.total.macs, 1e9)
-PARAMS = Counted("parameters (M)", lambda table: table.total.params, 1e6)
-HEAD_FLOPS = Counted("FLOPs of the head (G)", lambda table: table.head.published_flops, 1e9)
-HEAD_PARAMS = Counted("parameters of the head (M)", lambda table: table.head.params, 1e6)
+FLOPS = Quantity("FLOPs (G)", lambda table: table.total.published_flops, 1e9)
+TRAINED = Quantity("trained parameters (M)", lambda table: table.total.published_params, 1e6)
+TWICE = Quantity("operations, 2 a MAC (G)", lambda table: 2 * table.total.macs, 1e9)
+PARAMS = Quantity("parameters (M)", lambda table: table.total.params, 1e6)
+HEAD_FLOPS = Quantity("FLOPs of the head (G)", lambda table: table.head.published_flops, 1e9)
+HEAD_PARAMS = Quantity("parameters of the head (M)", lambda table: table.head.params, 1e6)
 
 
 class Published(NamedTuple):
-    """A figure that somebody printed.
+    """A published figure.
 
     Attributes:
         decoder: its name in the zoo.
-        source: where it is printed.
-        counted: how it was counted there.
-        figure: in the unit of `counted`.
+        source: where it is published.
+        quantity: what it counts.
+        figure: in the unit of `quantity`.
         size: height and width of the image.
         backbone, classes: of the detector.
     """
 
     decoder: str
     source: str
-    counted: Counted
+    quantity: Quantity
     figure: float
     size: Size = SIZE
     backbone: str = BACKBONE
@@ -101,13 +101,13 @@ PUBLISHED: Final = (
     Published("nas_fpn", "NAS-FCOS, Table 3; NAS-FPN, Table 1", TWICE, 1125.5, (1280, 1280), _NAS_FPN_BACKBONE, 91),
     Published("nas_fpn", "NAS-FPN, Table 1", PARAMS, 60.3, (1280, 1280), _NAS_FPN_BACKBONE, 91),
 )
-"""What the zoo's decoders cost by those who published them. NAS-FCOS is arXiv:1906.04423, NAS-FPN arXiv:1904.07392."""
+"""Published costs of decoders of the zoo. NAS-FCOS is arXiv:1906.04423, NAS-FPN arXiv:1904.07392."""
 
 
-def ours(published: Published, path: Path) -> float:
-    """The figure of the decoder at `path`, counted as the published one was, in its unit."""
+def compute_figure(published: Published, path: Path) -> float:
+    """The figure of the decoder at `path`, counted like the published one and in its unit."""
     table = load(path).cost(published.size, published.backbone, published.classes)
-    return published.counted.of(table) / published.counted.unit
+    return published.quantity.compute(table) / published.quantity.unit
 
 
 # ---------------------------------------------------------------------------------------------------- entries
@@ -115,18 +115,18 @@ def ours(published: Published, path: Path) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A picture of a decoder: the name of its file and what Graphviz is to draw."""
+    """A diagram of a decoder: its file name and the input of Graphviz."""
 
     name: str
     dot: str
 
     @property
     def digest(self) -> str:
-        """Of what is drawn. It stands in the file: what Graphviz makes of the text differs by version and fonts."""
+        """Digest of the input, which is stored in the SVG: the output of Graphviz depends on its version and on fonts."""
         return sha256(self.dot.encode()).hexdigest()[:16]
 
     def svg(self) -> str:
-        """The picture, without the version of Graphviz."""
+        """The SVG, with the digest instead of the version of Graphviz."""
         text = re.sub(r"<!-- Generated by .*?-->", f"<!-- {self.digest} -->", draw(self.dot, "svg").decode(), flags=re.S)
         return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
@@ -136,7 +136,7 @@ class Entry:
     """A decoder of the zoo.
 
     Attributes:
-        drawings: the whole decoder; then, where something is repeated, the decoder with every `repeat` run once.
+        drawings: the whole decoder; if it has a `repeat`, also the decoder with every `repeat` run once.
     """
 
     path: Path
@@ -171,7 +171,7 @@ def _drawing(name: str, text: str) -> Drawing:
 
 
 def about(text: str) -> str:
-    """The comment that a text begins with, as Markdown paragraphs."""
+    """The comment at the beginning of a text, as Markdown paragraphs."""
     lines = []
     for line in text.splitlines():
         if not line.startswith("#"):
@@ -184,7 +184,7 @@ def about(text: str) -> str:
 
 
 def page(decoders: list[Entry], spaces: Mapping[Path, Space]) -> str:
-    """``zoo.md``."""
+    """The text of ``zoo.md``."""
     height, width = SIZE
     parts = [
         "# The zoo",
@@ -222,12 +222,12 @@ def _comparison(paths: Mapping[str, Path]) -> Iterator[str]:
     yield "| decoder | on | printed in | counted | published | ours | difference |"
     yield "|---|---|---|---|--:|--:|--:|"
     for row in PUBLISHED:
-        found = ours(row, paths[row.decoder])
+        found = compute_figure(row, paths[row.decoder])
         where = f"{row.backbone}, {row.size[0]}x{row.size[1]}, {row.classes} classes"
         digits = len(str(row.figure).partition(".")[2])
         percent = round(100 * (found / row.figure - 1), 1)
         difference = f"{percent:+.1f} %" if percent else "0.0 %"
-        cells = (row.decoder, where, row.source, row.counted.words, f"{row.figure}", f"{found:.{digits}f}", difference)
+        cells = (row.decoder, where, row.source, row.quantity.name, f"{row.figure}", f"{found:.{digits}f}", difference)
         yield f"| {' | '.join(cells)} |"
 
 
@@ -277,13 +277,13 @@ def _file(drawing: Drawing) -> str:
 
 
 def read() -> tuple[list[Entry], dict[Path, Space]]:
-    """The zoo: its decoders, and its spaces by path."""
+    """Read the decoders of the zoo, and its spaces by path."""
     folder = resources.folder("genotypes")
     return entries(folder), {path: load_space(path) for path in sorted((folder / "spaces").glob("*.nas"))}
 
 
 def write(folder: Path) -> None:
-    """Write ``zoo.md`` and its pictures under `folder`, and remove pictures that belong to no decoder any more.
+    """Write ``zoo.md`` and its pictures to `folder`, and remove pictures of decoders that no longer exist.
 
     Raises:
         RenderError: there is no Graphviz.
@@ -303,7 +303,7 @@ def write(folder: Path) -> None:
 
 
 def is_current(drawing: Drawing, path: Path) -> bool:
-    """Whether the file shows this drawing."""
+    """Whether the file at `path` is of this drawing."""
     return path.is_file() and f"<!-- {drawing.digest} -->" in path.read_text(encoding="utf-8")
 
 

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from nasdsl.files import write_json
 from nasdsl.search.errors import SearchError
 from nasdsl.search.journal import Lock
-from nasdsl.training.run import FREE as FREE_IN_RECIPES
-from nasdsl.training.run import write_json
+from nasdsl.training.run import CHANGEABLE as FREE_IN_RECIPES
 
 FORMAT: Final = "nasdsl search run 1"
 FREE: Final = FREE_IN_RECIPES | {

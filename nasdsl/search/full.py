@@ -18,11 +18,11 @@ from nasdsl.search.errors import SearchError
 from nasdsl.search.ranking import WAITING, Entry, Ranking, read_ranking
 from nasdsl.search.trial import FAILED, OK, Trial, verdict_of
 from nasdsl.training import CheckpointError, Run, RunError, train
-from nasdsl.training.plan import Plan
+from nasdsl.training.config import TrainingConfig
 from nasdsl.training.progress import duration
 
 if TYPE_CHECKING:
-    from nasdsl.training import Outcome
+    from nasdsl.training import TrainingResult
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class FullTraining:
         about: kept in each run's ``config.json``.
     """
 
-    plan: Plan
+    plan: TrainingConfig
     beside: Mapping[str, Decoder] = field(default_factory=dict)
     device: str | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -48,8 +48,8 @@ class FullTraining:
             DataError: there are none.
             SearchError: the plan evaluates nothing.
         """
-        training = self.plan.open_training()
-        validation = self.plan.open_validation(training)
+        training = self.plan.open_train_dataset()
+        validation = self.plan.open_val_dataset(training)
         if validation is None:
             raise SearchError("a ranking needs pictures to evaluate on: expected the name of a part of the data as val_split")
         return training, validation
@@ -119,10 +119,10 @@ def _train(
     """Train one decoder; whatever is wrong with it becomes its verdict."""
     plan = how.plan
     try:
-        decoder = plan.adapted(loads(entry.text, entry.name))
+        decoder = plan.prepare_decoder(loads(entry.text, entry.name))
         cost = decoder.cost(size, plan.backbone, len(training.classes)).decoder
         entry = replace(entry, text=decoder.source.text, macs=cost.macs, params=cost.params)
-        detector = plan.detector(decoder, training)
+        detector = plan.make_detector(decoder, training)
         about = {**how.about, "data": plan.data, "split": plan.split, "decoder": entry.name}
         run = Run(folder / entry.folder)
         outcome = train(
@@ -137,7 +137,7 @@ def _train(
     return _measured(entry, outcome, plan)
 
 
-def _measured(entry: Entry, outcome: Outcome, plan: Plan) -> Entry:
+def _measured(entry: Entry, outcome: TrainingResult, plan: TrainingConfig) -> Entry:
     seconds = _seconds(outcome.run.folder, plan)
     coco = outcome.evaluation.coco if outcome.evaluation is not None else None
     if coco is None or coco.ap != coco.ap:
@@ -171,11 +171,11 @@ def _kept(entry: Entry, before: Ranking | None, folder: Path) -> Entry:
     return replace(old, proxy_rank=entry.proxy_rank)  # with more trials, it may have another rank now
 
 
-def _known(entry: Entry, plan: Plan, known: Mapping[Path, Ranking], folder: Path) -> Entry | None:
+def _known(entry: Entry, plan: TrainingConfig, known: Mapping[Path, Ranking], folder: Path) -> Entry | None:
     """What another stage found out about a decoder trained beside, if it was the same at the same width."""
     for place, ranking in known.items():
         old = None if entry.found else ranking.named(entry.name)
-        if old is not None and old.verdict == OK and plan.adapted(loads(entry.text)).source.text == old.text:
+        if old is not None and old.verdict == OK and plan.prepare_decoder(loads(entry.text)).source.text == old.text:
             return replace(old, folder=os.path.relpath(place / old.folder, folder))
     return None
 
@@ -186,7 +186,7 @@ def _entry(ranking: Ranking, name: str) -> Entry:
     return found
 
 
-def _seconds(run: Path, plan: Plan) -> float:
+def _seconds(run: Path, plan: TrainingConfig) -> float:
     """Of training, from the run's log, which goes on over breaks; 0 where there is none."""
     total, before = 0.0, 0
     try:
@@ -195,7 +195,9 @@ def _seconds(run: Path, plan: Plan) -> float:
         return 0.0
     for record in map(json.loads, lines):
         if record["event"] == "train":
-            total += (record["step"] - before) * plan.recipe.batch_size / record["images_per_s"]
+            # Logs of nasdsl 0.1 have no seconds, and count every batch as a full one.
+            full_batches = (record["step"] - before) * plan.recipe.batch_size
+            total += record["seconds"] if "seconds" in record else full_batches / record["images_per_s"]
             before = record["step"]
     return total
 

@@ -227,7 +227,7 @@ def _ap(stage: Found) -> float:
 
 
 def _write(path: Path, text: str) -> None:
-    from nasdsl.training.checkpoint import write_atomically
+    from nasdsl.files import write_atomically
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

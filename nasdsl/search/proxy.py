@@ -30,8 +30,8 @@ class ProxyEvaluation:
     Each process makes the task when it evaluates the first text, and keeps it; `prepare` has the features made before, and
     processes that it is sent to map their file, whatever the spec's ``memory_limit``.
 
-    In the details of what it gives are ``losses`` on meta-val by name, the seconds of the parts (see `Scored`), and ``curve``:
-    the smoothed training loss at the check steps, which are `checks` of the iterations. Smoothed is the mean over the last
+    In the details of what it gives are ``losses`` on meta-val by name, seconds (see `ProxyResult`), and ``curve``: the smoothed
+    training loss at the check steps, which are `checks` of the iterations. Smoothed is the mean over the last
     `WINDOW` of the iterations up to the step. All samples train on the same crops in the same order, so that at a step their
     windows hold the same batches, and what differs is the decoders.
 

@@ -89,7 +89,7 @@ class Ranking:
         Raises:
             SearchError: it cannot be written.
         """
-        from nasdsl.training.run import write_json
+        from nasdsl.files import write_json
 
         value = {"format": FORMAT, "metric": "AP", "split": self.split, "size": list(self.size)}
         try:

@@ -67,7 +67,7 @@ class SearchRun:
         files = {self.space: str(trials.start.get("space", "")), self.pareto: _pareto(trials), self.trials: _table(trials)}
         if trials.best is not None:
             files[self.best] = _titled(trials.best)
-        from nasdsl.training.checkpoint import write_atomically
+        from nasdsl.files import write_atomically
 
         for path, text in files.items():
             data = text.encode()

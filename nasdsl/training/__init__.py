@@ -1,11 +1,11 @@
-"""Training: the full schedule, from a recipe to a run's folder that can be resumed, evaluated and used."""
+"""Full training of a detector by a recipe, into the folder of a run that can be resumed and evaluated."""
 
 from nasdsl.training.errors import CheckpointError, Diverged, RecipeError, RunError, TrainingError
-from nasdsl.training.loop import Outcome, train
-from nasdsl.training.predict import Predictions, measure, predict
+from nasdsl.training.loop import TrainingResult, train
+from nasdsl.training.predict import Predictions, compute_metrics, predict
 from nasdsl.training.recipe import RECIPES, SETTINGS, Recipe, find_recipe
 from nasdsl.training.run import Run
-from nasdsl.training.stopping import Interrupted
+from nasdsl.training.signals import Interrupted
 
 __all__ = [
     "RECIPES",
@@ -13,15 +13,15 @@ __all__ = [
     "CheckpointError",
     "Diverged",
     "Interrupted",
-    "Outcome",
     "Predictions",
     "Recipe",
     "RecipeError",
     "Run",
     "RunError",
     "TrainingError",
+    "TrainingResult",
+    "compute_metrics",
     "find_recipe",
-    "measure",
     "predict",
     "train",
 ]

@@ -1,107 +1,83 @@
-"""Checkpoints that survive being killed at any instant, and that are read without running code from them."""
+"""Checkpoints: written atomically, with the previous one kept, and loaded without executing code from them."""
 
 from __future__ import annotations
 
 import os
 import pickle
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
+from nasdsl.files import write_atomically
 from nasdsl.training.errors import CheckpointError
 
 
-class Loaded(NamedTuple):
-    """A checkpoint that was read.
+class LoadedCheckpoint(NamedTuple):
+    """A loaded checkpoint.
 
     Attributes:
         state: what was saved.
-        path: the file that it came from.
-        broken: what was wrong with a newer file, if that could not be read.
+        path: the file that it was loaded from.
+        problem: why a newer file could not be read; None if there is none.
     """
 
     state: dict[str, Any]
     path: Path
-    broken: str | None
+    problem: str | None
 
 
-def previous(path: Path) -> Path:
-    """Where the checkpoint before the last one lies."""
+def previous_path(path: Path) -> Path:
+    """The file of the checkpoint before the last one."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """The file is the old one until the new one is whole and on the disk, whatever happens in between.
-
-    Raises:
-        OSError: it cannot be written; the old file is still there.
-    """
-    unfinished = path.with_name(f".{path.name}.unfinished")  # one name: what a killed process left is overwritten
-    try:
-        with open(unfinished, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the new name is on the disk as well
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint; the one before it stays beside it, as `previous(path)`.
+    """Save a checkpoint; the one before it is kept at `previous_path(path)`.
 
     Raises:
-        CheckpointError: it cannot be written; the old one is still there.
+        CheckpointError: it cannot be written; the old one is unchanged.
     """
-    kept = previous(path)
+    previous = previous_path(path)
     try:
-        if path.exists():  # a second name for the old file: `path` itself never is missing
-            second = path.with_name(f".{kept.name}.unfinished")
-            second.unlink(missing_ok=True)
+        if path.exists():  # by a hard link, so that `path` exists at any time
+            link = path.with_name(f".{previous.name}.unfinished")
+            link.unlink(missing_ok=True)
             try:
-                os.link(path, second)
-                os.replace(second, kept)
-                second.unlink(missing_ok=True)  # renaming does nothing where both are the same file, after a failure
+                os.link(path, link)
+                os.replace(link, previous)
+                link.unlink(missing_ok=True)  # os.replace does nothing if both are the same file, after a failure
             except OSError:  # a file system without hard links
-                os.replace(path, kept)
+                os.replace(path, previous)
         write_atomically(path, lambda file: torch.save(state, file))
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         raise CheckpointError(f"cannot write {path}: {error}; the checkpoint before it is still there") from error
 
 
-def load_checkpoint(path: Path) -> Loaded | None:
-    """The newest checkpoint that is whole, its tensors on the CPU; None where there is none at all.
+def load_checkpoint(path: Path) -> LoadedCheckpoint | None:
+    """Load the newest complete checkpoint, its tensors on the CPU; None if there is no file.
 
     Raises:
         CheckpointError: there are files and none can be read.
     """
-    broken: list[str] = []
-    for file in (path, previous(path)):
+    problems: list[str] = []
+    for file in (path, previous_path(path)):
         if not file.exists():
             continue
         try:
-            return Loaded(_read(file), file, "; ".join(broken) or None)
+            return LoadedCheckpoint(_read(file), file, "; ".join(problems) or None)
         except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            broken.append(f"{file} cannot be read as a checkpoint: {reason}")
-    if broken:
-        raise CheckpointError("; ".join(broken) + "; remove the folder and train anew")
+            problems.append(f"{file} cannot be read as a checkpoint: {reason}")
+    if problems:
+        raise CheckpointError("; ".join(problems) + "; remove the folder and train anew")
     return None
 
 
 def _read(file: Path) -> dict[str, Any]:
     with zipfile.ZipFile(file) as archive:
-        damaged = archive.testzip()  # torch.load does not compare the checksums
+        damaged = archive.testzip()  # torch.load does not verify the checksums
     if damaged is not None:
         raise ValueError(f"the checksum of its part {damaged} is wrong")
     state = torch.load(file, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""Several processes that train one detector: one a GPU, started by torchrun; or this one alone."""
+"""Distributed training: one process for each GPU, started by torchrun; or a single process."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from nasdsl.training.errors import TrainingError
 
 
 @dataclass(frozen=True)
-class Processes:
-    """This process among those that train together.
+class ProcessGroup:
+    """The processes that train together, as seen by this one, and their collective operations.
 
     Attributes:
-        device: where this one computes.
-        rank, world_size: its number, and how many there are.
+        device: of this process.
+        rank: of this process, from 0.
+        world_size: number of processes.
     """
 
     device: torch.device
@@ -30,25 +31,32 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes files and talks."""
+        """Whether this is rank 0, which writes files and prints."""
         return self.rank == 0
 
-    def mean(self, values: Tensor) -> Tensor:
-        """The mean over all processes."""
+    def all_mean(self, values: Tensor) -> Tensor:
+        """The mean over all processes. `values` may be changed in place."""
         if self.world_size == 1:
             return values
         dist.all_reduce(values)
         return values / self.world_size
 
-    def highest(self, value: int) -> int:
-        """The highest value that any process gives."""
+    def all_sum(self, value: int) -> int:
+        """The sum over all processes."""
+        return self._reduce(value, dist.ReduceOp.SUM)
+
+    def all_max(self, value: int) -> int:
+        """The largest value of all processes."""
+        return self._reduce(value, dist.ReduceOp.MAX)
+
+    def _reduce(self, value: int, operation: dist.ReduceOp.RedOpType) -> int:
         if self.world_size == 1:
             return value
-        highest = torch.tensor(value, device=self.device)
-        dist.all_reduce(highest, dist.ReduceOp.MAX)
-        return int(highest)
+        reduced = torch.tensor(value, device=self.device)
+        dist.all_reduce(reduced, operation)
+        return int(reduced)
 
-    def gather(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """The values of all processes, by rank."""
         if self.world_size == 1:
             return [value]
@@ -56,39 +64,40 @@ class Processes:
         dist.all_gather_object(values, value)
         return values
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
-        """Give these tensors, everywhere, the values that they have in the main process."""
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite these tensors, in every process, with those of rank 0."""
         if self.world_size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
-    def wait(self) -> None:
-        """Until all processes are here."""
+    def barrier(self) -> None:
+        """Wait for all processes."""
         if self.world_size > 1:
             dist.barrier()
 
 
 @contextmanager
-def processes(device: str | torch.device | None = None) -> Iterator[Processes]:
-    """This process, as torchrun started it (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``) or alone.
+def process_group(device: str | torch.device | None = None) -> Iterator[ProcessGroup]:
+    """The processes that torchrun started (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``), or this one alone.
 
-    Processes talk by NCCL on GPUs and by Gloo on CPUs. A process group that exists already is used and left alone.
+    The backend is NCCL on GPUs and Gloo on CPUs. If torch's default process group is initialised already, it is used and not
+    destroyed.
 
     Args:
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …; None: a GPU where there is one.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …; None: a GPU if there is one.
 
     Raises:
         TrainingError: there is no such device.
     """
     found = _device(device)
     if dist.is_initialized():
-        yield Processes(found, dist.get_rank(), dist.get_world_size())
+        yield ProcessGroup(found, dist.get_rank(), dist.get_world_size())
     elif int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield Processes(found)
+        yield ProcessGroup(found)
     else:
         dist.init_process_group("nccl" if found.type == "cuda" else "gloo", device_id=found if found.type == "cuda" else None)
         try:
-            yield Processes(found, dist.get_rank(), dist.get_world_size())
+            yield ProcessGroup(found, dist.get_rank(), dist.get_world_size())
         finally:
             dist.destroy_process_group()
 
@@ -103,7 +112,7 @@ def _device(wanted: str | torch.device | None) -> torch.device:
     index = device.index if device.index is not None else int(os.environ.get("LOCAL_RANK", "0"))
     if index >= torch.cuda.device_count():
         raise TrainingError(
-            f"there is no GPU {index}: torch sees {torch.cuda.device_count()}; expected a process for each at most"
+            f"there is no GPU {index}: torch sees {torch.cuda.device_count()}; expected at most one process for each"
         )
     torch.cuda.set_device(index)
     return torch.device("cuda", index)

@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights, which is evaluated and saved in place of the weights."""
+"""Exponential moving average of the weights, which is evaluated and saved instead of the weights."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
-def decay_at(step: int, decay: float) -> float:
-    """(1 + step) / (10 + step), at most `decay`: a young average must not cling to the weights that it started with."""
+def ema_decay(step: int, decay: float) -> float:
+    """(1 + step) / (10 + step), at most `decay`: early on, the average must not be dominated by the initial weights."""
     return min(decay, (1 + step) / (10 + step))
 
 
-def make_average(module: nn.Module, decay: float) -> AveragedModel:
-    """A copy of a module whose `update_parameters` follows it, buffers such as BatchNorm's statistics included."""
+def make_ema(module: nn.Module, decay: float) -> AveragedModel:
+    """The averaged copy of a module; `update_parameters` updates it, with buffers such as BatchNorm's statistics."""
 
-    def follow(averaged: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
-        # The count lies on the CPU whatever the weights do, so that reading it waits for nothing.
-        get_ema_multi_avg_fn(decay_at(int(average.n_averaged), decay))(averaged, current, None)  # type: ignore[no-untyped-call]
+    def update(averaged: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
+        # n_averaged is on the CPU whatever the device of the weights, so that reading it does not synchronise.
+        get_ema_multi_avg_fn(ema_decay(int(average.n_averaged), decay))(averaged, current, None)  # type: ignore[no-untyped-call]
 
-    average = AveragedModel(module, multi_avg_fn=follow, use_buffers=True)  # type: ignore[arg-type]  # lists of one kind
+    average = AveragedModel(module, multi_avg_fn=update, use_buffers=True)  # type: ignore[arg-type]  # lists of one kind
     average.requires_grad_(False)
     return average

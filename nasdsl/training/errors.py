@@ -1,23 +1,23 @@
-"""What can be wrong with a training that is no fault of the code."""
+"""Errors of a training."""
 
 from __future__ import annotations
 
 
 class TrainingError(ValueError):
-    """A training that cannot start or go on; the message says what was found, where, and what to do."""
+    """A training cannot start or continue; the message says what was found, where, and what to do."""
 
 
 class RecipeError(TrainingError):
-    """A recipe with settings that make no sense; the message lists all of them."""
+    """A recipe has invalid settings; the message lists all of them."""
 
 
 class RunError(TrainingError):
-    """A run's folder that cannot be used: it holds another run, or lacks something."""
+    """The folder of a run cannot be used: it holds another run, or a file is missing."""
 
 
 class CheckpointError(TrainingError):
-    """A checkpoint that cannot be written, or none of a run's checkpoints can be read."""
+    """A checkpoint cannot be written, or none of the checkpoints of a run can be read."""
 
 
 class Diverged(TrainingError):
-    """Too many steps in a row had losses or gradients that are not finite."""
+    """Too many consecutive steps had losses or gradients that are not finite."""

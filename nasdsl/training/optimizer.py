@@ -1,4 +1,4 @@
-"""Parameters in groups, and the optimizer of a recipe."""
+"""Parameter groups and the optimizer of a recipe."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from nasdsl.training.recipe import Recipe
 
 
 def parameter_groups(module: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Trained parameters by how they are treated: weights, scales, biases. Frozen ones are in none.
+    """Parameter groups for an optimizer: weights, scales, biases. Frozen parameters are in none.
 
-    A bias is what is named so, as in the published code; a scale is any other parameter of at most one dimension: the
-    weight of a norm, a level's scale, the coefficients of a weighted sum. Each group has ``rate``, its multiple of the
-    learning rate, and ``weight_decay``.
+    A bias is a parameter with this name, as in the published code; a scale is any other parameter of at most one dimension:
+    the weight of a norm, the scale of a level, the coefficients of a weighted sum. Each group has ``rate``, its multiple of
+    the learning rate, and ``weight_decay``.
 
     Raises:
-        TrainingError: nothing is trained.
+        TrainingError: all parameters are frozen.
     """
     members: dict[str, list[nn.Parameter]] = {"weights": [], "scales": [], "biases": []}
     for name, parameter in module.named_parameters():
@@ -43,24 +43,24 @@ def parameter_groups(module: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over the trained parameters of a module, in one fused kernel.
+    """The optimizer of a recipe for the trained parameters of a module, in its fused implementation.
 
     Raises:
-        TrainingError: nothing is trained.
+        TrainingError: all parameters are frozen.
     """
     groups = parameter_groups(module, recipe)
     if recipe.optimizer == "sgd":
-        made = torch.optim.SGD(groups, recipe.learning_rate, momentum=recipe.momentum, fused=True)
+        optimizer = torch.optim.SGD(groups, recipe.learning_rate, momentum=recipe.momentum, fused=True)
         if recipe.momentum:
-            # In its first step torch's fused SGD takes memory as it comes, and where that step is skipped, because its
-            # gradients are not finite, it goes on from there. From zeros the first step is the same.
-            for parameter in (p for group in made.param_groups for p in group["params"]):
-                made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        return made
+            # torch's fused SGD allocates the buffers uninitialised in its first step. If that step is skipped, because its
+            # gradients are not finite, the second one would use them. With zeros the first step is the same.
+            for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
     return torch.optim.AdamW(groups, recipe.learning_rate, betas=recipe.betas, fused=True)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The learning rate of the next step; each group has its multiple of it."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Set the learning rate of the next step; each group uses its multiple of it."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["rate"]
+        group["lr"] = learning_rate * group["rate"]

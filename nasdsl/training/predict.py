@@ -1,4 +1,4 @@
-"""A detector over a data set: results in COCO's form, and what they are worth."""
+"""Inference over a data set: results in COCO's format, and their metrics."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from nasdsl.data import Dataset, Skipped, Transform, make_loader, rescale_boxes
 from nasdsl.detection.detector import Detector
 from nasdsl.evaluation import METRICS, Evaluation, evaluate
 from nasdsl.evaluation.results import Result, to_results
-from nasdsl.training.distributed import Processes
+from nasdsl.training.distributed import ProcessGroup
 from nasdsl.training.errors import TrainingError
-from nasdsl.training.learner import AUTOCAST
+from nasdsl.training.trainer import AUTOCAST
 
 
 class Predictions(NamedTuple):
-    """What a detector found in a data set.
+    """Detections of a detector in a data set.
 
     Attributes:
-        results: in COCO's form, boxes in pixels of the pictures as they are stored; in the order of the pictures.
-        skipped: pictures that proved unreadable, for which there are no results.
+        results: in COCO's format, boxes in pixels of the stored pictures; in the order of the pictures.
+        skipped: unreadable pictures, for which there are no results.
     """
 
     results: list[Result]
@@ -30,7 +30,7 @@ class Predictions(NamedTuple):
 
 
 def transform_of(detector: Detector) -> Transform:
-    """How the detector resizes pictures, for data sets."""
+    """The detector's own resizing as a transform for data sets."""
     own = detector.transform
     fixed = own.fixed_size
     return Transform(own.min_size[-1], own.max_size, (int(fixed[0]), int(fixed[1])) if fixed else None)
@@ -47,60 +47,60 @@ def predict(
     size_divisible: int = 1,
     channels_last: bool = False,
     group_by_aspect: bool = False,
-    here: Processes | None = None,
+    group: ProcessGroup | None = None,
     before_batch: Callable[[int, int], object] | None = None,
 ) -> Predictions:
-    """Detections in every picture of a data set. The detector is in evaluation mode afterwards.
+    """Detect objects in every picture of a data set. The detector is in evaluation mode afterwards.
 
     Args:
-        transform: resizes pictures; None: as the detector itself would.
+        transform: resizes pictures; None: the detector's own, see `transform_of`.
         precision: see `Recipe.precision`.
-        here: share the pictures with other processes; all of them get all results. None: this process alone, on the
-            detector's device.
-        before_batch: called with the number of the batch and how many there are; what it raises ends the work.
+        group: processes that share the pictures; all of them get all results. None: this process alone, on the detector's
+            device.
+        before_batch: called before each batch with its number, from 0, and the number of batches; may raise to stop.
 
     Raises:
         TrainingError: the detector's classes are not those of the data.
-        DataError: a picture is unreadable, and the data set was opened to refuse those.
+        DataError: a picture is unreadable, and the data set was opened with ``on_error="refuse"``.
     """
     check_classes(detector, dataset)
-    here = here or Processes(next(detector.parameters()).device)
+    group = group or ProcessGroup(next(detector.parameters()).device)
     loader = make_loader(
         dataset,
         batch_size=batch_size,
         transform=transform or transform_of(detector),
         workers=workers,
-        rank=here.rank,
-        world_size=here.world_size,
+        rank=group.rank,
+        world_size=group.world_size,
         divisor=size_divisible,
         group_by_aspect=group_by_aspect,
-        pin_memory=here.device.type == "cuda",
+        pin_memory=group.device.type == "cuda",
     )
     detector.eval()
     found: list[tuple[int | str, list[Result]]] = []
-    # Not inference_mode: what a detector caches in it could not be used in training.
-    with torch.no_grad(), torch.autocast(here.device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
+    # Not inference_mode: tensors that a detector caches in it could not be used in training.
+    with torch.no_grad(), torch.autocast(group.device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
         for number, batch in enumerate(loader):
             if before_batch is not None:
                 before_batch(number, len(loader))
-            batch = batch.to(here.device, channels_last=channels_last, non_blocking=True)
+            batch = batch.to(group.device, channels_last=channels_last, non_blocking=True)
             for detections, size, target in zip(
                 detector(batch.images, sizes=batch.sizes), batch.sizes, batch.targets, strict=True
             ):
                 boxes = rescale_boxes(detections["boxes"].float(), size, target["size"])
                 one = {"boxes": boxes, "labels": detections["labels"], "scores": detections["scores"].float()}
                 found.append((target["image_id"], to_results([one], [target["image_id"]], detector.category_ids)))
-    return _together(here.gather((found, loader.skipped)), dataset)
+    return _merge(group.all_gather((found, loader.skipped)), dataset)
 
 
-def _together(shares: Sequence[tuple[list[tuple[int | str, list[Result]]], list[Skipped]]], dataset: Dataset) -> Predictions:
+def _merge(shares: Sequence[tuple[list[tuple[int | str, list[Result]]], list[Skipped]]], dataset: Dataset) -> Predictions:
     by_image = {image: results for found, _ in shares for image, results in found}
     results = [result for index in range(len(dataset)) for result in by_image.get(dataset.image_id(index), [])]
     return Predictions(results, [skip for _, skipped in shares for skip in skipped])
 
 
-def measure(predictions: Predictions, dataset: Dataset, metrics: Sequence[str] = METRICS) -> Evaluation:
-    """The metrics of predictions; pictures that proved unreadable are left out, boxes and all.
+def compute_metrics(predictions: Predictions, dataset: Dataset, metrics: Sequence[str] = METRICS) -> Evaluation:
+    """The metrics of predictions, without unreadable pictures and their boxes.
 
     Raises:
         EvaluationError: for an unknown metric.
@@ -110,7 +110,7 @@ def measure(predictions: Predictions, dataset: Dataset, metrics: Sequence[str] =
 
 
 def check_classes(detector: nn.Module, dataset: Dataset) -> None:
-    """Refuses a data set of other classes.
+    """Check that a data set has the classes of a detector.
 
     Raises:
         TrainingError: the classes' ids differ from the detector's.
@@ -118,11 +118,11 @@ def check_classes(detector: nn.Module, dataset: Dataset) -> None:
     wanted = tuple(detector.category_ids)  # type: ignore[arg-type]
     if wanted != tuple(dataset.category_ids):
         raise TrainingError(
-            f"the detector has {len(wanted)} classes with the ids {_some(wanted)}; {dataset.name} has "
-            f"{len(dataset.category_ids)} with the ids {_some(dataset.category_ids)}: make the detector with "
+            f"the detector has {len(wanted)} classes with the ids {_first_ids(wanted)}; {dataset.name} has "
+            f"{len(dataset.category_ids)} with the ids {_first_ids(dataset.category_ids)}: make the detector with "
             "classes=dataset.classes, category_ids=dataset.category_ids"
         )
 
 
-def _some(ids: Sequence[int]) -> str:
+def _first_ids(ids: Sequence[int]) -> str:
     return ", ".join(map(str, ids[:5])) + (", …" if len(ids) > 5 else "")

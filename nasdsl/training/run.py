@@ -1,4 +1,4 @@
-"""The folder of a run: what was trained, how, and what came out."""
+"""The folder of a run: configuration, checkpoints, log, results."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Any, Final
 import torch
 import torchvision
 
-from nasdsl.training.checkpoint import write_atomically
+from nasdsl.files import write_atomically, write_json
 from nasdsl.training.errors import RunError
 
 FORMAT: Final = "nasdsl run 1"
-FREE: Final = {"workers", "cache", "log_every", "checkpoint_every", "evaluate_every"}
-"""Settings that may change when a run is resumed: the weights do not depend on them."""
+CHANGEABLE: Final = {"workers", "cache", "log_every", "checkpoint_every", "evaluate_every"}
+"""Settings of a recipe that may change when a run is resumed: the weights do not depend on them."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder.
+    """The folder of a run.
 
     Files: ``config.json`` (detector, recipe, data, versions), ``decoder.nas``, ``checkpoint.pt`` (to resume),
-    ``model.pt`` (the detector at the last checkpoint, averaged where the recipe says so; `load_detector` reads it),
-    ``log.jsonl`` (a record a line), ``metrics.json`` (the last evaluation) and ``results.json`` (its detections).
+    ``model.pt`` (the detector at the last checkpoint, with averaged weights if the recipe averages; `load_detector` reads it),
+    ``log.jsonl`` (one record a line), ``metrics.json`` (the last evaluation) and ``results.json`` (its detections).
     """
 
     folder: Path
@@ -69,7 +69,7 @@ class Run:
         return tuple(detector["classes"]) if isinstance(detector, dict) and detector.get("classes") else None
 
     def read_config(self) -> dict[str, Any]:
-        """What ``config.json`` says.
+        """The content of ``config.json``.
 
         Raises:
             RunError: the folder is no run, or the file is broken.
@@ -94,17 +94,17 @@ def open_run(
     about: Mapping[str, Any] | None = None,
     resume: bool = False,
 ) -> Run:
-    """A new run's folder with its ``config.json`` and ``decoder.nas``; with `resume`, the old one of the same training.
+    """Create the folder of a run with its ``config.json`` and ``decoder.nas``, or open that of the same training to resume it.
 
     Args:
         detector: `Detector.config`.
         recipe: `Recipe.to_dict()`.
-        data: what was trained on, by content: compared when a run is resumed.
-        about: what else to keep, such as the command: not compared.
-        resume: go on with the run that is there; where there is none, begin one.
+        data: describes the data set; compared when a run is resumed.
+        about: further values to store, such as the command; not compared.
+        resume: open the existing run; if there is none, create it.
 
     Raises:
-        RunError: the folder holds a run already, or one of another training, or cannot be written.
+        RunError: the folder holds a run and `resume` is false, or holds one of another training, or cannot be written.
     """
     run = Run(Path(folder))
     wanted = json.loads(json.dumps({"detector": detector, "recipe": recipe, "data": data}))
@@ -115,7 +115,7 @@ def open_run(
     if run.config.exists():
         if not resume:
             raise RunError(f"{run.folder} holds a run already: resume it (--resume), or choose another folder")
-        _same(run, run.read_config(), wanted)
+        _check_same(run, run.read_config(), wanted)
     elif run.checkpoint.exists() or run.model.exists():
         raise RunError(f"{run.folder} has a checkpoint and no {run.config.name}: choose another folder")
     try:
@@ -129,25 +129,19 @@ def open_run(
     return run
 
 
-def write_json(path: Path, value: Any) -> None:
-    """A value as readable JSON; the file appears when it is whole."""
-    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def _same(run: Run, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _check_same(run: Run, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     differences = []
     for part in ("detector", "recipe", "data"):
         old, new = before.get(part, {}), now[part]
-        for name in sorted({*old, *new} - (FREE if part == "recipe" else set())):
+        for name in sorted({*old, *new} - (CHANGEABLE if part == "recipe" else set())):
             if old.get(name) != new.get(name):
-                differences.append(f"  {part}: {name} was {_short(old.get(name))}, is {_short(new.get(name))}")
+                differences.append(f"  {part}: {name} was {_shorten(old.get(name))}, is {_shorten(new.get(name))}")
     if differences:
         raise RunError(
-            f"{run.folder} is the run of another training; to resume it, say the same as then:\n" + "\n".join(differences)
+            f"{run.folder} is the run of another training; to resume it, use the same settings:\n" + "\n".join(differences)
         )
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}…"

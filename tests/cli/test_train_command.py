@@ -264,7 +264,7 @@ def test_too_little_memory_is_no_internal_error(text: str, tmp_path: Path, monke
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError(text) if "CUDA" in text else RuntimeError(text)
 
-    monkeypatch.setattr("nasdsl.training.learner.Learner.learn", fail)
+    monkeypatch.setattr("nasdsl.training.trainer.Trainer.train_step", fail)
     said = refused(*TRAIN, "--out", tmp_path / "run").splitlines()[-1]
     assert said == f"nasdsl: not enough memory: {text.splitlines()[0]}; smaller batches or images need less"
 

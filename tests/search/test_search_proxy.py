@@ -119,12 +119,12 @@ def prepared(given: ProxySpec, capsys: pytest.CaptureFixture[str]) -> str:
 def test_prepare_makes_all_that_workers_find(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("nasdsl.training.proxy.cache.LINE_EVERY", 0)
+    monkeypatch.setattr("nasdsl.training.progress.LINE_EVERY", 0)
     second = spec(cache=str(tmp_path), fpn=text(), iterations=3)
     told = prepared(second, capsys)
-    for part in ("features of shapes:8 (train): 8/8", "training the fpn, steps: 3/3", "pyramids: 8/8"):
+    for part in ("features of shapes:8 (train): 8/8", "training the fpn, steps: 3/3", "fpn outputs: 8/8"):
         assert part in told
-    monkeypatch.setattr("nasdsl.training.proxy.cache._make", None)  # nothing is made a second time
+    monkeypatch.setattr("nasdsl.training.proxy.cache._compute_file", None)  # nothing is made a second time
     assert math.isfinite(ProxyEvaluation(second)(text("conv_1x1")).reward or math.nan)
     assert prepared(second, capsys) == ""
 

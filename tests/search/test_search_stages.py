@@ -14,19 +14,19 @@ from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
 
 from nasdsl.decoder import loads
 from nasdsl.search import SearchError, load_trials
-from nasdsl.search.full import FullTraining
+from nasdsl.search.full import FullTraining, _seconds
 from nasdsl.search.progressive import Outcome, heads_on, plain_search, progressive_search
 from nasdsl.search.ranking import Entry, Ranking, read_ranking
 from nasdsl.search.stages import How, Stage
 from nasdsl.search.trial import Evaluated
 from nasdsl.spaces import Space, SpaceError, load_space, loads_space
 from nasdsl.training import Diverged, Interrupted, Recipe
-from nasdsl.training.plan import Plan
+from nasdsl.training.config import TrainingConfig
 from nasdsl.training.proxy import ProxySpec
 
 FPN, HEAD = loads_space(FPN_SPACE, backbone="tiny", classes=5), loads_space(HEAD_SPACE, backbone="tiny", classes=5)
 PROXY = ProxySpec("shapes:4", backbone="tiny", size=64, levels=("c3", "c4", "c5"))
-PLAN = Plan(data="shapes:4", backbone="tiny", recipe=Recipe(steps=1, size=(64, 64)))
+PLAN = TrainingConfig(data="shapes:4", backbone="tiny", recipe=Recipe(steps=1, size=(64, 64)))
 HOW = How(strategy="random", size=(64, 64))
 
 
@@ -279,7 +279,7 @@ def test_it_goes_on_in_the_stage_where_it_ended(world: World, out: Path) -> None
 
 
 def test_a_decoder_beside_both_stages_is_trained_once_where_it_is_the_same(world: World, out: Path) -> None:
-    plan = Plan(data="shapes:4", backbone="tiny", width=32, recipe=PLAN.recipe)
+    plan = TrainingConfig(data="shapes:4", backbone="tiny", width=32, recipe=PLAN.recipe)
     how = FullTraining(plan, {"plain": loads(BESIDE)})
     progressive_search(out, stage(), stage(HEAD, 8, 2), HOW, how, quiet=True)
     assert [path.name for path in world.trained].count("plain") == 1
@@ -367,3 +367,12 @@ decoder d {
     shadowing = loads_space("op conv_3x3(x) = conv_1x1(x)\n" + HEAD_SPACE)
     with pytest.raises(SpaceError, match="with another meaning"):
         heads_on(shadowing, winner)
+
+
+def test_seconds_of_a_training_whose_last_batches_are_not_full(tmp_path: Path) -> None:
+    records = [
+        {"event": "train", "step": step, "images": images, "seconds": seconds, "images_per_s": images / seconds}
+        for step, images, seconds in ((2, 8, 2.0), (4, 5, 1.5), (5, 1, 0.25))
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert _seconds(tmp_path, PLAN) == 3.75

@@ -1,4 +1,4 @@
-"""What the tests of training share."""
+"""Fixtures of the tests of training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
-    """So small a network gains nothing from more."""
+    """Small networks gain nothing from more threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -20,5 +20,5 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """Where a run goes."""
+    """Folder of a run."""
     return tmp_path / "run"

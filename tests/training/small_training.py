@@ -1,4 +1,4 @@
-"""A detector small enough that a training of it takes a second, and what the tests of training share."""
+"""A detector that is trained in a second, and helpers of the tests of training."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ VAL = open_dataset("shapes:5", "val")
 
 
 class Small(nn.Module):
-    """By the detector's interface: a convolution, BatchNorm unless `norm` is false, dropout, and two losses.
+    """A detector with a convolution, BatchNorm unless `norm` is false, dropout, and two losses.
 
-    `on_step` is called with the number of every training forward, before anything is computed.
+    `on_step` is called with the number of every forward pass in training, before it is computed. `broken` is a factor of the
+    pixels, to make losses non-finite.
     """
 
     def __init__(self, norm: bool = True, on_step: Callable[[int], object] | None = None, dropout: float = 0.3) -> None:
@@ -62,20 +63,20 @@ class Small(nn.Module):
 
 
 def small(seed: int = 0, **options: Any) -> Any:
-    """A `Small` with weights that the seed decides."""
+    """A `Small` with random weights."""
     torch.manual_seed(seed)
     return Small(**options)
 
 
 def recipe(**settings: Any) -> Recipe:
-    """Quick, and smaller still: 4 pictures of 24x32 a step, 3 steps an epoch."""
+    """The quick recipe with 4 pictures of 24x32 a step: 3 steps an epoch."""
     return RECIPES["quick"].changed(
         {"size": (24, 32), "batch_size": 4, "epochs": 3, "log_every": 2, "checkpoint_every": 0, **settings}
     )
 
 
 def differences(left: Any, right: Any, path: str = "") -> list[str]:
-    """Where two nested values differ; tensors must be equal bit for bit."""
+    """Paths at which two nested values differ; tensors are compared bit for bit."""
     if isinstance(left, Tensor) and isinstance(right, Tensor):
         return [] if left.dtype == right.dtype and torch.equal(left, right) else [path]
     if isinstance(left, Mapping) and isinstance(right, Mapping):

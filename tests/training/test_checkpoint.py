@@ -1,4 +1,4 @@
-"""Checkpoints: killed at any instant, truncated, damaged, hostile."""
+"""Checkpoints: atomic saving, damaged files, hostile files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from children import exit_code, in_fork
 
 from nasdsl.training import CheckpointError, checkpoint
-from nasdsl.training.checkpoint import load_checkpoint, previous, save_checkpoint
+from nasdsl.training.checkpoint import load_checkpoint, previous_path, save_checkpoint
 
 
 def state(step: int, size: int = 1000) -> dict[str, Any]:
@@ -33,19 +33,19 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "checkpoint.pt"
 
 
-def test_round_trip_and_the_one_before(path: Path) -> None:
+def test_round_trip_and_previous_checkpoint(path: Path) -> None:
     assert load_checkpoint(path) is None
     for step in (1, 2, 3):
         save_checkpoint(path, state(step))
     assert loaded_step(path) == 3
     assert load_checkpoint(path).state["nested"] == state(3)["nested"]  # type: ignore[union-attr]
-    assert loaded_step(previous(path)) == 2
+    assert loaded_step(previous_path(path)) == 2
     assert sorted(p.name for p in path.parent.iterdir()) == ["checkpoint.previous.pt", "checkpoint.pt"]
 
 
 @pytest.mark.parametrize("function", ["os.link", "os.replace", "os.fsync", "torch.save"])
 @pytest.mark.parametrize("call", [1, 2])
-def test_a_failure_at_any_call_leaves_the_old_one(
+def test_a_failure_at_any_call_keeps_a_checkpoint(
     path: Path, function: str, call: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_checkpoint(path, state(1))
@@ -76,7 +76,7 @@ def test_a_failure_at_any_call_leaves_the_old_one(
 
 
 def test_a_process_killed_while_it_saves(path: Path) -> None:
-    """SIGKILL at a random instant, many times: there always is a whole checkpoint, and never an older one than before."""
+    """SIGKILL at random instants: there is always a complete checkpoint, and never an older one than before."""
     rng, step = random.Random(0), 0
 
     def save_without_end() -> None:
@@ -95,7 +95,7 @@ def test_a_process_killed_while_it_saves(path: Path) -> None:
     assert step > 3
 
 
-def test_a_full_disk_is_named_and_harmless(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_keeps_the_checkpoint(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint(path, state(1))
 
     def full(*_: Any) -> None:
@@ -108,7 +108,7 @@ def test_a_full_disk_is_named_and_harmless(path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "not a checkpoint"])
-def test_a_damaged_file_falls_back_to_the_one_before(path: Path, damage: str) -> None:
+def test_a_damaged_file_falls_back_to_the_previous_checkpoint(path: Path, damage: str) -> None:
     for step in (1, 2):
         save_checkpoint(path, state(step))
     data = bytearray(path.read_bytes())
@@ -120,11 +120,11 @@ def test_a_damaged_file_falls_back_to_the_one_before(path: Path, damage: str) ->
     path.write_bytes({"truncated": data[: len(data) // 2], "empty": b""}.get(damage, data))
     loaded = load_checkpoint(path)
     assert loaded is not None
-    assert (loaded.state["step"], loaded.path) == (1, previous(path))
-    assert loaded.broken is not None
-    assert str(path) in loaded.broken
+    assert (loaded.state["step"], loaded.path) == (1, previous_path(path))
+    assert loaded.problem is not None
+    assert str(path) in loaded.problem
 
-    previous(path).write_bytes(b"PK")
+    previous_path(path).write_bytes(b"PK")
     with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
         load_checkpoint(path)
 
@@ -134,11 +134,11 @@ class Hostile:
         return (Path.touch, (Path("was_run"),))
 
 
-def test_loading_runs_no_code(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_executes_no_code(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(path.parent)
     torch.save({"step": 1, "weights": Hostile()}, path)
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_checkpoint(path)
     assert not Path("was_run").exists()
     torch.load(path, weights_only=False)
-    assert Path("was_run").exists(), "the file was not hostile: the test shows nothing"
+    assert Path("was_run").exists(), "the file was not hostile, so the test proves nothing"

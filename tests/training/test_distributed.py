@@ -1,4 +1,4 @@
-"""Two processes with Gloo on the CPU: the same weights in both, and those of one process with the whole batch."""
+"""Training in two processes with Gloo on the CPU: equal weights in both, and equal to one process with the whole batch."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ import nasdsl
 from nasdsl.data import UnreadableImage
 from nasdsl.training import Run, TrainingError, train
 from nasdsl.training.checkpoint import load_checkpoint
-from nasdsl.training.distributed import processes
+from nasdsl.training.distributed import process_group
 
 SUMS_DIFFER = {"rtol": 1e-4, "atol": 1e-6}
-"""Sums over two processes are rounded otherwise than over one batch."""
+"""Tolerances: sums over two processes are rounded differently from sums over one batch."""
 
 
 def in_two(work: Callable[[int], object]) -> list[int]:
-    """Run `work(rank)` in two processes with the variables that torchrun sets; their exit codes."""
+    """Run `work(rank)` in two processes with the environment variables of torchrun; return their exit codes."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -41,8 +41,8 @@ def in_two(work: Callable[[int], object]) -> list[int]:
 
 
 def trained(rank: int, out: Path, how: Any, *, resume: bool = False, **options: Any) -> None:
-    """Train in this process, and keep its weights in a file of its own."""
-    detector = small(seed=rank, **options)  # the processes begin with different weights, which DDP makes equal
+    """Train in this process, and save its weights to a file of its own."""
+    detector = small(seed=rank, **options)  # the processes start with different weights, which DDP makes equal
     train(detector, SHAPES, how, out, VAL, resume=resume, quiet=True)
     torch.save(detector.state_dict(), out.parent / f"{out.name}_{rank}.pt")
 
@@ -53,26 +53,26 @@ def weights(out: Path, rank: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_two_processes_do_what_one_does(tmp_path: Path, accumulate: int) -> None:
-    """Without BatchNorm and dropout, which see only the pictures of their own process."""
+def test_two_processes_give_the_weights_of_one(tmp_path: Path, accumulate: int) -> None:
+    """Without BatchNorm and dropout, which depend on the pictures of their own process."""
     how = recipe(schedule="constant", accumulate=accumulate, evaluate_every=2)
     assert in_two(lambda rank: trained(rank, tmp_path / "two", how, norm=False, dropout=0.0)) == [0, 0]
     first, second = weights(tmp_path / "two", 0), weights(tmp_path / "two", 1)
     assert differences(first, second) == []
-    if accumulate == 1:  # else the counts of positives that the losses are divided by belong to other pictures
+    if accumulate == 1:  # else the losses are divided by the number of positives of other pictures
         train(small(norm=False, dropout=0.0), SHAPES, how, tmp_path / "one", VAL, quiet=True)
         one = load_checkpoint(Run(tmp_path / "one").checkpoint).state["detector"]  # type: ignore[union-attr]
         for name, value in one.items():
             assert torch.allclose(first[name], value, **SUMS_DIFFER), name
         losses = [[json.loads(line) for line in Run(tmp_path / n).log.read_text().splitlines()] for n in ("one", "two")]
         assert losses[0][0]["loss"] == pytest.approx(losses[1][0]["loss"], rel=1e-4)
-    # Evaluated in two shares, written once, complete and in order.
+    # Evaluated by both processes, written once, complete and in order.
     results = json.loads(Run(tmp_path / "two").results.read_text())
     assert [r["image_id"] for r in results] == [VAL.image_id(i) for i in range(len(VAL))]
 
 
 def test_two_processes_stop_together_and_resume_to_equal_weights(tmp_path: Path) -> None:
-    """With BatchNorm, dropout and averaging; only one process gets the signal, within step 3; the next log is at 4."""
+    """With BatchNorm, dropout and averaging. Only one process gets the signal, in step 3; the next logged step is 4."""
     how = recipe(ema=0.9, accumulate=2, group_by_aspect=False)
     assert in_two(lambda rank: trained(rank, tmp_path / "whole", how)) == [0, 0]
 
@@ -88,7 +88,7 @@ def test_two_processes_stop_together_and_resume_to_equal_weights(tmp_path: Path)
     assert differences(ours, wanted) == []
 
 
-def test_pictures_that_another_process_cannot_read_are_named(tmp_path: Path) -> None:
+def test_unreadable_pictures_of_other_processes_are_reported(tmp_path: Path) -> None:
     def second_reads_badly(rank: int) -> None:
         if rank == 1:
             pixels = type(SHAPES)._read_image
@@ -109,8 +109,29 @@ def test_pictures_that_another_process_cannot_read_are_named(tmp_path: Path) -> 
     assert any("(val)" in file for file in named), "in the evaluation"
 
 
-def test_a_decoder_that_leaves_the_last_feature_unread(tmp_path: Path) -> None:
-    """No loss depends on the end of the backbone, whose gradients must not be waited for."""
+def test_images_per_second_counts_the_pictures_of_all_processes(tmp_path: Path) -> None:
+    """13 pictures in batches of 2: each process has four batches an epoch, with 8 and 7 pictures, one of them given twice."""
+
+    def count(rank: int) -> None:
+        pictures, detector = list[int](), small(seed=rank)
+        detector.register_forward_pre_hook(lambda module, args: (module.training and pictures.append(len(args[0]))) or None)
+        train(detector, SHAPES, recipe(epochs=2, drop_last=False), tmp_path / "two", quiet=True)
+        (tmp_path / f"pictures_{rank}").write_text(json.dumps(pictures))
+
+    assert in_two(count) == [0, 0]
+    counted = [json.loads((tmp_path / f"pictures_{rank}").read_text()) for rank in (0, 1)]
+    assert 1 in counted[0] + counted[1]
+    records = [json.loads(line) for line in Run(tmp_path / "two").log.read_text().splitlines()]
+    step = 0
+    for record in records:
+        pictures = sum(sum(of_process[step : record["step"]]) for of_process in counted)
+        assert record["images"] == pictures
+        assert record["images_per_s"] == pytest.approx(pictures / record["seconds"])
+        step = record["step"]
+
+
+def test_a_decoder_that_does_not_read_the_last_feature(tmp_path: Path) -> None:
+    """The last stage of the backbone gets no gradients, and DDP must not wait for them."""
     text = """
       decoder two_levels {
         input c3, c4
@@ -128,19 +149,19 @@ def test_a_decoder_that_leaves_the_last_feature_unread(tmp_path: Path) -> None:
     assert load_checkpoint(Run(tmp_path / "two").checkpoint).state["step"] == 3  # type: ignore[union-attr]
 
 
-def test_a_batch_that_cannot_be_shared(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_batch_that_cannot_be_divided(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     how = recipe(batch_size=3, epochs=1)
     assert in_two(lambda rank: trained(rank, tmp_path / "two", how)) == [1, 1]
     assert "batch_size is 3, which 2 processes with 1 accumulated batches each cannot share" in capfd.readouterr().err
 
 
-def test_one_process_alone() -> None:
-    with processes("cpu") as here:
-        assert (here.rank, here.world_size, here.is_main) == (0, 1, True)
-        assert here.gather("x") == ["x"]
-        assert here.highest(3) == 3
-    with pytest.raises(TrainingError, match="no device"), processes("toaster"):
+def test_a_single_process() -> None:
+    with process_group("cpu") as group:
+        assert (group.rank, group.world_size, group.is_main) == (0, 1, True)
+        assert group.all_gather("x") == ["x"]
+        assert group.all_max(3) == 3
+    with pytest.raises(TrainingError, match="no device"), process_group("toaster"):
         pass
     if not torch.cuda.is_available():
-        with pytest.raises(TrainingError, match="no GPU 0"), processes("cuda"):
+        with pytest.raises(TrainingError, match="no GPU 0"), process_group("cuda"):
             pass

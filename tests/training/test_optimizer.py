@@ -1,4 +1,4 @@
-"""Groups of parameters, and what a step of each does."""
+"""Parameter groups, and a step of the optimizer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from small_training import small
 from torch import nn
 
 from nasdsl.training import Recipe, TrainingError
-from nasdsl.training.optimizer import make_optimizer, parameter_groups, set_rate
+from nasdsl.training.optimizer import make_optimizer, parameter_groups, set_learning_rate
 
 
 def test_every_trained_parameter_is_in_one_group() -> None:
@@ -20,12 +20,12 @@ def test_every_trained_parameter_is_in_one_group() -> None:
     assert [id(p) for p in groups["scales"]["params"]] == [id(module.norm.weight)]
 
 
-def test_a_published_step_by_hand() -> None:
+def test_a_step_of_the_published_recipe_by_hand() -> None:
     """Weights: lr * (gradient + decay * weight); biases: 2 * lr * gradient."""
     module = nn.Conv2d(2, 3, 1)
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     optimizer = make_optimizer(module, Recipe(weight_decay=0.5))
-    set_rate(optimizer, 0.1)
+    set_learning_rate(optimizer, 0.1)
     module(torch.ones(1, 2, 1, 1)).sum().backward()
     optimizer.step()
     assert torch.allclose(module.weight, before["weight"] - 0.1 * (1 + 0.5 * before["weight"]))
@@ -33,7 +33,7 @@ def test_a_published_step_by_hand() -> None:
     assert torch.allclose(module.bias, before["bias"] - 0.2)
 
 
-def test_decay_of_norms_is_a_setting() -> None:
+def test_weight_decay_of_norms() -> None:
     norm = nn.GroupNorm(1, 4)
     for decays in (True, False):
         groups = {g["name"]: g["weight_decay"] for g in parameter_groups(norm, Recipe(decay_scales=decays))}

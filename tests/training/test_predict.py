@@ -1,4 +1,4 @@
-"""From a detector to results and metrics."""
+"""Inference over a data set: results and metrics."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import torch
 from small_training import SHAPES, VAL, small
 
 from nasdsl.data import Dataset, Sample, Transform, UnreadableImage
-from nasdsl.training import TrainingError, measure, predict
+from nasdsl.training import TrainingError, compute_metrics, predict
 
 
-def test_boxes_come_back_in_pixels_of_the_pictures() -> None:
-    """The small detector finds one box, the whole picture, of label 2."""
+def test_boxes_are_in_pixels_of_the_stored_pictures() -> None:
+    """The small detector detects one box of label 2, the whole picture."""
     assert VAL.sizes()[0] == (240, 320)
     for transform in (None, Transform(60, 70), Transform(size=(48, 31))):
         found = predict(small(), VAL, batch_size=3, transform=transform, size_divisible=32)
@@ -30,15 +30,15 @@ def test_the_detector_is_left_in_evaluation_mode_with_its_weights() -> None:
     assert all(torch.equal(before[name], value) for name, value in detector.state_dict().items())
 
 
-def test_perfect_results_measure_as_perfect() -> None:
+def test_metrics_of_perfect_results() -> None:
     truth = VAL.ground_truth()
     keys = ("image_id", "category_id", "bbox")
     results = [{**{k: a[k] for k in keys}, "score": 1.0} for a in truth["annotations"]]
     found = predict(small(), VAL)._replace(results=results)
-    assert measure(found, VAL, ("coco",)).coco.ap == pytest.approx(1)  # type: ignore[union-attr]
+    assert compute_metrics(found, VAL, ("coco",)).coco.ap == pytest.approx(1)  # type: ignore[union-attr]
 
 
-def test_an_unreadable_picture_is_named_and_its_boxes_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_picture_is_recorded_and_its_boxes_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     read = type(VAL).__getitem__
 
     def one_is_broken(self: Dataset, index: int) -> Sample:
@@ -50,7 +50,7 @@ def test_an_unreadable_picture_is_named_and_its_boxes_do_not_count(monkeypatch: 
     found = predict(small(), VAL)
     assert [skip.image_id for skip in found.skipped] == [VAL.image_id(1)]
     assert VAL.image_id(1) not in {r["image_id"] for r in found.results}
-    assert measure(found, VAL).images == len(VAL) - 1
+    assert compute_metrics(found, VAL).images == len(VAL) - 1
 
 
 def test_other_classes_are_refused() -> None:

@@ -1,96 +1,31 @@
-"""What a training tells, and what of it stays in the log."""
+"""The progress display of feature extraction."""
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from nasdsl.training import TrainingError
-from nasdsl.training.progress import Clock, Progress, duration, forget_after
-
-
-def record(step: int, **others: Any) -> dict[str, Any]:
-    speed = {"images_per_s": 10.0, "waiting": 0.0, "seconds_left": 75.0}
-    return {"event": "train", "step": step, "epoch": 1.0, "lr": 0.01, "loss": 1.5, "losses": {"a": 1.5}, **speed, **others}
-
-
-def test_the_log_is_json_whatever_the_numbers(tmp_path: Path) -> None:
-    log = tmp_path / "log.jsonl"
-    with Progress(log, 10, quiet=True) as shown:
-        shown.record(record(1, loss=float("nan"), losses={"a": float("inf")}))
-    text = log.read_text()
-    assert "NaN" not in text
-    assert json.loads(text)["loss"] is None
-
-
-def test_a_resumed_log_forgets_what_was_lost(tmp_path: Path) -> None:
-    log = tmp_path / "log.jsonl"
-    with Progress(log, 10, quiet=True) as shown:
-        for step in range(1, 7):
-            shown.record(record(step))
-    log.write_text(log.read_text() + '{"event": "train", "st')  # killed within a line
-    with Progress(log, 10, 4, quiet=True) as shown:
-        shown.record(record(5, loss=9.0))
-    found = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [(r["step"], r["loss"]) for r in found] == [(1, 1.5), (2, 1.5), (3, 1.5), (4, 1.5), (5, 9.0)]
-    forget_after(tmp_path / "none", 3)
-
-
-def test_lines_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    """Not one a record: the first, then one in ten seconds, and the last."""
-    with Progress(None, 100) as shown:
-        for step in (1, 2, 3, 100):
-            shown.advance(step)
-            shown.record(record(step))
-        shown.record({"event": "evaluation", "step": 100})
-    captured = capfd.readouterr()
-    lines = captured.err.splitlines()
-    assert [line.split()[1] for line in lines] == ["1/100", "100/100"]
-    assert "loss 1.500 (a 1.500)  lr 1.00e-02  10.0 images/s  1 min 15 s left" in lines[0]
-    assert captured.out == ""
-
-
-def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "150")
-    with Progress(None, 100) as shown:
-        shown.record(record(40))
-        with shown.counting("evaluating") as count:
-            count(1, 2)
-        shown.say("[not markup]")
-    told = capfd.readouterr().err
-    assert "images/s" in told
-    assert "evaluating" in told or "training" in told
-    assert "[not markup]" in told
-
-
-def test_tensorboard_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(TrainingError, match="pip install 'nasdsl\\[tensorboard\\]'"):
-        Progress(None, 10, tensorboard=tmp_path)
+from nasdsl.training.progress import ProgressBar, duration
 
 
 def test_durations() -> None:
     assert [duration(s) for s in (0.2, 59.4, 60, 3599, 7505)] == ["0 s", "59 s", "1 min 00 s", "59 min 59 s", "2 h 05 min"]
 
 
-def test_the_clock_tells_waiting_from_working(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr("time.perf_counter", lambda: now[0])
-
-    def slow() -> Any:
-        while True:
-            now[0] += 3
-            yield None
-
-    clock = Clock()
-    items = clock.wait(slow())
-    for _ in range(2):
-        next(items)
-        now[0] += 1
-    lap = clock.lap(2, 16, 100)
-    assert lap == {"images_per_s": 2.0, "waiting": 0.75, "seconds_left": 400.0}
+@pytest.mark.parametrize("first", [0, 2])
+def test_time_left_follows_from_the_pace_of_items_alone(
+    first: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not from waiting for another process, nor from what is prepared for the first item, such as the training of an fpn."""
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with ProgressBar("features", 10, quiet=False) as progress:
+        now += 1000
+        progress.resume(first)
+        now += 500
+        for done in range(first + 1, 11):
+            now += 20
+            progress.update(done)
+    lines = capsys.readouterr().err.splitlines()
+    expected = [f"features: {done}/10  {duration(20 * (10 - done))} left" for done in range(first + 2, 11)]
+    resumed = [f"features: resuming from {first} of 10"] if first else []
+    assert lines == [*resumed, f"features: {first + 1}/10", *expected]

@@ -1,4 +1,4 @@
-"""A whole detector, small: the losses, the loop, the files and the metrics fit together."""
+"""Training of a real detector: losses, loop, files and metrics together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nasdsl import load, resources
 from nasdsl.detection.backbones import FeatureExtractor
 from nasdsl.detection.detector import Detector
 from nasdsl.detection.factory import detector, load_detector
-from nasdsl.training import Recipe, Run, measure, predict, train
+from nasdsl.training import Recipe, Run, compute_metrics, predict, train
 from nasdsl.training.checkpoint import load_checkpoint
 
 
@@ -45,7 +45,7 @@ def make(seed: int) -> Detector:
     return detector(decoder, body(), classes=SHAPES.classes, category_ids=SHAPES.category_ids, fixed_size=(48, 64))
 
 
-def test_train_break_resume_load_and_predict(tmp_path: Path) -> None:
+def test_train_interrupt_resume_load_and_predict(tmp_path: Path) -> None:
     how = recipe(size=(48, 64), epochs=2, optimizer="sgd", learning_rate=0.005, schedule="constant", log_every=1)
     train(make(0), SHAPES, how, tmp_path / "whole", VAL, quiet=True)
 
@@ -63,16 +63,16 @@ def test_train_break_resume_load_and_predict(tmp_path: Path) -> None:
     states = [load_checkpoint(Run(folder).checkpoint).state for folder in (tmp_path / "whole", out)]  # type: ignore[union-attr]
     assert differences(*states) == []
     losses = [json.loads(line)["losses"] for line in Run(out).log.read_text().splitlines() if "losses" in line]
-    assert [set(found) for found in losses] == [{"classification", "bbox_regression", "bbox_ctrness"}] * how_many(how)
+    assert [set(found) for found in losses] == [{"classification", "bbox_regression", "bbox_ctrness"}] * count_steps(how)
     assert sum(losses[-1].values()) < sum(losses[0].values())
 
     again = load_detector(out, body())
     predictions = predict(again, VAL, batch_size=4)
     assert predictions.results == json.loads(Run(out).results.read_text())
-    assert measure(predictions, VAL) == outcome.evaluation
+    assert compute_metrics(predictions, VAL) == outcome.evaluation
 
 
-def how_many(how: Recipe) -> int:
+def count_steps(how: Recipe) -> int:
     """Steps of a training."""
     assert how.epochs is not None
     return int(how.epochs) * (len(SHAPES) // how.batch_size)

@@ -1,4 +1,4 @@
-"""Recipes: what is published, what is refused, and the way through JSON and the command line."""
+"""Recipes: the published values, validation, JSON and the command line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_every_setting_is_described() -> None:
     assert all(len(text) > 8 for text in SETTINGS.values())
 
 
-def test_everything_that_is_wrong_is_named_at_once() -> None:
+def test_all_invalid_settings_are_named_at_once() -> None:
     with pytest.raises(RecipeError) as error:
         Recipe(optimizer="lion", learning_rate=-1, size=(1, 2, 3), batch_size=True, betas=(0.9, 1.5), steps=0, ema=float("nan"))  # type: ignore[arg-type]
     for words in (
@@ -63,7 +63,7 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
         ({"flip": "often"}, "expected a number"),
     ],
 )
-def test_refused(settings: dict[str, object], words: str) -> None:
+def test_contradictions_and_invalid_settings(settings: dict[str, object], words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         Recipe.from_dict(settings)
 

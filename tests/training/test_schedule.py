@@ -9,7 +9,7 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, OneCycleLR
 
 from nasdsl.training import Recipe
-from nasdsl.training.schedule import rate_factor
+from nasdsl.training.schedule import lr_factor
 
 
 def rates(make: Callable[[torch.optim.Optimizer], LRScheduler], steps: int) -> list[float]:
@@ -24,7 +24,7 @@ def rates(make: Callable[[torch.optim.Optimizer], LRScheduler], steps: int) -> l
 
 def ours(total: int, **settings: object) -> list[float]:
     recipe = Recipe.from_dict(settings)
-    return [rate_factor(recipe, step, total) for step in range(total)]
+    return [lr_factor(recipe, step, total) for step in range(total)]
 
 
 @pytest.mark.parametrize("total", [312, 10, 7])
@@ -48,12 +48,12 @@ def test_cosine_is_torchs() -> None:
 def test_the_published_rates() -> None:
     recipe = Recipe()
     found = {
-        step: recipe.learning_rate * rate_factor(recipe, step, 90_000) for step in (0, 250, 500, 59_999, 60_000, 80_000, 89_999)
+        step: recipe.learning_rate * lr_factor(recipe, step, 90_000) for step in (0, 250, 500, 59_999, 60_000, 80_000, 89_999)
     }
     assert found == pytest.approx({0: 1 / 300, 250: 2 / 300, 500: 0.01, 59_999: 0.01, 60_000: 1e-3, 80_000: 1e-4, 89_999: 1e-4})
 
 
 @pytest.mark.parametrize("schedule", ["step", "one_cycle", "cosine", "constant"])
 @pytest.mark.parametrize("total", [1, 2, 3, 4, 100])
-def test_short_trainings_have_rates_too(schedule: str, total: int) -> None:
+def test_learning_rates_of_short_trainings(schedule: str, total: int) -> None:
     assert all(0 < rate <= 1 for rate in ours(total, schedule=schedule))

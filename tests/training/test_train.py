@@ -1,4 +1,4 @@
-"""Whole trainings: bit for bit the same after any break, and what lies in the folder."""
+"""Complete trainings: bit-for-bit resuming, the files of a run, the figures of the log."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from children import exit_code, in_child
 from small_training import SHAPES, VAL, differences, recipe, small
 
 from nasdsl.training import Diverged, Interrupted, Run, RunError, TrainingError, train
-from nasdsl.training.checkpoint import load_checkpoint, previous
-from nasdsl.training.stopping import Stop
+from nasdsl.training.checkpoint import load_checkpoint, previous_path
+from nasdsl.training.signals import SignalHandler
 
 
 def checkpoint(out: Path) -> dict[str, Any]:
@@ -31,17 +31,17 @@ def records(out: Path, event: str = "train") -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == event]
 
 
-RICH = {"ema": 0.95, "clip_norm": 1.0, "accumulate": 2}
+FULL = {"ema": 0.95, "clip_norm": 1.0, "accumulate": 2}
 KINDS = {
     "quick": {},
-    "all": RICH,
+    "full": FULL,
     "sgd": {"optimizer": "sgd", "schedule": "step", "warmup_steps": 3},
     "workers": {"workers": 2, "cache": False},
 }
 
 
-def test_the_recipe_of_these_tests_has_breaks_within_epochs() -> None:
-    """13 pictures, 4 a step, drop_last: 3 steps an epoch. With accumulate 2: 2 a batch, 6 batches an epoch."""
+def test_the_recipe_of_these_tests_has_several_steps_an_epoch() -> None:
+    """13 pictures in steps of 4 with drop_last: 3 steps an epoch. With accumulate=2: batches of 2, 6 an epoch."""
     assert len(SHAPES) // recipe().batch_size == 3
 
 
@@ -54,17 +54,17 @@ def test_stopped_within_an_epoch_and_resumed_to_equal_weights(kind: str, tmp_pat
 
     out, in_fifth = tmp_path / "broken", 4 * how.accumulate + 1
     stop = lambda forward: forward + 1 == in_fifth and os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
-    with pytest.raises(Interrupted) as leaving:
+    with pytest.raises(Interrupted) as raised:
         train(small(on_step=stop), SHAPES, how, out, quiet=True)
-    assert (leaving.value.code, leaving.value.step) == (128 + signal.SIGTERM, 5)
-    # Other initial weights, and another state of torch's generator: all must come from the checkpoint.
+    assert (raised.value.code, raised.value.step) == (128 + signal.SIGTERM, 5)
+    # Other initial weights and another random state: everything must come from the checkpoint.
     train(small(seed=1), SHAPES, how, out, resume=True, quiet=True)
     assert differences(checkpoint(out), wanted) == []
     assert [r["step"] for r in records(out)] == [2, 4, 5, 6, 8, 9]
 
 
 def test_killed_at_a_random_instant_and_resumed_to_equal_weights(tmp_path: Path) -> None:
-    """SIGKILL, several times, at whatever instant; checkpoints every second step."""
+    """Several SIGKILLs at random instants; checkpoints every second step."""
     how = recipe(epochs=40, checkpoint_every=2, ema=0.9)
     train(small(), SHAPES, how, tmp_path / "whole", quiet=True)
     wanted = checkpoint(tmp_path / "whole")
@@ -88,7 +88,7 @@ def test_killed_at_a_random_instant_and_resumed_to_equal_weights(tmp_path: Path)
         os.kill(child, signal.SIGKILL)
         kills += exit_code(child) == -signal.SIGKILL
     assert kills >= 2
-    assert checkpoint(out)["step"] < 120, "nothing was left to resume: the test shows nothing"
+    assert checkpoint(out)["step"] < 120, "nothing was left to resume, so the test proves nothing"
     train(small(seed=9), SHAPES, how, out, resume=True, quiet=True)
     assert differences(checkpoint(out), wanted) == []
     steps = [r["step"] for r in records(out)]
@@ -96,12 +96,12 @@ def test_killed_at_a_random_instant_and_resumed_to_equal_weights(tmp_path: Path)
 
 
 def _runs(child: int) -> bool:
-    """Whether the child has not ended; it is left to be waited for."""
+    """Whether the child is running. It is not reaped."""
     return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
 def _saved(out: Path) -> tuple[int, int] | None:
-    """Which checkpoint there is. It is not read: on a busy machine that takes so long that the child would get to its end."""
+    """Identifies the checkpoint, without reading it: on a busy machine the child could finish meanwhile."""
     try:
         found = Run(out).checkpoint.stat()
     except FileNotFoundError:
@@ -109,7 +109,7 @@ def _saved(out: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def test_a_truncated_checkpoint_costs_steps_and_no_more(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_truncated_checkpoint_falls_back_to_the_previous_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     how = recipe(checkpoint_every=2)
     train(small(), SHAPES, how, tmp_path / "whole", quiet=True)
     out = tmp_path / "broken"
@@ -122,21 +122,21 @@ def test_a_truncated_checkpoint_costs_steps_and_no_more(tmp_path: Path, capfd: p
         train(small(on_step=crash), SHAPES, how, out, quiet=True)
     path = Run(out).checkpoint
     path.write_bytes(path.read_bytes()[:1000])
-    assert load_checkpoint(path).path == previous(path)  # type: ignore[union-attr]
+    assert load_checkpoint(path).path == previous_path(path)  # type: ignore[union-attr]
     train(small(seed=5), SHAPES, how, out, resume=True)
-    told = capfd.readouterr().err
-    assert "cannot be read as a checkpoint" in told
-    assert "resuming from step 4 of 9" in told
+    printed = capfd.readouterr().err
+    assert "cannot be read as a checkpoint" in printed
+    assert "resuming from step 4 of 9" in printed
     assert differences(checkpoint(out), checkpoint(tmp_path / "whole")) == []
 
 
-def test_the_folder(out: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_files_of_a_run(out: Path, capfd: pytest.CaptureFixture[str]) -> None:
     detector = small()
     outcome = train(detector, SHAPES, recipe(ema=0.9, evaluate_every=2), out, VAL, about={"command": "nasdsl train"})
     run = Run(out)
     checkpoints = {"checkpoint.pt", "checkpoint.previous.pt", "model.pt"}
-    told = {"config.json", "decoder.nas", "log.jsonl", "metrics.json", "results.json"}
-    assert {p.name for p in out.iterdir()} == checkpoints | told
+    others = {"config.json", "decoder.nas", "log.jsonl", "metrics.json", "results.json"}
+    assert {p.name for p in out.iterdir()} == checkpoints | others
     config = run.read_config()
     assert config["recipe"]["batch_size"] == 4
     assert config["detector"] == detector.config
@@ -157,7 +157,7 @@ def test_the_folder(out: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "step 9: AP" in lines
 
 
-def test_a_finished_run_resumed_changes_nothing(out: Path) -> None:
+def test_resuming_a_finished_run_changes_nothing(out: Path) -> None:
     train(small(), SHAPES, recipe(), out, VAL, quiet=True)
     before = checkpoint(out)
     outcome = train(small(seed=3), SHAPES, recipe(workers=1, log_every=5), out, VAL, resume=True, quiet=True)
@@ -165,7 +165,7 @@ def test_a_finished_run_resumed_changes_nothing(out: Path) -> None:
     assert differences(checkpoint(out), before) == []
 
 
-def test_a_folder_is_not_overwritten_and_not_mixed_up(out: Path) -> None:
+def test_a_run_is_not_overwritten_or_resumed_with_other_settings(out: Path) -> None:
     train(small(), SHAPES, recipe(), out, quiet=True)
     with pytest.raises(RunError, match=r"holds a run already.*--resume"):
         train(small(), SHAPES, recipe(), out, quiet=True)
@@ -181,7 +181,7 @@ def test_a_folder_is_not_overwritten_and_not_mixed_up(out: Path) -> None:
         train(small(), SHAPES, recipe(), file, quiet=True)
 
 
-def test_classes_that_differ_are_named(out: Path) -> None:
+def test_different_classes_are_refused(out: Path) -> None:
     detector = small()
     detector.category_ids = (1, 2)
     with pytest.raises(TrainingError, match=r"2 classes with the ids 1, 2; shapes.* has 5"):
@@ -189,7 +189,7 @@ def test_classes_that_differ_are_named(out: Path) -> None:
     assert not out.exists()
 
 
-def test_a_diverged_training_leaves_the_checkpoint(out: Path) -> None:
+def test_a_diverged_training_keeps_the_checkpoint(out: Path) -> None:
     detector = small()
 
     def breaks(forward: int) -> None:
@@ -204,23 +204,101 @@ def test_a_diverged_training_leaves_the_checkpoint(out: Path) -> None:
     assert all(t.isfinite().all() for t in state["detector"].values())
 
 
-def test_ctrl_c_exits_with_130_and_says_how_to_resume(out: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_exits_with_130_and_explains_how_to_resume(out: Path, capfd: pytest.CaptureFixture[str]) -> None:
     child = in_child(
         lambda: train(small(on_step=lambda f: f == 4 and os.kill(os.getpid(), signal.SIGINT)), SHAPES, recipe(), out)
     )
     assert exit_code(child) == 130
-    told = capfd.readouterr().err
-    assert "finishing the step and saving" in told
-    assert f"stopped at step 5 of 9; {out} is saved: --resume" in told
+    printed = capfd.readouterr().err
+    assert "finishing the step and saving" in printed
+    assert f"stopped at step 5 of 9; {out} is saved: --resume" in printed
     assert checkpoint(out)["step"] == 5
 
 
-def test_a_second_ctrl_c_leaves_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_second_ctrl_c_exits_at_once(capfd: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGINT)
-    with Stop() as stop:
+    with SignalHandler() as signals:
         signal.raise_signal(signal.SIGINT)
-        assert stop.signum == signal.SIGINT
-        with pytest.raises(SystemExit) as leaving:
+        assert signals.signum == signal.SIGINT
+        with pytest.raises(SystemExit) as raised:
             signal.raise_signal(signal.SIGINT)
-    assert leaving.value.code == 130
+    assert raised.value.code == 130
     assert signal.getsignal(signal.SIGINT) is before
+
+
+# ------------------------------------------------------------------------------------------------- figures of the log
+
+
+class FakeClock:
+    """A clock that advances by a second with every forward pass of a detector, and counts the pictures of each."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.pictures = 0.0, list[int]()
+        monkeypatch.setattr("time.perf_counter", lambda: self.now)
+
+    def watch(self, detector: Any) -> Any:
+        def before_forward(module: Any, arguments: Any) -> None:
+            if module.training:
+                self.now += 1
+                self.pictures.append(len(arguments[0]))
+
+        detector.register_forward_pre_hook(before_forward)
+        return detector
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"drop_last": False},  # batches of 4, 4, 4 and 1
+        {"drop_last": False, "accumulate": 2},  # six batches of 2, and one of 1
+        {"drop_last": False, "batch_size": 16},  # one batch of 13
+        {"drop_last": True},
+        {"drop_last": False, "evaluate_every": 1},
+    ],
+)
+def test_images_per_second_counts_pictures(settings: dict[str, Any], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, how = FakeClock(monkeypatch), recipe(epochs=3, **settings)
+    train(clock.watch(small()), SHAPES, how, out, VAL, quiet=True)
+    step = 0
+    for record in records(out):
+        forwards = clock.pictures[step * how.accumulate : record["step"] * how.accumulate]
+        assert record["images_per_s"] == pytest.approx(sum(forwards) / len(forwards))
+        assert (record["images"], record["seconds"]) == (sum(forwards), len(forwards))
+        step = record["step"]
+    assert step == len(clock.pictures) // how.accumulate
+    assert 1 in clock.pictures or 13 in clock.pictures or how.drop_last
+
+
+def test_images_per_second_of_a_training_resumed_within_an_epoch(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, how = FakeClock(monkeypatch), recipe(epochs=2, drop_last=False, log_every=1)
+    stop = lambda forward: forward == 2 and os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+    with pytest.raises(Interrupted):
+        train(clock.watch(small(on_step=stop)), SHAPES, how, out, quiet=True)
+    train(clock.watch(small()), SHAPES, how, out, quiet=True, resume=True)
+    assert clock.pictures == [4, 4, 4, 1, 4, 4, 4, 1]
+    assert [record["images_per_s"] for record in records(out)] == clock.pictures
+
+
+def test_time_left_is_the_pace_of_steps_times_the_remaining_ones(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock(monkeypatch)
+    train(clock.watch(small()), SHAPES, recipe(epochs=3, accumulate=2), out, VAL, quiet=True)
+    assert [record["seconds_left"] for record in records(out)] == [2 * (9 - record["step"]) for record in records(out)]
+    assert [record["epoch"] for record in records(out)] == [record["step"] / 3 for record in records(out)]
+
+
+def test_skipped_steps_of_a_resumed_training_are_reported_once(out: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    detector = small()
+
+    def on_step(forward: int) -> None:
+        detector.broken = float("nan") if forward in (1, 2) else 1.0
+        if forward == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    detector.on_step = on_step
+    with pytest.raises(Interrupted):
+        train(detector, SHAPES, recipe(), out)
+    assert capfd.readouterr().err.count("skipped 1 step with gradients that are not finite") == 2
+    outcome = train(small(), SHAPES, recipe(), out, resume=True)
+    assert "not finite" not in capfd.readouterr().err
+    assert outcome.nonfinite == 2
+    assert train(small(), SHAPES, recipe(), out, resume=True, quiet=True).nonfinite == 2

@@ -1,4 +1,4 @@
-"""Charts of a search, as Vega-Lite specifications made with Altair: rows in, a chart out, nothing drawn yet."""
+"""Charts of a search, as Vega-Lite specifications made with Altair."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from typing import Any, Final
 
 import altair as alt
 
-from nasdsl.report.search import figures, series
+from nasdsl.report.search import formatting, statistics
 from nasdsl.report.search.data import Ranking, Stage
-from nasdsl.report.search.themes import colours, shapes
+from nasdsl.report.search.themes import series_colours, series_shapes
 from nasdsl.search.trial import DUPLICATE, Trial
 from nasdsl.search.trials import cost_of
 
 HEIGHT: Final = 270
 MARGIN: Final = 18
-"""Below the values, for the marks of trials without one."""
-LOW: Final = 150
-"""Height of a chart of the diagnostics."""
+"""Height of the strip below the values, for the marks of trials without a value."""
+DIAGNOSTIC_HEIGHT: Final = 150
 
 COSTS: Final[Mapping[str, tuple[str, str]]] = {
     "macs": ("MACs", "datum.value >= 1e9 ? format(datum.value / 1e9, '~g') + ' G' : format(datum.value / 1e6, '~g') + ' M'"),
     "params": ("Parameters", "format(datum.value / 1e6, '~g') + ' M'"),
     "latency": ("Latency", "format(datum.value * 1e3, '~g') + ' ms'"),
 }
-"""Name of a cost and how its axis is labelled."""
+"""Title of each cost, and the expression of its axis labels."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +33,19 @@ class Chart:
     """A chart.
 
     Attributes:
-        name: unique in its stage; also of its file.
-        says: one sentence: what it shows and what to look for.
-        spec: Vega-Lite, with names of colours of `nasdsl.report.search.themes`.
+        name: unique in its stage; also the name of its file.
+        caption: what it shows and what to look for.
+        spec: Vega-Lite, with names of colours from `nasdsl.report.search.themes`.
     """
 
     name: str
     title: str
-    says: str
+    caption: str
     spec: dict[str, Any]
 
 
 def charts(stage: Stage) -> list[Chart]:
-    """The charts that a stage's trials have something to show in."""
+    """All charts of the trials of a stage; those without data are left out."""
     return [*rewards(stage), *sharing(stage), *frequencies(stage), *costs(stage)]
 
 
@@ -56,7 +55,7 @@ def _data(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
 
 def _spec(chart: alt.Chart | alt.LayerChart | alt.FacetChart, height: int = HEIGHT) -> dict[str, Any]:
     found: dict[str, Any] = chart.properties(width="container", height=height).to_dict()
-    for outside in ("$schema", "config"):  # the page has one of its own for all
+    for outside in ("$schema", "config"):  # set once for the whole page
         found.pop(outside, None)
     return found
 
@@ -70,16 +69,16 @@ def _legend(names: Sequence[str], palette: Sequence[str]) -> alt.Scale:
 
 
 def _scale(values: Sequence[float]) -> alt.Scale:
-    """A vertical scale for values; those that would flatten it are drawn at its lower edge."""
-    fence = series.far_below(values)
-    if fence is None:
+    """A vertical scale for values; outliers far below are clamped to its lower edge."""
+    bound = statistics.outlier_bound(values)
+    if bound is None:
         return alt.Scale(zero=False, nice=True)
-    inside = min(value for value in values if value >= fence)
-    return alt.Scale(domain=[figures.brief(inside), figures.brief(max(values))], clamp=True, nice=True)
+    inside = min(value for value in values if value >= bound)
+    return alt.Scale(domain=[formatting.round_digits(inside), formatting.round_digits(max(values))], clamp=True, nice=True)
 
 
 def _named(layer: alt.Chart, name: str) -> alt.Chart:
-    """A layer whose marks are one series of the legend."""
+    """The layer as one series of the legend."""
     return layer.transform_calculate(series=json.dumps(name))
 
 
@@ -87,9 +86,9 @@ def _named(layer: alt.Chart, name: str) -> alt.Chart:
 
 
 def rewards(stage: Stage) -> Iterator[Chart]:
-    """The reward over time (Figure 2); where the objective weighs costs, the score as well."""
+    """The reward over time (Figure 2); if costs are part of the objective, the score as well."""
     yield from _over_time(stage, "reward")
-    if stage.weighs:
+    if stage.objective_costs:
         yield from _over_time(stage, "score")
 
 
@@ -98,27 +97,27 @@ def _over_time(stage: Stage, what: str) -> Iterator[Chart]:
     if not known:
         return
     values = [value for _, value in known]
-    window = series.average_window(len(values))
-    fence = series.far_below(values)
-    below = sum(value < fence for value in values) if fence is not None else 0
-    edge = min(value for value in values if fence is None or value >= fence)
-    # One value a hundred times as far off as the others would hide in the average what the others do.
-    average, best = series.moving_average([max(value, edge) for value in values], window), series.best_so_far(values)
+    window = statistics.average_window(len(values))
+    bound = statistics.outlier_bound(values)
+    outliers = sum(value < bound for value in values) if bound is not None else 0
+    edge = min(value for value in values if bound is None or value >= bound)
+    # Clamped, because a single outlier would dominate the average.
+    average, best = statistics.moving_average([max(value, edge) for value in values], window), statistics.best_so_far(values)
     rows = [
         {
             "trial": trial.number,
-            "value": figures.brief(value),
-            "mean": figures.brief(mean),
-            "best": figures.brief(top),
+            "value": formatting.round_digits(value),
+            "mean": formatting.round_digits(mean),
+            "best": formatting.round_digits(top),
             "verdict": trial.verdict if trial.duplicate_of is None else f"duplicate of trial {trial.duplicate_of}",
         }
         for (trial, value), mean, top in zip(known, average, best, strict=True)
     ]
     scale = _scale(values)
-    lost = series.unrewarded(stage.trials)
-    if lost:
+    failed = statistics.trials_without_reward(stage.trials)
+    if failed:
         scale.range = [HEIGHT - MARGIN, 0]
-    names = ["each trial", f"mean of {window}", "best so far", *(["no reward"] if lost else [])]
+    names = ["each trial", f"mean of {window}", "best so far", *(["no reward"] if failed else [])]
     legend = _legend(names, ["$dot", "$line", "$best", "$bad"][: len(names)])
 
     colour = alt.Color("series:N", scale=legend, legend=alt.Legend(symbolType="circle", symbolOpacity=1))
@@ -137,27 +136,27 @@ def _over_time(stage: Stage, what: str) -> Iterator[Chart]:
         _named(base.mark_line(strokeWidth=1.6, interpolate="step-after").encode(y="best:Q"), names[2]),
         _named(base.mark_line(strokeWidth=2.4).encode(y="mean:Q"), names[1]),
     ]
-    if lost:
-        missing = [{"trial": t.number, "verdict": t.verdict} for t in lost]
+    if failed:
+        missing = [{"trial": t.number, "verdict": t.verdict} for t in failed]
         ticks = alt.Chart(_data(missing)).mark_tick(orient="vertical", size=10, thickness=1.5, opacity=0.9)
         tips = [alt.Tooltip("trial:Q", format=",d"), alt.Tooltip("verdict:N")]
         layers.append(
             _named(ticks.encode(x=_trial_axis(), y=alt.value(HEIGHT - 5), color=colour, tooltip=tips), names[3])
         )  # fmt: skip
-    kept = " Duplicates count with the reward of the decoder that they repeat." if stage.counts[DUPLICATE] else ""
-    far = (
-        f" {figures.count(below, 'value')} far below the others {'is' if below == 1 else 'are'} drawn and averaged at the edge."
+    duplicates = " Duplicates have the reward of the decoder that they repeat." if stage.counts[DUPLICATE] else ""
+    clamped = (
+        f" {formatting.count(outliers, 'outlier')} far below the others {'is' if outliers == 1 else 'are'} drawn at the edge."
     )
-    weighed = (
-        f" The score is the reward weighed by {figures.objective(stage.trials.start.get('objective'))}."
+    weighted = (
+        f" The score is the reward weighted by {formatting.objective(stage.trials.start.get('objective'))}."
         if what == "score"
         else ""
     )
     yield Chart(
         what,
         "Reward" if what == "reward" else "Score",
-        f"The {what} of each proposal in order, with its moving average over {window}: a strategy that learns lifts the "
-        f"average, not only the best.{weighed}{kept}{far if below else ''}",
+        f"The {what} of each trial, and its moving average over {window} trials. If the strategy learns, the average rises, "
+        f"not only the best.{weighted}{duplicates}{clamped if outliers else ''}",
         _spec(alt.layer(*layers)),
     )
 
@@ -166,85 +165,90 @@ def _over_time(stage: Stage, what: str) -> Iterator[Chart]:
 
 
 def sharing(stage: Stage) -> Iterator[Chart]:
-    """Proportion of heads that share all weights (Figure 5)."""
+    """Proportion of heads that share all weights between the levels (Figure 5)."""
     if stage.space is None or not len(stage.trials):
         return
-    found = series.fully_shared(stage.trials, stage.space)
-    slot = series.share_slot(stage.space)
+    found = statistics.fully_shared_heads(stage.trials, stage.space)
+    slot = statistics.share_slot(stage.space)
     if slot is None:
         return
-    chance = series.chance(slot, "0")
-    rows = [_window(w) | {"whole": w.of == series.PERIOD} for w in found]
+    probability = statistics.uniform_probability(slot, "0")
+    rows = [_window(w) | {"whole": w.total == statistics.WINDOW} for w in found]
     base = alt.Chart(_data(rows)).encode(
         x=_trial_axis("last"),
         y=alt.Y("share:Q", title="fully shared", axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1])),
     )
-    random = alt.Chart(_data([{"share": chance}])).mark_rule(strokeDash=[5, 4], color="$rule").encode(y="share:Q")
+    random = alt.Chart(_data([{"share": probability}])).mark_rule(strokeDash=[5, 4], color="$rule").encode(y="share:Q")
     dots = base.mark_point(size=60, filled=True, color="$line").encode(
         opacity=alt.condition("datum.whole", alt.value(1), alt.value(0.45)),
         tooltip=_window_tips("fully shared"),
     )
-    part = found[-1].of
-    tail = f" The last, paler window has {figures.count(part, 'trial')} so far." if part < series.PERIOD else ""
+    part = found[-1].total
+    tail = f" The last window (pale) has {formatting.count(part, 'trial')}." if part < statistics.WINDOW else ""
     yield Chart(
         "sharing",
         "Fully shared heads",
-        f"How many heads of each {series.PERIOD} proposals share all weights between the levels, against the "
-        f"{figures.percent(chance)} of uniform drawing (dashed): a rise says that sharing pays.{tail}",
+        f"Proportion of heads that share all weights between the levels, in windows of {statistics.WINDOW} trials. Dashed: "
+        f"{formatting.percent(probability)}, as under uniform sampling. A rise means that the strategy prefers sharing.{tail}",
         _spec(alt.layer(random, base.mark_line(strokeWidth=2, color="$line"), dots)),
     )
 
 
 def frequencies(stage: Stage) -> Iterator[Chart]:
-    """How often each operation and aggregation is drawn."""
+    """How often each operation and aggregation is sampled."""
     if stage.space is None or not len(stage.trials):
         return
-    size = series.period(len(stage.trials))
-    for number, choice in enumerate(series.choices(stage.space)):
-        found = series.frequencies(stage.trials, stage.space, choice, size)
+    size = statistics.window_size(len(stage.trials))
+    for number, choice in enumerate(statistics.choices(stage.space)):
+        found = statistics.frequencies(stage.trials, stage.space, choice, size)
         rows = [{"choice": name, **_window(w)} for name, rows in found.items() for w in rows]
         if not rows:
             continue
         count = len(choice.alternatives)
-        names = [figures.shortened(name) for name in choice.alternatives]
+        names = [formatting.truncate(name) for name in choice.alternatives]
         for row in rows:
-            row["choice"] = figures.shortened(row["choice"])
+            row["choice"] = formatting.truncate(row["choice"])
         top = min(1.0, 1.1 * max(row["share"] for row in rows))
-        y = alt.Y("share:Q", title="drawn", axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, top], nice=True))
+        y = alt.Y("share:Q", title="sampled", axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, top], nice=True))
         base = alt.Chart(_data(rows)).encode(
             x=_trial_axis("last"),
             y=y,
-            color=alt.Color("choice:N", scale=_legend(names, colours(count))),
+            color=alt.Color("choice:N", scale=_legend(names, series_colours(count))),
         )
         dots = base.mark_point(size=42, filled=True, opacity=1).encode(
-            shape=alt.Shape("choice:N", scale=_legend(names, shapes(count))),
-            tooltip=[alt.Tooltip("choice:N", title="drawn"), *_window_tips("share")],
+            shape=alt.Shape("choice:N", scale=_legend(names, series_shapes(count))),
+            tooltip=[alt.Tooltip("choice:N", title="choice"), *_window_tips("share")],
         )
-        holes = figures.count(len(choice.domains), "hole")
+        holes = formatting.count(len(choice.domains), "hole")
         yield Chart(
             f"choice_{number}",
-            f"Choices of {figures.shortened(choice.name, 60)}",
-            f"What {'its' if len(choice.domains) == 1 else 'the'} {holes} drew in each {size} proposals; uniform drawing gives "
-            f"each {figures.percent(1 / count)}, so what rises above that is what the strategy came to prefer.",
+            f"Choices of {formatting.truncate(choice.name, 60)}",
+            f"How often each alternative was sampled for {holes}, in windows of {size} trials. Under uniform sampling each has "
+            f"{formatting.percent(1 / count)}; the strategy prefers those that rise above it.",
             _spec(alt.layer(base.mark_line(strokeWidth=1.8), dots).resolve_legend(shape="shared")),
         )
 
 
-def _window(window: series.Window) -> dict[str, Any]:
+def _window(window: statistics.Window) -> dict[str, Any]:
     trials = f"{window.first:,} to {window.last:,}"
-    return {"last": window.last, "trials": trials, "share": round(window.share, 4), "n": f"{window.having:,} of {window.of:,}"}
+    return {
+        "last": window.last,
+        "trials": trials,
+        "share": round(window.share, 4),
+        "n": f"{window.matching:,} of {window.total:,}",
+    }
 
 
-def _window_tips(words: str) -> list[alt.Tooltip]:
-    return [alt.Tooltip("trials:N"), alt.Tooltip("share:Q", title=words, format=".1%"), alt.Tooltip("n:N", title="count")]
+def _window_tips(title: str) -> list[alt.Tooltip]:
+    return [alt.Tooltip("trials:N"), alt.Tooltip("share:Q", title=title, format=".1%"), alt.Tooltip("n:N", title="count")]
 
 
 # ------------------------------------------------------------------------------------------------------- costs
 
 
 def costs(stage: Stage) -> Iterator[Chart]:
-    """Reward against MACs, and against the other costs that the objective weighs, with the Pareto front."""
-    for cost in ("macs", *(cost for cost in stage.weighs if cost != "macs")):
+    """Reward against MACs, and against the other costs of the objective, with the Pareto front."""
+    for cost in ("macs", *(cost for cost in stage.objective_costs if cost != "macs")):
         known = [(trial, value) for trial in stage.trials.ok if (value := cost_of(trial, cost)) is not None]
         if known:
             yield _against(stage, cost, known)
@@ -253,20 +257,24 @@ def costs(stage: Stage) -> Iterator[Chart]:
 def _against(stage: Stage, cost: str, known: Sequence[tuple[Trial, float]]) -> Chart:
     title, label = COSTS[cost]
     word = title if cost == "macs" else title.lower()
-    words = figures.latency if cost == "latency" else figures.amount
+    as_text = formatting.latency if cost == "latency" else formatting.amount
 
     def row(trial: Trial) -> dict[str, Any]:
         assert trial.reward is not None
         value = cost_of(trial, cost)
-        shown = {"trial": trial.number, "cost": value, "reward": figures.brief(trial.reward), "words": words(value)}
-        return shown if trial.score == trial.reward or trial.score is None else shown | {"score": figures.brief(trial.score)}
+        shown = {"trial": trial.number, "cost": value, "reward": formatting.round_digits(trial.reward), "words": as_text(value)}
+        return (
+            shown
+            if trial.score == trial.reward or trial.score is None
+            else shown | {"score": formatting.round_digits(trial.score)}
+        )
 
     front = stage.trials.front(cost)
     best = stage.trials.best
     assert best is not None
     values = [float(trial.reward) for trial, _ in known if trial.reward is not None]
     scale = _scale(values)
-    names = ["each trial", "Pareto front", "best score" if stage.weighs else "best reward"]
+    names = ["each trial", "Pareto front", "best score" if stage.objective_costs else "best reward"]
     legend = _legend(names, ["$dot", "$line", "$best"])
 
     colour = alt.Color("series:N", scale=legend, legend=alt.Legend(symbolType="circle", symbolOpacity=1))
@@ -274,7 +282,7 @@ def _against(stage: Stage, cost: str, known: Sequence[tuple[Trial, float]]) -> C
     tips = [
         alt.Tooltip("trial:Q", format=",d"),
         alt.Tooltip("reward:Q", format=".5g"),
-        *([alt.Tooltip("score:Q", format=".5g")] if stage.weighs else []),
+        *([alt.Tooltip("score:Q", format=".5g")] if stage.objective_costs else []),
         alt.Tooltip("words:N", title=title),
     ]
     encoded = {
@@ -292,8 +300,8 @@ def _against(stage: Stage, cost: str, known: Sequence[tuple[Trial, float]]) -> C
     return Chart(
         f"reward_{cost}",
         f"Reward against {word}",
-        f"Every decoder that was evaluated; none beats one of the Pareto front in both reward and {word} (up and left is "
-        "better). Where the front flattens, more cost buys little.",
+        f"All evaluated decoders. None is better than those of the Pareto front in both reward and {word} (better is up and "
+        "left). Where the front is flat, a higher cost gains little.",
         _spec(
             alt.layer(
                 _named(trials.encode(**encoded), names[0]),
@@ -308,11 +316,11 @@ def _against(stage: Stage, cost: str, known: Sequence[tuple[Trial, float]]) -> C
 
 
 def trainings(ranking: Ranking | None) -> Iterator[Chart]:
-    """AP of full trainings beside the reward of the search (Figure 6)."""
+    """AP after full training against the reward in the search (Figure 6)."""
     if ranking is None or not ranking.pairs:
         return
     trained = [
-        {"name": e.name, "reward": figures.brief(e.reward), "ap": round(100 * e.ap, 3)}
+        {"name": e.name, "reward": formatting.round_digits(e.reward), "ap": round(100 * e.ap, 3)}
         for e in ranking.entries
         if e.trial is not None and e.reward is not None and e.ap is not None
     ]
@@ -320,13 +328,13 @@ def trainings(ranking: Ranking | None) -> Iterator[Chart]:
     found = [reward for reward, _ in ranking.pairs]
     middle = (min(found) + max(found)) / 2
     y = alt.Y("ap:Q", title=ranking.metric, scale=alt.Scale(zero=False, nice=True))
-    x = alt.X("reward:Q", title="reward of the search", scale=alt.Scale(zero=False, padding=24))
+    x = alt.X("reward:Q", title="reward in the search", scale=alt.Scale(zero=False, padding=24))
     tips = [alt.Tooltip("name:N"), alt.Tooltip("reward:Q", format=".5g"), alt.Tooltip("ap:Q", title="AP", format=".1f")]
     base = alt.Chart(_data(trained)).encode(x=x, y=y)
     names = base.encode(text="name:N")
     layers: list[alt.Chart] = [
         base.mark_point(size=70, filled=True, opacity=0.9, color="$line").encode(tooltip=tips),
-        # On the side where there is room, so that no name leaves the chart.
+        # On the side with more space, so that no name is cut off.
         names.transform_filter(f"datum.reward <= {middle}").mark_text(align="left", dx=8, dy=-6, color="$soft"),
         names.transform_filter(f"datum.reward > {middle}").mark_text(align="right", dx=-8, dy=-6, color="$soft"),
     ]
@@ -337,12 +345,12 @@ def trainings(ranking: Ranking | None) -> Iterator[Chart]:
             lines.mark_text(align="left", dx=4, dy=-6, color="$best").encode(x=alt.value(0), text="name:N"),
             *layers,
         ]
-    baselines = " Dashed: decoders that were trained beside them." if others else ""
+    baselines = " Dashed: baselines trained with the same recipe." if others else ""
     yield Chart(
         "trainings",
         f"{ranking.metric} against reward",
-        f"The {ranking.metric} after full training beside the reward that the search went by; the more the points rise to the "
-        f"right, the better the cheap reward predicts.{baselines}",
+        f"{ranking.metric} after full training against the reward in the search. The more the points rise to the right, the "
+        f"better the reward predicts {ranking.metric}.{baselines}",
         _spec(alt.layer(*layers)),
     )
 
@@ -351,10 +359,10 @@ def trainings(ranking: Ranking | None) -> Iterator[Chart]:
 
 
 def diagnostics(stage: Stage) -> list[Chart]:
-    """A small chart for each diagnostic of the strategy."""
+    """One small chart for each diagnostic of the strategy."""
     found = []
-    for number, (name, rows) in enumerate(series.diagnostics(stage.trials).items()):
-        values = [{"trial": trial, "value": figures.brief(value)} for trial, value in rows]
+    for number, (name, rows) in enumerate(statistics.diagnostics(stage.trials).items()):
+        values = [{"trial": trial, "value": formatting.round_digits(value)} for trial, value in rows]
         y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4))
         chart = alt.Chart(_data(values)).mark_line(strokeWidth=1.6, color="$line", point=len(rows) < 60)
         shown = chart.encode(
@@ -362,5 +370,5 @@ def diagnostics(stage: Stage) -> list[Chart]:
         )  # fmt: skip
         if len(rows) < 60:
             shown.mark.point = alt.OverlayMarkDef(color="$line", size=24)
-        found.append(Chart(f"diagnostic_{number}", figures.shortened(name, 60), "", _spec(shown, LOW)))
+        found.append(Chart(f"diagnostic_{number}", formatting.truncate(name, 60), "", _spec(shown, DIAGNOSTIC_HEIGHT)))
     return found

@@ -1,4 +1,4 @@
-"""What a search's folder holds, read for a report; also while the search runs, and whatever of it is missing."""
+"""Reads the folder of a search for a report, also while the search is running, or if files are missing."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ RANKING_FORMAT: Final = "nasdsl ranking 1"
 
 
 class ReportError(ValueError):
-    """A folder or file that a report cannot be made of; the message says what was expected."""
+    """A folder or file is not that of a search; the message says what was expected."""
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """A decoder that was trained in full, or is waiting for it.
+class RankedDecoder:
+    """A decoder that is fully trained, or will be.
 
     Attributes:
-        trial: its number; None for a baseline.
-        proxy_rank: place by the score of the search, from 1.
-        reward: of the search.
+        trial: number of its trial; None for a baseline.
+        proxy_rank: rank by the score of the search, from 1.
+        reward: in the search.
         verdict: ``ok``, ``waiting``, ``diverged``, ``failed: reason``.
         ap, ap50: between 0 and 1.
         macs, params: of fpn and head.
         seconds: of the training.
+        folder: of the training; stages share that of a decoder that is trained once for both.
     """
 
     name: str
@@ -49,21 +50,22 @@ class Ranked:
     macs: float | None
     params: float | None
     seconds: float | None
+    folder: Path | None
     error: str | None
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Full trainings, best first."""
+    """Decoders by AP after full training, best first."""
 
     metric: str
     split: str
     size: tuple[int, int] | None
-    entries: tuple[Ranked, ...]
+    entries: tuple[RankedDecoder, ...]
 
     @property
     def pairs(self) -> list[tuple[float, float]]:
-        """(reward, AP) of each trained trial that has both."""
+        """(reward, AP) of each trial that has both."""
         return [(e.reward, e.ap) for e in self.entries if e.trial is not None and e.reward is not None and e.ap is not None]
 
 
@@ -74,80 +76,81 @@ class Stage:
     Attributes:
         name: ``fpn``, ``head``; empty for a plain search.
         trials: those that have a verdict.
-        begun: whether there is a journal with a first record.
-        space: what was searched; None where its text cannot be read, and `unread` says why.
-        waiting: proposals whose evaluation is under way.
-        planned: trials asked for; None where that is not recorded.
-        done: whether nothing is left to be searched.
-        seconds: from first to last record, breaks before a resume left out.
+        started: whether the journal has a record.
+        space: the search space; None if its text cannot be parsed.
+        space_error: why it cannot be parsed.
+        pending: number of proposals without a result.
+        requested: number of trials that the search shall make; None if that is not recorded.
+        finished: whether no trial is left.
+        seconds: from the first to the last record, without interruptions before a resume.
         last: Unix time of the last record.
-        told: options of the search as it was last started: trials, workers, batch, versions, about.
+        options: of the last start of the search: trials, workers, batch, versions, about.
     """
 
     name: str
     folder: Path
     trials: Trials
-    begun: bool
+    started: bool
     space: Space | None
-    unread: str
-    waiting: int
-    planned: int | None
-    done: bool
+    space_error: str
+    pending: int
+    requested: int | None
+    finished: bool
     seconds: float
     last: float | None
-    told: Mapping[str, Any]
+    options: Mapping[str, Any]
     ranking: Ranking | None
 
     @property
-    def weighs(self) -> tuple[str, ...]:
-        """The costs that the objective weighs."""
+    def objective_costs(self) -> tuple[str, ...]:
+        """The costs that are part of the objective."""
         objective = str(self.trials.start.get("objective", "reward"))
         return tuple(part.partition(":")[0] for part in objective.split(",") if ":" in part)
 
     @property
     def counts(self) -> Counter[str]:
-        """Number of trials by verdict, failures counted together."""
+        """Number of trials by kind of verdict."""
         return Counter(verdict_of(trial) for trial in self.trials)
 
     @property
-    def trained(self) -> dict[int, Ranked]:
-        """Full trainings by trial."""
+    def full_trainings(self) -> dict[int, RankedDecoder]:
+        """Full trainings by number of the trial."""
         return {} if self.ranking is None else {e.trial: e for e in self.ranking.entries if e.trial is not None}
 
 
 @dataclass(frozen=True)
 class Search:
-    """A run, plain or progressive.
+    """A plain or progressive search.
 
     Attributes:
-        asked: ``search.json``; empty where there is none.
-        stages: one without a name, or each of a progressive search, begun or not.
-        best: text of the best decoder; None while there is none.
-        best_file: where that text lies; None for one that no file holds yet.
+        config: the content of ``search.json``; empty if there is none.
+        stages: one without a name, or all of a progressive search, also those that have not started.
+        best: text of the best decoder; None if there is none yet.
+        best_file: the file of that text; None if it is in no file yet.
     """
 
     folder: Path
-    asked: Mapping[str, Any]
+    config: Mapping[str, Any]
     stages: tuple[Stage, ...]
     best: str | None
     best_file: Path | None
 
 
 def verdict_of(trial: Trial) -> str:
-    """The kind of a verdict: that of ``failed: reason`` is ``failed``."""
+    """The kind of a trial's verdict, which is ``failed`` for ``failed: reason``."""
     return trial.verdict.partition(":")[0]
 
 
 def read_search(folder: str | Path) -> Search:
-    """Read a run.
+    """Read the folder of a search.
 
     Raises:
-        ReportError: the folder is no search, or a file of it is of another form.
+        ReportError: the folder is no search, or one of its files has another format.
         JournalError: a journal is broken.
     """
     folder = Path(folder)
-    asked = _asked(folder)
-    names = asked.get("stages") or []
+    config = _config(folder)
+    names = config.get("stages") or []
     if not isinstance(names, list) or not all(isinstance(name, str) and name and Path(name).name == name for name in names):
         raise ReportError(f"{folder / 'search.json'}: `stages` is {names!r}; expected a list of folders")
     stages = tuple(_stage(name, folder / name) for name in names or [""])
@@ -158,10 +161,10 @@ def read_search(folder: str | Path) -> Search:
     else:
         found = next((stage.trials.best for stage in reversed(stages) if stage.trials.best is not None), None)
         best = None if found is None else str(found.text)
-    return Search(folder, asked, stages, best, file if file.is_file() else None)
+    return Search(folder, config, stages, best, file if file.is_file() else None)
 
 
-def _asked(folder: Path) -> Mapping[str, Any]:
+def _config(folder: Path) -> Mapping[str, Any]:
     file = folder / "search.json"
     if not file.is_file():
         if SearchRun(folder).journal.is_file():
@@ -196,25 +199,25 @@ def _stage(name: str, folder: Path) -> Stage:
     records = read_journal(run.journal)[0] if run.journal.is_file() else []
     history = history_of(records, run.journal)
     trials = history.trials()
-    told: Mapping[str, Any] = next((r for r in reversed(records) if r["kind"] in ("start", "resume")), {})
-    planned, limit = (told.get(what) if isinstance(told.get(what), int) else None for what in ("trials", "evaluations"))
-    proposed = planned is not None and len(history.proposals) >= planned
+    options: Mapping[str, Any] = next((r for r in reversed(records) if r["kind"] in ("start", "resume")), {})
+    requested, limit = (options.get(what) if isinstance(options.get(what), int) else None for what in ("trials", "evaluations"))
+    proposed = requested is not None and len(history.proposals) >= requested
     spent = limit is not None and history.evaluations >= limit
-    space, unread = _space(trials.start)
+    space, space_error = _space(trials.start)
     sessions = _sessions(records)
     return Stage(
         name,
         folder,
         trials,
-        begun=bool(records),
+        started=bool(records),
         space=space,
-        unread=unread,
-        waiting=len(history.waiting()),
-        planned=planned,
-        done=bool(records) and (proposed or spent) and len(trials) == len(history.proposals),
+        space_error=space_error,
+        pending=len(history.waiting()),
+        requested=requested,
+        finished=bool(records) and (proposed or spent) and len(trials) == len(history.proposals),
         seconds=sum(end - begin for begin, end in sessions),
         last=sessions[-1][1] if sessions else None,
-        told=told,
+        options=options,
         ranking=_ranking(folder / "full" / "ranking.json"),
     )
 
@@ -229,7 +232,7 @@ def _space(start: Mapping[str, Any]) -> tuple[Space | None, str]:
 
 
 def _sessions(records: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
-    """When the search ran: (first, last) record of each time that it was started."""
+    """(first, last) time of the records of each session; a search has one more session for each resume."""
     found: list[tuple[float, float]] = []
     for record in records:
         time = record.get("time")
@@ -247,7 +250,7 @@ def _ranking(file: Path) -> Ranking | None:
         return None
     found = _json(file, RANKING_FORMAT)
     try:
-        entries = tuple(_ranked(entry) for entry in found["entries"])
+        entries = tuple(_ranked(entry, file.parent) for entry in found["entries"])
         size = found.get("size")
         return Ranking(
             str(found.get("metric", "AP")), str(found.get("split", "")), tuple(size) if size else None, entries
@@ -256,13 +259,13 @@ def _ranking(file: Path) -> Ranking | None:
         raise ReportError(f"{file} does not read as {RANKING_FORMAT!r}: {type(error).__name__}: {error}") from error
 
 
-def _ranked(entry: Mapping[str, Any]) -> Ranked:
+def _ranked(entry: Mapping[str, Any], parent: Path) -> RankedDecoder:
     def number(name: str) -> float | None:
         value = entry.get(name)
         return None if isinstance(value, bool) or not isinstance(value, int | float) else value
 
     trial, rank = entry.get("trial"), entry.get("proxy_rank")
-    return Ranked(
+    return RankedDecoder(
         str(entry["name"]),
         None if trial is None else int(trial),
         None if rank is None else int(rank),
@@ -273,5 +276,6 @@ def _ranked(entry: Mapping[str, Any]) -> Ranked:
         number("macs"),
         number("params"),
         number("seconds"),
+        (parent / str(entry["folder"])).resolve() if entry.get("folder") else None,
         None if entry.get("error") is None else str(entry["error"]),
     )

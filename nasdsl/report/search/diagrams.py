@@ -1,4 +1,4 @@
-"""Diagrams of decoders as elements of a page."""
+"""Diagrams of decoders as inline SVG."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _DROPPED: Final = ("font-family", "width", "height", "{http://www.w3.org/XML/199
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A diagram, or why there is none.
+class Diagram:
+    """A diagram, or the reason why there is none.
 
     Attributes:
-        svg: an element of HTML; empty where there is none.
-        problem: one line; empty where there is a diagram.
-        width: in pixels, at which its print is as large as it was meant.
+        svg: an HTML element; empty if there is no diagram.
+        problem: the reason in one line; empty if there is a diagram.
+        width: natural width in pixels.
     """
 
     svg: str
@@ -36,32 +36,32 @@ class Drawn:
     width: int = 0
 
 
-def draw_all(texts: Sequence[str], prefix: str, start: Mapping[str, Any]) -> list[Drawn]:
-    """The diagram of each decoder, costs in it as the search counted them.
+def draw_diagrams(texts: Sequence[str], prefix: str, start: Mapping[str, Any]) -> list[Diagram]:
+    """Draw decoders, with the costs that the search has counted.
 
     Args:
-        texts: decoders, in any layout.
-        prefix: begins every id; unique in the page.
-        start: the journal's first record: backbone, size and classes.
+        texts: of the decoders.
+        prefix: of every id; must be unique in the page.
+        start: first record of the journal, with backbone, size and classes.
     """
-    # Graphviz runs in a process of its own for each.
+    # Threads, because each diagram is drawn by a process of Graphviz.
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         return list(pool.map(lambda item: _draw(item[1], f"{prefix}{item[0]}-", start), enumerate(texts)))
 
 
-def _draw(text: str, prefix: str, start: Mapping[str, Any]) -> Drawn:
+def _draw(text: str, prefix: str, start: Mapping[str, Any]) -> Diagram:
     try:
         known = find_backbone(str(start.get("backbone", "resnet50")))
         size = tuple(start.get("size") or (800, 1088))
         graph = loads(text).lower(known.out_channels)
         svg = render(graph, cost(graph, (int(size[0]), int(size[1])), int(start.get("classes", 80)), known), "svg").decode()
     except (DiagnosticError, MissingFeature, UnknownBackbone, RenderError) as error:
-        return Drawn("", " ".join(str(error).split())[:300])
+        return Diagram("", " ".join(str(error).split())[:300])
     return inline(svg, prefix)
 
 
-def inline(svg: str, prefix: str) -> Drawn:
-    """An SVG file as an element of a page among others: ids with a prefix, no namespaces, tooltips as ``<title>``."""
+def inline(svg: str, prefix: str) -> Diagram:
+    """Convert an SVG file to an HTML element: ids get a prefix, namespaces are removed, tooltips become ``<title>``."""
     root = ElementTree.fromstring(svg)
     ids = {element.get("id") for element in root.iter()} - {None}
     for element in root.iter():
@@ -73,7 +73,7 @@ def inline(svg: str, prefix: str) -> Drawn:
                 element.set(name, value.replace("#", f"#{prefix}") if value.startswith("#") else prefix + value)
             elif "url(#" in value:
                 element.set(name, value.replace("url(#", f"url(#{prefix}"))
-    for parent in root.iter():  # Graphviz's own titles are ids of the graph and would hide the tooltips
+    for parent in root.iter():  # Graphviz's own titles are node names and would hide the tooltips
         for title in [child for child in parent if child.tag == "title"]:
             parent.remove(title)
     for link in _links(root):
@@ -86,7 +86,7 @@ def inline(svg: str, prefix: str) -> Drawn:
     width = round(float(root.get("viewBox", "0 0 0 0").split()[2]))
     root.set("role", "img")
     root.set("class", "diagram")
-    return Drawn(ElementTree.tostring(root, encoding="unicode", short_empty_elements=True), "", width)
+    return Diagram(ElementTree.tostring(root, encoding="unicode", short_empty_elements=True), "", width)
 
 
 def _links(root: ElementTree.Element) -> Iterator[ElementTree.Element]:

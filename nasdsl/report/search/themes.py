@@ -1,8 +1,8 @@
-"""How charts look, on a light page and on a dark one.
+"""Light and dark themes of charts.
 
-Charts name their colours (``$line``), and a theme says what they are, so that one chart serves both pages. Colours follow
-Okabe and Ito's palette (Color Universal Design, 2008), which people with every kind of colour vision tell apart; those that
-would be faint on white or on a dark page are moved in lightness alone. Series differ in shape as well.
+Charts use names of colours (``$line``), which a theme resolves, so that one specification serves both themes. The colours are
+Okabe and Ito's palette (Color Universal Design, 2008), which is distinguishable with every kind of colour vision; only the
+lightness of those with too little contrast is changed. Series differ in shape as well.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any, Final
 
 FONT: Final = 'system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 FILE_FONT: Final = "Liberation Sans, Helvetica, Arial, sans-serif"
-"""Of pictures: they are drawn where no ``system-ui`` is known."""
+"""For files, which are rendered where ``system-ui`` is not available."""
 
 _SERIES: Final = 8
-"""Colours told apart by name; a choice with more alternatives begins again, with other shapes."""
+"""Number of distinct colours; further series reuse them with other shapes."""
 
 PALETTES: Final[Mapping[str, Mapping[str, str]]] = {
     "light": {
@@ -35,18 +35,18 @@ PALETTES: Final[Mapping[str, Mapping[str, str]]] = {
 SHAPES: Final = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "triangle-right", "triangle-left")
 
 
-def colours(count: int) -> list[str]:
-    """Names of colours for so many series."""
+def series_colours(count: int) -> list[str]:
+    """Names of the colours of `count` series."""
     return [f"${number % _SERIES}" for number in range(count)]
 
 
-def shapes(count: int) -> list[str]:
-    """Shapes for so many series; the second round of colours has others than the first."""
+def series_shapes(count: int) -> list[str]:
+    """Shapes of `count` series; series with the same colour have different shapes."""
     return [SHAPES[(number + number // _SERIES) % len(SHAPES)] for number in range(count)]
 
 
 def config(font: str = FONT) -> dict[str, Any]:
-    """Vega-Lite's configuration, in names of colours."""
+    """The configuration of Vega-Lite, with names of colours."""
     return {
         "background": "transparent",
         "font": font,
@@ -70,10 +70,10 @@ def config(font: str = FONT) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def coloured(value: Any, theme: str) -> Any:
-    """A chart or configuration with the colours of a theme in place of their names."""
+def apply_theme(value: Any, theme: str) -> Any:
+    """Replace the names of colours in a chart or configuration by the colours of a theme."""
     if isinstance(value, Mapping):
-        return {name: inner if name == "data" else coloured(inner, theme) for name, inner in value.items()}
+        return {name: inner if name == "data" else apply_theme(inner, theme) for name, inner in value.items()}
     if isinstance(value, list):
-        return [coloured(inner, theme) for inner in value]
+        return [apply_theme(inner, theme) for inner in value]
     return PALETTES[theme].get(value, value) if isinstance(value, str) else value

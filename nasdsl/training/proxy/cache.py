@@ -1,11 +1,11 @@
-"""Features made once: in memory, or in a file that processes share and that a killed process leaves to be gone on with.
+"""Cache of features: in memory, or in a file that processes share and that an interrupted process can resume.
 
-A folder of its own for each key, so that nothing that was made otherwise is ever read::
+Each key has a folder of its own, so that features made under other conditions are never read::
 
-    features.bin    the numbers, picture after picture; written at its end only
-    progress.json   how many pictures of it are on the disk, while it is being made
-    features.json   the key and what was skipped; there when all of it is on the disk
-    fpn.pt          of the second stage: the trained fpn
+    features.bin    the numbers, picture after picture; only appended to
+    progress.json   how many pictures are on the disk, while the cache is incomplete
+    features.json   the key and the skipped pictures; exists when the cache is complete
+    fpn.pt          in the second stage: the trained fpn
 """
 
 from __future__ import annotations
@@ -19,124 +19,132 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from torch import Tensor
 
 from nasdsl.data import UnreadableImage
-from nasdsl.training.checkpoint import write_atomically
-from nasdsl.training.progress import LINE_EVERY, duration
-from nasdsl.training.proxy.errors import ProxyError
-from nasdsl.training.proxy.features import Features, Layout, Maps
+from nasdsl.files import write_atomically
+from nasdsl.training.progress import ProgressBar
+from nasdsl.training.proxy.errors import NonFiniteFeatures, ProxyError
+from nasdsl.training.proxy.features import FeatureLayout, Features, Maps
 
 FORMAT: Final = 1
-"""Of the file, and of how features are made: another number makes all of them anew."""
+"""Version of the file and of how features are computed; part of every key, so a new version makes all features anew."""
 SYNC_EVERY: Final = 5.0
-"""Seconds between two states on the disk that the work can go on from."""
+"""Seconds between two times that the file and its progress are flushed to the disk."""
 
-Compute = Callable[[int], Maps]
-"""Of a picture's number, its maps: [copies, C, h, w] of each level. Raises UnreadableImage."""
+FeatureFunction = Callable[[int], Maps]
+"""Computes the maps [copies, C, h, w] by level of the picture with this index. Raises UnreadableImage."""
 
 
-def make_features(
-    what: str,
+def load_or_compute_features(
+    description: str,
     key: Mapping[str, Any],
-    layout: Layout,
-    compute: Compute,
+    layout: FeatureLayout,
+    compute: FeatureFunction,
     dtype: torch.dtype,
     *,
-    folder: str | Path | None,
+    cache: str | Path | None,
     memory_limit: int,
     quiet: bool = False,
 ) -> Features:
-    """Features of all pictures: those that are there under this key, or else made now.
+    """The features of all pictures: those cached under this key, or else computed now.
 
     Args:
-        what: for people.
+        description: for the progress display and messages.
         key: all that the features depend on, as plain values.
-        folder: of all caches. None: in memory.
-        memory_limit: bytes that may be in memory.
+        cache: folder of all caches. None: keep the features in memory.
+        memory_limit: bytes of features that may be held in memory.
 
     Raises:
-        ProxyError: there is not enough memory or space, the folder cannot be written, or features are not finite.
+        NonFiniteFeatures: features are not finite.
+        ProxyError: there is not enough memory or disk space, or the folder cannot be written.
     """
-    size = layout.starts[-1] * dtype.itemsize
-    with Telling(what, len(layout.extents), quiet) as told:
-        if folder is None:
+    size = layout.offsets[-1] * dtype.itemsize
+    with ProgressBar(description, len(layout.padded_sizes), quiet) as progress:
+        if cache is None:
             if size > memory_limit:
                 raise ProxyError(
-                    f"{what} take {_gigabytes(size)} of memory, and memory_limit is {_gigabytes(memory_limit)}: name a folder "
-                    "as cache, or take fewer levels, dtype float16, or mirror=False"
+                    f"{description} take {_gigabytes(size)} of memory, and memory_limit is {_gigabytes(memory_limit)}: name a "
+                    "folder as cache, or take fewer levels, dtype float16, or mirror=False"
                 )
-            values, skipped = torch.empty(layout.starts[-1], dtype=dtype), dict[int, str]()
-            for picture in range(len(layout.extents)):
-                numbers = _numbers(picture, layout, compute, dtype, skipped)
-                values[layout.starts[picture] : layout.starts[picture + 1]] = numbers
-                told.advance(picture + 1)
+            values, skipped = torch.empty(layout.offsets[-1], dtype=dtype), dict[int, str]()
+            for picture in range(len(layout.padded_sizes)):
+                numbers = _compute_picture(picture, layout, compute, dtype, skipped)
+                values[layout.offsets[picture] : layout.offsets[picture + 1]] = numbers
+                progress.update(picture + 1)
             return Features(values, layout, skipped, mapped=False)
-        made = _Folder(folder_of(folder, key), json.loads(json.dumps(key)), size)
+        folder = _CacheFolder(cache_folder(cache, key), json.loads(json.dumps(key)), size)
         try:
-            return _from_folder(made, layout, compute, dtype, size <= memory_limit, told)
+            return _load_or_compute(folder, layout, compute, dtype, size <= memory_limit, progress)
         except OSError as error:
-            raise ProxyError(f"{what} cannot be kept in {made.path}: {error.strerror or error}") from error
+            raise ProxyError(f"{description} cannot be kept in {folder.path}: {error.strerror or error}") from error
 
 
-def _from_folder(
-    made: _Folder, layout: Layout, compute: Compute, dtype: torch.dtype, in_memory: bool, told: Telling
+def _load_or_compute(
+    folder: _CacheFolder,
+    layout: FeatureLayout,
+    compute: FeatureFunction,
+    dtype: torch.dtype,
+    in_memory: bool,
+    progress: ProgressBar,
 ) -> Features:
-    skipped = made.skipped(told)
+    skipped = folder.read_skipped(progress)
     if skipped is None:
-        made.path.mkdir(parents=True, exist_ok=True)
-        with _alone(made.path / "lock", told):
-            skipped = made.skipped(told)  # another process may have made them meanwhile
+        folder.path.mkdir(parents=True, exist_ok=True)
+        with _lock(folder.path / "lock", progress):
+            skipped = folder.read_skipped(progress)  # another process may have finished them meanwhile
             if skipped is None:
-                skipped = _make(made, layout, compute, dtype, told)
-    # Not torch.from_file: its mapping could be written to, so that the system refuses one that is larger than its memory.
-    mapped = np.memmap(made.values, np.uint8, mode="r")
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # that nobody may write to it
+                skipped = _compute_file(folder, layout, compute, dtype, progress)
+    # Not torch.from_file: its mapping is writable, so that the system refuses one that is larger than its memory.
+    mapped = np.memmap(folder.values, np.uint8, mode="r")
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # the array is read-only
         values = torch.from_numpy(mapped).view(dtype)
     return Features(values.clone() if in_memory else values, layout, skipped, mapped=not in_memory)
 
 
-def _make(made: _Folder, layout: Layout, compute: Compute, dtype: torch.dtype, told: Telling) -> dict[int, str]:
-    """Append picture after picture to the file. Pictures that cannot be read, and why."""
-    done, skipped = made.progress()
-    if not made.values.exists() or made.values.stat().st_size < layout.starts[done] * dtype.itemsize:
+def _compute_file(
+    folder: _CacheFolder, layout: FeatureLayout, compute: FeatureFunction, dtype: torch.dtype, progress: ProgressBar
+) -> dict[int, str]:
+    """Append the missing pictures to the file; return the index and reason of unreadable ones."""
+    done, skipped = folder.read_progress()
+    if not folder.values.exists() or folder.values.stat().st_size < layout.offsets[done] * dtype.itemsize:
         done, skipped = 0, {}
-    missing = made.size - layout.starts[done] * dtype.itemsize
-    if shutil.disk_usage(made.path).free < missing:
-        raise ProxyError(f"{made.path} has no space for the {_gigabytes(missing)} of features that are to be made")
-    told.start_from(done)
-    with open(made.values, "r+b" if done else "wb") as file:
-        file.truncate(layout.starts[done] * dtype.itemsize)
+    missing = folder.size - layout.offsets[done] * dtype.itemsize
+    if shutil.disk_usage(folder.path).free < missing:
+        raise ProxyError(f"{folder.path} has no space for the {_gigabytes(missing)} of features that are to be made")
+    progress.resume(done)
+    with open(folder.values, "r+b" if done else "wb") as file:
+        file.truncate(layout.offsets[done] * dtype.itemsize)
         file.seek(0, os.SEEK_END)
         synced = time.monotonic()
         try:
-            for picture in range(done, len(layout.extents)):
-                file.write(_numbers(picture, layout, compute, dtype, skipped).view(torch.uint8).numpy().tobytes())
+            for picture in range(done, len(layout.padded_sizes)):
+                numbers = _compute_picture(picture, layout, compute, dtype, skipped)
+                file.write(numbers.view(torch.uint8).numpy().tobytes())
                 done = picture + 1
-                told.advance(done)
+                progress.update(done)
                 if time.monotonic() - synced >= SYNC_EVERY:
-                    made.keep_progress(file, done, skipped)
+                    folder.write_progress(file, done, skipped)
                     synced = time.monotonic()
         finally:
-            made.keep_progress(file, done, skipped)
-    made.finish(skipped)
+            folder.write_progress(file, done, skipped)
+    folder.finish(skipped)
     return skipped
 
 
-def _numbers(picture: int, layout: Layout, compute: Compute, dtype: torch.dtype, skipped: dict[int, str]) -> Tensor:
-    """All numbers of a picture, in the order of the layout."""
+def _compute_picture(
+    picture: int, layout: FeatureLayout, compute: FeatureFunction, dtype: torch.dtype, skipped: dict[int, str]
+) -> Tensor:
+    """All numbers of a picture [n], in the order of the layout; zeros for an unreadable one, which is added to `skipped`."""
     try:
         maps = compute(picture)
     except UnreadableImage as error:
         skipped[picture] = str(error)
-        return torch.zeros(layout.starts[picture + 1] - layout.starts[picture], dtype=dtype)
+        return torch.zeros(layout.offsets[picture + 1] - layout.offsets[picture], dtype=dtype)
     parts = []
     for copy in range(layout.copies):
         for name, (_, channels) in layout.levels.items():
@@ -146,46 +154,52 @@ def _numbers(picture: int, layout: Layout, compute: Compute, dtype: torch.dtype,
             parts.append(maps[name][copy].permute(1, 2, 0).reshape(-1).to("cpu", dtype))
     numbers = torch.cat(parts)
     if not bool(numbers.isfinite().all()):
-        kept = str(dtype).removeprefix("torch.")
-        raise ProxyError(f"features of picture {picture} are not finite in {kept}: {'' if kept == 'float32' else 'dtype or '}"
-                         "weights do not fit")  # fmt: skip
+        stored = str(dtype).removeprefix("torch.")
+        remedy = "take other weights" if stored == "float32" else "take dtype float32, or other weights"
+        raise NonFiniteFeatures(f"features of picture {picture} are not finite in {stored}: {remedy}")
     return numbers
 
 
-class _Folder:
-    """Where the features of one key are."""
+class _CacheFolder:
+    """The files of one key.
+
+    Args:
+        size: of the complete features.bin, in bytes.
+    """
 
     def __init__(self, path: Path, key: Any, size: int) -> None:
         self.path, self.key, self.size = path, key, size
         self.values = self.path / "features.bin"
         self._finished, self._progress = self.path / "features.json", self.path / "progress.json"
 
-    def skipped(self, told: Telling) -> dict[int, str] | None:
-        """Of finished features, the pictures that could not be read; None where there are no finished ones."""
+    def read_skipped(self, progress: ProgressBar) -> dict[int, str] | None:
+        """Index and reason of unreadable pictures; None if the cache is not complete."""
         state = self._read(self._finished)
         if state is None:
             return None
         if not self.values.exists() or self.values.stat().st_size != self.size:
-            told.say(f"{self.values} is not as long as {self._finished.name} says: it is made anew")
+            progress.print(f"{self.values} has not the size that {self._finished.name} expects: it is made anew")
             return None
-        return _by_number(state["skipped"])
+        return _with_int_keys(state["skipped"])
 
-    def progress(self) -> tuple[int, dict[int, str]]:
-        """How many pictures are on the disk, and which of them could not be read."""
+    def read_progress(self) -> tuple[int, dict[int, str]]:
+        """Number of pictures on the disk; index and reason of unreadable ones."""
         state = self._read(self._progress)
-        return (0, {}) if state is None else (int(state["pictures"]), _by_number(state["skipped"]))
+        return (0, {}) if state is None else (int(state["pictures"]), _with_int_keys(state["skipped"]))
 
-    def keep_progress(self, file: Any, pictures: int, skipped: Mapping[int, str]) -> None:
+    def write_progress(self, file: Any, pictures: int, skipped: Mapping[int, str]) -> None:
+        """Flush the file to the disk, then record how many pictures it holds."""
         file.flush()
         os.fsync(file.fileno())
         self._write(self._progress, {"pictures": pictures, "skipped": skipped})
 
     def finish(self, skipped: Mapping[int, str]) -> None:
+        """Mark the cache as complete."""
         self._write(self._finished, {"skipped": skipped, "torch": torch.__version__})
         self._progress.unlink(missing_ok=True)
 
     def _read(self, file: Path) -> dict[str, Any] | None:
-        """What a state says; None where there is none, or it is not of this key."""
+        """The content of a JSON file; None if it is missing, broken or of another key."""
         try:
             state = json.loads(file.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
@@ -197,81 +211,36 @@ class _Folder:
         write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def digest_of(key: Any) -> str:
-    """Hash of plain values: 64 hexadecimal digits."""
+def digest(key: Any) -> str:
+    """SHA-256 of plain values: 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 
 
-def folder_of(caches: str | Path, key: Mapping[str, Any]) -> Path:
-    """Where the features of a key are kept."""
-    return Path(caches).expanduser() / digest_of({"format": FORMAT, **key})[:16]
-
-
-class Telling:
-    """How far the features are: a bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, what: str, total: int, quiet: bool) -> None:
-        self._what, self._total, self._quiet = what, total, quiet
-        self._console = Console(stderr=True)
-        self._bar: Bar | None = None
-        self._began = self._last_line = time.monotonic()
-        self._first = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def start_from(self, done: int) -> None:
-        """Pictures that are there already."""
-        self._first = done
-        if done:
-            self.say(f"{self._what}: going on from picture {done} of {self._total}")
-
-    def advance(self, done: int) -> None:
-        if self._quiet:
-            return
-        if self._console.is_terminal:
-            if self._bar is None:
-                columns = (TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
-                self._bar = Bar(*columns, console=self._console)
-                self._task = self._bar.add_task(self._what, total=self._total, completed=self._first)
-                self._bar.start()
-            self._bar.update(self._task, completed=done)
-            return
-        now = time.monotonic()
-        if now - self._last_line >= LINE_EVERY:
-            self._last_line = now
-            left = (now - self._began) / (done - self._first) * (self._total - done)
-            self.say(f"{self._what}: {done}/{self._total}  {duration(left)} left")
-
-    def say(self, text: str) -> None:
-        if not self._quiet:
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+def cache_folder(cache: str | Path, key: Mapping[str, Any]) -> Path:
+    """The folder of a key in the folder of all caches."""
+    return Path(cache).expanduser() / digest({"format": FORMAT, **key})[:16]
 
 
 @contextmanager
-def _alone(path: Path, told: Telling) -> Iterator[None]:
-    """One process at a time; the lock of one that dies is free. Where files cannot be locked, all go on."""
+def _lock(path: Path, progress: ProgressBar) -> Iterator[None]:
+    """Exclusive lock between processes, released if its owner dies. Where files cannot be locked, nothing is locked."""
     try:
         import fcntl
-    except ImportError:  # not on Windows: there, let one process make the features before others start
+    except ImportError:  # on Windows: let one process make the features before others start
         yield
         return
     with open(path, "wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            told.say("another process is making the features: waiting for it")
+            progress.print("another process is making the features: waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:  # some network file systems
             pass
         yield
 
 
-def _by_number(skipped: Mapping[str, str]) -> dict[int, str]:
+def _with_int_keys(skipped: Mapping[str, str]) -> dict[int, str]:
     return {int(picture): reason for picture, reason in skipped.items()}
 
 

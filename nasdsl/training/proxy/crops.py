@@ -1,11 +1,11 @@
-"""Which part of which picture is seen, and what is to be found there.
+"""Crops of pictures: how they are sampled, and the boxes and targets inside them.
 
-The backbone sees whole pictures. A crop is cut out of their maps, at a multiple of the coarsest stride, so that its places are
-those of the crop's own pixels at every level. Two things differ from cropping the pixels. There are fewer crops: of a picture
-512 pixels wide 5 of 384, not 129. And the maps know what lies outside of the crop, within the backbone's reach, where a cropped
-picture has zeros: of MobileNetV2 the maps differ by 15 % (c2, c3), 30 % (c4) and 35 to 40 % (c5) in the root of the mean
-square, nearly all of it beside the crop's edges (in the inner two thirds 0, 2 and 14 to 18 %). So a decoder learns from maps as
-it will see them inside of whole pictures, and of a box that the crop's edge cuts it may see a trace of the rest.
+The backbone sees whole pictures, and a crop is cut out of their feature maps, aligned to the coarsest stride so that the same
+pixels are meant at every level. This differs from cropping the pixels in two ways. There are fewer crops: 5 of 384 pixels in a
+picture 512 wide, not 129. And the maps depend on pixels outside of the crop, within the backbone's receptive field, where a
+cropped picture has zeros: for MobileNetV2 the maps differ by 15 % (c2, c3), 30 % (c4) and 35 to 40 % (c5) in root mean square,
+nearly all of it near the crop's edges (in the inner two thirds 0, 2 and 14 to 18 %). So a decoder is trained on maps as they
+are inside of whole pictures, and a box that is cut by the crop's edge may leave a trace of its other part.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from nasdsl.detection.pyramid import Shapes
 
 Size: TypeAlias = tuple[int, int]
 
-SMALLEST: Final = 1.0
-"""Boxes are left out that are narrower or lower than this in a crop, in pixels, as in the full training."""
-_SPLIT, _ORDER = 1, 2  # what a number is drawn for
+MIN_SIDE: Final = 1.0
+"""Boxes narrower or lower than this in a crop, in pixels, are left out, as in the full training."""
+_SPLIT_STREAM, _ORDER_STREAM = 1, 2
+"""Mixed into the seed, so that the split and the order of crops are drawn independently."""
 
 
-class Place(NamedTuple):
-    """A crop: of which picture, mirrored or not, and where it begins in pixels of that (mirrored) picture."""
+class Crop(NamedTuple):
+    """A square crop: index of the picture, whether it is mirrored, and the corner in pixels of the (mirrored) picture."""
 
     picture: int
     mirrored: bool
@@ -41,151 +42,159 @@ class Place(NamedTuple):
     left: int
 
 
-class Objects(NamedTuple):
-    """What is in a picture, or in a crop: boxes [n, 4] xyxy in pixels, and of each box what `nasdsl.data.Target` says."""
+class Annotations(NamedTuple):
+    """Annotations of a picture or a crop: boxes [n, 4] xyxy in pixels, and [n] values as in `nasdsl.data.Target`."""
 
     boxes: Tensor
     labels: Tensor
     iscrowd: Tensor
     difficult: Tensor
 
-    def where(self, wanted: Tensor) -> Objects:
-        return Objects(*(x[wanted] for x in self))
+    def where(self, mask: Tensor) -> Annotations:
+        """Those where the mask [n] is true."""
+        return Annotations(*(x[mask] for x in self))
 
 
-def objects_of(dataset: Dataset, sizes: Sequence[Size]) -> list[Objects]:
-    """What is in each picture when it is resized to `sizes`, clipped to it. No picture is read."""
+def load_annotations(dataset: Dataset, sizes: Sequence[Size]) -> list[Annotations]:
+    """The annotations of each picture when it is resized to (H, W) `sizes`, clipped to it. No picture is read."""
     labels = {category: label for label, category in enumerate(dataset.category_ids)}
     rows: dict[Any, list[Mapping[str, Any]]] = {dataset.image_id(i): [] for i in range(len(dataset))}
     for annotation in dataset.ground_truth()["annotations"]:
         rows[annotation["image_id"]].append(annotation)
-    found = []
+    loaded = []
     for index, size in enumerate(sizes):
-        of_picture, full = rows[dataset.image_id(index)], dataset.size(index)
+        of_picture, original = rows[dataset.image_id(index)], dataset.size(index)
         boxes = torch.tensor([row["bbox"] for row in of_picture], dtype=torch.float64).reshape(-1, 4)
         boxes = torch.cat((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), dim=1)
-        boxes = clip_boxes_to_image(boxes, full).float()
+        boxes = clip_boxes_to_image(boxes, original).float()
         flags = (torch.tensor([bool(row[key]) for row in of_picture], dtype=torch.bool) for key in ("iscrowd", "difficult"))
         numbers = torch.tensor([labels[row["category_id"]] for row in of_picture], dtype=torch.int64)
-        found.append(Objects(rescale_boxes(boxes, full, size), numbers, *flags))
-    return found
+        loaded.append(Annotations(rescale_boxes(boxes, original, size), numbers, *flags))
+    return loaded
 
 
-def objects_in(objects: Objects, size: Size, place: Place, crop: int) -> Objects:
-    """What is in a crop, boxes in its own pixels and clipped to it and to the picture.
+def crop_annotations(annotations: Annotations, size: Size, crop: Crop, side: int) -> Annotations:
+    """The annotations inside a crop, with boxes in pixels of the crop, clipped to the crop and the picture.
 
     Args:
-        objects: of the picture, of (H, W) `size` without its padding.
-        crop: pixels of each side.
+        annotations: of the picture.
+        size: (H, W) of the picture without its padding.
+        side: of the crop, in pixels.
     """
-    boxes = objects.boxes
-    if place.mirrored:
+    boxes = annotations.boxes
+    if crop.mirrored:
         boxes = F.horizontal_flip_bounding_boxes(boxes, BoundingBoxFormat.XYXY, size)
-    boxes, _ = F.crop_bounding_boxes(boxes, BoundingBoxFormat.XYXY, place.top, place.left, crop, crop)
-    visible = (boxes[:, 2:] - boxes[:, :2] >= SMALLEST).all(dim=1)
-    return objects._replace(boxes=boxes).where(visible)
+    boxes, _ = F.crop_bounding_boxes(boxes, BoundingBoxFormat.XYXY, crop.top, crop.left, side, side)
+    visible = (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE).all(dim=1)
+    return annotations._replace(boxes=boxes).where(visible)
 
 
-def split(pictures: Sequence[int], share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Meta-train and meta-val: each in ascending order, at least one picture in each."""
-    generator = torch.Generator().manual_seed(mixed_seed(seed, _SPLIT))
-    count = min(max(1, round(share * len(pictures))), len(pictures) - 1)
-    drawn = set(torch.randperm(len(pictures), generator=generator)[:count].tolist())
-    return [p for i, p in enumerate(pictures) if i not in drawn], [p for i, p in enumerate(pictures) if i in drawn]
+def split(pictures: Sequence[int], val_share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Split pictures into meta-train and meta-val, each sorted and with at least one picture."""
+    generator = torch.Generator().manual_seed(mixed_seed(seed, _SPLIT_STREAM))
+    count = min(max(1, round(val_share * len(pictures))), len(pictures) - 1)
+    val = set(torch.randperm(len(pictures), generator=generator)[:count].tolist())
+    return [p for i, p in enumerate(pictures) if i not in val], [p for i, p in enumerate(pictures) if i in val]
 
 
 @dataclass(frozen=True)
-class Cropping:
-    """The crops of pictures of these extents.
+class CropSampler:
+    """Samples crops of pictures.
 
     Attributes:
-        extents: (H, W) in pixels of each picture with its padding.
-        size: pixels of each side of a crop.
+        padded_sizes: (H, W) in pixels of each picture with its padding.
+        side: of a crop, in pixels.
         stride: crops begin at multiples of it.
-        mirror: mirrored pictures, too.
+        mirror: half of the random crops are mirrored.
     """
 
-    extents: Sequence[Size]
-    size: int
+    padded_sizes: Sequence[Size]
+    side: int
     stride: int
     mirror: bool
 
-    def middle(self, picture: int) -> Place:
-        """The crop that is evaluated."""
-        top, left = (count // 2 * self.stride for count in self._last(picture))
-        return Place(picture, False, top, left)
+    def center_crop(self, picture: int) -> Crop:
+        """The crop in the middle of a picture, not mirrored; meta-val is evaluated on these."""
+        top, left = (count // 2 * self.stride for count in self._positions(picture))
+        return Crop(picture, False, top, left)
 
-    def draw(self, pictures: Sequence[int], batch_size: int, batches: int, seed: int) -> Iterator[list[Place]]:
-        """Random crops: each picture once an epoch, one epoch after the other without a gap. Nothing but the arguments and
-        this class decides them."""
+    def sample(self, pictures: Sequence[int], batch_size: int, batches: int, seed: int) -> Iterator[list[Crop]]:
+        """Batches of random crops. Every picture is seen once an epoch; a batch may contain the end of one epoch and the
+        beginning of the next. Only the arguments and the fields of this class determine the crops."""
         stream = self._stream(pictures, seed)
         for _ in range(batches):
             yield [next(stream) for _ in range(batch_size)]
 
-    def _stream(self, pictures: Sequence[int], seed: int) -> Iterator[Place]:
+    def _stream(self, pictures: Sequence[int], seed: int) -> Iterator[Crop]:
         epoch = 0
         while True:
-            generator = torch.Generator().manual_seed(mixed_seed(seed, _ORDER, epoch))
+            generator = torch.Generator().manual_seed(mixed_seed(seed, _ORDER_STREAM, epoch))
             order = torch.randperm(len(pictures), generator=generator).tolist()
             numbers = torch.rand(len(pictures), 3, generator=generator, dtype=torch.float64).tolist()
             for index, (flip, y, x) in zip(order, numbers, strict=True):
-                rows, columns = self._last(pictures[index])
+                rows, columns = self._positions(pictures[index])
                 top, left = int(y * (rows + 1)) * self.stride, int(x * (columns + 1)) * self.stride
-                yield Place(pictures[index], self.mirror and flip < 0.5, top, left)
+                yield Crop(pictures[index], self.mirror and flip < 0.5, top, left)
             epoch += 1
 
-    def _last(self, picture: int) -> Size:
-        """The last multiples of the stride, down and across, at which a crop can begin."""
-        height, width = self.extents[picture]
-        return (height - self.size) // self.stride, (width - self.size) // self.stride
+    def _positions(self, picture: int) -> Size:
+        """The largest multiples of the stride, down and across, at which a crop still fits."""
+        height, width = self.padded_sizes[picture]
+        return (height - self.side) // self.stride, (width - self.side) // self.stride
 
 
 class _Positives(NamedTuple):
-    """The locations of a crop that learn a box; all others are background."""
+    """The positive locations of a crop: indices [n] into all its locations, and their targets."""
 
-    at: Tensor
+    indices: Tensor
     labels: Tensor
     distances: Tensor
     centerness: Tensor
 
 
-class TargetStore:
-    """FCOS targets of crops, each computed when it is first asked for. Kept are the locations that learn a box: some
-    kilobytes a crop."""
+class TargetCache:
+    """Annotations and FCOS targets of crops. Targets are computed at first use; only positive locations are kept, which are a
+    few kilobytes a crop.
 
-    def __init__(self, objects: Sequence[Objects], sizes: Sequence[Size], crop: int) -> None:
-        self._objects, self._sizes, self._crop = objects, sizes, crop
-        self._kept: dict[tuple[Fcos, tuple[tuple[str, Size], ...]], dict[Place, _Positives]] = {}
+    Args:
+        annotations: of each picture.
+        sizes: (H, W) of each picture without its padding.
+        side: of a crop, in pixels.
+    """
 
-    def found_in(self, place: Place) -> Objects:
-        """What is in a crop."""
-        return objects_in(self._objects[place.picture], self._sizes[place.picture], place, self._crop)
+    def __init__(self, annotations: Sequence[Annotations], sizes: Sequence[Size], side: int) -> None:
+        self._annotations, self._sizes, self._side = annotations, sizes, side
+        self._positives: dict[tuple[Fcos, tuple[tuple[str, Size], ...]], dict[Crop, _Positives]] = {}
 
-    def boxes_in(self, place: Place) -> dict[str, Tensor]:
-        """What can be learned in a crop: ``boxes`` and ``labels``, without crowds."""
-        found = self.found_in(place)
+    def annotations_in(self, crop: Crop) -> Annotations:
+        """The annotations inside a crop."""
+        return crop_annotations(self._annotations[crop.picture], self._sizes[crop.picture], crop, self._side)
+
+    def boxes_in(self, crop: Crop) -> dict[str, Tensor]:
+        """``boxes`` and ``labels`` inside a crop for training: without crowds."""
+        found = self.annotations_in(crop)
         found = found.where(~found.iscrowd)
         return {"boxes": found.boxes, "labels": found.labels}
 
-    def fcos(self, places: Sequence[Place], method: Fcos, shapes: Shapes) -> FcosTargets:
-        """What `method` makes of these crops, for levels of these shapes."""
-        kept = self._kept.setdefault((method, tuple(shapes.items())), {})
-        for place in places:
-            if place not in kept:
-                kept[place] = self._positives(place, method, shapes)
+    def fcos(self, crops: Sequence[Crop], method: Fcos, shapes: Shapes) -> FcosTargets:
+        """The targets of `method` for these crops, for levels of these shapes."""
+        cached = self._positives.setdefault((method, tuple(shapes.items())), {})
+        for crop in crops:
+            if crop not in cached:
+                cached[crop] = self._compute(crop, method, shapes)
         count = sum(height * width for height, width in shapes.values())
-        positives = [kept[place] for place in places]
-        index = torch.cat([row * count + p.at for row, p in enumerate(positives)])
-        labels = torch.full((len(places) * count,), -1)
+        positives = [cached[crop] for crop in crops]
+        index = torch.cat([row * count + p.indices for row, p in enumerate(positives)])
+        labels = torch.full((len(crops) * count,), -1)
         distances, centerness = torch.zeros(len(labels), 4), torch.zeros(len(labels))
         labels[index] = torch.cat([p.labels for p in positives]).long()
         distances[index] = torch.cat([p.distances for p in positives])
         centerness[index] = torch.cat([p.centerness for p in positives])
-        shape = (len(places), count)
+        shape = (len(crops), count)
         return FcosTargets(labels.view(shape), distances.view(*shape, 4), centerness.view(shape))
 
-    def _positives(self, place: Place, method: Fcos, shapes: Shapes) -> _Positives:
-        dense = method.targets(shapes, (self._crop, self._crop), [self.boxes_in(place)])
+    def _compute(self, crop: Crop, method: Fcos, shapes: Shapes) -> _Positives:
+        dense = method.targets(shapes, (self._side, self._side), [self.boxes_in(crop)])
         index = torch.nonzero(dense.labels[0] >= 0).squeeze(1)
         labels, distances, centerness = (x[0, index].clone() for x in dense)
         return _Positives(index, labels.int(), distances, centerness)

@@ -1,4 +1,4 @@
-"""The maps of a frozen backbone for every picture and its mirror image, and all that they depend on."""
+"""Features of a frozen backbone: how they are computed, and the key of all that they depend on."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from nasdsl.data import Dataset, Transform, UnreadableImage
 from nasdsl.detection.backbones import BackboneError, FeatureExtractor, make_backbone
 from nasdsl.detection.detector import DetectorError
 from nasdsl.detection.factory import load_detector
-from nasdsl.training.proxy.cache import Compute
+from nasdsl.training.proxy.cache import FeatureFunction
 from nasdsl.training.proxy.errors import ProxyError
-from nasdsl.training.proxy.features import Layout, Level, Maps, Size
+from nasdsl.training.proxy.features import FeatureLayout, Level, Maps, Size
 from nasdsl.training.proxy.spec import ProxySpec
 
-_SEEN = 4
-"""Of pictures that are in no file, the pixels of so many are looked at."""
+_HASHED_PICTURES = 4
+"""How many pictures' pixels are hashed where pictures are in no file, as synthetic ones."""
 
 
-def frozen_backbone(spec: ProxySpec) -> FeatureExtractor:
-    """The backbone of a task, in evaluation mode.
+def make_frozen_backbone(spec: ProxySpec) -> FeatureExtractor:
+    """The backbone of a task, in evaluation mode, without gradients.
 
     Raises:
         BackboneError, UnknownBackbone: see `make_backbone`.
@@ -35,33 +35,33 @@ def frozen_backbone(spec: ProxySpec) -> FeatureExtractor:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(spec.seed)
         try:
-            made = make_backbone(spec.backbone, weights)
+            backbone = make_backbone(spec.backbone, weights)
         except BackboneError as error:
             if weights is None or not Path(weights).exists():
                 raise
-            made = _of_run(spec.backbone, weights, error)
-    return made.eval().requires_grad_(False)
+            backbone = _from_run(spec.backbone, weights, error)
+    return backbone.eval().requires_grad_(False)
 
 
-def _of_run(name: str, weights: str, error: BackboneError) -> FeatureExtractor:
-    """The backbone of a trained detector."""
+def _from_run(name: str, weights: str, error: BackboneError) -> FeatureExtractor:
+    """The backbone of a trained detector; raises `error` if `weights` is no detector either."""
     try:
-        found = load_detector(weights).backbone
+        backbone = load_detector(weights).backbone
     except DetectorError:
         raise error from None
-    if found.name != name:
-        raise ProxyError(f"{weights} has a detector with the backbone {found.name or 'of your own'}; expected {name}")
-    return found
+    if backbone.name != name:
+        raise ProxyError(f"{weights} has a detector with the backbone {backbone.name or 'of your own'}; expected {name}")
+    return backbone
 
 
 def resized_sizes(dataset: Dataset, spec: ProxySpec) -> list[Size]:
-    """(H, W) of each picture when it is resized."""
+    """(H, W) of each picture after resizing."""
     transform = Transform(spec.size, spec.longest)
     return [transform.output_size(size) for size in dataset.sizes()]
 
 
-def layout_of(extractor: FeatureExtractor, sizes: Sequence[Size], spec: ProxySpec) -> Layout:
-    """Where the maps of pictures of these sizes lie: of each, its pixels padded to the crop and to the coarsest stride.
+def make_layout(extractor: FeatureExtractor, sizes: Sequence[Size], spec: ProxySpec) -> FeatureLayout:
+    """The layout of the maps of pictures of these sizes, padded to the crop and to a multiple of the largest stride.
 
     Raises:
         ProxyError: the backbone has no such level, or the crop is no multiple of the stride.
@@ -74,40 +74,41 @@ def layout_of(extractor: FeatureExtractor, sizes: Sequence[Size], spec: ProxySpe
     stride = max(level.stride for level in levels.values())
     if spec.size % stride:
         raise ProxyError(f"size is {spec.size}; expected a multiple of {stride}, the stride of {max(levels)}")
-    extents = [(_multiple(max(h, spec.size), stride), _multiple(max(w, spec.size), stride)) for h, w in sizes]
-    return Layout(levels, extents, 2 if spec.mirror else 1)
+    padded = [(_round_up(max(h, spec.size), stride), _round_up(max(w, spec.size), stride)) for h, w in sizes]
+    return FeatureLayout(levels, padded, 2 if spec.mirror else 1)
 
 
-def backbone_maps(
-    dataset: Dataset, extractor: FeatureExtractor, layout: Layout, spec: ProxySpec, device: torch.device
-) -> Compute:
-    """What computes the maps of a picture."""
+def backbone_feature_function(
+    dataset: Dataset, extractor: FeatureExtractor, layout: FeatureLayout, spec: ProxySpec, device: torch.device
+) -> FeatureFunction:
+    """A function that computes the maps of a picture."""
     transform = Transform(spec.size, spec.longest)
     extractor = extractor.to(device)
 
     @torch.no_grad()
     def compute(picture: int) -> Maps:
         image = transform.prepare(dataset[picture]).image.to(device)
-        maps: Maps = extractor(normalised(image, extractor, layout.extents[picture], mirror=layout.copies == 2))
+        maps: Maps = extractor(preprocess(image, extractor, layout.padded_sizes[picture], mirror=layout.copies == 2))
         return maps
 
     return compute
 
 
-def normalised(image: Tensor, extractor: FeatureExtractor, extent: Size, *, mirror: bool) -> Tensor:
-    """[1 or 2, 3, H, W] of `extent`: the picture and its mirror image, padded with the mean colour at the right and bottom."""
+def preprocess(image: Tensor, extractor: FeatureExtractor, size: Size, *, mirror: bool) -> Tensor:
+    """The normalised picture and, with `mirror`, its mirror image: [1 or 2, 3, H, W], padded at the right and bottom to
+    `size` with the mean colour."""
     height, width = image.shape[-2:]
     copies = torch.stack([image, image.flip(-1)] if mirror else [image])
     pixels = extractor.normalize(copies)
-    return nn.functional.pad(pixels, (0, extent[1] - width, 0, extent[0] - height))
+    return nn.functional.pad(pixels, (0, size[1] - width, 0, size[0] - height))
 
 
-def key_of(dataset: Dataset, extractor: FeatureExtractor, layout: Layout, spec: ProxySpec) -> dict[str, Any]:
-    """All that features depend on. Boxes and classes are not part of it: they may be mended without making features anew."""
+def cache_key(dataset: Dataset, extractor: FeatureExtractor, layout: FeatureLayout, spec: ProxySpec) -> dict[str, Any]:
+    """All that the features depend on. Boxes and classes are not part of it: they can be corrected without new features."""
     return {
-        "pictures": content_of(dataset),
+        "pictures": dataset_digest(dataset),
         "backbone": spec.backbone,
-        "weights": weights_of(extractor),
+        "weights": weights_digest(extractor),
         "size": spec.size,
         "longest": spec.longest,
         "copies": layout.copies,
@@ -116,32 +117,32 @@ def key_of(dataset: Dataset, extractor: FeatureExtractor, layout: Layout, spec: 
     }
 
 
-def content_of(dataset: Dataset) -> str:
-    """Hash of the pictures: their files' bytes, wherever these lie, in the order of the data set."""
-    hashed, drawn = hashlib.sha256(), 0
+def dataset_digest(dataset: Dataset) -> str:
+    """SHA-256 of the pictures' files, in the order of the data set, wherever they are stored."""
+    sha, hashed = hashlib.sha256(), 0
     for index in range(len(dataset)):
-        hashed.update(repr((dataset.image_id(index), dataset.size(index))).encode())
+        sha.update(repr((dataset.image_id(index), dataset.size(index))).encode())
         file = Path(dataset.file(index))
         if file.is_file():
             with open(file, "rb") as opened:
-                hashed.update(hashlib.file_digest(opened, "sha256").digest())
+                sha.update(hashlib.file_digest(opened, "sha256").digest())
         else:
-            hashed.update(dataset.file(index).encode())
-            if drawn < _SEEN:
-                drawn += 1
+            sha.update(dataset.file(index).encode())
+            if hashed < _HASHED_PICTURES:
+                hashed += 1
                 with suppress(UnreadableImage):
-                    hashed.update(dataset[index].image.contiguous().numpy().tobytes())
-    return hashed.hexdigest()
+                    sha.update(dataset[index].image.contiguous().numpy().tobytes())
+    return sha.hexdigest()
 
 
-def weights_of(module: nn.Module) -> str:
-    """Hash of all weights and statistics, by name."""
-    hashed = hashlib.sha256()
+def weights_digest(module: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers with their names."""
+    sha = hashlib.sha256()
     for name, value in module.state_dict().items():
-        hashed.update(f"{name} {value.dtype} {list(value.shape)} ".encode())
-        hashed.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return hashed.hexdigest()
+        sha.update(f"{name} {value.dtype} {list(value.shape)} ".encode())
+        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
 
 
-def _multiple(length: int, stride: int) -> int:
-    return -(-length // stride) * stride
+def _round_up(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple

@@ -1,7 +1,7 @@
-"""Memory without a GPU: more than there is must be refused to a decoder, not kill the process that trains it.
+"""Memory limits without a GPU: a decoder that needs too much memory must raise an error, not get the process killed.
 
-Linux promises memory that it does not have, and when that is used, it ends a process. A limit on the process's data (which is
-private memory that it may write to; mapped features do not count) makes torch's allocation fail instead, which is a verdict.
+Linux overcommits memory, and kills a process when the memory is then used. A limit on the process's data (private writable
+memory; memory-mapped features do not count) makes torch's allocation fail instead, which can be caught.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ import torch
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
-def limit_now(device: torch.device) -> int | None:
-    """Bytes of data that this process can have: what it has, and what is free on the machine and in its control group.
+def current_limit(device: torch.device) -> int | None:
+    """Bytes of data that this process can have: what it has, plus what is free on the machine and in its control group.
 
-    Found once by each process, before it trains: what others take for a moment must not decide about a decoder. So several
-    that train at once may be promised the same memory, and one of them killed; a search has its sample tried again.
+    Called once by each process, before it trains, so that memory which others use for a moment does not decide about a
+    decoder. Several processes that train at once may therefore count on the same memory, and one of them be killed; a search
+    then tries its decoder again.
 
     Returns:
-        None where there is no limit: elsewhere than on Linux, and with GPUs, whose drivers reserve far more than they use.
+        None if there is no limit: elsewhere than on Linux, and with GPUs, whose drivers reserve far more than they use.
     """
-    free = available() if sys.platform == "linux" and device.type == "cpu" else None
-    return None if free is None else _kilobytes(Path("/proc/self/status"), "VmData") + free
+    free = available_memory() if sys.platform == "linux" and device.type == "cpu" else None
+    return None if free is None else _read_kilobytes(Path("/proc/self/status"), "VmData") + free
 
 
 @contextmanager
-def bounded(limit: int | None) -> Iterator[None]:
-    """Within, this process gets no more than so many bytes of data; allocations that would exceed them fail."""
+def limit_memory(limit: int | None) -> Iterator[None]:
+    """Within the block, allocations fail that would give this process more than `limit` bytes of data. None: no limit."""
     if limit is None:
         yield
         return
@@ -50,28 +51,28 @@ def bounded(limit: int | None) -> Iterator[None]:
 
 
 @cache
-def keep_freed(device: torch.device) -> bool:
-    """Have this process keep the memory that tensors give back, instead of handing it to the system and asking for it again.
+def retain_freed_memory(device: torch.device) -> bool:
+    """Make the allocator of this process keep freed memory, instead of returning it to the system.
 
-    The system clears each page that it hands out, which takes as long as what is then computed in it: torch on a CPU has no
-    cache of its own, as it has on GPUs. The process then holds the most that it has ever taken, until it ends.
+    The system clears every page that it hands out, which takes as long as the computation in it: torch has no caching
+    allocator on a CPU, as it has on GPUs. Afterwards the process holds the most memory that it has ever used, until it ends.
 
     Returns:
-        Whether that can be had: from glibc, on a CPU.
+        Whether this is supported: by glibc, for a CPU.
     """
-    tune = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" and device.type == "cpu" else None
-    return tune is not None and all(tune(what, to) for what, to in _MALLOC.items())
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" and device.type == "cpu" else None
+    return mallopt is not None and all(mallopt(parameter, value) for parameter, value in _MALLOC.items())
 
 
 _M_MMAP_MAX, _M_TRIM_THRESHOLD, _M_TOP_PAD = -4, -1, -2
 _MALLOC = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_TOP_PAD: 64 * 2**20}
-"""mallopt(3): no allocation has a mapping of its own, none is given back, and 64 MiB more are asked for than are needed."""
+"""mallopt(3): allocate nothing by mmap, return nothing to the system, and request 64 MiB more than is needed."""
 
 
-def available() -> int | None:
-    """Bytes that can be had without taking them from other processes; None where nobody says."""
+def available_memory() -> int | None:
+    """Bytes of memory that can be allocated without taking them from other processes; None if unknown."""
     try:
-        free = _kilobytes(Path("/proc/meminfo"), "MemAvailable")
+        free = _read_kilobytes(Path("/proc/meminfo"), "MemAvailable")
     except (OSError, KeyError):
         return None
     with suppress(OSError):
@@ -85,7 +86,7 @@ def available() -> int | None:
 
 
 def _left_in(group: Path, unlimited: int) -> int:
-    """Bytes that a control group has left; cached files that nobody needs count as free."""
+    """Bytes that a control group has left; inactive cached files count as free."""
     try:
         limit = (group / "memory.max").read_text().strip()
         if limit == "max":
@@ -98,8 +99,8 @@ def _left_in(group: Path, unlimited: int) -> int:
         return unlimited
 
 
-def _kilobytes(file: Path, name: str) -> int:
-    """A figure of a file of ``Name:   123 kB`` lines, in bytes."""
+def _read_kilobytes(file: Path, name: str) -> int:
+    """A value of a file with ``Name:   123 kB`` lines, in bytes."""
     for line in file.read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024

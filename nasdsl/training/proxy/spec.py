@@ -1,4 +1,4 @@
-"""What a proxy task does, as plain data that processes can be sent."""
+"""Settings of a proxy task."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ DTYPES: Final[Mapping[str, torch.dtype]] = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
-"""In which features can be stored."""
+"""Types that features can be stored in."""
 PRECISIONS: Final = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True)
 class ProxySpec:
-    """The proxy task; the defaults are those of the paper (arXiv:1906.04423, section 4.1.1).
+    """Settings of a proxy task. The defaults are those of the paper (arXiv:1906.04423, section 4.1.1).
 
     Attributes:
-        data: as `nasdsl.data.open_dataset` has it, ``voc:DIR`` …
-        split: of the data; meta-train and meta-val are parts of it.
-        val_share: of the pictures that are meta-val, drawn by `seed`: the paper's 1,715 of 5,715.
-        backbone: a name of `nasdsl.backbones.BACKBONES`. All of it is frozen.
-        backbone_weights: as `make_backbone` has them, or a training's run (or its ``model.pt``) whose detector has this
-            backbone: the paper fine-tunes the backbone on the proxy data first. None: random, decided by `seed`.
-        size: pixels of the shorter side of pictures and of both sides of crops; a multiple of the coarsest stride.
-        longest: pictures whose longer side would exceed this are made smaller, and padded to the crop. The default is to
-            384 what 1333, the bound of the full schedule, is to 800.
-        mirror: mirrored pictures are learned as often as others. Their features are stored as well, which doubles them.
-        levels: features to keep, ``("c3", "c4", "c5")``; those that the search space reads. None: all of the backbone.
+        data: the data set, as for `nasdsl.data.open_dataset`: ``voc:DIR`` …
+        split: split of the data that is divided into meta-train and meta-val.
+        val_share: share of the pictures that are meta-val, drawn with `seed`; by default the paper's 1,715 of 5,715.
+        backbone: name of a backbone, see `nasdsl.backbones.BACKBONES`. All of it is frozen.
+        backbone_weights: weights as for `make_backbone`, or a run (or its ``model.pt``) whose detector has this backbone: the
+            paper fine-tunes the backbone on the proxy data first. None: random weights, drawn with `seed`.
+        size: pixels of the shorter side of pictures and of both sides of crops; a multiple of the largest stride.
+        longest: largest number of pixels of the longer side; larger pictures are resized further, and padded to the crop. The
+            default has the same ratio to 384 as 1333 has to 800 in the full schedule.
+        mirror: train on mirrored pictures half of the time. Their features are stored as well, which doubles the space.
+        levels: features to store, ``("c3", "c4", "c5")``; the search space must not read others. None: all of the backbone.
         iterations, batch_size, learning_rate: of the training, with Adam and without weight decay.
-        average: decay of the averaged weights that are evaluated (`nasdsl.training.ema`). None: no averaging.
-        seed: decides the split, the order of crops and random weights.
-        reward: ``loss`` is minus the sum of the losses on meta-val, ``ap`` COCO's AP there.
+        average: decay of the average of the weights that is evaluated (`nasdsl.training.ema`). None: no averaging.
+        seed: seed of the split, the order of crops and random weights.
+        reward: ``loss`` is minus the sum of the losses on meta-val, ``ap`` COCO's AP on meta-val.
         method: options of `nasdsl.detection.fcos.Fcos` or `nasdsl.detection.retinanet.Retinanet`.
-        precision: ``bfloat16`` computes in mixed precision.
-        channels_last: memory format of the decoder and of what it computes.
-        device: ``auto`` is a GPU where there is one.
-        dtype: features are stored in this type; ``float16`` and ``bfloat16`` take half the space.
-        cache: folder in which features are kept. None: they are in memory and gone afterwards.
-        memory_limit: bytes; a cache that is larger stays in its file and is mapped, so that processes share it.
-        fpn: text of the decoder whose pyramid is computed once, to train heads alone; see `ProxyTask.with_fpn`.
+        precision: precision of the computation; ``bfloat16`` is mixed precision.
+        channels_last: use the channels-last memory format.
+        device: device of the computation; ``auto`` is a GPU if there is one.
+        dtype: type that features are stored in; ``float16`` and ``bfloat16`` need half the space.
+        cache: folder in which features are stored. None: they are kept in memory and lost afterwards.
+        memory_limit: bytes; a larger cache is not read into memory but memory-mapped, so that processes share it.
+        fpn: text of the decoder whose fpn outputs are computed once, to train heads alone; see `ProxyTask.with_fpn`.
 
     Raises:
-        ProxyError: settings that make no sense, all of them named.
+        ProxyError: settings are invalid; the message lists all of them.
     """
 
     data: str
@@ -84,12 +84,12 @@ class ProxySpec:
     def __post_init__(self) -> None:
         if self.levels is not None:
             object.__setattr__(self, "levels", tuple(self.levels))  # JSON has lists
-        wrong = [f"{name} is {getattr(self, name)!r}; expected {expected}" for name, expected in self._problems()]
-        if wrong:
-            raise ProxyError("the proxy task cannot be made: " + "; ".join(wrong))
+        problems = [f"{name} is {getattr(self, name)!r}; expected {expected}" for name, expected in self._problems()]
+        if problems:
+            raise ProxyError("the proxy task cannot be made: " + "; ".join(problems))
 
     def _problems(self) -> list[tuple[str, str]]:
-        """Names of settings that are wrong, and what is expected."""
+        """Name and expected value of each invalid setting."""
         expected = {
             "val_share": ("a number between 0 and 1", 0 < self.val_share < 1),
             "size": ("1 or more pixels", self.size >= 1),
@@ -107,8 +107,8 @@ class ProxySpec:
         return [(name, wanted) for name, (wanted, right) in expected.items() if not right]
 
 
-def described() -> dict[str, str]:
-    """What each setting is, in the words of the class."""
+def setting_descriptions() -> dict[str, str]:
+    """Description of each setting, from the docstring of `ProxySpec`."""
     text = inspect.getdoc(ProxySpec) or ""
     found: dict[str, str] = {}
     entries = re.split(r"\n    (?=\w[\w, ]*: )", text.partition("Attributes:")[2].partition("\n\n")[0])

@@ -1,4 +1,4 @@
-"""A decoder's text in, its reward out."""
+"""The proxy task: evaluates the text of a decoder to a reward."""
 
 from __future__ import annotations
 
@@ -15,35 +15,43 @@ from nasdsl.data import open_dataset
 from nasdsl.data.seeds import mixed_seed
 from nasdsl.decoder import Decoder, loads
 from nasdsl.detection.detector import Method
-from nasdsl.training.proxy.adaptation import Batches, Clocks, Report, adapt, measure, method_of, verdicts
-from nasdsl.training.proxy.cache import Compute, Telling, digest_of, folder_of, make_features
-from nasdsl.training.proxy.crops import Cropping, TargetStore, objects_of, split
-from nasdsl.training.proxy.errors import ProxyError
-from nasdsl.training.proxy.extraction import backbone_maps, frozen_backbone, key_of, layout_of, resized_sizes
-from nasdsl.training.proxy.features import Features, Layout, Size
-from nasdsl.training.proxy.latency import random_features, seconds_of
-from nasdsl.training.proxy.memory import bounded, keep_freed, limit_now
-from nasdsl.training.proxy.pyramid import kept_fpn, objects_key, pyramid_layout, pyramid_maps
-from nasdsl.training.proxy.scoring import average_precision
+from nasdsl.training.progress import ProgressBar
+from nasdsl.training.proxy.cache import FeatureFunction, cache_folder, digest, load_or_compute_features
+from nasdsl.training.proxy.crops import CropSampler, TargetCache, load_annotations, split
+from nasdsl.training.proxy.errors import ProxyError, translate_errors
+from nasdsl.training.proxy.extraction import (
+    backbone_feature_function,
+    cache_key,
+    make_frozen_backbone,
+    make_layout,
+    resized_sizes,
+)
+from nasdsl.training.proxy.features import FeatureLayout, Features, Size
+from nasdsl.training.proxy.fpn_features import annotations_key, fpn_feature_function, fpn_layout, load_or_train_fpn
+from nasdsl.training.proxy.latency import median_seconds, random_features
+from nasdsl.training.proxy.loader import CropLoader
+from nasdsl.training.proxy.loop import StepCallback, Timer, make_method, train_decoder, validate
+from nasdsl.training.proxy.memory import current_limit, limit_memory, retain_freed_memory
+from nasdsl.training.proxy.metrics import average_precision
 from nasdsl.training.proxy.spec import DTYPES, ProxySpec
 
-_WEIGHTS: Final = 3
-"""What the seed is for, besides the split and the order of crops."""
-_LEARNING: Final = (
+_WEIGHTS_STREAM: Final = 3
+"""Mixed into the seed, so that weights are drawn independently of the split and the order of crops."""
+_TRAINING_SETTINGS: Final = (
     "iterations", "batch_size", "learning_rate", "average", "val_share", "seed", "precision", "channels_last"
 )  # fmt: skip
 """Settings that trained weights depend on, besides the features."""
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What a decoder is worth on the proxy task.
+class ProxyResult:
+    """Result of evaluating a decoder on the proxy task.
 
     Attributes:
-        reward: the higher, the better.
+        reward: higher is better.
         losses: on meta-val, by name.
-        details: ``seconds`` of everything; of the parts ``data`` (crops and targets), ``compute`` (forward, backward,
-            optimizer), ``average`` and ``validation``; ``overhead``: the share of the training that is not ``compute``.
+        details: ``seconds`` in total; seconds of ``data`` (crops and targets), ``compute`` (forward, backward, optimizer),
+            ``average`` and ``validation``; ``overhead``: the share of all time but validation that is not ``compute``.
     """
 
     reward: float
@@ -52,24 +60,23 @@ class Scored:
 
 
 class ProxyTask:
-    """Trains a decoder shortly on cached features of meta-train, and scores it on meta-val.
+    """Trains a decoder for a short time on cached features of meta-train, and evaluates it on meta-val.
 
-    Making one makes the features, unless they are in the cache already. Same seed, same machine and same number of threads:
-    on a CPU the same reward, bit for bit; crops and their order are the same for every text. Pickled, it is its `spec`: the
-    process that gets it makes the task itself, from the cache.
+    Creating a task computes the features, unless they are cached. With the same seed, machine and number of threads, a CPU
+    gives the same reward bit for bit; every decoder sees the same crops in the same order. A pickled task consists of its
+    `spec` alone: the process that unpickles it creates the task itself, from the cache.
 
-    Crops of training begin at random multiples of the coarsest stride; those of meta-val are the middle ones. Both rewards
-    are of these crops.
+    Training uses crops at random multiples of the largest stride, validation the crop in the middle of each picture.
 
     Attributes:
-        spec: what it does.
-        device: where.
+        spec: the settings.
+        device: where decoders are trained.
         classes, category_ids: of the data.
         features: what decoders are trained on.
-        train, val: numbers of the pictures of meta-train and meta-val.
+        train, val: indices of the pictures of meta-train and meta-val.
 
     Raises:
-        ProxyError: the features cannot be had.
+        ProxyError: the features cannot be computed or stored.
         DataError, BackboneError, UnknownBackbone: see `open_dataset` and `make_backbone`.
     """
 
@@ -78,77 +85,79 @@ class ProxyTask:
         self.device = _device(spec.device)
         dataset = open_dataset(spec.data, spec.split)
         self.classes, self.category_ids = dataset.classes, dataset.category_ids
-        extractor, sizes = frozen_backbone(spec), resized_sizes(dataset, spec)
+        extractor, sizes = make_frozen_backbone(spec), resized_sizes(dataset, spec)
         self._in_channels = extractor.out_channels
-        layout = layout_of(extractor, sizes, spec)
-        self._key = key_of(dataset, extractor, layout, spec)
-        compute = backbone_maps(dataset, extractor, layout, spec, self.device)
-        self.features = self._made(f"features of {dataset.name}", self._key, layout, compute)
+        layout = make_layout(extractor, sizes, spec)
+        self._key = cache_key(dataset, extractor, layout, spec)
+        compute = backbone_feature_function(dataset, extractor, layout, spec, self.device)
+        self.features = self._load_or_compute(f"features of {dataset.name}", self._key, layout, compute)
         readable = [picture for picture in range(len(dataset)) if picture not in self.features.skipped]
         if len(readable) < 2:
             raise ProxyError(f"{dataset.name} has {len(readable)} readable pictures; meta-train and meta-val need one each")
         self.train, self.val = split(readable, spec.val_share, spec.seed)
-        self._objects = objects_of(dataset, sizes)
-        self._store = TargetStore(self._objects, sizes, spec.size)
-        keep_freed(self.device)
-        self._limit = limit_now(self.device)
+        self._annotations = load_annotations(dataset, sizes)
+        self._target_cache = TargetCache(self._annotations, sizes, spec.size)
+        retain_freed_memory(self.device)
+        self._memory_limit = current_limit(self.device)
         self._fpn: str | None = None
         if spec.fpn is not None:
             decoder = self._load(spec.fpn)
-            self.features = self._pyramids(decoder)  # trains the fpn on the features that are here now
+            self.features = self._fpn_features(decoder)  # trains the fpn on the backbone's features
             self._fpn = decoder.canonical_fpn
 
     def __reduce__(self) -> tuple[type[ProxyTask], tuple[ProxySpec]]:
         return ProxyTask, (self.spec,)
 
-    def __call__(self, text: str, report: Report | None = None) -> Scored:
-        """The reward of a decoder.
+    def __call__(self, text: str, on_step: StepCallback | None = None) -> ProxyResult:
+        """Evaluate a decoder.
 
         Args:
-            text: a decoder without holes, at the widths that it names.
-            report: called after each step with its number, from 1, and its loss; True gives the decoder up.
+            text: of a decoder without holes, at the widths that it names.
+            on_step: called after each training step with its number, from 1, and its loss; return True to stop the evaluation
+                early.
 
         Raises:
-            DiagnosticError, MissingFeature: the text does not check, or does not fit the backbone.
+            DiagnosticError, MissingFeature: the text is invalid, or does not fit the backbone.
             Diverged: a loss is not finite.
-            OutOfMemory: it does not fit into memory. (Without a GPU this is known on Linux only; see `memory`. Elsewhere the
-                system may end the process before.)
+            OutOfMemory: it does not fit into memory. (Without a GPU this is detected on Linux only, see `memory`; elsewhere
+                the system may kill the process.)
             Failed: torch cannot run it.
             DeviceLost: the GPU has failed, and this process cannot use it any more.
-            Stopped: `report` said so.
+            Stopped: `on_step` returned True.
             ProxyError: it reads features that are not cached, or has another fpn than the task.
         """
-        began, clocks, spec = time.perf_counter(), Clocks(), self.spec
+        start, timer, spec = time.perf_counter(), Timer(), self.spec
         decoder = self._load(text)
-        method = method_of(decoder, spec.method)
+        method = make_method(decoder, spec.method)
         if self._fpn is not None and decoder.canonical_fpn != self._fpn:
-            raise ProxyError("the text has another fpn than the one whose pyramid is cached; expected that of ProxySpec.fpn")
-        places = [self.cropping.middle(picture) for picture in self.val]
-        with verdicts(self._batch), bounded(self._limit):
+            raise ProxyError("the text has another fpn than the one whose features are cached; expected that of ProxySpec.fpn")
+        crops = [self.crop_sampler.center_crop(picture) for picture in self.val]
+        with translate_errors(self._work), limit_memory(self._memory_limit):
             module = self._build(decoder)
-            trained = self._adapt(module, method, clocks, report)
-            with clocks.count("validation"):
-                by_batch = [places[i : i + spec.batch_size] for i in range(0, len(places), spec.batch_size)]
-                batches = self._batches(module, method).stream(by_batch)
-                measured = measure(trained, batches, method, spec, detect=spec.reward == "ap")
-        reward = -sum(measured.losses.values())
+            trained = self._train(module, method, timer, on_step)
+            with timer.time("validation"):
+                batches = [crops[i : i + spec.batch_size] for i in range(0, len(crops), spec.batch_size)]
+                loader = self._loader(module, method)
+                found = validate(trained, loader.batches(batches), method, spec, detect=spec.reward == "ap")
+        reward = -sum(found.losses.values())
         if spec.reward == "ap":
-            found = [self._store.found_in(place) for place in places]
-            reward = average_precision(measured.detections, found, spec.size, self.classes, self.category_ids)
-        seconds = time.perf_counter() - began
-        overhead = 1 - clocks.spent["compute"] / (seconds - clocks.spent["validation"])
-        return Scored(reward, measured.losses, {**clocks.spent, "seconds": seconds, "overhead": overhead})
+            with timer.time("validation"):
+                annotations = [self._target_cache.annotations_in(crop) for crop in crops]
+                reward = average_precision(found.detections, annotations, spec.size, self.classes, self.category_ids)
+        seconds = time.perf_counter() - start
+        overhead = 1 - timer.seconds["compute"] / (seconds - timer.seconds["validation"])
+        return ProxyResult(reward, found.losses, {**timer.seconds, "seconds": seconds, "overhead": overhead})
 
     def with_fpn(self, text: str) -> ProxyTask:
-        """The task of the second stage: heads are trained alone, on the pyramid of this decoder's fpn.
+        """The task of the second stage, which trains heads alone on the outputs of this decoder's fpn.
 
-        The fpn is trained as this task trains a decoder, with the text's own head; then its pyramid is computed for every
-        picture and its mirror image, and cached like the backbone's features. Texts that are scored must have the same fpn.
-        Crops begin at multiples of the pyramid's coarsest stride (128 with p7), so there are fewer of them. Without a cache
+        The fpn is trained as this task trains a decoder, with the head of `text`; then its outputs are computed for every
+        picture and its mirror image, and cached like the backbone's features. Decoders that are evaluated must have the same
+        fpn. Crops begin at multiples of the fpn's largest stride (128 with p7), so there are fewer of them. Without a cache
         folder, the backbone's features are computed again.
 
         Raises:
-            As `ProxyTask`, and as calling it does.
+            The errors of `ProxyTask` and of calling it.
         """
         return ProxyTask(replace(self.spec, fpn=str(text)), quiet=self._quiet)
 
@@ -157,99 +166,105 @@ class ProxyTask:
         the task's device: the median of several passes over random features.
 
         Raises:
-            DiagnosticError, MissingFeature: as calling the task.
+            DiagnosticError, MissingFeature: the text is invalid, or does not fit the backbone.
             OutOfMemory, Failed: it does not fit into memory, or torch cannot run it.
         """
         decoder = self._load(text)
-        with verdicts(f"one image of {size[0]}x{size[1]}"), bounded(self._limit):
+        with translate_errors(f"one image of {size[0]}x{size[1]}"), limit_memory(self._memory_limit):
             module = self._build(decoder)
             channels = {name: self._in_channels[name] for name in module.fpn.input_levels}
             features = random_features(channels, size, self.device, channels_last=self.spec.channels_last)
-            return seconds_of(module, features, self.device)
+            return median_seconds(module, features, self.device)
 
     @property
-    def cropping(self) -> Cropping:
-        """The crops that there are."""
+    def crop_sampler(self) -> CropSampler:
+        """Samples crops of the cached features."""
         layout = self.features.layout
-        return Cropping(layout.extents, self.spec.size, layout.stride, layout.copies == 2)
+        return CropSampler(layout.padded_sizes, self.spec.size, layout.stride, layout.copies == 2)
 
     @property
-    def _batch(self) -> str:
+    def _work(self) -> str:
         return f"batches of {self.spec.batch_size} crops of {self.spec.size}x{self.spec.size}"
 
     def _load(self, text: str) -> Decoder:
         return loads(str(text), "the text")
 
     def _build(self, decoder: Decoder) -> DecoderModule:
-        """The module, with weights that text and seed decide."""
+        """The module, with weights that depend on the text and the seed only."""
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(mixed_seed(self.spec.seed, _WEIGHTS))
+            torch.default_generator.manual_seed(mixed_seed(self.spec.seed, _WEIGHTS_STREAM))
             module = decoder.build(self._in_channels, len(self.classes))
         module = module.to(self.device)
         return module.to(memory_format=torch.channels_last) if self.spec.channels_last else module
 
-    def _adapt(self, module: DecoderModule, method: Method, clocks: Clocks, report: Report | None) -> nn.Module:
-        """The decoder, or in the second stage its head, after training."""
+    def _train(self, module: DecoderModule, method: Method, timer: Timer, on_step: StepCallback | None) -> nn.Module:
+        """Train the decoder, or its head in the second stage; return the module to validate."""
         spec = self.spec
-        places = self.cropping.draw(self.train, spec.batch_size, spec.iterations, spec.seed)
-        batches = self._batches(module, method).stream(places)
-        return adapt(module if self._fpn is None else module.head, batches, method, spec, clocks, report)
+        crops = self.crop_sampler.sample(self.train, spec.batch_size, spec.iterations, spec.seed)
+        batches = self._loader(module, method).batches(crops)
+        return train_decoder(module if self._fpn is None else module.head, batches, method, spec, timer, on_step)
 
-    def _batches(self, module: DecoderModule, method: Method) -> Batches:
-        """What makes batches for this decoder.
+    def _loader(self, module: DecoderModule, method: Method) -> CropLoader:
+        """The loader of batches for a decoder.
 
         Raises:
-            ProxyError: it reads features that are not cached.
+            ProxyError: the decoder reads features that are not cached.
         """
-        kept = self.features.layout.levels
-        names = tuple(module.fpn.input_levels if self._fpn is None else kept)
-        missing = [name for name in names if name not in kept]
+        cached = self.features.layout.levels
+        names = tuple(module.fpn.input_levels if self._fpn is None else cached)
+        missing = [name for name in names if name not in cached]
         if missing:
-            raise ProxyError(f"the decoder reads {', '.join(missing)}, and cached are {', '.join(kept)}: add it to levels")
-        size, channels_last = self.spec.size, self.spec.channels_last
-        return Batches(self.features, self._store, method, names, module.head.strides, size, self.device, channels_last)
+            raise ProxyError(f"the decoder reads {', '.join(missing)}, and cached are {', '.join(cached)}: add it to levels")
+        side, channels_last = self.spec.size, self.spec.channels_last
+        return CropLoader(
+            self.features, self._target_cache, method, names, module.head.strides, side, self.device, channels_last
+        )
 
-    def _pyramids(self, decoder: Decoder) -> Features:
-        """The pyramid of a decoder for all pictures."""
+    def _fpn_features(self, decoder: Decoder) -> Features:
+        """The fpn outputs of a decoder for all pictures; trains the fpn, unless it is cached."""
         spec, text = self.spec, decoder.source.text
-        method = method_of(decoder, spec.method)
+        method = make_method(decoder, spec.method)
         key = {
             "features": self._key,
             "fpn": hashlib.sha256(text.encode()).hexdigest(),
-            "boxes": digest_of(objects_key(self._objects)),
+            "boxes": digest(annotations_key(self._annotations)),
             "classes": len(self.classes),
             "method": repr(method),
-            **{name: getattr(spec, name) for name in _LEARNING},
+            **{name: getattr(spec, name) for name in _TRAINING_SETTINGS},
         }
-        place = folder_of(spec.cache, key) / "fpn.pt" if spec.cache is not None else None
-        layout = pyramid_layout(decoder.lower(self._in_channels), self.features.layout)
+        path = cache_folder(spec.cache, key) / "fpn.pt" if spec.cache is not None else None
+        layout = fpn_layout(decoder.lower(self._in_channels), self.features.layout)
 
         def train(module: DecoderModule) -> DecoderModule:
-            telling = Telling("training the fpn, steps", spec.iterations, self._quiet)
-            with verdicts(self._batch), bounded(self._limit), telling as told:
-                return cast("DecoderModule", self._adapt(module, method, Clocks(), lambda step, _: told.advance(step)))
+            bar = ProgressBar("training the fpn, steps", spec.iterations, self._quiet)
+            with translate_errors(self._work), limit_memory(self._memory_limit), bar as progress:
+                trained = self._train(module, method, Timer(), lambda step, _: progress.update(step))
+                return cast("DecoderModule", trained)
 
-        def fpn() -> Fpn:
-            return kept_fpn(self._build(decoder), place, train)
+        def make_fpn() -> Fpn:
+            return load_or_train_fpn(self._build(decoder), path, train)
 
-        return self._made("pyramids", key, layout, pyramid_maps(self.features, fpn, self.device))
+        return self._load_or_compute("fpn outputs", key, layout, fpn_feature_function(self.features, make_fpn, self.device))
 
-    def _made(self, what: str, key: dict[str, Any], layout: Layout, compute: Compute) -> Features:
+    def _load_or_compute(
+        self, description: str, key: dict[str, Any], layout: FeatureLayout, compute: FeatureFunction
+    ) -> Features:
         spec = self.spec
-        return make_features(
-            what,
+        return load_or_compute_features(
+            description,
             key,
             layout,
             compute,
             DTYPES[spec.dtype],
-            folder=spec.cache,
+            cache=spec.cache,
             memory_limit=spec.memory_limit,
             quiet=self._quiet,
         )
 
 
 def _device(name: str) -> torch.device:
-    """
+    """The device of this name; ``auto`` is a GPU if there is one.
+
     Raises:
         ProxyError: there is no such device.
     """

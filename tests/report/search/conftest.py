@@ -1,4 +1,4 @@
-"""What the tests of the report share."""
+"""Fixtures of the tests of the report."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from made_searches import describe, make, progressive, rank
+from synthetic_searches import describe, make, progressive, rank
 
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A plain search with everything in it (``plain``), and a progressive one (``progressive``)."""
+    """The folders of a complete plain search (``plain``) and of a progressive one (``progressive``)."""
     folder = tmp_path_factory.mktemp("runs")
     make(folder / "plain", trials=120, strategy="ppo", objective="macs:2G,latency:25ms")
     rank(folder / "plain")

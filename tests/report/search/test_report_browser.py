@@ -1,4 +1,4 @@
-"""The page in a real browser: every chart draws its marks, nothing is asked of the network, nothing is complained of."""
+"""The page in a real browser: every chart is drawn, without network requests and without errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPTIONS = (
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 PATIENCE = 120_000
-"""Milliseconds; a page takes one or two seconds on a core of its own."""
+"""Timeout in milliseconds; a page needs one or two seconds on an idle core."""
 
 pytestmark = pytest.mark.skipif(
     BROWSER is None, reason="NO BROWSER: the report was not tested in one. Install Chromium: apt-get install chromium"
@@ -28,16 +28,16 @@ pytestmark = pytest.mark.skipif(
 
 
 class Opened:
-    """A page in a browser, and what it said and asked for."""
+    """A page in a browser, with its console messages and requests."""
 
     def __init__(self, browser: Any, file: Path, scheme: str, width: int) -> None:
-        self.said: list[str] = []
-        self.asked: list[str] = []
+        self.messages: list[str] = []
+        self.requests: list[str] = []
         self.tab = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
         self.tab.set_default_timeout(PATIENCE)
-        self.tab.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
-        self.tab.on("pageerror", lambda error: self.said.append(f"error: {error}"))
-        self.tab.on("request", lambda request: self.asked.append(request.url))
+        self.tab.on("console", lambda message: self.messages.append(f"{message.type}: {message.text}"))
+        self.tab.on("pageerror", lambda error: self.messages.append(f"error: {error}"))
+        self.tab.on("request", lambda request: self.requests.append(request.url))
         self.tab.goto(file.as_uri())
         self.tab.wait_for_function("document.documentElement.dataset.ready === 'yes'")
 
@@ -48,7 +48,7 @@ class Opened:
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
-        profile = tmp_path_factory.mktemp("profile")  # not the one of whoever runs the tests
+        profile = tmp_path_factory.mktemp("profile")  # not that of the user
         made = playwright.chromium.launch(
             executable_path=BROWSER, args=list(OPTIONS), env={"HOME": str(profile)}, timeout=PATIENCE
         )
@@ -68,8 +68,8 @@ def files(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain(request: pytest.FixtureRequest, browser: Any, files: Path) -> Iterator[Opened]:
     opened = Opened(browser, files / "plain.html", request.param, 1300)
     yield opened
-    assert opened.said == []
-    assert opened.asked == [(files / "plain.html").as_uri()]
+    assert opened.messages == []
+    assert opened.requests == [(files / "plain.html").as_uri()]
     opened.tab.close()
 
 
@@ -117,12 +117,12 @@ def test_a_tooltip_names_the_trial(plain: Opened, runs: Path) -> None:
     assert "MACs" in tip.inner_text()
 
 
-def test_the_text_is_copied_or_selected(plain: Opened) -> None:
+def test_the_copy_button(plain: Opened) -> None:
     plain.tab.locator("#best .copy").click()
     plain.tab.wait_for_function("['Copied', 'Selected'].includes(document.querySelector('#best .copy').textContent)")
 
 
-def test_colours_follow_the_system(browser: Any, files: Path) -> None:
+def test_colours_follow_the_system_theme(browser: Any, files: Path) -> None:
     opened = Opened(browser, files / "plain.html", "light", 1300)
     line = "getComputedStyle(document.querySelector('#sharing svg .mark-line path')).stroke"
     ground = "getComputedStyle(document.body).backgroundColor"
@@ -131,7 +131,7 @@ def test_colours_follow_the_system(browser: Any, files: Path) -> None:
     opened.tab.wait_for_function("[...document.querySelectorAll('#sharing .plot')].every(p => p.dataset.drawn === 'dark')")
     dark = [opened.tab.evaluate(what) for what in (line, ground)]
     assert all(a != b for a, b in zip(light, dark, strict=True))
-    assert opened.said == []
+    assert opened.messages == []
     opened.tab.close()
 
 
@@ -144,5 +144,5 @@ def test_nothing_is_wider_than_the_window(width: int, browser: Any, files: Path)
     for plot in opened.tab.locator(".plot svg.marks").all():
         box = plot.bounding_box()
         assert box is None or box["x"] + box["width"] <= width + 1
-    assert opened.said == []
+    assert opened.messages == []
     opened.tab.close()

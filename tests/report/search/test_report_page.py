@@ -1,4 +1,4 @@
-"""The page as a text: what is in it, that nothing is loaded, and what becomes of searches that have little to show."""
+"""The page as text: its content, that it loads nothing, and pages of searches with little data."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
-from made_searches import Evaluation, checked, describe, make, rank, space, unpriced
+from synthetic_searches import Evaluation, checked, describe, make, progressive, rank, space, unpriced
 
 from nasdsl.cli import cli
 from nasdsl.report.search import page, read_search, write_charts
@@ -20,12 +23,13 @@ from nasdsl.report.search.charts import charts
 from nasdsl.report.search.diagrams import inline
 from nasdsl.search.loop import search
 from nasdsl.search.run import load_trials
+from nasdsl.spaces import Filled
 
 LOADS = {"src", "href", "xlink:href", "action", "formaction", "data", "poster", "srcset", "background", "ping", "manifest"}
 
 
 class Page(HTMLParser):
-    """What a page says and what it would load."""
+    """The text of a page, its charts, and what it would load."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -55,7 +59,7 @@ class Page(HTMLParser):
         return [str(attributes["id"]) for _, attributes in self.tags if "id" in attributes]
 
     def loaded(self) -> list[str]:
-        """Addresses that are neither a place in the page nor data."""
+        """Addresses other than anchors and data."""
         found = [str(value) for _, attributes in self.tags for name, value in attributes.items() if name in LOADS]
         return [address for address in found if not address.startswith(("#", "data:"))]
 
@@ -69,7 +73,7 @@ def plain(runs: Path) -> Page:
     return made(runs / "plain")
 
 
-# ------------------------------------------------------------------------------------------------ what is there
+# ---------------------------------------------------------------------------------------------------- content
 
 
 def test_nothing_is_loaded(plain: Page, runs: Path) -> None:
@@ -81,7 +85,7 @@ def test_nothing_is_loaded(plain: Page, runs: Path) -> None:
     assert "http" not in policy
 
 
-def test_every_id_is_there_once_and_every_link_has_its_place(plain: Page, runs: Path) -> None:
+def test_ids_are_unique_and_links_have_targets(plain: Page, runs: Path) -> None:
     for shown in (plain, made(runs / "progressive", top=3)):
         ids = shown.ids()
         assert len(ids) == len(set(ids))
@@ -95,7 +99,7 @@ def test_every_id_is_there_once_and_every_link_has_its_place(plain: Page, runs: 
                     assert name in ids
 
 
-def test_charts_of_a_search_that_weighs_costs(plain: Page, runs: Path) -> None:
+def test_charts_of_a_search_with_costs_in_the_objective(plain: Page, runs: Path) -> None:
     names = {"reward", "score", "sharing", "choice_0", "reward_macs", "reward_latency", "trainings"}
     assert {name for name in plain.specs if not name.startswith("diagnostic")} == names
     assert {"approx_kl", "entropy", "clipfrac"} <= set(plain.text.split())
@@ -107,13 +111,13 @@ def test_charts_of_a_search_that_weighs_costs(plain: Page, runs: Path) -> None:
     assert any({row["trial"] for row in v} == front for v in plain.specs["reward_macs"]["datasets"].values())
 
 
-def test_no_chart_of_shared_heads_where_the_space_has_no_hole_for_it(runs: Path) -> None:
+def test_no_chart_of_shared_heads_without_a_hole_in_share(runs: Path) -> None:
     specs = made(runs / "progressive", top=1).specs
     assert "fpn-sharing" not in specs
     assert {"fpn-reward", "fpn-choice_0", "fpn-choice_1", "head-sharing", "head-choice_0", "fpn-reward_macs"} <= set(specs)
 
 
-def test_tables_and_facts(plain: Page, runs: Path) -> None:
+def test_tables_and_settings(plain: Page, runs: Path) -> None:
     trials = load_trials(runs / "plain")
     for trial in trials.top(10):
         assert f"trial {trial.number}" in plain.text
@@ -121,11 +125,58 @@ def test_tables_and_facts(plain: Page, runs: Path) -> None:
     assert len(diagrams) == min(10, len(trials.ok))
     for words in (
         "failed out of memory", "rejected it cannot be built", "Kendall's tau", "baseline", "waiting", "voc:cells", "ppo",
-        "326,592 fillings", "MACs at 2.00 G", "--seed 3 --resume", "trials an hour", "mobilenet_v2",
+        "326,592 decoders", "MACs at 2.00 G", "--seed 3 --resume", "trials an hour", "mobilenet_v2",
     ):  # fmt: skip
         assert words in plain.text
     assert trials.best is not None
     assert f"trial {trials.best.number}" in plain.text
+
+
+def test_the_overview_against_the_journal(tmp_path: Path) -> None:
+    def check(text: Filled) -> Any:
+        """With so few digests that there are duplicates."""
+        return replace(checked(text), digest=checked(text).digest[:2])
+
+    make(tmp_path, trials=120, strategy="random", check=check, trouble=0.3)
+    text = made(tmp_path, top=1).text
+    records = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    proposals = {record["number"]: record for record in records if record["kind"] == "proposal"}
+    results = {record["number"]: record for record in records if record["kind"] == "result"}
+    kinds, rewards = Counter[str](), dict[int, float | None]()
+    for number, proposal in sorted(proposals.items()):
+        if "rejected" in proposal:
+            kinds["rejected"] += 1
+        elif "duplicate_of" in proposal:
+            kinds["duplicates"] += 1
+            rewards[number] = rewards.get(proposal["duplicate_of"])
+        else:
+            kinds[results[number]["verdict"].partition(":")[0]] += 1
+            rewards[number] = results[number]["reward"]
+    known = [reward for reward in rewards.values() if reward is not None]
+    times = [record["time"] for record in records if "time" in record]
+    assert sum(kinds.values()) == len(proposals) == 120
+    assert all(kinds[kind] for kind in ("ok", "rejected", "duplicates", "failed", "diverged"))
+    for words in (
+        f"completed {kinds['ok']} of 120 trials", f"duplicates {kinds['duplicates']} result already known",
+        f"rejected {kinds['rejected']} not evaluated", f"failed {kinds['failed']} see reasons below",
+        f"diverged {kinds['diverged']} reward not finite",
+        f"recent mean {fmean(known[-50:]):.4f} reward, last 50".replace("-", "\N{MINUS SIGN}"),
+        f"trials an hour {3600 * 120 / (max(times) - min(times)):,.0f}",
+        f"{kinds['duplicates']} of 120 trials were duplicates",
+    ):  # fmt: skip
+        assert words in text
+
+
+def test_a_full_training_that_two_stages_share_is_counted_once(tmp_path: Path) -> None:
+    """A baseline is trained in the first stage, and its result is part of both rankings."""
+    progressive(tmp_path, 20)
+    rankings = {stage: tmp_path / stage / "full" / "ranking.json" for stage in ("fpn", "head")}
+    found = {stage: json.loads(file.read_text()) for stage, file in rankings.items()}
+    trained = [entry for ranking in found.values() for entry in ranking["entries"] if entry["ap"] is not None]
+    assert f"{len(trained)} full trainings" in made(tmp_path, top=1).text
+    trained[-1]["folder"] = f"../../fpn/full/{trained[0]['folder']}"
+    rankings["head"].write_text(json.dumps(found["head"]))
+    assert f"{len(trained) - 1} full trainings" in made(tmp_path, top=1).text
 
 
 def test_the_best_decoder_can_be_saved(plain: Page, runs: Path) -> None:
@@ -137,15 +188,15 @@ def test_the_best_decoder_can_be_saved(plain: Page, runs: Path) -> None:
     assert (runs / "plain" / "best.nas").read_text().strip() == text.strip()
 
 
-def test_as_many_decoders_as_asked_for(runs: Path) -> None:
+def test_number_of_listed_decoders(runs: Path) -> None:
     shown = made(runs / "plain", top=2)
     assert sum(tag == "svg" for tag, _ in shown.tags) == 2
 
 
-# ------------------------------------------------------------------------------------------------ hostile words
+# ------------------------------------------------------------------------------------------------ hostile text
 
 
-def test_words_from_files_stay_words(tmp_path: Path) -> None:
+def test_text_from_files_is_escaped(tmp_path: Path) -> None:
     bad = "</script><script>window.hurt = 1</script><img src=x onerror=hurt()>"
 
     def evaluate(text: str) -> float:
@@ -167,16 +218,16 @@ def test_words_from_files_stay_words(tmp_path: Path) -> None:
     text = text.replace(library, "")
     assert "<img" not in text
     assert "<script>window.hurt" not in text
-    assert bad in Page(text).text  # it is shown as it is
+    assert bad in Page(text).text  # shown as text
 
 
-# ------------------------------------------------------------------------------- searches with little to show
+# ------------------------------------------------------------------------------- searches with little data
 
 
 def test_no_trial_yet(tmp_path: Path) -> None:
     make(tmp_path, trials=0)
     shown = made(tmp_path)
-    assert "No trial has a verdict yet" in shown.text
+    assert "No trial is finished yet" in shown.text
     assert not shown.specs
     assert "best" not in shown.ids()
 
@@ -225,7 +276,7 @@ def test_a_search_that_runs(tmp_path: Path) -> None:
     results = [n for n, line in enumerate(lines) if '"kind":"result"' in line]
     journal.write_text("".join(lines[: results[8]]) + '{"kind": "resu')  # torn while it was written
     shown = made(tmp_path)
-    assert re.search(r"Not finished: \d+ of 20 trials have a verdict, 1 evaluation under way", shown.text)
+    assert re.search(r"Not finished: \d+ of 20 trials done, 1 evaluation running", shown.text)
     assert "reward" in shown.specs
 
 
@@ -233,17 +284,17 @@ def test_one_stage_of_two(tmp_path: Path) -> None:
     describe(tmp_path, ["fpn", "head"])
     make(tmp_path / "fpn", "fpn", trials=6, trouble=0, strategy="random")
     shown = made(tmp_path, top=1)
-    assert "This stage has not begun." in shown.text
+    assert "This stage has not started." in shown.text
     assert "fpn-reward" in shown.specs
-    assert "That of the highest score so far" in shown.text
+    assert "The decoder with the highest score so far" in shown.text
 
 
-def test_a_space_that_cannot_be_read_here(tmp_path: Path) -> None:
+def test_a_space_that_cannot_be_parsed(tmp_path: Path) -> None:
     make(tmp_path, trials=4, trouble=0, strategy="random")
     journal = tmp_path / "journal.jsonl"
     journal.write_text(journal.read_text().replace("choice head_op", 'use \\"missing.nas\\"\\nchoice head_op', 1))
     shown = made(tmp_path)
-    assert "The text of the space cannot be read here" in shown.text
+    assert "The text of the space cannot be read" in shown.text
     assert set(shown.specs) == {"reward", "reward_macs"}
 
 
@@ -256,7 +307,7 @@ def test_a_decoder_that_cannot_be_drawn(tmp_path: Path) -> None:
     assert "decodr nas_fcos_head_space" in shown.text
 
 
-def test_a_long_search_gives_a_page_of_moderate_size(tmp_path: Path) -> None:
+def test_size_of_the_page_of_a_long_search(tmp_path: Path) -> None:
     make(tmp_path, trials=30, trouble=0, strategy="random")
     lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
     start, *rest = [line for line in lines if line["kind"] != "observed"]
@@ -309,9 +360,9 @@ def command(*arguments: str | Path) -> tuple[int, str, str]:
 
 
 def test_the_command(runs: Path, tmp_path: Path) -> None:
-    code, out, told = command(runs / "plain", "-o", tmp_path / "r.html", "--charts", tmp_path / "charts", "--top", "1")
+    code, out, printed = command(runs / "plain", "-o", tmp_path / "r.html", "--charts", tmp_path / "charts", "--top", "1")
     assert (code, out) == (0, "")
-    assert f"wrote {tmp_path / 'r.html'}" in told
+    assert f"wrote {tmp_path / 'r.html'}" in printed
     assert (tmp_path / "r.html").read_text().startswith("<!DOCTYPE html>")
     names = {path.stem for path in (tmp_path / "charts").glob("*.svg")}
     assert {"reward", "score", "sharing", "choice_0", "reward_macs", "reward_latency", "trainings"} <= names
@@ -354,9 +405,9 @@ def test_a_folder_that_is_no_search(kind: str, tmp_path: Path) -> None:
             (folder / "full").mkdir()
             (folder / "full" / "ranking.json").write_text('{"format": "nasdsl ranking 1", "entries": [{}]}')
             words = "does not read as"
-    code, out, told = command(folder, "-o", tmp_path / "r.html")
+    code, out, printed = command(folder, "-o", tmp_path / "r.html")
     assert (code, out) == (2, "")
-    assert words in told
+    assert words in printed
     assert not (tmp_path / "r.html").exists()
 
 
@@ -368,8 +419,8 @@ def test_torch_is_not_needed(runs: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
 
 
-def test_made_rewards_are_of_use() -> None:
-    """The evaluation of these tests fails in several ways and rewards what it says."""
+def test_the_synthetic_evaluation_fails_in_several_ways() -> None:
+    """Otherwise the other tests prove little."""
     texts = [str(space("head").sample(n)) for n in range(60)]
     kinds = set()
     for text in texts:

@@ -1,4 +1,4 @@
-"""Small proxy tasks, and pictures of which every pixel is known."""
+"""Small proxy tasks, and pictures with known pixels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TEXT = """decoder small {
 
 
 def text(head: str = "conv_3x3(bias=true)", predict: str = "fcos(centerness=cls)") -> str:
-    """A decoder that a step of takes milliseconds."""
+    """A decoder whose training step takes milliseconds."""
     return TEXT.replace("HEAD", head).replace("fcos(centerness=cls)", predict)
 
 
@@ -40,12 +40,13 @@ def small_spec(**settings: Any) -> ProxySpec:
 
 
 class Painted(Dataset):
-    """Black pictures with one white box each, of label 1; or whatever `change` makes of the pixels.
+    """Pictures of one grey with one white box each, of label 1.
 
     Args:
         sizes: (H, W) of each.
         boxes: xyxy of each, in whole pixels.
-        unreadable: pictures that cannot be read.
+        unreadable: indices of pictures that cannot be read.
+        grey: the background, 0 to 255.
     """
 
     def __init__(
@@ -81,12 +82,12 @@ class Painted(Dataset):
 
 
 class Means(nn.Module):
-    """The mean of the pixels of each cell, at strides 8, 16 and 32."""
+    """A backbone whose features are the means of the pixels, at strides 8, 16 and 32."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return [nn.functional.avg_pool2d(x[:, :2], stride) for stride in (8, 16, 32)]
 
 
 def means() -> FeatureExtractor:
-    """White is 1, black and padding 0."""
+    """`Means` as a feature extractor: white is 1, black and padding are 0."""
     return FeatureExtractor(Means(), ("c3", "c4", "c5"), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

@@ -1,4 +1,4 @@
-"""A cache that is killed, resumed, shared, damaged, or of something else."""
+"""The feature cache: interrupted, resumed, shared between processes, damaged, and its keys."""
 
 from __future__ import annotations
 
@@ -17,16 +17,23 @@ from torch import nn
 
 from nasdsl.data import UnreadableImage, open_dataset
 from nasdsl.training.proxy import ProxyError, ProxyTask, cache
-from nasdsl.training.proxy.cache import Compute, make_features
-from nasdsl.training.proxy.extraction import content_of, frozen_backbone, key_of, layout_of, resized_sizes, weights_of
-from nasdsl.training.proxy.features import Features, Layout, Level, Maps
+from nasdsl.training.proxy.cache import FeatureFunction, load_or_compute_features
+from nasdsl.training.proxy.extraction import (
+    cache_key,
+    dataset_digest,
+    make_frozen_backbone,
+    make_layout,
+    resized_sizes,
+    weights_digest,
+)
+from nasdsl.training.proxy.features import FeatureLayout, Features, Level, Maps
 
 KEY = {"of": "tests"}
-LAYOUT = Layout({"c3": Level(8, 2), "c4": Level(16, 3)}, [(32, 32 + 16 * i) for i in range(6)], 2)
+LAYOUT = FeatureLayout({"c3": Level(8, 2), "c4": Level(16, 3)}, [(32, 32 + 16 * i) for i in range(6)], 2)
 
 
 def maps(picture: int) -> Maps:
-    """Different numbers at every place."""
+    """Maps with a different number at every position."""
     made = {}
     for name, (_, channels) in LAYOUT.levels.items():
         shape = (2, channels, *LAYOUT.shape(picture, name))
@@ -34,11 +41,11 @@ def maps(picture: int) -> Maps:
     return made
 
 
-def make(folder: Path | None, compute: Compute = maps, key: dict[str, Any] = KEY, **options: Any) -> Features:
+def make(folder: Path | None, compute: FeatureFunction = maps, key: dict[str, Any] = KEY, **options: Any) -> Features:
     options = {"memory_limit": 0, "quiet": True, **options}
     if folder is None:
         options["memory_limit"] = 1 << 20
-    return make_features("numbers", key, LAYOUT, compute, torch.float32, folder=folder, **options)
+    return load_or_compute_features("numbers", key, LAYOUT, compute, torch.float32, cache=folder, **options)
 
 
 def assert_right(features: Features) -> None:
@@ -46,11 +53,11 @@ def assert_right(features: Features) -> None:
         expected = maps(picture)
         for mirrored in (False, True):
             for name in LAYOUT.levels:
-                assert torch.equal(features.whole(picture, mirrored, name), expected[name][int(mirrored)])
+                assert torch.equal(features.full_map(picture, mirrored, name), expected[name][int(mirrored)])
 
 
 class Counting:
-    """Computes maps, notes of which pictures, and calls `before` first."""
+    """Computes maps and records the pictures; calls `before` first."""
 
     def __init__(self, before: Callable[[int], object] = lambda picture: None) -> None:
         self.before, self.pictures = before, list[int]()
@@ -74,7 +81,7 @@ def _synced_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "SYNC_EVERY", 0.0)
 
 
-def test_made_once(tmp_path: Path) -> None:
+def test_features_are_computed_once(tmp_path: Path) -> None:
     first, second = Counting(), Counting()
     assert_right(make(tmp_path, first))
     assert_right(make(tmp_path, second))
@@ -83,7 +90,7 @@ def test_made_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("no")])
-def test_an_interrupted_cache_is_gone_on_with(tmp_path: Path, error: BaseException) -> None:
+def test_an_interrupted_cache_is_resumed(tmp_path: Path, error: BaseException) -> None:
     with pytest.raises(type(error)):
         make(tmp_path, failing_at(4, error))
     assert not list(tmp_path.glob("*/features.json"))
@@ -93,8 +100,8 @@ def test_an_interrupted_cache_is_gone_on_with(tmp_path: Path, error: BaseExcepti
     assert not list(tmp_path.glob("*/progress.json"))
 
 
-def test_a_killed_cache_is_gone_on_with(tmp_path: Path) -> None:
-    """Killed as by kill -9, with half a picture written after the last state."""
+def test_a_killed_cache_is_resumed(tmp_path: Path) -> None:
+    """As after kill -9, with half a picture written after the last recorded progress."""
     pid = os.fork()
     if not pid:
         make(tmp_path, Counting(lambda picture: picture == 3 and os._exit(7)))
@@ -108,7 +115,7 @@ def test_a_killed_cache_is_gone_on_with(tmp_path: Path) -> None:
     assert rest.pictures == [3, 4, 5]
 
 
-def test_a_state_that_the_file_does_not_bear_out_is_not_believed(tmp_path: Path) -> None:
+def test_progress_beyond_the_end_of_the_file_is_ignored(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path, failing_at(4, KeyboardInterrupt()))
     (file,) = tmp_path.glob("*/features.bin")
@@ -119,7 +126,7 @@ def test_a_state_that_the_file_does_not_bear_out_is_not_believed(tmp_path: Path)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "longer"])
-def test_a_finished_cache_whose_numbers_are_gone_is_made_anew(
+def test_a_complete_cache_with_a_damaged_file_is_computed_anew(
     tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make(tmp_path)
@@ -136,7 +143,7 @@ def test_a_finished_cache_whose_numbers_are_gone_is_made_anew(
 
 @pytest.mark.parametrize("name", ["features.json", "progress.json"])
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"key": {"of": "others"}, "skipped": {}, "pictures": 6}'])
-def test_a_state_that_is_broken_or_of_another_key_is_not_used(tmp_path: Path, name: str, content: str) -> None:
+def test_state_files_that_are_broken_or_of_another_key_are_ignored(tmp_path: Path, name: str, content: str) -> None:
     make(tmp_path, key={"of": "tests"})
     (folder,) = [path for path in tmp_path.iterdir() if path.is_dir()]
     (folder / "features.json").unlink()
@@ -154,7 +161,7 @@ def test_another_key_is_another_cache(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*/features.bin"))) == 2
 
 
-def test_two_processes_make_it_once(tmp_path: Path) -> None:
+def test_two_processes_compute_the_features_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
 
     def slowly(picture: int) -> Maps:
@@ -176,12 +183,12 @@ def test_two_processes_make_it_once(tmp_path: Path) -> None:
     assert log.read_text().split() == [str(picture) for picture in range(6)]
 
 
-def test_pictures_that_cannot_be_read_are_named_and_stay_so(tmp_path: Path) -> None:
+def test_unreadable_pictures_are_recorded_and_not_read_again(tmp_path: Path) -> None:
     for folder in (None, tmp_path, tmp_path):
         features = make(folder, failing_at(2, UnreadableImage("two.jpg", "torn")))
         assert features.skipped == {2: "two.jpg: torn"}
-        assert not features.whole(2, True, "c4").any()
-        assert torch.equal(features.whole(3, True, "c4"), maps(3)["c4"][1])
+        assert not features.full_map(2, True, "c4").any()
+        assert torch.equal(features.full_map(3, True, "c4"), maps(3)["c4"][1])
 
 
 def test_maps_of_another_shape_are_refused() -> None:
@@ -189,27 +196,29 @@ def test_maps_of_another_shape_are_refused() -> None:
         make(None, lambda picture: maps(picture) | {"c4": torch.zeros(2, 3, 2, 3)})
 
 
-def test_no_space_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = cache.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: usage._replace(free=100))
     with pytest.raises(ProxyError, match="no space for"):
         make(tmp_path)
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ProxyError, match="cannot be kept in"):
         make(tmp_path / "file")
 
 
-def test_it_says_how_long_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(cache, "LINE_EVERY", 0.0)
+def test_progress_lines_with_the_time_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nasdsl.training.progress.LINE_EVERY", 0.0)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path, failing_at(4, KeyboardInterrupt()), quiet=False)
     make(tmp_path, quiet=False)
-    told = capsys.readouterr().err
-    assert "numbers: 3/6  0 s left" in told
-    assert "numbers: going on from picture 4 of 6" in told
+    printed = capsys.readouterr().err
+    assert "numbers: 3/6  0 s left" in printed
+    assert "numbers: resuming from 4 of 6" in printed
 
 
 # ------------------------------------------------------------------------------------------------------------- keys
@@ -217,16 +226,16 @@ def test_it_says_how_long_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def key(dataset: Any, extractor: Any, **settings: Any) -> dict[str, Any]:
     spec = small_spec(**settings)
-    return key_of(dataset, extractor, layout_of(extractor, resized_sizes(dataset, spec), spec), spec)
+    return cache_key(dataset, extractor, make_layout(extractor, resized_sizes(dataset, spec), spec), spec)
 
 
 def test_the_key_changes_with_everything_that_features_depend_on() -> None:
-    painted, tiny = Painted([(96, 128)], [(0, 0, 9, 9)]), frozen_backbone(small_spec())
+    painted, tiny = Painted([(96, 128)], [(0, 0, 9, 9)]), make_frozen_backbone(small_spec())
     keys = [
         key(painted, tiny),
         key(Painted([(96, 128)], [(0, 0, 9, 10)]), tiny),  # a pixel
         key(Painted([(96, 128)] * 2, [(0, 0, 9, 9)] * 2), tiny),
-        key(painted, frozen_backbone(small_spec(seed=1))),
+        key(painted, make_frozen_backbone(small_spec(seed=1))),
         key(painted, tiny, size=64),
         key(painted, tiny, longest=128),
         key(painted, tiny, mirror=False),
@@ -241,16 +250,16 @@ def test_the_key_changes_with_everything_that_features_depend_on() -> None:
 
 
 def test_one_weight_or_statistic_changes_the_key() -> None:
-    tiny = frozen_backbone(small_spec())
-    assert weights_of(tiny) == weights_of(frozen_backbone(small_spec()))
-    before = weights_of(tiny)
+    tiny = make_frozen_backbone(small_spec())
+    assert weights_digest(tiny) == weights_digest(make_frozen_backbone(small_spec()))
+    before = weights_digest(tiny)
     norm = next(m for m in tiny.modules() if isinstance(m, nn.BatchNorm2d))
     assert norm.running_mean is not None
     norm.running_mean[3] += 1e-6
-    assert weights_of(tiny) != before
+    assert weights_digest(tiny) != before
 
 
-def test_the_bytes_of_files_count_and_their_folder_and_boxes_do_not(tmp_path: Path) -> None:
+def test_the_key_depends_on_the_files_and_not_on_their_folder_and_boxes(tmp_path: Path) -> None:
     from PIL import Image
 
     def folder(name: str, grey: int = 7, xmax: int = 20) -> Any:
@@ -265,17 +274,17 @@ def test_the_bytes_of_files_count_and_their_folder_and_boxes_do_not(tmp_path: Pa
         (root / "ImageSets/Main/train.txt").write_text("a\n")
         return open_dataset(f"voc:{root}", "train")
 
-    first = content_of(folder("first"))
-    assert content_of(folder("second", xmax=30)) == first
-    assert content_of(folder("third", grey=8)) != first
+    first = dataset_digest(folder("first"))
+    assert dataset_digest(folder("second", xmax=30)) == first
+    assert dataset_digest(folder("third", grey=8)) != first
 
 
 def test_a_task_finds_its_cache_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = small_spec(cache=str(tmp_path))
     before = ProxyTask(spec, quiet=True).features
-    monkeypatch.setattr(cache, "_make", None)
+    monkeypatch.setattr(cache, "_compute_file", None)
     after = ProxyTask(replace(spec, memory_limit=0, seed=0, iterations=7), quiet=True).features
     assert after.mapped
-    assert torch.equal(after.whole(3, True, "c4"), before.whole(3, True, "c4"))
+    assert torch.equal(after.full_map(3, True, "c4"), before.full_map(3, True, "c4"))
     with pytest.raises(TypeError):
         ProxyTask(replace(spec, dtype="float16"), quiet=True)

@@ -1,4 +1,4 @@
-"""Memory that a decoder may take where there is no GPU."""
+"""Memory limits without a GPU."""
 
 from __future__ import annotations
 
@@ -16,34 +16,36 @@ from nasdsl.training.proxy import OutOfMemory, ProxyTask, memory
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 CPU = torch.device("cpu")
 GIB = 2**30
+TOO_MUCH = 16 * GIB
+"""More than this process can have retained from other tests, see `memory.retain_freed_memory`."""
 
 
 @linux
-def test_more_than_is_free_is_refused_and_the_limit_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_allocations_beyond_the_free_memory_fail_within_the_block_only(monkeypatch: pytest.MonkeyPatch) -> None:
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    monkeypatch.setattr(memory, "available", lambda: GIB // 4)
-    with memory.bounded(memory.limit_now(CPU)):
+    monkeypatch.setattr(memory, "available_memory", lambda: GIB // 4)
+    with memory.limit_memory(memory.current_limit(CPU)):
         torch.empty(GIB // 8, dtype=torch.uint8).fill_(1)
         with pytest.raises(RuntimeError, match="allocate memory"):
-            torch.empty(GIB, dtype=torch.uint8)
+            torch.empty(TOO_MUCH, dtype=torch.uint8)
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
-    torch.empty(GIB, dtype=torch.uint8)  # promised, and never used
-    assert memory.limit_now(torch.device("meta")) is None  # drivers of GPUs reserve more than they use
-    with memory.bounded(None):
+    torch.empty(GIB, dtype=torch.uint8)  # never written to, so the system does not have to provide it
+    assert memory.current_limit(torch.device("meta")) is None  # drivers of GPUs reserve more than they use
+    with memory.limit_memory(None):
         torch.empty(GIB, dtype=torch.uint8)
 
 
 @linux
-def test_a_decoder_that_needs_more_than_is_free_gets_a_verdict_and_the_next_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_that_runs_out_of_memory_raises_and_the_next_one_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = ProxyTask(small_spec(), quiet=True)(text()).reward
-    monkeypatch.setattr(memory, "available", lambda: GIB // 4)
+    monkeypatch.setattr(memory, "available_memory", lambda: GIB // 4)
     task = ProxyTask(small_spec(), quiet=True)
-    monkeypatch.setattr(memory, "available", None)  # it is asked for once
+    monkeypatch.setattr(memory, "available_memory", None)  # it is called once
     assert task(text()).reward == expected
     forward = nn.Conv2d.forward
-    monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: forward(self, x) + torch.empty(GIB, dtype=torch.uint8)[0])
+    monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: forward(self, x) + torch.empty(TOO_MUCH, dtype=torch.uint8)[0])
     with pytest.raises(OutOfMemory, match=r"not enough memory for batches of 3 crops of 96x96: .*allocate memory"):
         task(text())
     monkeypatch.undo()
@@ -51,16 +53,16 @@ def test_a_decoder_that_needs_more_than_is_free_gets_a_verdict_and_the_next_is_t
 
 
 @linux
-def test_memory_that_is_kept_is_not_asked_for_again() -> None:
+def test_retained_memory_is_reused() -> None:
     def faults(keep: bool) -> int:
-        """Pages that the system has to hand out for the same 40 MiB, ten times."""
+        """Page faults of allocating the same 40 MiB ten times."""
         import resource
 
         import torch
 
         from nasdsl.training.proxy import memory
 
-        if keep and not memory.keep_freed(torch.device("cpu")):
+        if keep and not memory.retain_freed_memory(torch.device("cpu")):
             raise SystemExit(3)
         torch.ones(10 * 2**20)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -69,22 +71,22 @@ def test_memory_that_is_kept_is_not_asked_for_again() -> None:
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     def check() -> None:
-        given_back, kept = faults(False), faults(True)  # in this order: it is for good
-        assert given_back > 10_000, given_back
-        assert kept < given_back / 3, (kept, given_back)  # it may take a second place before it comes back to the first
+        returned, retained = faults(False), faults(True)  # in this order: it cannot be undone
+        assert returned > 10_000, returned
+        assert retained < returned / 3, (retained, returned)  # an allocation may move once before it stays at one address
 
     assert exit_code(in_child(check)) == 0
 
 
 @linux
-def test_what_is_free() -> None:
-    free = memory.available()
+def test_available_memory() -> None:
+    free = memory.available_memory()
     assert free is not None
     total = next(int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if "MemTotal" in line)
     assert 0 < free <= total * 1024
 
 
-def test_what_a_control_group_has_left(tmp_path: Path) -> None:
+def test_memory_left_in_a_control_group(tmp_path: Path) -> None:
     assert memory._left_in(tmp_path, 77) == 77
     for limit, expected in (("max", 77), ("1000", 1000 - 600 + 150), ("100", 0)):
         (tmp_path / "memory.max").write_text(f"{limit}\n")

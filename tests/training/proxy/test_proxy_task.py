@@ -1,4 +1,4 @@
-"""Texts in, rewards and verdicts out."""
+"""The proxy task: rewards and errors of decoders."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from nasdsl.training.proxy import (
     Failed,
     OutOfMemory,
     ProxyError,
+    ProxyResult,
     ProxySpec,
     ProxyTask,
-    Scored,
     Stopped,
-    adaptation,
+    loop,
 )
-from nasdsl.training.proxy.adaptation import Batches, measure, method_of
-from nasdsl.training.proxy.crops import Objects
+from nasdsl.training.proxy.crops import Annotations
 from nasdsl.training.proxy.features import Features
-from nasdsl.training.proxy.scoring import average_precision
+from nasdsl.training.proxy.loader import CropLoader, _prefetch
+from nasdsl.training.proxy.loop import make_method, validate
+from nasdsl.training.proxy.metrics import average_precision
 
 HEADS = ("conv_3x3(bias=true)", "conv_1x1 -> conv_1x1")
 
@@ -72,30 +73,32 @@ def test_the_reward_is_minus_the_sum_of_the_losses(task: ProxyTask) -> None:
 
 
 @pytest.fixture(scope="module")
-def longer(task: ProxyTask) -> Callable[..., Scored]:
+def longer(task: ProxyTask) -> Callable[..., ProxyResult]:
     """A training of some length on twenty pictures."""
     made = other(task, data="shapes:20", iterations=40, batch_size=8, learning_rate=3e-3)
     return lambda head=HEADS[0], **settings: (other(made, **settings) if settings else made)(text(head))
 
 
-def test_a_longer_training_has_a_better_reward(longer: Callable[..., Scored]) -> None:
+def test_a_longer_training_has_a_better_reward(longer: Callable[..., ProxyResult]) -> None:
     short, long = longer(iterations=4), longer()
     assert long.reward > short.reward + 0.5
     assert long.losses["classification"] < short.losses["classification"]
 
 
-def test_a_decoder_that_learns_nothing_has_a_worse_reward(longer: Callable[..., Scored]) -> None:
+def test_a_decoder_that_learns_nothing_has_a_worse_reward(longer: Callable[..., ProxyResult]) -> None:
     assert longer(learning_rate=1e-12).reward < longer().reward - 0.5
 
 
-def test_a_decoder_that_sees_nothing_has_a_worse_reward(longer: Callable[..., Scored], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its features are those of other pictures."""
+def test_a_decoder_trained_on_wrong_features_has_a_worse_reward(
+    longer: Callable[..., ProxyResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is trained on the features of other pictures."""
     good = longer()
-    crops = Features.crops
+    cut = Features.crops
 
-    def of_others(features: Features, places: Any, *args: Any, **options: Any) -> Any:
-        wrong = [place._replace(picture=(place.picture * 7 + 3) % 20) for place in places]
-        return crops(features, wrong, *args, **options)
+    def of_others(features: Features, crops: Any, *args: Any, **options: Any) -> Any:
+        wrong = [crop._replace(picture=(crop.picture * 7 + 3) % 20) for crop in crops]
+        return cut(features, wrong, *args, **options)
 
     monkeypatch.setattr(Features, "crops", of_others)
     assert longer().reward < good.reward
@@ -106,7 +109,7 @@ def test_retinanet_is_trained_too(task: ProxyTask) -> None:
     assert list(scored.losses) == ["classification", "bbox_regression"]
 
 
-def test_half_precision_comes_near(task: ProxyTask) -> None:
+def test_half_precision_gives_a_similar_reward(task: ProxyTask) -> None:
     exact = task(text()).reward
     assert other(task, dtype="float16")(text()).reward == pytest.approx(exact, rel=1e-2)
     assert other(task, precision="bfloat16")(text()).reward == pytest.approx(exact, rel=0.1)
@@ -116,51 +119,51 @@ def test_memory_format_does_not_matter(task: ProxyTask) -> None:
     assert other(task, channels_last=False)(text()).reward == pytest.approx(task(text()).reward, rel=1e-3)
 
 
-def test_without_averaging_the_last_weights_count(task: ProxyTask) -> None:
+def test_without_averaging_the_last_weights_are_evaluated(task: ProxyTask) -> None:
     assert other(task, average=None)(text()).reward != task(text()).reward
 
 
 @pytest.mark.parametrize("predict", ["fcos(centerness=cls)", "retinanet(anchors=3)"])
 def test_losses_on_meta_val_do_not_depend_on_the_batches(task: ProxyTask, predict: str) -> None:
     decoder = task._load(text(predict=predict))
-    method, module = method_of(decoder, {}), task._build(decoder)
-    places = [task.cropping.middle(picture) for picture in range(8)]
-    batches = task._batches(module, method)
+    method, module = make_method(decoder, {}), task._build(decoder)
+    crops = [task.crop_sampler.center_crop(picture) for picture in range(8)]
+    batches = task._loader(module, method)
     losses = [
-        measure(module, batches.stream([places[i : i + n] for i in range(0, 8, n)]), method, task.spec, detect=False).losses
+        validate(module, batches.batches([crops[i : i + n] for i in range(0, 8, n)]), method, task.spec, detect=False).losses
         for n in (8, 3, 1)
     ]
     for found in losses[1:]:
         assert found == pytest.approx(losses[0], rel=1e-5)
     with torch.no_grad():
-        batch = batches.make(places)
+        batch = batches.load(crops)
         whole = method.losses(module.eval()(batch.features), batch.targets)
     assert losses[0] == pytest.approx({name: loss.item() for name, loss in whole.items()}, rel=1e-5)
 
 
-def test_batches_made_ahead_are_the_same_batches(task: ProxyTask) -> None:
+def test_prefetching_keeps_the_order() -> None:
     items = iter(range(5))
-    ahead = adaptation._ahead(items)
-    assert next(ahead) == 0
-    assert list(ahead) == [1, 2, 3, 4]
+    prefetched = _prefetch(items)
+    assert next(prefetched) == 0
+    assert list(prefetched) == [1, 2, 3, 4]
 
 
 def test_batches_for_another_device_are_the_same(task: ProxyTask) -> None:
-    """Of a GPU, all but the pinned memory; "meta" is a device that every machine has."""
+    """The path of a GPU, except for pinned memory; the device "meta" exists on every machine."""
     half = other(task, dtype="bfloat16")
     decoder = half._load(text())
-    here = half._batches(half._build(decoder), method_of(decoder, {}))
+    here = half._loader(half._build(decoder), make_method(decoder, {}))
     there = replace(here, device=torch.device("meta"))
-    places = list(half.cropping.draw(half.train, 3, 4, 0))
-    for near, far in zip(here.stream(places), there.stream(places), strict=True):
+    crops = list(half.crop_sampler.sample(half.train, 3, 4, 0))
+    for near, far in zip(here.batches(crops), there.batches(crops), strict=True):
         assert {k: (v.shape, v.dtype) for k, v in near.features.items()} == {
             k: (v.shape, v.dtype) for k, v in far.features.items()
         }
         assert all(x.device.type == "meta" for x in (*far.features.values(), *far.targets))
         assert [x.shape for x in near.targets] == [x.shape for x in far.targets]
-    stored = there.make(places[0]).features
+    stored = there.load(crops[0]).features
     assert stored["c4"].dtype == torch.bfloat16
-    assert torch.equal(stored["c4"].float(), here.make(places[0]).features["c4"])
+    assert torch.equal(stored["c4"].float(), here.load(crops[0]).features["c4"])
 
 
 # ------------------------------------------------------------------------------------------------------------- reward ap
@@ -172,22 +175,38 @@ def test_ap_as_reward(task: ProxyTask) -> None:
     assert scored.losses["classification"] > 0
 
 
-def test_ap_of_the_truth_itself_is_one_and_crowds_do_not_count(task: ProxyTask) -> None:
-    found = [task._store.found_in(task.cropping.middle(picture)) for picture in range(8)]
+def test_the_time_of_computing_ap_is_part_of_validation(task: ProxyTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    def advance(seconds: float) -> None:
+        now[0] += seconds
+
+    forward = nn.Module.train
+    monkeypatch.setattr(nn.Module, "train", lambda module, mode=True: advance(0.5 * mode) or forward(module, mode))
+    monkeypatch.setattr("nasdsl.training.proxy.task.average_precision", lambda *_: advance(4.0) or 0.5)
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: advance(1.0))
+    details = other(task, reward="ap")(text()).details
+    assert (details["compute"], details["validation"]) == (3.0, 4.0)
+    assert details["overhead"] == pytest.approx(1 - 3 / (details["seconds"] - 4))
+
+
+def test_ap_of_the_ground_truth_is_one_and_crowds_are_ignored(task: ProxyTask) -> None:
+    found = [task._target_cache.annotations_in(task.crop_sampler.center_crop(picture)) for picture in range(8)]
     detections = [{"boxes": f.boxes, "labels": f.labels, "scores": torch.ones(len(f.boxes))} for f in found]
     assert average_precision(detections, found, 96, task.classes, task.category_ids) == pytest.approx(1)
     half = [{name: x[:1] for name, x in d.items()} for d in detections]
     assert 0 < average_precision(half, found, 96, task.classes, task.category_ids) < 1
-    crowd = Objects(torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([0]), torch.tensor([True]), torch.tensor([False]))
-    box = Objects(torch.tensor([[20.0, 20, 60, 60]]), torch.tensor([0]), torch.tensor([False]), torch.tensor([False]))
-    both = Objects(*(torch.cat(pair) for pair in zip(crowd, box, strict=True)))
+    crowd = Annotations(torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([0]), torch.tensor([True]), torch.tensor([False]))
+    box = Annotations(torch.tensor([[20.0, 20, 60, 60]]), torch.tensor([0]), torch.tensor([False]), torch.tensor([False]))
+    both = Annotations(*(torch.cat(pair) for pair in zip(crowd, box, strict=True)))
     right = [{"boxes": box.boxes, "labels": box.labels, "scores": torch.ones(1)}]
     assert average_precision(right, [both], 96, task.classes, task.category_ids) == pytest.approx(1)
     with pytest.raises(ProxyError, match="no boxes in meta-val"):
         average_precision(right, [crowd.where(torch.tensor([False]))], 96, task.classes, task.category_ids)
 
 
-# ------------------------------------------------------------------------------------------------------------- verdicts
+# ------------------------------------------------------------------------------------------------------------- errors
 
 
 def test_a_decoder_that_diverges(task: ProxyTask) -> None:
@@ -201,7 +220,7 @@ def test_a_decoder_that_is_broken_by_its_last_step(task: ProxyTask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "verdict"),
+    ("error", "expected"),
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"), OutOfMemory),
         (MemoryError(), OutOfMemory),
@@ -214,18 +233,18 @@ def test_a_decoder_that_is_broken_by_its_last_step(task: ProxyTask) -> None:
         (RuntimeError("CUDA error: an illegal memory access was encountered\nmore"), DeviceLost),
     ],
 )
-def test_what_torch_raises_becomes_a_verdict(
-    task: ProxyTask, monkeypatch: pytest.MonkeyPatch, error: Exception, verdict: type[Exception]
+def test_errors_of_torch_are_translated(
+    task: ProxyTask, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: type[Exception]
 ) -> None:
     def fail(*args: object) -> None:
         raise error
 
     monkeypatch.setattr(nn.Module, "train", fail)
-    with pytest.raises(verdict) as raised:
+    with pytest.raises(expected) as raised:
         task(text())
     assert "\n" not in str(raised.value)
-    assert type(raised.value) is verdict
-    assert ("batches of 3 crops of 96x96" in str(raised.value)) == (verdict is OutOfMemory)
+    assert type(raised.value) is expected
+    assert ("batches of 3 crops of 96x96" in str(raised.value)) == (expected is OutOfMemory)
     monkeypatch.undo()
     assert math.isfinite(task(text()).reward)
 
@@ -241,41 +260,41 @@ def test_a_layer_that_torch_cannot_train_is_named_with_its_line(task: ProxyTask)
         other(task, batch_size=1)(gated)
 
 
-def test_memory_that_cannot_be_had(task: ProxyTask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory(task: ProxyTask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nn.Module, "train", lambda module: torch.empty(1 << 50))
     with pytest.raises(OutOfMemory, match="allocate"):
         task(text())
 
 
-def test_a_decoder_that_is_given_up(task: ProxyTask) -> None:
-    told: list[tuple[int, float]] = []
+def test_a_decoder_that_is_stopped_early(task: ProxyTask) -> None:
+    seen: list[tuple[int, float]] = []
 
-    def report(step: int, loss: float) -> bool:
-        told.append((step, loss))
+    def on_step(step: int, loss: float) -> bool:
+        seen.append((step, loss))
         return step == 2
 
     with pytest.raises(Stopped, match="after step 2") as raised:
-        task(text(), report)
-    assert [step for step, _ in told] == [1, 2]
-    assert (raised.value.step, raised.value.loss) == told[-1]
+        task(text(), on_step)
+    assert [step for step, _ in seen] == [1, 2]
+    assert (raised.value.step, raised.value.loss) == seen[-1]
     copy = pickle.loads(pickle.dumps(raised.value))
-    assert (copy.step, copy.loss, str(copy)) == (2, told[-1][1], str(raised.value))
-    seen: list[int] = []
-    assert task(text(), lambda step, loss: seen.append(step)).reward == task(text()).reward
-    assert seen == [1, 2, 3]
+    assert (copy.step, copy.loss, str(copy)) == (2, seen[-1][1], str(raised.value))
+    steps: list[int] = []
+    assert task(text(), lambda step, loss: steps.append(step)).reward == task(text()).reward
+    assert steps == [1, 2, 3]
 
 
-def test_a_text_that_does_not_check(task: ProxyTask) -> None:
+def test_an_invalid_text(task: ProxyTask) -> None:
     with pytest.raises(DiagnosticError):
         task(text("conv_9000"))
 
 
-def test_a_text_with_holes_is_no_decoder(task: ProxyTask) -> None:
+def test_a_text_with_holes(task: ProxyTask) -> None:
     with pytest.raises(DiagnosticError, match="hole"):
         task(text("?(conv_1x1 | conv_3x3)"))
 
 
-def test_a_decoder_that_reads_what_is_not_cached(task: ProxyTask) -> None:
+def test_a_decoder_that_reads_features_that_are_not_cached(task: ProxyTask) -> None:
     with pytest.raises(ProxyError, match="reads c3, and cached are c4, c5: add it to levels"):
         other(task, levels=("c4", "c5"))(text())
 
@@ -286,7 +305,7 @@ def test_unknown_options_of_the_method(task: ProxyTask) -> None:
     assert other(task, method={"box_loss": "giou"})(text()).reward != task(text()).reward
 
 
-def test_all_wrong_settings_are_named() -> None:
+def test_all_invalid_settings_are_named() -> None:
     with pytest.raises(ProxyError, match=r"iterations is 0; expected 1 or more; reward is 'luck'; expected 'loss' or 'ap'"):
         ProxySpec("shapes", iterations=0, reward="luck")
     with pytest.raises(ProxyError, match="device 'warp' cannot be used"):
@@ -301,7 +320,7 @@ def _reward(task: ProxyTask, given: str) -> tuple[float, bool]:
     return task(given).reward, task.features.mapped
 
 
-def test_a_worker_makes_the_task_itself_from_the_same_cache(tmp_path: Path) -> None:
+def test_a_worker_creates_the_task_from_the_same_cache(tmp_path: Path) -> None:
     here = ProxyTask(small_spec(cache=str(tmp_path), memory_limit=0), quiet=True)
     assert len(pickle.dumps(here)) < 2000
     (file,) = tmp_path.glob("*/features.bin")
@@ -320,69 +339,69 @@ def heads(task: ProxyTask, tmp_path_factory: pytest.TempPathFactory) -> ProxyTas
     return cached.with_fpn(text())
 
 
-def test_heads_are_trained_on_the_pyramid_of_the_trained_fpn(task: ProxyTask, heads: ProxyTask) -> None:
-    """The maps are those of the module that scoring the text trains."""
+def test_heads_are_trained_on_the_outputs_of_the_trained_fpn(task: ProxyTask, heads: ProxyTask) -> None:
+    """The maps are those of the module that evaluating the text trains."""
     decoder = task._load(text())
     module = task._build(decoder)
-    trained = task._adapt(module, method_of(decoder, {}), adaptation.Clocks(), None)
+    trained = task._train(module, make_method(decoder, {}), loop.Timer(), None)
     assert list(heads.features.layout.levels) == ["p3", "p4", "p5", "p6"]
     for picture in (0, 5):
         for mirrored in (False, True):
-            maps = {name: task.features.whole(picture, mirrored, name)[None] for name in ("c3", "c4", "c5")}
+            maps = {name: task.features.full_map(picture, mirrored, name)[None] for name in ("c3", "c4", "c5")}
             with torch.no_grad():
                 pyramid = trained.eval().fpn(maps)
             for name, expected in pyramid.items():
-                torch.testing.assert_close(heads.features.whole(picture, mirrored, name), expected[0], rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(heads.features.full_map(picture, mirrored, name), expected[0], rtol=1e-4, atol=1e-5)
 
 
-def test_crops_of_the_pyramid_are_aligned_at_its_coarsest_level(heads: ProxyTask) -> None:
-    assert heads.cropping.stride == 64
-    assert heads.features.layout.extents[0] == (96, 128)
+def test_crops_of_fpn_features_are_aligned_to_its_largest_stride(heads: ProxyTask) -> None:
+    assert heads.crop_sampler.stride == 64
+    assert heads.features.layout.padded_sizes[0] == (96, 128)
     decoder = heads._load(text())
-    batches = heads._batches(heads._build(decoder), method_of(decoder, {}))
-    for places in heads.cropping.draw(heads.train, 6, 10, 0):
-        assert all(place.left % 64 == place.top % 64 == 0 for place in places)
-        batch = batches.make(places)
+    batches = heads._loader(heads._build(decoder), make_method(decoder, {}))
+    for crops in heads.crop_sampler.sample(heads.train, 6, 10, 0):
+        assert all(crop.left % 64 == crop.top % 64 == 0 for crop in crops)
+        batch = batches.load(crops)
         shapes = {name: tuple(maps.shape[2:]) for name, maps in batch.features.items()}
         assert shapes == {"p3": (12, 12), "p4": (6, 6), "p5": (3, 3), "p6": (2, 2)}
         assert batch.targets.labels.shape == (6, 144 + 36 + 9 + 4)
 
 
-def test_only_the_head_learns(heads: ProxyTask) -> None:
+def test_only_the_head_is_trained(heads: ProxyTask) -> None:
     decoder = heads._load(text(HEADS[1]))
     module = heads._build(decoder)
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    heads._adapt(module, method_of(decoder, {}), adaptation.Clocks(), None)
+    heads._train(module, make_method(decoder, {}), loop.Timer(), None)
     changed = {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
     assert changed
     assert all(name.startswith("head.") for name in changed)
     assert math.isfinite(heads(text(HEADS[1])).reward)
 
 
-def _second_stage(spec: ProxySpec, noted: Path) -> float:
-    """In a process of its own; each training of an fpn leaves a line."""
+def _second_stage(spec: ProxySpec, log: Path) -> float:
+    """Run in a process of its own; writes a line for each training of an fpn."""
     torch.set_num_threads(1)
-    adapt = ProxyTask._adapt
+    train = ProxyTask._train
 
-    def noting(task: ProxyTask, module: Any, *args: Any) -> Any:
+    def logging_train(task: ProxyTask, module: Any, *args: Any) -> Any:
         if task._fpn is None:  # it is being made
-            with noted.open("a") as file:
+            with log.open("a") as file:
                 file.write("trained\n")
-        return adapt(task, module, *args)
+        return train(task, module, *args)
 
-    ProxyTask._adapt = noting  # type: ignore[method-assign]
+    ProxyTask._train = logging_train  # type: ignore[method-assign]
     return ProxyTask(spec, quiet=True)(text(HEADS[1])).reward
 
 
-def test_of_several_processes_one_trains_the_fpn_and_the_others_wait_for_it(tmp_path: Path) -> None:
-    spec, noted = small_spec(cache=str(tmp_path / "cache"), fpn=text(), memory_limit=0, iterations=20), tmp_path / "noted"
+def test_one_of_several_processes_trains_the_fpn_and_the_others_wait(tmp_path: Path) -> None:
+    spec, log = small_spec(cache=str(tmp_path / "cache"), fpn=text(), memory_limit=0, iterations=20), tmp_path / "log"
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        first, second = pool.starmap(_second_stage, [(spec, noted)] * 2, chunksize=1)
+        first, second = pool.starmap(_second_stage, [(spec, log)] * 2, chunksize=1)
     assert first == second
-    assert noted.read_text() == "trained\n"
+    assert log.read_text() == "trained\n"
 
 
-def test_another_fpn_is_refused_and_another_name_for_it_is_not(heads: ProxyTask) -> None:
+def test_another_fpn_is_refused_and_a_renamed_one_accepted(heads: ProxyTask) -> None:
     with pytest.raises(ProxyError, match="another fpn"):
         heads(text().replace("psum(skip(c3), skip(m4))", "psum(skip(c3), skip(c5))"))
     renamed = text().replace("m3", "finest").replace("decoder small", "decoder other")
@@ -391,17 +410,17 @@ def test_another_fpn_is_refused_and_another_name_for_it_is_not(heads: ProxyTask)
 
 def test_the_fpn_is_trained_once(heads: ProxyTask, monkeypatch: pytest.MonkeyPatch) -> None:
     reward = heads(text(HEADS[1])).reward
-    monkeypatch.setattr(ProxyTask, "_adapt", None)
+    monkeypatch.setattr(ProxyTask, "_train", None)
     again = ProxyTask(heads.spec, quiet=True)
     monkeypatch.undo()
     assert again(text(HEADS[1])).reward == reward
 
 
-def test_half_made_pyramids_go_on_with_the_fpn_that_made_them(
+def test_interrupted_fpn_features_are_resumed_with_the_same_fpn(
     task: ProxyTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     below = other(task, cache=str(tmp_path))
-    whole, calls = Features.whole, []
+    whole, calls = Features.full_map, []
 
     def interrupted(features: Features, *args: Any) -> Any:
         calls.append(1)
@@ -409,19 +428,19 @@ def test_half_made_pyramids_go_on_with_the_fpn_that_made_them(
             raise KeyboardInterrupt
         return whole(features, *args)
 
-    monkeypatch.setattr(Features, "whole", interrupted)
+    monkeypatch.setattr(Features, "full_map", interrupted)
     with pytest.raises(KeyboardInterrupt):
         below.with_fpn(text())
-    monkeypatch.setattr(Features, "whole", whole)
-    monkeypatch.setattr(ProxyTask, "_adapt", None)  # it is not trained again
+    monkeypatch.setattr(Features, "full_map", whole)
+    monkeypatch.setattr(ProxyTask, "_train", None)  # it is not trained again
     rest = below.with_fpn(text())
     monkeypatch.undo()
     fresh = task.with_fpn(text())
     for picture in range(8):
-        assert torch.equal(rest.features.whole(picture, True, "p4"), fresh.features.whole(picture, True, "p4"))
+        assert torch.equal(rest.features.full_map(picture, True, "p4"), fresh.features.full_map(picture, True, "p4"))
 
 
-def test_the_batches_of_a_head_have_no_backbone_features(heads: ProxyTask) -> None:
+def test_batches_of_the_second_stage_have_fpn_features_only(heads: ProxyTask) -> None:
     decoder = heads._load(text())
-    made: Batches = heads._batches(heads._build(decoder), method_of(decoder, {}))
-    assert made.names == ("p3", "p4", "p5", "p6")
+    loader: CropLoader = heads._loader(heads._build(decoder), make_method(decoder, {}))
+    assert loader.levels == ("p3", "p4", "p5", "p6")

@@ -2,23 +2,23 @@
   "use strict";
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const narrow = matchMedia("(max-width: 560px)");
-  const told = document.getElementById("themes");
-  const themes = told ? JSON.parse(told.textContent) : {};
-  const drawn = new Map(); // plot -> the view that is to be given back before it is drawn anew
+  const data = document.getElementById("themes");
+  const themes = data ? JSON.parse(data.textContent) : {};
+  const drawn = new Map(); // plot -> its view, to be finalized before it is drawn again
 
-  // A chart names its colours; the theme says what they are. Data are left alone.
-  function coloured(value, palette) {
-    if (Array.isArray(value)) return value.map((inner) => coloured(inner, palette));
+  // Replace names of colours by the colours of a theme, except in data.
+  function apply_theme(value, palette) {
+    if (Array.isArray(value)) return value.map((inner) => apply_theme(inner, palette));
     if (value && typeof value === "object") {
       return Object.fromEntries(
-        Object.entries(value).map(([name, inner]) => [name, name === "data" || name === "datasets" ? inner : coloured(inner, palette)]));
+        Object.entries(value).map(([name, inner]) => [name, name === "data" || name === "datasets" ? inner : apply_theme(inner, palette)]));
     }
     return typeof value === "string" && Object.hasOwn(palette, value) ? palette[value] : value;
   }
 
   async function draw(plot) {
     const theme = themes[dark.matches ? "dark" : "light"];
-    const spec = coloured(JSON.parse(document.getElementById(plot.dataset.spec).textContent), theme.palette);
+    const spec = apply_theme(JSON.parse(document.getElementById(plot.dataset.spec).textContent), theme.palette);
     const config = structuredClone(theme.config);
     if (narrow.matches) { config.legend.columns = 2; config.axisX.tickCount = 4; }
     try {
@@ -33,7 +33,7 @@
     }
   }
 
-  const shown = (plot) => !plot.closest("details:not([open])"); // a closed fold has no width to draw at
+  const shown = (plot) => !plot.closest("details:not([open])"); // a closed fold has no width
   const plots = [...document.querySelectorAll(".plot")];
   const drawAll = () => Promise.all(plots.filter(shown).map(draw));
   for (const query of [dark, narrow]) query.addEventListener("change", drawAll);
@@ -58,7 +58,7 @@
       try {
         await navigator.clipboard.writeText(text.textContent);
         button.textContent = "Copied";
-      } catch { // no clipboard here: the text is selected, and the keyboard copies it
+      } catch { // no clipboard: select the text, to be copied with the keyboard
         getSelection().selectAllChildren(text);
         button.textContent = "Selected";
       }

@@ -1,9 +1,8 @@
-"""Charts as files, drawn without a browser."""
+"""Charts as SVG and PNG files, rendered without a browser."""
 
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -11,21 +10,22 @@ from typing import Any, Final
 import altair as alt
 import vl_convert
 
+from nasdsl.files import write_atomically
 from nasdsl.report.search.charts import Chart
-from nasdsl.report.search.themes import FILE_FONT, coloured, config
+from nasdsl.report.search.themes import FILE_FONT, apply_theme, config
 
 VEGA_LITE: Final = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-"""The version that Altair's charts are written in, as vl-convert names it."""
+"""Version of Vega-Lite that Altair writes, in the notation of vl-convert."""
 WIDTH: Final = 760
 SCALE: Final = 2
-"""Pixels of a PNG for one of the page."""
+"""Pixels of a PNG for each pixel of the page."""
 
 
 def write_charts(charts: Iterable[tuple[str, Chart]], folder: Path) -> list[Path]:
-    """Write each chart as SVG and PNG, on white, with its title.
+    """Write each chart as SVG and PNG, on a white background, with its title.
 
     Args:
-        charts: with the name of the stage, which begins the name of the file; empty for a plain search.
+        charts: with the name of their stage, which becomes a prefix of the file names; empty for a plain search.
 
     Raises:
         OSError: a file cannot be written.
@@ -40,29 +40,14 @@ def write_charts(charts: Iterable[tuple[str, Chart]], folder: Path) -> list[Path
         }
         for suffix, data in pictures.items():
             path = folder / f"{f'{stage}_' if stage else ''}{chart.name}.{suffix}"
-            write_whole(path, data)
+            write_atomically(path, lambda file, data=data: file.write(data))  # type: ignore[misc]
             written.append(path)
     return written
 
 
 def standalone(chart: Chart) -> dict[str, Any]:
-    """The chart as one that needs no page: title, width, light colours."""
+    """The specification of a chart outside of the page: with title, width and light colours."""
     spec = copy.deepcopy(chart.spec)
     spec |= {"width": WIDTH, "title": chart.title, "config": config(FILE_FONT) | {"background": "white"}, "padding": 12}
-    found: dict[str, Any] = coloured(spec, "light")
+    found: dict[str, Any] = apply_theme(spec, "light")
     return found
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that readers find whole, the old one or the new.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        unfinished.write_bytes(data)
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise

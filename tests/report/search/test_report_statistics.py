@@ -1,4 +1,4 @@
-"""Rows of the charts, against slow and obvious versions of them."""
+"""Statistics of trials, against slow and simple implementations."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from statistics import fmean
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_searches import space
+from synthetic_searches import space
 
-from nasdsl.report.search import series
+from nasdsl.report.search import statistics
 from nasdsl.search.trial import Trial
 from nasdsl.spaces import Filled, Space, loads_space
 
@@ -31,33 +31,33 @@ def fillings_of(found: Space = HEAD) -> st.SearchStrategy[list[list[int]]]:
 @given(st.lists(numbers, max_size=40), st.integers(1, 12))
 def test_moving_average(values: list[float], window: int) -> None:
     slow = [fmean([values[j] for j in range(len(values)) if i - window < j <= i]) for i in range(len(values))]
-    assert series.moving_average(values, window) == pytest.approx(slow)
+    assert statistics.moving_average(values, window) == pytest.approx(slow)
 
 
 @given(st.lists(numbers, max_size=40))
 def test_best_so_far(values: list[float]) -> None:
-    assert series.best_so_far(values) == [max(values[: i + 1]) for i in range(len(values))]
+    assert statistics.best_so_far(values) == [max(values[: i + 1]) for i in range(len(values))]
 
 
 @given(st.lists(numbers, max_size=60))
-def test_far_below_names_no_value_among_the_others(values: list[float]) -> None:
-    fence = series.far_below(values)
-    out = [] if fence is None else [value for value in values if value < fence]
+def test_at_most_a_quarter_of_the_values_are_outliers(values: list[float]) -> None:
+    bound = statistics.outlier_bound(values)
+    out = [] if bound is None else [value for value in values if value < bound]
     assert len(out) <= len(values) / 4
-    assert (fence is None) or out
+    assert (bound is None) or out
 
 
-def test_far_below_finds_one_that_is_far_out() -> None:
-    assert series.far_below([-2 - 0.01 * i for i in range(20)]) is None
-    fence = series.far_below([*(-2 - 0.01 * i for i in range(20)), -14.0])
-    assert fence is not None
-    assert -14 < fence < -2.2
+def test_outlier_bound() -> None:
+    assert statistics.outlier_bound([-2 - 0.01 * i for i in range(20)]) is None
+    bound = statistics.outlier_bound([*(-2 - 0.01 * i for i in range(20)), -14.0])
+    assert bound is not None
+    assert -14 < bound < -2.2
 
 
 @given(fillings_of(), st.integers(1, 60))
 def test_fully_shared_heads_of_each_window(fillings: list[list[int]], size: int) -> None:
-    found = series.fully_shared(trials_of(fillings), HEAD, size)
-    # The text of the head's space has `share` first: decision 0, whose alternatives are 0 to 6.
+    found = statistics.fully_shared_heads(trials_of(fillings), HEAD, size)
+    # `share` is the first hole of the space: decision 0 with the alternatives 0 to 6.
     slow = []
     for begin in range(0, len(fillings), size):
         end = min(begin + size, len(fillings))
@@ -74,27 +74,27 @@ def test_fully_shared_heads_of_each_window(fillings: list[list[int]], size: int)
 
 
 def test_windows_are_of_50_trials_by_default() -> None:
-    found = series.fully_shared(trials_of([[0] * 7] * 30 + [[1] + [0] * 6] * 75), HEAD)
+    found = statistics.fully_shared_heads(trials_of([[0] * 7] * 30 + [[1] + [0] * 6] * 75), HEAD)
     assert [tuple(w) for w in found] == [(0, 49, 30, 50), (50, 99, 0, 50), (100, 104, 0, 5)]
 
 
 def test_a_space_without_a_hole_in_share_has_no_such_windows() -> None:
     fpn = space("fpn")
-    assert series.share_slot(fpn) is None
-    assert series.fully_shared(trials_of([[0] * 35], fpn), fpn) == []
+    assert statistics.share_slot(fpn) is None
+    assert statistics.fully_shared_heads(trials_of([[0] * 35], fpn), fpn) == []
 
 
-def test_uniform_drawing() -> None:
-    slot = series.share_slot(HEAD)
+def test_uniform_probability() -> None:
+    slot = statistics.share_slot(HEAD)
     assert slot is not None
-    assert series.chance(slot, "0") == pytest.approx(1 / 7)
+    assert statistics.uniform_probability(slot, "0") == pytest.approx(1 / 7)
 
 
 @given(fillings_of(), st.integers(1, 50))
 def test_frequencies(fillings: list[list[int]], size: int) -> None:
-    (choice,) = series.choices(HEAD)
+    (choice,) = statistics.choices(HEAD)
     assert (choice.name, len(choice.domains)) == ("head_op", 6)
-    found = series.frequencies(trials_of(fillings), HEAD, choice, size)
+    found = statistics.frequencies(trials_of(fillings), HEAD, choice, size)
     assert list(found) == list(choice.alternatives)
     for begin in range(0, len(fillings), size):
         part = fillings[begin : begin + size]
@@ -106,7 +106,7 @@ def test_frequencies(fillings: list[list[int]], size: int) -> None:
         ]
         for name, rows in found.items():
             window = rows[begin // size]
-            assert (window.having, window.of) == (layers.count(name), len(layers))
+            assert (window.matching, window.total) == (layers.count(name), len(layers))
 
 
 NESTED = loads_space("""
@@ -121,15 +121,15 @@ decoder nested {
 """)
 
 
-def test_holes_inside_an_alternative_count_only_where_that_is_chosen() -> None:
-    named = {choice.name: choice for choice in series.choices(NESTED)}
+def test_holes_inside_an_alternative_are_counted_only_if_it_is_chosen() -> None:
+    named = {choice.name: choice for choice in statistics.choices(NESTED)}
     assert set(named) == {"op", "heavy", "conv_3x3 | skip"}
     trials = [t for n in range(40) for t in trials_of([list(NESTED.sample(n).indices)], NESTED)]
-    heavy = series.frequencies([replace(t, number=n) for n, t in enumerate(trials)], NESTED, named["heavy"], 40)
+    heavy = statistics.frequencies([replace(t, number=n) for n, t in enumerate(trials)], NESTED, named["heavy"], 40)
     texts = [str(NESTED.decode(t.indices)).partition("head(")[0] for t in trials]
     for name in ("conv_3x3", "sep_3x3"):
-        assert heavy[name][0].having == sum(text.count(name) for text in texts)
-    assert heavy["sep_3x3"][0].of == sum(text.count("conv_3x3") + text.count("sep_3x3") for text in texts)
+        assert heavy[name][0].matching == sum(text.count(name) for text in texts)
+    assert heavy["sep_3x3"][0].total == sum(text.count("conv_3x3") + text.count("sep_3x3") for text in texts)
 
 
 def slow_tau(pairs: list[tuple[int, int]]) -> float | None:
@@ -151,33 +151,33 @@ def slow_tau(pairs: list[tuple[int, int]]) -> float | None:
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))
 def test_kendall_tau(pairs: list[tuple[int, int]]) -> None:
-    found, slow = series.kendall_tau(pairs), slow_tau(pairs)
+    found, slow = statistics.kendall_tau(pairs), slow_tau(pairs)
     assert found == (None if slow is None else pytest.approx(slow))
 
 
 def test_kendall_tau_of_a_worked_example() -> None:
     """Judges 1-4 against 1, 3, 2, 4: five of six pairs agree, one does not. With a tie: 4 / sqrt(5 * 6)."""
-    assert series.kendall_tau([(1, 1), (2, 3), (3, 2), (4, 4)]) == pytest.approx(4 / 6)
-    assert series.kendall_tau([(1, 1), (1, 3), (3, 2), (4, 4)]) == pytest.approx(3 / math.sqrt(30))
-    assert series.kendall_tau([(1, 1)]) is None
-    assert series.kendall_tau([(1, 1), (1, 2)]) is None
+    assert statistics.kendall_tau([(1, 1), (2, 3), (3, 2), (4, 4)]) == pytest.approx(4 / 6)
+    assert statistics.kendall_tau([(1, 1), (1, 3), (3, 2), (4, 4)]) == pytest.approx(3 / math.sqrt(30))
+    assert statistics.kendall_tau([(1, 1)]) is None
+    assert statistics.kendall_tau([(1, 1), (1, 2)]) is None
 
 
-def test_reasons_that_differ_in_numbers_are_one() -> None:
+def test_failure_reasons_that_differ_only_in_numbers_are_one() -> None:
     verdicts = ["ok", "failed: map of 3", "failed: map of 12", "diverged", "rejected", "duplicate", "failed: other", "stopped"]
     details = {"diverged": "the reward is nan", "rejected": "NAS201: unknown op"}
     trials = [Trial(n, Filled("", []), None, v, details={"error": details.get(v)}) for n, v in enumerate(verdicts)]
-    assert [tuple(reason) for reason in series.reasons(trials)] == [
+    assert [tuple(reason) for reason in statistics.failure_reasons(trials)] == [
         ("failed", "map of 3", (1, 2)), ("diverged", "the reward is nan", (3,)), ("rejected", "NAS201: unknown op", (4,)),
         ("failed", "other", (6,)), ("stopped", "", (7,)),
     ]  # fmt: skip
 
 
 @given(st.lists(st.integers(), max_size=80), st.integers(2, 30))
-def test_thinned(rows: list[int], most: int) -> None:
-    found = series.thinned(rows, most)
+def test_thin(rows: list[int], most: int) -> None:
+    found = statistics.thin(rows, most)
     assert len(found) == min(len(rows), most)
     assert found[:1] == rows[:1]
     assert found[-1:] == rows[-1:]
     kept = iter(enumerate(rows))
-    assert all(any(value == row for _, row in kept) for value in found)  # in their order
+    assert all(any(value == row for _, row in kept) for value in found)  # in the same order

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Formatting of numbers."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasdsl.report.search import figures
+from nasdsl.report.search import formatting
 
 
 @pytest.mark.parametrize(
     ("value", "words"),
     [
         (0, "0"), (999, "999"), (999.9, "1.00 k"), (1000, "1.00 k"), (831_744, "832 k"), (1_134_000_000, "1.13 G"),
-        (999_999, "1.00 M"), (20e9, "20.0 G"), (2.5e12, "2.50 T"), (None, figures.MISSING),
+        (999_999, "1.00 M"), (20e9, "20.0 G"), (2.5e12, "2.50 T"), (None, formatting.MISSING),
     ],
 )  # fmt: skip
 def test_amounts(value: float | None, words: str) -> None:
-    assert figures.amount(value) == words
+    assert formatting.amount(value) == words
 
 
 @given(st.floats(1, 1e14))
 def test_amounts_are_right_to_three_digits(value: float) -> None:
-    number, _, unit = figures.amount(value).partition(" ")
+    number, _, unit = formatting.amount(value).partition(" ")
     scale = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}[unit]
     assert float(number) * scale == pytest.approx(value, rel=0.0051 if scale > 1 else 0.51)
 
@@ -35,18 +35,18 @@ def test_amounts_are_right_to_three_digits(value: float) -> None:
         (200, "3 min 20 s"),
         (7500, "2 h 05 min"),
         (97_200, "1 d 03 h"),
-        (None, figures.MISSING),
+        (None, formatting.MISSING),
     ],
 )
 def test_durations(seconds: float | None, words: str) -> None:
-    assert figures.duration(seconds) == words
+    assert formatting.duration(seconds) == words
 
 
 def test_sizes_of_spaces() -> None:
-    assert figures.size(326_592) == "326,592"
-    assert figures.size(285_768_000_000_000_000_000_000) == "2.86 \N{MULTIPLICATION SIGN} 10²³"
-    assert figures.size(9_999_999_999) == "1.00 \N{MULTIPLICATION SIGN} 10¹⁰"
-    assert figures.size(10**400) == "1.00 \N{MULTIPLICATION SIGN} 10⁴⁰⁰"
+    assert formatting.space_size(326_592) == "326,592"
+    assert formatting.space_size(285_768_000_000_000_000_000_000) == "2.86 \N{MULTIPLICATION SIGN} 10²³"
+    assert formatting.space_size(9_999_999_999) == "1.00 \N{MULTIPLICATION SIGN} 10¹⁰"
+    assert formatting.space_size(10**400) == "1.00 \N{MULTIPLICATION SIGN} 10⁴⁰⁰"
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_sizes_of_spaces() -> None:
     ],
 )  # fmt: skip
 def test_objectives(text: str, words: str) -> None:
-    assert figures.objective(text) == words
+    assert formatting.objective(text) == words

@@ -1,17 +1,17 @@
-"""What a recipe makes of a data set: transforms, batches, and how many steps there are."""
+"""The data of a training: transforms and batches according to a recipe, and the number of steps."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 
 from nasdsl.data import Batch, Dataset, Loader, Transform, make_loader
-from nasdsl.training.distributed import Processes
+from nasdsl.training.distributed import ProcessGroup
 from nasdsl.training.errors import TrainingError
 from nasdsl.training.recipe import Recipe
 
 
-def endless(loader: Loader, first: int) -> Generator[Batch, None, None]:
-    """Batches epoch after epoch, from number `first` of the whole training on; those before are not loaded."""
+def infinite_batches(loader: Loader, first: int) -> Generator[Batch, None, None]:
+    """Batches of one epoch after the other, from batch number `first` of the training on; those before are not loaded."""
     while True:
         epoch, start = divmod(first, len(loader))
         loader.set_epoch(epoch, start)
@@ -19,16 +19,16 @@ def endless(loader: Loader, first: int) -> Generator[Batch, None, None]:
         first = (epoch + 1) * len(loader)
 
 
-def steps_of(recipe: Recipe, batches: int) -> int:
-    """Steps of the whole training, with so many batches an epoch."""
+def total_steps(recipe: Recipe, batches: int) -> int:
+    """Number of steps of the whole training, with `batches` batches an epoch."""
     if recipe.steps is not None:
         return recipe.steps
     assert recipe.epochs is not None
     return max(1, round(recipe.epochs * batches / recipe.accumulate))
 
 
-def training_transform(recipe: Recipe) -> Transform:
-    """What the recipe does to pictures in training."""
+def train_transform(recipe: Recipe) -> Transform:
+    """The transform of pictures in training."""
     return Transform.training(
         recipe.shorter_side,
         recipe.longest_side,
@@ -41,37 +41,37 @@ def training_transform(recipe: Recipe) -> Transform:
     )
 
 
-def evaluation_transform(recipe: Recipe) -> Transform:
-    """The same resizing without anything random: of several sizes, the last."""
+def eval_transform(recipe: Recipe) -> Transform:
+    """The transform of pictures in evaluation: the same resizing without anything random; of several sizes, the last."""
     return Transform(recipe.shorter_side[-1], recipe.longest_side, recipe.size)
 
 
-def training_loader(dataset: Dataset, recipe: Recipe, here: Processes) -> Loader:
-    """Batches of this process, in an order that the recipe's seed decides.
+def make_train_loader(dataset: Dataset, recipe: Recipe, group: ProcessGroup) -> Loader:
+    """The loader of training batches for this process, in an order determined by the recipe's seed.
 
     Raises:
-        TrainingError: the processes cannot share a batch evenly.
+        TrainingError: a batch cannot be divided evenly among the processes.
         DataError: there are no pictures.
     """
-    parts = recipe.accumulate * here.world_size
+    parts = recipe.accumulate * group.world_size
     if recipe.batch_size % parts:
         raise TrainingError(
-            f"batch_size is {recipe.batch_size}, which {here.world_size} processes with {recipe.accumulate} accumulated "
+            f"batch_size is {recipe.batch_size}, which {group.world_size} processes with {recipe.accumulate} accumulated "
             f"batches each cannot share; expected a multiple of {parts}"
         )
     batch_size = recipe.batch_size // parts
     return make_loader(
         dataset,
         batch_size=batch_size,
-        transform=training_transform(recipe),
+        transform=train_transform(recipe),
         shuffle=True,
         seed=recipe.seed,
         workers=recipe.workers,
         group_by_aspect=recipe.group_by_aspect,
-        drop_last=recipe.drop_last and len(dataset) >= batch_size * here.world_size,
-        rank=here.rank,
-        world_size=here.world_size,
+        drop_last=recipe.drop_last and len(dataset) >= batch_size * group.world_size,
+        rank=group.rank,
+        world_size=group.world_size,
         cache=recipe.cache,
         divisor=recipe.size_divisible,
-        pin_memory=here.device.type == "cuda",
+        pin_memory=group.device.type == "cuda",
     )

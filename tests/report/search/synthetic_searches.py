@@ -1,4 +1,4 @@
-"""Searches with a reward that costs nothing, in the layout of real ones."""
+"""Searches with a synthetic reward, in folders like those of real searches."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def space(name: str) -> Space:
 
 
 def number(text: str, salt: str = "") -> float:
-    """Between 0 and 1, decided by the text."""
+    """A pseudo-random number between 0 and 1 that depends on the text."""
     return int(sha256((salt + text).encode()).hexdigest()[:8], 16) / 2**32
 
 
 def checked(text: Filled) -> Checked:
-    """A check that costs nothing; one in twenty-five is rejected."""
+    """A check without lowering; rejects one text in twenty-five."""
     if number(text, "reject") < 0.04:
         raise SpaceError("it cannot be built, or breaks a requirement")
     heavy = text.count("dconv") + 0.6 * text.count("conv_3x3") + 0.4 * text.count("sep")
@@ -44,10 +44,10 @@ def unpriced(text: Filled) -> Checked:
 
 
 class Evaluation:
-    """A reward that favours deformable convolutions and shared heads, and each kind of mishap.
+    """A reward that favours deformable convolutions and shared heads, with every kind of failure.
 
     Args:
-        trouble: share of the texts that go wrong.
+        trouble: share of the texts that fail.
     """
 
     def __init__(self, trouble: float = 0.1) -> None:
@@ -74,13 +74,13 @@ class Evaluation:
 
 
 class Diverged(Exception):
-    """Named like that of nasdsl.training."""
+    """Has the name of the error of nasdsl.training, by which a search recognises it."""
 
 
 def make(
     folder: Path, name: str = "head", trials: int = 60, *, strategy: str = "evolution", trouble: float = 0.1, **options: Any
 ) -> Trials:
-    """A search of a space of the zoo, in `folder`."""
+    """Run a search of a space of the zoo in `folder`."""
     options.setdefault("check", checked)
     about = {"command": COMMAND, "data": "voc:cells", "split": "train", "weights": "imagenet"}
     options.setdefault("options", {"population": 20, "sample": 6} if strategy == "evolution" else {})
@@ -90,7 +90,7 @@ def make(
 
 
 def describe(folder: Path, stages: Sequence[str] = ()) -> None:
-    """``search.json``."""
+    """Write ``search.json``."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "search.json").write_text(
         json.dumps({"format": "nasdsl search run 1", "stages": list(stages), "command": COMMAND})
@@ -98,7 +98,7 @@ def describe(folder: Path, stages: Sequence[str] = ()) -> None:
 
 
 def rank(folder: Path, top: int = 6, *, waiting: int = 1) -> None:
-    """``full/ranking.json`` of the best trials, with a baseline, one that failed, and some that wait."""
+    """Write ``full/ranking.json`` with the best trials, a baseline, one that failed, and some that are not trained yet."""
     rng = random.Random(5)
     found = load_trials(folder).top(top)
     entries: list[dict[str, Any]] = []
@@ -120,7 +120,7 @@ def rank(folder: Path, top: int = 6, *, waiting: int = 1) -> None:
 
 
 def progressive(folder: Path, trials: int = 60) -> None:
-    """Both stages, ranked, and the best of the second."""
+    """Run a progressive search with a ranking of both stages."""
     describe(folder, ["fpn", "head"])
     for name in ("fpn", "head"):
         make(folder / name, name, trials)

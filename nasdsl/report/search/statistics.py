@@ -1,4 +1,4 @@
-"""Trials to rows: averages, windows, frequencies, rank correlation. Plain numbers in, plain numbers out."""
+"""Statistics of trials: averages, windows, frequencies, failure reasons, rank correlation."""
 
 from __future__ import annotations
 
@@ -17,87 +17,87 @@ from nasdsl.syntax import ast
 
 T = TypeVar("T")
 
-PERIOD: Final = 50
-"""Trials in a window, as in Figure 5 of the paper."""
-SHORT_PERIOD: Final = 10
-"""Trials in a window of the frequencies where a search is too short for five windows of `PERIOD`."""
+WINDOW: Final = 50
+"""Number of trials in a window, as in Figure 5 of the paper."""
+SHORT_WINDOW: Final = 10
+"""Number of trials in a window of frequencies, if a search is too short for five windows of `WINDOW`."""
 
 
 # -------------------------------------------------------------------------------------------------- averages
 
 
 def moving_average(values: Sequence[float], window: int) -> list[float]:
-    """The mean of each value and those before it, `window` in all; at the beginning of as many as there are."""
+    """The mean of each value and up to `window` - 1 values before it."""
     return [math.fsum(part) / len(part) for i in range(len(values)) for part in [values[max(0, i + 1 - window) : i + 1]]]
 
 
 def average_window(count: int) -> int:
-    """How many trials a moving average takes in: a tenth of them, 5 at least and `PERIOD` at most."""
-    return max(5, min(PERIOD, count // 10))
+    """The window of a moving average over `count` trials: a tenth of them, at least 5 and at most `WINDOW`."""
+    return max(5, min(WINDOW, count // 10))
 
 
 def best_so_far(values: Sequence[float]) -> list[float]:
-    """The highest value until each."""
+    """The running maximum."""
     found: list[float] = []
     for value in values:
         found.append(value if not found else max(found[-1], value))
     return found
 
 
-def far_below(values: Sequence[float]) -> float | None:
-    """A bound below which values are so far out that they would flatten a chart: three interquartile ranges below the
-    first quartile (Tukey's outer fence). None where no value lies below it."""
+def outlier_bound(values: Sequence[float]) -> float | None:
+    """The bound below which values are outliers that would flatten a chart: three interquartile ranges below the first
+    quartile (Tukey's outer fence). None if no value is below it."""
     if len(values) < 8:
         return None
     ordered = sorted(values)
     low, high = ordered[len(ordered) // 4], ordered[(3 * len(ordered)) // 4]
-    fence = low - 3 * (high - low)
-    return fence if ordered[0] < fence and high > low else None
+    bound = low - 3 * (high - low)
+    return bound if ordered[0] < bound and high > low else None
 
 
 # --------------------------------------------------------------------------------------------------- windows
 
 
 class Window(NamedTuple):
-    """A share of the trials of one window.
+    """A count in a window of consecutive trials.
 
     Attributes:
         first, last: numbers of its first and last trial.
-        having: how many have the thing.
-        of: trials, or drawn decisions, in the window.
+        matching: number of trials, or sampled decisions, that match.
+        total: number of trials, or sampled decisions, in the window.
     """
 
     first: int
     last: int
-    having: int
-    of: int
+    matching: int
+    total: int
 
     @property
     def share(self) -> float:
-        return self.having / self.of
+        return self.matching / self.total
 
 
 def windows(trials: Sequence[Trial], size: int) -> list[Sequence[Trial]]:
-    """The trials in groups of `size` in their order; the last may have fewer."""
+    """Consecutive groups of `size` trials; the last one may be smaller."""
     return [trials[i : i + size] for i in range(0, len(trials), size)]
 
 
-def fully_shared(trials: Sequence[Trial], space: Space, size: int = PERIOD) -> list[Window]:
-    """How many heads of each window share all their weights between the levels (``share=0``); see Figure 5.
+def fully_shared_heads(trials: Sequence[Trial], space: Space, size: int = WINDOW) -> list[Window]:
+    """The number of heads in each window that share all their weights between the levels (``share=0``); see Figure 5.
 
-    Every proposal counts, also those that were no evaluation. Empty where the space has no hole in the head's ``share``.
+    All proposals are counted, also those that were not evaluated. Empty if the space has no hole in the head's ``share``.
     """
     slot = share_slot(space)
     if slot is None:
         return []
     return [
-        Window(part[0].number, part[-1].number, sum(drawn(slot, trial.indices) == "0" for trial in part), len(part))
+        Window(part[0].number, part[-1].number, sum(slot_value(slot, trial.indices) == "0" for trial in part), len(part))
         for part in windows(trials, size)
     ]
 
 
 def share_slot(space: Space) -> Slot | None:
-    """The hole in the ``share`` of the head, or None."""
+    """The hole in the head's ``share``; None if there is none."""
     assert space.program.head is not None
     for setting in space.program.head.settings:
         value: Any = setting.value  # a program has slots where the tree has holes
@@ -106,20 +106,20 @@ def share_slot(space: Space) -> Slot | None:
     return None
 
 
-def drawn(slot: Slot, indices: Sequence[int]) -> str:
-    """What stands in a hole: the alternative's text."""
+def slot_value(slot: Slot, indices: Sequence[int]) -> str:
+    """The text of the alternative that was sampled for a hole."""
     alternative = slot.alternatives[indices[slot.number]]
     if isinstance(alternative, Slot):
-        return drawn(alternative, indices)
+        return slot_value(alternative, indices)
     return str(alternative.text) if isinstance(alternative, ast.Number) else str(getattr(alternative, "name", alternative))
 
 
-def chance(slot: Slot, text: str) -> float:
-    """How often uniform drawing puts `text` into a hole."""
+def uniform_probability(slot: Slot, text: str) -> float:
+    """The probability of `text` in a hole under uniform sampling."""
     found = 0.0
     for alternative in slot.alternatives:
         if isinstance(alternative, Slot):
-            found += chance(alternative, text)
+            found += uniform_probability(alternative, text)
         else:
             known = alternative.text if isinstance(alternative, ast.Number) else getattr(alternative, "name", alternative)
             found += str(known) == text
@@ -128,10 +128,10 @@ def chance(slot: Slot, text: str) -> float:
 
 @dataclass(frozen=True)
 class Choice:
-    """Decisions that are drawn from one choice, such as all of ``?op``.
+    """All decisions of one choice, such as those of ``?op``.
 
     Attributes:
-        name: of the choice; of a hole with its alternatives in place ``a | b``.
+        name: of the choice; ``a | b`` for a hole that lists its alternatives.
     """
 
     name: str
@@ -140,7 +140,7 @@ class Choice:
 
 
 def choices(space: Space) -> list[Choice]:
-    """The choices of a space by first appearance: operations, aggregations. Neither inputs (``?pool``) nor numbers."""
+    """Choices of operations and aggregations in the order of appearance; without inputs (``?pool``) and numbers."""
     found: dict[tuple[str, tuple[str, ...]], list[Domain]] = {}
     for domain in space.domains:
         if domain.kind == "choice" and domain.size > 1:
@@ -149,7 +149,7 @@ def choices(space: Space) -> list[Choice]:
 
 
 def frequencies(trials: Sequence[Trial], space: Space, choice: Choice, size: int) -> dict[str, list[Window]]:
-    """How often each alternative of a choice was drawn, window by window, among the holes that count in each trial."""
+    """How often each alternative of a choice was sampled in each window, over the active holes of each trial."""
     found: dict[str, list[Window]] = {alternative: [] for alternative in choice.alternatives}
     for part in windows(trials, size):
         counted: Counter[str] = Counter()
@@ -162,20 +162,20 @@ def frequencies(trials: Sequence[Trial], space: Space, choice: Choice, size: int
     return found
 
 
-def period(count: int) -> int:
-    """Trials in a window of frequencies, for a search of so many."""
-    return PERIOD if count >= 5 * PERIOD else SHORT_PERIOD
+def window_size(count: int) -> int:
+    """Number of trials in a window of frequencies, for a search of `count` trials."""
+    return WINDOW if count >= 5 * WINDOW else SHORT_WINDOW
 
 
-# ---------------------------------------------------------------------------------------------- what went wrong
+# ---------------------------------------------------------------------------------------------------- failures
 
 
 class Reason(NamedTuple):
-    """Trials that ended without a reward in the same way.
+    """Trials that have no reward for the same reason.
 
     Attributes:
         kind: failed, diverged, stopped, rejected.
-        words: the reason; of several that differ in numbers alone, that of the first.
+        words: the reason; of several that differ in numbers only, the first one.
         trials: their numbers.
     """
 
@@ -184,8 +184,8 @@ class Reason(NamedTuple):
     trials: tuple[int, ...]
 
 
-def reasons(trials: Iterable[Trial]) -> list[Reason]:
-    """Trials without a reward of their own by reason, the most frequent first. Duplicates are not among them."""
+def failure_reasons(trials: Iterable[Trial]) -> list[Reason]:
+    """Trials without a reward by reason, the most frequent first. Duplicates are not included."""
     found: dict[tuple[str, str], tuple[str, list[int]]] = {}
     for trial in trials:
         kind = verdict_of(trial)
@@ -198,8 +198,8 @@ def reasons(trials: Iterable[Trial]) -> list[Reason]:
     return sorted(listed, key=lambda reason: (-len(reason.trials), reason.trials))
 
 
-def unrewarded(trials: Iterable[Trial]) -> list[Trial]:
-    """Trials that gave no reward although an evaluation was spent or refused."""
+def trials_without_reward(trials: Iterable[Trial]) -> list[Trial]:
+    """Trials that were evaluated without getting a reward."""
     return [trial for trial in trials if trial.reward is None and verdict_of(trial) not in (DUPLICATE, REJECTED)]
 
 
@@ -207,7 +207,7 @@ def unrewarded(trials: Iterable[Trial]) -> list[Trial]:
 
 
 def diagnostics(trials: Iterable[Trial], most: int = 500) -> dict[str, list[tuple[int, float]]]:
-    """Each diagnostic of the strategy by trial, where it changed; thinned evenly to `most` values."""
+    """(trial, value) of each diagnostic of the strategy, where the value changed; at most `most` of them, evenly spread."""
     found: dict[str, list[tuple[int, float]]] = {}
     for trial in trials:
         for name, value in trial.diagnostics.items():
@@ -216,11 +216,11 @@ def diagnostics(trials: Iterable[Trial], most: int = 500) -> dict[str, list[tupl
             rows = found.setdefault(name, [])
             if not rows or rows[-1][1] != value:
                 rows.append((trial.number, value))
-    return {name: thinned(rows, most) for name, rows in found.items()}
+    return {name: thin(rows, most) for name, rows in found.items()}
 
 
-def thinned(rows: Sequence[T], most: int) -> list[T]:
-    """At most `most` of the rows, evenly spread, the first and the last among them."""
+def thin(rows: Sequence[T], most: int) -> list[T]:
+    """At most `most` of the rows, evenly spread, including the first and the last."""
     if len(rows) <= most:
         return list(rows)
     return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]
@@ -230,7 +230,7 @@ def thinned(rows: Sequence[T], most: int) -> list[T]:
 
 
 def kendall_tau(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Kendall's tau-b of two rankings, ties corrected for; None where one of them does not rank (all equal, or under two).
+    """Kendall's tau-b of two rankings, corrected for ties; None if one of them has no order (all equal, or fewer than two).
 
     Kendall, Rank Correlation Methods (1948), chapter 3.
     """

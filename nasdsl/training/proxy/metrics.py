@@ -1,4 +1,4 @@
-"""AP of what was found in crops, by COCO's definition."""
+"""COCO's AP of detections in crops."""
 
 from __future__ import annotations
 
@@ -8,40 +8,45 @@ from typing import Any
 
 from nasdsl.detection.pyramid import Detections
 from nasdsl.evaluation import evaluate, to_results
-from nasdsl.training.proxy.crops import Objects
+from nasdsl.training.proxy.crops import Annotations
 from nasdsl.training.proxy.errors import ProxyError
 
 
 def average_precision(
-    detections: Sequence[Detections], found: Sequence[Objects], size: int, classes: Sequence[str], category_ids: Sequence[int]
+    detections: Sequence[Detections],
+    annotations: Sequence[Annotations],
+    side: int,
+    classes: Sequence[str],
+    category_ids: Sequence[int],
 ) -> float:
     """COCO's AP, 0 to 1.
 
     Args:
-        detections: of each crop.
-        found: what is in each crop.
-        size: pixels of each side of a crop.
+        detections, annotations: of each crop.
+        side: of a crop, in pixels.
 
     Raises:
         ProxyError: there are no boxes in the crops.
     """
-    truth = _ground_truth(found, size, classes, category_ids)
-    coco = evaluate(truth, to_results(detections, list(range(1, len(found) + 1)), category_ids), ("coco",)).coco
+    truth = _ground_truth(annotations, side, classes, category_ids)
+    coco = evaluate(truth, to_results(detections, list(range(1, len(annotations) + 1)), category_ids), ("coco",)).coco
     assert coco is not None
     if math.isnan(coco.ap):
         raise ProxyError("there are no boxes in meta-val, so that AP has no value: take reward='loss', or more pictures")
     return coco.ap
 
 
-def _ground_truth(found: Sequence[Objects], size: int, classes: Sequence[str], category_ids: Sequence[int]) -> dict[str, Any]:
+def _ground_truth(
+    annotations: Sequence[Annotations], side: int, classes: Sequence[str], category_ids: Sequence[int]
+) -> dict[str, Any]:
     """Crops numbered from 1, in COCO's annotation format."""
-    annotations: list[dict[str, Any]] = []
-    for number, objects in enumerate(found, 1):
-        for (x1, y1, x2, y2), label, crowd, difficult in zip(*(x.tolist() for x in objects), strict=True):
+    rows: list[dict[str, Any]] = []
+    for number, of_crop in enumerate(annotations, 1):
+        for (x1, y1, x2, y2), label, crowd, difficult in zip(*(x.tolist() for x in of_crop), strict=True):
             width, height = x2 - x1, y2 - y1
-            annotations.append(
+            rows.append(
                 {
-                    "id": len(annotations) + 1,
+                    "id": len(rows) + 1,
                     "image_id": number,
                     "category_id": category_ids[label],
                     "bbox": [x1, y1, width, height],
@@ -50,6 +55,6 @@ def _ground_truth(found: Sequence[Objects], size: int, classes: Sequence[str], c
                     "difficult": int(difficult),
                 }
             )
-    images = [{"id": n, "height": size, "width": size, "file_name": ""} for n in range(1, len(found) + 1)]
+    images = [{"id": n, "height": side, "width": side, "file_name": ""} for n in range(1, len(annotations) + 1)]
     categories = [{"id": i, "name": name} for i, name in zip(category_ids, classes, strict=True)]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    return {"images": images, "annotations": rows, "categories": categories}

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Formatting of numbers for people."""
 
 from __future__ import annotations
 
@@ -14,40 +14,42 @@ _UNITS = {"macs": "MACs", "params": "parameters", "latency": "latency"}
 
 
 def amount(value: float | None) -> str:
-    """``1.13 G``, ``832 k``: three digits and a unit."""
+    """Three significant digits and a unit: ``1.13 G``, ``832 k``."""
     if value is None:
         return MISSING
     for unit, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(value) >= 0.9995 * scale:
-            return f"{_three(value / scale)} {unit}"
-    return _three(value) if value % 1 else f"{value:.0f}"
+            return f"{_three_digits(value / scale)} {unit}"
+    return _three_digits(value) if value % 1 else f"{value:.0f}"
 
 
 def latency(seconds: float | None) -> str:
     """``15.2 ms``."""
-    return MISSING if seconds is None else f"{_three(1000 * seconds)} ms"
+    return MISSING if seconds is None else f"{_three_digits(1000 * seconds)} ms"
 
 
-def _three(value: float) -> str:
+def _three_digits(value: float) -> str:
     whole = len(str(int(abs(value))))
     return f"{value:.{max(0, 3 - whole)}f}"
 
 
 def reward(value: float | None) -> str:
-    """Four decimals, which two rewards that differ at all mostly differ in; a true minus sign."""
+    """Four decimals, which suffice to tell most rewards apart, with a minus sign instead of a hyphen."""
     return MISSING if value is None else signed(f"{value:.4f}" if abs(value) < 1000 else f"{value:.5g}")
 
 
 def signed(text: str) -> str:
+    """The text with minus signs instead of hyphens."""
     return text.replace("-", "\N{MINUS SIGN}")
 
 
 def points(value: float | None) -> str:
-    """An AP between 0 and 1, in points: ``51.2``."""
+    """An AP between 0 and 1 in points: ``51.2``."""
     return MISSING if value is None else f"{100 * value:.1f}"
 
 
 def percent(value: float) -> str:
+    """A fraction in percent: ``14 %``."""
     return f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
 
 
@@ -64,13 +66,13 @@ def duration(seconds: float | None) -> str:
     return f"{whole} s"
 
 
-def moment(time: float | None) -> str:
+def timestamp(time: float | None) -> str:
     """``2025-11-25 10:20 UTC``."""
     return MISSING if time is None else datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def size(number: int) -> str:
-    """Of a space: ``326,592``, or ``2.86 x 10`` with its exponent raised."""
+def space_size(number: int) -> str:
+    """The size of a space: ``326,592``, or ``2.86 x 10²³`` with a multiplication sign."""
     if number < 10**9:
         return f"{number:,}"
     exponent = len(str(number)) - 1
@@ -82,21 +84,22 @@ def size(number: int) -> str:
 
 
 def count(number: int, what: str) -> str:
-    """``1 trial``, ``2,800 trials``."""
+    """A number with a noun: ``1 trial``, ``2,800 trials``."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def brief(value: float) -> float:
-    """Six digits: what a chart needs, and half the page."""
+def round_digits(value: float) -> float:
+    """Round to six significant digits: enough for a chart, and half the size of the page."""
     return value if not value or not math.isfinite(value) else round(value, 5 - math.floor(math.log10(abs(value))))
 
 
-def shortened(text: str, longest: int = 28) -> str:
+def truncate(text: str, longest: int = 28) -> str:
+    """The text cut to `longest` characters."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def objective(text: object) -> str:
-    """``MACs at 800 M (exponent -0.07)``; as it is where it cannot be read."""
+    """An objective in words: ``MACs at 800 M (exponent -0.07)``; unchanged if it cannot be parsed."""
     try:
         targets = Objective.parse(str(text)).targets
     except ObjectiveError:

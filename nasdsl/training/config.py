@@ -1,4 +1,4 @@
-"""A training but for its decoder: data, backbone, recipe and the options of the detector."""
+"""Configuration of a training, except for its decoder: data, backbone, recipe and options of the detector."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from nasdsl.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What detectors are trained on, what they start from, and how. The same plan makes comparable detectors of decoders.
+class TrainingConfig:
+    """Everything that determines a training but the decoder. Decoders trained with the same configuration are comparable.
 
     Attributes:
-        data, split: what is trained on; see `nasdsl.data.open_dataset`.
-        val_split: the part of `data` that is evaluated on. None: no evaluation.
-        on_error: what happens about broken pictures and boxes, ``skip`` or ``refuse``.
+        data, split: training data; see `nasdsl.data.open_dataset`.
+        val_split: the split of `data` to evaluate on. None: no evaluation.
+        on_error: what to do with broken pictures and boxes, ``skip`` or ``refuse``.
         backbone, backbone_weights, freeze_at, norm: see `nasdsl.detection.backbones.make_backbone`.
         weights: of another detector, to start from; see `nasdsl.detector`.
-        width: of fpn and head, in channels. None: what the text says.
-        recipe: numbers of the training.
+        width: of fpn and head, in channels. None: as in the decoder's text.
+        recipe: the schedule and all other numbers.
         method: options of `nasdsl.detection.fcos.Fcos` or `nasdsl.detection.retinanet.Retinanet`.
-        improvements: train FCOS's later form: another prediction, centre sampling and GIoU loss.
+        improvements: train the later version of FCOS: another prediction, centre sampling and GIoU loss.
     """
 
     data: str
@@ -50,8 +50,8 @@ class Plan:
         """Plain values, for JSON."""
         return {**asdict(self), "recipe": self.recipe.to_dict(), "method": dict(self.method)}
 
-    def open_training(self, classes: Sequence[str] | None = None) -> Dataset:
-        """The pictures that are trained on.
+    def open_train_dataset(self, classes: Sequence[str] | None = None) -> Dataset:
+        """The training data.
 
         Args:
             classes: names of the classes by label. None: those of the data.
@@ -62,23 +62,23 @@ class Plan:
         given = {} if classes is None else {"classes": classes}
         return open_dataset(self.data, self.split, on_error=self.on_error, **given)
 
-    def open_validation(self, training: Dataset) -> Dataset | None:
-        """The pictures that are evaluated on, with the labels of the training's.
+    def open_val_dataset(self, training: Dataset) -> Dataset | None:
+        """The validation data, with the labels of the training data; None without `val_split`.
 
         Raises:
-            DataError: the data have no such part.
+            DataError: the data have no such split.
         """
         if self.val_split is None:
             return None
         same = {} if self.data.startswith("shapes") else {"classes": training.classes}
         return open_dataset(self.data, self.val_split, on_error=self.on_error, **same)
 
-    def adapted(self, decoder: Decoder) -> Decoder:
-        """The decoder as it is trained: at the plan's width, and with the improvements' prediction.
+    def prepare_decoder(self, decoder: Decoder) -> Decoder:
+        """The decoder as it is trained: with the configured width, and with the prediction of `improvements`.
 
         Raises:
-            DiagnosticError: it does not check so.
-            TrainingError: improvements are asked for, and it does not predict as FCOS.
+            DiagnosticError: it is invalid with them.
+            TrainingError: `improvements` is set, and it does not predict as FCOS.
         """
         if self.width is not None:
             decoder = decoder.with_width(self.width)
@@ -88,15 +88,15 @@ class Plan:
             decoder = decoder.with_prediction(IMPROVED_PREDICTION)
         return decoder
 
-    def detector(self, adapted: Decoder, training: Dataset) -> Detector:
-        """The detector of a decoder that `adapted` gave, for the classes of the training's pictures.
+    def make_detector(self, decoder: Decoder, training: Dataset) -> Detector:
+        """The detector of a decoder that `prepare_decoder` returned, for the classes of the training data.
 
         Raises:
             DetectorError, DetectionError, BackboneError, MissingFeature: see `nasdsl.detector`.
         """
         recipe = self.recipe
         return make_detector(
-            adapted,
+            decoder,
             self.backbone,
             self.weights,
             training.classes,

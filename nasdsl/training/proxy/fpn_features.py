@@ -1,0 +1,67 @@
+"""Features of the second stage: the outputs of a trained fpn for every picture, on which heads are trained alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nasdsl.backends.module import DecoderModule, Fpn
+from nasdsl.files import write_atomically
+from nasdsl.ir import Graph
+from nasdsl.training.proxy.cache import FeatureFunction
+from nasdsl.training.proxy.crops import Annotations
+from nasdsl.training.proxy.features import FeatureLayout, Features, Level, Maps
+
+
+def fpn_layout(graph: Graph, backbone_layout: FeatureLayout) -> FeatureLayout:
+    """The layout of a graph's fpn outputs, computed from whole pictures' maps in `backbone_layout`."""
+    widths = {node.id: node.out.width for node in graph.nodes}
+    levels = {name: Level(1 << graph.levels[name], widths[node]) for name, node in graph.outputs.items()}
+    return FeatureLayout(levels, backbone_layout.padded_sizes, backbone_layout.copies)
+
+
+def fpn_feature_function(backbone_features: Features, make_fpn: Callable[[], Fpn], device: torch.device) -> FeatureFunction:
+    """A function that computes the fpn outputs of a picture.
+
+    `make_fpn` is called for the first picture only, when the cache is locked: so no other process trains the same fpn.
+    """
+    made: list[Fpn] = []
+
+    def compute(picture: int) -> Maps:
+        if not made:
+            made.append(make_fpn())
+        mirrored = [False, True][: backbone_features.layout.copies]
+        with torch.no_grad():
+            maps = {
+                name: torch.stack([backbone_features.full_map(picture, copy, name) for copy in mirrored]).to(device).float()
+                for name in made[0].input_levels
+            }
+            outputs: Maps = made[0](maps)
+        return outputs
+
+    return compute
+
+
+def load_or_train_fpn(module: DecoderModule, path: Path | None, train: Callable[[DecoderModule], DecoderModule]) -> Fpn:
+    """The trained fpn in evaluation mode: loaded from `path` if it is there, else trained and saved there.
+
+    It is saved because training on a GPU is not reproducible, and some of its outputs may be on the disk already.
+    """
+    if path is not None and path.exists():
+        module.fpn.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        return module.fpn.eval()
+    fpn = train(module).fpn
+    if path is not None:
+        buffer = io.BytesIO()
+        torch.save(fpn.state_dict(), buffer)
+        write_atomically(path, lambda file: file.write(buffer.getvalue()))
+    return fpn.eval()
+
+
+def annotations_key(annotations: Sequence[Annotations]) -> list[Any]:
+    """Annotations as plain values for a cache key: a trained fpn depends on them."""
+    return [[x.tolist() for x in of_picture] for of_picture in annotations]

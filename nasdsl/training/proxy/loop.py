@@ -1,0 +1,158 @@
+"""Training and validation of a decoder on cached features."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nasdsl.decoder import Decoder
+from nasdsl.detection.detector import Method
+from nasdsl.detection.fcos import Fcos, FcosTargets
+from nasdsl.detection.pyramid import Detections, Predictions
+from nasdsl.detection.retinanet import Retinanet, RetinanetTargets
+from nasdsl.semantics.architecture import Fcos as FcosPrediction
+from nasdsl.training.ema import make_ema
+from nasdsl.training.errors import Diverged
+from nasdsl.training.proxy.errors import ProxyError, Stopped
+from nasdsl.training.proxy.loader import CropBatch, Targets
+from nasdsl.training.proxy.spec import DTYPES, ProxySpec
+
+StepCallback = Callable[[int, float], bool | None]
+"""Called after each training step with its number, from 1, and its loss; return True to stop the evaluation early."""
+
+
+@dataclass
+class Timer:
+    """Seconds spent in each part of the work. On a GPU, which computes asynchronously, a part may still be computed when the
+    next one is being timed."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def time(self, part: str) -> Iterator[None]:
+        """Add the time that the block takes to a part."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+
+
+def make_method(decoder: Decoder, options: Mapping[str, Any]) -> Method:
+    """FCOS or RetinaNet with these options, according to the decoder's ``predict``.
+
+    Raises:
+        ProxyError: there is no such option.
+        DetectionError: an option has an invalid value.
+    """
+    predict = decoder.architecture.predict
+    kind = Fcos if isinstance(predict, FcosPrediction) else Retinanet
+    given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}  # JSON has lists
+    known = [field.name for field in fields(kind)]
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise ProxyError(f"method has {', '.join(unknown)}; {kind.__name__} knows {', '.join(known)}")
+    if isinstance(predict, FcosPrediction):
+        return Fcos(**given)
+    return Retinanet(**{**given, "anchors": predict.anchors})
+
+
+def train_decoder(
+    module: nn.Module,
+    batches: Iterator[CropBatch],
+    method: Method,
+    spec: ProxySpec,
+    timer: Timer,
+    on_step: StepCallback | None,
+) -> nn.Module:
+    """Train a decoder, or its head alone.
+
+    Returns:
+        The module to validate: the averaged weights, or `module` itself without averaging.
+
+    Raises:
+        Diverged: a loss is not finite.
+        Stopped: `on_step` returned True.
+    """
+    average = make_ema(module, spec.average) if spec.average is not None else None
+    optimizer = torch.optim.Adam(module.parameters(), spec.learning_rate, fused=True)
+    module.train()
+    for step in range(1, spec.iterations + 1):
+        with timer.time("data"):
+            batch = next(batches)
+        with timer.time("compute"):
+            with _autocast(batch, spec):
+                predictions = module(batch.features)
+            losses = _losses(method, predictions, batch.targets)
+            total = torch.stack(list(losses.values())).sum()
+            value = total.item()
+            if not math.isfinite(value):
+                each = ", ".join(f"{name} {loss.item():.4g}" for name, loss in losses.items())
+                raise Diverged(f"the loss is not finite at step {step} of {spec.iterations} ({each})")
+            optimizer.zero_grad()
+            total.backward()  # type: ignore[no-untyped-call]  # torch's own annotation is missing
+            optimizer.step()
+        if average is not None:
+            with timer.time("average"):
+                average.update_parameters(module)
+        if on_step is not None and on_step(step, value):
+            raise Stopped(step, value)
+    return module if average is None else average.module
+
+
+class ValidationResult(NamedTuple):
+    """Losses by name over all of meta-val, and the detections in each crop (empty if not asked for)."""
+
+    losses: dict[str, float]
+    detections: list[Detections]
+
+
+@torch.no_grad()
+def validate(
+    module: nn.Module, batches: Iterable[CropBatch], method: Method, spec: ProxySpec, *, detect: bool
+) -> ValidationResult:
+    """The losses over all crops in evaluation mode, as if they were one batch: the batch size makes no difference.
+
+    Raises:
+        Diverged: they are not finite.
+    """
+    module.eval()
+    sums: dict[str, float] = {}
+    divisors: dict[str, float] = {}
+    detections: list[Detections] = []
+    for batch in batches:
+        with _autocast(batch, spec):
+            predictions = module(batch.features)
+        normalizers = batch.normalizers
+        for name, loss in _losses(method, predictions, batch.targets).items():
+            weight = normalizers.get(name, float(len(batch.targets.labels)))
+            sums[name] = sums.get(name, 0.0) + weight * loss.item()
+            divisors[name] = divisors.get(name, 0.0) + weight
+        if detect:
+            found = method.detect(predictions, [(spec.size, spec.size)] * len(batch.targets.labels))
+            detections += [{name: x.cpu() for name, x in one.items()} for one in found]
+    losses = {name: total / divisors[name] if divisors[name] else 0.0 for name, total in sums.items()}
+    if not all(map(math.isfinite, losses.values())):
+        each = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
+        raise Diverged(f"the loss on meta-val is not finite after {spec.iterations} steps ({each})")
+    return ValidationResult(losses, detections)
+
+
+def _losses(method: Method, predictions: Predictions, targets: Targets) -> dict[str, Tensor]:
+    if isinstance(method, Retinanet):
+        assert isinstance(targets, RetinanetTargets)
+        return method.losses(predictions, targets)
+    assert isinstance(targets, FcosTargets)
+    return method.losses(predictions, targets)
+
+
+def _autocast(batch: CropBatch, spec: ProxySpec) -> AbstractContextManager[object]:
+    device = next(iter(batch.features.values())).device.type
+    return torch.autocast(device, DTYPES[spec.precision], enabled=spec.precision != "float32")
