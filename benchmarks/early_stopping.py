@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nasdsl.search.hindsight import judge, load_history
+from nasdsl.search.early_stopping import Past, StoppingRule
+from nasdsl.search.early_stopping_replay import judge, load_history
 from nasdsl.search.objective import Objective
-from nasdsl.search.stopping import Past, StoppingRule
+from nasdsl.search.results import History
 from nasdsl.search.trial import OK
-from nasdsl.search.trials import History
 
 RULES = ("median:10", "median:20", *(f"quantile:{q}:{n}" for n in (10, 20) for q in (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)))
 

@@ -18,7 +18,7 @@ from nasdsl.training.proxy.spec import ProxySpec
 if TYPE_CHECKING:
     from nasdsl.data import Dataset
     from nasdsl.decoder import Decoder
-    from nasdsl.search.full import FullTraining
+    from nasdsl.search.full_training import FullTraining
 
 PAPER_TRIALS, PAPER_TOP, PLAIN_TRIALS = 2800, 20, 500
 """Section 4.1.1 of arXiv:1906.04423: architectures of the first stage, and how many are trained fully. And without stages."""
@@ -123,7 +123,7 @@ def _full(asked: SimpleNamespace, stages: list[Stage]) -> FullTraining | None:
         if asked.beside:
             fail("--beside is trained beside the best of the search: say with --top how many of those")
         return None
-    from nasdsl.search.full import FullTraining
+    from nasdsl.search.full_training import FullTraining
     from nasdsl.training.plan import Plan
     from nasdsl.training.recipe import find_recipe
 

@@ -12,36 +12,36 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nasdsl.search.early_stopping import StoppingRule
     from nasdsl.search.errors import JournalError, ObjectiveError, SearchError, WorkerError
-    from nasdsl.search.full import FullTraining
+    from nasdsl.search.full_training import FullTraining
     from nasdsl.search.loop import search
     from nasdsl.search.objective import Objective, Target
     from nasdsl.search.pareto import front
     from nasdsl.search.progressive import plain_search, progressive_search
-    from nasdsl.search.proxy import ProxyEvaluation
+    from nasdsl.search.proxy_evaluation import ProxyEvaluation
     from nasdsl.search.ranking import Ranking, read_ranking
+    from nasdsl.search.results import Trials
     from nasdsl.search.run import SearchRun, load_trials
     from nasdsl.search.stages import How, Stage
-    from nasdsl.search.stopping import StoppingRule
     from nasdsl.search.trial import Evaluated, Trial
-    from nasdsl.search.trials import Trials
 
 _HOME = {
     "Evaluated": "trial",
-    "FullTraining": "full",
+    "FullTraining": "full_training",
     "How": "stages",
     "JournalError": "errors",
     "Objective": "objective",
     "ObjectiveError": "errors",
-    "ProxyEvaluation": "proxy",
+    "ProxyEvaluation": "proxy_evaluation",
     "Ranking": "ranking",
     "SearchError": "errors",
     "SearchRun": "run",
     "Stage": "stages",
-    "StoppingRule": "stopping",
+    "StoppingRule": "early_stopping",
     "Target": "objective",
     "Trial": "trial",
-    "Trials": "trials",
+    "Trials": "results",
     "WorkerError": "errors",
     "front": "pareto",
     "load_trials": "run",

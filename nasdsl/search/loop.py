@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, Final
 from nasdsl.backends.bounds import DEFAULT_SIZE
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.search.check import Check, checker, rejection
+from nasdsl.search.early_stopping import Past, Population, StoppingRule, weight_of
 from nasdsl.search.errors import ObjectiveError, SearchError
 from nasdsl.search.journal import FORMAT, Journal
 from nasdsl.search.leaving import GRACE, Leaving
 from nasdsl.search.objective import Objective
 from nasdsl.search.progress import Progress
-from nasdsl.search.replay import Driver
+from nasdsl.search.results import Trials
+from nasdsl.search.resume import Driver
 from nasdsl.search.run import SearchRun, history_of
-from nasdsl.search.stopping import Past, Population, StoppingRule, weight_of
 from nasdsl.search.trial import FAILED, OK, STOPPED, Bars, Evaluate, plain
-from nasdsl.search.trials import Trials
 from nasdsl.search.workers import make_workers, parse_workers
 from nasdsl.search.workers.pool import Finished
 from nasdsl.spaces import Space, SpaceError

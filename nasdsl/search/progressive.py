@@ -15,9 +15,9 @@ from typing import Any
 from rich.console import Console
 
 from nasdsl.decoder import loads
-from nasdsl.search.asked import search_folder
+from nasdsl.search.config import search_folder
 from nasdsl.search.errors import SearchError
-from nasdsl.search.full import FullTraining
+from nasdsl.search.full_training import FullTraining
 from nasdsl.search.ranking import Entry
 from nasdsl.search.stages import Found, How, Stage, run_stage
 from nasdsl.search.trial import Trial

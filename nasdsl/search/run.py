@@ -13,8 +13,8 @@ from typing import Any
 from nasdsl.search.errors import JournalError, SearchError
 from nasdsl.search.journal import FORMAT, read_journal
 from nasdsl.search.objective import COSTS
+from nasdsl.search.results import History, Trials, cost_of
 from nasdsl.search.trial import Trial
-from nasdsl.search.trials import History, Trials, cost_of
 from nasdsl.syntax.formatter import format_text
 
 COLUMNS = (

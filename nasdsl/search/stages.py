@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.backends.bounds import DEFAULT_SIZE
+from nasdsl.search.early_stopping import StoppingRule
 from nasdsl.search.errors import SearchError
-from nasdsl.search.full import FullTraining, train_top
+from nasdsl.search.full_training import FullTraining, train_top
 from nasdsl.search.journal import read_journal
 from nasdsl.search.loop import search
 from nasdsl.search.objective import Objective
-from nasdsl.search.proxy import ProxyEvaluation
+from nasdsl.search.proxy_evaluation import ProxyEvaluation
 from nasdsl.search.ranking import Entry, Ranking
+from nasdsl.search.results import Trials
 from nasdsl.search.run import SearchRun, history_of
-from nasdsl.search.stopping import StoppingRule
 from nasdsl.search.strategies import DEFAULT_STRATEGY, StrategyError, make_strategy
 from nasdsl.search.trial import Trial
-from nasdsl.search.trials import Trials
 from nasdsl.search.workers import parse_workers
 from nasdsl.spaces import Space
 from nasdsl.training import Diverged

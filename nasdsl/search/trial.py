@@ -63,7 +63,7 @@ class Trial:
         digest: of the decoder; the same for texts that compute the same. None for a text that does not check.
         verdict: ``ok``, ``duplicate`` (has the results of trial `duplicate_of`), ``rejected`` (does not check, or breaks a
             requirement; never evaluated), ``diverged`` (the reward was not finite), ``stopped`` (given up early; see
-            `nasdsl.search.stopping`) or ``failed: reason``.
+            `nasdsl.search.early_stopping`) or ``failed: reason``.
         reward: what the evaluation gave; None where it gave none. Never a stand-in number.
         score: what the strategy was told: the reward, weighed against costs where there is an objective.
         details: of the evaluation; of a failure ``error`` and, unless that says it all, ``traceback``; of a rejected text

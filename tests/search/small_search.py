@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from nasdsl.search.check import Checked
 from nasdsl.search.journal import read_journal
-from nasdsl.search.trials import Trials
+from nasdsl.search.results import Trials
 from nasdsl.spaces import Filled, Space, SpaceError, loads_space
 
 SPACE = loads_space("""

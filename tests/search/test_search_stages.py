@@ -14,7 +14,7 @@ from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
 
 from nasdsl.decoder import loads
 from nasdsl.search import SearchError, load_trials
-from nasdsl.search.full import FullTraining
+from nasdsl.search.full_training import FullTraining
 from nasdsl.search.progressive import Outcome, heads_on, plain_search, progressive_search
 from nasdsl.search.ranking import Entry, Ranking, read_ranking
 from nasdsl.search.stages import How, Stage
@@ -82,7 +82,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     monkeypatch.setattr(Evaluation, "world", made, raising=False)
     monkeypatch.setattr("nasdsl.search.stages.ProxyEvaluation", Evaluation)
-    monkeypatch.setattr("nasdsl.search.full.train", made.train)
+    monkeypatch.setattr("nasdsl.search.full_training.train", made.train)
     return made
 
 

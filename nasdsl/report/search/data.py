@@ -12,9 +12,9 @@ from typing import Any, Final
 from nasdsl.backbones import UnknownBackbone
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.search.journal import read_journal
+from nasdsl.search.results import Trials
 from nasdsl.search.run import SearchRun, history_of
 from nasdsl.search.trial import Trial
-from nasdsl.search.trials import Trials
 from nasdsl.spaces import Space, SpaceError, loads_space
 
 RUN_FORMAT: Final = "nasdsl search run 1"

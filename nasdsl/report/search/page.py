@@ -19,8 +19,8 @@ from nasdsl.report.search.diagrams import Drawn, draw_all
 from nasdsl.report.search.facts import facts
 from nasdsl.report.search.files import VEGA_LITE
 from nasdsl.report.search.themes import PALETTES, coloured, config
+from nasdsl.search.results import cost_of
 from nasdsl.search.trial import DIVERGED, DUPLICATE, FAILED, OK, REJECTED, Trial
-from nasdsl.search.trials import cost_of
 from nasdsl.syntax.formatter import format_text
 
 TOP: Final = 10

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from nasdsl.search.strategies.bayes import BayesianSearch
 from nasdsl.search.strategies.evolution import Evolution
-from nasdsl.search.strategies.gaussian_process import BayesianSearch
 from nasdsl.search.strategies.ppo import PPO
 from nasdsl.search.strategies.random import RandomSearch
 from nasdsl.search.strategies.strategy import Strategy, StrategyError

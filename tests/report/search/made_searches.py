@@ -12,8 +12,8 @@ from typing import Any
 from nasdsl import resources
 from nasdsl.search.check import Checked
 from nasdsl.search.loop import search
+from nasdsl.search.results import Trials
 from nasdsl.search.run import load_trials
-from nasdsl.search.trials import Trials
 from nasdsl.spaces import Filled, Space, SpaceError, load_space
 
 COMMAND = "nasdsl search zoo:nas_fcos_head --data voc:cells --out runs/found --seed 3"

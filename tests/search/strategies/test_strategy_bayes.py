@@ -13,9 +13,9 @@ from machine_speed import slowness
 from strategy_spaces import additive, space
 
 from nasdsl.search.strategies import make_strategy
-from nasdsl.search.strategies.gaussian_process import BayesianSearch
+from nasdsl.search.strategies.bayes import BayesianSearch
+from nasdsl.search.strategies.gaussian_process import Features, GaussianProcess, distances, log_expected_improvement
 from nasdsl.search.strategies.strategy import draw
-from nasdsl.search.strategies.surrogate import Features, GaussianProcess, distances, log_expected_improvement
 from nasdsl.spaces import Filled
 
 

@@ -11,8 +11,8 @@ import pytest
 from small_search import SPACE, Learner, curved, plain_value, quick_check
 
 from nasdsl.search import SearchError, SearchRun, StoppingRule, Trials, search
-from nasdsl.search.hindsight import judge, load_history
-from nasdsl.search.trials import History
+from nasdsl.search.early_stopping_replay import judge, load_history
+from nasdsl.search.results import History
 from nasdsl.spaces import Filled
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from nasdsl.search.early_stopping import gives_up
 from nasdsl.search.errors import SearchError
-from nasdsl.search.stopping import gives_up
 from nasdsl.search.trial import Bars, Evaluated
 
 if TYPE_CHECKING:

@@ -88,8 +88,8 @@ class StoppingRule:
     samples before, where those that were stopped earlier count as worse than every other. So about 1 - `level` of samples
     like those before are stopped, however many steps are looked at, and however long the search is.
 
-    Neither stops a sample that is the best so far at a step. Both look at training losses and cannot know what a sample
-    would have made of its last steps; `nasdsl.search.hindsight` tells from a search without a rule what one would have cost.
+    Neither rule stops a sample that is the best so far at a step. Both see only training losses, not the last steps;
+    `nasdsl.search.early_stopping_replay` measures on a search without a rule what a rule would have cost.
 
     Attributes:
         kind: ``median`` or ``quantile``.

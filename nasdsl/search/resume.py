@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.search.errors import JournalError, SearchError
+from nasdsl.search.results import History
 from nasdsl.search.trial import Trial
-from nasdsl.search.trials import History
 from nasdsl.spaces import Filled
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nasdsl.search.asked import FORMAT, read_asked, search_folder
+from nasdsl.search.config import FORMAT, read_asked, search_folder
 from nasdsl.search.errors import JournalError, SearchError
 
 ASKED: dict[str, Any] = {

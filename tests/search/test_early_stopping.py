@@ -14,8 +14,8 @@ import pytest
 from small_search import SPACE, Learner, curved, plain_value, quick_check, same
 
 from nasdsl.search import Objective, SearchError, SearchRun, StoppingRule, Trial, Trials, load_trials, search
+from nasdsl.search.early_stopping import Past, Population, gives_up, weight_of
 from nasdsl.search.journal import read_journal
-from nasdsl.search.stopping import Past, Population, gives_up, weight_of
 from nasdsl.search.trial import LONGEST, Evaluated, run_evaluation
 from nasdsl.spaces import Filled
 from nasdsl.training.proxy import DeviceLost

@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from nasdsl.search.early_stopping import Past, Population, StoppingRule, curve_of, gives_up, weight_of
 from nasdsl.search.errors import JournalError, SearchError
 from nasdsl.search.journal import read_journal
 from nasdsl.search.objective import Objective
+from nasdsl.search.results import History
 from nasdsl.search.run import SearchRun, history_of
-from nasdsl.search.stopping import Past, Population, StoppingRule, curve_of, gives_up, weight_of
 from nasdsl.search.trial import OK, Trial
-from nasdsl.search.trials import History
 
 
 @dataclass(frozen=True)
