@@ -17,7 +17,6 @@ from nasdsl.search.check import Check, checker, rejection
 from nasdsl.search.early_stopping import Past, Population, StoppingRule, weight_of
 from nasdsl.search.errors import ObjectiveError, SearchError
 from nasdsl.search.journal import FORMAT, Journal
-from nasdsl.search.leaving import GRACE, Leaving
 from nasdsl.search.objective import Objective
 from nasdsl.search.progress import Progress
 from nasdsl.search.results import Trials
@@ -27,12 +26,14 @@ from nasdsl.search.trial import FAILED, OK, STOPPED, Bars, Evaluate, plain
 from nasdsl.search.workers import make_workers, parse_workers
 from nasdsl.search.workers.pool import Finished
 from nasdsl.spaces import Space, SpaceError
-from nasdsl.training.stopping import Interrupted
+from nasdsl.training.signals import Interrupted, SignalHandler
 
 if TYPE_CHECKING:
     from nasdsl.search.strategies import Strategy
     from nasdsl.search.workers import Workers
 
+GRACE: Final = 10.0
+"""Seconds that evaluations under way have to end after a signal; then they are abandoned, and repeated after a resume."""
 SAVE_EVERY: Final = 30.0
 """Seconds between two times that the strategy's state and the files for people are written."""
 MUST_AGREE: Final = ("space", "backbone", "classes", "size", "strategy", "options", "seed", "objective", "stopping", "task")
@@ -129,7 +130,8 @@ def search(
             _same(journal.path, history.start, asked)
         driver = Driver(made, history)
         loop = _Loop(space, evaluate, weighed, rule, check or checker(space, size), run, journal, driver, trials, evaluations)
-        with Leaving(active=run is not None) as leaving, Progress(trials, quiet=quiet) as shown:
+        handler = SignalHandler(f"evaluations under way have {GRACE:g} s to end", grace=GRACE, active=run is not None)
+        with handler as signals, Progress(trials, quiet=quiet) as shown:
             record = {**how, "about": plain(about or {}), "versions": _versions(), "time": time.time()}
             if history.start is None:
                 record = {"kind": "start", "format": FORMAT, "name": space.name, **asked, **record}
@@ -138,7 +140,7 @@ def search(
                 told = driver.restore(run.strategy)
                 shown.say(f"resuming {run.folder} after {len(history.results)} evaluations: {told}")
                 record = {"kind": "resume", "restored": told, **record}
-            loop.run(leaving, shown, record, lambda: make_workers(workers, evaluate, timeout), batch)
+            loop.run(signals, shown, record, lambda: make_workers(workers, evaluate, timeout), batch)
         return history.trials()
     finally:
         journal.close()
@@ -179,7 +181,7 @@ class _Loop:
         self.history.add(record)
 
     def run(
-        self, leaving: Leaving, shown: Progress, first: Mapping[str, Any], start: Callable[[], Workers], batch: int | None
+        self, signals: SignalHandler, shown: Progress, first: Mapping[str, Any], start: Callable[[], Workers], batch: int | None
     ) -> None:
         """From where the journal ends to the last trial, or to a signal. `first` is recorded when workers have started."""
         for number in range(self.driver.observed):
@@ -192,8 +194,8 @@ class _Loop:
                 self.record(first)
                 for trial in waiting:
                     workers.submit(trial.number, str(trial.text), trial.bars)
-                self._until_done(workers, batch or (1 if workers.size == 1 else 2 * workers.size), leaving, shown)
-                if leaving.signum:
+                self._until_done(workers, batch or (1 if workers.size == 1 else 2 * workers.size), signals, shown)
+                if signals.signum:
                     for finished in workers.finish(GRACE):
                         self._finish(finished)
             else:
@@ -205,16 +207,16 @@ class _Loop:
                 workers.close()
         self._save()
         shown.show(last=True)
-        if leaving.signum:
+        if signals.signum:
             assert self.folder is not None
             shown.say(
-                f"stopped by {signal.Signals(leaving.signum).name} with {len(self.history.results)} evaluations in "
+                f"stopped by {signal.Signals(signals.signum).name} with {len(self.history.results)} evaluations in "
                 f"{self.folder.folder}; --resume (resume=True) goes on from there"
             )
-            raise Interrupted(leaving.signum, len(self.history.results))
+            raise Interrupted(signals.signum, len(self.history.results))
 
-    def _until_done(self, workers: Workers, batch: int, leaving: Leaving, shown: Progress) -> None:
-        while not leaving.signum:
+    def _until_done(self, workers: Workers, batch: int, signals: SignalHandler, shown: Progress) -> None:
+        while not signals.signum:
             # The order of these two is what makes the strategy's calls independent of when results come.
             if not self._proposed_all() and self.driver.proposed - self.driver.observed < batch:
                 self._propose(workers)
@@ -224,7 +226,7 @@ class _Loop:
             elif self.driver.observed == len(self.history.proposals):
                 return
             else:
-                with leaving.evaluating() if workers.evaluates_here else nullcontext():
+                with signals.interruptible() if workers.evaluates_here else nullcontext():
                     for finished in workers.wait(0.5):
                         self._finish(finished)
             shown.show()

@@ -5,7 +5,7 @@ from nasdsl.training.loop import Outcome, train
 from nasdsl.training.predict import Predictions, measure, predict
 from nasdsl.training.recipe import RECIPES, SETTINGS, Recipe, find_recipe
 from nasdsl.training.run import Run
-from nasdsl.training.stopping import Interrupted
+from nasdsl.training.signals import Interrupted
 
 __all__ = [
     "RECIPES",

@@ -25,7 +25,7 @@ from nasdsl.training.predict import check_classes, measure, predict
 from nasdsl.training.progress import Clock, Progress
 from nasdsl.training.recipe import Recipe
 from nasdsl.training.run import Run, open_run, write_json
-from nasdsl.training.stopping import Interrupted, Stop
+from nasdsl.training.signals import Interrupted, SignalHandler
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def train(
         TrainingError: the recipe, the folder, the detector and the data do not fit, or the training diverged.
         DataError: a picture is unreadable, and the data set was opened to refuse those.
     """
-    with processes(device) as here, Stop() as stop:
+    with processes(device) as here, SignalHandler() as signals:
         for part in (dataset, *([val] if val is not None else [])):
             check_classes(detector, part)
         loader = training_loader(dataset, recipe, here)
@@ -103,7 +103,7 @@ def train(
                 or f"{len(dataset)} pictures, {len(loader) / recipe.accumulate:g} steps an epoch, {total} steps; "
                 f"{trained:,} parameters trained on {here.world_size} x {here.device}"
             )
-            return _Training(learner, loader, run, val, metrics, shown, stop).run_to_the_end()
+            return _Training(learner, loader, run, val, metrics, shown, signals).run_to_the_end()
 
 
 @dataclass
@@ -116,7 +116,7 @@ class _Training:
     val: Dataset | None
     metrics: Sequence[str]
     shown: Progress
-    stop: Stop
+    signals: SignalHandler
     nonfinite: int = 0
     unreadable: dict[str, Skipped] = field(default_factory=dict)
     """By file, those that were named."""
@@ -168,8 +168,8 @@ class _Training:
         """The signal that ends the training after this step, or 0. Several processes agree on it when they log."""
         here = self.learner.here
         if here.world_size == 1:
-            return self.stop.signum
-        return here.highest(self.stop.signum) if together else 0
+            return self.signals.signum
+        return here.highest(self.signals.signum) if together else 0
 
     def _log(self, clock: Clock, steps: int) -> None:
         learner, recipe = self.learner, self.learner.recipe
@@ -213,15 +213,15 @@ class _Training:
         if self.val is None:
             return None
         learner, recipe, here = self.learner, self.learner.recipe, self.learner.here
-        if here.world_size == 1 and self.stop.signum:
-            raise self._interrupted(self.stop.signum)
+        if here.world_size == 1 and self.signals.signum:
+            raise self._interrupted(self.signals.signum)
         here.share(learner.evaluated.buffers())  # BatchNorm's statistics are each process's own
         with self.shown.counting("evaluating") as count:
 
             def before_batch(number: int, batches: int) -> None:
                 count(number, batches)
-                if here.world_size == 1 and self.stop.signum:  # all is saved
-                    raise self._interrupted(self.stop.signum)
+                if here.world_size == 1 and self.signals.signum:  # all is saved
+                    raise self._interrupted(self.signals.signum)
 
             predictions = predict(
                 learner.evaluated,

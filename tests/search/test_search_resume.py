@@ -15,8 +15,8 @@ import pytest
 from small_search import SPACE, Learner, Noted, notes, quick_check, results, same
 
 from nasdsl.search import SearchRun, load_trials, search
-from nasdsl.search.loop import Leaving
 from nasdsl.training import Interrupted
+from nasdsl.training.signals import SignalHandler
 
 HERE = Path(__file__).parent
 TRIALS = 40
@@ -180,7 +180,7 @@ def test_an_evaluation_that_takes_too_long_after_a_signal_is_given_up_and_made_a
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[object]
 ) -> None:
     out, side = tmp_path / "run", tmp_path / "notes"
-    monkeypatch.setattr("nasdsl.search.leaving.GRACE", 0.2)
+    monkeypatch.setattr("nasdsl.search.loop.GRACE", 0.2)
     handler = signal.getsignal(signal.SIGTERM)
     began = time.monotonic()
     with pytest.raises(Interrupted) as leaving:
@@ -206,7 +206,7 @@ def test_an_evaluation_that_was_interrupted_itself_is_no_failure(tmp_path: Path)
 
 
 def test_without_a_folder_signals_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Leaving, "_handle", lambda *_: pytest.fail("handled"))
+    monkeypatch.setattr(SignalHandler, "_handle", lambda *_: pytest.fail("handled"))
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has background processes ignore it
 
     def interrupt(text: str) -> float:

@@ -17,7 +17,7 @@ from small_training import SHAPES, VAL, differences, recipe, small
 
 from nasdsl.training import Diverged, Interrupted, Run, RunError, TrainingError, train
 from nasdsl.training.checkpoint import load_checkpoint, previous
-from nasdsl.training.stopping import Stop
+from nasdsl.training.signals import SignalHandler
 
 
 def checkpoint(out: Path) -> dict[str, Any]:
@@ -217,9 +217,9 @@ def test_ctrl_c_exits_with_130_and_says_how_to_resume(out: Path, capfd: pytest.C
 
 def test_a_second_ctrl_c_leaves_at_once(capfd: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGINT)
-    with Stop() as stop:
+    with SignalHandler() as signals:
         signal.raise_signal(signal.SIGINT)
-        assert stop.signum == signal.SIGINT
+        assert signals.signum == signal.SIGINT
         with pytest.raises(SystemExit) as leaving:
             signal.raise_signal(signal.SIGINT)
     assert leaving.value.code == 130
