@@ -1,62 +1,57 @@
-"""``search.json``: what a search's folder is for, and whether a search that is resumed is still the same."""
+"""``search.json``: the configuration of a search, written to its folder and compared when the search is resumed."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from nasdsl.search.errors import SearchError
-from nasdsl.search.journal import Lock
-from nasdsl.training.run import FREE as FREE_IN_RECIPES
+from nasdsl.search.lock import Lock
+from nasdsl.training.run import FREE as RECIPE_MAY_CHANGE
 from nasdsl.training.run import write_json
 
 FORMAT: Final = "nasdsl search run 1"
-FREE: Final = FREE_IN_RECIPES | {
+MAY_CHANGE: Final = RECIPE_MAY_CHANGE | {
     "batch", "command", "device", "evaluations", "memory_limit", "timeout", "top", "trials", "workers",
 }  # fmt: skip
-"""What may change when a search is resumed: how much, and where it is computed."""
-GROWING: Final = ("full", "full.beside")
-"""What may come later: full training, and decoders that are trained beside."""
+"""Settings that may change when a search is resumed: how much is computed, and where."""
 
 
 @contextmanager
-def search_folder(folder: Path, asked: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
-    """A folder of one search, kept from other processes meanwhile; ``search.json`` in it says what was asked for.
+def open_search_folder(folder: Path, config: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
+    """Lock the folder of a search and write its ``search.json``.
 
-    What has no journal yet holds nothing that could be lost, and may become another search.
+    A folder without a journal has no results to lose, so it may become that of another search.
 
     Args:
-        asked: plain values by name; ``stages`` are the folders of its stages, none of a search without.
-        resume: go on with the search that is there; where there is none, begin one.
+        config: plain values by name; ``stages`` are the folders of the stages, empty for a search without stages.
+        resume: go on with the search in the folder; start one if there is none.
 
     Raises:
-        SearchError: the folder holds a search already, or another one, or cannot be written. Differences are named.
+        SearchError: the folder holds a search and `resume` is False, or that search has another configuration (all
+            differences are named), or the folder cannot be written.
+        JournalError: another search is running in the folder.
     """
     path = folder / "search.json"
-    wanted = json.loads(json.dumps(asked))
-    if folder.exists() and not folder.is_dir():
-        raise SearchError(f"{folder} is a file; expected a folder for the search")
-    begun = any((folder / name / "journal.jsonl").exists() for name in ("", *_stages(folder)))
-    if begun and not resume:
-        raise SearchError(f"{folder} holds a search already: resume it (--resume), or choose another folder")
-    if (folder / "config.json").exists():
-        raise SearchError(f"{folder} holds the run of a training; choose another folder")
+    new = json.loads(json.dumps(config))
+    started = any((place / "journal.jsonl").exists() for place in (folder, *_subfolders(folder)))
+    check_folder(folder, started=started, resume=resume)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = Lock(folder / f".{path.name}.lock")
     except OSError as error:
         raise SearchError(f"cannot write to {folder}: {error.strerror or error}") from error
     try:
-        before = read_asked(folder) if begun else None
-        if before is not None:
-            _same(path, before, wanted)
-            if before.get("full") is not None and wanted.get("full") is None:
-                wanted["full"] = before["full"]  # the runs that are there are still of this plan
+        old = read_config(folder) if started else None
+        if old is not None:
+            check_unchanged(path, {name: value for name, value in old.items() if name != "format"}, new, MAY_CHANGE)
+            if old.get("full") is not None and new.get("full") is None:
+                new["full"] = old["full"]  # the runs in the folder still follow this plan
         try:
-            write_json(path, {"format": FORMAT, **wanted})
+            write_json(path, {"format": FORMAT, **new})
         except OSError as error:
             raise SearchError(f"cannot write {path}: {error.strerror or error}") from error
         yield
@@ -64,13 +59,8 @@ def search_folder(folder: Path, asked: Mapping[str, Any], *, resume: bool) -> It
         lock.release()
 
 
-def _stages(folder: Path) -> list[str]:
-    """Folders of stages, of which ``search.json`` may not tell any more."""
-    return [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-
-
-def read_asked(folder: Path) -> dict[str, Any] | None:
-    """What ``search.json`` of a folder says; None where there is none.
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """Read ``search.json``; None if there is none.
 
     Raises:
         SearchError: it cannot be read.
@@ -83,31 +73,65 @@ def read_asked(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise SearchError(f"{path} cannot be read: {error}") from None
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise SearchError(f"{path} is not of the form {FORMAT!r}")
+        raise SearchError(f"{path} is not of the format {FORMAT!r}")
     return value
 
 
-def _same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises SearchError where a search that is to be resumed was another."""
-    found = list(_differences(before, now, ""))
-    if found:
-        raise SearchError(f"{path} is of another search; to resume it, ask the same as then:\n" + "\n".join(found))
+def check_folder(folder: Path, *, started: bool, resume: bool) -> None:
+    """Check that a search can start in a folder, or go on there.
+
+    Args:
+        started: the folder holds the journal of a search.
+
+    Raises:
+        SearchError: it cannot.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise SearchError(f"{folder} is a file; expected a folder for the search")
+    if started and not resume:
+        raise SearchError(f"{folder} holds a search already: resume it (--resume), or choose another folder")
+    if not started and (folder / "config.json").exists():
+        raise SearchError(f"{folder} holds the run of a training; choose another folder")
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    for name in {**before, **now}:
+def check_unchanged(
+    path: Path | None, old: Mapping[str, Any], new: Mapping[str, Any], may_change: Collection[str] = ()
+) -> None:
+    """Check that the settings of a resumed search are those that it was started with.
+
+    Full training, and decoders trained beside the best (``full.beside``), may be added or left out.
+
+    Args:
+        path: of the file with the old settings.
+        may_change: names of settings that are not compared, at any depth.
+
+    Raises:
+        SearchError: they differ; the message names all differences.
+    """
+    differences = list(_differences(old, new, may_change, ""))
+    if differences:
+        raise SearchError(f"{path} is of another search; to resume it, give the same settings:\n" + "\n".join(differences))
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], may_change: Collection[str], prefix: str) -> Iterator[str]:
+    for name in {**old, **new}:
         place = f"{prefix}{name}"
-        was, is_ = before.get(name), now.get(name)
-        if name in FREE or place == "format" or was == is_:
+        before, after = old.get(name), new.get(name)
+        if name in may_change or before == after:
             continue
-        if (place in GROWING or prefix == "full.beside.") and (was is None or is_ is None):
+        if (before is None or after is None) and (place in ("full", "full.beside") or prefix == "full.beside."):
             continue
-        if isinstance(was, Mapping) and isinstance(is_, Mapping):
-            yield from _differences(was, is_, f"{place}.")
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from _differences(before, after, may_change, f"{place}.")
         else:
-            yield f"  {place} was {_short(was)}, is {_short(is_)}"
+            yield f"  {place} was {_shorten(before)}, is {_shorten(after)}"
 
 
-def _short(value: Any) -> str:
+def _subfolders(folder: Path) -> list[Path]:
+    """Possible folders of stages: those that an earlier ``search.json`` named may be missing from the present one."""
+    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+
+
+def _shorten(value: Any) -> str:
     text = " ".join(json.dumps(value, ensure_ascii=False).split())
     return text if len(text) <= 80 else f"{text[:79]}…"

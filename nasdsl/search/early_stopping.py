@@ -1,8 +1,8 @@
-"""Early stopping: evaluations that are hopeless by their losses are given up before their end.
+"""Early stopping: evaluations whose training losses are hopeless end before their last step.
 
-A rule compares the loss of a training that is under way, at a few steps, with those of samples before it at the same steps.
-Its bars for a proposal follow from the results that the strategy had been told by then, and are written into the journal
-with the proposal: they are the same whatever workers do, and the same after a resume.
+A rule compares the loss of a training, at a few steps, with the losses of earlier samples at the same steps. The thresholds of
+a proposal follow from the results that the strategy had observed by then, and are written into the journal with the proposal.
+So they do not depend on the workers, and are the same after a resume.
 """
 
 from __future__ import annotations
@@ -15,89 +15,93 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from nasdsl.search.errors import SearchError
+from nasdsl.search.errors import ObjectiveError, SearchError
 from nasdsl.search.objective import Objective
-from nasdsl.search.trial import OK, STOPPED, Bars, Trial
+from nasdsl.search.trial import OK, STOPPED, Thresholds, Trial
 
 WARMUP: Final = 20
-"""Samples that are evaluated to their end before a rule acts, if it does not say otherwise."""
+"""Default number of samples that are evaluated to their end before a rule stops any."""
 
 _FORM: Final = re.compile(r"(?P<kind>median|quantile:(?P<level>[0-9.]+))(?::(?P<warmup>[0-9]+))?", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Past:
-    """The losses of a sample that was evaluated before.
+class LossCurve:
+    """The training losses of an evaluated sample.
 
     Attributes:
-        curve: loss by step, weighed as `weight_of` says, by rising step. Of a sample that was stopped, up to that step.
-        finished: it was evaluated to its end.
+        losses: by step, ascending, times the sample's `loss_weight`; of a stopped sample up to the step where it was stopped.
+        finished: whether it was evaluated to its end.
     """
 
-    curve: Mapping[int, float]
+    losses: Mapping[int, float]
     finished: bool
 
     @classmethod
-    def of(cls, trial: Trial, objective: Objective) -> Past | None:
-        """What rules see of a trial; None for one that spent no evaluation, failed, or reports no curve."""
-        curve = curve_of(trial.details)
-        if trial.verdict not in (OK, STOPPED) or not curve:
+    def from_trial(cls, trial: Trial, objective: Objective) -> LossCurve | None:
+        """The curve of a trial; None if it was not evaluated, failed, or reports no curve."""
+        losses = read_curve(trial.details)
+        if trial.verdict not in (OK, STOPPED) or not losses:
             return None
-        weight = weight_of(objective, trial.figures)
-        return cls({step: loss * weight for step, loss in curve.items()}, trial.verdict == OK)
+        try:
+            weight = loss_weight(objective, trial.figures)
+        except ObjectiveError:
+            return None
+        return cls({step: loss * weight for step, loss in losses.items()}, trial.verdict == OK)
 
 
-class Population:
-    """What a rule asks of all samples before.
+class LossStatistics:
+    """What a rule needs to know about the losses of all earlier samples.
 
     Attributes:
-        count, finished: of samples, and of those that were evaluated to their end.
-        lowest: of each step, ascending, the lowest loss by then of each sample that came so far.
-        means: the same of the mean loss by then, of samples that were evaluated to their end.
+        count, finished: number of samples, and of those that were evaluated to their end.
+        lowest: by step, for each sample that reached the step its lowest loss up to there, ascending.
+        means: by step, for each finished sample the mean of its losses up to there, ascending.
     """
 
-    def __init__(self, samples: Iterable[Past] = ()) -> None:
+    def __init__(self, curves: Iterable[LossCurve] = ()) -> None:
         self.count = self.finished = 0
         self.lowest: dict[int, list[float]] = {}
         self.means: dict[int, list[float]] = {}
-        for sample in samples:
-            self.add(sample)
+        for curve in curves:
+            self.add(curve)
 
-    def add(self, sample: Past) -> None:
+    def add(self, curve: LossCurve) -> None:
+        """Add a sample."""
         self.count += 1
-        self.finished += sample.finished
+        self.finished += curve.finished
         lowest, total = math.inf, 0.0
-        for number, (step, loss) in enumerate(sample.curve.items(), 1):
+        for number, (step, loss) in enumerate(curve.losses.items(), 1):
             lowest, total = min(lowest, loss), total + loss
             insort(self.lowest.setdefault(step, []), lowest)
-            if sample.finished:
+            if curve.finished:
                 insort(self.means.setdefault(step, []), total / number)
 
 
 @dataclass(frozen=True)
 class StoppingRule:
-    """A rule that gives up an evaluation at a step where its lowest loss by then is above a bar.
+    """A rule that stops an evaluation at a step if its lowest loss up to there is above a threshold.
 
-    ``median`` is the median stopping rule of Vizier (Golovin et al., KDD 2017, section 3.2.2): the best value that a trial
-    has had by a step must not be worse than the median, over all completed trials, of the mean of the values that each had
-    reported up to that step. Values are the losses of the curve. Losses fall, so that a mean over the steps before is a bar
-    far above the losses at a late step: it stops hardly anything that it has not stopped at the first. Samples that were
-    stopped are not completed, and so not counted: the bar falls as the search goes on, and it stops more and more.
+    ``median`` is the median stopping rule of Vizier (Golovin et al., KDD 2017, section 3.2.2): the best value of a trial up to
+    a step must not be worse than the median, over all completed trials, of the mean of the values reported up to that step.
+    The values are the losses of the curve. As losses fall, the mean over all steps up to a late one is far above the losses
+    there, so the rule stops few samples later than at the first step. Stopped samples are not completed and do not count, so
+    the threshold falls as the search goes on, and more samples are stopped.
 
-    ``quantile`` compares like with like: the bar at a step is the `level`-quantile of the lowest losses by that step of all
-    samples before, where those that were stopped earlier count as worse than every other. So about 1 - `level` of samples
-    like those before are stopped, however many steps are looked at, and however long the search is.
+    ``quantile`` compares losses at the same step: the threshold is the `level`-quantile of the lowest losses up to that step of
+    all earlier samples, where samples that were stopped before it count as worse than all others. So about 1 - `level` of
+    similar samples are stopped, whatever the number of steps that are checked and the length of the search.
 
-    Neither rule stops a sample that is the best so far at a step. Both see only training losses, not the last steps;
+    Neither rule stops a sample that is the best so far at a step. Both see only training losses, and not the last steps;
     `nasdsl.search.early_stopping_replay` measures on a search without a rule what a rule would have cost.
 
     Attributes:
         kind: ``median`` or ``quantile``.
         level: of the quantile, above 0 and below 1.
-        warmup: so many samples must have been evaluated to their end before it acts; 1 or more.
+        warmup: samples that must have been evaluated to their end before any is stopped; 1 or more.
 
     Raises:
-        SearchError: it makes no sense.
+        SearchError: a value is out of range.
     """
 
     kind: Literal["median", "quantile"] = "median"
@@ -112,59 +116,83 @@ class StoppingRule:
 
     @classmethod
     def parse(cls, text: str) -> StoppingRule | None:
-        """A rule from ``median``, ``quantile:0.7`` (give up what is not among the best 70 %), each with a warm-up of its own
-        as in ``median:30`` and ``quantile:0.7:30``; or None from ``none``.
+        """Parse ``none``, ``median``, ``quantile:0.7`` (stop what is not among the best 70 %), or one with its own warm-up:
+        ``median:30``, ``quantile:0.7:30``.
 
         Raises:
-            SearchError: it reads otherwise.
+            SearchError: the text has another form, or a value is out of range.
         """
         if text == "none":
             return None
-        found = _FORM.fullmatch(text)
+        match = _FORM.fullmatch(text)
         try:
-            if found is None:
+            if match is None:
                 raise ValueError
-            level = float(found["level"] or 0.5)
+            level = float(match["level"] or 0.5)
         except ValueError:
             raise SearchError(
                 f"early stopping is {text!r}; expected none, median, median:WARMUP, quantile:Q or quantile:Q:WARMUP, "
                 "such as quantile:0.7:20"
             ) from None
-        return cls("median" if found["kind"] == "median" else "quantile", level, int(found["warmup"] or WARMUP))
+        return cls("median" if match["kind"] == "median" else "quantile", level, int(match["warmup"] or WARMUP))
 
     def __str__(self) -> str:
-        """As `parse` reads it."""
+        """The text from which `parse` makes this rule."""
         return f"{self.kind}:{self.warmup}" if self.kind == "median" else f"{self.kind}:{self.level:.12g}:{self.warmup}"
 
-    def bars(self, past: Population, weight: float = 1.0) -> Bars:
-        """The bars of the next sample; none before the warm-up is over.
+    def thresholds(self, earlier: LossStatistics, weight: float = 1.0) -> Thresholds:
+        """The thresholds of the next sample; empty during the warm-up.
 
         Args:
-            weight: of the sample, as `weight_of` has it.
+            weight: `loss_weight` of the sample.
         """
-        if past.finished < self.warmup:
+        if earlier.finished < self.warmup:
             return {}
         if self.kind == "median":
-            return {step: statistics.median(means) / weight for step, means in sorted(past.means.items())}
-        place = math.ceil(self.level * past.count - 1e-9)  # 0.55 * 20 is 11, not more
-        # Where it lies among those that were stopped before, nobody is to be stopped.
-        return {step: low[place - 1] / weight for step, low in sorted(past.lowest.items()) if place <= len(low)}
+            return {step: statistics.median(means) / weight for step, means in sorted(earlier.means.items())}
+        rank = math.ceil(self.level * earlier.count - 1e-9)  # 0.55 * 20 is 11, not more
+        # Where the rank falls among the samples that were stopped before the step, nothing is stopped.
+        return {step: low[rank - 1] / weight for step, low in sorted(earlier.lowest.items()) if rank <= len(low)}
 
 
-def gives_up(curve: Mapping[int, float], bars: Bars, step: int) -> bool:
-    """Whether an evaluation with these losses up to `step` is to be given up there."""
-    return step in bars and bool(curve) and min(curve.values()) > bars[step]
+def should_stop(losses: Mapping[int, float], thresholds: Thresholds, step: int) -> bool:
+    """Whether to stop an evaluation at a step, given its losses up to there."""
+    return step in thresholds and bool(losses) and min(losses.values()) > thresholds[step]
 
 
-def weight_of(objective: Objective, figures: Mapping[str, Any]) -> float:
-    """What the loss of a decoder with these figures is multiplied by, so that losses compare as scores do."""
+def check_objective(objective: Objective, rule: StoppingRule | None) -> None:
+    """Check that a rule can be used with an objective.
+
+    Raises:
+        SearchError: it cannot.
+    """
+    if rule is not None and objective.needs_latency:
+        raise SearchError(
+            "the objective weighs latency, which is measured after an evaluation, so early stopping cannot compare losses "
+            "before its end: expected an objective without latency, or no early stopping"
+        )
+
+
+def loss_weight(objective: Objective, figures: Mapping[str, Any]) -> float:
+    """Factor on the losses of a decoder with these figures, which makes losses compare as scores do.
+
+    Raises:
+        ObjectiveError: see `Objective.score`.
+    """
     return -objective.score(-1.0, figures)
 
 
-def curve_of(details: Mapping[str, Any]) -> dict[int, float]:
-    """The ``curve`` of an evaluation's details, by rising step; empty where there is none."""
+def read_curve(details: Mapping[str, Any]) -> dict[int, float]:
+    """The ``curve`` in the details of an evaluation, by step, ascending; empty if there is none.
+
+    Whatever is not a loss by a whole step is left out: details may come from anybody's evaluation.
+    """
     curve = details.get("curve")
     if not isinstance(curve, Mapping):
         return {}
-    known = {int(step): float(loss) for step, loss in curve.items() if isinstance(loss, int | float)}
-    return dict(sorted(known.items()))
+    losses = {
+        int(step): float(loss)
+        for step, loss in curve.items()
+        if re.fullmatch("[0-9]+", str(step), re.ASCII) and isinstance(loss, int | float)
+    }
+    return dict(sorted(losses.items()))

@@ -1,4 +1,4 @@
-"""The proxy task as a search evaluates with it: in whichever process, with a curve, bars and latency."""
+"""Evaluation on the proxy task: in any process, with a loss curve for early stopping, and latency."""
 
 from __future__ import annotations
 
@@ -8,47 +8,48 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from nasdsl.search.early_stopping import gives_up
-from nasdsl.search.errors import SearchError
-from nasdsl.search.trial import Bars, Evaluated
+from nasdsl.search.early_stopping import should_stop
+from nasdsl.search.errors import FpnError, SearchError
+from nasdsl.search.evaluation import EvaluationResult
+from nasdsl.search.trial import Thresholds
 
 if TYPE_CHECKING:
     from nasdsl.training.proxy import ProxySpec, ProxyTask
 
 CHECKS: Final = (0.25, 0.5, 0.75)
-"""Where in the training the loss is recorded, and a rule of early stopping may give it up; shares of the iterations."""
+"""When the loss is recorded and early stopping may end the training, as shares of the iterations."""
 WINDOW: Final = 0.1
-"""Steps that a recorded loss is the mean of; as a share of the iterations."""
+"""Number of steps that a recorded loss is the mean of, as a share of the iterations."""
 
-_NO_MATTER: Final = ("cache", "memory_limit", "device")
-"""Settings of a spec that say where and how, and not what."""
+_NOT_IN_IDENTITY: Final = ("cache", "memory_limit", "device")
+"""Settings of a spec that rewards do not depend on."""
 
 
 class ProxyEvaluation:
-    """Evaluates texts on a proxy task, and can be sent to other processes.
+    """Function from a decoder's text to its reward on a proxy task. It can be pickled.
 
-    Each process makes the task when it evaluates the first text, and keeps it; `prepare` has the features made before, and
-    processes that it is sent to map their file, whatever the spec's ``memory_limit``.
+    Each process makes the task at its first text, and keeps it. `prepare` makes the features beforehand; processes that the
+    evaluation is sent to map their file, whatever the spec's ``memory_limit``.
 
-    In the details of what it gives are ``losses`` on meta-val by name, the seconds of the parts (see `Scored`), and ``curve``:
-    the smoothed training loss at the check steps, which are `checks` of the iterations. Smoothed is the mean over the last
-    `WINDOW` of the iterations up to the step. All samples train on the same crops in the same order, so that at a step their
-    windows hold the same batches, and what differs is the decoders.
+    The details of a result have ``losses`` on meta-val by name, the seconds of the parts (see
+    `nasdsl.training.proxy.ProxyTask`), and ``curve``: the training loss at the check steps, each the mean over the last
+    `WINDOW` of the iterations up to the step. All samples train on the same crops in the same order, so at a step all curves
+    are of the same batches, and only the decoders differ.
 
     Args:
         spec: of the task.
         latency: height and width of an image for which the seconds of a decoder's forward pass are measured (``latency`` in
-            the details). None: they are not.
-        checks: shares of the iterations, above 0 and below 1.
-        quiet: show nothing while features are made.
+            the details). None: not measured.
+        checks: the check steps as shares of the iterations, above 0 and below 1.
+        quiet: show no progress while features are made.
 
     Attributes:
         spec: of the task.
         steps: the check steps.
-        identity: all that rewards depend on besides the text, as plain values; `search` takes it as `task`.
+        identity: everything that rewards depend on besides the text, as plain values; the `task` of `search`.
 
     Raises:
-        SearchError: the arguments make no sense.
+        SearchError: an argument is out of range.
     """
 
     def __init__(
@@ -72,38 +73,48 @@ class ProxyEvaluation:
     @property
     def identity(self) -> dict[str, Any]:
         """See the class."""
-        what = {name: value for name, value in asdict(self.spec).items() if name not in _NO_MATTER}
+        settings = {name: value for name, value in asdict(self.spec).items() if name not in _NOT_IN_IDENTITY}
         size = None if self.latency is None else list(self.latency)
-        return {**what, "latency": size, "checks": list(self.steps), "window": self._window}
+        return {**settings, "latency": size, "checks": list(self.steps), "window": self._window}
 
     def __getstate__(self) -> dict[str, Any]:
-        # One copy of the features in memory for all processes of a machine: that of the system, for a mapped file.
+        # A mapped file has one copy in memory, the operating system's, for all processes of a machine.
         spec = self.spec if self.spec.cache is None else replace(self.spec, memory_limit=0)
         return {**self.__dict__, "spec": spec, "_task": None, "quiet": True}
 
     def prepare(self, *, keep: bool = True) -> None:
-        """Make what all processes need, with progress: the features, and of the second stage the trained fpn's pyramids.
+        """Make the features that all processes need, and in the second stage train the fpn and make its pyramids.
 
         Args:
-            keep: hold them in this process, which will evaluate itself.
+            keep: keep the task in this process, which will evaluate texts itself.
 
         Raises:
-            As `ProxyTask`.
+            FpnError: the spec's fpn diverges, does not fit into memory, cannot be run, or has a pyramid that is not finite.
+            ProxyError, DataError, BackboneError: see `nasdsl.training.proxy.ProxyTask`.
         """
-        task = self._made()
+        from nasdsl.training.proxy import DeviceLost, Diverged, Failed, NonFiniteFeatures, OutOfMemory
+
+        try:
+            self._get_task()
+        except (Diverged, Failed, NonFiniteFeatures, OutOfMemory) as error:
+            if self.spec.fpn is None or isinstance(error, DeviceLost):
+                raise
+            raise FpnError(f"the fpn cannot be trained: {error}") from None
         if not keep:
             self._task = None
-        del task
 
-    def __call__(self, text: str, bars: Bars | None = None) -> Evaluated:
-        """The reward of a decoder; None, where its lowest smoothed loss by a check step was above the bar there.
+    def __call__(self, text: str, thresholds: Thresholds | None = None) -> EvaluationResult:
+        """Evaluate a decoder.
+
+        Returns:
+            Reward and details. The reward is None if the lowest loss of the curve is above the threshold of a check step.
 
         Raises:
-            As calling a `ProxyTask`.
+            As `nasdsl.training.proxy.ProxyTask` when called.
         """
         from nasdsl.training.proxy import Stopped
 
-        task = self._made()
+        task = self._get_task()
         curve: dict[int, float] = {}
         recent: deque[float] = deque(maxlen=self._window)
 
@@ -112,18 +123,18 @@ class ProxyEvaluation:
             if step not in self.steps:
                 return False
             curve[step] = math.fsum(recent) / len(recent)
-            return gives_up(curve, bars or {}, step)
+            return should_stop(curve, thresholds or {}, step)
 
         try:
             scored = task(text, report)
         except Stopped as stopped:
-            return Evaluated(None, {"curve": _named(curve), "stopped_at": stopped.step})
-        details: dict[str, Any] = {"losses": scored.losses, "curve": _named(curve), **scored.details}
+            return EvaluationResult(None, {"curve": _with_text_keys(curve), "stopped_at": stopped.step})
+        details: dict[str, Any] = {"losses": scored.losses, "curve": _with_text_keys(curve), **scored.details}
         if self.latency is not None:
             details["latency"] = task.latency(text, self.latency)
-        return Evaluated(scored.reward, details)
+        return EvaluationResult(scored.reward, details)
 
-    def _made(self) -> ProxyTask:
+    def _get_task(self) -> ProxyTask:
         if self._task is None:
             from nasdsl.training.proxy import ProxyTask
 
@@ -131,5 +142,5 @@ class ProxyEvaluation:
         return self._task
 
 
-def _named(curve: Mapping[int, float]) -> dict[str, float]:
+def _with_text_keys(curve: Mapping[int, float]) -> dict[str, float]:
     return {str(step): loss for step, loss in curve.items()}

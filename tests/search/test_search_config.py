@@ -1,4 +1,4 @@
-"""`search.json`: what a folder is for, and whether a resumed search is still the same."""
+"""`search.json`: the configuration of a search, and what a resumed search may change."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from nasdsl.search.config import FORMAT, read_asked, search_folder
+from nasdsl.search.config import FORMAT, open_search_folder, read_config
 from nasdsl.search.errors import JournalError, SearchError
 
-ASKED: dict[str, Any] = {
+CONFIG: dict[str, Any] = {
     "stages": ["fpn"],
     "search": {"fpn": {"space": "decoder …", "trials": 5, "top": 1}},
     "how": {"seed": 0, "workers": "inline"},
@@ -23,36 +23,36 @@ ASKED: dict[str, Any] = {
 
 
 def changed(place: str, value: Any) -> dict[str, Any]:
-    made = copy.deepcopy(ASKED)
+    config = copy.deepcopy(CONFIG)
     *path, name = place.split(".")
-    part = made
+    part = config
     for step in path:
         part = part[step]
     part[name] = value
-    return made
+    return config
 
 
-def begin(folder: Path, asked: dict[str, Any] = ASKED) -> None:
-    with search_folder(folder, asked, resume=False):
+def start(folder: Path, config: dict[str, Any] = CONFIG) -> None:
+    with open_search_folder(folder, config, resume=False):
         (folder / "fpn").mkdir()
         (folder / "fpn" / "journal.jsonl").touch()
 
 
-def asked_again(folder: Path, asked: dict[str, Any]) -> None:
-    begin(folder)
-    with search_folder(folder, asked, resume=True):
+def resume_with(folder: Path, config: dict[str, Any]) -> None:
+    start(folder)
+    with open_search_folder(folder, config, resume=True):
         pass
 
 
-def test_it_says_what_was_asked_for(out: Path) -> None:
-    with search_folder(out, ASKED, resume=False):
-        assert json.loads((out / "search.json").read_text()) == {"format": FORMAT, **ASKED}
-    assert read_asked(out) == {"format": FORMAT, **ASKED}
-    assert read_asked(out.parent) is None
+def test_the_file_holds_the_configuration(out: Path) -> None:
+    with open_search_folder(out, CONFIG, resume=False):
+        assert json.loads((out / "search.json").read_text()) == {"format": FORMAT, **CONFIG}
+    assert read_config(out) == {"format": FORMAT, **CONFIG}
+    assert read_config(out.parent) is None
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "told"),
+    ("place", "value", "message"),
     [
         ("how.seed", 1, "how.seed was 0, is 1"),
         ("proxy.size", 128, "proxy.size was 64, is 128"),
@@ -63,12 +63,12 @@ def test_it_says_what_was_asked_for(out: Path) -> None:
         ("full.beside.fcos", "decoder other", "full.beside.fcos was"),
     ],
 )
-def test_differences_are_named(place: str, value: Any, told: str, out: Path) -> None:
-    with pytest.raises(SearchError, match="is of another search; to resume it, ask the same as then") as error:
-        asked_again(out, changed(place, value))
-    assert told in str(error.value)
+def test_differences_are_named(place: str, value: Any, message: str, out: Path) -> None:
+    with pytest.raises(SearchError, match="is of another search; to resume it, give the same settings") as error:
+        resume_with(out, changed(place, value))
+    assert message in str(error.value)
     assert str(error.value).count("\n") == 1, "and nothing else"
-    assert read_asked(out) == {"format": FORMAT, **ASKED}, "the file stays"
+    assert read_config(out) == {"format": FORMAT, **CONFIG}, "the file stays"
 
 
 @pytest.mark.parametrize(
@@ -78,51 +78,51 @@ def test_differences_are_named(place: str, value: Any, told: str, out: Path) -> 
         ("full.recipe.workers", 0), ("command", "another"), ("full.beside", {"fcos": "decoder fcos …", "bifpn": "decoder b"}),
     ],
 )  # fmt: skip
-def test_how_much_and_where_may_change(place: str, value: Any, out: Path) -> None:
-    asked_again(out, changed(place, value))
-    assert read_asked(out) == {"format": FORMAT, **changed(place, value)}
+def test_extent_and_place_of_the_work_may_change(place: str, value: Any, out: Path) -> None:
+    resume_with(out, changed(place, value))
+    assert read_config(out) == {"format": FORMAT, **changed(place, value)}
 
 
-def test_full_training_may_come_later_and_is_then_kept(out: Path) -> None:
+def test_full_training_may_be_added_later_and_is_then_kept(out: Path) -> None:
     without = changed("full", None)
-    begin(out, without)
-    for asked in (ASKED, without):
-        with search_folder(out, asked, resume=True):
+    start(out, without)
+    for config in (CONFIG, without):
+        with open_search_folder(out, config, resume=True):
             pass
-        assert read_asked(out) == {"format": FORMAT, **ASKED}
+        assert read_config(out) == {"format": FORMAT, **CONFIG}
 
 
 def test_other_folders_are_refused(out: Path) -> None:
-    begin(out)
-    with pytest.raises(SearchError, match="holds a search already: resume it"), search_folder(out, ASKED, resume=False):
+    start(out)
+    with pytest.raises(SearchError, match="holds a search already: resume it"), open_search_folder(out, CONFIG, resume=False):
         pass
     (out / "search.json").write_text("{}")
-    with pytest.raises(SearchError, match="not of the form"), search_folder(out, ASKED, resume=True):
+    with pytest.raises(SearchError, match="not of the format"), open_search_folder(out, CONFIG, resume=True):
         pass
     run = out.parent / "run"
     run.mkdir()
     (run / "config.json").touch()
-    with pytest.raises(SearchError, match="run of a training"), search_folder(run, ASKED, resume=False):
+    with pytest.raises(SearchError, match="run of a training"), open_search_folder(run, CONFIG, resume=False):
         pass
     file = out.parent / "file"
     file.touch()
-    with pytest.raises(SearchError, match="is a file"), search_folder(file, ASKED, resume=False):
+    with pytest.raises(SearchError, match="is a file"), open_search_folder(file, CONFIG, resume=False):
         pass
 
 
-def test_a_folder_in_which_nothing_was_begun_may_become_another_search(out: Path) -> None:
+def test_a_folder_without_a_journal_may_become_another_search(out: Path) -> None:
     for seed, resume in ((0, False), (1, False), (2, True)):
-        with search_folder(out, changed("how.seed", seed), resume=resume):
+        with open_search_folder(out, changed("how.seed", seed), resume=resume):
             pass
-        assert read_asked(out) == {"format": FORMAT, **changed("how.seed", seed)}
+        assert read_config(out) == {"format": FORMAT, **changed("how.seed", seed)}
 
 
 def test_one_search_at_a_time(out: Path) -> None:
     with (
-        search_folder(out, ASKED, resume=False),
+        open_search_folder(out, CONFIG, resume=False),
         pytest.raises(JournalError, match=r"searching in .* already"),
-        search_folder(out, ASKED, resume=True),
+        open_search_folder(out, CONFIG, resume=True),
     ):
         pass
-    with search_folder(out, ASKED, resume=True):
+    with open_search_folder(out, CONFIG, resume=True):
         pass

@@ -13,12 +13,11 @@ import pytest
 from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
 
 from nasdsl.decoder import loads
-from nasdsl.search import SearchError, load_trials
+from nasdsl.search import EvaluationResult, SearchError, load_trials
 from nasdsl.search.full_training import FullTraining
-from nasdsl.search.progressive import Outcome, heads_on, plain_search, progressive_search
-from nasdsl.search.ranking import Entry, Ranking, read_ranking
-from nasdsl.search.stages import How, Stage
-from nasdsl.search.trial import Evaluated
+from nasdsl.search.progressive import SearchResult, plain_search, progressive_search, with_fixed_fpn
+from nasdsl.search.ranking import Ranking, RankingEntry, read_ranking
+from nasdsl.search.stages import SearchSettings, Stage
 from nasdsl.spaces import Space, SpaceError, load_space, loads_space
 from nasdsl.training import Diverged, Interrupted, Recipe
 from nasdsl.training.plan import Plan
@@ -27,7 +26,7 @@ from nasdsl.training.proxy import ProxySpec
 FPN, HEAD = loads_space(FPN_SPACE, backbone="tiny", classes=5), loads_space(HEAD_SPACE, backbone="tiny", classes=5)
 PROXY = ProxySpec("shapes:4", backbone="tiny", size=64, levels=("c3", "c4", "c5"))
 PLAN = Plan(data="shapes:4", backbone="tiny", recipe=Recipe(steps=1, size=(64, 64)))
-HOW = How(strategy="random", size=(64, 64))
+SETTINGS = SearchSettings(strategy="random", size=(64, 64))
 
 
 def value(text: str) -> float:
@@ -72,9 +71,9 @@ class Evaluation:
     def prepare(self, *, keep: bool = True) -> None:
         pass
 
-    def __call__(self, text: str) -> Evaluated:
+    def __call__(self, text: str) -> EvaluationResult:
         self.world.evaluated.append(text)
-        return Evaluated(self.world.reward(text))
+        return EvaluationResult(self.world.reward(text))
 
 
 @pytest.fixture
@@ -104,7 +103,7 @@ def ranking_of(folder: Path) -> Ranking:
 
 
 def test_the_best_are_trained_and_ranked_by_ap(world: World, out: Path) -> None:
-    outcome = plain_search(stage(), out, HOW, full(plain=BESIDE), quiet=True)
+    outcome = plain_search(stage(), out, SETTINGS, full(plain=BESIDE), quiet=True)
     top = outcome.stages[0].trials.top(3)
     assert len({trial.digest for trial in top}) == 3
     names = [f"trial_{trial.number}" for trial in top]
@@ -116,27 +115,27 @@ def test_the_best_are_trained_and_ranked_by_ap(world: World, out: Path) -> None:
     assert aps == sorted(aps, reverse=True)
     assert len(aps) == 4
     for rank, trial in enumerate(top, 1):
-        entry = ranking.named(f"trial_{trial.number}")
+        entry = ranking.get(f"trial_{trial.number}")
         assert entry is not None
         assert (entry.trial, entry.proxy_rank, entry.reward, entry.verdict) == (trial.number, rank, trial.reward, "ok")
         assert (entry.macs, entry.params) == (trial.figures["macs"], trial.figures["params"])
         assert loads(entry.text).digest == trial.digest
         assert entry.seconds == pytest.approx(2 * PLAN.recipe.batch_size / 4)
-    beside = ranking.named("plain")
+    beside = ranking.get("plain")
     assert beside is not None
-    assert (beside.trial, beside.proxy_rank, beside.reward, beside.found) == (None, None, None, False)
+    assert (beside.trial, beside.proxy_rank, beside.reward, beside.from_search) == (None, None, None, False)
     assert loads(beside.text).architecture.fpn.width == 32, "the width of those it is trained beside"
     best = outcome.best
     assert best is not None
     assert best.best is not None
-    assert best.best.number == max((e for e in ranking.entries if e.found), key=lambda e: e.ap or 0).trial
+    assert best.best.number == max((e for e in ranking.entries if e.from_search), key=lambda e: e.ap or 0).trial
 
 
 def test_a_training_that_fails_is_recorded_and_the_others_go_on(world: World, out: Path) -> None:
-    plain_search(stage(), out, HOW, quiet=True)
+    plain_search(stage(), out, SETTINGS, quiet=True)
     first, second, third = (f"trial_{trial.number}" for trial in load_trials(out).top(3))
     world.aps = {first: Diverged("not finite"), second: RuntimeError("torch cannot"), third: math.nan, "plain": MemoryError()}
-    outcome = plain_search(stage(), out, HOW, full(plain=BESIDE), resume=True, quiet=True)
+    outcome = plain_search(stage(), out, SETTINGS, full(plain=BESIDE), resume=True, quiet=True)
     ranking = ranking_of(out)
     verdicts = {entry.name: entry.verdict for entry in ranking.entries}
     assert verdicts == {
@@ -152,45 +151,45 @@ def test_a_training_that_fails_is_recorded_and_the_others_go_on(world: World, ou
 
 
 def test_what_is_finished_is_not_trained_again(world: World, out: Path) -> None:
-    plain_search(stage(), out, HOW, quiet=True)
+    plain_search(stage(), out, SETTINGS, quiet=True)
     second = f"trial_{load_trials(out).top(2)[1].number}"
     world.aps = {second: Interrupted(15, 3)}
     with pytest.raises(Interrupted):
-        plain_search(stage(), out, HOW, full(), resume=True, quiet=True)
+        plain_search(stage(), out, SETTINGS, full(), resume=True, quiet=True)
     assert [entry.verdict for entry in ranking_of(out).entries] == ["ok", "waiting", "waiting"]
     world.aps, before, evaluated = {}, list(world.trained), len(world.evaluated)
-    plain_search(stage(), out, HOW, full(), resume=True, quiet=True)
+    plain_search(stage(), out, SETTINGS, full(), resume=True, quiet=True)
     assert len(world.trained) == len(before) + 2
     assert world.trained[len(before)].name == second
-    plain_search(stage(top=4), out, HOW, full(), resume=True, quiet=True)
+    plain_search(stage(top=4), out, SETTINGS, full(), resume=True, quiet=True)
     assert len(world.trained) == len(before) + 3, "one more of the best"
     assert len(ranking_of(out).entries) == 4
     (out / "full" / second / "config.json").unlink()
     (out / "full" / second / "log.jsonl").unlink()
     (out / "full" / second).rmdir()
-    plain_search(stage(top=4), out, HOW, full(), resume=True, quiet=True)
+    plain_search(stage(top=4), out, SETTINGS, full(), resume=True, quiet=True)
     assert [path.name for path in world.trained[len(before) + 3 :]] == [second], "its folder was removed"
     assert len(world.evaluated) == evaluated
 
 
 def test_an_evaluation_that_was_under_way_at_the_very_end_is_made_before_anything_is_trained(world: World, out: Path) -> None:
     """All proposals are in the journal, and the result of the last one is not."""
-    last = plain_search(stage(), out.parent / "first", HOW, quiet=True).stages[0].trials.ok[-1]
+    last = plain_search(stage(), out.parent / "first", SETTINGS, quiet=True).stages[0].trials.ok[-1]
     some = stage(trials=last.number + 1)
-    plain_search(some, out, HOW, quiet=True)
+    plain_search(some, out, SETTINGS, quiet=True)
     journal = out / "journal.jsonl"
     records = [line for line in journal.read_text().splitlines(keepends=True) if '"kind":"observed"' not in line]
     assert f'"kind":"result","number":{last.number},' in records[-1]
     journal.write_text("".join(records[:-1]))
     world.evaluated.clear()
-    resumed = plain_search(some, out, HOW, full(), resume=True, quiet=True)
+    resumed = plain_search(some, out, SETTINGS, full(), resume=True, quiet=True)
     assert world.evaluated == [last.text]
     assert len(resumed.stages[0].trials) == last.number + 1
 
 
 def test_a_ranking_comes_back_as_it_was_and_keeps_its_order(tmp_path: Path) -> None:
-    def entry(name: str, verdict: str, ap: float | None) -> Entry:
-        return Entry(name, 1, 1, -1.0, verdict, ap, ap, 5, 6, 1.5, "decoder …", name, None)
+    def entry(name: str, verdict: str, ap: float | None) -> RankingEntry:
+        return RankingEntry(name, 1, 1, -1.0, verdict, ap, ap, 5, 6, 1.5, "decoder …", name, None)
 
     ranked = Ranking("val", (2, 3), (
         entry("failed", "failed: x", None), entry("low", "ok", 0.0), entry("waits", "waiting", None), entry("high", "ok", 0.5),
@@ -208,8 +207,8 @@ def test_a_ranking_comes_back_as_it_was_and_keeps_its_order(tmp_path: Path) -> N
 # ----------------------------------------------------------------------------------------------------- two stages
 
 
-def both(out: Path, resume: bool = False, trials: int = 12, **beside: str) -> Outcome:
-    return progressive_search(out, stage(trials=trials), stage(HEAD, 8, 2), HOW, full(**beside), resume=resume, quiet=True)
+def both(out: Path, resume: bool = False, trials: int = 12, **beside: str) -> SearchResult:
+    return progressive_search(out, stage(trials=trials), stage(HEAD, 8, 2), SETTINGS, full(**beside), resume=resume, quiet=True)
 
 
 def test_heads_are_searched_on_the_fpn_of_the_best_ap(world: World, out: Path) -> None:
@@ -281,26 +280,26 @@ def test_it_goes_on_in_the_stage_where_it_ended(world: World, out: Path) -> None
 def test_a_decoder_beside_both_stages_is_trained_once_where_it_is_the_same(world: World, out: Path) -> None:
     plan = Plan(data="shapes:4", backbone="tiny", width=32, recipe=PLAN.recipe)
     how = FullTraining(plan, {"plain": loads(BESIDE)})
-    progressive_search(out, stage(), stage(HEAD, 8, 2), HOW, how, quiet=True)
+    progressive_search(out, stage(), stage(HEAD, 8, 2), SETTINGS, how, quiet=True)
     assert [path.name for path in world.trained].count("plain") == 1
-    entry = ranking_of(out / "head").named("plain")
+    entry = ranking_of(out / "head").get("plain")
     assert entry is not None
     assert (out / "head" / "full" / entry.folder / "config.json").exists()
-    assert entry.ap == ranking_of(out / "fpn").named("plain").ap  # type: ignore[union-attr]
+    assert entry.ap == ranking_of(out / "fpn").get("plain").ap  # type: ignore[union-attr]
 
 
 def test_the_fpn_alone_and_the_head_alone(world: World, out: Path) -> None:
-    alone = progressive_search(out / "f", stage(), None, HOW, quiet=True)
+    alone = progressive_search(out / "f", stage(), None, SETTINGS, quiet=True)
     assert [found.name for found in alone.stages] == ["fpn"]
     assert not (out / "f" / "head").exists()
     assert alone.best is not None
     assert loads((out / "f" / "best.nas").read_text()).digest == alone.stages[0].trials.best.digest  # type: ignore[union-attr]
-    heads = progressive_search(out / "h", None, stage(HEAD, 8), HOW, on=BESIDE, quiet=True)
+    heads = progressive_search(out / "h", None, stage(HEAD, 8), SETTINGS, on=BESIDE, quiet=True)
     assert [found.name for found in heads.stages] == ["head"]
     assert not (out / "h" / "fpn").exists()
     assert world.specs[-1].fpn == loads(BESIDE).with_width(64).source.text
     with pytest.raises(SearchError, match="a progressive search has"):
-        progressive_search(out / "n", None, stage(HEAD), HOW)
+        progressive_search(out / "n", None, stage(HEAD), SETTINGS)
 
 
 def test_without_a_reward_there_is_no_second_stage(world: World, out: Path) -> None:
@@ -322,7 +321,7 @@ def test_a_first_stage_that_grows_may_not_change_what_the_second_is_on(world: Wo
 
 def test_nothing_to_search(out: Path) -> None:
     with pytest.raises(SearchError, match="`plain` has no holes"):
-        plain_search(stage(loads_space(BESIDE)), out, HOW, quiet=True)
+        plain_search(stage(loads_space(BESIDE)), out, SETTINGS, quiet=True)
     assert not out.exists()
 
 
@@ -334,7 +333,7 @@ def test_heads_of_the_paper_are_on_any_fpn_of_the_paper() -> None:
     fpns, heads = load_space(zoo / "nas_fcos_fpn.nas"), load_space(zoo / "nas_fcos_head.nas")
     for seed in range(3):
         winner = fpns.sample(seed)
-        space, fixed = heads_on(heads, winner)
+        space, fixed = with_fixed_fpn(heads, winner)
         assert space.size == heads.size == 326_592
         assert loads(fixed).architecture.fpn.width == 128
         assert loads(fixed).digest == loads(winner).with_width(128).digest
@@ -356,14 +355,14 @@ decoder d {
   predict fcos()
 }
 """).decode(())
-    space, fixed = heads_on(HEAD, winner)
+    space, fixed = with_fixed_fpn(HEAD, winner)
     text = space.sample(1)
     assert loads(text).canonical_fpn == loads(fixed).canonical_fpn == loads(winner).canonical_fpn
     assert "unused" not in space.source.text
-    shared, _ = heads_on(loads_space("op mine(x) = conv_3x3(relu(x))\n" + HEAD_SPACE), winner)
+    shared, _ = with_fixed_fpn(loads_space("op mine(x) = conv_3x3(relu(x))\n" + HEAD_SPACE), winner)
     assert shared.source.text.count("op mine") == 1
     with pytest.raises(SpaceError, match="`mine` is defined by the fpn's text, and otherwise"):
-        heads_on(loads_space("op mine(x) = conv_1x1(x)\n" + HEAD_SPACE), winner)
+        with_fixed_fpn(loads_space("op mine(x) = conv_1x1(x)\n" + HEAD_SPACE), winner)
     shadowing = loads_space("op conv_3x3(x) = conv_1x1(x)\n" + HEAD_SPACE)
     with pytest.raises(SpaceError, match="with another meaning"):
-        heads_on(shadowing, winner)
+        with_fixed_fpn(shadowing, winner)

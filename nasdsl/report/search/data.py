@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from nasdsl.backbones import UnknownBackbone
 from nasdsl.diagnostics import DiagnosticError
+from nasdsl.search.history import history_of
 from nasdsl.search.journal import read_journal
 from nasdsl.search.results import Trials
-from nasdsl.search.run import SearchRun, history_of
+from nasdsl.search.run import SearchRun
 from nasdsl.search.trial import Trial
 from nasdsl.spaces import Space, SpaceError, loads_space
 
@@ -209,7 +210,7 @@ def _stage(name: str, folder: Path) -> Stage:
         begun=bool(records),
         space=space,
         unread=unread,
-        waiting=len(history.waiting()),
+        waiting=len(history.pending()),
         planned=planned,
         done=bool(records) and (proposed or spent) and len(trials) == len(history.proposals),
         seconds=sum(end - begin for begin, end in sessions),

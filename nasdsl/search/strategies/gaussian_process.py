@@ -1,4 +1,4 @@
-"""A Gaussian process over the fillings of a space: what is known of those that nobody has evaluated."""
+"""A Gaussian process over the fillings of a space, and expected improvement."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from nasdsl.spaces import Space
 
 
 class Features:
-    """Fillings as 0/1 features whose weighted Hamming distance is the distance of the decisions.
+    """Encodes fillings as 0/1 features whose weighted Hamming distance is the distance of the fillings.
 
-    Two alternatives of a choice or of a pool are 1 apart, two numbers of a range as far as they are along it, and a
-    decision that counts in only one of two fillings adds up to 1. Decisions that count in neither add nothing.
+    Two alternatives of a choice or of a pool are at distance 1, two numbers of a range at their difference over the length of
+    the range, and a decision that is active in only one of two fillings adds up to 1. Decisions inactive in both add nothing.
 
     Attributes:
-        decision: int64 [features], the decision that each feature is of.
-        scale: float64 [features], what it adds to the distance where two fillings differ in it.
+        decision: int64 [features], the decision of each feature.
+        scale: float64 [features], the distance added by a feature in which two fillings differ.
     """
 
     def __init__(self, space: Space) -> None:
@@ -30,13 +30,13 @@ class Features:
         scale: list[float] = []
         for domain in space.domains:
             size = domain.size
-            if domain.kind == "range":  # thermometer code: as many bits differ as there are steps between two numbers
+            if domain.kind == "range":  # thermometer code: two numbers differ in as many bits as they are steps apart
                 code = torch.ones(size, size, dtype=torch.float64).tril(-1)[:, : size - 1]
                 steps = [1.0 / max(1, size - 1)] * code.shape[1]
             else:
                 code = torch.eye(size, dtype=torch.float64)  # one-hot: two bits differ
                 steps = [0.5] * size
-            if domain.parent is not None:  # one more bit, that it counts at all
+            if domain.parent is not None:  # one more bit: whether it is active
                 code = torch.cat([code, torch.ones(size, 1, dtype=torch.float64)], 1)
                 steps.append(0.5)
             self._codes.append(code)
@@ -46,19 +46,19 @@ class Features:
         self.scale = torch.tensor(scale, dtype=torch.float64)
 
     def __call__(self, fillings: Sequence[Indices]) -> Tensor:
-        """Fillings as float64 [n, features]."""
+        """Encode fillings: float64 [n, features]."""
         indices = torch.tensor(fillings, dtype=torch.long).reshape(len(fillings), len(self.parents))
-        active: list[Tensor | None] = []  # None: in all
+        active: list[Tensor | None] = []  # None: in all fillings
         columns = [torch.zeros(len(fillings), 0, dtype=torch.float64)]
         for place, (parent, code) in enumerate(zip(self.parents, self._codes, strict=True)):
             column = code[indices[:, place]]
-            flag: Tensor | None = None
+            is_active: Tensor | None = None
             if parent is not None:
-                flag = indices[:, parent[0]] == parent[1]
+                is_active = indices[:, parent[0]] == parent[1]
                 above = active[parent[0]]
-                flag = flag if above is None else flag & above
-                column = column * flag[:, None]
-            active.append(flag)
+                is_active = is_active if above is None else is_active & above
+                column = column * is_active[:, None]
+            active.append(is_active)
             columns.append(column)
         return torch.cat(columns, 1)
 
@@ -70,15 +70,15 @@ def distances(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
 
 
 class GaussianProcess:
-    """k(x, y) = amplitude * exp(-sum over decisions of weight * distance), plus noise; mean 0.
+    """A Gaussian process with mean 0, covariance amplitude * exp(-sum over decisions of weight * distance), and noise.
 
-    The exponential of a weighted Hamming distance, one weight a decision (as in COMBO's and CASMOPOLITAN's kernels,
-    arXiv:1902.00448, arXiv:2102.07188). The parameters are those of largest posterior density under log-normal priors. The
-    prior of the weights is scaled by the number of decisions (arXiv:2402.02229), so that fillings that differ everywhere
-    correlate alike in small and in large spaces.
+    The kernel is the exponential of a weighted Hamming distance with one weight per decision, as in COMBO (arXiv:1902.00448)
+    and CASMOPOLITAN (arXiv:2102.07188). Parameters are maximum a posteriori estimates under log-normal priors. The prior of the
+    weights is scaled by the number of decisions (arXiv:2402.02229), so that fillings that differ everywhere have the same
+    correlation in small and in large spaces.
 
     Attributes:
-        parameters: float64 [decisions + 2], logarithms: a weight for each decision, the amplitude, the noise.
+        parameters: float64 [decisions + 2], logarithms of a weight per decision, of the amplitude, and of the noise.
     """
 
     def __init__(self, space: Space) -> None:
@@ -89,7 +89,7 @@ class GaussianProcess:
         self.parameters = self.prior_mean.clone()
 
     def log_posterior(self, parameters: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Log density of parameters given values y [n] at features x [n, f], up to a constant."""
+        """Log posterior density of parameters given values y [n] at features x [n, f], up to a constant."""
         factor = self._factor(parameters, x)
         white = torch.linalg.solve_triangular(factor, y[:, None], upper=False)
         evidence: Tensor = -0.5 * white.square().sum() - factor.diagonal().log().sum()
@@ -106,7 +106,7 @@ class GaussianProcess:
         return factor
 
     def fit(self, x: Tensor, y: Tensor, steps: int) -> None:
-        """Improve the parameters by `steps` steps of Adam, from where they are."""
+        """Improve the parameters by `steps` steps of Adam, starting from their present values."""
         parameters = self.parameters.clone().requires_grad_()
         optimizer = torch.optim.Adam([parameters], lr=0.1)
         for _ in range(steps):
@@ -117,12 +117,12 @@ class GaussianProcess:
         self.parameters = parameters.detach()
 
     def condition(self, x: Tensor, y: Tensor) -> Posterior:
-        """What is believed after the values y [n] at features x [n, f]."""
+        """The posterior given values y [n] at features x [n, f]."""
         return Posterior(self, x, y)
 
 
 class Posterior:
-    """A Gaussian process given values."""
+    """A Gaussian process conditioned on values."""
 
     def __init__(self, process: GaussianProcess, x: Tensor, y: Tensor) -> None:
         self.process = process
@@ -131,11 +131,11 @@ class Posterior:
         self._weights = torch.cholesky_solve(y[:, None], self._factor)[:, 0]
 
     def mean(self, x: Tensor) -> Tensor:
-        """Mean alone, for which the cost grows with n and not its square: [m]."""
+        """Mean at features x [m, f]: [m]. Its cost grows with n, that of the deviation with the square of n."""
         return self._weights @ self.process._kernel(self.process.parameters, self.x, x)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, without noise, at features x [m, f]: two of [m]."""
+        """Mean [m] and standard deviation [m] without noise at features x [m, f]."""
         kernel = self.process._kernel(self.process.parameters, self.x, x)
         white = torch.linalg.solve_triangular(self._factor, kernel, upper=False)
         variance = self.process.parameters[-2].exp() - white.square().sum(0)
@@ -143,7 +143,7 @@ class Posterior:
 
 
 def log_expected_improvement(mean: Tensor, std: Tensor, best: float) -> Tensor:
-    """Logarithm of E[max(0, f - best)] for f normal; it still ranks samples where the expectation is 0 in floating point.
+    """Logarithm of the expected improvement E[max(0, f - best)] for normal f, also where that underflows to 0.
 
     With z = (mean - best)/std it is log(std) + log(phi(z) + z*Phi(z)); far below, phi(z) + z*Phi(z) ~ phi(z)/z^2.
     """

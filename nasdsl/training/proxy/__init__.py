@@ -8,8 +8,11 @@ they depend on), `crops` (which part of which picture, and what is to be found t
 """
 
 from nasdsl.training.errors import Diverged
-from nasdsl.training.proxy.errors import DeviceLost, Failed, OutOfMemory, ProxyError, Stopped
+from nasdsl.training.proxy.errors import DeviceLost, Failed, NonFiniteFeatures, OutOfMemory, ProxyError, Stopped
 from nasdsl.training.proxy.spec import ProxySpec
 from nasdsl.training.proxy.task import ProxyTask, Scored
 
-__all__ = ["DeviceLost", "Diverged", "Failed", "OutOfMemory", "ProxyError", "ProxySpec", "ProxyTask", "Scored", "Stopped"]
+__all__ = [
+    "DeviceLost", "Diverged", "Failed", "NonFiniteFeatures", "OutOfMemory", "ProxyError", "ProxySpec", "ProxyTask", "Scored",
+    "Stopped",
+]  # fmt: skip

@@ -31,7 +31,7 @@ from torch import Tensor
 from nasdsl.data import UnreadableImage
 from nasdsl.training.checkpoint import write_atomically
 from nasdsl.training.progress import LINE_EVERY, duration
-from nasdsl.training.proxy.errors import ProxyError
+from nasdsl.training.proxy.errors import NonFiniteFeatures, ProxyError
 from nasdsl.training.proxy.features import Features, Layout, Maps
 
 FORMAT: Final = 1
@@ -147,8 +147,8 @@ def _numbers(picture: int, layout: Layout, compute: Compute, dtype: torch.dtype,
     numbers = torch.cat(parts)
     if not bool(numbers.isfinite().all()):
         kept = str(dtype).removeprefix("torch.")
-        raise ProxyError(f"features of picture {picture} are not finite in {kept}: {'' if kept == 'float32' else 'dtype or '}"
-                         "weights do not fit")  # fmt: skip
+        cause = "weights" if kept == "float32" else "dtype or weights"
+        raise NonFiniteFeatures(f"features of picture {picture} are not finite in {kept}: {cause} do not fit")
     return numbers
 
 

@@ -13,6 +13,10 @@ class OutOfMemory(ProxyError):
     """A decoder that does not fit into memory at this batch size."""
 
 
+class NonFiniteFeatures(ProxyError):
+    """Features that are not finite, or not in the type of numbers that they are kept in."""
+
+
 class Failed(ProxyError):
     """A decoder that checks, and that torch cannot run here."""
 
