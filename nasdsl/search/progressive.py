@@ -33,6 +33,9 @@ FPN, HEAD = "fpn", "head"
 MAX_FPNS: Final = 10
 """Fpns that the second stage tries, if heads cannot be searched on the best ones, before it gives up."""
 
+SAMPLES_TO_FIT: Final = 3
+"""Samples of the fpn's space that are tried with the head's space before a search is refused because they do not fit."""
+
 
 @dataclass(frozen=True)
 class SearchResult:
@@ -134,8 +137,10 @@ def progressive_search(
     stages = {name: stage for name, stage in ((FPN, fpn), (HEAD, head)) if stage is not None}
     for stage in stages.values():
         _check(stage, settings)
-    if head is not None:  # refuse what does not fit before any work
-        with_fixed_fpn(head.space, on or str(fpn.space.sample(0)))  # type: ignore[union-attr]  # one of them is there
+    if head is not None and on is not None:
+        with_fixed_fpn(head.space, on)
+    elif head is not None and fpn is not None:
+        _check_fit(head.space, fpn.space)
     first = next(iter(stages.values()))
     config = {
         "stages": list(stages),
@@ -165,7 +170,7 @@ def with_fixed_fpn(space: Space, text: str) -> tuple[Space, str]:
         The space, and the text of the decoder at that width.
 
     Raises:
-        SpaceError, DiagnosticError: they do not fit together.
+        SpaceError, DiagnosticError: they do not fit together, or no head on this fpn keeps the requirements.
     """
     width = space.load(space.sample(0)).architecture.fpn.width
     fixed = loads(text, "the fpn's text").with_width(width).source.text
@@ -177,6 +182,21 @@ def _check(stage: Stage, settings: SearchSettings) -> None:
     if not stage.space.domains:
         raise SearchError(f"`{stage.space.name}` has no holes, so that there is nothing to search: `nasdsl train` trains it")
     settings.check(stage.space)
+
+
+def _check_fit(heads: Space, fpns: Space) -> None:
+    """Check, before any work, that heads can be searched on the fpn of at least one of a few samples.
+
+    Raises:
+        SpaceError, DiagnosticError: they can be on none.
+    """
+    for seed in range(SAMPLES_TO_FIT):
+        try:
+            with_fixed_fpn(heads, str(fpns.sample(seed)))
+            return
+        except (SpaceError, DiagnosticError):
+            if seed == SAMPLES_TO_FIT - 1:
+                raise
 
 
 def _common_config(first: Stage, settings: SearchSettings, full: FullTraining | None) -> dict[str, Any]:
@@ -217,7 +237,6 @@ def _search_heads(
     for fpn in left[:MAX_FPNS]:
         try:
             space, fixed = with_fixed_fpn(head.space, fpn.text)
-            space.sample(0)  # an fpn may leave no head that keeps the requirements
             _write_fpn(folder / "fpn.nas", fixed, fpn.origin, failures)
             _say(f"stage head: {space.name} on the fpn of {fpn.origin}", quiet)
             stage = replace(head, space=space, proxy=replace(head.proxy, fpn=fixed))

@@ -14,7 +14,7 @@ import pytest
 from small_search import SPACE, Learner, comparable, plain_value, quick_check, with_curve
 
 from nasdsl.search import Objective, SearchError, SearchRun, StoppingRule, Trial, Trials, load_trials, search
-from nasdsl.search.early_stopping import LossCurve, LossStatistics, loss_weight, should_stop
+from nasdsl.search.early_stopping import LossCurve, LossStatistics, loss_weight, read_curve, should_stop
 from nasdsl.search.evaluation import MAX_MESSAGE, EvaluationResult, run_evaluation
 from nasdsl.search.journal import read_journal
 from nasdsl.spaces import Filled
@@ -266,6 +266,22 @@ def test_a_search_without_a_rule_stops_nothing(out: Path) -> None:
         assert trials.counts["stopped"] == 0
         assert not any(trial.thresholds for trial in trials)
         assert trials.start["stopping"] is None
+
+
+@pytest.mark.parametrize("curve", [{"first": 1.0}, {"1.5": 1.0}, {"10": "low"}, {"10": None}, [1.0, 2.0], 3.0])
+def test_details_that_are_no_curve_do_not_end_the_search(curve: object, out: Path) -> None:
+    """Neither the search nor, as its journal has the details, its resume."""
+    assert read_curve({"curve": curve}) == {}
+
+    def evaluate(text: str) -> dict[str, Any]:
+        return {"reward": plain_value(text), "curve": curve}
+
+    for resume in (False, True):
+        trials = search(
+            SPACE, evaluate, Learner(SPACE), 12 if resume else 6, out=out, resume=resume, stopping="median:3",
+            check=quick_check, quiet=True,
+        )  # fmt: skip
+        assert trials.counts["ok"] == len(trials) - trials.counts["rejected"] - trials.counts["duplicate"]
 
 
 def test_an_evaluation_without_curves_is_reported(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training" / "proxy"))
 from proxy_tools import small_spec, text
 from small_search import Learner
 
-from nasdsl.search import ProxyEvaluation, SearchError, SearchRun, search
+from nasdsl.search import FpnError, ProxyEvaluation, SearchError, SearchRun, search
 from nasdsl.search.journal import read_journal
 from nasdsl.spaces import loads_space
-from nasdsl.training.proxy import ProxySpec, ProxyTask
+from nasdsl.training.proxy import DeviceLost, ProxyError, ProxySpec, ProxyTask
 
 HOLES = text("?(conv_1x1 | conv_3x3) -> ?(skip | conv_3x3 | conv_1x1)")
 SPACE = loads_space(HOLES, backbone="tiny", classes=3)
@@ -127,6 +127,42 @@ def test_prepare_makes_everything_that_workers_need(
     monkeypatch.setattr("nasdsl.training.proxy.cache._make", None)  # nothing is made a second time
     assert math.isfinite(ProxyEvaluation(second)(text("conv_1x1")).reward or math.nan)
     assert prepared(second, capsys) == ""
+
+
+HUGE = """decoder huge {
+  input c3, c4
+  fpn(width=32, norm=none) { a = add(c3, c3); REPEAT output p3 = conv_1x1(a), p4 = conv_1x1(c4) }
+  head(width=32, norm=gn) { conv_1x1 }
+  predict fcos(centerness=cls)
+}""".replace("REPEAT", "repeat 20 { a = add(a, a) };")
+"""The maps of p3 are a million times those of c3, and a head with GroupNorm trains on them all the same."""
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"fpn": text(), "learning_rate": 1e30}, "the loss is not finite at step"),
+        ({"fpn": HUGE, "dtype": "float16", "learning_rate": 1e-9}, "are not finite in float16"),
+    ],
+    ids=["diverges", "pyramid beyond float16"],
+)
+def test_an_fpn_that_cannot_be_used_is_named_as_the_cause(settings: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    with pytest.raises(FpnError, match=f"the fpn cannot be trained: .*{reason}"):
+        ProxyEvaluation(spec(cache=str(tmp_path), **settings), quiet=True).prepare()
+
+
+def test_what_is_not_the_fault_of_the_fpn_is_raised_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost GPU, and a folder that cannot be written: another fpn would fail as well."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ProxyError, match="cannot be kept in"):
+        ProxyEvaluation(spec(cache=str(tmp_path / "file"), fpn=text()), quiet=True).prepare()
+
+    def lose(*_: object, **__: object) -> None:
+        raise DeviceLost("CUDA error")
+
+    monkeypatch.setattr(ProxyTask, "__init__", lose)
+    with pytest.raises(DeviceLost):
+        ProxyEvaluation(spec(fpn=text()), quiet=True).prepare()
 
 
 # ------------------------------------------------------------------------------------------------------------- a search

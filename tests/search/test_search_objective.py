@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_search import SPACE, Learner, quick_check, with_curve
 
+from nasdsl.search import search
 from nasdsl.search.errors import ObjectiveError
 from nasdsl.search.objective import Objective, Target
 from nasdsl.search.pareto import pareto_front
@@ -78,6 +81,30 @@ def test_invalid_objectives(text: str, says: str) -> None:
 def test_a_missing_cost(cost: object) -> None:
     with pytest.raises(ObjectiveError, match="the objective weighs latency"):
         Objective.parse("latency:10ms").score(1.0, {"latency": cost})
+
+
+@pytest.mark.parametrize(("text", "macs"), [("macs:1k:-200", 1e6), ("macs:1G:-200", 1e5)], ids=["0", "infinite"])
+@pytest.mark.parametrize("reward", [-1.0, 1.0])
+def test_a_weight_beyond_floating_point_fails_the_sample_and_not_the_search(text: str, macs: float, reward: float) -> None:
+    objective = Objective.parse(text)
+    weight = 0.0 if macs > 1e5 else math.inf
+    assert objective.targets[0].weight(macs) == weight
+    expected = reward * weight if reward > 0 else -math.inf if weight == 0 else -0.0
+    if math.isfinite(expected):
+        assert objective.score(reward, {"macs": macs}) == expected
+    else:
+        with pytest.raises(ObjectiveError, match="expected exponents nearer to 0"):
+            objective.score(reward, {"macs": macs})
+
+
+@pytest.mark.parametrize("stopping", [None, "median:2"])
+def test_a_search_with_such_an_objective_goes_on(stopping: str | None) -> None:
+    trials = search(
+        SPACE, with_curve, Learner(SPACE), 12, objective="macs:1:-200", stopping=stopping, check=quick_check, quiet=True
+    )
+    assert len(trials) == 12
+    assert trials.counts["failed"] > 3
+    assert all("expected exponents nearer to 0" in trial.verdict for trial in trials if trial.verdict.startswith("failed"))
 
 
 def dominates(q: tuple[int, int, int], p: tuple[int, int, int]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
 
 from nasdsl.decoder import loads
-from nasdsl.search import EvaluationResult, SearchError, load_trials
+from nasdsl.search import EvaluationResult, FpnError, SearchError, Trial, load_trials
 from nasdsl.search.full_training import FullTraining
 from nasdsl.search.progressive import SearchResult, plain_search, progressive_search, with_fixed_fpn
 from nasdsl.search.ranking import Ranking, RankingEntry, read_ranking
@@ -35,7 +36,7 @@ def value(text: str) -> float:
 
 
 class World:
-    """Stands in for the proxy task and for trainings, and notes what is asked of both."""
+    """Fakes of the proxy task and of full training, which record how they are called."""
 
     def __init__(self) -> None:
         self.evaluated: list[str] = []
@@ -44,6 +45,12 @@ class World:
         self.aps: dict[str, Any] = {}
         self.reward = lambda text: -1 - value(text)
         self.waiting: list[int] = []
+        self.cannot_train: set[str] = set()
+        """Digests of fpns of the second stage."""
+        self.on_fpn: dict[str, Callable[[ProxySpec], None]] = {}
+        """What happens when the fpn with a digest is trained."""
+        self.fpns: list[str] = []
+        """Digests of fpns that were trained for the second stage, whether or not they could be."""
 
     def train(self, detector: Any, data: Any, recipe: Recipe, out: Path, val: Any, **more: Any) -> Any:
         self.trained.append(out)
@@ -69,7 +76,12 @@ class Evaluation:
         self.world.specs.append(spec)
 
     def prepare(self, *, keep: bool = True) -> None:
-        pass
+        if self.spec.fpn is not None:
+            digest = loads(self.spec.fpn).digest
+            self.world.fpns.append(digest)
+            self.world.on_fpn.get(digest, lambda spec: None)(self.spec)
+            if digest in self.world.cannot_train:
+                raise FpnError("the fpn cannot be trained: the loss is not finite at step 1 of 300")
 
     def __call__(self, text: str) -> EvaluationResult:
         self.world.evaluated.append(text)
@@ -148,6 +160,19 @@ def test_a_training_that_fails_is_recorded_and_the_others_go_on(world: World, ou
     best = outcome.stages[0].best
     assert best is not None
     assert best == outcome.stages[0].trials.best, "no AP: the best score"
+
+
+def test_a_decoder_beside_that_cannot_have_the_width_is_recorded_and_the_others_are_trained(world: World, out: Path) -> None:
+    """A sum of a map of the fpn's width and one whose width stays."""
+    stubborn = BESIDE.replace("p3 = conv_1x1(c3)", "p3 = add(conv_1x1(c3), conv_1x1(c3, width=64))")
+    for resume in (False, True):
+        plain_search(stage(), out, SETTINGS, full(stubborn=stubborn, plain=BESIDE), resume=resume, quiet=True)
+        entry = ranking_of(out).get("stubborn")
+        assert entry is not None
+        assert (entry.ap, entry.verdict.partition(":")[0]) == (None, "failed")
+        assert "NAS" in (entry.error or "")
+        assert sum(entry.verdict == "ok" for entry in ranking_of(out).entries) == 4
+    assert len(world.trained) == 4
 
 
 def test_what_is_finished_is_not_trained_again(world: World, out: Path) -> None:
@@ -310,6 +335,149 @@ def test_without_a_reward_there_is_no_second_stage(world: World, out: Path) -> N
     world.reward = lambda text: pytest.fail("no second evaluation")
     with pytest.raises(SearchError, match="none of the 12 trials"):
         both(out, resume=True)
+
+
+# --------------------------------------------------------------------------------------- fpns that cannot be trained
+
+
+def at_head_width(trial: Trial) -> str:
+    """Digest of a trial's decoder at the width of the head's space."""
+    return loads(str(trial.text)).with_width(64).digest
+
+
+def ranked_fpns(world: World, out: Path) -> list[Trial]:
+    """The trials of the first stage with a reward, best first, by a search of that stage alone."""
+    (fpns,) = progressive_search(out, stage(), None, SETTINGS, full(), quiet=True).stages
+    world.fpns.clear()
+    by_ap = sorted(ranking_of(out / "fpn").entries, key=lambda entry: -(entry.ap or 0))
+    trained = [fpns.trials[entry.trial] for entry in by_ap if entry.trial is not None]
+    return trained + [trial for trial in fpns.trials.top(100) if trial not in trained]
+
+
+def failed_fpns(out: Path) -> list[dict[str, Any]]:
+    failures: list[dict[str, Any]] = json.loads((out / "head" / "failed_fpns.json").read_text())
+    return failures
+
+
+def test_an_fpn_that_diverges_at_the_width_of_the_heads_is_replaced_by_the_next_best(
+    world: World, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best, second, third, *_ = ranked_fpns(world, out.parent / "alone")
+    world.cannot_train = {at_head_width(best), at_head_width(second)}
+    result = progressive_search(out, stage(), stage(HEAD, 8, 2), SETTINGS, full())
+    assert world.fpns == [at_head_width(trial) for trial in (best, second, third)], "each is trained once"
+    fixed = loads((out / "head" / "fpn.nas").read_text())
+    assert fixed.digest == at_head_width(third)
+    assert "failed_fpns.json" in (out / "head" / "fpn.nas").read_text()
+    for trial in result.stages[1].trials:
+        assert loads(trial.text).canonical_fpn == fixed.canonical_fpn
+    messages = " ".join(capsys.readouterr().err.split())
+    for trial in (best, second):
+        assert f"heads cannot be searched on the fpn of trial {trial.number} of the stage fpn" in messages
+    assert f"stage head: {HEAD.name} on the fpn of trial {third.number} of the stage fpn" in messages
+    assert [(f["trial"], f["digest"]) for f in failed_fpns(out)] == [(t.number, t.digest) for t in (best, second)]
+    assert {f["error"] for f in failed_fpns(out)} == {"the fpn cannot be trained: the loss is not finite at step 1 of 300"}
+    world.fpns.clear()
+    again = both(out, resume=True)
+    assert world.fpns == [], "everything is finished"
+    assert [t.text for t in again.stages[1].trials] == [t.text for t in result.stages[1].trials]
+
+
+def test_a_search_that_is_interrupted_after_an_fpn_failed_does_not_train_it_again(world: World, out: Path) -> None:
+    best, second, *_ = ranked_fpns(world, out.parent / "alone")
+    world.cannot_train = {at_head_width(best)}
+
+    def interrupted(spec: ProxySpec) -> None:
+        raise Interrupted(15, 1)
+
+    world.on_fpn[at_head_width(second)] = interrupted
+    with pytest.raises(Interrupted):
+        both(out)
+    assert world.fpns == [at_head_width(best), at_head_width(second)]
+    world.on_fpn.clear()
+    world.fpns.clear()
+    both(out, resume=True)
+    assert world.fpns == [at_head_width(second)]
+    assert loads((out / "head" / "fpn.nas").read_text()).digest == at_head_width(second)
+
+
+def test_if_no_fpn_can_be_trained_the_search_ends_with_the_reasons(
+    world: World, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nasdsl.search.progressive.MAX_FPNS", 2)
+    fpns = [at_head_width(trial) for trial in ranked_fpns(world, out.parent / "alone")]
+    assert len(fpns) > 4
+    world.cannot_train = set(fpns)
+    with pytest.raises(FpnError, match=r"any of the 2 best fpns.*not finite at step 1 of 300.*--resume.*tries the next"):
+        both(out)
+    assert world.fpns == fpns[:2]
+    assert loads((out / "best.nas").read_text()).digest in {trial.digest for trial in load_trials(out / "fpn")}
+    with pytest.raises(FpnError, match="any of the 4 best fpns"):
+        both(out, resume=True)
+    assert world.fpns == fpns[:4]
+    monkeypatch.setattr("nasdsl.search.progressive.MAX_FPNS", 100)
+    for _ in range(2):
+        with pytest.raises(FpnError, match=rf"any of the {len(fpns)} best fpns.*No other trial has a reward"):
+            both(out, resume=True)
+    assert world.fpns == fpns
+
+
+def test_heads_that_were_searched_on_an_fpn_keep_it(world: World, out: Path) -> None:
+    """Without the cache the fpn is trained again on resume; if that fails, the heads do not change their fpn."""
+    both(out)
+    world.cannot_train = set(world.fpns)
+    with pytest.raises(FpnError, match="the fpn cannot be trained"):
+        progressive_search(out, stage(), stage(HEAD, 9, 2), SETTINGS, full(), resume=True, quiet=True)
+    assert not (out / "head" / "failed_fpns.json").exists()
+
+
+def test_an_fpn_that_leaves_no_head_within_the_requirements_is_replaced(
+    world: World, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def params(text: str) -> int:
+        return loads(text).with_width(64).cost((64, 64), "tiny", 5).fpn.params
+
+    world.reward = params  # the larger, the better
+    trials = progressive_search(out.parent / "alone", stage(), None, SETTINGS, quiet=True).stages[0].ranked
+    largest, *others = (params(str(trial.text)) for trial in trials)
+    fitting = next(trial for trial in trials if params(str(trial.text)) < largest)
+    head = min(HEAD.load(text).cost((64, 64), "tiny", 5).head.params for text in HEAD.samples(40, 0))
+    bound = head + (largest + params(str(fitting.text))) // 2
+    text = HEAD_SPACE.replace("  input c3, c4\n", f"  input c3, c4\n  require params <= {bound}\n", 1)
+    monkeypatch.setattr(Space.sample, "__kwdefaults__", {"attempts": 2000})
+    bounded = loads_space(text, backbone="tiny", classes=5)
+    result = progressive_search(out, stage(), stage(bounded, 8), SETTINGS, quiet=True)
+    assert loads((out / "head" / "fpn.nas").read_text()).digest == at_head_width(fitting)
+    assert len(result.stages[1].trials.ok) > 0
+    failures = failed_fpns(out)
+    assert [failure["trial"] for failure in failures] == [t.number for t in trials[: 1 + others.count(largest)]]
+    assert "keeps its requirements" in failures[0]["error"]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_one_sample_that_does_not_fit_the_heads_does_not_refuse_the_search(
+    number: int, world: World, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the two spaces fit together is checked before any work, and not by one sample alone."""
+    calls: list[str] = []
+
+    def fix(space: Space, text: str) -> tuple[Space, str]:
+        calls.append(text)
+        if len(calls) == number + 1:
+            raise SpaceError("this sample does not fit")
+        return with_fixed_fpn(space, text)
+
+    monkeypatch.setattr("nasdsl.search.progressive.with_fixed_fpn", fix)
+    result = both(out)
+    assert result.stages[1].trials.ok
+    assert (out / "head" / "failed_fpns.json").exists() == (number == 1), "the second call is for the best trial"
+
+
+def test_an_fpn_that_the_user_named_is_not_replaced(world: World, out: Path) -> None:
+    world.cannot_train = {loads(BESIDE).with_width(64).digest}
+    with pytest.raises(FpnError, match="the fpn cannot be trained: the loss is not finite"):
+        progressive_search(out, None, stage(HEAD, 8), SETTINGS, on=BESIDE, quiet=True)
+    assert not (out / "head" / "failed_fpns.json").exists()
 
 
 def test_a_first_stage_that_grows_may_not_change_what_the_second_is_on(world: World, out: Path) -> None:
