@@ -231,6 +231,74 @@ def test_workers_that_never_start_raise_an_error() -> None:
     assert worker.starts == 2
 
 
+class Scripted:
+    """A worker whose starts and evaluations succeed or fail as listed; after the end of a list they fail.
+
+    Attributes:
+        texts: that it was given.
+    """
+
+    def __init__(self, name: str, starts: str, evaluations: str) -> None:
+        self.name, self._starts, self._evaluations = name, list(starts), list(evaluations)
+        self.texts: list[str] = []
+        self._next: list[str] = []
+
+    def start(self) -> None:
+        self._next = self._starts
+
+    def send(self, text: str, thresholds: Thresholds) -> None:
+        self.texts.append(text)
+        self._next = self._evaluations
+
+    def receive(self) -> Outcome | None:
+        if not self._next or self._next.pop(0) != "+":
+            raise WorkerLost("is gone")
+        return None if self._next is self._starts else Outcome("ok", 1.0, {}, 0.0)
+
+    def kill(self) -> None:
+        pass
+
+
+def results_of(workers: list[Scripted], texts: int) -> dict[int, tuple[str, int]]:
+    """Verdict and attempts of each text."""
+    pool = Pool(workers, lambda active, seconds: active[:1], None)
+    for number in range(texts):
+        pool.submit(number, f"text {number}", {})
+    finished: dict[int, tuple[str, int]] = {}
+    while len(finished) < texts:
+        finished |= {done.number: (done.outcome.verdict, done.attempts) for done in pool.wait(0)}
+    pool.close()
+    return finished
+
+
+def test_a_worker_that_is_gone_for_good_does_not_end_the_search() -> None:
+    """As when a GPU fails, or a machine of a Ray cluster."""
+    good, gone = Scripted("good", "+", "+" * 6), Scripted("gone", "+--", "+-")
+    with pytest.warns(UserWarning, match=r"gone does not start any more \(is gone\); the search goes on with 1 of 2 workers"):
+        finished = results_of([gone, good], 6)
+    assert [verdict for verdict, _ in finished.values()] == ["ok"] * 6
+    assert sorted(attempts for _, attempts in finished.values()) == [1, 1, 1, 1, 1, 2]
+    assert len(gone.texts) == 2
+
+
+def test_the_last_worker_may_repeat_a_text_that_it_was_lost_over() -> None:
+    gone, last = Scripted("gone", "+--", "-"), Scripted("last", "++", "-++")
+    with pytest.warns(UserWarning, match="gone does not start"):
+        finished = results_of([gone, last], 2)
+    assert list(finished.values()) == [("ok", 2)] * 2
+    assert last.texts == ["text 1", "text 0", "text 1"]
+
+
+def test_a_worker_that_starts_at_the_second_attempt_is_kept() -> None:
+    often = Scripted("often", "+" + "-+" * 4, "-" * 4 + "+" * 9)
+    assert {verdict for verdict, _ in results_of([often, Scripted("good", "+", "+" * 9)], 6).values()} == {"ok"}
+
+
+def test_when_all_workers_are_gone_the_search_ends() -> None:
+    with pytest.warns(UserWarning, match="does not start"), pytest.raises(WorkerError, match="workers do not start"):
+        results_of([Scripted("a", "+--", "-"), Scripted("b", "+--", "-")], 3)
+
+
 def test_specifications() -> None:
     assert parse_workers("ray:4@auto") == ("ray", 4, "auto")
     assert parse_workers("ray@ray://head:10001") == ("ray", None, "ray://head:10001")

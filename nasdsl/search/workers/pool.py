@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from nasdsl.search.trial import FAILED, Thresholds
 MAX_ATTEMPTS: Final = 2
 """Evaluations of a text, if workers are lost over it."""
 MAX_FAILED_STARTS: Final = 2
-"""Failures in a row of workers to start, after which the pool raises `CannotStart`."""
+"""Failures in a row of a worker to start, after which the pool does without it."""
 START_TIMEOUT: Final = 300.0
 """Seconds that a worker may take to start: importing torch from a busy network drive takes time."""
 
@@ -36,7 +37,7 @@ class WorkerLost(Exception):
 
 
 class CannotStart(WorkerError):
-    """Workers were lost before they were ready, several times in a row."""
+    """No worker starts: each was lost before it was ready, several times in a row."""
 
 
 class CannotLoad(Exception):
@@ -87,7 +88,8 @@ class Pool:
     """Workers with a common queue.
 
     A worker that dies, exceeds the time limit or returns something other than a reward is killed and started anew. Its text is
-    evaluated once more, by another worker if there are several, and fails if that one is lost as well.
+    evaluated once more, by another worker if there are several, and fails if that one is lost as well. A worker that does not
+    start any more, because its GPU or its machine is gone, is left out with a warning; the others go on.
 
     Args:
         poll: function of workers and seconds, which waits and returns the workers that have a message.
@@ -114,7 +116,8 @@ class Pool:
         self._queue: deque[_Task] = deque()
         self._tasks: dict[int, _Task] = {}  # of busy workers, by index
         self._deadlines: dict[int, float] = {}  # of workers that are starting or busy, by index
-        self._failed_starts = 0
+        self._failed_starts = dict.fromkeys(range(len(self._workers)), 0)  # in a row, of workers that are not left out
+        self._any_ready = False
         self._restarts = True
         try:
             for index in range(len(self._workers)):
@@ -164,9 +167,9 @@ class Pool:
         for index, worker in enumerate(self._workers):
             if not self._queue:
                 return
-            if index in self._deadlines:
+            if index in self._deadlines or index not in self._failed_starts:
                 continue
-            task = next((t for t in self._queue if t.avoid != index or self.size == 1), None)
+            task = next((t for t in self._queue if t.avoid != index or len(self._failed_starts) == 1), None)
             if task is None:
                 continue
             self._queue.remove(task)
@@ -198,7 +201,8 @@ class Pool:
                 continue
             if outcome is None:
                 del self._deadlines[index]
-                self._failed_starts = 0
+                self._failed_starts[index] = 0
+                self._any_ready = True
             elif index not in self._tasks:
                 finished += self._replace(index, "sent a result without a task")
             elif outcome.retry:
@@ -223,10 +227,8 @@ class Pool:
         task = self._tasks.pop(index, None)
         del self._deadlines[index]
         if task is None:
-            self._failed_starts += 1
-            if self._failed_starts >= MAX_FAILED_STARTS:
-                raise CannotStart(f"workers do not start; the last one, {worker.name}, {reason}")
-        if self._restarts:
+            self._count_failed_start(index, reason)
+        if self._restarts and index in self._failed_starts:
             self._start(index)
         if task is None:
             return []
@@ -239,3 +241,23 @@ class Pool:
             return []
         outcome = Outcome(f"{FAILED}: {reason}", None, {"error": reason}, 0.0)
         return [Finished(task.number, outcome, worker.name, len(task.lost), tuple(task.lost))]
+
+    def _count_failed_start(self, index: int, reason: str) -> None:
+        """Count a failure to start, and leave the worker out after `MAX_FAILED_STARTS` in a row.
+
+        Raises:
+            CannotStart: no worker is left; or so many failures of all workers together, if none has ever started.
+        """
+        self._failed_starts[index] += 1
+        if not self._any_ready and sum(self._failed_starts.values()) < MAX_FAILED_STARTS:
+            return
+        if self._any_ready and self._failed_starts[index] < MAX_FAILED_STARTS:
+            return
+        del self._failed_starts[index]
+        name = self._workers[index].name
+        if not self._any_ready or not self._failed_starts:
+            raise CannotStart(f"workers do not start; the last one, {name}, {reason}")
+        left = len(self._failed_starts)
+        warnings.warn(
+            f"{name} does not start any more ({reason}); the search goes on with {left} of {self.size} workers", stacklevel=2
+        )
