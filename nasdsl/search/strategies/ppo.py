@@ -1,10 +1,10 @@
 """Proximal policy optimisation (arXiv:1707.06347) of an LSTM over the decisions.
 
 This is the controller of arXiv:1906.04423, section 3.3. An episode is one filling: an action for each active decision, and one
-reward at the end. Differences from the published
-controller: each drawn decision is fed back, so that decisions can depend on each other; rewards are normal scores of their rank
-in the buffer, so that their unit does not matter; a filling that was proposed before is drawn again, because its reward is
-known; and the best episodes stay in the replay buffer, because rewards are expensive.
+reward at the end. Differences from the published controller: each drawn decision is fed back, so that decisions can depend on
+each other; rewards are normal scores of their rank in the buffer, so that their unit does not matter; a filling that was
+proposed before is drawn again, because its reward is known; and the best episodes stay in the replay buffer, because rewards
+are expensive.
 """
 
 from __future__ import annotations
