@@ -454,6 +454,39 @@ def test_an_fpn_that_leaves_no_head_within_the_requirements_is_replaced(
     assert "keeps its requirements" in failures[0]["error"]
 
 
+LOUD = """
+op double(x) = add(x, x)
+op x256(x) = double(double(double(double(double(double(double(double(x))))))))
+choice gain = x256 | sep_3x3
+decoder loud {
+  input c3, c4
+  fpn(width=32, norm=none) { output p3 = ?gain(?gain(?gain(conv_1x1(c3)))), p4 = conv_1x1(c4) }
+  head(width=32, norm=gn) { conv_1x1 }
+  predict fcos()
+}
+"""
+"""With three gains of 256 the fpn has the fewest parameters, and maps beyond float16, on which a head with GroupNorm trains."""
+
+
+def test_with_the_real_proxy_task_an_fpn_beyond_float16_is_replaced(out: Path) -> None:
+    proxy = ProxySpec(
+        "shapes:6", backbone="tiny", size=64, levels=("c3", "c4"), iterations=2, batch_size=4, learning_rate=1e-6,
+        cache=str(out / "features"), method={"reference_size": None},
+    )  # fmt: skip
+    settings = SearchSettings(strategy="random", size=(64, 64), objective="params:1k:-5")
+    fpns, heads = loads_space(LOUD, backbone="tiny", classes=5), HEAD
+    result = progressive_search(
+        out, Stage(space=fpns, proxy=proxy, trials=30), Stage(space=heads, proxy=proxy, trials=2), settings, quiet=True
+    )
+    best, *others = result.stages[0].ranked
+    assert str(best.text).count("x256(") == 4, "its definition and three calls"
+    assert failed_fpns(out)[0]["trial"] == best.number
+    assert "not finite in float16" in failed_fpns(out)[0]["error"]
+    number = len(failed_fpns(out))
+    assert loads((out / "head" / "fpn.nas").read_text()).digest == at_head_width(others[number - 1])
+    assert result.stages[1].trials.ok
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_one_sample_that_does_not_fit_the_heads_does_not_refuse_the_search(
     number: int, world: World, out: Path, monkeypatch: pytest.MonkeyPatch
