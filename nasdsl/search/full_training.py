@@ -220,7 +220,9 @@ def _seconds(run: Path, plan: Plan) -> float:
         return 0.0
     for record in map(json.loads, lines):
         if record["event"] == "train":
-            total += (record["step"] - before) * plan.recipe.batch_size / record["images_per_s"]
+            # Logs of nasdsl 0.1 have no seconds, and count every batch as a full one.
+            full_batches = (record["step"] - before) * plan.recipe.batch_size
+            total += record["seconds"] if "seconds" in record else full_batches / record["images_per_s"]
             before = record["step"]
     return total
 

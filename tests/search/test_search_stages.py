@@ -15,7 +15,7 @@ from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
 
 from nasdsl.decoder import loads
 from nasdsl.search import EvaluationResult, FpnError, SearchError, Trial, load_trials
-from nasdsl.search.full_training import FullTraining
+from nasdsl.search.full_training import FullTraining, _seconds
 from nasdsl.search.progressive import SearchResult, plain_search, progressive_search, with_fixed_fpn
 from nasdsl.search.ranking import Ranking, RankingEntry, read_ranking
 from nasdsl.search.stages import SearchSettings, Stage
@@ -567,3 +567,12 @@ decoder d {
     shadowing = loads_space("op conv_3x3(x) = conv_1x1(x)\n" + HEAD_SPACE)
     with pytest.raises(SpaceError, match="with another meaning"):
         with_fixed_fpn(shadowing, winner)
+
+
+def test_seconds_of_a_training_whose_last_batches_are_not_full(tmp_path: Path) -> None:
+    records = [
+        {"event": "train", "step": step, "images": images, "seconds": seconds, "images_per_s": images / seconds}
+        for step, images, seconds in ((2, 8, 2.0), (4, 5, 1.5), (5, 1, 0.25))
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert _seconds(tmp_path, PLAN) == 3.75
