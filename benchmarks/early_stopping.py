@@ -1,13 +1,12 @@
-"""Rules of early stopping, replayed over a search that went without one: what each would have saved, and lost.
+"""Replays rules of early stopping over a search without one: the steps that each saves, and the good samples it stops.
 
     python benchmarks/early_stopping.py RUN [--rules median:10 quantile:0.5:10 …] [--iterations N]
 
-RUN is the folder of a search on the proxy task, whose journal has the loss of every sample at the check steps. Shown are the
-share of samples that the rule would have given up, the share of training steps that it would have saved, and of the final
-best 10 %, the best five and the best one how many it would have given up: these are its errors. `regret` is what the best
-sample of the search is better by than the best that the rule would have left. The strategy is not replayed: told of failures
-in the place of rewards, it would have gone on to other samples. `agreement` of a check step is the rank correlation (Spearman)
-of the losses there with the final scores, that is how much a rule can know at all.
+RUN is the folder of a search on the proxy task; its journal has the loss of every sample at the check steps. The table has the
+share of samples that a rule stops, the share of training steps that it saves, and how many of the final best 10 %, of the best
+five and of the best one it stops: its errors. `regret` is the score of the best sample minus that of the best sample that is
+not stopped. The strategy is not replayed: given failures instead of rewards, it would have proposed other samples. `agreement`
+of a check step is the Spearman correlation of the losses there with the final scores, a bound on what a rule can know.
 """
 
 from __future__ import annotations
@@ -18,44 +17,46 @@ from pathlib import Path
 
 import numpy as np
 
-from nasdsl.search.hindsight import judge, load_history
+from nasdsl.search.early_stopping import LossCurve, StoppingRule
+from nasdsl.search.early_stopping_replay import replay_rule
+from nasdsl.search.history import History
 from nasdsl.search.objective import Objective
-from nasdsl.search.stopping import Past, StoppingRule
+from nasdsl.search.run import load_history
 from nasdsl.search.trial import OK
-from nasdsl.search.trials import History
 
 RULES = ("median:10", "median:20", *(f"quantile:{q}:{n}" for n in (10, 20) for q in (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)))
 
 
 def agreement(history: History) -> dict[int, float]:
-    """Of each check step, the rank correlation of the losses with minus the scores."""
+    """For each check step, the rank correlation of the losses with minus the scores."""
     objective = Objective.parse((history.start or {}).get("objective", "reward"))
     pairs: dict[int, list[tuple[float, float]]] = {}
     for trial in history.results.values():
-        past = Past.of(trial, objective) if trial.verdict == OK else None
-        if past is not None and trial.score is not None:
+        curve = LossCurve.from_trial(trial, objective) if trial.verdict == OK else None
+        if curve is not None and trial.score is not None:
             lowest = math.inf
-            for step, loss in past.curve.items():
+            for step, loss in curve.losses.items():
                 lowest = min(lowest, loss)
                 pairs.setdefault(step, []).append((lowest, -trial.score))
-    # Of ranks, the correlation is Spearman's; losses are hardly ever equal.
-    ranks = {step: np.array(found).argsort(axis=0).argsort(axis=0) for step, found in sorted(pairs.items())}
-    return {step: float(np.corrcoef(found.T)[0, 1]) for step, found in ranks.items() if len(found) > 1}
+    # The correlation of ranks is Spearman's; losses are hardly ever equal.
+    ranks = {step: np.array(rows).argsort(axis=0).argsort(axis=0) for step, rows in sorted(pairs.items())}
+    return {step: float(np.corrcoef(rows.T)[0, 1]) for step, rows in ranks.items() if len(rows) > 1}
 
 
 def report(history: History, rules: list[str], iterations: int | None) -> str:
-    """The table, in Markdown."""
-    lines = [f"agreement at step {step}: {found:.3f}" for step, found in agreement(history).items()]
+    """The table in Markdown."""
+    lines = [f"agreement at step {step}: {correlation:.3f}" for step, correlation in agreement(history).items()]
     lines += ["", "| rule | stopped | steps saved | lost of the best 10 % | of the best 5 | the best | regret |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for text in rules:
         rule = StoppingRule.parse(text)
         if rule is None:
             continue
-        j = judge(history, rule, iterations)
+        r = replay_rule(history, rule, iterations)
         lines.append(
-            f"| `{j.rule}` | {j.stopped} of {j.samples} ({j.stopped / j.samples:.0%}) | {j.saved:.1%} "
-            f"| {j.lost_of_tenth} of {j.tenth} | {j.lost_of_five} | {'lost' if j.lost_best else 'kept'} | {j.regret:.4g} |"
+            f"| `{r.rule}` | {r.stopped} of {r.samples} ({r.stopped / r.samples:.0%}) | {r.steps_saved:.1%} "
+            f"| {r.stopped_of_top_tenth} of {r.top_tenth} | {r.stopped_of_top_five} | {'lost' if r.stopped_best else 'kept'} "
+            f"| {r.regret:.4g} |"
         )
     return "\n".join(lines)
 
@@ -64,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder of a search")
     parser.add_argument("--rules", nargs="*", default=list(RULES), help="as `nasdsl search --early-stop` takes them")
-    parser.add_argument("--iterations", type=int, help="steps of a whole training, where the journal does not say")
+    parser.add_argument("--iterations", type=int, help="steps of a training, if the journal does not say")
     given = parser.parse_args()
     print(report(load_history(given.run), given.rules, given.iterations))
 

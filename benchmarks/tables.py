@@ -1,20 +1,20 @@
-"""Search strategies on spaces of which every decoder's reward is known: what they have found after 200 and 500 evaluations.
+"""Compares search strategies on spaces in which every decoder's reward is known, by the best reward they have found.
 
     python benchmarks/tables.py --tables DIR [--seeds 20] [--processes 2] [--json FILE] [--plot FILE]
 
 DIR holds `nas_bench_201_12ep.csv` (NAS-Bench-201, arXiv:2001.00326: 15,625 cells after 12 epochs, CIFAR-10) and
-`nas_bench_macro.csv` (NAS-Bench-Macro, arXiv:2103.11922: 6,561 networks). Each becomes a space of holes, and a sample's text
-is looked up by what stands in them. Two more tasks need no files: made-up rewards (effects of single decisions and of pairs,
+`nas_bench_macro.csv` (NAS-Bench-Macro, arXiv:2103.11922: 6,561 networks). Each becomes a space with holes, and the row of a
+sample is looked up by its decisions. Two more tasks need no files: synthetic rewards (effects of single decisions and of pairs,
 drawn anew for each seed) on a space with nested choices, a pool, a range and a tied draw, and on the paper's FPN space.
 
-Made-up rewards are in standard deviations from the mean of uniform fillings.
+Synthetic rewards are in standard deviations from the mean of uniform fillings.
 
-Each strategy runs once a seed; `--json` keeps each run as it ends, and goes on with those that are there. An evaluation is a
-proposal: one that was proposed before counts again (`--distinct` counts different samples only, as in a search, which answers
-the others from its journal). `best at n` is the mean over seeds of the best after n evaluations, plus or minus its standard
-error; `as evolution` is the number of evaluations after which the mean has reached that of regularised evolution after the
-last. Milliseconds are processor time, of one thread; for a run that found the optimum early they are those of its fewer
-proposals. `--plot` draws the means, with bands of a standard error.
+Each strategy runs once per seed; `--json` saves each run when it ends, and skips those in the file. An evaluation is a
+proposal, also if it was proposed before (`--distinct` counts different samples only, as a search does, which takes the others
+from its journal). `best at n` is the mean over seeds of the best reward after n evaluations, plus or minus its standard error;
+`as evolution` is the number of evaluations after which the mean reaches the final mean of regularised evolution. Milliseconds
+are processor time of one thread per proposal; a run ends when it has found the optimum. `--plot` draws the means, with bands of
+one standard error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# Holes in the order of the table's names. The language has no op that gives zeros: what `none` computes does not matter here.
+# Holes are in the order of the table's names. The language has no op that returns zeros; what `none` computes is not used here.
 NAS_BENCH_201 = """
 op none(x)         = scale(x)
 op skip_connect(x) = x
@@ -96,7 +96,7 @@ Reward = Callable[[Any], float]
 
 
 def nas_bench_201(tables: Path, seed: int) -> tuple[Any, Reward, float]:
-    """The space, the validation accuracy of a sample of it, and the best there is."""
+    """The space, the validation accuracy of a sample, and the best accuracy."""
     space = space_of(NAS_BENCH_201)
     names = space.domains[0].alternatives
     known = read(tables / "nas_bench_201_12ep.csv", "cell", "cifar10_val")
@@ -109,21 +109,21 @@ def nas_bench_201(tables: Path, seed: int) -> tuple[Any, Reward, float]:
 
 
 def nas_bench_macro(tables: Path, seed: int) -> tuple[Any, Reward, float]:
-    """The space, the mean accuracy of a sample of it, and the best there is."""
+    """The space, the mean accuracy of a sample, and the best accuracy."""
     known = read(tables / "nas_bench_macro.csv", "arch", "mean_acc")
     return space_of(NAS_BENCH_MACRO), lambda text: known["".join(str(i) for i in text.indices)], max(known.values())
 
 
 def nested(tables: Path | None, seed: int) -> tuple[Any, Reward, float]:
     space = space_of(NESTED)
-    return space, made_up(space, seed), math.inf
+    return space, synthetic_reward(space, seed), math.inf
 
 
 def paper_fpn(tables: Path | None, seed: int) -> tuple[Any, Reward, float]:
     from nasdsl import resources
 
     space = space_of((resources.folder("genotypes") / "spaces" / "nas_fcos_fpn.nas").read_text())
-    return space, made_up(space, seed), math.inf
+    return space, synthetic_reward(space, seed), math.inf
 
 
 TASKS = {
@@ -134,10 +134,10 @@ TASKS = {
 }
 
 
-def made_up(space: Any, seed: int) -> Reward:
-    """Normal effects of every decision and of as many random pairs of decisions; nothing for decisions that do not count.
+def synthetic_reward(space: Any, seed: int) -> Reward:
+    """A sum of normal effects of all active decisions and of as many random pairs of decisions.
 
-    In standard deviations from the mean of 1,000 uniform fillings.
+    It is in standard deviations from the mean of 1,000 uniform fillings.
     """
     rng = random.Random(1000 + seed)
     places = range(len(space.domains))
@@ -151,12 +151,12 @@ def made_up(space: Any, seed: int) -> Reward:
     }
 
     def effect(indices: Sequence[int]) -> float:
-        flags = space.active(indices)
-        found = sum(effects[place, index] for place, index in enumerate(indices) if flags[place])
+        active = space.active(indices)
+        total = sum(effects[place, index] for place, index in enumerate(indices) if active[place])
         for first, second in pairs:
-            if flags[first] and flags[second]:
-                found += joint[first, second, indices[first], indices[second]]
-        return found
+            if active[first] and active[second]:
+                total += joint[first, second, indices[first], indices[second]]
+        return total
 
     uniform = [effect([rng.randrange(domain.size) for domain in space.domains]) for _ in range(1000)]
     mean, deviation = statistics.fmean(uniform), statistics.stdev(uniform)
@@ -177,7 +177,7 @@ def read(path: Path, key: str, value: str) -> dict[str, float]:
 
 
 class Job(NamedTuple):
-    """What a run is of."""
+    """The settings of a run."""
 
     task: str
     strategy: str
@@ -187,11 +187,11 @@ class Job(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What came of a job.
+    """The result of a job.
 
     Attributes:
-        best: [evaluations], the best reward after each.
-        milliseconds: processor time of the strategy, a proposal.
+        best: [evaluations], the best reward after each evaluation.
+        milliseconds: processor time of the strategy per proposal.
     """
 
     job: Job
@@ -200,14 +200,14 @@ class Run(NamedTuple):
 
 
 def run(job: Job, tables: Path | None = None) -> Run:
-    """One search. It ends at the optimum."""
+    """Run one search, until it has found the optimum or spent its evaluations."""
     import torch
 
     from nasdsl.search.strategies import make_strategy
 
     torch.set_num_threads(1)
     task, strategy, seed, evaluations, distinct = job
-    space, reward, optimum = TASKS[task](tables, seed)  # type: ignore[operator]  # one of a kind
+    space, reward, optimum = TASKS[task](tables, seed)  # type: ignore[operator]  # the first argument may be None for some
     search = make_strategy(strategy, space, seed)
     best: list[float] = []
     seen = set()
@@ -228,8 +228,8 @@ def run(job: Job, tables: Path | None = None) -> Run:
     return Run(job, best + best[-1:] * (evaluations - len(best)), 1000 * spent / number)
 
 
-class Kept:
-    """Runs in a file, one a line; only where the best changes is written."""
+class RunFile:
+    """Runs in a file, one per line, each as the evaluations at which its best reward changed."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -264,9 +264,9 @@ def report(task: str, runs: dict[str, list[Run]], budgets: tuple[int, ...]) -> s
         "|---" * (len(budgets) + 4) + "|",
     ]
     means = {name: [statistics.fmean(at) for at in zip(*(r.best for r in own), strict=True)] for name, own in runs.items()}
-    bar = means["evolution"][-1] if "evolution" in means else math.inf
+    target = means["evolution"][-1] if "evolution" in means else math.inf
     for name, own in runs.items():
-        reached = next((n for n, mean in enumerate(means[name], 1) if mean >= bar - 1e-9), None)
+        reached = next((n for n, mean in enumerate(means[name], 1) if mean >= target - 1e-9), None)
         cells = [str(len(own))]
         cells += ["{:.3f} ± {:.3f}".format(*mean_and_error([r.best[n - 1] for r in own])) for n in budgets]
         cells += [str(reached or "-"), f"{statistics.fmean(r.milliseconds for r in own):.1f}"]
@@ -275,7 +275,7 @@ def report(task: str, runs: dict[str, list[Run]], budgets: tuple[int, ...]) -> s
 
 
 def plot(runs: dict[str, dict[str, list[Run]]], path: Path) -> None:
-    """A panel for each task: the mean of the best after each evaluation, and a band of its standard error."""
+    """Draw a panel per task: the mean of the best reward after each evaluation, with a band of its standard error."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -309,19 +309,19 @@ def main() -> None:
     from nasdsl.search.strategies import STRATEGIES
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tables", type=Path, help="folder of the tables; without it only the made-up rewards")
-    parser.add_argument("--tasks", nargs="*", choices=list(TASKS), help="default: those that the arguments allow")
+    parser.add_argument("--tables", type=Path, help="folder of the tables; without it only synthetic rewards")
+    parser.add_argument("--tasks", nargs="*", choices=list(TASKS), help="default: all, or without --tables the synthetic ones")
     parser.add_argument("--strategies", nargs="*", choices=list(STRATEGIES), default=list(STRATEGIES))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--evaluations", type=int, nargs="*", default=[200, 500])
     parser.add_argument("--distinct", action="store_true", help="count different samples only")
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="add each run to this file, and go on with those that are there")
+    parser.add_argument("--json", type=Path, help="append each run to this file, and skip those in it")
     parser.add_argument("--plot", type=Path, help="draw the means to this file, .svg or .png")
     given = parser.parse_args()
     budgets = tuple(sorted(given.evaluations))
     tasks = given.tasks or [name for name in TASKS if given.tables or "made up" in name]
-    kept = Kept(given.json)
+    saved = RunFile(given.json)
     jobs = {
         task: {
             name: [Job(task, name, seed, budgets[-1], given.distinct) for seed in range(given.seeds)]
@@ -329,15 +329,15 @@ def main() -> None:
         }
         for task in tasks
     }
-    missing = [job for of_task in jobs.values() for group in of_task.values() for job in group if job not in kept.runs]
-    # One thread a process: the strategies' matrices are small.
+    missing = [job for of_task in jobs.values() for group in of_task.values() for job in group if job not in saved.runs]
+    # One thread per process, because the strategies' matrices are small.
     with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
         for made in pool.imap_unordered(partial(run, tables=given.tables), missing, chunksize=1):
-            kept.add(made)
+            saved.add(made)
             print(
                 f"{made.job.task}, {made.job.strategy}, seed {made.job.seed}: {made.best[-1]:.3f}", file=sys.stderr, flush=True
             )
-    runs = {task: {name: [kept.runs[job] for job in group] for name, group in of.items()} for task, of in jobs.items()}
+    runs = {task: {name: [saved.runs[job] for job in group] for name, group in of.items()} for task, of in jobs.items()}
     for task, of_task in runs.items():
         print(report(task, of_task, budgets), end="\n\n")
     print(f"{os.cpu_count()} CPU cores, Python {platform.python_version()}, torch {torch.__version__}.")

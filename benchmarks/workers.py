@@ -1,11 +1,10 @@
-"""Evaluations an hour with one worker process and with two, one core each: what the second worker is worth.
+"""Compares evaluations per hour of one worker process and of two, with one core each.
 
     python benchmarks/workers.py [--trials 12] [--rounds 3] [--data shapes]
 
-The same random samples of the paper's FPN space at width 32 are scored on the proxy task (features of `tiny` on drawn shapes,
-made beforehand) by `process:1` and `process:2` in turn, one thread a worker. Each search runs until all of its workers have
-started and every sample is scored; counted is the time from the first proposal to the last result, without the start of the
-processes. Needs a machine that does nothing else.
+The same random samples of the paper's FPN space at width 32 are evaluated on the proxy task (features of `tiny` on synthetic
+shapes, made beforehand) by `process:1` and `process:2` in turn, with one thread per worker. The time is that from the first
+proposal to the last result, without the start of the processes. Needs a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ import statistics
 import tempfile
 from pathlib import Path
 
-os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the workers: one core each, whatever their number
+os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the workers: one core each
 
 
-def seconds(workers: int, trials: int, data: str, cache: str, folder: Path) -> float:
-    """From the first proposal to the last result."""
+def measure_seconds(workers: int, count: int, data: str, cache: str, folder: Path) -> float:
+    """Seconds from the first proposal to the last result of a search."""
     import nasdsl
     from nasdsl.search import ProxyEvaluation, load_trials
     from nasdsl.training.proxy import ProxySpec
@@ -33,10 +32,10 @@ def seconds(workers: int, trials: int, data: str, cache: str, folder: Path) -> f
     evaluate.prepare(keep=False)
     space = nasdsl.load_space(nasdsl.resources.folder("genotypes") / "spaces" / "nas_fcos_fpn.nas", backbone="tiny", classes=5)
     space = space.with_width(32)
-    nasdsl.search(space, evaluate, "random", trials, out=folder, workers=f"process:{workers}", batch=2 * workers, quiet=True)
-    found = load_trials(folder)
-    assert all(trial.verdict == "ok" for trial in found)
-    return max(t.finished for t in found) - min(t.proposed for t in found)
+    nasdsl.search(space, evaluate, "random", count, out=folder, workers=f"process:{workers}", batch=2 * workers, quiet=True)
+    trials = load_trials(folder)
+    assert all(trial.verdict == "ok" for trial in trials)
+    return max(t.finished for t in trials) - min(t.proposed for t in trials)
 
 
 def main() -> None:
@@ -49,12 +48,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for round in range(given.rounds):
             one, two = (
-                seconds(workers, given.trials, given.data, f"{folder}/features", Path(folder) / f"{round}_{workers}")
+                measure_seconds(workers, given.trials, given.data, f"{folder}/features", Path(folder) / f"{round}_{workers}")
                 for workers in (1, 2)
             )
             ratios.append(one / two)
             print(
-                f"round {round}: 1 worker {3600 * given.trials / one:.0f} evaluations an hour, 2 workers "
+                f"round {round}: 1 worker {3600 * given.trials / one:.0f} evaluations per hour, 2 workers "
                 f"{3600 * given.trials / two:.0f}, ratio {ratios[-1]:.2f}",
                 flush=True,
             )

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from nasdsl.cli import detectors
 from nasdsl.cli.common import fail, load_decoder, path_of, say
-from nasdsl.search.progressive import Outcome, plain_search, progressive_search
-from nasdsl.search.stages import How, Stage
+from nasdsl.search.progressive import SearchResult, plain_search, progressive_search
+from nasdsl.search.stages import SearchSettings, Stage
 from nasdsl.spaces import Space, load_space
 from nasdsl.training.proxy.spec import ProxySpec
 
 if TYPE_CHECKING:
     from nasdsl.data import Dataset
     from nasdsl.decoder import Decoder
-    from nasdsl.search.full import FullTraining
+    from nasdsl.search.full_training import FullTraining
 
 PAPER_TRIALS, PAPER_TOP, PLAIN_TRIALS = 2800, 20, 500
 """Section 4.1.1 of arXiv:1906.04423: architectures of the first stage, and how many are trained fully. And without stages."""
@@ -30,7 +30,7 @@ _OWN = {
 """Options that are settings of the proxy task, where they are given."""
 
 
-def run(asked: SimpleNamespace) -> tuple[Outcome, ProxySpec]:
+def run(asked: SimpleNamespace) -> tuple[SearchResult, ProxySpec]:
     """Search as asked; what came of it, and the proxy task."""
     from nasdsl.data import open_dataset
 
@@ -44,7 +44,7 @@ def run(asked: SimpleNamespace) -> tuple[Outcome, ProxySpec]:
     proxy = proxy_spec(asked, first.inputs)
     trials, top = (PAPER_TRIALS, PAPER_TOP) if asked.chosen else (PLAIN_TRIALS, 0)
     trials, top = (d if value is None else value for value, d in ((asked.trials, trials), (asked.top, top)))
-    how = _how(asked)
+    settings = _settings(asked)
     stage = Stage(space=space, proxy=proxy, trials=trials, evaluations=asked.evaluations, top=top) if space else None
     heads = None
     if head is not None:
@@ -52,9 +52,9 @@ def run(asked: SimpleNamespace) -> tuple[Outcome, ProxySpec]:
     full = _full(asked, [at for at in (stage, heads) if at is not None])
     if not asked.chosen:
         assert stage is not None
-        return plain_search(stage, asked.out, how, full, resume=asked.resume), proxy
+        return plain_search(stage, asked.out, settings, full, resume=asked.resume), proxy
     text = str(on.decode(())) if on is not None else None
-    return progressive_search(asked.out, stage, heads, how, full, on=text, resume=asked.resume), proxy
+    return progressive_search(asked.out, stage, heads, settings, full, on=text, resume=asked.resume), proxy
 
 
 def proxy_spec(asked: SimpleNamespace, levels: tuple[str, ...]) -> ProxySpec:
@@ -102,8 +102,8 @@ def _fixed(file: str) -> Space:
     return space
 
 
-def _how(asked: SimpleNamespace) -> How:
-    return How(
+def _settings(asked: SimpleNamespace) -> SearchSettings:
+    return SearchSettings(
         strategy=asked.strategy,
         options=detectors.assignments("--strategy-option", asked.strategy_option, "population=50"),
         seed=asked.seed,
@@ -123,7 +123,7 @@ def _full(asked: SimpleNamespace, stages: list[Stage]) -> FullTraining | None:
         if asked.beside:
             fail("--beside is trained beside the best of the search: say with --top how many of those")
         return None
-    from nasdsl.search.full import FullTraining
+    from nasdsl.search.full_training import FullTraining
     from nasdsl.training.config import TrainingConfig
     from nasdsl.training.recipe import find_recipe
 

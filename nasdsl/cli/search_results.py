@@ -11,8 +11,8 @@ import click
 
 from nasdsl.cli.common import count, say
 from nasdsl.report.tables import console, humanise
-from nasdsl.search.progressive import Outcome
-from nasdsl.search.stages import Found
+from nasdsl.search.progressive import SearchResult
+from nasdsl.search.stages import StageResult
 from nasdsl.search.trial import Trial
 from nasdsl.training.proxy.spec import ProxySpec
 
@@ -20,7 +20,7 @@ SHOWN = 10
 """Trials in the table of a stage."""
 
 
-def show(outcome: Outcome, asked: SimpleNamespace, proxy: ProxySpec, format_: str) -> None:
+def show(outcome: SearchResult, asked: SimpleNamespace, proxy: ProxySpec, format_: str) -> None:
     """The best trials to standard output; the rest to standard error."""
     if format_ == "json":
         click.echo(json.dumps(as_json(outcome), indent=1, ensure_ascii=False))
@@ -30,7 +30,7 @@ def show(outcome: Outcome, asked: SimpleNamespace, proxy: ProxySpec, format_: st
     _say(outcome, asked, proxy)
 
 
-def as_json(outcome: Outcome) -> dict[str, Any]:
+def as_json(outcome: SearchResult) -> dict[str, Any]:
     """Best text, reward and digest; counts; stages with their best trials and their ranking."""
     best = outcome.best
     counts: dict[str, int] = {}
@@ -45,12 +45,12 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _best(stage: Found, trial: Trial) -> dict[str, Any]:
+def _best(stage: StageResult, trial: Trial) -> dict[str, Any]:
     trained = stage.trained
     return {**_trial(trial), "text": str(trial.text), "ap": None if trained is None else trained.ap}
 
 
-def _stage(stage: Found) -> dict[str, Any]:
+def _stage(stage: StageResult) -> dict[str, Any]:
     best = stage.best
     return {
         "name": stage.name,
@@ -71,7 +71,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
     return {**known, **trial.figures}
 
 
-def _print(stage: Found) -> None:
+def _print(stage: StageResult) -> None:
     """Tables for people: the best trials, and the ranking of those that were trained."""
     from rich.table import Table
 
@@ -92,7 +92,7 @@ def _print(stage: Found) -> None:
         _print_ranking(stage)
 
 
-def _print_ranking(stage: Found) -> None:
+def _print_ranking(stage: StageResult) -> None:
     from rich.table import Table
 
     out = console()
@@ -110,7 +110,7 @@ def _print_ranking(stage: Found) -> None:
     out.print(table)
 
 
-def _say(outcome: Outcome, asked: SimpleNamespace, proxy: ProxySpec) -> None:
+def _say(outcome: SearchResult, asked: SimpleNamespace, proxy: ProxySpec) -> None:
     """What a person wants to know next."""
     for stage in outcome.stages:
         told = [f"{number} {verdict}" for verdict, number in stage.trials.counts.items() if number]

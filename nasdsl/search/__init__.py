@@ -1,7 +1,7 @@
-"""The search: a strategy that proposes texts of a space, workers that score them, a journal that survives anything.
+"""Architecture search: a strategy proposes texts of a space, workers evaluate them, a journal records every step.
 
-``nasdsl.search(space, evaluate)`` is the whole of it for most users: this module can be called, and calls
-`nasdsl.search.loop.search`. Nothing is imported before it is used, so that processes which only evaluate start quickly.
+Most users need only ``nasdsl.search(space, evaluate)``: this module is callable, and calls `nasdsl.search.loop.search`. Names
+are imported when they are first used, so that processes that only evaluate start quickly.
 """
 
 from __future__ import annotations
@@ -12,39 +12,41 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nasdsl.search.errors import JournalError, ObjectiveError, SearchError, WorkerError
-    from nasdsl.search.full import FullTraining
+    from nasdsl.search.early_stopping import StoppingRule
+    from nasdsl.search.errors import FpnError, JournalError, ObjectiveError, SearchError, WorkerError
+    from nasdsl.search.evaluation import EvaluationResult
+    from nasdsl.search.full_training import FullTraining
     from nasdsl.search.loop import search
     from nasdsl.search.objective import Objective, Target
-    from nasdsl.search.pareto import front
+    from nasdsl.search.pareto import pareto_front
     from nasdsl.search.progressive import plain_search, progressive_search
-    from nasdsl.search.proxy import ProxyEvaluation
+    from nasdsl.search.proxy_evaluation import ProxyEvaluation
     from nasdsl.search.ranking import Ranking, read_ranking
+    from nasdsl.search.results import Trials
     from nasdsl.search.run import SearchRun, load_trials
-    from nasdsl.search.stages import How, Stage
-    from nasdsl.search.stopping import StoppingRule
-    from nasdsl.search.trial import Evaluated, Trial
-    from nasdsl.search.trials import Trials
+    from nasdsl.search.stages import SearchSettings, Stage
+    from nasdsl.search.trial import Trial
 
-_HOME = {
-    "Evaluated": "trial",
-    "FullTraining": "full",
-    "How": "stages",
+_MODULES = {
+    "EvaluationResult": "evaluation",
+    "FpnError": "errors",
+    "FullTraining": "full_training",
     "JournalError": "errors",
     "Objective": "objective",
     "ObjectiveError": "errors",
-    "ProxyEvaluation": "proxy",
+    "ProxyEvaluation": "proxy_evaluation",
     "Ranking": "ranking",
     "SearchError": "errors",
     "SearchRun": "run",
+    "SearchSettings": "stages",
     "Stage": "stages",
-    "StoppingRule": "stopping",
+    "StoppingRule": "early_stopping",
     "Target": "objective",
     "Trial": "trial",
-    "Trials": "trials",
+    "Trials": "results",
     "WorkerError": "errors",
-    "front": "pareto",
     "load_trials": "run",
+    "pareto_front": "pareto",
     "plain_search": "progressive",
     "progressive_search": "progressive",
     "read_ranking": "ranking",
@@ -52,9 +54,9 @@ _HOME = {
 }
 
 __all__ = [
-    "Evaluated",
+    "EvaluationResult",
+    "FpnError",
     "FullTraining",
-    "How",
     "JournalError",
     "Objective",
     "ObjectiveError",
@@ -62,14 +64,15 @@ __all__ = [
     "Ranking",
     "SearchError",
     "SearchRun",
+    "SearchSettings",
     "Stage",
     "StoppingRule",
     "Target",
     "Trial",
     "Trials",
     "WorkerError",
-    "front",
     "load_trials",
+    "pareto_front",
     "plain_search",
     "progressive_search",
     "read_ranking",
@@ -77,20 +80,20 @@ __all__ = [
 ]
 
 
-class _Callable(ModuleType):
-    """``nasdsl.search`` is a package by the rules of imports, and a function for users."""
+class _CallablePackage(ModuleType):
+    """The class of this package, which makes ``nasdsl.search(…)`` a call of `nasdsl.search.loop.search`."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         return import_module(f"{__name__}.loop").search(*args, **options)
 
 
-sys.modules[__name__].__class__ = _Callable
+sys.modules[__name__].__class__ = _CallablePackage
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -1,4 +1,4 @@
-"""What is found out about a proposal before anything is spent on it."""
+"""The check of a proposal before its evaluation: front end, requirements, digest and cost."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from nasdsl.spaces import Filled, Space, SpaceError
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A text that is fit to be evaluated.
+class CheckResult:
+    """Digest and costs of a text that may be evaluated.
 
     Attributes:
-        digest: texts with the same one are evaluated once.
+        digest: texts with the same digest are evaluated once.
         figures: costs, such as ``macs`` and ``params`` of fpn and head for one image.
     """
 
@@ -23,27 +23,31 @@ class Checked:
     figures: Mapping[str, int] = field(default_factory=dict)
 
 
-Check: TypeAlias = Callable[[Filled], Checked]
-"""Raises DiagnosticError or SpaceError for a text that is to be rejected."""
+Check: TypeAlias = Callable[[Filled], CheckResult]
+"""Raises DiagnosticError or SpaceError if a text is to be rejected."""
 
 
-def checker(space: Space, size: tuple[int, int]) -> Check:
-    """The check of a space's samples: requirements, the whole front end, digest and cost at `size` (height, width)."""
+def make_check(space: Space, size: tuple[int, int]) -> Check:
+    """The check of a space's samples.
 
-    def check(text: Filled) -> Checked:
+    Args:
+        size: height and width of the image that costs are counted for.
+    """
+
+    def check(text: Filled) -> CheckResult:
         if not space.keeps(text.indices):
             raise SpaceError("it cannot be built, or breaks a requirement")
         decoder = space.load(text)
         cost = decoder.cost(size, space.backbone.name, space.classes).decoder
-        return Checked(decoder.digest, {"macs": cost.macs, "params": cost.params})
+        return CheckResult(decoder.digest, {"macs": cost.macs, "params": cost.params})
 
     return check
 
 
-def rejection(error: DiagnosticError | SpaceError) -> str:
+def rejection_reason(error: DiagnosticError | SpaceError) -> str:
     """Why a text was rejected, on one line."""
     if isinstance(error, DiagnosticError):
-        errors = [problem for problem in error.diagnostics if problem.severity == "error"]
+        errors = [diagnostic for diagnostic in error.diagnostics if diagnostic.severity == "error"]
         first = (errors or list(error.diagnostics))[0]
         return f"{first.code}: {first.message}"
     return str(error)

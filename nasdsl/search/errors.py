@@ -1,19 +1,23 @@
-"""What can be wrong with a search that is no fault of the code."""
+"""Errors of a search that its user can mend."""
 
 from __future__ import annotations
 
 
 class SearchError(ValueError):
-    """A search that cannot start or go on; the message says what was found, where, and what to do."""
+    """A search cannot start or go on; the message says what was found, where, and what to do."""
 
 
 class JournalError(SearchError):
-    """A journal that cannot be read or written, or that another search is writing."""
+    """A journal cannot be read or written, or another search is writing it."""
 
 
 class WorkerError(SearchError):
-    """Workers that cannot be started, or an evaluation that cannot be sent to them."""
+    """Workers cannot be started, or an evaluation cannot be sent to them."""
 
 
 class ObjectiveError(SearchError):
-    """An objective that makes no sense."""
+    """An objective is invalid, or a cost that it weighs is missing."""
+
+
+class FpnError(SearchError):
+    """Heads cannot be searched on an fpn, because it cannot be trained or its features cannot be used."""

@@ -1,4 +1,4 @@
-"""The journal: an append-only file of JSON lines, each on the disk before anything is built on it."""
+"""The journal of a search: an append-only file of JSON lines, each synced to disk before the search goes on."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from nasdsl.search.errors import JournalError
+from nasdsl.search.lock import Lock
 
 FORMAT: Final = "nasdsl search 1"
 
-_held: set[Path] = set()
-"""Locks of this process: those of the system keep only other processes away."""
-
 
 def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The records of a journal, and how many bytes of the file they take.
+    """Read the records of a journal.
 
-    What lies behind them is a last line that a kill or a power cut tore; it was never acknowledged, so nothing is lost.
+    An incomplete last line, left by a kill or a power cut, is ignored: it was never acknowledged, so nothing is lost.
+
+    Returns:
+        The records, and how many bytes of the file they take.
 
     Raises:
         JournalError: the file cannot be read, or a line before the last is broken.
@@ -32,19 +33,19 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
     size = 0
     lines = data.split(b"\n")
     for number, line in enumerate(lines, 1):
-        whole = number < len(lines)  # the last one lacks its line end
+        complete = number < len(lines)  # the last one has no newline
         try:
-            record = json.loads(line) if line or whole else None
+            record = json.loads(line) if line or complete else None
             if not isinstance(record, dict) or "kind" not in record:
                 raise ValueError("not a record")
         except ValueError:
             if not any(rest.strip(b"\0 \r\t") for rest in lines[number:]):
                 return records, size
             raise JournalError(
-                f"{path}:{number}: not a record of a search, and there are lines after it: the file was edited or damaged. "
-                "Cut it before this line to go on from there"
+                f"{path}:{number}: not a record of a search, and lines follow it: the file was edited or damaged. "
+                "Remove this line and those after it to resume from there"
             ) from None
-        if not whole:  # torn exactly before the line end: never acknowledged either
+        if not complete:  # torn exactly before the newline: never acknowledged either
             return records, size
         records.append(record)
         size += len(line) + 1
@@ -52,16 +53,16 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 class Journal:
-    """A journal that is being written. Without a path, records go nowhere.
+    """A journal open for appending.
 
     Args:
-        path: the file. A lock beside it keeps other searches away for as long as this one lives.
+        path: the file. A lock beside it keeps other searches out while the journal is open. None writes nothing.
 
     Attributes:
-        records: what the file held when it was opened.
+        records: those in the file when it was opened.
 
     Raises:
-        JournalError: it cannot be read or written, or another search is writing it.
+        JournalError: the file cannot be read or written, or another search is writing it.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -92,10 +93,13 @@ class Journal:
             raise
 
     def append(self, record: Mapping[str, Any], *, sync: bool = True) -> None:
-        """Add a record; with `sync`, it is on the disk when this returns.
+        """Append a record.
+
+        Args:
+            sync: return only when it is on the disk.
 
         Raises:
-            JournalError: it cannot be written; the file is as before.
+            JournalError: it cannot be written; the file is unchanged.
         """
         if self._file < 0:
             return
@@ -109,11 +113,13 @@ class Journal:
         except OSError as error:
             os.ftruncate(self._file, self._size)
             os.lseek(self._file, self._size, os.SEEK_SET)
-            raise JournalError(f"cannot write {self.path}: {error.strerror or error}; what it holds is whole") from error
+            raise JournalError(
+                f"cannot write {self.path}: {error.strerror or error}; its earlier records are complete"
+            ) from error
         self._size += len(line)
 
     def close(self) -> None:
-        """Give the file and its lock back."""
+        """Close the file and release its lock."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -121,40 +127,11 @@ class Journal:
             self._lock.release()
 
 
-class Lock:
-    """A lock that ends with the process, however that ends, and that forked children do not inherit."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path.absolute()
-        self._file = -1
-        if self._path in _held:
-            raise JournalError(f"this process is searching in {path.parent} already")
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            import fcntl
-        except ImportError:  # Windows: no protection
-            pass
-        else:
-            try:
-                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError):
-                os.close(self._file)
-                raise JournalError(f"another search is running in {path.parent}; stop it, or choose another folder") from None
-            except OSError:  # a file system without locks: no protection
-                pass
-        _held.add(self._path)
-
-    def release(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-            _held.discard(self._path)
-
-
 def _sync_folder(folder: Path) -> None:
+    """Make the creation of a file in it durable."""
     if os.name == "posix":
-        opened = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(opened)
+            os.fsync(descriptor)
         finally:
-            os.close(opened)
+            os.close(descriptor)

@@ -1,8 +1,7 @@
-"""The search: propose, check, evaluate, tell; and a record of each step before the next."""
+"""The search loop: propose, check, evaluate, observe; each step is recorded before the next."""
 
 from __future__ import annotations
 
-import json
 import platform
 import signal
 import time
@@ -13,16 +12,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nasdsl.backends.bounds import DEFAULT_SIZE
 from nasdsl.diagnostics import DiagnosticError
-from nasdsl.search.check import Check, checker, rejection
+from nasdsl.search.check import Check, make_check, rejection_reason
+from nasdsl.search.config import check_folder, check_unchanged
+from nasdsl.search.early_stopping import LossCurve, LossStatistics, StoppingRule, check_objective, loss_weight
 from nasdsl.search.errors import ObjectiveError, SearchError
+from nasdsl.search.evaluation import Evaluate, to_plain
+from nasdsl.search.history import history_of
 from nasdsl.search.journal import FORMAT, Journal
 from nasdsl.search.objective import Objective
-from nasdsl.search.progress import Progress
-from nasdsl.search.replay import Driver
-from nasdsl.search.run import SearchRun, history_of
-from nasdsl.search.stopping import Past, Population, StoppingRule, weight_of
-from nasdsl.search.trial import FAILED, OK, STOPPED, Bars, Evaluate, plain
-from nasdsl.search.trials import Trials
+from nasdsl.search.progress import SearchProgress
+from nasdsl.search.results import Trials
+from nasdsl.search.resume import ResumableStrategy
+from nasdsl.search.run import SearchRun
+from nasdsl.search.trial import FAILED, OK, STOPPED, Thresholds
 from nasdsl.search.workers import make_workers, parse_workers
 from nasdsl.search.workers.pool import Finished
 from nasdsl.spaces import Space, SpaceError
@@ -35,9 +37,9 @@ if TYPE_CHECKING:
 GRACE: Final = 10.0
 """Seconds that evaluations under way have to end after a signal; then they are abandoned, and repeated after a resume."""
 SAVE_EVERY: Final = 30.0
-"""Seconds between two times that the strategy's state and the files for people are written."""
-MUST_AGREE: Final = ("space", "backbone", "classes", "size", "strategy", "options", "seed", "objective", "stopping", "task")
-"""What a search must have in common with the one that it resumes. Trials, workers, batch and limits may change."""
+"""Seconds between two writes of the strategy's state and of the files that are made from the journal."""
+MUST_MATCH: Final = ("space", "backbone", "classes", "size", "strategy", "options", "seed", "objective", "stopping", "task")
+"""Settings that may not change when a search is resumed. Trials, workers, batch and limits may."""
 
 
 def search(
@@ -62,232 +64,246 @@ def search(
     about: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> Trials:
-    """Search a space for the decoder of the highest reward.
+    """Search a space for the decoder with the highest reward.
 
-    With the same seed, strategy and `batch`, and an `evaluate` that gives the same rewards, the trials are the same
-    whatever the workers do: results are recorded as they come and told to the strategy in the order of the proposals, and
-    proposal n is made when n - batch + 1 results have been told. Only times, and the order of the journal's lines where
-    several evaluate at once, differ.
+    The trials depend only on the seed, the strategy, `batch` and the rewards, not on the workers: results are recorded as they
+    arrive and observed by the strategy in the order of the proposals, and proposal n is made when n - batch + 1 results
+    have been observed. Only times differ, and the order of lines in the journal if several workers evaluate at once.
 
     Args:
-        evaluate: from text to reward; see `nasdsl.search.trial.Evaluate`. What it raises is recorded as a failure. For
-            workers other than inline it must be importable there: a function at the top level of a module, or an object
-            that can be pickled.
-        strategy: a name of `nasdsl.search.strategies.STRATEGIES`, an object like those, or None for the default.
-        trials: proposals, duplicates and rejected ones counted.
-        out: folder of the search; see `SearchRun`. None keeps nothing and leaves signals alone.
-        resume: go on with the search in `out`; where there is none, begin one. It may have more trials than before.
-        workers: ``inline``, ``process:N``, ``ray``, ``ray:N``, ``ray:N@ADDRESS``.
-        objective: what is maximised; None is the reward. See `Objective.parse`.
-        stopping: gives up evaluations that are hopeless by their ``curve``; see `StoppingRule.parse`. None: none.
+        evaluate: from text to reward; see `nasdsl.search.evaluation.Evaluate`. An exception is recorded as a failure. Unless
+            workers are inline it must be importable: a function at the top level of a module, or an object that can be
+            pickled.
+        strategy: a name in `nasdsl.search.strategies.STRATEGIES`, a strategy object, or None for the default.
+        trials: number of proposals, including duplicates and rejected ones.
+        out: folder of the search; see `SearchRun`. None keeps nothing and does not handle signals.
+        resume: go on with the search in `out`; start one if there is none. It may have more trials than before.
+        workers: ``inline``, ``process:N``, ``ray``, ``ray:N`` or ``ray:N@ADDRESS``.
+        objective: what is maximised; see `Objective.parse`. None: the reward.
+        stopping: rule that stops hopeless evaluations by their ``curve``; see `StoppingRule.parse`. None: no rule.
         task: what rewards depend on besides the text, by name, such as `ProxyEvaluation.identity`. A search is resumed only
-            where it is the same.
-        timeout: seconds that an evaluation may take; not with inline workers.
-        batch: proposals out at once; None is 1 for one worker and 2 a worker for several, which keeps them busy.
+            with the same task.
+        timeout: limit of an evaluation in seconds; not for inline workers.
+        batch: number of proposals without a result at a time. None: 1 for one worker, 2 per worker for several, which keeps
+            them busy.
         evaluations: stop proposing after so many proposals that need an evaluation.
         size: height and width of the image that costs are counted for.
         options: of the strategy.
-        check: from a proposal to its digest and figures; None is the whole front end, requirements and cost.
-        about: kept in the journal, such as the command.
+        check: from a proposal to its digest and figures. None: the whole front end, requirements and cost.
+        about: further values for the journal, such as the command.
         quiet: show nothing.
 
     Raises:
-        SearchError: the arguments make no sense, the folder holds another search, or workers do not start.
-        Interrupted: SIGINT or SIGTERM came; everything is saved. Uncaught, it ends the process with code 130 or 143.
+        SearchError: an argument is invalid, the folder holds another search, or workers do not start.
+        Interrupted: SIGINT or SIGTERM was received; everything is saved. Uncaught, it exits with code 130 or 143.
     """
-    weighed = objective if isinstance(objective, Objective) else Objective.parse(objective or "reward")
-    rule = StoppingRule.parse(stopping or "none") if not isinstance(stopping, StoppingRule) else stopping
-    if rule is not None and any(target.cost == "latency" for target in weighed.targets):
-        raise SearchError(
-            "the objective weighs latency, which is known after an evaluation only, so that none can be known to be hopeless "
-            "before: expected an objective without latency, or no early stopping"
-        )
-    parse_workers(workers)
+    parsed = objective if isinstance(objective, Objective) else Objective.parse(objective or "reward")
+    rule = stopping if isinstance(stopping, StoppingRule) else StoppingRule.parse(stopping or "none")
+    check_objective(parsed, rule)
+    parse_workers(workers, timeout)
     for name, number, least in (("trials", trials, 0), ("batch", batch, 1), ("evaluations", evaluations, 0)):
         if number is not None and number < least:
             raise SearchError(f"{name} is {number}; expected {least} or more")
     if resume and out is None:
         raise SearchError("resume needs the folder of the search")
-    name, made = _strategy(strategy, space, seed, dict(options or {}))
-    asked = {
+    name, made = _make_strategy(strategy, space, seed, dict(options or {}))
+    settings = {
         "space": space.source.text,
         "backbone": space.backbone.name,
         "classes": space.classes,
         "size": list(size),
         "strategy": name,
-        "options": plain(options or {}),
+        "options": to_plain(options or {}),
         "seed": seed,
-        "objective": str(weighed),
+        "objective": str(parsed),
         "stopping": None if rule is None else str(rule),
-        "task": None if task is None else plain(task),
+        "task": None if task is None else to_plain(task),
     }
-    how = {"trials": trials, "evaluations": evaluations, "batch": batch, "workers": workers, "timeout": timeout}
+    extent = {"trials": trials, "evaluations": evaluations, "batch": batch, "workers": workers, "timeout": timeout}
     run = None if out is None else SearchRun(Path(out))
-    journal = Journal(_journal_path(run, resume))
+    if run is not None:
+        check_folder(run.folder, started=run.journal.exists() and run.journal.stat().st_size > 0, resume=resume)
+    journal = Journal(None if run is None else run.journal)
     try:
         history = history_of(journal.records, journal.path)
         if history.start is not None:
-            _same(journal.path, history.start, asked)
-        driver = Driver(made, history)
-        loop = _Loop(space, evaluate, weighed, rule, check or checker(space, size), run, journal, driver, trials, evaluations)
+            check_unchanged(journal.path, {name: history.start.get(name) for name in MUST_MATCH}, settings)
+        resumable = ResumableStrategy(made, history)
+        loop = _Loop(evaluate, parsed, rule, check or make_check(space, size), run, journal, resumable, trials, evaluations)
         handler = SignalHandler(f"evaluations under way have {GRACE:g} s to end", grace=GRACE, active=run is not None)
-        with handler as signals, Progress(trials, quiet=quiet) as shown:
-            record = {**how, "about": plain(about or {}), "versions": _versions(), "time": time.time()}
+        with handler as signals, SearchProgress(trials, quiet=quiet) as progress:
+            record = {**extent, "about": to_plain(about or {}), "versions": _versions(), "time": time.time()}
             if history.start is None:
-                record = {"kind": "start", "format": FORMAT, "name": space.name, **asked, **record}
+                record = {"kind": "start", "format": FORMAT, "name": space.name, **settings, **record}
             else:
                 assert run is not None
-                told = driver.restore(run.strategy)
-                shown.say(f"resuming {run.folder} after {len(history.results)} evaluations: {told}")
-                record = {"kind": "resume", "restored": told, **record}
-            loop.run(signals, shown, record, lambda: make_workers(workers, evaluate, timeout), batch)
+                restored = resumable.restore(run.strategy)
+                progress.say(f"resuming {run.folder} after {len(history.results)} evaluations: {restored}")
+                record = {"kind": "resume", "restored": restored, **record}
+            loop.run(signals, progress, record, lambda: make_workers(workers, evaluate, timeout), batch)
         return history.trials()
     finally:
         journal.close()
 
 
 class _Loop:
-    """A search under way."""
+    """A running search."""
 
     def __init__(
         self,
-        space: Space,
         evaluate: Evaluate,
         objective: Objective,
         stopping: StoppingRule | None,
         check: Check,
         run: SearchRun | None,
         journal: Journal,
-        driver: Driver,
+        strategy: ResumableStrategy,
         trials: int,
         evaluations: int | None,
     ) -> None:
         self.objective = objective
         self.stopping = stopping
-        self.past = Population()
-        self._told_of_curves = False
+        self.losses = LossStatistics()
+        self._warned_of_no_curve = False
         self.check = check
         self.folder = run
         self.journal = journal
-        self.driver = driver
-        self.history = driver.history
+        self.strategy = strategy
+        self.history = strategy.history
         self.trials = trials
         self.evaluations = evaluations
         self._saved = time.monotonic()
 
     def record(self, record: Mapping[str, Any], *, sync: bool = True) -> None:
-        """Write a record, then take it in: what a resumed search reads is what this one went by."""
+        """Append a record to the journal, then to the history, so that a resumed search has the same history."""
         self.journal.append(record, sync=sync)
         self.history.add(record)
 
     def run(
-        self, signals: SignalHandler, shown: Progress, first: Mapping[str, Any], start: Callable[[], Workers], batch: int | None
+        self,
+        signals: SignalHandler,
+        progress: SearchProgress,
+        first: Mapping[str, Any],
+        start_workers: Callable[[], Workers],
+        batch: int | None,
     ) -> None:
-        """From where the journal ends to the last trial, or to a signal. `first` is recorded when workers have started."""
-        for number in range(self.driver.observed):
-            self._show(number, shown, now=False)
-        waiting = self.history.waiting()
+        """Search from the end of the journal to the last trial, or to a signal.
+
+        Args:
+            first: record to write when the workers have started.
+        """
+        for number in range(self.strategy.observed):
+            self._show(number, progress, resumed=True)
+        pending = self.history.pending()
         workers: Workers | None = None
         try:
-            if waiting or not self._proposed_all():
-                workers = start()
+            if pending or not self._all_proposed():
+                workers = start_workers()
                 self.record(first)
-                for trial in waiting:
-                    workers.submit(trial.number, str(trial.text), trial.bars)
-                self._until_done(workers, batch or (1 if workers.size == 1 else 2 * workers.size), signals, shown)
+                for trial in pending:
+                    workers.submit(trial.number, str(trial.text), trial.thresholds)
+                self._run_to_end(workers, batch or (1 if workers.size == 1 else 2 * workers.size), signals, progress)
                 if signals.signum:
                     for finished in workers.finish(GRACE):
                         self._finish(finished)
             else:
                 self.record(first)
-                while self._observe(shown):
+                while self._observe(progress):
                     pass
         finally:
             if workers is not None:
                 workers.close()
         self._save()
-        shown.show(last=True)
+        progress.refresh(last=True)
         if signals.signum:
             assert self.folder is not None
-            shown.say(
+            progress.say(
                 f"stopped by {signal.Signals(signals.signum).name} with {len(self.history.results)} evaluations in "
                 f"{self.folder.folder}; --resume (resume=True) goes on from there"
             )
             raise Interrupted(signals.signum, len(self.history.results))
 
-    def _until_done(self, workers: Workers, batch: int, signals: SignalHandler, shown: Progress) -> None:
+    def _run_to_end(self, workers: Workers, batch: int, signals: SignalHandler, progress: SearchProgress) -> None:
         while not signals.signum:
-            # The order of these two is what makes the strategy's calls independent of when results come.
-            if not self._proposed_all() and self.driver.proposed - self.driver.observed < batch:
+            # Proposing before observing makes the strategy's calls independent of when results arrive.
+            if not self._all_proposed() and self.strategy.proposed - self.strategy.observed < batch:
                 self._propose(workers)
-            elif self._observe(shown):
+            elif self._observe(progress):
                 if time.monotonic() - self._saved > SAVE_EVERY:
                     self._save()
-            elif self.driver.observed == len(self.history.proposals):
+            elif self.strategy.observed == len(self.history.proposals):
                 return
             else:
                 with signals.interruptible() if workers.evaluates_here else nullcontext():
                     for finished in workers.wait(0.5):
                         self._finish(finished)
-            shown.show()
+            progress.refresh()
 
-    def _proposed_all(self) -> bool:
+    def _all_proposed(self) -> bool:
         spent = self.evaluations is not None and self.history.evaluations >= self.evaluations
-        return spent or self.driver.proposed >= self.trials
+        return spent or self.strategy.proposed >= self.trials
 
     # -------------------------------------------------------------------------------------- one step
 
     def _propose(self, workers: Workers) -> None:
-        observed = self.driver.observed
-        number = self.driver.proposed
-        text = self.driver.propose()
+        observed = self.strategy.observed
+        number = self.strategy.proposed
+        text = self.strategy.propose()
         record: dict[str, Any] = {"kind": "proposal", "number": number, "observed": observed}
         record |= {"text": str(text), "indices": list(text.indices), "digest": None, "figures": {}, "time": time.time()}
         try:
             checked = self.check(text)
         except (DiagnosticError, SpaceError) as error:
-            record["rejected"] = rejection(error)
+            record["rejected"] = rejection_reason(error)
         else:
             record |= {"digest": checked.digest, "figures": dict(checked.figures)}
-            first = self.history.first(checked.digest)
-            if first is not None:
-                record["duplicate_of"] = first
-            elif bars := self._bars(checked.figures):
-                record["bars"] = {str(step): loss for step, loss in bars.items()}
+            original = self.history.number_of(checked.digest)
+            if original is not None:
+                record["duplicate_of"] = original
+            elif thresholds := self._thresholds(checked.figures):
+                record["bars"] = {str(step): loss for step, loss in thresholds.items()}
         self.record(record)
-        proposed = self.history.proposals[number]
-        if not proposed.verdict:
-            workers.submit(number, str(text), proposed.bars)
+        proposal = self.history.proposals[number]
+        if not proposal.verdict:
+            workers.submit(number, str(text), proposal.thresholds)
 
-    def _bars(self, figures: Mapping[str, float]) -> Bars:
-        """Of a proposal with these figures, from what the strategy has been told by now: whatever workers do, the same."""
-        return {} if self.stopping is None else self.stopping.bars(self.past, weight_of(self.objective, figures))
+    def _thresholds(self, figures: Mapping[str, float]) -> Thresholds:
+        """The thresholds of a proposal, from what the strategy has observed, which does not depend on the workers."""
+        if self.stopping is None:
+            return {}
+        try:
+            weight = loss_weight(self.objective, figures)
+        except ObjectiveError:  # the evaluation will fail for the same reason, and this sample alone
+            return {}
+        return self.stopping.thresholds(self.losses, weight)
 
-    def _observe(self, shown: Progress) -> bool:
-        """Tell the strategy the next result, if that is known."""
-        number = self.driver.observed
+    def _observe(self, progress: SearchProgress) -> bool:
+        """Give the next result to the strategy; False if it is pending."""
+        number = self.strategy.observed
         if number >= len(self.history.proposals) or self.history.trial(number) is None:
             return False
-        self.driver.observe()
-        diagnostics = plain(self.driver.strategy.diagnostics())
-        if diagnostics and number not in self.history.diagnosed:
+        self.strategy.observe()
+        diagnostics = to_plain(self.strategy.strategy.diagnostics())
+        if diagnostics and number not in self.history.diagnostics:
             self.record({"kind": "observed", "number": number, "diagnostics": diagnostics}, sync=False)
-        self._show(number, shown)
+        self._show(number, progress)
         return True
 
-    def _show(self, number: int, shown: Progress, *, now: bool = True) -> None:
+    def _show(self, number: int, progress: SearchProgress, *, resumed: bool = False) -> None:
+        """Count an observed trial in the progress and in the statistics of early stopping."""
         trial = self.history.trial(number)
         assert trial is not None
-        shown.count(trial, now=now)
+        progress.add(trial, resumed=resumed)
         if self.stopping is not None and trial.verdict in (OK, STOPPED):
-            past = Past.of(trial, self.objective)
-            if past is not None:
-                self.past.add(past)
-            elif not self.past.count and not self._told_of_curves:
-                self._told_of_curves = True
-                shown.say(f"early stopping ({self.stopping}) has nothing to go by: the evaluation reports no curve")
+            curve = LossCurve.from_trial(trial, self.objective)
+            if curve is not None:
+                self.losses.add(curve)
+            elif not self.losses.count and not self._warned_of_no_curve:
+                self._warned_of_no_curve = True
+                progress.say(f"early stopping ({self.stopping}) stops nothing: the evaluation reports no curve")
 
     def _finish(self, finished: Finished) -> None:
+        """Record a result."""
         outcome = finished.outcome
         verdict, reward, details = outcome.verdict, outcome.reward, dict(outcome.details)
         score = None
@@ -316,18 +332,16 @@ class _Loop:
 
     def _save(self) -> None:
         if self.folder is not None:
-            self.driver.save(self.folder.strategy)
+            self.strategy.save(self.folder.strategy)
             self.folder.write(self.history.trials())
         self._saved = time.monotonic()
 
 
-# -------------------------------------------------------------------------------------- before it begins
-
-
-def _strategy(strategy: str | Strategy | None, space: Space, seed: int, options: dict[str, Any]) -> tuple[str, Strategy]:
+def _make_strategy(strategy: str | Strategy | None, space: Space, seed: int, options: dict[str, Any]) -> tuple[str, Strategy]:
+    """The name of a strategy, and the strategy."""
     if strategy is not None and not isinstance(strategy, str):
         if options:
-            raise SearchError("options are for a strategy that is named; this one is made already")
+            raise SearchError("options are for a strategy given by its name; a strategy object has its own")
         return strategy.name, strategy
     from nasdsl.search.strategies import DEFAULT_STRATEGY, StrategyError, make_strategy
 
@@ -338,46 +352,11 @@ def _strategy(strategy: str | Strategy | None, space: Space, seed: int, options:
         raise SearchError(str(error)) from None
 
 
-def _journal_path(run: SearchRun | None, resume: bool) -> Path | None:
-    """Where the journal is, or will be."""
-    if run is None:
-        return None
-    if run.folder.exists() and not run.folder.is_dir():
-        raise SearchError(f"{run.folder} is a file; expected a folder for the search")
-    if run.journal.exists() and run.journal.stat().st_size and not resume:
-        raise SearchError(f"{run.folder} holds a search already: resume it (--resume), or choose another folder")
-    if not run.journal.exists() and (run.folder / "config.json").exists():
-        raise SearchError(f"{run.folder} holds the run of a training; choose another folder")
-    return run.journal
-
-
-def _same(journal: Path | None, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises SearchError where a search that is to be resumed was another."""
-    differences: list[str] = []
-    for name in MUST_AGREE:
-        was, is_ = before.get(name), now[name]
-        if isinstance(was, dict) and isinstance(is_, dict):
-            differences += [
-                f"  {name}.{key} was {_short(was.get(key))}, is {_short(is_.get(key))}"
-                for key in {**was, **is_}
-                if was.get(key) != is_.get(key)
-            ]
-        elif was != is_:
-            differences.append(f"  {name} was {_short(was)}, is {_short(is_)}")
-    if differences:
-        raise SearchError(f"{journal} is of another search; to resume it, ask the same as then:\n" + "\n".join(differences))
-
-
-def _short(value: Any) -> str:
-    text = " ".join(json.dumps(value, ensure_ascii=False).split())
-    return text if len(text) <= 80 else f"{text[:79]}…"
-
-
 def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in ("nasdsl", "torch", "numpy"):
         with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return {**found, "machine": f"{platform.system()} {platform.machine()}"}
+            versions[package] = version(package)
+    return {**versions, "machine": f"{platform.system()} {platform.machine()}"}

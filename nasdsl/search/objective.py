@@ -1,4 +1,4 @@
-"""What a search maximises: the reward, or the reward weighed against costs."""
+"""The objective of a search: the reward, or the reward weighted by costs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, Final
 from nasdsl.search.errors import ObjectiveError
 
 COSTS: Final = ("macs", "params", "latency")
-"""``macs`` and ``params`` of fpn and head are counted; ``latency`` (seconds) is what the evaluation reports in its details."""
+"""``macs`` and ``params`` of fpn and head are counted; ``latency`` (seconds) is read from the details of the evaluation."""
 EXPONENT: Final = -0.07
-"""Of MnasNet: twice the cost is worth 5 % of the quality."""
+"""MnasNet's: doubling the cost must be worth 5 % of quality."""
 
 _UNITS: Final = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "s": 1.0, "ms": 1e-3, "us": 1e-6}
 _NUMBER: Final = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)(k|M|G|T|s|ms|us)?", re.ASCII)
@@ -21,12 +21,15 @@ _NUMBER: Final = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)(k|M|G|T|s|ms|us)?", re.
 
 @dataclass(frozen=True)
 class Target:
-    """A cost to be weighed.
+    """A cost and the target that it is weighed against.
 
     Attributes:
         cost: one of `COSTS`.
         target: in multiply-accumulates, parameters, or seconds.
-        below, above: exponent of cost / target where the cost is at most the target, and where it is more. Zero or less.
+        below, above: exponent of cost / target for costs up to the target, and for costs above it. Zero or less.
+
+    Raises:
+        ObjectiveError: a value is out of range.
     """
 
     cost: str
@@ -47,26 +50,31 @@ class Target:
                 )
 
     def weight(self, cost: float) -> float:
-        """(cost / target) ** exponent."""
+        """(cost / target) ** exponent; infinite where that is beyond the range of floating-point numbers."""
         ratio = max(cost / self.target, 1e-9)
-        return float(ratio ** (self.below if ratio <= 1 else self.above))
+        try:
+            return float(ratio ** (self.below if ratio <= 1 else self.above))
+        except OverflowError:
+            return math.inf
 
 
 @dataclass(frozen=True)
 class Objective:
     """A weighted product of quality and costs, as in MnasNet (arXiv:1807.11626), equation 2.
 
-    There, quality is an accuracy, and the objective is quality * weight with the product of the targets' weights. Here
-    rewards may be negative losses as well. A reward below 0 stands for the quality 1 / loss, and the objective is minus
-    the inverse of 1 / loss * weight, which is reward / weight. So the score is
+    MnasNet maximises accuracy * weight, where weight is the product of the targets' weights. A reward may also be a negative
+    loss. Its quality is 1 / loss, and minus the inverse of quality * weight is reward / weight. So the score is
 
-        reward * weight where the reward is at least 0, reward / weight where it is below:
+        reward * weight for rewards of at least 0, reward / weight for negative ones.
 
-    in units of the reward, rising with the reward and falling with each cost whatever the sign, and the reward itself where
-    all costs are at their targets. Where losses are near 0, costs weigh little: a product has this property.
+    It is in units of the reward, rises with the reward, falls with each cost, and equals the reward if all costs are at their
+    targets. As with any product, costs weigh little when losses are near 0.
 
     Attributes:
-        targets: empty: the score is the reward.
+        targets: if empty, the score is the reward.
+
+    Raises:
+        ObjectiveError: a cost is named twice.
     """
 
     targets: tuple[Target, ...] = ()
@@ -78,15 +86,15 @@ class Objective:
                 raise ObjectiveError(f"{name} is weighed twice; expected each cost once")
 
     @property
-    def timed(self) -> bool:
-        """Whether it weighs latency, which has to be measured."""
+    def needs_latency(self) -> bool:
+        """Whether it weighs latency, which must be measured."""
         return any(target.cost == "latency" for target in self.targets)
 
     def score(self, reward: float, costs: Mapping[str, Any]) -> float:
         """The score of a reward.
 
         Raises:
-            ObjectiveError: a cost that is weighed is not among `costs`, or no number.
+            ObjectiveError: a cost of the objective is missing from `costs` or not a number, or the score is not finite.
         """
         weight = 1.0
         for target in self.targets:
@@ -97,28 +105,31 @@ class Objective:
                     f"{'none' if cost is None else repr(cost)}"
                 )
             weight *= target.weight(cost)
-        return reward * weight if reward >= 0 else reward / weight
+        score = reward * weight if reward >= 0 else reward / weight if weight else -math.inf
+        if not math.isfinite(score):
+            raise ObjectiveError(f"the score is {score}, because the costs weigh {weight:g}; expected exponents nearer to 0")
+        return score
 
     @classmethod
     def parse(cls, text: str) -> Objective:
-        """An objective from ``reward`` or ``COST:TARGET[:EXPONENT[:EXPONENT ABOVE]]``, several separated by commas.
+        """Parse ``reward``, or ``COST:TARGET[:EXPONENT[:EXPONENT ABOVE]]``, several separated by commas.
 
-        ``macs:20G`` weighs with the exponent -0.07 on both sides, ``latency:15ms:-0.1`` with another one, and
-        ``params:2M:0:-1`` counts only what is above the target, in full.
+        ``macs:20G`` has the exponent -0.07 below and above the target, ``latency:15ms:-0.1`` has -0.1, and ``params:2M:0:-1``
+        counts only what exceeds the target, in proportion.
 
         Raises:
-            ObjectiveError: it reads otherwise.
+            ObjectiveError: the text has another form, or a value is out of range.
         """
         if text.strip() in ("", "reward"):
             return cls()
-        return cls(tuple(_target(part.strip()) for part in text.split(",")))
+        return cls(tuple(_parse_target(part.strip()) for part in text.split(",")))
 
     def __str__(self) -> str:
-        """As `parse` reads it."""
+        """The text from which `parse` makes this objective."""
         return ",".join(f"{t.cost}:{t.target:.12g}:{t.below:.12g}:{t.above:.12g}" for t in self.targets) or "reward"
 
 
-def _target(text: str) -> Target:
+def _parse_target(text: str) -> Target:
     cost, *rest = text.split(":")
     if not 1 <= len(rest) <= 3:
         raise ObjectiveError(f"{text!r}: expected COST:TARGET or COST:TARGET:EXPONENT, such as macs:20G:-0.07")

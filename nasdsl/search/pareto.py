@@ -9,19 +9,19 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def front(items: Iterable[T], reward: Callable[[T], float | None], cost: Callable[[T], float | None]) -> list[T]:
-    """The items that no other beats: none costs at most as much and has a higher reward, or costs less and has as much.
+def pareto_front(items: Iterable[T], reward: Callable[[T], float | None], cost: Callable[[T], float | None]) -> list[T]:
+    """The items that no other item dominates: none has a higher reward at the same cost or less, or the same reward at less.
 
-    Items without reward or cost are left out; of equal ones the first is kept.
+    Items without reward or cost are left out; of items equal in both, the first is kept.
 
     Returns:
-        by rising cost, and so by rising reward.
+        Items by rising cost, and so by rising reward.
     """
     points = [(c, r, item) for item in items if (c := cost(item)) is not None and (r := reward(item)) is not None]
     kept: list[T] = []
     best = -math.inf
-    for _, found, item in sorted(points, key=lambda point: (point[0], -point[1])):
-        if found > best:
+    for _, value, item in sorted(points, key=lambda point: (point[0], -point[1])):
+        if value > best:
             kept.append(item)
-            best = found
+            best = value
     return kept

@@ -1,4 +1,4 @@
-"""The ranking of a search: what its best decoders came to when they were fully trained."""
+"""The ranking of a search: its best decoders by AP after full training."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from nasdsl.search.trial import OK
 
 FORMAT: Final = "nasdsl ranking 1"
 WAITING: Final = "waiting"
-"""The verdict on a decoder that is not trained yet."""
+"""Verdict on a decoder that is not trained yet."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A decoder and what its training came to.
+class RankingEntry:
+    """A decoder and the result of its full training.
 
     Attributes:
-        name: of its folder: ``trial_12``, or that of a decoder trained beside.
+        name: of its folder: ``trial_12``, or the name of a decoder trained beside the search's.
         trial, proxy_rank, reward: of the search, ranks from 1; None for a decoder trained beside.
         verdict: ``ok``, ``waiting``, ``diverged`` or ``failed: reason``.
-        ap, ap50: COCO's, fractions of 1.
-        macs, params: of fpn and head as they were trained, for one image of the ranking's size.
-        seconds: of training, evaluations aside, before and after breaks.
-        text: of the decoder as it was trained.
-        folder: of the run, relative to that of the ranking.
+        ap, ap50: COCO's, between 0 and 1.
+        macs, params: of fpn and head as trained, for one image of the ranking's size.
+        seconds: of training without evaluations, summed over interruptions.
+        text: of the decoder as trained.
+        folder: of the run, relative to the ranking's.
         error: why there is no AP.
     """
 
@@ -47,23 +47,23 @@ class Entry:
     error: str | None
 
     @property
-    def found(self) -> bool:
-        """Whether the search found it; False for a decoder trained beside."""
+    def from_search(self) -> bool:
+        """Whether it is a trial of the search; False for a decoder trained beside."""
         return self.trial is not None
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Decoders by AP, best first; those not trained yet behind them, failed ones last.
+    """Decoders by AP, best first, followed by those that are not trained yet and those that failed.
 
     Attributes:
-        split: of the data, which AP is of.
-        size: height and width that `Entry.macs` is for.
+        split: part of the data that AP is measured on.
+        size: height and width of the image that costs are counted for.
     """
 
     split: str
     size: tuple[int, int]
-    entries: tuple[Entry, ...]
+    entries: tuple[RankingEntry, ...]
 
     def __post_init__(self) -> None:
         order = {OK: 0, WAITING: 1}
@@ -71,20 +71,20 @@ class Ranking:
         object.__setattr__(self, "entries", tuple(ranked))
 
     @property
-    def best(self) -> Entry | None:
-        """The best of those that the search found; None where none of them has an AP."""
-        return next((entry for entry in self.entries if entry.found and entry.verdict == OK), None)
+    def best(self) -> RankingEntry | None:
+        """The trial with the best AP; None if no trial has one."""
+        return next((entry for entry in self.entries if entry.from_search and entry.verdict == OK), None)
 
-    def named(self, name: str) -> Entry | None:
-        """The entry of this name."""
+    def get(self, name: str) -> RankingEntry | None:
+        """The entry with this name; None if there is none."""
         return next((entry for entry in self.entries if entry.name == name), None)
 
-    def changed(self, entry: Entry) -> Ranking:
-        """The ranking with another entry in the place of that of the same name."""
+    def with_entry(self, entry: RankingEntry) -> Ranking:
+        """The ranking with the entry of the same name replaced."""
         return replace(self, entries=tuple(entry if old.name == entry.name else old for old in self.entries))
 
     def write(self, path: Path) -> None:
-        """Write it; the file appears when it is whole.
+        """Write the ranking atomically.
 
         Raises:
             SearchError: it cannot be written.
@@ -99,24 +99,24 @@ class Ranking:
 
 
 def read_ranking(path: str | Path) -> Ranking | None:
-    """A ranking from its file; None where there is none.
+    """Read a ranking; None if there is no file.
 
     Raises:
-        SearchError: the file cannot be read, or is none of a ranking.
+        SearchError: the file cannot be read, or is not a ranking.
     """
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
         if value["format"] != FORMAT:
             raise ValueError(f"its format is {value['format']!r}, expected {FORMAT!r}")
         height, width = value["size"]
-        return Ranking(value["split"], (height, width), tuple(_entries(value["entries"])))
+        return Ranking(value["split"], (height, width), tuple(_read_entries(value["entries"])))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SearchError(f"{path} cannot be read as a ranking: {error}; remove it and resume") from None
 
 
-def _entries(values: Iterable[Mapping[str, Any]]) -> Iterable[Entry]:
-    names = [field.name for field in fields(Entry)]
+def _read_entries(values: Iterable[Mapping[str, Any]]) -> Iterable[RankingEntry]:
+    names = [field.name for field in fields(RankingEntry)]
     for value in values:
-        yield Entry(**{name: value[name] for name in names})
+        yield RankingEntry(**{name: value[name] for name in names})

@@ -1,4 +1,4 @@
-"""A stage of a search: a space searched with the proxy task, and the best of it fully trained."""
+"""A stage of a search: a space searched on the proxy task, and its best decoders fully trained."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.backends.bounds import DEFAULT_SIZE
+from nasdsl.search.early_stopping import StoppingRule, check_objective
 from nasdsl.search.errors import SearchError
-from nasdsl.search.full import FullTraining, train_top
-from nasdsl.search.journal import read_journal
+from nasdsl.search.full_training import FullTraining, train_top
 from nasdsl.search.loop import search
 from nasdsl.search.objective import Objective
-from nasdsl.search.proxy import ProxyEvaluation
-from nasdsl.search.ranking import Entry, Ranking
-from nasdsl.search.run import SearchRun, history_of
-from nasdsl.search.stopping import StoppingRule
+from nasdsl.search.proxy_evaluation import ProxyEvaluation
+from nasdsl.search.ranking import Ranking, RankingEntry
+from nasdsl.search.results import Trials
+from nasdsl.search.run import SearchRun, load_history
 from nasdsl.search.strategies import DEFAULT_STRATEGY, StrategyError, make_strategy
 from nasdsl.search.trial import Trial
-from nasdsl.search.trials import Trials
 from nasdsl.search.workers import parse_workers
 from nasdsl.spaces import Space
-from nasdsl.training import Diverged
 
 if TYPE_CHECKING:
     from nasdsl.training.proxy import ProxySpec
@@ -30,13 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What is searched.
+    """The space of a stage, and how many of its decoders are evaluated.
 
     Attributes:
         space: of the decoders.
-        proxy: what scores them.
-        trials, evaluations: how many; see `nasdsl.search.search`.
-        top: so many of the best are fully trained.
+        proxy: the proxy task that evaluates them.
+        trials, evaluations: see `nasdsl.search.search`.
+        top: number of the best decoders that are fully trained.
     """
 
     space: Space
@@ -45,16 +43,16 @@ class Stage:
     evaluations: int | None = None
     top: int = 0
 
-    def asked(self) -> dict[str, Any]:
-        """Plain values, for ``search.json``."""
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``search.json``."""
         numbers = {"trials": self.trials, "evaluations": self.evaluations, "top": self.top}
         space = self.space
         return {"name": space.name, "space": space.source.text, "classes": space.classes, **numbers}
 
 
 @dataclass(frozen=True, kw_only=True)
-class How:
-    """How all stages of a search are searched; see `nasdsl.search.search`, which has the same names."""
+class SearchSettings:
+    """Settings of all stages of a search; see the parameters of `nasdsl.search.search` with the same names."""
 
     strategy: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -68,38 +66,32 @@ class How:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, space: Space) -> None:
-        """See that a search of a space can start like this, before anything is spent on it.
+        """Check, before any work, that a space can be searched with these settings.
 
         Raises:
-            SearchError: an argument makes no sense, or does not go with another.
+            SearchError: a setting is invalid, or does not go with another.
         """
-        objective, rule = Objective.parse(self.objective), StoppingRule.parse(self.stopping)
-        if rule is not None and objective.timed:
-            raise SearchError(
-                "the objective weighs latency, which is known after an evaluation only: expected no early stopping with it"
-            )
-        kind, _, _ = parse_workers(self.workers)
-        if self.timeout is not None and kind == "inline":
-            raise SearchError("a timeout needs workers that can be ended: process:1 instead of inline")
+        check_objective(Objective.parse(self.objective), StoppingRule.parse(self.stopping))
+        parse_workers(self.workers, self.timeout)
         try:
             make_strategy(self.strategy or DEFAULT_STRATEGY, space, self.seed, **self.options)
         except StrategyError as error:
             raise SearchError(str(error)) from None
 
-    def asked(self) -> dict[str, Any]:
-        """Plain values, for ``search.json``."""
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``search.json``."""
         return {**{k: v for k, v in asdict(self).items() if k != "about"}, "size": list(self.size)}
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a stage came to.
+class StageResult:
+    """Result of a stage.
 
     Attributes:
-        name: ``fpn`` or ``head``; empty of a search without stages.
-        folder: of it.
-        trials: all of them.
-        ranking: of the fully trained ones; None where none were to be trained.
+        name: ``fpn`` or ``head``; empty for a search without stages.
+        folder: of the stage.
+        trials: all trials.
+        ranking: of the fully trained decoders; None without full training.
     """
 
     name: str
@@ -109,88 +101,99 @@ class Found:
 
     @property
     def best(self) -> Trial | None:
-        """The trial of the best AP where some were trained, else of the best score; None where none has one."""
-        trained = self.trained
-        if trained is None:
-            return self.trials.best
-        return next(trial for trial in self.trials if trial.number == trained.trial)
+        """The first of `ranked`; None if no trial has a reward."""
+        return next(iter(self.ranked), None)
 
     @property
-    def trained(self) -> Entry | None:
-        """The training of `best`; None where it was not trained."""
-        return None if self.ranking is None else self.ranking.best
+    def ranked(self) -> list[Trial]:
+        """The trials that have a reward, best first: those with an AP by their AP, then the others by their score."""
+        entries = () if self.ranking is None else self.ranking.entries
+        numbers = [entry.trial for entry in entries if entry.ap is not None and entry.trial is not None]
+        trained = [next(trial for trial in self.trials if trial.number == number) for number in numbers]
+        return trained + [trial for trial in self.trials.top(len(self.trials)) if trial.number not in numbers]
+
+    @property
+    def trained(self) -> RankingEntry | None:
+        """The full training of `best`; None if it has none."""
+        return None if self.best is None else self.training_of(self.best)
+
+    def training_of(self, trial: Trial) -> RankingEntry | None:
+        """The full training of a trial that gave an AP; None if there is none."""
+        entries = () if self.ranking is None else self.ranking.entries
+        return next((entry for entry in entries if entry.trial == trial.number and entry.ap is not None), None)
 
 
 def run_stage(
     stage: Stage,
-    how: How,
+    settings: SearchSettings,
     full: FullTraining | None,
     folder: Path,
     *,
     name: str = "",
     known: Mapping[Path, Ranking] | None = None,
     quiet: bool = False,
-) -> Found:
-    """Search, then train the best; what the folder holds of both already is not done again.
+) -> StageResult:
+    """Search the space of a stage, then train its best decoders; what is finished in the folder is not repeated.
+
+    Args:
+        known: rankings of other stages; see `train_top`.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM came; everything is saved.
+        Interrupted: SIGINT or SIGTERM was received; everything is saved.
+        FpnError: heads cannot be searched on the fpn of the stage's proxy task.
         SearchError, ProxyError, TrainingError, DataError, BackboneError: see `search`, `ProxyEvaluation` and `train_top`.
     """
     trials = finished_trials(stage, folder)
     if trials is None:
-        trials = _search(stage, how, folder, quiet)
+        trials = _search(stage, settings, folder, quiet)
     ranking = None
     if full is not None and stage.top:
-        ranking = train_top(trials.top(stage.top), full, folder / "full", how.size, known=known, quiet=quiet)
-    return Found(name, folder, trials, ranking)
+        ranking = train_top(trials.top(stage.top), full, folder / "full", settings.size, known=known, quiet=quiet)
+    return StageResult(name, folder, trials, ranking)
 
 
 def finished_trials(stage: Stage, folder: Path) -> Trials | None:
-    """The trials of a stage whose search is complete; None of one that is not, or was of another space.
+    """The trials of a stage whose search is complete; None if it is not, or was of another space.
 
     Raises:
-        SearchError: the journal cannot be read, or the files beside it not be written.
+        SearchError: the journal cannot be read, or the files beside it cannot be written.
     """
     run = SearchRun(folder)
     if not run.journal.exists():
         return None
-    history = history_of(read_journal(run.journal)[0], run.journal)
-    if history.start is None or history.start["space"] != stage.space.source.text or history.waiting():
+    history = load_history(folder)
+    if history.start is None or history.start["space"] != stage.space.source.text or history.pending():
         return None
     spent = stage.evaluations is not None and history.evaluations >= stage.evaluations
     if len(history.proposals) < stage.trials and not spent:
         return None
     trials = history.trials()
-    run.write(trials)  # a kill may have come before that
+    run.write(trials)  # a kill may have prevented it
     return trials
 
 
-def _search(stage: Stage, how: How, folder: Path, quiet: bool) -> Trials:
-    """Evaluations, and the features that they hold in memory, end with this function: training needs the memory."""
-    weighed = Objective.parse(how.objective)
-    evaluation = ProxyEvaluation(stage.proxy, how.size if weighed.timed else None, quiet=quiet)
-    try:
-        evaluation.prepare(keep=how.workers == "inline")
-    except Diverged as error:
-        raise SearchError(f"the fpn that heads are to be searched on cannot be trained: {error}") from None
+def _search(stage: Stage, settings: SearchSettings, folder: Path, quiet: bool) -> Trials:
+    """Search the space of a stage. The evaluation is freed on return, because its features take memory that training needs."""
+    objective = Objective.parse(settings.objective)
+    evaluation = ProxyEvaluation(stage.proxy, settings.size if objective.needs_latency else None, quiet=quiet)
+    evaluation.prepare(keep=settings.workers == "inline")
     return search(
         stage.space,
         evaluation,
-        how.strategy,
+        settings.strategy,
         stage.trials,
-        how.seed,
+        settings.seed,
         out=folder,
         resume=True,
-        workers=how.workers,
-        objective=weighed,
-        stopping=how.stopping,
+        workers=settings.workers,
+        objective=objective,
+        stopping=settings.stopping,
         task=evaluation.identity,
-        timeout=how.timeout,
-        batch=how.batch,
+        timeout=settings.timeout,
+        batch=settings.batch,
         evaluations=stage.evaluations,
-        size=how.size,
-        options=how.options,
-        about=how.about,
+        size=settings.size,
+        options=settings.options,
+        about=settings.about,
         quiet=quiet,
     )

@@ -220,7 +220,7 @@ def test_samples_that_diverge_do_not_stop_a_search(texts: Path, tmp_path: Path) 
 def test_the_head_alone_with_latency(texts: Path, tmp_path: Path) -> None:
     command = ["search", *TASK, "--stages", "head", "--head-space", texts / "head.nas", "--fpn", texts / "plain.nas"]
     wild = refused(*command, "--proxy", "learning_rate=1e30", "--head-top", "0", "--out", tmp_path / "wild")
-    assert "the fpn that heads are to be searched on cannot be trained: the loss is not finite" in wild
+    assert "the fpn cannot be trained: the loss is not finite" in wild
     good = tmp_path / "good"
     result = invoke(*command, "--head-trials", "1", "--head-top", "0", "--objective", "latency:1ms", "--out", good)
     assert result.exit_code == 0, result.output
@@ -259,7 +259,7 @@ def test_the_head_alone_with_latency(texts: Path, tmp_path: Path) -> None:
         (["FPN", "--objective", "macs"], "expected COST:TARGET"),
         (["FPN", "--early-stop", "soon"], "early stopping is 'soon'"),
         (["FPN", "--workers", "threads:2"], "workers are 'threads:2'"),
-        (["FPN", "--objective", "latency:1ms", "--early-stop", "median"], "expected no early stopping with it"),
+        (["FPN", "--objective", "latency:1ms", "--early-stop", "median"], "or no early stopping"),
         (["FPN", "--timeout", "5"], "a timeout needs workers that can be ended"),
         (["FPN", "--proxy", "itertions=3"], "--proxy itertions: the proxy task has no such setting"),
         (["FPN", "--proxy", "iterations"], "expected NAME=VALUE"),

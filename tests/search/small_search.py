@@ -1,4 +1,4 @@
-"""A space, evaluations and a strategy for the tests of the search. Workers import this module."""
+"""A space, evaluations and a strategy for the tests of the search. Worker processes import this module."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nasdsl.search.check import Checked
+from nasdsl.search.check import CheckResult
 from nasdsl.search.journal import read_journal
-from nasdsl.search.trials import Trials
+from nasdsl.search.results import Trials
 from nasdsl.spaces import Filled, Space, SpaceError, loads_space
 
 SPACE = loads_space("""
@@ -35,20 +35,20 @@ decoder small {
 
 
 def value(text: str) -> float:
-    """A reward between -2 and -1 that the text decides."""
+    """A reward between -2 and -1, a hash of the text."""
     return -1 - int(sha256(text.encode()).hexdigest()[:6], 16) / 2**24
 
 
-def quick_check(text: Filled) -> Checked:
-    """A check that costs nothing: one in eight is rejected, and many are duplicates."""
+def quick_check(text: Filled) -> CheckResult:
+    """A fast check: one text in eight is rejected, and many are duplicates."""
     number = int(sha256(text.encode()).hexdigest()[:4], 16)
     if number % 8 == 0:
         raise SpaceError("rejected for the test")
-    return Checked(str(number % 97), {"macs": 70000 - number, "params": 10 + number % 7})
+    return CheckResult(str(number % 97), {"macs": 70000 - number, "params": 10 + number % 7})
 
 
 class Learner:
-    """A stand-in for a strategy: each proposal depends on every call before it, and on their order."""
+    """A strategy whose proposals depend on all calls before them, and on their order."""
 
     name: ClassVar[str] = "learner"
 
@@ -73,44 +73,44 @@ class Learner:
         return {"entropy": int(self.calls[:4], 16) / 65536}
 
 
-class Noted:
-    """An evaluation that notes its beginnings and ends in a file, one line each."""
+class LoggedEvaluation:
+    """An evaluation that logs its start and end to a file, one line each."""
 
     def __init__(self, file: Path, seconds: float = 0.0) -> None:
         self.file, self.seconds = file, seconds
 
-    def note(self, what: str, text: str) -> None:
+    def log(self, event: str, text: str) -> None:
         with open(self.file, "a") as file:
-            file.write(f"{what} {os.getpid()} {text}\n")
+            file.write(f"{event} {os.getpid()} {text}\n")
 
     def __call__(self, text: str) -> dict[str, Any]:
-        self.note("begin", text)
-        time.sleep(self.seconds * (0.5 - value(text) - 1))  # of different lengths, so that results overtake each other
-        self.note("end", text)
+        self.log("begin", text)
+        time.sleep(self.seconds * (0.5 - value(text) - 1))  # of different durations, so that results come out of order
+        self.log("end", text)
         return {"reward": value(text), "losses": {"cls": -value(text) / 2}, "length": len(text)}
 
 
-def notes(file: Path, what: str) -> list[str]:
-    """The texts of the notes of one kind."""
+def logged(file: Path, event: str) -> list[str]:
+    """The texts that were logged with an event, ``begin`` or ``end``."""
     lines = file.read_text().splitlines() if file.exists() else []
-    return [line.split(" ", 2)[2] for line in lines if line.startswith(f"{what} ")]
+    return [line.split(" ", 2)[2] for line in lines if line.startswith(f"{event} ")]
 
 
-def same(trials: Trials) -> list[Any]:
-    """What must be equal between a search and another with other breaks and other workers: times and workers aside."""
+def comparable(trials: Trials) -> list[Any]:
+    """The trials without times and workers, which may differ between equal searches."""
     names = "number text indices digest verdict reward score details figures duplicate_of diagnostics".split()
     return [tuple(getattr(trial, name) for name in names) for trial in trials]
 
 
-def results(folder: Path) -> set[str]:
-    """The texts whose results the journal has."""
+def finished_texts(folder: Path) -> set[str]:
+    """The texts whose results are in the journal."""
     path = folder / "journal.jsonl"
     records = read_journal(path)[0] if path.exists() else []
     texts = {r["number"]: r["text"] for r in records if r["kind"] == "proposal"}
     return {texts[r["number"]] for r in records if r["kind"] == "result"}
 
 
-# ------------------------------------------------------------------------------------ evaluations that go wrong
+# ------------------------------------------------------------------------------------ other evaluations
 
 
 def plain_value(text: str) -> float:
@@ -118,7 +118,7 @@ def plain_value(text: str) -> float:
 
 
 def burn(text: str, seconds: float = 0.2) -> float:
-    """Compute for so much time of this process on a core."""
+    """Compute for some seconds of processor time."""
     end = time.process_time() + seconds
     while time.process_time() < end:
         sum(range(1000))
@@ -126,21 +126,21 @@ def burn(text: str, seconds: float = 0.2) -> float:
 
 
 def slow_value(text: str, seconds: float) -> float:
-    """Wait, and leave the core to others."""
+    """Sleep, without taking processor time."""
     time.sleep(seconds)
     return value(text)
 
 
-class Troubled:
-    """Raises, ends the process, hangs or returns nonsense for texts of `kinds`, the first time or always."""
+class FaultyEvaluation:
+    """Raises, ends the process, hangs or returns no reward, as a hash of the text chooses among `kinds`; once or always."""
 
     def __init__(self, file: Path, once: bool, kinds: str) -> None:
         self.file, self.once, self.kinds = file, once, kinds.split()
 
     def __call__(self, text: str) -> Any:
         kind = self.kinds[int(sha256(text.encode()).hexdigest()[:4], 16) % len(self.kinds)]
-        seen = text in notes(self.file, "begin")
-        Noted(self.file).note("begin", text)
+        seen = text in logged(self.file, "begin")
+        LoggedEvaluation(self.file).log("begin", text)
         if kind != "fine" and not (seen and self.once):
             match kind:
                 case "exit":
@@ -163,7 +163,7 @@ class Troubled:
 
 
 class Unloadable:
-    """Can be pickled, and not be loaded again."""
+    """Can be pickled, but not unpickled."""
 
     def __reduce__(self) -> Any:
         return int, ("no number",)
@@ -172,8 +172,8 @@ class Unloadable:
         return 0.0
 
 
-class Held:
-    """Holds something that may not be one that can be sent."""
+class HoldsFile:
+    """Holds an open file, and cannot be pickled."""
 
     def __init__(self, file: object) -> None:
         self.file = file
@@ -182,8 +182,8 @@ class Held:
         return 0.0
 
 
-class WithChildren:
-    """Leaves a process behind that holds everything open, and dies."""
+class LeavesChild:
+    """Forks a child that keeps all files open, and exits."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -199,17 +199,17 @@ class WithChildren:
         return 0.5
 
 
-def curved(text: str, bars: Mapping[int, float] | None = None) -> dict[str, Any]:
-    """A training with losses at three steps that come near the final one, and that is given up as its bars say."""
+def with_curve(text: str, thresholds: Mapping[int, float] | None = None) -> dict[str, Any]:
+    """A training whose losses at three steps approach the final one, and which stops as its thresholds say."""
     curve: dict[int, float] = {}
     for step, share in ((10, 0.5), (20, 0.3), (30, 0.1)):
         curve[step] = -value(text) - share * value(f"{text} {step}")
-        if bars and step in bars and min(curve.values()) > bars[step]:
-            return {"reward": None, "curve": curve, "stopped_at": step, "bars": dict(bars)}
-    return {"reward": value(text), "curve": curve, "bars": dict(bars or {})}
+        if thresholds and step in thresholds and min(curve.values()) > thresholds[step]:
+            return {"reward": None, "curve": curve, "stopped_at": step, "thresholds": dict(thresholds)}
+    return {"reward": value(text), "curve": curve, "thresholds": dict(thresholds or {})}
 
 
 def environment(text: str) -> dict[str, object]:
-    """What a worker sees of the machine."""
+    """The GPU and the number of threads of a worker."""
     time.sleep(0.05)
     return {"reward": 0, "gpu": os.environ["CUDA_VISIBLE_DEVICES"], "threads": os.environ["OMP_NUM_THREADS"]}

@@ -1,4 +1,4 @@
-"""The journal's file: what is on the disk when, and what becomes of a file that was cut off anywhere."""
+"""The journal: when records are on the disk, and how a truncated or damaged file is read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write(path: Path, records: list[dict[str, object]]) -> bytes:
     return path.read_bytes()
 
 
-def test_cut_off_after_any_byte_the_whole_lines_are_read_and_the_rest_is_removed(path: Path) -> None:
+def test_of_a_file_cut_after_any_byte_complete_lines_are_read_and_the_rest_is_removed(path: Path) -> None:
     data = write(path, RECORDS)
     ends = [i + 1 for i, byte in enumerate(data) if byte == 10]
     for size in range(len(data) + 1):
@@ -44,13 +44,13 @@ def test_cut_off_after_any_byte_the_whole_lines_are_read_and_the_rest_is_removed
 
 
 @pytest.mark.parametrize("tail", [b"\0" * 100, b'{"kind": "resu\n', b"[1]\n", b"{}\n\0\0\0\n", b"\xff\xfe"])
-def test_a_tail_of_rubbish_is_dropped(path: Path, tail: bytes) -> None:
+def test_an_invalid_end_is_dropped(path: Path, tail: bytes) -> None:
     data = write(path, RECORDS)
     path.write_bytes(data + tail)
     assert read_journal(path) == (RECORDS, len(data))
 
 
-def test_rubbish_before_other_records_is_an_error_that_names_the_line(path: Path) -> None:
+def test_an_invalid_line_before_others_is_an_error_that_names_it(path: Path) -> None:
     lines = write(path, RECORDS).splitlines(keepends=True)
     path.write_bytes(lines[0] + b"{torn\n" + lines[2])
     with pytest.raises(JournalError, match=r"journal.jsonl:2: .*edited or damaged"):
@@ -72,7 +72,7 @@ def test_every_record_is_synced_before_append_returns(path: Path, monkeypatch: p
     assert events == ["write", "sync", "write"]
 
 
-def test_a_full_disk_leaves_a_whole_journal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_a_valid_journal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(path)
     journal.append(RECORDS[0])
     write_ = os.write
@@ -92,7 +92,7 @@ def test_a_full_disk_leaves_a_whole_journal(path: Path, monkeypatch: pytest.Monk
     assert read_journal(path)[0] == [RECORDS[0], RECORDS[2]]
 
 
-def test_numbers_survive_to_the_last_bit_and_those_that_json_lacks_are_refused(path: Path) -> None:
+def test_numbers_are_read_as_written_and_those_that_json_lacks_are_refused(path: Path) -> None:
     numbers = [0.1 + 0.2, -1e-310, 1.7976931348623157e308, -0.0]
     write(path, [{"kind": "result", "reward": number} for number in numbers])
     assert [r["reward"].hex() for r in read_journal(path)[0]] == [n.hex() for n in numbers]

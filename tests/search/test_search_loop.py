@@ -1,4 +1,4 @@
-"""The loop: duplicates, rejected samples, failures, the order of calls, what lies in the folder."""
+"""The loop: duplicates, rejected samples, failures, the order of calls, the files in the folder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_search import SPACE, Learner, Noted, notes, plain_value, quick_check, same, value
+from small_search import SPACE, Learner, LoggedEvaluation, comparable, logged, plain_value, quick_check, value
 
 import nasdsl.search
 from nasdsl import loads
-from nasdsl.search import Evaluated, Objective, SearchError, SearchRun, load_trials, search
+from nasdsl.search import EvaluationResult, Objective, SearchError, SearchRun, load_trials, search
 from nasdsl.search.journal import read_journal
 from nasdsl.search.strategies import STRATEGIES
 from nasdsl.spaces import Filled
@@ -24,7 +24,7 @@ from nasdsl.training import Diverged
 from nasdsl.training.checkpoint import previous
 
 
-def test_the_package_can_be_called_as_the_interface_has_it() -> None:
+def test_the_package_is_callable() -> None:
     trials = nasdsl.search(SPACE, plain_value, strategy="random", trials=3, seed=1, quiet=True)
     assert [t.verdict for t in trials] == ["ok"] * 3
     assert trials.best is max(trials, key=lambda t: t.reward)
@@ -37,13 +37,13 @@ def test_the_package_can_be_called_as_the_interface_has_it() -> None:
 
 
 def test_duplicates_are_answered_and_rejected_samples_are_not_evaluated(out: Path) -> None:
-    noted = Noted(out / "notes")
+    noted = LoggedEvaluation(out / "log")
     trials = search(SPACE, noted, Learner(SPACE), 150, out=out, check=quick_check, quiet=True)
     counts = trials.counts
     assert len(trials) == 150
     assert counts["ok"] + counts["duplicate"] + counts["rejected"] == 150
     assert min(counts["duplicate"], counts["rejected"]) > 5
-    assert notes(out / "notes", "begin") == [str(t.text) for t in trials if t.verdict == "ok"]
+    assert logged(out / "log", "begin") == [str(t.text) for t in trials if t.verdict == "ok"]
     for trial in trials:
         if trial.verdict == "duplicate":
             original = trials[trial.duplicate_of]
@@ -53,33 +53,33 @@ def test_duplicates_are_answered_and_rejected_samples_are_not_evaluated(out: Pat
             assert (trial.reward, trial.score, trial.details["error"]) == (None, None, "rejected for the test")
 
 
-class Told(Learner):
-    """Remembers what it was told, and how many proposals were out."""
+class RecordsCalls(Learner):
+    """Records observed rewards, and the number of pending proposals at each proposal."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.told: list[tuple[str, float | None]] = []
-        self.out: list[int] = []
+        self.observed: list[tuple[str, float | None]] = []
+        self.pending: list[int] = []
 
     def propose(self) -> Filled:
-        self.out.append(len(self.out) + 1 - len(self.told))
+        self.pending.append(len(self.pending) + 1 - len(self.observed))
         return super().propose()
 
     def observe(self, text: Filled, reward: float | None) -> None:
         assert isinstance(text, Filled)
-        self.told.append((text, reward))
+        self.observed.append((text, reward))
         super().observe(text, reward)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 50])
-def test_a_batch_is_out_at_once_and_told_in_the_order_of_proposals(batch: int) -> None:
-    strategy = Told(SPACE)
+def test_a_batch_is_pending_at_once_and_observed_in_the_order_of_proposals(batch: int) -> None:
+    strategy = RecordsCalls(SPACE)
     trials = search(SPACE, plain_value, strategy, 20, batch=batch, check=quick_check, quiet=True)
-    assert strategy.told == [(t.text, t.score) for t in trials]
-    assert strategy.out == [min(batch, i + 1) for i in range(20)]
+    assert strategy.observed == [(t.text, t.score) for t in trials]
+    assert strategy.pending == [min(batch, i + 1) for i in range(20)]
 
 
-def test_a_duplicate_of_what_is_out_waits_for_it() -> None:
+def test_a_duplicate_of_a_pending_proposal_waits_for_it() -> None:
     one = SPACE.sample(0)
 
     class Stubborn(Learner):
@@ -101,13 +101,13 @@ def test_a_text_that_does_not_check_is_rejected_by_its_code() -> None:
     assert trial.details["error"].startswith("NAS")
 
 
-def test_evaluations_bound_what_is_spent() -> None:
+def test_evaluations_limits_the_number_of_evaluations() -> None:
     trials = search(SPACE, plain_value, Learner(SPACE), 1000, evaluations=30, batch=4, check=quick_check, quiet=True)
     assert trials.counts["ok"] == 30
     assert trials[len(trials) - 1].verdict == "ok"
 
 
-def boom(error: Exception) -> Any:
+def raising(error: Exception) -> Any:
     def evaluate(text: str) -> float:
         raise error
 
@@ -120,30 +120,33 @@ def boom(error: Exception) -> Any:
         (lambda text: math.nan, "diverged"),
         (lambda text: -math.inf, "diverged"),
         (lambda text: math.inf, "diverged"),
-        (boom(Diverged("20 steps in a row")), "diverged"),
-        (boom(MemoryError()), "failed: out of memory"),
-        (boom(torch.OutOfMemoryError("CUDA")), "failed: out of memory"),
-        (boom(RuntimeError("a\n b" + "x" * 500)), "failed: RuntimeError: a b" + "x" * 156 + "…"),
-        (boom(KeyError()), "failed: KeyError"),
+        (raising(Diverged("20 steps in a row")), "diverged"),
+        (raising(MemoryError()), "failed: out of memory"),
+        (raising(torch.OutOfMemoryError("CUDA")), "failed: out of memory"),
+        (raising(RuntimeError("a\n b" + "x" * 500)), "failed: RuntimeError: a b" + "x" * 156 + "…"),
+        (raising(KeyError()), "failed: KeyError"),
         (lambda text: exit(3), "failed: SystemExit: 3"),
-        (lambda text: "good", "failed: evaluate returned 'good'; expected a number, Evaluated, or a mapping with `reward`"),
+        (
+            lambda text: "good",
+            "failed: evaluate returned 'good'; expected a number, EvaluationResult, or a mapping with `reward`",
+        ),
         (lambda text: None, "failed: evaluate returned None; expected a number"),
         (lambda text: {"loss": 1.0}, "failed: evaluate returned {'loss': 1.0}; expected"),
         (lambda text: {"reward": torch.zeros(2)}, "failed: evaluate returned"),
         (lambda text: True, "failed: evaluate returned True"),
     ],
 )
-def test_what_goes_wrong_is_recorded_and_never_a_reward(evaluate: Any, verdict: str, out: Path) -> None:
-    strategy = Told(SPACE)
+def test_failures_are_recorded_and_never_a_reward(evaluate: Any, verdict: str, out: Path) -> None:
+    strategy = RecordsCalls(SPACE)
     trials = search(SPACE, evaluate, strategy, 2, out=out, quiet=True)
-    assert [reward for _, reward in strategy.told] == [None, None]
+    assert [reward for _, reward in strategy.observed] == [None, None]
     for trial in trials:
         assert trial.verdict.startswith(verdict)
         assert (trial.reward, trial.score) == (None, None)
         assert trial.details["error"]
     assert trials.best is None
     assert not SearchRun(out).best.exists()
-    assert same(load_trials(out)) == same(trials)
+    assert comparable(load_trials(out)) == comparable(trials)
 
 
 @pytest.mark.parametrize(
@@ -152,23 +155,23 @@ def test_what_goes_wrong_is_recorded_and_never_a_reward(evaluate: Any, verdict: 
         -0.25,
         np.float32(-0.25),
         torch.tensor(-0.25),
-        Evaluated(-0.25, {"a": np.int64(3), "b": {"c": torch.ones(2), "d": math.nan}, "e": (1, None, Path("x"))}),
+        EvaluationResult(-0.25, {"a": np.int64(3), "b": {"c": torch.ones(2), "d": math.nan}, "e": (1, None, Path("x"))}),
         {"reward": np.array(-0.25), "a": 3, "details": {"b": {"c": [1.0, 1.0], "d": None}, "e": [1, None, "x"]}},
     ],
 )
-def test_rewards_and_details_in_the_forms_that_people_have_them(given: Any, out: Path) -> None:
+def test_accepted_forms_of_rewards_and_details(given: Any, out: Path) -> None:
     trial = search(SPACE, lambda text: given, Learner(SPACE), 1, out=out, quiet=True)[0]
     assert (trial.verdict, trial.reward) == ("ok", -0.25)
     assert trial.details in ({}, {"a": 3, "b": {"c": [1.0, 1.0], "d": None}, "e": [1, None, "x"]})
     assert load_trials(out)[0] == trial
 
 
-def test_objective_weighs_what_the_strategy_is_told_and_best_goes_by_it(out: Path) -> None:
-    strategy = Told(SPACE)
+def test_the_strategy_and_the_best_trial_go_by_the_objective(out: Path) -> None:
+    strategy = RecordsCalls(SPACE)
     objective = Objective.parse("macs:60000:-3")
     trials = search(SPACE, plain_value, strategy, 60, out=out, objective=objective, check=quick_check, quiet=True)
-    for (_, told), trial in zip(strategy.told, trials, strict=True):
-        assert told == trial.score
+    for (_, reward), trial in zip(strategy.observed, trials, strict=True):
+        assert reward == trial.score
         if trial.verdict == "ok":
             assert trial.score == objective.score(trial.reward, trial.figures)
     best = trials.best
@@ -178,13 +181,13 @@ def test_objective_weighs_what_the_strategy_is_told_and_best_goes_by_it(out: Pat
     assert trials.top(3)[0] is best
 
 
-def test_an_objective_on_a_latency_that_nobody_measured() -> None:
+def test_an_objective_on_latency_without_a_measurement() -> None:
     trial = search(SPACE, plain_value, Learner(SPACE), 1, objective="latency:10ms", quiet=True)[0]
     assert trial.verdict == "failed: the objective weighs latency, and the evaluation's details have none"
 
 
-def test_what_lies_in_the_folder(out: Path) -> None:
-    trials = search(SPACE, Noted(out / "notes"), Learner(SPACE), 60, out=out, check=quick_check, quiet=True)
+def test_files_in_the_folder(out: Path) -> None:
+    trials = search(SPACE, LoggedEvaluation(out / "log"), Learner(SPACE), 60, out=out, check=quick_check, quiet=True)
     run = SearchRun(out)
     best = trials.best
     assert best is not None
@@ -204,13 +207,13 @@ def test_what_lies_in_the_folder(out: Path) -> None:
     assert float(rows[best.number]["details.losses.cls"]) == best.details["losses"]["cls"]
 
     read = load_trials(out)
-    assert same(read) == same(trials)
+    assert comparable(read) == comparable(trials)
     assert list(read) == list(trials)
     assert read.start["strategy"] == "learner"
     assert {"nasdsl", "torch", "python"} <= read.start["versions"].keys()
 
 
-def test_same_seed_same_journal_times_aside(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_journal_but_for_times(tmp_path: Path) -> None:
     journals = []
     for name in ("a", "b"):
         search(SPACE, plain_value, "random", 20, 5, out=tmp_path / name, quiet=True)
@@ -220,15 +223,15 @@ def test_same_seed_same_journal_times_aside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_every_strategy_works_and_resumes_to_what_it_would_have_done(
+def test_every_strategy_resumes_to_the_trials_of_an_uninterrupted_search(
     strategy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = search(SPACE, plain_value, strategy, 16, 3, out=tmp_path / "whole", batch=3, check=quick_check, quiet=True)
     monkeypatch.setattr(nasdsl.search.loop, "SAVE_EVERY", -1)
     for state in ("loaded", "lost", "of another search"):
         part = SearchRun(tmp_path / state)
-        with pytest.raises(ZeroDivisionError):  # a break after which nothing is saved
-            search(SPACE, plain_value, strategy, 16, 3, out=part.folder, batch=3, check=breaks_after(11), quiet=True)
+        with pytest.raises(ZeroDivisionError):  # ends the search without saving
+            search(SPACE, plain_value, strategy, 16, 3, out=part.folder, batch=3, check=check_that_raises_after(11), quiet=True)
         if state != "loaded":
             previous(part.strategy).unlink()
             part.strategy.unlink()
@@ -238,23 +241,23 @@ def test_every_strategy_works_and_resumes_to_what_it_would_have_done(
         resumed = search(
             SPACE, plain_value, strategy, 16, 3, out=part.folder, batch=3, check=quick_check, resume=True, quiet=True
         )
-        assert same(resumed) == same(whole)
+        assert comparable(resumed) == comparable(whole)
         restored = next(r["restored"] for r in read_journal(part.journal)[0] if r["kind"] == "resume")
         assert restored.startswith("the strategy's state was loaded" if state == "loaded" else "11 proposals replayed")
 
 
-def test_a_strategy_that_replays_to_something_else_is_told_all_results_and_goes_on(out: Path) -> None:
-    search(SPACE, Noted(out / "notes"), Learner(SPACE), 20, out=out, check=quick_check, quiet=True)
-    before = same(load_trials(out))
+def test_a_strategy_whose_replay_differs_observes_all_results_and_goes_on(out: Path) -> None:
+    search(SPACE, LoggedEvaluation(out / "log"), Learner(SPACE), 20, out=out, check=quick_check, quiet=True)
+    before = comparable(load_trials(out))
     SearchRun(out).strategy.unlink()
-    strategy = Told(SPACE, 7)  # stands for another machine, where it would propose otherwise
-    trials = search(SPACE, Noted(out / "notes"), strategy, 30, out=out, resume=True, check=quick_check, quiet=True)
-    assert same(trials)[:20] == before
-    assert strategy.told[-30:] == [(t.text, t.score) for t in trials]
-    assert len(notes(out / "notes", "begin")) == trials.counts["ok"]
+    strategy = RecordsCalls(SPACE, 7)  # stands for another machine, where it would propose otherwise
+    trials = search(SPACE, LoggedEvaluation(out / "log"), strategy, 30, out=out, resume=True, check=quick_check, quiet=True)
+    assert comparable(trials)[:20] == before
+    assert strategy.observed[-30:] == [(t.text, t.score) for t in trials]
+    assert len(logged(out / "log", "begin")) == trials.counts["ok"]
 
 
-def breaks_after(proposals: int) -> Any:
+def check_that_raises_after(proposals: int) -> Any:
     left = iter([1] * proposals + [0])
     return lambda text: (1 / next(left), quick_check(text))[1]
 
@@ -276,12 +279,12 @@ def breaks_after(proposals: int) -> Any:
         ({"objective": "speed:1"}, "unknown cost"),
     ],
 )
-def test_arguments_that_make_no_sense(options: dict[str, Any], says: str) -> None:
+def test_invalid_arguments(options: dict[str, Any], says: str) -> None:
     with pytest.raises(SearchError, match=says):
         search(SPACE, plain_value, **{"strategy": "random", "trials": 3, "quiet": True, **options})
 
 
-def test_a_folder_with_something_else_in_it(out: Path, tmp_path: Path) -> None:
+def test_folders_that_are_refused(out: Path, tmp_path: Path) -> None:
     search(SPACE, plain_value, "random", 2, out=out, quiet=True)
     with pytest.raises(SearchError, match="holds a search already: resume it"):
         search(SPACE, plain_value, "random", 2, out=out, quiet=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_search import SPACE, Learner, quick_check, with_curve
 
+from nasdsl.search import search
 from nasdsl.search.errors import ObjectiveError
 from nasdsl.search.objective import Objective, Target
-from nasdsl.search.pareto import front
+from nasdsl.search.pareto import pareto_front
 
 COST = st.floats(1e-3, 1e3)
 REWARD = st.floats(-50, 50)
@@ -28,14 +31,14 @@ def test_equation_2_of_mnasnet_for_accuracies() -> None:
     assert hard.score(0.5, {"macs": 40e9}) == pytest.approx(0.25)
 
 
-def test_a_loss_grows_by_what_a_reward_of_an_accuracy_shrinks_by() -> None:
+def test_negative_rewards_are_divided_by_the_weight() -> None:
     objective = Objective.parse("macs:1G:-1")
     assert objective.score(-2.0, {"macs": 3e9}) == pytest.approx(-6)
     assert objective.score(-2.0, {"macs": 0.5e9}) == pytest.approx(-1)
 
 
 @given(REWARD, REWARD, COST, COST, EXPONENT, EXPONENT)
-def test_better_and_cheaper_is_never_worse_whatever_the_sign(
+def test_a_better_and_cheaper_decoder_never_scores_less_whatever_the_sign(
     first: float, second: float, cost: float, other: float, below: float, above: float
 ) -> None:
     objective = Objective((Target("macs", 1.0, below, above),))
@@ -69,31 +72,55 @@ def test_parse_reads_what_str_writes(targets: list[tuple[float, float, float]]) 
         ("macs:1:2:3:4", "expected COST:TARGET"),
     ],
 )
-def test_objectives_that_make_no_sense(text: str, says: str) -> None:
+def test_invalid_objectives(text: str, says: str) -> None:
     with pytest.raises(ObjectiveError, match=says):
         Objective.parse(text)
 
 
 @pytest.mark.parametrize("cost", [None, "fast", True, -1.0])
-def test_a_cost_that_is_not_there(cost: object) -> None:
+def test_a_missing_cost(cost: object) -> None:
     with pytest.raises(ObjectiveError, match="the objective weighs latency"):
         Objective.parse("latency:10ms").score(1.0, {"latency": cost})
 
 
-def beats(q: tuple[int, int, int], p: tuple[int, int, int]) -> bool:
-    """By reward and cost; of equal ones the first beats the others."""
+@pytest.mark.parametrize(("text", "macs"), [("macs:1k:-200", 1e6), ("macs:1G:-200", 1e5)], ids=["0", "infinite"])
+@pytest.mark.parametrize("reward", [-1.0, 1.0])
+def test_a_weight_beyond_floating_point_fails_the_sample_and_not_the_search(text: str, macs: float, reward: float) -> None:
+    objective = Objective.parse(text)
+    weight = 0.0 if macs > 1e5 else math.inf
+    assert objective.targets[0].weight(macs) == weight
+    expected = reward * weight if reward > 0 else -math.inf if weight == 0 else -0.0
+    if math.isfinite(expected):
+        assert objective.score(reward, {"macs": macs}) == expected
+    else:
+        with pytest.raises(ObjectiveError, match="expected exponents nearer to 0"):
+            objective.score(reward, {"macs": macs})
+
+
+@pytest.mark.parametrize("stopping", [None, "median:2"])
+def test_a_search_with_such_an_objective_goes_on(stopping: str | None) -> None:
+    trials = search(
+        SPACE, with_curve, Learner(SPACE), 12, objective="macs:1:-200", stopping=stopping, check=quick_check, quiet=True
+    )
+    assert len(trials) == 12
+    assert trials.counts["failed"] > 3
+    assert all("expected exponents nearer to 0" in trial.verdict for trial in trials if trial.verdict.startswith("failed"))
+
+
+def dominates(q: tuple[int, int, int], p: tuple[int, int, int]) -> bool:
+    """Whether q dominates p by reward and cost; of equal ones the first dominates the others."""
     return (q[0] >= p[0] and q[1] < p[1]) or (q[0] > p[0] and q[1] <= p[1]) or (q[:2] == p[:2] and q[2] < p[2])
 
 
-def test_front_against_comparing_every_pair() -> None:
+def test_the_front_against_comparing_all_pairs() -> None:
     rng = random.Random(3)
     for _ in range(200):
         points = [(rng.randrange(6), rng.randrange(6), i) for i in range(rng.randrange(15))]
-        kept = front(points, lambda p: p[0], lambda p: p[1])
-        assert sorted(kept) == sorted(p for p in points if not any(beats(q, p) for q in points))
+        kept = pareto_front(points, lambda p: p[0], lambda p: p[1])
+        assert sorted(kept) == sorted(p for p in points if not any(dominates(q, p) for q in points))
         assert [p[1] for p in kept] == sorted(p[1] for p in kept)
 
 
-def test_front_leaves_out_what_is_not_known() -> None:
+def test_the_front_leaves_out_items_without_reward_or_cost() -> None:
     points = [(None, 1), (3, None), (2, 5)]
-    assert front(points, lambda p: p[0], lambda p: p[1]) == [(2, 5)]
+    assert pareto_front(points, lambda p: p[0], lambda p: p[1]) == [(2, 5)]

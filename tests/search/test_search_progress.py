@@ -1,4 +1,4 @@
-"""What a search shows."""
+"""Progress display of a search."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from small_search import SPACE, Learner, plain_value, quick_check
 
 from nasdsl.search import Trial, search
-from nasdsl.search.progress import Progress
+from nasdsl.search.progress import SearchProgress
 from nasdsl.spaces import Filled
 
 
@@ -26,32 +26,34 @@ def trial(number: int, verdict: str = "ok", reward: float | None = None) -> Tria
 
 
 def test_figures(clock: list[float]) -> None:
-    shown = Progress(100, quiet=True)
-    shown.count(trial(0, reward=-9.0), now=False)  # of before a resume: no speed
-    with shown:
+    progress = SearchProgress(100, quiet=True)
+    progress.add(trial(0, reward=-9.0), resumed=True)
+    with progress:
         clock[0] += 20
-        assert "trials/hour" not in shown.told()
+        assert "trials/hour" not in progress.summary()
         for number, reward in enumerate((-2.0, -1.0, -3.0), 1):
-            shown.count(trial(number, reward=reward))
+            progress.add(trial(number, reward=reward))
         for number, verdict in enumerate(("duplicate", "duplicate", "rejected", "diverged", "failed: x"), 4):
-            shown.count(trial(number, verdict))
-        assert "stopped" not in shown.told()
-    assert shown.per_hour == pytest.approx(3600 * 8 / 20)
-    assert shown.told() == ("1440 trials/hour  best -1 (trial 2)  mean -3.75  2 cached  1 rejected  2 failed  3 min 48 s left")
-    shown.count(trial(9, "stopped"))
-    assert "1 rejected  1 stopped  2 failed" in shown.told()
+            progress.add(trial(number, verdict))
+        assert "stopped" not in progress.summary()
+    assert progress.per_hour == pytest.approx(3600 * 8 / 20)
+    assert progress.summary() == (
+        "1440 trials/hour  best -1 (trial 2)  mean -3.75  2 cached  1 rejected  2 failed  3 min 48 s left"
+    )
+    progress.add(trial(9, "stopped"))
+    assert "1 rejected  1 stopped  2 failed" in progress.summary()
 
 
-def test_speed_is_that_of_late(clock: list[float]) -> None:
-    shown = Progress(1000, quiet=True)
-    with shown:
+def test_the_speed_is_that_of_the_last_trials(clock: list[float]) -> None:
+    progress = SearchProgress(1000, quiet=True)
+    with progress:
         for number in range(100):
             clock[0] += 10
-            shown.count(trial(number, reward=0.0))
+            progress.add(trial(number, reward=0.0))
         for number in range(100, 160):
             clock[0] += 1
-            shown.count(trial(number, reward=0.0))
-        assert shown.per_hour == pytest.approx(3600)
+            progress.add(trial(number, reward=0.0))
+        assert progress.per_hour == pytest.approx(3600)
 
 
 def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Ray actors, on a real Ray where it is installed, and on a stand-in of the few calls everywhere."""
+"""Workers as Ray actors: on Ray if it is installed, and on a fake with the few calls that they make."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_search import SPACE, Learner, Noted, Troubled, plain_value, quick_check, same
+from small_search import SPACE, FaultyEvaluation, Learner, LoggedEvaluation, comparable, plain_value, quick_check
 
 from nasdsl.search import WorkerError, search
 
@@ -20,7 +20,7 @@ HAS_RAY = importlib.util.find_spec("ray") is not None
 
 
 class _Died(Exception):
-    """As RayActorError and RayTaskError."""
+    """Like RayActorError and RayTaskError."""
 
 
 class _Method:
@@ -32,7 +32,7 @@ class _Method:
 
 
 class _Actor:
-    """One at a time, as Ray's; a killed one answers nothing any more."""
+    """Runs one call at a time, as Ray's do; after `kill` all its calls fail."""
 
     def __init__(self, kind: type, arguments: tuple[Any, ...]) -> None:
         self._made = kind(*arguments)
@@ -68,8 +68,8 @@ class _Actor:
             self.answer(answer, lambda answer=answer: answer.set_exception(_Died("the actor died")))  # type: ignore[misc]
 
 
-def stand_in(resources: dict[str, float]) -> types.ModuleType:
-    """A module with the calls that the workers make."""
+def fake_ray(resources: dict[str, float]) -> types.ModuleType:
+    """A module with the calls of Ray that the workers make."""
     import pickle
 
     ray: Any = types.ModuleType("ray")
@@ -97,26 +97,35 @@ def stand_in(resources: dict[str, float]) -> types.ModuleType:
 
 @pytest.fixture
 def ray(monkeypatch: pytest.MonkeyPatch) -> Any:
-    made: Any = stand_in({"CPU": 3.0})
+    made: Any = fake_ray({"CPU": 3.0})
     monkeypatch.setitem(sys.modules, "ray", made)
     monkeypatch.setitem(sys.modules, "ray.cloudpickle", made.cloudpickle)
     return made
 
 
-def test_actors_come_to_the_trials_of_inline(ray: Any, tmp_path: Path) -> None:
+def test_actors_give_the_trials_of_an_inline_worker(ray: Any, tmp_path: Path) -> None:
     trials = [
-        search(SPACE, Noted(tmp_path / kind, 0.01), Learner(SPACE), 40, workers=kind, batch=5, check=quick_check, quiet=True)
+        search(
+            SPACE,
+            LoggedEvaluation(tmp_path / kind, 0.01),
+            Learner(SPACE),
+            40,
+            workers=kind,
+            batch=5,
+            check=quick_check,
+            quiet=True,
+        )
         for kind in ("inline", "ray@head:6379")
     ]
-    assert same(trials[0]) == same(trials[1])
+    assert comparable(trials[0]) == comparable(trials[1])
     assert {t.worker for t in trials[1] if t.evaluated} == {"actor 0", "actor 1", "actor 2"}
     assert ray.calls[0] == ("init", "head:6379")
     assert ray.calls[-1] == ("shutdown",)
     assert ray.calls[1] == ("remote", {"num_cpus": 1, "num_gpus": 0, "max_restarts": 0})
 
 
-def test_a_gpu_each_where_there_are_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: Any = stand_in({"CPU": 8.0, "GPU": 2.0})
+def test_each_actor_has_a_gpu_if_there_are_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: Any = fake_ray({"CPU": 8.0, "GPU": 2.0})
     monkeypatch.setitem(sys.modules, "ray", made)
     monkeypatch.setitem(sys.modules, "ray.cloudpickle", made.cloudpickle)
     search(SPACE, plain_value, Learner(SPACE), 3, workers="ray", quiet=True)
@@ -126,15 +135,15 @@ def test_a_gpu_each_where_there_are_gpus(monkeypatch: pytest.MonkeyPatch) -> Non
     assert made.calls[-1] == ("shutdown",)
 
 
-class Once:
-    """Fails in Ray's ways the first time that it sees a text."""
+class FailsOnce:
+    """Fails at its first evaluation of each text."""
 
     def __init__(self, how: str) -> None:
         self.how = how
         self.seen = SEEN.setdefault(how, set())
 
     def __reduce__(self) -> Any:
-        return Once, (self.how,)
+        return FailsOnce, (self.how,)
 
     def __call__(self, text: str) -> Any:
         if text not in self.seen:
@@ -155,7 +164,7 @@ SEEN: dict[str, set[str]] = {}
 )
 def test_lost_actors(ray: Any, how: str, says: str) -> None:
     SEEN.clear()
-    trials = search(SPACE, Once(how), Learner(SPACE), 3, workers="ray:2", timeout=0.3, quiet=True)
+    trials = search(SPACE, FailsOnce(how), Learner(SPACE), 3, workers="ray:2", timeout=0.3, quiet=True)
     assert [(t.verdict, t.attempts) for t in trials] == [("ok", 2)] * 3
     for trial in trials:
         assert says in trial.details["lost"][0]
@@ -178,7 +187,7 @@ def test_a_real_ray(tmp_path: Path) -> None:
     here = {"PYTHONPATH": str(Path(__file__).parent)}
     real.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": here})
     try:
-        evaluate = Troubled(tmp_path / "notes", once=True, kinds="fine kill hang garbage")
+        evaluate = FaultyEvaluation(tmp_path / "log", once=True, kinds="fine kill hang garbage")
         trials = search(SPACE, evaluate, Learner(SPACE, 3), 6, workers="ray:2", batch=6, timeout=1.0, quiet=True)
         assert [(t.verdict, t.reward) for t in trials] == [("ok", plain_value(t.text)) for t in trials]
         assert sorted({t.attempts for t in trials}) == [1, 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,12 +14,11 @@ import pytest
 from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
 
 from nasdsl.decoder import loads
-from nasdsl.search import SearchError, load_trials
-from nasdsl.search.full import FullTraining, _seconds
-from nasdsl.search.progressive import Outcome, heads_on, plain_search, progressive_search
-from nasdsl.search.ranking import Entry, Ranking, read_ranking
-from nasdsl.search.stages import How, Stage
-from nasdsl.search.trial import Evaluated
+from nasdsl.search import EvaluationResult, FpnError, SearchError, Trial, load_trials
+from nasdsl.search.full_training import FullTraining, _seconds
+from nasdsl.search.progressive import SearchResult, plain_search, progressive_search, with_fixed_fpn
+from nasdsl.search.ranking import Ranking, RankingEntry, read_ranking
+from nasdsl.search.stages import SearchSettings, Stage
 from nasdsl.spaces import Space, SpaceError, load_space, loads_space
 from nasdsl.training import Diverged, Interrupted, Recipe
 from nasdsl.training.config import TrainingConfig
@@ -27,7 +27,7 @@ from nasdsl.training.proxy import ProxySpec
 FPN, HEAD = loads_space(FPN_SPACE, backbone="tiny", classes=5), loads_space(HEAD_SPACE, backbone="tiny", classes=5)
 PROXY = ProxySpec("shapes:4", backbone="tiny", size=64, levels=("c3", "c4", "c5"))
 PLAN = TrainingConfig(data="shapes:4", backbone="tiny", recipe=Recipe(steps=1, size=(64, 64)))
-HOW = How(strategy="random", size=(64, 64))
+SETTINGS = SearchSettings(strategy="random", size=(64, 64))
 
 
 def value(text: str) -> float:
@@ -36,7 +36,7 @@ def value(text: str) -> float:
 
 
 class World:
-    """Stands in for the proxy task and for trainings, and notes what is asked of both."""
+    """Fakes of the proxy task and of full training, which record how they are called."""
 
     def __init__(self) -> None:
         self.evaluated: list[str] = []
@@ -45,6 +45,12 @@ class World:
         self.aps: dict[str, Any] = {}
         self.reward = lambda text: -1 - value(text)
         self.waiting: list[int] = []
+        self.cannot_train: set[str] = set()
+        """Digests of fpns of the second stage."""
+        self.on_fpn: dict[str, Callable[[ProxySpec], None]] = {}
+        """What happens when the fpn with a digest is trained."""
+        self.fpns: list[str] = []
+        """Digests of fpns that were trained for the second stage, whether or not they could be."""
 
     def train(self, detector: Any, data: Any, recipe: Recipe, out: Path, val: Any, **more: Any) -> Any:
         self.trained.append(out)
@@ -70,11 +76,16 @@ class Evaluation:
         self.world.specs.append(spec)
 
     def prepare(self, *, keep: bool = True) -> None:
-        pass
+        if self.spec.fpn is not None:
+            digest = loads(self.spec.fpn).digest
+            self.world.fpns.append(digest)
+            self.world.on_fpn.get(digest, lambda spec: None)(self.spec)
+            if digest in self.world.cannot_train:
+                raise FpnError("the fpn cannot be trained: the loss is not finite at step 1 of 300")
 
-    def __call__(self, text: str) -> Evaluated:
+    def __call__(self, text: str) -> EvaluationResult:
         self.world.evaluated.append(text)
-        return Evaluated(self.world.reward(text))
+        return EvaluationResult(self.world.reward(text))
 
 
 @pytest.fixture
@@ -82,7 +93,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     monkeypatch.setattr(Evaluation, "world", made, raising=False)
     monkeypatch.setattr("nasdsl.search.stages.ProxyEvaluation", Evaluation)
-    monkeypatch.setattr("nasdsl.search.full.train", made.train)
+    monkeypatch.setattr("nasdsl.search.full_training.train", made.train)
     return made
 
 
@@ -104,7 +115,7 @@ def ranking_of(folder: Path) -> Ranking:
 
 
 def test_the_best_are_trained_and_ranked_by_ap(world: World, out: Path) -> None:
-    outcome = plain_search(stage(), out, HOW, full(plain=BESIDE), quiet=True)
+    outcome = plain_search(stage(), out, SETTINGS, full(plain=BESIDE), quiet=True)
     top = outcome.stages[0].trials.top(3)
     assert len({trial.digest for trial in top}) == 3
     names = [f"trial_{trial.number}" for trial in top]
@@ -116,27 +127,27 @@ def test_the_best_are_trained_and_ranked_by_ap(world: World, out: Path) -> None:
     assert aps == sorted(aps, reverse=True)
     assert len(aps) == 4
     for rank, trial in enumerate(top, 1):
-        entry = ranking.named(f"trial_{trial.number}")
+        entry = ranking.get(f"trial_{trial.number}")
         assert entry is not None
         assert (entry.trial, entry.proxy_rank, entry.reward, entry.verdict) == (trial.number, rank, trial.reward, "ok")
         assert (entry.macs, entry.params) == (trial.figures["macs"], trial.figures["params"])
         assert loads(entry.text).digest == trial.digest
         assert entry.seconds == pytest.approx(2 * PLAN.recipe.batch_size / 4)
-    beside = ranking.named("plain")
+    beside = ranking.get("plain")
     assert beside is not None
-    assert (beside.trial, beside.proxy_rank, beside.reward, beside.found) == (None, None, None, False)
+    assert (beside.trial, beside.proxy_rank, beside.reward, beside.from_search) == (None, None, None, False)
     assert loads(beside.text).architecture.fpn.width == 32, "the width of those it is trained beside"
     best = outcome.best
     assert best is not None
     assert best.best is not None
-    assert best.best.number == max((e for e in ranking.entries if e.found), key=lambda e: e.ap or 0).trial
+    assert best.best.number == max((e for e in ranking.entries if e.from_search), key=lambda e: e.ap or 0).trial
 
 
 def test_a_training_that_fails_is_recorded_and_the_others_go_on(world: World, out: Path) -> None:
-    plain_search(stage(), out, HOW, quiet=True)
+    plain_search(stage(), out, SETTINGS, quiet=True)
     first, second, third = (f"trial_{trial.number}" for trial in load_trials(out).top(3))
     world.aps = {first: Diverged("not finite"), second: RuntimeError("torch cannot"), third: math.nan, "plain": MemoryError()}
-    outcome = plain_search(stage(), out, HOW, full(plain=BESIDE), resume=True, quiet=True)
+    outcome = plain_search(stage(), out, SETTINGS, full(plain=BESIDE), resume=True, quiet=True)
     ranking = ranking_of(out)
     verdicts = {entry.name: entry.verdict for entry in ranking.entries}
     assert verdicts == {
@@ -151,46 +162,59 @@ def test_a_training_that_fails_is_recorded_and_the_others_go_on(world: World, ou
     assert best == outcome.stages[0].trials.best, "no AP: the best score"
 
 
+def test_a_decoder_beside_that_cannot_have_the_width_is_recorded_and_the_others_are_trained(world: World, out: Path) -> None:
+    """A sum of a map of the fpn's width and one whose width stays."""
+    stubborn = BESIDE.replace("p3 = conv_1x1(c3)", "p3 = add(conv_1x1(c3), conv_1x1(c3, width=64))")
+    for resume in (False, True):
+        plain_search(stage(), out, SETTINGS, full(stubborn=stubborn, plain=BESIDE), resume=resume, quiet=True)
+        entry = ranking_of(out).get("stubborn")
+        assert entry is not None
+        assert (entry.ap, entry.verdict.partition(":")[0]) == (None, "failed")
+        assert "NAS" in (entry.error or "")
+        assert sum(entry.verdict == "ok" for entry in ranking_of(out).entries) == 4
+    assert len(world.trained) == 4
+
+
 def test_what_is_finished_is_not_trained_again(world: World, out: Path) -> None:
-    plain_search(stage(), out, HOW, quiet=True)
+    plain_search(stage(), out, SETTINGS, quiet=True)
     second = f"trial_{load_trials(out).top(2)[1].number}"
     world.aps = {second: Interrupted(15, 3)}
     with pytest.raises(Interrupted):
-        plain_search(stage(), out, HOW, full(), resume=True, quiet=True)
+        plain_search(stage(), out, SETTINGS, full(), resume=True, quiet=True)
     assert [entry.verdict for entry in ranking_of(out).entries] == ["ok", "waiting", "waiting"]
     world.aps, before, evaluated = {}, list(world.trained), len(world.evaluated)
-    plain_search(stage(), out, HOW, full(), resume=True, quiet=True)
+    plain_search(stage(), out, SETTINGS, full(), resume=True, quiet=True)
     assert len(world.trained) == len(before) + 2
     assert world.trained[len(before)].name == second
-    plain_search(stage(top=4), out, HOW, full(), resume=True, quiet=True)
+    plain_search(stage(top=4), out, SETTINGS, full(), resume=True, quiet=True)
     assert len(world.trained) == len(before) + 3, "one more of the best"
     assert len(ranking_of(out).entries) == 4
     (out / "full" / second / "config.json").unlink()
     (out / "full" / second / "log.jsonl").unlink()
     (out / "full" / second).rmdir()
-    plain_search(stage(top=4), out, HOW, full(), resume=True, quiet=True)
+    plain_search(stage(top=4), out, SETTINGS, full(), resume=True, quiet=True)
     assert [path.name for path in world.trained[len(before) + 3 :]] == [second], "its folder was removed"
     assert len(world.evaluated) == evaluated
 
 
 def test_an_evaluation_that_was_under_way_at_the_very_end_is_made_before_anything_is_trained(world: World, out: Path) -> None:
     """All proposals are in the journal, and the result of the last one is not."""
-    last = plain_search(stage(), out.parent / "first", HOW, quiet=True).stages[0].trials.ok[-1]
+    last = plain_search(stage(), out.parent / "first", SETTINGS, quiet=True).stages[0].trials.ok[-1]
     some = stage(trials=last.number + 1)
-    plain_search(some, out, HOW, quiet=True)
+    plain_search(some, out, SETTINGS, quiet=True)
     journal = out / "journal.jsonl"
     records = [line for line in journal.read_text().splitlines(keepends=True) if '"kind":"observed"' not in line]
     assert f'"kind":"result","number":{last.number},' in records[-1]
     journal.write_text("".join(records[:-1]))
     world.evaluated.clear()
-    resumed = plain_search(some, out, HOW, full(), resume=True, quiet=True)
+    resumed = plain_search(some, out, SETTINGS, full(), resume=True, quiet=True)
     assert world.evaluated == [last.text]
     assert len(resumed.stages[0].trials) == last.number + 1
 
 
 def test_a_ranking_comes_back_as_it_was_and_keeps_its_order(tmp_path: Path) -> None:
-    def entry(name: str, verdict: str, ap: float | None) -> Entry:
-        return Entry(name, 1, 1, -1.0, verdict, ap, ap, 5, 6, 1.5, "decoder …", name, None)
+    def entry(name: str, verdict: str, ap: float | None) -> RankingEntry:
+        return RankingEntry(name, 1, 1, -1.0, verdict, ap, ap, 5, 6, 1.5, "decoder …", name, None)
 
     ranked = Ranking("val", (2, 3), (
         entry("failed", "failed: x", None), entry("low", "ok", 0.0), entry("waits", "waiting", None), entry("high", "ok", 0.5),
@@ -208,8 +232,8 @@ def test_a_ranking_comes_back_as_it_was_and_keeps_its_order(tmp_path: Path) -> N
 # ----------------------------------------------------------------------------------------------------- two stages
 
 
-def both(out: Path, resume: bool = False, trials: int = 12, **beside: str) -> Outcome:
-    return progressive_search(out, stage(trials=trials), stage(HEAD, 8, 2), HOW, full(**beside), resume=resume, quiet=True)
+def both(out: Path, resume: bool = False, trials: int = 12, **beside: str) -> SearchResult:
+    return progressive_search(out, stage(trials=trials), stage(HEAD, 8, 2), SETTINGS, full(**beside), resume=resume, quiet=True)
 
 
 def test_heads_are_searched_on_the_fpn_of_the_best_ap(world: World, out: Path) -> None:
@@ -281,26 +305,26 @@ def test_it_goes_on_in_the_stage_where_it_ended(world: World, out: Path) -> None
 def test_a_decoder_beside_both_stages_is_trained_once_where_it_is_the_same(world: World, out: Path) -> None:
     plan = TrainingConfig(data="shapes:4", backbone="tiny", width=32, recipe=PLAN.recipe)
     how = FullTraining(plan, {"plain": loads(BESIDE)})
-    progressive_search(out, stage(), stage(HEAD, 8, 2), HOW, how, quiet=True)
+    progressive_search(out, stage(), stage(HEAD, 8, 2), SETTINGS, how, quiet=True)
     assert [path.name for path in world.trained].count("plain") == 1
-    entry = ranking_of(out / "head").named("plain")
+    entry = ranking_of(out / "head").get("plain")
     assert entry is not None
     assert (out / "head" / "full" / entry.folder / "config.json").exists()
-    assert entry.ap == ranking_of(out / "fpn").named("plain").ap  # type: ignore[union-attr]
+    assert entry.ap == ranking_of(out / "fpn").get("plain").ap  # type: ignore[union-attr]
 
 
 def test_the_fpn_alone_and_the_head_alone(world: World, out: Path) -> None:
-    alone = progressive_search(out / "f", stage(), None, HOW, quiet=True)
+    alone = progressive_search(out / "f", stage(), None, SETTINGS, quiet=True)
     assert [found.name for found in alone.stages] == ["fpn"]
     assert not (out / "f" / "head").exists()
     assert alone.best is not None
     assert loads((out / "f" / "best.nas").read_text()).digest == alone.stages[0].trials.best.digest  # type: ignore[union-attr]
-    heads = progressive_search(out / "h", None, stage(HEAD, 8), HOW, on=BESIDE, quiet=True)
+    heads = progressive_search(out / "h", None, stage(HEAD, 8), SETTINGS, on=BESIDE, quiet=True)
     assert [found.name for found in heads.stages] == ["head"]
     assert not (out / "h" / "fpn").exists()
     assert world.specs[-1].fpn == loads(BESIDE).with_width(64).source.text
     with pytest.raises(SearchError, match="a progressive search has"):
-        progressive_search(out / "n", None, stage(HEAD), HOW)
+        progressive_search(out / "n", None, stage(HEAD), SETTINGS)
 
 
 def test_without_a_reward_there_is_no_second_stage(world: World, out: Path) -> None:
@@ -313,6 +337,182 @@ def test_without_a_reward_there_is_no_second_stage(world: World, out: Path) -> N
         both(out, resume=True)
 
 
+# --------------------------------------------------------------------------------------- fpns that cannot be trained
+
+
+def at_head_width(trial: Trial) -> str:
+    """Digest of a trial's decoder at the width of the head's space."""
+    return loads(str(trial.text)).with_width(64).digest
+
+
+def ranked_fpns(world: World, out: Path) -> list[Trial]:
+    """The trials of the first stage with a reward, best first, by a search of that stage alone."""
+    (fpns,) = progressive_search(out, stage(), None, SETTINGS, full(), quiet=True).stages
+    world.fpns.clear()
+    by_ap = sorted(ranking_of(out / "fpn").entries, key=lambda entry: -(entry.ap or 0))
+    trained = [fpns.trials[entry.trial] for entry in by_ap if entry.trial is not None]
+    return trained + [trial for trial in fpns.trials.top(100) if trial not in trained]
+
+
+def failed_fpns(out: Path) -> list[dict[str, Any]]:
+    failures: list[dict[str, Any]] = json.loads((out / "head" / "failed_fpns.json").read_text())
+    return failures
+
+
+def test_an_fpn_that_diverges_at_the_width_of_the_heads_is_replaced_by_the_next_best(
+    world: World, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best, second, third, *_ = ranked_fpns(world, out.parent / "alone")
+    world.cannot_train = {at_head_width(best), at_head_width(second)}
+    result = progressive_search(out, stage(), stage(HEAD, 8, 2), SETTINGS, full())
+    assert world.fpns == [at_head_width(trial) for trial in (best, second, third)], "each is trained once"
+    fixed = loads((out / "head" / "fpn.nas").read_text())
+    assert fixed.digest == at_head_width(third)
+    assert "failed_fpns.json" in (out / "head" / "fpn.nas").read_text()
+    for trial in result.stages[1].trials:
+        assert loads(trial.text).canonical_fpn == fixed.canonical_fpn
+    messages = " ".join(capsys.readouterr().err.split())
+    for trial in (best, second):
+        assert f"heads cannot be searched on the fpn of trial {trial.number} of the stage fpn" in messages
+    assert f"stage head: {HEAD.name} on the fpn of trial {third.number} of the stage fpn" in messages
+    assert [(f["trial"], f["digest"]) for f in failed_fpns(out)] == [(t.number, t.digest) for t in (best, second)]
+    assert {f["error"] for f in failed_fpns(out)} == {"the fpn cannot be trained: the loss is not finite at step 1 of 300"}
+    world.fpns.clear()
+    again = both(out, resume=True)
+    assert world.fpns == [], "everything is finished"
+    assert [t.text for t in again.stages[1].trials] == [t.text for t in result.stages[1].trials]
+
+
+def test_a_search_that_is_interrupted_after_an_fpn_failed_does_not_train_it_again(world: World, out: Path) -> None:
+    best, second, *_ = ranked_fpns(world, out.parent / "alone")
+    world.cannot_train = {at_head_width(best)}
+
+    def interrupted(spec: ProxySpec) -> None:
+        raise Interrupted(15, 1)
+
+    world.on_fpn[at_head_width(second)] = interrupted
+    with pytest.raises(Interrupted):
+        both(out)
+    assert world.fpns == [at_head_width(best), at_head_width(second)]
+    world.on_fpn.clear()
+    world.fpns.clear()
+    both(out, resume=True)
+    assert world.fpns == [at_head_width(second)]
+    assert loads((out / "head" / "fpn.nas").read_text()).digest == at_head_width(second)
+
+
+def test_if_no_fpn_can_be_trained_the_search_ends_with_the_reasons(
+    world: World, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nasdsl.search.progressive.MAX_FPNS", 2)
+    fpns = [at_head_width(trial) for trial in ranked_fpns(world, out.parent / "alone")]
+    assert len(fpns) > 4
+    world.cannot_train = set(fpns)
+    with pytest.raises(FpnError, match=r"any of the 2 best fpns.*not finite at step 1 of 300.*--resume.*tries the next"):
+        both(out)
+    assert world.fpns == fpns[:2]
+    assert loads((out / "best.nas").read_text()).digest in {trial.digest for trial in load_trials(out / "fpn")}
+    with pytest.raises(FpnError, match="any of the 4 best fpns"):
+        both(out, resume=True)
+    assert world.fpns == fpns[:4]
+    monkeypatch.setattr("nasdsl.search.progressive.MAX_FPNS", 100)
+    for _ in range(2):
+        with pytest.raises(FpnError, match=rf"any of the {len(fpns)} best fpns.*No other trial has a reward"):
+            both(out, resume=True)
+    assert world.fpns == fpns
+
+
+def test_heads_that_were_searched_on_an_fpn_keep_it(world: World, out: Path) -> None:
+    """Without the cache the fpn is trained again on resume; if that fails, the heads do not change their fpn."""
+    both(out)
+    world.cannot_train = set(world.fpns)
+    with pytest.raises(FpnError, match="the fpn cannot be trained"):
+        progressive_search(out, stage(), stage(HEAD, 9, 2), SETTINGS, full(), resume=True, quiet=True)
+    assert not (out / "head" / "failed_fpns.json").exists()
+
+
+def test_an_fpn_that_leaves_no_head_within_the_requirements_is_replaced(
+    world: World, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def params(text: str) -> int:
+        return loads(text).with_width(64).cost((64, 64), "tiny", 5).fpn.params
+
+    world.reward = params  # the larger, the better
+    trials = progressive_search(out.parent / "alone", stage(), None, SETTINGS, quiet=True).stages[0].ranked
+    largest, *others = (params(str(trial.text)) for trial in trials)
+    fitting = next(trial for trial in trials if params(str(trial.text)) < largest)
+    head = min(HEAD.load(text).cost((64, 64), "tiny", 5).head.params for text in HEAD.samples(40, 0))
+    bound = head + (largest + params(str(fitting.text))) // 2
+    text = HEAD_SPACE.replace("  input c3, c4\n", f"  input c3, c4\n  require params <= {bound}\n", 1)
+    monkeypatch.setattr(Space.sample, "__kwdefaults__", {"attempts": 2000})
+    bounded = loads_space(text, backbone="tiny", classes=5)
+    result = progressive_search(out, stage(), stage(bounded, 8), SETTINGS, quiet=True)
+    assert loads((out / "head" / "fpn.nas").read_text()).digest == at_head_width(fitting)
+    assert len(result.stages[1].trials.ok) > 0
+    failures = failed_fpns(out)
+    assert [failure["trial"] for failure in failures] == [t.number for t in trials[: 1 + others.count(largest)]]
+    assert "keeps its requirements" in failures[0]["error"]
+
+
+LOUD = """
+op double(x) = add(x, x)
+op x256(x) = double(double(double(double(double(double(double(double(x))))))))
+choice gain = x256 | sep_3x3
+decoder loud {
+  input c3, c4
+  fpn(width=32, norm=none) { output p3 = ?gain(?gain(?gain(conv_1x1(c3)))), p4 = conv_1x1(c4) }
+  head(width=32, norm=gn) { conv_1x1 }
+  predict fcos()
+}
+"""
+"""With three gains of 256 the fpn has the fewest parameters, and maps beyond float16, on which a head with GroupNorm trains."""
+
+
+def test_with_the_real_proxy_task_an_fpn_beyond_float16_is_replaced(out: Path) -> None:
+    proxy = ProxySpec(
+        "shapes:6", backbone="tiny", size=64, levels=("c3", "c4"), iterations=2, batch_size=4, learning_rate=1e-6,
+        cache=str(out / "features"), method={"reference_size": None},
+    )  # fmt: skip
+    settings = SearchSettings(strategy="random", size=(64, 64), objective="params:1k:-5")
+    fpns, heads = loads_space(LOUD, backbone="tiny", classes=5), HEAD
+    result = progressive_search(
+        out, Stage(space=fpns, proxy=proxy, trials=30), Stage(space=heads, proxy=proxy, trials=2), settings, quiet=True
+    )
+    best, *others = result.stages[0].ranked
+    assert str(best.text).count("x256(") == 4, "its definition and three calls"
+    assert failed_fpns(out)[0]["trial"] == best.number
+    assert "not finite in float16" in failed_fpns(out)[0]["error"]
+    number = len(failed_fpns(out))
+    assert loads((out / "head" / "fpn.nas").read_text()).digest == at_head_width(others[number - 1])
+    assert result.stages[1].trials.ok
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_one_sample_that_does_not_fit_the_heads_does_not_refuse_the_search(
+    number: int, world: World, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the two spaces fit together is checked before any work, and not by one sample alone."""
+    calls: list[str] = []
+
+    def fix(space: Space, text: str) -> tuple[Space, str]:
+        calls.append(text)
+        if len(calls) == number + 1:
+            raise SpaceError("this sample does not fit")
+        return with_fixed_fpn(space, text)
+
+    monkeypatch.setattr("nasdsl.search.progressive.with_fixed_fpn", fix)
+    result = both(out)
+    assert result.stages[1].trials.ok
+    assert (out / "head" / "failed_fpns.json").exists() == (number == 1), "the second call is for the best trial"
+
+
+def test_an_fpn_that_the_user_named_is_not_replaced(world: World, out: Path) -> None:
+    world.cannot_train = {loads(BESIDE).with_width(64).digest}
+    with pytest.raises(FpnError, match="the fpn cannot be trained: the loss is not finite"):
+        progressive_search(out, None, stage(HEAD, 8), SETTINGS, on=BESIDE, quiet=True)
+    assert not (out / "head" / "failed_fpns.json").exists()
+
+
 def test_a_first_stage_that_grows_may_not_change_what_the_second_is_on(world: World, out: Path) -> None:
     both(out)
     world.aps = dict.fromkeys((f"trial_{n}" for n in range(12, 60)), 1.0)
@@ -322,7 +522,7 @@ def test_a_first_stage_that_grows_may_not_change_what_the_second_is_on(world: Wo
 
 def test_nothing_to_search(out: Path) -> None:
     with pytest.raises(SearchError, match="`plain` has no holes"):
-        plain_search(stage(loads_space(BESIDE)), out, HOW, quiet=True)
+        plain_search(stage(loads_space(BESIDE)), out, SETTINGS, quiet=True)
     assert not out.exists()
 
 
@@ -334,7 +534,7 @@ def test_heads_of_the_paper_are_on_any_fpn_of_the_paper() -> None:
     fpns, heads = load_space(zoo / "nas_fcos_fpn.nas"), load_space(zoo / "nas_fcos_head.nas")
     for seed in range(3):
         winner = fpns.sample(seed)
-        space, fixed = heads_on(heads, winner)
+        space, fixed = with_fixed_fpn(heads, winner)
         assert space.size == heads.size == 326_592
         assert loads(fixed).architecture.fpn.width == 128
         assert loads(fixed).digest == loads(winner).with_width(128).digest
@@ -356,17 +556,17 @@ decoder d {
   predict fcos()
 }
 """).decode(())
-    space, fixed = heads_on(HEAD, winner)
+    space, fixed = with_fixed_fpn(HEAD, winner)
     text = space.sample(1)
     assert loads(text).canonical_fpn == loads(fixed).canonical_fpn == loads(winner).canonical_fpn
     assert "unused" not in space.source.text
-    shared, _ = heads_on(loads_space("op mine(x) = conv_3x3(relu(x))\n" + HEAD_SPACE), winner)
+    shared, _ = with_fixed_fpn(loads_space("op mine(x) = conv_3x3(relu(x))\n" + HEAD_SPACE), winner)
     assert shared.source.text.count("op mine") == 1
     with pytest.raises(SpaceError, match="`mine` is defined by the fpn's text, and otherwise"):
-        heads_on(loads_space("op mine(x) = conv_1x1(x)\n" + HEAD_SPACE), winner)
+        with_fixed_fpn(loads_space("op mine(x) = conv_1x1(x)\n" + HEAD_SPACE), winner)
     shadowing = loads_space("op conv_3x3(x) = conv_1x1(x)\n" + HEAD_SPACE)
     with pytest.raises(SpaceError, match="with another meaning"):
-        heads_on(shadowing, winner)
+        with_fixed_fpn(shadowing, winner)
 
 
 def test_seconds_of_a_training_whose_last_batches_are_not_full(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Workers that die, hang, return garbage, cannot be started; and what several of them gain."""
+"""Workers that die, hang, return no reward or do not start; and the speed of several."""
 
 from __future__ import annotations
 
@@ -14,45 +14,46 @@ from pathlib import Path
 import pytest
 from small_search import (
     SPACE,
-    Held,
+    FaultyEvaluation,
+    HoldsFile,
     Learner,
-    Noted,
-    Troubled,
+    LeavesChild,
+    LoggedEvaluation,
     Unloadable,
-    WithChildren,
+    comparable,
     environment,
-    notes,
+    logged,
     plain_value,
     quick_check,
-    same,
     slow_value,
     value,
 )
 
 from nasdsl.search import SearchError, Trial, WorkerError, search
-from nasdsl.search.trial import Bars, Outcome
+from nasdsl.search.evaluation import Outcome
+from nasdsl.search.trial import Thresholds
 from nasdsl.search.workers import make_workers, parse_workers
-from nasdsl.search.workers.pool import CannotLoad, Lost, Pool
-from nasdsl.search.workers.process import _set, outcome_of
+from nasdsl.search.workers.pool import CannotLoad, Pool, WorkerLost
+from nasdsl.search.workers.process import _environment, parse_message
 
 HERE = Path(__file__).parent
 
 
 def kind_of(trial: Trial, kinds: str) -> str:
-    """What `Troubled` does with a text."""
+    """What `FaultyEvaluation` does with the trial's text."""
     return kinds.split()[int(sha256(trial.text.encode()).hexdigest()[:4], 16) % len(kinds.split())]
 
 
 @pytest.mark.parametrize("workers", ["process:1", "process:3"])
-def test_whatever_the_workers_the_trials_are_those_of_inline(workers: str, tmp_path: Path) -> None:
+def test_trials_do_not_depend_on_the_workers(workers: str, tmp_path: Path) -> None:
     trials = {}
     for kind in ("inline", workers):
-        side = tmp_path / kind
+        log = tmp_path / kind
         trials[kind] = search(
-            SPACE, Noted(side, 0.01), Learner(SPACE), 60, workers=kind, batch=5, check=quick_check, quiet=True
+            SPACE, LoggedEvaluation(log, 0.01), Learner(SPACE), 60, workers=kind, batch=5, check=quick_check, quiet=True
         )
-        assert max(Counter(notes(side, "begin")).values()) == 1
-    assert same(trials[workers]) == same(trials["inline"])
+        assert max(Counter(logged(log, "begin")).values()) == 1
+    assert comparable(trials[workers]) == comparable(trials["inline"])
     pids = {line.split()[1] for line in (tmp_path / workers).read_text().splitlines()}
     assert len(pids) == int(workers[-1])
     assert str(os.getpid()) not in pids
@@ -62,31 +63,31 @@ LOST = {
     "kill": "killed by SIGKILL",
     "exit": "ended with code 7",
     "hang": "no result within 0.5 s",
-    "garbage": "evaluate returned 'good'; expected a number, Evaluated, or a mapping with `reward`",
+    "garbage": "evaluate returned 'good'; expected a number, EvaluationResult, or a mapping with `reward`",
 }
 
 
 @pytest.mark.parametrize("workers", ["process:1", "process:2"])
-def test_a_lost_worker_s_sample_is_tried_once_more_elsewhere(workers: str, tmp_path: Path) -> None:
+def test_the_sample_of_a_lost_worker_is_evaluated_once_more_by_another(workers: str, tmp_path: Path) -> None:
     kinds = "fine kill exit hang garbage"
-    evaluate = Troubled(tmp_path / "notes", once=True, kinds=kinds)
+    evaluate = FaultyEvaluation(tmp_path / "log", once=True, kinds=kinds)
     trials = search(SPACE, evaluate, Learner(SPACE, 6), 6, workers=workers, batch=6, timeout=0.5, quiet=True)
-    met = Counter()
+    seen = Counter()
     for trial in trials:
         assert (trial.verdict, trial.reward) == ("ok", value(trial.text))
         kind = kind_of(trial, kinds)
-        met[kind] += 1
+        seen[kind] += 1
         assert trial.attempts == (1 if kind == "fine" else 2)
         if kind != "fine":
             worker, _, reason = trial.details["lost"][0].partition(": ")
             assert reason == LOST[kind]
             assert workers == "process:1" or worker != trial.worker
-    assert set(met) == set(kinds.split())
+    assert set(seen) == set(kinds.split())
 
 
-def test_what_loses_two_workers_has_failed(tmp_path: Path) -> None:
+def test_a_sample_that_loses_two_workers_fails(tmp_path: Path) -> None:
     kinds = "fine kill exit hang garbage"
-    evaluate = Troubled(tmp_path / "notes", once=False, kinds=kinds)
+    evaluate = FaultyEvaluation(tmp_path / "log", once=False, kinds=kinds)
     trials = search(SPACE, evaluate, Learner(SPACE, 6), 6, workers="process:2", batch=6, timeout=0.5, quiet=True)
     assert {kind_of(trial, kinds) for trial in trials} == set(kinds.split())
     for trial in trials:
@@ -96,12 +97,12 @@ def test_what_loses_two_workers_has_failed(tmp_path: Path) -> None:
         else:
             assert (trial.verdict, trial.reward, trial.attempts) == (f"failed: {LOST[kind]}", None, 2)
             assert len({lost.partition(":")[0] for lost in trial.details["lost"]}) == 2
-    assert max(Counter(notes(tmp_path / "notes", "begin")).values()) == 2
+    assert max(Counter(logged(tmp_path / "log", "begin")).values()) == 2
 
 
-def test_what_raises_has_failed_at_once_and_the_worker_goes_on(tmp_path: Path) -> None:
+def test_a_sample_that_raises_fails_at_once_and_the_worker_goes_on(tmp_path: Path) -> None:
     kinds = "fine raise nan memory leave"
-    evaluate = Troubled(tmp_path / "notes", once=False, kinds=kinds)
+    evaluate = FaultyEvaluation(tmp_path / "log", once=False, kinds=kinds)
     trials = search(SPACE, evaluate, Learner(SPACE, 6), 6, workers="process:1", batch=6, quiet=True)
     verdicts = {kind_of(trial, kinds): trial.verdict for trial in trials}
     assert verdicts == {
@@ -112,15 +113,15 @@ def test_what_raises_has_failed_at_once_and_the_worker_goes_on(tmp_path: Path) -
         "leave": "failed: SystemExit: 3",
     }
     assert {trial.attempts for trial in trials} == {1}
-    lines = (tmp_path / "notes").read_text().splitlines()
+    lines = (tmp_path / "log").read_text().splitlines()
     assert len({line.split()[1] for line in lines}) == 1
     assert "no such luck" in next(t for t in trials if "luck" in t.verdict).details["traceback"]
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
-def test_a_dead_worker_is_noticed_and_its_children_end_with_it(tmp_path: Path) -> None:
+def test_a_dead_worker_is_noticed_and_its_children_are_killed(tmp_path: Path) -> None:
     began = time.monotonic()
-    trial = search(SPACE, WithChildren(tmp_path / "pid"), Learner(SPACE), 1, workers="process:1", quiet=True)[0]
+    trial = search(SPACE, LeavesChild(tmp_path / "pid"), Learner(SPACE), 1, workers="process:1", quiet=True)[0]
     assert (trial.verdict, trial.attempts) == ("ok", 2)
     assert time.monotonic() - began < 20
     status = Path(f"/proc/{(tmp_path / 'pid').read_text()}/status")
@@ -130,8 +131,8 @@ def test_a_dead_worker_is_noticed_and_its_children_end_with_it(tmp_path: Path) -
     assert not status.exists() or "\nState:\tZ" in status.read_text()
 
 
-def test_evaluations_that_cannot_be_sent(tmp_path: Path) -> None:
-    for evaluate in (lambda text: 0.0, Held(open(os.devnull))):  # noqa: SIM115
+def test_evaluations_that_cannot_be_pickled(tmp_path: Path) -> None:
+    for evaluate in (lambda text: 0.0, HoldsFile(open(os.devnull))):  # noqa: SIM115
         with pytest.raises(WorkerError, match=r"cannot be sent to other processes: .*Expected a function at the top level"):
             search(SPACE, evaluate, Learner(SPACE), 3, out=tmp_path / "run", workers="process:1", quiet=True)
     with pytest.raises(WorkerError, match=r"cannot be loaded in another process: ValueError: .*no number"):
@@ -166,7 +167,7 @@ def test_scripts_with_and_without_the_guard_that_spawn_needs(script: str, says: 
     assert says in ran.stderr
 
 
-def test_cores_and_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_and_gpus_are_divided_among_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     trials = search(SPACE, environment, Learner(SPACE), 12, workers="process:3", quiet=True)
@@ -175,7 +176,7 @@ def test_cores_and_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == {("process 0", "3", threads), ("process 1", "GPU-5", threads), ("process 2", "3", threads)}
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,GPU-5"
     assert "OMP_NUM_THREADS" not in os.environ
-    with _set({"CUDA_VISIBLE_DEVICES": "1", "NASDSL_NEW": "x"}):
+    with _environment({"CUDA_VISIBLE_DEVICES": "1", "NASDSL_NEW": "x"}):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
     assert "NASDSL_NEW" not in os.environ
 
@@ -184,50 +185,118 @@ def test_cores_and_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     "message",
     [
         None, 3, "ok", [], {}, {"verdict": "ok"}, {"ready": 1},
-        {"verdict": "ok", "reward": "1", "details": {}, "seconds": 0, "garbage": False},
-        {"verdict": "ok", "reward": 1, "details": [], "seconds": 0, "garbage": False},
-        {"verdict": 1, "reward": 1, "details": {}, "seconds": 0, "garbage": False},
-        {"verdict": "ok", "reward": 1, "details": {}, "seconds": 0, "garbage": False, "more": 1},
+        {"verdict": "ok", "reward": "1", "details": {}, "seconds": 0, "retry": False},
+        {"verdict": "ok", "reward": 1, "details": [], "seconds": 0, "retry": False},
+        {"verdict": 1, "reward": 1, "details": {}, "seconds": 0, "retry": False},
+        {"verdict": "ok", "reward": 1, "details": {}, "seconds": 0, "retry": False, "more": 1},
     ],
 )  # fmt: skip
-def test_messages_that_are_no_result(message: object) -> None:
-    with pytest.raises(Lost, match="no result"):
-        outcome_of(message)
+def test_invalid_messages(message: object) -> None:
+    with pytest.raises(WorkerLost, match="no result"):
+        parse_message(message)
 
 
 def test_messages() -> None:
-    assert outcome_of({"ready": True}) is None
-    assert outcome_of({"verdict": "ok", "reward": 1.5, "details": {}, "seconds": 2, "garbage": False}) == Outcome(
+    assert parse_message({"ready": True}) is None
+    assert parse_message({"verdict": "ok", "reward": 1.5, "details": {}, "seconds": 2, "retry": False}) == Outcome(
         "ok", 1.5, {}, 2
     )
     with pytest.raises(CannotLoad, match="why"):
-        outcome_of({"cannot_load": "why"})
+        parse_message({"cannot_load": "why"})
 
 
-class Sickly:
+class NeverStarts:
     """A worker that never starts."""
 
-    name = "sickly"
+    name = "broken"
     starts = 0
 
     def start(self) -> None:
         self.starts += 1
 
-    def give(self, text: str, bars: Bars) -> None:
+    def send(self, text: str, thresholds: Thresholds) -> None:
         raise AssertionError
 
-    def take(self) -> Outcome | None:
-        raise Lost("has a cold")
+    def receive(self) -> Outcome | None:
+        raise WorkerLost("is out of order")
 
     def kill(self) -> None:
         pass
 
 
-def test_workers_that_never_start_are_given_up() -> None:
-    worker = Sickly()
-    with pytest.raises(WorkerError, match="do not start; the last one, sickly, has a cold"):
+def test_workers_that_never_start_raise_an_error() -> None:
+    worker = NeverStarts()
+    with pytest.raises(WorkerError, match="do not start; the last one, broken, is out of order"):
         Pool([worker], lambda workers, seconds: workers, None)
     assert worker.starts == 2
+
+
+class Scripted:
+    """A worker whose starts and evaluations succeed or fail as listed; after the end of a list they fail.
+
+    Attributes:
+        texts: that it was given.
+    """
+
+    def __init__(self, name: str, starts: str, evaluations: str) -> None:
+        self.name, self._starts, self._evaluations = name, list(starts), list(evaluations)
+        self.texts: list[str] = []
+        self._next: list[str] = []
+
+    def start(self) -> None:
+        self._next = self._starts
+
+    def send(self, text: str, thresholds: Thresholds) -> None:
+        self.texts.append(text)
+        self._next = self._evaluations
+
+    def receive(self) -> Outcome | None:
+        if not self._next or self._next.pop(0) != "+":
+            raise WorkerLost("is gone")
+        return None if self._next is self._starts else Outcome("ok", 1.0, {}, 0.0)
+
+    def kill(self) -> None:
+        pass
+
+
+def results_of(workers: list[Scripted], texts: int) -> dict[int, tuple[str, int]]:
+    """Verdict and attempts of each text."""
+    pool = Pool(workers, lambda active, seconds: active[:1], None)
+    for number in range(texts):
+        pool.submit(number, f"text {number}", {})
+    finished: dict[int, tuple[str, int]] = {}
+    while len(finished) < texts:
+        finished |= {done.number: (done.outcome.verdict, done.attempts) for done in pool.wait(0)}
+    pool.close()
+    return finished
+
+
+def test_a_worker_that_is_gone_for_good_does_not_end_the_search() -> None:
+    """As when a GPU fails, or a machine of a Ray cluster."""
+    good, gone = Scripted("good", "+", "+" * 6), Scripted("gone", "+--", "+-")
+    with pytest.warns(UserWarning, match=r"gone does not start any more \(is gone\); the search goes on with 1 of 2 workers"):
+        finished = results_of([gone, good], 6)
+    assert [verdict for verdict, _ in finished.values()] == ["ok"] * 6
+    assert sorted(attempts for _, attempts in finished.values()) == [1, 1, 1, 1, 1, 2]
+    assert len(gone.texts) == 2
+
+
+def test_the_last_worker_may_repeat_a_text_that_it_was_lost_over() -> None:
+    gone, last = Scripted("gone", "+--", "-"), Scripted("last", "++", "-++")
+    with pytest.warns(UserWarning, match="gone does not start"):
+        finished = results_of([gone, last], 2)
+    assert list(finished.values()) == [("ok", 2)] * 2
+    assert last.texts == ["text 1", "text 0", "text 1"]
+
+
+def test_a_worker_that_starts_at_the_second_attempt_is_kept() -> None:
+    often = Scripted("often", "+" + "-+" * 4, "-" * 4 + "+" * 9)
+    assert {verdict for verdict, _ in results_of([often, Scripted("good", "+", "+" * 9)], 6).values()} == {"ok"}
+
+
+def test_when_all_workers_are_gone_the_search_ends() -> None:
+    with pytest.warns(UserWarning, match="does not start"), pytest.raises(WorkerError, match="workers do not start"):
+        results_of([Scripted("a", "+--", "-"), Scripted("b", "+--", "-")], 3)
 
 
 def test_specifications() -> None:
@@ -239,8 +308,8 @@ def test_specifications() -> None:
             make_workers(wrong, plain_value)
 
 
-def test_two_workers_do_twice_as_much_as_one() -> None:
-    """Waiting instead of computing: this measures what the search adds, on a busy machine as well."""
+def test_two_workers_are_twice_as_fast_as_one() -> None:
+    """With evaluations that sleep, so that the overhead of the search is measured, on a busy machine as well."""
     paces = {}
     for count in (1, 2):
         workers = make_workers(f"process:{count}", partial(slow_value, seconds=0.1))

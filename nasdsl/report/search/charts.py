@@ -12,8 +12,8 @@ import altair as alt
 from nasdsl.report.search import formatting, statistics
 from nasdsl.report.search.data import Ranking, Stage
 from nasdsl.report.search.themes import series_colours, series_shapes
+from nasdsl.search.results import cost_of
 from nasdsl.search.trial import DUPLICATE, Trial
-from nasdsl.search.trials import cost_of
 
 HEIGHT: Final = 270
 MARGIN: Final = 18

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from nasdsl.backbones import UnknownBackbone
 from nasdsl.diagnostics import DiagnosticError
+from nasdsl.search.history import history_of
 from nasdsl.search.journal import read_journal
-from nasdsl.search.run import SearchRun, history_of
+from nasdsl.search.results import Trials
+from nasdsl.search.run import SearchRun
 from nasdsl.search.trial import Trial
-from nasdsl.search.trials import Trials
 from nasdsl.spaces import Space, SpaceError, loads_space
 
 RUN_FORMAT: Final = "nasdsl search run 1"
@@ -212,7 +213,7 @@ def _stage(name: str, folder: Path) -> Stage:
         started=bool(records),
         space=space,
         space_error=space_error,
-        pending=len(history.waiting()),
+        pending=len(history.pending()),
         requested=requested,
         finished=bool(records) and (proposed or spent) and len(trials) == len(history.proposals),
         seconds=sum(end - begin for begin, end in sessions),

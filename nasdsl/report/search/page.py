@@ -19,8 +19,8 @@ from nasdsl.report.search.data import RankedDecoder, Search, Stage
 from nasdsl.report.search.diagrams import Diagram, draw_diagrams
 from nasdsl.report.search.run_info import run_info
 from nasdsl.report.search.themes import PALETTES, apply_theme, config
+from nasdsl.search.results import cost_of
 from nasdsl.search.trial import DIVERGED, DUPLICATE, FAILED, OK, REJECTED, Trial
-from nasdsl.search.trials import cost_of
 from nasdsl.syntax.formatter import format_text
 
 TOP: Final = 10

@@ -1,4 +1,4 @@
-"""Strategies of the search: what to try next."""
+"""Search strategies by name."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from nasdsl.search.strategies.bayes import BayesianSearch
 from nasdsl.search.strategies.evolution import Evolution
-from nasdsl.search.strategies.gaussian_process import BayesianSearch
 from nasdsl.search.strategies.ppo import PPO
 from nasdsl.search.strategies.random import RandomSearch
 from nasdsl.search.strategies.strategy import Strategy, StrategyError
@@ -20,25 +20,25 @@ __all__ = ["DEFAULT_STRATEGY", "STRATEGIES", "Strategy", "StrategyError", "make_
 STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType(
     {strategy.name: strategy for strategy in (BayesianSearch, PPO, Evolution, RandomSearch)}
 )
-"""All strategies by name. Their arguments are the space, the seed, and options by name."""
+"""All strategies by name. They take the space, the seed, and options by name."""
 
 DEFAULT_STRATEGY = BayesianSearch.name
 
 
 def make_strategy(name: str, space: Space, seed: int = 0, **options: Any) -> Strategy:
-    """A strategy by its name.
+    """Make a strategy by its name.
 
     Raises:
-        StrategyError: there is none of this name, or it has no such option.
+        StrategyError: there is no strategy with this name, it has no such option, or an option is out of range.
     """
     if name not in STRATEGIES:
         near = difflib.get_close_matches(name, STRATEGIES, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise StrategyError(f"there is no strategy {name!r}; expected one of {', '.join(STRATEGIES)}{hint}")
-    kind = STRATEGIES[name]
-    known = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    strategy = STRATEGIES[name]
+    known = [p.name for p in inspect.signature(strategy).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for option in options:
         if option not in known:
-            has = f"expected one of {', '.join(known)}" if known else "it has no options"
-            raise StrategyError(f"the strategy {name!r} has no option {option!r}; {has}")
-    return kind(space, seed, **options)
+            expected = f"expected one of {', '.join(known)}" if known else "it has no options"
+            raise StrategyError(f"the strategy {name!r} has no option {option!r}; {expected}")
+    return strategy(space, seed, **options)

@@ -1,4 +1,4 @@
-"""Regularised evolution (Real et al. 2019, arXiv:1802.01548, algorithm 1): the oldest dies, not the worst."""
+"""Regularised evolution (Real et al. 2019, arXiv:1802.01548, algorithm 1): the oldest member is removed, not the worst."""
 
 from __future__ import annotations
 
@@ -6,27 +6,21 @@ import random
 from collections import deque
 from typing import Any, ClassVar
 
-from nasdsl.search.strategies.strategy import (
-    ATTEMPTS,
-    Indices,
-    StrategyError,
-    begin_state,
-    finite,
-    loading,
-    mutated,
-)
+from nasdsl.search.strategies.mutation import mutate
+from nasdsl.search.strategies.rewards import finite_or_none
+from nasdsl.search.strategies.strategy import MAX_DRAWS, Indices, StrategyError, base_state, load_base_state
 from nasdsl.spaces import Filled, Space
 
 
 class Evolution:
-    """The first `population` proposals are uniform; each later one is a mutant of the best of `sample` drawn members.
+    """Proposes uniform samples until `population` are made, then mutants of the best of `sample` random members.
 
-    A mutant differs in one decision that counts, drawn uniformly among them, and in what that decision opens. Members are
-    drawn with replacement, as in the authors' code. Mutants that break a requirement are made again, parent and all.
+    A mutant differs from its parent in one active decision, drawn uniformly, and in the decisions that become active with it.
+    Members are drawn with replacement, as in the authors' code. If a mutant breaks a requirement, another parent is drawn.
 
     Args:
-        population: how many of the latest observations can be parents (the paper's P).
-        sample: how many of them compete to be one (its S).
+        population: number of the latest observations that may be parents (P in the paper).
+        sample: number of members drawn to choose the parent from (S in the paper).
     """
 
     name: ClassVar[str] = "evolution"
@@ -43,11 +37,11 @@ class Evolution:
 
     def propose(self) -> Filled:
         self._proposed += 1
-        # Both are counted: what others proposed belongs to the first population as well.
+        # Samples that others proposed belong to the first population as well.
         if max(self._proposed, self._observed + 1) <= self.population or not self._members:
             return self.space.sample(self._rng)
-        for _ in range(ATTEMPTS):
-            child = mutated(self.space, self._parent(), self._rng)
+        for _ in range(MAX_DRAWS):
+            child = mutate(self.space, self._parent(), self._rng)
             if self.space.keeps(child):
                 return self.space.decode(child)
         return self.space.sample(self._rng)
@@ -57,19 +51,19 @@ class Evolution:
         return max(drawn, key=lambda member: float("-inf") if member[1] is None else member[1])[0]
 
     def observe(self, text: Filled, reward: float | None) -> None:
-        self._members.append((text.indices, finite(reward)))
+        self._members.append((text.indices, finite_or_none(reward)))
         self._observed += 1
 
     def state(self) -> dict[str, Any]:
         return {
-            **begin_state(self.name, self.space, self._rng),
+            **base_state(self.name, self.space, self._rng),
             "proposed": self._proposed,
             "observed": self._observed,
             "members": [[list(indices), reward] for indices, reward in self._members],
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        with loading(state, self.name, self.space, self._rng):
+        with load_base_state(state, self.name, self.space, self._rng):
             self._proposed, self._observed = state["proposed"], state["observed"]
             self._members.clear()
             self._members.extend((tuple(indices), reward) for indices, reward in state["members"])

@@ -1,198 +1,155 @@
-"""Bayesian optimisation: a Gaussian process guesses, and a local search finds where it promises most."""
+"""A Gaussian process over the fillings of a space, and expected improvement."""
 
 from __future__ import annotations
 
 import math
-import random
-from collections import Counter
-from collections.abc import Iterator
-from itertools import chain, islice
-from typing import Any, ClassVar
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from nasdsl.search.strategies.strategy import (
-    Indices,
-    StrategyError,
-    begin_state,
-    draw,
-    finite,
-    joined,
-    loading,
-    mutated,
-    neighbours,
-    normal_scores,
-)
-from nasdsl.search.strategies.surrogate import GaussianProcess, Posterior, log_expected_improvement
-from nasdsl.spaces import Filled, Space
+from nasdsl.search.strategies.strategy import Indices
+from nasdsl.spaces import Space
 
 
-class BayesianSearch:
-    """Expected improvement of a Gaussian process over the decisions that count, climbed by single changes.
+class Features:
+    """Encodes fillings as 0/1 features whose weighted Hamming distance is the distance of the fillings.
 
-    The process learns normal scores, so that rewards matter by their rank alone and failures are bad samples like others.
-    Candidates are uniform samples and mutants of the best; the most promising are improved by single changes, several at
-    once where that is better, until no neighbour is better. What has been observed or is out is not proposed again; what is
-    out counts as observed with the value that the process expects (the "believer"), so that a batch spreads.
+    Two alternatives of a choice or of a pool are at distance 1, two numbers of a range at their difference over the length of
+    the range, and a decision that is active in only one of two fillings adds up to 1. Decisions inactive in both add nothing.
 
-    Args:
-        initial: observations before the first guess; until then samples are uniform.
-        candidates: how many samples and mutants are compared before the climb.
-        climbs: how many of them are improved.
-        most: observations that the process takes in: beyond, the better half of these and the latest. Costs grow with its
-            cube.
+    Attributes:
+        decision: int64 [features], the decision of each feature.
+        scale: float64 [features], the distance added by a feature in which two fillings differ.
     """
 
-    name: ClassVar[str] = "bayes"
+    def __init__(self, space: Space) -> None:
+        self.parents = [domain.parent for domain in space.domains]
+        self._codes: list[Tensor] = []
+        decision: list[int] = []
+        scale: list[float] = []
+        for domain in space.domains:
+            size = domain.size
+            if domain.kind == "range":  # thermometer code: two numbers differ in as many bits as they are steps apart
+                code = torch.ones(size, size, dtype=torch.float64).tril(-1)[:, : size - 1]
+                steps = [1.0 / max(1, size - 1)] * code.shape[1]
+            else:
+                code = torch.eye(size, dtype=torch.float64)  # one-hot: two bits differ
+                steps = [0.5] * size
+            if domain.parent is not None:  # one more bit: whether it is active
+                code = torch.cat([code, torch.ones(size, 1, dtype=torch.float64)], 1)
+                steps.append(0.5)
+            self._codes.append(code)
+            decision += [domain.index] * len(steps)
+            scale += steps
+        self.decision = torch.tensor(decision, dtype=torch.long)
+        self.scale = torch.tensor(scale, dtype=torch.float64)
 
-    def __init__(
-        self, space: Space, seed: int = 0, *, initial: int = 20, candidates: int = 200, climbs: int = 3, most: int = 500
-    ) -> None:
-        if initial < 2 or climbs < 1 or candidates < climbs or most < initial:
-            raise StrategyError(
-                f"initial={initial}, candidates={candidates}, climbs={climbs}, most={most}; expected initial from 2 to most, "
-                "and climbs from 1 to candidates"
-            )
-        self.space = space
-        self.initial = initial
-        self.candidates = candidates
-        self.climbs = climbs
-        self.most = most
-        self._rng = random.Random(seed)
-        self._process = GaussianProcess(space)
-        self._fitted = 0  # observations at the last fit
-        self._observed: list[tuple[Indices, float | None]] = []
-        self._out: Counter[Indices] = Counter()
+    def __call__(self, fillings: Sequence[Indices]) -> Tensor:
+        """Encode fillings: float64 [n, features]."""
+        indices = torch.tensor(fillings, dtype=torch.long).reshape(len(fillings), len(self.parents))
+        active: list[Tensor | None] = []  # None: in all fillings
+        columns = [torch.zeros(len(fillings), 0, dtype=torch.float64)]
+        for place, (parent, code) in enumerate(zip(self.parents, self._codes, strict=True)):
+            column = code[indices[:, place]]
+            is_active: Tensor | None = None
+            if parent is not None:
+                is_active = indices[:, parent[0]] == parent[1]
+                above = active[parent[0]]
+                is_active = is_active if above is None else is_active & above
+                column = column * is_active[:, None]
+            active.append(is_active)
+            columns.append(column)
+        return torch.cat(columns, 1)
 
-    # ------------------------------------------------------------------------------------------ propose, observe
 
-    def propose(self) -> Filled:
-        seen = {indices for indices, _ in self._observed}.union(self._out)
-        chosen = None
-        if len(self._observed) >= self.initial and self.space.domains:
-            chosen = self._climb(*self._believe(), seen)
-        text = self._fresh(seen) if chosen is None else self.space.decode(chosen)
-        self._out[text.indices] += 1
-        return text
+def distances(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    """Weighted Hamming distances of 0/1 features: [n, f], [m, f], [f] -> [n, m]."""
+    separate = (x @ weight)[:, None] + (y @ weight)
+    return torch.addmm(separate, x * weight, y.T, alpha=-2).clamp(min=0)
 
-    def observe(self, text: Filled, reward: float | None) -> None:
-        self._out[text.indices] -= 1
-        self._out = +self._out
-        self._observed.append((text.indices, finite(reward)))
 
-    def _fresh(self, seen: set[Indices]) -> Filled:
-        """A uniform sample, a new one where a few draws find one."""
-        text = self.space.sample(self._rng)
-        for _ in range(20):
-            if text.indices not in seen:
-                break
-            text = self.space.sample(self._rng)
-        return text
+class GaussianProcess:
+    """A Gaussian process with mean 0, covariance amplitude * exp(-sum over decisions of weight * distance), and noise.
 
-    # ------------------------------------------------------------------------------------------ what is believed
+    The kernel is the exponential of a weighted Hamming distance with one weight per decision, as in COMBO (arXiv:1902.00448)
+    and CASMOPOLITAN (arXiv:2102.07188). Parameters are maximum a posteriori estimates under log-normal priors. The prior of the
+    weights is scaled by the number of decisions (arXiv:2402.02229), so that fillings that differ everywhere have the same
+    correlation in small and in large spaces.
 
-    def _data(self) -> tuple[list[Indices], Tensor]:
-        """The fillings that the process takes in, and their scores."""
-        scores = normal_scores([reward for _, reward in self._observed])
-        count = len(scores)
-        if count <= self.most:
-            return [indices for indices, _ in self._observed], scores
-        taken = torch.zeros(count, dtype=torch.bool)
-        taken[scores.argsort(descending=True, stable=True)[: self.most // 2]] = True
-        taken[torch.nonzero(~taken)[taken.sum() - self.most :]] = True
-        return [self._observed[place][0] for place in torch.nonzero(taken)[:, 0].tolist()], scores[taken]
+    Attributes:
+        parameters: float64 [decisions + 2], logarithms of a weight per decision, of the amplitude, and of the noise.
+    """
 
-    def _believe(self) -> tuple[Posterior, float]:
-        """The process given everything, and the score to beat: the best that it believes of anything observed."""
-        fillings, scores = self._data()
-        x = self._process.features(fillings)
-        if len(self._observed) >= self._fitted + max(5, self._fitted // 10):
-            self._process.fit(x, scores, steps=30 if self._fitted else 100)
-            self._fitted = len(self._observed)
-        posterior = self._process.condition(x, scores)
-        best = float(posterior.mean(x).max())
-        if self._out:
-            out = self._process.features(list(self._out))
-            posterior = self._process.condition(torch.cat([x, out]), torch.cat([scores, posterior.mean(out)]))
-        return posterior, best
+    def __init__(self, space: Space) -> None:
+        self.features = Features(space)
+        count = len(space.domains)
+        self.prior_mean = torch.tensor([math.log(3 / max(1, count))] * count + [0.0, math.log(1e-3)], dtype=torch.float64)
+        self.prior_std = torch.tensor([1.0] * count + [0.5, 1.0], dtype=torch.float64)
+        self.parameters = self.prior_mean.clone()
 
-    # ------------------------------------------------------------------------------------------ where to look
+    def log_posterior(self, parameters: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Log posterior density of parameters given values y [n] at features x [n, f], up to a constant."""
+        factor = self._factor(parameters, x)
+        white = torch.linalg.solve_triangular(factor, y[:, None], upper=False)
+        evidence: Tensor = -0.5 * white.square().sum() - factor.diagonal().log().sum()
+        prior = -0.5 * ((parameters - self.prior_mean) / self.prior_std).square().sum()
+        return evidence + prior
 
-    def _climb(self, posterior: Posterior, best: float, seen: set[Indices]) -> Indices | None:
-        """A filling of large expected improvement that is new and keeps the requirements; None where none turned up.
+    def _kernel(self, parameters: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        weight = parameters[:-2].exp()[self.features.decision] * self.features.scale
+        return (parameters[-2] - distances(x, y, weight)).exp()
 
-        All climbs go up side by side. A step is the best single change, or the best two, four, eight and so on together
-        where that is better still; requirements are asked last, because they take longest.
-        """
+    def _factor(self, parameters: Tensor, x: Tensor) -> Tensor:
+        noise = parameters[-1].exp() + 1e-6
+        factor: Tensor = torch.linalg.cholesky(self._kernel(parameters, x, x) + noise * torch.eye(len(x), dtype=x.dtype))
+        return factor
 
-        def promises(fillings: set[Indices]) -> dict[Indices, float]:
-            new = sorted(fillings - seen)
-            if not new:
-                return {}
-            found = log_expected_improvement(*posterior(self._process.features(new)), best).tolist()
-            return dict(zip(new, found, strict=True))
+    def fit(self, x: Tensor, y: Tensor, steps: int) -> None:
+        """Improve the parameters by `steps` steps of Adam, starting from their present values."""
+        parameters = self.parameters.clone().requires_grad_()
+        optimizer = torch.optim.Adam([parameters], lr=0.1)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss = -self.log_posterior(parameters, x, y)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
+            optimizer.step()
+        self.parameters = parameters.detach()
 
-        def kept(promise: dict[Indices, float], above: float) -> Iterator[tuple[float, Indices]]:
-            """Those that promise more, best first."""
-            ranked = sorted(((p, filling) for filling, p in promise.items() if p > above), reverse=True)
-            return (item for item in ranked if self.space.keeps(item[1]))
+    def condition(self, x: Tensor, y: Tensor) -> Posterior:
+        """The posterior given values y [n] at features x [n, f]."""
+        return Posterior(self, x, y)
 
-        climbing = list(islice(kept(promises(self._candidates()), -math.inf), self.climbs))
-        ended: list[tuple[float, Indices]] = []
-        while climbing:
-            around = [list(neighbours(self.space, filling, self._rng)) for _, filling in climbing]
-            single = promises(set(chain.from_iterable(around)))
-            better: list[list[Indices]] = []
-            for (promise, _), others in zip(climbing, around, strict=True):
-                better.append(sorted((o for o in others if single.get(o, -math.inf) > promise), key=lambda o: (-single[o], o)))
-            together = [list(joined(self.space, at[1], others)) for at, others in zip(climbing, better, strict=True)]
-            joint = promises(set(chain.from_iterable(together)))
-            reached: set[tuple[float, Indices]] = set()
-            for at, ones, several in zip(climbing, better, together, strict=True):
-                rivals = {o: single[o] for o in ones} | {o: joint[o] for o in several if o in joint}
-                step = next(kept(rivals, at[0]), None)
-                if step is None:
-                    ended.append(at)
-                else:
-                    reached.add(step)
-            climbing = sorted(reached)
-        return max(ended)[1] if ended else None
 
-    def _candidates(self) -> set[Indices]:
-        best = sorted(self._observed, key=lambda item: float("inf") if item[1] is None else -item[1])[:10]
-        found = {draw(self.space, self._rng) for _ in range(self.candidates // 2)}
-        for place in range(self.candidates - self.candidates // 2):
-            child = mutated(self.space, best[place % len(best)][0], self._rng)
-            while self._rng.random() < 0.5:
-                child = mutated(self.space, child, self._rng)
-            found.add(child)
-        return found
+class Posterior:
+    """A Gaussian process conditioned on values."""
 
-    # ------------------------------------------------------------------------------------------ state
+    def __init__(self, process: GaussianProcess, x: Tensor, y: Tensor) -> None:
+        self.process = process
+        self.x = x
+        self._factor = process._factor(process.parameters, x)
+        self._weights = torch.cholesky_solve(y[:, None], self._factor)[:, 0]
 
-    def state(self) -> dict[str, Any]:
-        return {
-            **begin_state(self.name, self.space, self._rng),
-            "fitted": self._fitted,
-            "parameters": self._process.parameters.tolist(),
-            "observed": [[list(indices), reward] for indices, reward in self._observed],
-            "out": [[list(indices), count] for indices, count in self._out.items()],
-        }
+    def mean(self, x: Tensor) -> Tensor:
+        """Mean at features x [m, f]: [m]. Its cost grows with n, that of the deviation with the square of n."""
+        return self._weights @ self.process._kernel(self.process.parameters, self.x, x)
 
-    def load(self, state: dict[str, Any]) -> None:
-        with loading(state, self.name, self.space, self._rng):
-            self._fitted = state["fitted"]
-            self._process.parameters = torch.tensor(state["parameters"], dtype=torch.float64)
-            self._observed = [(tuple(indices), reward) for indices, reward in state["observed"]]
-            self._out = Counter({tuple(indices): count for indices, count in state["out"]})
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean [m] and standard deviation [m] without noise at features x [m, f]."""
+        kernel = self.process._kernel(self.process.parameters, self.x, x)
+        white = torch.linalg.solve_triangular(self._factor, kernel, upper=False)
+        variance = self.process.parameters[-2].exp() - white.square().sum(0)
+        return self._weights @ kernel, variance.clamp(min=1e-12).sqrt()
 
-    def diagnostics(self) -> dict[str, float]:
-        if not self._fitted:
-            return {}
-        parameters = self._process.parameters.exp()
-        return {
-            "amplitude": float(parameters[-2]),
-            "noise": float(parameters[-1]),
-            "largest_weight": float(parameters[:-2].max()),
-        }
+
+def log_expected_improvement(mean: Tensor, std: Tensor, best: float) -> Tensor:
+    """Logarithm of the expected improvement E[max(0, f - best)] for normal f, also where that underflows to 0.
+
+    With z = (mean - best)/std it is log(std) + log(phi(z) + z*Phi(z)); far below, phi(z) + z*Phi(z) ~ phi(z)/z^2.
+    """
+    z = (mean - best) / std
+    log_phi = -0.5 * z.square() - 0.5 * math.log(2 * math.pi)
+    near = z.clamp(min=-6)
+    exact = (torch.exp(-0.5 * near.square()) / math.sqrt(2 * math.pi) + near * torch.special.ndtr(near)).clamp(min=1e-300).log()
+    far = log_phi - 2 * z.clamp(max=-6).abs().log()
+    return std.log() + torch.where(z > -6, exact, far)

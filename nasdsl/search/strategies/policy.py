@@ -1,4 +1,4 @@
-"""The controller's network: a distribution over the fillings of a space, one decision after the other."""
+"""The policy network of PPO: a distribution over the fillings of a space, one decision after the other."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from nasdsl.search.strategies.strategy import Indices
 from nasdsl.spaces import Space
 
 
-class Evaluated(NamedTuple):
-    """What the policy says of given fillings, one column a decision; 0 where a decision does not count.
+class PolicyOutput(NamedTuple):
+    """Output of the policy for given fillings; 0 for inactive decisions.
 
     Attributes:
-        log_prob: float [n, decisions], of the index that was drawn.
-        entropy: float [n, decisions], of the distribution that it was drawn from.
-        value: float [n, decisions], the reward that is expected before the decision.
-        active: bool [n, decisions], which decisions count.
+        log_prob: float [n, decisions], of the given index.
+        entropy: float [n, decisions], of the distribution over the decision's indices.
+        value: float [n, decisions], the reward expected before the decision.
+        active: bool [n, decisions], which decisions are active.
     """
 
     log_prob: Tensor
@@ -29,11 +29,11 @@ class Evaluated(NamedTuple):
 
 
 class Policy(nn.Module):
-    """An LSTM that draws the decisions in the order of the text and reads each that it has drawn.
+    """An autoregressive LSTM over the decisions, in the order of the text.
 
-    The step of a decision reads the embedding of the index before it and of its own place; where the one before did not
-    count, a vector that says so. The output layers begin at zero: a new policy draws every decision uniformly, as
-    `Space.sample` does.
+    The input of a step is the sum of two embeddings: of the previous decision and its index, or of its being inactive, and of
+    the position of the step. The output layers are initialised to zero, so that a new policy draws every decision uniformly,
+    as `Space.sample` does.
     """
 
     def __init__(self, space: Space, hidden: int = 64) -> None:
@@ -42,7 +42,7 @@ class Policy(nn.Module):
         count, widest = len(sizes), max(sizes, default=1)
         self.parents = [domain.parent for domain in space.domains]
         self.hidden = hidden
-        self.drawn = nn.Embedding(1 + count * (widest + 1), hidden)  # the beginning; each index, or none, of each decision
+        self.drawn = nn.Embedding(1 + count * (widest + 1), hidden)  # the start; each index of each decision, or "inactive"
         self.place = nn.Embedding(max(1, count), hidden)
         self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
         self.logits = nn.Parameter(torch.zeros(count, widest, hidden))
@@ -57,56 +57,56 @@ class Policy(nn.Module):
         self.first: Tensor
 
     def active(self, indices: Tensor) -> Tensor:
-        """Which decisions count: int64 [n, decisions] -> bool [n, decisions]."""
-        flags: list[Tensor] = []
+        """Which decisions are active: int64 [n, decisions] -> bool [n, decisions]."""
+        active: list[Tensor] = []
         for parent in self.parents:
             if parent is None:
-                flags.append(torch.ones(len(indices), dtype=torch.bool))
+                active.append(torch.ones(len(indices), dtype=torch.bool))
             else:
-                flags.append(flags[parent[0]] & (indices[:, parent[0]] == parent[1]))
-        return torch.stack(flags, 1)
+                active.append(active[parent[0]] & (indices[:, parent[0]] == parent[1]))
+        return torch.stack(active, 1)
 
     def _tokens(self, indices: Tensor, active: Tensor, place: int | slice) -> Tensor:
-        """What the LSTM reads of decisions that were drawn: 1 + index, or 0 for none, in the range of each decision."""
+        """Rows of the embedding of drawn decisions: 1 + index, or 0 if inactive, within the range of each decision."""
         return self.first[place] + torch.where(active, indices + 1, 0)
 
-    def evaluate(self, indices: Tensor) -> Evaluated:
-        """Of int64 [n, decisions], in one pass."""
+    def evaluate(self, indices: Tensor) -> PolicyOutput:
+        """Evaluate fillings, int64 [n, decisions], in one pass."""
         active = self.active(indices)
-        begin = torch.zeros(len(indices), 1, dtype=torch.long)
-        tokens = torch.cat([begin, self._tokens(indices, active, slice(None))[:, :-1]], 1)
+        start = torch.zeros(len(indices), 1, dtype=torch.long)
+        tokens = torch.cat([start, self._tokens(indices, active, slice(None))[:, :-1]], 1)
         states, _ = self.lstm(self.drawn(tokens) + self.place.weight)
         logits = torch.einsum("ndh,dsh->nds", states, self.logits) + self.bias + self.mask
         log_probs = logits.log_softmax(-1)
         entropy = -(log_probs.exp() * log_probs.masked_fill(self.mask == -torch.inf, 0.0)).sum(-1)
         log_prob = log_probs.gather(-1, indices[..., None])[..., 0]
         value = self.value(states)[..., 0]
-        return Evaluated(log_prob * active, entropy * active, value * active, active)
+        return PolicyOutput(log_prob * active, entropy * active, value * active, active)
 
     @torch.no_grad()
     def draw(self, count: int, generator: torch.Generator) -> list[Indices]:
-        """Fillings, drawn side by side."""
+        """Draw `count` fillings as one batch."""
         noise = torch.rand(len(self.parents), count, generator=generator)
         tokens = torch.zeros(count, dtype=torch.long)
         state: tuple[Tensor, Tensor] | None = None
         columns: list[Tensor] = []
-        flags: list[Tensor] = []
+        active: list[Tensor] = []
         for place, parent in enumerate(self.parents):
-            reads = (self.drawn(tokens) + self.place.weight[place])[:, None]
-            out, state = self.lstm(reads, state)
+            step = (self.drawn(tokens) + self.place.weight[place])[:, None]
+            out, state = self.lstm(step, state)
             logits = out[:, 0] @ self.logits[place].T + self.bias[place] + self.mask[place]
-            below = logits.softmax(-1).cumsum(-1)
+            cumulative = logits.softmax(-1).cumsum(-1)
             size = int((self.mask[place] == 0).sum())
-            index = (noise[place][:, None] >= below).sum(-1).clamp(max=size - 1)
-            flag = torch.ones(count, dtype=torch.bool)
+            index = (noise[place][:, None] >= cumulative).sum(-1).clamp(max=size - 1)
+            is_active = torch.ones(count, dtype=torch.bool)
             if parent is not None:
-                flag = flags[parent[0]] & (columns[parent[0]] == parent[1])
-            columns.append(torch.where(flag, index, 0))
-            flags.append(flag)
-            tokens = self._tokens(columns[-1], flag, place)
+                is_active = active[parent[0]] & (columns[parent[0]] == parent[1])
+            columns.append(torch.where(is_active, index, 0))
+            active.append(is_active)
+            tokens = self._tokens(columns[-1], is_active, place)
         return [tuple(row) for row in torch.stack(columns, 1).tolist()]
 
 
 def as_tensor(fillings: Sequence[Indices]) -> Tensor:
-    """Fillings as int64 [n, decisions]."""
+    """Convert fillings to int64 [n, decisions]."""
     return torch.tensor(fillings, dtype=torch.long)

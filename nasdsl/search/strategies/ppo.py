@@ -1,9 +1,10 @@
-"""Proximal policy optimisation (arXiv:1707.06347) of an LSTM that writes fillings: the paper's controller, section 3.3.
+"""Proximal policy optimisation (arXiv:1707.06347) of an LSTM over the decisions.
 
-An episode is one filling: an action for each decision that counts, and one reward at the end. What differs from the
-published controller, and why: each drawn choice is fed back, so that decisions can depend on each other; rewards are normal
-scores of their rank among the latest, so that their unit does not matter; a sample that was proposed before is drawn again,
-because its reward is known; and the best samples so far stay in the replay buffer, because rewards are dear.
+This is the controller of arXiv:1906.04423, section 3.3. An episode is one filling: an action for each active decision, and one
+reward at the end. Differences from the published controller: each drawn decision is fed back, so that decisions can depend on
+each other; rewards are normal scores of their rank in the buffer, so that their unit does not matter; a filling that was
+proposed before is drawn again, because its reward is known; and the best episodes stay in the replay buffer, because rewards
+are expensive.
 """
 
 from __future__ import annotations
@@ -16,48 +17,41 @@ import torch
 from torch import Tensor, nn
 
 from nasdsl.search.strategies.policy import Policy, as_tensor
-from nasdsl.search.strategies.strategy import (
-    ATTEMPTS,
-    Indices,
-    StrategyError,
-    begin_state,
-    finite,
-    loading,
-    normal_scores,
-)
+from nasdsl.search.strategies.rewards import finite_or_none, normal_scores
+from nasdsl.search.strategies.strategy import MAX_DRAWS, Indices, StrategyError, base_state, load_base_state
 from nasdsl.spaces import Filled, Space
 
 
 def gae(reward: Tensor, value: Tensor, active: Tensor, gamma: float = 1.0, gae_lambda: float = 0.95) -> Tensor:
-    """Generalised advantage estimation (arXiv:1506.02438) of episodes whose one reward comes at their end.
+    """Generalised advantage estimation (arXiv:1506.02438) for episodes with one reward, at their end.
 
-    Decisions that do not count are no steps: nothing is discounted at them, and their advantage is 0.
+    Inactive decisions are not steps: nothing is discounted at them, and their advantage is 0.
 
     Args:
         reward: float [n], of each episode.
-        value: float [n, decisions], expected before each decision.
+        value: float [n, decisions], the reward expected before each decision.
         active: bool [n, decisions].
 
     Returns:
-        float [n, decisions]; advantage + value is what the value should have been.
+        float [n, decisions]; advantage + value is the target of the value.
     """
     advantage = torch.zeros_like(value)
-    following = torch.zeros_like(reward)  # the advantage and the value of the next step that counts
+    next_advantage = torch.zeros_like(reward)  # at the next active decision, as next_value
     next_value = torch.zeros_like(reward)
     is_last = torch.ones_like(reward, dtype=torch.bool)
     for step in reversed(range(value.shape[1])):
-        flag = active[:, step]
+        is_active = active[:, step]
         delta = torch.where(is_last, reward, gamma * next_value) - value[:, step]
-        found = delta + gamma * gae_lambda * following
-        advantage[:, step] = torch.where(flag, found, 0.0)
-        following = torch.where(flag, found, following)
-        next_value = torch.where(flag, value[:, step], next_value)
-        is_last = is_last & ~flag
+        estimate = delta + gamma * gae_lambda * next_advantage
+        advantage[:, step] = torch.where(is_active, estimate, 0.0)
+        next_advantage = torch.where(is_active, estimate, next_advantage)
+        next_value = torch.where(is_active, value[:, step], next_value)
+        is_last = is_last & ~is_active
     return advantage
 
 
 class Losses(NamedTuple):
-    """Terms of the loss, means over the decisions that count; `approx_kl` and `clipfrac` are for the log."""
+    """Terms of the loss, means over the active decisions; `approx_kl` and `clipfrac` are for the log."""
 
     policy: Tensor
     value: Tensor
@@ -76,7 +70,7 @@ def ppo_loss(
     active: Tensor,
     clip_coef: float,
 ) -> Losses:
-    """The clipped surrogate objective (arXiv:1707.06347, equation 7), the squared error of the value, and the entropy.
+    """PPO's loss: the clipped surrogate objective (arXiv:1707.06347, equation 7), the value's squared error, the entropy.
 
     All tensors are [n, decisions]. `approx_kl` is the mean of (ratio - 1) - log ratio (http://joschu.net/blog/kl-approx.html).
     """
@@ -96,7 +90,7 @@ def ppo_loss(
 
 
 class Episode(NamedTuple):
-    """A sample that was observed: its decisions, its reward, and [decisions] log-probabilities when it was drawn."""
+    """An observed sample: its decisions, its reward, and the log-probabilities [decisions] with which it was drawn."""
 
     indices: Indices
     reward: float | None
@@ -104,13 +98,13 @@ class Episode(NamedTuple):
 
 
 class PPO:
-    """Updates its policy after each `batch` observations, on the latest `replay` episodes and the best `elite` of all.
+    """Proposes samples of a policy, updated after each `batch` observations on the last `replay` and the best `elite` episodes.
 
     Args:
         hidden: width of the LSTM.
         warmup: observations before the first update; until then the policy is uniform.
-        batch, replay, elite: see above. With replay = batch and elite = 0 it is PPO without replay.
-        epochs, minibatch: passes over the buffer at each update, and the episodes of one step of Adam.
+        batch, replay, elite: see above. With replay = batch and elite = 0 there is no replay.
+        epochs, minibatch: passes over the buffer at each update, and episodes in a step of Adam.
         lr, max_grad_norm: of Adam, and the norm that gradients are clipped to.
         clip_coef, ent_coef, vf_coef, gamma, gae_lambda: PPO's.
     """
@@ -153,9 +147,9 @@ class PPO:
             torch.manual_seed(seed)
             self.policy = Policy(space, hidden)
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=lr, eps=1e-5)
-        self._out: dict[Indices, Tensor] = {}  # log-probabilities of what is not yet observed, when it was drawn
+        self._pending: dict[Indices, Tensor] = {}  # of proposals without a result: log-probabilities with which they were drawn
         self._recent: deque[Episode] = deque(maxlen=replay)
-        self._best: list[Episode] = []  # best first; of different fillings
+        self._best: list[Episode] = []  # best first, each a different filling
         self._seen: set[Indices] = set()
         self._observed = 0
         self._diagnostics: dict[str, float] = {}
@@ -165,15 +159,15 @@ class PPO:
     def propose(self) -> Filled:
         text = self._draw()
         self._seen.add(text.indices)
-        self._out[text.indices] = self._log_prob(text.indices)
+        self._pending[text.indices] = self._log_prob(text.indices)
         return text
 
     def _draw(self) -> Filled:
-        """A sample of the policy that keeps the requirements, a new one where `ATTEMPTS` draws find one."""
+        """Draw a filling that keeps the requirements, one not seen before if `MAX_DRAWS` draws yield one."""
         known = None
-        for count in (10, ATTEMPTS - 10) if self.space.domains else ():  # ten nearly always do
+        for count in (10, MAX_DRAWS - 10) if self.space.domains else ():  # ten are nearly always enough
             for indices in self.policy.draw(count, self._generator):
-                if indices in self._seen:  # asked first: requirements may take milliseconds
+                if indices in self._seen:  # first, because counting for the requirements may take milliseconds
                     known = known or indices
                 elif self.space.keeps(indices):
                     return self.space.decode(indices)
@@ -186,19 +180,19 @@ class PPO:
         return self.policy.evaluate(as_tensor([indices])).log_prob[0] if indices else torch.zeros(0)
 
     def observe(self, text: Filled, reward: float | None) -> None:
-        log_prob = self._out.pop(text.indices, None)
-        if log_prob is None:  # proposed by someone else, or twice
+        log_prob = self._pending.pop(text.indices, None)
+        if log_prob is None:  # not proposed here, or observed twice
             log_prob = self._log_prob(text.indices)
-        episode = Episode(text.indices, finite(reward), log_prob)
+        episode = Episode(text.indices, finite_or_none(reward), log_prob)
         self._seen.add(text.indices)
         self._recent.append(episode)
-        self._enter(episode)
+        self._add_to_best(episode)
         self._observed += 1
         if self._observed >= self.warmup and self._observed % self.batch == 0 and self.space.domains:
             self._update()
 
-    def _enter(self, episode: Episode) -> None:
-        """Among the best, where it is one."""
+    def _add_to_best(self, episode: Episode) -> None:
+        """Add an episode to the best, if it is among them."""
         if episode.reward is not None and all(episode.indices != other.indices for other in self._best):
             self._best.append(episode)
             self._best.sort(key=lambda e: -e.reward if e.reward is not None else 0.0)
@@ -252,13 +246,13 @@ class PPO:
     def state(self) -> dict[str, Any]:
         optimizer = self.optimizer.state_dict()
         return {
-            **begin_state(self.name, self.space, self._rng),
+            **base_state(self.name, self.space, self._rng),
             "generator": self._generator.get_state(),
             "policy": {name: value.clone() for name, value in self.policy.state_dict().items()},
             "moments": {
                 number: {name: value.clone() for name, value in moment.items()} for number, moment in optimizer["state"].items()
             },
-            "out": [[list(indices), log_prob.clone()] for indices, log_prob in self._out.items()],
+            "out": [[list(indices), log_prob.clone()] for indices, log_prob in self._pending.items()],
             "recent": [[list(e.indices), e.reward, e.log_prob.clone()] for e in self._recent],
             "best": [[list(e.indices), e.reward, e.log_prob.clone()] for e in self._best],
             "seen": sorted(list(indices) for indices in self._seen),
@@ -267,17 +261,17 @@ class PPO:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        with loading(state, self.name, self.space, self._rng):
+        with load_base_state(state, self.name, self.space, self._rng):
             self._generator.set_state(state["generator"])
             self.policy.load_state_dict(state["policy"])
             moments = {
                 number: {name: value.clone() for name, value in moment.items()} for number, moment in state["moments"].items()
             }
             self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
-            self._out = {tuple(indices): log_prob.clone() for indices, log_prob in state["out"]}
+            self._pending = {tuple(indices): log_prob.clone() for indices, log_prob in state["out"]}
             self._recent.clear()
-            self._recent.extend(_episode(item) for item in state["recent"])
-            self._best = [_episode(item) for item in state["best"]]
+            self._recent.extend(_load_episode(item) for item in state["recent"])
+            self._best = [_load_episode(item) for item in state["best"]]
             self._seen = {tuple(indices) for indices in state["seen"]}
             self._observed = state["observed"]
             self._diagnostics = dict(state["diagnostics"])
@@ -286,6 +280,6 @@ class PPO:
         return dict(self._diagnostics)
 
 
-def _episode(item: list[Any]) -> Episode:
+def _load_episode(item: list[Any]) -> Episode:
     indices, reward, log_prob = item
     return Episode(tuple(indices), reward, log_prob.clone())

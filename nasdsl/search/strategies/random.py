@@ -1,16 +1,16 @@
-"""Uniform samples: what every other strategy must beat."""
+"""Random search: the baseline of all strategies."""
 
 from __future__ import annotations
 
 import random
 from typing import Any, ClassVar
 
-from nasdsl.search.strategies.strategy import begin_state, loading
+from nasdsl.search.strategies.strategy import base_state, load_base_state
 from nasdsl.spaces import Filled, Space
 
 
 class RandomSearch:
-    """Proposes `Space.sample`, whatever it observes."""
+    """Proposes uniform samples that keep the requirements, whatever it observes."""
 
     name: ClassVar[str] = "random"
 
@@ -25,10 +25,10 @@ class RandomSearch:
         pass
 
     def state(self) -> dict[str, Any]:
-        return begin_state(self.name, self.space, self._rng)
+        return base_state(self.name, self.space, self._rng)
 
     def load(self, state: dict[str, Any]) -> None:
-        with loading(state, self.name, self.space, self._rng):
+        with load_base_state(state, self.name, self.space, self._rng):
             pass
 
     def diagnostics(self) -> dict[str, float]:

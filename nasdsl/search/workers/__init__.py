@@ -1,4 +1,4 @@
-"""Who evaluates: this process, several on this machine, or a Ray cluster. Text goes out, a result comes back."""
+"""Workers that evaluate texts: this process, several processes on this machine, or actors of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -7,77 +7,88 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from nasdsl.search.errors import WorkerError
-from nasdsl.search.trial import Bars, Evaluate
+from nasdsl.search.evaluation import Evaluate
+from nasdsl.search.trial import Thresholds
 from nasdsl.search.workers.pool import Finished
 
 
 class Workers(Protocol):
-    """What the loop knows of workers.
+    """The interface between the search loop and its workers.
 
     Attributes:
-        evaluates_here: evaluations run in this very process, within `wait`.
+        evaluates_here: evaluations run in this process, within `wait`.
     """
 
     evaluates_here: bool
 
     @property
     def size(self) -> int:
-        """How many evaluate at once."""
+        """How many texts are evaluated at once."""
         ...
 
-    def submit(self, number: int, text: str, bars: Bars) -> None:
-        """Have a text evaluated, behind those submitted before, and given up by these bars (none: an empty mapping)."""
+    def submit(self, number: int, text: str, thresholds: Thresholds) -> None:
+        """Queue a text for evaluation.
+
+        Args:
+            thresholds: of early stopping; empty without.
+        """
         ...
 
     def wait(self, seconds: float) -> Sequence[Finished]:
-        """What has been finished; empty where nothing was within `seconds`."""
+        """Wait for results; empty if there are none within `seconds`."""
         ...
 
     def finish(self, seconds: float) -> Sequence[Finished]:
-        """Begin nothing new, and give what is finished within `seconds` of what is under way."""
+        """Drop the queue, and return the results of running evaluations that end within `seconds`."""
         ...
 
     def close(self) -> None:
-        """End the workers, and what they are at."""
+        """Stop the workers and their evaluations."""
         ...
 
 
 _SPEC = re.compile(r"(?P<kind>inline|process|ray)(?::(?P<count>[0-9]+))?(?:@(?P<address>\S+))?")
 
 
-def parse_workers(spec: str) -> tuple[str, int | None, str | None]:
-    """Kind, number and address of ``inline``, ``process:4``, ``ray``, ``ray:4``, ``ray@auto`` or ``ray:4@HOST:PORT``.
+def parse_workers(spec: str, timeout: float | None = None) -> tuple[str, int | None, str | None]:
+    """Parse ``inline``, ``process:4``, ``ray``, ``ray:4``, ``ray@auto`` or ``ray:4@HOST:PORT``.
+
+    Args:
+        timeout: limit of an evaluation in seconds, checked with the specification.
+
+    Returns:
+        Kind, number and address.
 
     Raises:
-        WorkerError: it reads otherwise.
+        WorkerError: the text has another form, or such workers cannot have this timeout.
     """
-    found = _SPEC.fullmatch(spec)
-    count = int(found["count"]) if found and found["count"] else None
-    fits = found is not None and count != 0 and not (found["address"] and found["kind"] != "ray")
-    if not fits or found is None or (found["kind"] == "inline" and count) or (found["kind"] == "process" and not count):
+    match = _SPEC.fullmatch(spec)
+    count = int(match["count"]) if match and match["count"] else None
+    is_valid = match is not None and count != 0 and not (match["address"] and match["kind"] != "ray")
+    if not is_valid or match is None or (match["kind"] == "inline" and count) or (match["kind"] == "process" and not count):
         raise WorkerError(f"workers are {spec!r}; expected inline, process:N, ray, ray:N or ray:N@ADDRESS")
-    return found["kind"], count, found["address"]
+    if timeout is not None and not timeout > 0:
+        raise WorkerError(f"timeout is {timeout:g}; expected seconds above 0, or none")
+    if timeout is not None and match["kind"] == "inline":
+        raise WorkerError("a timeout needs workers that can be ended: process:1 instead of inline")
+    return match["kind"], count, match["address"]
 
 
 def make_workers(spec: str, evaluate: Evaluate, timeout: float | None = None) -> Workers:
-    """Workers, started and ready.
+    """Start workers, and return them when they are ready.
 
     Args:
         spec: see `parse_workers`.
-        timeout: seconds that an evaluation may take.
+        timeout: limit of an evaluation in seconds.
 
     Raises:
-        WorkerError: the specification is wrong, `evaluate` cannot be sent to workers, or they do not start.
+        WorkerError: the specification is invalid, `evaluate` cannot be sent to workers, or they do not start.
     """
-    kind, count, address = parse_workers(spec)
-    if timeout is not None and not timeout > 0:
-        raise WorkerError(f"timeout is {timeout:g}; expected seconds above 0, or none")
+    kind, count, address = parse_workers(spec, timeout)
     if kind == "inline":
-        from nasdsl.search.workers.inline import Inline
+        from nasdsl.search.workers.inline import InlineWorker
 
-        if timeout is not None:
-            raise WorkerError("a timeout needs workers that can be ended: process:1 instead of inline")
-        return Inline(evaluate)
+        return InlineWorker(evaluate)
     if kind == "process":
         from nasdsl.search.workers.process import start_processes
 

@@ -1,27 +1,29 @@
-"""Several workers at once: who gets which text, limits of time, and what happens when a worker is lost."""
+"""A pool of workers: assigns texts to them, limits their time, and replaces workers that are lost."""
 
 from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from nasdsl.search.errors import WorkerError
-from nasdsl.search.trial import FAILED, Bars, Outcome
+from nasdsl.search.evaluation import Outcome
+from nasdsl.search.trial import FAILED, Thresholds
 
-ATTEMPTS: Final = 2
-"""Evaluations of a text at the most, when workers are lost over it."""
-STARTS: Final = 2
-"""Times in a row that a worker may fail to start before the search gives up."""
-START_LIMIT: Final = 300.0
-"""Seconds that a worker may take to start: importing torch on a busy network drive takes its time."""
+MAX_ATTEMPTS: Final = 2
+"""Evaluations of a text, if workers are lost over it."""
+MAX_FAILED_STARTS: Final = 2
+"""Failures in a row of a worker to start, after which the pool does without it."""
+START_TIMEOUT: Final = 300.0
+"""Seconds that a worker may take to start: importing torch from a busy network drive takes time."""
 
 
 class Finished(NamedTuple):
-    """A result, who gave it, and how many attempts it took; `lost` says why the earlier ones failed."""
+    """An outcome, the worker that returned it, the number of attempts, and why earlier attempts lost their workers."""
 
     number: int
     outcome: Outcome
@@ -30,46 +32,46 @@ class Finished(NamedTuple):
     lost: tuple[str, ...] = ()
 
 
-class Lost(Exception):
-    """A worker that cannot be used any more; the message says why."""
+class WorkerLost(Exception):
+    """A worker died or cannot be used any more; the message says why."""
 
 
 class CannotStart(WorkerError):
-    """Workers that were lost again and again before they were ready."""
+    """No worker starts: each was lost before it was ready, several times in a row."""
 
 
 class CannotLoad(Exception):
-    """A worker that started and could not load `evaluate`."""
+    """A worker started, and cannot load `evaluate`."""
 
 
 class Worker(Protocol):
-    """One worker as the pool knows it."""
+    """The interface between the pool and one worker."""
 
     name: str
 
     def start(self) -> None:
-        """Begin to start; it is ready when `take` gives None."""
+        """Start, without waiting; it is ready when `receive` returns None."""
         ...
 
-    def give(self, text: str, bars: Bars) -> None:
-        """Have it evaluate a text, with these bars where there are any.
+    def send(self, text: str, thresholds: Thresholds) -> None:
+        """Have a text evaluated.
 
         Raises:
-            Lost: it died meanwhile.
+            WorkerLost: it has died.
         """
         ...
 
-    def take(self) -> Outcome | None:
-        """What it reports: None for "ready", or a result.
+    def receive(self) -> Outcome | None:
+        """The next message: None for "ready", or an outcome.
 
         Raises:
-            Lost: it died, or reports what makes no sense.
-            CannotLoad: `evaluate` cannot be loaded there.
+            WorkerLost: it has died, or sent something else.
+            CannotLoad: it cannot load `evaluate`.
         """
         ...
 
     def kill(self) -> None:
-        """End it at once, and what it started."""
+        """End the worker at once, with the processes that it started."""
         ...
 
 
@@ -77,20 +79,22 @@ class Worker(Protocol):
 class _Task:
     number: int
     text: str
-    bars: Bars
+    thresholds: Thresholds
     lost: list[str] = field(default_factory=list)
-    avoid: int | None = None  # the worker that was lost over it
+    avoid: int | None = None  # index of the worker that was lost over it
 
 
 class Pool:
-    """Workers that are kept busy.
+    """Workers with a common queue.
 
-    A worker that dies, exceeds the limit or returns garbage is ended and started anew. Its text is given once more, to
-    another worker where there are several, and fails if that is lost as well.
+    A worker that dies, exceeds the time limit or returns something other than a reward is killed and started anew. Its text is
+    evaluated once more, by another worker if there are several, and fails if that one is lost as well. A worker that does not
+    start any more, because its GPU or its machine is gone, is left out with a warning; the others go on.
 
     Args:
-        reporting: from workers and seconds to the workers that have something to take.
-        timeout: seconds that an evaluation may take.
+        poll: function of workers and seconds, which waits and returns the workers that have a message.
+        timeout: limit of an evaluation in seconds.
+        shutdown: called when the pool is closed.
 
     Raises:
         WorkerError: workers do not start.
@@ -101,23 +105,24 @@ class Pool:
     def __init__(
         self,
         workers: Sequence[Worker],
-        reporting: Callable[[Sequence[Worker], float], Sequence[Worker]],
+        poll: Callable[[Sequence[Worker], float], Sequence[Worker]],
         timeout: float | None,
-        end: Callable[[], None] = lambda: None,
+        shutdown: Callable[[], None] = lambda: None,
     ) -> None:
         self._workers = list(workers)
-        self._reporting = reporting
+        self._poll = poll
         self._timeout = timeout
-        self._end = end
-        self._waiting: deque[_Task] = deque()
-        self._tasks: dict[int, _Task] = {}  # of busy workers
-        self._limits: dict[int, float] = {}  # of workers that start or are busy
-        self._failed_starts = 0
-        self._open = True
+        self._shutdown = shutdown
+        self._queue: deque[_Task] = deque()
+        self._tasks: dict[int, _Task] = {}  # of busy workers, by index
+        self._deadlines: dict[int, float] = {}  # of workers that are starting or busy, by index
+        self._failed_starts = dict.fromkeys(range(len(self._workers)), 0)  # in a row, of workers that are not left out
+        self._any_ready = False
+        self._restarts = True
         try:
-            for place in range(len(self._workers)):
-                self._start(place)
-            while self._limits:
+            for index in range(len(self._workers)):
+                self._start(index)
+            while self._deadlines:
                 self._collect(1.0)
         except BaseException:
             self.close()
@@ -127,8 +132,8 @@ class Pool:
     def size(self) -> int:
         return len(self._workers)
 
-    def submit(self, number: int, text: str, bars: Bars) -> None:
-        self._waiting.append(_Task(number, text, bars))
+    def submit(self, number: int, text: str, thresholds: Thresholds) -> None:
+        self._queue.append(_Task(number, text, thresholds))
         self._assign()
 
     def wait(self, seconds: float) -> list[Finished]:
@@ -138,8 +143,8 @@ class Pool:
         return finished
 
     def finish(self, seconds: float) -> list[Finished]:
-        self._waiting.clear()
-        self._open = False
+        self._queue.clear()
+        self._restarts = False
         finished: list[Finished] = []
         end = time.monotonic() + seconds
         while self._tasks and (left := end - time.monotonic()) > 0:
@@ -149,90 +154,110 @@ class Pool:
     def close(self) -> None:
         for worker in self._workers:
             worker.kill()
-        self._end()
+        self._shutdown()
 
     # -------------------------------------------------------------------------------------- one step
 
-    def _start(self, place: int) -> None:
-        self._workers[place].start()
-        self._limits[place] = time.monotonic() + START_LIMIT
+    def _start(self, index: int) -> None:
+        self._workers[index].start()
+        self._deadlines[index] = time.monotonic() + START_TIMEOUT
 
     def _assign(self) -> None:
-        for place, worker in enumerate(self._workers):
-            if not self._waiting:
+        """Send texts to idle workers."""
+        for index, worker in enumerate(self._workers):
+            if not self._queue:
                 return
-            if place in self._limits:
+            if index in self._deadlines or index not in self._failed_starts:
                 continue
-            task = next((t for t in self._waiting if t.avoid != place or self.size == 1), None)
+            task = next((t for t in self._queue if t.avoid != index or len(self._failed_starts) == 1), None)
             if task is None:
                 continue
-            self._waiting.remove(task)
-            self._tasks[place] = task
-            self._limits[place] = math.inf if self._timeout is None else time.monotonic() + self._timeout
+            self._queue.remove(task)
+            self._tasks[index] = task
+            self._deadlines[index] = math.inf if self._timeout is None else time.monotonic() + self._timeout
             try:
-                worker.give(task.text, task.bars)
-            except Lost:  # it died while idle: no fault of the text
-                del self._tasks[place]
-                self._waiting.appendleft(task)
+                worker.send(task.text, task.thresholds)
+            except WorkerLost:  # it died while idle, so not over this text
+                del self._tasks[index]
+                self._queue.appendleft(task)
                 worker.kill()
-                self._start(place)
+                self._start(index)
 
     def _collect(self, seconds: float) -> list[Finished]:
-        """Wait for reports or limits, `seconds` at the most."""
-        if not self._limits:
+        """Wait until there are messages, a deadline passes, or `seconds` are over."""
+        if not self._deadlines:
             return []
-        active = [self._workers[place] for place in self._limits]
-        wait = min(seconds, max(0.0, min(self._limits.values()) - time.monotonic()))
+        active = [self._workers[index] for index in self._deadlines]
+        wait = min(seconds, max(0.0, min(self._deadlines.values()) - time.monotonic()))
         finished = []
-        for worker in self._reporting(active, wait):
-            place = self._workers.index(worker)
+        for worker in self._poll(active, wait):
+            index = self._workers.index(worker)
             try:
-                outcome = worker.take()
+                outcome = worker.receive()
             except CannotLoad as error:
                 raise WorkerError(str(error)) from None
-            except Lost as error:
-                finished += self._lose(place, str(error))
+            except WorkerLost as error:
+                finished += self._replace(index, str(error))
                 continue
             if outcome is None:
-                del self._limits[place]
-                self._failed_starts = 0
-            elif place not in self._tasks:
-                finished += self._lose(place, "gave a result that nobody asked for")
-            elif outcome.garbage:
-                finished += self._lose(place, outcome.verdict.removeprefix(f"{FAILED}: "))
+                del self._deadlines[index]
+                self._failed_starts[index] = 0
+                self._any_ready = True
+            elif index not in self._tasks:
+                finished += self._replace(index, "sent a result without a task")
+            elif outcome.retry:
+                finished += self._replace(index, outcome.verdict.removeprefix(f"{FAILED}: "))
             else:
-                finished.append(self._done(place, outcome))
+                finished.append(self._complete(index, outcome))
         now = time.monotonic()
-        for place in [place for place, limit in self._limits.items() if limit <= now]:
-            busy = place in self._tasks
-            finished += self._lose(place, f"no result within {self._timeout:g} s" if busy else "did not start in time")
+        for index in [index for index, deadline in self._deadlines.items() if deadline <= now]:
+            busy = index in self._tasks
+            finished += self._replace(index, f"no result within {self._timeout:g} s" if busy else "did not start in time")
         return finished
 
-    def _done(self, place: int, outcome: Outcome) -> Finished:
-        task = self._tasks.pop(place)
-        del self._limits[place]
-        return Finished(task.number, outcome, self._workers[place].name, len(task.lost) + 1, tuple(task.lost))
+    def _complete(self, index: int, outcome: Outcome) -> Finished:
+        task = self._tasks.pop(index)
+        del self._deadlines[index]
+        return Finished(task.number, outcome, self._workers[index].name, len(task.lost) + 1, tuple(task.lost))
 
-    def _lose(self, place: int, reason: str) -> list[Finished]:
-        """End a worker and start it anew; the result, if its text has had all its attempts."""
-        worker = self._workers[place]
+    def _replace(self, index: int, reason: str) -> list[Finished]:
+        """Kill a worker and start it anew; returns its task as failed if that has had all its attempts."""
+        worker = self._workers[index]
         worker.kill()
-        task = self._tasks.pop(place, None)
-        del self._limits[place]
+        task = self._tasks.pop(index, None)
+        del self._deadlines[index]
         if task is None:
-            self._failed_starts += 1
-            if self._failed_starts >= STARTS:
-                raise CannotStart(f"workers do not start; the last one, {worker.name}, {reason}")
-        if self._open:
-            self._start(place)
+            self._count_failed_start(index, reason)
+        if self._restarts and index in self._failed_starts:
+            self._start(index)
         if task is None:
             return []
         task.lost.append(f"{worker.name}: {reason}")
-        if not self._open:
-            return []  # it has no other attempt now; after a resume it has
-        if len(task.lost) < ATTEMPTS:
-            task.avoid = place
-            self._waiting.appendleft(task)
+        if not self._restarts:
+            return []  # evaluated again after a resume
+        if len(task.lost) < MAX_ATTEMPTS:
+            task.avoid = index
+            self._queue.appendleft(task)
             return []
         outcome = Outcome(f"{FAILED}: {reason}", None, {"error": reason}, 0.0)
         return [Finished(task.number, outcome, worker.name, len(task.lost), tuple(task.lost))]
+
+    def _count_failed_start(self, index: int, reason: str) -> None:
+        """Count a failure to start, and leave the worker out after `MAX_FAILED_STARTS` in a row.
+
+        Raises:
+            CannotStart: no worker is left; or so many failures of all workers together, if none has ever started.
+        """
+        self._failed_starts[index] += 1
+        if not self._any_ready and sum(self._failed_starts.values()) < MAX_FAILED_STARTS:
+            return
+        if self._any_ready and self._failed_starts[index] < MAX_FAILED_STARTS:
+            return
+        del self._failed_starts[index]
+        name = self._workers[index].name
+        if not self._any_ready or not self._failed_starts:
+            raise CannotStart(f"workers do not start; the last one, {name}, {reason}")
+        left = len(self._failed_starts)
+        warnings.warn(
+            f"{name} does not start any more ({reason}); the search goes on with {left} of {self.size} workers", stacklevel=2
+        )

@@ -1,4 +1,4 @@
-"""Processes on this machine, started anew (spawn), one a GPU where there are GPUs."""
+"""Worker processes on this machine, spawned; they share the GPUs, if there are any, in turn."""
 
 from __future__ import annotations
 
@@ -17,99 +17,101 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final, cast
 
 from nasdsl.search.errors import WorkerError
-from nasdsl.search.trial import Bars, Evaluate, Outcome, run_evaluation
-from nasdsl.search.workers.pool import CannotLoad, CannotStart, Lost, Pool, Worker
+from nasdsl.search.evaluation import Evaluate, Outcome, run_evaluation
+from nasdsl.search.trial import Thresholds
+from nasdsl.search.workers.pool import CannotLoad, CannotStart, Pool, Worker, WorkerLost
 
-GUARD: Final = "a script that searches with processes needs its code under `if __name__ == '__main__':`"
+MAIN_GUARD: Final = "a script that searches with processes needs its code under `if __name__ == '__main__':`"
 
 
 def start_processes(evaluate: Evaluate, count: int, timeout: float | None) -> Pool:
-    """`count` processes that are ready.
+    """Start `count` processes, and return them when they are ready.
 
-    Each sees one GPU, in turn; cores are shared out among them (``OMP_NUM_THREADS``, unless it is set).
+    Each sees one GPU, in turn; the cores are divided among them by ``OMP_NUM_THREADS``, unless that is set.
 
     Raises:
         WorkerError: `evaluate` cannot be sent, or the processes do not start.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise WorkerError(f"a worker came to start a search itself: {GUARD}")
-    payload = picklable(evaluate)
+        raise WorkerError(f"a worker started a search itself: {MAIN_GUARD}")
+    payload = pickle_evaluation(evaluate)
     gpus = _visible_gpus()
     environment: dict[str, str] = {}
     if "OMP_NUM_THREADS" not in os.environ:
         environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // count))
     workers = []
-    for place in range(count):
-        own = {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else {}
-        workers.append(_Process(f"process {place}", payload, environment | own))
+    for index in range(count):
+        gpu = {"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {}
+        workers.append(_Process(f"process {index}", payload, environment | gpu))
     try:
-        return Pool(workers, _reporting, timeout)
+        return Pool(workers, _poll, timeout)
     except CannotStart as error:
-        raise CannotStart(f"{error}; {GUARD}") from None
+        raise CannotStart(f"{error}; {MAIN_GUARD}") from None
 
 
-def picklable(evaluate: Evaluate) -> bytes:
-    """`evaluate` as bytes.
+def pickle_evaluation(evaluate: Evaluate) -> bytes:
+    """Pickle `evaluate`.
 
     Raises:
-        WorkerError: it is a lambda, a function within a function, or holds what cannot be sent.
+        WorkerError: it is a lambda or a nested function, or holds something that cannot be pickled.
     """
     try:
         return pickle.dumps(evaluate)
     except Exception as error:  # whatever __reduce__ raises
-        said = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise WorkerError(
-            f"evaluate ({evaluate!r}) cannot be sent to other processes: {said}. Expected a function at the top level of a "
+            f"evaluate ({evaluate!r}) cannot be sent to other processes: {reason}. Expected a function at the top level of a "
             "module, functools.partial of one, or an object of a class at the top level with values that can be pickled"
         ) from None
 
 
 class _Process:
-    """A process and the pipe to it."""
+    """A worker process and the pipe to it."""
 
-    def __init__(self, name: str, payload: bytes, environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str, payload: bytes, variables: Mapping[str, str]) -> None:
         self.name = name
         self._payload = payload
-        self._environment = environment
+        self._variables = variables
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
 
     def start(self) -> None:
-        ours, theirs = multiprocessing.Pipe()
+        parent_end, child_end = multiprocessing.Pipe()
         process = multiprocessing.get_context("spawn").Process(
-            target=_work, args=(theirs, self._payload), name=f"nasdsl {self.name}", daemon=False
+            target=_run_worker, args=(child_end, self._payload), name=f"nasdsl {self.name}", daemon=False
         )
-        with _set(self._environment):  # inherited from the first instruction on, before anything is imported there
+        with _environment(self._variables):  # inherited, and so set before anything is imported there
             process.start()
-        theirs.close()
-        self._process, self._pipe = process, ours
+        child_end.close()
+        self._process, self._pipe = process, parent_end
 
-    def give(self, text: str, bars: Bars) -> None:
+    def send(self, text: str, thresholds: Thresholds) -> None:
         assert self._pipe is not None
         try:
-            self._pipe.send_bytes(json.dumps([text, list(bars.items())]).encode())
+            self._pipe.send_bytes(json.dumps([text, list(thresholds.items())]).encode())
         except OSError as error:
-            raise Lost(self._ended()) from error
+            raise WorkerLost(self._exit_reason()) from error
 
-    def take(self) -> Outcome | None:
+    def receive(self) -> Outcome | None:
         assert self._pipe is not None
         if not self._pipe.poll():
-            raise Lost(self._ended())
+            raise WorkerLost(self._exit_reason())
         try:
             message = json.loads(self._pipe.recv_bytes())
         except (EOFError, OSError):
-            raise Lost(self._ended()) from None
+            raise WorkerLost(self._exit_reason()) from None
         except ValueError:
-            raise Lost("sent what is no result") from None
-        return outcome_of(message)
+            raise WorkerLost("sent a message that is no result") from None
+        return parse_message(message)
 
-    def waits_for(self) -> Connection:
-        """What is ready when there is a message, and when nobody holds the other end any more."""
+    @property
+    def pipe(self) -> Connection:
+        """Readable when there is a message, and when no process holds the other end any more."""
         assert self._pipe is not None
         return self._pipe
 
     def has_died(self) -> bool:
-        """Whether it is gone. Children that it forked may still hold its end of the pipe."""
+        """Whether it has exited. Children that it forked may still hold its end of the pipe."""
         return self._process is not None and not self._process.is_alive()
 
     def kill(self) -> None:
@@ -117,7 +119,7 @@ class _Process:
         if process is None:
             return
         assert process.pid is not None
-        # Once it has begun, the process leads a group of its own: with it goes what it started.
+        # Once it runs, the process leads a group of its own, which includes what it started.
         with contextlib.suppress(OSError, AttributeError):
             os.killpg(process.pid, signal.SIGKILL)
         process.kill()
@@ -126,7 +128,7 @@ class _Process:
             self._pipe.close()
         process.close()
 
-    def _ended(self) -> str:
+    def _exit_reason(self) -> str:
         if self._process is None:
             return "ended"
         self._process.join(5)
@@ -136,12 +138,12 @@ class _Process:
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 
-def outcome_of(message: Any) -> Outcome | None:
-    """A worker's message: None for ``{"ready": true}``, or an outcome.
+def parse_message(message: Any) -> Outcome | None:
+    """Parse the message of a worker: None for ``{"ready": true}``, or an outcome.
 
     Raises:
-        Lost: it is neither.
-        CannotLoad: it says that `evaluate` cannot be loaded.
+        WorkerLost: it is neither.
+        CannotLoad: it says that the worker cannot load `evaluate`.
     """
     if isinstance(message, dict) and message.get("ready") is True:
         return None
@@ -150,46 +152,47 @@ def outcome_of(message: Any) -> Outcome | None:
     try:
         outcome = Outcome(**message)
     except TypeError:
-        raise Lost("sent what is no result") from None
-    kinds = (outcome.verdict, str), (outcome.details, dict), (outcome.seconds, int | float), (outcome.garbage, bool)
-    fits = all(isinstance(value, kind) for value, kind in kinds)
-    if not fits or not (outcome.reward is None or isinstance(outcome.reward, int | float)):
-        raise Lost("sent what is no result")
+        raise WorkerLost("sent a message that is no result") from None
+    types = (outcome.verdict, str), (outcome.details, dict), (outcome.seconds, int | float), (outcome.retry, bool)
+    is_valid = all(isinstance(value, kind) for value, kind in types)
+    if not is_valid or not (outcome.reward is None or isinstance(outcome.reward, int | float)):
+        raise WorkerLost("sent a message that is no result")
     return outcome
 
 
-def _reporting(workers: Sequence[Worker], seconds: float) -> list[Worker]:
+def _poll(workers: Sequence[Worker], seconds: float) -> list[Worker]:
+    """Wait for messages, and return the workers that have one or have died."""
     processes = [cast("_Process", worker) for worker in workers]
-    ready = wait([process.waits_for() for process in processes], seconds)
-    return [process for process in processes if process.waits_for() in ready or process.has_died()]
+    ready = wait([process.pipe for process in processes], seconds)
+    return [process for process in processes if process.pipe in ready or process.has_died()]
 
 
-# -------------------------------------------------------------------------------------- in the process
+# -------------------------------------------------------------------------------------- in the worker process
 
 
-def _work(pipe: Connection, payload: bytes) -> None:
+def _run_worker(pipe: Connection, payload: bytes) -> None:
     """Evaluate texts until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the searching process's affair
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process of the search handles Ctrl-C
     with contextlib.suppress(OSError, AttributeError):
         os.setpgid(0, 0)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
         evaluate = pickle.loads(payload)
     except BaseException as error:
-        said = f"{type(error).__name__}: {error}"
-        pipe.send_bytes(json.dumps({"cannot_load": f"evaluate cannot be loaded in another process: {said}"}).encode())
+        reason = f"{type(error).__name__}: {error}"
+        pipe.send_bytes(json.dumps({"cannot_load": f"evaluate cannot be loaded in another process: {reason}"}).encode())
         return
     with contextlib.suppress(EOFError, OSError):
         pipe.send_bytes(json.dumps({"ready": True}).encode())
         while True:
-            text, bars = json.loads(pipe.recv_bytes())
-            outcome = run_evaluation(evaluate, text, dict(bars))
+            text, thresholds = json.loads(pipe.recv_bytes())
+            outcome = run_evaluation(evaluate, text, dict(thresholds))
             sys.stdout.flush()
             pipe.send_bytes(json.dumps(asdict(outcome), allow_nan=False).encode())
 
 
-def _end_with_parent() -> None:
-    """A search that is killed takes its workers, and what they started, along."""
+def _exit_with_parent() -> None:
+    """Wait until the process of the search is gone, then end this one and what it started."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
@@ -200,7 +203,8 @@ def _end_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def _set(variables: Mapping[str, str]) -> Iterator[None]:
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables within the block."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -214,7 +218,7 @@ def _set(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _visible_gpus() -> list[str]:
-    """GPUs that may be used, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    """The GPUs that this process may use, by their names in ``CUDA_VISIBLE_DEVICES``."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [gpu.strip() for gpu in named.split(",") if gpu.strip() and gpu.strip() != "-1"]

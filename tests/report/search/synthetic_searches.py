@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from nasdsl import resources
-from nasdsl.search.check import Checked
+from nasdsl.search.check import CheckResult
 from nasdsl.search.loop import search
+from nasdsl.search.results import Trials
 from nasdsl.search.run import load_trials
-from nasdsl.search.trials import Trials
 from nasdsl.spaces import Filled, Space, SpaceError, load_space
 
 COMMAND = "nasdsl search zoo:nas_fcos_head --data voc:cells --out runs/found --seed 3"
@@ -29,18 +29,18 @@ def number(text: str, salt: str = "") -> float:
     return int(sha256((salt + text).encode()).hexdigest()[:8], 16) / 2**32
 
 
-def checked(text: Filled) -> Checked:
+def checked(text: Filled) -> CheckResult:
     """A check without lowering; rejects one text in twenty-five."""
     if number(text, "reject") < 0.04:
         raise SpaceError("it cannot be built, or breaks a requirement")
     heavy = text.count("dconv") + 0.6 * text.count("conv_3x3") + 0.4 * text.count("sep")
     macs = int(4e8 + 9e7 * heavy + 4e7 * number(text, "macs"))
-    return Checked(sha256(text.encode()).hexdigest(), {"macs": macs, "params": macs // 800})
+    return CheckResult(sha256(text.encode()).hexdigest(), {"macs": macs, "params": macs // 800})
 
 
-def unpriced(text: Filled) -> Checked:
+def unpriced(text: Filled) -> CheckResult:
     """A check without costs."""
-    return Checked(checked(text).digest)
+    return CheckResult(checked(text).digest)
 
 
 class Evaluation:

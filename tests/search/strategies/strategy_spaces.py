@@ -41,7 +41,7 @@ SMALL = "choice op = skip | conv_1x1 | conv_3x3 | sep_3x3\ndecoder small { input
 )
 
 SCARCE = BOUNDED.replace("decoder bounded", "decoder scarce").replace("params <= 40K", "params <= 22400")
-"""Some 1 % of the fillings keep the requirement."""
+"""About 1 % of the fillings keep the requirement."""
 
 TEN = "choice op = conv_1x1 | conv_3x3 | sep_3x3 | sep_3x3_d3 | sep_5x5\ndecoder ten { input c3\n" + BODY.format(
     fpn="output p3 = ?op(c3)", share="0", head="?(skip | conv_1x1)"
@@ -68,5 +68,5 @@ def space(name: str) -> Space:
 
 
 def additive(indices: tuple[int, ...]) -> float:
-    """A made-up reward; least at all zeros."""
+    """A synthetic reward, lowest at all zeros."""
     return float(sum((place * 7 + index * 3) % 5 + index for place, index in enumerate(indices)))

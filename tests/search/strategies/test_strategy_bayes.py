@@ -1,4 +1,4 @@
-"""Bayesian optimisation: distances, the process and expected improvement against slow versions; and how it searches."""
+"""Bayesian optimisation: distances, the process and expected improvement against slow versions, and the proposals."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from machine_speed import slowness
 from strategy_spaces import additive, space
 
 from nasdsl.search.strategies import make_strategy
-from nasdsl.search.strategies.gaussian_process import BayesianSearch
-from nasdsl.search.strategies.strategy import draw
-from nasdsl.search.strategies.surrogate import Features, GaussianProcess, distances, log_expected_improvement
+from nasdsl.search.strategies.bayes import BayesianSearch
+from nasdsl.search.strategies.gaussian_process import Features, GaussianProcess, distances, log_expected_improvement
+from nasdsl.search.strategies.mutation import draw_uniform
 from nasdsl.spaces import Filled
 
 
-def apart(on: str, one: tuple[int, ...], other: tuple[int, ...], weight: list[float]) -> float:
-    """The distance as the docstring of `Features` has it."""
+def distance(on: str, one: tuple[int, ...], other: tuple[int, ...], weight: list[float]) -> float:
+    """The distance of two fillings by the docstring of `Features`."""
     total = 0.0
     pairs = zip(space(on).domains, space(on).active(one), space(on).active(other), one, other, weight, strict=True)
     for domain, a, b, i, j, w in pairs:
@@ -34,7 +34,7 @@ def apart(on: str, one: tuple[int, ...], other: tuple[int, ...], weight: list[fl
 @pytest.mark.parametrize("on", ["nested", "paper", "small"])
 def test_distances_against_counting(on: str) -> None:
     rng = random.Random(0)
-    fillings = [draw(space(on), rng) for _ in range(20)]
+    fillings = [draw_uniform(space(on), rng) for _ in range(20)]
     weight = [rng.random() for _ in space(on).domains]
     features = Features(space(on))
     x = features(fillings)
@@ -42,7 +42,7 @@ def test_distances_against_counting(on: str) -> None:
     found = distances(x, x, torch.tensor(weight, dtype=torch.float64)[features.decision] * features.scale)
     for i, one in enumerate(fillings):
         for j, other in enumerate(fillings):
-            assert float(found[i, j]) == pytest.approx(apart(on, one, other, weight), abs=1e-9)
+            assert float(found[i, j]) == pytest.approx(distance(on, one, other, weight), abs=1e-9)
 
 
 def test_the_posterior_against_the_textbook() -> None:
@@ -52,8 +52,8 @@ def test_the_posterior_against_the_textbook() -> None:
     process.parameters = process.prior_mean + 0.3 * torch.randn(
         len(process.prior_mean), generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
-    x = process.features([draw(space("nested"), rng) for _ in range(15)])
-    at = process.features([draw(space("nested"), rng) for _ in range(6)])
+    x = process.features([draw_uniform(space("nested"), rng) for _ in range(15)])
+    at = process.features([draw_uniform(space("nested"), rng) for _ in range(6)])
     y = torch.randn(15, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     weight, amplitude, noise = process.parameters[:-2].exp(), process.parameters[-2].exp(), process.parameters[-1].exp() + 1e-6
     scaled = weight[process.features.decision] * process.features.scale
@@ -97,7 +97,7 @@ def test_fitting_finds_the_decisions_that_matter() -> None:
     """Rewards that depend on the second decision alone give it the largest weight."""
     rng = random.Random(0)
     process = GaussianProcess(space("small"))
-    fillings = [draw(space("small"), rng) for _ in range(60)]
+    fillings = [draw_uniform(space("small"), rng) for _ in range(60)]
     y = torch.tensor([[-1.0, 1.5, 0.2, -0.7][f[1]] for f in fillings], dtype=torch.float64)
     x = process.features(fillings)
     before = process.log_posterior(process.parameters, x, y)
@@ -108,8 +108,8 @@ def test_fitting_finds_the_decisions_that_matter() -> None:
     assert float(weights[1]) > 5 * float(weights[[0, 2, 3]].max())
 
 
-def test_nothing_is_proposed_twice_and_the_best_is_found_soon() -> None:
-    """The 256 fillings of a small space, with rewards in which decisions depend on each other."""
+def test_nothing_is_proposed_twice_and_the_best_is_found_early() -> None:
+    """In a space of 256 fillings, with rewards in which decisions interact."""
 
     def reward(indices: tuple[int, ...]) -> float:
         return additive(indices) + 4 * (indices[0] == indices[2]) - 3 * (indices[1] == indices[3])
@@ -128,14 +128,14 @@ def test_nothing_is_proposed_twice_and_the_best_is_found_soon() -> None:
 
 
 @pytest.mark.parametrize("on", ["nested", "bounded", "paper"])
-def test_no_neighbour_of_a_proposal_promises_more(on: str) -> None:
-    """Of those that change one decision and open none, keep the requirements, and are new."""
+def test_no_neighbour_of_a_proposal_has_a_larger_expected_improvement(on: str) -> None:
+    """Among new neighbours that change one decision, activate none, and keep the requirements."""
     strategy = BayesianSearch(space(on), 0, initial=15)
     for number in range(22):
         text = strategy.propose()
         if number >= 15:
-            del strategy._out[text.indices]
-            posterior, best = strategy._believe()
+            del strategy._pending[text.indices]
+            posterior, best = strategy._fit()
             near = [
                 (*text.indices[: d.index], index, *text.indices[d.index + 1 :])
                 for d in space(on).domains
@@ -145,30 +145,29 @@ def test_no_neighbour_of_a_proposal_promises_more(on: str) -> None:
             seen = {indices for indices, _ in strategy._observed}
             flags = space(on).active(text.indices)
             near = [n for n in near if n not in seen and space(on).active(n) == flags and space(on).keeps(n)]
-            promise = log_expected_improvement(*posterior(strategy._process.features([text.indices, *near])), best)
-            assert float(promise.max()) <= float(promise[0]) + 1e-6
+            improvement = log_expected_improvement(*posterior(strategy._process.features([text.indices, *near])), best)
+            assert float(improvement.max()) <= float(improvement[0]) + 1e-6
         strategy.observe(text, additive(text.indices))
 
 
-def test_the_climb_mostly_finds_the_most_promising_of_all() -> None:
-    """Against comparing all 256."""
+def test_hill_climbing_mostly_finds_the_largest_expected_improvement() -> None:
+    """Against comparing all 256 fillings."""
     strategy = BayesianSearch(space("small"), 0)
     every = list(itertools.product(range(4), repeat=4))
     hits = 0
     for number in range(50):
         text = strategy.propose()
         if number >= 20:
-            del strategy._out[text.indices]
-            posterior, best = strategy._believe()
+            del strategy._pending[text.indices]
+            posterior, best = strategy._fit()
             new = sorted(set(every) - {indices for indices, _ in strategy._observed})
-            promise = log_expected_improvement(*posterior(strategy._process.features(new)), best)
-            hits += float(promise[new.index(text.indices)]) > float(promise.max()) - 1e-6
+            improvement = log_expected_improvement(*posterior(strategy._process.features(new)), best)
+            hits += float(improvement[new.index(text.indices)]) > float(improvement.max()) - 1e-6
         strategy.observe(text, additive(text.indices) + 4 * (text.indices[0] == text.indices[2]))
     assert hits >= 22
 
 
-def test_a_batch_spreads() -> None:
-    """Ten that are out at once are different, and not all neighbours of one."""
+def test_the_proposals_of_a_batch_differ() -> None:
     strategy = make_strategy("bayes", space("paper"), 0)
     for _ in range(30):
         text = strategy.propose()
@@ -180,7 +179,7 @@ def test_a_batch_spreads() -> None:
     assert not set(batch) & {again.propose().indices}
 
 
-def test_more_observations_than_it_takes_in() -> None:
+def test_more_observations_than_the_process_is_fitted_to() -> None:
     strategy = BayesianSearch(space("nested"), 0, initial=5, most=12, candidates=20)
     for _ in range(30):
         text = strategy.propose()
@@ -196,13 +195,13 @@ def test_more_observations_than_it_takes_in() -> None:
 
 @pytest.mark.parametrize("observed", [150, 2800])
 def test_a_proposal_on_the_papers_space_takes_a_fraction_of_a_second(observed: int) -> None:
-    """Also when stage 1 of the paper ends, after 2,800."""
+    """Also after 2,800 observations, the end of the paper's first stage."""
     strategy = make_strategy("bayes", space("paper"), 0)
     rng = random.Random(0)
     for _ in range(observed):
-        text = Filled("", draw(space("paper"), rng))
+        text = Filled("", draw_uniform(space("paper"), rng))
         strategy.observe(text, additive(text.indices))
-    strategy.observe(strategy.propose(), None)  # the fit, which comes once in hundreds then
+    strategy.observe(strategy.propose(), None)  # includes the fit, which is then due once in hundreds of proposals
     start = time.process_time()
     for _ in range(10):
         text = strategy.propose()

@@ -1,4 +1,4 @@
-"""What holds for every strategy on every space."""
+"""Properties of every strategy on every space."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def make(name: str, on: str, seed: int = 0) -> Strategy:
     return make_strategy(name, space(on), seed, **QUICK[name])
 
 
-def step(strategy: Strategy, out: list[Filled], order: random.Random, width: int = 3) -> Filled:
-    """Propose; with `width` samples out, observe one of them. Every fifth fails."""
+def step(strategy: Strategy, pending: list[Filled], order: random.Random, width: int = 3) -> Filled:
+    """Propose; once `width` samples are pending, observe one of them. Every fifth fails."""
     text = strategy.propose()
-    out.append(text)
-    if len(out) >= width:
-        done = out.pop(order.randrange(len(out)))
+    pending.append(text)
+    if len(pending) >= width:
+        done = pending.pop(order.randrange(len(pending)))
         strategy.observe(done, None if sum(done.indices) % 5 == 0 else additive(done.indices))
     return text
 
 
-def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
+def saved_and_loaded(state: dict[str, Any]) -> dict[str, Any]:
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
@@ -56,9 +56,9 @@ def test_the_names() -> None:
 @pytest.mark.parametrize("on", ["nested", "bounded", "scarce", "small", "closed", "paper"])
 @pytest.mark.parametrize("name", NAMES)
 def test_proposals_are_fillings_that_keep_the_requirements(name: str, on: str) -> None:
-    strategy, out, order = make(name, on), [], random.Random(0)
+    strategy, pending, order = make(name, on), [], random.Random(0)
     for _ in range(30):
-        text = step(strategy, out, order)
+        text = step(strategy, pending, order)
         assert space(on).encode(text) == list(text.indices)
         assert space(on).decode(text.indices) == text
         assert space(on).keeps(text.indices)
@@ -67,18 +67,18 @@ def test_proposals_are_fillings_that_keep_the_requirements(name: str, on: str) -
 @pytest.mark.parametrize("on", ["nested", "bounded", "closed"])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("steps", [0, 2, 5, 17, 22])
-def test_a_state_goes_on_to_the_same_proposals(name: str, on: str, steps: int) -> None:
-    one, out, order = make(name, on), [], random.Random(1)
+def test_a_loaded_state_gives_the_same_proposals(name: str, on: str, steps: int) -> None:
+    one, pending, order = make(name, on), [], random.Random(1)
     for _ in range(steps):
-        step(one, out, order)
+        step(one, pending, order)
     saved = one.state()
-    stored = through_a_file(saved)
-    goes_on = [step(one, mine, mixed) for mine, mixed in [(list(out), random.Random(2))] for _ in range(20)]
-    for state in (stored, saved):  # the second shows that the state has not gone on with its strategy
+    stored = saved_and_loaded(saved)
+    goes_on = [step(one, mine, mixed) for mine, mixed in [(list(pending), random.Random(2))] for _ in range(20)]
+    for state in (stored, saved):  # the second shows that the state did not change with its strategy
         other = make(name, on, seed=99)
         other.load(state)
         assert other.diagnostics() == other.diagnostics()
-        mine, mixed = list(out), random.Random(2)
+        mine, mixed = list(pending), random.Random(2)
         assert [step(other, mine, mixed) for _ in range(20)] == goes_on
     assert same(one.state(), other.state())
 
@@ -99,26 +99,26 @@ def test_the_same_seed_gives_the_same_proposals_and_another_seed_others(name: st
     for seed in (3, 3, 4):
         random.seed(seed * 11)
         torch.manual_seed(seed * 13)
-        strategy, out, order = make(name, "nested", seed), [], random.Random(0)
-        runs.append([step(strategy, out, order) for _ in range(25)])
+        strategy, pending, order = make(name, "nested", seed), [], random.Random(0)
+        runs.append([step(strategy, pending, order) for _ in range(25)])
     assert runs[0] == runs[1] != runs[2]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nobody_elses_random_numbers_are_touched(name: str) -> None:
+def test_global_random_states_are_unchanged(name: str) -> None:
     random.seed(5)
     torch.manual_seed(5)
     before = random.getstate(), torch.get_rng_state()
-    strategy, out, order = make(name, "nested"), [], random.Random(0)
+    strategy, pending, order = make(name, "nested"), [], random.Random(0)
     for _ in range(20):
-        step(strategy, out, order)
+        step(strategy, pending, order)
     assert random.getstate() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
 
 
 @pytest.mark.parametrize("bad", [[None], [float("nan"), float("-inf"), float("inf"), None], [1.0, None], [2.5]])
 @pytest.mark.parametrize("name", NAMES)
-def test_failures_and_equal_rewards_stop_nothing(name: str, bad: list[float | None]) -> None:
+def test_failures_and_equal_rewards_are_accepted(name: str, bad: list[float | None]) -> None:
     strategy = make(name, "nested")
     for number in range(30):
         strategy.observe(strategy.propose(), bad[number % len(bad)])
@@ -139,7 +139,7 @@ def test_only_the_order_of_rewards_matters(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_samples_of_others_and_observed_twice(name: str) -> None:
+def test_samples_of_other_strategies_and_samples_observed_twice(name: str) -> None:
     strategy = make(name, "nested")
     for text in space("nested").samples(12, seed=1):
         strategy.observe(text, additive(text.indices))
@@ -149,7 +149,7 @@ def test_samples_of_others_and_observed_twice(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_space_that_is_used_up(name: str) -> None:
+def test_more_proposals_than_fillings(name: str) -> None:
     """256 fillings, 300 proposals."""
     strategy = make(name, "small")
     for _ in range(300 if name != "bayes" else 260):
@@ -158,14 +158,14 @@ def test_a_space_that_is_used_up(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_search_on_a_space_of_ten_ends_and_has_tried_them_all(name: str) -> None:
-    """With the strategy's own options, and several out at once. Those that avoid what they have proposed are done soon."""
-    soon = 60 if name in ("ppo", "bayes") else 150
-    found = nasdsl.search(space("ten"), ten, name, trials=soon, batch=3, quiet=True)
-    assert len(found) == soon
+def test_a_search_on_a_space_of_ten_evaluates_all_of_them(name: str) -> None:
+    """With default options and a batch of 3. Strategies that do not repeat proposals need fewer."""
+    count = 60 if name in ("ppo", "bayes") else 150
+    found = nasdsl.search(space("ten"), ten, name, trials=count, batch=3, quiet=True)
+    assert len(found) == count
     assert sum(trial.verdict == "ok" for trial in found) == 10
-    assert sum(trial.verdict == "duplicate" for trial in found) == soon - 10
-    if soon == 60:
+    assert sum(trial.verdict == "duplicate" for trial in found) == count - 10
+    if count == 60:
         assert all(trial.verdict == "ok" for trial in list(found)[:9])
 
 
@@ -174,8 +174,8 @@ def ten(text: str) -> float:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "random"])
-def test_better_than_random_where_hardly_anything_keeps_the_requirements(name: str) -> None:
-    """One uniform filling of a hundred does. Mean of the last 20 of 60 rewards."""
+def test_better_than_random_where_few_fillings_keep_the_requirements(name: str) -> None:
+    """One uniform filling in a hundred does. Mean of the last 20 of 60 rewards."""
 
     def late(strategy: Strategy) -> float:
         rewards = []
@@ -227,11 +227,11 @@ def test_a_state_of_another_strategy_or_space_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_state_that_lacks_something_or_does_not_fit_is_refused(name: str) -> None:
-    """As one of another version may; whoever loads it goes on with another state."""
-    strategy, out, order = make(name, "nested"), [], random.Random(0)
+def test_an_incomplete_or_invalid_state_is_refused(name: str) -> None:
+    """As a state of another version may be."""
+    strategy, pending, order = make(name, "nested"), [], random.Random(0)
     for _ in range(20):
-        step(strategy, out, order)
+        step(strategy, pending, order)
     saved = strategy.state()
     for key in set(saved) - {"strategy"}:
         with pytest.raises(StrategyError, match=f"lacks '{key}'"):

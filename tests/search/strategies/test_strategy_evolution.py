@@ -1,4 +1,4 @@
-"""Regularised evolution: the oldest dies, the best of a sample is the parent."""
+"""Regularised evolution: the oldest member is removed, the best of a sample is the parent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_first_population_is_uniform_and_later_ones_are_mutants_of_members()
         alive.append(text.indices)
 
 
-def test_the_best_of_a_large_sample_is_the_parent_and_dies_of_age() -> None:
+def test_the_best_of_a_large_sample_is_the_parent_until_it_is_the_oldest() -> None:
     strategy = Evolution(space("small"), population=4, sample=200)
     rewards = [None, 9.0, 1.0, 2.0]
     texts = [space("small").decode([i, i, i, i]) for i in range(4)]
@@ -39,11 +39,11 @@ def test_the_best_of_a_large_sample_is_the_parent_and_dies_of_age() -> None:
     assert all(is_mutant(strategy.propose().indices, (1, 1, 1, 1)) for _ in range(20))
     strategy.observe(texts[0], None)  # the failure is the oldest
     assert all(is_mutant(strategy.propose().indices, (1, 1, 1, 1)) for _ in range(20))
-    strategy.observe(texts[0], -5.0)  # now the best dies, though it is the best
+    strategy.observe(texts[0], -5.0)  # now the best is the oldest, and removed
     assert all(is_mutant(strategy.propose().indices, (3, 3, 3, 3)) for _ in range(20))
 
 
-def test_results_that_others_proposed_are_its_first_population() -> None:
+def test_samples_of_other_strategies_count_for_the_first_population() -> None:
     strategy = Evolution(space("small"), population=4, sample=200)
     for i in range(4):
         strategy.observe(space("small").decode([i, i, i, i]), float(i))
@@ -53,7 +53,7 @@ def test_results_that_others_proposed_are_its_first_population() -> None:
         assert all(is_mutant(one.propose().indices, (3, 3, 3, 3)) for _ in range(5))
 
 
-def test_a_failure_loses_against_every_number() -> None:
+def test_a_failure_is_worse_than_any_number() -> None:
     strategy = Evolution(space("small"), population=2, sample=50)
     for text, reward in ((space("small").decode([0] * 4), None), (space("small").decode([2] * 4), -1e30)):
         strategy.propose()

@@ -1,4 +1,4 @@
-"""PPO: its functions against slow, obvious versions; its policy as a distribution; and that it learns."""
+"""PPO: its functions against slow, obvious versions; its policy as a distribution; learning."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 from strategy_spaces import additive, space
 
 from nasdsl.search.strategies import ppo
+from nasdsl.search.strategies.mutation import draw_uniform
 from nasdsl.search.strategies.policy import Policy, as_tensor
 from nasdsl.search.strategies.ppo import PPO, gae, ppo_loss
-from nasdsl.search.strategies.strategy import draw
 from nasdsl.spaces import Filled
 
 
-def wild(on: str, hidden: int = 12) -> Policy:
+def random_policy(on: str, hidden: int = 12) -> Policy:
     """A policy far from uniform."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -31,7 +31,7 @@ def wild(on: str, hidden: int = 12) -> Policy:
 
 @pytest.mark.parametrize(("gamma", "gae_lambda"), [(1.0, 0.95), (0.9, 0.7), (1.0, 1.0), (0.99, 0.0)])
 def test_gae_against_its_sum(gamma: float, gae_lambda: float) -> None:
-    """Equation 16 of arXiv:1506.02438: the sum of (gamma*lambda)^l * delta over the steps that count."""
+    """Equation 16 of arXiv:1506.02438: the sum of (gamma*lambda)^l * delta over the active steps."""
     rng = random.Random(0)
     active = torch.tensor([[rng.random() < 0.6 for _ in range(6)] for _ in range(20)])
     active[0], active[1] = True, torch.tensor([True] + [False] * 5)
@@ -77,45 +77,45 @@ def test_nothing_is_learned_beyond_the_clip() -> None:
     assert (log_prob.grad != 0).tolist() == [[False, False, True]]
 
 
-def everything(on: str) -> list[tuple[int, ...]]:
+def all_fillings(on: str) -> list[tuple[int, ...]]:
     """All fillings, by their decisions."""
     found: list[tuple[int, ...]] = [()]
     for domain in space(on).domains:
         grown = []
         for prefix in found:
             place, alternative = domain.parent if domain.parent else (None, None)
-            is_active = place is None or (prefix[place] == alternative and counts(on, prefix, place))
-            grown += [(*prefix, index) for index in (range(domain.size) if is_active else (0,))]
+            active = place is None or (prefix[place] == alternative and is_active(on, prefix, place))
+            grown += [(*prefix, index) for index in (range(domain.size) if active else (0,))]
         found = grown
     return found
 
 
-def counts(on: str, prefix: tuple[int, ...], place: int) -> bool:
+def is_active(on: str, prefix: tuple[int, ...], place: int) -> bool:
     parent = space(on).domains[place].parent
-    return parent is None or (prefix[parent[0]] == parent[1] and counts(on, prefix, parent[0]))
+    return parent is None or (prefix[parent[0]] == parent[1] and is_active(on, prefix, parent[0]))
 
 
 @pytest.mark.parametrize("on", ["tiny", "small"])
 def test_the_probabilities_of_all_fillings_add_up_to_one(on: str) -> None:
-    fillings = everything(on)
+    fillings = all_fillings(on)
     assert len(fillings) == space(on).size
     with torch.no_grad():
-        total = float(wild(on).evaluate(as_tensor(fillings)).log_prob.sum(1).exp().sum())
+        total = float(random_policy(on).evaluate(as_tensor(fillings)).log_prob.sum(1).exp().sum())
     assert total == pytest.approx(1, abs=1e-4)
 
 
 def test_draws_have_the_probabilities_that_evaluate_gives() -> None:
-    policy = wild("small")
+    policy = random_policy("small")
     drawn = Counter(policy.draw(40_000, torch.Generator().manual_seed(0)))
-    fillings = everything("small")
+    fillings = all_fillings("small")
     with torch.no_grad():
         probability = policy.evaluate(as_tensor(fillings)).log_prob.sum(1).exp().tolist()
     for filling, p in zip(fillings, probability, strict=True):
         assert abs(drawn[filling] - 40_000 * p) < 5 * math.sqrt(40_000 * p) + 5
 
 
-def test_decisions_that_do_not_count_are_zero_and_carry_nothing() -> None:
-    policy = wild("nested")
+def test_inactive_decisions_are_zero_in_all_outputs() -> None:
+    policy = random_policy("nested")
     fillings = policy.draw(200, torch.Generator().manual_seed(0))
     found = policy.evaluate(as_tensor(fillings))
     for row, filling in enumerate(fillings):
@@ -129,8 +129,8 @@ def test_decisions_that_do_not_count_are_zero_and_carry_nothing() -> None:
 
 
 def test_the_policy_is_autoregressive() -> None:
-    """Another first choice gives another distribution of the last."""
-    policy = wild("small")
+    """The distribution of the last decision depends on the first."""
+    policy = random_policy("small")
     with torch.no_grad():
         found = policy.evaluate(as_tensor([(0, 1, 1, 1), (3, 1, 1, 1)])).log_prob
     assert float(found[0, 0]) != float(found[1, 0])
@@ -141,7 +141,7 @@ def test_the_policy_is_autoregressive() -> None:
 def test_a_new_policy_is_uniform(on: str) -> None:
     policy = Policy(space(on))
     rng = random.Random(0)
-    fillings = [draw(space(on), rng) for _ in range(20)]
+    fillings = [draw_uniform(space(on), rng) for _ in range(20)]
     found = policy.evaluate(as_tensor(fillings))
     for row, filling in enumerate(fillings):
         flags = space(on).active(filling)
@@ -150,8 +150,8 @@ def test_a_new_policy_is_uniform(on: str) -> None:
         assert (-found.entropy[row]).tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_it_learns_choices_that_depend_on_each_other() -> None:
-    """Good are fillings whose third decision is the first, and whose fourth is the second: each alone tells nothing."""
+def test_it_learns_decisions_that_depend_on_each_other() -> None:
+    """The reward counts whether the third decision equals the first, and the fourth the second."""
     strategy = PPO(space("small"), 0)
 
     def good(indices: tuple[int, ...]) -> int:
@@ -196,8 +196,8 @@ def test_the_diagnostics() -> None:
     assert found["explained_variance"] <= 1
 
 
-def test_requirements_are_not_asked_again_of_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A filling of a space with `repeat` is built for that, which takes milliseconds; a used-up space would take seconds."""
+def test_requirements_are_not_counted_again_for_known_fillings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting may take milliseconds; with all fillings of a space known, a proposal would take seconds."""
     strategy = PPO(space("small"), 0, warmup=1000)
     for indices in itertools.product(range(4), repeat=4):
         strategy.observe(Filled("", indices), None)
@@ -208,7 +208,7 @@ def test_requirements_are_not_asked_again_of_what_is_known(monkeypatch: pytest.M
 
 
 def test_the_log_probability_is_that_of_the_draw() -> None:
-    """A sample that is out while the policy changes keeps the probability that it was drawn with."""
+    """A sample that is pending while the policy changes keeps the probability with which it was drawn."""
     strategy = PPO(space("small"), 0, warmup=4, batch=4, replay=8)
     waits = strategy.propose()
     for _ in range(40):

@@ -1,7 +1,7 @@
-"""The strategy of a search, as far as the journal has taken it.
+"""Resuming a search: the strategy is brought back to its state at the end of the journal.
 
-A strategy sees nothing but calls of `propose` and `observe`, and their order is fixed: proposal n comes when so many
-results have been told as its record says. So its state follows from the journal. A state on the disk only saves time.
+A strategy is driven only by calls of `propose` and `observe`, and the journal fixes their order: the record of a proposal says
+how many results the strategy had observed. So its state follows from the journal; a saved state only saves time.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.search.errors import JournalError, SearchError
+from nasdsl.search.history import History
 from nasdsl.search.trial import Trial
-from nasdsl.search.trials import History
 from nasdsl.spaces import Filled
 
 if TYPE_CHECKING:
     from nasdsl.search.strategies import Strategy
 
 
-class OtherProposal(Exception):
-    """Replaying, the strategy proposed something else than the journal has."""
+class ProposalMismatch(Exception):
+    """Replaying the journal, the strategy proposed something else than is recorded."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
 
 
-class Driver:
-    """Drives a strategy along a history.
+class ResumableStrategy:
+    """A strategy together with its position in a history.
 
     Attributes:
-        proposed, observed: how many proposals it has made, and how many results it has been told.
+        proposed, observed: how many proposals the strategy has made, and how many results it has observed.
     """
 
     def __init__(self, strategy: Strategy, history: History) -> None:
@@ -45,71 +45,81 @@ class Driver:
         self._initial = copy.deepcopy(strategy.state())
 
     def propose(self) -> Filled:
-        """The next proposal."""
-        with _one_thread():
+        """Make the next proposal."""
+        with _single_thread():
             text = self.strategy.propose()
         self.proposed += 1
         return text
 
     def observe(self) -> Trial:
-        """Tell the strategy the next result, which must be known."""
+        """Give the next result to the strategy.
+
+        Raises:
+            JournalError: it is pending, though the journal has proposals that depend on it.
+        """
         trial = self.history.trial(self.observed)
         if trial is None:
             raise JournalError(
-                f"the journal has proposals that were made after the result of trial {self.observed}, and not it"
+                f"the journal has proposals that were made after the result of trial {self.observed}, but not that result"
             )
-        with _one_thread():
+        with _single_thread():
             self.strategy.observe(trial.text, trial.score)
         self.observed += 1
         return trial
 
-    def restore(self, snapshot: Path) -> str:
-        """Bring the strategy to where the journal ends; how that was done, for people.
+    def restore(self, path: Path) -> str:
+        """Bring the strategy to the end of the journal.
 
-        The state on the disk is taken if it belongs to this journal, and the rest replayed; if there is none, or if the
-        replay shows that it was another, everything is replayed. Each proposal is compared with the journal's. Where they
-        differ even so, as they may between machines or versions of torch, the strategy is told all results, which it can
-        learn from without having proposed them, and goes on from there to other proposals than it would have made.
+        The saved state is loaded if it belongs to this journal, and the rest is replayed; without such a state, or if the
+        replay does not fit it, the whole journal is replayed. Each proposal is compared with the recorded one. If they differ
+        after all, as they may between machines or versions of torch, the strategy observes all results instead, as a strategy
+        can do without having proposed them, and its next proposals are not those of an uninterrupted search.
+
+        Args:
+            path: of the saved state.
+
+        Returns:
+            How it was done, for the user.
         """
         count = len(self.history.proposals)
-        state = self._read(snapshot)
+        state = self._load(path)
         if state is not None:
             try:
                 self.strategy.load(state["strategy"])
                 self.proposed, self.observed = state["proposed"], state["observed"]
                 self._replay()
                 return f"the strategy's state was loaded, {count - state['proposed']} proposals replayed"
-            except (OtherProposal, ValueError):  # ValueError: the state is none that this version reads
+            except (ProposalMismatch, ValueError):  # ValueError: this version cannot read the state
                 self.strategy.load(copy.deepcopy(self._initial))
         self.proposed = self.observed = 0
         try:
             self._replay()
             return f"{count} proposals replayed"
-        except OtherProposal as error:
-            other = error.number
+        except ProposalMismatch as error:
+            number = error.number
         self.strategy.load(copy.deepcopy(self._initial))
         self.proposed, self.observed = count, 0
         while self.observed < count and self.history.trial(self.observed) is not None:
             self.observe()
-        began = ", ".join(f"{name} {v}" for name, v in (self.history.start or {}).get("versions", {}).items())
+        versions = ", ".join(f"{name} {v}" for name, v in (self.history.start or {}).get("versions", {}).items())
         return (
-            f"replayed, the strategy proposes another trial {other} than it did (with {began}); it was told all results "
-            "instead and goes on from there, with other proposals than without the break"
+            f"on replay the strategy proposed another trial {number} than before (with {versions}); it was given all results "
+            "instead, and its next proposals are not those of an uninterrupted search"
         )
 
     def _replay(self) -> None:
         history = self.history
         while self.proposed < len(history.proposals):
             number = self.proposed
-            while self.observed < history.observed[number]:
+            while self.observed < history.observed_before[number]:
                 self.observe()
             text = self.propose()
-            known = history.proposals[number].text
-            if (text, tuple(text.indices)) != (known, known.indices):
-                raise OtherProposal(number)
+            recorded = history.proposals[number].text
+            if (text, tuple(text.indices)) != (recorded, recorded.indices):
+                raise ProposalMismatch(number)
 
-    def save(self, snapshot: Path) -> None:
-        """Put the state on the disk.
+    def save(self, path: Path) -> None:
+        """Save the state.
 
         Raises:
             SearchError: it cannot be written.
@@ -125,17 +135,17 @@ class Driver:
             "strategy": self.strategy.state(),
         }
         try:
-            save_checkpoint(snapshot, state)
+            save_checkpoint(path, state)
         except CheckpointError as error:
             raise SearchError(str(error)) from None
 
-    def _read(self, snapshot: Path) -> dict[str, Any] | None:
-        """The state on the disk; None where there is none that can be read and belongs to this journal."""
+    def _load(self, path: Path) -> dict[str, Any] | None:
+        """The saved state; None if there is none that can be read and belongs to this journal."""
         from nasdsl.training.checkpoint import load_checkpoint
         from nasdsl.training.errors import CheckpointError
 
         try:
-            loaded = load_checkpoint(snapshot)
+            loaded = load_checkpoint(path)
         except CheckpointError:
             return None
         if loaded is None:
@@ -146,19 +156,19 @@ class Driver:
         return loaded.state
 
     def _fingerprint(self, proposed: int, observed: int) -> str:
-        """Of everything that the strategy has proposed and been told."""
-        found = hashlib.sha256()
+        """Hash of all proposals and results that the strategy's state depends on."""
+        digest = hashlib.sha256()
         for number in range(proposed):
             trial = self.history.trial(number) if number < observed else self.history.proposals[number]
             if trial is None:
                 return "unknown"
-            found.update(f"{number} {self.history.observed[number]} {trial.text} {trial.score!r}\n".encode())
-        return found.hexdigest()
+            digest.update(f"{number} {self.history.observed_before[number]} {trial.text} {trial.score!r}\n".encode())
+        return digest.hexdigest()
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums over several threads may differ in their last digit from run to run, and the networks here are small."""
+def _single_thread() -> Iterator[None]:
+    """Run torch on one thread: sums over several may differ in their last digit from run to run, and the networks are small."""
     torch = sys.modules.get("torch")
     if torch is None:
         yield

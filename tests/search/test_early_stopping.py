@@ -1,4 +1,4 @@
-"""Early stopping: what the rules stop, and that a search with one is the same whatever workers do and wherever it breaks."""
+"""Early stopping: what the rules stop, and that trials depend neither on the workers nor on interruptions."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_search import SPACE, Learner, curved, plain_value, quick_check, same
+from small_search import SPACE, Learner, comparable, plain_value, quick_check, with_curve
 
 from nasdsl.search import Objective, SearchError, SearchRun, StoppingRule, Trial, Trials, load_trials, search
+from nasdsl.search.early_stopping import LossCurve, LossStatistics, loss_weight, read_curve, should_stop
+from nasdsl.search.evaluation import MAX_MESSAGE, EvaluationResult, run_evaluation
 from nasdsl.search.journal import read_journal
-from nasdsl.search.stopping import Past, Population, gives_up, weight_of
-from nasdsl.search.trial import LONGEST, Evaluated, run_evaluation
 from nasdsl.spaces import Filled
 from nasdsl.training.proxy import DeviceLost
 
 RULES = [StoppingRule("median", warmup=3), StoppingRule("quantile", 0.7, 3), StoppingRule("quantile", 0.25, 1)]
 
 
-def past(*losses: float, finished: bool = True) -> Past:
-    return Past({10 * (i + 1): loss for i, loss in enumerate(losses)}, finished)
+def curve_of(*losses: float, finished: bool = True) -> LossCurve:
+    return LossCurve({10 * (i + 1): loss for i, loss in enumerate(losses)}, finished)
 
 
 @pytest.mark.parametrize("text", ["median:20", "median:3", "quantile:0.7:20", "quantile:0.25:1"])
@@ -52,65 +52,65 @@ def test_short_forms() -> None:
         ("median:0", "expected 1 or more"),
     ],
 )
-def test_rules_that_make_no_sense(text: str, says: str) -> None:
+def test_invalid_rules(text: str, says: str) -> None:
     with pytest.raises(SearchError, match=says):
         StoppingRule.parse(text)
 
 
 def test_the_median_rule_by_hand() -> None:
     """Medians of the means up to each step of those that were finished; a sample's lowest loss is held against them."""
-    samples = [past(8, 4), past(6, 2), past(9, 9), past(1.0, finished=False)]
-    assert StoppingRule("median", warmup=4).bars(Population(samples)) == {}
-    bars = StoppingRule("median", warmup=3).bars(Population(samples))
-    assert bars == {10: 8, 20: 6}
-    assert gives_up({10: 8.1}, bars, 10)
-    assert not gives_up({10: 8.0}, bars, 10)  # strictly worse only
-    assert not gives_up({10: 6.0, 20: 7.0}, bars, 20)  # it was better once
-    assert gives_up({10: 7.0, 20: 6.1}, bars, 20)
-    assert not gives_up({10: 7.0, 15: 6.5}, bars, 15)  # there is no bar
+    samples = [curve_of(8, 4), curve_of(6, 2), curve_of(9, 9), curve_of(1.0, finished=False)]
+    assert StoppingRule("median", warmup=4).thresholds(LossStatistics(samples)) == {}
+    thresholds = StoppingRule("median", warmup=3).thresholds(LossStatistics(samples))
+    assert thresholds == {10: 8, 20: 6}
+    assert should_stop({10: 8.1}, thresholds, 10)
+    assert not should_stop({10: 8.0}, thresholds, 10)  # strictly worse only
+    assert not should_stop({10: 6.0, 20: 7.0}, thresholds, 20)  # it was better once
+    assert should_stop({10: 7.0, 20: 6.1}, thresholds, 20)
+    assert not should_stop({10: 7.0, 15: 6.5}, thresholds, 15)  # no threshold there
 
 
 def test_the_quantile_rule_by_hand() -> None:
     """Of what all had by each step, the lowest that so many are at or below; those stopped before are above every other."""
-    samples = [past(5, 4), past(6, 6.5), past(7, finished=False), past(3, 5)]
+    samples = [curve_of(5, 4), curve_of(6, 6.5), curve_of(7, finished=False), curve_of(3, 5)]
     rule = StoppingRule("quantile", 0.5, 3)
-    assert rule.bars(Population(samples)) == {10: 5, 20: 4}
-    assert StoppingRule("quantile", 0.75, 3).bars(Population(samples)) == {10: 6, 20: 6}
-    assert StoppingRule("quantile", 0.8, 3).bars(Population(samples)) == {10: 7}  # at 20, nobody is to be stopped
-    assert StoppingRule("quantile", 0.5, 4).bars(Population(samples)) == {}
+    assert rule.thresholds(LossStatistics(samples)) == {10: 5, 20: 4}
+    assert StoppingRule("quantile", 0.75, 3).thresholds(LossStatistics(samples)) == {10: 6, 20: 6}
+    assert StoppingRule("quantile", 0.8, 3).thresholds(LossStatistics(samples)) == {10: 7}  # at 20, nobody is to be stopped
+    assert StoppingRule("quantile", 0.5, 4).thresholds(LossStatistics(samples)) == {}
     numbers = np.random.default_rng(0).random(37)
     for level in (0.1, 0.5, 0.9):
-        bar = StoppingRule("quantile", level, 1).bars(Population(past(x) for x in numbers))[10]
-        assert bar == np.quantile(numbers, level, method="inverted_cdf")
+        threshold = StoppingRule("quantile", level, 1).thresholds(LossStatistics(curve_of(x) for x in numbers))[10]
+        assert threshold == np.quantile(numbers, level, method="inverted_cdf")
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_the_best_so_far_is_never_stopped(rule: StoppingRule) -> None:
-    """Whatever the curves are: losses that rise, and such that cross, as well."""
+    """Also if losses rise, or curves cross."""
     rng = random.Random(5)
     for _ in range(200):
-        samples = [past(*(rng.uniform(0, 9) for _ in range(3))) for _ in range(rng.randrange(3, 9))]
-        bars = rule.bars(Population(samples))
-        assert set(bars) == {10, 20, 30}
+        samples = [curve_of(*(rng.uniform(0, 9) for _ in range(3))) for _ in range(rng.randrange(3, 9))]
+        thresholds = rule.thresholds(LossStatistics(samples))
+        assert set(thresholds) == {10, 20, 30}
         curve: dict[int, float] = {}
         for step in (10, 20, 30):
             curve[step] = rng.uniform(0, 9)
-            best = min(loss for sample in samples for at, loss in sample.curve.items() if at <= step)
-            assert not (min(curve.values()) < best and gives_up(curve, bars, step))
+            best = min(loss for sample in samples for at, loss in sample.losses.items() if at <= step)
+            assert not (min(curve.values()) < best and should_stop(curve, thresholds, step))
 
 
 def stopped_of(rule: StoppingRule, count: int, seed: int) -> list[int]:
     """Numbers of those that are stopped, of samples without any trend."""
-    rng, samples, stopped = random.Random(seed), Population(), list[int]()
+    rng, samples, stopped = random.Random(seed), LossStatistics(), list[int]()
     for number in range(count):
         final = rng.random()
-        bars, curve = rule.bars(samples), dict[int, float]()
+        thresholds, curve = rule.thresholds(samples), dict[int, float]()
         for step in (10, 20, 30):
             curve[step] = final + 20 / step + rng.gauss(0, 0.05)
-            if gives_up(curve, bars, step):
+            if should_stop(curve, thresholds, step):
                 stopped.append(number)
                 break
-        samples.add(Past(curve, number not in stopped))
+        samples.add(LossCurve(curve, number not in stopped))
     return stopped
 
 
@@ -125,20 +125,21 @@ def test_a_quantile_keeps_its_share_however_long_the_search_is(level: float) -> 
     assert max(shares) - min(shares) < 0.2
 
 
-def test_costs_raise_or_lower_the_bar() -> None:
+def test_costs_raise_or_lower_the_threshold() -> None:
     """The losses compare as the scores do."""
     objective = Objective.parse("macs:100:-0.5")
     cheap, dear = {"macs": 25}, {"macs": 400}
-    assert (weight_of(objective, cheap), weight_of(objective, dear)) == (0.5, 2)
+    assert (loss_weight(objective, cheap), loss_weight(objective, dear)) == (0.5, 2)
     trials = [Trial(n, Filled("", ()), "", "ok", -1, 1, {"curve": {"10": 3.0}}, dear) for n in range(3)]
-    samples = [found for trial in trials if (found := Past.of(trial, objective)) is not None]
-    bars = {
-        name: RULES[1].bars(Population(samples), weight_of(objective, figures)) for name, figures in (("c", cheap), ("d", dear))
+    samples = [found for trial in trials if (found := LossCurve.from_trial(trial, objective)) is not None]
+    thresholds = {
+        name: RULES[1].thresholds(LossStatistics(samples), loss_weight(objective, figures))
+        for name, figures in (("c", cheap), ("d", dear))
     }
-    assert bars == {"c": {10: 12}, "d": {10: 3}}
+    assert thresholds == {"c": {10: 12}, "d": {10: 3}}
     for loss, figures, name in ((11.9, cheap, "c"), (12.1, cheap, "c"), (2.9, dear, "d"), (3.1, dear, "d")):
         worse = objective.score(-loss, figures) < objective.score(-3.0, dear)
-        assert gives_up({10: loss}, bars[name], 10) == worse
+        assert should_stop({10: loss}, thresholds[name], 10) == worse
 
 
 # ------------------------------------------------------------------------------------------------------------- evaluations
@@ -146,36 +147,36 @@ def test_costs_raise_or_lower_the_bar() -> None:
 
 def test_what_an_evaluation_gives_that_was_given_up() -> None:
     for given in (
-        Evaluated(None, {"stopped_at": 3, "curve": {3: 1.5}}),
+        EvaluationResult(None, {"stopped_at": 3, "curve": {3: 1.5}}),
         {"reward": None, "stopped_at": 3, "curve": {"3": 1.5}},
     ):
         outcome = run_evaluation(lambda text, given=given: given, "")
-        assert (outcome.verdict, outcome.reward, outcome.garbage) == ("stopped", None, False)
+        assert (outcome.verdict, outcome.reward, outcome.retry) == ("stopped", None, False)
         assert outcome.details == {"stopped_at": 3, "curve": {"3": 1.5}}
-    for given in (Evaluated(None), {"reward": None, "stopped_at": None}, None):
-        assert run_evaluation(lambda text, given=given: given, "").garbage
+    for given in (EvaluationResult(None), {"reward": None, "stopped_at": None}, None):
+        assert run_evaluation(lambda text, given=given: given, "").retry
 
 
-def test_a_lost_device_is_no_fault_of_the_text() -> None:
+def test_a_lost_device_is_not_the_fault_of_the_text() -> None:
     """The worker is ended, and another tries."""
 
     def lose(text: str) -> float:
         raise DeviceLost("CUDA error")
 
     outcome = run_evaluation(lose, "")
-    assert (outcome.verdict, outcome.garbage) == ("failed: DeviceLost: CUDA error", True)
+    assert (outcome.verdict, outcome.retry) == ("failed: DeviceLost: CUDA error", True)
 
 
-def test_what_an_error_says_is_cut() -> None:
+def test_long_error_messages_are_cut() -> None:
     def fail(text: str) -> float:
         raise RuntimeError("x" * 10**6)
 
     outcome = run_evaluation(fail, "")
-    assert len(json.dumps(outcome.details)) < 2.5 * LONGEST
+    assert len(json.dumps(outcome.details)) < 2.5 * MAX_MESSAGE
     assert len(outcome.verdict) < 200
 
 
-def test_bars_go_out_only_where_there_are_any() -> None:
+def test_evaluate_is_called_with_thresholds_only_if_there_are_any() -> None:
     assert run_evaluation(plain_value, "a", {}).verdict == "ok"
     assert run_evaluation(plain_value, "a").verdict == "ok"
     assert run_evaluation(plain_value, "a", {3: 1.0}).verdict.startswith("failed: TypeError")
@@ -184,64 +185,64 @@ def test_bars_go_out_only_where_there_are_any() -> None:
 # ------------------------------------------------------------------------------------------------------------- searches
 
 
-class Told(Learner):
+class RecordsRewards(Learner):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.told: list[float | None] = []
+        self.rewards: list[float | None] = []
 
     def observe(self, text: Filled, reward: float | None) -> None:
-        self.told.append(reward)
+        self.rewards.append(reward)
         super().observe(text, reward)
 
 
 def run(out: Path | None = None, **options: Any) -> Trials:
     given = {"strategy": Learner(SPACE), "batch": 4, "check": quick_check, "stopping": "quantile:0.6:8", "quiet": True}
-    return search(SPACE, curved, **{**given, "trials": 80, "out": out, **options})
+    return search(SPACE, with_curve, **{**given, "trials": 80, "out": out, **options})
 
 
-def bars_of(trials: Trials) -> list[Any]:
-    return [dict(trial.bars) for trial in trials]
+def thresholds_of(trials: Trials) -> list[Any]:
+    return [dict(trial.thresholds) for trial in trials]
 
 
 def test_a_search_that_stops_early(out: Path) -> None:
-    strategy = Told(SPACE)
+    strategy = RecordsRewards(SPACE)
     trials = run(out, strategy=strategy)
     counts = trials.counts
     assert counts["stopped"] > 5
     assert counts["failed"] == 0
     assert sum(counts.values()) == 80
     assert sum(t.verdict in ("ok", "stopped") for t in trials[:8]) > 4
-    assert not any(trial.bars for trial in trials[:8])
-    for trial, told in zip(trials, strategy.told, strict=True):
-        assert trial.score == told
+    assert not any(trial.thresholds for trial in trials[:8])
+    for trial, reward in zip(trials, strategy.rewards, strict=True):
+        assert trial.score == reward
         if trial.verdict == "stopped":
             assert (trial.reward, trial.score, trial.evaluated) == (None, None, True)
             curve = {int(step): loss for step, loss in trial.details["curve"].items()}
             last = trial.details["stopped_at"]
             assert max(curve) == last
-            assert min(curve.values()) > trial.bars[last]
+            assert min(curve.values()) > trial.thresholds[last]
         if trial.verdict in ("ok", "stopped"):  # what the journal says is what the evaluation was given
-            assert trial.details["bars"] == {str(step): loss for step, loss in trial.bars.items()}
+            assert trial.details["thresholds"] == {str(step): loss for step, loss in trial.thresholds.items()}
         if trial.verdict == "duplicate":
             original = trials[trial.duplicate_of]
             assert (trial.reward, trial.score) == (original.reward, original.score)
     again = [t for t in trials if t.verdict == "duplicate" and trials[t.duplicate_of].verdict == "stopped"]
     assert again
-    assert not any(t.bars for t in again)
+    assert not any(t.thresholds for t in again)
     rows = list(csv.DictReader(SearchRun(out).trials.open()))
     assert [row["verdict"] for row in rows] == [t.verdict for t in trials]
     assert trials.best is max(trials.ok, key=lambda t: t.score)
 
 
-def test_whatever_the_workers_the_bars_are_the_same() -> None:
+def test_thresholds_do_not_depend_on_the_workers() -> None:
     here = run()
     assert here.counts["stopped"] > 5
     there = run(workers="process:2")
-    assert same(there) == same(here)
-    assert bars_of(there) == bars_of(here)
+    assert comparable(there) == comparable(here)
+    assert thresholds_of(there) == thresholds_of(here)
 
 
-def test_the_bars_are_the_same_after_a_break(tmp_path: Path) -> None:
+def test_thresholds_are_the_same_after_an_interruption(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", batch=6)
     left = iter([1] * 41 + [0])
 
@@ -254,27 +255,43 @@ def test_the_bars_are_the_same_after_a_break(tmp_path: Path) -> None:
     done = {r["number"] for r in records if r["kind"] == "result"}
     assert any("bars" in r and r["number"] not in done for r in records)  # some are to be handed out again
     resumed = run(tmp_path / "part", batch=6, resume=True)
-    assert same(resumed) == same(whole)
-    assert bars_of(resumed) == bars_of(whole)
-    assert bars_of(load_trials(tmp_path / "part")) == bars_of(whole)
+    assert comparable(resumed) == comparable(whole)
+    assert thresholds_of(resumed) == thresholds_of(whole)
+    assert thresholds_of(load_trials(tmp_path / "part")) == thresholds_of(whole)
 
 
 def test_a_search_without_a_rule_stops_nothing(out: Path) -> None:
     for none in (None, "none"):
         trials = run(stopping=none)
         assert trials.counts["stopped"] == 0
-        assert not any(trial.bars for trial in trials)
+        assert not any(trial.thresholds for trial in trials)
         assert trials.start["stopping"] is None
 
 
-def test_an_evaluation_without_curves_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("curve", [{"first": 1.0}, {"1.5": 1.0}, {"10": "low"}, {"10": None}, [1.0, 2.0], 3.0])
+def test_details_that_are_no_curve_do_not_end_the_search(curve: object, out: Path) -> None:
+    """Neither the search nor, as its journal has the details, its resume."""
+    assert read_curve({"curve": curve}) == {}
+
+    def evaluate(text: str) -> dict[str, Any]:
+        return {"reward": plain_value(text), "curve": curve}
+
+    for resume in (False, True):
+        trials = search(
+            SPACE, evaluate, Learner(SPACE), 12 if resume else 6, out=out, resume=resume, stopping="median:3",
+            check=quick_check, quiet=True,
+        )  # fmt: skip
+        assert trials.counts["ok"] == len(trials) - trials.counts["rejected"] - trials.counts["duplicate"]
+
+
+def test_an_evaluation_without_curves_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     trials = search(SPACE, plain_value, Learner(SPACE), 30, stopping="median:3", check=quick_check)
     assert trials.counts["ok"] > 15
     assert trials.counts["failed"] == 0
-    assert capsys.readouterr().err.count("early stopping (median:3) has nothing to go by: the evaluation reports no curve") == 1
+    assert capsys.readouterr().err.count("early stopping (median:3) stops nothing: the evaluation reports no curve") == 1
 
 
-def test_arguments_that_make_no_sense() -> None:
+def test_invalid_arguments() -> None:
     with pytest.raises(SearchError, match="expected none, median"):
         run(stopping="soon")
     with pytest.raises(SearchError, match="weighs latency"):
@@ -297,7 +314,7 @@ def test_a_search_is_resumed_with_the_same_task_and_rule_only(out: Path) -> None
         run(out, trials=9, resume=True)
 
 
-def test_a_journal_of_before_there_were_rules_goes_on(out: Path) -> None:
+def test_a_journal_from_before_there_were_rules_can_be_resumed(out: Path) -> None:
     run(out, trials=5, stopping=None)
     journal = SearchRun(out).journal
     first, rest = journal.read_text().split("\n", 1)

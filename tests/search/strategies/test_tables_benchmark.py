@@ -1,4 +1,4 @@
-"""`benchmarks/tables.py`: its spaces hold the tables, and its figures are what they say."""
+"""`benchmarks/tables.py`: its spaces have the networks of the tables, and its figures are correct."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_sizes_are_those_of_the_tables(tables: ModuleType) -> None:
 @needs_tables
 @pytest.mark.parametrize(("name", "best"), [("NAS-Bench-201", 84.892), ("NAS-Bench-Macro", 93.13)])
 def test_each_filling_has_its_own_row(tables: ModuleType, name: str, best: float) -> None:
-    """With the row's rewards in place of text: every row is reached once, the optimum among them."""
+    """The rewards of all fillings are those of all rows, the optimum among them."""
     space, reward, optimum = tables.TASKS[name](TABLES, 0)
     every = itertools.product(*(range(domain.size) for domain in space.domains))
     rewards = [reward(SimpleNamespace(indices=indices)) for indices in every]
@@ -77,7 +77,7 @@ CURVES = {
 }
 
 
-def test_the_report_counts_to_evolutions_last(tables: ModuleType) -> None:
+def test_the_report_compares_with_the_final_mean_of_evolution(tables: ModuleType) -> None:
     text = tables.report("task", {name: runs_of(tables, "task", name, own) for name, own in CURVES.items()}, (2, 4))
     rows = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines()}
     assert rows["evolution"][1:5] == ["2", "1.500 ± 0.500", "4.000 ± 1.000", "4"]
@@ -85,19 +85,19 @@ def test_the_report_counts_to_evolutions_last(tables: ModuleType) -> None:
     assert rows["random"][4] == "-"
 
 
-def test_runs_are_kept_and_read_as_they_were(tables: ModuleType, tmp_path: Path) -> None:
+def test_runs_are_read_as_they_were_saved(tables: ModuleType, tmp_path: Path) -> None:
     made = [run for name, own in CURVES.items() for run in runs_of(tables, "task", name, own)]
-    kept = tables.Kept(tmp_path / "runs.json")
+    kept = tables.RunFile(tmp_path / "runs.json")
     for run in made:
         kept.add(run)
-    assert list(tables.Kept(tmp_path / "runs.json").runs.values()) == made
+    assert list(tables.RunFile(tmp_path / "runs.json").runs.values()) == made
 
 
-def test_what_is_kept_is_not_run_again_and_the_picture_is_drawn(
+def test_saved_runs_are_not_repeated_and_the_plot_is_drawn(
     tables: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, task = tmp_path / "runs.json", "nested, made up"
-    kept = tables.Kept(path)
+    kept = tables.RunFile(path)
     for name in ("evolution", "random"):
         for run in runs_of(tables, task, name, CURVES[name]):
             kept.add(run)
@@ -112,7 +112,7 @@ def test_what_is_kept_is_not_run_again_and_the_picture_is_drawn(
     assert "<svg" in (tmp_path / "picture.svg").read_text()
 
 
-def test_made_up_rewards_are_in_standard_deviations(tables: ModuleType) -> None:
+def test_synthetic_rewards_are_in_standard_deviations(tables: ModuleType) -> None:
     space, reward, _ = tables.nested(None, 3)
     rng = random.Random(7)
     found = [reward(SimpleNamespace(indices=[rng.randrange(d.size) for d in space.domains])) for _ in range(2000)]

@@ -1,4 +1,4 @@
-"""A proxy task as a search's evaluation."""
+"""Evaluation on the proxy task."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training" / "proxy"))
 from proxy_tools import small_spec, text
 from small_search import Learner
 
-from nasdsl.search import ProxyEvaluation, SearchError, SearchRun, search
+from nasdsl.search import FpnError, ProxyEvaluation, SearchError, SearchRun, search
 from nasdsl.search.journal import read_journal
 from nasdsl.spaces import loads_space
-from nasdsl.training.proxy import ProxySpec, ProxyTask
+from nasdsl.training.proxy import DeviceLost, ProxyError, ProxySpec, ProxyTask
 
 HOLES = text("?(conv_1x1 | conv_3x3) -> ?(skip | conv_3x3 | conv_1x1)")
 SPACE = loads_space(HOLES, backbone="tiny", classes=3)
@@ -43,7 +43,7 @@ def evaluation(cache: str) -> ProxyEvaluation:
     return ProxyEvaluation(spec(cache=cache), quiet=True)
 
 
-def test_it_gives_what_the_task_gives_and_the_curve(evaluation: ProxyEvaluation) -> None:
+def test_the_result_is_that_of_the_task_with_the_curve(evaluation: ProxyEvaluation) -> None:
     losses: list[float] = []
     scored = ProxyTask(evaluation.spec, quiet=True)(text(), lambda step, loss: losses.append(loss))
     found = evaluation(text())
@@ -63,7 +63,7 @@ def test_the_curve_is_the_mean_of_the_last_tenth(cache: str) -> None:
     assert evaluation(text()).details["curve"] == pytest.approx(expected)
 
 
-def test_bars_give_it_up_where_its_lowest_loss_is_above(evaluation: ProxyEvaluation) -> None:
+def test_the_training_stops_where_its_lowest_loss_is_above_the_threshold(evaluation: ProxyEvaluation) -> None:
     whole = evaluation(text())
     curve = {int(step): loss for step, loss in whole.details["curve"].items()}
     kept = evaluation(text(), {step: min(v for s, v in curve.items() if s <= step) for step in curve})
@@ -83,16 +83,16 @@ def test_identity_is_what_rewards_depend_on(evaluation: ProxyEvaluation) -> None
     assert ProxyEvaluation(evaluation.spec, (96, 128)).identity["latency"] == [96, 128]
 
 
-def test_pickled_it_takes_no_features_along(evaluation: ProxyEvaluation) -> None:
+def test_features_are_not_pickled(evaluation: ProxyEvaluation) -> None:
     evaluation(text())
     assert len(pickle.dumps(evaluation)) < 3000
     copy = pickle.loads(pickle.dumps(evaluation))
     assert copy.identity == evaluation.identity
     assert copy(text()).reward == evaluation(text()).reward
-    assert (copy._made().features.mapped, evaluation._made().features.mapped) == (True, False)
+    assert (copy._get_task().features.mapped, evaluation._get_task().features.mapped) == (True, False)
 
 
-def test_latency_where_it_is_asked_for(cache: str) -> None:
+def test_latency_is_measured_on_request(cache: str) -> None:
     seconds = {}
     for size in ((96, 96), (768, 1024)):
         found = ProxyEvaluation(spec(cache=cache, iterations=2), size, quiet=True)(text())
@@ -101,7 +101,7 @@ def test_latency_where_it_is_asked_for(cache: str) -> None:
     assert 0 < seconds[96, 96] < seconds[768, 1024] < 10
 
 
-def test_arguments_that_make_no_sense() -> None:
+def test_invalid_arguments() -> None:
     with pytest.raises(SearchError, match="height and width of 1 or more"):
         ProxyEvaluation(spec(), (0, 5))
     with pytest.raises(SearchError, match="above 0 and below 1"):
@@ -116,24 +116,60 @@ def prepared(given: ProxySpec, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err
 
 
-def test_prepare_makes_all_that_workers_find(
+def test_prepare_makes_everything_that_workers_need(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("nasdsl.training.progress.LINE_EVERY", 0)
     second = spec(cache=str(tmp_path), fpn=text(), iterations=3)
-    told = prepared(second, capsys)
+    messages = prepared(second, capsys)
     for part in ("features of shapes:8 (train): 8/8", "training the fpn, steps: 3/3", "fpn outputs: 8/8"):
-        assert part in told
+        assert part in messages
     monkeypatch.setattr("nasdsl.training.proxy.cache._compute_file", None)  # nothing is made a second time
     assert math.isfinite(ProxyEvaluation(second)(text("conv_1x1")).reward or math.nan)
     assert prepared(second, capsys) == ""
+
+
+HUGE = """decoder huge {
+  input c3, c4
+  fpn(width=32, norm=none) { a = add(c3, c3); REPEAT output p3 = conv_1x1(a), p4 = conv_1x1(c4) }
+  head(width=32, norm=gn) { conv_1x1 }
+  predict fcos(centerness=cls)
+}""".replace("REPEAT", "repeat 20 { a = add(a, a) };")
+"""The maps of p3 are a million times those of c3, and a head with GroupNorm trains on them all the same."""
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"fpn": text(), "learning_rate": 1e30}, "the loss is not finite at step"),
+        ({"fpn": HUGE, "dtype": "float16", "learning_rate": 1e-9}, "are not finite in float16"),
+    ],
+    ids=["diverges", "pyramid beyond float16"],
+)
+def test_an_fpn_that_cannot_be_used_is_named_as_the_cause(settings: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    with pytest.raises(FpnError, match=f"the fpn cannot be trained: .*{reason}"):
+        ProxyEvaluation(spec(cache=str(tmp_path), **settings), quiet=True).prepare()
+
+
+def test_what_is_not_the_fault_of_the_fpn_is_raised_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost GPU, and a folder that cannot be written: another fpn would fail as well."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ProxyError, match="cannot be kept in"):
+        ProxyEvaluation(spec(cache=str(tmp_path / "file"), fpn=text()), quiet=True).prepare()
+
+    def lose(*_: object, **__: object) -> None:
+        raise DeviceLost("CUDA error")
+
+    monkeypatch.setattr(ProxyTask, "__init__", lose)
+    with pytest.raises(DeviceLost):
+        ProxyEvaluation(spec(fpn=text()), quiet=True).prepare()
 
 
 # ------------------------------------------------------------------------------------------------------------- a search
 
 
 def journal_of(out: Path) -> list[dict[str, Any]]:
-    """Without what times are, and who did it."""
+    """The records without times and workers."""
     left_out = ("time", "seconds", "worker", "workers", "batch", "attempts", "versions")
     clocks = ("data", "compute", "average", "validation", "seconds", "overhead")
     records = []
@@ -161,7 +197,7 @@ def test_a_search_on_the_proxy_task_and_the_same_journal_with_other_workers(
     assert journal_of(tmp_path / "process:2") == journal_of(tmp_path / "inline")
 
 
-def test_verdicts_of_what_goes_wrong(cache: str, tmp_path: Path) -> None:
+def test_verdicts_of_failures(cache: str, tmp_path: Path) -> None:
     """Levels that are not cached, and losses that explode: no reward, and the search goes on."""
     unread = ProxyEvaluation(spec(cache=cache, levels=("c4", "c5")), quiet=True)
     exploding = ProxyEvaluation(spec(cache=cache, learning_rate=1e15), quiet=True)
@@ -174,7 +210,7 @@ def test_verdicts_of_what_goes_wrong(cache: str, tmp_path: Path) -> None:
         assert ("traceback" in trials[0].details) == (verdict != "diverged")
 
 
-def test_retinanet_spaces_are_searched(cache: str) -> None:
+def test_retinanet_spaces_can_be_searched(cache: str) -> None:
     space = loads_space(HOLES.replace("fcos(centerness=cls)", "retinanet(anchors=3)"), backbone="tiny", classes=3)
     trial = search(space, ProxyEvaluation(spec(cache=cache), quiet=True), Learner(space), 1, quiet=True)[0]
     assert trial.verdict == "ok"

@@ -1,4 +1,4 @@
-"""Changes of one decision, and rewards as normal scores."""
+"""Changes of fillings, and rewards as normal scores."""
 
 from __future__ import annotations
 
@@ -12,51 +12,52 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategy_spaces import space
 
-from nasdsl.search.strategies.strategy import draw, joined, mutated, neighbours, normal_scores, settled
+from nasdsl.search.strategies.mutation import combine_changes, draw_uniform, mutate, neighbours, zero_inactive
+from nasdsl.search.strategies.rewards import normal_scores
 
 
 def differences(one: tuple[int, ...], other: tuple[int, ...], on: str) -> list[int]:
-    """Decisions that count in both and differ."""
+    """Decisions that are active in both and differ."""
     pairs = zip(space(on).active(one), space(on).active(other), one, other, strict=True)
     return [place for place, (a, b, i, j) in enumerate(pairs) if a and b and i != j]
 
 
 @pytest.mark.parametrize("on", ["nested", "paper", "small"])
 @given(seed=st.integers(0, 10_000))
-def test_a_mutant_differs_in_one_decision_that_counts(on: str, seed: int) -> None:
+def test_a_mutant_differs_in_one_active_decision(on: str, seed: int) -> None:
     rng = random.Random(seed)
-    parent = draw(space(on), rng)
-    child = mutated(space(on), parent, rng)
-    assert child == settled(space(on), child)
+    parent = draw_uniform(space(on), rng)
+    child = mutate(space(on), parent, rng)
+    assert child == zero_inactive(space(on), child)
     (place,) = differences(parent, child, on)
     for other, (i, j) in enumerate(zip(parent, child, strict=True)):
         domain = space(on).domains[other]
         assert 0 <= j < domain.size
-        if i != j and other != place:  # opened or closed by the change
+        if i != j and other != place:  # became active or inactive
             ancestor = domain.parent
             while ancestor is not None and ancestor[0] != place:
                 ancestor = space(on).domains[ancestor[0]].parent
             assert ancestor is not None
 
 
-def test_mutants_are_uniform_over_decisions_and_what_opens_is_drawn() -> None:
+def test_mutants_are_uniform_over_decisions_and_newly_active_ones_are_drawn() -> None:
     rng = random.Random(0)
     on = space("nested")
     parent = tuple([0] * len(on.domains))
-    counting = [d.index for d in on.domains if on.active(parent)[d.index]]
+    active = [d.index for d in on.domains if on.active(parent)[d.index]]
     changed: Counter[int] = Counter()
-    opened: dict[int, set[int]] = {}
+    drawn: dict[int, set[int]] = {}
     for _ in range(4000):
-        child = mutated(on, parent, rng)
+        child = mutate(on, parent, rng)
         (place,) = differences(parent, child, "nested")
         changed[place] += 1
         for domain in on.domains:
             if on.active(child)[domain.index] and not on.active(parent)[domain.index]:
-                opened.setdefault(domain.index, set()).add(child[domain.index])
-    assert set(changed) == set(counting)
-    assert min(changed.values()) > 0.7 * 4000 / len(counting)
+                drawn.setdefault(domain.index, set()).add(child[domain.index])
+    assert set(changed) == set(active)
+    assert min(changed.values()) > 0.7 * 4000 / len(active)
     inner = [d for d in on.domains if d.parent is not None]
-    assert {d.index: set(range(d.size)) for d in inner} == opened
+    assert {d.index: set(range(d.size)) for d in inner} == drawn
 
 
 def test_neighbours_are_all_single_changes() -> None:
@@ -69,25 +70,25 @@ def test_neighbours_are_all_single_changes() -> None:
     assert set(found) == expected
 
 
-def test_changes_are_joined_two_four_eight() -> None:
-    """Of distinct decisions; one that changes a decision again is passed over, and is not counted."""
+def test_changes_are_combined_by_two_four_eight() -> None:
+    """A change of a decision that was changed before is skipped, and not counted."""
     given_ = (0, 0, 0, 0)
     others = [(0, 2, 0, 0), (3, 0, 0, 0), (0, 1, 0, 0), (0, 0, 0, 1), (0, 0, 2, 0), (1, 0, 0, 0)]
-    assert list(joined(space("small"), given_, others)) == [(3, 2, 0, 0), (3, 2, 2, 1)]
-    assert list(joined(space("small"), given_, others[:1])) == []
+    assert list(combine_changes(space("small"), given_, others)) == [(3, 2, 0, 0), (3, 2, 2, 1)]
+    assert list(combine_changes(space("small"), given_, others[:1])) == []
 
 
 @pytest.mark.parametrize("on", ["nested", "paper"])
 @given(seed=st.integers(0, 10_000))
-def test_joined_changes_are_fillings_that_hold_the_first_of_them(on: str, seed: int) -> None:
+def test_combined_changes_are_fillings_with_the_first_change(on: str, seed: int) -> None:
     rng = random.Random(seed)
-    parent = draw(space(on), rng)
+    parent = draw_uniform(space(on), rng)
     others = list(neighbours(space(on), parent, rng))
     rng.shuffle(others)
-    found = list(joined(space(on), parent, others))
+    found = list(combine_changes(space(on), parent, others))
     assert found
     for child in found:
-        assert child == settled(space(on), child)
+        assert child == zero_inactive(space(on), child)
         first = others[0]
         opened = [i for i, flag in enumerate(space(on).active(child)) if flag and first[i] != parent[i]]
         assert all(child[i] == first[i] for i in opened)

@@ -1,4 +1,4 @@
-"""Searches that are killed, interrupted and resumed: nothing that was finished is lost or done again."""
+"""Searches that are killed, interrupted and resumed: no finished evaluation is lost or repeated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from small_search import SPACE, Learner, Noted, notes, quick_check, results, same
+from small_search import SPACE, Learner, LoggedEvaluation, comparable, finished_texts, logged, quick_check
 
 from nasdsl.search import SearchRun, load_trials, search
 from nasdsl.training import Interrupted
@@ -22,15 +22,15 @@ HERE = Path(__file__).parent
 TRIALS = 40
 
 
-def run(out: Path, side: Path, workers: str = "inline", trials: int = TRIALS, seconds: float = 0.02, batch: int = 4) -> None:
+def run(out: Path, log: Path, workers: str = "inline", trials: int = TRIALS, seconds: float = 0.02, batch: int = 4) -> None:
     search(
-        SPACE, Noted(side, seconds), Learner(SPACE), trials, out=out, resume=True, workers=workers, batch=batch,
+        SPACE, LoggedEvaluation(log, seconds), Learner(SPACE), trials, out=out, resume=True, workers=workers, batch=batch,
         check=quick_check, quiet=True,
     )  # fmt: skip
 
 
-def in_child(*arguments: object) -> int:
-    """A forked process that runs a search and writes its states often; its id."""
+def run_in_child(*arguments: object) -> int:
+    """Fork a process that runs a search and saves its state often; returns its id."""
     pid = os.fork()
     if pid:
         return pid
@@ -53,12 +53,13 @@ def in_child(*arguments: object) -> int:
         os._exit(code)
 
 
-def ended(pid: int) -> int:
+def wait_for_exit(pid: int) -> int:
+    """The exit code of a child."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has waited for counts as ended."""
+def has_exited(pid: int) -> bool:
+    """Whether a process has exited; zombies have."""
     try:
         return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -67,28 +68,28 @@ def gone(pid: int) -> bool:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
-    """The trials of a search that nothing broke."""
+    """The trials of an uninterrupted search."""
     folder = tmp_path_factory.mktemp("whole")
-    run(folder / "run", folder / "notes", seconds=0)
-    return same(load_trials(folder / "run"))
+    run(folder / "run", folder / "log", seconds=0)
+    return comparable(load_trials(folder / "run"))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize(("workers", "first", "kills"), [("inline", 0.0, 14), ("process:2", 0.3, 6)])
-def test_killed_at_random_instants_nothing_is_lost_or_repeated(
+def test_kills_at_random_times_lose_and_repeat_nothing(
     workers: str, first: float, kills: int, tmp_path: Path, whole: list[object]
 ) -> None:
-    out, side = tmp_path / "run", tmp_path / "notes"
+    out, log = tmp_path / "run", tmp_path / "log"
     rng = random.Random(workers)
     finished: set[str] = set()
     happened = 0
     while happened < kills:
-        child = in_child(out, side, workers)
+        child = run_in_child(out, log, workers)
         time.sleep(first + rng.random() * 0.25)
         os.kill(child, signal.SIGKILL)
-        code = ended(child)
-        begun = Counter(notes(side, "begin"))
-        have = results(out)
+        code = wait_for_exit(child)
+        begun = Counter(logged(log, "begin"))
+        have = finished_texts(out)
         assert finished <= have  # nothing that the journal had is lost
         assert all(begun[text] == 1 or text not in finished for text in begun), "a finished evaluation was repeated"
         finished = {text for text in have if begun[text] == 1}
@@ -97,21 +98,21 @@ def test_killed_at_random_instants_nothing_is_lost_or_repeated(
         assert code == -signal.SIGKILL
         happened += 1
     assert happened >= 3
-    before = Counter(notes(side, "begin"))
-    known = results(out)
-    assert ended(in_child(out, side, workers)) == 0
-    assert same(load_trials(out)) == whole
-    after = Counter(notes(side, "begin"))
+    before = Counter(logged(log, "begin"))
+    known = finished_texts(out)
+    assert wait_for_exit(run_in_child(out, log, workers)) == 0
+    assert comparable(load_trials(out)) == whole
+    after = Counter(logged(log, "begin"))
     assert {text for text in after if after[text] > before[text]} & known == set()
     # Each kill can cost what was under way, and not more.
     assert sum(after.values()) <= len(after) + happened * (2 if workers != "inline" else 1)
-    assert set(results(out)) == set(after)
+    assert set(finished_texts(out)) == set(after)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_cut_off_after_any_record_or_within_one_it_comes_to_the_same_trials(tmp_path: Path, whole: list[object]) -> None:
-    """What a kill between any two writes leaves, with no state of the strategy, or with one from before or after it."""
-    run(tmp_path / "full", tmp_path / "notes", seconds=0)
+def test_a_journal_cut_after_or_within_any_record_is_resumed_to_the_same_trials(tmp_path: Path, whole: list[object]) -> None:
+    """As a kill between any two writes leaves it, without a state of the strategy or with a later one."""
+    run(tmp_path / "full", tmp_path / "log", seconds=0)
     data = SearchRun(tmp_path / "full").journal.read_bytes()
     state = SearchRun(tmp_path / "full").strategy.read_bytes()
     ends = [i + 1 for i, byte in enumerate(data) if byte == 10]
@@ -122,26 +123,26 @@ def test_cut_off_after_any_record_or_within_one_it_comes_to_the_same_trials(tmp_
         part.journal.write_bytes(data[:end])
         if end % 2:
             part.strategy.write_bytes(state)
-        known = results(part.folder)
-        side = tmp_path / f"notes {end}"
-        run(part.folder, side, seconds=0)
-        assert same(load_trials(part.folder)) == whole
-        again = notes(side, "begin")
+        known = finished_texts(part.folder)
+        log = tmp_path / f"log {end}"
+        run(part.folder, log, seconds=0)
+        assert comparable(load_trials(part.folder)) == whole
+        again = logged(log, "begin")
         assert len(again) == len(set(again))
         assert not known & set(again)
 
 
 @pytest.mark.parametrize(("workers", "signum"), [("inline", signal.SIGTERM), ("process:2", signal.SIGINT)])
-def test_a_signal_saves_leaves_with_its_code_and_says_how_to_resume(
+def test_a_signal_saves_exits_with_its_code_and_says_how_to_resume(
     workers: str, signum: signal.Signals, tmp_path: Path, whole: list[object]
 ) -> None:
-    out, side = tmp_path / "run", tmp_path / "notes"
+    out, log = tmp_path / "run", tmp_path / "log"
     code = (
         f"import sys; sys.path.insert(0, {str(HERE)!r})\n"
-        "from pathlib import Path\nfrom small_search import SPACE, Learner, Noted, quick_check\n"
+        "from pathlib import Path\nfrom small_search import SPACE, Learner, LoggedEvaluation, quick_check\n"
         "if __name__ == '__main__':\n"
         "    from nasdsl.search import search\n"
-        f"    noted = Noted(Path({str(side)!r}), 0.05)\n"
+        f"    noted = LoggedEvaluation(Path({str(log)!r}), 0.05)\n"
         f"    search(SPACE, noted, Learner(SPACE), {TRIALS}, out={str(out)!r}, workers={workers!r}, batch=4,\n"
         "           check=quick_check)\n"
     )
@@ -149,7 +150,7 @@ def test_a_signal_saves_leaves_with_its_code_and_says_how_to_resume(
     script.write_text(code)
     child = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 50
-    while len(notes(side, "end")) < 6 and time.monotonic() < deadline:
+    while len(logged(log, "end")) < 6 and time.monotonic() < deadline:
         time.sleep(0.02)
     child.send_signal(signum)
     said = child.communicate(timeout=50)[1]
@@ -157,52 +158,52 @@ def test_a_signal_saves_leaves_with_its_code_and_says_how_to_resume(
     assert f"stopped by {signum.name}" in said
     assert f"in {out}; --resume" in said
     assert "Traceback" not in said
-    assert Counter(notes(side, "begin")) == Counter(notes(side, "end"))  # they were within their time
-    assert set(notes(side, "end")) == results(out)
+    assert Counter(logged(log, "begin")) == Counter(logged(log, "end"))  # they were within their time
+    assert set(logged(log, "end")) == finished_texts(out)
     assert SearchRun(out).trials.exists()
-    run(out, side, seconds=0)
-    assert same(load_trials(out)) == whole
-    assert max(Counter(notes(side, "begin")).values()) == 1
+    run(out, log, seconds=0)
+    assert comparable(load_trials(out)) == whole
+    assert max(Counter(logged(log, "begin")).values()) == 1
 
 
-class Interrupting(Noted):
-    """Sends this process a signal within the fifth evaluation, and then takes long."""
+class SendsSignal(LoggedEvaluation):
+    """Sends SIGTERM to this process during the fifth evaluation, which then takes long."""
 
     def __call__(self, text: str) -> object:
-        if len(notes(self.file, "begin")) == 4:
-            self.note("begin", text)
+        if len(logged(self.file, "begin")) == 4:
+            self.log("begin", text)
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(20)
         return super().__call__(text)
 
 
-def test_an_evaluation_that_takes_too_long_after_a_signal_is_given_up_and_made_again(
+def test_an_evaluation_that_takes_too_long_after_a_signal_is_abandoned_and_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[object]
 ) -> None:
-    out, side = tmp_path / "run", tmp_path / "notes"
+    out, log = tmp_path / "run", tmp_path / "log"
     monkeypatch.setattr("nasdsl.search.loop.GRACE", 0.2)
     handler = signal.getsignal(signal.SIGTERM)
     began = time.monotonic()
     with pytest.raises(Interrupted) as leaving:
-        search(SPACE, Interrupting(side), Learner(SPACE), TRIALS, out=out, batch=4, check=quick_check, quiet=True)
+        search(SPACE, SendsSignal(log), Learner(SPACE), TRIALS, out=out, batch=4, check=quick_check, quiet=True)
     assert time.monotonic() - began < 5
     assert (leaving.value.code, leaving.value.step) == (143, 4)
-    assert len(results(out)) == 4
+    assert len(finished_texts(out)) == 4
     assert signal.getsignal(signal.SIGTERM) is handler
-    run(out, side, seconds=0)
-    assert same(load_trials(out)) == whole
+    run(out, log, seconds=0)
+    assert comparable(load_trials(out)) == whole
 
 
 def nested(text: str) -> float:
-    """An evaluation with handlers of its own, which leaves as trainings do."""
+    """An evaluation with signal handlers of its own, which exits as trainings do."""
     raise Interrupted(signal.SIGINT, 3)
 
 
-def test_an_evaluation_that_was_interrupted_itself_is_no_failure(tmp_path: Path) -> None:
+def test_an_evaluation_that_is_interrupted_itself_is_no_failure(tmp_path: Path) -> None:
     with pytest.raises(Interrupted) as leaving:
         search(SPACE, nested, Learner(SPACE), 3, out=tmp_path / "run", quiet=True)
     assert leaving.value.code == 130
-    assert results(tmp_path / "run") == set()
+    assert finished_texts(tmp_path / "run") == set()
 
 
 def test_without_a_folder_signals_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,27 +223,27 @@ def test_without_a_folder_signals_are_left_alone(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.skipif(not Path("/proc").exists() or not hasattr(os, "fork"), reason="needs /proc and fork")
-def test_workers_end_with_a_search_that_is_killed(tmp_path: Path) -> None:
-    out, side = tmp_path / "run", tmp_path / "notes"
-    child = in_child(out, side, "process:2", TRIALS, 30.0)
+def test_workers_exit_with_a_search_that_is_killed(tmp_path: Path) -> None:
+    out, log = tmp_path / "run", tmp_path / "log"
+    child = run_in_child(out, log, "process:2", TRIALS, 30.0)
     deadline = time.monotonic() + 30
-    while len(notes(side, "begin")) < 2 and time.monotonic() < deadline:
+    while len(logged(log, "begin")) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(child, signal.SIGKILL)
-    ended(child)
-    pids = {int(line.split()[1]) for line in side.read_text().splitlines()}
+    wait_for_exit(child)
+    pids = {int(line.split()[1]) for line in log.read_text().splitlines()}
     assert len(pids) == 2
     assert child not in pids
     deadline = time.monotonic() + 5
-    while not all(gone(pid) for pid in pids) and time.monotonic() < deadline:
+    while not all(has_exited(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert all(gone(pid) for pid in pids)
+    assert all(has_exited(pid) for pid in pids)
 
 
-def test_more_trials_than_before(tmp_path: Path) -> None:
-    """A search that is complete can be made longer; with a batch of one, to the trials of a longer one."""
-    run(tmp_path / "long", tmp_path / "notes", seconds=0, batch=1)
+def test_a_complete_search_can_be_extended(tmp_path: Path) -> None:
+    """With a batch of one, to the trials of a longer search."""
+    run(tmp_path / "long", tmp_path / "log", seconds=0, batch=1)
     for trials in (0, 10, 25, TRIALS, 20):
-        run(tmp_path / "short", tmp_path / "more notes", trials=trials, seconds=0, batch=1)
-    assert same(load_trials(tmp_path / "short")) == same(load_trials(tmp_path / "long"))
-    assert max(Counter(notes(tmp_path / "more notes", "begin")).values()) == 1
+        run(tmp_path / "short", tmp_path / "more log", trials=trials, seconds=0, batch=1)
+    assert comparable(load_trials(tmp_path / "short")) == comparable(load_trials(tmp_path / "long"))
+    assert max(Counter(logged(tmp_path / "more log", "begin")).values()) == 1

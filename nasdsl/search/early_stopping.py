@@ -1,0 +1,198 @@
+"""Early stopping: evaluations whose training losses are hopeless end before their last step.
+
+A rule compares the loss of a training, at a few steps, with the losses of earlier samples at the same steps. The thresholds of
+a proposal follow from the results that the strategy had observed by then, and are written into the journal with the proposal.
+So they do not depend on the workers, and are the same after a resume.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from bisect import insort
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from nasdsl.search.errors import ObjectiveError, SearchError
+from nasdsl.search.objective import Objective
+from nasdsl.search.trial import OK, STOPPED, Thresholds, Trial
+
+WARMUP: Final = 20
+"""Default number of samples that are evaluated to their end before a rule stops any."""
+
+_FORM: Final = re.compile(r"(?P<kind>median|quantile:(?P<level>[0-9.]+))(?::(?P<warmup>[0-9]+))?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """The training losses of an evaluated sample.
+
+    Attributes:
+        losses: by step, ascending, times the sample's `loss_weight`; of a stopped sample up to the step where it was stopped.
+        finished: whether it was evaluated to its end.
+    """
+
+    losses: Mapping[int, float]
+    finished: bool
+
+    @classmethod
+    def from_trial(cls, trial: Trial, objective: Objective) -> LossCurve | None:
+        """The curve of a trial; None if it was not evaluated, failed, or reports no curve."""
+        losses = read_curve(trial.details)
+        if trial.verdict not in (OK, STOPPED) or not losses:
+            return None
+        try:
+            weight = loss_weight(objective, trial.figures)
+        except ObjectiveError:
+            return None
+        return cls({step: loss * weight for step, loss in losses.items()}, trial.verdict == OK)
+
+
+class LossStatistics:
+    """What a rule needs to know about the losses of all earlier samples.
+
+    Attributes:
+        count, finished: number of samples, and of those that were evaluated to their end.
+        lowest: by step, for each sample that reached the step its lowest loss up to there, ascending.
+        means: by step, for each finished sample the mean of its losses up to there, ascending.
+    """
+
+    def __init__(self, curves: Iterable[LossCurve] = ()) -> None:
+        self.count = self.finished = 0
+        self.lowest: dict[int, list[float]] = {}
+        self.means: dict[int, list[float]] = {}
+        for curve in curves:
+            self.add(curve)
+
+    def add(self, curve: LossCurve) -> None:
+        """Add a sample."""
+        self.count += 1
+        self.finished += curve.finished
+        lowest, total = math.inf, 0.0
+        for number, (step, loss) in enumerate(curve.losses.items(), 1):
+            lowest, total = min(lowest, loss), total + loss
+            insort(self.lowest.setdefault(step, []), lowest)
+            if curve.finished:
+                insort(self.means.setdefault(step, []), total / number)
+
+
+@dataclass(frozen=True)
+class StoppingRule:
+    """A rule that stops an evaluation at a step if its lowest loss up to there is above a threshold.
+
+    ``median`` is the median stopping rule of Vizier (Golovin et al., KDD 2017, section 3.2.2): the best value of a trial up to
+    a step must not be worse than the median, over all completed trials, of the mean of the values reported up to that step.
+    The values are the losses of the curve. As losses fall, the mean over all steps up to a late one is far above the losses
+    there, so the rule stops few samples later than at the first step. Stopped samples are not completed and do not count, so
+    the threshold falls as the search goes on, and more samples are stopped.
+
+    ``quantile`` compares losses at the same step: the threshold is the `level`-quantile of the lowest losses up to that step of
+    all earlier samples, where samples that were stopped before it count as worse than all others. So about 1 - `level` of
+    similar samples are stopped, whatever the number of steps that are checked and the length of the search.
+
+    Neither rule stops a sample that is the best so far at a step. Both see only training losses, and not the last steps;
+    `nasdsl.search.early_stopping_replay` measures on a search without a rule what a rule would have cost.
+
+    Attributes:
+        kind: ``median`` or ``quantile``.
+        level: of the quantile, above 0 and below 1.
+        warmup: samples that must have been evaluated to their end before any is stopped; 1 or more.
+
+    Raises:
+        SearchError: a value is out of range.
+    """
+
+    kind: Literal["median", "quantile"] = "median"
+    level: float = 0.5
+    warmup: int = WARMUP
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise SearchError(f"the quantile of the stopping rule is {self.level:g}; expected a number above 0 and below 1")
+        if self.warmup < 1:
+            raise SearchError(f"the stopping rule's warm-up is {self.warmup} samples; expected 1 or more")
+
+    @classmethod
+    def parse(cls, text: str) -> StoppingRule | None:
+        """Parse ``none``, ``median``, ``quantile:0.7`` (stop what is not among the best 70 %), or one with its own warm-up:
+        ``median:30``, ``quantile:0.7:30``.
+
+        Raises:
+            SearchError: the text has another form, or a value is out of range.
+        """
+        if text == "none":
+            return None
+        match = _FORM.fullmatch(text)
+        try:
+            if match is None:
+                raise ValueError
+            level = float(match["level"] or 0.5)
+        except ValueError:
+            raise SearchError(
+                f"early stopping is {text!r}; expected none, median, median:WARMUP, quantile:Q or quantile:Q:WARMUP, "
+                "such as quantile:0.7:20"
+            ) from None
+        return cls("median" if match["kind"] == "median" else "quantile", level, int(match["warmup"] or WARMUP))
+
+    def __str__(self) -> str:
+        """The text from which `parse` makes this rule."""
+        return f"{self.kind}:{self.warmup}" if self.kind == "median" else f"{self.kind}:{self.level:.12g}:{self.warmup}"
+
+    def thresholds(self, earlier: LossStatistics, weight: float = 1.0) -> Thresholds:
+        """The thresholds of the next sample; empty during the warm-up.
+
+        Args:
+            weight: `loss_weight` of the sample.
+        """
+        if earlier.finished < self.warmup:
+            return {}
+        if self.kind == "median":
+            return {step: statistics.median(means) / weight for step, means in sorted(earlier.means.items())}
+        rank = math.ceil(self.level * earlier.count - 1e-9)  # 0.55 * 20 is 11, not more
+        # Where the rank falls among the samples that were stopped before the step, nothing is stopped.
+        return {step: low[rank - 1] / weight for step, low in sorted(earlier.lowest.items()) if rank <= len(low)}
+
+
+def should_stop(losses: Mapping[int, float], thresholds: Thresholds, step: int) -> bool:
+    """Whether to stop an evaluation at a step, given its losses up to there."""
+    return step in thresholds and bool(losses) and min(losses.values()) > thresholds[step]
+
+
+def check_objective(objective: Objective, rule: StoppingRule | None) -> None:
+    """Check that a rule can be used with an objective.
+
+    Raises:
+        SearchError: it cannot.
+    """
+    if rule is not None and objective.needs_latency:
+        raise SearchError(
+            "the objective weighs latency, which is measured after an evaluation, so early stopping cannot compare losses "
+            "before its end: expected an objective without latency, or no early stopping"
+        )
+
+
+def loss_weight(objective: Objective, figures: Mapping[str, Any]) -> float:
+    """Factor on the losses of a decoder with these figures, which makes losses compare as scores do.
+
+    Raises:
+        ObjectiveError: see `Objective.score`.
+    """
+    return -objective.score(-1.0, figures)
+
+
+def read_curve(details: Mapping[str, Any]) -> dict[int, float]:
+    """The ``curve`` in the details of an evaluation, by step, ascending; empty if there is none.
+
+    Whatever is not a loss by a whole step is left out: details may come from anybody's evaluation.
+    """
+    curve = details.get("curve")
+    if not isinstance(curve, Mapping):
+        return {}
+    losses = {
+        int(step): float(loss)
+        for step, loss in curve.items()
+        if re.fullmatch("[0-9]+", str(step), re.ASCII) and isinstance(loss, int | float)
+    }
+    return dict(sorted(losses.items()))

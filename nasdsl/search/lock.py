@@ -1,0 +1,49 @@
+"""Lock files: one process at a time searches in a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nasdsl.search.errors import JournalError
+
+_held: set[Path] = set()
+"""Locks of this process: the system's locks keep only other processes out."""
+
+
+class Lock:
+    """An exclusive lock on a file, released when the process ends, however it ends. Forked children do not inherit it.
+
+    On Windows, and on file systems without locks, only searches of the same process are kept out.
+
+    Raises:
+        JournalError: this process or another one holds the lock.
+        OSError: the file cannot be created.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.absolute()
+        self._file = -1
+        if self._path in _held:
+            raise JournalError(f"this process is searching in {path.parent} already")
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            pass
+        else:
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                os.close(self._file)
+                raise JournalError(f"another search is running in {path.parent}; stop it, or choose another folder") from None
+            except OSError:  # a file system without locks
+                pass
+        _held.add(self._path)
+
+    def release(self) -> None:
+        """Release the lock; does nothing the second time."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+            _held.discard(self._path)

@@ -1,0 +1,146 @@
+"""Evaluation on the proxy task: in any process, with a loss curve for early stopping, and latency."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from nasdsl.search.early_stopping import should_stop
+from nasdsl.search.errors import FpnError, SearchError
+from nasdsl.search.evaluation import EvaluationResult
+from nasdsl.search.trial import Thresholds
+
+if TYPE_CHECKING:
+    from nasdsl.training.proxy import ProxySpec, ProxyTask
+
+CHECKS: Final = (0.25, 0.5, 0.75)
+"""When the loss is recorded and early stopping may end the training, as shares of the iterations."""
+WINDOW: Final = 0.1
+"""Number of steps that a recorded loss is the mean of, as a share of the iterations."""
+
+_NOT_IN_IDENTITY: Final = ("cache", "memory_limit", "device")
+"""Settings of a spec that rewards do not depend on."""
+
+
+class ProxyEvaluation:
+    """Function from a decoder's text to its reward on a proxy task. It can be pickled.
+
+    Each process makes the task at its first text, and keeps it. `prepare` makes the features beforehand; processes that the
+    evaluation is sent to map their file, whatever the spec's ``memory_limit``.
+
+    The details of a result have ``losses`` on meta-val by name, the seconds of the parts (see
+    `nasdsl.training.proxy.ProxyTask`), and ``curve``: the training loss at the check steps, each the mean over the last
+    `WINDOW` of the iterations up to the step. All samples train on the same crops in the same order, so at a step all curves
+    are of the same batches, and only the decoders differ.
+
+    Args:
+        spec: of the task.
+        latency: height and width of an image for which the seconds of a decoder's forward pass are measured (``latency`` in
+            the details). None: not measured.
+        checks: the check steps as shares of the iterations, above 0 and below 1.
+        quiet: show no progress while features are made.
+
+    Attributes:
+        spec: of the task.
+        steps: the check steps.
+        identity: everything that rewards depend on besides the text, as plain values; the `task` of `search`.
+
+    Raises:
+        SearchError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        spec: ProxySpec,
+        latency: tuple[int, int] | None = None,
+        *,
+        checks: Sequence[float] = CHECKS,
+        quiet: bool = False,
+    ) -> None:
+        if latency is not None and min(latency) < 1:
+            raise SearchError(f"latency is to be measured for an image of {latency}; expected height and width of 1 or more")
+        if not all(0 < share < 1 for share in checks):
+            raise SearchError(f"the checks of the proxy task are {list(checks)}; expected numbers above 0 and below 1")
+        self.spec, self.latency, self.quiet = spec, latency, quiet
+        rounded = {max(1, round(share * spec.iterations)) for share in checks}
+        self.steps = tuple(sorted(step for step in rounded if step < spec.iterations))
+        self._window = max(1, math.ceil(WINDOW * spec.iterations))
+        self._task: ProxyTask | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """See the class."""
+        settings = {name: value for name, value in asdict(self.spec).items() if name not in _NOT_IN_IDENTITY}
+        size = None if self.latency is None else list(self.latency)
+        return {**settings, "latency": size, "checks": list(self.steps), "window": self._window}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A mapped file has one copy in memory, the operating system's, for all processes of a machine.
+        spec = self.spec if self.spec.cache is None else replace(self.spec, memory_limit=0)
+        return {**self.__dict__, "spec": spec, "_task": None, "quiet": True}
+
+    def prepare(self, *, keep: bool = True) -> None:
+        """Make the features that all processes need, and in the second stage train the fpn and make its pyramids.
+
+        Args:
+            keep: keep the task in this process, which will evaluate texts itself.
+
+        Raises:
+            FpnError: the spec's fpn diverges, does not fit into memory, cannot be run, or has a pyramid that is not finite.
+            ProxyError, DataError, BackboneError: see `nasdsl.training.proxy.ProxyTask`.
+        """
+        from nasdsl.training.proxy import DeviceLost, Diverged, Failed, NonFiniteFeatures, OutOfMemory
+
+        try:
+            self._get_task()
+        except (Diverged, Failed, NonFiniteFeatures, OutOfMemory) as error:
+            if self.spec.fpn is None or isinstance(error, DeviceLost):
+                raise
+            raise FpnError(f"the fpn cannot be trained: {error}") from None
+        if not keep:
+            self._task = None
+
+    def __call__(self, text: str, thresholds: Thresholds | None = None) -> EvaluationResult:
+        """Evaluate a decoder.
+
+        Returns:
+            Reward and details. The reward is None if the lowest loss of the curve is above the threshold of a check step.
+
+        Raises:
+            As `nasdsl.training.proxy.ProxyTask` when called.
+        """
+        from nasdsl.training.proxy import Stopped
+
+        task = self._get_task()
+        curve: dict[int, float] = {}
+        recent: deque[float] = deque(maxlen=self._window)
+
+        def report(step: int, loss: float) -> bool:
+            recent.append(loss)
+            if step not in self.steps:
+                return False
+            curve[step] = math.fsum(recent) / len(recent)
+            return should_stop(curve, thresholds or {}, step)
+
+        try:
+            scored = task(text, report)
+        except Stopped as stopped:
+            return EvaluationResult(None, {"curve": _with_text_keys(curve), "stopped_at": stopped.step})
+        details: dict[str, Any] = {"losses": scored.losses, "curve": _with_text_keys(curve), **scored.details}
+        if self.latency is not None:
+            details["latency"] = task.latency(text, self.latency)
+        return EvaluationResult(scored.reward, details)
+
+    def _get_task(self) -> ProxyTask:
+        if self._task is None:
+            from nasdsl.training.proxy import ProxyTask
+
+            self._task = ProxyTask(self.spec, quiet=self.quiet)
+        return self._task
+
+
+def _with_text_keys(curve: Mapping[int, float]) -> dict[str, float]:
+    return {str(step): loss for step, loss in curve.items()}

@@ -1,0 +1,79 @@
+"""Changes of fillings: random mutations, neighbours, and combined changes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+
+from nasdsl.search.strategies.strategy import Indices
+from nasdsl.spaces import Space
+
+
+def zero_inactive(space: Space, indices: Sequence[int]) -> Indices:
+    """Set inactive decisions to 0, as in the fillings of `Space.decode`."""
+    return tuple(index if active else 0 for index, active in zip(indices, space.active(indices), strict=True))
+
+
+def change_decision(space: Space, indices: Sequence[int], place: int, index: int, rng: random.Random) -> Indices:
+    """Change one decision, and draw those that become active uniformly."""
+    was_active = space.active(indices)
+    changed = list(indices)
+    changed[place] = index
+    is_active: list[bool] = []
+    for domain in space.domains:  # a hole comes before those inside its alternatives
+        parent = domain.parent
+        is_active.append(parent is None or (is_active[parent[0]] and changed[parent[0]] == parent[1]))
+        if not is_active[-1]:
+            changed[domain.index] = 0
+        elif not was_active[domain.index]:
+            changed[domain.index] = rng.randrange(domain.size)
+    return tuple(changed)
+
+
+def mutate(space: Space, indices: Sequence[int], rng: random.Random) -> Indices:
+    """Change one active decision, drawn uniformly, to another alternative."""
+    active = space.active(indices)
+    places = [d.index for d in space.domains if active[d.index] and d.size > 1]
+    if not places:
+        return tuple(indices)
+    place = rng.choice(places)
+    index = rng.randrange(space.domains[place].size - 1)
+    return change_decision(space, indices, place, index + (index >= indices[place]), rng)
+
+
+def neighbours(space: Space, indices: Sequence[int], rng: random.Random) -> Iterator[Indices]:
+    """All fillings with one active decision changed; decisions that become active are drawn uniformly."""
+    filling = tuple(indices)
+    parents = {domain.parent for domain in space.domains}
+    for domain, is_active in zip(space.domains, space.active(filling), strict=True):
+        place, before = domain.index, filling[domain.index]
+        for index in range(domain.size if is_active else 0):
+            if index == before:
+                continue
+            if (place, before) in parents or (place, index) in parents:
+                yield change_decision(space, filling, place, index, rng)
+            else:
+                yield (*filling[:place], index, *filling[place + 1 :])
+
+
+def combine_changes(space: Space, indices: Sequence[int], others: Iterable[Indices]) -> Iterator[Indices]:
+    """Combine the changes of the first two of `others`, of the first four, the first eight, and so on.
+
+    An item that changes a decision that an earlier item has changed is skipped.
+    """
+    filling = tuple(indices)
+    combined = list(filling)
+    count = 0
+    for other in others:
+        places = [place for place, (before, after) in enumerate(zip(filling, other, strict=True)) if before != after]
+        if all(combined[place] == filling[place] for place in places):
+            for place in places:
+                combined[place] = other[place]
+            count += 1
+            if count > 1 and count.bit_count() == 1:
+                yield zero_inactive(space, combined)
+
+
+def draw_uniform(space: Space, rng: random.Random) -> Indices:
+    """Draw a filling uniformly over the decisions, without regard to the requirements."""
+    return zero_inactive(space, [rng.randrange(domain.size) for domain in space.domains])
