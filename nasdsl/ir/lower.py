@@ -11,17 +11,22 @@ from nasdsl.diagnostics.catalogue import holes, types
 from nasdsl.ir.dead import remove_dead
 from nasdsl.ir.graph import Graph, HeadGraph, HeadLayer, Node, Prediction, Tower, verify
 from nasdsl.layers import (
+    Activation,
     Add,
     Concat,
+    Conv,
     CustomLayer,
+    DeformConv,
     Feature,
     Input,
     Layer,
     LayerError,
     Maximum,
     Multiply,
+    Norm,
     Resize,
     ResizeMode,
+    Scale,
     WeightedAdd,
 )
 from nasdsl.semantics.architecture import Application, Architecture, Fcos, Predict, PyramidOutput, Value
@@ -30,6 +35,9 @@ from nasdsl.semantics.architecture import Tower as CheckedTower
 from nasdsl.syntax.tables import without_collector
 
 _COMBINING = (Add, Concat, Multiply, Maximum, WeightedAdd, CustomLayer)
+
+_PLAIN = frozenset({Activation, Conv, DeformConv, Norm, Scale})
+"""Layers of one operand, which is never resized for them."""
 
 MODULE_ATTRIBUTES = frozenset(
     "T_destination add_module append apply bfloat16 buffers call_super_init children clear compile cpu cuda "
@@ -112,13 +120,25 @@ class _Lowering:
         self._resized: dict[tuple[str, int, ResizeMode], str] = {}
 
     def run(self) -> tuple[tuple[Node, ...], dict[int, str]]:
-        place = self.place
-        for index, application in enumerate(self.applications):
-            if index not in place:
-                if max(application.inputs, default=-1) < index:
-                    place[index] = self._lower(application)
-                else:
-                    self._lower_with_operands(index)
+        applications, values, place, out = self.applications, self.values, self.place, self.out
+        for index, application in enumerate(applications):
+            if index in place:
+                continue
+            layer, sources, checked, path, owner, span = application
+            if len(sources) == 1 and type(layer) in _PLAIN and sources[0] < index:
+                # Most layers: one operand, read as it is. With the features that the checker had, its result holds.
+                source = place[sources[0]]
+                before = out[source]
+                name = module_path(path)
+                if before is applications[sources[0]].feature and name not in out:
+                    self.nodes.append(Node(name, layer, (source,), (before,), checked, values[owner], span))
+                    out[name] = checked
+                    place[index] = name
+                    continue
+            if max(sources, default=-1) < index:
+                place[index] = self._lower(application)
+            else:
+                self._lower_with_operands(index)
         return tuple(self.nodes), place
 
     def _lower_with_operands(self, index: int) -> None:
