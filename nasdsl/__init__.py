@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nasdsl.detection.inference import for_inference
     from nasdsl.detection.making import detector, load_detector
     from nasdsl.diagnostics import Diagnostic, DiagnosticError
-    from nasdsl.imports.nas_fcos import from_nas_fcos
+    from nasdsl.importers.nas_fcos import from_nas_fcos
     from nasdsl.ir import MissingFeature
     from nasdsl.semantics.files import UnreadableFile
     from nasdsl.spaces import Space, SpaceError, load_space, loads_space
@@ -34,7 +34,7 @@ _HOME = {
     "UnreadableFile": "nasdsl.semantics.files",
     "detector": "nasdsl.detection.making",
     "for_inference": "nasdsl.detection.inference",
-    "from_nas_fcos": "nasdsl.imports.nas_fcos",
+    "from_nas_fcos": "nasdsl.importers.nas_fcos",
     "load": "nasdsl.decoder",
     "load_detector": "nasdsl.detection.making",
     "load_space": "nasdsl.spaces",

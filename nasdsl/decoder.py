@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasdsl.backbones import backbone as find_backbone
-from nasdsl.backends import bounds
+from nasdsl.backends import requirements
 from nasdsl.backends.cost import CostTable, Size, cost
 from nasdsl.diagnostics import Diagnostic, DiagnosticError, Source
 from nasdsl.diagnostics.catalogue import holes, structure
@@ -48,7 +48,7 @@ def _broken_requirements(architecture: Architecture) -> list[Diagnostic]:
         graph = lower(architecture, _reference_channels())
     except DiagnosticError as error:
         return list(error.diagnostics)
-    known = bounds.figures(graph, bounds.sizes_of(architecture.requirements), 80, architecture.fpn.dangling)
+    known = requirements.measure(graph, requirements.macs_sizes(architecture.requirements), 80, architecture.fpn.dangling)
     return [
         holes.REQUIREMENT_BROKEN(
             requirement.span,
@@ -56,7 +56,7 @@ def _broken_requirements(architecture: Architecture) -> list[Diagnostic]:
             label=f"expected {requirement.comparison} {requirement.bound.text}",
             help=f"counted for {REFERENCE_BACKBONE} and 80 classes",
         )
-        for requirement, value in bounds.broken(architecture.requirements, known)
+        for requirement, value in requirements.violations(architecture.requirements, known)
     ]
 
 

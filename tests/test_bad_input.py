@@ -1,6 +1,6 @@
 """Input that no user means well with, given to the real command: a diagnostic or one line, and soon; never a traceback.
 
-Each case runs ``python -m nasdsl.cli check`` in a process of its own, with a limit on memory and on time.
+Each case runs ``python -m nasdsl check`` in a process of its own, with a limit on memory and on time.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def nasdsl(*arguments: str, folder: Path, stdin: bytes | int | None = None, envi
     """Run the command in `folder`."""
     with open(folder / "out.log", "wb+") as out, open(folder / "err.log", "wb+") as err:
         process = subprocess.Popen(
-            [sys.executable, "-c", LAUNCHER, "usage.json", sys.executable, "-m", "nasdsl.cli", *arguments],
+            [sys.executable, "-c", LAUNCHER, "usage.json", sys.executable, "-m", "nasdsl", *arguments],
             stdin=stdin if isinstance(stdin, int) else subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
             stdout=out, stderr=err, cwd=folder, env={**os.environ, **(environment or {})},
         )  # fmt: skip

@@ -16,8 +16,8 @@ Size = tuple[int, int]
 """Height and width of the input image, in pixels."""
 
 
-class Figures(NamedTuple):
-    """Figures of a part, for one image.
+class PartCost(NamedTuple):
+    """PartCost of a part, for one image.
 
     Attributes:
         macs: multiply-accumulates of convolutions, deformable ones in full, and of nothing else.
@@ -34,8 +34,8 @@ class Figures(NamedTuple):
     published_flops: int = 0
     published_params: int = 0
 
-    def __add__(self, other: Figures) -> Figures:  # type: ignore[override]  # figures are a vector, not a sequence
-        return Figures(*(a + b for a, b in zip(self, other, strict=True)))
+    def __add__(self, other: PartCost) -> PartCost:  # type: ignore[override]  # figures are a vector, not a sequence
+        return PartCost(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 class ValueCost(NamedTuple):
@@ -77,7 +77,7 @@ class RemovedCost(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CostTable:
-    """Exact figures of a decoder at one size, for one image; see `Figures` for the units.
+    """Exact figures of a decoder at one size, for one image; see `PartCost` for the units.
 
     Attributes:
         size: height and width of the image.
@@ -90,18 +90,18 @@ class CostTable:
 
     size: Size
     classes: int
-    backbone: Figures
-    fpn: Figures
-    head: Figures
+    backbone: PartCost
+    fpn: PartCost
+    head: PartCost
     nodes: tuple[ValueCost, ...]
     removed: tuple[RemovedCost, ...]
 
     @property
-    def total(self) -> Figures:
+    def total(self) -> PartCost:
         return self.backbone + self.fpn + self.head
 
     @property
-    def decoder(self) -> Figures:
+    def decoder(self) -> PartCost:
         """fpn and head together: what ``require macs`` and ``require params`` bound."""
         return self.fpn + self.head
 
@@ -129,16 +129,16 @@ def cost(graph: Graph, size: Size, classes: int, backbone: Backbone | None = Non
         dead, _ = _sum_nodes(entry.nodes, areas)
         removed.append(RemovedCost(entry.value.name, dead.macs, dead.params, dead.published_flops, entry.value.span))
     dead_flops, dead_params = sum(r.published_flops for r in removed), sum(r.params for r in removed)
-    backbone_figures = Figures()
+    backbone_figures = PartCost()
     if backbone is not None:
         whole, trained = backbone.cost(size)
-        backbone_figures = Figures(whole.macs, whole.params, trained, whole.published_flops, trained)
+        backbone_figures = PartCost(whole.macs, whole.params, trained, whole.published_flops, trained)
     return CostTable(
         size,
         classes,
         backbone_figures,
-        Figures(fpn[0], fpn[1], fpn[1], fpn[2] + dead_flops, fpn[1] + dead_params),
-        Figures(head[0], head[1], head[1], head[2], head[1]),
+        PartCost(fpn[0], fpn[1], fpn[1], fpn[2] + dead_flops, fpn[1] + dead_params),
+        PartCost(head[0], head[1], head[1], head[2], head[1]),
         (*nodes, *head_nodes),
         tuple(removed),
     )

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nasdsl.backends.schedule import Schedule
+from nasdsl.backends.interpreter import Interpreter
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
 from nasdsl.layers import (
@@ -62,7 +62,7 @@ class Prediction(NamedTuple):
 class TowerLayer(NamedTuple):
     """A layer of a tower: what it computes, its place in the tower's modules, and whether all levels share them."""
 
-    schedule: Schedule
+    interpreter: Interpreter
     place: str
     shared: bool
 
@@ -82,7 +82,7 @@ class Fpn(Group):
         self.outputs = tuple(graph.outputs)
         self.input_levels = {n.layer.name: n.out.level for n in graph.inputs() if isinstance(n.layer, Input)}
         self.needed_levels = sorted({n.layer.level for n in graph.nodes if isinstance(n.layer, Resize)})
-        self.schedule = Schedule(graph.nodes, list(graph.outputs.values()))
+        self.interpreter = Interpreter(graph.nodes, list(graph.outputs.values()))
         for node in graph.nodes:
             _register(self, node.id, node)
 
@@ -91,7 +91,7 @@ class Fpn(Group):
         missing = [name for name in self.input_levels if name not in features]
         if missing:
             raise KeyError(f"the decoder reads {', '.join(self.input_levels)}; given are {', '.join(features) or 'none'}")
-        results = self.schedule.run(self, features, self.sizes(features))
+        results = self.interpreter.run(self, features, self.sizes(features))
         return dict(zip(self.outputs, results, strict=True))
 
     def sizes(self, features: Mapping[str, Tensor]) -> dict[int, tuple[int, int]]:
@@ -136,7 +136,7 @@ class Head(Group):
         for place in places:
             for node in layer.nodes:
                 _register(tower, f"{place}.{node.id}", node)
-        return TowerLayer(Schedule(layer.nodes, [layer.result]), str(layer.index), layer.shared)
+        return TowerLayer(Interpreter(layer.nodes, [layer.result]), str(layer.index), layer.shared)
 
     def forward(self, pyramid: Mapping[str, Tensor]) -> dict[str, Prediction]:
         """[N, width, H, W] of each level to its `Prediction`."""
@@ -148,7 +148,7 @@ class Head(Group):
                 assert tower is not None
                 x = pyramid[level]
                 for layer in layers:
-                    x = layer.schedule.run(layer.modules(tower, level), {"x": x}, {})[0]
+                    x = layer.interpreter.run(layer.modules(tower, level), {"x": x}, {})[0]
                 towers[name] = x
             cls_logits, bbox_reg = (self.get_submodule(n)(towers[self.tower_of[n]]) for n in ("cls_logits", "bbox_reg"))
             centerness = None

@@ -12,15 +12,11 @@ from typing import NoReturn
 
 import click
 
-from nasdsl.cli.collections import import_, sample, zoo
-from nasdsl.cli.common import USAGE, say
-from nasdsl.cli.compiling import compile_, render
-from nasdsl.cli.detecting import detect
-from nasdsl.cli.evaluating import eval_
-from nasdsl.cli.reporting import report
-from nasdsl.cli.searching import search
-from nasdsl.cli.texts import check, explain, fmt
-from nasdsl.cli.training import train
+from nasdsl.cli import check, detect, explain, fmt, import_, render, report, sample, search, train, zoo
+from nasdsl.cli import compile as compile_
+from nasdsl.cli import eval as eval_
+from nasdsl.cli.errors import USAGE
+from nasdsl.cli.output import say
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -32,14 +28,18 @@ def cli() -> None:
     """
 
 
-for command in (check, fmt, explain, compile_, render, zoo, import_, sample, train, eval_, detect, search, report):
+COMMANDS = (
+    check.check, fmt.fmt, explain.explain, compile_.compile_, render.render, zoo.zoo, import_.import_, sample.sample,
+    train.train, eval_.eval_, detect.detect, search.search, report.report,
+)  # fmt: skip
+for command in COMMANDS:
     cli.add_command(command)
 
 
 def main() -> NoReturn:
     """Entry point. An error that nothing foresaw is one line and exit code 2; NASDSL_TRACEBACK=1 shows all of it."""
     try:
-        cli()
+        cli(prog_name="nasdsl")
     except Exception as error:
         if os.environ.get("NASDSL_TRACEBACK"):
             raise

@@ -11,7 +11,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nasdsl.backends.bounds import DEFAULT_SIZE
+from nasdsl.backends.requirements import DEFAULT_SIZE
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.search.check import Check, checker, rejection
 from nasdsl.search.errors import ObjectiveError, SearchError

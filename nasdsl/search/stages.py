@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasdsl.backends.bounds import DEFAULT_SIZE
+from nasdsl.backends.requirements import DEFAULT_SIZE
 from nasdsl.search.errors import SearchError
 from nasdsl.search.full import FullTraining, train_top
 from nasdsl.search.journal import read_journal

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from nasdsl.backbones import Backbone
-from nasdsl.backends.bounds import Figures, sizes_of
-from nasdsl.backends.bounds import figures as figures_of
 from nasdsl.backends.cost import Areas
+from nasdsl.backends.requirements import Quantities, macs_sizes, measure
 from nasdsl.decoder import loads
 from nasdsl.diagnostics import Diagnostic, DiagnosticError, Span
 from nasdsl.ir import MissingFeature
@@ -50,7 +49,7 @@ class Meter:
         self.template = template
         self.backbone = backbone
         self.classes = classes
-        self.sizes = sizes_of(template.requirements)
+        self.sizes = macs_sizes(template.requirements)
         self._areas = [Areas(size) for size in self.sizes]
         self.applied: dict[tuple[Any, ...], tuple[Feature, int, int] | None] = {}
         self._spanless = template.decoder.span
@@ -67,7 +66,7 @@ class Meter:
         self.is_direct = _is_direct(template)
         """Whether fillings are counted directly; decoders with blocks of several results take the whole pipeline."""
 
-    def figures(self, indices: Sequence[int]) -> Figures | None:
+    def figures(self, indices: Sequence[int]) -> Quantities | None:
         """The figures of a filling, or None where it cannot be built."""
         if not self.is_direct:
             return self._through_the_pipeline(indices)
@@ -76,18 +75,18 @@ class Meter:
         except _Unbuildable:
             return None
 
-    def _through_the_pipeline(self, indices: Sequence[int]) -> Figures | None:
+    def _through_the_pipeline(self, indices: Sequence[int]) -> Quantities | None:
         text = print_file(fill(self.template, indices), one_line=True)
         try:
             decoder = loads(text)
             graph = decoder.lower(self.backbone.out_channels)
         except (DiagnosticError, MissingFeature):
             return None
-        return figures_of(graph, self.sizes, self.classes, decoder.architecture.fpn.dangling)
+        return measure(graph, self.sizes, self.classes, decoder.architecture.fpn.dangling)
 
     # ------------------------------------------------------------------------------------------ counting
 
-    def _count(self, indices: Sequence[int]) -> Figures:
+    def _count(self, indices: Sequence[int]) -> Quantities:
         lets: dict[str, Any] = {}
         total = 0
         dangling = 0
@@ -112,7 +111,7 @@ class Meter:
             total += self._heads[pyramid]
         mask = (1 << 64) - 1
         macs = {size: total >> (64 * (i + 1)) & mask for i, size in enumerate(self.sizes)}
-        return Figures(macs, total & mask, dangling)
+        return Quantities(macs, total & mask, dangling)
 
     def _fpn(self, node: ast.Fpn, lets: dict[str, Any], indices: Sequence[int]) -> tuple[int, int, list[int], int]:
         """Cost of the live part, number of dangling blocks, levels of the pyramid and its width."""

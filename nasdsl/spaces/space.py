@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nasdsl.backbones import Backbone
 from nasdsl.backbones import backbone as find_backbone
-from nasdsl.backends.bounds import Figures, broken
+from nasdsl.backends.requirements import Quantities, violations
 from nasdsl.decoder import Decoder, check_source, loads
 from nasdsl.diagnostics import DiagnosticError, Source, Span
 from nasdsl.semantics.files import read_source
@@ -198,7 +198,7 @@ class Space:
                 f"not a decoder of {self.name}: `{' '.join(place.text.split())[:80]}` ({place}) cannot stand there"
             ) from None
 
-    def figures(self, indices: Sequence[int]) -> Figures | None:
+    def figures(self, indices: Sequence[int]) -> Quantities | None:
         """What requirements bound, at the sizes that they name; None for a filling that cannot be built."""
         return self._meter.figures(indices)
 
@@ -209,7 +209,7 @@ class Space:
     def keeps(self, indices: Sequence[int]) -> bool:
         """Whether a filling can be built and keeps the requirements."""
         figures = self._meter.figures(indices)
-        return figures is not None and not broken(self.template.requirements, figures)
+        return figures is not None and not violations(self.template.requirements, figures)
 
     def sample(self, seed: int | random.Random | None = None, *, attempts: int = 1_000_000) -> Filled:
         """A filling drawn uniformly over the decisions, and drawn again while it cannot be built or breaks a requirement.
@@ -241,7 +241,7 @@ class Space:
             return "; the last cannot be built"
         missed = [
             f"{value:,} {r.quantity}, expected {r.comparison} {r.bound.text}"
-            for r, value in broken(self.template.requirements, figures)
+            for r, value in violations(self.template.requirements, figures)
         ]
         return f"; the last has {' and '.join(missed)}"
 

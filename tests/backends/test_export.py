@@ -25,7 +25,7 @@ import nasdsl
 from nasdsl import layers
 from nasdsl.backends.export import ExportError, MissingExtra
 from nasdsl.backends.module import DecoderModule
-from nasdsl.backends.program import export_program, trace
+from nasdsl.backends.torch_export import export_program, trace
 from nasdsl.layers import Cost, CustomLayer, Feature, primitive
 from nasdsl.nn import DeformConv2d, Scale, WeightedAdd
 from nasdsl.semantics.architecture import Fcos

@@ -26,7 +26,7 @@ WARNED = GOOD.replace("    output", "    x1 = conv_3x3(c4)\n    output")
 def nasdsl(*arguments: str, cwd: Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "NASDSL_TRACEBACK")}
     return subprocess.run(
-        [sys.executable, "-m", "nasdsl.cli", *arguments],
+        [sys.executable, "-m", "nasdsl", *arguments],
         cwd=cwd, input=stdin, capture_output=True, text=True, timeout=120, env={**clean, **environment},
     )  # fmt: skip
 
@@ -118,7 +118,7 @@ def test_color_on_a_terminal_only_and_not_with_no_color(environment: dict[str, s
     ours, theirs = pty.openpty()
     clean = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
     ran = subprocess.run(
-        [sys.executable, "-m", "nasdsl.cli", "check", "bad.nas"],
+        [sys.executable, "-m", "nasdsl", "check", "bad.nas"],
         cwd=folder, stdout=subprocess.PIPE, stderr=theirs, env={**clean, **environment}, timeout=60,
     )  # fmt: skip
     os.close(theirs)
@@ -230,7 +230,7 @@ COMMANDS = [
     "check", "fmt", "explain", "compile", "render", "zoo", "import", "sample", "train", "eval", "detect", "search",
 ]  # fmt: skip
 WITHOUT_TORCH += [[command, "--help"] for command in COMMANDS]
-if importlib.util.find_spec("nasdsl.backends.pictures.draw"):
+if importlib.util.find_spec("nasdsl.backends.diagrams.rendering"):
     WITHOUT_TORCH.append(["render", "good.nas", "-o", "out.svg"])
 
 
@@ -254,7 +254,7 @@ def test_the_help_of_a_search_is_under_headings(folder: Path) -> None:
     """Every option once, under a heading."""
     import click
 
-    from nasdsl.cli.searching import search
+    from nasdsl.cli.search import search
 
     shown = nasdsl("search", "--help", cwd=folder).stdout
     headings = re.findall(r"^(\S[^:\n]*):$", shown, re.MULTILINE)

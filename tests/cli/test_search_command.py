@@ -137,7 +137,7 @@ def test_a_finished_search_is_told_again_and_other_options_are_named(whole: tupl
 def killed(command: list[str], signum: signal.Signals, when: Callable[[], bool]) -> int:
     """Run the command in a process of its own, send it a signal as soon as `when` holds; its exit code."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "nasdsl.cli", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        [sys.executable, "-m", "nasdsl", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     try:

@@ -130,7 +130,7 @@ def test_stopped_by_ctrl_c_and_resumed(tmp_path: Path) -> None:
     arguments = [a for a in TRAIN if a not in ("--epochs", "1")] + ["--out", str(out), "--val-split", "none"]
     arguments += ["--set", "log_every=1", "--set", "schedule=constant", "--steps", "100000"]
     running = subprocess.Popen(
-        [sys.executable, "-m", "nasdsl.cli", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "nasdsl", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     try:
@@ -298,7 +298,7 @@ def test_the_examples_in_the_help_name_what_there_is() -> None:
     import re
     from importlib.util import find_spec
 
-    from nasdsl.cli.common import path_of
+    from nasdsl.cli.files import path_of
 
     for command in ("train", "eval"):
         text = invoke(command, "--help").stdout

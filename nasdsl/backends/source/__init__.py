@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from nasdsl.backends.source.sections import fpn_class, head_class
+from nasdsl.backends.source.classes import fpn_class, head_class
 from nasdsl.ir.graph import Graph, Node
 from nasdsl.layers import Concat, Conv, DeformConv, Input, Norm, Scale, WeightedAdd
 

@@ -1,0 +1,415 @@
+"""Where the boxes of a diagram stand and how its arrows run. All lengths in points; y grows downwards.
+
+Layered drawing after Sugiyama, Tagawa and Toda (1981), with one constraint of our own that general programs do not keep:
+every pyramid level is a band of its own, and the bands lie in the order of their levels. A column holds the values that are
+equally far from the inputs; an arrow that passes a column gets a place in it, so no arrow runs through a box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+from nasdsl.backends.diagrams.diagram import Arrow, Box, Diagram
+
+MARGIN = 10.0
+LABEL_HEIGHT = 20.0
+"""Height of the line on which a band carries its label."""
+ROW_GAP = 12.0
+PASSING = 8.0
+"""Height of an arrow's place in a column that it passes."""
+RUN = 34.0
+"""The last stretch of an arrow, straight, on which the mark of a resize stands."""
+HEAD_GAP = 40.0
+PORT = 13.0
+"""Distance of arrows that end at one box, so that their marks stand clear of each other."""
+SWEEPS = 12
+ROUTED = 400
+"""Above so many boxes, arrows go straight from column to column: places for all of them would be quadratic in number."""
+
+
+class Point(NamedTuple):
+    x: float
+    y: float
+
+
+class Rectangle(NamedTuple):
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def center(self) -> Point:
+        return Point((self.left + self.right) / 2, (self.top + self.bottom) / 2)
+
+
+class Route(NamedTuple):
+    """The way of an arrow: control points of a chain of cubic curves, its tip, and the place for its mark."""
+
+    curve: tuple[Point, ...]
+    tip: Point
+    mark: Point
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A drawn diagram.
+
+    Attributes:
+        boxes: place of each box, by id; ``head`` is the way into the head.
+        bands: place of each lane, in the diagram's order.
+        head: place of the head; None where there is none.
+        routes: of the diagram's arrows, in their order.
+        head_arrows: arrows of the head with their routes.
+    """
+
+    boxes: Mapping[str, Rectangle]
+    bands: tuple[Rectangle, ...]
+    head: Rectangle | None
+    routes: tuple[Route, ...]
+    head_arrows: tuple[tuple[Arrow, Route], ...]
+
+
+Size = tuple[float, float]
+
+
+@dataclass(slots=True)
+class _Item:
+    """A box, or the place of an arrow that passes a column."""
+
+    column: int
+    band: int
+    height: float
+    y: float = 0.0
+    before: list[_Item] = field(default_factory=list)
+    after: list[_Item] = field(default_factory=list)
+
+
+def arrange(drawn: Diagram, sizes: Mapping[str, Size]) -> Layout:
+    """Place a diagram.
+
+    Args:
+        sizes: width and height of each box, by id, and of ``head``. A box that reads much gets as high as that needs.
+    """
+    readings: dict[str, int] = {}
+    for arrow in drawn.arrows:
+        readings[arrow.target] = readings.get(arrow.target, 0) + 1
+    grown = {name: (sizes[name][0], max(sizes[name][1], PORT * count)) for name, count in readings.items()}
+    sizes = {**sizes, **grown}
+    fpn = _Bands(drawn, sizes)
+    fpn.sweep()
+    head_columns, head_width, head_height = _head_columns(drawn, sizes)
+    width = max(fpn.width, head_width)
+    fpn.stretch(width)
+    boxes, bands, routes = fpn.result()
+    if not drawn.towers:
+        return Layout(boxes, bands, None, routes, ())
+    top = (bands[-1].bottom if bands else 0.0) + ROW_GAP
+    frame = Rectangle(0.0, top, width, top + head_height)
+    boxes |= _place_head(drawn, sizes, head_columns, frame)
+    arrows = [Arrow("head", box.id) for tower in drawn.towers for box in tower.entries]
+    arrows += [arrow for tower in drawn.towers for arrow in tower.arrows]
+    ways = [_around(arrow, drawn, boxes) for arrow in arrows]
+    return Layout(boxes, bands, frame, routes, tuple(zip(arrows, _connect(arrows, boxes, ways), strict=True)))
+
+
+class _Bands:
+    """The fpn: columns by distance from the inputs, bands by level."""
+
+    def __init__(self, drawn: Diagram, sizes: Mapping[str, Size]) -> None:
+        self.drawn = drawn
+        self.sizes = sizes
+        self.items: dict[str, _Item] = {}
+        roles = {box.id: box.role for lane in drawn.lanes for box in lane.boxes}
+        self.upward = {a for a in drawn.arrows if roles[a.source] == roles[a.target] == "output"}
+        columns = _columns(roles, [a for a in drawn.arrows if a not in self.upward])
+        for band, lane in enumerate(drawn.lanes):
+            for box in lane.boxes:
+                self.items[box.id] = _Item(columns[box.id], band, sizes[box.id][1])
+        count = 1 + max(columns.values(), default=0)
+        self.cells: list[list[list[_Item]]] = [[[] for _ in drawn.lanes] for _ in range(count)]
+        for item in self.items.values():
+            self.cells[item.column][item.band].append(item)
+        self.paths = [self._path(a) for a in drawn.arrows]
+        self.heights = [
+            max(sum(i.height + ROW_GAP for i in column[band]) for column in self.cells) + LABEL_HEIGHT
+            for band in range(len(drawn.lanes))
+        ]
+        self.tops = [sum(self.heights[:band]) + ROW_GAP * band for band in range(len(drawn.lanes))]
+        self._widths = [0.0] * count
+        for name, item in self.items.items():
+            self._widths[item.column] = max(self._widths[item.column], sizes[name][0])
+        self._gaps = [60.0] * (count - 1)
+
+    @property
+    def width(self) -> float:
+        return 2 * MARGIN + sum(self._widths) + sum(self._gaps)
+
+    def stretch(self, width: float) -> None:
+        """Widen the gaps between columns so that the bands are as wide as the head below."""
+        spare = (width - self.width) / max(1, len(self._gaps))
+        self._gaps = [gap + min(spare, 90.0) for gap in self._gaps]
+        self._full = width
+
+    def _path(self, arrow: Arrow) -> list[_Item]:
+        """The items that an arrow joins, its places in the columns between included."""
+        source, target = self.items[arrow.source], self.items[arrow.target]
+        if arrow in self.upward:
+            return [source, target]
+        path = [source]
+        if len(self.items) <= ROUTED:
+            low, high = sorted((source.band, target.band))
+            for column in range(source.column + 1, target.column):
+                cells = self.cells[column]
+                # The emptiest band on the way, and of equals the one that it is in already.
+                band = min(range(low, high + 1), key=lambda b: (sum(i.height + 4 for i in cells[b]), abs(b - path[-1].band)))
+                place = _Item(column, band, PASSING)
+                cells[band].append(place)
+                path.append(place)
+        path.append(target)
+        for before, after in pairwise(path):
+            before.after.append(after)
+            after.before.append(before)
+        return path
+
+    def sweep(self) -> None:
+        """Order and place the items: each towards the middle of its neighbours. The best of all rounds is kept."""
+        for column in self.cells:
+            for band, cell in enumerate(column):
+                y = self.tops[band] + LABEL_HEIGHT
+                for item in cell:
+                    item.y = y + item.height / 2
+                    y += item.height + ROW_GAP
+        best: tuple[float, list[tuple[_Item, float]]] | None = None
+        everything = [item for column in self.cells for cell in column for item in cell]
+        for sweep in range(SWEEPS):
+            for column in self.cells if sweep % 2 == 0 else reversed(self.cells):
+                for band, cell in enumerate(column):
+                    if cell:
+                        self._settle(band, cell, sweep)
+            badness = self._badness()
+            if best is None or badness < best[0]:
+                best = badness, [(item, item.y) for item in everything]
+        for item, y in best[1] if best else ():
+            item.y = y
+
+    def _settle(self, band: int, cell: list[_Item], sweep: int) -> None:
+        wanted = {}
+        for item in cell:
+            near = item.before + item.after if sweep >= 4 else (item.before if sweep % 2 == 0 else item.after)
+            wanted[id(item)] = sum(i.y for i in near) / len(near) if near else item.y
+        if sweep < SWEEPS - 3:
+            cell.sort(key=lambda item: wanted[id(item)])
+        top, bottom = self.tops[band] + LABEL_HEIGHT, self.tops[band] + self.heights[band] - ROW_GAP
+        for item, y in zip(cell, spread([wanted[id(i)] for i in cell], [i.height for i in cell], top, bottom), strict=True):
+            item.y = y
+
+    def _badness(self) -> float:
+        """Crossings between neighbouring columns, and, far behind, the height that the arrows climb."""
+        climbed = 0.0
+        spans: dict[int, list[tuple[float, float]]] = {}
+        for arrow, path in zip(self.drawn.arrows, self.paths, strict=True):
+            if arrow not in self.upward:
+                for before, after in pairwise(path):
+                    climbed += abs(before.y - after.y)
+                    spans.setdefault(before.column, []).append((before.y, after.y))
+        crossings = 0
+        if len(self.items) <= ROUTED:
+            for lines in spans.values():
+                lines.sort()
+                for place, (_, end) in enumerate(lines):
+                    crossings += sum(other < end for _, other in lines[place + 1 :])
+        return crossings * 150.0 + climbed
+
+    def result(self) -> tuple[dict[str, Rectangle], tuple[Rectangle, ...], tuple[Route, ...]]:
+        lefts = [MARGIN]
+        for width, gap in zip(self._widths, self._gaps, strict=False):
+            lefts.append(lefts[-1] + width + gap)
+        boxes = {}
+        for name, item in self.items.items():
+            width, left = self._widths[item.column], lefts[item.column]
+            boxes[name] = Rectangle(left, item.y - item.height / 2, left + width, item.y + item.height / 2)
+        bands = tuple(
+            Rectangle(0.0, top, self._full, top + height) for top, height in zip(self.tops, self.heights, strict=True)
+        )
+        passages = [
+            [Rectangle(lefts[i.column], i.y, lefts[i.column] + self._widths[i.column], i.y) for i in path[1:-1]]
+            for path in self.paths
+        ]
+        return boxes, bands, tuple(_connect(self.drawn.arrows, boxes, passages, self.upward))
+
+
+def _columns(roles: Mapping[str, str], arrows: Iterable[Arrow]) -> dict[str, int]:
+    """The longest way from a start, in arrows; all outputs stand in the last column."""
+    readers: dict[str, list[str]] = {}
+    waiting = dict.fromkeys(roles, 0)
+    for arrow in arrows:
+        readers.setdefault(arrow.source, []).append(arrow.target)
+        waiting[arrow.target] += 1
+    columns = dict.fromkeys(roles, 0)
+    ready = [name for name, count in waiting.items() if not count]
+    done = set(ready)
+    for first in roles:
+        # Two decoders in one picture may read each other's values in a circle, which is broken at the first of them.
+        if not ready and first not in done:
+            ready.append(first)
+            done.add(first)
+        while ready:
+            name = ready.pop()
+            for reader in readers.get(name, ()):
+                waiting[reader] -= 1
+                if reader not in done:
+                    columns[reader] = max(columns[reader], columns[name] + 1)
+                    if not waiting[reader]:
+                        ready.append(reader)
+                        done.add(reader)
+    last = max((columns[n] + (roles[n] != "output") for n in roles), default=0)
+    return {name: last if roles[name] == "output" else column for name, column in columns.items()}
+
+
+def spread(wanted: Sequence[float], heights: Sequence[float], top: float, bottom: float) -> list[float]:
+    """Centres in the given order, without overlap, inside bounds, as near as may be to where each wants to be.
+
+    Pool adjacent violators: items that press on each other form a block that stands at the mean of their wishes.
+    """
+    gap = ROW_GAP
+    room = bottom - top - sum(heights)
+    if len(heights) > 1:
+        gap = min(ROW_GAP, max(0.0, room / (len(heights) - 1)))
+    offsets, offset = [], 0.0
+    for height in heights:
+        offsets.append(offset + height / 2)
+        offset += height + gap
+    total = offset - gap
+    blocks: list[tuple[float, int]] = []  # sum of the wishes for the block's first edge, and number of items
+    for wish, shift in zip(wanted, offsets, strict=True):
+        block = (wish - shift, 1)
+        while blocks and blocks[-1][0] / blocks[-1][1] > block[0] / block[1]:
+            before = blocks.pop()
+            block = (before[0] + block[0], before[1] + block[1])
+        blocks.append(block)
+    edges = [edge / count for edge, count in blocks for _ in range(count)]
+    return [min(max(edge, top), max(top, bottom - total)) + shift for edge, shift in zip(edges, offsets, strict=True)]
+
+
+def _connect(
+    arrows: Sequence[Arrow],
+    boxes: Mapping[str, Rectangle],
+    passages: Sequence[Sequence[Rectangle]] | None = None,
+    upward: Iterable[Arrow] = (),
+) -> list[Route]:
+    """Routes from the right side of a box to the left side of another; the ends on one side are spread over it."""
+    ways = passages or [()] * len(arrows)
+    vertical = set(upward)
+    leaving: dict[str, list[tuple[float, int]]] = {}
+    entering: dict[str, list[tuple[float, int]]] = {}
+    for index, (arrow, way) in enumerate(zip(arrows, ways, strict=True)):
+        if arrow not in vertical:
+            leaving.setdefault(arrow.source, []).append((way[0].top if way else boxes[arrow.target].center.y, index))
+            entering.setdefault(arrow.target, []).append((way[-1].top if way else boxes[arrow.source].center.y, index))
+    start, end = _ports(leaving, boxes), _ports(entering, boxes)
+    routes = []
+    for index, (arrow, way) in enumerate(zip(arrows, ways, strict=True)):
+        source, target = boxes[arrow.source], boxes[arrow.target]
+        if arrow in vertical:
+            routes.append(_upward(source, target))
+            continue
+        points = [Point(source.right, start[index])]
+        for passage in way:
+            points += [Point(passage.left, passage.top), Point(passage.right, passage.top)]
+        tip = Point(target.left, end[index])
+        run = min(RUN if arrow.mark else 12.0, (tip.x - points[-1].x) / 2)
+        points += [Point(tip.x - run, tip.y), Point(tip.x - 6.0, tip.y)]
+        routes.append(Route(_curve(points), tip, Point(tip.x - 20.0, tip.y)))
+    return routes
+
+
+def _ports(ends: Mapping[str, list[tuple[float, int]]], boxes: Mapping[str, Rectangle]) -> dict[int, float]:
+    ports = {}
+    for name, found in ends.items():
+        box = boxes[name]
+        step = min((box.bottom - box.top) / len(found), PORT)
+        for place, (_, index) in enumerate(sorted(found)):
+            ports[index] = box.center.y + step * (place - (len(found) - 1) / 2)
+    return ports
+
+
+def _curve(points: Sequence[Point]) -> tuple[Point, ...]:
+    """A chain of cubic curves through points that come in pairs of a gap and a straight stretch; level at every point."""
+    curve = [points[0]]
+    for before, after in pairwise(points):
+        half = (after.x - before.x) / 2
+        curve += [Point(before.x + half, before.y), Point(after.x - half, after.y), after]
+    return tuple(curve)
+
+
+def _upward(source: Rectangle, target: Rectangle) -> Route:
+    """Between outputs, which stand above each other."""
+    up = target.top < source.top
+    begin = Point(source.center.x, source.top if up else source.bottom)
+    tip = Point(target.center.x, target.bottom if up else target.top)
+    end = Point(tip.x, tip.y + (6.0 if up else -6.0))
+    third = (end.y - begin.y) / 3
+    curve = (begin, Point(begin.x, begin.y + third), Point(end.x, end.y - third), end)
+    return Route(curve, tip, Point(tip.x, (begin.y + tip.y) / 2))
+
+
+def _head_columns(drawn: Diagram, sizes: Mapping[str, Size]) -> tuple[list[float], float, float]:
+    """Widths of the head's columns (the way in, layer by layer, predictions), and the head's width and height."""
+    if not drawn.towers:
+        return [], 0.0, 0.0
+    length = max(len(tower.layers) for tower in drawn.towers)
+    columns = [sizes["head"][0]]
+    columns += [max(sizes[t.layers[i].id][0] for t in drawn.towers if i < len(t.layers)) for i in range(length)]
+    columns.append(max((sizes[p.id][0] for t in drawn.towers for p in t.predictions), default=0.0))
+    height = sum(_tower_height(tower.layers, tower.predictions, sizes) for tower in drawn.towers) + LABEL_HEIGHT
+    return columns, 2 * MARGIN + sum(columns) + HEAD_GAP * (len(columns) - 1), height
+
+
+def _tower_height(layers: Sequence[Box], predictions: Sequence[Box], sizes: Mapping[str, Size]) -> float:
+    rows = [sizes[p.id][1] for p in predictions]
+    layer = max((sizes[x.id][1] for x in layers), default=0.0)
+    return max(layer + ROW_GAP, sum(row + ROW_GAP for row in rows))
+
+
+def _around(arrow: Arrow, drawn: Diagram, boxes: Mapping[str, Rectangle]) -> list[Rectangle]:
+    """The way of a head's arrow past layers that it does not read: those of the other decoder, in a difference."""
+    source, target = boxes[arrow.source], boxes[arrow.target]
+    passed = [
+        boxes[box.id]
+        for tower in drawn.towers
+        if any(box.id == arrow.source for box in tower.layers)
+        for box in tower.layers
+        if source.right < boxes[box.id].left < target.left and box.id != arrow.target
+    ]
+    above = target.center.y < source.center.y
+    return [box._replace(top=box.top - 5.0 if above else box.bottom + 5.0) for box in passed]
+
+
+def _place_head(drawn: Diagram, sizes: Mapping[str, Size], columns: Sequence[float], frame: Rectangle) -> dict[str, Rectangle]:
+    gap = min((frame.right - frame.left - 2 * MARGIN - sum(columns)) / (len(columns) - 1), 2 * HEAD_GAP)
+    lefts = [frame.left + MARGIN]
+    for width in columns:
+        lefts.append(lefts[-1] + width + gap)
+    places: dict[str, Rectangle] = {}
+
+    def put(name: str, column: int, y: float) -> None:
+        half = sizes[name][1] / 2
+        places[name] = Rectangle(lefts[column], y - half, lefts[column] + columns[column], y + half)
+
+    top = frame.top + LABEL_HEIGHT
+    for tower in drawn.towers:
+        height = _tower_height(tower.layers, tower.predictions, sizes)
+        middle = top + (height - ROW_GAP) / 2
+        for column, box in enumerate(tower.layers, 1):
+            put(box.id, column, middle)
+        heights = [sizes[p.id][1] for p in tower.predictions]
+        wanted = [middle] * len(heights)
+        for box, y in zip(tower.predictions, spread(wanted, heights, top, top + height), strict=True):
+            put(box.id, len(columns) - 1, y)
+        top += height
+    put("head", 0, (frame.top + LABEL_HEIGHT + frame.bottom - ROW_GAP) / 2)
+    return places

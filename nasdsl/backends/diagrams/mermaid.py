@@ -1,0 +1,78 @@
+"""Graph to a Mermaid flowchart, which GitHub and many editors draw from the text of a Markdown file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from nasdsl.backends.cost import CostTable
+from nasdsl.backends.diagrams.diagram import FAMILIES, Arrow, Box, diagram
+from nasdsl.backends.diagrams.dot import FILLS, PRINT, TONE
+from nasdsl.backends.diagrams.labels import figures, headline, wrap
+from nasdsl.ir import Graph
+
+
+def emit_mermaid(graph: Graph, table: CostTable) -> str:
+    """The picture of a graph as a Mermaid flowchart. The same graph and figures give the same text.
+
+    Args:
+        table: figures of this graph, as `nasdsl.backends.cost.cost` gives them.
+
+    Raises:
+        ValueError: the table is not of this graph.
+    """
+    return "\n".join(_lines(graph, table)) + "\n"
+
+
+def _lines(graph: Graph, table: CostTable) -> Iterator[str]:
+    drawn = diagram(graph, table)
+    # Names of the text could be words of Mermaid (`end`) or hold its signs; numbers cannot.
+    ids = {box.id: f"n{index}" for index, box in enumerate(drawn.boxes)}
+    yield "flowchart LR"
+    yield f"  %% {_plain(drawn.name)} · {headline(table)}"
+    for lane in drawn.lanes:
+        yield f'  subgraph {"pooled" if lane.level is None else f"level{lane.level}"}["{_text(lane.label)}"]'
+        for box in lane.boxes:
+            yield f"    {ids[box.id]}{_box(box)}"
+        yield "  end"
+    if drawn.towers:
+        yield f'  subgraph head["head · the same for {_text(", ".join(drawn.pyramid))}"]'
+        yield f'    pyramid[["<b>{_text(", ".join(drawn.pyramid))}</b>"]]:::identity'
+        for tower in drawn.towers:
+            for box in (*tower.layers, *tower.predictions):
+                yield f"    {ids[box.id]}{_box(box)}"
+            for box in tower.entries:
+                yield f'    pyramid -->|"{_text(tower.name)}"| {ids[box.id]}'
+            for arrow in tower.arrows:
+                yield f"    {_arrow(arrow, ids[arrow.source], ids[arrow.target])}"
+        yield "  end"
+    for arrow in drawn.arrows:
+        yield f"  {_arrow(arrow, ids[arrow.source], ids[arrow.target])}"
+    for family in FAMILIES:
+        yield f"  classDef {family} fill:{FILLS[family]},stroke:{TONE},color:{PRINT}"
+
+
+def _box(box: Box) -> str:
+    rows = [f"<b>{_text(box.name)}</b>{f' {_text(box.note)}' if box.role in ('layer', 'prediction') else ''}"]
+    rows += [_text(line) for line in wrap(box.text) if line != box.name]
+    if box.macs or box.params or box.role not in ("merge", "output"):
+        rows.append(_text((box.note if box.role == "input" else "") + figures(box.width, box.macs, box.params)))
+    # A box with bars at its sides is Mermaid's nearest to the double frame of an output.
+    opening, closing = ("[[", "]]") if box.role == "output" else ("[", "]") if box.role == "input" else ("(", ")")
+    return f'{opening}"{"<br/>".join(rows)}"{closing}:::{box.family}'
+
+
+def _arrow(arrow: Arrow, source: str, target: str) -> str:
+    notes = [arrow.mark] if arrow.mark else []
+    notes += [f"{arrow.times} times"] if arrow.times > 1 else []
+    label = f'|"{", ".join(notes)}"|' if notes else ""
+    return f"{source} {'-.->' if arrow.kind == 'merge' else '-->'}{label} {target}"
+
+
+def _text(text: str) -> str:
+    """A text inside quotes: all but letters, digits and harmless signs as Mermaid's entities."""
+    return re.sub(r"[^\w .,:=+()/·→…↑↓-]|_(?=_)", lambda found: f"#{ord(found[0])};", " ".join(text.split()))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^\w.-]", " ", text)

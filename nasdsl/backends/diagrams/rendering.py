@@ -1,0 +1,147 @@
+"""Pictures as files: what Graphviz draws from the DOT text, and the forms that need no Graphviz."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from nasdsl.backends.cost import CostTable
+from nasdsl.backends.diagrams.diagram import diagram
+from nasdsl.backends.diagrams.diff import emit_dot_diff
+from nasdsl.backends.diagrams.dot import emit_diagram, emit_dot
+from nasdsl.backends.diagrams.html import emit_page
+from nasdsl.backends.diagrams.mermaid import emit_mermaid
+from nasdsl.ir import Graph
+
+FORMATS: Final = ("svg", "png", "pdf", "dot", "mmd", "html")
+
+TIMEOUT = 120.0
+"""Seconds that Graphviz may take. It only draws, the places come with the text: ten thousand boxes take some two seconds."""
+
+PNG_DPI = 144
+
+_PYGRAPHVIZ: Final = """
+import sys, pygraphviz
+graph = pygraphviz.AGraph(string=sys.stdin.buffer.read().decode("utf-8"))
+sys.stdout.buffer.write(graph.draw(format=sys.argv[1], prog="dot"))
+"""
+
+
+class RenderError(RuntimeError):
+    """Graphviz is missing, or did not give a picture. The message is one line."""
+
+
+def render(graph: Graph, table: CostTable, fmt: str) -> bytes:
+    """The picture of a graph.
+
+    Args:
+        table: figures of this graph, as `nasdsl.backends.cost.cost` gives them.
+        fmt: one of `FORMATS`. ``dot`` and ``mmd`` need no Graphviz.
+
+    Raises:
+        ValueError: an unknown format, or a table of another graph.
+        RenderError: there is no Graphviz, or it fails.
+    """
+    _check(fmt, FORMATS)
+    if fmt == "dot":
+        return emit_dot(graph, table).encode()
+    if fmt == "mmd":
+        return emit_mermaid(graph, table).encode()
+    drawn = diagram(graph, table)
+    if fmt == "html":
+        return emit_page(drawn, draw(emit_diagram(drawn), "svg").decode()).encode()
+    return draw(emit_diagram(drawn), fmt)
+
+
+def write(graph: Graph, table: CostTable, path: str | Path) -> None:
+    """Write the picture of a graph to a file; its suffix says in which of `FORMATS`.
+
+    Raises:
+        ValueError: an unknown suffix, or a table of another graph.
+        RenderError: there is no Graphviz, or it fails.
+        OSError: the file cannot be written.
+    """
+    fmt = Path(path).suffix.removeprefix(".").lower()
+    _check(fmt, FORMATS)
+    Path(path).write_bytes(render(graph, table, fmt))
+
+
+def render_diff(graph_a: Graph, table_a: CostTable, graph_b: Graph, table_b: CostTable, fmt: str) -> bytes:
+    """One picture of what it takes to get from decoder a to decoder b.
+
+    Args:
+        table_a, table_b: figures of the graphs.
+        fmt: ``svg``, ``png``, ``pdf`` or ``dot``.
+
+    Raises:
+        ValueError: an unknown format, or a table of another graph.
+        RenderError: there is no Graphviz, or it fails.
+    """
+    _check(fmt, ("svg", "png", "pdf", "dot"))
+    text = emit_dot_diff(graph_a, table_a, graph_b, table_b)
+    return text.encode() if fmt == "dot" else draw(text, fmt)
+
+
+def _check(fmt: str, known: tuple[str, ...]) -> None:
+    if fmt not in known:
+        raise ValueError(f"no picture in the format {fmt!r}; there are {', '.join(known)}")
+
+
+def draw(dot: str, fmt: str) -> bytes:
+    """What Graphviz draws from a DOT text, in the format ``svg``, ``png`` or ``pdf``.
+
+    The program ``dot`` does it where there is one, else the libraries that pygraphviz's wheels bring along.
+
+    Raises:
+        RenderError: there is neither, or it fails.
+    """
+    if fmt == "png":
+        dot = dot.replace("graph [", f"graph [dpi={PNG_DPI}, ", 1)
+    if shutil.which("dot") and find_spec("graphviz"):
+        return _by_program(dot, fmt)
+    if find_spec("pygraphviz"):
+        return _by_libraries(dot, fmt)
+    raise RenderError(
+        f"{fmt} needs Graphviz: install its `dot` program (graphviz.org/download) or `pip install pygraphviz`; "
+        "dot and mmd output need none"
+    )
+
+
+def _by_program(dot: str, fmt: str) -> bytes:
+    import graphviz
+
+    try:
+        picture: bytes = graphviz.pipe("dot", fmt, dot.encode(), quiet=True)
+    except (graphviz.ExecutableNotFound, graphviz.CalledProcessError, OSError) as error:
+        printed = getattr(error, "stderr", None) or b""
+        raise RenderError(f"the program dot failed: {_reason(printed) or _reason(str(error).encode())}") from None
+    return _checked(picture, fmt, "the program dot")
+
+
+def _by_libraries(dot: str, fmt: str) -> bytes:
+    # In a process of its own: the libraries end the process that calls them where they meet what they do not expect.
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-c", _PYGRAPHVIZ, fmt], input=dot.encode(), capture_output=True, timeout=TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise RenderError(f"Graphviz gave no picture in {TIMEOUT:g} s; write .dot or .mmd instead") from None
+    if ran.returncode:
+        raise RenderError(f"Graphviz (by pygraphviz) failed: {_reason(ran.stderr) or f'exit status {ran.returncode}'}")
+    return _checked(ran.stdout, fmt, "Graphviz (by pygraphviz)")
+
+
+def _checked(picture: bytes, fmt: str, who: str) -> bytes:
+    if not picture.lstrip().startswith({"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}[fmt]):
+        raise RenderError(f"{who} gave no {fmt}")
+    return picture
+
+
+def _reason(printed: bytes) -> str:
+    """The last line that says something; the font library's complaints about its own configuration do not."""
+    lines = [line.strip() for line in printed.decode(errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if line and not line.startswith("Fontconfig")), "")
