@@ -1,7 +1,7 @@
-"""The command line. Exit codes: 0 fine, 1 findings, 2 usage, unreadable files and broken configuration.
+"""Command line. Exit codes: 0 success, 1 findings, 2 wrong usage, unreadable files and broken configuration.
 
-Data goes to standard output, diagnostics to standard error. Commands import what they need when they run, so that
-``--help``, ``check`` and ``render`` start without torch.
+Data goes to standard output, diagnostics and messages to standard error. A command imports what it needs when it runs, so
+that ``--help``, ``check`` and ``render`` start without torch.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ from nasdsl.cli import check, detect, explain, fmt, import_, render, report, sam
 from nasdsl.cli import compile as compile_
 from nasdsl.cli import eval as eval_
 from nasdsl.cli.errors import USAGE
-from nasdsl.cli.output import say
+from nasdsl.cli.output import echo_err
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="nasdsl")
 def cli() -> None:
-    """A language and a compiler for the decoders of object detectors.
+    """A language, a compiler and a search for the decoders (neck and head) of object detectors.
 
-    FILE is the path of a .nas file, `-` for standard input, or `zoo:NAME` for a decoder that comes with the package.
+    FILE is a .nas file, `-` for standard input, zoo:NAME for a decoder that comes with the package, or the folder of a
+    training or search for the decoder in it.
+
+    Exit codes: 0 success, 1 findings (a file with errors, or one that `fmt --check` would change), 2 wrong usage or
+    unreadable files.
     """
 
 
@@ -37,7 +41,7 @@ for command in COMMANDS:
 
 
 def main() -> NoReturn:
-    """Entry point. An error that nothing foresaw is one line and exit code 2; NASDSL_TRACEBACK=1 shows all of it."""
+    """Run the command line. An unexpected error is one line and exit code 2; NASDSL_TRACEBACK=1 shows its traceback."""
     try:
         cli(prog_name="nasdsl")
     except Exception as error:
@@ -46,6 +50,6 @@ def main() -> NoReturn:
         from nasdsl.diagnostics import shown
 
         what = shown(f"{type(error).__name__}: {error}")
-        say(f"nasdsl: internal error: {what} (NASDSL_TRACEBACK=1 shows where; please report it)")
+        echo_err(f"nasdsl: internal error: {what} (NASDSL_TRACEBACK=1 shows where; please report it)")
         sys.exit(USAGE)
     sys.exit(0)

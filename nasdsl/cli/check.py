@@ -1,4 +1,4 @@
-"""check: report every mistake of files."""
+"""``nasdsl check``: report every mistake in files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from nasdsl.cli.errors import FINDINGS, USAGE
-from nasdsl.cli.files import path_of
+from nasdsl.cli.files import find_nas_file
 from nasdsl.cli.options import FORMAT
-from nasdsl.cli.output import count, report, say
+from nasdsl.cli.output import echo_err, pluralize, print_diagnostics
 
 if TYPE_CHECKING:
     from nasdsl.diagnostics import Diagnostic
@@ -22,33 +22,35 @@ if TYPE_CHECKING:
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @FORMAT
 def check(files: tuple[str, ...], format_: str) -> None:
-    """Report every mistake of the given files."""
+    """Report every mistake in decoders and search spaces.
+
+    FILE is a .nas file, `-` for standard input, zoo:NAME, or the folder of a training or search (its decoder.nas or
+    best.nas). The exit code is 1 if there is an error; warnings alone give 0.
+    """
     from nasdsl.decoder import check_source
     from nasdsl.semantics.files import UnreadableFile, read_source
 
-    findings: list[Diagnostic] = []
+    diagnostics: list[Diagnostic] = []
     code = 0
     for file in files:
-        path = path_of(file)
         try:
+            path = find_nas_file(file)
             source = read_source(path)
         except UnreadableFile as error:
-            say(f"nasdsl: {error}")
+            echo_err(f"nasdsl: {error}")
             code = USAGE
             continue
         checked = check_source(source, path=None if file == "-" else Path(path))
-        findings += checked.problems
+        diagnostics += checked.problems
         if any(p.severity == "error" for p in checked.problems):
             code = code or FINDINGS
     if format_ == "json":
-        click.echo(json.dumps({"ok": code == 0, "diagnostics": [f.to_json() for f in findings]}, indent=1))
-    elif findings:
-        report(findings)
-    if format_ == "human":
-        errors = sum(f.severity == "error" for f in findings)
-        warnings = len(findings) - errors
-        if findings:
-            say(f"\n{count(errors, 'error')}, {count(warnings, 'warning')} in {count(len(files), 'file')}")
-        elif code == 0:
-            click.echo(f"{count(len(files), 'file')} checked, nothing to report")
+        click.echo(json.dumps({"ok": code == 0, "diagnostics": [d.to_json() for d in diagnostics]}, indent=1))
+    elif diagnostics:
+        print_diagnostics(diagnostics)
+        errors = sum(d.severity == "error" for d in diagnostics)
+        warnings = len(diagnostics) - errors
+        echo_err(f"\n{pluralize(errors, 'error')}, {pluralize(warnings, 'warning')} in {pluralize(len(files), 'file')}")
+    elif code == 0:
+        click.echo(f"{pluralize(len(files), 'file')} checked, nothing to report")
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""compile: check a decoder, print its cost, and write it for use without nasdsl."""
+"""``nasdsl compile``: check a decoder, print its cost, and export it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from nasdsl.cli.errors import FINDINGS, fail
-from nasdsl.cli.files import load_decoder, write
+from nasdsl.cli.files import load_decoder, write_file
 from nasdsl.cli.options import BACKBONE, CLASSES, FILE, FORMAT, SIZE, WIDTH
-from nasdsl.cli.output import report, say
+from nasdsl.cli.output import echo_err, print_diagnostics
 
 if TYPE_CHECKING:
     from nasdsl.ir import Graph
@@ -29,12 +29,17 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     type=click.Path(dir_okay=False),
-    help="Also write the decoder: OUT.py (PyTorch source that needs torch only), OUT.onnx or OUT.pt2 (torch.export).",
+    help="Also export the decoder: OUT.py (PyTorch source that needs only torch), OUT.onnx, or OUT.pt2 (torch.export). "
+    "Weights are freshly initialized.",
 )
 def compile_(
     file: str, backbone: str, size: tuple[int, int], classes: int, width: int | None, format_: str, output: str | None
 ) -> None:
-    """Check, lower, and print the exact cost of a decoder."""
+    """Check a decoder and print its exact cost for one image: multiply-accumulates and parameters.
+
+    FILE is a .nas file, `-` for standard input, zoo:NAME, or the folder of a training or search (its decoder.nas or
+    best.nas).
+    """
     from nasdsl.backbones import UnknownBackbone
     from nasdsl.backbones import backbone as find_backbone
     from nasdsl.backends.cost import cost, to_json
@@ -47,11 +52,11 @@ def compile_(
     try:
         if width is not None:
             decoder = decoder.with_width(width)
-        known = find_backbone(backbone)
-        graph = decoder.lower(known.out_channels)
-        table = cost(graph, size, classes, known)
+        found = find_backbone(backbone)
+        graph = decoder.lower(found.out_channels)
+        table = cost(graph, size, classes, found)
     except DiagnosticError as error:
-        report(error.diagnostics)
+        print_diagnostics(error.diagnostics)
         sys.exit(FINDINGS)
     except (UnknownBackbone, MissingFeature) as error:
         fail(str(error))
@@ -65,17 +70,17 @@ def compile_(
 
         print_cost(decoder.name, decoder.digest, backbone, table)
     if output is not None:
-        _write_decoder(graph, classes, output, decoder.source.text)
+        _export(graph, classes, output, decoder.source.text)
 
 
-def _write_decoder(graph: Graph, classes: int, output: str, text: str) -> None:
-    """A decoder as a file that runs without nasdsl. Exported weights are those of a fresh module."""
+def _export(graph: Graph, classes: int, output: str, text: str) -> None:
+    """Write the decoder, with freshly initialized weights, in the format that the suffix of `output` names."""
     if output.endswith(".py"):
         from nasdsl import __version__
         from nasdsl.backends.source import emit_source
 
         try:
-            write(output, emit_source(graph, classes, text=text, version=__version__).encode())
+            write_file(output, emit_source(graph, classes, text=text, version=__version__).encode())
         except TypeError as error:
             fail(str(error))
         return
@@ -90,4 +95,4 @@ def _write_decoder(graph: Graph, classes: int, output: str, text: str) -> None:
         fail(str(error))
     except OSError as error:
         fail(f"cannot write {output}: {error.strerror or error}")
-    say(f"wrote {output} (weights as freshly initialised)")
+    echo_err(f"wrote {output} (weights as freshly initialised)")

@@ -1,4 +1,4 @@
-"""detect: what a trained detector finds in pictures."""
+"""``nasdsl detect``: run a trained detector on images."""
 
 from __future__ import annotations
 
@@ -10,42 +10,50 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from nasdsl.cli.errors import USAGE, fail, refusals
-from nasdsl.cli.files import classes_of, load_run
+from nasdsl.cli.errors import USAGE, exit_on_error, fail
+from nasdsl.cli.files import dataset_options, load_detector_for_inference
 from nasdsl.cli.options import DEVICE
-from nasdsl.cli.output import count, say
+from nasdsl.cli.output import echo_err, pluralize
 
 if TYPE_CHECKING:
     from nasdsl.data import Dataset
     from nasdsl.detection.detector import Detector
 
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-"""Files of a folder that are taken for pictures; a file that is named itself is always read."""
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+"""Files of a folder with these suffixes are taken for images. A file named by itself is always read."""
 
-SHEET = "sheet.png"
-"""The file of `--sheet`."""
+SHEET_NAME = "sheet.png"
+"""File that --sheet writes."""
 
-MOST_IN_SHEET = 24
-"""Pictures on a sheet; further ones would only be small."""
+MAX_IN_SHEET = 24
+"""Images on a sheet; with more, each would be too small to see."""
 
 
 @click.command()
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("images", metavar="[IMAGE…]", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--data", "spec", metavar="SPEC", help="Pictures of a data set instead of files: voc:DIR, coco:DIR, shapes.")
-@click.option("--split", default="test", show_default=True, help="Part of that data set.")
-@click.option("--first", type=click.IntRange(1), help="So many pictures of it. [default: all]")
+@click.option(
+    "--data", "spec", metavar="SPEC", help="Dataset to take images from instead of files: voc:DIR, coco:DIR or shapes."
+)
+@click.option("--split", default="test", show_default=True, help="Split of that dataset.")
+@click.option("--first", metavar="N", type=click.IntRange(1), help="Take only the first N images of it.  [default: all]")
 @click.option(
     "-o",
     "--out",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Folder for what is written; made where there is none.",
+    help="Output folder; created if it does not exist.",
 )
-@click.option("--threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Lowest score that is drawn.")
-@click.option("--sheet", is_flag=True, help=f"Also draw the first {MOST_IN_SHEET} side by side, as {SHEET}.")
-@click.option("--no-pictures", is_flag=True, help="Write no picture of its own for each.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.3,
+    show_default=True,
+    help="Lowest score of a detection that is drawn.",
+)
+@click.option("--sheet", is_flag=True, help=f"Also draw the first {MAX_IN_SHEET} images side by side, in {SHEET_NAME}.")
+@click.option("--no-pictures", is_flag=True, help="Do not write an image with boxes for each input.")
 @DEVICE
 def detect(
     run: Path,
@@ -59,74 +67,78 @@ def detect(
     no_pictures: bool,
     device: str | None,
 ) -> None:
-    """Find objects in pictures: each with its boxes drawn as a PNG, and all detections in COCO's format.
+    """Run a trained detector on images, draw its boxes and write all detections in COCO's format.
 
-    IMAGE is a picture or a folder of them. DIR/detections.json has every detection, also those too weak to be drawn.
+    RUN is the folder of a training or its model.pt. IMAGE is an image file or a folder of images.
+
+    For each image, DIR gets a PNG with the boxes drawn. DIR/detections.json holds all detections, also those below
+    --threshold.
     """
     if bool(images) == bool(spec):
-        raise click.UsageError("expected either pictures (IMAGE…) or a data set (--data)")
-    with refusals():
+        raise click.UsageError("expected either images (IMAGE…) or a dataset (--data)")
+    with exit_on_error():
         from nasdsl.data import UnreadableImage
         from nasdsl.detection.drawing import contact_sheet, draw_detections, write_picture
 
-        detector = load_run(run, device)
-        reserved = {SHEET} if sheet else set()
+        detector = load_detector_for_inference(run, device)
+        reserved = {SHEET_NAME} if sheet else set()
         sources = list(_files(images, out, reserved) if spec is None else _samples(detector, spec, split, first))
         if not sources:
-            fail(f"no pictures in {', '.join(map(str, images))}")
+            fail(f"no images in {', '.join(map(str, images))}")
         out.mkdir(parents=True, exist_ok=True)
-        document = _Document(detector)
+        annotations = _Annotations(detector)
         drawn: list[Any] = []
-        refused = 0
+        unreadable = 0
         for source in sources:
             try:
                 image = source.read()
             except UnreadableImage as error:
-                say(f"nasdsl: {error}")
-                refused += 1
+                echo_err(f"nasdsl: {error}")
+                unreadable += 1
                 continue
-            found = detector.detect(image)
-            document.add(source.name, image.shape[-2:], found)
-            told = f"{source.name}: {count(int((found['scores'] >= threshold).sum()), 'object')}"
-            shown = sheet and len(drawn) < MOST_IN_SHEET
-            if shown or not no_pictures:
-                picture = draw_detections(image, found, detector.classes, threshold)
-                drawn += [picture] if shown else []
+            detections = detector.detect(image)
+            annotations.add(source.name, image.shape[-2:], detections)
+            message = f"{source.name}: {pluralize(int((detections['scores'] >= threshold).sum()), 'object')}"
+            on_sheet = sheet and len(drawn) < MAX_IN_SHEET
+            if on_sheet or not no_pictures:
+                picture = draw_detections(image, detections, detector.classes, threshold)
+                drawn += [picture] if on_sheet else []
                 if not no_pictures:
                     write_picture(out / source.target, picture)
-                    told += f", drawn in {out / source.target}"
-            say(told)
+                    message += f", drawn in {out / source.target}"
+            echo_err(message)
         path = out / "detections.json"
-        text = json.dumps(document.value, ensure_ascii=False)
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files that are no UTF-8
+        text = json.dumps(annotations.value, ensure_ascii=False)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may not be UTF-8
         if drawn:
-            write_picture(out / SHEET, contact_sheet(drawn))
-            say(f"wrote {out / SHEET}")
-    say(f"wrote {path}")
-    if refused:
-        say(f"{count(refused, 'picture')} could not be read")
+            write_picture(out / SHEET_NAME, contact_sheet(drawn))
+            echo_err(f"wrote {out / SHEET_NAME}")
+    echo_err(f"wrote {path}")
+    if unreadable:
+        echo_err(f"{pluralize(unreadable, 'image')} could not be read")
         sys.exit(USAGE)
 
 
 class _Source(NamedTuple):
-    """A picture: what it is called, the file that is written for it, and where it comes from."""
+    """An input image: its name, the file written for it, and where it is read from."""
 
     name: str
     target: str
-    place: Path | tuple[Dataset, int]
+    origin: Path | tuple[Dataset, int]
 
     def read(self) -> Any:  # a tensor, uint8 [3, H, W]
         from nasdsl.data import read_image
 
-        return read_image(self.place) if isinstance(self.place, Path) else self.place[0][self.place[1]].image
+        return read_image(self.origin) if isinstance(self.origin, Path) else self.origin[0][self.origin[1]].image
 
 
 def _files(images: Sequence[Path], out: Path, reserved: set[str]) -> Iterator[_Source]:
-    """
+    """Images from files and folders.
+
     Raises:
-        UsageError: a picture that is to be read lies where something else will be written.
+        UsageError: an image would be overwritten by one of the `reserved` files in `out`.
     """
-    files = list(dict.fromkeys(_pictures(images)))
+    files = list(dict.fromkeys(_image_files(images)))
     for file in files:
         if file.name.lower() in reserved and file.resolve().parent == out.resolve():
             raise click.UsageError(f"{file} would be overwritten; give another folder by -o, or leave --sheet out")
@@ -135,18 +147,19 @@ def _files(images: Sequence[Path], out: Path, reserved: set[str]) -> Iterator[_S
 
 
 def _samples(detector: Detector, spec: str, split: str, first: int | None) -> Iterator[_Source]:
+    """Images of a dataset."""
     from nasdsl.data import open_dataset
 
-    data = open_dataset(spec, split, **classes_of(detector, spec))
-    say("\n".join(data.summary()))
+    data = open_dataset(spec, split, **dataset_options(detector, spec))
+    echo_err("\n".join(data.summary()))
     for index in range(len(data) if first is None else min(first, len(data))):
-        # Ids may be any string, such as a path.
+        # Image ids may be any string, such as a path.
         name = str(data.image_id(index)).replace("/", "_").replace("\\", "_")
         yield _Source(data.file(index), f"{name}.png", (data, index))
 
 
-class _Document:
-    """Detections in COCO's annotation format: pycocotools reads it, and people find file names in it."""
+class _Annotations:
+    """Detections in COCO's annotation format, which pycocotools reads; unlike COCO results it has the file names."""
 
     def __init__(self, detector: Detector) -> None:
         self.category_ids = detector.category_ids
@@ -157,10 +170,12 @@ class _Document:
             "annotations": [],
         }
 
-    def add(self, name: str, size: Any, found: Any) -> None:
+    def add(self, name: str, size: Any, detections: Any) -> None:
         image_id = len(self.value["images"]) + 1
         self.value["images"].append({"id": image_id, "file_name": name, "height": int(size[0]), "width": int(size[1])})
-        for box, label, score in zip(found["boxes"].tolist(), found["labels"].tolist(), found["scores"].tolist(), strict=True):
+        for box, label, score in zip(
+            detections["boxes"].tolist(), detections["labels"].tolist(), detections["scores"].tolist(), strict=True
+        ):
             x, y, width, height = box[0], box[1], box[2] - box[0], box[3] - box[1]
             self.value["annotations"].append(
                 {
@@ -175,17 +190,19 @@ class _Document:
             )
 
 
-def _pictures(images: Sequence[Path]) -> Iterator[Path]:
+def _image_files(images: Sequence[Path]) -> Iterator[Path]:
     for image in images:
         if image.is_dir():
-            yield from sorted(p for p in image.iterdir() if p.suffix.lower() in PICTURES and p.is_file())
+            yield from sorted(p for p in image.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
         else:
             yield image
 
 
 def _output_names(files: list[Path], out: Path, reserved: set[str]) -> dict[Path, str]:
-    """A file name in `out` for each picture: its own stem; numbered where two share one, or a picture itself has it, or it is
-    reserved for something else."""
+    """Name of the PNG that is written to `out` for each image: its stem, with a number if the name is taken.
+
+    A name is taken by another image's output, by an image that is read from `out`, and if it is `reserved`.
+    """
     names: dict[Path, str] = {}
     taken = reserved | {file.name.lower() for file in files if file.resolve().parent == out.resolve()}
     for file in files:

@@ -1,4 +1,4 @@
-"""Exit codes, and errors and warnings as messages for people."""
+"""Exit codes, and errors and warnings as messages without a traceback."""
 
 from __future__ import annotations
 
@@ -8,26 +8,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nasdsl.cli.output import is_first_process, report, say
+from nasdsl.cli.output import echo_err, is_main_process, print_diagnostics
 
 FINDINGS, USAGE = 1, 2
+"""Exit codes: findings in the input; wrong usage, unreadable files and broken configuration."""
 
 
-def fail(text: str) -> NoReturn:
-    say(f"nasdsl: {text}")
+def fail(message: str) -> NoReturn:
+    """Print a message and exit with code `USAGE`."""
+    echo_err(f"nasdsl: {message}")
     sys.exit(USAGE)
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
-    """Errors that the package raises with a message for people become that message and exit code 2 (1 for findings)."""
+def exit_on_error() -> Iterator[None]:
+    """Print the package's own errors and `OSError` as messages and exit: with `FINDINGS` for diagnostics, else `USAGE`.
+
+    Other errors pass through.
+    """
     from nasdsl.diagnostics import DiagnosticError
+    from nasdsl.semantics.files import UnreadableFile
 
     try:
         yield
     except DiagnosticError as error:
-        report(error.diagnostics)
+        print_diagnostics(error.diagnostics)
         sys.exit(FINDINGS)
+    except UnreadableFile as error:
+        fail(str(error))
     except OSError as error:
         fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
     except ValueError as error:
@@ -37,18 +45,18 @@ def refusals() -> Iterator[None]:
 
 
 @contextmanager
-def plain_warnings() -> Iterator[None]:
-    """Warnings of the package, such as that of weights that fit another backbone, as lines for people."""
+def warnings_as_messages() -> Iterator[None]:
+    """Print `UserWarning`s of this package, such as that weights fit another backbone, as one line each."""
     import warnings
 
     with warnings.catch_warnings():
-        usual = warnings.showwarning
+        original = warnings.showwarning
 
-        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-            if category is not UserWarning or Path(where[0]).parents[1] != Path(__file__).parents[1]:
-                usual(message, category, *where, **more)
-            elif is_first_process():
-                say(f"warning: {message}")
+        def show(message: Warning | str, category: type[Warning], *location: Any, **options: Any) -> None:
+            if category is not UserWarning or Path(location[0]).parents[1] != Path(__file__).parents[1]:
+                original(message, category, *location, **options)
+            elif is_main_process():
+                echo_err(f"warning: {message}")
 
         warnings.showwarning = show
         yield

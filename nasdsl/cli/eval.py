@@ -1,4 +1,4 @@
-"""eval: what a trained detector is worth."""
+"""``nasdsl eval``: COCO and VOC metrics of a trained detector."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nasdsl.cli.errors import FINDINGS, fail, refusals
-from nasdsl.cli.files import classes_of, load_run
+from nasdsl.cli.errors import FINDINGS, exit_on_error, fail
+from nasdsl.cli.files import dataset_options, load_detector_for_inference
 from nasdsl.cli.options import DATA, DEVICE, FORMAT, ON_ERROR
-from nasdsl.cli.output import count, progress, say
+from nasdsl.cli.output import echo_err, pluralize, progress_bar
 
 if TYPE_CHECKING:
     from nasdsl.data import Dataset, Skipped
@@ -21,24 +21,33 @@ if TYPE_CHECKING:
     from nasdsl.evaluation import Evaluation
 
 METRIC_NAMES = ("coco", "voc07", "voc12")
-"""`nasdsl.evaluation.METRICS`, repeated here because importing it would load numpy for `--help`."""
+"""Copy of `nasdsl.evaluation.METRICS`: importing it would load numpy for `--help`."""
 
-CURVES = (".svg", ".png", ".pdf")
-"""`nasdsl.evaluation.curves.SUFFIXES`: what is wrong is said before anything is evaluated."""
+CURVE_FORMATS = (".svg", ".png", ".pdf")
+"""Copy of `nasdsl.evaluation.curves.SUFFIXES`, to refuse others before anything is evaluated."""
 
 
 @click.command("eval")
 @click.argument("run", metavar="RUN|RESULTS.json", type=click.Path(path_type=Path))
 @DATA
-@click.option("--split", default="val", show_default=True, help="Part of the data to evaluate on.")
-@click.option("--metrics", default="coco,voc12", show_default=True, help=f"Some of {', '.join(METRIC_NAMES)}.")
-@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Pictures at a time.")
-@click.option("--workers", type=click.IntRange(0), default=2, show_default=True, help="Processes that load pictures.")
-@click.option("--results", "results_file", type=click.Path(path_type=Path), help="Write the detections here (COCO results).")
-@click.option("--curves", type=click.Path(path_type=Path), help="Draw precision and recall here (.svg, .png or .pdf).")
+@click.option("--split", default="val", show_default=True, help="Split to evaluate on.")
+@click.option(
+    "--metrics", default="coco,voc12", show_default=True, help=f"Metrics, comma-separated: {', '.join(METRIC_NAMES)}."
+)
+@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images in a batch.")
+@click.option("--workers", type=click.IntRange(0), default=2, show_default=True, help="Processes that load images.")
+@click.option(
+    "--results",
+    "results_file",
+    type=click.Path(path_type=Path),
+    help="Also write the detections to this file, as COCO results.",
+)
+@click.option(
+    "--curves", type=click.Path(path_type=Path), help="Also draw precision-recall curves to this file (.svg, .png or .pdf)."
+)
 @ON_ERROR
 @click.option(
-    "--bar", type=click.FloatRange(0, 100), help="Exit with 1 where AP (or the first of --metrics) is lower, in per cent."
+    "--bar", type=click.FloatRange(0, 100), help="Exit with 1 if AP (or the first of --metrics) is lower than this percentage."
 )
 @DEVICE
 @FORMAT
@@ -56,59 +65,62 @@ def eval_(
     device: str | None,
     format_: str,
 ) -> None:
-    """COCO and VOC metrics of a trained detector, or of a file of COCO results.
+    """Evaluate a trained detector, or a file of COCO results, with the metrics of COCO and VOC.
+
+    RUN is the folder of a training or its model.pt.
 
     \b
     nasdsl eval RUN --data voc:VOCdevkit/VOC2007 --split test --metrics voc07
     nasdsl eval RUN/results.json --data coco:COCO --curves curves.png
     """
-    wanted = _metrics(metrics)
+    metric_names = _parse_metrics(metrics)
     for file in (results_file, curves):
         if file is not None and not file.parent.is_dir():
             fail(f"no folder {file.parent} to write {file.name} to")
-    if curves is not None and curves.suffix.lower() not in CURVES:
-        fail(f"--curves {curves}: expected a file that ends in {', '.join(CURVES)}")
-    with refusals():
+    if curves is not None and curves.suffix.lower() not in CURVE_FORMATS:
+        fail(f"--curves {curves}: expected a file that ends in {', '.join(CURVE_FORMATS)}")
+    with exit_on_error():
         from nasdsl.data import open_dataset
         from nasdsl.evaluation import evaluate, read_results
 
         if run.suffix == ".json":
             dataset = open_dataset(spec, split, on_error=on_error)
-            say("\n".join(dataset.summary()))
-            found = read_results(run, dataset.ground_truth())
-            without = _unreadable(dataset, found)
-            measured = evaluate(dataset.ground_truth(without=without), found, wanted)
+            echo_err("\n".join(dataset.summary()))
+            results = read_results(run, dataset.ground_truth())
+            excluded = _unreadable_images(dataset, results)
+            evaluation = evaluate(dataset.ground_truth(without=excluded), results, metric_names)
         else:
-            detector = load_run(run, device)
-            dataset = open_dataset(spec, split, on_error=on_error, **classes_of(detector, spec))
-            say("\n".join(dataset.summary()))
+            detector = load_detector_for_inference(run, device)
+            dataset = open_dataset(spec, split, on_error=on_error, **dataset_options(detector, spec))
+            echo_err("\n".join(dataset.summary()))
             if dataset.left_out and not dataset.ground_truth()["annotations"]:
                 fail(f"no object in {dataset.name} is of a class of the detector: {', '.join(detector.classes)}")
-            found, without, measured = _evaluate(detector, dataset, wanted, batch_size, workers)
+            results, excluded, evaluation = _evaluate(detector, dataset, metric_names, batch_size, workers)
         if results_file is not None:
             from nasdsl.evaluation import write_results
 
-            write_results(results_file, found)
-            say(f"wrote {results_file}")
+            write_results(results_file, results)
+            echo_err(f"wrote {results_file}")
         if curves is not None:
             from nasdsl.evaluation import draw_curves, precision_recall
 
-            draw_curves(precision_recall(dataset.ground_truth(without=without), found), curves)
-            say(f"wrote {curves}")
-    _print(measured, format_)
+            draw_curves(precision_recall(dataset.ground_truth(without=excluded), results), curves)
+            echo_err(f"wrote {curves}")
+    _print(evaluation, format_)
     if bar is not None:
-        name, figure = _headline(measured, wanted)
-        if not figure >= bar:  # also where nothing could be measured: nan
-            say(f"{name} {figure:.1f} is below the bar of {bar:g}")
+        name, value = _main_metric(evaluation, metric_names)
+        if not value >= bar:  # also if it is nan, because there was nothing to evaluate
+            echo_err(f"{name} {value:.1f} is below the bar of {bar:g}")
             sys.exit(FINDINGS)
 
 
 def _evaluate(
     detector: Detector, dataset: Dataset, metrics: tuple[str, ...], batch_size: int, workers: int
 ) -> tuple[list[Any], list[Any], Evaluation]:
+    """Results of a detector, ids of the images that were left out as unreadable, and the metrics."""
     from nasdsl.training.predict import measure, predict
 
-    with progress("evaluating") as before_batch:
+    with progress_bar("evaluating") as before_batch:
         predictions = predict(
             detector,
             dataset,
@@ -118,45 +130,45 @@ def _evaluate(
             channels_last=True,
             before_batch=before_batch,
         )
-    _say_left_out(predictions.skipped)
-    without = [skip.image_id for skip in predictions.skipped if skip.image_id is not None and not skip.box]
-    return predictions.results, without, measure(predictions, dataset, metrics)
+    _report_skipped(predictions.skipped)
+    excluded = [skip.image_id for skip in predictions.skipped if skip.image_id is not None and not skip.box]
+    return predictions.results, excluded, measure(predictions, dataset, metrics)
 
 
-def _unreadable(dataset: Dataset, results: list[Any]) -> list[Any]:
-    """Ids of the pictures that no detector could have read, so that a detector and its results are worth the same.
+def _unreadable_images(dataset: Dataset, results: list[Any]) -> list[Any]:
+    """Ids of the unreadable images, which are left out so that a detector and its results file get the same metrics.
 
-    Only those without a result are read: what has one was readable for who wrote it.
+    Only images without a result are read: the others were readable for whoever wrote the results.
 
     Raises:
-        UnreadableImage: there is one, and the data set was opened to refuse those.
+        UnreadableImage: the dataset was opened with ``on_error="refuse"`` and has an unreadable image.
     """
     from nasdsl.data import Skipped, UnreadableImage
 
     with_results = {result["image_id"] for result in results}
     missing = [index for index in range(len(dataset)) if dataset.image_id(index) not in with_results]
     skipped = []
-    with progress("reading pictures without results") as before:
+    with progress_bar("reading images without results") as advance:
         for number, index in enumerate(missing):
-            before(number, len(missing))
+            advance(number, len(missing))
             try:
                 dataset[index]
             except UnreadableImage as error:
                 if dataset.on_error == "refuse":
                     raise
                 skipped.append(Skipped(error.file, error.reason, dataset.image_id(index)))
-    _say_left_out(skipped)
+    _report_skipped(skipped)
     return [entry.image_id for entry in skipped]
 
 
-def _say_left_out(skipped: Sequence[Skipped]) -> None:
+def _report_skipped(skipped: Sequence[Skipped]) -> None:
     for entry in skipped:
-        say(f"left out, unreadable: {entry}")
+        echo_err(f"left out, unreadable: {entry}")
     if skipped:
-        say(f"{count(len(skipped), 'picture')} left out")
+        echo_err(f"{pluralize(len(skipped), 'image')} left out")
 
 
-def _metrics(text: str) -> tuple[str, ...]:
+def _parse_metrics(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     unknown = [name for name in names if name not in METRIC_NAMES]
     if unknown or not names:
@@ -164,21 +176,21 @@ def _metrics(text: str) -> tuple[str, ...]:
     return names
 
 
-def _print(measured: Evaluation, format_: str) -> None:
+def _print(evaluation: Evaluation, format_: str) -> None:
     if format_ == "json":
-        click.echo(json.dumps(measured.to_dict(), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(evaluation.to_dict(), indent=1, ensure_ascii=False))
         return
     from rich.console import Console
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
-    console.print(measured.table())
-    console.print(f"\n{measured.summary()}", soft_wrap=True)
+    console.print(evaluation.table())
+    console.print(f"\n{evaluation.summary()}", soft_wrap=True)
 
 
-def _headline(measured: Evaluation, metrics: tuple[str, ...]) -> tuple[str, float]:
-    """AP, or the first of the metrics, in per cent."""
-    if measured.coco is not None:
-        return "AP", 100 * measured.coco.ap
-    voc = measured.voc07 if metrics[0] == "voc07" else measured.voc12
+def _main_metric(evaluation: Evaluation, metrics: tuple[str, ...]) -> tuple[str, float]:
+    """Name and percentage of the metric that --bar is about: AP if COCO's metrics are computed, else the first one."""
+    if evaluation.coco is not None:
+        return "AP", 100 * evaluation.coco.ap
+    voc = evaluation.voc07 if metrics[0] == "voc07" else evaluation.voc12
     assert voc is not None
     return metrics[0].upper(), 100 * voc.mean_ap

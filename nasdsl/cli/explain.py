@@ -1,4 +1,4 @@
-"""explain: the long text of a diagnostic code."""
+"""``nasdsl explain``: the explanation of a diagnostic code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from nasdsl.cli.errors import fail
 @click.command()
 @click.argument("code", required=False)
 def explain(code: str | None) -> None:
-    """The long text of a diagnostic code, with a wrong and a right example; without a code, the list of all."""
+    """Explain a diagnostic code such as NAS201, with a wrong and a right example.
+
+    Without CODE, list all codes.
+    """
     from nasdsl.diagnostics import explain as explain_code
     from nasdsl.diagnostics.catalogue import CODES
 

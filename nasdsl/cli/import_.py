@@ -1,4 +1,4 @@
-"""import: decoders written in other formats, as `.nas` text."""
+"""``nasdsl import``: decoders in other formats, converted to `.nas` text."""
 
 from __future__ import annotations
 
@@ -9,49 +9,53 @@ from typing import Any
 import click
 
 from nasdsl.cli.errors import FINDINGS, fail
-from nasdsl.cli.output import report
+from nasdsl.cli.output import print_diagnostics
 
 
 @click.group("import")
 def import_() -> None:
-    """Turn decoders written down elsewhere into `.nas` text."""
+    """Convert decoders from other formats to `.nas` text, on standard output."""
 
 
 @import_.command("nas-fcos")
 @click.argument("lists", metavar="LISTS|CONFIG.yaml")
-@click.option("--head", help="List of the head's layers, such as [5,1,5,0,4,4]  [default: FCOS's four convolutions]")
-@click.option("--share", type=int, help="Index of the first layer whose weights all levels share  [default: 0]")
-@click.option("--width", type=click.IntRange(1, 16384), help="Channels of fpn and head  [default: 256]")
+@click.option("--head", metavar="LIST", help="Layers of the head, such as [5,1,5,0,4,4].  [default: FCOS's 4 convolutions]")
+@click.option("--share", type=int, help="Index of the first head layer whose weights all levels share.  [default: 0]")
+@click.option("--width", type=click.IntRange(1, 16384), help="Channels of fpn and head.  [default: 256]")
 def nas_fcos(lists: str, head: str | None, share: int | None, width: int | None) -> None:
-    """Index lists of the NAS-FCOS code, or one of its YAML configuration files.
+    """Convert index lists of the NAS-FCOS code, or one of its YAML configuration files.
 
-    LISTS are blocks [in1, in2, op1, op2, agg], each perhaps in a list of its own, and behind them perhaps [share] and the
-    head's list, as the code's configurations have them.
+    LISTS is a list of blocks [in1, in2, op1, op2, agg]. It may end with [share] and the list of the head's layers, and
+    each block may be in a list of its own, as in the configuration files.
+
+    \b
+    nasdsl import nas-fcos '[[3,3,4,4,1], [2,3,4,3,1], [1,2,4,3,1]]' --head '[5,1,5,0]' > decoder.nas
     """
     from nasdsl.decoder import loads
     from nasdsl.diagnostics import DiagnosticError
-    from nasdsl.imports.nas_fcos import nas_fcos_text, read_config, split_lists
+    from nasdsl.importers.nas_fcos import nas_fcos_text, read_config, split_lists
     from nasdsl.semantics.files import UnreadableFile
 
     try:
         if not lists.lstrip().startswith("["):
             if head is not None or share is not None or width is not None:
-                fail("--head, --share and --width go with lists; a configuration file has its own")
+                fail("--head, --share and --width are for LISTS; a configuration file has its own values")
             click.echo(read_config(lists), nl=False)
             return
-        parts = split_lists(_json(lists, "LISTS"))
-        layers = parts.head if head is None else _json(head, "--head")
+        parts = split_lists(_parse_json(lists, "LISTS"))
+        layers = parts.head if head is None else _parse_json(head, "--head")
         text = nas_fcos_text(parts.fpn, layers, parts.share if share is None else share, width or 256)
         loads(text)
     except DiagnosticError as error:
-        report(error.diagnostics)
+        print_diagnostics(error.diagnostics)
         sys.exit(FINDINGS)
     except (UnreadableFile, ValueError, TypeError) as error:
         fail(str(error))
     click.echo(text, nl=False)
 
 
-def _json(text: str, what: str) -> Any:
+def _parse_json(text: str, what: str) -> Any:
+    """Parse a list, also one in parentheses as Python and YAML files have it."""
     try:
         return json.loads(text.replace("(", "[").replace(")", "]"))
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What commands print besides their data: messages, diagnostics, progress."""
+"""Messages, diagnostics and progress on standard error."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ import click
 if TYPE_CHECKING:
     from nasdsl.diagnostics import Diagnostic
 
-MOST_SHOWN = 1000
-"""Findings that are printed for people; a file with more is most likely no decoder at all."""
+MAX_DIAGNOSTICS = 1000
+"""Diagnostics that are printed for people; a file with more is most likely no decoder at all."""
 
 
-def say(text: str) -> None:
+def echo_err(text: str) -> None:
     click.echo(text, err=True)
 
 
-def report(findings: Sequence[Diagnostic]) -> None:
+def print_diagnostics(diagnostics: Sequence[Diagnostic]) -> None:
+    """Print diagnostics with the source lines they point at, in color on a terminal (unless ``NO_COLOR`` is set)."""
     from nasdsl.diagnostics import render_all
 
     color = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    shown = list(findings)[:MOST_SHOWN]
-    say(render_all(shown, color=color))
-    if len(findings) > len(shown):
-        say(f"\n… and {len(findings) - len(shown):,} more (--format json has all of them)")
+    printed = list(diagnostics)[:MAX_DIAGNOSTICS]
+    echo_err(render_all(printed, color=color))
+    if len(diagnostics) > len(printed):
+        echo_err(f"\n… and {len(diagnostics) - len(printed):,} more (--format json has all of them)")
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], object]]:
-    """A bar on a terminal, and nothing elsewhere. The yielded function takes how much is done, and of how much."""
+def progress_bar(label: str) -> Iterator[Callable[[int, int], object]]:
+    """Progress bar on a terminal, nothing elsewhere. Call what it yields with the number of steps done and in all."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -41,15 +42,16 @@ def progress(what: str) -> Iterator[Callable[[int, int], object]]:
     if not console.is_terminal:
         yield lambda done, total: None
         return
-    with Progress(TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task(what, total=None)
+    with Progress(TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def is_first_process() -> bool:
-    """Under torchrun one process speaks for all."""
+def is_main_process() -> bool:
+    """Whether this process prints: under torchrun only the one of rank 0 does."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def pluralize(number: int, noun: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

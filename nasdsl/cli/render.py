@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from nasdsl.cli.errors import FINDINGS, fail
-from nasdsl.cli.files import load_decoder, write
+from nasdsl.cli.files import load_decoder, write_file
 from nasdsl.cli.options import BACKBONE, CLASSES, FILE, SIZE
-from nasdsl.cli.output import report
+from nasdsl.cli.output import print_diagnostics
 
 
 @click.command()
@@ -42,8 +42,8 @@ def render(file: str, output: str | None, other: str | None, backbone: str, size
         else:
             data = diagrams.render_diff(graphs[0], tables[0], graphs[1], tables[1], Path(path).suffix.lstrip("."))
     except DiagnosticError as error:
-        report(error.diagnostics)
+        print_diagnostics(error.diagnostics)
         sys.exit(FINDINGS)
     except (UnknownBackbone, MissingFeature, diagrams.RenderError, ValueError) as error:
         fail(str(error))
-    write(path, data)
+    write_file(path, data)

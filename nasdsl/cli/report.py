@@ -1,4 +1,4 @@
-"""report: a page about a search."""
+"""``nasdsl report``: an HTML page about a search."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from nasdsl.cli.errors import refusals
-from nasdsl.cli.output import say
+from nasdsl.cli.errors import exit_on_error
+from nasdsl.cli.output import echo_err
 
 
 @click.command()
@@ -18,33 +18,33 @@ from nasdsl.cli.output import say
     type=click.Path(path_type=Path, dir_okay=False),
     default="report.html",
     show_default=True,
-    help="The page.",
+    help="File to write the page to.",
 )
 @click.option(
     "--charts",
     "folder",
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Also each chart as SVG and PNG.",
+    help="Also write each chart to this folder, as SVG and PNG.",
 )
-@click.option("--top", type=click.IntRange(1, 100), default=10, show_default=True, help="Decoders listed and drawn.")
+@click.option("--top", type=click.IntRange(1, 100), default=10, show_default=True, help="Number of decoders to list and draw.")
 def report(run: Path, output: Path, folder: Path | None, top: int) -> None:
-    """Make one HTML page about a search, which opens without a network.
+    """Write one HTML page about a search. It needs no network to open.
 
-    RUN is the folder of `nasdsl search --out`, plain or progressive. The search may still be running: the page shows what
-    its journal has, and the same command brings it up to date.
+    RUN is the folder of a search (`nasdsl search --out RUN`). The search may still be running: the page shows its trials
+    so far, and the same command updates it.
     """
-    with refusals():
+    with exit_on_error():
         from nasdsl.report.search import charts, diagnostics, page, read_search, trainings, write_charts, write_whole
 
         search = read_search(run)
         write_whole(output, page(search, top).encode())
-        say(f"wrote {output}")
+        echo_err(f"wrote {output}")
         if folder is not None:
-            shown = [
+            named_charts = [
                 (stage.name, chart)
                 for stage in search.stages
                 for chart in (*charts(stage), *trainings(stage.ranking), *diagnostics(stage))
             ]
-            written = write_charts(shown, folder)
-            say(f"wrote {len(written)} files to {folder}" if written else "there is nothing to draw yet")
+            written = write_charts(named_charts, folder)
+            echo_err(f"wrote {len(written)} files to {folder}" if written else "there is nothing to draw yet")

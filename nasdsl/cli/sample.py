@@ -1,4 +1,4 @@
-"""sample: decoders drawn at random from a search space."""
+"""``nasdsl sample``: random decoders of a search space."""
 
 from __future__ import annotations
 
@@ -8,34 +8,40 @@ import sys
 import click
 
 from nasdsl.cli.errors import FINDINGS, fail
-from nasdsl.cli.files import path_of
+from nasdsl.cli.files import SPACE_FILES, find_nas_file
 from nasdsl.cli.options import FORMAT
-from nasdsl.cli.output import report, say
+from nasdsl.cli.output import echo_err, print_diagnostics
 
 
 @click.command()
 @click.argument("file", metavar="SPACE")
-@click.option("-n", "count", type=click.IntRange(0), default=1, show_default=True, help="How many.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw.")
-@click.option("--backbone", default="resnet50", show_default=True, help="Backbone that requirements are counted for.")
-@click.option("--classes", type=click.IntRange(1, 100_000), default=80, show_default=True, help="Classes, likewise.")
+@click.option("-n", "count", type=click.IntRange(0), default=1, show_default=True, help="Number of decoders.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
+@click.option("--backbone", metavar="NAME", default="resnet50", show_default=True,
+              help="Backbone for which the space's requirements are checked.")  # fmt: skip
+@click.option("--classes", type=click.IntRange(1, 100_000), default=80, show_default=True,
+              help="Number of object classes for which they are checked.")  # fmt: skip
 @FORMAT
 def sample(file: str, count: int, seed: int, backbone: str, classes: int, format_: str) -> None:
-    """Filled decoders of a space, one a line."""
+    """Print random decoders of a search space, one a line.
+
+    SPACE is a .nas file with holes, `-` for standard input, zoo:NAME, or the folder of a search (its space.nas). All
+    decoders printed meet the requirements of the space.
+    """
     from nasdsl.backbones import UnknownBackbone
     from nasdsl.diagnostics import DiagnosticError
     from nasdsl.semantics.files import UnreadableFile
     from nasdsl.spaces import SpaceError, load_space
 
     try:
-        space = load_space(path_of(file), backbone=backbone, classes=classes)
+        space = load_space(find_nas_file(file, SPACE_FILES), backbone=backbone, classes=classes)
         for text in space.samples(count, seed):
             click.echo(json.dumps({"indices": list(text.indices), "text": text}) if format_ == "json" else text)
     except DiagnosticError as error:
-        report(error.diagnostics)
+        print_diagnostics(error.diagnostics)
         sys.exit(FINDINGS)
     except SpaceError as error:
-        say(f"nasdsl: {error}")
+        echo_err(f"nasdsl: {error}")
         sys.exit(FINDINGS)
     except (UnreadableFile, UnknownBackbone) as error:
         fail(str(error))

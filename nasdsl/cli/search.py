@@ -1,4 +1,4 @@
-"""search: the best decoder of a space, by short trainings on cached features, and full ones of the best."""
+"""``nasdsl search``: find the best decoder of a search space by short trainings, then train the best fully."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from nasdsl.cli.errors import fail, plain_warnings, refusals
-from nasdsl.cli.help import Grouped
+from nasdsl.cli.errors import exit_on_error, fail, warnings_as_messages
+from nasdsl.cli.help import GroupedCommand
 from nasdsl.cli.options import (
     BACKBONE,
     DATA,
@@ -30,13 +30,13 @@ from nasdsl.cli.options import (
     SizeType,
     is_default,
 )
-from nasdsl.cli.output import say
-from nasdsl.cli.settings import proxy_table, recipe_table, show_settings
+from nasdsl.cli.output import echo_err
+from nasdsl.cli.settings import proxy_table, recipe_table, show_settings_option
 
 STAGES = {"fpn": ("fpn",), "head": ("head",), "fpn+head": ("fpn", "head")}
-"""Stages of a progressive search by the words of ``--stages``."""
+"""Stages of a progressive search, by the value of ``--stages``."""
 
-HEADINGS = {
+OPTION_GROUPS = {
     "Data": ("spec", "split"),
     "Search": (
         "trials", "evaluations", "strategy", "strategy_option", "seed", "objective", "size", "early_stop", "width",
@@ -59,98 +59,115 @@ Share = click.FloatRange(0, 1, min_open=True, max_open=True)
 Positive = click.FloatRange(0, min_open=True)
 
 
-@click.command(cls=Grouped, headings=HEADINGS)
+@click.command(cls=GroupedCommand, option_groups=OPTION_GROUPS)
 @click.argument("file", metavar="[SPACE]", required=False)
 @DATA
-@click.option("--split", default="train", show_default=True, help="Part of the data for the proxy task.")
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the search.")
-@click.option("--resume", is_flag=True, help="Go on with the search in the folder; begin one where there is none.")
-@click.option("--trials", type=click.IntRange(0), help="Proposals.  [default: 500; 2,800 with --progressive]")
+@click.option("--split", default="train", show_default=True, help="Split for the proxy task.")
 @click.option(
-    "--evaluations", type=click.IntRange(0), help="End a stage after so many that are neither duplicates nor rejected."
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the search, to be written."
 )
-@click.option("--strategy", metavar="NAME", help="bayes, ppo, evolution or random.  [default: bayes]")
-@click.option("--strategy-option", multiple=True, metavar="NAME=VALUE", help="An option of the strategy; may be repeated.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides everything random.")
+@click.option("--resume", is_flag=True, help="Continue the search in the folder, or start one if there is none.")
+@click.option("--trials", type=click.IntRange(0), help="Number of trials.  [default: 500; 2,800 with --progressive]")
+@click.option(
+    "--evaluations",
+    type=click.IntRange(0),
+    help="End a stage after so many trials that were evaluated (no duplicates, none rejected).",
+)
+@click.option("--strategy", metavar="NAME", help="Search strategy: bayes, ppo, evolution or random.  [default: bayes]")
+@click.option(
+    "--strategy-option", multiple=True, metavar="NAME=VALUE", help="Change an option of the strategy; may be repeated."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
 @click.option(
     "--objective",
     default="reward",
     show_default=True,
     metavar="reward|COST:TARGET",
-    help="Weigh the reward against macs, params or latency: macs:20G, params:2M:0:-1, latency:15ms:-0.1.",
+    help="What to maximize: the reward, or the reward weighted by a cost (macs, params or latency) against its target: "
+    "macs:20G, params:2M:0:-1, latency:15ms:-0.1.",
 )
 @click.option(
     "--size",
     type=SizeType(),
     default="800x1088",
     show_default=True,
-    help="Height x width of the image that costs are counted for.",
+    help="Image size for which costs are counted, height x width in pixels.",
 )
 @click.option(
     "--early-stop",
     default="none",
     show_default=True,
     metavar="none|median|quantile:Q",
-    help="Give hopeless trainings up; see docs/search.md.",
+    help="Rule that stops unpromising evaluations early; see docs/search.md.",
 )
 @click.option("--workers", default="inline", show_default=True, metavar="inline|process:N|ray[:N][@ADDRESS]",
-              help="Who evaluates: this process, N others on this machine, or Ray's.")  # fmt: skip
-@click.option("--batch", type=click.IntRange(1), help="Proposals out at once.  [default: 1, or 2 a worker of several]")
-@click.option("--timeout", type=Positive, metavar="SECONDS", help="Limit of an evaluation; not with inline workers.")
+              help="Evaluate in this process, in N processes on this machine, or on Ray.")  # fmt: skip
+@click.option(
+    "--batch", type=click.IntRange(1), help="Trials in flight at a time.  [default: 1, or 2 for each of several workers]"
+)
+@click.option("--timeout", type=Positive, metavar="SECONDS", help="Time limit of an evaluation; not with inline workers.")
 @DEVICE
-@click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder of features.  [default: OUT/features]")
+@click.option(
+    "--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the feature cache.  [default: OUT/features]"
+)
 @click.option("--memory-limit", type=click.FloatRange(0), metavar="GIB",
-              help="Features that are larger stay in their file and are mapped.  [default: 4]")  # fmt: skip
+              help="Memory-map the feature file instead of loading it if it is larger.  [default: 4]")  # fmt: skip
 @BACKBONE
 @click.option(
     "--backbone-weights",
     default="imagenet",
     show_default=True,
     metavar="imagenet|none|PATH",
-    help="Of the frozen backbone: torchvision's, random, a file, or a training's folder, whose detector has this backbone.",
+    help="Weights of the frozen backbone: torchvision's, random, a file, or the folder of a training with this backbone.",
 )
-@click.option("--width", type=click.IntRange(1), help="Width of fpn and head, instead of the space's.")
-@click.option("--iterations", type=click.IntRange(1), help="Steps of the short training.  [default: 300]")
+@click.option("--width", type=click.IntRange(1), help="Channels of fpn and head.  [default: those in SPACE]")
+@click.option("--iterations", type=click.IntRange(1), help="Training steps.  [default: 300]")
 @click.option("--proxy-size", type=click.IntRange(1), metavar="PIXELS",
-              help="Shorter side of pictures and side of crops.  [default: 384]")  # fmt: skip
-@click.option("--proxy-batch", type=click.IntRange(1), help="Crops a step.  [default: 200]")
-@click.option("--proxy-learning-rate", type=Positive, help="Of Adam.  [default: 0.0008]")
-@click.option("--val-share", type=Share, help="Share of the pictures that rewards are measured on.  [default: 0.3]")
+              help="Shorter side of the resized images, and side of the square crops.  [default: 384]")  # fmt: skip
+@click.option("--proxy-batch", type=click.IntRange(1), help="Batch size in crops.  [default: 200]")
+@click.option("--proxy-learning-rate", type=Positive, help="Learning rate of Adam.  [default: 0.0008]")
+@click.option("--val-share", type=Share, help="Share of the images held out to compute rewards.  [default: 0.3]")
 @click.option("--reward", type=click.Choice(["loss", "ap"]), default="loss", show_default=True,
-              help="Minus the losses, or AP, on these.")  # fmt: skip
-@click.option("--no-mirror", is_flag=True, help="No mirrored pictures: half as large a cache.")
+              help="Reward: minus the loss, or AP, on the held-out images.")  # fmt: skip
+@click.option("--no-mirror", is_flag=True, help="Do not train on mirrored images; halves the cache.")
 @click.option("--dtype", type=click.Choice(["float16", "bfloat16", "float32"]),
-              help="Of the features in the cache.  [default: float16]")  # fmt: skip
+              help="Data type of the cached features.  [default: float16]")  # fmt: skip
 @METHOD
-@click.option("--proxy", multiple=True, metavar="NAME=VALUE", help="Any setting of the proxy task; may be repeated.")
-@click.option("--top", type=click.IntRange(0), help="So many of the best are trained.  [default: 0; 20 with --progressive]")
+@click.option("--proxy", multiple=True, metavar="NAME=VALUE", help="Change any setting of the proxy task; may be repeated.")
+@click.option(
+    "--top", type=click.IntRange(0), help="Number of the best decoders to train fully.  [default: 0; 20 with --progressive]"
+)
 @click.option("--beside", multiple=True, metavar="FILE",
-              help="Train this decoder beside them, at their width, such as zoo:fcos; may be repeated.")  # fmt: skip
-@click.option("--full-data", metavar="SPEC", help="Data of the full training.  [default: that of the search]")
-@click.option("--full-split", help="Part of it to train on.  [default: --split, or train with --full-data]")
+              help="Also train this decoder at the same width, for comparison, such as zoo:fcos; may be repeated.")  # fmt: skip
+@click.option("--full-data", metavar="SPEC", help="Dataset.  [default: that of the search]")
+@click.option("--full-split", help="Split to train on.  [default: --split, or train with --full-data]")
 @VAL_SPLIT
-@click.option("--full-width", type=click.IntRange(1), help="Width of fpn and head there.  [default: that of the search]")
+@click.option("--full-width", type=click.IntRange(1), help="Channels of fpn and head.  [default: those of the search]")
 @click.option("--full-backbone-weights", metavar="imagenet|none|PATH",
-              help="What the backbone starts from there.  [default: as above, or imagenet where that is a training's folder]",
+              help="Initial weights of the backbone.  [default: --backbone-weights, or imagenet if that is a training]",
 )  # fmt: skip
 @FREEZE_AT
 @NORM
 @RECIPE
-@click.option("--epochs", type=Positive, help="Length in passes over the data.  [default: the recipe's]")
+@click.option("--epochs", type=Positive, help="Length of the training in epochs.  [default: the recipe's]")
 @SETTINGS
 @IMPROVEMENTS
-@click.option("--progressive", is_flag=True, help="Both stages: SPACE (by default zoo:nas_fcos_fpn), then the head.")
-@click.option("--stages", type=click.Choice(list(STAGES)), help="These stages of a progressive search.")
+@click.option("--progressive", is_flag=True, help="Search the fpn in SPACE (default: zoo:nas_fcos_fpn), then the head.")
+@click.option("--stages", type=click.Choice(list(STAGES)), help="Run only these stages of a progressive search.")
 @click.option("--head-space", default="zoo:nas_fcos_head", show_default=True, metavar="FILE",
-              help="Space of the second stage; its fpn is replaced by the best one.")  # fmt: skip
-@click.option("--fpn", metavar="FILE", help="Decoder whose fpn --stages head takes.  [default: zoo:fcos]")
-@click.option("--head-trials", type=click.IntRange(0), default=600, show_default=True, help="Proposals of the second stage.")
-@click.option("--head-top", type=click.IntRange(0), default=10, show_default=True, help="Heads that are fully trained.")
-@click.option("--head-width", type=click.IntRange(1), help="Width of the second stage.  [default: the head space's]")
-@show_settings(proxy_table, recipe_table)
+              help="Search space of the head; its fpn is replaced by the best one found.")  # fmt: skip
+@click.option("--fpn", metavar="FILE", help="Decoder whose fpn --stages head uses.  [default: zoo:fcos]")
+@click.option("--head-trials", type=click.IntRange(0), default=600, show_default=True, help="Number of trials of the head.")
+@click.option(
+    "--head-top", type=click.IntRange(0), default=10, show_default=True, help="Number of the best heads to train fully."
+)
+@click.option("--head-width", type=click.IntRange(1), help="Channels of fpn and head.  [default: those of the head space]")
+@show_settings_option(proxy_table, recipe_table)
 @FORMAT
 def search(file: str | None, format_: str, **given: Any) -> None:
     """Search a space for the best decoder.
+
+    SPACE is a decoder with holes: a .nas file, zoo:NAME, or the folder of a search (its space.nas).
 
     \b
     nasdsl search zoo:nas_fcos_fpn --data voc:DIR --backbone mobilenet_v2 --width 32 --trials 100 --top 3 \\
@@ -159,54 +176,59 @@ def search(file: str | None, format_: str, **given: Any) -> None:
     nasdsl search --progressive --data voc:VOC2007 --full-data coco:COCO --full-width 256 --out runs/nas_fcos
     nasdsl search --stages head --fpn zoo:bifpn --data voc:VOC2007 --out runs/head_only
 
-    SPACE is a decoder with holes: a path, or zoo:NAME. Each proposal is checked, costed, trained for some steps on features
-    of a frozen backbone that are computed once, and scored on pictures that were held back. The best are then trained
-    fully and ranked by AP (--top).
+    Each trial is a decoder from SPACE. It is checked, trained for a few hundred steps on cached features of a frozen
+    backbone (the proxy task), and scored on held-out images. With --top, the best are then trained fully and ranked by
+    AP.
 
-    Ctrl-C, SIGTERM or a kill lose nothing that was finished: the same command with --resume goes on. Standard output gets
-    the best trials, `nasdsl report` makes a page of the folder, and its best.nas is what `nasdsl train` takes.
+    A search that is stopped (Ctrl-C, SIGTERM, a crash) loses only unfinished trials: the same command with --resume
+    continues it. The best trials are printed to standard output; `nasdsl report` makes a page about the search, and
+    `nasdsl train` trains the best decoder in its folder.
     """
-    asked = SimpleNamespace(**given, file=file)
-    asked.chosen = STAGES[asked.stages] if asked.stages else STAGES["fpn+head"] if asked.progressive else ()
-    _refuse_contradictions(asked)
+    options = SimpleNamespace(**given, file=file)
+    options.stage_names = STAGES[options.stages] if options.stages else STAGES["fpn+head"] if options.progressive else ()
+    _refuse_ignored_options(options)
     from nasdsl.cli import search_setup
-    from nasdsl.cli.search_output import show
+    from nasdsl.cli.search_output import print_outcome
 
-    with _leaving(asked), refusals(), plain_warnings():
-        outcome, proxy = search_setup.run(asked)
-        show(outcome, asked, proxy, format_)
+    with _exit_on_signals(options), exit_on_error(), warnings_as_messages():
+        outcome, proxy = search_setup.run(options)
+        print_outcome(outcome, options, proxy, format_)
 
 
-def _refuse_contradictions(asked: SimpleNamespace) -> None:
-    """Options that would be ignored."""
-    if not asked.chosen and asked.file is None:
-        fail("SPACE is missing: a path, or zoo:NAME such as zoo:nas_fcos_fpn; `nasdsl zoo` lists the spaces")
-    if not asked.chosen:
+def _refuse_ignored_options(options: SimpleNamespace) -> None:
+    """Exit on options that would be ignored."""
+    if not options.stage_names and options.file is None:
+        fail("SPACE is missing: give a file or zoo:NAME, such as zoo:nas_fcos_fpn; `nasdsl zoo` lists the spaces")
+    if not options.stage_names:
         for option in ("fpn", "head_space", "head_trials", "head_top", "head_width"):
             if not is_default(option):
                 fail(f"--{option.replace('_', '-')} is for a progressive search: add --progressive, or --stages head")
-    if asked.chosen == ("head",):
+    if options.stage_names == ("head",):
         for option in ("trials", "top", "width"):
             if not is_default(option) and is_default(f"head_{option}"):
-                fail(f"--{option} is for the stage of the fpn, which --stages head leaves out: take --head-{option}")
-        if asked.file is not None:
-            on = asked.fpn or "zoo:fcos"
-            say(f"{asked.file} is not searched: --stages head searches {asked.head_space} on the fpn of {on}")
-    elif asked.fpn is not None:
-        fail("--fpn is for --stages head; with the stage of the fpn, heads are searched on the best one that it finds")
+                fail(f"--{option} is for the fpn stage, which --stages head leaves out: use --head-{option}")
+        if options.file is not None:
+            on = options.fpn or "zoo:fcos"
+            echo_err(f"{options.file} is not searched: --stages head searches {options.head_space} on the fpn of {on}")
+    elif options.fpn is not None:
+        fail("--fpn is for --stages head; the other stages search heads on the best fpn they find")
 
 
 @contextmanager
-def _leaving(asked: SimpleNamespace) -> Iterator[None]:
-    """SIGINT and SIGTERM end the command with the code that shells expect, between searches and trainings as well; these
-    handle signals themselves, and save first."""
+def _exit_on_signals(options: SimpleNamespace) -> Iterator[None]:
+    """Exit on SIGINT and SIGTERM with the code that shells expect, 128 + signal number.
 
-    def leave(signum: int, frame: FrameType | None) -> None:
-        told = f"\nstopped by {signal.Signals(signum).name}; what is finished is in {asked.out}: --resume goes on from there\n"
-        os.write(2, told.encode())  # not print: the signal may have come in the middle of one
+    Searches and trainings handle these signals themselves and save first; this is for the time between them.
+    """
+
+    def exit_now(signum: int, frame: FrameType | None) -> None:
+        message = (
+            f"\nstopped by {signal.Signals(signum).name}; what is finished is in {options.out}: --resume continues from there\n"
+        )
+        os.write(2, message.encode())  # not print: the signal may have interrupted one
         sys.exit(128 + signum)
 
-    before = {signum: signal.signal(signum, leave) for signum in (signal.SIGINT, signal.SIGTERM)}
+    before = {signum: signal.signal(signum, exit_now) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The option --show-settings, and the tables that it prints."""
+"""The option --show-settings and the tables it prints."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def show_settings(*tables: Callable[[], Table]) -> Callable[[Any], Any]:
-    """The option --show-settings, which prints these tables and leaves."""
+def show_settings_option(*tables: Callable[[], Table]) -> Callable[[Any], Any]:
+    """The option --show-settings, which prints these tables and exits."""
 
     def show(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         if not value or ctx.resilient_parsing:
@@ -28,47 +28,48 @@ def show_settings(*tables: Callable[[], Table]) -> Callable[[Any], Any]:
 
     return click.option(
         "--show-settings", is_flag=True, is_eager=True, expose_value=False, callback=show,
-        help=f"List all settings of the {'proxy task and the ' if len(tables) > 1 else ''}recipes, and leave.",
+        help=f"List all settings of the {'proxy task and the ' if len(tables) > 1 else ''}recipes and exit.",
     )  # fmt: skip
 
 
 def recipe_table() -> Table:
-    """Every setting with its value in each recipe."""
+    """Settings of the recipes, with their value in each recipe."""
     from rich.table import Table
 
     from nasdsl.training.recipe import RECIPES, SETTINGS
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("setting", *RECIPES, "what it is"):
+    for name in ("setting", *RECIPES, "description"):
         table.add_column(name)
     values = [recipe.to_dict() for recipe in RECIPES.values()]
     for name, help in SETTINGS.items():
-        table.add_row(name, *(_shown(v[name]) for v in values), help)
+        table.add_row(name, *(_format_value(v[name]) for v in values), help)
     return table
 
 
 def proxy_table() -> Table:
-    """Every setting of the proxy task with its default."""
+    """Settings of the proxy task, with their defaults."""
     from rich.table import Table
 
     from nasdsl.training.proxy.spec import ProxySpec, described
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("setting of the proxy task", "default", "what it is"):
+    for name in ("setting of the proxy task", "default", "description"):
         table.add_column(name)
     for field in dataclasses.fields(ProxySpec):
         if field.name not in ("data", "fpn"):
-            table.add_row(field.name, _shown(getattr(ProxySpec("shapes"), field.name)), described()[field.name])
+            table.add_row(field.name, _format_value(getattr(ProxySpec("shapes"), field.name)), described()[field.name])
     return table
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     import json
 
-    return json.dumps(_rounded(value))
+    return json.dumps(_round(value))
 
 
-def _rounded(value: Any) -> Any:
+def _round(value: Any) -> Any:
+    """Round floats, also those in lists, to four significant digits."""
     if isinstance(value, list):
-        return [_rounded(v) for v in value]
+        return [_round(v) for v in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""train: a detector from a decoder's text, a backbone and pictures with boxes."""
+"""``nasdsl train``: train a detector with a decoder on a dataset."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from nasdsl.cli.errors import plain_warnings, refusals
+from nasdsl.cli.errors import exit_on_error, warnings_as_messages
 from nasdsl.cli.files import load_decoder
 from nasdsl.cli.options import (
     BACKBONE,
@@ -24,40 +24,44 @@ from nasdsl.cli.options import (
     SETTINGS,
     VAL_SPLIT,
     SizeType,
-    assignments,
     command_line,
     is_default,
+    parse_assignments,
 )
-from nasdsl.cli.output import is_first_process, say
-from nasdsl.cli.settings import recipe_table, show_settings
-from nasdsl.cli.training_plan import open_parts, random_backbone_warning, starting_weights
+from nasdsl.cli.output import echo_err, is_main_process
+from nasdsl.cli.settings import recipe_table, show_settings_option
+from nasdsl.cli.training_plan import open_datasets, resolve_backbone_weights, warn_random_backbone
 
-SHORTCUTS = (
-    ("epochs", click.FloatRange(0, min_open=True), "Length in passes over the data."),
-    ("steps", click.IntRange(1), "Length in updates of the weights."),
-    ("batch_size", click.IntRange(1), "Pictures a step."),
-    ("learning_rate", click.FloatRange(0, min_open=True), "Highest learning rate; it belongs to the batch size."),
-    ("size", SizeType(), "What pictures are resized to, such as 240x320."),
-    ("workers", click.IntRange(0), "Processes that load pictures."),
-    ("seed", click.IntRange(0), "Decides everything random."),
+RECIPE_OPTIONS = (
+    ("epochs", click.FloatRange(0, min_open=True), "Length of the training in epochs."),
+    ("steps", click.IntRange(1), "Length of the training in steps."),
+    ("batch_size", click.IntRange(1), "Images a step."),
+    ("learning_rate", click.FloatRange(0, min_open=True), "Peak learning rate, for this batch size."),
+    ("size", SizeType(), "Size that images are resized to, height x width, such as 240x320."),
+    ("workers", click.IntRange(0), "Processes that load images."),
+    ("seed", click.IntRange(0), "Random seed."),
 )
-"""Settings of the recipe that have an option of their own; `--set` knows all."""
+"""Settings of the recipe that have an option of their own. `--set` changes any of them."""
 
 
-class _Shortcuts(click.Command):
-    """`train` with an option for each of `SHORTCUTS`."""
+class _TrainCommand(click.Command):
+    """Command with an option for each of `RECIPE_OPTIONS`."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        for name, kind, help in SHORTCUTS:
-            self.params.append(click.Option([f"--{name.replace('_', '-')}"], type=kind, help=f"{help} [default: the recipe's]"))
+        for name, kind, help in RECIPE_OPTIONS:
+            self.params.append(
+                click.Option([f"--{name.replace('_', '-')}"], type=kind, help=f"{help}  [default: the recipe's]")
+            )
 
 
-@click.command(cls=_Shortcuts)
+@click.command(cls=_TrainCommand)
 @FILE
 @DATA
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the run.")
-@click.option("--split", default="train", show_default=True, help="Part of the data to train on.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the run, to be written."
+)
+@click.option("--split", default="train", show_default=True, help="Split to train on.")
 @VAL_SPLIT
 @ON_ERROR
 @BACKBONE
@@ -66,24 +70,24 @@ class _Shortcuts(click.Command):
     default="imagenet",
     show_default=True,
     metavar="imagenet|none|PATH",
-    help="What the backbone starts from: torchvision's pre-trained weights (downloaded once), random ones, or a file in "
-    "torchvision's or MSRA's layout. Not read with --weights.",
+    help="Initial weights of the backbone: torchvision's pretrained ones (downloaded once), random ones, or a file in "
+    "torchvision's or MSRA's layout. Not used with --weights.",
 )
 @FREEZE_AT
 @NORM
 @click.option(
     "--weights",
     type=click.Path(path_type=Path),
-    help="Start from the detector of another run (its folder or model.pt); its classes may be others.",
+    help="Start from the detector of another run (its folder or model.pt). Its classes may differ.",
 )
-@click.option("--width", type=click.IntRange(1), help="Width of fpn and head, instead of the text's.")
+@click.option("--width", type=click.IntRange(1), help="Channels of fpn and head.  [default: those in FILE]")
 @RECIPE
 @SETTINGS
-@show_settings(recipe_table)
+@show_settings_option(recipe_table)
 @METHOD
 @IMPROVEMENTS
-@click.option("--tensorboard", is_flag=True, help="Write TensorBoard's event files too.")
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the folder.")
+@click.option("--tensorboard", is_flag=True, help="Also write event files for TensorBoard.")
+@click.option("--resume", is_flag=True, help="Continue from the last checkpoint in the folder.")
 @DEVICE
 def train(
     file: str,
@@ -105,9 +109,12 @@ def train(
     tensorboard: bool,
     resume: bool,
     device: str | None,
-    **shortcuts: Any,
+    **recipe_options: Any,
 ) -> None:
-    """Train a detector.
+    """Train a detector: a backbone with the decoder in FILE.
+
+    FILE is a .nas file, `-` for standard input, zoo:NAME, or the folder of a training or search (its decoder.nas or
+    best.nas).
 
     \b
     nasdsl train zoo:fcos --width 64 --backbone mobilenet_v2 --data shapes --recipe quick --out runs/first
@@ -115,52 +122,53 @@ def train(
     nasdsl train zoo:nas_fcos --width 64 --backbone mobilenet_v2 --data voc:DIR --recipe quick --out runs/nas_fcos
     torchrun --nproc-per-node 8 -m nasdsl train zoo:nas_fcos --data coco:COCO --out runs/nas_fcos
 
-    The published recipe is made for GPUs and COCO: 90,000 steps of 16 pictures; `--recipe quick` trains small data in
-    minutes on a CPU. Ctrl-C finishes the step, saves and leaves; the same command with --resume goes on.
+    The published recipe is for GPUs and COCO: 90,000 steps of 16 images. `--recipe quick` trains a small dataset in
+    minutes on a CPU. Ctrl-C finishes the step, saves a checkpoint and exits; the same command with --resume continues.
 
-    The folder of the run is what `nasdsl eval` and `nasdsl detect` take; it has the detector (model.pt), the last
-    evaluation (metrics.json, results.json), a log (log.jsonl), and what was asked for (config.json, decoder.nas).
+    The folder of the run holds the detector (model.pt), the last evaluation (metrics.json, results.json), a log
+    (log.jsonl), and the configuration (config.json, decoder.nas). `nasdsl eval` and `nasdsl detect` take this folder.
     """
     decoder = load_decoder(file)
-    first = is_first_process()
-    with refusals(), plain_warnings():
+    main = is_main_process()
+    with exit_on_error(), warnings_as_messages():
         from nasdsl.training import train as train_detector
         from nasdsl.training.plan import Plan
         from nasdsl.training.recipe import find_recipe
 
-        asked = not is_default("backbone_weights")
+        explicit = not is_default("backbone_weights")
         plan = Plan(
             data=spec,
             split=split,
             val_split=None if val_split == "none" else val_split,
             on_error=on_error,
             backbone=backbone,
-            backbone_weights=starting_weights(backbone_weights, backbone, asked=asked, weights=weights),
+            backbone_weights=resolve_backbone_weights(backbone_weights, backbone, explicit=explicit, weights=weights),
             freeze_at=freeze_at,
             norm=norm,
             weights=None if weights is None else str(weights),
             width=width,
-            recipe=find_recipe(recipe).changed(_given(shortcuts)).override(settings),
-            method=assignments("--method", method, "center_radius=1.5"),
+            recipe=find_recipe(recipe).changed(_given(recipe_options)).override(settings),
+            method=parse_assignments("--method", method, "center_radius=1.5"),
             improvements=improvements,
         )
         decoder = plan.adapted(decoder)
-        data, val = open_parts(plan, val_asked=not is_default("val_split"))
-        if first:
-            say("\n".join([*data.summary(), *(val.summary() if val else [])]))
-            random_backbone_warning(plan)
+        data, val = open_datasets(plan, require_val=not is_default("val_split"))
+        if main:
+            echo_err("\n".join([*data.summary(), *(val.summary() if val else [])]))
+            warn_random_backbone(plan)
         model = plan.detector(decoder, data)
         about = {"command": command_line(), "data": spec, "split": split, "decoder": file}
-        outcome = train_detector(
+        result = train_detector(
             model, data, plan.recipe, out, val, resume=resume, device=device, about=about, tensorboard=tensorboard
         )
-    if first:
-        if outcome.evaluation is not None:
+    if main:
+        if result.evaluation is not None:
             from rich.console import Console
 
-            Console(highlight=False, width=None if sys.stdout.isatty() else 110).print(outcome.evaluation.table())
-        say(f"trained {outcome.steps} steps in {outcome.seconds:.0f} s; the detector is {outcome.run.model}")
+            Console(highlight=False, width=None if sys.stdout.isatty() else 110).print(result.evaluation.table())
+        echo_err(f"trained {result.steps} steps in {result.seconds:.0f} s; the detector is {result.run.model}")
 
 
-def _given(shortcuts: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in shortcuts.items() if value is not None}
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that the user gave."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,47 +1,56 @@
-"""What `train` and `search` share in setting up a training."""
+"""Steps of setting up a training that `train` and `search` share."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasdsl.cli.output import say
+from nasdsl.cli.output import echo_err
 
 if TYPE_CHECKING:
     from nasdsl.data import Dataset
     from nasdsl.training.plan import Plan
 
 
-def starting_weights(given: str, backbone: str, *, asked: bool, weights: Path | None = None) -> str | None:
-    """What the backbone starts from: the default gives way where a detector's weights come over it, or there are none.
+def resolve_backbone_weights(value: str, backbone: str, *, explicit: bool, weights: Path | None = None) -> str | None:
+    """Initial weights of the backbone; None for random ones.
+
+    The default value is dropped where a detector's weights replace it or the backbone has no pretrained weights.
 
     Args:
-        asked: the user has named `given`.
+        value: of --backbone-weights.
+        explicit: whether the user gave `value`.
+        weights: of --weights, the detector to start from.
     """
     from nasdsl.backbones import backbone as find_backbone
 
-    if given == "none" or (not asked and (weights is not None or not find_backbone(backbone).pretrained)):
+    if value == "none" or (not explicit and (weights is not None or not find_backbone(backbone).pretrained)):
         return None
-    return given
+    return value
 
 
-def open_parts(plan: Plan, *, val_asked: bool) -> tuple[Dataset, Dataset | None]:
-    """The pictures of a plan; none to evaluate on, and said so, where there are none and nobody asked for them."""
+def open_datasets(plan: Plan, *, require_val: bool) -> tuple[Dataset, Dataset | None]:
+    """Open the training and validation datasets of a plan.
+
+    Args:
+        require_val: raise `NoSplit` if the dataset lacks the validation split. Otherwise a message says so, and the
+            validation dataset is None.
+    """
     from nasdsl.data import NoSplit
 
     data = plan.open_training()
     try:
         return data, plan.open_validation(data)
     except NoSplit as error:
-        if val_asked:
+        if require_val:
             raise
-        say(f"no evaluation: {error}")
+        echo_err(f"no evaluation: {error}")
         return data, None
 
 
-def random_backbone_warning(plan: Plan) -> None:
-    """Say that a training from random weights takes long, where others were to be had."""
+def warn_random_backbone(plan: Plan) -> None:
+    """Warn of a backbone that starts from random weights although there are pretrained ones."""
     from nasdsl.backbones import backbone as find_backbone
 
     if plan.backbone_weights is None and plan.weights is None and find_backbone(plan.backbone).pretrained:
-        say("warning: the backbone starts from random weights; it needs far more training than a pre-trained one")
+        echo_err("warning: the backbone starts from random weights; it needs far more training than a pretrained one")

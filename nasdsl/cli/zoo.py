@@ -1,4 +1,4 @@
-"""zoo: the decoders and spaces that come with the package."""
+"""``nasdsl zoo``: the decoders and search spaces that come with the package."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from nasdsl.cli.files import path_of
+from nasdsl.cli.files import find_nas_file
 from nasdsl.cli.options import FORMAT
 
 
@@ -15,13 +15,16 @@ from nasdsl.cli.options import FORMAT
 @click.argument("name", required=False)
 @FORMAT
 def zoo(name: str | None, format_: str) -> None:
-    """List the decoders and spaces that come with the package; with a NAME, print its text."""
+    """List the decoders and search spaces that come with the package.
+
+    With NAME, print the text of that one. Other commands take it as zoo:NAME.
+    """
     from nasdsl import resources
     from nasdsl.decoder import load
     from nasdsl.spaces import load_space
 
     if name is not None:
-        click.echo(Path(path_of(f"zoo:{name}")).read_text(encoding="utf-8"), nl=False)
+        click.echo(Path(find_nas_file(f"zoo:{name}")).read_text(encoding="utf-8"), nl=False)
         return
     decoders, spaces = [], []
     for path in sorted(resources.folder("genotypes").rglob("*.nas")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -20,6 +19,7 @@ GOOD = (
     "  head(width=64, norm=gn) { conv_3x3 }\n  predict fcos(centerness=cls)\n}\n"
 )
 BAD = GOOD.replace("conv_3x3(c3)", "cnv_3x3(c3)")
+SPACE = GOOD.replace("conv_3x3(c3)", "?(conv_1x1 | conv_3x3 | sep_3x3)(c3)")
 WARNED = GOOD.replace("    output", "    x1 = conv_3x3(c4)\n    output")
 
 
@@ -129,6 +129,64 @@ def test_color_on_a_terminal_only_and_not_with_no_color(environment: dict[str, s
     assert "\x1b[" not in nasdsl("check", "bad.nas", cwd=folder).stderr
 
 
+# ---------------------------------------------------------------------------------------------------- folders of runs
+
+
+@pytest.fixture
+def runs(folder: Path) -> Path:
+    """What a training and a search leave: their decoders, and the space of the search."""
+    for name, files in (("training", {"decoder.nas": GOOD}), ("search", {"best.nas": GOOD, "space.nas": SPACE}), ("other", {})):
+        (folder / name).mkdir()
+        for file, text in files.items():
+            (folder / name / file).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(("run", "file"), [("training", "decoder.nas"), ("search", "best.nas")])
+def test_the_folder_of_a_run_stands_for_its_decoder(run: str, file: str, runs: Path) -> None:
+    path = f"{run}/{file}"
+    for command in (["check"], ["compile", "--format", "json"], ["render", "-o", "out.dot"]):
+        of_folder, of_file = nasdsl(*command, run, cwd=runs), nasdsl(*command, path, cwd=runs)
+        assert (of_folder.returncode, of_folder.stdout) == (0, of_file.stdout)
+        assert of_folder.stderr == f"reading {path}\n{of_file.stderr}"
+    assert nasdsl("render", "good.nas", "--diff", run, "-o", "diff.dot", cwd=runs).returncode == 0
+    (runs / path).write_text(BAD)
+    ran = nasdsl("check", run, cwd=runs)
+    assert ran.returncode == 1
+    assert f"--> {path}:4:17" in ran.stderr
+
+
+def test_a_search_space_is_taken_from_the_folder_of_a_search(runs: Path) -> None:
+    ran = nasdsl("sample", "search", "-n", "3", cwd=runs)
+    assert (ran.returncode, ran.stderr) == (0, "reading search/space.nas\n")
+    assert ran.stdout == nasdsl("sample", "search/space.nas", "-n", "3", cwd=runs).stdout
+    ran = nasdsl("sample", "training", cwd=runs)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "nasdsl: training: a directory without space.nas; expected a .nas file or the folder of a search\n"
+
+
+def test_a_folder_without_a_decoder_is_named_and_other_files_are_still_checked(runs: Path) -> None:
+    expected = "nasdsl: other: a directory without decoder.nas or best.nas; "
+    expected += "expected a .nas file or the folder of a training or search\n"
+    for command in ("compile", "render"):
+        ran = nasdsl(command, "other", cwd=runs)
+        assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", expected)
+    ran = nasdsl("check", "other", "bad.nas", cwd=runs)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith(expected)
+    assert "bad.nas:4:17" in ran.stderr
+
+
+def test_fmt_names_the_decoder_of_a_run_and_leaves_it_alone(runs: Path) -> None:
+    untidy = GOOD.replace("  ", " ")
+    (runs / "training" / "decoder.nas").write_text(untidy)
+    ran = nasdsl("fmt", "training", "other", cwd=runs)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "training: a directory, where a .nas file is expected; its decoder is training/decoder.nas\n" in ran.stderr
+    assert "other: a directory, where a .nas file is expected\n" in ran.stderr
+    assert (runs / "training" / "decoder.nas").read_text() == untidy
+
+
 # --------------------------------------------------------------------------------------------------------- compile
 
 
@@ -227,11 +285,10 @@ def test_a_decoder_of_the_zoo_by_name(folder: Path) -> None:
 WITHOUT_TORCH = [["--help"], ["--version"], ["check", "good.nas"], ["check", "bad.nas"], ["explain"], ["explain", "NAS201"]]
 WITHOUT_TORCH.append(["zoo"])
 COMMANDS = [
-    "check", "fmt", "explain", "compile", "render", "zoo", "import", "sample", "train", "eval", "detect", "search",
+    "check", "fmt", "explain", "compile", "render", "zoo", "import", "sample", "train", "eval", "detect", "search", "report",
 ]  # fmt: skip
-WITHOUT_TORCH += [[command, "--help"] for command in COMMANDS]
-if importlib.util.find_spec("nasdsl.backends.diagrams.rendering"):
-    WITHOUT_TORCH.append(["render", "good.nas", "-o", "out.svg"])
+WITHOUT_TORCH += [[command, "--help"] for command in COMMANDS] + [["import", "nas-fcos", "--help"]]
+WITHOUT_TORCH.append(["render", "good.nas", "-o", "out.svg"])
 
 
 @pytest.mark.parametrize("arguments", WITHOUT_TORCH, ids=" ".join)
@@ -243,6 +300,23 @@ def test_starts_without_torch(arguments: list[str], folder: Path) -> None:
     ran = subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True, timeout=120)
     assert ran.returncode == (1 if "bad.nas" in arguments else 0), ran.stderr
     assert ran.stderr.splitlines()[-1] == "LIGHT"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["--help"], ["check", "--help"], ["check"], ["zoo", "fcos"]], ids=" ".join
+)
+def test_python_m_nasdsl_is_the_program(arguments: list[str], folder: Path) -> None:
+    """As the entry point of the installed script calls it: the same output, `nasdsl` as the program's name."""
+    script = "import sys\nsys.argv[0] = 'nasdsl'\nfrom nasdsl.cli import main\nsys.exit(main())"
+    ran = nasdsl(*arguments, cwd=folder)
+    expected = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (expected.returncode, expected.stdout, expected.stderr)
+    assert ran.returncode == (2 if arguments == ["check"] else 0)
+    assert "python -m" not in ran.stdout + ran.stderr
+    if arguments == ["--version"]:
+        assert re.fullmatch(r"nasdsl, version \d\S*\n", ran.stdout)
 
 
 def test_the_commands(folder: Path) -> None:

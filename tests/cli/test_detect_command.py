@@ -149,7 +149,7 @@ def test_unreadable_pictures_are_named_and_the_others_done(run: Path, tmp_path: 
     assert (result.exit_code, result.stdout) == (2, "")
     for told in ("cut.jpg: ", "text.png: not a picture", "empty.png: the file is empty", "missing.png: no such file"):
         assert told in result.stderr
-    assert "4 pictures could not be read" in result.stderr
+    assert "4 images could not be read" in result.stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detections.json", "good.png"]
     document = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert [entry["file_name"] for entry in document["images"]] == [str(good)]
@@ -198,13 +198,13 @@ def test_detect_says_what_a_data_set_lacks(tmp_path: Path) -> None:
 def test_detect_refuses(run: Path, tmp_path: Path) -> None:
     picture, out = save(tmp_path / "a.png", "RGB"), tmp_path / "out"
     (tmp_path / "empty").mkdir()
-    assert "no pictures in" in refused("detect", run, tmp_path / "empty", "-o", out)
+    assert "no images in" in refused("detect", run, tmp_path / "empty", "-o", out)
     assert "no file" in refused("detect", tmp_path / "nowhere", picture, "-o", out)
     assert "has no model.pt" in refused("detect", tmp_path / "empty", picture, "-o", out)
     assert "a.png is no file of weights" in refused("detect", picture, picture, "-o", out)
     assert "Missing option '-o'" in refused("detect", run, picture)
-    assert "either pictures (IMAGE…) or a data set (--data)" in refused("detect", run, "-o", out)
-    assert "either pictures (IMAGE…) or a data set (--data)" in refused("detect", run, picture, "--data", "shapes", "-o", out)
+    assert "either images (IMAGE…) or a dataset (--data)" in refused("detect", run, "-o", out)
+    assert "either images (IMAGE…) or a dataset (--data)" in refused("detect", run, picture, "--data", "shapes", "-o", out)
     assert "no split 'tset'" in refused("detect", run, "--data", "shapes", "--split", "tset", "-o", out)
     assert "device 'gpu' cannot be used" in refused("detect", run, picture, "-o", out, "--device", "gpu")
     assert not out.exists()
@@ -231,9 +231,9 @@ def test_from_a_shell(run: Path, tmp_path: Path) -> None:
 
 
 def test_detectors_are_made_for_inference(run: Path) -> None:
-    from nasdsl.cli.files import load_run
+    from nasdsl.cli.files import load_detector_for_inference
 
-    kinds = {type(module).__name__ for module in load_run(run, "cpu").modules()}
+    kinds = {type(module).__name__ for module in load_detector_for_inference(run, "cpu").modules()}
     assert "Conv2d" in kinds
     assert not {"BatchNorm2d", "FrozenBatchNorm2d"} & kinds
     assert {"BatchNorm2d", "FrozenBatchNorm2d"} & {type(module).__name__ for module in load_detector(run).modules()}

@@ -149,7 +149,7 @@ def test_pictures_that_prove_unreadable_are_named_and_left_out(tmp_path: Path) -
     assert result.exit_code == 0, result.output
     assert "2.png" in result.stderr
     assert json.loads(result.stdout)["images"] == 2
-    assert "1 picture left out" in result.stderr
+    assert "1 image left out" in result.stderr
     results = tmp_path / "results.json"
     results.write_text("[]")
     alone = invoke("eval", results, "--data", f"coco:{data}", "--format", "json")

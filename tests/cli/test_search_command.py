@@ -131,6 +131,21 @@ def test_a_finished_search_is_told_again_and_other_options_are_named(whole: tupl
     assert (out / "journal.jsonl").read_bytes() == before
 
 
+def test_commands_take_the_decoder_and_the_space_in_the_folder_of_a_search(whole: tuple[Result, Path], tmp_path: Path) -> None:
+    _, out = whole
+    compiled = invoke("compile", out, "--backbone", "tiny", "--format", "json")
+    assert (compiled.exit_code, compiled.stderr) == (0, f"reading {out / 'best.nas'}\n")
+    assert json.loads(compiled.stdout)["digest"] == load_trials(out).best.digest  # type: ignore[union-attr]
+    assert invoke("render", out, "--backbone", "tiny", "-o", tmp_path / "best.dot").exit_code == 0
+    sampled = invoke("sample", out, "-n", "2")
+    assert (sampled.exit_code, sampled.stdout) == (0, invoke("sample", out / "space.nas", "-n", "2").stdout)
+    again = invoke("search", out, *TASK, "--trials", "1", "--out", tmp_path / "again")
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "again" / "space.nas").read_text() == (out / "space.nas").read_text()
+    told = refused("eval", out, "--data", "shapes:2")
+    assert f"is the folder of a search; its trained detectors are in {out / 'full'}: plain, trial_" in told
+
+
 # ----------------------------------------------------------------------------------------------------------- kills
 
 
@@ -238,10 +253,10 @@ def test_the_head_alone_with_latency(texts: Path, tmp_path: Path) -> None:
     ("more", "told"),
     [
         ([], "SPACE is missing"),
-        (["PLAIN"], "has no holes, so that there is nothing to search"),
+        (["PLAIN"], "has no holes, so there is nothing to search"),
         (["FPN", "--stages", "neck"], "'neck' is not one of 'fpn', 'head', 'fpn+head'"),
         (["FPN", "--head-trials", "5"], "--head-trials is for a progressive search"),
-        (["FPN", "--stages", "head", "--trials", "5"], "take --head-trials"),
+        (["FPN", "--stages", "head", "--trials", "5"], "use --head-trials"),
         (["FPN", "--progressive", "--fpn", "zoo:fcos"], "--fpn is for --stages head"),
         (["--stages", "head", "--fpn", "FPN"], "has holes; expected a decoder without"),
         (["FPN", "--beside", "PLAIN"], "say with --top how many"),

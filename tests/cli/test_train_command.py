@@ -15,6 +15,7 @@ import torch
 from click.testing import Result
 from in_process import invoke, refused
 
+from nasdsl.decoder import load
 from nasdsl.detection.fcos import Fcos
 from nasdsl.detection.making import load_detector
 from nasdsl.training import Run
@@ -74,6 +75,17 @@ def test_the_files_of_a_run(whole: tuple[Result, Run]) -> None:
     for told in ("shapes:8 (train): 8 pictures", "random weights", "2 steps an epoch, 2 steps", f"detector is {run.model}"):
         assert told in result.stderr
     assert "\x1b[" not in result.output
+
+
+def test_commands_that_take_a_file_take_the_folder_of_a_run(whole: tuple[Result, Run], tmp_path: Path) -> None:
+    run = whole[1]
+    result = invoke("compile", run.folder, "--format", "json")
+    assert (result.exit_code, result.stderr) == (0, f"reading {run.decoder}\n")
+    assert json.loads(result.stdout)["digest"] == load(run.decoder).digest
+    assert invoke("check", run.folder).exit_code == 0
+    again = ["--backbone", "mobilenet_v2", "--backbone-weights", "none", *SMALL, *DATA, "--val-split", "none"]
+    assert invoke("train", run.folder, *again, "--out", tmp_path / "again").exit_code == 0
+    assert (tmp_path / "again" / "decoder.nas").read_text() == run.decoder.read_text()
 
 
 def test_a_run_and_its_results_are_worth_the_same(whole: tuple[Result, Run]) -> None:
@@ -298,7 +310,7 @@ def test_the_examples_in_the_help_name_what_there_is() -> None:
     import re
     from importlib.util import find_spec
 
-    from nasdsl.cli.files import path_of
+    from nasdsl.cli.files import find_nas_file
 
     for command in ("train", "eval"):
         text = invoke(command, "--help").stdout
@@ -309,6 +321,6 @@ def test_the_examples_in_the_help_name_what_there_is() -> None:
             _, _, options = line.partition(f" {command} ")
             assert set(re.findall(r"--[a-z-]+", options)) <= known
             for name in re.findall(r"zoo:\S+", line):
-                assert Path(path_of(name)).is_file()
+                assert Path(find_nas_file(name)).is_file()
             for module in re.findall(r" -m (\S+)", line):
-                assert find_spec(f"{module}.__main__") or find_spec(module).submodule_search_locations is None  # type: ignore[union-attr]
+                assert find_spec(f"{module}.__main__"), "a package that python -m runs"
