@@ -1,4 +1,4 @@
-"""The picture back ends: what is drawn, how it is written, and that every form opens."""
+"""Diagrams: what is drawn, how it is written, and that every format opens."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ import pytest
 import nasdsl
 from nasdsl.backbones import backbone
 from nasdsl.backends.cost import CostTable, cost
-from nasdsl.backends.diagrams import rendering as picture
+from nasdsl.backends.diagrams import rendering
 from nasdsl.backends.diagrams.diagram import Diagram, diagram, family
 from nasdsl.backends.diagrams.diff import compare, emit_dot_diff
-from nasdsl.backends.diagrams.dot import FILLS, PRINT, RESIZED, TONE, emit_dot, quote
-from nasdsl.backends.diagrams.labels import expression, human, text_width, wrap
+from nasdsl.backends.diagrams.dot import FILLS, PRINT, RESIZED, TONE, emit_dot, quote, wrap_diagram
+from nasdsl.backends.diagrams.labels import expression, format_count, text_width, wrap_text
 from nasdsl.backends.diagrams.layout import ROW_GAP, Rectangle, arrange, spread
 from nasdsl.backends.diagrams.mermaid import emit_mermaid
+from nasdsl.backends.diagrams.wrapping import split_rows
 from nasdsl.diagnostics import Source
 from nasdsl.ir import Graph
 from nasdsl.layers import Add, Concat, Conv, DeformConv, GlobalPool, Norm, Resize
@@ -98,15 +99,18 @@ def decoder(request: pytest.FixtureRequest) -> tuple[Graph, CostTable]:
 
 
 def statements(dot: str) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
-    """Boxes and arrows of a DOT text with their attributes."""
+    """Boxes and arrows of a DOT text with their attributes; a reference is the box that it stands for."""
     nodes, edges = {}, {}
+    reference = r" \(row \d+\)$"
     for line in dot.splitlines():
         if found := re.match(r'\s*"([^"]*)" -> "([^"]*)" \[(.*)\];$', line):
-            assert (found[1], found[2]) not in edges, "two arrows between the same boxes"
-            edges[found[1], found[2]] = found[3]
+            ends = re.sub(reference, "", found[1]), found[2]
+            assert ends not in edges, "two arrows between the same boxes"
+            edges[ends] = found[3]
         elif found := re.match(r'\s*"([^"]*)" \[(.*)\];$', line):
             assert found[1] not in nodes, "a box drawn twice"
-            nodes[found[1]] = found[2]
+            if not re.search(reference, found[1]):
+                nodes[found[1]] = found[2]
     return nodes, edges
 
 
@@ -307,7 +311,7 @@ def test_colours_hold_on_white_and_on_a_dark_page() -> None:
     [(0, "0"), (7, "7"), (999, "999"), (1000, "1 k"), (456_000, "456 k"), (999_600, "1 M"), (1_230_000_000, "1.23 G")],
 )
 def test_human(count: int, text: str) -> None:
-    assert human(count) == text
+    assert format_count(count) == text
 
 
 @pytest.mark.parametrize(
@@ -320,7 +324,7 @@ def test_expression(text: str, right: str) -> None:
 
 
 def test_long_expressions_are_wrapped_and_cut() -> None:
-    rows = wrap("cat(" + ", ".join(["dconv_3x3(x1)"] * 20) + ")")
+    rows = wrap_text("cat(" + ", ".join(["dconv_3x3(x1)"] * 20) + ")")
     assert len(rows) == 2
     assert rows[1].endswith("…")
     assert all(len(row) <= 36 for row in rows)
@@ -338,6 +342,131 @@ def test_families() -> None:
     assert family([GlobalPool("max")]) == family([Resize(3)]) == "resampling"
 
 
+# ---------------------------------------------------------------------------------------------- wide diagrams
+
+SCREEN = 1800.0
+"""Points: 2400 pixels in a browser."""
+
+C2F = """block c2f(x) -> (y) {
+  a = conv_1x1(x)
+  b1 = conv_3x3(a)
+  d1 = add(a, conv_3x3(b1))
+  b2 = conv_3x3(d1)
+  d2 = add(d1, conv_3x3(b2))
+  y = conv_1x1(concat(a, d1, d2))
+}
+decoder yolo_like {
+  input c3, c4, c5
+  fpn(width=128, norm=bn) {
+    t4 = c2f(concat(resize(c5, to=c4), c4))
+    t3 = c2f(concat(resize(t4, to=c3), c3))
+    q4 = c2f(concat(down(t3), t4))
+    q5 = c2f(concat(down(q4), c5))
+    output p3 = t3, p4 = q4, p5 = q5
+  }
+  head(width=128, norm=gn) { conv_3x3 -> conv_3x3 }
+  predict fcos
+}
+"""
+LONG_HEAD = POOLED.replace(
+    "{ conv_3x3 -> conv_3x3 -> conv_3x3 }", f"{{\n cls: {' -> '.join(['conv_3x3'] * 20)}\n box: conv_3x3 -> sep_3x3\n }}"
+)
+WIDE = {"bifpn": TEXTS["bifpn"], "nas_fpn": TEXTS["nas_fpn"], "c2f": C2F, "long head": LONG_HEAD, "deep": blocks(60)}
+
+
+@pytest.mark.parametrize("name", TEXTS | WIDE)
+def test_no_diagram_is_wider_than_a_screen(name: str) -> None:
+    dot = emit_dot(*lowered((TEXTS | WIDE)[name]))
+    bounds = re.search(r'bb="(\S+),(\S+),(\S+),(\S+)"', dot)
+    assert bounds is not None
+    assert float(bounds[1]) == 0
+    assert 500 < float(bounds[3]) <= SCREEN
+    for left, right in re.findall(r'bb="([-\d.]+),[-\d.]+,([-\d.]+),', dot):
+        assert float(left) == 0
+        assert float(right) == float(bounds[3]), "bands are as wide as the diagram"
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_rows_have_each_box_once_and_each_arrow_at_its_ends_or_their_references(name: str) -> None:
+    drawn = diagram(*lowered(WIDE[name]))
+    rows = wrap_diagram(drawn)
+    assert len(rows) > 1
+    found = [box for row in rows for box in row.diagram.boxes if box.role != "reference"]
+    assert sorted(box.id for box in found) == sorted(box.id for box in drawn.boxes)
+    assert {box.id: box for box in found} == {box.id: box for box in drawn.boxes}
+    arrows = set()
+    for number, row in enumerate(rows, 1):
+        here = {box.id: box for box in row.diagram.boxes}
+        references = {name: box for name, box in here.items() if box.role == "reference"}
+        assert set(references) == set(row.origins)
+        for reference in references.values():
+            origin = row.origins[reference.id]
+            assert origin.id not in here, "what is in the row itself needs no reference"
+            assert (reference.name, reference.level, reference.family) == (origin.name, origin.level, origin.family)
+            (home,) = [n for n, other in enumerate(rows, 1) if any(box is origin for box in other.diagram.boxes)]
+            assert home < number
+            assert reference.text in (f"from row {home}", "from the row above")
+        towers = [arrow for tower in row.diagram.towers for arrow in tower.arrows]
+        for arrow in (*row.diagram.arrows, *towers):
+            assert {arrow.source, arrow.target} <= set(here)
+            assert here[arrow.target].role != "reference"
+            arrows.add(arrow._replace(source=row.origins[arrow.source].id if arrow.source in references else arrow.source))
+    assert arrows == {*drawn.arrows, *(arrow for tower in drawn.towers for arrow in tower.arrows)}
+
+
+def test_a_chain_takes_the_fewest_rows() -> None:
+    """Boxes of 100 points in columns 60 points apart: a row of 1000 holds 6, a further one 5 and the reference before them."""
+    for count in (2, 6, 7, 11, 12, 16, 17, 40):
+        lines = "\n".join(f"x{i} = relu({'c3' if i == 1 else f'x{i - 1}'})" for i in range(1, count - 1))
+        text = (
+            f"decoder d {{\n input c3\n fpn(width=32) {{\n{lines}\n output p3 = {f'x{count - 2}' if count > 2 else 'c3'} }}\n"
+            " head(width=32) { skip }\n predict fcos\n}\n"
+        )
+        drawn = diagram(*lowered(text))
+        assert len(drawn.arrows) == count - 1
+        rows = split_rows(drawn, {box.id: (100.0, 30.0) for box in drawn.boxes} | {"head": (50.0, 20.0)}, 1000)
+        assert len(rows) == 1 + max(0, -(-(count - 6) // 5)), count
+
+
+def test_a_diagram_that_fits_is_not_wrapped(decoder: tuple[Graph, CostTable]) -> None:
+    graph, table = decoder
+    drawn = diagram(graph, table)
+    (row,) = split_rows(drawn, {box.id: (1.0, 1.0) for box in drawn.boxes} | {"head": (1.0, 1.0)}, 1e6)
+    assert (row.diagram, row.origins, row.label) == (drawn, {}, "")
+
+
+def test_a_wide_diagram_as_each_format(tmp_path: Path) -> None:
+    from PIL import Image
+
+    graph, table = lowered(TEXTS["nas_fpn"])
+    assert rendering.count_rows(graph, table) > 3
+    rendering.write(graph, table, tmp_path / "wide.png")
+    with Image.open(tmp_path / "wide.png") as image:
+        assert image.size[0] <= 2 * SCREEN + 100
+        assert image.size[1] > image.size[0]
+    svg = ElementTree.fromstring(rendering.render(graph, table, "svg"))
+    assert float((svg.get("width") or "").removesuffix("pt")) <= SCREEN + 50
+    ids = [element.get("id") for element in svg.iter() if (element.get("id") or "").startswith("box")]
+    assert len(ids) == len(set(ids)) > len(list(diagram(graph, table).boxes))
+    printed = {element.text for element in svg.iter()}
+    assert {"row 1 of 9", "row 9 of 9", "from row 8"} <= printed
+    assert emit_mermaid(graph, table).startswith("flowchart TB\n")
+    assert emit_mermaid(*lowered(TEXTS["fcos"])).startswith("flowchart LR\n")
+
+
+def test_the_difference_of_wide_decoders_is_wrapped() -> None:
+    before, after = lowered(TEXTS["bifpn"]), lowered(TEXTS["bifpn"].replace("repeat 2", "repeat 3"))
+    assert rendering.count_rows(*before, after) > 2
+    dot = emit_dot_diff(*before, *after)
+    bounds = re.search(r'bb="\S+,\S+,(\S+),\S+"', dot)
+    assert bounds is not None
+    assert float(bounds[1]) <= SCREEN
+    _, edges = statements(dot)
+    added = {ends for ends, attributes in edges.items() if "#1f883d" in attributes}
+    new, old = ({(a.source, a.target) for a in diagram(*d).arrows} for d in (after, before))
+    assert added == new - old
+
+
 # ---------------------------------------------------------------------------------------------- DOT and Mermaid
 
 
@@ -346,17 +475,17 @@ def test_dot_is_the_golden() -> None:
     if os.environ.get("NASDSL_UPDATE_GOLDENS"):
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text(dot)
-    assert dot == GOLDEN.read_text(), "the picture has changed; if it should, run with NASDSL_UPDATE_GOLDENS=1"
+    assert dot == GOLDEN.read_text(), "the diagram has changed; if it should, run with NASDSL_UPDATE_GOLDENS=1"
 
 
-def test_texts_of_pictures_need_neither_graphviz_nor_torch_nor_networkx() -> None:
+def test_dot_and_mermaid_need_neither_graphviz_nor_torch_nor_networkx() -> None:
     code = (
         "import sys, nasdsl\n"
         "from nasdsl.backbones import backbone\nfrom nasdsl.backends.cost import cost\n"
-        "from nasdsl.backends.diagrams import rendering as picture\n"
+        "from nasdsl.backends.diagrams import rendering\n"
         "g = nasdsl.load(sys.argv[1]).lower(backbone('resnet50').out_channels)\n"
         "t = cost(g, (800, 1088), 80)\n"
-        "assert picture.render(g, t, 'dot') and picture.render(g, t, 'mmd')\n"
+        "assert rendering.render(g, t, 'dot') and rendering.render(g, t, 'mmd')\n"
         "print([m for m in ('torch', 'networkx', 'graphviz', 'pygraphviz') if m in sys.modules])\n"
     )
     path = ROOT / "genotypes" / "nas_fcos.nas"
@@ -382,12 +511,12 @@ NASTY = 'C:\\new "a" <b> &amp; $HTML$ é\n.nas'
 def test_sources_of_any_name_and_text_come_through() -> None:
     text = POOLED.replace("g = mul(c3,", 'g = mul(c3, # "quoted" <b>&lt; \\N & ]]> -->\n')
     graph, table = lowered(text, NASTY)
-    svg = picture.render(graph, table, "svg").decode()
+    svg = rendering.render(graph, table, "svg").decode()
     tips = {e.get("{http://www.w3.org/1999/xlink}title") for e in ElementTree.fromstring(svg).iter()}
     tip = next(tip for tip in tips if tip and '"quoted" <b>' in tip)
     assert tip.startswith('C:\\new "a" <b> &amp; $HTML$ é')
     assert "\\N & ]]> -->" in tip
-    page = picture.render(graph, table, "html").decode()
+    page = rendering.render(graph, table, "html").decode()
     assert "&quot;quoted&quot; &lt;b&gt;&amp;lt; \\N &amp; ]]&gt; --&gt;" in page
     assert "mul(c3, sigmoid(global_pool" in emit_mermaid(graph, table)
 
@@ -412,7 +541,7 @@ def test_mermaid_has_the_same_boxes_and_arrows(decoder: tuple[Graph, CostTable])
 
 def test_svg_is_xml_and_names_everything(decoder: tuple[Graph, CostTable]) -> None:
     graph, table = decoder
-    root = ElementTree.fromstring(picture.render(graph, table, "svg"))
+    root = ElementTree.fromstring(rendering.render(graph, table, "svg"))
     printed = [e.text or "" for e in root.iter("{http://www.w3.org/2000/svg}text")]
     drawn = diagram(graph, table)
     for name in {box.name for box in drawn.boxes} | {lane.label for lane in drawn.lanes} | {graph.name}:
@@ -424,21 +553,21 @@ def test_svg_is_xml_and_names_everything(decoder: tuple[Graph, CostTable]) -> No
 def test_files_by_suffix(tmp_path: Path) -> None:
     graph, table = lowered(TEXTS["fcos"])
     begins = {"svg": b"<?xml", "png": b"\x89PNG\r\n", "pdf": b"%PDF", "dot": b"digraph", "mmd": b"flowchart", "html": b"<!DOC"}
-    assert set(begins) == set(picture.FORMATS)
+    assert set(begins) == set(rendering.FORMATS)
     for suffix, begin in begins.items():
         path = tmp_path / f"fcos.{suffix.upper() if suffix == 'png' else suffix}"
-        picture.write(graph, table, path)
+        rendering.write(graph, table, path)
         assert path.read_bytes().startswith(begin), suffix
     for wrong in ("fcos.gif", "fcos"):
         with pytest.raises(ValueError, match="svg, png, pdf, dot, mmd, html"):
-            picture.write(graph, table, tmp_path / wrong)
+            rendering.write(graph, table, tmp_path / wrong)
     with pytest.raises(ValueError, match="'jpg'"):
-        picture.render(graph, table, "jpg")
+        rendering.render(graph, table, "jpg")
 
 
 def test_page_stands_alone(decoder: tuple[Graph, CostTable]) -> None:
     graph, table = decoder
-    page = picture.render(graph, table, "html").decode()
+    page = rendering.render(graph, table, "html").decode()
     without_text = re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL)
     assert not re.search(r"https?:|//\w|\bsrc=|\bhref=|url\(|@import|<link|xlink:", without_text)
     places = re.search(r"const places = (\{.*?\}), boxes", page)
@@ -464,7 +593,7 @@ def fake_dot(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_program_is_used_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_dot(tmp_path, "import sys\ngot = sys.stdin.read()\nprint('<?xml fake', sys.argv[1:], 'digraph' in got)", monkeypatch)
-    drawn = picture.draw(emit_dot(*lowered(TEXTS["fcos"])), "svg")
+    drawn = rendering.draw(emit_dot(*lowered(TEXTS["fcos"])), "svg")
     assert b"fake" in drawn
     assert b"-Tsvg" in drawn
     assert b"True" in drawn
@@ -473,15 +602,15 @@ def test_the_program_is_used_where_there_is_one(tmp_path: Path, monkeypatch: pyt
 def test_a_program_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = "import sys\nsys.stdin.read()\nprint('Error: it broke\\nFontconfig warning: x', file=sys.stderr)\nsys.exit(3)"
     fake_dot(tmp_path, script, monkeypatch)
-    with pytest.raises(picture.RenderError, match="Error: it broke") as raised:
-        picture.draw("digraph { a }", "svg")
+    with pytest.raises(rendering.RenderError, match="Error: it broke") as raised:
+        rendering.draw("digraph { a }", "svg")
     assert "\n" not in str(raised.value)
 
 
 def test_a_program_that_gives_nothing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_dot(tmp_path, "import sys\nsys.stdin.read()", monkeypatch)
-    with pytest.raises(picture.RenderError, match="gave no svg"):
-        picture.draw("digraph { a }", "svg")
+    with pytest.raises(rendering.RenderError, match="gave no svg"):
+        rendering.draw("digraph { a }", "svg")
 
 
 @pytest.fixture
@@ -491,26 +620,26 @@ def no_program(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_program")
 def test_libraries_that_fail_are_one_line(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(picture.RenderError) as raised:
-        picture.draw("digraph {", "svg")
+    with pytest.raises(rendering.RenderError) as raised:
+        rendering.draw("digraph {", "svg")
     assert "\n" not in str(raised.value)
-    assert picture.draw('digraph { a [label="a"] }', "svg").startswith(b"<?xml")
+    assert rendering.draw('digraph { a [label="a"] }', "svg").startswith(b"<?xml")
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.usefixtures("no_program")
 def test_libraries_that_hang_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture, "TIMEOUT", 0.2)
-    monkeypatch.setattr(picture, "_PYGRAPHVIZ", "import time\ntime.sleep(30)")
-    with pytest.raises(picture.RenderError, match=r"no picture in 0\.2 s"):
-        picture.draw("digraph { }", "svg")
+    monkeypatch.setattr(rendering, "TIMEOUT", 0.2)
+    monkeypatch.setattr(rendering, "_PYGRAPHVIZ", "import time\ntime.sleep(30)")
+    with pytest.raises(rendering.RenderError, match=r"no picture in 0\.2 s"):
+        rendering.draw("digraph { }", "svg")
 
 
 @pytest.mark.usefixtures("no_program")
 def test_without_graphviz_it_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nasdsl.backends.diagrams.rendering.find_spec", lambda name: None)
-    with pytest.raises(picture.RenderError, match=r"install its `dot` program.*pip install pygraphviz.*need none"):
-        picture.draw("digraph { }", "png")
+    with pytest.raises(rendering.RenderError, match=r"install its `dot` program.*pip install pygraphviz.*need none"):
+        rendering.draw("digraph { }", "png")
 
 
 # ---------------------------------------------------------------------------------------------- differences
@@ -577,16 +706,16 @@ def test_a_block_of_the_same_text_with_other_operands_is_a_change(call: str) -> 
 def test_diff_of_decoders_that_read_each_other_backwards() -> None:
     one = POOLED.replace("m = mul(c4", "a = add(c4, c4)\n    b = relu(a)\n    m = mul(b")
     other = POOLED.replace("m = mul(c4", "b = add(c4, c4)\n    a = relu(b)\n    m = mul(a")
-    svg = picture.render_diff(*lowered(one), *lowered(other), "svg")
+    svg = rendering.render_diff(*lowered(one), *lowered(other), "svg")
     ElementTree.fromstring(svg)
 
 
 def test_diff_is_drawn_in_each_format() -> None:
     before, after = lowered(TEXTS["nas_fcos"]), lowered(TEXTS["retinanet"])
-    assert picture.render_diff(*before, *after, "png").startswith(b"\x89PNG")
-    printed = {e.text for e in ElementTree.fromstring(picture.render_diff(*before, *after, "svg")).iter()}
+    assert rendering.render_diff(*before, *after, "png").startswith(b"\x89PNG")
+    printed = {e.text for e in ElementTree.fromstring(rendering.render_diff(*before, *after, "svg")).iter()}
     assert "nas_fcos → retinanet" in printed
     assert "removed (red, broken)" in printed
-    assert picture.render_diff(*before, *after, "dot").startswith(b"digraph")
+    assert rendering.render_diff(*before, *after, "dot").startswith(b"digraph")
     with pytest.raises(ValueError, match="html"):
-        picture.render_diff(*before, *after, "html")
+        rendering.render_diff(*before, *after, "html")

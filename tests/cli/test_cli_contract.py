@@ -257,6 +257,20 @@ def test_a_missing_feature_is_usage(folder: Path) -> None:
     assert ran.stderr.startswith("nasdsl: `d` reads c7; the backbone gives c2")
 
 
+# ---------------------------------------------------------------------------------------------------------- render
+
+
+def test_a_diagram_that_is_drawn_in_rows_is_said_to_be(folder: Path) -> None:
+    ran = nasdsl("render", "zoo:nas_fpn", "-o", "out.dot", cwd=folder)
+    assert (ran.returncode, ran.stdout) == (0, "")
+    said, written = ran.stderr.splitlines()
+    assert said == "nas_fpn is too wide for one row and is drawn in 9 rows; a dotted frame stands for a value of another row"
+    assert written == "wrote out.dot"
+    ran = nasdsl("render", "zoo:nas_fpn", "-o", "out.mmd", cwd=folder)
+    assert ran.stderr == "nas_fpn is too wide for one row and is drawn from top to bottom\nwrote out.mmd\n"
+    assert nasdsl("render", "zoo:fcos", "-o", "out.DOT", cwd=folder).stderr == "wrote out.DOT\n"
+
+
 # ------------------------------------------------------------------------------------------------------------- zoo
 
 

@@ -1,8 +1,9 @@
-"""Graph to picture: SVG, PNG, PDF, DOT, Mermaid, a page, and the difference of two decoders.
+"""Graph to a diagram: SVG, PNG, PDF, DOT, Mermaid, an HTML page, and the difference of two decoders.
 
-diagram: what is drawn; layout: where; captions: the words in it; dot, mermaid, page, diff: the forms; draw: Graphviz.
+``diagram`` has the contents (boxes and arrows), ``labels`` the text in boxes, ``wrapping`` and ``layout`` the places;
+``dot``, ``mermaid``, ``html`` and ``diff`` write the formats, and ``rendering`` calls Graphviz.
 """
 
-from nasdsl.backends.diagrams.rendering import FORMATS, TIMEOUT, RenderError, render, render_diff, write
+from nasdsl.backends.diagrams.rendering import FORMATS, TIMEOUT, RenderError, count_rows, render, render_diff, write
 
-__all__ = ["FORMATS", "TIMEOUT", "RenderError", "render", "render_diff", "write"]
+__all__ = ["FORMATS", "TIMEOUT", "RenderError", "count_rows", "render", "render_diff", "write"]

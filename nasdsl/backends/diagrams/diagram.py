@@ -37,7 +37,7 @@ from nasdsl.semantics.architecture import Fcos, Value
 Family: TypeAlias = Literal["deformable", "separable", "convolution", "aggregation", "resampling", "identity", "custom"]
 """Kind of op, which gives a box its colour."""
 
-Role: TypeAlias = Literal["input", "value", "merge", "output", "layer", "prediction"]
+Role: TypeAlias = Literal["input", "value", "merge", "output", "layer", "prediction", "reference"]
 
 ArrowKind: TypeAlias = Literal["data", "merge"]
 

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 from nasdsl.backends.cost import CostTable
 from nasdsl.backends.diagrams.diagram import Arrow, Box, Diagram, Lane, Tower, climb, diagram
 from nasdsl.backends.diagrams.dot import Emphasis, Stroke, emit_diagram
-from nasdsl.backends.diagrams.labels import human, shorten
+from nasdsl.backends.diagrams.labels import format_count, shorten
 from nasdsl.ir import Graph
 
 Change: TypeAlias = Literal["added", "removed", "changed", "same"]
@@ -35,7 +35,11 @@ def emit_dot_diff(graph_a: Graph, table_a: CostTable, graph_b: Graph, table_b: C
     Raises:
         ValueError: a table is not of its graph.
     """
-    before, after = diagram(graph_a, table_a), diagram(graph_b, table_b)
+    return emit_diagram(*difference(diagram(graph_a, table_a), diagram(graph_b, table_b)))
+
+
+def difference(before: Diagram, after: Diagram) -> tuple[Diagram, Emphasis]:
+    """One diagram of both, and how its boxes and arrows show what changed."""
     both = _union(before, after)
     changes = compare(before, after)
     old = {box.id: box for box in before.boxes}
@@ -48,7 +52,7 @@ def emit_dot_diff(graph_a: Graph, table_a: CostTable, graph_b: Graph, table_b: C
     ends_a, ends_b = ({(a.source, a.target) for a in _arrows(d)} for d in (before, after))
     arrows = dict.fromkeys(ends_a - ends_b, STROKES["removed"]) | dict.fromkeys(ends_b - ends_a, STROKES["added"])
     legend = tuple((_WORDS[change], STROKES[change]) for change in STROKES if change in changes.values())
-    return emit_diagram(both, Emphasis(strokes, arrows, legend))
+    return both, Emphasis(strokes, arrows, legend)
 
 
 def compare(before: Diagram, after: Diagram) -> dict[str, Change]:
@@ -95,7 +99,7 @@ def _before(old: Box, new: Box) -> str:
     if old.note != new.note and old.role == "layer":
         parts.append(old.note)
     if old.macs != new.macs:
-        parts.append(f"{human(old.macs)} MACs")
+        parts.append(f"{format_count(old.macs)} MACs")
     return shorten(f"was {', '.join(parts)}", 52) if parts else ""
 
 

@@ -12,8 +12,18 @@ from typing import NamedTuple
 
 from nasdsl.backends.cost import CostTable
 from nasdsl.backends.diagrams.diagram import FAMILIES, Arrow, Box, Diagram, Family, diagram
-from nasdsl.backends.diagrams.labels import LINE_LENGTH, figures, headline, human, shorten, text_width, where, wrap
-from nasdsl.backends.diagrams.layout import LABEL_HEIGHT, Point, Rectangle, Route, arrange
+from nasdsl.backends.diagrams.labels import (
+    LINE_LENGTH,
+    cost_label,
+    cost_summary,
+    format_count,
+    shorten,
+    text_width,
+    tooltip,
+    wrap_text,
+)
+from nasdsl.backends.diagrams.layout import LABEL_HEIGHT, Layout, Point, Rectangle, Route, Size, arrange_rows
+from nasdsl.backends.diagrams.wrapping import Row, split_rows
 from nasdsl.ir import Graph
 
 FONT = "Helvetica,Arial,sans-serif"
@@ -76,10 +86,10 @@ NO_EMPHASIS = Emphasis({}, {}, ())
 
 
 def emit_dot(graph: Graph, table: CostTable) -> str:
-    """The picture of a graph in DOT. The same graph and figures give the same text.
+    """DOT text of a graph. The same graph and costs give the same text.
 
     Args:
-        table: figures of this graph, as `nasdsl.backends.cost.cost` gives them.
+        table: costs of this graph, as `nasdsl.backends.cost.cost` gives them.
 
     Raises:
         ValueError: the table is not of this graph.
@@ -88,20 +98,23 @@ def emit_dot(graph: Graph, table: CostTable) -> str:
 
 
 def emit_diagram(drawn: Diagram, emphasis: Emphasis = NO_EMPHASIS) -> str:
-    """A diagram in DOT."""
+    """DOT text of a diagram, wrapped into rows where it is wide."""
     return "\n".join(_lines(drawn, emphasis)) + "\n"
 
 
+def wrap_diagram(drawn: Diagram, emphasis: Emphasis = NO_EMPHASIS) -> list[Row]:
+    """Rows of a diagram, for boxes of the size that their print needs."""
+    return split_rows(drawn, _sizes(drawn.boxes, drawn, emphasis))
+
+
 def _lines(drawn: Diagram, emphasis: Emphasis) -> Iterator[str]:
-    pyramid = _pyramid(drawn)
-    rows = {box.id: _rows(box, emphasis) for box in drawn.boxes}
-    elements = element_ids(drawn)
-    sizes = {box.id: _size(rows[box.id], FRAME if box.role == "output" else 0.0) for box in drawn.boxes}
-    sizes["head"] = _size([Row(pyramid, 12, bold=True)], FRAME)
-    layout = arrange(drawn, sizes)
-    title, title_height = _title(drawn, emphasis)
-    right = max([r.right for r in layout.bands] + ([layout.head.right] if layout.head else []), default=0.0)
-    bottom = max([r.bottom for r in layout.bands] + ([layout.head.bottom] if layout.head else []), default=0.0)
+    rows = wrap_diagram(drawn, emphasis)
+    boxes = [box for row in rows for box in row.diagram.boxes]
+    layouts = arrange_rows([row.diagram for row in rows], _sizes(boxes, drawn, emphasis))
+    title, title_height = _title(drawn, emphasis, wrapped=len(rows) > 1)
+    frames = [place for layout in layouts for place in (*layout.bands, layout.head) if place is not None]
+    right = max((place.right for place in frames), default=0.0)
+    bottom = max((place.bottom for place in frames), default=0.0)
     yield f"digraph {quote(drawn.name)} {{"
     # Places come with the text: Graphviz draws, and does not arrange (nop2). Its own arrangement keeps no order of bands.
     yield (
@@ -115,42 +128,76 @@ def _lines(drawn: Diagram, emphasis: Emphasis) -> Iterator[str]:
         " fixedsize=true];"
     )
     yield f'  edge [color="{TONE}", fontname="{FONT}", fontsize=9, fontcolor="{PRINT}", arrowsize=0.6, penwidth=1.1];'
-    for lane, place in zip(drawn.lanes, layout.bands, strict=True):
-        yield from _band("pooled" if lane.level is None else f"level {lane.level}", lane.label, place)
-        for box in lane.boxes:
-            yield "    " + _box(box, elements[box.id], rows[box.id], layout.boxes[box.id], emphasis)
-        yield "  }"
-    if layout.head is not None:
-        label = f"head · the same for {', '.join(drawn.pyramid)}; figures are sums over them"
-        yield from _band("head", label, layout.head)
-        yield (
-            f'    "head" [label=<<b>{escape(pyramid)}</b>>, {_place(layout.boxes["head"], FRAME)}, peripheries=2,'
-            f' fillcolor="{FILLS["identity"]}", tooltip={quote(label)}];'
-        )
-        for tower in drawn.towers:
-            for box in (*tower.layers, *tower.predictions):
-                yield "    " + _box(box, elements[box.id], rows[box.id], layout.boxes[box.id], emphasis)
-        towers = {box.id: tower.name for tower in drawn.towers for box in tower.entries}
-        for arrow, route in layout.head_arrows:
-            yield "    " + _arrow(arrow, route, emphasis, towers[arrow.target] if arrow.source == "head" else "")
-        yield "  }"
-    for arrow, route in zip(drawn.arrows, layout.routes, strict=True):
-        yield "  " + _arrow(arrow, route, emphasis)
+    elements = element_ids(drawn)
+    for number, (row, layout) in enumerate(zip(rows, layouts, strict=True), 1):
+        suffix = "" if number == 1 else f" row {number}"
+        yield from _row(row, layout, elements, emphasis, drawn, suffix)
     yield "}"
 
 
+def _row(
+    row: Row, layout: Layout, elements: Mapping[str, str], emphasis: Emphasis, drawn: Diagram, suffix: str
+) -> Iterator[str]:
+    """Statements of one row of a diagram.
+
+    Args:
+        elements: see `element_ids`.
+        drawn: the whole diagram.
+        suffix: makes the names of clusters and elements unique among the rows.
+    """
+    lanes, towers = row.diagram.lanes, row.diagram.towers
+
+    def node(box: Box) -> str:
+        origin = row.origins.get(box.id, box)
+        element = elements[origin.id] if origin is box else f"{elements[origin.id]}{suffix.replace(' ', '_')}"
+        return _box(box, origin, element, layout.boxes[box.id], emphasis)
+
+    for index, (lane, place) in enumerate(zip(lanes, layout.bands, strict=True)):
+        name = ("pooled" if lane.level is None else f"level {lane.level}") + suffix
+        yield from _band(name, lane.label, place, row.label if index == 0 else "")
+        for box in lane.boxes:
+            yield "    " + node(box)
+        yield "  }"
+    if layout.head is not None:
+        continued = "" if row.diagram.pyramid else ", continued"
+        label = f"head{continued} · the same for {', '.join(drawn.pyramid)}; figures are sums over them"
+        yield from _band(f"head{suffix}" if not row.diagram.pyramid else "head", label, layout.head)
+        if row.diagram.pyramid:
+            yield (
+                f'    "head" [label=<<b>{escape(_pyramid(drawn))}</b>>, {_place(layout.boxes["head"], FRAME)}, peripheries=2,'
+                f' fillcolor="{FILLS["identity"]}", tooltip={quote(label)}];'
+            )
+        for tower in towers:
+            for box in (*tower.layers, *tower.predictions):
+                yield "    " + node(box)
+        names = {box.id: tower.name for tower in towers for box in tower.entries}
+        for arrow, route in layout.head_arrows:
+            yield "    " + _arrow(arrow, row, route, emphasis, names[arrow.target] if arrow.source == "head" else "")
+        yield "  }"
+    for arrow, route in zip(row.diagram.arrows, layout.routes, strict=True):
+        yield "  " + _arrow(arrow, row, route, emphasis)
+
+
+def _sizes(boxes: Iterable[Box], drawn: Diagram, emphasis: Emphasis) -> dict[str, Size]:
+    """Width and height of each box, by id, and of ``head``, the entry of the head."""
+    sizes = {box.id: _size(_print(box, emphasis), FRAME if box.role == "output" else 0.0) for box in boxes}
+    return {**sizes, "head": _size([Print(_pyramid(drawn), 12, bold=True)], FRAME)}
+
+
 def element_ids(drawn: Diagram) -> dict[str, str]:
-    """Id of each box's element in the SVG, where names of the text could not stand as they are."""
+    """Id of each box's element in the SVG, by id of the box (which may hold characters that an XML id may not)."""
     return {box.id: f"box{index}" for index, box in enumerate(drawn.boxes)}
 
 
-def _band(name: str, label: str, place: Rectangle) -> Iterator[str]:
+def _band(name: str, label: str, place: Rectangle, note: str = "") -> Iterator[str]:
+    """Begin the cluster of a level or of the head."""
     yield f"  subgraph {quote(f'cluster {name}')} {{"
     width = place.right - place.left - 16
+    text = _small(label, 11) + (f" <b>{_small(note, 11)}</b>" if note else "")
     yield (
         f"    graph [bb={_bounds(place)}, lp={_points([Point(place.center.x, place.top + LABEL_HEIGHT / 2)])},"
         f' style="rounded,filled", fillcolor="{BAND}", color="{TONE}40", tooltip={quote(label)},'
-        f" label={_left([_small(label, 11)], width)}];"
+        f" label={_left([text], width)}];"
     )
 
 
@@ -159,7 +206,7 @@ def _pyramid(drawn: Diagram) -> str:
     return ", ".join(names) if len(names) < 3 else f"{names[0]} … {names[-1]}"
 
 
-class Row(NamedTuple):
+class Print(NamedTuple):
     """A line of print in a box."""
 
     text: str
@@ -178,32 +225,36 @@ class Row(NamedTuple):
         return text_width(self.text, self.size) * (1.1 if self.bold else 1.0) + aside
 
 
-def _rows(box: Box, emphasis: Emphasis) -> list[Row]:
+def _print(box: Box, emphasis: Emphasis) -> list[Print]:
+    """The lines of print in a box."""
+    if box.role == "reference":
+        return [Print(shorten(box.name, LINE_LENGTH), 12, bold=True), Print(box.text, 9)]
     in_head = box.role in ("layer", "prediction")
-    rows = [Row(shorten(box.name, LINE_LENGTH), 12, bold=True, aside=box.note if in_head else "")]
+    rows = [Print(shorten(box.name, LINE_LENGTH), 12, bold=True, aside=box.note if in_head else "")]
     if box.role == "layer":
-        rows += [Row(line, 10) for line in wrap(box.text) if line != box.name]
+        rows += [Print(line, 10) for line in wrap_text(box.text) if line != box.name]
     else:
-        rows += [Row(line, 10) for line in wrap(box.text)]
+        rows += [Print(line, 10) for line in wrap_text(box.text)]
     if box.macs or box.params or box.role not in ("merge", "output"):
-        rows.append(Row((box.note if box.role == "input" else "") + figures(box.width, box.macs, box.params), 9))
+        rows.append(Print((box.note if box.role == "input" else "") + cost_label(box.width, box.macs, box.params), 9))
     before = emphasis.boxes.get(box.id, PLAIN).before
-    return [*rows, Row(before, 9)] if before else rows
+    return [*rows, Print(before, 9)] if before else rows
 
 
-def _size(rows: Iterable[Row], frame: float) -> tuple[float, float]:
+def _size(rows: Iterable[Print], frame: float) -> tuple[float, float]:
     """Width and height of a box around some rows, in points, for a sans-serif as wide as they come (DejaVu Sans)."""
     found = list(rows)
     width, height = max(row.width for row in found) + 16, sum(row.size * 1.2 + 2 for row in found) + 8
     return round(width + 2 * frame, 1), round(height + 2 * frame, 1)
 
 
-def _box(box: Box, element: str, rows: Iterable[Row], place: Rectangle, emphasis: Emphasis) -> str:
-    stroke = emphasis.boxes.get(box.id, PLAIN)
+def _box(box: Box, origin: Box, element: str, place: Rectangle, emphasis: Emphasis) -> str:
+    """Statement of a box. `origin` is the box itself, or the one that a reference stands for."""
+    stroke = emphasis.boxes.get(origin.id, PLAIN)
     width = place.right - place.left - (14 + 2 * FRAME if box.role == "output" else 14)
     attributes = {
-        "label": _left([row.markup for row in rows], width),
-        "tooltip": quote(where(box.span)),
+        "label": _left([line.markup for line in _print(box, emphasis)], width),
+        "tooltip": quote(tooltip(box.span)),
         "id": element,
         "class": quote(f"{box.role} {box.family}"),
         "fillcolor": quote("#8080800c" if stroke.faded else FILLS[box.family]),
@@ -214,7 +265,9 @@ def _box(box: Box, element: str, rows: Iterable[Row], place: Rectangle, emphasis
         attributes["color"] = quote(stroke.colour)
     if stroke.width != PLAIN.width:
         attributes["penwidth"] = f"{stroke.width:g}"
-    if stroke.dashed:
+    if box.role == "reference":
+        attributes["style"] = '"rounded,filled,dotted"'
+    elif stroke.dashed:
         attributes["style"] = '"rounded,filled,dashed"'
     elif box.role == "input":
         attributes["style"] = "filled"
@@ -223,11 +276,13 @@ def _box(box: Box, element: str, rows: Iterable[Row], place: Rectangle, emphasis
     return f"{quote(box.id)} [{_place(place, FRAME if box.role == 'output' else 0.0)}, {_attributes(attributes)}];"
 
 
-def _arrow(arrow: Arrow, route: Route, emphasis: Emphasis, name: str = "") -> str:
-    stroke = emphasis.arrows.get((arrow.source, arrow.target), PLAIN)
-    tip = f"{arrow.target} reads {arrow.source}" + (f" {arrow.times} times" if arrow.times > 1 else "")
+def _arrow(arrow: Arrow, row: Row, route: Route, emphasis: Emphasis, name: str = "") -> str:
+    """Statement of an arrow. `name` is the tower that an arrow into the head leads to."""
+    source = row.origins[arrow.source].id if arrow.source in row.origins else arrow.source
+    stroke = emphasis.arrows.get((source, arrow.target), PLAIN)
+    tip = f"{arrow.target} reads {source}" + (f" {arrow.times} times" if arrow.times > 1 else "")
     if arrow.kind == "merge":
-        tip = f"{arrow.source} dangles and is added to {arrow.target}"
+        tip = f"{source} dangles and is added to {arrow.target}"
     attributes = {"pos": f'"e,{_pair(route.tip)} {" ".join(_pair(p) for p in route.curve)}"'}
     colour = stroke.colour
     if arrow.mark:
@@ -284,7 +339,7 @@ def _left(rows: Iterable[str], width: float) -> str:
     return f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="1" width="{width:.0f}">{cells}</table>>'
 
 
-def _title(drawn: Diagram, emphasis: Emphasis) -> tuple[list[str], float]:
+def _title(drawn: Diagram, emphasis: Emphasis, wrapped: bool) -> tuple[list[str], float]:
     """Rows of the title with the legend, and their height in points."""
     cells = []
     present = {box.family for box in drawn.boxes}
@@ -301,15 +356,17 @@ def _title(drawn: Diagram, emphasis: Emphasis) -> tuple[list[str], float]:
         keys.append("broken line: dangling value, merged in")
     if any(a.mark for a in arrows):
         keys.append("↑2, ↓2: the map's height and width times, over 2")
+    if wrapped:
+        keys.append("dotted frame: value of another row")
     rows = [
         f'<font point-size="18"><b>{escape(drawn.name)}</b></font>',
-        _small(headline(drawn.table), 11),
+        _small(cost_summary(drawn.table), 11),
         f'<table border="0" cellborder="0" cellspacing="3" cellpadding="3"><tr>{"".join(cells)}</tr></table>',
         _small(" · ".join(keys), 10),
     ]
     height = 88.0
     if drawn.removed:
-        removed = ", ".join(f"{r.name} ({human(r.macs)} MACs)" for r in drawn.removed[:6])
+        removed = ", ".join(f"{r.name} ({format_count(r.macs)} MACs)" for r in drawn.removed[:6])
         more = f" and {len(drawn.removed) - 6} more" if len(drawn.removed) > 6 else ""
         rows.append(f"<i>{_small(f'left out, because no output depends on it: {removed}{more}', 10)}</i>")
         height += 14

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from nasdsl.backends.cost import Areas
 from nasdsl.backends.diagrams.diagram import Box, Diagram
 from nasdsl.backends.diagrams.dot import TONE, element_ids, escape
-from nasdsl.backends.diagrams.labels import headline
+from nasdsl.backends.diagrams.labels import cost_summary
 from nasdsl.diagnostics import Source
 from nasdsl.layers import Feature
 
@@ -35,7 +35,7 @@ def emit_page(drawn: Diagram, svg: str) -> str:
     data = json.dumps(places).replace("<", "\\u003c")
     parts = {
         "NAME": escape(drawn.name),
-        "HEADLINE": escape(headline(drawn.table)),
+        "HEADLINE": escape(cost_summary(drawn.table)),
         "PICTURE": _inline(svg),
         "TEXTS": texts,
         "ROWS": "\n".join(_rows(drawn, elements)),

@@ -23,7 +23,7 @@ def shorten(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
-def human(count: int) -> str:
+def format_count(count: int) -> str:
     """Three digits and a unit: ``1.23 G``, ``456 k``, ``7``."""
     number = float(count)
     for unit in ("", " k", " M", " G"):
@@ -33,27 +33,27 @@ def human(count: int) -> str:
     return f"{number:.3g} T" if number < 999.5 else f"{number:.0f} T"
 
 
-def headline(table: CostTable) -> str:
+def cost_summary(table: CostTable) -> str:
     """The figures of the whole, for the title."""
 
     def part(name: str, figures: PartCost) -> str:
-        return f"{name} {human(figures.macs)} MACs, {human(figures.params)} params"
+        return f"{name} {format_count(figures.macs)} MACs, {format_count(figures.params)} params"
 
     height, width = table.size
     return f"{height}x{width} px · {table.classes} classes · {part('fpn', table.fpn)} · {part('head', table.head)}"
 
 
-def figures(width: int, macs: int, params: int) -> str:
+def cost_label(width: int, macs: int, params: int) -> str:
     """Width and cost of a value: ``256 ch · 1.21 G MACs · 1.43 M params``; costs of zero are left out."""
     parts = [f"{width} ch"]
     if macs:
-        parts.append(f"{human(macs)} MACs")
+        parts.append(f"{format_count(macs)} MACs")
     if params:
-        parts.append(f"{human(params)} params")
+        parts.append(f"{format_count(params)} params")
     return " · ".join(parts)
 
 
-def wrap(text: str, length: int = LINE_LENGTH, lines: int = 2) -> list[str]:
+def wrap_text(text: str, length: int = LINE_LENGTH, lines: int = 2) -> list[str]:
     """An expression on at most so many lines, broken behind commas where that fits; an ellipsis for what is left out."""
     rows: list[str] = []
     while text and len(rows) < lines:
@@ -66,7 +66,7 @@ def wrap(text: str, length: int = LINE_LENGTH, lines: int = 2) -> list[str]:
     return rows
 
 
-def where(span: Span) -> str:
+def tooltip(span: Span) -> str:
     """``file:line`` and the source text, for a tooltip."""
     return f"{span.source.name}:{span.line}\n{shorten(span.text, 400)}"
 

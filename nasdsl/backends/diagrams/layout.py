@@ -22,7 +22,10 @@ PASSING = 8.0
 """Height of an arrow's place in a column that it passes."""
 RUN = 34.0
 """The last stretch of an arrow, straight, on which the mark of a resize stands."""
+COLUMN_GAP = 60.0
 HEAD_GAP = 40.0
+WRAP_GAP = 36.0
+"""Distance between the rows of a wrapped diagram."""
 PORT = 13.0
 """Distance of arrows that end at one box, so that their marks stand clear of each other."""
 SWEEPS = 12
@@ -89,31 +92,74 @@ class _Item:
 
 
 def arrange(drawn: Diagram, sizes: Mapping[str, Size]) -> Layout:
-    """Place a diagram.
+    """Place the boxes of a diagram and route its arrows.
 
     Args:
-        sizes: width and height of each box, by id, and of ``head``. A box that reads much gets as high as that needs.
+        sizes: width and height of each box, by id, and of ``head``. A box that many arrows enter is made as high as they need.
     """
-    readings: dict[str, int] = {}
+    return arrange_rows([drawn], sizes)[0]
+
+
+def arrange_rows(rows: Sequence[Diagram], sizes: Mapping[str, Size]) -> list[Layout]:
+    """Place several diagrams below each other, all of the same width; see `arrange`.
+
+    A diagram without a pyramid continues the head of the one above.
+    """
+    grown = [_fit_arrows(drawn, sizes) for drawn in rows]
+    fpns = [_Bands(drawn, found) for drawn, found in zip(rows, grown, strict=True)]
+    heads = [_head_columns(drawn, found) for drawn, found in zip(rows, grown, strict=True)]
+    width = max(max(fpn.width, head_width) for fpn, (_, head_width, _) in zip(fpns, heads, strict=True))
+    layouts = []
+    top = 0.0
+    for drawn, found, fpn, (columns, _, head_height) in zip(rows, grown, fpns, heads, strict=True):
+        fpn.sweep()
+        fpn.stretch(width)
+        boxes, bands, routes = fpn.result()
+        frame, head_arrows = None, []
+        if drawn.towers:
+            head_top = bands[-1].bottom + ROW_GAP if bands else 0.0
+            frame = Rectangle(0.0, head_top, width, head_top + head_height)
+            boxes |= _place_head(drawn, found, columns, frame)
+            if drawn.pyramid:
+                head_arrows = [Arrow("head", box.id) for tower in drawn.towers for box in tower.entries]
+            head_arrows += [arrow for tower in drawn.towers for arrow in tower.arrows]
+        passages = [_passages(arrow, drawn, boxes) for arrow in head_arrows]
+        head_routes = _connect(head_arrows, boxes, passages)
+        layout = Layout(boxes, bands, frame, routes, tuple(zip(head_arrows, head_routes, strict=True)))
+        layouts.append(_move_down(layout, top))
+        top += (frame.bottom if frame else bands[-1].bottom if bands else 0.0) + WRAP_GAP
+    return layouts
+
+
+def _fit_arrows(drawn: Diagram, sizes: Mapping[str, Size]) -> dict[str, Size]:
+    """Sizes with each box as high as the arrows that enter it need."""
+    entering: dict[str, int] = {}
     for arrow in drawn.arrows:
-        readings[arrow.target] = readings.get(arrow.target, 0) + 1
-    grown = {name: (sizes[name][0], max(sizes[name][1], PORT * count)) for name, count in readings.items()}
-    sizes = {**sizes, **grown}
-    fpn = _Bands(drawn, sizes)
-    fpn.sweep()
-    head_columns, head_width, head_height = _head_columns(drawn, sizes)
-    width = max(fpn.width, head_width)
-    fpn.stretch(width)
-    boxes, bands, routes = fpn.result()
-    if not drawn.towers:
-        return Layout(boxes, bands, None, routes, ())
-    top = (bands[-1].bottom if bands else 0.0) + ROW_GAP
-    frame = Rectangle(0.0, top, width, top + head_height)
-    boxes |= _place_head(drawn, sizes, head_columns, frame)
-    arrows = [Arrow("head", box.id) for tower in drawn.towers for box in tower.entries]
-    arrows += [arrow for tower in drawn.towers for arrow in tower.arrows]
-    ways = [_around(arrow, drawn, boxes) for arrow in arrows]
-    return Layout(boxes, bands, frame, routes, tuple(zip(arrows, _connect(arrows, boxes, ways), strict=True)))
+        entering[arrow.target] = entering.get(arrow.target, 0) + 1
+    names = [box.id for box in drawn.boxes] + (["head"] if drawn.towers and drawn.pyramid else [])
+    return {name: (sizes[name][0], max(sizes[name][1], PORT * entering.get(name, 0))) for name in names}
+
+
+def _move_down(layout: Layout, distance: float) -> Layout:
+    if not distance:
+        return layout
+
+    def point(place: Point) -> Point:
+        return Point(place.x, place.y + distance)
+
+    def rectangle(place: Rectangle) -> Rectangle:
+        return place._replace(top=place.top + distance, bottom=place.bottom + distance)
+
+    def route(place: Route) -> Route:
+        return Route(tuple(point(p) for p in place.curve), point(place.tip), point(place.mark))
+
+    return Layout(
+        {name: rectangle(place) for name, place in layout.boxes.items()},
+        tuple(rectangle(band) for band in layout.bands),
+        rectangle(layout.head) if layout.head else None,
+        tuple(route(r) for r in layout.routes),
+        tuple((arrow, route(r)) for arrow, r in layout.head_arrows),
+    )
 
 
 class _Bands:
@@ -123,9 +169,8 @@ class _Bands:
         self.drawn = drawn
         self.sizes = sizes
         self.items: dict[str, _Item] = {}
-        roles = {box.id: box.role for lane in drawn.lanes for box in lane.boxes}
-        self.upward = {a for a in drawn.arrows if roles[a.source] == roles[a.target] == "output"}
-        columns = _columns(roles, [a for a in drawn.arrows if a not in self.upward])
+        self.upward = set(_upward_arrows(drawn))
+        columns = assign_columns(drawn)
         for band, lane in enumerate(drawn.lanes):
             for box in lane.boxes:
                 self.items[box.id] = _Item(columns[box.id], band, sizes[box.id][1])
@@ -142,7 +187,7 @@ class _Bands:
         self._widths = [0.0] * count
         for name, item in self.items.items():
             self._widths[item.column] = max(self._widths[item.column], sizes[name][0])
-        self._gaps = [60.0] * (count - 1)
+        self._gaps = [COLUMN_GAP] * (count - 1)
 
     @property
     def width(self) -> float:
@@ -242,11 +287,21 @@ class _Bands:
         return boxes, bands, tuple(_connect(self.drawn.arrows, boxes, passages, self.upward))
 
 
-def _columns(roles: Mapping[str, str], arrows: Iterable[Arrow]) -> dict[str, int]:
-    """The longest way from a start, in arrows; all outputs stand in the last column."""
+def _upward_arrows(drawn: Diagram) -> list[Arrow]:
+    """The arrows between outputs, which stand above each other in the last column."""
+    outputs = {box.id for lane in drawn.lanes for box in lane.boxes if box.role == "output"}
+    return [arrow for arrow in drawn.arrows if arrow.source in outputs and arrow.target in outputs]
+
+
+def assign_columns(drawn: Diagram) -> dict[str, int]:
+    """Column of each box of the fpn: the length of the longest path to it. All outputs are in the last column."""
+    roles = {box.id: box.role for lane in drawn.lanes for box in lane.boxes}
+    upward = set(_upward_arrows(drawn))
     readers: dict[str, list[str]] = {}
     waiting = dict.fromkeys(roles, 0)
-    for arrow in arrows:
+    for arrow in drawn.arrows:
+        if arrow in upward:
+            continue
         readers.setdefault(arrow.source, []).append(arrow.target)
         waiting[arrow.target] += 1
     columns = dict.fromkeys(roles, 0)
@@ -362,7 +417,7 @@ def _head_columns(drawn: Diagram, sizes: Mapping[str, Size]) -> tuple[list[float
     if not drawn.towers:
         return [], 0.0, 0.0
     length = max(len(tower.layers) for tower in drawn.towers)
-    columns = [sizes["head"][0]]
+    columns = [sizes["head"][0]] if drawn.pyramid else []
     columns += [max(sizes[t.layers[i].id][0] for t in drawn.towers if i < len(t.layers)) for i in range(length)]
     columns.append(max((sizes[p.id][0] for t in drawn.towers for p in t.predictions), default=0.0))
     height = sum(_tower_height(tower.layers, tower.predictions, sizes) for tower in drawn.towers) + LABEL_HEIGHT
@@ -375,7 +430,7 @@ def _tower_height(layers: Sequence[Box], predictions: Sequence[Box], sizes: Mapp
     return max(layer + ROW_GAP, sum(row + ROW_GAP for row in rows))
 
 
-def _around(arrow: Arrow, drawn: Diagram, boxes: Mapping[str, Rectangle]) -> list[Rectangle]:
+def _passages(arrow: Arrow, drawn: Diagram, boxes: Mapping[str, Rectangle]) -> list[Rectangle]:
     """The way of a head's arrow past layers that it does not read: those of the other decoder, in a difference."""
     source, target = boxes[arrow.source], boxes[arrow.target]
     passed = [
@@ -404,12 +459,13 @@ def _place_head(drawn: Diagram, sizes: Mapping[str, Size], columns: Sequence[flo
     for tower in drawn.towers:
         height = _tower_height(tower.layers, tower.predictions, sizes)
         middle = top + (height - ROW_GAP) / 2
-        for column, box in enumerate(tower.layers, 1):
+        for column, box in enumerate(tower.layers, 1 if drawn.pyramid else 0):
             put(box.id, column, middle)
         heights = [sizes[p.id][1] for p in tower.predictions]
         wanted = [middle] * len(heights)
         for box, y in zip(tower.predictions, spread(wanted, heights, top, top + height), strict=True):
             put(box.id, len(columns) - 1, y)
         top += height
-    put("head", 0, (frame.top + LABEL_HEIGHT + frame.bottom - ROW_GAP) / 2)
+    if drawn.pyramid:
+        put("head", 0, (frame.top + LABEL_HEIGHT + frame.bottom - ROW_GAP) / 2)
     return places

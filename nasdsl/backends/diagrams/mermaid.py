@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from nasdsl.backends.cost import CostTable
 from nasdsl.backends.diagrams.diagram import FAMILIES, Arrow, Box, diagram
-from nasdsl.backends.diagrams.dot import FILLS, PRINT, TONE
-from nasdsl.backends.diagrams.labels import figures, headline, wrap
+from nasdsl.backends.diagrams.dot import FILLS, PRINT, TONE, wrap_diagram
+from nasdsl.backends.diagrams.labels import cost_label, cost_summary, wrap_text
 from nasdsl.ir import Graph
 
 
@@ -28,8 +28,9 @@ def _lines(graph: Graph, table: CostTable) -> Iterator[str]:
     drawn = diagram(graph, table)
     # Names of the text could be words of Mermaid (`end`) or hold its signs; numbers cannot.
     ids = {box.id: f"n{index}" for index, box in enumerate(drawn.boxes)}
-    yield "flowchart LR"
-    yield f"  %% {_plain(drawn.name)} · {headline(table)}"
+    # From the top where it would be wide from the left: a page is scrolled down, and shrunk to its width.
+    yield f"flowchart {'LR' if len(wrap_diagram(drawn)) == 1 else 'TB'}"
+    yield f"  %% {_plain(drawn.name)} · {cost_summary(table)}"
     for lane in drawn.lanes:
         yield f'  subgraph {"pooled" if lane.level is None else f"level{lane.level}"}["{_text(lane.label)}"]'
         for box in lane.boxes:
@@ -54,9 +55,9 @@ def _lines(graph: Graph, table: CostTable) -> Iterator[str]:
 
 def _box(box: Box) -> str:
     rows = [f"<b>{_text(box.name)}</b>{f' {_text(box.note)}' if box.role in ('layer', 'prediction') else ''}"]
-    rows += [_text(line) for line in wrap(box.text) if line != box.name]
+    rows += [_text(line) for line in wrap_text(box.text) if line != box.name]
     if box.macs or box.params or box.role not in ("merge", "output"):
-        rows.append(_text((box.note if box.role == "input" else "") + figures(box.width, box.macs, box.params)))
+        rows.append(_text((box.note if box.role == "input" else "") + cost_label(box.width, box.macs, box.params)))
     # A box with bars at its sides is Mermaid's nearest to the double frame of an output.
     opening, closing = ("[[", "]]") if box.role == "output" else ("[", "]") if box.role == "input" else ("(", ")")
     return f'{opening}"{"<br/>".join(rows)}"{closing}:::{box.family}'

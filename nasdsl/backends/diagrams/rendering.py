@@ -11,8 +11,8 @@ from typing import Final
 
 from nasdsl.backends.cost import CostTable
 from nasdsl.backends.diagrams.diagram import diagram
-from nasdsl.backends.diagrams.diff import emit_dot_diff
-from nasdsl.backends.diagrams.dot import emit_diagram, emit_dot
+from nasdsl.backends.diagrams.diff import difference, emit_dot_diff
+from nasdsl.backends.diagrams.dot import emit_diagram, emit_dot, wrap_diagram
 from nasdsl.backends.diagrams.html import emit_page
 from nasdsl.backends.diagrams.mermaid import emit_mermaid
 from nasdsl.ir import Graph
@@ -84,6 +84,17 @@ def render_diff(graph_a: Graph, table_a: CostTable, graph_b: Graph, table_b: Cos
     _check(fmt, ("svg", "png", "pdf", "dot"))
     text = emit_dot_diff(graph_a, table_a, graph_b, table_b)
     return text.encode() if fmt == "dot" else draw(text, fmt)
+
+
+def count_rows(graph: Graph, table: CostTable, other: tuple[Graph, CostTable] | None = None) -> int:
+    """Number of rows that the diagram is wrapped into; 1 if it is not too wide.
+
+    Args:
+        table: costs of the graph.
+        other: for `render_diff`, the second graph and its costs.
+    """
+    drawn = diagram(graph, table)
+    return len(wrap_diagram(drawn) if other is None else wrap_diagram(*difference(drawn, diagram(*other))))
 
 
 def _check(fmt: str, known: tuple[str, ...]) -> None:
