@@ -1,4 +1,4 @@
-"""The nodes of a section in the order in which they run, on whatever modules stand at their paths."""
+"""Interpreter of graph nodes: runs them in order on the modules of a model."""
 
 from __future__ import annotations
 
@@ -31,13 +31,22 @@ from nasdsl.layers import (
 )
 
 Sizes = Mapping[int, Sequence[int]]
-"""Height and width of the map of each level."""
+"""Height and width of the feature map, by level."""
 
 Compute = Callable[[Sequence[Tensor], Sizes], Tensor]
 
 
 class Step(NamedTuple):
-    """One node, ready to run: `compute` for a layer without parameters, else None and the path of its module."""
+    """A node, prepared for running.
+
+    Attributes:
+        out: index of its value.
+        compute: function of a layer without parameters; None for one with a module.
+        path: where its module is.
+        inputs: indices of its operands.
+        last_use: indices of the values that no later step reads.
+        span: where the text defines it.
+    """
 
     out: int
     compute: Compute | None
@@ -48,11 +57,18 @@ class Step(NamedTuple):
 
 
 class Interpreter:
-    """The nodes of a section in order. It holds no module: copies of a model run on their own weights, and a module that
-    is put in another's place is used. Values are dropped after their last use."""
+    """Runs the nodes of the fpn, or of a layer of the head, one by one, like `torch.fx.Interpreter`.
+
+    It holds no modules but finds them by path when it runs, so a copy of a model runs on its own weights, and a replaced
+    submodule is used. Values are freed after their last use.
+
+    Args:
+        nodes: in topological order.
+        results: ids of the nodes whose values `run` returns.
+    """
 
     def __init__(self, nodes: Sequence[Node], results: Sequence[str]) -> None:
-        self._made_from = (tuple(nodes), tuple(results))
+        self._arguments = (tuple(nodes), tuple(results))
         place = {node.id: i for i, node in enumerate(nodes)}
         self.inputs = {node.layer.name: place[node.id] for node in nodes if isinstance(node.layer, Input)}
         self.results = [place[r] for r in results]
@@ -78,13 +94,19 @@ class Interpreter:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Interpreter, self._made_from
+        return Interpreter, self._arguments
 
     def __deepcopy__(self, memo: object) -> Interpreter:
         return self
 
     def run(self, root: nn.Module, features: Mapping[str, Tensor], sizes: Sizes) -> list[Tensor]:
-        """The results, given the inputs by name. An error names the line of the text that was running."""
+        """Run all nodes; returns the results in order. A note on any exception names the line that was running.
+
+        Args:
+            root: model with the modules.
+            features: inputs by name, [N, C, H, W].
+            sizes: height and width of each level that something is resized to.
+        """
         values: dict[int, Tensor] = {at: features[name] for name, at in self.inputs.items()}
         for step in self.steps:
             operands = [values[i] for i in step.inputs]
@@ -115,19 +137,19 @@ def _run(step: Step, root: nn.Module, operands: Sequence[Tensor], sizes: Sizes) 
 
 
 def compute_of(layer: Layer) -> Compute | None:
-    """How a layer without parameters is computed from its operands and the sizes of the levels; None for the others."""
+    """Function that computes a layer without parameters from its operands and the sizes; None for other layers."""
     match layer:
         case Activation():
             function = ACTIVATIONS[layer.function]
             return lambda x, sizes: function(x[0])
         case Add():
-            return lambda x, sizes: _fold(torch.add, x)
+            return lambda x, sizes: _reduce(torch.add, x)
         case Multiply():
-            return lambda x, sizes: _fold(torch.mul, x)
+            return lambda x, sizes: _reduce(torch.mul, x)
         case Maximum():
-            return lambda x, sizes: _fold(torch.maximum, x)
+            return lambda x, sizes: _reduce(torch.maximum, x)
         case Concat():
-            return lambda x, sizes: torch.cat(_one_size(x), dim=1)
+            return lambda x, sizes: torch.cat(_expand(x), dim=1)
         case Resize():
             return _resize(layer)
         case Pool():
@@ -151,15 +173,15 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def _fold(function: Callable[[Tensor, Tensor], Tensor], operands: Sequence[Tensor]) -> Tensor:
+def _reduce(function: Callable[[Tensor, Tensor], Tensor], operands: Sequence[Tensor]) -> Tensor:
     total = operands[0]
     for operand in operands[1:]:
         total = function(total, operand)
     return total
 
 
-def _one_size(operands: Sequence[Tensor]) -> list[Tensor]:
-    """Values of one position spread over the map of the others."""
+def _expand(operands: Sequence[Tensor]) -> list[Tensor]:
+    """Expand globally pooled values, [N, C, 1, 1], to the height and width of the other operands."""
     height, width = (max(o.shape[d] for o in operands) for d in (2, 3))
     return [o.expand(-1, -1, height, width) if o.shape[2:] != (height, width) else o for o in operands]
 

@@ -1,4 +1,4 @@
-"""Module to a program of ``torch.export``: a .pt2 file that torch loads without nasdsl."""
+"""Export a module with ``torch.export``: a .pt2 file that torch loads without nasdsl."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nasdsl.backends.export import ExportError, all_nodes, facts, input_nodes, where
+from nasdsl.backends.export import ExportError, all_nodes, input_nodes, metadata, where
 from nasdsl.backends.module import DecoderModule
 from nasdsl.layers import CustomLayer
 
 
 def export_program(module: DecoderModule, path: str | Path) -> None:
-    """Write a decoder as a program of ``torch.export`` that computes what ``module.eval()`` does.
+    """Export a decoder in eval mode with ``torch.export`` and write it to a file.
 
-    ``torch.export.load(path).module()`` takes a dict ``{"c3": [N, C, H/8, W/8], …}`` and gives a dict
-    ``{"p3.cls_logits": …, "p3.bbox_reg": …, "p3.centerness": …, …}``, for any batch and image size. Weights keep the
-    device, the precision and the names that they have. The module is left as it is. The file carries what
-    `nasdsl.backends.export.facts` gives, as ``nasdsl.json``.
+    ``torch.export.load(path).module()`` takes a dict ``{"c3": [N, C, H/8, W/8], …}`` and returns a dict
+    ``{"p3.cls_logits": …, "p3.bbox_reg": …, "p3.centerness": …, …}``, for any batch and image size. Weights keep their
+    device, precision and names. `module` is not changed. The file has `nasdsl.backends.export.metadata` as the extra file
+    ``nasdsl.json``.
 
     Args:
         module: a decoder with its weights.
-        path: where to write; the folder exists.
+        path: file to write, in an existing folder.
 
     Raises:
-        ExportError: torch cannot trace a layer; the message names the line, and the primitive where it is a custom one.
+        ExportError: torch cannot trace a layer; the message names the line, and the primitive if it is a custom one.
         OSError: the file cannot be written.
     """
     program = trace(module)
-    torch.export.save(program, path, extra_files={"nasdsl.json": json.dumps(facts(module.graph, module.classes))})
+    torch.export.save(program, path, extra_files={"nasdsl.json": json.dumps(metadata(module.graph, module.classes))})
 
 
 def trace(module: DecoderModule) -> torch.export.ExportedProgram:
-    """The same as a program in memory.
+    """Export a decoder in eval mode as a program in memory.
 
     Raises:
         ExportError: see `export_program`.
@@ -47,7 +47,7 @@ def trace(module: DecoderModule) -> torch.export.ExportedProgram:
         module.eval()
         with torch.no_grad():
             program = torch.export.export(
-                _Named(module),
+                _FlatOutputs(module),
                 (features,),
                 dynamic_shapes=dynamic,
                 strict=False,
@@ -58,13 +58,13 @@ def trace(module: DecoderModule) -> torch.export.ExportedProgram:
     finally:
         for part in training:
             part.training = True
-    _open_sizes(program)
-    program.example_inputs = ((_example(module, 64, 96),), {})  # those of the trace are large, and would be in the file
+    _remove_size_assertions(program)
+    program.example_inputs = ((_example(module, 64, 96),), {})  # the ones of the trace are large and would be saved
     return program
 
 
-class _Named(nn.Module):
-    """The decoder with its predictions under flat names: a file must not depend on the class `Prediction`."""
+class _FlatOutputs(nn.Module):
+    """Decoder that returns its predictions in a flat dict: the file must not depend on the class `Prediction`."""
 
     def __init__(self, decoder: DecoderModule) -> None:
         super().__init__()
@@ -82,9 +82,9 @@ class _Named(nn.Module):
 
 
 def _size(module: DecoderModule) -> tuple[int, int]:
-    """Height and width of an image whose coarsest map is 3 x 4, all maps odd somewhere.
+    """Height and width of the example image: its coarsest map is 3 x 4, and no level's size divides evenly.
 
-    torch treats a length of 1 as a constant, so no map of the example may have one.
+    torch treats a dimension of size 1 as a constant, so no map of the example may have one.
     """
     coarsest = 2 ** max(n.out.level for n in module.graph.nodes if n.out.level is not None)
     return 2 * coarsest + coarsest // 8 + 1, 3 * coarsest + coarsest // 2 + 3
@@ -100,12 +100,12 @@ def _example(module: DecoderModule, height: int, width: int) -> dict[str, Tensor
     return features
 
 
-def _open_sizes(program: torch.export.ExportedProgram) -> None:
-    """Take out the bounds on sizes that tracing wrote down, and the places in Python files.
+def _remove_size_assertions(program: torch.export.ExportedProgram) -> None:
+    """Remove the size assertions and stack traces that tracing recorded.
 
-    To choose among strides that mean the same, tracing asks whether a map is one pixel wide, and asserts what the example
-    answered: the program would refuse every image of at most 128 pixels a side. The operators themselves take any size.
-    The places would carry the paths of this machine into the file.
+    To choose among equivalent strides, tracing checks whether a map is one pixel wide, and asserts the answer that the example
+    gave: the program would refuse every image of at most 128 pixels a side. The operators themselves take any size. Stack
+    traces would put the paths of this machine into the file.
     """
     for node in list(program.graph.nodes):
         if node.target is torch.ops.aten._assert_scalar.default:
@@ -119,7 +119,7 @@ def _open_sizes(program: torch.export.ExportedProgram) -> None:
 
 
 def _reason(module: DecoderModule, error: Exception) -> str:
-    """Why tracing failed, in a line; which node was running is in the error's notes."""
+    """One line on why tracing failed, with the node that was running, which is in the notes of the error."""
     notes = getattr(error, "__notes__", [])
     cause = (str(error).strip() or type(error).__name__).splitlines()[0]
     for node in all_nodes(module.graph):

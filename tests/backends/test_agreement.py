@@ -184,8 +184,10 @@ def test_a_broken_cost_rule_is_seen(layer: type, broken: Any, monkeypatch: pytes
 def test_a_broken_source_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     from nasdsl.backends.source import writer
 
-    right = writer.constructor
-    monkeypatch.setattr(writer, "constructor", lambda node: (right(node) or "").replace("dilation=3", "dilation=1") or None)
+    right = writer.constructor_call
+    monkeypatch.setattr(
+        writer, "constructor_call", lambda node: (right(node) or "").replace("dilation=3", "dilation=1") or None
+    )
     graph, _ = lowered(
         (Path(__file__).parents[2] / "genotypes" / "nas_fcos.nas").read_text().replace("dconv_3x3", "sep_3x3_d3")
     )

@@ -20,7 +20,7 @@ from nasdsl.backends.cost import CostTable, cost
 from nasdsl.backends.diagrams import rendering
 from nasdsl.backends.diagrams.diagram import Diagram, diagram, family
 from nasdsl.backends.diagrams.diff import compare, emit_dot_diff
-from nasdsl.backends.diagrams.dot import FILLS, PRINT, RESIZED, TONE, emit_dot, quote, wrap_diagram
+from nasdsl.backends.diagrams.dot import FILLS, RESIZED, TEXT_COLOR, TONE, emit_dot, quote, wrap_diagram
 from nasdsl.backends.diagrams.labels import expression, format_count, text_width, wrap_text
 from nasdsl.backends.diagrams.layout import ROW_GAP, Rectangle, arrange, spread
 from nasdsl.backends.diagrams.mermaid import emit_mermaid
@@ -133,7 +133,7 @@ def test_every_value_is_drawn_once(decoder: tuple[Graph, CostTable]) -> None:
 
 
 def test_every_operand_is_an_arrow(decoder: tuple[Graph, CostTable]) -> None:
-    """Found again from the layers, by a way of its own: resizes are passed over, but for a value that is one."""
+    """Derived independently from the layers: resizes are skipped, except for a value that is one."""
     graph, table = decoder
     _, edges = statements(emit_dot(graph, table))
     nodes = {n.id: n for n in graph.nodes}
@@ -243,12 +243,12 @@ def test_head_is_drawn_once_a_tower(decoder: tuple[Graph, CostTable]) -> None:
             assert ((chain[-1], f"head {prediction.name}") in edges) == (prediction.tower == tower.name)
 
 
-def test_another_graphs_table_is_refused() -> None:
+def test_a_cost_table_of_another_graph_is_refused() -> None:
     with pytest.raises(ValueError, match="cost table"):
         diagram(lowered(TEXTS["nas_fcos"])[0], lowered(TEXTS["fcos"])[1])
 
 
-# ---------------------------------------------------------------------------------------------- layout and print
+# ---------------------------------------------------------------------------------------------- layout
 
 
 def place(drawn: Diagram) -> tuple[dict[str, Rectangle], list[Rectangle]]:
@@ -300,7 +300,7 @@ def contrast(a: str, b: str) -> float:
 
 
 def test_colours_hold_on_white_and_on_a_dark_page() -> None:
-    assert all(contrast(PRINT, fill) > 9 for fill in FILLS.values())
+    assert all(contrast(TEXT_COLOR, fill) > 9 for fill in FILLS.values())
     for colour in (TONE, RESIZED):
         assert contrast(colour, "#ffffff") > 4
         assert contrast(colour, "#0d1117") > 4
@@ -607,9 +607,9 @@ def test_a_program_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     assert "\n" not in str(raised.value)
 
 
-def test_a_program_that_gives_nothing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_without_output_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_dot(tmp_path, "import sys\nsys.stdin.read()", monkeypatch)
-    with pytest.raises(rendering.RenderError, match="gave no svg"):
+    with pytest.raises(rendering.RenderError, match="produced no svg"):
         rendering.draw("digraph { a }", "svg")
 
 
@@ -631,7 +631,7 @@ def test_libraries_that_fail_are_one_line(capfd: pytest.CaptureFixture[str]) -> 
 def test_libraries_that_hang_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendering, "TIMEOUT", 0.2)
     monkeypatch.setattr(rendering, "_PYGRAPHVIZ", "import time\ntime.sleep(30)")
-    with pytest.raises(rendering.RenderError, match=r"no picture in 0\.2 s"):
+    with pytest.raises(rendering.RenderError, match=r"did not finish in 0\.2 s"):
         rendering.draw("digraph { }", "svg")
 
 
@@ -651,7 +651,7 @@ def changed() -> tuple[Graph, CostTable]:
     return lowered(text.replace(" -> conv_1x1 -> skip -> skip", " -> conv_1x1"))
 
 
-def test_diff_tells_added_removed_and_changed() -> None:
+def test_diff_shows_added_removed_and_changed() -> None:
     before, after = lowered(TEXTS["nas_fcos"]), changed()
     changes = compare(diagram(*before), diagram(*after))
     told = {name: change for name, change in changes.items() if change != "same"}

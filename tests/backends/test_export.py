@@ -241,6 +241,27 @@ def test_a_broken_rule_is_seen(rule: str, broken: Any, monkeypatch: pytest.Monke
         check(module, session(onnx_backend.onnx_model(module).SerializeToString()), SIZES[:1])
 
 
+def test_onnxruntime_computes_deform_conv_on_a_cpu() -> None:
+    """As a comment of the exporter says: ONNX's own operator gives what the exported GridSample and the module give."""
+    module = built(simple("output p3 = deform_conv(c3, k=3, dilation=2, offset_groups=4, groups=2)"))
+    part = next(part for part in module.modules() if isinstance(part, DeformConv2d))
+    x = features(module, (75, 109), 2)["c3"]
+    with torch.no_grad():
+        x = module.fpn.get_submodule("c3")(x) if part.in_channels != x.shape[1] else x
+        offset, mask = part.offset(x).split([2 * 4 * 9, 4 * 9], dim=1)
+        given = {"x": x, "w": part.weight, "o": offset, "b": part.bias, "m": mask.sigmoid()}
+        expected = part(x)
+    node = onnx.helper.make_node(
+        "DeformConv", list(given), ["y"], kernel_shape=[3, 3], pads=[2] * 4, dilations=[2, 2], group=2, offset_group=4
+    )
+    value = onnx.helper.make_tensor_value_info
+    inputs = [value(name, onnx.TensorProto.FLOAT, list(tensor.shape)) for name, tensor in given.items()]
+    graph = onnx.helper.make_graph([node], "d", inputs, [value("y", onnx.TensorProto.FLOAT, None)])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9)
+    found = session(model.SerializeToString())({name: tensor.detach() for name, tensor in given.items()})["y"]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_without_the_package_onnx_the_message_names_the_extra() -> None:
     code = "import sys; sys.modules['onnx'] = None\nfrom nasdsl.backends.onnx import export_onnx"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

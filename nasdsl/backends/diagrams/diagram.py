@@ -1,7 +1,7 @@
-"""What a picture shows: the named values of the text with their figures, and who reads whom.
+"""Contents of a diagram: a box for each named value, and an arrow for each operand.
 
-The picture back ends (`dot`, `mermaid`, `page`, `diff`) draw this. A graph has a node for each primitive layer; a diagram has
-a box for each named value, which is how the text and the papers' figures speak of a decoder.
+`dot`, `mermaid`, `html` and `diff` draw it. A graph has a node for each primitive layer; a diagram has a box for each named
+value, as the text and the figures of papers do.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from nasdsl.layers import (
 from nasdsl.semantics.architecture import Fcos, Value
 
 Family: TypeAlias = Literal["deformable", "separable", "convolution", "aggregation", "resampling", "identity", "custom"]
-"""Kind of op, which gives a box its colour."""
+"""Kind of op, which decides the color of a box."""
 
 Role: TypeAlias = Literal["input", "value", "merge", "output", "layer", "prediction", "reference"]
 
@@ -50,25 +50,26 @@ FAMILIES: Mapping[Family, str] = {
     "identity": "identity",
     "custom": "custom primitive",
 }
-"""What the legend calls each family, in the order of precedence: a value that has layers of several takes the first."""
+"""Text of the legend for each family, in order of precedence: a value with layers of several families gets the first."""
 
-_COMBINING = (Add, Concat, Multiply, Maximum, WeightedAdd)
+_AGGREGATIONS = (Add, Concat, Multiply, Maximum, WeightedAdd)
 
 
 class Box(NamedTuple):
-    """One thing drawn.
+    """A box of a diagram.
 
     Attributes:
-        id: unique in the diagram. A value's own name; ``output p5`` and ``head cls 0`` cannot be names of values.
-        name: what is printed on it in bold.
-        text: its expression as the text has it, on one line.
-        family, role: kind of op; what it is in the decoder.
-        level: of its result; None for a globally pooled value, and in the head, which is applied to every level.
-        width: channels of its result.
-        macs, params: its own cost for one image.
-        span: where the text says so.
-        note: in small print: how a head's layer is shared, the width of a raw input.
-        layers: what it computes. Two boxes of equal layers and equal operands compute the same.
+        id: unique in the diagram: the name of a value, or a name that no value can have (``output p5``, ``head cls 0``).
+        name: title of the box.
+        text: expression of the value, on one line.
+        family: kind of op.
+        role: what it is in the decoder. A ``reference`` stands for a box in another row of a wrapped diagram.
+        level: level of the result; None for a globally pooled value, and in the head, which is applied to every level.
+        width: channels of the result.
+        macs, params: cost for one image.
+        span: where the text defines it.
+        note: how a layer of the head is shared, or the channels of a raw input.
+        layers: layers that compute it. Two boxes with equal layers and operands compute the same.
     """
 
     id: str
@@ -86,14 +87,13 @@ class Box(NamedTuple):
 
 
 class Arrow(NamedTuple):
-    """One box reads another.
+    """An arrow: the box `target` reads the box `source`.
 
     Attributes:
         source, target: ids of boxes.
-        kind: ``merge`` where a dangling value is added to an output.
-        times: how often it is read; ``cat(f(c5), g(c5))`` reads c5 twice.
-        levels: how many levels it goes up (stride doubled each time), or down where negative; 0 at one resolution, and
-            where an end has no level.
+        kind: ``merge`` if a dangling value is added to an output.
+        times: how many operands it stands for; ``cat(f(c5), g(c5))`` reads c5 twice.
+        levels: level of the target minus that of the source; 0 if one of them has no level.
     """
 
     source: str
@@ -104,12 +104,12 @@ class Arrow(NamedTuple):
 
     @property
     def mark(self) -> str:
-        """``↑4`` where the map gets four times as high and wide, ``↓2`` where half, empty where it stays."""
+        """``↑4`` if the map becomes four times as high and wide, ``↓2`` if half, empty if its size does not change."""
         return "" if not self.levels else f"{'↓' if self.levels > 0 else '↑'}{1 << abs(self.levels)}"
 
 
 class Lane(NamedTuple):
-    """The boxes of one level. ``level`` is None for globally pooled values."""
+    """The boxes of one level; level None is for globally pooled values."""
 
     level: int | None
     label: str
@@ -117,7 +117,7 @@ class Lane(NamedTuple):
 
 
 class Tower(NamedTuple):
-    """A tower of the head: its layers in order, the predictions that read the last of them, and the arrows between."""
+    """A tower of the head: its layers in order, the predictions that read the last layer, and the arrows between them."""
 
     name: str
     layers: tuple[Box, ...]
@@ -126,11 +126,11 @@ class Tower(NamedTuple):
 
     @property
     def entries(self) -> tuple[Box, ...]:
-        """What reads the pyramid."""
+        """The boxes that read the pyramid."""
         return self.layers[:1] or self.predictions
 
 
-class Absent(NamedTuple):
+class RemovedValue(NamedTuple):
     """A value that no output depends on, and what it would have cost."""
 
     name: str
@@ -141,16 +141,16 @@ class Absent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Diagram:
-    """A decoder as it is drawn.
+    """The diagram of a decoder.
 
     Attributes:
-        name: of the decoder.
-        table: its figures, and the size for which they hold.
+        name: name of the decoder.
+        table: its costs, with the image size they are for.
         lanes: boxes of the fpn by level, coarsest level first, globally pooled values last.
-        arrows: of the fpn, in the order of the text.
+        arrows: arrows of the fpn, in the order of the text.
         pyramid: names of the outputs, finest first.
-        towers: the head, written once for all levels.
-        removed: values that are not drawn because nothing depends on them.
+        towers: the head, once for all levels.
+        removed: values that are not drawn because no output depends on them.
     """
 
     name: str
@@ -159,11 +159,11 @@ class Diagram:
     arrows: tuple[Arrow, ...]
     pyramid: tuple[str, ...]
     towers: tuple[Tower, ...]
-    removed: tuple[Absent, ...]
+    removed: tuple[RemovedValue, ...]
 
     @property
     def boxes(self) -> Iterable[Box]:
-        """All boxes, the fpn's first."""
+        """All boxes: those of the fpn, then those of the head."""
         for lane in self.lanes:
             yield from lane.boxes
         for tower in self.towers:
@@ -172,37 +172,37 @@ class Diagram:
 
 
 def diagram(graph: Graph, table: CostTable) -> Diagram:
-    """The picture's contents.
+    """Make the diagram of a graph.
 
     Args:
-        table: figures of this graph, as `nasdsl.backends.cost.cost` gives them.
+        table: costs of this graph, as `nasdsl.backends.cost.cost` gives them.
 
     Raises:
         ValueError: the table is not of this graph.
     """
     costs = {row.name: row for row in table.nodes}
-    boxes, arrows = _Values(graph, costs).run()
+    boxes, arrows = _BoxBuilder(graph, costs).build()
     levels = {box.id: box.level for box in boxes}
     return Diagram(
         graph.name,
         table,
         _lanes(boxes, graph, Areas(table.size)),
-        tuple(a._replace(levels=climb(levels[a.source], levels[a.target])) for a in arrows),
+        tuple(a._replace(levels=level_difference(levels[a.source], levels[a.target])) for a in arrows),
         tuple(graph.outputs),
         tuple(_towers(graph, costs)),
-        tuple(Absent(r.name, r.macs, r.params, r.span) for r in table.removed),
+        tuple(RemovedValue(r.name, r.macs, r.params, r.span) for r in table.removed),
     )
 
 
-def climb(source: int | None, target: int | None) -> int:
-    """Levels from source to target; 0 where one of them has none."""
+def level_difference(source: int | None, target: int | None) -> int:
+    """Level of the target minus that of the source; 0 if one of them has none."""
     return 0 if source is None or target is None else target - source
 
 
 def family(layers: Iterable[Layer]) -> Family:
-    """The first family of `FAMILIES` that one of the layers belongs to."""
+    """Family of a value with these layers: the first one in `FAMILIES` that has one of them."""
     layers = tuple(layers)
-    combines = any(isinstance(layer, _COMBINING) for layer in layers)
+    aggregates = any(isinstance(layer, _AGGREGATIONS) for layer in layers)
     found: set[Family] = {"identity"}
     for layer in layers:
         if isinstance(layer, CustomLayer):
@@ -210,81 +210,81 @@ def family(layers: Iterable[Layer]) -> Family:
         elif isinstance(layer, DeformConv):
             found.add("deformable")
         elif isinstance(layer, Conv):
-            # A grouped 1x1 is how `cat` sums what it has put side by side, and no op of its own there.
-            summing = layer.k == 1 and combines
+            # `cat` concatenates and sums with a grouped 1x1 convolution, which is part of the aggregation.
+            summing = layer.k == 1 and aggregates
             found.add("convolution" if layer.groups == 1 else "aggregation" if summing else "separable")
-        elif isinstance(layer, _COMBINING):
+        elif isinstance(layer, _AGGREGATIONS):
             found.add("aggregation")
         elif isinstance(layer, (Resize, Pool, GlobalPool)):
             found.add("resampling")
     return next(name for name in FAMILIES if name in found)
 
 
-class _Values:
-    """Gathers the fpn's layers into boxes, one a value."""
+class _BoxBuilder:
+    """Builds the boxes and arrows of the fpn from its nodes."""
 
     def __init__(self, graph: Graph, costs: Mapping[str, ValueCost]) -> None:
         self.graph = graph
         self.costs = costs
         self.nodes = {node.id: node for node in graph.nodes}
-        self.own: dict[int, list[Node]] = {}  # by identity of the value: equal names may be two values
+        self.nodes_of: dict[int, list[Node]] = {}  # by identity of the value: two values may have one name
         for node in graph.nodes:
-            self.own.setdefault(id(node.value), []).append(node)
+            self.nodes_of.setdefault(id(node.value), []).append(node)
         removed = {id(entry.value) for entry in graph.removed}
-        # Lowering makes a resized copy of a value once and books it on whoever asks first, who may even be dead. So a
-        # resize stands for a value only where it is that value's result; elsewhere readers are taken to its source.
-        self.drawn = {
+        # Lowering resizes a value once for all readers, as part of the first reader, which may even be a removed one. So a
+        # resize belongs to a value only if it is the value's result; otherwise its readers get an arrow from its source.
+        self.result_of = {
             key: nodes[-1].id
-            for key, nodes in self.own.items()
+            for key, nodes in self.nodes_of.items()
             if key not in removed or not all(isinstance(n.layer, Resize) for n in nodes)
         }
-        self.box_of: dict[int, str] = {}  # identity of the value to the id of its box
+        self.box_of: dict[int, str] = {}  # by identity of the value: id of its box
         self.output_at = {name: f"output {name}" for name in graph.outputs}
         self.boxes: list[Box] = []
         self.arrows: dict[tuple[str, str, ArrowKind], int] = {}
         self.taken: set[str] = set()
 
-    def run(self) -> tuple[list[Box], list[Arrow]]:
+    def build(self) -> tuple[list[Box], list[Arrow]]:
         raw = {n.value.name: n for n in self.graph.nodes if n.value.kind == "input"}
-        folded = self._outputs()
-        drawn: list[tuple[int, list[Node], Node | None]] = []
-        for key, nodes in self.own.items():
+        outputs = self._values_drawn_as_outputs()
+        values: list[tuple[int, list[Node], Node | None]] = []
+        for key, nodes in self.nodes_of.items():
             value = nodes[0].value
-            if key not in self.drawn or (value.kind == "input" and f"{value.name} adapter" in self.costs):
+            if key not in self.result_of or (value.kind == "input" and f"{value.name} adapter" in self.costs):
                 continue
             name = value.name.removesuffix(" adapter")
-            self.box_of[key] = self._unique(self.output_at[folded[key]] if key in folded else name)
+            self.box_of[key] = self._unique(self.output_at[outputs[key]] if key in outputs else name)
             source = raw[name] if value.kind == "adapter" else None
             if source is not None:
                 self.box_of[id(source.value)] = self.box_of[key]
-            drawn.append((key, nodes, source))
-        for key, nodes, source in drawn:
-            self._value(key, nodes, source, folded.get(key))
+            values.append((key, nodes, source))
+        for key, nodes, source in values:
+            self._add_value(key, nodes, source, outputs.get(key))
         for name, node_id in self.graph.outputs.items():
             if self.output_at[name] not in self.taken:
-                self._renamed(name, node_id)
+                self._add_renaming(name, node_id)
         return self.boxes, [Arrow(*key, times=times) for key, times in self.arrows.items()]
 
-    def _outputs(self) -> dict[int, str]:
-        """Values that are drawn as an output: its own layers, or the merge that it is. The rest are renamings."""
-        folded = {}
+    def _values_drawn_as_outputs(self) -> dict[int, str]:
+        """Names of outputs by the value that computes them. Other outputs only rename a value."""
+        outputs = {}
         for name, node_id in self.graph.outputs.items():
             value = self.nodes[node_id].value
-            if self.drawn.get(id(value)) == node_id and (value.kind, value.name) in (
+            if self.result_of.get(id(value)) == node_id and (value.kind, value.name) in (
                 ("output", name),
                 ("merge", f"{name}.merge"),
             ):
-                folded[id(value)] = name
-        return folded
+                outputs[id(value)] = name
+        return outputs
 
-    def _value(self, key: int, nodes: list[Node], raw: Node | None, output: str | None) -> None:
-        value, out = nodes[0].value, self.nodes[self.drawn[key]].out
+    def _add_value(self, key: int, nodes: list[Node], raw: Node | None, output: str | None) -> None:
+        value, out = nodes[0].value, self.nodes[self.result_of[key]].out
         cost = self.costs.get(value.name)
         if cost is None and value.kind != "input":
             raise ValueError(f"the cost table lacks {value.name}: it is not of {self.graph.name}")
         name = output or value.name.removesuffix(" adapter")
         box = self.box_of[key]
-        sources = self._read(nodes, box) if raw is None else []
+        sources = self._add_arrows(nodes, box) if raw is None else []
         note = ""
         if value.kind == "input" or raw is not None:
             text = "backbone" if raw is None else f"backbone → {value.op}"
@@ -311,14 +311,14 @@ class _Values:
     def _label(self, box: str) -> str:
         return box.removeprefix("output ")
 
-    def _read(self, nodes: list[Node], box: str) -> list[str]:
-        """Book the arrows into a value's box; the boxes read, in order."""
+    def _add_arrows(self, nodes: list[Node], box: str) -> list[str]:
+        """Add the arrows into the box of a value; returns the ids of their sources, in order."""
         value = nodes[0].value
-        result = self.drawn[id(value)]
+        result = self.result_of[id(value)]
         sources = []
         for node in nodes:
             if isinstance(node.layer, Resize) and node.id != result:
-                continue  # whoever reads it asks for its source
+                continue  # its readers get an arrow from its source
             for place, operand in enumerate(node.inputs):
                 source = self._source(operand, value)
                 if source is not None:
@@ -328,28 +328,29 @@ class _Values:
         return sources
 
     def _source(self, operand: str, reader: Value) -> str | None:
-        """The box behind an operand; None where that is the reader itself."""
+        """Id of the box that computes an operand; None if that is the reader itself."""
         node = self.nodes[operand]
         if reader.kind == "output":
             for name, node_id in self.graph.outputs.items():
-                # `p6 = down(p5)` speaks of p5, which may be no more than another name of x5.
+                # `p6 = down(p5)` reads the output p5, even if that is only another name of x5.
                 if node_id == operand and name != reader.name and re.search(rf"\b{name}\b", expression(reader.span)):
                     return self.output_at[name]
-        while isinstance(node.layer, Resize) and (node.value is reader or self._passes(node)):
+        while isinstance(node.layer, Resize) and (node.value is reader or self._is_invisible(node)):
             node = self.nodes[node.inputs[0]]
         return None if node.value is reader else self.box_of[id(node.value)]
 
-    def _passes(self, node: Node) -> bool:
-        return node.value.kind == "output" or self.drawn.get(id(node.value)) != node.id
+    def _is_invisible(self, node: Node) -> bool:
+        """Whether a resize is drawn as a mark on an arrow, not as a box."""
+        return node.value.kind == "output" or self.result_of.get(id(node.value)) != node.id
 
     def _connect(self, source: str, target: str, kind: ArrowKind = "data") -> None:
         key = (source, target, kind)
         self.arrows[key] = self.arrows.get(key, 0) + 1
 
-    def _renamed(self, name: str, node_id: str) -> None:
-        """An output that only names what another value computes."""
+    def _add_renaming(self, name: str, node_id: str) -> None:
+        """Add the box of an output that only renames another value."""
         node = self.nodes[node_id]
-        while isinstance(node.layer, Resize) and self._passes(node):
+        while isinstance(node.layer, Resize) and self._is_invisible(node):
             node = self.nodes[node.inputs[0]]
         source, box = self.box_of[id(node.value)], self._unique(self.output_at[name])
         self._connect(source, box)

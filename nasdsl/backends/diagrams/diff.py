@@ -1,4 +1,4 @@
-"""What differs between two decoders, as one picture in DOT."""
+"""Difference of two decoders as one diagram in DOT."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from nasdsl.backends.cost import CostTable
-from nasdsl.backends.diagrams.diagram import Arrow, Box, Diagram, Lane, Tower, climb, diagram
+from nasdsl.backends.diagrams.diagram import Arrow, Box, Diagram, Lane, Tower, diagram, level_difference
 from nasdsl.backends.diagrams.dot import Emphasis, Stroke, emit_diagram
 from nasdsl.backends.diagrams.labels import format_count, shorten
 from nasdsl.ir import Graph
@@ -19,7 +19,7 @@ STROKES: Mapping[Change, Stroke] = {
     "changed": Stroke("#b26a00", 2.5),
     "same": Stroke(faded=True),
 }
-"""Each holds on white and on a dark page. That a line is broken, and a box grey, says it without colour too."""
+"""Colors that are legible on a white and on a dark page. Broken lines and grey boxes also work without color."""
 
 _WORDS: Mapping[Change, str] = {
     "added": "added (green)",
@@ -30,7 +30,7 @@ _WORDS: Mapping[Change, str] = {
 
 
 def emit_dot_diff(graph_a: Graph, table_a: CostTable, graph_b: Graph, table_b: CostTable) -> str:
-    """One picture of two decoders: what b has, and where a had something else. Values are matched by name.
+    """DOT text of the difference of two decoders: all of b, with what a has in addition or otherwise, matched by name.
 
     Raises:
         ValueError: a table is not of its graph.
@@ -56,9 +56,9 @@ def difference(before: Diagram, after: Diagram) -> tuple[Diagram, Emphasis]:
 
 
 def compare(before: Diagram, after: Diagram) -> dict[str, Change]:
-    """What becomes of each box, by id. A box is changed where its expression, layers, operands, level or width are."""
+    """Change of each box, by id. A box is changed if its expression, layers, operands, level or width differ."""
     old, new = ({box.id: box for box in d.boxes} for d in (before, after))
-    reads_old, reads_new = _reads(before), _reads(after)
+    reads_old, reads_new = _arrows_into(before), _arrows_into(after)
     changes: dict[str, Change] = {}
     for name in old | new:
         if name not in old:
@@ -66,12 +66,12 @@ def compare(before: Diagram, after: Diagram) -> dict[str, Change]:
         elif name not in new:
             changes[name] = "removed"
         else:
-            same = _essence(old[name]) == _essence(new[name]) and reads_old.get(name) == reads_new.get(name)
+            same = _compared(old[name]) == _compared(new[name]) and reads_old.get(name) == reads_new.get(name)
             changes[name] = "same" if same else "changed"
     return changes
 
 
-def _essence(box: Box) -> tuple[object, ...]:
+def _compared(box: Box) -> tuple[object, ...]:
     return box.text, box.layers, box.level, box.width, box.note, box.role
 
 
@@ -81,8 +81,9 @@ def _arrows(drawn: Diagram) -> Iterable[Arrow]:
         yield from tower.arrows
 
 
-def _reads(drawn: Diagram) -> dict[str, list[Arrow]]:
-    """Operands in their order: a block called as ``f(c4, c3)`` in place of ``f(c3, c4)`` has the same text inside."""
+def _arrows_into(drawn: Diagram) -> dict[str, list[Arrow]]:
+    """Arrows into each box, in the order of the operands: inside a block the text of ``f(c4, c3)`` and ``f(c3, c4)`` is the
+    same."""
     reads: dict[str, list[Arrow]] = {}
     for arrow in drawn.arrows:
         reads.setdefault(arrow.target, []).append(arrow)
@@ -90,7 +91,7 @@ def _reads(drawn: Diagram) -> dict[str, list[Arrow]]:
 
 
 def _before(old: Box, new: Box) -> str:
-    """What a changed box was, in a line of small print."""
+    """What a changed box was before, in one line."""
     parts = []
     if old.text != new.text:
         parts.append(old.text)
@@ -104,7 +105,7 @@ def _before(old: Box, new: Box) -> str:
 
 
 def _union(before: Diagram, after: Diagram) -> Diagram:
-    """A diagram that holds the boxes and arrows of both, as b has them where both do."""
+    """Diagram with the boxes and arrows of both; those in both are as in `after`."""
     new = {box.id for lane in after.lanes for box in lane.boxes}
     lanes = {lane.level: lane for lane in before.lanes} | {lane.level: lane for lane in after.lanes}
     gone: dict[int | None, list[Box]] = {}
@@ -120,7 +121,7 @@ def _union(before: Diagram, after: Diagram) -> Diagram:
         name,
         after.table,
         tuple(lane for lane in merged if lane.boxes),
-        tuple(a._replace(levels=climb(levels[a.source], levels[a.target])) for a in arrows),
+        tuple(a._replace(levels=level_difference(levels[a.source], levels[a.target])) for a in arrows),
         after.pyramid,
         _towers(before.towers, after.towers),
         (),
@@ -140,7 +141,7 @@ def _towers(before: Sequence[Tower], after: Sequence[Tower]) -> tuple[Tower, ...
         known = {box.id for box in (*tower.layers, *tower.predictions)} | {p.id for t in after for p in t.predictions}
         layers = (*tower.layers, *(box for box in was.layers if box.id not in known))
         predictions = (*tower.predictions, *(p for p in was.predictions if p.id not in known))
-        # Where a's predictions were read off goes without saying: behind its last layer.
+        # An arrow of `before` into a prediction that both have is not drawn: a prediction reads the last layer in any case.
         gone = [a for a in _only(was.arrows, tower.arrows) if a.target not in known]
         towers.append(Tower(tower.name, layers, predictions, (*tower.arrows, *gone)))
     return (*towers, *old.values())

@@ -1,12 +1,12 @@
-"""Graph to DOT, the language of Graphviz: a band for each pyramid level, data from left to right, the head below.
+"""Diagram to DOT, the language of Graphviz: a band for each pyramid level, data from left to right, the head below.
 
-Pure text: nothing here needs Graphviz. Colours hold on white paper and on a dark page alike: boxes bring a fill of their
-own under dark print, and all that stands outside them is of a middle tone on a transparent ground.
+This needs no Graphviz. Colors are legible on a white and on a dark page: boxes are filled and have dark text, and everything
+outside them is of a medium tone on a transparent background.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,30 +37,30 @@ FILLS: Mapping[Family, str] = {
     "identity": "#dfe3e8",
     "custom": "#f5b8c4",
 }
-"""Fill of a box. Print on it has a contrast of 9 and more (WCAG asks for 4.5)."""
+"""Fill color of a box. Text on it has a contrast of 9 or more (WCAG requires 4.5)."""
 
-PRINT = "#16191d"
+TEXT_COLOR = "#16191d"
 TONE = "#737a83"
-"""Lines and print outside the boxes: a contrast of 4.3 on white and on GitHub's dark #0d1117."""
+"""Color of lines, and of text outside boxes: a contrast of 4.3 on white and on GitHub's dark #0d1117."""
 RESIZED = "#c2620e"
-"""Arrows along which the resolution changes; 4.2 on white, 4.5 on the dark page."""
+"""Color of arrows along which the resolution changes: a contrast of 4.2 on white, 4.5 on the dark page."""
 MARK = "#f3d3b0"
 BAND = "#80808018"
 
 FRAME = 4.0
-"""How far Graphviz draws a second frame outside the first, in points."""
+"""Distance at which Graphviz draws a second frame around the first, in points."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stroke:
-    """How a box or an arrow is set off, in a picture of a difference.
+    """Style of a box or an arrow in the diagram of a difference.
 
     Attributes:
-        colour: of its line; empty leaves the usual one.
-        width: of its line, in points.
+        colour: color of the line; empty for the default.
+        width: width of the line, in points.
         dashed: whether the line is broken.
-        faded: whether the box gives up its fill.
-        before: its figures on the other side, where they differ.
+        faded: whether the box has no fill color.
+        before: what a changed box was before.
     """
 
     colour: str = ""
@@ -75,7 +75,7 @@ PLAIN = Stroke()
 
 @dataclass(frozen=True, slots=True)
 class Emphasis:
-    """What is set off, by id of box and by ends of arrow, with the rows that the legend explains it in."""
+    """Styles by id of the box and by ends of the arrow, and the legend of the styles."""
 
     boxes: Mapping[str, Stroke]
     arrows: Mapping[tuple[str, str], Stroke]
@@ -103,20 +103,29 @@ def emit_diagram(drawn: Diagram, emphasis: Emphasis = NO_EMPHASIS) -> str:
 
 
 def wrap_diagram(drawn: Diagram, emphasis: Emphasis = NO_EMPHASIS) -> list[Row]:
-    """Rows of a diagram, for boxes of the size that their print needs."""
-    return split_rows(drawn, _sizes(drawn.boxes, drawn, emphasis))
+    """Split a diagram into rows, with boxes of the size that their text needs."""
+    return _wrap(drawn, emphasis)[0]
+
+
+def _wrap(drawn: Diagram, emphasis: Emphasis) -> tuple[list[Row], dict[str, list[Line]], dict[str, Size]]:
+    """Rows of a diagram, the lines of text in each box, and the size of each box and of ``head``, the entry of the head."""
+    lines = {box.id: _box_lines(box, emphasis) for box in drawn.boxes}
+    sizes = {box.id: _size(lines[box.id], FRAME if box.role == "output" else 0.0) for box in drawn.boxes}
+    sizes["head"] = _size([Line(_pyramid(drawn), 12, bold=True)], FRAME)
+    rows = split_rows(drawn, sizes)
+    of_references = {box.id: _box_lines(box, emphasis) for row in rows for box in row.diagram.boxes if box.role == "reference"}
+    return rows, lines | of_references, sizes | {name: _size(found, 0.0) for name, found in of_references.items()}
 
 
 def _lines(drawn: Diagram, emphasis: Emphasis) -> Iterator[str]:
-    rows = wrap_diagram(drawn, emphasis)
-    boxes = [box for row in rows for box in row.diagram.boxes]
-    layouts = arrange_rows([row.diagram for row in rows], _sizes(boxes, drawn, emphasis))
+    rows, lines, sizes = _wrap(drawn, emphasis)
+    layouts = arrange_rows([row.diagram for row in rows], sizes)
     title, title_height = _title(drawn, emphasis, wrapped=len(rows) > 1)
     frames = [place for layout in layouts for place in (*layout.bands, layout.head) if place is not None]
     right = max((place.right for place in frames), default=0.0)
     bottom = max((place.bottom for place in frames), default=0.0)
     yield f"digraph {quote(drawn.name)} {{"
-    # Places come with the text: Graphviz draws, and does not arrange (nop2). Its own arrangement keeps no order of bands.
+    # Graphviz only draws: all positions are given (layout=nop2), since its own layouts do not keep the order of the bands.
     yield (
         f'  graph [layout=nop2, bgcolor=transparent, fontname="{FONT}", fontsize=11, fontcolor="{TONE}", pad=0.15,'
         f" bb={_bounds(Rectangle(0, -title_height, right, bottom))}, labelloc=t, tooltip={quote(drawn.name)},"
@@ -124,23 +133,30 @@ def _lines(drawn: Diagram, emphasis: Emphasis) -> Iterator[str]:
     )
     yield f"    label={_left(title, right)}];"
     yield (
-        f'  node [shape=box, style="rounded,filled", fontname="{FONT}", fontsize=12, fontcolor="{PRINT}", color="{TONE}",'
+        f'  node [shape=box, style="rounded,filled", fontname="{FONT}", fontsize=12, fontcolor="{TEXT_COLOR}", color="{TONE}",'
         " fixedsize=true];"
     )
-    yield f'  edge [color="{TONE}", fontname="{FONT}", fontsize=9, fontcolor="{PRINT}", arrowsize=0.6, penwidth=1.1];'
+    yield f'  edge [color="{TONE}", fontname="{FONT}", fontsize=9, fontcolor="{TEXT_COLOR}", arrowsize=0.6, penwidth=1.1];'
     elements = element_ids(drawn)
     for number, (row, layout) in enumerate(zip(rows, layouts, strict=True), 1):
         suffix = "" if number == 1 else f" row {number}"
-        yield from _row(row, layout, elements, emphasis, drawn, suffix)
+        yield from _row(row, layout, lines, elements, emphasis, drawn, suffix)
     yield "}"
 
 
 def _row(
-    row: Row, layout: Layout, elements: Mapping[str, str], emphasis: Emphasis, drawn: Diagram, suffix: str
+    row: Row,
+    layout: Layout,
+    lines: Mapping[str, Sequence[Line]],
+    elements: Mapping[str, str],
+    emphasis: Emphasis,
+    drawn: Diagram,
+    suffix: str,
 ) -> Iterator[str]:
     """Statements of one row of a diagram.
 
     Args:
+        lines: text in each box.
         elements: see `element_ids`.
         drawn: the whole diagram.
         suffix: makes the names of clusters and elements unique among the rows.
@@ -150,7 +166,7 @@ def _row(
     def node(box: Box) -> str:
         origin = row.origins.get(box.id, box)
         element = elements[origin.id] if origin is box else f"{elements[origin.id]}{suffix.replace(' ', '_')}"
-        return _box(box, origin, element, layout.boxes[box.id], emphasis)
+        return _box(box, origin, element, lines[box.id], layout.boxes[box.id], emphasis)
 
     for index, (lane, place) in enumerate(zip(lanes, layout.bands, strict=True)):
         name = ("pooled" if lane.level is None else f"level {lane.level}") + suffix
@@ -178,12 +194,6 @@ def _row(
         yield "  " + _arrow(arrow, row, route, emphasis)
 
 
-def _sizes(boxes: Iterable[Box], drawn: Diagram, emphasis: Emphasis) -> dict[str, Size]:
-    """Width and height of each box, by id, and of ``head``, the entry of the head."""
-    sizes = {box.id: _size(_print(box, emphasis), FRAME if box.role == "output" else 0.0) for box in boxes}
-    return {**sizes, "head": _size([Print(_pyramid(drawn), 12, bold=True)], FRAME)}
-
-
 def element_ids(drawn: Diagram) -> dict[str, str]:
     """Id of each box's element in the SVG, by id of the box (which may hold characters that an XML id may not)."""
     return {box.id: f"box{index}" for index, box in enumerate(drawn.boxes)}
@@ -206,8 +216,8 @@ def _pyramid(drawn: Diagram) -> str:
     return ", ".join(names) if len(names) < 3 else f"{names[0]} … {names[-1]}"
 
 
-class Print(NamedTuple):
-    """A line of print in a box."""
+class Line(NamedTuple):
+    """A line of text in a box; `aside` is small text after it."""
 
     text: str
     size: int
@@ -225,35 +235,35 @@ class Print(NamedTuple):
         return text_width(self.text, self.size) * (1.1 if self.bold else 1.0) + aside
 
 
-def _print(box: Box, emphasis: Emphasis) -> list[Print]:
-    """The lines of print in a box."""
+def _box_lines(box: Box, emphasis: Emphasis) -> list[Line]:
+    """Lines of text in a box."""
     if box.role == "reference":
-        return [Print(shorten(box.name, LINE_LENGTH), 12, bold=True), Print(box.text, 9)]
+        return [Line(shorten(box.name, LINE_LENGTH), 12, bold=True), Line(box.text, 9)]
     in_head = box.role in ("layer", "prediction")
-    rows = [Print(shorten(box.name, LINE_LENGTH), 12, bold=True, aside=box.note if in_head else "")]
+    rows = [Line(shorten(box.name, LINE_LENGTH), 12, bold=True, aside=box.note if in_head else "")]
     if box.role == "layer":
-        rows += [Print(line, 10) for line in wrap_text(box.text) if line != box.name]
+        rows += [Line(line, 10) for line in wrap_text(box.text) if line != box.name]
     else:
-        rows += [Print(line, 10) for line in wrap_text(box.text)]
+        rows += [Line(line, 10) for line in wrap_text(box.text)]
     if box.macs or box.params or box.role not in ("merge", "output"):
-        rows.append(Print((box.note if box.role == "input" else "") + cost_label(box.width, box.macs, box.params), 9))
+        rows.append(Line((box.note if box.role == "input" else "") + cost_label(box.width, box.macs, box.params), 9))
     before = emphasis.boxes.get(box.id, PLAIN).before
-    return [*rows, Print(before, 9)] if before else rows
+    return [*rows, Line(before, 9)] if before else rows
 
 
-def _size(rows: Iterable[Print], frame: float) -> tuple[float, float]:
-    """Width and height of a box around some rows, in points, for a sans-serif as wide as they come (DejaVu Sans)."""
-    found = list(rows)
-    width, height = max(row.width for row in found) + 16, sum(row.size * 1.2 + 2 for row in found) + 8
+def _size(lines: Iterable[Line], frame: float) -> tuple[float, float]:
+    """Width and height of a box around lines of text, in points, for a wide sans-serif font (DejaVu Sans)."""
+    found = list(lines)
+    width, height = max(line.width for line in found) + 16, sum(line.size * 1.2 + 2 for line in found) + 8
     return round(width + 2 * frame, 1), round(height + 2 * frame, 1)
 
 
-def _box(box: Box, origin: Box, element: str, place: Rectangle, emphasis: Emphasis) -> str:
+def _box(box: Box, origin: Box, element: str, lines: Iterable[Line], place: Rectangle, emphasis: Emphasis) -> str:
     """Statement of a box. `origin` is the box itself, or the one that a reference stands for."""
     stroke = emphasis.boxes.get(origin.id, PLAIN)
     width = place.right - place.left - (14 + 2 * FRAME if box.role == "output" else 14)
     attributes = {
-        "label": _left([line.markup for line in _print(box, emphasis)], width),
+        "label": _left([line.markup for line in lines], width),
         "tooltip": quote(tooltip(box.span)),
         "id": element,
         "class": quote(f"{box.role} {box.family}"),
@@ -316,7 +326,8 @@ def _attributes(found: Mapping[str, str]) -> str:
 
 
 def _place(place: Rectangle, frame: float = 0.0) -> str:
-    """Graphviz counts places in points, y upwards, and sizes in inches, without a second frame."""
+    """Attributes for position and size. Graphviz measures positions in points, y upwards, and sizes in inches, without a
+    second frame."""
     width, height = (place.right - place.left - 2 * frame) / 72, (place.bottom - place.top - 2 * frame) / 72
     return f"pos={_points([place.center])}, width={width:.3f}, height={height:.3f}"
 
@@ -334,18 +345,18 @@ def _bounds(place: Rectangle) -> str:
 
 
 def _left(rows: Iterable[str], width: float) -> str:
-    """A label of known width, its lines on the left: Graphviz itself centres labels on their places."""
+    """Label with left-aligned lines, as a table of the given width: Graphviz centers other labels."""
     cells = "".join(f'<tr><td align="left">{row}</td></tr>' for row in rows)
     return f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="1" width="{width:.0f}">{cells}</table>>'
 
 
 def _title(drawn: Diagram, emphasis: Emphasis, wrapped: bool) -> tuple[list[str], float]:
-    """Rows of the title with the legend, and their height in points."""
+    """Lines of the title, with the legend, and their height in points."""
     cells = []
     present = {box.family for box in drawn.boxes}
     for name, words in FAMILIES.items():
         if name in present:
-            cells.append(f'<td bgcolor="{FILLS[name]}"><font color="{PRINT}" point-size="10">{words}</font></td>')
+            cells.append(f'<td bgcolor="{FILLS[name]}"><font color="{TEXT_COLOR}" point-size="10">{words}</font></td>')
     for words, stroke in emphasis.legend:
         cells.append(f'<td border="2" color="{stroke.colour or TONE}">{_small(words, 10)}</td>')
     arrows = drawn.arrows
@@ -378,21 +389,23 @@ def _small(text: str, size: int) -> str:
 
 
 def escape(text: str) -> str:
-    """A text as it stands in an HTML-like label, or in XML."""
+    """Escape a text for an HTML-like label or XML."""
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
         text = text.replace(character, entity)
     return _printable(text)
 
 
 def quote(text: str) -> str:
-    """A name, or a tooltip that Graphviz shows as it stands here.
+    """Quote a name or a tooltip, so that Graphviz shows it unchanged.
 
-    Graphviz reads entities in a tooltip, and backslashes twice: two of them before an N still become the node's name.
+    Graphviz replaces entities in a tooltip, and unescapes backslashes twice: two before an N still become the node's name.
     """
     text = _printable(text).replace("&", "&amp;").replace("\\", "\\" * 4).replace('"', '\\"')
     return '"' + text.replace("\r", "").replace("\n", "\\n") + '"'
 
 
 def _printable(text: str) -> str:
-    """Without control characters, which XML cannot hold."""
+    """Remove control characters, which XML does not allow."""
+    if text.isprintable():
+        return text
     return "".join(c for c in text if c in "\n\t" or (ord(c) >= 32 and ord(c) not in (0xFFFE, 0xFFFF)))

@@ -1,4 +1,4 @@
-"""One self-contained page: the picture, the text beside it, the figures below, joined by the mouse."""
+"""HTML page of a diagram: the diagram, the text beside it and a table of costs, which highlight each other under the mouse."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from nasdsl.layers import Feature
 
 
 def emit_page(drawn: Diagram, svg: str) -> str:
-    """An HTML page that opens without a network: no script, style, font or picture comes from elsewhere.
+    """Make the HTML page of a diagram. It is self-contained: nothing is loaded from elsewhere.
 
     Args:
-        svg: what Graphviz makes of the diagram's DOT text.
+        svg: the diagram as Graphviz drew it.
     """
     elements = element_ids(drawn)
     sources: dict[int, tuple[int, Source]] = {}
@@ -31,7 +31,7 @@ def emit_page(drawn: Diagram, svg: str) -> str:
         last = box.span.line + box.span.text.count("\n")
         places[elements[box.id]] = [f"s{number}-{line}" for line in range(box.span.line, last + 1)]
     texts = "\n".join(_listing(number, source) for number, source in sources.values())
-    # `</script>` in a name would end the script; there is no other way out of a JSON text.
+    # `</script>` in a name would end the script; nothing else in JSON can.
     data = json.dumps(places).replace("<", "\\u003c")
     parts = {
         "NAME": escape(drawn.name),
@@ -46,11 +46,11 @@ def emit_page(drawn: Diagram, svg: str) -> str:
 
 
 def _inline(svg: str) -> str:
-    """The picture as an element of a page: without prologue, namespaces and fixed size."""
+    """SVG element for an HTML page: without prologue, namespaces and fixed size."""
     svg = svg[svg.index("<svg") :]
     head, rest = svg.split(">", 1)
     head = re.sub(r'\s(width|height|xmlns|xmlns:xlink)="[^"]*"', "", head)
-    # A <title> would show ids of the graph in place of the tooltips, which stand in xlink:title.
+    # Graphviz's <title> elements hold ids; the tooltips are in xlink:title.
     rest = re.sub(r"<title>[^<]*</title>\n?", "", rest)
     rest = re.sub(r"<!--.*?-->\n?", "", rest, flags=re.DOTALL)
     rest = re.sub(r'<a xlink:title="([^"]*)">', r"<a><title>\1</title>", rest)

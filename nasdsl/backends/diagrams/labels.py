@@ -1,4 +1,4 @@
-"""What is printed in a picture: expressions, figures, places in the text; and how wide print is."""
+"""Text of labels in a diagram: expressions, costs and tooltips; and the width of text."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from nasdsl.backends.cost import CostTable, PartCost
 from nasdsl.diagnostics import Span
 
 LINE_LENGTH = 36
-"""Characters of an expression on one line of a box."""
+"""Maximum characters of an expression on one line of a box."""
 
 
 def expression(span: Span) -> str:
-    """The right-hand side of a statement (the whole text of an expression), on one line, without comments."""
+    """Right-hand side of a statement (or an expression as it is), on one line, without comments."""
     text = " ".join(re.sub(r"#[^\n]*", " ", span.text).split())
     return re.sub(r"^[\w\[\].,+*\s-]+=\s*", "", text)
 
 
 def shorten(text: str, length: int) -> str:
-    """At most so many characters, an ellipsis in place of the rest."""
+    """Cut a text to at most `length` characters, the last one an ellipsis."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
 def format_count(count: int) -> str:
-    """Three digits and a unit: ``1.23 G``, ``456 k``, ``7``."""
+    """Format a number with three significant digits and a unit: ``1.23 G``, ``456 k``, ``7``."""
     number = float(count)
     for unit in ("", " k", " M", " G"):
         if number < 999.5:
@@ -34,17 +34,17 @@ def format_count(count: int) -> str:
 
 
 def cost_summary(table: CostTable) -> str:
-    """The figures of the whole, for the title."""
+    """Costs of fpn and head, for the title."""
 
-    def part(name: str, figures: PartCost) -> str:
-        return f"{name} {format_count(figures.macs)} MACs, {format_count(figures.params)} params"
+    def part(name: str, total: PartCost) -> str:
+        return f"{name} {format_count(total.macs)} MACs, {format_count(total.params)} params"
 
     height, width = table.size
     return f"{height}x{width} px · {table.classes} classes · {part('fpn', table.fpn)} · {part('head', table.head)}"
 
 
 def cost_label(width: int, macs: int, params: int) -> str:
-    """Width and cost of a value: ``256 ch · 1.21 G MACs · 1.43 M params``; costs of zero are left out."""
+    """Channels and costs of a value: ``256 ch · 1.21 G MACs · 1.43 M params``. Zero costs are omitted."""
     parts = [f"{width} ch"]
     if macs:
         parts.append(f"{format_count(macs)} MACs")
@@ -54,7 +54,7 @@ def cost_label(width: int, macs: int, params: int) -> str:
 
 
 def wrap_text(text: str, length: int = LINE_LENGTH, lines: int = 2) -> list[str]:
-    """An expression on at most so many lines, broken behind commas where that fits; an ellipsis for what is left out."""
+    """Break an expression into at most `lines` lines, after commas if possible. An ellipsis stands for the rest."""
     rows: list[str] = []
     while text and len(rows) < lines:
         if len(text) <= length or len(rows) == lines - 1:
@@ -67,16 +67,20 @@ def wrap_text(text: str, length: int = LINE_LENGTH, lines: int = 2) -> list[str]
 
 
 def tooltip(span: Span) -> str:
-    """``file:line`` and the source text, for a tooltip."""
+    """Tooltip of a span: ``file:line`` and its text."""
     return f"{span.source.name}:{span.line}\n{shorten(span.text, 400)}"
 
 
 def text_width(text: str, size: float) -> float:
-    """Width of a text in points, from above."""
-    return size * sum(_NARROW.get(c, 0.64) for c in text)
+    """Upper bound on the width of a text in points.
+
+    Args:
+        size: font size.
+    """
+    return size * sum(_WIDTHS.get(c, 0.64) for c in text)
 
 
-_NARROW: Mapping[str, float] = {
+_WIDTHS: Mapping[str, float] = {
     **dict.fromkeys("ijl'|", 0.29), **dict.fromkeys(" .,:;·", 0.33), **dict.fromkeys("()[]ftr-I", 0.41),
     **dict.fromkeys("sczvxykaLTFEPSZ_J", 0.58), **dict.fromkeys("ACDGHNOQRUVXYKw→+=…↑↓", 0.82), **dict.fromkeys("mMW", 0.98),
 }  # fmt: skip

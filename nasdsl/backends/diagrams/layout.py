@@ -1,8 +1,8 @@
-"""Where the boxes of a diagram stand and how its arrows run. All lengths in points; y grows downwards.
+"""Layout of a diagram: positions of its boxes and routes of its arrows. Lengths are in points; y grows downwards.
 
-Layered drawing after Sugiyama, Tagawa and Toda (1981), with one constraint of our own that general programs do not keep:
-every pyramid level is a band of its own, and the bands lie in the order of their levels. A column holds the values that are
-equally far from the inputs; an arrow that passes a column gets a place in it, so no arrow runs through a box.
+Layered drawing after Sugiyama, Tagawa and Toda (1981), with one more constraint that general programs do not keep: every
+pyramid level is a horizontal band, and the bands are in the order of their levels. A column holds the values at one distance
+from the inputs. An arrow that crosses a column is given a slot in it, so no arrow runs through a box.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ from nasdsl.backends.diagrams.diagram import Arrow, Box, Diagram
 
 MARGIN = 10.0
 LABEL_HEIGHT = 20.0
-"""Height of the line on which a band carries its label."""
+"""Height of a band's label."""
 ROW_GAP = 12.0
-PASSING = 8.0
-"""Height of an arrow's place in a column that it passes."""
-RUN = 34.0
-"""The last stretch of an arrow, straight, on which the mark of a resize stands."""
+SLOT_HEIGHT = 8.0
+"""Height of the slot of an arrow that crosses a column."""
+STRAIGHT_END = 34.0
+"""Length of the straight end of an arrow, on which the mark of a resize is drawn."""
 COLUMN_GAP = 60.0
 HEAD_GAP = 40.0
 WRAP_GAP = 36.0
 """Distance between the rows of a wrapped diagram."""
-PORT = 13.0
-"""Distance of arrows that end at one box, so that their marks stand clear of each other."""
+PORT_DISTANCE = 13.0
+"""Distance between arrows that end at one box, so that their marks do not overlap."""
 SWEEPS = 12
-ROUTED = 400
-"""Above so many boxes, arrows go straight from column to column: places for all of them would be quadratic in number."""
+SWEEPS_OF_MANY = 6
+"""Rounds of the placement, and of that with more than `MAX_ROUTED` boxes."""
+MAX_ROUTED = 400
+"""With more boxes than this, arrows get no slots, whose number can be quadratic in that of the boxes."""
 
 
 class Point(NamedTuple):
@@ -50,7 +52,7 @@ class Rectangle(NamedTuple):
 
 
 class Route(NamedTuple):
-    """The way of an arrow: control points of a chain of cubic curves, its tip, and the place for its mark."""
+    """Route of an arrow: control points of a chain of cubic curves, the tip, and the position of the mark."""
 
     curve: tuple[Point, ...]
     tip: Point
@@ -59,13 +61,13 @@ class Route(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A drawn diagram.
+    """Layout of a diagram.
 
     Attributes:
-        boxes: place of each box, by id; ``head`` is the way into the head.
-        bands: place of each lane, in the diagram's order.
-        head: place of the head; None where there is none.
-        routes: of the diagram's arrows, in their order.
+        boxes: rectangle of each box, by id; ``head`` is the box for the pyramid at the entry of the head.
+        bands: rectangle of each lane, in the diagram's order.
+        head: rectangle around the head; None if there is no head.
+        routes: routes of the diagram's arrows, in their order.
         head_arrows: arrows of the head with their routes.
     """
 
@@ -81,7 +83,7 @@ Size = tuple[float, float]
 
 @dataclass(slots=True)
 class _Item:
-    """A box, or the place of an arrow that passes a column."""
+    """A box, or the slot of an arrow that crosses a column."""
 
     column: int
     band: int
@@ -106,7 +108,8 @@ def arrange_rows(rows: Sequence[Diagram], sizes: Mapping[str, Size]) -> list[Lay
     A diagram without a pyramid continues the head of the one above.
     """
     grown = [_fit_arrows(drawn, sizes) for drawn in rows]
-    fpns = [_Bands(drawn, found) for drawn, found in zip(rows, grown, strict=True)]
+    sweeps = SWEEPS if sum(len(found) for found in grown) <= MAX_ROUTED else SWEEPS_OF_MANY
+    fpns = [_Bands(drawn, found, sweeps) for drawn, found in zip(rows, grown, strict=True)]
     heads = [_head_columns(drawn, found) for drawn, found in zip(rows, grown, strict=True)]
     width = max(max(fpn.width, head_width) for fpn, (_, head_width, _) in zip(fpns, heads, strict=True))
     layouts = []
@@ -137,7 +140,7 @@ def _fit_arrows(drawn: Diagram, sizes: Mapping[str, Size]) -> dict[str, Size]:
     for arrow in drawn.arrows:
         entering[arrow.target] = entering.get(arrow.target, 0) + 1
     names = [box.id for box in drawn.boxes] + (["head"] if drawn.towers and drawn.pyramid else [])
-    return {name: (sizes[name][0], max(sizes[name][1], PORT * entering.get(name, 0))) for name in names}
+    return {name: (sizes[name][0], max(sizes[name][1], PORT_DISTANCE * entering.get(name, 0))) for name in names}
 
 
 def _move_down(layout: Layout, distance: float) -> Layout:
@@ -163,10 +166,11 @@ def _move_down(layout: Layout, distance: float) -> Layout:
 
 
 class _Bands:
-    """The fpn: columns by distance from the inputs, bands by level."""
+    """Layout of the fpn: columns by distance from the inputs, bands by level."""
 
-    def __init__(self, drawn: Diagram, sizes: Mapping[str, Size]) -> None:
+    def __init__(self, drawn: Diagram, sizes: Mapping[str, Size], sweeps: int) -> None:
         self.drawn = drawn
+        self.sweeps = sweeps
         self.sizes = sizes
         self.items: dict[str, _Item] = {}
         self.upward = set(_upward_arrows(drawn))
@@ -194,26 +198,26 @@ class _Bands:
         return 2 * MARGIN + sum(self._widths) + sum(self._gaps)
 
     def stretch(self, width: float) -> None:
-        """Widen the gaps between columns so that the bands are as wide as the head below."""
+        """Make the bands as wide as given, and widen the gaps between columns (each by at most 90 points)."""
         spare = (width - self.width) / max(1, len(self._gaps))
         self._gaps = [gap + min(spare, 90.0) for gap in self._gaps]
         self._full = width
 
     def _path(self, arrow: Arrow) -> list[_Item]:
-        """The items that an arrow joins, its places in the columns between included."""
+        """The items along an arrow: its source, its slots in the columns between, its target."""
         source, target = self.items[arrow.source], self.items[arrow.target]
         if arrow in self.upward:
             return [source, target]
         path = [source]
-        if len(self.items) <= ROUTED:
+        if len(self.items) <= MAX_ROUTED:
             low, high = sorted((source.band, target.band))
             for column in range(source.column + 1, target.column):
                 cells = self.cells[column]
-                # The emptiest band on the way, and of equals the one that it is in already.
+                # The emptiest band between its ends; of several, the one nearest to where it is already.
                 band = min(range(low, high + 1), key=lambda b: (sum(i.height + 4 for i in cells[b]), abs(b - path[-1].band)))
-                place = _Item(column, band, PASSING)
-                cells[band].append(place)
-                path.append(place)
+                slot = _Item(column, band, SLOT_HEIGHT)
+                cells[band].append(slot)
+                path.append(slot)
         path.append(target)
         for before, after in pairwise(path):
             before.after.append(after)
@@ -221,7 +225,7 @@ class _Bands:
         return path
 
     def sweep(self) -> None:
-        """Order and place the items: each towards the middle of its neighbours. The best of all rounds is kept."""
+        """Order and place the items, each towards the mean of its neighbours, in several sweeps; the best one is kept."""
         for column in self.cells:
             for band, cell in enumerate(column):
                 y = self.tops[band] + LABEL_HEIGHT
@@ -230,30 +234,30 @@ class _Bands:
                     y += item.height + ROW_GAP
         best: tuple[float, list[tuple[_Item, float]]] | None = None
         everything = [item for column in self.cells for cell in column for item in cell]
-        for sweep in range(SWEEPS):
+        for sweep in range(self.sweeps):
             for column in self.cells if sweep % 2 == 0 else reversed(self.cells):
                 for band, cell in enumerate(column):
                     if cell:
-                        self._settle(band, cell, sweep)
-            badness = self._badness()
-            if best is None or badness < best[0]:
-                best = badness, [(item, item.y) for item in everything]
+                        self._place_cell(band, cell, sweep)
+            cost = self._cost()
+            if best is None or cost < best[0]:
+                best = cost, [(item, item.y) for item in everything]
         for item, y in best[1] if best else ():
             item.y = y
 
-    def _settle(self, band: int, cell: list[_Item], sweep: int) -> None:
+    def _place_cell(self, band: int, cell: list[_Item], sweep: int) -> None:
         wanted = {}
         for item in cell:
-            near = item.before + item.after if sweep >= 4 else (item.before if sweep % 2 == 0 else item.after)
-            wanted[id(item)] = sum(i.y for i in near) / len(near) if near else item.y
-        if sweep < SWEEPS - 3:
+            near = item.before + item.after if sweep >= self.sweeps // 3 else (item.before if sweep % 2 == 0 else item.after)
+            wanted[id(item)] = sum([i.y for i in near]) / len(near) if near else item.y
+        if sweep < self.sweeps - self.sweeps // 4 and len(cell) > 1:
             cell.sort(key=lambda item: wanted[id(item)])
         top, bottom = self.tops[band] + LABEL_HEIGHT, self.tops[band] + self.heights[band] - ROW_GAP
         for item, y in zip(cell, spread([wanted[id(i)] for i in cell], [i.height for i in cell], top, bottom), strict=True):
             item.y = y
 
-    def _badness(self) -> float:
-        """Crossings between neighbouring columns, and, far behind, the height that the arrows climb."""
+    def _cost(self) -> float:
+        """Number of crossings between neighbouring columns, and, with little weight, the vertical length of the arrows."""
         climbed = 0.0
         spans: dict[int, list[tuple[float, float]]] = {}
         for arrow, path in zip(self.drawn.arrows, self.paths, strict=True):
@@ -262,7 +266,7 @@ class _Bands:
                     climbed += abs(before.y - after.y)
                     spans.setdefault(before.column, []).append((before.y, after.y))
         crossings = 0
-        if len(self.items) <= ROUTED:
+        if len(self.items) <= MAX_ROUTED:
             for lines in spans.values():
                 lines.sort()
                 for place, (_, end) in enumerate(lines):
@@ -326,10 +330,18 @@ def assign_columns(drawn: Diagram) -> dict[str, int]:
 
 
 def spread(wanted: Sequence[float], heights: Sequence[float], top: float, bottom: float) -> list[float]:
-    """Centres in the given order, without overlap, inside bounds, as near as may be to where each wants to be.
+    """Centers of items that do not overlap and stay within bounds, as near as possible to the wanted ones.
 
-    Pool adjacent violators: items that press on each other form a block that stands at the mean of their wishes.
+    The order is kept. Pool adjacent violators: items that would overlap form a block at the mean of their wanted centers.
+
+    Args:
+        wanted: wanted center of each item.
+        heights: height of each item.
+        top, bottom: bounds.
     """
+    if len(heights) == 1:
+        half = heights[0] / 2
+        return [min(max(wanted[0] - half, top), max(top, bottom - heights[0])) + half]
     gap = ROW_GAP
     room = bottom - top - sum(heights)
     if len(heights) > 1:
@@ -339,9 +351,9 @@ def spread(wanted: Sequence[float], heights: Sequence[float], top: float, bottom
         offsets.append(offset + height / 2)
         offset += height + gap
     total = offset - gap
-    blocks: list[tuple[float, int]] = []  # sum of the wishes for the block's first edge, and number of items
-    for wish, shift in zip(wanted, offsets, strict=True):
-        block = (wish - shift, 1)
+    blocks: list[tuple[float, int]] = []  # sum of the wanted positions of the block's first edge, and number of items
+    for center, shift in zip(wanted, offsets, strict=True):
+        block = (center - shift, 1)
         while blocks and blocks[-1][0] / blocks[-1][1] > block[0] / block[1]:
             before = blocks.pop()
             block = (before[0] + block[0], before[1] + block[1])
@@ -356,27 +368,32 @@ def _connect(
     passages: Sequence[Sequence[Rectangle]] | None = None,
     upward: Iterable[Arrow] = (),
 ) -> list[Route]:
-    """Routes from the right side of a box to the left side of another; the ends on one side are spread over it."""
-    ways = passages or [()] * len(arrows)
+    """Routes from the right side of each arrow's source to the left side of its target, with the ends spread over the sides.
+
+    Args:
+        passages: where each arrow crosses columns.
+        upward: arrows between outputs, which run vertically.
+    """
+    crossings = passages or [()] * len(arrows)
     vertical = set(upward)
     leaving: dict[str, list[tuple[float, int]]] = {}
     entering: dict[str, list[tuple[float, int]]] = {}
-    for index, (arrow, way) in enumerate(zip(arrows, ways, strict=True)):
+    for index, (arrow, crossed) in enumerate(zip(arrows, crossings, strict=True)):
         if arrow not in vertical:
-            leaving.setdefault(arrow.source, []).append((way[0].top if way else boxes[arrow.target].center.y, index))
-            entering.setdefault(arrow.target, []).append((way[-1].top if way else boxes[arrow.source].center.y, index))
+            leaving.setdefault(arrow.source, []).append((crossed[0].top if crossed else boxes[arrow.target].center.y, index))
+            entering.setdefault(arrow.target, []).append((crossed[-1].top if crossed else boxes[arrow.source].center.y, index))
     start, end = _ports(leaving, boxes), _ports(entering, boxes)
     routes = []
-    for index, (arrow, way) in enumerate(zip(arrows, ways, strict=True)):
+    for index, (arrow, crossed) in enumerate(zip(arrows, crossings, strict=True)):
         source, target = boxes[arrow.source], boxes[arrow.target]
         if arrow in vertical:
             routes.append(_upward(source, target))
             continue
         points = [Point(source.right, start[index])]
-        for passage in way:
+        for passage in crossed:
             points += [Point(passage.left, passage.top), Point(passage.right, passage.top)]
         tip = Point(target.left, end[index])
-        run = min(RUN if arrow.mark else 12.0, (tip.x - points[-1].x) / 2)
+        run = min(STRAIGHT_END if arrow.mark else 12.0, (tip.x - points[-1].x) / 2)
         points += [Point(tip.x - run, tip.y), Point(tip.x - 6.0, tip.y)]
         routes.append(Route(_curve(points), tip, Point(tip.x - 20.0, tip.y)))
     return routes
@@ -386,14 +403,14 @@ def _ports(ends: Mapping[str, list[tuple[float, int]]], boxes: Mapping[str, Rect
     ports = {}
     for name, found in ends.items():
         box = boxes[name]
-        step = min((box.bottom - box.top) / len(found), PORT)
+        step = min((box.bottom - box.top) / len(found), PORT_DISTANCE)
         for place, (_, index) in enumerate(sorted(found)):
             ports[index] = box.center.y + step * (place - (len(found) - 1) / 2)
     return ports
 
 
 def _curve(points: Sequence[Point]) -> tuple[Point, ...]:
-    """A chain of cubic curves through points that come in pairs of a gap and a straight stretch; level at every point."""
+    """Chain of cubic curves through points, horizontal at every point."""
     curve = [points[0]]
     for before, after in pairwise(points):
         half = (after.x - before.x) / 2
@@ -402,7 +419,7 @@ def _curve(points: Sequence[Point]) -> tuple[Point, ...]:
 
 
 def _upward(source: Rectangle, target: Rectangle) -> Route:
-    """Between outputs, which stand above each other."""
+    """Vertical route between two outputs, which stand above each other."""
     up = target.top < source.top
     begin = Point(source.center.x, source.top if up else source.bottom)
     tip = Point(target.center.x, target.bottom if up else target.top)
@@ -413,7 +430,7 @@ def _upward(source: Rectangle, target: Rectangle) -> Route:
 
 
 def _head_columns(drawn: Diagram, sizes: Mapping[str, Size]) -> tuple[list[float], float, float]:
-    """Widths of the head's columns (the way in, layer by layer, predictions), and the head's width and height."""
+    """Widths of the head's columns (entry, layers, predictions), and width and height of the head."""
     if not drawn.towers:
         return [], 0.0, 0.0
     length = max(len(tower.layers) for tower in drawn.towers)
@@ -431,7 +448,7 @@ def _tower_height(layers: Sequence[Box], predictions: Sequence[Box], sizes: Mapp
 
 
 def _passages(arrow: Arrow, drawn: Diagram, boxes: Mapping[str, Rectangle]) -> list[Rectangle]:
-    """The way of a head's arrow past layers that it does not read: those of the other decoder, in a difference."""
+    """Where an arrow of the head passes layers that it does not read: those of the other decoder, in a difference."""
     source, target = boxes[arrow.source], boxes[arrow.target]
     passed = [
         boxes[box.id]

@@ -1,4 +1,4 @@
-"""Graph to a Mermaid flowchart, which GitHub and many editors draw from the text of a Markdown file."""
+"""Graph to a Mermaid flowchart, which GitHub and many editors render in Markdown files."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 
 from nasdsl.backends.cost import CostTable
 from nasdsl.backends.diagrams.diagram import FAMILIES, Arrow, Box, diagram
-from nasdsl.backends.diagrams.dot import FILLS, PRINT, TONE, wrap_diagram
+from nasdsl.backends.diagrams.dot import FILLS, TEXT_COLOR, TONE, wrap_diagram
 from nasdsl.backends.diagrams.labels import cost_label, cost_summary, wrap_text
 from nasdsl.ir import Graph
 
 
 def emit_mermaid(graph: Graph, table: CostTable) -> str:
-    """The picture of a graph as a Mermaid flowchart. The same graph and figures give the same text.
+    """Mermaid flowchart of a graph. The same graph and costs give the same text.
 
     Args:
-        table: figures of this graph, as `nasdsl.backends.cost.cost` gives them.
+        table: costs of this graph, as `nasdsl.backends.cost.cost` gives them.
 
     Raises:
         ValueError: the table is not of this graph.
@@ -26,9 +26,9 @@ def emit_mermaid(graph: Graph, table: CostTable) -> str:
 
 def _lines(graph: Graph, table: CostTable) -> Iterator[str]:
     drawn = diagram(graph, table)
-    # Names of the text could be words of Mermaid (`end`) or hold its signs; numbers cannot.
+    # Names of values could be Mermaid keywords (`end`) or contain its operators; numbers cannot.
     ids = {box.id: f"n{index}" for index, box in enumerate(drawn.boxes)}
-    # From the top where it would be wide from the left: a page is scrolled down, and shrunk to its width.
+    # A wide flowchart runs from top to bottom: pages scroll down, and shrink what is wider than they are.
     yield f"flowchart {'LR' if len(wrap_diagram(drawn)) == 1 else 'TB'}"
     yield f"  %% {_plain(drawn.name)} · {cost_summary(table)}"
     for lane in drawn.lanes:
@@ -50,7 +50,7 @@ def _lines(graph: Graph, table: CostTable) -> Iterator[str]:
     for arrow in drawn.arrows:
         yield f"  {_arrow(arrow, ids[arrow.source], ids[arrow.target])}"
     for family in FAMILIES:
-        yield f"  classDef {family} fill:{FILLS[family]},stroke:{TONE},color:{PRINT}"
+        yield f"  classDef {family} fill:{FILLS[family]},stroke:{TONE},color:{TEXT_COLOR}"
 
 
 def _box(box: Box) -> str:
@@ -58,7 +58,7 @@ def _box(box: Box) -> str:
     rows += [_text(line) for line in wrap_text(box.text) if line != box.name]
     if box.macs or box.params or box.role not in ("merge", "output"):
         rows.append(_text((box.note if box.role == "input" else "") + cost_label(box.width, box.macs, box.params)))
-    # A box with bars at its sides is Mermaid's nearest to the double frame of an output.
+    # Mermaid has no double frame; a box with double sides is the nearest to it.
     opening, closing = ("[[", "]]") if box.role == "output" else ("[", "]") if box.role == "input" else ("(", ")")
     return f'{opening}"{"<br/>".join(rows)}"{closing}:::{box.family}'
 
@@ -71,7 +71,7 @@ def _arrow(arrow: Arrow, source: str, target: str) -> str:
 
 
 def _text(text: str) -> str:
-    """A text inside quotes: all but letters, digits and harmless signs as Mermaid's entities."""
+    """Escape a text for use in quotes: all but letters, digits and harmless characters as Mermaid's entities."""
     return re.sub(r"[^\w .,:=+()/·→…↑↓-]|_(?=_)", lambda found: f"#{ord(found[0])};", " ".join(text.split()))
 
 

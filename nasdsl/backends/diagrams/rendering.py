@@ -1,4 +1,4 @@
-"""Pictures as files: what Graphviz draws from the DOT text, and the forms that need no Graphviz."""
+"""Diagrams as files: by Graphviz from the DOT text, or as text without Graphviz."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nasdsl.ir import Graph
 FORMATS: Final = ("svg", "png", "pdf", "dot", "mmd", "html")
 
 TIMEOUT = 120.0
-"""Seconds that Graphviz may take. It only draws, the places come with the text: ten thousand boxes take some two seconds."""
+"""Time limit for Graphviz, in seconds. It only draws, since positions are given: ten thousand boxes take about two seconds."""
 
 PNG_DPI = 144
 
@@ -32,19 +32,19 @@ sys.stdout.buffer.write(graph.draw(format=sys.argv[1], prog="dot"))
 
 
 class RenderError(RuntimeError):
-    """Graphviz is missing, or did not give a picture. The message is one line."""
+    """Graphviz is missing or failed. The message is one line."""
 
 
 def render(graph: Graph, table: CostTable, fmt: str) -> bytes:
-    """The picture of a graph.
+    """Draw the diagram of a graph.
 
     Args:
-        table: figures of this graph, as `nasdsl.backends.cost.cost` gives them.
+        table: costs of this graph, as `nasdsl.backends.cost.cost` gives them.
         fmt: one of `FORMATS`. ``dot`` and ``mmd`` need no Graphviz.
 
     Raises:
         ValueError: an unknown format, or a table of another graph.
-        RenderError: there is no Graphviz, or it fails.
+        RenderError: Graphviz is missing or fails.
     """
     _check(fmt, FORMATS)
     if fmt == "dot":
@@ -58,11 +58,11 @@ def render(graph: Graph, table: CostTable, fmt: str) -> bytes:
 
 
 def write(graph: Graph, table: CostTable, path: str | Path) -> None:
-    """Write the picture of a graph to a file; its suffix says in which of `FORMATS`.
+    """Draw the diagram of a graph to a file, in the one of `FORMATS` that its suffix names.
 
     Raises:
         ValueError: an unknown suffix, or a table of another graph.
-        RenderError: there is no Graphviz, or it fails.
+        RenderError: Graphviz is missing or fails.
         OSError: the file cannot be written.
     """
     fmt = Path(path).suffix.removeprefix(".").lower()
@@ -71,15 +71,15 @@ def write(graph: Graph, table: CostTable, path: str | Path) -> None:
 
 
 def render_diff(graph_a: Graph, table_a: CostTable, graph_b: Graph, table_b: CostTable, fmt: str) -> bytes:
-    """One picture of what it takes to get from decoder a to decoder b.
+    """Draw the changes from decoder a to decoder b.
 
     Args:
-        table_a, table_b: figures of the graphs.
+        table_a, table_b: costs of the graphs.
         fmt: ``svg``, ``png``, ``pdf`` or ``dot``.
 
     Raises:
         ValueError: an unknown format, or a table of another graph.
-        RenderError: there is no Graphviz, or it fails.
+        RenderError: Graphviz is missing or fails.
     """
     _check(fmt, ("svg", "png", "pdf", "dot"))
     text = emit_dot_diff(graph_a, table_a, graph_b, table_b)
@@ -99,60 +99,60 @@ def count_rows(graph: Graph, table: CostTable, other: tuple[Graph, CostTable] | 
 
 def _check(fmt: str, known: tuple[str, ...]) -> None:
     if fmt not in known:
-        raise ValueError(f"no picture in the format {fmt!r}; there are {', '.join(known)}")
+        raise ValueError(f"cannot draw a diagram in the format {fmt!r}; expected one of {', '.join(known)}")
 
 
 def draw(dot: str, fmt: str) -> bytes:
-    """What Graphviz draws from a DOT text, in the format ``svg``, ``png`` or ``pdf``.
+    """Draw a DOT text with Graphviz, as ``svg``, ``png`` or ``pdf``.
 
-    The program ``dot`` does it where there is one, else the libraries that pygraphviz's wheels bring along.
+    Uses the program ``dot`` if it is installed, else the libraries in pygraphviz's wheel.
 
     Raises:
-        RenderError: there is neither, or it fails.
+        RenderError: neither is installed, or it fails.
     """
     if fmt == "png":
         dot = dot.replace("graph [", f"graph [dpi={PNG_DPI}, ", 1)
     if shutil.which("dot") and find_spec("graphviz"):
-        return _by_program(dot, fmt)
+        return _draw_with_program(dot, fmt)
     if find_spec("pygraphviz"):
-        return _by_libraries(dot, fmt)
+        return _draw_with_libraries(dot, fmt)
     raise RenderError(
         f"{fmt} needs Graphviz: install its `dot` program (graphviz.org/download) or `pip install pygraphviz`; "
         "dot and mmd output need none"
     )
 
 
-def _by_program(dot: str, fmt: str) -> bytes:
+def _draw_with_program(dot: str, fmt: str) -> bytes:
     import graphviz
 
     try:
-        picture: bytes = graphviz.pipe("dot", fmt, dot.encode(), quiet=True)
+        image: bytes = graphviz.pipe("dot", fmt, dot.encode(), quiet=True)
     except (graphviz.ExecutableNotFound, graphviz.CalledProcessError, OSError) as error:
         printed = getattr(error, "stderr", None) or b""
         raise RenderError(f"the program dot failed: {_reason(printed) or _reason(str(error).encode())}") from None
-    return _checked(picture, fmt, "the program dot")
+    return _checked(image, fmt, "the program dot")
 
 
-def _by_libraries(dot: str, fmt: str) -> bytes:
-    # In a process of its own: the libraries end the process that calls them where they meet what they do not expect.
+def _draw_with_libraries(dot: str, fmt: str) -> bytes:
+    # In a process of its own, because the libraries exit the process on some errors.
     try:
         ran = subprocess.run(
             [sys.executable, "-c", _PYGRAPHVIZ, fmt], input=dot.encode(), capture_output=True, timeout=TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired:
-        raise RenderError(f"Graphviz gave no picture in {TIMEOUT:g} s; write .dot or .mmd instead") from None
+        raise RenderError(f"Graphviz did not finish in {TIMEOUT:g} s; write .dot or .mmd instead") from None
     if ran.returncode:
         raise RenderError(f"Graphviz (by pygraphviz) failed: {_reason(ran.stderr) or f'exit status {ran.returncode}'}")
     return _checked(ran.stdout, fmt, "Graphviz (by pygraphviz)")
 
 
-def _checked(picture: bytes, fmt: str, who: str) -> bytes:
-    if not picture.lstrip().startswith({"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}[fmt]):
-        raise RenderError(f"{who} gave no {fmt}")
-    return picture
+def _checked(image: bytes, fmt: str, program: str) -> bytes:
+    if not image.lstrip().startswith({"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}[fmt]):
+        raise RenderError(f"{program} produced no {fmt}")
+    return image
 
 
 def _reason(printed: bytes) -> str:
-    """The last line that says something; the font library's complaints about its own configuration do not."""
+    """Last non-empty line of an error output, except for the font library's warnings."""
     lines = [line.strip() for line in printed.decode(errors="replace").splitlines()]
     return next((line for line in reversed(lines) if line and not line.startswith("Fontconfig")), "")

@@ -1,11 +1,11 @@
-"""The classes ``Fpn`` and ``Head`` of a stand-alone source."""
+"""Source of the classes ``Fpn`` and ``Head``."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 
-from nasdsl.backends.source.writer import Writer, construct, constructor, module_tree
+from nasdsl.backends.source.writer import StatementWriter, constructor_call, module_source, module_tree
 from nasdsl.ir.graph import Graph, HeadLayer
 from nasdsl.layers import Input, Resize
 from nasdsl.semantics.architecture import Fcos
@@ -15,14 +15,14 @@ def fpn_class(graph: Graph) -> list[str]:
     tree = module_tree(graph.nodes)
     inputs = {n.layer.name: f'features["{n.layer.name}"]' for n in graph.inputs() if isinstance(n.layer, Input)}
     results = list(graph.outputs.values())
-    writer = Writer(graph.nodes, results, lambda n: f"self.{n.id}", inputs)
+    writer = StatementWriter(graph.nodes, results, lambda n: f"self.{n.id}", inputs)
     lines = [
         "class Fpn(Group):",
-        '    """The feature pyramid."""',
+        '    """Feature pyramid network."""',
         "",
         "    def __init__(self) -> None:",
         "        super().__init__()",
-        *(f"        self.{name} = {construct(entry, '        ')}" for name, entry in tree.items()),
+        *(f"        self.{name} = {module_source(entry, '        ')}" for name, entry in tree.items()),
         "",
         "    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:",
         *_sizes(graph),
@@ -33,7 +33,7 @@ def fpn_class(graph: Graph) -> list[str]:
 
 
 def _sizes(graph: Graph) -> list[str]:
-    """Statements that bind `size`: height and width of each level that something is resized to."""
+    """Statements that assign `size`: height and width of each level that something is resized to."""
     needed = sorted({n.layer.level for n in graph.nodes if isinstance(n.layer, Resize)})
     known = {n.out.level: n.layer.name for n in graph.inputs() if isinstance(n.layer, Input) and n.out.level is not None}
     entries = []
@@ -63,7 +63,7 @@ def head_class(graph: Graph) -> list[str]:
     strides = json.dumps({level: 2 ** graph.levels[level] for level in levels})
     lines = [
         "class Head(Group):",
-        '    """The towers and predictions, applied to every level."""',
+        '    """Towers and prediction convolutions, applied to every level."""',
         "",
         f"    levels = {levels!r}",
         *([f"    strides = {strides}"] if relu else []),
@@ -111,9 +111,9 @@ def _head_layer_init(tower: str, layer: HeadLayer) -> list[str]:
         return []
     place = f'        self.{tower}["{layer.index}"] = '
     if layer.shared:
-        return [place + construct(tree, "        ")]
-    made = construct(tree, "            ")
-    return [place + "nn.ModuleDict({", f"            level: {made} for level in self.levels", "        })"]
+        return [place + module_source(tree, "        ")]
+    call = module_source(tree, "            ")
+    return [place + "nn.ModuleDict({", f"            level: {call} for level in self.levels", "        })"]
 
 
 def _tower(name: str, layers: Sequence[HeadLayer]) -> list[str]:
@@ -122,16 +122,16 @@ def _tower(name: str, layers: Sequence[HeadLayer]) -> list[str]:
         sharing = "shared by all levels" if layer.shared else "one for each level"
         if layer.is_identity:
             continue
-        has_modules = any(constructor(n) is not None for n in layer.nodes)
+        has_modules = any(constructor_call(n) is not None for n in layer.nodes)
         lines.append(
             f"        # {layer.index}: {layer.op}, {sharing}" if has_modules else f"        # {layer.index}: {layer.op}"
         )
         if has_modules:
             lines.append(f'        layer = self.{name}["{layer.index}"]' + ("" if layer.shared else "[level]"))
-        inside = Writer(layer.nodes, [layer.result], lambda n: f"layer.{n.id}", {"x": "x"})
-        lines += [f"        {line}" for line in inside.lines if not line.startswith("#")]
-        last = inside.lines[-1]
-        bound = inside.text[layer.result]
+        writer = StatementWriter(layer.nodes, [layer.result], lambda n: f"layer.{n.id}", {"x": "x"})
+        lines += [f"        {line}" for line in writer.lines if not line.startswith("#")]
+        last = writer.lines[-1]
+        bound = writer.text[layer.result]
         if last.startswith(f"{bound} = "):
             lines[-1] = f"        x = {last[len(bound) + 3 :]}"
         else:
