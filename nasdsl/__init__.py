@@ -1,7 +1,7 @@
 """nasdsl: a language and a compiler for the decoders of object detectors.
 
-Importing this package imports nothing else: each public name brings what it needs when it is first used, and torch only
-comes with `Decoder.build`.
+Importing this package imports nothing else: a public name imports what it needs when it is first used, and torch is imported
+by `Decoder.build` and the names of detectors only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nasdsl.semantics.files import UnreadableFile
     from nasdsl.spaces import Space, SpaceError, load_space, loads_space
 
-_HOME = {
+_MODULES = {
     "Decoder": "nasdsl.decoder",
     "Detector": "nasdsl.detection.detector",
     "Diagnostic": "nasdsl.diagnostics",
@@ -73,11 +73,11 @@ def __getattr__(name: str) -> Any:
             return version("nasdsl")
         except PackageNotFoundError:  # a source tree that is not installed
             return "0+unknown"
-    if name == "search":  # a package that can be called
+    if name == "search":  # a callable package
         return import_module("nasdsl.search")
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'nasdsl' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 def compile_(
     file: str, backbone: str, size: tuple[int, int], classes: int, width: int | None, format_: str, output: str | None
 ) -> None:
-    """Check a decoder and print its exact cost for one image: multiply-accumulates and parameters.
+    """Print the exact cost of a decoder, and export it.
+
+    The cost is in multiply-accumulates and parameters, for one image. A decoder with mistakes is reported as by
+    `nasdsl check`.
 
     FILE is a .nas file, `-` for standard input, zoo:NAME, or the folder of a training or search (its decoder.nas or
     best.nas).

@@ -67,12 +67,12 @@ def detect(
     no_pictures: bool,
     device: str | None,
 ) -> None:
-    """Run a trained detector on images, draw its boxes and write all detections in COCO's format.
+    """Run a trained detector on images.
 
     RUN is the folder of a training or its model.pt. IMAGE is an image file or a folder of images.
 
-    For each image, DIR gets a PNG with the boxes drawn. DIR/detections.json holds all detections, also those below
-    --threshold.
+    DIR gets a PNG of each image with the boxes drawn, and detections.json, which holds all detections in COCO's format,
+    also those below --threshold.
     """
     if bool(images) == bool(spec):
         raise click.UsageError("expected either images (IMAGE…) or a dataset (--data)")

@@ -65,9 +65,9 @@ def eval_(
     device: str | None,
     format_: str,
 ) -> None:
-    """Evaluate a trained detector, or a file of COCO results, with the metrics of COCO and VOC.
+    """Compute COCO and VOC metrics of a trained detector.
 
-    RUN is the folder of a training or its model.pt.
+    RUN is the folder of a training or its model.pt. RESULTS.json is a file of detections as COCO results.
 
     \b
     nasdsl eval RUN --data voc:VOCdevkit/VOC2007 --split test --metrics voc07

@@ -10,9 +10,9 @@ from nasdsl.cli.errors import fail
 @click.command()
 @click.argument("code", required=False)
 def explain(code: str | None) -> None:
-    """Explain a diagnostic code such as NAS201, with a wrong and a right example.
+    """Explain a diagnostic code, such as NAS201.
 
-    Without CODE, list all codes.
+    The explanation has a wrong and a right example. Without CODE, list all codes.
     """
     from nasdsl.diagnostics import explain as explain_code
     from nasdsl.diagnostics.catalogue import CODES

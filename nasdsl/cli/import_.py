@@ -14,7 +14,7 @@ from nasdsl.cli.output import print_diagnostics
 
 @click.group("import")
 def import_() -> None:
-    """Convert decoders from other formats to `.nas` text, on standard output."""
+    """Convert decoders from other formats to `.nas` text."""
 
 
 @import_.command("nas-fcos")
@@ -23,7 +23,9 @@ def import_() -> None:
 @click.option("--share", type=int, help="Index of the first head layer whose weights all levels share.  [default: 0]")
 @click.option("--width", type=click.IntRange(1, 16384), help="Channels of fpn and head.  [default: 256]")
 def nas_fcos(lists: str, head: str | None, share: int | None, width: int | None) -> None:
-    """Convert index lists of the NAS-FCOS code, or one of its YAML configuration files.
+    """Convert decoders of the NAS-FCOS code.
+
+    The text is printed to standard output. CONFIG.yaml is a configuration file of that code.
 
     LISTS is a list of blocks [in1, in2, op1, op2, agg]. It may end with [share] and the list of the head's layers, and
     each block may be in a list of its own, as in the configuration files.

@@ -21,6 +21,9 @@ class SizeType(click.ParamType[tuple[int, int]]):
 
     name = "HxW"
 
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        return self.name
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         if isinstance(value, tuple):
             return value
@@ -73,7 +76,11 @@ NORM = click.option(
     help="BatchNorm layers of the backbone.  [default: frozen in a pretrained ResNet, else train]",
 )
 RECIPE = click.option(
-    "--recipe", default="published", show_default=True, help="Training recipe: published (the paper's) or quick (small data)."
+    "--recipe",
+    metavar="NAME",
+    default="published",
+    show_default=True,
+    help="Training recipe: published (the paper's) or quick (small data).",
 )
 SETTINGS = click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting of the recipe; may be repeated."

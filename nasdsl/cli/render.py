@@ -26,13 +26,13 @@ from nasdsl.cli.output import echo_err, print_diagnostics
 @SIZE
 @CLASSES
 def render(file: str, output: str | None, other: str | None, backbone: str, size: tuple[int, int], classes: int) -> None:
-    """Draw a decoder as a diagram of its values, with their levels and costs.
+    """Draw a decoder as a diagram.
 
     FILE is a .nas file, `-` for standard input, zoo:NAME, or the folder of a training or search (its decoder.nas or
     best.nas).
 
-    Values flow from left to right. A decoder that is too wide for one row is drawn in several. Graphviz need not be
-    installed.
+    The diagram shows the values of the decoder by level, with their costs. Data flows from left to right; a decoder that
+    is too wide for one row is drawn in several. Graphviz need not be installed.
     """
     from nasdsl.backbones import UnknownBackbone
     from nasdsl.backbones import backbone as find_backbone

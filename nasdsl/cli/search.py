@@ -71,7 +71,7 @@ Positive = click.FloatRange(0, min_open=True)
 @click.option(
     "--evaluations",
     type=click.IntRange(0),
-    help="End a stage after so many trials that were evaluated (no duplicates, none rejected).",
+    help="End a stage after this many evaluated trials (duplicates and rejected ones do not count).",
 )
 @click.option("--strategy", metavar="NAME", help="Search strategy: bayes, ppo, evolution or random.  [default: bayes]")
 @click.option(

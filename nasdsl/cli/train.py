@@ -111,7 +111,7 @@ def train(
     device: str | None,
     **recipe_options: Any,
 ) -> None:
-    """Train a detector: a backbone with the decoder in FILE.
+    """Train a detector: a backbone with a decoder.
 
     FILE is a .nas file, `-` for standard input, zoo:NAME, or the folder of a training or search (its decoder.nas or
     best.nas).

@@ -1,1 +1,1 @@
-"""Decoders written down elsewhere, as texts of the language."""
+"""Importers: decoders in other formats to `.nas` text."""

@@ -1,4 +1,4 @@
-"""Index lists as the NAS-FCOS code publishes them, as `.nas` text."""
+"""Importer of the index lists and configuration files of the NAS-FCOS code."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from nasdsl.decoder import Decoder, loads
 from nasdsl.semantics.files import read_source
 
 FPN_OPS = ("sep_3x3", "sep_3x3_d3", "sep_5x5_d6", "skip", "dconv_3x3")
-"""The paper's Table 1, in the order of its ids."""
+"""Ops of the FPN by index (the paper's Table 1)."""
 
 FPN_AGGREGATIONS = ("psum", "cat")
+"""Aggregations of the FPN by index."""
 
 HEAD_OPS = ("conv_1x1", "conv_3x3", "sep_3x3", "sep_3x3_d3", "skip", "dconv_3x3")
+"""Ops of the head by index."""
 
 FCOS_HEAD = (1, 1, 1, 1)
-"""The original head: four 3x3 convolutions."""
+"""Head of FCOS: four 3x3 convolutions."""
 
 _INPUTS = ("c2", "c3", "c4", "c5")
 _OUTPUTS = ("p5", "p4", "p3")
@@ -27,7 +29,7 @@ _OUTPUTS = ("p5", "p4", "p3")
 def nas_fcos_text(
     fpn: Sequence[Sequence[int]], head: Sequence[int] | None = None, share: int = 0, width: int = 256, name: str = "nas_fcos"
 ) -> str:
-    """The text of a published index list; see `from_nas_fcos`."""
+    """Convert index lists to `.nas` text; see `from_nas_fcos`."""
     blocks = _blocks(fpn)
     values = [*_INPUTS, *(f"x{t}" for t in range(1, len(blocks) + 1))]
     lines = []
@@ -64,21 +66,20 @@ def nas_fcos_text(
 def from_nas_fcos(
     fpn: Sequence[Sequence[int]], head: Sequence[int] | None = None, share: int | Sequence[int] = 0, width: int = 256
 ) -> Decoder:
-    """A decoder from the index lists of the NAS-FCOS code.
+    """Make a decoder from the index lists of the NAS-FCOS code.
 
     Args:
-        fpn: blocks ``[in1, in2, op1, op2, agg]``: inputs count C2-C5 as 0-3 and then the blocks; ops and aggregations
-            count as in `FPN_OPS` and `FPN_AGGREGATIONS`.
-        head: layers, counted as in `HEAD_OPS`; None is FCOS's own four convolutions.
-        share: index of the first layer whose weights all levels share; the published ``[0]`` is taken as 0.
+        fpn: blocks ``[in1, in2, op1, op2, agg]``. Inputs 0-3 are C2-C5, 4 is the first block, and so on; ops and
+            aggregations are indices into `FPN_OPS` and `FPN_AGGREGATIONS`.
+        head: layers, as indices into `HEAD_OPS`; None for the head of FCOS.
+        share: index of the first head layer whose weights all levels share; a list of one index, as published, is accepted.
         width: channels of fpn and head.
 
-    The outputs are the last three blocks that no block reads, in their order P5, P4, P3, as the published code has it
-    (section 3.2.1 of the paper takes the last three blocks whatever reads them; where these are unread, as in the
-    published decoder, the two agree).
+    The outputs P5, P4, P3 are the last three blocks that no other block reads, in this order, as in the published code.
+    (Section 3.2.1 of the paper takes the last three blocks in any case. For the published decoder both are the same.)
 
     Raises:
-        ValueError: an index that means nothing, or fewer than three unread blocks (the published code rejects these).
+        ValueError: an index is out of range, or fewer than three blocks are unread (the published code rejects these too).
     """
     if not isinstance(share, int):
         if len(share) != 1:
@@ -88,7 +89,7 @@ def from_nas_fcos(
 
 
 class Lists(NamedTuple):
-    """Index lists taken apart: blocks of the FPN, layers of the head (None: not given), sharing index."""
+    """Index lists: blocks of the FPN, layers of the head (None if not given), index of the first shared head layer."""
 
     fpn: list[list[int]]
     head: list[int] | None
@@ -96,13 +97,16 @@ class Lists(NamedTuple):
 
 
 def split_lists(value: object) -> Lists:
-    """Take apart a list as it is published: blocks, each by itself or in a list of its own, then perhaps ``[share]`` and
-    the head: ``[[[3, 3, 4, 4, 1]], …, [0], [5, 1, 5, 0, 4, 4]]``.
+    """Split a published list into its parts.
+
+    Args:
+        value: blocks, each possibly in a list of its own, then possibly ``[share]`` and the head's list, such as
+            ``[[[3, 3, 4, 4, 1]], …, [0], [5, 1, 5, 0, 4, 4]]``.
 
     Raises:
-        ValueError: it is no such list.
+        ValueError: it is not of this form.
     """
-    expected = "expected a list of blocks [in1, in2, op1, op2, agg], then perhaps [share] and the head's list"
+    expected = "expected a list of blocks [in1, in2, op1, op2, agg], then possibly [share] and the head's list"
     if not isinstance(value, list) or not value:
         raise ValueError(f"{_short(value)} is no list of blocks; {expected}")
     fpn: list[list[int]] = []
@@ -121,14 +125,14 @@ def split_lists(value: object) -> Lists:
 
 
 def read_config(path: str | Path) -> str:
-    """The `.nas` text of a YAML configuration file of the NAS-FCOS code.
+    """Convert a YAML configuration file of the NAS-FCOS code to `.nas` text.
 
-    Read are ``SEARCH.DECODER.CONFIG`` (the lists), ``SEARCH.DECODER.AGG_SIZE`` (the width, 256 where it is missing) and
-    ``MODEL.RETINANET_ON``, for which the decoder predicts as RetinaNet does, with nine anchors.
+    It reads ``SEARCH.DECODER.CONFIG`` (the lists), ``SEARCH.DECODER.AGG_SIZE`` (the width; default 256) and
+    ``MODEL.RETINANET_ON`` (predict as RetinaNet, with nine anchors).
 
     Raises:
         UnreadableFile: the file cannot be read.
-        ValueError: it is no YAML, or lacks the lists, or they mean nothing.
+        ValueError: it is no YAML, lacks the lists, or has invalid ones.
     """
     import yaml
 
@@ -141,14 +145,14 @@ def read_config(path: str | Path) -> str:
         raise ValueError(f"{source.name}{where}: not YAML: {getattr(error, 'problem', None) or 'unreadable'}") from None
 
     def entry(*keys: str) -> object:
-        at: object = config
+        value: object = config
         for key in keys:
-            at = at.get(key) if isinstance(at, dict) else None
-        return at
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
 
     lists = entry("SEARCH", "DECODER", "CONFIG")
     if lists is None:
-        raise ValueError(f"{source.name}: no SEARCH.DECODER.CONFIG in it, where this family keeps its lists")
+        raise ValueError(f"{source.name}: no SEARCH.DECODER.CONFIG, which holds the index lists in configurations of NAS-FCOS")
     if isinstance(lists, str):
         try:
             lists = json.loads(lists.replace("(", "[").replace(")", "]"))
@@ -172,6 +176,7 @@ def _short(value: object) -> str:
 
 
 def _blocks(fpn: Sequence[Sequence[int]]) -> list[tuple[int, int, int, int, int]]:
+    """Blocks with all indices checked."""
     blocks = []
     for t, block in enumerate(fpn, 1):
         if len(block) != 5 or not all(isinstance(i, int) and not isinstance(i, bool) for i in block):
@@ -189,15 +194,16 @@ def _blocks(fpn: Sequence[Sequence[int]]) -> list[tuple[int, int, int, int, int]
 
 
 def _output_blocks(blocks: Sequence[tuple[int, int, int, int, int]]) -> list[int]:
-    """Numbers of the last three blocks that no block reads."""
+    """Numbers (from 1) of the last three blocks that no block reads."""
     read = {i - len(_INPUTS) + 1 for block in blocks for i in block[:2]}
     unread = [t for t in range(1, len(blocks) + 1) if t not in read]
     if len(unread) < len(_OUTPUTS):
-        raise ValueError(f"only {len(unread)} blocks are read by no other; P5, P4 and P3 need three")
+        raise ValueError(f"only {len(unread)} blocks are read by no other; the outputs P5, P4 and P3 need three")
     return unread[-len(_OUTPUTS) :]
 
 
 def _head(head: Sequence[int]) -> Sequence[int]:
+    """The head's layers, with all indices checked."""
     for place, index in enumerate(head):
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(HEAD_OPS):
             raise ValueError(f"head layer {place} is {index}; expected 0 to {len(HEAD_OPS) - 1}")

@@ -22,10 +22,10 @@ class Row(NamedTuple):
     """A row of a wrapped diagram.
 
     Attributes:
-        diagram: its boxes, references included, and the arrows between them. A row of the fpn has no towers, but for the
-            last one; further rows of the head have no lanes.
-        origins: for each reference, by id, the box that it stands for.
-        label: ``row 2 of 5``; empty where the fpn needs one row only.
+        diagram: boxes of the row, with references, and the arrows between them. The head is in the last row of the fpn; if
+            it is wrapped too, its further rows have no lanes.
+        origins: the box that each reference stands for, by id of the reference.
+        label: ``row 2 of 5``; empty if the fpn fits in one row.
     """
 
     diagram: Diagram
@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
 
 def split_rows(drawn: Diagram, sizes: Mapping[str, Size], max_width: float = MAX_WIDTH) -> list[Row]:
-    """Split a diagram into rows that are at most so wide, unless a single column is wider.
+    """Split a diagram into rows. A row is at most `max_width` wide unless it is a single column.
 
     Args:
         sizes: width and height of each box, by id, and of ``head``, in points.
@@ -83,9 +83,13 @@ def _row_ends(
     sizes: Mapping[str, Size],
     max_width: float,
 ) -> list[int]:
-    """Number of the column behind each row: the fewest rows, and among these the fewest references."""
+    """Choose where to wrap: the fewest rows, and then the fewest references, by dynamic programming.
+
+    Returns:
+        For each row, the number of the first column after it.
+    """
     widths = [max((sizes[box.id][0] for box in column), default=0.0) for column in by_column]
-    best: list[tuple[int, int, int]] = [(0, 0, 0)]  # rows, references and start of the last row, by the column behind it
+    best: list[tuple[int, int, int]] = [(0, 0, 0)]  # for the columns before each: rows, references, start of the last row
     for end in range(1, len(by_column) + 1):
         best.append((best[end - 1][0] + 1, len(by_column) ** 2, end - 1))
     for start in range(len(by_column)):
@@ -170,7 +174,7 @@ def _wrap_head(drawn: Diagram, sizes: Mapping[str, Size], max_width: float) -> l
 
 
 def _is_chain(tower: Tower) -> bool:
-    """Whether each layer reads the one before, and each prediction the last one."""
+    """Whether each layer reads the one before it, and each prediction the last layer."""
     ids = [box.id for box in tower.layers]
     expected = set(pairwise(ids)) | {(ids[-1], box.id) for box in tower.predictions if ids}
     return {(arrow.source, arrow.target) for arrow in tower.arrows} == expected
