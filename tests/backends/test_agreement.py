@@ -109,7 +109,7 @@ def check_source(graph: Graph, module: DecoderModule) -> None:
     # Odd sizes and a batch: where maps of neighbouring levels do not divide.
     features = name_free_weights.features((75, 109), {k: random_decoders.CHANNELS[k] for k in module.fpn.input_levels}, 2)
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        # The source has one way of computing a deformable convolution, and the module a faster one besides.
+        # The source has the reference implementation of a deformable convolution; the module also has a faster one.
         patch.setattr("nasdsl.nn.deform.rows.suits", lambda *_: False)
         expected, found = module(features), emitted(features)
     assert list(expected) == list(found)

@@ -654,8 +654,8 @@ def changed() -> tuple[Graph, CostTable]:
 def test_diff_shows_added_removed_and_changed() -> None:
     before, after = lowered(TEXTS["nas_fcos"]), changed()
     changes = compare(diagram(*before), diagram(*after))
-    told = {name: change for name, change in changes.items() if change != "same"}
-    assert told == {
+    different = {name: change for name, change in changes.items() if change != "same"}
+    assert different == {
         "x3": "removed", "y3": "added", "x7": "changed", "output p5": "changed", "p4.merge": "changed", "output p3": "changed",
         "head cls 4": "removed", "head cls 5": "removed", "head box 4": "removed", "head box 5": "removed",
     }  # fmt: skip
@@ -698,9 +698,9 @@ def test_a_block_of_the_same_text_with_other_operands_is_a_change(call: str) -> 
     block = "block both(x, y) -> (q) { q = add(resize(x, to=x), relu(resize(y, to=y))) }\n"
     one, other = (block + POOLED.replace("g = mul(c3,", f"h = {c}\n    g = mul(h,") for c in ("both(c3, c4)", call))
     changes = compare(diagram(*lowered(one)), diagram(*lowered(other)))
-    told = [name for name, change in changes.items() if change != "same"]
-    assert len(told) == 1
-    assert told[0].endswith("both.q")
+    different = [name for name, change in changes.items() if change != "same"]
+    assert len(different) == 1
+    assert different[0].endswith("both.q")
 
 
 def test_diff_of_decoders_that_read_each_other_backwards() -> None:

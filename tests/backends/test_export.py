@@ -370,7 +370,7 @@ def test_a_program_names_a_primitive_that_cannot_be_traced(custom: DecoderModule
     assert not (tmp_path / "d.pt2").exists()
 
 
-def test_onnx_of_a_primitive_that_says_how(custom: DecoderModule, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_of_a_primitive_with_an_onnx_method(custom: DecoderModule, monkeypatch: pytest.MonkeyPatch) -> None:
     def rule(self: CustomLayer, writer: Any, module: nn.Module, x: Sequence[str]) -> str:
         sign = writer.op("Sign", writer.op("ReduceMean", x[0], keepdims=0))
         product: str = writer.op("Mul", x[0], sign)

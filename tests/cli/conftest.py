@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_runs import finds_much
+from small_runs import untrained_detector
 
 from nasdsl.data import open_dataset
 from nasdsl.detection.weights import save_detector
@@ -16,5 +16,5 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a detector for `shapes`."""
     folder = tmp_path_factory.mktemp("run")
     shapes = open_dataset("shapes:1", "val")
-    save_detector(finds_much(shapes.classes, shapes.category_ids), folder / "model.pt")
+    save_detector(untrained_detector(shapes.classes, shapes.category_ids), folder / "model.pt")
     return folder

@@ -15,15 +15,15 @@ from nasdsl.detection.detector import Detector
 from nasdsl.detection.making import detector
 
 
-def finds_much(classes: int | tuple[str, ...], category_ids: tuple[int, ...] | None = None, **options: Any) -> Detector:
-    """An untrained detector whose scores are high, and different from place to place."""
+def untrained_detector(classes: int | tuple[str, ...], category_ids: tuple[int, ...] | None = None, **options: Any) -> Detector:
+    """An untrained detector whose scores are high and differ from place to place."""
     decoder = load(resources.folder("genotypes") / "retinanet.nas").with_width(64)
     options = {"min_size": 64, "max_size": 96, **options}
-    made = detector(decoder, "mobilenet_v2", classes=classes, category_ids=category_ids, seed=0, detections=20, **options)
+    built = detector(decoder, "mobilenet_v2", classes=classes, category_ids=category_ids, seed=0, detections=20, **options)
     with torch.no_grad():
-        made.decoder.head.cls_logits.bias.fill_(-1)
-        made.decoder.head.cls_logits.weight.mul_(500)
-    return made.eval()
+        built.decoder.head.cls_logits.bias.fill_(-1)
+        built.decoder.head.cls_logits.weight.mul_(500)
+    return built.eval()
 
 
 def noise(size: tuple[int, int], seed: int = 0) -> Any:
@@ -34,7 +34,7 @@ def noise(size: tuple[int, int], seed: int = 0) -> Any:
 
 
 def coco(folder: Path, annotations: list[Any] | None = None, names: tuple[str, ...] = ("dog", "cat")) -> Path:
-    """Three pictures, with one object each unless told."""
+    """Write a COCO dataset of three images with one object each, or with the given annotations."""
     (folder / "annotations").mkdir()
     (folder / "val").mkdir()
     for number in (1, 2, 3):

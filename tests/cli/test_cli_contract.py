@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 # ----------------------------------------------------------------------------------------------------------- check
 
 
-def test_a_right_file(folder: Path) -> None:
+def test_a_file_without_mistakes(folder: Path) -> None:
     ran = nasdsl("check", "good.nas", cwd=folder)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "1 file checked, nothing to report\n", "")
 
@@ -134,7 +134,7 @@ def test_color_on_a_terminal_only_and_not_with_no_color(environment: dict[str, s
 
 @pytest.fixture
 def runs(folder: Path) -> Path:
-    """What a training and a search leave: their decoders, and the space of the search."""
+    """Folders of a training and a search with their decoders and the search space, and one without."""
     for name, files in (("training", {"decoder.nas": GOOD}), ("search", {"best.nas": GOOD, "space.nas": SPACE}), ("other", {})):
         (folder / name).mkdir()
         for file, text in files.items():
@@ -214,7 +214,7 @@ def test_compile_as_json(folder: Path) -> None:
     assert lines[x1["line"] - 1].strip().startswith("x1 = cat(")
 
 
-def test_compile_for_people(folder: Path) -> None:
+def test_compile_as_a_table(folder: Path) -> None:
     ran = nasdsl("compile", "good.nas", cwd=folder)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "d" in ran.stdout
@@ -260,11 +260,11 @@ def test_a_missing_feature_is_usage(folder: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- render
 
 
-def test_a_diagram_that_is_drawn_in_rows_is_said_to_be(folder: Path) -> None:
+def test_a_message_says_that_a_diagram_is_wrapped(folder: Path) -> None:
     ran = nasdsl("render", "zoo:nas_fpn", "-o", "out.dot", cwd=folder)
     assert (ran.returncode, ran.stdout) == (0, "")
-    said, written = ran.stderr.splitlines()
-    assert said == "nas_fpn is too wide for one row and is drawn in 9 rows; a dotted frame stands for a value of another row"
+    message, written = ran.stderr.splitlines()
+    assert message == "nas_fpn is too wide for one row and is drawn in 9 rows; a dotted frame stands for a value of another row"
     assert written == "wrote out.dot"
     ran = nasdsl("render", "zoo:nas_fpn", "-o", "out.mmd", cwd=folder)
     assert ran.stderr == "nas_fpn is too wide for one row and is drawn from top to bottom\nwrote out.mmd\n"
@@ -367,7 +367,7 @@ def test_checking_is_quick(folder: Path) -> None:
     assert 0.01 < min(times) < 0.3 * slowness()
 
 
-def test_an_error_that_nothing_foresaw_is_one_line(folder: Path) -> None:
+def test_an_unexpected_error_is_one_line(folder: Path) -> None:
     code = (
         "import sys\nsys.argv = ['nasdsl', 'check', 'good.nas']\nimport nasdsl.decoder\n"
         "def broken(*_, **__): raise RuntimeError('two\\nlines')\n"

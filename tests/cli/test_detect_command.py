@@ -14,7 +14,7 @@ import pytest
 import torch
 from in_process import invoke, refused
 from PIL import Image
-from small_runs import coco, finds_much, noise
+from small_runs import coco, noise, untrained_detector
 
 from nasdsl.data import read_image
 from nasdsl.detection.making import load_detector
@@ -30,7 +30,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def save(path: Path, kind: str) -> Path:
-    """A picture of 48x64 of some kind."""
+    """Write an image of 48x64 of some kind."""
     picture = Image.fromarray(noise((48, 64)))
     if kind == "16-bit":
         values = np.asarray(picture.convert("L")).astype(np.uint16) * 257
@@ -51,7 +51,7 @@ KINDS = {
 }  # fmt: skip
 
 
-def test_pictures_of_every_kind(run: Path, tmp_path: Path) -> None:
+def test_images_of_every_kind(run: Path, tmp_path: Path) -> None:
     files = [save(tmp_path / name, kind) for name, kind in KINDS.items()]
     out = tmp_path / "new" / "out"
     result = invoke("detect", run, *files, "-o", out, "--threshold", "0.2")
@@ -80,7 +80,7 @@ def test_pictures_of_every_kind(run: Path, tmp_path: Path) -> None:
     assert not np.array_equal(read_image(out / "rgb.png"), read_image(tmp_path / "rgb.png")), "boxes are drawn"
 
 
-def test_what_pycocotools_reads(run: Path, tmp_path: Path) -> None:
+def test_pycocotools_reads_the_detections(run: Path, tmp_path: Path) -> None:
     from pycocotools.coco import COCO
 
     assert invoke("detect", run, save(tmp_path / "a.png", "RGB"), "-o", tmp_path / "out").exit_code == 0
@@ -89,7 +89,7 @@ def test_what_pycocotools_reads(run: Path, tmp_path: Path) -> None:
     assert read.loadCats([1])[0]["name"] == "circle"
 
 
-def test_the_threshold_is_of_the_drawing_alone(run: Path, tmp_path: Path) -> None:
+def test_the_threshold_is_for_drawing_only(run: Path, tmp_path: Path) -> None:
     picture = save(tmp_path / "a.png", "RGB")
     assert "a.png: 0 objects, drawn in" in invoke("detect", run, picture, "-o", tmp_path / "none", "--threshold", "1").stderr
     assert "a.png: 20 objects, drawn in" in invoke("detect", run, picture, "-o", tmp_path / "all", "--threshold", "0").stderr
@@ -118,7 +118,7 @@ def test_a_folder_with_names_that_clash(run: Path, tmp_path: Path) -> None:
     assert len(written) == len({name.lower() for name in written}) == 5
 
 
-def test_no_picture_is_overwritten(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_image_is_overwritten(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.png", "b.jpg"):
         save(tmp_path / name, "RGB")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -129,17 +129,17 @@ def test_no_picture_is_overwritten(run: Path, tmp_path: Path, monkeypatch: pytes
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a_2.png", "b.jpg", "b.png", "detections.json"]
 
 
-def test_the_sheet_overwrites_no_picture(run: Path, tmp_path: Path) -> None:
+def test_the_sheet_overwrites_no_image(run: Path, tmp_path: Path) -> None:
     picture = save(tmp_path / "sheet.jpg", "RGB")
     assert invoke("detect", run, picture, "--sheet", "-o", tmp_path / "out").exit_code == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detections.json", "sheet.png", "sheet_2.png"]
     before = (tmp_path / "out" / "sheet.png").read_bytes()
-    told = refused("detect", run, tmp_path / "out" / "sheet.png", "--sheet", "-o", tmp_path / "out")
-    assert "sheet.png would be overwritten" in told
+    message = refused("detect", run, tmp_path / "out" / "sheet.png", "--sheet", "-o", tmp_path / "out")
+    assert "sheet.png would be overwritten" in message
     assert (tmp_path / "out" / "sheet.png").read_bytes() == before
 
 
-def test_unreadable_pictures_are_named_and_the_others_done(run: Path, tmp_path: Path) -> None:
+def test_unreadable_images_are_named_and_skipped(run: Path, tmp_path: Path) -> None:
     good = save(tmp_path / "good.png", "RGB")
     cut, text, empty = tmp_path / "cut.jpg", tmp_path / "text.png", tmp_path / "empty.png"
     cut.write_bytes(save(tmp_path / "whole.jpg", "RGB").read_bytes()[:400])
@@ -147,15 +147,15 @@ def test_unreadable_pictures_are_named_and_the_others_done(run: Path, tmp_path: 
     empty.write_bytes(b"")
     result = invoke("detect", run, cut, text, empty, tmp_path / "missing.png", good, "-o", tmp_path / "out")
     assert (result.exit_code, result.stdout) == (2, "")
-    for told in ("cut.jpg: ", "text.png: not a picture", "empty.png: the file is empty", "missing.png: no such file"):
-        assert told in result.stderr
+    for message in ("cut.jpg: ", "text.png: not a picture", "empty.png: the file is empty", "missing.png: no such file"):
+        assert message in result.stderr
     assert "4 images could not be read" in result.stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detections.json", "good.png"]
     document = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert [entry["file_name"] for entry in document["images"]] == [str(good)]
 
 
-def test_tiny_pictures(run: Path, tmp_path: Path) -> None:
+def test_tiny_images(run: Path, tmp_path: Path) -> None:
     for size in ((1, 1), (7, 3), (1, 300)):
         Image.fromarray(noise(size)).save(tmp_path / f"{size[0]}x{size[1]}.png")
     result = invoke("detect", run, tmp_path, "-o", tmp_path / "out", "--threshold", "0")
@@ -164,8 +164,8 @@ def test_tiny_pictures(run: Path, tmp_path: Path) -> None:
         assert read_image(tmp_path / "out" / f"{size}.png").shape == read_image(tmp_path / f"{size}.png").shape
 
 
-def test_detect_in_a_data_set(run: Path, tmp_path: Path) -> None:
-    """The pictures of `--data`, and a sheet with all of them side by side."""
+def test_detect_in_a_dataset(run: Path, tmp_path: Path) -> None:
+    """The images of `--data`, and a sheet with all of them side by side."""
     out = tmp_path / "out"
     result = invoke("detect", run, "--data", "shapes", "--split", "val", "--first", "3", "--sheet", "-o", out)
     assert result.exit_code == 0, result.output
@@ -178,10 +178,10 @@ def test_detect_in_a_data_set(run: Path, tmp_path: Path) -> None:
     assert sheet.shape[1] >= 2 * 244 or sheet.shape[2] >= 3 * 324
 
 
-def test_detect_says_what_a_data_set_lacks(tmp_path: Path) -> None:
-    """And its pictures are written into the folder whatever their ids are."""
+def test_detect_names_missing_images_of_a_dataset(tmp_path: Path) -> None:
+    """Output files stay in the folder, whatever the image ids are."""
     data = coco(tmp_path)
-    save_detector(finds_much(("dog", "cat"), (17, 18)), tmp_path / "model.pt")
+    save_detector(untrained_detector(("dog", "cat"), (17, 18)), tmp_path / "model.pt")
     file = data / "annotations" / "instances_val.json"
     content = json.loads(file.read_text())
     content["images"] = [{**entry, "id": f"../{entry['id']}"} for entry in content["images"]]
@@ -230,7 +230,7 @@ def test_from_a_shell(run: Path, tmp_path: Path) -> None:
     assert [entry["file_name"] for entry in document["images"]] == [name]
 
 
-def test_detectors_are_made_for_inference(run: Path) -> None:
+def test_detectors_are_optimized_for_inference(run: Path) -> None:
     from nasdsl.cli.files import load_detector_for_inference
 
     kinds = {type(module).__name__ for module in load_detector_for_inference(run, "cpu").modules()}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from in_process import invoke, refused
 from PIL import Image
-from small_runs import coco, finds_much, noise
+from small_runs import coco, noise, untrained_detector
 
 from nasdsl.data import open_dataset
 from nasdsl.detection.weights import save_detector
@@ -49,18 +49,18 @@ def test_a_detector_and_its_results_give_the_same_numbers(run: Path, tmp_path: P
 
 
 def perfect(path: Path) -> Path:
-    """Results that are the annotations themselves."""
+    """Write results that are the annotations themselves."""
     truth = open_dataset("shapes:6", "val").ground_truth()["annotations"]
     path.write_text(json.dumps([{k: a[k] for k in ("image_id", "category_id", "bbox")} | {"score": 0.9} for a in truth]))
     return path
 
 
-def test_for_people_and_for_programs(tmp_path: Path) -> None:
+def test_output_formats(tmp_path: Path) -> None:
     results = perfect(tmp_path / "results.json")
     people = invoke("eval", results, *DATA)
     assert people.exit_code == 0
-    for told in ("circle", "ring", "mean", "AP 100.0", "AP50 100.0", "VOC12 100.0", "6 pictures"):
-        assert told in people.stdout
+    for message in ("circle", "ring", "mean", "AP 100.0", "AP50 100.0", "VOC12 100.0", "6 pictures"):
+        assert message in people.stdout
     assert "VOC07" not in people.stdout
     assert "\x1b[" not in people.output
     programs = json.loads(invoke("eval", results, *DATA, "--format", "json", "--metrics", "voc07").stdout)
@@ -69,7 +69,7 @@ def test_for_people_and_for_programs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (["--bar", "99"], 0, ""),
         (["--bar", "0"], 0, ""),
@@ -80,19 +80,19 @@ def test_for_people_and_for_programs(tmp_path: Path) -> None:
         (["--bar", "50.5", "--split", "test", "--metrics", "voc12,coco"], 1, "AP {} is below the bar of 50.5"),
     ],
 )
-def test_the_bar(arguments: list[str], code: int, told: str, tmp_path: Path) -> None:
+def test_the_bar(arguments: list[str], code: int, message: str, tmp_path: Path) -> None:
     """The results of one split are wrong for another."""
     result = invoke("eval", perfect(tmp_path / "results.json"), *DATA, *arguments)
     assert result.exit_code == code, result.output
-    before, _, after = told.partition(" {} ")
+    before, _, after = message.partition(" {} ")
     assert after in result.stderr
     assert before in result.stderr
-    assert ("below the bar" in result.stderr) == bool(told)
+    assert ("below the bar" in result.stderr) == bool(message)
     assert "mean" in result.stdout, "the numbers are there in any case"
 
 
-def test_a_bar_where_nothing_can_be_measured(tmp_path: Path) -> None:
-    """AP of no boxes is no number, and reaches no bar."""
+def test_the_bar_without_objects(tmp_path: Path) -> None:
+    """AP without boxes is nan, which is below any bar."""
     coco(tmp_path, annotations=[])
     results = tmp_path / "results.json"
     results.write_text("[]")
@@ -110,7 +110,7 @@ def test_curves(suffix: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["nowhere", *DATA], "no file nowhere"),
         (["nowhere.json", *DATA], "nowhere.json"),
@@ -130,19 +130,19 @@ def test_curves(suffix: str, tmp_path: Path) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_is_wrong_is_named(
-    arguments: list[str], told: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_wrong_arguments(
+    arguments: list[str], message: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("broken.json").write_text('[{"image_id": ')
     Path("other.json").write_text('[{"image_id": 77, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5}]')
-    assert told in refused("eval", *(str(run) if a == "RUN" else a for a in arguments))
+    assert message in refused("eval", *(str(run) if a == "RUN" else a for a in arguments))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.json", "other.json"]
 
 
-def test_pictures_that_prove_unreadable_are_named_and_left_out(tmp_path: Path) -> None:
+def test_unreadable_images_are_named_and_left_out(tmp_path: Path) -> None:
     data = coco(tmp_path)
-    save_detector(finds_much(("dog", "cat"), (17, 18)), tmp_path / "model.pt")
+    save_detector(untrained_detector(("dog", "cat"), (17, 18)), tmp_path / "model.pt")
     broken = data / "val" / "2.png"
     broken.write_bytes(broken.read_bytes()[:120])
     result = invoke("eval", tmp_path, "--data", f"coco:{data}", "--workers", "0", "--format", "json")
@@ -154,16 +154,16 @@ def test_pictures_that_prove_unreadable_are_named_and_left_out(tmp_path: Path) -
     results.write_text("[]")
     alone = invoke("eval", results, "--data", f"coco:{data}", "--format", "json")
     assert alone.exit_code == 0, alone.output
-    assert json.loads(alone.stdout)["images"] == 2, "a detector and its results are measured on the same pictures"
+    assert json.loads(alone.stdout)["images"] == 2, "a detector and its results are evaluated on the same images"
     assert "2.png" in alone.stderr
     for what in (tmp_path, results):
-        told = refused("eval", what, "--data", f"coco:{data}", "--workers", "0", "--on-error", "refuse")
-        assert "2.png" in told
+        message = refused("eval", what, "--data", f"coco:{data}", "--workers", "0", "--on-error", "refuse")
+        assert "2.png" in message
 
 
 def test_data_of_other_classes_is_refused(run: Path, tmp_path: Path) -> None:
-    told = refused("eval", run, "--data", f"coco:{coco(tmp_path)}", "--workers", "0")
-    assert "circle" in told or "classes" in told
+    message = refused("eval", run, "--data", f"coco:{coco(tmp_path)}", "--workers", "0")
+    assert "circle" in message or "classes" in message
     voc = tmp_path / "voc"
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (voc / folder).mkdir(parents=True)
@@ -171,6 +171,6 @@ def test_data_of_other_classes_is_refused(run: Path, tmp_path: Path) -> None:
     box = "<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
     (voc / "Annotations" / "1.xml").write_text(f"<annotation><object><name>dog</name>{box}</object></annotation>")
     (voc / "ImageSets" / "Main" / "val.txt").write_text("1")
-    told = refused("eval", run, "--data", f"voc:{voc}", "--workers", "0")
-    assert "is of a class of the detector: circle, " in told
-    assert "dog (1)" in told
+    message = refused("eval", run, "--data", f"voc:{voc}", "--workers", "0")
+    assert "is of a class of the detector: circle, " in message
+    assert "dog (1)" in message

@@ -17,7 +17,7 @@ CELLS = [[b] for b in FPN]
 ZOO = Path(__file__).parents[2] / "genotypes"
 
 
-def test_the_published_decoder_is_the_zoos() -> None:
+def test_the_published_decoder_is_that_of_the_zoo() -> None:
     assert nasdsl.from_nas_fcos(FPN, HEAD, 0, 256).digest == nasdsl.load(ZOO / "nas_fcos.nas").digest
     assert nasdsl.from_nas_fcos(FPN, HEAD, [0], 128).digest == nasdsl.load(ZOO / "nas_fcos_128.nas").digest
 
@@ -92,12 +92,12 @@ def test_bad_configuration(tmp_path: Path, text: str, message: str) -> None:
         (FPN[:2], HEAD, 0, "only 2 blocks are read by no other"),
     ],
 )
-def test_lists_that_mean_nothing(fpn: list[list[int]], head: list[int], share: int, message: str) -> None:
+def test_invalid_lists(fpn: list[list[int]], head: list[int], share: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         nasdsl.from_nas_fcos(fpn, head, share)
 
 
-def test_rejected_share_is_that_of_the_published_code() -> None:
+def test_the_share_of_rejected_samples_is_that_of_the_published_code() -> None:
     """9.15 % of uniform samples have fewer than three unread blocks."""
     rng = random.Random(0)
     count = 20_000
