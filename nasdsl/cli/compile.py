@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from nasdsl.cli.errors import FINDINGS, fail
+from nasdsl.cli.errors import exit_on_error, fail
 from nasdsl.cli.files import load_decoder, write_file
 from nasdsl.cli.options import BACKBONE, CLASSES, FILE, FORMAT, SIZE, WIDTH
-from nasdsl.cli.output import echo_err, print_diagnostics
+from nasdsl.cli.output import echo_err
 
 if TYPE_CHECKING:
     from nasdsl.ir import Graph
@@ -43,26 +42,18 @@ def compile_(
     FILE is a .nas file, `-` for standard input, zoo:NAME, or the folder of a training or search (its decoder.nas or
     best.nas).
     """
-    from nasdsl.backbones import UnknownBackbone
     from nasdsl.backbones import backbone as find_backbone
     from nasdsl.backends.cost import cost, to_json
-    from nasdsl.diagnostics import DiagnosticError
-    from nasdsl.ir import MissingFeature
 
     if output is not None and Path(output).suffix not in (".py", ".onnx", ".pt2"):
         fail(f"cannot write {output}: expected a name that ends in .py, .onnx or .pt2")
     decoder = load_decoder(file)
-    try:
+    with exit_on_error():
         if width is not None:
             decoder = decoder.with_width(width)
         found = find_backbone(backbone)
         graph = decoder.lower(found.out_channels)
         table = cost(graph, size, classes, found)
-    except DiagnosticError as error:
-        print_diagnostics(error.diagnostics)
-        sys.exit(FINDINGS)
-    except (UnknownBackbone, MissingFeature) as error:
-        fail(str(error))
     if format_ == "json":
         head = {
             "name": decoder.name, "digest": decoder.digest, "size": list(size), "backbone": backbone, "classes": classes,
@@ -87,15 +78,15 @@ def _export(graph: Graph, classes: int, output: str, text: str) -> None:
         except TypeError as error:
             fail(str(error))
         return
-    from nasdsl.backends.export import ExportError
     from nasdsl.backends.module import build
-    from nasdsl.backends.onnx import export_onnx
-    from nasdsl.backends.torch_export import export_program
 
-    try:
-        (export_onnx if output.endswith(".onnx") else export_program)(build(graph, classes).eval(), output)
-    except ExportError as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"cannot write {output}: {error.strerror or error}")
+    with exit_on_error():
+        if output.endswith(".onnx"):
+            from nasdsl.backends.onnx import export_onnx as export
+        else:
+            from nasdsl.backends.torch_export import export_program as export
+        try:
+            export(build(graph, classes).eval(), output)
+        except OSError as error:
+            fail(f"cannot write {output}: {error.strerror or error}")
     echo_err(f"wrote {output} (weights as freshly initialised)")

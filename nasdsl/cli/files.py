@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.cli.errors import FINDINGS, fail
-from nasdsl.cli.output import echo_err, print_diagnostics
+from nasdsl.cli.output import echo_err, is_main_process, print_diagnostics
 
 if TYPE_CHECKING:
     from nasdsl.decoder import Decoder
@@ -38,7 +38,8 @@ def find_nas_file(file: str, in_folder: tuple[str, ...] = DECODER_FILES) -> str:
     for name in in_folder:
         path = os.path.join(file, name)
         if os.path.isfile(path):
-            echo_err(f"reading {path}")
+            if is_main_process():
+                echo_err(f"reading {path}")
             return path
     from nasdsl.diagnostics import shown
     from nasdsl.semantics.files import UnreadableFile

@@ -7,10 +7,10 @@ import sys
 
 import click
 
-from nasdsl.cli.errors import FINDINGS, fail
+from nasdsl.cli.errors import FINDINGS, exit_on_error
 from nasdsl.cli.files import SPACE_FILES, find_nas_file
 from nasdsl.cli.options import FORMAT
-from nasdsl.cli.output import echo_err, print_diagnostics
+from nasdsl.cli.output import echo_err
 
 
 @click.command()
@@ -28,20 +28,13 @@ def sample(file: str, count: int, seed: int, backbone: str, classes: int, format
     SPACE is a .nas file with holes, `-` for standard input, zoo:NAME, or the folder of a search (its space.nas). All
     decoders printed meet the requirements of the space.
     """
-    from nasdsl.backbones import UnknownBackbone
-    from nasdsl.diagnostics import DiagnosticError
-    from nasdsl.semantics.files import UnreadableFile
     from nasdsl.spaces import SpaceError, load_space
 
-    try:
-        space = load_space(find_nas_file(file, SPACE_FILES), backbone=backbone, classes=classes)
-        for text in space.samples(count, seed):
-            click.echo(json.dumps({"indices": list(text.indices), "text": text}) if format_ == "json" else text)
-    except DiagnosticError as error:
-        print_diagnostics(error.diagnostics)
-        sys.exit(FINDINGS)
-    except SpaceError as error:
-        echo_err(f"nasdsl: {error}")
-        sys.exit(FINDINGS)
-    except (UnreadableFile, UnknownBackbone) as error:
-        fail(str(error))
+    with exit_on_error():
+        try:
+            space = load_space(find_nas_file(file, SPACE_FILES), backbone=backbone, classes=classes)
+            for text in space.samples(count, seed):
+                click.echo(json.dumps({"indices": list(text.indices), "text": text}) if format_ == "json" else text)
+        except SpaceError as error:
+            echo_err(f"nasdsl: {error}")
+            sys.exit(FINDINGS)

@@ -260,6 +260,14 @@ def test_a_missing_feature_is_usage(folder: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- render
 
 
+def test_a_format_that_cannot_be_drawn(folder: Path) -> None:
+    for arguments, expected in ((["-o", "out.gif"], ".svg, .png, .pdf, .dot, .mmd, .html"), (["-o", "out"], ".svg, .png, .pdf"),
+                                (["--diff", "good.nas", "-o", "out.html"], ".svg, .png, .pdf, .dot")):  # fmt: skip
+        ran = nasdsl("render", "good.nas", *arguments, cwd=folder)
+        assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
+        assert ran.stderr.startswith(f"nasdsl: cannot draw {arguments[-1]}: expected a name that ends in {expected}")
+
+
 def test_a_message_says_that_a_diagram_is_wrapped(folder: Path) -> None:
     ran = nasdsl("render", "zoo:nas_fpn", "-o", "out.dot", cwd=folder)
     assert (ran.returncode, ran.stdout) == (0, "")

@@ -4,6 +4,15 @@
 ``dot``, ``mermaid``, ``html`` and ``diff`` write the formats, and ``rendering`` calls Graphviz.
 """
 
-from nasdsl.backends.diagrams.rendering import FORMATS, TIMEOUT, RenderError, count_rows, render, render_diff, write
+from nasdsl.backends.diagrams.rendering import (
+    DIFF_FORMATS,
+    FORMATS,
+    TIMEOUT,
+    RenderError,
+    count_rows,
+    render,
+    render_diff,
+    write,
+)
 
-__all__ = ["FORMATS", "TIMEOUT", "RenderError", "count_rows", "render", "render_diff", "write"]
+__all__ = ["DIFF_FORMATS", "FORMATS", "TIMEOUT", "RenderError", "count_rows", "render", "render_diff", "write"]

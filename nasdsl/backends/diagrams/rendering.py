@@ -18,6 +18,10 @@ from nasdsl.backends.diagrams.mermaid import emit_mermaid
 from nasdsl.ir import Graph
 
 FORMATS: Final = ("svg", "png", "pdf", "dot", "mmd", "html")
+"""Formats of a diagram."""
+
+DIFF_FORMATS: Final = ("svg", "png", "pdf", "dot")
+"""Formats of the diagram of a difference."""
 
 TIMEOUT = 120.0
 """Time limit for Graphviz, in seconds. It only draws, since positions are given: ten thousand boxes take about two seconds."""
@@ -75,13 +79,13 @@ def render_diff(graph_a: Graph, table_a: CostTable, graph_b: Graph, table_b: Cos
 
     Args:
         table_a, table_b: costs of the graphs.
-        fmt: ``svg``, ``png``, ``pdf`` or ``dot``.
+        fmt: one of `DIFF_FORMATS`.
 
     Raises:
         ValueError: an unknown format, or a table of another graph.
         RenderError: Graphviz is missing or fails.
     """
-    _check(fmt, ("svg", "png", "pdf", "dot"))
+    _check(fmt, DIFF_FORMATS)
     text = emit_dot_diff(graph_a, table_a, graph_b, table_b)
     return text.encode() if fmt == "dot" else draw(text, fmt)
 
