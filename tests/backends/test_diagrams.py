@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import random
 import re
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from nasdsl.backends.cost import CostTable, cost
 from nasdsl.backends.diagrams import rendering
 from nasdsl.backends.diagrams.diagram import Diagram, diagram, family
 from nasdsl.backends.diagrams.diff import compare, emit_dot_diff
-from nasdsl.backends.diagrams.dot import FILLS, RESIZED, TEXT_COLOR, TONE, emit_dot, quote, wrap_diagram
+from nasdsl.backends.diagrams.dot import FILLS, RESIZED, TEXT_COLOR, TONE, emit_diagram, emit_dot, quote, wrap_diagram
 from nasdsl.backends.diagrams.labels import expression, format_count, text_width, wrap_text
 from nasdsl.backends.diagrams.layout import ROW_GAP, Rectangle, arrange, spread
 from nasdsl.backends.diagrams.mermaid import emit_mermaid
@@ -386,6 +387,34 @@ def test_no_diagram_is_wider_than_a_screen(name: str) -> None:
         assert float(right) == float(bounds[3]), "bands are as wide as the diagram"
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_no_row_of_a_random_decoder_is_wider_than_a_screen(seed: int) -> None:
+    """Values of names and expressions of every length, whose operands are anywhere before them."""
+    draw = random.Random(seed)
+    names = ["c3", "c4", "c5"]
+    lines = []
+    for number in range(50):
+        name = "v" * draw.randint(1, 30) + str(number)
+        recent = names[-draw.choice((2, 5, 60)) :]
+        one, other = draw.choice(recent), draw.choice(names)
+        call = draw.choice(("relu({})", "add({0}, resize({1}, to={0}))", "sum(conv_1x1({}), sep_3x3(conv_1x1({})))"))
+        lines.append(f"    {name} = {call.format(one, other)}")
+        names.append(name)
+    text = (
+        "decoder d {\n  input c3, c4, c5\n  fpn(width=32, norm=bn) {\n" + "\n".join(lines) + f"\n    output p3 = {names[-1]}\n"
+        "    merge dangling into p3\n  }\n  head(width=32, norm=gn) { conv_3x3 }\n  predict fcos\n}\n"
+    )
+    drawn = diagram(*lowered(text))
+    rows = wrap_diagram(drawn)
+    assert len(rows) > 1
+    for row in rows:
+        for arrow in row.diagram.arrows:
+            assert row.columns[arrow.source] < row.columns[arrow.target]
+    bounds = re.search(r'bb="(\S+),(\S+),(\S+),(\S+)"', emit_diagram(drawn))
+    assert bounds is not None
+    assert float(bounds[3]) <= SCREEN
+
+
 @pytest.mark.parametrize("name", WIDE)
 def test_rows_have_each_box_once_and_each_arrow_at_its_ends_or_their_references(name: str) -> None:
     drawn = diagram(*lowered(WIDE[name]))
@@ -497,7 +526,7 @@ def test_ten_thousand_blocks_take_seconds() -> None:
     graph, table = lowered(blocks(10_000))
     start = time.perf_counter()
     dot = emit_dot(graph, table)
-    assert time.perf_counter() - start < 20  # 2.5 s; the bound is for machines under load
+    assert time.perf_counter() - start < 20  # 6 s; the bound is for machines under load
     assert "x10000" in dot
 
 

@@ -119,7 +119,7 @@ def _wrap(drawn: Diagram, emphasis: Emphasis) -> tuple[list[Row], dict[str, list
 
 def _lines(drawn: Diagram, emphasis: Emphasis) -> Iterator[str]:
     rows, lines, sizes = _wrap(drawn, emphasis)
-    layouts = arrange_rows([row.diagram for row in rows], sizes)
+    layouts = arrange_rows([row.diagram for row in rows], [row.columns for row in rows], sizes)
     title, title_height = _title(drawn, emphasis, wrapped=len(rows) > 1)
     frames = [place for layout in layouts for place in (*layout.bands, layout.head) if place is not None]
     right = max((place.right for place in frames), default=0.0)

@@ -29,7 +29,7 @@ WRAP_GAP = 36.0
 PORT_DISTANCE = 13.0
 """Distance between arrows that end at one box, so that their marks do not overlap."""
 SWEEPS = 12
-SWEEPS_OF_MANY = 6
+SWEEPS_OF_MANY = 4
 """Rounds of the placement, and of that with more than `MAX_ROUTED` boxes."""
 MAX_ROUTED = 400
 """With more boxes than this, arrows get no slots, whose number can be quadratic in that of the boxes."""
@@ -99,38 +99,40 @@ def arrange(drawn: Diagram, sizes: Mapping[str, Size]) -> Layout:
     Args:
         sizes: width and height of each box, by id, and of ``head``. A box that many arrows enter is made as high as they need.
     """
-    return arrange_rows([drawn], sizes)[0]
+    return arrange_rows([drawn], [assign_columns(drawn)], sizes)[0]
 
 
-def arrange_rows(rows: Sequence[Diagram], sizes: Mapping[str, Size]) -> list[Layout]:
+def arrange_rows(rows: Sequence[Diagram], columns: Sequence[Mapping[str, int]], sizes: Mapping[str, Size]) -> list[Layout]:
     """Place several diagrams below each other, all of the same width; see `arrange`.
 
     A diagram without a pyramid continues the head of the one above.
+
+    Args:
+        columns: column of each box of the fpn, by id, for each diagram.
     """
     grown = [_fit_arrows(drawn, sizes) for drawn in rows]
     sweeps = SWEEPS if sum(len(found) for found in grown) <= MAX_ROUTED else SWEEPS_OF_MANY
-    fpns = [_Bands(drawn, found, sweeps) for drawn, found in zip(rows, grown, strict=True)]
+    fpns = [_Bands(drawn, of_row, found, sweeps) for drawn, of_row, found in zip(rows, columns, grown, strict=True)]
     heads = [_head_columns(drawn, found) for drawn, found in zip(rows, grown, strict=True)]
     width = max(max(fpn.width, head_width) for fpn, (_, head_width, _) in zip(fpns, heads, strict=True))
     layouts = []
     top = 0.0
-    for drawn, found, fpn, (columns, _, head_height) in zip(rows, grown, fpns, heads, strict=True):
-        fpn.sweep()
+    for drawn, found, fpn, (head_columns, _, head_height) in zip(rows, grown, fpns, heads, strict=True):
+        fpn.sweep(top)
         fpn.stretch(width)
         boxes, bands, routes = fpn.result()
         frame, head_arrows = None, []
         if drawn.towers:
-            head_top = bands[-1].bottom + ROW_GAP if bands else 0.0
+            head_top = bands[-1].bottom + ROW_GAP if bands else top
             frame = Rectangle(0.0, head_top, width, head_top + head_height)
-            boxes |= _place_head(drawn, found, columns, frame)
+            boxes |= _place_head(drawn, found, head_columns, frame)
             if drawn.pyramid:
                 head_arrows = [Arrow("head", box.id) for tower in drawn.towers for box in tower.entries]
             head_arrows += [arrow for tower in drawn.towers for arrow in tower.arrows]
         passages = [_passages(arrow, drawn, boxes) for arrow in head_arrows]
         head_routes = _connect(head_arrows, boxes, passages)
-        layout = Layout(boxes, bands, frame, routes, tuple(zip(head_arrows, head_routes, strict=True)))
-        layouts.append(_move_down(layout, top))
-        top += (frame.bottom if frame else bands[-1].bottom if bands else 0.0) + WRAP_GAP
+        layouts.append(Layout(boxes, bands, frame, routes, tuple(zip(head_arrows, head_routes, strict=True))))
+        top = (frame.bottom if frame else bands[-1].bottom if bands else top) + WRAP_GAP
     return layouts
 
 
@@ -143,38 +145,15 @@ def _fit_arrows(drawn: Diagram, sizes: Mapping[str, Size]) -> dict[str, Size]:
     return {name: (sizes[name][0], max(sizes[name][1], PORT_DISTANCE * entering.get(name, 0))) for name in names}
 
 
-def _move_down(layout: Layout, distance: float) -> Layout:
-    if not distance:
-        return layout
-
-    def point(place: Point) -> Point:
-        return Point(place.x, place.y + distance)
-
-    def rectangle(place: Rectangle) -> Rectangle:
-        return place._replace(top=place.top + distance, bottom=place.bottom + distance)
-
-    def route(place: Route) -> Route:
-        return Route(tuple(point(p) for p in place.curve), point(place.tip), point(place.mark))
-
-    return Layout(
-        {name: rectangle(place) for name, place in layout.boxes.items()},
-        tuple(rectangle(band) for band in layout.bands),
-        rectangle(layout.head) if layout.head else None,
-        tuple(route(r) for r in layout.routes),
-        tuple((arrow, route(r)) for arrow, r in layout.head_arrows),
-    )
-
-
 class _Bands:
     """Layout of the fpn: columns by distance from the inputs, bands by level."""
 
-    def __init__(self, drawn: Diagram, sizes: Mapping[str, Size], sweeps: int) -> None:
+    def __init__(self, drawn: Diagram, columns: Mapping[str, int], sizes: Mapping[str, Size], sweeps: int) -> None:
         self.drawn = drawn
         self.sweeps = sweeps
         self.sizes = sizes
         self.items: dict[str, _Item] = {}
         self.upward = set(_upward_arrows(drawn))
-        columns = assign_columns(drawn)
         for band, lane in enumerate(drawn.lanes):
             for box in lane.boxes:
                 self.items[box.id] = _Item(columns[box.id], band, sizes[box.id][1])
@@ -187,7 +166,7 @@ class _Bands:
             max(sum(i.height + ROW_GAP for i in column[band]) for column in self.cells) + LABEL_HEIGHT
             for band in range(len(drawn.lanes))
         ]
-        self.tops = [sum(self.heights[:band]) + ROW_GAP * band for band in range(len(drawn.lanes))]
+        self.tops: list[float] = []
         self._widths = [0.0] * count
         for name, item in self.items.items():
             self._widths[item.column] = max(self._widths[item.column], sizes[name][0])
@@ -224,8 +203,13 @@ class _Bands:
             after.before.append(before)
         return path
 
-    def sweep(self) -> None:
-        """Order and place the items, each towards the mean of its neighbours, in several sweeps; the best one is kept."""
+    def sweep(self, top: float) -> None:
+        """Order and place the items, each towards the mean of its neighbours, in several sweeps; the best one is kept.
+
+        Args:
+            top: where the first band begins.
+        """
+        self.tops = [top + sum(self.heights[:band]) + ROW_GAP * band for band in range(len(self.heights))]
         for column in self.cells:
             for band, cell in enumerate(column):
                 y = self.tops[band] + LABEL_HEIGHT

@@ -24,11 +24,13 @@ class Row(NamedTuple):
     Attributes:
         diagram: boxes of the row, with references, and the arrows between them. The head is in the last row of the fpn; if
             it is wrapped too, its further rows have no lanes.
+        columns: column of each box of the fpn, by id.
         origins: the box that each reference stands for, by id of the reference.
         label: ``row 2 of 5``; empty if the fpn fits in one row.
     """
 
     diagram: Diagram
+    columns: Mapping[str, int]
     origins: Mapping[str, Box]
     label: str = ""
 
@@ -58,7 +60,7 @@ def _wrap_fpn(drawn: Diagram, sizes: Mapping[str, Size], max_width: float) -> li
         reads.setdefault(arrow.target, []).append(arrow.source)
     ends = _row_ends(by_column, columns, reads, sizes, max_width)
     if len(ends) < 2:
-        return [Row(replace(drawn, towers=()), {})]
+        return [Row(replace(drawn, towers=()), columns, {})]
     row_of: dict[str, int] = {}
     for number, (start, end) in enumerate(pairwise([0, *ends])):
         row_of |= {box.id: number for column in by_column[start:end] for box in column}
@@ -73,7 +75,8 @@ def _wrap_fpn(drawn: Diagram, sizes: Mapping[str, Size], max_width: float) -> li
         for row, found in zip(lanes, of_row, strict=True):
             row.append(lane._replace(boxes=tuple(found)))
     boxes = {box.id: box for lane in drawn.lanes for box in lane.boxes}
-    return [_fpn_row(drawn, lanes[n], arrows[n], boxes, row_of, n, len(ends)) for n in range(len(ends))]
+    starts = [0, *ends]
+    return [_fpn_row(drawn, lanes[n], arrows[n], boxes, columns, row_of, n, starts) for n in range(len(ends))]
 
 
 def _row_ends(
@@ -118,15 +121,18 @@ def _fpn_row(
     lanes: Sequence[Lane],
     arrows: Sequence[Arrow],
     boxes: Mapping[str, Box],
+    columns: Mapping[str, int],
     row_of: Mapping[str, int],
     number: int,
-    count: int,
+    starts: Sequence[int],
 ) -> Row:
     """Row of the fpn, with references to what its boxes read from other rows.
 
     Args:
         lanes: all lanes, with the boxes of this row only.
         arrows: those that enter boxes of this row.
+        columns: column of each box in the whole diagram.
+        starts: first column of each row, and the number of all columns.
     """
     references: dict[str, Box] = {}
     by_level: dict[int | None, list[Box]] = {}
@@ -140,10 +146,14 @@ def _fpn_row(
             arrow = arrow._replace(source=references[arrow.source].id)
         inside.append(arrow)
     with_references = [lane._replace(boxes=(*by_level.get(lane.level, ()), *lane.boxes)) for lane in lanes]
+    # References are in a column before the others.
+    shift = starts[number] - bool(references)
+    in_row = {box.id: columns[box.id] - shift for lane in lanes for box in lane.boxes}
     return Row(
         replace(drawn, lanes=tuple(lane for lane in with_references if lane.boxes), arrows=tuple(inside), towers=()),
+        in_row | dict.fromkeys((reference.id for reference in references.values()), 0),
         {reference.id: boxes[source] for source, reference in references.items()},
-        f"row {number + 1} of {count}",
+        f"row {number + 1} of {len(starts) - 1}",
     )
 
 
@@ -156,7 +166,7 @@ def _wrap_head(drawn: Diagram, sizes: Mapping[str, Size], max_width: float) -> l
     if not drawn.towers:
         return []
     if any(not _is_chain(tower) for tower in drawn.towers):  # a difference of two heads
-        return [Row(drawn, {})]
+        return [Row(drawn, {}, {})]
     length = max(len(tower.layers) for tower in drawn.towers)
     widths = [max((sizes[t.layers[i].id][0] for t in drawn.towers if i < len(t.layers)), default=0.0) for i in range(length)]
     predictions = max((sizes[p.id][0] for tower in drawn.towers for p in tower.predictions), default=0.0)
@@ -169,7 +179,7 @@ def _wrap_head(drawn: Diagram, sizes: Mapping[str, Size], max_width: float) -> l
         width += HEAD_GAP + layer_width
     ends.append(length)
     if len(ends) == 2:
-        return [Row(drawn, {})]
+        return [Row(drawn, {}, {})]
     return [_head_row(drawn, start, end, end == length, number) for number, (start, end) in enumerate(pairwise(ends))]
 
 
@@ -200,4 +210,4 @@ def _head_row(drawn: Diagram, start: int, end: int, last: bool, number: int) -> 
         else:
             arrows = [arrow for arrow in tower.arrows if arrow.target in ids]
         towers.append(Tower(tower.name, tuple(layers), tower.predictions if last else (), tuple(arrows)))
-    return Row(replace(drawn, lanes=(), arrows=(), pyramid=(), towers=tuple(towers)), origins)
+    return Row(replace(drawn, lanes=(), arrows=(), pyramid=(), towers=tuple(towers)), {}, origins)
