@@ -101,10 +101,10 @@ def detect(
             message = f"{source.name}: {pluralize(int((detections['scores'] >= threshold).sum()), 'object')}"
             on_sheet = sheet and len(drawn) < MAX_IN_SHEET
             if on_sheet or not no_pictures:
-                picture = draw_detections(image, detections, detector.classes, threshold)
-                drawn += [picture] if on_sheet else []
+                annotated = draw_detections(image, detections, detector.classes, threshold)
+                drawn += [annotated] if on_sheet else []
                 if not no_pictures:
-                    write_picture(out / source.target, picture)
+                    write_picture(out / source.target, annotated)
                     message += f", drawn in {out / source.target}"
             echo_err(message)
         path = out / "detections.json"

@@ -40,24 +40,24 @@ def run(options: SimpleNamespace) -> tuple[Outcome, ProxySpec]:
 
     data = open_dataset(options.spec, options.split)
     echo_err("\n".join(data.summary()))
-    space = (
-        None if options.stage_names == ("head",) else _space(options.file or "zoo:nas_fcos_fpn", options.width, options, data)
-    )
-    head = _space(options.head_space, options.head_width, options, data) if "head" in options.stage_names else None
+    space = None
+    if options.stage_names != ("head",):
+        space = _load_space(options.file or "zoo:nas_fcos_fpn", options.width, options, data)
+    head = _load_space(options.head_space, options.head_width, options, data) if "head" in options.stage_names else None
     fixed = _decoder_as_space(options.fpn or "zoo:fcos") if space is None else None
     first = space or fixed
     assert first is not None
-    proxy = proxy_spec(options, first.inputs)
+    proxy = make_proxy_spec(options, first.inputs)
     trials, top = (PAPER_TRIALS, PAPER_TOP) if options.stage_names else (PLAIN_TRIALS, 0)
     trials, top = (d if value is None else value for value, d in ((options.trials, trials), (options.top, top)))
-    how = _how(options)
+    how = _search_options(options)
     stage = Stage(space=space, proxy=proxy, trials=trials, evaluations=options.evaluations, top=top) if space else None
     heads = None
     if head is not None:
         heads = Stage(
             space=head, proxy=proxy, trials=options.head_trials, evaluations=options.evaluations, top=options.head_top
         )
-    full = _full(options, [s for s in (stage, heads) if s is not None])
+    full = _full_training(options, [s for s in (stage, heads) if s is not None])
     if not options.stage_names:
         assert stage is not None
         return plain_search(stage, options.out, how, full, resume=options.resume), proxy
@@ -65,8 +65,8 @@ def run(options: SimpleNamespace) -> tuple[Outcome, ProxySpec]:
     return progressive_search(options.out, stage, heads, how, full, on=text, resume=options.resume), proxy
 
 
-def proxy_spec(options: SimpleNamespace, levels: tuple[str, ...]) -> ProxySpec:
-    """The proxy task.
+def make_proxy_spec(options: SimpleNamespace, levels: tuple[str, ...]) -> ProxySpec:
+    """Make the proxy task from the options.
 
     Args:
         levels: backbone features that it caches.
@@ -81,7 +81,7 @@ def proxy_spec(options: SimpleNamespace, levels: tuple[str, ...]) -> ProxySpec:
     given |= {
         "split": options.split,
         "backbone": options.backbone,
-        "backbone_weights": _weights(options),
+        "backbone_weights": _proxy_weights(options),
         "levels": tuple(sorted(levels)),
         "mirror": not options.no_mirror,
         "reward": options.reward,
@@ -100,7 +100,7 @@ def proxy_spec(options: SimpleNamespace, levels: tuple[str, ...]) -> ProxySpec:
         fail(f"--proxy: a value is of the wrong kind ({error})")
 
 
-def _space(file: str, width: int | None, options: SimpleNamespace, data: Dataset) -> Space:
+def _load_space(file: str, width: int | None, options: SimpleNamespace, data: Dataset) -> Space:
     """Load a search space for the backbone and the classes of the dataset, at a width (None: its own)."""
     space = load_space(find_nas_file(file, SPACE_FILES), backbone=options.backbone, classes=len(data.classes))
     if not space.domains:
@@ -116,7 +116,8 @@ def _decoder_as_space(file: str) -> Space:
     return space
 
 
-def _how(options: SimpleNamespace) -> How:
+def _search_options(options: SimpleNamespace) -> How:
+    """The options that all stages of a search share."""
     return How(
         strategy=options.strategy,
         options=parse_assignments("--strategy-option", options.strategy_option, "population=50"),
@@ -131,8 +132,8 @@ def _how(options: SimpleNamespace) -> How:
     )
 
 
-def _full(options: SimpleNamespace, stages: list[Stage]) -> FullTraining | None:
-    """Full training of the best decoders; None if there is none.
+def _full_training(options: SimpleNamespace, stages: list[Stage]) -> FullTraining | None:
+    """Prepare the full training of the best decoders; None if there is none.
 
     Opens the datasets and adapts a sample of each stage, so that mistakes are reported before the search starts.
     """
@@ -150,7 +151,7 @@ def _full(options: SimpleNamespace, stages: list[Stage]) -> FullTraining | None:
         split=options.full_split or ("train" if options.full_data else options.split),
         val_split=None if options.val_split == "none" else options.val_split,
         backbone=options.backbone,
-        backbone_weights=_full_weights(options),
+        backbone_weights=_full_training_weights(options),
         freeze_at=options.freeze_at,
         norm=options.norm,
         width=options.full_width,
@@ -158,7 +159,7 @@ def _full(options: SimpleNamespace, stages: list[Stage]) -> FullTraining | None:
         method=parse_assignments("--method", options.method, "center_radius=1.5"),
         improvements=options.improvements,
     )
-    full = FullTraining(plan, _beside(options.beside), options.device, {"command": command_line()})
+    full = FullTraining(plan, _load_compared(options.beside), options.device, {"command": command_line()})
     full.open()
     for stage in stages:
         text = stage.space.sample(0)
@@ -169,7 +170,7 @@ def _full(options: SimpleNamespace, stages: list[Stage]) -> FullTraining | None:
     return full
 
 
-def _beside(files: tuple[str, ...]) -> dict[str, Decoder]:
+def _load_compared(files: tuple[str, ...]) -> dict[str, Decoder]:
     """Load the decoders of --beside, by unique names for their folders."""
     found: dict[str, Decoder] = {}
     for file in files:
@@ -184,16 +185,16 @@ def _beside(files: tuple[str, ...]) -> dict[str, Decoder]:
     return found
 
 
-def _weights(options: SimpleNamespace) -> str | None:
+def _proxy_weights(options: SimpleNamespace) -> str | None:
     """Weights of the frozen backbone."""
     explicit = not is_default("backbone_weights")
     return resolve_backbone_weights(options.backbone_weights, options.backbone, explicit=explicit)
 
 
-def _full_weights(options: SimpleNamespace) -> str | None:
+def _full_training_weights(options: SimpleNamespace) -> str | None:
     """Initial weights of the backbone in the full training: those of the search, unless they come from a detector."""
     if options.full_backbone_weights is not None:
         return resolve_backbone_weights(options.full_backbone_weights, options.backbone, explicit=True)
-    weights = _weights(options)
+    weights = _proxy_weights(options)
     from_detector = weights is not None and (Path(weights).is_dir() or Path(weights).name == "model.pt")
     return resolve_backbone_weights("imagenet", options.backbone, explicit=False) if from_detector else weights

@@ -296,7 +296,7 @@ def assign_columns(drawn: Diagram) -> dict[str, int]:
     ready = [name for name, count in waiting.items() if not count]
     done = set(ready)
     for first in roles:
-        # Two decoders in one picture may read each other's values in a circle, which is broken at the first of them.
+        # The difference of two decoders may have cycles, which are broken at the first of their boxes.
         if not ready and first not in done:
             ready.append(first)
             done.add(first)
