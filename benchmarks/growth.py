@@ -60,7 +60,7 @@ def measure(blocks: int) -> None:
 
     import nasdsl
     from nasdsl.backbones import backbone
-    from nasdsl.backends import pictures
+    from nasdsl.backends import diagrams
     from nasdsl.backends.cost import cost
     from nasdsl.backends.module import build
 
@@ -72,7 +72,7 @@ def measure(blocks: int) -> None:
         kept: dict[str, Any] = {}
 
         def drawn(kind: str) -> bytes:
-            return bytes(pictures.render(kept["lowered"], kept["cost"], kind))
+            return bytes(diagrams.render(kept["lowered"], kept["cost"], kind))
 
         def check() -> None:
             kept["decoder"] = nasdsl.loads(source)

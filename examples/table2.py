@@ -1,9 +1,9 @@
-"""Table 2 of the NAS-FCOS paper, published and computed: FLOPs and parameters of all fifteen detectors.
+"""Compare Table 2 of the NAS-FCOS paper with computed values: FLOPs and parameters of all fifteen detectors.
 
     python examples/table2.py
 
-The published code runs an adapter for C2 that nothing reads, and the table counts it; the compiler removes it, so its share
-(``removed``) is added back here. A row agrees when FLOPs and parameters are within 0.1 of the printed figures.
+The published code runs an adapter for C2 that nothing reads, and the table counts it. The compiler removes it, so its cost
+(``removed``) is added here. A row agrees if FLOPs (G) and parameters (M) are within 0.1 of the published values.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PUBLISHED = [
 
 
 def row(decoder: str, backbone: str) -> dict[str, float]:
-    """Figures of a detector at 800x1088 with 80 classes: FLOPs, convolution MACs (both in G) and parameters (M)."""
+    """Cost of a detector at 800x1088 with 80 classes: FLOPs (G), MACs of convolutions (G) and parameters (M)."""
     table = nasdsl.load(resources.folder("genotypes") / f"{decoder}.nas").cost((800, 1088), backbone, 80)
     return {
         "flops": table.total.published_flops / 1e9,

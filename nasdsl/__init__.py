@@ -1,7 +1,7 @@
 """nasdsl: a language and a compiler for the decoders of object detectors.
 
-Importing this package imports nothing else: each public name brings what it needs when it is first used, and torch only
-comes with `Decoder.build`.
+Importing this package imports nothing else: a public name imports what it needs when it is first used, and torch is imported
+by `Decoder.build` and the names of detectors only.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from nasdsl.detection.factory import detector, load_detector
     from nasdsl.detection.inference import for_inference
     from nasdsl.diagnostics import Diagnostic, DiagnosticError
-    from nasdsl.imports.nas_fcos import from_nas_fcos
+    from nasdsl.importers.nas_fcos import from_nas_fcos
     from nasdsl.ir import MissingFeature
     from nasdsl.semantics.files import UnreadableFile
     from nasdsl.spaces import Space, SpaceError, load_space, loads_space
 
-_HOME = {
+_MODULES = {
     "Decoder": "nasdsl.decoder",
     "Detector": "nasdsl.detection.detector",
     "Diagnostic": "nasdsl.diagnostics",
@@ -34,7 +34,7 @@ _HOME = {
     "UnreadableFile": "nasdsl.semantics.files",
     "detector": "nasdsl.detection.factory",
     "for_inference": "nasdsl.detection.inference",
-    "from_nas_fcos": "nasdsl.imports.nas_fcos",
+    "from_nas_fcos": "nasdsl.importers.nas_fcos",
     "load": "nasdsl.decoder",
     "load_detector": "nasdsl.detection.factory",
     "load_space": "nasdsl.spaces",
@@ -73,11 +73,11 @@ def __getattr__(name: str) -> Any:
             return version("nasdsl")
         except PackageNotFoundError:  # a source tree that is not installed
             return "0+unknown"
-    if name == "search":  # a package that can be called
+    if name == "search":  # a callable package
         return import_module("nasdsl.search")
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'nasdsl' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

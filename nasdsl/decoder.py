@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasdsl.backbones import backbone as find_backbone
-from nasdsl.backends import bounds
+from nasdsl.backends import requirements
 from nasdsl.backends.cost import CostTable, Size, cost
 from nasdsl.diagnostics import Diagnostic, DiagnosticError, Source
 from nasdsl.diagnostics.catalogue import holes, structure
@@ -50,7 +50,7 @@ def _broken_requirements(architecture: Architecture) -> list[Diagnostic]:
         graph = lower(architecture, _reference_channels())
     except DiagnosticError as error:
         return list(error.diagnostics)
-    known = bounds.figures(graph, bounds.sizes_of(architecture.requirements), 80, architecture.fpn.dangling)
+    known = requirements.measure(graph, requirements.macs_sizes(architecture.requirements), 80, architecture.fpn.dangling)
     return [
         holes.requirement_broken(
             requirement.span,
@@ -60,7 +60,7 @@ def _broken_requirements(architecture: Architecture) -> list[Diagnostic]:
             f"{requirement.comparison} {requirement.bound.text}",
             REFERENCE_BACKBONE,
         )
-        for requirement, value in bounds.broken(architecture.requirements, known)
+        for requirement, value in requirements.violations(architecture.requirements, known)
     ]
 
 

@@ -1,6 +1,6 @@
-"""The files that ship with the package: the grammar, the prelude, the zoo.
+"""Files that come with the package: the grammar, the prelude, the zoo.
 
-They lie at the top of the repository, and inside the package in a wheel (`[tool.hatch.build.targets.wheel.force-include]`).
+They are in the root of the repository, and inside the package in a wheel (`[tool.hatch.build.targets.wheel.force-include]`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 @cache
 def folder(name: str) -> Path:
-    """The folder ``grammars`` or ``genotypes``, of the wheel or else of the source tree.
+    """Path of the folder ``grammars`` or ``genotypes``, in the wheel or else in the source tree.
 
     Raises:
         FileNotFoundError: the installation lacks it.
@@ -25,4 +25,5 @@ def folder(name: str) -> Path:
 
 
 def read(name: str, file: str) -> str:
+    """Text of a file in one of these folders."""
     return (folder(name) / file).read_text(encoding="utf-8")

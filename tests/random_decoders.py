@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from nasdsl.imports.nas_fcos import nas_fcos_text
+from nasdsl.importers.nas_fcos import nas_fcos_text
 
 CHANNELS = {"c2": 24, "c3": 32, "c4": 96, "c5": 320}
 """Widths of the features of the tests' backbone (MobileNetV2's)."""

@@ -1,6 +1,6 @@
-"""Input that no user means well with, given to the real command: a diagnostic or one line, and soon; never a traceback.
+"""Malformed and hostile input to the real command: it must give a diagnostic or one line, quickly, and never a traceback.
 
-Each case runs ``python -m nasdsl.cli check`` in a process of its own, with a limit on memory and on time.
+Each case runs ``python -m nasdsl check`` in a process of its own, with a limit on memory and on time.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def nasdsl(*arguments: str, folder: Path, stdin: bytes | int | None = None, envi
     """Run the command in `folder`."""
     with open(folder / "out.log", "wb+") as out, open(folder / "err.log", "wb+") as err:
         process = subprocess.Popen(
-            [sys.executable, "-c", LAUNCHER, "usage.json", sys.executable, "-m", "nasdsl.cli", *arguments],
+            [sys.executable, "-c", LAUNCHER, "usage.json", sys.executable, "-m", "nasdsl", *arguments],
             stdin=stdin if isinstance(stdin, int) else subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
             stdout=out, stderr=err, cwd=folder, env={**os.environ, **(environment or {})},
         )  # fmt: skip
@@ -70,12 +70,12 @@ used = resource.getrusage(resource.RUSAGE_CHILDREN)
 json.dump([used.ru_utime + used.ru_stime, used.ru_maxrss], open(sys.argv[1], "w"))
 sys.exit(code if code >= 0 else 128 - code)
 """
-"""A small process between: the kernel counts the memory of whoever starts a command into the command's own peak, and the
-tests' process holds torch."""
+"""Small process that starts the command: the kernel counts the memory of the parent into the peak of the child, and the
+process of the tests has torch loaded."""
 
 
 def well_behaved(ran: Ran) -> None:
-    """Neither a traceback nor an internal error, within time and memory; what is said is a finding or one line."""
+    """Check that a command printed diagnostics or one line, no traceback or internal error, within time and memory."""
     assert "Traceback" not in ran.out + ran.err
     assert "internal error" not in ran.err
     assert ran.code in (FINE, FINDINGS, USAGE)

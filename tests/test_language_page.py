@@ -236,7 +236,7 @@ def test_spaces_check_and_hold_open_holes(tmp_path: Path) -> None:
 def test_a_space_compiles_to_nothing_and_says_so(name: str, tmp_path: Path) -> None:
     (tmp_path / "best_fpn.nas").write_text(BEST_FPN)
     (tmp_path / "t.nas").write_text(TEXTS[name])
-    command = [sys.executable, "-m", "nasdsl.cli", "compile", "t.nas", "--format", "json"]
+    command = [sys.executable, "-m", "nasdsl", "compile", "t.nas", "--format", "json"]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr.startswith("error[NAS501]")
@@ -342,7 +342,7 @@ def test_findings_of_the_page_texts_as_json(tmp_path: Path) -> None:
     (tmp_path / "best_fpn.nas").write_text(BEST_FPN)
     for name, text in TEXTS.items():
         (tmp_path / f"{name}.nas").write_text(text)
-    command = [sys.executable, "-m", "nasdsl.cli", "check", "--format", "json", *(f"{name}.nas" for name in TEXTS)]
+    command = [sys.executable, "-m", "nasdsl", "check", "--format", "json", *(f"{name}.nas" for name in TEXTS)]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert json.loads(ran.stdout) == {"ok": True, "diagnostics": []}
     assert FOLDER.is_dir()

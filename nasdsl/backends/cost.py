@@ -1,4 +1,4 @@
-"""Graph to exact figures: multiply-accumulates, parameters, and the paper's FLOPs. No torch, no tensors."""
+"""Exact cost of a graph, without torch: multiply-accumulates, parameters, and FLOPs as the paper counts them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ Size = tuple[int, int]
 """Height and width of the input image, in pixels."""
 
 
-class Figures(NamedTuple):
-    """Figures of a part, for one image.
+class PartCost(NamedTuple):
+    """Cost of a part of the detector, for one image.
 
     Attributes:
         macs: multiply-accumulates of convolutions, deformable ones in full, and of nothing else.
         params: parameters.
-        trainable_params: without those that the FCOS recipe freezes (a ResNet's stem, first stage and BatchNorms).
-        published_flops: "FLOPs" by the rule of the paper's Table 2. It counts the layers that were removed, because the
-            published code runs them.
-        published_params: "Params" of that table: `trainable_params` with the removed layers.
+        trainable_params: parameters without those that the FCOS recipe freezes (a ResNet's stem, first stage and
+            BatchNorms).
+        published_flops: "FLOPs" as in the paper's Table 2. This includes removed layers, because the published code runs
+            them.
+        published_params: "Params" as in that table: `trainable_params` plus the parameters of removed layers.
     """
 
     macs: int = 0
@@ -34,18 +35,20 @@ class Figures(NamedTuple):
     published_flops: int = 0
     published_params: int = 0
 
-    def __add__(self, other: Figures) -> Figures:  # type: ignore[override]  # figures are a vector, not a sequence
-        return Figures(*(a + b for a, b in zip(self, other, strict=True)))
+    def __add__(self, other: PartCost) -> PartCost:  # type: ignore[override]  # added like a vector, not like a tuple
+        return PartCost(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 class ValueCost(NamedTuple):
-    """Cost of one named value of the text.
+    """Cost of a named value of the text, or of a layer of the head.
 
     Attributes:
-        name, op: of the value; ``cls 0`` and so on for a head's layers.
-        level: of its result; None for the head, which is applied to every level (its figures are sums over them).
-        shape: channels, height and width of its result; height and width are None for the head.
-        line: of the text.
+        name: name of the value; ``cls 0`` and so on for layers of the head.
+        op: op that computes it.
+        level: level of the result; None for the head, whose costs are sums over all levels.
+        shape: channels, height and width of the result; height and width are None for the head.
+        macs, params: see `PartCost`.
+        span: where the text defines it.
     """
 
     name: str
@@ -62,7 +65,7 @@ class ValueCost(NamedTuple):
 
 
 class RemovedCost(NamedTuple):
-    """What a value that nothing reads would have cost."""
+    """What a value that was removed, because no output depends on it, would have cost."""
 
     name: str
     macs: int
@@ -77,32 +80,33 @@ class RemovedCost(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CostTable:
-    """Exact figures of a decoder at one size, for one image; see `Figures` for the units.
+    """Exact cost of a detector for one image of a given size; see `PartCost` for the units.
 
     Attributes:
         size: height and width of the image.
         classes: number of classes.
-        backbone: figures of the backbone, zero where none was named.
-        fpn, head: figures of the two parts.
-        nodes: figures of each named value.
-        removed: what removed values would have cost.
+        backbone: cost of the backbone; zero if none was given.
+        fpn, head: cost of the two parts of the decoder.
+        nodes: cost of each named value, then of each layer of the head.
+        removed: cost of the removed values, which is in no other entry but `PartCost.published_flops` and
+            ``published_params``.
     """
 
     size: Size
     classes: int
-    backbone: Figures
-    fpn: Figures
-    head: Figures
+    backbone: PartCost
+    fpn: PartCost
+    head: PartCost
     nodes: tuple[ValueCost, ...]
     removed: tuple[RemovedCost, ...]
 
     @property
-    def total(self) -> Figures:
+    def total(self) -> PartCost:
         return self.backbone + self.fpn + self.head
 
     @property
-    def decoder(self) -> Figures:
-        """fpn and head together: what ``require macs`` and ``require params`` bound."""
+    def decoder(self) -> PartCost:
+        """Cost of fpn and head together, which ``require macs`` and ``require params`` limit."""
         return self.fpn + self.head
 
 
@@ -112,7 +116,7 @@ def cost(graph: Graph, size: Size, classes: int, backbone: Backbone | None = Non
     Args:
         size: height and width of the image; the map of level K is ceil(size / 2**K).
         classes: number of classes.
-        backbone: counted too where given.
+        backbone: included in the total if given.
     """
     areas = Areas(size)
     fpn, per_value = _sum_nodes(graph.nodes, areas)
@@ -129,23 +133,23 @@ def cost(graph: Graph, size: Size, classes: int, backbone: Backbone | None = Non
         dead, _ = _sum_nodes(entry.nodes, areas)
         removed.append(RemovedCost(entry.value.name, dead.macs, dead.params, dead.published_flops, entry.value.span))
     dead_flops, dead_params = sum(r.published_flops for r in removed), sum(r.params for r in removed)
-    backbone_figures = Figures()
+    backbone_figures = PartCost()
     if backbone is not None:
         whole, trained = backbone.cost(size)
-        backbone_figures = Figures(whole.macs, whole.params, trained, whole.published_flops, trained)
+        backbone_figures = PartCost(whole.macs, whole.params, trained, whole.published_flops, trained)
     return CostTable(
         size,
         classes,
         backbone_figures,
-        Figures(fpn[0], fpn[1], fpn[1], fpn[2] + dead_flops, fpn[1] + dead_params),
-        Figures(head[0], head[1], head[1], head[2], head[1]),
+        PartCost(fpn[0], fpn[1], fpn[1], fpn[2] + dead_flops, fpn[1] + dead_params),
+        PartCost(head[0], head[1], head[1], head[2], head[1]),
         (*nodes, *head_nodes),
         tuple(removed),
     )
 
 
 class Areas:
-    """Sizes of the maps of each level."""
+    """Sizes and areas of feature maps, by level, for one image size."""
 
     __slots__ = ("_areas", "_sizes", "size")
 
@@ -155,11 +159,12 @@ class Areas:
         self._sizes: dict[int | None, Size] = {None: (1, 1)}
 
     def map(self, feature: Feature) -> Size:
-        """Height and width of a feature's map."""
+        """Height and width of a feature map."""
         self.area(feature.level)
         return self._sizes[feature.level]
 
     def area(self, level: int | None) -> int:
+        """Number of positions of a feature map; 1 for level None, a globally pooled value."""
         found = self._areas.get(level)
         if found is None:
             assert level is not None
@@ -170,7 +175,7 @@ class Areas:
 
 
 def _sum_nodes(nodes: tuple[Node, ...], areas: Areas) -> tuple[Cost, list[tuple[Value, list[int], Node]]]:
-    """The sum over nodes, and for each value its own sum (macs, params) and last node."""
+    """Cost of all nodes, and for each value its [macs, params] and last node."""
     macs = params = published = 0
     values: dict[int, tuple[Value, list[int], Node]] = {}
     area = areas.area
@@ -193,22 +198,31 @@ def _sum_nodes(nodes: tuple[Node, ...], areas: Areas) -> tuple[Cost, list[tuple[
 
 
 def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCost]]:
-    """The head is the same on every level, and all its rules are linear in the area: one pass over the whole pyramid."""
+    """Cost of the head, and of each of its layers and predictions.
+
+    The head is the same on every level and its cost is linear in the area, so it is counted once for the summed area.
+    """
     levels = len(graph.levels)
     area = sum(areas.area(level) for level in graph.levels.values())
     total = Cost()
     rows = []
-    known: dict[int, Cost] = {}  # towers of one chain share its layers
+    known: dict[int, Cost] = {}  # towers that are written as one chain share its layers
     for tower in graph.head.towers:
         for layer in tower.layers:
-            figures = known.get(id(layer))
-            if figures is None:
-                figures = known[id(layer)] = _head_layer(layer, area, levels)
-            total += figures
+            layer_cost = known.get(id(layer))
+            if layer_cost is None:
+                layer_cost = known[id(layer)] = _head_layer(layer, area, levels)
+            total += layer_cost
             width = layer.nodes[-1].out.width
             rows.append(
                 ValueCost(
-                    f"{tower.name} {layer.index}", layer.op, None, (width, None, None), figures.macs, figures.params, layer.span
+                    f"{tower.name} {layer.index}",
+                    layer.op,
+                    None,
+                    (width, None, None),
+                    layer_cost.macs,
+                    layer_cost.params,
+                    layer.span,
                 )
             )
     for prediction in graph.head.predictions:
@@ -225,11 +239,11 @@ def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCos
 
 
 def _head_layer(layer: HeadLayer, area: int, levels: int) -> Cost:
-    """A layer of the head on a pyramid of so many levels, whose maps have `area` positions together."""
+    """Cost of a layer of the head on a pyramid of `levels` levels with `area` positions in all."""
     macs = params = published = 0
     for node in layer.nodes:
-        one = node.out.level is None  # a globally pooled value has one position on each level
-        m, p, f = node.layer.cost(node.operands, node.out, levels if one else area)
+        pooled = node.out.level is None  # globally pooled: one position on each level
+        m, p, f = node.layer.cost(node.operands, node.out, levels if pooled else area)
         macs += m
         params += p
         published += f
@@ -240,7 +254,7 @@ def to_json(table: CostTable) -> Mapping[str, object]:
     """The fields ``cost``, ``removed`` and ``nodes`` of ``nasdsl compile --format json``."""
     parts = {"total": table.total, "backbone": table.backbone, "fpn": table.fpn, "head": table.head}
     return {
-        "cost": {name: figures._asdict() for name, figures in parts.items()},
+        "cost": {name: part._asdict() for name, part in parts.items()},
         "removed": [{"name": r.name, "macs": r.macs, "params": r.params, "line": r.line} for r in table.removed],
         "nodes": [
             {

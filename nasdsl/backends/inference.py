@@ -1,4 +1,4 @@
-"""A trained decoder made faster for evaluation: norms folded into convolutions, in torch's channels-last memory format."""
+"""Optimize a trained decoder for inference: BatchNorms folded into convolutions, channels-last memory format."""
 
 from __future__ import annotations
 
@@ -14,25 +14,29 @@ from nasdsl.nn.folding import fold
 
 
 def for_inference(module: DecoderModule) -> DecoderModule:
-    """A decoder that gives the same predictions (to rounding) in evaluation mode, sooner; `module` stays as it is.
+    """Copy of a decoder that is optimized for inference. Its predictions in eval mode are the same, up to rounding.
 
-    Each BatchNorm behind a convolution that nothing else reads becomes a part of that convolution. GroupNorms need the
-    picture they norm, and stay. What comes back cannot be trained: it has no BatchNorms to train.
+    A BatchNorm whose input is a convolution that nothing else reads is folded into the convolution. GroupNorms stay: their
+    statistics depend on the input. The copy cannot be trained, since it has no BatchNorms.
     """
-    made = copy.deepcopy(module).eval().requires_grad_(False)
-    graph = made.graph
-    fold(made.fpn, foldable(graph.nodes, graph.outputs.values()))
+    optimized = copy.deepcopy(module).eval().requires_grad_(False)
+    graph = optimized.graph
+    fold(optimized.fpn, foldable(graph.nodes, graph.outputs.values()))
     for tower in graph.head.towers:
-        root = made.head.get_submodule(tower.name)
-        for layer, built in zip(tower.layers, made.head.towers[tower.name], strict=True):
+        root = optimized.head.get_submodule(tower.name)
+        for layer, built in zip(tower.layers, optimized.head.towers[tower.name], strict=True):
             pairs = foldable(layer.nodes, [layer.result])
-            for level in made.head.levels[:1] if layer.shared else made.head.levels:
+            for level in optimized.head.levels[:1] if layer.shared else optimized.head.levels:
                 fold(built.modules(root, level), pairs)
-    return made.to(memory_format=torch.channels_last)
+    return optimized.to(memory_format=torch.channels_last)
 
 
 def foldable(nodes: Sequence[Node], results: Iterable[str]) -> list[tuple[str, str]]:
-    """Ids of the convolutions and of the norms right behind them, where nothing else reads the convolution."""
+    """Pairs (convolution, norm) of node ids where the norm is the only reader of the convolution.
+
+    Args:
+        results: ids of the nodes that are read from outside.
+    """
     by_id = {node.id: node for node in nodes}
     readers: dict[str, int] = dict.fromkeys(results, 1)
     for node in nodes:

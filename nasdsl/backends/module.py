@@ -1,4 +1,4 @@
-"""Graph to a readable ``torch.nn.Module`` whose parameter names follow the text.
+"""Graph to a ``torch.nn.Module`` whose parameter names follow the text.
 
 ``fpn.x1.x.deform_conv.weight`` is the weight of the deformable convolution of operand ``x`` of value ``x1``;
 ``head.cls.0.conv.weight`` that of layer 0 of the class tower, ``head.cls.0.p3.conv.weight`` where each level has its own.
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nasdsl.backends.schedule import Schedule
+from nasdsl.backends.interpreter import Interpreter
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
 from nasdsl.layers import (
@@ -40,17 +40,17 @@ from nasdsl.nn import WeightedAdd as WeightedAddModule
 from nasdsl.semantics.architecture import Fcos
 
 PRIOR = 0.01
-"""Probability of an object that the class logits start with (arXiv:1708.02002, section 4.1)."""
+"""Initial class probability (arXiv:1708.02002, section 4.1)."""
 
 
 class Prediction(NamedTuple):
-    """What the head gives for one level.
+    """Predictions of the head for one level.
 
     Attributes:
         cls_logits: [N, classes, H, W]; with anchors [N, anchors * classes, H, W].
-        bbox_reg: [N, 4, H, W]: distances to the left, top, right and bottom, in pixels of the image and not
-            negative: ``exp(scale * x)``, or with ``boxes=relu`` ``relu(scale * x) * stride``; with anchors
-            [N, anchors * 4, H, W], raw.
+        bbox_reg: [N, 4, H, W], distances to the left, top, right and bottom side in pixels of the image, not negative:
+            ``exp(scale * x)``, or ``relu(scale * x) * stride`` with ``boxes=relu``. With anchors [N, anchors * 4, H, W],
+            the raw output.
         centerness: [N, 1, H, W], logits; None with anchors.
     """
 
@@ -60,14 +60,20 @@ class Prediction(NamedTuple):
 
 
 class TowerLayer(NamedTuple):
-    """A layer of a tower: what it computes, its place in the tower's modules, and whether all levels share them."""
+    """A layer of a tower.
 
-    schedule: Schedule
+    Attributes:
+        interpreter: runs its nodes.
+        place: name of its modules in the tower.
+        shared: whether all levels share one set of modules.
+    """
+
+    interpreter: Interpreter
     place: str
     shared: bool
 
     def modules(self, tower: nn.Module, level: str) -> nn.Module:
-        """What holds its modules for a level; the tower itself where it has none."""
+        """Parent of the layer's modules for a level; the tower itself if the layer has none."""
         own = tower._modules.get(self.place)
         if own is None:
             return tower
@@ -75,27 +81,34 @@ class TowerLayer(NamedTuple):
 
 
 class Fpn(Group):
-    """The feature pyramid: backbone features to p3, p4, …"""
+    """Feature pyramid network: backbone features to p3, p4, …"""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.outputs = tuple(graph.outputs)
         self.input_levels = {n.layer.name: n.out.level for n in graph.inputs() if isinstance(n.layer, Input)}
         self.needed_levels = sorted({n.layer.level for n in graph.nodes if isinstance(n.layer, Resize)})
-        self.schedule = Schedule(graph.nodes, list(graph.outputs.values()))
+        self.interpreter = Interpreter(graph.nodes, list(graph.outputs.values()))
         for node in graph.nodes:
             _register(self, node.id, node)
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """[N, channels, H, W] of each input to [N, width, ceil(H / 2**k), …] of each output."""
+        """Features [N, C, H, W] by name to the outputs [N, width, H, W] by name, finest first.
+
+        Raises:
+            KeyError: an input is missing.
+        """
         missing = [name for name in self.input_levels if name not in features]
         if missing:
             raise KeyError(f"the decoder reads {', '.join(self.input_levels)}; given are {', '.join(features) or 'none'}")
-        results = self.schedule.run(self, features, self.sizes(features))
+        results = self.interpreter.run(self, features, self.sizes(features))
         return dict(zip(self.outputs, results, strict=True))
 
     def sizes(self, features: Mapping[str, Tensor]) -> dict[int, tuple[int, int]]:
-        """Height and width at each level that something is resized to, from the nearest input: finer ones first."""
+        """Height and width of each level that something is resized to.
+
+        They follow from the nearest finer input, or from the finest one if there is no finer input.
+        """
         known = {level: features[name].shape[-2:] for name, level in self.input_levels.items() if level is not None}
         sizes = {}
         for level in self.needed_levels:
@@ -112,7 +125,7 @@ class Fpn(Group):
 
 
 class Head(Group):
-    """The towers and predictions, applied to every level of the pyramid."""
+    """Head: towers and prediction convolutions, applied to every level of the pyramid."""
 
     def __init__(self, graph: Graph, classes: int) -> None:
         super().__init__()
@@ -131,15 +144,15 @@ class Head(Group):
             self.scale = nn.ParameterDict({level: nn.Parameter(torch.ones(())) for level in self.levels})
 
     def _layer(self, tower: nn.Module, layer: HeadLayer) -> TowerLayer:
-        """Make the modules of a layer: one set, or one for each level."""
+        """Create the modules of a layer: one set, or one for each level."""
         places = [str(layer.index)] if layer.shared else [f"{layer.index}.{level}" for level in self.levels]
         for place in places:
             for node in layer.nodes:
                 _register(tower, f"{place}.{node.id}", node)
-        return TowerLayer(Schedule(layer.nodes, [layer.result]), str(layer.index), layer.shared)
+        return TowerLayer(Interpreter(layer.nodes, [layer.result]), str(layer.index), layer.shared)
 
     def forward(self, pyramid: Mapping[str, Tensor]) -> dict[str, Prediction]:
-        """[N, width, H, W] of each level to its `Prediction`."""
+        """Pyramid [N, width, H, W] by level to a `Prediction` for each level."""
         predictions = {}
         for level in self.levels:
             towers = {}
@@ -148,7 +161,7 @@ class Head(Group):
                 assert tower is not None
                 x = pyramid[level]
                 for layer in layers:
-                    x = layer.schedule.run(layer.modules(tower, level), {"x": x}, {})[0]
+                    x = layer.interpreter.run(layer.modules(tower, level), {"x": x}, {})[0]
                 towers[name] = x
             cls_logits, bbox_reg = (self.get_submodule(n)(towers[self.tower_of[n]]) for n in ("cls_logits", "bbox_reg"))
             centerness = None
@@ -161,10 +174,10 @@ class Head(Group):
 
 
 class DecoderModule(nn.Module):
-    """A decoder: ``fpn``, then ``head``.
+    """Decoder of an object detector: ``fpn``, then ``head``.
 
     Attributes:
-        graph: what it was built from.
+        graph: the graph it was built from.
         classes: number of classes.
     """
 
@@ -188,7 +201,7 @@ class DecoderModule(nn.Module):
 
 
 def build(graph: Graph, classes: int) -> DecoderModule:
-    """The module of a graph, with freshly initialised weights (torch's random state decides them).
+    """Build the module of a graph, with weights initialized from torch's random state.
 
     Raises:
         ValueError: `classes` is less than 1.
@@ -199,7 +212,7 @@ def build(graph: Graph, classes: int) -> DecoderModule:
 
 
 def _prediction(prediction: PredictionLayer, classes: int) -> nn.Conv2d:
-    """A final convolution: N(0, 0.01); the class bias starts at the prior."""
+    """Prediction convolution, initialized with N(0, 0.01); the bias of the class logits gives the probability `PRIOR`."""
     conv = nn.Conv2d(prediction.width, prediction.channels(classes), 3, padding=1)
     nn.init.normal_(conv.weight, std=0.01)
     assert conv.bias is not None
@@ -208,7 +221,8 @@ def _prediction(prediction: PredictionLayer, classes: int) -> nn.Conv2d:
 
 
 def _initialise(module: DecoderModule, graph: Graph) -> None:
-    """P6 and P7 start from kaiming_uniform(a=1) and no bias, as published; all else keeps torch's defaults."""
+    """Initialize strided outputs (P6, P7) with kaiming_uniform(a=1) and zero bias, as published. The rest keeps torch's
+    defaults."""
     for node in graph.nodes:
         if node.value.kind == "output" and isinstance(node.layer, Conv) and node.layer.stride > 1:
             conv = module.fpn.get_submodule(node.id)
@@ -219,7 +233,7 @@ def _initialise(module: DecoderModule, graph: Graph) -> None:
 
 
 def _register(root: nn.Module, path: str, node: Node) -> None:
-    """Make the module of a node, where it has one, and put it at its path."""
+    """Create the module of a node, if it has one, and add it at a path below `root`."""
     module = make_module(node)
     if module is None:
         return
@@ -233,7 +247,7 @@ def _register(root: nn.Module, path: str, node: Node) -> None:
 
 
 def make_module(node: Node) -> nn.Module | None:
-    """The module of a layer that has parameters or buffers; None for one that has none."""
+    """Create the module of a node's layer; None for a layer without parameters and buffers."""
     layer, width = node.layer, node.operands[0].width if node.operands else 0
     match layer:
         case Conv():
@@ -252,7 +266,7 @@ def make_module(node: Node) -> nn.Module | None:
         case WeightedAdd():
             return WeightedAddModule(len(node.inputs))
         case CustomLayer():
-            made: nn.Module = layer.module(node.operands, node.out)
-            return made
+            module: nn.Module = layer.module(node.operands, node.out)
+            return module
         case Input() | Activation() | Add() | Multiply() | Maximum() | Concat() | Resize() | Pool() | GlobalPool():
             return None

@@ -1,7 +1,7 @@
-"""The command line. Exit codes: 0 fine, 1 findings, 2 usage, unreadable files and broken configuration.
+"""Command line. Exit codes: 0 success, 1 findings, 2 wrong usage, unreadable files and broken configuration.
 
-Data goes to standard output, diagnostics to standard error. Commands import what they need when they run, so that
-``--help``, ``check`` and ``render`` start without torch.
+Data goes to standard output, diagnostics and messages to standard error. A command imports what it needs when it runs, so
+that ``--help``, ``check`` and ``render`` start without torch.
 """
 
 from __future__ import annotations
@@ -12,34 +12,38 @@ from typing import NoReturn
 
 import click
 
-from nasdsl.cli.collections import import_, sample, zoo
-from nasdsl.cli.common import USAGE, say
-from nasdsl.cli.compiling import compile_, render
-from nasdsl.cli.detecting import detect
-from nasdsl.cli.evaluating import eval_
-from nasdsl.cli.reporting import report
-from nasdsl.cli.searching import search
-from nasdsl.cli.texts import check, explain, fmt
-from nasdsl.cli.training import train
+from nasdsl.cli import check, detect, explain, fmt, import_, render, report, sample, search, train, zoo
+from nasdsl.cli import compile as compile_
+from nasdsl.cli import eval as eval_
+from nasdsl.cli.errors import USAGE
+from nasdsl.cli.output import echo_err
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="nasdsl")
 def cli() -> None:
-    """A language and a compiler for the decoders of object detectors.
+    """A language, a compiler and a search for the decoders (neck and head) of object detectors.
 
-    FILE is the path of a .nas file, `-` for standard input, or `zoo:NAME` for a decoder that comes with the package.
+    FILE is a .nas file, `-` for standard input, zoo:NAME for a decoder that comes with the package, or the folder of a
+    training or search for the decoder in it.
+
+    Exit codes: 0 success, 1 findings (a file with errors, or one that `fmt --check` would change), 2 wrong usage or
+    unreadable files.
     """
 
 
-for command in (check, fmt, explain, compile_, render, zoo, import_, sample, train, eval_, detect, search, report):
+COMMANDS = (
+    check.check, fmt.fmt, explain.explain, compile_.compile_, render.render, zoo.zoo, import_.import_, sample.sample,
+    train.train, eval_.eval_, detect.detect, search.search, report.report,
+)  # fmt: skip
+for command in COMMANDS:
     cli.add_command(command)
 
 
 def main() -> NoReturn:
-    """Entry point. An error that nothing foresaw is one line and exit code 2; NASDSL_TRACEBACK=1 shows all of it."""
+    """Run the command line. An unexpected error is one line and exit code 2; NASDSL_TRACEBACK=1 shows its traceback."""
     try:
-        cli()
+        cli(prog_name="nasdsl")
     except Exception as error:
         if os.environ.get("NASDSL_TRACEBACK"):
             raise
@@ -47,9 +51,9 @@ def main() -> NoReturn:
         from nasdsl.layers import PrimitiveError
 
         if isinstance(error, PrimitiveError):  # the fault of a package, which its message names
-            say(f"nasdsl: {printable(str(error))}")
+            echo_err(f"nasdsl: {printable(str(error))}")
             sys.exit(USAGE)
         what = printable(f"{type(error).__name__}: {error}")
-        say(f"nasdsl: internal error: {what} (NASDSL_TRACEBACK=1 shows where; please report it)")
+        echo_err(f"nasdsl: internal error: {what} (NASDSL_TRACEBACK=1 shows where; please report it)")
         sys.exit(USAGE)
     sys.exit(0)

@@ -17,9 +17,9 @@ from typing import Final, NamedTuple
 from nasdsl import resources
 from nasdsl.backbones import backbone
 from nasdsl.backends.cost import CostTable, Size, cost
-from nasdsl.backends.pictures.diagram import diagram
-from nasdsl.backends.pictures.dot import emit_diagram
-from nasdsl.backends.pictures.draw import draw
+from nasdsl.backends.diagrams.diagram import diagram
+from nasdsl.backends.diagrams.dot import emit_diagram
+from nasdsl.backends.diagrams.rendering import draw
 from nasdsl.decoder import load, loads
 from nasdsl.spaces import Space, load_space
 

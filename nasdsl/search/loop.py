@@ -10,7 +10,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nasdsl.backends.bounds import DEFAULT_SIZE
+from nasdsl.backends.requirements import DEFAULT_SIZE
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.search.check import Check, make_check, rejection_reason
 from nasdsl.search.config import check_folder, check_unchanged

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasdsl.backends.bounds import DEFAULT_SIZE
+from nasdsl.backends.requirements import DEFAULT_SIZE
 from nasdsl.search.early_stopping import StoppingRule, check_objective
 from nasdsl.search.errors import SearchError
 from nasdsl.search.full_training import FullTraining, train_top

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from nasdsl.backbones import Backbone
-from nasdsl.backends.bounds import Figures, sizes_of
 from nasdsl.backends.cost import Areas
+from nasdsl.backends.requirements import Quantities, macs_sizes
 from nasdsl.diagnostics import Diagnostic, DiagnosticError
 from nasdsl.ir.lower import lower_nodes, predictions
 from nasdsl.layers import Feature
@@ -76,21 +76,21 @@ class FigureCounter:
         self.program = program
         self.backbone = backbone
         self.classes = classes
-        self.sizes = sizes_of(program.requirements)
+        self.sizes = macs_sizes(program.requirements)
         self.areas = [Areas(size) for size in self.sizes]
         self.applied: dict[tuple[Any, ...], tuple[Feature, int, int] | None] = {}
         self._fpn, self._head, self._predict = program.fpn, program.head, program.predict
         self._head_is_fixed = not _head_has_slots(program.head, program.predict)
         self._heads: dict[tuple[tuple[int, ...], int], int] = {}
 
-    def figures(self, indices: Sequence[int]) -> Figures | None:
+    def figures(self, indices: Sequence[int]) -> Quantities | None:
         """The figures of a filling, or None where it cannot be built."""
         try:
             return self._count(indices)
         except _Unbuildable:
             return None
 
-    def _count(self, indices: Sequence[int]) -> Figures:
+    def _count(self, indices: Sequence[int]) -> Quantities:
         for word in self.program.words:
             if isinstance(word.value, Slot) and isinstance(chosen(word.value, indices), ast.Call):
                 raise _Unbuildable  # `let k = conv(k=3)` is no text
@@ -104,7 +104,7 @@ class FigureCounter:
         total += head
         mask = (1 << 64) - 1
         macs = {size: total >> (64 * (i + 1)) & mask for i, size in enumerate(self.sizes)}
-        return Figures(macs, total & mask, dangling)
+        return Quantities(macs, total & mask, dangling)
 
     def _count_fpn(self, fpn: FpnProgram, indices: Sequence[int]) -> tuple[int, int, list[int], int]:
         """Cost of the live part, number of dangling blocks, levels of the pyramid and its width."""

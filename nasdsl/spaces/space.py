@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nasdsl.backbones import Backbone
 from nasdsl.backbones import backbone as find_backbone
-from nasdsl.backends.bounds import Figures, broken
+from nasdsl.backends.requirements import Quantities, violations
 from nasdsl.decoder import Decoder, check_source, loads
 from nasdsl.diagnostics import DiagnosticError, Source, Span
 from nasdsl.semantics.files import read_source
@@ -222,7 +222,7 @@ class Space:
                 f"not a decoder of {self.name}: `{' '.join(place.text.split())[:80]}` ({place}) cannot stand there"
             ) from None
 
-    def figures(self, indices: Sequence[int]) -> Figures | None:
+    def figures(self, indices: Sequence[int]) -> Quantities | None:
         """What requirements bound, at the sizes that they name; None for a filling that cannot be built."""
         return self._counter.figures(indices)
 
@@ -237,7 +237,7 @@ class Space:
     def keeps(self, indices: Sequence[int]) -> bool:
         """Whether a filling can be built and keeps the requirements."""
         figures = self._counter.figures(indices)
-        return figures is not None and not broken(self.program.requirements, figures)
+        return figures is not None and not violations(self.program.requirements, figures)
 
     def sample(self, seed: int | random.Random | None = None, *, attempts: int = 1_000_000) -> Filled:
         """A filling drawn uniformly over the decisions, and drawn again while it cannot be built or breaks a requirement.
@@ -272,7 +272,7 @@ class Space:
             return "cannot be built"
         missed = [
             f"{value:,} {r.quantity}, expected {r.comparison} {r.bound.text}"
-            for r, value in broken(self.program.requirements, figures)
+            for r, value in violations(self.program.requirements, figures)
         ]
         return f"has {' and '.join(missed)}"
 

@@ -109,7 +109,7 @@ def check_source(graph: Graph, module: DecoderModule) -> None:
     # Odd sizes and a batch: where maps of neighbouring levels do not divide.
     features = name_free_weights.features((75, 109), {k: random_decoders.CHANNELS[k] for k in module.fpn.input_levels}, 2)
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        # The source has one way of computing a deformable convolution, and the module a faster one besides.
+        # The source has the reference implementation of a deformable convolution; the module also has a faster one.
         patch.setattr("nasdsl.nn.deform.cpu.supports", lambda *_: False)
         expected, found = module(features), emitted(features)
     assert list(expected) == list(found)
@@ -184,8 +184,10 @@ def test_a_broken_cost_rule_is_seen(layer: type, broken: Any, monkeypatch: pytes
 def test_a_broken_source_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     from nasdsl.backends.source import writer
 
-    right = writer.constructor
-    monkeypatch.setattr(writer, "constructor", lambda node: (right(node) or "").replace("dilation=3", "dilation=1") or None)
+    right = writer.constructor_call
+    monkeypatch.setattr(
+        writer, "constructor_call", lambda node: (right(node) or "").replace("dilation=3", "dilation=1") or None
+    )
     graph, _ = lowered(
         (Path(__file__).parents[2] / "genotypes" / "nas_fcos.nas").read_text().replace("dconv_3x3", "sep_3x3_d3")
     )

@@ -26,7 +26,7 @@ import nasdsl
 from nasdsl import layers
 from nasdsl.backends.export import ExportError, MissingExtra
 from nasdsl.backends.module import DecoderModule
-from nasdsl.backends.program import export_program, trace
+from nasdsl.backends.torch_export import export_program, trace
 from nasdsl.layers import Cost, CustomLayer, Feature, primitive
 from nasdsl.nn import DeformConv2d, Scale, WeightedAdd
 from nasdsl.semantics.architecture import Fcos
@@ -242,6 +242,27 @@ def test_a_broken_rule_is_seen(rule: str, broken: Any, monkeypatch: pytest.Monke
         check(module, session(onnx_backend.onnx_model(module).SerializeToString()), SIZES[:1])
 
 
+def test_onnxruntime_computes_deform_conv_on_a_cpu() -> None:
+    """As a comment of the exporter says: ONNX's own operator gives what the exported GridSample and the module give."""
+    module = built(simple("output p3 = deform_conv(c3, k=3, dilation=2, offset_groups=4, groups=2)"))
+    part = next(part for part in module.modules() if isinstance(part, DeformConv2d))
+    x = features(module, (75, 109), 2)["c3"]
+    with torch.no_grad():
+        x = module.fpn.get_submodule("c3")(x) if part.in_channels != x.shape[1] else x
+        offset, mask = part.offset(x).split([2 * 4 * 9, 4 * 9], dim=1)
+        given = {"x": x, "w": part.weight, "o": offset, "b": part.bias, "m": mask.sigmoid()}
+        expected = part(x)
+    node = onnx.helper.make_node(
+        "DeformConv", list(given), ["y"], kernel_shape=[3, 3], pads=[2] * 4, dilations=[2, 2], group=2, offset_group=4
+    )
+    value = onnx.helper.make_tensor_value_info
+    inputs = [value(name, onnx.TensorProto.FLOAT, list(tensor.shape)) for name, tensor in given.items()]
+    graph = onnx.helper.make_graph([node], "d", inputs, [value("y", onnx.TensorProto.FLOAT, None)])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9)
+    found = session(model.SerializeToString())({name: tensor.detach() for name, tensor in given.items()})["y"]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_without_the_package_onnx_the_message_names_the_extra() -> None:
     code = "import sys; sys.modules['onnx'] = None\nfrom nasdsl.backends.onnx import export_onnx"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -350,7 +371,7 @@ def test_a_program_names_a_primitive_that_cannot_be_traced(custom: DecoderModule
     assert not (tmp_path / "d.pt2").exists()
 
 
-def test_onnx_of_a_primitive_that_says_how(custom: DecoderModule, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_of_a_primitive_with_an_onnx_method(custom: DecoderModule, monkeypatch: pytest.MonkeyPatch) -> None:
     def rule(self: CustomLayer, writer: Any, module: nn.Module, x: Sequence[str]) -> str:
         sign = writer.op("Sign", writer.op("ReduceMean", x[0], keepdims=0))
         product: str = writer.op("Mul", x[0], sign)

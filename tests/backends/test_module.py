@@ -50,14 +50,14 @@ def test_names_follow_the_text() -> None:
     assert not [n for n in names if n.startswith("fpn.x1.y")]
 
 
-def test_words_of_python_and_torch_are_free_names() -> None:
+def test_keywords_of_python_and_attributes_of_torch_can_be_names() -> None:
     module = build("class = conv_3x3(c3); forward = conv_1x1(class); type = sum(class, forward); output p3 = conv_3x3(type)")
     assert {"class_", "forward_"} <= {n for n, _ in module.fpn.named_children()}
     text = emit_source(module.graph, 5)
     exec(compile(text, "emitted", "exec"), {"__name__": "emitted"})
 
 
-def test_reserved_words_are_all_of_torchs() -> None:
+def test_all_attributes_of_a_module_are_reserved() -> None:
     public = {n for n in dir(nn.ModuleDict()) if not n.startswith("_")}
     assert public <= MODULE_ATTRIBUTES
 
@@ -104,7 +104,7 @@ def test_centerness_reads_its_tower() -> None:
     assert not torch.equal(before.cls_logits, after.cls_logits)
 
 
-def test_the_forms_of_boxes() -> None:
+def test_boxes_as_exp_and_relu() -> None:
     """One network, read as exp(s * x) and as relu(s * x) * stride: pixels of the image on every level."""
     text = (
         "decoder d {{ input c3, c5 fpn(width=64, norm=bn) {{ output p3 = c3, p5 = c5, p6 = down(c5) }}"
@@ -159,7 +159,7 @@ def test_gradients_reach_every_parameter() -> None:
 
 
 def test_copies_run_on_their_own_weights() -> None:
-    """Deep copies (an average of the weights, say), pickles and modules put in another's place."""
+    """Deep copies (such as an average of the weights), pickles, and replaced submodules."""
     module = build("x1 = cat(sep_3x3(c3), c5); output p3 = x1, p4 = c4", "share=1) { conv_3x3 -> conv_1x1").eval()
     features = name_free_weights.features((64, 64), {k: CHANNELS[k] for k in ("c3", "c4", "c5")})
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Commands run in this process."""
+"""Run commands in this process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nasdsl.cli import cli
 
 
 def invoke(*arguments: str | Path) -> Result:
-    """Nothing but an exit code may come out of a command, and no traceback."""
+    """Run a command. It may raise nothing but `SystemExit`, and print no traceback."""
     result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
     assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
     assert "Traceback" not in result.output
@@ -18,7 +18,7 @@ def invoke(*arguments: str | Path) -> Result:
 
 
 def refused(*arguments: str | Path, code: int = 2) -> str:
-    """What is said to a command that cannot be followed."""
+    """Run a command that is refused with an exit code; returns its message, which is on standard error alone."""
     result = invoke(*arguments)
     assert result.exit_code == code, result.output
     assert result.stdout == ""

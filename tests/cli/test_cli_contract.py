@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -20,13 +19,14 @@ GOOD = (
     "  head(width=64, norm=gn) { conv_3x3 }\n  predict fcos(centerness=cls)\n}\n"
 )
 BAD = GOOD.replace("conv_3x3(c3)", "cnv_3x3(c3)")
+SPACE = GOOD.replace("conv_3x3(c3)", "?(conv_1x1 | conv_3x3 | sep_3x3)(c3)")
 WARNED = GOOD.replace("    output", "    x1 = conv_3x3(c4)\n    output")
 
 
 def nasdsl(*arguments: str, cwd: Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "NASDSL_TRACEBACK")}
     return subprocess.run(
-        [sys.executable, "-m", "nasdsl.cli", *arguments],
+        [sys.executable, "-m", "nasdsl", *arguments],
         cwd=cwd, input=stdin, capture_output=True, text=True, timeout=120, env={**clean, **environment},
     )  # fmt: skip
 
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 # ----------------------------------------------------------------------------------------------------------- check
 
 
-def test_a_right_file(folder: Path) -> None:
+def test_a_file_without_mistakes(folder: Path) -> None:
     ran = nasdsl("check", "good.nas", cwd=folder)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "1 file checked, nothing to report\n", "")
 
@@ -118,7 +118,7 @@ def test_color_on_a_terminal_only_and_not_with_no_color(environment: dict[str, s
     ours, theirs = pty.openpty()
     clean = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
     ran = subprocess.run(
-        [sys.executable, "-m", "nasdsl.cli", "check", "bad.nas"],
+        [sys.executable, "-m", "nasdsl", "check", "bad.nas"],
         cwd=folder, stdout=subprocess.PIPE, stderr=theirs, env={**clean, **environment}, timeout=60,
     )  # fmt: skip
     os.close(theirs)
@@ -127,6 +127,64 @@ def test_color_on_a_terminal_only_and_not_with_no_color(environment: dict[str, s
     assert ran.returncode == 1
     assert ("\x1b[" in shown) == colored
     assert "\x1b[" not in nasdsl("check", "bad.nas", cwd=folder).stderr
+
+
+# ---------------------------------------------------------------------------------------------------- folders of runs
+
+
+@pytest.fixture
+def runs(folder: Path) -> Path:
+    """Folders of a training and a search with their decoders and the search space, and one without."""
+    for name, files in (("training", {"decoder.nas": GOOD}), ("search", {"best.nas": GOOD, "space.nas": SPACE}), ("other", {})):
+        (folder / name).mkdir()
+        for file, text in files.items():
+            (folder / name / file).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(("run", "file"), [("training", "decoder.nas"), ("search", "best.nas")])
+def test_the_folder_of_a_run_stands_for_its_decoder(run: str, file: str, runs: Path) -> None:
+    path = f"{run}/{file}"
+    for command in (["check"], ["compile", "--format", "json"], ["render", "-o", "out.dot"]):
+        of_folder, of_file = nasdsl(*command, run, cwd=runs), nasdsl(*command, path, cwd=runs)
+        assert (of_folder.returncode, of_folder.stdout) == (0, of_file.stdout)
+        assert of_folder.stderr == f"reading {path}\n{of_file.stderr}"
+    assert nasdsl("render", "good.nas", "--diff", run, "-o", "diff.dot", cwd=runs).returncode == 0
+    (runs / path).write_text(BAD)
+    ran = nasdsl("check", run, cwd=runs)
+    assert ran.returncode == 1
+    assert f"--> {path}:4:17" in ran.stderr
+
+
+def test_a_search_space_is_taken_from_the_folder_of_a_search(runs: Path) -> None:
+    ran = nasdsl("sample", "search", "-n", "3", cwd=runs)
+    assert (ran.returncode, ran.stderr) == (0, "reading search/space.nas\n")
+    assert ran.stdout == nasdsl("sample", "search/space.nas", "-n", "3", cwd=runs).stdout
+    ran = nasdsl("sample", "training", cwd=runs)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "nasdsl: training: a directory without space.nas; expected a .nas file or the folder of a search\n"
+
+
+def test_a_folder_without_a_decoder_is_named_and_other_files_are_still_checked(runs: Path) -> None:
+    expected = "nasdsl: other: a directory without decoder.nas or best.nas; "
+    expected += "expected a .nas file or the folder of a training or search\n"
+    for command in ("compile", "render"):
+        ran = nasdsl(command, "other", cwd=runs)
+        assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", expected)
+    ran = nasdsl("check", "other", "bad.nas", cwd=runs)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith(expected)
+    assert "bad.nas:4:17" in ran.stderr
+
+
+def test_fmt_names_the_decoder_of_a_run_and_leaves_it_alone(runs: Path) -> None:
+    untidy = GOOD.replace("  ", " ")
+    (runs / "training" / "decoder.nas").write_text(untidy)
+    ran = nasdsl("fmt", "training", "other", cwd=runs)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "training: a directory, where a .nas file is expected; its decoder is training/decoder.nas\n" in ran.stderr
+    assert "other: a directory, where a .nas file is expected\n" in ran.stderr
+    assert (runs / "training" / "decoder.nas").read_text() == untidy
 
 
 # --------------------------------------------------------------------------------------------------------- compile
@@ -156,7 +214,7 @@ def test_compile_as_json(folder: Path) -> None:
     assert lines[x1["line"] - 1].strip().startswith("x1 = cat(")
 
 
-def test_compile_for_people(folder: Path) -> None:
+def test_compile_as_a_table(folder: Path) -> None:
     ran = nasdsl("compile", "good.nas", cwd=folder)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "d" in ran.stdout
@@ -199,6 +257,28 @@ def test_a_missing_feature_is_usage(folder: Path) -> None:
     assert ran.stderr.startswith("nasdsl: `d` reads c7; the backbone gives c2")
 
 
+# ---------------------------------------------------------------------------------------------------------- render
+
+
+def test_a_format_that_cannot_be_drawn(folder: Path) -> None:
+    for arguments, expected in ((["-o", "out.gif"], ".svg, .png, .pdf, .dot, .mmd, .html"), (["-o", "out"], ".svg, .png, .pdf"),
+                                (["--diff", "good.nas", "-o", "out.html"], ".svg, .png, .pdf, .dot")):  # fmt: skip
+        ran = nasdsl("render", "good.nas", *arguments, cwd=folder)
+        assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
+        assert ran.stderr.startswith(f"nasdsl: cannot draw {arguments[-1]}: expected a name that ends in {expected}")
+
+
+def test_a_message_says_that_a_diagram_is_wrapped(folder: Path) -> None:
+    ran = nasdsl("render", "zoo:nas_fpn", "-o", "out.dot", cwd=folder)
+    assert (ran.returncode, ran.stdout) == (0, "")
+    message, written = ran.stderr.splitlines()
+    assert message == "nas_fpn is too wide for one row and is drawn in 9 rows; a dotted frame stands for a value of another row"
+    assert written == "wrote out.dot"
+    ran = nasdsl("render", "zoo:nas_fpn", "-o", "out.mmd", cwd=folder)
+    assert ran.stderr == "nas_fpn is too wide for one row and is drawn from top to bottom\nwrote out.mmd\n"
+    assert nasdsl("render", "zoo:fcos", "-o", "out.DOT", cwd=folder).stderr == "wrote out.DOT\n"
+
+
 # ------------------------------------------------------------------------------------------------------------- zoo
 
 
@@ -227,11 +307,10 @@ def test_a_decoder_of_the_zoo_by_name(folder: Path) -> None:
 WITHOUT_TORCH = [["--help"], ["--version"], ["check", "good.nas"], ["check", "bad.nas"], ["explain"], ["explain", "NAS201"]]
 WITHOUT_TORCH.append(["zoo"])
 COMMANDS = [
-    "check", "fmt", "explain", "compile", "render", "zoo", "import", "sample", "train", "eval", "detect", "search",
+    "check", "fmt", "explain", "compile", "render", "zoo", "import", "sample", "train", "eval", "detect", "search", "report",
 ]  # fmt: skip
-WITHOUT_TORCH += [[command, "--help"] for command in COMMANDS]
-if importlib.util.find_spec("nasdsl.backends.pictures.draw"):
-    WITHOUT_TORCH.append(["render", "good.nas", "-o", "out.svg"])
+WITHOUT_TORCH += [[command, "--help"] for command in COMMANDS] + [["import", "nas-fcos", "--help"]]
+WITHOUT_TORCH.append(["render", "good.nas", "-o", "out.svg"])
 
 
 @pytest.mark.parametrize("arguments", WITHOUT_TORCH, ids=" ".join)
@@ -245,6 +324,23 @@ def test_starts_without_torch(arguments: list[str], folder: Path) -> None:
     assert ran.stderr.splitlines()[-1] == "LIGHT"
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["--help"], ["check", "--help"], ["check"], ["zoo", "fcos"]], ids=" ".join
+)
+def test_python_m_nasdsl_is_the_program(arguments: list[str], folder: Path) -> None:
+    """As the entry point of the installed script calls it: the same output, `nasdsl` as the program's name."""
+    script = "import sys\nsys.argv[0] = 'nasdsl'\nfrom nasdsl.cli import main\nsys.exit(main())"
+    ran = nasdsl(*arguments, cwd=folder)
+    expected = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (expected.returncode, expected.stdout, expected.stderr)
+    assert ran.returncode == (2 if arguments == ["check"] else 0)
+    assert "python -m" not in ran.stdout + ran.stderr
+    if arguments == ["--version"]:
+        assert re.fullmatch(r"nasdsl, version \d\S*\n", ran.stdout)
+
+
 def test_the_commands(folder: Path) -> None:
     listed = nasdsl("--help", cwd=folder).stdout.partition("Commands:\n")[2]
     assert set(COMMANDS) <= set(re.findall(r"^  ([a-z-]+) ", listed, re.MULTILINE))
@@ -254,7 +350,7 @@ def test_the_help_of_a_search_is_under_headings(folder: Path) -> None:
     """Every option once, under a heading."""
     import click
 
-    from nasdsl.cli.searching import search
+    from nasdsl.cli.search import search
 
     shown = nasdsl("search", "--help", cwd=folder).stdout
     headings = re.findall(r"^(\S[^:\n]*):$", shown, re.MULTILINE)
@@ -279,7 +375,7 @@ def test_checking_is_quick(folder: Path) -> None:
     assert 0.01 < min(times) < 0.3 * slowness()
 
 
-def test_an_error_that_nothing_foresaw_is_one_line(folder: Path) -> None:
+def test_an_unexpected_error_is_one_line(folder: Path) -> None:
     code = (
         "import sys\nsys.argv = ['nasdsl', 'check', 'good.nas']\nimport nasdsl.decoder\n"
         "def broken(*_, **__): raise RuntimeError('two\\nlines')\n"

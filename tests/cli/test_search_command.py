@@ -54,7 +54,7 @@ def arguments(texts: Path, out: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def whole(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
-    """A search with full training that nothing broke."""
+    """An uninterrupted search with full training."""
     out = tmp_path_factory.mktemp("searches") / "new" / "whole"
     result = invoke(*arguments(texts, out), "--format", "json")
     assert result.exit_code == 0, result.output
@@ -62,7 +62,7 @@ def whole(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result
 
 
 def journal(folder: Path) -> list[dict[str, Any]]:
-    """The proposals and results of a search, times and what resuming adds aside."""
+    """The proposals and results of a search, without times and without what resuming adds."""
     records = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
     for record in records:
         for name in ("time", "seconds"):
@@ -95,27 +95,27 @@ def test_the_files_and_the_output(whole: tuple[Result, Path], texts: Path) -> No
         assert {"config.json", "log.jsonl", "metrics.json", "model.pt", "decoder.nas"} <= {
             path.name for path in (out / "full" / run).iterdir()
         }
-    told = json.loads(result.stdout)
-    assert (told["folder"], told["counts"]["ok"]) == (str(out), trials.counts["ok"])
-    assert sum(told["counts"].values()) == 6
-    assert told["best"]["trial"] == best.number
-    assert loads(told["best"]["text"]).digest == told["best"]["digest"] == best.digest
-    assert told["best"]["reward"] == best.reward
+    output = json.loads(result.stdout)
+    assert (output["folder"], output["counts"]["ok"]) == (str(out), trials.counts["ok"])
+    assert sum(output["counts"].values()) == 6
+    assert output["best"]["trial"] == best.number
+    assert loads(output["best"]["text"]).digest == output["best"]["digest"] == best.digest
+    assert output["best"]["reward"] == best.reward
     metrics = json.loads((out / "full" / f"trial_{best.number}" / "metrics.json").read_text())
-    assert told["best"]["ap"] == metrics["coco"]["ap"]
-    assert [row["name"] for row in told["stages"][0]["ranking"]] == [row[0] for row in ranked(out)]
+    assert output["best"]["ap"] == metrics["coco"]["ap"]
+    assert [row["name"] for row in output["stages"][0]["ranking"]] == [row[0] for row in ranked(out)]
     for words in ("shapes:12 (train): 12 pictures", "full training 1 of 2", "full training 2 of 2: plain", "left for all",
                   "6 trials: ", "on the front of macs", f"best: trial {best.number}", "next: nasdsl report"):  # fmt: skip
         assert words in result.stderr
     assert "\x1b[" not in result.output
-    asked = json.loads((out / "search.json").read_text())
-    assert (asked["format"], asked["stages"]) == ("nasdsl search run 1", [])
-    assert asked["proxy"]["levels"] == ["c3", "c4", "c5"], "those that the space can read, and not all"
-    assert (asked["proxy"]["average"], asked["proxy"]["longest"]) == (0.5, 107)
-    assert asked["full"]["recipe"]["size"] == [64, 64]
+    config = json.loads((out / "search.json").read_text())
+    assert (config["format"], config["stages"]) == ("nasdsl search run 1", [])
+    assert config["proxy"]["levels"] == ["c3", "c4", "c5"], "those that the space can read, and not all"
+    assert (config["proxy"]["average"], config["proxy"]["longest"]) == (0.5, 107)
+    assert config["full"]["recipe"]["size"] == [64, 64]
 
 
-def test_a_finished_search_is_told_again_and_other_options_are_named(whole: tuple[Result, Path], texts: Path) -> None:
+def test_a_finished_search_is_reported_again_and_changed_options_are_named(whole: tuple[Result, Path], texts: Path) -> None:
     _, out = whole
     before = (out / "journal.jsonl").read_bytes()
     again = invoke(*arguments(texts, out), "--resume")
@@ -125,10 +125,25 @@ def test_a_finished_search_is_told_again_and_other_options_are_named(whole: tupl
     assert "full training" not in again.stderr.replace("after full training", "")
     assert "holds a search already: resume it (--resume)" in refused(*arguments(texts, out))
     other = ["--resume", "--seed", "1", "--iterations", "4", "--set", "flip=0"]
-    told = refused(*arguments(texts, out), *other)
+    message = refused(*arguments(texts, out), *other)
     for difference in ("how.seed was 0, is 1", "proxy.iterations was 3, is 4", "full.recipe.flip was 0.5, is 0"):
-        assert difference in told
+        assert difference in message
     assert (out / "journal.jsonl").read_bytes() == before
+
+
+def test_commands_take_the_decoder_and_the_space_in_the_folder_of_a_search(whole: tuple[Result, Path], tmp_path: Path) -> None:
+    _, out = whole
+    compiled = invoke("compile", out, "--backbone", "tiny", "--format", "json")
+    assert (compiled.exit_code, compiled.stderr) == (0, f"reading {out / 'best.nas'}\n")
+    assert json.loads(compiled.stdout)["digest"] == load_trials(out).best.digest  # type: ignore[union-attr]
+    assert invoke("render", out, "--backbone", "tiny", "-o", tmp_path / "best.dot").exit_code == 0
+    sampled = invoke("sample", out, "-n", "2")
+    assert (sampled.exit_code, sampled.stdout) == (0, invoke("sample", out / "space.nas", "-n", "2").stdout)
+    again = invoke("search", out, *TASK, "--trials", "1", "--out", tmp_path / "again")
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "again" / "space.nas").read_text() == (out / "space.nas").read_text()
+    message = refused("eval", out, "--data", "shapes:2")
+    assert f"is the folder of a search; its trained detectors are in {out / 'full'}: plain, trial_" in message
 
 
 # ----------------------------------------------------------------------------------------------------------- kills
@@ -137,7 +152,7 @@ def test_a_finished_search_is_told_again_and_other_options_are_named(whole: tupl
 def killed(command: list[str], signum: signal.Signals, when: Callable[[], bool]) -> int:
     """Run the command in a process of its own, send it a signal as soon as `when` holds; its exit code."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "nasdsl.cli", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        [sys.executable, "-m", "nasdsl", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     try:
@@ -158,10 +173,10 @@ def lines(file: Path) -> int:
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
-def test_killed_in_the_search_and_in_a_full_training_it_comes_to_the_same(
+def test_a_search_that_is_killed_twice_and_resumed_gives_the_same_result(
     whole: tuple[Result, Path], texts: Path, tmp_path: Path
 ) -> None:
-    """Which also shows that two searches with one seed are the same."""
+    """This also shows that two searches with the same seed are equal."""
     expected, out = whole[1], tmp_path / "run"
     command = arguments(texts, out)
     assert killed(command, signal.SIGKILL, lambda: lines(out / "journal.jsonl") >= 5) == -signal.SIGKILL
@@ -183,7 +198,7 @@ def test_killed_in_the_search_and_in_a_full_training_it_comes_to_the_same(
 # ---------------------------------------------------------------------------------------------------------- stages
 
 
-def test_progressive_from_one_command(texts: Path, tmp_path: Path) -> None:
+def test_progressive_search(texts: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     stages = ["--progressive", "--trials", "3", "--head-space", str(texts / "head.nas"), "--head-trials", "2", "--top", "1"]
     result = invoke("search", texts / "fpn.nas", *TASK, *stages, "--head-top", "0", *FULL, "--format", "json", "--out", out)
@@ -193,10 +208,10 @@ def test_progressive_from_one_command(texts: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     assert not (out / "head" / "full").exists(), "--head-top 0"
     assert len(list((out / "features").iterdir())) == 2, "the backbone's, and the pyramids of the best fpn"
-    told = json.loads(result.stdout)
-    assert [stage["name"] for stage in told["stages"]] == ["fpn", "head"]
-    assert [stage["trials"] for stage in told["stages"]] == [3, 2]
-    assert told["best"]["stage"] == "fpn", "the only one that was trained"
+    output = json.loads(result.stdout)
+    assert [stage["name"] for stage in output["stages"]] == ["fpn", "head"]
+    assert [stage["trials"] for stage in output["stages"]] == [3, 2]
+    assert output["best"]["stage"] == "fpn", "the only one that was trained"
     fixed = loads((out / "head" / "fpn.nas").read_text())
     assert fixed.canonical_fpn == loads(load_trials(out / "fpn").best.text).with_width(64).canonical_fpn  # type: ignore[union-attr]
     heads = load_trials(out / "head")
@@ -213,8 +228,8 @@ def test_samples_that_diverge_do_not_stop_a_search(texts: Path, tmp_path: Path) 
     assert trials.best is None
     assert "no trial has a reward" in result.stderr
     assert not (tmp_path / "best.nas").exists()
-    told = refused("search", texts / "fpn.nas", *TASK, *wild, "--progressive", "--out", tmp_path / "both")
-    assert "none of the 3 trials" in told
+    message = refused("search", texts / "fpn.nas", *TASK, *wild, "--progressive", "--out", tmp_path / "both")
+    assert "none of the 3 trials" in message
 
 
 def test_the_head_alone_with_latency(texts: Path, tmp_path: Path) -> None:
@@ -235,13 +250,13 @@ def test_the_head_alone_with_latency(texts: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         ([], "SPACE is missing"),
-        (["PLAIN"], "has no holes, so that there is nothing to search"),
+        (["PLAIN"], "has no holes, so there is nothing to search"),
         (["FPN", "--stages", "neck"], "'neck' is not one of 'fpn', 'head', 'fpn+head'"),
         (["FPN", "--head-trials", "5"], "--head-trials is for a progressive search"),
-        (["FPN", "--stages", "head", "--trials", "5"], "take --head-trials"),
+        (["FPN", "--stages", "head", "--trials", "5"], "use --head-trials"),
         (["FPN", "--progressive", "--fpn", "zoo:fcos"], "--fpn is for --stages head"),
         (["--stages", "head", "--fpn", "FPN"], "has holes; expected a decoder without"),
         (["FPN", "--beside", "PLAIN"], "say with --top how many"),
@@ -268,9 +283,9 @@ def test_the_head_alone_with_latency(texts: Path, tmp_path: Path) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_is_refused(more: list[str], told: str, texts: Path, tmp_path: Path) -> None:
+def test_what_is_refused(more: list[str], message: str, texts: Path, tmp_path: Path) -> None:
     known = {"FPN": texts / "fpn.nas", "PLAIN": texts / "plain.nas"}
-    assert told in refused("search", *TASK, "--out", tmp_path / "run", *(known.get(word, word) for word in more))
+    assert message in refused("search", *TASK, "--out", tmp_path / "run", *(known.get(word, word) for word in more))
     assert not list(tmp_path.rglob("journal.jsonl"))
 
 
@@ -282,10 +297,10 @@ def test_a_refused_task_leaves_the_folder_free(texts: Path, tmp_path: Path) -> N
 
 def test_a_space_with_a_mistake_is_a_finding(texts: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.nas").write_text(FPN_SPACE.replace("?op(", "?opp("))
-    told = refused("search", tmp_path / "bad.nas", *TASK, "--out", tmp_path / "run", code=1)
-    assert told.count("error[NAS") >= 1
-    told = refused("search", texts / "fpn.nas", *TASK, "--width", "40", "--out", tmp_path / "run", code=1)
-    assert "error[NAS308]" in told
+    message = refused("search", tmp_path / "bad.nas", *TASK, "--out", tmp_path / "run", code=1)
+    assert message.count("error[NAS") >= 1
+    message = refused("search", texts / "fpn.nas", *TASK, "--width", "40", "--out", tmp_path / "run", code=1)
+    assert "error[NAS308]" in message
 
 
 def test_the_settings() -> None:

@@ -15,6 +15,7 @@ import torch
 from click.testing import Result
 from in_process import invoke, refused
 
+from nasdsl.decoder import load
 from nasdsl.detection.factory import load_detector
 from nasdsl.detection.fcos import Fcos
 from nasdsl.training import Run
@@ -71,12 +72,23 @@ def test_the_files_of_a_run(whole: tuple[Result, Run]) -> None:
     assert len(json.loads(run.results.read_text())) > 0
     assert "ring" in result.stdout
     assert "mean" in result.stdout
-    for told in ("shapes:8 (train): 8 pictures", "random weights", "2 steps an epoch, 2 steps", f"detector is {run.model}"):
-        assert told in result.stderr
+    for message in ("shapes:8 (train): 8 pictures", "random weights", "2 steps an epoch, 2 steps", f"detector is {run.model}"):
+        assert message in result.stderr
     assert "\x1b[" not in result.output
 
 
-def test_a_run_and_its_results_are_worth_the_same(whole: tuple[Result, Run]) -> None:
+def test_commands_that_take_a_file_take_the_folder_of_a_run(whole: tuple[Result, Run], tmp_path: Path) -> None:
+    run = whole[1]
+    result = invoke("compile", run.folder, "--format", "json")
+    assert (result.exit_code, result.stderr) == (0, f"reading {run.decoder}\n")
+    assert json.loads(result.stdout)["digest"] == load(run.decoder).digest
+    assert invoke("check", run.folder).exit_code == 0
+    again = ["--backbone", "mobilenet_v2", "--backbone-weights", "none", *SMALL, *DATA, "--val-split", "none"]
+    assert invoke("train", run.folder, *again, "--out", tmp_path / "again").exit_code == 0
+    assert (tmp_path / "again" / "decoder.nas").read_text() == run.decoder.read_text()
+
+
+def test_a_run_and_its_results_have_the_same_metrics(whole: tuple[Result, Run]) -> None:
     run = whole[1]
     of_run = evaluated(run.folder, *DATA, "--split", "train", "--workers", "0", "--batch-size", "4")
     of_model = evaluated(run.model, *DATA, "--split", "train", "--workers", "0", "--batch-size", "4")
@@ -89,11 +101,11 @@ def test_a_run_and_its_results_are_worth_the_same(whole: tuple[Result, Run]) -> 
 def test_an_existing_run_is_not_touched(whole: tuple[Result, Run]) -> None:
     run = whole[1]
     before = {path: path.read_bytes() for path in run.folder.iterdir()}
-    told = refused(*TRAIN, "--out", run.folder)
-    assert f"{run.folder} holds a run already: resume it (--resume), or choose another folder" in told
-    told = refused(*TRAIN, "--out", run.folder, "--resume", "--epochs", "2", "--method", "nms=0.5", "--seed", "3")
-    assert "recipe: epochs was 1.0, is 2" in told
-    assert "detector: method was" in told
+    message = refused(*TRAIN, "--out", run.folder)
+    assert f"{run.folder} holds a run already: resume it (--resume), or choose another folder" in message
+    message = refused(*TRAIN, "--out", run.folder, "--resume", "--epochs", "2", "--method", "nms=0.5", "--seed", "3")
+    assert "recipe: epochs was 1.0, is 2" in message
+    assert "detector: method was" in message
     assert {path: path.read_bytes() for path in run.folder.iterdir()} == before
 
 
@@ -122,7 +134,7 @@ def test_without_validation(tmp_path: Path) -> None:
 
 
 def test_stopped_by_ctrl_c_and_resumed(tmp_path: Path) -> None:
-    """In a process of its own, as users do: exit code 130, a line that tells how to go on, and going on works."""
+    """In a process of its own, as users do: exit code 130, a message about --resume, and resuming works."""
     import signal
     import time
 
@@ -130,7 +142,7 @@ def test_stopped_by_ctrl_c_and_resumed(tmp_path: Path) -> None:
     arguments = [a for a in TRAIN if a not in ("--epochs", "1")] + ["--out", str(out), "--val-split", "none"]
     arguments += ["--set", "log_every=1", "--set", "schedule=constant", "--steps", "100000"]
     running = subprocess.Popen(
-        [sys.executable, "-m", "nasdsl.cli", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "nasdsl", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     try:
@@ -138,13 +150,13 @@ def test_stopped_by_ctrl_c_and_resumed(tmp_path: Path) -> None:
         while not (out / "log.jsonl").exists() and time.monotonic() < until:
             time.sleep(0.05)
         running.send_signal(signal.SIGINT)
-        _, told = running.communicate(timeout=60)
+        _, message = running.communicate(timeout=60)
     finally:
         running.kill()
     assert running.returncode == 130
-    assert "finishing the step and saving" in told
-    assert f"of 100000; {out} is saved: --resume goes on from there" in told
-    assert "Traceback" not in told
+    assert "finishing the step and saving" in message
+    assert f"of 100000; {out} is saved: --resume goes on from there" in message
+    assert "Traceback" not in message
     step = torch.load(out / "checkpoint.pt", weights_only=True)["step"]
     assert step >= 1
     config = json.loads((out / "config.json").read_text())
@@ -181,11 +193,11 @@ def test_a_recipe_setting_by_setting(tmp_path: Path) -> None:
     assert (made.transform.min_size, made.transform.max_size, made.transform.fixed_size) == ((64, 80), 128, None)
 
 
-# ---------------------------------------------------------------------------------------------------- mistyped things
+# ---------------------------------------------------------------------------------------------------- wrong arguments
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--set", "epoch=3"], "a recipe has no setting 'epoch'; did you mean epochs?"),
         (["--set", "epochs"], "'epochs' is no setting: expected NAME=VALUE"),
@@ -211,9 +223,9 @@ def test_a_recipe_setting_by_setting(tmp_path: Path) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_is_wrong_is_named(arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_arguments(arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert told in refused(*TRAIN, "--out", "run", *arguments)
+    assert message in refused(*TRAIN, "--out", "run", *arguments)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -278,8 +290,8 @@ def test_folders_that_cannot_be_runs(tmp_path: Path) -> None:
     assert "file/run" in refused(*TRAIN, "--out", tmp_path / "file" / "run")
 
 
-def test_no_validation_data_is_said_and_no_error(tmp_path: Path) -> None:
-    """Unless it was asked for by name."""
+def test_missing_validation_data_is_no_error(tmp_path: Path) -> None:
+    """Unless the user named the split."""
     from PIL import Image
 
     for folder in ("annotations", "train"):
@@ -299,8 +311,8 @@ def test_no_validation_data_is_said_and_no_error(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "no evaluation: " in result.stderr
     assert load_detector(tmp_path / "run").category_ids == (90,)
-    told = refused("train", *DETECTOR, *SMALL, *data, "--out", tmp_path / "2", "--val-split", "val")
-    assert "no evaluation" not in told
+    message = refused("train", *DETECTOR, *SMALL, *data, "--out", tmp_path / "2", "--val-split", "val")
+    assert "no evaluation" not in message
     # A part that is there and broken is no missing one.
     (tmp_path / "coco" / "annotations" / "instances_val.json").write_text("{")
     assert "cannot be read as JSON" in refused("train", *DETECTOR, *SMALL, *data, "--out", tmp_path / "3")
@@ -332,12 +344,12 @@ def test_help_without_torch(command: str) -> None:
     assert max(map(len, ran.stdout.splitlines())) <= 120
 
 
-def test_the_examples_in_the_help_name_what_there_is() -> None:
+def test_the_examples_in_the_help_are_right() -> None:
     """Options of the examples exist, and so do the decoders and the module that torchrun starts."""
     import re
     from importlib.util import find_spec
 
-    from nasdsl.cli.common import path_of
+    from nasdsl.cli.files import find_nas_file
 
     for command in ("train", "eval"):
         text = invoke(command, "--help").stdout
@@ -348,6 +360,6 @@ def test_the_examples_in_the_help_name_what_there_is() -> None:
             _, _, options = line.partition(f" {command} ")
             assert set(re.findall(r"--[a-z-]+", options)) <= known
             for name in re.findall(r"zoo:\S+", line):
-                assert Path(path_of(name)).is_file()
+                assert Path(find_nas_file(name)).is_file()
             for module in re.findall(r" -m (\S+)", line):
-                assert find_spec(f"{module}.__main__") or find_spec(module).submodule_search_locations is None  # type: ignore[union-attr]
+                assert find_spec(f"{module}.__main__"), "a package that python -m runs"

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from nasdsl.cli import cli
 from nasdsl.decoder import check_source, load, loads
 from nasdsl.diagnostics import Diagnostic, DiagnosticError, Source, render
-from nasdsl.imports.nas_fcos import read_config
+from nasdsl.importers.nas_fcos import read_config
 from nasdsl.semantics.files import read_source
 from nasdsl.syntax.encoding import MAX_ILLEGAL
 from nasdsl.syntax.formatter import format_text

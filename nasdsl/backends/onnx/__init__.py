@@ -1,7 +1,7 @@
-"""Graph and weights to an ONNX file, node by node: names follow the text, every node says its line, sizes stay open.
+"""Export a module as an ONNX file. Names follow the text, every node names its line, and sizes are dynamic.
 
-Written with the package ``onnx`` alone, not with torch's exporter: the file then does not depend on the version of torch,
-the same weights give the same bytes, and no size of an example is baked in.
+It is written node by node with the package ``onnx``, not with torch's exporter: so the file does not depend on the version of
+torch, equal weights give equal bytes, and no example size is built in.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasdsl.backends.export import MissingExtra, facts, input_nodes
+from nasdsl.backends.export import MissingExtra, input_nodes, metadata
 from nasdsl.backends.module import DecoderModule
 from nasdsl.ir.graph import Graph, HeadLayer
 from nasdsl.layers import Input, Resize
@@ -31,20 +31,19 @@ if TYPE_CHECKING:
 
 
 def export_onnx(module: DecoderModule, path: str | Path) -> None:
-    """Write a decoder as an ONNX file (opset 20, float32) that computes what ``module.eval()`` does.
+    """Export a decoder in eval mode and write it as an ONNX file (opset 20, float32).
 
     Inputs are ``c3`` [batch, channels, height_8, width_8] and so on, outputs ``p3.cls_logits`` [batch, classes, height_8,
-    width_8] and so on, as `nasdsl.backends.module.Prediction` describes them. Weights have the names of the module's
-    ``state_dict()``; norms use their running statistics; weights of half or double precision become float32. The module is
-    left as it is.
+    width_8] and so on, as in `nasdsl.backends.module.Prediction`. Weights have the names of the module's ``state_dict()``;
+    those of half or double precision become float32. `module` is not changed.
 
     Args:
         module: a decoder with its weights.
-        path: where to write; the folder exists.
+        path: file to write, in an existing folder.
 
     Raises:
-        ExportError: a `CustomLayer` does not say how it is written as ONNX. (That the package ``onnx`` is missing is a
-            `MissingExtra`, raised where this module is imported.)
+        ExportError: a `CustomLayer` defines no ``onnx`` method. (A missing package ``onnx`` raises `MissingExtra` when
+            this module is imported.)
         OSError: the file cannot be written.
     """
     model = onnx_model(module)
@@ -52,7 +51,7 @@ def export_onnx(module: DecoderModule, path: str | Path) -> None:
 
 
 def onnx_model(module: DecoderModule) -> onnx.ModelProto:
-    """The same as a model in memory.
+    """Export a decoder in eval mode as an ONNX model in memory.
 
     Raises:
         ExportError: see `export_onnx`.
@@ -62,21 +61,21 @@ def onnx_model(module: DecoderModule) -> onnx.ModelProto:
     pyramid = _fpn(writer, module)
     outputs = _head(writer, module, pyramid)
     inputs = [_value(name, node.out.width, node.out.level) for name, node in input_nodes(graph).items()]
-    made = onnx.helper.make_graph(writer.nodes, graph.name, inputs, outputs, writer.weights())
+    onnx_graph = onnx.helper.make_graph(writer.nodes, graph.name, inputs, outputs, writer.weights())
     model = onnx.helper.make_model(
-        made, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION, producer_name="nasdsl"
+        onnx_graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION, producer_name="nasdsl"
     )
-    onnx.helper.set_model_props(model, facts(graph, module.classes))
+    onnx.helper.set_model_props(model, metadata(graph, module.classes))
     onnx.checker.check_model(model)
     return model
 
 
 _IR_VERSION = 9
-"""The oldest that holds opset 20: a newer one would shut out runtimes for nothing."""
+"""The oldest IR version that has opset 20: a newer one would needlessly exclude runtimes."""
 
 
 def _fpn(writer: Writer, module: DecoderModule) -> dict[str, str]:
-    """Write the pyramid; returns the tensor of each output."""
+    """Write the fpn; returns the name of the tensor of each output."""
     graph = module.graph
     tensors = {node.id: name for name, node in input_nodes(graph).items()}
     sizes = _sizes(writer, graph)
@@ -129,7 +128,7 @@ def _head_layer(writer: Writer, module: DecoderModule, tower: str, layer: HeadLa
 
 
 def _module(module: DecoderModule, path: str) -> nn.Module | None:
-    """The module at a path; None for a layer that has none."""
+    """Module at a path; None for a layer without a module."""
     try:
         return module.get_submodule(path)
     except AttributeError:
@@ -137,7 +136,7 @@ def _module(module: DecoderModule, path: str) -> nn.Module | None:
 
 
 def _sizes(writer: Writer, graph: Graph) -> dict[int, str]:
-    """Tensors [height, width] of the levels that something is resized to: from the nearest input, as in `Fpn.sizes`."""
+    """Tensors [height, width] of the levels that something is resized to, computed as in `Fpn.sizes`."""
     known = {node.out.level: name for name, node in input_nodes(graph).items() if node.out.level is not None}
     sizes = {}
     for level in sorted({n.layer.level for n in graph.nodes if isinstance(n.layer, Resize)}):
@@ -155,7 +154,8 @@ def _sizes(writer: Writer, graph: Graph) -> dict[int, str]:
 
 
 def _value(name: str, channels: int, level: int | None) -> onnx.ValueInfoProto:
-    """Maps of one level have one and the same height and width: runtimes may rely on equal names."""
+    """Input or output of the model. Maps of one level have the same names for height and width, so runtimes know they are
+    equal."""
     assert level is not None, f"{name} is no map"
     shape: list[str | int | None] = ["batch", channels, f"height_{2**level}", f"width_{2**level}"]
     return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)

@@ -1,4 +1,4 @@
-"""Each primitive layer in ONNX's operators."""
+"""Primitive layers as ONNX operators."""
 
 from __future__ import annotations
 
@@ -35,21 +35,23 @@ from nasdsl.nn import Scale as ScaleModule
 from nasdsl.nn import WeightedAdd as WeightedAddModule
 
 OPSET = 20
-"""The first with Gelu. GroupNormalization (21) is written out: onnxruntime runs the parts faster than the whole."""
+"""The first opset with Gelu. GroupNorm is composed of other operators, not GroupNormalization (opset 21), because onnxruntime
+runs them faster."""
 
 
 def write_layer(
     writer: Writer, node: Node, x: Sequence[str], module: nn.Module | None, path: str, sizes: Mapping[int, str]
 ) -> str:
-    """Write a node; returns the tensor that it gives.
+    """Write the layer of a node; returns the name of its output tensor.
 
     Args:
-        x: tensors of the operands.
-        module: of the layer, where it has one; `path` is its path in the state dict.
-        sizes: tensors [height, width] of the levels.
+        x: names of the operands' tensors.
+        module: module of the layer; None for a layer without parameters.
+        path: path of the module in the state dict.
+        sizes: names of the tensors [height, width] of the levels.
 
     Raises:
-        ExportError: a `CustomLayer` that does not say how it is written.
+        ExportError: a `CustomLayer` without an ``onnx`` method.
     """
     layer = node.layer
     match layer:
@@ -72,12 +74,12 @@ def write_layer(
             return writer.op("Max", *x)
         case WeightedAdd():
             assert isinstance(module, WeightedAddModule)
-            factors = module.weight.detach().float().relu()
-            shares = (factors / (factors.sum() + 1e-4)).tolist()
-            weighted = [writer.op("Mul", v, writer.number(share)) for v, share in zip(x, shares, strict=True)]
+            weights = module.weight.detach().float().relu()
+            normalized = (weights / (weights.sum() + 1e-4)).tolist()
+            weighted = [writer.op("Mul", v, writer.number(weight)) for v, weight in zip(x, normalized, strict=True)]
             return _fold(writer, "Add", weighted)
         case Concat():
-            return writer.op("Concat", *_one_size(writer, node, x), axis=1)
+            return writer.op("Concat", *_expand_pooled(writer, node, x), axis=1)
         case Resize():
             return _resize(writer, node, layer, x[0], sizes[layer.level])
         case Pool():
@@ -117,10 +119,12 @@ def write_conv(writer: Writer, module: nn.Module | None, path: str, x: str) -> s
 
 
 def _deform_conv(writer: Writer, layer: DeformConv, module: nn.Module | None, path: str, x: str) -> str:
-    """`nasdsl.nn.deform_conv2d` in ONNX: GridSample reads every tap, and a 1x1 convolution weighs them.
+    """Write a deformable convolution as GridSample, which samples each tap, and a 1x1 convolution over all taps.
 
-    (ONNX has a DeformConv operator, and few runtimes do.) In the comments M is batch * offset groups, T the taps, H' x W'
-    the map of the result.
+    ONNX also has an operator DeformConv (opset 19). onnxruntime computes it on a CPU since 2026 (pull request 27393; version
+    1.32 does, 1.19 does not); with GridSample the file also runs on older versions and other runtimes.
+
+    In the comments M is batch size * offset groups, T the number of taps, and H' x W' the size of the output map.
     """
     assert isinstance(module, DeformConv2d)
     taps, groups, channels = layer.k**2, layer.offset_groups, module.in_channels
@@ -152,7 +156,17 @@ def _deform_conv(writer: Writer, layer: DeformConv, module: nn.Module | None, pa
 
 
 def _axis(writer: Writer, layer: DeformConv, x: str, size: str, offset: str, axis: int) -> str:
-    """Where each tap reads along an axis, from -1 to 1 over the map of `x`: [M, T, 1, H', W'] of offsets to the same."""
+    """Sampling positions of all taps along one axis, for GridSample: -1 to 1 over the map of `x`.
+
+    Args:
+        x: name of the input map.
+        size: name of the tensor [H', W'].
+        offset: name of the offsets along the axis, [M, T, 1, H', W'].
+        axis: 0 for y, 1 for x.
+
+    Returns:
+        Name of the positions, [M, T, 1, H', W'].
+    """
     zero, one = (writer.constant(np.array(v, np.int64)) for v in (0, 1))
     steps = writer.op("Range", zero, writer.op("Gather", size, writer.constant(np.array(axis, np.int64))), one)
     regular = writer.op("Cast", steps, to=onnx.TensorProto.FLOAT)
@@ -162,7 +176,7 @@ def _axis(writer: Writer, layer: DeformConv, x: str, size: str, offset: str, axi
     tap = np.indices((layer.k, layer.k))[axis].ravel()
     start = (tap * layer.dilation - layer.dilation * (layer.k - 1) // 2).astype(np.float32)
     regular = writer.op("Add", regular, writer.constant(start.reshape(-1, 1, 1, 1)))
-    # As in deform_conv2d, term for term: (offset + place - (length - 1) / 2) * (2 / length).
+    # The terms are in the order of deform_conv2d, so that both round alike: (offset + place - (length - 1) / 2) * (2 / length).
     length = writer.op("Cast", writer.op("Shape", x, start=2 + axis, end=3 + axis), to=onnx.TensorProto.FLOAT)
     centre = writer.op("Mul", writer.op("Sub", length, writer.number(1)), writer.number(0.5))
     centred = writer.op("Sub", writer.op("Add", offset, regular), centre)
@@ -183,9 +197,9 @@ def _group_norm(writer: Writer, module: nn.Module | None, path: str, x: str) -> 
     assert isinstance(module, nn.GroupNorm)
     ones, zeros = (writer.constant(np.full(GROUP_NORM_GROUPS, v, np.float32)) for v in (1, 0))
     grouped = writer.op("Reshape", x, writer.integers(0, GROUP_NORM_GROUPS, -1))
-    normal = writer.op("InstanceNormalization", grouped, ones, zeros, epsilon=module.eps)
-    normal = writer.op("Reshape", normal, writer.op("Shape", x))
-    scaled = writer.op("Mul", normal, writer.weight(f"{path}.weight", module.weight, (-1, 1, 1)))
+    normalized = writer.op("InstanceNormalization", grouped, ones, zeros, epsilon=module.eps)
+    normalized = writer.op("Reshape", normalized, writer.op("Shape", x))
+    scaled = writer.op("Mul", normalized, writer.weight(f"{path}.weight", module.weight, (-1, 1, 1)))
     return writer.op("Add", scaled, writer.weight(f"{path}.bias", module.bias, (-1, 1, 1)))
 
 
@@ -216,8 +230,8 @@ def _fold(writer: Writer, kind: str, x: Sequence[str]) -> str:
     return total
 
 
-def _one_size(writer: Writer, node: Node, x: Sequence[str]) -> list[str]:
-    """Values of one position spread over the map of the others: Concat does not broadcast."""
+def _expand_pooled(writer: Writer, node: Node, x: Sequence[str]) -> list[str]:
+    """Expand globally pooled values, [N, C, 1, 1], to the size of the other operands: Concat does not broadcast."""
     maps = [tensor for tensor, feature in zip(x, node.operands, strict=True) if feature.level is not None]
     if not maps or len(maps) == len(x):
         return list(x)
@@ -231,19 +245,19 @@ def _one_size(writer: Writer, node: Node, x: Sequence[str]) -> list[str]:
 def _resize(writer: Writer, node: Node, layer: Resize, x: str, size: str) -> str:
     if layer.mode == "nearest" and node.operands[0].level is not None and abs(node.operands[0].level - layer.level) > 1:
         return _nearest(writer, x, size)
-    whole = writer.op("Concat", writer.op("Shape", x, start=0, end=2), size, axis=0)
+    output_shape = writer.op("Concat", writer.op("Shape", x, start=0, end=2), size, axis=0)
     if layer.mode == "nearest":
-        how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        attributes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     else:
-        how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-    return writer.op("Resize", x, "", "", whole, **how)
+        attributes = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    return writer.op("Resize", x, "", "", output_shape, **attributes)
 
 
 def _nearest(writer: Writer, x: str, size: str) -> str:
-    """Nearest interpolation as torch rounds it: pixel floor(i * (in / out)), all in float32.
+    """Nearest interpolation that rounds as torch does: pixel floor(i * (in / out)), in float32.
 
-    Runtimes compute Resize's floor(i / (out / in)), which over a factor of two is the same. Over larger ones torch's
-    product now and then falls short of a whole number (50 to 198 pixels), and a neighbour would be taken.
+    Runtimes compute Resize as floor(i / (out / in)), which is the same for a factor of 2. For larger factors torch's product
+    is sometimes just below a whole number (50 to 198 pixels), and Resize would take the neighbouring pixel.
     """
     zero, one = (writer.constant(np.array(v, np.int64)) for v in (0, 1))
     for axis in (2, 3):

@@ -1,4 +1,4 @@
-"""Collects ONNX nodes and weights, and names them after the place in the text that they come from."""
+"""Builder of an ONNX graph, whose names follow the text of the decoder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nasdsl.ir.graph import Node
 
 
 class Writer:
-    """The nodes of an ONNX graph under construction.
+    """Collects the nodes and weights of an ONNX graph.
 
-    Inside ``with writer.at("fpn.x1.x.conv", node)`` each `op` is called ``fpn.x1.x.conv/Mul``, and `result` gives the last
-    one the name ``fpn.x1.x.conv`` itself.
+    Inside ``with writer.at("fpn.x1.x.conv", node)`` each `op` is named like ``fpn.x1.x.conv/Mul``, and `result` renames the
+    last one to ``fpn.x1.x.conv``.
     """
 
     def __init__(self) -> None:
@@ -31,43 +31,43 @@ class Writer:
 
     @contextmanager
     def at(self, path: str, node: Node | None = None) -> Iterator[None]:
-        """What is written inside belongs to `path`, and to the line of the node."""
+        """Context in which nodes are named after `path` and documented with the line of `node`."""
         self._path, self._doc = path, "" if node is None else where(node)
         yield
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Write a node with one output; returns the name of that tensor. An input ``""`` is one left out."""
+        """Add a node with one output; returns the name of its tensor. An input ``""`` is an omitted optional input."""
         return self.ops(kind, *inputs, outputs=1, **attributes)[0]
 
     def ops(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
-        """Write a node with several outputs; returns the names of those tensors."""
-        name = self._free(f"{self._path}/{kind}")
+        """Add a node with several outputs; returns the names of their tensors."""
+        name = self._unique(f"{self._path}/{kind}")
         names = [name] if outputs == 1 else [f"{name}.{i}" for i in range(outputs)]
         doc = {"doc_string": self._doc} if self._doc else {}
         self.nodes.append(onnx.helper.make_node(kind, inputs, names, name=name, **doc, **attributes))
         return names
 
     def result(self, tensor: str) -> str:
-        """Give the tensor that the last node has written the name of the path.
+        """Rename `tensor`, the output of the last node, to the current path; returns the path.
 
-        A layer that ends in none of its own nodes (``custom`` ones may) gets an Identity, so that the name exists.
+        If it is not the output of a node of this path (a custom layer may return its input), an Identity node is added.
         """
         last = self.nodes[-1] if self.nodes else None
         if last is None or list(last.output) != [tensor] or not tensor.startswith(f"{self._path}/"):
             self.op("Identity", tensor)
             last = self.nodes[-1]
-        last.name = last.output[0] = self._free(self._path)
+        last.name = last.output[0] = self._unique(self._path)
         return self._path
 
     def weight(self, name: str, value: Tensor, shape: tuple[int, ...] | None = None) -> str:
-        """A parameter or buffer under its name in the state dict, written once however often it is used."""
+        """Add a parameter or buffer under its name in the state dict, once however often it is used; returns the name."""
         if name not in self._arrays:
             array = value.detach().cpu().float().numpy()
             self._arrays[name] = array if shape is None else array.reshape(shape)
         return name
 
     def constant(self, value: np.ndarray[Any, Any]) -> str:
-        """A constant, written once however often it is used."""
+        """Add a constant, once however often it is used; returns its name."""
         key = (value.dtype.str, value.shape, value.tobytes())
         if key not in self._constants:
             self._constants[key] = f"constant.{len(self._constants)}"
@@ -75,17 +75,18 @@ class Writer:
         return self._constants[key]
 
     def integers(self, *values: int) -> str:
-        """A constant [len(values)] of int64: shapes, axes, counts."""
+        """Add an int64 constant [len(values)]: a shape, axes, counts."""
         return self.constant(np.array(values, np.int64))
 
     def number(self, value: float) -> str:
-        """A constant scalar of float32."""
+        """Add a float32 scalar."""
         return self.constant(np.array(value, np.float32))
 
     def weights(self) -> list[onnx.TensorProto]:
+        """All weights and constants, the initializers of the graph."""
         return [onnx.numpy_helper.from_array(array, name) for name, array in self._arrays.items()]
 
-    def _free(self, wanted: str) -> str:
+    def _unique(self, wanted: str) -> str:
         name, number = wanted, 1
         while name in self._names:
             number += 1

@@ -1,30 +1,31 @@
-"""Graph to stand-alone PyTorch source: one readable file that needs torch only, with the module's parameter names."""
+"""Graph to stand-alone PyTorch source: one file that needs only torch and has the module's parameter names."""
 
 from __future__ import annotations
 
 import inspect
 
-from nasdsl.backends.source.sections import fpn_class, head_class
-from nasdsl.ir.graph import Graph, Node
+from nasdsl.backends.export import all_nodes
+from nasdsl.backends.source.classes import fpn_class, head_class
+from nasdsl.ir.graph import Graph
 from nasdsl.layers import Concat, Conv, DeformConv, Input, Norm, Scale, WeightedAdd
 
 
 def emit_source(graph: Graph, classes: int, *, text: str = "", version: str = "") -> str:
-    """The source of a decoder.
+    """Write the source of a decoder.
 
     Args:
-        classes: number of classes that the file's ``Decoder()`` has by default.
-        text: the decoder's own text, kept in the file's docstring.
-        version: of nasdsl, likewise.
+        classes: default number of classes of the file's ``Decoder``.
+        text: text of the decoder, for the file's docstring.
+        version: version of nasdsl, for the file's docstring.
 
     Raises:
-        TypeError: it has a `CustomLayer` that does not say how it is written as source.
+        TypeError: a `CustomLayer` without a ``source`` method.
     """
-    kinds = {type(n.layer) for n in _all_nodes(graph)}
+    kinds = {type(n.layer) for n in all_nodes(graph)}
     return "\n".join(
         [
             *_preamble(graph, text, version),
-            *_helpers(graph, kinds),
+            *_definitions(graph, kinds),
             *fpn_class(graph),
             *head_class(graph),
             *_decoder(graph, classes),
@@ -32,14 +33,11 @@ def emit_source(graph: Graph, classes: int, *, text: str = "", version: str = ""
     )
 
 
-def _all_nodes(graph: Graph) -> list[Node]:
-    return [*graph.nodes, *(n for t in graph.head.towers for layer in t.layers for n in layer.nodes)]
-
-
 def _preamble(graph: Graph, text: str, version: str) -> list[str]:
+    """Docstring and imports."""
     quoted = text.strip("\n").replace("\\", "\\\\").replace('"""', '\\"""')
     features = ", ".join(f'"{name}": {width}' for name, width in graph.in_channels.items())
-    origin = ["", "The text that it was compiled from:", ""] if text else []
+    origin = ["", "Compiled from:", ""] if text else []
     return [
         f'"""{graph.name}: the decoder of an object detector, written by {" ".join(["nasdsl", version]).rstrip()}.',
         "",
@@ -60,7 +58,12 @@ def _preamble(graph: Graph, text: str, version: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _helpers(graph: Graph, kinds: set[type]) -> list[str]:
+def _definitions(graph: Graph, kinds: set[type]) -> list[str]:
+    """Functions and classes of nasdsl that the decoder needs, copied.
+
+    Args:
+        kinds: types of its layers.
+    """
     from nasdsl.backends import module
     from nasdsl.nn import DeformConv2d, fusion, norm
     from nasdsl.nn.deform import reference
@@ -72,16 +75,16 @@ def _helpers(graph: Graph, kinds: set[type]) -> list[str]:
         pieces.append(fusion.Scale)
     if WeightedAdd in kinds:
         pieces.append(fusion.WeightedAdd)
-    if any(isinstance(n.layer, Norm) and n.layer.norm == "gn" for n in _all_nodes(graph)):
+    if any(isinstance(n.layer, Norm) and n.layer.norm == "gn" for n in all_nodes(graph)):
         pieces.append(norm.GroupNorm)
     pieces.append(module.Prediction)
     lines: list[str] = []
     for piece in pieces:
         lines += [inspect.getsource(piece).rstrip(), "", ""]  # type: ignore[arg-type]  # classes and functions
-    if Concat in kinds and any(n.operands[0].level is None for n in _all_nodes(graph) if n.operands):
+    if Concat in kinds and any(n.operands[0].level is None for n in all_nodes(graph) if n.operands):
         lines += [
-            "def one_size(*operands: Tensor) -> list[Tensor]:",
-            '    """Values of one position spread over the map of the others."""',
+            "def expand_pooled(*operands: Tensor) -> list[Tensor]:",
+            '    """Expand globally pooled values to the height and width of the others."""',
             "    height, width = (max(o.shape[d] for o in operands) for d in (2, 3))",
             "    return [o.expand(-1, -1, height, width) if o.shape[2:] != (height, width) else o for o in operands]",
             "",
@@ -90,7 +93,7 @@ def _helpers(graph: Graph, kinds: set[type]) -> list[str]:
     prior = module.PRIOR
     lines += [
         "def prediction(in_channels: int, out_channels: int, bias: float = 0.0) -> nn.Conv2d:",
-        '    """A final convolution: N(0, 0.01)."""',
+        '    """Prediction convolution, initialized with N(0, 0.01)."""',
         "    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)",
         "    nn.init.normal_(conv.weight, std=0.01)",
         "    nn.init.constant_(conv.bias, bias)",
@@ -98,7 +101,7 @@ def _helpers(graph: Graph, kinds: set[type]) -> list[str]:
         "",
         "",
         f"PRIOR_BIAS = -math.log((1 - {prior}) / {prior})",
-        f'"""The class logits start at a probability of {prior}."""',
+        f'"""Initial bias of the class logits: a probability of {prior}."""',
         "",
         "",
     ]
@@ -108,7 +111,7 @@ def _helpers(graph: Graph, kinds: set[type]) -> list[str]:
 def _decoder(graph: Graph, classes: int) -> list[str]:
     return [
         "class Decoder(nn.Module):",
-        '    """The whole decoder: backbone features to predictions."""',
+        '    """Decoder: backbone features to predictions."""',
         "",
         f"    def __init__(self, classes: int = {classes}) -> None:",
         "        super().__init__()",

@@ -1,4 +1,4 @@
-"""Nodes as Python: the calls that construct their modules, and the statements that compute them."""
+"""Python source of nodes: calls that construct their modules, and statements that compute their values."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from nasdsl.layers import (
 )
 
 Tree: TypeAlias = "dict[str, Tree | str]"
-"""Constructor calls by the path of the module that they make."""
+"""Constructor calls, nested by the path of their modules."""
 
-_WIDEST = 100  # characters of an expression; operands of a longer one are given names
-_INLINE = 64  # characters of an operand that goes into its reader's line
+_MAX_EXPRESSION = 100  # characters; the operands of a longer expression are assigned to variables
+_MAX_INLINE = 64  # characters of an operand that is written into the expression that reads it
 
 
-def constructor(node: Node) -> str | None:
-    """The call that makes a node's module; None for a layer that has none."""
+def constructor_call(node: Node) -> str | None:
+    """Call that constructs the module of a node; None for a layer without a module."""
     layer, width = node.layer, node.operands[0].width if node.operands else 0
     match layer:
         case Conv():
@@ -67,9 +67,10 @@ def constructor(node: Node) -> str | None:
 
 
 def module_tree(nodes: Sequence[Node]) -> Tree:
+    """Constructor calls of all modules of the nodes."""
     tree: Tree = {}
     for node in nodes:
-        call = constructor(node)
+        call = constructor_call(node)
         if call is None:
             continue
         at = tree
@@ -82,13 +83,18 @@ def module_tree(nodes: Sequence[Node]) -> Tree:
     return tree
 
 
-def construct(entry: Tree | str, indent: str) -> str:
+def module_source(entry: Tree | str, indent: str) -> str:
+    """Expression that constructs a module, or a ``Group`` of modules.
+
+    Args:
+        indent: indentation of the statement it is part of.
+    """
     if isinstance(entry, str):
         return entry
     inner = indent + "    "
-    parts = [f"{name}={construct(value, inner)}" for name, value in entry.items()]
+    parts = [f"{name}={module_source(value, inner)}" for name, value in entry.items()]
     line = f"Group({', '.join(parts)})"
-    if len(line) + len(indent) < _WIDEST and "\n" not in line:
+    if len(line) + len(indent) < _MAX_EXPRESSION and "\n" not in line:
         return line
     return "Group(\n" + "".join(f"{inner}{part},\n" for part in parts) + f"{indent})"
 
@@ -97,7 +103,12 @@ def construct(entry: Tree | str, indent: str) -> str:
 
 
 def _expression(layer: Layer, x: Sequence[str], module: str) -> str:
-    """A node as an expression over its operands' expressions; `module` is where its own module is."""
+    """Expression of a layer.
+
+    Args:
+        x: expressions of its operands.
+        module: expression of its module.
+    """
     match layer:
         case Conv() | DeformConv() | Norm() | Scale() | WeightedAdd() | CustomLayer():
             return f"{module}({', '.join(x)})"
@@ -128,8 +139,19 @@ def _expression(layer: Layer, x: Sequence[str], module: str) -> str:
             return x[0]
 
 
-class Writer:
-    """Writes nodes as statements: what is used once, by the same value, goes into its reader's line."""
+class StatementWriter:
+    """Writes nodes as assignments. A node that only the next node of the same value reads is written inline.
+
+    Args:
+        nodes: in topological order.
+        results: ids of the nodes that are read from outside.
+        module: expression of a node's module.
+        start: expression of each input, by name.
+
+    Attributes:
+        lines: the statements.
+        text: expression or variable of each node, by id.
+    """
 
     def __init__(
         self, nodes: Sequence[Node], results: Sequence[str], module: Callable[[Node], str], start: Mapping[str, str]
@@ -138,7 +160,7 @@ class Writer:
         self.text: dict[str, str] = {}
         self._names: set[str] = {"self", "features", "size", "level", "layer", "torch", "nn", "math", "F", *start.values()}
         self._inlined: set[str] = set()
-        self._shown: set[str] = set()
+        self._comments: set[str] = set()
         readers: dict[str, list[Node]] = {}
         for node in nodes:
             for source in node.inputs:
@@ -149,33 +171,33 @@ class Writer:
                 self.text[node.id] = start[node.layer.name]
                 continue
             expression = self._of(node, module(node))
-            if len(expression) > _WIDEST:
+            if len(expression) > _MAX_EXPRESSION:
                 for operand in node.inputs:
                     if operand in self._inlined and len(self.text[operand]) > len(operand):
                         self._assign(node, operand, operand.rsplit(".", 1)[0], self.text[operand])
                 expression = self._of(node, module(node))
-            using = readers.get(node.id, [])
-            alone = len(using) == 1 and using[0].value is node.value and node.id not in results
-            if alone and len(expression) <= _INLINE:
+            found = readers.get(node.id, [])
+            inline = len(found) == 1 and found[0].value is node.value and node.id not in results
+            if inline and len(expression) <= _MAX_INLINE:
                 self.text[node.id] = expression
                 self._inlined.add(node.id)
                 continue
             if isinstance(node.layer, Add | Multiply):
-                expression = expression[1:-1]  # no brackets around a whole line
+                expression = expression[1:-1]  # no parentheses around a whole expression
             is_value = last_of[id(node.value)] == node.id
             self._assign(node, node.id, node.value.name if is_value else node.id, expression)
 
     def _of(self, node: Node, module: str) -> str:
         operands = [self.text[i] for i in node.inputs]
         if isinstance(node.layer, Concat) and node.out.level is not None and any(f.level is None for f in node.operands):
-            return f"torch.cat(one_size({', '.join(operands)}), dim=1)"
+            return f"torch.cat(expand_pooled({', '.join(operands)}), dim=1)"
         return _expression(node.layer, operands, module)
 
     def _assign(self, node: Node, id: str, wanted: str, expression: str) -> None:
-        where = _where(node)
-        if where not in self._shown:
-            self._shown.add(where)
-            self.lines.append(f"# {where}")
+        comment = _comment(node)
+        if comment not in self._comments:
+            self._comments.add(comment)
+            self.lines.append(f"# {comment}")
         name = self._name(wanted)
         self.lines.append(f"{name} = {expression}")
         self.text[id] = name
@@ -191,7 +213,8 @@ class Writer:
         return name
 
 
-def _where(node: Node) -> str:
+def _comment(node: Node) -> str:
+    """Line and text of the value that a node belongs to."""
     span = node.value.span
     text = " ".join(span.text.split())
     what = f"{node.value.name}: {node.value.op}" if node.value.kind in ("adapter", "merge") else text

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from nasdsl.backbones import UnknownBackbone
 from nasdsl.backbones import backbone as find_backbone
 from nasdsl.backends.cost import cost
-from nasdsl.backends.pictures import RenderError, render
+from nasdsl.backends.diagrams import RenderError, render
 from nasdsl.decoder import loads
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.ir import MissingFeature

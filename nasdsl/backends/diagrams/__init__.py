@@ -1,0 +1,18 @@
+"""Graph to a diagram: SVG, PNG, PDF, DOT, Mermaid, an HTML page, and the difference of two decoders.
+
+``diagram`` has the contents (boxes and arrows), ``labels`` the text in boxes, ``wrapping`` and ``layout`` the places;
+``dot``, ``mermaid``, ``html`` and ``diff`` write the formats, and ``rendering`` calls Graphviz.
+"""
+
+from nasdsl.backends.diagrams.rendering import (
+    DIFF_FORMATS,
+    FORMATS,
+    TIMEOUT,
+    RenderError,
+    count_rows,
+    render,
+    render_diff,
+    write,
+)
+
+__all__ = ["DIFF_FORMATS", "FORMATS", "TIMEOUT", "RenderError", "count_rows", "render", "render_diff", "write"]

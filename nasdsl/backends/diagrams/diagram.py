@@ -1,0 +1,411 @@
+"""Contents of a diagram: a box for each named value, and an arrow for each operand.
+
+`dot`, `mermaid`, `html` and `diff` draw it. A graph has a node for each primitive layer; a diagram has a box for each named
+value, as the text and the figures of papers do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, NamedTuple, TypeAlias
+
+from nasdsl.backends.cost import Areas, CostTable, ValueCost
+from nasdsl.backends.diagrams.labels import expression, shorten
+from nasdsl.diagnostics import Span
+from nasdsl.ir import Graph
+from nasdsl.ir.graph import Node
+from nasdsl.layers import (
+    Add,
+    Concat,
+    Conv,
+    CustomLayer,
+    DeformConv,
+    Feature,
+    GlobalPool,
+    Layer,
+    Maximum,
+    Multiply,
+    Pool,
+    Resize,
+    WeightedAdd,
+)
+from nasdsl.semantics.architecture import Fcos, Value
+
+Family: TypeAlias = Literal["deformable", "separable", "convolution", "aggregation", "resampling", "identity", "custom"]
+"""Kind of op, which decides the color of a box."""
+
+Role: TypeAlias = Literal["input", "value", "merge", "output", "layer", "prediction", "reference"]
+
+ArrowKind: TypeAlias = Literal["data", "merge"]
+
+FAMILIES: Mapping[Family, str] = {
+    "deformable": "deformable convolution",
+    "separable": "grouped or separable convolution",
+    "convolution": "convolution",
+    "aggregation": "aggregation",
+    "resampling": "pooling, resize",
+    "identity": "identity",
+    "custom": "custom primitive",
+}
+"""Text of the legend for each family, in order of precedence: a value with layers of several families gets the first."""
+
+_AGGREGATIONS = (Add, Concat, Multiply, Maximum, WeightedAdd)
+
+
+class Box(NamedTuple):
+    """A box of a diagram.
+
+    Attributes:
+        id: unique in the diagram: the name of a value, or a name that no value can have (``output p5``, ``head cls 0``).
+        name: title of the box.
+        text: expression of the value, on one line.
+        family: kind of op.
+        role: what it is in the decoder. A ``reference`` stands for a box in another row of a wrapped diagram.
+        level: level of the result; None for a globally pooled value, and in the head, which is applied to every level.
+        width: channels of the result.
+        macs, params: cost for one image.
+        span: where the text defines it.
+        note: how a layer of the head is shared, or the channels of a raw input.
+        layers: layers that compute it. Two boxes with equal layers and operands compute the same.
+    """
+
+    id: str
+    name: str
+    text: str
+    family: Family
+    role: Role
+    level: int | None
+    width: int
+    macs: int
+    params: int
+    span: Span
+    note: str
+    layers: tuple[Layer, ...]
+
+
+class Arrow(NamedTuple):
+    """An arrow: the box `target` reads the box `source`.
+
+    Attributes:
+        source, target: ids of boxes.
+        kind: ``merge`` if a dangling value is added to an output.
+        times: how many operands it stands for; ``cat(f(c5), g(c5))`` reads c5 twice.
+        levels: level of the target minus that of the source; 0 if one of them has no level.
+    """
+
+    source: str
+    target: str
+    kind: ArrowKind = "data"
+    times: int = 1
+    levels: int = 0
+
+    @property
+    def mark(self) -> str:
+        """``↑4`` if the map becomes four times as high and wide, ``↓2`` if half, empty if its size does not change."""
+        return "" if not self.levels else f"{'↓' if self.levels > 0 else '↑'}{1 << abs(self.levels)}"
+
+
+class Lane(NamedTuple):
+    """The boxes of one level; level None is for globally pooled values."""
+
+    level: int | None
+    label: str
+    boxes: tuple[Box, ...]
+
+
+class Tower(NamedTuple):
+    """A tower of the head: its layers in order, the predictions that read the last layer, and the arrows between them."""
+
+    name: str
+    layers: tuple[Box, ...]
+    predictions: tuple[Box, ...]
+    arrows: tuple[Arrow, ...]
+
+    @property
+    def entries(self) -> tuple[Box, ...]:
+        """The boxes that read the pyramid."""
+        return self.layers[:1] or self.predictions
+
+
+class RemovedValue(NamedTuple):
+    """A value that no output depends on, and what it would have cost."""
+
+    name: str
+    macs: int
+    params: int
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Diagram:
+    """The diagram of a decoder.
+
+    Attributes:
+        name: name of the decoder.
+        table: its costs, with the image size they are for.
+        lanes: boxes of the fpn by level, coarsest level first, globally pooled values last.
+        arrows: arrows of the fpn, in the order of the text.
+        pyramid: names of the outputs, finest first.
+        towers: the head, once for all levels.
+        removed: values that are not drawn because no output depends on them.
+    """
+
+    name: str
+    table: CostTable
+    lanes: tuple[Lane, ...]
+    arrows: tuple[Arrow, ...]
+    pyramid: tuple[str, ...]
+    towers: tuple[Tower, ...]
+    removed: tuple[RemovedValue, ...]
+
+    @property
+    def boxes(self) -> Iterable[Box]:
+        """All boxes: those of the fpn, then those of the head."""
+        for lane in self.lanes:
+            yield from lane.boxes
+        for tower in self.towers:
+            yield from tower.layers
+            yield from tower.predictions
+
+
+def diagram(graph: Graph, table: CostTable) -> Diagram:
+    """Make the diagram of a graph.
+
+    Args:
+        table: costs of this graph, as `nasdsl.backends.cost.cost` gives them.
+
+    Raises:
+        ValueError: the table is not of this graph.
+    """
+    costs = {row.name: row for row in table.nodes}
+    boxes, arrows = _BoxBuilder(graph, costs).build()
+    levels = {box.id: box.level for box in boxes}
+    return Diagram(
+        graph.name,
+        table,
+        _lanes(boxes, graph, Areas(table.size)),
+        tuple(a._replace(levels=level_difference(levels[a.source], levels[a.target])) for a in arrows),
+        tuple(graph.outputs),
+        tuple(_towers(graph, costs)),
+        tuple(RemovedValue(r.name, r.macs, r.params, r.span) for r in table.removed),
+    )
+
+
+def level_difference(source: int | None, target: int | None) -> int:
+    """Level of the target minus that of the source; 0 if one of them has none."""
+    return 0 if source is None or target is None else target - source
+
+
+def family(layers: Iterable[Layer]) -> Family:
+    """Family of a value with these layers: the first one in `FAMILIES` that has one of them."""
+    layers = tuple(layers)
+    aggregates = any(isinstance(layer, _AGGREGATIONS) for layer in layers)
+    found: set[Family] = {"identity"}
+    for layer in layers:
+        if isinstance(layer, CustomLayer):
+            found.add("custom")
+        elif isinstance(layer, DeformConv):
+            found.add("deformable")
+        elif isinstance(layer, Conv):
+            # `cat` concatenates and sums with a grouped 1x1 convolution, which is part of the aggregation.
+            summing = layer.k == 1 and aggregates
+            found.add("convolution" if layer.groups == 1 else "aggregation" if summing else "separable")
+        elif isinstance(layer, _AGGREGATIONS):
+            found.add("aggregation")
+        elif isinstance(layer, (Resize, Pool, GlobalPool)):
+            found.add("resampling")
+    return next(name for name in FAMILIES if name in found)
+
+
+class _BoxBuilder:
+    """Builds the boxes and arrows of the fpn from its nodes."""
+
+    def __init__(self, graph: Graph, costs: Mapping[str, ValueCost]) -> None:
+        self.graph = graph
+        self.costs = costs
+        self.nodes = {node.id: node for node in graph.nodes}
+        self.nodes_of: dict[int, list[Node]] = {}  # by identity of the value: two values may have one name
+        for node in graph.nodes:
+            self.nodes_of.setdefault(id(node.value), []).append(node)
+        removed = {id(entry.value) for entry in graph.removed}
+        # Lowering resizes a value once for all readers, as part of the first reader, which may even be a removed one. So a
+        # resize belongs to a value only if it is the value's result; otherwise its readers get an arrow from its source.
+        self.result_of = {
+            key: nodes[-1].id
+            for key, nodes in self.nodes_of.items()
+            if key not in removed or not all(isinstance(n.layer, Resize) for n in nodes)
+        }
+        self.box_of: dict[int, str] = {}  # by identity of the value: id of its box
+        self.output_at = {name: f"output {name}" for name in graph.outputs}
+        self.boxes: list[Box] = []
+        self.arrows: dict[tuple[str, str, ArrowKind], int] = {}
+        self.taken: set[str] = set()
+
+    def build(self) -> tuple[list[Box], list[Arrow]]:
+        raw = {n.value.name: n for n in self.graph.nodes if n.value.kind == "input"}
+        outputs = self._values_drawn_as_outputs()
+        values: list[tuple[int, list[Node], Node | None]] = []
+        for key, nodes in self.nodes_of.items():
+            value = nodes[0].value
+            if key not in self.result_of or (value.kind == "input" and f"{value.name} adapter" in self.costs):
+                continue
+            name = value.name.removesuffix(" adapter")
+            self.box_of[key] = self._unique(self.output_at[outputs[key]] if key in outputs else name)
+            source = raw[name] if value.kind == "adapter" else None
+            if source is not None:
+                self.box_of[id(source.value)] = self.box_of[key]
+            values.append((key, nodes, source))
+        for key, nodes, source in values:
+            self._add_value(key, nodes, source, outputs.get(key))
+        for name, node_id in self.graph.outputs.items():
+            if self.output_at[name] not in self.taken:
+                self._add_renaming(name, node_id)
+        return self.boxes, [Arrow(*key, times=times) for key, times in self.arrows.items()]
+
+    def _values_drawn_as_outputs(self) -> dict[int, str]:
+        """Names of outputs by the value that computes them. Other outputs only rename a value."""
+        outputs = {}
+        for name, node_id in self.graph.outputs.items():
+            value = self.nodes[node_id].value
+            if self.result_of.get(id(value)) == node_id and (value.kind, value.name) in (
+                ("output", name),
+                ("merge", f"{name}.merge"),
+            ):
+                outputs[id(value)] = name
+        return outputs
+
+    def _add_value(self, key: int, nodes: list[Node], raw: Node | None, output: str | None) -> None:
+        value, out = nodes[0].value, self.nodes[self.result_of[key]].out
+        cost = self.costs.get(value.name)
+        if cost is None and value.kind != "input":
+            raise ValueError(f"the cost table lacks {value.name}: it is not of {self.graph.name}")
+        name = output or value.name.removesuffix(" adapter")
+        box = self.box_of[key]
+        sources = self._add_arrows(nodes, box) if raw is None else []
+        note = ""
+        if value.kind == "input" or raw is not None:
+            text = "backbone" if raw is None else f"backbone → {value.op}"
+            note = "" if raw is None else f"{raw.out.width} → "
+        elif value.kind == "merge":
+            names = list(dict.fromkeys(self._label(s) for s in sources))
+            text = shorten(" + ".join(names[:9]), 60) + (f" + {len(names) - 9} more" if len(names) > 9 else "")
+        else:
+            text = expression(value.span)
+        roles: dict[str, Role] = {"input": "input", "adapter": "input", "merge": "merge"}
+        role: Role = "output" if output else roles.get(value.kind, "value")
+        macs, params = (cost.macs, cost.params) if cost else (0, 0)
+        layers = tuple(n.layer for n in nodes)
+        self.boxes.append(
+            Box(box, name, text, family(layers), role, out.level, out.width, macs, params, value.span, note, layers)
+        )
+
+    def _unique(self, name: str) -> str:
+        while name in self.taken:
+            name += "'"
+        self.taken.add(name)
+        return name
+
+    def _label(self, box: str) -> str:
+        return box.removeprefix("output ")
+
+    def _add_arrows(self, nodes: list[Node], box: str) -> list[str]:
+        """Add the arrows into the box of a value; returns the ids of their sources, in order."""
+        value = nodes[0].value
+        result = self.result_of[id(value)]
+        sources = []
+        for node in nodes:
+            if isinstance(node.layer, Resize) and node.id != result:
+                continue  # its readers get an arrow from its source
+            for place, operand in enumerate(node.inputs):
+                source = self._source(operand, value)
+                if source is not None:
+                    sources.append(source)
+                    kind: ArrowKind = "merge" if value.kind == "merge" and place else "data"
+                    self._connect(source, box, kind)
+        return sources
+
+    def _source(self, operand: str, reader: Value) -> str | None:
+        """Id of the box that computes an operand; None if that is the reader itself."""
+        node = self.nodes[operand]
+        if reader.kind == "output":
+            for name, node_id in self.graph.outputs.items():
+                # `p6 = down(p5)` reads the output p5, even if that is only another name of x5.
+                if node_id == operand and name != reader.name and re.search(rf"\b{name}\b", expression(reader.span)):
+                    return self.output_at[name]
+        while isinstance(node.layer, Resize) and (node.value is reader or self._is_invisible(node)):
+            node = self.nodes[node.inputs[0]]
+        return None if node.value is reader else self.box_of[id(node.value)]
+
+    def _is_invisible(self, node: Node) -> bool:
+        """Whether a resize is drawn as a mark on an arrow, not as a box."""
+        return node.value.kind == "output" or self.result_of.get(id(node.value)) != node.id
+
+    def _connect(self, source: str, target: str, kind: ArrowKind = "data") -> None:
+        key = (source, target, kind)
+        self.arrows[key] = self.arrows.get(key, 0) + 1
+
+    def _add_renaming(self, name: str, node_id: str) -> None:
+        """Add the box of an output that only renames another value."""
+        node = self.nodes[node_id]
+        while isinstance(node.layer, Resize) and self._is_invisible(node):
+            node = self.nodes[node.inputs[0]]
+        source, box = self.box_of[id(node.value)], self._unique(self.output_at[name])
+        self._connect(source, box)
+        out = self.nodes[node_id].out
+        kind: Family = "identity" if out.level == node.out.level else "resampling"
+        span = node.value.span
+        self.boxes.append(Box(box, name, self._label(source), kind, "output", out.level, out.width, 0, 0, span, "", ()))
+
+
+def _lanes(boxes: list[Box], graph: Graph, areas: Areas) -> tuple[Lane, ...]:
+    by_level: dict[int | None, list[Box]] = {}
+    for box in boxes:
+        by_level.setdefault(box.level, []).append(box)
+    order = sorted((level for level in by_level if level is not None), reverse=True)
+    lanes = []
+    for level in [*order, *([None] if None in by_level else [])]:
+        found = tuple(by_level[level])
+        lanes.append(Lane(level, "global pooling · 1x1" if level is None else _lane_label(level, found, areas), found))
+    return tuple(lanes)
+
+
+def _lane_label(level: int, boxes: tuple[Box, ...], areas: Areas) -> str:
+    names = [f"P{level}"] if any(b.role == "output" for b in boxes) else []
+    names += [b.name.upper() for b in boxes if b.role == "input"]
+    height, width = areas.map(Feature(level, 0))
+    return f"{' / '.join(names) or f'level {level}'} · stride {1 << level} · {height}x{width}"
+
+
+def _towers(graph: Graph, costs: Mapping[str, ValueCost]) -> Iterable[Tower]:
+    head = graph.head
+    for tower in head.towers:
+        layers = []
+        for layer in tower.layers:
+            cost = costs[f"{tower.name} {layer.index}"]
+            inner = tuple(n.layer for n in layer.nodes[1:])
+            note = "shared" if layer.shared else "per level"
+            layers.append(
+                Box(
+                    f"head {tower.name} {layer.index}", layer.op, expression(layer.span), family(inner), "layer", None,
+                    cost.shape[0], cost.macs, cost.params, layer.span, note, inner,
+                )
+            )  # fmt: skip
+        predictions = []
+        for prediction in head.predictions:
+            if prediction.tower == tower.name:
+                cost = costs[prediction.name]
+                conv = Conv(cost.shape[0], 3, bias=True)
+                relu = prediction.name == "bbox_reg" and isinstance(graph.predict, Fcos) and graph.predict.boxes == "relu"
+                text = "relu(s * conv_3x3) * stride" if relu else "conv_3x3"
+                predictions.append(
+                    Box(
+                        f"head {prediction.name}", prediction.name, text, "convolution", "prediction", None,
+                        cost.shape[0], cost.macs, cost.params, cost.span, "shared", (conv,),
+                    )
+                )  # fmt: skip
+        arrows = [Arrow(before.id, after.id) for before, after in pairwise(layers)]
+        arrows += [Arrow(layers[-1].id, prediction.id) for prediction in predictions if layers]
+        yield Tower(tower.name, tuple(layers), tuple(predictions), tuple(arrows))

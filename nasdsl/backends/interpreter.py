@@ -1,0 +1,198 @@
+"""Interpreter of graph nodes: runs them in order on the modules of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasdsl.backends.layer_errors import RunningLayer, attach
+from nasdsl.ir.graph import Node
+from nasdsl.layers import (
+    Activation,
+    Add,
+    Concat,
+    Conv,
+    CustomLayer,
+    DeformConv,
+    GlobalPool,
+    Input,
+    Layer,
+    Maximum,
+    Multiply,
+    Norm,
+    Pool,
+    Resize,
+    Scale,
+    WeightedAdd,
+)
+
+Sizes = Mapping[int, Sequence[int]]
+"""Height and width of the feature map, by level."""
+
+Compute = Callable[[Sequence[Tensor], Sizes], Tensor]
+
+
+class Step(NamedTuple):
+    """A node, prepared for running.
+
+    Attributes:
+        out: index of its value.
+        compute: function of a layer without parameters; None for one with a module.
+        path: where its module is.
+        inputs: indices of its operands.
+        last_use: indices of the values that no later step reads.
+        span: where the text defines it.
+    """
+
+    out: int
+    compute: Compute | None
+    path: tuple[str, ...]
+    inputs: tuple[int, ...]
+    last_use: tuple[int, ...]
+    node: Node
+
+
+class Interpreter:
+    """Runs the nodes of the fpn, or of a layer of the head, one by one, like `torch.fx.Interpreter`.
+
+    It holds no modules but finds them by path when it runs, so a copy of a model runs on its own weights, and a replaced
+    submodule is used. Values are freed after their last use.
+
+    Args:
+        nodes: in topological order.
+        results: ids of the nodes whose values `run` returns.
+    """
+
+    def __init__(self, nodes: Sequence[Node], results: Sequence[str]) -> None:
+        self._arguments = (tuple(nodes), tuple(results))
+        place = {node.id: i for i, node in enumerate(nodes)}
+        self.inputs = {node.layer.name: place[node.id] for node in nodes if isinstance(node.layer, Input)}
+        self.results = [place[r] for r in results]
+        last: dict[int, int] = {}
+        for at, node in enumerate(nodes):
+            for source in node.inputs:
+                last[place[source]] = at
+        drops: dict[int, list[int]] = {}
+        for used, at in last.items():
+            if used not in self.results:
+                drops.setdefault(at, []).append(used)
+        self.steps = tuple(
+            Step(
+                at,
+                compute_of(node.layer),
+                tuple(node.id.split(".")),
+                tuple(place[source] for source in node.inputs),
+                tuple(drops.get(at, ())),
+                node,
+            )
+            for at, node in enumerate(nodes)
+            if not isinstance(node.layer, Input)
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Interpreter, self._arguments
+
+    def __deepcopy__(self, memo: object) -> Interpreter:
+        return self
+
+    def run(self, root: nn.Module, features: Mapping[str, Tensor], sizes: Sizes) -> list[Tensor]:
+        """Run all nodes; returns the results in order. An error carries the layer that was running (`layer_errors`).
+
+        Args:
+            root: model with the modules.
+            features: inputs by name, [N, C, H, W].
+            sizes: height and width of each level that something is resized to.
+        """
+        values: dict[int, Tensor] = {at: features[name] for name, at in self.inputs.items()}
+        for step in self.steps:
+            operands = [values[i] for i in step.inputs]
+            if torch.compiler.is_dynamo_compiling():  # dynamo traces no try
+                values[step.out] = _run(step, root, operands, sizes)
+            else:
+                try:
+                    values[step.out] = _run(step, root, operands, sizes)
+                except Exception as error:
+                    attach(error, RunningLayer(step.node, tuple(tuple(o.shape) for o in operands)))
+                    raise
+            for used in step.last_use:
+                del values[used]
+        return [values[r] for r in self.results]
+
+
+def _run(step: Step, root: nn.Module, operands: Sequence[Tensor], sizes: Sizes) -> Tensor:
+    if step.compute is not None:
+        return step.compute(operands, sizes)
+    module: nn.Module | None = root
+    for name in step.path:
+        assert module is not None
+        module = module._modules[name]
+    assert module is not None
+    out: Tensor = module(*operands)
+    return out
+
+
+def compute_of(layer: Layer) -> Compute | None:
+    """Function that computes a layer without parameters from its operands and the sizes; None for other layers."""
+    match layer:
+        case Activation():
+            function = ACTIVATIONS[layer.function]
+            return lambda x, sizes: function(x[0])
+        case Add():
+            return lambda x, sizes: _reduce(torch.add, x)
+        case Multiply():
+            return lambda x, sizes: _reduce(torch.mul, x)
+        case Maximum():
+            return lambda x, sizes: _reduce(torch.maximum, x)
+        case Concat():
+            return lambda x, sizes: torch.cat(_expand(x), dim=1)
+        case Resize():
+            return _resize(layer)
+        case Pool():
+            return _pool(layer)
+        case GlobalPool():
+            reduce = torch.amax if layer.pool == "max" else torch.mean
+            return lambda x, sizes: reduce(x[0], dim=(2, 3), keepdim=True)
+        case Conv() | DeformConv() | Norm() | Scale() | WeightedAdd() | CustomLayer() | Input():
+            return None
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "leaky_relu": F.leaky_relu,
+    "silu": F.silu,
+    "hardswish": F.hardswish,
+    "gelu": F.gelu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+}
+
+
+def _reduce(function: Callable[[Tensor, Tensor], Tensor], operands: Sequence[Tensor]) -> Tensor:
+    total = operands[0]
+    for operand in operands[1:]:
+        total = function(total, operand)
+    return total
+
+
+def _expand(operands: Sequence[Tensor]) -> list[Tensor]:
+    """Expand globally pooled values, [N, C, 1, 1], to the height and width of the other operands."""
+    height, width = (max(o.shape[d] for o in operands) for d in (2, 3))
+    return [o.expand(-1, -1, height, width) if o.shape[2:] != (height, width) else o for o in operands]
+
+
+def _resize(layer: Resize) -> Compute:
+    if layer.mode == "nearest":
+        return lambda x, sizes: F.interpolate(x[0], size=tuple(sizes[layer.level]), mode="nearest")
+    return lambda x, sizes: F.interpolate(x[0], size=tuple(sizes[layer.level]), mode="bilinear", align_corners=False)
+
+
+def _pool(layer: Pool) -> Compute:
+    k, stride, padding, cuts = layer.k, layer.stride, layer.padding, layer.cuts
+    if layer.pool == "max":
+        return lambda x, sizes: F.max_pool2d(x[0], k, stride, padding, ceil_mode=cuts)
+    return lambda x, sizes: F.avg_pool2d(x[0], k, stride, padding, ceil_mode=cuts, count_include_pad=False)

@@ -1,0 +1,139 @@
+"""Source of the classes ``Fpn`` and ``Head``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from nasdsl.backends.source.writer import StatementWriter, constructor_call, module_source, module_tree
+from nasdsl.ir.graph import Graph, HeadLayer
+from nasdsl.layers import Input, Resize
+from nasdsl.semantics.architecture import Fcos
+
+
+def fpn_class(graph: Graph) -> list[str]:
+    tree = module_tree(graph.nodes)
+    inputs = {n.layer.name: f'features["{n.layer.name}"]' for n in graph.inputs() if isinstance(n.layer, Input)}
+    results = list(graph.outputs.values())
+    writer = StatementWriter(graph.nodes, results, lambda n: f"self.{n.id}", inputs)
+    lines = [
+        "class Fpn(Group):",
+        '    """Feature pyramid network."""',
+        "",
+        "    def __init__(self) -> None:",
+        "        super().__init__()",
+        *(f"        self.{name} = {module_source(entry, '        ')}" for name, entry in tree.items()),
+        "",
+        "    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:",
+        *_sizes(graph),
+        *(f"        {line}" for line in writer.lines),
+    ]
+    bound = ", ".join(f'"{name}": {writer.text[node]}' for name, node in graph.outputs.items())
+    return [*lines, f"        return {{{bound}}}", "", ""]
+
+
+def _sizes(graph: Graph) -> list[str]:
+    """Statements that assign `size`: height and width of each level that something is resized to."""
+    needed = sorted({n.layer.level for n in graph.nodes if isinstance(n.layer, Resize)})
+    known = {n.out.level: n.layer.name for n in graph.inputs() if isinstance(n.layer, Input) and n.out.level is not None}
+    entries = []
+    for level in needed:
+        finer = [k for k in known if k <= level]
+        nearest = max(finer) if finer else min(known)
+        shape = f'features["{known[nearest]}"].shape[2:]'
+        factor = 2 ** abs(level - nearest)
+        if nearest == level:
+            entries.append(f"{level}: {shape}")
+        elif nearest < level:
+            entries.append(f"{level}: [(n + {factor - 1}) // {factor} for n in {shape}]")
+        else:
+            entries.append(f"{level}: [n * {factor} for n in {shape}]")
+    if not entries:
+        return []
+    return [
+        "        # Height and width of the levels that features are resized to.",
+        f"        size = {{{', '.join(entries)}}}",
+    ]
+
+
+def head_class(graph: Graph) -> list[str]:
+    levels = tuple(graph.outputs)
+    fcos = isinstance(graph.predict, Fcos)
+    relu = isinstance(graph.predict, Fcos) and graph.predict.boxes == "relu"
+    strides = json.dumps({level: 2 ** graph.levels[level] for level in levels})
+    lines = [
+        "class Head(Group):",
+        '    """Towers and prediction convolutions, applied to every level."""',
+        "",
+        f"    levels = {levels!r}",
+        *([f"    strides = {strides}"] if relu else []),
+        "",
+        "    def __init__(self, classes: int) -> None:",
+        "        super().__init__()",
+    ]
+    for tower in graph.head.towers:
+        lines.append(f"        self.{tower.name} = nn.ModuleDict()")
+        lines += [line for layer in tower.layers for line in _head_layer_init(tower.name, layer)]
+    for p in graph.head.predictions:
+        channels = f"{p.per_class} * classes" if p.per_class > 1 else "classes" if p.per_class else str(p.fixed)
+        bias = ", PRIOR_BIAS" if p.name == "cls_logits" else ""
+        lines.append(f"        self.{p.name} = prediction({p.width}, {channels}{bias})")
+    if fcos:
+        lines.append("        self.scale = nn.ParameterDict({level: nn.Parameter(torch.ones(())) for level in self.levels})")
+    for tower in graph.head.towers:
+        lines += _tower(tower.name, tower.layers)
+    towers = {p.name: p.tower for p in graph.head.predictions}
+    box = f"self.bbox_reg({towers['bbox_reg']})"
+    if fcos:
+        box = f"self.scale[level] * {box}"
+        box = f"torch.relu({box}) * self.strides[level]" if relu else f"torch.exp({box})"
+    lines += [
+        "",
+        "    def forward(self, pyramid: dict[str, Tensor]) -> dict[str, Prediction]:",
+        "        predictions = {}",
+        "        for level in self.levels:",
+        *(f"            {t.name} = self.tower_{t.name}(pyramid[level], level)" for t in graph.head.towers),
+        "            predictions[level] = Prediction(",
+        f"                self.cls_logits({towers['cls_logits']}),",
+        f"                {box},",
+        f"                self.centerness({towers['centerness']})," if fcos else "                None,",
+        "            )",
+        "        return predictions",
+        "",
+        "",
+    ]
+    return lines
+
+
+def _head_layer_init(tower: str, layer: HeadLayer) -> list[str]:
+    tree = module_tree(layer.nodes)
+    if not tree:
+        return []
+    place = f'        self.{tower}["{layer.index}"] = '
+    if layer.shared:
+        return [place + module_source(tree, "        ")]
+    call = module_source(tree, "            ")
+    return [place + "nn.ModuleDict({", f"            level: {call} for level in self.levels", "        })"]
+
+
+def _tower(name: str, layers: Sequence[HeadLayer]) -> list[str]:
+    lines = ["", f"    def tower_{name}(self, x: Tensor, level: str) -> Tensor:"]
+    for layer in layers:
+        sharing = "shared by all levels" if layer.shared else "one for each level"
+        if layer.is_identity:
+            continue
+        has_modules = any(constructor_call(n) is not None for n in layer.nodes)
+        lines.append(
+            f"        # {layer.index}: {layer.op}, {sharing}" if has_modules else f"        # {layer.index}: {layer.op}"
+        )
+        if has_modules:
+            lines.append(f'        layer = self.{name}["{layer.index}"]' + ("" if layer.shared else "[level]"))
+        writer = StatementWriter(layer.nodes, [layer.result], lambda n: f"layer.{n.id}", {"x": "x"})
+        lines += [f"        {line}" for line in writer.lines if not line.startswith("#")]
+        last = writer.lines[-1]
+        bound = writer.text[layer.result]
+        if last.startswith(f"{bound} = "):
+            lines[-1] = f"        x = {last[len(bound) + 3 :]}"
+        else:
+            lines.append(f"        x = {bound}")
+    return [*lines, "        return x"]

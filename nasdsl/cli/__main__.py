@@ -1,5 +1,0 @@
-"""``python -m nasdsl.cli``."""
-
-from nasdsl.cli import main
-
-main()

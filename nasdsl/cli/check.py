@@ -1,0 +1,56 @@
+"""``nasdsl check``: report every mistake in files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nasdsl.cli.errors import FINDINGS, USAGE
+from nasdsl.cli.files import find_nas_file
+from nasdsl.cli.options import FORMAT
+from nasdsl.cli.output import echo_err, pluralize, print_diagnostics
+
+if TYPE_CHECKING:
+    from nasdsl.diagnostics import Diagnostic
+
+
+@click.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@FORMAT
+def check(files: tuple[str, ...], format_: str) -> None:
+    """Report every mistake in decoders and search spaces.
+
+    FILE is a .nas file, `-` for standard input, zoo:NAME, or the folder of a training or search (its decoder.nas or
+    best.nas). The exit code is 1 if there is an error; warnings alone give 0.
+    """
+    from nasdsl.decoder import check_source
+    from nasdsl.semantics.files import UnreadableFile, read_source
+
+    diagnostics: list[Diagnostic] = []
+    code = 0
+    for file in files:
+        try:
+            path = find_nas_file(file)
+            source = read_source(path)
+        except UnreadableFile as error:
+            echo_err(f"nasdsl: {error}")
+            code = USAGE
+            continue
+        checked = check_source(source, path=None if file == "-" else Path(path))
+        diagnostics += checked.problems
+        if any(p.severity == "error" for p in checked.problems):
+            code = code or FINDINGS
+    if format_ == "json":
+        click.echo(json.dumps({"ok": code == 0, "diagnostics": [d.to_json() for d in diagnostics]}, indent=1))
+    elif diagnostics:
+        print_diagnostics(diagnostics)
+        errors = sum(d.severity == "error" for d in diagnostics)
+        warnings = len(diagnostics) - errors
+        echo_err(f"\n{pluralize(errors, 'error')}, {pluralize(warnings, 'warning')} in {pluralize(len(files), 'file')}")
+    elif code == 0:
+        click.echo(f"{pluralize(len(files), 'file')} checked, nothing to report")
+    sys.exit(code)

@@ -1,0 +1,109 @@
+"""Files and folders that are named on the command line: decoders, runs, output files."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nasdsl.cli.errors import FINDINGS, fail
+from nasdsl.cli.output import echo_err, is_main_process, print_diagnostics
+
+if TYPE_CHECKING:
+    from nasdsl.decoder import Decoder
+    from nasdsl.detection.detector import Detector
+
+DECODER_FILES = ("decoder.nas", "best.nas")
+"""Where the folder of a training and that of a search keep their decoder."""
+
+SPACE_FILES = ("space.nas",)
+"""Where the folder of a search keeps its search space."""
+
+
+def find_nas_file(file: str, in_folder: tuple[str, ...] = DECODER_FILES) -> str:
+    """Path of the file that a FILE or SPACE argument names.
+
+    Args:
+        file: a path, ``-`` for standard input, ``zoo:NAME``, or the folder of a run.
+        in_folder: names of the files to look for in a folder; the first one that exists is taken.
+
+    Raises:
+        UnreadableFile: a folder that has none of these files.
+    """
+    if file.startswith("zoo:"):
+        return _find_in_zoo(file.removeprefix("zoo:"))
+    if not os.path.isdir(file):
+        return file
+    for name in in_folder:
+        path = os.path.join(file, name)
+        if os.path.isfile(path):
+            if is_main_process():
+                echo_err(f"reading {path}")
+            return path
+    from nasdsl.diagnostics import printable
+    from nasdsl.semantics.files import UnreadableFile
+
+    what = "a search" if in_folder == SPACE_FILES else "a training or search"
+    raise UnreadableFile(
+        f"{printable(file)}: a directory without {' or '.join(in_folder)}; expected a .nas file or the folder of {what}"
+    )
+
+
+def _find_in_zoo(name: str) -> str:
+    from nasdsl import resources
+
+    known = {path.stem: path for path in sorted(resources.folder("genotypes").rglob("*.nas"))}
+    if name not in known:
+        fail(f"the zoo has no {name!r}; it has {', '.join(known)}")
+    return os.fspath(known[name])
+
+
+def load_decoder(file: str) -> Decoder:
+    """Load the decoder of a FILE argument and print its warnings; exit if it does not check or cannot be read."""
+    from nasdsl.decoder import load
+    from nasdsl.diagnostics import DiagnosticError
+    from nasdsl.semantics.files import UnreadableFile
+
+    try:
+        decoder = load(find_nas_file(file))
+    except DiagnosticError as error:
+        print_diagnostics(error.diagnostics)
+        sys.exit(FINDINGS)
+    except UnreadableFile as error:
+        fail(str(error))
+    if decoder.architecture.warnings:
+        print_diagnostics(decoder.architecture.warnings)
+    return decoder
+
+
+def load_detector_for_inference(run: Path, device: str | None) -> Detector:
+    """Load the detector of a training run, optimized for inference.
+
+    Args:
+        run: folder of the run, or its ``model.pt``.
+        device: where to put it; None takes a GPU if there is one.
+    """
+    from nasdsl.detection.factory import load_detector
+    from nasdsl.detection.inference import for_inference
+
+    if (run / "full").is_dir() and not (run / "model.pt").exists():
+        trained = sorted(path.parent.name for path in run.glob("full/*/model.pt"))
+        fail(
+            f"{run} is the folder of a search; its trained detectors are in {run / 'full'}: {', '.join(trained) or 'none yet'}"
+        )
+    return for_inference(load_detector(run, device=device or "auto"))
+
+
+def dataset_options(detector: Detector, spec: str) -> dict[str, Any]:
+    """Options of `open_dataset` that give the dataset the detector's labels. The classes of ``shapes`` are fixed."""
+    return {} if spec.startswith("shapes") else {"classes": detector.classes}
+
+
+def write_file(path: str, data: bytes, *, quiet: bool = False) -> None:
+    try:
+        Path(path).write_bytes(data)
+    except OSError as error:
+        fail(f"cannot write {path}: {error.strerror}")
+    if not quiet:
+        echo_err(f"wrote {path}")

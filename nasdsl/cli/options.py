@@ -1,0 +1,136 @@
+"""Options and arguments that several commands share, and how their values are parsed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from nasdsl.cli.errors import fail
+
+FORMAT = click.option(
+    "--format", "format_", type=click.Choice(["human", "json"]), default="human", show_default=True, help="Output format."
+)
+FILE = click.argument("file", metavar="FILE")
+
+
+class SizeType(click.ParamType[tuple[int, int]]):
+    """Image size ``800x1088``: height and width in pixels."""
+
+    name = "HxW"
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        return self.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        height, _, width = str(value).partition("x")
+        if height.isascii() and width.isascii() and height.isdigit() and width.isdigit() and len(value) < 14:
+            size = int(height), int(width)
+            if min(size) >= 1:
+                return size
+        return self.fail(f"{value!r} is no size; expected height x width, such as 800x1088", param, ctx)
+
+
+SIZE = click.option(
+    "--size", type=SizeType(), default="800x1088", show_default=True, help="Image size, height x width in pixels."
+)
+BACKBONE = click.option(
+    "--backbone", metavar="NAME", default="resnet50", show_default=True, help="Backbone whose features the decoder reads."
+)
+DEVICE = click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps.  [default: a GPU if there is one, else cpu]")
+CLASSES = click.option(
+    "--classes", type=click.IntRange(1, 100_000), default=80, show_default=True, help="Number of object classes."
+)
+WIDTH = click.option(
+    "--width", type=click.IntRange(1, 16384), metavar="N", help="Channels of fpn and head.  [default: those in FILE]"
+)
+DATA = click.option(
+    "--data", "spec", required=True, metavar="SPEC",
+    help="Dataset: voc:DIR, coco:DIR, or shapes (synthetic images, no files needed; shapes:COUNT sets their number).",
+)  # fmt: skip
+ON_ERROR = click.option(
+    "--on-error",
+    type=click.Choice(["skip", "refuse"]),
+    default="skip",
+    show_default=True,
+    help="Skip unreadable images and invalid boxes, or refuse the dataset.",
+)
+VAL_SPLIT = click.option(
+    "--val-split",
+    default="val",
+    show_default=True,
+    help="Split to evaluate on, if the dataset has it; `none` turns evaluation off.",
+)
+FREEZE_AT = click.option(
+    "--freeze-at",
+    type=click.IntRange(0, 5),
+    help="Backbone stages that are not trained, counting the stem.  [default: 2, or 0 for a randomly initialized backbone]",
+)
+NORM = click.option(
+    "--norm",
+    type=click.Choice(["frozen", "train"]),
+    help="BatchNorm layers of the backbone.  [default: frozen in a pretrained ResNet, else train]",
+)
+RECIPE = click.option(
+    "--recipe",
+    metavar="NAME",
+    default="published",
+    show_default=True,
+    help="Training recipe: published (the paper's) or quick (small data).",
+)
+SETTINGS = click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting of the recipe; may be repeated."
+)
+METHOD = click.option(
+    "--method",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change an option of FCOS or RetinaNet, such as center_radius=1.5; may be repeated.",
+)
+IMPROVEMENTS = click.option(
+    "--improvements",
+    is_flag=True,
+    help="Train FCOS with center sampling, GIoU loss, centerness on the box tower and box distances in strides "
+    "(the paper's last rows).",
+)
+
+
+def parse_assignments(option: str, texts: Sequence[str], example: str) -> dict[str, Any]:
+    """Parse the ``NAME=VALUE`` arguments of an option.
+
+    A value is read as JSON where possible and is a string otherwise; ``none`` is None. Dashes in names become underscores.
+
+    Args:
+        option: name of the option, for the error message.
+        texts: the arguments.
+        example: an argument that is right, for the error message.
+    """
+    import json
+
+    values: dict[str, Any] = {}
+    for argument in texts:
+        name, equals, text = argument.partition("=")
+        if not equals:
+            fail(f"{option} {argument}: expected NAME=VALUE, such as {example}")
+        try:
+            value = None if text == "none" else json.loads(text)
+        except ValueError:
+            value = text
+        values[name.strip().replace("-", "_")] = value
+    return values
+
+
+def is_default(option: str) -> bool:
+    """Whether the user left out an option of the running command."""
+    return click.get_current_context().get_parameter_source(option) is click.core.ParameterSource.DEFAULT
+
+
+def command_line() -> str:
+    """The running command as one would type it."""
+    import shlex
+
+    return shlex.join(["nasdsl", *sys.argv[1:]])

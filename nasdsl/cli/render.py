@@ -1,0 +1,59 @@
+"""``nasdsl render``: draw a decoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nasdsl.cli.errors import exit_on_error, fail
+from nasdsl.cli.files import load_decoder, write_file
+from nasdsl.cli.options import BACKBONE, CLASSES, FILE, SIZE
+from nasdsl.cli.output import echo_err
+
+
+@click.command()
+@FILE
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False),
+    help="File to write: OUT.svg, .png, .pdf, .html, .dot or .mmd (Mermaid).  [default: NAME.svg]",
+)
+@click.option("--diff", "other", metavar="NEW", help="Draw the changes from FILE to the decoder NEW (svg, png, pdf or dot).")
+@BACKBONE
+@SIZE
+@CLASSES
+def render(file: str, output: str | None, other: str | None, backbone: str, size: tuple[int, int], classes: int) -> None:
+    """Draw a decoder as a diagram.
+
+    FILE is a .nas file, `-` for standard input, zoo:NAME, or the folder of a training or search (its decoder.nas or
+    best.nas).
+
+    The diagram shows the values of the decoder by level, with their costs. Data flows from left to right; a decoder that
+    is too wide for one row is drawn in several. Graphviz need not be installed.
+    """
+    from nasdsl.backbones import backbone as find_backbone
+    from nasdsl.backends import diagrams
+    from nasdsl.backends.cost import cost
+
+    decoders = [load_decoder(name) for name in (file, other) if name is not None]
+    path = output or f"{decoders[0].name}.svg"
+    fmt = Path(path).suffix.removeprefix(".").lower()
+    formats = diagrams.FORMATS if other is None else diagrams.DIFF_FORMATS
+    if fmt not in formats:
+        fail(f"cannot draw {path}: expected a name that ends in .{', .'.join(formats)}")
+    with exit_on_error():
+        found = find_backbone(backbone)
+        graphs = [d.lower(found.out_channels) for d in decoders]
+        costs = [cost(g, size, classes, found) for g in graphs]
+        first, *second = zip(graphs, costs, strict=True)
+        try:
+            data = diagrams.render_diff(*first, *second[0], fmt) if second else diagrams.render(*first, fmt)
+        except diagrams.RenderError as error:
+            fail(str(error))
+        rows = diagrams.count_rows(*first, *second)
+    if rows > 1:
+        how = "from top to bottom" if fmt == "mmd" else f"in {rows} rows; a dotted frame stands for a value of another row"
+        echo_err(f"{decoders[0].name} is too wide for one row and is drawn {how}")
+    write_file(path, data)

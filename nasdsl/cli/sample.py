@@ -1,0 +1,40 @@
+"""``nasdsl sample``: random decoders of a search space."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from nasdsl.cli.errors import FINDINGS, exit_on_error
+from nasdsl.cli.files import SPACE_FILES, find_nas_file
+from nasdsl.cli.options import FORMAT
+from nasdsl.cli.output import echo_err
+
+
+@click.command()
+@click.argument("file", metavar="SPACE")
+@click.option("-n", "count", type=click.IntRange(0), default=1, show_default=True, help="Number of decoders.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
+@click.option("--backbone", metavar="NAME", default="resnet50", show_default=True,
+              help="Backbone for which the space's requirements are checked.")  # fmt: skip
+@click.option("--classes", type=click.IntRange(1, 100_000), default=80, show_default=True,
+              help="Number of object classes for which they are checked.")  # fmt: skip
+@FORMAT
+def sample(file: str, count: int, seed: int, backbone: str, classes: int, format_: str) -> None:
+    """Print random decoders of a search space, one a line.
+
+    SPACE is a .nas file with holes, `-` for standard input, zoo:NAME, or the folder of a search (its space.nas). All
+    decoders printed meet the requirements of the space.
+    """
+    from nasdsl.spaces import SpaceError, load_space
+
+    with exit_on_error():
+        try:
+            space = load_space(find_nas_file(file, SPACE_FILES), backbone=backbone, classes=classes)
+            for text in space.samples(count, seed):
+                click.echo(json.dumps({"indices": list(text.indices), "text": text}) if format_ == "json" else text)
+        except SpaceError as error:
+            echo_err(f"nasdsl: {error}")
+            sys.exit(FINDINGS)

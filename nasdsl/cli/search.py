@@ -1,0 +1,236 @@
+"""``nasdsl search``: find the best decoder of a search space by short trainings, then train the best fully."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, SimpleNamespace
+from typing import Any
+
+import click
+
+from nasdsl.cli.errors import exit_on_error, fail, warnings_as_messages
+from nasdsl.cli.help import GroupedCommand
+from nasdsl.cli.options import (
+    BACKBONE,
+    DATA,
+    DEVICE,
+    FORMAT,
+    FREEZE_AT,
+    IMPROVEMENTS,
+    METHOD,
+    NORM,
+    RECIPE,
+    SETTINGS,
+    VAL_SPLIT,
+    SizeType,
+    is_default,
+)
+from nasdsl.cli.output import echo_err
+from nasdsl.cli.settings import proxy_table, recipe_table, show_settings_option
+
+STAGES = {"fpn": ("fpn",), "head": ("head",), "fpn+head": ("fpn", "head")}
+"""Stages of a progressive search, by the value of ``--stages``."""
+
+OPTION_GROUPS = {
+    "Data": ("spec", "split"),
+    "Search": (
+        "trials", "evaluations", "strategy", "strategy_option", "seed", "objective", "size", "early_stop", "width",
+    ),
+    "Running": ("out", "resume", "workers", "batch", "timeout", "device", "cache", "memory_limit"),
+    "Proxy task (the short training that scores a decoder)": (
+        "backbone", "backbone_weights", "iterations", "proxy_size", "proxy_batch", "proxy_learning_rate", "val_share", "reward",
+        "no_mirror", "dtype", "method", "proxy",
+    ),
+    "Full training of the best": (
+        "top", "beside", "full_data", "full_split", "val_split", "full_width", "full_backbone_weights", "freeze_at", "norm",
+        "recipe", "epochs", "settings", "improvements",
+    ),
+    "Progressive search (the fpn, then the head on the best fpn)": (
+        "progressive", "stages", "head_space", "fpn", "head_trials", "head_top", "head_width",
+    ),
+}  # fmt: skip
+
+Share = click.FloatRange(0, 1, min_open=True, max_open=True)
+Positive = click.FloatRange(0, min_open=True)
+
+
+@click.command(cls=GroupedCommand, option_groups=OPTION_GROUPS)
+@click.argument("file", metavar="[SPACE]", required=False)
+@DATA
+@click.option("--split", default="train", show_default=True, help="Split for the proxy task.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the search, to be written."
+)
+@click.option("--resume", is_flag=True, help="Continue the search in the folder, or start one if there is none.")
+@click.option("--trials", type=click.IntRange(0), help="Number of trials.  [default: 500; 2,800 with --progressive]")
+@click.option(
+    "--evaluations",
+    type=click.IntRange(0),
+    help="End a stage after this many evaluated trials (duplicates and rejected ones do not count).",
+)
+@click.option("--strategy", metavar="NAME", help="Search strategy: bayes, ppo, evolution or random.  [default: bayes]")
+@click.option(
+    "--strategy-option", multiple=True, metavar="NAME=VALUE", help="Change an option of the strategy; may be repeated."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
+@click.option(
+    "--objective",
+    default="reward",
+    show_default=True,
+    metavar="reward|COST:TARGET",
+    help="What to maximize: the reward, or the reward weighted by a cost (macs, params or latency) against its target: "
+    "macs:20G, params:2M:0:-1, latency:15ms:-0.1.",
+)
+@click.option(
+    "--size",
+    type=SizeType(),
+    default="800x1088",
+    show_default=True,
+    help="Image size for which costs are counted, height x width in pixels.",
+)
+@click.option(
+    "--early-stop",
+    default="none",
+    show_default=True,
+    metavar="none|median|quantile:Q",
+    help="Rule that stops unpromising evaluations early; see docs/search.md.",
+)
+@click.option("--workers", default="inline", show_default=True, metavar="inline|process:N|ray[:N][@ADDRESS]",
+              help="Evaluate in this process, in N processes on this machine, or on Ray.")  # fmt: skip
+@click.option(
+    "--batch", type=click.IntRange(1), help="Trials in flight at a time.  [default: 1, or 2 for each of several workers]"
+)
+@click.option("--timeout", type=Positive, metavar="SECONDS", help="Time limit of an evaluation; not with inline workers.")
+@DEVICE
+@click.option(
+    "--cache", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the feature cache.  [default: OUT/features]"
+)
+@click.option("--memory-limit", type=click.FloatRange(0), metavar="GIB",
+              help="Memory-map the feature file instead of loading it if it is larger.  [default: 4]")  # fmt: skip
+@BACKBONE
+@click.option(
+    "--backbone-weights",
+    default="imagenet",
+    show_default=True,
+    metavar="imagenet|none|PATH",
+    help="Weights of the frozen backbone: torchvision's, random, a file, or the folder of a training with this backbone.",
+)
+@click.option("--width", type=click.IntRange(1), help="Channels of fpn and head.  [default: those in SPACE]")
+@click.option("--iterations", type=click.IntRange(1), help="Training steps.  [default: 300]")
+@click.option("--proxy-size", type=click.IntRange(1), metavar="PIXELS",
+              help="Shorter side of the resized images, and side of the square crops.  [default: 384]")  # fmt: skip
+@click.option("--proxy-batch", type=click.IntRange(1), help="Batch size in crops.  [default: 200]")
+@click.option("--proxy-learning-rate", type=Positive, help="Learning rate of Adam.  [default: 0.0008]")
+@click.option("--val-share", type=Share, help="Share of the images held out to compute rewards.  [default: 0.3]")
+@click.option("--reward", type=click.Choice(["loss", "ap"]), default="loss", show_default=True,
+              help="Reward: minus the loss, or AP, on the held-out images.")  # fmt: skip
+@click.option("--no-mirror", is_flag=True, help="Do not train on mirrored images; halves the cache.")
+@click.option("--dtype", type=click.Choice(["float16", "bfloat16", "float32"]),
+              help="Data type of the cached features.  [default: float16]")  # fmt: skip
+@METHOD
+@click.option("--proxy", multiple=True, metavar="NAME=VALUE", help="Change any setting of the proxy task; may be repeated.")
+@click.option(
+    "--top", type=click.IntRange(0), help="Number of the best decoders to train fully.  [default: 0; 20 with --progressive]"
+)
+@click.option("--beside", multiple=True, metavar="FILE",
+              help="Also train this decoder at the same width, for comparison, such as zoo:fcos; may be repeated.")  # fmt: skip
+@click.option("--full-data", metavar="SPEC", help="Dataset.  [default: that of the search]")
+@click.option("--full-split", help="Split to train on.  [default: --split, or train with --full-data]")
+@VAL_SPLIT
+@click.option("--full-width", type=click.IntRange(1), help="Channels of fpn and head.  [default: those of the search]")
+@click.option("--full-backbone-weights", metavar="imagenet|none|PATH",
+              help="Initial weights of the backbone.  [default: --backbone-weights, or imagenet if that is a training]",
+)  # fmt: skip
+@FREEZE_AT
+@NORM
+@RECIPE
+@click.option("--epochs", type=Positive, help="Length of the training in epochs.  [default: the recipe's]")
+@SETTINGS
+@IMPROVEMENTS
+@click.option("--progressive", is_flag=True, help="Search the fpn in SPACE (default: zoo:nas_fcos_fpn), then the head.")
+@click.option("--stages", type=click.Choice(list(STAGES)), help="Run only these stages of a progressive search.")
+@click.option("--head-space", default="zoo:nas_fcos_head", show_default=True, metavar="FILE",
+              help="Search space of the head; its fpn is replaced by the best one found.")  # fmt: skip
+@click.option("--fpn", metavar="FILE", help="Decoder whose fpn --stages head uses.  [default: zoo:fcos]")
+@click.option("--head-trials", type=click.IntRange(0), default=600, show_default=True, help="Number of trials of the head.")
+@click.option(
+    "--head-top", type=click.IntRange(0), default=10, show_default=True, help="Number of the best heads to train fully."
+)
+@click.option("--head-width", type=click.IntRange(1), help="Channels of fpn and head.  [default: those of the head space]")
+@show_settings_option(proxy_table, recipe_table)
+@FORMAT
+def search(file: str | None, format_: str, **given: Any) -> None:
+    """Search a space for the best decoder.
+
+    SPACE is a decoder with holes: a .nas file, zoo:NAME, or the folder of a search (its space.nas).
+
+    \b
+    nasdsl search zoo:nas_fcos_fpn --data voc:DIR --backbone mobilenet_v2 --width 32 --trials 100 --top 3 \\
+        --beside zoo:fcos --recipe quick --out runs/search
+    nasdsl search zoo:nas_fcos_fpn --data voc:VOC2007 --objective macs:20G --workers process:8 --out runs/fpn
+    nasdsl search --progressive --data voc:VOC2007 --full-data coco:COCO --full-width 256 --out runs/nas_fcos
+    nasdsl search --stages head --fpn zoo:bifpn --data voc:VOC2007 --out runs/head_only
+
+    Each trial is a decoder from SPACE. It is checked, trained for a few hundred steps on cached features of a frozen
+    backbone (the proxy task), and scored on held-out images. With --top, the best are then trained fully and ranked by
+    AP.
+
+    A search that is stopped (Ctrl-C, SIGTERM, a crash) loses only unfinished trials: the same command with --resume
+    continues it. The best trials are printed to standard output; `nasdsl report` makes a page about the search, and
+    `nasdsl train` trains the best decoder in its folder.
+    """
+    options = SimpleNamespace(**given, file=file)
+    options.stage_names = STAGES[options.stages] if options.stages else STAGES["fpn+head"] if options.progressive else ()
+    _refuse_ignored_options(options)
+    from nasdsl.cli import search_setup
+    from nasdsl.cli.search_output import print_outcome
+
+    with _exit_on_signals(options), exit_on_error(), warnings_as_messages():
+        outcome, proxy = search_setup.run(options)
+        print_outcome(outcome, options, proxy, format_)
+
+
+def _refuse_ignored_options(options: SimpleNamespace) -> None:
+    """Exit on options that would be ignored."""
+    if not options.stage_names and options.file is None:
+        fail("SPACE is missing: give a file or zoo:NAME, such as zoo:nas_fcos_fpn; `nasdsl zoo` lists the spaces")
+    if not options.stage_names:
+        for option in ("fpn", "head_space", "head_trials", "head_top", "head_width"):
+            if not is_default(option):
+                fail(f"--{option.replace('_', '-')} is for a progressive search: add --progressive, or --stages head")
+    if options.stage_names == ("head",):
+        for option in ("trials", "top", "width"):
+            if not is_default(option) and is_default(f"head_{option}"):
+                fail(f"--{option} is for the fpn stage, which --stages head leaves out: use --head-{option}")
+        if options.file is not None:
+            on = options.fpn or "zoo:fcos"
+            echo_err(f"{options.file} is not searched: --stages head searches {options.head_space} on the fpn of {on}")
+    elif options.fpn is not None:
+        fail("--fpn is for --stages head; the other stages search heads on the best fpn they find")
+
+
+@contextmanager
+def _exit_on_signals(options: SimpleNamespace) -> Iterator[None]:
+    """Exit on SIGINT and SIGTERM with the code that shells expect, 128 + signal number.
+
+    Searches and trainings handle these signals themselves and save first; this is for the time between them.
+    """
+
+    def exit_now(signum: int, frame: FrameType | None) -> None:
+        message = (
+            f"\nstopped by {signal.Signals(signum).name}; what is finished is in {options.out}: --resume continues from there\n"
+        )
+        os.write(2, message.encode())  # not print: the signal may have interrupted one
+        sys.exit(128 + signum)
+
+    before = {signum: signal.signal(signum, exit_now) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

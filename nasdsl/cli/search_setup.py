@@ -1,0 +1,200 @@
+"""Set up a search from the options of `nasdsl search`, and run it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from nasdsl.cli.errors import fail
+from nasdsl.cli.files import SPACE_FILES, find_nas_file, load_decoder
+from nasdsl.cli.options import command_line, is_default, parse_assignments
+from nasdsl.cli.output import echo_err
+from nasdsl.cli.training_plan import resolve_backbone_weights, warn_random_backbone
+from nasdsl.search.progressive import SearchResult, plain_search, progressive_search
+from nasdsl.search.stages import SearchSettings, Stage
+from nasdsl.spaces import Space, load_space
+from nasdsl.training.proxy.spec import ProxySpec
+
+if TYPE_CHECKING:
+    from nasdsl.data import Dataset
+    from nasdsl.decoder import Decoder
+    from nasdsl.search.full_training import FullTraining
+
+PAPER_TRIALS, PAPER_TOP, PLAIN_TRIALS = 2800, 20, 500
+"""Default numbers of trials and of full trainings. The paper's (arXiv:1906.04423, section 4.1.1) are for the fpn stage of a
+progressive search, the last for a search without stages."""
+
+_PROXY_OPTIONS = {
+    "iterations": "iterations", "proxy_size": "size", "proxy_batch": "batch_size", "proxy_learning_rate": "learning_rate",
+    "val_share": "val_share", "dtype": "dtype", "device": "device",
+}  # fmt: skip
+"""Options that set a setting of the proxy task, with the name of the setting."""
+
+
+def run(options: SimpleNamespace) -> tuple[SearchResult, ProxySpec]:
+    """Run the search; returns its outcome and the proxy task."""
+    from nasdsl.data import open_dataset
+
+    data = open_dataset(options.spec, options.split)
+    echo_err("\n".join(data.summary()))
+    space = None
+    if options.stage_names != ("head",):
+        space = _load_space(options.file or "zoo:nas_fcos_fpn", options.width, options, data)
+    head = _load_space(options.head_space, options.head_width, options, data) if "head" in options.stage_names else None
+    fixed = _decoder_as_space(options.fpn or "zoo:fcos") if space is None else None
+    first = space or fixed
+    assert first is not None
+    proxy = make_proxy_spec(options, first.inputs)
+    trials, top = (PAPER_TRIALS, PAPER_TOP) if options.stage_names else (PLAIN_TRIALS, 0)
+    trials, top = (d if value is None else value for value, d in ((options.trials, trials), (options.top, top)))
+    how = _search_options(options)
+    stage = Stage(space=space, proxy=proxy, trials=trials, evaluations=options.evaluations, top=top) if space else None
+    heads = None
+    if head is not None:
+        heads = Stage(
+            space=head, proxy=proxy, trials=options.head_trials, evaluations=options.evaluations, top=options.head_top
+        )
+    full = _full_training(options, [s for s in (stage, heads) if s is not None])
+    if not options.stage_names:
+        assert stage is not None
+        return plain_search(stage, options.out, how, full, resume=options.resume), proxy
+    text = str(fixed.decode(())) if fixed is not None else None
+    return progressive_search(options.out, stage, heads, how, full, on=text, resume=options.resume), proxy
+
+
+def make_proxy_spec(options: SimpleNamespace, levels: tuple[str, ...]) -> ProxySpec:
+    """Make the proxy task from the options.
+
+    Args:
+        levels: backbone features that it caches.
+    """
+    given: dict[str, Any] = {
+        to: getattr(options, name) for name, to in _PROXY_OPTIONS.items() if getattr(options, name) is not None
+    }
+    if "size" in given:  # the ratio of the longer side's limit to the shorter side is that of the full training, 1333 to 800
+        given["longest"] = round(given["size"] * 1333 / 800)
+    if options.memory_limit is not None:
+        given["memory_limit"] = int(options.memory_limit * 2**30)
+    given |= {
+        "split": options.split,
+        "backbone": options.backbone,
+        "backbone_weights": _proxy_weights(options),
+        "levels": tuple(sorted(levels)),
+        "mirror": not options.no_mirror,
+        "reward": options.reward,
+        "seed": options.seed,
+        "method": parse_assignments("--method", options.method, "center_radius=1.5"),
+        "cache": str((options.cache or options.out / "features").absolute()),
+    }
+    changes = parse_assignments("--proxy", options.proxy, "average=0.9")
+    known = [field.name for field in dataclasses.fields(ProxySpec) if field.name not in ("data", "fpn")]
+    unknown = [name for name in changes if name not in known]
+    if unknown:
+        fail(f"--proxy {unknown[0]}: the proxy task has no such setting; it has {', '.join(known)}")
+    try:
+        return ProxySpec(options.spec, **{**given, **changes})
+    except TypeError as error:  # a string where a number is expected
+        fail(f"--proxy: a value is of the wrong kind ({error})")
+
+
+def _load_space(file: str, width: int | None, options: SimpleNamespace, data: Dataset) -> Space:
+    """Load a search space for the backbone and the classes of the dataset, at a width (None: its own)."""
+    space = load_space(find_nas_file(file, SPACE_FILES), backbone=options.backbone, classes=len(data.classes))
+    if not space.domains:
+        fail(f"{file} has no holes, so there is nothing to search: `nasdsl train` trains it")
+    return space if width is None else space.with_width(width)
+
+
+def _decoder_as_space(file: str) -> Space:
+    """Load a decoder without holes, as a space that has only this decoder."""
+    space = load_space(find_nas_file(file))
+    if space.domains:
+        fail(f"{file} has holes; expected a decoder without holes, whose fpn the heads read")
+    return space
+
+
+def _search_options(options: SimpleNamespace) -> SearchSettings:
+    """The options that all stages of a search share."""
+    return SearchSettings(
+        strategy=options.strategy,
+        options=parse_assignments("--strategy-option", options.strategy_option, "population=50"),
+        seed=options.seed,
+        objective=options.objective,
+        stopping=options.early_stop,
+        size=options.size,
+        workers=options.workers,
+        batch=options.batch,
+        timeout=options.timeout,
+        about={"command": command_line()},
+    )
+
+
+def _full_training(options: SimpleNamespace, stages: list[Stage]) -> FullTraining | None:
+    """Prepare the full training of the best decoders; None if there is none.
+
+    Opens the datasets and adapts a sample of each stage, so that mistakes are reported before the search starts.
+    """
+    if not any(stage.top for stage in stages):
+        if options.beside:
+            fail("--beside is for the full training of the best decoders: say with --top how many to train")
+        return None
+    from nasdsl.search.full_training import FullTraining
+    from nasdsl.training.config import TrainingConfig
+    from nasdsl.training.recipe import find_recipe
+
+    shortcuts = {"seed": options.seed} | ({} if options.epochs is None else {"epochs": options.epochs})
+    plan = TrainingConfig(
+        data=options.full_data or options.spec,
+        split=options.full_split or ("train" if options.full_data else options.split),
+        val_split=None if options.val_split == "none" else options.val_split,
+        backbone=options.backbone,
+        backbone_weights=_full_training_weights(options),
+        freeze_at=options.freeze_at,
+        norm=options.norm,
+        width=options.full_width,
+        recipe=find_recipe(options.recipe).changed(shortcuts).override(options.settings),
+        method=parse_assignments("--method", options.method, "center_radius=1.5"),
+        improvements=options.improvements,
+    )
+    full = FullTraining(plan, _load_compared(options.beside), options.device, {"command": command_line()})
+    full.open()
+    for stage in stages:
+        text = stage.space.sample(0)
+        width = stage.space.load(text).architecture.fpn.width
+        for decoder in (stage.space.load(text), *(beside.with_width(width) for beside in full.beside.values())):
+            plan.prepare_decoder(decoder)
+    warn_random_backbone(plan)
+    return full
+
+
+def _load_compared(files: tuple[str, ...]) -> dict[str, Decoder]:
+    """Load the decoders of --beside, by unique names for their folders."""
+    found: dict[str, Decoder] = {}
+    for file in files:
+        decoder = load_decoder(file)
+        if decoder.architecture.open_holes:
+            fail(f"--beside {file} has holes; expected a decoder without holes")
+        name, number = decoder.name, 1
+        while name in found or re.fullmatch(r"trial_\d+", name):
+            number += 1
+            name = f"{decoder.name}_beside_{number}"
+        found[name] = decoder
+    return found
+
+
+def _proxy_weights(options: SimpleNamespace) -> str | None:
+    """Weights of the frozen backbone."""
+    explicit = not is_default("backbone_weights")
+    return resolve_backbone_weights(options.backbone_weights, options.backbone, explicit=explicit)
+
+
+def _full_training_weights(options: SimpleNamespace) -> str | None:
+    """Initial weights of the backbone in the full training: those of the search, unless they come from a detector."""
+    if options.full_backbone_weights is not None:
+        return resolve_backbone_weights(options.full_backbone_weights, options.backbone, explicit=True)
+    weights = _proxy_weights(options)
+    from_detector = weights is not None and (Path(weights).is_dir() or Path(weights).name == "model.pt")
+    return resolve_backbone_weights("imagenet", options.backbone, explicit=False) if from_detector else weights

@@ -1,0 +1,187 @@
+"""``nasdsl train``: train a detector with a decoder on a dataset."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nasdsl.cli.errors import exit_on_error, warnings_as_messages
+from nasdsl.cli.files import load_decoder
+from nasdsl.cli.options import (
+    BACKBONE,
+    DATA,
+    DEVICE,
+    FILE,
+    FREEZE_AT,
+    IMPROVEMENTS,
+    METHOD,
+    NORM,
+    ON_ERROR,
+    RECIPE,
+    SETTINGS,
+    VAL_SPLIT,
+    SizeType,
+    command_line,
+    is_default,
+    parse_assignments,
+)
+from nasdsl.cli.output import echo_err, is_main_process
+from nasdsl.cli.settings import recipe_table, show_settings_option
+from nasdsl.cli.training_plan import open_datasets, resolve_backbone_weights, warn_random_backbone
+
+RECIPE_OPTIONS = (
+    ("epochs", click.FloatRange(0, min_open=True), "Length of the training in epochs."),
+    ("steps", click.IntRange(1), "Length of the training in steps."),
+    ("batch_size", click.IntRange(1), "Images a step."),
+    ("learning_rate", click.FloatRange(0, min_open=True), "Peak learning rate, for this batch size."),
+    ("size", SizeType(), "Size that images are resized to, height x width, such as 240x320."),
+    ("workers", click.IntRange(0), "Processes that load images."),
+    ("seed", click.IntRange(0), "Random seed."),
+)
+"""Settings of the recipe that have an option of their own. `--set` changes any of them."""
+
+
+class _TrainCommand(click.Command):
+    """Command with an option for each of `RECIPE_OPTIONS`."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        for name, kind, help in RECIPE_OPTIONS:
+            self.params.append(
+                click.Option([f"--{name.replace('_', '-')}"], type=kind, help=f"{help}  [default: the recipe's]")
+            )
+
+
+@click.command(cls=_TrainCommand)
+@FILE
+@DATA
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the run, to be written."
+)
+@click.option("--split", default="train", show_default=True, help="Split to train on.")
+@VAL_SPLIT
+@ON_ERROR
+@BACKBONE
+@click.option(
+    "--backbone-weights",
+    default="imagenet",
+    show_default=True,
+    metavar="imagenet|none|PATH",
+    help="Initial weights of the backbone: torchvision's pretrained ones (downloaded once), random ones, or a file in "
+    "torchvision's or MSRA's layout. Not used with --weights.",
+)
+@FREEZE_AT
+@NORM
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="Start from the detector of another run (its folder or model.pt). Its classes may differ.",
+)
+@click.option("--width", type=click.IntRange(1), help="Channels of fpn and head.  [default: those in FILE]")
+@RECIPE
+@SETTINGS
+@show_settings_option(recipe_table)
+@METHOD
+@IMPROVEMENTS
+@click.option("--tensorboard", is_flag=True, help="Also write event files for TensorBoard.")
+@click.option("--resume", is_flag=True, help="Continue from the last checkpoint in the folder.")
+@DEVICE
+def train(
+    file: str,
+    spec: str,
+    out: Path,
+    split: str,
+    val_split: str,
+    on_error: str,
+    backbone: str,
+    backbone_weights: str,
+    freeze_at: int | None,
+    norm: str | None,
+    weights: Path | None,
+    width: int | None,
+    recipe: str,
+    settings: tuple[str, ...],
+    method: tuple[str, ...],
+    improvements: bool,
+    tensorboard: bool,
+    resume: bool,
+    device: str | None,
+    **recipe_options: Any,
+) -> None:
+    """Train a detector: a backbone with a decoder.
+
+    FILE is a .nas file, `-` for standard input, zoo:NAME, or the folder of a training or search (its decoder.nas or
+    best.nas).
+
+    \b
+    nasdsl train zoo:fcos --width 64 --backbone mobilenet_v2 --data shapes --recipe quick --out runs/first
+    nasdsl train zoo:fcos --data coco:COCO --out runs/fcos
+    nasdsl train zoo:nas_fcos --width 64 --backbone mobilenet_v2 --data voc:DIR --recipe quick --out runs/nas_fcos
+    torchrun --nproc-per-node 8 -m nasdsl train zoo:nas_fcos --data coco:COCO --out runs/nas_fcos
+
+    The published recipe is for GPUs and COCO: 90,000 steps of 16 images. `--recipe quick` trains a small dataset in
+    minutes on a CPU. Ctrl-C finishes the step, saves a checkpoint and exits; the same command with --resume continues.
+
+    The folder of the run holds the detector (model.pt), the last evaluation (metrics.json, results.json), a log
+    (log.jsonl), and the configuration (config.json, decoder.nas). `nasdsl eval` and `nasdsl detect` take this folder.
+    """
+    decoder = load_decoder(file)
+    main = is_main_process()
+    with exit_on_error(), warnings_as_messages():
+        from nasdsl.training import train as train_detector
+        from nasdsl.training.config import TrainingConfig
+        from nasdsl.training.recipe import find_recipe
+
+        explicit = not is_default("backbone_weights")
+        plan = TrainingConfig(
+            data=spec,
+            split=split,
+            val_split=None if val_split == "none" else val_split,
+            on_error=on_error,
+            backbone=backbone,
+            backbone_weights=resolve_backbone_weights(backbone_weights, backbone, explicit=explicit, weights=weights),
+            freeze_at=freeze_at,
+            norm=norm,
+            weights=None if weights is None else str(weights),
+            width=width,
+            recipe=find_recipe(recipe).changed(_given(recipe_options)).override(settings),
+            method=parse_assignments("--method", method, "center_radius=1.5"),
+            improvements=improvements,
+        )
+        decoder = plan.prepare_decoder(decoder)
+        classes = _voc_classes(out) if resume and spec.startswith("voc:") else None
+        data, val = open_datasets(plan, require_val=not is_default("val_split"), classes=classes)
+        if main:
+            echo_err("\n".join([*data.summary(), *(val.summary() if val else [])]))
+            warn_random_backbone(plan)
+        model = plan.make_detector(decoder, data)
+        about = {"command": command_line(), "data": spec, "split": split, "decoder": file}
+        result = train_detector(
+            model, data, plan.recipe, out, val, resume=resume, device=device, about=about, tensorboard=tensorboard
+        )
+    if main:
+        if result.evaluation is not None:
+            from rich.console import Console
+
+            Console(highlight=False, width=None if sys.stdout.isatty() else 110).print(result.evaluation.table())
+        echo_err(f"trained {result.steps} steps in {result.seconds:.0f} s; the detector is {result.run.model}")
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that the user gave."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _voc_classes(out: Path) -> tuple[str, ...] | None:
+    """VOC's twenty classes if the run in `out` has these; None otherwise.
+
+    Runs of earlier versions have all twenty on every VOC folder with no other classes, even where only a few occur.
+    """
+    from nasdsl.data.voc import VOC_CLASSES
+    from nasdsl.training.run import Run
+
+    classes = Run(out).classes
+    return classes if classes == tuple(VOC_CLASSES) else None

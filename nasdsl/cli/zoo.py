@@ -1,0 +1,45 @@
+"""``nasdsl zoo``: the decoders and search spaces that come with the package."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from nasdsl.cli.files import find_nas_file
+from nasdsl.cli.options import FORMAT
+
+
+@click.command()
+@click.argument("name", required=False)
+@FORMAT
+def zoo(name: str | None, format_: str) -> None:
+    """List the decoders and search spaces that come with the package.
+
+    With NAME, print the text of that one. Other commands take it as zoo:NAME.
+    """
+    from nasdsl import resources
+    from nasdsl.decoder import load
+    from nasdsl.spaces import load_space
+
+    if name is not None:
+        click.echo(Path(find_nas_file(f"zoo:{name}")).read_text(encoding="utf-8"), nl=False)
+        return
+    decoders, spaces = [], []
+    for path in sorted(resources.folder("genotypes").rglob("*.nas")):
+        text = path.read_text(encoding="utf-8")
+        about = text.splitlines()[0].lstrip("# ").rstrip(":,. ")
+        entry = {"name": path.stem, "about": about, "path": str(path)}
+        if path.parent.name == "spaces":
+            space = load_space(path)
+            spaces.append({**entry, "decisions": len(space.domains), "size": space.size})
+        else:
+            total = load(path).cost().decoder
+            decoders.append({**entry, "macs": total.macs, "params": total.params})
+    if format_ == "json":
+        click.echo(json.dumps({"decoders": decoders, "spaces": spaces}, indent=1))
+        return
+    from nasdsl.report.tables import print_zoo
+
+    print_zoo(decoders, spaces)

@@ -1,0 +1,1 @@
+"""Importers: decoders in other formats to `.nas` text."""

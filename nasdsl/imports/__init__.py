@@ -1,1 +1,0 @@
-"""Decoders written down elsewhere, as texts of the language."""

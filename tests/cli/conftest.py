@@ -1,0 +1,20 @@
+"""Fixtures of the tests of `eval` and `detect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_runs import untrained_detector
+
+from nasdsl.data import open_dataset
+from nasdsl.detection.weights import save_detector
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a detector for `shapes`."""
+    folder = tmp_path_factory.mktemp("run")
+    shapes = open_dataset("shapes:1", "val")
+    save_detector(untrained_detector(shapes.classes, shapes.category_ids), folder / "model.pt")
+    return folder
