@@ -59,9 +59,7 @@ def proxy_table() -> Table:
     descriptions = setting_descriptions()
     for field in dataclasses.fields(ProxySpec):
         if field.name not in ("data", "fpn"):
-            table.add_row(
-                field.name, _format_value(getattr(ProxySpec("shapes"), field.name)), setting_descriptions()[field.name]
-            )
+            table.add_row(field.name, _format_value(getattr(ProxySpec("shapes"), field.name)), descriptions[field.name])
     return table
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from nasdsl.detection.factory import detector
 from PIL import Image
 
 from nasdsl import load, resources
 from nasdsl.detection.detector import Detector
+from nasdsl.detection.factory import detector
 
 
 def untrained_detector(classes: int | tuple[str, ...], category_ids: tuple[int, ...] | None = None, **options: Any) -> Detector:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from in_process import invoke, refused
-from nasdsl.detection.factory import load_detector
 from PIL import Image
 from small_runs import coco, noise, untrained_detector
 
 from nasdsl.data import read_image
+from nasdsl.detection.factory import load_detector
 from nasdsl.detection.weights import save_detector
 
 
@@ -201,7 +201,7 @@ def test_detect_refuses(run: Path, tmp_path: Path) -> None:
     assert "no images in" in refused("detect", run, tmp_path / "empty", "-o", out)
     assert "no file" in refused("detect", tmp_path / "nowhere", picture, "-o", out)
     assert "has no model.pt" in refused("detect", tmp_path / "empty", picture, "-o", out)
-    assert "a.png is no file of weights" in refused("detect", picture, picture, "-o", out)
+    assert "a.png is not a file of weights" in refused("detect", picture, picture, "-o", out)
     assert "Missing option '-o'" in refused("detect", run, picture)
     assert "either images (IMAGE…) or a dataset (--data)" in refused("detect", run, "-o", out)
     assert "either images (IMAGE…) or a dataset (--data)" in refused("detect", run, picture, "--data", "shapes", "-o", out)
