@@ -96,15 +96,19 @@ class LayerBuilder:
     def replay(self, known: Expansion, operands: list[int], path: str, place: Span) -> int:
         """Add the layers of a call that is like an earlier one; gives the index of its result."""
         built, taken, owner = self.applications, self._taken, self.owner
+        add, take = built.append, taken.add
         indices = operands.copy()
+        number = len(built)
         for layer, inputs, feature, below in known.steps:
-            indices.append(len(built))
+            indices.append(number)
+            number += 1
             name = f"{path}.{below}" if path else below
             if name in taken:
                 name = self._unique(name, "")
             else:
-                taken.add(name)
-            built.append(Application(layer, tuple([indices[i] for i in inputs]), feature, name, owner, place))
+                take(name)
+            sources = (indices[inputs[0]],) if len(inputs) == 1 else tuple([indices[i] for i in inputs])
+            add(Application(layer, sources, feature, name, owner, place))
         return indices[known.result]
 
     def too_many(self, place: Span) -> None:

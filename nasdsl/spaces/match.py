@@ -6,7 +6,8 @@ from typing import Any
 
 from nasdsl.diagnostics import Span
 from nasdsl.semantics.attributes import UNKNOWN, evaluate
-from nasdsl.semantics.elaborate_body import body_of_block, body_of_op, is_of_prelude
+from nasdsl.semantics.elaborate_body import body_of_block, body_of_op
+from nasdsl.semantics.elaborate_expression import is_of_prelude
 from nasdsl.semantics.primitives import SECTION
 from nasdsl.semantics.program import (
     Assign,

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from nasdsl.diagnostics import Span
 from nasdsl.semantics import primitives
-from nasdsl.semantics.elaborate_body import is_of_prelude
+from nasdsl.semantics.elaborate_expression import is_of_prelude
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import (
     Assign,
