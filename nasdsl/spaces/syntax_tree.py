@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, assert_never
 
 from nasdsl.diagnostics import Span
 from nasdsl.semantics import primitives
@@ -183,8 +183,10 @@ class _TreeBuilder:
                     made.append(ast.Output(output, (binding,)))
             elif isinstance(statement, Merge):
                 made.append(ast.Merge(statement.span, tuple(self._operand(t) for t in statement.targets)))
-            else:
+            elif isinstance(statement, SetWord):
                 made += self._let(statement)
+            else:
+                assert_never(statement)
         return tuple(made)
 
     def _let(self, statement: SetWord) -> tuple[ast.Let, ...]:
