@@ -38,12 +38,12 @@ class LayerBuilder:
         self._counted: dict[str, int] = {}  # the number last given to a path, so that many of one name stay cheap
 
     def own(self, name: str, op: str, kind: ValueKind, span: Span) -> None:
-        """Layers applied from here on belong to this value."""
+        """Begin a value: layers applied from here on belong to it."""
         self.values.append(Value(name, op, kind, span))
         self.owner = len(self.values) - 1
 
     def reserve(self, path: str) -> str:
-        """A path that nothing else has: itself, or with _2, _3, … behind it."""
+        """Reserve a unique path: the given one, or with _2, _3, … behind it."""
         return self._unique(path, "_")
 
     def _unique(self, path: str, mark: str) -> str:
@@ -58,7 +58,7 @@ class LayerBuilder:
         return name
 
     def source(self, name: str, feature: Feature, span: Span) -> int:
-        """Where the graph begins."""
+        """Add an input; gives its index."""
         self.applications.append(Application(Input(name), (), feature, self.reserve(name), self.owner, span))
         return len(self.applications) - 1
 

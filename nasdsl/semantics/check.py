@@ -1,4 +1,4 @@
-"""The checker: a syntax tree to an architecture, and every finding about the text."""
+"""The checker: from a syntax tree to an architecture and all diagnostics."""
 
 from __future__ import annotations
 

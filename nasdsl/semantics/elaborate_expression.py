@@ -46,7 +46,7 @@ _HOLES: Final = (ast.NamedHole, ast.ChoiceHole, ast.RangeHole)
 SECTION_WORDS: Final = frozenset(primitives.SECTION)
 
 Word: TypeAlias = Any
-"""What a name stands for among attributes: a number or word, `UNKNOWN`, a slot, or a value that is reckoned from one."""
+"""What a name stands for among attributes: a number or word, `UNKNOWN`, a slot, or a value that is computed from one."""
 
 Parent: TypeAlias = tuple[Decision, int] | None
 """Decision and alternative in which something stands."""
@@ -361,7 +361,7 @@ class ExpressionElaborator:
         return (UNKNOWN, hole) if hole is not None else (self._evaluate(made), None)
 
     def index_name(self, name: str, index: ast.Attribute | None, *, read: bool = False) -> str | None:
-        """``x[t-1]`` with t = 3 is ``x2``; None where the number cannot be told, which is reported."""
+        """``x[t-1]`` with t = 3 is ``x2``; None if the number is not known, which is reported."""
         if index is None:
             return name
         number, hole = self.constant(index)
@@ -585,7 +585,7 @@ def literal(word: Word, span: Span) -> Any:
 
 
 def _find_hole(value: Any) -> Span | None:
-    """Where the hole stands that a value is reckoned from."""
+    """Where the hole stands that a value is computed from."""
     kind = type(value)
     if kind is Slot:
         return value.decision.span  # type: ignore[no-any-return]

@@ -172,7 +172,7 @@ class Inference:
         return operand
 
     def op_name(self, value: Operand) -> str:
-        """What stands at the root of an expression."""
+        """Name of the op at the root of an expression."""
         if type(value) is not Call:
             return "skip" if type(value) is Ref else "?"
         target: Any = value.target

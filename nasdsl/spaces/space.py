@@ -1,4 +1,4 @@
-"""A search space as users hold it."""
+"""Search spaces: the class `Space`, and how to load one."""
 
 from __future__ import annotations
 

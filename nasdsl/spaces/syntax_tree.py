@@ -1,4 +1,4 @@
-"""From a program to a syntax tree, in which each hole stands once and has a number.
+"""Conversion of a program to a syntax tree with numbered slots, and filling of that tree.
 
 The tree is one plain decoder and the definitions that it calls, so that its filled text needs no other file. A definition
 that has holes is written once for each call, because its holes are filled afresh for each.
