@@ -1,4 +1,4 @@
-"""Lowering of an architecture to the graph for one backbone: widths put in, resizes and merges explicit, dead layers removed."""
+"""Lowering of an architecture to the graph for one backbone: widths put in, resizes and merges explicit, no dead layers."""
 
 from __future__ import annotations
 
