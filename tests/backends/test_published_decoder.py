@@ -29,23 +29,40 @@ def decoder_of(case: dict[str, Any]) -> nasdsl.Decoder:
     return nasdsl.from_nas_fcos(case["fpn"], case["head"], case["share"], case["width"])
 
 
-@pytest.mark.parametrize("case", EXAMPLE["cases"], ids=["published", "random"])
-def test_outputs(case: dict[str, Any]) -> None:
+# The published figures are of float32. Ours are computed in float64, so that they are the same on every machine: what is
+# left is the rounding of the published ones, 1.33e-4 at the worst place (the boxes of p7, behind an exponential).
+BOUNDS = {"published": 1e-4, "random": 1.5e-4}
+
+
+def outputs(case: dict[str, Any], dtype: torch.dtype) -> dict[tuple[str, str], Tensor]:
+    """Every output of a decoder, by name and level."""
     module = decoder_of(case).build(CHANNELS, CLASSES).eval()
     name_free_weights.set_weights(module)
-    features = name_free_weights.features(SIZE, CHANNELS)
+    module = module.to(dtype)
+    features = {name: x.to(dtype) for name, x in name_free_weights.features(SIZE, CHANNELS).items()}
     with torch.no_grad():
         pyramid, predictions = module.pyramid(features), module(features)
     assert list(pyramid) == list(predictions) == ["p3", "p4", "p5", "p6", "p7"]
-    for level in pyramid:
-        predicted = predictions[level]
-        for name, found in (
-            ("pyramid", pyramid[level]),
-            ("cls", predicted.cls_logits),
-            ("reg", predicted.bbox_reg),
-            ("ctr", predicted.centerness),
-        ):
-            assert summary(found) == pytest.approx(case[name][level], abs=1e-4), (level, name)
+    found = {}
+    for level, predicted in predictions.items():
+        found["pyramid", level] = pyramid[level]
+        found["cls", level] = predicted.cls_logits
+        found["reg", level] = predicted.bbox_reg
+        found["ctr", level] = predicted.centerness
+    return found
+
+
+@pytest.mark.parametrize(("case", "bound"), list(zip(EXAMPLE["cases"], BOUNDS.values(), strict=True)), ids=BOUNDS)
+def test_outputs(case: dict[str, Any], bound: float) -> None:
+    for (name, level), found in outputs(case, torch.float64).items():
+        assert summary(found) == pytest.approx(case[name][level], abs=bound), (level, name)
+
+
+@pytest.mark.parametrize("case", EXAMPLE["cases"], ids=["published", "random"])
+def test_float32_is_as_exact_as_the_published_figures(case: dict[str, Any]) -> None:
+    exact = outputs(case, torch.float64)
+    for place, found in outputs(case, torch.float32).items():
+        assert summary(found) == pytest.approx(summary(exact[place]), abs=1e-4), place
 
 
 @pytest.mark.parametrize("case", EXAMPLE["cases"], ids=["published", "random"])
