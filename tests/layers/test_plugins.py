@@ -56,7 +56,7 @@ def text(*calls: str) -> str:
 def run(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.run(
-        [sys.executable, "-m", "nasdsl.cli", *arguments], cwd=site, env={**os.environ, "PYTHONPATH": path}, text=True,
+        [sys.executable, "-m", "nasdsl", *arguments], cwd=site, env={**os.environ, "PYTHONPATH": path}, text=True,
         capture_output=True, check=False,
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ from nasdsl.search.journal import read_journal
 from nasdsl.search.strategies import STRATEGIES
 from nasdsl.spaces import Filled
 from nasdsl.training import Diverged
-from nasdsl.training.checkpoint import previous
+from nasdsl.training.checkpoint import previous_path
 
 
 def test_the_package_is_callable() -> None:
@@ -233,7 +233,7 @@ def test_every_strategy_resumes_to_the_trials_of_an_uninterrupted_search(
         with pytest.raises(ZeroDivisionError):  # ends the search without saving
             search(SPACE, plain_value, strategy, 16, 3, out=part.folder, batch=3, check=check_that_raises_after(11), quiet=True)
         if state != "loaded":
-            previous(part.strategy).unlink()
+            previous_path(part.strategy).unlink()
             part.strategy.unlink()
         if state == "of another search":
             search(SPACE, plain_value, strategy, 5, 4, out=tmp_path / "other", check=quick_check, quiet=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from itertools import islice
 
 from nasdsl.diagnostics.catalogue.examples import decoder
 from nasdsl.diagnostics.diagnostic import Code, Diagnostic, did_you_mean
@@ -133,7 +134,7 @@ def unknown_value(
 
 
 def _first_names(scope: Iterable[str]) -> str:
-    names = [n for n in scope if n.isidentifier()]  # the parser's recovery makes up others
+    names = list(islice((n for n in scope if n.isidentifier()), 9))  # the parser's recovery makes up others
     return ", ".join(f"`{n}`" for n in names[:8]) + (", …" if len(names) > 8 else "")
 
 
