@@ -53,7 +53,7 @@ zoo: $(VENV)/.installed
 
 # Write the expected diagnostics and diagrams anew; look at what changed before committing it.
 goldens: $(VENV)/.installed
-	NASDSL_UPDATE_GOLDENS=1 $(BIN)/python -m pytest -q tests/diagnostics tests/backends/test_picture.py
+	NASDSL_UPDATE_GOLDENS=1 $(BIN)/python -m pytest -q tests/diagnostics tests/backends/test_diagrams.py
 
 clean:
 	rm -rf $(VENV) demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
