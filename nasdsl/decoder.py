@@ -1,4 +1,4 @@
-"""The decoder as users hold it: loaded once, lowered for a backbone when one is named."""
+"""Loading, checking and lowering of decoders: `load`, `loads` and the class `Decoder`."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Decoder:
     def with_width(self, width: int) -> Decoder:
         """The decoder with `width` channels in fpn and head: its text with another number in it, checked again.
 
-        Where a section's width is the word of a `let`, the `let` is changed, and all that is reckoned from it. Numbers in
+        Where a section's width is the word of a `let`, the `let` is changed, and all that is computed from it. Numbers in
         statements (``conv_1x1(x, width=32)``) stay as they are.
 
         Raises:

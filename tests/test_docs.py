@@ -33,7 +33,7 @@ import pytest
 
 from nasdsl import layers
 from nasdsl.diagnostics.catalogue import CODES
-from nasdsl.semantics import builder, elaborate_body, files, infer_head, library, primitives, vocabulary
+from nasdsl.semantics import builder, elaborate_body, elaborate_expression, files, infer_head, library, primitives, vocabulary
 from nasdsl.semantics.attributes import Accepts
 from nasdsl.semantics.infer_prediction import DETECTORS
 from nasdsl.syntax import ast, lexer, parser
@@ -417,10 +417,10 @@ def test_the_limits_are_the_packages() -> None:
         "statements that `repeat` makes": elaborate_body.MAX_STATEMENTS,
         "layers that a decoder expands into": builder.MAX_LAYERS,
         "layers of a head's chain": infer_head.MAX_STEPS,
-        "nesting of calls, those in the bodies of ops and blocks included": elaborate_body.MAX_CALLS,
+        "nesting of calls, those in the bodies of ops and blocks included": elaborate_expression.MAX_CALLS,
         "nesting of files that use files": library.MAX_OPEN,
         "operands of one call": primitives.MAX_OPERANDS,
-        "alternatives of a range": elaborate_body.MAX_RANGE,
+        "alternatives of a range": elaborate_expression.MAX_RANGE,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from nasdsl.diagnostics import Diagnostic
+    from nasdsl.spaces import Rejections
 
 MAX_DIAGNOSTICS = 1000
 """Diagnostics that are printed for people; a file with more is most likely no decoder at all."""
@@ -45,6 +47,33 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], object]]:
     with Progress(TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class RejectionReporter:
+    """Prints how many samples of a space were rejected in a row, with the time left; see `Space.on_rejections`.
+
+    On a terminal every report, elsewhere one at 10,000, 30,000, 100,000, 300,000 and so on.
+    """
+
+    def __init__(self) -> None:
+        self._previous: tuple[int, float] | None = None
+        self._next = 0
+
+    def __call__(self, rejections: Rejections) -> None:
+        now, count = time.monotonic(), rejections.count
+        if self._previous is None or count <= self._previous[0]:
+            self._previous, self._next = None, count
+        if self._previous is None:
+            left = ""
+        else:
+            pace = (now - self._previous[1]) / (count - self._previous[0])
+            left = f", up to {pace * (rejections.attempts - count):.0f} s left"
+        self._previous = count, now
+        if count >= self._next or sys.stderr.isatty():
+            self._next = 3 * count if str(count).startswith("1") else 10 * count // 3
+            echo_err(
+                f"{count:,} samples in a row rejected, of at most {rejections.attempts:,}{left}; the last {rejections.reason}"
+            )
 
 
 def is_main_process() -> bool:

@@ -10,7 +10,7 @@ import click
 from nasdsl.cli.errors import FINDINGS, exit_on_error
 from nasdsl.cli.files import SPACE_FILES, find_nas_file
 from nasdsl.cli.options import FORMAT
-from nasdsl.cli.output import echo_err
+from nasdsl.cli.output import RejectionReporter, echo_err
 
 
 @click.command()
@@ -33,6 +33,7 @@ def sample(file: str, count: int, seed: int, backbone: str, classes: int, format
     with exit_on_error():
         try:
             space = load_space(find_nas_file(file, SPACE_FILES), backbone=backbone, classes=classes)
+            space.on_rejections = RejectionReporter()
             for text in space.samples(count, seed):
                 click.echo(json.dumps({"indices": list(text.indices), "text": text}) if format_ == "json" else text)
         except SpaceError as error:

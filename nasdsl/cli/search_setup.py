@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nasdsl.cli.errors import fail
 from nasdsl.cli.files import SPACE_FILES, find_nas_file, load_decoder
 from nasdsl.cli.options import command_line, is_default, parse_assignments
-from nasdsl.cli.output import echo_err
+from nasdsl.cli.output import RejectionReporter, echo_err
 from nasdsl.cli.training_plan import resolve_backbone_weights, warn_random_backbone
 from nasdsl.search.progressive import SearchResult, plain_search, progressive_search
 from nasdsl.search.stages import SearchSettings, Stage
@@ -103,6 +103,7 @@ def make_proxy_spec(options: SimpleNamespace, levels: tuple[str, ...]) -> ProxyS
 def _load_space(file: str, width: int | None, options: SimpleNamespace, data: Dataset) -> Space:
     """Load a search space for the backbone and the classes of the dataset, at a width (None: its own)."""
     space = load_space(find_nas_file(file, SPACE_FILES), backbone=options.backbone, classes=len(data.classes))
+    space.on_rejections = RejectionReporter()
     if not space.domains:
         fail(f"{file} has no holes, so there is nothing to search: `nasdsl train` trains it")
     return space if width is None else space.with_width(width)

@@ -37,7 +37,7 @@ _COMMUTATIVE = (Add, Multiply, Maximum, WeightedAdd)
 _WITHOUT_PARAMETERS = (Activation, Add, Concat, GlobalPool, Input, Maximum, Multiply, Pool, Resize)
 _DEEPEST = 12  # nested calls in one statement
 _MOST_TRIALS = 64  # texts that are compared where twins are tied
-_MOST_PICKS = 200  # twins that are told apart one by one
+_MOST_PICKS = 200  # twins that are distinguished one by one
 
 
 def digest(graph: Graph) -> str:
@@ -119,7 +119,7 @@ class _Canonical:
         return self._refined(color)
 
     def _refined(self, color: dict[str, bytes]) -> dict[str, bytes]:
-        """Colors told apart by who reads a node and by what it reads, until nothing changes."""
+        """Colors refined by who reads a node and by what it reads, until nothing changes."""
         count = len(set(color.values()))
         while count < len(color):
             seen_from: dict[str, list[bytes]] = {i: [] for i in color}
@@ -143,7 +143,7 @@ class _Canonical:
     def settle(self, text: Callable[[], list[str]]) -> list[str]:
         """What `text` gives once every node has a color of its own.
 
-        Twins that refinement leaves alike are told apart by picking one and refining again. Where a symmetry exchanges
+        Twins that refinement leaves alike are distinguished by picking one and refining again. Where a symmetry exchanges
         them, any pick gives the same text; where none does, all are tried, up to `_MOST_TRIALS`, and the least text is it.
         """
         return self._settled(text, _MOST_TRIALS, _MOST_PICKS)

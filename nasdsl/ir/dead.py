@@ -1,4 +1,4 @@
-"""The pass that takes out what no output depends on, and keeps account of it."""
+"""Dead code elimination: removes the nodes that no output depends on, and lists them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The graph as data, and the rules that every pass must leave it in."""
+"""The graph: its data classes, and `verify`, which every pass must satisfy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class VerifyError(AssertionError):
-    """A pass has left a graph that breaks the rules: a fault of the compiler, never of the text."""
+    """Raised if a pass produced an invalid graph: a bug of the compiler, never a mistake in the text."""
 
 
 class Node(NamedTuple):
@@ -212,7 +212,7 @@ def _verify_head(head: HeadGraph, pyramid: int) -> None:
 
 
 def _verify_layers(tower: Tower, share: int, width: int) -> int:
-    """The channels that a tower gives on a pyramid of `width`."""
+    """Number of channels of a tower's output on a pyramid of `width`."""
     for index, layer in enumerate(tower.layers):
         inside = _verify_nodes(layer.nodes)
         entry = layer.nodes[0]

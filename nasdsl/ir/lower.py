@@ -1,4 +1,4 @@
-"""Architecture to graph: widths of a backbone put in, resizes and merges made explicit, dead layers taken out."""
+"""Lowering of an architecture to the graph for one backbone: widths put in, resizes and merges explicit, no dead layers."""
 
 from __future__ import annotations
 

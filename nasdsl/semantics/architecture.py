@@ -1,4 +1,4 @@
-"""What checking gives: a decoder with every name resolved and every op expanded, for any backbone."""
+"""The result of checking: a decoder with every name resolved and every op expanded, for any backbone."""
 
 from __future__ import annotations
 

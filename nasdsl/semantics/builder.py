@@ -38,12 +38,12 @@ class LayerBuilder:
         self._counted: dict[str, int] = {}  # the number last given to a path, so that many of one name stay cheap
 
     def own(self, name: str, op: str, kind: ValueKind, span: Span) -> None:
-        """Layers applied from here on belong to this value."""
+        """Begin a value: layers applied from here on belong to it."""
         self.values.append(Value(name, op, kind, span))
         self.owner = len(self.values) - 1
 
     def reserve(self, path: str) -> str:
-        """A path that nothing else has: itself, or with _2, _3, … behind it."""
+        """Reserve a unique path: the given one, or with _2, _3, … behind it."""
         return self._unique(path, "_")
 
     def _unique(self, path: str, mark: str) -> str:
@@ -58,7 +58,7 @@ class LayerBuilder:
         return name
 
     def source(self, name: str, feature: Feature, span: Span) -> int:
-        """Where the graph begins."""
+        """Add an input; gives its index."""
         self.applications.append(Application(Input(name), (), feature, self.reserve(name), self.owner, span))
         return len(self.applications) - 1
 
@@ -96,15 +96,19 @@ class LayerBuilder:
     def replay(self, known: Expansion, operands: list[int], path: str, place: Span) -> int:
         """Add the layers of a call that is like an earlier one; gives the index of its result."""
         built, taken, owner = self.applications, self._taken, self.owner
+        add, take = built.append, taken.add
         indices = operands.copy()
+        number = len(built)
         for layer, inputs, feature, below in known.steps:
-            indices.append(len(built))
+            indices.append(number)
+            number += 1
             name = f"{path}.{below}" if path else below
             if name in taken:
                 name = self._unique(name, "")
             else:
-                taken.add(name)
-            built.append(Application(layer, tuple([indices[i] for i in inputs]), feature, name, owner, place))
+                take(name)
+            sources = (indices[inputs[0]],) if len(inputs) == 1 else tuple([indices[i] for i in inputs])
+            add(Application(layer, sources, feature, name, owner, place))
         return indices[known.result]
 
     def too_many(self, place: Span) -> None:

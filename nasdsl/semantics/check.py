@@ -1,4 +1,4 @@
-"""The checker: a syntax tree to an architecture, and every finding about the text."""
+"""The checker: from a syntax tree to an architecture and all diagnostics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nasdsl.diagnostics.catalogue import structure
 from nasdsl.semantics.architecture import Architecture, InputFeature
 from nasdsl.semantics.definitions import check_definitions
 from nasdsl.semantics.elaborate import elaborate
-from nasdsl.semantics.elaborate_body import Context
+from nasdsl.semantics.elaborate_body import new_context
 from nasdsl.semantics.infer_fpn import infer_fpn
 from nasdsl.semantics.infer_head import infer_head
 from nasdsl.semantics.infer_prediction import infer_prediction
@@ -74,7 +74,7 @@ def check(
     node = _only_decoder(file, problems, lost)
     program = architecture = None
     if node is not None:
-        context = Context(problems, lost=lost)
+        context = new_context(problems, lost)
         program = elaborate(node, vocabulary, folder, library, context)
         architecture = _architecture(program, problems, lost)
         readable = lost is None and not any(p.code < "NAS2" for p in problems)  # a mended text has holes of its own

@@ -10,7 +10,8 @@ from nasdsl.diagnostics.catalogue import holes, names
 from nasdsl.semantics import primitives
 from nasdsl.semantics.attributes import UNKNOWN, Unknown
 from nasdsl.semantics.builder import MAX_LAYERS, UNFIT
-from nasdsl.semantics.elaborate_body import Context, elaborate_block, elaborate_op, weight_of
+from nasdsl.semantics.elaborate_body import elaborate_block, new_context, weight_of
+from nasdsl.semantics.elaborate_expression import elaborate_op
 from nasdsl.semantics.infer import Binding, Frame, Inference
 from nasdsl.semantics.program import Missing
 from nasdsl.semantics.vocabulary import Definition, Op, Vocabulary
@@ -78,7 +79,7 @@ def _nodes(definition: Definition) -> Iterator[ast.Node]:
 
 def _elaborate(definition: Definition, problems: list[Diagnostic], lost: frozenset[str] | None) -> None:
     before = len(problems)
-    context = Context(problems, lost=lost)
+    context = new_context(problems, lost)
     section: dict[str, Unknown] = dict.fromkeys(primitives.SECTION, UNKNOWN)
     if isinstance(definition, Op):
         for parameter in definition.definition.parameters:

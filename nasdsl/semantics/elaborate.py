@@ -13,7 +13,8 @@ from nasdsl.diagnostics.catalogue import names, structure, types
 from nasdsl.semantics import attributes, primitives
 from nasdsl.semantics.attributes import UNKNOWN, Accepts
 from nasdsl.semantics.definitions import check_definitions
-from nasdsl.semantics.elaborate_body import BodyElaborator, Context, Word, names_bound_in
+from nasdsl.semantics.elaborate_body import BodyElaborator, names_bound_in
+from nasdsl.semantics.elaborate_expression import Context, ExpressionElaborator, Word
 from nasdsl.semantics.infer_fpn import ATTRIBUTES as FPN_ATTRIBUTES
 from nasdsl.semantics.infer_head import ATTRIBUTES as HEAD_ATTRIBUTES
 from nasdsl.semantics.infer_head import TOWERS
@@ -117,9 +118,9 @@ class _DecoderElaborator:
             tuple(self.context.passed),
         )  # fmt: skip
 
-    def _outside(self, place: Place) -> BodyElaborator:
+    def _outside(self, place: Place) -> ExpressionElaborator:
         """What reads the attributes of sections, and `let`s, outside the sections' bodies."""
-        return BodyElaborator(self.context, place.vocabulary, place.words, kept=frozenset())
+        return ExpressionElaborator(self.context, place.vocabulary, place.words, kept=frozenset())
 
     def _place_decisions(self, since: int, item: int) -> None:
         for decision in self.context.decisions[since:]:
@@ -174,14 +175,16 @@ class _DecoderElaborator:
         words = {**place.words, **_section_words(settings, values)}
         scope: list[tuple[str, str | None, Span]] = [(i.name, i.name, i.span) for i in inputs]
         scope += [(name, None, span) for name, span in unknown]
-        body = BodyElaborator(
-            self.context, place.vocabulary, words, scope=scope, later=names_bound_in(section.body), is_fpn=True
-        )
-        body.named_inputs([n.name for item in self.node.items if isinstance(item, ast.Input) for n in item.names])
-        statements = body.run(section.body)
+        later = names_bound_in(section.body)
+        body = ExpressionElaborator(self.context, place.vocabulary, words, scope=scope, later=later)
+        written = [n.name for item in self.node.items if isinstance(item, ast.Input) for n in item.names]
+        body.pool = list(dict.fromkeys(written))  # in the order of the text
+        statements = BodyElaborator(body, is_fpn=True).run(section.body)
         return FpnProgram(settings, values, adapter, statements, keyword, node.span if node.source else None)
 
-    def _fpn_settings(self, section: ast.Fpn, outside: BodyElaborator) -> tuple[tuple[ast.Setting, ...], Target | Slot | None]:
+    def _fpn_settings(
+        self, section: ast.Fpn, outside: ExpressionElaborator
+    ) -> tuple[tuple[ast.Setting, ...], Target | Slot | None]:
         adapter: Target | Slot | None = outside.adapter("conv_1x1", section.span)
         settings: list[ast.Setting] = []
         for setting in section.settings:
@@ -202,7 +205,7 @@ class _DecoderElaborator:
         keyword = _keyword(node.span, "head")
         values = self._values(settings, HEAD_ATTRIBUTES, "head", keyword)
         words = {**place.words, **_section_words(settings, values)}
-        body = BodyElaborator(self.context, place.vocabulary, words)
+        body = ExpressionElaborator(self.context, place.vocabulary, words)
         chains = []
         labels: set[str | None] = set()
         for tower in section.towers:
@@ -284,7 +287,7 @@ class _DecoderElaborator:
         return tuple(setting if setting.name == "adapter" else outside.settings((setting,))[0] for setting in settings)
 
 
-def _step(node: ast.Step, body: BodyElaborator) -> Step:
+def _step(node: ast.Step, body: ExpressionElaborator) -> Step:
     """A layer of a chain, as a call of what the layer before it gives."""
     value = ast.Reference(node.span, "x")
     if isinstance(node.operation, str):

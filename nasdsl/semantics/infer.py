@@ -15,7 +15,8 @@ from nasdsl.layers import Layer
 from nasdsl.semantics import attributes, expansion_cache, primitives
 from nasdsl.semantics.attributes import UNKNOWN, Environment, Unknown
 from nasdsl.semantics.builder import MAX_LAYERS, UNFIT, LayerBuilder
-from nasdsl.semantics.elaborate_body import MAX_CALLS, body_of_block, body_of_op, show_at_call
+from nasdsl.semantics.elaborate_body import body_of_block, body_of_op
+from nasdsl.semantics.elaborate_expression import MAX_CALLS, show_at_call
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import (
     Assign,
@@ -171,7 +172,7 @@ class Inference:
         return operand
 
     def op_name(self, value: Operand) -> str:
-        """What stands at the root of an expression."""
+        """Name of the op at the root of an expression."""
         if type(value) is not Call:
             return "skip" if type(value) is Ref else "?"
         target: Any = value.target
@@ -376,8 +377,8 @@ class Inference:
         built = layers.applications
         site = frame.site or call.span
         key: expansion_cache.Key | None = None
-        if not op.has_slots and len(set(operands)) == count:
-            key = words, *[built[i].feature for i in operands]
+        if not op.has_slots and (count == 1 or len(set(operands)) == count):
+            key = (words, built[operands[0]].feature) if count == 1 else (words, *[built[i].feature for i in operands])
             known = op.expansions.get(key)
             if known is not None and self._depth <= known.depth and len(built) + len(known.steps) <= MAX_LAYERS:
                 return layers.replay(known, operands, path, site)

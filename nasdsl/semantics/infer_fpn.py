@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, assert_never
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import lints, structure, types
@@ -104,7 +104,7 @@ class _FpnInference:
         scope = self.frame.scope
         for statement in fpn.statements:
             before = len(self.problems)
-            if type(statement) is Assign:
+            if isinstance(statement, Assign):
                 for name, binding in self.inference.assign(statement, self.frame, ""):
                     scope[name] = binding
                     self.blocks.append(binding)
@@ -114,6 +114,8 @@ class _FpnInference:
                 self._merge(statement)
             elif isinstance(statement, SetWord):
                 self.inference.set_word(statement, self.frame)
+            else:
+                assert_never(statement)
             self.inference.once(statement, before, reported)
 
     def _output(self, statement: Output) -> None:

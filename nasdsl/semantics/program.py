@@ -105,7 +105,7 @@ class Call(NamedTuple):
 
     Attributes:
         settings: attributes; words that `let` and `repeat` bind are put in place of their names.
-        has_slots: whether a value among the settings is a slot, or is reckoned from one.
+        has_slots: whether a value among the settings is a slot, or is computed from one.
         span: the call; `callee_span` is the part before the brackets.
     """
 
@@ -134,7 +134,7 @@ class Binding(NamedTuple):
 
 
 class Assign(NamedTuple):
-    """``a, b = value``; a target is None where its name cannot be told, which is reported already.
+    """``a, b = value``; a target is None if its name is not known, which is reported already.
 
     `is_repeated`: it comes from a `repeat`, so that other statements may report the same mistake.
     """
@@ -293,7 +293,7 @@ class Program:
 
 
 def chosen(node: Any, indices: Sequence[int]) -> Any:
-    """What stands in a place of the program: the node itself, or the alternative that fills its slot."""
+    """The node itself, or the alternative that fills its slot."""
     while type(node) is Slot:
         node = node.alternatives[indices[node.decision.number]]
     return node
@@ -339,7 +339,7 @@ def section_values(
 
 
 def find_slot(value: Any) -> Slot | None:
-    """The first slot that an attribute value is reckoned from."""
+    """The first slot that an attribute value is computed from."""
     kind = type(value)
     if kind is Slot:
         return value  # type: ignore[no-any-return]

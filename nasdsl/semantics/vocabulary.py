@@ -99,7 +99,7 @@ class Vocabulary:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all was read that belongs to it, so that what it lacks is nowhere."""
+        """Whether all of its files could be read, so that a name it lacks is defined nowhere."""
         at: Vocabulary | None = self
         while at is not None:
             if at.partly:

@@ -1,4 +1,4 @@
-"""From a filled text to the integers that it stands for: its program against the program of the space."""
+"""Encoding of a filled text as integers, by comparing its program with the program of the space."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 from nasdsl.diagnostics import Span
 from nasdsl.semantics.attributes import UNKNOWN, evaluate
-from nasdsl.semantics.elaborate_body import body_of_block, body_of_op, is_of_prelude
+from nasdsl.semantics.elaborate_body import body_of_block, body_of_op
+from nasdsl.semantics.elaborate_expression import is_of_prelude
 from nasdsl.semantics.primitives import SECTION
 from nasdsl.semantics.program import (
     Assign,
@@ -28,7 +29,7 @@ from nasdsl.syntax import ast
 
 
 class NoMatch(Exception):
-    """A text that the space cannot have given; holds the place."""
+    """Raised for a text that is no filling of the space; holds the place."""
 
     def __init__(self, span: Span) -> None:
         super().__init__()
@@ -160,7 +161,7 @@ class _Matcher:
         raise first if first is not None and isinstance(wanted.target, Target) else NoMatch(found.span)
 
     def slot(self, slot: Slot, found: Any, compare: Any, place: Span | None = None) -> None:
-        """The first alternative of a slot that is like what was found."""
+        """Choose the first alternative of a slot that equals what was found."""
         number = slot.number
         tried = range(len(slot.alternatives)) if number not in self.known else (self.known[number],)
         for index in tried:
@@ -221,7 +222,7 @@ class _Matcher:
             raise NoMatch(place)
 
     def settings(self, wanted: tuple[ast.Setting, ...], found: tuple[ast.Setting, ...], place: Span) -> None:
-        """Attributes stand in any order."""
+        """Compare attributes, in any order."""
         if not wanted and not found:
             return
         if sorted(s.name for s in wanted) != sorted(s.name for s in found):
@@ -232,7 +233,7 @@ class _Matcher:
                 self.value(setting.value, others[setting.name].value, others[setting.name].span)
 
     def value(self, wanted: Any, found: Any, place: Span) -> None:
-        """An attribute value; brackets around it say nothing."""
+        """Compare attribute values; brackets around them do not matter."""
         while isinstance(wanted, ast.Group):
             wanted = wanted.inner
         while isinstance(found, ast.Group):
@@ -253,7 +254,7 @@ class _Matcher:
             raise NoMatch(place)
 
     def is_same_number(self, wanted: Any, found: Any) -> bool:
-        """Whether a value that is reckoned from decisions which are known is the number that was found."""
+        """Whether a value that is computed from decisions which are known is the number that was found."""
         if not isinstance(found, ast.Number) or not find_slot(wanted):
             return False
         try:

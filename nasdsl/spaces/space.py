@@ -1,4 +1,4 @@
-"""A search space as users hold it."""
+"""Search spaces: the class `Space`, and how to load one."""
 
 from __future__ import annotations
 
@@ -69,6 +69,9 @@ class Filled(str):
         made.indices = tuple(indices)
         return made
 
+
+MAX_ATTEMPTS = 1_000_000
+"""Samples that are drawn at the most before a space is given up as one in which nothing meets the requirements."""
 
 REPORT_EVERY = 10_000
 """Rejected samples in a row after which `Space.on_rejections` is called, and called again."""
@@ -239,19 +242,19 @@ class Space:
         figures = self._counter.figures(indices)
         return figures is not None and not violations(self.program.requirements, figures)
 
-    def sample(self, seed: int | random.Random | None = None, *, attempts: int = 1_000_000) -> Filled:
+    def sample(self, seed: int | random.Random | None = None, *, attempts: int | None = None) -> Filled:
         """A filling drawn uniformly over the decisions, and drawn again while it cannot be built or breaks a requirement.
 
         Args:
             seed: an integer, a generator to go on with, or None for another sample each time.
-            attempts: how many to draw at the most.
+            attempts: how many to draw at the most; None: `MAX_ATTEMPTS`.
 
         Raises:
             SpaceError: none of `attempts` fillings can be built and keeps the requirements.
         """
         rng = seed if isinstance(seed, random.Random) else random.Random(seed)
         sizes = [domain.size for domain in self.domains]
-        attempts = attempts if sizes else 1
+        attempts = (MAX_ATTEMPTS if attempts is None else attempts) if sizes else 1
         indices: list[int] = []
         draw = rng.random
         for number in range(1, attempts + 1):

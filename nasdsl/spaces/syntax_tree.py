@@ -1,4 +1,4 @@
-"""From a program to a syntax tree, in which each hole stands once and has a number.
+"""Conversion of a program to a syntax tree with numbered slots, and filling of that tree.
 
 The tree is one plain decoder and the definitions that it calls, so that its filled text needs no other file. A definition
 that has holes is written once for each call, because its holes are filled afresh for each.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, assert_never
 
 from nasdsl.diagnostics import Span
 from nasdsl.semantics import primitives
-from nasdsl.semantics.elaborate_body import is_of_prelude
+from nasdsl.semantics.elaborate_expression import is_of_prelude
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import (
     Assign,
@@ -183,8 +183,10 @@ class _TreeBuilder:
                     made.append(ast.Output(output, (binding,)))
             elif isinstance(statement, Merge):
                 made.append(ast.Merge(statement.span, tuple(self._operand(t) for t in statement.targets)))
-            else:
+            elif isinstance(statement, SetWord):
                 made += self._let(statement)
+            else:
+                assert_never(statement)
         return tuple(made)
 
     def _let(self, statement: SetWord) -> tuple[ast.Let, ...]:

@@ -1,4 +1,4 @@
-"""What may follow a prefix of a filled text, token by token."""
+"""The tokens that may follow a prefix of a filled text."""
 
 from __future__ import annotations
 

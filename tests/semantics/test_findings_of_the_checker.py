@@ -12,7 +12,7 @@ from nasdsl.diagnostics import Diagnostic, Source
 from nasdsl.semantics import primitives
 from nasdsl.semantics.attributes import Accepts
 from nasdsl.semantics.builder import MAX_LAYERS
-from nasdsl.semantics.elaborate_body import MAX_CALLS
+from nasdsl.semantics.elaborate_expression import MAX_CALLS
 from nasdsl.semantics.signature import accepted
 from nasdsl.semantics.vocabulary import Op, prelude
 

@@ -29,7 +29,7 @@ MEANINGLESS = {
     "a let that is the end of a range": ("let d = ?(1..4) a = c3 repeat t in 1..d { a = conv_3x3(a) } output p3 = a", ""),
     "a let that is the beginning of a range": ("let d = ?(1..4) a = c3 repeat t in d..4 { a = conv_3x3(a) } output p3 = a", ""),
     "a let of a let": ("let d = ?(1..4) let e = d a = c3 repeat e { a = conv_3x3(a) } output p3 = a", ""),
-    "a count that is reckoned": ("let d = ?(1..4) let e = d + 1 a = c3 repeat e * 2 { a = relu(a) } output p3 = a", ""),
+    "a count that is computed": ("let d = ?(1..4) let e = d + 1 a = c3 repeat e * 2 { a = relu(a) } output p3 = a", ""),
     "a count, and what its rounds bind": ("let d = ?(1..3) repeat d { b = conv_3x3(c3) } output p3 = b", ""),
     "a count, and numbered names": ("let d = ?(1..3) x0 = c3 repeat t in 1..d { x[t] = relu(x[t-1]) } output p3 = x1", ""),
     "a count in a block": ("output p3 = f(c3)", "block f(x) -> (y) { y = x repeat ?(1..3) { y = relu(y) } }"),
@@ -80,7 +80,7 @@ MEANINGFUL = {
     "a target of merge": "a = c3 b = c4 let k = ?(a | b) merge dangling into k output p3 = conv_1x1(k)",
     "a let of an op of the file": "let k = ?(mine | relu) a = k(c3) output p3 = k(a)",
     "a let of an op with holes": "let k = ?(free | relu) a = k(c3) output p3 = k(a)",
-    "lets that are reckoned": "let k = ?(1 | 2) let m = ?(1 | 3) * 2 output p3 = conv(c3, k=3, dilation=k * (m + 1))",
+    "lets that are computed": "let k = ?(1 | 2) let m = ?(1 | 3) * 2 output p3 = conv(c3, k=3, dilation=k * (m + 1))",
     "a let in rounds": (
         "let k = ?(relu | tanh) repeat t in 1..2 { let k = ?(conv_1x1 | conv_3x3) x[t] = k(c3) } output p3 = sum(x1, k(x2))"
     ),
