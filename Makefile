@@ -12,8 +12,8 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-# From nothing to a decoder that was searched for: a known decoder's cost, picture and stand-alone PyTorch file; a minute of
-# training on drawn shapes; then a search of three minutes for another decoder, its report and its picture.
+# A tour: cost, diagram and stand-alone PyTorch file of the published decoder; a training of a minute on synthetic shapes; a
+# search of three minutes, its report, and a diagram of the best decoder.
 demo: $(VENV)/.installed
 	mkdir -p demo
 	$(BIN)/nasdsl check genotypes/*.nas
@@ -28,8 +28,8 @@ demo: $(VENV)/.installed
 		--trials 30 --workers process:2 --out demo/search --resume
 	$(BIN)/nasdsl report demo/search -o demo/report.html
 	$(BIN)/nasdsl render demo/search/best.nas -o demo/found.svg
-	@echo "\nIn demo/: nas_fcos.svg and nas_fcos.py, the paper's decoder; sheet.png, what the detector finds; found.svg, the"
-	@echo "decoder that the search found; report.html, the search itself, which any browser opens."
+	@echo "\nIn demo/: nas_fcos.svg and nas_fcos.py, the paper's decoder; sheet.png, detections; found.svg, the best decoder of"
+	@echo "the search; report.html, the report of the search, for any browser."
 
 # Everything: format, lint, types, imports, tests.
 test: check
@@ -47,13 +47,13 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet fvcore ptflops
 	$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY))
 
-# The page and pictures of the zoo.
+# The page and diagrams of the zoo.
 zoo: $(VENV)/.installed
 	$(BIN)/python -m nasdsl.report.zoo docs
 
-# Write the expected diagnostics and diagrams anew; look at what changed before committing it.
+# Regenerate the expected diagnostics and diagrams; review the differences before committing them.
 goldens: $(VENV)/.installed
-	NASDSL_UPDATE_GOLDENS=1 $(BIN)/python -m pytest -q tests/diagnostics tests/backends/test_picture.py
+	NASDSL_UPDATE_GOLDENS=1 $(BIN)/python -m pytest -q tests/diagnostics tests/backends/test_diagrams.py
 
 clean:
 	rm -rf $(VENV) demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
