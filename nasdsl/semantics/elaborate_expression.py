@@ -500,12 +500,12 @@ class ExpressionElaborator:
         return number if isinstance(number, int) else 0
 
     def _all_different(self, alternatives: tuple[Any, ...]) -> None:
-        seen: list[Any] = []
+        seen: dict[Any, Span] = {}
         for alternative in alternatives:
-            if alternative in seen and alternative.span not in self.context.duplicates:
+            first = seen.setdefault(alternative, alternative.span)
+            if first is not alternative.span and alternative.span not in self.context.duplicates:
                 self.context.duplicates.add(alternative.span)
-                self.problems.append(holes.same_alternative(alternative.span, seen[seen.index(alternative)].span))
-            seen.append(alternative)
+                self.problems.append(holes.same_alternative(alternative.span, first))
 
     def _copy(self, definition: Definition, settings: tuple[ast.Setting, ...], span: Span) -> Definition | None:
         """A definition with holes, for one call of it; None, with a diagnostic, where that would never end."""
