@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench zoo goldens clean
+.PHONY: demo test test-long check bench zoo goldens clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nasdsl needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
@@ -31,9 +31,13 @@ demo: $(VENV)/.installed
 	@echo "\nIn demo/: nas_fcos.svg and nas_fcos.py, the paper's decoder; sheet.png, detections; found.svg, the best decoder of"
 	@echo "the search; report.html, the report of the search, for any browser."
 
-# Everything: format, lint, types, imports, tests.
+# Format, lint, types, imports, tests: at most ten minutes on two cores.
 test: check
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+# The tests that take longest: distributed and killed trainings, exports of large decoders, interpreted kernels.
+test-long: $(VENV)/.installed
+	$(BIN)/python -m pytest -n auto --dist worksteal -m long
 
 # The static part.
 check: $(VENV)/.installed

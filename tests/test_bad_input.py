@@ -234,7 +234,10 @@ TEXTS: dict[str, tuple[str, int, set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", TEXTS)
+LONG = ("100,000 statements", "100,000 ops of one name", "a line of 3 MB", "a line of 3 MB with a mistake at its end")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.long) if n in LONG else n for n in TEXTS])
 def test_a_text(name: str, tmp_path: Path) -> None:
     text, code, expected = TEXTS[name]
     (tmp_path / "t.nas").write_bytes(text.encode())

@@ -281,7 +281,11 @@ def labels(svg: str) -> list[str]:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the examples are commands of a POSIX shell")
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=pytest.mark.long) if p.stem in ("tutorial", "search") else p for p in PAGES],
+    ids=lambda p: p.stem,
+)
 def test_examples(page: Path, tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     failures = Runner(page.name, text, tmp_path).run()

@@ -234,7 +234,9 @@ class ExpressionElaborator:
             return Target(None, (), name, span)
         if not isinstance(callee, Primitive) and callee.has_slots:
             return Target(self._copy(callee, settings, span), (), name, span)
-        target = self._targets[name] = Target(callee, (), name, span)
+        target = Target(callee, (), name, span)
+        if meant is name:  # what a `let` means may change
+            self._targets[name] = target
         return target
 
     def _target_of_let(self, word: Slot, name: str, span: Span, settings: tuple[ast.Setting, ...]) -> Slot:

@@ -522,6 +522,7 @@ def test_dot_and_mermaid_need_neither_graphviz_nor_torch_nor_networkx() -> None:
     assert ran.stdout.strip() == "[]"
 
 
+@pytest.mark.long
 def test_ten_thousand_blocks_take_seconds() -> None:
     graph, table = lowered(blocks(10_000))
     start = time.perf_counter()

@@ -173,6 +173,7 @@ def lines(file: Path) -> int:
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
+@pytest.mark.long
 def test_a_search_that_is_killed_twice_and_resumed_gives_the_same_result(
     whole: tuple[Result, Path], texts: Path, tmp_path: Path
 ) -> None:

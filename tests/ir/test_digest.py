@@ -107,6 +107,7 @@ def outputs_of(decoder: nasdsl.Decoder) -> torch.Tensor:
     return torch.cat([t.flatten() for p in predictions.values() for t in p if t is not None])
 
 
+@pytest.mark.long
 def test_rewriting_leaves_the_digest() -> None:
     rng = random.Random(0)
     for _ in range(COUNT):
@@ -116,6 +117,7 @@ def test_rewriting_leaves_the_digest() -> None:
         assert one.digest == two.digest, (made.text(), text_of(again))
 
 
+@pytest.mark.long
 def test_equal_digests_mean_equal_outputs() -> None:
     rng = random.Random(1)
     groups: dict[str, list[nasdsl.Decoder]] = defaultdict(list)

@@ -18,6 +18,7 @@ triton = pytest.importorskip("triton")
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.long
 def test_interpreted() -> None:
     """Runs `triton_interpreter`, the tests of the kernels' results."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/nn/triton_interpreter.py"]
@@ -92,6 +93,7 @@ def disassembled(kernel: Any, folder: Path) -> tuple[str, str]:
     return ask("-res-usage"), ask("-sass")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(bool(os.environ.get("TRITON_INTERPRET")), reason="the interpreter compiles nothing")
 @pytest.mark.parametrize("compiler", [80, 90], indirect=True)
 def test_compiled(compiler: Compiler, tmp_path: Path) -> None:

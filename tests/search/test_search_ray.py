@@ -180,6 +180,7 @@ def test_without_ray_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPa
 # ---------------------------------------------------------------------------------------------- the real one
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed (pip install 'nasdsl[ray]'): only the stand-in was tested")
 def test_a_real_ray(tmp_path: Path) -> None:
     import ray as real

@@ -142,6 +142,7 @@ def test_evaluations_that_cannot_be_pickled(tmp_path: Path) -> None:
     assert [t.verdict for t in trials] == ["ok"] * 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("script", "says"),
     [

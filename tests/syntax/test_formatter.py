@@ -67,6 +67,7 @@ def test_scattered_files(name: str, seed: int, rate: float) -> None:
     checked(scattered(text if rng.random() < 0.7 else print_file(tree(text), one_line=True), rng, rate))
 
 
+@pytest.mark.long
 @many
 @given(seeds, st.integers(1, 8), st.sampled_from([0.0, 0.02, 0.1, 0.5]))
 def test_random_trees(seed: int, size: int, rate: float) -> None:

@@ -71,6 +71,7 @@ def test_two_processes_give_the_weights_of_one(tmp_path: Path, accumulate: int) 
     assert [r["image_id"] for r in results] == [VAL.image_id(i) for i in range(len(VAL))]
 
 
+@pytest.mark.long
 def test_two_processes_stop_together_and_resume_to_equal_weights(tmp_path: Path) -> None:
     """With BatchNorm, dropout and averaging. Only one process gets the signal, in step 3; the next logged step is 4."""
     how = recipe(ema=0.9, accumulate=2, group_by_aspect=False)
@@ -88,6 +89,7 @@ def test_two_processes_stop_together_and_resume_to_equal_weights(tmp_path: Path)
     assert differences(ours, wanted) == []
 
 
+@pytest.mark.long
 def test_unreadable_pictures_of_other_processes_are_reported(tmp_path: Path) -> None:
     def second_reads_badly(rank: int) -> None:
         if rank == 1:
@@ -109,6 +111,7 @@ def test_unreadable_pictures_of_other_processes_are_reported(tmp_path: Path) -> 
     assert any("(val)" in file for file in named), "in the evaluation"
 
 
+@pytest.mark.long
 def test_images_per_second_counts_the_pictures_of_all_processes(tmp_path: Path) -> None:
     """13 pictures in batches of 2: each process has four batches an epoch, with 8 and 7 pictures, one of them given twice."""
 
@@ -130,6 +133,7 @@ def test_images_per_second_counts_the_pictures_of_all_processes(tmp_path: Path) 
         step = record["step"]
 
 
+@pytest.mark.long
 def test_a_decoder_that_does_not_read_the_last_feature(tmp_path: Path) -> None:
     """The last stage of the backbone gets no gradients, and DDP must not wait for them."""
     text = """
@@ -149,6 +153,7 @@ def test_a_decoder_that_does_not_read_the_last_feature(tmp_path: Path) -> None:
     assert load_checkpoint(Run(tmp_path / "two").checkpoint).state["step"] == 3  # type: ignore[union-attr]
 
 
+@pytest.mark.long
 def test_a_batch_that_cannot_be_divided(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     how = recipe(batch_size=3, epochs=1)
     assert in_two(lambda rank: trained(rank, tmp_path / "two", how)) == [1, 1]

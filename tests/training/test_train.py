@@ -63,6 +63,7 @@ def test_stopped_within_an_epoch_and_resumed_to_equal_weights(kind: str, tmp_pat
     assert [r["step"] for r in records(out)] == [2, 4, 5, 6, 8, 9]
 
 
+@pytest.mark.long
 def test_killed_at_a_random_instant_and_resumed_to_equal_weights(tmp_path: Path) -> None:
     """Several SIGKILLs at random instants; checkpoints every second step."""
     how = recipe(epochs=40, checkpoint_every=2, ema=0.9)
