@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 
 import name_free_weights
+import pytest
 import torch
 
 import nasdsl
