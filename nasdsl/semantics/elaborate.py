@@ -41,6 +41,9 @@ from nasdsl.syntax import ast
 QUANTITIES = ("macs", "params", "dangling")
 """What `require` bounds."""
 
+DEFAULT_ADAPTER = "conv_1x1"
+"""The op behind each input of an fpn that sets no ``adapter``."""
+
 _INPUT_NAME = re.compile(r"c([1-7])")
 _S = TypeVar("_S", ast.Fpn, ast.Head)
 
@@ -185,7 +188,9 @@ class _DecoderElaborator:
     def _fpn_settings(
         self, section: ast.Fpn, outside: ExpressionElaborator
     ) -> tuple[tuple[ast.Setting, ...], Target | Slot | None]:
-        adapter: Target | Slot | None = outside.adapter("conv_1x1", section.span)
+        adapter: Target | Slot | None = None
+        if not any(setting.name == "adapter" for setting in section.settings):
+            adapter = outside.adapter(DEFAULT_ADAPTER, section.span)
         settings: list[ast.Setting] = []
         for setting in section.settings:
             if setting.name == "adapter":

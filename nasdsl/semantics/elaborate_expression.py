@@ -207,9 +207,13 @@ class ExpressionElaborator:
         return Call(target, operands, settings, has_slots, node.span, node.callee_span)
 
     def _named_target(
-        self, name: str, span: Span, settings: tuple[ast.Setting, ...], *, problems: list[Diagnostic] | None = None
-    ) -> Target | Slot:
-        """What a name before brackets means."""
+        self, name: str, span: Span, settings: tuple[ast.Setting, ...], *, problems: list[Diagnostic] | None = None,
+        is_word: bool = False,
+    ) -> Target | Slot:  # fmt: skip
+        """What a name before brackets means.
+
+        `is_word`: it is itself what a `let` means, so that no `let` of this name is looked for.
+        """
         known = self._targets.get(name)
         if known is not None:
             return known
@@ -218,7 +222,7 @@ class ExpressionElaborator:
         if callee is None and name in self.kept and name not in primitives.SECTION:
             return Target(name, (), name, span)
         meant = name
-        if callee is None:
+        if callee is None and not is_word:
             word = self.words.get(name)
             if isinstance(word, Slot):
                 return self._target_of_let(word, name, span, settings)
@@ -248,7 +252,8 @@ class ExpressionElaborator:
             if isinstance(alternative, Slot):
                 made.append(self._target_of_let(alternative, name, span, settings))
             elif isinstance(alternative, ast.Reference):
-                made.append(self._named_target(alternative.name, span, settings, problems=self.context.hole_problems))
+                found = self._named_target(alternative.name, span, settings, problems=self.context.hole_problems, is_word=True)
+                made.append(found)
             elif isinstance(alternative, ast.Call):
                 made.append(self._target_with_settings(alternative, span))
             else:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, assert_never
 
 from nasdsl.diagnostics import Span
 from nasdsl.semantics import primitives
+from nasdsl.semantics.elaborate import DEFAULT_ADAPTER
 from nasdsl.semantics.elaborate_expression import is_of_prelude
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import (
@@ -147,6 +148,8 @@ class _TreeBuilder:
                 replace(s, value=self._adapter(fpn.adapter, s.value)) if s.name == "adapter" else self._setting(s)
                 for s in fpn.settings
             )
+            if not any(s.name == "adapter" for s in settings) and not self._is_default(fpn.adapter):
+                settings += (ast.Setting(span, "adapter", span, self._adapter(fpn.adapter, ast.Reference(span, ""))),)
             items.append(ast.Fpn(span, settings, self._statements(fpn.statements)))
         self._lets = outer
         if program.head is not None:
@@ -249,6 +252,10 @@ class _TreeBuilder:
         if isinstance(value, ast.Negative):
             return replace(value, operand=self._attribute(value.operand))
         return replace(value, inner=self._attribute(value.inner)) if isinstance(value, ast.Group) else value
+
+    def _is_default(self, adapter: Target | Slot | None) -> bool:
+        """Whether an fpn without ``adapter`` has this one in every text; a definition of the file may hide the prelude's."""
+        return isinstance(adapter, Target) and adapter.name == DEFAULT_ADAPTER and is_of_prelude(adapter.callee)
 
     def _adapter(self, adapter: Target | Slot | None, written: Any) -> Any:
         """The value of ``adapter=``."""

@@ -141,6 +141,22 @@ def test_a_section_and_its_adapter() -> None:
         agrees(space, space.decode([rng.randrange(len(d)) for d in space.domains]).indices)
 
 
+@pytest.mark.parametrize("adapter", ["", ", adapter=conv_1x1", ", adapter=none", ", adapter=?(conv_1x1 | none)"])
+@pytest.mark.parametrize("body", ["?(tanh | sigmoid)(x)", "conv(x, k=5, dilation=2)"])
+def test_an_adapter_that_the_file_defines(body: str, adapter: str) -> None:
+    """A definition of the file hides the prelude's conv_1x1, also as the default adapter."""
+    before = f"op conv_1x1(x) = {body}"
+    space = loads_space(text("output p3 = ?(relu | conv_3x3)(conv(c3, k=1))", before, fpn=f"width=32, norm=bn{adapter}"))
+    rng = random.Random(0)
+    for _ in range(10):
+        agrees(space, space.decode([rng.randrange(len(d)) for d in space.domains]).indices)
+
+
+def test_a_let_among_its_own_alternatives() -> None:
+    checked = check_source(Source("t.nas", text("let k = ?(relu | k) output p3 = k(c3)")))
+    assert [p.code for p in checked.problems] == ["NAS201"]
+
+
 def test_lets_of_a_decoder_that_a_section_is_taken_from(tmp_path: Path) -> None:
     """Its holes are decisions of the space, and its texts tell them."""
     folder = tmp_path
