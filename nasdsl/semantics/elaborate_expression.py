@@ -254,8 +254,8 @@ class ExpressionElaborator:
             elif isinstance(alternative, ast.Reference):
                 found = self._named_target(alternative.name, span, settings, problems=self.context.hole_problems, is_word=True)
                 made.append(found)
-            elif isinstance(alternative, ast.Call):
-                made.append(self._target_with_settings(alternative, span))
+            elif isinstance(alternative, ast.Call) and not alternative.operands and isinstance(alternative.callee, str):
+                made.append(self._target_with_settings(alternative, span, is_word=True))
             else:
                 problems = self.context.hole_problems
                 problems.append(names.unknown_op(span, name, self.vocabulary.known(), is_value=False, fixable=False))
@@ -263,10 +263,10 @@ class ExpressionElaborator:
         self._parent = outer
         return Slot(word.decision, tuple(made), span, word.let)
 
-    def _target_with_settings(self, node: ast.Call, span: Span) -> Target | Slot:
+    def _target_with_settings(self, node: ast.Call, span: Span, *, is_word: bool = False) -> Target | Slot:
         """An alternative such as ``conv(k=3)``."""
         assert isinstance(node.callee, str)
-        target = self._named_target(node.callee, span, node.settings)
+        target = self._named_target(node.callee, span, node.settings, is_word=is_word)
         if not isinstance(target, Target):
             return target
         return target._replace(settings=self.settings(node.settings, takes_feature=_takes_feature(target)))

@@ -152,9 +152,11 @@ def test_an_adapter_that_the_file_defines(body: str, adapter: str) -> None:
         agrees(space, space.decode([rng.randrange(len(d)) for d in space.domains]).indices)
 
 
-def test_a_let_among_its_own_alternatives() -> None:
-    checked = check_source(Source("t.nas", text("let k = ?(relu | k) output p3 = k(c3)")))
-    assert [p.code for p in checked.problems] == ["NAS201"]
+@pytest.mark.parametrize("alternative", ["k", "k(k=3)", "relu(c4)", "?(relu | k)(k=3)"])
+def test_an_alternative_of_a_let_that_is_no_op(alternative: str) -> None:
+    """The `let` itself among its own alternatives, or a call with operands."""
+    checked = check_source(Source("t.nas", text(f"let k = ?(relu | {alternative}) output p3 = k(c3)")))
+    assert {p.code for p in checked.problems} == {"NAS201"}
 
 
 def test_lets_of_a_decoder_that_a_section_is_taken_from(tmp_path: Path) -> None:
