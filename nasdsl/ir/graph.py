@@ -235,7 +235,7 @@ def _verify_nodes(nodes: tuple[Node, ...], verified: frozenset[int] = frozenset(
             raise VerifyError(f"{name} has the width {out.width}")
         if not isinstance(layer, Input):
             try:
-                operands = tuple([known[i] for i in inputs])
+                operands = (known[inputs[0]],) if len(inputs) == 1 else tuple([known[i] for i in inputs])
             except KeyError as missing:
                 raise VerifyError(f"{name} reads {missing}, which is not before it") from None
             if operands != recorded:

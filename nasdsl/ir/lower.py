@@ -34,7 +34,8 @@ from nasdsl.semantics.architecture import HeadLayer as CheckedLayer
 from nasdsl.semantics.architecture import Tower as CheckedTower
 from nasdsl.syntax.tables import without_collector
 
-_COMBINING = (Add, Concat, Multiply, Maximum, WeightedAdd, CustomLayer)
+_COMBINING = frozenset({Add, Concat, Multiply, Maximum, WeightedAdd})
+"""Layers whose operands are resized to one level."""
 
 _PLAIN = frozenset({Activation, Conv, DeformConv, Norm, Scale})
 """Layers of one operand, which is never resized for them."""
@@ -174,7 +175,7 @@ class _Lowering:
         else:
             inputs = tuple([place[i] for i in sources])
             level = checked.level
-            if level is not None and isinstance(layer, _COMBINING):
+            if level is not None and (type(layer) in _COMBINING or isinstance(layer, CustomLayer)):
                 inputs = tuple(
                     [
                         i if out[i].level is None or out[i].level == level else self._resize(i, level, "bilinear", application)

@@ -131,6 +131,8 @@ class _DecoderElaborator:
 
     def _numbered(self) -> tuple[Decision, ...]:
         """The decisions, numbered in the order of the text: a `let` is elaborated first, wherever it stands."""
+        if not self.context.decisions:
+            return ()
         decisions = sorted(self.context.decisions, key=lambda d: self._order[id(d)])
         for number, decision in enumerate(decisions):
             decision.number = number

@@ -87,9 +87,15 @@ class BodyElaborator:
             self.statements.append(Merge(kept, node.span, self._nesting > 0))
 
     def _assign(self, node: ast.Assign) -> None:
+        value: Operand
+        if len(node.targets) == 1 and node.targets[0].index is None:  # what most assignments are
+            (target,) = node.targets
+            value = self.expressions.operand(node.value)
+            binding = self._bind(target.name, target.span)
+            self.statements.append(Assign((binding,), value, node.span, self._nesting > 0))
+            return
         sources = [self.expressions.index_name(t.name, t.index) for t in node.targets]
         self.expressions.lost_names.update(t.name for t, source in zip(node.targets, sources, strict=True) if source is None)
-        value: Operand
         if len(sources) > 1 and isinstance(node.value, ast.Reference):
             self.problems.append(types.one_value(node.span, len(sources)))
             value = Missing(node.value.span)

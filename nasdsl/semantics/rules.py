@@ -21,7 +21,6 @@ def layer_warnings(fpn: FpnPart, head: HeadPart) -> list[Diagnostic]:
 
 def _pooled_batch_norms(applications: Sequence[Application]) -> Iterator[Diagnostic]:
     """BatchNorms of globally pooled values, which have one value per channel of an image."""
-    for application in applications:
-        layer = application.layer
-        if type(layer) is Norm and layer.norm == "bn" and application.feature.level is None:
-            yield lints.pooled_batch_norm(application.span)
+    for layer, _, feature, _, _, span in applications:
+        if feature[0] is None and type(layer) is Norm and layer.norm == "bn":
+            yield lints.pooled_batch_norm(span)
