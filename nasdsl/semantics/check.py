@@ -25,7 +25,7 @@ from nasdsl.syntax.tables import without_collector
 MOST_FILLINGS = 64
 """Fillings that are checked of a space, at the most."""
 
-_CERTAIN = ("NAS2", "NAS301", "NAS302", "NAS303", "NAS304", "NAS305", "NAS310", "NAS313", "NAS4")
+_CERTAIN = ("NAS2", "NAS301", "NAS302", "NAS303", "NAS304", "NAS305", "NAS310", "NAS313", "NAS4", "NAS503")
 """Codes of mistakes that an alternative makes wherever it stands. Others (a sum of two widths, say) depend on what else is
 chosen: such a sample is drawn again."""
 

@@ -39,6 +39,10 @@ MEANINGLESS = {
     "an end of a range": ("let d = ?(3|4) output p3 = conv(c3, k=?(1..d))", ""),
     "a default": ("output p3 = f(c3)", "op f(x, k=?(1|3)) = conv(x, k=k)"),
     "an op that is passed by name": ("output p3 = f(c3, o=g)", "op f(x, o=relu) = o(x) op g(x) = ?(relu | tanh)(x)"),
+    "an op that is passed by name, behind another hole": (
+        "a = f(c3, o=?(relu | tanh)) output p3 = f(a, o=g)",
+        "op f(x, o=relu) = o(x) op g(x) = ?(relu | tanh)(x)",
+    ),
     "a number for a value": ("output p3 = ?(c3 | 3)", ""),
     "a call for a number": ("output p3 = conv(c3, k=?(conv(k=3) | 3))", ""),
 }
