@@ -315,8 +315,9 @@ class _Section:
     def _run_block(self, target: Target, operands: list[int]) -> list[int]:
         """Count the statements of a block; gives the indices of its results."""
         block: Any = target.callee
-        body = body_of_block(block, {n: self.words[n] for n in primitives.SECTION}, [])
-        if len(operands) != len(body.parameters):
+        problems: list[Diagnostic] = []
+        body = body_of_block(block, {n: self.words[n] for n in primitives.SECTION}, problems)
+        if problems or len(operands) != len(body.parameters):
             raise _Unbuildable
         outer = self.names, self.words, self.key, self.read
         self.names = dict(zip(body.parameters, operands, strict=True))

@@ -131,6 +131,13 @@ def test_all_stages_agree_on_every_filling(name: str) -> None:
     assert len(set(digests) - {None}) > 1
 
 
+def test_a_block_that_some_widths_break() -> None:
+    """Its count is no whole number at one of the widths, whatever else is chosen."""
+    before = "block deep(x) -> (y) { y = x repeat width/24 { y = relu(y) } }"
+    body = "let width = ?(24 | 32) a = conv_1x1(c3, width=32) output p3 = deep(a)"
+    assert {p.code for p in check_source(Source("t.nas", text(body, before))).problems} == {"NAS303"}
+
+
 def test_a_section_and_its_adapter() -> None:
     space = loads_space(
         text(
