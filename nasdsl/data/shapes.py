@@ -142,7 +142,7 @@ class _ShapesDataset(Dataset):
 
     def _read_image(self, index: int, at_least: Size | None) -> Tensor:
         key = [self._seed % 2**32, list(_COUNTS).index(self._split), self._records[index].image_id]
-        return paint(make_scene(self._split, index, self._seed), np.random.default_rng(key))  # type: ignore[arg-type]
+        return paint(make_scene(self._split, index, self._seed), np.random.default_rng(key))  # type: ignore[arg-type]  # the ids of drawn images are integers
 
 
 def _record(index: int, shapes: list[Shape]) -> Record:

@@ -73,7 +73,7 @@ class SearchRun:
         for path, text in files.items():
             data = text.encode()
             try:
-                write_atomically(path, lambda file, data=data: file.write(data))  # type: ignore[misc]
+                write_atomically(path, lambda file, data=data: file.write(data))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
             except OSError as error:
                 raise SearchError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -127,9 +127,9 @@ class ExpressionElaborator:
         """The program of an expression."""
         kind = type(node)
         if kind is ast.Reference:
-            return self.reference(node)  # type: ignore[arg-type]
+            return self.reference(node)  # type: ignore[arg-type]  # `kind` says so
         if kind is ast.Call:
-            return self.call(node)  # type: ignore[arg-type]
+            return self.call(node)  # type: ignore[arg-type]  # `kind` says so
         if kind is ast.Number:
             self.problems.append(holes.not_a_value(node.span))
             return Missing(node.span)
@@ -595,7 +595,7 @@ def _find_hole(value: Any) -> Span | None:
     """Where the hole stands that a value is computed from."""
     kind = type(value)
     if kind is Slot:
-        return value.decision.span  # type: ignore[no-any-return]
+        return value.decision.span  # type: ignore[no-any-return]  # `kind` says so
     if kind is ast.Arithmetic:
         return _find_hole(value.left) or _find_hole(value.right)
     if kind is ast.Negative:

@@ -168,7 +168,7 @@ class Inference:
     def choose(self, operand: Operand) -> Operand:
         """The operand, or the alternative that fills its slot."""
         if self.indices is not None and type(operand) is Slot:
-            return chosen(operand, self.indices)  # type: ignore[no-any-return]
+            return chosen(operand, self.indices)  # type: ignore[no-any-return]  # an operand's alternatives are operands
         return operand
 
     def op_name(self, value: Operand) -> str:
@@ -193,7 +193,7 @@ class Inference:
             operand = self.choose(operand)
         kind = type(operand)
         if kind is Ref:
-            return self._look_up(operand, frame, home)  # type: ignore[arg-type]
+            return self._look_up(operand, frame, home)  # type: ignore[arg-type]  # `kind` says so
         if kind is not Call:
             return UNFIT
         assert isinstance(operand, Call)

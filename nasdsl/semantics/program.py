@@ -342,7 +342,7 @@ def find_slot(value: Any) -> Slot | None:
     """The first slot that an attribute value is computed from."""
     kind = type(value)
     if kind is Slot:
-        return value  # type: ignore[no-any-return]
+        return value  # type: ignore[no-any-return]  # `kind` says so
     if kind is ast.Arithmetic:
         return find_slot(value.left) or find_slot(value.right)
     if kind is ast.Negative:

@@ -161,7 +161,7 @@ class FigureCounter:
         values = attributes.settings(settings, accepted, node.detector, node.detector_span, {}, [])
         if values is None:
             raise _Unbuildable
-        predict = Fcos(**values) if node.detector == "fcos" else Retinanet(**values)  # type: ignore[arg-type]
+        predict = Fcos(**values) if node.detector == "fcos" else Retinanet(**values)  # type: ignore[arg-type]  # checked against DETECTORS
         total = len(levels) if isinstance(predict, Fcos) else 0  # one scale a level
         for prediction in predictions(predict, ends):
             channels = prediction.channels(self.classes)
@@ -280,7 +280,7 @@ class _Section:
                     index = len(values)
                     values.append(value)
                     self.blocks |= 1 << index
-                    names[targets[0].name] = index  # type: ignore[union-attr]
+                    names[targets[0].name] = index  # type: ignore[union-attr]  # it has checked
                 else:
                     for name, index in self._assign(statement):
                         self.blocks |= 1 << index
@@ -298,7 +298,7 @@ class _Section:
         if len(targets) == 1:
             value = statement.value
             # A name for another value is a value of its own: each may dangle.
-            return [(targets[0].name, self.add(self.expression(value)))]  # type: ignore[union-attr]
+            return [(targets[0].name, self.add(self.expression(value)))]  # type: ignore[union-attr]  # it has checked
         call: Any = chosen(statement.value, self.indices)
         target = chosen(call.target, self.indices) if type(call) is Call else None
         if target is None or type(target.callee) is not Block:
@@ -308,7 +308,7 @@ class _Section:
             raise _Unbuildable
         # A result of a block that is an operand, or two results that are one value, are values of their own too.
         return [
-            (t.name, self.add((self.values[i][0], 1 << i, 0)))  # type: ignore[union-attr]
+            (t.name, self.add((self.values[i][0], 1 << i, 0)))  # type: ignore[union-attr]  # it has checked
             for t, i in zip(targets, results, strict=True)
         ]
 

@@ -259,7 +259,7 @@ class _Matcher:
         if not isinstance(found, ast.Number) or not find_slot(wanted):
             return False
         try:
-            return evaluate(fill_value(wanted, self.known), {}, []) == found.value  # type: ignore[arg-type]
+            return evaluate(fill_value(wanted, self.known), {}, []) == found.value  # type: ignore[arg-type]  # by number
         except KeyError:
             return False
 

@@ -216,7 +216,7 @@ class _TreeBuilder:
             return ast.Call(node.span, callee, node.callee_span, operands, settings)
         assert isinstance(node, Slot)
         if self._is_let(node):
-            return ast.Reference(node.span, node.let)  # type: ignore[arg-type]
+            return ast.Reference(node.span, node.let)  # type: ignore[arg-type]  # `_is_let` says so
         return self._slot(node, self._operand)
 
     def _step(self, call: Call, span: Span) -> ast.Step:
@@ -245,7 +245,7 @@ class _TreeBuilder:
     def _attribute(self, value: Any) -> Any:
         if isinstance(value, Slot):
             if self._is_let(value):
-                return ast.Reference(value.span, value.let)  # type: ignore[arg-type]
+                return ast.Reference(value.span, value.let)  # type: ignore[arg-type]  # `_is_let` says so
             return self._slot(value, self._attribute)
         if isinstance(value, ast.Arithmetic):
             return replace(value, left=self._attribute(value.left), right=self._attribute(value.right))
@@ -264,7 +264,7 @@ class _TreeBuilder:
         if isinstance(adapter, Target):
             return ast.Reference(written.span, self._name(adapter))
         if self._is_let(adapter) and _is_plain(adapter):
-            return ast.Reference(written.span, adapter.let)  # type: ignore[arg-type]
+            return ast.Reference(written.span, adapter.let)  # type: ignore[arg-type]  # `_is_let` says so
         return self._slot(adapter, lambda a: self._adapter(a, written))
 
     def _slot(self, slot: Slot, make: Any) -> TreeSlot:

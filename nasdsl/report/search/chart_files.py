@@ -40,7 +40,7 @@ def write_charts(charts: Iterable[tuple[str, Chart]], folder: Path) -> list[Path
         }
         for suffix, data in pictures.items():
             path = folder / f"{f'{stage}_' if stage else ''}{chart.name}.{suffix}"
-            write_atomically(path, lambda file, data=data: file.write(data))  # type: ignore[misc]
+            write_atomically(path, lambda file, data=data: file.write(data))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
             written.append(path)
     return written
 
