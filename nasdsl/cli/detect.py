@@ -32,10 +32,8 @@ MAX_IN_SHEET = 24
 @click.command()
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("images", metavar="[IMAGE…]", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--data", "spec", metavar="SPEC", help="Dataset to take images from instead of files: voc:DIR, coco:DIR or shapes."
-)
-@click.option("--split", default="test", show_default=True, help="Split of that dataset.")
+@click.option("--data", "spec", metavar="SPEC", help="Dataset to take images from instead of files; see `nasdsl train`.")
+@click.option("--split", help="Split of that dataset.  [default: test, or val if it has no test]")
 @click.option("--first", metavar="N", type=click.IntRange(1), help="Take only the first N images of it.  [default: all]")
 @click.option(
     "-o",
@@ -59,7 +57,7 @@ def detect(
     run: Path,
     images: tuple[Path, ...],
     spec: str | None,
-    split: str,
+    split: str | None,
     first: int | None,
     out: Path,
     threshold: float,
@@ -82,7 +80,7 @@ def detect(
 
         detector = load_detector_for_inference(run, device)
         reserved = {SHEET_NAME} if sheet else set()
-        sources = list(_files(images, out, reserved) if spec is None else _samples(detector, spec, split, first))
+        sources = list(_files(images, out, reserved) if spec is None else _samples(detector, run, spec, split, first))
         if not sources:
             fail(f"no images in {', '.join(map(str, images))}")
         out.mkdir(parents=True, exist_ok=True)
@@ -146,11 +144,13 @@ def _files(images: Sequence[Path], out: Path, reserved: set[str]) -> Iterator[_S
     return (_Source(str(file), names[file], file) for file in files)
 
 
-def _samples(detector: Detector, spec: str, split: str, first: int | None) -> Iterator[_Source]:
+def _samples(detector: Detector, run: Path, spec: str, split: str | None, first: int | None) -> Iterator[_Source]:
     """Images of a dataset."""
-    from nasdsl.data import open_dataset
+    from nasdsl.data import has_split, open_dataset
 
-    data = open_dataset(spec, split, **dataset_options(detector, spec))
+    if split is None:
+        split = "test" if has_split(spec, "test") else "val"
+    data = open_dataset(spec, split, **dataset_options(detector, run))
     echo_err("\n".join(data.summary()))
     for index in range(len(data) if first is None else min(first, len(data))):
         # Image ids may be any string, such as a path.

@@ -12,7 +12,7 @@ import click
 
 from nasdsl.cli.errors import FINDINGS, exit_on_error, fail
 from nasdsl.cli.files import dataset_options, load_detector_for_inference
-from nasdsl.cli.options import DATA, DEVICE, FORMAT, ON_ERROR
+from nasdsl.cli.options import DATA, DEVICE, FORMAT, ON_ERROR, SPLIT_SEED, SPLIT_SHARE
 from nasdsl.cli.output import echo_err, pluralize, progress_bar
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ CURVE_FORMATS = (".svg", ".png", ".pdf")
 @click.argument("run", metavar="RUN|RESULTS.json", type=click.Path(path_type=Path))
 @DATA
 @click.option("--split", default="val", show_default=True, help="Split to evaluate on.")
+@SPLIT_SHARE
+@SPLIT_SEED
 @click.option(
     "--metrics", default="coco,voc12", show_default=True, help=f"Metrics, comma-separated: {', '.join(METRIC_NAMES)}."
 )
@@ -55,6 +57,8 @@ def eval_(
     run: Path,
     spec: str,
     split: str,
+    split_share: float | None,
+    split_seed: int | None,
     metrics: str,
     batch_size: int,
     workers: int,
@@ -68,6 +72,8 @@ def eval_(
     """Compute COCO and VOC metrics of a trained detector.
 
     RUN is the folder of a training or its model.pt. RESULTS.json is a file of detections as COCO results.
+
+    Where the training made the split of its dataset (--split-share), the same images are evaluated.
 
     \b
     nasdsl eval RUN --data voc:VOCdevkit/VOC2007 --split test --metrics voc07
@@ -84,14 +90,14 @@ def eval_(
         from nasdsl.evaluation import evaluate, read_results
 
         if run.suffix == ".json":
-            dataset = open_dataset(spec, split, on_error=on_error, **_classes_of_results(run, spec))
+            dataset = open_dataset(spec, split, on_error=on_error, **dataset_options(None, run, split_share, split_seed))
             echo_err("\n".join(dataset.summary()))
             results = read_results(run, dataset.ground_truth())
             excluded = _unreadable_images(dataset, results)
             evaluation = evaluate(dataset.ground_truth(without=excluded), results, metric_names)
         else:
             detector = load_detector_for_inference(run, device)
-            dataset = open_dataset(spec, split, on_error=on_error, **dataset_options(detector, spec))
+            dataset = open_dataset(spec, split, on_error=on_error, **dataset_options(detector, run, split_share, split_seed))
             echo_err("\n".join(dataset.summary()))
             if dataset.left_out and not dataset.ground_truth()["annotations"]:
                 fail(f"no object in {dataset.name} is of a class of the detector: {', '.join(detector.classes)}")
@@ -112,14 +118,6 @@ def eval_(
         if not value >= bar:  # also if it is nan, because there was nothing to evaluate
             echo_err(f"{name} {value:.1f} is below the bar of {bar:g}")
             sys.exit(FINDINGS)
-
-
-def _classes_of_results(results: Path, spec: str) -> dict[str, Any]:
-    """Options of `open_dataset` for a run's own results on VOC data: category ids are labels of the run's classes there."""
-    from nasdsl.training.run import Run
-
-    classes = Run(results.parent).classes if spec.startswith("voc:") else None
-    return {} if classes is None else {"classes": classes}
 
 
 def _evaluate(

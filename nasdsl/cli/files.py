@@ -95,9 +95,26 @@ def load_detector_for_inference(run: Path, device: str | None) -> Detector:
     return for_inference(load_detector(run, device=device or "auto"))
 
 
-def dataset_options(detector: Detector, spec: str) -> dict[str, Any]:
-    """Options of `open_dataset` that give the dataset the detector's labels. The classes of ``shapes`` are fixed."""
-    return {} if spec.startswith("shapes") else {"classes": detector.classes}
+def dataset_options(
+    detector: Detector | None, run: Path, share: float | None = None, seed: int | None = None
+) -> dict[str, Any]:
+    """Options of `open_dataset` that give the dataset the labels of a run, and the split that the run was trained with.
+
+    Args:
+        detector: of the run. None takes the classes from its configuration, if it has one.
+        run: folder of the run, or a file in it.
+        share, seed: of --split-share and --split-seed, instead of those of the run.
+    """
+    from nasdsl.cli.training_plan import recorded_split
+    from nasdsl.training.run import Run
+
+    classes = detector.classes if detector is not None else Run(run if run.is_dir() else run.parent).classes
+    recorded = recorded_split(run) or {}
+    return {
+        "classes": classes,
+        "split_share": recorded.get("split_share") if share is None else share,
+        "split_seed": recorded.get("split_seed") if seed is None else seed,
+    }
 
 
 def write_file(path: str, data: bytes, *, quiet: bool = False) -> None:

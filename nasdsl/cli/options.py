@@ -50,8 +50,47 @@ WIDTH = click.option(
 )
 DATA = click.option(
     "--data", "spec", required=True, metavar="SPEC",
-    help="Dataset: voc:DIR, coco:DIR, or shapes (synthetic images, no files needed; shapes:COUNT sets their number).",
+    help="Dataset: a folder of images with boxes (VOC, COCO or YOLO; voc:DIR, coco:DIR or yolo:DIR says which), or shapes "
+    "(synthetic images, no files needed; shapes:COUNT sets their number).",
 )  # fmt: skip
+
+
+class NamesType(click.ParamType[tuple[str, ...]]):
+    """Names with commas between them, or a JSON list of names."""
+
+    name = "NAME,…"
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        return self.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        import json
+
+        if isinstance(value, tuple):
+            return value
+        names: Any = [name.strip() for name in str(value).split(",")]
+        if str(value).startswith("["):
+            try:
+                names = json.loads(value)
+            except ValueError:
+                return self.fail(f"{value!r} is no JSON list", param, ctx)
+        if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names) or not names:
+            return self.fail(f"{value!r}: expected names with commas between them, each once", param, ctx)
+        return tuple(names)
+
+
+CLASS_NAMES = click.option(
+    "--classes", "class_names", type=NamesType(), help="Use only these classes, in this order.  [default: those of the data]"
+)
+SPLIT_SHARE = click.option(
+    "--split-share",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="SHARE",
+    help="Where the dataset has no validation split: share of the images to train on; the others are `val`.  [default: 0.8]",
+)
+SPLIT_SEED = click.option(
+    "--split-seed", type=click.IntRange(0), metavar="SEED", help="Random seed of this division.  [default: 0]"
+)
 ON_ERROR = click.option(
     "--on-error",
     type=click.Choice(["skip", "refuse"]),

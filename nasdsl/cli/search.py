@@ -17,6 +17,7 @@ from nasdsl.cli.errors import exit_on_error, fail, warnings_as_messages
 from nasdsl.cli.help import GroupedCommand
 from nasdsl.cli.options import (
     BACKBONE,
+    CLASS_NAMES,
     DATA,
     DEVICE,
     FORMAT,
@@ -26,6 +27,8 @@ from nasdsl.cli.options import (
     NORM,
     RECIPE,
     SETTINGS,
+    SPLIT_SEED,
+    SPLIT_SHARE,
     VAL_SPLIT,
     SizeType,
     is_default,
@@ -37,7 +40,7 @@ STAGES = {"fpn": ("fpn",), "head": ("head",), "fpn+head": ("fpn", "head")}
 """Stages of a progressive search, by the value of ``--stages``."""
 
 OPTION_GROUPS = {
-    "Data": ("spec", "split"),
+    "Data": ("spec", "split", "split_share", "split_seed", "class_names"),
     "Search": (
         "trials", "evaluations", "strategy", "strategy_option", "seed", "objective", "size", "early_stop", "width",
     ),
@@ -63,6 +66,9 @@ Positive = click.FloatRange(0, min_open=True)
 @click.argument("file", metavar="[SPACE]", required=False)
 @DATA
 @click.option("--split", default="train", show_default=True, help="Split for the proxy task.")
+@SPLIT_SHARE
+@SPLIT_SEED
+@CLASS_NAMES
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the search, to be written."
 )
@@ -170,7 +176,7 @@ def search(file: str | None, format_: str, **given: Any) -> None:
     SPACE is a decoder with holes: a .nas file, zoo:NAME, or the folder of a search (its space.nas).
 
     \b
-    nasdsl search zoo:nas_fcos_fpn --data voc:DIR --backbone mobilenet_v2 --width 32 --trials 100 --top 3 \\
+    nasdsl search zoo:nas_fcos_fpn --data DIR --backbone mobilenet_v2 --width 32 --trials 100 --top 3 \\
         --beside zoo:fcos --recipe quick --out runs/search
     nasdsl search zoo:nas_fcos_fpn --data voc:VOC2007 --objective macs:20G --workers process:8 --out runs/fpn
     nasdsl search --progressive --data voc:VOC2007 --full-data coco:COCO --full-width 256 --out runs/nas_fcos

@@ -12,7 +12,7 @@ from nasdsl.cli.errors import fail
 from nasdsl.cli.files import SPACE_FILES, find_nas_file, load_decoder
 from nasdsl.cli.options import command_line, is_default, parse_assignments
 from nasdsl.cli.output import RejectionReporter, echo_err
-from nasdsl.cli.training_plan import resolve_backbone_weights, warn_random_backbone
+from nasdsl.cli.training_plan import resolve_backbone_weights, resolve_split, warn_random_backbone
 from nasdsl.search.progressive import SearchResult, plain_search, progressive_search
 from nasdsl.search.stages import SearchSettings, Stage
 from nasdsl.spaces import Space, load_space
@@ -36,9 +36,17 @@ _PROXY_OPTIONS = {
 
 def run(options: SimpleNamespace) -> tuple[SearchResult, ProxySpec]:
     """Run the search; returns its outcome and the proxy task."""
-    from nasdsl.data import open_dataset
+    from nasdsl.data import check_classes, open_dataset
 
-    data = open_dataset(options.spec, options.split)
+    trained = options.top or (options.stage_names and (options.top is None or options.head_top))
+    val_split = None if options.val_split == "none" else options.val_split
+    chosen = {"split_share": options.split_share, "split_seed": options.split_seed}
+    if trained and not options.full_data:  # the full training needs a validation split, which the search must not see
+        chosen = resolve_split(options.spec, options.split, val_split, options.split_share, options.split_seed)
+    options.data = {"classes": options.class_names, **chosen}
+    data = open_dataset(options.spec, options.split, **options.data)
+    if options.class_names is not None:
+        check_classes(data, options.class_names)
     echo_err("\n".join(data.summary()))
     space = None
     if options.stage_names != ("head",):
@@ -80,6 +88,7 @@ def make_proxy_spec(options: SimpleNamespace, levels: tuple[str, ...]) -> ProxyS
         given["memory_limit"] = int(options.memory_limit * 2**30)
     given |= {
         "split": options.split,
+        **options.data,
         "backbone": options.backbone,
         "backbone_weights": _proxy_weights(options),
         "levels": tuple(sorted(levels)),
@@ -147,10 +156,17 @@ def _full_training(options: SimpleNamespace, stages: list[Stage]) -> FullTrainin
     from nasdsl.training.recipe import find_recipe
 
     shortcuts = {"seed": options.seed} | ({} if options.epochs is None else {"epochs": options.epochs})
+    data = options.full_data or options.spec
+    split = options.full_split or ("train" if options.full_data else options.split)
+    val_split = None if options.val_split == "none" else options.val_split
+    divided = resolve_split(data, split, val_split, None, None) if options.full_data else options.data
     plan = TrainingConfig(
-        data=options.full_data or options.spec,
-        split=options.full_split or ("train" if options.full_data else options.split),
-        val_split=None if options.val_split == "none" else options.val_split,
+        data=data,
+        split=split,
+        val_split=val_split,
+        classes=options.class_names,
+        split_share=divided["split_share"],
+        split_seed=divided["split_seed"],
         backbone=options.backbone,
         backbone_weights=_full_training_weights(options),
         freeze_at=options.freeze_at,

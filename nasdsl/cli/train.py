@@ -12,6 +12,7 @@ from nasdsl.cli.errors import exit_on_error, warnings_as_messages
 from nasdsl.cli.files import load_decoder
 from nasdsl.cli.options import (
     BACKBONE,
+    CLASS_NAMES,
     DATA,
     DEVICE,
     FILE,
@@ -22,6 +23,8 @@ from nasdsl.cli.options import (
     ON_ERROR,
     RECIPE,
     SETTINGS,
+    SPLIT_SEED,
+    SPLIT_SHARE,
     VAL_SPLIT,
     SizeType,
     command_line,
@@ -30,7 +33,7 @@ from nasdsl.cli.options import (
 )
 from nasdsl.cli.output import echo_err, is_main_process
 from nasdsl.cli.settings import recipe_table, show_settings_option
-from nasdsl.cli.training_plan import open_datasets, resolve_backbone_weights, warn_random_backbone
+from nasdsl.cli.training_plan import open_datasets, resolve_backbone_weights, resolve_split, warn_random_backbone
 
 RECIPE_OPTIONS = (
     ("epochs", click.FloatRange(0, min_open=True), "Length of the training in epochs."),
@@ -63,6 +66,9 @@ class _TrainCommand(click.Command):
 )
 @click.option("--split", default="train", show_default=True, help="Split to train on.")
 @VAL_SPLIT
+@SPLIT_SHARE
+@SPLIT_SEED
+@CLASS_NAMES
 @ON_ERROR
 @BACKBONE
 @click.option(
@@ -95,6 +101,9 @@ def train(
     out: Path,
     split: str,
     val_split: str,
+    split_share: float | None,
+    split_seed: int | None,
+    class_names: tuple[str, ...] | None,
     on_error: str,
     backbone: str,
     backbone_weights: str,
@@ -119,7 +128,7 @@ def train(
     \b
     nasdsl train zoo:fcos --width 64 --backbone mobilenet_v2 --data shapes --recipe quick --out runs/first
     nasdsl train zoo:fcos --data coco:COCO --out runs/fcos
-    nasdsl train zoo:nas_fcos --width 64 --backbone mobilenet_v2 --data voc:DIR --recipe quick --out runs/nas_fcos
+    nasdsl train zoo:nas_fcos --width 64 --backbone mobilenet_v2 --data DIR --recipe quick --out runs/nas_fcos
     torchrun --nproc-per-node 8 -m nasdsl train zoo:nas_fcos --data coco:COCO --out runs/nas_fcos
 
     The published recipe is for GPUs and COCO: 90,000 steps of 16 images. `--recipe quick` trains a small dataset in
@@ -131,15 +140,19 @@ def train(
     decoder = load_decoder(file)
     main = is_main_process()
     with exit_on_error(), warnings_as_messages():
+        from nasdsl.data import split_record
         from nasdsl.training import train as train_detector
         from nasdsl.training.config import TrainingConfig
         from nasdsl.training.recipe import find_recipe
 
         explicit = not is_default("backbone_weights")
+        evaluated = None if val_split == "none" else val_split
         plan = TrainingConfig(
             data=spec,
             split=split,
-            val_split=None if val_split == "none" else val_split,
+            val_split=evaluated,
+            classes=class_names,
+            **resolve_split(spec, split, evaluated, split_share, split_seed, out if resume else None),
             on_error=on_error,
             backbone=backbone,
             backbone_weights=resolve_backbone_weights(backbone_weights, backbone, explicit=explicit, weights=weights),
@@ -152,13 +165,15 @@ def train(
             improvements=improvements,
         )
         decoder = plan.prepare_decoder(decoder)
-        classes = _voc_classes(out) if resume and spec.startswith("voc:") else None
+        classes = _voc_classes(out) if resume and class_names is None else None
         data, val = open_datasets(plan, require_val=not is_default("val_split"), classes=classes)
         if main:
             echo_err("\n".join([*data.summary(), *(val.summary() if val else [])]))
             warn_random_backbone(plan)
         model = plan.make_detector(decoder, data)
-        about = {"command": command_line(), "data": spec, "split": split, "decoder": file}
+        about = {
+            "command": command_line(), "data": spec, "split": split, **split_record(data.made), "decoder": file,
+        }  # fmt: skip
         result = train_detector(
             model, data, plan.recipe, out, val, resume=resume, device=device, about=about, tensorboard=tensorboard
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nasdsl.cli.errors import fail
 from nasdsl.cli.output import echo_err
 
 if TYPE_CHECKING:
@@ -27,6 +28,52 @@ def resolve_backbone_weights(value: str, backbone: str, *, explicit: bool, weigh
     if value == "none" or (not explicit and (weights is not None or not find_backbone(backbone).pretrained)):
         return None
     return value
+
+
+def resolve_split(
+    spec: str, split: str, val_split: str | None, share: float | None, seed: int | None, run: Path | None = None
+) -> dict[str, Any]:
+    """The settings ``split_share`` and ``split_seed`` of a training: 0.8 where there is no validation split.
+
+    Args:
+        split, val_split: the splits to train and to evaluate on.
+        share, seed: as the user gave them.
+        run: folder of a run that is resumed; it keeps the split that it has.
+    """
+    from nasdsl.data import DEFAULT_SHARE, has_split
+    from nasdsl.data.layouts import split_name
+
+    if run is not None and (recorded := recorded_split(run)) is not None:
+        for name, given in (("split_share", share), ("split_seed", seed)):
+            if given is not None and given != recorded.get(name):
+                fail(f"--{name.replace('_', '-')} {given:g}: {run} has {recorded.get(name)}, and a resumed run keeps its split")
+        return recorded
+    if has_split(spec, "val"):
+        if (share, seed) != (None, None):
+            fail(f"--split-share and --split-seed are for a dataset without a validation split; {spec} has one")
+        return {"split_share": None, "split_seed": None}
+    makes_val = split_name(split) == "train" and val_split is not None and split_name(val_split) == "val"
+    if share is None and split_name(split) == "train":
+        share = DEFAULT_SHARE if makes_val else 1.0 if val_split is None else None
+    return {"split_share": share, "split_seed": seed}
+
+
+def recorded_split(run: Path) -> dict[str, Any] | None:
+    """How the split of a run was made: arguments of `open_dataset`, all None if it was not; None where there is no run.
+
+    Args:
+        run: folder of the run, or a file in it.
+    """
+    from nasdsl.training import Run, RunError
+
+    try:
+        about = Run(run if run.is_dir() else run.parent).read_config().get("about")
+    except RunError:
+        return None
+    about = about if isinstance(about, dict) else {}
+    share, seed = about.get("split_share"), about.get("split_seed")
+    usable = isinstance(share, int | float) and isinstance(seed, int)
+    return {"split_share": share, "split_seed": seed} if usable else {"split_share": None, "split_seed": None}
 
 
 def open_datasets(

@@ -1,4 +1,4 @@
-"""COCO folders: annotations/instances_SPLIT.json, and the images in SPLIT, images/SPLIT or images.
+"""COCO: a JSON file for each split, in one of many layouts of folders.
 
 Format: https://cocodataset.org/#format-data. Boxes are x, y, width, height there, continuous and 0-based.
 """
@@ -7,81 +7,67 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from nasdsl.coco_json import ImageId, ImageIds, to_flag, to_image_id, to_integer, to_integer_id
-from nasdsl.data.dataset import Dataset, RecordBuilder, Size
-from nasdsl.data.errors import DataError, NoSplit, Skipped, UnreadableImage
+from nasdsl.data.coco_layout import CocoLayout, ImageFinder
+from nasdsl.data.dataset import RecordBuilder, Size
+from nasdsl.data.errors import DataError, Skipped, UnreadableImage
 from nasdsl.data.images import image_size
-from nasdsl.data.layouts import coco_splits, describe_layout, existing_folder
+from nasdsl.data.layouts import Listing, inside
+from nasdsl.data.source import Contents, Source
 
 
 class _Malformed(ValueError):
     """An entry cannot be used; the message says why."""
 
 
-def open_coco(place: str | Path, split: str, *, on_error: str = "skip", classes: Sequence[str] | None = None) -> Dataset:
-    """Open a COCO folder. Image and category ids are those of the file; crowd boxes are kept with their flag.
+class CocoSource(Source):
+    """COCO's JSON files and images, in the layouts that `CocoLayout` describes.
 
-    Images without annotations are kept, as background. Ids may be whole floats (``12.0``), or digits in quotes in one list
-    and numbers in another; see `nasdsl.coco_json.ImageIds`. Ids of annotations are not used.
-
-    Args:
-        split: SPLIT in annotations/instances_SPLIT.json; train and val also find train2017 and val2017.
-        classes: class names by label; objects of other classes are left out (`Dataset.left_out`). None: all categories by
-            ascending id.
+    Image and category ids are those of the file; crowd boxes are kept with their flag. Images without annotations are kept, as
+    background. Ids may be whole floats (``12.0``), or digits in quotes in one list and numbers in another; see
+    `nasdsl.coco_json.ImageIds`. Ids of annotations are not used. The classes are all categories by ascending id, and only these
+    can be asked for.
 
     Raises:
-        BrokenData: an image or box is broken, and ``on_error="refuse"``.
-        DataError: there is no such folder or split, the JSON cannot be read, two classes have one name, or there is no
-            usable image.
+        DataError: there are no such JSON files, or several data sets.
     """
-    root = existing_folder(place)
-    file, names = _annotation_file(root, split)
-    content = _read(file)
-    categories = _categories(file, content["categories"])
-    labels = _labels(file, categories, classes, content["annotations"])
-    reader = _Reader(root, file, names, labels, set(categories), content["images"])
-    for number, entry in enumerate(content["images"]):
-        reader.read_image_entry(number, entry)
-    for number, entry in enumerate(content["annotations"]):
-        reader.read_annotation(number, entry)
-    builders = reader.builders.values()
-    notes = []
-    if reader.repeated_ids:
-        notes.append(f"annotations with the id of an earlier one: {reader.repeated_ids}; their boxes are kept under new ids")
-    return Dataset(
-        f"coco:{place} ({split})",
-        [categories[category] for category in labels],
-        list(labels),
-        [builder.build() for builder in builders],
-        skipped=reader.skipped + [entry for builder in builders for entry in builder.skipped],
-        on_error=on_error,
-        clipped={builder.file: builder.clipped for builder in builders if builder.clipped},
-        left_out={categories[category]: number for category, number in reader.left_out.items()},
-        notes=notes,
-    )
 
+    form = "coco"
 
-def _annotation_file(root: Path, split: str) -> tuple[Path, list[str]]:
-    """The annotation file, and names that the folder of images may have."""
-    names = [split, f"{split}2017"] if split in ("train", "val") else [split]
-    for name in names:
-        file = root / "annotations" / f"instances_{name}.json"
-        if file.is_file():
-            return file, list(dict.fromkeys([name, *names]))
-    expected = [f"annotations/instances_{name}.json" for name in names]
-    splits = coco_splits(root)
-    if not splits:
-        raise DataError(f"{root}: not COCO's layout: expected {' or '.join(expected)}, found {describe_layout(root)}")
-    message = f"{root / expected[0]}: no such split; there are: {', '.join(splits)}"
-    if splits == ["default"]:
-        message += " (CVAT's name for all images); open this split, or divide its file into one for each split"
-    raise NoSplit(message)
+    def __init__(self, place: str, listing: Listing, file: str | None = None) -> None:
+        self.place = place
+        self._layout = CocoLayout(listing, file)
+        self.splits = self._layout.splits
+
+    def missing_split(self, split: str) -> str:
+        return self._layout.missing_split(split)
+
+    def read(self, split: str | None, classes: Sequence[str] | None) -> Contents:
+        """See `Source.read`. Two classes of one name are an error."""
+        path = self._layout.file(split)
+        file = self._layout.listing.root / path
+        content = _read(file)
+        categories = _categories(file, content["categories"])
+        notes = []
+        if (group := _unused_group(content)) in categories:
+            notes.append(f"the category {categories.pop(group)!r} is left out: no box has it, and it is a group of the others")
+        labels = _labels(file, categories, classes, content["annotations"])
+        reader = _Reader(self._layout.image_finder(split), file, labels, categories, content["images"])
+        for number, entry in enumerate(content["images"]):
+            reader.read_image_entry(number, entry)
+        for number, entry in enumerate(content["annotations"]):
+            reader.read_annotation(number, entry)
+        if reader.repeated_ids:
+            notes.append(
+                f"annotations with the id of an earlier one: {reader.repeated_ids}; their boxes are kept under new ids"
+            )
+        names = [categories[category] for category in labels]
+        return Contents(names, list(labels), list(reader.images.values()), reader.skipped, notes)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -108,6 +94,17 @@ def _categories(file: Path, entries: list[Any]) -> dict[int, str]:
     if not categories:
         raise DataError(f"{file}: it has no categories")
     return dict(sorted(categories.items()))
+
+
+def _unused_group(content: Mapping[str, Any]) -> int | None:
+    """Id of the category that Roboflow puts first: the name of the project, the supercategory of all others, on no box."""
+    entries = [entry for entry in content["categories"] if isinstance(entry, dict)]
+    groups = {entry.get("supercategory") for entry in entries[1:]}
+    if len(entries) < 2 or entries[0].get("supercategory") not in ("none", None, "") or groups != {entries[0].get("name")}:
+        return None
+    group = to_integer_id(entries[0].get("id"))
+    used = {to_integer_id(entry.get("category_id")) for entry in content["annotations"] if isinstance(entry, dict)}
+    return None if group in used else group
 
 
 def _labels(
@@ -145,27 +142,21 @@ class _Reader:
     """Reads the entries of a file: first all images, then all annotations.
 
     Attributes:
-        builders: records of the usable images, by image id.
+        images: the usable images, by id.
         skipped: broken images and malformed annotations.
-        left_out: number of annotations, by category id, whose category has no label.
         repeated_ids: number of annotations with the id of an earlier one.
     """
 
     def __init__(
-        self, root: Path, file: Path, names: list[str], labels: dict[int, int], known: set[int], images: Sequence[Any]
+        self, finder: ImageFinder, file: Path, labels: dict[int, int], categories: Mapping[int, str], images: Sequence[Any]
     ) -> None:
-        self.builders: dict[ImageId, RecordBuilder] = {}
+        self.images: dict[ImageId, RecordBuilder] = {}
         self.skipped: list[Skipped] = []
-        self.left_out: Counter[int] = Counter()
         self.repeated_ids = 0
-        candidates = [*names, *(f"images/{name}" for name in names), "images"]
-        folders = [name for name in candidates if (root / name).is_dir()]
-        self._folders = [root / name for name in folders]
-        self._searched = f"looked in {', '.join(folders)}" if folders else f"there is no folder {', '.join(candidates)}"
-        self._expected = root / names[0]
+        self._finder = finder
         self._file = file
         self._labels = labels
-        self._known = known
+        self._categories = categories
         given = (to_image_id(entry.get("id")) for entry in images if isinstance(entry, dict))
         self._ids = ImageIds(id for id in given if id is not None)
         self._unusable: set[ImageId] = set()
@@ -177,16 +168,16 @@ class _Reader:
         try:
             given = _image_id(entry, "id")
             image = self._ids.find(given)
-            if image is None or image in self.builders or image in self._unusable:
+            if image is None or image in self.images or image in self._unusable:
                 source, image = f"{source}, id {given!r}", None
                 raise _Malformed("the id is given twice")
             path = self._image_file(entry)
-            self.builders[image] = RecordBuilder(image, path, _size(entry) or image_size(path))
+            self.images[image] = RecordBuilder(image, path, _size(entry) or image_size(path))
         except UnreadableImage as error:
             self.skipped.append(Skipped(error.file, error.reason, image))
         except _Malformed as error:
             self.skipped.append(Skipped(source, str(error), image))
-        if image is not None and image not in self.builders:
+        if image is not None and image not in self.images:
             self._unusable.add(image)
 
     def read_annotation(self, number: int, entry: Any) -> None:
@@ -199,16 +190,17 @@ class _Reader:
             if image is None:
                 raise _Malformed(f"image_id {reference!r} {self._ids.ambiguity(reference) or 'is the id of no image'}")
             if image not in self._unusable:  # otherwise the image itself is in `skipped`
-                self._read_box(source, self.builders[image], entry)
+                self._read_box(source, self.images[image], entry)
         except _Malformed as error:
-            self.skipped.append(Skipped(source, str(error), image, box=True))
+            usable = self.images.get(image) if image is not None else None
+            (self.skipped if usable is None else usable.skipped).append(Skipped(source, str(error), image, box=True))
 
     def _read_box(self, source: str, builder: RecordBuilder, entry: dict[str, Any]) -> None:
         category = to_integer_id(entry.get("category_id"))
-        if category is None or category not in self._known:
+        if category is None or category not in self._categories:
             raise _Malformed(f"category_id {_short(entry.get('category_id'))} is the id of no category")
         if category not in self._labels:
-            self.left_out[category] += 1
+            builder.leave_out(self._categories[category])
             return
         bbox = entry.get("bbox")
         if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(value) for value in bbox):
@@ -237,14 +229,9 @@ class _Reader:
         name = entry.get("file_name")
         if not isinstance(name, str) or not name:
             raise _Malformed(f"file_name is {_short(name)}: expected the name of a file")
-        # By Windows' rules as well, where `\` separates and `C:x` is outside of the folder.
-        if name.startswith(("/", "\\")) or name[1:2] == ":" or ".." in name.replace("\\", "/").split("/"):
+        if (path := inside(name)) is None:
             raise _Malformed(f"file_name {name!r} leads out of the folder of pictures")
-        for folder in self._folders:
-            path = f"{folder}/{name}"
-            if os.path.isfile(path):  # far faster than Path, and COCO has 118,287 of them
-                return path
-        raise UnreadableImage(f"{self._expected}/{name}", f"no such file ({self._searched})")
+        return self._finder.find(path)
 
 
 def _image_id(entry: Any, key: str) -> ImageId:

@@ -21,6 +21,7 @@ from torch import Tensor
 from nasdsl.coco_json import ImageId
 from nasdsl.data.errors import BrokenData, DataError, Skipped, listing
 from nasdsl.data.images import read_image
+from nasdsl.data.splits import MadeSplit
 
 Size: TypeAlias = tuple[int, int]
 """(height, width) in pixels."""
@@ -75,6 +76,7 @@ class Dataset(torch.utils.data.Dataset[Sample]):
             targets but not in `ground_truth`.
         left_out: number of objects, by class, whose class is not in `classes`.
         notes: what was assumed or corrected while reading, a sentence each.
+        made: how the split was made, if the data set does not have it itself.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Dataset(torch.utils.data.Dataset[Sample]):
         clipped: Mapping[str, int] | None = None,
         left_out: Mapping[str, int] | None = None,
         notes: Sequence[str] = (),
+        made: MadeSplit | None = None,
     ) -> None:
         """
         Raises:
@@ -110,6 +113,7 @@ class Dataset(torch.utils.data.Dataset[Sample]):
         self.clipped = dict(clipped or {})
         self.left_out = dict(left_out or {})
         self.notes = tuple(notes)
+        self.made = made
         self._records = list(records)
 
     def __len__(self) -> int:
@@ -143,6 +147,17 @@ class Dataset(torch.utils.data.Dataset[Sample]):
     def size(self, index: int) -> Size:
         """(H, W) of an image, from its annotation, or from its header where the annotation has none."""
         return self._records[index].size
+
+    def target(self, index: int) -> Target:
+        """Annotation of an image. Reads no image."""
+        return _target_of(self._records[index])
+
+    def class_counts(self) -> dict[str, int]:
+        """Number of boxes of each class, by name in the order of the labels."""
+        counts = np.zeros(len(self.classes), dtype=np.int64)
+        for record in self._records:
+            counts += np.bincount(record.labels, minlength=len(self.classes))
+        return dict(zip(self.classes, counts.tolist(), strict=True))
 
     def sizes(self) -> list[Size]:
         """(H, W) of every image, as by `size`."""
@@ -223,15 +238,24 @@ class RecordBuilder:
     """Collects the boxes of one image while its annotation is read; invalid boxes go to `skipped`.
 
     Attributes:
+        file: of the image.
+        source: annotation file; empty if it is one for all images.
         clipped: number of boxes that reach over the edge by more than a pixel.
+        left_out: number of objects, by class, whose class is not wanted.
     """
 
     image_id: ImageId
     file: str
     size: Size
+    source: str = ""
     skipped: list[Skipped] = field(default_factory=list)
     clipped: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
     _rows: list[tuple[list[float], int, bool, bool, float]] = field(default_factory=list)
+
+    def leave_out(self, name: str) -> None:
+        """Count an object of a class that is not wanted."""
+        self.left_out[name] = self.left_out.get(name, 0) + 1
 
     def skip(self, source: str, reason: str) -> None:
         """Leave a box out.

@@ -1,16 +1,104 @@
-"""Recognizes the layouts of data sets' folders, to explain why a folder cannot be opened."""
+"""The files of a data set's folder, and what they tell about its form and its splits."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from nasdsl.data.errors import DataError
 
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif",
+)  # fmt: skip
+WHOLE = "all"
+"""Name of the whole of a data set that has no splits."""
+
 _MAX_LISTED = 5
-_PARTS = ("Annotations", "JPEGImages", "ImageSets", "annotations")
-"""Folders inside of a data set's folder that may be given instead of it by mistake."""
+_MAX_DEPTH = 10
+_SPLIT = re.compile(r"(trainval|training|train|validation|valid|val|testing|test)(?:[-_ ]?((?:19|20)\d\d))?", re.IGNORECASE)
+_SAME_SPLIT = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
+
+
+class Listing:
+    """All files below a folder, read once.
+
+    Hidden files and folders, and those that macOS adds to archives, are left out. Links to folders are followed.
+
+    Attributes:
+        root: the folder.
+        folders: names of the files in each folder, sorted; folders are relative to `root` with ``/``, and ``""`` is `root`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.folders: dict[str, list[str]] = {}
+        self._scan("", 0, set())
+        self.folders = dict(sorted(self.folders.items()))
+
+    def _scan(self, folder: str, depth: int, above: set[tuple[int, int]]) -> None:
+        path = self.root / folder
+        try:
+            status = path.stat()
+            with os.scandir(path) as entries:
+                found = [(entry.name, entry.is_dir()) for entry in entries if not _is_hidden(entry.name)]
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        if (status.st_dev, status.st_ino) in above:  # a link to a folder that it lies in
+            return
+        self.folders[folder] = sorted(name for name, is_folder in found if not is_folder)
+        if depth < _MAX_DEPTH:
+            inner = above | {(status.st_dev, status.st_ino)}
+            for name in sorted(name for name, is_folder in found if is_folder):
+                self._scan(join_path(folder, name), depth + 1, inner)
+
+    @cached_property
+    def files(self) -> frozenset[str]:
+        """Paths of all files, relative to the folder."""
+        return frozenset(join_path(folder, name) for folder, names in self.folders.items() for name in names)
+
+    def find(self, *suffixes: str, below: str = "") -> list[str]:
+        """Paths of the files with one of these suffixes, in lower or upper case; sorted by folder and name.
+
+        Args:
+            below: only files in this folder and in those inside of it.
+        """
+        return [
+            join_path(folder, name)
+            for folder, names in self.folders.items()
+            if not below or folder == below or folder.startswith(f"{below}/")
+            for name in names
+            if name.lower().endswith(suffixes)
+        ]
+
+    @cached_property
+    def images(self) -> dict[str, list[str]]:
+        """Names of the image files of each folder that has some."""
+        found = {
+            folder: [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)] for folder, names in self.folders.items()
+        }
+        return {folder: names for folder, names in found.items() if names}
+
+    def has_folder(self, folder: str) -> bool:
+        return folder in self.folders
+
+    def describe(self) -> str:
+        """What the folder holds, as a phrase to follow "found": images, and files by their suffix."""
+        images = sum(map(len, self.images.values()))
+        others: dict[str, list[str]] = {}
+        for path in self.files:
+            if not path.lower().endswith(IMAGE_SUFFIXES):
+                others.setdefault(os.path.splitext(path)[1].lower(), []).append(path)
+        parts = []
+        if images:
+            parts.append(f"{images} image{'' if images == 1 else 's'} in {join(folder or '.' for folder in self.images)}")
+        for suffix, paths in sorted(others.items(), key=lambda item: -len(item[1]))[:_MAX_LISTED]:
+            few = join(sorted(paths)) if len(paths) <= 2 else f"{len(paths)} {suffix or 'other'} files such as {min(paths)}"
+            parts.append(few)
+        return ", ".join(parts) if parts else "no files"
 
 
 def existing_folder(place: str | Path) -> Path:
@@ -27,57 +115,87 @@ def existing_folder(place: str | Path) -> Path:
     raise DataError(f"{place}: no such folder")
 
 
-def coco_splits(folder: Path) -> list[str]:
-    """Names of the splits that have an ``annotations/instances_SPLIT.json``."""
-    return sorted(path.stem.removeprefix("instances_") for path in (folder / "annotations").glob("instances_*.json"))
+def split_name(text: str) -> str | None:
+    """The usual name of a split that a folder or file is called after: ``val`` for ``valid``, ``train`` for ``train2017``."""
+    matched = _SPLIT.fullmatch(text)
+    if matched is None:
+        return None
+    name = matched[1].lower()
+    return _SAME_SPLIT.get(name, name)
 
 
-def voc_folders(folder: Path) -> list[Path]:
-    """VOC folders: the folder itself, or else those at most two levels below it."""
-    if _is_voc(folder):
-        return [folder]
-    return sorted(inner for pattern in ("*/", "*/*/") for inner in folder.glob(pattern) if _is_voc(inner))
+def split_in(text: str) -> str | None:
+    """The split that one of the words of a file name is, as it is spelled: ``train`` of ``annotations_train.json``."""
+    words = [word for word in re.split(r"[^A-Za-z0-9]+", text) if split_name(word)]
+    return words[0] if words else None
 
 
-def describe_layout(folder: Path) -> str:
-    """What a folder holds, as a phrase to follow "found": its layout where that is a known one, else its entries."""
-    if splits := coco_splits(folder):
-        return f"COCO's layout with the splits {join(splits)}; open coco:{folder}"
-    if voc := voc_folders(folder):
-        return f"VOC's layout; open voc:{voc[0]}"
-    for inner in sorted(folder.glob("*/")):
-        if splits := coco_splits(inner):
-            return f"COCO's layout with the splits {join(splits)} in {inner.name}; open coco:{inner}"
-    if folder.name in _PARTS and (coco_splits(folder.parent) or _is_voc(folder.parent)):
-        return f"a part of {folder.parent}, which has {describe_layout(folder.parent)}"
-    root = folder.parent if (folder / "_annotations.coco.json").is_file() else folder
-    if files := find_files(root, "*/_annotations.coco.json"):
-        todo = f"copy each to annotations/instances_SPLIT.json in {root}, and open coco:{root}"
-        return f"{join(files)}, Roboflow's layout of COCO; {todo}"
-    if files := find_files(folder, "annotations/*.json", "*.json", "*/*.json"):
-        return f"JSON files of other names: {join(files)}"
-    if files := find_files(folder, "*.xml", "*/*.xml"):
-        return f"XML files that are not in a folder called Annotations: {join(files)}"
-    if files := find_files(folder, "data.yaml", "data.yml", "labels/*.txt", "labels/*/*.txt", "*/labels/*.txt"):
-        return f"{join(files)}, YOLO's layout, which cannot be read"
-    entries = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in os.scandir(folder))
-    return join(entries) if entries else "an empty folder"
+def split_folder(path: str) -> str | None:
+    """The first folder in a relative path that is called after a split."""
+    return next((part for part in path.split("/") if split_name(part)), None)
 
 
-def _is_voc(folder: Path) -> bool:
-    # Where case does not matter in file names, COCO's `annotations` is found as `Annotations`.
-    return (folder / "Annotations").is_dir() and ("Annotations" in os.listdir(folder) or not coco_splits(folder))
+def find_split(asked: str, names: Iterable[str]) -> str | None:
+    """The split that is asked for: of the same name, or else another spelling without or with a year (the last of several)."""
+    names = list(names)
+    if asked in names:
+        return asked
+    if asked not in (split_name(asked), *_SAME_SPLIT):
+        return None
+    same = [name for name in names if split_name(name) == split_name(asked)]
+    return min(same, key=lambda name: (name[-1].isdigit(), [-ord(letter) for letter in name])) if same else None
 
 
-def find_files(folder: Path, *patterns: str) -> Sequence[str]:
-    """Files that match the first of the patterns with a match, relative to the folder, sorted."""
-    for pattern in patterns:
-        if files := sorted(path.relative_to(folder).as_posix() for path in folder.glob(pattern)):
-            return files
-    return []
+def join_path(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def parent_of(path: str) -> str:
+    """The folder of a relative path."""
+    return path.rpartition("/")[0]
+
+
+def common_folder(folders: Iterable[str]) -> str:
+    """The deepest folder that all of these are or lie in."""
+    folders = list(folders)
+    return posixpath.commonpath(folders) if folders else ""
+
+
+def inside(path: str) -> str | None:
+    """A path out of an annotation file, relative to the folder of the data set, with ``/``; None if it leads out of it.
+
+    Windows' rules hold as well, where ``\\`` separates and ``C:x`` is outside of the folder.
+    """
+    slashed = path.replace("\\", "/")
+    if slashed.startswith("/") or slashed[1:2] == ":":
+        return None
+    parts: list[str] = []
+    for part in slashed.split("/"):
+        if part == "..":
+            return None
+        if part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
+
+
+def common_ids(paths: Sequence[str]) -> Iterator[str]:
+    """An id for each of several different files: its path below their common folder, without suffix if that is unique."""
+    base = common_folder(map(parent_of, paths))
+    start = len(base) + 1 if base else 0
+    seen: set[str] = set()
+    for path in paths:
+        id = os.path.splitext(path[start:])[0]
+        if id in seen:
+            id = path[start:]
+        seen.add(id)
+        yield id
 
 
 def join(names: Iterable[str]) -> str:
     """The first five names, and the number of all if there are more."""
     names = list(names)
     return ", ".join(names[:_MAX_LISTED]) + (f", … ({len(names)} in all)" if len(names) > _MAX_LISTED else "")
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"

@@ -8,6 +8,8 @@ from __future__ import annotations
 import colorsys
 import math
 import random
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -22,7 +24,8 @@ from nasdsl.data.images import to_tensor
 
 CLASSES = ("circle", "square", "triangle", "star", "ring")
 HEIGHT, WIDTH = 240, 320
-_COUNTS = {"train": 400, "val": 100, "test": 100}
+SPLITS = {"train": 400, "val": 100, "test": 100}
+"""Splits, with the number of images of each."""
 _MIN_DIAMETER, _MAX_DIAMETER = 28.0, 120.0
 _MAX_SHAPES = 5
 _MAX_OVERLAP = 0.12
@@ -36,30 +39,40 @@ Pixels = npt.NDArray[np.float32]
 
 
 def open_shapes(
-    count: str | int = "", split: str = "train", *, seed: int = 0, on_error: str = "skip", classes: None = None
+    count: str | int = "",
+    split: str = "train",
+    *,
+    seed: int = 0,
+    on_error: str = "skip",
+    classes: Sequence[str] | None = None,
 ) -> Dataset:
     """Open the synthetic data set. An image depends on (seed, split, index) alone: longer sets begin with the shorter ones.
 
     Boxes are the exact extents of the shapes, even where another shape covers a part. Image ids are the indices, and category
-    ids are label + 1.
+    ids are label + 1 with all classes.
 
     Args:
         count: number of images. Empty: 400 for train, 100 for val and test.
         split: train, val or test.
         on_error: as for the other formats; there are no errors here.
-        classes: must be None.
+        classes: class names by label; shapes of other classes are painted without a box. None: all five.
 
     Raises:
-        DataError: the split is unknown, the count is not a positive number, or `classes` is given.
+        DataError: the split or a class is unknown, or the count is not a positive number.
     """
-    if split not in _COUNTS:
-        raise NoSplit(f"shapes has no split {split!r}; there are: {', '.join(_COUNTS)}")
-    if classes is not None:
-        raise DataError(f"shapes takes no classes=; it always has {', '.join(CLASSES)}")
+    if split not in SPLITS:
+        raise NoSplit(f"shapes has no split {split!r}; there are: {', '.join(SPLITS)}")
+    wanted = list(CLASSES if classes is None else classes)
+    unknown = [name for name in wanted if name not in CLASSES]
+    if unknown:
+        raise DataError(f"shapes has no class {unknown[0]!r}; expected classes among: {', '.join(CLASSES)}")
+    if not wanted or len(set(wanted)) < len(wanted):
+        raise DataError(f"shapes: the classes are {wanted!r}; expected at least one name, each once")
     text = str(count)
     if text and not (text.isascii() and text.isdigit() and 0 < int(text) <= 10**7):
         raise DataError(f"'shapes:{count}': expected a number of pictures, such as shapes:400")
-    return _ShapesDataset(f"shapes{':' if text else ''}{text} ({split})", split, int(text or _COUNTS[split]), seed, on_error)
+    name = f"shapes{':' if text else ''}{text} ({split})"
+    return _ShapesDataset(name, split, int(text or SPLITS[split]), seed, on_error, wanted)
 
 
 @dataclass(frozen=True)
@@ -134,21 +147,25 @@ def _overlap(one: Shape, other: Shape) -> float:
 
 
 class _ShapesDataset(Dataset):
-    def __init__(self, name: str, split: str, count: int, seed: int, on_error: str) -> None:
-        records = [_record(index, make_scene(split, index, seed)) for index in range(count)]
-        super().__init__(name, CLASSES, range(1, len(CLASSES) + 1), records, on_error=on_error)
+    def __init__(self, name: str, split: str, count: int, seed: int, on_error: str, classes: Sequence[str]) -> None:
+        ids = [CLASSES.index(class_) + 1 for class_ in classes]
+        scenes = [make_scene(split, index, seed) for index in range(count)]
+        left_out = Counter(CLASSES[shape.label] for scene in scenes for shape in scene if shape.label + 1 not in ids)
+        records = [_record(index, scene, ids) for index, scene in enumerate(scenes)]
+        super().__init__(name, classes, ids, records, on_error=on_error, left_out=left_out)
         self._split = split
         self._seed = seed
 
     def _read_image(self, index: int, at_least: Size | None) -> Tensor:
-        key = [self._seed % 2**32, list(_COUNTS).index(self._split), self._records[index].image_id]
+        key = [self._seed % 2**32, list(SPLITS).index(self._split), self._records[index].image_id]
         return paint(make_scene(self._split, index, self._seed), np.random.default_rng(key))  # type: ignore[arg-type]  # the ids of drawn images are integers
 
 
-def _record(index: int, shapes: list[Shape]) -> Record:
+def _record(index: int, scene: list[Shape], category_ids: Sequence[int]) -> Record:
+    shapes = [shape for shape in scene if shape.label + 1 in category_ids]
     boxes = np.array([shape.box() for shape in shapes], dtype=np.float64).reshape(-1, 4)
     false = np.zeros(len(shapes), dtype=np.bool_)
-    labels = np.array([shape.label for shape in shapes], dtype=np.int64)
+    labels = np.array([category_ids.index(shape.label + 1) for shape in shapes], dtype=np.int64)
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     return Record(index, None, (HEIGHT, WIDTH), boxes, labels, false, false, area)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from nasdsl.data import Dataset
+from nasdsl.data import Dataset, split_record
 from nasdsl.decoder import Decoder, loads
 from nasdsl.detection.factory import make_self_contained
 from nasdsl.diagnostics import DiagnosticError
@@ -132,7 +132,7 @@ def _train(
         cost = decoder.cost(size, plan.backbone, len(training.classes)).decoder
         entry = replace(entry, text=decoder.source.text, macs=cost.macs, params=cost.params)
         detector = plan.make_detector(decoder, training)
-        about = {**full.about, "data": plan.data, "split": plan.split, "decoder": entry.name}
+        about = {**full.about, "data": plan.data, "split": plan.split, **split_record(training.made), "decoder": entry.name}
         run = Run(folder / entry.folder)
         outcome = train(
             detector, training, plan.recipe, run.folder, validation, resume=run.config.exists(), device=full.device,

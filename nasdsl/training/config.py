@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from nasdsl.data import Dataset, open_dataset
+from nasdsl.data import Dataset, check_classes, open_dataset
 from nasdsl.decoder import Decoder
 from nasdsl.detection.detector import Detector
 from nasdsl.detection.factory import detector as make_detector
@@ -23,6 +23,8 @@ class TrainingConfig:
     Attributes:
         data, split: training data; see `nasdsl.data.open_dataset`.
         val_split: the split of `data` to evaluate on. None: no evaluation.
+        classes: names of the classes to train, by label; objects of others are left out. None: those of the data.
+        split_share, split_seed: how data without a validation split are divided; see `nasdsl.data.open_dataset`.
         on_error: what to do with broken pictures and boxes, ``skip`` or ``refuse``.
         backbone, backbone_weights, freeze_at, norm: see `nasdsl.detection.backbones.make_backbone`.
         weights: of another detector, to start from; see `nasdsl.detector`.
@@ -36,6 +38,9 @@ class TrainingConfig:
     split: str = "train"
     val_split: str | None = "val"
     on_error: str = "skip"
+    classes: tuple[str, ...] | None = None
+    split_share: float | None = None
+    split_seed: int | None = None
     backbone: str = "resnet50"
     backbone_weights: str | None = None
     freeze_at: int | None = None
@@ -54,13 +59,15 @@ class TrainingConfig:
         """The training data.
 
         Args:
-            classes: names of the classes by label. None: those of the data.
+            classes: names of the classes by label. None: `classes` of the configuration, of which there must be objects.
 
         Raises:
             DataError: there are none.
         """
-        given = {} if classes is None else {"classes": classes}
-        return open_dataset(self.data, self.split, on_error=self.on_error, **given)
+        dataset = self._open(self.split, self.classes if classes is None else classes)
+        if classes is None and self.classes is not None:
+            check_classes(dataset, self.classes)
+        return dataset
 
     def open_val_dataset(self, training: Dataset) -> Dataset | None:
         """The validation data, with the labels of the training data; None without `val_split`.
@@ -70,8 +77,17 @@ class TrainingConfig:
         """
         if self.val_split is None:
             return None
-        same = {} if self.data.startswith("shapes") else {"classes": training.classes}
-        return open_dataset(self.data, self.val_split, on_error=self.on_error, **same)
+        return self._open(self.val_split, training.classes)
+
+    def _open(self, split: str, classes: Sequence[str] | None) -> Dataset:
+        return open_dataset(
+            self.data,
+            split,
+            on_error=self.on_error,
+            classes=classes,
+            split_share=self.split_share,
+            split_seed=self.split_seed,
+        )
 
     def prepare_decoder(self, decoder: Decoder) -> Decoder:
         """The decoder as it is trained: with the configured width, and with the prediction of `improvements`.

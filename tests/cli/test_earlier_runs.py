@@ -45,7 +45,7 @@ def earlier(pets: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The run that an earlier version has made of them."""
     out = tmp_path_factory.mktemp("runs") / "pets"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nasdsl.data.voc, "_class_names", lambda root: (list(VOC_CLASSES), []))
+        patch.setattr(nasdsl.data.voc.VocSource, "_class_names", lambda source: list(VOC_CLASSES))
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         result = invoke(*TRAIN, "--data", f"voc:{pets}", "--out", out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -274,6 +275,8 @@ def test_searched_folders_are_named(coco: Make) -> None:
     data = _open(coco([]))
     root = Path(data.file(0)).parents[1]
     (root / "train").rename(root / "pics")
+    assert _open(root).file(0) == str(root / "pics/5.png")  # a single file of the name
+    shutil.rmtree(root / "pics")
     with pytest.raises(DataError, match=r"5\.png: no such file \(there is no folder train, train2017, images/train,"):
         _open(root)
     (root / "images").mkdir()

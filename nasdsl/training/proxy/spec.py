@@ -31,6 +31,7 @@ class ProxySpec:
     Attributes:
         data: the data set, as for `nasdsl.data.open_dataset`: ``voc:DIR`` …
         split: split of the data that is divided into meta-train and meta-val.
+        classes, split_share, split_seed: further arguments of `nasdsl.data.open_dataset`.
         val_share: share of the pictures that are meta-val, drawn with `seed`; by default the paper's 1,715 of 5,715.
         backbone: name of a backbone, see `nasdsl.backbones.BACKBONES`. All of it is frozen.
         backbone_weights: weights as for `make_backbone`, or a run (or its ``model.pt``) whose detector has this backbone: the
@@ -80,10 +81,15 @@ class ProxySpec:
     cache: str | None = None
     memory_limit: int = 4 * 2**30
     fpn: str | None = None
+    classes: tuple[str, ...] | None = None
+    split_share: float | None = None
+    split_seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.levels is not None:
             object.__setattr__(self, "levels", tuple(self.levels))  # JSON has lists
+        if self.classes is not None:
+            object.__setattr__(self, "classes", tuple(self.classes))
         problems = [f"{name} is {getattr(self, name)!r}; expected {expected}" for name, expected in self._problems()]
         if problems:
             raise ProxyError("the proxy task cannot be made: " + "; ".join(problems))

@@ -83,7 +83,9 @@ class ProxyTask:
     def __init__(self, spec: ProxySpec, *, quiet: bool = False) -> None:
         self.spec, self._quiet = spec, quiet
         self.device = _device(spec.device)
-        dataset = open_dataset(spec.data, spec.split)
+        dataset = open_dataset(
+            spec.data, spec.split, classes=spec.classes, split_share=spec.split_share, split_seed=spec.split_seed
+        )
         self.classes, self.category_ids = dataset.classes, dataset.category_ids
         extractor, sizes = make_frozen_backbone(spec), resized_sizes(dataset, spec)
         self._in_channels = extractor.out_channels
