@@ -127,11 +127,11 @@ class YoloSource(Source):
         """Folders of images by split, where there is no ``data.yaml``."""
         images = self._listing.images
         labels = {parent_of(path) for path in self._listing.find(".txt")}
-        known = [folder for folder in images if "images" in folder.split("/") and _label_folder(folder) in labels]
-        beside = [folder for folder in images if folder in labels and self._has_labels_beside(folder)]
-        tops = {folder.rsplit("images", 1)[0] for folder in known}
+        known = {_above_images(folder) for folder in images if _label_folder(folder) in labels} - {None}
         # Folders of images without objects belong to those with some.
-        folders = [f for f in images if "images" in f.split("/") and f.rsplit("images", 1)[0] in tops] if known else beside
+        folders = [folder for folder in images if _above_images(folder) in known]
+        if not known:
+            folders = [folder for folder in images if folder in labels and self._has_labels_beside(folder)]
         if not folders:
             raise DataError(
                 f"{self._listing.root}: not YOLO's layout: expected data.yaml, or folders images and labels with a .txt for "
@@ -293,10 +293,14 @@ def _lines(file: Path) -> list[str]:
 
 def _label_folder(folder: str) -> str:
     """The folder of the labels of a folder of images: ``labels`` for the last ``images``, or the same folder."""
-    parts = folder.split("/")
-    if "images" in parts:
-        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-    return "/".join(parts)
+    before, found, after = f"/{folder}/".rpartition("/images/")
+    return f"{before}/labels/{after}".strip("/") if found else folder
+
+
+def _above_images(folder: str) -> str | None:
+    """The folder that the last ``images`` of a path lies in; None if there is none."""
+    before, found, _ = f"/{folder}/".rpartition("/images/")
+    return before if found else None
 
 
 def _label_path(listing: Listing, path: str) -> str | None:

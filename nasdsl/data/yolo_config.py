@@ -130,7 +130,8 @@ def _is_config(file: Path) -> bool:
     except DataError:
         # Broken, but called as the file is called: say so.
         return file.stem in ("data", "dataset")
-    return any(content.get(key) for key in _SPLIT_KEYS) and any(key in content for key in ("names", "nc", "path"))
+    usual = file.stem in ("data", "dataset")
+    return any(content.get(key) for key in _SPLIT_KEYS) and (usual or any(key in content for key in ("names", "nc", "path")))
 
 
 def _parse(file: Path) -> dict[str, Any]:

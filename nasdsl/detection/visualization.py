@@ -35,19 +35,34 @@ def draw_detections(image: Tensor, detections: Mapping[str, Tensor], classes: Se
     """
     order = detections["scores"].argsort()
     order = order[detections["scores"][order] >= threshold]
-    if not len(order):
+    labels, scores = detections["labels"][order], detections["scores"][order].tolist()
+    texts = [f"{classes[label]} {100 * score:.0f}" for label, score in zip(labels.tolist(), scores, strict=True)]
+    return draw_boxes(image, detections["boxes"][order], labels, texts)
+
+
+def draw_boxes(image: Tensor, boxes: Tensor, labels: Tensor, texts: Sequence[str]) -> Tensor:
+    """An image with boxes in the colors of their classes; later ones are on top.
+
+    Args:
+        image: uint8 [3, H, W].
+        boxes: [k, 4] xyxy, in pixels of the image.
+        labels: [k].
+        texts: of each box, written at its corner.
+
+    Returns:
+        uint8 [3, H, W].
+    """
+    if not len(boxes):
         return image.clone()
     height, width = image.shape[-2:]
     line_width = max(2, min(height, width) // 250)
-    boxes = detections["boxes"][order].round()
+    boxes = boxes.round()
     boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width - 1, height - 1, width - 1, height - 1]))
-    labels = detections["labels"][order].tolist()
-    scores = detections["scores"][order].tolist()
-    colors = [class_color(label) for label in labels]
+    colors = [class_color(label) for label in labels.tolist()]
     drawn: Tensor = draw_bounding_boxes(
         image,
         boxes,
-        labels=[f"{classes[label]} {100 * score:.0f}" for label, score in zip(labels, scores, strict=True)],
+        labels=list(texts),
         colors=colors,
         width=line_width,
         font=_font(),
