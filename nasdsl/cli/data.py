@@ -71,7 +71,7 @@ def data(
         from nasdsl.data.open import check_classes, find_splits, open_dataset
         from nasdsl.data.overview import overview
 
-        names = _shown_splits(find_splits(spec)) if split is None else [split]
+        names = _shown_splits(find_splits(spec, split_share)) if split is None else [split]
         options = {"on_error": on_error, "split_share": split_share, "split_seed": split_seed}
         # The classes of one split are those of all.
         splits: dict[str, Dataset] = {}
@@ -99,6 +99,8 @@ def _shown_splits(names: tuple[str, ...]) -> list[str]:
     order = ["train", "val", "test", "trainval"]
     usual = [name for name in names if split_name(name) is not None]
     left = len(names) - len(usual)
+    if usual and "val" not in map(split_name, usual):
+        echo_err("there is no validation split: `nasdsl train` makes one of train (--split-share shows it)")
     if usual and left:
         echo_err(f"{left} other splits, such as {next(name for name in names if name not in usual)}: --split shows one")
     return sorted(usual, key=lambda name: (order.index(str(split_name(name))), name)) or list(names)

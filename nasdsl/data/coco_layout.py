@@ -23,6 +23,8 @@ from nasdsl.data.layouts import (
 _ROBOFLOW = "_annotations.coco.json"
 _PREFIX = "instances_"
 _KEYS = ('"images"', '"annotations"', '"categories"', '"info"', '"licenses"')
+_DETECTIONS = "detections.json"
+"""What `nasdsl detect` writes, in COCO's format: no annotations."""
 _HEAD = 65536
 """Bytes of a JSON file that are read to recognise it."""
 
@@ -32,7 +34,8 @@ def find_annotation_files(listing: Listing) -> list[str]:
     files = listing.find(".json")
     own = [path for path in files if path.rpartition("/")[2].startswith(_PREFIX)]
     roboflow = [path for path in files if path.rpartition("/")[2] == _ROBOFLOW]
-    return own or roboflow or [path for path in files if _begins_as_coco(listing.root / path)]
+    others = (path for path in files if path.rpartition("/")[2] != _DETECTIONS)
+    return own or roboflow or [path for path in others if _begins_as_coco(listing.root / path)]
 
 
 class CocoLayout:

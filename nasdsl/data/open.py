@@ -88,8 +88,8 @@ def check_classes(dataset: Dataset, classes: Sequence[str]) -> None:
         raise DataError(f"{dataset.name}: no object of the class {missing[0]!r}; there are: {', '.join(there) or 'none'}")
 
 
-def find_splits(spec: str) -> tuple[str, ...]:
-    """Names of the splits that a data set has, and of the ``train`` and ``val`` that can be made.
+def find_splits(spec: str, split_share: float | None = None) -> tuple[str, ...]:
+    """Names of the splits that a data set has, and of the ``train`` and ``val`` that `open_dataset` makes with this share.
 
     Raises:
         DataError: as `open_dataset`.
@@ -102,7 +102,9 @@ def find_splits(spec: str) -> tuple[str, ...]:
     base = base_split(names)
     if base is None or find_split("val", names) is not None:
         return names
-    return (*names, "val") if find_split("train", names) == base else ("train", "val", *names)
+    if find_split("train", names) == base:
+        return names if split_share is None else (*names, "val")
+    return ("train", "val", *names)
 
 
 def has_split(spec: str, split: str) -> bool:
@@ -177,7 +179,7 @@ def _recognise(place: str, listing: Listing) -> str:
         DataError: it is none of the known ones, or more than one.
     """
     found = {}
-    if any(_begins_as_voc(listing.root / path) for path in listing.find(".xml")[:10]):
+    if any(_begins_as_voc(listing.root / path) for path in listing.find(".xml")[:50]):
         found["voc"] = "XML files of VOC"
     if files := find_annotation_files(listing):
         found["coco"] = f"JSON files of COCO ({files[0]})"
