@@ -237,6 +237,15 @@ def _yolo_lists(root: Path, images: Sequence[Labelled]) -> None:
     (root / "data.yaml").write_text(f"train: data/train.txt\nval: [val.txt]\ntest: test.txt\nnames: {names}\n")
 
 
+def _yolo_lists_alone(root: Path, images: Sequence[Labelled]) -> None:
+    """As Darknet's tools divide a folder."""
+    write_yolo(root, images, "images", "labels")
+    for split in ("train", "val", "test"):
+        names = [f"./images/{image.image.name}\n" for image in images if image.split == split]
+        (root / f"{split}.txt").write_text("".join(names))
+    (root / "obj.names").write_text("\n".join(class_names(images)))
+
+
 def _darknet(root: Path, images: Sequence[Labelled]) -> None:
     """As CVAT exports "YOLO 1.1"."""
     write_yolo(root, images, "obj_train_data", "obj_train_data", empty_files=True)
@@ -269,6 +278,7 @@ SPLIT_LAYOUTS: dict[str, Callable[[Path, Sequence[Labelled]], None]] = {
     "voc, train and valid": _voc("{split}", "{split}"),
     "voc, train and valid with two folders": _voc("{split}/annotations", "{split}/images"),
     "voc, own folders in train and valid": _voc("{split}/Annotations", "{split}/JPEGImages"),
+    "voc, splits in longer names": _voc("{split}_annots", "{split}_images"),
     "voc, images by split": _voc("annots", "images/{split}"),
     "voc, both by split": _voc("xml/{split}", "images/{split}"),
     "coco": _coco("annotations/instances_{split}.json", "{split}"),
@@ -288,6 +298,7 @@ SPLIT_LAYOUTS: dict[str, Callable[[Path, Sequence[Labelled]], None]] = {
     "yolo, other computer": _yolo(yaml=_ULTRALYTICS_YAML.replace("{root}", "/content/animals")),
     "yolo, names by number": lambda root, images: write_yolo_with_yaml(root, images) and None,
     "yolo, lists": _yolo_lists,
+    "yolo, lists, no data.yaml": _yolo_lists_alone,
     "yolo, darknet": _darknet,
 }
 """Layouts with the splits train, val and test."""

@@ -23,6 +23,12 @@ _SPLIT = re.compile(r"(trainval|training|train|validation|valid|val|testing|test
 _SAME_SPLIT = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
 
 
+_BESIDE_SPLIT = frozenset(
+    "images image img imgs pictures photos jpg annotations annotation annots xml labels data set dataset split".split()
+)
+"""Words that a folder of a split may have in its name besides."""
+
+
 class Listing:
     """All files below a folder, read once.
 
@@ -131,8 +137,13 @@ def split_in(text: str) -> str | None:
 
 
 def split_folder(path: str) -> str | None:
-    """The first folder in a relative path that is called after a split."""
-    return next((part for part in path.split("/") if split_name(part)), None)
+    """The split that the first folder in a relative path is called after that is: ``train``, or ``train_images``."""
+    for part in path.split("/"):
+        words = re.split(r"[-_. ]+", part)
+        named = [word for word in words if split_name(word)]
+        if split_name(part) or (len(named) == 1 and all(word in named or word.lower() in _BESIDE_SPLIT for word in words)):
+            return part if split_name(part) else named[0]
+    return None
 
 
 def find_split(asked: str, names: Iterable[str]) -> str | None:

@@ -53,7 +53,9 @@ class VocEntry:
         """
         suffix = os.path.splitext(written)[1]
         names = [self.stem + suffix, *(self.stem + known for known in IMAGE_SUFFIXES)]
-        names += [self.stem + known.upper() for known in IMAGE_SUFFIXES] + [written]
+        names += [self.stem + known.upper() for known in IMAGE_SUFFIXES]
+        names += [self.stem] if self.stem.lower().endswith(IMAGE_SUFFIXES) else []  # of a.jpg.xml
+        names.append(written)
         for folder in self.folders:
             for name in names:
                 path = join_path(folder, name)
@@ -215,11 +217,11 @@ class VocLayout:
         if own and (standard := f"{above}JPEGImages") in self._listing.folders:
             nested = standard + below
             return [nested, standard] if below and nested in self._listing.folders else [standard]
-        split = split_folder(annotations)
+        split = _split_of(annotations)
         counts: Counter[str] = Counter()
         for stem in stems:
             for folder in containing.get(stem, ()):
-                if split is None or split_folder(folder) in (None, split):
+                if split is None or _split_of(folder) in (None, split):
                     counts[folder] += 1
         ranked = sorted(counts, key=lambda folder: (-counts[folder], folder != annotations, folder.count("/"), folder))
         chosen: list[str] = []
@@ -227,13 +229,19 @@ class VocLayout:
         for folder in ranked:
             # A folder with other files of the same names, such as masks, is no second folder of images.
             names = self._stems[folder] & stems
-            if split is None and split_folder(folder) is not None:
-                names = {join_path(str(split_folder(folder)), name) for name in names}
+            if split is None and (of_folder := _split_of(folder)) is not None:
+                names = {join_path(of_folder, name) for name in names}
             if not names & covered:
                 chosen.append(folder)
                 covered |= names
         # Without a common name, the names in the annotations may still be those of the images.
-        return chosen or [folder for folder in self._listing.images if split is None or split_folder(folder) in (None, split)]
+        return chosen or [folder for folder in self._listing.images if split is None or _split_of(folder) in (None, split)]
+
+
+def _split_of(folder: str) -> str | None:
+    """The usual name of the split that a folder is called after."""
+    found = split_folder(folder)
+    return None if found is None else split_name(found)
 
 
 def _annotations_folder(path: str) -> str | None:

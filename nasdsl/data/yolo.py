@@ -16,7 +16,7 @@ from pathlib import Path
 from nasdsl.data.dataset import RecordBuilder
 from nasdsl.data.errors import DataError, Skipped, UnreadableImage
 from nasdsl.data.images import image_size
-from nasdsl.data.layouts import IMAGE_SUFFIXES, Listing, common_ids, inside, join_path, parent_of, split_folder
+from nasdsl.data.layouts import IMAGE_SUFFIXES, Listing, common_ids, inside, join_path, parent_of, split_folder, split_name
 from nasdsl.data.source import Contents, Source
 from nasdsl.data.yolo_config import YoloConfig, find_config, find_names, read_config
 
@@ -85,7 +85,9 @@ class YoloSource(Source):
             if None not in found:
                 parts[name] = [path for path in found if path is not None]
             else:
-                missing.append(f"{self._config.file}: {name}: {paths[found.index(None)]} is not in {self._listing.root}")
+                lost = paths[found.index(None)]
+                hint = " (only what is in `path:` is read)" if Path(lost).exists() else ""
+                missing.append(f"{self._config.file}: {name}: {lost} is not in {self._listing.root}{hint}")
         if not parts:
             raise DataError(
                 "; ".join(missing) + f"; expected folders of images, or lists of them; found {self._listing.describe()}"
@@ -137,6 +139,9 @@ class YoloSource(Source):
                 f"{self._listing.root}: not YOLO's layout: expected data.yaml, or folders images and labels with a .txt for "
                 f"each image; found {self._listing.describe()}"
             )
+        lists = {name[:-4]: [name] for name in self._listing.folders[""] if name.endswith(".txt") and split_name(name[:-4])}
+        if lists:
+            return lists
         parts: dict[str, list[str]] = {}
         for folder in folders:
             parts.setdefault(split_folder(folder) or "", []).append(folder)
