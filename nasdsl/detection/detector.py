@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from nasdsl.detection.backbones import FeatureExtractor
 from nasdsl.detection.fcos import Fcos
 from nasdsl.detection.pyramid import Detections, shapes_of
 from nasdsl.detection.retinanet import Retinanet
+
+if TYPE_CHECKING:
+    from nasdsl.detection.inheritance import Inheritance
 
 Method: TypeAlias = Fcos | Retinanet
 Size: TypeAlias = tuple[int, int]
@@ -98,6 +101,7 @@ class Detector(nn.Module):
         classes: names of the classes.
         category_ids: the data set's ids of the classes, in the same order.
         method: options of FCOS or RetinaNet.
+        inherited: what it has inherited from the weights that it was built with; None without such weights.
     """
 
     def __init__(
@@ -118,6 +122,7 @@ class Detector(nn.Module):
         self.backbone = backbone
         self.decoder = decoder
         self.method = method
+        self.inherited: Inheritance | None = None
         self.classes = tuple(classes)
         self.category_ids = tuple(category_ids) if category_ids is not None else tuple(range(1, len(self.classes) + 1))
         if len(self.category_ids) != len(self.classes):
