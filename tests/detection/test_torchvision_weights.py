@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import detection
 
 from nasdsl import load, resources
+from nasdsl.data import open_dataset
 from nasdsl.detection.detector import Detector
 from nasdsl.detection.factory import detector, load_detector
 from nasdsl.detection.torchvision_weights import convert, is_torchvision_detector
@@ -19,6 +20,7 @@ from nasdsl.detection.weights import read_weights
 
 FCOS, RETINANET, RETINANET_V2 = "fcos_resnet50_fpn", "retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2"
 ZOO = {FCOS: "fcos", RETINANET: "retinanet", RETINANET_V2: "retinanet_v2"}
+COCO = Path(__file__).parents[2].with_name("shared") / "data" / "coco_cc_dev"
 SIZE = (128, 256)
 """A multiple of the coarsest stride: elsewhere torchvision's anchors and locations are not a stride apart."""
 
@@ -128,8 +130,7 @@ def same_detections(theirs: nn.Module, ours: Detector, image: Tensor) -> None:
     assert len(found["scores"].unique()) > 90
 
 
-@pytest.mark.parametrize("name", ZOO)
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize(("name", "prefix"), [(FCOS, "module."), (RETINANET, ""), (RETINANET_V2, "")])
 def test_every_weight_has_its_place(name: str, prefix: str) -> None:
     """All names and shapes are those of the detector, and nothing is left over."""
     given = {prefix + key: value for key, value in on_meta(name).items()}
@@ -191,6 +192,14 @@ def test_rows_of_classes_follow_the_names_of_the_data(tmp_path: Path) -> None:
     assert "the weights are of resnet50_v1.5, this is tiny" in text
     other = detector(decoder, "tiny", classes=["helmet", "vest"])
     assert "it begins anew: none of the 2 classes" in str(saved.inherit(other))
+
+
+@pytest.mark.skipif(not COCO.is_dir(), reason="THE SHARED TEST DATA IS MISSING: coco_cc_dev beside the checkout")
+def test_classes_of_coco_as_the_data_has_them() -> None:
+    dataset = open_dataset(f"coco:{COCO}", "val")
+    config = convert(on_meta(FCOS)).config
+    assert tuple(config["classes"]) == dataset.classes
+    assert tuple(config["category_ids"]) == dataset.category_ids
 
 
 def test_a_decoder_that_cannot_hold_all_of_it(tmp_path: Path) -> None:
