@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nasdsl import search
     from nasdsl.decoder import Decoder, load, loads
     from nasdsl.detection.backbones import FeatureExtractor
+    from nasdsl.detection.detections import Detections
     from nasdsl.detection.detector import Detector
     from nasdsl.detection.factory import detector, load_detector
     from nasdsl.detection.inference import for_inference
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Decoder": "nasdsl.decoder",
+    "Detections": "nasdsl.detection.detections",
     "Detector": "nasdsl.detection.detector",
     "Diagnostic": "nasdsl.diagnostics",
     "DiagnosticError": "nasdsl.diagnostics",
@@ -44,6 +46,7 @@ _MODULES = {
 
 __all__ = [
     "Decoder",
+    "Detections",
     "Detector",
     "Diagnostic",
     "DiagnosticError",

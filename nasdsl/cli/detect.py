@@ -1,32 +1,37 @@
-"""``nasdsl detect``: run a trained detector on images."""
+"""``nasdsl detect``: run a trained detector on images and videos."""
 
 from __future__ import annotations
 
-import json
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from nasdsl.cli.detect_output import Results, output_names
 from nasdsl.cli.errors import USAGE, exit_on_error, fail
 from nasdsl.cli.files import dataset_options, load_detector_for_inference
 from nasdsl.cli.options import DEVICE
-from nasdsl.cli.output import echo_err, pluralize
+from nasdsl.cli.output import echo_err, pluralize, progress_bar
 
 if TYPE_CHECKING:
     from nasdsl.data import Dataset
+    from nasdsl.detection.detections import Detections
     from nasdsl.detection.detector import Detector
-
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-"""Files of a folder with these suffixes are taken for images. A file named by itself is always read."""
+    from nasdsl.training.signals import SignalHandler
 
 SHEET_NAME = "sheet.png"
 """File that --sheet writes."""
 
 MAX_IN_SHEET = 24
 """Images on a sheet; with more, each would be too small to see."""
+
+SECONDS_BETWEEN_REPORTS = 10
+"""Between two lines about the progress of a video, where there is no terminal for a bar."""
 
 
 @click.command()
@@ -48,10 +53,12 @@ MAX_IN_SHEET = 24
     type=click.FloatRange(0, 1),
     default=0.3,
     show_default=True,
-    help="Lowest score of a detection that is drawn.",
+    help="Lowest score of a detection that is drawn and listed in detections.csv.",
 )
+@click.option("--classes", metavar="A,B", help="Only objects of these classes, by name.  [default: all]")
+@click.option("--every", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="Of a video, every Nth frame.")
 @click.option("--sheet", is_flag=True, help=f"Also draw the first {MAX_IN_SHEET} images side by side, in {SHEET_NAME}.")
-@click.option("--no-pictures", is_flag=True, help="Do not write an image with boxes for each input.")
+@click.option("--no-pictures", is_flag=True, help="Do not write an image or video with boxes for each input.")
 @DEVICE
 def detect(
     run: Path,
@@ -61,68 +68,67 @@ def detect(
     first: int | None,
     out: Path,
     threshold: float,
+    classes: str | None,
+    every: int,
     sheet: bool,
     no_pictures: bool,
     device: str | None,
 ) -> None:
-    """Run a trained detector on images.
+    """Run a trained detector on images and videos.
 
-    RUN is the folder of a training or its model.pt. IMAGE is an image file or a folder of images.
+    RUN is the folder of a training, its model.pt, or a file of torchvision's FCOS or RetinaNet. IMAGE is an image or video, a
+    folder of them, or a quoted pattern such as 'photos/**/*.jpg'.
 
-    DIR gets a PNG of each image with the boxes drawn, and detections.json, which holds all detections in COCO's format,
-    also those below --threshold.
+    \b
+    nasdsl detect runs/cells photo.jpg more_photos -o found
+    nasdsl detect runs/cells clip.mp4 --every 5 --classes RBC,WBC -o found
+
+    DIR gets a PNG of each image and an MP4 of each video with the boxes drawn; detections.json, which holds all detections in
+    COCO's format, also those below --threshold; and detections.csv with those that are drawn. Videos need PyAV
+    (pip install 'nasdsl[video]'). Ctrl-C ends after the image or frame at work, and what was found until then is written.
     """
     if bool(images) == bool(spec):
         raise click.UsageError("expected either images (IMAGE…) or a dataset (--data)")
     with exit_on_error():
-        from nasdsl.data import UnreadableImage
-        from nasdsl.detection.visualization import contact_sheet, draw_detections, write_png
+        from nasdsl.detection.detections import labels_of
+        from nasdsl.training.signals import SignalHandler
 
         detector = load_detector_for_inference(run, device)
+        wanted = [name.strip() for name in classes.split(",") if name.strip()] if classes is not None else None
+        if wanted is not None:
+            labels_of(wanted, detector.classes)  # raises for an unknown one
         reserved = {SHEET_NAME} if sheet else set()
         sources = list(_files(images, out, reserved) if spec is None else _samples(detector, run, spec, split, first))
         if not sources:
             fail(f"no images in {', '.join(map(str, images))}")
         out.mkdir(parents=True, exist_ok=True)
-        annotations = _Annotations(detector)
-        drawn: list[Any] = []
-        unreadable = 0
-        for source in sources:
-            try:
-                image = source.read()
-            except UnreadableImage as error:
-                echo_err(f"nasdsl: {error}")
-                unreadable += 1
-                continue
-            detections = detector.detect(image)
-            annotations.add(source.name, image.shape[-2:], detections)
-            message = f"{source.name}: {pluralize(int((detections['scores'] >= threshold).sum()), 'object')}"
-            on_sheet = sheet and len(drawn) < MAX_IN_SHEET
-            if on_sheet or not no_pictures:
-                annotated = draw_detections(image, detections, detector.classes, threshold)
-                drawn += [annotated] if on_sheet else []
-                if not no_pictures:
-                    write_png(out / source.target, annotated)
-                    message += f", drawn in {out / source.target}"
-            echo_err(message)
-        path = out / "detections.json"
-        text = json.dumps(annotations.value, ensure_ascii=False)
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may not be UTF-8
-        if drawn:
-            write_png(out / SHEET_NAME, contact_sheet(drawn))
-            echo_err(f"wrote {out / SHEET_NAME}")
-    echo_err(f"wrote {path}")
-    if unreadable:
-        echo_err(f"{pluralize(unreadable, 'image')} could not be read")
+        videos = [source for source in sources if source.is_video]
+        results = Results(detector, threshold, videos=bool(videos))
+        with SignalHandler("writing what was found") as signals:
+            job = _Job(detector, out, threshold, wanted, results, sheet, no_pictures, signals)
+            job.detect_in_images([source for source in sources if not source.is_video])
+            for source in videos:
+                if not job.stopped:
+                    job.detect_in_video(source, every)
+        written = job.finish()
+    for path in written:
+        echo_err(f"wrote {path}")
+    if job.unreadable:
+        number = pluralize(job.unreadable, "image") + (" or video" + "s" * (job.unreadable > 1)) * bool(videos)
+        echo_err(f"{number} could not be read")
+    if signals.signum:
+        sys.exit(128 + signals.signum)
+    if job.unreadable:
         sys.exit(USAGE)
 
 
 class _Source(NamedTuple):
-    """An input image: its name, the file written for it, and where it is read from."""
+    """An input image or video: its name, the file written for it, and where it is read from."""
 
     name: str
     target: str
     origin: Path | tuple[Dataset, int]
+    is_video: bool = False
 
     def read(self) -> Any:  # a tensor, uint8 [3, H, W]
         from nasdsl.data import read_image
@@ -130,18 +136,159 @@ class _Source(NamedTuple):
         return read_image(self.origin) if isinstance(self.origin, Path) else self.origin[0][self.origin[1]].image
 
 
+@dataclass
+class _Job:
+    """One run of the command: detects, draws and collects."""
+
+    detector: Detector
+    out: Path
+    threshold: float
+    classes: list[str] | None
+    results: Results
+    sheet: bool
+    no_pictures: bool
+    signals: SignalHandler
+    drawn: list[Any] = field(default_factory=list)
+    unreadable: int = 0
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal asks to end."""
+        return bool(self.signals.signum)
+
+    def detect_in_images(self, sources: Sequence[_Source]) -> None:
+        from nasdsl.data import UnreadableImage
+        from nasdsl.detection.visualization import write_png
+
+        with progress_bar("detecting") as advance:
+            for number, source in enumerate(sources):
+                if self.stopped:
+                    return
+                if len(sources) > 1:
+                    advance(number, len(sources))
+                try:
+                    image = source.read()
+                except UnreadableImage as error:
+                    self._report_unreadable(error)
+                    continue
+                found = self._detect(image)
+                self.results.add(source.name, found)
+                message = f"{source.name}: {_objects(found.filter(self.threshold).names)}"
+                on_sheet = self.sheet and len(self.drawn) < MAX_IN_SHEET
+                if on_sheet or not self.no_pictures:
+                    annotated = self._draw(found)
+                    self.drawn += [annotated] if on_sheet else []
+                    if not self.no_pictures:
+                        write_png(self.out / source.target, annotated)
+                        message += f", drawn in {self.out / source.target}"
+                echo_err(message)
+
+    def detect_in_video(self, source: _Source, every: int) -> None:
+        from nasdsl.data import UnreadableImage
+        from nasdsl.data.video import VideoReader, VideoWriter
+
+        assert isinstance(source.origin, Path)
+        target = self.out / source.target
+        names: Counter[str] = Counter()
+        frames = 0
+        try:
+            with (
+                VideoReader(source.origin) as video,
+                VideoWriter(target) as writer,
+                progress_bar(source.name) as advance,
+            ):
+                report = _VideoProgress(source.name, video.frames)
+                for frame in video.read(every):
+                    if self.stopped:
+                        break
+                    found = self._detect(frame.image)
+                    self.results.add(source.name, found, frame.number, frame.time)
+                    names.update(found.filter(self.threshold).names)
+                    on_sheet = self.sheet and frames == 0 and len(self.drawn) < MAX_IN_SHEET
+                    if on_sheet or not self.no_pictures:
+                        annotated = self._draw(found)
+                        self.drawn += [annotated] if on_sheet else []
+                        if not self.no_pictures:
+                            writer.write(annotated, frame.time)
+                    frames += 1
+                    if video.frames:
+                        advance(frame.number + 1, max(video.frames, frame.number + 1))
+                    report(frame.number + 1)
+        except UnreadableImage as error:
+            self._report_unreadable(error)
+        if frames:
+            message = f"{source.name}: {_objects(names.elements())} in {pluralize(frames, 'frame')}"
+            echo_err(message if self.no_pictures else f"{message}, drawn in {target}")
+
+    def finish(self) -> list[Path]:
+        """Write the files with all results, and return their paths."""
+        from nasdsl.detection.visualization import contact_sheet, write_png
+
+        written = self.results.write(self.out)
+        if self.drawn:
+            write_png(self.out / SHEET_NAME, contact_sheet(self.drawn))
+            written.append(self.out / SHEET_NAME)
+        return written
+
+    def _detect(self, image: Any) -> Detections:
+        found: Detections = self.detector.predict(image)
+        return found if self.classes is None else found.filter(classes=self.classes)
+
+    def _draw(self, found: Detections) -> Any:
+        from nasdsl.detection.visualization import draw_detections
+
+        return draw_detections(found.image, found.to_dict(), found.classes, self.threshold)
+
+    def _report_unreadable(self, error: Exception) -> None:
+        echo_err(f"nasdsl: {error}")
+        self.unreadable += 1
+
+
+class _VideoProgress:
+    """Prints a line about a video now and then where there is no terminal."""
+
+    def __init__(self, name: str, frames: int | None) -> None:
+        self._name, self._frames = name, frames
+        self._start = self._last = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self._last < SECONDS_BETWEEN_REPORTS or sys.stderr.isatty():
+            return
+        self._last = now
+        message = f"{self._name}: frame {done:,}"
+        if self._frames and self._frames >= done:
+            left = (now - self._start) / done * (self._frames - done)
+            message += f" of about {self._frames:,}, {left:.0f} s left"
+        echo_err(message)
+
+
+def _objects(names: Any) -> str:
+    """``3 objects (2 cat, 1 dog)``."""
+    counts = Counter(names)
+    total = pluralize(sum(counts.values()), "object")
+    return f"{total} ({', '.join(f'{count} {name}' for name, count in counts.most_common())})" if counts else total
+
+
 def _files(images: Sequence[Path], out: Path, reserved: set[str]) -> Iterator[_Source]:
-    """Images from files and folders.
+    """Images and videos from files, folders and patterns.
 
     Raises:
-        UsageError: an image would be overwritten by one of the `reserved` files in `out`.
+        UsageError: one would be overwritten by one of the `reserved` files in `out`.
+        DataError: there are videos, and PyAV is not installed.
     """
-    files = list(dict.fromkeys(_image_files(images)))
+    from nasdsl.data.sources import find_files, is_video
+    from nasdsl.data.video import import_av
+
+    files = find_files(images, videos=True)
     for file in files:
         if file.name.lower() in reserved and file.resolve().parent == out.resolve():
             raise click.UsageError(f"{file} would be overwritten; give another folder by -o, or leave --sheet out")
-    names = _output_names(files, out, reserved)
-    return (_Source(str(file), names[file], file) for file in files)
+    videos = [is_video(file) for file in files]
+    if any(videos):
+        import_av()
+    names = output_names(files, videos, out, reserved)
+    return (_Source(str(file), names[file], file, video) for file, video in zip(files, videos, strict=True))
 
 
 def _samples(detector: Detector, run: Path, spec: str, split: str | None, first: int | None) -> Iterator[_Source]:
@@ -156,59 +303,3 @@ def _samples(detector: Detector, run: Path, spec: str, split: str | None, first:
         # Image ids may be any string, such as a path.
         name = str(data.image_id(index)).replace("/", "_").replace("\\", "_")
         yield _Source(data.file(index), f"{name}.png", (data, index))
-
-
-class _Annotations:
-    """Detections in COCO's annotation format, which pycocotools reads; unlike COCO results it has the file names."""
-
-    def __init__(self, detector: Detector) -> None:
-        self.category_ids = detector.category_ids
-        categories = zip(detector.category_ids, detector.classes, strict=True)
-        self.value: dict[str, Any] = {
-            "images": [],
-            "categories": [{"id": number, "name": name} for number, name in categories],
-            "annotations": [],
-        }
-
-    def add(self, name: str, size: Any, detections: Any) -> None:
-        image_id = len(self.value["images"]) + 1
-        self.value["images"].append({"id": image_id, "file_name": name, "height": int(size[0]), "width": int(size[1])})
-        for box, label, score in zip(
-            detections["boxes"].tolist(), detections["labels"].tolist(), detections["scores"].tolist(), strict=True
-        ):
-            x, y, width, height = box[0], box[1], box[2] - box[0], box[3] - box[1]
-            self.value["annotations"].append(
-                {
-                    "id": len(self.value["annotations"]) + 1,
-                    "image_id": image_id,
-                    "category_id": self.category_ids[label],
-                    "bbox": [round(v, 2) for v in (x, y, width, height)],
-                    "area": round(width * height, 2),
-                    "iscrowd": 0,
-                    "score": round(score, 5),
-                }
-            )
-
-
-def _image_files(images: Sequence[Path]) -> Iterator[Path]:
-    for image in images:
-        if image.is_dir():
-            yield from sorted(p for p in image.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        else:
-            yield image
-
-
-def _output_names(files: list[Path], out: Path, reserved: set[str]) -> dict[Path, str]:
-    """Name of the PNG that is written to `out` for each image: its stem, with a number if the name is taken.
-
-    A name is taken by another image's output, by an image that is read from `out`, and if it is `reserved`.
-    """
-    names: dict[Path, str] = {}
-    taken = reserved | {file.name.lower() for file in files if file.resolve().parent == out.resolve()}
-    for file in files:
-        name, number = f"{file.stem}.png", 2
-        while name.lower() in taken:
-            name, number = f"{file.stem}_{number}.png", number + 1
-        taken.add(name.lower())
-        names[file] = name
-    return names

@@ -84,7 +84,8 @@ class _TrainCommand(click.Command):
 @click.option(
     "--weights",
     type=click.Path(path_type=Path),
-    help="Start from the detector of another run (its folder or model.pt). Its classes may differ.",
+    help="Start from another detector: a run's folder, its model.pt, or a file of torchvision's FCOS or RetinaNet. What both "
+    "have in common is inherited; decoder and classes may differ.",
 )
 @click.option("--width", type=click.IntRange(1), help="Channels of fpn and head.  [default: those in FILE]")
 @RECIPE
@@ -171,6 +172,8 @@ def train(
             echo_err("\n".join([*data.summary(), *(val.summary() if val else [])]))
             warn_random_backbone(plan)
         model = plan.make_detector(decoder, data)
+        if main and model.inherited is not None and model.inherited.is_complete:  # else a warning says it
+            echo_err(str(model.inherited))
         about = {
             "command": command_line(), "data": spec, "split": split, **split_record(data.made), "decoder": file,
         }  # fmt: skip

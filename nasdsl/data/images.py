@@ -49,6 +49,25 @@ def read_image(
         return to_tensor(_as_rgb(path, _upright(picture) if upright else picture))
 
 
+def picture_to_tensor(picture: Image.Image, name: str = "the image") -> Tensor:
+    """Convert any image of Pillow to uint8 [3, H, W] RGB, as `read_image` does: upright, without transparency.
+
+    Args:
+        name: what error messages call it.
+
+    Raises:
+        UnreadableImage: it cannot be decoded, or has pixels without a defined white.
+    """
+    with _pillow_errors(name):
+        return to_tensor(_as_rgb(name, _upright(picture)))
+
+
+def image_suffixes() -> frozenset[str]:
+    """Endings of the files that `read_image` can read with this build of Pillow: ``.jpg``, ``.png``, …"""
+    formats = _formats()
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
+
+
 def image_size(path: str | Path) -> tuple[int, int]:
     """Read (H, W) of the upright image from its header.
 

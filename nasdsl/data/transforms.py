@@ -148,14 +148,19 @@ class Transform:
                 sample = _flip(sample)
         return sample
 
+    @staticmethod
+    def resize_image(image: Tensor, size: Size) -> Tensor:
+        """Resize an image [3, h, w] to `size` (H, W)."""
+        if tuple(image.shape[-2:]) != size:
+            image = F.resize_image(image, list(size), interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
+        return image.contiguous()
+
     def _resize(self, sample: Sample, shorter: int | None) -> Sample:
         """Resize; boxes are in pixels of ``target["size"]``, even if the image was decoded at a smaller size."""
         image, target = sample
         full = target["size"]
         size = self.output_size(full, shorter)
-        if tuple(image.shape[-2:]) != size:
-            image = F.resize_image(image, list(size), interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
-        image = image.contiguous()
+        image = self.resize_image(image, size)
         if full != size:
             area = target["area"] * (size[0] * size[1] / (full[0] * full[1]))
             target = {**target, "boxes": rescale_boxes(target["boxes"], full, size), "area": area}

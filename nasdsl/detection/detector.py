@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms import v2
 
 from nasdsl.backends.module import DecoderModule, Prediction
 from nasdsl.detection.backbones import FeatureExtractor
+from nasdsl.detection.detections import Detections
 from nasdsl.detection.fcos import Fcos
-from nasdsl.detection.pyramid import Detections, shapes_of
+from nasdsl.detection.prediction import ImageLike, predict
+from nasdsl.detection.pyramid import RawDetections, shapes_of
 from nasdsl.detection.retinanet import Retinanet
+
+if TYPE_CHECKING:
+    from nasdsl.detection.inheritance import Inheritance
 
 Method: TypeAlias = Fcos | Retinanet
 Size: TypeAlias = tuple[int, int]
@@ -98,6 +104,7 @@ class Detector(nn.Module):
         classes: names of the classes.
         category_ids: the data set's ids of the classes, in the same order.
         method: options of FCOS or RetinaNet.
+        inherited: what it has inherited from the weights that it was built with; None without such weights.
     """
 
     def __init__(
@@ -118,6 +125,7 @@ class Detector(nn.Module):
         self.backbone = backbone
         self.decoder = decoder
         self.method = method
+        self.inherited: Inheritance | None = None
         self.classes = tuple(classes)
         self.category_ids = tuple(category_ids) if category_ids is not None else tuple(range(1, len(self.classes) + 1))
         if len(self.category_ids) != len(self.classes):
@@ -155,7 +163,7 @@ class Detector(nn.Module):
         targets: Sequence[Target] | None = None,
         *,
         sizes: Sequence[Size] | None = None,
-    ) -> dict[str, Tensor] | list[Detections]:
+    ) -> dict[str, Tensor] | list[RawDetections]:
         """Losses in training mode, detections in evaluation mode; see the class.
 
         Raises:
@@ -178,7 +186,7 @@ class Detector(nn.Module):
         return detections
 
     @torch.inference_mode()
-    def detect(self, image: Tensor) -> Detections:
+    def detect(self, image: Tensor) -> RawDetections:
         """The detections in one image [3, H, W] (uint8, or float 0 to 1), as CPU tensors.
 
         Raises:
@@ -188,6 +196,41 @@ class Detector(nn.Module):
             raise DetectorError("a detector in training mode returns no detections; call .eval() first")
         detections = self([image.to(next(self.parameters()).device)])[0]
         return {name: value.cpu() for name, value in detections.items()}
+
+    @overload
+    def predict(self, images: Image.Image, threshold: float = 0.0, batch_size: int = 8) -> Detections: ...
+
+    @overload
+    def predict(
+        self, images: ImageLike | Iterable[ImageLike], threshold: float = 0.0, batch_size: int = 8
+    ) -> Detections | list[Detections]: ...
+
+    def predict(
+        self, images: ImageLike | Iterable[ImageLike], threshold: float = 0.0, batch_size: int = 8
+    ) -> Detections | list[Detections]:
+        """Find the objects in images of any kind and size: the same that `nasdsl eval` and `nasdsl detect` find in them.
+
+        The detector is in evaluation mode meanwhile, whatever its mode is.
+
+        Args:
+            images: one image or several:
+
+                - the path of an image file, or of a folder with image files,
+                - an image of Pillow; EXIF's orientation is applied, as for files,
+                - an array [H, W, 3], uint8 RGB,
+                - a tensor [3, H, W] or [N, 3, H, W], RGB, uint8 or float 0 to 1,
+                - a list of these.
+            threshold: lowest score of the detections. With 0, all are given that the method's own threshold leaves.
+            batch_size: images of one size that are computed at once.
+
+        Returns:
+            A list of `Detections`; of a single image (a path, an image, an array or a tensor of three dimensions), its own.
+
+        Raises:
+            UnreadableImage: a file is missing or broken; the message names it.
+            DetectionError: `images` is none of these.
+        """
+        return predict(self, images, threshold, batch_size)
 
     def losses(self, predictions: Mapping[str, Prediction], inputs: InputBatch) -> dict[str, Tensor]:
         """The losses of predictions.

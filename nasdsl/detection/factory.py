@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -13,6 +14,7 @@ from nasdsl.decoder import Decoder, loads
 from nasdsl.detection.backbones import FeatureExtractor, make_backbone
 from nasdsl.detection.detector import Detector, DetectorError, Method, Size
 from nasdsl.detection.fcos import Fcos
+from nasdsl.detection.inheritance import is_same_network
 from nasdsl.detection.retinanet import Retinanet
 from nasdsl.detection.weights import read_weights
 from nasdsl.diagnostics import DiagnosticError
@@ -41,11 +43,12 @@ def detector(
     Args:
         decoder: from `nasdsl.load` or `nasdsl.loads`.
         backbone: a name of `nasdsl.backbones.BACKBONES`, or a `FeatureExtractor` around any module.
-        weights: of a trained detector: a run's folder, its ``model.pt``, or a file with a state dict. Where the number of
-            classes differs, all but the classification layer is loaded.
+        weights: to start from: the folder of a run, its ``model.pt``, a file with a state dict, or one of torchvision's FCOS
+            or RetinaNet. What its detector and this one have in common is inherited (see `nasdsl.detection.inheritance`);
+            `Detector.inherited` says what, and a warning if it is not everything.
         classes: number of classes, or their names.
         backbone_weights: ``"imagenet"``, a file in torchvision's or MSRA's layout, or None for random weights.
-        freeze_at, norm: see `make_backbone`. With the `weights` of a detector that has the same backbone, and without
+        freeze_at, norm: see `make_backbone`. With the `weights` of a detector that has this backbone, and without
             `backbone_weights`, the default is that detector's setting.
         category_ids: the data set's ids of the classes; by default 1, 2, ….
         min_size, max_size: of the shorter and the longer side of images in lists, in pixels.
@@ -56,6 +59,9 @@ def detector(
 
     Raises:
         DetectorError, DetectionError, BackboneError, DiagnosticError, MissingFeature: the message names what does not fit.
+
+    Warns:
+        UserWarning: not all parameters are inherited from `weights`.
     """
     names = [f"class {n}" for n in range(classes)] if isinstance(classes, int) else list(classes)
     if not names:
@@ -71,7 +77,8 @@ def detector(
     saved = None
     if weights is not None:
         saved = read_weights(weights)
-        if saved.backbone.get("name") == backbone and backbone_weights is None:
+        name = saved.backbone.get("name")
+        if name and isinstance(backbone, str) and is_same_network(name, backbone) and backbone_weights is None:
             freeze_at = saved.backbone.get("freeze_at") if freeze_at is None else freeze_at
             norm = saved.backbone.get("norm") if norm is None else norm
     backbone_config = None
@@ -97,7 +104,9 @@ def detector(
         config={"decoder": decoder.source.text, "backbone": backbone_config},
     )
     if saved is not None:
-        saved.load_for_fine_tuning(result)
+        result.inherited = saved.inherit(result)
+        if not result.inherited.is_complete:
+            warnings.warn(str(result.inherited), UserWarning, stacklevel=2)
     return result
 
 

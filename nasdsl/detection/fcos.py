@@ -20,8 +20,8 @@ from nasdsl.detection.losses import MIN_NORMALIZER, BoxLoss, box_loss, centernes
 from nasdsl.detection.postprocess import LevelCandidates, decode_boxes, postprocess_detections
 from nasdsl.detection.pyramid import (
     DetectionError,
-    Detections,
     Predictions,
+    RawDetections,
     Shapes,
     Target,
     boxes_and_labels,
@@ -171,7 +171,7 @@ class Fcos:
             "bbox_ctrness": center / positives.clamp(min=MIN_NORMALIZER),
         }
 
-    def detect(self, predictions: Predictions, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+    def detect(self, predictions: Predictions, sizes: Sequence[tuple[int, int]]) -> list[RawDetections]:
         """The detections of each image of a batch; see `postprocess_detections`.
 
         Args:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from nasdsl.detection.pyramid import DetectionError, Detections
+from nasdsl.detection.pyramid import DetectionError, RawDetections
 
 
 class LevelCandidates(NamedTuple):
@@ -33,7 +33,7 @@ def decode_boxes(locations: Tensor, distances: Tensor) -> Tensor:
 
 def postprocess_detections(
     levels: Sequence[LevelCandidates], sizes: Sequence[tuple[int, int]], candidates: int, nms: float, detections: int
-) -> list[Detections]:
+) -> list[RawDetections]:
     """The detections of each image, best first.
 
     Args:

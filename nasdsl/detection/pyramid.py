@@ -24,7 +24,7 @@ Predictions: TypeAlias = Mapping[str, Prediction]
 Target: TypeAlias = Mapping[str, Any]
 """Ground truth of one image: ``boxes`` [n, 4] (xyxy, pixels) and ``labels`` [n] (0 … classes - 1); other keys are ignored."""
 
-Detections: TypeAlias = dict[str, Tensor]
+RawDetections: TypeAlias = dict[str, Tensor]
 """Detections in one image, best first: ``boxes`` [k, 4] (xyxy, pixels), ``labels`` [k] int64, ``scores`` [k]."""
 
 

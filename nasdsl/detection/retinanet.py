@@ -20,8 +20,8 @@ from torchvision.ops import box_iou, sigmoid_focal_loss
 from nasdsl.detection.postprocess import LevelCandidates, postprocess_detections
 from nasdsl.detection.pyramid import (
     DetectionError,
-    Detections,
     Predictions,
+    RawDetections,
     Shapes,
     Target,
     boxes_and_labels,
@@ -165,7 +165,7 @@ class Retinanet:
             "bbox_regression": (boxes.sum(dim=1) * weight[image]).sum(),
         }
 
-    def detect(self, predictions: Predictions, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+    def detect(self, predictions: Predictions, sizes: Sequence[tuple[int, int]]) -> list[RawDetections]:
         """The detections of each image of a batch; see `postprocess_detections`.
 
         Args:

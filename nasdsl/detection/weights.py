@@ -8,17 +8,23 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nasdsl.backbones import backbone as find_backbone
+from nasdsl.decoder import loads
 from nasdsl.detection.detector import Detector, DetectorError
+from nasdsl.detection.inheritance import Inheritance, Origin, inherit
+from nasdsl.detection.torchvision_weights import convert, is_torchvision_detector
 
 FORMAT = "nasdsl detector 1"
 MODEL = "model.pt"
+_BACKBONE_KEYS = ("conv1.weight", "layer1.0.conv1.weight", "features.0.0.weight")
+"""Names in files that have the weights of a backbone alone."""
 
 
 def save_detector(detector: Detector, path: str | Path, weights: Mapping[str, Tensor] | None = None) -> None:
@@ -46,16 +52,13 @@ def save_detector(detector: Detector, path: str | Path, weights: Mapping[str, Te
         unfinished.unlink(missing_ok=True)
 
 
-def load_weights(detector: Detector, path: str | Path) -> None:
-    """Load the weights of a run's folder, of a ``model.pt``, or of a file with a state dict into a detector.
-
-    Where the number of classes differs, the detector keeps its own classification layer, for fine-tuning on other data; every
-    other difference is an error.
+def load_weights(detector: Detector, path: str | Path) -> Inheritance:
+    """Start a detector from the weights of a run's folder, of a ``model.pt``, or of another file; see `SavedWeights.inherit`.
 
     Raises:
-        DetectorError: the file is missing or broken, or has the weights of another detector; the message names the difference.
+        DetectorError: the file is missing or broken, or has nothing in common with the detector.
     """
-    read_weights(path).load_for_fine_tuning(detector)
+    return read_weights(path).inherit(detector)
 
 
 @dataclass(frozen=True)
@@ -66,24 +69,46 @@ class SavedWeights:
         file: its path.
         weights: tensors by name.
         config: `Detector.config` of the detector; None if the file has only a state dict.
+        holder: options on the command line of a detector that holds all weights, where they are not of this package.
     """
 
     file: Path
     weights: dict[str, Tensor]
     config: dict[str, Any] | None
+    holder: str | None = None
 
     @property
     def backbone(self) -> dict[str, Any]:
         """The arguments of `make_backbone`; empty if unknown."""
         return dict((self.config or {}).get("backbone") or {})
 
-    def load_for_fine_tuning(self, detector: Detector) -> None:
-        """See `load_weights`."""
-        weights, own = dict(self.weights), detector.state_dict()
-        for name in ("decoder.head.cls_logits.weight", "decoder.head.cls_logits.bias"):
-            if name in weights and name in own and weights[name].shape[1:] == own[name].shape[1:]:
-                weights[name] = weights[name] if weights[name].shape == own[name].shape else own[name]
-        replace(self, weights=weights).load_into(detector)
+    def inherit(self, detector: Detector) -> Inheritance:
+        """Copy to a detector what it has in common with the detector of these weights; see `nasdsl.detection.inheritance`.
+
+        Raises:
+            DetectorError: they have nothing in common; the detector is unchanged.
+        """
+        result = inherit(detector, self.weights, self._origin(detector), str(self.file))
+        if not result.inherited:
+            parts = "; ".join(str(part) for part in result.parts)
+            advice = " These are weights of a backbone: give them as its weights (--backbone-weights)."
+            raise DetectorError(
+                f"{self.file} has the weights of another detector, which has nothing in common with this one. {parts}."
+                f"{advice if any(key in self.weights for key in _BACKBONE_KEYS) else ''}"
+            )
+        return result
+
+    def _origin(self, detector: Detector) -> Origin:
+        """The detector of these weights, as far as it is known."""
+        config = self.config or {}
+        name = self.backbone.get("name")
+        try:
+            channels = find_backbone(name).out_channels if name else detector.backbone.out_channels
+            graph = loads(config["decoder"], "the saved decoder").lower(channels)
+        except (KeyError, ValueError):  # only a state dict, or a decoder that this version cannot read: names and shapes remain
+            graph = None
+        classes = config.get("classes")
+        return Origin(name, graph, classes if isinstance(classes, list) else None, self.holder)
 
     def load_into(self, detector: Detector) -> None:
         """Load all weights into a detector.
@@ -120,6 +145,8 @@ def _file(path: str | Path) -> Path:
 def read_weights(path: str | Path) -> SavedWeights:
     """Read the weights of a run's folder, of a ``model.pt``, or of a file with a state dict, without running code from it.
 
+    Those of torchvision's FCOS and RetinaNet are converted; see `nasdsl.detection.torchvision_weights`.
+
     Raises:
         DetectorError: the file is missing or broken, or holds something else.
     """
@@ -143,6 +170,8 @@ def read_weights(path: str | Path) -> SavedWeights:
     weights = saved.get("model", saved) if isinstance(saved, dict) else saved
     if not isinstance(weights, dict) or not weights or not all(isinstance(v, Tensor) for v in weights.values()):
         raise DetectorError(f"{file} holds no weights by name; expected a detector or a state dict")
+    if is_torchvision_detector(weights):
+        return SavedWeights(file, *convert(weights))
     config = saved.get("config") if saved.get("format") == FORMAT else None
     return SavedWeights(file, dict(weights), config if isinstance(config, dict) else None)
 

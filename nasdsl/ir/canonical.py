@@ -47,7 +47,7 @@ def digest(graph: Graph) -> str:
 
 def canonical_text(graph: Graph, name: str | None = None) -> str:
     """The canonical text of a graph, under its own name or another; any backbone gives the same."""
-    fpn = _Canonical(graph.nodes, graph.outputs)
+    fpn = Section(graph.nodes, graph.outputs)
     lines = []
     names = {o: name for name, o in graph.outputs.items()}
     inputs = sorted(n.layer.name for n in graph.nodes if isinstance(n.layer, Input))
@@ -73,8 +73,13 @@ def _detector(predict: Predict) -> str:
     return f"retinanet(anchors={predict.anchors})"
 
 
-class _Canonical:
-    """Orders the nodes of one section by structure alone."""
+class Section:
+    """Orders the nodes of one section by structure alone.
+
+    Attributes:
+        kept: the nodes, of equal ones without parameters the first.
+        color: a color for each of them, by which they are ordered.
+    """
 
     def __init__(self, nodes: Sequence[Node], outputs: Mapping[str, str]) -> None:
         self.nodes = {node.id: node for node in nodes}
@@ -87,9 +92,13 @@ class _Canonical:
     def inputs(self, node: Node) -> list[str]:
         return [self.same[i] for i in node.inputs]
 
+    def is_ordered(self, node: Node) -> bool:
+        """Whether the order of a node's operands matters."""
+        return not isinstance(node.layer, _COMMUTATIVE)
+
     def ordered_inputs(self, node: Node) -> list[str]:
         inputs = self.inputs(node)
-        return sorted(inputs, key=lambda i: self.color[i]) if isinstance(node.layer, _COMMUTATIVE) else inputs
+        return inputs if self.is_ordered(node) else sorted(inputs, key=lambda i: self.color[i])
 
     def _merge_equal(self, nodes: Sequence[Node]) -> None:
         """Layers without parameters that have the same operands are one."""
@@ -107,38 +116,57 @@ class _Canonical:
         First what it computes (its layer and the colors of its operands), then, until nothing changes, who reads it:
         twins that compute alike and are read differently come apart (color refinement of Weisfeiler and Leman).
         """
+        return self._refined(self.with_output_names(self.computed_colors()))
+
+    def computed_colors(self, marks: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
+        """A color for what each node computes: its layer and the colors of its operands.
+
+        Args:
+            marks: of nodes, to tell them from others that compute the same.
+        """
         color: dict[str, bytes] = {}
         for node in self.kept:
             operands = [color[i] for i in self.inputs(node)]
-            if isinstance(node.layer, _COMMUTATIVE):
+            if not self.is_ordered(node):
                 operands.sort()
             color[node.id] = _hash(repr(node.layer).encode(), *operands)
+            if marks and node.id in marks:
+                color[node.id] = _hash(color[node.id], marks[node.id])
+        return color
+
+    def with_output_names(self, color: Mapping[str, bytes]) -> dict[str, bytes]:
+        """The colors, with those of outputs told apart by their names."""
+        named = dict(color)
         for name, output in self.outputs.items():
             output = self.same[output]
-            color[output] = _hash(color[output], name.encode())
-        return self._refined(color)
+            named[output] = _hash(named[output], name.encode())
+        return named
 
     def _refined(self, color: dict[str, bytes]) -> dict[str, bytes]:
-        """Colors refined by who reads a node and by what it reads, until nothing changes."""
+        """Colors refined until nothing changes."""
         count = len(set(color.values()))
         while count < len(color):
-            seen_from: dict[str, list[bytes]] = {i: [] for i in color}
-            for node in self.kept:
-                ordered = not isinstance(node.layer, _COMMUTATIVE)
-                for place, source in enumerate(self.inputs(node)):
-                    seen_from[source].append(_hash(color[node.id], bytes([place % 256]) if ordered else b"any"))
-            refined = {i: _hash(color[i], *sorted(seen_from[i])) for i in color}
-            for node in self.kept:  # and what twins that came apart are operands of
-                operands = [refined[i] for i in self.inputs(node)]
-                if isinstance(node.layer, _COMMUTATIVE):
-                    operands.sort()
-                refined[node.id] = _hash(refined[node.id], *operands)
-            color = refined
+            color = self.refine(color)
             now = len(set(color.values()))
             if now == count:
                 break
             count = now
         return color
+
+    def refine(self, color: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Colors refined once by who reads a node and by what it reads."""
+        seen_from: dict[str, list[bytes]] = {i: [] for i in color}
+        for node in self.kept:
+            ordered = self.is_ordered(node)
+            for place, source in enumerate(self.inputs(node)):
+                seen_from[source].append(_hash(color[node.id], bytes([place % 256]) if ordered else b"any"))
+        refined = {i: _hash(color[i], *sorted(seen_from[i])) for i in color}
+        for node in self.kept:  # and what twins that came apart are operands of
+            operands = [refined[i] for i in self.inputs(node)]
+            if not self.is_ordered(node):
+                operands.sort()
+            refined[node.id] = _hash(refined[node.id], *operands)
+        return refined
 
     def settle(self, text: Callable[[], list[str]]) -> list[str]:
         """What `text` gives once every node has a color of its own.
@@ -287,7 +315,7 @@ def _has_weights(layer: HeadLayer) -> bool:
 
 def _step(layer: HeadLayer, blocks: dict[str, str]) -> str:
     """A layer of the chain: a block of its own, called by a name made from what it does."""
-    statements = _Canonical(layer.nodes, {}).body(layer.result)
+    statements = Section(layer.nodes, {}).body(layer.result)
     body = "; ".join(statements)
     name = "layer_" + hashlib.sha256(body.encode()).hexdigest()[:8]
     blocks.setdefault(name, f"block {name}(x) -> (y) {{ {body} }}")

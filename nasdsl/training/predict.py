@@ -10,6 +10,7 @@ from torch import nn
 
 from nasdsl.data import Dataset, Skipped, Transform, make_loader, rescale_boxes
 from nasdsl.detection.detector import Detector
+from nasdsl.detection.prediction import transform_of
 from nasdsl.evaluation import METRICS, Evaluation, evaluate
 from nasdsl.evaluation.results import Result, to_results
 from nasdsl.training.distributed import ProcessGroup
@@ -27,13 +28,6 @@ class Predictions(NamedTuple):
 
     results: list[Result]
     skipped: list[Skipped]
-
-
-def transform_of(detector: Detector) -> Transform:
-    """The detector's own resizing as a transform for data sets."""
-    own = detector.transform
-    fixed = own.fixed_size
-    return Transform(own.min_size[-1], own.max_size, (int(fixed[0]), int(fixed[1])) if fixed else None)
 
 
 def predict(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -166,6 +167,20 @@ def test_stopped_by_ctrl_c_and_resumed(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert f"resuming from step {step} of {step + 1}" in result.stderr
     assert torch.load(out / "checkpoint.pt", weights_only=True)["step"] == step + 1
+
+
+def test_starting_another_decoder_from_a_run(whole: tuple[Result, Run], tmp_path: Path) -> None:
+    """What it inherits is told, and that it is not everything; of the same decoder everything is."""
+    rest = [*SMALL, *DATA, "--backbone", "mobilenet_v2", "--val-split", "none", "--weights", whole[1].folder]
+    text = (whole[1].folder / "decoder.nas").read_text().replace("conv_3x3(m3)", "sep_3x3(m3)").replace("l4", "lateral")
+    (tmp_path / "mine.nas").write_text(text)
+    result = invoke("train", tmp_path / "mine.nas", *rest, "--out", tmp_path / "mine")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"warning: 99\.\d % of [\d,]+ parameters are inherited from .*model\.pt", result.stderr)
+    assert re.search(r"\n  backbone: 100 % of [\d,]+ parameters\n  fpn: [\d.]+ % of [\d,]+ parameters; not p3\n", result.stderr)
+    same = invoke("train", "zoo:fcos", "--width", "32", *rest, "--out", tmp_path / "same")
+    assert re.search(r"\n100 % of [\d,]+ parameters are inherited from .*model\.pt\n", same.stderr)
+    assert "warning: 100 %" not in same.stderr
 
 
 def test_starting_from_another_run(whole: tuple[Result, Run], tmp_path: Path) -> None:

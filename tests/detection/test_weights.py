@@ -210,19 +210,3 @@ def test_weights_for_other_classes(saved: tuple[Detector, Path]) -> None:
         assert torch.equal(value, expected), name
     names = {"decoder.head.cls_logits.weight", "decoder.head.cls_logits.bias"}
     assert {name for name in own if "cls_logits" in name} == names
-
-
-def test_weights_of_another_detector(saved: tuple[Detector, Path]) -> None:
-    for other, told in (
-        (small_detector(), "missing: backbone.body.stages.*; not of this detector: backbone.body.features.* and .* more"),
-        (mobile_with(TEXT.replace("width=16", "width=32")), r"of another shape: decoder\.\S+ is \[.*\], expected \[.*\]"),
-        (mobile_with(TEXT.replace("-> conv_3x3(bias=true)", "")), r"not of this detector: .*decoder\.head\.cls\.1"),
-    ):
-        before = {k: v.clone() for k, v in other.state_dict().items()}
-        with pytest.raises(DetectorError, match=rf"model\.pt has the weights of another detector; .*{told}"):
-            load_weights(other, saved[1])
-        assert all(torch.equal(v, before[k]) for k, v in other.state_dict().items()), "it is as it was"
-
-
-def mobile_with(text: str) -> Detector:
-    return detector(loads(text.replace("PREDICT", FCOS)), "mobilenet_v2", classes=2, seed=0)

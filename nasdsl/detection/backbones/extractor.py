@@ -158,7 +158,7 @@ class FeatureExtractor(nn.Module):
         # Two by three cells of the coarsest level: reveals swapped height and width, and rounding at any level.
         size = (2 << max(levels.values()), 3 << max(levels.values()))
         parameter = next((p for p in self.body.parameters() if p.is_floating_point()), torch.empty(0))
-        with torch.no_grad(), _eval_mode(self.body):
+        with torch.no_grad(), eval_mode(self.body):
             outputs = self(torch.zeros(1, 3, *size, dtype=parameter.dtype, device=parameter.device))
         for name, level in levels.items():
             shape, stride = tuple(outputs[name].shape), 1 << level
@@ -194,7 +194,7 @@ def _color(buffer: Tensor) -> Color:
 
 
 @contextmanager
-def _eval_mode(module: nn.Module) -> Iterator[None]:
+def eval_mode(module: nn.Module) -> Iterator[None]:
     """Evaluation mode, after which the mode of every submodule is restored; BatchNorms are not updated in it."""
     modes = {part: part.training for part in module.modules()}
     module.eval()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nasdsl.decoder import Decoder
 from nasdsl.detection.detector import Method
 from nasdsl.detection.fcos import Fcos, FcosTargets
-from nasdsl.detection.pyramid import Detections, Predictions
+from nasdsl.detection.pyramid import Predictions, RawDetections
 from nasdsl.detection.retinanet import Retinanet, RetinanetTargets
 from nasdsl.semantics.architecture import Fcos as FcosPrediction
 from nasdsl.training.ema import make_ema
@@ -111,7 +111,7 @@ class ValidationResult(NamedTuple):
     """Losses by name over all of meta-val, and the detections in each crop (empty if not asked for)."""
 
     losses: dict[str, float]
-    detections: list[Detections]
+    detections: list[RawDetections]
 
 
 @torch.no_grad()
@@ -126,7 +126,7 @@ def validate(
     module.eval()
     sums: dict[str, float] = {}
     divisors: dict[str, float] = {}
-    detections: list[Detections] = []
+    detections: list[RawDetections] = []
     for batch in batches:
         with _autocast(batch, spec):
             predictions = module(batch.features)

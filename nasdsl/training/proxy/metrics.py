@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from nasdsl.detection.pyramid import Detections
+from nasdsl.detection.pyramid import RawDetections
 from nasdsl.evaluation import evaluate, to_results
 from nasdsl.training.proxy.crops import Annotations
 from nasdsl.training.proxy.errors import ProxyError
 
 
 def average_precision(
-    detections: Sequence[Detections],
+    detections: Sequence[RawDetections],
     annotations: Sequence[Annotations],
     side: int,
     classes: Sequence[str],

@@ -1,0 +1,385 @@
+"""Starting a detector from the weights of another one: what both have in common is inherited.
+
+A layer of the decoder inherits the weights of the layer that computes the same sub-graph, whatever it is called, or else of
+one with the same name and shape; see `nasdsl.ir.matching`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor
+
+from nasdsl.detection.detector import Detector
+from nasdsl.ir.graph import Graph, HeadLayer, Node
+from nasdsl.ir.matching import Match, match_nodes
+from nasdsl.layers import WeightedAdd
+from nasdsl.semantics.architecture import Predict
+
+_MOST_NAMES = 4
+_STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked", "pixel_mean", "pixel_std")
+_PREDICTIONS = ("cls_logits", "bbox_reg", "centerness")
+
+
+class Origin(NamedTuple):
+    """The detector that weights come from, as far as it is known.
+
+    Attributes:
+        backbone: its name; None: unknown, or a custom one.
+        graph: of its decoder, or None.
+        classes: their names, or None.
+        holder: options of a detector that holds all of the weights, to be told where this one does not.
+    """
+
+    backbone: str | None = None
+    graph: Graph | None = None
+    classes: Sequence[str] | None = None
+    holder: str | None = None
+
+
+@dataclass
+class Part:
+    """A part of a detector: backbone, fpn, head or a prediction.
+
+    Attributes:
+        name: of the part.
+        total: number of its parameters.
+        inherited: number of those that were inherited.
+        notes: what was not inherited, and why.
+    """
+
+    name: str
+    total: int = 0
+    inherited: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        share = "nothing" if not self.inherited else f"{_percent(self.inherited, self.total)} of {self.total:,} parameters"
+        return f"{self.name}: {share}{''.join(f'; {note}' for note in self.notes)}"
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """What a detector has inherited.
+
+    Attributes:
+        file: where the weights are from.
+        parts: of the detector.
+        unused: number of parameters of the file that nothing has inherited.
+        holder: see `Origin`.
+    """
+
+    file: str
+    parts: tuple[Part, ...]
+    unused: int = 0
+    holder: str | None = None
+
+    @property
+    def inherited(self) -> int:
+        """Number of inherited parameters."""
+        return sum(part.inherited for part in self.parts)
+
+    @property
+    def total(self) -> int:
+        """Number of all parameters."""
+        return sum(part.total for part in self.parts)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all parameters are inherited."""
+        return self.inherited == self.total
+
+    def __str__(self) -> str:
+        """A line for the whole and, unless it is complete, one for each part."""
+        whole = f"{_percent(self.inherited, self.total)} of {self.total:,} parameters are inherited from {self.file}"
+        unused = f" ({self.unused:,} of its parameters are not used)" if self.unused else ""
+        if self.is_complete:
+            return whole + unused + "".join(f"\n  {part}" for part in self.parts if part.notes)
+        advice = f"\n  {self.holder} holds all of them" if self.holder else ""
+        return f"{whole}{unused}:" + "".join(f"\n  {part}" for part in self.parts) + advice
+
+
+def inherit(detector: Detector, weights: Mapping[str, Tensor], origin: Origin, file: str) -> Inheritance:
+    """Copy to a detector what it has in common with the detector that the weights are from.
+
+    - The backbone inherits everything if it is the same network, and nothing if it is known to be another.
+    - A layer of the decoder inherits all of its weights or none.
+    - A layer of the head that all levels share gives its weights to each level where they are not shared.
+    - The classification layer inherits the rows of the classes that have the same names; all of them if the number of
+      classes is the same and the names of either are not known.
+    - The box layer inherits only from one that measures boxes in the same way.
+    """
+    copying = _Copying(detector, weights)
+    copying.backbone(origin)
+    decoder = detector.decoder.graph
+    copying.fpn(origin.graph, decoder)
+    copying.head(origin.graph, decoder, detector.decoder.head.levels)
+    copying.predictions(origin, detector)
+    return copying.finish(file, origin.holder)
+
+
+class _Copying:
+    """Collects the tensors that a detector inherits, and what is told about them."""
+
+    def __init__(self, detector: Detector, weights: Mapping[str, Tensor]) -> None:
+        self.detector = detector
+        self.own = detector.state_dict()
+        self.given = weights
+        self.new: dict[str, Tensor] = {}
+        self.used: set[str] = set()
+        names = ("backbone", "fpn", "head", "classification layer", "box layer", "centerness layer")
+        self.parts = {name: Part(name) for name in names}
+        for name, tensor in self.own.items():
+            self.parts[_part_of(name)].total += _count(name, tensor)
+
+    def finish(self, file: str, holder: str | None) -> Inheritance:
+        """Load what was collected."""
+        for name, tensor in self.new.items():
+            self.parts[_part_of(name)].inherited += _count(name, tensor)
+        self.detector.load_state_dict(self.new, strict=False)
+        unused = sum(_count(name, tensor) for name, tensor in self.given.items() if name not in self.used)
+        return Inheritance(file, tuple(part for part in self.parts.values() if part.total), unused, holder)
+
+    def backbone(self, origin: Origin) -> None:
+        part, name = self.parts["backbone"], self.detector.backbone.name
+        if origin.backbone and name and not is_same_network(origin.backbone, name):
+            part.notes.append(f"the weights are of {origin.backbone}, this is {name}")
+            return
+        names = [key for key in self.own if key.startswith("backbone.")]
+        fitting = self._fitting({key: key for key in names})
+        if origin.backbone and name and origin.backbone != name:
+            part.notes.append(f"it has its strides elsewhere than {origin.backbone}, which the weights are of")
+        if all(key in fitting for key in names if not key.endswith(".num_batches_tracked")):
+            self._copy({key: key for key in fitting})
+            return
+        modules = _by_module(names)
+        for keys in modules.values():
+            tensors = [key for key in keys if not key.endswith((".num_batches_tracked", "pixel_mean", "pixel_std"))]
+            if tensors and all(key in fitting for key in tensors):
+                self._copy({key: key for key in tensors})
+        part.notes.append("not all of its layers are in the file")
+
+    def fpn(self, source: Graph | None, target: Graph) -> None:
+        root = "decoder.fpn."
+        if source is None:
+            self._by_name([key for key in self.own if key.startswith(root)], self.parts["fpn"])
+            return
+        match = match_nodes(source.nodes, target.nodes, source.outputs, target.outputs)
+        missed = self._layers(source.nodes, target.nodes, match, root, root)
+        _note_missing(self.parts["fpn"], [node.value.name for node in missed])
+
+    def head(self, source: Graph | None, target: Graph, levels: Sequence[str]) -> None:
+        part = self.parts["head"]
+        if source is None:
+            self._by_name([key for key in self.own if _part_of(key) == "head"], part)
+            return
+        towers = {tower.name: _real(tower.layers) for tower in source.head.towers}
+        missed: list[str] = []
+        for tower in target.head.towers:
+            chain = towers.get(tower.name, [])
+            for place, layer in enumerate(_real(tower.layers)):
+                before = chain[place] if place < len(chain) else None
+                missed += self._head_layer(tower.name, before, layer, levels, tuple(source.outputs))
+        _note_missing(part, missed)
+
+    def _head_layer(
+        self, tower: str, source: HeadLayer | None, target: HeadLayer, levels: Sequence[str], source_levels: Sequence[str]
+    ) -> list[str]:
+        """What is missing of a layer: its name, or nothing."""
+        root = f"decoder.head.{tower}."
+        label = f"{tower}.{target.index} ({target.op})"
+        if not self._keys(f"{root}{target.index}."):
+            return []
+        if source is None:
+            return [label]
+        if target.shared and not source.shared:
+            return [f"{label}, which has weights for each level in the file and shared ones here"]
+        match = match_nodes(source.nodes, target.nodes, {"y": source.result}, {"y": target.result})
+        missing = False
+        for level in ("",) if target.shared else levels:
+            if not source.shared and level not in source_levels:
+                missing = True
+                continue
+            own = f"{root}{target.index}." + (f"{level}." if level else "")
+            given = f"{root}{source.index}." + ("" if source.shared else f"{level}.")
+            missing |= bool(self._layers(source.nodes, target.nodes, match, given, own))
+        return [label] if missing else []
+
+    def predictions(self, origin: Origin, detector: Detector) -> None:
+        head, source = "decoder.head.", origin.graph
+        target = detector.decoder.graph
+        same_boxes = source is None or _measures_alike(source.predict, target.predict)
+        for name, title in zip(_PREDICTIONS, ("classification layer", "box layer", "centerness layer"), strict=True):
+            keys = [f"{head}{name}.weight", f"{head}{name}.bias"]
+            part = self.parts[title]
+            if not part.total:
+                continue
+            if name == "bbox_reg":
+                keys += [key for key in self.own if key.startswith(f"{head}scale.")]
+                if not same_boxes:
+                    part.notes.append("the weights are of a detector that measures boxes in another way")
+                    continue
+            if name == "cls_logits":
+                self._classes(keys, part, origin, detector)
+            elif all(key in self._fitting({key: key}) for key in keys[:2]):
+                self._copy({key: key for key in keys if key in self._fitting({key: key})})
+
+    def _classes(self, keys: Sequence[str], part: Part, origin: Origin, detector: Detector) -> None:
+        classes, known = list(detector.classes), list(origin.classes or ())
+        if any(key not in self.given for key in keys):
+            return
+        weight, bias = self.given[keys[0]], self.given[keys[1]]
+        own = self.own[keys[0]]
+        same_shape = weight.shape == own.shape
+        if same_shape and (classes == known or not known or _are_numbers(known) or _are_numbers(classes)):
+            self._copy({key: key for key in keys})
+            return
+        anchors = len(own) // len(classes)
+        source_row = {name.casefold(): row for row, name in enumerate(known)}
+        rows = [(row, source_row[name.casefold()]) for row, name in enumerate(classes) if name.casefold() in source_row]
+        if weight.shape[1:] != own.shape[1:] or not known or len(weight) != anchors * len(known):
+            part.notes.append(f"it begins anew for {len(classes)} classes")
+            return
+        if not rows:
+            part.notes.append(f"it begins anew: none of the {len(classes)} classes is among the {len(known)} of the weights")
+            return
+        to, origins = (list(column) for column in zip(*rows, strict=True))
+        for key, tensor in zip(keys, (weight, bias), strict=True):
+            new = self.own[key].clone().view(anchors, len(classes), *tensor.shape[1:])
+            new[:, to] = tensor.reshape(anchors, len(known), *tensor.shape[1:])[:, origins].to(new)
+            self.new[key] = new.flatten(0, 1)
+            self.used.add(key)
+        if len(rows) < len(classes):
+            others = [name for row, name in enumerate(classes) if row not in to]
+            part.notes.append(f"anew are the classes {_some(others)}")
+            missing = (len(classes) - len(rows)) * (own[0].numel() + 1) * anchors
+            part.inherited -= missing  # `finish` counts the whole layer
+
+    def _layers(
+        self, source: Sequence[Node], target: Sequence[Node], match: Match, source_root: str, target_root: str
+    ) -> list[Node]:
+        """Copy the weights of a section's layers; those of the target that inherit nothing although they have weights."""
+        by_id = {node.id: node for node in source}
+        pairs, taken = match.pairs, set(match.pairs.values())
+        missed = []
+        for node in target:
+            keys = self._keys(f"{target_root}{node.id}.")
+            if not keys:
+                continue
+            other = by_id.get(pairs.get(node.id, ""))
+            if other is None and node.id not in pairs:
+                named = by_id.get(node.id)
+                other = named if named is not None and named.id not in taken and _is_alike(named, node) else None
+            if other is None:
+                missed.append(node)
+                continue
+            names = {f"{target_root}{node.id}.{key}": f"{source_root}{other.id}.{key}" for key in keys}
+            wanted = {to for to in names if not to.endswith(".num_batches_tracked")}
+            fitting = self._fitting(names)
+            if not wanted <= set(fitting):
+                missed.append(node)
+                continue
+            self._copy({to: names[to] for to in fitting})
+            if isinstance(node.layer, WeightedAdd) and node.id in match.operands:  # each operand has a weight
+                key = f"{target_root}{node.id}.weight"
+                self.new[key] = self.new[key][list(match.operands[node.id])]
+        return missed
+
+    def _keys(self, root: str) -> list[str]:
+        """Names of the tensors below a path, relative to it."""
+        return [key.removeprefix(root) for key in self.own if key.startswith(root)]
+
+    def _by_name(self, keys: Sequence[str], part: Part) -> None:
+        missed = []
+        for module, names in _by_module(keys).items():
+            wanted = [key for key in names if not key.endswith(".num_batches_tracked")]
+            if set(wanted) <= set(self._fitting({key: key for key in wanted})):
+                self._copy({key: key for key in names if key in self.given})
+            else:
+                missed.append(module.split(".", 2)[2])
+        _note_missing(part, missed)
+
+    def _fitting(self, names: Mapping[str, str]) -> dict[str, Tensor]:
+        """The given tensors that have the shapes of the detector's, by its names."""
+        return {
+            to: self.given[name]
+            for to, name in names.items()
+            if name in self.given and self.given[name].shape == self.own[to].shape
+        }
+
+    def _copy(self, names: Mapping[str, str]) -> None:
+        for to, name in names.items():
+            self.new[to] = self.given[name]
+            self.used.add(name)
+
+
+def is_same_network(left: str, right: str) -> bool:
+    """Whether two backbones have the same parameters: they may have their strides in different convolutions."""
+    return left.removesuffix("_v1.5") == right.removesuffix("_v1.5")
+
+
+def _part_of(key: str) -> str:
+    """The part that a tensor belongs to."""
+    section, _, rest = key.partition(".")
+    if section == "backbone":
+        return "backbone"
+    where, _, name = rest.partition(".")
+    if where == "fpn":
+        return "fpn"
+    first = name.split(".")[0]
+    return {
+        "cls_logits": "classification layer",
+        "bbox_reg": "box layer",
+        "scale": "box layer",
+        "centerness": "centerness layer",
+    }.get(first, "head")
+
+
+def _count(name: str, tensor: Tensor) -> int:
+    """The number of parameters of a tensor: statistics of BatchNorms are none."""
+    return 0 if name.endswith(_STATISTICS) else tensor.numel()
+
+
+def _by_module(keys: Sequence[str]) -> dict[str, list[str]]:
+    modules: dict[str, list[str]] = {}
+    for key in keys:
+        modules.setdefault(key.rpartition(".")[0], []).append(key)
+    return modules
+
+
+def _real(layers: Sequence[HeadLayer]) -> list[HeadLayer]:
+    return [layer for layer in layers if not layer.is_identity]
+
+
+def _is_alike(left: Node, right: Node) -> bool:
+    """Whether two layers are the same but for what they read."""
+    widths = [[feature.width for feature in node.operands] for node in (left, right)]
+    return left.layer == right.layer and widths[0] == widths[1] and left.out.width == right.out.width
+
+
+def _measures_alike(left: Predict, right: Predict) -> bool:
+    """Whether the boxes of two predictions mean the same."""
+    return type(left) is type(right) and getattr(left, "boxes", None) == getattr(right, "boxes", None)
+
+
+def _are_numbers(classes: Sequence[str]) -> bool:
+    """Whether these are the names of classes without names."""
+    return all(name == f"class {number}" for number, name in enumerate(classes))
+
+
+def _note_missing(part: Part, names: Sequence[str]) -> None:
+    if names and part.total:
+        part.notes.append(f"not {_some(list(dict.fromkeys(names)))}")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
+
+
+def _percent(part: int, whole: int) -> str:
+    """A percentage that is 100 only for everything and 0 only for nothing."""
+    share = 100 * part / max(1, whole)
+    return f"{share:.0f} %" if part in (0, whole) else f"{min(99.9, max(0.1, share)):.1f} %"
