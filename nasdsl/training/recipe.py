@@ -41,6 +41,9 @@ class Recipe:
     betas: tuple[float, float] = _setting((0.9, 0.999), "decay rates of AdamW's running averages", low=0, high=1)
     weight_decay: float = _setting(1e-4, "weight decay; SGD adds it to the gradient, AdamW applies it to the weights", low=0)
     bias_rate: float = _setting(2.0, "factor of the learning rate for biases", low=0)
+    backbone_rate: float = _setting(
+        1.0, "factor of the learning rate for the backbone; to keep it fixed, freeze it (--freeze-at 5, --norm frozen)", low=0
+    )
     decay_biases: bool = _setting(False, "apply weight decay to biases")
     decay_scales: bool = _setting(
         True, "apply weight decay to the weights of norms, scales and other parameters of at most one dimension"
@@ -132,6 +135,8 @@ class Recipe:
             yield "momentum, betas and ema must be below 1: with 1 nothing new is ever learnt"
         if not self.learning_rate:
             yield "learning_rate is 0: nothing would be learnt"
+        if not self.backbone_rate:
+            yield "backbone_rate is 0: that would compute gradients for nothing; freeze the backbone instead (freeze_at)"
         if self.clip_norm == 0:
             yield "clip_norm is 0: nothing would be learnt; null clips nothing"
         if not self.shorter_side:

@@ -14,6 +14,7 @@ import torchvision
 
 from nasdsl.files import write_atomically, write_json
 from nasdsl.training.errors import RunError
+from nasdsl.training.recipe import Recipe
 
 FORMAT: Final = "nasdsl run 1"
 CHANGEABLE: Final = {"workers", "cache", "log_every", "checkpoint_every", "evaluate_every"}
@@ -133,6 +134,8 @@ def _check_same(run: Run, before: Mapping[str, Any], now: Mapping[str, Any]) -> 
     differences = []
     for part in ("detector", "recipe", "data"):
         old, new = before.get(part, {}), now[part]
+        if part == "recipe":  # settings that an earlier version did not have yet
+            old = {**Recipe().to_dict(), **old}
         for name in sorted({*old, *new} - (CHANGEABLE if part == "recipe" else set())):
             if old.get(name) != new.get(name):
                 differences.append(f"  {part}: {name} was {_shorten(old.get(name))}, is {_shorten(new.get(name))}")

@@ -182,6 +182,17 @@ def test_a_run_is_not_overwritten_or_resumed_with_other_settings(out: Path) -> N
         train(small(), SHAPES, recipe(), file, quiet=True)
 
 
+def test_a_run_of_an_earlier_version_without_newer_settings_is_resumed(out: Path) -> None:
+    train(small(), SHAPES, recipe(), out, quiet=True)
+    config = json.loads(Run(out).config.read_text())
+    for name in ("backbone_rate", "decay_scales"):
+        del config["recipe"][name]
+    Run(out).config.write_text(json.dumps(config))
+    with pytest.raises(RunError, match="recipe: decay_scales was true, is false") as error:
+        train(small(), SHAPES, recipe(), out, resume=True, quiet=True)
+    assert "backbone_rate" not in str(error.value)
+
+
 def test_different_classes_are_refused(out: Path) -> None:
     detector = small()
     detector.category_ids = (1, 2)
