@@ -2,10 +2,11 @@
 
 from nasdsl.data.dataset import Dataset, Sample, Target
 from nasdsl.data.errors import BrokenData, DataError, NoSplit, Skipped, UnreadableImage
+from nasdsl.data.geometry import rescale_boxes
 from nasdsl.data.images import read_image
 from nasdsl.data.loader import Batch, Loader, make_loader
 from nasdsl.data.open import open_dataset
-from nasdsl.data.transforms import Augmented, Transform, rescale_boxes
+from nasdsl.data.transforms import Augmented, Transform
 
 __all__ = [
     "Augmented",

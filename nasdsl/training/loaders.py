@@ -36,6 +36,9 @@ def train_transform(recipe: Recipe) -> Transform:
         flip=recipe.flip,
         jitter=recipe.jitter,
         crop=recipe.crop,
+        sizes=recipe.sizes,
+        scale_jitter=recipe.scale_jitter,
+        mosaic=recipe.mosaic,
         drop_difficult=not recipe.train_difficult,
         fast_decode=recipe.fast_decode,
     )
@@ -60,7 +63,7 @@ def make_train_loader(dataset: Dataset, recipe: Recipe, group: ProcessGroup) -> 
             f"batches each cannot share; expected a multiple of {parts}"
         )
     batch_size = recipe.batch_size // parts
-    return make_loader(
+    loader = make_loader(
         dataset,
         batch_size=batch_size,
         transform=train_transform(recipe),
@@ -75,3 +78,5 @@ def make_train_loader(dataset: Dataset, recipe: Recipe, group: ProcessGroup) -> 
         divisor=recipe.size_divisible,
         pin_memory=group.device.type == "cuda",
     )
+    loader.end_mosaics(round(total_steps(recipe, len(loader)) * (1 - recipe.close_mosaic)) * recipe.accumulate)
+    return loader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from types import UnionType
 from typing import Any, Final, get_args, get_origin, get_type_hints
@@ -78,7 +78,20 @@ class Recipe:
         None, "height and width to resize to instead, without keeping the aspect ratio; null: keep it", low=1
     )
     flip: float = _setting(0.5, "probability of a horizontal flip", low=0, high=1)
-    jitter: float = _setting(0.0, "strength of random changes of brightness, contrast and saturation", low=0, high=1)
+    jitter: float | tuple[float, float, float, float] = _setting(
+        0.0, "strength of random changes of brightness, contrast and saturation, and a tenth of it of hue; or a list of "
+        "these four", low=0, high=1,
+    )  # fmt: skip
+    sizes: tuple[tuple[int, int], ...] = _setting(
+        (), "heights and widths of which one is drawn for each batch, such as 192x256,240x320; evaluated at `size`", low=1
+    )
+    scale_jitter: tuple[float, float] = _setting(
+        (1.0, 1.0),
+        "range of the factor by which images are enlarged at random; they are cut off or padded to their size",
+        low=0,
+    )
+    mosaic: float = _setting(0.0, "probability that an image is joined with three others", low=0, high=1)
+    close_mosaic: float = _setting(0.1, "fraction of the training, at its end, without mosaics", low=0, high=1)
     crop: tuple[int, int] | None = _setting(None, "height and width of a random crop after resizing; null: no crop", low=1)
     train_difficult: bool = _setting(True, "train on boxes marked as difficult")
     group_by_aspect: bool = _setting(True, "do not mix landscape and portrait pictures in a batch, so that little is padded")
@@ -110,10 +123,8 @@ class Recipe:
         hints = get_type_hints(type(self))
         problems = []
         for setting in fields(self):
-            value = getattr(self, setting.name)
-            if isinstance(value, list):  # from JSON
-                value = tuple(value)
-                object.__setattr__(self, setting.name, value)
+            value = _as_tuples(getattr(self, setting.name))
+            object.__setattr__(self, setting.name, value)
             problem = _find_problem(value, hints[setting.name], setting.metadata)
             if problem:
                 problems.append(f"{setting.name} is {json.dumps(value, default=str)}: {problem}")
@@ -141,10 +152,16 @@ class Recipe:
             yield "clip_norm is 0: nothing would be learnt; null clips nothing"
         if not self.shorter_side:
             yield "shorter_side is empty: expected at least one size in pixels"
+        if self.sizes and self.size is None:
+            yield "sizes are given and size is null: it says at what size the detector is evaluated"
+        if not 0 < self.scale_jitter[0] <= self.scale_jitter[1]:
+            yield f"scale_jitter is {list(self.scale_jitter)}: expected the smallest and the largest factor, above 0"
+        if isinstance(self.jitter, tuple) and self.jitter[3] > 0.5:
+            yield f"jitter has {self.jitter[3]} for hue: expected 0 to 0.5, which is any hue"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and `from_dict`."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: _as_lists(value) for name, value in asdict(self).items()}
 
     @staticmethod
     def from_dict(settings: Mapping[str, Any]) -> Recipe:
@@ -186,8 +203,24 @@ class Recipe:
         return self.changed(settings)
 
 
+def _as_tuples(value: Any) -> Any:
+    """The value with tuples for lists, which come from JSON."""
+    return tuple(_as_tuples(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def _as_lists(value: Any) -> Any:
+    """The value with lists for tuples, for JSON."""
+    return [_as_lists(v) for v in value] if isinstance(value, tuple) else value
+
+
 def _parse_value(text: str) -> Any:
-    """Parse a value of the command line: JSON, ``240x320`` for a pair, ``none`` for null, else the text itself."""
+    """Parse a value of the command line: JSON, ``240x320`` for a pair, ``none`` for null, else the text itself.
+
+    ``192x256,240x320`` is a list of pairs.
+    """
+    pairs = [_parse_value(part) for part in text.split(",")] if "," in text and "[" not in text else []
+    if pairs and all(isinstance(pair, list) for pair in pairs):
+        return pairs
     first, x, second = text.partition("x")
     if x and first.isdecimal() and second.isdecimal():
         return [int(first), int(second)]
@@ -203,13 +236,21 @@ def _find_problem(value: Any, kind: Any, bounds: Mapping[str, Any]) -> str | Non
         return f"expected {_type_name(kind)}"
     if bounds["choices"] and value not in bounds["choices"]:
         return f"expected one of {', '.join(bounds['choices'])}"
-    numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if isinstance(n, int | float)]
+    numbers = [n for n in _flat(value) if isinstance(n, int | float)]
     low, high = bounds["low"], bounds["high"]
     if low is not None and not all(low <= n < float("inf") for n in numbers):
         return f"expected {low} or more" if high is None else f"expected {low} to {high}"
     if high is not None and not all(n <= high for n in numbers):
         return f"expected {low} to {high}"
     return None
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    if isinstance(value, tuple):
+        for v in value:
+            yield from _flat(v)
+    else:
+        yield value
 
 
 def _has_type(value: Any, kind: Any) -> bool:
@@ -235,6 +276,8 @@ def _type_name(kind: Any) -> str:
         return " or ".join(_type_name(member) for member in get_args(kind))
     if get_origin(kind) is tuple:
         members = get_args(kind)
+        if get_origin(members[0]) is tuple:
+            return f"a list of pairs of {_type_name(members[0]).removeprefix('2 ')}"
         name = _type_name(members[0]).removeprefix("a ")
         return f"a list of {name}s" if members[-1] is Ellipsis else f"{len(members)} {name}s"
     return {float: "a number", int: "a whole number", bool: "true or false", str: "a word", type(None): "null"}.get(

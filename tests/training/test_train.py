@@ -32,11 +32,17 @@ def records(out: Path, event: str = "train") -> list[dict[str, Any]]:
 
 
 FULL = {"ema": 0.95, "clip_norm": 1.0, "accumulate": 2}
+AUGMENTED = {
+    "mosaic": 0.7, "close_mosaic": 0.3, "scale_jitter": (0.7, 1.6), "jitter": (0.4, 0.4, 0.4, 0.1),
+    "sizes": ((16, 24), (24, 32), (32, 32)), "backbone_rate": 0.5,
+}  # fmt: skip
 KINDS = {
     "quick": {},
     "full": FULL,
     "sgd": {"optimizer": "sgd", "schedule": "step", "warmup_steps": 3},
     "workers": {"workers": 2, "cache": False},
+    "augmented": {**AUGMENTED, "accumulate": 2, "ema": 0.9},
+    "augmented_by_workers": {**AUGMENTED, "workers": 1, "cache": False, "crop": (20, 28)},
 }
 
 
