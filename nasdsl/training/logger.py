@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Throughput:
-    """Measures pictures per second, the share of time spent waiting for data, and the time left."""
+    """Measures images per second, the share of time spent waiting for data, and the time left."""
 
     def __init__(self) -> None:
         self._recent: deque[tuple[int, float]] = deque(maxlen=10)
@@ -45,18 +45,21 @@ class Throughput:
             self._waited += time.perf_counter() - before
             yield item
 
-    def measure(self, steps: int, images: int, remaining: int) -> dict[str, float]:
+    def measure(
+        self, steps: int, images: int, remaining: int, evaluations: Callable[[float], float] = lambda seconds: 0.0
+    ) -> dict[str, float]:
         """End a measurement and start a new one.
 
         Args:
             steps: number of steps since the last measurement.
-            images: number of pictures in them, of all processes.
+            images: number of images in them, of all processes.
             remaining: number of steps until the end of the training.
+            evaluations: gives the seconds of all evaluations that are to come, from those that an image takes in training.
 
         Returns:
             ``images``; ``seconds`` since the last measurement; ``images_per_s``; ``waiting``, the share of the time in which
-            this process waited for data, 0 to 1; ``seconds_left``, for the remaining steps without evaluations, at the pace
-            of the last ten measurements.
+            this process waited for data, 0 to 1; ``seconds_left``, for the remaining steps at the pace of the last ten
+            measurements, and for the evaluations.
         """
         seconds = max(time.perf_counter() - self._start, 1e-9)
         self._recent.append((steps, seconds))
@@ -66,7 +69,7 @@ class Throughput:
             "seconds": seconds,
             "images_per_s": images / seconds,
             "waiting": self._waited / seconds,
-            "seconds_left": pace * remaining,
+            "seconds_left": pace * remaining + evaluations(seconds / max(1, images)),
         }
         self.reset()
         return measured

@@ -111,13 +111,21 @@ class Recipe:
     ema: float | None = _setting(
         None, "decay of an exponential moving average of the weights, which is then evaluated; null: no average", low=0, high=1
     )
+    ema_warmup: float | None = _setting(
+        None,
+        "steps in which the decay rises to 63 % of `ema`; null: it is at most (1 + step) / (10 + step)",
+        low=0,
+    )
     sync_batchnorm: bool = _setting(False, "compute BatchNorm statistics over all processes (GPUs only)")
     most_nonfinite: int = _setting(25, "stop after this many consecutive steps without finite gradients", low=1)
 
     seed: int = _setting(0, "seed of the order of pictures, the augmentation and the network's random numbers", low=0)
     log_every: int = _setting(20, "steps between two records of the log", low=1)
     checkpoint_every: int = _setting(1000, "steps between two checkpoints; 0: only when the training ends or is stopped", low=0)
-    evaluate_every: int = _setting(0, "epochs between two evaluations; 0: only at the end", low=0)
+    evaluate_every: float = _setting(0, "epochs between two evaluations; 0: only at the end", low=0)
+    patience: int | None = _setting(
+        None, "stop after this many evaluations in a row that are not the best; null: train to the end", low=1
+    )
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
@@ -150,6 +158,8 @@ class Recipe:
             yield "backbone_rate is 0: that would compute gradients for nothing; freeze the backbone instead (freeze_at)"
         if self.clip_norm == 0:
             yield "clip_norm is 0: nothing would be learnt; null clips nothing"
+        if self.patience is not None and not self.evaluate_every:
+            yield f"patience is {self.patience} and evaluate_every is 0: there is no evaluation before the end to stop after"
         if not self.shorter_side:
             yield "shorter_side is empty: expected at least one size in pixels"
         if self.sizes and self.size is None:
@@ -293,7 +303,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     "quick": Recipe(
         optimizer="adamw", learning_rate=1e-3, weight_decay=1e-4, bias_rate=1.0, decay_scales=False, channels_last=True,
         steps=None, epochs=12, schedule="one_cycle", warmup_steps=0, batch_size=8, size=(240, 320),
-        cache=True, checkpoint_every=200, log_every=10,
+        cache=True, checkpoint_every=200, log_every=10, evaluate_every=3,
     ),
 }  # fmt: skip
 """`published` is the schedule of the paper; `quick` trains small data sets at 240x320 in minutes without a GPU."""

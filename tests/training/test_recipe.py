@@ -67,6 +67,7 @@ def test_all_invalid_settings_are_named_at_once() -> None:
         ({"scale_jitter": (1.2, 0.8)}, "smallest and the largest factor"),
         ({"jitter": (0.1, 0.1, 0.1, 0.7)}, "0 to 0.5"),
         ({"mosaic": 1.5}, "0 to 1"),
+        ({"patience": 3}, "no evaluation before the end"),
         ({"backbone_rate": 0}, "freeze_at"),
     ],
 )
