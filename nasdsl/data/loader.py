@@ -248,7 +248,7 @@ class _BatchDataset(torch.utils.data.Dataset[Any]):
         """The sample; if unreadable None, or with `substitute` the next readable one, which keeps all batches full."""
         count = len(self._samples)
         for step in range(min(_MAX_SUBSTITUTES, count) if self._substitute else 1):
-            sample = self._read(position._replace(index=(position.index + step) % count), size)
+            sample = self._read(position._replace(image=(position.image + step) % count), size)
             if not isinstance(sample, Skipped):
                 return sample
             skipped.append(sample)

@@ -16,12 +16,12 @@ class Position(NamedTuple):
 
     Attributes:
         batch: number of the batch of this process in the epoch.
-        index: of the image in the data set.
+        image: index in the data set.
     """
 
     epoch: int
     batch: int
-    index: int
+    image: int
 
 
 class BatchSampler(torch.utils.data.Sampler[list[Position]]):

@@ -27,6 +27,7 @@ from nasdsl.training.progress import duration
 from nasdsl.training.recipe import Recipe
 from nasdsl.training.run import Run, check_new, open_run
 from nasdsl.training.signals import Interrupted, SignalHandler
+from nasdsl.training.trackers import check_trackers, open_trackers
 from nasdsl.training.trainer import Trainer
 from nasdsl.training.validation import Validator
 
@@ -72,7 +73,7 @@ def train(
     device: str | torch.device | None = None,
     metrics: Sequence[str] = METRICS,
     about: Mapping[str, Any] | None = None,
-    tensorboard: bool = False,
+    trackers: Sequence[str] = (),
     quiet: bool = False,
 ) -> TrainingResult:
     """Train a detector by a recipe. Afterwards it has the last weights; the averaged ones are in ``model.pt``.
@@ -90,7 +91,8 @@ def train(
         device: None: a GPU if there is one.
         metrics: some of `nasdsl.evaluation.METRICS`.
         about: further values for ``config.json``, such as the command.
-        tensorboard: write TensorBoard's event files into the folder.
+        trackers: some of `nasdsl.training.TRACKERS`, which get the configuration and all figures. A resumed training goes on
+            with the same runs there.
         quiet: print nothing; the log is still written.
 
     Raises:
@@ -102,6 +104,8 @@ def train(
         began = time.perf_counter()
         for part in (dataset, *([val] if val is not None else [])):
             check_classes(detector, part)
+        if group.is_main:
+            check_trackers(trackers)
         run, about, messages = Run(Path(out)), dict(about or {}), []
         if minutes is not None:
             about["minutes"] = minutes
@@ -121,8 +125,8 @@ def train(
         if resume:
             messages.append(_restore(trainer, run, group))
         trainer.prepare()
-        log, events = (run.log, run.folder if tensorboard else None) if group.is_main else (None, None)
-        with TrainingLogger(log, total, trainer.step, quiet=quiet or not group.is_main, tensorboard=events) as logger:
+        log, opened = (run.log, open_trackers(trackers, run, trainer.step)) if group.is_main else (None, {})
+        with TrainingLogger(log, total, trainer.step, quiet=quiet or not group.is_main, trackers=opened) as logger:
             trained = sum(p.numel() for p in trainer.trained_parameters)
             if not resume:
                 messages.append(
@@ -199,6 +203,7 @@ class _TrainingLoop:
 
     def _report_end(self) -> None:
         trainer = self.trainer
+        self.logger.track(self.validator.summary(), trainer.step)
         if trainer.step < trainer.total:
             self.logger.info(
                 f"stopped early at step {trainer.step} of {trainer.total}: {trainer.recipe.patience} evaluations without a new "

@@ -69,6 +69,12 @@ class Validator:
         """The step of the best evaluation so far, the first of equal ones."""
         return max(self.evaluations, key=lambda step: (main_figure(self.evaluations[step]), -step), default=None)
 
+    def summary(self) -> dict[str, Any]:
+        """The last and the best evaluation, as a record for trackers: ``summary/best/coco/ap``."""
+        best = self.best_step
+        found = {} if best is None else {"last": self.evaluations[max(self.evaluations)], "best": self.evaluations[best]}
+        return {"event": "summary", **found, **({} if best is None else {"best_step": best})}
+
     def is_due(self, step: int) -> bool:
         """Whether the detector is evaluated after this step."""
         return step in self._steps
