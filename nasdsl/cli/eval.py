@@ -67,7 +67,7 @@ def eval_(
 ) -> None:
     """Compute COCO and VOC metrics of a trained detector.
 
-    RUN is the folder of a training or its model.pt. RESULTS.json is a file of detections as COCO results.
+    RUN is the folder of a training (its model.pt), or its best.pt. RESULTS.json is a file of detections as COCO results.
 
     \b
     nasdsl eval RUN --data voc:VOCdevkit/VOC2007 --split test --metrics voc07

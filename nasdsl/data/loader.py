@@ -199,7 +199,7 @@ def make_loader(
         world_size=world_size,
     )
     if drop_last and len(dataset) < batch_size:
-        raise DataError(f"make_loader: {dataset.name} has {len(dataset)} pictures, which make no full batch of {batch_size}")
+        raise DataError(f"make_loader: {dataset.name} has {len(dataset)} images, which make no full batch of {batch_size}")
     samples = Augmented(dataset, transform, seed, cache=cached)
     batches = _BatchDataset(samples, substitute=shuffle, divisor=divisor)
     return Loader(
@@ -213,7 +213,7 @@ def _fits_in_cache(dataset: Dataset, transform: Transform, limit: int) -> bool:
     needed = sum(3 * height * width for height, width in sizes)
     if needed > limit:
         warnings.warn(
-            f"{dataset.name}: not cached: its pictures take {needed / 2**20:,.0f} MiB of the {limit / 2**20:,.0f} MiB allowed",
+            f"{dataset.name}: not cached: its images take {needed / 2**20:,.0f} MiB of the {limit / 2**20:,.0f} MiB allowed",
             stacklevel=3,
         )
     return needed <= limit
@@ -253,7 +253,7 @@ class _BatchDataset(torch.utils.data.Dataset[Any]):
                 return sample
             skipped.append(sample)
         if self._substitute:
-            raise DataError(f"{self._samples.dataset.name}: {len(skipped)} unreadable pictures in a row, such as {skipped[-1]}")
+            raise DataError(f"{self._samples.dataset.name}: {len(skipped)} unreadable images in a row, such as {skipped[-1]}")
         return None
 
     def _read(self, position: Position, size: Size | None) -> Sample | Skipped:

@@ -45,7 +45,7 @@ def evaluation_steps(recipe: Recipe, batches: int, total: int | None = None) -> 
 
 
 def train_transform(recipe: Recipe) -> Transform:
-    """The transform of pictures in training."""
+    """The transform of images in training."""
     return Transform.training(
         recipe.shorter_side,
         recipe.longest_side,
@@ -62,7 +62,7 @@ def train_transform(recipe: Recipe) -> Transform:
 
 
 def eval_transform(recipe: Recipe) -> Transform:
-    """The transform of pictures in evaluation: the same resizing without anything random; of several sizes, the last."""
+    """The transform of images in evaluation: the same resizing without anything random; of several sizes, the last."""
     return Transform(recipe.shorter_side[-1], recipe.longest_side, recipe.size)
 
 
@@ -84,7 +84,7 @@ def make_train_loader(dataset: Dataset, recipe: Recipe, group: ProcessGroup) -> 
 
     Raises:
         TrainingError: a batch cannot be divided evenly among the processes.
-        DataError: there are no pictures.
+        DataError: there are no images.
     """
     parts = recipe.accumulate * group.world_size
     if recipe.batch_size % parts:

@@ -21,9 +21,8 @@ SHARE: Final = 0.03
 """Share of the time that is spent on measuring steps."""
 SHORTEST, LONGEST = 2.0, 30.0
 """Bounds of the time that is spent on measuring steps, in seconds."""
-LEAST_STEPS: Final = 3
-EVALUATED: Final = 3
-"""Batches of the validation data that are measured."""
+EVALUATED: Final = 2
+"""Batches of the validation data, or of images in memory, that are measured."""
 EVALUATION_MARGIN: Final = 1.3
 """Evaluations take longer than the measured one: it is of a detector that has not learnt to detect anything yet, so that
 hardly anything is left to non-maximum suppression and to the metrics."""
@@ -102,7 +101,7 @@ def measure_pace(
         trainer.synchronize()
         first = len(reader.seconds)
         enough, start, steps = min(max(SHARE * seconds, SHORTEST), LONGEST), time.perf_counter(), 0
-        while steps < LEAST_STEPS or not group.all_max(int(time.perf_counter() - start >= enough)):
+        while not steps or not group.all_max(int(time.perf_counter() - start >= enough)):
             step()
             steps += 1
         trainer.synchronize()
@@ -141,7 +140,7 @@ def _seconds_from_cache(loader: Loader) -> float:
     loader.set_epoch(0, 0)
     count, start = 0, time.perf_counter()
     for count, _ in enumerate(loader, 1):
-        if count == LEAST_STEPS:
+        if count == EVALUATED:
             break
     return (time.perf_counter() - start) / max(1, count)
 

@@ -68,10 +68,10 @@ class Recipe:
     cycle_start: float = _setting(0.04, "fraction of the learning rate at the start of `one_cycle`", low=0, high=1)
     final_rate: float = _setting(4e-6, "fraction of the learning rate at the end of `one_cycle` and `cosine`", low=0, high=1)
 
-    batch_size: int = _setting(16, "pictures in a step, over all processes and accumulated batches", low=1)
+    batch_size: int = _setting(16, "images in a step, over all processes and accumulated batches", low=1)
     accumulate: int = _setting(1, "batches whose gradients are accumulated for a step, to save memory", low=1)
     shorter_side: tuple[int, ...] = _setting(
-        (800,), "pixels of the shorter side after resizing; of several, one is drawn for each picture", low=1
+        (800,), "pixels of the shorter side after resizing; of several, one is drawn for each image", low=1
     )
     longest_side: int = _setting(1333, "largest number of pixels of the longer side after resizing", low=1)
     size: tuple[int, int] | None = _setting(
@@ -94,14 +94,12 @@ class Recipe:
     close_mosaic: float = _setting(0.1, "fraction of the training, at its end, without mosaics", low=0, high=1)
     crop: tuple[int, int] | None = _setting(None, "height and width of a random crop after resizing; null: no crop", low=1)
     train_difficult: bool = _setting(True, "train on boxes marked as difficult")
-    group_by_aspect: bool = _setting(True, "do not mix landscape and portrait pictures in a batch, so that little is padded")
+    group_by_aspect: bool = _setting(True, "do not mix landscape and portrait images in a batch, so that little is padded")
     size_divisible: int = _setting(1, "pad batches to a multiple of this height and width", low=1)
     drop_last: bool = _setting(True, "drop the last batch of an epoch if it is not full, unless it is the only one")
     fast_decode: bool = _setting(False, "decode JPEGs at a fraction of their size where they are reduced as much anyway")
-    workers: int = _setting(
-        2, "processes that load pictures, for each training process; 0: load in the training process", low=0
-    )
-    cache: bool = _setting(False, "keep the resized pictures in memory if they fit; then no workers are used")
+    workers: int = _setting(2, "processes that load images, for each training process; 0: load in the training process", low=0)
+    cache: bool = _setting(False, "keep the resized images in memory if they fit; then no workers are used")
 
     precision: str = _setting(
         "float32", "precision of the forward pass: autocast to bfloat16, or to float16 with loss scaling",
@@ -119,7 +117,7 @@ class Recipe:
     sync_batchnorm: bool = _setting(False, "compute BatchNorm statistics over all processes (GPUs only)")
     most_nonfinite: int = _setting(25, "stop after this many consecutive steps without finite gradients", low=1)
 
-    seed: int = _setting(0, "seed of the order of pictures, the augmentation and the network's random numbers", low=0)
+    seed: int = _setting(0, "seed of the order of images, the augmentation and the network's random numbers", low=0)
     log_every: int = _setting(20, "steps between two records of the log", low=1)
     checkpoint_every: int = _setting(1000, "steps between two checkpoints; 0: only when the training ends or is stopped", low=0)
     evaluate_every: float = _setting(0, "epochs between two evaluations; 0: only at the end", low=0)
