@@ -71,7 +71,7 @@ def eval_(
 ) -> None:
     """Compute COCO and VOC metrics of a trained detector.
 
-    RUN is the folder of a training or its model.pt. RESULTS.json is a file of detections as COCO results.
+    RUN is the folder of a training (its model.pt), or its best.pt. RESULTS.json is a file of detections as COCO results.
 
     Where the training made the split of its dataset (--split-share), the same images are evaluated.
 

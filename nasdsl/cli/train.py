@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from nasdsl.cli.errors import exit_on_error, warnings_as_messages
+from nasdsl.cli.errors import exit_on_error, fail, warnings_as_messages
 from nasdsl.cli.files import load_decoder
 from nasdsl.cli.options import (
     BACKBONE,
@@ -41,10 +41,16 @@ RECIPE_OPTIONS = (
     ("batch_size", click.IntRange(1), "Images a step."),
     ("learning_rate", click.FloatRange(0, min_open=True), "Peak learning rate, for this batch size."),
     ("size", SizeType(), "Size that images are resized to, height x width, such as 240x320."),
+    ("evaluate_every", click.FloatRange(0), "Epochs between two evaluations; 0: only at the end."),
+    ("patience", click.IntRange(1), "Stop after this many evaluations in a row that are not the best."),
     ("workers", click.IntRange(0), "Processes that load images."),
     ("seed", click.IntRange(0), "Random seed."),
 )
 """Settings of the recipe that have an option of their own. `--set` changes any of them."""
+
+
+TRACKERS = ("tensorboard", "trackio", "wandb", "mlflow")
+"""Copy of `nasdsl.training.TRACKERS`: importing it would load torch for `--help`."""
 
 
 class _TrainCommand(click.Command):
@@ -93,7 +99,19 @@ class _TrainCommand(click.Command):
 @show_settings_option(recipe_table)
 @METHOD
 @IMPROVEMENTS
-@click.option("--tensorboard", is_flag=True, help="Also write event files for TensorBoard.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    help="Train for as long as fits into this time, evaluations included, instead of --epochs or --steps.",
+)
+@click.option(
+    "--log",
+    "trackers",
+    multiple=True,
+    type=click.Choice(TRACKERS),
+    help="Also log to this tracker, which has to be installed; may be repeated.",
+)
+@click.option("--tensorboard", is_flag=True, help="The same as --log tensorboard.")
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint in the folder.")
 @DEVICE
 def train(
@@ -116,6 +134,8 @@ def train(
     settings: tuple[str, ...],
     method: tuple[str, ...],
     improvements: bool,
+    minutes: float | None,
+    trackers: tuple[str, ...],
     tensorboard: bool,
     resume: bool,
     device: str | None,
@@ -128,16 +148,21 @@ def train(
 
     \b
     nasdsl train zoo:fcos --width 64 --backbone mobilenet_v2 --data shapes --recipe quick --out runs/first
+    nasdsl train zoo:fcos --width 64 --backbone mobilenet_v2 --data voc:DIR --recipe quick --minutes 30 --out runs/a
     nasdsl train zoo:fcos --data coco:COCO --out runs/fcos
     nasdsl train zoo:nas_fcos --width 64 --backbone mobilenet_v2 --data DIR --recipe quick --out runs/nas_fcos
     torchrun --nproc-per-node 8 -m nasdsl train zoo:nas_fcos --data coco:COCO --out runs/nas_fcos
 
     The published recipe is for GPUs and COCO: 90,000 steps of 16 images. `--recipe quick` trains a small dataset in
-    minutes on a CPU. Ctrl-C finishes the step, saves a checkpoint and exits; the same command with --resume continues.
+    minutes on a CPU; with --minutes M it takes M minutes. Ctrl-C finishes the step, saves a checkpoint and exits; the
+    same command with --resume continues.
 
-    The folder of the run holds the detector (model.pt), the last evaluation (metrics.json, results.json), a log
-    (log.jsonl), and the configuration (config.json, decoder.nas). `nasdsl eval` and `nasdsl detect` take this folder.
+    The folder of the run holds the detector (model.pt, and best.pt of the best evaluation), the last evaluation
+    (metrics.json, results.json), a log (log.jsonl), and the configuration (config.json, decoder.nas). `nasdsl eval` and
+    `nasdsl detect` take this folder (its model.pt) or best.pt.
     """
+    if minutes is not None:
+        _refuse_length(recipe_options, settings)
     decoder = load_decoder(file)
     main = is_main_process()
     with exit_on_error(), warnings_as_messages():
@@ -178,7 +203,16 @@ def train(
             "command": command_line(), "data": spec, "split": split, **split_record(data.made), "decoder": file,
         }  # fmt: skip
         result = train_detector(
-            model, data, plan.recipe, out, val, resume=resume, device=device, about=about, tensorboard=tensorboard
+            model,
+            data,
+            plan.recipe,
+            out,
+            val,
+            minutes=minutes,
+            resume=resume,
+            device=device,
+            about=about,
+            trackers=[*(["tensorboard"] if tensorboard else []), *trackers],
         )
     if main:
         if result.evaluation is not None:
@@ -186,6 +220,17 @@ def train(
 
             Console(highlight=False, width=None if sys.stdout.isatty() else 110).print(result.evaluation.table())
         echo_err(f"trained {result.steps} steps in {result.seconds:.0f} s; the detector is {result.run.model}")
+        if result.best_step is not None and result.best_step != result.steps:
+            echo_err(f"the best evaluation was at step {result.best_step}; its detector is {result.run.best}")
+
+
+def _refuse_length(recipe_options: dict[str, Any], settings: tuple[str, ...]) -> None:
+    """Refuse other options that say how long the training is, beside --minutes."""
+    names = [setting.partition("=")[0].strip() for setting in settings]
+    for name in ("epochs", "steps"):
+        if recipe_options[name] is not None or name in names:
+            option = f"--{name}" if recipe_options[name] is not None else f"--set {name}"
+            fail(f"--minutes and {option} both say how long the training is: give one of them")
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

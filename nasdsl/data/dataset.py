@@ -30,7 +30,8 @@ Target: TypeAlias = dict[str, Any]
 
 ``boxes`` float32 [n, 4] xyxy, ``labels`` int64 [n], ``iscrowd`` bool [n], ``difficult`` bool [n], ``area`` float32 [n]
 (of the object; in COCO, of its mask), ``image_id`` int or str, ``size`` (H, W) of the upright image before any resizing.
-A random crop adds ``uncropped_size``, (H, W) of the whole resized image: the scale of its objects, which `Fcos` reads.
+Random resizing and cropping add ``uncropped_size``, (H, W) that the whole image has in evaluation: `Fcos`'s ranges scale with
+it.
 """
 
 

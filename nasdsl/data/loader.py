@@ -14,12 +14,12 @@ from torch import Tensor
 from nasdsl.coco_json import ImageId
 from nasdsl.data.dataset import Dataset, Sample, Size, Target
 from nasdsl.data.errors import DataError, Skipped, UnreadableImage
-from nasdsl.data.sampler import BatchSampler
+from nasdsl.data.geometry import MEAN_COLOUR
+from nasdsl.data.sampler import BatchSampler, Position
+from nasdsl.data.seeds import mixed_seed
 from nasdsl.data.transforms import Augmented, Transform
 
 DEFAULT_CACHE_BYTES = 2 * 2**30
-_MEAN_COLOUR = (124, 116, 104)
-"""ImageNet's mean, rounded, in 0 … 255."""
 _MAX_SUBSTITUTES = 20
 """Unreadable images in a row after which a training stops."""
 
@@ -85,6 +85,7 @@ class Loader:
         self.cached = cached
         self._seen: set[ImageId] = set()
         self._sampler = sampler
+        self._make_batches = batches
         self._start_batch = start_batch
         self._batches: torch.utils.data.DataLoader[Batch] = torch.utils.data.DataLoader(
             batches,
@@ -110,6 +111,10 @@ class Loader:
         self.epoch = epoch
         if start_batch is not None:
             self._start_batch = start_batch
+
+    def end_mosaics(self, batches: int) -> None:
+        """Make mosaics only in the first `batches` batches, counted from epoch 0. To be called before the first iteration."""
+        self._make_batches.mosaic_end = divmod(batches, len(self))
 
     def __iter__(self) -> Iterator[Batch]:
         start, self._start_batch = self._start_batch, 0
@@ -194,8 +199,9 @@ def make_loader(
         world_size=world_size,
     )
     if drop_last and len(dataset) < batch_size:
-        raise DataError(f"make_loader: {dataset.name} has {len(dataset)} pictures, which make no full batch of {batch_size}")
-    batches = _BatchDataset(Augmented(dataset, transform, seed, cache=cached), substitute=shuffle, divisor=divisor)
+        raise DataError(f"make_loader: {dataset.name} has {len(dataset)} images, which make no full batch of {batch_size}")
+    samples = Augmented(dataset, transform, seed, cache=cached)
+    batches = _BatchDataset(samples, substitute=shuffle, divisor=divisor)
     return Loader(
         batches, sampler, start_batch=start_batch, workers=0 if cached else workers, pin_memory=pin_memory, cached=cached
     )
@@ -203,11 +209,11 @@ def make_loader(
 
 def _fits_in_cache(dataset: Dataset, transform: Transform, limit: int) -> bool:
     """Whether the resized images take at most `limit` bytes; warns if not."""
-    sizes = dataset.sizes() if transform.resizes_at_random else [transform.output_size(size) for size in dataset.sizes()]
+    sizes = [transform.prepared_size(size) for size in dataset.sizes()]
     needed = sum(3 * height * width for height, width in sizes)
     if needed > limit:
         warnings.warn(
-            f"{dataset.name}: not cached: its pictures take {needed / 2**20:,.0f} MiB of the {limit / 2**20:,.0f} MiB allowed",
+            f"{dataset.name}: not cached: its images take {needed / 2**20:,.0f} MiB of the {limit / 2**20:,.0f} MiB allowed",
             stacklevel=3,
         )
     return needed <= limit
@@ -217,39 +223,45 @@ class _BatchDataset(torch.utils.data.Dataset[Any]):
     """Makes whole batches, in the process that reads the images."""
 
     def __init__(self, samples: Augmented, *, substitute: bool, divisor: int) -> None:
+        self.mosaic_end: tuple[int, int] | None = None  # (epoch, batch)
         self._samples = samples
         self._substitute = substitute
         self._divisor = divisor
         self._broken: dict[int, Skipped] = {}
 
-    def __getitems__(self, indices: list[tuple[int, int]]) -> list[Batch | DataError]:
-        """The batch of these (epoch, index), in a list because torch's DataLoader expects one.
+    def __getitems__(self, positions: list[Position]) -> list[Batch | DataError]:
+        """The batch of these images, in a list because torch's DataLoader expects one.
 
         Errors are returned: one raised in a worker would arrive as a traceback in a string.
         """
         skipped: list[Skipped] = []
         try:
-            samples = [sample for epoch, index in indices if (sample := self._sample(epoch, index, skipped)) is not None]
+            epoch, batch, _ = positions[0]
+            size = self._samples.transform.draw_size(mixed_seed(self._samples.seed, epoch, batch))
+            read = [self._sample(position, size, skipped) for position in positions]
+            samples = [sample for sample in read if sample is not None]
         except DataError as error:
             return [error]
         return [_collate(samples, skipped, self._divisor)]
 
-    def _sample(self, epoch: int, index: int, skipped: list[Skipped]) -> Sample | None:
+    def _sample(self, position: Position, size: Size | None, skipped: list[Skipped]) -> Sample | None:
         """The sample; if unreadable None, or with `substitute` the next readable one, which keeps all batches full."""
         count = len(self._samples)
         for step in range(min(_MAX_SUBSTITUTES, count) if self._substitute else 1):
-            sample = self._read(epoch, (index + step) % count)
+            sample = self._read(position._replace(image=(position.image + step) % count), size)
             if not isinstance(sample, Skipped):
                 return sample
             skipped.append(sample)
         if self._substitute:
-            raise DataError(f"{self._samples.dataset.name}: {len(skipped)} unreadable pictures in a row, such as {skipped[-1]}")
+            raise DataError(f"{self._samples.dataset.name}: {len(skipped)} unreadable images in a row, such as {skipped[-1]}")
         return None
 
-    def _read(self, epoch: int, index: int) -> Sample | Skipped:
+    def _read(self, position: Position, size: Size | None) -> Sample | Skipped:
+        epoch, batch, index = position
         if index not in self._broken:
+            with_mosaic = self.mosaic_end is None or (epoch, batch) < self.mosaic_end
             try:
-                return self._samples[epoch, index]
+                return self._samples.get(epoch, index, size=size, with_mosaic=with_mosaic)
             except UnreadableImage as error:
                 if self._samples.dataset.on_error == "refuse":
                     raise
@@ -269,7 +281,7 @@ def _collate(samples: list[Sample], skipped: list[Skipped], divisor: int) -> Bat
         images = torch.stack([sample.image for sample in samples])
     else:
         images = torch.empty(len(samples), 3, height, width, dtype=torch.uint8)
-        images[:] = torch.tensor(_MEAN_COLOUR, dtype=torch.uint8).view(3, 1, 1)
+        images[:] = torch.tensor(MEAN_COLOUR, dtype=torch.uint8).view(3, 1, 1)
         for number, (sample, (h, w)) in enumerate(zip(samples, sizes, strict=True)):
             images[number, :, :h, :w] = sample.image
     # Copies, because changing a batch must not change the cache.

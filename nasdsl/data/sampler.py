@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.utils.data
@@ -10,8 +11,21 @@ import torch.utils.data
 from nasdsl.data.seeds import mixed_seed
 
 
-class BatchSampler(torch.utils.data.Sampler[list[tuple[int, int]]]):
-    """Batches of one process in one epoch, as lists of (epoch, index): workers learn the epoch from these pairs.
+class Position(NamedTuple):
+    """What a worker needs to know of an image of a batch: it lives longer than an epoch.
+
+    Attributes:
+        batch: number of the batch of this process in the epoch.
+        image: index in the data set.
+    """
+
+    epoch: int
+    batch: int
+    image: int
+
+
+class BatchSampler(torch.utils.data.Sampler[list[Position]]):
+    """Batches of one process in one epoch.
 
     Images of one group come together, as in torchvision's GroupedBatchSampler
     (https://github.com/pytorch/vision/blob/main/references/detection/group_by_aspect_ratio.py), except that the remainders
@@ -59,9 +73,10 @@ class BatchSampler(torch.utils.data.Sampler[list[tuple[int, int]]]):
         self._epoch = epoch
         self._start_batch = start_batch
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        batches = self.batches(self._epoch)[self._start_batch :]
-        return iter([[(self._epoch, index) for index in batch] for batch in batches])
+    def __iter__(self) -> Iterator[list[Position]]:
+        for number, batch in enumerate(self.batches(self._epoch)):
+            if number >= self._start_batch:
+                yield [Position(self._epoch, number, index) for index in batch]
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Indices of this process's batches. All processes compute the same list and take turns."""

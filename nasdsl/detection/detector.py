@@ -97,8 +97,8 @@ class Detector(nn.Module):
       padding, and boxes are in pixels of the batch.
 
     Targets are dicts with ``boxes`` [n, 4] (xyxy, pixels) and ``labels`` [n] from 0 to classes - 1: there is no class for
-    the background. Where an image is a crop, ``uncropped_size`` is the (height, width) of the image it was cut from, at the
-    same scale (`nasdsl.data.Transform` adds it).
+    the background. Where an image was cropped or resized at random, ``uncropped_size`` is the (height, width) that the whole
+    image has in evaluation (`nasdsl.data.Transform` adds it).
 
     Attributes:
         classes: names of the classes.
@@ -236,7 +236,8 @@ class Detector(nn.Module):
         """The losses of predictions.
 
         FCOS's size ranges scale with the largest shorter side in the batch: all images have it, except for panoramas, which
-        `max_size` limits. For a cropped image it is the side before the crop: a crop does not change the size of objects.
+        `max_size` limits. For an image with ``uncropped_size`` it is the shorter side of that: however it was cropped or
+        resized at random, objects of as many pixels belong to the same level.
         """
         assert inputs.targets is not None
         shapes = shapes_of(predictions)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from nasdsl.data import Transform, read_image, rescale_boxes
+from nasdsl.data.geometry import resize_image
 from nasdsl.data.images import picture_to_tensor
 from nasdsl.data.sources import find_files, is_video
 from nasdsl.detection.backbones.extractor import eval_mode
@@ -128,7 +129,7 @@ def _batches(inputs: list[_Input], transform: Transform, batch_size: int) -> Ite
     for number, one in enumerate(inputs):
         image = one.read()
         size = (int(image.shape[-2]), int(image.shape[-1]))
-        resized = transform.resize_image(image, transform.output_size(size))
+        resized = resize_image(image, transform.output_size(size))
         key = (resized.shape, resized.dtype, resized.device)
         group = waiting.setdefault(key, [])
         group.append((number, _Waiting(resized, size, one.source)))

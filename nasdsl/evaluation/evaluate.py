@@ -71,7 +71,7 @@ class Evaluation:
         return columns
 
     def summary(self) -> str:
-        """One line with the means in per cent: ``AP 50.5, AP50 84.4, … (72 pictures, 975 boxes, 4210 detections)``."""
+        """One line with the means in per cent: ``AP 50.5, AP50 84.4, … (72 images, 975 boxes, 4210 detections)``."""
         figures: dict[str, float] = {}
         if (coco := self.coco) is not None:
             figures |= {"AP": coco.ap, "AP50": coco.ap50, "AP75": coco.ap75}
@@ -82,7 +82,7 @@ class Evaluation:
             if voc is not None:
                 figures[voc.metric.upper()] = voc.mean_ap
         measured = ", ".join(f"{name} {_percent(figure)}" for name, figure in figures.items())
-        return f"{measured} ({self.images} pictures, {self.boxes} boxes, {self.detections} detections)"
+        return f"{measured} ({self.images} images, {self.boxes} boxes, {self.detections} detections)"
 
 
 def evaluate(

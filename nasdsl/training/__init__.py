@@ -6,10 +6,12 @@ from nasdsl.training.predict import Predictions, compute_metrics, predict
 from nasdsl.training.recipe import RECIPES, SETTINGS, Recipe, find_recipe
 from nasdsl.training.run import Run
 from nasdsl.training.signals import Interrupted
+from nasdsl.training.trackers import TRACKERS
 
 __all__ = [
     "RECIPES",
     "SETTINGS",
+    "TRACKERS",
     "CheckpointError",
     "Diverged",
     "Interrupted",

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
-def ema_decay(step: int, decay: float) -> float:
-    """(1 + step) / (10 + step), at most `decay`: early on, the average must not be dominated by the initial weights."""
-    return min(decay, (1 + step) / (10 + step))
+def ema_decay(step: int, decay: float, warmup: float | None = None) -> float:
+    """The decay after `step` updates: it rises to `decay`, because the initial weights must not dominate an early average.
+
+    Args:
+        warmup: time constant of the rise in steps, ``decay * (1 - exp(-step / warmup))``. None: (1 + step) / (10 + step), at
+            most `decay`.
+    """
+    if warmup is None:
+        return min(decay, (1 + step) / (10 + step))
+    return decay * (1 - math.exp(-step / warmup)) if warmup else decay
 
 
-def make_ema(module: nn.Module, decay: float) -> AveragedModel:
-    """The averaged copy of a module; `update_parameters` updates it, with buffers such as BatchNorm's statistics."""
+def make_ema(module: nn.Module, decay: float, warmup: float | None = None) -> AveragedModel:
+    """The averaged copy of a module; `update_parameters` updates it.
+
+    Buffers of floating-point numbers, such as BatchNorm's statistics, are averaged as well; others, such as its count of
+    batches, are copied.
+
+    Args:
+        warmup: see `ema_decay`.
+    """
 
     def update(averaged: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
+        if not averaged[0].is_floating_point():
+            for old, new in zip(averaged, current, strict=True):
+                old.copy_(new)
+            return
         # n_averaged is on the CPU whatever the device of the weights, so that reading it does not synchronise.
-        get_ema_multi_avg_fn(ema_decay(int(average.n_averaged), decay))(averaged, current, None)  # type: ignore[no-untyped-call]
+        own = ema_decay(int(average.n_averaged), decay, warmup)
+        get_ema_multi_avg_fn(own)(averaged, current, None)  # type: ignore[no-untyped-call]
 
     average = AveragedModel(module, multi_avg_fn=update, use_buffers=True)  # type: ignore[arg-type]  # lists of one kind
     average.requires_grad_(False)

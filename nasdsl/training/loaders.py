@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
+from typing import Any
 
 from nasdsl.data import Batch, Dataset, Loader, Transform, make_loader
 from nasdsl.training.distributed import ProcessGroup
@@ -27,8 +29,23 @@ def total_steps(recipe: Recipe, batches: int) -> int:
     return max(1, round(recipe.epochs * batches / recipe.accumulate))
 
 
+def evaluation_steps(recipe: Recipe, batches: int, total: int | None = None) -> list[int]:
+    """The steps after which the detector is evaluated: every `evaluate_every` epochs, and at the end.
+
+    Args:
+        batches: in an epoch.
+        total: of the training, in steps. None: as in the recipe.
+    """
+    total = total_steps(recipe, batches) if total is None else total
+    every = recipe.evaluate_every * batches / recipe.accumulate
+    count = int(total / every) if every else 0
+    # The step that completes the epochs; an evaluation of a part of a step makes no sense.
+    periodic = {max(1, math.ceil(number * every - 1e-9)) for number in range(1, count + 1)}
+    return sorted({step for step in periodic if step < total} | {total})
+
+
 def train_transform(recipe: Recipe) -> Transform:
-    """The transform of pictures in training."""
+    """The transform of images in training."""
     return Transform.training(
         recipe.shorter_side,
         recipe.longest_side,
@@ -36,14 +53,30 @@ def train_transform(recipe: Recipe) -> Transform:
         flip=recipe.flip,
         jitter=recipe.jitter,
         crop=recipe.crop,
+        sizes=recipe.sizes,
+        scale_jitter=recipe.scale_jitter,
+        mosaic=recipe.mosaic,
         drop_difficult=not recipe.train_difficult,
         fast_decode=recipe.fast_decode,
     )
 
 
 def eval_transform(recipe: Recipe) -> Transform:
-    """The transform of pictures in evaluation: the same resizing without anything random; of several sizes, the last."""
+    """The transform of images in evaluation: the same resizing without anything random; of several sizes, the last."""
     return Transform(recipe.shorter_side[-1], recipe.longest_side, recipe.size)
+
+
+def prediction_options(recipe: Recipe, group: ProcessGroup) -> dict[str, Any]:
+    """The arguments of `nasdsl.training.predict` for evaluations in a training."""
+    return {
+        "transform": eval_transform(recipe),
+        "batch_size": max(1, recipe.batch_size // group.world_size),
+        "workers": recipe.workers,
+        "precision": recipe.precision,
+        "size_divisible": recipe.size_divisible,
+        "channels_last": recipe.channels_last,
+        "group": group,
+    }
 
 
 def make_train_loader(dataset: Dataset, recipe: Recipe, group: ProcessGroup) -> Loader:
@@ -51,7 +84,7 @@ def make_train_loader(dataset: Dataset, recipe: Recipe, group: ProcessGroup) -> 
 
     Raises:
         TrainingError: a batch cannot be divided evenly among the processes.
-        DataError: there are no pictures.
+        DataError: there are no images.
     """
     parts = recipe.accumulate * group.world_size
     if recipe.batch_size % parts:
@@ -60,7 +93,7 @@ def make_train_loader(dataset: Dataset, recipe: Recipe, group: ProcessGroup) -> 
             f"batches each cannot share; expected a multiple of {parts}"
         )
     batch_size = recipe.batch_size // parts
-    return make_loader(
+    loader = make_loader(
         dataset,
         batch_size=batch_size,
         transform=train_transform(recipe),
@@ -75,3 +108,5 @@ def make_train_loader(dataset: Dataset, recipe: Recipe, group: ProcessGroup) -> 
         divisor=recipe.size_divisible,
         pin_memory=group.device.type == "cuda",
     )
+    loader.end_mosaics(round(total_steps(recipe, len(loader)) * (1 - recipe.close_mosaic)) * recipe.accumulate)
+    return loader

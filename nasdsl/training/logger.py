@@ -1,4 +1,4 @@
-"""Logging of a training: progress on the terminal, ``log.jsonl``, TensorBoard."""
+"""Logging of a training: progress on the terminal, ``log.jsonl``, trackers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from nasdsl.files import write_atomically
-from nasdsl.training.errors import TrainingError
 from nasdsl.training.progress import LINE_EVERY, REFRESHES, duration
+from nasdsl.training.trackers import Outcome, Tracker
 
 T = TypeVar("T")
 
 
 class Throughput:
-    """Measures pictures per second, the share of time spent waiting for data, and the time left."""
+    """Measures images per second, the share of time spent waiting for data, and the time left."""
 
     def __init__(self) -> None:
         self._recent: deque[tuple[int, float]] = deque(maxlen=10)
@@ -45,18 +45,21 @@ class Throughput:
             self._waited += time.perf_counter() - before
             yield item
 
-    def measure(self, steps: int, images: int, remaining: int) -> dict[str, float]:
+    def measure(
+        self, steps: int, images: int, remaining: int, evaluations: Callable[[float], float] = lambda seconds: 0.0
+    ) -> dict[str, float]:
         """End a measurement and start a new one.
 
         Args:
             steps: number of steps since the last measurement.
-            images: number of pictures in them, of all processes.
+            images: number of images in them, of all processes.
             remaining: number of steps until the end of the training.
+            evaluations: gives the seconds of all evaluations that are to come, from those that an image takes in training.
 
         Returns:
             ``images``; ``seconds`` since the last measurement; ``images_per_s``; ``waiting``, the share of the time in which
-            this process waited for data, 0 to 1; ``seconds_left``, for the remaining steps without evaluations, at the pace
-            of the last ten measurements.
+            this process waited for data, 0 to 1; ``seconds_left``, for the remaining steps at the pace of the last ten
+            measurements, and for the evaluations.
         """
         seconds = max(time.perf_counter() - self._start, 1e-9)
         self._recent.append((steps, seconds))
@@ -66,7 +69,7 @@ class Throughput:
             "seconds": seconds,
             "images_per_s": images / seconds,
             "waiting": self._waited / seconds,
-            "seconds_left": pace * remaining,
+            "seconds_left": pace * remaining + evaluations(seconds / max(1, images)),
         }
         self.reset()
         return measured
@@ -79,20 +82,23 @@ class TrainingLogger:
         log: file that records are appended to, one JSON object a line; None: no file.
         total: steps of the training.
         step: where it begins. Records of later steps, left in the file by a training that was killed, are removed.
-        tensorboard: folder for TensorBoard's event files.
-
-    Raises:
-        TrainingError: TensorBoard was asked for and is not installed.
+        trackers: get the figures as well, by name; they are finished when the training ends, in whatever way.
     """
 
     def __init__(
-        self, log: Path | None, total: int, step: int = 0, *, quiet: bool = False, tensorboard: Path | None = None
+        self,
+        log: Path | None,
+        total: int,
+        step: int = 0,
+        *,
+        quiet: bool = False,
+        trackers: Mapping[str, Tracker] | None = None,
     ) -> None:
         self._total, self._quiet = total, quiet
         self._console = Console(stderr=True)
         self._last_line = -math.inf
         self._bar: Progress | None = None
-        self._writer = _summary_writer(tensorboard, step) if tensorboard is not None else None
+        self._trackers = dict(trackers or {})
         self._log = log
         if log is not None:
             truncate_log(log, step)
@@ -111,8 +117,10 @@ class TrainingLogger:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
-        if self._writer is not None:
-            self._writer.close()
+        interrupted = kind is not None and issubclass(kind, SystemExit | KeyboardInterrupt)
+        outcome: Outcome = "finished" if kind is None else "interrupted" if interrupted else "failed"
+        for name in list(self._trackers):
+            self._call(name, lambda tracker: tracker.finish(outcome))
 
     def advance(self, step: int) -> None:
         """Move the progress bar to a step."""
@@ -125,15 +133,29 @@ class TrainingLogger:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def record(self, record: Mapping[str, Any]) -> None:
-        """Write a record to the log and to TensorBoard; records of the event ``train`` are also shown."""
+        """Write a record to the log and to the trackers; records of the event ``train`` are also shown."""
         if self._log is not None:
             with open(self._log, "a", encoding="utf-8") as file:
                 file.write(json.dumps(_finite(record), ensure_ascii=False) + "\n")
-        if self._writer is not None:
-            for name, value in _scalars(record):
-                self._writer.add_scalar(name, value, record["step"])
+        self.track(record, record["step"])
         if record["event"] == "train" and not self._quiet:
             self._show(record)
+
+    def track(self, record: Mapping[str, Any], step: int) -> None:
+        """Pass the numbers of a record to the trackers alone."""
+        scalars = {name: value for name, value in _scalars(record) if math.isfinite(value)}
+        if scalars:
+            for name in list(self._trackers):
+                self._call(name, lambda tracker: tracker.log(scalars, step))
+
+    def _call(self, name: str, do: Callable[[Tracker], None]) -> None:
+        """Let a tracker do something. One that fails is left alone from then on: the training matters more."""
+        try:
+            do(self._trackers[name])
+        except Exception as error:
+            del self._trackers[name]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            self.info(f"warning: {name} failed and gets nothing more: {reason}")
 
     def _show(self, record: Mapping[str, Any]) -> None:
         losses = "  ".join(f"{name} {value:.3f}" for name, value in record["losses"].items())
@@ -191,11 +213,3 @@ def _scalars(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _scalars(v, f"{prefix}{name}/")
         elif isinstance(v, int | float) and not isinstance(v, bool) and name != "step":
             yield prefix + name, float(v)
-
-
-def _summary_writer(folder: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise TrainingError("TensorBoard is not installed: pip install 'nasdsl[tensorboard]', or leave it out") from None
-    return SummaryWriter(str(folder), purge_step=step + 1)

@@ -8,25 +8,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from nasdsl.data import Dataset, Loader, Skipped
 from nasdsl.detection.detector import Detector
 from nasdsl.detection.weights import save_detector
-from nasdsl.evaluation import METRICS, Evaluation, write_results
-from nasdsl.files import write_json
+from nasdsl.evaluation import METRICS, Evaluation
 from nasdsl.training.checkpoint import load_checkpoint, save_checkpoint
 from nasdsl.training.distributed import ProcessGroup, process_group
 from nasdsl.training.errors import RunError
-from nasdsl.training.loaders import eval_transform, infinite_batches, make_train_loader, total_steps
+from nasdsl.training.loaders import infinite_batches, make_train_loader, total_steps
 from nasdsl.training.logger import Throughput, TrainingLogger
-from nasdsl.training.predict import check_classes, compute_metrics, predict
+from nasdsl.training.pace import RESERVE, measure_pace, steps_that_fit
+from nasdsl.training.predict import check_classes
+from nasdsl.training.progress import duration
 from nasdsl.training.recipe import Recipe
-from nasdsl.training.run import Run, open_run
+from nasdsl.training.run import Run, check_new, open_run
 from nasdsl.training.signals import Interrupted, SignalHandler
+from nasdsl.training.trackers import check_trackers, open_trackers
 from nasdsl.training.trainer import Trainer
+from nasdsl.training.validation import Validator
+
+ESTIMATE_STEPS: Final = 3
+ESTIMATE_SECONDS: Final = 3.0
+"""How much is measured before it is said how long the training will take."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +42,13 @@ class TrainingResult:
 
     Attributes:
         run: its folder.
-        steps: of the whole training.
+        steps: of the whole training, until it was stopped early.
         seconds: training time of this process, without evaluations.
         nonfinite: number of skipped steps in the whole training.
-        skipped: pictures that could not be read by some process, each once.
+        skipped: images that could not be read by some process, each once.
         evaluation: at the end; None without validation data, and in processes other than rank 0.
+        best_step: the step whose weights are in ``best.pt``; None where `evaluation` is.
+        stopped_early: whether `Recipe.patience` ended the training.
     """
 
     run: Run
@@ -48,6 +57,8 @@ class TrainingResult:
     nonfinite: int
     skipped: list[Skipped]
     evaluation: Evaluation | None
+    best_step: int | None = None
+    stopped_early: bool = False
 
 
 def train(
@@ -57,11 +68,12 @@ def train(
     out: str | Path,
     val: Dataset | None = None,
     *,
+    minutes: float | None = None,
     resume: bool = False,
     device: str | torch.device | None = None,
     metrics: Sequence[str] = METRICS,
     about: Mapping[str, Any] | None = None,
-    tensorboard: bool = False,
+    trackers: Sequence[str] = (),
     quiet: bool = False,
 ) -> TrainingResult:
     """Train a detector by a recipe. Afterwards it has the last weights; the averaged ones are in ``model.pt``.
@@ -71,41 +83,62 @@ def train(
     Args:
         out: folder of the run; see `Run`. All processes must see it.
         val: evaluated as often as the recipe says, and at the end.
+        minutes: train for as many steps as fit into this time with all evaluations, instead of the recipe's `steps` or
+            `epochs`. The pace is measured first, on a copy of the detector; then the recipe of the run has a fixed number of
+            steps, as if it had been given.
         resume: continue from the last checkpoint in `out`. On a CPU, the weights are bit for bit those of a training without
-            interruption.
+            interruption. A run with `minutes` keeps its number of steps.
         device: None: a GPU if there is one.
         metrics: some of `nasdsl.evaluation.METRICS`.
         about: further values for ``config.json``, such as the command.
-        tensorboard: write TensorBoard's event files into the folder.
+        trackers: some of `nasdsl.training.TRACKERS`, which get the configuration and all figures. A resumed training goes on
+            with the same runs there.
         quiet: print nothing; the log is still written.
 
     Raises:
         Interrupted: SIGINT or SIGTERM was received; the run is saved and can be resumed.
         TrainingError: recipe, folder, detector and data do not fit together, or the training diverged.
-        DataError: a picture is unreadable, and the data set was opened with ``on_error="refuse"``.
+        DataError: an image is unreadable, and the data set was opened with ``on_error="refuse"``.
     """
     with process_group(device) as group, SignalHandler() as signals:
+        began = time.perf_counter()
         for part in (dataset, *([val] if val is not None else [])):
             check_classes(detector, part)
+        if group.is_main:
+            check_trackers(trackers)
+        run, about, messages = Run(Path(out)), dict(about or {}), []
+        if minutes is not None:
+            about["minutes"] = minutes
+            steps = _recorded_steps(run, minutes, resume) if group.is_main else 0
+            if not (steps := group.all_max(steps)):
+                left = 60 * minutes - (time.perf_counter() - began)
+                steps, message = _fit_steps(detector, dataset, val, recipe, group, left, signals)
+                messages.append(message)
+            recipe = recipe.changed({"steps": steps})
         loader = make_train_loader(dataset, recipe, group)
         total = total_steps(recipe, len(loader))
-        run = Run(Path(out))
         if group.is_main:
             data = {"pictures": len(dataset), "classes": list(dataset.classes), "category_ids": list(dataset.category_ids)}
             open_run(out, detector=detector.config, recipe=recipe.to_dict(), data=data, about=about, resume=resume)
         group.barrier()
         trainer = Trainer(detector, recipe, total, group)
-        message = _restore(trainer, run, group) if resume else None
+        if resume:
+            messages.append(_restore(trainer, run, group))
         trainer.prepare()
-        log, events = (run.log, run.folder if tensorboard else None) if group.is_main else (None, None)
-        with TrainingLogger(log, total, trainer.step, quiet=quiet or not group.is_main, tensorboard=events) as logger:
+        log, opened = (run.log, open_trackers(trackers, run, trainer.step)) if group.is_main else (None, {})
+        with TrainingLogger(log, total, trainer.step, quiet=quiet or not group.is_main, trackers=opened) as logger:
             trained = sum(p.numel() for p in trainer.trained_parameters)
-            logger.info(
-                message
-                or f"{len(dataset)} pictures, {len(loader) / recipe.accumulate:g} steps an epoch, {total} steps; "
-                f"{trained:,} parameters trained on {group.world_size} x {group.device}"
-            )
-            return _TrainingLoop(trainer, loader, run, val, metrics, logger, signals).run_loop()
+            if not resume:
+                messages.append(
+                    f"{len(dataset)} images, {len(loader) / recipe.accumulate:g} steps an epoch, {total} steps; "
+                    f"{trained:,} parameters trained on {group.world_size} x {group.device}"
+                )
+            for message in messages:
+                logger.info(message)
+            validator = Validator(trainer, val, run, metrics, logger, len(loader))
+            if resume:
+                validator.restore()
+            return _TrainingLoop(trainer, loader, run, validator, logger, signals).run_loop()
 
 
 @dataclass
@@ -113,12 +146,11 @@ class _TrainingLoop:
     trainer: Trainer
     loader: Loader
     run: Run
-    val: Dataset | None
-    metrics: Sequence[str]
+    validator: Validator
     logger: TrainingLogger
     signals: SignalHandler
     skipped: dict[str, Skipped] = field(default_factory=dict)
-    """Unreadable pictures that were reported, by file."""
+    """Unreadable images that were reported, by file."""
     nonfinite: int = field(init=False)
     """Skipped steps that were reported."""
 
@@ -127,19 +159,24 @@ class _TrainingLoop:
 
     def run_loop(self) -> TrainingResult:
         trainer, recipe, total = self.trainer, self.trainer.recipe, self.trainer.total
-        throughput, last_logged = Throughput(), trainer.step
+        validator, evaluation = self.validator, None
+        if validator.was_missed():
+            evaluation = self.evaluate()
+        throughput, last_logged, resumed_at = Throughput(), trainer.step, trainer.step
         began, evaluating = time.perf_counter(), 0.0
+        estimate = _Estimate(self)
         with closing(infinite_batches(self.loader, trainer.step * recipe.accumulate)) as stream:
             batches = throughput.time_loading(stream)
             trainer.detector.train()
-            while trainer.step < total:
+            while trainer.step < total and not validator.stopped:
                 trainer.train_step(batches)
                 step = trainer.step
                 self.logger.advance(step)
+                estimate.after_step()
 
                 ends = step == total
                 logs = ends or step % recipe.log_every == 0
-                evaluates = ends or self._evaluation_is_due()
+                evaluates = ends or validator.is_due(step)
                 saves = evaluates or (recipe.checkpoint_every > 0 and step % recipe.checkpoint_every == 0)
                 signum = self._received_signal(logs)
                 if logs or saves or signum:
@@ -149,26 +186,31 @@ class _TrainingLoop:
                     self.save()
                 if signum:
                     raise self._interrupted(signum)
-                if evaluates and not ends:
+                if evaluates:
                     evaluating -= time.perf_counter()
-                    self.evaluate()
+                    evaluation = self.evaluate()
                     evaluating += time.perf_counter()
                     throughput.reset()
         seconds = time.perf_counter() - began - evaluating
-        evaluation = self.evaluate()
-        if self.skipped:
-            self.logger.info(
-                f"unreadable pictures: {len(self.skipped)} (replaced by others in training, left out in evaluation)"
-            )
-        return TrainingResult(self.run, total, seconds, self.nonfinite, list(self.skipped.values()), evaluation)
+        if trainer.step == resumed_at and evaluation is None:  # it was finished before
+            evaluation = self.evaluate()
+        self._report_end()
+        best = validator.best_step
+        unreadable = list(self.skipped.values())
+        return TrainingResult(
+            self.run, trainer.step, seconds, self.nonfinite, unreadable, evaluation, best, trainer.step < total
+        )
 
-    def _evaluation_is_due(self) -> bool:
-        """Whether the last step completed an epoch after which the recipe evaluates."""
-        recipe, step = self.trainer.recipe, self.trainer.step
-        if not recipe.evaluate_every or self.val is None:
-            return False
-        batches = len(self.loader) * recipe.evaluate_every
-        return step * recipe.accumulate // batches > (step - 1) * recipe.accumulate // batches
+    def _report_end(self) -> None:
+        trainer = self.trainer
+        self.logger.track(self.validator.summary(), trainer.step)
+        if trainer.step < trainer.total:
+            self.logger.info(
+                f"stopped early at step {trainer.step} of {trainer.total}: {trainer.recipe.patience} evaluations without a new "
+                f"best. {self.run.best.name} is of step {self.validator.best_step}"
+            )
+        if self.skipped:
+            self.logger.info(f"unreadable images: {len(self.skipped)} (replaced by others in training, left out in evaluation)")
 
     def _received_signal(self, synchronise: bool) -> int:
         """The signal that ends the training after this step, or 0. Several processes agree on it at steps that are logged."""
@@ -181,6 +223,7 @@ class _TrainingLoop:
         """Log the metrics of the last `steps` steps."""
         trainer, recipe = self.trainer, self.trainer.recipe
         metrics = trainer.read_metrics()
+        remaining = trainer.total - trainer.step
         record = {
             "event": "train",
             "step": trainer.step,
@@ -190,7 +233,9 @@ class _TrainingLoop:
             "losses": metrics.losses,
             "gradient_norm": metrics.gradient_norm,
             "nonfinite": metrics.nonfinite,
-            **throughput.measure(steps, metrics.images, trainer.total - trainer.step),
+            **throughput.measure(
+                steps, metrics.images, remaining, lambda image: self.validator.seconds_left(trainer.step, image)
+            ),
         }
         self.logger.record(record)
         if metrics.nonfinite > self.nonfinite:
@@ -200,7 +245,7 @@ class _TrainingLoop:
         self._report_skipped(self.loader.skipped)
 
     def _report_skipped(self, skipped: Iterable[Skipped]) -> None:
-        """Report each unreadable picture once."""
+        """Report each unreadable image once."""
         for entry in skipped:
             if entry.file not in self.skipped:
                 self.skipped[entry.file] = entry
@@ -218,43 +263,13 @@ class _TrainingLoop:
             self._report_skipped(skipped)
 
     def evaluate(self) -> Evaluation | None:
-        """Evaluate on the validation data, and write results and metrics into the run's folder."""
-        if self.val is None:
-            return None
-        trainer, recipe, group = self.trainer, self.trainer.recipe, self.trainer.group
-        if group.world_size == 1 and self.signals.signum:
-            raise self._interrupted(self.signals.signum)
-        group.broadcast(trainer.eval_detector.buffers())  # BatchNorm's statistics differ between processes
-        with self.logger.subtask("evaluating") as set_progress:
+        """Evaluate on the validation data. Everything is saved: a signal ends it at once."""
 
-            def before_batch(number: int, batches: int) -> None:
-                set_progress(number, batches)
-                if group.world_size == 1 and self.signals.signum:  # everything is saved
-                    raise self._interrupted(self.signals.signum)
+        def check_signal() -> None:
+            if self.trainer.group.world_size == 1 and self.signals.signum:
+                raise self._interrupted(self.signals.signum)
 
-            predictions = predict(
-                trainer.eval_detector,
-                self.val,
-                transform=eval_transform(recipe),
-                batch_size=max(1, recipe.batch_size // group.world_size),
-                workers=recipe.workers,
-                precision=recipe.precision,
-                size_divisible=recipe.size_divisible,
-                channels_last=recipe.channels_last,
-                group=group,
-                before_batch=before_batch,
-            )
-        trainer.detector.train()
-        self._report_skipped(predictions.skipped)
-        if not group.is_main:
-            return None
-        evaluation = compute_metrics(predictions, self.val, self.metrics)
-        write_results(self.run.results, predictions.results)
-        context = {"step": trainer.step, "data": self.val.name, "unreadable": [str(s) for s in predictions.skipped]}
-        write_json(self.run.metrics, {**context, **evaluation.to_dict()})
-        self.logger.record({"event": "evaluation", "step": trainer.step, **evaluation.to_dict()})
-        self.logger.info(f"step {trainer.step}: {evaluation.summary()}")
-        return evaluation
+        return self.validator.evaluate(check_signal, self._report_skipped)
 
     def _interrupted(self, signum: int) -> Interrupted:
         step = self.trainer.step
@@ -262,6 +277,91 @@ class _TrainingLoop:
             f"stopped at step {step} of {self.trainer.total}; {self.run.folder} is saved: --resume goes on from there"
         )
         return Interrupted(signum, step)
+
+
+class _Estimate:
+    """Says how long the training will take, as soon as a few steps have been measured."""
+
+    def __init__(self, loop: _TrainingLoop) -> None:
+        self._loop = loop
+        self._start: tuple[float, int] | None = None
+        self._done = False
+
+    def after_step(self) -> None:
+        """To be called after every step. The first one is not measured: it allocates memory."""
+        loop, trainer, now = self._loop, self._loop.trainer, time.perf_counter()
+        if self._done:
+            return
+        if self._start is None:
+            self._start = now, trainer.step
+            return
+        start, first = self._start
+        count = trainer.step - first
+        if count < ESTIMATE_STEPS or now - start < ESTIMATE_SECONDS:
+            return
+        self._done = True
+        trainer.synchronize()
+        pace = (time.perf_counter() - start) / count
+        remaining = trainer.total - trainer.step
+        evaluations = loop.validator.remaining(trainer.step)
+        seconds = pace * remaining + loop.validator.seconds_left(trainer.step, pace / trainer.recipe.batch_size)
+        if remaining:
+            also = f" and {evaluations} evaluation{'s' * (evaluations > 1)}" if evaluations else ""
+            end = time.strftime("%H:%M", time.localtime(time.time() + seconds))
+            loop.logger.info(f"about {about_duration(seconds)} for {remaining} more steps{also}, until {end}")
+
+
+def about_duration(seconds: float) -> str:
+    """A duration in words as exact as an estimate: ``12 min``, ``40 s``, ``3 h 10 min``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds / 5)) * 5} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return duration(600 * round(seconds / 600))
+
+
+def _recorded_steps(run: Run, minutes: float, resume: bool) -> int:
+    """The steps of a run that was started with `minutes`; 0 if there is no run yet.
+
+    Raises:
+        RunError: there is a run, and it is not to be resumed or was started otherwise.
+    """
+    if not run.config.exists():
+        return 0
+    if not resume:
+        check_new(run)
+    config = run.read_config()
+    before = config.get("about", {}).get("minutes")
+    if before != minutes:
+        how = f"with --minutes {before:g}" if before is not None else "without --minutes"
+        raise RunError(f"{run.folder} was started {how}; to resume it, use the same settings, not --minutes {minutes:g}")
+    return int(config["recipe"]["steps"])
+
+
+def _fit_steps(
+    detector: Detector,
+    dataset: Dataset,
+    val: Dataset | None,
+    recipe: Recipe,
+    group: ProcessGroup,
+    seconds: float,
+    signals: SignalHandler,
+) -> tuple[int, str]:
+    """The number of steps that fit into so many seconds, the same in all processes, and a message about it."""
+    start = time.perf_counter()
+
+    def check_signal() -> None:
+        if signals.signum:
+            raise Interrupted(signals.signum, 0)
+
+    pace, batches = measure_pace(detector, dataset, val, recipe, group, seconds, check_signal)
+    left = seconds * (1 - RESERVE) - (time.perf_counter() - start)
+    steps = group.all_max(steps_that_fit(left, pace, recipe, batches, evaluates=val is not None) if group.is_main else 0)
+    epochs = steps * recipe.accumulate / batches
+    message = f"measured {pace.step:.3g} s a step: {steps} step{'s' * (steps > 1)} ({epochs:.3g} epochs) fit"
+    if pace.total(steps, batches / recipe.accumulate, int(val is not None)) > left:
+        message += f", in more than the {seconds / 60:.2g} minutes that are left for them"
+    return steps, message
 
 
 def _restore(trainer: Trainer, run: Run, group: ProcessGroup) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -10,31 +10,39 @@ from torch import nn
 from nasdsl.training.errors import TrainingError
 from nasdsl.training.recipe import Recipe
 
+BACKBONE: Final = "backbone."
+"""How the names of the backbone's parameters begin, in `nasdsl.detection.detector.Detector`."""
+
 
 def parameter_groups(module: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Parameter groups for an optimizer: weights, scales, biases. Frozen parameters are in none.
 
     A bias is a parameter with this name, as in the published code; a scale is any other parameter of at most one dimension:
-    the weight of a norm, the scale of a level, the coefficients of a weighted sum. Each group has ``rate``, its multiple of
-    the learning rate, and ``weight_decay``.
+    the weight of a norm, the scale of a level, the coefficients of a weighted sum. With a `backbone_rate` other than 1, those
+    of the backbone have groups of their own, such as ``backbone weights``. Each group has ``rate``, its multiple of the
+    learning rate, and ``weight_decay``.
 
     Raises:
         TrainingError: all parameters are frozen.
     """
-    members: dict[str, list[nn.Parameter]] = {"weights": [], "scales": [], "biases": []}
+    # Not split where nothing depends on it: the optimizer's state in checkpoints lists the parameters by group.
+    parts = {"": 1.0} if recipe.backbone_rate == 1 else {"": 1.0, "backbone ": recipe.backbone_rate}
+    rates = {"weights": 1.0, "scales": 1.0, "biases": recipe.bias_rate}
+    decays = {"weights": True, "scales": recipe.decay_scales, "biases": recipe.decay_biases}
+    members: dict[tuple[str, str], list[nn.Parameter]] = {(part, kind): [] for part in parts for kind in rates}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
+            part = "backbone " if name.startswith(BACKBONE) and "backbone " in parts else ""
             kind = "biases" if name.rpartition(".")[2] == "bias" else "scales" if parameter.ndim <= 1 else "weights"
-            members[kind].append(parameter)
-    decays = {"weights": True, "scales": recipe.decay_scales, "biases": recipe.decay_biases}
+            members[part, kind].append(parameter)
     groups = [
         {
-            "name": kind,
+            "name": part + kind,
             "params": parameters,
-            "rate": recipe.bias_rate if kind == "biases" else 1.0,
+            "rate": parts[part] * rates[kind],
             "weight_decay": recipe.weight_decay if decays[kind] else 0.0,
         }
-        for kind, parameters in members.items()
+        for (part, kind), parameters in members.items()
         if parameters
     ]
     if not groups:

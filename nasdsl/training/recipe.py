@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from types import UnionType
 from typing import Any, Final, get_args, get_origin, get_type_hints
@@ -41,6 +41,9 @@ class Recipe:
     betas: tuple[float, float] = _setting((0.9, 0.999), "decay rates of AdamW's running averages", low=0, high=1)
     weight_decay: float = _setting(1e-4, "weight decay; SGD adds it to the gradient, AdamW applies it to the weights", low=0)
     bias_rate: float = _setting(2.0, "factor of the learning rate for biases", low=0)
+    backbone_rate: float = _setting(
+        1.0, "factor of the learning rate for the backbone; to keep it fixed, freeze it (--freeze-at 5, --norm frozen)", low=0
+    )
     decay_biases: bool = _setting(False, "apply weight decay to biases")
     decay_scales: bool = _setting(
         True, "apply weight decay to the weights of norms, scales and other parameters of at most one dimension"
@@ -65,27 +68,38 @@ class Recipe:
     cycle_start: float = _setting(0.04, "fraction of the learning rate at the start of `one_cycle`", low=0, high=1)
     final_rate: float = _setting(4e-6, "fraction of the learning rate at the end of `one_cycle` and `cosine`", low=0, high=1)
 
-    batch_size: int = _setting(16, "pictures in a step, over all processes and accumulated batches", low=1)
+    batch_size: int = _setting(16, "images in a step, over all processes and accumulated batches", low=1)
     accumulate: int = _setting(1, "batches whose gradients are accumulated for a step, to save memory", low=1)
     shorter_side: tuple[int, ...] = _setting(
-        (800,), "pixels of the shorter side after resizing; of several, one is drawn for each picture", low=1
+        (800,), "pixels of the shorter side after resizing; of several, one is drawn for each image", low=1
     )
     longest_side: int = _setting(1333, "largest number of pixels of the longer side after resizing", low=1)
     size: tuple[int, int] | None = _setting(
         None, "height and width to resize to instead, without keeping the aspect ratio; null: keep it", low=1
     )
     flip: float = _setting(0.5, "probability of a horizontal flip", low=0, high=1)
-    jitter: float = _setting(0.0, "strength of random changes of brightness, contrast and saturation", low=0, high=1)
+    jitter: float | tuple[float, float, float, float] = _setting(
+        0.0, "strength of random changes of brightness, contrast and saturation, and a tenth of it of hue; or a list of "
+        "these four", low=0, high=1,
+    )  # fmt: skip
+    sizes: tuple[tuple[int, int], ...] = _setting(
+        (), "heights and widths of which one is drawn for each batch, such as 192x256,240x320; evaluated at `size`", low=1
+    )
+    scale_jitter: tuple[float, float] = _setting(
+        (1.0, 1.0),
+        "range of the factor by which images are enlarged at random; they are cut off or padded to their size",
+        low=0,
+    )
+    mosaic: float = _setting(0.0, "probability that an image is joined with three others", low=0, high=1)
+    close_mosaic: float = _setting(0.1, "fraction of the training, at its end, without mosaics", low=0, high=1)
     crop: tuple[int, int] | None = _setting(None, "height and width of a random crop after resizing; null: no crop", low=1)
     train_difficult: bool = _setting(True, "train on boxes marked as difficult")
-    group_by_aspect: bool = _setting(True, "do not mix landscape and portrait pictures in a batch, so that little is padded")
+    group_by_aspect: bool = _setting(True, "do not mix landscape and portrait images in a batch, so that little is padded")
     size_divisible: int = _setting(1, "pad batches to a multiple of this height and width", low=1)
     drop_last: bool = _setting(True, "drop the last batch of an epoch if it is not full, unless it is the only one")
     fast_decode: bool = _setting(False, "decode JPEGs at a fraction of their size where they are reduced as much anyway")
-    workers: int = _setting(
-        2, "processes that load pictures, for each training process; 0: load in the training process", low=0
-    )
-    cache: bool = _setting(False, "keep the resized pictures in memory if they fit; then no workers are used")
+    workers: int = _setting(2, "processes that load images, for each training process; 0: load in the training process", low=0)
+    cache: bool = _setting(False, "keep the resized images in memory if they fit; then no workers are used")
 
     precision: str = _setting(
         "float32", "precision of the forward pass: autocast to bfloat16, or to float16 with loss scaling",
@@ -95,22 +109,28 @@ class Recipe:
     ema: float | None = _setting(
         None, "decay of an exponential moving average of the weights, which is then evaluated; null: no average", low=0, high=1
     )
+    ema_warmup: float | None = _setting(
+        None,
+        "steps in which the decay rises to 63 % of `ema`; null: it is at most (1 + step) / (10 + step)",
+        low=0,
+    )
     sync_batchnorm: bool = _setting(False, "compute BatchNorm statistics over all processes (GPUs only)")
     most_nonfinite: int = _setting(25, "stop after this many consecutive steps without finite gradients", low=1)
 
-    seed: int = _setting(0, "seed of the order of pictures, the augmentation and the network's random numbers", low=0)
+    seed: int = _setting(0, "seed of the order of images, the augmentation and the network's random numbers", low=0)
     log_every: int = _setting(20, "steps between two records of the log", low=1)
     checkpoint_every: int = _setting(1000, "steps between two checkpoints; 0: only when the training ends or is stopped", low=0)
-    evaluate_every: int = _setting(0, "epochs between two evaluations; 0: only at the end", low=0)
+    evaluate_every: float = _setting(0, "epochs between two evaluations; 0: only at the end", low=0)
+    patience: int | None = _setting(
+        None, "stop after this many evaluations in a row that are not the best; null: train to the end", low=1
+    )
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
         problems = []
         for setting in fields(self):
-            value = getattr(self, setting.name)
-            if isinstance(value, list):  # from JSON
-                value = tuple(value)
-                object.__setattr__(self, setting.name, value)
+            value = _as_tuples(getattr(self, setting.name))
+            object.__setattr__(self, setting.name, value)
             problem = _find_problem(value, hints[setting.name], setting.metadata)
             if problem:
                 problems.append(f"{setting.name} is {json.dumps(value, default=str)}: {problem}")
@@ -132,14 +152,24 @@ class Recipe:
             yield "momentum, betas and ema must be below 1: with 1 nothing new is ever learnt"
         if not self.learning_rate:
             yield "learning_rate is 0: nothing would be learnt"
+        if not self.backbone_rate:
+            yield "backbone_rate is 0: that would compute gradients for nothing; freeze the backbone instead (freeze_at)"
         if self.clip_norm == 0:
             yield "clip_norm is 0: nothing would be learnt; null clips nothing"
+        if self.patience is not None and not self.evaluate_every:
+            yield f"patience is {self.patience} and evaluate_every is 0: there is no evaluation before the end to stop after"
         if not self.shorter_side:
             yield "shorter_side is empty: expected at least one size in pixels"
+        if self.sizes and self.size is None:
+            yield "sizes are given and size is null: it says at what size the detector is evaluated"
+        if not 0 < self.scale_jitter[0] <= self.scale_jitter[1]:
+            yield f"scale_jitter is {list(self.scale_jitter)}: expected the smallest and the largest factor, above 0"
+        if isinstance(self.jitter, tuple) and self.jitter[3] > 0.5:
+            yield f"jitter has {self.jitter[3]} for hue: expected 0 to 0.5, which is any hue"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and `from_dict`."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: _as_lists(value) for name, value in asdict(self).items()}
 
     @staticmethod
     def from_dict(settings: Mapping[str, Any]) -> Recipe:
@@ -181,8 +211,24 @@ class Recipe:
         return self.changed(settings)
 
 
+def _as_tuples(value: Any) -> Any:
+    """The value with tuples for lists, which come from JSON."""
+    return tuple(_as_tuples(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def _as_lists(value: Any) -> Any:
+    """The value with lists for tuples, for JSON."""
+    return [_as_lists(v) for v in value] if isinstance(value, tuple) else value
+
+
 def _parse_value(text: str) -> Any:
-    """Parse a value of the command line: JSON, ``240x320`` for a pair, ``none`` for null, else the text itself."""
+    """Parse a value of the command line: JSON, ``240x320`` for a pair, ``none`` for null, else the text itself.
+
+    ``192x256,240x320`` is a list of pairs.
+    """
+    pairs = [_parse_value(part) for part in text.split(",")] if "," in text and "[" not in text else []
+    if pairs and all(isinstance(pair, list) for pair in pairs):
+        return pairs
     first, x, second = text.partition("x")
     if x and first.isdecimal() and second.isdecimal():
         return [int(first), int(second)]
@@ -198,13 +244,21 @@ def _find_problem(value: Any, kind: Any, bounds: Mapping[str, Any]) -> str | Non
         return f"expected {_type_name(kind)}"
     if bounds["choices"] and value not in bounds["choices"]:
         return f"expected one of {', '.join(bounds['choices'])}"
-    numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if isinstance(n, int | float)]
+    numbers = [n for n in _flat(value) if isinstance(n, int | float)]
     low, high = bounds["low"], bounds["high"]
     if low is not None and not all(low <= n < float("inf") for n in numbers):
         return f"expected {low} or more" if high is None else f"expected {low} to {high}"
     if high is not None and not all(n <= high for n in numbers):
         return f"expected {low} to {high}"
     return None
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    if isinstance(value, tuple):
+        for v in value:
+            yield from _flat(v)
+    else:
+        yield value
 
 
 def _has_type(value: Any, kind: Any) -> bool:
@@ -230,6 +284,8 @@ def _type_name(kind: Any) -> str:
         return " or ".join(_type_name(member) for member in get_args(kind))
     if get_origin(kind) is tuple:
         members = get_args(kind)
+        if get_origin(members[0]) is tuple:
+            return f"a list of pairs of {_type_name(members[0]).removeprefix('2 ')}"
         name = _type_name(members[0]).removeprefix("a ")
         return f"a list of {name}s" if members[-1] is Ellipsis else f"{len(members)} {name}s"
     return {float: "a number", int: "a whole number", bool: "true or false", str: "a word", type(None): "null"}.get(
@@ -245,7 +301,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     "quick": Recipe(
         optimizer="adamw", learning_rate=1e-3, weight_decay=1e-4, bias_rate=1.0, decay_scales=False, channels_last=True,
         steps=None, epochs=12, schedule="one_cycle", warmup_steps=0, batch_size=8, size=(240, 320),
-        cache=True, checkpoint_every=200, log_every=10,
+        cache=True, checkpoint_every=200, log_every=10, evaluate_every=3,
     ),
 }  # fmt: skip
 """`published` is the schedule of the paper; `quick` trains small data sets at 240x320 in minutes without a GPU."""

@@ -14,9 +14,10 @@ import torchvision
 
 from nasdsl.files import write_atomically, write_json
 from nasdsl.training.errors import RunError
+from nasdsl.training.recipe import Recipe
 
 FORMAT: Final = "nasdsl run 1"
-CHANGEABLE: Final = {"workers", "cache", "log_every", "checkpoint_every", "evaluate_every"}
+CHANGEABLE: Final = {"workers", "cache", "log_every", "checkpoint_every", "evaluate_every", "patience"}
 """Settings of a recipe that may change when a run is resumed: the weights do not depend on them."""
 
 
@@ -26,7 +27,8 @@ class Run:
 
     Files: ``config.json`` (detector, recipe, data, versions), ``decoder.nas``, ``checkpoint.pt`` (to resume),
     ``model.pt`` (the detector at the last checkpoint, with averaged weights if the recipe averages; `load_detector` reads it),
-    ``log.jsonl`` (one record a line), ``metrics.json`` (the last evaluation) and ``results.json`` (its detections).
+    ``best.pt`` (the same at the best evaluation so far), ``log.jsonl`` (one record a line), ``metrics.json`` (the last and the
+    best evaluation) and ``results.json`` (detections of the last one).
     """
 
     folder: Path
@@ -46,6 +48,10 @@ class Run:
     @property
     def model(self) -> Path:
         return self.folder / "model.pt"
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "best.pt"
 
     @property
     def log(self) -> Path:
@@ -85,6 +91,16 @@ class Run:
         return config
 
 
+def check_new(run: Run) -> None:
+    """Check that the folder holds no run yet.
+
+    Raises:
+        RunError: it does.
+    """
+    if run.config.exists():
+        raise RunError(f"{run.folder} holds a run already: resume it (--resume), or choose another folder")
+
+
 def open_run(
     folder: str | Path,
     *,
@@ -114,7 +130,7 @@ def open_run(
         raise RunError(f"{run.folder} is a file; expected a folder for the run")
     if run.config.exists():
         if not resume:
-            raise RunError(f"{run.folder} holds a run already: resume it (--resume), or choose another folder")
+            check_new(run)
         _check_same(run, run.read_config(), wanted)
     elif run.checkpoint.exists() or run.model.exists():
         raise RunError(f"{run.folder} has a checkpoint and no {run.config.name}: choose another folder")
@@ -133,6 +149,8 @@ def _check_same(run: Run, before: Mapping[str, Any], now: Mapping[str, Any]) -> 
     differences = []
     for part in ("detector", "recipe", "data"):
         old, new = before.get(part, {}), now[part]
+        if part == "recipe":  # settings that an earlier version did not have yet
+            old = {**Recipe().to_dict(), **old}
         for name in sorted({*old, *new} - (CHANGEABLE if part == "recipe" else set())):
             if old.get(name) != new.get(name):
                 differences.append(f"  {part}: {name} was {_shorten(old.get(name))}, is {_shorten(new.get(name))}")

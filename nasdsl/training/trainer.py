@@ -32,7 +32,7 @@ class StepMetrics(NamedTuple):
     Attributes:
         losses: mean of each loss by name, over the batches with finite losses; nan if there is none.
         gradient_norm: mean over the steps with finite gradients, before clipping.
-        images: number of pictures in all batches.
+        images: number of images in all batches.
         nonfinite: number of skipped steps since the start of the training.
     """
 
@@ -66,7 +66,7 @@ class Trainer:
         # In other precisions than float16 the scale stays 1: the scaler only skips non-finite steps, without synchronising.
         initial_scale = INITIAL_SCALE if recipe.precision == "float16" else 1.0
         self.scaler = torch.amp.GradScaler(group.device.type, init_scale=initial_scale)
-        self.average = make_ema(detector, recipe.ema) if recipe.ema is not None else None
+        self.average = make_ema(detector, recipe.ema, recipe.ema_warmup) if recipe.ema is not None else None
         self.step = 0
         self.learning_rate = 0.0
         self._metrics = _MetricAccumulator(group)
@@ -117,6 +117,10 @@ class Trainer:
             self.average.update_parameters(self.detector)
         self._metrics.add_norm(norm)
         self.step += 1
+
+    def synchronize(self) -> None:
+        """Wait until the device has made all steps."""
+        self.nonfinite  # noqa: B018
 
     def read_metrics(self) -> StepMetrics:
         """The metrics since the last call. Synchronises with the device and, like a collective operation, with all processes.

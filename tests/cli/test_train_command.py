@@ -56,7 +56,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Run]:
 
 def test_the_files_of_a_run(whole: tuple[Result, Run]) -> None:
     result, run = whole
-    names = ["checkpoint.pt", "config.json", "decoder.nas", "log.jsonl", "metrics.json", "model.pt", "results.json"]
+    names = ["best.pt", "checkpoint.pt", "config.json", "decoder.nas", "log.jsonl", "metrics.json", "model.pt", "results.json"]
     assert sorted(path.name for path in run.folder.iterdir()) == names
     config = run.read_config()
     assert config["about"]["data"] == "shapes:8"
@@ -97,6 +97,23 @@ def test_a_run_and_its_results_have_the_same_metrics(whole: tuple[Result, Run]) 
     metrics = json.loads(run.metrics.read_text())
     assert of_run["detections"] > 100
     assert of_run == of_model == of_results == {name: metrics[name] for name in of_run}
+
+
+def test_the_best_detector_is_evaluated_as_well(whole: tuple[Result, Run]) -> None:
+    run = whole[1]
+    metrics = json.loads(run.metrics.read_text())
+    of_best = evaluated(run.best, *DATA, "--split", "train", "--workers", "0", "--batch-size", "4")
+    assert of_best == {name: metrics["best"][name] for name in of_best}
+    assert metrics["best"]["step"] == 2
+
+
+def test_training_for_minutes(tmp_path: Path) -> None:
+    alone = [a for a in TRAIN if a not in ("--epochs", "1")]
+    result = invoke(*alone, "--out", tmp_path / "run", "--val-split", "none", "--minutes", "0.0001")
+    assert result.exit_code == 0, result.output
+    assert "1 step (0.5 epochs) fit, in more than the" in result.stderr
+    recipe = Run(tmp_path / "run").read_config()["recipe"]
+    assert (recipe["steps"], recipe["epochs"]) == (1, None)
 
 
 def test_an_existing_run_is_not_touched(whole: tuple[Result, Run]) -> None:
@@ -235,6 +252,10 @@ def test_a_recipe_setting_by_setting(tmp_path: Path) -> None:
         (["--device", "gpu"], "'gpu' is no device"),
         (["--freeze-at", "6"], "6 is not in the range 0<=x<=5"),
         (["--epoch", "3"], "No such option"),
+        (["--minutes", "3"], "--minutes and --epochs both say how long the training is: give one of them"),
+        (["--minutes", "0"], "0.0 is not in the range x>0"),
+        (["--patience", "2", "--evaluate-every", "0"], "there is no evaluation before the end to stop after"),
+        (["--log", "neptune"], "'neptune' is not one of 'tensorboard', 'trackio', 'wandb', 'mlflow'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -172,3 +172,123 @@ def test_rescale_boxes() -> None:
 def test_invalid_values(wrong: dict[str, object]) -> None:
     with pytest.raises(DataError, match=next(iter(wrong))):
         Transform(**wrong)
+
+
+# ------------------------------------------------------------------------------------------- scale jitter and mosaics
+
+
+def _content(sample: Sample, channel: int) -> list[int]:
+    return _extent(sample.image[channel].where(sample.image[channel] > 200, torch.tensor(0, dtype=torch.uint8)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**9),
+    height=st.integers(60, 120),
+    width=st.integers(60, 120),
+    low=st.floats(0.3, 0.99),
+    high=st.floats(1.0, 3.0),
+    size=st.sampled_from([None, (48, 80), (100, 64)]),
+)
+def test_boxes_follow_their_objects_when_images_are_enlarged(
+    seed: int, height: int, width: int, low: float, high: float, size: tuple[int, int] | None
+) -> None:
+    """The image keeps its size; a box is where its pixels are, and is dropped only if hardly anything of it is left."""
+    boxes = [[5, 10, 40, 45], [20, 0, 55, 60], [width - 30, height - 20, width, height]]
+    transform = Transform.training(64, 100, size, flip=0.5, scale_jitter=(low, high))
+    image, target = transform(_drawn(boxes, (height, width)), seed)
+    assert tuple(image.shape[1:]) == target["uncropped_size"] == transform.output_size((height, width))
+    for box, channel, area in zip(target["boxes"], target["labels"].tolist(), target["area"], strict=True):
+        if float((box[2:] - box[:2]).min()) > 5:
+            assert _content(Sample(image, target), channel) == pytest.approx(box.tolist(), abs=2.01)
+        assert float(area) == pytest.approx(float((box[2:] - box[:2]).prod()), rel=1e-3, abs=1e-2)
+    for channel in set(range(3)) - set(target["labels"].tolist()):
+        visible = int((image[channel] > 200).sum())
+        whole = (boxes[channel][2] - boxes[channel][0]) * (boxes[channel][3] - boxes[channel][1])
+        enlarged = whole * (high * max(image.shape[1] / height, image.shape[2] / width)) ** 2
+        assert visible < 0.15 * enlarged + 20
+
+
+def test_enlarged_and_reduced_images_have_all_factors_and_positions() -> None:
+    sample = _drawn([[30, 20, 50, 40]], (60, 80))
+    transform = Transform(None, None, scale_jitter=(0.5, 1.5))
+    found = [transform(sample, seed) for seed in range(300)]
+    sides = torch.stack([s.target["boxes"][0, 2:] - s.target["boxes"][0, :2] for s in found if len(s.target["boxes"])]) / 20
+    whole = sides[(sides[:, 0] - sides[:, 1]).abs() < 0.2]  # others are cut off
+    assert 0.5 <= float(whole.min()) < 0.55
+    assert 1.45 < float(whole.max()) <= 1.52
+    assert 0.85 < float(whole.mean()) < 1.05
+    corners = torch.stack([s.target["boxes"][0, :2] for s in found if len(s.target["boxes"])])
+    assert (corners.amax(0) - corners.amin(0) > torch.tensor([40, 30])).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**9), size=st.sampled_from([None, (90, 120)]))
+def test_a_mosaic_shows_four_images(seed: int, size: tuple[int, int] | None) -> None:
+    """Each image has one object of a colour of its own, which fills most of it: where is what, and up to which edges?"""
+    colours = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]])
+    transform = Transform.training(90, 200, size, mosaic=1.0)
+    parts = []
+    for number, full in enumerate([(90, 120), (120, 90), (60, 150), (100, 100)]):
+        boxes = [[4, 4, full[1] - 4, full[0] - 4]]
+        target = {**_target(boxes, full), "labels": torch.tensor([number])}
+        image = torch.zeros(3, *full, dtype=torch.uint8)
+        image[:, 4:-4, 4:-4] = 255 * colours[number].view(3, 1, 1)
+        parts.append(transform.prepare(Sample(image, target)))
+    image, target = transform.augment(parts[0], seed, others=parts[1:])
+    assert tuple(image.shape[1:]) == target["uncropped_size"] == (90, 120)
+    assert (target["image_id"], target["size"]) == (1, (90, 120))
+    assert 0 in target["labels"]
+    centers = {n: (b[:2] + b[2:]) / 2 for n, b in zip(target["labels"].tolist(), target["boxes"], strict=True)}
+    for left, right in ((0, 1), (2, 3)):
+        assert {left, right} - set(centers) or centers[left][0] < centers[right][0]
+        upper, lower = left // 2, 2 + left // 2
+        assert {upper, lower} - set(centers) or centers[upper][1] < centers[lower][1]
+    for number, box in zip(target["labels"].tolist(), target["boxes"], strict=True):
+        of_part = ((image > 127) == colours[number].view(3, 1, 1).bool()).all(dim=0)
+        rows, columns = (torch.nonzero(of_part.any(dim=side)).flatten() for side in (1, 0))
+        seen = [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
+        assert seen == pytest.approx(box.tolist(), abs=1.01)
+    assert len({len(target[key]) for key in ("boxes", "labels", "iscrowd", "difficult", "area")}) == 1
+
+
+def test_mosaics_do_not_depend_on_the_cache_and_come_with_their_probability() -> None:
+    data = open_dataset("shapes:6", "train")
+    transform = Transform.training(size=(48, 64), mosaic=0.5, scale_jitter=(0.8, 1.5), jitter=(0.3, 0.3, 0.3, 0.1))
+    plain, cached = (Augmented(data, transform, seed=4, cache=cache) for cache in (False, True))
+    mosaics = 0
+    for epoch in range(20):
+        for index in range(6):
+            one, other = plain[epoch, index], cached[epoch, index]
+            assert torch.equal(one.image, other.image)
+            assert torch.equal(one.target["boxes"], other.target["boxes"])
+            mosaics += not torch.equal(one.image, plain.get(epoch, index, with_mosaic=False).image)
+    assert 40 < mosaics < 80
+
+
+def test_images_are_kept_as_large_as_their_enlargement_needs() -> None:
+    transform = Transform.training(size=(48, 64), scale_jitter=(0.5, 1.5), sizes=((32, 40), (60, 64)))
+    assert transform.prepared_size((240, 320)) == (90, 96)
+    assert transform.prepared_size((50, 320)) == (50, 96)
+    assert Transform.training(size=(48, 64)).prepared_size((240, 320)) == (48, 64)
+    sample = transform.prepare(_drawn([[5, 10, 40, 35]], (240, 320)))
+    assert (tuple(sample.image.shape[1:]), sample.target["size"]) == ((90, 96), (240, 320))
+    drawn = transform.augment(sample, 3, size=(32, 40))
+    assert tuple(drawn.image.shape[1:]) == (32, 40)
+    assert drawn.target["uncropped_size"] == (48, 64)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sizes": ((48, 64),)},
+        {"sizes": ((0, 64),), "size": (4, 4)},
+        {"mosaic": 2.0},
+        {"scale_jitter": (1.5, 0.5)},
+        {"scale_jitter": (0.0, 1.0)},
+        {"jitter": (0.1, 0.1, 0.1, 0.6)},
+    ],
+)
+def test_invalid_values_of_augmentation(wrong: dict[str, object]) -> None:
+    with pytest.raises(DataError, match=next(iter(wrong))):
+        Transform(**wrong)  # type: ignore[arg-type]

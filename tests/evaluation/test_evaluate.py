@@ -60,7 +60,7 @@ def test_the_table_and_the_summary(scene: Callable[..., Any]) -> None:
     assert rows[4][:3] == ["mean", str(found.boxes), f"{100 * found.coco.ap:.1f}"]
     summary = found.summary()
     assert summary.startswith(f"AP {100 * found.coco.ap:.1f}, AP50 {100 * found.coco.ap50:.1f}, ")
-    assert summary.endswith(f"(12 pictures, {found.boxes} boxes, {found.detections} detections)")
+    assert summary.endswith(f"(12 images, {found.boxes} boxes, {found.detections} detections)")
 
 
 def test_json_has_null_for_nan(scene: Callable[..., Any]) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from nasdsl.data import open_dataset
 from nasdsl.detection.losses import mean_over_processes
-from nasdsl.training import RECIPES, Recipe
+from nasdsl.training import RECIPES, Recipe, Run
+from nasdsl.training.checkpoint import load_checkpoint
 
 SHAPES = open_dataset("shapes:13", "train")
 VAL = open_dataset("shapes:5", "val")
@@ -69,9 +72,10 @@ def small(seed: int = 0, **options: Any) -> Any:
 
 
 def recipe(**settings: Any) -> Recipe:
-    """The quick recipe with 4 pictures of 24x32 a step: 3 steps an epoch."""
+    """The quick recipe with 4 images of 24x32 a step: 3 steps an epoch."""
+    length = {} if "steps" in settings else {"epochs": 3}
     return RECIPES["quick"].changed(
-        {"size": (24, 32), "batch_size": 4, "epochs": 3, "log_every": 2, "checkpoint_every": 0, **settings}
+        {"size": (24, 32), "batch_size": 4, "log_every": 2, "checkpoint_every": 0, **length, **settings}
     )
 
 
@@ -85,3 +89,27 @@ def differences(left: Any, right: Any, path: str = "") -> list[str]:
     if isinstance(left, list | tuple) and isinstance(right, list | tuple) and len(left) == len(right):
         return [d for i, (a, b) in enumerate(zip(left, right, strict=True)) for d in differences(a, b, f"{path}/{i}")]
     return [] if left == right else [path]
+
+
+def checkpoint(out: Path) -> dict[str, Any]:
+    """What the checkpoint of a run holds."""
+    loaded = load_checkpoint(Run(out).checkpoint)
+    assert loaded is not None
+    return loaded.state
+
+
+class FakeClock:
+    """A clock that advances by a second with every forward pass of a detector, and counts the pictures of each."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.pictures = 0.0, list[int]()
+        monkeypatch.setattr("time.perf_counter", lambda: self.now)
+
+    def watch(self, detector: Any) -> Any:
+        def before_forward(module: Any, arguments: Any) -> None:
+            if module.training:
+                self.now += 1
+                self.pictures.append(len(arguments[0]))
+
+        detector.register_forward_pre_hook(before_forward)
+        return detector

@@ -90,6 +90,20 @@ def test_two_processes_stop_together_and_resume_to_equal_weights(tmp_path: Path)
 
 
 @pytest.mark.long
+def test_two_processes_agree_on_the_steps_that_fit_and_on_stopping_early(tmp_path: Path) -> None:
+    """Rank 0 alone evaluates and counts; AP is always 0, so that the second evaluation is one too many."""
+    how = recipe(evaluate_every=1, patience=1)
+
+    def fit(rank: int) -> None:
+        outcome = train(small(seed=rank), SHAPES, how, tmp_path / "two", VAL, minutes=0.5, quiet=True)
+        (tmp_path / f"steps_{rank}").write_text(f"{outcome.steps} {outcome.stopped_early}")
+
+    assert in_two(fit) == [0, 0]
+    assert [(tmp_path / f"steps_{rank}").read_text() for rank in (0, 1)] == ["6 True"] * 2, "two epochs of three steps"
+    assert Run(tmp_path / "two").read_config()["recipe"]["steps"] > 6
+
+
+@pytest.mark.long
 def test_unreadable_pictures_of_other_processes_are_reported(tmp_path: Path) -> None:
     def second_reads_badly(rank: int) -> None:
         if rank == 1:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nasdsl.training import TrainingError
 from nasdsl.training.logger import Throughput, TrainingLogger, truncate_log
 
 
@@ -66,12 +64,6 @@ def test_progress_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capfd: pyte
     assert "images/s" in status
     assert "evaluating" in status or "training" in status
     assert "[not markup]" in status
-
-
-def test_missing_tensorboard_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(TrainingError, match="pip install 'nasdsl\\[tensorboard\\]'"):
-        TrainingLogger(None, 10, tensorboard=tmp_path)
 
 
 def test_throughput(monkeypatch: pytest.MonkeyPatch) -> None:

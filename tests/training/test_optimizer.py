@@ -20,6 +20,30 @@ def test_every_trained_parameter_is_in_one_group() -> None:
     assert [id(p) for p in groups["scales"]["params"]] == [id(module.norm.weight)]
 
 
+def test_the_backbone_has_a_learning_rate_of_its_own() -> None:
+    """A step of plain SGD by hand: the backbone's parameters move by `backbone_rate` times as much."""
+    module = nn.Module()
+    module.backbone, module.decoder = nn.Conv2d(2, 3, 1), nn.Conv2d(3, 1, 1)
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    recipe = Recipe(weight_decay=0.0, momentum=0.0, backbone_rate=0.25)
+    optimizer = make_optimizer(module, recipe)
+    names = ["weights", "biases", "backbone weights", "backbone biases"]
+    assert [(g["name"], g["rate"]) for g in optimizer.param_groups] == list(zip(names, [1, 2, 0.25, 0.5], strict=True))
+    set_learning_rate(optimizer, 0.1)
+    module.decoder(module.backbone(torch.ones(1, 2, 1, 1))).sum().backward()
+    optimizer.step()
+    for name, parameter in module.named_parameters():
+        rate = 0.1 * (0.25 if name.startswith("backbone") else 1) * (2 if name.endswith("bias") else 1)
+        assert torch.allclose(parameter, before[name] - rate * parameter.grad), name
+
+
+def test_groups_are_split_only_where_rates_differ() -> None:
+    """So that the optimizer's state of earlier checkpoints can be loaded."""
+    module = nn.Module()
+    module.backbone, module.decoder = nn.Conv2d(2, 3, 1), nn.Conv2d(3, 1, 1)
+    assert [g["name"] for g in parameter_groups(module, Recipe())] == ["weights", "biases"]
+
+
 def test_a_step_of_the_published_recipe_by_hand() -> None:
     """Weights: lr * (gradient + decay * weight); biases: 2 * lr * gradient."""
     module = nn.Conv2d(2, 3, 1)

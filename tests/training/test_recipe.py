@@ -61,6 +61,14 @@ def test_all_invalid_settings_are_named_at_once() -> None:
         ({"learning_rate": float("inf")}, "0 or more"),
         ({"learnin_rate": 0.1}, "did you mean learning_rate"),
         ({"flip": "often"}, "expected a number"),
+        ({"sizes": ((240, 320),)}, "sizes are given and size is null"),
+        ({"sizes": ((240,),), "size": (240, 320)}, "a list of pairs of whole numbers"),
+        ({"sizes": ((0, 320),), "size": (240, 320)}, "1 or more"),
+        ({"scale_jitter": (1.2, 0.8)}, "smallest and the largest factor"),
+        ({"jitter": (0.1, 0.1, 0.1, 0.7)}, "0 to 0.5"),
+        ({"mosaic": 1.5}, "0 to 1"),
+        ({"patience": 3}, "no evaluation before the end"),
+        ({"backbone_rate": 0}, "freeze_at"),
     ],
 )
 def test_contradictions_and_invalid_settings(settings: dict[str, object], words: str) -> None:
@@ -74,6 +82,10 @@ def test_settings_as_on_a_command_line() -> None:
     )
     assert (made.learning_rate, made.size, made.epochs, made.steps) == (0.02, (240, 320), 2.5, None)
     assert (made.precision, made.clip_norm, made.cache) == ("bfloat16", None, True)
+    made = made.override(["sizes=192x256,240x320", "jitter=[0.1,0.2,0.3,0.05]", "scale_jitter=[0.5,2]"])
+    assert (made.sizes, made.jitter, made.scale_jitter) == (((192, 256), (240, 320)), (0.1, 0.2, 0.3, 0.05), (0.5, 2))
+    assert Recipe.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+    assert made.override(["sizes=[[192,256]]"]).sizes == ((192, 256),)
     with pytest.raises(RecipeError, match="NAME=VALUE"):
         Recipe().override(["cache"])
     with pytest.raises(RecipeError, match="published, quick"):

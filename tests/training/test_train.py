@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from functools import partial
@@ -13,17 +14,12 @@ from typing import Any
 import pytest
 import torch
 from children import exit_code, in_child
-from small_training import SHAPES, VAL, differences, recipe, small
+from small_training import SHAPES, VAL, FakeClock, checkpoint, differences, recipe, small
 
-from nasdsl.training import Diverged, Interrupted, Run, RunError, TrainingError, train
+from nasdsl.training import Diverged, Interrupted, Run, RunError, TrainingError, train, validation
 from nasdsl.training.checkpoint import load_checkpoint, previous_path
+from nasdsl.training.loop import about_duration
 from nasdsl.training.signals import SignalHandler
-
-
-def checkpoint(out: Path) -> dict[str, Any]:
-    loaded = load_checkpoint(Run(out).checkpoint)
-    assert loaded is not None
-    return loaded.state
 
 
 def records(out: Path, event: str = "train") -> list[dict[str, Any]]:
@@ -32,11 +28,17 @@ def records(out: Path, event: str = "train") -> list[dict[str, Any]]:
 
 
 FULL = {"ema": 0.95, "clip_norm": 1.0, "accumulate": 2}
+AUGMENTED = {
+    "mosaic": 0.7, "close_mosaic": 0.3, "scale_jitter": (0.7, 1.6), "jitter": (0.4, 0.4, 0.4, 0.1),
+    "sizes": ((16, 24), (24, 32), (32, 32)), "backbone_rate": 0.5,
+}  # fmt: skip
 KINDS = {
     "quick": {},
     "full": FULL,
     "sgd": {"optimizer": "sgd", "schedule": "step", "warmup_steps": 3},
     "workers": {"workers": 2, "cache": False},
+    "augmented": {**AUGMENTED, "accumulate": 2, "ema": 0.9},
+    "augmented_by_workers": {**AUGMENTED, "workers": 1, "cache": False, "crop": (20, 28)},
 }
 
 
@@ -135,7 +137,7 @@ def test_files_of_a_run(out: Path, capfd: pytest.CaptureFixture[str]) -> None:
     detector = small()
     outcome = train(detector, SHAPES, recipe(ema=0.9, evaluate_every=2), out, VAL, about={"command": "nasdsl train"})
     run = Run(out)
-    checkpoints = {"checkpoint.pt", "checkpoint.previous.pt", "model.pt"}
+    checkpoints = {"checkpoint.pt", "checkpoint.previous.pt", "model.pt", "best.pt"}
     others = {"config.json", "decoder.nas", "log.jsonl", "metrics.json", "results.json"}
     assert {p.name for p in out.iterdir()} == checkpoints | others
     config = run.read_config()
@@ -153,7 +155,7 @@ def test_files_of_a_run(out: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert differences(saved, {k.removeprefix("module."): v for k, v in averaged.items() if k != "n_averaged"}) == []
     assert differences(saved, detector.state_dict()), "model.pt has the last weights, not the averaged ones"
     lines = capfd.readouterr().err
-    assert "13 pictures, 3 steps an epoch, 9 steps" in lines
+    assert "13 images, 3 steps an epoch, 9 steps" in lines
     assert "images/s" in lines
     assert "step 9: AP" in lines
 
@@ -180,6 +182,17 @@ def test_a_run_is_not_overwritten_or_resumed_with_other_settings(out: Path) -> N
     file.touch()
     with pytest.raises(RunError, match="is a file"):
         train(small(), SHAPES, recipe(), file, quiet=True)
+
+
+def test_a_run_of_an_earlier_version_without_newer_settings_is_resumed(out: Path) -> None:
+    train(small(), SHAPES, recipe(), out, quiet=True)
+    config = json.loads(Run(out).config.read_text())
+    for name in ("backbone_rate", "decay_scales"):
+        del config["recipe"][name]
+    Run(out).config.write_text(json.dumps(config))
+    with pytest.raises(RunError, match="recipe: decay_scales was true, is false") as error:
+        train(small(), SHAPES, recipe(), out, resume=True, quiet=True)
+    assert "backbone_rate" not in str(error.value)
 
 
 def test_different_classes_are_refused(out: Path) -> None:
@@ -230,23 +243,6 @@ def test_a_second_ctrl_c_exits_at_once(capfd: pytest.CaptureFixture[str]) -> Non
 # ------------------------------------------------------------------------------------------------- figures of the log
 
 
-class FakeClock:
-    """A clock that advances by a second with every forward pass of a detector, and counts the pictures of each."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now, self.pictures = 0.0, list[int]()
-        monkeypatch.setattr("time.perf_counter", lambda: self.now)
-
-    def watch(self, detector: Any) -> Any:
-        def before_forward(module: Any, arguments: Any) -> None:
-            if module.training:
-                self.now += 1
-                self.pictures.append(len(arguments[0]))
-
-        detector.register_forward_pre_hook(before_forward)
-        return detector
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -282,9 +278,42 @@ def test_images_per_second_of_a_training_resumed_within_an_epoch(out: Path, monk
 
 def test_time_left_is_the_pace_of_steps_times_the_remaining_ones(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FakeClock(monkeypatch)
-    train(clock.watch(small()), SHAPES, recipe(epochs=3, accumulate=2), out, VAL, quiet=True)
+    train(clock.watch(small()), SHAPES, recipe(epochs=3, accumulate=2), out, quiet=True)
     assert [record["seconds_left"] for record in records(out)] == [2 * (9 - record["step"]) for record in records(out)]
     assert [record["epoch"] for record in records(out)] == [record["step"] / 3 for record in records(out)]
+
+
+def test_time_left_includes_evaluations(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An evaluation takes 50 s here; before the first one, it is judged by the images: 5 of a quarter of a second each."""
+    clock = FakeClock(monkeypatch)
+    original = validation.predict
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        clock.now += 50
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(validation, "predict", slow)
+    train(clock.watch(small()), SHAPES, recipe(epochs=4, evaluate_every=2), out, VAL, quiet=True)
+    left = {record["step"]: record["seconds_left"] for record in records(out)}
+    guess = validation.FORWARD_SHARE * 5 / 4
+    wanted = {2: 10 + 2 * guess, 4: 8 + 2 * guess, 6: 6 + 2 * guess, 8: 4 + 50, 10: 2 + 50, 12: 50}
+    assert left == pytest.approx(wanted)
+    assert [r["seconds"] for r in records(out, "evaluation")] == [50, 50]
+
+
+def test_it_is_said_early_how_long_the_training_takes(
+    out: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A step takes a second: after the first and three more there are 356 left, and two evaluations of a second each."""
+    clock = FakeClock(monkeypatch)
+    monkeypatch.setattr(validation, "FORWARD_SHARE", 0.8)
+    train(clock.watch(small()), SHAPES, recipe(epochs=120, evaluate_every=60, log_every=100), out, VAL)
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("about")]
+    assert len(said) == 1
+    assert re.fullmatch(r"about 6 min for 356 more steps and 2 evaluations, until \d\d:\d\d", said[0])
+    assert [about_duration(s) for s in (3, 42, 100, 5300, 5500, 12_000)] == [
+        "5 s", "40 s", "2 min", "88 min", "1 h 30 min", "3 h 20 min",
+    ]  # fmt: skip
 
 
 def test_skipped_steps_of_a_resumed_training_are_reported_once(out: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -166,6 +167,33 @@ def test_weight_averaging_against_its_formula() -> None:
     assert torch.allclose(made.eval_detector.conv.weight, wanted, atol=1e-7)  # type: ignore[union-attr, arg-type]
     assert not any(p.requires_grad for p in made.eval_detector.parameters())
     assert ema_decay(10**6, 0.9) == 0.9
+
+
+def test_the_averages_decay_rises_with_a_time_constant() -> None:
+    assert [ema_decay(step, 0.9, 100) for step in (0, 100)] == pytest.approx([0, 0.9 * (1 - 1 / math.e)])
+    assert ema_decay(10**6, 0.9, 100) == pytest.approx(0.9)
+    assert ema_decay(0, 0.9, 0) == 0.9
+    made, batches = make_trainer(recipe(ema=0.9, ema_warmup=2, schedule="constant"))
+    wanted = None
+    for step in range(4):
+        made.train_step(batches)
+        weights = made.detector.conv.weight.detach()  # type: ignore[union-attr]
+        decay = ema_decay(step, 0.9, 2)
+        wanted = weights.clone() if wanted is None else decay * wanted + (1 - decay) * weights  # type: ignore[unreachable]
+    assert torch.allclose(made.eval_detector.conv.weight, wanted, atol=1e-7)  # type: ignore[union-attr, arg-type]
+
+
+def test_buffers_of_the_average() -> None:
+    """BatchNorm's statistics are averaged like the weights; its count of batches is that of the detector."""
+    made, batches = make_trainer(recipe(ema=0.9, schedule="constant"))
+    wanted = None
+    for step in range(6):
+        made.train_step(batches)
+        current = made.detector.norm.running_mean.clone()  # type: ignore[union-attr, operator]
+        decay = ema_decay(step, 0.9)
+        wanted = current if wanted is None else decay * wanted + (1 - decay) * current  # type: ignore[unreachable]
+    assert torch.allclose(made.eval_detector.norm.running_mean, wanted, atol=1e-6)  # type: ignore[union-attr, arg-type]
+    assert int(made.eval_detector.norm.num_batches_tracked) == 6  # type: ignore[union-attr, arg-type]
 
 
 def test_frozen_parameters_and_the_learning_rate() -> None:

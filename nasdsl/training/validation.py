@@ -1,0 +1,155 @@
+"""Evaluation during a training: the best weights are kept, and the training stops when nothing better comes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from nasdsl.data import Dataset, Skipped
+from nasdsl.detection.weights import save_detector
+from nasdsl.evaluation import Evaluation, write_results
+from nasdsl.files import write_json
+from nasdsl.training.loaders import evaluation_steps, prediction_options
+from nasdsl.training.logger import TrainingLogger
+from nasdsl.training.predict import compute_metrics, predict
+from nasdsl.training.run import Run
+from nasdsl.training.trainer import Trainer
+
+FORWARD_SHARE: Final = 0.4
+"""Time of an image in evaluation, divided by that in training. A guess, until an evaluation has been measured."""
+
+
+def main_figure(evaluation: Mapping[str, Any]) -> float:
+    """The figure by which evaluations are compared: COCO's AP, or VOC's mean AP where it was not computed.
+
+    Args:
+        evaluation: `Evaluation.to_dict()`.
+    """
+    coco = evaluation.get("coco")
+    found = coco["ap"] if coco else next((m["mean_ap"] for name in ("voc12", "voc07") if (m := evaluation.get(name))), None)
+    return -1.0 if found is None else float(found)  # None: there are no boxes
+
+
+class Validator:
+    """Evaluates the detector of a trainer, writes results and metrics into the run's folder, and keeps the best weights.
+
+    Attributes:
+        evaluations: those so far, `Evaluation.to_dict()` by step; only in rank 0.
+        stopped: whether `patience` ended the training.
+    """
+
+    def __init__(
+        self, trainer: Trainer, val: Dataset | None, run: Run, metrics: Sequence[str], logger: TrainingLogger, batches: int
+    ) -> None:
+        """
+        Args:
+            val: None: there are no evaluations.
+            metrics: some of `nasdsl.evaluation.METRICS`.
+            batches: in an epoch of training.
+        """
+        self.evaluations: dict[int, dict[str, Any]] = {}
+        self.stopped = False
+        self._trainer, self._val, self._run, self._metrics, self._logger = trainer, val, run, metrics, logger
+        self._steps = evaluation_steps(trainer.recipe, batches, trainer.total) if val is not None else []
+        self._seconds: list[float] = []
+
+    def restore(self) -> None:
+        """Read the evaluations before the step of the trainer from the log, after a checkpoint has been loaded."""
+        if self._trainer.group.is_main and self._run.log.exists():
+            for line in self._run.log.read_text(encoding="utf-8").splitlines():
+                record = json.loads(line)
+                if record["event"] == "evaluation" and record["step"] <= self._trainer.step:
+                    self.evaluations[record["step"]] = {k: v for k, v in record.items() if k not in ("event", "seconds")}
+        self._update_stopped()
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the best evaluation so far, the first of equal ones."""
+        return max(self.evaluations, key=lambda step: (main_figure(self.evaluations[step]), -step), default=None)
+
+    def summary(self) -> dict[str, Any]:
+        """The last and the best evaluation, as a record for trackers: ``summary/best/coco/ap``."""
+        best = self.best_step
+        found = {} if best is None else {"last": self.evaluations[max(self.evaluations)], "best": self.evaluations[best]}
+        return {"event": "summary", **found, **({} if best is None else {"best_step": best})}
+
+    def is_due(self, step: int) -> bool:
+        """Whether the detector is evaluated after this step."""
+        return step in self._steps
+
+    def was_missed(self) -> bool:
+        """Whether the evaluation that is due at the trainer's step is missing, because a training was stopped in it."""
+        step, group = self._trainer.step, self._trainer.group
+        missing = group.is_main and self.is_due(step) and step < self._trainer.total and step not in self.evaluations
+        return bool(group.all_max(int(missing)))
+
+    def remaining(self, step: int) -> int:
+        """Number of evaluations that are to come from this step on, if the training is not stopped early."""
+        return sum(due >= step and due not in self.evaluations for due in self._steps)
+
+    def seconds_left(self, step: int, seconds_of_image: float) -> float:
+        """Expected seconds of all evaluations that are to come from this step on.
+
+        Args:
+            seconds_of_image: of an image in training, by which an evaluation is judged before there was one.
+        """
+        if self._val is None:
+            return 0.0
+        guess = FORWARD_SHARE * seconds_of_image * len(self._val)
+        return self.remaining(step) * (sum(self._seconds) / len(self._seconds) if self._seconds else guess)
+
+    def evaluate(
+        self, check_signal: Callable[[], None], report_skipped: Callable[[Sequence[Skipped]], None]
+    ) -> Evaluation | None:
+        """Evaluate on the validation data; None without them, and in processes other than rank 0.
+
+        The detector must be saved, because `check_signal`, which is called before every batch, may raise.
+        """
+        if self._val is None:
+            return None
+        trainer, group = self._trainer, self._trainer.group
+        check_signal()
+        start = time.perf_counter()
+        group.broadcast(trainer.eval_detector.buffers())  # BatchNorm's statistics differ between processes
+        with self._logger.subtask("evaluating") as set_progress:
+
+            def before_batch(number: int, batches: int) -> None:
+                set_progress(number, batches)
+                check_signal()
+
+            options = prediction_options(trainer.recipe, group)
+            predictions = predict(trainer.eval_detector, self._val, **options, before_batch=before_batch)
+        trainer.detector.train()
+        report_skipped(predictions.skipped)
+        evaluation = None
+        if group.is_main:
+            evaluation = compute_metrics(predictions, self._val, self._metrics)
+            write_results(self._run.results, predictions.results)
+            self._record(evaluation, [str(entry) for entry in predictions.skipped], time.perf_counter() - start)
+        self._seconds.append(time.perf_counter() - start)
+        self._update_stopped()
+        return evaluation
+
+    def _record(self, evaluation: Evaluation, unreadable: list[str], seconds: float) -> None:
+        """Keep the weights if they are the best, then write the metrics and the log."""
+        trainer, step, found = self._trainer, self._trainer.step, evaluation.to_dict()
+        self.evaluations[step] = {"step": step, **found}
+        best = self.best_step
+        assert best is not None
+        if best == step:
+            save_detector(trainer.detector, self._run.best, trainer.eval_detector.state_dict())
+        context = {"step": step, "data": self._val.name if self._val else "", "unreadable": unreadable}
+        write_json(self._run.metrics, {**context, **found, "best": self.evaluations[best]})
+        self._logger.record({"event": "evaluation", "step": step, "seconds": seconds, **found})
+        compared = "the best so far" if best == step else f"best at step {best}"
+        note = f"; {compared}" if len(self.evaluations) > 1 else ""
+        self._logger.info(f"step {step}: {evaluation.summary()}{note}")
+
+    def _update_stopped(self) -> None:
+        """Decide, together with all processes, whether the training has been without a new best for too long."""
+        patience, best = self._trainer.recipe.patience, self.best_step
+        if patience is not None:
+            worse = sum(step > best for step in self.evaluations) if best is not None else 0
+            self.stopped = bool(self._trainer.group.all_max(int(worse >= patience)))
