@@ -40,11 +40,11 @@ def detector(
 
     Args:
         decoder: from `nasdsl.load` or `nasdsl.loads`.
-        backbone: a name of `nasdsl.backbones.BACKBONES`, or a `FeatureExtractor` around any module.
+        backbone: a name of `nasdsl.backbones.BACKBONES`, ``timm:NAME``, or a `FeatureExtractor` around any module.
         weights: of a trained detector: a run's folder, its ``model.pt``, or a file with a state dict. Where the number of
             classes differs, all but the classification layer is loaded.
         classes: number of classes, or their names.
-        backbone_weights: ``"imagenet"``, a file in torchvision's or MSRA's layout, or None for random weights.
+        backbone_weights: ``"imagenet"``, a file in torchvision's, MSRA's or timm's layout, or None for random weights.
         freeze_at, norm: see `make_backbone`. With the `weights` of a detector that has the same backbone, and without
             `backbone_weights`, the default is that detector's setting.
         category_ids: the data set's ids of the classes; by default 1, 2, ….
