@@ -1,6 +1,7 @@
 """Costs and features of backbones, described in the same layers as decoders; torch is not needed.
 
-The modules come from torchvision. Tests compare the layers of both.
+The modules come from torchvision. Tests compare the layers of both. Models of timm, ``timm:NAME``, are not described: torch
+is imported for them, and counts what they do.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from typing import Literal, NamedTuple
 from nasdsl.layers import Activation, Conv, Cost, Feature, Layer, Norm
 
 StrideIn = Literal["1x1", "3x3"]
+
+TIMM = "timm:"
+"""Prefix of the names of timm's models."""
 
 
 class BackboneLayer(NamedTuple):
@@ -39,7 +43,7 @@ class Backbone:
         name: on the command line.
         out_channels: channels of each feature.
         description: one line for people.
-        layers: its convolutions, norms and activations.
+        layers: its convolutions, norms and activations; empty for models of timm.
         norm_frozen: whether its BatchNorms are frozen (not trained, and not counted in the published FLOPs) and its ReLUs are
             functions, which are not counted either.
         pretrained: whether there are ImageNet weights for it.
@@ -53,22 +57,31 @@ class Backbone:
     pretrained: bool = True
 
     def cost(self, size: tuple[int, int]) -> BackboneCost:
-        """Cost for one image of `size` (height, width)."""
-        return _cost(self.name, size)
+        """Cost for one image of `size` (height, width).
+
+        Raises:
+            UnknownBackbone: a model of timm cannot take images of this size.
+        """
+        return _timm_cost(self.name, size) if self.name.startswith(TIMM) else _cost(self.name, size)
 
 
 class UnknownBackbone(ValueError):
-    """There is no backbone of this name."""
+    """There is no backbone of this name, or a model of timm cannot be a backbone."""
 
 
 def backbone(name: str) -> Backbone:
     """The backbone of this name.
 
+    Args:
+        name: a name of `BACKBONES`, or ``timm:`` with the name of a model of timm, for which torch is imported.
+
     Raises:
         UnknownBackbone: there is none; the message lists the names.
     """
+    if name.startswith(TIMM):
+        return _timm_description(name)
     if name not in BACKBONES:
-        raise UnknownBackbone(f"unknown backbone {name!r}; known are {', '.join(BACKBONES)}")
+        raise UnknownBackbone(f"unknown backbone {name!r}; known are {', '.join(BACKBONES)}, and timm:NAME for models of timm")
     return _description(name)
 
 
@@ -94,6 +107,30 @@ def _cost(name: str, size: tuple[int, int]) -> BackboneCost:
 
 def _map_length(length: int, level: int) -> int:
     return -(-length // (1 << level))
+
+
+# ------------------------------------------------------------------------------------------------------- timm
+
+
+@cache
+def _timm_description(name: str) -> Backbone:
+    from nasdsl import timm_models
+
+    try:
+        found = timm_models.describe(name.removeprefix(TIMM))
+    except timm_models.TimmModelError as error:
+        raise UnknownBackbone(str(error)) from None
+    return Backbone(name, found.channels, f"{found.name} of timm", (), norm_frozen=False, pretrained=found.pretrained)
+
+
+def _timm_cost(name: str, size: tuple[int, int]) -> BackboneCost:
+    from nasdsl import timm_models
+
+    try:
+        found = timm_models.cost(name.removeprefix(TIMM), (int(size[0]), int(size[1])))
+    except timm_models.TimmModelError as error:
+        raise UnknownBackbone(str(error)) from None
+    return BackboneCost(Cost(found.macs, found.params, found.macs), found.trainable_params)
 
 
 # ---------------------------------------------------------------------------------------------------- ResNets

@@ -153,7 +153,7 @@ class Decoder:
 
         Args:
             size: height and width of the image in pixels.
-            backbone: a name of `nasdsl.backbones.BACKBONES`.
+            backbone: a name of `nasdsl.backbones.BACKBONES`, or ``timm:NAME``.
             classes: number of classes.
 
         Raises:

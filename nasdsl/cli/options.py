@@ -39,8 +39,9 @@ SIZE = click.option(
     "--size", type=SizeType(), default="800x1088", show_default=True, help="Image size, height x width in pixels."
 )
 BACKBONE = click.option(
-    "--backbone", metavar="NAME", default="resnet50", show_default=True, help="Backbone whose features the decoder reads."
-)
+    "--backbone", metavar="NAME", default="resnet50", show_default=True,
+    help="Backbone whose features the decoder reads; timm:NAME is a model of timm.",
+)  # fmt: skip
 DEVICE = click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps.  [default: a GPU if there is one, else cpu]")
 CLASSES = click.option(
     "--classes", type=click.IntRange(1, 100_000), default=80, show_default=True, help="Number of object classes."

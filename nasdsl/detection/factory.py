@@ -42,12 +42,12 @@ def detector(
 
     Args:
         decoder: from `nasdsl.load` or `nasdsl.loads`.
-        backbone: a name of `nasdsl.backbones.BACKBONES`, or a `FeatureExtractor` around any module.
+        backbone: a name of `nasdsl.backbones.BACKBONES`, ``timm:NAME``, or a `FeatureExtractor` around any module.
         weights: to start from: the folder of a run, its ``model.pt``, a file with a state dict, or one of torchvision's FCOS
             or RetinaNet. What its detector and this one have in common is inherited (see `nasdsl.detection.inheritance`);
             `Detector.inherited` says what, and a warning if it is not everything.
         classes: number of classes, or their names.
-        backbone_weights: ``"imagenet"``, a file in torchvision's or MSRA's layout, or None for random weights.
+        backbone_weights: ``"imagenet"``, a file in torchvision's, MSRA's or timm's layout, or None for random weights.
         freeze_at, norm: see `make_backbone`. With the `weights` of a detector that has this backbone, and without
             `backbone_weights`, the default is that detector's setting.
         category_ids: the data set's ids of the classes; by default 1, 2, ….

@@ -3,10 +3,21 @@
 Nothing here needs torch, and results may come from any detector.
 
 Modules: `results` (from detections to COCO results and back, files), `ground_truth`, `coco` and `voc` (the metrics),
-`evaluate` (all metrics at once, table), `curves` (plots of precision over recall).
+`evaluate` (all metrics at once, table), `matching` (which detection found which box), `confusion` (the best threshold,
+the confusion matrix, images by their errors), `curves` (plots of precision over recall).
 """
 
 from nasdsl.evaluation.coco import CocoClass, CocoMetrics, coco_metrics
+from nasdsl.evaluation.confusion import (
+    BestThreshold,
+    ConfusionMatrix,
+    ImageErrors,
+    best_threshold,
+    confusion_matrix,
+    f1_scores,
+    image_errors,
+    mean_f1,
+)  # fmt: skip
 from nasdsl.evaluation.curves import draw_curves
 from nasdsl.evaluation.errors import EvaluationError
 from nasdsl.evaluation.evaluate import METRICS, Evaluation, evaluate
@@ -16,20 +27,28 @@ from nasdsl.evaluation.voc import Curve, VocClass, VocMetrics, precision_recall,
 
 __all__ = [
     "METRICS",
+    "BestThreshold",
     "Category",
     "CocoClass",
     "CocoMetrics",
+    "ConfusionMatrix",
     "Curve",
     "Evaluation",
     "EvaluationError",
     "GroundTruth",
+    "ImageErrors",
     "VocClass",
     "VocMetrics",
+    "best_threshold",
     "check_results",
     "coco_metrics",
+    "confusion_matrix",
     "draw_curves",
     "evaluate",
+    "f1_scores",
     "from_results",
+    "image_errors",
+    "mean_f1",
     "only_images",
     "precision_recall",
     "read_ground_truth",

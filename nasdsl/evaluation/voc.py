@@ -6,17 +6,17 @@ http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask
 
-from nasdsl.coco_json import ImageId
 from nasdsl.evaluation.errors import EvaluationError
-from nasdsl.evaluation.ground_truth import Category, GroundTruth, GroundTruthBox
+from nasdsl.evaluation.ground_truth import GroundTruth
+from nasdsl.evaluation.matching import match_detections
 from nasdsl.evaluation.results import checked_results
 
 
@@ -104,45 +104,26 @@ def precision_recall(
     """
     truth = GroundTruth.of(ground_truth)
     results = checked_results(results, truth)
-    boxes: dict[int, dict[ImageId, list[GroundTruthBox]]] = {category.id: {} for category in truth.categories}
-    for box in truth.boxes:
-        boxes[box.category_id].setdefault(box.image_id, []).append(box)
-    found: dict[int, list[Mapping[str, Any]]] = {category.id: [] for category in truth.categories}
-    for result in results:
-        found[result["category_id"]].append(result)
-    return tuple(_curve(category, boxes[category.id], found[category.id], iou) for category in truth.categories)
-
-
-def _curve(
-    category: Category, boxes: Mapping[ImageId, Sequence[GroundTruthBox]], results: Sequence[Mapping[str, Any]], iou: float
-) -> Curve:
-    # Stable, as in the devkit: of equal scores the first comes first.
-    ranked = sorted(results, key=lambda result: -result["score"])
-    ranks: dict[ImageId, list[int]] = {}
-    for rank, result in enumerate(ranked):
-        ranks.setdefault(result["image_id"], []).append(rank)
-    correct, counts = np.zeros(len(ranked), dtype=bool), np.ones(len(ranked), dtype=bool)
-    for image_id, of_image in ranks.items():
-        if (truth := boxes.get(image_id)) is None:
-            continue
-        overlaps = mask.iou([list(ranked[r]["bbox"]) for r in of_image], [list(t.box) for t in truth], [0] * len(truth))
-        used: set[int] = set()
-        # The best-overlapping box decides, even if it is used already.
-        for rank, best, overlap in zip(of_image, overlaps.argmax(axis=1).tolist(), overlaps.max(axis=1), strict=True):
-            if overlap < iou:
-                continue
-            if not truth[best].counts:
-                counts[rank] = False
-            elif best not in used:
-                used.add(best)
-                correct[rank] = True
-    return Curve(
-        category_id=category.id,
-        name=category.name,
-        boxes=sum(box.counts for of_image in boxes.values() for box in of_image),
-        true_positives=np.cumsum(correct[counts], dtype=np.int64),
-        scores=np.array([result["score"] for result in ranked], dtype=np.float64)[counts],
-    )
+    matching = match_detections(truth, results, iou)
+    found: dict[int, list[int]] = {category.id: [] for category in truth.categories}
+    for number, result in enumerate(results):
+        if not matching.ignored[number]:
+            found[result["category_id"]].append(number)
+    boxes = Counter(box.category_id for box in truth.boxes if box.counts)
+    curves = []
+    for category in truth.categories:
+        # Stable, as in the devkit: of equal scores the first comes first.
+        ranked = sorted(found[category.id], key=lambda number: -results[number]["score"])
+        curves.append(
+            Curve(
+                category_id=category.id,
+                name=category.name,
+                boxes=boxes[category.id],
+                true_positives=np.cumsum([matching.box[number] is not None for number in ranked], dtype=np.int64),
+                scores=np.array([results[number]["score"] for number in ranked], dtype=np.float64),
+            )
+        )
+    return tuple(curves)
 
 
 def voc_metrics(

@@ -5,18 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
-from nasdsl.backbones import TINY_WIDTHS, StrideIn, backbone
+from nasdsl.backbones import TIMM, TINY_WIDTHS, StrideIn, backbone
 from nasdsl.detection.backbones.extractor import BackboneError, FeatureExtractor
+from nasdsl.detection.backbones.timm import Norms, make_timm_backbone
 from nasdsl.detection.backbones.weights import Checkpoint, download, load, read_file, torchvision_names
-
-Norms = Literal["frozen", "train"]
 
 
 class Network(NamedTuple):
@@ -109,11 +108,12 @@ class Tiny(nn.Module):
 def make_backbone(
     name: str, weights: str | Path | None = None, *, freeze_at: int | None = None, norm: Norms | None = None
 ) -> FeatureExtractor:
-    """Build a backbone with the features c2 … c5, by its name in `nasdsl.backbones.BACKBONES`.
+    """Build a backbone with the features c2 … c5, by its name in `nasdsl.backbones.BACKBONES`, or a model of timm.
 
     ``resnet50`` and ``resnet101`` have the stride in the first 1x1 convolution of a bottleneck (original, and the paper's
     detectors); ``resnet50_v1.5`` and ``resnet101_v1.5`` in the 3x3, as torchvision's weights were trained. The features of
-    ``mobilenet_v2`` are the outputs of ``features.3/6/13/17``. ``tiny`` has no pre-trained weights.
+    ``mobilenet_v2`` are the outputs of ``features.3/6/13/17``. ``tiny`` has no pre-trained weights. ``timm:NAME`` is a model
+    of timm; see `make_timm_backbone` for its arguments.
 
     Args:
         name: of the backbone.
@@ -133,6 +133,8 @@ def make_backbone(
         UserWarning: the weights were trained with the stride in another convolution.
     """
     described = backbone(name)
+    if name.startswith(TIMM):
+        return make_timm_backbone(name, weights, freeze_at=freeze_at, norm=norm)
     if weights is not None and not described.pretrained:
         raise BackboneError(f"{name} has no pre-trained weights; weights is {str(weights)!r}, expected None")
     if freeze_at is None:

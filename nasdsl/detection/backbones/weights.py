@@ -69,7 +69,7 @@ def download(model: str, name: str) -> Checkpoint:
         state = entry.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
     except Exception as error:  # from sockets to a broken file in the cache: the remedy is the same
         raise BackboneError(
-            f"cannot get the weights {entry.name} of {model} from {entry.url}: {_first_line(error)}. "
+            f"cannot get the weights {entry.name} of {model} from {entry.url}: {first_line(error)}. "
             "Without a network, download that file elsewhere and pass its path (--backbone-weights PATH)"
         ) from error
     return Checkpoint(_tensors(state, entry.url), entry.url, "3x3")
@@ -131,6 +131,31 @@ def load(body: nn.Module, checkpoint: Checkpoint, name: str) -> LoadedWeights:
         unexpected = [key for key in given if key not in expected]
         loaded = LoadedWeights(mean, std, checkpoint.stride_in)
 
+    raise_misfit(expected, given, named, unexpected, checkpoint.origin, name)
+    body.load_state_dict(given, strict=False)  # the checks above are strict but for num_batches_tracked
+    return loaded
+
+
+def raise_misfit(
+    expected: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    named: Mapping[str, str],
+    unexpected: list[str],
+    origin: str,
+    name: str,
+) -> None:
+    """Raise an error if weights do not fit a network.
+
+    Args:
+        expected: the network's own weights.
+        given: by the same names, those of a file.
+        named: names in the file by names in the network.
+        unexpected: further names in the file.
+        origin, name: of the file and of the backbone, for the message.
+
+    Raises:
+        BackboneError: weights are missing, unexpected, of a wrong shape or not finite; the message names them.
+    """
     problems = [
         _counted("missing", [named[key] for key in expected if key not in given]),
         _counted("unexpected", unexpected),
@@ -141,9 +166,7 @@ def load(body: nn.Module, checkpoint: Checkpoint, name: str) -> LoadedWeights:
     ]
     if any(problems):
         listed = "; ".join(filter(None, problems))
-        raise BackboneError(f"the weights {checkpoint.origin} do not fit {name}: {listed}. Are they for another network?")
-    body.load_state_dict(given, strict=False)  # the checks above are strict but for num_batches_tracked
-    return loaded
+        raise BackboneError(f"the weights {origin} do not fit {name}: {listed}. Are they for another network?")
 
 
 # -------------------------------------------------------------------------------------------- torchvision's layout
@@ -254,13 +277,14 @@ def _some(names: list[str], limit: int = 5) -> str:
     return ", ".join(names[:limit] + (["…"] if len(names) > limit else [])) or "none"
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or the name of its type."""
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
 def _unreadable_message(path: Path, error: Exception) -> str:
     if path.suffix in (".npz", ".safetensors"):
-        return f"cannot read the weights {path}: {_first_line(error)}"
+        return f"cannot read the weights {path}: {first_line(error)}"
     return (
         f"cannot read the weights {path}: the file is broken, or holds more than tensors. Other pickles (such as Detectron's "
         "R-50.pkl) can run any code when they are loaded, so they are refused. One that you trust can be converted once:\n"

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import altair as alt
 
-from nasdsl.report.search import formatting, statistics
+from nasdsl.report import formatting
+from nasdsl.report.charts import HEIGHT, Chart, as_series, color_scale, inline_data, moving_average, specification
+from nasdsl.report.search import statistics
 from nasdsl.report.search.data import Ranking, Stage
-from nasdsl.report.search.themes import series_colours, series_shapes
+from nasdsl.report.search.objectives import objective_words
+from nasdsl.report.themes import series_colours, series_shapes
 from nasdsl.search.results import cost_of
 from nasdsl.search.trial import DUPLICATE, Trial
 
-HEIGHT: Final = 270
 MARGIN: Final = 18
 """Height of the strip below the values, for the marks of trials without a value."""
 DIAGNOSTIC_HEIGHT: Final = 150
@@ -28,44 +28,13 @@ COSTS: Final[Mapping[str, tuple[str, str]]] = {
 """Title of each cost, and the expression of its axis labels."""
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A chart.
-
-    Attributes:
-        name: unique in its stage; also the name of its file.
-        caption: what it shows and what to look for.
-        spec: Vega-Lite, with names of colours from `nasdsl.report.search.themes`.
-    """
-
-    name: str
-    title: str
-    caption: str
-    spec: dict[str, Any]
-
-
 def charts(stage: Stage) -> list[Chart]:
     """All charts of the trials of a stage; those without data are left out."""
     return [*rewards(stage), *sharing(stage), *frequencies(stage), *costs(stage)]
 
 
-def _data(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
-    return alt.InlineData(values=[dict(row) for row in rows])
-
-
-def _spec(chart: alt.Chart | alt.LayerChart | alt.FacetChart, height: int = HEIGHT) -> dict[str, Any]:
-    found: dict[str, Any] = chart.properties(width="container", height=height).to_dict()
-    for outside in ("$schema", "config"):  # set once for the whole page
-        found.pop(outside, None)
-    return found
-
-
 def _trial_axis(name: str = "trial") -> alt.X:
     return alt.X(f"{name}:Q", title="trial", axis=alt.Axis(format=",d", tickMinStep=1), scale=alt.Scale(zero=True, nice=False))
-
-
-def _legend(names: Sequence[str], palette: Sequence[str]) -> alt.Scale:
-    return alt.Scale(domain=list(names), range=list(palette))
 
 
 def _scale(values: Sequence[float]) -> alt.Scale:
@@ -75,11 +44,6 @@ def _scale(values: Sequence[float]) -> alt.Scale:
         return alt.Scale(zero=False, nice=True)
     inside = min(value for value in values if value >= bound)
     return alt.Scale(domain=[formatting.round_digits(inside), formatting.round_digits(max(values))], clamp=True, nice=True)
-
-
-def _named(layer: alt.Chart, name: str) -> alt.Chart:
-    """The layer as one series of the legend."""
-    return layer.transform_calculate(series=json.dumps(name))
 
 
 # ------------------------------------------------------------------------------------------------------ reward
@@ -102,7 +66,7 @@ def _over_time(stage: Stage, what: str) -> Iterator[Chart]:
     outliers = sum(value < bound for value in values) if bound is not None else 0
     edge = min(value for value in values if bound is None or value >= bound)
     # Clamped, because a single outlier would dominate the average.
-    average, best = statistics.moving_average([max(value, edge) for value in values], window), statistics.best_so_far(values)
+    average, best = moving_average([max(value, edge) for value in values], window), statistics.best_so_far(values)
     rows = [
         {
             "trial": trial.number,
@@ -118,11 +82,11 @@ def _over_time(stage: Stage, what: str) -> Iterator[Chart]:
     if failed:
         scale.range = [HEIGHT - MARGIN, 0]
     names = ["each trial", f"mean of {window}", "best so far", *(["no reward"] if failed else [])]
-    legend = _legend(names, ["$dot", "$line", "$best", "$bad"][: len(names)])
+    legend = color_scale(names, ["$dot", "$line", "$best", "$bad"][: len(names)])
 
     colour = alt.Color("series:N", scale=legend, legend=alt.Legend(symbolType="circle", symbolOpacity=1))
 
-    base = alt.Chart(_data(rows)).encode(x=_trial_axis(), color=colour)
+    base = alt.Chart(inline_data(rows)).encode(x=_trial_axis(), color=colour)
     tips = [
         alt.Tooltip("trial:Q", format=",d"),
         alt.Tooltip("value:Q", title=what, format=".5g"),
@@ -132,23 +96,23 @@ def _over_time(stage: Stage, what: str) -> Iterator[Chart]:
     ]
     y = alt.Y("value:Q", title=what, scale=scale)
     layers: list[alt.Chart] = [
-        _named(base.mark_circle(size=22 if len(rows) < 600 else 12, opacity=0.55).encode(y=y, tooltip=tips), names[0]),
-        _named(base.mark_line(strokeWidth=1.6, interpolate="step-after").encode(y="best:Q"), names[2]),
-        _named(base.mark_line(strokeWidth=2.4).encode(y="mean:Q"), names[1]),
+        as_series(base.mark_circle(size=22 if len(rows) < 600 else 12, opacity=0.55).encode(y=y, tooltip=tips), names[0]),
+        as_series(base.mark_line(strokeWidth=1.6, interpolate="step-after").encode(y="best:Q"), names[2]),
+        as_series(base.mark_line(strokeWidth=2.4).encode(y="mean:Q"), names[1]),
     ]
     if failed:
         missing = [{"trial": t.number, "verdict": t.verdict} for t in failed]
-        ticks = alt.Chart(_data(missing)).mark_tick(orient="vertical", size=10, thickness=1.5, opacity=0.9)
+        ticks = alt.Chart(inline_data(missing)).mark_tick(orient="vertical", size=10, thickness=1.5, opacity=0.9)
         tips = [alt.Tooltip("trial:Q", format=",d"), alt.Tooltip("verdict:N")]
         layers.append(
-            _named(ticks.encode(x=_trial_axis(), y=alt.value(HEIGHT - 5), color=colour, tooltip=tips), names[3])
+            as_series(ticks.encode(x=_trial_axis(), y=alt.value(HEIGHT - 5), color=colour, tooltip=tips), names[3])
         )  # fmt: skip
     duplicates = " Duplicates have the reward of the decoder that they repeat." if stage.counts[DUPLICATE] else ""
     clamped = (
         f" {formatting.count(outliers, 'outlier')} far below the others {'is' if outliers == 1 else 'are'} drawn at the edge."
     )
     weighted = (
-        f" The score is the reward weighted by {formatting.objective(stage.trials.start.get('objective'))}."
+        f" The score is the reward weighted by {objective_words(stage.trials.start.get('objective'))}."
         if what == "score"
         else ""
     )
@@ -157,7 +121,7 @@ def _over_time(stage: Stage, what: str) -> Iterator[Chart]:
         "Reward" if what == "reward" else "Score",
         f"The {what} of each trial, and its moving average over {window} trials. If the strategy learns, the average rises, "
         f"not only the best.{weighted}{duplicates}{clamped if outliers else ''}",
-        _spec(alt.layer(*layers)),
+        specification(alt.layer(*layers)),
     )
 
 
@@ -174,11 +138,11 @@ def sharing(stage: Stage) -> Iterator[Chart]:
         return
     probability = statistics.uniform_probability(slot, "0")
     rows = [_window(w) | {"whole": w.total == statistics.WINDOW} for w in found]
-    base = alt.Chart(_data(rows)).encode(
+    base = alt.Chart(inline_data(rows)).encode(
         x=_trial_axis("last"),
         y=alt.Y("share:Q", title="fully shared", axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1])),
     )
-    random = alt.Chart(_data([{"share": probability}])).mark_rule(strokeDash=[5, 4], color="$rule").encode(y="share:Q")
+    random = alt.Chart(inline_data([{"share": probability}])).mark_rule(strokeDash=[5, 4], color="$rule").encode(y="share:Q")
     dots = base.mark_point(size=60, filled=True, color="$line").encode(
         opacity=alt.condition("datum.whole", alt.value(1), alt.value(0.45)),
         tooltip=_window_tips("fully shared"),
@@ -190,7 +154,7 @@ def sharing(stage: Stage) -> Iterator[Chart]:
         "Fully shared heads",
         f"Proportion of heads that share all weights between the levels, in windows of {statistics.WINDOW} trials. Dashed: "
         f"{formatting.percent(probability)}, as under uniform sampling. A rise means that the strategy prefers sharing.{tail}",
-        _spec(alt.layer(random, base.mark_line(strokeWidth=2, color="$line"), dots)),
+        specification(alt.layer(random, base.mark_line(strokeWidth=2, color="$line"), dots)),
     )
 
 
@@ -210,13 +174,13 @@ def frequencies(stage: Stage) -> Iterator[Chart]:
             row["choice"] = formatting.truncate(row["choice"])
         top = min(1.0, 1.1 * max(row["share"] for row in rows))
         y = alt.Y("share:Q", title="sampled", axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, top], nice=True))
-        base = alt.Chart(_data(rows)).encode(
+        base = alt.Chart(inline_data(rows)).encode(
             x=_trial_axis("last"),
             y=y,
-            color=alt.Color("choice:N", scale=_legend(names, series_colours(count))),
+            color=alt.Color("choice:N", scale=color_scale(names, series_colours(count))),
         )
         dots = base.mark_point(size=42, filled=True, opacity=1).encode(
-            shape=alt.Shape("choice:N", scale=_legend(names, series_shapes(count))),
+            shape=alt.Shape("choice:N", scale=color_scale(names, series_shapes(count))),
             tooltip=[alt.Tooltip("choice:N", title="choice"), *_window_tips("share")],
         )
         holes = formatting.count(len(choice.domains), "hole")
@@ -225,7 +189,7 @@ def frequencies(stage: Stage) -> Iterator[Chart]:
             f"Choices of {formatting.truncate(choice.name, 60)}",
             f"How often each alternative was sampled for {holes}, in windows of {size} trials. Under uniform sampling each has "
             f"{formatting.percent(1 / count)}; the strategy prefers those that rise above it.",
-            _spec(alt.layer(base.mark_line(strokeWidth=1.8), dots).resolve_legend(shape="shared")),
+            specification(alt.layer(base.mark_line(strokeWidth=1.8), dots).resolve_legend(shape="shared")),
         )
 
 
@@ -275,7 +239,7 @@ def _against(stage: Stage, cost: str, known: Sequence[tuple[Trial, float]]) -> C
     values = [float(trial.reward) for trial, _ in known if trial.reward is not None]
     scale = _scale(values)
     names = ["each trial", "Pareto front", "best score" if stage.objective_costs else "best reward"]
-    legend = _legend(names, ["$dot", "$line", "$best"])
+    legend = color_scale(names, ["$dot", "$line", "$best"])
 
     colour = alt.Color("series:N", scale=legend, legend=alt.Legend(symbolType="circle", symbolOpacity=1))
 
@@ -292,21 +256,21 @@ def _against(stage: Stage, cost: str, known: Sequence[tuple[Trial, float]]) -> C
         "color": colour,
     }
     small = 22 if len(known) < 600 else 12
-    trials = alt.Chart(_data([row(trial) for trial, _ in known])).mark_circle(size=small, opacity=0.55)
-    line = alt.Chart(_data([row(trial) for trial in front])).mark_line(
+    trials = alt.Chart(inline_data([row(trial) for trial, _ in known])).mark_circle(size=small, opacity=0.55)
+    line = alt.Chart(inline_data([row(trial) for trial in front])).mark_line(
         interpolate="step-after", strokeWidth=1.8, point=alt.OverlayMarkDef(size=44, filled=True)
     )
-    star = alt.Chart(_data([row(best)])).mark_point(shape="diamond", size=150, filled=True, opacity=1)
+    star = alt.Chart(inline_data([row(best)])).mark_point(shape="diamond", size=150, filled=True, opacity=1)
     return Chart(
         f"reward_{cost}",
         f"Reward against {word}",
         f"All evaluated decoders. None is better than those of the Pareto front in both reward and {word} (better is up and "
         "left). Where the front is flat, a higher cost gains little.",
-        _spec(
+        specification(
             alt.layer(
-                _named(trials.encode(**encoded), names[0]),
-                _named(line.encode(**encoded), names[1]),
-                _named(star.encode(**encoded), names[2]),
+                as_series(trials.encode(**encoded), names[0]),
+                as_series(line.encode(**encoded), names[1]),
+                as_series(star.encode(**encoded), names[2]),
             )
         ),
     )
@@ -330,7 +294,7 @@ def trainings(ranking: Ranking | None) -> Iterator[Chart]:
     y = alt.Y("ap:Q", title=ranking.metric, scale=alt.Scale(zero=False, nice=True))
     x = alt.X("reward:Q", title="reward in the search", scale=alt.Scale(zero=False, padding=24))
     tips = [alt.Tooltip("name:N"), alt.Tooltip("reward:Q", format=".5g"), alt.Tooltip("ap:Q", title="AP", format=".1f")]
-    base = alt.Chart(_data(trained)).encode(x=x, y=y)
+    base = alt.Chart(inline_data(trained)).encode(x=x, y=y)
     names = base.encode(text="name:N")
     layers: list[alt.Chart] = [
         base.mark_point(size=70, filled=True, opacity=0.9, color="$line").encode(tooltip=tips),
@@ -339,7 +303,7 @@ def trainings(ranking: Ranking | None) -> Iterator[Chart]:
         names.transform_filter(f"datum.reward > {middle}").mark_text(align="right", dx=-8, dy=-6, color="$soft"),
     ]
     if others:
-        lines = alt.Chart(_data(others)).encode(y=y)
+        lines = alt.Chart(inline_data(others)).encode(y=y)
         layers = [
             lines.mark_rule(strokeDash=[5, 4], color="$best", strokeWidth=1.4).encode(tooltip=tips[::2]),
             lines.mark_text(align="left", dx=4, dy=-6, color="$best").encode(x=alt.value(0), text="name:N"),
@@ -351,7 +315,7 @@ def trainings(ranking: Ranking | None) -> Iterator[Chart]:
         f"{ranking.metric} against reward",
         f"{ranking.metric} after full training against the reward in the search. The more the points rise to the right, the "
         f"better the reward predicts {ranking.metric}.{baselines}",
-        _spec(alt.layer(*layers)),
+        specification(alt.layer(*layers)),
     )
 
 
@@ -364,11 +328,11 @@ def diagnostics(stage: Stage) -> list[Chart]:
     for number, (name, rows) in enumerate(statistics.diagnostics(stage.trials).items()):
         values = [{"trial": trial, "value": formatting.round_digits(value)} for trial, value in rows]
         y = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4))
-        chart = alt.Chart(_data(values)).mark_line(strokeWidth=1.6, color="$line", point=len(rows) < 60)
+        chart = alt.Chart(inline_data(values)).mark_line(strokeWidth=1.6, color="$line", point=len(rows) < 60)
         shown = chart.encode(
             x=_trial_axis(), y=y, tooltip=[alt.Tooltip("trial:Q", format=",d"), alt.Tooltip("value:Q", format=".5g")]
         )  # fmt: skip
         if len(rows) < 60:
             shown.mark.point = alt.OverlayMarkDef(color="$line", size=24)
-        found.append(Chart(f"diagnostic_{number}", formatting.truncate(name, 60), "", _spec(shown, DIAGNOSTIC_HEIGHT)))
+        found.append(Chart(f"diagnostic_{number}", formatting.truncate(name, 60), "", specification(shown, DIAGNOSTIC_HEIGHT)))
     return found

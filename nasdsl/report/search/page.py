@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-import vl_convert
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from nasdsl.diagnostics import DiagnosticError
-from nasdsl.report.search import formatting, statistics
-from nasdsl.report.search.chart_files import VEGA_LITE
-from nasdsl.report.search.charts import Chart, charts, diagnostics, trainings
+from nasdsl.report import formatting
+from nasdsl.report.charts import moving_average
+from nasdsl.report.html import chart_values, render_page
+from nasdsl.report.search import statistics
+from nasdsl.report.search.charts import charts, diagnostics, trainings
 from nasdsl.report.search.data import RankedDecoder, Search, Stage
 from nasdsl.report.search.diagrams import Diagram, draw_diagrams
 from nasdsl.report.search.run_info import run_info
-from nasdsl.report.search.themes import PALETTES, apply_theme, config
 from nasdsl.search.results import cost_of
 from nasdsl.search.trial import DIVERGED, DUPLICATE, FAILED, OK, REJECTED, Trial
 from nasdsl.syntax.formatter import format_text
 
 TOP: Final = 10
-LIBRARY: Final = "window.vegaEmbed = vegaEmbed;"
-"""What the page uses of the JavaScript bundle."""
 REASONS: Final = 20
 """Largest number of failure reasons to list."""
 RECENT: Final = 50
@@ -39,31 +35,17 @@ def page(search: Search, top: int = TOP, now: float | None = None) -> str:
         top: number of decoders of each stage to list and draw.
         now: Unix time of the report; None: the current time.
     """
-    environment = Environment(
-        loader=PackageLoader("nasdsl.report.search", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # Unsorted, because the order of the keys is that of legends and tooltips.
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":"), "ensure_ascii": False}
     stages = [_stage(stage, top) for stage in search.stages]
-    return environment.get_template("search.html.jinja").render(
+    return render_page(
+        "search.html.jinja",
+        has_charts=any(s["charts"] or s["diagnostics"] or s["ranking"] for s in stages),
+        now=now,
         title=_title(search),
         summary=list(_summary(search)),
-        made=formatting.timestamp(time.time() if now is None else now),
         running=any(stage.started and not stage.finished for stage in search.stages),
         stages=stages,
         best=_best(search),
-        library=Markup(_library()) if any(s["charts"] or s["diagnostics"] or s["ranking"] for s in stages) else "",
-        themes={name: {"config": apply_theme(config(), name), "palette": palette} for name, palette in PALETTES.items()},
     )
-
-
-def _library() -> str:
-    """Vega, Vega-Lite and vega-embed as one script."""
-    return vl_convert.javascript_bundle(LIBRARY, vl_version=VEGA_LITE).replace("</script", "<\\/script")
 
 
 def _title(search: Search) -> str:
@@ -114,23 +96,13 @@ def _stage(stage: Stage, top: int) -> dict[str, Any]:
         "started": stage.started,
         "state": _state(stage),
         "tiles": list(_tiles(stage)),
-        "charts": [_chart(stage, chart) for chart in charts(stage)],
+        "charts": [chart_values(chart, stage.name) for chart in charts(stage)],
         "notes": list(_notes(stage)),
         "top": _top(stage, top),
         "reasons": _reasons(stage),
         "ranking": _ranking(stage),
-        "diagnostics": [_chart(stage, chart) for chart in diagnostics(stage)],
+        "diagnostics": [chart_values(chart, stage.name) for chart in diagnostics(stage)],
         "run_info": run_info(stage),
-    }
-
-
-def _chart(stage: Stage, chart: Chart) -> dict[str, Any]:
-    return {
-        "id": f"{stage.name}-{chart.name}" if stage.name else chart.name,
-        "title": chart.title,
-        "caption": chart.caption,
-        "spec": chart.spec,
-        "height": chart.spec["height"],
     }
 
 
@@ -156,7 +128,7 @@ def _tiles(stage: Stage) -> Iterator[tuple[str, str, str]]:
         yield "best reward", formatting.reward(best.reward), f"trial {best.number:,}"
         if stage.objective_costs:
             yield "its score", formatting.reward(best.score), "weighted by cost"
-        mean = statistics.moving_average(rewards, RECENT)[-1]
+        mean = moving_average(rewards, RECENT)[-1]
         yield "recent mean", formatting.reward(mean), f"reward, last {min(RECENT, len(rewards))}"
     yield "completed", f"{counts[OK]:,}", f"of {formatting.count(len(trials), 'trial')}"
     for kind, label, note in (
@@ -259,7 +231,7 @@ def _ranking(stage: Stage) -> dict[str, Any] | None:
     pairs = ranking.pairs
     return {
         "metric": ranking.metric,
-        "charts": [_chart(stage, chart) for chart in trainings(ranking)],
+        "charts": [chart_values(chart, stage.name) for chart in trainings(ranking)],
         "where": ", ".join(
             filter(None, [ranking.split, f"{ranking.size[0]} x {ranking.size[1]} pixels" if ranking.size else ""])
         ),

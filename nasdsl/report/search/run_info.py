@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nasdsl.report.search import formatting
+from nasdsl.report import formatting
 from nasdsl.report.search.data import Stage
+from nasdsl.report.search.objectives import objective_words
 
 
 def run_info(stage: Stage) -> list[tuple[str, str]]:
@@ -27,7 +28,7 @@ def _rows(stage: Stage) -> Iterator[tuple[str, str]]:
         yield "space", str(start.get("name", ""))
     yield "strategy", _with_options(str(start.get("strategy", "")), _mapping(start.get("options")))
     yield "seed", str(start.get("seed", ""))
-    yield "objective", formatting.objective(start.get("objective", "reward"))
+    yield "objective", objective_words(start.get("objective", "reward"))
     for name, value in about.items():
         if name != "command" and value not in (None, "", [], {}):
             yield name.replace("_", " "), _as_text(value)

@@ -26,11 +26,6 @@ SHORT_WINDOW: Final = 10
 # -------------------------------------------------------------------------------------------------- averages
 
 
-def moving_average(values: Sequence[float], window: int) -> list[float]:
-    """The mean of each value and up to `window` - 1 values before it."""
-    return [math.fsum(part) / len(part) for i in range(len(values)) for part in [values[max(0, i + 1 - window) : i + 1]]]
-
-
 def average_window(count: int) -> int:
     """The window of a moving average over `count` trials: a tenth of them, at least 5 and at most `WINDOW`."""
     return max(5, min(WINDOW, count // 10))

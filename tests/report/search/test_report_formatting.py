@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasdsl.report.search import formatting
+from nasdsl.report import formatting
+from nasdsl.report.search.objectives import objective_words
 
 
 @pytest.mark.parametrize(
@@ -57,4 +58,4 @@ def test_sizes_of_spaces() -> None:
     ],
 )  # fmt: skip
 def test_objectives(text: str, words: str) -> None:
-    assert formatting.objective(text) == words
+    assert objective_words(text) == words

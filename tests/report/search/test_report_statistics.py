@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_searches import space
 
+from nasdsl.report.charts import moving_average
 from nasdsl.report.search import statistics
 from nasdsl.search.trial import Trial
 from nasdsl.spaces import Filled, Space, loads_space
@@ -31,7 +32,7 @@ def fillings_of(found: Space = HEAD) -> st.SearchStrategy[list[list[int]]]:
 @given(st.lists(numbers, max_size=40), st.integers(1, 12))
 def test_moving_average(values: list[float], window: int) -> None:
     slow = [fmean([values[j] for j in range(len(values)) if i - window < j <= i]) for i in range(len(values))]
-    assert statistics.moving_average(values, window) == pytest.approx(slow)
+    assert moving_average(values, window) == pytest.approx(slow)
 
 
 @given(st.lists(numbers, max_size=40))

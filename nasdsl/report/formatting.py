@@ -5,12 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
-from nasdsl.search.errors import ObjectiveError
-from nasdsl.search.objective import Objective
-
 MISSING = "\N{EN DASH}"
-
-_UNITS = {"macs": "MACs", "params": "parameters", "latency": "latency"}
 
 
 def amount(value: float | None) -> str:
@@ -96,19 +91,3 @@ def round_digits(value: float) -> float:
 def truncate(text: str, longest: int = 28) -> str:
     """The text cut to `longest` characters."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def objective(text: object) -> str:
-    """An objective in words: ``MACs at 800 M (exponent -0.07)``; unchanged if it cannot be parsed."""
-    try:
-        targets = Objective.parse(str(text)).targets
-    except ObjectiveError:
-        return str(text)
-    words = []
-    for target in targets:
-        at = latency(target.target) if target.cost == "latency" else amount(target.target)
-        exponents = f"exponent {target.below:g}"
-        if target.above != target.below:
-            exponents = f"exponents {target.below:g} below and {target.above:g} above"
-        words.append(f"{_UNITS[target.cost]} at {at} ({signed(exponents)})")
-    return " and ".join(words) or "the reward alone"

@@ -11,8 +11,8 @@ import altair as alt
 import vl_convert
 
 from nasdsl.files import write_atomically
-from nasdsl.report.search.charts import Chart
-from nasdsl.report.search.themes import FILE_FONT, apply_theme, config
+from nasdsl.report.charts import Chart
+from nasdsl.report.themes import FILE_FONT, apply_theme, config
 
 VEGA_LITE: Final = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 """Version of Vega-Lite that Altair writes, in the notation of vl-convert."""
