@@ -189,7 +189,7 @@ class Retinanet:
         levels = []
         for prediction, anchors in zip(predictions.values(), self.level_anchors(shapes, device), strict=True):
             offsets = flatten_level(prediction.bbox_reg, 4).float()
-            anchors_of_all = anchors.expand(len(offsets), -1, -1).flatten(0, 1)
+            anchors_of_all = anchors.expand(offsets.shape[0], -1, -1).flatten(0, 1)  # `len` would fix the batch size of a trace
             boxes = _CODER.decode_single(offsets.flatten(0, 1), anchors_of_all).view_as(offsets)
             scores = flatten_level(prediction.cls_logits, classes).float().sigmoid()
             levels.append(LevelCandidates(boxes, scores, scores > self.score_threshold))
