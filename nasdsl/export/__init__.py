@@ -26,7 +26,7 @@ DEFAULT_DEFORM: dict[str, Deform] = {".onnx": "grid_sample", ".pt2": "native", "
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export` wrote.
+    """What `export_detector` wrote.
 
     Attributes:
         files: the file, and its weights where they are a file of their own.
@@ -45,7 +45,7 @@ class Exported:
         return sum(file.stat().st_size for file in self.files) / 1e6
 
 
-def export(
+def export_detector(
     detector: Detector,
     path: str | Path,
     *,
@@ -61,8 +61,8 @@ def export(
 
     - ``boxes`` [N, K, 4]: xyxy in pixels of the input; ``scores`` [N, K], best first; ``labels`` [N, K] from 0; K is the
       detector's ``detections``, and rows without an object are 0; or
-    - without `nms`, ``boxes`` [N, L, 4] and ``scores`` [N, L, classes] of all locations (or anchors) of all levels; the score of
-      a class is 0 where it is not above the detector's ``score_threshold``.
+    - without `nms`, ``boxes`` [N, L, 4] and ``scores`` [N, L, classes] of all locations (or anchors) of all levels; the score
+      of a class is 0 where it is not above the detector's ``score_threshold``.
 
     The .py form is a module with a class ``Detector`` and a function ``load``; its weights are beside it, in a .pt file.
 
@@ -70,8 +70,8 @@ def export(
         detector: with its weights.
         path: ends in .onnx, .pt2 or .py.
         size: (height, width) of all images; None: of any size.
-        deform: deformable convolutions as the operator ``native`` to the form (ONNX's DeformConv of opset 19, or torchvision's),
-            or as ``grid_sample``. None: see `DEFAULT_DEFORM`.
+        deform: deformable convolutions as the operator ``native`` to the form (ONNX's DeformConv of opset 19, or
+            torchvision's), or as ``grid_sample``. None: see `DEFAULT_DEFORM`.
         precision: of weights and maps. Inputs, outputs, the boxes' prediction and all after the predictions are float32.
         nms: with non-maximum suppression.
 
@@ -91,7 +91,7 @@ def export(
         from nasdsl.export.source import write_source
 
         files = write_source(detector, path, size=size, native_deform=native, half=half, nms=nms)
-        return Exported(files, *_described(detector, size, nms), _usage(path, size))
+        return Exported(files, *_described(detector, size, nms), _usage(path, size or detector.transform.fixed_size))
     properties = metadata(detector, size, precision)
     if path.suffix == ".onnx":
         from nasdsl.export.onnx import detector_model
@@ -105,15 +105,13 @@ def export(
         extra = {"nasdsl.json": json.dumps(properties)}
         write_atomically(
             path,
-            lambda file: write_program(
-                folded, file, size=size, native_deform=native, half=half, nms=nms, metadata=extra
-            ),
+            lambda file: write_program(folded, file, size=size, native_deform=native, half=half, nms=nms, metadata=extra),
         )
-    return Exported((path,), *_described(detector, size, nms), _usage(path, size))
+    return Exported((path,), *_described(detector, size, nms), _usage(path, size or detector.transform.fixed_size))
 
 
 def check_arguments(path: Path, *, size: Size | None, deform: str | None, precision: str) -> None:
-    """Refuse arguments of `export` that are wrong for every detector, before one is loaded.
+    """Refuse arguments of `export_detector` that are wrong for every detector, before one is loaded.
 
     Raises:
         ExportError: the message says what was expected.
@@ -135,9 +133,9 @@ def check_arguments(path: Path, *, size: Size | None, deform: str | None, precis
 def metadata(detector: Detector, size: Size | None, precision: str) -> dict[str, str]:
     """What an exported file tells about its detector, by name.
 
-    ``classes``, ``category_ids``, ``size`` and ``resize`` are JSON. ``size`` is the [height, width] of the images that the file
-    is for: the fixed one, or that to which the detector resizes, or null where that depends on the image. ``resize`` says how the
-    detector itself resizes an image.
+    ``classes``, ``category_ids``, ``size`` and ``resize`` are JSON. ``size`` is the [height, width] of the images that the
+    file is for: the fixed one, or that to which the detector resizes, or null where that depends on the image. ``resize`` says
+    how the detector itself resizes an image.
     """
     resize = {name: detector.config[name] for name in ("min_size", "max_size", "fixed_size", "size_divisible")}
     own = size or detector.transform.fixed_size
@@ -219,6 +217,6 @@ __all__ = [
     "Precision",
     "Size",
     "check_arguments",
-    "export",
+    "export_detector",
     "metadata",
 ]

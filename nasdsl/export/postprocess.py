@@ -34,8 +34,8 @@ def select_detections(
     boxes, scores, labels = (torch.cat(tensors, dim=1) for tensors in zip(*best, strict=True))
     boxes = clip(boxes, size)
     valid = (boxes[..., 2:] > boxes[..., :2]).all(dim=2) & (scores > 0)
-    # One run for all images and classes: each pair of them gets a place of its own, in double precision, where nothing overlaps.
-    # Without this offset, sums of large numbers would move the boxes.
+    # One run for all images and classes: each pair of them gets a place of its own, where it overlaps no other. In double
+    # precision, as sums with large numbers would move the boxes.
     image, candidate = valid.nonzero(as_tuple=True)
     found = labels[image, candidate]
     place = (image * levels[0].scores.shape[2] + found).double() * (max(size) + 1)

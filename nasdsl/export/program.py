@@ -30,7 +30,7 @@ def write_program(
     nms: bool,
     metadata: dict[str, str],
 ) -> None:
-    """Write a detector as a program; see `nasdsl.export.export`.
+    """Write a detector as a program; see `nasdsl.export.export_detector`.
 
     Args:
         detector: from `nasdsl.for_inference`, on a CPU.
@@ -84,7 +84,7 @@ class DetectionProgram(nn.Module):
         if native_deform:
             for part in self.decoder.modules():
                 if isinstance(part, DeformConv2d):
-                    part.function = torchvision_deform_conv2d  # type: ignore[method-assign]
+                    part.function = torchvision_deform_conv2d
         if half:
             self.backbone.body.half()
             self.decoder.fpn.half()

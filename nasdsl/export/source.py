@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torchvision.ops import FrozenBatchNorm2d
 
-from nasdsl import __version__
+from nasdsl.backbones import TINY_WIDTHS
 from nasdsl.backends.export import ExportError
 from nasdsl.backends.source import decoder_classes, quoted
 from nasdsl.detection import detector as detector_module
 from nasdsl.detection import postprocess, pyramid
 from nasdsl.detection.backbones import networks
-from nasdsl.detection.detector import Detector
+from nasdsl.detection.detector import Detector, DetectorError
 from nasdsl.detection.fcos import Fcos
 from nasdsl.detection.retinanet import RATIOS, Retinanet
+from nasdsl.detection.weights import read_weights
 from nasdsl.export.example import Size
 from nasdsl.export.program import torchvision_deform_conv2d
 from nasdsl.files import write_atomically
@@ -26,7 +28,7 @@ from nasdsl.files import write_atomically
 def write_source(
     detector: Detector, path: Path, *, size: Size | None, native_deform: bool, half: bool, nms: bool
 ) -> tuple[Path, Path]:
-    """Write the source of a detector and its weights; see `nasdsl.export.export`.
+    """Write the source of a detector and its weights; see `nasdsl.export.export_detector`.
 
     Returns:
         The two files: ``detector.py`` and ``detector.pt``.
@@ -36,10 +38,22 @@ def write_source(
     """
     source = detector_source(detector, size=size, native_deform=native_deform, half=half, nms=nms)
     weights = path.with_suffix(".pt")
+    if weights.exists() and _is_detector(weights):
+        raise ExportError(
+            f"the weights of {path.name} would overwrite {weights}, a trained detector of nasdsl; give another name or folder"
+        )
     state = {name: _stored(tensor, half) for name, tensor in detector.state_dict().items()}
     write_atomically(weights, lambda file: torch.save(state, file))
     write_atomically(path, lambda file: file.write(source.encode()))
     return path, weights
+
+
+def _is_detector(path: Path) -> bool:
+    """Whether a file is a detector that nasdsl saved, from which it can be trained and exported again."""
+    try:
+        return read_weights(path).config is not None
+    except DetectorError:
+        return False
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:
@@ -65,8 +79,7 @@ def detector_source(detector: Detector, *, size: Size | None, native_deform: boo
     except TypeError as error:
         raise ExportError(str(error)) from error
     backbone = _backbone(detector)
-    parts = [
-        *_preamble(detector),
+    body = [
         *_constants(detector, size),
         *decoder,
         *backbone,
@@ -77,7 +90,7 @@ def detector_source(detector: Detector, *, size: Size | None, native_deform: boo
         *(_PRINT_DETECTIONS if nms else _PRINT_CANDIDATES),
         "",
     ]
-    return "\n".join(parts)
+    return "\n".join([*_preamble(detector), *_imports("\n".join(body)), *body])
 
 
 def _preamble(detector: Detector) -> list[str]:
@@ -85,43 +98,43 @@ def _preamble(detector: Detector) -> list[str]:
     method = type(detector.method).__name__
     text = str(detector.config["decoder"])
     return [
-        f'"""A trained object detector, written by nasdsl {__version__}: {graph.name}, with {method} and {detector.backbone.name}.',
+        f'"""A trained object detector, written by nasdsl: {graph.name}, with {method} and {detector.backbone.name}.',
         "",
         "This file needs torch and torchvision only. Its weights are in the .pt file of the same name. To use it:",
         "",
         "    python FILE.py photo.jpg",
         "",
-        "or, from Python, ``load().detect(\"photo.jpg\")``. Its decoder is compiled from:",
+        'or, from Python, ``load().detect("photo.jpg")``. Its decoder is compiled from:',
         "",
         *quoted(text),
         '"""',
         "",
-        "import math",
-        "import sys",
-        "from collections.abc import Sequence",
-        "from pathlib import Path",
-        "from typing import NamedTuple",
-        "",
-        "import torch",
-        "from PIL import Image, ImageOps",
-        "from torch import Tensor, nn",
-        "from torch.nn import functional as F",
-        "from torchvision import models, ops",
-        *_METHOD_IMPORTS[type(detector.method)],
-        *["from torchvision.models.resnet import Bottleneck"] * isinstance(detector.backbone.body, networks.ResNet),
-        "from torchvision.ops import batched_nms, clip_boxes_to_image",
-        "from torchvision.transforms import v2",
-        "",
-    ]  # fmt: skip
+    ]
 
 
-_METHOD_IMPORTS: dict[type, list[str]] = {
-    Fcos: [],
-    Retinanet: [
-        "from torchvision.models.detection._utils import BoxCoder",
-        "from torchvision.models.detection.anchor_utils import AnchorGenerator",
-    ],
-}
+_IMPORTS = (
+    ("", "math"), ("", "sys"), ("collections.abc", "Sequence"), ("pathlib", "Path"), ("typing", "NamedTuple"), ("", ""),
+    ("", "torch"), ("PIL", "Image"), ("PIL", "ImageOps"), ("torch", "Tensor"), ("torch", "nn"), ("torch.nn", "functional as F"),
+    ("torchvision", "models"), ("torchvision", "ops"), ("torchvision.models.detection._utils", "BoxCoder"),
+    ("torchvision.models.detection.anchor_utils", "AnchorGenerator"), ("torchvision.models.resnet", "Bottleneck"),
+    ("torchvision.ops", "batched_nms"), ("torchvision.ops", "clip_boxes_to_image"), ("torchvision.transforms", "v2"),
+)  # fmt: skip
+"""Modules and names that a file may need, in the order of its import statements."""
+
+
+def _imports(body: str) -> list[str]:
+    """Import statements of what the file uses."""
+    names: dict[str, list[str]] = {}
+    for module, name in _IMPORTS:
+        if not name or re.search(rf"\b{name.split()[-1]}\b", body):
+            names.setdefault(module or f"import {name}".strip(), []).append(name)
+    lines = []
+    for module, imported in names.items():
+        if module == "import":
+            lines.append("")
+        else:
+            lines.append(module if module.startswith("import ") else f"from {module} import {', '.join(imported)}")
+    return [*lines, ""]
 
 
 def _constants(detector: Detector, size: Size | None) -> list[str]:
@@ -133,8 +146,8 @@ def _constants(detector: Detector, size: Size | None) -> list[str]:
         f"CLASSES = {detector.classes!r}",
         f"CATEGORY_IDS = {detector.category_ids!r}",
         "",
-        "# Images are resized to a fixed (height, width), or else so that the shorter side is MIN_SIZE and the longer one at most",
-        "# MAX_SIZE.",
+        "# Images are resized to a fixed (height, width), or else so that the shorter side is MIN_SIZE and the longer one at",
+        "# most MAX_SIZE.",
         f"FIXED_SIZE = {tuple(fixed) if fixed else None!r}",
         f"MIN_SIZE, MAX_SIZE = {transform.min_size[-1]}, {transform.max_size}",
         f"SIZE_DIVISIBLE = {transform.size_divisible}",
@@ -162,15 +175,15 @@ def _backbone(detector: Detector) -> list[str]:
     backbone = detector.backbone
     if not isinstance(backbone.body, networks.ResNet | networks.MobileNetV2 | networks.Tiny) or backbone.name is None:
         raise ExportError(
-            f"the backbone {backbone.name or type(backbone.body).__name__} has no source that needs torch and torchvision only; "
-            "a detector with it can be exported as .onnx or .pt2"
+            f"the backbone {backbone.name or type(backbone.body).__name__} has no source that needs torch and torchvision "
+            "only; a detector with it can be exported as .onnx or .pt2"
         )
     frozen = any(isinstance(part, FrozenBatchNorm2d) for part in backbone.body.modules())
     norm = "ops.FrozenBatchNorm2d" if frozen else "nn.BatchNorm2d"
     body = _source(type(backbone.body)).replace("StrideIn", "str")
     before: list[str] = []
     if isinstance(backbone.body, networks.Tiny):
-        before = [f"TINY_WIDTHS = {networks.TINY_WIDTHS!r}", "", ""]
+        before = [f"TINY_WIDTHS = {TINY_WIDTHS!r}", "", ""]
         build = f"Tiny({norm})"
     else:
         network = networks.NETWORKS[backbone.name]

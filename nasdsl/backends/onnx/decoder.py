@@ -69,9 +69,7 @@ def _head_layer(writer: Writer, module: DecoderModule, tower: str, layer: HeadLa
     return tensors[layer.result]
 
 
-def _prediction(
-    writer: Writer, module: DecoderModule, prediction: PredictionLayer, level: str, x: str, section: str
-) -> str:
+def _prediction(writer: Writer, module: DecoderModule, prediction: PredictionLayer, level: str, x: str, section: str) -> str:
     """Write a prediction. Boxes are computed in float32: half precision would round large distances by pixels."""
     graph, conv = module.graph, module.head.get_submodule(prediction.name)
     is_box = prediction.name == "bbox_reg"

@@ -60,7 +60,9 @@ def write_layer(
         case DeformConv():
             return _deform_conv(writer, layer, module, path, x[0])
         case Norm():
-            return write_batch_norm(writer, module, path, x[0]) if layer.norm == "bn" else _group_norm(writer, module, path, x[0])
+            return (
+                write_batch_norm(writer, module, path, x[0]) if layer.norm == "bn" else _group_norm(writer, module, path, x[0])
+            )
         case Activation():
             return write_activation(writer, layer.function, x[0])
         case Scale():
@@ -142,9 +144,7 @@ def _deform_conv(writer: Writer, layer: DeformConv, module: nn.Module | None, pa
     return _sampled_conv(writer, layer, module, path, x, offset, mask)
 
 
-def _sampled_conv(
-    writer: Writer, layer: DeformConv, module: DeformConv2d, path: str, x: str, offset: str, mask: str
-) -> str:
+def _sampled_conv(writer: Writer, layer: DeformConv, module: DeformConv2d, path: str, x: str, offset: str, mask: str) -> str:
     """Write the second part of a deformable convolution as GridSample, which samples each tap, and a 1x1 convolution over all
     taps.
 

@@ -24,10 +24,8 @@ def emit_source(graph: Graph, classes: int, *, text: str = "", version: str = ""
     return "\n".join([*_preamble(graph, text, version), *decoder_classes(graph, classes), *_main(graph)])
 
 
-def decoder_classes(
-    graph: Graph, classes: int, *, deform_conv2d: str | None = None, exact_boxes: bool = False
-) -> list[str]:
-    """Lines of the class ``Decoder`` and of all that it needs, for a file that imports math, NamedTuple, torch, Tensor, nn and F.
+def decoder_classes(graph: Graph, classes: int, *, deform_conv2d: str | None = None, exact_boxes: bool = False) -> list[str]:
+    """Lines of the class ``Decoder`` and what it needs, for a file that imports math, NamedTuple, torch, Tensor, nn and F.
 
     Args:
         classes: default number of classes.

@@ -31,7 +31,7 @@ import torch
 def detector_model(
     detector: Detector, *, size: Size | None, native_deform: bool, half: bool, nms: bool, metadata: Mapping[str, str]
 ) -> onnx.ModelProto:
-    """A detector as an ONNX model in memory; see `nasdsl.export.export`.
+    """A detector as an ONNX model in memory; see `nasdsl.export.export_detector`.
 
     Args:
         detector: from `nasdsl.for_inference`.

@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 import torch
+from onnx import inliner
 from torch import Tensor, fx, nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -141,7 +142,11 @@ def _rule(writer: Writer, root: nn.Module, node: fx.Node) -> Callable[[dict[fx.N
         kind = _FUNCTIONS[node.target]
         if all(isinstance(x, fx.Node) for x in node.args):
             return lambda tensors: _function(writer, section, node, kind, [tensors[x] for x in node.args])  # type: ignore[index]
-    if node.target is torch.cat and isinstance(node.args[0], list | tuple) and all(isinstance(x, fx.Node) for x in node.args[0]):
+    if (
+        node.target is torch.cat
+        and isinstance(node.args[0], list | tuple)
+        and all(isinstance(x, fx.Node) for x in node.args[0])
+    ):
         axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
         if axis == 1:
             return lambda tensors: _function(writer, section, node, "Concat", [tensors[x] for x in node.args[0]], axis=1)  # type: ignore[union-attr,index]
@@ -215,8 +220,8 @@ def _exported_by_torch(
         import onnxscript  # noqa: F401  # torch.onnx needs it
     except ModuleNotFoundError:
         raise MissingExtra(
-            f"the backbone ({type(backbone.body).__name__}) has operations that only torch's exporter can write, which needs the "
-            "package onnxscript: pip install 'nasdsl[onnx]'"
+            f"the backbone ({type(backbone.body).__name__}) has operations that only torch's exporter can write, which needs "
+            "the package onnxscript: pip install 'nasdsl[onnx]'"
         ) from None
     height, width = size or example_size(backbone)
     if half:
@@ -236,7 +241,7 @@ def _exported_by_torch(
                 verbose=False,
             )
         assert program is not None
-        model = onnx.inliner.inline_local_functions(program.model_proto)
+        model = inliner.inline_local_functions(program.model_proto)
     except Exception as error:  # torch's exporter raises errors of many types
         fixed = "" if size else " for any size of images; with a size (--size HxW) it may be possible"
         raise ExportError(

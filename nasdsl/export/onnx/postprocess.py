@@ -155,9 +155,7 @@ def _values(writer: Writer, tensors: Mapping[str, str]) -> str:
     return writer.op("Reshape", _channels_last(writer, tensors["bbox_reg"]), writer.integers(0, -1, 4))
 
 
-def _decode(
-    writer: Writer, method: Method, level: str, tensors: Mapping[str, str], positions: str, values: str
-) -> str:
+def _decode(writer: Writer, method: Method, level: str, tensors: Mapping[str, str], positions: str, values: str) -> str:
     """Write the boxes [N, T, 4] of predictions ``values`` [N, T, 4] at ``positions`` [N or 1, T]."""
     stride = stride_of(level)
     width = writer.op("Shape", tensors["cls_logits"], start=3, end=4)
@@ -199,9 +197,7 @@ def _clip(writer: Writer, boxes: str, images: str) -> str:
         return writer.result(writer.op("Min", writer.op("Max", boxes, _zero(writer)), limits))
 
 
-def _non_maximum_suppression(
-    writer: Writer, method: Method, boxes: str, scores: str, labels: str, classes: int
-) -> str:
+def _non_maximum_suppression(writer: Writer, method: Method, boxes: str, scores: str, labels: str, classes: int) -> str:
     """Write the scores [N, M] of the candidates that non-maximum suppression keeps in each class; those of others are 0."""
     with writer.at("postprocess/nms"):
         names = writer.constant(np.arange(classes, dtype=np.int64).reshape(1, -1, 1))
