@@ -84,7 +84,7 @@ def export_detector(
     check_arguments(path, size=size, deform=deform, precision=precision)
     native = (deform or DEFAULT_DEFORM[path.suffix]) == "native"
     half = precision == "float16"
-    folded = for_inference(detector).cpu()
+    folded = for_inference(detector).cpu().float()
     if size is not None:
         _check_size(folded, size)
     if path.suffix == ".py":

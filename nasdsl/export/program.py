@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 from typing import IO
 
@@ -48,7 +49,7 @@ def write_program(
     height, width = size or example_size(detector.backbone, detector.decoder, detector.transform.size_divisible)
     dynamic = torch.export.Dim.DYNAMIC
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # torch's own, about torch and torchvision
             program = torch.export.export(
                 model,
                 (torch.zeros(2, 3, height, width),),
@@ -66,7 +67,8 @@ def write_program(
         for node in program.graph.nodes:
             node.meta.pop("stack_trace", None)
     program.example_inputs = ((torch.zeros(1, 3, *(size or (64, 96))),), {})  # that of the trace would be saved
-    torch.export.save(program, file, extra_files=metadata)
+    with warnings.catch_warnings(action="ignore"):
+        torch.export.save(program, file, extra_files=metadata)
 
 
 class DetectionProgram(nn.Module):

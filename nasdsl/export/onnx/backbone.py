@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -229,7 +230,7 @@ def _exported_by_torch(
     dynamic = torch.export.Dim.DYNAMIC
     dynamic_shapes = {0: dynamic} if size else {0: dynamic, 2: dynamic, 3: dynamic}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # torch's own, about torch and onnxscript
             program = torch.onnx.export(
                 _FeatureList(backbone),
                 (backbone.pixel_mean.new_zeros(2, 3, height, width),),
