@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nasdsl.detection.factory import detector, load_detector
     from nasdsl.detection.inference import for_inference
     from nasdsl.diagnostics import Diagnostic, DiagnosticError
+    from nasdsl.export import export_detector
     from nasdsl.importers.nas_fcos import from_nas_fcos
     from nasdsl.ir import MissingFeature
     from nasdsl.semantics.files import UnreadableFile
@@ -35,6 +36,7 @@ _MODULES = {
     "SpaceError": "nasdsl.spaces",
     "UnreadableFile": "nasdsl.semantics.files",
     "detector": "nasdsl.detection.factory",
+    "export_detector": "nasdsl.export",
     "for_inference": "nasdsl.detection.inference",
     "from_nas_fcos": "nasdsl.importers.nas_fcos",
     "load": "nasdsl.decoder",
@@ -57,6 +59,7 @@ __all__ = [
     "UnreadableFile",
     "__version__",
     "detector",
+    "export_detector",
     "for_inference",
     "from_nas_fcos",
     "load",

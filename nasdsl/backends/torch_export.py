@@ -59,7 +59,7 @@ def trace(module: DecoderModule) -> torch.export.ExportedProgram:
     finally:
         for part in training:
             part.training = True
-    _remove_size_assertions(program)
+    remove_size_assertions(program)
     program.example_inputs = ((_example(module, 64, 96),), {})  # the ones of the trace are large and would be saved
     return program
 
@@ -101,7 +101,7 @@ def _example(module: DecoderModule, height: int, width: int) -> dict[str, Tensor
     return features
 
 
-def _remove_size_assertions(program: torch.export.ExportedProgram) -> None:
+def remove_size_assertions(program: torch.export.ExportedProgram) -> None:
     """Remove the size assertions and stack traces that tracing recorded.
 
     To choose among equivalent strides, tracing checks whether a map is one pixel wide, and asserts the answer that the example
@@ -129,4 +129,4 @@ def _reason(module: DecoderModule, error: Exception) -> str:
     return f"torch.export cannot trace {what} in {where(running.node)}: {cause}"
 
 
-__all__ = ["export_program", "trace"]
+__all__ = ["export_program", "remove_size_assertions", "trace"]

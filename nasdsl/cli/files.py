@@ -78,21 +78,27 @@ def load_decoder(file: str) -> Decoder:
 
 
 def load_detector_for_inference(run: Path, device: str | None) -> Detector:
-    """Load the detector of a training run, optimized for inference.
+    """Load the detector of a training run, optimized for inference; see `load_trained_detector`."""
+    from nasdsl.detection.inference import for_inference
+
+    return for_inference(load_trained_detector(run, device))
+
+
+def load_trained_detector(run: Path, device: str | None) -> Detector:
+    """Load the detector of a training run.
 
     Args:
         run: folder of the run, or its ``model.pt``.
         device: where to put it; None takes a GPU if there is one.
     """
     from nasdsl.detection.factory import load_detector
-    from nasdsl.detection.inference import for_inference
 
     if (run / "full").is_dir() and not (run / "model.pt").exists():
         trained = sorted(path.parent.name for path in run.glob("full/*/model.pt"))
         fail(
             f"{run} is the folder of a search; its trained detectors are in {run / 'full'}: {', '.join(trained) or 'none yet'}"
         )
-    return for_inference(load_detector(run, device=device or "auto"))
+    return load_detector(run, device=device or "auto")
 
 
 def dataset_options(

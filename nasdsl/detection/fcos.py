@@ -181,6 +181,14 @@ class Fcos:
         Raises:
             DetectionError: the predictions have no centerness, or the number of sizes is not that of the images.
         """
+        return postprocess_detections(self.level_candidates(predictions), sizes, self.candidates, self.nms, self.detections)
+
+    def level_candidates(self, predictions: Predictions) -> list[LevelCandidates]:
+        """The decoded predictions of each level, finest first.
+
+        Raises:
+            DetectionError: the predictions have no centerness.
+        """
         levels = []
         shapes = shapes_of(predictions)
         center_logits = _centerness_logits(predictions)
@@ -192,7 +200,7 @@ class Fcos:
             if self.centerness_in_score:
                 scores = scores * flatten_level(center, 1).float().sigmoid()
             levels.append(LevelCandidates(boxes, scores, allowed))
-        return postprocess_detections(levels, sizes, self.candidates, self.nms, self.detections)
+        return levels
 
     def _size_bounds(self, levels: tuple[str, ...], image_size: tuple[int, int]) -> list[float]:
         """Size bounds between the levels, in pixels of the image."""

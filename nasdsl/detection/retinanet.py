@@ -175,16 +175,25 @@ class Retinanet:
         Raises:
             DetectionError: the predictions have another number of anchors, or the number of sizes is not that of the images.
         """
+        return postprocess_detections(self.level_candidates(predictions), sizes, self.candidates, self.nms, self.detections)
+
+    def level_candidates(self, predictions: Predictions) -> list[LevelCandidates]:
+        """The decoded predictions of each level, finest first.
+
+        Raises:
+            DetectionError: the predictions have another number of anchors.
+        """
         classes = self._classes(predictions)
         shapes = shapes_of(predictions)
         device = next(iter(predictions.values())).bbox_reg.device
         levels = []
         for prediction, anchors in zip(predictions.values(), self.level_anchors(shapes, device), strict=True):
             offsets = flatten_level(prediction.bbox_reg, 4).float()
-            boxes = torch.stack([_CODER.decode_single(image, anchors) for image in offsets])
+            anchors_of_all = anchors.expand(offsets.shape[0], -1, -1).flatten(0, 1)  # `len` would fix the batch size of a trace
+            boxes = _CODER.decode_single(offsets.flatten(0, 1), anchors_of_all).view_as(offsets)
             scores = flatten_level(prediction.cls_logits, classes).float().sigmoid()
             levels.append(LevelCandidates(boxes, scores, scores > self.score_threshold))
-        return postprocess_detections(levels, sizes, self.candidates, self.nms, self.detections)
+        return levels
 
     def _classes(self, predictions: Predictions) -> int:
         """The number of classes, after checking that the predictions are for this number of anchors."""

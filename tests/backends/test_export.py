@@ -157,9 +157,9 @@ def test_onnx_names_follow_the_text() -> None:
     module = built(simple("x1 = cat(dconv_3x3(c3), c4)\n output p3 = x1"))
     model = onnx_backend.onnx_model(module)
     nodes = {node.name: node for node in model.graph.node}
-    assert nodes["fpn.x1.x.deform_conv"].op_type == "Conv"
-    assert nodes["fpn.x1.x.deform_conv/GridSample"].doc_string == "line 1: dconv_3x3(c3)"
-    assert nodes["head.p3.cls.0.conv"].input[1] == "head.cls.0.conv.weight"
+    assert nodes["fpn/x1.x.deform_conv"].op_type == "Conv"
+    assert nodes["fpn/x1.x.deform_conv/GridSample"].doc_string == "line 1: dconv_3x3(c3)"
+    assert nodes["head/p3.cls.0.conv"].input[1] == "head.cls.0.conv.weight"
     state = module.state_dict()
     weights = {w.name for w in model.graph.initializer if not w.name.startswith("constant.")}
     assert weights == {name for name in state if not name.endswith("num_batches_tracked")} - {"head.scale"}

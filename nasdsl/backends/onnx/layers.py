@@ -60,9 +60,11 @@ def write_layer(
         case DeformConv():
             return _deform_conv(writer, layer, module, path, x[0])
         case Norm():
-            return _batch_norm(writer, module, path, x[0]) if layer.norm == "bn" else _group_norm(writer, module, path, x[0])
+            return (
+                write_batch_norm(writer, module, path, x[0]) if layer.norm == "bn" else _group_norm(writer, module, path, x[0])
+            )
         case Activation():
-            return _activation(writer, layer.function, x[0])
+            return write_activation(writer, layer.function, x[0])
         case Scale():
             assert isinstance(module, ScaleModule)
             return writer.op("Mul", x[0], writer.weight(f"{path}.weight", module.weight, (-1, 1, 1)))
@@ -101,11 +103,12 @@ def write_layer(
             raise TypeError("an input is not computed")
 
 
-def write_conv(writer: Writer, module: nn.Module | None, path: str, x: str) -> str:
+def write_conv(writer: Writer, module: nn.Module | None, path: str, x: str, *, exact: bool = False) -> str:
+    """Write a convolution; with `exact`, one of float32 whose input is float32 too."""
     assert isinstance(module, nn.Conv2d)
-    operands = [x, writer.weight(f"{path}.weight", module.weight)]
+    operands = [x, writer.weight(f"{path}.weight", module.weight, exact=exact)]
     if module.bias is not None:
-        operands.append(writer.weight(f"{path}.bias", module.bias))
+        operands.append(writer.weight(f"{path}.bias", module.bias, exact=exact))
     assert not isinstance(module.padding, str)
     return writer.op(
         "Conv",
@@ -119,19 +122,39 @@ def write_conv(writer: Writer, module: nn.Module | None, path: str, x: str) -> s
 
 
 def _deform_conv(writer: Writer, layer: DeformConv, module: nn.Module | None, path: str, x: str) -> str:
-    """Write a deformable convolution as GridSample, which samples each tap, and a 1x1 convolution over all taps.
+    """Write a deformable convolution: its offsets and mask, and what samples and weighs the map.
 
-    ONNX also has an operator DeformConv (opset 19). onnxruntime computes it on a CPU since 2026 (pull request 27393; version
-    1.32 does, 1.19 does not); with GridSample the file also runs on older versions and other runtimes.
+    Everything behind the offsets is float32, also where maps are half precision: it would round positions to half a pixel.
+    """
+    assert isinstance(module, DeformConv2d)
+    taps, groups = layer.k**2, layer.offset_groups
+    predicted = writer.exact(write_conv(writer, module.offset, f"{path}.offset", x))
+    parts = writer.integers(2 * groups * taps, groups * taps)
+    offset, mask = writer.ops("Split", predicted, parts, outputs=2, axis=1)
+    if writer.native_deform:
+        padding = layer.dilation * (layer.k - 1) // 2
+        kernel = writer.exact(writer.weight(f"{path}.weight", module.weight))
+        bias = "" if module.bias is None else writer.exact(writer.weight(f"{path}.bias", module.bias))
+        out = writer.op(
+            "DeformConv", writer.exact(x), kernel, offset, bias, writer.op("Sigmoid", mask), kernel_shape=[layer.k] * 2,
+            strides=[layer.stride] * 2, pads=[padding] * 4, dilations=[layer.dilation] * 2, group=layer.groups,
+            offset_group=groups,
+        )  # fmt: skip
+        return writer.rounded(out)
+    return _sampled_conv(writer, layer, module, path, x, offset, mask)
+
+
+def _sampled_conv(writer: Writer, layer: DeformConv, module: DeformConv2d, path: str, x: str, offset: str, mask: str) -> str:
+    """Write the second part of a deformable convolution as GridSample, which samples each tap, and a 1x1 convolution over all
+    taps.
+
+    More runtimes have GridSample than DeformConv (opset 19), which onnxruntime computes on a CPU since 2026 (pull request
+    27393; version 1.32 does, 1.19 does not).
 
     In the comments M is batch size * offset groups, T the number of taps, and H' x W' the size of the output map.
     """
-    assert isinstance(module, DeformConv2d)
     taps, groups, channels = layer.k**2, layer.offset_groups, module.in_channels
-    predicted = write_conv(writer, module.offset, f"{path}.offset", x)
-    parts = writer.integers(2 * groups * taps, groups * taps)
-    offset, mask = writer.ops("Split", predicted, parts, outputs=2, axis=1)
-    size = writer.op("Shape", predicted, start=2)
+    size = writer.op("Shape", offset, start=2)
 
     def spread(tensor: str, *leading: int) -> str:
         """Reshape to [*leading, H', W']."""
@@ -144,12 +167,12 @@ def _deform_conv(writer: Writer, layer: DeformConv, module: nn.Module | None, pa
 
     height_width = writer.op("Shape", x, start=2)
     by_group = writer.op("Concat", writer.integers(-1, channels // groups), height_width, axis=0)
-    maps = writer.op("Reshape", x, by_group)  # [M, C / groups, H, W]
+    maps = writer.op("Reshape", writer.exact(x), by_group)  # [M, C / groups, H, W]
     sampled = writer.op("GridSample", maps, grid, mode="linear", padding_mode="zeros", align_corners=0)
     weighed = writer.op(
         "Mul", spread(sampled, -1, channels // groups, taps), spread(writer.op("Sigmoid", mask), -1, 1, taps)
     )  # [M, C / groups, T, H', W']
-    columns = spread(weighed, -1, channels * taps)
+    columns = writer.rounded(spread(weighed, -1, channels * taps))
     kernel = writer.weight(f"{path}.weight", module.weight, (layer.width, -1, 1, 1))
     bias = [] if module.bias is None else [writer.weight(f"{path}.bias", module.bias)]
     return writer.op("Conv", columns, kernel, *bias, kernel_shape=[1, 1], group=layer.groups)
@@ -171,19 +194,19 @@ def _axis(writer: Writer, layer: DeformConv, x: str, size: str, offset: str, axi
     steps = writer.op("Range", zero, writer.op("Gather", size, writer.constant(np.array(axis, np.int64))), one)
     regular = writer.op("Cast", steps, to=onnx.TensorProto.FLOAT)
     if layer.stride > 1:
-        regular = writer.op("Mul", regular, writer.number(layer.stride))
+        regular = writer.op("Mul", regular, writer.number(layer.stride, exact=True))
     regular = writer.op("Reshape", regular, writer.integers(-1, 1) if axis == 0 else writer.integers(1, -1))
     tap = np.indices((layer.k, layer.k))[axis].ravel()
     start = (tap * layer.dilation - layer.dilation * (layer.k - 1) // 2).astype(np.float32)
     regular = writer.op("Add", regular, writer.constant(start.reshape(-1, 1, 1, 1)))
     # The terms are in the order of deform_conv2d, so that both round alike: (offset + place - (length - 1) / 2) * (2 / length).
     length = writer.op("Cast", writer.op("Shape", x, start=2 + axis, end=3 + axis), to=onnx.TensorProto.FLOAT)
-    centre = writer.op("Mul", writer.op("Sub", length, writer.number(1)), writer.number(0.5))
-    centred = writer.op("Sub", writer.op("Add", offset, regular), centre)
-    return writer.op("Mul", centred, writer.op("Div", writer.number(2), length))
+    one_less = writer.op("Sub", length, writer.number(1, exact=True))
+    centred = writer.op("Sub", writer.op("Add", offset, regular), writer.op("Mul", one_less, writer.number(0.5, exact=True)))
+    return writer.op("Mul", centred, writer.op("Div", writer.number(2, exact=True), length))
 
 
-def _batch_norm(writer: Writer, module: nn.Module | None, path: str, x: str) -> str:
+def write_batch_norm(writer: Writer, module: nn.Module | None, path: str, x: str) -> str:
     assert isinstance(module, nn.BatchNorm2d)
     assert module.running_mean is not None
     assert module.running_var is not None
@@ -196,14 +219,14 @@ def _batch_norm(writer: Writer, module: nn.Module | None, path: str, x: str) -> 
 def _group_norm(writer: Writer, module: nn.Module | None, path: str, x: str) -> str:
     assert isinstance(module, nn.GroupNorm)
     ones, zeros = (writer.constant(np.full(GROUP_NORM_GROUPS, v, np.float32)) for v in (1, 0))
-    grouped = writer.op("Reshape", x, writer.integers(0, GROUP_NORM_GROUPS, -1))
-    normalized = writer.op("InstanceNormalization", grouped, ones, zeros, epsilon=module.eps)
+    grouped = writer.op("Reshape", writer.exact(x), writer.integers(0, GROUP_NORM_GROUPS, -1))
+    normalized = writer.rounded(writer.op("InstanceNormalization", grouped, ones, zeros, epsilon=module.eps))
     normalized = writer.op("Reshape", normalized, writer.op("Shape", x))
     scaled = writer.op("Mul", normalized, writer.weight(f"{path}.weight", module.weight, (-1, 1, 1)))
     return writer.op("Add", scaled, writer.weight(f"{path}.bias", module.bias, (-1, 1, 1)))
 
 
-def _activation(writer: Writer, function: ActivationKind, x: str) -> str:
+def write_activation(writer: Writer, function: ActivationKind, x: str) -> str:
     match function:
         case "relu":
             return writer.op("Relu", x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,16 +13,30 @@ from torch import Tensor
 from nasdsl.backends.export import where
 from nasdsl.ir.graph import Node
 
+_HALF_RANGE = (-65504.0, 65504.0)
+"""The finite values of float16: a larger weight becomes the largest one."""
+
 
 class Writer:
     """Collects the nodes and weights of an ONNX graph.
 
-    Inside ``with writer.at("fpn.x1.x.conv", node)`` each `op` is named like ``fpn.x1.x.conv/Mul``, and `result` renames the
-    last one to ``fpn.x1.x.conv``.
+    Inside ``with writer.at("fpn/x1.x.conv", node)`` each `op` is named like ``fpn/x1.x.conv/Mul``, and `result` renames the
+    last one to ``fpn/x1.x.conv``. The part before the first slash is the section of the model.
+
+    Args:
+        half: weights and maps are float16 instead of float32.
+        native_deform: deformable convolutions are ONNX's DeformConv instead of GridSample and a convolution.
+
+    Attributes:
+        nodes: of the graph, in order.
+        owner: prefix of the names of weights: the path of the module that is being written in the state dict, with a dot.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, half: bool = False, native_deform: bool = False) -> None:
         self.nodes: list[onnx.NodeProto] = []
+        self.native_deform = native_deform
+        self.owner = ""
+        self._half = half
         self._arrays: dict[str, np.ndarray[Any, Any]] = {}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._path = ""
@@ -57,12 +71,21 @@ class Writer:
             self.op("Identity", tensor)
             last = self.nodes[-1]
         last.name = last.output[0] = self._unique(self._path)
-        return self._path
+        return last.name
 
-    def weight(self, name: str, value: Tensor, shape: tuple[int, ...] | None = None) -> str:
-        """Add a parameter or buffer under its name in the state dict, once however often it is used; returns the name."""
+    def weight(self, name: str, value: Tensor, shape: tuple[int, ...] | None = None, *, exact: bool = False) -> str:
+        """Add a parameter or buffer under its name in the state dict, once however often it is used; returns the name.
+
+        Args:
+            name: below `owner`.
+            shape: to write it in.
+            exact: float32 also where `half`.
+        """
+        name = self.owner + name
         if name not in self._arrays:
             array = value.detach().cpu().float().numpy()
+            if self._half and not exact:
+                array = np.clip(array, *_HALF_RANGE).astype(np.float16)
             self._arrays[name] = array if shape is None else array.reshape(shape)
         return name
 
@@ -78,9 +101,24 @@ class Writer:
         """Add an int64 constant [len(values)]: a shape, axes, counts."""
         return self.constant(np.array(values, np.int64))
 
-    def number(self, value: float) -> str:
-        """Add a float32 scalar."""
-        return self.constant(np.array(value, np.float32))
+    def number(self, value: float, *, exact: bool = False) -> str:
+        """Add a scalar of the type of the maps; with `exact`, a float32."""
+        return self.constant(np.array(value, np.float16 if self._half and not exact else np.float32))
+
+    def exact(self, tensor: str) -> str:
+        """A map as float32."""
+        return self.op("Cast", tensor, to=onnx.TensorProto.FLOAT) if self._half else tensor
+
+    def rounded(self, tensor: str) -> str:
+        """A float32 tensor in the type of the maps."""
+        return self.op("Cast", tensor, to=onnx.TensorProto.FLOAT16) if self._half else tensor
+
+    def add(self, nodes: Iterable[onnx.NodeProto], weights: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Add nodes and weights of another model, whose names are not used here."""
+        for node in nodes:
+            self._names.add(node.name)
+            self.nodes.append(node)
+        self._arrays.update(weights)
 
     def weights(self) -> list[onnx.TensorProto]:
         """All weights and constants, the initializers of the graph."""

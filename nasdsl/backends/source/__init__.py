@@ -21,21 +21,31 @@ def emit_source(graph: Graph, classes: int, *, text: str = "", version: str = ""
     Raises:
         TypeError: a `CustomLayer` without a ``source`` method.
     """
-    kinds = {type(n.layer) for n in all_nodes(graph)}
-    return "\n".join(
-        [
-            *_preamble(graph, text, version),
-            *_definitions(graph, kinds),
-            *fpn_class(graph),
-            *head_class(graph),
-            *_decoder(graph, classes),
-        ]
-    )
+    return "\n".join([*_preamble(graph, text, version), *decoder_classes(graph, classes), *_main(graph)])
+
+
+def decoder_classes(graph: Graph, classes: int, *, deform_conv2d: str | None = None, exact_boxes: bool = False) -> list[str]:
+    """Lines of the class ``Decoder`` and what it needs, for a file that imports math, NamedTuple, torch, Tensor, nn and F.
+
+    Args:
+        classes: default number of classes.
+        deform_conv2d: source of the function of this name, which deformable convolutions call. None: the one on
+            ``grid_sample``.
+        exact_boxes: boxes are predicted in float32 also under ``torch.autocast``, with the file's function ``exact``.
+
+    Raises:
+        TypeError: a `CustomLayer` without a ``source`` method.
+    """
+    return [
+        *_definitions(graph, deform_conv2d),
+        *fpn_class(graph),
+        *head_class(graph, exact_boxes=exact_boxes),
+        *_decoder(graph, classes),
+    ]
 
 
 def _preamble(graph: Graph, text: str, version: str) -> list[str]:
     """Docstring and imports."""
-    quoted = text.strip("\n").replace("\\", "\\\\").replace('"""', '\\"""')
     features = ", ".join(f'"{name}": {width}' for name, width in graph.in_channels.items())
     origin = ["", "Compiled from:", ""] if text else []
     return [
@@ -44,7 +54,7 @@ def _preamble(graph: Graph, text: str, version: str) -> list[str]:
         "This file needs torch only.",
         f"Backbone features: {{{features}}} (channels).",
         *origin,
-        *(f"    {line}".rstrip() for line in quoted.splitlines()),
+        *quoted(text),
         '"""',
         "",
         "import math",
@@ -58,19 +68,22 @@ def _preamble(graph: Graph, text: str, version: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _definitions(graph: Graph, kinds: set[type]) -> list[str]:
-    """Functions and classes of nasdsl that the decoder needs, copied.
+def quoted(text: str) -> list[str]:
+    """Lines of a text, indented, inside of a docstring."""
+    escaped = text.strip("\n").replace("\\", "\\\\").replace('"""', '\\"""')
+    return [f"    {line}".rstrip() for line in escaped.splitlines()]
 
-    Args:
-        kinds: types of its layers.
-    """
+
+def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
+    """Functions and classes of nasdsl that the decoder needs, copied."""
     from nasdsl.backends import module
     from nasdsl.nn import DeformConv2d, fusion, norm
     from nasdsl.nn.deform import reference
 
+    kinds = {type(n.layer) for n in all_nodes(graph)}
     pieces: list[object] = [fusion.Group]
     if DeformConv in kinds:
-        pieces += [reference.deform_conv2d, DeformConv2d]
+        pieces += [deform_conv2d or reference.deform_conv2d, DeformConv2d]
     if Scale in kinds:
         pieces.append(fusion.Scale)
     if WeightedAdd in kinds:
@@ -80,7 +93,8 @@ def _definitions(graph: Graph, kinds: set[type]) -> list[str]:
     pieces.append(module.Prediction)
     lines: list[str] = []
     for piece in pieces:
-        lines += [inspect.getsource(piece).rstrip(), "", ""]  # type: ignore[arg-type]  # classes and functions
+        source = piece if isinstance(piece, str) else inspect.getsource(piece)  # type: ignore[arg-type]  # classes and functions
+        lines += [source.rstrip(), "", ""]
     if Concat in kinds and any(n.operands[0].level is None for n in all_nodes(graph) if n.operands):
         lines += [
             "def expand_pooled(*operands: Tensor) -> list[Tensor]:",
@@ -128,6 +142,11 @@ def _decoder(graph: Graph, classes: int) -> list[str]:
         "        return self.head(self.fpn(features))",
         "",
         "",
+    ]
+
+
+def _main(graph: Graph) -> list[str]:
+    return [
         'if __name__ == "__main__":',
         "    decoder = Decoder()",
         "    features = {",

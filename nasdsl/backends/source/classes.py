@@ -56,7 +56,8 @@ def _sizes(graph: Graph) -> list[str]:
     ]
 
 
-def head_class(graph: Graph) -> list[str]:
+def head_class(graph: Graph, *, exact_boxes: bool = False) -> list[str]:
+    """Lines of the class ``Head``; see `nasdsl.backends.source.decoder_classes`."""
     levels = tuple(graph.outputs)
     fcos = isinstance(graph.predict, Fcos)
     relu = isinstance(graph.predict, Fcos) and graph.predict.boxes == "relu"
@@ -83,7 +84,7 @@ def head_class(graph: Graph) -> list[str]:
     for tower in graph.head.towers:
         lines += _tower(tower.name, tower.layers)
     towers = {p.name: p.tower for p in graph.head.predictions}
-    box = f"self.bbox_reg({towers['bbox_reg']})"
+    box = f"exact(self.bbox_reg, {towers['bbox_reg']})" if exact_boxes else f"self.bbox_reg({towers['bbox_reg']})"
     if fcos:
         box = f"self.scale[level] * {box}"
         box = f"torch.relu({box}) * self.strides[level]" if relu else f"torch.exp({box})"

@@ -49,7 +49,12 @@ class DeformConv2d(nn.Conv2d):
 
     ``offset`` is the 3x3 convolution that predicts them: 3 * offset_groups * k * k channels, the last third of which are the
     mask before its sigmoid. It is initialised to zero, so the layer starts as an ordinary convolution with halved weights.
+
+    Attributes:
+        function: computes it, with the interface of `deform_conv2d`.
     """
+
+    function = staticmethod(deform_conv2d)
 
     def __init__(
         self,
@@ -77,6 +82,6 @@ class DeformConv2d(nn.Conv2d):
         offset, mask = predicted.split((2 * third, third), dim=1)
         stride, dilation = self.stride[0], self.dilation[0]
         padding = dilation * (self.kernel_size[0] - 1) // 2
-        return deform_conv2d(
+        return self.function(
             x, offset, self.weight, self.bias, (stride, stride), (padding, padding), (dilation, dilation), mask.sigmoid()
         )

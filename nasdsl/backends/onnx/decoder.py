@@ -1,0 +1,141 @@
+"""The fpn and the head of a decoder as ONNX nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from nasdsl.backends.module import DecoderModule
+from nasdsl.backends.onnx.layers import write_conv, write_layer
+from nasdsl.backends.onnx.writer import Writer
+from nasdsl.ir.graph import Graph, HeadLayer, Node
+from nasdsl.ir.graph import Prediction as PredictionLayer
+from nasdsl.layers import Input, Resize
+from nasdsl.semantics.architecture import Fcos
+
+
+def write_decoder(
+    writer: Writer, module: DecoderModule, features: Mapping[str, str], section: str = ""
+) -> dict[str, dict[str, str]]:
+    """Write a decoder, with the layers that `nasdsl.backends.inference.for_inference` left.
+
+    Args:
+        features: names of the tensors of the backbone's features.
+        section: prefix of the names of the predictions.
+
+    Returns:
+        The names of the float32 tensors of each level: ``{"p3": {"cls_logits": "p3.cls_logits", …}, …}``, with the values of
+        `nasdsl.backends.module.Prediction`.
+    """
+    return _head(writer, module, _fpn(writer, module, features), section)
+
+
+def _fpn(writer: Writer, module: DecoderModule, features: Mapping[str, str]) -> dict[str, str]:
+    """Write the fpn; returns the name of the tensor of each output."""
+    graph = module.graph
+    sizes = _sizes(writer, graph, features)
+    tensors = {node.id: features[node.layer.name] for node in graph.nodes if isinstance(node.layer, Input)}
+    for node in graph.nodes:
+        if not isinstance(node.layer, Input):
+            tensors[node.id] = _node(writer, module, node, f"fpn/{node.id}", f"fpn.{node.id}", tensors, sizes)
+    return {name: tensors[node_id] for name, node_id in graph.outputs.items()}
+
+
+def _head(writer: Writer, module: DecoderModule, pyramid: Mapping[str, str], section: str) -> dict[str, dict[str, str]]:
+    """Write the head once for each level; returns the names of its predictions."""
+    graph = module.graph
+    written: dict[str, dict[str, str]] = {}
+    for level, feature in pyramid.items():
+        towers = {}
+        for tower in graph.head.towers:
+            x = feature
+            for layer in tower.layers:
+                x = _head_layer(writer, module, tower.name, layer, level, x)
+            towers[tower.name] = x
+        written[level] = {
+            prediction.name: _prediction(writer, module, prediction, level, towers[prediction.tower], section)
+            for prediction in graph.head.predictions
+        }
+    return written
+
+
+def _head_layer(writer: Writer, module: DecoderModule, tower: str, layer: HeadLayer, level: str, x: str) -> str:
+    owner = f"head.{tower}.{layer.index}" if layer.shared else f"head.{tower}.{layer.index}.{level}"
+    tensors = {layer.nodes[0].id: x}
+    for node in layer.nodes[1:]:
+        name = f"head/{level}.{tower}.{layer.index}.{node.id}"
+        tensors[node.id] = _node(writer, module, node, name, f"{owner}.{node.id}", tensors, {})
+    return tensors[layer.result]
+
+
+def _prediction(writer: Writer, module: DecoderModule, prediction: PredictionLayer, level: str, x: str, section: str) -> str:
+    """Write a prediction. Boxes are computed in float32: half precision would round large distances by pixels."""
+    graph, conv = module.graph, module.head.get_submodule(prediction.name)
+    is_box = prediction.name == "bbox_reg"
+    with writer.at(f"{section}{level}.{prediction.name}"):
+        if is_box:
+            x = write_conv(writer, conv, f"head.{prediction.name}", writer.exact(x), exact=True)
+        else:
+            x = writer.exact(write_conv(writer, conv, f"head.{prediction.name}", x))
+        if is_box and isinstance(graph.predict, Fcos):
+            x = writer.op("Mul", x, writer.weight(f"head.scale.{level}", module.head.scale[level], exact=True))
+            if graph.predict.boxes == "relu":
+                x = writer.op("Mul", writer.op("Relu", x), writer.number(2 ** graph.levels[level], exact=True))
+            else:
+                x = writer.op("Exp", x)
+        return writer.result(x)
+
+
+def _node(
+    writer: Writer,
+    module: DecoderModule,
+    node: Node,
+    name: str,
+    path: str,
+    tensors: Mapping[str, str],
+    sizes: Mapping[int, str],
+) -> str:
+    """Write a node of the graph; returns the name of its tensor.
+
+    Args:
+        name: of the ONNX node.
+        path: of its module in the state dict.
+        tensors: names of the operands by node id.
+    """
+    operands = [tensors[i] for i in node.inputs]
+    own = _module(module, path)
+    if isinstance(own, nn.Identity):  # a norm that was folded into the convolution in front of it
+        return operands[0]
+    with writer.at(name, node):
+        return writer.result(write_layer(writer, node, operands, own, path, sizes))
+
+
+def _module(module: DecoderModule, path: str) -> nn.Module | None:
+    """Module at a path; None for a layer without a module."""
+    try:
+        return module.get_submodule(path)
+    except AttributeError:
+        return None
+
+
+def _sizes(writer: Writer, graph: Graph, features: Mapping[str, str]) -> dict[int, str]:
+    """Tensors [height, width] of the levels that something is resized to, computed as in `Fpn.sizes`."""
+    known = {
+        node.out.level: features[node.layer.name]
+        for node in graph.inputs()
+        if isinstance(node.layer, Input) and node.out.level is not None
+    }
+    sizes = {}
+    for level in sorted({n.layer.level for n in graph.nodes if isinstance(n.layer, Resize)}):
+        with writer.at(f"fpn/size.{2**level}"):
+            finer = [k for k in known if k <= level]
+            nearest = max(finer) if finer else min(known)
+            size = writer.op("Shape", known[nearest], start=2)
+            if nearest < level:
+                factor = 2 ** (level - nearest)
+                size = writer.op("Div", writer.op("Add", size, writer.integers(factor - 1)), writer.integers(factor))
+            elif nearest > level:
+                size = writer.op("Mul", size, writer.integers(2 ** (nearest - level)))
+            sizes[level] = writer.result(size)
+    return sizes

@@ -1,0 +1,140 @@
+"""Export a whole detector with ``torch.export``: a .pt2 file that runs with torch and torchvision."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from pathlib import Path
+from typing import IO
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision import ops
+
+from nasdsl.backends.export import ExportError
+from nasdsl.backends.layer_errors import first_line, layer_error_message
+from nasdsl.backends.torch_export import remove_size_assertions
+from nasdsl.detection.detector import Detector
+from nasdsl.export.example import Size, example_size
+from nasdsl.export.postprocess import all_candidates, select_detections
+from nasdsl.nn import DeformConv2d
+
+
+def write_program(
+    detector: Detector,
+    file: str | Path | IO[bytes],
+    *,
+    size: Size | None,
+    native_deform: bool,
+    half: bool,
+    nms: bool,
+    metadata: dict[str, str],
+) -> None:
+    """Write a detector as a program; see `nasdsl.export.export_detector`.
+
+    Args:
+        detector: from `nasdsl.for_inference`, on a CPU.
+        file: to write.
+        size: (height, width) of all images; None: any.
+        native_deform: deformable convolutions are torchvision's, not grid_sample.
+        half: weights and maps are float16.
+        nms: with non-maximum suppression; without it, the outputs are all candidates.
+        metadata: extra files of the program, by name.
+
+    Raises:
+        ExportError: torch cannot trace the detector.
+    """
+    model = DetectionProgram(detector, native_deform=native_deform, half=half, nms=nms)
+    height, width = size or example_size(detector.backbone, detector.decoder, detector.transform.size_divisible)
+    dynamic = torch.export.Dim.DYNAMIC
+    try:
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # torch's own, about torch and torchvision
+            program = torch.export.export(
+                model,
+                (torch.zeros(2, 3, height, width),),
+                dynamic_shapes={"images": {0: dynamic} if size else dict.fromkeys((0, 2, 3), dynamic)},
+                strict=False,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
+    except Exception as error:  # tracing raises errors of many types
+        reason = layer_error_message(error) or first_line(error)
+        fixed = "" if size else " for any size of images; with a size (--size HxW) it may be possible"
+        raise ExportError(f"torch.export cannot trace the detector{fixed}: {reason}") from error
+    if size is None:
+        remove_size_assertions(program)
+    else:
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)
+    program.example_inputs = ((torch.zeros(1, 3, *(size or (64, 96))),), {})  # that of the trace would be saved
+    with warnings.catch_warnings(action="ignore"):
+        torch.export.save(program, file, extra_files=metadata)
+
+
+class DetectionProgram(nn.Module):
+    """What the program computes: images [N, 3, H, W], float32 in 0..1, to boxes, scores and labels.
+
+    Args:
+        detector: from `nasdsl.for_inference`; it is copied.
+    """
+
+    def __init__(self, detector: Detector, *, native_deform: bool, half: bool, nms: bool) -> None:
+        super().__init__()
+        self.backbone, self.decoder = copy.deepcopy(detector.backbone), copy.deepcopy(detector.decoder)
+        self.method, self.divisible, self.nms = detector.method, detector.transform.size_divisible, nms
+        self.precision = torch.float16 if half else torch.float32
+        if native_deform:
+            for part in self.decoder.modules():
+                if isinstance(part, DeformConv2d):
+                    part.function = torchvision_deform_conv2d
+        if half:
+            self.backbone.body.half()
+            self.decoder.fpn.half()
+            for name, part in self.decoder.head.named_children():
+                if name in ("cls_logits", "bbox_reg", "centerness"):
+                    self.decoder.head.set_submodule(name, _ExactPrediction(part, half=name != "bbox_reg"))
+                elif name != "scale":
+                    part.half()
+        self.eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        height, width = images.shape[-2:]
+        x = self.backbone.normalize(images)
+        if self.divisible > 1:
+            x = F.pad(x, (0, -width % self.divisible, 0, -height % self.divisible))
+        predictions = self.decoder(self.backbone(x.to(self.precision)))
+        levels, method = self.method.level_candidates(predictions), self.method
+        if not self.nms:
+            return all_candidates(levels, (height, width))
+        return select_detections(levels, (height, width), method.candidates, method.nms, method.detections)
+
+
+class _ExactPrediction(nn.Module):
+    """A prediction in float32 from a map of half precision.
+
+    Boxes are also computed in float32: half precision would round large distances by pixels.
+    """
+
+    def __init__(self, conv: nn.Module, *, half: bool) -> None:
+        super().__init__()
+        self.conv, self.precision = (conv.half(), torch.float16) if half else (conv, torch.float32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(x.to(self.precision))
+        return out.float()
+
+
+def torchvision_deform_conv2d(
+    x: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    mask: Tensor | None = None,
+) -> Tensor:
+    """torchvision's deformable convolution, in float32 also for half precision, which would round positions to half a pixel."""
+    exact = [None if t is None else t.float() for t in (x, offset, weight, bias, mask)]
+    out: Tensor = ops.deform_conv2d(*exact[:4], stride, padding, dilation, exact[4])
+    return out.to(x.dtype)

@@ -1,0 +1,285 @@
+"""ONNX files of whole detectors compute what the detectors compute, and say what is in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from exports import FCOS, IMPROVED, RETINANET, check, check_candidates, images, onnx_runner, small, unique, zoo
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from zoo_files import ZOO
+
+from nasdsl.backends.export import MissingExtra
+from nasdsl.detection.backbones import FeatureExtractor
+from nasdsl.detection.detector import Detector
+from nasdsl.export import ExportError, export_detector
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+PREDICTIONS = pytest.mark.parametrize("predict", [FCOS, IMPROVED, RETINANET], ids=["fcos", "improved", "retinanet"])
+
+
+def exported(model: Detector, folder: Path, **options: Any) -> Any:
+    """The runner of an exported file, after the checks that every file has to pass."""
+    file = folder / "detector.onnx"
+    export_detector(model, file, **options)
+    model = onnx.load(file)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    assert unique([node.name for node in model.graph.node])
+    sections = {node.name.split("/")[0] for node in model.graph.node}
+    assert sections == {"preprocess", "backbone", "fpn", "head", "predict", "postprocess"}
+    return onnx_runner(file)
+
+
+@pytest.mark.parametrize("path", [path for path in ZOO if path.stem in ("nas_fcos", "bifpn")], ids=lambda p: p.stem)
+def test_the_zoo(path: Path, tmp_path: Path) -> None:
+    model = zoo(path)
+    check(exported(model, tmp_path, deform="native"), model, images(2, 75, 109))
+    check_candidates(exported(model, tmp_path, nms=False), model, images(2, 75, 109))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("deform", ["native", "grid_sample"])
+def test_the_whole_zoo(zoo_path: Path, deform: str, tmp_path: Path) -> None:
+    model = zoo(zoo_path)
+    for nms in (True, False):
+        run = exported(model, tmp_path, deform=deform, nms=nms)
+        for batch, height, width in ((1, 200, 333), (3, 75, 109)):
+            (check if nms else check_candidates)(run, model, images(batch, height, width))
+
+
+@PREDICTIONS
+def test_any_batch_and_size(predict: str, tmp_path: Path) -> None:
+    """Also images smaller than a cell of the coarsest level."""
+    model = small(predict)
+    run = exported(model, tmp_path)
+    all_candidates = exported(model, tmp_path, nms=False)
+
+    @settings(max_examples=15, deadline=None)
+    @given(st.integers(1, 3), st.integers(1, 150), st.integers(1, 150), st.integers(0, 1000))
+    def computes_the_same(batch: int, height: int, width: int, seed: int) -> None:
+        x = images(batch, height, width, seed)
+        check(run, model, x, share=0.98)
+        check_candidates(all_candidates, model, x)
+
+    computes_the_same()
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {"detections": 7},
+    {"candidates": 5},  # fewer candidates in all than detections
+    {"nms": 0.0},
+    {"nms": 1.5},
+    {"score_threshold": 0.3},
+    {"score_threshold": 1.0},  # no detections
+    {"classes": 1},
+    {"centerness_in_score": False},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, *options.items())))
+def test_options_of_the_method(options: dict[str, Any], tmp_path: Path) -> None:
+    model = small(FCOS, **options)
+    run, x = exported(model, tmp_path), images(2, 64, 96)
+    if "candidates" in options:
+        boxes, scores, labels = run(x)
+        assert boxes.shape == (2, 3 * 5, 4)
+        run = lambda x: [np.pad(v, [(0, 0), (0, 85), (0, 0)][: v.ndim]) for v in (boxes, scores, labels)]  # noqa: E731
+    count = check(run, model, x, share=0.98)
+    assert (count == 0) == (options == {"score_threshold": 1.0})
+
+
+def test_a_fixed_size(tmp_path: Path) -> None:
+    """Small levels then keep no more candidates than they have."""
+    model = small(RETINANET)
+    run = exported(model, tmp_path, size=(64, 96))
+    check(run, model, images(3, 64, 96))
+    shapes = {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in _values(tmp_path)}
+    assert shapes["images"] == ["batch", 3, 64, 96]
+    with pytest.raises(Exception, match="Got invalid dimensions"):
+        run(images(1, 64, 104))
+    run = exported(model, tmp_path, size=(64, 96), nms=False)
+    check_candidates(run, model, images(2, 64, 96))
+    assert [d.dim_value for d in _values(tmp_path)[1].type.tensor_type.shape.dim][1] == 9 * (8 * 12 + 4 * 6 + 2 * 3)
+
+
+def test_padding_is_that_of_the_detector(tmp_path: Path) -> None:
+    """A detector pads images in lists to multiples of `size_divisible`, and clips boxes to the image without padding."""
+    model = small(FCOS, size_divisible=32, fixed_size=(50, 75))
+    run = exported(model, tmp_path)
+    x = images(2, 50, 75)
+    boxes, scores, _ = run(x)
+    with torch.no_grad():
+        expected = model(list(x))
+    for box, score, one in zip(boxes, scores, expected, strict=True):
+        count = len(one["scores"])
+        np.testing.assert_allclose(score[:count], one["scores"], atol=1e-5)
+        np.testing.assert_allclose(box[:count], one["boxes"], atol=1e-3)
+    assert boxes[..., 2].max() <= 75
+
+
+@PREDICTIONS
+def test_half_precision(predict: str, tmp_path: Path) -> None:
+    """Weights and maps are half as large; boxes are near, as they are predicted in float32."""
+    model = small(predict)
+    exported(model, tmp_path)
+    whole = (tmp_path / "detector.onnx").stat().st_size
+    run = exported(model, tmp_path, precision="float16", nms=False)
+    assert (tmp_path / "detector.onnx").stat().st_size < 0.65 * whole
+    x = images(2, 64, 96)
+    boxes, scores = run(x)
+    with torch.no_grad():
+        levels = model.method.level_candidates(model.decoder(model.backbone(model.backbone.normalize(x))))
+    wanted = torch.cat([level.boxes for level in levels], dim=1).clamp(min=0).minimum(torch.tensor([96, 64, 96, 64])).numpy()
+    assert boxes.dtype == scores.dtype == np.float32
+    assert np.abs(boxes - wanted).max() < 1.5
+    assert np.abs(boxes - wanted).mean() < 0.1
+    for deform in ("native", "grid_sample"):
+        check(exported(model, tmp_path, precision="float16", deform=deform), model, x, tolerance=1.0, share=0.85)
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [
+        ("mobilenet_v2", "train"),
+        *(pytest.param(n, "frozen", marks=pytest.mark.long) for n in ("mobilenet_v2", "resnet50_v1.5")),
+    ],
+)
+def test_backbones(name: str, norm: str, tmp_path: Path) -> None:
+    model = small(FCOS, name, norm=norm)
+    check(exported(model, tmp_path), model, images(1, 64, 90))
+    names = {node.name for node in onnx.load(tmp_path / "detector.onnx").graph.node}
+    expected = {"resnet50_v1.5": "backbone/layer2.0.downsample.0", "mobilenet_v2": "backbone/features.2.conv.0.0"}[name]
+    assert expected in names
+    assert not any("BatchNorm" in node.op_type for node in onnx.load(tmp_path / "detector.onnx").graph.node)
+
+
+class _Custom(nn.Module):
+    """A network with what the built-in ones lack: a norm in front, a squeeze, a concatenation, a dict of features."""
+
+    def __init__(self, odd: bool) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.odd = odd
+        self.stages = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in ((3, 8), (8, 8), (16, 8), (8, 8), (8, 8)))
+        self.gate, self.pool, self.act = nn.Conv2d(8, 8, 1), nn.AdaptiveAvgPool2d(1), nn.SiLU(inplace=True)
+        self.ending = nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        features, x = {}, self.norm(x)
+        for level, stage in enumerate(self.stages, 1):
+            x = self.act(stage(x))
+            x = x * self.ending(self.gate(self.pool(x)))
+            if level == 2:
+                x = torch.cat([x, x + x], dim=1)
+            if self.odd:  # no rule of ours
+                x = torch.nn.functional.softplus(x) + x.mean(dim=1, keepdim=True)
+            features[f"c{level}"] = x
+        return features
+
+
+@pytest.mark.parametrize("odd", [False, pytest.param(True, marks=pytest.mark.long)], ids=["common", "by torch"])
+def test_custom_backbones(odd: bool, tmp_path: Path) -> None:
+    """Common layers are written by module; others are torch's to export."""
+    if odd:
+        pytest.importorskip("onnxscript")
+    model = small(RETINANET, FeatureExtractor(_Custom(odd), ("c3", "c4", "c5")))
+    run = exported(model, tmp_path)
+    check(run, model, images(2, 64, 90))
+    check(run, model, images(1, 128, 65))
+    content = (tmp_path / "detector.onnx").read_bytes()
+    assert str(Path(torch.__file__).parents[1]).encode() not in content
+    assert str(Path(__file__).parent).encode() not in content
+    if odd:
+        check(exported(model, tmp_path, precision="float16"), model, images(1, 64, 90), tolerance=1.0, share=0.85)
+        check(exported(model, tmp_path, size=(64, 96)), model, images(2, 64, 96))
+
+
+def test_a_custom_backbone_needs_onnxscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    with pytest.raises(MissingExtra, match=r"_Custom.*pip install 'nasdsl\[onnx\]'"):
+        export_detector(small(FCOS, FeatureExtractor(_Custom(True), ("c3", "c4", "c5"))), tmp_path / "detector.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_activation_in_place_on_a_shared_map_is_not_lost(tmp_path: Path) -> None:
+    """ONNX has no operations in place: that network is torch's to export, which knows them."""
+
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stages = nn.ModuleList(nn.Conv2d(a, 8, 3, 2, 1) for a in (3, 8, 8, 8, 8))
+            self.act = nn.ReLU(inplace=True)
+
+        def forward(self, x: Tensor) -> list[Tensor]:
+            features = []
+            for stage in self.stages:
+                x = stage(x)
+                self.act(x)
+                features.append(x)
+            return features[2:]
+
+    from nasdsl.export.onnx.backbone import _traced
+
+    assert _traced(InPlace()) is None
+
+
+def test_metadata_and_names(tmp_path: Path) -> None:
+    model = small(FCOS, classes=("a", "bé", "c"), category_ids=(3, 1, 7), fixed_size=(64, 96))
+    export_detector(model, tmp_path / "detector.onnx")
+    loaded = onnx.load(tmp_path / "detector.onnx")
+    facts = {p.key: p.value for p in loaded.metadata_props}
+    assert json.loads(facts["classes"]) == ["a", "bé", "c"]
+    assert json.loads(facts["category_ids"]) == [3, 1, 7]
+    assert json.loads(facts["size"]) == [64, 96]
+    assert json.loads(facts["resize"])["fixed_size"] == [64, 96]
+    assert len(facts["digest"]) == 64
+    nodes = {node.name: node for node in loaded.graph.node}
+    assert nodes["fpn/l3.deform_conv"].doc_string == "line 4: dconv_3x3(c3)"
+    assert nodes["head/p4.cls.0.conv"].op_type == "Conv"
+    assert {"predict/p5.bbox_reg", "postprocess/boxes", "backbone/c3.0", "preprocess/normalize"} <= set(nodes)
+    weights = {w.name for w in loaded.graph.initializer if not w.name.startswith("constant.")}
+    assert {"decoder.fpn.l3.deform_conv.weight", "backbone.pixel_mean", "backbone.body.c3.0.weight"} <= weights
+    first = (tmp_path / "detector.onnx").read_bytes()
+    export_detector(model, tmp_path / "detector.onnx")
+    assert (tmp_path / "detector.onnx").read_bytes() == first
+
+
+def _values(folder: Path) -> list[Any]:
+    graph = onnx.load(folder / "detector.onnx").graph
+    return [*graph.input, *graph.output]
+
+
+@pytest.mark.parametrize("predict", [FCOS, pytest.param(RETINANET, marks=pytest.mark.long)], ids=["fcos", "retinanet"])
+def test_openvino(predict: str, tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    model = small(predict)
+    for options in ({}, {"size": (64, 96)}):
+        export_detector(model, tmp_path / "detector.onnx", **options)  # type: ignore[arg-type]
+        core = openvino.Core()
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+        compiled = core.compile_model(core.read_model(tmp_path / "detector.onnx"), "CPU", settings)
+        check(lambda x, c=compiled: [c(x.numpy())[o] for o in c.outputs], model, images(2, 64, 96))  # type: ignore[misc]
+
+
+def test_errors(tmp_path: Path) -> None:
+    model = small()
+    for name, options, message in (
+        ("d.tflite", {}, r"ends in \.onnx, \.pt2 or \.py"),
+        ("no/d.onnx", {}, "there is no folder"),
+        ("d.onnx", {"deform": "dcn"}, "native or grid_sample"),
+        ("d.onnx", {"precision": "int8"}, "float32 or float16"),
+        ("d.onnx", {"size": (0, 5)}, "1 or more"),
+        ("d-1.py", {}, "a Python module needs a name"),
+    ):
+        with pytest.raises(ExportError, match=message):
+            export_detector(model, tmp_path / name, **options)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
