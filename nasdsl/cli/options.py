@@ -17,7 +17,7 @@ FILE = click.argument("file", metavar="FILE")
 
 if TYPE_CHECKING:
     _SizeParamType = click.ParamType[tuple[int, int]]
-else:  # at run time it takes type arguments from click 8.3 on only
+else:  # at run time it takes type arguments from click 8.4 on only
     _SizeParamType = click.ParamType
 
 
