@@ -1,9 +1,10 @@
 # Two commands for users: `make demo` and `make test`. Both create what they need in .venv.
 PYTHON ?= python3
 VENV ?= .venv
+LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long check bench zoo goldens clean
+.PHONY: demo test test-long test-lowest test-wheel check bench zoo goldens clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nasdsl needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
@@ -39,6 +40,21 @@ test: check
 test-long: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --dist worksteal -m long
 
+# The tests with the lowest versions that pyproject.toml allows, in an environment of its own. ONLY="tests/nn -x" runs these.
+test-lowest: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct --python $(LOWEST) --extra onnx --extra onnxruntime \
+		--extra openvino --extra ray --extra tensorboard pyproject.toml --output-file $(LOWEST)/lowest.txt
+	$(BIN)/uv pip install --quiet --python $(LOWEST) --requirement $(LOWEST)/lowest.txt
+	$(BIN)/uv pip install --quiet --python $(LOWEST) --constraint $(LOWEST)/lowest.txt --editable '.[test]'
+	NASDSL_LOWEST=1 $(LOWEST)/bin/python -m pytest $(if $(ONLY),$(ONLY),-n auto --dist worksteal)
+
+# The wheel as users get it: built, installed in an empty environment elsewhere, and tried.
+test-wheel: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet build twine uv
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/packaging/try_wheel.py
+
 # The static part.
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check
@@ -60,4 +76,4 @@ goldens: $(VENV)/.installed
 	NASDSL_UPDATE_GOLDENS=1 $(BIN)/python -m pytest -q tests/diagnostics tests/backends/test_diagrams.py
 
 clean:
-	rm -rf $(VENV) demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

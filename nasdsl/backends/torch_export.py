@@ -15,6 +15,25 @@ from nasdsl.backends.module import DecoderModule
 from nasdsl.layers import CustomLayer
 
 
+OLDEST_TORCH = (2, 9)
+"""The first version whose ``torch.export`` leaves checks of sizes to run time, so that a program takes any size."""
+
+
+def require_torch() -> None:
+    """Check that torch is new enough to export programs.
+
+    Raises:
+        ExportError: it is older than `OLDEST_TORCH`.
+    """
+    found = tuple(int(part) for part in str(torch.__version__).split(".")[:2])
+    if found < OLDEST_TORCH:
+        needed = ".".join(map(str, OLDEST_TORCH))
+        raise ExportError(
+            f"torch.export programs (.pt2) for any image size need torch {needed} or newer; this is torch {torch.__version__}. "
+            ".onnx and .py files need no newer one"
+        )
+
+
 def export_program(module: DecoderModule, path: str | Path) -> None:
     """Export a decoder in eval mode with ``torch.export`` and write it to a file.
 
@@ -28,7 +47,8 @@ def export_program(module: DecoderModule, path: str | Path) -> None:
         path: file to write, in an existing folder.
 
     Raises:
-        ExportError: torch cannot trace a layer; the message names the line, and the primitive if it is a custom one.
+        ExportError: torch cannot trace a layer; the message names the line, and the primitive if it is a custom one. Or
+            torch is older than `OLDEST_TORCH`.
         OSError: the file cannot be written.
     """
     program = trace(module)
@@ -41,6 +61,7 @@ def trace(module: DecoderModule) -> torch.export.ExportedProgram:
     Raises:
         ExportError: see `export_program`.
     """
+    require_torch()
     features = _example(module, *_size(module))
     dynamic = {"features": {name: dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC) for name in features}}
     training = [part for part in module.modules() if part.training]

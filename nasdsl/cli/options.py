@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,8 +15,13 @@ FORMAT = click.option(
 )
 FILE = click.argument("file", metavar="FILE")
 
+if TYPE_CHECKING:
+    _SizeParamType = click.ParamType[tuple[int, int]]
+else:  # at run time it takes type arguments from click 8.4 on only
+    _SizeParamType = click.ParamType
 
-class SizeType(click.ParamType[tuple[int, int]]):
+
+class SizeType(_SizeParamType):
     """Image size ``800x1088``: height and width in pixels."""
 
     name = "HxW"

@@ -149,6 +149,18 @@ def load_detector(path: str | Path, backbone: FeatureExtractor | None = None, de
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise DetectorError(f"{saved.file} has a config from which no detector can be built: {reason}") from None
     saved.load_into(detector)
+    return to_device(detector, device)
+
+
+def to_device(detector: Detector, device: str | torch.device) -> Detector:
+    """Move a detector to a device, and put it into evaluation mode.
+
+    Args:
+        device: ``"auto"`` is a GPU where there is one.
+
+    Raises:
+        DetectorError: there is no such device.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

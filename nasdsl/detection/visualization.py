@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Mapping, Sequence
 from functools import cache
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -20,6 +21,10 @@ def class_color(label: int) -> tuple[int, int, int]:
     """The RGB color of a class, the same in every image."""
     red, green, blue = colorsys.hls_to_rgb((0.58 + label * GOLDEN_RATIO) % 1, 0.42, 0.85)
     return round(red * 255), round(green * 255), round(blue * 255)
+
+
+_DRAWS_LABEL_BACKGROUNDS = "label_background_colors" in signature(draw_bounding_boxes).parameters
+"""Whether this torchvision can draw labels on a background; before 0.21 they have the colour of their box."""
 
 
 def draw_detections(image: Tensor, detections: Mapping[str, Tensor], classes: Sequence[str], threshold: float = 0.3) -> Tensor:
@@ -67,9 +72,11 @@ def draw_boxes(image: Tensor, boxes: Tensor, labels: Tensor, texts: Sequence[str
         width=line_width,
         font=_font(),
         font_size=max(10, min(height, width) // 36),
-        label_colors="white",
-        label_background_colors=colors,
-        fill_labels=True,
+        **(
+            {"label_colors": "white", "label_background_colors": colors, "fill_labels": True}
+            if _DRAWS_LABEL_BACKGROUNDS
+            else {}
+        ),
     )
     return drawn
 

@@ -20,8 +20,14 @@ def fold(root: nn.Module, pairs: Iterable[tuple[str, str]]) -> None:
     for first, second in pairs:
         conv = folded(root.get_submodule(first), root.get_submodule(second))
         if conv is not None:
-            root.set_submodule(first, conv)
-            root.set_submodule(second, nn.Identity())
+            _replace(root, first, conv)
+            _replace(root, second, nn.Identity())
+
+
+def _replace(root: nn.Module, path: str, module: nn.Module) -> None:
+    """``root.set_submodule(path, module)``, which torch before 2.5 lacks."""
+    parent, _, name = path.rpartition(".")
+    setattr(root.get_submodule(parent), name, module)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -10,7 +11,7 @@ from typing import Any, Final, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import clip_grad_norm_
 
 from nasdsl.data import Batch
 from nasdsl.detection.detector import Detector
@@ -107,9 +108,7 @@ class Trainer:
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             self._metrics.add_batch(losses, len(batch))
         self.scaler.unscale_(self.optimizer)
-        norm = get_total_norm([p.grad for p in self.trained_parameters if p.grad is not None])
-        if recipe.clip_norm is not None:
-            clip_grads_with_norm_(self.trained_parameters, recipe.clip_norm, norm)
+        norm = clip_grad_norm_(self.trained_parameters, math.inf if recipe.clip_norm is None else recipe.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update(None if recipe.precision == "float16" else 1.0)
         self.optimizer.zero_grad(set_to_none=True)

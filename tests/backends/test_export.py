@@ -26,7 +26,7 @@ import nasdsl
 from nasdsl import layers
 from nasdsl.backends.export import ExportError, MissingExtra
 from nasdsl.backends.module import DecoderModule
-from nasdsl.backends.torch_export import export_program, trace
+from nasdsl.backends.torch_export import OLDEST_TORCH, export_program, trace
 from nasdsl.layers import Cost, CustomLayer, Feature, primitive
 from nasdsl.nn import DeformConv2d, Scale, WeightedAdd
 from nasdsl.semantics.architecture import Fcos
@@ -285,7 +285,13 @@ def long_where_slow(cases: list[Any]) -> list[Any]:
     ]
 
 
+exports_programs = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH, reason=f"torch {torch.__version__} cannot export programs"
+)
+
+
 # At one width, nas_fcos_128 is nas_fcos.
+@exports_programs
 @pytest.mark.parametrize(
     "text",
     long_where_slow([*zoo(without="nas_fcos_128"), *free(0, 1, 2, 4, 6, 7, 9, 10, 12, 16), pytest.param(RELU, id="relu")]),
@@ -296,6 +302,13 @@ def test_a_program_computes_what_the_module_does(text: str) -> None:
         check(module, trace(module).module(), [*SIZES, ((8, 9), 1)] if "norm=gn" not in text else SIZES[:2])
 
 
+def test_an_older_torch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasdsl.backends.torch_export.OLDEST_TORCH", (99, 1))
+    with pytest.raises(ExportError, match=re.escape(f"need torch 99.1 or newer; this is torch {torch.__version__}")):
+        export_program(built(simple("output p3 = conv_3x3(c3), p4 = c4")), tmp_path / "d.pt2")
+
+
+@exports_programs
 def test_a_program_leaves_the_module_and_this_machine_alone(tmp_path: Path) -> None:
     module = built(simple("output p3 = conv_3x3(c3), p4 = c4")).train()
     module.fpn.eval()
@@ -311,7 +324,7 @@ def test_a_program_leaves_the_module_and_this_machine_alone(tmp_path: Path) -> N
     assert b"site-packages" not in content
 
 
-@pytest.mark.parametrize("format", ["onnx", "pt2"])
+@pytest.mark.parametrize("format", ["onnx", pytest.param("pt2", marks=exports_programs)])
 def test_files_need_no_nasdsl(format: str, tmp_path: Path) -> None:
     module = built(simple("x = weighted_add(dconv_3x3(c3), c4) output p3 = x, p4 = down(x) output p5 = down(relu(p4))"))
     given = features(module, (200, 333), 3)
@@ -376,6 +389,7 @@ def test_onnx_names_a_primitive_that_it_cannot_write(custom: DecoderModule) -> N
     assert "line 2: picky(x)" in str(error.value)
 
 
+@exports_programs
 def test_a_program_names_a_primitive_that_cannot_be_traced(custom: DecoderModule, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=re.escape("cannot trace the primitive 'picky' in line 2: picky(x)")):
         export_program(custom, tmp_path / "d.pt2")

@@ -209,7 +209,9 @@ def _range_gradients(
             continue
         with torch.set_grad_enabled(grad_weights is not None):
             leaf = weights[index].detach().requires_grad_(grad_weights is not None)
-            columns = sample_columns(table, pixels[index], leaf, taps)
+            # Torch before 2.5 fails if the weights need gradients and the table does not. Those of the table are not computed.
+            rows = table.detach().requires_grad_(grad_weights is not None)
+            columns = sample_columns(rows, pixels[index], leaf, taps)
         if grad_kernel is not None:
             add_matmul(grad_kernel, columns.detach().to(grad_out.dtype).t(), grad_out[chunk])
         if grad_weights is not None:

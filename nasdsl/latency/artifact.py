@@ -1,0 +1,131 @@
+"""The file that is timed: its kind and fingerprint, the runtimes for it, and the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+from typing import NamedTuple
+
+from nasdsl.detection.weights import MODEL
+from nasdsl.latency.session import LatencyError, Session, Size
+
+RUNTIMES = {"onnx": ("onnxruntime", "openvino"), "program": ("torch",), "run": ("torch",)}
+"""Runtimes for each kind of file; the first one is the default."""
+
+EXPORT_HINT = "export it by `nasdsl export RUN -o detector.onnx`, and time that file"
+
+
+class Artifact(NamedTuple):
+    """What is timed.
+
+    Attributes:
+        kind: a key of `RUNTIMES`.
+        sha256: of the file's content: whoever reports the AP of a file can show that it is this one.
+    """
+
+    file: Path
+    kind: str
+    sha256: str
+
+
+def find_artifact(path: Path) -> Artifact:
+    """The file of a path.
+
+    Raises:
+        LatencyError: it is missing, or of a kind that cannot be timed.
+    """
+    file = path / MODEL if path.is_dir() else path
+    kinds = {".onnx": "onnx", ".pt2": "program", ".pt": "run"}
+    if not file.is_file():
+        raise LatencyError(f"{path} has no {MODEL}" if path.is_dir() else f"no file {path}")
+    if file.suffix.lower() not in kinds:
+        raise LatencyError(
+            f"{path} cannot be timed; expected a detector (.onnx or .pt2), the folder of a training or its {MODEL}, or a "
+            ".nas file"
+        )
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return Artifact(file, kinds[file.suffix.lower()], digest)
+
+
+def open_session(
+    artifact: Artifact,
+    runtime: str | None = None,
+    *,
+    size: Size | None = None,
+    batch: int | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+    image: Path | None = None,
+) -> Session:
+    """Make a file ready to be timed.
+
+    Args:
+        runtime: one of `RUNTIMES`; None takes the first one for the file's kind.
+        size: of the images; None takes the file's, or 800x1088.
+        batch: images in a run; None takes the file's, or 1.
+        threads: of the CPU; None takes all cores that this process may use.
+        device: ``cpu``, ``cuda``, …; None takes a GPU where there is one.
+        image: file of the image to run on; None takes those of the data set `shapes`.
+
+    Raises:
+        LatencyError: the runtime is not installed, is for other files, or cannot run this one like this.
+    """
+    file, kind, _ = artifact
+    runtime = runtime or RUNTIMES[kind][0]
+    if runtime not in RUNTIMES[kind]:
+        if runtime == "torch":
+            raise LatencyError(f"torch does not run {file}; it runs .pt2 files and folders of trainings")
+        raise LatencyError(f"{runtime} does not run {file}, only .onnx files; {EXPORT_HINT}")
+    threads = threads or usable_cores()
+    if runtime == "onnxruntime":
+        from nasdsl.latency.onnx_runtime import OnnxRuntimeSession
+
+        return OnnxRuntimeSession(file, size=size, batch=batch, threads=threads, device=device, image=image)
+    if runtime == "openvino":
+        from nasdsl.latency.openvino_runtime import OpenVinoSession
+
+        return OpenVinoSession(file, size=size, batch=batch, threads=threads, device=device, image=image)
+    from nasdsl.latency.torch_runtime import DetectorSession, ProgramSession
+
+    if kind == "program":
+        if device is not None:
+            raise LatencyError(f"{file} runs on the device for which it was exported; leave --device out")
+        return ProgramSession(file, size=size, batch=batch, threads=threads, image=image)
+    from nasdsl.detection.factory import load_detector
+
+    detector = load_detector(file, device=device or "auto")
+    return DetectorSession(detector, size=size, batch=batch, threads=threads, image=image, notes=[])
+
+
+def usable_cores() -> int:
+    """Number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def machine() -> dict[str, str | int | float]:
+    """The machine, with its load over the last minute: a number well above 0 means that other programs ran."""
+    found: dict[str, str | int | float] = {
+        "cpu": _cpu_name(),
+        "cores": usable_cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+    if hasattr(os, "getloadavg"):
+        found["load"] = round(os.getloadavg()[0], 1)
+    return found
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("model name", "Model") and value.strip():
+                return value.strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,166 @@
+"""`nasdsl latency`: what it prints for files of every kind, and what it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from exported import FOUND, decoder_program, onnx_detector, program
+from onnx import TensorProto
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
+
+from in_process import invoke, refused
+from small_runs import untrained_detector
+
+from nasdsl.detection.weights import save_detector
+from nasdsl.latency import Protocol
+from nasdsl.latency.session import LatencyError, NodeTime, input_shape, make_profile, section_of
+
+QUICK = Protocol(round_seconds=0.0, warmup_seconds=0.0, rounds=3)
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds of three runs."""
+    monkeypatch.setattr("nasdsl.latency.Protocol", lambda **options: QUICK)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    save_detector(untrained_detector(5), folder / "model.pt")
+    return folder
+
+
+def measured(*arguments: str | Path) -> dict[str, Any]:
+    result = invoke("latency", *arguments, "--threads", "1", "--format", "json")
+    assert result.exit_code == 0, result.output
+    value: dict[str, Any] = json.loads(result.stdout)
+    assert 0 < value["milliseconds"]["lower_quartile"] <= value["milliseconds"]["upper_quartile"]
+    return value
+
+
+def test_a_run_with_its_sections_and_modules(run: Path) -> None:
+    before = torch.get_num_threads()
+    value = measured(run)
+    assert torch.get_num_threads() == before
+    assert value["sha256"] == hashlib.sha256((run / "model.pt").read_bytes()).hexdigest()
+    assert (value["runtime"]["name"], value["threads"], value["size"], value["decoder"]) == ("torch", 1, [64, 86], "retinanet")
+    assert list(value["sections"]) == ["normalize", "backbone", "fpn", "head", "postprocess"]
+    assert value["detections"] == 20
+    names = [node["name"] for node in value["nodes"]]
+    assert {"head.cls_logits", "fpn.p6.conv"} <= set(names)
+    times = [node["milliseconds"] for node in value["nodes"]]
+    assert times == sorted(times, reverse=True)
+    of_head = sum(node["milliseconds"] for node in value["nodes"] if node["name"].startswith("head."))
+    assert of_head < 4 * value["sections"]["head"], "the modules of a section take about as long as it"
+
+
+def test_size_batch_and_image(run: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "photo.png"
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(picture)
+    value = measured(run / "model.pt", "--size", "96x64", "--batch", "2", "--image", picture)
+    assert (value["size"], value["milliseconds"]["batch"], value["image"]) == ([96, 64], 2, str(picture))
+
+
+def test_the_text_form_names_what_was_timed(run: Path) -> None:
+    result = invoke("latency", run, "--threads", "1", "--size", "64x86")
+    assert result.exit_code == 0
+    for part in ("retinanet, digest ", "sha256 ", " ms for an image (quartiles ", "1 thread; batch of 1, 64x86", "backbone "):
+        assert part in result.stdout
+
+
+def test_an_onnx_file_in_onnxruntime(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    file = onnx_detector(tmp_path / "detector.onnx")
+    value = measured(file)
+    assert (value["runtime"]["name"], value["size"], value["digest"]) == ("onnxruntime", [48, 64], "0123456789abcdef")
+    assert value["detections"] == FOUND
+    assert {"backbone", "head", "postprocess"} <= set(value["sections"])
+    assert {"backbone.conv", "head.p3.conv"} <= {node["name"] for node in value["nodes"]}
+    assert measured(file, "--size", "32x40", "--batch", "3")["size"] == [32, 40]
+
+
+def test_a_fixed_onnx_file_in_half_precision(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    file = onnx_detector(tmp_path / "half.onnx", size=(48, 64), dtype=TensorProto.FLOAT16)
+    assert measured(file)["detections"] == FOUND
+    assert "takes images of 48x64 only, not of 40x40" in refused("latency", file, "--size", "40x40")
+
+
+def test_an_onnx_file_in_openvino(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    value = measured(onnx_detector(tmp_path / "detector.onnx"), "--runtime", "openvino")
+    assert (value["runtime"]["name"], value["size"], value["digest"]) == ("openvino", [48, 64], "0123456789abcdef")
+    assert value["detections"] == FOUND
+    assert {"backbone", "head", "postprocess"} <= set(value["sections"])
+
+
+def test_a_program_of_torch_export(tmp_path: Path) -> None:
+    value = measured(program(tmp_path / "detector.pt2"), "--batch", "2")
+    assert (value["runtime"]["name"], value["size"], value["detections"]) == ("torch", [48, 64], FOUND)
+    assert value["nodes"] is None
+
+
+def test_a_decoder_at_random_weights() -> None:
+    value = measured("zoo:fcos", "--backbone", "mobilenet_v2", "--size", "64x64", "--classes", "3")
+    assert (value["notes"], value["detections"], value["sha256"]) == (["random weights"], 0, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["README.md"], "expected a detector (.onnx or .pt2), the folder of a training or its model.pt, or a .nas file"),
+        (["nothing.onnx"], "no file nothing.onnx"),
+        (["tests"], "tests has no model.pt"),
+        (["zoo:fcos"], "give its backbone by --backbone"),
+        (["x.onnx", "--backbone", "resnet50"], "--backbone is for .nas files"),
+        (["zoo:fcos", "--backbone", "resnet50", "--runtime", "onnxruntime"], "onnxruntime runs .onnx files"),
+    ],
+)
+def test_what_is_refused(arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    assert message in refused("latency", *arguments)
+
+
+def test_runtimes_that_do_not_fit_the_file(run: Path, tmp_path: Path) -> None:
+    assert "only .onnx files; export it by `nasdsl export RUN" in refused("latency", run, "--runtime", "onnxruntime")
+    assert "torch does not run" in refused("latency", onnx_detector(tmp_path / "a.onnx"), "--runtime", "torch")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_broken_files(suffix: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    (tmp_path / f"broken{suffix}").write_bytes(b"no model")
+    assert "cannot load" in refused("latency", tmp_path / f"broken{suffix}")
+
+
+def test_a_decoder_alone_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    file = tmp_path / "fcos.onnx"
+    assert invoke("compile", "zoo:fcos", "--width", "32", "--backbone", "tiny", "-o", file).exit_code == 0
+    assert "has the inputs c3, c4, c5; that is a decoder alone" in refused("latency", file)
+    assert "has the inputs c3, c4; that is a decoder alone" in refused("latency", decoder_program(tmp_path / "decoder.pt2"))
+
+
+def test_inputs_that_are_no_images() -> None:
+    for shape in ([1, 480, 640, 3], [1, 3, 640], []):
+        with pytest.raises(LatencyError, match="expected images"):
+            input_shape("a.onnx", ["x"], shape)
+    assert input_shape("a.onnx", ["x"], ["N", 3, None, 640]) == (None, None, 640)
+
+
+def test_names_and_sections() -> None:
+    names = {"fpn.x1.conv": "fpn", "/backbone/layer1/Conv": "backbone", "p3.cls_logits": "predict", "Reorder": "other"}
+    assert {name: section_of(name) for name in names} == names
+    made = make_profile({("head.a", "Conv"): [1.0, 9.0, 1.0], ("b", "Add"): [1.0, 1.0] * 3}, runs=3)
+    assert made.nodes == [NodeTime("b", "Add", 2.0), NodeTime("head.a", "Conv", 1.0)]
+    assert made.sections == {"head": 1.0, "other": 2.0}
