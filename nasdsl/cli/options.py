@@ -123,9 +123,8 @@ NORM = click.option(
 RECIPE = click.option(
     "--recipe",
     metavar="NAME",
-    default="published",
-    show_default=True,
-    help="Training recipe: published (the paper's) or quick (small data).",
+    help="Training recipe: published (the paper's), small (small data) or quick (the same, at 240x320, sooner).  "
+    "[default: small with fewer than 10,000 training images, else published]",
 )
 SETTINGS = click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting of the recipe; may be repeated."
@@ -137,10 +136,10 @@ METHOD = click.option(
     help="Change an option of FCOS or RetinaNet, such as center_radius=1.5; may be repeated.",
 )
 IMPROVEMENTS = click.option(
-    "--improvements",
-    is_flag=True,
+    "--improvements/--no-improvements",
+    default=None,
     help="Train FCOS with center sampling, GIoU loss, centerness on the box tower and box distances in strides "
-    "(the paper's last rows).",
+    "(the paper's last rows).  [default: with the recipe small]",
 )
 
 

@@ -12,7 +12,7 @@ from nasdsl.cli.errors import fail
 from nasdsl.cli.files import SPACE_FILES, find_nas_file, load_decoder
 from nasdsl.cli.options import command_line, is_default, parse_assignments
 from nasdsl.cli.output import RejectionReporter, echo_err
-from nasdsl.cli.training_plan import resolve_backbone_weights, resolve_split, warn_random_backbone
+from nasdsl.cli.training_plan import resolve_backbone_weights, resolve_split, warn_random_backbone, with_recipe
 from nasdsl.search.progressive import SearchResult, plain_search, progressive_search
 from nasdsl.search.stages import SearchSettings, Stage
 from nasdsl.spaces import Space, load_space
@@ -153,7 +153,6 @@ def _full_training(options: SimpleNamespace, stages: list[Stage]) -> FullTrainin
         return None
     from nasdsl.search.full_training import FullTraining
     from nasdsl.training.config import TrainingConfig
-    from nasdsl.training.recipe import find_recipe
 
     shortcuts = {"seed": options.seed} | ({} if options.epochs is None else {"epochs": options.epochs})
     data = options.full_data or options.spec
@@ -172,11 +171,13 @@ def _full_training(options: SimpleNamespace, stages: list[Stage]) -> FullTrainin
         freeze_at=options.freeze_at,
         norm=options.norm,
         width=options.full_width,
-        recipe=find_recipe(options.recipe).changed(shortcuts).override(options.settings),
         method=parse_assignments("--method", options.method, "center_radius=1.5"),
-        improvements=options.improvements,
     )
-    full = FullTraining(plan, _load_compared(options.beside), options.device, {"command": command_line()})
+    compared = _load_compared(options.beside)
+    decoders = [*(stage.space.load(stage.space.sample(0)) for stage in stages), *compared.values()]
+    training = plan.open_train_dataset()
+    plan = with_recipe(plan, options.recipe, shortcuts, options.settings, options.improvements, decoders, training)
+    full = FullTraining(plan, compared, options.device, {"command": command_line()})
     full.open()
     for stage in stages:
         text = stage.space.sample(0)

@@ -33,7 +33,7 @@ from nasdsl.cli.options import (
 )
 from nasdsl.cli.output import echo_err, is_main_process
 from nasdsl.cli.settings import recipe_table, show_settings_option
-from nasdsl.cli.training_plan import open_datasets, resolve_backbone_weights, resolve_split, warn_random_backbone
+from nasdsl.cli.training_plan import open_datasets, resolve_backbone_weights, resolve_split, warn_random_backbone, with_recipe
 
 RECIPE_OPTIONS = (
     ("epochs", click.FloatRange(0, min_open=True), "Length of the training in epochs."),
@@ -130,10 +130,10 @@ def train(
     norm: str | None,
     weights: Path | None,
     width: int | None,
-    recipe: str,
+    recipe: str | None,
     settings: tuple[str, ...],
     method: tuple[str, ...],
-    improvements: bool,
+    improvements: bool | None,
     minutes: float | None,
     trackers: tuple[str, ...],
     tensorboard: bool,
@@ -169,7 +169,6 @@ def train(
         from nasdsl.data import split_record
         from nasdsl.training import train as train_detector
         from nasdsl.training.config import TrainingConfig
-        from nasdsl.training.recipe import find_recipe
 
         explicit = not is_default("backbone_weights")
         evaluated = None if val_split == "none" else val_split
@@ -186,13 +185,12 @@ def train(
             norm=norm,
             weights=None if weights is None else str(weights),
             width=width,
-            recipe=find_recipe(recipe).changed(_given(recipe_options)).override(settings),
             method=parse_assignments("--method", method, "center_radius=1.5"),
-            improvements=improvements,
         )
-        decoder = plan.prepare_decoder(decoder)
         classes = _voc_classes(out) if resume and class_names is None else None
         data, val = open_datasets(plan, require_val=not is_default("val_split"), classes=classes)
+        plan = with_recipe(plan, recipe, _given(recipe_options), settings, improvements, [decoder], data)
+        decoder = plan.prepare_decoder(decoder)
         if main:
             echo_err("\n".join([*data.summary(), *(val.summary() if val else [])]))
             warn_random_backbone(plan)

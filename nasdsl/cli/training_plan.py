@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.cli.errors import fail
-from nasdsl.cli.output import echo_err
+from nasdsl.cli.output import echo_err, is_main_process
 
 if TYPE_CHECKING:
     from nasdsl.data import Dataset
+    from nasdsl.decoder import Decoder
     from nasdsl.training.config import TrainingConfig
 
 
@@ -104,3 +107,42 @@ def warn_random_backbone(plan: TrainingConfig) -> None:
 
     if plan.backbone_weights is None and plan.weights is None and find_backbone(plan.backbone).pretrained:
         echo_err("warning: the backbone starts from random weights; it needs far more training than a pretrained one")
+
+
+def with_recipe(
+    plan: TrainingConfig,
+    name: str | None,
+    changes: Mapping[str, Any],
+    settings: Sequence[str],
+    improvements: bool | None,
+    decoders: Sequence[Decoder],
+    data: Dataset,
+) -> TrainingConfig:
+    """The plan with a recipe; says what was chosen that the user did not choose.
+
+    Args:
+        name: of the recipe; None: that for the number of training images.
+        changes, settings: changes of the recipe, as values and as ``NAME=VALUE``.
+        improvements: None: with the recipe `small`, if all `decoders` predict as FCOS.
+        data: the training data.
+    """
+    from nasdsl.semantics.architecture import Fcos
+    from nasdsl.training.recipe import find_recipe
+    from nasdsl.training.small_data import default_recipe, with_recommended_size
+
+    chosen = name or default_recipe(len(data))
+    recipe = find_recipe(chosen).changed(changes).override(settings)
+    sized = with_recommended_size(recipe, data)
+    if improvements is None:
+        improvements = chosen == "small" and all(isinstance(d.architecture.predict, Fcos) for d in decoders)
+    notes = []
+    if name is None:
+        notes.append(f"recipe {chosen} (--recipe)")
+    if sized is not recipe:
+        size = f"size {sized.size[0]}x{sized.size[1]}" if sized.size else f"shorter side {sized.shorter_side[0]}"
+        notes.append(f"{size}, which suits the boxes (--size)")
+    if name is None and improvements:
+        notes.append("with FCOS's improvements (--no-improvements)")
+    if notes and is_main_process():
+        echo_err(", ".join(notes))
+    return replace(plan, recipe=sized, improvements=improvements)

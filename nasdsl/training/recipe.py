@@ -77,6 +77,9 @@ class Recipe:
     size: tuple[int, int] | None = _setting(
         None, "height and width to resize to instead, without keeping the aspect ratio; null: keep it", low=1
     )
+    recommended_size: bool = _setting(
+        False, "where `size` is null, take the size that suits the boxes of the data; `nasdsl data` shows it"
+    )
     flip: float = _setting(0.5, "probability of a horizontal flip", low=0, high=1)
     jitter: float | tuple[float, float, float, float] = _setting(
         0.0, "strength of random changes of brightness, contrast and saturation, and a tenth of it of hue; or a list of "
@@ -296,15 +299,21 @@ def _type_name(kind: Any) -> str:
 SETTINGS: Final[Mapping[str, str]] = {setting.name: setting.metadata["help"] for setting in fields(Recipe)}
 """Description of each setting."""
 
+_QUICK: Final = Recipe(
+    optimizer="adamw", learning_rate=1e-3, weight_decay=1e-4, bias_rate=1.0, decay_scales=False, channels_last=True,
+    steps=None, epochs=12, schedule="one_cycle", warmup_steps=0, batch_size=8, size=(240, 320),
+    cache=True, checkpoint_every=200, log_every=10, evaluate_every=3,
+)  # fmt: skip
+
 RECIPES: Final[Mapping[str, Recipe]] = {
     "published": Recipe(),
-    "quick": Recipe(
-        optimizer="adamw", learning_rate=1e-3, weight_decay=1e-4, bias_rate=1.0, decay_scales=False, channels_last=True,
-        steps=None, epochs=12, schedule="one_cycle", warmup_steps=0, batch_size=8, size=(240, 320),
-        cache=True, checkpoint_every=200, log_every=10, evaluate_every=3,
+    "small": _QUICK.changed(
+        {"epochs": 24, "batch_size": 4, "learning_rate": 2e-3, "size": None, "recommended_size": True, "evaluate_every": 4}
     ),
-}  # fmt: skip
-"""`published` is the schedule of the paper; `quick` trains small data sets at 240x320 in minutes without a GPU."""
+    "quick": _QUICK,
+}
+"""`published` is the schedule of the paper. `small` is for small data of one's own: docs/training.md has the experiments that it
+comes from. `quick` trains small data at 240x320 in minutes without a GPU."""
 
 
 def find_recipe(name: str) -> Recipe:

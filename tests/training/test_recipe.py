@@ -88,5 +88,5 @@ def test_settings_as_on_a_command_line() -> None:
     assert made.override(["sizes=[[192,256]]"]).sizes == ((192, 256),)
     with pytest.raises(RecipeError, match="NAME=VALUE"):
         Recipe().override(["cache"])
-    with pytest.raises(RecipeError, match="published, quick"):
+    with pytest.raises(RecipeError, match="published, small, quick"):
         find_recipe("fast")
