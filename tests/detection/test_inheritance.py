@@ -95,6 +95,11 @@ TWINS = """decoder twins {{
         # Symmetrical twins, in pairs.
         ("a = conv_1x1(c3); b = conv_1x1(c3); c = conv_3x3(a); d = conv_3x3(b); output p3 = weighted_add(c, d), p4 = down(p3)",
          "b = conv_1x1(c3); a = conv_1x1(c3); d = conv_3x3(a); c = conv_3x3(b); output p3 = weighted_add(d, c), p4 = down(p3)"),
+        # Two pairs of twins, read in the other combination.
+        ("a = conv_1x1(c3); b = conv_1x1(c3); e = conv_3x3(c3); f = conv_3x3(c3); x = conv_3x3(add(a, e)); "
+         "y = conv_3x3(add(b, f)); output p3 = weighted_add(x, y), p4 = down(p3)",
+         "a = conv_1x1(c3); b = conv_1x1(c3); e = conv_3x3(c3); f = conv_3x3(c3); x = conv_3x3(add(a, f)); "
+         "y = conv_3x3(add(b, e)); output p3 = weighted_add(x, y), p4 = down(p3)"),
         # Of operands with weights of their own, the order is another.
         ("a = conv_1x1(c3); b = conv_3x3(c3); e = weighted_add(a, b, sep_3x3(a)); output p3 = conv_1x1(e), p4 = down(p3)",
          "b = conv_3x3(c3); a = conv_1x1(c3); e = weighted_add(sep_3x3(a), b, a); output p3 = conv_1x1(e), p4 = down(p3)"),
@@ -102,7 +107,7 @@ TWINS = """decoder twins {{
         ("c = conv_1x1(c3); r = relu(c); s = relu(c); e = weighted_add(r, conv_1x1(s), r); output p3 = skip(e), p4 = down(p3)",
          "c = conv_1x1(c3); t = relu(c); e = weighted_add(conv_1x1(t), t, t); output p3 = skip(e), p4 = down(p3)"),
     ],
-    ids=["twins", "pairs", "order", "merged"],
+    ids=["twins", "pairs", "combination", "order", "merged"],
 )  # fmt: skip
 def test_twins_and_operands_in_another_order(before: str, after: str) -> None:
     before, after = (TWINS.format(statements=s.replace("; ", "\n    ")) for s in (before, after))
