@@ -145,7 +145,7 @@ class _Copying:
     def backbone(self, origin: Origin) -> None:
         part, name = self.parts["backbone"], self.detector.backbone.name
         if origin.backbone and name and not is_same_network(origin.backbone, name):
-            part.notes.append(f"the weights are of {origin.backbone}, this is {name}")
+            part.notes.append(f"the weights are of {origin.backbone}, this is {name}, which keeps its own (--backbone-weights)")
             return
         names = [key for key in self.own if key.startswith("backbone.")]
         fitting = self._fitting({key: key for key in names})

@@ -57,7 +57,7 @@ def plain(text: str = TEXT, predict: str = FCOS) -> str:
 # ------------------------------------------------------------------------------------------------ the same decoder
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_a_decoder_in_other_words_inherits_everything(seed: int) -> None:
     """Random decoders in their canonical text: other names, another order of statements and operands, other towers' indices."""
     text = random_decoders.text(seed)
@@ -70,7 +70,7 @@ def test_a_decoder_in_other_words_inherits_everything(seed: int) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(8, 48))
+@pytest.mark.parametrize("seed", range(5, 48))
 def test_more_decoders_in_other_words(seed: int) -> None:
     test_a_decoder_in_other_words_inherits_everything(seed)
 
@@ -95,6 +95,11 @@ TWINS = """decoder twins {{
         # Symmetrical twins, in pairs.
         ("a = conv_1x1(c3); b = conv_1x1(c3); c = conv_3x3(a); d = conv_3x3(b); output p3 = weighted_add(c, d), p4 = down(p3)",
          "b = conv_1x1(c3); a = conv_1x1(c3); d = conv_3x3(a); c = conv_3x3(b); output p3 = weighted_add(d, c), p4 = down(p3)"),
+        # Two pairs of twins, read in the other combination.
+        ("a = conv_1x1(c3); b = conv_1x1(c3); e = conv_3x3(c3); f = conv_3x3(c3); x = conv_3x3(add(a, e)); "
+         "y = conv_3x3(add(b, f)); output p3 = weighted_add(x, y), p4 = down(p3)",
+         "a = conv_1x1(c3); b = conv_1x1(c3); e = conv_3x3(c3); f = conv_3x3(c3); x = conv_3x3(add(a, f)); "
+         "y = conv_3x3(add(b, e)); output p3 = weighted_add(x, y), p4 = down(p3)"),
         # Of operands with weights of their own, the order is another.
         ("a = conv_1x1(c3); b = conv_3x3(c3); e = weighted_add(a, b, sep_3x3(a)); output p3 = conv_1x1(e), p4 = down(p3)",
          "b = conv_3x3(c3); a = conv_1x1(c3); e = weighted_add(sep_3x3(a), b, a); output p3 = conv_1x1(e), p4 = down(p3)"),
@@ -102,7 +107,7 @@ TWINS = """decoder twins {{
         ("c = conv_1x1(c3); r = relu(c); s = relu(c); e = weighted_add(r, conv_1x1(s), r); output p3 = skip(e), p4 = down(p3)",
          "c = conv_1x1(c3); t = relu(c); e = weighted_add(conv_1x1(t), t, t); output p3 = skip(e), p4 = down(p3)"),
     ],
-    ids=["twins", "pairs", "order", "merged"],
+    ids=["twins", "pairs", "combination", "order", "merged"],
 )  # fmt: skip
 def test_twins_and_operands_in_another_order(before: str, after: str) -> None:
     before, after = (TWINS.format(statements=s.replace("; ", "\n    ")) for s in (before, after))
