@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -68,16 +68,22 @@ def data(
     if out is not None and not out.parent.is_dir():
         fail(f"no folder {out.parent} to write {out.name} to")
     with exit_on_error():
+        from nasdsl.data.errors import NoSplit
         from nasdsl.data.open import check_classes, find_splits, open_dataset
         from nasdsl.data.overview import overview
 
         names = _shown_splits(find_splits(spec, split_share)) if split is None else [split]
-        options = {"on_error": on_error, "split_share": split_share, "split_seed": split_seed}
+        options: dict[str, Any] = {"on_error": on_error, "split_share": split_share, "split_seed": split_seed}
         # The classes of one split are those of all.
         splits: dict[str, Dataset] = {}
         for name in names:
             classes = next(iter(splits.values())).classes if splits else class_names
-            splits[name] = open_dataset(spec, name, classes=classes, **options)
+            try:
+                splits[name] = open_dataset(spec, name, classes=classes, **options)
+            except NoSplit as error:  # of a single image, no second split can be made
+                if not splits:
+                    raise
+                echo_err(str(error))
         if class_names is not None:
             check_classes(max(splits.values(), key=len), class_names)
         with progress_bar("reading images") as progress:

@@ -10,7 +10,7 @@ from typing import Any
 from nasdsl.data.coco import CocoSource
 from nasdsl.data.coco_layout import find_annotation_files
 from nasdsl.data.dataset import Dataset
-from nasdsl.data.errors import DataError
+from nasdsl.data.errors import DataError, NoSplit
 from nasdsl.data.layouts import Listing, existing_folder, find_split
 from nasdsl.data.shapes import SPLITS, open_shapes
 from nasdsl.data.source import Source
@@ -71,6 +71,8 @@ def open_dataset(
     if made is not None:
         total = len(contents.images)
         contents = contents.select(made.chooser(contents.keys()))
+        if total and not contents.images and made.split == "val":
+            raise NoSplit(f"{source.missing_split(split)}: too few images to make one ({total})")
         notes.append(made.describe(len(contents.images), total))
     return contents.dataset(f"{source.name} ({split})", on_error, notes, made)
 

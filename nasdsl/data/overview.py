@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from nasdsl.data.dataset import Dataset, Size
 from nasdsl.data.errors import DataError, UnreadableImage
@@ -71,10 +72,11 @@ class Overview:
         counts, _ = np.histogram(self._box_sizes(), [*BOX_SIZE_EDGES, np.inf])
         return [int(count) for count in counts]
 
-    def _box_sizes(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def _box_sizes(self) -> npt.NDArray[np.float64]:
         boxes = [data.target(index)["boxes"].numpy() for data, index in self.images]
-        sides = np.concatenate([box[:, 2:] - box[:, :2] for box in boxes]).astype(np.float64)
-        return np.sqrt(sides.prod(axis=1))
+        sides: npt.NDArray[np.float64] = np.concatenate([box[:, 2:] - box[:, :2] for box in boxes]).astype(np.float64)
+        sizes: npt.NDArray[np.float64] = np.sqrt(sides.prod(axis=1))
+        return sizes
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -112,11 +112,15 @@ class YoloSource(Source):
         lexical = inside(slashed)
         if lexical is not None and (lexical in self._listing.files or lexical in self._folders):
             return lexical
-        if ".." in parts[parts.count("..") :]:
+        above = next((number for number, part in enumerate(parts) if part != ".."), len(parts))
+        if ".." in parts[above:]:
             return None
-        for start in range(1, len(parts)):
-            shorter = "/".join(parts[start:])
-            if ".." not in parts[start:] and (shorter in self._listing.files or shorter in self._folders):
+        for start in range(max(1, above), len(parts)):
+            last = parts[start:]
+            shorter = "/".join(last)
+            # `images` alone may be any folder of images; what is left of `..` is not.
+            tells = start == above or len(last) > 1 or split_name(shorter) is not None
+            if shorter in self._listing.files or (tells and shorter in self._folders):
                 return shorter
         return None
 

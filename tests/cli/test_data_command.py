@@ -173,6 +173,15 @@ def test_images_in_two_splits(images: list[Labelled], tmp_path: Path) -> None:
     assert (problem["kind"], problem["split"], Path(problem["file"]).name) == ("shared", "val", "im00.png")
 
 
+def test_a_single_image(tmp_path: Path) -> None:
+    image = picture(tmp_path / "raw/a.png")
+    write_yolo(tmp_path / "data", [Labelled("train", "a", image, (40, 60), (("cat", 1, 1, 9, 9),))], "images", "labels")
+    result = invoke("data", tmp_path / "data", "--format", "json")
+    assert result.exit_code == 0, result.output
+    assert list(json.loads(result.stdout)["splits"]) == ["train"]
+    assert "too few images to make one (1)" in result.stderr
+
+
 def test_what_is_refused(images: list[Labelled], tmp_path: Path) -> None:
     write_yolo_with_yaml(tmp_path / "data", images)
     for arguments, message in (

@@ -247,7 +247,7 @@ def test_a_recipe_setting_by_setting(tmp_path: Path) -> None:
         (["--data", "shape"], "'shape' is not a data set: expected a folder, voc:DIR, coco:DIR"),
         (["--data", "voc:nowhere"], "nowhere: no such folder"),
         (["--data", "shapes:0"], "expected a number of pictures"),
-        (["--split", "training"], "shapes has no split 'training'; there are: train, val, test"),
+        (["--split", "dev"], "shapes has no split 'dev'; there are: train, val, test"),
         (["--val-split", "dev"], "shapes has no split 'dev'"),
         (["--device", "gpu"], "'gpu' is no device"),
         (["--freeze-at", "6"], "6 is not in the range 0<=x<=5"),
