@@ -10,24 +10,30 @@ from typing import Any
 import pytest
 from small_training import SHAPES, VAL, FakeClock, checkpoint, differences, recipe, small
 
-from nasdsl.training import Interrupted, Recipe, Run, RunError, train
+from nasdsl.training import Interrupted, Recipe, Run, RunError, pace, train
 from nasdsl.training.loaders import evaluation_steps
 from nasdsl.training.pace import EVALUATION_MARGIN, Pace, steps_that_fit
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that these tests do not wait."""
+    monkeypatch.setattr(pace, "SHORTEST", 0.1)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1.0, 7.3, 60.0, 1000.0])
 @pytest.mark.parametrize("settings", [{}, {"evaluate_every": 1}, {"evaluate_every": 2.5, "accumulate": 2}])
 def test_the_most_steps_that_fit(seconds: float, settings: dict[str, Any]) -> None:
     """Against trying all numbers."""
-    made, pace, batches = Recipe.from_dict(settings), Pace(0.7, 0.2, 3.1), 7
+    made, measured, batches = Recipe.from_dict(settings), Pace(0.7, 0.2, 3.1), 7
 
     def needed(steps: int) -> float:
         epoch = batches / made.accumulate
         return 0.7 * steps + 0.2 * min(steps, epoch) + 3.1 * len(evaluation_steps(made, batches, steps))
 
     wanted = max((steps for steps in range(1, 1500) if needed(steps) <= seconds), default=1)
-    assert steps_that_fit(seconds, pace, made, batches, evaluates=True) == wanted
-    assert steps_that_fit(seconds, pace, made, batches, evaluates=False) >= wanted
+    assert steps_that_fit(seconds, measured, made, batches, evaluates=True) == wanted
+    assert steps_that_fit(seconds, measured, made, batches, evaluates=False) >= wanted
 
 
 def test_steps_fit_into_the_minutes(out: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
