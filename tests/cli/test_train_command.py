@@ -107,7 +107,8 @@ def test_the_best_detector_is_evaluated_as_well(whole: tuple[Result, Run]) -> No
     assert metrics["best"]["step"] == 2
 
 
-def test_training_for_minutes(tmp_path: Path) -> None:
+def test_training_for_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasdsl.training.pace.SHORTEST", 0.1)
     alone = [a for a in TRAIN if a not in ("--epochs", "1")]
     result = invoke(*alone, "--out", tmp_path / "run", "--val-split", "none", "--minutes", "0.0001")
     assert result.exit_code == 0, result.output

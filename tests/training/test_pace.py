@@ -10,24 +10,30 @@ from typing import Any
 import pytest
 from small_training import SHAPES, VAL, FakeClock, checkpoint, differences, recipe, small
 
-from nasdsl.training import Interrupted, Recipe, Run, RunError, train
+from nasdsl.training import Interrupted, Recipe, Run, RunError, loop, pace, train
 from nasdsl.training.loaders import evaluation_steps
 from nasdsl.training.pace import EVALUATION_MARGIN, Pace, steps_that_fit
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that these tests do not wait."""
+    monkeypatch.setattr(pace, "SHORTEST", 0.1)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1.0, 7.3, 60.0, 1000.0])
 @pytest.mark.parametrize("settings", [{}, {"evaluate_every": 1}, {"evaluate_every": 2.5, "accumulate": 2}])
 def test_the_most_steps_that_fit(seconds: float, settings: dict[str, Any]) -> None:
     """Against trying all numbers."""
-    made, pace, batches = Recipe.from_dict(settings), Pace(0.7, 0.2, 3.1), 7
+    made, measured, batches = Recipe.from_dict(settings), Pace(0.7, 0.2, 3.1), 7
 
     def needed(steps: int) -> float:
         epoch = batches / made.accumulate
         return 0.7 * steps + 0.2 * min(steps, epoch) + 3.1 * len(evaluation_steps(made, batches, steps))
 
     wanted = max((steps for steps in range(1, 1500) if needed(steps) <= seconds), default=1)
-    assert steps_that_fit(seconds, pace, made, batches, evaluates=True) == wanted
-    assert steps_that_fit(seconds, pace, made, batches, evaluates=False) >= wanted
+    assert steps_that_fit(seconds, measured, made, batches, evaluates=True) == wanted
+    assert steps_that_fit(seconds, measured, made, batches, evaluates=False) >= wanted
 
 
 def test_steps_fit_into_the_minutes(out: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -51,15 +57,22 @@ def test_steps_fit_into_the_minutes(out: Path, monkeypatch: pytest.MonkeyPatch, 
     assert f"measured 1 s a step: {outcome.steps} steps ({outcome.steps / 3:.3g} epochs) fit" in said
 
 
+@pytest.fixture
+def _twelve_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "steps_that_fit", lambda *_, **__: 12)
+
+
+@pytest.mark.usefixtures("_twelve_fit")
 def test_a_training_for_minutes_is_one_of_so_many_steps(out: Path) -> None:
-    """Bit for bit, and so it is resumed."""
+    """Bit for bit."""
     outcome = train(small(), SHAPES, recipe(ema=0.9), out / "minutes", VAL, minutes=0.06, quiet=True)
     same = recipe(ema=0.9, steps=outcome.steps)
     train(small(), SHAPES, same, out / "steps", VAL, quiet=True)
     assert differences(checkpoint(out / "minutes"), checkpoint(out / "steps")) == []
-    assert outcome.steps > 1
+    assert outcome.steps == 12
 
 
+@pytest.mark.usefixtures("_twelve_fit")
 def test_resuming_keeps_the_number_of_steps(out: Path) -> None:
     def stop(forward: int) -> None:
         if forward == 5 and Run(out).config.exists():  # not while the pace is measured

@@ -83,7 +83,7 @@ def test_the_best_weights_are_kept_beside_the_last(out: Path, scripted: dict[int
     assert differences(weights(run.best), weights(run.model))
 
 
-@pytest.mark.parametrize("stopped_in", ["step", "evaluation"])
+@pytest.mark.parametrize("stopped_in", [pytest.param("step", marks=pytest.mark.long), "evaluation"])
 def test_best_weights_and_early_stopping_after_a_resume(
     stopped_in: str, out: Path, scripted: dict[int, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,8 +132,6 @@ def test_a_training_stops_when_nothing_better_comes(
     assert again.evaluation is not None
     more = train(small(seed=1), SHAPES, how.changed({"patience": 4}), out, VAL, resume=True, quiet=True)
     assert (more.steps, more.best_step, more.stopped_early) == (15, 6, False)
-    whole = train(small(), SHAPES, recipe(**HOW), out.parent / "whole", VAL, quiet=True)
-    assert differences(weights(Run(out).model), weights(whole.run.model)) == []
 
 
 def test_the_figure_that_decides() -> None:
