@@ -29,6 +29,7 @@ from nasdsl.cli.options import (
     parse_assignments,
 )
 from nasdsl.cli.output import echo_err, is_main_process
+from nasdsl.cli.report import write_training_report
 from nasdsl.cli.settings import recipe_table, show_settings_option
 from nasdsl.cli.training_plan import open_datasets, resolve_backbone_weights, warn_random_backbone
 
@@ -126,7 +127,8 @@ def train(
     minutes on a CPU. Ctrl-C finishes the step, saves a checkpoint and exits; the same command with --resume continues.
 
     The folder of the run holds the detector (model.pt), the last evaluation (metrics.json, results.json), a log
-    (log.jsonl), and the configuration (config.json, decoder.nas). `nasdsl eval` and `nasdsl detect` take this folder.
+    (log.jsonl), a page about all of it (report.html), and the configuration (config.json, decoder.nas). `nasdsl eval` and
+    `nasdsl detect` take this folder.
     """
     decoder = load_decoder(file)
     main = is_main_process()
@@ -168,6 +170,7 @@ def train(
 
             Console(highlight=False, width=None if sys.stdout.isatty() else 110).print(result.evaluation.table())
         echo_err(f"trained {result.steps} steps in {result.seconds:.0f} s; the detector is {result.run.model}")
+        write_training_report(result.run.folder, val)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
