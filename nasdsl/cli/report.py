@@ -84,7 +84,7 @@ def _search(run: Path, top: int) -> tuple[str, Iterable[tuple[str, Chart]]]:
     from nasdsl.report.search import charts, diagnostics, page, read_search, trainings
 
     if not any((run / name).is_file() for name in ("search.json", "journal.jsonl")):
-        what = "it has no config.json, search.json or journal.jsonl" if run.is_dir() else "there is no such folder"
+        what = "it has no config.json, search.json or journal.jsonl" if run.exists() else "there is no such folder"
         fail(
             f"{run} is neither a training nor a search: {what}; expected the folder given to `nasdsl train --out` or "
             "`nasdsl search --out`"

@@ -93,7 +93,7 @@ def losses(training: Training) -> Iterator[Chart]:
     color = alt.Color(
         "loss:N",
         scale=color_scale(list(series), ["$ink", *series_colours(len(series))] if "sum" in series else series_colours(1)),
-        legend=alt.Legend(symbolType="stroke", symbolStrokeWidth=3),
+        legend=_line_legend(len(series)),
     )
     base = alt.Chart(inline_data(rows)).encode(x=_epoch_axis(training), color=color)
     tips = [
@@ -117,6 +117,12 @@ def losses(training: Training) -> Iterator[Chart]:
             )
         ),
     )
+
+
+def _line_legend(count: int) -> alt.Legend:
+    """A legend of lines; more than four names do not fit into a row."""
+    columns = {"columns": 2} if count > 4 else {}
+    return alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolOpacity=1, **columns)
 
 
 def _groups(records: Sequence[Mapping[str, Any]]) -> list[list[int]]:
@@ -255,9 +261,7 @@ def precision_recall_curves(curves: Sequence[Curve]) -> Iterator[Chart]:
     chart = alt.Chart(inline_data(rows)).encode(
         x=alt.X("recall:Q", scale=alt.Scale(domain=[0, 1]), axis=axis),
         y=alt.Y("precision:Q", scale=alt.Scale(domain=[0, 1]), axis=axis),
-        color=alt.Color(
-            "class:N", scale=color_scale(names, colours), legend=alt.Legend(symbolType="stroke", symbolStrokeWidth=3)
-        ),
+        color=alt.Color("class:N", scale=color_scale(names, colours), legend=_line_legend(len(names))),
         detail="name:N",
         order=alt.Order("score:Q", sort="descending"),
         tooltip=[
@@ -310,8 +314,10 @@ def confusion(validation: Validation) -> Iterator[Chart]:
     ]
     axis: dict[str, Any] = {"labelLimit": 120, "domain": False, "ticks": False, "grid": False, "labelOverlap": count > NUMBERED}
     base = alt.Chart(inline_data(rows)).encode(
-        x=alt.X("detected:N", sort=found, title="detected as", axis=alt.Axis(labelAngle=-40, **axis)),
-        y=alt.Y("true:N", sort=true, title="annotated as", axis=alt.Axis(**axis)),
+        x=alt.X(
+            "detected:N", sort=found, scale=alt.Scale(domain=found), title="detected as", axis=alt.Axis(labelAngle=-40, **axis)
+        ),
+        y=alt.Y("true:N", sort=true, scale=alt.Scale(domain=true), title="annotated as", axis=alt.Axis(**axis)),
         tooltip=[
             alt.Tooltip("true:N", title="annotated"),
             alt.Tooltip("detected:N"),
@@ -368,9 +374,7 @@ def f1_over_threshold(validation: Validation) -> Iterator[Chart]:
     base = alt.Chart(inline_data(rows)).encode(
         x=alt.X("threshold:Q", title="threshold of the score", scale=alt.Scale(domain=[0, 1])),
         y=alt.Y("f1:Q", title="F1", scale=alt.Scale(domain=[0, 1])),
-        color=alt.Color(
-            "class:N", scale=color_scale(list(series), colours), legend=alt.Legend(symbolType="stroke", symbolStrokeWidth=3)
-        ),
+        color=alt.Color("class:N", scale=color_scale(list(series), colours), legend=_line_legend(len(series))),
         tooltip=[
             alt.Tooltip("class:N"),
             alt.Tooltip("threshold:Q", format=".2f"),

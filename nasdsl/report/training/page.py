@@ -189,12 +189,12 @@ def _notes(training: Training, validation: Validation | None, problem: str) -> I
     elif validation is None:
         yield (
             "Without the annotated boxes of the validation data there are no curves, confusion matrix and images"
-            f"{f': {problem}' if problem else ''}. `nasdsl report {shlex.quote(str(training.folder))} --data SPEC` takes them "
-            "from where they are now."
+            f"{f': {problem}' if problem else ''}. With --data SPEC, nasdsl report {shlex.quote(str(training.folder))} takes "
+            "them from where they are now."
         )
     elif len(training.evaluations) == 1:
         yield (
-            "The training was evaluated once, at its end. With `--set evaluate_every=1` it is evaluated after each epoch, and "
+            "The training was evaluated once, at its end. With --set evaluate_every=1 it is evaluated after each epoch, and "
             "this page has a curve of the average precision."
         )
     if validation is not None and validation.best is None:

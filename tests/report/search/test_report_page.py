@@ -347,7 +347,7 @@ def test_charts_as_files_have_marks(runs: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["missing", "empty", "file", "training", "broken", "other format", "bad ranking"])
 def test_a_folder_that_is_no_search(kind: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    words = "is no search"
+    words = "is neither a training nor a search"
     if kind != "missing":
         folder.mkdir()
     match kind:
@@ -356,6 +356,7 @@ def test_a_folder_that_is_no_search(kind: str, tmp_path: Path) -> None:
             folder.write_text("{}")
         case "training":
             (folder / "config.json").write_text("{}")
+            words = "is not of the form 'nasdsl run 1'"
         case "broken":
             (folder / "search.json").write_text("{")
             words = "is no JSON"
