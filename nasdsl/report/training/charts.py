@@ -121,8 +121,8 @@ def losses(training: Training) -> Iterator[Chart]:
 
 def _line_legend(count: int) -> alt.Legend:
     """A legend of lines; more than four names do not fit into a row."""
-    columns = {"columns": 2} if count > 4 else {}
-    return alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolOpacity=1, **columns)
+    columns = 2 if count > 4 else alt.Undefined
+    return alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolOpacity=1, columns=columns)
 
 
 def _groups(records: Sequence[Mapping[str, Any]]) -> list[list[int]]:
