@@ -32,6 +32,7 @@ from nasdsl.cli.options import (
     parse_assignments,
 )
 from nasdsl.cli.output import echo_err, is_main_process
+from nasdsl.cli.report import write_training_report
 from nasdsl.cli.settings import recipe_table, show_settings_option
 from nasdsl.cli.training_plan import open_datasets, resolve_backbone_weights, resolve_split, warn_random_backbone, with_recipe
 
@@ -158,8 +159,8 @@ def train(
     same command with --resume continues.
 
     The folder of the run holds the detector (model.pt, and best.pt of the best evaluation), the last evaluation
-    (metrics.json, results.json), a log (log.jsonl), and the configuration (config.json, decoder.nas). `nasdsl eval` and
-    `nasdsl detect` take this folder (its model.pt) or best.pt.
+    (metrics.json, results.json), a log (log.jsonl), a page about all of it (report.html), and the configuration
+    (config.json, decoder.nas). `nasdsl eval` and `nasdsl detect` take this folder (its model.pt) or best.pt.
     """
     if minutes is not None:
         _refuse_length(recipe_options, settings)
@@ -220,6 +221,7 @@ def train(
         echo_err(f"trained {result.steps} steps in {result.seconds:.0f} s; the detector is {result.run.model}")
         if result.best_step is not None and result.best_step != result.steps:
             echo_err(f"the best evaluation was at step {result.best_step}; its detector is {result.run.best}")
+        write_training_report(result.run.folder, val)
 
 
 def _refuse_length(recipe_options: dict[str, Any], settings: tuple[str, ...]) -> None:

@@ -31,7 +31,8 @@ def f1_scores(curve: Curve, thresholds: NDArray[np.float64] = THRESHOLDS) -> NDA
     kept = np.searchsorted(-curve.scores, -thresholds, side="right")  # scores fall
     right = np.concatenate(([0], curve.true_positives))[kept]
     total = kept + curve.boxes
-    return np.divide(2.0 * right, total, out=np.full(len(thresholds), np.nan), where=total > 0)
+    found: NDArray[np.float64] = np.divide(2.0 * right, total, out=np.full(len(thresholds), np.nan), where=total > 0)
+    return found
 
 
 class BestThreshold(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from typing import Any, Final
 
 import vl_convert
@@ -55,6 +56,7 @@ def chart_values(chart: Chart, prefix: str = "") -> dict[str, Any]:
     }
 
 
+@cache
 def _library() -> str:
-    """Vega, Vega-Lite and vega-embed as one script."""
+    """Vega, Vega-Lite and vega-embed as one script. Making it takes two seconds."""
     return vl_convert.javascript_bundle(LIBRARY, vl_version=VEGA_LITE).replace("</script", "<\\/script")

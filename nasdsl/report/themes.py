@@ -23,12 +23,14 @@ PALETTES: Final[Mapping[str, Mapping[str, str]]] = {
         "$0": "#0072b2", "$1": "#d55e00", "$2": "#009272", "$3": "#b65a94", "$4": "#a87400", "$5": "#5b5f66",
         "$6": "#3f9ad6", "$7": "#7a4fb5",
         "$ink": "#1c2127", "$soft": "#59636e", "$grid": "#e6eaee", "$edge": "#b9c1c9",
+        "$page": "#ffffff", "$faint": "#f0f3f6",
     },
     "dark": {
         "$dot": "#5d7590", "$line": "#6cb6ff", "$best": "#f5924e", "$bad": "#f07da8", "$rule": "#9aa4af",
         "$0": "#56b4e9", "$1": "#ff8c42", "$2": "#2fc49b", "$3": "#e393c4", "$4": "#e6b53c", "$5": "#aab2bb",
         "$6": "#8fb8ff", "$7": "#b99bef",
         "$ink": "#e6edf3", "$soft": "#a2acb7", "$grid": "#262d35", "$edge": "#4a535d",
+        "$page": "#0f1318", "$faint": "#1b2128",
     },
 }  # fmt: skip
 

@@ -56,8 +56,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Run]:
 
 def test_the_files_of_a_run(whole: tuple[Result, Run]) -> None:
     result, run = whole
-    names = ["best.pt", "checkpoint.pt", "config.json", "decoder.nas", "log.jsonl", "metrics.json", "model.pt", "results.json"]
-    assert sorted(path.name for path in run.folder.iterdir()) == names
+    names = "best.pt checkpoint.pt config.json decoder.nas log.jsonl metrics.json model.pt report.html results.json"
+    assert sorted(path.name for path in run.folder.iterdir()) == names.split()
+    assert 'id="spec-confusion"' in (run.folder / "report.html").read_text()
+    assert result.stderr.endswith(f"wrote {run.folder / 'report.html'}\n")
     config = run.read_config()
     assert config["about"]["data"] == "shapes:8"
     assert config["about"]["decoder"] == "zoo:fcos"

@@ -9,12 +9,12 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pytest
+from parsed_page import Page
 from synthetic_searches import Evaluation, checked, describe, make, progressive, rank, space, unpriced
 
 from nasdsl.cli import cli
@@ -24,44 +24,6 @@ from nasdsl.report.search.diagrams import inline
 from nasdsl.search.loop import search
 from nasdsl.search.run import load_trials
 from nasdsl.spaces import Filled
-
-LOADS = {"src", "href", "xlink:href", "action", "formaction", "data", "poster", "srcset", "background", "ping", "manifest"}
-
-
-class Page(HTMLParser):
-    """The text of a page, its charts, and what it would load."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.specs: dict[str, dict[str, Any]] = {}
-        self._inside = ""
-        self.feed(text)
-        self.close()
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._inside = tag if tag in ("script", "style") else ""
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = ""
-
-    def handle_data(self, data: str) -> None:
-        name = self.tags[-1][1].get("id") or "" if self.tags else ""
-        if self._inside == "script" and name.startswith("spec-"):
-            self.specs[name.removeprefix("spec-")] = json.loads(data)
-        elif not self._inside:
-            self.words.append(data)
-
-    def ids(self) -> list[str]:
-        return [str(attributes["id"]) for _, attributes in self.tags if "id" in attributes]
-
-    def loaded(self) -> list[str]:
-        """Addresses other than anchors and data."""
-        found = [str(value) for _, attributes in self.tags for name, value in attributes.items() if name in LOADS]
-        return [address for address in found if not address.startswith(("#", "data:"))]
 
 
 def made(folder: Path, **options: Any) -> Page:
@@ -385,7 +347,7 @@ def test_charts_as_files_have_marks(runs: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["missing", "empty", "file", "training", "broken", "other format", "bad ranking"])
 def test_a_folder_that_is_no_search(kind: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    words = "is no search"
+    words = "is neither a training nor a search"
     if kind != "missing":
         folder.mkdir()
     match kind:
@@ -394,6 +356,7 @@ def test_a_folder_that_is_no_search(kind: str, tmp_path: Path) -> None:
             folder.write_text("{}")
         case "training":
             (folder / "config.json").write_text("{}")
+            words = "is not of the form 'nasdsl run 1'"
         case "broken":
             (folder / "search.json").write_text("{")
             words = "is no JSON"
