@@ -23,7 +23,9 @@ from nasdsl.export import ExportError, export_detector
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-PREDICTIONS = pytest.mark.parametrize("predict", [FCOS, IMPROVED, RETINANET], ids=["fcos", "improved", "retinanet"])
+PREDICTIONS = pytest.mark.parametrize(
+    "predict", [FCOS, pytest.param(IMPROVED, marks=pytest.mark.long), RETINANET], ids=["fcos", "improved", "retinanet"]
+)
 
 
 def exported(model: Detector, folder: Path, **options: Any) -> Any:
@@ -39,9 +41,8 @@ def exported(model: Detector, folder: Path, **options: Any) -> Any:
     return onnx_runner(file)
 
 
-@pytest.mark.parametrize("path", [path for path in ZOO if path.stem in ("nas_fcos", "bifpn")], ids=lambda p: p.stem)
-def test_the_zoo(path: Path, tmp_path: Path) -> None:
-    model = zoo(path)
+def test_the_paper(tmp_path: Path) -> None:
+    model = zoo(next(path for path in ZOO if path.stem == "nas_fcos"))
     check(exported(model, tmp_path, deform="native"), model, images(2, 75, 109))
     check_candidates(exported(model, tmp_path, nms=False), model, images(2, 75, 109))
 
@@ -63,7 +64,7 @@ def test_any_batch_and_size(predict: str, tmp_path: Path) -> None:
     run = exported(model, tmp_path)
     all_candidates = exported(model, tmp_path, nms=False)
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=10, deadline=None)
     @given(st.integers(1, 3), st.integers(1, 150), st.integers(1, 150), st.integers(0, 1000))
     def computes_the_same(batch: int, height: int, width: int, seed: int) -> None:
         x = images(batch, height, width, seed)
@@ -73,14 +74,14 @@ def test_any_batch_and_size(predict: str, tmp_path: Path) -> None:
     computes_the_same()
 
 
-OPTIONS: list[dict[str, Any]] = [
-    {"detections": 7},
+OPTIONS: list[Any] = [
+    pytest.param({"detections": 7}, marks=pytest.mark.long),
     {"candidates": 5},  # fewer candidates in all than detections
     {"nms": 0.0},
-    {"nms": 1.5},
-    {"score_threshold": 0.3},
+    pytest.param({"nms": 1.5}, marks=pytest.mark.long),
+    pytest.param({"score_threshold": 0.3}, marks=pytest.mark.long),
     {"score_threshold": 1.0},  # no detections
-    {"classes": 1},
+    pytest.param({"classes": 1}, marks=pytest.mark.long),
     {"centerness_in_score": False},
 ]
 
@@ -126,7 +127,7 @@ def test_padding_is_that_of_the_detector(tmp_path: Path) -> None:
     assert boxes[..., 2].max() <= 75
 
 
-@PREDICTIONS
+@pytest.mark.parametrize("predict", [FCOS, pytest.param(RETINANET, marks=pytest.mark.long)], ids=["fcos", "retinanet"])
 def test_half_precision(predict: str, tmp_path: Path) -> None:
     """Weights and maps are half as large; boxes are near, as they are predicted in float32."""
     model = small(predict)
@@ -258,7 +259,8 @@ def _values(folder: Path) -> list[Any]:
     return [*graph.input, *graph.output]
 
 
-@pytest.mark.parametrize("predict", [FCOS, pytest.param(RETINANET, marks=pytest.mark.long)], ids=["fcos", "retinanet"])
+@pytest.mark.long
+@pytest.mark.parametrize("predict", [FCOS, RETINANET], ids=["fcos", "retinanet"])
 def test_openvino(predict: str, tmp_path: Path) -> None:
     openvino = pytest.importorskip("openvino")
     model = small(predict)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from exports import FCOS, IMPROVED, RETINANET, check, check_candidates, images, program_runner, small, zoo
+from exports import FCOS, IMPROVED, RETINANET, check, check_candidates, images, program_runner, randomized, small, zoo
 from PIL import Image
 from torch import nn
 
@@ -70,14 +70,15 @@ def test_the_batched_postprocessing(predict: str) -> None:
 # ------------------------------------------------------------------------------------------------ programs
 
 
+@pytest.mark.long  # tracing takes seconds, and several times as long for any size
 @pytest.mark.parametrize(
     ("predict", "options"),
     [
-        (RETINANET, {"nms": False, "size": (64, 96)}),  # tracing takes seconds, and several times as long for any size
-        pytest.param(FCOS, {}, marks=pytest.mark.long),
-        pytest.param(RETINANET, {}, marks=pytest.mark.long),
-        pytest.param(IMPROVED, {"deform": "grid_sample"}, marks=pytest.mark.long),
-        pytest.param(FCOS, {"nms": False}, marks=pytest.mark.long),
+        (RETINANET, {"nms": False, "size": (64, 96)}),
+        (FCOS, {}),
+        (RETINANET, {}),
+        (IMPROVED, {"deform": "grid_sample"}),
+        (FCOS, {"nms": False}),
     ],
 )
 def test_a_program(predict: str, options: dict[str, Any], tmp_path: Path) -> None:
@@ -252,37 +253,50 @@ def test_a_custom_layer_without_a_source(tmp_path: Path) -> None:
 ALONE = """
 import sys
 sys.modules["nasdsl"] = None  # importing it fails
-import numpy as np, torch, torchvision
+import runpy
+import torch, torchvision
 x = torch.load("x.pt", weights_only=True)
+outputs = []
 with torch.no_grad():
-    outputs = torch.export.load("d.pt2").module()(x)
+    if "pt2" in sys.argv:
+        outputs = torch.export.load("d.pt2").module()(x)
     sys.path.insert(0, ".")
     import d
     found = d.load()(x)
+sys.argv = ["d.py", "a.png"]
+runpy.run_path("d.py", run_name="__main__")
 torch.save(([o for o in outputs], [[one[k] for k in ("boxes", "scores", "labels")] for one in found]), "out.pt")
 """
 
 
-def test_files_need_no_nasdsl(tmp_path: Path) -> None:
-    model, x = small(FCOS), images(2, 50, 75)
-    export_detector(model, tmp_path / "d.pt2", size=(50, 75))
+@pytest.mark.parametrize("form", ["py", pytest.param("pt2", marks=pytest.mark.long)])
+def test_files_need_no_nasdsl(form: str, tmp_path: Path) -> None:
+    text = (
+        "decoder d { input c3 fpn(width=32) { output p3 = dconv_3x3(c3) } head(width=32) { conv_3x3 }"
+        " predict fcos(centerness=cls) }"
+    )
+    model = randomized(nasdsl.detector(nasdsl.loads(text), "tiny", classes=2, min_size=64, max_size=128))
+    x = images(2, 50, 75)
+    if form == "pt2":
+        export_detector(model, tmp_path / "d.pt2")
     export_detector(model, tmp_path / "d.py")
     torch.save(x, tmp_path / "x.pt")
-    subprocess.run([sys.executable, "-c", ALONE], cwd=tmp_path, check=True, capture_output=True)
+    picture = Image.fromarray((images(1, 80, 60)[0] * 255).to(torch.uint8).permute(1, 2, 0).numpy())
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    picture.save(tmp_path / "a.png", exif=exif)
+    done = subprocess.run([sys.executable, "-c", ALONE, form], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     program, source = torch.load(tmp_path / "out.pt", weights_only=True)
-    check(lambda _: [value.numpy() for value in program], model, x)
+    if form == "pt2":
+        check(lambda _: [value.numpy() for value in program], model, x)
     with torch.no_grad():
         for (boxes, scores, _), expected in zip(source, model(x), strict=True):
             torch.testing.assert_close(boxes, expected["boxes"], rtol=0, atol=1e-3)
             torch.testing.assert_close(scores, expected["scores"], rtol=0, atol=1e-5)
-    # As a program: it prints the boxes of an image file, upright.
-    picture = Image.fromarray((images(1, 80, 60)[0] * 255).to(torch.uint8).permute(1, 2, 0).numpy())
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    picture.save(tmp_path / "a.png", exif=exif)
-    printed = subprocess.run([sys.executable, "d.py", "a.png"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    # As a program, the source prints the boxes of an image file, upright.
     expected = model.detect(read_image(tmp_path / "a.png"))
-    lines = printed.splitlines()
+    lines = done.stdout.splitlines()
     assert lines[0] == "a.png"
     assert len(lines) == 1 + len(expected["scores"])
     x1, _, x2, _ = expected["boxes"][0].tolist()
