@@ -14,7 +14,6 @@ from nasdsl.backends.layer_errors import first_line, layer_of
 from nasdsl.backends.module import DecoderModule
 from nasdsl.layers import CustomLayer
 
-
 OLDEST_TORCH = (2, 9)
 """The first version whose ``torch.export`` leaves checks of sizes to run time, so that a program takes any size."""
 

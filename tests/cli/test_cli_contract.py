@@ -307,7 +307,8 @@ def test_a_decoder_of_the_zoo_by_name(folder: Path) -> None:
 WITHOUT_TORCH = [["--help"], ["--version"], ["check", "good.nas"], ["check", "bad.nas"], ["explain"], ["explain", "NAS201"]]
 WITHOUT_TORCH.append(["zoo"])
 COMMANDS = [
-    "check", "fmt", "explain", "compile", "render", "zoo", "import", "sample", "train", "eval", "detect", "search", "report",
+    "check", "fmt", "explain", "compile", "render", "zoo", "import", "sample", "train", "eval", "detect", "latency", "search",
+    "report",
 ]  # fmt: skip
 WITHOUT_TORCH += [[command, "--help"] for command in COMMANDS] + [["import", "nas-fcos", "--help"]]
 WITHOUT_TORCH.append(["render", "good.nas", "-o", "out.svg"])

@@ -78,6 +78,8 @@ class Compiler:
 
 @pytest.fixture
 def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest) -> Compiler:
+    if not hasattr(triton, "knobs"):
+        pytest.skip(f"these tests drive the compiler of a newer Triton than {triton.__version__}")
     monkeypatch.setattr(triton.knobs.cache, "dir", str(tmp_path))
     return Compiler(monkeypatch, request.param)
 
