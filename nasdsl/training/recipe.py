@@ -312,8 +312,8 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     ),
     "quick": _QUICK,
 }
-"""`published` is the schedule of the paper. `small` is for small data of one's own: docs/training.md has the experiments that it
-comes from. `quick` trains small data at 240x320 in minutes without a GPU."""
+"""`published` is the schedule of the paper. `small` is for small data of one's own, from the experiments in docs/training.md.
+`quick` trains small data at 240x320 in minutes without a GPU."""
 
 
 def find_recipe(name: str) -> Recipe:

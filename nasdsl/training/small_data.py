@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from nasdsl.data import Dataset, DataError
+from nasdsl.data import DataError, Dataset
 from nasdsl.data.size_advice import recommend_size
 from nasdsl.training.recipe import Recipe
 
