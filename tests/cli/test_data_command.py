@@ -26,6 +26,7 @@ from PIL import Image
 from small_spaces import FPN_SPACE
 
 from nasdsl.training import Run
+from nasdsl.training.proxy import ProxySpec, ProxyTask
 
 TRAIN = [
     "train", "zoo:fcos", "--width", "32", "--backbone", "tiny", "--backbone-weights", "none", "--recipe", "quick",
@@ -312,6 +313,11 @@ def test_search_on_a_folder_without_splits(images: list[Labelled], tmp_path: Pat
     assert run.classes == ("dog", "cat")
     assert run.read_config()["data"]["pictures"] == 8
     assert (run.read_config()["about"]["split_share"], run.read_config()["about"]["split_seed"]) == (0.7, 0)
+    spec = ProxySpec(
+        str(data), classes=("dog", "cat"), split_share=0.7, backbone="tiny", size=64, longest=96, iterations=1, batch_size=2
+    )  # fmt: skip
+    task = ProxyTask(spec, quiet=True)
+    assert (task.classes, len(task.train) + len(task.val)) == (("dog", "cat"), 8)
     measured = invoke("eval", run.folder, "--data", data, "--workers", "0")
     assert f"coco:{data} (val): 4 pictures" in measured.stderr
     assert invoke(*command, "--resume").exit_code == 0

@@ -228,6 +228,19 @@ def test_masks_are_not_taken_for_images(images: list[Labelled], tmp_path: Path) 
     assert [entry.reason for entry in data.skipped] == ["no such file"]
 
 
+def test_images_of_another_split_are_not_taken(images: list[Labelled], tmp_path: Path) -> None:
+    for layout in ("coco", "coco, roboflow", "voc, train and valid"):
+        root = tmp_path / layout
+        SPLIT_LAYOUTS[layout](root, images)
+        (missing,) = root.glob("train/im00.png")
+        (val,) = [path for path in (root / "val", root / "valid") if path.is_dir()]
+        missing.rename(val / "im00.png")
+        data = open_dataset(str(root), "train")
+        assert [Path(entry.file).name for entry in data.skipped] == ["im00.png"]
+        assert len(data) == 6
+        assert [entry.reason.partition(" (")[0] for entry in data.skipped] == ["no such file"]
+
+
 def test_names_of_data_sets(voc: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = voc({"a": voc_xml([voc_object("cat", 1, 1, 9, 9)])})
     assert _refused("VOC:data").endswith("; forms are in lower case: voc:data")
