@@ -206,7 +206,7 @@ def test_training_without_readable_images_stops(voc: Make) -> None:
         (root / f"JPEGImages/{stem}.jpg").write_text("no picture")
     data = open_dataset(f"voc:{root}", "train")
     assert list(make_loader(data, batch_size=2, transform=SMALL)) == []
-    with pytest.raises(DataError, match="2 unreadable pictures in a row, such as"):
+    with pytest.raises(DataError, match="2 unreadable images in a row, such as"):
         list(make_loader(data, batch_size=2, transform=SMALL, shuffle=True))
 
 
