@@ -25,9 +25,9 @@ timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'n
 
 SIZE = (64, 96)
 ODD = (75, 101)
-LONG = ("efficientnet_b0", "swin_tiny_patch4_window7_224")
+LONG = ("mobilenetv3_small_100", "efficientnet_b0", "swin_tiny_patch4_window7_224")
 FAMILIES = [
-    *("resnet18", "mobilenetv3_small_100", "convnext_atto"),
+    *("resnet18", "convnext_atto"),
     *(pytest.param(name, marks=pytest.mark.long) for name in LONG),
 ]
 DECODER = """
@@ -217,7 +217,9 @@ def test_frozen_norms() -> None:
 # --------------------------------------------------------------------------------------------------------- detectors
 
 
-@pytest.mark.parametrize(("name", "norm"), [("resnet18", "frozen"), ("convnext_atto", None)])
+@pytest.mark.parametrize(
+    ("name", "norm"), [("resnet18", "frozen"), pytest.param("convnext_atto", None, marks=pytest.mark.long)]
+)
 def test_a_saved_detector_is_loaded_without_a_download(
     name: str, norm: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ def files(trainings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["light", "dark"])
+@pytest.fixture(params=["light", pytest.param("dark", marks=pytest.mark.long)])
 def few(request: pytest.FixtureRequest, browser: Any, files: Path) -> Iterator[Opened]:
     opened = Opened(browser, files / "few.html", request.param, 1300)
     yield opened
