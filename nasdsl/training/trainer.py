@@ -191,7 +191,8 @@ def _has_unused_parameters(detector: nn.Module) -> bool:
     if not isinstance(detector, Detector):
         return False
     unread = set(detector.backbone.features) - set(detector.decoder.fpn.input_levels)
-    if detector.backbone.name is None:  # a custom backbone may compute each feature independently
+    name = detector.backbone.name
+    if name is None or name.startswith("timm:"):  # may compute each feature independently
         return bool(unread)
     return max(detector.backbone.features) in unread
 

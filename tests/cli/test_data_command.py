@@ -220,7 +220,7 @@ def test_train_evaluate_and_detect_on_a_yolo_folder(images: list[Labelled], tmp_
     assert found.exit_code == 0, found.output
     assert "(test): 2 pictures" in found.stderr
     assert sorted(path.name for path in (tmp_path / "found").iterdir()) == [
-        "detections.json", "im10.png", "im11.png", "sheet.png",
+        "detections.csv", "detections.json", "im10.png", "im11.png", "sheet.png",
     ]  # fmt: skip
     refusal = refused(*TRAIN, "--data", data, "--out", tmp_path / "other", "--split-share", "0.5")
     assert "are for a dataset without a validation split" in refusal
@@ -238,6 +238,9 @@ def test_a_run_keeps_the_split_that_it_made(images: list[Labelled], tmp_path: Pa
     assert (about["split_share"], about["split_seed"]) == (0.6, 5)
     val = shown(data, "--split-share", "0.6", "--split-seed", "5")["splits"]["val"]
     assert val["images"] == 5
+    page = tmp_path / "page.html"
+    assert invoke("report", out, "-o", page).exit_code == 0
+    assert 'id="spec-confusion"' in page.read_text()  # with the images of the split that was made
     results = {entry["image_id"] for entry in json.loads(Run(out).results.read_text())}
     for what in (out, out / "model.pt", out / "results.json"):
         measured = invoke("eval", what, "--data", data, "--workers", "0", "--format", "json", "--results", tmp_path / "r.json")
