@@ -190,10 +190,11 @@ def train(
         )
         classes = _voc_classes(out) if resume and class_names is None else None
         data, val = open_datasets(plan, require_val=not is_default("val_split"), classes=classes)
+        if main:
+            echo_err("\n".join([*data.summary(), *(val.summary() if val else [])]))
         plan = with_recipe(plan, recipe, _given(recipe_options), settings, improvements, [decoder], data)
         decoder = plan.prepare_decoder(decoder)
         if main:
-            echo_err("\n".join([*data.summary(), *(val.summary() if val else [])]))
             warn_random_backbone(plan)
         model = plan.make_detector(decoder, data)
         if main and model.inherited is not None and model.inherited.is_complete:  # else a warning says it

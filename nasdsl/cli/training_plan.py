@@ -137,12 +137,12 @@ def with_recipe(
         improvements = chosen == "small" and all(isinstance(d.architecture.predict, Fcos) for d in decoders)
     notes = []
     if name is None:
-        notes.append(f"recipe {chosen} (--recipe)")
+        notes.append(f"recipe {chosen} for {len(data):,} images (--recipe)")
     if sized is not recipe:
         size = f"size {sized.size[0]}x{sized.size[1]}" if sized.size else f"shorter side {sized.shorter_side[0]}"
-        notes.append(f"{size}, which suits the boxes (--size)")
+        notes.append(f"{size} for these boxes (--size)")
     if name is None and improvements:
-        notes.append("with FCOS's improvements (--no-improvements)")
+        notes.append("FCOS's improvements (--no-improvements)")
     if notes and is_main_process():
-        echo_err(", ".join(notes))
+        echo_err(f"chosen: {', '.join(notes)}")
     return replace(plan, recipe=sized, improvements=improvements)

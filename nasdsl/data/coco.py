@@ -230,7 +230,7 @@ class _Reader:
         if not isinstance(name, str) or not name:
             raise _Malformed(f"file_name is {_short(name)}: expected the name of a file")
         if (path := inside(name)) is None:
-            raise _Malformed(f"file_name {name!r} leads out of the folder of pictures")
+            raise _Malformed(f"file_name {name!r} leads out of the folder of images")
         return self._finder.find(path)
 
 

@@ -105,7 +105,7 @@ class Dataset(torch.utils.data.Dataset[Sample]):
             raise BrokenData(name, skipped)
         if not records:
             reasons = listing(skipped) or ["  the split lists none"]
-            raise DataError("\n".join([f"{name}: no usable picture is in it", *reasons]))
+            raise DataError("\n".join([f"{name}: no usable image is in it", *reasons]))
         self.name = name
         self.classes = tuple(classes)
         self.category_ids = tuple(category_ids)
@@ -143,7 +143,7 @@ class Dataset(torch.utils.data.Dataset[Sample]):
     def file(self, index: int) -> str:
         """Path of an image, or a description of a synthetic one."""
         record = self._records[index]
-        return record.file or f"{self.name}: picture {record.image_id}"
+        return record.file or f"{self.name}: image {record.image_id}"
 
     def size(self, index: int) -> Size:
         """(H, W) of an image, from its annotation, or from its header where the annotation has none."""
@@ -197,10 +197,10 @@ class Dataset(torch.utils.data.Dataset[Sample]):
     def summary(self) -> list[str]:
         """Lines for the user: number of images and boxes, and what was skipped, clipped, left out or assumed."""
         boxes = sum(len(record.labels) for record in self._records)
-        lines = [f"{self.name}: {len(self)} pictures, {boxes} boxes of {len(self.classes)} classes"]
+        lines = [f"{self.name}: {len(self)} images, {boxes} boxes of {len(self.classes)} classes"]
         lines += self.notes
         for what, entries in (
-            ("pictures", [entry for entry in self.skipped if not entry.box]),
+            ("images", [entry for entry in self.skipped if not entry.box]),
             ("boxes", [entry for entry in self.skipped if entry.box]),
         ):
             if entries:
@@ -208,7 +208,7 @@ class Dataset(torch.utils.data.Dataset[Sample]):
         if self.clipped:
             some = ", ".join(list(self.clipped)[:3]) + (", …" if len(self.clipped) > 3 else "")
             number = sum(self.clipped.values())
-            lines.append(f"boxes clipped to their picture: {number}, in {some}")
+            lines.append(f"boxes clipped to their image: {number}, in {some}")
         if self.left_out:
             some = ", ".join(f"{name} ({n})" for name, n in sorted(self.left_out.items()))
             lines.append(f"objects of other classes, left out: {some}")
@@ -281,7 +281,7 @@ class RecordBuilder:
         elif x2 <= x1 or y2 <= y1:
             self.skip(source, f"{what}: the box is {x2 - x1:g} wide and {y2 - y1:g} high")
         elif x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
-            self.skip(source, f"{what}: the box {_format_box(box)} lies outside of the picture of {width}x{height}")
+            self.skip(source, f"{what}: the box {_format_box(box)} lies outside of the image of {width}x{height}")
         else:
             # A pixel over the edge comes from rounding, or from counting pixels from 1.
             self.clipped += min(x1, y1) < -1 or x2 > width + 1 or y2 > height + 1

@@ -105,7 +105,7 @@ def _pillow_errors(path: str | Path) -> Iterator[None]:
         raise UnreadableImage(path, "no such file") from None
     except UnidentifiedImageError:
         empty = Path(path).stat().st_size == 0
-        raise UnreadableImage(path, "the file is empty" if empty else "not a picture of a known format") from None
+        raise UnreadableImage(path, "the file is empty" if empty else "not an image of a known format") from None
     except Image.DecompressionBombError as error:
         raise UnreadableImage(path, f"too large: {error}") from None
     except MemoryError:

@@ -70,7 +70,7 @@ def open_shapes(
         raise DataError(f"shapes: the classes are {wanted!r}; expected at least one name, each once")
     text = str(count)
     if text and not (text.isascii() and text.isdigit() and 0 < int(text) <= 10**7):
-        raise DataError(f"'shapes:{count}': expected a number of pictures, such as shapes:400")
+        raise DataError(f"'shapes:{count}': expected a number of images, such as shapes:400")
     name = f"shapes{':' if text else ''}{text} ({split})"
     return _ShapesDataset(name, split, int(text or SPLITS[split]), seed, on_error, wanted)
 

@@ -54,7 +54,7 @@ class FullTraining:
         training = self.plan.open_train_dataset()
         validation = self.plan.open_val_dataset(training)
         if validation is None:
-            raise SearchError("a ranking needs pictures to evaluate on: expected the name of a part of the data as val_split")
+            raise SearchError("a ranking needs images to evaluate on: expected the name of a part of the data as val_split")
         return training, validation
 
 

@@ -206,8 +206,8 @@ def test_train_evaluate_and_detect_on_a_yolo_folder(images: list[Labelled], tmp_
     write_yolo_with_yaml(data, images)
     result = invoke(*TRAIN, "--data", data, "--out", out)
     assert result.exit_code == 0, result.output
-    assert f"yolo:{data} (train): 7 pictures" in result.stderr
-    assert f"yolo:{data} (val): 3 pictures" in result.stderr
+    assert f"yolo:{data} (train): 7 images" in result.stderr
+    assert f"yolo:{data} (val): 3 images" in result.stderr
     assert Run(out).classes == CLASSES
     assert "split_share" not in Run(out).read_config()["about"]
     of_run, of_results = (
@@ -218,7 +218,7 @@ def test_train_evaluate_and_detect_on_a_yolo_folder(images: list[Labelled], tmp_
     assert of_run["coco"]["ap"] == pytest.approx(json.loads(Run(out).metrics.read_text())["coco"]["ap"], abs=1e-6)
     found = invoke("detect", out, "--data", data, "-o", tmp_path / "found", "--sheet", "--threshold", "0")
     assert found.exit_code == 0, found.output
-    assert "(test): 2 pictures" in found.stderr
+    assert "(test): 2 images" in found.stderr
     assert sorted(path.name for path in (tmp_path / "found").iterdir()) == [
         "detections.csv", "detections.json", "im10.png", "im11.png", "sheet.png",
     ]  # fmt: skip
@@ -233,7 +233,7 @@ def test_a_run_keeps_the_split_that_it_made(images: list[Labelled], tmp_path: Pa
     command = [*TRAIN, "--data", data, "--out", out]
     result = invoke(*command, "--split-share", "0.6", "--split-seed", "5")
     assert result.exit_code == 0, result.output
-    assert f"yolo:{data} (train): 7 pictures" in result.stderr
+    assert f"yolo:{data} (train): 7 images" in result.stderr
     about = Run(out).read_config()["about"]
     assert (about["split_share"], about["split_seed"]) == (0.6, 5)
     val = shown(data, "--split-share", "0.6", "--split-seed", "5")["splits"]["val"]
@@ -245,20 +245,20 @@ def test_a_run_keeps_the_split_that_it_made(images: list[Labelled], tmp_path: Pa
     for what in (out, out / "model.pt", out / "results.json"):
         measured = invoke("eval", what, "--data", data, "--workers", "0", "--format", "json", "--results", tmp_path / "r.json")
         assert measured.exit_code == 0, measured.output
-        assert f"yolo:{data} (val): 5 pictures" in measured.stderr
+        assert f"yolo:{data} (val): 5 images" in measured.stderr
         assert {entry["image_id"] for entry in json.loads((tmp_path / "r.json").read_text())} == results
         ap = json.loads(measured.stdout)["coco"]["ap"]
         assert ap == pytest.approx(json.loads(Run(out).metrics.read_text())["coco"]["ap"], abs=1e-6)
     other = invoke("eval", out, "--data", data, "--workers", "0", "--split-share", "0.8", "--split-seed", "0")
-    assert "(val): 2 pictures" in other.stderr
-    assert "(all): 12 pictures" in invoke("eval", out, "--data", data, "--workers", "0", "--split", "all").stderr
+    assert "(val): 2 images" in other.stderr
+    assert "(all): 12 images" in invoke("eval", out, "--data", data, "--workers", "0", "--split", "all").stderr
     found = invoke("detect", out, "--data", data, "-o", tmp_path / "found", "--no-pictures")
-    assert "(val): 5 pictures" in found.stderr
+    assert "(val): 5 images" in found.stderr
     # Resumed, without the options as well; with others it is refused.
     for more in ([], ["--split-seed", "5"]):
         again = invoke(*command, *more, "--resume")
         assert again.exit_code == 0, again.output
-        assert "(train): 7 pictures" in again.stderr
+        assert "(train): 7 images" in again.stderr
     assert "a resumed run keeps its split" in refused(*command, "--split-share", "0.8", "--resume")
 
 
@@ -267,16 +267,16 @@ def test_without_a_validation_split(images: list[Labelled], tmp_path: Path) -> N
     write_voc(data, [image for image in images if image.split == "train"], "{split}", "{split}")
     result = invoke(*TRAIN, "--data", data, "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
-    assert "(train): 6 pictures" in result.stderr
-    assert "(val): 1 pictures" in result.stderr
+    assert "(train): 6 images" in result.stderr
+    assert "(val): 1 images" in result.stderr
     assert "train is made: 6 of the 7 images of the split train" in result.stderr
     result = invoke(*TRAIN, "--data", data, "--out", tmp_path / "whole", "--val-split", "none")
-    assert "(train): 7 pictures" in result.stderr
+    assert "(train): 7 images" in result.stderr
     assert "split_share" not in Run(tmp_path / "whole").read_config()["about"]
     # A run without a made split, such as one of an earlier version, is resumed as it was.
     again = invoke(*TRAIN, "--data", data, "--out", tmp_path / "whole", "--resume")
     assert again.exit_code == 0, again.output
-    assert "(train): 7 pictures" in again.stderr
+    assert "(train): 7 images" in again.stderr
     assert "no evaluation: " in again.stderr
 
 
@@ -311,7 +311,7 @@ def test_search_on_a_folder_without_splits(images: list[Labelled], tmp_path: Pat
     ]  # fmt: skip
     result = invoke(*command)
     assert result.exit_code == 0, result.output
-    assert f"coco:{data} (train): 8 pictures" in result.stderr
+    assert f"coco:{data} (train): 8 images" in result.stderr
     (run,) = [Run(path.parent) for path in out.rglob("model.pt")]
     assert run.classes == ("dog", "cat")
     assert run.read_config()["data"]["pictures"] == 8
@@ -322,6 +322,6 @@ def test_search_on_a_folder_without_splits(images: list[Labelled], tmp_path: Pat
     task = ProxyTask(spec, quiet=True)
     assert (task.classes, len(task.train) + len(task.val)) == (("dog", "cat"), 8)
     measured = invoke("eval", run.folder, "--data", data, "--workers", "0")
-    assert f"coco:{data} (val): 4 pictures" in measured.stderr
+    assert f"coco:{data} (val): 4 images" in measured.stderr
     assert invoke(*command, "--resume").exit_code == 0
     assert "split_share" in refused(*command[:-2], "--split-share", "0.5", "--out", out, "--resume")

@@ -202,7 +202,7 @@ def test_detect_names_missing_images_of_a_dataset(tmp_path: Path) -> None:
     (data / "val" / "2.png").unlink()
     result = invoke("detect", tmp_path, "--data", f"coco:{data}", "--split", "val", "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert "pictures skipped: 1" in result.stderr
+    assert "images skipped: 1" in result.stderr
     assert "2.png: no such file" in result.stderr
     assert len(list((tmp_path / "out").glob("*.png"))) == 2
 

@@ -33,7 +33,7 @@ def test_a_detector_and_its_results_give_the_same_numbers(run: Path, tmp_path: P
     )
     assert first.exit_code == 0, first.output
     assert f"wrote {results}" in first.stderr
-    assert "shapes:6 (val): 6 pictures" in first.stderr
+    assert "shapes:6 (val): 6 images" in first.stderr
     measured = json.loads(first.stdout)
     assert measured["images"] == 6
     assert measured["detections"] == len(json.loads(results.read_text())) > 0
@@ -59,7 +59,7 @@ def test_output_formats(tmp_path: Path) -> None:
     results = perfect(tmp_path / "results.json")
     people = invoke("eval", results, *DATA)
     assert people.exit_code == 0
-    for message in ("circle", "ring", "mean", "AP 100.0", "AP50 100.0", "VOC12 100.0", "6 pictures"):
+    for message in ("circle", "ring", "mean", "AP 100.0", "AP50 100.0", "VOC12 100.0", "6 images"):
         assert message in people.stdout
     assert "VOC07" not in people.stdout
     assert "\x1b[" not in people.output

@@ -104,7 +104,7 @@ def test_the_files_and_the_output(whole: tuple[Result, Path], texts: Path) -> No
     metrics = json.loads((out / "full" / f"trial_{best.number}" / "metrics.json").read_text())
     assert output["best"]["ap"] == metrics["coco"]["ap"]
     assert [row["name"] for row in output["stages"][0]["ranking"]] == [row[0] for row in ranked(out)]
-    for words in ("shapes:12 (train): 12 pictures", "full training 1 of 2", "full training 2 of 2: plain", "left for all",
+    for words in ("shapes:12 (train): 12 images", "full training 1 of 2", "full training 2 of 2: plain", "left for all",
                   "6 trials: ", "on the front of macs", f"best: trial {best.number}", "next: nasdsl report"):  # fmt: skip
         assert words in result.stderr
     assert "\x1b[" not in result.output
@@ -262,7 +262,7 @@ def test_the_head_alone_with_latency(texts: Path, tmp_path: Path) -> None:
         (["--stages", "head", "--fpn", "FPN"], "has holes; expected a decoder without"),
         (["FPN", "--beside", "PLAIN"], "say with --top how many"),
         (["FPN", "--top", "1", "--beside", "FPN"], "--beside"),
-        (["FPN", "--top", "1", "--val-split", "none"], "a ranking needs pictures to evaluate on"),
+        (["FPN", "--top", "1", "--val-split", "none"], "a ranking needs images to evaluate on"),
         (["FPN", "--top", "1", "--val-split", "dev"], "shapes has no split 'dev'"),
         (["FPN", "--top", "1", "--recipe", "slow"], "there is no recipe 'slow'"),
         (["FPN", "--top", "1", "--set", "epoch=3"], "did you mean epochs?"),

@@ -75,7 +75,7 @@ def test_the_files_of_a_run(whole: tuple[Result, Run]) -> None:
     assert len(json.loads(run.results.read_text())) > 0
     assert "ring" in result.stdout
     assert "mean" in result.stdout
-    for message in ("shapes:8 (train): 8 pictures", "random weights", "2 steps an epoch, 2 steps", f"detector is {run.model}"):
+    for message in ("shapes:8 (train): 8 images", "random weights", "2 steps an epoch, 2 steps", f"detector is {run.model}"):
         assert message in result.stderr
     assert "\x1b[" not in result.output
 
@@ -249,7 +249,7 @@ def test_a_recipe_setting_by_setting(tmp_path: Path) -> None:
         (["--weights", "nowhere"], "no file nowhere"),
         (["--data", "shape"], "'shape' is not a data set: expected a folder, voc:DIR, coco:DIR"),
         (["--data", "voc:nowhere"], "nowhere: no such folder"),
-        (["--data", "shapes:0"], "expected a number of pictures"),
+        (["--data", "shapes:0"], "expected a number of images"),
         (["--split", "dev"], "shapes has no split 'dev'; there are: train, val, test"),
         (["--val-split", "dev"], "shapes has no split 'dev'"),
         (["--device", "gpu"], "'gpu' is no device"),

@@ -119,7 +119,7 @@ def test_broken_images_and_label_files(tmp_path: Path) -> None:
     assert {entry.image_id: entry.reason for entry in data.skipped} == {
         "a": "not a text file of labels",
         "c": "the file is empty",
-        "d": "not a picture of a known format",
+        "d": "not an image of a known format",
     }
     assert [data.image_id(index) for index in range(len(data))] == ["b"]
     with pytest.raises(BrokenData, match="3 broken entries"):

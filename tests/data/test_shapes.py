@@ -72,7 +72,7 @@ def test_shapes_hardly_overlap() -> None:
 
 @pytest.mark.parametrize("spec", ["shapes:0", "shapes:-3", "shapes:many", "shapes:1e3", "shapes:²"])
 def test_invalid_counts(spec: str) -> None:
-    with pytest.raises(DataError, match="expected a number of pictures"):
+    with pytest.raises(DataError, match="expected a number of images"):
         open_dataset(spec, "train")
 
 

@@ -150,13 +150,13 @@ def _compute_picture(
         for name, (_, channels) in layout.levels.items():
             found, expected = tuple(maps[name].shape), (layout.copies, channels, *layout.shape(picture, name))
             if found != expected:
-                raise ProxyError(f"{name} of picture {picture} has the shape {list(found)}; expected {list(expected)}")
+                raise ProxyError(f"{name} of image {picture} has the shape {list(found)}; expected {list(expected)}")
             parts.append(maps[name][copy].permute(1, 2, 0).reshape(-1).to("cpu", dtype))
     numbers = torch.cat(parts)
     if not bool(numbers.isfinite().all()):
         stored = str(dtype).removeprefix("torch.")
         remedy = "take other weights" if stored == "float32" else "take dtype float32, or other weights"
-        raise NonFiniteFeatures(f"features of picture {picture} are not finite in {stored}: {remedy}")
+        raise NonFiniteFeatures(f"features of image {picture} are not finite in {stored}: {remedy}")
     return numbers
 
 

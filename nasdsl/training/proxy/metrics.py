@@ -32,7 +32,7 @@ def average_precision(
     coco = evaluate(truth, to_results(detections, list(range(1, len(annotations) + 1)), category_ids), ("coco",)).coco
     assert coco is not None
     if math.isnan(coco.ap):
-        raise ProxyError("there are no boxes in meta-val, so that AP has no value: take reward='loss', or more pictures")
+        raise ProxyError("there are no boxes in meta-val, so that AP has no value: take reward='loss', or more images")
     return coco.ap
 
 

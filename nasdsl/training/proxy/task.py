@@ -95,7 +95,7 @@ class ProxyTask:
         self.features = self._load_or_compute(f"features of {dataset.name}", self._key, layout, compute)
         readable = [picture for picture in range(len(dataset)) if picture not in self.features.skipped]
         if len(readable) < 2:
-            raise ProxyError(f"{dataset.name} has {len(readable)} readable pictures; meta-train and meta-val need one each")
+            raise ProxyError(f"{dataset.name} has {len(readable)} readable images; meta-train and meta-val need one each")
         self.train, self.val = split(readable, spec.val_share, spec.seed)
         self._annotations = load_annotations(dataset, sizes)
         self._target_cache = TargetCache(self._annotations, sizes, spec.size)

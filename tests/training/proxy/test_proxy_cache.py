@@ -192,7 +192,7 @@ def test_unreadable_pictures_are_recorded_and_not_read_again(tmp_path: Path) -> 
 
 
 def test_maps_of_another_shape_are_refused() -> None:
-    with pytest.raises(ProxyError, match=r"c4 of picture 0 has the shape \[2, 3, 2, 3\]; expected \[2, 3, 2, 2\]"):
+    with pytest.raises(ProxyError, match=r"c4 of image 0 has the shape \[2, 3, 2, 3\]; expected \[2, 3, 2, 2\]"):
         make(None, lambda picture: maps(picture) | {"c4": torch.zeros(2, 3, 2, 3)})
 
 
