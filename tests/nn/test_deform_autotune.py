@@ -235,10 +235,11 @@ def test_when_there_is_a_choice() -> None:
 
     assert supported()
     assert not autotune.supports(x, offset, mask, weight, bias)  # on a CPU
+    wrapped = getattr(torch.nn, "Buffer", torch.nn.Parameter)  # Buffer is new in torch 2.5
     wrong = [
         {"offset": offset[:1]}, {"offset": offset[:, :-1]}, {"offset": offset[..., :-1]}, {"mask": mask[:, :-1]},
         {"mask": mask[:1]}, {"weight": weight[:, :5]}, {"weight": weight[:3, :4]}, {"weight": weight.double()},
-        {"bias": bias[:-1]}, {"x": x[:0], "offset": offset[:0], "mask": mask[:0]}, {"x": torch.nn.Buffer(x.to("meta"))},
+        {"bias": bias[:-1]}, {"x": x[:0], "offset": offset[:0], "mask": mask[:0]}, {"x": wrapped(x.to("meta"))},
     ]  # fmt: skip
     for other in wrong:
         assert not supported(**other), other
