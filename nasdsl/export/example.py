@@ -23,6 +23,6 @@ def example_size(backbone: FeatureExtractor, decoder: DecoderModule | None = Non
     coarsest = 2 ** max(int(name[1:]) for name in backbone.features)
     if decoder is None:
         return 6 * coarsest, 8 * coarsest
-    coarsest = 2 ** max([*decoder.graph.levels.values(), *(level for level in decoder.fpn.input_levels.values() if level)])
+    coarsest = max(coarsest, 2 ** max(decoder.graph.levels.values()))
     height, width = 2 * coarsest + coarsest // 8 + 1, 3 * coarsest + coarsest // 2 + 3
     return -(-height // divisible) * divisible, -(-width // divisible) * divisible

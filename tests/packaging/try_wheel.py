@@ -44,14 +44,20 @@ COMMANDS = [
     TRAIN,
     "eval run --data shapes:8 --split test --workers 0",
     "detect run --data shapes:4 -o found --sheet",
+    "export run -o detector.onnx",
+    "export run -o detector.py",
     "latency run --rounds 3 --threads 1",
+    "latency detector.onnx --rounds 3 --threads 1",
     SEARCH,
     "report search -o report.html",
     "check search/best.nas",
 ]
 """Commands of nasdsl that must succeed, one after the other in an empty folder."""
 
-PRODUCED = ["decoder.py", "decoder.onnx", "decoder.pt2", "decoder.svg", "run/model.pt", "found/sheet.png", "report.html"]
+PRODUCED = [
+    "decoder.py", "decoder.onnx", "decoder.pt2", "decoder.svg", "run/model.pt", "detector.onnx", "detector.py", "detector.pt",
+    "found/sheet.png", "report.html",
+]  # fmt: skip
 
 
 def main() -> None:
