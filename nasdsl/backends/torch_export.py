@@ -18,8 +18,12 @@ OLDEST_TORCH = (2, 9)
 """The first version whose ``torch.export`` leaves checks of sizes to run time, so that a program takes any size."""
 
 
-def require_torch() -> None:
-    """Check that torch is new enough to export programs.
+def require_torch(what: str, instead: str) -> None:
+    """Check that torch is new enough to trace modules for any image size.
+
+    Args:
+        what: what it is needed for, in the plural.
+        instead: a sentence about what needs no newer one.
 
     Raises:
         ExportError: it is older than `OLDEST_TORCH`.
@@ -27,10 +31,7 @@ def require_torch() -> None:
     found = tuple(int(part) for part in str(torch.__version__).split(".")[:2])
     if found < OLDEST_TORCH:
         needed = ".".join(map(str, OLDEST_TORCH))
-        raise ExportError(
-            f"torch.export programs (.pt2) for any image size need torch {needed} or newer; this is torch {torch.__version__}. "
-            ".onnx and .py files need no newer one"
-        )
+        raise ExportError(f"{what} need torch {needed} or newer; this is torch {torch.__version__}. {instead}")
 
 
 def export_program(module: DecoderModule, path: str | Path) -> None:
@@ -60,7 +61,7 @@ def trace(module: DecoderModule) -> torch.export.ExportedProgram:
     Raises:
         ExportError: see `export_program`.
     """
-    require_torch()
+    require_torch("torch.export programs (.pt2)", ".onnx and .py files need no newer one")
     features = _example(module, *_size(module))
     dynamic = {"features": {name: dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC) for name in features}}
     training = [part for part in module.modules() if part.training]

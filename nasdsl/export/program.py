@@ -14,7 +14,7 @@ from torchvision import ops
 
 from nasdsl.backends.export import ExportError
 from nasdsl.backends.layer_errors import first_line, layer_error_message
-from nasdsl.backends.torch_export import remove_size_assertions
+from nasdsl.backends.torch_export import remove_size_assertions, require_torch
 from nasdsl.detection.detector import Detector
 from nasdsl.export.example import Size, example_size
 from nasdsl.export.postprocess import all_candidates, select_detections
@@ -45,6 +45,7 @@ def write_program(
     Raises:
         ExportError: torch cannot trace the detector.
     """
+    require_torch("torch.export programs (.pt2)", ".onnx and .py files need no newer one")
     model = DetectionProgram(detector, native_deform=native_deform, half=half, nms=nms)
     height, width = size or example_size(detector.backbone, detector.decoder, detector.transform.size_divisible)
     dynamic = torch.export.Dim.DYNAMIC

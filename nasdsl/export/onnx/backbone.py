@@ -18,6 +18,7 @@ from nasdsl.backends.export import ExportError, MissingExtra
 from nasdsl.backends.layer_errors import first_line
 from nasdsl.backends.onnx.layers import OPSET, write_activation, write_batch_norm, write_conv
 from nasdsl.backends.onnx.writer import Writer
+from nasdsl.backends.torch_export import require_torch
 from nasdsl.detection.backbones import FeatureExtractor
 from nasdsl.export.example import Size, example_size
 from nasdsl.nn.folding import folded
@@ -224,6 +225,7 @@ def _exported_by_torch(
             f"the backbone ({type(backbone.body).__name__}) has operations that only torch's exporter can write, which needs "
             "the package onnxscript: pip install 'nasdsl[onnx]'"
         ) from None
+    require_torch(f"exports of backbones like {type(backbone.body).__name__}", "Backbones of this package need no newer one")
     height, width = size or example_size(backbone)
     if half:
         backbone = copy.deepcopy(backbone).half()
