@@ -237,7 +237,7 @@ def test_a_recipe_setting_by_setting(tmp_path: Path) -> None:
         (["--set", "epoch=3"], "a recipe has no setting 'epoch'; did you mean epochs?"),
         (["--set", "epochs"], "'epochs' is no setting: expected NAME=VALUE"),
         (["--set", "optimizer=adam"], 'optimizer is "adam": expected one of sgd, adamw'),
-        (["--recipe", "fast"], "there is no recipe 'fast'; expected one of published, quick"),
+        (["--recipe", "fast"], "there is no recipe 'fast'; expected one of published, small, quick"),
         (["--size", "96"], "'96' is no size; expected height x width"),
         (["--steps", "0"], "0 is not in the range"),
         (["--method", "centre_radius=1.5"], "unknown option centre_radius; Fcos has ranges"),
