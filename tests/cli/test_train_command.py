@@ -58,7 +58,9 @@ def test_the_files_of_a_run(whole: tuple[Result, Run]) -> None:
     result, run = whole
     names = "best.pt checkpoint.pt config.json decoder.nas log.jsonl metrics.json model.pt report.html results.json"
     assert sorted(path.name for path in run.folder.iterdir()) == names.split()
-    assert 'id="spec-confusion"' in (run.folder / "report.html").read_text()
+    page = (run.folder / "report.html").read_text()
+    assert 'id="spec-confusion"' in page
+    assert "not finished" not in page
     assert result.stderr.endswith(f"wrote {run.folder / 'report.html'}\n")
     config = run.read_config()
     assert config["about"]["data"] == "shapes:8"
