@@ -39,7 +39,7 @@ SECONDS_BETWEEN_REPORTS = 10
 @click.argument("images", metavar="[IMAGE…]", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--data", "spec", metavar="SPEC", help="Dataset to take images from instead of files; see `nasdsl train`.")
 @click.option("--split", help="Split of that dataset.  [default: test, or val if it has no test]")
-@click.option("--first", metavar="N", type=click.IntRange(1), help="Take only the first N images of it.  [default: all]")
+@click.option("--first", metavar="N", type=click.IntRange(1), help="Take only the first N images or videos.  [default: all]")
 @click.option(
     "-o",
     "--out",
@@ -98,9 +98,12 @@ def detect(
         if wanted is not None:
             labels_of(wanted, detector.classes)  # raises for an unknown one
         reserved = {SHEET_NAME} if sheet else set()
-        sources = list(_files(images, out, reserved) if spec is None else _samples(detector, run, spec, split, first))
+        sources = list(_files(images, out, reserved, first) if spec is None else _samples(detector, run, spec, split, first))
         if not sources:
-            fail(f"no images in {', '.join(map(str, images))}")
+            named = ", ".join(map(str, images))
+            folder = next((path for path in images if path.is_dir() and any(map(Path.is_dir, path.iterdir()))), None)
+            hint = "" if folder is None else f" itself; '{folder}/**/*' takes those of the folders in it too"
+            fail(f"no images in {named}{hint}")
         out.mkdir(parents=True, exist_ok=True)
         videos = [source for source in sources if source.is_video]
         results = Results(detector, threshold, videos=bool(videos))
@@ -270,7 +273,7 @@ def _objects(names: Any) -> str:
     return f"{total} ({', '.join(f'{count} {name}' for name, count in counts.most_common())})" if counts else total
 
 
-def _files(images: Sequence[Path], out: Path, reserved: set[str]) -> Iterator[_Source]:
+def _files(images: Sequence[Path], out: Path, reserved: set[str], first: int | None) -> Iterator[_Source]:
     """Images and videos from files, folders and patterns.
 
     Raises:
@@ -280,7 +283,7 @@ def _files(images: Sequence[Path], out: Path, reserved: set[str]) -> Iterator[_S
     from nasdsl.data.sources import find_files, is_video
     from nasdsl.data.video import import_av
 
-    files = find_files(images, videos=True)
+    files = find_files(images, videos=True)[:first]
     for file in files:
         if file.name.lower() in reserved and file.resolve().parent == out.resolve():
             raise click.UsageError(f"{file} would be overwritten; give another folder by -o, or leave --sheet out")

@@ -100,7 +100,9 @@ class Listing:
                 others.setdefault(os.path.splitext(path)[1].lower(), []).append(path)
         parts = []
         if images:
-            parts.append(f"{images} image{'' if images == 1 else 's'} in {join(folder or '.' for folder in self.images)}")
+            parts.append(
+                f"{images} image{'' if images == 1 else 's'} in {join(folder or 'the folder itself' for folder in self.images)}"
+            )
         for suffix, paths in sorted(others.items(), key=lambda item: -len(item[1]))[:_MAX_LISTED]:
             few = join(sorted(paths)) if len(paths) <= 2 else f"{len(paths)} {suffix or 'other'} files such as {min(paths)}"
             parts.append(few)

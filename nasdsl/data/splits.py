@@ -51,10 +51,10 @@ class MadeSplit:
 
     def describe(self, images: int, total: int) -> str:
         """A sentence for the user."""
-        of = "the images" if self.base is None else f"the split {self.base}"
+        of = "images" if self.base is None else f"images of the split {self.base}"
         whole = f"; `{WHOLE}` is all of them" if self.base is None else ""
         return (
-            f"{self.split} is made: {images} of the {total} images of {of}, by --split-share {self.share:g} and --split-seed "
+            f"{self.split} is made: {images} of the {total} {of}, by --split-share {self.share:g} and --split-seed "
             f"{self.seed}{whole}"
         )
 
@@ -88,8 +88,10 @@ def choose_split(
     makes = not has_val and kind in ("train", "val") and (not names or base is not None)
     if real is not None and (share in (None, 1) or kind != "train" or not makes):
         return real, None
-    if not names and asked == WHOLE:
+    if asked == WHOLE and not names:
         return None, None
+    if asked == WHOLE and real is None and len(names) == 1 and split_name(names[0]) is None:  # CVAT's `default`
+        return names[0], None
     divided_anyway = not names or (base is not None and split_name(base) != "train")
     if makes and real is None and share is None and not divided_anyway:
         raise NoSplit(f"{missing}; there are: {', '.join(names)} (--split-share {DEFAULT_SHARE:g} makes a val of {base})")

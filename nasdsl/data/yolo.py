@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -73,6 +73,8 @@ class YoloSource(Source):
             reader.read_image(id, path)
         if reader.without_file:
             notes.append(f"images without a label file, which have no objects: {reader.without_file}")
+        if alone := _labels_without_image(self._listing, reader.label_folders):
+            notes.append(f"label files without an image, not used: {len(alone)}, such as {self._listing.root}/{alone[0]}")
         return Contents(wanted, [names.index(name) for name in wanted], reader.images, reader.skipped, [*self._notes, *notes])
 
     def _named_splits(self) -> dict[str, list[str]]:
@@ -213,12 +215,14 @@ class _Reader:
         images: the usable ones.
         skipped: images that cannot be used.
         without_file: number of images without a label file.
+        label_folders: folders with labels alone that were read from.
     """
 
     def __init__(self, listing: Listing, names: Sequence[str], labels: dict[str, int]) -> None:
         self.images: list[RecordBuilder] = []
         self.skipped: list[Skipped] = []
         self.without_file = 0
+        self.label_folders: set[str] = set()
         self._listing = listing
         self._names = names
         self._labels = [labels.get(name) for name in names]
@@ -235,6 +239,8 @@ class _Reader:
             self.skipped.append(Skipped(error.file, error.reason, id))
             return
         self.without_file += label_path is None
+        if label_path is not None and parent_of(label_path) != parent_of(path):
+            self.label_folders.add(parent_of(label_path))
         for number, line in enumerate(lines, start=1):
             if line and not line.isspace():
                 self._read_line(builder, f"{source}: line {number}", line)
@@ -322,6 +328,13 @@ def _label_path(listing: Listing, path: str) -> str | None:
     # A folder `images` without `labels` may have both kinds of files.
     beside = join_path(folder, stem)
     return beside if beside in listing.files and not listing.has_folder(_label_folder(folder)) else None
+
+
+def _labels_without_image(listing: Listing, folders: Set[str]) -> list[str]:
+    """Label files in these folders that belong to no image, of this split or another: the image is missing."""
+    used = {_label_path(listing, image) for image in listing.find(*IMAGE_SUFFIXES)} if folders else set()
+    found = (path for path in listing.find(".txt") if parent_of(path) in folders and path not in used)
+    return sorted(path for path in found if path.rpartition("/")[2] != "classes.txt")
 
 
 def _highest_class(listing: Listing, path: str) -> int:

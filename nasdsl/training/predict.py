@@ -83,7 +83,7 @@ def predict(
             ):
                 boxes = rescale_boxes(detections["boxes"].float(), size, target["size"])
                 one = {"boxes": boxes, "labels": detections["labels"], "scores": detections["scores"].float()}
-                found.append((target["image_id"], to_results([one], [target["image_id"]], detector.category_ids)))
+                found.append((target["image_id"], to_results([one], [target["image_id"]], dataset.category_ids)))
     return _merge(group.all_gather((found, loader.skipped)), dataset)
 
 
@@ -104,19 +104,19 @@ def compute_metrics(predictions: Predictions, dataset: Dataset, metrics: Sequenc
 
 
 def check_classes(detector: nn.Module, dataset: Dataset) -> None:
-    """Check that a data set has the classes of a detector.
+    """Check that a data set has the classes of a detector. Their ids may differ: results have those of the data.
 
     Raises:
-        TrainingError: the classes' ids differ from the detector's.
+        TrainingError: the names differ, or their order.
     """
-    wanted = tuple(detector.category_ids)  # type: ignore[arg-type]
-    if wanted != tuple(dataset.category_ids):
+    wanted = tuple(detector.classes)  # type: ignore[arg-type]
+    if wanted != tuple(dataset.classes):
         raise TrainingError(
-            f"the detector has {len(wanted)} classes with the ids {_first_ids(wanted)}; {dataset.name} has "
-            f"{len(dataset.category_ids)} with the ids {_first_ids(dataset.category_ids)}: make the detector with "
-            "classes=dataset.classes, category_ids=dataset.category_ids"
+            f"the detector has {len(wanted)} classes: {_first(wanted)}; {dataset.name} has {len(dataset.classes)}: "
+            f"{_first(dataset.classes)}; expected the same in the same order: open the data with classes=detector.classes, or "
+            "make the detector with classes=dataset.classes, category_ids=dataset.category_ids"
         )
 
 
-def _first_ids(ids: Sequence[int]) -> str:
-    return ", ".join(map(str, ids[:5])) + (", …" if len(ids) > 5 else "")
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

@@ -210,7 +210,10 @@ def test_detect_names_missing_images_of_a_dataset(tmp_path: Path) -> None:
 def test_detect_refuses(run: Path, tmp_path: Path) -> None:
     picture, out = save(tmp_path / "a.png", "RGB"), tmp_path / "out"
     (tmp_path / "empty").mkdir()
-    assert "no images in" in refused("detect", run, tmp_path / "empty", "-o", out)
+    assert refused("detect", run, tmp_path / "empty", "-o", out).endswith(f"no images in {tmp_path / 'empty'}\n")
+    (tmp_path / "folders" / "in").mkdir(parents=True)
+    message = refused("detect", run, tmp_path / "folders", "-o", out)
+    assert f"itself; '{tmp_path / 'folders'}/**/*' takes those of the folders in it too" in message
     assert "no file" in refused("detect", tmp_path / "nowhere", picture, "-o", out)
     assert "has no model.pt" in refused("detect", tmp_path / "empty", picture, "-o", out)
     assert "a.png is not a file of weights" in refused("detect", picture, picture, "-o", out)
@@ -317,6 +320,8 @@ def test_a_pattern(run: Path, tmp_path: Path) -> None:
     assert invoke("detect", run, tmp_path / "in" / "**" / "*", "-o", tmp_path / "out").exit_code == 0
     images = json.loads((tmp_path / "out" / "detections.json").read_text())["images"]
     assert [Path(entry["file_name"]).name for entry in images] == ["b.png", "c.jfif"]
+    assert invoke("detect", run, tmp_path / "in" / "**" / "*", "--first", 1, "-o", tmp_path / "one").exit_code == 0
+    assert [path.name for path in (tmp_path / "one").glob("*.png")] == ["b.png"]
     assert "no images in" in refused("detect", run, tmp_path / "*.bmp", "-o", tmp_path / "out")
 
 

@@ -74,9 +74,11 @@ def test_layouts_without_splits(layout: str, images: list[Labelled], tmp_path: P
     WHOLE_LAYOUTS[layout](root, images)
     form = layout.partition(",")[0]
     for spec in (str(root), f"{form}:{root}"):
-        whole = open_dataset(spec, "default" if "cvat" in layout else "all", on_error="refuse")
+        whole = open_dataset(spec, "all", on_error="refuse")
         assert contents(whole) == expected(images, None)
         assert whole.classes == CLASSES
+        if "cvat" in layout:
+            assert contents(open_dataset(spec, "default")) == contents(whole)
         train, val = (open_dataset(spec, split) for split in ("train", "val"))
         assert (len(train), len(val)) == (10, 2)
         assert sorted(contents(train) + contents(val)) == contents(whole)
@@ -183,6 +185,7 @@ def _files(root: Path, *names: str) -> Path:
     ("files", "found"),
     [
         (["a.csv", "pics/a.png", "pics/b.png"], "2 images in pics, a.csv"),
+        (["a.png"], "1 image in the folder itself"),
         (["train2017.zip"], "train2017.zip"),
         (["x/a.xml", "x/b.xml", "x/c.xml"], "3 .xml files such as x/a.xml"),
         (["labels/a.txt", "images/a.png", "info.json"], "1 image in images, info.json, labels/a.txt"),

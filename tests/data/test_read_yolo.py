@@ -54,6 +54,21 @@ def test_labels(tmp_path: Path) -> None:
     assert (turned.category_ids, turned[0].target["labels"].tolist()) == ((1, 0), [0, 1, 1])
 
 
+def test_labels_whose_image_is_missing(tmp_path: Path) -> None:
+    """They are said; labels of another split's images, in the same folder, are not meant."""
+    root = make(tmp_path)
+    for name in ("b", "c", "d"):
+        (root / f"labels/train/{name}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (root / "labels/train/classes.txt").write_text("cat\ndog\n")
+    expected = f"label files without an image, not used: 2, such as {root}/labels/train/c.txt"
+    assert _open(root).notes == (expected,)
+    picture(root / "images/train/c.png")
+    picture(root / "images/train/d.png")
+    (root / "data.yaml").write_text("train: train.txt\nnames: [cat, dog]")
+    (root / "train.txt").write_text("images/train/a.png\nimages/train/b.jpg\n")
+    assert _open(root).notes == ()
+
+
 _side = st.integers(0, 500)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
-from small_training import SHAPES, VAL, small
+from small_training import VAL, small
 
 from nasdsl.data import Dataset, Sample, Transform, UnreadableImage
 from nasdsl.training import TrainingError, compute_metrics, predict
@@ -54,7 +56,17 @@ def test_an_unreadable_picture_is_recorded_and_its_boxes_are_left_out(monkeypatc
 
 
 def test_other_classes_are_refused() -> None:
+    """Also those in another order: with ids alone, a detector of cats and dogs would be measured on dogs and cats."""
     detector = small()
-    detector.category_ids = (7, 8, 9, 10, 11)
-    with pytest.raises(TrainingError, match=r"ids 7, 8, 9, 10, 11; .* with the ids 1, 2, 3, 4, 5"):
-        predict(detector, SHAPES)
+    detector.classes = VAL.classes[::-1]
+    with pytest.raises(TrainingError, match=r"5 classes: ring, .*; shapes.* has 5: circle, "):
+        predict(detector, VAL)
+
+
+def test_results_have_the_ids_of_the_data() -> None:
+    detector = small()
+    expected = [result["category_id"] + 6 for result in predict(detector, VAL).results]
+    data = copy.copy(VAL)
+    data.category_ids = (7, 8, 9, 10, 11)
+    found = predict(detector, data).results
+    assert [result["category_id"] for result in found] == expected != []

@@ -197,8 +197,8 @@ def test_a_run_of_an_earlier_version_without_newer_settings_is_resumed(out: Path
 
 def test_different_classes_are_refused(out: Path) -> None:
     detector = small()
-    detector.category_ids = (1, 2)
-    with pytest.raises(TrainingError, match=r"2 classes with the ids 1, 2; shapes.* has 5"):
+    detector.classes = ("cat", "dog")
+    with pytest.raises(TrainingError, match=r"2 classes: cat, dog; shapes.* has 5: circle, "):
         train(detector, SHAPES, recipe(), out, quiet=True)
     assert not out.exists()
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from nasdsl.cli.report import write_training_report
 from nasdsl.data import open_dataset
 from nasdsl.evaluation import best_threshold, confusion_matrix, image_errors, precision_recall
 from nasdsl.report.training import TrainingReportError, make_validation, open_validation, page, read_training, write_report
+from nasdsl.report.training.page import _unfinished
 from nasdsl.report.training.sheet import FALSE, MISSED, RIGHT, worst_images
 
 
@@ -337,3 +339,19 @@ def test_the_page_of_a_training_with_other_data_says_so(trainings: Path, tmp_pat
     shown = Page((tmp_path / "report.html").read_text())
     assert "it was evaluated on 5 images, and" in shown.text
     assert "confusion" not in shown.specs
+
+
+@pytest.mark.parametrize(
+    ("recipe", "step", "message"),
+    [
+        ({"steps": 12, "epochs": None}, 12, ""),
+        ({"steps": None, "epochs": 4.0}, 12, ""),
+        ({"steps": 13, "epochs": None}, 12, "the training was not finished: at step 12"),
+        ({"steps": None, "epochs": 4.0}, 11, "the training was not finished: at step 11"),
+    ],
+)
+def test_whether_it_is_finished(recipe: dict[str, Any], step: int, message: str) -> None:
+    """By its steps: at the last one there are still the seconds of the last evaluation left."""
+    records = [{"step": step, "epoch": step / 3, "seconds_left": 1.5}]
+    training = SimpleNamespace(steps=records, last_step=step, metrics={"step": step}, part=lambda name: recipe)
+    assert _unfinished(training) == message  # type: ignore[arg-type]
