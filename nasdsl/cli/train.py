@@ -34,7 +34,14 @@ from nasdsl.cli.options import (
 from nasdsl.cli.output import echo_err, is_main_process
 from nasdsl.cli.report import write_training_report
 from nasdsl.cli.settings import recipe_table, show_settings_option
-from nasdsl.cli.training_plan import open_datasets, resolve_backbone_weights, resolve_split, warn_random_backbone, with_recipe
+from nasdsl.cli.training_plan import (
+    check_recipe,
+    open_datasets,
+    resolve_backbone_weights,
+    resolve_split,
+    warn_random_backbone,
+    with_recipe,
+)
 
 RECIPE_OPTIONS = (
     ("epochs", click.FloatRange(0, min_open=True), "Length of the training in epochs."),
@@ -171,6 +178,7 @@ def train(
         from nasdsl.training import train as train_detector
         from nasdsl.training.config import TrainingConfig
 
+        check_recipe(recipe, _given(recipe_options), settings)
         explicit = not is_default("backbone_weights")
         evaluated = None if val_split == "none" else val_split
         plan = TrainingConfig(

@@ -109,6 +109,17 @@ def warn_random_backbone(plan: TrainingConfig) -> None:
         echo_err("warning: the backbone starts from random weights; it needs far more training than a pretrained one")
 
 
+def check_recipe(name: str | None, changes: Mapping[str, Any], settings: Sequence[str]) -> None:
+    """Check the arguments of `with_recipe` before data are opened.
+
+    Raises:
+        RecipeError: there is no such recipe or setting, or a value is invalid.
+    """
+    from nasdsl.training.recipe import find_recipe
+
+    find_recipe(name or "published").changed(changes).override(settings)
+
+
 def with_recipe(
     plan: TrainingConfig,
     name: str | None,

@@ -371,7 +371,7 @@ def _source(piece: object) -> str:
     """The source of a function or class, in terms of torch."""
     text = inspect.getsource(piece).rstrip()  # type: ignore[arg-type]  # functions and classes
     for ours, plain in (
-        ("list[Detections]", "list[dict[str, Tensor]]"),
+        ("list[RawDetections]", "list[dict[str, Tensor]]"),
         ("DetectionError", "ValueError"),
         ("-> Size:", "-> tuple[int, int]:"),
     ):

@@ -157,7 +157,7 @@ def test_unreadable_images_are_named_and_skipped(run: Path, tmp_path: Path) -> N
     empty.write_bytes(b"")
     result = invoke("detect", run, cut, text, empty, tmp_path / "missing.png", good, "-o", tmp_path / "out")
     assert (result.exit_code, result.stdout) == (2, "")
-    for message in ("cut.jpg: ", "text.png: not a picture", "empty.png: the file is empty", "missing.png: no such file"):
+    for message in ("cut.jpg: ", "text.png: not an image", "empty.png: the file is empty", "missing.png: no such file"):
         assert message in result.stderr
     assert "4 images could not be read" in result.stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detections.csv", "detections.json", "good.png"]

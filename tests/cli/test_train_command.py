@@ -58,7 +58,9 @@ def test_the_files_of_a_run(whole: tuple[Result, Run]) -> None:
     result, run = whole
     names = "best.pt checkpoint.pt config.json decoder.nas log.jsonl metrics.json model.pt report.html results.json"
     assert sorted(path.name for path in run.folder.iterdir()) == names.split()
-    assert 'id="spec-confusion"' in (run.folder / "report.html").read_text()
+    page = (run.folder / "report.html").read_text()
+    assert 'id="spec-confusion"' in page
+    assert "not finished" not in page
     assert result.stderr.endswith(f"wrote {run.folder / 'report.html'}\n")
     config = run.read_config()
     assert config["about"]["data"] == "shapes:8"
@@ -237,7 +239,7 @@ def test_a_recipe_setting_by_setting(tmp_path: Path) -> None:
         (["--set", "epoch=3"], "a recipe has no setting 'epoch'; did you mean epochs?"),
         (["--set", "epochs"], "'epochs' is no setting: expected NAME=VALUE"),
         (["--set", "optimizer=adam"], 'optimizer is "adam": expected one of sgd, adamw'),
-        (["--recipe", "fast"], "there is no recipe 'fast'; expected one of published, quick"),
+        (["--recipe", "fast"], "there is no recipe 'fast'; expected one of published, small, quick"),
         (["--size", "96"], "'96' is no size; expected height x width"),
         (["--steps", "0"], "0 is not in the range"),
         (["--method", "centre_radius=1.5"], "unknown option centre_radius; Fcos has ranges"),

@@ -141,8 +141,8 @@ def _truncated(path: Path) -> None:
 BAD = {
     "truncated": (_truncated, "truncated"),
     "empty": (lambda path: path.write_bytes(b""), "the file is empty"),
-    "text": (lambda path: path.write_text("<html>404</html>"), "not a picture"),
-    "postscript": (lambda path: _save(path, Image.fromarray(RGB), format="EPS"), "not a picture"),
+    "text": (lambda path: path.write_text("<html>404</html>"), "not an image"),
+    "postscript": (lambda path: _save(path, Image.fromarray(RGB), format="EPS"), "not an image"),
     "missing": (lambda path: None, "no such file"),
     "folder": (lambda path: path.mkdir(), "directory"),
     "bomb": (lambda path: path.write_bytes(_huge_png()), "too large: .*3600000000 pixels"),

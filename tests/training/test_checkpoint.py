@@ -83,7 +83,10 @@ def test_a_process_killed_while_it_saves(path: Path) -> None:
         for number in range(step + 1, 10_000_000):
             save_checkpoint(path, state(number, 50_000))
 
-    for _ in range(12):
+    rounds = 0
+    while rounds < 12 or step <= 3:  # on a busy machine, a child may not save anything within its time
+        rounds += 1
+        assert rounds < 200
         child = in_fork(save_without_end)
         while not path.exists():
             time.sleep(0.001)
@@ -92,7 +95,6 @@ def test_a_process_killed_while_it_saves(path: Path) -> None:
         assert exit_code(child) == -signal.SIGKILL
         assert loaded_step(path) >= step
         step = loaded_step(path)
-    assert step > 3
 
 
 def test_a_full_disk_is_reported_and_keeps_the_checkpoint(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,7 +141,9 @@ def _pictures(training: Training) -> int:
 
 def _unfinished(training: Training) -> str:
     """How far the training was, if it was not finished."""
-    remaining = number_of(training.steps[-1], "seconds_left") if training.steps else None
+    last = training.steps[-1] if training.steps else {}
+    # Logs of earlier versions have no `steps_left`, and a `seconds_left` without evaluations.
+    remaining = number_of(last, "steps_left" if "steps_left" in last else "seconds_left")
     evaluated = int(number_of(training.metrics, "step") or 0) >= training.last_step
     if not training.steps:
         return "the training had not made a step"
