@@ -16,7 +16,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         write: writes the content to an open file.
 
     Raises:
-        OSError: it cannot be written; the old file is unchanged.
+        OSError: it cannot be written; the old file is unchanged. It has the file's name.
     """
     unfinished = path.with_name(f".{path.name}.unfinished")  # one name, so that a killed process leaves at most one
     try:
@@ -25,8 +25,10 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
-    except BaseException:
+    except BaseException as error:
         unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None and error.errno is not None:  # of a write: a full disk
+            error.filename = str(path)
         raise
     if os.name == "posix":  # so that the new name is on the disk as well
         folder = os.open(path.parent, os.O_RDONLY)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import keyword
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -22,6 +25,9 @@ FORMATS = (".onnx", ".pt2", ".py")
 
 DEFAULT_DEFORM: dict[str, Deform] = {".onnx": "grid_sample", ".pt2": "native", ".py": "native"}
 """How deformable convolutions are written: for ONNX what most runtimes have, for torch torchvision's own."""
+
+_IMPORTED = {"torch", "torchvision", "numpy", "PIL"}
+"""Modules that an exported source, or torch, imports: none may have its name."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +109,9 @@ def export_detector(
         from nasdsl.export.program import write_program
 
         extra = {"nasdsl.json": json.dumps(properties)}
-        write_atomically(
-            path,
-            lambda file: write_program(folded, file, size=size, native_deform=native, half=half, nms=nms, metadata=extra),
-        )
+        program = io.BytesIO()
+        write_program(folded, program, size=size, native_deform=native, half=half, nms=nms, metadata=extra)
+        write_atomically(path, lambda file: file.write(program.getbuffer()))
     return Exported((path,), *_described(detector, size, nms), _usage(path, size or detector.transform.fixed_size))
 
 
@@ -126,8 +131,10 @@ def check_arguments(path: Path, *, size: Size | None, deform: str | None, precis
         raise ExportError(f"precision is {precision!r}; expected {' or '.join(get_args(Precision))}")
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise ExportError(f"size is {size}; expected height and width in pixels, each 1 or more")
-    if path.suffix == ".py" and not path.stem.isidentifier():
+    if path.suffix == ".py" and (not path.stem.isidentifier() or keyword.iskeyword(path.stem)):
         raise ExportError(f"cannot write {path}: a Python module needs a name such as detector.py")
+    if path.suffix == ".py" and path.stem in _IMPORTED | sys.stdlib_module_names:
+        raise ExportError(f"cannot write {path}: it would hide the module {path.stem}; use a name such as detector.py")
 
 
 def metadata(detector: Detector, size: Size | None, precision: str) -> dict[str, str]:

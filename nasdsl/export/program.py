@@ -62,11 +62,7 @@ def write_program(
         reason = layer_error_message(error) or first_line(error)
         fixed = "" if size else " for any size of images; with a size (--size HxW) it may be possible"
         raise ExportError(f"torch.export cannot trace the detector{fixed}: {reason}") from error
-    if size is None:
-        remove_size_assertions(program)
-    else:
-        for node in program.graph.nodes:
-            node.meta.pop("stack_trace", None)
+    remove_size_assertions(program)  # of a fixed size too: tracing asserts that there are two candidates, as in its example
     program.example_inputs = ((torch.zeros(1, 3, *(size or (64, 96))),), {})  # that of the trace would be saved
     with warnings.catch_warnings(action="ignore"):
         torch.export.save(program, file, extra_files=metadata)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import re
 from pathlib import Path
 
@@ -43,7 +44,9 @@ def write_source(
             f"the weights of {path.name} would overwrite {weights}, a trained detector of nasdsl; give another name or folder"
         )
     state = {name: _stored(tensor, half) for name, tensor in detector.state_dict().items()}
-    write_atomically(weights, lambda file: torch.save(state, file))
+    content = io.BytesIO()  # written to a full disk, torch.save raises an error that does not tell so
+    torch.save(state, content)
+    write_atomically(weights, lambda file: file.write(content.getbuffer()))
     write_atomically(path, lambda file: file.write(source.encode()))
     return path, weights
 

@@ -119,5 +119,8 @@ def _metadata(model: Any) -> dict[str, str]:
 def _reason(error: Exception) -> str:
     """The line of OpenVINO's message that says what is wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    missing = [line.removeprefix("-- ") for line in lines if line.startswith("-- No conversion rule found")]
+    if missing:  # in the summary, after many lines about what follows from it
+        return missing[0]
     useful = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
     return (useful or lines or [type(error).__name__])[0]

@@ -281,7 +281,23 @@ def test_errors(tmp_path: Path) -> None:
         ("d.onnx", {"precision": "int8"}, "float32 or float16"),
         ("d.onnx", {"size": (0, 5)}, "1 or more"),
         ("d-1.py", {}, "a Python module needs a name"),
+        ("class.py", {}, "a Python module needs a name"),
+        ("torch.py", {}, "would hide the module torch"),
     ):
         with pytest.raises(ExportError, match=message):
             export_detector(model, tmp_path / name, **options)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["d.onnx", "d.py"])
+def test_a_full_disk_leaves_nothing(name: str, tmp_path: Path) -> None:
+    """A limit on the size of files stands for it."""
+    resource = pytest.importorskip("resource", reason="limits of POSIX")
+    model, limits = small(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*d\.(onnx|pt)'"):
+            export_detector(model, tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []

@@ -110,6 +110,21 @@ def test_a_program_in_half_precision(tmp_path: Path) -> None:
     check(program_runner(tmp_path / "d.pt2"), model, images(2, 64, 96), tolerance=1.0, share=0.85)
 
 
+@pytest.mark.parametrize("threshold", [0.99, 0.05], ids=["none", "some"])
+def test_a_program_of_a_fixed_size_with_and_without_detections(threshold: float, tmp_path: Path) -> None:
+    """The number of candidates is known only when it runs: the trace's own must not become a condition."""
+    text = """decoder one { input c5; fpn(width=32, norm=none) { output p5 = conv_1x1(c5) }
+    head(width=32, norm=none) { conv_1x1 }; predict fcos(centerness=cls) }"""
+    model = randomized(
+        nasdsl.detector(nasdsl.loads(text), "tiny", classes=2, min_size=64, max_size=128, score_threshold=threshold)
+    )
+    export_detector(model, tmp_path / "d.pt2", size=(64, 64))
+    run = program_runner(tmp_path / "d.pt2")
+    for batch in (1, 3):
+        found = check(run, model, images(batch, 64, 64))
+        assert (found > 0) == (threshold < 0.5)
+
+
 @pytest.mark.long
 def test_a_program_of_a_custom_backbone(tmp_path: Path) -> None:
     class Body(nn.Module):
