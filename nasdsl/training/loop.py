@@ -233,7 +233,6 @@ class _TrainingLoop:
             "losses": metrics.losses,
             "gradient_norm": metrics.gradient_norm,
             "nonfinite": metrics.nonfinite,
-            "steps_left": remaining,
             **throughput.measure(
                 steps, metrics.images, remaining, lambda image: self.validator.seconds_left(trainer.step, image)
             ),

@@ -104,7 +104,7 @@ def write_run(folder: Path, spec: str, *, steps: int = 60, evaluations: int = 3,
         record = {
             "event": "train", "step": step, "epoch": 3 * step / steps, "lr": 1e-3 * (1 - step / steps), "images": 80,
             "loss": sum(losses.values()), "losses": losses, "gradient_norm": 1.0, "nonfinite": 0, "seconds": 20.0,
-            "steps_left": steps - step, "seconds_left": 2.0 * (steps - step) + 5.0,
+            "seconds_left": 2.0 * (steps - step) + 5.0,
         }  # fmt: skip
         log.append(record)
         if evaluated and step % (steps // evaluations) == 0:
