@@ -123,7 +123,7 @@ NORM = click.option(
 RECIPE = click.option(
     "--recipe",
     metavar="NAME",
-    help="Training recipe: published (the paper's), small (small data) or quick (the same, at 240x320, sooner).  "
+    help="Training recipe: small (for small data), published (the paper's, for COCO), or quick (240x320, for comparisons).  "
     "[default: small with fewer than 10,000 training images, else published]",
 )
 SETTINGS = click.option(

@@ -156,14 +156,14 @@ def train(
 
     \b
     nasdsl train zoo:fcos --width 64 --backbone mobilenet_v2 --data shapes --recipe quick --out runs/first
-    nasdsl train zoo:fcos --width 64 --backbone mobilenet_v2 --data voc:DIR --recipe quick --minutes 30 --out runs/a
+    nasdsl train zoo:fcos --width 64 --backbone mobilenet_v2 --data DIR --minutes 30 --out runs/cells
     nasdsl train zoo:fcos --data coco:COCO --out runs/fcos
-    nasdsl train zoo:nas_fcos --width 64 --backbone mobilenet_v2 --data DIR --recipe quick --out runs/nas_fcos
+    nasdsl train zoo:nas_fcos --width 64 --backbone mobilenet_v2 --data DIR --out runs/nas_fcos
     torchrun --nproc-per-node 8 -m nasdsl train zoo:nas_fcos --data coco:COCO --out runs/nas_fcos
 
-    The published recipe is for GPUs and COCO: 90,000 steps of 16 images. `--recipe quick` trains a small dataset in
-    minutes on a CPU; with --minutes M it takes M minutes. Ctrl-C finishes the step, saves a checkpoint and exits; the
-    same command with --resume continues.
+    With fewer than 10,000 training images the recipe is small, at the image size that suits the boxes; with more it is
+    published, 90,000 steps of 16 images, for GPUs. With --minutes M a training takes M minutes. Ctrl-C finishes the step,
+    saves a checkpoint and exits; the same command with --resume continues.
 
     The folder of the run holds the detector (model.pt, and best.pt of the best evaluation), the last evaluation
     (metrics.json, results.json), a log (log.jsonl), a page about all of it (report.html), and the configuration

@@ -35,7 +35,7 @@ def test_onnx(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".onnx", ".py"])
 def test_the_printed_lines_run_it(run: Path, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
-    lines = invoke("export", run, "-o", tmp_path / f"exported{suffix}").stderr.splitlines()
+    lines = invoke("export", run, "-o", tmp_path / f"written_detector{suffix}").stderr.splitlines()
     code = [line.strip() for line in lines[lines.index("to run it:") + 1 :]]
     assert len(code) == 3
     if suffix == ".py":
