@@ -308,7 +308,17 @@ _QUICK: Final = Recipe(
 RECIPES: Final[Mapping[str, Recipe]] = {
     "published": Recipe(),
     "small": _QUICK.changed(
-        {"epochs": 24, "batch_size": 4, "learning_rate": 2e-3, "size": None, "recommended_size": True, "evaluate_every": 4}
+        {
+            "epochs": 24,
+            "batch_size": 4,
+            "learning_rate": 2e-3,
+            "size": None,
+            "recommended_size": True,
+            "scale_jitter": (0.8, 1.25),
+            "mosaic": 0.3,
+            "ema": 0.998,
+            "evaluate_every": 4,
+        }
     ),
     "quick": _QUICK,
 }
