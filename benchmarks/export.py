@@ -96,7 +96,8 @@ def trained(name: str, arguments: argparse.Namespace) -> Any:
     if not (run / "model.pt").exists():
         command = (
             f"train zoo:{name} --width 32 --backbone mobilenet_v2 --backbone-weights {arguments.weights} "
-            f"--data voc:{arguments.data} --recipe quick --epochs {arguments.epochs} --size {SIZE[0]}x{SIZE[1]} --out {run}"
+            f"--data voc:{arguments.data} --recipe quick --batch-size 4 --learning-rate 0.002 "
+            f"--epochs {arguments.epochs} --size {SIZE[0]}x{SIZE[1]} --out {run}"
         )
         subprocess.run([sys.executable, "-m", "nasdsl", *command.split()], check=True, stdout=subprocess.DEVNULL)
     return nasdsl.load_detector(run)
