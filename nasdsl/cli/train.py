@@ -35,7 +35,7 @@ from nasdsl.cli.output import echo_err, is_main_process
 from nasdsl.cli.report import write_training_report
 from nasdsl.cli.settings import recipe_table, show_settings_option
 from nasdsl.cli.training_plan import (
-    check_recipe,
+    make_recipe,
     open_datasets,
     resolve_backbone_weights,
     resolve_split,
@@ -178,7 +178,7 @@ def train(
         from nasdsl.training import train as train_detector
         from nasdsl.training.config import TrainingConfig
 
-        check_recipe(recipe, _given(recipe_options), settings)
+        make_recipe(recipe or "published", _given(recipe_options), settings)  # errors are told before data are opened
         explicit = not is_default("backbone_weights")
         evaluated = None if val_split == "none" else val_split
         plan = TrainingConfig(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nasdsl.data import Dataset
     from nasdsl.decoder import Decoder
     from nasdsl.training.config import TrainingConfig
+    from nasdsl.training.recipe import Recipe
 
 
 def resolve_backbone_weights(value: str, backbone: str, *, explicit: bool, weights: Path | None = None) -> str | None:
@@ -109,15 +110,15 @@ def warn_random_backbone(plan: TrainingConfig) -> None:
         echo_err("warning: the backbone starts from random weights; it needs far more training than a pretrained one")
 
 
-def check_recipe(name: str | None, changes: Mapping[str, Any], settings: Sequence[str]) -> None:
-    """Check the arguments of `with_recipe` before data are opened.
+def make_recipe(name: str, changes: Mapping[str, Any], settings: Sequence[str]) -> Recipe:
+    """The recipe of this name with changes, given as values and as ``NAME=VALUE``.
 
     Raises:
         RecipeError: there is no such recipe or setting, or a value is invalid.
     """
     from nasdsl.training.recipe import find_recipe
 
-    find_recipe(name or "published").changed(changes).override(settings)
+    return find_recipe(name).changed(changes).override(settings)
 
 
 def with_recipe(
@@ -133,16 +134,15 @@ def with_recipe(
 
     Args:
         name: of the recipe; None: that for the number of training images.
-        changes, settings: changes of the recipe, as values and as ``NAME=VALUE``.
+        changes, settings: see `make_recipe`.
         improvements: None: with the recipe `small`, if all `decoders` predict as FCOS.
         data: the training data.
     """
     from nasdsl.semantics.architecture import Fcos
-    from nasdsl.training.recipe import find_recipe
     from nasdsl.training.small_data import default_recipe, with_recommended_size
 
     chosen = name or default_recipe(len(data))
-    recipe = find_recipe(chosen).changed(changes).override(settings)
+    recipe = make_recipe(chosen, changes, settings)
     sized = with_recommended_size(recipe, data)
     if improvements is None:
         improvements = chosen == "small" and all(isinstance(d.architecture.predict, Fcos) for d in decoders)

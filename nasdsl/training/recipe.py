@@ -78,7 +78,7 @@ class Recipe:
         None, "height and width to resize to instead, without keeping the aspect ratio; null: keep it", low=1
     )
     recommended_size: bool = _setting(
-        False, "where `size` is null, take the size that suits the boxes of the data; `nasdsl data` shows it"
+        False, "take the size that suits the boxes of the data, which `nasdsl data` shows; a size that is given turns it off"
     )
     flip: float = _setting(0.5, "probability of a horizontal flip", low=0, high=1)
     jitter: float | tuple[float, float, float, float] = _setting(
@@ -184,7 +184,9 @@ class Recipe:
         return Recipe().changed(settings)
 
     def changed(self, settings: Mapping[str, Any]) -> Recipe:
-        """This recipe with other settings. If only one of `steps` and `epochs` is given, the other becomes null.
+        """This recipe with other settings.
+
+        If only one of `steps` and `epochs` is given, the other becomes null. A size of any kind turns `recommended_size` off.
 
         Raises:
             RecipeError: a setting is unknown or invalid.
@@ -196,8 +198,10 @@ class Recipe:
                 raise RecipeError(f"a recipe has no setting {name!r}{hint}")
         other = {"steps": "epochs", "epochs": "steps"}
         lengths = [name for name in other if settings.get(name) is not None]
-        dropped = {other[name]: None for name in lengths if len(lengths) == 1}
-        return replace(self, **{**settings, **dropped})
+        dropped: dict[str, Any] = {other[name]: None for name in lengths if len(lengths) == 1}
+        if {"size", "shorter_side", "longest_side"} & settings.keys():
+            dropped["recommended_size"] = False
+        return replace(self, **{**dropped, **settings})
 
     def override(self, assignments: Iterable[str]) -> Recipe:
         """This recipe with settings of a command line: ``learning_rate=0.02``, ``size=[240,320]``, ``size=240x320``.
