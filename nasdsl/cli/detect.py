@@ -280,7 +280,7 @@ def _files(images: Sequence[Path], out: Path, reserved: set[str], first: int | N
         UsageError: one would be overwritten by one of the `reserved` files in `out`.
         DataError: there are videos, and PyAV is not installed.
     """
-    from nasdsl.data.sources import find_files, is_video
+    from nasdsl.data.image_files import find_files, is_video
     from nasdsl.data.video import import_av
 
     files = find_files(images, videos=True)[:first]

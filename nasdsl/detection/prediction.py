@@ -14,8 +14,8 @@ from torch.nn.functional import pad
 
 from nasdsl.data import Transform, read_image, rescale_boxes
 from nasdsl.data.geometry import resize_image
+from nasdsl.data.image_files import find_files, is_video
 from nasdsl.data.images import picture_to_tensor
-from nasdsl.data.sources import find_files, is_video
 from nasdsl.detection.backbones.extractor import eval_mode
 from nasdsl.detection.detections import Detections
 from nasdsl.detection.pyramid import DetectionError
