@@ -90,6 +90,13 @@ def test_output_size_is_torchvisions(height: int, width: int, shorter: int, extr
     assert max(size) <= shorter + extra
 
 
+@given(*(st.integers(1, 3000) for _ in range(2)), st.integers(1, 900), st.integers(1, 1400))
+def test_bounds_of_resized_sizes(height: int, width: int, shorter: int, longest: int) -> None:
+    """Also where the longest side is shorter than the shorter one should be."""
+    size = Transform(shorter, longest).output_size((height, width))
+    assert 1 <= min(size) <= max(size) <= max(longest, shorter)
+
+
 def test_no_side_becomes_zero() -> None:
     assert Transform(10, 20).output_size((1, 5000)) == (1, 20)
     assert Transform(10, None).output_size((4000, 1)) == (40000, 10)
