@@ -8,12 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from click.testing import Result
 from in_process import invoke, refused
 from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
@@ -29,14 +28,6 @@ TASK = [
 SEARCH = [*TASK, "--trials", "6"]
 FULL = ["--recipe", "quick", "--epochs", "4", "--set", "size=64x64", "--set", "workers=0", "--set", "batch_size=4"]
 LOGGED = ["--set", "log_every=1", "--set", "checkpoint_every=1"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
