@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence, Set
-from functools import cached_property
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -112,7 +112,7 @@ class YoloSource(Source):
                     break
         parts = [part for part in slashed.split("/") if part not in ("", ".")]
         lexical = inside(slashed)
-        if lexical is not None and (lexical in self._listing.files or lexical in self._folders):
+        if lexical is not None and (lexical in self._listing.files or self._listing.has_folder(lexical)):
             return lexical
         above = next((number for number, part in enumerate(parts) if part != ".."), len(parts))
         if ".." in parts[above:]:
@@ -122,14 +122,9 @@ class YoloSource(Source):
             shorter = "/".join(last)
             # `images` alone may be any folder of images; what is left of `..` is not.
             tells = start == above or len(last) > 1 or split_name(shorter) is not None
-            if shorter in self._listing.files or (tells and shorter in self._folders):
+            if shorter in self._listing.files or (tells and self._listing.has_folder(shorter)):
                 return shorter
         return None
-
-    @cached_property
-    def _folders(self) -> frozenset[str]:
-        """All folders of the listing."""
-        return frozenset(self._listing.folders)
 
     def _folder_splits(self) -> dict[str, list[str]]:
         """Folders of images by split, where there is no ``data.yaml``."""
@@ -164,7 +159,7 @@ class YoloSource(Source):
         """Paths of the images of a split, each once: files, those in folders, and those that lists name."""
         seen: set[str] = set()
         for path in paths:
-            if path in self._folders:
+            if self._listing.has_folder(path):
                 found: Iterator[str] = iter(self._listing.find(*IMAGE_SUFFIXES, below=path))
             elif path.lower().endswith(IMAGE_SUFFIXES):
                 found = iter([path])
@@ -196,8 +191,8 @@ class YoloSource(Source):
         """Class names by number, and a note if there are none."""
         if self._config is not None and self._config.names is not None:
             return self._config.names, []
-        if (found := find_names(self._listing)) is not None:
-            return found[0], []
+        if (names := find_names(self._listing)) is not None:
+            return names, []
         highest = -1
         for part in self._parts.values():
             for path in self._images(part, []):
@@ -338,15 +333,13 @@ def _labels_without_image(listing: Listing, folders: Set[str]) -> list[str]:
 
 
 def _highest_class(listing: Listing, path: str) -> int:
+    """The highest class number in the labels of an image, without broken lines; -1 if there is none."""
     label_path = _label_path(listing, path)
     highest = -1
-    if label_path is not None:
-        try:
-            for line in _lines(listing.root / label_path):
-                if line.strip():
-                    highest = max(highest, parse_line(line)[0])
-        except ValueError:
-            return highest
+    with suppress(UnreadableImage):  # reported where its split is read
+        for line in [] if label_path is None else _lines(listing.root / label_path):
+            with suppress(ValueError):
+                highest = max(highest, parse_line(line)[0])
     return highest
 
 
