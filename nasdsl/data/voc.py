@@ -71,11 +71,10 @@ class VocSource(Source):
         found: set[str] = set()
         for file in self._layout.annotation_files():
             try:
-                element = ElementTree.parse(file).getroot()
-            except (OSError, ElementTree.ParseError, LookupError, ValueError):
+                element = _parse(file)
+            except _Malformed:
                 continue  # reported where its split is read
-            if element.tag == "annotation":
-                found |= {(thing.findtext("name") or "").strip() for thing in element.iterfind("object")}
+            found |= {(thing.findtext("name") or "").strip() for thing in element.iterfind("object")}
         found.discard("")
         if not found:
             raise DataError(f"{self._layout.annotations}: no object with a name in any *.xml")
