@@ -16,7 +16,7 @@ from nasdsl.data.dataset import RecordBuilder, Size
 from nasdsl.data.errors import DataError, Skipped, UnreadableImage
 from nasdsl.data.images import image_size
 from nasdsl.data.layouts import Listing
-from nasdsl.data.source import Contents, Source
+from nasdsl.data.source import Contents, Source, choose_classes
 from nasdsl.data.voc_layout import VocEntry, VocLayout
 
 VOC_CLASSES = (
@@ -58,9 +58,7 @@ class VocSource(Source):
 
     def read(self, split: str | None, classes: Sequence[str] | None) -> Contents:
         """See `Source.read`."""
-        names = list(classes) if classes is not None else self._class_names()
-        if len(set(names)) != len(names) or not names:
-            raise DataError(f"{self._layout.root}: the classes are {names!r}; expected at least one name, each once")
+        names = choose_classes(self.name, None, self._class_names() if classes is None else classes)
         reader = _Reader({name: label for label, name in enumerate(names)}, self._first_pixel)
         for entry in self._layout.entries(split):
             reader.read_annotation(entry)

@@ -17,7 +17,7 @@ from nasdsl.data.dataset import RecordBuilder
 from nasdsl.data.errors import DataError, Skipped, UnreadableImage
 from nasdsl.data.images import image_size
 from nasdsl.data.layouts import IMAGE_SUFFIXES, Listing, common_ids, inside, join_path, parent_of, split_folder, split_name
-from nasdsl.data.source import Contents, Source
+from nasdsl.data.source import Contents, Source, choose_classes
 from nasdsl.data.yolo_config import YoloConfig, find_config, find_names, read_config
 
 _TOLERANCE = 0.01
@@ -61,12 +61,7 @@ class YoloSource(Source):
     def read(self, split: str | None, classes: Sequence[str] | None) -> Contents:
         """See `Source.read`."""
         names, notes = self._class_names()
-        wanted = names if classes is None else list(classes)
-        unknown = [name for name in wanted if name not in names]
-        if unknown:
-            raise DataError(f"{self.name}: there is no class {unknown[0]!r}; expected classes among: {', '.join(names)}")
-        if not wanted or len(set(wanted)) < len(wanted):
-            raise DataError(f"{self.name}: the classes are {wanted!r}; expected at least one name, each once")
+        wanted = choose_classes(self.name, names, classes)
         reader = _Reader(self._listing, names, {name: label for label, name in enumerate(wanted)})
         paths = list(self._images(self._parts[split or ""], reader.skipped))
         for id, path in zip(common_ids(paths), paths, strict=True):
