@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from nasdsl.data.dataset import Dataset, Size
 from nasdsl.data.errors import DataError, UnreadableImage
+from nasdsl.data.layouts import split_name
 from nasdsl.data.size_advice import SizeAdvice, recommend_size
 from nasdsl.data.splits import split_record
 
@@ -167,8 +168,9 @@ def _shared(splits: dict[str, Dataset]) -> list[Problem]:
     """Images that several splits have; a `trainval` is expected to share its own."""
     problems: list[Problem] = []
     seen: dict[str, str] = {}
-    for name in [name for name in ("train", "val", "valid", "test") if name in splits]:
-        data = splits[name]
+    for name, data in splits.items():
+        if split_name(name) not in ("train", "val", "test"):
+            continue
         for index in range(len(data)):
             file = data.file(index)
             if (other := seen.setdefault(file, name)) != name:

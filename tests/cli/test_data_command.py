@@ -162,6 +162,8 @@ def test_images_in_two_splits(images: list[Labelled], tmp_path: Path) -> None:
     (lists / "val.txt").write_text((lists / "val.txt").read_text() + "im00\n")
     (problem,) = shown(tmp_path)["problems"]
     assert (problem["kind"], problem["split"], Path(problem["file"]).name) == ("shared", "val", "im00.png")
+    (lists / "val.txt").rename(lists / "validation.txt")
+    assert [(problem["kind"], problem["split"]) for problem in shown(tmp_path)["problems"]] == [("shared", "validation")]
 
 
 def test_a_single_image(tmp_path: Path) -> None:
