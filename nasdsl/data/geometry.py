@@ -49,7 +49,11 @@ def resize_image(image: Tensor, size: Size) -> Tensor:
 
 
 def random_crop(sample: Sample, crop: Size, smallest: float) -> Sample:
-    """Cut out a window (H, W) at random; a side that is shorter is not cropped."""
+    """Cut out a window (H, W) at random; a side that is shorter is not cropped.
+
+    Args:
+        smallest: see `drop_small`. Boxes outside of the window are dropped in any case.
+    """
     height, width = sample.image.shape[-2:]
     rows, columns = min(crop[0], height), min(crop[1], width)
     top = int(torch.randint(height - rows + 1, ()))
