@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import click
 
 from nasdsl.cli.errors import exit_on_error, fail
 from nasdsl.cli.options import CLASS_NAMES, FORMAT, ON_ERROR, SPLIT_SEED, SPLIT_SHARE
-from nasdsl.cli.output import echo_err, pluralize, progress_bar
+from nasdsl.cli.output import echo_err, pluralize, progress_bar, stdout_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,9 +92,7 @@ def data(
     if format_ == "json":
         click.echo(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
         return
-    from rich.console import Console
-
-    _print(found, Console(highlight=False, width=None if sys.stdout.isatty() else 110))
+    _print(found, stdout_console())
 
 
 def _shown_splits(names: tuple[str, ...]) -> list[str]:
@@ -115,6 +112,8 @@ def _shown_splits(names: tuple[str, ...]) -> list[str]:
 def _print(found: Overview, console: Console) -> None:
     from rich.table import Table
 
+    from nasdsl.data.overview import images_without_boxes
+
     splits = found.splits
     table = Table(box=None, pad_edge=False)
     table.add_column("")
@@ -122,14 +121,13 @@ def _print(found: Overview, console: Console) -> None:
         table.add_column(name, justify="right")
     counts = {name: data.class_counts() for name, data in splits.items()}
     table.add_row("images", *(f"{len(data):,}" for data in splits.values()))
-    empty = [sum(not len(data.target(i)["labels"]) for i in range(len(data))) for data in splits.values()]
+    empty = [images_without_boxes(data) for data in splits.values()]
     if any(empty):
         table.add_row("  without boxes", *(f"{number:,}" for number in empty))
     table.add_row("boxes", *(f"{sum(count.values()):,}" for count in counts.values()))
     for name in found.classes:
         table.add_row(f"  {name}", *(f"{count[name]:,}" for count in counts.values()))
-    first = next(iter(splits.values()))
-    console.print(f"{first.name.rpartition(' (')[0]}: {len(found.classes)} class{'' if len(found.classes) == 1 else 'es'}")
+    console.print(f"{found.name}: {len(found.classes)} class{'' if len(found.classes) == 1 else 'es'}")
     console.print(table)
     for note in dict.fromkeys(note for data in splits.values() for note in data.notes):
         console.print(note, soft_wrap=True)

@@ -15,7 +15,7 @@ import click
 from nasdsl.cli.detect_output import Results, output_names
 from nasdsl.cli.errors import USAGE, exit_on_error, fail
 from nasdsl.cli.files import dataset_options, load_detector_for_inference
-from nasdsl.cli.options import DEVICE
+from nasdsl.cli.options import DEVICE, NamesType
 from nasdsl.cli.output import echo_err, pluralize, progress_bar
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ SECONDS_BETWEEN_REPORTS = 10
     show_default=True,
     help="Lowest score of a detection that is drawn and listed in detections.csv.",
 )
-@click.option("--classes", metavar="A,B", help="Only objects of these classes, by name.  [default: all]")
+@click.option("--classes", type=NamesType(), help="Only objects of these classes.  [default: all]")
 @click.option("--every", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="Of a video, every Nth frame.")
 @click.option("--sheet", is_flag=True, help=f"Also draw the first {MAX_IN_SHEET} images side by side, in {SHEET_NAME}.")
 @click.option("--no-pictures", is_flag=True, help="Do not write an image or video with boxes for each input.")
@@ -68,7 +68,7 @@ def detect(
     first: int | None,
     out: Path,
     threshold: float,
-    classes: str | None,
+    classes: tuple[str, ...] | None,
     every: int,
     sheet: bool,
     no_pictures: bool,
@@ -94,9 +94,8 @@ def detect(
         from nasdsl.training.signals import SignalHandler
 
         detector = load_detector_for_inference(run, device)
-        wanted = [name.strip() for name in classes.split(",") if name.strip()] if classes is not None else None
-        if wanted is not None:
-            labels_of(wanted, detector.classes)  # raises for an unknown one
+        if classes is not None:
+            labels_of(classes, detector.classes)  # raises for an unknown one
         reserved = {SHEET_NAME} if sheet else set()
         sources = list(_files(images, out, reserved, first) if spec is None else _samples(detector, run, spec, split, first))
         if not sources:
@@ -108,7 +107,7 @@ def detect(
         videos = [source for source in sources if source.is_video]
         results = Results(detector, threshold, videos=bool(videos))
         with SignalHandler("writing what was found") as signals:
-            job = _Job(detector, out, threshold, wanted, results, sheet, no_pictures, signals)
+            job = _Job(detector, out, threshold, classes, results, sheet, no_pictures, signals)
             job.detect_in_images([source for source in sources if not source.is_video])
             for source in videos:
                 if not job.stopped:
@@ -117,8 +116,8 @@ def detect(
     for path in written:
         echo_err(f"wrote {path}")
     if job.unreadable:
-        number = pluralize(job.unreadable, "image") + (" or video" + "s" * (job.unreadable > 1)) * bool(videos)
-        echo_err(f"{number} could not be read")
+        inputs = "" if not videos else " or video" if job.unreadable == 1 else " or videos"
+        echo_err(f"{pluralize(job.unreadable, 'image')}{inputs} could not be read")
     if signals.signum:
         sys.exit(128 + signals.signum)
     if job.unreadable:
@@ -146,7 +145,7 @@ class _Job:
     detector: Detector
     out: Path
     threshold: float
-    classes: list[str] | None
+    classes: tuple[str, ...] | None
     results: Results
     sheet: bool
     no_pictures: bool
@@ -177,13 +176,10 @@ class _Job:
                 found = self._detect(image)
                 self.results.add(source.name, found)
                 message = f"{source.name}: {_objects(found.filter(self.threshold).names)}"
-                on_sheet = self.sheet and len(self.drawn) < MAX_IN_SHEET
-                if on_sheet or not self.no_pictures:
-                    annotated = self._draw(found)
-                    self.drawn += [annotated] if on_sheet else []
-                    if not self.no_pictures:
-                        write_png(self.out / source.target, annotated)
-                        message += f", drawn in {self.out / source.target}"
+                annotated = self._draw(found, for_sheet=self.sheet)
+                if annotated is not None:
+                    write_png(self.out / source.target, annotated)
+                    message += f", drawn in {self.out / source.target}"
                 echo_err(message)
 
     def detect_in_video(self, source: _Source, every: int) -> None:
@@ -207,12 +203,9 @@ class _Job:
                     found = self._detect(frame.image)
                     self.results.add(source.name, found, frame.number, frame.time)
                     names.update(found.filter(self.threshold).names)
-                    on_sheet = self.sheet and frames == 0 and len(self.drawn) < MAX_IN_SHEET
-                    if on_sheet or not self.no_pictures:
-                        annotated = self._draw(found)
-                        self.drawn += [annotated] if on_sheet else []
-                        if not self.no_pictures:
-                            writer.write(annotated, frame.time)
+                    annotated = self._draw(found, for_sheet=self.sheet and frames == 0)
+                    if annotated is not None:
+                        writer.write(annotated, frame.time)
                     frames += 1
                     if video.frames:
                         advance(frame.number + 1, max(video.frames, frame.number + 1))
@@ -237,10 +230,17 @@ class _Job:
         found: Detections = self.detector.predict(image)
         return found if self.classes is None else found.filter(classes=self.classes)
 
-    def _draw(self, found: Detections) -> Any:
+    def _draw(self, found: Detections, *, for_sheet: bool) -> Any:
+        """Draw detections, also for the sheet while it has room. None if they are for no file of their own (--no-pictures)."""
         from nasdsl.detection.visualization import draw_detections
 
-        return draw_detections(found.image, found.to_dict(), found.classes, self.threshold)
+        for_sheet = for_sheet and len(self.drawn) < MAX_IN_SHEET
+        if self.no_pictures and not for_sheet:
+            return None
+        annotated = draw_detections(found.image, found.to_dict(), found.classes, self.threshold)
+        if for_sheet:
+            self.drawn.append(annotated)
+        return None if self.no_pictures else annotated
 
     def _report_unreadable(self, error: Exception) -> None:
         echo_err(f"nasdsl: {error}")
@@ -280,7 +280,7 @@ def _files(images: Sequence[Path], out: Path, reserved: set[str], first: int | N
         UsageError: one would be overwritten by one of the `reserved` files in `out`.
         DataError: there are videos, and PyAV is not installed.
     """
-    from nasdsl.data.sources import find_files, is_video
+    from nasdsl.data.image_files import find_files, is_video
     from nasdsl.data.video import import_av
 
     files = find_files(images, videos=True)[:first]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasdsl.files import write_atomically
+from nasdsl.files import write_bytes
 
 if TYPE_CHECKING:
     from nasdsl.detection.detections import Detections
@@ -63,8 +63,7 @@ class Results:
         writer.writerows(self._rows)
         written = []
         for name, content in ((JSON_NAME, text), (CSV_NAME, table.getvalue())):
-            data = content.encode("utf-8", errors="backslashreplace")  # file names may not be UTF-8
-            write_atomically(out / name, lambda file, data=data: file.write(data))  # type: ignore[misc]
+            write_bytes(out / name, content.encode("utf-8", errors="backslashreplace"))  # file names may not be UTF-8
             written.append(out / name)
         return written
 

@@ -13,7 +13,7 @@ import click
 from nasdsl.cli.errors import FINDINGS, exit_on_error, fail
 from nasdsl.cli.files import dataset_options, load_detector_for_inference
 from nasdsl.cli.options import DATA, DEVICE, FORMAT, ON_ERROR, SPLIT_SEED, SPLIT_SHARE
-from nasdsl.cli.output import echo_err, pluralize, progress_bar
+from nasdsl.cli.output import echo_err, pluralize, progress_bar, stdout_console
 
 if TYPE_CHECKING:
     from nasdsl.data import Dataset, Skipped
@@ -186,9 +186,7 @@ def _print(evaluation: Evaluation, format_: str) -> None:
     if format_ == "json":
         click.echo(json.dumps(evaluation.to_dict(), indent=1, ensure_ascii=False))
         return
-    from rich.console import Console
-
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+    console = stdout_console()
     console.print(evaluation.table())
     console.print(f"\n{evaluation.summary()}", soft_wrap=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,9 @@ from nasdsl.cli.errors import exit_on_error, warnings_as_messages
 from nasdsl.cli.files import load_trained_detector
 from nasdsl.cli.options import SizeType
 from nasdsl.cli.output import echo_err
+
+if TYPE_CHECKING:
+    from nasdsl.export import Deform, Precision
 
 
 @click.command()
@@ -38,7 +42,9 @@ from nasdsl.cli.output import echo_err
     help="Type of weights and maps. Inputs, outputs and boxes stay float32.",
 )
 @click.option("--no-nms", is_flag=True, help="Without non-maximum suppression: boxes and scores of all candidates.")
-def export(run: Path, output: Path, size: tuple[int, int] | None, deform: str | None, precision: str, no_nms: bool) -> None:
+def export(
+    run: Path, output: Path, size: tuple[int, int] | None, deform: Deform | None, precision: Precision, no_nms: bool
+) -> None:
     """Export a trained detector, from images to boxes, to a file that runs without nasdsl.
 
     RUN is the folder of a training or its model.pt.
@@ -57,14 +63,7 @@ def export(run: Path, output: Path, size: tuple[int, int] | None, deform: str | 
         detector = load_trained_detector(run, "cpu")
         if output.suffix == ".pt2":
             echo_err("tracing the detector; this may take a minute")
-        written = export_detector(
-            detector,
-            output,
-            size=size,
-            deform=deform,  # type: ignore[arg-type]  # click has checked it
-            precision=precision,  # type: ignore[arg-type]
-            nms=not no_nms,
-        )
+        written = export_detector(detector, output, size=size, deform=deform, precision=precision, nms=not no_nms)
     echo_err(f"wrote {' and '.join(map(str, written.files))} ({written.megabytes:.1f} MB)")
     for kind, values in (("input", written.inputs), ("output", written.outputs)):
         for value in values:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasdsl.cli.errors import FINDINGS, fail
 from nasdsl.cli.output import echo_err, is_main_process, print_diagnostics
+from nasdsl.cli.training_plan import recorded_split
 
 if TYPE_CHECKING:
     from nasdsl.decoder import Decoder
@@ -111,7 +112,6 @@ def dataset_options(
         run: folder of the run, or a file in it.
         share, seed: of --split-share and --split-seed, instead of those of the run.
     """
-    from nasdsl.cli.training_plan import recorded_split
     from nasdsl.training.run import Run
 
     classes = detector.classes if detector is not None else Run(run if run.is_dir() else run.parent).classes

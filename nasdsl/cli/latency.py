@@ -154,7 +154,7 @@ def _report(
     where: dict[str, Any],
 ) -> list[str]:
     height, width = session.size
-    names = [session.metadata[key] for key in ("decoder",) if session.metadata.get(key)]
+    names = [session.metadata["decoder"]] if session.metadata.get("decoder") else []
     names += [f"digest {session.metadata['digest'][:12]}"] if session.metadata.get("digest") else []
     names += [f"sha256 {sha256[:12]}"] if sha256 else []
     source = image or "the data set shapes"

@@ -75,7 +75,7 @@ class NamesType(_NamesParamType):
 
         if isinstance(value, tuple):
             return value
-        names: Any = [name.strip() for name in str(value).split(",")]
+        names: Any = [name.strip() for name in str(value).split(",") if name.strip()]
         if str(value).startswith("["):
             try:
                 names = json.loads(value)

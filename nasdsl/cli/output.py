@@ -1,4 +1,4 @@
-"""Messages, diagnostics and progress on standard error."""
+"""Messages, diagnostics and progress on standard error, and the console for standard output."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from nasdsl.diagnostics import Diagnostic
     from nasdsl.spaces import Rejections
 
@@ -32,6 +34,13 @@ def print_diagnostics(diagnostics: Sequence[Diagnostic]) -> None:
     echo_err(render_all(printed, color=color))
     if len(diagnostics) > len(printed):
         echo_err(f"\n… and {len(diagnostics) - len(printed):,} more (--format json has all of them)")
+
+
+def stdout_console() -> Console:
+    """Console on standard output, without colours for numbers; 110 columns wide where that is no terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
 
 @contextmanager

@@ -174,18 +174,17 @@ def _full_training(options: SimpleNamespace, stages: list[Stage]) -> FullTrainin
         method=parse_assignments("--method", options.method, "center_radius=1.5"),
     )
     compared = _load_compared(options.beside)
-    decoders = [*(stage.space.load(stage.space.sample(0)) for stage in stages), *compared.values()]
-    training = plan.open_train_dataset()
-    plan, _ = with_recipe(plan, options.recipe, shortcuts, options.settings, options.improvements, decoders, training)
+    samples = [stage.space.load(stage.space.sample(0)) for stage in stages]
     full = FullTraining(plan, compared, options.device, {"command": command_line()})
-    full.open()
-    for stage in stages:
-        text = stage.space.sample(0)
-        width = stage.space.load(text).architecture.fpn.width
-        for decoder in (stage.space.load(text), *(beside.with_width(width) for beside in full.beside.values())):
+    training, _ = full.open()
+    decoders = [*samples, *compared.values()]
+    plan, _ = with_recipe(plan, options.recipe, shortcuts, options.settings, options.improvements, decoders, training)
+    for sample in samples:
+        width = sample.architecture.fpn.width
+        for decoder in (sample, *(beside.with_width(width) for beside in compared.values())):
             plan.prepare_decoder(decoder)
     warn_random_backbone(plan)
-    return full
+    return dataclasses.replace(full, plan=plan)
 
 
 def _load_compared(files: tuple[str, ...]) -> dict[str, Decoder]:

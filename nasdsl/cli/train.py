@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from nasdsl.cli.options import (
     is_default,
     parse_assignments,
 )
-from nasdsl.cli.output import echo_err, is_main_process
+from nasdsl.cli.output import echo_err, is_main_process, stdout_console
 from nasdsl.cli.report import write_training_report
 from nasdsl.cli.settings import recipe_table, show_settings_option
 from nasdsl.cli.training_plan import (
@@ -227,9 +226,7 @@ def train(
         )
     if main:
         if result.evaluation is not None:
-            from rich.console import Console
-
-            Console(highlight=False, width=None if sys.stdout.isatty() else 110).print(result.evaluation.table())
+            stdout_console().print(result.evaluation.table())
         echo_err(f"trained {result.steps} steps in {result.seconds:.0f} s; the detector is {result.run.model}")
         if result.best_step is not None and result.best_step != result.steps:
             echo_err(f"the best evaluation was at step {result.best_step}; its detector is {result.run.best}")

@@ -18,7 +18,7 @@ from nasdsl.data.dataset import RecordBuilder, Size
 from nasdsl.data.errors import DataError, Skipped, UnreadableImage
 from nasdsl.data.images import image_size
 from nasdsl.data.layouts import Listing, inside
-from nasdsl.data.source import Contents, Source
+from nasdsl.data.source import Contents, Source, choose_classes
 
 
 class _Malformed(ValueError):
@@ -114,17 +114,10 @@ def _labels(
     ids: dict[str, list[int]] = {}
     for category, name in categories.items():
         ids.setdefault(name, []).append(category)
-    names = list(ids) if classes is None else list(classes)
-    if not names:
-        raise DataError(f"{file}: the list of classes is empty")
+    names = choose_classes(str(file), list(ids), classes)
     for name in names:
-        if name not in ids:
-            raise DataError(f"{file}: there is no category {name!r}; expected classes among: {', '.join(sorted(ids))}")
         if len(ids[name]) > 1:
             raise DataError(f"{file}: {_same_name_message(name, ids[name], annotations)}")
-    if len(set(names)) < len(names):
-        twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise DataError(f"{file}: two of the classes are named {twice!r}; expected each name once")
     return {ids[name][0]: label for label, name in enumerate(names)}
 
 

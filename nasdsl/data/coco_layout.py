@@ -12,8 +12,8 @@ from nasdsl.data.layouts import (
     WHOLE,
     Listing,
     common_folder,
-    join,
     join_path,
+    list_few,
     parent_of,
     split_folder,
     split_in,
@@ -137,7 +137,7 @@ class ImageFinder:
         if len(found) == 1:
             return f"{self._listing.root}/{found[0]}"
         if len(found) > 1:
-            raise UnreadableImage(f"{self._listing.root}/{name}", f"there are several files of this name: {join(found)}")
+            raise UnreadableImage(f"{self._listing.root}/{name}", f"there are several files of this name: {list_few(found)}")
         raise UnreadableImage(f"{self._listing.root}/{self._expected}/{name}", f"no such file ({self._searched})")
 
     @cached_property

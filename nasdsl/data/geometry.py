@@ -29,6 +29,18 @@ def rescale_boxes(boxes: Tensor, from_size: Size, to_size: Size) -> Tensor:
     return boxes * boxes.new_tensor([x, y, x, y])
 
 
+def resized_size(height: int, width: int, shorter: int, longest: int | None) -> Size:
+    """(H, W) after resizing the shorter side to `shorter`, or less so that the longer side is at most `longest`.
+
+    Rounded down, like v2.Resize(shorter, max_size=longest), except that no side becomes 0.
+    """
+    low, high = min(height, width), max(height, width)
+    other = shorter * high // low
+    if longest is not None and other > longest:
+        shorter, other = max(1, longest * shorter // other), longest
+    return (shorter, other) if height <= width else (other, shorter)
+
+
 def resize_image(image: Tensor, size: Size) -> Tensor:
     """Resize an image [3, H, W] to (H, W), antialiased; the same image if it has that size."""
     if tuple(image.shape[-2:]) == size:
@@ -37,7 +49,11 @@ def resize_image(image: Tensor, size: Size) -> Tensor:
 
 
 def random_crop(sample: Sample, crop: Size, smallest: float) -> Sample:
-    """Cut out a window (H, W) at random; a side that is shorter is not cropped."""
+    """Cut out a window (H, W) at random; a side that is shorter is not cropped.
+
+    Args:
+        smallest: see `drop_small`. Boxes outside of the window are dropped in any case.
+    """
     height, width = sample.image.shape[-2:]
     rows, columns = min(crop[0], height), min(crop[1], width)
     top = int(torch.randint(height - rows + 1, ()))

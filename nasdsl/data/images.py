@@ -49,8 +49,8 @@ def read_image(
         return to_tensor(_as_rgb(path, _upright(picture) if upright else picture))
 
 
-def picture_to_tensor(picture: Image.Image, name: str = "the image") -> Tensor:
-    """Convert any image of Pillow to uint8 [3, H, W] RGB, as `read_image` does: upright, without transparency.
+def pil_to_tensor(image: Image.Image, name: str = "the image") -> Tensor:
+    """Convert any image of Pillow to uint8 [3, H, W] RGB, as `read_image` does: upright, transparent parts white.
 
     Args:
         name: what error messages call it.
@@ -59,7 +59,7 @@ def picture_to_tensor(picture: Image.Image, name: str = "the image") -> Tensor:
         UnreadableImage: it cannot be decoded, or has pixels without a defined white.
     """
     with _pillow_errors(name):
-        return to_tensor(_as_rgb(name, _upright(picture)))
+        return to_tensor(_as_rgb(name, _upright(image)))
 
 
 def image_suffixes() -> frozenset[str]:

@@ -22,7 +22,6 @@ _MAX_DEPTH = 10
 _SPLIT = re.compile(r"(trainval|training|train|validation|valid|val|testing|test)(?:[-_ ]?((?:19|20)\d\d))?", re.IGNORECASE)
 _SAME_SPLIT = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
 
-
 _BESIDE_SPLIT = frozenset(
     "images image img imgs pictures photos jpg annotations annotation annots xml labels data set dataset split".split()
 )
@@ -100,11 +99,10 @@ class Listing:
                 others.setdefault(os.path.splitext(path)[1].lower(), []).append(path)
         parts = []
         if images:
-            parts.append(
-                f"{images} image{'' if images == 1 else 's'} in {join(folder or 'the folder itself' for folder in self.images)}"
-            )
+            folders = list_few(folder or "the folder itself" for folder in self.images)
+            parts.append(f"{images} image{'' if images == 1 else 's'} in {folders}")
         for suffix, paths in sorted(others.items(), key=lambda item: -len(item[1]))[:_MAX_LISTED]:
-            few = join(sorted(paths)) if len(paths) <= 2 else f"{len(paths)} {suffix or 'other'} files such as {min(paths)}"
+            few = list_few(sorted(paths)) if len(paths) <= 2 else f"{len(paths)} {suffix or 'other'} files such as {min(paths)}"
             parts.append(few)
         return ", ".join(parts) if parts else "no files"
 
@@ -204,7 +202,7 @@ def common_ids(paths: Sequence[str]) -> Iterator[str]:
         yield id
 
 
-def join(names: Iterable[str]) -> str:
+def list_few(names: Iterable[str]) -> str:
     """The first five names, and the number of all if there are more."""
     names = list(names)
     return ", ".join(names[:_MAX_LISTED]) + (f", … ({len(names)} in all)" if len(names) > _MAX_LISTED else "")

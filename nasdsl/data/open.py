@@ -19,7 +19,7 @@ from nasdsl.data.voc import VocSource
 from nasdsl.data.yolo import YoloSource, has_labels
 from nasdsl.data.yolo_config import find_config
 
-FORMS = ("voc", "coco", "yolo")
+SOURCES: dict[str, type[VocSource | CocoSource | YoloSource]] = {"voc": VocSource, "coco": CocoSource, "yolo": YoloSource}
 EXPECTED = "expected a folder, voc:DIR, coco:DIR, yolo:DIR, shapes or shapes:COUNT"
 
 _NEEDS = """\
@@ -27,6 +27,8 @@ _NEEDS = """\
   COCO needs a JSON file with images, annotations and categories: annotations/instances_train.json, train/_annotations.coco.json
   YOLO needs a .txt file of numbers for each image: images/train/ and labels/train/, or train/images/ and train/labels/, and
     the names of the classes in data.yaml or classes.txt"""
+_FORM_OF_SUFFIX = {".yaml": "yolo", ".yml": "yolo", ".data": "yolo", ".json": "coco"}
+"""The form of a file that stands for its data set."""
 _HEAD = 4096
 """Bytes of an XML file that are read to recognise it."""
 
@@ -126,23 +128,22 @@ def find_source(spec: str, **options: Any) -> Source:
         DataError: as `open_dataset`.
     """
     form, place = split_spec(spec)
-    path = Path(place).expanduser()
-    if form is None:
-        form = _form_of_file(path) if path.is_file() else None
-    if form is not None:
-        _check_options(form, {"voc": VocSource, "coco": CocoSource, "yolo": YoloSource}[form], options)
-    if path.is_file() and form == "yolo" and path.suffix in (".yaml", ".yml", ".data"):
+    path, listing = Path(place).expanduser(), None
+    form_of_file = _FORM_OF_SUFFIX.get(path.suffix) if path.is_file() else None
+    if form is None and path.is_file():
+        if form_of_file is None:
+            raise DataError(f"{path}: a file; expected the folder of a data set, YOLO's data.yaml or COCO's JSON file")
+        form = form_of_file
+    elif form is None:
+        listing = Listing(existing_folder(place))
+        form = _recognise(place, listing)
+    _check_options(form, SOURCES[form], options)
+    if form == form_of_file == "yolo":
         return YoloSource(place, None, path)
-    if path.is_file() and form == "coco" and path.suffix == ".json":
+    if form == form_of_file == "coco":
         folder = path.parent.parent if path.parent.name == "annotations" else path.parent
         return CocoSource(place, Listing(folder), path.relative_to(folder).as_posix())
-    listing = Listing(existing_folder(place))
-    if form is None:
-        form = _recognise(place, listing)
-        _check_options(form, {"voc": VocSource, "coco": CocoSource, "yolo": YoloSource}[form], options)
-    if form == "voc":
-        return VocSource(place, listing, **options)
-    return CocoSource(place, listing) if form == "coco" else YoloSource(place, listing)
+    return SOURCES[form](place, listing or Listing(existing_folder(place)), **options)
 
 
 def split_spec(spec: str) -> tuple[str | None, str]:
@@ -154,24 +155,16 @@ def split_spec(spec: str) -> tuple[str | None, str]:
     form, colon, place = spec.partition(":")
     if form == "shapes" and (colon or not place):
         return form, place
-    if form in FORMS and colon:
+    if form in SOURCES and colon:
         if not place:
             raise DataError(f"{spec!r} is not a data set: {EXPECTED}; the folder is missing")
         return form, place
     if spec and Path(spec).expanduser().exists():
         return None, spec
     hint = "; there is no such folder" if spec else ""
-    if colon and form.lower() in (*FORMS, "shapes"):
+    if colon and form.lower() in (*SOURCES, "shapes"):
         hint = f"; forms are in lower case: {form.lower()}:{place}"
     raise DataError(f"{spec!r} is not a data set: {EXPECTED}{hint}")
-
-
-def _form_of_file(file: Path) -> str:
-    if file.suffix in (".yaml", ".yml", ".data"):
-        return "yolo"
-    if file.suffix == ".json":
-        return "coco"
-    raise DataError(f"{file}: a file; expected the folder of a data set, YOLO's data.yaml or COCO's JSON file")
 
 
 def _recognise(place: str, listing: Listing) -> str:

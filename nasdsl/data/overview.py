@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from nasdsl.data.dataset import Dataset, Size
 from nasdsl.data.errors import DataError, UnreadableImage
+from nasdsl.data.layouts import split_name
 from nasdsl.data.size_advice import SizeAdvice, recommend_size
 from nasdsl.data.splits import split_record
 
@@ -59,7 +60,13 @@ class Overview:
         return list(found.values())
 
     @property
+    def name(self) -> str:
+        """Form and place of the data set."""
+        return next(iter(self.splits.values())).name.rpartition(" (")[0]
+
+    @property
     def classes(self) -> tuple[str, ...]:
+        """Class names by label."""
         return next(iter(self.splits.values())).classes
 
     def image_sizes(self) -> list[tuple[Size, int]]:
@@ -80,12 +87,11 @@ class Overview:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        first = next(iter(self.splits.values()))
         advice = self.advice
         return {
-            "name": first.name.rpartition(" (")[0],
-            "classes": list(first.classes),
-            "category_ids": list(first.category_ids),
+            "name": self.name,
+            "classes": list(self.classes),
+            "category_ids": list(next(iter(self.splits.values())).category_ids),
             "splits": {name: _split_to_dict(data) for name, data in self.splits.items()},
             "image_sizes": [{"size": list(size), "images": number} for size, number in self.image_sizes()],
             "box_sizes": {"edges": list(BOX_SIZE_EDGES), "boxes": self.box_sizes()},
@@ -103,13 +109,18 @@ class Overview:
         }
 
 
+def images_without_boxes(data: Dataset) -> int:
+    """Number of images of a split that have no boxes."""
+    return sum(not len(data.target(index)["labels"]) for index in range(len(data)))
+
+
 def _split_to_dict(data: Dataset) -> dict[str, Any]:
-    counts = [len(data.target(index)["labels"]) for index in range(len(data))]
+    counts = data.class_counts()
     return {
         "images": len(data),
-        "images_without_boxes": counts.count(0),
-        "boxes": sum(counts),
-        "boxes_by_class": data.class_counts(),
+        "images_without_boxes": images_without_boxes(data),
+        "boxes": sum(counts.values()),
+        "boxes_by_class": counts,
         "left_out_by_class": data.left_out,
         "made": split_record(data.made) or None,
     }
@@ -167,8 +178,9 @@ def _shared(splits: dict[str, Dataset]) -> list[Problem]:
     """Images that several splits have; a `trainval` is expected to share its own."""
     problems: list[Problem] = []
     seen: dict[str, str] = {}
-    for name in [name for name in ("train", "val", "valid", "test") if name in splits]:
-        data = splits[name]
+    for name, data in splits.items():
+        if split_name(name) not in ("train", "val", "test"):
+            continue
         for index in range(len(data)):
             file = data.file(index)
             if (other := seen.setdefault(file, name)) != name:

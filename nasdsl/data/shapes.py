@@ -21,6 +21,7 @@ from torch import Tensor
 from nasdsl.data.dataset import Dataset, Record, Size
 from nasdsl.data.errors import DataError, NoSplit
 from nasdsl.data.images import to_tensor
+from nasdsl.data.source import choose_classes
 
 CLASSES = ("circle", "square", "triangle", "star", "ring")
 HEIGHT, WIDTH = 240, 320
@@ -62,12 +63,7 @@ def open_shapes(
     """
     if split not in SPLITS:
         raise NoSplit(f"shapes has no split {split!r}; there are: {', '.join(SPLITS)}")
-    wanted = list(CLASSES if classes is None else classes)
-    unknown = [name for name in wanted if name not in CLASSES]
-    if unknown:
-        raise DataError(f"shapes has no class {unknown[0]!r}; expected classes among: {', '.join(CLASSES)}")
-    if not wanted or len(set(wanted)) < len(wanted):
-        raise DataError(f"shapes: the classes are {wanted!r}; expected at least one name, each once")
+    wanted = choose_classes("shapes", CLASSES, classes)
     text = str(count)
     if text and not (text.isascii() and text.isdigit() and 0 < int(text) <= 10**7):
         raise DataError(f"'shapes:{count}': expected a number of images, such as shapes:400")

@@ -15,7 +15,9 @@ FINEST_STRIDE = 8
 CELLS = 4
 """Cells that small objects should measure: 32 pixels, below which COCO counts objects as small."""
 SMALL_SHARE = 0.05
+"""Share of the boxes that may be smaller than that."""
 MULTIPLE = 32
+"""Of both sides: the coarsest stride of a backbone."""
 SHORTER, LONGER = 800, 1344
 """Bounds of the sides: those of the published schedules, 800 and 1333, as multiples of 32."""
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from nasdsl.coco_json import ImageId
 from nasdsl.data.dataset import Dataset, RecordBuilder
-from nasdsl.data.errors import Skipped
+from nasdsl.data.errors import DataError, Skipped
 from nasdsl.data.splits import MadeSplit
 
 
@@ -102,6 +102,26 @@ class Source(ABC):
     def missing_split(self, split: str) -> str:
         """A sentence saying that there is no such split, to be followed by what there is."""
         return f"{self.name}: no such split as {split!r}"
+
+
+def choose_classes(where: str, known: Sequence[str] | None, asked: Sequence[str] | None) -> list[str]:
+    """Class names by label: those that are asked for, or all that are known.
+
+    Args:
+        where: name of the data set, for messages.
+        known: the classes of the data. None: any may be asked for.
+        asked: None: all that are known.
+
+    Raises:
+        DataError: one that is asked for is unknown or given twice, or there are none.
+    """
+    names = list((known or ()) if asked is None else asked)
+    unknown = [name for name in names if known is not None and name not in known]
+    if unknown:
+        raise DataError(f"{where}: there is no class {unknown[0]!r}; expected classes among: {', '.join(known or ())}")
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"{where}: the classes are {names!r}; expected at least one name, each once")
+    return names
 
 
 def _key(id: ImageId, file: str) -> str:

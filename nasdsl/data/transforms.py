@@ -14,7 +14,17 @@ from torchvision.transforms import v2
 
 from nasdsl.data.dataset import Dataset, Sample, Size, Target
 from nasdsl.data.errors import DataError, UnreadableImage
-from nasdsl.data.geometry import drop_small, flip, keep_boxes, mosaic, place, random_crop, rescale_boxes, resize_image
+from nasdsl.data.geometry import (
+    drop_small,
+    flip,
+    keep_boxes,
+    mosaic,
+    place,
+    random_crop,
+    rescale_boxes,
+    resize_image,
+    resized_size,
+)
 from nasdsl.data.seeds import mixed_seed
 
 MOSAIC_CORNER = (0.25, 0.75)
@@ -145,7 +155,7 @@ class Transform:
         return self._several_scales or bool(self.sizes) or self._zooms or self.mosaic > 0
 
     def output_size(self, size: Size, shorter: int | None = None) -> Size:
-        """(H, W) after resizing; as v2.Resize(shorter, max_size=longest), except that no side becomes 0.
+        """(H, W) after resizing; see `resized_size`.
 
         Args:
             size: (H, W) before.
@@ -157,11 +167,7 @@ class Transform:
             if not self._scales:
                 return size
             shorter = max(self._scales)
-        low, high = min(size), max(size)
-        other = shorter * high // low
-        if self.longest is not None and other > self.longest:
-            shorter, other = max(1, self.longest * shorter // other), self.longest
-        return (shorter, other) if size[0] <= size[1] else (other, shorter)
+        return resized_size(*size, shorter, self.longest)
 
     def prepared_size(self, size: Size) -> Size:
         """(H, W) of an image of `size` (H, W) after `prepare`: where `augment` resizes it, as large as that needs it."""

@@ -83,7 +83,10 @@ class VideoReader:
         return None
 
     def read(self, every: int = 1) -> Iterator[Frame]:
-        """Every so-manieth frame, from the first on.
+        """The frames in order.
+
+        Args:
+            every: give only each frame whose number is a multiple of this: 2 gives the first, third, fifth and so on.
 
         Raises:
             UnreadableVideo: the file is broken from some frame on; those before have been given.
@@ -111,7 +114,7 @@ class VideoReader:
 class VideoWriter:
     """Writes an MP4 video; a context manager. The file has its name when all of it is written.
 
-    Frames of another size than the first are not allowed; sides are padded to even numbers, which the format asks for.
+    All frames must be of the size of the first; sides are padded to even numbers, which the format asks for.
     """
 
     def __init__(self, path: Path) -> None:
@@ -157,7 +160,7 @@ class VideoWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Finish the file, also after an error, with the frames until then; without any there is none."""
+        """Finish the file, also after an error, with the frames until then; without any frame no file is written."""
         if self._container is None:
             return
         try:
@@ -169,7 +172,7 @@ class VideoWriter:
 
 
 def import_av() -> Any:
-    """PyAV.
+    """Import PyAV, which is an extra.
 
     Raises:
         DataError: it is not installed.

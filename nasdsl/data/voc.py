@@ -16,7 +16,7 @@ from nasdsl.data.dataset import RecordBuilder, Size
 from nasdsl.data.errors import DataError, Skipped, UnreadableImage
 from nasdsl.data.images import image_size
 from nasdsl.data.layouts import Listing
-from nasdsl.data.source import Contents, Source
+from nasdsl.data.source import Contents, Source, choose_classes
 from nasdsl.data.voc_layout import VocEntry, VocLayout
 
 VOC_CLASSES = (
@@ -58,9 +58,7 @@ class VocSource(Source):
 
     def read(self, split: str | None, classes: Sequence[str] | None) -> Contents:
         """See `Source.read`."""
-        names = list(classes) if classes is not None else self._class_names()
-        if len(set(names)) != len(names) or not names:
-            raise DataError(f"{self._layout.root}: the classes are {names!r}; expected at least one name, each once")
+        names = choose_classes(self.name, None, self._class_names() if classes is None else classes)
         reader = _Reader({name: label for label, name in enumerate(names)}, self._first_pixel)
         for entry in self._layout.entries(split):
             reader.read_annotation(entry)
@@ -71,11 +69,10 @@ class VocSource(Source):
         found: set[str] = set()
         for file in self._layout.annotation_files():
             try:
-                element = ElementTree.parse(file).getroot()
-            except (OSError, ElementTree.ParseError, LookupError, ValueError):
+                element = _parse(file)
+            except _Malformed:
                 continue  # reported where its split is read
-            if element.tag == "annotation":
-                found |= {(thing.findtext("name") or "").strip() for thing in element.iterfind("object")}
+            found |= {(thing.findtext("name") or "").strip() for thing in element.iterfind("object")}
         found.discard("")
         if not found:
             raise DataError(f"{self._layout.annotations}: no object with a name in any *.xml")

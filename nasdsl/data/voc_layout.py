@@ -16,6 +16,7 @@ from nasdsl.data.layouts import (
     Listing,
     common_folder,
     common_ids,
+    inside,
     join_path,
     parent_of,
     split_folder,
@@ -178,12 +179,10 @@ class VocLayout:
             stem, suffix = os.path.splitext(name)
             id = stem if name not in paths and suffix.lower() in (".xml", *IMAGE_SUFFIXES) else name
             problem = None
-            if Path(id).is_absolute() or ".." in Path(id).parts:
-                problem = "the split names a file outside of the folder"
-            elif id in seen:
+            if id in seen:
                 problem = "the split names it twice"
             elif id not in paths:
-                problem = "no such annotation"
+                problem = "no such annotation" if inside(id) is not None else "the split names a file outside of the folder"
             seen.add(id)
             if problem is None:
                 yield self._entry(id, paths[id])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence, Set
-from functools import cached_property
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from nasdsl.data.dataset import RecordBuilder
 from nasdsl.data.errors import DataError, Skipped, UnreadableImage
 from nasdsl.data.images import image_size
 from nasdsl.data.layouts import IMAGE_SUFFIXES, Listing, common_ids, inside, join_path, parent_of, split_folder, split_name
-from nasdsl.data.source import Contents, Source
+from nasdsl.data.source import Contents, Source, choose_classes
 from nasdsl.data.yolo_config import YoloConfig, find_config, find_names, read_config
 
 _TOLERANCE = 0.01
@@ -61,12 +61,7 @@ class YoloSource(Source):
     def read(self, split: str | None, classes: Sequence[str] | None) -> Contents:
         """See `Source.read`."""
         names, notes = self._class_names()
-        wanted = names if classes is None else list(classes)
-        unknown = [name for name in wanted if name not in names]
-        if unknown:
-            raise DataError(f"{self.name}: there is no class {unknown[0]!r}; expected classes among: {', '.join(names)}")
-        if not wanted or len(set(wanted)) < len(wanted):
-            raise DataError(f"{self.name}: the classes are {wanted!r}; expected at least one name, each once")
+        wanted = choose_classes(self.name, names, classes)
         reader = _Reader(self._listing, names, {name: label for label, name in enumerate(wanted)})
         paths = list(self._images(self._parts[split or ""], reader.skipped))
         for id, path in zip(common_ids(paths), paths, strict=True):
@@ -112,7 +107,7 @@ class YoloSource(Source):
                     break
         parts = [part for part in slashed.split("/") if part not in ("", ".")]
         lexical = inside(slashed)
-        if lexical is not None and (lexical in self._listing.files or lexical in self._folders):
+        if lexical is not None and (lexical in self._listing.files or self._listing.has_folder(lexical)):
             return lexical
         above = next((number for number, part in enumerate(parts) if part != ".."), len(parts))
         if ".." in parts[above:]:
@@ -122,14 +117,9 @@ class YoloSource(Source):
             shorter = "/".join(last)
             # `images` alone may be any folder of images; what is left of `..` is not.
             tells = start == above or len(last) > 1 or split_name(shorter) is not None
-            if shorter in self._listing.files or (tells and shorter in self._folders):
+            if shorter in self._listing.files or (tells and self._listing.has_folder(shorter)):
                 return shorter
         return None
-
-    @cached_property
-    def _folders(self) -> frozenset[str]:
-        """All folders of the listing."""
-        return frozenset(self._listing.folders)
 
     def _folder_splits(self) -> dict[str, list[str]]:
         """Folders of images by split, where there is no ``data.yaml``."""
@@ -164,7 +154,7 @@ class YoloSource(Source):
         """Paths of the images of a split, each once: files, those in folders, and those that lists name."""
         seen: set[str] = set()
         for path in paths:
-            if path in self._folders:
+            if self._listing.has_folder(path):
                 found: Iterator[str] = iter(self._listing.find(*IMAGE_SUFFIXES, below=path))
             elif path.lower().endswith(IMAGE_SUFFIXES):
                 found = iter([path])
@@ -196,8 +186,8 @@ class YoloSource(Source):
         """Class names by number, and a note if there are none."""
         if self._config is not None and self._config.names is not None:
             return self._config.names, []
-        if (found := find_names(self._listing)) is not None:
-            return found[0], []
+        if (names := find_names(self._listing)) is not None:
+            return names, []
         highest = -1
         for part in self._parts.values():
             for path in self._images(part, []):
@@ -338,15 +328,13 @@ def _labels_without_image(listing: Listing, folders: Set[str]) -> list[str]:
 
 
 def _highest_class(listing: Listing, path: str) -> int:
+    """The highest class number in the labels of an image, without broken lines; -1 if there is none."""
     label_path = _label_path(listing, path)
     highest = -1
-    if label_path is not None:
-        try:
-            for line in _lines(listing.root / label_path):
-                if line.strip():
-                    highest = max(highest, parse_line(line)[0])
-        except ValueError:
-            return highest
+    with suppress(UnreadableImage):  # reported where its split is read
+        for line in [] if label_path is None else _lines(listing.root / label_path):
+            with suppress(ValueError):
+                highest = max(highest, parse_line(line)[0])
     return highest
 
 

@@ -100,13 +100,16 @@ def read_config(file: Path) -> YoloConfig:
     return YoloConfig(file, root, splits, _names(file, content), notes)
 
 
-def find_names(listing: Listing) -> tuple[list[str], Path] | None:
-    """The names of the classes in a file such as ``classes.txt``, one a line, and the file; None if there is none."""
+def find_names(listing: Listing) -> list[str] | None:
+    """The names of the classes in a file such as ``classes.txt``, one a line; None if there is no such file.
+
+    Raises:
+        DataError: see `read_names`.
+    """
     for name in _NAMES_FILES:
         files = [path for path in listing.find(name) if path.rpartition("/")[2] == name]
         if files:
-            file = listing.root / min(files, key=lambda path: (path.count("/"), path))
-            return read_names(file), file
+            return read_names(listing.root / min(files, key=lambda path: (path.count("/"), path)))
     return None
 
 
@@ -125,12 +128,11 @@ def read_names(file: Path) -> list[str]:
 def _is_config(file: Path) -> bool:
     if file.suffix == ".data":
         return True
+    usual = file.stem in ("data", "dataset")
     try:
         content = _parse(file)
     except DataError:
-        # Broken, but called as the file is called: say so.
-        return file.stem in ("data", "dataset")
-    usual = file.stem in ("data", "dataset")
+        return usual  # broken, but called as the file is called: say so
     return any(content.get(key) for key in _SPLIT_KEYS) and (usual or any(key in content for key in ("names", "nc", "path")))
 
 

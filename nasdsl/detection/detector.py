@@ -13,6 +13,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms import v2
 
 from nasdsl.backends.module import DecoderModule, Prediction
+from nasdsl.data.geometry import resized_size
 from nasdsl.detection.backbones import FeatureExtractor
 from nasdsl.detection.detections import Detections
 from nasdsl.detection.fcos import Fcos
@@ -70,18 +71,6 @@ class Resize(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has
                 uncropped = target["uncropped_size"]
                 target["uncropped_size"] = (round(uncropped[0] * size[0] / height), round(uncropped[1] * size[1] / width))
         return image, target
-
-
-def resized_size(height: int, width: int, shorter: int, longest: int) -> Size:
-    """(height, width) after resizing the shorter side to `shorter`, or less so that the longer side is at most `longest`.
-
-    Rounded down, like v2.Resize and `nasdsl.data.Transform`, which resizes the images of a training.
-    """
-    low, high = min(height, width), max(height, width)
-    other = shorter * high // low
-    if other > longest:
-        shorter, other = max(1, longest * shorter // other), longest
-    return (shorter, other) if height <= width else (other, shorter)
 
 
 class Detector(nn.Module):

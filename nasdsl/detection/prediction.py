@@ -14,8 +14,8 @@ from torch.nn.functional import pad
 
 from nasdsl.data import Transform, read_image, rescale_boxes
 from nasdsl.data.geometry import resize_image
-from nasdsl.data.images import picture_to_tensor
-from nasdsl.data.sources import find_files, is_video
+from nasdsl.data.image_files import find_files, is_video
+from nasdsl.data.images import pil_to_tensor
 from nasdsl.detection.backbones.extractor import eval_mode
 from nasdsl.detection.detections import Detections
 from nasdsl.detection.pyramid import DetectionError
@@ -85,7 +85,7 @@ def _inputs(images: Any) -> list[_Input]:
             raise DetectionError(f"no images in the folder {images}")
         return [_file(file) for file in files]
     if isinstance(images, Image.Image):
-        tensor = picture_to_tensor(images, getattr(images, "filename", "") or "the image")
+        tensor = pil_to_tensor(images, getattr(images, "filename", "") or "the image")
         return [_tensor(tensor)]
     if isinstance(images, np.ndarray):
         return [_tensor(_from_array(images))]

@@ -14,7 +14,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from nasdsl.backbones import TINY_WIDTHS
 from nasdsl.backends.export import ExportError
 from nasdsl.backends.source import decoder_classes, quoted
-from nasdsl.detection import detector as detector_module
+from nasdsl.data import geometry
 from nasdsl.detection import postprocess, pyramid
 from nasdsl.detection.backbones import networks
 from nasdsl.detection.detector import Detector, DetectorError
@@ -220,7 +220,7 @@ def _backbone(detector: Detector) -> list[str]:
 def _postprocessing(detector: Detector, nms: bool) -> list[str]:
     """What turns predictions into boxes."""
     fcos = isinstance(detector.method, Fcos)
-    pieces: list[object] = [detector_module.resized_size, pyramid.flatten_level]
+    pieces: list[object] = [geometry.resized_size, pyramid.flatten_level]
     if fcos:
         pieces += [pyramid.level_locations, postprocess.decode_boxes]
     pieces.append(postprocess.LevelCandidates)

@@ -1,14 +1,24 @@
-"""Fixtures of the tests of `eval` and `detect`."""
+"""Fixtures of the tests of commands."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from small_runs import untrained_detector
 
 from nasdsl.data import open_dataset
 from nasdsl.detection.weights import save_detector
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

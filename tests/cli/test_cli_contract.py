@@ -325,6 +325,13 @@ def test_starts_without_torch(arguments: list[str], folder: Path) -> None:
     assert ran.stderr.splitlines()[-1] == "LIGHT"
 
 
+def test_starts_with_the_oldest_click_that_is_allowed(folder: Path) -> None:
+    """Before 8.4, its types of parameters take no type arguments."""
+    code = "import click\nclick.ParamType.__class_getitem__ = None\nimport nasdsl.cli"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+
+
 @pytest.mark.parametrize(
     "arguments", [["--version"], ["--help"], ["check", "--help"], ["check"], ["zoo", "fcos"]], ids=" ".join
 )

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from data_folders import picture
 from folder_layouts import (
     CLASSES,
@@ -32,14 +30,6 @@ TRAIN = [
     "train", "zoo:fcos", "--width", "32", "--backbone", "tiny", "--backbone-weights", "none", "--recipe", "quick",
     "--size", "64x64", "--batch-size", "4", "--workers", "0", "--steps", "2", "--method", "score_threshold=0",
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +162,8 @@ def test_images_in_two_splits(images: list[Labelled], tmp_path: Path) -> None:
     (lists / "val.txt").write_text((lists / "val.txt").read_text() + "im00\n")
     (problem,) = shown(tmp_path)["problems"]
     assert (problem["kind"], problem["split"], Path(problem["file"]).name) == ("shared", "val", "im00.png")
+    (lists / "val.txt").rename(lists / "validation.txt")
+    assert [(problem["kind"], problem["split"]) for problem in shown(tmp_path)["problems"]] == [("shared", "validation")]
 
 
 def test_a_single_image(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,6 @@ from nasdsl.data import read_image
 from nasdsl.data.video import VideoReader, VideoWriter
 from nasdsl.detection.factory import load_detector
 from nasdsl.detection.weights import save_detector
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def save(path: Path, kind: str) -> Path:

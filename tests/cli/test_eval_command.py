@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from in_process import invoke, refused
 from PIL import Image
 from small_runs import coco, noise, untrained_detector
@@ -16,14 +14,6 @@ from nasdsl.data import open_dataset
 from nasdsl.detection.weights import save_detector
 
 DATA = ["--data", "shapes:6"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_a_detector_and_its_results_give_the_same_numbers(run: Path, tmp_path: Path) -> None:

@@ -8,12 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from click.testing import Result
 from in_process import invoke, refused
 from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
@@ -29,14 +28,6 @@ TASK = [
 SEARCH = [*TASK, "--trials", "6"]
 FULL = ["--recipe", "quick", "--epochs", "4", "--set", "size=64x64", "--set", "workers=0", "--set", "batch_size=4"]
 LOGGED = ["--set", "log_every=1", "--set", "checkpoint_every=1"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +126,7 @@ def test_commands_take_the_decoder_and_the_space_in_the_folder_of_a_search(whole
     _, out = whole
     compiled = invoke("compile", out, "--backbone", "tiny", "--format", "json")
     assert (compiled.exit_code, compiled.stderr) == (0, f"reading {out / 'best.nas'}\n")
-    assert json.loads(compiled.stdout)["digest"] == load_trials(out).best.digest  # type: ignore[union-attr]
+    assert json.loads(compiled.stdout)["digest"] == load_trials(out).best.digest
     assert invoke("render", out, "--backbone", "tiny", "-o", tmp_path / "best.dot").exit_code == 0
     sampled = invoke("sample", out, "-n", "2")
     assert (sampled.exit_code, sampled.stdout) == (0, invoke("sample", out / "space.nas", "-n", "2").stdout)
@@ -183,7 +174,7 @@ def test_a_search_that_is_killed_twice_and_resumed_gives_the_same_result(
     assert killed(command, signal.SIGKILL, lambda: lines(out / "journal.jsonl") >= 5) == -signal.SIGKILL
     have = journal(out)
     assert 1 <= sum(record["kind"] == "result" for record in have) < 6
-    log = out / "full" / f"trial_{load_trials(expected).best.number}" / "log.jsonl"  # type: ignore[union-attr]
+    log = out / "full" / f"trial_{load_trials(expected).best.number}" / "log.jsonl"
     assert killed([*command, "--resume"], signal.SIGTERM, lambda: lines(log) >= 2) == 143
     assert journal(out)[: len(have)] == have
     assert 2 <= lines(log) < 12
@@ -214,7 +205,7 @@ def test_progressive_search(texts: Path, tmp_path: Path) -> None:
     assert [stage["trials"] for stage in output["stages"]] == [3, 2]
     assert output["best"]["stage"] == "fpn", "the only one that was trained"
     fixed = loads((out / "head" / "fpn.nas").read_text())
-    assert fixed.canonical_fpn == loads(load_trials(out / "fpn").best.text).with_width(64).canonical_fpn  # type: ignore[union-attr]
+    assert fixed.canonical_fpn == loads(load_trials(out / "fpn").best.text).with_width(64).canonical_fpn
     heads = load_trials(out / "head")
     assert all(loads(trial.text).canonical_fpn == fixed.canonical_fpn for trial in heads)
     assert heads.counts["ok"] >= 1

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,6 @@ DETECTOR = ["zoo:fcos", "--width", "32", "--backbone", "mobilenet_v2", "--backbo
 SMALL = ["--recipe", "quick", "--size", "96x128", "--batch-size", "4", "--epochs", "1", "--workers", "0"]
 DATA = ["--data", "shapes:8"]
 TRAIN = ["train", *DETECTOR, *SMALL, *DATA]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def evaluated(*arguments: str | Path) -> dict[str, Any]:

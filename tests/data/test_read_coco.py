@@ -187,9 +187,9 @@ def test_errors_of_opening(coco: Make, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         _open(tmp_path / "no")
     for classes, message in (
-        (["bird"], "no category 'bird'; expected classes among: cat, dog"),
-        ([], "the list of classes is empty"),
-        (["cat", "cat"], "two of the classes are named 'cat'"),
+        (["bird"], "there is no class 'bird'; expected classes among: cat, dog"),
+        ([], r"the classes are \[\]; expected at least one name, each once"),
+        (["cat", "cat"], r"the classes are \['cat', 'cat'\]; expected at least one name, each once"),
     ):
         with pytest.raises(DataError, match=message):
             _open(root, classes=classes)

@@ -271,9 +271,9 @@ def test_several_files_like_data_yaml(tmp_path: Path) -> None:
 
 
 def test_no_names(tmp_path: Path) -> None:
-    root = make(tmp_path, "3 0.5 0.5 0.5 0.5\n", yaml=None)
+    root = make(tmp_path, "1 0.5 0.5 0.5 0.5\n2 0.5 0.5\n\n3 0.5 0.5 0.5 0.5\n", yaml=None)
     data = open_dataset(str(root), "train")
-    assert data.classes == ("class_0", "class_1", "class_2", "class_3")
+    assert data.classes == ("class_0", "class_1", "class_2", "class_3")  # also those behind a broken line
     assert any("no file names the classes" in note for note in data.notes)
     (root / "classes.txt").write_text("a\nb\nc\nd\n")
     assert open_dataset(str(root), "train").classes == ("a", "b", "c", "d")

@@ -79,7 +79,7 @@ def test_invalid_counts(spec: str) -> None:
 def test_other_errors() -> None:
     with pytest.raises(DataError, match="no split 'tset'; there are: train, val, test"):
         open_dataset("shapes", "tset")
-    with pytest.raises(DataError, match="shapes has no class 'cat'; expected classes among: circle"):
+    with pytest.raises(DataError, match="shapes: there is no class 'cat'; expected classes among: circle"):
         open_dataset("shapes", "val", classes=["cat"])
     with pytest.raises(DataError, match="has no option 'colour'; there are: seed, on_error, classes"):
         open_dataset("shapes", "val", colour="red")

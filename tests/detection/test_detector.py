@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from small_detectors import (
     FCOS,
     FEATURES,
@@ -31,7 +29,7 @@ from nasdsl import load, loads, resources
 from nasdsl.data import Transform, make_loader, open_dataset
 from nasdsl.detection.backbones import FeatureExtractor
 from nasdsl.detection.backbones.weights import MSRA_MEAN, MSRA_STD
-from nasdsl.detection.detector import Detector, DetectorError, resized_size
+from nasdsl.detection.detector import Detector, DetectorError
 from nasdsl.detection.factory import detector, from_config
 from nasdsl.detection.fcos import Fcos
 from nasdsl.detection.pyramid import DetectionError
@@ -324,14 +322,6 @@ def test_images_are_resized_as_by_the_data_transform(fixed: tuple[int, int] | No
     sample = open_dataset("shapes:1", "train")[0]
     inputs, expected = model.prepare([sample.image]), model.backbone.normalize(transform(sample).image)
     assert (inputs.images[0] - expected).abs().max() < 1.01 / 255 / min(model.backbone.std)
-
-
-@given(*(st.integers(1, 3000) for _ in range(2)), st.integers(1, 900), st.integers(1, 1400))
-def test_resized_size_equals_the_data_transform(height: int, width: int, shorter: int, longest: int) -> None:
-    size = resized_size(height, width, shorter, longest)
-    assert size == Transform(shorter, longest).output_size((height, width))
-    assert min(size) >= 1
-    assert max(size) <= max(longest, shorter)
 
 
 def test_a_random_size_in_training_and_the_last_in_evaluation() -> None:

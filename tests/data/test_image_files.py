@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from nasdsl.data.image_files import VIDEO_SUFFIXES, find_files
 from nasdsl.data.images import image_suffixes
-from nasdsl.data.sources import VIDEO_SUFFIXES, find_files
 
 FILES = ("a.png", "in/b.JPG", "in/deep/c.jfif", "in/deep/notes.txt", "in/d.mp4", "in[1].png")
 
