@@ -62,7 +62,8 @@ def trace(module: DecoderModule) -> torch.export.ExportedProgram:
         ExportError: see `export_program`.
     """
     require_torch("torch.export programs (.pt2)", ".onnx and .py files need no newer one")
-    features = _example(module, *_size(module))
+    coarsest = max(n.out.level for n in module.graph.nodes if n.out.level is not None)
+    features = _example(module, *uneven_size(2**coarsest))
     dynamic = {"features": {name: dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC) for name in features}}
     training = [part for part in module.modules() if part.training]
     try:
@@ -103,12 +104,14 @@ class _FlatOutputs(nn.Module):
         }
 
 
-def _size(module: DecoderModule) -> tuple[int, int]:
-    """Height and width of the example image: its coarsest map is 3 x 4, and no level's size divides evenly.
+def uneven_size(coarsest: int) -> tuple[int, int]:
+    """Height and width of an example image for a tracer: its coarsest map is 3 x 4, and no level's stride divides it evenly.
 
     torch treats a dimension of size 1 as a constant, so no map of the example may have one.
+
+    Args:
+        coarsest: stride of the coarsest level.
     """
-    coarsest = 2 ** max(n.out.level for n in module.graph.nodes if n.out.level is not None)
     return 2 * coarsest + coarsest // 8 + 1, 3 * coarsest + coarsest // 2 + 3
 
 
@@ -150,4 +153,4 @@ def _reason(module: DecoderModule, error: Exception) -> str:
     return f"torch.export cannot trace {what} in {where(running.node)}: {cause}"
 
 
-__all__ = ["export_program", "remove_size_assertions", "trace"]
+__all__ = ["OLDEST_TORCH", "export_program", "remove_size_assertions", "require_torch", "trace", "uneven_size"]

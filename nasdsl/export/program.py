@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from pathlib import Path
 from typing import IO
 
 import torch
@@ -15,15 +14,15 @@ from torchvision import ops
 from nasdsl.backends.export import ExportError
 from nasdsl.backends.layer_errors import first_line, layer_error_message
 from nasdsl.backends.torch_export import remove_size_assertions, require_torch
-from nasdsl.detection.detector import Detector
-from nasdsl.export.example import Size, example_size
+from nasdsl.detection.detector import Detector, Size
 from nasdsl.export.postprocess import all_candidates, select_detections
+from nasdsl.export.sizes import example_size
 from nasdsl.nn import DeformConv2d
 
 
 def write_program(
     detector: Detector,
-    file: str | Path | IO[bytes],
+    file: IO[bytes],
     *,
     size: Size | None,
     native_deform: bool,
@@ -35,7 +34,7 @@ def write_program(
 
     Args:
         detector: from `nasdsl.for_inference`, on a CPU.
-        file: to write.
+        file: open for writing.
         size: (height, width) of all images; None: any.
         native_deform: deformable convolutions are torchvision's, not grid_sample.
         half: weights and maps are float16.

@@ -17,11 +17,10 @@ from nasdsl.backends.source import decoder_classes, quoted
 from nasdsl.detection import detector as detector_module
 from nasdsl.detection import postprocess, pyramid
 from nasdsl.detection.backbones import networks
-from nasdsl.detection.detector import Detector, DetectorError
+from nasdsl.detection.detector import Detector, DetectorError, Size
 from nasdsl.detection.fcos import Fcos
 from nasdsl.detection.retinanet import RATIOS, Retinanet
 from nasdsl.detection.weights import read_weights
-from nasdsl.export.example import Size
 from nasdsl.export.program import torchvision_deform_conv2d
 from nasdsl.files import write_atomically
 

@@ -112,6 +112,37 @@ def test_a_fixed_size(tmp_path: Path) -> None:
     assert [d.dim_value for d in _values(tmp_path)[1].type.tensor_type.shape.dim][1] == 9 * (8 * 12 + 4 * 6 + 2 * 3)
 
 
+def test_the_printed_outputs_are_those_of_the_file(tmp_path: Path) -> None:
+    """An image of a small fixed size has fewer candidates than the detector's `detections`."""
+    model = small(FCOS)
+    for size, count in ((None, 100), ((16, 24), 3 * (2 * 3 + 1 * 2 + 1))):
+        written = export_detector(model, tmp_path / "detector.onnx", size=size)
+        shapes = [[d.dim_value for d in v.type.tensor_type.shape.dim][1:] for v in _values(tmp_path)[1:]]
+        assert shapes == [[count, 4], [count], [count]]
+        assert written.outputs == (
+            f"boxes float32 [N, {count}, 4], xyxy in pixels of the input",
+            f"scores float32 [N, {count}], 0 where there is no object",
+            f"labels int64 [N, {count}], 0 to 2",
+        )
+
+
+def test_a_size_that_the_detector_cannot_process(tmp_path: Path) -> None:
+    class Patches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Conv2d(3 * 8 * 8, 8, 1)
+
+        def forward(self, x: Tensor) -> list[Tensor]:
+            c3 = self.embed(nn.functional.pixel_unshuffle(x, 8))
+            return [c3, nn.functional.max_pool2d(c3, 2), nn.functional.max_pool2d(c3, 4)]
+
+    model = small(FCOS, FeatureExtractor(Patches(), ("c3", "c4", "c5")))
+    for name in ("d.onnx", "d.pt2", "d.py"):
+        with pytest.raises(ExportError, match=r"cannot process images of 60x96: .*; try a multiple of 32"):
+            export_detector(model, tmp_path / name, size=(60, 96))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_padding_is_that_of_the_detector(tmp_path: Path) -> None:
     """A detector pads images in lists to multiples of `size_divisible`, and clips boxes to the image without padding."""
     model = small(FCOS, size_divisible=32, fixed_size=(50, 75))

@@ -20,7 +20,8 @@ from nasdsl.backends.onnx.layers import OPSET, write_activation, write_batch_nor
 from nasdsl.backends.onnx.writer import Writer
 from nasdsl.backends.torch_export import require_torch
 from nasdsl.detection.backbones import FeatureExtractor
-from nasdsl.export.example import Size, example_size
+from nasdsl.detection.detector import Size
+from nasdsl.export.sizes import example_size
 from nasdsl.nn.folding import folded
 
 _ACTIVATIONS: dict[type[nn.Module], Any] = {
