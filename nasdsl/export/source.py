@@ -6,6 +6,7 @@ import inspect
 import io
 import re
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ def write_source(
 
     Raises:
         ExportError: the backbone is not a built-in one, or a custom layer does not say how it is written as source.
+        OSError: a file cannot be written; earlier ones are unchanged.
     """
     source = detector_source(detector, size=size, native_deform=native_deform, half=half, nms=nms)
     weights = path.with_suffix(".pt")
@@ -45,8 +47,14 @@ def write_source(
     state = {name: _stored(tensor, half) for name, tensor in detector.state_dict().items()}
     content = io.BytesIO()  # written to a full disk, torch.save raises an error that does not tell so
     torch.save(state, content)
-    write_atomically(weights, lambda file: file.write(content.getbuffer()))
-    write_atomically(path, lambda file: file.write(source.encode()))
+
+    def write(file: IO[bytes]) -> None:
+        """Write both files or neither: weights of another source would be of no use."""
+        file.write(source.encode())
+        file.flush()
+        write_atomically(weights, lambda file: file.write(content.getbuffer()))
+
+    write_atomically(path, write)
     return path, weights
 
 

@@ -239,6 +239,15 @@ def test_weights_of_a_source_do_not_overwrite_a_detector(tmp_path: Path) -> None
     assert nasdsl.load_detector(tmp_path / "model.pt").classes == model.classes
 
 
+def test_a_source_that_cannot_be_written_leaves_earlier_weights(tmp_path: Path) -> None:
+    export_detector(small(seed=0), tmp_path / "d.py")
+    before = {name: (tmp_path / name).read_bytes() for name in ("d.py", "d.pt")}
+    (tmp_path / ".d.py.unfinished").mkdir()  # stands for a disk that fails
+    with pytest.raises(OSError, match="unfinished"):
+        export_detector(small(seed=1), tmp_path / "d.py")
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
 def test_a_custom_layer_without_a_source(tmp_path: Path) -> None:
     @primitive("sourceless")
     @dataclass(frozen=True)
