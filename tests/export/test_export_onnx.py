@@ -211,7 +211,7 @@ class _Custom(nn.Module):
             x = self.act(stage(x))
             x = x * self.ending(self.gate(self.pool(x)))
             if level == 2:
-                x = torch.cat([x, x + x], dim=1)
+                x = torch.cat(tensors=[torch.cat([x], 1), x + x], dim=1)
             if self.odd:  # no rule of ours
                 x = torch.nn.functional.softplus(x) + x.mean(dim=1, keepdim=True)
             features[f"c{level}"] = x
