@@ -144,11 +144,3 @@ def test_no_garbage_is_collected_in_a_run() -> None:
     assert states
     assert not any(states)
     assert gc.isenabled()
-
-
-def test_the_reason_of_openvino_is_the_operator_that_it_lacks() -> None:
-    pytest.importorskip("openvino")
-    from nasdsl.latency.openvino_runtime import _reason
-
-    message = "Exception from core.cpp:84:\nFrontEnd API failed:\nSummary:\n-- No conversion rule found for operations: X-20\n"
-    assert _reason(RuntimeError(message)) == "No conversion rule found for operations: X-20"
