@@ -101,7 +101,7 @@ def test_the_warm_up_lasts_until_times_are_stable() -> None:
     found = Machine(cooling()).measure()
     assert found.warm
     assert found.median == pytest.approx(100, rel=0.02)
-    falling = iter(lambda state=[1.0]: state.append(state[-1] * 0.99) or state.pop(0), None)  # type: ignore[misc]
+    falling = iter(lambda state=[1.0]: state.append(state[-1] * 0.99) or state.pop(0), None)  # type: ignore[misc]  # a lambda's default
     assert not Machine(falling).measure().warm
 
 
