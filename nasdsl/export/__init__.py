@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import keyword
 import sys
@@ -14,7 +13,6 @@ from nasdsl.backends.export import ExportError
 from nasdsl.detection.detector import Detector, Size
 from nasdsl.detection.inference import for_inference
 from nasdsl.export.sizes import map_sizes
-from nasdsl.files import write_atomically
 from nasdsl.ir.canonical import digest
 
 Deform = Literal["native", "grid_sample"]
@@ -93,26 +91,23 @@ def export_detector(
     folded = for_inference(detector).cpu().float()
     maps = None if size is None else map_sizes(folded, size)  # for every form: it refuses a size that is impossible
     rows = min(detector.method.detections, detector.method.candidates * len(detector.decoder.graph.levels))
+    properties = metadata(detector, size, precision)
     files: tuple[Path, ...] = (path,)
     if path.suffix == ".py":
         from nasdsl.export.source import write_source
 
         files = write_source(detector, path, size=size, native_deform=native, half=half, nms=nms)
     elif path.suffix == ".onnx":
+        from nasdsl.backends.onnx import save_model
         from nasdsl.export.onnx import detector_model
 
-        properties = metadata(detector, size, precision)
         model = detector_model(folded, size=size, maps=maps, native_deform=native, half=half, nms=nms, metadata=properties)
         rows = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-        content = model.SerializeToString(deterministic=True)
-        write_atomically(path, lambda file: file.write(content))
+        save_model(model, path)
     else:
         from nasdsl.export.program import write_program
 
-        extra = {"nasdsl.json": json.dumps(metadata(detector, size, precision))}
-        program = io.BytesIO()
-        write_program(folded, program, size=size, native_deform=native, half=half, nms=nms, metadata=extra)
-        write_atomically(path, lambda file: file.write(program.getbuffer()))
+        write_program(folded, path, size=size, native_deform=native, half=half, nms=nms, metadata=properties)
     inputs, outputs = _described(path, size, len(detector.classes), rows if nms else None)
     return Exported(files, inputs, outputs, _usage(path, size or detector.transform.fixed_size))
 
