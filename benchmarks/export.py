@@ -108,7 +108,7 @@ def read(dataset: Any, detector: Any) -> tuple[Any, list[Any]]:
     import torch
 
     from nasdsl.data import make_loader
-    from nasdsl.training.predict import transform_of
+    from nasdsl.detection.prediction import transform_of
 
     batches = list(make_loader(dataset, batch_size=8, transform=transform_of(detector)))
     images = torch.cat([batch.images for batch in batches]).float() / 255
@@ -150,8 +150,8 @@ def measure(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     import nasdsl
     from nasdsl.data import open_dataset
 
-    detector = nasdsl.for_inference(trained(name, arguments))
-    original = nasdsl.load_detector(arguments.runs / name)
+    original = trained(name, arguments)
+    detector = nasdsl.for_inference(original)
     dataset = open_dataset(f"voc:{arguments.data}", "test", classes=detector.classes)
     images, targets = read(dataset, detector)
     with torch.no_grad():
@@ -168,22 +168,16 @@ def measure(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
             written = nasdsl.export_detector(original, file, **form.options)
             command = [sys.executable, "-c", RUNNER, str(file), f"{folder}/images.npy", f"{folder}/out.npz", str(form.batch)]
             subprocess.run(command, check=True, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=sys.stderr)
-            out = {key: torch.from_numpy(value) for key, value in np.load(f"{folder}/out.npz").items() if value.ndim}
-            milliseconds = float(np.load(f"{folder}/out.npz")["milliseconds"])
+            out = {key: torch.from_numpy(value) for key, value in np.load(f"{folder}/out.npz").items()}
+            milliseconds = float(out.pop("milliseconds"))
             found = [{k: v[i][out["scores"][i] > 0] for k, v in out.items()} for i in range(len(images))]
             half = form.options.get("precision") == "float16"
-            alike, count, furthest = (
-                f(values)
-                for f, values in zip(
-                    (sum, sum, max),
-                    zip(*(compare(a, b, half) for a, b in zip(found, expected, strict=True)), strict=True),
-                    strict=True,
-                )
-            )
+            compared = [compare(a, b, half) for a, b in zip(found, expected, strict=True)]
+            alike, counts, distances = zip(*compared, strict=True)
             rows.append(
                 {
                     "decoder": name, "form": form.name, "ap": average_precision(dataset, targets, found),
-                    "alike": alike / count, "furthest": furthest, "milliseconds": milliseconds,
+                    "alike": sum(alike) / sum(counts), "furthest": max(distances), "milliseconds": milliseconds,
                     "megabytes": written.megabytes,
                 }
             )  # fmt: skip

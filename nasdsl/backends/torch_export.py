@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from nasdsl.backends.export import ExportError, input_nodes, metadata, where
 from nasdsl.backends.layer_errors import first_line, layer_of
 from nasdsl.backends.module import DecoderModule
+from nasdsl.files import write_atomically
 from nasdsl.layers import CustomLayer
 
 OLDEST_TORCH = (2, 9)
@@ -49,10 +51,24 @@ def export_program(module: DecoderModule, path: str | Path) -> None:
     Raises:
         ExportError: torch cannot trace a layer; the message names the line, and the primitive if it is a custom one. Or
             torch is older than `OLDEST_TORCH`.
-        OSError: the file cannot be written.
+        OSError: the file cannot be written; an earlier one is unchanged.
     """
     program = trace(module)
-    torch.export.save(program, path, extra_files={"nasdsl.json": json.dumps(metadata(module.graph, module.classes))})
+    save_program(program, path, metadata(module.graph, module.classes))
+
+
+def save_program(program: torch.export.ExportedProgram, path: str | Path, properties: Mapping[str, str]) -> None:
+    """Write a program to a file, whole or not at all.
+
+    Args:
+        properties: the content of its extra file ``nasdsl.json``.
+
+    Raises:
+        OSError: the file cannot be written; an earlier one is unchanged.
+    """
+    content = io.BytesIO()  # written to a full disk, torch.export.save raises an error that does not tell so
+    torch.export.save(program, content, extra_files={"nasdsl.json": json.dumps(properties)})
+    write_atomically(Path(path), lambda file: file.write(content.getbuffer()))
 
 
 def trace(module: DecoderModule) -> torch.export.ExportedProgram:
@@ -62,7 +78,8 @@ def trace(module: DecoderModule) -> torch.export.ExportedProgram:
         ExportError: see `export_program`.
     """
     require_torch("torch.export programs (.pt2)", ".onnx and .py files need no newer one")
-    features = _example(module, *_size(module))
+    coarsest = max(n.out.level for n in module.graph.nodes if n.out.level is not None)
+    features = _example(module, *uneven_size(2**coarsest))
     dynamic = {"features": {name: dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC) for name in features}}
     training = [part for part in module.modules() if part.training]
     try:
@@ -103,12 +120,14 @@ class _FlatOutputs(nn.Module):
         }
 
 
-def _size(module: DecoderModule) -> tuple[int, int]:
-    """Height and width of the example image: its coarsest map is 3 x 4, and no level's size divides evenly.
+def uneven_size(coarsest: int) -> tuple[int, int]:
+    """Height and width of an example image for a tracer: its coarsest map is 3 x 4, and no level's stride divides it evenly.
 
     torch treats a dimension of size 1 as a constant, so no map of the example may have one.
+
+    Args:
+        coarsest: stride of the coarsest level.
     """
-    coarsest = 2 ** max(n.out.level for n in module.graph.nodes if n.out.level is not None)
     return 2 * coarsest + coarsest // 8 + 1, 3 * coarsest + coarsest // 2 + 3
 
 
@@ -150,4 +169,4 @@ def _reason(module: DecoderModule, error: Exception) -> str:
     return f"torch.export cannot trace {what} in {where(running.node)}: {cause}"
 
 
-__all__ = ["export_program", "remove_size_assertions", "trace"]
+__all__ = ["OLDEST_TORCH", "export_program", "remove_size_assertions", "require_torch", "save_program", "trace", "uneven_size"]

@@ -92,15 +92,19 @@ class Retinanet:
                 f"background is {self.background} and foreground {self.foreground}; expected 0 <= background <= foreground"
             )
 
+    def anchor_sizes(self, strides: Sequence[int]) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:
+        """The sizes of the anchors of each level, sides of squares in pixels, and their ratios (height / width)."""
+        ratios = RATIOS if self.anchors % len(RATIOS) == 0 else (1.0,)
+        count = self.anchors // len(ratios)
+        return tuple(tuple(int(self.anchor_size * s * 2 ** (i / count)) for i in range(count)) for s in strides), ratios
+
     def level_anchors(self, shapes: Shapes, device: torch.device | None = None) -> list[Tensor]:
         """The anchors of each level, [h * w * anchors, 4] float32, xyxy in pixels; they may lie outside of the image.
 
         As in torchvision they are centered on ``stride * i``, sizes are rounded down, and sides are rounded to whole pixels.
         """
         strides = strides_of(shapes)
-        ratios = RATIOS if self.anchors % len(RATIOS) == 0 else (1.0,)
-        count = self.anchors // len(ratios)
-        sizes = tuple(tuple(int(self.anchor_size * s * 2 ** (i / count)) for i in range(count)) for s in strides)
+        sizes, ratios = self.anchor_sizes(strides)
         generator = AnchorGenerator(sizes, (ratios,) * len(strides))
         generator.set_cell_anchors(torch.float32, device)
         anchors: list[Tensor] = generator.grid_anchors(list(shapes.values()), [(stride, stride) for stride in strides])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import keyword
 import sys
@@ -11,10 +10,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from nasdsl.backends.export import ExportError
-from nasdsl.detection.detector import Detector
+from nasdsl.detection.detector import Detector, Size
 from nasdsl.detection.inference import for_inference
-from nasdsl.export.example import Size
-from nasdsl.files import write_atomically
+from nasdsl.export.sizes import map_sizes
 from nasdsl.ir.canonical import digest
 
 Deform = Literal["native", "grid_sample"]
@@ -91,28 +89,27 @@ def export_detector(
     native = (deform or DEFAULT_DEFORM[path.suffix]) == "native"
     half = precision == "float16"
     folded = for_inference(detector).cpu().float()
-    if size is not None:
-        _check_size(folded, size)
+    maps = None if size is None else map_sizes(folded, size)  # for every form: it refuses a size that is impossible
+    rows = min(detector.method.detections, detector.method.candidates * len(detector.decoder.graph.levels))
+    properties = metadata(detector, size, precision)
+    files: tuple[Path, ...] = (path,)
     if path.suffix == ".py":
         from nasdsl.export.source import write_source
 
         files = write_source(detector, path, size=size, native_deform=native, half=half, nms=nms)
-        return Exported(files, *_described(detector, size, nms), _usage(path, size or detector.transform.fixed_size))
-    properties = metadata(detector, size, precision)
-    if path.suffix == ".onnx":
+    elif path.suffix == ".onnx":
+        from nasdsl.backends.onnx import save_model
         from nasdsl.export.onnx import detector_model
 
-        model = detector_model(folded, size=size, native_deform=native, half=half, nms=nms, metadata=properties)
-        content = model.SerializeToString(deterministic=True)
-        write_atomically(path, lambda file: file.write(content))
+        model = detector_model(folded, size=size, maps=maps, native_deform=native, half=half, nms=nms, metadata=properties)
+        rows = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+        save_model(model, path)
     else:
         from nasdsl.export.program import write_program
 
-        extra = {"nasdsl.json": json.dumps(properties)}
-        program = io.BytesIO()
-        write_program(folded, program, size=size, native_deform=native, half=half, nms=nms, metadata=extra)
-        write_atomically(path, lambda file: file.write(program.getbuffer()))
-    return Exported((path,), *_described(detector, size, nms), _usage(path, size or detector.transform.fixed_size))
+        write_program(folded, path, size=size, native_deform=native, half=half, nms=nms, metadata=properties)
+    inputs, outputs = _described(path, size, len(detector.classes), rows if nms else None)
+    return Exported(files, inputs, outputs, _usage(path, size or detector.transform.fixed_size))
 
 
 def check_arguments(path: Path, *, size: Size | None, deform: str | None, precision: str) -> None:
@@ -159,42 +156,28 @@ def metadata(detector: Detector, size: Size | None, precision: str) -> dict[str,
     }
 
 
-def _check_size(detector: Detector, size: Size) -> None:
-    """Refuse a size that the detector cannot process.
+def _described(path: Path, size: Size | None, classes: int, rows: int | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Inputs and outputs, for people.
 
-    Raises:
-        ExportError: the message has the reason.
+    Args:
+        rows: detections of an image, or the largest number of them; None: the outputs are all candidates.
     """
-    import torch
-
-    from nasdsl.backends.layer_errors import first_line
-
-    try:
-        detector.detect(torch.zeros(3, 8, 8))  # a detector that works at no size has its own message
-        with torch.inference_mode():
-            step = detector.transform.size_divisible
-            padded = (-(-size[0] // step) * step, -(-size[1] // step) * step)
-            detector(torch.zeros(1, 3, *padded, dtype=detector.backbone.pixel_mean.dtype))
-    except RuntimeError as error:
-        raise ExportError(
-            f"the detector cannot process images of {size[0]}x{size[1]}: {first_line(error)}; try a multiple of "
-            f"{2 ** max(detector.decoder.graph.levels.values())}"
-        ) from error
-
-
-def _described(detector: Detector, size: Size | None, nms: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Inputs and outputs, for people."""
     height, width = size or ("H", "W")
     inputs = (f"images float32 [N, 3, {height}, {width}], RGB, 0 to 1",)
-    classes = len(detector.classes)
-    if not nms:
-        return inputs, ("boxes float32 [N, L, 4], xyxy in pixels of the input", f"scores float32 [N, L, {classes}]")
-    limit = min(detector.method.detections, detector.method.candidates * len(detector.decoder.graph.levels))
-    return inputs, (
-        f"boxes float32 [N, {limit}, 4], xyxy in pixels of the input",
-        f"scores float32 [N, {limit}], 0 where there is no object",
-        f"labels int64 [N, {limit}], 0 to {classes - 1}",
-    )
+    in_dicts = path.suffix == ".py"
+    if rows is None:
+        place = "L" if in_dicts else "N, L"
+        outputs = [f"scores float32 [{place}, {classes}]"]
+    else:
+        place = "n" if in_dicts else f"N, {rows}"
+        outputs = [
+            f"scores float32 [{place}]{'' if in_dicts else ', 0 where there is no object'}",
+            f"labels int64 [{place}], 0 to {classes - 1}",
+        ]
+    outputs.insert(0, f"boxes float32 [{place}, 4], xyxy in pixels of the input")
+    if in_dicts:
+        outputs.insert(0, f"list of N dicts{'' if rows is None else f', n is {rows} at most'}")
+    return inputs, tuple(outputs)
 
 
 def _usage(path: Path, size: Size | None) -> tuple[str, ...]:

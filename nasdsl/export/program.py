@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import warnings
 from pathlib import Path
-from typing import IO
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +13,16 @@ from torchvision import ops
 
 from nasdsl.backends.export import ExportError
 from nasdsl.backends.layer_errors import first_line, layer_error_message
-from nasdsl.backends.torch_export import remove_size_assertions, require_torch
-from nasdsl.detection.detector import Detector
-from nasdsl.export.example import Size, example_size
+from nasdsl.backends.torch_export import remove_size_assertions, require_torch, save_program
+from nasdsl.detection.detector import Detector, Size
 from nasdsl.export.postprocess import all_candidates, select_detections
+from nasdsl.export.sizes import example_size
 from nasdsl.nn import DeformConv2d
 
 
 def write_program(
     detector: Detector,
-    file: str | Path | IO[bytes],
+    path: Path,
     *,
     size: Size | None,
     native_deform: bool,
@@ -35,15 +34,16 @@ def write_program(
 
     Args:
         detector: from `nasdsl.for_inference`, on a CPU.
-        file: to write.
+        path: file to write.
         size: (height, width) of all images; None: any.
         native_deform: deformable convolutions are torchvision's, not grid_sample.
         half: weights and maps are float16.
         nms: with non-maximum suppression; without it, the outputs are all candidates.
-        metadata: extra files of the program, by name.
+        metadata: content of the extra file ``nasdsl.json``.
 
     Raises:
         ExportError: torch cannot trace the detector.
+        OSError: the file cannot be written; an earlier one is unchanged.
     """
     require_torch("torch.export programs (.pt2)", ".onnx and .py files need no newer one")
     model = DetectionProgram(detector, native_deform=native_deform, half=half, nms=nms)
@@ -65,7 +65,7 @@ def write_program(
     remove_size_assertions(program)  # of a fixed size too: tracing asserts that there are two candidates, as in its example
     program.example_inputs = ((torch.zeros(1, 3, *(size or (64, 96))),), {})  # that of the trace would be saved
     with warnings.catch_warnings(action="ignore"):
-        torch.export.save(program, file, extra_files=metadata)
+        save_program(program, path, metadata)
 
 
 class DetectionProgram(nn.Module):

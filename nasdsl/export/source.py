@@ -6,6 +6,7 @@ import inspect
 import io
 import re
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
@@ -17,11 +18,10 @@ from nasdsl.backends.source import decoder_classes, quoted
 from nasdsl.data import geometry
 from nasdsl.detection import postprocess, pyramid
 from nasdsl.detection.backbones import networks
-from nasdsl.detection.detector import Detector, DetectorError
+from nasdsl.detection.detector import Detector, DetectorError, Size
 from nasdsl.detection.fcos import Fcos
-from nasdsl.detection.retinanet import RATIOS, Retinanet
+from nasdsl.detection.retinanet import Retinanet
 from nasdsl.detection.weights import read_weights
-from nasdsl.export.example import Size
 from nasdsl.export.program import torchvision_deform_conv2d
 from nasdsl.files import write_atomically
 
@@ -36,6 +36,7 @@ def write_source(
 
     Raises:
         ExportError: the backbone is not a built-in one, or a custom layer does not say how it is written as source.
+        OSError: a file cannot be written; earlier ones are unchanged.
     """
     source = detector_source(detector, size=size, native_deform=native_deform, half=half, nms=nms)
     weights = path.with_suffix(".pt")
@@ -46,8 +47,14 @@ def write_source(
     state = {name: _stored(tensor, half) for name, tensor in detector.state_dict().items()}
     content = io.BytesIO()  # written to a full disk, torch.save raises an error that does not tell so
     torch.save(state, content)
-    write_atomically(weights, lambda file: file.write(content.getbuffer()))
-    write_atomically(path, lambda file: file.write(source.encode()))
+
+    def write(file: IO[bytes]) -> None:
+        """Write both files or neither: weights of another source would be of no use."""
+        file.write(source.encode())
+        file.flush()
+        write_atomically(weights, lambda file: file.write(content.getbuffer()))
+
+    write_atomically(path, write)
     return path, weights
 
 
@@ -162,9 +169,7 @@ def _constants(detector: Detector, size: Size | None) -> list[str]:
         f"DETECTIONS = {method.detections}  # of an image, at most",
     ]
     if isinstance(method, Retinanet):
-        count = method.anchors // len(RATIOS) if method.anchors % len(RATIOS) == 0 else method.anchors
-        ratios = RATIOS if method.anchors % len(RATIOS) == 0 else (1.0,)
-        sizes = tuple(tuple(int(method.anchor_size * s * 2 ** (i / count)) for i in range(count)) for s in strides.values())
+        sizes, ratios = method.anchor_sizes(tuple(strides.values()))
         lines += [f"ANCHOR_SIZES = {sizes!r}", f"ANCHOR_RATIOS = {ratios!r}"]
     return [*lines, "", ""]
 
@@ -235,17 +240,17 @@ def _postprocessing(detector: Detector, nms: bool) -> list[str]:
 
 def _detector(detector: Detector, half: bool, nms: bool) -> list[str]:
     if nms:
-        returns, result = "list[dict[str, Tensor]]", [
+        what = "the detections of each image, best first: boxes [n, 4]", "(xyxy), labels [n], scores [n]."
+        result = [
             "        return postprocess_detections(levels, [(height, width)] * len(images), CANDIDATES, NMS, DETECTIONS)",
-        ]  # fmt: skip
-        what = "the detections of each image, best first: boxes [n, 4] (xyxy), labels [n], scores [n]."
+        ]
     else:
-        returns, result = "list[dict[str, Tensor]]", [
+        what = "all candidates of each image: boxes [L, 4] (xyxy), scores", "[L, classes] (0 below the threshold)."
+        result = [
             "        boxes = torch.cat([clip_boxes_to_image(level.boxes, (height, width)) for level in levels], dim=1)",
             "        scores = torch.cat([torch.where(level.allowed, level.scores, 0.0) for level in levels], dim=1)",
             '        return [{"boxes": b, "scores": s} for b, s in zip(boxes, scores)]',
-        ]  # fmt: skip
-        what = "all candidates of each image: boxes [L, 4] (xyxy), scores [L, classes] (0 below the threshold)."
+        ]
     run = ["        predictions = self.decoder(self.backbone(x))"]
     if half:
         run = [
@@ -261,9 +266,9 @@ def _detector(detector: Detector, half: bool, nms: bool) -> list[str]:
         "        self.backbone = Backbone()",
         "        self.decoder = Decoder()",
         "",
-        f"    def forward(self, images: Tensor) -> {returns}:",
-        f'        """A batch [N, 3, H, W], RGB in 0..1, to {what[:60].rsplit(" ", 1)[0]}',
-        f'        {what[len(what[:60].rsplit(" ", 1)[0]) + 1 :]} Boxes are in pixels of the batch."""',
+        "    def forward(self, images: Tensor) -> list[dict[str, Tensor]]:",
+        f'        """A batch [N, 3, H, W], RGB in 0..1, to {what[0]}',
+        f'        {what[1]} Boxes are in pixels of the batch."""',
         "        height, width = images.shape[-2:]",
         "        x = self.backbone.normalize(images)",
         "        x = F.pad(x, (0, -width % SIZE_DIVISIBLE, 0, -height % SIZE_DIVISIBLE))",

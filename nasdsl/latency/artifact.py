@@ -8,13 +8,12 @@ import platform
 from pathlib import Path
 from typing import NamedTuple
 
+from nasdsl.backends.cost import Size
 from nasdsl.detection.weights import MODEL
-from nasdsl.latency.session import LatencyError, Session, Size
+from nasdsl.latency.session import LatencyError, Session
 
 RUNTIMES = {"onnx": ("onnxruntime", "openvino"), "program": ("torch",), "run": ("torch",)}
 """Runtimes for each kind of file; the first one is the default."""
-
-EXPORT_HINT = "export it by `nasdsl export RUN -o detector.onnx`, and time that file"
 
 
 class Artifact(NamedTuple):
@@ -64,7 +63,7 @@ def open_session(
 
     Args:
         runtime: one of `RUNTIMES`; None takes the first one for the file's kind.
-        size: of the images; None takes the file's, or 800x1088.
+        size: of the images; None takes the file's or its detector's, or 800x1088.
         batch: images in a run; None takes the file's, or 1.
         threads: of the CPU; None takes all cores that this process may use.
         device: ``cpu``, ``cuda``, …; None takes a GPU where there is one.
@@ -78,7 +77,10 @@ def open_session(
     if runtime not in RUNTIMES[kind]:
         if runtime == "torch":
             raise LatencyError(f"torch does not run {file}; it runs .pt2 files and folders of trainings")
-        raise LatencyError(f"{runtime} does not run {file}, only .onnx files; {EXPORT_HINT}")
+        raise LatencyError(
+            f"{runtime} does not run {file}, only .onnx files; export it by `nasdsl export RUN -o detector.onnx`, and time "
+            "that file"
+        )
     threads = threads or usable_cores()
     if runtime == "onnxruntime":
         from nasdsl.latency.onnx_runtime import OnnxRuntimeSession

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from torchvision.transforms.v2 import functional as F
 
+from nasdsl.backends.cost import Size
 from nasdsl.data import open_dataset, read_image
-from nasdsl.latency.session import Images, Size
+from nasdsl.data.geometry import resize_image
+from nasdsl.latency.session import Images
 
 
 def example_images(size: Size, batch: int, image: Path | None = None) -> Images:
@@ -25,5 +26,5 @@ def example_images(size: Size, batch: int, image: Path | None = None) -> Images:
     else:
         dataset = open_dataset(f"shapes:{batch}", "test")
         originals = [dataset[index].image for index in range(batch)]
-    resized = [F.resize(original, list(size), antialias=True).numpy() for original in originals]
+    resized = [resize_image(original, size).numpy() for original in originals]
     return np.ascontiguousarray(np.stack(resized)).astype(np.float32) / np.float32(255)

@@ -12,26 +12,22 @@ from typing import Any
 
 import numpy as np
 
+from nasdsl.backends.cost import Size
+from nasdsl.backends.layer_errors import first_line
 from nasdsl.latency.images import example_images
 from nasdsl.latency.session import (
     PROFILE_WARMUP,
     PROFILED_RUNS,
     LatencyError,
-    MissingRuntime,
     Profile,
     Session,
-    Size,
     count_detections,
+    import_runtime,
     input_shape,
     make_profile,
 )
 
-try:
-    import onnxruntime
-except ModuleNotFoundError as error:
-    if (error.name or "").split(".")[0] != "onnxruntime":
-        raise
-    raise MissingRuntime("this needs the package onnxruntime: pip install 'nasdsl[onnxruntime]'") from None
+onnxruntime = import_runtime("onnxruntime")
 
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
@@ -91,7 +87,7 @@ class OnnxRuntimeSession(Session):
         try:
             outputs: list[Any] = self._session.run(None, self._feeds)
         except Exception as error:  # onnxruntime has a class for each kind, which share no base
-            raise LatencyError(f"onnxruntime cannot run {self._file.name}: {_first_line(error)}") from None
+            raise LatencyError(f"onnxruntime cannot run {self._file.name}: {first_line(error)}") from None
         return outputs
 
     def _open(self, profile: str | None) -> Any:  # an InferenceSession
@@ -106,9 +102,7 @@ class OnnxRuntimeSession(Session):
         try:
             return onnxruntime.InferenceSession(str(self._file), options, providers=self._providers)
         except Exception as error:
-            raise LatencyError(
-                f"onnxruntime {onnxruntime.__version__} cannot load {self._file}: {_first_line(error)}"
-            ) from None
+            raise LatencyError(f"onnxruntime {onnxruntime.__version__} cannot load {self._file}: {first_line(error)}") from None
 
 
 def _providers(device: str | None) -> list[str]:
@@ -156,7 +150,3 @@ def _nodes_of_tensors(file: Path) -> dict[str, str]:
         return {}
     nodes = onnx.load(str(file), load_external_data=False).graph.node
     return {output: node.name for node in nodes if node.name for output in node.output}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

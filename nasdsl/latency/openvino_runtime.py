@@ -8,26 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from nasdsl.backends.cost import Size
 from nasdsl.latency.images import example_images
 from nasdsl.latency.session import (
     PROFILE_WARMUP,
     PROFILED_RUNS,
     LatencyError,
-    MissingRuntime,
     Profile,
     Session,
-    Size,
     count_detections,
+    import_runtime,
     input_shape,
     make_profile,
 )
 
-try:
-    import openvino
-except ModuleNotFoundError as error:
-    if (error.name or "").split(".")[0] != "openvino":
-        raise
-    raise MissingRuntime("this needs the package openvino: pip install 'nasdsl[openvino]'") from None
+openvino = import_runtime("openvino")
 
 
 class OpenVinoSession(Session):

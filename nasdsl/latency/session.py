@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import statistics
@@ -12,16 +13,12 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from nasdsl.backends.cost import Size
+from nasdsl.backends.requirements import DEFAULT_SIZE
 from nasdsl.latency.timing import Run, Timer, wall_timer
 
 Images: TypeAlias = npt.NDArray[np.float32]
 """[N, 3, H, W], RGB, 0 to 1."""
-
-Size: TypeAlias = tuple[int, int]
-"""(height, width) in pixels."""
-
-DEFAULT_SIZE: Size = (800, 1088)
-"""Size of the images where neither the file nor the user says one: that of costs."""
 
 SECTIONS = ("normalize", "backbone", "fpn", "head", "predict", "postprocess")
 """Names of the sections of a detector, with which the names of its nodes begin."""
@@ -39,6 +36,20 @@ class LatencyError(ValueError):
 
 class MissingRuntime(LatencyError, ImportError):
     """The package of a runtime is not installed; the message names the extra that installs it."""
+
+
+def import_runtime(name: str) -> Any:
+    """Import the package of a runtime, whose extra has the same name.
+
+    Raises:
+        MissingRuntime: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != name:
+            raise
+        raise MissingRuntime(f"this needs the package {name}: pip install 'nasdsl[{name}]'") from None
 
 
 class NodeTime(NamedTuple):
@@ -125,7 +136,7 @@ class InputShape(NamedTuple):
 
         Args:
             size, batch: what the user asks for, if anything.
-            metadata: of the file; says the size for which it was exported.
+            metadata: of the file; says the size for which it was exported, or how its detector resizes images.
 
         Raises:
             LatencyError: the file takes others only.
@@ -193,12 +204,28 @@ def count_detections(scores: Any) -> float | None:
     return float((scores > 0).sum()) / max(len(scores), 1)
 
 
+def typical_size(min_size: int, max_size: int) -> Size:
+    """Size to which a detector resizes an image of 3:4.
+
+    Args:
+        min_size: pixels of the shorter side.
+        max_size: largest number of pixels of the longer side.
+    """
+    if (min_size, max_size) == (800, 1333):  # as published
+        return DEFAULT_SIZE
+    return min_size, min(max_size, -(-min_size * 4 // 3))
+
+
 def _size_of(metadata: Mapping[str, str]) -> Size | None:
-    """The size in a file's metadata: ``480x640`` or ``[480, 640]``; None if there is none."""
-    text = metadata.get("size", "")
+    """The size of the images for a file of `nasdsl export`; None where its metadata do not tell."""
     try:
-        values = json.loads(text) if text.startswith("[") else [int(part) for part in text.split("x")]
-        height, width = (int(value) for value in values)
-    except (TypeError, ValueError):
+        size, resize = (json.loads(metadata.get(name, "null")) for name in ("size", "resize"))
+        if size is not None:
+            height, width = (int(value) for value in size)
+        elif resize is not None:
+            height, width = typical_size(int(resize["min_size"][-1]), int(resize["max_size"]))
+        else:
+            return None
+    except (TypeError, ValueError, LookupError):  # metadata of another program
         return None
     return (height, width) if min(height, width) > 0 else None

@@ -15,20 +15,23 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from nasdsl.backends.cost import Size
+from nasdsl.backends.layer_errors import first_line
 from nasdsl.detection.detector import Detector
 from nasdsl.detection.inference import for_inference
+from nasdsl.ir.canonical import digest
 from nasdsl.latency.images import example_images
 from nasdsl.latency.session import (
-    DEFAULT_SIZE,
     PROFILE_WARMUP,
     PROFILED_RUNS,
+    Images,
     LatencyError,
     Profile,
     Session,
-    Size,
     count_detections,
     input_shape,
     make_profile,
+    typical_size,
 )
 from nasdsl.latency.timing import Run, Timer, wall_timer
 
@@ -37,7 +40,7 @@ Stamp: TypeAlias = Any
 
 
 class _TorchSession(Session):
-    def __init__(self, module: Callable[[Tensor], Any], batch: Tensor, threads: int, images: Any, **metadata: Any) -> None:
+    def __init__(self, module: Callable[[Tensor], Any], batch: Tensor, threads: int, images: Images, **about: Any) -> None:
         self._module = module
         self._batch = batch
         self._threads_before = torch.get_num_threads()
@@ -54,7 +57,7 @@ class _TorchSession(Session):
             images=images,
             run=self._run,
             timer=_cuda_timer(device) if device.type == "cuda" else wall_timer,
-            **metadata,
+            **about,
         )
 
     def close(self) -> None:
@@ -75,7 +78,9 @@ class DetectorSession(_TorchSession):
         optimized = for_inference(detector.eval())
         device = next(optimized.parameters()).device
         tensor = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
-        super().__init__(optimized, tensor, threads, images, metadata=_detector_metadata(detector), notes=notes)
+        graph = detector.decoder.graph
+        metadata = {"decoder": graph.name, "digest": digest(graph)}
+        super().__init__(optimized, tensor, threads, images, metadata=metadata, notes=notes)
         self._detector = optimized
 
     def detections(self) -> float | None:
@@ -136,8 +141,7 @@ class ProgramSession(_TorchSession):
             input_shape(file.name, [str(name).removeprefix("features_") for name in names] or ["(none)"], ())
             raise LatencyError(f"{file.name} takes no batch of images")
         shape = input_shape(file.name, [str(names[0])], first.shape)
-        stored = json.loads(extra["nasdsl.json"] or "{}")
-        metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in stored.items()}
+        metadata = json.loads(extra["nasdsl.json"] or "{}")
         batch, size = shape.resolve(file.name, size, batch, metadata)
         images = example_images(size, batch, image)
         tensor = torch.from_numpy(images).to(first.device, first.dtype)
@@ -167,28 +171,17 @@ def _load_program(file: Path, extra: dict[str, str]) -> torch.export.ExportedPro
             raise LatencyError("not a file of torch.export")
         return torch.export.load(file, extra_files=extra)
     except Exception as error:  # a broken file can raise anything
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise LatencyError(f"torch {torch.__version__} cannot load {file}: {reason}") from None
+        raise LatencyError(f"torch {torch.__version__} cannot load {file}: {first_line(error)}") from None
     finally:
         logger.disabled = not enabled
 
 
 def size_of(detector: Detector) -> Size:
-    """Size of the images that a detector was trained with, where it says one; else that of costs."""
+    """Size to which a detector resizes images: the fixed one, or that of an image of 3:4."""
     transform = detector.transform
     if transform.fixed_size:
         return int(transform.fixed_size[0]), int(transform.fixed_size[1])
-    shorter, longest = int(transform.min_size[-1]), int(transform.max_size)
-    if (shorter, longest) == (800, 1333):  # as published: a 4:3 image
-        return DEFAULT_SIZE
-    return shorter, min(longest, -(-shorter * 4 // 3))
-
-
-def _detector_metadata(detector: Detector) -> dict[str, str]:
-    from nasdsl.decoder import loads
-
-    decoder = loads(detector.config["decoder"], "the saved decoder")
-    return {"decoder": decoder.name, "digest": decoder.digest}
+    return typical_size(int(transform.min_size[-1]), int(transform.max_size))
 
 
 class _Clock:
@@ -235,7 +228,7 @@ class _Clock:
 
 
 def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch's own
 
 
 def _cuda_timer(device: torch.device) -> Timer:

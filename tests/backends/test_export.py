@@ -324,6 +324,23 @@ def test_a_program_leaves_the_module_and_this_machine_alone(tmp_path: Path) -> N
     assert b"site-packages" not in content
 
 
+@pytest.mark.parametrize("name", ["d.onnx", pytest.param("d.pt2", marks=exports_programs)])
+def test_a_full_disk_leaves_the_earlier_file(name: str, tmp_path: Path) -> None:
+    """A limit on the size of files stands for it."""
+    resource = pytest.importorskip("resource", reason="limits of POSIX")
+    file, module = tmp_path / name, built(simple("output p3 = conv_3x3(c3), p4 = c4"))
+    file.write_bytes(b"earlier")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=f"File too large: '.*{name}'"):
+            (onnx_backend.export_onnx if file.suffix == ".onnx" else export_program)(module, file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == [file]
+    assert file.read_bytes() == b"earlier"
+
+
 @pytest.mark.parametrize("format", ["onnx", pytest.param("pt2", marks=exports_programs)])
 def test_files_need_no_nasdsl(format: str, tmp_path: Path) -> None:
     module = built(simple("x = weighted_add(dconv_3x3(c3), c4) output p3 = x, p4 = down(x) output p5 = down(relu(p4))"))

@@ -15,6 +15,7 @@ import nasdsl
 from nasdsl.detection.backbones import FeatureExtractor
 from nasdsl.detection.detector import Detector
 from nasdsl.detection.factory import detector
+from nasdsl.detection.postprocess import LevelCandidates
 from nasdsl.nn import DeformConv2d, Scale, WeightedAdd
 
 Run = Callable[[Tensor], list[Any]]
@@ -139,11 +140,16 @@ def matches(boxes: Any, scores: Any, labels: Any, expected: dict[str, Tensor], t
     return found
 
 
+def level_candidates(model: Detector, x: Tensor) -> list[LevelCandidates]:
+    """The decoded predictions of a batch."""
+    with torch.no_grad():
+        return model.method.level_candidates(model.decoder(model.backbone(model.backbone.normalize(x))))
+
+
 def check_candidates(run: Run, model: Detector, x: Tensor, tolerance: float = 1e-3) -> None:
     """Check that outputs without non-maximum suppression are the decoded predictions of all levels."""
     height, width = x.shape[-2:]
-    with torch.no_grad():
-        levels = model.method.level_candidates(model.decoder(model.backbone(model.backbone.normalize(x))))
+    levels = level_candidates(model, x)
     boxes, scores = run(x)
     limits = torch.tensor([width, height, width, height])
     expected = torch.cat([level.boxes for level in levels], dim=1).clamp(min=0).minimum(limits)

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from exports import FCOS, IMPROVED, RETINANET, check, check_candidates, images, onnx_runner, small, unique, zoo
+from exports import (
+    FCOS,
+    IMPROVED,
+    RETINANET,
+    check,
+    check_candidates,
+    images,
+    level_candidates,
+    onnx_runner,
+    small,
+    unique,
+    zoo,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -93,8 +106,10 @@ def test_options_of_the_method(options: dict[str, Any], tmp_path: Path) -> None:
     if "candidates" in options:
         boxes, scores, labels = run(x)
         assert boxes.shape == (2, 3 * 5, 4)
-        run = lambda x: [np.pad(v, [(0, 0), (0, 85), (0, 0)][: v.ndim]) for v in (boxes, scores, labels)]  # noqa: E731
-    count = check(run, model, x, share=0.98)
+        padded = [np.pad(v, [(0, 0), (0, 85), (0, 0)][: v.ndim]) for v in (boxes, scores, labels)]
+        count = check(lambda x: padded, model, x, share=0.98)
+    else:
+        count = check(run, model, x, share=0.98)
     assert (count == 0) == (options == {"score_threshold": 1.0})
 
 
@@ -110,6 +125,37 @@ def test_a_fixed_size(tmp_path: Path) -> None:
     run = exported(model, tmp_path, size=(64, 96), nms=False)
     check_candidates(run, model, images(2, 64, 96))
     assert [d.dim_value for d in _values(tmp_path)[1].type.tensor_type.shape.dim][1] == 9 * (8 * 12 + 4 * 6 + 2 * 3)
+
+
+def test_the_printed_outputs_are_those_of_the_file(tmp_path: Path) -> None:
+    """An image of a small fixed size has fewer candidates than the detector's `detections`."""
+    model = small(FCOS)
+    for size, count in ((None, 100), ((16, 24), 3 * (2 * 3 + 1 * 2 + 1))):
+        written = export_detector(model, tmp_path / "detector.onnx", size=size)
+        shapes = [[d.dim_value for d in v.type.tensor_type.shape.dim][1:] for v in _values(tmp_path)[1:]]
+        assert shapes == [[count, 4], [count], [count]]
+        assert written.outputs == (
+            f"boxes float32 [N, {count}, 4], xyxy in pixels of the input",
+            f"scores float32 [N, {count}], 0 where there is no object",
+            f"labels int64 [N, {count}], 0 to 2",
+        )
+
+
+def test_a_size_that_the_detector_cannot_process(tmp_path: Path) -> None:
+    class Patches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Conv2d(3 * 8 * 8, 8, 1)
+
+        def forward(self, x: Tensor) -> list[Tensor]:
+            c3 = self.embed(nn.functional.pixel_unshuffle(x, 8))
+            return [c3, nn.functional.max_pool2d(c3, 2), nn.functional.max_pool2d(c3, 4)]
+
+    model = small(FCOS, FeatureExtractor(Patches(), ("c3", "c4", "c5")))
+    for name in ("d.onnx", "d.pt2", "d.py"):
+        with pytest.raises(ExportError, match=r"cannot process images of 60x96: .*; try a multiple of 32"):
+            export_detector(model, tmp_path / name, size=(60, 96))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_padding_is_that_of_the_detector(tmp_path: Path) -> None:
@@ -137,9 +183,12 @@ def test_half_precision(predict: str, tmp_path: Path) -> None:
     assert (tmp_path / "detector.onnx").stat().st_size < 0.65 * whole
     x = images(2, 64, 96)
     boxes, scores = run(x)
-    with torch.no_grad():
-        levels = model.method.level_candidates(model.decoder(model.backbone(model.backbone.normalize(x))))
-    wanted = torch.cat([level.boxes for level in levels], dim=1).clamp(min=0).minimum(torch.tensor([96, 64, 96, 64])).numpy()
+    wanted = (
+        torch.cat([level.boxes for level in level_candidates(model, x)], dim=1)
+        .clamp(min=0)
+        .minimum(torch.tensor([96, 64, 96, 64]))
+        .numpy()
+    )
     assert boxes.dtype == scores.dtype == np.float32
     assert np.abs(boxes - wanted).max() < 1.5
     assert np.abs(boxes - wanted).mean() < 0.1
@@ -180,7 +229,7 @@ class _Custom(nn.Module):
             x = self.act(stage(x))
             x = x * self.ending(self.gate(self.pool(x)))
             if level == 2:
-                x = torch.cat([x, x + x], dim=1)
+                x = torch.cat(tensors=[torch.cat([x], 1), x + x], dim=1)
             if self.odd:  # no rule of ours
                 x = torch.nn.functional.softplus(x) + x.mean(dim=1, keepdim=True)
             features[f"c{level}"] = x
@@ -205,7 +254,7 @@ def test_custom_backbones(odd: bool, tmp_path: Path) -> None:
 
 
 def test_a_custom_backbone_needs_onnxscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(MissingExtra, match=r"_Custom.*pip install 'nasdsl\[onnx\]'"):
         export_detector(small(FCOS, FeatureExtractor(_Custom(True), ("c3", "c4", "c5"))), tmp_path / "detector.onnx")
     assert list(tmp_path.iterdir()) == []
@@ -265,11 +314,11 @@ def test_openvino(predict: str, tmp_path: Path) -> None:
     openvino = pytest.importorskip("openvino")
     model = small(predict)
     for options in ({}, {"size": (64, 96)}):
-        export_detector(model, tmp_path / "detector.onnx", **options)  # type: ignore[arg-type]
+        export_detector(model, tmp_path / "detector.onnx", **options)  # type: ignore[arg-type]  # options of several types
         core = openvino.Core()
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
         compiled = core.compile_model(core.read_model(tmp_path / "detector.onnx"), "CPU", settings)
-        check(lambda x, c=compiled: [c(x.numpy())[o] for o in c.outputs], model, images(2, 64, 96))  # type: ignore[misc]
+        check(lambda x, c=compiled: [c(x.numpy())[o] for o in c.outputs], model, images(2, 64, 96))  # type: ignore[misc]  # a lambda's default
 
 
 def test_errors(tmp_path: Path) -> None:
@@ -285,7 +334,7 @@ def test_errors(tmp_path: Path) -> None:
         ("torch.py", {}, "would hide the module torch"),
     ):
         with pytest.raises(ExportError, match=message):
-            export_detector(model, tmp_path / name, **options)  # type: ignore[arg-type]
+            export_detector(model, tmp_path / name, **options)  # type: ignore[arg-type]  # wrong on purpose
     assert list(tmp_path.iterdir()) == []
 
 

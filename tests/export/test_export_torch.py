@@ -15,7 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from exports import FCOS, IMPROVED, RETINANET, check, check_candidates, images, program_runner, randomized, small, zoo
+from exports import (
+    FCOS,
+    IMPROVED,
+    RETINANET,
+    check,
+    check_candidates,
+    images,
+    level_candidates,
+    program_runner,
+    randomized,
+    small,
+    zoo,
+)
 from PIL import Image
 from torch import nn
 
@@ -48,23 +60,19 @@ def module_of(file: Path) -> Any:
 def test_the_batched_postprocessing(predict: str) -> None:
     """It is what programs contain, run without tracing; also more images than one, many classes, and few candidates."""
     for number, options in enumerate(({}, {"classes": 40}, {"nms": 0.1}, {"candidates": 5, "detections": 15})):
-        model = small(predict, seed=number, **options)  # type: ignore[arg-type]
-        method = model.method
+        model = small(predict, seed=number, **options)  # type: ignore[arg-type]  # options of several types
 
-        def run(x: torch.Tensor, model: Detector = model) -> list[Any]:
-            method = model.method
-            with torch.no_grad():
-                levels = method.level_candidates(model.decoder(model.backbone(model.backbone.normalize(x))))
-            size = (x.shape[2], x.shape[3])
-            return [v.numpy() for v in select_detections(levels, size, method.candidates, method.nms, method.detections)]
+        def detections(x: torch.Tensor, model: Detector = model) -> list[Any]:
+            size, method = (x.shape[2], x.shape[3]), model.method
+            found = select_detections(level_candidates(model, x), size, method.candidates, method.nms, method.detections)
+            return [v.numpy() for v in found]
+
+        def candidates(x: torch.Tensor, model: Detector = model) -> list[Any]:
+            return [v.numpy() for v in all_candidates(level_candidates(model, x), (x.shape[2], x.shape[3]))]
 
         for batch, height, width in ((1, 64, 96), (3, 50, 75), (2, 9, 5)):
-            check(run, model, images(batch, height, width), share=0.98)
-        with torch.no_grad():
-            x = images(2, 64, 96)
-            levels = method.level_candidates(model.decoder(model.backbone(model.backbone.normalize(x))))
-        boxes, scores = all_candidates(levels, (64, 96))
-        check_candidates(lambda _, b=boxes, s=scores: [b.numpy(), s.numpy()], model, x)  # type: ignore[misc]
+            check(detections, model, images(batch, height, width), share=0.98)
+        check_candidates(candidates, model, images(2, 64, 96))
 
 
 # ------------------------------------------------------------------------------------------------ programs
@@ -207,7 +215,7 @@ def test_sources_of_the_zoo(zoo_path: Path, tmp_path: Path) -> None:
 
 def test_a_source_uses_what_it_imports(tmp_path: Path) -> None:
     for options in ({}, {"nms": False}, {"precision": "float16"}):
-        export_detector(small(RETINANET), tmp_path / "exported.py", **options)  # type: ignore[arg-type]
+        export_detector(small(RETINANET), tmp_path / "exported.py", **options)  # type: ignore[arg-type]  # options of several types
         command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F,E9", str(tmp_path / "exported.py")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
@@ -237,6 +245,15 @@ def test_weights_of_a_source_do_not_overwrite_a_detector(tmp_path: Path) -> None
     with pytest.raises(ExportError, match="would overwrite"):
         export_detector(model, tmp_path / "model.py")
     assert nasdsl.load_detector(tmp_path / "model.pt").classes == model.classes
+
+
+def test_a_source_that_cannot_be_written_leaves_earlier_weights(tmp_path: Path) -> None:
+    export_detector(small(seed=0), tmp_path / "d.py")
+    before = {name: (tmp_path / name).read_bytes() for name in ("d.py", "d.pt")}
+    (tmp_path / ".d.py.unfinished").mkdir()  # stands for a disk that fails
+    with pytest.raises(OSError, match="unfinished"):
+        export_detector(small(seed=1), tmp_path / "d.py")
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
 def test_a_custom_layer_without_a_source(tmp_path: Path) -> None:

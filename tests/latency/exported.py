@@ -48,7 +48,7 @@ def onnx_detector(path: Path, *, size: tuple[int, int] | None = None, dtype: int
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
-    helper.set_model_props(model, {"digest": "0123456789abcdef", "decoder": "small", "size": "48x64"})
+    helper.set_model_props(model, {"digest": "0123456789abcdef", "decoder": "small", "size": "[48, 64]"})
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
     return path
@@ -70,7 +70,7 @@ def program(path: Path) -> Path:
     dynamic = {"images": {0: torch.export.Dim("N", min=1, max=64), 2: torch.export.Dim("H", min=8, max=4096)}}
     dynamic["images"][3] = torch.export.Dim("W", min=8, max=4096)
     traced = torch.export.export(SmallDetector().eval(), (torch.zeros(2, 3, 48, 64),), dynamic_shapes=dynamic)
-    extra = {"nasdsl.json": json.dumps({"digest": "0123456789abcdef", "size": [48, 64]})}
+    extra = {"nasdsl.json": json.dumps({"digest": "0123456789abcdef", "size": "[48, 64]"})}
     torch.export.save(traced, path, extra_files=extra)
     return path
 

@@ -21,8 +21,10 @@ from in_process import invoke, refused
 from small_runs import untrained_detector
 
 from nasdsl.detection.weights import save_detector
+from nasdsl.export import metadata
 from nasdsl.latency import Protocol
 from nasdsl.latency.session import LatencyError, NodeTime, input_shape, make_profile, section_of
+from nasdsl.latency.torch_runtime import size_of
 
 QUICK = Protocol(round_seconds=0.0, warmup_seconds=0.0, rounds=3)
 
@@ -141,6 +143,32 @@ def test_broken_files(suffix: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     (tmp_path / f"broken{suffix}").write_bytes(b"no model")
     assert "cannot load" in refused("latency", tmp_path / f"broken{suffix}")
+
+
+def test_the_reason_of_openvino_is_the_operator_that_it_lacks() -> None:
+    pytest.importorskip("openvino")
+    from nasdsl.latency.openvino_runtime import _reason
+
+    message = "Exception from core.cpp:84:\nFrontEnd API failed:\nSummary:\n-- No conversion rule found for operations: X-20\n"
+    assert _reason(RuntimeError(message)) == "No conversion rule found for operations: X-20"
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_runtime_that_is_not_installed(runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = onnx_detector(tmp_path / "detector.onnx")
+    monkeypatch.setitem(sys.modules, runtime, None)
+    for name in ("onnx_runtime", "openvino_runtime"):
+        monkeypatch.delitem(sys.modules, f"nasdsl.latency.{name}", raising=False)
+    assert f"pip install 'nasdsl[{runtime}]'" in refused("latency", file, "--runtime", runtime)
+
+
+def test_a_file_is_timed_at_the_size_of_its_detector() -> None:
+    """A run and the file that was exported from it are timed with the same images, also where no size is fixed."""
+    of_any = input_shape("a.onnx", ["images"], ["N", 3, "H", "W"])
+    for options in ({"fixed_size": (64, 96)}, {"max_size": 80}, {"max_size": 800}, {"min_size": 800, "max_size": 1333}):
+        detector = untrained_detector(2, **options)
+        assert of_any.resolve("a.onnx", None, None, metadata(detector, None, "float32")) == (1, size_of(detector))
+    assert of_any.resolve("a.onnx", None, None, {"size": "large"}) == (1, (800, 1088))
 
 
 def test_a_decoder_alone_is_refused(tmp_path: Path) -> None:

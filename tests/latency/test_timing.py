@@ -101,7 +101,7 @@ def test_the_warm_up_lasts_until_times_are_stable() -> None:
     found = Machine(cooling()).measure()
     assert found.warm
     assert found.median == pytest.approx(100, rel=0.02)
-    falling = iter(lambda state=[1.0]: state.append(state[-1] * 0.99) or state.pop(0), None)  # type: ignore[misc]
+    falling = iter(lambda state=[1.0]: state.append(state[-1] * 0.99) or state.pop(0), None)  # type: ignore[misc]  # a lambda's default
     assert not Machine(falling).measure().warm
 
 
@@ -144,11 +144,3 @@ def test_no_garbage_is_collected_in_a_run() -> None:
     assert states
     assert not any(states)
     assert gc.isenabled()
-
-
-def test_the_reason_of_openvino_is_the_operator_that_it_lacks() -> None:
-    pytest.importorskip("openvino")
-    from nasdsl.latency.openvino_runtime import _reason
-
-    message = "Exception from core.cpp:84:\nFrontEnd API failed:\nSummary:\n-- No conversion rule found for operations: X-20\n"
-    assert _reason(RuntimeError(message)) == "No conversion rule found for operations: X-20"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nasdsl.backends.export import MissingExtra, input_nodes, metadata
 from nasdsl.backends.module import DecoderModule
+from nasdsl.files import write_atomically
 
 try:
     import onnx
@@ -38,10 +39,9 @@ def export_onnx(module: DecoderModule, path: str | Path) -> None:
     Raises:
         ExportError: a `CustomLayer` defines no ``onnx`` method. (A missing package ``onnx`` raises `MissingExtra` when
             this module is imported.)
-        OSError: the file cannot be written.
+        OSError: the file cannot be written; an earlier one is unchanged.
     """
-    model = onnx_model(module)
-    Path(path).write_bytes(model.SerializeToString(deterministic=True))
+    save_model(onnx_model(module), path)
 
 
 def onnx_model(module: DecoderModule) -> onnx.ModelProto:
@@ -93,6 +93,16 @@ def make_model(
     return model
 
 
+def save_model(model: onnx.ModelProto, path: str | Path) -> None:
+    """Write a model to a file, whole or not at all; equal models give equal bytes.
+
+    Raises:
+        OSError: the file cannot be written; an earlier one is unchanged.
+    """
+    content = model.SerializeToString(deterministic=True)
+    write_atomically(Path(path), lambda file: file.write(content))
+
+
 def _value(name: str, channels: int, level: int | None) -> onnx.ValueInfoProto:
     """Input or output of the model. Maps of one level have the same names for height and width, so runtimes know they are
     equal."""
@@ -101,4 +111,4 @@ def _value(name: str, channels: int, level: int | None) -> onnx.ValueInfoProto:
     return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
 
 
-__all__ = ["OPSET", "export_onnx", "make_model", "onnx_model"]
+__all__ = ["OPSET", "export_onnx", "make_model", "onnx_model", "save_model"]

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nasdsl.backends.export import MissingExtra
-from nasdsl.detection.detector import Detector
-from nasdsl.detection.pyramid import shapes_of
-from nasdsl.export.example import Size
+from nasdsl.detection.detector import Detector, Size
+from nasdsl.export.sizes import padded_size
 
 try:
     import onnx
@@ -25,17 +24,23 @@ except ModuleNotFoundError as error:
         raise
     raise MissingExtra("writing ONNX needs the package onnx: pip install 'nasdsl[onnx]'") from None
 
-import torch
-
 
 def detector_model(
-    detector: Detector, *, size: Size | None, native_deform: bool, half: bool, nms: bool, metadata: Mapping[str, str]
+    detector: Detector,
+    *,
+    size: Size | None,
+    maps: Mapping[str, Size] | None,
+    native_deform: bool,
+    half: bool,
+    nms: bool,
+    metadata: Mapping[str, str],
 ) -> onnx.ModelProto:
     """A detector as an ONNX model in memory; see `nasdsl.export.export_detector`.
 
     Args:
         detector: from `nasdsl.for_inference`.
         size: (height, width) of all images; None: any.
+        maps: (height, width) of the map of each level for that size; None: any.
         native_deform: deformable convolutions are DeformConv, not GridSample.
         half: weights and maps are float16.
         nms: with non-maximum suppression; without it, the outputs are all candidates.
@@ -46,16 +51,15 @@ def detector_model(
     """
     writer = Writer(half=half, native_deform=native_deform)
     images = _preprocess(writer, detector)
-    features = write_backbone(writer, detector.backbone, images, _padded(detector, size), half)
+    padded = None if size is None else padded_size(size, detector.transform.size_divisible)
+    features = write_backbone(writer, detector.backbone, images, padded, half)
     writer.owner = "decoder."
     predictions = write_decoder(writer, detector.decoder, features, "predict/")
     classes = len(detector.classes)
     height, width = size or ("height", "width")
     inputs = [_value("images", onnx.TensorProto.FLOAT, "batch", 3, height, width)]
     if nms:
-        limit = write_detections(
-            writer, detector.method, predictions, "images", classes, _map_sizes(detector, size) if size else None
-        )
+        limit = write_detections(writer, detector.method, predictions, "images", classes, maps)
         outputs = [
             _value("boxes", onnx.TensorProto.FLOAT, "batch", limit, 4),
             _value("scores", onnx.TensorProto.FLOAT, "batch", limit),
@@ -63,7 +67,7 @@ def detector_model(
         ]
     else:
         write_candidates(writer, detector.method, predictions, "images", classes)
-        count = "candidates" if size is None else _positions(detector, size)
+        count = "candidates" if maps is None else _positions(detector, maps)
         outputs = [
             _value("boxes", onnx.TensorProto.FLOAT, "batch", count, 4),
             _value("scores", onnx.TensorProto.FLOAT, "batch", count, classes),
@@ -89,25 +93,10 @@ def _preprocess(writer: Writer, detector: Detector) -> str:
         return writer.rounded(images)
 
 
-def _padded(detector: Detector, size: Size | None) -> Size | None:
-    """Size of the batch for images of a size."""
-    divisible = detector.transform.size_divisible
-    return None if size is None else (-(-size[0] // divisible) * divisible, -(-size[1] // divisible) * divisible)
-
-
-def _map_sizes(detector: Detector, size: Size) -> dict[str, tuple[int, int]]:
-    """Height and width of the map of each level for images of a size."""
-    padded = _padded(detector, size)
-    assert padded is not None
-    like = detector.backbone.pixel_mean
-    with torch.no_grad():
-        return shapes_of(detector.decoder(detector.backbone(like.new_zeros(1, 3, *padded))))
-
-
-def _positions(detector: Detector, size: Size) -> int:
+def _positions(detector: Detector, maps: Mapping[str, Size]) -> int:
     """Number of locations, or anchors, of all levels."""
     at_each = getattr(detector.method, "anchors", 1)
-    return sum(height * width * at_each for height, width in _map_sizes(detector, size).values())
+    return sum(height * width * at_each for height, width in maps.values())
 
 
 def _value(name: str, kind: int, *shape: int | str) -> onnx.ValueInfoProto:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import operator
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import onnx
 import torch
@@ -20,7 +20,8 @@ from nasdsl.backends.onnx.layers import OPSET, write_activation, write_batch_nor
 from nasdsl.backends.onnx.writer import Writer
 from nasdsl.backends.torch_export import require_torch
 from nasdsl.detection.backbones import FeatureExtractor
-from nasdsl.export.example import Size, example_size
+from nasdsl.detection.detector import Size
+from nasdsl.export.sizes import example_size
 from nasdsl.nn.folding import folded
 
 _ACTIVATIONS: dict[type[nn.Module], Any] = {
@@ -63,11 +64,11 @@ def write_backbone(writer: Writer, backbone: FeatureExtractor, images: str, size
 # ---------------------------------------------------------------------------------------------------- module by module
 
 
-class _Traced:
+class _Traced(NamedTuple):
     """The operations of a network, and what it returns."""
 
-    def __init__(self, root: nn.Module, nodes: Iterable[fx.Node], output: Any) -> None:
-        self.root, self.nodes, self.output = root, list(nodes), output
+    nodes: list[fx.Node]
+    output: Any
 
 
 class _Tracer(fx.Tracer):
@@ -88,7 +89,7 @@ def _traced(body: nn.Module) -> _Traced | None:
         if node.op == "output" or node in read:
             read.update(node.all_input_nodes)
     output = next(node for node in graph.nodes if node.op == "output").args[0]
-    return _Traced(body, (node for node in graph.nodes if node in read), output)
+    return _Traced([node for node in graph.nodes if node in read], output)
 
 
 def _changes_a_shared_map(body: nn.Module, node: fx.Node) -> bool:
@@ -109,7 +110,7 @@ def _write(writer: Writer, backbone: FeatureExtractor, graph: _Traced, images: s
                 return None
             tensors[node] = images
             continue
-        rule = _rule(writer, graph.root, node)
+        rule = _rule(writer, backbone.body, node)
         if rule is None:
             return None
         rules.append((node, rule))
@@ -137,22 +138,23 @@ def _rule(writer: Writer, root: nn.Module, node: fx.Node) -> Callable[[dict[fx.N
         if isinstance(module, nn.Identity | nn.Dropout):
             return lambda tensors: tensors[x]
         return lambda tensors: _module(writer, module, path, tensors[x])
-    if node.op != "call_function" or any(not isinstance(x, fx.Node) for x in node.all_input_nodes):
+    if node.op != "call_function":
+        return None
+    operands: Any
+    attributes: dict[str, int] = {}
+    if node.target in _FUNCTIONS and len(node.args) == 2 and not node.kwargs:
+        kind, operands = _FUNCTIONS[node.target], node.args
+    elif node.target is torch.cat:
+        given = dict(zip(("tensors", "dim"), node.args, strict=False)) | node.kwargs
+        kind, operands, attributes = "Concat", given.get("tensors"), {"axis": 1}
+        if given.get("dim") != 1 or not isinstance(operands, list | tuple):
+            return None
+    else:
+        return None
+    if not all(isinstance(x, fx.Node) for x in operands):
         return None
     section = _containing_module(node)
-    if node.target in _FUNCTIONS and len(node.args) == 2 and not node.kwargs:
-        kind = _FUNCTIONS[node.target]
-        if all(isinstance(x, fx.Node) for x in node.args):
-            return lambda tensors: _function(writer, section, node, kind, [tensors[x] for x in node.args])  # type: ignore[index]
-    if (
-        node.target is torch.cat
-        and isinstance(node.args[0], list | tuple)
-        and all(isinstance(x, fx.Node) for x in node.args[0])
-    ):
-        axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-        if axis == 1:
-            return lambda tensors: _function(writer, section, node, "Concat", [tensors[x] for x in node.args[0]], axis=1)  # type: ignore[union-attr,index]
-    return None
+    return lambda tensors: _function(writer, section, node, kind, [tensors[x] for x in operands], **attributes)
 
 
 def _is_supported(module: nn.Module) -> bool:
@@ -261,8 +263,7 @@ def _exported_by_torch(
     for node in model.graph.node:  # traces of the stack, with the paths of this machine
         del node.metadata_props[:]
         node.doc_string = ""
-    with writer.at("backbone/input"):
-        start = onnx.helper.make_node("Identity", [images], [model.graph.input[0].name], name="backbone/input")
+    start = onnx.helper.make_node("Identity", [images], [model.graph.input[0].name], name="backbone/input")
     weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     writer.add([start, *model.graph.node], weights)
     return {name: output.name for name, output in zip(backbone.features, model.graph.output, strict=True)}

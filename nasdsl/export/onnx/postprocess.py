@@ -6,7 +6,6 @@ candidates of a level that are kept, M those of all levels, and K the largest nu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -23,9 +22,8 @@ from nasdsl.detection.retinanet import Retinanet
 _NEVER = -1.0
 """Score of what is no candidate: below all others."""
 
-_MAX_SIZE_RATIO = math.log(1000.0 / 16)
-"""Limit of predicted sizes of `BoxCoder`."""
-assert BoxCoder((1.0, 1.0, 1.0, 1.0)).bbox_xform_clip == _MAX_SIZE_RATIO
+_MAX_SIZE_RATIO = BoxCoder((1.0, 1.0, 1.0, 1.0)).bbox_xform_clip
+"""Largest logarithm of a predicted size's ratio to the anchor's: torchvision's coder limits it."""
 
 
 class Candidates(NamedTuple):
