@@ -175,11 +175,11 @@ class _Copying:
         if source is None:
             self._by_name([key for key in self.own if _part_of(key) == "head"], part)
             return
-        towers = {tower.name: _real(tower.layers) for tower in source.head.towers}
+        towers = {tower.name: tower.effective_layers for tower in source.head.towers}
         missed: list[str] = []
         for tower in target.head.towers:
-            chain = towers.get(tower.name, [])
-            for place, layer in enumerate(_real(tower.layers)):
+            chain = towers.get(tower.name, ())
+            for place, layer in enumerate(tower.effective_layers):
                 before = chain[place] if place < len(chain) else None
                 missed += self._head_layer(tower.name, before, layer, levels, tuple(source.outputs))
         _note_missing(part, missed)
@@ -347,10 +347,6 @@ def _by_module(keys: Sequence[str]) -> dict[str, list[str]]:
     for key in keys:
         modules.setdefault(key.rpartition(".")[0], []).append(key)
     return modules
-
-
-def _real(layers: Sequence[HeadLayer]) -> list[HeadLayer]:
-    return [layer for layer in layers if not layer.is_identity]
 
 
 def _is_alike(left: Node, right: Node) -> bool:
