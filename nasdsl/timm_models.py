@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.utils.flop_counter import FlopCounterMode
 
-PREFIX: Final = "timm:"
 LEVELS: Final = (1, 2, 3, 4, 5)
 """Levels of the features that a network computes. Decoders read those from 2 on; level 1 shows where the stem ends."""
 SIZES: Final = ((224, 288), (235, 301))

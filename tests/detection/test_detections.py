@@ -319,7 +319,7 @@ def test_supervision_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImportError, match=r"pip install 'nasdsl\[supervision\]'"):
         found_in(GREY).to_supervision()
     fake = types.ModuleType("supervision")
-    fake.Detections = lambda **fields: fields  # type: ignore[attr-defined]
+    fake.Detections = lambda **fields: fields  # type: ignore[attr-defined]  # a module of its own
     monkeypatch.setitem(sys.modules, "supervision", fake)
     made = found_in(GREY).to_supervision()
     assert sorted(made) == ["class_id", "confidence", "data", "xyxy"]

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from nasdsl.backbones import TIMM, UnknownBackbone
 from nasdsl.detection.backbones.extractor import BackboneError, FeatureExtractor
-from nasdsl.detection.backbones.weights import Checkpoint, first_line, raise_misfit, read_file
+from nasdsl.detection.backbones.weights import Checkpoint, check_fit, first_line, read_file
 from nasdsl.timm_models import TimmBody, TimmModel, TimmModelError, describe, freezable
 
 Norms = Literal["frozen", "train"]
 
-OWN_PREFIX = "backbone.body.network."
+_OWN_PREFIX = "backbone.body.network."
 """Prefix of the weights in the files of this package's detectors."""
 
 
@@ -41,6 +41,8 @@ def make_timm_backbone(
         BackboneError: an argument is out of range or does not fit the model, or the weights cannot be downloaded, read or
             loaded.
     """
+    if norm not in (None, "frozen", "train"):
+        raise BackboneError(f"norm is {norm!r}, expected 'frozen' or 'train'")
     try:
         model = describe(name.removeprefix(TIMM))
         frozen = _frozen(name, freezable(model.name), weights is not None, freeze_at)
@@ -52,8 +54,6 @@ def make_timm_backbone(
         if not path.exists():
             raise BackboneError(f"no weights {str(weights)!r}: there is no such file; 'imagenet' is timm's weights for {name}")
         load(body, model, read_file(path), name)
-    if norm not in (None, "frozen", "train"):
-        raise BackboneError(f"norm is {norm!r}, expected 'frozen' or 'train'")
     if norm == "frozen":
         if not any(isinstance(part, nn.BatchNorm2d) for part in body.modules()):
             raise BackboneError(
@@ -115,14 +115,14 @@ def load(body: TimmBody, model: TimmModel, checkpoint: Checkpoint, name: str) ->
     given = {key: tensors[named[key]] for key in expected if named[key] in tensors}
     used = {*named.values(), *whole}
     unexpected = [key for key in tensors if key not in used and not key.endswith("num_batches_tracked")]
-    raise_misfit(expected, given, named, unexpected, checkpoint.origin, name)
+    check_fit(expected, given, named, unexpected, checkpoint.origin, name)
     body.network.load_state_dict(given, strict=False)  # the checks above are strict but for num_batches_tracked
 
 
 def _unprefixed(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """The weights without the prefix of DataParallel; of a detector of this package, those of the backbone."""
-    own = any(key.startswith(OWN_PREFIX) for key in tensors)
-    prefix = OWN_PREFIX if own else "module." if all(key.startswith("module.") for key in tensors) else ""
+    own = any(key.startswith(_OWN_PREFIX) for key in tensors)
+    prefix = _OWN_PREFIX if own else "module." if all(key.startswith("module.") for key in tensors) else ""
     for key, value in tensors.items():
         if key.startswith(prefix):
             yield key.removeprefix(prefix), value

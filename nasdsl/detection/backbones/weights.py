@@ -131,12 +131,12 @@ def load(body: nn.Module, checkpoint: Checkpoint, name: str) -> LoadedWeights:
         unexpected = [key for key in given if key not in expected]
         loaded = LoadedWeights(mean, std, checkpoint.stride_in)
 
-    raise_misfit(expected, given, named, unexpected, checkpoint.origin, name)
+    check_fit(expected, given, named, unexpected, checkpoint.origin, name)
     body.load_state_dict(given, strict=False)  # the checks above are strict but for num_batches_tracked
     return loaded
 
 
-def raise_misfit(
+def check_fit(
     expected: Mapping[str, Tensor],
     given: Mapping[str, Tensor],
     named: Mapping[str, str],
@@ -144,7 +144,7 @@ def raise_misfit(
     origin: str,
     name: str,
 ) -> None:
-    """Raise an error if weights do not fit a network.
+    """Check that weights fit a network.
 
     Args:
         expected: the network's own weights.
