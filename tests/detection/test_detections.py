@@ -224,6 +224,7 @@ def test_length_iteration_and_indices() -> None:
     for index in (3, -4):
         with pytest.raises(IndexError):
             found[index]
+    assert found[found.scores.argmax()] == found[np.int64(0)] == found[0]
     for index in (slice(1, None), [1, 2], torch.tensor([1, 2]), torch.tensor([False, True, True]), found.scores < 0.6):
         part = found[index]
         assert isinstance(part, Detections)
