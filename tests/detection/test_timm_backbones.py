@@ -242,6 +242,15 @@ def test_a_saved_detector_is_loaded_without_a_download(
     torch.testing.assert_close(fast["scores"], expected["scores"], atol=1e-4, rtol=1e-4)
 
 
+def test_names_with_a_tag_are_the_same_network(tmp_path: Path) -> None:
+    """The tag of a model of timm names its weights alone: a detector inherits the backbone whatever tag it was made with."""
+    save_detector(nasdsl.detector(nasdsl.loads(DECODER), "timm:resnet18", classes=2, freeze_at=3), tmp_path / "model.pt")
+    again = nasdsl.detector(nasdsl.loads(DECODER), "timm:resnet18.tv_in1k", tmp_path / "model.pt", classes=2)
+    assert again.inherited is not None
+    assert again.inherited.is_complete, str(again.inherited)
+    assert again.config["backbone"]["freeze_at"] == 3
+
+
 def test_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     from click.testing import CliRunner
 
