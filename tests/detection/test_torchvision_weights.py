@@ -223,7 +223,9 @@ def test_other_detectors_of_torchvision() -> None:
 def test_a_retinanet_with_other_anchors_or_levels_gives_its_backbone(tmp_path: Path) -> None:
     """No decoder of the zoo is like it. Its names are read as they are, and those of the backbone are the same."""
     given = {key: torch.zeros(()).expand(value.shape) for key, value in on_meta(RETINANET).items()}
-    three = {key: value[: len(value) // 3] if "cls_logits" in key or "bbox_reg" in key else value for key, value in given.items()}
+    three = {
+        key: value[: len(value) // 3] if "cls_logits" in key or "bbox_reg" in key else value for key, value in given.items()
+    }
     pooled = {key: value for key, value in given.items() if "extra_blocks" not in key}
     for weights in (three, pooled):
         torch.save(weights, tmp_path / "retinanet.pth")
