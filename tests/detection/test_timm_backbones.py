@@ -251,6 +251,15 @@ def test_names_with_a_tag_are_the_same_network(tmp_path: Path) -> None:
     assert again.config["backbone"]["freeze_at"] == 3
 
 
+def test_the_normalisation_goes_with_the_weights_of_a_detector(tmp_path: Path) -> None:
+    """Tags of one model may differ in it."""
+    detector = nasdsl.detector(nasdsl.loads(DECODER), "timm:resnet18", classes=2)
+    detector.backbone.pixel_mean.fill_(0.25)
+    save_detector(detector, tmp_path / "model.pt")
+    assert make_backbone("timm:resnet18", tmp_path / "model.pt").mean == (0.25, 0.25, 0.25)
+    assert make_backbone("timm:resnet18").mean == (0.485, 0.456, 0.406)
+
+
 def test_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     from click.testing import CliRunner
 

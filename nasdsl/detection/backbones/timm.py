@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nasdsl.backbones import TIMM, UnknownBackbone
 from nasdsl.detection.backbones.extractor import BackboneError, FeatureExtractor
-from nasdsl.detection.backbones.weights import Checkpoint, check_fit, first_line, read_file
+from nasdsl.detection.backbones.weights import Checkpoint, check_fit, first_line, read_file, saved_normalization
 from nasdsl.timm_models import TimmBody, TimmModel, TimmModelError, describe, freezable
 
 Norms = Literal["frozen", "train"]
@@ -24,9 +24,9 @@ def make_timm_backbone(
 ) -> FeatureExtractor:
     """Build a backbone from a model of timm that has ``features_only=True``.
 
-    Images are normalised as its ``pretrained_cfg`` says. Its features are c2 … c5, as far as it has maps with a stride of 4, 8,
-    16 and 32. Where it rounds sizes down or refuses sizes that are not multiples of its strides, images are padded and maps
-    are cropped.
+    Images are normalised as its ``pretrained_cfg`` says, or as by the detector whose file has the weights. Its features are
+    c2 … c5, as far as it has maps with a stride of 4, 8, 16 and 32. Where it rounds sizes down or refuses sizes that are not
+    multiples of its strides, images are padded and maps are cropped.
 
     Args:
         name: ``timm:NAME``.
@@ -49,11 +49,14 @@ def make_timm_backbone(
         body = _download(name, model) if weights == "imagenet" else model.build()
     except TimmModelError as error:
         raise UnknownBackbone(str(error)) from None
+    mean, std = model.mean, model.std
     if weights is not None and weights != "imagenet":
         path = Path(weights).expanduser()
         if not path.exists():
             raise BackboneError(f"no weights {str(weights)!r}: there is no such file; 'imagenet' is timm's weights for {name}")
-        load(body, model, read_file(path), name)
+        checkpoint = read_file(path)
+        load(body, model, checkpoint, name)
+        mean, std = saved_normalization(checkpoint.tensors) or (mean, std)
     if norm == "frozen":
         if not any(isinstance(part, nn.BatchNorm2d) for part in body.modules()):
             raise BackboneError(
@@ -63,7 +66,7 @@ def make_timm_backbone(
 
         body.network = freeze_batch_norm_2d(body.network)
     try:
-        extractor = FeatureExtractor(body, tuple(model.channels), model.channels, model.mean, model.std)
+        extractor = FeatureExtractor(body, tuple(model.channels), model.channels, mean, std)
     except (RuntimeError, AssertionError) as error:
         raise BackboneError(f"{name} cannot compute features of a small image: {first_line(error)}") from error
     level, parts = frozen

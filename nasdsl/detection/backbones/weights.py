@@ -184,12 +184,15 @@ def _from_torchvision(checkpoint: Checkpoint, expected: Iterable[str]) -> tuple[
     prefix = prefixes[0] if prefixes else ""
     given = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     given = {k: v for k, v in given.items() if not k.startswith(CLASSIFIER) and not k.endswith("num_batches_tracked")}
-    # Detectors of this package contain their normalisation; others use torchvision's.
     owner = prefix.removesuffix("body.")
-    pixel_mean, pixel_std = (tensors.get(f"{owner}pixel_{name}") for name in ("mean", "std"))
-    if prefix == owner or pixel_mean is None or pixel_std is None:
-        return given, IMAGENET_MEAN, IMAGENET_STD
-    return given, _color(pixel_mean), _color(pixel_std)
+    own = saved_normalization(tensors, owner) if prefix != owner else None
+    return given, *(own or (IMAGENET_MEAN, IMAGENET_STD))
+
+
+def saved_normalization(tensors: Mapping[str, Tensor], owner: str = "backbone.") -> tuple[Color, Color] | None:
+    """Mean and standard deviation of the images of a detector of this package, whose weights contain them; None of others."""
+    mean, std = (tensors.get(f"{owner}pixel_{name}") for name in ("mean", "std"))
+    return None if mean is None or std is None else (_color(mean), _color(std))
 
 
 def _color(values: Tensor) -> Color:
