@@ -270,6 +270,8 @@ def test_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, message in (
         ("timm:resnet8", "did you mean resnet18"),
         ("timm:hf_hub:timm/resnet18", "has no model"),
+        ("timm:", "has no model ''"),
+        ("timm:resnet18.tv", "has no weights 'tv' of resnet18; it has resnet18.a1_in1k, "),
         ("timm:inception_v3", "strides are not exact"),
         ("timm:hiera_tiny_224", "cannot compute features of images of any size"),
         ("resnet51", "timm:NAME"),
