@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.utils.flop_counter import FlopCounterMode
 
-PREFIX: Final = "timm:"
 LEVELS: Final = (1, 2, 3, 4, 5)
 """Levels of the features that a network computes. Decoders read those from 2 on; level 1 shows where the stem ends."""
 SIZES: Final = ((224, 288), (235, 301))
@@ -122,8 +121,8 @@ def describe(name: str) -> TimmModel:
         name: in timm, such as ``resnet18`` or ``resnet18.a1_in1k``.
 
     Raises:
-        TimmModelError: timm is not installed or has no such model, or the model has no maps with a stride of 4, 8, 16 or 32,
-            or it only takes images of one size.
+        TimmModelError: timm is not installed or has no such model or weights, or the model has no maps with a stride of 4, 8,
+            16 or 32, or it only takes images of one size.
     """
     timm = _timm()
     if ":" in name or "/" in name or not timm.is_model(name):
@@ -132,6 +131,15 @@ def describe(name: str) -> TimmModel:
             f"timm {timm.__version__} has no model {name!r}{'; did you mean ' + ' or '.join(near) + '?' if near else ''}; "
             "timm.list_models() lists all"
         )
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        network, _, tag = name.partition(".")
+        known = timm.list_pretrained(f"{network}.*")
+        raise TimmModelError(
+            f"timm {timm.__version__} has no weights {tag!r} of {network}; "
+            + (f"it has {', '.join(known)}" if known else "it has none")
+        ) from None
     problem = ""
     for options in ANY_SIZE:
         try:

@@ -104,6 +104,8 @@ class Detections:
     def __getitem__(self, index: slice | Tensor | Sequence[int] | Sequence[bool] | Any) -> Detections: ...
 
     def __getitem__(self, index: Any) -> Detection | Detections:
+        if getattr(index, "ndim", None) == 0:  # such as scores.argmax()
+            index = index.item()
         if isinstance(index, int) and not isinstance(index, bool):
             if not -len(self) <= index < len(self):
                 raise IndexError(f"detection {index} of {len(self)}")

@@ -86,7 +86,7 @@ def detector(
         if seed is not None:
             torch.manual_seed(seed)
         if isinstance(backbone, str):
-            extractor = make_backbone(backbone, backbone_weights, freeze_at=freeze_at, norm=norm)  # type: ignore[arg-type]
+            extractor = make_backbone(backbone, backbone_weights, freeze_at=freeze_at, norm=norm)  # type: ignore[arg-type]  # `make_backbone` checks it
             backbone_config = {"name": backbone, "freeze_at": extractor.freeze_at, "norm": extractor.norm}
         else:
             extractor = backbone

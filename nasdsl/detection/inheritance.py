@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from nasdsl.backbones import TIMM
 from nasdsl.detection.detector import Detector
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.matching import Match, match_nodes
@@ -149,17 +150,19 @@ class _Copying:
             return
         names = [key for key in self.own if key.startswith("backbone.")]
         fitting = self._fitting({key: key for key in names})
-        if origin.backbone and name and origin.backbone != name:
+        if origin.backbone and name and origin.backbone != name and not name.startswith(TIMM):
             part.notes.append(f"it has its strides elsewhere than {origin.backbone}, which the weights are of")
-        if all(key in fitting for key in names if not key.endswith(".num_batches_tracked")):
-            self._copy({key: key for key in fitting})
-            return
-        modules = _by_module(names)
-        for keys in modules.values():
+        is_complete = True
+        for keys in _by_module(names).values():
             tensors = [key for key in keys if not key.endswith((".num_batches_tracked", "pixel_mean", "pixel_std"))]
-            if tensors and all(key in fitting for key in tensors):
+            if all(key in fitting for key in tensors):
                 self._copy({key: key for key in tensors})
-        part.notes.append("not all of its layers are in the file")
+            else:
+                is_complete = False
+        if is_complete:  # the counts of BatchNorms and the normalisation as well
+            self._copy({key: key for key in fitting})
+        else:
+            part.notes.append("not all of its layers are in the file")
 
     def fpn(self, source: Graph | None, target: Graph) -> None:
         root = "decoder.fpn."
@@ -175,11 +178,11 @@ class _Copying:
         if source is None:
             self._by_name([key for key in self.own if _part_of(key) == "head"], part)
             return
-        towers = {tower.name: _real(tower.layers) for tower in source.head.towers}
+        towers = {tower.name: tower.effective_layers for tower in source.head.towers}
         missed: list[str] = []
         for tower in target.head.towers:
-            chain = towers.get(tower.name, [])
-            for place, layer in enumerate(_real(tower.layers)):
+            chain = towers.get(tower.name, ())
+            for place, layer in enumerate(tower.effective_layers):
                 before = chain[place] if place < len(chain) else None
                 missed += self._head_layer(tower.name, before, layer, levels, tuple(source.outputs))
         _note_missing(part, missed)
@@ -232,13 +235,15 @@ class _Copying:
             return
         weight, bias = self.given[keys[0]], self.given[keys[1]]
         own = self.own[keys[0]]
-        same_shape = weight.shape == own.shape
-        if same_shape and (classes == known or not known or _are_numbers(known) or _are_numbers(classes)):
+        are_nameless = not known or (len(known) == len(classes) and (_are_numbers(known) or _are_numbers(classes)))
+        if weight.shape == own.shape and (classes == known or are_nameless):
             self._copy({key: key for key in keys})
             return
         anchors = len(own) // len(classes)
-        source_row = {name.casefold(): row for row, name in enumerate(known)}
-        rows = [(row, source_row[name.casefold()]) for row, name in enumerate(classes) if name.casefold() in source_row]
+        exact = {name: row for row, name in enumerate(known)}
+        folded = {name.casefold(): row for row, name in enumerate(known)}
+        found = [exact.get(name, folded.get(name.casefold())) for name in classes]
+        rows = [(row, source_row) for row, source_row in enumerate(found) if source_row is not None]
         if weight.shape[1:] != own.shape[1:] or not known or len(weight) != anchors * len(known):
             part.notes.append(f"it begins anew for {len(classes)} classes")
             return
@@ -269,7 +274,7 @@ class _Copying:
             if not keys:
                 continue
             other = by_id.get(pairs.get(node.id, ""))
-            if other is None and node.id not in pairs:
+            if other is None:
                 named = by_id.get(node.id)
                 other = named if named is not None and named.id not in taken and _is_alike(named, node) else None
             if other is None:
@@ -316,8 +321,15 @@ class _Copying:
 
 
 def is_same_network(left: str, right: str) -> bool:
-    """Whether two backbones have the same parameters: they may have their strides in different convolutions."""
-    return left.removesuffix("_v1.5") == right.removesuffix("_v1.5")
+    """Whether two backbones have the same parameters.
+
+    Those of torchvision may have their strides in different convolutions. Of ``timm:NAME.TAG``, the tag names weights.
+    """
+    return _network(left) == _network(right)
+
+
+def _network(backbone: str) -> str:
+    return backbone.partition(".")[0] if backbone.startswith(TIMM) else backbone.removesuffix("_v1.5")
 
 
 def _part_of(key: str) -> str:
@@ -347,10 +359,6 @@ def _by_module(keys: Sequence[str]) -> dict[str, list[str]]:
     for key in keys:
         modules.setdefault(key.rpartition(".")[0], []).append(key)
     return modules
-
-
-def _real(layers: Sequence[HeadLayer]) -> list[HeadLayer]:
-    return [layer for layer in layers if not layer.is_identity]
 
 
 def _is_alike(left: Node, right: Node) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -51,13 +51,6 @@ def predict(
     return results[0] if _is_one(images) else results
 
 
-class _Input(NamedTuple):
-    """An image that is not read yet."""
-
-    source: Path | Tensor
-    read: Callable[[], Tensor]
-
-
 class _Waiting(NamedTuple):
     """A resized image [3, h, w], with the size (H, W) and the source of the original."""
 
@@ -73,8 +66,8 @@ def _is_one(images: Any) -> bool:
     return isinstance(images, Image.Image) or (isinstance(images, np.ndarray | Tensor) and images.ndim == 3)
 
 
-def _inputs(images: Any) -> list[_Input]:
-    """The images that an argument of `predict` stands for.
+def _inputs(images: Any) -> list[Path | Tensor]:
+    """The images that an argument of `predict` stands for: files, which are not read yet, and tensors [3, H, W].
 
     Raises:
         DetectionError: it is nothing that `predict` takes.
@@ -83,7 +76,7 @@ def _inputs(images: Any) -> list[_Input]:
         files = find_files([images]) if Path(images).is_dir() else [Path(images)]
         if not files:
             raise DetectionError(f"no images in the folder {images}")
-        return [_file(file) for file in files]
+        return [_not_a_video(file) for file in files]
     if isinstance(images, Image.Image):
         tensor = pil_to_tensor(images, getattr(images, "filename", "") or "the image")
         return [_tensor(tensor)]
@@ -99,10 +92,10 @@ def _inputs(images: Any) -> list[_Input]:
     )
 
 
-def _file(path: Path) -> _Input:
+def _not_a_video(path: Path) -> Path:
     if is_video(path):
         raise DetectionError(f"{path} is a video; `nasdsl detect` takes videos, and predict their frames as arrays [H, W, 3]")
-    return _Input(path, lambda: read_image(path))
+    return path
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Tensor:
@@ -111,7 +104,7 @@ def _from_array(array: np.ndarray[Any, Any]) -> Tensor:
     return torch.from_numpy(np.array(array)).permute(2, 0, 1)  # a copy: the array may be changed, or not be writable
 
 
-def _tensor(image: Tensor) -> _Input:
+def _tensor(image: Tensor) -> Tensor:
     if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
         raise DetectionError(f"a tensor is [3, H, W], or [N, 3, H, W]; got {list(image.shape)}")
     if image.dtype != torch.uint8:
@@ -120,19 +113,21 @@ def _tensor(image: Tensor) -> _Input:
         low, high = (float(value) for value in image.aminmax())
         if not -0.01 <= low <= high <= 1.01:
             raise DetectionError(f"a tensor of floats is 0 to 1; got {low:g} to {high:g}")
-    return _Input(image.detach(), lambda: image.detach())
+    return image.detach()
 
 
-def _batches(inputs: list[_Input], transform: Transform, batch_size: int) -> Iterator[tuple[list[int], list[_Waiting]]]:
+def _batches(
+    inputs: Sequence[Path | Tensor], transform: Transform, batch_size: int
+) -> Iterator[tuple[list[int], list[_Waiting]]]:
     """Batches of images that have one size and type after resizing, with their numbers."""
     waiting: dict[Any, list[tuple[int, _Waiting]]] = {}
-    for number, one in enumerate(inputs):
-        image = one.read()
+    for number, source in enumerate(inputs):
+        image = read_image(source) if isinstance(source, Path) else source
         size = (int(image.shape[-2]), int(image.shape[-1]))
         resized = resize_image(image, transform.output_size(size))
         key = (resized.shape, resized.dtype, resized.device)
         group = waiting.setdefault(key, [])
-        group.append((number, _Waiting(resized, size, one.source)))
+        group.append((number, _Waiting(resized, size, source)))
         full = [key] if len(group) == batch_size else []
         if not full and sum(map(len, waiting.values())) >= _MOST_WAITING * batch_size:
             full = list(waiting)

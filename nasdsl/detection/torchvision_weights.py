@@ -28,6 +28,7 @@ from nasdsl.detection.retinanet import Retinanet
 
 _EPSILON = 1e-5
 _LEVELS = ("3", "4", "5")
+_FCOS_MARK = "head.regression_head.bbox_ctrness.weight"
 _ANCHORS = 9
 _DEPTHS = {6: "resnet50_v1.5", 23: "resnet101_v1.5"}
 """Backbones by the number of blocks in ``layer3``."""
@@ -36,7 +37,15 @@ _DEPTHS = {6: "resnet50_v1.5", 23: "resnet101_v1.5"}
 def is_torchvision_detector(weights: Mapping[str, Tensor]) -> bool:
     """Whether these are the weights of an FCOS or RetinaNet of torchvision that `convert` knows, by their names."""
     names = _plain(weights)
-    return "head.classification_head.cls_logits.weight" in names and _backbone(names) is not None and len(_laterals(names)) == 3
+    required = (
+        "head.classification_head.cls_logits.weight",
+        "head.regression_head.bbox_reg.bias",
+        "backbone.fpn.extra_blocks.p6.weight",
+        "backbone.fpn.extra_blocks.p7.weight",
+    )
+    if any(name not in names for name in required) or _backbone(names) is None or len(_laterals(names)) != 3:
+        return False
+    return len(names["head.regression_head.bbox_reg.bias"]) == 4 * (1 if _FCOS_MARK in names else _ANCHORS)
 
 
 class Converted(NamedTuple):
@@ -60,7 +69,7 @@ def convert(weights: Mapping[str, Tensor]) -> Converted:
         weights: for which `is_torchvision_detector` is true.
     """
     names = _plain(weights)
-    is_fcos = "head.regression_head.bbox_ctrness.weight" in names
+    is_fcos = _FCOS_MARK in names
     has_norm = "head.classification_head.conv.0.1.weight" in names
     new = {key: names[key] for key in names if key.startswith("backbone.body.")}
     if not is_fcos and "head.classification_head.conv.2.weight" in names:  # the names of the published file

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import pickle
 import warnings
 import zipfile
@@ -20,6 +19,7 @@ from nasdsl.decoder import loads
 from nasdsl.detection.detector import Detector, DetectorError
 from nasdsl.detection.inheritance import Inheritance, Origin, inherit
 from nasdsl.detection.torchvision_weights import convert, is_torchvision_detector
+from nasdsl.files import write_atomically
 
 FORMAT = "nasdsl detector 1"
 MODEL = "model.pt"
@@ -38,18 +38,10 @@ def save_detector(detector: Detector, path: str | Path, weights: Mapping[str, Te
     """
     path = Path(path)
     saved = {"format": FORMAT, "config": detector.config, "model": dict(weights or detector.state_dict())}
-    # A fixed name, so that the next call overwrites what a killed process left.
-    unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        with open(unfinished, "wb") as file:
-            torch.save(saved, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        write_atomically(path, lambda file: torch.save(saved, file))
     except RuntimeError as error:  # torch.save raises it when the disk is full
         raise OSError(errno.EIO, f"cannot be written: {str(error).splitlines()[0]}", str(path)) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def load_weights(detector: Detector, path: str | Path) -> Inheritance:

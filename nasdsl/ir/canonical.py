@@ -297,16 +297,9 @@ def _towers(graph: Graph) -> tuple[list[tuple[str, list[str]]], int, list[str]]:
 
 
 def _chain(tower: Tower, blocks: dict[str, str]) -> list[_Step]:
-    steps: list[_Step] = []
-    for layer in tower.layers:
-        if not layer.is_identity:
-            steps.append(_Step(_step(layer, blocks), layer.shared))
-    last = max((i for i, layer in enumerate(_real(tower)) if not layer.shared and _has_weights(layer)), default=-1)
-    return [_Step(s.text, i > last) for i, s in enumerate(steps)]
-
-
-def _real(tower: Tower) -> list[HeadLayer]:
-    return [layer for layer in tower.layers if not layer.is_identity]
+    layers = tower.effective_layers
+    last = max((i for i, layer in enumerate(layers) if not layer.shared and _has_weights(layer)), default=-1)
+    return [_Step(_step(layer, blocks), i > last) for i, layer in enumerate(layers)]
 
 
 def _has_weights(layer: HeadLayer) -> bool:

@@ -69,6 +69,7 @@ class HeadLayer:
 
     @property
     def is_identity(self) -> bool:
+        """Whether it does nothing, as `skip`."""
         return len(self.nodes) == 1
 
 
@@ -77,6 +78,11 @@ class Tower:
     name: str
     layers: tuple[HeadLayer, ...]
     width: int
+
+    @property
+    def effective_layers(self) -> tuple[HeadLayer, ...]:
+        """The layers without those that do nothing."""
+        return tuple(layer for layer in self.layers if not layer.is_identity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from nasdsl.semantics import attributes, primitives
 from nasdsl.semantics.attributes import UNKNOWN, Accepts
 from nasdsl.semantics.definitions import check_definitions
 from nasdsl.semantics.elaborate_body import BodyElaborator, names_bound_in
-from nasdsl.semantics.elaborate_expression import Context, ExpressionElaborator, Word
+from nasdsl.semantics.elaborate_expression import DEFAULT_ADAPTER, Context, ExpressionElaborator, Word
 from nasdsl.semantics.infer_fpn import ATTRIBUTES as FPN_ATTRIBUTES
 from nasdsl.semantics.infer_head import ATTRIBUTES as HEAD_ATTRIBUTES
 from nasdsl.semantics.infer_head import TOWERS
@@ -40,9 +40,6 @@ from nasdsl.syntax import ast
 
 QUANTITIES = ("macs", "params", "dangling")
 """What `require` bounds."""
-
-DEFAULT_ADAPTER = "conv_1x1"
-"""The op behind each input of an fpn that sets no ``adapter``."""
 
 _INPUT_NAME = re.compile(r"c([1-7])")
 _S = TypeVar("_S", ast.Fpn, ast.Head)

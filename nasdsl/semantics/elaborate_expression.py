@@ -28,6 +28,9 @@ from nasdsl.semantics.program import (
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary, prelude
 from nasdsl.syntax import ast
 
+DEFAULT_ADAPTER: Final = "conv_1x1"
+"""The op behind each input of an fpn that sets no ``adapter``."""
+
 MAX_DECISIONS: Final = 100_000
 """Most holes that a decoder may have, those in a `repeat` counted once a round, those in a definition once a call."""
 
@@ -405,7 +408,7 @@ class ExpressionElaborator:
             return None
         if self.vocabulary.find(name) is None and primitives.find(name) is None:
             self.problems.append(names.unknown_adapter(span, name, [*self.vocabulary.known(), *primitives.known()]))
-            return self._named_target("conv_1x1", span, ())
+            return self._named_target(DEFAULT_ADAPTER, span, ())
         return self._named_target(name, span, ())
 
     def target(self, callee: str | ast.Hole, span: Span, settings: tuple[ast.Setting, ...]) -> Target | Slot:
@@ -561,7 +564,7 @@ class ExpressionElaborator:
         return made if _find_hole(made) else attributes.evaluate(made, self.words, [])
 
 
-def elaborate_op(op: Op, context: Context, words: dict[str, Word], parent: tuple[Decision, int] | None = None) -> Operand:
+def elaborate_op(op: Op, context: Context, words: dict[str, Word], parent: Parent = None) -> Operand:
     """The expression of an op, in which its attributes stay by name."""
     span = op.definition.name_span
     scope = [(name, name, span) for name in op.operands]

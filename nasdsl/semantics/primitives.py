@@ -158,7 +158,7 @@ PRIMITIVES: dict[str, Primitive] = {
         Primitive("resize", 1, 1, {"to": Accepts("feature"), "mode": _MODE}, _resize),
         Primitive("pool", 1, 1, {"k": Accepts("count", 3, largest=64), "stride": _STRIDE, "kind": _POOL}, _pool),
         Primitive("global_pool", 1, 1, {"kind": _POOL}, _global_pool),
-        *(Primitive(name, 1, 1, {}, _plain(Activation(name))) for name in ACTIVATIONS),  # type: ignore[arg-type]
+        *(Primitive(name, 1, 1, {}, _plain(Activation(name))) for name in ACTIVATIONS),  # type: ignore[arg-type]  # its names are those of the type
     )
 }
 

@@ -12,8 +12,7 @@ from typing import Any, TypeAlias, assert_never
 
 from nasdsl.diagnostics import Span
 from nasdsl.semantics import primitives
-from nasdsl.semantics.elaborate import DEFAULT_ADAPTER
-from nasdsl.semantics.elaborate_expression import is_of_prelude
+from nasdsl.semantics.elaborate_expression import DEFAULT_ADAPTER, is_of_prelude
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import (
     Assign,

@@ -224,6 +224,7 @@ def test_length_iteration_and_indices() -> None:
     for index in (3, -4):
         with pytest.raises(IndexError):
             found[index]
+    assert found[found.scores.argmax()] == found[np.int64(0)] == found[0]
     for index in (slice(1, None), [1, 2], torch.tensor([1, 2]), torch.tensor([False, True, True]), found.scores < 0.6):
         part = found[index]
         assert isinstance(part, Detections)
@@ -319,7 +320,7 @@ def test_supervision_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImportError, match=r"pip install 'nasdsl\[supervision\]'"):
         found_in(GREY).to_supervision()
     fake = types.ModuleType("supervision")
-    fake.Detections = lambda **fields: fields  # type: ignore[attr-defined]
+    fake.Detections = lambda **fields: fields  # type: ignore[attr-defined]  # a module of its own
     monkeypatch.setitem(sys.modules, "supervision", fake)
     made = found_in(GREY).to_supervision()
     assert sorted(made) == ["class_id", "confidence", "data", "xyxy"]

@@ -201,6 +201,14 @@ def test_weights_of_another_known_backbone() -> None:
     assert torch.equal(target.backbone.state_dict()["body.stem.0.weight"], before)
 
 
+def test_a_backbone_without_its_normalisation() -> None:
+    source, target = made(plain(), 1), made(plain(), 2)
+    weights = {key: value for key, value in source.state_dict().items() if not key.startswith("backbone.pixel_")}
+    result = inherit(target, weights, Origin(), "model.pt")
+    assert result.is_complete
+    assert "not all of its layers" not in str(result)
+
+
 # ------------------------------------------------------------------------------------------------ classes
 
 
@@ -228,6 +236,23 @@ def test_other_classes() -> None:
         inherited, total = parts(pass_on(source, made(plain(), 2, classes=classes)))["classification layer"]
         assert inherited == share * total
     assert "it begins anew" in str(pass_on(source, made(plain(), 2, classes=["a", "b"])))
+
+
+def test_names_of_classes_that_differ_in_case_alone() -> None:
+    source = made(plain(), 1, classes=["cat", "Cat", "dog"])
+    target = made(plain(), 2, classes=["Cat", "cat", "DOG"])
+    assert pass_on(source, target).is_complete
+    key = "decoder.head.cls_logits.bias"
+    assert torch.equal(target.state_dict()[key], source.state_dict()[key][[1, 0, 2]])
+
+
+def test_a_layer_of_the_same_shape_for_other_classes() -> None:
+    """Nine anchors with two classes have as many rows as two anchors with nine: rows of other classes are not inherited."""
+    source = made(plain(predict="retinanet(anchors=9)"), 1, classes=2)
+    target = made(plain(predict="retinanet(anchors=2)"), 2, classes=9)
+    result = pass_on(source, target)
+    assert parts(result)["classification layer"][0] == 0
+    assert "it begins anew for 9 classes" in str(result)
 
 
 # ------------------------------------------------------------------------------------------------ files

@@ -242,6 +242,24 @@ def test_a_saved_detector_is_loaded_without_a_download(
     torch.testing.assert_close(fast["scores"], expected["scores"], atol=1e-4, rtol=1e-4)
 
 
+def test_names_with_a_tag_are_the_same_network(tmp_path: Path) -> None:
+    """The tag of a model of timm names its weights alone: a detector inherits the backbone whatever tag it was made with."""
+    save_detector(nasdsl.detector(nasdsl.loads(DECODER), "timm:resnet18", classes=2, freeze_at=3), tmp_path / "model.pt")
+    again = nasdsl.detector(nasdsl.loads(DECODER), "timm:resnet18.tv_in1k", tmp_path / "model.pt", classes=2)
+    assert again.inherited is not None
+    assert again.inherited.is_complete, str(again.inherited)
+    assert again.config["backbone"]["freeze_at"] == 3
+
+
+def test_the_normalisation_goes_with_the_weights_of_a_detector(tmp_path: Path) -> None:
+    """Tags of one model may differ in it."""
+    detector = nasdsl.detector(nasdsl.loads(DECODER), "timm:resnet18", classes=2)
+    detector.backbone.pixel_mean.fill_(0.25)
+    save_detector(detector, tmp_path / "model.pt")
+    assert make_backbone("timm:resnet18", tmp_path / "model.pt").mean == (0.25, 0.25, 0.25)
+    assert make_backbone("timm:resnet18").mean == (0.485, 0.456, 0.406)
+
+
 def test_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     from click.testing import CliRunner
 
@@ -252,6 +270,8 @@ def test_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, message in (
         ("timm:resnet8", "did you mean resnet18"),
         ("timm:hf_hub:timm/resnet18", "has no model"),
+        ("timm:", "has no model ''"),
+        ("timm:resnet18.tv", "has no weights 'tv' of resnet18; it has resnet18.a1_in1k, "),
         ("timm:inception_v3", "strides are not exact"),
         ("timm:hiera_tiny_224", "cannot compute features of images of any size"),
         ("resnet51", "timm:NAME"),

@@ -218,3 +218,16 @@ def test_a_decoder_that_cannot_hold_all_of_it(tmp_path: Path) -> None:
 def test_other_detectors_of_torchvision() -> None:
     assert not is_torchvision_detector(on_meta("fasterrcnn_resnet50_fpn"))
     assert not is_torchvision_detector({"head.classification_head.module_list.0.0.weight": torch.zeros(3)})
+
+
+def test_a_retinanet_with_other_anchors_or_levels_gives_its_backbone(tmp_path: Path) -> None:
+    """No decoder of the zoo is like it. Its names are read as they are, and those of the backbone are the same."""
+    given = {key: torch.zeros(()).expand(value.shape) for key, value in on_meta(RETINANET).items()}
+    three = {
+        key: value[: len(value) // 3] if "cls_logits" in key or "bbox_reg" in key else value for key, value in given.items()
+    }
+    pooled = {key: value for key, value in given.items() if "extra_blocks" not in key}
+    for weights in (three, pooled):
+        torch.save(weights, tmp_path / "retinanet.pth")
+        with pytest.warns(UserWarning, match="backbone: 100 % of"):
+            detector(zoo("retinanet"), "resnet50_v1.5", tmp_path / "retinanet.pth", classes=4)

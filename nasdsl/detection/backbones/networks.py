@@ -132,9 +132,9 @@ def make_backbone(
     Warns:
         UserWarning: the weights were trained with the stride in another convolution.
     """
-    described = backbone(name)
     if name.startswith(TIMM):
         return make_timm_backbone(name, weights, freeze_at=freeze_at, norm=norm)
+    described = backbone(name)
     if weights is not None and not described.pretrained:
         raise BackboneError(f"{name} has no pre-trained weights; weights is {str(weights)!r}, expected None")
     if freeze_at is None:

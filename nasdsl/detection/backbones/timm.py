@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from nasdsl.backbones import TIMM, UnknownBackbone
 from nasdsl.detection.backbones.extractor import BackboneError, FeatureExtractor
-from nasdsl.detection.backbones.weights import Checkpoint, first_line, raise_misfit, read_file
+from nasdsl.detection.backbones.weights import Checkpoint, check_fit, first_line, read_file, saved_normalization
 from nasdsl.timm_models import TimmBody, TimmModel, TimmModelError, describe, freezable
 
 Norms = Literal["frozen", "train"]
 
-OWN_PREFIX = "backbone.body.network."
+_OWN_PREFIX = "backbone.body.network."
 """Prefix of the weights in the files of this package's detectors."""
 
 
@@ -24,9 +24,9 @@ def make_timm_backbone(
 ) -> FeatureExtractor:
     """Build a backbone from a model of timm that has ``features_only=True``.
 
-    Images are normalised as its ``pretrained_cfg`` says. Its features are c2 … c5, as far as it has maps with a stride of 4, 8,
-    16 and 32. Where it rounds sizes down or refuses sizes that are not multiples of its strides, images are padded and maps
-    are cropped.
+    Images are normalised as its ``pretrained_cfg`` says, or as by the detector whose file has the weights. Its features are
+    c2 … c5, as far as it has maps with a stride of 4, 8, 16 and 32. Where it rounds sizes down or refuses sizes that are not
+    multiples of its strides, images are padded and maps are cropped.
 
     Args:
         name: ``timm:NAME``.
@@ -41,19 +41,22 @@ def make_timm_backbone(
         BackboneError: an argument is out of range or does not fit the model, or the weights cannot be downloaded, read or
             loaded.
     """
+    if norm not in (None, "frozen", "train"):
+        raise BackboneError(f"norm is {norm!r}, expected 'frozen' or 'train'")
     try:
         model = describe(name.removeprefix(TIMM))
         frozen = _frozen(name, freezable(model.name), weights is not None, freeze_at)
         body = _download(name, model) if weights == "imagenet" else model.build()
     except TimmModelError as error:
         raise UnknownBackbone(str(error)) from None
+    mean, std = model.mean, model.std
     if weights is not None and weights != "imagenet":
         path = Path(weights).expanduser()
         if not path.exists():
             raise BackboneError(f"no weights {str(weights)!r}: there is no such file; 'imagenet' is timm's weights for {name}")
-        load(body, model, read_file(path), name)
-    if norm not in (None, "frozen", "train"):
-        raise BackboneError(f"norm is {norm!r}, expected 'frozen' or 'train'")
+        checkpoint = read_file(path)
+        load(body, model, checkpoint, name)
+        mean, std = saved_normalization(checkpoint.tensors) or (mean, std)
     if norm == "frozen":
         if not any(isinstance(part, nn.BatchNorm2d) for part in body.modules()):
             raise BackboneError(
@@ -63,7 +66,7 @@ def make_timm_backbone(
 
         body.network = freeze_batch_norm_2d(body.network)
     try:
-        extractor = FeatureExtractor(body, tuple(model.channels), model.channels, model.mean, model.std)
+        extractor = FeatureExtractor(body, tuple(model.channels), model.channels, mean, std)
     except (RuntimeError, AssertionError) as error:
         raise BackboneError(f"{name} cannot compute features of a small image: {first_line(error)}") from error
     level, parts = frozen
@@ -115,14 +118,14 @@ def load(body: TimmBody, model: TimmModel, checkpoint: Checkpoint, name: str) ->
     given = {key: tensors[named[key]] for key in expected if named[key] in tensors}
     used = {*named.values(), *whole}
     unexpected = [key for key in tensors if key not in used and not key.endswith("num_batches_tracked")]
-    raise_misfit(expected, given, named, unexpected, checkpoint.origin, name)
+    check_fit(expected, given, named, unexpected, checkpoint.origin, name)
     body.network.load_state_dict(given, strict=False)  # the checks above are strict but for num_batches_tracked
 
 
 def _unprefixed(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """The weights without the prefix of DataParallel; of a detector of this package, those of the backbone."""
-    own = any(key.startswith(OWN_PREFIX) for key in tensors)
-    prefix = OWN_PREFIX if own else "module." if all(key.startswith("module.") for key in tensors) else ""
+    own = any(key.startswith(_OWN_PREFIX) for key in tensors)
+    prefix = _OWN_PREFIX if own else "module." if all(key.startswith("module.") for key in tensors) else ""
     for key, value in tensors.items():
         if key.startswith(prefix):
             yield key.removeprefix(prefix), value

@@ -131,12 +131,12 @@ def load(body: nn.Module, checkpoint: Checkpoint, name: str) -> LoadedWeights:
         unexpected = [key for key in given if key not in expected]
         loaded = LoadedWeights(mean, std, checkpoint.stride_in)
 
-    raise_misfit(expected, given, named, unexpected, checkpoint.origin, name)
+    check_fit(expected, given, named, unexpected, checkpoint.origin, name)
     body.load_state_dict(given, strict=False)  # the checks above are strict but for num_batches_tracked
     return loaded
 
 
-def raise_misfit(
+def check_fit(
     expected: Mapping[str, Tensor],
     given: Mapping[str, Tensor],
     named: Mapping[str, str],
@@ -144,7 +144,7 @@ def raise_misfit(
     origin: str,
     name: str,
 ) -> None:
-    """Raise an error if weights do not fit a network.
+    """Check that weights fit a network.
 
     Args:
         expected: the network's own weights.
@@ -184,12 +184,15 @@ def _from_torchvision(checkpoint: Checkpoint, expected: Iterable[str]) -> tuple[
     prefix = prefixes[0] if prefixes else ""
     given = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     given = {k: v for k, v in given.items() if not k.startswith(CLASSIFIER) and not k.endswith("num_batches_tracked")}
-    # Detectors of this package contain their normalisation; others use torchvision's.
     owner = prefix.removesuffix("body.")
-    pixel_mean, pixel_std = (tensors.get(f"{owner}pixel_{name}") for name in ("mean", "std"))
-    if prefix == owner or pixel_mean is None or pixel_std is None:
-        return given, IMAGENET_MEAN, IMAGENET_STD
-    return given, _color(pixel_mean), _color(pixel_std)
+    own = saved_normalization(tensors, owner) if prefix != owner else None
+    return given, *(own or (IMAGENET_MEAN, IMAGENET_STD))
+
+
+def saved_normalization(tensors: Mapping[str, Tensor], owner: str = "backbone.") -> tuple[Color, Color] | None:
+    """Mean and standard deviation of the images of a detector of this package, whose weights contain them; None of others."""
+    mean, std = (tensors.get(f"{owner}pixel_{name}") for name in ("mean", "std"))
+    return None if mean is None or std is None else (_color(mean), _color(std))
 
 
 def _color(values: Tensor) -> Color:
