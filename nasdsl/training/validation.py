@@ -21,6 +21,10 @@ FORWARD_SHARE: Final = 0.4
 """Time of an image in evaluation, divided by that in training. A guess, until an evaluation has been measured."""
 
 
+NOTHING_FOUND: Final = 0.0005
+"""Figures below this are 0.0 in per cent. None of them is a best one: the detector does not detect anything yet."""
+
+
 def main_figure(evaluation: Mapping[str, Any]) -> float:
     """The figure by which evaluations are compared: COCO's AP, or VOC's mean AP where it was not computed.
 
@@ -66,8 +70,9 @@ class Validator:
 
     @property
     def best_step(self) -> int | None:
-        """The step of the best evaluation so far, the first of equal ones."""
-        return max(self.evaluations, key=lambda step: (main_figure(self.evaluations[step]), -step), default=None)
+        """The step of the best evaluation so far, the first of equal ones; the last one while nothing is detected."""
+        found = {step: figure for step, e in self.evaluations.items() if (figure := main_figure(e)) >= NOTHING_FOUND}
+        return max(found, key=lambda step: (found[step], -step)) if found else max(self.evaluations, default=None)
 
     def summary(self) -> dict[str, Any]:
         """The last and the best evaluation, as a record for trackers: ``summary/best/coco/ap``."""
@@ -144,8 +149,8 @@ class Validator:
         write_json(self._run.metrics, {**context, **found, "best": self.evaluations[best]})
         self._logger.record({"event": "evaluation", "step": step, "seconds": seconds, **found})
         compared = "the best so far" if best == step else f"best at step {best}"
-        note = f"; {compared}" if len(self.evaluations) > 1 else ""
-        self._logger.info(f"step {step}: {evaluation.summary()}{note}")
+        is_compared = len(self.evaluations) > 1 and main_figure(self.evaluations[best]) >= NOTHING_FOUND
+        self._logger.info(f"step {step}: {evaluation.summary()}{f'; {compared}' if is_compared else ''}")
 
     def _update_stopped(self) -> None:
         """Decide, together with all processes, whether the training has been without a new best for too long."""
