@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 from typing import Any, Final
 
 from nasdsl.data import Dataset, Skipped
@@ -103,7 +104,7 @@ class Validator:
         if self._val is None:
             return 0.0
         guess = FORWARD_SHARE * seconds_of_image * len(self._val)
-        return self.remaining(step) * (sum(self._seconds) / len(self._seconds) if self._seconds else guess)
+        return self.remaining(step) * (fmean(self._seconds) if self._seconds else guess)
 
     def evaluate(
         self, check_signal: Callable[[], None], report_skipped: Callable[[Sequence[Skipped]], None]
