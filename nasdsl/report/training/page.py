@@ -19,10 +19,10 @@ from nasdsl.files import write_atomically
 from nasdsl.ir import MissingFeature
 from nasdsl.report import formatting
 from nasdsl.report.html import chart_values, render_page
+from nasdsl.report.reading import ReportError
 from nasdsl.report.training.charts import evaluation_charts, training_charts
 from nasdsl.report.training.data import (
     Training,
-    TrainingReportError,
     average_precision,
     classes_of,
     number_of,
@@ -58,7 +58,7 @@ def write_report(run: str | Path, dataset: Dataset | None, output: str | Path) -
         output: the file; links to the run's files are relative to it.
 
     Raises:
-        TrainingReportError: the folder is no training.
+        ReportError: the folder is no training.
         OSError: the file cannot be written.
     """
     training, output = read_training(run), Path(output)
@@ -66,7 +66,7 @@ def write_report(run: str | Path, dataset: Dataset | None, output: str | Path) -
     if dataset is not None and training.metrics is not None:
         try:
             validation = make_validation(training, dataset)
-        except TrainingReportError as error:
+        except ReportError as error:
             problem = str(error)
     html = page(training, validation, problem, folder=output.parent).encode()
     write_atomically(output, lambda file: file.write(html))
