@@ -141,7 +141,6 @@ def _pictures(training: Training) -> int:
 
 def _unfinished(training: Training) -> str:
     """How far the training was, if it was not finished."""
-    evaluated = int(number_of(training.metrics, "step") or 0) >= training.last_step
     if not training.steps:
         return "the training had not made a step"
     # Not by the seconds left: at the last step they are those of the evaluation that follows.
@@ -149,7 +148,8 @@ def _unfinished(training: Training) -> str:
     steps, half_a_step = number_of(recipe, "steps"), 0.5 * epoch / max(training.last_step, 1)
     remaining = training.last_step < steps if steps else epoch + half_a_step < (number_of(recipe, "epochs") or 0)
     # Trainings that were stopped early end with an evaluation, and steps left.
-    if remaining and not (evaluated and training.part("recipe").get("patience")):
+    evaluated = int(number_of(training.metrics, "step") or 0) >= training.last_step
+    if remaining and not (evaluated and recipe.get("patience")):
         return f"the training was not finished: at step {training.last_step:,}"
     return ""
 

@@ -108,9 +108,7 @@ def open_validation(training: Training, spec: str | None = None, split: str | No
     named = re.search(r"\(([^()]*)\)$", str(training.metrics.get("data", "")))
     split = split or str(training.part("about").get("val_split") or (named[1] if named else "val"))
     classes = training.part("detector").get("classes")
-    options: dict[str, Any] = {}
-    if isinstance(classes, list) and not spec.startswith("shapes"):
-        options["classes"] = tuple(classes)
+    options: dict[str, Any] = {"classes": tuple(classes)} if isinstance(classes, list) else {}
     # The split that the training made, where the data have none.
     options |= {name: value for name, value in training.part("about").items() if name in ("split_share", "split_seed")}
     try:
