@@ -61,7 +61,7 @@ def report(run: Path, output: Path, folder: Path | None, top: int, spec: str | N
     this page at its end, as report.html in its folder.
     """
     with exit_on_error():
-        from nasdsl.files import write_atomically
+        from nasdsl.files import write_bytes
         from nasdsl.report.training.data import is_training
 
         if is_training(run):
@@ -70,7 +70,7 @@ def report(run: Path, output: Path, folder: Path | None, top: int, spec: str | N
             fail(f"--data and --split are for the folder of a training; {run} has no config.json")
         else:
             html, charts = _search(run, top)
-        write_atomically(output, lambda file: file.write(html.encode()))
+        write_bytes(output, html.encode())
         echo_err(f"wrote {output}")
         if folder is not None:
             from nasdsl.report.chart_files import write_charts

@@ -10,7 +10,7 @@ from typing import Any, Final
 import altair as alt
 import vl_convert
 
-from nasdsl.files import write_atomically
+from nasdsl.files import write_bytes
 from nasdsl.report.charts import Chart
 from nasdsl.report.themes import FILE_FONT, apply_theme, config
 
@@ -40,7 +40,7 @@ def write_charts(charts: Iterable[tuple[str, Chart]], folder: Path) -> list[Path
         }
         for suffix, data in pictures.items():
             path = folder / f"{f'{stage}_' if stage else ''}{chart.name}.{suffix}"
-            write_atomically(path, lambda file, data=data: file.write(data))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            write_bytes(path, data)
             written.append(path)
     return written
 

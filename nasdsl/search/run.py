@@ -68,12 +68,11 @@ class SearchRun:
         files = {self.space: str(trials.start.get("space", "")), self.pareto: _pareto(trials), self.trials: _csv(trials)}
         if trials.best is not None:
             files[self.best] = _with_comment(trials.best)
-        from nasdsl.files import write_atomically
+        from nasdsl.files import write_bytes
 
         for path, text in files.items():
-            data = text.encode()
             try:
-                write_atomically(path, lambda file, data=data: file.write(data))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+                write_bytes(path, text.encode())
             except OSError as error:
                 raise SearchError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from nasdsl.backends.layer_errors import first_line
-from nasdsl.files import write_atomically
+from nasdsl.files import write_bytes
 from nasdsl.training.progress import LINE_EVERY, REFRESHES, duration
 from nasdsl.training.trackers import Outcome, Tracker
 
@@ -190,7 +190,7 @@ def truncate_log(log: Path, step: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue
-    write_atomically(log, lambda file: file.write("".join(kept).encode()))
+    write_bytes(log, "".join(kept).encode())
 
 
 def _finite(value: Any) -> Any:

@@ -15,7 +15,7 @@ from nasdsl.backbones import UnknownBackbone
 from nasdsl.backends.cost import CostTable
 from nasdsl.decoder import Decoder, loads
 from nasdsl.diagnostics import DiagnosticError
-from nasdsl.files import write_atomically
+from nasdsl.files import write_bytes
 from nasdsl.ir import MissingFeature
 from nasdsl.report import formatting
 from nasdsl.report.html import chart_values, render_page
@@ -69,7 +69,7 @@ def write_report(run: str | Path, dataset: Dataset | None, output: str | Path) -
         except ReportError as error:
             problem = str(error)
     html = page(training, validation, problem, folder=output.parent).encode()
-    write_atomically(output, lambda file: file.write(html))
+    write_bytes(output, html)
 
 
 def page(
