@@ -109,7 +109,7 @@ def check_classes(detector: nn.Module, dataset: Dataset) -> None:
     Raises:
         TrainingError: the names differ, or their order.
     """
-    wanted = tuple(detector.classes)  # type: ignore[arg-type]
+    wanted = tuple(detector.classes)  # type: ignore[arg-type]  # nn.Module does not know its type
     if wanted != tuple(dataset.classes):
         raise TrainingError(
             f"the detector has {len(wanted)} classes: {_first(wanted)}; {dataset.name} has {len(dataset.classes)}: "
