@@ -17,8 +17,9 @@ FILE = click.argument("file", metavar="FILE")
 
 if TYPE_CHECKING:
     _SizeParamType = click.ParamType[tuple[int, int]]
+    _NamesParamType = click.ParamType[tuple[str, ...]]
 else:  # at run time it takes type arguments from click 8.4 on only
-    _SizeParamType = click.ParamType
+    _SizeParamType = _NamesParamType = click.ParamType
 
 
 class SizeType(_SizeParamType):
@@ -61,7 +62,7 @@ DATA = click.option(
 )  # fmt: skip
 
 
-class NamesType(click.ParamType[tuple[str, ...]]):
+class NamesType(_NamesParamType):
     """Names with commas between them, or a JSON list of names."""
 
     name = "NAME,…"

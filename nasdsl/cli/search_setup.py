@@ -176,7 +176,7 @@ def _full_training(options: SimpleNamespace, stages: list[Stage]) -> FullTrainin
     compared = _load_compared(options.beside)
     decoders = [*(stage.space.load(stage.space.sample(0)) for stage in stages), *compared.values()]
     training = plan.open_train_dataset()
-    plan = with_recipe(plan, options.recipe, shortcuts, options.settings, options.improvements, decoders, training)
+    plan, _ = with_recipe(plan, options.recipe, shortcuts, options.settings, options.improvements, decoders, training)
     full = FullTraining(plan, compared, options.device, {"command": command_line()})
     full.open()
     for stage in stages:

@@ -200,7 +200,9 @@ def train(
         data, val = open_datasets(plan, require_val=not is_default("val_split"), classes=classes)
         if main:
             echo_err("\n".join([*data.summary(), *(val.summary() if val else [])]))
-        plan = with_recipe(plan, recipe, _given(recipe_options), settings, improvements, [decoder], data)
+        plan, recipe = with_recipe(
+            plan, recipe, _given(recipe_options), settings, improvements, [decoder], data, out if resume else None
+        )
         decoder = plan.prepare_decoder(decoder)
         if main:
             warn_random_backbone(plan)
@@ -209,6 +211,7 @@ def train(
             echo_err(str(model.inherited))
         about = {
             "command": command_line(), "data": spec, "split": split, **split_record(data.made), "decoder": file,
+            "recipe": recipe,
         }  # fmt: skip
         result = train_detector(
             model,

@@ -121,6 +121,17 @@ def make_recipe(name: str, changes: Mapping[str, Any], settings: Sequence[str]) 
     return find_recipe(name).changed(changes).override(settings)
 
 
+def recorded_recipe(run: Path) -> str | None:
+    """Name of the recipe of a run; None where there is no run. Runs of versions that did not record it have `published`."""
+    from nasdsl.training import Run, RunError
+
+    try:
+        about = Run(run).read_config().get("about")
+    except RunError:
+        return None
+    return str(about.get("recipe", "published")) if isinstance(about, dict) else "published"
+
+
 def with_recipe(
     plan: TrainingConfig,
     name: str | None,
@@ -129,19 +140,21 @@ def with_recipe(
     improvements: bool | None,
     decoders: Sequence[Decoder],
     data: Dataset,
-) -> TrainingConfig:
-    """The plan with a recipe; says what was chosen that the user did not choose.
+    run: Path | None = None,
+) -> tuple[TrainingConfig, str]:
+    """The plan with a recipe, and the recipe's name; says what was chosen that the user did not choose.
 
     Args:
-        name: of the recipe; None: that for the number of training images.
+        name: of the recipe; None: that of `run`, or else that for the number of training images.
         changes, settings: see `make_recipe`.
         improvements: None: with the recipe `small`, if all `decoders` predict as FCOS.
         data: the training data.
+        run: folder of a run that is resumed; it keeps the recipe that it has.
     """
     from nasdsl.semantics.architecture import Fcos
     from nasdsl.training.small_data import default_recipe, with_recommended_size
 
-    chosen = name or default_recipe(len(data))
+    chosen = name or (recorded_recipe(run) if run is not None else None) or default_recipe(len(data))
     recipe = make_recipe(chosen, changes, settings)
     sized = with_recommended_size(recipe, data)
     if improvements is None:
@@ -156,4 +169,4 @@ def with_recipe(
         notes.append("FCOS's improvements (--no-improvements)")
     if notes and is_main_process():
         echo_err(f"chosen: {', '.join(notes)}")
-    return replace(plan, recipe=sized, improvements=improvements)
+    return replace(plan, recipe=sized, improvements=improvements), chosen

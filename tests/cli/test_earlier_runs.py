@@ -94,3 +94,23 @@ def test_results_beside_a_file_that_is_no_run(pets: Path, tmp_path: Path) -> Non
     result = invoke("eval", tmp_path / "results.json", "--data", f"voc:{pets}", "--format", "json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["coco"]["ap"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_resumed_run_keeps_its_recipe(recorded: bool, tmp_path: Path) -> None:
+    """Small data got the published recipe before there was `small`, and runs did not record its name."""
+    out = tmp_path / "run"
+    command = [
+        "train", "zoo:fcos", "--width", "32", "--backbone", "tiny", "--data", "shapes:2", "--size", "32x32",
+        "--batch-size", "2", "--steps", "1", "--workers", "0", "--val-split", "none", "--out", out,
+    ]  # fmt: skip
+    first = invoke(*command, *([] if recorded else ["--recipe", "published"]))
+    assert first.exit_code == 0, first.output
+    config = Run(out).read_config()
+    assert config["about"]["recipe"] == ("small" if recorded else "published")
+    if not recorded:
+        del config["about"]["recipe"]
+        Run(out).config.write_text(json.dumps(config))
+    again = invoke(*command, "--resume")
+    assert again.exit_code == 0, again.output
+    assert f"recipe {'small' if recorded else 'published'} for 2 images" in again.stderr
