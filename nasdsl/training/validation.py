@@ -78,8 +78,10 @@ class Validator:
     def summary(self) -> dict[str, Any]:
         """The last and the best evaluation, as a record for trackers: ``summary/best/coco/ap``."""
         best = self.best_step
-        found = {} if best is None else {"last": self.evaluations[max(self.evaluations)], "best": self.evaluations[best]}
-        return {"event": "summary", **found, **({} if best is None else {"best_step": best})}
+        if best is None:
+            return {"event": "summary"}
+        last = self.evaluations[max(self.evaluations)]
+        return {"event": "summary", "last": last, "best": self.evaluations[best], "best_step": best}
 
     def is_due(self, step: int) -> bool:
         """Whether the detector is evaluated after this step."""
