@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
@@ -15,6 +16,7 @@ from nasdsl.files import write_json
 from nasdsl.training.loaders import evaluation_steps, prediction_options
 from nasdsl.training.logger import TrainingLogger
 from nasdsl.training.predict import compute_metrics, predict
+from nasdsl.training.progress import LINE_EVERY
 from nasdsl.training.run import Run
 from nasdsl.training.trainer import Trainer
 
@@ -59,6 +61,7 @@ class Validator:
         self._trainer, self._val, self._run, self._metrics, self._logger = trainer, val, run, metrics, logger
         self._steps = evaluation_steps(trainer.recipe, batches, trainer.total) if val is not None else []
         self._seconds: list[float] = []
+        self._last_line = -math.inf
 
     def restore(self) -> None:
         """Read the evaluations before the step of the trainer from the log, after a checkpoint has been loaded."""
@@ -138,6 +141,8 @@ class Validator:
             self._record(evaluation, [str(entry) for entry in predictions.skipped], time.perf_counter() - start)
         self._seconds.append(time.perf_counter() - start)
         self._update_stopped()
+        if evaluation is not None:
+            self._show(evaluation)
         return evaluation
 
     def _record(self, evaluation: Evaluation, unreadable: list[str], seconds: float) -> None:
@@ -151,6 +156,14 @@ class Validator:
         context = {"step": step, "data": self._val.name if self._val else "", "unreadable": unreadable}
         write_json(self._run.metrics, {**context, **found, "best": self.evaluations[best]})
         self._logger.record({"event": "evaluation", "step": step, "seconds": seconds, **found})
+
+    def _show(self, evaluation: Evaluation) -> None:
+        """Print a line about an evaluation: the first one, the last one, and of the others one in `LINE_EVERY` seconds."""
+        step, best, now = self._trainer.step, self.best_step, time.monotonic()
+        is_last = self.stopped or step == self._trainer.total
+        if best is None or (now - self._last_line < LINE_EVERY and not is_last):
+            return
+        self._last_line = now
         compared = "the best so far" if best == step else f"best at step {best}"
         is_compared = len(self.evaluations) > 1 and main_figure(self.evaluations[best]) >= NOTHING_FOUND
         self._logger.info(f"step {step}: {evaluation.summary()}{f'; {compared}' if is_compared else ''}")

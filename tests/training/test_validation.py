@@ -151,6 +151,24 @@ def test_evaluations_that_find_nothing_are_no_best_ones(
     assert [line.partition("; ")[2] for line in said if ": AP " in line] == ["the best so far", "best at step 12"]
 
 
+def test_evaluations_that_follow_each_other_quickly_are_not_all_printed(
+    out: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An evaluation takes four seconds here: those after 4, 16 and 28 seconds are printed, and the last one."""
+    clock, original = [0.0], validation.predict
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        clock[0] += 4
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(validation, "predict", slow)
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    train(small(), SHAPES, recipe(epochs=8, evaluate_every=1), out, VAL)
+    said = capfd.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in said if ": AP " in line] == ["step 3", "step 12", "step 21", "step 24"]
+    assert len(evaluated(Run(out))) == 8
+
+
 def test_the_figure_that_decides() -> None:
     assert main_figure({"coco": {"ap": 0.25}, "voc12": {"mean_ap": 0.5}}) == 0.25
     assert main_figure({"coco": None, "voc12": None, "voc07": {"mean_ap": 0.5}}) == 0.5
