@@ -131,11 +131,11 @@ def _summary(training: Training, decoder: Decoder | None) -> Iterator[str]:
     if value is not None:
         yield f"{name} {formatting.points(value)}"
     if training.steps:
-        yield f"{training.epochs:.4g} epochs of {formatting.count(_pictures(training), 'image')}"
+        yield f"{training.epochs:.4g} epochs of {formatting.count(_image_count(training), 'image')}"
         yield f"{formatting.duration(training.seconds)} of training"
 
 
-def _pictures(training: Training) -> int:
+def _image_count(training: Training) -> int:
     return int(number_of(training.part("data"), "pictures") or 0)
 
 
@@ -307,7 +307,7 @@ def _facts(training: Training, decoder: Decoder | None, table: CostTable | None)
     yield "classes", f"{len(classes)}: {shown}" if classes else ""
     yield (
         "training data",
-        f"{about.get('data') or ''} ({about.get('split', 'train')}), {formatting.count(_pictures(training), 'image')}",
+        f"{about.get('data') or ''} ({about.get('split', 'train')}), {formatting.count(_image_count(training), 'image')}",
     )
     length = f"{recipe['steps']:,} steps" if recipe.get("steps") else f"{recipe.get('epochs')} epochs"
     yield (
