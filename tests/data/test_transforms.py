@@ -11,6 +11,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms import v2
 
 from nasdsl.data import Augmented, DataError, Sample, Transform, open_dataset, rescale_boxes
+from nasdsl.data.geometry import MIN_VISIBLE
 from nasdsl.data.transforms import Target
 
 
@@ -228,9 +229,11 @@ def test_a_mosaic_shows_four_images(seed: int, size: tuple[int, int] | None) -> 
     """Each image has one object of a colour of its own, which fills most of it: where is what, and up to which edges?"""
     colours = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]])
     transform = Transform.training(90, 200, size, mosaic=1.0)
-    parts = []
+    parts, areas = [], []
     for number, full in enumerate([(90, 120), (120, 90), (60, 150), (100, 100)]):
         boxes = [[4, 4, full[1] - 4, full[0] - 4]]
+        height, width = size or transform.output_size(full)
+        areas.append((full[0] - 8) * (full[1] - 8) * height * width / (full[0] * full[1]))  # in the image alone
         target = {**_target(boxes, full), "labels": torch.tensor([number])}
         image = torch.zeros(3, *full, dtype=torch.uint8)
         image[:, 4:-4, 4:-4] = 255 * colours[number].view(3, 1, 1)
@@ -238,7 +241,9 @@ def test_a_mosaic_shows_four_images(seed: int, size: tuple[int, int] | None) -> 
     image, target = transform.augment(parts[0], seed, others=parts[1:])
     assert tuple(image.shape[1:]) == target["uncropped_size"] == (90, 120)
     assert (target["image_id"], target["size"]) == (1, (90, 120))
-    assert 0 in target["labels"]
+    for number in {0, 1, 2, 3} - set(target["labels"].tolist()):  # of which too little is visible
+        of_part = ((image > 127) == colours[number].view(3, 1, 1).bool()).all(dim=0)
+        assert of_part.sum() <= MIN_VISIBLE * areas[number]  # no part is larger than its image alone
     centers = {n: (b[:2] + b[2:]) / 2 for n, b in zip(target["labels"].tolist(), target["boxes"], strict=True)}
     for left, right in ((0, 1), (2, 3)):
         assert {left, right} - set(centers) or centers[left][0] < centers[right][0]
