@@ -1,6 +1,6 @@
 """AP of one detector under variants of a recipe, with the processor time of each training.
 
-    python experiments/recipe.py --data voc:BCCD --weights mobilenet_v2.pth --out experiments/recipe.jsonl --name small \
+    python experiments/recipe.py --data voc:BCCD --weights mobilenet_v2.pth --out experiments/recipe.jsonl --name small6_s0 \
         batch_size=4 learning_rate=0.002 epochs=5.4
 
 One training in one thread; the settings are changes of the recipe `quick`. A line is added to the file: the settings, COCO's AP

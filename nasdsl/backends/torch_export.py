@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nasdsl.backends.export import ExportError, input_nodes, metadata, where
 from nasdsl.backends.layer_errors import first_line, layer_of
 from nasdsl.backends.module import DecoderModule
-from nasdsl.files import write_atomically
+from nasdsl.files import write_bytes
 from nasdsl.layers import CustomLayer
 
 OLDEST_TORCH = (2, 9)
@@ -68,7 +68,7 @@ def save_program(program: torch.export.ExportedProgram, path: str | Path, proper
     """
     content = io.BytesIO()  # written to a full disk, torch.export.save raises an error that does not tell so
     torch.export.save(program, content, extra_files={"nasdsl.json": json.dumps(properties)})
-    write_atomically(Path(path), lambda file: file.write(content.getbuffer()))
+    write_bytes(Path(path), content.getbuffer())
 
 
 def trace(module: DecoderModule) -> torch.export.ExportedProgram:

@@ -102,7 +102,7 @@ def _training(
 ) -> tuple[str, Iterable[tuple[str, Chart]]]:
     """The page about a training, and its charts."""
     from nasdsl.report.training import (
-        TrainingReportError,
+        ReportError,
         evaluation_charts,
         open_validation,
         page,
@@ -115,7 +115,7 @@ def _training(
     if training.metrics is not None:
         try:
             validation = open_validation(training, spec, split)
-        except TrainingReportError as error:
+        except ReportError as error:
             if spec is not None or split is not None:  # what was asked for is not there
                 raise
             problem = str(error)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pycocotools import mask
 
 from nasdsl.coco_json import ImageId
@@ -64,6 +66,11 @@ def match_detections(truth: GroundTruth, results: Sequence[Mapping[str, Any]], i
     return Matching(tuple(found), tuple(ignored), tuple(finder))
 
 
-def overlap(results: Sequence[Mapping[str, Any]], numbers: Sequence[int], truth: GroundTruth, boxes: Sequence[int]) -> Any:
-    """IoU [results, boxes] of some results and some boxes."""
-    return mask.iou([list(results[n]["bbox"]) for n in numbers], [list(truth.boxes[b].box) for b in boxes], [0] * len(boxes))
+def overlap(
+    results: Sequence[Mapping[str, Any]], numbers: Sequence[int], truth: GroundTruth, boxes: Sequence[int]
+) -> NDArray[np.float64]:
+    """IoU [results, boxes] of some results and some boxes, given by their numbers; at least one of each."""
+    found = [list(results[number]["bbox"]) for number in numbers]
+    annotated = [list(truth.boxes[number].box) for number in boxes]
+    values: NDArray[np.float64] = mask.iou(found, annotated, [0] * len(annotated))
+    return values

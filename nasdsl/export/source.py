@@ -23,7 +23,7 @@ from nasdsl.detection.fcos import Fcos
 from nasdsl.detection.retinanet import Retinanet
 from nasdsl.detection.weights import read_weights
 from nasdsl.export.program import torchvision_deform_conv2d
-from nasdsl.files import write_atomically
+from nasdsl.files import write_atomically, write_bytes
 
 
 def write_source(
@@ -52,7 +52,7 @@ def write_source(
         """Write both files or neither: weights of another source would be of no use."""
         file.write(source.encode())
         file.flush()
-        write_atomically(weights, lambda file: file.write(content.getbuffer()))
+        write_bytes(weights, content.getbuffer())
 
     write_atomically(path, write)
     return path, weights

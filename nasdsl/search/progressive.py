@@ -337,11 +337,11 @@ def _best_ap(stage: StageResult) -> float:
 
 
 def _write(path: Path, text: str) -> None:
-    from nasdsl.files import write_atomically
+    from nasdsl.files import write_bytes
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(text.encode()))
+        write_bytes(path, text.encode())
     except OSError as error:
         raise SearchError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from nasdsl.backends.layer_errors import first_line
 from nasdsl.files import write_atomically
 from nasdsl.training.errors import CheckpointError
 
@@ -68,8 +69,7 @@ def load_checkpoint(path: Path) -> LoadedCheckpoint | None:
         try:
             return LoadedCheckpoint(_read(file), file, "; ".join(problems) or None)
         except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            problems.append(f"{file} cannot be read as a checkpoint: {reason}")
+            problems.append(f"{file} cannot be read as a checkpoint: {first_line(error)}")
     if problems:
         raise CheckpointError("; ".join(problems) + "; remove the folder and train anew")
     return None

@@ -25,7 +25,7 @@ class TrainingConfig:
         val_split: the split of `data` to evaluate on. None: no evaluation.
         classes: names of the classes to train, by label; objects of others are left out. None: those of the data.
         split_share, split_seed: how data without a validation split are divided; see `nasdsl.data.open_dataset`.
-        on_error: what to do with broken pictures and boxes, ``skip`` or ``refuse``.
+        on_error: what to do with broken images and boxes, ``skip`` or ``refuse``.
         backbone, backbone_weights, freeze_at, norm: see `nasdsl.detection.backbones.make_backbone`.
         weights: of another detector, to start from; see `nasdsl.detector`.
         width: of fpn and head, in channels. None: as in the decoder's text.

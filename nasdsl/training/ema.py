@@ -36,8 +36,8 @@ def make_ema(module: nn.Module, decay: float, warmup: float | None = None) -> Av
                 old.copy_(new)
             return
         # n_averaged is on the CPU whatever the device of the weights, so that reading it does not synchronise.
-        own = ema_decay(int(average.n_averaged), decay, warmup)
-        get_ema_multi_avg_fn(own)(averaged, current, None)  # type: ignore[no-untyped-call]
+        ema = get_ema_multi_avg_fn(ema_decay(int(average.n_averaged), decay, warmup))  # type: ignore[no-untyped-call]  # torch's
+        ema(averaged, current, None)
 
     average = AveragedModel(module, multi_avg_fn=update, use_buffers=True)  # type: ignore[arg-type]  # lists of one kind
     average.requires_grad_(False)

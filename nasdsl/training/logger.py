@@ -15,7 +15,8 @@ from typing import Any, Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from nasdsl.files import write_atomically
+from nasdsl.backends.layer_errors import first_line
+from nasdsl.files import write_bytes
 from nasdsl.training.progress import LINE_EVERY, REFRESHES, duration
 from nasdsl.training.trackers import Outcome, Tracker
 
@@ -45,21 +46,18 @@ class Throughput:
             self._waited += time.perf_counter() - before
             yield item
 
-    def measure(
-        self, steps: int, images: int, remaining: int, evaluations: Callable[[float], float] = lambda seconds: 0.0
-    ) -> dict[str, float]:
+    def measure(self, steps: int, images: int, remaining: int) -> dict[str, float]:
         """End a measurement and start a new one.
 
         Args:
             steps: number of steps since the last measurement.
             images: number of images in them, of all processes.
             remaining: number of steps until the end of the training.
-            evaluations: gives the seconds of all evaluations that are to come, from those that an image takes in training.
 
         Returns:
             ``images``; ``seconds`` since the last measurement; ``images_per_s``; ``waiting``, the share of the time in which
-            this process waited for data, 0 to 1; ``seconds_left``, for the remaining steps at the pace of the last ten
-            measurements, and for the evaluations.
+            this process waited for data, 0 to 1; ``seconds_left``, for the remaining steps without evaluations, at the pace
+            of the last ten measurements.
         """
         seconds = max(time.perf_counter() - self._start, 1e-9)
         self._recent.append((steps, seconds))
@@ -69,7 +67,7 @@ class Throughput:
             "seconds": seconds,
             "images_per_s": images / seconds,
             "waiting": self._waited / seconds,
-            "seconds_left": pace * remaining + evaluations(seconds / max(1, images)),
+            "seconds_left": pace * remaining,
         }
         self.reset()
         return measured
@@ -154,8 +152,7 @@ class TrainingLogger:
             do(self._trackers[name])
         except Exception as error:
             del self._trackers[name]
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            self.info(f"warning: {name} failed and gets nothing more: {reason}")
+            self.info(f"warning: {name} failed and gets nothing more: {first_line(error)}")
 
     def _show(self, record: Mapping[str, Any]) -> None:
         losses = "  ".join(f"{name} {value:.3f}" for name, value in record["losses"].items())
@@ -193,7 +190,7 @@ def truncate_log(log: Path, step: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue
-    write_atomically(log, lambda file: file.write("".join(kept).encode()))
+    write_bytes(log, "".join(kept).encode())
 
 
 def _finite(value: Any) -> Any:

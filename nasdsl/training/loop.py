@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 
@@ -21,19 +21,14 @@ from nasdsl.training.distributed import ProcessGroup, process_group
 from nasdsl.training.errors import RunError
 from nasdsl.training.loaders import infinite_batches, make_train_loader, total_steps
 from nasdsl.training.logger import Throughput, TrainingLogger
-from nasdsl.training.pace import RESERVE, measure_pace, steps_that_fit
+from nasdsl.training.pace import Announcement, fit_steps, recorded_steps
 from nasdsl.training.predict import check_classes
-from nasdsl.training.progress import duration
 from nasdsl.training.recipe import Recipe
-from nasdsl.training.run import Run, check_new, open_run
+from nasdsl.training.run import Run, open_run
 from nasdsl.training.signals import Interrupted, SignalHandler
 from nasdsl.training.trackers import check_trackers, open_trackers
 from nasdsl.training.trainer import Trainer
 from nasdsl.training.validation import Validator
-
-ESTIMATE_STEPS: Final = 3
-ESTIMATE_SECONDS: Final = 3.0
-"""How much is measured before it is said how long the training will take."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +104,10 @@ def train(
         run, about, messages = Run(Path(out)), dict(about or {}), []
         if minutes is not None:
             about["minutes"] = minutes
-            steps = _recorded_steps(run, minutes, resume) if group.is_main else 0
+            steps = recorded_steps(run, minutes, resume) if group.is_main else 0
             if not (steps := group.all_max(steps)):
                 left = 60 * minutes - (time.perf_counter() - began)
-                steps, message = _fit_steps(detector, dataset, val, recipe, group, left, signals)
+                steps, message = fit_steps(detector, dataset, val, recipe, group, left, signals)
                 messages.append(message)
             recipe = recipe.changed({"steps": steps})
         loader = make_train_loader(dataset, recipe, group)
@@ -164,7 +159,7 @@ class _TrainingLoop:
             evaluation = self.evaluate()
         throughput, last_logged, resumed_at = Throughput(), trainer.step, trainer.step
         began, evaluating = time.perf_counter(), 0.0
-        estimate = _Estimate(self)
+        announcement = Announcement(trainer, validator, self.logger)
         with closing(infinite_batches(self.loader, trainer.step * recipe.accumulate)) as stream:
             batches = throughput.time_loading(stream)
             trainer.detector.train()
@@ -172,7 +167,7 @@ class _TrainingLoop:
                 trainer.train_step(batches)
                 step = trainer.step
                 self.logger.advance(step)
-                estimate.after_step()
+                announcement.after_step()
 
                 ends = step == total
                 logs = ends or step % recipe.log_every == 0
@@ -223,7 +218,8 @@ class _TrainingLoop:
         """Log the metrics of the last `steps` steps."""
         trainer, recipe = self.trainer, self.trainer.recipe
         metrics = trainer.read_metrics()
-        remaining = trainer.total - trainer.step
+        speed = throughput.measure(steps, metrics.images, trainer.total - trainer.step)
+        speed["seconds_left"] += self.validator.seconds_left(trainer.step, speed["seconds"] / max(1, metrics.images))
         record = {
             "event": "train",
             "step": trainer.step,
@@ -233,9 +229,7 @@ class _TrainingLoop:
             "losses": metrics.losses,
             "gradient_norm": metrics.gradient_norm,
             "nonfinite": metrics.nonfinite,
-            **throughput.measure(
-                steps, metrics.images, remaining, lambda image: self.validator.seconds_left(trainer.step, image)
-            ),
+            **speed,
         }
         self.logger.record(record)
         if metrics.nonfinite > self.nonfinite:
@@ -277,91 +271,6 @@ class _TrainingLoop:
             f"stopped at step {step} of {self.trainer.total}; {self.run.folder} is saved: --resume goes on from there"
         )
         return Interrupted(signum, step)
-
-
-class _Estimate:
-    """Says how long the training will take, as soon as a few steps have been measured."""
-
-    def __init__(self, loop: _TrainingLoop) -> None:
-        self._loop = loop
-        self._start: tuple[float, int] | None = None
-        self._done = False
-
-    def after_step(self) -> None:
-        """To be called after every step. The first one is not measured: it allocates memory."""
-        loop, trainer, now = self._loop, self._loop.trainer, time.perf_counter()
-        if self._done:
-            return
-        if self._start is None:
-            self._start = now, trainer.step
-            return
-        start, first = self._start
-        count = trainer.step - first
-        if count < ESTIMATE_STEPS or now - start < ESTIMATE_SECONDS:
-            return
-        self._done = True
-        trainer.synchronize()
-        pace = (time.perf_counter() - start) / count
-        remaining = trainer.total - trainer.step
-        evaluations = loop.validator.remaining(trainer.step)
-        seconds = pace * remaining + loop.validator.seconds_left(trainer.step, pace / trainer.recipe.batch_size)
-        if remaining:
-            also = f" and {evaluations} evaluation{'s' * (evaluations > 1)}" if evaluations else ""
-            end = time.strftime("%H:%M", time.localtime(time.time() + seconds))
-            loop.logger.info(f"about {about_duration(seconds)} for {remaining} more steps{also}, until {end}")
-
-
-def about_duration(seconds: float) -> str:
-    """A duration in words as exact as an estimate: ``12 min``, ``40 s``, ``3 h 10 min``."""
-    if seconds < 90:
-        return f"{max(1, round(seconds / 5)) * 5} s"
-    if seconds < 5400:
-        return f"{round(seconds / 60)} min"
-    return duration(600 * round(seconds / 600))
-
-
-def _recorded_steps(run: Run, minutes: float, resume: bool) -> int:
-    """The steps of a run that was started with `minutes`; 0 if there is no run yet.
-
-    Raises:
-        RunError: there is a run, and it is not to be resumed or was started otherwise.
-    """
-    if not run.config.exists():
-        return 0
-    if not resume:
-        check_new(run)
-    config = run.read_config()
-    before = config.get("about", {}).get("minutes")
-    if before != minutes:
-        how = f"with --minutes {before:g}" if before is not None else "without --minutes"
-        raise RunError(f"{run.folder} was started {how}; to resume it, use the same settings, not --minutes {minutes:g}")
-    return int(config["recipe"]["steps"])
-
-
-def _fit_steps(
-    detector: Detector,
-    dataset: Dataset,
-    val: Dataset | None,
-    recipe: Recipe,
-    group: ProcessGroup,
-    seconds: float,
-    signals: SignalHandler,
-) -> tuple[int, str]:
-    """The number of steps that fit into so many seconds, the same in all processes, and a message about it."""
-    start = time.perf_counter()
-
-    def check_signal() -> None:
-        if signals.signum:
-            raise Interrupted(signals.signum, 0)
-
-    pace, batches = measure_pace(detector, dataset, val, recipe, group, seconds, check_signal)
-    left = seconds * (1 - RESERVE) - (time.perf_counter() - start)
-    steps = group.all_max(steps_that_fit(left, pace, recipe, batches, evaluates=val is not None) if group.is_main else 0)
-    epochs = steps * recipe.accumulate / batches
-    message = f"measured {pace.step:.3g} s a step: {steps} step{'s' * (steps > 1)} ({epochs:.3g} epochs) fit"
-    if pace.total(steps, batches / recipe.accumulate, int(val is not None)) > left:
-        message += f", in more than the {seconds / 60:.2g} minutes that are left for them"
-    return steps, message
 
 
 def _restore(trainer: Trainer, run: Run, group: ProcessGroup) -> str:

@@ -1,21 +1,28 @@
-"""How long a training takes: measured before it begins, to fit it into a number of minutes."""
+"""How long a training takes: measured before it begins, to fit it into a number of minutes; announced after its first steps."""
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import pairwise
+from statistics import fmean
 from typing import Final, NamedTuple
 
 from nasdsl.data import Batch, Dataset, Loader
 from nasdsl.detection.detector import Detector
 from nasdsl.training.distributed import ProcessGroup
+from nasdsl.training.errors import RunError
 from nasdsl.training.loaders import evaluation_steps, infinite_batches, make_train_loader, prediction_options
+from nasdsl.training.logger import TrainingLogger
 from nasdsl.training.predict import predict
+from nasdsl.training.progress import about_duration
 from nasdsl.training.recipe import Recipe
+from nasdsl.training.run import Run, check_new
+from nasdsl.training.signals import Interrupted, SignalHandler
 from nasdsl.training.trainer import Trainer
+from nasdsl.training.validation import Validator
 
 SHARE: Final = 0.03
 """Share of the time that is spent on measuring steps."""
@@ -28,6 +35,10 @@ EVALUATION_MARGIN: Final = 1.3
 hardly anything is left to non-maximum suppression and to the metrics."""
 RESERVE: Final = 0.01
 """Share of the time that is kept for checkpoints."""
+
+ESTIMATE_STEPS: Final = 3
+ESTIMATE_SECONDS: Final = 3.0
+"""How much of a training is measured before it is said how long it will take."""
 
 
 class Pace(NamedTuple):
@@ -46,6 +57,24 @@ class Pace(NamedTuple):
     def total(self, steps: int, epoch: float, evaluations: int) -> float:
         """Seconds of a training with `epoch` steps an epoch."""
         return steps * self.step + min(steps, epoch) * self.reading + evaluations * self.evaluation
+
+
+def recorded_steps(run: Run, minutes: float, resume: bool) -> int:
+    """The steps of a run that was started with `minutes`; 0 if there is no run yet.
+
+    Raises:
+        RunError: there is a run, and it is not to be resumed or was started otherwise.
+    """
+    if not run.config.exists():
+        return 0
+    if not resume:
+        check_new(run)
+    config = run.read_config()
+    before = config.get("about", {}).get("minutes")
+    if before != minutes:
+        how = f"with --minutes {before:g}" if before is not None else "without --minutes"
+        raise RunError(f"{run.folder} was started {how}; to resume it, use the same settings, not --minutes {minutes:g}")
+    return int(config["recipe"]["steps"])
 
 
 def steps_that_fit(seconds: float, pace: Pace, recipe: Recipe, batches: int, *, evaluates: bool) -> int:
@@ -76,13 +105,16 @@ def measure_pace(
     recipe: Recipe,
     group: ProcessGroup,
     seconds: float,
-    check_signal: Callable[[], None],
+    signals: SignalHandler,
 ) -> tuple[Pace, int]:
     """Measure a training's pace on a copy of the detector, and count the batches of an epoch.
 
     Args:
         seconds: of the whole training; a small share of it is spent on measuring.
-        check_signal: raises if the measurement is to be stopped; called by a single process alone, after every step.
+        signals: a signal ends the measurement after the step under way; with several processes nothing does.
+
+    Raises:
+        Interrupted: a signal was received.
     """
     endless = recipe.changed({"steps": 10**9})
     trainer = Trainer(copy.deepcopy(detector), endless, 10**9, group)
@@ -94,8 +126,8 @@ def measure_pace(
 
         def step() -> None:
             trainer.train_step(reader)
-            if group.world_size == 1:
-                check_signal()
+            if group.world_size == 1 and signals.signum:
+                raise Interrupted(signals.signum, 0)
 
         step()  # threads, memory and workers are got ready
         trainer.synchronize()
@@ -110,13 +142,41 @@ def measure_pace(
     if loader.cached:
         again = _seconds_from_cache(loader) * recipe.accumulate
         in_first_epoch = reader.seconds[first : len(loader)]
-        reading = max(0.0, _mean(in_first_epoch) * recipe.accumulate - again) if in_first_epoch else 0.0
-        measured = max(0.0, measured - _mean(waited) * recipe.accumulate) + again
+        reading = max(0.0, fmean(in_first_epoch) * recipe.accumulate - again) if in_first_epoch else 0.0
+        measured = max(0.0, measured - fmean(waited) * recipe.accumulate) + again
     if recipe.sizes:  # those that were drawn are too few to be representative
-        expected = _mean([height * width for height, width in recipe.sizes])
-        measured *= expected / _mean(reader.pixels[first:])
+        expected = fmean([height * width for height, width in recipe.sizes])
+        measured *= expected / fmean(reader.pixels[first:])
     evaluation = _measure_evaluation(trainer, val, recipe, group) if val is not None else 0.0
     return Pace(measured, reading, evaluation), len(loader)
+
+
+def fit_steps(
+    detector: Detector,
+    dataset: Dataset,
+    val: Dataset | None,
+    recipe: Recipe,
+    group: ProcessGroup,
+    seconds: float,
+    signals: SignalHandler,
+) -> tuple[int, str]:
+    """The number of steps that fit into so many seconds, the same in all processes, and a message about it.
+
+    Args:
+        seconds: of the whole training, with what is spent here on measuring.
+
+    Raises:
+        Interrupted: see `measure_pace`.
+    """
+    start = time.perf_counter()
+    pace, batches = measure_pace(detector, dataset, val, recipe, group, seconds, signals)
+    left = seconds * (1 - RESERVE) - (time.perf_counter() - start)
+    steps = group.all_max(steps_that_fit(left, pace, recipe, batches, evaluates=val is not None) if group.is_main else 0)
+    epochs = steps * recipe.accumulate / batches
+    message = f"measured {pace.step:.3g} s a step: {steps} step{'s' * (steps > 1)} ({epochs:.3g} epochs) fit"
+    if pace.total(steps, batches / recipe.accumulate, int(val is not None)) > left:
+        message += f", in more than the {seconds / 60:.2g} minutes that are left for them"
+    return steps, message
 
 
 class _TimedReader(Iterator[Batch]):
@@ -168,8 +228,36 @@ def _measure_evaluation(trainer: Trainer, val: Dataset, recipe: Recipe, group: P
     except _Enough:
         pass
     starting, *others = (later - earlier for earlier, later in pairwise(times))
-    return EVALUATION_MARGIN * (starting + _mean(others) * -(-number_of_batches // group.world_size))
+    return EVALUATION_MARGIN * (starting + fmean(others) * -(-number_of_batches // group.world_size))
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+class Announcement:
+    """Says how long the training will take, as soon as a few steps have been measured."""
+
+    def __init__(self, trainer: Trainer, validator: Validator, logger: TrainingLogger) -> None:
+        self._trainer, self._validator, self._logger = trainer, validator, logger
+        self._start: tuple[float, int] | None = None
+        self._done = False
+
+    def after_step(self) -> None:
+        """To be called after every step. The first one is not measured: it allocates memory."""
+        if self._done:
+            return
+        trainer, now = self._trainer, time.perf_counter()
+        if self._start is None:
+            self._start = now, trainer.step
+            return
+        start, first = self._start
+        count = trainer.step - first
+        if count < ESTIMATE_STEPS or now - start < ESTIMATE_SECONDS:
+            return
+        self._done = True
+        trainer.synchronize()
+        pace = (time.perf_counter() - start) / count
+        remaining = trainer.total - trainer.step
+        evaluations = self._validator.remaining(trainer.step)
+        seconds = pace * remaining + self._validator.seconds_left(trainer.step, pace / trainer.recipe.batch_size)
+        if remaining:
+            also = f" and {evaluations} evaluation{'s' * (evaluations > 1)}" if evaluations else ""
+            end = time.strftime("%H:%M", time.localtime(time.time() + seconds))
+            self._logger.info(f"about {about_duration(seconds)} for {remaining} more steps{also}, until {end}")

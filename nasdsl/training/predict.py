@@ -22,8 +22,8 @@ class Predictions(NamedTuple):
     """Detections of a detector in a data set.
 
     Attributes:
-        results: in COCO's format, boxes in pixels of the stored pictures; in the order of the pictures.
-        skipped: unreadable pictures, for which there are no results.
+        results: in COCO's format, boxes in pixels of the stored images; in the order of the images.
+        skipped: unreadable images, for which there are no results.
     """
 
     results: list[Result]
@@ -44,18 +44,18 @@ def predict(
     group: ProcessGroup | None = None,
     before_batch: Callable[[int, int], object] | None = None,
 ) -> Predictions:
-    """Detect objects in every picture of a data set. The detector is in evaluation mode afterwards.
+    """Detect objects in every image of a data set. The detector is in evaluation mode afterwards.
 
     Args:
-        transform: resizes pictures; None: the detector's own, see `transform_of`.
+        transform: resizes images; None: the detector's own, see `transform_of`.
         precision: see `Recipe.precision`.
-        group: processes that share the pictures; all of them get all results. None: this process alone, on the detector's
+        group: processes that share the images; all of them get all results. None: this process alone, on the detector's
             device.
         before_batch: called before each batch with its number, from 0, and the number of batches; may raise to stop.
 
     Raises:
         TrainingError: the detector's classes are not those of the data.
-        DataError: a picture is unreadable, and the data set was opened with ``on_error="refuse"``.
+        DataError: an image is unreadable, and the data set was opened with ``on_error="refuse"``.
     """
     check_classes(detector, dataset)
     group = group or ProcessGroup(next(detector.parameters()).device)
@@ -94,7 +94,7 @@ def _merge(shares: Sequence[tuple[list[tuple[int | str, list[Result]]], list[Ski
 
 
 def compute_metrics(predictions: Predictions, dataset: Dataset, metrics: Sequence[str] = METRICS) -> Evaluation:
-    """The metrics of predictions, without unreadable pictures and their boxes.
+    """The metrics of predictions, without unreadable images and their boxes.
 
     Raises:
         EvaluationError: for an unknown metric.
@@ -109,7 +109,7 @@ def check_classes(detector: nn.Module, dataset: Dataset) -> None:
     Raises:
         TrainingError: the names differ, or their order.
     """
-    wanted = tuple(detector.classes)  # type: ignore[arg-type]
+    wanted = tuple(detector.classes)  # type: ignore[arg-type]  # nn.Module does not know its type
     if wanted != tuple(dataset.classes):
         raise TrainingError(
             f"the detector has {len(wanted)} classes: {_first(wanted)}; {dataset.name} has {len(dataset.classes)}: "

@@ -77,3 +77,12 @@ def duration(seconds: float) -> str:
     if whole >= 3600:
         return f"{whole // 3600} h {whole % 3600 // 60:02} min"
     return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{whole} s"
+
+
+def about_duration(seconds: float) -> str:
+    """A duration in words as exact as an estimate: ``12 min``, ``40 s``, ``3 h 10 min``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds / 5)) * 5} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return duration(600 * round(seconds / 600))

@@ -326,8 +326,12 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     ),
     "quick": _QUICK,
 }
-"""`published` is the schedule of the paper. `small` is for small data of one's own, from the experiments in docs/training.md.
-`quick` trains small data at 240x320 in minutes without a GPU."""
+"""The recipes by name.
+
+`published` is the schedule of FCOS and of the NAS-FCOS paper on COCO. `small` is for small data of one's own, and the default
+there (see `small_data`); batches, learning rate and augmentation come from the experiments in docs/training.md, "What pays on
+small data", which were made at 240x320, those of the augmentation with one seed. `quick` is for comparisons in minutes without
+a GPU, at 240x320."""
 
 
 def find_recipe(name: str) -> Recipe:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 import torchvision
 
-from nasdsl.files import write_atomically, write_json
+from nasdsl.files import write_bytes, write_json
 from nasdsl.training.errors import RunError
 from nasdsl.training.recipe import Recipe
 
@@ -138,7 +138,7 @@ def open_run(
         run.folder.mkdir(parents=True, exist_ok=True)
         text = str(detector.get("decoder", ""))
         if text:
-            write_atomically(run.decoder, lambda file: file.write(text.encode()))
+            write_bytes(run.decoder, text.encode())
         write_json(run.config, config)
     except OSError as error:
         raise RunError(f"cannot write to {run.folder}: {error.strerror or error}") from error

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
+from nasdsl.backends.layer_errors import first_line
 from nasdsl.files import write_json
 from nasdsl.training.errors import TrainingError
 from nasdsl.training.run import Run
@@ -144,9 +145,8 @@ def open_trackers(names: Sequence[str], run: Run, step: int) -> dict[str, Tracke
         except Exception as error:
             for other in opened.values():
                 other.finish("failed")
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise TrainingError(
-                f"{name} cannot start: {reason}. --resume goes on with {run.folder}, also without it"
+                f"{name} cannot start: {first_line(error)}. --resume goes on with {run.folder}, also without it"
             ) from error
         opened[name] = tracker
         if tracker.run_id is not None and tracker.run_id != ids.get(name):

@@ -119,7 +119,7 @@ class Trainer:
 
     def synchronize(self) -> None:
         """Wait until the device has made all steps."""
-        self.nonfinite  # noqa: B018
+        _ = self.nonfinite  # reading a number of the device waits for it
 
     def read_metrics(self) -> StepMetrics:
         """The metrics since the last call. Synchronises with the device and, like a collective operation, with all processes.

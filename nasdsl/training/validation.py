@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 from typing import Any, Final
 
 from nasdsl.data import Dataset, Skipped
@@ -14,11 +16,16 @@ from nasdsl.files import write_json
 from nasdsl.training.loaders import evaluation_steps, prediction_options
 from nasdsl.training.logger import TrainingLogger
 from nasdsl.training.predict import compute_metrics, predict
+from nasdsl.training.progress import LINE_EVERY
 from nasdsl.training.run import Run
 from nasdsl.training.trainer import Trainer
 
 FORWARD_SHARE: Final = 0.4
 """Time of an image in evaluation, divided by that in training. A guess, until an evaluation has been measured."""
+
+
+NOTHING_FOUND: Final = 0.0005
+"""Figures below this are 0.0 in per cent. None of them is a best one: the detector does not detect anything yet."""
 
 
 def main_figure(evaluation: Mapping[str, Any]) -> float:
@@ -54,6 +61,7 @@ class Validator:
         self._trainer, self._val, self._run, self._metrics, self._logger = trainer, val, run, metrics, logger
         self._steps = evaluation_steps(trainer.recipe, batches, trainer.total) if val is not None else []
         self._seconds: list[float] = []
+        self._last_line = -math.inf
 
     def restore(self) -> None:
         """Read the evaluations before the step of the trainer from the log, after a checkpoint has been loaded."""
@@ -66,14 +74,17 @@ class Validator:
 
     @property
     def best_step(self) -> int | None:
-        """The step of the best evaluation so far, the first of equal ones."""
-        return max(self.evaluations, key=lambda step: (main_figure(self.evaluations[step]), -step), default=None)
+        """The step of the best evaluation so far, the first of equal ones; the last one while nothing is detected."""
+        found = {step: figure for step, e in self.evaluations.items() if (figure := main_figure(e)) >= NOTHING_FOUND}
+        return max(found, key=lambda step: (found[step], -step)) if found else max(self.evaluations, default=None)
 
     def summary(self) -> dict[str, Any]:
         """The last and the best evaluation, as a record for trackers: ``summary/best/coco/ap``."""
         best = self.best_step
-        found = {} if best is None else {"last": self.evaluations[max(self.evaluations)], "best": self.evaluations[best]}
-        return {"event": "summary", **found, **({} if best is None else {"best_step": best})}
+        if best is None:
+            return {"event": "summary"}
+        last = self.evaluations[max(self.evaluations)]
+        return {"event": "summary", "last": last, "best": self.evaluations[best], "best_step": best}
 
     def is_due(self, step: int) -> bool:
         """Whether the detector is evaluated after this step."""
@@ -98,7 +109,7 @@ class Validator:
         if self._val is None:
             return 0.0
         guess = FORWARD_SHARE * seconds_of_image * len(self._val)
-        return self.remaining(step) * (sum(self._seconds) / len(self._seconds) if self._seconds else guess)
+        return self.remaining(step) * (fmean(self._seconds) if self._seconds else guess)
 
     def evaluate(
         self, check_signal: Callable[[], None], report_skipped: Callable[[Sequence[Skipped]], None]
@@ -130,6 +141,8 @@ class Validator:
             self._record(evaluation, [str(entry) for entry in predictions.skipped], time.perf_counter() - start)
         self._seconds.append(time.perf_counter() - start)
         self._update_stopped()
+        if evaluation is not None:
+            self._show(evaluation)
         return evaluation
 
     def _record(self, evaluation: Evaluation, unreadable: list[str], seconds: float) -> None:
@@ -143,9 +156,17 @@ class Validator:
         context = {"step": step, "data": self._val.name if self._val else "", "unreadable": unreadable}
         write_json(self._run.metrics, {**context, **found, "best": self.evaluations[best]})
         self._logger.record({"event": "evaluation", "step": step, "seconds": seconds, **found})
+
+    def _show(self, evaluation: Evaluation) -> None:
+        """Print a line about an evaluation: the first one, the last one, and of the others one in `LINE_EVERY` seconds."""
+        step, best, now = self._trainer.step, self.best_step, time.monotonic()
+        is_last = self.stopped or step == self._trainer.total
+        if best is None or (now - self._last_line < LINE_EVERY and not is_last):
+            return
+        self._last_line = now
         compared = "the best so far" if best == step else f"best at step {best}"
-        note = f"; {compared}" if len(self.evaluations) > 1 else ""
-        self._logger.info(f"step {step}: {evaluation.summary()}{note}")
+        is_compared = len(self.evaluations) > 1 and main_figure(self.evaluations[best]) >= NOTHING_FOUND
+        self._logger.info(f"step {step}: {evaluation.summary()}{f'; {compared}' if is_compared else ''}")
 
     def _update_stopped(self) -> None:
         """Decide, together with all processes, whether the training has been without a new best for too long."""

@@ -33,3 +33,13 @@ class Opened:
 
     def count(self, selector: str) -> int:
         return int(self.tab.locator(selector).count())
+
+    def check_chart_sizes(self, height: int) -> None:
+        """Check that every chart is drawn, wider than 300 pixels and higher than `height`."""
+        charts = self.tab.locator(".plot svg.marks").all()
+        assert charts
+        for chart in charts:
+            box = chart.bounding_box()
+            assert box is not None
+            assert box["width"] > 300
+            assert box["height"] > height

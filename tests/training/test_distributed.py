@@ -17,7 +17,7 @@ from small_training import SHAPES, VAL, differences, recipe, small
 
 import nasdsl
 from nasdsl.data import UnreadableImage
-from nasdsl.training import Run, TrainingError, train
+from nasdsl.training import Run, TrainingError, train, validation
 from nasdsl.training.checkpoint import load_checkpoint
 from nasdsl.training.distributed import process_group
 
@@ -90,8 +90,11 @@ def test_two_processes_stop_together_and_resume_to_equal_weights(tmp_path: Path)
 
 
 @pytest.mark.long
-def test_two_processes_agree_on_the_steps_that_fit_and_on_stopping_early(tmp_path: Path) -> None:
-    """Rank 0 alone evaluates and counts; AP is always 0, so that the second evaluation is one too many."""
+def test_two_processes_agree_on_the_steps_that_fit_and_on_stopping_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0 alone evaluates and counts; all evaluations are equal, so that the second one is one too many."""
+    monkeypatch.setattr(validation, "main_figure", lambda _: 0.5)
     how = recipe(evaluate_every=1, patience=1)
 
     def fit(rank: int) -> None:

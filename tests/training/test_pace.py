@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from small_training import SHAPES, VAL, FakeClock, checkpoint, differences, recipe, small
 
-from nasdsl.training import Interrupted, Recipe, Run, RunError, loop, pace, train
+from nasdsl.training import Interrupted, Recipe, Run, RunError, pace, train
 from nasdsl.training.loaders import evaluation_steps
 from nasdsl.training.pace import EVALUATION_MARGIN, Pace, steps_that_fit
 
@@ -59,7 +59,7 @@ def test_steps_fit_into_the_minutes(out: Path, monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.fixture
 def _twelve_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "steps_that_fit", lambda *_, **__: 12)
+    monkeypatch.setattr(pace, "steps_that_fit", lambda *_, **__: 12)
 
 
 @pytest.mark.usefixtures("_twelve_fit")

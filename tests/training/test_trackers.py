@@ -121,7 +121,7 @@ def test_a_training_that_is_stopped_and_resumed(name: str, out: Path, monkeypatc
     assert set(found["train/losses/classification"]) == set(found["train/lr"]) == set(found["train/loss"])
     assert found["evaluation/coco/ap"] == {r["step"]: r["coco"]["ap"] for r in records if r["event"] == "evaluation"}
     assert found["summary/best/coco/ap"] == {9: 0.0}
-    assert found["summary/best_step"] == {9: 6}
+    assert found["summary/best_step"] == {9: 9}, "nothing is detected"
     if name == "mlflow":
         (config,) = of("config", calls)
         assert (config["recipe.batch_size"], config["data.data"], config["data.pictures"]) == ("4", "shapes", "13")

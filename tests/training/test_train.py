@@ -18,7 +18,7 @@ from small_training import SHAPES, VAL, FakeClock, checkpoint, differences, reci
 
 from nasdsl.training import Diverged, Interrupted, Run, RunError, TrainingError, train, validation
 from nasdsl.training.checkpoint import load_checkpoint, previous_path
-from nasdsl.training.loop import about_duration
+from nasdsl.training.progress import about_duration
 from nasdsl.training.signals import SignalHandler
 
 

@@ -134,6 +134,41 @@ def test_a_training_stops_when_nothing_better_comes(
     assert (more.steps, more.best_step, more.stopped_early) == (15, 6, False)
 
 
+def test_evaluations_that_find_nothing_are_no_best_ones(
+    out: Path, scripted: dict[int, float], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Until something is detected, the last weights are kept, nothing is called the best, and patience is not used up."""
+    scripted |= {3: 0.0, 6: 0.0004, 9: 0.0, 12: 0.2, 15: 0.0}
+    stop = lambda forward: forward == 10 and os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731  # one line at its only user
+    how = recipe(**HOW, patience=2)
+    with pytest.raises(Interrupted):
+        train(small(on_step=stop), SHAPES, how, out, VAL)
+    assert json.loads(Run(out).metrics.read_text())["best"]["step"] == 9
+    assert "the best" not in capfd.readouterr().err
+    outcome = train(small(), SHAPES, how, out, VAL, resume=True)
+    assert (outcome.steps, outcome.best_step, outcome.stopped_early) == (15, 12, False)
+    said = capfd.readouterr().err.splitlines()
+    assert [line.partition("; ")[2] for line in said if ": AP " in line] == ["the best so far", "best at step 12"]
+
+
+def test_evaluations_that_follow_each_other_quickly_are_not_all_printed(
+    out: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An evaluation takes four seconds here: those after 4, 16 and 28 seconds are printed, and the last one."""
+    clock, original = [0.0], validation.predict
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        clock[0] += 4
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(validation, "predict", slow)
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    train(small(), SHAPES, recipe(epochs=8, evaluate_every=1), out, VAL)
+    said = capfd.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in said if ": AP " in line] == ["step 3", "step 12", "step 21", "step 24"]
+    assert len(evaluated(Run(out))) == 8
+
+
 def test_the_figure_that_decides() -> None:
     assert main_figure({"coco": {"ap": 0.25}, "voc12": {"mean_ap": 0.5}}) == 0.25
     assert main_figure({"coco": None, "voc12": None, "voc07": {"mean_ap": 0.5}}) == 0.5

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nasdsl.backends.export import MissingExtra, input_nodes, metadata
 from nasdsl.backends.module import DecoderModule
-from nasdsl.files import write_atomically
+from nasdsl.files import write_bytes
 
 try:
     import onnx
@@ -100,7 +100,7 @@ def save_model(model: onnx.ModelProto, path: str | Path) -> None:
         OSError: the file cannot be written; an earlier one is unchanged.
     """
     content = model.SerializeToString(deterministic=True)
-    write_atomically(Path(path), lambda file: file.write(content))
+    write_bytes(Path(path), content)
 
 
 def _value(name: str, channels: int, level: int | None) -> onnx.ValueInfoProto:

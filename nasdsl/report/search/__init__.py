@@ -5,8 +5,9 @@ Modules: `data` (the folder of a search as values), `statistics` (averages, wind
 """
 
 from nasdsl.report.chart_files import write_charts
+from nasdsl.report.reading import ReportError
 from nasdsl.report.search.charts import charts, diagnostics, trainings
-from nasdsl.report.search.data import ReportError, Search, Stage, read_search
+from nasdsl.report.search.data import Search, Stage, read_search
 from nasdsl.report.search.page import TOP, page
 
 __all__ = [

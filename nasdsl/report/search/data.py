@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 from nasdsl.backbones import UnknownBackbone
 from nasdsl.diagnostics import DiagnosticError
+from nasdsl.report.reading import ReportError, read_object, read_text
 from nasdsl.search.history import history_of
 from nasdsl.search.journal import read_journal
 from nasdsl.search.results import Trials
@@ -20,10 +20,6 @@ from nasdsl.spaces import Space, SpaceError, loads_space
 
 RUN_FORMAT: Final = "nasdsl search run 1"
 RANKING_FORMAT: Final = "nasdsl ranking 1"
-
-
-class ReportError(ValueError):
-    """A folder or file is not that of a search; the message says what was expected."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +154,7 @@ def read_search(folder: str | Path) -> Search:
     file = SearchRun(folder).best
     best: str | None = None
     if file.is_file():
-        best = _text(file)
+        best = read_text(file)
     else:
         found = next((stage.trials.best for stage in reversed(stages) if stage.trials.best is not None), None)
         best = None if found is None else str(found.text)
@@ -172,24 +168,7 @@ def _config(folder: Path) -> Mapping[str, Any]:
             return {}
         what = "there is no such folder" if not folder.exists() else "it has neither search.json nor journal.jsonl"
         raise ReportError(f"{folder} is no search: {what}; expected the folder given to `nasdsl search --out`")
-    return _json(file, RUN_FORMAT)
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeError) as error:
-        raise ReportError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _json(file: Path, form: str) -> Mapping[str, Any]:
-    try:
-        found = json.loads(_text(file))
-    except ValueError as error:
-        raise ReportError(f"{file} is no JSON: {error}") from error
-    if not isinstance(found, dict) or found.get("format") != form:
-        raise ReportError(f"{file} is not of the form {form!r}")
-    return found
+    return read_object(file, RUN_FORMAT)
 
 
 # ---------------------------------------------------------------------------------------------------- a stage
@@ -249,7 +228,7 @@ def _sessions(records: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]
 def _ranking(file: Path) -> Ranking | None:
     if not file.is_file():
         return None
-    found = _json(file, RANKING_FORMAT)
+    found = read_object(file, RANKING_FORMAT)
     try:
         entries = tuple(_ranked(entry, file.parent) for entry in found["entries"])
         size = found.get("size")

@@ -103,7 +103,7 @@ def losses(training: Training) -> Iterator[Chart]:
         *([alt.Tooltip("smooth:Q", title=f"mean of {window}", format=".4g")] if window > 1 else []),
     ]
     y = alt.Y("value:Q", title="loss", scale=alt.Scale(zero=True, nice=True))
-    steps = training.steps[min(len(groups[0]), len(training.steps)) - 1]["step"] if groups else 1
+    steps = training.steps[groups[0][-1]]["step"]
     smoothed = f" Lines: moving averages over {window} points." if window > 1 else ""
     yield Chart(
         "losses",

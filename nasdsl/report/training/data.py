@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from nasdsl.report.reading import ReportError, read_object, read_text
+
 CONFIG: Final = "config.json"
 FORMAT: Final = "nasdsl run 1"
 """As in `nasdsl.training.run`, which needs torch."""
-
-
-class TrainingReportError(ValueError):
-    """A folder is not that of a training; the message says what was expected."""
 
 
 @dataclass(frozen=True)
@@ -88,18 +86,14 @@ def read_training(folder: str | Path) -> Training:
     """Read the folder of a training.
 
     Raises:
-        TrainingReportError: the folder is no training, or a file of it is broken.
+        ReportError: the folder is no training, or a file of it is broken.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise TrainingReportError(f"{folder} is no training: there is no such folder; expected that of `nasdsl train --out`")
+        raise ReportError(f"{folder} is no training: there is no such folder; expected that of `nasdsl train --out`")
     if not is_training(folder):
-        raise TrainingReportError(
-            f"{folder} is no training: it has no {CONFIG}; expected the folder given to `nasdsl train --out`"
-        )
-    config = _object(folder / CONFIG)
-    if config.get("format") != FORMAT:
-        raise TrainingReportError(f"{folder / CONFIG} is not of the form {FORMAT!r}")
+        raise ReportError(f"{folder} is no training: it has no {CONFIG}; expected the folder given to `nasdsl train --out`")
+    config = read_object(folder / CONFIG, FORMAT)
     records = _records(folder / "log.jsonl")
     evaluations = {record["step"]: record for record in records if record["event"] == "evaluation"}
     metrics = folder / "metrics.json"
@@ -109,7 +103,7 @@ def read_training(folder: str | Path) -> Training:
         tuple(record for record in records if record["event"] == "train"),
         tuple(evaluations.values()),
         len({record.get("file") for record in records if record["event"] == "skipped"}),
-        _object(metrics) if metrics.is_file() else None,
+        read_object(metrics) if metrics.is_file() else None,
     )
 
 
@@ -140,29 +134,12 @@ def classes_of(record: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:
     return []
 
 
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeError) as error:
-        raise TrainingReportError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _object(file: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads(_text(file))
-    except ValueError as error:
-        raise TrainingReportError(f"{file} is no JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise TrainingReportError(f"{file} holds a {type(found).__name__}; expected an object")
-    return found
-
-
 def _records(log: Path) -> list[dict[str, Any]]:
     """The records of a log by step; lines that are incomplete, because the training is running, are left out."""
     if not log.is_file():
         return []
     found = []
-    for line in _text(log).splitlines():
+    for line in read_text(log).splitlines():
         try:
             record = json.loads(line)
             if isinstance(record["step"], int) and isinstance(record["event"], str):

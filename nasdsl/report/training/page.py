@@ -15,14 +15,14 @@ from nasdsl.backbones import UnknownBackbone
 from nasdsl.backends.cost import CostTable
 from nasdsl.decoder import Decoder, loads
 from nasdsl.diagnostics import DiagnosticError
-from nasdsl.files import write_atomically
+from nasdsl.files import write_bytes
 from nasdsl.ir import MissingFeature
 from nasdsl.report import formatting
 from nasdsl.report.html import chart_values, render_page
+from nasdsl.report.reading import ReportError
 from nasdsl.report.training.charts import evaluation_charts, training_charts
 from nasdsl.report.training.data import (
     Training,
-    TrainingReportError,
     average_precision,
     classes_of,
     number_of,
@@ -58,7 +58,7 @@ def write_report(run: str | Path, dataset: Dataset | None, output: str | Path) -
         output: the file; links to the run's files are relative to it.
 
     Raises:
-        TrainingReportError: the folder is no training.
+        ReportError: the folder is no training.
         OSError: the file cannot be written.
     """
     training, output = read_training(run), Path(output)
@@ -66,10 +66,10 @@ def write_report(run: str | Path, dataset: Dataset | None, output: str | Path) -
     if dataset is not None and training.metrics is not None:
         try:
             validation = make_validation(training, dataset)
-        except TrainingReportError as error:
+        except ReportError as error:
             problem = str(error)
     html = page(training, validation, problem, folder=output.parent).encode()
-    write_atomically(output, lambda file: file.write(html))
+    write_bytes(output, html)
 
 
 def page(
@@ -131,17 +131,16 @@ def _summary(training: Training, decoder: Decoder | None) -> Iterator[str]:
     if value is not None:
         yield f"{name} {formatting.points(value)}"
     if training.steps:
-        yield f"{training.epochs:.4g} epochs of {formatting.count(_pictures(training), 'image')}"
+        yield f"{training.epochs:.4g} epochs of {formatting.count(_image_count(training), 'image')}"
         yield f"{formatting.duration(training.seconds)} of training"
 
 
-def _pictures(training: Training) -> int:
+def _image_count(training: Training) -> int:
     return int(number_of(training.part("data"), "pictures") or 0)
 
 
 def _unfinished(training: Training) -> str:
     """How far the training was, if it was not finished."""
-    evaluated = int(number_of(training.metrics, "step") or 0) >= training.last_step
     if not training.steps:
         return "the training had not made a step"
     # Not by the seconds left: at the last step they are those of the evaluation that follows.
@@ -149,7 +148,8 @@ def _unfinished(training: Training) -> str:
     steps, half_a_step = number_of(recipe, "steps"), 0.5 * epoch / max(training.last_step, 1)
     remaining = training.last_step < steps if steps else epoch + half_a_step < (number_of(recipe, "epochs") or 0)
     # Trainings that were stopped early end with an evaluation, and steps left.
-    if remaining and not (evaluated and training.part("recipe").get("patience")):
+    evaluated = int(number_of(training.metrics, "step") or 0) >= training.last_step
+    if remaining and not (evaluated and recipe.get("patience")):
         return f"the training was not finished: at step {training.last_step:,}"
     return ""
 
@@ -307,7 +307,7 @@ def _facts(training: Training, decoder: Decoder | None, table: CostTable | None)
     yield "classes", f"{len(classes)}: {shown}" if classes else ""
     yield (
         "training data",
-        f"{about.get('data') or ''} ({about.get('split', 'train')}), {formatting.count(_pictures(training), 'image')}",
+        f"{about.get('data') or ''} ({about.get('split', 'train')}), {formatting.count(_image_count(training), 'image')}",
     )
     length = f"{recipe['steps']:,} steps" if recipe.get("steps") else f"{recipe.get('epochs')} epochs"
     yield (

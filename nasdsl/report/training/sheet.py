@@ -71,11 +71,16 @@ def worst_images(validation: Validation, count: int = COUNT) -> Iterator[SheetEn
 
 def _entry(validation: Validation, image: ImageErrors, index: int) -> SheetEntry:
     name = Path(validation.dataset.file(index)).name
-    numbers = {"right": len(image.right), "false": len(image.false), "missed": len(image.missed), "f1": image.f1}
+    numbers: dict[str, Any] = {
+        "right": len(image.right),
+        "false": len(image.false),
+        "missed": len(image.missed),
+        "f1": image.f1,
+    }
     try:
         pixels = validation.dataset[index].image
     except (ValueError, OSError) as error:
-        return SheetEntry(name, "", "", **numbers, problem=str(error).partition("\n")[0])  # type: ignore[arg-type]
+        return SheetEntry(name, "", "", **numbers, problem=str(error).partition("\n")[0])
     picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
     scale = min(ENLARGED, SIDE / max(picture.size))
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
@@ -97,7 +102,7 @@ def _entry(validation: Validation, image: ImageErrors, index: int) -> SheetEntry
         result, false = validation.results[number], number in image.false
         label = f"{names[result['category_id']]} {100 * result['score']:.0f}" if false else ""
         _draw(pen, _scaled(result["bbox"], scale), FALSE if false else RIGHT, size, label=label)
-    return SheetEntry(name, _data_url(annotated), _data_url(detected), **numbers)  # type: ignore[arg-type]
+    return SheetEntry(name, _data_url(annotated), _data_url(detected), **numbers)
 
 
 def _scaled(box: Any, scale: float) -> Box:

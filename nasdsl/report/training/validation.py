@@ -21,7 +21,8 @@ from nasdsl.evaluation import (
     precision_recall,
     read_results,
 )
-from nasdsl.report.training.data import Training, TrainingReportError
+from nasdsl.report.reading import ReportError
+from nasdsl.report.training.data import Training
 
 if TYPE_CHECKING:
     from nasdsl.data import Dataset
@@ -70,19 +71,19 @@ def make_validation(training: Training, dataset: Dataset) -> Validation:
     """The last evaluation of a training on this data set.
 
     Raises:
-        TrainingReportError: there is none, or it was made with other data.
+        ReportError: there is none, or it was made with other data.
     """
     if training.metrics is None or not training.results.is_file():
-        raise TrainingReportError("the training has no evaluation")
+        raise ReportError("the training has no evaluation")
     try:
         truth = GroundTruth.of(dataset.ground_truth(without=_unreadable(training.metrics, dataset)))
         results = read_results(training.results, truth)
     except (EvaluationError, OSError) as error:
         reason = str(error).partition("\n")[0]
-        raise TrainingReportError(f"its detections are not of {dataset.name}: {reason}") from error
+        raise ReportError(f"its detections are not of {dataset.name}: {reason}") from error
     expected = training.metrics.get("images")
     if isinstance(expected, int) and expected != len(truth.image_ids):
-        raise TrainingReportError(f"it was evaluated on {expected} images, and {dataset.name} has {len(truth.image_ids)}")
+        raise ReportError(f"it was evaluated on {expected} images, and {dataset.name} has {len(truth.image_ids)}")
     return Validation(dataset, truth, results)
 
 
@@ -94,29 +95,27 @@ def open_validation(training: Training, spec: str | None = None, split: str | No
         split: None: the one that was evaluated.
 
     Raises:
-        TrainingReportError: the data are not there, or are others.
+        ReportError: the data are not there, or are others.
     """
     if training.metrics is None:
-        raise TrainingReportError("the training has no evaluation")
+        raise ReportError("the training has no evaluation")
     from nasdsl.data import DataError, open_dataset
 
     spec = spec or training.part("about").get("data")
     if not isinstance(spec, str):
-        raise TrainingReportError("the run does not record which data it was trained on; give them with --data SPEC")
+        raise ReportError("the run does not record which data it was trained on; give them with --data SPEC")
     # Data sets are called ``voc:DIR (val)``.
     named = re.search(r"\(([^()]*)\)$", str(training.metrics.get("data", "")))
     split = split or str(training.part("about").get("val_split") or (named[1] if named else "val"))
     classes = training.part("detector").get("classes")
-    options: dict[str, Any] = {}
-    if isinstance(classes, list) and not spec.startswith("shapes"):
-        options["classes"] = tuple(classes)
+    options: dict[str, Any] = {"classes": tuple(classes)} if isinstance(classes, list) else {}
     # The split that the training made, where the data have none.
     options |= {name: value for name, value in training.part("about").items() if name in ("split_share", "split_seed")}
     try:
         dataset = open_dataset(spec, split, **options)
     except (DataError, OSError) as error:
         reason = str(error).partition("\n")[0]
-        raise TrainingReportError(f"the data {spec} ({split}) cannot be opened: {reason}") from error
+        raise ReportError(f"the data {spec} ({split}) cannot be opened: {reason}") from error
     return make_validation(training, dataset)
 
 

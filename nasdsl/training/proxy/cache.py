@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from nasdsl.data import UnreadableImage
-from nasdsl.files import write_atomically
+from nasdsl.files import write_bytes
 from nasdsl.training.progress import ProgressBar
 from nasdsl.training.proxy.errors import NonFiniteFeatures, ProxyError
 from nasdsl.training.proxy.features import FeatureLayout, Features, Maps
@@ -208,7 +208,7 @@ class _CacheFolder:
 
     def _write(self, path: Path, state: Mapping[str, Any]) -> None:
         text = json.dumps({**state, "key": self.key}, indent=1)
-        write_atomically(path, lambda file: file.write(text.encode()))
+        write_bytes(path, text.encode())
 
 
 def digest(key: Any) -> str:

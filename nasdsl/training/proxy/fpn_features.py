@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from nasdsl.backends.module import DecoderModule, Fpn
-from nasdsl.files import write_atomically
+from nasdsl.files import write_bytes
 from nasdsl.ir import Graph
 from nasdsl.training.proxy.cache import FeatureFunction
 from nasdsl.training.proxy.crops import Annotations
@@ -58,7 +58,7 @@ def load_or_train_fpn(module: DecoderModule, path: Path | None, train: Callable[
     if path is not None:
         buffer = io.BytesIO()
         torch.save(fpn.state_dict(), buffer)
-        write_atomically(path, lambda file: file.write(buffer.getvalue()))
+        write_bytes(path, buffer.getvalue())
     return fpn.eval()
 
 

@@ -44,11 +44,7 @@ def test_every_chart_draws_its_marks(plain: Opened, runs: Path) -> None:
     assert plain.count("#reward_latency svg .mark-symbol path") >= len(trials.ok)
     assert plain.count("#trainings svg .mark-symbol path") >= 4
     assert plain.count("svg.diagram") == 3
-    for chart in plain.tab.locator(".plot svg.marks").all():
-        box = chart.bounding_box()
-        assert box is not None
-        assert box["width"] > 300
-        assert box["height"] > 200
+    plain.check_chart_sizes(200)
 
 
 def test_a_fold_opens_and_draws(plain: Opened) -> None:

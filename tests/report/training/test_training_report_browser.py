@@ -45,11 +45,7 @@ def test_every_chart_draws_its_marks(few: Opened) -> None:
     heights = few.tab.locator("#scores svg .mark-rect path").evaluate_all("bars => bars.map(b => b.getBBox().height)")
     assert max(heights) > 100
     assert few.count("#class_precision svg .mark-rect path") == 3
-    for chart in few.tab.locator(".plot svg.marks").all():
-        box = chart.bounding_box()
-        assert box is not None
-        assert box["width"] > 300
-        assert box["height"] > 150
+    few.check_chart_sizes(150)
     loaded = few.tab.locator(".pair img").evaluate_all("images => images.map(i => i.complete && i.naturalWidth)")
     assert len(loaded) >= 6
     assert all(width == 480 for width in loaded)

@@ -23,7 +23,7 @@ from nasdsl.cli import cli
 from nasdsl.cli.report import write_training_report
 from nasdsl.data import open_dataset
 from nasdsl.evaluation import best_threshold, confusion_matrix, image_errors, precision_recall
-from nasdsl.report.training import TrainingReportError, make_validation, open_validation, page, read_training, write_report
+from nasdsl.report.training import ReportError, make_validation, open_validation, page, read_training, write_report
 from nasdsl.report.training.page import _unfinished
 from nasdsl.report.training.sheet import FALSE, MISSED, RIGHT, worst_images
 
@@ -208,7 +208,7 @@ def test_without_evaluation(trainings: Path) -> None:
     shown = Page(page(training))
     assert set(shown.specs) == {"losses", "learning_rate"}
     assert "This training was not evaluated" in shown.text
-    with pytest.raises(TrainingReportError, match="no evaluation"):
+    with pytest.raises(ReportError, match="no evaluation"):
         open_validation(training)
     done = invoke("report", trainings / "unevaluated", "-o", trainings / "unevaluated.html")
     assert (done.exit_code, done.stderr) == (0, f"wrote {trainings / 'unevaluated.html'}\n")
@@ -286,7 +286,7 @@ def test_unreadable_images_are_left_out_as_in_the_evaluation(tmp_path: Path) -> 
     (run / "metrics.json").write_text(json.dumps({**metrics, "images": 4, "unreadable": [f"{dataset.file(2)}: truncated"]}))
     assert list(make_validation(read_training(run), dataset).truth.image_ids) == [0, 1, 3, 4]
     (run / "metrics.json").write_text(json.dumps({**metrics, "images": 4}))
-    with pytest.raises(TrainingReportError, match=r"evaluated on 4 images, and .* has 5"):
+    with pytest.raises(ReportError, match=r"evaluated on 4 images, and .* has 5"):
         make_validation(read_training(run), dataset)
 
 
