@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nasdsl.cli.errors import exit_on_error, fail
-from nasdsl.cli.options import CLASSES, DEVICE, FORMAT, SizeType, is_default
-from nasdsl.cli.output import echo_err, pluralize, progress_bar
+from nasdsl.cli.options import CLASSES, DEVICE, FORMAT, WIDTH, SizeType, is_default
+from nasdsl.cli.output import progress_bar
 
 if TYPE_CHECKING:
-    from nasdsl.latency import Latency
-    from nasdsl.latency.session import Profile, Session
-
-SHOWN_NODES = 10
+    from nasdsl.cli.latency_output import Whole
+    from nasdsl.decoder import Decoder
+    from nasdsl.latency import PredictedLatency
+    from nasdsl.latency.session import Session
 
 
 @click.command()
@@ -25,7 +26,7 @@ SHOWN_NODES = 10
 @click.option(
     "--runtime",
     type=click.Choice(["torch", "onnxruntime", "openvino"]),
-    help="What runs it.  [default: onnxruntime for .onnx, else torch]",
+    help="What runs it.  [default: onnxruntime for .onnx and --predict, else torch]",
 )
 @click.option("--size", type=SizeType(), help="Image size, height x width in pixels.  [default: the file's, or 800x1088]")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all cores]")
@@ -39,6 +40,17 @@ SHOWN_NODES = 10
 @DEVICE
 @click.option("--backbone", metavar="NAME", help="For a .nas file: the backbone to build it with, at random weights.")
 @CLASSES
+@WIDTH
+@click.option(
+    "--predict", is_flag=True,
+    help="For a .nas file: predict the latency from measured parts, without building it. Parts that were never measured are.",
+)  # fmt: skip
+@click.option("--measure", is_flag=True, help="With --predict: measure it as well, and show both.")
+@click.option(
+    "--table",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --predict: file of the measured parts.  [default: nasdsl/latency.json in the user's cache]",
+)
 @FORMAT
 def latency(
     file: str,
@@ -51,144 +63,180 @@ def latency(
     device: str | None,
     backbone: str | None,
     classes: int,
+    width: int | None,
+    predict: bool,
+    measure: bool,
+    table: Path | None,
     format_: str,
 ) -> None:
-    """Measure the milliseconds that a detector takes for an image, with everything from image to boxes.
+    """Measure the milliseconds that a detector takes for an image, with everything from image to boxes, or predict them.
 
     FILE is an exported detector (.onnx, .pt2), RUN the folder of a training or its model.pt. A .nas file or zoo:NAME is
-    built with --backbone at random weights; it finds no objects, so non-maximum suppression costs nothing.
+    built with --backbone at random weights, and for onnxruntime and openvino exported; it finds no objects, so non-maximum
+    suppression costs nothing.
 
     After a warm-up that lasts until times are stable, it is timed in rounds of several runs each. The latency is the median
     of the rounds' medians. A round is replaced if its median is more than 5 % above the lower quartile of all: another
     program disturbed it. Close other programs; two measurements of a quiet machine agree within 5 %.
+
+    --predict adds up the times of the detector's parts from a table, which takes milliseconds once they are known.
     """
     is_nas = file.endswith(".nas") or file.startswith("zoo:")
-    if backbone is not None and not is_nas:
-        fail(f"--backbone is for .nas files and zoo:NAME; {file} has its own backbone")
-    if is_nas and backbone is None:
-        fail(f"{file} is a decoder alone; give its backbone by --backbone, such as --backbone resnet50")
+    for name, given in (("--backbone", backbone), ("--width", width), ("--predict", predict)):
+        if given and not is_nas:
+            fail(f"{name} is for .nas files and zoo:NAME; {file} is a whole detector")
     if not is_nas and not is_default("classes"):
         fail(f"--classes is for .nas files and zoo:NAME; {file} has its own classes")
-    if is_nas and runtime not in (None, "torch"):
-        fail(f"a .nas file is timed in torch; {runtime} runs .onnx files")
-    with exit_on_error():
-        from nasdsl.latency import Protocol, measure_latency
-        from nasdsl.latency.artifact import find_artifact, machine, open_session
+    if not predict and (measure or table is not None):
+        fail(f"{'--measure' if measure else '--table'} goes with --predict")
+    if predict and (batch is not None or device not in (None, "cpu")):
+        fail("--predict is for one image on a CPU; leave --batch and --device out")
+    decoder = _decoder(file, width) if is_nas else None
+    if decoder is not None:
+        backbone = backbone or getattr(decoder, "backbone", None)
+        size = size or getattr(decoder, "size", None)
+        if backbone is None:
+            fail(f"{file} is a decoder alone; give its backbone by --backbone, such as --backbone resnet50")
+    options: dict[str, Any] = {"size": size, "batch": batch, "threads": threads, "image": image, "device": device}
+    if predict:
+        assert decoder is not None
+        assert backbone is not None
+        _predict(
+            file, decoder, backbone, classes, runtime or "onnxruntime", options, rounds if measure else None, table, format_
+        )
+    else:
+        _measure(file, decoder, backbone, classes, runtime, options, rounds, format_)
 
-        options: dict[str, Any] = {"size": size, "batch": batch, "threads": threads, "image": image}
-        if is_nas:
+
+def _decoder(file: str, width: int | None) -> Decoder:
+    from nasdsl.cli.files import load_decoder
+
+    decoder = load_decoder(file)
+    with exit_on_error():
+        return decoder if width is None else decoder.with_width(width)
+
+
+def _measure(
+    file: str,
+    decoder: Decoder | None,
+    backbone: str | None,
+    classes: int,
+    runtime: str | None,
+    options: dict[str, Any],
+    rounds: int,
+    format_: str,
+) -> None:
+    """Measure a file, or a decoder at random weights."""
+    with exit_on_error(), ExitStack() as stack:
+        from nasdsl.cli.latency_output import measured_json, measured_lines, warn_unsteady
+        from nasdsl.latency import Protocol, measure_latency
+        from nasdsl.latency.artifact import find_artifact, open_session
+        from nasdsl.latency.machine import machine
+
+        sha256 = None
+        if decoder is not None:
             assert backbone is not None
-            sha256 = None
-            session = _session_of_text(file, backbone, classes, device, options)
+            session = _session_of_text(stack, decoder, backbone, classes, runtime or "torch", options)
         else:
             artifact = find_artifact(Path(file))
             sha256 = artifact.sha256
-            session = open_session(artifact, runtime, device=device, **options)
-        try:
-            with progress_bar("timing") as on_round:
-                found = measure_latency(
-                    session.run,
-                    batch=session.batch,
-                    protocol=Protocol(rounds=rounds),
-                    timer=session.timer,
-                    on_round=on_round,
-                )
-            profile, detections = session.profile(), session.detections()
-        finally:
-            session.close()
-        where = machine()
-    _warn(found)
+            session = open_session(artifact, runtime, **options)
+            stack.callback(session.close)
+        with progress_bar("timing") as on_round:
+            found = measure_latency(
+                session.run, batch=session.batch, protocol=Protocol(rounds=rounds), timer=session.timer, on_round=on_round
+            )
+        about = (session, found, session.profile(), session.detections(), options["image"], machine())
+    warn_unsteady(found)
     if format_ == "json":
-        value = {
-            "file": file,
-            "sha256": sha256,
-            "digest": session.metadata.get("digest"),
-            "decoder": session.metadata.get("decoder"),
-            "runtime": {"name": session.runtime, "version": session.version},
-            "device": session.device,
-            "threads": session.threads,
-            "size": list(session.size),
-            "image": str(image) if image else "shapes",
-            "detections": detections,
-            "machine": where,
-            "milliseconds": found.to_dict(),
-            "sections": profile.sections if profile else None,
-            "nodes": [node._asdict() for node in profile.nodes] if profile else None,
-            "notes": session.notes,
-        }
-        click.echo(json.dumps(value, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(measured_json(file, sha256, *about), indent=1, ensure_ascii=False))
     else:
-        click.echo("\n".join(_report(file, sha256, session, found, profile, detections, image, where)))
+        click.echo("\n".join(measured_lines(file, sha256, *about)))
 
 
-def _session_of_text(file: str, backbone: str, classes: int, device: str | None, options: dict[str, Any]) -> Session:
-    """A detector with random weights."""
-    from nasdsl.cli.files import load_decoder
+def _session_of_text(
+    stack: ExitStack, decoder: Decoder, backbone: str, classes: int, runtime: str, options: dict[str, Any]
+) -> Session:
+    """A detector with random weights, in torch or exported for another runtime; the stack closes it."""
+    from nasdsl.backends.requirements import DEFAULT_SIZE
     from nasdsl.detection.factory import detector, to_device
-    from nasdsl.latency.artifact import usable_cores
-    from nasdsl.latency.torch_runtime import DetectorSession
+    from nasdsl.latency.machine import usable_cores
 
-    built = detector(load_decoder(file), backbone, classes=classes, seed=0)
-    options = {**options, "threads": options["threads"] or usable_cores()}
-    return DetectorSession(to_device(built, device or "auto"), notes=["random weights"], **options)
+    built = detector(decoder, backbone, classes=classes, seed=0)
+    session: Session
+    if runtime == "torch":
+        from nasdsl.latency.torch_runtime import DetectorSession
+
+        rest = {name: options[name] for name in ("size", "batch", "image")}
+        threads = options["threads"] or usable_cores()
+        placed = to_device(built, options["device"] or "auto")
+        session = DetectorSession(placed, threads=threads, notes=["random weights"], **rest)
+    else:
+        from nasdsl.export import export_detector
+        from nasdsl.latency.artifact import find_artifact, open_session
+
+        file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "detector.onnx"
+        export_detector(built, file, size=options["size"] or DEFAULT_SIZE)
+        session = open_session(find_artifact(file), runtime, **options)
+        session.notes.append("random weights")
+    stack.callback(session.close)
+    return session
 
 
-def _warn(found: Latency) -> None:
-    if not found.warm:
-        echo_err("warning: the times had not settled by the end of the warm-up")
-    if not found.steady:
-        echo_err(
-            f"warning: not steady: {found.disturbed} of {pluralize(len(found.rounds), 'round')} were disturbed; close other "
-            "programs and measure again"
-        )
-
-
-def _report(
+def _predict(
     file: str,
-    sha256: str | None,
-    session: Session,
-    found: Latency,
-    profile: Profile | None,
-    detections: float | None,
-    image: Path | None,
-    where: dict[str, Any],
-) -> list[str]:
-    height, width = session.size
-    names = [session.metadata["decoder"]] if session.metadata.get("decoder") else []
-    names += [f"digest {session.metadata['digest'][:12]}"] if session.metadata.get("digest") else []
-    names += [f"sha256 {sha256[:12]}"] if sha256 else []
-    source = image or "the data set shapes"
-    per_image = "" if detections is None else f", {detections:.3g} detections in an image"
-    lines = [
-        f"{file}: {', '.join([*names, *session.notes])}",
-        f"{session.runtime} {session.version} on {session.device}, {pluralize(session.threads, 'thread')}; batch of "
-        f"{session.batch}, {height}x{width}, {source}{per_image}",
-        "",
-        f"{found.median:.2f} ms for an image (quartiles {found.lower_quartile:.2f} to {found.upper_quartile:.2f}), "
-        f"{1000 / found.median:.1f} images a second",
-        f"median of {len(found.rounds) - found.disturbed} rounds with {pluralize(found.runs, 'run')} in all, after "
-        f"{pluralize(found.warmup_runs, 'run')} of warm-up; {pluralize(found.disturbed, 'disturbed round')} left out",
-    ]
-    if profile is not None:
-        lines += ["", *_profile_lines(profile)]
-    load = f", load {where['load']}" if "load" in where else ""
-    lines += ["", f"{where['cpu']}, {pluralize(where['cores'], 'core')}{load}; {where['system']}, Python {where['python']}"]
-    return lines
+    decoder: Decoder,
+    backbone: str,
+    classes: int,
+    runtime: str,
+    options: dict[str, Any],
+    rounds: int | None,
+    table: Path | None,
+    format_: str,
+) -> None:
+    """Predict the latency of a decoder's detector, and measure it if `rounds` are given."""
+    with exit_on_error():
+        from nasdsl.backends.requirements import DEFAULT_SIZE
+        from nasdsl.cli.latency_output import predicted_json, predicted_lines, warn_disturbed
+        from nasdsl.latency import LatencyPredictor
+        from nasdsl.latency.machine import usable_cores
+        from nasdsl.latency.table import Table
+
+        opened = Table(table)
+        threads = options["threads"] or usable_cores()
+        size = options["size"] or DEFAULT_SIZE
+        with progress_bar("measuring parts") as on_part:
+            predictor = LatencyPredictor(
+                runtime, threads, backbone, size, classes, table=opened.path, on_part=on_part
+            )  # fmt: skip
+            found = predictor.predict(decoder, backbone, size)
+        whole = None
+        if rounds is not None:
+            whole = _measure_beside(decoder, found, opened, {**options, "size": size}, rounds)
+            warn_disturbed(whole.time)
+    if format_ == "json":
+        click.echo(json.dumps(predicted_json(file, found, opened.path, whole), indent=1, ensure_ascii=False))
+    else:
+        click.echo("\n".join(predicted_lines(file, found, opened.path, whole)))
 
 
-def _profile_lines(profile: Profile) -> list[str]:
-    """Milliseconds of a run by section, and of the slowest nodes."""
-    total = sum(profile.sections.values()) or 1.0
-    rows = [(name, "", value) for name, value in profile.sections.items()]
-    shown = [(node.name, node.op, node.milliseconds) for node in profile.nodes[:SHOWN_NODES]]
-    return [
-        "where the time of a run goes (profiled runs of their own, which are slower):",
-        *_table(rows, total),
-        *(["", f"the slowest of {pluralize(len(profile.nodes), 'node')}:", *_table(shown, total)] if shown else []),
-    ]
+def _measure_beside(decoder: Decoder, found: PredictedLatency, table: Any, options: dict[str, Any], rounds: int) -> Whole:
+    """Measure a predicted detector beside the table's reference. The table keeps it, for its correction."""
+    from nasdsl.cli.latency_output import Whole
+    from nasdsl.latency.measuring import Effort, Measurer
 
-
-def _table(rows: Sequence[tuple[str, str, float]], total: float) -> list[str]:
-    names = max(len(name) for name, _, _ in rows)
-    ops = max(len(op) for _, op, _ in rows)
-    return [f"  {name:<{names}}  {op:<{ops}}  {value:9.3f} ms {value / total:6.1%}" for name, op, value in rows]
+    options = {**options, "threads": found.context.threads, "device": "cpu"}
+    reference = table.times(found.context).reference
+    with ExitStack() as stack:
+        session = _session_of_text(stack, decoder, found.backbone, found.classes, found.context.runtime, options)
+        with table.lock(), progress_bar("timing") as on_round:
+            effort = Effort(rounds=rounds, fewer_rounds=rounds, slice_seconds=0.2, warmup_seconds=1.0)
+            time = Measurer(found.context, effort, reference).measure_whole(session.run, on_round)
+            size = f"{found.size[0]}x{found.size[1]}"
+            name = f"{decoder.digest[:16]}, {found.backbone}, {size}, {found.classes} classes"
+            table.add_detector(found.context, name, found.total, time.relative)
+        profile = session.profile()
+    assert reference is not None  # a prediction has measured it
+    pace = reference / time.reference
+    sections = {} if profile is None else {name: value * pace for name, value in profile.sections.items()}
+    return Whole(time, reference, sections)

@@ -1,15 +1,14 @@
-"""The file that is timed: its kind and fingerprint, the runtimes for it, and the machine."""
+"""The file that is timed: its kind and fingerprint, and the runtimes for it."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
 from pathlib import Path
 from typing import NamedTuple
 
 from nasdsl.backends.cost import Size
 from nasdsl.detection.weights import MODEL
+from nasdsl.latency.machine import usable_cores
 from nasdsl.latency.session import LatencyError, Session
 
 RUNTIMES = {"onnx": ("onnxruntime", "openvino"), "program": ("torch",), "run": ("torch",)}
@@ -100,34 +99,3 @@ def open_session(
 
     detector = load_detector(file, device=device or "auto")
     return DetectorSession(detector, size=size, batch=batch, threads=threads, image=image, notes=[])
-
-
-def usable_cores() -> int:
-    """Number of CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def machine() -> dict[str, str | int | float]:
-    """The machine, with its load over the last minute: a number well above 0 means that other programs ran."""
-    found: dict[str, str | int | float] = {
-        "cpu": _cpu_name(),
-        "cores": usable_cores(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
-    if hasattr(os, "getloadavg"):
-        found["load"] = round(os.getloadavg()[0], 1)
-    return found
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in ("model name", "Model") and value.strip():
-                return value.strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

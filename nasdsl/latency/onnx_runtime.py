@@ -91,18 +91,34 @@ class OnnxRuntimeSession(Session):
         return outputs
 
     def _open(self, profile: str | None) -> Any:  # an InferenceSession
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = ERRORS_ONLY
-        if profile is not None:
-            options.enable_profiling = True
-            options.profile_file_prefix = profile
-        try:
-            return onnxruntime.InferenceSession(str(self._file), options, providers=self._providers)
-        except Exception as error:
-            raise LatencyError(f"onnxruntime {onnxruntime.__version__} cannot load {self._file}: {first_line(error)}") from None
+        return make_session(str(self._file), self._threads, self._providers, name=str(self._file), profile=profile)
+
+
+def make_session(
+    model: str | bytes, threads: int, providers: list[str], *, name: str, profile: str | None = None
+) -> Any:  # an InferenceSession
+    """A session with operators one after the other, each on `threads` threads.
+
+    Args:
+        model: the path of a file, or its content.
+        name: of the model, for messages.
+        profile: path of the profile to write, without its ending.
+
+    Raises:
+        LatencyError: onnxruntime cannot load it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = ERRORS_ONLY
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=providers)
+    except Exception as error:
+        raise LatencyError(f"onnxruntime {onnxruntime.__version__} cannot load {name}: {first_line(error)}") from None
 
 
 def _providers(device: str | None) -> list[str]:

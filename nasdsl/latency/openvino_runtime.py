@@ -90,14 +90,19 @@ class OpenVinoSession(Session):
         return self._request.infer([self._feed])
 
     def _compile(self, *, profile: bool) -> Any:  # an InferRequest
-        config = {
-            "INFERENCE_NUM_THREADS": self._threads,
-            "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
-            "PERF_COUNT": profile,
-            "INFERENCE_PRECISION_HINT": "f32",  # as in the file: AP is that of these numbers
-        }
-        return self._core.compile_model(self._model, "CPU", config).create_infer_request()
+        return compile_model(self._core, self._model, self._threads, profile=profile)
+
+
+def compile_model(core: Any, model: Any, threads: int, *, profile: bool = False) -> Any:
+    """A request of a model that is compiled for the CPU: one stream, float32."""
+    config = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "PERF_COUNT": profile,
+        "INFERENCE_PRECISION_HINT": "f32",  # as in the file: AP is that of these numbers
+    }
+    return core.compile_model(model, "CPU", config).create_infer_request()
 
 
 def _metadata(model: Any) -> dict[str, str]:

@@ -122,7 +122,7 @@ def measure_latencies(
         on_round: for progress.
     """
     protocol = protocol or Protocol()
-    with _no_garbage_collection():
+    with no_garbage_collection():
         measured = {name: _Measured(run, timer, protocol) for name, run in runs.items()}
         for _ in range(2 * protocol.rounds):
             unfinished = [one for one in measured.values() if len(one.undisturbed()) < protocol.rounds]
@@ -206,7 +206,7 @@ def _quartiles(values: Sequence[float]) -> tuple[float, float]:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """A collection in the middle of a run is not the detector's time."""
     enabled = gc.isenabled()
     gc.disable()

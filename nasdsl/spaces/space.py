@@ -69,6 +69,9 @@ class Filled(str):
         made.indices = tuple(indices)
         return made
 
+    def __getnewargs__(self) -> tuple[str, tuple[int, ...]]:  # type: ignore[override]  # copies and pickles keep the indices
+        return str(self), self.indices
+
 
 MAX_ATTEMPTS = 1_000_000
 """Samples that are drawn at the most before a space is given up as one in which nothing meets the requirements."""

@@ -111,4 +111,4 @@ def _value(name: str, channels: int, level: int | None) -> onnx.ValueInfoProto:
     return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
 
 
-__all__ = ["OPSET", "export_onnx", "make_model", "onnx_model", "save_model"]
+__all__ = ["OPSET", "Writer", "export_onnx", "make_model", "onnx_model", "save_model"]

@@ -28,11 +28,11 @@ def write_decoder(
         The names of the float32 tensors of each level: ``{"p3": {"cls_logits": "p3.cls_logits", …}, …}``, with the values of
         `nasdsl.backends.module.Prediction`.
     """
-    return _head(writer, module, _fpn(writer, module, features), section)
+    return _head(writer, module, write_fpn(writer, module, features), section)
 
 
-def _fpn(writer: Writer, module: DecoderModule, features: Mapping[str, str]) -> dict[str, str]:
-    """Write the fpn; returns the name of the tensor of each output."""
+def write_fpn(writer: Writer, module: DecoderModule, features: Mapping[str, str]) -> dict[str, str]:
+    """Write the fpn of a decoder; returns the name of the tensor of each output."""
     graph = module.graph
     sizes = _sizes(writer, graph, features)
     tensors = {node.id: features[node.layer.name] for node in graph.nodes if isinstance(node.layer, Input)}

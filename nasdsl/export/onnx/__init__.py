@@ -50,7 +50,7 @@ def detector_model(
         ExportError: the backbone, or a custom layer, cannot be written.
     """
     writer = Writer(half=half, native_deform=native_deform)
-    images = _preprocess(writer, detector)
+    images = write_preprocess(writer, detector)
     padded = None if size is None else padded_size(size, detector.transform.size_divisible)
     features = write_backbone(writer, detector.backbone, images, padded, half)
     writer.owner = "decoder."
@@ -75,7 +75,7 @@ def detector_model(
     return make_model(writer, detector.decoder.graph.name, inputs, outputs, metadata)
 
 
-def _preprocess(writer: Writer, detector: Detector) -> str:
+def write_preprocess(writer: Writer, detector: Detector) -> str:
     """Write the normalisation of images, and the padding that the detector adds; returns the name of the tensor."""
     backbone, divisible = detector.backbone, detector.transform.size_divisible
     with writer.at("preprocess/normalize"):
@@ -103,4 +103,4 @@ def _value(name: str, kind: int, *shape: int | str) -> onnx.ValueInfoProto:
     return onnx.helper.make_tensor_value_info(name, kind, list(shape))
 
 
-__all__ = ["detector_model"]
+__all__ = ["detector_model", "write_preprocess"]

@@ -1,0 +1,212 @@
+"""A decoder in pieces that are timed by themselves: what runtimes fuse, such as a convolution with its norm and activation.
+
+torch is not imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from nasdsl.backends.cost import Areas, Size
+from nasdsl.diagnostics import Span
+from nasdsl.ir.graph import Graph, HeadLayer, Node
+from nasdsl.ir.graph import Prediction as PredictionLayer
+from nasdsl.layers import Activation, Concat, Conv, CustomLayer, DeformConv, Feature, Input, Layer, Norm, Resize, Scale
+from nasdsl.semantics.architecture import Fcos, Retinanet, Value
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Layers that follow one another, and the maps that they read and give.
+
+    Attributes:
+        nodes: in order; the first one reads the operands, each other one the node before it.
+        maps: (height, width) of each operand.
+        out_map: (height, width) of the result.
+        target: of a resize, the (height, width) of its level.
+    """
+
+    nodes: tuple[Node, ...]
+    maps: tuple[Size, ...]
+    out_map: Size
+    target: Size | None
+
+    @property
+    def operands(self) -> tuple[Feature, ...]:
+        return self.nodes[0].operands
+
+    @property
+    def out(self) -> Feature:
+        return self.nodes[-1].out
+
+    @property
+    def shares_operands(self) -> bool:
+        """Whether copies of it may read the same maps: their first layers have weights of their own. Equal layers without
+        weights are computed once by some runtimes."""
+        return isinstance(self.nodes[0].layer, Conv | DeformConv | Norm | Scale | CustomLayer)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether its result can be its operand: then copies of it are timed one behind the other."""
+        fits = len(self.operands) == 1 and self.operands[0] == self.out and self.maps[0] == self.out_map
+        return fits and self.shares_operands
+
+    @property
+    def key(self) -> str:
+        """What its time depends on: layers with their attributes, widths and sizes of maps; not its place in the text."""
+        layers = " > ".join(describe(node.layer) for node in self.nodes)
+        operands = ", ".join(_map_text(x, size) for x, size in zip(self.operands, self.maps, strict=True))
+        return f"{layers} [{operands} to {_map_text(self.out, self.out_map)}]"
+
+
+class Part(NamedTuple):
+    """A part of a detector that is timed by itself.
+
+    Attributes:
+        section: ``backbone``, ``fpn``, ``head``, ``predict`` or ``postprocess``.
+        name: where it stands: ``x1.x.conv``, ``p3.cls.0.conv``.
+        key: of the table of times; parts that cost the same have the same key.
+        piece: its layers; None for the backbone and the postprocessing, which `request` describes.
+        request: what has to be built to time it, as plain values.
+    """
+
+    section: str
+    name: str
+    key: str
+    piece: Piece | None
+    request: Mapping[str, Any] = {}
+
+
+def parts_of(graph: Graph, backbone: str, size: Size, classes: int, method: Mapping[str, Any] | None = None) -> Iterator[Part]:
+    """The parts of a whole detector.
+
+    Args:
+        graph: of the decoder, for this backbone.
+        backbone: its name.
+        size: height and width of the image.
+        classes: number of classes.
+        method: options of `nasdsl.detection.fcos.Fcos` or `nasdsl.detection.retinanet.Retinanet`.
+    """
+    areas = Areas(size)
+    text = f"{size[0]}x{size[1]}"
+    yield Part("backbone", backbone, f"backbone {backbone} [{text}]", None, {"backbone": backbone, "size": size})
+    results = graph.outputs.values()
+    yield from (_part("fpn", "", nodes, areas) for nodes in split(graph.nodes, results))
+    for level_name, level in graph.levels.items():
+        for tower in graph.head.towers:
+            for layer in tower.effective_layers:
+                place = f"{level_name}.{tower.name}.{layer.index}."
+                yield from (_part("head", place, nodes, areas) for nodes in _split_head_layer(layer, level))
+        for prediction in graph.head.predictions:
+            nodes = _prediction_nodes(prediction, level, classes, graph.predict, graph.head.span)
+            yield _part("predict", f"{level_name}.", nodes, areas)
+    yield _postprocess(graph, size, areas, classes, dict(method or {}))
+
+
+def split(nodes: Sequence[Node], results: Iterable[str]) -> list[tuple[Node, ...]]:
+    """Nodes in pieces: a node continues the piece of its operand if nothing else reads that, and runtimes fuse the two or
+    texts have them together.
+
+    Args:
+        results: ids of the nodes that are read from outside.
+    """
+    readers: dict[str, int] = dict.fromkeys(results, 1)
+    for node in nodes:
+        for source in node.inputs:
+            readers[source] = readers.get(source, 0) + 1
+    pieces: list[list[Node]] = []
+    last_of: dict[str, list[Node]] = {}
+    for node in nodes:
+        if isinstance(node.layer, Input):
+            continue
+        before = last_of.get(node.inputs[0]) if len(node.inputs) == 1 and readers[node.inputs[0]] == 1 else None
+        if before is not None and _continues(before, node.layer):
+            before.append(node)
+            del last_of[node.inputs[0]]
+        else:
+            before = [node]
+            pieces.append(before)
+        last_of[node.id] = before
+    return [tuple(piece) for piece in pieces]
+
+
+def _continues(piece: list[Node], layer: Layer) -> bool:
+    """Whether a layer belongs to the piece that it reads."""
+    if isinstance(layer, Norm | Activation | Scale):
+        return True
+    if not isinstance(layer, Conv) or layer.k > 1 or layer.stride > 1:
+        return False
+    first, last = piece[0], piece[-1]
+    is_depthwise = isinstance(last.layer, Conv) and last.layer.groups == last.operands[0].width > 1
+    return is_depthwise or isinstance(first.layer, Concat)
+
+
+def _split_head_layer(layer: HeadLayer, level: int) -> list[tuple[Node, ...]]:
+    """The pieces of a layer of the head at a level; in the graph its levels are relative to the map."""
+    placed = [
+        node._replace(operands=tuple(_raised(x, level) for x in node.operands), out=_raised(node.out, level))
+        for node in layer.nodes
+    ]
+    return split(placed, [layer.result])
+
+
+def _raised(x: Feature, level: int) -> Feature:
+    return x if x.level is None else Feature(x.level + level, x.width)
+
+
+def _prediction_nodes(
+    prediction: PredictionLayer, level: int, classes: int, predict: Fcos | Retinanet, span: Span
+) -> tuple[Node, ...]:
+    """A prediction as nodes. FCOS's boxes: the scale, and a sigmoid in place of exp, which is no layer and takes as long."""
+    channels = prediction.channels(classes)
+    x, out = Feature(level, prediction.width), Feature(level, channels)
+    value = Value(prediction.name, "conv_3x3", "layer", span)
+    layers: list[Layer] = [Conv(channels, 3, bias=True)]
+    if prediction.name == "bbox_reg" and isinstance(predict, Fcos):
+        layers += [Scale(), Activation("sigmoid")] if predict.boxes == "exp" else [Scale(), Activation("relu"), Scale()]
+    nodes, before = [], x
+    for index, layer in enumerate(layers):
+        name = prediction.name if index == 0 else f"{prediction.name}_{index}"
+        nodes.append(Node(name, layer, (nodes[-1].id if nodes else "x",), (before,), out, value, span))
+        before = out
+    return tuple(nodes)
+
+
+def _part(section: str, place: str, nodes: tuple[Node, ...], areas: Areas) -> Part:
+    first, last = nodes[0], nodes[-1]
+    target = areas.map(Feature(first.layer.level, 1)) if isinstance(first.layer, Resize) else None
+    piece = Piece(nodes, tuple(areas.map(x) for x in first.operands), areas.map(last.out), target)
+    return Part(section, place + first.id, piece.key, piece)
+
+
+def _postprocess(graph: Graph, size: Size, areas: Areas, classes: int, method: dict[str, Any]) -> Part:
+    maps = {name: areas.map(Feature(level, 1)) for name, level in graph.levels.items()}
+    if isinstance(graph.predict, Fcos):
+        kind, anchors = "fcos", None
+    else:
+        kind, anchors = f"retinanet of {graph.predict.anchors} anchors", graph.predict.anchors
+    options = "".join(f", {name} {value}" for name, value in sorted(method.items()))
+    levels = ", ".join(f"{name} {height}x{width}" for name, (height, width) in maps.items())
+    key = f"postprocess {kind}, {classes} classes{options} [{levels} of {size[0]}x{size[1]}]"
+    request = {"anchors": anchors, "classes": classes, "method": method, "maps": maps, "size": size}
+    return Part("postprocess", "postprocess", key, None, request)
+
+
+def describe(layer: Layer) -> str:
+    """A layer with the attributes that are not its defaults; of a resize, without the level, which the sizes tell."""
+    if not dataclasses.is_dataclass(layer):
+        return repr(layer)
+    shown = []
+    for field in dataclasses.fields(layer):
+        value = getattr(layer, field.name)
+        if value != field.default and not (isinstance(layer, Resize) and field.name == "level"):
+            shown.append(f"{field.name}={value}")
+    owner = f"{type(layer).__module__}." if isinstance(layer, CustomLayer) else ""
+    return f"{owner}{layer.kind}({', '.join(shown)})"
+
+
+def _map_text(x: Feature, size: Size) -> str:
+    return f"{x.width}x{size[0]}x{size[1]}"
