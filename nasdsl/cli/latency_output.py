@@ -211,7 +211,7 @@ def predicted_lines(file: str, found: PredictedLatency, table: Path, whole: Whol
 def _parts(groups: Sequence[Sequence[PredictedPart]], total: float) -> list[str]:
     """Milliseconds of parts that are alike, how many there are, where the first one stands, and what they are."""
     rows = [(parts[0].name, f"x {len(parts)}", sum(part.milliseconds for part in parts), parts[0].key) for parts in groups]
-    names, counts = (max(len(row[column]) for row in rows) for column in (0, 1))
+    names, counts = max(len(row[0]) for row in rows), max(len(row[1]) for row in rows)
     return [
         f"  {name:<{names}}  {count:<{counts}} {value:9.3f} ms {value / total:6.1%}  {key}" for name, count, value, key in rows
     ]

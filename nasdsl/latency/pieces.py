@@ -167,7 +167,8 @@ def _prediction_nodes(
     layers: list[Layer] = [Conv(channels, 3, bias=True)]
     if prediction.name == "bbox_reg" and isinstance(predict, Fcos):
         layers += [Scale(), Activation("sigmoid")] if predict.boxes == "exp" else [Scale(), Activation("relu"), Scale()]
-    nodes, before = [], x
+    nodes: list[Node] = []
+    before = x
     for index, layer in enumerate(layers):
         name = prediction.name if index == 0 else f"{prediction.name}_{index}"
         nodes.append(Node(name, layer, (nodes[-1].id if nodes else "x",), (before,), out, value, span))

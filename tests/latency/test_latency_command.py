@@ -117,6 +117,15 @@ def test_a_decoder_at_random_weights() -> None:
     assert (value["notes"], value["detections"], value["sha256"]) == (["random weights"], 0, None)
 
 
+def test_a_decoder_in_another_runtime() -> None:
+    """It is exported at random weights."""
+    pytest.importorskip("onnxruntime")
+    options = ("--backbone", "tiny", "--size", "64x96", "--classes", "3", "--width", "32", "--runtime", "onnxruntime")
+    value = measured("zoo:fcos", *options)
+    assert (value["runtime"]["name"], value["size"], value["notes"]) == ("onnxruntime", [64, 96], ["random weights"])
+    assert {"backbone", "fpn", "head", "predict", "postprocess"} <= set(value["sections"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -125,7 +134,6 @@ def test_a_decoder_at_random_weights() -> None:
         (["tests"], "tests has no model.pt"),
         (["zoo:fcos"], "give its backbone by --backbone"),
         (["x.onnx", "--backbone", "resnet50"], "--backbone is for .nas files"),
-        (["zoo:fcos", "--backbone", "resnet50", "--runtime", "onnxruntime"], "onnxruntime runs .onnx files"),
     ],
 )
 def test_what_is_refused(arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
