@@ -61,6 +61,7 @@ def test_the_parts_are_the_whole_decoder(seed: int) -> None:
     """Their costs are those of the cost table, which counts the graph by itself, and every node is in one piece."""
     text = random_decoders.text(seed) if seed % 2 else random_decoders.paper_text(seed)
     graph = lowered(text)
+    read = Counter([source for node in graph.nodes for source in node.inputs] + list(graph.outputs.values()))
     areas = Areas(SIZE)
     macs: Counter[str] = Counter()
     nodes: Counter[str] = Counter()
@@ -71,6 +72,8 @@ def test_the_parts_are_the_whole_decoder(seed: int) -> None:
             assert before is None or node.inputs == (before.id,)
             macs[part.section] += node.layer.cost(node.operands, node.out, areas.area(node.out.level)).macs
             nodes[node.id] += part.section == "fpn"
+        if part.section == "fpn":
+            assert all(read[node.id] == 1 for node in part.piece.nodes[:-1]), "what others read too is the result of a piece"
     table = cost(graph, SIZE, 7)
     assert macs["fpn"] == table.fpn.macs
     assert macs["head"] + macs["predict"] == table.head.macs
@@ -113,8 +116,10 @@ def test_probes_compute_the_same_in_both_runtimes() -> None:
         with torch.inference_mode():
             expected = list(probe.function({name: torch.from_numpy(x) for name, x in probe.inputs.items()}).values())
         found = outputs_in_onnxruntime(probe)
-        assert len(found) == len(expected) == (1 if part.piece is not None and part.piece.repeats else 2)
+        assert len(found) == len(expected) == (1 if part.piece and part.piece.repeats else 2)
+        assert part.piece is not None
         for a, b in zip(found, expected, strict=True):
+            assert a.shape == (1, part.piece.out.width, *part.piece.out_map)
             np.testing.assert_allclose(a, b.numpy(), rtol=1e-3, atol=1e-4, err_msg=part.key)
 
 
@@ -128,6 +133,8 @@ def test_copies_have_weights_or_operands_of_their_own() -> None:
         inputs = [one.name for one in model.graph.input if one.name != "like"]
         assert part.piece is not None
         assert len(inputs) == len(part.piece.operands) * (1 if part.piece.shares_operands else 3), part.key
+        used = {one.name for one in model.graph.output}.union(*(node.input for node in model.graph.node))
+        assert all(used & set(node.output) for node in model.graph.node), "each layer is needed for the result"
         same = Counter((node.op_type, tuple(node.input)) for node in model.graph.node)
         heavy = [count for (op, _), count in same.items() if op in ("Conv", "Add", "Resize", "Mul")]
         assert max(heavy, default=1) == 1, part.key

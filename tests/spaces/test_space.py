@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 import random
 import time
 from pathlib import Path
@@ -80,6 +82,14 @@ def test_lossless(space: Space) -> None:
         decoder = nasdsl.loads(text)  # sampled text always checks
         assert not decoder.architecture.open_holes
         assert nasdsl.loads(str(decoder)).digest == decoder.digest
+
+
+def test_filled_texts_can_be_copied_and_pickled() -> None:
+    """A detector of a sample is copied with its text, by `nasdsl.for_inference` as by workers."""
+    text = load_space(SPACES / "nas_fcos_head.nas").sample(random.Random(0))
+    for same in (copy.deepcopy(text), copy.copy(text), pickle.loads(pickle.dumps(text))):
+        assert isinstance(same, Filled)
+        assert (same, same.indices) == (text, text.indices)
 
 
 @pytest.mark.parametrize("space", spaces())
