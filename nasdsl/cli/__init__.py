@@ -12,7 +12,23 @@ from typing import NoReturn
 
 import click
 
-from nasdsl.cli import check, data, detect, explain, export, fmt, import_, latency, render, report, sample, search, train, zoo
+from nasdsl.cli import (
+    check,
+    data,
+    detect,
+    explain,
+    export,
+    fmt,
+    import_,
+    latency,
+    render,
+    report,
+    sample,
+    search,
+    train,
+    worker,
+    zoo,
+)
 from nasdsl.cli import compile as compile_
 from nasdsl.cli import eval as eval_
 from nasdsl.cli.errors import USAGE
@@ -34,7 +50,8 @@ def cli() -> None:
 
 COMMANDS = (
     check.check, fmt.fmt, explain.explain, compile_.compile_, render.render, zoo.zoo, import_.import_, sample.sample,
-    data.data, train.train, eval_.eval_, detect.detect, export.export, latency.latency, search.search, report.report,
+    data.data, train.train, eval_.eval_, detect.detect, export.export, latency.latency, search.search, worker.worker,
+    report.report,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

@@ -106,8 +106,8 @@ Positive = click.FloatRange(0, min_open=True)
     metavar="none|median|quantile:Q",
     help="Rule that stops unpromising evaluations early; see docs/search.md.",
 )
-@click.option("--workers", default="inline", show_default=True, metavar="inline|process:N|ray[:N][@ADDRESS]",
-              help="Evaluate in this process, in N processes on this machine, or on Ray.")  # fmt: skip
+@click.option("--workers", default="inline", show_default=True, metavar="inline|process:N|ray[:N][@ADDRESS]|folder:DIR",
+              help="Evaluate in this process, in N processes here, on Ray, or by `nasdsl worker DIR` anywhere.")  # fmt: skip
 @click.option(
     "--batch", type=click.IntRange(1), help="Trials in flight at a time.  [default: 1, or 2 for each of several workers]"
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import platform
+import json
 import signal
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,7 @@ from nasdsl.search.results import Trials
 from nasdsl.search.resume import ResumableStrategy
 from nasdsl.search.run import SearchRun
 from nasdsl.search.trial import FAILED, OK, STOPPED, Thresholds
+from nasdsl.search.versions import versions
 from nasdsl.search.workers import make_workers, parse_workers
 from nasdsl.search.workers.pool import Finished
 from nasdsl.spaces import Space, SpaceError
@@ -78,7 +80,7 @@ def search(
         trials: number of proposals, including duplicates and rejected ones.
         out: folder of the search; see `SearchRun`. None keeps nothing and does not handle signals.
         resume: go on with the search in `out`; start one if there is none. It may have more trials than before.
-        workers: ``inline``, ``process:N``, ``ray``, ``ray:N`` or ``ray:N@ADDRESS``.
+        workers: ``inline``, ``process:N``, ``ray``, ``ray:N``, ``ray:N@ADDRESS`` or ``folder:DIR``.
         objective: what is maximised; see `Objective.parse`. None: the reward.
         stopping: rule that stops hopeless evaluations by their ``curve``; see `StoppingRule.parse`. None: no rule.
         task: what rewards depend on besides the text, by name, such as `ProxyEvaluation.identity`. A search is resumed only
@@ -132,7 +134,7 @@ def search(
         loop = _Loop(evaluate, parsed, rule, check or make_check(space, size), run, journal, resumable, trials, evaluations)
         handler = SignalHandler(f"evaluations under way have {GRACE:g} s to end", grace=GRACE, active=run is not None)
         with handler as signals, SearchProgress(trials, quiet=quiet) as progress:
-            record = {**extent, "about": to_plain(about or {}), "versions": _versions(), "time": time.time()}
+            record = {**extent, "about": to_plain(about or {}), "versions": versions(), "time": time.time()}
             if history.start is None:
                 record = {"kind": "start", "format": FORMAT, "name": space.name, **settings, **record}
             else:
@@ -140,7 +142,8 @@ def search(
                 restored = resumable.restore(run.strategy)
                 progress.say(f"resuming {run.folder} after {len(history.results)} evaluations: {restored}")
                 record = {"kind": "resume", "restored": restored, **record}
-            loop.run(signals, progress, record, lambda: make_workers(workers, evaluate, timeout), batch)
+            identity = _identity(history.start or record)
+            loop.run(signals, progress, record, lambda: make_workers(workers, evaluate, timeout, identity), batch)
         return history.trials()
     finally:
         journal.close()
@@ -352,11 +355,6 @@ def _make_strategy(strategy: str | Strategy | None, space: Space, seed: int, opt
         raise SearchError(str(error)) from None
 
 
-def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {"python": platform.python_version()}
-    for package in ("nasdsl", "torch", "numpy"):
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return {**versions, "machine": f"{platform.system()} {platform.machine()}"}
+def _identity(start: Mapping[str, Any]) -> str:
+    """A name for a search that a resume does not change, from the first record of its journal."""
+    return sha256(json.dumps([start[name] for name in ("name", "seed", "time", "space")]).encode()).hexdigest()[:16]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nasdsl.search.early_stopping import should_stop
 from nasdsl.search.errors import FpnError, SearchError
-from nasdsl.search.evaluation import EvaluationResult
+from nasdsl.search.evaluation import EvaluationResult, to_plain
 from nasdsl.search.trial import Thresholds
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ class ProxyEvaluation:
         rounded = {max(1, round(share * spec.iterations)) for share in checks}
         self.steps = tuple(sorted(step for step in rounded if step < spec.iterations))
         self._window = max(1, math.ceil(WINDOW * spec.iterations))
+        self._checks = tuple(checks)
         self._task: ProxyTask | None = None
+        self._features: str | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -81,6 +83,48 @@ class ProxyEvaluation:
         # A mapped file has one copy in memory, the operating system's, for all processes of a machine.
         spec = self.spec if self.spec.cache is None else replace(self.spec, memory_limit=0)
         return {**self.__dict__, "spec": spec, "_task": None, "quiet": True}
+
+    def settings(self) -> dict[str, Any]:
+        """Plain values from which `from_settings` makes this evaluation elsewhere; they survive JSON unchanged.
+
+        After `prepare` they have the digest of all that the features depend on.
+        """
+        return {
+            "spec": asdict(self.spec),
+            "latency": self.latency,
+            "checks": self._checks,
+            "features": self._features,
+            "identity": self.identity,
+        }
+
+    @staticmethod
+    def from_settings(settings: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> ProxyEvaluation:
+        """Make an evaluation, and its features unless they are cached.
+
+        Args:
+            changes: of the spec: where data, weights and cache are on this machine, and its device.
+
+        Raises:
+            SearchError: rewards would be others than in the process that the settings are from.
+            FpnError, ProxyError, DataError, BackboneError: see `prepare`.
+        """
+        from nasdsl.training.proxy import ProxySpec
+
+        spec = ProxySpec(**settings["spec"])
+        latency = None if settings["latency"] is None else tuple(settings["latency"])
+        same = ProxyEvaluation(spec, latency, checks=settings["checks"])
+        if to_plain(same.identity) != to_plain(settings["identity"]):
+            raise SearchError("the settings of the proxy task mean something else here: the versions of nasdsl differ")
+        spec = replace(spec, **(changes or {}))
+        spec = spec if spec.cache is None else replace(spec, memory_limit=0)  # one copy for all processes of a machine
+        evaluation = ProxyEvaluation(spec, latency, checks=settings["checks"], quiet=True)
+        evaluation.prepare()
+        if settings["features"] not in (None, evaluation._features):
+            raise SearchError(
+                f"the images or the weights of the backbone are not those of the search: {spec.data} (split {spec.split}), "
+                f"weights {spec.backbone_weights}"
+            )
+        return evaluation
 
     def prepare(self, *, keep: bool = True) -> None:
         """Make the features that all processes need, and in the second stage train the fpn and make its pyramids.
@@ -95,7 +139,7 @@ class ProxyEvaluation:
         from nasdsl.training.proxy import DeviceLost, Diverged, Failed, NonFiniteFeatures, OutOfMemory
 
         try:
-            self._get_task()
+            self._features = self._get_task().features_digest
         except (Diverged, Failed, NonFiniteFeatures, OutOfMemory) as error:
             if self.spec.fpn is None or isinstance(error, DeviceLost):
                 raise

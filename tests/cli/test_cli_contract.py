@@ -308,7 +308,7 @@ WITHOUT_TORCH = [["--help"], ["--version"], ["check", "good.nas"], ["check", "ba
 WITHOUT_TORCH.append(["zoo"])
 COMMANDS = [
     "check", "fmt", "explain", "compile", "render", "zoo", "import", "sample", "train", "eval", "detect", "latency", "search",
-    "report",
+    "worker", "report",
 ]  # fmt: skip
 WITHOUT_TORCH += [[command, "--help"] for command in COMMANDS] + [["import", "nas-fcos", "--help"]]
 WITHOUT_TORCH.append(["render", "good.nas", "-o", "out.svg"])

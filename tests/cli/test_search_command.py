@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import Result
 from in_process import invoke, refused
 from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
@@ -209,6 +210,39 @@ def test_progressive_search(texts: Path, tmp_path: Path) -> None:
     heads = load_trials(out / "head")
     assert all(loads(trial.text).canonical_fpn == fixed.canonical_fpn for trial in heads)
     assert heads.counts["ok"] >= 1
+
+
+@pytest.mark.long
+def test_workers_in_a_shared_folder_give_the_trials_of_an_inline_one(texts: Path, tmp_path: Path) -> None:
+    """Both stages of a progressive search, with another evaluation each; one worker is killed, another ended."""
+    command = [
+        "search", str(texts / "fpn.nas"), *TASK, "--progressive", "--trials", "4", "--head-space", str(texts / "head.nas"),
+        "--head-trials", "4", "--top", "0", "--head-top", "0", "--batch", "3",
+    ]  # fmt: skip
+    result = invoke(*command, "--out", str(tmp_path / "inline"))
+    assert result.exit_code == 0, result.output
+    shared = tmp_path / "shared"
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    worker = [sys.executable, "-m", "nasdsl", "worker", str(shared)]
+    killed, stays = (subprocess.Popen(worker, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2))
+    nasdsl = [sys.executable, "-m", "nasdsl", *command, "--workers", f"folder:{shared}", "--out", str(tmp_path / "folder")]
+    running = subprocess.Popen(nasdsl, env=environment)
+    while not list(shared.glob(f"searches/*/running/*-{killed.pid}-*")) and running.poll() is None:
+        time.sleep(0.01)
+    killed.kill()
+    assert running.wait(280) == 0
+    stays.terminate()
+    said = stays.communicate(timeout=30)[1]
+    assert stays.returncode == 128 + signal.SIGTERM
+    assert "ends after" in said
+    for stage in ("fpn", "head"):
+        records = [journal(tmp_path / kind / stage) for kind in ("inline", "folder")]
+        for found in records:
+            found.sort(key=lambda record: (record["kind"], record["number"]))
+            for record in found:
+                record.pop("worker", None), record.pop("attempts", None)
+        assert records[0] == records[1]
+    assert list((shared / "searches").iterdir()) == []
 
 
 def test_samples_that_diverge_do_not_stop_a_search(texts: Path, tmp_path: Path) -> None:

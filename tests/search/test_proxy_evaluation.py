@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import pickle
 import statistics
@@ -216,3 +217,21 @@ def test_retinanet_spaces_can_be_searched(cache: str) -> None:
     assert trial.verdict == "ok"
     assert list(trial.details["losses"]) == ["classification", "bbox_regression"]
     assert len(trial.details["curve"]) == 3
+
+
+def test_settings_make_the_same_evaluation_elsewhere(evaluation: ProxyEvaluation, tmp_path: Path) -> None:
+    evaluation.prepare()
+    settings = json.loads(json.dumps(evaluation.settings()))
+    copy = ProxyEvaluation.from_settings(settings)
+    assert copy.identity == evaluation.identity
+    assert (copy(text()).reward, copy.steps) == (evaluation(text()).reward, evaluation.steps)
+    assert copy.spec.memory_limit == 0
+    moved = ProxyEvaluation.from_settings(settings, {"cache": str(tmp_path), "device": "cpu"})
+    assert moved(text()).reward == evaluation(text()).reward
+    assert [path.name for path in tmp_path.iterdir()] == [path.name for path in Path(str(evaluation.spec.cache)).iterdir()]
+    with pytest.raises(
+        SearchError, match=r"the images or the weights .* are not those of the search: shapes:9 \(split train\)"
+    ):
+        ProxyEvaluation.from_settings(settings, {"data": "shapes:9", "cache": str(tmp_path)})
+    with pytest.raises(SearchError, match="the versions of nasdsl differ"):
+        ProxyEvaluation.from_settings({**settings, "identity": {**settings["identity"], "window": 7}})

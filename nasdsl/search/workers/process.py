@@ -42,7 +42,7 @@ def start_processes(evaluate: Evaluate, count: int, timeout: float | None) -> Po
     workers = []
     for index in range(count):
         gpu = {"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {}
-        workers.append(_Process(f"process {index}", payload, environment | gpu))
+        workers.append(ProcessWorker(f"process {index}", payload, environment | gpu))
     try:
         return Pool(workers, _poll, timeout)
     except CannotStart as error:
@@ -65,7 +65,7 @@ def pickle_evaluation(evaluate: Evaluate) -> bytes:
         ) from None
 
 
-class _Process:
+class ProcessWorker:
     """A worker process and the pipe to it."""
 
     def __init__(self, name: str, payload: bytes, variables: Mapping[str, str]) -> None:
@@ -162,7 +162,7 @@ def parse_message(message: Any) -> Outcome | None:
 
 def _poll(workers: Sequence[Worker], seconds: float) -> list[Worker]:
     """Wait for messages, and return the workers that have one or have died."""
-    processes = [cast("_Process", worker) for worker in workers]
+    processes = [cast("ProcessWorker", worker) for worker in workers]
     ready = wait([process.pipe for process in processes], seconds)
     return [process for process in processes if process.pipe in ready or process.has_died()]
 

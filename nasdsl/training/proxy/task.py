@@ -185,6 +185,11 @@ class ProxyTask:
         return CropSampler(layout.padded_sizes, self.spec.size, layout.stride, layout.copies == 2)
 
     @property
+    def features_digest(self) -> str:
+        """Digest of all that the backbone's features depend on: the pictures, the weights, sizes and levels."""
+        return digest(self._key)
+
+    @property
     def _work(self) -> str:
         return f"batches of {self.spec.batch_size} crops of {self.spec.size}x{self.spec.size}"
 
