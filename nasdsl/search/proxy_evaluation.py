@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from nasdsl.search.early_stopping import should_stop
@@ -75,7 +75,7 @@ class ProxyEvaluation:
     @property
     def identity(self) -> dict[str, Any]:
         """See the class."""
-        settings = {name: value for name, value in asdict(self.spec).items() if name not in _NOT_IN_IDENTITY}
+        settings = {name: value for name, value in self.spec.to_dict().items() if name not in _NOT_IN_IDENTITY}
         size = None if self.latency is None else list(self.latency)
         return {**settings, "latency": size, "checks": list(self.steps), "window": self._window}
 
