@@ -37,7 +37,11 @@ SHOWN_NODES = 10
     help="Image to run on, resized to --size.  [default: images of the data set shapes]",
 )
 @DEVICE
-@click.option("--backbone", metavar="NAME", help="For a .nas file: the backbone to build it with, at random weights.")
+@click.option(
+    "--backbone",
+    metavar="NAME",
+    help="For a .nas file: the backbone to build it with, at random weights.  [default: that of its detector]",
+)
 @CLASSES
 @FORMAT
 def latency(
@@ -65,8 +69,6 @@ def latency(
     is_nas = file.endswith(".nas") or file.startswith("zoo:")
     if backbone is not None and not is_nas:
         fail(f"--backbone is for .nas files and zoo:NAME; {file} has its own backbone")
-    if is_nas and backbone is None:
-        fail(f"{file} is a decoder alone; give its backbone by --backbone, such as --backbone resnet50")
     if not is_nas and not is_default("classes"):
         fail(f"--classes is for .nas files and zoo:NAME; {file} has its own classes")
     if is_nas and runtime not in (None, "torch"):
@@ -77,7 +79,6 @@ def latency(
 
         options: dict[str, Any] = {"size": size, "batch": batch, "threads": threads, "image": image}
         if is_nas:
-            assert backbone is not None
             sha256 = None
             session = _session_of_text(file, backbone, classes, device, options)
         else:
@@ -121,14 +122,17 @@ def latency(
         click.echo("\n".join(_report(file, sha256, session, found, profile, detections, image, where)))
 
 
-def _session_of_text(file: str, backbone: str, classes: int, device: str | None, options: dict[str, Any]) -> Session:
+def _session_of_text(file: str, backbone: str | None, classes: int, device: str | None, options: dict[str, Any]) -> Session:
     """A detector with random weights."""
     from nasdsl.cli.files import load_decoder
     from nasdsl.detection.factory import detector, to_device
     from nasdsl.latency.artifact import usable_cores
     from nasdsl.latency.torch_runtime import DetectorSession
 
-    built = detector(load_decoder(file), backbone, classes=classes, seed=0)
+    decoder = load_decoder(file)
+    if backbone is None and decoder.backbone is None:
+        fail(f"{file} names no backbone; give one by --backbone, such as --backbone resnet50")
+    built = detector(decoder, backbone, classes=classes, seed=0)
     options = {**options, "threads": options["threads"] or usable_cores()}
     return DetectorSession(to_device(built, device or "auto"), notes=["random weights"], **options)
 

@@ -42,11 +42,12 @@ class SizeType(_SizeParamType):
 
 
 SIZE = click.option(
-    "--size", type=SizeType(), default="800x1088", show_default=True, help="Image size, height x width in pixels."
+    "--size", type=SizeType(), help="Image size, height x width in pixels.  [default: that of FILE's detector, or 800x1088]"
 )
 BACKBONE = click.option(
-    "--backbone", metavar="NAME", default="resnet50", show_default=True,
-    help="Backbone whose features the decoder reads; timm:NAME is a model of timm.",
+    "--backbone", metavar="NAME",
+    help="Backbone whose features the decoder reads; timm:NAME is a model of timm.  [default: that of FILE's detector, or "
+    "resnet50]",
 )  # fmt: skip
 DEVICE = click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps.  [default: a GPU if there is one, else cpu]")
 CLASSES = click.option(

@@ -13,6 +13,7 @@ from nasdsl.cli.files import SPACE_FILES, find_nas_file, load_decoder
 from nasdsl.cli.options import command_line, is_default, parse_assignments
 from nasdsl.cli.output import RejectionReporter, echo_err
 from nasdsl.cli.training_plan import resolve_backbone_weights, resolve_split, warn_random_backbone, with_recipe
+from nasdsl.decoder import REFERENCE_BACKBONE
 from nasdsl.search.progressive import SearchResult, plain_search, progressive_search
 from nasdsl.search.stages import SearchSettings, Stage
 from nasdsl.spaces import Space, load_space
@@ -36,6 +37,7 @@ _PROXY_OPTIONS = {
 
 def run(options: SimpleNamespace) -> tuple[SearchResult, ProxySpec]:
     """Run the search; returns its outcome and the proxy task."""
+    options.backbone = options.backbone or REFERENCE_BACKBONE
     from nasdsl.data import check_classes, open_dataset
 
     trained = options.top or (options.stage_names and (options.top is None or options.head_top))
