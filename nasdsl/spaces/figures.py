@@ -80,7 +80,7 @@ class FigureCounter:
         self.classes = classes
         detector = {} if program.detector is None else {s.name: s.value for s in program.detector.settings}
         self._own_size, self._own_backbone = detector.get("size"), detector.get("backbone")
-        own = [tuple(size) for size in possible_words(self._own_size)] or [None]
+        own: list[tuple[int, int] | None] = [(s[0], s[1]) for s in possible_words(self._own_size)] or [None]
         self.sizes = tuple(dict.fromkeys(size for o in own for size in macs_sizes(program.requirements, o)))
         self.areas = [Areas(size) for size in self.sizes]
         self.applied: dict[tuple[Any, ...], tuple[Feature, int, int] | None] = {}

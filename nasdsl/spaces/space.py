@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from nasdsl.backbones import Backbone
 from nasdsl.backbones import backbone as find_backbone
@@ -17,7 +18,7 @@ from nasdsl.backends.requirements import Quantities, violations
 from nasdsl.decoder import REFERENCE_BACKBONE, Decoder, check_source, loads
 from nasdsl.diagnostics import DiagnosticError, Source, Span
 from nasdsl.semantics.files import read_source
-from nasdsl.semantics.program import Program, SlotKind
+from nasdsl.semantics.program import Program, Slot, SlotKind
 from nasdsl.spaces.figures import FigureCounter, possible_words
 from nasdsl.spaces.match import NoMatch, match
 from nasdsl.spaces.syntax_tree import Tree, fill, to_syntax_tree
@@ -41,6 +42,8 @@ class Domain:
         alternatives: text of each.
         parent: (decision, alternative) in which this hole stands; None for one that is always open.
         span: the hole in the text.
+        role: what of the detector it decides: ``size``, ``backbone`` or ``width`` (of fpn and head), ``fpn width`` or
+            ``head width``; empty for all others.
     """
 
     index: int
@@ -49,6 +52,7 @@ class Domain:
     alternatives: tuple[str, ...]
     parent: tuple[int, int] | None
     span: Span
+    role: str = ""
 
     @property
     def size(self) -> int:
@@ -120,10 +124,14 @@ class Space:
         self.sizes: tuple[Size, ...] = tuple((s[0], s[1]) for s in possible_words(detector.get("size")))
         self.backbones = tuple(str(name) for name in possible_words(detector.get("backbone")))
         self.name = program.name
+        roles = _roles(program)
         self.domains = tuple(
-            Domain(d.number, d.name, d.kind, d.texts, d.parent and (d.parent[0].number, d.parent[1]), d.span)
+            Domain(
+                d.number, d.name, d.kind, d.texts, d.parent and (d.parent[0].number, d.parent[1]), d.span,
+                roles.get(d.number, ""),
+            )
             for d in program.decisions
-        )
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"<Space {self.name}: {len(self.domains)} decisions, {self.size} decoders>"
@@ -330,6 +338,18 @@ class Space:
             return legal_tokens(self._tree, prefix)
         except ValueError as error:
             raise SpaceError(f"not the beginning of a decoder of {self.name}: {error}") from None
+
+
+def _roles(program: Program) -> dict[int, str]:
+    """What decisions decide of the detector, by number."""
+    sections = {"": program.detector, "fpn ": program.fpn, "head ": program.head}
+    roles: dict[int, set[str]] = {}
+    for prefix, section in sections.items():
+        for setting in section.settings if section is not None else ():
+            value: Any = setting.value  # a program has slots where the tree has holes
+            if isinstance(value, Slot) and (not prefix or setting.name == "width"):
+                roles.setdefault(value.number, set()).add(prefix + setting.name)
+    return {number: "width" if len(found) > 1 else found.pop() for number, found in roles.items()}
 
 
 def load_space(path: str | Path, *, backbone: str | None = None, classes: int = 80) -> Space:
