@@ -208,6 +208,8 @@ def _full_training(options: SimpleNamespace, stages: list[Stage]) -> FullTrainin
     keep_size = any(setting.partition("=")[0].strip() == "size" for setting in options.settings)
     if stages[0].space.sizes and not keep_size:
         shortcuts["size"] = stages[0].space.sizes[0]  # each training has that of its decoder
+    elif keep_size and stages[0].space.sizes:
+        echo_err("the full trainings have the size of --set size, instead of each decoder's own")
     backbone = options.backbone_names[0]
     data = options.full_data or options.spec
     split = options.full_split or ("train" if options.full_data else options.split)

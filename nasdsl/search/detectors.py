@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nasdsl.decoder import loads
+from nasdsl.diagnostics import DiagnosticError
 from nasdsl.search.errors import SearchError
 from nasdsl.search.evaluation import EvaluationResult
 from nasdsl.search.trial import Thresholds
@@ -84,12 +86,15 @@ def proxy_specs(
 
 def described(texts: Sequence[str]) -> dict[str, list[str]]:
     """Size, backbone and width of decoders, by name of the column; those that are the same in all are left out."""
-    decoders = [loads(str(text), "the text") for text in texts]
-    columns = {
-        "size": ["" if d.size is None else f"{d.size[0]}x{d.size[1]}" for d in decoders],
-        "backbone": [d.backbone or "" for d in decoders],
-        "width": [str(d.architecture.fpn.width) for d in decoders],
-    }
+    columns: dict[str, list[str]] = {"size": [], "backbone": [], "width": []}
+    for text in texts:
+        size = backbone = width = ""
+        with suppress(DiagnosticError):
+            decoder = loads(str(text), "the text")
+            size = "" if decoder.size is None else f"{decoder.size[0]}x{decoder.size[1]}"
+            backbone, width = decoder.backbone or "", str(decoder.architecture.fpn.width)
+        for column, value in zip(columns.values(), (size, backbone, width), strict=True):
+            column.append(value)
     return {name: values for name, values in columns.items() if len(set(values)) > 1}
 
 
