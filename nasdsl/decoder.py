@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nasdsl.backbones import TIMM
 from nasdsl.backbones import backbone as find_backbone
 from nasdsl.backends import requirements
 from nasdsl.backends.cost import CostTable, Size, cost
@@ -22,7 +23,7 @@ from nasdsl.semantics.check import Checked, check
 from nasdsl.semantics.files import read_source
 from nasdsl.semantics.primitives import with_plugin_warnings
 from nasdsl.syntax.parser import parse
-from nasdsl.syntax.rewriting import with_prediction, with_width
+from nasdsl.syntax.rewriting import with_detector, with_prediction, with_width
 
 if TYPE_CHECKING:
     import networkx
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from nasdsl.backends.module import DecoderModule
 
 REFERENCE_BACKBONE = "resnet50"
-"""The backbone for which a decoder is lowered where none is named: digests and pictures do not depend on it."""
+"""The backbone of a decoder whose text names none: digests and pictures do not depend on it."""
 
 
 def check_source(source: Source, *, path: Path | None = None, root: Path | None = None) -> Checked:
@@ -46,11 +47,14 @@ def check_source(source: Source, *, path: Path | None = None, root: Path | None 
 
 
 def _broken_requirements(architecture: Architecture) -> list[Diagnostic]:
+    own = architecture.detector.size if architecture.detector else None
     try:
-        graph = lower(architecture, _reference_channels())
+        backbone, channels = _own_channels(architecture)
+        graph = lower(architecture, channels)
     except DiagnosticError as error:
         return list(error.diagnostics)
-    known = requirements.measure(graph, requirements.macs_sizes(architecture.requirements), 80, architecture.fpn.dangling)
+    sizes = requirements.macs_sizes(architecture.requirements, own)
+    known = requirements.measure(graph, sizes, 80, architecture.fpn.dangling, own)
     return [
         holes.requirement_broken(
             requirement.span,
@@ -58,15 +62,22 @@ def _broken_requirements(architecture: Architecture) -> list[Diagnostic]:
             requirement.quantity,
             value,
             f"{requirement.comparison} {requirement.bound.text}",
-            REFERENCE_BACKBONE,
+            backbone,
+            own if requirement.quantity == "macs" and requirement.size is None else None,
         )
         for requirement, value in requirements.violations(architecture.requirements, known)
     ]
 
 
-def _reference_channels() -> dict[str, int]:
-    """Widths of the reference backbone's features, and of levels that it does not give."""
-    return {"c1": 64, "c6": 2048, "c7": 2048, **find_backbone(REFERENCE_BACKBONE).out_channels}
+def _own_channels(architecture: Architecture) -> tuple[str, Mapping[str, int]]:
+    """The backbone that a decoder names, and the widths of its features; those of the reference backbone where it names none.
+
+    Those of a model of timm are the reference backbone's too: to look them up takes torch.
+    """
+    name = architecture.detector.backbone if architecture.detector else None
+    if name is not None and not name.startswith(TIMM):
+        return name, find_backbone(name).out_channels
+    return REFERENCE_BACKBONE, {"c1": 64, "c6": 2048, "c7": 2048, **find_backbone(REFERENCE_BACKBONE).out_channels}
 
 
 @dataclass(frozen=True)
@@ -87,9 +98,19 @@ class Decoder:
     def name(self) -> str:
         return self.architecture.name
 
+    @property
+    def size(self) -> Size | None:
+        """Height and width of the images of the detector that its text names; None where it names no size."""
+        return self.architecture.detector.size if self.architecture.detector else None
+
+    @property
+    def backbone(self) -> str | None:
+        """The backbone of the detector that its text names; None where it names none."""
+        return self.architecture.detector.backbone if self.architecture.detector else None
+
     @cached_property
     def _reference(self) -> Graph:
-        return lower(self.architecture, _reference_channels())
+        return lower(self.architecture, _own_channels(self.architecture)[1])
 
     @property
     def graph(self) -> networkx.MultiDiGraph[str]:
@@ -148,19 +169,35 @@ class Decoder:
         """
         return lower(self.architecture, in_channels)
 
-    def cost(self, size: Size = (800, 1088), backbone: str = "resnet50", classes: int = 80) -> CostTable:
+    def with_detector(self, size: Size | None = None, backbone: str | None = None) -> Decoder:
+        """The decoder for a detector of this size and backbone: its text with another ``detector(…)``, checked again.
+
+        Args:
+            size: height and width of the images in pixels; None leaves what the text says.
+            backbone: a name of `nasdsl.backbones.BACKBONES`, or ``timm:NAME``; None leaves what the text says.
+
+        Raises:
+            UnknownBackbone: there is no such backbone.
+            DiagnosticError: it does not check so (a backbone without an input; a requirement is broken).
+        """
+        if backbone is not None:
+            find_backbone(backbone)
+        sizes, backbones = [] if size is None else [size], [] if backbone is None else [backbone]
+        return _decoder(with_detector(self.source, sizes, backbones), self.path)
+
+    def cost(self, size: Size | None = None, backbone: str | None = None, classes: int = 80) -> CostTable:
         """Exact multiply-accumulates and parameters of backbone, fpn and head for one image.
 
         Args:
-            size: height and width of the image in pixels.
-            backbone: a name of `nasdsl.backbones.BACKBONES`, or ``timm:NAME``.
+            size: height and width of the image in pixels; None: what the text says, else 800x1088.
+            backbone: a name of `nasdsl.backbones.BACKBONES`, or ``timm:NAME``; None: what the text says, else resnet50.
             classes: number of classes.
 
         Raises:
             UnknownBackbone, DiagnosticError, MissingFeature: see `lower`.
         """
-        known = find_backbone(backbone)
-        return cost(self.lower(known.out_channels), size, classes, known)
+        known = find_backbone(backbone or self.backbone or REFERENCE_BACKBONE)
+        return cost(self.lower(known.out_channels), size or self.size or requirements.DEFAULT_SIZE, classes, known)
 
     def build(self, in_channels: Mapping[str, int], classes: int) -> DecoderModule:
         """The decoder as a ``torch.nn.Module``.

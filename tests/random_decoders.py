@@ -93,8 +93,10 @@ def text(seed: int) -> str:
     if predict.startswith("fcos") and seed % 2:
         predict = predict.replace(")", ", boxes=relu)")
     body = "\n".join(f"    {line}" for line in lines)
+    named = ["size=96x128", "backbone=resnet50", 'size=64x96, backbone="resnet50_v1.5"']
+    detector = f"  detector({named[seed // 3 % 3]})\n" if seed % 3 == 0 else ""
     return (
-        f"{_DEFINITIONS}decoder random_{seed} {{\n  input {', '.join(inputs)}\n"
+        f"{_DEFINITIONS}decoder random_{seed} {{\n  input {', '.join(inputs)}\n{detector}"
         f"  fpn(width={width}, norm={rng.choice(['bn', 'gn', 'none'])}, act={rng.choice(['relu', 'silu', 'none'])}) {{\n"
         f"{body}\n  }}\n"
         f"  head(width={width}, norm={rng.choice(['gn', 'bn', 'none'])}, share={share}) {{ {chain} }}\n"

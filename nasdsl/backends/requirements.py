@@ -10,7 +10,7 @@ from nasdsl.ir.graph import Graph
 from nasdsl.syntax import ast
 
 DEFAULT_SIZE: Size = (800, 1088)
-"""Image size of a requirement that names none."""
+"""Image size of a requirement that names none, in a decoder that names none either."""
 
 
 class Quantities(NamedTuple):
@@ -20,11 +20,13 @@ class Quantities(NamedTuple):
         macs: multiply-accumulates of fpn and head for one image, by image size.
         params: parameters of fpn and head.
         dangling: number of dangling values.
+        size: image size of the detector that the decoder is for, and of requirements that name none.
     """
 
     macs: dict[Size, int]
     params: int
     dangling: int
+    size: Size = DEFAULT_SIZE
 
 
 def violations(requirements: Sequence[ast.Require], quantities: Quantities) -> list[tuple[ast.Require, int]]:
@@ -32,7 +34,7 @@ def violations(requirements: Sequence[ast.Require], quantities: Quantities) -> l
     violated = []
     for requirement in requirements:
         if requirement.quantity == "macs":
-            value = quantities.macs[requirement.size or DEFAULT_SIZE]
+            value = quantities.macs[requirement.size or quantities.size]
         else:
             value = quantities.params if requirement.quantity == "params" else quantities.dangling
         bound = requirement.bound.value
@@ -48,18 +50,25 @@ def violations(requirements: Sequence[ast.Require], quantities: Quantities) -> l
     return violated
 
 
-def macs_sizes(requirements: Sequence[ast.Require]) -> tuple[Size, ...]:
-    """The image sizes for which requirements limit multiply-accumulates; at least one."""
-    return tuple(dict.fromkeys(r.size or DEFAULT_SIZE for r in requirements)) or (DEFAULT_SIZE,)
+def macs_sizes(requirements: Sequence[ast.Require], own: Size | None = None) -> tuple[Size, ...]:
+    """The image sizes for which requirements limit multiply-accumulates; at least one.
+
+    Args:
+        own: image size of the detector that the decoder is for.
+    """
+    size = own or DEFAULT_SIZE
+    return tuple(dict.fromkeys(r.size or size for r in requirements)) or (size,)
 
 
-def measure(graph: Graph, sizes: Sequence[Size], classes: int, dangling: int) -> Quantities:
+def measure(graph: Graph, sizes: Sequence[Size], classes: int, dangling: int, own: Size | None = None) -> Quantities:
     """Count the quantities of a graph.
 
     Args:
         sizes: image sizes for which to count multiply-accumulates; at least one.
         classes: number of classes.
         dangling: number of dangling values, which the checker counts.
+        own: image size of the detector that the decoder is for.
     """
     tables = {size: cost(graph, size, classes).decoder for size in sizes}
-    return Quantities({size: t.macs for size, t in tables.items()}, tables[sizes[0]].params, dangling)
+    macs = {size: t.macs for size, t in tables.items()}
+    return Quantities(macs, tables[sizes[0]].params, dangling, own or DEFAULT_SIZE)

@@ -32,7 +32,13 @@ if TYPE_CHECKING:
     "Weights are freshly initialized.",
 )
 def compile_(
-    file: str, backbone: str, size: tuple[int, int], classes: int, width: int | None, format_: str, output: str | None
+    file: str,
+    backbone: str | None,
+    size: tuple[int, int] | None,
+    classes: int,
+    width: int | None,
+    format_: str,
+    output: str | None,
 ) -> None:
     """Print the exact cost of a decoder, and export it.
 
@@ -44,6 +50,8 @@ def compile_(
     """
     from nasdsl.backbones import backbone as find_backbone
     from nasdsl.backends.cost import cost, to_json
+    from nasdsl.backends.requirements import DEFAULT_SIZE
+    from nasdsl.decoder import REFERENCE_BACKBONE
 
     if output is not None and Path(output).suffix not in (".py", ".onnx", ".pt2"):
         fail(f"cannot write {output}: expected a name that ends in .py, .onnx or .pt2")
@@ -51,6 +59,7 @@ def compile_(
     with exit_on_error():
         if width is not None:
             decoder = decoder.with_width(width)
+        backbone, size = backbone or decoder.backbone or REFERENCE_BACKBONE, size or decoder.size or DEFAULT_SIZE
         found = find_backbone(backbone)
         graph = decoder.lower(found.out_channels)
         table = cost(graph, size, classes, found)

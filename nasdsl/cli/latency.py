@@ -38,7 +38,11 @@ if TYPE_CHECKING:
     help="Image to run on, resized to --size.  [default: images of the data set shapes]",
 )
 @DEVICE
-@click.option("--backbone", metavar="NAME", help="For a .nas file: the backbone to build it with, at random weights.")
+@click.option(
+    "--backbone",
+    metavar="NAME",
+    help="For a .nas file: the backbone to build it with, at random weights.  [default: that of its detector]",
+)
 @CLASSES
 @WIDTH
 @click.option(
@@ -93,10 +97,10 @@ def latency(
         fail("--predict is for one image on a CPU; leave --batch and --device out")
     decoder = _decoder(file, width) if is_nas else None
     if decoder is not None:
-        backbone = backbone or getattr(decoder, "backbone", None)
-        size = size or getattr(decoder, "size", None)
+        backbone = backbone or decoder.backbone
+        size = size or decoder.size
         if backbone is None:
-            fail(f"{file} is a decoder alone; give its backbone by --backbone, such as --backbone resnet50")
+            fail(f"{file} names no backbone; give one by --backbone, such as --backbone resnet50")
     options: dict[str, Any] = {"size": size, "batch": batch, "threads": threads, "image": image, "device": device}
     if predict:
         assert decoder is not None

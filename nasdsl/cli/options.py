@@ -41,12 +41,31 @@ class SizeType(_SizeParamType):
         return self.fail(f"{value!r} is no size; expected height x width, such as 800x1088", param, ctx)
 
 
+class ListType(_NamesParamType):
+    """Values of one type with commas between them, each once, such as ``24,32,48``."""
+
+    def __init__(self, kind: click.ParamType[Any], metavar: str) -> None:
+        self.kind, self.name = kind, metavar
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        return self.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        if isinstance(value, tuple):
+            return value
+        values = tuple(self.kind.convert(part.strip(), param, ctx) for part in str(value).split(","))
+        if len(set(values)) < len(values):
+            return self.fail(f"{value!r}: expected each value once", param, ctx)
+        return values
+
+
 SIZE = click.option(
-    "--size", type=SizeType(), default="800x1088", show_default=True, help="Image size, height x width in pixels."
+    "--size", type=SizeType(), help="Image size, height x width in pixels.  [default: that of FILE's detector, or 800x1088]"
 )
 BACKBONE = click.option(
-    "--backbone", metavar="NAME", default="resnet50", show_default=True,
-    help="Backbone whose features the decoder reads; timm:NAME is a model of timm.",
+    "--backbone", metavar="NAME",
+    help="Backbone whose features the decoder reads; timm:NAME is a model of timm.  [default: that of FILE's detector, or "
+    "resnet50]",
 )  # fmt: skip
 DEVICE = click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps.  [default: a GPU if there is one, else cpu]")
 CLASSES = click.option(

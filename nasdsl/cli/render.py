@@ -24,7 +24,9 @@ from nasdsl.cli.output import echo_err
 @BACKBONE
 @SIZE
 @CLASSES
-def render(file: str, output: str | None, other: str | None, backbone: str, size: tuple[int, int], classes: int) -> None:
+def render(
+    file: str, output: str | None, other: str | None, backbone: str | None, size: tuple[int, int] | None, classes: int
+) -> None:
     """Draw a decoder as a diagram.
 
     FILE is a .nas file, `-` for standard input, zoo:NAME, or the folder of a training or search (its decoder.nas or
@@ -35,7 +37,7 @@ def render(file: str, output: str | None, other: str | None, backbone: str, size
     """
     from nasdsl.backbones import backbone as find_backbone
     from nasdsl.backends import diagrams
-    from nasdsl.backends.cost import cost
+    from nasdsl.decoder import REFERENCE_BACKBONE
 
     decoders = [load_decoder(name) for name in (file, other) if name is not None]
     path = output or f"{decoders[0].name}.svg"
@@ -44,9 +46,8 @@ def render(file: str, output: str | None, other: str | None, backbone: str, size
     if fmt not in formats:
         fail(f"cannot draw {path}: expected a name that ends in .{', .'.join(formats)}")
     with exit_on_error():
-        found = find_backbone(backbone)
-        graphs = [d.lower(found.out_channels) for d in decoders]
-        costs = [cost(g, size, classes, found) for g in graphs]
+        graphs = [d.lower(find_backbone(backbone or d.backbone or REFERENCE_BACKBONE).out_channels) for d in decoders]
+        costs = [d.cost(size, backbone, classes) for d in decoders]
         first, *second = zip(graphs, costs, strict=True)
         try:
             data = diagrams.render_diff(*first, *second[0], fmt) if second else diagrams.render(*first, fmt)

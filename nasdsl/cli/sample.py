@@ -17,12 +17,12 @@ from nasdsl.cli.output import RejectionReporter, echo_err
 @click.argument("file", metavar="SPACE")
 @click.option("-n", "count", type=click.IntRange(0), default=1, show_default=True, help="Number of decoders.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
-@click.option("--backbone", metavar="NAME", default="resnet50", show_default=True,
-              help="Backbone for which the space's requirements are checked.")  # fmt: skip
+@click.option("--backbone", metavar="NAME", help="Backbone for which the space's requirements are checked.  "
+              "[default: that of SPACE's detector, or resnet50]")  # fmt: skip
 @click.option("--classes", type=click.IntRange(1, 100_000), default=80, show_default=True,
               help="Number of object classes for which they are checked.")  # fmt: skip
 @FORMAT
-def sample(file: str, count: int, seed: int, backbone: str, classes: int, format_: str) -> None:
+def sample(file: str, count: int, seed: int, backbone: str | None, classes: int, format_: str) -> None:
     """Print random decoders of a search space, one a line.
 
     SPACE is a .nas file with holes, `-` for standard input, zoo:NAME, or the folder of a search (its space.nas). All

@@ -16,7 +16,6 @@ import click
 from nasdsl.cli.errors import exit_on_error, fail, warnings_as_messages
 from nasdsl.cli.help import GroupedCommand
 from nasdsl.cli.options import (
-    BACKBONE,
     CLASS_NAMES,
     DATA,
     DEVICE,
@@ -30,6 +29,7 @@ from nasdsl.cli.options import (
     SPLIT_SEED,
     SPLIT_SHARE,
     VAL_SPLIT,
+    ListType,
     SizeType,
     is_default,
 )
@@ -41,17 +41,16 @@ STAGES = {"fpn": ("fpn",), "head": ("head",), "fpn+head": ("fpn", "head")}
 
 OPTION_GROUPS = {
     "Data": ("spec", "split", "split_share", "split_seed", "class_names"),
-    "Search": (
-        "trials", "evaluations", "strategy", "strategy_option", "seed", "objective", "size", "early_stop", "width",
-    ),
+    "Search": ("trials", "evaluations", "strategy", "strategy_option", "seed", "objective", "early_stop"),
+    "Detector (of several values, each trial has one)": ("size", "width", "backbone", "backbone_weights"),
     "Running": ("out", "resume", "workers", "batch", "timeout", "device", "cache", "memory_limit"),
     "Proxy task (the short training that scores a decoder)": (
-        "backbone", "backbone_weights", "iterations", "proxy_size", "proxy_batch", "proxy_learning_rate", "val_share", "reward",
+        "iterations", "proxy_size", "proxy_batch", "proxy_learning_rate", "val_share", "reward",
         "no_mirror", "dtype", "method", "proxy",
     ),
     "Full training of the best": (
         "top", "beside", "full_data", "full_split", "val_split", "full_width", "full_backbone_weights", "freeze_at", "norm",
-        "recipe", "epochs", "settings", "improvements",
+        "recipe", "epochs", "top_minutes", "settings", "improvements",
     ),
     "Progressive search (the fpn, then the head on the best fpn)": (
         "progressive", "stages", "head_space", "fpn", "head_trials", "head_top", "head_width",
@@ -97,10 +96,9 @@ Positive = click.FloatRange(0, min_open=True)
 )
 @click.option(
     "--size",
-    type=SizeType(),
-    default="800x1088",
-    show_default=True,
-    help="Image size for which costs are counted, height x width in pixels.",
+    type=ListType(SizeType(), "HxW,…"),
+    help="Size that the detector resizes images to, height x width in pixels: costs are counted at it, proxy and full training "
+    "train at it.  [default: that in SPACE; else costs are counted at 800x1088]",
 )
 @click.option(
     "--early-stop",
@@ -121,7 +119,11 @@ Positive = click.FloatRange(0, min_open=True)
 )
 @click.option("--memory-limit", type=click.FloatRange(0), metavar="GIB",
               help="Memory-map the feature file instead of loading it if it is larger.  [default: 4]")  # fmt: skip
-@BACKBONE
+@click.option(
+    "--backbone",
+    type=ListType(click.STRING, "NAME,…"),
+    help="Backbone; timm:NAME is a model of timm.  [default: that in SPACE, or resnet50]",
+)
 @click.option(
     "--backbone-weights",
     default="imagenet",
@@ -129,11 +131,11 @@ Positive = click.FloatRange(0, min_open=True)
     metavar="imagenet|none|PATH",
     help="Weights of the frozen backbone: torchvision's, random, a file, or the folder of a training with this backbone.",
 )
-@click.option("--width", type=click.IntRange(1), help="Channels of fpn and head.  [default: those in SPACE]")
+@click.option("--width", type=ListType(click.IntRange(1), "N,…"), help="Channels of fpn and head.  [default: those in SPACE]")
 @click.option("--iterations", type=click.IntRange(1), help="Training steps.  [default: 60 for small data, else 300]")
 @click.option("--proxy-size", type=click.IntRange(1), metavar="PIXELS",
-              help="Shorter side of the resized images, and side of the square crops.  [default: 128 for small data, else 384]",
-)  # fmt: skip
+              help="Train the proxy on smaller images: their shorter side; of several sizes, that of the largest, and the "
+              "others are scaled alike.  [default: the detector's size, or 128 for small data, else 384]")  # fmt: skip
 @click.option("--proxy-batch", type=click.IntRange(1), help="Batch size in crops.  [default: 8 for small data, else 200]")
 @click.option(
     "--proxy-learning-rate", type=Positive, help="Learning rate of Adam.  [default: 0.002 for small data, else 0.0008]"
@@ -163,6 +165,9 @@ Positive = click.FloatRange(0, min_open=True)
 @NORM
 @RECIPE
 @click.option("--epochs", type=Positive, help="Length of the training in epochs.  [default: the recipe's]")
+@click.option(
+    "--top-minutes", type=Positive, metavar="MINUTES", help="Length of each training in minutes, instead of --epochs."
+)
 @SETTINGS
 @IMPROVEMENTS
 @click.option("--progressive", is_flag=True, help="Search the fpn in SPACE (default: zoo:nas_fcos_fpn), then the head.")
@@ -185,6 +190,8 @@ def search(file: str | None, format_: str, **given: Any) -> None:
     \b
     nasdsl search zoo:nas_fcos_fpn --data DIR --backbone mobilenet_v2 --width 32 --trials 100 --top 3 \\
         --beside zoo:fcos --recipe quick --out runs/search
+    nasdsl search zoo:nas_fcos_fpn --data DIR --backbone mobilenet_v2 --size 192x256,240x320 --width 24,32,48 \\
+        --trials 200 --top 3 --top-minutes 30 --out runs/detectors
     nasdsl search zoo:nas_fcos_fpn --data voc:VOC2007 --objective macs:20G --workers process:8 --out runs/fpn
     nasdsl search --progressive --data voc:VOC2007 --full-data coco:COCO --full-width 256 --out runs/nas_fcos
     nasdsl search --stages head --fpn zoo:bifpn --data voc:VOC2007 --out runs/head_only
@@ -192,6 +199,9 @@ def search(file: str | None, format_: str, **given: Any) -> None:
     Each trial is a decoder from SPACE. It is checked, trained for a few hundred steps on cached features of a frozen
     backbone (the proxy task), and scored on held-out images. With --top, the best are then trained fully and ranked by
     AP.
+
+    With several values of --size, --width and --backbone the search decides on them too, beside the holes of SPACE. The text
+    of a trial names its own, and `nasdsl train` takes them from it.
 
     A search that is stopped (Ctrl-C, SIGTERM, a crash) loses only unfinished trials: the same command with --resume
     continues it. The best trials are printed to standard output; `nasdsl report` makes a page about the search, and

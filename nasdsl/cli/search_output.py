@@ -11,6 +11,7 @@ import click
 
 from nasdsl.cli.output import echo_err, pluralize
 from nasdsl.report.tables import console, humanise
+from nasdsl.search.detectors import described, detector_key
 from nasdsl.search.progressive import SearchResult
 from nasdsl.search.stages import StageResult
 from nasdsl.search.trial import Trial
@@ -80,12 +81,18 @@ def _print_stage(stage: StageResult) -> None:
         out.print(f"[bold]stage {stage.name}[/bold]")
     table = Table(box=None, pad_edge=False, header_style="bold")
     weighted = any(trial.score != trial.reward for trial in stage.trials.top(TABLE_ROWS))
-    for name in ("rank", "trial", "reward", *(["score"] if weighted else []), "MACs", "params", "digest"):
+    top = stage.trials.top(TABLE_ROWS)
+    detectors = described([str(trial.text) for trial in top])
+    figures = {"MACs": "macs", "params": "params"}
+    if detectors.keys() & {"size", "backbone"}:  # fpn and head alone do not compare
+        figures = {"MACs": "macs", "MACs with backbone": "macs_total", "params with backbone": "params_total"}
+    for name in ("rank", "trial", "reward", *(["score"] if weighted else []), *detectors, *figures, "digest"):
         table.add_column(name, justify="left" if name == "digest" else "right", no_wrap=True)
-    for rank, trial in enumerate(stage.trials.top(TABLE_ROWS), 1):
+    for rank, trial in enumerate(top, 1):
         rewards = [f"{trial.reward:.4f}", *([f"{trial.score:.4f}"] if weighted else [])]
-        costs = (humanise(int(trial.figures[name])) if name in trial.figures else "" for name in ("macs", "params"))
-        table.add_row(str(rank), str(trial.number), *rewards, *costs, (trial.digest or "")[:12])
+        own = [values[rank - 1] for values in detectors.values()]
+        costs = (humanise(int(trial.figures[name])) if name in trial.figures else "" for name in figures.values())
+        table.add_row(str(rank), str(trial.number), *rewards, *own, *costs, (trial.digest or "")[:12])
     if table.row_count:
         out.print(table)
     if stage.ranking is not None:
@@ -98,14 +105,19 @@ def _print_ranking(stage: StageResult) -> None:
     out = console()
     assert stage.ranking is not None
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("fully trained", "proxy rank", "AP", "AP50", "MACs", "params", "minutes"):
+    entries = stage.ranking.entries
+    detectors = described([entry.text for entry in entries])
+    macs = ("MACs with backbone", "params with backbone") if detectors.keys() & {"size", "backbone"} else ("MACs", "params")
+    for name in ("fully trained", "proxy rank", "AP", "AP50", *detectors, *macs, "minutes"):
         table.add_column(name, justify="left" if name == "fully trained" else "right", no_wrap=True)
-    for entry in stage.ranking.entries:
+    for number, entry in enumerate(entries):
+        own = [values[number] for values in detectors.values()]
         figures = [f"{100 * value:.1f}" if value is not None else "" for value in (entry.ap, entry.ap50)]
-        costs = ("" if value is None else humanise(value) for value in (entry.macs, entry.params))
+        counted = (entry.macs, entry.params) if macs[0] == "MACs" else (entry.macs_total, entry.params_total)
+        costs = ("" if value is None else humanise(value) for value in counted)
         rank = "" if entry.proxy_rank is None else str(entry.proxy_rank)
         note = "" if entry.error is None else f"  ({entry.verdict})"
-        table.add_row(f"{entry.name}{note}", rank, *figures, *costs, f"{entry.seconds / 60:.1f}")
+        table.add_row(f"{entry.name}{note}", rank, *figures, *own, *costs, f"{entry.seconds / 60:.1f}")
     out.print()
     out.print(table)
 
@@ -130,6 +142,8 @@ def _print_summary(outcome: SearchResult, options: SimpleNamespace, proxy: Proxy
     if trained is not None and not best.name:
         decoder = best.folder / "full" / trained.folder / "decoder.nas"
     echo_err(f"the search is in {folder}; the best decoder is {decoder}")
-    train = ["nasdsl", "train", str(decoder), "--data", options.full_data or options.spec, "--backbone", proxy.backbone]
+    train = ["nasdsl", "train", str(decoder), "--data", options.full_data or options.spec]
+    if detector_key(str(best.best.text))[0] is None:
+        train += ["--backbone", proxy.backbone]
     echo_err(f"next: nasdsl report {shlex.quote(str(folder))} -o report.html")
     echo_err(f"      {shlex.join([*train, '--out', 'runs/best'])}")

@@ -8,12 +8,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from nasdsl.backends.requirements import DEFAULT_SIZE
 from nasdsl.cli.errors import fail
 from nasdsl.cli.files import SPACE_FILES, find_nas_file, load_decoder
 from nasdsl.cli.options import command_line, is_default, parse_assignments
 from nasdsl.cli.output import RejectionReporter, echo_err
 from nasdsl.cli.training_plan import resolve_backbone_weights, resolve_split, warn_random_backbone, with_recipe
-from nasdsl.search.config import read_config
+from nasdsl.decoder import REFERENCE_BACKBONE
+from nasdsl.search.config import is_started, read_config
+from nasdsl.search.detectors import key_name, proxy_specs
 from nasdsl.search.progressive import SearchResult, plain_search, progressive_search
 from nasdsl.search.stages import SearchSettings, Stage
 from nasdsl.spaces import Space, load_space
@@ -46,6 +49,7 @@ def run(options: SimpleNamespace) -> tuple[SearchResult, ProxySpec]:
     if trained and not options.full_data:  # the full training needs a validation split, which the search must not see
         chosen = resolve_split(options.spec, options.split, val_split, options.split_share, options.split_seed)
     options.data = {"classes": options.class_names, **chosen}
+    options.earlier = _is_of_earlier_version(options)
     data = open_dataset(options.spec, options.split, **options.data)
     if options.class_names is not None:
         check_classes(data, options.class_names)
@@ -53,21 +57,37 @@ def run(options: SimpleNamespace) -> tuple[SearchResult, ProxySpec]:
     space = None
     if options.stage_names != ("head",):
         space = _load_space(options.file or "zoo:nas_fcos_fpn", options.width, options, data)
-    head = _load_space(options.head_space, options.head_width, options, data) if "head" in options.stage_names else None
-    fixed = _decoder_as_space(options.fpn or "zoo:fcos") if space is None else None
+    head_width = None if options.head_width is None else (options.head_width,)
+    head = _load_space(options.head_space, head_width, options, data) if "head" in options.stage_names else None
+    fixed = _decoder_as_space(options.fpn or "zoo:fcos", options) if space is None else None
     first = space or fixed
     assert first is not None
+    options.backbone_names = first.backbones or options.backbone or (REFERENCE_BACKBONE,)
+    options.sizes = first.sizes or options.size or ()
     proxy = make_proxy_spec(options, first.inputs, len(data))
-    echo_err(f"proxy task: {describe(proxy)}")
+    smaller = options.proxy_size is not None or any(change.partition("=")[0].strip() == "size" for change in options.proxy)
+    shorter_side = proxy.size if smaller else None
+    detectors = proxy_specs(first, proxy, shorter_side=shorter_side, weights=lambda name: _proxy_weights(options, name))
+    if len(detectors) == 1:
+        proxy = next(iter(detectors.values()))
+    for key, spec in detectors.items():
+        if spec.image_size is not None:
+            height, width = spec.image_size
+            echo_err(f"proxy task of {key_name(key)}: images of {height}x{width}, crops of {spec.size}x{spec.size}")
+    if not any(spec.image_size for spec in detectors.values()):
+        echo_err(f"proxy task: {describe(proxy)}")
     trials, top = (PAPER_TRIALS, PAPER_TOP) if options.stage_names else (PLAIN_TRIALS, 0)
     trials, top = (d if value is None else value for value, d in ((options.trials, trials), (options.top, top)))
     how = _search_options(options)
-    stage = Stage(space=space, proxy=proxy, trials=trials, evaluations=options.evaluations, top=top) if space else None
+    stage = None
+    if space is not None:
+        stage = Stage(space=space, proxy=proxy, trials=trials, evaluations=options.evaluations, top=top, detectors=detectors)
     heads = None
     if head is not None:
         heads = Stage(
-            space=head, proxy=proxy, trials=options.head_trials, evaluations=options.evaluations, top=options.head_top
-        )
+            space=head, proxy=proxy, trials=options.head_trials, evaluations=options.evaluations, top=options.head_top,
+            detectors=detectors,
+        )  # fmt: skip
     full = _full_training(options, [s for s in (stage, heads) if s is not None])
     if not options.stage_names:
         assert stage is not None
@@ -93,8 +113,8 @@ def make_proxy_spec(options: SimpleNamespace, levels: tuple[str, ...], images: i
     given |= {
         "split": options.split,
         **options.data,
-        "backbone": options.backbone,
-        "backbone_weights": _proxy_weights(options),
+        "backbone": options.backbone_names[0],
+        "backbone_weights": _proxy_weights(options, options.backbone_names[0]),
         "levels": tuple(sorted(levels)),
         "mirror": not options.no_mirror,
         "reward": options.reward,
@@ -121,21 +141,49 @@ def _default_settings(options: SimpleNamespace, images: int) -> dict[str, Any]:
     return {} if options.stage_names else dict(default_settings(images))  # a progressive search is the paper's
 
 
-def _load_space(file: str, width: int | None, options: SimpleNamespace, data: Dataset) -> Space:
-    """Load a search space for the backbone and the classes of the dataset, at a width (None: its own)."""
-    space = load_space(find_nas_file(file, SPACE_FILES), backbone=options.backbone, classes=len(data.classes))
+def _load_space(file: str, widths: tuple[int, ...] | None, options: SimpleNamespace, data: Dataset) -> Space:
+    """Load a search space for the detectors that the options name, and the classes of the dataset.
+
+    Args:
+        widths: of fpn and head. None: those of the space.
+    """
+    backbone = options.backbone[0] if options.backbone else None
+    space = load_space(find_nas_file(file, SPACE_FILES), backbone=backbone, classes=len(data.classes))
     space.on_rejections = RejectionReporter()
+    space = space if widths is None else space.with_width(*widths)
+    if not options.earlier:
+        space = space.with_detector(options.size or (), options.backbone or ())
     if not space.domains:
         fail(f"{file} has no holes, so there is nothing to search: `nasdsl train` trains it")
-    return space if width is None else space.with_width(width)
+    return space
 
 
-def _decoder_as_space(file: str) -> Space:
-    """Load a decoder without holes, as a space that has only this decoder."""
+def _decoder_as_space(file: str, options: SimpleNamespace) -> Space:
+    """Load a decoder without holes, as a space that has only this decoder, for the detector that the options name."""
     space = load_space(find_nas_file(file))
     if space.domains:
         fail(f"{file} has holes; expected a decoder without holes, whose fpn the heads read")
-    return space
+    for name, values in (("size", options.size), ("backbone", options.backbone)):
+        if values and len(values) > 1:
+            fail(f"--{name} has several values; --stages head searches heads on one fpn, which is for one detector")
+    return space if options.earlier else space.with_detector(options.size or (), options.backbone or ())
+
+
+def _is_of_earlier_version(options: SimpleNamespace) -> bool:
+    """Whether a search is resumed that an earlier version began, in which --size was what costs are counted for alone.
+
+    Its texts name no size and backbone, and its proxy and full trainings have sizes of their own.
+    """
+    if not options.resume or not is_started(options.out):
+        return False
+    config = read_config(options.out) or {}
+    if "detectors" in config or not (options.size or options.backbone):
+        return False
+    for name, values in (("size", options.size), ("width", options.width), ("backbone", options.backbone)):
+        if values and len(values) > 1:
+            fail(f"--{name} has several values, and {options.out} holds a search of one: give the same settings to resume it")
+    echo_err(f"{options.out} is a search of an earlier version: --size is what costs are counted for, and nothing else")
+    return True
 
 
 def _search_options(options: SimpleNamespace) -> SearchSettings:
@@ -146,7 +194,7 @@ def _search_options(options: SimpleNamespace) -> SearchSettings:
         seed=options.seed,
         objective=options.objective,
         stopping=options.early_stop,
-        size=options.size,
+        size=options.sizes[0] if options.sizes else DEFAULT_SIZE,
         workers=options.workers,
         batch=options.batch,
         timeout=options.timeout,
@@ -159,6 +207,8 @@ def _full_training(options: SimpleNamespace, stages: list[Stage]) -> FullTrainin
 
     Opens the datasets and adapts a sample of each stage, so that mistakes are reported before the search starts.
     """
+    if options.top_minutes is not None and options.epochs is not None:
+        fail("--top-minutes and --epochs both say how long the full trainings are: give one of them")
     if not any(stage.top for stage in stages):
         if options.beside:
             fail("--beside is for the full training of the best decoders: say with --top how many to train")
@@ -167,6 +217,12 @@ def _full_training(options: SimpleNamespace, stages: list[Stage]) -> FullTrainin
     from nasdsl.training.config import TrainingConfig
 
     shortcuts = {"seed": options.seed} | ({} if options.epochs is None else {"epochs": options.epochs})
+    keep_size = any(setting.partition("=")[0].strip() == "size" for setting in options.settings)
+    if stages[0].space.sizes and not keep_size:
+        shortcuts["size"] = stages[0].space.sizes[0]  # each training has that of its decoder
+    elif keep_size and stages[0].space.sizes:
+        echo_err("the full trainings have the size of --set size, instead of each decoder's own")
+    backbone = options.backbone_names[0]
     data = options.full_data or options.spec
     split = options.full_split or ("train" if options.full_data else options.split)
     val_split = None if options.val_split == "none" else options.val_split
@@ -178,8 +234,8 @@ def _full_training(options: SimpleNamespace, stages: list[Stage]) -> FullTrainin
         classes=options.class_names,
         split_share=divided["split_share"],
         split_seed=divided["split_seed"],
-        backbone=options.backbone,
-        backbone_weights=_full_training_weights(options),
+        backbone=backbone,
+        backbone_weights=_full_training_weights(options, backbone),
         freeze_at=options.freeze_at,
         norm=options.norm,
         width=options.full_width,
@@ -187,7 +243,10 @@ def _full_training(options: SimpleNamespace, stages: list[Stage]) -> FullTrainin
     )
     compared = _load_compared(options.beside)
     samples = [stage.space.load(stage.space.sample(0)) for stage in stages]
-    full = FullTraining(plan, compared, options.device, {"command": command_line()})
+    full = FullTraining(
+        plan, compared, options.device, {"command": command_line()}, options.top_minutes,
+        {name: _full_training_weights(options, name) for name in options.backbone_names}, keep_size,
+    )  # fmt: skip
     training, _ = full.open()
     decoders = [*samples, *compared.values()]
     plan, _ = with_recipe(plan, options.recipe, shortcuts, options.settings, options.improvements, decoders, training)
@@ -214,16 +273,25 @@ def _load_compared(files: tuple[str, ...]) -> dict[str, Decoder]:
     return found
 
 
-def _proxy_weights(options: SimpleNamespace) -> str | None:
-    """Weights of the frozen backbone."""
-    explicit = not is_default("backbone_weights")
-    return resolve_backbone_weights(options.backbone_weights, options.backbone, explicit=explicit)
+def _proxy_weights(options: SimpleNamespace, backbone: str) -> str | None:
+    """Weights of a frozen backbone."""
+    return _weights("backbone_weights", options.backbone_weights, options, backbone, not is_default("backbone_weights"))
 
 
-def _full_training_weights(options: SimpleNamespace) -> str | None:
-    """Initial weights of the backbone in the full training: those of the search, unless they come from a detector."""
+def _full_training_weights(options: SimpleNamespace, backbone: str) -> str | None:
+    """Initial weights of a backbone in the full training: those of the search, unless they come from a detector."""
     if options.full_backbone_weights is not None:
-        return resolve_backbone_weights(options.full_backbone_weights, options.backbone, explicit=True)
-    weights = _proxy_weights(options)
+        return _weights("full_backbone_weights", options.full_backbone_weights, options, backbone, True)
+    weights = _proxy_weights(options, backbone)
     from_detector = weights is not None and (Path(weights).is_dir() or Path(weights).name == "model.pt")
-    return resolve_backbone_weights("imagenet", options.backbone, explicit=False) if from_detector else weights
+    return resolve_backbone_weights("imagenet", backbone, explicit=False) if from_detector else weights
+
+
+def _weights(option: str, value: str, options: SimpleNamespace, backbone: str, explicit: bool) -> str | None:
+    """Weights of one of the backbones; exits on a file that would be for several."""
+    several = len(options.backbone_names) > 1
+    if several and value not in ("imagenet", "none"):
+        names = ", ".join(options.backbone_names)
+        flag = f"--{option.replace('_', '-')}"
+        fail(f"{flag} {value} is for one backbone, and there are several: {names}; expected imagenet or none")
+    return resolve_backbone_weights(value, backbone, explicit=explicit and not several)

@@ -37,6 +37,7 @@ from nasdsl.cli.training_plan import (
     make_recipe,
     open_datasets,
     resolve_backbone_weights,
+    resolve_detector,
     resolve_split,
     warn_random_backbone,
     with_recipe,
@@ -131,7 +132,7 @@ def train(
     split_seed: int | None,
     class_names: tuple[str, ...] | None,
     on_error: str,
-    backbone: str,
+    backbone: str | None,
     backbone_weights: str,
     freeze_at: int | None,
     norm: str | None,
@@ -151,7 +152,7 @@ def train(
     """Train a detector: a backbone with a decoder.
 
     FILE is a .nas file, `-` for standard input, zoo:NAME, or the folder of a training or search (its decoder.nas or
-    best.nas).
+    best.nas). Width, image size and backbone are those that its text names, unless options give others.
 
     \b
     nasdsl train zoo:fcos --width 64 --backbone mobilenet_v2 --data shapes --recipe quick --out runs/first
@@ -173,6 +174,10 @@ def train(
     decoder = load_decoder(file)
     main = is_main_process()
     with exit_on_error(), warnings_as_messages():
+        given_size = recipe_options["size"] or _size_setting(settings)
+        decoder, backbone, size = resolve_detector(decoder, file, backbone, given_size)
+        if given_size is None:
+            recipe_options["size"] = size
         from nasdsl.data import split_record
         from nasdsl.training import train as train_detector
         from nasdsl.training.config import TrainingConfig
@@ -240,6 +245,14 @@ def _refuse_length(recipe_options: dict[str, Any], settings: tuple[str, ...]) ->
         if recipe_options[name] is not None or name in names:
             option = f"--{name}" if recipe_options[name] is not None else f"--set {name}"
             fail(f"--minutes and {option} both say how long the training is: give one of them")
+
+
+def _size_setting(settings: tuple[str, ...]) -> tuple[int, int] | None:
+    """The size among the arguments of --set."""
+    from nasdsl.training.recipe import Recipe
+
+    found = [setting for setting in settings if setting.partition("=")[0].strip() == "size"]
+    return Recipe().override(found[-1:]).size if found else None
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,44 @@ if TYPE_CHECKING:
     from nasdsl.training.recipe import Recipe
 
 
+def resolve_detector(
+    decoder: Decoder, file: str, backbone: str | None, size: tuple[int, int] | None
+) -> tuple[Decoder, str, tuple[int, int] | None]:
+    """The decoder with the backbone and the image size that it is trained with; says which come from its text.
+
+    Options win over ``detector(…)`` in the text, which is changed to what they say.
+
+    Args:
+        file: that the decoder was read from, for messages.
+        backbone, size: as the user gave them.
+
+    Returns:
+        the decoder; its backbone; its size, None where neither says.
+    """
+    from nasdsl.decoder import REFERENCE_BACKBONE
+
+    taken, changed = [], []
+    pairs = (("backbone", backbone, decoder.backbone), ("size", size, decoder.size))
+    for name, given, own in pairs:
+        if own is not None and given is None:
+            taken.append(f"{name} {_shown(own)} (--{name})")
+        elif own is not None and given != own:
+            changed.append(f"--{name} {_shown(given)} instead of {_shown(own)}")
+    if is_main_process() and taken:
+        echo_err(f"from {file}: {', '.join(taken)}")
+    if is_main_process() and changed:
+        echo_err(f"{', '.join(changed)} of {file}")
+    if changed:
+        decoder = decoder.with_detector(
+            size if decoder.size is not None else None, backbone if decoder.backbone is not None else None
+        )
+    return decoder, backbone or decoder.backbone or REFERENCE_BACKBONE, size or decoder.size
+
+
+def _shown(value: object) -> str:
+    return f"{value[0]}x{value[1]}" if isinstance(value, tuple) else str(value)
+
+
 def resolve_backbone_weights(value: str, backbone: str, *, explicit: bool, weights: Path | None = None) -> str | None:
     """Initial weights of the backbone; None for random ones.
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
-from nasdsl.decoder import Decoder, loads
+from nasdsl.decoder import REFERENCE_BACKBONE, Decoder, loads
 from nasdsl.detection.backbones import FeatureExtractor, make_backbone
 from nasdsl.detection.detector import Detector, DetectorError, Method, Size
 from nasdsl.detection.fcos import Fcos
@@ -23,7 +23,7 @@ from nasdsl.semantics.architecture import Fcos as FcosPrediction
 
 def detector(
     decoder: Decoder,
-    backbone: str | FeatureExtractor = "resnet50",
+    backbone: str | FeatureExtractor | None = None,
     weights: str | Path | None = None,
     classes: int | Sequence[str] = 80,
     *,
@@ -31,8 +31,8 @@ def detector(
     freeze_at: int | None = None,
     norm: str | None = None,
     category_ids: Sequence[int] | None = None,
-    min_size: int | Sequence[int] = 800,
-    max_size: int = 1333,
+    min_size: int | Sequence[int] | None = None,
+    max_size: int | None = None,
     fixed_size: Size | None = None,
     size_divisible: int = 1,
     seed: int | None = None,
@@ -42,7 +42,8 @@ def detector(
 
     Args:
         decoder: from `nasdsl.load` or `nasdsl.loads`.
-        backbone: a name of `nasdsl.backbones.BACKBONES`, ``timm:NAME``, or a `FeatureExtractor` around any module.
+        backbone: a name of `nasdsl.backbones.BACKBONES`, ``timm:NAME``, or a `FeatureExtractor` around any module. None: that
+            of ``detector(backbone=…)`` in the decoder's text, or resnet50.
         weights: to start from: the folder of a run, its ``model.pt``, a file with a state dict, or one of torchvision's FCOS
             or RetinaNet. What its detector and this one have in common is inherited (see `nasdsl.detection.inheritance`);
             `Detector.inherited` says what, and a warning if it is not everything.
@@ -51,8 +52,9 @@ def detector(
         freeze_at, norm: see `make_backbone`. With the `weights` of a detector that has this backbone, and without
             `backbone_weights`, the default is that detector's setting.
         category_ids: the data set's ids of the classes; by default 1, 2, ….
-        min_size, max_size: of the shorter and the longer side of images in lists, in pixels.
-        fixed_size: (height, width) of images in lists, instead of these.
+        min_size, max_size: of the shorter and the longer side of images in lists, in pixels; by default 800 and 1333.
+        fixed_size: (height, width) of images in lists, instead of these. None, without `min_size` and `max_size`: that of
+            ``detector(size=…)`` in the decoder's text.
         size_divisible: images in lists are padded to multiples of this; with 1, only to the largest image of the batch.
         seed: of the random weights; torch's random state is not changed. None: that state is used.
         method: options of `nasdsl.detection.fcos.Fcos` or `nasdsl.detection.retinanet.Retinanet`.
@@ -66,6 +68,10 @@ def detector(
     names = [f"class {n}" for n in range(classes)] if isinstance(classes, int) else list(classes)
     if not names:
         raise DetectorError("a detector needs at least one class")
+    if backbone is None:
+        backbone = decoder.backbone or REFERENCE_BACKBONE
+    if fixed_size is None and min_size is None and max_size is None:
+        fixed_size = decoder.size
     given = {"backbone_weights": backbone_weights, "freeze_at": freeze_at, "norm": norm}
     ignored = [name for name, value in given.items() if value is not None]
     if ignored and not isinstance(backbone, str):
@@ -97,8 +103,8 @@ def detector(
         options,
         classes=names,
         category_ids=category_ids,
-        min_size=min_size,
-        max_size=max_size,
+        min_size=800 if min_size is None else min_size,
+        max_size=1333 if max_size is None else max_size,
         fixed_size=fixed_size,
         size_divisible=size_divisible,
         config={"decoder": decoder.source.text, "backbone": backbone_config},

@@ -31,7 +31,8 @@ from nasdsl.layers import (
     WeightedAdd,
     attribute_texts,
 )
-from nasdsl.semantics.architecture import Fcos, Predict
+from nasdsl.semantics.architecture import DetectorPart, Fcos, Predict
+from nasdsl.syntax.printer import print_name
 
 _COMMUTATIVE = (Add, Multiply, Maximum, WeightedAdd)
 _WITHOUT_PARAMETERS = (Activation, Add, Concat, GlobalPool, Input, Maximum, Multiply, Pool, Resize)
@@ -51,7 +52,7 @@ def canonical_text(graph: Graph, name: str | None = None) -> str:
     lines = []
     names = {o: name for name, o in graph.outputs.items()}
     inputs = sorted(n.layer.name for n in graph.nodes if isinstance(n.layer, Input))
-    lines += [f"decoder {name or graph.name} {{", f"  input {', '.join(inputs)}", ""]
+    lines += [f"decoder {name or graph.name} {{", *_detector(graph.detector), f"  input {', '.join(inputs)}", ""]
     width = next(n.out.width for n in graph.nodes if n.id in names)
     section = f"width={width}, norm=none, act=none"
     lines.append(f"  fpn({section}, adapter=none) {{")
@@ -61,11 +62,20 @@ def canonical_text(graph: Graph, name: str | None = None) -> str:
     lines.append(f"  head({section}, share={share}) {{")
     lines += [f"    {name}: {' -> '.join(steps)}" for name, steps in towers]
     lines += ["  }", ""]
-    lines += [f"  predict {_detector(graph.predict)}", "}", ""]
+    lines += [f"  predict {_prediction(graph.predict)}", "}", ""]
     return "\n".join([*blocks, *lines])
 
 
-def _detector(predict: Predict) -> str:
+def _detector(detector: DetectorPart | None) -> list[str]:
+    """The line of the detector that the decoder is for; none where its text names none: its digest is as without them."""
+    if detector is None:
+        return []
+    size = [] if detector.size is None else ["size={}x{}".format(*detector.size)]
+    backbone = [] if detector.backbone is None else [f"backbone={print_name(detector.backbone)}"]
+    return [f"  detector({', '.join(size + backbone)})"]
+
+
+def _prediction(predict: Predict) -> str:
     """What is predicted. ``boxes`` is written where it is not the default: texts older than it keep their digests."""
     if isinstance(predict, Fcos):
         boxes = "" if predict.boxes == "exp" else f", boxes={predict.boxes}"

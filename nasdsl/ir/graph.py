@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nasdsl.diagnostics import Span
 from nasdsl.layers import UNKNOWN_WIDTH, Feature, Input, Layer
-from nasdsl.semantics.architecture import Predict, Value
+from nasdsl.semantics.architecture import DetectorPart, Predict, Value
 
 if TYPE_CHECKING:
     import networkx
@@ -128,6 +128,7 @@ class Graph:
         levels: pyramid name to level.
         head, predict: what follows the pyramid.
         removed: values that nothing depends on.
+        detector: the detector that the decoder is for; None where it names none.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Graph:
     head: HeadGraph
     predict: Predict
     removed: tuple[Removed, ...]
+    detector: DetectorPart | None = None
 
     @property
     def pyramid_width(self) -> int:

@@ -88,8 +88,9 @@ def lower(architecture: Architecture, in_channels: Mapping[str, int]) -> Graph:
     outputs = {o.name: place[o.result] for o in fpn.outputs}
     head = _head(architecture, fpn.outputs, {n.id: n.out for n in nodes}, outputs)
     graph = Graph(
-        architecture.name, widths, nodes, outputs, {o.name: o.level for o in fpn.outputs}, head, architecture.predict, ()
-    )
+        architecture.name, widths, nodes, outputs, {o.name: o.level for o in fpn.outputs}, head, architecture.predict, (),
+        architecture.detector,
+    )  # fmt: skip
     verify(graph)
     live = remove_dead(graph)
     if live is not graph:

@@ -16,7 +16,8 @@ class CheckResult:
 
     Attributes:
         digest: texts with the same digest are evaluated once.
-        figures: costs, such as ``macs`` and ``params`` of fpn and head for one image.
+        figures: costs for one image: ``macs`` and ``params`` of fpn and head, ``macs_total`` and ``params_total`` with the
+            backbone.
     """
 
     digest: str
@@ -31,15 +32,17 @@ def make_check(space: Space, size: tuple[int, int]) -> Check:
     """The check of a space's samples.
 
     Args:
-        size: height and width of the image that costs are counted for.
+        size: height and width of the image that costs are counted for, where a text names none.
     """
 
     def check(text: Filled) -> CheckResult:
         if not space.keeps(text.indices):
             raise SpaceError("it cannot be built, or breaks a requirement")
         decoder = space.load(text)
-        cost = decoder.cost(size, space.backbone.name, space.classes).decoder
-        return CheckResult(decoder.digest, {"macs": cost.macs, "params": cost.params})
+        cost = decoder.cost(decoder.size or size, decoder.backbone or space.backbone.name, space.classes)
+        own, total = cost.decoder, cost.total
+        figures = {"macs": own.macs, "params": own.params, "macs_total": total.macs, "params_total": total.params}
+        return CheckResult(decoder.digest, figures)
 
     return check
 

@@ -37,7 +37,7 @@ def open_search_folder(folder: Path, config: Mapping[str, Any], *, resume: bool)
     """
     path = folder / "search.json"
     new = json.loads(json.dumps(config))
-    started = any((place / "journal.jsonl").exists() for place in (folder, *_subfolders(folder)))
+    started = is_started(folder)
     check_folder(folder, started=started, resume=resume)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,6 +57,11 @@ def open_search_folder(folder: Path, config: Mapping[str, Any], *, resume: bool)
         yield
     finally:
         lock.release()
+
+
+def is_started(folder: Path) -> bool:
+    """Whether the folder holds the journal of a search, or of a stage."""
+    return any((place / "journal.jsonl").exists() for place in (folder, *_subfolders(folder)))
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:

@@ -34,15 +34,38 @@ class FullTraining:
 
     Attributes:
         plan: of each training; it must have a `val_split`. If its width is None, decoders keep the width of the search.
-        beside: decoders to compare with, by name, trained at the same width.
+        beside: decoders to compare with, by name, trained at the width of the search's best, and for the detector that it
+            names, unless they name their own.
         device: None: a GPU if there is one.
         about: further values for each run's ``config.json``.
+        minutes: length of each training, instead of the recipe's; see `nasdsl.training.train`.
+        backbone_weights: initial weights by name of the backbone, for decoders that name theirs. Others have the plan's.
+        keep_size: decoders that name a size are trained at that of the plan's recipe all the same.
     """
 
     plan: TrainingConfig
     beside: Mapping[str, Decoder] = field(default_factory=dict)
     device: str | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    minutes: float | None = None
+    backbone_weights: Mapping[str, str | None] = field(default_factory=dict)
+    keep_size: bool = False
+
+    def prepare(self, decoder: Decoder) -> tuple[Decoder, TrainingConfig]:
+        """The decoder as it is trained, and its plan: with the backbone and the size that its text names.
+
+        Raises:
+            DiagnosticError, TrainingError: see `TrainingConfig.prepare_decoder`.
+        """
+        plan = self.plan
+        if self.keep_size and decoder.size is not None and plan.recipe.size is not None:
+            decoder = decoder.with_detector(plan.recipe.size)
+        if decoder.size is not None:
+            plan = replace(plan, recipe=plan.recipe.changed({"size": decoder.size}))
+        if decoder.backbone is not None:
+            weights = self.backbone_weights.get(decoder.backbone, plan.backbone_weights)
+            plan = replace(plan, backbone=decoder.backbone, backbone_weights=weights)
+        return plan.prepare_decoder(decoder), plan
 
     def open(self) -> tuple[Dataset, Dataset]:
         """Open the data sets to train and to evaluate on.
@@ -74,7 +97,7 @@ def train_top(
 
     Args:
         trials: of the search, best first.
-        size: height and width of the image that costs are counted for.
+        size: height and width of the image that costs are counted for, where a decoder names none.
         known: rankings of other stages by folder, made with the same plan. A decoder trained beside that would be trained here
             in the same way takes its result from there.
 
@@ -85,8 +108,8 @@ def train_top(
         DataError: a data set cannot be opened.
     """
     entries = [_entry_of_trial(trial, rank) for rank, trial in enumerate(trials, 1)]
-    width = _width(entries, full)
-    entries += [_entry_beside(name, decoder, width) for name, decoder in full.beside.items()]
+    best = loads(entries[0].text) if entries else None
+    entries += [_entry_beside(name, decoder, best, full.plan.width) for name, decoder in full.beside.items()]
     if not entries:
         return Ranking(full.plan.val_split or "", size, ())
     path = folder / "ranking.json"
@@ -94,7 +117,7 @@ def train_top(
     folder.mkdir(parents=True, exist_ok=True)
     ranking = Ranking(full.plan.val_split or "", size, tuple(_recorded(entry, old, folder) for entry in entries))
     for entry in ranking.entries:
-        if entry.verdict == WAITING and (same := _from_other_stage(entry, full.plan, known or {}, folder)) is not None:
+        if entry.verdict == WAITING and (same := _from_other_stage(entry, full, known or {}, folder)) is not None:
             ranking = ranking.with_entry(same)
     ranking.write(path)
     waiting = [entry for entry in entries if _get(ranking, entry.name).verdict == WAITING]
@@ -102,7 +125,8 @@ def train_top(
     training, validation = full.open() if waiting else (None, None)
     for number, entry in enumerate(waiting):
         place = len(entries) - len(waiting) + number + 1
-        left = f"; about {duration(sum(seconds) / len(seconds) * (len(waiting) - number))} left for all" if seconds else ""
+        each = 60 * full.minutes if full.minutes else sum(seconds) / len(seconds) if seconds else 0.0
+        left = f"; about {duration(each * (len(waiting) - number))} left for all" if each else ""
         _say(f"full training {place} of {len(entries)}: {entry.name}{left}", quiet)
         assert training is not None
         assert validation is not None
@@ -128,15 +152,18 @@ def _train(
     """Train one decoder; an error that is its own becomes its verdict."""
     plan = full.plan
     try:
-        decoder = plan.prepare_decoder(loads(entry.text, entry.name))
-        cost = decoder.cost(size, plan.backbone, len(training.classes)).decoder
-        entry = replace(entry, text=decoder.source.text, macs=cost.macs, params=cost.params)
+        decoder, plan = full.prepare(loads(entry.text, entry.name))
+        cost = decoder.cost(decoder.size or size, plan.backbone, len(training.classes))
+        entry = replace(
+            entry, text=decoder.source.text, macs=cost.decoder.macs, params=cost.decoder.params, macs_total=cost.total.macs,
+            params_total=cost.total.params,
+        )  # fmt: skip
         detector = plan.make_detector(decoder, training)
         about = {**full.about, "data": plan.data, "split": plan.split, **split_record(training.made), "decoder": entry.name}
         run = Run(folder / entry.folder)
         outcome = train(
-            detector, training, plan.recipe, run.folder, validation, resume=run.config.exists(), device=full.device,
-            about=about, quiet=quiet,
+            detector, training, plan.recipe, run.folder, validation, minutes=full.minutes, resume=run.config.exists(),
+            device=full.device, about=about, quiet=quiet,
         )  # fmt: skip
     except (RunError, CheckpointError, OSError):  # not the decoder's
         raise
@@ -166,21 +193,23 @@ def _entry_of_trial(trial: Trial, rank: int) -> RankingEntry:
     )
 
 
-def _entry_beside(name: str, decoder: Decoder, width: int | None) -> RankingEntry:
-    """The entry of a decoder trained beside; a failed one if it cannot have this width."""
+def _entry_beside(name: str, decoder: Decoder, best: Decoder | None, width: int | None) -> RankingEntry:
+    """The entry of a decoder trained beside; a failed one if it cannot have this width or detector.
+
+    Args:
+        best: of the search's decoders, whose width, size and backbone it gets; None leaves them as they are.
+        width: that of all trainings, instead of the best's.
+    """
     entry = RankingEntry(name, None, None, None, WAITING, None, None, None, None, 0.0, decoder.source.text, name, None)
+    width = width if width is not None or best is None else best.architecture.fpn.width
     try:
-        decoder = make_self_contained(decoder if width is None else decoder.with_width(width))
+        decoder = decoder if width is None else decoder.with_width(width)
+        if best is not None:
+            decoder = decoder.with_detector(None if decoder.size else best.size, None if decoder.backbone else best.backbone)
+        decoder = make_self_contained(decoder)
     except DiagnosticError as error:
         return _failed(entry, error)
     return replace(entry, text=decoder.source.text)
-
-
-def _width(entries: Sequence[RankingEntry], full: FullTraining) -> int | None:
-    """Width of the decoders that are trained beside; None leaves them as they are."""
-    if full.plan.width is not None or not entries:
-        return full.plan.width
-    return loads(entries[0].text).architecture.fpn.width
 
 
 def _recorded(entry: RankingEntry, old: Ranking | None, folder: Path) -> RankingEntry:
@@ -192,7 +221,7 @@ def _recorded(entry: RankingEntry, old: Ranking | None, folder: Path) -> Ranking
 
 
 def _from_other_stage(
-    entry: RankingEntry, plan: TrainingConfig, known: Mapping[Path, Ranking], folder: Path
+    entry: RankingEntry, full: FullTraining, known: Mapping[Path, Ranking], folder: Path
 ) -> RankingEntry | None:
     """The result of a decoder trained beside in another stage, if it was the same decoder at the same width."""
     if entry.from_search:
@@ -202,7 +231,7 @@ def _from_other_stage(
         if other is None or other.verdict != OK:
             continue
         with suppress(DiagnosticError, TrainingError):  # what cannot be adapted fails in its own training
-            if plan.prepare_decoder(loads(entry.text)).source.text == other.text:
+            if full.prepare(loads(entry.text))[0].source.text == other.text:
                 return replace(other, folder=os.path.relpath(place / other.folder, folder))
     return None
 

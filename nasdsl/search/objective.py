@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from nasdsl.search.errors import ObjectiveError
 
-COSTS: Final = ("macs", "params", "latency")
-"""``macs`` and ``params`` of fpn and head are counted; ``latency`` (seconds) is read from the details of the evaluation."""
+COSTS: Final = ("macs", "params", "latency", "macs_total", "params_total")
+"""``macs`` and ``params`` of fpn and head are counted, ``macs_total`` and ``params_total`` with the backbone; ``latency``
+(seconds) is read from the details of the evaluation."""
 EXPONENT: Final = -0.07
 """MnasNet's: doubling the cost must be worth 5 % of quality."""
 

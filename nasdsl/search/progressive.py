@@ -19,6 +19,7 @@ from nasdsl.decoder import loads
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.search.check import rejection_reason
 from nasdsl.search.config import open_search_folder
+from nasdsl.search.detectors import detector_key, key_name
 from nasdsl.search.errors import FpnError, SearchError
 from nasdsl.search.full_training import FullTraining
 from nasdsl.search.ranking import Ranking, RankingEntry
@@ -164,7 +165,7 @@ def progressive_search(
 
 
 def with_fixed_fpn(space: Space, text: str) -> tuple[Space, str]:
-    """Replace the fpn of a space of heads by that of a decoder, at the width of the space's fpn.
+    """Replace the fpn of a space of heads by that of a decoder, at the width of the space's fpn, for the same detector.
 
     Returns:
         The space, and the text of the decoder at that width.
@@ -173,8 +174,11 @@ def with_fixed_fpn(space: Space, text: str) -> tuple[Space, str]:
         SpaceError, DiagnosticError: they do not fit together, or no head on this fpn keeps the requirements.
     """
     width = space.load(space.sample(0)).architecture.fpn.width
-    fixed = loads(text, "the fpn's text").with_width(width).source.text
-    return space.with_fpn(fixed), fixed
+    decoder = loads(text, "the fpn's text").with_width(width)
+    fixed = decoder.source.text
+    made = space.with_fpn(fixed)
+    sizes, backbones = [decoder.size] if decoder.size else [], [decoder.backbone] if decoder.backbone else []
+    return made.with_detector(sizes, backbones), fixed
 
 
 def _check(stage: Stage, settings: SearchSettings) -> None:
@@ -206,7 +210,15 @@ def _common_config(first: Stage, settings: SearchSettings, full: FullTraining | 
     if full is not None:
         beside = {name: decoder.source.text for name, decoder in full.beside.items()}
         full_config = {**full.plan.to_dict(), "beside": beside, "device": full.device}
-    return {"how": settings.to_dict(), "proxy": proxy, "full": full_config, **settings.about}
+        if full.minutes is not None:
+            full_config["minutes"] = full.minutes
+    config = {"how": settings.to_dict(), "proxy": proxy, "full": full_config, **settings.about}
+    if first.detectors:  # searches of earlier versions have none
+        names = ("backbone", "backbone_weights", "image_size", "size")
+        config["detectors"] = {
+            key_name(key): {name: getattr(spec, name) for name in names} for key, spec in first.detectors.items()
+        }
+    return config
 
 
 # ------------------------------------------------------------------------------------------------ the second stage
@@ -239,7 +251,8 @@ def _search_heads(
             space, fixed = with_fixed_fpn(head.space, fpn.text)
             _write_fpn(folder / "fpn.nas", fixed, fpn.origin, failures)
             _say(f"stage head: {space.name} on the fpn of {fpn.origin}", quiet)
-            stage = replace(head, space=space, proxy=replace(head.proxy, fpn=fixed))
+            proxy = head.detectors.get(detector_key(fixed), head.proxy)
+            stage = replace(head, space=space, proxy=replace(proxy, fpn=fixed), detectors={})
             return run_stage(stage, settings, full, folder, name=HEAD, known=known, quiet=quiet)
         except (FpnError, SpaceError, DiagnosticError) as error:
             if fpn.trial is None or SearchRun(folder).journal.exists():  # no other fpn can take its place

@@ -12,6 +12,8 @@ from nasdsl.search.errors import SearchError
 from nasdsl.search.trial import OK
 
 FORMAT: Final = "nasdsl ranking 1"
+_ADDED: Final = ("macs_total", "params_total")
+"""Fields that rankings of earlier versions lack."""
 WAITING: Final = "waiting"
 """Verdict on a decoder that is not trained yet."""
 
@@ -25,11 +27,12 @@ class RankingEntry:
         trial, proxy_rank, reward: of the search, ranks from 1; None for a decoder trained beside.
         verdict: ``ok``, ``waiting``, ``diverged`` or ``failed: reason``.
         ap, ap50: COCO's, between 0 and 1.
-        macs, params: of fpn and head as trained, for one image of the ranking's size.
+        macs, params: of fpn and head as trained, for one image of the size that the text names, or of the ranking's.
         seconds: of training without evaluations, summed over interruptions.
         text: of the decoder as trained.
         folder: of the run, relative to the ranking's.
         error: why there is no AP.
+        macs_total, params_total: the same with the backbone; None in rankings of earlier versions.
     """
 
     name: str
@@ -45,6 +48,8 @@ class RankingEntry:
     text: str
     folder: str
     error: str | None
+    macs_total: int | None = None
+    params_total: int | None = None
 
     @property
     def from_search(self) -> bool:
@@ -119,4 +124,4 @@ def read_ranking(path: str | Path) -> Ranking | None:
 def _read_entries(values: Iterable[Mapping[str, Any]]) -> Iterable[RankingEntry]:
     names = [field.name for field in fields(RankingEntry)]
     for value in values:
-        yield RankingEntry(**{name: value[name] for name in names})
+        yield RankingEntry(**{name: value[name] for name in names if name in value or name not in _ADDED})

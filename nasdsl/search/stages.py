@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.backends.requirements import DEFAULT_SIZE
+from nasdsl.search.detectors import DetectorEvaluation, DetectorKey
 from nasdsl.search.early_stopping import StoppingRule, check_objective
 from nasdsl.search.errors import SearchError
 from nasdsl.search.full_training import FullTraining, train_top
@@ -35,6 +36,8 @@ class Stage:
         proxy: the proxy task that evaluates them.
         trials, evaluations: see `nasdsl.search.search`.
         top: number of the best decoders that are fully trained.
+        detectors: the proxy task of each backbone and size that texts name, see `nasdsl.search.detectors.proxy_specs`. Empty:
+            `proxy` evaluates all.
     """
 
     space: Space
@@ -42,6 +45,22 @@ class Stage:
     trials: int = 500
     evaluations: int | None = None
     top: int = 0
+    detectors: Mapping[DetectorKey, ProxySpec] = field(default_factory=dict)
+
+    def make_evaluation(self, latency: tuple[int, int] | None, *, quiet: bool) -> ProxyEvaluation | DetectorEvaluation:
+        """The evaluation of the stage's decoders.
+
+        Args:
+            latency: size of an image for which a decoder's seconds are measured; decoders that name a size are measured at
+                their own. None: not measured.
+        """
+        made = {
+            key: ProxyEvaluation(spec, None if latency is None else key[1] or latency, quiet=quiet)
+            for key, spec in self.detectors.items()
+        }
+        if len(made) > 1:
+            return DetectorEvaluation(made)
+        return next(iter(made.values()), None) or ProxyEvaluation(self.proxy, latency, quiet=quiet)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``search.json``."""
@@ -175,7 +194,7 @@ def finished_trials(stage: Stage, folder: Path) -> Trials | None:
 def _search(stage: Stage, settings: SearchSettings, folder: Path, quiet: bool) -> Trials:
     """Search the space of a stage. The evaluation is freed on return, because its features take memory that training needs."""
     objective = Objective.parse(settings.objective)
-    evaluation = ProxyEvaluation(stage.proxy, settings.size if objective.needs_latency else None, quiet=quiet)
+    evaluation = stage.make_evaluation(settings.size if objective.needs_latency else None, quiet=quiet)
     evaluation.prepare(keep=settings.workers == "inline")
     return search(
         stage.space,

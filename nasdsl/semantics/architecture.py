@@ -136,6 +136,19 @@ Predict: TypeAlias = Fcos | Retinanet
 
 
 @dataclass(frozen=True, slots=True)
+class DetectorPart:
+    """``detector(size=240x320, backbone=mobilenet_v2)``: the detector that a decoder is for.
+
+    Attributes:
+        size: height and width of its images in pixels; None where the text does not say.
+        backbone: a name of `nasdsl.backbones`; None where the text does not say.
+    """
+
+    size: tuple[int, int] | None = None
+    backbone: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Architecture:
     """A decoder that checks.
 
@@ -147,6 +160,7 @@ class Architecture:
         open_holes: spans of the holes in it; with any, it is a search space and the parts are incomplete.
         decisions: how many holes it has written out: those in a `repeat` once a round, those in a block once a call.
         warnings: findings that do not make it fail.
+        detector: the detector that it is for; None where it names none, and where holes are open.
     """
 
     name: str
@@ -158,3 +172,4 @@ class Architecture:
     open_holes: tuple[Span, ...]
     decisions: int
     warnings: tuple[Diagnostic, ...]
+    detector: DetectorPart | None = None

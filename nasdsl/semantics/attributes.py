@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import types
 from nasdsl.layers.fields import number_fits
 from nasdsl.syntax import ast
-from nasdsl.syntax.lexer import MAX_DECIMALS
+from nasdsl.syntax.lexer import MAX_DECIMALS, UNREADABLE
 
-Value: TypeAlias = int | float | str
-"""A number or a word. ``true`` and ``false`` are the words "true" and "false"."""
+
+class Size(NamedTuple):
+    """Height and width in pixels."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
+
+
+class Quoted(str):
+    """A name that the text has in double quotes."""
+
+    __slots__ = ()
+
+
+Value: TypeAlias = int | float | str | Size
+"""A number, a word, a size, or a name in quotes. ``true`` and ``false`` are the words "true" and "false"."""
 
 Environment: TypeAlias = Mapping[str, "Value | Unknown"]
 """What words stand for: ``width``, ``norm`` and ``act`` of the section, parameters, ``let`` and ``repeat`` variables."""
@@ -28,7 +45,7 @@ UNKNOWN: Final = Unknown()
 DEFERRED: Final = ("feature", "op")
 """Kinds of attribute whose values are no numbers or words."""
 
-Kind: TypeAlias = Literal["count", "odd", "stride", "index", "number", "word", "flag", "feature", "op"]
+Kind: TypeAlias = Literal["count", "odd", "stride", "index", "number", "word", "flag", "size", "name", "feature", "op"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +54,21 @@ class Accepts:
 
     Attributes:
         kind: ``count`` (>= 1), ``odd`` (1, 3, 5, …), ``stride`` (a power of two), ``index`` (>= 0), ``number`` (any, with a
-            fraction or without), ``word`` (one of `words`), ``flag`` (true or false), ``feature`` (a value of the section, or
-            the number of a level), ``op`` (the name of an op). What the last two mean is resolved where features and ops are
-            known.
+            fraction or without), ``word`` (one of `words`), ``flag`` (true or false), ``size`` (height x width), ``name``
+            (any word, or a name in quotes), ``feature`` (a value of the section, or the number of a level), ``op`` (the name
+            of an op). What the last two mean is resolved where features and ops are known.
         default: the value where the text sets none; None: it must be set. A name of the environment stands for
             that name's value.
         words: what a ``word`` may be; for other kinds words that are allowed beside them (``auto``).
-        largest: the largest number.
+        largest: the largest number, and side of a size.
+        optional: it may be left out without a default; it has no value then.
     """
 
     kind: Kind
     default: Value | None = None
     words: tuple[str, ...] = ()
     largest: int = 65536
+    optional: bool = False
 
     def expectation(self) -> str:
         plain = {
@@ -60,6 +79,8 @@ class Accepts:
             "number": f"a number of at most {MAX_DECIMALS} digits after the point",
             "word": "",
             "flag": "true or false",
+            "size": f"height x width in pixels, each from 1 to {self.largest}, such as 240x320",
+            "name": "a name",
             "feature": "a value of this section, or the number of a level",
             "op": "the name of an op, or none",
         }[self.kind]
@@ -67,11 +88,15 @@ class Accepts:
         return options[0] if len(options) == 1 else f"{', '.join(options[:-1])} or {options[-1]}"
 
     def takes(self, value: Value) -> bool:
+        if isinstance(value, Size):
+            return self.kind == "size" and min(value) >= 1 and max(value) <= self.largest
+        if self.kind == "name" or isinstance(value, Quoted):
+            return self.kind == "name" and isinstance(value, str)
         if isinstance(value, str):
             return value in self.words or (self.kind == "flag" and value in ("true", "false"))
         if self.kind == "number":
             return number_fits(value)
-        if isinstance(value, float) or self.kind in ("word", "flag"):
+        if isinstance(value, float) or self.kind in ("word", "flag", "size"):
             return False
         if self.kind == "index":
             return 0 <= value <= self.largest
@@ -81,19 +106,23 @@ class Accepts:
 
 
 def evaluate(value: ast.Attribute, environment: Environment, problems: list[Diagnostic]) -> Value | Unknown:
-    """The number or word that an attribute expression stands for."""
+    """The number, word or size that an attribute expression stands for."""
     if type(value) is ast.Number:
         return value.value
     if type(value) is ast.Reference and value.index is None:
         word = environment.get(value.name, value.name)
-        return word if isinstance(word, int | float | str) else UNKNOWN
+        return word if isinstance(word, int | float | str | Size) else UNKNOWN
+    if isinstance(value, ast.Size):
+        return Size(value.height, value.width)
+    if isinstance(value, ast.Text):
+        return UNKNOWN if value.value == UNREADABLE else Quoted(value.value)
     if isinstance(value, ast.Group):
         return evaluate(value.inner, environment, problems)
     if isinstance(value, ast.Negative):
         inner = evaluate(value.operand, environment, problems)
         if isinstance(inner, Unknown):
             return UNKNOWN
-        if isinstance(inner, str):
+        if isinstance(inner, str | Size):
             return _not_a_number(value.operand, inner, problems)
         return -inner
     if isinstance(value, ast.Arithmetic):
@@ -109,7 +138,7 @@ def _arithmetic(value: ast.Arithmetic, environment: Environment, problems: list[
         number = evaluate(side, environment, problems)
         if isinstance(number, Unknown):
             return UNKNOWN
-        if isinstance(number, str):
+        if isinstance(number, str | Size):
             return _not_a_number(side, number, problems)
         sides.append(number)
     left, right = sides
@@ -130,8 +159,8 @@ def _arithmetic(value: ast.Arithmetic, environment: Environment, problems: list[
     return result
 
 
-def _not_a_number(at: ast.Attribute, word: str, problems: list[Diagnostic]) -> Unknown:
-    problems.append(types.not_a_number(at.span, word))
+def _not_a_number(at: ast.Attribute, word: str | Size, problems: list[Diagnostic]) -> Unknown:
+    problems.append(types.not_a_number(at.span, str(word)))
     return UNKNOWN
 
 
@@ -187,7 +216,7 @@ def settings(
         elif len(problems) > before:
             right = False
     for name, accepts in accepted.items():
-        if name in values or accepts.kind in DEFERRED:
+        if name in values or accepts.kind in DEFERRED or accepts.optional:
             continue
         if accepts.default is None:
             right = False
@@ -201,4 +230,5 @@ def settings(
 def refused(setting: ast.Setting, value: Value, accepts: Accepts, owner: str) -> Diagnostic:
     """The finding about a value that an attribute does not take."""
     words = (*accepts.words, "true", "false") if accepts.kind == "flag" else accepts.words
-    return types.attribute_value(setting.value.span, owner, setting.name, value, accepts.expectation(), words)
+    shown = f'"{value}"' if isinstance(value, Quoted) else value
+    return types.attribute_value(setting.value.span, owner, setting.name, shown, accepts.expectation(), words)

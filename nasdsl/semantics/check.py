@@ -12,6 +12,7 @@ from nasdsl.semantics.architecture import Architecture, InputFeature
 from nasdsl.semantics.definitions import check_definitions
 from nasdsl.semantics.elaborate import elaborate
 from nasdsl.semantics.elaborate_body import new_context
+from nasdsl.semantics.infer_detector import infer_detector
 from nasdsl.semantics.infer_fpn import infer_fpn
 from nasdsl.semantics.infer_head import infer_head
 from nasdsl.semantics.infer_prediction import infer_prediction
@@ -103,6 +104,7 @@ def _architecture(
     """The architecture of a program, with its slots open or filled; None where a part is missing."""
     warnings: list[Diagnostic] = []
     predict = infer_prediction(program, problems, indices)
+    detector = infer_detector(program, problems, indices)
     fpn = infer_fpn(program, problems, warnings, lost, indices)
     head = infer_head(program, fpn, problems, lost, indices)
     if fpn is None or head is None or predict is None:
@@ -114,7 +116,7 @@ def _architecture(
         problems.extend(warnings)
     return Architecture(
         program.name, inputs, fpn, head, predict, program.requirements,
-        tuple(sorted(open_holes, key=lambda s: s.start)), len(program.decisions), tuple(warnings),
+        tuple(sorted(open_holes, key=lambda s: s.start)), len(program.decisions), tuple(warnings), detector,
     )  # fmt: skip
 
 

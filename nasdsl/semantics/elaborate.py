@@ -23,6 +23,7 @@ from nasdsl.semantics.program import (
     Call,
     Chain,
     Decision,
+    DetectorProgram,
     FpnProgram,
     HeadProgram,
     Input,
@@ -97,6 +98,7 @@ class _DecoderElaborator:
             ast.Fpn: self._single(ast.Fpn, "fpn"),
             ast.Head: self._single(ast.Head, "head"),
             ast.Predict: self._single(ast.Predict, "predict"),
+            ast.Detector: self._single(ast.Detector, "detector", is_optional=True),
         }
         parts: dict[type, Any] = dict.fromkeys(sections)
         for item in node.items:  # holes are numbered in the order of the text
@@ -111,11 +113,14 @@ class _DecoderElaborator:
             elif isinstance(item, ast.Predict):
                 settings = self._outside(self.place)
                 parts[kind] = PredictProgram(item.detector, settings.settings(item.settings), item.span, item.detector_span)
+            elif isinstance(item, ast.Detector):
+                settings = self._outside(self.place)
+                parts[kind] = DetectorProgram(settings.settings(item.settings), item.span, _keyword(item.span, "detector"))
             self._place_decisions(since, items[id(item)])
         return Program(
             node.name, node.span, inputs, unknown, requirements, tuple(self.words),
             parts[ast.Fpn], parts[ast.Head], parts[ast.Predict], self._numbered(),
-            tuple(self.context.passed),
+            tuple(self.context.passed), parts[ast.Detector],
         )  # fmt: skip
 
     def _outside(self, place: Place) -> ExpressionElaborator:
@@ -137,10 +142,10 @@ class _DecoderElaborator:
 
     # ------------------------------------------------------------------------------------------------ parts
 
-    def _single(self, kind: type[Any], word: str) -> Any:
-        """The one part of this kind; None, with a diagnostic, where there is none."""
+    def _single(self, kind: type[Any], word: str, *, is_optional: bool = False) -> Any:
+        """The one part of this kind; None, with a diagnostic unless it is optional, where there is none."""
         found = [item for item in self.node.items if isinstance(item, kind)]
-        if not found and self.context.lost is None:
+        if not found and self.context.lost is None and not is_optional:
             self.problems.append(structure.missing_part(self.node.name_span, self.node.name, word))
         for extra in found[1:]:
             self.problems.append(structure.second_part(_keyword(extra.span, word), word, _keyword(found[0].span, word)))

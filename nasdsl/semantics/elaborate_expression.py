@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import holes, names, structure, types
 from nasdsl.semantics import attributes, primitives
-from nasdsl.semantics.attributes import UNKNOWN, Unknown, Value
+from nasdsl.semantics.attributes import UNKNOWN, Quoted, Size, Unknown, Value
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import (
     Body,
@@ -44,6 +44,7 @@ MOST_GUESSES: Final = 200
 """Findings in front of which a misspelling is looked for: a text with so many has other mistakes than misspellings."""
 
 _FEATURE_NAME = re.compile(r"c[1-7]")
+_LITERALS: Final = (ast.Number, ast.Size, ast.Text)
 _HOLES: Final = (ast.NamedHole, ast.ChoiceHole, ast.RangeHole)
 
 SECTION_WORDS: Final = frozenset(primitives.SECTION)
@@ -126,14 +127,14 @@ class ExpressionElaborator:
 
     # ---------------------------------------------------------------------------------------- expressions
 
-    def operand(self, node: ast.Operand | ast.Number) -> Operand:
+    def operand(self, node: ast.Operand | ast.Number | ast.Size | ast.Text) -> Operand:
         """The program of an expression."""
         kind = type(node)
         if kind is ast.Reference:
             return self.reference(node)  # type: ignore[arg-type]  # `kind` says so
         if kind is ast.Call:
             return self.call(node)  # type: ignore[arg-type]  # `kind` says so
-        if kind is ast.Number:
+        if isinstance(node, _LITERALS):
             self.problems.append(holes.not_a_value(node.span))
             return Missing(node.span)
         made = self._slot(node, "operand")
@@ -335,7 +336,7 @@ class ExpressionElaborator:
     def attribute(self, node: Any, *, everything: bool = False) -> Any:
         """An attribute value with what `let` and `repeat` bind in the place of names; `everything`: also the kept words."""
         kind = type(node)
-        if kind is ast.Number or kind is Slot or kind is Missing:
+        if kind is ast.Number or kind is Slot or kind is Missing or kind is ast.Size or kind is ast.Text:
             return node
         if kind is ast.Reference:
             if node.index is not None:
@@ -587,8 +588,12 @@ def show_at_call(problems: list[Diagnostic], since: int, call: Span) -> None:
 
 def literal(word: Word, span: Span) -> Any:
     """A word as an attribute value at this place."""
+    if isinstance(word, Quoted):
+        return ast.Text(span, word)
     if isinstance(word, str):
         return ast.Reference(span, word)
+    if isinstance(word, Size):
+        return ast.Size(span, *word)
     if isinstance(word, int | float):
         return ast.Number(span, word, str(word))
     return Missing(span) if isinstance(word, Unknown) or word is None else word

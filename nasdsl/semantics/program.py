@@ -257,6 +257,15 @@ class HeadProgram:
 
 
 @dataclass(frozen=True, slots=True)
+class DetectorProgram:
+    """``detector(…)``: the detector that the decoder is for."""
+
+    settings: tuple[ast.Setting, ...]
+    span: Span
+    keyword: Span
+
+
+@dataclass(frozen=True, slots=True)
 class PredictProgram:
     """``predict fcos(…)``."""
 
@@ -275,6 +284,7 @@ class Program:
         unknown_inputs: names that no backbone feature has, which are reported already.
         words: `let`s of the decoder itself, outside its sections.
         fpn, head, predict: its parts; None where one is missing, which is reported already.
+        detector: the detector that it is for; None where it names none.
         decisions: what a filling decides, by number.
         passed: ops that calls name in an attribute: ``f(x, o=mine)``.
     """
@@ -290,6 +300,7 @@ class Program:
     predict: PredictProgram | None
     decisions: tuple[Decision, ...]
     passed: tuple[Op | Block, ...] = ()
+    detector: DetectorProgram | None = None
 
 
 def chosen(node: Any, indices: Sequence[int]) -> Any:
@@ -336,6 +347,13 @@ def section_values(
     owner = section.keyword.text
     values = attributes.settings(settings, accepted, owner, section.keyword, {}, problems)
     return dict.fromkeys(accepted, UNKNOWN) if values is None else values
+
+
+def possible_values(value: Any) -> list[Any]:
+    """What an attribute value may be: itself, or all that its slot can hold; nothing where it is computed from slots."""
+    if type(value) is Slot:
+        return [found for alternative in value.alternatives for found in possible_values(alternative)]
+    return [] if find_slot(value) else [value]
 
 
 def find_slot(value: Any) -> Slot | None:

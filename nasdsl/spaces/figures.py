@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from nasdsl.backbones import Backbone
+from nasdsl.backbones import backbone as find_backbone
 from nasdsl.backends.cost import Areas
-from nasdsl.backends.requirements import Quantities, macs_sizes
+from nasdsl.backends.requirements import DEFAULT_SIZE, Quantities, macs_sizes
 from nasdsl.diagnostics import Diagnostic, DiagnosticError
 from nasdsl.ir.lower import lower_nodes, predictions
 from nasdsl.layers import Feature
@@ -42,6 +43,7 @@ from nasdsl.semantics.program import (
     fill_settings,
     fill_value,
     find_slot,
+    possible_values,
     section_values,
 )
 from nasdsl.semantics.vocabulary import Block, Op, Vocabulary
@@ -66,7 +68,7 @@ class FigureCounter:
 
     Args:
         program: of the space.
-        backbone, classes: what the decoders are counted for.
+        backbone, classes: what the decoders are counted for; the backbone where the text names none.
     """
 
     def __init__(self, program: Program, backbone: Backbone, classes: int) -> None:
@@ -76,7 +78,10 @@ class FigureCounter:
         self.program = program
         self.backbone = backbone
         self.classes = classes
-        self.sizes = macs_sizes(program.requirements)
+        detector = {} if program.detector is None else {s.name: s.value for s in program.detector.settings}
+        self._own_size, self._own_backbone = detector.get("size"), detector.get("backbone")
+        own: list[tuple[int, int] | None] = [(s[0], s[1]) for s in possible_words(self._own_size)] or [None]
+        self.sizes = tuple(dict.fromkeys(size for o in own for size in macs_sizes(program.requirements, o)))
         self.areas = [Areas(size) for size in self.sizes]
         self.applied: dict[tuple[Any, ...], tuple[Feature, int, int] | None] = {}
         self._fpn, self._head, self._predict = program.fpn, program.head, program.predict
@@ -94,6 +99,7 @@ class FigureCounter:
         for word in self.program.words:
             if isinstance(word.value, Slot) and isinstance(chosen(word.value, indices), ast.Call):
                 raise _Unbuildable  # `let k = conv(k=3)` is no text
+        own = None if self._own_size is None else tuple(_word(self._own_size, {}, indices))
         total, dangling, levels, width = self._count_fpn(self._fpn, indices)
         pyramid = tuple(levels), width
         head = self._heads.get(pyramid) if self._head_is_fixed else None
@@ -103,18 +109,20 @@ class FigureCounter:
                 self._heads[pyramid] = head
         total += head
         mask = (1 << 64) - 1
-        macs = {size: total >> (64 * (i + 1)) & mask for i, size in enumerate(self.sizes)}
-        return Quantities(macs, total & mask, dangling)
+        wanted = macs_sizes(self.program.requirements, own)
+        macs = {size: total >> (64 * (i + 1)) & mask for i, size in enumerate(self.sizes) if size in wanted}
+        return Quantities(macs, total & mask, dangling, own or DEFAULT_SIZE)
 
     def _count_fpn(self, fpn: FpnProgram, indices: Sequence[int]) -> tuple[int, int, list[int], int]:
         """Cost of the live part, number of dangling blocks, levels of the pyramid and its width."""
         words = _section_words(fpn, _WORDS, infer_fpn.ATTRIBUTES, indices)
         section = _Section(self, words, indices)
         adapter: Any = chosen(fpn.adapter, indices)
+        backbone = self.backbone if self._own_backbone is None else find_backbone(_word(self._own_backbone, {}, indices))
         for name, level, _ in self.program.inputs:
-            if name not in self.backbone.out_channels:
+            if name not in backbone.out_channels:
                 raise _Unbuildable
-            raw = section.add((Feature(level, self.backbone.out_channels[name]), 0, 0))
+            raw = section.add((Feature(level, backbone.out_channels[name]), 0, 0))
             section.names[name] = raw
             if adapter is not None:
                 out, used, price = self.apply(adapter, (), (section.values[raw][0],), section.key, (), indices)
@@ -493,6 +501,11 @@ class _Section:
             seen |= following
             waiting += _bits(following)
         return False
+
+
+def possible_words(value: Any) -> list[Any]:
+    """What the value of an attribute of ``detector`` may be in a filling; nothing for one that is not set."""
+    return [] if value is None else list(dict.fromkeys(attributes.evaluate(v, {}, []) for v in possible_values(value)))
 
 
 def _section_words(

@@ -49,9 +49,14 @@ def match(space: Program, text: Program) -> list[int]:
     if space.name != text.name or [i.name for i in space.inputs] != [i.name for i in text.inputs]:
         raise NoMatch(text.span)
     matcher.words(space.words, text.words, text.span)
-    for wanted, found in ((space.fpn, text.fpn), (space.head, text.head), (space.predict, text.predict)):
+    parts = (
+        (space.fpn, text.fpn), (space.head, text.head), (space.predict, text.predict), (space.detector, text.detector),
+    )  # fmt: skip
+    for wanted, found in parts:
         if (wanted is None) != (found is None):
             raise NoMatch(text.span)
+    if space.detector is not None and text.detector is not None:
+        matcher.settings(space.detector.settings, text.detector.settings, text.detector.keyword)
     if space.fpn is not None and text.fpn is not None:
         matcher.settings(space.fpn.settings, text.fpn.settings, text.fpn.keyword)
         matcher.adapter(space.fpn.adapter, text.fpn.adapter, text.fpn.keyword)
@@ -242,7 +247,7 @@ class _Matcher:
         if isinstance(wanted, Slot):
             self.slot(wanted, found, lambda a, b: self.value(a, b, place), place)
         elif type(wanted) is not type(found):
-            if not self.is_same_number(wanted, found):
+            if not self.is_same_number(wanted, found) and not _is_same_name(wanted, found):
                 raise NoMatch(place)
         elif isinstance(wanted, ast.Arithmetic):
             if wanted.operator != found.operator:
@@ -262,6 +267,12 @@ class _Matcher:
             return evaluate(fill_value(wanted, self.known), {}, []) == found.value  # type: ignore[arg-type]  # by number
         except KeyError:
             return False
+
+
+def _is_same_name(wanted: Any, found: Any) -> bool:
+    """Whether two values are one name, in quotes and without."""
+    names = [v.value if isinstance(v, ast.Text) else v.name for v in (wanted, found) if isinstance(v, ast.Text | ast.Reference)]
+    return len(names) == 2 and names[0] == names[1]
 
 
 def _words(statements: tuple[Statement, ...]) -> tuple[SetWord, ...]:

@@ -9,20 +9,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from nasdsl.backbones import Backbone
 from nasdsl.backbones import backbone as find_backbone
+from nasdsl.backends.cost import Size
 from nasdsl.backends.requirements import Quantities, violations
-from nasdsl.decoder import Decoder, check_source, loads
+from nasdsl.decoder import REFERENCE_BACKBONE, Decoder, check_source, loads
 from nasdsl.diagnostics import DiagnosticError, Source, Span
 from nasdsl.semantics.files import read_source
-from nasdsl.semantics.program import Program, SlotKind
-from nasdsl.spaces.figures import FigureCounter
+from nasdsl.semantics.program import Program, Slot, SlotKind
+from nasdsl.spaces.figures import FigureCounter, possible_words
 from nasdsl.spaces.match import NoMatch, match
 from nasdsl.spaces.syntax_tree import Tree, fill, to_syntax_tree
 from nasdsl.spaces.tokens import legal_tokens
 from nasdsl.syntax.printer import print_file
-from nasdsl.syntax.rewriting import NameClash, with_fpn, with_width
+from nasdsl.syntax.rewriting import NameClash, with_detector, with_fpn, with_width
 
 
 class SpaceError(ValueError):
@@ -40,6 +42,8 @@ class Domain:
         alternatives: text of each.
         parent: (decision, alternative) in which this hole stands; None for one that is always open.
         span: the hole in the text.
+        role: what of the detector it decides: ``size``, ``backbone`` or ``width`` (of fpn and head), ``fpn width`` or
+            ``head width``; empty for all others.
     """
 
     index: int
@@ -48,6 +52,7 @@ class Domain:
     alternatives: tuple[str, ...]
     parent: tuple[int, int] | None
     span: Span
+    role: str = ""
 
     @property
     def size(self) -> int:
@@ -102,7 +107,8 @@ class Space:
         name: of the decoder.
         domains: the decisions, in the order of the text. A hole inside an alternative (``parent``) counts only where
             that alternative is chosen; elsewhere its index is 0.
-        backbone, classes: what requirements are computed for.
+        backbone, classes: what requirements are computed for; where the text names several backbones, the first of them.
+        backbones, sizes: all that ``detector(…)`` in the text names; empty where it does not say.
         source: the text.
         path: the file it was read from, which paths in the text are relative to; None for a text in no file.
         on_rejections: called after each `REPORT_EVERY` samples that are rejected in a row, because requirements that few
@@ -117,11 +123,18 @@ class Space:
         self.path = path
         self.backbone = backbone
         self.classes = classes
+        detector = {} if program.detector is None else {s.name: s.value for s in program.detector.settings}
+        self.sizes: tuple[Size, ...] = tuple((s[0], s[1]) for s in possible_words(detector.get("size")))
+        self.backbones = tuple(str(name) for name in possible_words(detector.get("backbone")))
         self.name = program.name
+        roles = _roles(program)
         self.domains = tuple(
-            Domain(d.number, d.name, d.kind, d.texts, d.parent and (d.parent[0].number, d.parent[1]), d.span)
+            Domain(
+                d.number, d.name, d.kind, d.texts, d.parent and (d.parent[0].number, d.parent[1]), d.span,
+                roles.get(d.number, ""),
+            )
             for d in program.decisions
-        )
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"<Space {self.name}: {len(self.domains)} decisions, {self.size} decoders>"
@@ -131,13 +144,34 @@ class Space:
         """The backbone's features that its text names, such as ``("c3", "c4", "c5")``."""
         return tuple(i.name for i in self.program.inputs)
 
-    def with_width(self, width: int) -> Space:
-        """The space with `width` channels in fpn and head; see `Decoder.with_width`.
+    def with_width(self, *widths: int) -> Space:
+        """The space with other channels in fpn and head; see `Decoder.with_width`.
+
+        Args:
+            widths: one width, or several, among which a decision chooses.
 
         Raises:
-            DiagnosticError: it does not check at this width.
+            DiagnosticError: it does not check at a width.
         """
-        made = _space(with_width(self.source, operator.index(width)), self.path, self.backbone.name, self.classes)
+        return self._with(with_width(self.source, *(operator.index(width) for width in widths)))
+
+    def with_detector(self, sizes: Sequence[Size] = (), backbones: Sequence[str] = ()) -> Space:
+        """The space of detectors of these sizes and backbones: its text with another ``detector(…)``.
+
+        Args:
+            sizes: height and width of the images in pixels; of several, a decision chooses. None leaves what the text says.
+            backbones: names of `nasdsl.backbones.BACKBONES`, or ``timm:NAME``; the same.
+
+        Raises:
+            UnknownBackbone: there is no such backbone.
+            DiagnosticError: it does not check so (a backbone without an input; a value that stands twice).
+        """
+        for name in backbones:
+            find_backbone(name)
+        return self._with(with_detector(self.source, sizes, backbones))
+
+    def _with(self, source: Source) -> Space:
+        made = _space(source, self.path, self.backbone.name, self.classes)
         made.on_rejections = self.on_rejections
         return made
 
@@ -158,8 +192,7 @@ class Space:
             source = with_fpn(self.source, decoder.source)
         except NameClash as error:
             raise SpaceError(str(error)) from None
-        made = _space(source, self.path, self.backbone.name, self.classes)
-        made.on_rejections = self.on_rejections
+        made = self._with(source)
         if made.load(made.sample(0)).canonical_fpn != decoder.canonical_fpn:
             raise SpaceError(
                 f"`{self.name}` defines a word that the fpn of `{decoder.name}` uses with another meaning; give it another name"
@@ -310,27 +343,51 @@ class Space:
             raise SpaceError(f"not the beginning of a decoder of {self.name}: {error}") from None
 
 
-def load_space(path: str | Path, *, backbone: str = "resnet50", classes: int = 80) -> Space:
+def _roles(program: Program) -> dict[int, str]:
+    """What decisions decide of the detector, by number."""
+    sections = {"": program.detector, "fpn ": program.fpn, "head ": program.head}
+    roles: dict[int, set[str]] = {}
+    for prefix, section in sections.items():
+        for setting in section.settings if section is not None else ():
+            value: Any = setting.value  # a program has slots where the tree has holes
+            if isinstance(value, Slot) and (not prefix or setting.name == "width"):
+                roles.setdefault(value.number, set()).add(prefix + setting.name)
+    return {number: "width" if len(found) > 1 else found.pop() for number, found in roles.items()}
+
+
+def load_space(path: str | Path, *, backbone: str | None = None, classes: int = 80) -> Space:
     """Read a space from a file; ``-`` is standard input.
 
     Args:
-        backbone, classes: what its requirements are computed for.
+        backbone, classes: what its requirements are computed for. A text with ``detector(backbone=…)`` gets this backbone in
+            the place of its own; None: its own, or resnet50.
 
     Raises:
         DiagnosticError: the text has errors.
         UnreadableFile: the file cannot be read.
         UnknownBackbone: no backbone has this name.
     """
-    return _space(read_source(path), None if str(path) == "-" else Path(path), backbone, classes)
+    return _given_space(read_source(path), None if str(path) == "-" else Path(path), backbone, classes)
 
 
-def loads_space(text: str, *, backbone: str = "resnet50", classes: int = 80) -> Space:
+def loads_space(text: str, *, backbone: str | None = None, classes: int = 80) -> Space:
     """Read a space from a text; see `load_space`."""
-    return _space(Source("<text>", text), None, backbone, classes)
+    return _given_space(Source("<text>", text), None, backbone, classes)
+
+
+def _given_space(source: Source, path: Path | None, backbone: str | None, classes: int) -> Space:
+    space = _space(source, path, backbone or REFERENCE_BACKBONE, classes)
+    if backbone is None or space.backbones in ((), (backbone,)):
+        return space
+    return space.with_detector(backbones=[backbone])
 
 
 def _space(source: Source, path: Path | None, backbone: str, classes: int) -> Space:
+    """A space; `backbone` is that of a text which names none."""
     checked = check_source(source, path=path)
     if checked.program is None or checked.architecture is None:
         raise DiagnosticError(checked.problems)
-    return Space(checked.program, source, find_backbone(backbone), classes, path)
+    space = Space(checked.program, source, find_backbone(backbone), classes, path)
+    for name in reversed(space.backbones):
+        space.backbone = find_backbone(name)
+    return space

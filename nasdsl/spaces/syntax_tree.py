@@ -34,6 +34,8 @@ from nasdsl.syntax import ast
 
 _SPANS = frozenset({"span", "name_span", "callee_span", "detector_span", "quantity_span", "text"})
 
+_LEAVES = frozenset({ast.Reference, ast.Number, ast.Size, ast.Text, ast.InputName, ast.Target})
+
 Parent: TypeAlias = "tuple[int, int] | None"
 """Decision and alternative in which something stands."""
 
@@ -99,7 +101,7 @@ def filled(node: Any, indices: Sequence[int]) -> Any:
     if kind is ast.Step:
         callee, extra = _called(node.operation, indices)
         return ast.Step(node.span, callee, filled(extra + node.settings, indices))
-    if not isinstance(node, ast.Node) or kind in (ast.Reference, ast.Number, ast.InputName, ast.Target):
+    if not isinstance(node, ast.Node) or kind in _LEAVES:
         return node
     changed = {}
     for name in node.__dataclass_fields__:
@@ -140,6 +142,9 @@ class _TreeBuilder:
         if program.inputs:
             items.append(ast.Input(span, tuple(ast.InputName(i.span, i.name) for i in program.inputs)))
         items += [let for word in program.words for let in self._let(word)]
+        if program.detector is not None:
+            settings = tuple(self._setting(s) for s in program.detector.settings)
+            items.append(ast.Detector(program.detector.span, settings))
         outer = dict(self._lets)
         if program.fpn is not None:
             fpn = program.fpn

@@ -30,6 +30,21 @@ class Number(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class Size(Node):
+    """Height and width in pixels: ``240x320``."""
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Text(Node):
+    """A string, for a name that is no word of a text: ``"resnet50_v1.5"``."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reference(Node):
     """A name in place of a feature or a word: ``x1``, ``x[t-1]``, ``nearest``."""
 
@@ -101,8 +116,8 @@ class Call(Node):
 
 Hole: TypeAlias = NamedHole | ChoiceHole | RangeHole
 Operand: TypeAlias = Reference | Call | Hole
-Attribute: TypeAlias = Number | Reference | Arithmetic | Negative | Group | Hole
-Alternative: TypeAlias = Reference | Call | Hole | Number
+Attribute: TypeAlias = Number | Size | Text | Reference | Arithmetic | Negative | Group | Hole
+Alternative: TypeAlias = Reference | Call | Hole | Number | Size | Text
 
 # ----------------------------------------------------------------------------------------------- statements
 
@@ -179,6 +194,13 @@ class Input(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class Detector(Node):
+    """``detector(size=240x320, backbone=mobilenet_v2)``: the detector that the decoder is for."""
+
+    settings: tuple[Setting, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Require(Node):
     """``require macs <= 120G at 800x1088``; ``size`` is (height, width)."""
 
@@ -232,7 +254,7 @@ class Predict(Node):
     settings: tuple[Setting, ...]
 
 
-DecoderItem: TypeAlias = Input | Let | Require | Fpn | Head | Predict
+DecoderItem: TypeAlias = Input | Detector | Let | Require | Fpn | Head | Predict
 
 
 @dataclass(frozen=True, slots=True)

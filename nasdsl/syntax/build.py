@@ -25,6 +25,11 @@ def _without_separators(children: Children) -> tuple[Any, ...]:
     return tuple(children[::2])
 
 
+def _height_and_width(token: Tok) -> tuple[int, int]:
+    height, width = token.value.split("x")
+    return int(height), int(width)
+
+
 def number_value(text: str) -> int | float:
     """``120G`` is 120000000000, ``1.5`` is 1.5."""
     scale = _SUFFIX.get(text[-1], 1)
@@ -66,6 +71,12 @@ class Builder:
     def number(self, c: Children) -> ast.Number:
         token: Tok = c[0]
         return ast.Number(token.span, number_value(token.value), token.value)
+
+    def size(self, c: Children) -> ast.Size:
+        return ast.Size(c[0].span, *_height_and_width(c[0]))
+
+    def string(self, c: Children) -> ast.Text:
+        return ast.Text(c[0].span, c[0].value[1:-1])
 
     def attribute(self, c: Children) -> ast.Arithmetic:
         return ast.Arithmetic(_between(c[0], c[2]), c[1].value, c[0], c[2])
@@ -125,12 +136,12 @@ class Builder:
     def input(self, c: Children) -> ast.Input:
         return ast.Input(_between(c[0], c[-1]), tuple(ast.InputName(t.span, t.value) for t in c[1::2]))
 
+    def detector(self, c: Children) -> ast.Detector:
+        return ast.Detector(_between(c[0], c[-1]), tuple(c[2:-1:2]))
+
     def require(self, c: Children) -> ast.Require:
         bound = ast.Number(c[3].span, number_value(c[3].value), c[3].value)
-        size = None
-        if len(c) > 4:
-            height, width = c[5].value.split("x")
-            size = int(height), int(width)
+        size = _height_and_width(c[5]) if len(c) > 4 else None
         return ast.Require(_between(c[0], c[-1]), c[1].value, c[1].span, c[2].value, bound, size)
 
     def settings(self, c: Children) -> _Settings:

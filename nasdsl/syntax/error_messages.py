@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import syntax as codes
-from nasdsl.syntax.lexer import Tok
+from nasdsl.syntax.lexer import UNREADABLE, Tok
 from nasdsl.syntax.repair import CLOSER, CLOSING_BRACKETS, OPERATORS, SIGNS, Repair, replacement
 
 _WORDS = {
-    "NAME": "a name", "NUMBER": "a number", "STRING": 'a file name in `"…"`', "SIZE": "a size such as 800x1088",
+    "NAME": "a name", "NUMBER": "a number", "STRING": 'a string in `"…"`', "SIZE": "a size such as 800x1088",
     "COMPARE": "a comparison such as `<=`", "$END": "the end of the file",
 } | {terminal: f"`{sign}`" for terminal, sign in SIGNS.items()}  # fmt: skip
 
@@ -122,13 +122,16 @@ def _missing(kind: str, place: Place) -> Diagnostic:
 def _hint(token: Tok) -> str:
     if token.type in OPERATORS:
         return "features are added with `add(x, y)` or an aggregation such as `sum(x, y)`; arithmetic is for numbers"
+    if token.value == "detector":
+        return "its attributes stand in brackets: `detector(size=240x320, backbone=mobilenet_v2)`"
     if token.type == "STRING":
-        return 'a string stands only in `use "file.nas"` and behind `from`'
+        return 'a string stands only in `use "file.nas"`, behind `from`, and as a value: `backbone="resnet50_v1.5"`'
     return ""
 
 
 def _shortened(token: Tok) -> str:
-    return token.value if len(token.value) <= 40 else token.value[:40] + "…"
+    value = token.source.text[token.start : token.end] if token.value == f'"{UNREADABLE}"' else token.value
+    return value if len(value) <= 40 else value[:40] + "…"
 
 
 def _listed(expected: set[str]) -> str:

@@ -18,6 +18,15 @@ RESERVED: Final = {
 """Words that cannot be names, with their terminals. After ``choice`` and ``?`` every word is a name, as in
 ``choice op = …`` and ``?op``."""
 
+WORDS: Final = {**RESERVED, "detector": "DETECTOR"}
+"""The words of the language with their terminals: those that are reserved, and ``detector``, which is one only where its
+statement can begin. Anywhere else it is a name."""
+
+_BEFORE_ITEM: Final = frozenset("LBRACE SEMI RBRACE RPAR RSQB NAME NUMBER SIZE STRING".split())
+"""Tokens that may stand before a statement of a decoder."""
+
+_BRACKET_FOLLOWS: Final = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*\(")
+
 UNREADABLE: Final = "\n"
 """The value of a string that does not end; no file name in a text can contain it."""
 
@@ -94,6 +103,8 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
         start = position - len(value)
         if kind == "NAME":
             type = "NAME" if before == "QMARK" or before == "CHOICE" else reserved.get(value, "NAME")
+            if value == "detector" and depth == 1 and before in _BEFORE_ITEM and _BRACKET_FOLLOWS.match(source.text, position):
+                type = "DETECTOR"
         elif kind == "PUNCTUATION":
             type = punctuation[value]
             change = nests.get(value)
@@ -190,7 +201,7 @@ def _not_a_token(kind: str, value: str, span: Span) -> tuple[Diagnostic, str, st
         return problem, "NAME" if any(c.isalpha() for c in name) else "", name
     hint = {
         "'": 'strings are written with double quotes: "file.nas"',
-        ".": "names have no dots; a range is written `1..7`",
+        ".": "names have no dots, except in double quotes; a range is written `1..7`",
         "!": "there is no `!`; comparisons are <= >= < > ==",
     }.get(value, "")
     return (

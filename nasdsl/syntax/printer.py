@@ -16,9 +16,12 @@ if that moves no ``=`` by more than `layout.MAX_SHIFT` columns and keeps each li
 
 from __future__ import annotations
 
+import re
+
 from nasdsl.syntax import ast
 from nasdsl.syntax.layout import Layout
-from nasdsl.syntax.unparse import Expression, Line, Unparser
+from nasdsl.syntax.lexer import RESERVED
+from nasdsl.syntax.unparse import Expression, Line, Unparser, quoted
 
 
 def print_file(file: ast.File, *, one_line: bool = False) -> str:
@@ -53,3 +56,9 @@ def print_expression(node: Expression) -> str:
     unparser = Unparser()
     unparser.expression(node)
     return "".join(unparser.out)
+
+
+def print_name(name: str) -> str:
+    """A name as an attribute value: in double quotes where it is no word of a text. Raises ValueError as `print_file` does."""
+    is_word = re.fullmatch(r"[A-Za-z_][A-Za-z_0-9]*", name) is not None and name not in RESERVED
+    return name if is_word else quoted(name)

@@ -16,7 +16,7 @@ from nasdsl.diagnostics import Diagnostic, did_you_mean
 from nasdsl.diagnostics.catalogue import syntax as codes
 from nasdsl.syntax import error_messages as messages
 from nasdsl.syntax.error_messages import Place
-from nasdsl.syntax.lexer import RESERVED, UNREADABLE, Tok
+from nasdsl.syntax.lexer import RESERVED, UNREADABLE, WORDS, Tok
 from nasdsl.syntax.repair import (
     CLOSER,
     CLOSING_BRACKETS,
@@ -31,7 +31,7 @@ from nasdsl.syntax.repair import (
 )
 from nasdsl.syntax.tables import Tables
 
-_STARTERS = set(RESERVED.values()) - {"FROM", "DANGLING", "INTO", "IN", "AT"} | {"RBRACE", "$END"}
+_STARTERS = set(WORDS.values()) - {"FROM", "DANGLING", "INTO", "IN", "AT"} | {"RBRACE", "$END"}
 """Tokens that begin a statement or end a body."""
 
 _LOOK_BACK = 12  # tokens before an error where a repair is tried
@@ -206,9 +206,9 @@ class _Recovery:
     def _replacements(self, token: Tok, expected: set[str], at: int, cost: float, first: bool) -> Iterator[Repair]:
         """Repairs that replace a token; ``first``: it is the first of its line."""
         if token.type == "NAME":
-            word = did_you_mean(token.value, [w for w, t in RESERVED.items() if t in expected])
+            word = did_you_mean(token.value, [w for w, t in WORDS.items() if t in expected])
             if word is not None:
-                yield Repair(0.4 + cost, at, RESERVED[word], True)
+                yield Repair(0.4 + cost, at, WORDS[word], True)
         elif token.value in RESERVED and "NAME" in expected:
             yield Repair((1.3 if first else 0.9) + cost, at, "NAME", True)
         for kind in REPLACEMENTS.get(token.type, ()):

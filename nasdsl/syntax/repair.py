@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from nasdsl.syntax.lexer import RESERVED, Tok
+from nasdsl.syntax.lexer import WORDS, Tok
 
 SIGNS: Final = {
     "LPAR": "(", "RPAR": ")", "LBRACE": "{", "RBRACE": "}", "LSQB": "[", "RSQB": "]", "COMMA": ",", "EQUAL": "=", "COLON": ":",
     "ARROW": "->", "RANGE": "..", "QMARK": "?", "BAR": "|",
-} | {terminal: word for word, terminal in RESERVED.items()}  # fmt: skip
+} | {terminal: word for word, terminal in WORDS.items()}  # fmt: skip
 """How a terminal is written."""
 
 OPERATORS: Final = {"PLUS", "MINUS", "STAR", "SLASH"}

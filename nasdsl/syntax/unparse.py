@@ -100,6 +100,10 @@ class Unparser:
                 self.expression(node.value)
             case ast.Number():
                 put(number_text(node))
+            case ast.Size():
+                put(f"{node.height}x{node.width}")
+            case ast.Text():
+                put(quoted(node.value))
             case ast.NamedHole():
                 self.out += ("?", node.name)
             case ast.ChoiceHole():
@@ -201,6 +205,9 @@ class Unparser:
             case ast.Input():
                 self.words("input")
                 self.separated([name.name for name in node.names], self.out.append, FILL)
+            case ast.Detector():
+                self.out.append("detector")
+                self.settings(node.settings)
             case ast.Require():
                 self.words("require", node.quantity, node.comparison)
                 self.out.append(number_text(node.bound))
@@ -211,7 +218,7 @@ class Unparser:
                 self.settings(node.settings)
                 if node.source is None:
                     return node.body if isinstance(node, ast.Fpn) else node.towers
-                self.out += (SPACE, "from", SPACE, _quoted(node.source))
+                self.out += (SPACE, "from", SPACE, quoted(node.source))
             case ast.Predict():
                 self.out += ("predict", SPACE, node.detector)
                 self.settings(node.settings)
@@ -222,7 +229,7 @@ class Unparser:
     def definition(self, node: ast.Definition) -> Sequence[Line] | None:
         match node:
             case ast.Use():
-                self.out += ("use", SPACE, _quoted(node.path))
+                self.out += ("use", SPACE, quoted(node.path))
             case ast.OpDef():
                 self.out += (node.kind, SPACE, node.name)
                 self.bracket(node.parameters, self.parameter)
@@ -267,7 +274,8 @@ def number_text(node: ast.Number) -> str:
     return number_digits(node.value)
 
 
-def _quoted(path: str) -> str:
-    if '"' in path or "\n" in path:
-        raise ValueError(f"a text cannot hold the path {path!r}")
-    return f'"{path}"'
+def quoted(string: str) -> str:
+    """A string in double quotes. Raises ValueError for one that no text can hold."""
+    if '"' in string or "\n" in string:
+        raise ValueError(f"a text cannot hold the string {string!r}")
+    return f'"{string}"'

@@ -103,7 +103,8 @@ def test_the_files_and_the_output(whole: tuple[Result, Path], texts: Path) -> No
     config = json.loads((out / "search.json").read_text())
     assert (config["format"], config["stages"]) == ("nasdsl search run 1", [])
     assert config["proxy"]["levels"] == ["c3", "c4", "c5"], "those that the space can read, and not all"
-    assert (config["proxy"]["average"], config["proxy"]["longest"]) == (0.5, 107)
+    assert (config["proxy"]["average"], config["proxy"]["image_size"], config["proxy"]["size"]) == (0.5, [64, 64], 64)
+    assert loads((out / "best.nas").read_text()).size == (64, 64)
     assert config["full"]["recipe"]["size"] == [64, 64]
 
 
@@ -316,7 +317,8 @@ def test_what_is_refused(more: list[str], message: str, texts: Path, tmp_path: P
 
 
 def test_a_refused_task_leaves_the_folder_free(texts: Path, tmp_path: Path) -> None:
-    command = ["search", texts / "fpn.nas", *TASK, "--trials", "0", "--out", tmp_path / "run"]
+    task = [word for word in TASK if word not in ("--size", "64x64")]
+    command = ["search", texts / "fpn.nas", *task, "--trials", "0", "--out", tmp_path / "run"]
     assert "size is 50; expected a multiple of 32" in refused(*command, "--proxy-size", "50")
     assert invoke(*command).exit_code == 0, "without --resume"
 

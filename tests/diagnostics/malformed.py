@@ -65,6 +65,28 @@ MALFORMED: dict[str, str] = {
     "reserved word as an op": decoder("output p3 = head(c3)", before="op head(x) = conv_3x3(x)"),
     "reserved word as a parameter": decoder("output p3 = f(c3)", before="op f(input) = conv_3x3(input)"),
     "reserved word as the decoder's name": GOOD.replace("decoder d", "decoder fpn"),
+    # --------------------------------------------------------------------------------------- the detector
+    "an empty detector": GOOD.replace("c5\n", "c5\n  detector()\n", 1),
+    "a detector without brackets": GOOD.replace("c5\n", "c5\n  detector size=240x320\n", 1),
+    "misspelt detector": GOOD.replace("c5\n", "c5\n  detecter(size=240x320)\n", 1),
+    "a detector that is not closed": GOOD.replace("c5\n", "c5\n  detector(size=240x320\n", 1),
+    "two detectors": GOOD.replace("c5\n", "c5\n  detector(size=240x320)\n  detector(backbone=tiny)\n", 1),
+    "a detector in the fpn": decoder("detector(size=240x320)\noutput p3 = conv_3x3(c3)"),
+    "an unknown attribute of a detector": GOOD.replace("c5\n", "c5\n  detector(siez=240x320)\n", 1),
+    "a size that is a number": GOOD.replace("c5\n", "c5\n  detector(size=240)\n", 1),
+    "a size of nothing": GOOD.replace("c5\n", "c5\n  detector(size=0x320)\n", 1),
+    "a size beyond all images": GOOD.replace("c5\n", "c5\n  detector(size=240x320000)\n", 1),
+    "arithmetic on a size": GOOD.replace("c5\n", "c5\n  detector(size=240x320 * 2)\n", 1),
+    "a backbone that is a number": GOOD.replace("c5\n", "c5\n  detector(backbone=50)\n", 1),
+    "a misspelt backbone": GOOD.replace("c5\n", "c5\n  detector(backbone=mobilenetv2)\n", 1),
+    "a misspelt backbone with a dot": GOOD.replace("c5\n", 'c5\n  detector(backbone="resnet50_v1.6")\n', 1),
+    "a dot outside of quotes": GOOD.replace("c5\n", "c5\n  detector(backbone=resnet50_v1.5)\n", 1),
+    "a string that does not end in a detector": GOOD.replace("c5\n", 'c5\n  detector(backbone="tiny)\n', 1),
+    "an input that the backbone lacks": GOOD.replace("c5\n", "c5, c6\n  detector(backbone=tiny)\n", 1),
+    "an alternative that lacks an input": GOOD.replace("c5\n", "c5, c6\n  detector(backbone=?(tiny | resnet50))\n", 1),
+    "a size as an attribute of an op": decoder("output p3 = conv(c3, k=3x3)"),
+    "a word in quotes": GOOD.replace("norm=bn", 'norm="bn"'),
+    "a size for a value": decoder("output p3 = ?(c3 | 240x320)"),
     # ------------------------------------------------------------------------------------ several at once
     "three syntax errors": decoder(
         """\

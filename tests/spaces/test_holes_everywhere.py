@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import nasdsl
+from nasdsl.backbones import backbone
 from nasdsl.backends.cost import cost
 from nasdsl.decoder import check_source
 from nasdsl.diagnostics import DiagnosticError, Source
@@ -109,13 +110,14 @@ def agrees(space: Space, indices: tuple[int, ...]) -> str | None:
     figures = space.figures(indices)
     try:
         decoder = nasdsl.loads(filled)
-        graph = decoder.lower(space.backbone.out_channels)
+        graph = decoder.lower(backbone(decoder.backbone or "resnet50").out_channels)
     except DiagnosticError:
         assert figures is None
         return None
     assert figures is not None
-    table = cost(graph, (800, 1088), space.classes).decoder
-    assert (figures.macs[800, 1088], figures.params) == (table.macs, table.params)
+    size = decoder.size or (800, 1088)
+    table = cost(graph, size, space.classes).decoder
+    assert (figures.size, figures.macs, figures.params) == (size, {size: table.macs}, table.params)
     assert figures.dangling == decoder.architecture.fpn.dangling
     assert space.encode(filled) == list(filled.indices)
     assert not decoder.architecture.open_holes
@@ -129,6 +131,51 @@ def test_all_stages_agree_on_every_filling(name: str) -> None:
     assert len(fillings) == space.size > 1
     digests = [agrees(space, indices) for indices in sorted(fillings)]
     assert len(set(digests) - {None}) > 1
+
+
+DETECTORS = {
+    "sizes": ("detector(size=?(96x128 | 64x64))", 2),
+    "backbones of different widths": ('detector(backbone=?(tiny | mobilenet_v2 | "resnet50_v1.5"))', 3),
+    "both, one of them fixed": ("detector(size=96x128, backbone=?(tiny | resnet50))", 2),
+    "lets": ('let s = ?(96x128 | 64x64) let b = ?(tiny | "resnet101_v1.5") detector(backbone=b, size=s)', 4),
+    "a choice, and nested alternatives": ("detector(size=?sizes, backbone=?(tiny | ?(mobilenet_v2 | resnet50)))", 9),
+}
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_all_stages_agree_on_the_detector(name: str) -> None:
+    """Its size and backbone are decisions, whose fillings cost what the whole pipeline counts for them."""
+    detector, fillings = DETECTORS[name]
+    body = "x = c3 y = ?(relu | conv_3x3)(c4) output p3 = concat(x, y)"
+    before = "choice sizes = 96x128 | 64x64 | 32x96"
+    space = loads_space(text(body, before, fpn="width=32, norm=bn, adapter=none", head=f"{detector} {HEAD}"))
+    assert space.size == 2 * fillings
+    made = [space.decode(i) for i in itertools.product(*(range(len(d)) for d in space.domains))]
+    digests = {agrees(space, filled.indices) for filled in made}
+    assert len(digests) == 2 * fillings, "a digest for each size and backbone"
+    loaded = [nasdsl.loads(filled) for filled in made]
+    assert {d.size for d in loaded} == set(space.sizes or (None,))
+    assert {d.backbone for d in loaded} == set(space.backbones or (None,))
+    assert all(space.legal(str(filled)[: str(filled).index("fpn(")]) == {"fpn"} for filled in made)
+
+
+def test_requirements_are_counted_for_each_filling() -> None:
+    """Without `at`, at the size and for the backbone that the filling names."""
+    small = nasdsl.loads(text("output p3 = c3", head=f"detector(size=64x64, backbone=tiny) {HEAD}")).cost().decoder.macs
+    large = text("output p3 = c3", head=f"require macs <= {small} detector(size=?(64x64 | 96x128), backbone=tiny) {HEAD}")
+    space = loads_space(large)
+    assert [space.keeps([0]), space.keeps([1])] == [True, False]
+    assert loads_space(large.replace(f"{small}", f"{small} at 64x64")).keeps([1])
+    checked = check_source(Source("t.nas", large.replace("?(64x64 | 96x128)", "96x128")))
+    assert [(p.code, p.help) for p in checked.problems] == [("NAS508", "counted for tiny, images of 96x128 and 80 classes")]
+
+
+def test_a_given_backbone_wins_over_that_of_the_text() -> None:
+    space = loads_space(text("output p3 = ?(relu | tanh)(c3)", head=f"detector(backbone=tiny) {HEAD}"), backbone="mobilenet_v2")
+    assert space.backbones == ("mobilenet_v2",)
+    assert nasdsl.loads(space.sample(0)).backbone == "mobilenet_v2"
+    space = loads_space(text("output p3 = ?(relu | tanh)(c3)"), backbone="mobilenet_v2")
+    assert (space.backbone.name, space.backbones, nasdsl.loads(space.sample(0)).backbone) == ("mobilenet_v2", (), None)
 
 
 def test_a_block_that_some_widths_break() -> None:

@@ -25,7 +25,7 @@ SHIPPED = {path.stem: path.read_text(encoding="utf-8") for path in [*ZOO, *ZOO[0
 }
 _T = TypeVar("_T")
 _HERE = Span(Source("<made>", ""), 0, 0)
-_WORDS = ("x", "x1", "c5", "p3", "conv_3x3", "a_rather_long_name_of_a_feature", "_", "K", "x3x", "ops", "inputs")
+_WORDS = ("x", "x1", "c5", "p3", "conv_3x3", "a_rather_long_name_of_a_feature", "_", "K", "x3x", "ops", "inputs", "detector")
 
 
 def tree(text: str) -> ast.File:
@@ -85,8 +85,14 @@ class Trees:
         attributes = self.some(lambda: self.setting(depth), 0 if operands else 1)
         return ast.Call(_HERE, callee, _HERE, operands, attributes)
 
+    def literal(self) -> ast.Number | ast.Size | ast.Text:
+        kind = self.rng.randrange(4)
+        if kind == 0:
+            return ast.Size(_HERE, self.rng.choice([0, 1, 240]), self.rng.choice([1, 320]))
+        return ast.Text(_HERE, self.rng.choice(["resnet50_v1.5", "timm:a; b # {", ""])) if kind == 1 else self.number()
+
     def alternative(self, depth: int) -> ast.Alternative:
-        return self.number() if self.rng.random() < 0.3 else self.operand(depth)
+        return self.literal() if self.rng.random() < 0.3 else self.operand(depth)
 
     def attribute(self, depth: int) -> ast.Attribute:
         value = self.term(depth)
@@ -103,7 +109,7 @@ class Trees:
     def factor(self, depth: int) -> ast.Attribute:
         kind = self.rng.randrange(5 if depth > 0 else 2)
         if kind < 2:
-            return (self.number, lambda: self.reference(depth))[kind]()
+            return (self.literal, lambda: self.reference(depth))[kind]()
         if kind == 2:
             return self.hole(depth)
         return ast.Negative(_HERE, self.factor(depth - 1)) if kind == 3 else ast.Group(_HERE, self.attribute(depth - 1))
@@ -146,9 +152,11 @@ class Trees:
         return ast.Head(_HERE, attributes, self.some(lambda: ast.Tower(_HERE, self.name(), self.some(self.step))))
 
     def decoder_item(self) -> ast.DecoderItem:
-        kind = self.rng.randrange(6)
+        kind = self.rng.randrange(7)
         if kind == 0:
             return ast.Input(_HERE, self.names())
+        if kind == 6:
+            return ast.Detector(_HERE, self.some(lambda: self.setting(2)))
         if kind == 1:
             return self.let()
         if kind == 2:

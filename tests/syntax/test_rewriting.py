@@ -10,7 +10,7 @@ from zoo_files import ZOO
 
 import nasdsl
 from nasdsl.diagnostics import DiagnosticError, Source
-from nasdsl.syntax.rewriting import with_width
+from nasdsl.syntax.rewriting import with_detector, with_width
 
 BODY = "{ output p3 = conv_3x3(c3) }"
 CHAIN = "{ conv_3x3 }"
@@ -145,3 +145,69 @@ def test_another_prediction_leaves_the_rest_of_the_text() -> None:
 def test_a_prediction_that_does_not_check() -> None:
     with pytest.raises(DiagnosticError, match="sides"):
         nasdsl.load(FCOS).with_prediction("fcos(centerness=sides)")
+
+
+# ----------------------------------------------------------------------------------------- the detector, several widths
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("decoder d {\n  input c3  # one\n  # two\n  fpn", "decoder d {\n  input c3  # one\n  {}\n  # two\n  fpn"),
+        ("decoder d { input c3 fpn", "decoder d { input c3; {} fpn"),
+        ("decoder d {\n\tinput c3;\n\tfpn", "decoder d {\n\tinput c3;\n\t{}\n\tfpn"),
+        ("decoder d {\ninput c3\ninput c4 fpn", "decoder d {\ninput c3\ninput c4; {} fpn"),
+    ],
+    ids=["lines and comments", "one line", "tabs", "two inputs"],
+)
+def test_where_a_detector_is_put(before: str, after: str) -> None:
+    rest = f"(width=64) {BODY} head(width=64) {CHAIN} predict fcos }}"
+    made = nasdsl.loads(before + rest).with_detector((192, 256), "resnet50_v1.5")
+    assert made.source.text == after.replace("{}", 'detector(size=192x256, backbone="resnet50_v1.5")') + rest
+    assert (made.size, made.backbone) == ((192, 256), "resnet50_v1.5")
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("detector(size=240x320)", "detector(size=96x128, backbone=tiny)"),
+        ("detector(backbone=mobilenet_v2)", "detector(size=96x128, backbone=tiny)"),
+        ("detector( backbone = ?(tiny | resnet50) ,  size=?(1x1 | 2x2))", "detector( backbone = tiny ,  size=96x128)"),
+        (
+            "let b = mobilenet_v2 let s = 1x1 let t = s detector(size=t, backbone=b)",
+            "let b = tiny let s = 96x128 let t = s detector(size=t, backbone=b)",
+        ),
+    ],
+)
+def test_how_a_detector_is_changed(written: str, expected: str) -> None:
+    source = Source("t.nas", text(before=written))
+    assert with_detector(source, [(96, 128)], ["tiny"]).text == text(before=expected)
+    assert with_detector(source) is source
+    broken = Source("t.nas", "decoder {")
+    assert with_detector(broken, [(1, 1)]) is broken
+
+
+def test_several_sizes_and_backbones_are_holes() -> None:
+    made = with_detector(Source("t.nas", text()), [(1, 2), (3, 4)], ["tiny", "timm:a.b"])
+    assert 'detector(size=?(1x2 | 3x4), backbone=?(tiny | "timm:a.b"))' in made.text
+    with pytest.raises(ValueError, match="cannot hold"):
+        with_detector(made, backbones=['a"b'])
+
+
+@pytest.mark.parametrize(
+    ("before", "fpn", "head"),
+    [
+        ("", "width=64", "width=32"), ("let w = 64", "width=w", "width=w"), ("let w = 64 let v = 32", "width=w", "width=v"),
+        ("let w = 64 let v = w", "width=v", "width=v"), ("", "width=?(16 | 32)", "width=?(16 | 32)"),
+        ("let w2 = 3 let w = 64", "width=w, norm=bn", "norm=bn, width=64"),
+    ],
+    ids=["numbers", "a let", "two lets", "a let of a let", "holes", "a name that is taken"],
+)  # fmt: skip
+def test_several_widths_are_one_decision(before: str, fpn: str, head: str) -> None:
+    written = text(f"fpn({fpn}) {BODY}", f"head({head}) {CHAIN}", before)
+    space = nasdsl.loads_space(written).with_width(24, 48)
+    assert [d.alternatives for d in space.domains] == [("24", "48")]
+    for index, width in enumerate((24, 48)):
+        filled = nasdsl.loads(space.decode([index]))
+        assert filled.digest == nasdsl.loads(written.replace("?(16 | 32)", "16")).with_width(width).digest
+    assert space.with_width(48).size == 1

@@ -73,8 +73,8 @@ REQUIREMENT_BROKEN = Code(
     "NAS508",
     "a decoder that breaks its own requirement",
     "`require` bounds the multiply-accumulates and parameters of fpn and head, or the number of dangling blocks. They are "
-    "counted for ResNet-50 and 80 classes where nothing else is named, at 800x1088 where the requirement names no size. In "
-    "a space a sample that breaks one is drawn again.",
+    "counted for the backbone that the decoder names, or ResNet-50, and 80 classes where nothing else is said; at the size of "
+    "its detector, or 800x1088, where the requirement names no size. In a space a sample that breaks one is drawn again.",
     decoder(inputs="input c3, c4\n  require macs <= 1M at 800x1088"),
     decoder(inputs="input c3, c4\n  require macs <= 120G at 800x1088"),
 )
@@ -169,10 +169,14 @@ def reserved_choice(span: Span) -> Diagnostic:
     )  # fmt: skip
 
 
-def requirement_broken(span: Span, decoder: str, quantity: str, value: int, expected: str, backbone: str) -> Diagnostic:
+def requirement_broken(
+    span: Span, decoder: str, quantity: str, value: int, expected: str, backbone: str, size: tuple[int, int] | None = None
+) -> Diagnostic:
+    """`size`: that of the decoder's detector, where the requirement is counted for it."""
+    images = "" if size is None else f", images of {size[0]}x{size[1]}"
     return REQUIREMENT_BROKEN(
         span, f"`{decoder}` has {value:,} {quantity}", label=f"expected {expected}",
-        help=f"counted for {backbone} and 80 classes",
+        help=f"counted for {backbone}{images} and 80 classes",
     )  # fmt: skip
 
 

@@ -77,6 +77,24 @@ UNKNOWN_DETECTOR = Code(
     decoder(predict="predict fcos(centerness=cls)"),
 )
 
+UNKNOWN_BACKBONE = Code(
+    "NAS209",
+    "an unknown backbone",
+    "`detector(backbone=…)` names one of the backbones that come with the package, or in double quotes a model of timm: "
+    '`backbone="timm:resnet18"`. Names that are no word of a text stand in double quotes too: `backbone="resnet50_v1.5"`.',
+    decoder(inputs="input c3, c4\n  detector(backbone=mobilenet_v3)"),
+    decoder(inputs="input c3, c4\n  detector(backbone=mobilenet_v2)"),
+)
+
+MISSING_INPUT = Code(
+    "NAS210",
+    "an input that the backbone lacks",
+    "A decoder that names its backbone can read only the features that this backbone gives. (Models of timm are looked up "
+    "when the decoder is built.)",
+    decoder(inputs="input c3, c4, c6\n  detector(backbone=tiny)"),
+    decoder(inputs="input c3, c4, c5\n  detector(backbone=tiny)"),
+)
+
 # ------------------------------------------------------------------------------------------------ messages
 
 
@@ -207,4 +225,24 @@ def unknown_detector(span: Span, name: str, known: Iterable[str]) -> Diagnostic:
     guess = did_you_mean(name, known)
     return UNKNOWN_DETECTOR(
         span, f"unknown detector `{name}`", label="expected fcos or retinanet", help=suggestion(guess), fix=guess
+    )  # fmt: skip
+
+
+def unknown_backbone(span: Span, name: str, known: Collection[str]) -> Diagnostic:
+    """`span` is the value in the text."""
+    guess = did_you_mean(name, known)
+    fix = None
+    if guess is not None:
+        fix = guess if guess.isidentifier() else f'"{guess}"'
+    return UNKNOWN_BACKBONE(
+        span, f"unknown backbone `{name}`", label=f'expected one of {", ".join(known)}, or "timm:NAME"',
+        help=suggestion(fix), fix=fix,
+    )  # fmt: skip
+
+
+def missing_input(span: Span, feature: str, backbone: str, given: Iterable[str], named: Span) -> Diagnostic:
+    """`span` is the backbone in the text, `named` the input."""
+    return MISSING_INPUT(
+        span, f"the backbone `{backbone}` has no feature `{feature}`", label=f"it gives {', '.join(given)}",
+        related=[(named, "read here")],
     )  # fmt: skip

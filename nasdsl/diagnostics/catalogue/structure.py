@@ -34,7 +34,7 @@ MISSING_PART = Code(
 TWO_PARTS = Code(
     "NAS404",
     "a part that stands twice",
-    "A decoder has one `fpn`, one `head` and one `predict`; a head has one chain for each tower.",
+    "A decoder has one `fpn`, one `head`, one `predict` and at most one `detector`; a head has one chain for each tower.",
     decoder(predict="predict fcos(centerness=cls)\n  predict fcos(centerness=box)"),
     decoder(predict="predict fcos(centerness=box)"),
 )

@@ -23,6 +23,11 @@ DIAGNOSTIC_HEIGHT: Final = 150
 COSTS: Final[Mapping[str, tuple[str, str]]] = {
     "macs": ("MACs", "datum.value >= 1e9 ? format(datum.value / 1e9, '~g') + ' G' : format(datum.value / 1e6, '~g') + ' M'"),
     "params": ("Parameters", "format(datum.value / 1e6, '~g') + ' M'"),
+    "macs_total": (
+        "MACs with backbone",
+        "datum.value >= 1e9 ? format(datum.value / 1e9, '~g') + ' G' : format(datum.value / 1e6, '~g') + ' M'",
+    ),
+    "params_total": ("Parameters with backbone", "format(datum.value / 1e6, '~g') + ' M'"),
     "latency": ("Latency", "format(datum.value * 1e3, '~g') + ' ms'"),
 }
 """Title of each cost, and the expression of its axis labels."""
@@ -30,7 +35,7 @@ COSTS: Final[Mapping[str, tuple[str, str]]] = {
 
 def charts(stage: Stage) -> list[Chart]:
     """All charts of the trials of a stage; those without data are left out."""
-    return [*rewards(stage), *sharing(stage), *frequencies(stage), *costs(stage)]
+    return [*rewards(stage), *sharing(stage), *frequencies(stage), *importances(stage), *costs(stage)]
 
 
 def _trial_axis(name: str = "trial") -> alt.X:
@@ -207,12 +212,49 @@ def _window_tips(title: str) -> list[alt.Tooltip]:
     return [alt.Tooltip("trials:N"), alt.Tooltip("share:Q", title=title, format=".1%"), alt.Tooltip("n:N", title="count")]
 
 
+# -------------------------------------------------------------------------------------------------- importance
+
+
+def importances(stage: Stage) -> Iterator[Chart]:
+    """How much of the differences between rewards goes with each choice, of a search that decides on the detector."""
+    if stage.space is None or not any(domain.role for domain in stage.space.domains):
+        return
+    found = statistics.importances(stage.trials.ok, stage.space)
+    if not found:
+        return
+    rows = [
+        {
+            "choice": formatting.truncate(one.name, 40) + (f" (mean of {one.decisions})" if one.decisions > 1 else ""),
+            "share": round(one.share, 4),
+        }
+        for one in found
+    ]
+    order = [str(row["choice"]) for row in rows]
+    bars = alt.Chart(inline_data(rows)).encode(
+        y=alt.Y("choice:N", title=None, sort=order),
+        x=alt.X("share:Q", title="share of the variance of rewards", axis=alt.Axis(format="%"), scale=alt.Scale(zero=True)),
+        tooltip=[alt.Tooltip("choice:N"), alt.Tooltip("share:Q", format=".1%")],
+    )
+    yield Chart(
+        "importance",
+        "Importance of the decisions",
+        "The share of the differences between rewards that goes with what was chosen (eta squared: the variance between the "
+        "means of the alternatives over that of all rewards). A strategy that tries good alternatives more often makes shares "
+        "smaller than uniform sampling would.",
+        specification(alt.layer(bars.mark_bar(color="$line")), max(60, 26 * len(rows))),
+    )
+
+
 # ------------------------------------------------------------------------------------------------------- costs
 
 
 def costs(stage: Stage) -> Iterator[Chart]:
-    """Reward against MACs, and against the other costs of the objective, with the Pareto front."""
-    for cost in ("macs", *(cost for cost in stage.objective_costs if cost != "macs")):
+    """Reward against MACs and the other costs of the objective, with the Pareto front.
+
+    Where trials differ in backbone or size, the MACs are those of the whole detector.
+    """
+    first = "macs_total" if stage.searches_detectors else "macs"
+    for cost in (first, *(cost for cost in stage.objective_costs if cost != first)):
         known = [(trial, value) for trial in stage.trials.ok if (value := cost_of(trial, cost)) is not None]
         if known:
             yield _against(stage, cost, known)
@@ -220,7 +262,7 @@ def costs(stage: Stage) -> Iterator[Chart]:
 
 def _against(stage: Stage, cost: str, known: Sequence[tuple[Trial, float]]) -> Chart:
     title, label = COSTS[cost]
-    word = title if cost == "macs" else title.lower()
+    word = title if title[:4] == "MACs" else title.lower()
     as_text = formatting.latency if cost == "latency" else formatting.amount
 
     def row(trial: Trial) -> dict[str, Any]:

@@ -33,8 +33,10 @@ class RankedDecoder:
         verdict: ``ok``, ``waiting``, ``diverged``, ``failed: reason``.
         ap, ap50: between 0 and 1.
         macs, params: of fpn and head.
+        macs_total, params_total: with the backbone.
         seconds: of the training.
         folder: of the training; stages share that of a decoder that is trained once for both.
+        text: of the decoder as trained.
     """
 
     name: str
@@ -49,6 +51,9 @@ class RankedDecoder:
     seconds: float | None
     folder: Path | None
     error: str | None
+    text: str = ""
+    macs_total: float | None = None
+    params_total: float | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,11 @@ class Stage:
         """The costs that are part of the objective."""
         objective = str(self.trials.start.get("objective", "reward"))
         return tuple(part.partition(":")[0] for part in objective.split(",") if ":" in part)
+
+    @property
+    def searches_detectors(self) -> bool:
+        """Whether trials differ in image size or backbone, so that only costs of the whole detector compare."""
+        return self.space is not None and (len(self.space.sizes) > 1 or len(self.space.backbones) > 1)
 
     @property
     def counts(self) -> Counter[str]:
@@ -206,7 +216,9 @@ def _space(start: Mapping[str, Any]) -> tuple[Space | None, str]:
     if not start:
         return None, ""
     try:
-        return loads_space(str(start["space"]), backbone=start["backbone"], classes=start["classes"]), ""
+        text, classes = str(start["space"]), start["classes"]
+        space = loads_space(text, classes=classes)  # which has backbones of its own, or
+        return space if space.backbones else loads_space(text, backbone=start["backbone"], classes=classes), ""
     except (DiagnosticError, UnknownBackbone, SpaceError, KeyError) as error:
         return None, " ".join(str(error).split())[:200]
 
@@ -258,4 +270,7 @@ def _ranked(entry: Mapping[str, Any], parent: Path) -> RankedDecoder:
         number("seconds"),
         (parent / str(entry["folder"])).resolve() if entry.get("folder") else None,
         None if entry.get("error") is None else str(entry["error"]),
+        str(entry.get("text") or ""),
+        number("macs_total"),
+        number("params_total"),
     )

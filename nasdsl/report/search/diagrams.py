@@ -51,9 +51,10 @@ def draw_diagrams(texts: Sequence[str], prefix: str, start: Mapping[str, Any]) -
 
 def _draw(text: str, prefix: str, start: Mapping[str, Any]) -> Diagram:
     try:
-        known = find_backbone(str(start.get("backbone", "resnet50")))
-        size = tuple(start.get("size") or (800, 1088))
-        graph = loads(text).lower(known.out_channels)
+        decoder = loads(text)
+        known = find_backbone(decoder.backbone or str(start.get("backbone", "resnet50")))
+        size = decoder.size or tuple(start.get("size") or (800, 1088))
+        graph = decoder.lower(known.out_channels)
         svg = render(graph, cost(graph, (int(size[0]), int(size[1])), int(start.get("classes", 80)), known), "svg").decode()
     except (DiagnosticError, MissingFeature, UnknownBackbone, RenderError) as error:
         return Diagram("", " ".join(str(error).split())[:300])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from markupsafe import Markup
@@ -17,6 +17,7 @@ from nasdsl.report.search.charts import charts, diagnostics, trainings
 from nasdsl.report.search.data import RankedDecoder, Search, Stage
 from nasdsl.report.search.diagrams import Diagram, draw_diagrams
 from nasdsl.report.search.run_info import run_info
+from nasdsl.search.detectors import described
 from nasdsl.search.results import cost_of
 from nasdsl.search.trial import DIVERGED, DUPLICATE, FAILED, OK, REJECTED, Trial
 from nasdsl.syntax.formatter import format_text
@@ -26,6 +27,13 @@ REASONS: Final = 20
 """Largest number of failure reasons to list."""
 RECENT: Final = 50
 """Number of latest rewards for the mean in the overview."""
+
+
+COLUMNS: Final = {
+    "macs": "MACs", "params": "params", "latency": "latency", "macs_total": "MACs with backbone",
+    "params_total": "params with backbone",
+}  # fmt: skip
+"""Headings of the columns of costs."""
 
 
 def page(search: Search, top: int = TOP, now: float | None = None) -> str:
@@ -167,16 +175,23 @@ def _top(stage: Stage, top: int) -> dict[str, Any] | None:
         return None
     drawn = draw_diagrams([str(trial.text) for trial in found], f"{stage.name or 'search'}-", stage.trials.start)
     trained = stage.full_trainings
-    columns = ["reward", *(["score"] if stage.objective_costs else [])]
-    known = {cost for cost in ("macs", "params", "latency") for trial in found if cost_of(trial, cost) is not None}
-    columns += [{"macs": "MACs"}.get(cost, cost) for cost in ("macs", "params", "latency") if cost in known]
+    detectors = described([str(trial.text) for trial in found])
+    columns = ["reward", *(["score"] if stage.objective_costs else []), *detectors]
+    counted = ["macs", "params", "latency"]
+    if stage.searches_detectors:  # fpn and head alone do not compare
+        counted = ["macs", "macs_total", "params_total", "latency"]
+    known = {cost for cost in counted for trial in found if cost_of(trial, cost) is not None}
+    columns += [COLUMNS[cost] for cost in counted if cost in known]
     columns += ["evaluation", *(["AP"] if any(trial.number in trained for trial in found) else [])]
     rows = [
         {
             "place": place,
             "trial": trial,
             "id": f"{stage.name or 'search'}-trial-{trial.number}",
-            "cells": [_cell(column, trial, trained.get(trial.number)) for column in columns],
+            "cells": [
+                detectors[column][place - 1] if column in detectors else _cell(column, trial, trained.get(trial.number))
+                for column in columns
+            ],
             "drawn": picture,
             "text": formatted(str(trial.text)),
         }
@@ -197,8 +212,9 @@ def _cell(column: str, trial: Trial, trained: RankedDecoder | None) -> str:
             return formatting.reward(trial.reward)
         case "score":
             return formatting.reward(trial.score)
-        case "MACs" | "params":
-            return formatting.amount(cost_of(trial, column.lower()))
+        case "MACs" | "params" | "MACs with backbone" | "params with backbone":
+            name = next(cost for cost, shown in COLUMNS.items() if shown == column)
+            return formatting.amount(cost_of(trial, name))
         case "latency":
             return formatting.latency(cost_of(trial, column))
         case "AP":
@@ -229,14 +245,29 @@ def _ranking(stage: Stage) -> dict[str, Any] | None:
     if ranking is None or not ranking.entries:
         return None
     pairs = ranking.pairs
+    detectors = described([entry.text for entry in ranking.entries]) if all(e.text for e in ranking.entries) else {}
     return {
+        "columns": [
+            *detectors,
+            *(("MACs with backbone", "params with backbone") if _is_whole(detectors) else ("MACs", "params")),
+        ],
         "metric": ranking.metric,
         "charts": [chart_values(chart, stage.name) for chart in trainings(ranking)],
         "where": ", ".join(
-            filter(None, [ranking.split, f"{ranking.size[0]} x {ranking.size[1]} pixels" if ranking.size else ""])
+            filter(
+                None,
+                [
+                    ranking.split,
+                    "each at its own size"
+                    if "size" in detectors
+                    else f"{ranking.size[0]} x {ranking.size[1]} pixels"
+                    if ranking.size
+                    else "",
+                ],
+            )
         ),
         "tau": _correlation(ranking.metric, pairs),
-        "rows": [_trained(place, entry) for place, entry in enumerate(ranking.entries, 1)],
+        "rows": [_trained(place, entry, detectors) for place, entry in enumerate(ranking.entries, 1)],
     }
 
 
@@ -251,7 +282,13 @@ def _correlation(metric: str, pairs: list[tuple[float, float]]) -> str:
     )
 
 
-def _trained(place: int, entry: RankedDecoder) -> dict[str, Any]:
+def _is_whole(detectors: Mapping[str, object]) -> bool:
+    """Whether decoders differ in size or backbone, so that only costs of the whole detector compare."""
+    return not detectors.keys().isdisjoint(("size", "backbone"))
+
+
+def _trained(place: int, entry: RankedDecoder, detectors: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    macs, params = (entry.macs_total, entry.params_total) if _is_whole(detectors) else (entry.macs, entry.params)
     ok = entry.verdict == OK
     return {
         "name": entry.name,
@@ -264,8 +301,9 @@ def _trained(place: int, entry: RankedDecoder) -> dict[str, Any]:
             formatting.points(entry.ap50),
             formatting.reward(entry.reward),
             formatting.MISSING if entry.proxy_rank is None else f"{entry.proxy_rank}",
-            formatting.amount(entry.macs),
-            formatting.amount(entry.params),
+            *(values[place - 1] for values in detectors.values()),
+            formatting.amount(macs),
+            formatting.amount(params),
             formatting.duration(entry.seconds),
         ],
     }

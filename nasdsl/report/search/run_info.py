@@ -34,7 +34,13 @@ def _rows(stage: Stage) -> Iterator[tuple[str, str]]:
             yield name.replace("_", " "), _as_text(value)
     image_size = start.get("size")
     image = f"{image_size[0]} x {image_size[1]} pixels and {start.get('classes')} classes" if image_size else ""
-    yield "backbone", f"{start.get('backbone', '')}{f', costs for one image of {image}' if image else ''}"
+    backbone = str(start.get("backbone", ""))
+    if stage.space is not None and stage.searches_detectors:
+        backbone = ", ".join(stage.space.backbones) or backbone
+        if len(stage.space.sizes) > 1:
+            sizes = ", ".join(f"{height} x {width}" for height, width in stage.space.sizes)
+            image = f"the decoder's own size ({sizes} pixels) and {start.get('classes')} classes"
+    yield "backbone", f"{backbone}{f', costs for one image of {image}' if image else ''}"
     yield "requested", "" if stage.requested is None else formatting.count(stage.requested, "trial")
     yield "workers", _as_text(options.get("workers") or "")
     yield "start", formatting.timestamp(start.get("time")) if start.get("time") else ""

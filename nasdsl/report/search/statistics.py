@@ -126,7 +126,8 @@ class Choice:
     """All decisions of one choice, such as those of ``?op``.
 
     Attributes:
-        name: of the choice; ``a | b`` for a hole that lists its alternatives.
+        name: of the choice; size, backbone or width where it decides these; ``a | b`` for another hole that lists its
+            alternatives.
     """
 
     name: str
@@ -139,7 +140,8 @@ def choices(space: Space) -> list[Choice]:
     found: dict[tuple[str, tuple[str, ...]], list[Domain]] = {}
     for domain in space.domains:
         if domain.kind == "choice" and domain.size > 1:
-            found.setdefault((domain.name or " | ".join(domain.alternatives), domain.alternatives), []).append(domain)
+            name = domain.role or domain.name or " | ".join(domain.alternatives)
+            found.setdefault((name, domain.alternatives), []).append(domain)
     return [Choice(name, alternatives, tuple(domains)) for (name, alternatives), domains in found.items()]
 
 
@@ -155,6 +157,49 @@ def frequencies(trials: Sequence[Trial], space: Space, choice: Choice, size: int
             for name, rows in found.items():
                 rows.append(Window(part[0].number, part[-1].number, counted[name], counted.total()))
     return found
+
+
+class Importance(NamedTuple):
+    """How much of the differences between rewards goes with a decision.
+
+    Attributes:
+        name: of its choice, see `Choice`.
+        decisions: how many decisions the choice has; `share` is their mean.
+        share: eta squared, the variance between the means of the alternatives over the variance of all rewards: 0 to 1.
+    """
+
+    name: str
+    decisions: int
+    share: float
+
+
+def importances(trials: Sequence[Trial], space: Space) -> list[Importance]:
+    """The importance of each choice for the reward, the largest first; of choices that were sampled in two ways at least."""
+    known = [(trial, trial.reward, space.active(trial.indices)) for trial in trials if trial.reward is not None]
+    found = []
+    for choice in choices(space):
+        shares = []
+        for domain in choice.domains:
+            groups: dict[int, list[float]] = {}
+            for trial, reward, active in known:
+                if active[domain.index]:
+                    groups.setdefault(trial.indices[domain.index], []).append(reward)
+            share = _eta_squared(list(groups.values()))
+            if share is not None:
+                shares.append(share)
+        if shares:
+            found.append(Importance(choice.name, len(shares), sum(shares) / len(shares)))
+    return sorted(found, key=lambda importance: -importance.share)
+
+
+def _eta_squared(groups: Sequence[Sequence[float]]) -> float | None:
+    """Share of the variance that lies between groups; None with fewer than two groups, or without any variance."""
+    values = [value for group in groups for value in group]
+    mean = sum(values) / max(1, len(values))
+    total = sum((value - mean) ** 2 for value in values)
+    if len(groups) < 2 or not total:
+        return None
+    return sum(len(group) * (sum(group) / len(group) - mean) ** 2 for group in groups) / total
 
 
 def window_size(count: int) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import warnings
@@ -217,8 +218,12 @@ def digest(key: Any) -> str:
 
 
 def cache_folder(cache: str | Path, key: Mapping[str, Any]) -> Path:
-    """The folder of a key in the folder of all caches."""
-    return Path(cache).expanduser() / digest({"format": FORMAT, **key})[:16]
+    """The folder of a key in the folder of all caches; of a key with an image size, named after it and the backbone."""
+    name = digest({"format": FORMAT, **key})[:16]
+    if "image_size" in key:
+        backbone = re.sub(r"[^A-Za-z0-9_.-]", "_", str(key["backbone"]))
+        name = "-".join([backbone, "x".join(map(str, key["image_size"])), name])
+    return Path(cache).expanduser() / name
 
 
 @contextmanager

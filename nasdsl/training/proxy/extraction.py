@@ -56,8 +56,12 @@ def _from_run(name: str, weights: str, error: BackboneError) -> FeatureExtractor
 
 def resized_sizes(dataset: Dataset, spec: ProxySpec) -> list[Size]:
     """(H, W) of each picture after resizing."""
-    transform = Transform(spec.size, spec.longest)
+    transform = _transform(spec)
     return [transform.output_size(size) for size in dataset.sizes()]
+
+
+def _transform(spec: ProxySpec) -> Transform:
+    return Transform(spec.size, spec.longest, spec.image_size)
 
 
 def make_layout(extractor: FeatureExtractor, sizes: Sequence[Size], spec: ProxySpec) -> FeatureLayout:
@@ -82,7 +86,7 @@ def backbone_feature_function(
     dataset: Dataset, extractor: FeatureExtractor, layout: FeatureLayout, spec: ProxySpec, device: torch.device
 ) -> FeatureFunction:
     """A function that computes the maps of a picture."""
-    transform = Transform(spec.size, spec.longest)
+    transform = _transform(spec)
     extractor = extractor.to(device)
 
     @torch.no_grad()
@@ -114,6 +118,7 @@ def cache_key(dataset: Dataset, extractor: FeatureExtractor, layout: FeatureLayo
         "copies": layout.copies,
         "levels": {name: list(level) for name, level in layout.levels.items()},
         "dtype": spec.dtype,
+        **({} if spec.image_size is None else {"image_size": list(spec.image_size)}),  # older caches stay valid
     }
 
 

@@ -41,6 +41,8 @@ class ProxySpec:
         backbone_weights: weights as for `make_backbone`, or a run (or its ``model.pt``) whose detector has this backbone: the
             paper fine-tunes the backbone on the proxy data first. None: random weights, drawn with `seed`.
         size: pixels of the shorter side of pictures and of both sides of crops; a multiple of the largest stride.
+        image_size: (height, width) that pictures are resized to, without keeping their aspect ratio; then `size` is the side of
+            crops alone, and may be up to a stride larger. None: their shorter side is `size`.
         longest: largest number of pixels of the longer side; larger pictures are resized further, and padded to the crop. The
             default has the same ratio to 384 as 1333 has to 800 in the full schedule.
         mirror: train on mirrored pictures half of the time. Their features are stored as well, which doubles the space.
@@ -101,8 +103,11 @@ class ProxySpec:
     classes: tuple[str, ...] | None = None
     split_share: float | None = None
     split_seed: int | None = None
+    image_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        if self.image_size is not None:
+            object.__setattr__(self, "image_size", (self.image_size[0], self.image_size[1]))
         if self.levels is not None:
             object.__setattr__(self, "levels", tuple(self.levels))  # JSON has lists
         if self.classes is not None:
@@ -126,6 +131,10 @@ class ProxySpec:
         expected = {
             "val_share": ("a number between 0 and 1", 0 < self.val_share < 1),
             "size": ("1 or more pixels", self.size >= 1),
+            "image_size": (
+                "height and width of 1 or more pixels, or None",
+                self.image_size is None or min(self.image_size) >= 1,
+            ),
             "longest": ("at least as many pixels as size", self.longest >= self.size),
             "levels": ("names such as c3, or None", self.levels is None or len(self.levels) > 0),
             "iterations": ("1 or more", self.iterations >= 1),

@@ -98,7 +98,8 @@ class ProxyTask:
         layout = make_layout(extractor, sizes, spec)
         self._key = cache_key(dataset, extractor, layout, spec)
         compute = backbone_feature_function(dataset, extractor, layout, spec, self.device)
-        self.features = self._load_or_compute(f"features of {dataset.name}", self._key, layout, compute)
+        size = "" if spec.image_size is None else f" at {spec.image_size[0]}x{spec.image_size[1]}, {spec.backbone}"
+        self.features = self._load_or_compute(f"features of {dataset.name}{size}", self._key, layout, compute)
         readable = [picture for picture in range(len(dataset)) if picture not in self.features.skipped]
         if len(readable) < 2:
             raise ProxyError(f"{dataset.name} has {len(readable)} readable images; meta-train and meta-val need one each")
