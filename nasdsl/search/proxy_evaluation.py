@@ -73,9 +73,8 @@ class ProxyEvaluation:
     @property
     def identity(self) -> dict[str, Any]:
         """See the class."""
-        settings = {name: value for name, value in self.spec.to_dict().items() if name not in _NOT_IN_IDENTITY}
         size = None if self.latency is None else list(self.latency)
-        return {**settings, "latency": size, "checks": list(self.steps), "window": self._window}
+        return {**identity_of(self.spec), "latency": size, "checks": list(self.steps), "window": self._window}
 
     def __getstate__(self) -> dict[str, Any]:
         # A mapped file has one copy in memory, the operating system's, for all processes of a machine.
@@ -140,6 +139,11 @@ class ProxyEvaluation:
 
             self._task = ProxyTask(self.spec, quiet=self.quiet)
         return self._task
+
+
+def identity_of(spec: ProxySpec) -> dict[str, Any]:
+    """The settings of a proxy task that rewards depend on, as plain values."""
+    return {name: value for name, value in spec.to_dict().items() if name not in _NOT_IN_IDENTITY}
 
 
 def _with_text_keys(curve: Mapping[int, float]) -> dict[str, float]:

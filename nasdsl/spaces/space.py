@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from nasdsl.backbones import Backbone
 from nasdsl.backbones import backbone as find_backbone
@@ -122,6 +123,9 @@ class Space:
 
     def __repr__(self) -> str:
         return f"<Space {self.name}: {len(self.domains)} decisions, {self.size} decoders>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _space, (self.source, self.path, self.backbone.name, self.classes)
 
     @property
     def inputs(self) -> tuple[str, ...]:
