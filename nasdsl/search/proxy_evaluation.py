@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from nasdsl.search.early_stopping import should_stop
@@ -75,9 +75,8 @@ class ProxyEvaluation:
     @property
     def identity(self) -> dict[str, Any]:
         """See the class."""
-        settings = {name: value for name, value in self.spec.to_dict().items() if name not in _NOT_IN_IDENTITY}
         size = None if self.latency is None else list(self.latency)
-        return {**settings, "latency": size, "checks": list(self.steps), "window": self._window}
+        return {**identity_of(self.spec), "latency": size, "checks": list(self.steps), "window": self._window}
 
     def __getstate__(self) -> dict[str, Any]:
         # A mapped file has one copy in memory, the operating system's, for all processes of a machine.
@@ -184,6 +183,11 @@ class ProxyEvaluation:
 
             self._task = ProxyTask(self.spec, quiet=self.quiet)
         return self._task
+
+
+def identity_of(spec: ProxySpec) -> dict[str, Any]:
+    """The settings of a proxy task that rewards depend on, as plain values."""
+    return {name: value for name, value in spec.to_dict().items() if name not in _NOT_IN_IDENTITY}
 
 
 def _with_text_keys(curve: Mapping[int, float]) -> dict[str, float]:

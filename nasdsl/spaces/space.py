@@ -139,6 +139,9 @@ class Space:
     def __repr__(self) -> str:
         return f"<Space {self.name}: {len(self.domains)} decisions, {self.size} decoders>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _space, (self.source, self.path, self.backbone.name, self.classes)
+
     @property
     def inputs(self) -> tuple[str, ...]:
         """The backbone's features that its text names, such as ``("c3", "c4", "c5")``."""

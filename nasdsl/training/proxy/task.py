@@ -79,6 +79,7 @@ class ProxyTask:
         device: where decoders are trained.
         classes, category_ids: of the data.
         features: what decoders are trained on.
+        in_channels: widths of the backbone's features.
         train, val: indices of the pictures of meta-train and meta-val.
 
     Raises:
@@ -94,7 +95,7 @@ class ProxyTask:
         )
         self.classes, self.category_ids = dataset.classes, dataset.category_ids
         extractor, sizes = make_frozen_backbone(spec), resized_sizes(dataset, spec)
-        self._in_channels = extractor.out_channels
+        self.in_channels = extractor.out_channels
         layout = make_layout(extractor, sizes, spec)
         self._key = cache_key(dataset, extractor, layout, spec)
         compute = backbone_feature_function(dataset, extractor, layout, spec, self.device)
@@ -110,7 +111,7 @@ class ProxyTask:
         self._memory_limit = current_limit(self.device)
         self._fpn: str | None = None
         if spec.fpn is not None:
-            decoder = self._load(spec.fpn)
+            decoder = self.load(spec.fpn)
             self.features = self._fpn_features(decoder)  # trains the fpn on the backbone's features
             self._fpn = decoder.canonical_fpn
 
@@ -136,8 +137,8 @@ class ProxyTask:
             ProxyError: it reads features that are not cached, or has another fpn than the task.
         """
         start, timer, spec = time.perf_counter(), Timer(), self.spec
-        decoder = self._load(text)
-        method = self._method(decoder)
+        decoder = self.load(text)
+        method = self.method(decoder)
         if self._fpn is not None and decoder.canonical_fpn != self._fpn:
             raise ProxyError("the text has another fpn than the one whose features are cached; expected that of ProxySpec.fpn")
         with translate_errors(self._work), limit_memory(self._memory_limit):
@@ -150,7 +151,7 @@ class ProxyTask:
                 report = _recorder(curve, None if index else on_step)
                 trained = self._train(module, method, timer, report, index)
                 with timer.time("validation"):
-                    reward, found = self._validate(trained, self._loader(module, method), index)
+                    reward, found = self.validate(trained, self.loader(module, method), index)
                 rewards.append(-statistics.fmean(curve) if spec.reward == "training_loss" else reward)
                 losses.append(found)
         means = {name: statistics.fmean(each[name] for each in losses) for name in losses[0]}
@@ -180,10 +181,10 @@ class ProxyTask:
             DiagnosticError, MissingFeature: the text is invalid, or does not fit the backbone.
             OutOfMemory, Failed: it does not fit into memory, or torch cannot run it.
         """
-        decoder = self._load(text)
+        decoder = self.load(text)
         with translate_errors(f"one image of {size[0]}x{size[1]}"), limit_memory(self._memory_limit):
             module = self._build(decoder)
-            channels = {name: self._in_channels[name] for name in module.fpn.input_levels}
+            channels = {name: self.in_channels[name] for name in module.fpn.input_levels}
             features = random_features(channels, size, self.device, channels_last=self.spec.channels_last)
             return median_seconds(module, features, self.device)
 
@@ -202,13 +203,15 @@ class ProxyTask:
     def _work(self) -> str:
         return f"batches of {self.spec.batch_size} crops of {self.spec.size}x{self.spec.size}"
 
-    def _load(self, text: str) -> Decoder:
+    def load(self, text: str) -> Decoder:
+        """Read a decoder from its text, with the prediction that the task trains it with."""
         decoder = loads(str(text), "the text")
         if self.spec.improvements and isinstance(decoder.architecture.predict, FcosPrediction):
             decoder = decoder.with_prediction(IMPROVED_PREDICTION)
         return decoder
 
-    def _method(self, decoder: Decoder) -> Method:
+    def method(self, decoder: Decoder) -> Method:
+        """Targets, losses and postprocessing of a decoder."""
         improved = self.spec.improvements and isinstance(decoder.architecture.predict, FcosPrediction)
         return make_method(decoder, {**(IMPROVED if improved else {}), **self.spec.method})
 
@@ -216,7 +219,7 @@ class ProxyTask:
         """The module, with weights that depend on the text and the seed only; of several seeds, on that of this index."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(mixed_seed(self.spec.seed + index, _WEIGHTS_STREAM))
-            module = decoder.build(self._in_channels, len(self.classes))
+            module = decoder.build(self.in_channels, len(self.classes))
         module = module.to(self.device)
         return module.to(memory_format=torch.channels_last) if self.spec.channels_last else module
 
@@ -232,11 +235,17 @@ class ProxyTask:
         """Train the decoder, or its head in the second stage; return the module to validate."""
         spec = self.spec
         crops = self.crop_sampler.sample(self._split(index)[0], spec.batch_size, spec.iterations, spec.seed + index)
-        batches = self._loader(module, method).batches(crops)
+        batches = self.loader(module, method).batches(crops)
         return train_decoder(module if self._fpn is None else module.head, batches, method, spec, timer, on_step)
 
-    def _validate(self, trained: nn.Module, loader: CropLoader, index: int) -> tuple[float, dict[str, float]]:
-        """Reward and losses on meta-val."""
+    def validate(self, trained: nn.Module, loader: CropLoader, index: int = 0) -> tuple[float, dict[str, float]]:
+        """Reward and losses on meta-val.
+
+        Args:
+            trained: decoder, or head alone in the second stage.
+            loader: of batches for it.
+            index: which of several seeds it was trained with.
+        """
         spec = self.spec
         crops = [self.crop_sampler.center_crop(picture) for picture in self._split(index)[1]]
         batches = [crops[i : i + spec.batch_size] for i in range(0, len(crops), spec.batch_size)]
@@ -258,7 +267,7 @@ class ProxyTask:
             module = self._build(decoder, index)
             with timer.time("data"):
                 crops = self.crop_sampler.sample(self._split(index)[0], spec.batch_size, 1, spec.seed + index)
-                batch = next(self._loader(module, method).batches(crops))
+                batch = next(self.loader(module, method).batches(crops))
             with timer.time("compute"):
                 scored = module if self._fpn is None else module.head
                 scores.append(zero_cost_score(spec.reward, scored, batch, method))
@@ -267,7 +276,7 @@ class ProxyTask:
             raise Diverged(f"its {spec.reward} is {score}; expected a finite number")
         return ProxyResult(score, {}, {**timer.seconds, "seconds": time.perf_counter() - start})
 
-    def _loader(self, module: DecoderModule, method: Method) -> CropLoader:
+    def loader(self, module: DecoderModule, method: Method) -> CropLoader:
         """The loader of batches for a decoder.
 
         Raises:
@@ -286,7 +295,7 @@ class ProxyTask:
     def _fpn_features(self, decoder: Decoder) -> Features:
         """The fpn outputs of a decoder for all pictures; trains the fpn, unless it is cached."""
         spec, text = self.spec, decoder.source.text
-        method = self._method(decoder)
+        method = self.method(decoder)
         key = {
             "features": self._key,
             "fpn": hashlib.sha256(text.encode()).hexdigest(),
@@ -297,7 +306,7 @@ class ProxyTask:
             **({} if spec.schedule == "constant" else {"schedule": spec.schedule}),  # earlier keys have none
         }
         path = cache_folder(spec.cache, key) / "fpn.pt" if spec.cache is not None else None
-        layout = fpn_layout(decoder.lower(self._in_channels), self.features.layout)
+        layout = fpn_layout(decoder.lower(self.in_channels), self.features.layout)
 
         def train(module: DecoderModule) -> DecoderModule:
             bar = ProgressBar("training the fpn, steps", spec.iterations, self._quiet)

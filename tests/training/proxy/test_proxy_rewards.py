@@ -136,10 +136,10 @@ def test_scores_without_training(task: ProxyTask, name: str) -> None:
 
 
 def batch_of(task: ProxyTask) -> Any:
-    decoder = task._load(text())
-    module, method = task._build(decoder), task._method(decoder)
+    decoder = task.load(text())
+    module, method = task._build(decoder), task.method(decoder)
     crops = next(task.crop_sampler.sample(task.train, 4, 1, 0))
-    return module, method, task._loader(module, method).load(crops)
+    return module, method, task.loader(module, method).load(crops)
 
 
 def test_the_gradient_norm_is_that_of_all_parameters_and_weights_stay(task: ProxyTask) -> None:

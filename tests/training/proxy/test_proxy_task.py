@@ -125,10 +125,10 @@ def test_without_averaging_the_last_weights_are_evaluated(task: ProxyTask) -> No
 
 @pytest.mark.parametrize("predict", ["fcos(centerness=cls)", "retinanet(anchors=3)"])
 def test_losses_on_meta_val_do_not_depend_on_the_batches(task: ProxyTask, predict: str) -> None:
-    decoder = task._load(text(predict=predict))
+    decoder = task.load(text(predict=predict))
     method, module = make_method(decoder, {}), task._build(decoder)
     crops = [task.crop_sampler.center_crop(picture) for picture in range(8)]
-    batches = task._loader(module, method)
+    batches = task.loader(module, method)
     losses = [
         validate(module, batches.batches([crops[i : i + n] for i in range(0, 8, n)]), method, task.spec, detect=False).losses
         for n in (8, 3, 1)
@@ -152,7 +152,7 @@ def test_batches_for_another_device_are_the_same(task: ProxyTask) -> None:
     """The path of a GPU, except for pinned memory; the device "meta" exists on every machine."""
     half = other(task, dtype="bfloat16")
     decoder = half._load(text())
-    here = half._loader(half._build(decoder), make_method(decoder, {}))
+    here = half.loader(half._build(decoder), make_method(decoder, {}))
     there = replace(here, device=torch.device("meta"))
     crops = list(half.crop_sampler.sample(half.train, 3, 4, 0))
     for near, far in zip(here.batches(crops), there.batches(crops), strict=True):
@@ -341,7 +341,7 @@ def heads(task: ProxyTask, tmp_path_factory: pytest.TempPathFactory) -> ProxyTas
 
 def test_heads_are_trained_on_the_outputs_of_the_trained_fpn(task: ProxyTask, heads: ProxyTask) -> None:
     """The maps are those of the module that evaluating the text trains."""
-    decoder = task._load(text())
+    decoder = task.load(text())
     module = task._build(decoder)
     trained = task._train(module, make_method(decoder, {}), loop.Timer(), None)
     assert list(heads.features.layout.levels) == ["p3", "p4", "p5", "p6"]

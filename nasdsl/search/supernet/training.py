@@ -1,0 +1,197 @@
+"""A weight-sharing network of a space: its training, and scores of fillings with the weights that they inherit."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from nasdsl.backends.module import DecoderModule
+from nasdsl.data.seeds import mixed_seed
+from nasdsl.detection.detector import Method
+from nasdsl.ir.graph import Graph
+from nasdsl.search.errors import SearchError
+from nasdsl.search.proxy_evaluation import identity_of
+from nasdsl.search.supernet.spec import SupernetSpec
+from nasdsl.search.supernet.weights import BoundDecoder, SharedWeights
+from nasdsl.search.supernet.widths import Widths
+from nasdsl.spaces import Filled, Space
+from nasdsl.training.checkpoint import load_checkpoint, save_checkpoint
+from nasdsl.training.errors import Diverged
+from nasdsl.training.progress import ProgressBar
+from nasdsl.training.proxy import ProxyResult, ProxyTask
+from nasdsl.training.proxy.crops import Crop
+from nasdsl.training.proxy.loader import CropLoader
+from nasdsl.training.proxy.loop import compute_losses
+from nasdsl.training.schedule import cosine
+from nasdsl.training.signals import Interrupted, SignalHandler
+
+FORMAT: Final = "nasdsl supernet 1"
+SAVE_EVERY: Final = 60.0
+"""Seconds between two checkpoints."""
+MAX_NONFINITE: Final = 25
+"""Fillings in a row whose loss is not finite, after which the training ends."""
+
+_PATHS, _WEIGHTS, _CALIBRATION = 11, 12, 13
+"""Mixed into the seed, so that samples, initial weights and calibration are drawn independently."""
+
+
+class Supernet:
+    """Weights for all fillings of a space, trained on the cached features of a proxy task.
+
+    Args:
+        space: the space; its texts are those that `score` takes.
+        task: gives features, crops, losses and the reward.
+        spec: of the training.
+        path: file of the weights; a training that was stopped goes on from it. None keeps them in memory.
+        quiet: show no progress.
+    """
+
+    def __init__(
+        self, space: Space, task: ProxyTask, spec: SupernetSpec, path: Path | None = None, *, quiet: bool = False
+    ) -> None:
+        self.space, self.task, self.spec, self.path, self._quiet = space, task, spec, path, quiet
+        self.weights = SharedWeights()
+        self.widths = Widths(space, self._lower, spec.seed)
+        self.step = 0
+
+    @property
+    def is_trained(self) -> bool:
+        return self.step >= self.spec.iterations
+
+    def train(self) -> None:
+        """Train to the end, from the checkpoint if there is one.
+
+        Raises:
+            Diverged: the losses of many fillings in a row are not finite.
+            SearchError: the checkpoint is of another network.
+            CheckpointError: a checkpoint cannot be read or written.
+        """
+        optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], self.spec.learning_rate)
+        optimizer.param_groups[0]["params"].clear()  # parameters are added when a filling first needs them
+        self._restore(optimizer)
+        left, first = self.spec.iterations - self.step, self.step
+        if not left:
+            return
+        task, seed = self.task, mixed_seed(self.spec.seed, _PATHS)
+        batches = task.crop_sampler.sample(task.train, task.spec.batch_size, self.spec.iterations, seed)
+        saved, nonfinite = time.monotonic(), 0
+        bar = ProgressBar("training the supernet, steps", self.spec.iterations, self._quiet)
+        with SignalHandler("finishing the step and saving") as signals, bar as progress:
+            progress.resume(first)
+            for crops in islice(batches, first, None):
+                nonfinite = 0 if self._train_step(optimizer, crops) else nonfinite + 1
+                if nonfinite == MAX_NONFINITE:
+                    raise Diverged(f"the loss of {MAX_NONFINITE} steps in a row is not finite, at step {self.step}")
+                self.step += 1
+                progress.update(self.step)
+                if signals.signum or self.is_trained or time.monotonic() - saved > SAVE_EVERY:
+                    self._save(optimizer)
+                    saved = time.monotonic()
+                if signals.signum:
+                    raise Interrupted(signals.signum, self.step)
+
+    def _train_step(self, optimizer: torch.optim.Optimizer, crops: list[Crop]) -> bool:
+        """Train the fillings of a step on one batch of crops; False if a loss was not finite, and nothing was changed."""
+        group = optimizer.param_groups[0]
+        group["lr"] = self.spec.learning_rate * cosine(self.step, self.spec.iterations, 0.0)
+        optimizer.zero_grad()
+        for text in self._texts(self.step):
+            decoder = self.bind(text)
+            known = len(group["params"])
+            group["params"].extend(list(self.weights.parameters.values())[known:])
+            method, loader = self._loader(text, decoder)
+            batch = next(loader.batches([crops]))
+            decoder.train()
+            loss = torch.stack(list(compute_losses(method, decoder(batch.features), batch.targets).values())).sum()
+            if not math.isfinite(loss.item()):
+                return False
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation is missing
+        optimizer.step()
+        return True
+
+    def score(self, text: str) -> ProxyResult:
+        """Evaluate a filling with the weights that it inherits.
+
+        Raises:
+            SpaceError: the text is no filling of the space.
+            Diverged: a loss is not finite.
+        """
+        start = time.perf_counter()
+        decoder = self._calibrated(text)
+        reward, losses = self.task.validate(decoder, self._loader(text, decoder)[1])
+        return ProxyResult(reward, losses, {"seconds": time.perf_counter() - start})
+
+    def bind(self, text: str) -> BoundDecoder:
+        """A filling with the shared weights.
+
+        Raises:
+            SpaceError: the text is no filling of the space.
+        """
+        indices = text.indices if isinstance(text, Filled) else self.space.encode(text)
+        widest = self._lower(self.space.decode(self.widths.widest(indices)))
+        return self.weights.bind(self._lower(text), widest, len(self.task.classes), lambda: self._initialise(widest))
+
+    def state_of(self, text: str) -> dict[str, Tensor]:
+        """The weights that a filling inherits, as the state dict of its `DecoderModule`."""
+        return self._calibrated(text).own_state()
+
+    def _calibrated(self, text: str) -> BoundDecoder:
+        """A filling with the shared weights, and its BatchNorms' statistics on some batches of meta-train."""
+        task, decoder = self.task, self.bind(text)
+        seed = mixed_seed(self.spec.seed, _CALIBRATION)
+        crops = task.crop_sampler.sample(task.train, task.spec.batch_size, self.spec.calibration, seed)
+        decoder.calibrate(batch.features for batch in self._loader(text, decoder)[1].batches(crops))
+        return decoder
+
+    def _loader(self, text: str, decoder: BoundDecoder) -> tuple[Method, CropLoader]:
+        method = self.task.method(self.task.load(text))
+        return method, self.task.loader(decoder.module, method)
+
+    def _texts(self, step: int) -> list[Filled]:
+        """The fillings that a step trains."""
+        sample = self.space.sample(random.Random(mixed_seed(self.spec.seed, _PATHS, step)))
+        if not self.widths.decisions:
+            return [sample]
+        others = (self.widths.widest(sample.indices), self.widths.narrowest(sample.indices))
+        return [self.space.decode(indices) for indices in dict.fromkeys((others[0], others[1], sample.indices))]
+
+    def _lower(self, text: str) -> Graph:
+        return self.task.load(text).lower(self.task.in_channels)
+
+    def _initialise(self, widest: Graph) -> DecoderModule:
+        """A module with random weights, which depend on the number of weights that there are already."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(mixed_seed(self.spec.seed, _WEIGHTS, len(self.weights.parameters)))
+            return DecoderModule(widest, len(self.task.classes)).to(self.task.device)
+
+    # ---------------------------------------------------------------------------------------- checkpoints
+
+    @property
+    def _identity(self) -> Mapping[str, Any]:
+        return {"space": self.space.source.text, "spec": self.spec.to_dict(), "task": identity_of(self.task.spec)}
+
+    def _save(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            state = {"step": self.step, "weights": self.weights.state(), "optimizer": optimizer.state_dict()}
+            save_checkpoint(self.path, {"format": FORMAT, "identity": dict(self._identity), **state})
+
+    def _restore(self, optimizer: torch.optim.Optimizer) -> None:
+        loaded = load_checkpoint(self.path) if self.path is not None else None
+        if loaded is None:
+            return
+        state = loaded.state
+        if state.get("format") != FORMAT or state["identity"] != dict(self._identity):
+            raise SearchError(f"{loaded.path} is of another space, proxy task or training: remove it, or choose another folder")
+        self.step = state["step"]
+        self.weights.load(state["weights"], self.task.device)
+        optimizer.param_groups[0]["params"].extend(self.weights.parameters.values())
+        optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,198 @@
+"""Weights that the fillings of a space share: each layer at each place has one set, whatever the rest of the filling is.
+
+A layer's weights belong to its place in the text (``x3.y``), to what the op there consists of, and to its largest shape, which
+differs where it reads a raw feature of another width. So the alternatives of a hole keep weights of their own, and a pool
+input is read with the same weights whatever it is. Of a width the first channels are used (slimmable networks,
+arXiv:1812.08928); behind a concatenation, the first channels of each operand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nasdsl.backends.module import DecoderModule
+from nasdsl.ir.graph import Graph, Node
+from nasdsl.layers import Concat, Conv, CustomLayer, DeformConv, Input
+from nasdsl.search.supernet.widths import kind
+
+Channels = tuple[int, ...]
+"""Which channels of the widest form a map has."""
+
+
+class SharedWeights:
+    """The weights of all fillings.
+
+    Attributes:
+        parameters: by key, at the largest width, in the order in which they were first needed.
+    """
+
+    def __init__(self) -> None:
+        self.parameters: dict[str, nn.Parameter] = {}
+
+    @property
+    def count(self) -> int:
+        """Number of weights."""
+        return sum(parameter.numel() for parameter in self.parameters.values())
+
+    def bind(self, graph: Graph, widest: Graph, classes: int, make_widest: Callable[[], DecoderModule]) -> BoundDecoder:
+        """The decoder of a filling with these weights.
+
+        Args:
+            graph: of the filling.
+            widest: of the same filling with its largest widths.
+            make_widest: makes the module of `widest`, from which weights are taken that no filling before has needed. Called
+                only if there are some.
+        """
+        module = DecoderModule(graph, classes)
+        layers = _layers(graph, widest)
+        made: dict[str, nn.Parameter] | None = None
+        weights: dict[str, Tensor] = {}
+        for name, parameter in module.named_parameters():
+            layer = _find(layers, name)
+            key = name if layer is None else f"{name} {layer.op}"
+            if key not in self.parameters:
+                made = made or dict(make_widest().named_parameters())
+                self.parameters[key] = nn.Parameter(made[name].detach().clone())
+            weights[name] = _narrow(self.parameters[key], parameter.shape, layer)
+        return BoundDecoder(module, weights)
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights as plain tensors."""
+        return {key: parameter.detach() for key, parameter in self.parameters.items()}
+
+    def load(self, state: Mapping[str, Tensor], device: torch.device) -> None:
+        """Replace the weights by saved ones."""
+        self.parameters = {key: nn.Parameter(value.to(device)) for key, value in state.items()}
+
+
+class BoundDecoder(nn.Module):
+    """A decoder whose weights are given from outside.
+
+    In training mode, its BatchNorms use the statistics of each batch; those of evaluation mode are measured by `calibrate`.
+
+    Args:
+        module: the decoder's structure; its own parameters and buffers are not used.
+        weights: by the names of the parameters.
+    """
+
+    def __init__(self, module: DecoderModule, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.module = module
+        self.weights = dict(weights)
+        device = next(iter(self.weights.values())).device
+        self.statistics = {
+            name: (torch.ones if name.endswith("running_var") else torch.zeros)(value.shape, dtype=value.dtype, device=device)
+            for name, value in module.named_buffers()
+        }
+
+    def forward(self, features: Mapping[str, Tensor]) -> Any:
+        """See `DecoderModule`."""
+        return torch.func.functional_call(self.module, {**self.weights, **self.statistics}, (features,))
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
+        """Measure the BatchNorms' statistics: their means over batches of features (arXiv:1903.05134, section 3.1)."""
+        norms = [module for module in self.module.modules() if isinstance(module, nn.BatchNorm2d)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = None  # the plain mean of all batches
+        training = self.training
+        self.train()
+        for features in batches if norms else ():
+            self(features)
+        self.train(training)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+    def own_state(self) -> dict[str, Tensor]:
+        """The state dict of a `DecoderModule` with these weights."""
+        return {name: value.detach().clone() for name, value in {**self.weights, **self.statistics}.items()}
+
+
+class _Layer(NamedTuple):
+    """A layer at its place.
+
+    Attributes:
+        op: what the layers of its op compute, and its largest widths.
+        read, written: channels of its first operand and of its result.
+    """
+
+    op: str
+    read: Channels
+    written: Channels
+
+
+def _layers(graph: Graph, widest: Graph) -> dict[str, _Layer]:
+    """The layers with operands, by the path of their parameters."""
+    channels = {n.id: tuple(range(n.out.width)) for n in graph.nodes if isinstance(n.layer, Input)}
+    found = _section(graph.nodes, widest.nodes, channels, ["fpn"])
+    pyramid = channels[next(iter(graph.outputs.values()))]
+    for tower, wide_tower in zip(graph.head.towers, widest.head.towers, strict=True):
+        read = pyramid
+        for layer, wide in zip(tower.layers, wide_tower.layers, strict=True):
+            of_layer = {"x": read}
+            place = f"head.{tower.name}.{layer.index}"
+            places = [place] if layer.shared else [f"{place}.{level}" for level in graph.outputs]
+            found |= _section(layer.nodes, wide.nodes, of_layer, places)
+            read = of_layer[layer.result]
+        for prediction in graph.head.predictions:
+            if prediction.tower == tower.name:
+                found[f"head.{prediction.name}"] = _Layer(f"{wide_tower.width}", read, ())
+    return found
+
+
+def _section(
+    nodes: Sequence[Node], widest: Sequence[Node], channels: dict[str, Channels], places: Sequence[str]
+) -> dict[str, _Layer]:
+    """The layers of a section, or of a layer of the head; adds the channels of their results to `channels`."""
+    ops: dict[str, list[str]] = {}
+    for node in nodes:
+        ops.setdefault(_op(node), []).append(kind(node.layer))
+    found: dict[str, _Layer] = {}
+    for node, wide in zip(nodes, widest, strict=True):
+        if isinstance(node.layer, Input):
+            continue
+        channels[node.id] = _written(node, wide, [channels[id] for id in node.inputs])
+        widths = f"{'+'.join(str(feature.width) for feature in wide.operands)}>{wide.out.width}"
+        layer = _Layer(f"{widths} {' '.join(ops[_op(node)])}", channels[node.inputs[0]], channels[node.id])
+        found |= {f"{place}.{node.id}": layer for place in places}
+    return found
+
+
+def _op(node: Node) -> str:
+    return node.id.rpartition(".")[0]
+
+
+def _written(node: Node, widest: Node, operands: Sequence[Channels]) -> Channels:
+    match node.layer:
+        case Conv() | DeformConv() | CustomLayer():
+            return tuple(range(node.out.width))
+        case Concat():
+            starts = [sum(feature.width for feature in widest.operands[:i]) for i in range(len(operands))]
+            return tuple(start + channel for start, read in zip(starts, operands, strict=True) for channel in read)
+    return next(read for read in operands if len(read) == node.out.width)
+
+
+def _find(layers: Mapping[str, _Layer], name: str) -> _Layer | None:
+    """The layer of a parameter; None for the factor of a level."""
+    path = name
+    while path and path not in layers:
+        path = path.rpartition(".")[0]
+    return layers.get(path)
+
+
+def _narrow(wide: Tensor, shape: Sequence[int], layer: _Layer | None) -> Tensor:
+    """The part of a weight that a layer of this shape uses: a view where its channels are the first ones."""
+    for dim, length in enumerate(shape):
+        if wide.shape[dim] == length:
+            continue
+        channels: Channels = () if layer is None else layer.read if dim else layer.written
+        if len(channels) == length and channels[-1] != length - 1:
+            wide = wide.index_select(dim, torch.tensor(channels, device=wide.device))
+        else:  # the channels of a group, and layers whose channels are the first ones
+            wide = wide.narrow(dim, 0, length)
+    return wide

@@ -1,0 +1,184 @@
+"""Weights that the fillings of a space share: which are the same, which are not, and that modules with them compute alike."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import Tensor
+
+from nasdsl.backends.module import DecoderModule
+from nasdsl.ir.graph import Graph
+from nasdsl.search.supernet.weights import BoundDecoder, SharedWeights
+from nasdsl.search.supernet.widths import Widths
+from nasdsl.spaces import Space, loads_space
+
+SPACE = loads_space("""
+choice op = sep_3x3 | sep_3x3_d3 | skip | conv_3x3 | dconv_3x3
+choice agg = psum | cat | sum
+
+decoder shared {
+  input c3, c4, c5
+  let w = ?(32 | 48 | 64)
+  fpn(width=w, norm=bn) {
+    repeat t in 1..3 { x[t] = ?agg(?op(?pool), ?op(?pool)) }
+    output p3 = x1, p4 = x2, p5 = x3
+    merge dangling into p3, p4, p5
+  }
+  head(width=w, norm=none, share=?(0..2)) { ?op -> conv_1x1 }
+  predict fcos(centerness=cls)
+}
+""")
+CHANNELS = {"c3": 8, "c4": 12, "c5": 16}
+CLASSES = 3
+
+
+def lower(text: str) -> Graph:
+    return SPACE.load(text).lower(CHANNELS)
+
+
+class Sharing:
+    """Shared weights with what `bind` needs."""
+
+    def __init__(self, space: Space = SPACE) -> None:
+        self.space, self.weights, self.widths = space, SharedWeights(), Widths(space, lower)
+
+    def bind(self, indices: tuple[int, ...]) -> BoundDecoder:
+        graph = lower(self.space.decode(indices))
+        widest = lower(self.space.decode(self.widths.widest(indices)))
+        return self.weights.bind(graph, widest, CLASSES, lambda: DecoderModule(widest, CLASSES))
+
+
+def maps() -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    return {name: torch.randn(2, width, 64 >> int(name[1]), 64 >> int(name[1])) for name, width in CHANNELS.items()}
+
+
+def fillings(count: int, seed: int = 0) -> list[tuple[int, ...]]:
+    return [text.indices for text in SPACE.samples(count, seed)]
+
+
+def with_text(**parts: str) -> tuple[int, ...]:
+    """A filling with the default parts but those that are given."""
+    use = {
+        "w": "64",
+        "x1": "psum(sep_3x3(c3), skip(c4))",
+        "x2": "sum(conv_3x3(x1), skip(c5))",
+        "x3": "cat(skip(x1), sep_3x3(x2))",
+    }
+    use |= {"share": "0", "head": "conv_3x3", **parts}
+    blocks = " ".join(f"{name} = {use[name]}" for name in ("x1", "x2", "x3"))
+    text = f"""decoder shared {{
+      input c3, c4, c5 let w = {use["w"]}
+      fpn(width=w, norm=bn) {{ {blocks} output p3 = x1, p4 = x2, p5 = x3 merge dangling into p3, p4, p5 }}
+      head(width=w, norm=none, share={use["share"]}) {{ {use["head"]} -> conv_1x1 }} predict fcos(centerness=cls)
+    }}"""
+    return tuple(SPACE.encode(text))
+
+
+def storage(decoder: BoundDecoder, name: str) -> int:
+    """Where a weight's numbers are: equal for views of one parameter."""
+    return decoder.weights[name].untyped_storage().data_ptr()
+
+
+def test_the_width_is_found_among_the_numbers() -> None:
+    names = [
+        (d.alternatives, n in Widths(SPACE, lower).decisions)
+        for n, d in enumerate(SPACE.domains)
+        if d.alternatives[0].isdigit()
+    ]
+    assert names == [(("32", "48", "64"), True), (("0", "1", "2"), False)]
+
+
+@pytest.mark.parametrize("indices", fillings(6))
+def test_a_filling_computes_what_its_module_computes_with_the_same_weights(indices: tuple[int, ...]) -> None:
+    sharing = Sharing()
+    for other in fillings(3, seed=1):  # the weights exist already, at other widths
+        sharing.bind(other)
+    bound = sharing.bind(indices)
+    bound.calibrate([maps()])
+    module = DecoderModule(lower(SPACE.decode(indices)), CLASSES)
+    module.load_state_dict(bound.own_state())
+    for mode in (False, True):
+        bound.train(mode)
+        module.train(mode)
+        for level, expected in module(maps()).items():
+            for left, right in zip(bound(maps())[level], expected, strict=True):
+                assert torch.equal(left, right)
+
+
+def test_calibration_gives_the_mean_statistics_of_the_batches() -> None:
+    bound = Sharing().bind(with_text())
+    batches = [{name: values * factor for name, values in maps().items()} for factor in (1.0, 2.0)]
+    bound.calibrate(batches)
+    means = [torch.nn.functional.conv2d(b["c3"], bound.weights["fpn.c3.conv.weight"]).mean((0, 2, 3)) for b in batches]
+    torch.testing.assert_close(bound.statistics["fpn.c3.norm.running_mean"], sum(means) / 2)
+
+
+def test_a_place_has_one_set_of_weights_for_each_alternative() -> None:
+    sharing = Sharing()
+    base = sharing.bind(with_text())
+    other_pool = sharing.bind(with_text(x1="psum(sep_3x3(c5), skip(c4))"))
+    other_op = sharing.bind(with_text(x1="psum(sep_3x3_d3(c3), skip(c4))"))
+    other_agg = sharing.bind(with_text(x1="sum(sep_3x3(c3), skip(c4))"))
+    name = "fpn.x1.x.conv2.weight"
+    assert storage(base, name) == storage(other_pool, name) == storage(other_agg, name)
+    assert storage(base, name) != storage(other_op, name)  # a pointwise convolution of the same shape, of another op
+    assert storage(base, "fpn.x3.norm.weight") == storage(other_op, "fpn.x3.norm.weight")
+    assert storage(base, name) != storage(base, "fpn.x3.y.conv2.weight")
+
+
+def test_layers_of_each_level_have_weights_of_their_own() -> None:
+    sharing = Sharing()
+    shared, apart = (sharing.bind(with_text(share=share)) for share in ("0", "2"))
+    assert storage(shared, "head.cls.1.conv.weight") != storage(apart, "head.cls.1.p3.conv.weight")
+    assert storage(apart, "head.cls.1.p4.conv.weight") != storage(apart, "head.cls.1.p3.conv.weight")
+    assert storage(shared, "head.cls_logits.weight") == storage(apart, "head.cls_logits.weight")
+
+
+def test_of_a_width_the_first_channels_are_used() -> None:
+    sharing = Sharing()
+    wide, narrow = sharing.bind(with_text()), sharing.bind(with_text(w="32"))
+    conv = "fpn.x2.x.conv.weight"
+    assert torch.equal(narrow.weights[conv], wide.weights[conv][:32, :32])
+    assert storage(narrow, conv) == storage(wide, conv)
+    depthwise = "fpn.x1.x.conv.weight"
+    assert torch.equal(narrow.weights[depthwise], wide.weights[depthwise][:32])
+    prediction = "head.cls_logits.weight"
+    assert torch.equal(narrow.weights[prediction], wide.weights[prediction][:, :32])
+
+
+def test_behind_a_concatenation_they_are_the_first_of_each_operand() -> None:
+    sharing = Sharing()
+    wide, narrow = sharing.bind(with_text()), sharing.bind(with_text(w="32"))
+    norm = "fpn.x3.norm.weight"
+    with torch.no_grad():
+        next(p for key, p in sharing.weights.parameters.items() if key.startswith(norm)).copy_(torch.arange(128.0))
+    narrow = sharing.bind(with_text(w="32"))
+    assert narrow.weights[norm].tolist() == [*range(32), *range(64, 96)]
+    assert wide.weights[norm].tolist() == list(range(128))
+
+
+def test_gradients_reach_the_weights_that_are_used_and_no_others() -> None:
+    sharing = Sharing()
+    sharing.bind(with_text(x1="psum(dconv_3x3(c3), skip(c4))"))
+    bound = sharing.bind(with_text(w="32")).train()
+    sum(values.sum() for level in bound(maps()).values() for values in level).backward()  # type: ignore[union-attr]  # not 0
+    grads = {key: parameter.grad for key, parameter in sharing.weights.parameters.items()}
+    assert all(grad is None for key, grad in grads.items() if key.startswith("fpn.x1.x.deform_conv"))
+    used = next(grad for key, grad in grads.items() if key.startswith("fpn.x2.x.conv.weight"))
+    assert used is not None
+    assert used[:32, :32].abs().sum() > 0
+    assert used[32:].abs().sum() == used[:, 32:].abs().sum() == 0
+
+
+def test_order_makes_no_difference_to_what_is_shared() -> None:
+    some = fillings(5)
+    keys = []
+    for order in (some, random.Random(0).sample(some, len(some))):
+        sharing = Sharing()
+        for indices in order:
+            sharing.bind(indices)
+        keys.append({key: parameter.shape for key, parameter in sharing.weights.parameters.items()})
+    assert keys[0] == keys[1]

@@ -1,0 +1,119 @@
+"""Training of a weight-sharing network, its checkpoints, and the search that it evaluates."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from nasdsl.backends.module import DecoderModule
+from nasdsl.search import search
+from nasdsl.search.errors import SearchError
+from nasdsl.search.supernet import Supernet, SupernetSpec
+from nasdsl.search.supernet.evaluation import SupernetEvaluation
+from nasdsl.spaces import loads_space
+from nasdsl.training.proxy import ProxySpec, ProxyTask
+from nasdsl.training.signals import Interrupted
+
+SPACE = loads_space(
+    """
+decoder tiny_space {
+  input c3, c4, c5
+  let w = ?(8 | 16)
+  fpn(width=w, norm=bn) {
+    x = ?(conv_3x3 | sep_3x3)(c4)
+    output p3 = c3, p4 = sum(x, c5)
+  }
+  head(width=w, norm=none) { ?(conv_1x1 | skip) }
+  predict fcos(centerness=cls)
+}
+""",
+    backbone="tiny",
+)
+
+
+def proxy(**settings: object) -> ProxySpec:
+    given = {"data": "shapes:8", "backbone": "tiny", "size": 64, "longest": 112, "batch_size": 2, "dtype": "float32"}
+    return ProxySpec(**{**given, "device": "cpu", **settings})  # type: ignore[arg-type]  # settings by name
+
+
+@pytest.fixture(scope="module")
+def task() -> ProxyTask:
+    return ProxyTask(proxy(), quiet=True)
+
+
+def supernet(task: ProxyTask, iterations: int = 6, path: Path | None = None) -> Supernet:
+    return Supernet(SPACE, task, SupernetSpec(iterations=iterations), path, quiet=True)
+
+
+def test_a_step_trains_the_widest_the_narrowest_and_a_sample(task: ProxyTask) -> None:
+    net = supernet(task)
+    widths = [{SPACE.load(text).architecture.fpn.width for text in net._texts(step)} for step in range(5)]
+    assert all(found == {8, 16} for found in widths)
+    texts = net._texts(0)
+    assert len({net.widths.widest(text.indices) for text in texts}) == 1  # otherwise the same filling
+
+
+def test_training_lowers_the_loss_of_every_filling(task: ProxyTask) -> None:
+    net = supernet(task, 60)
+    texts = [SPACE.decode(indices) for indices in ((0, 0, 0), (1, 1, 1), (1, 0, 1))]
+    before = [net.score(text).reward for text in texts]
+    net.train()
+    assert all(net.score(text).reward > start + 0.2 for text, start in zip(texts, before, strict=True))
+    assert net.score(texts[0]).reward == net.score(texts[0]).reward
+
+
+def test_a_filling_can_be_taken_out(task: ProxyTask) -> None:
+    net = supernet(task)
+    net.train()
+    text = SPACE.decode((0, 1, 0))
+    module = DecoderModule(task.load(text).lower(task.in_channels), len(task.classes))
+    module.load_state_dict(net.state_of(text))
+    reward, _ = task.validate(module, task.loader(module, task.method(task.load(text))))
+    assert reward == net.score(text).reward
+
+
+def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(
+    task: ProxyTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = supernet(task)
+    whole.train()
+    stopped = supernet(task, path=tmp_path / "supernet.pt")
+    step = stopped._train_step
+
+    def stop_after_three(*given: object) -> bool:
+        if stopped.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(*given)  # type: ignore[arg-type]  # as they came
+
+    monkeypatch.setattr(stopped, "_train_step", stop_after_three)
+    with pytest.raises(Interrupted):
+        stopped.train()
+    again = supernet(task, path=tmp_path / "supernet.pt")
+    again.train()
+    assert again.step == 6
+    left, right = whole.weights.state(), again.weights.state()
+    assert list(left) == list(right)
+    assert all(torch.equal(left[key], right[key]) for key in left)
+    with pytest.raises(SearchError, match="another space, proxy task or training"):
+        supernet(task, 7, tmp_path / "supernet.pt").train()
+
+
+def test_a_search_is_evaluated_by_inherited_weights(tmp_path: Path) -> None:
+    evaluation = SupernetEvaluation(
+        SPACE, proxy(cache=str(tmp_path / "features")), SupernetSpec(iterations=3), tmp_path / "supernet.pt", quiet=True
+    )
+    evaluation.prepare()
+    found = search(SPACE, evaluation, "random", 8, out=tmp_path / "search", task=evaluation.identity, quiet=True)
+    assert found.best is not None
+    other = pickle.loads(pickle.dumps(evaluation))
+    assert other(str(found.best.text)).reward == found.best.reward  # another process loads the weights
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(SearchError, match="iterations is 0; expected 1 or more"):
+        SupernetSpec(iterations=0)
