@@ -46,7 +46,7 @@ OPTION_GROUPS = {
     "Running": ("out", "resume", "workers", "batch", "timeout", "device", "cache", "memory_limit"),
     "Proxy task (the short training that scores a decoder)": (
         "iterations", "proxy_size", "proxy_batch", "proxy_learning_rate", "val_share", "reward",
-        "no_mirror", "dtype", "method", "proxy",
+        "no_mirror", "dtype", "method", "proxy", "evaluate", "supernet",
     ),
     "Full training of the best": (
         "top", "beside", "full_data", "full_split", "val_split", "full_width", "full_backbone_weights", "freeze_at", "norm",
@@ -147,6 +147,12 @@ Positive = click.FloatRange(0, min_open=True)
 @click.option("--no-mirror", is_flag=True, help="Do not train on mirrored images; halves the cache.")
 @click.option("--dtype", type=click.Choice(["float16", "bfloat16", "float32"]),
               help="Data type of the cached features.  [default: float16]")  # fmt: skip
+@click.option("--evaluate", type=click.Choice(["proxy", "supernet"]), default="proxy", show_default=True,
+              help="Score a decoder by training it (proxy), or by the weights that it inherits from one network, trained once "
+              "for the whole space (supernet).")  # fmt: skip
+@click.option("--supernet", multiple=True, metavar="NAME=VALUE",
+              help="Change a setting of the supernet's training (iterations, learning_rate, calibration, seed); repeatable.",
+)  # fmt: skip
 @METHOD
 @click.option("--proxy", multiple=True, metavar="NAME=VALUE", help="Change any setting of the proxy task; may be repeated.")
 @click.option(
@@ -220,6 +226,12 @@ def search(file: str | None, format_: str, **given: Any) -> None:
 
 def _refuse_ignored_options(options: SimpleNamespace) -> None:
     """Exit on options that would be ignored."""
+    if options.evaluate == "supernet" and options.stage_names:
+        fail("--evaluate supernet is for a search without stages; a progressive search trains heads on a fixed fpn")
+    if options.evaluate == "supernet" and options.early_stop != "none":
+        fail("--early-stop is for decoders that are trained one by one; --evaluate supernet trains none of them")
+    if options.evaluate != "supernet" and options.supernet:
+        fail("--supernet is for --evaluate supernet")
     if not options.stage_names and options.file is None:
         fail("SPACE is missing: give a file or zoo:NAME, such as zoo:nas_fcos_fpn; `nasdsl zoo` lists the spaces")
     if not options.stage_names:

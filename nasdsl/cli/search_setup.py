@@ -19,6 +19,7 @@ from nasdsl.search.config import is_started, read_config
 from nasdsl.search.detectors import key_name, proxy_specs
 from nasdsl.search.progressive import SearchResult, plain_search, progressive_search
 from nasdsl.search.stages import SearchSettings, Stage
+from nasdsl.search.supernet.spec import SupernetSpec
 from nasdsl.spaces import Space, load_space
 from nasdsl.training.proxy.defaults import default_settings, describe, settings_of_earlier
 from nasdsl.training.proxy.spec import ProxySpec
@@ -81,7 +82,10 @@ def run(options: SimpleNamespace) -> tuple[SearchResult, ProxySpec]:
     how = _search_options(options)
     stage = None
     if space is not None:
-        stage = Stage(space=space, proxy=proxy, trials=trials, evaluations=options.evaluations, top=top, detectors=detectors)
+        stage = Stage(
+            space=space, proxy=proxy, trials=trials, evaluations=options.evaluations, top=top, detectors=detectors,
+            supernet=_supernet_spec(options),
+        )  # fmt: skip
     heads = None
     if head is not None:
         heads = Stage(
@@ -131,6 +135,21 @@ def make_proxy_spec(options: SimpleNamespace, levels: tuple[str, ...], images: i
         return ProxySpec(options.spec, **{**given, **changes})
     except TypeError as error:  # a string where a number is expected
         fail(f"--proxy: a value is of the wrong kind ({error})")
+
+
+def _supernet_spec(options: SimpleNamespace) -> SupernetSpec | None:
+    """Settings of the weight-sharing network; None if decoders are trained one by one."""
+    if options.evaluate != "supernet":
+        return None
+    changes = parse_assignments("--supernet", options.supernet, "iterations=3000")
+    known = [field.name for field in dataclasses.fields(SupernetSpec)]
+    unknown = [name for name in changes if name not in known]
+    if unknown:
+        fail(f"--supernet {unknown[0]}: there is no such setting; expected one of {', '.join(known)}")
+    try:
+        return SupernetSpec(**{"seed": options.seed, **changes})
+    except TypeError as error:  # a string where a number is expected
+        fail(f"--supernet: a value is of the wrong kind ({error})")
 
 
 def _default_settings(options: SimpleNamespace, images: int) -> dict[str, Any]:

@@ -19,11 +19,13 @@ from nasdsl.search.ranking import Ranking, RankingEntry
 from nasdsl.search.results import Trials
 from nasdsl.search.run import SearchRun, load_history
 from nasdsl.search.strategies import DEFAULT_STRATEGY, StrategyError, make_strategy
+from nasdsl.search.supernet.spec import SupernetSpec
 from nasdsl.search.trial import Trial
 from nasdsl.search.workers import parse_workers
 from nasdsl.spaces import Space
 
 if TYPE_CHECKING:
+    from nasdsl.search.supernet.evaluation import SupernetEvaluation
     from nasdsl.training.proxy import ProxySpec
 
 
@@ -38,6 +40,7 @@ class Stage:
         top: number of the best decoders that are fully trained.
         detectors: the proxy task of each backbone and size that texts name, see `nasdsl.search.detectors.proxy_specs`. Empty:
             `proxy` evaluates all.
+        supernet: evaluate decoders with the weights that they inherit from a weight-sharing network; None: by training each.
     """
 
     space: Space
@@ -46,14 +49,23 @@ class Stage:
     evaluations: int | None = None
     top: int = 0
     detectors: Mapping[DetectorKey, ProxySpec] = field(default_factory=dict)
+    supernet: SupernetSpec | None = None
 
-    def make_evaluation(self, latency: tuple[int, int] | None, *, quiet: bool) -> ProxyEvaluation | DetectorEvaluation:
+    def make_evaluation(
+        self, folder: Path, latency: tuple[int, int] | None, *, quiet: bool
+    ) -> ProxyEvaluation | DetectorEvaluation | SupernetEvaluation:
         """The evaluation of the stage's decoders.
 
         Args:
+            folder: of the stage, for the weights of a weight-sharing network.
             latency: size of an image for which a decoder's seconds are measured; decoders that name a size are measured at
                 their own. None: not measured.
         """
+        if self.supernet is not None:
+            from nasdsl.search.supernet.evaluation import SupernetEvaluation
+
+            proxies = self.detectors or {(None, None): self.proxy}
+            return SupernetEvaluation(self.space, proxies, self.supernet, folder / "supernet.pt", latency, quiet=quiet)
         made = {
             key: ProxyEvaluation(spec, None if latency is None else key[1] or latency, quiet=quiet)
             for key, spec in self.detectors.items()
@@ -66,7 +78,8 @@ class Stage:
         """Plain values for ``search.json``."""
         numbers = {"trials": self.trials, "evaluations": self.evaluations, "top": self.top}
         space = self.space
-        return {"name": space.name, "space": space.source.text, "classes": space.classes, **numbers}
+        shared = {} if self.supernet is None else {"supernet": self.supernet.to_dict()}  # earlier searches have no such entry
+        return {"name": space.name, "space": space.source.text, "classes": space.classes, **numbers, **shared}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +207,7 @@ def finished_trials(stage: Stage, folder: Path) -> Trials | None:
 def _search(stage: Stage, settings: SearchSettings, folder: Path, quiet: bool) -> Trials:
     """Search the space of a stage. The evaluation is freed on return, because its features take memory that training needs."""
     objective = Objective.parse(settings.objective)
-    evaluation = stage.make_evaluation(settings.size if objective.needs_latency else None, quiet=quiet)
+    evaluation = stage.make_evaluation(folder, settings.size if objective.needs_latency else None, quiet=quiet)
     evaluation.prepare(keep=settings.workers == "inline")
     return search(
         stage.space,

@@ -1,6 +1,5 @@
-"""Weight-sharing networks: one training for all decoders of a space."""
+"""Weight-sharing networks: one training for all decoders of a space.
 
-from nasdsl.search.supernet.spec import SupernetSpec
-from nasdsl.search.supernet.training import Supernet
-
-__all__ = ["Supernet", "SupernetSpec"]
+Modules: `spec` (settings), `widths` (which decisions are widths), `weights` (what fillings share), `training` (the network and
+its scores), `evaluation` (for a search).
+"""

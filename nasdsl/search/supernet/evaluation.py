@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nasdsl.search.detectors import DetectorKey, detector_key, key_name
 from nasdsl.search.evaluation import EvaluationResult
 from nasdsl.search.proxy_evaluation import identity_of
 from nasdsl.search.supernet.spec import SupernetSpec
@@ -21,27 +23,46 @@ class SupernetEvaluation:
 
     Args:
         space: of the decoders.
-        proxy: data, crops and reward; its numbers of iterations and seeds, learning rate and average are not used.
+        proxies: data, crops and reward of each backbone and image size that texts name, see `Supernet`. Numbers of iterations
+            and seeds, learning rate, schedule and average of these are not used.
         spec: of the network's training.
         path: file of the weights.
+        latency: height and width of an image for which the seconds of a decoder's forward pass are measured; decoders that
+            name a size are measured at their own. None: not measured.
         quiet: show no progress.
 
     Attributes:
         identity: everything that rewards depend on besides the text, as plain values; the `task` of `search`.
     """
 
-    def __init__(self, space: Space, proxy: ProxySpec, spec: SupernetSpec, path: Path, *, quiet: bool = False) -> None:
-        self.space, self.proxy, self.spec, self.path, self.quiet = space, proxy, spec, path, quiet
+    def __init__(
+        self,
+        space: Space,
+        proxies: Mapping[DetectorKey, ProxySpec],
+        spec: SupernetSpec,
+        path: Path,
+        latency: tuple[int, int] | None = None,
+        *,
+        quiet: bool = False,
+    ) -> None:
+        self.space, self.proxies, self.spec, self.path = space, dict(proxies), spec, path
+        self.latency, self.quiet = latency, quiet
         self._supernet: Supernet | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
         """See the class."""
-        return {**identity_of(self.proxy), "supernet": self.spec.to_dict()}
+        tasks = {key_name(key): identity_of(spec) for key, spec in self.proxies.items()}
+        return {
+            "supernet": self.spec.to_dict(),
+            "tasks": tasks,
+            "latency": None if self.latency is None else list(self.latency),
+        }
 
     def __getstate__(self) -> dict[str, Any]:
-        proxy = self.proxy if self.proxy.cache is None else replace(self.proxy, memory_limit=0)  # mapped, one copy for all
-        return {**self.__dict__, "proxy": proxy, "_supernet": None, "quiet": True}
+        # Mapped files have one copy in memory for all processes.
+        proxies = {key: spec if spec.cache is None else replace(spec, memory_limit=0) for key, spec in self.proxies.items()}
+        return {**self.__dict__, "proxies": proxies, "_supernet": None, "quiet": True}
 
     def prepare(self, *, keep: bool = True) -> None:
         """Train the network, or go on with its training.
@@ -60,14 +81,19 @@ class SupernetEvaluation:
 
     def __call__(self, text: str) -> EvaluationResult:
         """Evaluate a decoder of the space."""
-        scored = self._get().score(text)
-        return EvaluationResult(scored.reward, {"losses": scored.losses, **scored.details})
+        supernet = self._get()
+        scored = supernet.score(text)
+        details: dict[str, Any] = {"losses": scored.losses, **scored.details}
+        if self.latency is not None:
+            details["latency"] = supernet.task_of(text).latency(text, detector_key(text)[1] or self.latency)
+        return EvaluationResult(scored.reward, details)
 
     def _get(self) -> Supernet:
         if self._supernet is None:
             from nasdsl.training.proxy import ProxyTask
 
-            supernet = Supernet(self.space, ProxyTask(self.proxy, quiet=self.quiet), self.spec, self.path, quiet=self.quiet)
+            tasks = {key: ProxyTask(spec, quiet=self.quiet) for key, spec in self.proxies.items()}
+            supernet = Supernet(self.space, tasks, self.spec, self.path, quiet=self.quiet)
             supernet.train()
             self._supernet = supernet
         return self._supernet

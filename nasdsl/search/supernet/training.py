@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Mapping
-from itertools import islice
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from nasdsl.backends.module import DecoderModule
 from nasdsl.data.seeds import mixed_seed
 from nasdsl.detection.detector import Method
 from nasdsl.ir.graph import Graph
+from nasdsl.search.detectors import DetectorKey, detector_key, key_name
 from nasdsl.search.errors import SearchError
 from nasdsl.search.proxy_evaluation import identity_of
 from nasdsl.search.supernet.spec import SupernetSpec
@@ -48,16 +48,25 @@ class Supernet:
 
     Args:
         space: the space; its texts are those that `score` takes.
-        task: gives features, crops, losses and the reward.
+        tasks: give features, crops, losses and the reward, by the backbone and image size that texts name; one for
+            ``(None, None)`` is for all other texts. Sizes share all weights, backbones those behind the adapters.
         spec: of the training.
         path: file of the weights; a training that was stopped goes on from it. None keeps them in memory.
         quiet: show no progress.
     """
 
     def __init__(
-        self, space: Space, task: ProxyTask, spec: SupernetSpec, path: Path | None = None, *, quiet: bool = False
+        self,
+        space: Space,
+        tasks: Mapping[DetectorKey, ProxyTask],
+        spec: SupernetSpec,
+        path: Path | None = None,
+        *,
+        quiet: bool = False,
     ) -> None:
-        self.space, self.task, self.spec, self.path, self._quiet = space, task, spec, path, quiet
+        self.space, self.tasks, self.spec, self.path, self._quiet = space, dict(tasks), spec, path, quiet
+        first = next(iter(self.tasks.values()))
+        self._classes, self._device = len(first.classes), first.device
         self.weights = SharedWeights()
         self.widths = Widths(space, self._lower, spec.seed)
         self.step = 0
@@ -77,17 +86,14 @@ class Supernet:
         optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], self.spec.learning_rate)
         optimizer.param_groups[0]["params"].clear()  # parameters are added when a filling first needs them
         self._restore(optimizer)
-        left, first = self.spec.iterations - self.step, self.step
-        if not left:
+        if self.is_trained:
             return
-        task, seed = self.task, mixed_seed(self.spec.seed, _PATHS)
-        batches = task.crop_sampler.sample(task.train, task.spec.batch_size, self.spec.iterations, seed)
         saved, nonfinite = time.monotonic(), 0
         bar = ProgressBar("training the supernet, steps", self.spec.iterations, self._quiet)
         with SignalHandler("finishing the step and saving") as signals, bar as progress:
-            progress.resume(first)
-            for crops in islice(batches, first, None):
-                nonfinite = 0 if self._train_step(optimizer, crops) else nonfinite + 1
+            progress.resume(self.step)
+            while not self.is_trained:
+                nonfinite = 0 if self._train_step(optimizer) else nonfinite + 1
                 if nonfinite == MAX_NONFINITE:
                     raise Diverged(f"the loss of {MAX_NONFINITE} steps in a row is not finite, at step {self.step}")
                 self.step += 1
@@ -98,7 +104,7 @@ class Supernet:
                 if signals.signum:
                     raise Interrupted(signals.signum, self.step)
 
-    def _train_step(self, optimizer: torch.optim.Optimizer, crops: list[Crop]) -> bool:
+    def _train_step(self, optimizer: torch.optim.Optimizer) -> bool:
         """Train the fillings of a step on one batch of crops; False if a loss was not finite, and nothing was changed."""
         group = optimizer.param_groups[0]
         group["lr"] = self.spec.learning_rate * cosine(self.step, self.spec.iterations, 0.0)
@@ -108,7 +114,7 @@ class Supernet:
             known = len(group["params"])
             group["params"].extend(list(self.weights.parameters.values())[known:])
             method, loader = self._loader(text, decoder)
-            batch = next(loader.batches([crops]))
+            batch = next(loader.batches(self._crops(text, 1, _PATHS, self.step)))
             decoder.train()
             loss = torch.stack(list(compute_losses(method, decoder(batch.features), batch.targets).values())).sum()
             if not math.isfinite(loss.item()):
@@ -126,7 +132,7 @@ class Supernet:
         """
         start = time.perf_counter()
         decoder = self._calibrated(text)
-        reward, losses = self.task.validate(decoder, self._loader(text, decoder)[1])
+        reward, losses = self.task_of(text).validate(decoder, self._loader(text, decoder)[1])
         return ProxyResult(reward, losses, {"seconds": time.perf_counter() - start})
 
     def bind(self, text: str) -> BoundDecoder:
@@ -137,23 +143,40 @@ class Supernet:
         """
         indices = text.indices if isinstance(text, Filled) else self.space.encode(text)
         widest = self._lower(self.space.decode(self.widths.widest(indices)))
-        return self.weights.bind(self._lower(text), widest, len(self.task.classes), lambda: self._initialise(widest))
+        return self.weights.bind(self._lower(text), widest, self._classes, lambda: self._initialise(widest))
 
     def state_of(self, text: str) -> dict[str, Tensor]:
         """The weights that a filling inherits, as the state dict of its `DecoderModule`."""
         return self._calibrated(text).own_state()
 
+    def task_of(self, text: str) -> ProxyTask:
+        """The task of a filling's backbone and size.
+
+        Raises:
+            SearchError: there is none.
+        """
+        key = detector_key(text)
+        task = self.tasks.get(key) or self.tasks.get((None, None))
+        if task is None:
+            known = "; ".join(map(key_name, self.tasks))
+            raise SearchError(f"the text is for {key_name(key)}; expected one of: {known}")
+        return task
+
     def _calibrated(self, text: str) -> BoundDecoder:
         """A filling with the shared weights, and its BatchNorms' statistics on some batches of meta-train."""
-        task, decoder = self.task, self.bind(text)
-        seed = mixed_seed(self.spec.seed, _CALIBRATION)
-        crops = task.crop_sampler.sample(task.train, task.spec.batch_size, self.spec.calibration, seed)
+        decoder = self.bind(text)
+        crops = self._crops(text, self.spec.calibration, _CALIBRATION)
         decoder.calibrate(batch.features for batch in self._loader(text, decoder)[1].batches(crops))
         return decoder
 
     def _loader(self, text: str, decoder: BoundDecoder) -> tuple[Method, CropLoader]:
-        method = self.task.method(self.task.load(text))
-        return method, self.task.loader(decoder.module, method)
+        task = self.task_of(text)
+        method = task.method(task.load(text))
+        return method, task.loader(decoder.module, method)
+
+    def _crops(self, text: str, batches: int, *stream: int) -> Iterator[list[Crop]]:
+        task = self.task_of(text)
+        return task.crop_sampler.sample(task.train, task.spec.batch_size, batches, mixed_seed(self.spec.seed, *stream))
 
     def _texts(self, step: int) -> list[Filled]:
         """The fillings that a step trains."""
@@ -164,19 +187,21 @@ class Supernet:
         return [self.space.decode(indices) for indices in dict.fromkeys((others[0], others[1], sample.indices))]
 
     def _lower(self, text: str) -> Graph:
-        return self.task.load(text).lower(self.task.in_channels)
+        task = self.task_of(text)
+        return task.load(text).lower(task.in_channels)
 
     def _initialise(self, widest: Graph) -> DecoderModule:
         """A module with random weights, which depend on the number of weights that there are already."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(mixed_seed(self.spec.seed, _WEIGHTS, len(self.weights.parameters)))
-            return DecoderModule(widest, len(self.task.classes)).to(self.task.device)
+            return DecoderModule(widest, self._classes).to(self._device)
 
     # ---------------------------------------------------------------------------------------- checkpoints
 
     @property
     def _identity(self) -> Mapping[str, Any]:
-        return {"space": self.space.source.text, "spec": self.spec.to_dict(), "task": identity_of(self.task.spec)}
+        tasks = {key_name(key): identity_of(task.spec) for key, task in self.tasks.items()}
+        return {"space": self.space.source.text, "spec": self.spec.to_dict(), "tasks": tasks}
 
     def _save(self, optimizer: torch.optim.Optimizer) -> None:
         if self.path is not None:
@@ -192,6 +217,6 @@ class Supernet:
         if state.get("format") != FORMAT or state["identity"] != dict(self._identity):
             raise SearchError(f"{loaded.path} is of another space, proxy task or training: remove it, or choose another folder")
         self.step = state["step"]
-        self.weights.load(state["weights"], self.task.device)
+        self.weights.load(state["weights"], self._device)
         optimizer.param_groups[0]["params"].extend(self.weights.parameters.values())
         optimizer.load_state_dict(state["optimizer"])

@@ -13,8 +13,9 @@ import torch
 from nasdsl.backends.module import DecoderModule
 from nasdsl.search import search
 from nasdsl.search.errors import SearchError
-from nasdsl.search.supernet import Supernet, SupernetSpec
 from nasdsl.search.supernet.evaluation import SupernetEvaluation
+from nasdsl.search.supernet.spec import SupernetSpec
+from nasdsl.search.supernet.training import Supernet
 from nasdsl.spaces import loads_space
 from nasdsl.training.proxy import ProxySpec, ProxyTask
 from nasdsl.training.signals import Interrupted
@@ -47,7 +48,7 @@ def task() -> ProxyTask:
 
 
 def supernet(task: ProxyTask, iterations: int = 6, path: Path | None = None) -> Supernet:
-    return Supernet(SPACE, task, SupernetSpec(iterations=iterations), path, quiet=True)
+    return Supernet(SPACE, {(None, None): task}, SupernetSpec(iterations=iterations), path, quiet=True)
 
 
 def test_a_step_trains_the_widest_the_narrowest_and_a_sample(task: ProxyTask) -> None:
@@ -105,7 +106,11 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(
 
 def test_a_search_is_evaluated_by_inherited_weights(tmp_path: Path) -> None:
     evaluation = SupernetEvaluation(
-        SPACE, proxy(cache=str(tmp_path / "features")), SupernetSpec(iterations=3), tmp_path / "supernet.pt", quiet=True
+        SPACE,
+        {(None, None): proxy(cache=str(tmp_path / "features"))},
+        SupernetSpec(iterations=3),
+        tmp_path / "supernet.pt",
+        quiet=True,
     )
     evaluation.prepare()
     found = search(SPACE, evaluation, "random", 8, out=tmp_path / "search", task=evaluation.identity, quiet=True)
