@@ -77,7 +77,7 @@ class Widths:
 
 def layer_kinds(graph: Graph) -> dict[str, tuple[object, ...]]:
     """What each layer computes, but for its width, by the path of its parameters."""
-    kinds = {f"fpn.{node.id}": (kind(node.layer), node.inputs) for node in graph.nodes}
+    kinds: dict[str, tuple[object, ...]] = {f"fpn.{node.id}": (kind(node.layer), node.inputs) for node in graph.nodes}
     for tower in graph.head.towers:
         for layer in tower.layers:
             kinds |= {
