@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeAlias
 
 from nasdsl.diagnostics import DiagnosticError
+from nasdsl.search.costs import Indices, KnownCosts, detector_figures
+from nasdsl.search.objective import AIMS
 from nasdsl.spaces import Filled, Space, SpaceError
 
 
@@ -16,11 +18,12 @@ class CheckResult:
 
     Attributes:
         digest: texts with the same digest are evaluated once.
-        figures: costs, such as ``macs`` and ``params`` of fpn and head for one image.
+        figures: costs for one image: ``macs`` and ``params`` of fpn and head, ``macs_total`` and ``params_total`` with the
+            backbone.
     """
 
     digest: str
-    figures: Mapping[str, int] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 Check: TypeAlias = Callable[[Filled], CheckResult]
@@ -38,10 +41,31 @@ def make_check(space: Space, size: tuple[int, int]) -> Check:
         if not space.keeps(text.indices):
             raise SpaceError("it cannot be built, or breaks a requirement")
         decoder = space.load(text)
-        cost = decoder.cost(size, space.backbone.name, space.classes).decoder
-        return CheckResult(decoder.digest, {"macs": cost.macs, "params": cost.params})
+        cost = decoder.cost(size, space.backbone.name, space.classes)
+        figures = {"macs": cost.decoder.macs, "params": cost.decoder.params, **detector_figures(cost)}
+        return CheckResult(decoder.digest, figures)
 
     return check
+
+
+class OverBudget(Protocol):
+    """Says whether the decisions of a filling exceed a budget; see `nasdsl.search.budget.BudgetedSpace.over_budget`."""
+
+    def over_budget(self, indices: Indices) -> str | None: ...
+
+
+def with_costs(check: Check, costs: KnownCosts, limited: OverBudget | None) -> Check:
+    """A check that also rejects what is over a budget, and gives the costs that `check` does not count, such as a latency."""
+
+    def checked(text: Filled) -> CheckResult:
+        found = check(text)
+        reason = None if limited is None else limited.over_budget(text.indices)
+        if reason is not None:
+            raise SpaceError(reason)
+        more = {AIMS[name]: value for name, value in (costs(text.indices) or {}).items() if AIMS[name] not in found.figures}
+        return replace(found, figures={**found.figures, **more})
+
+    return checked
 
 
 def rejection_reason(error: DiagnosticError | SpaceError) -> str:

@@ -67,16 +67,19 @@ class FigureCounter:
     Args:
         program: of the space.
         backbone, classes: what the decoders are counted for.
+        sizes: of images that multiply-accumulates are counted for. None: those that the requirements name.
     """
 
-    def __init__(self, program: Program, backbone: Backbone, classes: int) -> None:
+    def __init__(
+        self, program: Program, backbone: Backbone, classes: int, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> None:
         assert program.fpn is not None
         assert program.head is not None
         assert program.predict is not None
         self.program = program
         self.backbone = backbone
         self.classes = classes
-        self.sizes = macs_sizes(program.requirements)
+        self.sizes = macs_sizes(program.requirements) if sizes is None else tuple(sizes)
         self.areas = [Areas(size) for size in self.sizes]
         self.applied: dict[tuple[Any, ...], tuple[Feature, int, int] | None] = {}
         self._fpn, self._head, self._predict = program.fpn, program.head, program.predict

@@ -11,6 +11,7 @@ from nasdsl.report import formatting
 from nasdsl.report.charts import HEIGHT, Chart, as_series, color_scale, inline_data, moving_average, specification
 from nasdsl.report.search import statistics
 from nasdsl.report.search.data import Ranking, Stage
+from nasdsl.report.search.front import front_charts
 from nasdsl.report.search.objectives import objective_words
 from nasdsl.report.themes import series_colours, series_shapes
 from nasdsl.search.results import cost_of
@@ -30,7 +31,7 @@ COSTS: Final[Mapping[str, tuple[str, str]]] = {
 
 def charts(stage: Stage) -> list[Chart]:
     """All charts of the trials of a stage; those without data are left out."""
-    return [*rewards(stage), *sharing(stage), *frequencies(stage), *costs(stage)]
+    return [*rewards(stage), *sharing(stage), *frequencies(stage), *front_charts(stage), *costs(stage)]
 
 
 def _trial_axis(name: str = "trial") -> alt.X:
@@ -212,6 +213,8 @@ def _window_tips(title: str) -> list[alt.Tooltip]:
 
 def costs(stage: Stage) -> Iterator[Chart]:
     """Reward against MACs, and against the other costs of the objective, with the Pareto front."""
+    if stage.trials.aims:
+        return  # the front of the aims has its own charts
     for cost in ("macs", *(cost for cost in stage.objective_costs if cost != "macs")):
         known = [(trial, value) for trial in stage.trials.ok if (value := cost_of(trial, cost)) is not None]
         if known:
