@@ -41,7 +41,7 @@ STAGES = {"fpn": ("fpn",), "head": ("head",), "fpn+head": ("fpn", "head")}
 
 OPTION_GROUPS = {
     "Data": ("spec", "split", "split_share", "split_seed", "class_names"),
-    "Search": ("trials", "evaluations", "strategy", "strategy_option", "seed", "objective", "early_stop"),
+    "Search": ("trials", "evaluations", "strategy", "strategy_option", "seed", "objective", "budget", "early_stop"),
     "Detector (of several values, each trial has one)": ("size", "width", "backbone", "backbone_weights"),
     "Running": ("out", "resume", "workers", "batch", "timeout", "device", "cache", "memory_limit"),
     "Proxy task (the short training that scores a decoder)": (
@@ -81,7 +81,7 @@ Positive = click.FloatRange(0, min_open=True)
     type=click.IntRange(0),
     help="End a stage after this many evaluated trials (duplicates and rejected ones do not count).",
 )
-@click.option("--strategy", metavar="NAME", help="Search strategy: bayes, ppo, evolution or random.  [default: bayes]")
+@click.option("--strategy", metavar="NAME", help="Search strategy: bayes, ppo, evolution, nsga2 or random.  [default: bayes]")
 @click.option(
     "--strategy-option", multiple=True, metavar="NAME=VALUE", help="Change an option of the strategy; may be repeated."
 )
@@ -90,9 +90,15 @@ Positive = click.FloatRange(0, min_open=True)
     "--objective",
     default="reward",
     show_default=True,
-    metavar="reward|COST:TARGET",
-    help="What to maximize: the reward, or the reward weighted by a cost (macs, params or latency) against its target: "
-    "macs:20G, params:2M:0:-1, latency:15ms:-0.1.",
+    metavar="reward|reward,COST|COST:TARGET",
+    help="What to optimize: the reward; the front of the reward and one or two costs (reward,macs; reward,params,latency); or "
+    "the reward weighted by costs of fpn and head against targets (macs:20G, params:2M:0:-1, latency:15ms:-0.1).",
+)
+@click.option(
+    "--budget",
+    multiple=True,
+    metavar="COST:LIMIT",
+    help="Limit a cost of the whole detector, with its backbone: macs:2G, params:5M; may be repeated.",
 )
 @click.option(
     "--size",

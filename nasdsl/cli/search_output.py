@@ -13,6 +13,7 @@ from nasdsl.cli.output import echo_err, pluralize
 from nasdsl.report.tables import console, humanise
 from nasdsl.search.detectors import described, detector_key
 from nasdsl.search.progressive import SearchResult
+from nasdsl.search.results import aim_of
 from nasdsl.search.stages import StageResult
 from nasdsl.search.trial import Trial
 from nasdsl.training.proxy.spec import ProxySpec
@@ -59,12 +60,18 @@ def _stage(stage: StageResult) -> dict[str, Any]:
         "trials": len(stage.trials),
         "counts": stage.trials.counts,
         "best": None if best is None else _best_trial(stage, best),
-        "front": {cost: [trial.number for trial in found] for cost, found in stage.trials.fronts().items()},
+        "front": {cost: [trial.number for trial in found] for cost, found in _fronts(stage).items()},
         "top": [_trial(trial) for trial in stage.trials.top(TABLE_ROWS)],
         "ranking": None if stage.ranking is None else [
             {"name": e.name, "trial": e.trial, "verdict": e.verdict, "ap": e.ap, "ap50": e.ap50} for e in stage.ranking.entries
         ],
     }  # fmt: skip
+
+
+def _fronts(stage: StageResult) -> dict[str, list[Trial]]:
+    """The front against each cost; with several aims also theirs, first."""
+    aims = stage.trials.aims
+    return ({",".join(("reward", *aims)): stage.trials.front()} if aims else {}) | stage.trials.fronts()
 
 
 def _trial(trial: Trial) -> dict[str, Any]:
@@ -80,23 +87,32 @@ def _print_stage(stage: StageResult) -> None:
     if stage.name:
         out.print(f"[bold]stage {stage.name}[/bold]")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    weighted = any(trial.score != trial.reward for trial in stage.trials.top(TABLE_ROWS))
-    top = stage.trials.top(TABLE_ROWS)
+    trials = stage.trials
+    top = trials.top(TABLE_ROWS)
+    weighted = any(trial.score != trial.reward for trial in top)
     detectors = described([str(trial.text) for trial in top])
     figures = {"MACs": "macs", "params": "params"}
-    if detectors.keys() & {"size", "backbone"}:  # fpn and head alone do not compare
+    if trials.aims:
+        figures = {"MACs with backbone": "macs_total", "params with backbone": "params_total"}
+    elif detectors.keys() & {"size", "backbone"}:  # fpn and head alone do not compare
         figures = {"MACs": "macs", "MACs with backbone": "macs_total", "params with backbone": "params_total"}
-    for name in ("rank", "trial", "reward", *(["score"] if weighted else []), *detectors, *figures, "digest"):
+    measured = _latency(trials.aims)
+    for name in ("rank", "trial", "reward", *(["score"] if weighted else []), *detectors, *figures, *measured, "digest"):
         table.add_column(name, justify="left" if name == "digest" else "right", no_wrap=True)
     for rank, trial in enumerate(top, 1):
         rewards = [f"{trial.reward:.4f}", *([f"{trial.score:.4f}"] if weighted else [])]
         own = [values[rank - 1] for values in detectors.values()]
-        costs = (humanise(int(trial.figures[name])) if name in trial.figures else "" for name in figures.values())
+        costs = [humanise(int(trial.figures[name])) if name in trial.figures else "" for name in figures.values()]
+        costs += [f"{1000 * seconds:.2f}" for aim in measured.values() if (seconds := aim_of(trial, aim)) is not None]
         table.add_row(str(rank), str(trial.number), *rewards, *own, *costs, (trial.digest or "")[:12])
     if table.row_count:
         out.print(table)
     if stage.ranking is not None:
         _print_ranking(stage)
+
+
+def _latency(aims: tuple[str, ...]) -> dict[str, str]:
+    return {"ms": "latency"} if "latency" in aims else {}
 
 
 def _print_ranking(stage: StageResult) -> None:
@@ -126,7 +142,7 @@ def _print_summary(outcome: SearchResult, options: SimpleNamespace, proxy: Proxy
     """Print the number of trials, the best one, where it is, and the commands to run next."""
     for stage in outcome.stages:
         parts = [f"{number} {verdict}" for verdict, number in stage.trials.counts.items() if number]
-        fronts = [f"{len(found)} on the front of {cost}" for cost, found in stage.trials.fronts().items()]
+        fronts = [f"{len(found)} on the front of {cost}" for cost, found in _fronts(stage).items()]
         name = f"stage {stage.name}: " if stage.name else ""
         echo_err(f"{name}{pluralize(len(stage.trials), 'trial')}: {', '.join([*parts, *fronts]) or 'none'}")
     best = outcome.best
@@ -136,7 +152,11 @@ def _print_summary(outcome: SearchResult, options: SimpleNamespace, proxy: Proxy
     trained = best.trained
     ap = "" if trained is None or trained.ap is None else f", AP {100 * trained.ap:.1f} after full training"
     stage_name = f" of the stage {best.name}" if best.name else ""
-    echo_err(f"best: trial {best.best.number}{stage_name}, reward {best.best.reward:.6g}{ap}")
+    name = "best"
+    if best.trials.aims and trained is None:
+        name = "best compromise (it alone dominates most of the front's range)"
+        echo_err(f"the front is in {best.folder / 'front.csv'}")
+    echo_err(f"{name}: trial {best.best.number}{stage_name}, reward {best.best.reward:.6g}{ap}")
     folder = outcome.folder
     decoder = folder / "best.nas"
     if trained is not None and not best.name:

@@ -212,6 +212,7 @@ def _search_options(options: SimpleNamespace) -> SearchSettings:
         options=parse_assignments("--strategy-option", options.strategy_option, "population=50"),
         seed=options.seed,
         objective=options.objective,
+        budgets=options.budget or None,
         stopping=options.early_stop,
         size=options.sizes[0] if options.sizes else DEFAULT_SIZE,
         workers=options.workers,

@@ -12,8 +12,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nasdsl.search.budget import Budget
+    from nasdsl.search.costs import LatencyPredictor
     from nasdsl.search.early_stopping import StoppingRule
-    from nasdsl.search.errors import FpnError, JournalError, ObjectiveError, SearchError, WorkerError
+    from nasdsl.search.errors import BudgetError, FpnError, JournalError, ObjectiveError, SearchError, WorkerError
     from nasdsl.search.evaluation import EvaluationResult
     from nasdsl.search.full_training import FullTraining
     from nasdsl.search.loop import search
@@ -28,10 +30,13 @@ if TYPE_CHECKING:
     from nasdsl.search.trial import Trial
 
 _MODULES = {
+    "Budget": "budget",
+    "BudgetError": "errors",
     "EvaluationResult": "evaluation",
     "FpnError": "errors",
     "FullTraining": "full_training",
     "JournalError": "errors",
+    "LatencyPredictor": "costs",
     "Objective": "objective",
     "ObjectiveError": "errors",
     "ProxyEvaluation": "proxy_evaluation",
@@ -54,10 +59,13 @@ _MODULES = {
 }
 
 __all__ = [
+    "Budget",
+    "BudgetError",
     "EvaluationResult",
     "FpnError",
     "FullTraining",
     "JournalError",
+    "LatencyPredictor",
     "Objective",
     "ObjectiveError",
     "ProxyEvaluation",

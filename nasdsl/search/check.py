@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeAlias
 
 from nasdsl.diagnostics import DiagnosticError
+from nasdsl.search.costs import Indices, KnownCosts, detector_figures
+from nasdsl.search.objective import AIMS
 from nasdsl.spaces import Filled, Space, SpaceError
 
 
@@ -21,7 +23,7 @@ class CheckResult:
     """
 
     digest: str
-    figures: Mapping[str, int] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 Check: TypeAlias = Callable[[Filled], CheckResult]
@@ -40,11 +42,30 @@ def make_check(space: Space, size: tuple[int, int]) -> Check:
             raise SpaceError("it cannot be built, or breaks a requirement")
         decoder = space.load(text)
         cost = decoder.cost(decoder.size or size, decoder.backbone or space.backbone.name, space.classes)
-        own, total = cost.decoder, cost.total
-        figures = {"macs": own.macs, "params": own.params, "macs_total": total.macs, "params_total": total.params}
+        figures = {"macs": cost.decoder.macs, "params": cost.decoder.params, **detector_figures(cost)}
         return CheckResult(decoder.digest, figures)
 
     return check
+
+
+class OverBudget(Protocol):
+    """Says whether the decisions of a filling exceed a budget; see `nasdsl.search.budget.BudgetedSpace.over_budget`."""
+
+    def over_budget(self, indices: Indices) -> str | None: ...
+
+
+def with_costs(check: Check, costs: KnownCosts, limited: OverBudget | None) -> Check:
+    """A check that also rejects what is over a budget, and gives the costs that `check` does not count, such as a latency."""
+
+    def checked(text: Filled) -> CheckResult:
+        found = check(text)
+        reason = None if limited is None else limited.over_budget(text.indices)
+        if reason is not None:
+            raise SpaceError(reason)
+        more = {AIMS[name]: value for name, value in (costs(text.indices) or {}).items() if AIMS[name] not in found.figures}
+        return replace(found, figures={**found.figures, **more})
+
+    return checked
 
 
 def rejection_reason(error: DiagnosticError | SpaceError) -> str:

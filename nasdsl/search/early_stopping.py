@@ -166,6 +166,11 @@ def check_objective(objective: Objective, rule: StoppingRule | None) -> None:
     Raises:
         SearchError: it cannot.
     """
+    if rule is not None and objective.aims:
+        raise SearchError(
+            f"the aims are {objective}, and early stopping ({rule}) compares losses alone, so it would stop cheap decoders "
+            "that belong to the front: expected the reward as the only aim, or no early stopping"
+        )
     if rule is not None and objective.needs_latency:
         raise SearchError(
             "the objective weighs latency, which is measured after an evaluation, so early stopping cannot compare losses "

@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from nasdsl.search.early_stopping import LossCurve, LossStatistics, StoppingRule, loss_weight, read_curve, should_stop
+from nasdsl.search.early_stopping import (
+    LossCurve,
+    LossStatistics,
+    StoppingRule,
+    check_objective,
+    loss_weight,
+    read_curve,
+    should_stop,
+)
 from nasdsl.search.errors import SearchError
 from nasdsl.search.history import History
 from nasdsl.search.objective import Objective
@@ -58,6 +66,7 @@ def replay_rule(history: History, rule: StoppingRule, iterations: int | None = N
     if steps is None:
         raise SearchError("the journal does not say how many steps a training has: give iterations")
     objective = Objective.parse(start.get("objective", "reward"))
+    check_objective(objective, rule)
     trials = {n: trial for n, trial in sorted(history.results.items()) if trial.verdict == OK and read_curve(trial.details)}
     if not trials:
         raise SearchError("no sample has a curve; expected a search on the proxy task")

@@ -19,5 +19,9 @@ class ObjectiveError(SearchError):
     """An objective is invalid, or a cost that it weighs is missing."""
 
 
+class BudgetError(SearchError):
+    """A budget is invalid, or nothing can be within it."""
+
+
 class FpnError(SearchError):
     """Heads cannot be searched on an fpn, because it cannot be trained or its features cannot be used."""

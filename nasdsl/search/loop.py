@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nasdsl.backends.requirements import DEFAULT_SIZE
 from nasdsl.diagnostics import DiagnosticError
-from nasdsl.search.check import Check, make_check, rejection_reason
+from nasdsl.search.check import Check, make_check, rejection_reason, with_costs
 from nasdsl.search.config import check_folder, check_unchanged
+from nasdsl.search.costs import DetectorCosts, KnownCosts, LatencyPredictor
 from nasdsl.search.early_stopping import LossCurve, LossStatistics, StoppingRule, check_objective, loss_weight
 from nasdsl.search.errors import ObjectiveError, SearchError
 from nasdsl.search.evaluation import Evaluate, to_plain
@@ -33,6 +34,7 @@ from nasdsl.spaces import Space, SpaceError
 from nasdsl.training.signals import Interrupted, SignalHandler
 
 if TYPE_CHECKING:
+    from nasdsl.search.budget import Budget, BudgetedSpace
     from nasdsl.search.strategies import Strategy
     from nasdsl.search.workers import Workers
 
@@ -40,7 +42,9 @@ GRACE: Final = 10.0
 """Seconds that evaluations under way have to end after a signal; then they are abandoned, and repeated after a resume."""
 SAVE_EVERY: Final = 30.0
 """Seconds between two writes of the strategy's state and of the files that are made from the journal."""
-MUST_MATCH: Final = ("space", "backbone", "classes", "size", "strategy", "options", "seed", "objective", "stopping", "task")
+MUST_MATCH: Final = (
+    "space", "backbone", "classes", "size", "strategy", "options", "seed", "objective", "budgets", "stopping", "task",
+)  # fmt: skip
 """Settings that may not change when a search is resumed. Trials, workers, batch and limits may."""
 
 
@@ -55,6 +59,7 @@ def search(
     resume: bool = False,
     workers: str = "inline",
     objective: Objective | str | None = None,
+    budgets: Iterable[Budget | str] = (),
     stopping: StoppingRule | str | None = None,
     task: Mapping[str, Any] | None = None,
     timeout: float | None = None,
@@ -63,10 +68,12 @@ def search(
     size: tuple[int, int] = DEFAULT_SIZE,
     options: Mapping[str, Any] | None = None,
     check: Check | None = None,
+    costs: KnownCosts | None = None,
+    latency: LatencyPredictor | None = None,
     about: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> Trials:
-    """Search a space for the decoder with the highest reward.
+    """Search a space for the decoder with the highest reward, or for the front of reward and costs.
 
     The trials depend only on the seed, the strategy, `batch` and the rewards, not on the workers: results are recorded as they
     arrive and observed by the strategy in the order of the proposals, and proposal n is made when n - batch + 1 results
@@ -81,7 +88,9 @@ def search(
         out: folder of the search; see `SearchRun`. None keeps nothing and does not handle signals.
         resume: go on with the search in `out`; start one if there is none. It may have more trials than before.
         workers: ``inline``, ``process:N``, ``ray``, ``ray:N``, ``ray:N@ADDRESS`` or ``folder:DIR``.
-        objective: what is maximised; see `Objective.parse`. None: the reward.
+        objective: what is maximised, or several aims; see `Objective.parse`. None: the reward.
+        budgets: limits on costs of the whole detector; see `Budget.parse`. What exceeds one is rejected before its evaluation,
+            and strategies that are given by name do not propose it.
         stopping: rule that stops hopeless evaluations by their ``curve``; see `StoppingRule.parse`. None: no rule.
         task: what rewards depend on besides the text, by name, such as `ProxyEvaluation.identity`. A search is resumed only
             with the same task.
@@ -92,6 +101,9 @@ def search(
         size: height and width of the image that costs are counted for.
         options: of the strategy.
         check: from a proposal to its digest and figures. None: the whole front end, requirements and cost.
+        costs: of a filling, by name, for budgets and aims. None: those of `DetectorCosts`.
+        latency: predicts the latency of a whole detector, for a budget on it or as an aim. None: there can be no such budget,
+            and as an aim it is measured by the evaluation.
         about: further values for the journal, such as the command.
         quiet: show nothing.
 
@@ -102,13 +114,17 @@ def search(
     parsed = objective if isinstance(objective, Objective) else Objective.parse(objective or "reward")
     rule = stopping if isinstance(stopping, StoppingRule) else StoppingRule.parse(stopping or "none")
     check_objective(parsed, rule)
+    limits = _parse_budgets(budgets)
     parse_workers(workers, timeout)
     for name, number, least in (("trials", trials, 0), ("batch", batch, 1), ("evaluations", evaluations, 0)):
         if number is not None and number < least:
             raise SearchError(f"{name} is {number}; expected {least} or more")
     if resume and out is None:
         raise SearchError("resume needs the folder of the search")
-    name, made = _make_strategy(strategy, space, seed, dict(options or {}))
+    known = costs or DetectorCosts(space, size, latency)
+    limited = _limit(space, limits, known)
+    aims = (parsed.aims, known) if parsed.aims else None
+    name, made = _make_strategy(strategy, limited or space, seed, aims, dict(options or {}))
     settings = {
         "space": space.source.text,
         "backbone": space.backbone.name,
@@ -118,6 +134,7 @@ def search(
         "options": to_plain(options or {}),
         "seed": seed,
         "objective": str(parsed),
+        "budgets": [str(budget) for budget in limits] or None,
         "stopping": None if rule is None else str(rule),
         "task": None if task is None else to_plain(task),
     }
@@ -130,8 +147,10 @@ def search(
         history = history_of(journal.records, journal.path)
         if history.start is not None:
             check_unchanged(journal.path, {name: history.start.get(name) for name in MUST_MATCH}, settings)
-        resumable = ResumableStrategy(made, history)
-        loop = _Loop(evaluate, parsed, rule, check or make_check(space, size), run, journal, resumable, trials, evaluations)
+        resumable = ResumableStrategy(made, history, parsed)
+        checked = check or make_check(space, size)
+        checked = checked if limited is None and latency is None else with_costs(checked, known, limited)
+        loop = _Loop(evaluate, parsed, rule, checked, run, journal, resumable, trials, evaluations)
         handler = SignalHandler(f"evaluations under way have {GRACE:g} s to end", grace=GRACE, active=run is not None)
         with handler as signals, SearchProgress(trials, quiet=quiet) as progress:
             record = {**extent, "about": to_plain(about or {}), "versions": versions(), "time": time.time()}
@@ -313,7 +332,9 @@ class _Loop:
         if verdict == OK:
             assert reward is not None
             try:
-                score = self.objective.score(reward, {**details, **self.history.proposals[finished.number].figures})
+                figures = self.history.proposals[finished.number].figures
+                self.objective.costs(figures, details)  # checks that they are there
+                score = self.objective.score(reward, {**details, **figures})
             except ObjectiveError as error:
                 verdict, details = f"{FAILED}: {error}", {**details, "error": str(error)}
         if finished.lost:
@@ -340,17 +361,49 @@ class _Loop:
         self._saved = time.monotonic()
 
 
-def _make_strategy(strategy: str | Strategy | None, space: Space, seed: int, options: dict[str, Any]) -> tuple[str, Strategy]:
-    """The name of a strategy, and the strategy."""
+def _parse_budgets(budgets: Iterable[Budget | str]) -> tuple[Budget, ...]:
+    budgets = tuple(budgets)
+    if not budgets:
+        return ()
+    from nasdsl.search.budget import parse_budgets
+
+    return parse_budgets(budgets)
+
+
+def _limit(space: Space, budgets: tuple[Budget, ...], costs: KnownCosts) -> BudgetedSpace | None:
+    """The space within budgets; None without budgets."""
+    if not budgets:
+        return None
+    from nasdsl.search.budget import BudgetedSpace
+
+    return BudgetedSpace(space, budgets, costs)
+
+
+def _make_strategy(
+    strategy: str | Strategy | None,
+    space: Space,
+    seed: int,
+    aims: tuple[tuple[str, ...], KnownCosts] | None,
+    options: dict[str, Any],
+) -> tuple[str, Strategy]:
+    """The name of a strategy, and the strategy.
+
+    Args:
+        aims: names of the costs to minimise, and the costs that are known.
+    """
     if strategy is not None and not isinstance(strategy, str):
         if options:
             raise SearchError("options are for a strategy given by its name; a strategy object has its own")
+        if aims is not None and getattr(strategy, "aims", None) is None:
+            raise SearchError(
+                f"the aims are reward and {' and '.join(aims[0])}, and the strategy {strategy.name!r} was made without aims"
+            )
         return strategy.name, strategy
-    from nasdsl.search.strategies import DEFAULT_STRATEGY, StrategyError, make_strategy
+    from nasdsl.search.strategies import DEFAULT_STRATEGY, Aims, StrategyError, make_strategy
 
     name = strategy or DEFAULT_STRATEGY
     try:
-        return name, make_strategy(name, space, seed, **options)
+        return name, make_strategy(name, space, seed, None if aims is None else Aims(*aims), **options)
     except StrategyError as error:
         raise SearchError(str(error)) from None
 

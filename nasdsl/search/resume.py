@@ -12,15 +12,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nasdsl.search.errors import JournalError, SearchError
 from nasdsl.search.history import History
+from nasdsl.search.objective import Objective
 from nasdsl.search.trial import Trial
 from nasdsl.spaces import Filled
 
 if TYPE_CHECKING:
-    from nasdsl.search.strategies import Strategy
+    from nasdsl.search.strategies import FrontStrategy, Strategy
 
 
 class ProposalMismatch(Exception):
@@ -34,12 +35,16 @@ class ProposalMismatch(Exception):
 class ResumableStrategy:
     """A strategy together with its position in a history.
 
+    Args:
+        objective: of the search; with several aims the strategy observes the costs as well.
+
     Attributes:
         proposed, observed: how many proposals the strategy has made, and how many results it has observed.
     """
 
-    def __init__(self, strategy: Strategy, history: History) -> None:
+    def __init__(self, strategy: Strategy, history: History, objective: Objective | None = None) -> None:
         self.strategy = strategy
+        self.objective = objective or Objective()
         self.history = history
         self.proposed = self.observed = 0
         self._initial = copy.deepcopy(strategy.state())
@@ -63,7 +68,11 @@ class ResumableStrategy:
                 f"the journal has proposals that were made after the result of trial {self.observed}, but not that result"
             )
         with _single_thread():
-            self.strategy.observe(trial.text, trial.score)
+            if self.objective.aims:
+                costs = None if trial.score is None else self.objective.costs(trial.figures, trial.details)
+                cast("FrontStrategy", self.strategy).observe(trial.text, trial.score, costs)
+            else:
+                self.strategy.observe(trial.text, trial.score)
         self.observed += 1
         return trial
 
@@ -161,7 +170,10 @@ class ResumableStrategy:
             trial = self.history.trial(number) if number < observed else self.history.proposals[number]
             if trial is None:
                 return "unknown"
-            digest.update(f"{number} {self.history.observed_before[number]} {trial.text} {trial.score!r}\n".encode())
+            line = f"{number} {self.history.observed_before[number]} {trial.text} {trial.score!r}"
+            if self.objective.aims and trial.score is not None:
+                line += f" {self.objective.costs(trial.figures, trial.details)}"
+            digest.update(f"{line}\n".encode())
         return digest.hexdigest()
 
 

@@ -13,8 +13,8 @@ from typing import Any
 from nasdsl.search.errors import JournalError, SearchError
 from nasdsl.search.history import History, history_of
 from nasdsl.search.journal import read_journal
-from nasdsl.search.objective import COSTS
-from nasdsl.search.results import Trials, cost_of
+from nasdsl.search.objective import AIMS, COSTS
+from nasdsl.search.results import Trials, aim_of, cost_of
 from nasdsl.search.trial import Trial
 from nasdsl.syntax.formatter import format_text
 
@@ -30,7 +30,7 @@ class SearchRun:
 
     ``journal.jsonl`` is the whole search (see `nasdsl.search.journal`), ``strategy.pt`` the state of the strategy, which saves
     replaying the journal. The other files are made from the journal, for people and other programs: ``space.nas``,
-    ``best.nas``, ``pareto.json`` and ``trials.csv``.
+    ``best.nas``, ``pareto.json``, ``trials.csv``, and with several aims ``front.csv``.
     """
 
     folder: Path
@@ -56,6 +56,10 @@ class SearchRun:
         return self.folder / "pareto.json"
 
     @property
+    def front(self) -> Path:
+        return self.folder / "front.csv"
+
+    @property
     def trials(self) -> Path:
         return self.folder / "trials.csv"
 
@@ -68,6 +72,8 @@ class SearchRun:
         files = {self.space: str(trials.start.get("space", "")), self.pareto: _pareto(trials), self.trials: _csv(trials)}
         if trials.best is not None:
             files[self.best] = _with_comment(trials.best)
+        if trials.aims:
+            files[self.front] = _front(trials)
         from nasdsl.files import write_bytes
 
         for path, text in files.items():
@@ -114,6 +120,19 @@ def _pareto(trials: Trials) -> str:
 
     fronts = {cost: [point(trial) for trial in front] for cost, front in trials.fronts().items()}
     return json.dumps(fronts, indent=1, ensure_ascii=False) + "\n"
+
+
+def _front(trials: Trials) -> str:
+    """CSV of the front of the aims, by rising first cost; ``rank`` is the place in `Trials.top`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["number", "rank", "reward", *(AIMS[aim] for aim in trials.aims), "digest", "text"])
+    front = trials.front()
+    order = {trial.number: rank for rank, trial in enumerate(trials.top(len(front)), 1)}
+    for trial in front:
+        costs = (format(aim_of(trial, aim), ".12g") for aim in trials.aims)
+        writer.writerow([trial.number, order[trial.number], trial.reward, *costs, trial.digest, str(trial.text)])
+    return text.getvalue()
 
 
 def _csv(trials: Trials) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.backends.requirements import DEFAULT_SIZE
+from nasdsl.search.budget import BudgetedSpace, parse_budgets
+from nasdsl.search.costs import DetectorCosts
 from nasdsl.search.detectors import DetectorEvaluation, DetectorKey
 from nasdsl.search.early_stopping import StoppingRule, check_objective
 from nasdsl.search.errors import SearchError
@@ -18,11 +20,11 @@ from nasdsl.search.proxy_evaluation import ProxyEvaluation
 from nasdsl.search.ranking import Ranking, RankingEntry
 from nasdsl.search.results import Trials
 from nasdsl.search.run import SearchRun, load_history
-from nasdsl.search.strategies import DEFAULT_STRATEGY, StrategyError, make_strategy
+from nasdsl.search.strategies import DEFAULT_STRATEGY, Aims, StrategyError, make_strategy
 from nasdsl.search.supernet.spec import SupernetSpec
 from nasdsl.search.trial import Trial
 from nasdsl.search.workers import parse_workers
-from nasdsl.spaces import Space
+from nasdsl.spaces import Space, SpaceError
 
 if TYPE_CHECKING:
     from nasdsl.search.supernet.evaluation import SupernetEvaluation
@@ -90,6 +92,7 @@ class SearchSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     objective: str = "reward"
+    budgets: tuple[str, ...] | None = None
     stopping: str = "none"
     size: tuple[int, int] = DEFAULT_SIZE
     workers: str = "inline"
@@ -103,16 +106,23 @@ class SearchSettings:
         Raises:
             SearchError: a setting is invalid, or does not go with another.
         """
-        check_objective(Objective.parse(self.objective), StoppingRule.parse(self.stopping))
+        objective = Objective.parse(self.objective)
+        check_objective(objective, StoppingRule.parse(self.stopping))
         parse_workers(self.workers, self.timeout)
+        budgets = parse_budgets(self.budgets or ())
+        costs = DetectorCosts(space, self.size)
+        aims = Aims(objective.aims, costs) if objective.aims else None
         try:
-            make_strategy(self.strategy or DEFAULT_STRATEGY, space, self.seed, **self.options)
-        except StrategyError as error:
+            if budgets:
+                BudgetedSpace(space, budgets, costs).sample(self.seed)
+            make_strategy(self.strategy or DEFAULT_STRATEGY, space, self.seed, aims, **self.options)
+        except (StrategyError, SpaceError) as error:
             raise SearchError(str(error)) from None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``search.json``."""
-        return {**{k: v for k, v in asdict(self).items() if k != "about"}, "size": list(self.size)}
+        budgets = None if self.budgets is None else list(self.budgets)
+        return {**{k: v for k, v in asdict(self).items() if k != "about"}, "budgets": budgets, "size": list(self.size)}
 
 
 @dataclass(frozen=True)
@@ -219,6 +229,7 @@ def _search(stage: Stage, settings: SearchSettings, folder: Path, quiet: bool) -
         resume=True,
         workers=settings.workers,
         objective=objective,
+        budgets=settings.budgets or (),
         stopping=settings.stopping,
         task=evaluation.identity,
         timeout=settings.timeout,

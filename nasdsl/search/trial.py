@@ -32,10 +32,10 @@ class Trial:
             a requirement; not evaluated), ``diverged`` (the reward was not finite), ``stopped`` (by early stopping; see
             `nasdsl.search.early_stopping`) or ``failed: reason``.
         reward: as returned by the evaluation; None if there is none, never a substitute.
-        score: given to the strategy: the reward, weighted by the costs of the objective.
+        score: the reward, weighted by the costs of the objective; what a strategy maximises.
         details: of the evaluation. A failure has ``error`` and, unless that is all there is to know, ``traceback``; a rejected
             text ``error``; a stopped evaluation ``curve`` and ``stopped_at``.
-        figures: ``macs`` and ``params`` of fpn and head for one image.
+        figures: ``macs`` and ``params`` of fpn and head for one image, ``macs_total`` and ``params_total`` with the backbone.
         thresholds: of early stopping, for this evaluation; empty without.
         seconds: duration of the evaluation; 0 without one.
         proposed, finished: Unix time.

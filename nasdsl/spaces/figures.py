@@ -69,9 +69,12 @@ class FigureCounter:
     Args:
         program: of the space.
         backbone, classes: what the decoders are counted for; the backbone where the text names none.
+        sizes: of images that multiply-accumulates are counted for. None: those that the requirements name.
     """
 
-    def __init__(self, program: Program, backbone: Backbone, classes: int) -> None:
+    def __init__(
+        self, program: Program, backbone: Backbone, classes: int, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> None:
         assert program.fpn is not None
         assert program.head is not None
         assert program.predict is not None
@@ -81,7 +84,9 @@ class FigureCounter:
         detector = {} if program.detector is None else {s.name: s.value for s in program.detector.settings}
         self._own_size, self._own_backbone = detector.get("size"), detector.get("backbone")
         own: list[tuple[int, int] | None] = [(s[0], s[1]) for s in possible_words(self._own_size)] or [None]
-        self.sizes = tuple(dict.fromkeys(size for o in own for size in macs_sizes(program.requirements, o)))
+        required = dict.fromkeys(size for o in own for size in macs_sizes(program.requirements, o))
+        self._all_sizes = sizes is not None
+        self.sizes = tuple(required if sizes is None else sizes)
         self.areas = [Areas(size) for size in self.sizes]
         self.applied: dict[tuple[Any, ...], tuple[Feature, int, int] | None] = {}
         self._fpn, self._head, self._predict = program.fpn, program.head, program.predict
@@ -95,11 +100,22 @@ class FigureCounter:
         except _Unbuildable:
             return None
 
+    def size(self, indices: Sequence[int]) -> tuple[int, int] | None:
+        """Height and width of the images of a filling's detector; None where its text names none."""
+        if self._own_size is None:
+            return None
+        height, width = _word(self._own_size, {}, indices)
+        return height, width
+
+    def backbone_of(self, indices: Sequence[int]) -> Backbone:
+        """The backbone of a filling's detector."""
+        return self.backbone if self._own_backbone is None else find_backbone(_word(self._own_backbone, {}, indices))
+
     def _count(self, indices: Sequence[int]) -> Quantities:
         for word in self.program.words:
             if isinstance(word.value, Slot) and isinstance(chosen(word.value, indices), ast.Call):
                 raise _Unbuildable  # `let k = conv(k=3)` is no text
-        own = None if self._own_size is None else tuple(_word(self._own_size, {}, indices))
+        own = self.size(indices)
         total, dangling, levels, width = self._count_fpn(self._fpn, indices)
         pyramid = tuple(levels), width
         head = self._heads.get(pyramid) if self._head_is_fixed else None
@@ -109,7 +125,7 @@ class FigureCounter:
                 self._heads[pyramid] = head
         total += head
         mask = (1 << 64) - 1
-        wanted = macs_sizes(self.program.requirements, own)
+        wanted = self.sizes if self._all_sizes else macs_sizes(self.program.requirements, own)
         macs = {size: total >> (64 * (i + 1)) & mask for i, size in enumerate(self.sizes) if size in wanted}
         return Quantities(macs, total & mask, dangling, own or DEFAULT_SIZE)
 
@@ -118,7 +134,7 @@ class FigureCounter:
         words = _section_words(fpn, _WORDS, infer_fpn.ATTRIBUTES, indices)
         section = _Section(self, words, indices)
         adapter: Any = chosen(fpn.adapter, indices)
-        backbone = self.backbone if self._own_backbone is None else find_backbone(_word(self._own_backbone, {}, indices))
+        backbone = self.backbone_of(indices)
         for name, level, _ in self.program.inputs:
             if name not in backbone.out_channels:
                 raise _Unbuildable

@@ -11,6 +11,7 @@ from nasdsl.report import formatting
 from nasdsl.report.charts import HEIGHT, Chart, as_series, color_scale, inline_data, moving_average, specification
 from nasdsl.report.search import statistics
 from nasdsl.report.search.data import Ranking, Stage
+from nasdsl.report.search.front import front_charts
 from nasdsl.report.search.objectives import objective_words
 from nasdsl.report.themes import series_colours, series_shapes
 from nasdsl.search.results import cost_of
@@ -35,7 +36,7 @@ COSTS: Final[Mapping[str, tuple[str, str]]] = {
 
 def charts(stage: Stage) -> list[Chart]:
     """All charts of the trials of a stage; those without data are left out."""
-    return [*rewards(stage), *sharing(stage), *frequencies(stage), *importances(stage), *costs(stage)]
+    return [*rewards(stage), *sharing(stage), *frequencies(stage), *importances(stage), *front_charts(stage), *costs(stage)]
 
 
 def _trial_axis(name: str = "trial") -> alt.X:
@@ -253,6 +254,8 @@ def costs(stage: Stage) -> Iterator[Chart]:
 
     Where trials differ in backbone or size, the MACs are those of the whole detector.
     """
+    if stage.trials.aims:
+        return  # the front of the aims has its own charts
     first = "macs_total" if stage.searches_detectors else "macs"
     for cost in (first, *(cost for cost in stage.objective_costs if cost != first)):
         known = [(trial, value) for trial in stage.trials.ok if (value := cost_of(trial, cost)) is not None]

@@ -12,10 +12,12 @@ _UNITS = {"macs": "MACs", "params": "parameters", "latency": "latency"}
 def objective_words(text: object) -> str:
     """An objective in words: ``MACs at 800 M (exponent -0.07)``; unchanged if it cannot be parsed."""
     try:
-        targets = Objective.parse(str(text)).targets
+        objective = Objective.parse(str(text))
     except ObjectiveError:
         return str(text)
-    words = []
+    targets, words = objective.targets, []
+    if objective.aims:
+        return f"the front of reward and {' and '.join(f'{_UNITS[aim]} of the detector' for aim in objective.aims)}"
     for target in targets:
         at = formatting.latency(target.target) if target.cost == "latency" else formatting.amount(target.target)
         exponents = f"exponent {target.below:g}"

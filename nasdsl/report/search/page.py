@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -133,7 +134,12 @@ def _tiles(stage: Stage) -> Iterator[tuple[str, str, str]]:
     best = trials.best
     rewards = [trial.reward for trial in trials if trial.reward is not None]
     if best is not None:
-        yield "best reward", formatting.reward(best.reward), f"trial {best.number:,}"
+        if trials.aims:
+            yield "front", f"{len(trials.front()):,}", "decoders that none is better than"
+            highest = max(trials.ok, key=lambda trial: trial.reward if trial.reward is not None else -math.inf)
+            yield "best reward", formatting.reward(highest.reward), f"trial {highest.number:,}"
+        else:
+            yield "best reward", formatting.reward(best.reward), f"trial {best.number:,}"
         if stage.objective_costs:
             yield "its score", formatting.reward(best.score), "weighted by cost"
         mean = moving_average(rewards, RECENT)[-1]

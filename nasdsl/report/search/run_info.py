@@ -29,6 +29,7 @@ def _rows(stage: Stage) -> Iterator[tuple[str, str]]:
     yield "strategy", _with_options(str(start.get("strategy", "")), _mapping(start.get("options")))
     yield "seed", str(start.get("seed", ""))
     yield "objective", objective_words(start.get("objective", "reward"))
+    yield "budgets", ", ".join(f"{budget} (whole detector)" for budget in start.get("budgets") or ())
     for name, value in about.items():
         if name != "command" and value not in (None, "", [], {}):
             yield name.replace("_", " "), _as_text(value)

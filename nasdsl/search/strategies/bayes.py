@@ -1,4 +1,7 @@
-"""Bayesian optimisation: a local search for the filling with the largest expected improvement under a Gaussian process."""
+"""Bayesian optimisation: a local search for the filling with the largest expected improvement under a Gaussian process.
+
+The improvement is that of the best reward, or with several aims that of the hypervolume that the front dominates.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from nasdsl.search.strategies.gaussian_process import GaussianProcess, Posterior, log_expected_improvement
+from nasdsl.search.pareto import fronts_of
+from nasdsl.search.strategies.front_model import Acquisition, FrontModel
+from nasdsl.search.strategies.gaussian_process import GaussianProcess, Posterior
+from nasdsl.search.strategies.improvement import log_expected_improvement
 from nasdsl.search.strategies.mutation import combine_changes, draw_uniform, mutate, neighbours
 from nasdsl.search.strategies.rewards import finite_or_none, normal_scores
-from nasdsl.search.strategies.strategy import Indices, StrategyError, base_state, load_base_state
+from nasdsl.search.strategies.strategy import Aims, Costs, Indices, StrategyError, base_state, load_base_state
 from nasdsl.spaces import Filled, Space
 
 
@@ -28,6 +34,9 @@ class BayesianSearch:
     better. Fillings that were observed or are pending are not proposed again. Pending ones count as observed with the mean of
     the process (the "kriging believer"), so that the proposals of a batch differ.
 
+    With several aims it proposes the filling with the largest expected improvement of the hypervolume that the front of reward
+    and costs dominates. Costs that are known before an evaluation are not modelled; see `FrontModel`.
+
     Args:
         initial: observations before the process is used; until then proposals are uniform samples.
         candidates: number of uniform samples and mutants.
@@ -38,7 +47,15 @@ class BayesianSearch:
     name: ClassVar[str] = "bayes"
 
     def __init__(
-        self, space: Space, seed: int = 0, *, initial: int = 20, candidates: int = 200, climbs: int = 3, most: int = 500
+        self,
+        space: Space,
+        seed: int = 0,
+        aims: Aims | None = None,
+        *,
+        initial: int = 20,
+        candidates: int = 200,
+        climbs: int = 3,
+        most: int = 500,
     ) -> None:
         if initial < 2 or climbs < 1 or candidates < climbs or most < initial:
             raise StrategyError(
@@ -46,14 +63,17 @@ class BayesianSearch:
                 "and climbs from 1 to candidates"
             )
         self.space = space
+        self.aims = aims
         self.initial = initial
         self.candidates = candidates
         self.climbs = climbs
         self.most = most
         self._rng = random.Random(seed)
-        self._process = GaussianProcess(space)
+        self._front = None if aims is None else FrontModel(space, aims)
+        self._process = GaussianProcess(space) if self._front is None else GaussianProcess(space, self._front.features)
         self._fitted = 0  # observations at the last fit
         self._observed: list[tuple[Indices, float | None]] = []
+        self._costs: list[Costs] = []  # of all observations, with several aims; empty for one without a reward
         self._pending: Counter[Indices] = Counter()
 
     # ------------------------------------------------------------------------------------------ propose, observe
@@ -62,15 +82,20 @@ class BayesianSearch:
         seen = {indices for indices, _ in self._observed}.union(self._pending)
         chosen = None
         if len(self._observed) >= self.initial and self.space.domains:
-            chosen = self._maximize(*self._fit(), seen)
+            acquisition = self._acquisition()
+            chosen = None if acquisition is None else self._maximize(acquisition, seen)
         text = self._sample_unseen(seen) if chosen is None else self.space.decode(chosen)
         self._pending[text.indices] += 1
         return text
 
-    def observe(self, text: Filled, reward: float | None) -> None:
+    def observe(self, text: Filled, reward: float | None, costs: Costs | None = None) -> None:
         self._pending[text.indices] -= 1
         self._pending = +self._pending
-        self._observed.append((text.indices, finite_or_none(reward)))
+        value = finite_or_none(reward)
+        if self.aims is not None:
+            given = costs or {}
+            self._costs.append({} if value is None else {name: float(given[name]) for name in self.aims.costs})
+        self._observed.append((text.indices, value))
 
     def _sample_unseen(self, seen: set[Indices]) -> Filled:
         """Draw a uniform sample, one not seen before if a few draws yield one."""
@@ -83,23 +108,52 @@ class BayesianSearch:
 
     # ------------------------------------------------------------------------------------------ the process
 
+    def _places(self) -> list[int]:
+        """The observations that the process is fitted to."""
+        count = len(self._observed)
+        if count <= self.most:
+            return list(range(count))
+        best = set(self._best(self.most // 2))
+        rest = [place for place in range(count) if place not in best]
+        return sorted([*best, *rest[len(best) - self.most :]])
+
     def _data(self) -> tuple[list[Indices], Tensor]:
         """The fillings that the process is fitted to, and their scores."""
+        places = self._places()
         scores = normal_scores([reward for _, reward in self._observed])
-        count = len(scores)
-        if count <= self.most:
-            return [indices for indices, _ in self._observed], scores
-        taken = torch.zeros(count, dtype=torch.bool)
-        taken[scores.argsort(descending=True, stable=True)[: self.most // 2]] = True
-        taken[torch.nonzero(~taken)[taken.sum() - self.most :]] = True
-        return [self._observed[place][0] for place in torch.nonzero(taken)[:, 0].tolist()], scores[taken]
+        return [self._observed[place][0] for place in places], scores[places]
+
+    def _best(self, count: int) -> list[int]:
+        """The places of the best observations: those with the highest rewards, or front by front, best first."""
+        rewards = [-math.inf if reward is None else reward for _, reward in self._observed]
+        if self.aims is None:
+            return sorted(range(len(rewards)), key=lambda place: -rewards[place])[:count]
+        valid = [place for place, costs in enumerate(self._costs) if costs]
+        best: list[int] = []
+        for front in fronts_of([self.aims.point(rewards[place], self._costs[place]) for place in valid]):
+            best += [valid[place] for place in front]
+            if len(best) >= count:
+                break
+        return best[:count]
+
+    def _priced(self) -> tuple[list[Indices], dict[str, Tensor]]:
+        """The fillings among `_places` that have a reward, and their costs by name."""
+        assert self.aims is not None
+        places = [place for place in self._places() if self._costs[place]]
+        columns = {
+            name: torch.tensor([self._costs[place][name] for place in places], dtype=torch.float64) for name in self.aims.costs
+        }
+        return [self._observed[place][0] for place in places], columns
 
     def _fit(self) -> tuple[Posterior, float]:
         """The process given observed and pending fillings, and the score to improve: its largest mean at an observed one."""
         fillings, scores = self._data()
         x = self._process.features(fillings)
         if len(self._observed) >= self._fitted + max(5, self._fitted // 10):
-            self._process.fit(x, scores, steps=30 if self._fitted else 100)
+            steps = 30 if self._fitted else 100
+            self._process.fit(x, scores, steps)
+            if self._front is not None:
+                self._front.fit(*self._priced(), steps)
             self._fitted = len(self._observed)
         posterior = self._process.condition(x, scores)
         best = float(posterior.mean(x).max())
@@ -110,20 +164,29 @@ class BayesianSearch:
 
     # ------------------------------------------------------------------------------------------ the acquisition
 
-    def _maximize(self, posterior: Posterior, best: float, seen: set[Indices]) -> Indices | None:
-        """Find a filling with a large expected improvement that is not in `seen` and keeps the requirements; None if none is.
+    def _acquisition(self) -> Acquisition | None:
+        """The acquisition function given what was observed; None if several aims have too few observations with a reward."""
+        posterior, best = self._fit()
+        if self._front is None:
+            return lambda fillings: log_expected_improvement(*posterior(self._process.features(fillings)), best)
+        fillings, costs = self._priced()
+        if len(fillings) < 2:
+            return None
+        return self._front.acquisition(posterior, fillings, costs, list(self._pending))
+
+    def _maximize(self, acquire: Acquisition, seen: set[Indices]) -> Indices | None:
+        """Find a filling with a large acquisition value that is not in `seen` and keeps the requirements; None if none is.
 
         All climbs run as one batch. A step takes the best change of one decision, or the best two, four, eight and so on
         together if that is better. Requirements are checked last, because they take longest.
         """
 
         def acquisition(fillings: set[Indices]) -> dict[Indices, float]:
-            """Log expected improvement of the fillings that are not in `seen`."""
+            """Values of the fillings that are not in `seen`."""
             new = sorted(fillings - seen)
             if not new:
                 return {}
-            values = log_expected_improvement(*posterior(self._process.features(new)), best).tolist()
-            return dict(zip(new, values, strict=True))
+            return dict(zip(new, acquire(new).tolist(), strict=True))
 
         def feasible(values: dict[Indices, float], above: float) -> Iterator[tuple[float, Indices]]:
             """The fillings with values above a bound that keep the requirements, best first."""
@@ -152,10 +215,10 @@ class BayesianSearch:
         return max(summits)[1] if summits else None
 
     def _candidates(self) -> set[Indices]:
-        best = sorted(self._observed, key=lambda item: float("inf") if item[1] is None else -item[1])[:10]
+        best = [self._observed[place][0] for place in self._best(10 if self.aims is None else 30)]
         candidates = {draw_uniform(self.space, self._rng) for _ in range(self.candidates // 2)}
         for place in range(self.candidates - self.candidates // 2):
-            child = mutate(self.space, best[place % len(best)][0], self._rng)
+            child = mutate(self.space, best[place % len(best)], self._rng)
             while self._rng.random() < 0.5:
                 child = mutate(self.space, child, self._rng)
             candidates.add(child)
@@ -164,8 +227,13 @@ class BayesianSearch:
     # ------------------------------------------------------------------------------------------ state
 
     def state(self) -> dict[str, Any]:
+        front: dict[str, Any] = {}
+        if self._front is not None:
+            front["costs"] = [dict(costs) for costs in self._costs]
+            front["cost_parameters"] = {name: p.parameters.tolist() for name, p in self._front.processes.items()}
         return {
             **base_state(self.name, self.space, self._rng),
+            **front,
             "fitted": self._fitted,
             "parameters": self._process.parameters.tolist(),
             "observed": [[list(indices), reward] for indices, reward in self._observed],
@@ -178,6 +246,10 @@ class BayesianSearch:
             self._process.parameters = torch.tensor(state["parameters"], dtype=torch.float64)
             self._observed = [(tuple(indices), reward) for indices, reward in state["observed"]]
             self._pending = Counter({tuple(indices): count for indices, count in state["out"]})
+            if self._front is not None:
+                self._costs = [dict(costs) for costs in state["costs"]]
+                for name, process in self._front.processes.items():
+                    process.parameters = torch.tensor(state["cost_parameters"][name], dtype=torch.float64)
 
     def diagnostics(self) -> dict[str, float]:
         if not self._fitted:

@@ -1,4 +1,4 @@
-"""A Gaussian process over the fillings of a space, and expected improvement."""
+"""A Gaussian process over the fillings of a space."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ class Features:
     the range, and a decision that is active in only one of two fillings adds up to 1. Decisions inactive in both add nothing.
 
     Attributes:
+        count: number of decisions.
         decision: int64 [features], the decision of each feature.
         scale: float64 [features], the distance added by a feature in which two fillings differ.
     """
 
     def __init__(self, space: Space) -> None:
+        self.count = len(space.domains)
         self.parents = [domain.parent for domain in space.domains]
         self._codes: list[Tensor] = []
         decision: list[int] = []
@@ -77,13 +79,16 @@ class GaussianProcess:
     weights is scaled by the number of decisions (arXiv:2402.02229), so that fillings that differ everywhere have the same
     correlation in small and in large spaces.
 
+    Args:
+        features: the encoding of the fillings. None: `Features` of the space.
+
     Attributes:
         parameters: float64 [decisions + 2], logarithms of a weight per decision, of the amplitude, and of the noise.
     """
 
-    def __init__(self, space: Space) -> None:
-        self.features = Features(space)
-        count = len(space.domains)
+    def __init__(self, space: Space, features: Features | None = None) -> None:
+        self.features = features or Features(space)
+        count = self.features.count
         self.prior_mean = torch.tensor([math.log(3 / max(1, count))] * count + [0.0, math.log(1e-3)], dtype=torch.float64)
         self.prior_std = torch.tensor([1.0] * count + [0.5, 1.0], dtype=torch.float64)
         self.parameters = self.prior_mean.clone()
@@ -140,16 +145,3 @@ class Posterior:
         white = torch.linalg.solve_triangular(self._factor, kernel, upper=False)
         variance = self.process.parameters[-2].exp() - white.square().sum(0)
         return self._weights @ kernel, variance.clamp(min=1e-12).sqrt()
-
-
-def log_expected_improvement(mean: Tensor, std: Tensor, best: float) -> Tensor:
-    """Logarithm of the expected improvement E[max(0, f - best)] for normal f, also where that underflows to 0.
-
-    With z = (mean - best)/std it is log(std) + log(phi(z) + z*Phi(z)); far below, phi(z) + z*Phi(z) ~ phi(z)/z^2.
-    """
-    z = (mean - best) / std
-    log_phi = -0.5 * z.square() - 0.5 * math.log(2 * math.pi)
-    near = z.clamp(min=-6)
-    exact = (torch.exp(-0.5 * near.square()) / math.sqrt(2 * math.pi) + near * torch.special.ndtr(near)).clamp(min=1e-300).log()
-    far = log_phi - 2 * z.clamp(max=-6).abs().log()
-    return std.log() + torch.where(z > -6, exact, far)

@@ -1,4 +1,4 @@
-"""Changes of fillings: random mutations, neighbours, and combined changes."""
+"""Changes of fillings: random mutations, crossover, neighbours, and combined changes."""
 
 from __future__ import annotations
 
@@ -39,6 +39,22 @@ def mutate(space: Space, indices: Sequence[int], rng: random.Random) -> Indices:
     place = rng.choice(places)
     index = rng.randrange(space.domains[place].size - 1)
     return change_decision(space, indices, place, index + (index >= indices[place]), rng)
+
+
+def cross(space: Space, first: Sequence[int], second: Sequence[int], rng: random.Random) -> Indices:
+    """Uniform crossover: take each active decision from one of the parents in which it is active.
+
+    A decision that becomes active in the child is active in at least the parent that gave the alternative it stands in.
+    """
+    parents = [(first, space.active(first)), (second, space.active(second))]
+    child: list[int] = []
+    is_active: list[bool] = []
+    for domain in space.domains:
+        parent = domain.parent
+        is_active.append(parent is None or (is_active[parent[0]] and child[parent[0]] == parent[1]))
+        givers = [indices for indices, active in parents if active[domain.index]]
+        child.append(rng.choice(givers)[domain.index] if is_active[-1] else 0)
+    return tuple(child)
 
 
 def neighbours(space: Space, indices: Sequence[int], rng: random.Random) -> Iterator[Indices]:

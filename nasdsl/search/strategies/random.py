@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any, ClassVar
 
-from nasdsl.search.strategies.strategy import base_state, load_base_state
+from nasdsl.search.strategies.strategy import Aims, Costs, base_state, load_base_state
 from nasdsl.spaces import Filled, Space
 
 
@@ -14,14 +14,15 @@ class RandomSearch:
 
     name: ClassVar[str] = "random"
 
-    def __init__(self, space: Space, seed: int = 0) -> None:
+    def __init__(self, space: Space, seed: int = 0, aims: Aims | None = None) -> None:
         self.space = space
+        self.aims = aims
         self._rng = random.Random(seed)
 
     def propose(self) -> Filled:
         return self.space.sample(self._rng)
 
-    def observe(self, text: Filled, reward: float | None) -> None:
+    def observe(self, text: Filled, reward: float | None, costs: Costs | None = None) -> None:
         pass
 
     def state(self) -> dict[str, Any]:

@@ -1,16 +1,20 @@
-"""The interface of search strategies, and the part of their state that all have."""
+"""The interfaces of search strategies, and the part of their state that all have."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol, TypeAlias
 
+from nasdsl.search.costs import Indices as Indices
+from nasdsl.search.costs import KnownCosts
+from nasdsl.search.pareto import Point
 from nasdsl.spaces import Filled, Space
 
-Indices: TypeAlias = tuple[int, ...]
-"""The decisions of a filling; inactive ones are 0."""
+Costs: TypeAlias = Mapping[str, float]
+"""Costs of a sample by name."""
 
 MAX_DRAWS: Final = 100
 """Fillings that a strategy draws until one keeps the requirements; then it takes a uniform sample that keeps them."""
@@ -18,6 +22,23 @@ MAX_DRAWS: Final = 100
 
 class StrategyError(ValueError):
     """There is no strategy with this name, it has no such option, or a state belongs to another strategy or space."""
+
+
+@dataclass(frozen=True)
+class Aims:
+    """What a search minimises while it maximises the reward.
+
+    Attributes:
+        costs: names of the costs.
+        known: those costs that are known before an evaluation, for any filling. The others are measured by evaluations.
+    """
+
+    costs: tuple[str, ...]
+    known: KnownCosts
+
+    def point(self, reward: float, costs: Costs) -> Point:
+        """Minus the reward, and the costs: coordinates that are minimised."""
+        return (-reward, *(float(costs[name]) for name in self.costs))
 
 
 class Strategy(Protocol):
@@ -58,6 +79,25 @@ class Strategy(Protocol):
 
     def diagnostics(self) -> dict[str, float]:
         """Figures for the log; empty at the beginning."""
+
+
+class FrontStrategy(Strategy, Protocol):
+    """A strategy that can also search the front of reward and costs.
+
+    Attributes:
+        aims: None: it maximises the reward alone.
+    """
+
+    aims: Aims | None
+
+    def __init__(self, space: Space, seed: int = 0, aims: Aims | None = None) -> None: ...
+
+    def observe(self, text: Filled, reward: float | None, costs: Costs | None = None) -> None:
+        """Learn the reward and the costs of a sample; see `Strategy.observe`.
+
+        Args:
+            costs: all costs of the aims by name; not needed without aims, or if there is no reward.
+        """
 
 
 def base_state(name: str, space: Space, rng: random.Random) -> dict[str, Any]:

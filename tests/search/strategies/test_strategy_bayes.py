@@ -14,7 +14,8 @@ from strategy_spaces import additive, space
 
 from nasdsl.search.strategies import make_strategy
 from nasdsl.search.strategies.bayes import BayesianSearch
-from nasdsl.search.strategies.gaussian_process import Features, GaussianProcess, distances, log_expected_improvement
+from nasdsl.search.strategies.gaussian_process import Features, GaussianProcess, distances
+from nasdsl.search.strategies.improvement import log_expected_improvement
 from nasdsl.search.strategies.mutation import draw_uniform
 from nasdsl.spaces import Filled
 

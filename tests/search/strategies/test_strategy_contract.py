@@ -11,7 +11,7 @@ import torch
 from strategy_spaces import additive, space
 
 import nasdsl
-from nasdsl.search.strategies import DEFAULT_STRATEGY, STRATEGIES, Strategy, StrategyError, make_strategy
+from nasdsl.search.strategies import DEFAULT_STRATEGY, FRONT_STRATEGIES, STRATEGIES, Strategy, StrategyError, make_strategy
 from nasdsl.spaces import Filled
 
 NAMES = list(STRATEGIES)
@@ -19,6 +19,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "ppo": {"warmup": 8, "batch": 4, "replay": 8, "elite": 2, "hidden": 16},
     "bayes": {"initial": 4, "candidates": 20, "climbs": 2},
     "evolution": {"population": 6, "sample": 3},
+    "nsga2": {"population": 6},
     "random": {},
 }
 
@@ -46,7 +47,8 @@ def saved_and_loaded(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_names() -> None:
-    assert {"ppo", "evolution", "random"} <= set(NAMES)
+    assert {"ppo", "evolution", "nsga2", "random"} <= set(NAMES)
+    assert set(FRONT_STRATEGIES) == {"bayes", "nsga2", "random"}
     assert DEFAULT_STRATEGY in STRATEGIES
     for name, kind in STRATEGIES.items():
         assert kind.name == name
@@ -160,7 +162,7 @@ def test_more_proposals_than_fillings(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_search_on_a_space_of_ten_evaluates_all_of_them(name: str) -> None:
     """With default options and a batch of 3. Strategies that do not repeat proposals need fewer."""
-    count = 60 if name in ("ppo", "bayes") else 150
+    count = 60 if name in ("ppo", "bayes", "nsga2") else 150
     found = nasdsl.search(space("ten"), ten, name, trials=count, batch=3, quiet=True)
     assert len(found) == count
     assert sum(trial.verdict == "ok" for trial in found) == 10
