@@ -95,7 +95,7 @@ def plain_search(
     """
     folder, settings = Path(out), settings or SearchSettings()
     config = {"stages": [], "search": stage.to_dict(), **_common_config(stage, settings, full)}
-    _check(stage, settings)
+    _check(stage, settings, folder)
     with open_search_folder(folder, config, resume=resume):
         return SearchResult(folder, (run_stage(stage, settings, full, folder, quiet=quiet),))
 
@@ -137,7 +137,7 @@ def progressive_search(
     folder, settings = Path(out), settings or SearchSettings()
     stages = {name: stage for name, stage in ((FPN, fpn), (HEAD, head)) if stage is not None}
     for stage in stages.values():
-        _check(stage, settings)
+        _check(stage, settings, folder)
     if head is not None and on is not None:
         with_fixed_fpn(head.space, on)
     elif head is not None and fpn is not None:
@@ -181,11 +181,11 @@ def with_fixed_fpn(space: Space, text: str) -> tuple[Space, str]:
     return made.with_detector(sizes, backbones), fixed
 
 
-def _check(stage: Stage, settings: SearchSettings) -> None:
+def _check(stage: Stage, settings: SearchSettings, folder: Path) -> None:
     """Raise SearchError if there is nothing to search, or a setting is invalid."""
     if not stage.space.domains:
         raise SearchError(f"`{stage.space.name}` has no holes, so that there is nothing to search: `nasdsl train` trains it")
-    settings.check(stage.space)
+    settings.check(stage.space, folder)
 
 
 def _check_fit(heads: Space, fpns: Space) -> None:

@@ -14,6 +14,7 @@ from nasdsl.search.detectors import DetectorEvaluation, DetectorKey
 from nasdsl.search.early_stopping import StoppingRule, check_objective
 from nasdsl.search.errors import SearchError
 from nasdsl.search.full_training import FullTraining, train_top
+from nasdsl.search.latency_budget import predictor_for
 from nasdsl.search.loop import search
 from nasdsl.search.objective import Objective
 from nasdsl.search.proxy_evaluation import ProxyEvaluation
@@ -100,8 +101,11 @@ class SearchSettings:
     timeout: float | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
-    def check(self, space: Space) -> None:
+    def check(self, space: Space, folder: Path) -> None:
         """Check, before any work, that a space can be searched with these settings.
+
+        Args:
+            folder: of the search, for the table of a budget of latency.
 
         Raises:
             SearchError: a setting is invalid, or does not go with another.
@@ -110,7 +114,7 @@ class SearchSettings:
         check_objective(objective, StoppingRule.parse(self.stopping))
         parse_workers(self.workers, self.timeout)
         budgets = parse_budgets(self.budgets or ())
-        costs = DetectorCosts(space, self.size)
+        costs = DetectorCosts(space, self.size, predictor_for(budgets, space, self.size, folder))
         aims = Aims(objective.aims, costs) if objective.aims else None
         try:
             if budgets:
@@ -230,6 +234,7 @@ def _search(stage: Stage, settings: SearchSettings, folder: Path, quiet: bool) -
         workers=settings.workers,
         objective=objective,
         budgets=settings.budgets or (),
+        latency=predictor_for(parse_budgets(settings.budgets or ()), stage.space, settings.size, folder),
         stopping=settings.stopping,
         task=evaluation.identity,
         timeout=settings.timeout,

@@ -1,0 +1,71 @@
+"""Predicted latency as a cost of a search: ``--budget latency:15ms@onnxruntime``."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from nasdsl.search.budget import Budget
+from nasdsl.spaces import Space
+
+if TYPE_CHECKING:
+    from nasdsl.latency import LatencyPredictor
+
+RUNTIME: Final = "onnxruntime"
+"""Of a budget that names none."""
+THREADS: Final = 1
+"""Threads of the CPU that latencies are predicted for: what a search on one machine disturbs least."""
+
+
+@dataclass(frozen=True)
+class PredictedSeconds:
+    """Predicts the seconds of whole detectors from texts, see `nasdsl.latency.LatencyPredictor`."""
+
+    predictor: LatencyPredictor
+
+    def __call__(self, text: str) -> float:
+        return self.predictor(text) / 1000
+
+
+def predictor_for(budgets: Sequence[Budget], space: Space, size: tuple[int, int], folder: Path) -> PredictedSeconds | None:
+    """The predictor that budgets need; None if none of them limits a latency.
+
+    Its table of measured parts is ``latency.json`` in the folder of the search, so that a resumed search has the same numbers.
+    It begins as a copy of the user's table.
+
+    Args:
+        space: gives the backbone, where the text of a decoder names none, and the number of classes.
+        size: height and width of the image, where it names none.
+
+    Raises:
+        MissingExtra, LatencyError: the runtime is not installed, or unknown.
+    """
+    runtime = next((budget.runtime or RUNTIME for budget in budgets if budget.cost == "latency"), None)
+    if runtime is None:
+        return None
+    from nasdsl.latency import LatencyPredictor
+    from nasdsl.latency.table import default_path
+
+    table = folder / "latency.json"
+    if not table.exists() and default_path().exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(default_path(), table)
+    backbone = space.backbone.name
+    report = _Report(table)
+    return PredictedSeconds(LatencyPredictor(runtime, THREADS, backbone, size, space.classes, table=table, on_part=report))
+
+
+class _Report:
+    """Says once that parts are measured, because the first samples take a while."""
+
+    def __init__(self, table: Path) -> None:
+        self._table, self._said = table, False
+
+    def __call__(self, done: int, total: int) -> None:
+        if not self._said:
+            self._said = True
+            print(f"measuring parts of detectors for their latency; they are kept in {self._table}", file=sys.stderr)
