@@ -80,8 +80,8 @@ class WholeTime(NamedTuple):
 class Measurer:
     """Times parts and whole detectors in a context, beside the reference.
 
-    With one thread, onnxruntime and torch work in the calling thread, and its processor time is measured: what other
-    programs take meanwhile is not in it. Otherwise it is the time of the clock.
+    With one thread, processor time is measured, of the calling thread, in which onnxruntime and torch work, or of the process
+    for OpenVINO: what other programs take meanwhile is not in it. With several threads it is the time of the clock.
 
     Other programs also make this one slower while it runs (they share caches and memory with it, and a virtual machine its
     cores with others), and not every kind of layer by the same factor. So rounds count only while the reference is as fast as
@@ -209,7 +209,9 @@ def measure_parts(context: Context, parts: Sequence[Part], pace: float | None = 
 
 def make_timer(context: Context) -> Timer:
     """The clock for a context; see `Measurer`."""
-    return thread_timer if context.threads == 1 and context.runtime != "openvino" else wall_timer
+    if context.threads > 1:
+        return wall_timer
+    return process_timer if context.runtime == "openvino" else thread_timer
 
 
 def thread_timer(run: Run) -> float:
@@ -217,6 +219,13 @@ def thread_timer(run: Run) -> float:
     start = time.thread_time()
     run()
     return time.thread_time() - start
+
+
+def process_timer(run: Run) -> float:
+    """Processor time of this process."""
+    start = time.process_time()
+    run()
+    return time.process_time() - start
 
 
 @contextmanager
