@@ -199,8 +199,12 @@ class Run(NamedTuple):
     milliseconds: float
 
 
-def run(job: Job, tables: Path | None = None) -> Run:
-    """Run one search, until it has found the optimum or spent its evaluations."""
+def run(job: Job, tables: Path | None = None, make: Callable[[str, Any, int], Any] | None = None) -> Run:
+    """Run one search, until it has found the optimum or spent its evaluations.
+
+    Args:
+        make: the strategy from its name, the space and the seed. None: nasdsl's.
+    """
     import torch
 
     from nasdsl.search.strategies import make_strategy
@@ -208,7 +212,7 @@ def run(job: Job, tables: Path | None = None) -> Run:
     torch.set_num_threads(1)
     task, strategy, seed, evaluations, distinct = job
     space, reward, optimum = TASKS[task](tables, seed)  # type: ignore[operator]  # the first argument may be None for some
-    search = make_strategy(strategy, space, seed)
+    search = (make or make_strategy)(strategy, space, seed)
     best: list[float] = []
     seen = set()
     spent = 0.0
@@ -268,7 +272,10 @@ def report(task: str, runs: dict[str, list[Run]], budgets: tuple[int, ...]) -> s
     for name, own in runs.items():
         reached = next((n for n, mean in enumerate(means[name], 1) if mean >= target - 1e-9), None)
         cells = [str(len(own))]
-        cells += ["{:.3f} ± {:.3f}".format(*mean_and_error([r.best[n - 1] for r in own])) for n in budgets]
+        spent = len(means[name])
+        cells += [
+            "{:.3f} ± {:.3f}".format(*mean_and_error([r.best[n - 1] for r in own])) if n <= spent else "-" for n in budgets
+        ]
         cells += [str(reached or "-"), f"{statistics.fmean(r.milliseconds for r in own):.1f}"]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -284,7 +291,7 @@ def plot(runs: dict[str, dict[str, list[Run]]], path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "strategies"  # the same picture from the same runs
     figure, panels = pyplot.subplots(1, len(runs), figsize=(4 * len(runs), 3.4), squeeze=False, layout="constrained")
     for panel, (task, strategies) in zip(panels[0], runs.items(), strict=True):
-        lowest, highest = math.inf, -math.inf
+        lowest, highest, longest = math.inf, -math.inf, 0
         for name, own in strategies.items():
             columns = list(zip(*(r.best for r in own), strict=True))
             mean, error = zip(*(mean_and_error(list(column)) for column in columns), strict=True)
@@ -293,9 +300,10 @@ def plot(runs: dict[str, dict[str, list[Run]]], path: Path) -> None:
             below = [m - e for m, e in zip(mean, error, strict=True)]
             above = [m + e for m, e in zip(mean, error, strict=True)]
             panel.fill_between(numbers, below, above, color=line.get_color(), alpha=0.2, linewidth=0)
+            longest = max(longest, len(columns))
             lowest, highest = min(lowest, mean[len(mean) // 20]), max(highest, above[-1])
         margin = 0.04 * (highest - lowest)
-        panel.set(title=task, xlabel="evaluations", xlim=(0, len(columns)), ylim=(lowest, highest + margin))
+        panel.set(title=task, xlabel="evaluations", xlim=(0, longest), ylim=(lowest, highest + margin))
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("best reward so far")
     figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
