@@ -30,9 +30,10 @@ def test_the_package_is_callable() -> None:
     assert trials.best is max(trials, key=lambda t: t.reward)
     for trial in trials:  # checked, counted and named by the whole pipeline
         decoder = loads(trial.text)
-        cost = decoder.cost().decoder
+        cost, total = decoder.cost().decoder, decoder.cost().total
         assert trial.digest == decoder.digest
-        assert trial.figures == {"macs": cost.macs, "params": cost.params}
+        figures = {"macs": cost.macs, "params": cost.params, "macs_total": total.macs, "params_total": total.params}
+        assert trial.figures == figures
         assert SPACE.encode(trial.text) == list(trial.indices)
 
 
