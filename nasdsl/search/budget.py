@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -194,7 +194,7 @@ class BudgetedSpace(Space):
             least = f"; the smallest has {' and '.join(_amount(b.cost, costs[b.cost]) for b in self.budgets)}"
         return f"no decoder of {self.name} with at most {budgets} was found{least}"
 
-    def _share(self, costs: dict[str, float]) -> float:
+    def _share(self, costs: Mapping[str, float]) -> float:
         return max(costs[budget.cost] / budget.limit for budget in self.budgets)
 
     def _rejection(self, indices: Sequence[int]) -> str:

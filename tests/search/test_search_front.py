@@ -217,7 +217,7 @@ def kept(folder: Path, name: str, trials: int, log: Path | None = None, batch: i
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("name", ["bayes", "nsga2"])
+@pytest.mark.parametrize("name", ["nsga2", pytest.param("bayes", marks=pytest.mark.long)])
 def test_a_killed_and_resumed_search_is_the_uninterrupted_one(name: str, tmp_path: Path) -> None:
     share(0.5)
     kept(tmp_path / "whole", name, 20, tmp_path / "whole_log", 3)
@@ -297,15 +297,14 @@ def test_invalid_budgets(text: str, says: str) -> None:
         parse_budgets(["macs:2G", "macs:3G"])
 
 
-@pytest.mark.parametrize("part", [0.01, 0.5])
 @pytest.mark.parametrize("name", ["bayes", "nsga2", "evolution", "ppo", "random"])
-def test_no_strategy_proposes_what_is_over_the_budget(name: str, part: float) -> None:
-    """Also with a budget that one filling in a hundred keeps; and what is proposed goes on to be new."""
-    limit = share(part)
-    trials = run(name, 24, objective="reward", budgets=[f"macs:{limit}"])
+def test_no_strategy_proposes_what_is_over_the_budget(name: str) -> None:
+    """With a budget that one filling in a hundred keeps; what is proposed goes on to be new."""
+    limit = share(0.01)
+    trials = run(name, 20, objective="reward", budgets=[f"macs:{limit}"])
     assert trials.counts["rejected"] == 0
     assert all(trial.figures["macs_total"] <= limit for trial in trials)
-    assert len({trial.digest for trial in trials}) > (4 if part == 0.01 else 15)
+    assert len({trial.digest for trial in trials}) > 4
 
 
 def test_what_a_strategy_of_its_own_proposes_over_the_budget_is_rejected_and_not_evaluated(tmp_path: Path) -> None:
@@ -324,13 +323,13 @@ def test_what_a_strategy_of_its_own_proposes_over_the_budget_is_rejected_and_not
 
 
 def test_sampling_within_a_budget_that_almost_nothing_keeps() -> None:
-    """None of 3,000 uniform fillings comes near. Uniform draws alone would take tens of thousands a sample."""
+    """None of 1,500 uniform fillings comes near. Uniform draws alone would take tens of thousands a sample."""
     space = loads_space(
         SPACE.source.text.replace("1..3", "1..6").replace("p5 = x1, p4 = x2, p3 = x3", "p5 = x4, p4 = x5, p3 = x6")
     )
     costs = DetectorCosts(space, SIZE)
     rng = random.Random(1)
-    drawn = [found["params"] for _ in range(3000) if (found := costs([rng.randrange(d.size) for d in space.domains]))]  # type: ignore[arg-type]
+    drawn = [found["params"] for _ in range(1500) if (found := costs([rng.randrange(d.size) for d in space.domains]))]  # type: ignore[arg-type]
     limit = costs.backbone["params"] + 0.85 * (min(drawn) - costs.backbone["params"])
     limited = BudgetedSpace(space, [Budget("params", limit)], costs)
     found = [limited.sample(seed) for seed in range(3)]

@@ -32,9 +32,8 @@ def test_the_package_is_callable() -> None:
         decoder = loads(trial.text)
         cost, total = decoder.cost().decoder, decoder.cost().total
         assert trial.digest == decoder.digest
-        assert trial.figures == {
-            "macs": cost.macs, "params": cost.params, "macs_total": total.macs, "params_total": total.params
-        }  # fmt: skip
+        figures = {"macs": cost.macs, "params": cost.params, "macs_total": total.macs, "params_total": total.params}
+        assert trial.figures == figures
         assert SPACE.encode(trial.text) == list(trial.indices)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import altair as alt
 
@@ -41,7 +42,7 @@ def _reward_against(stage: Stage, aim: str) -> Chart:
     best = trials.best
     assert best is not None
     front = trials.front()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for trial in trials.ok:
         cost = aim_of(trial, aim)
         if cost is None or trial.reward is None:
@@ -55,7 +56,7 @@ def _reward_against(stage: Stage, aim: str) -> Chart:
         scale=color_scale(names, ["$dot", "$line", "$best"]),
         legend=alt.Legend(symbolType="circle", symbolOpacity=1),
     )
-    values = [row["reward"] for row in rows]
+    values = [float(row["reward"]) for row in rows]
     bound = statistics.outlier_bound(values)
     scale = alt.Scale(zero=False, nice=True)
     if bound is not None:

@@ -72,7 +72,7 @@ class HypervolumeImprovement:
         size = max(1, CHUNK // self._heights.numel())
         parts = [
             torch.einsum("ns,nls->nl", w, (self._heights - y[:, None, None]).clamp(min=0))
-            for w, y in zip(widths.split(size), costs[:, 1].split(size), strict=True)
+            for w, y in zip(torch.split(widths, size), torch.split(costs[:, 1], size), strict=True)
         ]
         return torch.cat(parts) if parts else costs.new_zeros(0, len(self.levels))
 

@@ -122,7 +122,7 @@ def test_larger_fronts_than_random_ones() -> None:
     """With default options; the first proposals of the same seed are the same."""
     random_ones = [volume("random", seed) for seed in range(3)]
     assert all(volume("nsga2", seed) > random_ones[seed] for seed in range(3))
-    assert volume("bayes", 0, 50) > max(random_ones)
+    assert volume("bayes", 0, 35) > max(random_ones)
 
 
 @pytest.mark.parametrize("name", ["ppo", "evolution"])
