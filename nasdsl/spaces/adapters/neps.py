@@ -153,7 +153,8 @@ def _name_in(path: str) -> str:
     """The name of the decision in a sampling path: ``Resolvable.d3_op.…kwargs{d5_conv}::categorical__4``."""
     import re
 
-    return re.findall(r"d\d+_\w+", path.rpartition("::")[0])[-1]
+    found: list[str] = re.findall(r"d\d+_\w+", path.rpartition("::")[0])
+    return found[-1]
 
 
 def _collect(config: Mapping[str, Any], values: dict[str, int]) -> None:
