@@ -4,7 +4,7 @@
     python experiments/latency_prediction.py report --out experiments/latency_prediction --plot latency.png
 
 `run` measures detectors in onnxruntime with one thread, and adds lines to measured.jsonl; it goes on where it was stopped. The
-calibration's detectors come first: the correction is fitted to them, and to nothing else. `report` predicts each sample from
+calibration's detectors come first. `report` fits the correction to them, and to nothing else, predicts each sample from
 table.json, writes samples.csv, and prints Spearman's correlation and the errors. Both measure parts that the table lacks.
 
 A detector is exported and timed beside the table's reference, a fixed small network, in rounds of one run or 0.03 s: its time
@@ -33,7 +33,7 @@ from nasdsl import resources
 from nasdsl.latency import LatencyPredictor
 from nasdsl.latency.artifact import find_artifact, open_session
 from nasdsl.latency.measuring import Effort, Measurer
-from nasdsl.latency.table import Context, Table
+from nasdsl.latency.table import Context, Table, Times
 
 WIDTHS = (24, 32, 48, 64)
 SIZES = ((192, 256), (240, 320), (320, 432))
@@ -102,10 +102,6 @@ def run(folder: Path, calibration: int, samples: int, repeats: int) -> None:
             "load": round(os.getloadavg()[0], 1),
             "text": sample.text,
         }
-        if sample.kind == "calibration":
-            table = Table(folder / "table.json")
-            with table.lock():
-                table.add_detector(context, sample.name, found.total, line["relative"])
         with open(folder / "measured.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         left = (len(todo) - count) * (time.perf_counter() - began) / 60
@@ -134,11 +130,24 @@ def measure(sample: Sample, context: Context, pace: float | None) -> dict[str, A
     }
 
 
+def calibrate(folder: Path, lines: list[dict[str, Any]], context: Context) -> Times:
+    """Fit the table's correction to the calibration's detectors, and to nothing else."""
+    table = Table(folder / "table.json")
+    for line in lines:
+        if line["name"].startswith("calibration"):
+            found = predictor(folder).predict(line["text"], size=tuple(line["size"]))
+            with table.lock():
+                table.add_detector(context, line["name"], found.total, line["relative"])
+    return table.times(context)
+
+
 def report(folder: Path, plot: Path | None) -> None:
     """Predict all samples, write samples.csv, print the figures, and draw the plot."""
     lines = read_lines(folder)
-    reference = Table(folder / "table.json").times(Context.here("onnxruntime", 1)).reference
+    times = calibrate(folder, lines, Context.here("onnxruntime", 1))
+    reference, correction = times.reference, times.correction
     assert reference is not None
+    print(correction)
     first = {line["name"]: line for line in lines if line["turn"] == 0 and line["name"].startswith("sample")}
     again = {line["name"]: line for line in lines if line["turn"] == 1}
     rows = []

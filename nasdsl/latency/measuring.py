@@ -33,6 +33,7 @@ class Effort:
     Attributes:
         rounds: number of rounds; in each, the reference is timed before and behind the part.
         fewer_rounds: of what takes longer than `slow` seconds.
+        whole_rounds: of backbones and postprocessings: one entry of the table is much of each detector's time.
         slice_seconds: how long each runs in a round, at least; in any case once.
         warmup_seconds: how long each runs before, at least; in any case twice.
         alone: a piece that takes more seconds is timed alone: it hides what a session takes.
@@ -43,6 +44,7 @@ class Effort:
 
     rounds: int = 7
     fewer_rounds: int = 5
+    whole_rounds: int = 25
     slow: float = 0.03
     slice_seconds: float = 0.002
     warmup_seconds: float = 0.01
@@ -118,7 +120,7 @@ class Measurer:
                 needed = math.ceil(self.effort.span / max(runs[0].seconds, 1e-7))
                 spans = min(max(3, needed), self.effort.copies)
                 runs.append(self._timed(make_probe(part, 1 + spans).runner(*self._runtime)))
-            rounds = self._rounds(runs)
+            rounds = self._rounds(runs, self._count(runs) if part.piece is not None else self.effort.whole_rounds)
         times = [one.seconds[0] if len(runs) == 1 else (one.seconds[1] - one.seconds[0]) / spans for one in rounds]
         relative = statistics.median(seconds / one.reference for seconds, one in zip(times, rounds, strict=True))
         return PartTime(max(relative, 0.0), tuple(1000 * one.reference for one in rounds))
@@ -126,7 +128,8 @@ class Measurer:
     def measure_whole(self, run: Run, on_round: OnRound | None = None) -> WholeTime:
         """Time a function that runs a whole detector once."""
         with _torch_threads(self.context.threads), no_garbage_collection():
-            rounds = self._rounds([self._timed(run)], on_round)
+            timed = [self._timed(run)]
+            rounds = self._rounds(timed, self._count(timed), on_round)
         return WholeTime(
             statistics.median(one.seconds[0] / one.reference for one in rounds),
             1000 * statistics.median(one.seconds[0] for one in rounds),
@@ -135,9 +138,12 @@ class Measurer:
             len(rounds),
         )
 
-    def _rounds(self, runs: Sequence[_Timed], on_round: OnRound | None = None) -> list[_Round]:
+    def _count(self, runs: Sequence[_Timed]) -> int:
+        """Number of rounds."""
+        return self.effort.fewer_rounds if runs[-1].seconds > self.effort.slow else self.effort.rounds
+
+    def _rounds(self, runs: Sequence[_Timed], count: int, on_round: OnRound | None = None) -> list[_Round]:
         """Rounds in which the machine was undisturbed; of others only as many as are missing when patience has ended."""
-        count = self.effort.fewer_rounds if runs[-1].seconds > self.effort.slow else self.effort.rounds
         good: list[_Round] = []
         bad: list[_Round] = []
         before = self._time_reference()

@@ -158,7 +158,7 @@ def test_a_real_measurement(runtime: str) -> None:
     """A convolution of sixteen times the work takes longer, in every runtime."""
     pytest.importorskip(runtime)
     parts = {part.name: part for part in parts_of(lowered(WIDE), "tiny", (128, 160), 3)}
-    measurer = Measurer(Context.here(runtime, 1), Effort(rounds=3, fewer_rounds=3, patience=0))
+    measurer = Measurer(Context.here(runtime, 1), Effort(rounds=3, fewer_rounds=3, whole_rounds=3, patience=0))
     small, large = (measurer.measure(parts[name]) for name in ("p4.conv", "p3.conv"))
     assert 0 < small.relative * 2 < large.relative
     assert all(reference > 0 for reference in small.references)
