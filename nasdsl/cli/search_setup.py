@@ -9,13 +9,15 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.cli.errors import fail
+from nasdsl.cli.feature_cache import report_feature_cache
 from nasdsl.cli.files import SPACE_FILES, find_nas_file, load_decoder
 from nasdsl.cli.options import command_line, is_default, parse_assignments
 from nasdsl.cli.output import RejectionReporter, echo_err
 from nasdsl.cli.training_plan import resolve_backbone_weights, resolve_split, warn_random_backbone, with_recipe
-from nasdsl.search.progressive import SearchResult, plain_search, progressive_search
+from nasdsl.diagnostics import DiagnosticError
+from nasdsl.search.progressive import SearchResult, plain_search, progressive_search, with_fixed_fpn
 from nasdsl.search.stages import SearchSettings, Stage
-from nasdsl.spaces import Space, load_space
+from nasdsl.spaces import Space, SpaceError, load_space
 from nasdsl.training.proxy.spec import ProxySpec
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ def run(options: SimpleNamespace) -> tuple[SearchResult, ProxySpec]:
             space=head, proxy=proxy, trials=options.head_trials, evaluations=options.evaluations, top=options.head_top
         )
     full = _full_training(options, [s for s in (stage, heads) if s is not None])
+    report_feature_cache(proxy, None if head is None else _fpn_for_heads(head, first))
     if not options.stage_names:
         assert stage is not None
         return plain_search(stage, options.out, how, full, resume=options.resume), proxy
@@ -124,6 +127,14 @@ def _decoder_as_space(file: str) -> Space:
     if space.domains:
         fail(f"{file} has holes; expected a decoder without holes, whose fpn the heads read")
     return space
+
+
+def _fpn_for_heads(heads: Space, fpns: Space) -> str | None:
+    """A decoder like that whose fpn the heads will be trained on; None if this sample does not fit, as others may."""
+    try:
+        return with_fixed_fpn(heads, str(fpns.sample(0)))[1]
+    except (SpaceError, DiagnosticError):
+        return None
 
 
 def _search_options(options: SimpleNamespace) -> SearchSettings:
