@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nasdsl.cli.errors import fail
 from nasdsl.cli.output import echo_err
@@ -56,7 +56,9 @@ def _advice(spec: ProxySpec, fpn: str | None) -> str:
 
     stride = 32
     smaller = max(stride, spec.size * 2 // 3 // stride * stride)
-    changes = {f"--proxy-size {smaller}": {"size": smaller, "longest": round(smaller * spec.longest / spec.size)}}
+    changes: dict[str, dict[str, Any]] = {
+        f"--proxy-size {smaller}": {"size": smaller, "longest": round(smaller * spec.longest / spec.size)}
+    }
     if spec.mirror:
         changes["--no-mirror"] = {"mirror": False}
     if spec.dtype == "float32":
@@ -66,7 +68,7 @@ def _advice(spec: ProxySpec, fpn: str | None) -> str:
     found = []
     for option, values in changes.items():
         try:
-            found.append(f"{option} ({_gib(estimate_features(replace(spec, **values), fpn).total)})")  # type: ignore[arg-type]
+            found.append(f"{option} ({_gib(estimate_features(replace(spec, **values), fpn).total)})")
         except ProxyError:  # this backbone has no such level, or the size is no multiple of a stride
             continue
     if spec.levels is not None and "c2" in spec.levels:
