@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from nasdsl.backends.requirements import DEFAULT_SIZE
 from nasdsl.cli.errors import fail
+from nasdsl.cli.feature_cache import report_feature_cache
 from nasdsl.cli.files import SPACE_FILES, find_nas_file, load_decoder
 from nasdsl.cli.options import command_line, is_default, parse_assignments
 from nasdsl.cli.output import RejectionReporter, echo_err
 from nasdsl.cli.training_plan import resolve_backbone_weights, resolve_split, warn_random_backbone, with_recipe
 from nasdsl.decoder import REFERENCE_BACKBONE
+from nasdsl.diagnostics import DiagnosticError
 from nasdsl.search.config import is_started, read_config
 from nasdsl.search.detectors import key_name, proxy_specs
-from nasdsl.search.progressive import SearchResult, plain_search, progressive_search
+from nasdsl.search.progressive import SearchResult, plain_search, progressive_search, with_fixed_fpn
 from nasdsl.search.stages import SearchSettings, Stage
 from nasdsl.search.supernet.spec import SupernetSpec
-from nasdsl.spaces import Space, load_space
+from nasdsl.spaces import Space, SpaceError, load_space
 from nasdsl.training.proxy.defaults import default_settings, describe, settings_of_earlier
 from nasdsl.training.proxy.spec import ProxySpec
 
@@ -93,6 +95,8 @@ def run(options: SimpleNamespace) -> tuple[SearchResult, ProxySpec]:
             detectors=detectors,
         )  # fmt: skip
     full = _full_training(options, [s for s in (stage, heads) if s is not None])
+    for spec in detectors.values() or (proxy,):
+        report_feature_cache(spec, None if head is None else _fpn_for_heads(head, first))
     if not options.stage_names:
         assert stage is not None
         return plain_search(stage, options.out, how, full, resume=options.resume), proxy
@@ -203,6 +207,14 @@ def _is_of_earlier_version(options: SimpleNamespace) -> bool:
             fail(f"--{name} has several values, and {options.out} holds a search of one: give the same settings to resume it")
     echo_err(f"{options.out} is a search of an earlier version: --size is what costs are counted for, and nothing else")
     return True
+
+
+def _fpn_for_heads(heads: Space, fpns: Space) -> str | None:
+    """A decoder like that whose fpn the heads will be trained on; None if this sample does not fit, as others may."""
+    try:
+        return with_fixed_fpn(heads, str(fpns.sample(0)))[1]
+    except (SpaceError, DiagnosticError):
+        return None
 
 
 def _search_options(options: SimpleNamespace) -> SearchSettings:

@@ -131,8 +131,8 @@ class LatencyPredictor:
         """
         if isinstance(decoder, str):
             decoder = loads(decoder)
-        backbone = backbone or getattr(decoder, "backbone", None) or self.backbone
-        size = size or getattr(decoder, "size", None) or self.size
+        backbone = backbone or decoder.backbone or self.backbone
+        size = size or decoder.size or self.size
         if backbone is None or size is None:
             lacking = "backbone" if backbone is None else "size"
             raise LatencyError(f"{decoder.name}: the latency of a whole detector depends on its {lacking}; give one")

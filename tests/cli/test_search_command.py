@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -321,6 +323,34 @@ def test_a_refused_task_leaves_the_folder_free(texts: Path, tmp_path: Path) -> N
     command = ["search", texts / "fpn.nas", *task, "--trials", "0", "--out", tmp_path / "run"]
     assert "size is 50; expected a multiple of 32" in refused(*command, "--proxy-size", "50")
     assert invoke(*command).exit_code == 0, "without --resume"
+
+
+def test_a_large_feature_cache_is_said_before_the_search_starts(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the paper's size see `test_the_features_of_the_paper`."""
+    command = [
+        "search", str(texts / "fpn.nas"), *TASK, "--progressive", "--head-space", str(texts / "head.nas"), "--trials", "1",
+        "--head-trials", "1", "--top", "0", "--head-top", "0",
+    ]  # fmt: skip
+    monkeypatch.setattr("nasdsl.cli.feature_cache.WORTH_SAYING", 1)
+    said = invoke(*command, "--out", str(tmp_path / "run")).output
+    assert (
+        "features of 12 images and their mirror images (c3, c4, c5 of tiny, float16) take 0.0 GiB, and the outputs of the fpn"
+        in (said)
+    )
+    assert "warning: they are read from the disk" not in said
+    made = [path.stat().st_size for path in (tmp_path / "run" / "features").glob("*/features.bin")]
+    assert sum(made) > 0
+    monkeypatch.setattr("nasdsl.training.proxy.memory.available_memory", lambda: 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    resumed = invoke(*command, "--out", str(tmp_path / "run"), "--resume")
+    assert resumed.exit_code == 0, "everything is there already"
+    assert "warning: they are read from the disk again and again" in resumed.output
+    message = refused(*command, "--out", tmp_path / "other")
+    assert "has 0.0 GiB free: choose a larger disk with --cache DIR, or --proxy-size 32 (" in message
+    assert "--no-mirror (" in message
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_space_with_a_mistake_is_a_finding(texts: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -151,10 +152,8 @@ class NepsProblem:
 
 def _name_in(path: str) -> str:
     """The name of the decision in a sampling path: ``Resolvable.d3_op.…kwargs{d5_conv}::categorical__4``."""
-    import re
-
-    found: list[str] = re.findall(r"d\d+_\w+", path.rpartition("::")[0])
-    return found[-1]
+    name: str = re.findall(r"d\d+_\w+", path.rpartition("::")[0])[-1]
+    return name
 
 
 def _collect(config: Mapping[str, Any], values: dict[str, int]) -> None:

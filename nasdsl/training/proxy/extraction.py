@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -64,17 +64,20 @@ def _transform(spec: ProxySpec) -> Transform:
     return Transform(spec.size, spec.longest, spec.image_size)
 
 
-def make_layout(extractor: FeatureExtractor, sizes: Sequence[Size], spec: ProxySpec) -> FeatureLayout:
+def make_layout(out_channels: Mapping[str, int], sizes: Sequence[Size], spec: ProxySpec) -> FeatureLayout:
     """The layout of the maps of pictures of these sizes, padded to the crop and to a multiple of the largest stride.
+
+    Args:
+        out_channels: of the backbone, by feature.
 
     Raises:
         ProxyError: the backbone has no such level, or the crop is no multiple of the stride.
     """
-    names = spec.levels or tuple(extractor.features)
-    unknown = [name for name in names if name not in extractor.out_channels]
+    names = spec.levels or tuple(out_channels)
+    unknown = [name for name in names if name not in out_channels]
     if unknown:
-        raise ProxyError(f"levels has {', '.join(unknown)}; {spec.backbone} gives {', '.join(extractor.out_channels)}")
-    levels = {name: Level(1 << int(name[1:]), extractor.out_channels[name]) for name in sorted(set(names))}
+        raise ProxyError(f"levels has {', '.join(unknown)}; {spec.backbone} gives {', '.join(out_channels)}")
+    levels = {name: Level(1 << int(name[1:]), out_channels[name]) for name in sorted(set(names))}
     stride = max(level.stride for level in levels.values())
     if spec.size % stride:
         raise ProxyError(f"size is {spec.size}; expected a multiple of {stride}, the stride of {max(levels)}")

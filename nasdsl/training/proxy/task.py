@@ -96,7 +96,7 @@ class ProxyTask:
         self.classes, self.category_ids = dataset.classes, dataset.category_ids
         extractor, sizes = make_frozen_backbone(spec), resized_sizes(dataset, spec)
         self.in_channels = extractor.out_channels
-        layout = make_layout(extractor, sizes, spec)
+        layout = make_layout(extractor.out_channels, sizes, spec)
         self._key = cache_key(dataset, extractor, layout, spec)
         compute = backbone_feature_function(dataset, extractor, layout, spec, self.device)
         size = "" if spec.image_size is None else f" at {spec.image_size[0]}x{spec.image_size[1]}, {spec.backbone}"

@@ -226,7 +226,7 @@ def test_progress_lines_with_the_time_left(
 
 def key(dataset: Any, extractor: Any, **settings: Any) -> dict[str, Any]:
     spec = small_spec(**settings)
-    return cache_key(dataset, extractor, make_layout(extractor, resized_sizes(dataset, spec), spec), spec)
+    return cache_key(dataset, extractor, make_layout(extractor.out_channels, resized_sizes(dataset, spec), spec), spec)
 
 
 def test_the_key_changes_with_everything_that_features_depend_on() -> None:

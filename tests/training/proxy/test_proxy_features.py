@@ -33,7 +33,7 @@ BOXES = [(192, 32, 256, 96), (0, 64, 32, 96), (32, 128, 96, 192), (64, 0, 96, 32
 
 
 def features_of(dataset: Dataset, extractor: FeatureExtractor, spec: ProxySpec) -> Features:
-    layout = make_layout(extractor, resized_sizes(dataset, spec), spec)
+    layout = make_layout(extractor.out_channels, resized_sizes(dataset, spec), spec)
     compute = backbone_feature_function(dataset, extractor, layout, spec, torch.device("cpu"))
     key = cache_key(dataset, extractor, layout, spec)
     limit, dtype = spec.memory_limit, DTYPES[spec.dtype]
