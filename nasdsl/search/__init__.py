@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nasdsl.search.detectors import DetectorEvaluation, proxy_specs
     from nasdsl.search.early_stopping import StoppingRule
     from nasdsl.search.errors import FpnError, JournalError, ObjectiveError, SearchError, WorkerError
     from nasdsl.search.evaluation import EvaluationResult
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from nasdsl.search.trial import Trial
 
 _MODULES = {
+    "DetectorEvaluation": "detectors",
     "EvaluationResult": "evaluation",
     "FpnError": "errors",
     "FullTraining": "full_training",
@@ -49,11 +51,13 @@ _MODULES = {
     "pareto_front": "pareto",
     "plain_search": "progressive",
     "progressive_search": "progressive",
+    "proxy_specs": "detectors",
     "read_ranking": "ranking",
     "search": "loop",
 }
 
 __all__ = [
+    "DetectorEvaluation",
     "EvaluationResult",
     "FpnError",
     "FullTraining",
@@ -75,6 +79,7 @@ __all__ = [
     "pareto_front",
     "plain_search",
     "progressive_search",
+    "proxy_specs",
     "read_ranking",
     "search",
 ]
