@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training" / "proxy"))
 
 from cli.in_process import invoke, refused
 from proxy_tools import small_spec
-from small_spaces import BESIDE, FPN_SPACE
+from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
 
 import nasdsl
 from nasdsl.data import open_dataset
@@ -215,6 +215,25 @@ def test_the_page_shows_them(whole: Path, tmp_path: Path) -> None:
     page = (tmp_path / "r.html").read_text()
     for words in ("Choices of size", "Choices of width", "Importance of the decisions", "MACs with backbone"):
         assert words in page
+
+
+@pytest.mark.long
+def test_heads_are_searched_for_the_detector_of_the_best_fpn(texts: Path, tmp_path: Path) -> None:
+    (texts / "head.nas").write_text(HEAD_SPACE)
+    stages = ["--progressive", "--head-space", texts / "head.nas", "--head-trials", "2", "--top", "0", "--head-top", "1"]
+    full = ["--recipe", "quick", "--epochs", "1", "--set", "workers=0"]
+    command = ["search", texts / "fpn.nas", *TASK, *DETECTORS, *stages, *full, "--trials", "3", "--out", tmp_path / "run"]
+    assert invoke(*command).exit_code == 0
+    best = load_trials(tmp_path / "run" / "fpn").best
+    assert best is not None
+    wanted = loads(best.text)
+    for trial in load_trials(tmp_path / "run" / "head"):
+        decoder = loads(trial.text)
+        assert (decoder.size, decoder.backbone, decoder.architecture.fpn.width) == (wanted.size, "tiny", 64)
+    assert load(tmp_path / "run" / "best.nas").size == wanted.size
+    before = (tmp_path / "run" / "head" / "journal.jsonl").read_bytes()
+    assert invoke(*command, "--resume").exit_code == 0
+    assert (tmp_path / "run" / "head" / "journal.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize(
