@@ -252,8 +252,6 @@ def _full_training(options: SimpleNamespace, stages: list[Stage]) -> FullTrainin
     keep_size = any(setting.partition("=")[0].strip() == "size" for setting in options.settings)
     if stages[0].space.sizes and not keep_size:
         shortcuts["size"] = stages[0].space.sizes[0]  # each training has that of its decoder
-    elif keep_size and stages[0].space.sizes:
-        echo_err("the full trainings have the size of --set size, instead of each decoder's own")
     backbone = options.backbone_names[0]
     data = options.full_data or options.spec
     split = options.full_split or ("train" if options.full_data else options.split)
@@ -282,6 +280,9 @@ def _full_training(options: SimpleNamespace, stages: list[Stage]) -> FullTrainin
     training, _ = full.open()
     decoders = [*samples, *compared.values()]
     plan, _ = with_recipe(plan, options.recipe, shortcuts, options.settings, options.improvements, decoders, training)
+    if keep_size and plan.recipe.size is not None and any(size != plan.recipe.size for size in stages[0].space.sizes):
+        height, width = plan.recipe.size
+        echo_err(f"--set size: the best are trained at {height}x{width}, instead of at the size that each names")
     for sample in samples:
         width = sample.architecture.fpn.width
         for decoder in (sample, *(beside.with_width(width) for beside in compared.values())):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nasdsl.search.budget import Budget
     from nasdsl.search.costs import LatencyPredictor
+    from nasdsl.search.detectors import DetectorEvaluation, proxy_specs
     from nasdsl.search.early_stopping import StoppingRule
     from nasdsl.search.errors import BudgetError, FpnError, JournalError, ObjectiveError, SearchError, WorkerError
     from nasdsl.search.evaluation import EvaluationResult
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "Budget": "budget",
     "BudgetError": "errors",
+    "DetectorEvaluation": "detectors",
     "EvaluationResult": "evaluation",
     "FpnError": "errors",
     "FullTraining": "full_training",
@@ -54,6 +56,7 @@ _MODULES = {
     "pareto_front": "pareto",
     "plain_search": "progressive",
     "progressive_search": "progressive",
+    "proxy_specs": "detectors",
     "read_ranking": "ranking",
     "search": "loop",
 }
@@ -61,6 +64,7 @@ _MODULES = {
 __all__ = [
     "Budget",
     "BudgetError",
+    "DetectorEvaluation",
     "EvaluationResult",
     "FpnError",
     "FullTraining",
@@ -83,6 +87,7 @@ __all__ = [
     "pareto_front",
     "plain_search",
     "progressive_search",
+    "proxy_specs",
     "read_ranking",
     "search",
 ]

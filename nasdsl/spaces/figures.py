@@ -84,9 +84,8 @@ class FigureCounter:
         detector = {} if program.detector is None else {s.name: s.value for s in program.detector.settings}
         self._own_size, self._own_backbone = detector.get("size"), detector.get("backbone")
         own: list[tuple[int, int] | None] = [(s[0], s[1]) for s in possible_words(self._own_size)] or [None]
-        required = dict.fromkeys(size for o in own for size in macs_sizes(program.requirements, o))
-        self._all_sizes = sizes is not None
-        self.sizes = tuple(required if sizes is None else sizes)
+        self._sizes_of = {o: macs_sizes(program.requirements, o) if sizes is None else tuple(sizes) for o in own}
+        self.sizes = tuple(dict.fromkeys(size for each in self._sizes_of.values() for size in each))
         self.areas = [Areas(size) for size in self.sizes]
         self.applied: dict[tuple[Any, ...], tuple[Feature, int, int] | None] = {}
         self._fpn, self._head, self._predict = program.fpn, program.head, program.predict
@@ -125,7 +124,7 @@ class FigureCounter:
                 self._heads[pyramid] = head
         total += head
         mask = (1 << 64) - 1
-        wanted = self.sizes if self._all_sizes else macs_sizes(self.program.requirements, own)
+        wanted = self._sizes_of[own]
         macs = {size: total >> (64 * (i + 1)) & mask for i, size in enumerate(self.sizes) if size in wanted}
         return Quantities(macs, total & mask, dangling, own or DEFAULT_SIZE)
 

@@ -27,12 +27,13 @@ def with_width(source: Source, *widths: int) -> Source:
 
     Of several widths, a `let` with a hole chooses, for fpn and head alike.
 
-    A width that a `let` defines is changed in the `let`, so that whatever is computed from it follows. A section that is
-    taken with ``from`` and sets no width gets one. Numbers in statements (``conv_1x1(x, width=32)``) stay.
+    No width changes nothing. A width that a `let` defines is changed in the `let`, so that whatever is computed from it
+    follows. A section that is taken with ``from`` and sets no width gets one. Numbers in statements
+    (``conv_1x1(x, width=32)``) stay.
     """
     parsed = parse(source)
     decoder = next((item for item in parsed.file.items if isinstance(item, ast.Decoder)), None)
-    if decoder is None or parsed.problems:
+    if decoder is None or parsed.problems or not widths:
         return source
     sections = [item for item in decoder.items if isinstance(item, ast.Fpn | ast.Head)]
     lets = _lets(decoder)

@@ -16,9 +16,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training" / "proxy"))
 
 from cli.in_process import invoke, refused
 from proxy_tools import small_spec
-from small_spaces import BESIDE, FPN_SPACE
+from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
 
 import nasdsl
+from nasdsl.data import open_dataset
 from nasdsl.decoder import load, loads
 from nasdsl.detection.factory import load_detector
 from nasdsl.report.search import statistics
@@ -33,6 +34,7 @@ from nasdsl.search.stages import SearchSettings, Stage
 from nasdsl.spaces import loads_space
 from nasdsl.training.config import TrainingConfig
 from nasdsl.training.proxy import ProxyTask
+from nasdsl.training.proxy.extraction import resized_sizes
 from nasdsl.training.recipe import find_recipe
 
 TASK = ["--data", "shapes:8", "--iterations", "2", "--proxy-batch", "2", "--strategy", "random"]
@@ -68,6 +70,12 @@ def test_a_task_for_each_backbone_and_size() -> None:
     assert proxy_specs(SPACE, spec) == {}
     (only,) = proxy_specs(SPACE.with_detector(backbones=["tiny"]), spec).items()
     assert only == (("tiny", None), replace(spec, backbone="tiny"))
+
+
+def test_images_are_resized_to_the_size_itself() -> None:
+    data = open_dataset("shapes:3", "train")
+    assert resized_sizes(data, small_spec(size=64, longest=96, image_size=(64, 96))) == [(64, 96)] * 3
+    assert resized_sizes(data, small_spec(size=64, longest=96)) != [(64, 96)] * 3
 
 
 def test_a_text_is_evaluated_on_the_task_of_its_size(tmp_path: Path) -> None:
@@ -176,13 +184,19 @@ def test_best_nas_is_trained_without_more_options(whole: Path, tmp_path: Path) -
     assert f"best.nas: backbone tiny (--backbone), size {size} (--size)" in result.stderr
     trained = load_detector(tmp_path / "run")
     assert (trained.backbone.name, trained.transform.fixed_size) == ("tiny", wanted.size)
+
+
+@pytest.mark.long
+def test_options_win_over_best_nas(whole: Path, tmp_path: Path) -> None:
+    size = "{}x{}".format(*(load(whole / "best.nas").size or ()))
+    train = ["train", whole / "best.nas", "--data", "shapes:8", "--recipe", "quick", "--steps", "1", "--workers", "0"]
     other = invoke(*train, "--batch-size", "2", "--out", tmp_path / "other", "--val-split", "none", "--size", "32x64")
     assert f"--size 32x64 instead of {size} of" in other.stderr
     assert load(tmp_path / "other" / "decoder.nas").size == (32, 64)
     assert load_detector(tmp_path / "other").transform.fixed_size == (32, 64)
 
 
-def test_the_report_shows_them(whole: Path, tmp_path: Path) -> None:
+def test_the_importance_of_the_size(whole: Path) -> None:
     (stage,) = read_search(whole).stages
     assert stage.searches_detectors
     assert stage.space is not None
@@ -193,10 +207,33 @@ def test_the_report_shows_them(whole: Path, tmp_path: Path) -> None:
     between = sum(len(g) * (fmean(g) - fmean(rewards)) ** 2 for g in groups) / len(rewards)
     assert found["size"] == pytest.approx(between / pvariance(rewards))
     assert all(0 <= share <= 1 for share in found.values())
+
+
+@pytest.mark.long
+def test_the_page_shows_them(whole: Path, tmp_path: Path) -> None:
     assert invoke("report", whole, "-o", tmp_path / "r.html").exit_code == 0
     page = (tmp_path / "r.html").read_text()
     for words in ("Choices of size", "Choices of width", "Importance of the decisions", "MACs with backbone"):
         assert words in page
+
+
+@pytest.mark.long
+def test_heads_are_searched_for_the_detector_of_the_best_fpn(texts: Path, tmp_path: Path) -> None:
+    (texts / "head.nas").write_text(HEAD_SPACE)
+    stages = ["--progressive", "--head-space", texts / "head.nas", "--head-trials", "2", "--top", "0", "--head-top", "1"]
+    full = ["--recipe", "quick", "--epochs", "1", "--set", "workers=0"]
+    command = ["search", texts / "fpn.nas", *TASK, *DETECTORS, *stages, *full, "--trials", "3", "--out", tmp_path / "run"]
+    assert invoke(*command).exit_code == 0
+    best = load_trials(tmp_path / "run" / "fpn").best
+    assert best is not None
+    wanted = loads(best.text)
+    for trial in load_trials(tmp_path / "run" / "head"):
+        decoder = loads(trial.text)
+        assert (decoder.size, decoder.backbone, decoder.architecture.fpn.width) == (wanted.size, "tiny", 64)
+    assert load(tmp_path / "run" / "best.nas").size == wanted.size
+    before = (tmp_path / "run" / "head" / "journal.jsonl").read_bytes()
+    assert invoke(*command, "--resume").exit_code == 0
+    assert (tmp_path / "run" / "head" / "journal.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,8 @@ def test_all_stages_agree_on_the_detector(name: str) -> None:
     assert {d.size for d in loaded} == set(space.sizes or (None,))
     assert {d.backbone for d in loaded} == set(space.backbones or (None,))
     assert all(space.legal(str(filled)[: str(filled).index("fpn(")]) == {"fpn"} for filled in made)
+    for filled in made:  # a name is the same in quotes
+        assert space.encode(filled.replace("backbone=tiny", 'backbone="tiny"')) == list(filled.indices)
 
 
 def test_requirements_are_counted_for_each_filling() -> None:
