@@ -2,10 +2,10 @@
 
     python experiments/trained.py --data voc:BCCD --weights mobilenet_v2.pth
 
-Trains what `experiments/trained.csv` lacks of `plan`, one after another, the most informative first, each in one thread with the
-recipe `quick`, `--improvements` and `--freeze-at 0`; `--only fcos` takes one decoder's, `--list` shows what is missing. A row is
-added when a training has been evaluated on val and test. It may be stopped at any time: the same command goes on from the
-checkpoint of the training that was running. Several may run at once on the same folder; each takes other trainings.
+Trains what `experiments/trained.csv` lacks of `plan`, one after another, the most informative first, each in one thread with
+the recipe `quick`, `--improvements` and `--freeze-at 0`; `--only fcos` takes one decoder's, `--list` shows what is missing. A
+row is added when a training has been evaluated on val and test. It may be stopped at any time: the same command goes on from
+the checkpoint of the training that was running. Several may run at once on the same folder; each takes other trainings.
 
 The rows whose source is `table` were measured earlier with the same settings, and came without processor times.
 """

@@ -23,6 +23,7 @@ from nasdsl.training.errors import Diverged
 from nasdsl.training.proxy.errors import ProxyError, Stopped
 from nasdsl.training.proxy.loader import CropBatch, Targets
 from nasdsl.training.proxy.spec import DTYPES, ProxySpec
+from nasdsl.training.schedule import cosine, one_cycle
 
 StepCallback = Callable[[int, float], bool | None]
 """Called after each training step with its number, from 1, and its loss; return True to stop the evaluation early."""
@@ -85,12 +86,14 @@ def train_decoder(
     optimizer = torch.optim.Adam(module.parameters(), spec.learning_rate, fused=True)
     module.train()
     for step in range(1, spec.iterations + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = spec.learning_rate * _rate_factor(spec, step - 1)
         with timer.time("data"):
             batch = next(batches)
         with timer.time("compute"):
             with _autocast(batch, spec):
                 predictions = module(batch.features)
-            losses = _losses(method, predictions, batch.targets)
+            losses = compute_losses(method, predictions, batch.targets)
             total = torch.stack(list(losses.values())).sum()
             value = total.item()
             if not math.isfinite(value):
@@ -131,7 +134,7 @@ def validate(
         with _autocast(batch, spec):
             predictions = module(batch.features)
         normalizers = batch.normalizers
-        for name, loss in _losses(method, predictions, batch.targets).items():
+        for name, loss in compute_losses(method, predictions, batch.targets).items():
             weight = normalizers.get(name, float(len(batch.targets.labels)))
             sums[name] = sums.get(name, 0.0) + weight * loss.item()
             divisors[name] = divisors.get(name, 0.0) + weight
@@ -145,7 +148,8 @@ def validate(
     return ValidationResult(losses, detections)
 
 
-def _losses(method: Method, predictions: Predictions, targets: Targets) -> dict[str, Tensor]:
+def compute_losses(method: Method, predictions: Predictions, targets: Targets) -> dict[str, Tensor]:
+    """The losses of a batch by name, scalars."""
     if isinstance(method, Retinanet):
         assert isinstance(targets, RetinanetTargets)
         return method.losses(predictions, targets)
@@ -156,3 +160,12 @@ def _losses(method: Method, predictions: Predictions, targets: Targets) -> dict[
 def _autocast(batch: CropBatch, spec: ProxySpec) -> AbstractContextManager[object]:
     device = next(iter(batch.features.values())).device.type
     return torch.autocast(device, DTYPES[spec.precision], enabled=spec.precision != "float32")
+
+
+def _rate_factor(spec: ProxySpec, step: int) -> float:
+    """The fraction of the learning rate at `step`, counted from 0."""
+    if spec.schedule == "constant":
+        return 1.0
+    if spec.schedule == "cosine":
+        return cosine(step, spec.iterations, 0.0)
+    return one_cycle(step, spec.iterations, rise=0.3, start=0.04, final=0.0)

@@ -7,13 +7,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import torch
 
 from nasdsl.training.proxy.errors import ProxyError
 
-Reward: TypeAlias = Literal["loss", "ap"]
+Reward: TypeAlias = Literal["loss", "ap", "gradient_norm", "synflow", "jacobian_covariance"]
+Schedule: TypeAlias = Literal["constant", "cosine", "one_cycle"]
 
 DTYPES: Final[Mapping[str, torch.dtype]] = {
     "float32": torch.float32,
@@ -42,9 +43,17 @@ class ProxySpec:
         mirror: train on mirrored pictures half of the time. Their features are stored as well, which doubles the space.
         levels: features to store, ``("c3", "c4", "c5")``; the search space must not read others. None: all of the backbone.
         iterations, batch_size, learning_rate: of the training, with Adam and without weight decay.
+        schedule: of the learning rate: ``constant``, ``cosine`` (falls to 0) or ``one_cycle`` (rises for three tenths of the
+            training, then falls to 0).
         average: decay of the average of the weights that is evaluated (`nasdsl.training.ema`). None: no averaging.
         seed: seed of the split, the order of crops and random weights.
-        reward: ``loss`` is minus the sum of the losses on meta-val, ``ap`` COCO's AP on meta-val.
+        seeds: number of trainings of a decoder, with the seeds `seed`, `seed` + 1, …; the reward is their mean. Heads on the
+            outputs of an fpn have one split, because the fpn was trained on its meta-train.
+        reward: ``loss`` is minus the sum of the losses on meta-val, ``ap`` COCO's AP on meta-val. ``gradient_norm``,
+            ``synflow`` and ``jacobian_covariance`` train nothing, see `nasdsl.training.proxy.zero_cost`.
+        reward_losses: the losses that ``loss`` sums, ``("classification", "bbox_regression")``. None: all.
+        improvements: train decoders that predict as FCOS does with FCOS's improvements: another prediction, center sampling and
+            the GIoU loss, as the full training does with its setting of this name.
         method: options of `nasdsl.detection.fcos.Fcos` or `nasdsl.detection.retinanet.Retinanet`.
         precision: precision of the computation; ``bfloat16`` is mixed precision.
         channels_last: use the channels-last memory format.
@@ -71,8 +80,12 @@ class ProxySpec:
     batch_size: int = 200
     learning_rate: float = 8e-4
     average: float | None = 0.9
+    schedule: Schedule = "constant"
     seed: int = 0
+    seeds: int = 1
     reward: Reward = "loss"
+    reward_losses: tuple[str, ...] | None = None
+    improvements: bool = False
     method: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "float32"
     channels_last: bool = True
@@ -90,6 +103,8 @@ class ProxySpec:
             object.__setattr__(self, "levels", tuple(self.levels))  # JSON has lists
         if self.classes is not None:
             object.__setattr__(self, "classes", tuple(self.classes))
+        if self.reward_losses is not None:
+            object.__setattr__(self, "reward_losses", tuple(self.reward_losses))
         problems = [f"{name} is {getattr(self, name)!r}; expected {expected}" for name, expected in self._problems()]
         if problems:
             raise ProxyError("the proxy task cannot be made: " + "; ".join(problems))
@@ -105,7 +120,10 @@ class ProxySpec:
             "batch_size": ("1 or more", self.batch_size >= 1),
             "learning_rate": ("a number above 0", 0 < self.learning_rate < math.inf),
             "average": ("at least 0 and below 1, or None", self.average is None or 0 <= self.average < 1),
-            "reward": ("'loss' or 'ap'", self.reward in ("loss", "ap")),
+            "schedule": (" or ".join(get_args(Schedule)), self.schedule in get_args(Schedule)),
+            "seeds": ("1 or more", self.seeds >= 1),
+            "reward": (", ".join(get_args(Reward)), self.reward in get_args(Reward)),
+            "reward_losses": ("names of losses, or None", self.reward_losses is None or len(self.reward_losses) > 0),
             "precision": (" or ".join(PRECISIONS), self.precision in PRECISIONS),
             "dtype": (", ".join(DTYPES), self.dtype in DTYPES),
             "memory_limit": ("0 or more bytes", self.memory_limit >= 0),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import statistics
 import time
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
@@ -15,6 +17,9 @@ from nasdsl.data import open_dataset
 from nasdsl.data.seeds import mixed_seed
 from nasdsl.decoder import Decoder, loads
 from nasdsl.detection.detector import Method
+from nasdsl.detection.fcos import IMPROVED, IMPROVED_PREDICTION
+from nasdsl.semantics.architecture import Fcos as FcosPrediction
+from nasdsl.training.errors import Diverged
 from nasdsl.training.progress import ProgressBar
 from nasdsl.training.proxy.cache import FeatureFunction, cache_folder, digest, load_or_compute_features
 from nasdsl.training.proxy.crops import CropSampler, TargetCache, load_annotations, split
@@ -34,6 +39,7 @@ from nasdsl.training.proxy.loop import StepCallback, Timer, make_method, train_d
 from nasdsl.training.proxy.memory import current_limit, limit_memory, retain_freed_memory
 from nasdsl.training.proxy.metrics import average_precision
 from nasdsl.training.proxy.spec import DTYPES, ProxySpec
+from nasdsl.training.proxy.zero_cost import ZERO_COST, zero_cost_score
 
 _WEIGHTS_STREAM: Final = 3
 """Mixed into the seed, so that weights are drawn independently of the split and the order of crops."""
@@ -49,7 +55,7 @@ class ProxyResult:
 
     Attributes:
         reward: higher is better.
-        losses: on meta-val, by name.
+        losses: on meta-val, by name; with several seeds their means. Empty where nothing is trained.
         details: ``seconds`` in total; seconds of ``data`` (crops and targets), ``compute`` (forward, backward, optimizer),
             ``average`` and ``validation``; ``overhead``: the share of all time but validation that is not ``compute``.
     """
@@ -116,7 +122,7 @@ class ProxyTask:
         Args:
             text: of a decoder without holes, at the widths that it names.
             on_step: called after each training step with its number, from 1, and its loss; return True to stop the evaluation
-                early.
+                early. Of several seeds, it is called in the training of the first.
 
         Raises:
             DiagnosticError, MissingFeature: the text is invalid, or does not fit the backbone.
@@ -130,25 +136,26 @@ class ProxyTask:
         """
         start, timer, spec = time.perf_counter(), Timer(), self.spec
         decoder = self._load(text)
-        method = make_method(decoder, spec.method)
+        method = self._method(decoder)
         if self._fpn is not None and decoder.canonical_fpn != self._fpn:
             raise ProxyError("the text has another fpn than the one whose features are cached; expected that of ProxySpec.fpn")
-        crops = [self.crop_sampler.center_crop(picture) for picture in self.val]
         with translate_errors(self._work), limit_memory(self._memory_limit):
-            module = self._build(decoder)
-            trained = self._train(module, method, timer, on_step)
-            with timer.time("validation"):
-                batches = [crops[i : i + spec.batch_size] for i in range(0, len(crops), spec.batch_size)]
-                loader = self._loader(module, method)
-                found = validate(trained, loader.batches(batches), method, spec, detect=spec.reward == "ap")
-        reward = -sum(found.losses.values())
-        if spec.reward == "ap":
-            with timer.time("validation"):
-                annotations = [self._target_cache.annotations_in(crop) for crop in crops]
-                reward = average_precision(found.detections, annotations, spec.size, self.classes, self.category_ids)
+            if spec.reward in ZERO_COST:
+                return self._score(decoder, method, timer)
+            rewards: list[float] = []
+            losses: list[dict[str, float]] = []
+            for index in range(spec.seeds):
+                module = self._build(decoder, index)
+                trained = self._train(module, method, timer, None if index else on_step, index)
+                with timer.time("validation"):
+                    reward, found = self._validate(trained, self._loader(module, method), index)
+                rewards.append(reward)
+                losses.append(found)
+        means = {name: statistics.fmean(each[name] for each in losses) for name in losses[0]}
         seconds = time.perf_counter() - start
         overhead = 1 - timer.seconds["compute"] / (seconds - timer.seconds["validation"])
-        return ProxyResult(reward, found.losses, {**timer.seconds, "seconds": seconds, "overhead": overhead})
+        details = {**timer.seconds, "seconds": seconds, "overhead": overhead}
+        return ProxyResult(statistics.fmean(rewards), means, details)
 
     def with_fpn(self, text: str) -> ProxyTask:
         """The task of the second stage, which trains heads alone on the outputs of this decoder's fpn.
@@ -189,22 +196,69 @@ class ProxyTask:
         return f"batches of {self.spec.batch_size} crops of {self.spec.size}x{self.spec.size}"
 
     def _load(self, text: str) -> Decoder:
-        return loads(str(text), "the text")
+        decoder = loads(str(text), "the text")
+        if self.spec.improvements and isinstance(decoder.architecture.predict, FcosPrediction):
+            decoder = decoder.with_prediction(IMPROVED_PREDICTION)
+        return decoder
 
-    def _build(self, decoder: Decoder) -> DecoderModule:
-        """The module, with weights that depend on the text and the seed only."""
+    def _method(self, decoder: Decoder) -> Method:
+        improved = self.spec.improvements and isinstance(decoder.architecture.predict, FcosPrediction)
+        return make_method(decoder, {**(IMPROVED if improved else {}), **self.spec.method})
+
+    def _build(self, decoder: Decoder, index: int = 0) -> DecoderModule:
+        """The module, with weights that depend on the text and the seed only; of several seeds, on that of this index."""
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(mixed_seed(self.spec.seed, _WEIGHTS_STREAM))
+            torch.default_generator.manual_seed(mixed_seed(self.spec.seed + index, _WEIGHTS_STREAM))
             module = decoder.build(self._in_channels, len(self.classes))
         module = module.to(self.device)
         return module.to(memory_format=torch.channels_last) if self.spec.channels_last else module
 
-    def _train(self, module: DecoderModule, method: Method, timer: Timer, on_step: StepCallback | None) -> nn.Module:
+    def _split(self, index: int) -> tuple[list[int], list[int]]:
+        """Meta-train and meta-val of one of several seeds; for heads on a trained fpn those that it was trained with."""
+        if index == 0 or self._fpn is not None:
+            return self.train, self.val
+        return split(sorted(self.train + self.val), self.spec.val_share, self.spec.seed + index)
+
+    def _train(
+        self, module: DecoderModule, method: Method, timer: Timer, on_step: StepCallback | None, index: int = 0
+    ) -> nn.Module:
         """Train the decoder, or its head in the second stage; return the module to validate."""
         spec = self.spec
-        crops = self.crop_sampler.sample(self.train, spec.batch_size, spec.iterations, spec.seed)
+        crops = self.crop_sampler.sample(self._split(index)[0], spec.batch_size, spec.iterations, spec.seed + index)
         batches = self._loader(module, method).batches(crops)
         return train_decoder(module if self._fpn is None else module.head, batches, method, spec, timer, on_step)
+
+    def _validate(self, trained: nn.Module, loader: CropLoader, index: int) -> tuple[float, dict[str, float]]:
+        """Reward and losses on meta-val."""
+        spec = self.spec
+        crops = [self.crop_sampler.center_crop(picture) for picture in self._split(index)[1]]
+        batches = [crops[i : i + spec.batch_size] for i in range(0, len(crops), spec.batch_size)]
+        found = validate(trained, loader.batches(batches), loader.method, spec, detect=spec.reward == "ap")
+        if spec.reward == "ap":
+            annotations = [self._target_cache.annotations_in(crop) for crop in crops]
+            return average_precision(found.detections, annotations, spec.size, self.classes, self.category_ids), found.losses
+        counted = spec.reward_losses or tuple(found.losses)
+        unknown = [name for name in counted if name not in found.losses]
+        if unknown:
+            raise ProxyError(f"reward_losses has {', '.join(unknown)}; this decoder has {', '.join(found.losses)}")
+        return -sum(found.losses[name] for name in counted), found.losses
+
+    def _score(self, decoder: Decoder, method: Method, timer: Timer) -> ProxyResult:
+        """Score the decoder without training it: the mean over the seeds."""
+        spec, scores = self.spec, []
+        start = time.perf_counter()
+        for index in range(spec.seeds):
+            module = self._build(decoder, index)
+            with timer.time("data"):
+                crops = self.crop_sampler.sample(self._split(index)[0], spec.batch_size, 1, spec.seed + index)
+                batch = next(self._loader(module, method).batches(crops))
+            with timer.time("compute"):
+                scored = module if self._fpn is None else module.head
+                scores.append(zero_cost_score(spec.reward, scored, batch, method))
+        score = statistics.fmean(scores)
+        if not math.isfinite(score):
+            raise Diverged(f"its {spec.reward} is {score}; expected a finite number")
+        return ProxyResult(score, {}, {**timer.seconds, "seconds": time.perf_counter() - start})
 
     def _loader(self, module: DecoderModule, method: Method) -> CropLoader:
         """The loader of batches for a decoder.
@@ -225,7 +279,7 @@ class ProxyTask:
     def _fpn_features(self, decoder: Decoder) -> Features:
         """The fpn outputs of a decoder for all pictures; trains the fpn, unless it is cached."""
         spec, text = self.spec, decoder.source.text
-        method = make_method(decoder, spec.method)
+        method = self._method(decoder)
         key = {
             "features": self._key,
             "fpn": hashlib.sha256(text.encode()).hexdigest(),
@@ -233,6 +287,7 @@ class ProxyTask:
             "classes": len(self.classes),
             "method": repr(method),
             **{name: getattr(spec, name) for name in _TRAINING_SETTINGS},
+            **({} if spec.schedule == "constant" else {"schedule": spec.schedule}),  # earlier keys have none
         }
         path = cache_folder(spec.cache, key) / "fpn.pt" if spec.cache is not None else None
         layout = fpn_layout(decoder.lower(self._in_channels), self.features.layout)
