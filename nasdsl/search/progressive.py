@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -201,7 +201,7 @@ def _check_fit(heads: Space, fpns: Space) -> None:
 
 def _common_config(first: Stage, settings: SearchSettings, full: FullTraining | None) -> dict[str, Any]:
     """The part of ``search.json`` that all stages share."""
-    proxy: Mapping[str, Any] = {name: value for name, value in asdict(first.proxy).items() if name != "fpn"}
+    proxy: Mapping[str, Any] = {name: value for name, value in first.proxy.to_dict().items() if name != "fpn"}
     full_config = None
     if full is not None:
         beside = {name: decoder.source.text for name, decoder in full.beside.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from nasdsl.search.early_stopping import should_stop
@@ -23,11 +23,6 @@ WINDOW: Final = 0.1
 
 _NOT_IN_IDENTITY: Final = ("cache", "memory_limit", "device")
 """Settings of a spec that rewards do not depend on."""
-_ADDED: Final[Mapping[str, Any]] = {
-    "schedule": "constant", "seeds": 1, "reward_losses": None, "improvements": False,
-}  # fmt: skip
-"""Settings that came later, with the values that earlier searches had; they are in an identity only with another value, so that
-earlier searches can be resumed."""
 
 
 class ProxyEvaluation:
@@ -78,11 +73,7 @@ class ProxyEvaluation:
     @property
     def identity(self) -> dict[str, Any]:
         """See the class."""
-        settings = {
-            name: value
-            for name, value in asdict(self.spec).items()
-            if name not in _NOT_IN_IDENTITY and (name not in _ADDED or value != _ADDED[name])
-        }
+        settings = {name: value for name, value in self.spec.to_dict().items() if name not in _NOT_IN_IDENTITY}
         size = None if self.latency is None else list(self.latency)
         return {**settings, "latency": size, "checks": list(self.steps), "window": self._window}
 

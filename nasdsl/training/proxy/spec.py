@@ -6,7 +6,7 @@ import inspect
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import torch
@@ -23,6 +23,9 @@ DTYPES: Final[Mapping[str, torch.dtype]] = {
 }
 """Types that features can be stored in."""
 PRECISIONS: Final = ("float32", "bfloat16")
+
+_ADDED: Final[Mapping[str, Any]] = {"schedule": "constant", "seeds": 1, "reward_losses": None, "improvements": False}
+"""Settings that came after the first searches were made, with the values that these had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,14 @@ class ProxySpec:
         problems = [f"{name} is {getattr(self, name)!r}; expected {expected}" for name, expected in self._problems()]
         if problems:
             raise ProxyError("the proxy task cannot be made: " + "; ".join(problems))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, which are compared when a search is resumed.
+
+        Settings that earlier searches did not have are left out where they have the values of these, so that they can be
+        resumed.
+        """
+        return {k: v for k, v in asdict(self).items() if k not in _ADDED or v != _ADDED[k]}
 
     def _problems(self) -> list[tuple[str, str]]:
         """Name and expected value of each invalid setting."""
