@@ -2,10 +2,10 @@
 
     python experiments/compare_rewards.py [--epochs 24 | 6] [--other-sizes] [--plot rewards.png]
 
-Reads `trained.csv` and `rewards.jsonl`, and prints a table in Markdown: for each proxy task and each reward that can be computed
-from it, the mean processor seconds of an evaluation, Spearman's and Kendall's correlation with AP (the mean of val and test, and
-of the seeds), the 95 % interval of the former when the decoders are drawn again with replacement, and each seed's own. Needs
-scipy (`pip install 'nasdsl[dev]'`).
+Reads `trained.csv` and `rewards.jsonl`, and prints a table in Markdown: for each proxy task and each reward that can be
+computed from it, the mean processor seconds of an evaluation, Spearman's and Kendall's correlation with AP (the mean of val
+and test, and of the seeds), the 95 % interval of the former when the decoders are drawn again with replacement, and each
+seed's own. Needs scipy (`pip install 'nasdsl[dev]'`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def truth(table: Table, epochs: int) -> dict[Detector, float]:
     found: dict[Detector, list[float]] = {}
     for row in table.rows():
         if int(row["epochs"]) == epochs:
-            ap = (float(row["ap_val"]) + float(row["ap_test"])) / 2
+            ap = statistics.fmean(float(row[name]) for name in ("ap_val", "ap_test") if row[name])
             found.setdefault(Detector(row["decoder"], int(row["width"]), row["size"]), []).append(ap)
     return {detector: statistics.fmean(aps) for detector, aps in found.items()}
 
@@ -171,8 +171,8 @@ def as_markdown(rows: Sequence[Row]) -> str:
     """The table."""
     head = "| proxy task | reward | seeds | seconds | decoders | Spearman | 95 % | Kendall | each seed |\n|" + "---|" * 9
     lines = [
-        f"| {r.setting} | {r.reward} | {r.seeds} | {r.seconds:.2g} | {r.count} | {r.spearman:.2f} | {r.low:.2f} to {r.high:.2f} "
-        f"| {r.kendall:.2f} | {', '.join(f'{x:.2f}' for x in r.each)} |"
+        f"| {r.setting} | {r.reward} | {r.seeds} | {r.seconds:.2g} | {r.count} | {r.spearman:.2f} "
+        f"| {r.low:.2f} to {r.high:.2f} | {r.kendall:.2f} | {', '.join(f'{x:.2f}' for x in r.each)} |"
         for r in rows
     ]
     return "\n".join([head, *lines])

@@ -77,7 +77,8 @@ def make_spec(given: argparse.Namespace, setting: str, size: str, seed: int) -> 
     settings["size"] = max(STEP, round(settings["size"] * height / 240 / STEP) * STEP)
     return ProxySpec(
         given.data, backbone="mobilenet_v2", backbone_weights=given.weights, levels=("c2", "c3", "c4", "c5"), device="cpu",
-        longest=round(settings["size"] * 1333 / 800), seed=seed, cache=str(given.cache), reward="ap", **settings,
+        longest=round(settings["size"] * 1333 / 800), classes=given.classes, seed=seed, cache=str(given.cache), reward="ap",
+        **settings,
     )  # fmt: skip
 
 
@@ -121,6 +122,7 @@ def main() -> None:
     parser.add_argument("--cache", required=True, type=Path, help="folder of cached features")
     parser.add_argument("--table", type=Path, default=TABLE, help="file of full trainings")
     parser.add_argument("--out", type=Path, default=RESULTS, help="file of results")
+    parser.add_argument("--classes", nargs="+", help="of other data (default: all)")
     parser.add_argument("--settings", action="append", choices=list(SETTINGS), help="only these proxy tasks")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--base", action="store_true", help="only detectors of width 32 at 240x320")

@@ -73,6 +73,12 @@ class Job(NamedTuple):
         """Name of its folder."""
         return f"{self.decoder}_{self.width}_{self.size}_{self.epochs}_s{self.seed}"
 
+    @classmethod
+    def parse(cls, text: str) -> Job:
+        """Parse ``fcos,32,240x320,24,0``."""
+        decoder, width, size, epochs, seed = text.split(",")
+        return cls(decoder, int(width), size, int(epochs), int(seed))
+
 
 def plan(known: list[str]) -> list[Job]:
     """All trainings, those from which most is learnt first.
@@ -104,7 +110,9 @@ class Table:
     path: Path
 
     def rows(self) -> list[dict[str, str]]:
-        """All rows as text by column."""
+        """All rows as text by column; none if there is no file."""
+        if not self.path.exists():
+            return []
         with open(self.path, newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 
@@ -115,8 +123,11 @@ class Table:
     def add(self, values: dict[str, object]) -> None:
         """Append a row in one write, so that processes do not mix theirs."""
         line = io.StringIO()
-        csv.DictWriter(line, COLUMNS, lineterminator="\n").writerow(values)
-        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        writer = csv.DictWriter(line, COLUMNS, lineterminator="\n")
+        if not self.path.exists():
+            writer.writeheader()
+        writer.writerow(values)
+        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             os.write(handle, line.getvalue().encode())
         finally:
@@ -146,8 +157,8 @@ def run(job: Job, decoder: Decoder, given: argparse.Namespace, folder: Path) -> 
         {"epochs": job.epochs, "size": (height, width), "seed": job.seed, "evaluate_every": 0, "checkpoint_every": 100}
     )
     config = TrainingConfig(
-        data=given.data, val_split=None, backbone="mobilenet_v2", backbone_weights=given.weights, freeze_at=0, width=job.width,
-        recipe=recipe, improvements=True,
+        data=given.data, val_split=None, classes=given.classes, backbone="mobilenet_v2",
+        backbone_weights=given.weights, freeze_at=0, width=job.width, recipe=recipe, improvements=True,
     )  # fmt: skip
     data, prepared = config.open_train_dataset(), config.prepare_decoder(decoder)
     times, began = folder / "cpu_s.txt", time.process_time()
@@ -165,7 +176,7 @@ def run(job: Job, decoder: Decoder, given: argparse.Namespace, folder: Path) -> 
     plain = decoder.with_width(job.width)  # without the improvements' prediction: the text is that of the decoder
     cost = plain.cost(size=(height, width), backbone="mobilenet_v2", classes=len(data.classes))
     decoder_macs = cost.fpn.macs + cost.head.macs
-    ap = {f"ap_{split}": round(100 * _ap(trained, given.data, split, data), 1) for split in SPLITS}
+    ap = {f"ap_{split}": round(100 * _ap(trained, given.data, split, data), 1) for split in given.splits}
     return {
         **job._asdict(), **ap, "macs_decoder": decoder_macs, "macs_total": decoder_macs + cost.backbone.macs,
         "cpu_s": round(seconds), "source": "trained.py", "text": " ".join(plain.canonical.split()),
@@ -200,16 +211,20 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="SPEC of BCCD, with the splits train, val and test")
     parser.add_argument("--weights", required=True, help="weights of MobileNetV2")
     parser.add_argument("--table", type=Path, default=TABLE, help="file of results (default: beside this file)")
+    parser.add_argument("--job", action="append", metavar="DECODER,WIDTH,SIZE,EPOCHS,SEED", help="train these, not the plan")
+    parser.add_argument("--classes", nargs="+", help="of other data (default: all)")
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS, help="to evaluate on (default: val and test)")
     parser.add_argument("--work", type=Path, default=Path("runs/trained"), help="folder of unfinished trainings")
     parser.add_argument("--only", action="append", metavar="DECODER", help="train these decoders only")
     parser.add_argument("--trainings", type=int, help="stop after this many")
     parser.add_argument("--list", action="store_true", help="show what is missing, in order")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    table = Table(given.table)
-    decoders = table.decoders()
-    first = list(dict.fromkeys(row["decoder"] for row in table.rows() if row["source"] == "table"))
-    jobs = [job for job in plan(first) if not given.only or job.decoder in given.only]
+    table, decoders = Table(given.table), Table(TABLE).decoders()
+    first = list(dict.fromkeys(row["decoder"] for row in Table(TABLE).rows() if row["source"] == "table"))
+    jobs = [Job.parse(text) for text in given.job] if given.job else plan(first)
+    jobs = [job for job in jobs if not given.only or job.decoder in given.only]
+    given.classes = tuple(given.classes) if given.classes else None
     if given.list:
         missing = [job for job in jobs if job not in table.done()]
         print("\n".join(job.name for job in missing), f"\n{len(missing)} of {len(jobs)} trainings are missing", sep="")

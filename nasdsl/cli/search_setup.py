@@ -13,9 +13,11 @@ from nasdsl.cli.files import SPACE_FILES, find_nas_file, load_decoder
 from nasdsl.cli.options import command_line, is_default, parse_assignments
 from nasdsl.cli.output import RejectionReporter, echo_err
 from nasdsl.cli.training_plan import resolve_backbone_weights, resolve_split, warn_random_backbone, with_recipe
+from nasdsl.search.config import read_config
 from nasdsl.search.progressive import SearchResult, plain_search, progressive_search
 from nasdsl.search.stages import SearchSettings, Stage
 from nasdsl.spaces import Space, load_space
+from nasdsl.training.proxy.defaults import default_settings, settings_of_earlier
 from nasdsl.training.proxy.spec import ProxySpec
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def run(options: SimpleNamespace) -> tuple[SearchResult, ProxySpec]:
     fixed = _decoder_as_space(options.fpn or "zoo:fcos") if space is None else None
     first = space or fixed
     assert first is not None
-    proxy = make_proxy_spec(options, first.inputs)
+    proxy = make_proxy_spec(options, first.inputs, len(data))
     trials, top = (PAPER_TRIALS, PAPER_TOP) if options.stage_names else (PLAIN_TRIALS, 0)
     trials, top = (d if value is None else value for value, d in ((options.trials, trials), (options.top, top)))
     how = _search_options(options)
@@ -73,13 +75,14 @@ def run(options: SimpleNamespace) -> tuple[SearchResult, ProxySpec]:
     return progressive_search(options.out, stage, heads, how, full, on=text, resume=options.resume), proxy
 
 
-def make_proxy_spec(options: SimpleNamespace, levels: tuple[str, ...]) -> ProxySpec:
+def make_proxy_spec(options: SimpleNamespace, levels: tuple[str, ...], images: int) -> ProxySpec:
     """Make the proxy task from the options.
 
     Args:
         levels: backbone features that it caches.
+        images: number of images, by which the defaults are chosen.
     """
-    given: dict[str, Any] = {
+    given = _default_settings(options, images) | {
         to: getattr(options, name) for name, to in _PROXY_OPTIONS.items() if getattr(options, name) is not None
     }
     if "size" in given:  # the ratio of the longer side's limit to the shorter side is that of the full training, 1333 to 800
@@ -107,6 +110,14 @@ def make_proxy_spec(options: SimpleNamespace, levels: tuple[str, ...]) -> ProxyS
         return ProxySpec(options.spec, **{**given, **changes})
     except TypeError as error:  # a string where a number is expected
         fail(f"--proxy: a value is of the wrong kind ({error})")
+
+
+def _default_settings(options: SimpleNamespace, images: int) -> dict[str, Any]:
+    """Settings of the proxy task for options that are not given: those of the search that is resumed, else for the data."""
+    earlier = read_config(options.out) if options.resume else None
+    if earlier is not None:
+        return settings_of_earlier(earlier.get("proxy", {}))
+    return {} if options.stage_names else dict(default_settings(images))  # a progressive search is the paper's
 
 
 def _load_space(file: str, width: int | None, options: SimpleNamespace, data: Dataset) -> Space:

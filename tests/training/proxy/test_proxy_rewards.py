@@ -1,4 +1,4 @@
-"""Rewards of the proxy task: which losses they sum, how long and with how many seeds is trained, and scores without training."""
+"""Rewards of the proxy task: what they sum, schedules and seeds of the training, and scores without training."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def test_the_reward_sums_the_losses_that_it_is_to_sum(task: ProxyTask) -> None:
     some = other(task, reward_losses=["classification", "bbox_regression"])(text())
     assert some.losses == whole.losses
     assert some.reward == -(whole.losses["classification"] + whole.losses["bbox_regression"])
-    with pytest.raises(ProxyError, match="reward_losses has iou; this decoder has classification, bbox_regression, bbox_ctrness"):
+    with pytest.raises(
+        ProxyError, match="reward_losses has iou; this decoder has classification, bbox_regression, bbox_ctrness"
+    ):
         other(task, reward_losses=("classification", "iou"))(text())
 
 
