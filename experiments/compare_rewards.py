@@ -71,6 +71,12 @@ def _extrapolated(line: Line, reference: Line | None) -> float:
     return -float(law(4 * len(curve), *fitted))
 
 
+def _per_positive(line: Line, reference: Line | None) -> float:
+    """Minus the sum of the losses where classification is divided by positives, and not by positives and crops."""
+    more = line["crops"] / line["positives"]
+    return -sum(line["losses"].values()) - more * float(line["losses"]["classification"])
+
+
 def _relative(line: Line, reference: Line | None) -> float:
     """Minus the mean of the losses, each divided by that of the reference decoder."""
     return math.nan if reference is None else -statistics.fmean(
@@ -83,6 +89,7 @@ REWARDS: Final[Mapping[str, Callable[[Line, Line | None], float]]] = {
     "loss without centerness": lambda line, _: -line["losses"]["classification"] - line["losses"]["bbox_regression"],
     "classification loss": lambda line, _: -line["losses"]["classification"],
     "box loss": lambda line, _: -line["losses"]["bbox_regression"],
+    "loss per positive": _per_positive,
     "losses relative to fcos": _relative,
     "AP": lambda line, _: float(line["ap"]),
     "training loss, last tenth": lambda line, _: -statistics.fmean(line["curve"][-(len(line["curve"]) // 10) :]),

@@ -22,7 +22,9 @@ from typing import Any, Final, NamedTuple
 import torch
 from trained import BASE, TABLE, Table
 
+from nasdsl.detection.fcos import IMPROVED, Fcos
 from nasdsl.training.proxy import Diverged, ProxySpec, ProxyTask
+from nasdsl.training.proxy.features import map_size
 from nasdsl.training.proxy.zero_cost import ZERO_COST
 
 RESULTS: Final = Path(__file__).with_name("rewards.jsonl")
@@ -100,13 +102,22 @@ def evaluate(tasks: Mapping[str, ProxyTask], text: str) -> dict[str, Any]:
     found, seconds = _timed(tasks["ap"], text, curve)
     parts = {name: round(found.details[name], 3) for name in ("data", "compute", "average", "validation", "seconds")}
     losses = {name: round(loss, 5) for name, loss in found.losses.items()}
-    return {
+    return count_positives(tasks["ap"]) | {
         "ap": round(found.reward, 5),
         "losses": losses,
         "curve": [round(x, 4) for x in curve],
         "cpu_s": seconds,
         "wall": parts,
     }
+
+
+def count_positives(task: ProxyTask) -> dict[str, int]:
+    """Number of crops of meta-val, and of the locations in them that FCOS assigns a box to."""
+    spec = task.spec
+    shapes = {f"p{level}": map_size((spec.size, spec.size), 1 << level) for level in range(3, 8)}
+    crops = [task.crop_sampler.center_crop(picture) for picture in task.val]
+    targets = task._target_cache.fcos(crops, Fcos(**(IMPROVED if spec.improvements else {})), shapes)
+    return {"crops": len(crops), "positives": int((targets.labels >= 0).sum())}
 
 
 def _timed(task: ProxyTask, text: str, curve: list[float]) -> tuple[Any, float]:

@@ -58,6 +58,9 @@ OPTION_GROUPS = {
     ),
 }  # fmt: skip
 
+REWARDS = ("loss", "ap", "gradient_norm", "synflow", "jacobian_covariance")
+"""Values of ``--reward``: those of `nasdsl.training.proxy.spec.Reward`, which needs torch."""
+
 Share = click.FloatRange(0, 1, min_open=True, max_open=True)
 Positive = click.FloatRange(0, min_open=True)
 
@@ -127,14 +130,17 @@ Positive = click.FloatRange(0, min_open=True)
     help="Weights of the frozen backbone: torchvision's, random, a file, or the folder of a training with this backbone.",
 )
 @click.option("--width", type=click.IntRange(1), help="Channels of fpn and head.  [default: those in SPACE]")
-@click.option("--iterations", type=click.IntRange(1), help="Training steps.  [default: 300]")
+@click.option("--iterations", type=click.IntRange(1), help="Training steps.  [default: 60 for small data, else 300]")
 @click.option("--proxy-size", type=click.IntRange(1), metavar="PIXELS",
-              help="Shorter side of the resized images, and side of the square crops.  [default: 384]")  # fmt: skip
-@click.option("--proxy-batch", type=click.IntRange(1), help="Batch size in crops.  [default: 200]")
-@click.option("--proxy-learning-rate", type=Positive, help="Learning rate of Adam.  [default: 0.0008]")
+              help="Shorter side of the resized images, and side of the square crops.  [default: 128 for small data, else 384]",
+)  # fmt: skip
+@click.option("--proxy-batch", type=click.IntRange(1), help="Batch size in crops.  [default: 8 for small data, else 200]")
+@click.option(
+    "--proxy-learning-rate", type=Positive, help="Learning rate of Adam.  [default: 0.002 for small data, else 0.0008]"
+)
 @click.option("--val-share", type=Share, help="Share of the images held out to compute rewards.  [default: 0.3]")
-@click.option("--reward", type=click.Choice(["loss", "ap"]), default="loss", show_default=True,
-              help="Reward: minus the loss, or AP, on the held-out images.")  # fmt: skip
+@click.option("--reward", type=click.Choice(REWARDS), default="loss", show_default=True,
+              help="Reward: minus the loss, or AP, on the held-out images; the others train nothing.")  # fmt: skip
 @click.option("--no-mirror", is_flag=True, help="Do not train on mirrored images; halves the cache.")
 @click.option("--dtype", type=click.Choice(["float16", "bfloat16", "float32"]),
               help="Data type of the cached features.  [default: float16]")  # fmt: skip

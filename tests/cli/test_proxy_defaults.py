@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from in_process import invoke
 from small_spaces import FPN_SPACE
 
+from nasdsl.cli.search import REWARDS
 from nasdsl.training.proxy import ProxySpec
 from nasdsl.training.proxy.defaults import SMALL
+from nasdsl.training.proxy.spec import Reward
 
 GIVEN = ["--data", "shapes:12", "--backbone", "tiny", "--backbone-weights", "none"]
 PAPER = {"size": 384, "batch_size": 200, "iterations": 300, "learning_rate": 8e-4}
@@ -72,6 +74,14 @@ def test_a_resumed_search_keeps_what_it_was_started_with(spec_of: Callable[..., 
     assert spec.to_dict().keys() == recorded.keys()
     assert not spec.mirror
     assert settings(spec_of("--resume", "--iterations", "4"), PAPER) == {**PAPER, "iterations": 4}, "named as a difference"
+
+
+def test_the_help_names_the_defaults_and_the_rewards() -> None:
+    assert get_args(Reward) == REWARDS
+    words = " ".join(invoke("search", "--help").output.split())
+    paper = ProxySpec("shapes")
+    for name in PAPER:
+        assert f"[default: {SMALL[name]:g} for small data, else {getattr(paper, name):g}]" in words
 
 
 def test_without_a_search_to_resume_the_defaults_are_those_of_now(spec_of: Callable[..., ProxySpec]) -> None:
