@@ -47,6 +47,8 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "like_full_192_120": {**README, **LIKE_FULL, "size": 192, "iterations": 120},
     "longer": {**LONGER, "improvements": True},
     "longer_cycle": {**LONGER, **LIKE_FULL},
+    "steps30": {**README, "iterations": 30},
+    "size96": {**README, "size": 96},
     "cosine": {**README, "schedule": "cosine"},
     "rate1": {**README, "learning_rate": 0.001},
     "rate4": {**README, "learning_rate": 0.004},
