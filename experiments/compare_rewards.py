@@ -1,11 +1,13 @@
 """Rank correlations of rewards with AP after a full training.
 
     python experiments/compare_rewards.py [--epochs 24 | 6] [--other-sizes] [--plot rewards.png]
+    python experiments/compare_rewards.py --results rewards_coco.jsonl --truth steps240
 
 Reads `trained.csv` and `rewards.jsonl`, and prints a table in Markdown: for each proxy task and each reward that can be
 computed from it, the mean processor seconds of an evaluation, Spearman's and Kendall's correlation with AP (the mean of val
 and test, and of the seeds), the 95 % interval of the former when the decoders are drawn again with replacement, and each
-seed's own. Needs scipy (`pip install 'nasdsl[dev]'`).
+seed's own. With `--truth` the losses of a longer proxy task take the place of AP, where there are no full trainings. Needs
+scipy (`pip install 'nasdsl[dev]'`).
 """
 
 from __future__ import annotations
@@ -149,7 +151,7 @@ def compare(lines: Sequence[Line], known: Mapping[Detector, float], *, other_siz
                 for d in detectors
                 if all((d, seed) in values for seed in some)
             ]
-            if len(pairs) < 5:
+            if len(pairs) < 4:
                 continue
             low, high = _interval(pairs)
             kendall = float(kendalltau(*zip(*pairs, strict=True)).statistic)
@@ -224,13 +226,24 @@ def main() -> None:
     parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--epochs", type=int, default=24, help="length of the full trainings to compare with")
+    parser.add_argument("--truth", metavar="SETTING", help="compare with the losses of this proxy task instead")
     parser.add_argument("--other-sizes", action="store_true", help="with detectors of other widths and sizes")
     parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
     table = Table(given.table)
     known, short = truth(table, given.epochs), truth(table, 6)
-    rows = compare(read(given.results), known, other_sizes=given.other_sizes)
+    lines = read(given.results)
+    if given.truth:
+        known = {
+            Detector(x["decoder"], x["width"], x["size"]): REWARDS["loss"](x, None)
+            for x in lines
+            if x["setting"] == given.truth
+        }
+        lines = [line for line in lines if line["setting"] != given.truth]
+    rows = compare(lines, known, other_sizes=given.other_sizes)
     print(as_markdown(rows))
+    if given.truth:
+        return
     both = [(short[d], known[d]) for d in known if d in short and (given.other_sizes or d[1:] == BASE)]
     if given.epochs != 6 and len(both) > 2:
         print(f"\na full training of 6 epochs: {_spearman(both):.2f} with {given.epochs} epochs, on {len(both)} decoders")

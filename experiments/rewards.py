@@ -54,6 +54,7 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "rate4": {**README, "learning_rate": 0.004},
     "crops16": {**README, "batch_size": 16},
     "steps120": {**README, "iterations": 120},
+    "steps240": {**README, "iterations": 240},
     "size192": {**README, "size": 192},
 }
 """Proxy tasks by name, changes of `ProxySpec`."""
@@ -138,6 +139,7 @@ def main() -> None:
     parser.add_argument("--classes", nargs="+", help="of other data (default: all)")
     parser.add_argument("--settings", action="append", choices=list(SETTINGS), help="only these proxy tasks")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--decoders", nargs="+", help="only these (default: all of the table)")
     parser.add_argument("--base", action="store_true", help="only detectors of width 32 at 240x320")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -151,7 +153,8 @@ def main() -> None:
         for setting in given.settings or SETTINGS:
             for detector, text in detectors(Table(given.table)).items():
                 key = (setting, *detector, seed)
-                if key in done or (given.base and detector[1:] != BASE):
+                left_out = given.decoders and detector.decoder not in given.decoders
+                if key in done or left_out or (given.base and detector[1:] != BASE):
                     continue
                 spec = make_spec(given, setting, detector.size, seed)
                 if made != f"{setting} {spec}":

@@ -17,7 +17,7 @@ from nasdsl.search.config import read_config
 from nasdsl.search.progressive import SearchResult, plain_search, progressive_search
 from nasdsl.search.stages import SearchSettings, Stage
 from nasdsl.spaces import Space, load_space
-from nasdsl.training.proxy.defaults import default_settings, settings_of_earlier
+from nasdsl.training.proxy.defaults import default_settings, describe, settings_of_earlier
 from nasdsl.training.proxy.spec import ProxySpec
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def run(options: SimpleNamespace) -> tuple[SearchResult, ProxySpec]:
     first = space or fixed
     assert first is not None
     proxy = make_proxy_spec(options, first.inputs, len(data))
+    echo_err(f"proxy task: {describe(proxy)}")
     trials, top = (PAPER_TRIALS, PAPER_TOP) if options.stage_names else (PLAIN_TRIALS, 0)
     trials, top = (d if value is None else value for value, d in ((options.trials, trials), (options.top, top)))
     how = _search_options(options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +14,7 @@ from small_spaces import FPN_SPACE
 
 from nasdsl.cli.search import REWARDS
 from nasdsl.training.proxy import ProxySpec
-from nasdsl.training.proxy.defaults import SMALL
+from nasdsl.training.proxy.defaults import SMALL, describe
 from nasdsl.training.proxy.spec import Reward
 
 GIVEN = ["--data", "shapes:12", "--backbone", "tiny", "--backbone-weights", "none"]
@@ -55,6 +56,13 @@ def test_small_data_have_a_short_proxy_task(spec_of: Callable[..., ProxySpec], m
     assert settings(changed, SMALL) == expected
     monkeypatch.setattr("nasdsl.training.proxy.defaults.SMALL_DATA", 12)
     assert settings(spec_of(), PAPER) == PAPER
+
+
+def test_the_proxy_task_is_said() -> None:
+    given = ProxySpec("shapes", **SMALL)
+    assert describe(given) == "60 steps of 8 crops of 128x128 pixels; the reward is minus the loss"
+    assert describe(replace(given, seeds=2, reward="ap")).endswith("pixels with 2 seeds; the reward is AP")
+    assert describe(replace(given, reward="synflow")) == "synflow of 8 crops of 128x128 pixels, without training"
 
 
 def test_a_progressive_search_has_the_papers(spec_of: Callable[..., ProxySpec]) -> None:

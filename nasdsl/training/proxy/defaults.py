@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from nasdsl.training.proxy.spec import ProxySpec
+from nasdsl.training.proxy.zero_cost import ZERO_COST
 from nasdsl.training.small_data import SMALL_DATA
 
 SMALL: Final[Mapping[str, Any]] = {
@@ -27,3 +29,12 @@ def settings_of_earlier(recorded: Mapping[str, Any]) -> dict[str, Any]:
     A resumed search keeps them, whatever the defaults are by now.
     """
     return {name: recorded[name] for name in SMALL if name in recorded}
+
+
+def describe(spec: ProxySpec) -> str:
+    """What is done with a decoder, for the user."""
+    crops = f"{spec.batch_size} crops of {spec.size}x{spec.size} pixels"
+    if spec.reward in ZERO_COST:
+        return f"{spec.reward} of {crops}, without training"
+    seeds = f" with {spec.seeds} seeds" if spec.seeds > 1 else ""
+    return f"{spec.iterations} steps of {crops}{seeds}; the reward is {'AP' if spec.reward == 'ap' else 'minus the loss'}"
