@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from rewards import RESULTS, Detector
 from scipy.optimize import curve_fit
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import kendalltau, rankdata, spearmanr
 from trained import BASE, TABLE, Table
 
 REFERENCE: Final = "fcos"
@@ -167,13 +166,16 @@ def _spearman(pairs: Sequence[tuple[float, float]]) -> float:
 
 def _interval(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """95 % interval of Spearman's correlation of one seed, or of the mean of several, by bootstrap over the decoders."""
-    drawing = random.Random(0)
-    found = []
-    for _ in range(DRAWS):
-        drawn = drawing.choices(pairs, k=len(pairs))
-        if len({x for x, _ in drawn}) > 2 and len({y for _, y in drawn}) > 2:
-            found.append(_spearman(drawn))
-    return tuple(float(x) for x in np.percentile(found, [2.5, 97.5]))  # type: ignore[return-value]
+    drawn = np.random.default_rng(0).integers(len(pairs), size=(DRAWS, len(pairs)))
+    ranks = [rankdata(np.array(values)[drawn], axis=1) for values in zip(*pairs, strict=True)]
+    centered = [each - each.mean(axis=1, keepdims=True) for each in ranks]
+    x, y = (each / np.sqrt((each**2).sum(axis=1, keepdims=True)).clip(1e-9) for each in centered)
+    varied = [each.std(axis=1) > 0 for each in ranks]
+    found = (x * y).sum(axis=1)[varied[0] & varied[1]]
+    if not len(found):  # all rewards are equal
+        return math.nan, math.nan
+    low, high = np.percentile(found, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def as_markdown(rows: Sequence[Row]) -> str:

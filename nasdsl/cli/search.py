@@ -58,7 +58,7 @@ OPTION_GROUPS = {
     ),
 }  # fmt: skip
 
-REWARDS = ("loss", "ap", "gradient_norm", "synflow", "jacobian_covariance")
+REWARDS = ("loss", "ap", "training_loss", "gradient_norm", "synflow", "jacobian_covariance")
 """Values of ``--reward``: those of `nasdsl.training.proxy.spec.Reward`, which needs torch."""
 
 Share = click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -140,7 +140,8 @@ Positive = click.FloatRange(0, min_open=True)
 )
 @click.option("--val-share", type=Share, help="Share of the images held out to compute rewards.  [default: 0.3]")
 @click.option("--reward", type=click.Choice(REWARDS), default="loss", show_default=True,
-              help="Reward: minus the loss, or AP, on the held-out images; the others train nothing.")  # fmt: skip
+              help="Reward: minus the loss, or AP, on held-out images; minus the mean training loss; the others train nothing.",
+)  # fmt: skip
 @click.option("--no-mirror", is_flag=True, help="Do not train on mirrored images; halves the cache.")
 @click.option("--dtype", type=click.Choice(["float16", "bfloat16", "float32"]),
               help="Data type of the cached features.  [default: float16]")  # fmt: skip

@@ -37,4 +37,5 @@ def describe(spec: ProxySpec) -> str:
     if spec.reward in ZERO_COST:
         return f"{spec.reward} of {crops}, without training"
     seeds = f" with {spec.seeds} seeds" if spec.seeds > 1 else ""
-    return f"{spec.iterations} steps of {crops}{seeds}; the reward is {'AP' if spec.reward == 'ap' else 'minus the loss'}"
+    reward = {"loss": "minus the loss", "ap": "AP", "training_loss": "minus the mean training loss"}[spec.reward]
+    return f"{spec.iterations} steps of {crops}{seeds}; the reward is {reward}"

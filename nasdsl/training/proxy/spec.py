@@ -13,7 +13,7 @@ import torch
 
 from nasdsl.training.proxy.errors import ProxyError
 
-Reward: TypeAlias = Literal["loss", "ap", "gradient_norm", "synflow", "jacobian_covariance"]
+Reward: TypeAlias = Literal["loss", "ap", "training_loss", "gradient_norm", "synflow", "jacobian_covariance"]
 Schedule: TypeAlias = Literal["constant", "cosine", "one_cycle"]
 
 DTYPES: Final[Mapping[str, torch.dtype]] = {
@@ -52,8 +52,9 @@ class ProxySpec:
         seed: seed of the split, the order of crops and random weights.
         seeds: number of trainings of a decoder, with the seeds `seed`, `seed` + 1, …; the reward is their mean. Heads on the
             outputs of an fpn have one split, because the fpn was trained on its meta-train.
-        reward: ``loss`` is minus the sum of the losses on meta-val, ``ap`` COCO's AP on meta-val. ``gradient_norm``,
-            ``synflow`` and ``jacobian_covariance`` train nothing, see `nasdsl.training.proxy.zero_cost`.
+        reward: ``loss`` is minus the sum of the losses on meta-val, ``ap`` COCO's AP on meta-val, ``training_loss`` minus the
+            mean of the training losses of all steps: how fast a decoder learns. ``gradient_norm``, ``synflow`` and
+            ``jacobian_covariance`` train nothing, see `nasdsl.training.proxy.zero_cost`.
         reward_losses: the losses that ``loss`` sums, ``("classification", "bbox_regression")``. None: all.
         improvements: train decoders that predict as FCOS does with FCOS's improvements: another prediction, center sampling and
             the GIoU loss, as the full training does with its setting of this name.

@@ -145,11 +145,12 @@ class ProxyTask:
             rewards: list[float] = []
             losses: list[dict[str, float]] = []
             for index in range(spec.seeds):
-                module = self._build(decoder, index)
-                trained = self._train(module, method, timer, None if index else on_step, index)
+                module, curve = self._build(decoder, index), list[float]()
+                report = _recorder(curve, None if index else on_step)
+                trained = self._train(module, method, timer, report, index)
                 with timer.time("validation"):
                     reward, found = self._validate(trained, self._loader(module, method), index)
-                rewards.append(reward)
+                rewards.append(-statistics.fmean(curve) if spec.reward == "training_loss" else reward)
                 losses.append(found)
         means = {name: statistics.fmean(each[name] for each in losses) for name in losses[0]}
         seconds = time.perf_counter() - start
@@ -317,6 +318,16 @@ class ProxyTask:
             memory_limit=spec.memory_limit,
             quiet=self._quiet,
         )
+
+
+def _recorder(losses: list[float], on_step: StepCallback | None) -> StepCallback:
+    """Appends the loss of each training step, and then calls `on_step`."""
+
+    def record(step: int, loss: float) -> bool | None:
+        losses.append(loss)
+        return None if on_step is None else on_step(step, loss)
+
+    return record
 
 
 def _device(name: str) -> torch.device:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nasdsl.backends.module import Prediction
 from nasdsl.detection.fcos import IMPROVED, IMPROVED_PREDICTION
 from nasdsl.nn import GroupNorm
-from nasdsl.training.proxy import Diverged, ProxyError, ProxySpec, ProxyTask
+from nasdsl.training.proxy import Diverged, ProxyError, ProxySpec, ProxyTask, Stopped
 from nasdsl.training.proxy.crops import split
 from nasdsl.training.proxy.zero_cost import ZERO_COST, gradient_norm, jacobian_covariance, synflow
 
@@ -87,6 +87,15 @@ def test_the_reward_sums_the_losses_that_it_is_to_sum(task: ProxyTask) -> None:
         ProxyError, match="reward_losses has iou; this decoder has classification, bbox_regression, bbox_ctrness"
     ):
         other(task, reward_losses=("classification", "iou"))(text())
+
+
+def test_the_mean_training_loss_as_reward(task: ProxyTask) -> None:
+    seen: list[float] = []
+    found = other(task, reward="training_loss")(text(), lambda _, loss: seen.append(loss))
+    assert found.reward == pytest.approx(-sum(seen) / 3)
+    assert found.losses == task(text()).losses
+    with pytest.raises(Stopped):
+        other(task, reward="training_loss")(text(), lambda step, _: step == 2)
 
 
 def test_improvements_are_those_of_the_full_training(task: ProxyTask) -> None:

@@ -1,0 +1,98 @@
+"""The file of full trainings, the plan of further ones, and the comparison of rewards with them."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import nasdsl
+
+FOLDER = Path(__file__).parents[1] / "experiments"
+
+
+@pytest.fixture(scope="module")
+def trained() -> ModuleType:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)
+        import trained
+
+        yield trained
+        for name in ("trained", "rewards", "compare_rewards"):
+            sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def comparison(trained: ModuleType) -> ModuleType:
+    pytest.importorskip("scipy")
+    import compare_rewards
+
+    return compare_rewards
+
+
+def test_rows_of_full_trainings(trained: ModuleType) -> None:
+    """Texts have the digest of their decoder at that width, and the multiply-accumulates that the row says."""
+    rows = trained.Table(trained.TABLE).rows()
+    assert list(rows[0]) == list(trained.COLUMNS)
+    jobs = [trained.Job(r["decoder"], int(r["width"]), r["size"], int(r["epochs"]), int(r["seed"])) for r in rows]
+    assert len(set(jobs)) == len(jobs)
+    seen = {(row["decoder"], row["width"], row["size"]): row for row in rows}
+    for row in seen.values():
+        decoder = nasdsl.loads(row["text"])
+        height, width = map(int, row["size"].split("x"))
+        cost = decoder.cost(size=(height, width), backbone="mobilenet_v2", classes=3)
+        assert cost.fpn.macs + cost.head.macs == int(row["macs_decoder"])
+        assert cost.fpn.macs + cost.head.macs + cost.backbone.macs == int(row["macs_total"])
+        assert 0 < float(row["ap_val"]) < 100
+
+
+def test_the_plan_has_what_is_to_be_known(trained: ModuleType) -> None:
+    known = list(dict.fromkeys(row["decoder"] for row in trained.Table(trained.TABLE).rows() if row["source"] == "table"))
+    jobs = trained.plan(known)
+    assert len(set(jobs)) == len(jobs)
+    done = trained.Table(trained.TABLE).done() | set(jobs)
+    base = Counter((job.decoder, job.epochs) for job in done if (job.width, job.size) == trained.BASE)
+    assert sum(epochs == 24 for _, epochs in base) >= 24
+    assert sum(count >= 3 and epochs == 24 for (_, epochs), count in base.items()) >= 6
+    assert sum(epochs == 48 for _, epochs in base) >= 6
+    varied = Counter(job.decoder for job in {job._replace(seed=0, epochs=0) for job in done})
+    assert sum(count >= 4 for count in varied.values()) >= 8
+    decoders = trained.Table(trained.TABLE).decoders()
+    assert {job.decoder for job in jobs} <= set(decoders)
+    assert len({decoder.digest for decoder in decoders.values()}) == len(decoders)
+
+
+def test_a_table_is_begun_and_added_to(trained: ModuleType, tmp_path: Path) -> None:
+    table = trained.Table(tmp_path / "new.csv")
+    assert table.rows() == []
+    job = trained.Job.parse("fcos,32,240x320,6,1")
+    table.add({**job._asdict(), "ap_val": 45.1, "text": 'a "quoted", text'})
+    table.add({**job._replace(seed=2)._asdict(), "ap_val": 46.0})
+    assert table.done() == {job, job._replace(seed=2)}
+    assert table.rows()[0]["text"] == 'a "quoted", text'
+
+
+def line(decoder: str, seed: int, loss: float) -> dict[str, Any]:
+    losses = {"classification": loss, "bbox_regression": 1.0, "bbox_ctrness": 0.6}
+    one = {"setting": "short", "decoder": decoder, "width": 32, "size": "240x320", "seed": seed, "cpu_s": 4.0}
+    return one | {"ap": 1 - loss, "losses": losses, "curve": [2 * loss] * 10, "crops": 10, "positives": 100}
+
+
+def test_rewards_are_compared_with_the_truth(comparison: ModuleType) -> None:
+    names = ("fcos", "b", "c", "d", "e", "f")
+    known = {comparison.Detector(name, 32, "240x320"): 50.0 - i for i, name in enumerate(names)}
+    right = [line(name, 0, 0.1 + 0.1 * i) for i, name in enumerate(names)]
+    wrong = [line(name, 1, 0.9 - 0.1 * i) for i, name in enumerate(names)]
+    rows = {(r.reward, r.seeds): r for r in comparison.compare([*right, *wrong], known, other_sizes=False)}
+    for reward in ("loss", "AP", "loss without centerness", "loss per positive", "losses relative to fcos"):
+        assert rows[reward, 1].each == pytest.approx((1.0, -1.0))
+    single, both = rows["loss", 1], rows["loss", 2]
+    assert (single.count, single.seconds, both.seconds) == (6, 4.0, 8.0)
+    assert single.spearman == pytest.approx(0)
+    assert (single.low, single.high) == pytest.approx((1, 1)), "of the first seed"
+    per_positive = comparison.REWARDS["loss per positive"](right[0], None)
+    assert per_positive == pytest.approx(-(0.1 * 110 / 100 + 1.6))
