@@ -203,7 +203,7 @@ def plot(rows: Sequence[Row], path: Path, title: str) -> None:
         {r.setting for r in rows if r.reward in shown}, key=lambda s: min(r.seconds for r in rows if r.setting == s)
     )
     colors = {name: plt.get_cmap("tab10")(i % 10) for i, name in enumerate(settings)}
-    shift = {name: 1.03 ** (i - 1.5) for i, name in enumerate(shown)}
+    shift = {name: 1.06 ** (i - 1.5) for i, name in enumerate(shown)}
     for r in rows:
         marker = shown.get(r.reward) or zero.get(r.reward)
         if marker is None:

@@ -62,6 +62,7 @@ def test_the_proxy_task_is_said() -> None:
     given = ProxySpec("shapes", **SMALL)
     assert describe(given) == "60 steps of 8 crops of 128x128 pixels; the reward is minus the loss"
     assert describe(replace(given, seeds=2, reward="ap")).endswith("pixels with 2 seeds; the reward is AP")
+    assert describe(replace(given, reward_losses=("classification", "iou"))).endswith("is minus classification and iou")
     assert describe(replace(given, reward="synflow")) == "synflow of 8 crops of 128x128 pixels, without training"
 
 

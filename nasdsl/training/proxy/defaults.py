@@ -38,4 +38,6 @@ def describe(spec: ProxySpec) -> str:
         return f"{spec.reward} of {crops}, without training"
     seeds = f" with {spec.seeds} seeds" if spec.seeds > 1 else ""
     reward = {"loss": "minus the loss", "ap": "AP", "training_loss": "minus the mean training loss"}[spec.reward]
+    if spec.reward == "loss" and spec.reward_losses:
+        reward = f"minus {' and '.join(spec.reward_losses)}"
     return f"{spec.iterations} steps of {crops}{seeds}; the reward is {reward}"
