@@ -27,6 +27,8 @@ from scipy.stats import kendalltau, rankdata, spearmanr
 from trained import BASE, TABLE, Table
 
 REFERENCE: Final = "fcos"
+UNASSIGNED: Final = 2.8
+"""About the loss of a decoder that has learnt nothing."""
 DRAWS: Final = 2000
 Line = Mapping[str, Any]
 
@@ -78,6 +80,12 @@ def _per_positive(line: Line, reference: Line | None) -> float:
     return -sum(line["losses"].values()) - more * float(line["losses"]["classification"])
 
 
+def _with_unassigned(line: Line, reference: Line | None) -> float:
+    """Minus the loss where a box that no location is assigned counts `UNASSIGNED`."""
+    share = float(line["unassigned"])
+    return -(1 - share) * sum(line["losses"].values()) - share * UNASSIGNED
+
+
 def _relative(line: Line, reference: Line | None) -> float:
     """Minus the mean of the losses, each divided by that of the reference decoder."""
     return math.nan if reference is None else -statistics.fmean(
@@ -91,6 +99,7 @@ REWARDS: Final[Mapping[str, Callable[[Line, Line | None], float]]] = {
     "classification loss": lambda line, _: -line["losses"]["classification"],
     "box loss": lambda line, _: -line["losses"]["bbox_regression"],
     "loss per positive": _per_positive,
+    "loss, unassigned boxes count": _with_unassigned,
     "losses relative to fcos": _relative,
     "AP": lambda line, _: float(line["ap"]),
     "training loss, last tenth": lambda line, _: -statistics.fmean(line["curve"][-(len(line["curve"]) // 10) :]),
@@ -136,8 +145,9 @@ def compare(lines: Sequence[Line], known: Mapping[Detector, float], *, other_siz
     """All rewards, compared with AP on the detectors that have both."""
     rows = []
     for (setting, name), values in rewards_of(lines).items():
-        seeds = sorted({seed for _, seed in values})
         detectors = [d for d in known if other_sizes or d[1:] == BASE]
+        counts = {seed: sum((d, seed) in values for d in detectors) for _, seed in values}
+        seeds = sorted(seed for seed, count in counts.items() if count == max(counts.values()))  # unfinished ones do not count
         each = []
         for seed in seeds:
             both = [(values[d, seed], known[d]) for d in detectors if (d, seed) in values]

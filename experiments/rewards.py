@@ -114,13 +114,15 @@ def evaluate(tasks: Mapping[str, ProxyTask], text: str) -> dict[str, Any]:
     }
 
 
-def count_positives(task: ProxyTask) -> dict[str, int]:
-    """Number of crops of meta-val, and of the locations in them that FCOS assigns a box to."""
+def count_positives(task: ProxyTask) -> dict[str, float]:
+    """Number of crops of meta-val and of the locations that FCOS assigns a box to; share of boxes that it assigns to none."""
     spec = task.spec
     shapes = {f"p{level}": map_size((spec.size, spec.size), 1 << level) for level in range(3, 8)}
     crops = [task.crop_sampler.center_crop(picture) for picture in task.val]
-    targets = task._target_cache.fcos(crops, Fcos(**(IMPROVED if spec.improvements else {})), shapes)
-    return {"crops": len(crops), "positives": int((targets.labels >= 0).sum())}
+    method = Fcos(**(IMPROVED if spec.improvements else {}))
+    targets = task._target_cache.fcos(crops, method, shapes)
+    share = task._target_cache.unassigned_share(crops, method, shapes)
+    return {"crops": len(crops), "positives": int((targets.labels >= 0).sum()), "unassigned": round(share, 4)}
 
 
 def _timed(task: ProxyTask, text: str, curve: list[float]) -> tuple[Any, float]:

@@ -79,9 +79,10 @@ def test_a_table_is_begun_and_added_to(trained: ModuleType, tmp_path: Path) -> N
 def line(decoder: str, seed: int, loss: float) -> dict[str, Any]:
     losses = {"classification": loss, "bbox_regression": 1.0, "bbox_ctrness": 0.6}
     one = {"setting": "short", "decoder": decoder, "width": 32, "size": "240x320", "seed": seed, "cpu_s": 4.0}
-    return one | {"ap": 1 - loss, "losses": losses, "curve": [2 * loss] * 10, "crops": 10, "positives": 100}
+    return one | {"ap": 1 - loss, "losses": losses, "curve": [2 * loss] * 10, "crops": 10, "positives": 100, "unassigned": 0.25}
 
 
+@pytest.mark.filterwarnings("ignore:An input array is constant")
 def test_rewards_are_compared_with_the_truth(comparison: ModuleType) -> None:
     names = ("fcos", "b", "c", "d", "e", "f")
     known = {comparison.Detector(name, 32, "240x320"): 50.0 - i for i, name in enumerate(names)}
@@ -94,5 +95,7 @@ def test_rewards_are_compared_with_the_truth(comparison: ModuleType) -> None:
     assert (single.count, single.seconds, both.seconds) == (6, 4.0, 8.0)
     assert single.spearman == pytest.approx(0)
     assert (single.low, single.high) == pytest.approx((1, 1)), "of the first seed"
+    counted = comparison.REWARDS["loss, unassigned boxes count"](right[0], None)
+    assert counted == pytest.approx(-(0.75 * 1.7 + 0.25 * 2.8))
     per_positive = comparison.REWARDS["loss per positive"](right[0], None)
     assert per_positive == pytest.approx(-(0.1 * 110 / 100 + 1.6))

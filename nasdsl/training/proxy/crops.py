@@ -23,12 +23,14 @@ from torchvision.tv_tensors import BoundingBoxFormat
 from nasdsl.data import Dataset, rescale_boxes
 from nasdsl.data.seeds import mixed_seed
 from nasdsl.detection.fcos import Fcos, FcosTargets
-from nasdsl.detection.pyramid import Shapes
+from nasdsl.detection.pyramid import Shapes, level_locations, strides_of
 
 Size: TypeAlias = tuple[int, int]
 
 MIN_SIDE: Final = 1.0
 """Boxes narrower or lower than this in a crop, in pixels, are left out, as in the full training."""
+_SAME_BOX: Final = 0.01
+"""Pixels by which a box differs at most when it is recovered from the distances to its sides."""
 _SPLIT_STREAM, _ORDER_STREAM = 1, 2
 """Mixed into the seed, so that the split and the order of crops are drawn independently."""
 
@@ -192,6 +194,25 @@ class TargetCache:
         centerness[index] = torch.cat([p.centerness for p in positives])
         shape = (len(crops), count)
         return FcosTargets(labels.view(shape), distances.view(*shape, 4), centerness.view(shape))
+
+    def unassigned_share(self, crops: Sequence[Crop], method: Fcos, shapes: Shapes) -> float:
+        """Share of the boxes in these crops that are assigned to no location, so that they are in no loss; 0 without boxes.
+
+        A box is recovered from each positive location. Of equal boxes, all count as assigned.
+        """
+        self.fcos(crops, method, shapes)
+        cached = self._positives[method, tuple(shapes.items())]
+        strides = strides_of(shapes)
+        locations = torch.cat([level_locations(x, stride) for x, stride in zip(shapes.values(), strides, strict=True)])
+        boxes = assigned = 0
+        for crop in crops:
+            given, (index, _, distances, _) = self.boxes_in(crop)["boxes"], cached[crop]
+            recovered = torch.cat([locations[index] - distances[:, :2], locations[index] + distances[:, 2:]], dim=1)
+            boxes += len(given)
+            if len(recovered):
+                near = (given[:, None] - recovered).abs().amax(dim=2).amin(dim=1)
+                assigned += int((near < _SAME_BOX).sum())
+        return 1 - assigned / boxes if boxes else 0.0
 
     def _compute(self, crop: Crop, method: Fcos, shapes: Shapes) -> _Positives:
         dense = method.targets(shapes, (self._side, self._side), [self.boxes_in(crop)])

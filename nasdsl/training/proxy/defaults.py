@@ -14,6 +14,7 @@ SMALL: Final[Mapping[str, Any]] = {
     "batch_size": 8,
     "iterations": 60,
     "learning_rate": 0.002,
+    "unassigned_loss": 2.8,
 }
 """Settings for small data, seconds of one processor core a decoder; docs/search.md has what their rewards are worth."""
 

@@ -76,8 +76,12 @@ class CropLoader:
         features = self.features.crops(crops, self.levels, self.side, dtype, pinned=self.device.type == "cuda")
         if not self.channels_last:
             features = {name: maps.contiguous() for name, maps in features.items()}
-        shapes = {name: map_size((self.side, self.side), stride) for name, stride in self.strides.items()}
-        return CropBatch(features, self._targets(crops, shapes))
+        return CropBatch(features, self._targets(crops, self.shapes))
+
+    @property
+    def shapes(self) -> dict[str, Size]:
+        """Height and width of the predictions of each level for a crop."""
+        return {name: map_size((self.side, self.side), stride) for name, stride in self.strides.items()}
 
     def _targets(self, crops: list[Crop], shapes: Mapping[str, Size]) -> Targets:
         if isinstance(self.method, Fcos):

@@ -24,7 +24,9 @@ DTYPES: Final[Mapping[str, torch.dtype]] = {
 """Types that features can be stored in."""
 PRECISIONS: Final = ("float32", "bfloat16")
 
-_ADDED: Final[Mapping[str, Any]] = {"schedule": "constant", "seeds": 1, "reward_losses": None, "improvements": False}
+_ADDED: Final[Mapping[str, Any]] = {
+    "schedule": "constant", "seeds": 1, "reward_losses": None, "unassigned_loss": None, "improvements": False,
+}  # fmt: skip
 """Settings that came after the first searches were made, with the values that these had."""
 
 
@@ -56,6 +58,9 @@ class ProxySpec:
             mean of the training losses of all steps: how fast a decoder learns. ``gradient_norm``, ``synflow`` and
             ``jacobian_covariance`` train nothing, see `nasdsl.training.proxy.zero_cost`.
         reward_losses: the losses that ``loss`` sums, ``("classification", "bbox_regression")``. None: all.
+        unassigned_loss: what a box of meta-val counts in ``loss`` that FCOS assigns to no location; 2.8 is about the loss of a
+            decoder that has learnt nothing. Without it, rewards at different sizes do not compare: in small pictures fewer
+            boxes are assigned, and what cannot be learnt costs no loss. None: such boxes do not count.
         improvements: train decoders that predict as FCOS does with FCOS's improvements: another prediction, center sampling and
             the GIoU loss, as the full training does with its setting of this name.
         method: options of `nasdsl.detection.fcos.Fcos` or `nasdsl.detection.retinanet.Retinanet`.
@@ -89,6 +94,7 @@ class ProxySpec:
     seeds: int = 1
     reward: Reward = "loss"
     reward_losses: tuple[str, ...] | None = None
+    unassigned_loss: float | None = None
     improvements: bool = False
     method: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "float32"
@@ -136,6 +142,10 @@ class ProxySpec:
             "seeds": ("1 or more", self.seeds >= 1),
             "reward": (", ".join(get_args(Reward)), self.reward in get_args(Reward)),
             "reward_losses": ("names of losses, or None", self.reward_losses is None or len(self.reward_losses) > 0),
+            "unassigned_loss": (
+                "a number of 0 or more, or None",
+                self.unassigned_loss is None or 0 <= self.unassigned_loss < math.inf,
+            ),
             "precision": (" or ".join(PRECISIONS), self.precision in PRECISIONS),
             "dtype": (", ".join(DTYPES), self.dtype in DTYPES),
             "memory_limit": ("0 or more bytes", self.memory_limit >= 0),

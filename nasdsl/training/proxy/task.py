@@ -17,7 +17,7 @@ from nasdsl.data import open_dataset
 from nasdsl.data.seeds import mixed_seed
 from nasdsl.decoder import Decoder, loads
 from nasdsl.detection.detector import Method
-from nasdsl.detection.fcos import IMPROVED, IMPROVED_PREDICTION
+from nasdsl.detection.fcos import IMPROVED, IMPROVED_PREDICTION, Fcos
 from nasdsl.semantics.architecture import Fcos as FcosPrediction
 from nasdsl.training.errors import Diverged
 from nasdsl.training.progress import ProgressBar
@@ -242,7 +242,11 @@ class ProxyTask:
         unknown = [name for name in counted if name not in found.losses]
         if unknown:
             raise ProxyError(f"reward_losses has {', '.join(unknown)}; this decoder has {', '.join(found.losses)}")
-        return -sum(found.losses[name] for name in counted), found.losses
+        reward = -sum(found.losses[name] for name in counted)
+        if spec.unassigned_loss is not None and isinstance(loader.method, Fcos):
+            share = self._target_cache.unassigned_share(crops, loader.method, loader.shapes)
+            reward = (1 - share) * reward - share * spec.unassigned_loss
+        return reward, found.losses
 
     def _score(self, decoder: Decoder, method: Method, timer: Timer) -> ProxyResult:
         """Score the decoder without training it: the mean over the seeds."""

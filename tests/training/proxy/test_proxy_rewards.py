@@ -11,7 +11,7 @@ from proxy_tools import small_spec, text
 from torch import Tensor, nn
 
 from nasdsl.backends.module import Prediction
-from nasdsl.detection.fcos import IMPROVED, IMPROVED_PREDICTION
+from nasdsl.detection.fcos import IMPROVED, IMPROVED_PREDICTION, Fcos
 from nasdsl.nn import GroupNorm
 from nasdsl.training.proxy import Diverged, ProxyError, ProxySpec, ProxyTask, Stopped
 from nasdsl.training.proxy.crops import split
@@ -98,6 +98,26 @@ def test_the_mean_training_loss_as_reward(task: ProxyTask) -> None:
         other(task, reward="training_loss")(text(), lambda step, _: step == 2)
 
 
+def test_boxes_that_are_assigned_to_no_location_count(task: ProxyTask) -> None:
+    """The share is counted box by box: a box is assigned if it alone, or on top of others, has a location."""
+    crops = [task.crop_sampler.center_crop(picture) for picture in range(8)]
+    shapes, method = {"p3": (12, 12), "p4": (6, 6), "p5": (3, 3), "p6": (2, 2)}, Fcos()
+    boxes = assigned = 0
+    for crop in crops:
+        found = task._target_cache.boxes_in(crop)
+        numbered = {"boxes": found["boxes"], "labels": torch.arange(len(found["boxes"]))}
+        labels = method.targets(shapes, (96, 96), [numbered]).labels
+        boxes, assigned = boxes + len(numbered["labels"]), assigned + len(set(labels[labels >= 0].tolist()))
+    share = task._target_cache.unassigned_share(crops, method, shapes)
+    assert share == pytest.approx(1 - assigned / boxes)
+    assert 0 < share < 1
+    plain, counting = task(text()), other(task, unassigned_loss=3.0)(text())
+    share = task._target_cache.unassigned_share([crops[i] for i in task.val], method, shapes)
+    assert counting.reward == pytest.approx((1 - share) * plain.reward - share * 3.0)
+    anchors = text(predict="retinanet(anchors=3)")
+    assert other(task, unassigned_loss=3.0)(anchors).reward == task(anchors).reward
+
+
 def test_improvements_are_those_of_the_full_training(task: ProxyTask) -> None:
     improved = other(task, improvements=True)(text())
     by_hand = other(task, method=IMPROVED)(text(predict=IMPROVED_PREDICTION))
@@ -117,7 +137,13 @@ def test_settings_that_came_later_are_no_part_of_earlier_searches() -> None:
         "cache", "memory_limit", "fpn", "classes", "split_share", "split_seed",
     }  # fmt: skip
     assert set(ProxySpec("shapes").to_dict()) == earlier
-    added = {"schedule": "cosine", "seeds": 2, "reward_losses": ("classification",), "improvements": True}
+    added = {
+        "schedule": "cosine",
+        "seeds": 2,
+        "reward_losses": ("classification",),
+        "improvements": True,
+        "unassigned_loss": 2.0,
+    }
     for name, value in added.items():
         assert ProxySpec("shapes", **{name: value}).to_dict()[name] == value
 
