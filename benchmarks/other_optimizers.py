@@ -10,8 +10,8 @@ The others see the space through `nasdsl.spaces.adapters`, with their defaults:
     neps evolution  neps_regularized_evolution, on nested decisions
     neps bo         bayesian_optimization, a Gaussian process (BoTorch); all decisions flat, as it knows no nested ones
 
-Gaussian processes take seconds a proposal there, so that `optuna gp` and `neps bo` have fewer seeds and evaluations
-(`--slow-seeds`, `--slow-evaluations`). Each run is appended to `--json` when it ends, and those in the file are not repeated;
+The two Gaussian processes are slower by far, so that they have fewer seeds and evaluations (`--slow-seeds`,
+`--slow-evaluations`). Each run is appended to `--json` when it ends, and those in the file are not repeated;
 seeds are run in turn, so that a run that is stopped has whole seeds. `--report` only prints and draws what is there.
 """
 

@@ -306,7 +306,8 @@ def plot(runs: dict[str, dict[str, list[Run]]], path: Path) -> None:
         panel.set(title=task, xlabel="evaluations", xlim=(0, longest), ylim=(lowest, highest + margin))
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("best reward so far")
-    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
+    named = {label: line for panel in panels[0] for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=6, frameon=False)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=110)
     pyplot.close(figure)
 
