@@ -45,7 +45,7 @@ def proxy_specs(
     """The proxy task of each detector that the fillings of a space are for; empty where its text names none.
 
     Images are resized to the detector's own size, and crops cover their shorter side, rounded up to a multiple of the largest
-    stride. The tasks share the spec's ``memory_limit``.
+    stride. The tasks share the spec's ``memory_limit``. With several sizes ``unassigned_loss`` is set, so that losses compare.
 
     Args:
         spec: all other settings.
@@ -56,6 +56,10 @@ def proxy_specs(
     Raises:
         SearchError: `shorter_side` is larger than that of the largest size.
     """
+    if len(space.sizes) > 1 and spec.reward == "loss" and spec.unassigned_loss is None:
+        from nasdsl.training.proxy.defaults import UNASSIGNED_LOSS
+
+        spec = replace(spec, unassigned_loss=UNASSIGNED_LOSS)
     if not space.sizes and not space.backbones:
         return {}
     factor = 1.0
@@ -115,6 +119,22 @@ class DetectorEvaluation:
     def identity(self) -> dict[str, Any]:
         """See the class."""
         return {"detectors": {key_name(key): evaluation.identity for key, evaluation in self.evaluations.items()}}
+
+    def settings(self) -> dict[str, Any]:
+        """Plain values from which `from_settings` makes this evaluation elsewhere; see `ProxyEvaluation.settings`."""
+        return {"detectors": [[backbone, size, e.settings()] for (backbone, size), e in self.evaluations.items()]}
+
+    @staticmethod
+    def from_settings(settings: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> DetectorEvaluation:
+        """Make an evaluation, and its features unless they are cached; see `ProxyEvaluation.from_settings`."""
+        from nasdsl.search.proxy_evaluation import ProxyEvaluation
+
+        return DetectorEvaluation(
+            {
+                (backbone, None if size is None else (size[0], size[1])): ProxyEvaluation.from_settings(each, changes)
+                for backbone, size, each in settings["detectors"]
+            }
+        )
 
     def prepare(self, *, keep: bool = True) -> None:
         """Make the features of all tasks, one after the other; see `ProxyEvaluation.prepare`."""

@@ -34,6 +34,7 @@ from nasdsl.search.stages import SearchSettings, Stage
 from nasdsl.spaces import loads_space
 from nasdsl.training.config import TrainingConfig
 from nasdsl.training.proxy import ProxyTask
+from nasdsl.training.proxy.defaults import UNASSIGNED_LOSS
 from nasdsl.training.proxy.extraction import resized_sizes
 from nasdsl.training.recipe import find_recipe
 
@@ -99,6 +100,28 @@ def test_a_text_is_evaluated_on_the_task_of_its_size(tmp_path: Path) -> None:
                       "tiny, 64x96": ProxyEvaluation(specs["tiny", (64, 96)]).identity},
     }  # fmt: skip
     assert evaluation.identity["detectors"]["tiny, 64x64"]["image_size"] == (64, 64)
+
+
+def test_plain_settings_make_the_same_evaluation_elsewhere(tmp_path: Path) -> None:
+    space = SPACE.with_detector([(64, 64), (64, 96)], ["tiny"])
+    specs = proxy_specs(space, small_spec(levels=("c3", "c4", "c5"), iterations=1, cache=str(tmp_path / "here")))
+    evaluation = DetectorEvaluation({key: ProxyEvaluation(one, quiet=True) for key, one in specs.items()})
+    evaluation.prepare()
+    settings = json.loads(json.dumps(evaluation.settings()))
+    there = DetectorEvaluation.from_settings(settings, {"cache": str(tmp_path / "there")})
+    assert list(there.evaluations) == list(evaluation.evaluations)
+    text = str(space.sample(0))
+    assert there(text).reward == evaluation(text).reward
+    assert (tmp_path / "there").is_dir()
+
+
+def test_boxes_that_a_size_cannot_learn_count_where_sizes_are_compared() -> None:
+    spec = small_spec(levels=("c3", "c4", "c5"))
+    sizes = [(64, 64), (64, 96)]
+    assert {one.unassigned_loss for one in proxy_specs(SPACE.with_detector(sizes), spec).values()} == {UNASSIGNED_LOSS}
+    given = proxy_specs(SPACE.with_detector(sizes), replace(spec, unassigned_loss=1.0))
+    assert {one.unassigned_loss for one in given.values()} == {1.0}
+    assert proxy_specs(SPACE.with_detector(sizes[:1]), spec)[None, sizes[0]].unassigned_loss is None
 
 
 # ------------------------------------------------------------------------------------------------- the command line

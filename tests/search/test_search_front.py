@@ -22,6 +22,7 @@ from nasdsl.search.costs import DetectorCosts
 from nasdsl.search.early_stopping import StoppingRule
 from nasdsl.search.early_stopping_replay import replay_rule
 from nasdsl.search.errors import BudgetError
+from nasdsl.search.latency_budget import predictor_for
 from nasdsl.search.objective import Objective
 from nasdsl.search.pareto import front_of
 from nasdsl.search.run import load_history
@@ -56,6 +57,47 @@ def run(name: str | Any, trials: int = 30, **more: Any) -> Any:
 
 
 # ------------------------------------------------------------------------------------------------- known costs
+
+
+def test_costs_are_those_of_the_size_and_backbone_that_a_text_names() -> None:
+    space = loads_space(SPACE.source.text, classes=3).with_detector([(64, 96), (128, 160)], ["resnet50", "mobilenet_v2"])
+    check, costs = make_check(space, SIZE), DetectorCosts(space, SIZE)
+    seen = set()
+    for text in space.samples(12, seed=1):
+        figures, decoder = check(text).figures, loads(str(text))
+        assert costs(text.indices) == {"macs": figures["macs_total"], "params": figures["params_total"]}
+        seen.add((decoder.size, decoder.backbone))
+    assert len(seen) == 4
+    alone = [loads(str(text)).cost(classes=3).backbone.macs for text in space.samples(12, seed=1)]
+    assert costs.backbone["macs"] == min(alone)
+
+
+def test_a_budget_of_latency_is_predicted_and_keeps_its_table_in_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictors = []
+
+    class Predictor:
+        def __init__(self, *given: Any, **named: Any) -> None:
+            predictors.append((given, named))
+
+        def __call__(self, text: str) -> float:
+            return 1000 * loads(text).cost(SIZE, "mobilenet_v2", 3).fpn.macs / 1e9
+
+    monkeypatch.setattr("nasdsl.latency.LatencyPredictor", Predictor)
+    mine = tmp_path / "mine.json"
+    mine.write_text("{}")
+    monkeypatch.setattr("nasdsl.latency.table.default_path", lambda: mine)
+    space = loads_space(SPACE.source.text, classes=3, backbone="mobilenet_v2")
+    budgets = parse_budgets(["latency:15ms@openvino"])
+    predict = predictor_for(budgets, space, SIZE, tmp_path / "run")
+    assert predict is not None
+    text = space.sample(0)
+    assert predict(str(text)) == loads(str(text)).cost(SIZE, "mobilenet_v2", 3).fpn.macs / 1e9  # seconds
+    assert predictors[0][0] == ("openvino", 1, "mobilenet_v2", SIZE, 3)
+    assert predictors[0][1]["table"] == tmp_path / "run" / "latency.json"
+    assert (tmp_path / "run" / "latency.json").read_text() == "{}"
+    assert predictor_for(parse_budgets(["macs:2G"]), space, SIZE, tmp_path / "other") is None
 
 
 def test_costs_of_fillings_are_those_of_the_check() -> None:

@@ -137,9 +137,13 @@ class FolderWorkers:
 
     def _write_evaluation(self, evaluate: Evaluate) -> dict[str, Any]:
         """The evaluation for ``search.json``: plain settings if it is nasdsl's own; others are pickled beside it."""
+        from nasdsl.search.detectors import DetectorEvaluation
         from nasdsl.search.proxy_evaluation import ProxyEvaluation
 
-        if type(evaluate) is ProxyEvaluation:
+        if isinstance(evaluate, ProxyEvaluation | DetectorEvaluation) and type(evaluate) in (
+            ProxyEvaluation,
+            DetectorEvaluation,
+        ):
             return {"proxy": evaluate.settings()}
         write_bytes(self._folder.pickle, pickle_evaluation(evaluate))
         return {"proxy": None}

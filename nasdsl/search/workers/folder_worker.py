@@ -70,15 +70,17 @@ class WorkerOptions:
 
 
 class ProxyLoader:
-    """Loads a proxy task in the process that unpickles it, from plain settings."""
+    """Loads a proxy task, or those of several detectors, in the process that unpickles it, from plain settings."""
 
     def __init__(self, settings: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
         self._settings, self._changes = settings, changes
 
     def __reduce__(self) -> tuple[Callable[..., Evaluate], tuple[Any, ...]]:
+        from nasdsl.search.detectors import DetectorEvaluation
         from nasdsl.search.proxy_evaluation import ProxyEvaluation
 
-        return ProxyEvaluation.from_settings, (dict(self._settings), dict(self._changes))
+        kind = DetectorEvaluation if "detectors" in self._settings else ProxyEvaluation
+        return kind.from_settings, (dict(self._settings), dict(self._changes))
 
     def __call__(self, text: str) -> float:
         raise NotImplementedError("it is another object where it has been unpickled")

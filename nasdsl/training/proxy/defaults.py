@@ -9,12 +9,15 @@ from nasdsl.training.proxy.spec import ProxySpec
 from nasdsl.training.proxy.zero_cost import ZERO_COST
 from nasdsl.training.small_data import SMALL_DATA
 
+UNASSIGNED_LOSS: Final = 2.8
+"""What a box counts that has no location at an image size, so that losses of several sizes compare (docs/search.md)."""
+
 SMALL: Final[Mapping[str, Any]] = {
     "size": 128,
     "batch_size": 8,
     "iterations": 60,
     "learning_rate": 0.002,
-    "unassigned_loss": 2.8,
+    "unassigned_loss": UNASSIGNED_LOSS,
 }
 """Settings for small data, seconds of one processor core a decoder; docs/search.md has what their rewards are worth."""
 

@@ -26,6 +26,7 @@ PRECISIONS: Final = ("float32", "bfloat16")
 
 _ADDED: Final[Mapping[str, Any]] = {
     "schedule": "constant", "seeds": 1, "reward_losses": None, "unassigned_loss": None, "improvements": False,
+    "image_size": None,
 }  # fmt: skip
 """Settings that came after the first searches were made, with the values that these had."""
 
