@@ -90,7 +90,8 @@ def test_the_help_names_the_defaults_and_the_rewards() -> None:
     words = " ".join(invoke("search", "--help").output.split())
     paper = ProxySpec("shapes")
     for name in PAPER:
-        assert f"[default: {SMALL[name]:g} for small data, else {getattr(paper, name):g}]" in words
+        default = f"{SMALL[name]:g} for small data, else {getattr(paper, name):g}]"
+        assert f"[default: {default}" in words or f"[default: the detector's size, or {default}" in words
 
 
 def test_without_a_search_to_resume_the_defaults_are_those_of_now(spec_of: Callable[..., ProxySpec]) -> None:

@@ -132,7 +132,7 @@ def test_a_decoder_in_another_runtime() -> None:
         (["README.md"], "expected a detector (.onnx or .pt2), the folder of a training or its model.pt, or a .nas file"),
         (["nothing.onnx"], "no file nothing.onnx"),
         (["tests"], "tests has no model.pt"),
-        (["zoo:fcos"], "give its backbone by --backbone"),
+        (["zoo:fcos"], "give one by --backbone"),
         (["x.onnx", "--backbone", "resnet50"], "--backbone is for .nas files"),
     ],
 )

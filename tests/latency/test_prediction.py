@@ -394,7 +394,7 @@ def test_the_command_measures_beside_a_prediction(tmp_path: Path, monkeypatch: p
     ("arguments", "message"),
     [
         (["x.onnx", "--predict"], "--predict is for .nas files and zoo:NAME; x.onnx is a whole detector"),
-        (["zoo:fcos", "--predict"], "give its backbone by --backbone"),
+        (["zoo:fcos", "--predict"], "give one by --backbone"),
         (["zoo:fcos", "--measure", "--backbone", "tiny"], "--measure goes with --predict"),
         (["zoo:fcos", "--predict", "--batch", "2", "--backbone", "tiny"], "leave --batch and --device out"),
         (["zoo:fcos", "--predict", "--backbone", "none"], "unknown backbone 'none'"),

@@ -231,13 +231,13 @@ def test_a_cost_that_neither_check_nor_evaluation_gives_fails_the_sample() -> No
     assert trials.front() == []
 
 
-def test_strategies_without_aims_are_refused() -> None:
+def test_strategies_without_aims_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SearchError, match="'learner' was made without aims"):
         run(Learner(SPACE), options={})
     with pytest.raises(SearchError, match="for several aims expected one of bayes, nsga2, random"):
         run("ppo")
     with pytest.raises(SearchError, match="for several aims expected one of bayes, nsga2, random"):
-        SearchSettings(objective="reward,macs", strategy="evolution", size=SIZE).check(SPACE)
+        SearchSettings(objective="reward,macs", strategy="evolution", size=SIZE).check(SPACE, tmp_path)
 
 
 def test_early_stopping_is_refused_because_cheap_decoders_may_have_high_losses(tmp_path: Path) -> None:
@@ -380,14 +380,14 @@ def test_sampling_within_a_budget_that_almost_nothing_keeps() -> None:
     assert limited.sample(2) == found[2]
 
 
-def test_impossible_budgets_are_reported_before_the_search() -> None:
+def test_impossible_budgets_are_reported_before_the_search(tmp_path: Path) -> None:
     with pytest.raises(
         BudgetError, match=r"the backbone resnet50 alone has .* M multiply-accumulates, and the budget is macs:"
     ):
         run("random", 3, budgets=[f"macs:{BACKBONE / 2}"])
     settings = SearchSettings(budgets=(f"macs:{BACKBONE + 1}",), size=SIZE)
     with pytest.raises(SearchError, match=r"no decoder of small with at most .* with the backbone was found; the smallest has"):
-        settings.check(SPACE)
+        settings.check(SPACE, tmp_path)
     with pytest.raises(SpaceError, match="no decoder of small"):
         BudgetedSpace(SPACE, [Budget("macs", BACKBONE + 1)], COSTS).sample(0, attempts=10)
 

@@ -151,7 +151,7 @@ def test_prefetching_keeps_the_order() -> None:
 def test_batches_for_another_device_are_the_same(task: ProxyTask) -> None:
     """The path of a GPU, except for pinned memory; the device "meta" exists on every machine."""
     half = other(task, dtype="bfloat16")
-    decoder = half._load(text())
+    decoder = half.load(text())
     here = half.loader(half._build(decoder), make_method(decoder, {}))
     there = replace(here, device=torch.device("meta"))
     crops = list(half.crop_sampler.sample(half.train, 3, 4, 0))
@@ -357,8 +357,8 @@ def test_heads_are_trained_on_the_outputs_of_the_trained_fpn(task: ProxyTask, he
 def test_crops_of_fpn_features_are_aligned_to_its_largest_stride(heads: ProxyTask) -> None:
     assert heads.crop_sampler.stride == 64
     assert heads.features.layout.padded_sizes[0] == (96, 128)
-    decoder = heads._load(text())
-    batches = heads._loader(heads._build(decoder), make_method(decoder, {}))
+    decoder = heads.load(text())
+    batches = heads.loader(heads._build(decoder), make_method(decoder, {}))
     for crops in heads.crop_sampler.sample(heads.train, 6, 10, 0):
         assert all(crop.left % 64 == crop.top % 64 == 0 for crop in crops)
         batch = batches.load(crops)
@@ -368,7 +368,7 @@ def test_crops_of_fpn_features_are_aligned_to_its_largest_stride(heads: ProxyTas
 
 
 def test_only_the_head_is_trained(heads: ProxyTask) -> None:
-    decoder = heads._load(text(HEADS[1]))
+    decoder = heads.load(text(HEADS[1]))
     module = heads._build(decoder)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     heads._train(module, make_method(decoder, {}), loop.Timer(), None)
@@ -441,6 +441,6 @@ def test_interrupted_fpn_features_are_resumed_with_the_same_fpn(
 
 
 def test_batches_of_the_second_stage_have_fpn_features_only(heads: ProxyTask) -> None:
-    decoder = heads._load(text())
-    loader: CropLoader = heads._loader(heads._build(decoder), make_method(decoder, {}))
+    decoder = heads.load(text())
+    loader: CropLoader = heads.loader(heads._build(decoder), make_method(decoder, {}))
     assert loader.levels == ("p3", "p4", "p5", "p6")
