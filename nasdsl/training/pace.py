@@ -36,6 +36,9 @@ hardly anything is left to non-maximum suppression and to the metrics."""
 RESERVE: Final = 0.01
 """Share of the time that is kept for checkpoints."""
 
+FEW_EPOCHS: Final = 3
+"""Epochs below which it is said that less work for an image would teach a detector more (docs/training.md has figures)."""
+
 ESTIMATE_STEPS: Final = 3
 ESTIMATE_SECONDS: Final = 3.0
 """How much of a training is measured before it is said how long it will take."""
@@ -176,6 +179,8 @@ def fit_steps(
     message = f"measured {pace.step:.3g} s a step: {steps} step{'s' * (steps > 1)} ({epochs:.3g} epochs) fit"
     if pace.total(steps, batches / recipe.accumulate, int(val is not None)) > left:
         message += f", in more than the {seconds / 60:.2g} minutes that are left for them"
+    if epochs < FEW_EPOCHS:
+        message += f"; in less than {FEW_EPOCHS} epochs little is learnt: a smaller --size or --width takes less time a step"
     return steps, message
 
 

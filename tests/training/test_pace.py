@@ -106,7 +106,9 @@ def test_stopping_while_the_pace_is_measured(out: Path) -> None:
 def test_too_few_minutes_for_a_single_step(out: Path, capfd: pytest.CaptureFixture[str]) -> None:
     outcome = train(small(), SHAPES, recipe(), out, minutes=1e-6)
     assert outcome.steps == 1
-    assert "1 step (0.333 epochs) fit, in more than the" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "1 step (0.333 epochs) fit, in more than the" in said
+    assert "in less than 3 epochs little is learnt: a smaller --size or --width takes less time a step" in said
 
 
 def test_sizes_by_turns_and_reading_are_allowed_for(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
