@@ -219,6 +219,7 @@ def test_detect_refuses(run: Path, tmp_path: Path) -> None:
     assert f"{out / 'a.png'}: Is a directory" in refused("detect", run, picture, "-o", out)
 
 
+@pytest.mark.long
 def test_from_a_shell(run: Path, tmp_path: Path) -> None:
     """As a program of its own: the exit code, the streams, and a name that is no UTF-8."""
     name = os.fsdecode(b"b\xffr.png") if sys.platform == "linux" else "bär.png"

@@ -135,6 +135,7 @@ def test_equal_digests_mean_equal_outputs() -> None:
             assert torch.allclose(outputs_of(other), expected, rtol=1e-4, atol=1e-5), (group[0].source.text, other.source.text)
 
 
+@pytest.mark.long
 def test_different_outputs_mean_different_digests() -> None:
     """One small change at a time; where the numbers differ, so must the digest."""
     rng = random.Random(2)

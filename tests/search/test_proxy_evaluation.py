@@ -182,6 +182,7 @@ def journal_of(out: Path) -> list[dict[str, Any]]:
     return sorted(records, key=lambda r: (["start", "proposal", "result", "observed"].index(r["kind"]), r.get("number", 0)))
 
 
+@pytest.mark.long
 def test_a_search_on_the_proxy_task_and_the_same_journal_with_other_workers(
     evaluation: ProxyEvaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

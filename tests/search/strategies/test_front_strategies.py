@@ -118,6 +118,7 @@ def volume(name: str, seed: int, evaluations: int = 90) -> float:
     return hypervolume(points, (0.0, 100.0))
 
 
+@pytest.mark.long
 def test_larger_fronts_than_random_ones() -> None:
     """With default options; the first proposals of the same seed are the same."""
     random_ones = [volume("random", seed) for seed in range(3)]

@@ -190,6 +190,7 @@ def test_better_than_random_where_few_fillings_keep_the_requirements(name: str) 
     assert late(make(name, "scarce")) > late(make("random", "scarce"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "random"])
 def test_better_than_random(name: str) -> None:
     """Mean of the last quarter of 80 rewards on the nested space, over 3 seeds."""

@@ -320,6 +320,7 @@ def _reward(task: ProxyTask, given: str) -> tuple[float, bool]:
     return task(given).reward, task.features.mapped
 
 
+@pytest.mark.long
 def test_a_worker_creates_the_task_from_the_same_cache(tmp_path: Path) -> None:
     here = ProxyTask(small_spec(cache=str(tmp_path), memory_limit=0), quiet=True)
     assert len(pickle.dumps(here)) < 2000
@@ -393,6 +394,7 @@ def _second_stage(spec: ProxySpec, log: Path) -> float:
     return ProxyTask(spec, quiet=True)(text(HEADS[1])).reward
 
 
+@pytest.mark.long
 def test_one_of_several_processes_trains_the_fpn_and_the_others_wait(tmp_path: Path) -> None:
     spec, log = small_spec(cache=str(tmp_path / "cache"), fpn=text(), memory_limit=0, iterations=20), tmp_path / "log"
     with multiprocessing.get_context("spawn").Pool(2) as pool:
