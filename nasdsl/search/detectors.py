@@ -44,8 +44,9 @@ def proxy_specs(
 ) -> dict[DetectorKey, ProxySpec]:
     """The proxy task of each detector that the fillings of a space are for; empty where its text names none.
 
-    Images are resized to the detector's own size, and crops cover their shorter side, rounded up to a multiple of the largest
-    stride. The tasks share the spec's ``memory_limit``. With several sizes ``unassigned_loss`` is set, so that losses compare.
+    Images are resized to the detector's own size. Crops have their shorter side, rounded down to a multiple of the largest
+    stride: in crops that are larger than the images, more boxes are whole, so that losses do not compare between sizes. The
+    tasks share the spec's ``memory_limit``. With several sizes ``unassigned_loss`` is set, so that losses compare.
 
     Args:
         spec: all other settings.
@@ -82,7 +83,7 @@ def proxy_specs(
                 changes["backbone_weights"] = weights(backbone)
         if size is not None:
             height, width = (max(1, round(side * factor)) for side in size)
-            side = -(-min(height, width) // stride) * stride
+            side = max(1, min(height, width) // stride) * stride
             changes |= {"image_size": (height, width), "size": side, "longest": max(side, height, width)}
         found[backbone, size] = replace(spec, **changes)
     return found
