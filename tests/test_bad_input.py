@@ -374,6 +374,7 @@ def test_files_that_double(tmp_path: Path) -> None:
     check("f0.nas", tmp_path, FINE)
 
 
+@pytest.mark.long
 def test_ways_out_of_the_folder(tmp_path: Path) -> None:
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     inside.mkdir()
@@ -394,6 +395,7 @@ def test_ways_out_of_the_folder(tmp_path: Path) -> None:
         assert "op secret" not in ran.err, "a line of a file outside is not shown"
 
 
+@pytest.mark.long
 def test_used_files_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "t.nas").write_text('use "used.nas"\n' + decoder("output p3 = c3"))
     for data in [*BYTES.values(), b"(" * 10_000, b"decoder", b"op f(x) = " + b"f(" * 90 + b"x" + b")" * 90]:

@@ -278,6 +278,7 @@ def test_a_mosaic_shows_four_images(seed: int, size: tuple[int, int] | None) -> 
     assert len({len(target[key]) for key in ("boxes", "labels", "iscrowd", "difficult", "area")}) == 1
 
 
+@pytest.mark.long
 def test_mosaics_do_not_depend_on_the_cache_and_come_with_their_probability() -> None:
     data = open_dataset("shapes:6", "train")
     transform = Transform.training(size=(48, 64), mosaic=0.5, scale_jitter=(0.8, 1.5), jitter=(0.3, 0.3, 0.3, 0.1))

@@ -546,7 +546,7 @@ def test_configs_of_the_zoo_round_trip_through_json(zoo_path: Path) -> None:
     [
         (FCOS, {"ranges": (24, 48), "reference_size": None}),
         (IMPROVED, {"ranges": (24, 48), "reference_size": None, "center_radius": 1.5, "box_loss": "giou"}),
-        (RETINANET, {}),
+        pytest.param(RETINANET, {}, marks=pytest.mark.long),
     ],
     ids=["fcos", "improvements", "retinanet"],
 )

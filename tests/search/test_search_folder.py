@@ -415,6 +415,7 @@ def start_worker(root: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.long
 def test_workers_that_are_killed_lose_nothing(tmp_path: Path) -> None:
     """Two real ones: one is killed in the midst, and what it was evaluating ends with it; the other is ended by SIGTERM."""
     shared, log = tmp_path / "shared", tmp_path / "log"

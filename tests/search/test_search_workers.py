@@ -85,6 +85,7 @@ def test_the_sample_of_a_lost_worker_is_evaluated_once_more_by_another(workers: 
     assert set(seen) == set(kinds.split())
 
 
+@pytest.mark.long
 def test_a_sample_that_loses_two_workers_fails(tmp_path: Path) -> None:
     kinds = "fine kill exit hang garbage"
     evaluate = FaultyEvaluation(tmp_path / "log", once=False, kinds=kinds)

@@ -151,6 +151,7 @@ def test_evaluations_that_find_nothing_are_no_best_ones(
     assert [line.partition("; ")[2] for line in said if ": AP " in line] == ["the best so far", "best at step 12"]
 
 
+@pytest.mark.long
 def test_evaluations_that_follow_each_other_quickly_are_not_all_printed(
     out: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -175,6 +175,7 @@ def ten(text: str) -> float:
     return float(len(text))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "random"])
 def test_better_than_random_where_few_fillings_keep_the_requirements(name: str) -> None:
     """One uniform filling in a hundred does. Mean of the last 20 of 60 rewards."""

@@ -59,6 +59,7 @@ def test_a_step_trains_the_widest_the_narrowest_and_a_sample(task: ProxyTask) ->
     assert len({net.widths.widest(text.indices) for text in texts}) == 1  # otherwise the same filling
 
 
+@pytest.mark.long
 def test_training_lowers_the_loss_of_every_filling(task: ProxyTask) -> None:
     net = supernet(task, 60)
     texts = [SPACE.decode(indices) for indices in ((0, 0, 0), (1, 1, 1), (1, 0, 1))]
