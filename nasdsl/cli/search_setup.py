@@ -95,8 +95,7 @@ def run(options: SimpleNamespace) -> tuple[SearchResult, ProxySpec]:
             detectors=detectors,
         )  # fmt: skip
     full = _full_training(options, [s for s in (stage, heads) if s is not None])
-    for spec in detectors.values() or (proxy,):
-        report_feature_cache(spec, None if head is None else _fpn_for_heads(head, first))
+    report_feature_cache(data, list(detectors.values()) or [proxy], None if head is None else _fpn_for_heads(head, first))
     if not options.stage_names:
         assert stage is not None
         return plain_search(stage, options.out, how, full, resume=options.resume), proxy

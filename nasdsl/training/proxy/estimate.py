@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from nasdsl.backbones import backbone
-from nasdsl.data import open_dataset
+from nasdsl.data import Dataset
 from nasdsl.decoder import loads
 from nasdsl.training.proxy.extraction import make_layout, resized_sizes
 from nasdsl.training.proxy.fpn_features import fpn_layout
@@ -30,18 +30,16 @@ class FeatureSize(NamedTuple):
         return self.backbone + self.fpn
 
 
-def estimate_features(spec: ProxySpec, fpn: str | None = None) -> FeatureSize:
+def estimate_features(dataset: Dataset, spec: ProxySpec, fpn: str | None = None) -> FeatureSize:
     """Count the bytes of the features, from the sizes of the images; nothing is computed.
 
     Args:
+        dataset: the data of the spec.
         fpn: text of a decoder like that of the second stage, at its width.
 
     Raises:
-        DataError, UnknownBackbone, ProxyError: see `ProxyTask`.
+        UnknownBackbone, ProxyError: see `ProxyTask`.
     """
-    dataset = open_dataset(
-        spec.data, spec.split, classes=spec.classes, split_share=spec.split_share, split_seed=spec.split_seed
-    )
     channels, itemsize = backbone(spec.backbone).out_channels, DTYPES[spec.dtype].itemsize
     layout = make_layout(channels, resized_sizes(dataset, spec), spec)
     size = 0 if fpn is None else fpn_layout(loads(fpn).lower(channels), layout).offsets[-1]
