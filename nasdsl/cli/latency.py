@@ -132,7 +132,7 @@ def _measure(
 ) -> None:
     """Measure a file, or a decoder at random weights."""
     with exit_on_error(), ExitStack() as stack:
-        from nasdsl.cli.latency_output import measured_json, measured_lines, warn_unsteady
+        from nasdsl.cli.latency_output import Measured, measured_json, measured_lines, warn_unsteady
         from nasdsl.latency import Protocol, measure_latency
         from nasdsl.latency.artifact import find_artifact, open_session
         from nasdsl.latency.machine import machine
@@ -150,12 +150,12 @@ def _measure(
             found = measure_latency(
                 session.run, batch=session.batch, protocol=Protocol(rounds=rounds), timer=session.timer, on_round=on_round
             )
-        about = (session, found, session.profile(), session.detections(), options["image"], machine())
+        measured = Measured(file, sha256, session, found, session.profile(), session.detections(), options["image"], machine())
     warn_unsteady(found)
     if format_ == "json":
-        click.echo(json.dumps(measured_json(file, sha256, *about), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(measured_json(measured), indent=1, ensure_ascii=False))
     else:
-        click.echo("\n".join(measured_lines(file, sha256, *about)))
+        click.echo("\n".join(measured_lines(measured)))
 
 
 def _session_of_text(

@@ -17,6 +17,28 @@ if TYPE_CHECKING:
 SHOWN_NODES = 10
 
 
+class Measured(NamedTuple):
+    """A measured latency, with what was measured.
+
+    Attributes:
+        file: as the user named it.
+        sha256: of the file; None for a decoder at random weights.
+        profile: None if the runtime does not tell.
+        detections: mean number in an image; None for a decoder alone.
+        image: file that was run on; None: images of the data set shapes.
+        where: the machine.
+    """
+
+    file: str
+    sha256: str | None
+    session: Session
+    found: Latency
+    profile: Profile | None
+    detections: float | None
+    image: Path | None
+    where: dict[str, Any]
+
+
 class Whole(NamedTuple):
     """A whole detector that was measured beside its prediction.
 
@@ -61,17 +83,9 @@ def warn_disturbed(found: WholeTime) -> None:
         )
 
 
-def measured_lines(
-    file: str,
-    sha256: str | None,
-    session: Session,
-    found: Latency,
-    profile: Profile | None,
-    detections: float | None,
-    image: Path | None,
-    where: dict[str, Any],
-) -> list[str]:
+def measured_lines(measured: Measured) -> list[str]:
     """A measured latency for people."""
+    file, sha256, session, found, profile, detections, image, where = measured
     height, width = session.size
     names = [session.metadata["decoder"]] if session.metadata.get("decoder") else []
     names += [f"digest {session.metadata['digest'][:12]}"] if session.metadata.get("digest") else []
@@ -107,17 +121,9 @@ def _profile_lines(profile: Profile) -> list[str]:
     ]
 
 
-def measured_json(
-    file: str,
-    sha256: str | None,
-    session: Session,
-    found: Latency,
-    profile: Profile | None,
-    detections: float | None,
-    image: Path | None,
-    where: dict[str, Any],
-) -> dict[str, Any]:
+def measured_json(measured: Measured) -> dict[str, Any]:
     """A measured latency for programs."""
+    file, sha256, session, found, profile, detections, image, where = measured
     return {
         "file": file,
         "sha256": sha256,
