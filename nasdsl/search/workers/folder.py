@@ -140,10 +140,8 @@ class FolderWorkers:
         from nasdsl.search.detectors import DetectorEvaluation
         from nasdsl.search.proxy_evaluation import ProxyEvaluation
 
-        if isinstance(evaluate, ProxyEvaluation | DetectorEvaluation) and type(evaluate) in (
-            ProxyEvaluation,
-            DetectorEvaluation,
-        ):
+        # Not isinstance: a subclass may evaluate otherwise.
+        if type(evaluate) is ProxyEvaluation or type(evaluate) is DetectorEvaluation:
             return {"proxy": evaluate.settings()}
         write_bytes(self._folder.pickle, pickle_evaluation(evaluate))
         return {"proxy": None}

@@ -245,6 +245,10 @@ class ProxyTask:
             trained: decoder, or head alone in the second stage.
             loader: of batches for it.
             index: which of several seeds it was trained with.
+
+        Raises:
+            Diverged: a loss is not finite.
+            ProxyError: AP has no value, or ``reward_losses`` names no loss of this decoder.
         """
         spec = self.spec
         crops = [self.crop_sampler.center_crop(picture) for picture in self._split(index)[1]]
