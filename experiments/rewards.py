@@ -38,6 +38,7 @@ LONGER: Final = {"size": 192, "batch_size": 16, "iterations": 120, "learning_rat
 SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "zero_cost": README,
     "readme": README,
+    "whole": {**README, "whole_images": True},
     "cycle": {**README, **CYCLE},
     "improvements": {**README, "improvements": True},
     "like_full": {**README, **LIKE_FULL},
@@ -78,11 +79,14 @@ def detectors(table: Table) -> dict[Detector, str]:
 def make_spec(given: argparse.Namespace, setting: str, size: str, seed: int) -> ProxySpec:
     """The proxy task for detectors of a size: pictures and crops are scaled as the detector's pictures are to 240x320."""
     settings = dict(SETTINGS[setting])
-    height = int(size.split("x")[0])
+    height, width = map(int, size.split("x"))
+    if settings.get("whole_images"):
+        settings["image_size"] = tuple(round(settings["size"] / 240 * side) for side in (height, width))
     settings["size"] = max(STEP, round(settings["size"] * height / 240 / STEP) * STEP)
     return ProxySpec(
         given.data, backbone="mobilenet_v2", backbone_weights=given.weights, levels=("c2", "c3", "c4", "c5"), device="cpu",
-        longest=round(settings["size"] * 1333 / 800), classes=given.classes, seed=seed, cache=str(given.cache), reward="ap",
+        longest=max((*settings.get("image_size", ()), round(settings["size"] * 1333 / 800))), classes=given.classes, seed=seed,
+        cache=str(given.cache), reward="ap",
         **settings,
     )  # fmt: skip
 
@@ -117,7 +121,7 @@ def evaluate(tasks: Mapping[str, ProxyTask], text: str) -> dict[str, Any]:
 def count_positives(task: ProxyTask) -> dict[str, float]:
     """Number of crops of meta-val and of the locations that FCOS assigns a box to; share of boxes that it assigns to none."""
     spec = task.spec
-    shapes = {f"p{level}": map_size((spec.size, spec.size), 1 << level) for level in range(3, 8)}
+    shapes = {f"p{level}": map_size(task.crop_sampler.crop_size, 1 << level) for level in range(3, 8)}
     crops = [task.crop_sampler.center_crop(picture) for picture in task.val]
     method = Fcos(**(IMPROVED if spec.improvements else {}))
     targets = task._target_cache.fcos(crops, method, shapes)

@@ -176,14 +176,15 @@ def run(job: Job, decoder: Decoder, given: argparse.Namespace, folder: Path) -> 
     plain = decoder.with_width(job.width)  # without the improvements' prediction: the text is that of the decoder
     cost = plain.cost(size=(height, width), backbone="mobilenet_v2", classes=len(data.classes))
     decoder_macs = cost.fpn.macs + cost.head.macs
-    ap = {f"ap_{split}": round(100 * _ap(trained, given.data, split, data), 1) for split in given.splits}
+    ap = {f"ap_{split}": round(100 * measured_ap(trained, given.data, split, data), 1) for split in given.splits}
     return {
         **job._asdict(), **ap, "macs_decoder": decoder_macs, "macs_total": decoder_macs + cost.backbone.macs,
         "cpu_s": round(seconds), "source": "trained.py", "text": " ".join(plain.canonical.split()),
     }  # fmt: skip
 
 
-def _ap(detector: nasdsl.Detector, data: str, split: str, training: Dataset) -> float:
+def measured_ap(detector: nasdsl.Detector, data: str, split: str, training: Dataset) -> float:
+    """AP on a split, 0 to 1."""
     dataset = open_dataset(data, split, classes=training.classes)
     measured = compute_metrics(predict(detector, dataset, batch_size=8), dataset, ["coco"]).coco
     assert measured is not None

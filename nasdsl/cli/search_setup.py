@@ -76,7 +76,8 @@ def run(options: SimpleNamespace) -> tuple[SearchResult, ProxySpec]:
     for key, spec in detectors.items():
         if spec.image_size is not None:
             height, width = spec.image_size
-            echo_err(f"proxy task of {key_name(key)}: images of {height}x{width}, crops of {spec.size}x{spec.size}")
+            part = "whole" if spec.whole_images else f"crops of {spec.size}x{spec.size}"
+            echo_err(f"proxy task of {key_name(key)}: images of {height}x{width}, {part}")
     if not any(spec.image_size for spec in detectors.values()):
         echo_err(f"proxy task: {describe(proxy)}")
     trials, top = (PAPER_TRIALS, PAPER_TOP) if options.stage_names else (PLAIN_TRIALS, 0)

@@ -44,9 +44,10 @@ def proxy_specs(
 ) -> dict[DetectorKey, ProxySpec]:
     """The proxy task of each detector that the fillings of a space are for; empty where its text names none.
 
-    Images are resized to the detector's own size. Crops have their shorter side, rounded down to a multiple of the largest
-    stride: in crops that are larger than the images, more boxes are whole, so that losses do not compare between sizes. The
-    tasks share the spec's ``memory_limit``. With several sizes ``unassigned_loss`` is set, so that losses compare.
+    Images are resized to the detector's own size. With one size, crops have their shorter side, rounded down to a multiple of
+    the largest stride. With several, whole images are trained on, because crops would be another share of the image at each
+    size, and the fewer boxes are cut, the smaller is the loss; and ``unassigned_loss`` is set: with both, losses compare. The
+    tasks share the spec's ``memory_limit``.
 
     Args:
         spec: all other settings.
@@ -85,6 +86,7 @@ def proxy_specs(
             height, width = (max(1, round(side * factor)) for side in size)
             side = max(1, min(height, width) // stride) * stride
             changes |= {"image_size": (height, width), "size": side, "longest": max(side, height, width)}
+            changes |= {"whole_images": len(space.sizes) > 1}
         found[backbone, size] = replace(spec, **changes)
     return found
 

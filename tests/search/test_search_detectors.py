@@ -63,6 +63,7 @@ def test_a_task_for_each_backbone_and_size() -> None:
         assert (made.backbone, made.backbone_weights, made.image_size) == (backbone, f"{backbone}.pth", size)
         assert made.size == {192: 192, 240: 224, 320: 320}[size[0]], "the shorter side, down to a multiple of 32"
         assert made.memory_limit == 1000
+        assert made.whole_images, "or the shares of the image that crops are would decide about the size"
     small = proxy_specs(space, spec, shorter_side=160)
     assert [small["tiny", size].image_size for size in space.sizes] == [(96, 128), (120, 160), (160, 216)]
     assert [small["tiny", size].size for size in space.sizes] == [96, 96, 160]
@@ -71,6 +72,8 @@ def test_a_task_for_each_backbone_and_size() -> None:
     assert proxy_specs(SPACE, spec) == {}
     (only,) = proxy_specs(SPACE.with_detector(backbones=["tiny"]), spec).items()
     assert only == (("tiny", None), replace(spec, backbone="tiny"))
+    (one_size,) = proxy_specs(SPACE.with_detector([(192, 256)], ["tiny"]), spec).values()
+    assert not one_size.whole_images
 
 
 def test_images_are_resized_to_the_size_itself() -> None:
@@ -133,7 +136,7 @@ def whole(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     full = ["--top", "1", "--beside", texts / "plain.nas", "--recipe", "quick", "--top-minutes", "0.01"]
     result = invoke("search", texts / "fpn.nas", *TASK, *DETECTORS, "--trials", "8", *full, "--out", out)
     assert result.exit_code == 0, result.output
-    assert "proxy task of tiny, 64x96: images of 64x96, crops of 64x64" in result.stderr
+    assert "proxy task of tiny, 64x96: images of 64x96, whole" in result.stderr
     assert "MACs with backbone" in result.stdout
     return out
 

@@ -36,7 +36,7 @@ _SPLIT_STREAM, _ORDER_STREAM = 1, 2
 
 
 class Crop(NamedTuple):
-    """A square crop: index of the picture, whether it is mirrored, and the corner in pixels of the (mirrored) picture."""
+    """A crop: index of the picture, whether it is mirrored, and the corner in pixels of the (mirrored) picture."""
 
     picture: int
     mirrored: bool
@@ -75,18 +75,18 @@ def load_annotations(dataset: Dataset, sizes: Sequence[Size]) -> list[Annotation
     return loaded
 
 
-def crop_annotations(annotations: Annotations, size: Size, crop: Crop, side: int) -> Annotations:
+def crop_annotations(annotations: Annotations, size: Size, crop: Crop, crop_size: Size) -> Annotations:
     """The annotations inside a crop, with boxes in pixels of the crop, clipped to the crop and the picture.
 
     Args:
         annotations: of the picture.
         size: (H, W) of the picture without its padding.
-        side: of the crop, in pixels.
+        crop_size: (H, W) of the crop.
     """
     boxes = annotations.boxes
     if crop.mirrored:
         boxes = F.horizontal_flip_bounding_boxes(boxes, BoundingBoxFormat.XYXY, size)
-    boxes, _ = F.crop_bounding_boxes(boxes, BoundingBoxFormat.XYXY, crop.top, crop.left, side, side)
+    boxes, _ = F.crop_bounding_boxes(boxes, BoundingBoxFormat.XYXY, crop.top, crop.left, *crop_size)
     visible = (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE).all(dim=1)
     return annotations._replace(boxes=boxes).where(visible)
 
@@ -105,13 +105,13 @@ class CropSampler:
 
     Attributes:
         padded_sizes: (H, W) in pixels of each picture with its padding.
-        side: of a crop, in pixels.
+        crop_size: (H, W) of a crop in pixels.
         stride: crops begin at multiples of it.
         mirror: half of the random crops are mirrored.
     """
 
     padded_sizes: Sequence[Size]
-    side: int
+    crop_size: Size
     stride: int
     mirror: bool
 
@@ -142,7 +142,7 @@ class CropSampler:
     def _positions(self, picture: int) -> Size:
         """The largest multiples of the stride, down and across, at which a crop still fits."""
         height, width = self.padded_sizes[picture]
-        return (height - self.side) // self.stride, (width - self.side) // self.stride
+        return (height - self.crop_size[0]) // self.stride, (width - self.crop_size[1]) // self.stride
 
 
 class _Positives(NamedTuple):
@@ -161,16 +161,25 @@ class TargetCache:
     Args:
         annotations: of each picture.
         sizes: (H, W) of each picture without its padding.
-        side: of a crop, in pixels.
+        crop_size: (H, W) of a crop in pixels.
+        image_size: (H, W) by whose shorter side FCOS's ranges are scaled: that of the pictures, whatever part of them a crop is.
+            None: that of a crop.
     """
 
-    def __init__(self, annotations: Sequence[Annotations], sizes: Sequence[Size], side: int) -> None:
-        self._annotations, self._sizes, self._side = annotations, sizes, side
+    def __init__(
+        self,
+        annotations: Sequence[Annotations],
+        sizes: Sequence[Size],
+        crop_size: Size,
+        image_size: Size | None = None,
+    ) -> None:
+        self._annotations, self._sizes, self._crop_size = annotations, sizes, crop_size
+        self.image_size = image_size or crop_size
         self._positives: dict[tuple[Fcos, tuple[tuple[str, Size], ...]], dict[Crop, _Positives]] = {}
 
     def annotations_in(self, crop: Crop) -> Annotations:
         """The annotations inside a crop."""
-        return crop_annotations(self._annotations[crop.picture], self._sizes[crop.picture], crop, self._side)
+        return crop_annotations(self._annotations[crop.picture], self._sizes[crop.picture], crop, self._crop_size)
 
     def boxes_in(self, crop: Crop) -> dict[str, Tensor]:
         """``boxes`` and ``labels`` inside a crop for training: without crowds."""
@@ -215,7 +224,7 @@ class TargetCache:
         return 1 - assigned / boxes if boxes else 0.0
 
     def _compute(self, crop: Crop, method: Fcos, shapes: Shapes) -> _Positives:
-        dense = method.targets(shapes, (self._side, self._side), [self.boxes_in(crop)])
+        dense = method.targets(shapes, self.image_size, [self.boxes_in(crop)])
         index = torch.nonzero(dense.labels[0] >= 0).squeeze(1)
         labels, distances, centerness = (x[0, index].clone() for x in dense)
         return _Positives(index, labels.int(), distances, centerness)

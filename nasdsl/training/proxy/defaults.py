@@ -38,6 +38,8 @@ def settings_of_earlier(recorded: Mapping[str, Any]) -> dict[str, Any]:
 def describe(spec: ProxySpec) -> str:
     """What is done with a decoder, for the user."""
     crops = f"{spec.batch_size} crops of {spec.size}x{spec.size} pixels"
+    if spec.whole_images and spec.image_size is not None:
+        crops = f"{spec.batch_size} images of {spec.image_size[0]}x{spec.image_size[1]} pixels"
     if spec.reward in ZERO_COST:
         return f"{spec.reward} of {crops}, without training"
     seeds = f" with {spec.seeds} seeds" if spec.seeds > 1 else ""

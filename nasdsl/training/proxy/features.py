@@ -102,22 +102,22 @@ class Features:
         self,
         crops: Sequence[Crop],
         names: Sequence[str],
-        side: int,
+        crop_size: Size,
         dtype: torch.dtype = torch.float32,
         *,
         pinned: bool = False,
     ) -> Maps:
-        """The maps [N, C, ceil(side / stride), ceil(side / stride)] of crops at the named levels, in channels-last format.
+        """The maps [N, C, ceil(H / stride), ceil(W / stride)] of crops at the named levels, in channels-last format.
 
         Args:
-            side: of a crop, in pixels.
+            crop_size: (H, W) of a crop in pixels.
             dtype: of the result.
             pinned: allocate page-locked memory, for asynchronous copies to a GPU.
         """
         maps = {}
         for name in names:
             stride, channels = self.layout.levels[name]
-            height, width = map_size((side, side), stride)
+            height, width = map_size(crop_size, stride)
             batch = torch.empty(len(crops), height, width, channels, dtype=dtype, pin_memory=pinned)
             for row, (picture, mirrored, top, left) in zip(batch, crops, strict=True):
                 row.copy_(self._view(picture, mirrored, name, top // stride, left // stride, height, width))

@@ -48,7 +48,7 @@ class CropLoader:
         method: what targets are computed for.
         levels: names of the levels that the decoder reads.
         strides: of the levels that it predicts at.
-        side: of a crop, in pixels.
+        crop_size: (H, W) of a crop in pixels.
     """
 
     features: Features
@@ -56,7 +56,7 @@ class CropLoader:
     method: Method
     levels: tuple[str, ...]
     strides: Mapping[str, int]
-    side: int
+    crop_size: Size
     device: torch.device
     channels_last: bool
 
@@ -73,7 +73,7 @@ class CropLoader:
         """Load one batch to the CPU, for a GPU in the type that features are stored in: copying is faster than converting."""
         on_cpu = self.device.type == "cpu"
         dtype = torch.float32 if on_cpu else self.features.dtype
-        features = self.features.crops(crops, self.levels, self.side, dtype, pinned=self.device.type == "cuda")
+        features = self.features.crops(crops, self.levels, self.crop_size, dtype, pinned=self.device.type == "cuda")
         if not self.channels_last:
             features = {name: maps.contiguous() for name, maps in features.items()}
         return CropBatch(features, self._targets(crops, self.shapes))
@@ -81,12 +81,12 @@ class CropLoader:
     @property
     def shapes(self) -> dict[str, Size]:
         """Height and width of the predictions of each level for a crop."""
-        return {name: map_size((self.side, self.side), stride) for name, stride in self.strides.items()}
+        return {name: map_size(self.crop_size, stride) for name, stride in self.strides.items()}
 
     def _targets(self, crops: list[Crop], shapes: Mapping[str, Size]) -> Targets:
         if isinstance(self.method, Fcos):
             return self.target_cache.fcos(crops, self.method, shapes)
-        return self.method.targets(shapes, (self.side, self.side), [self.target_cache.boxes_in(crop) for crop in crops])
+        return self.method.targets(shapes, self.target_cache.image_size, [self.target_cache.boxes_in(crop) for crop in crops])
 
 
 def _prefetch(items: Iterator[T]) -> Iterator[T]:

@@ -20,6 +20,7 @@ from nasdsl.detection.retinanet import Retinanet, RetinanetTargets
 from nasdsl.semantics.architecture import Fcos as FcosPrediction
 from nasdsl.training.ema import make_ema
 from nasdsl.training.errors import Diverged
+from nasdsl.training.proxy.crops import Size
 from nasdsl.training.proxy.errors import ProxyError, Stopped
 from nasdsl.training.proxy.loader import CropBatch, Targets
 from nasdsl.training.proxy.spec import DTYPES, ProxySpec
@@ -119,9 +120,12 @@ class ValidationResult(NamedTuple):
 
 @torch.no_grad()
 def validate(
-    module: nn.Module, batches: Iterable[CropBatch], method: Method, spec: ProxySpec, *, detect: bool
+    module: nn.Module, batches: Iterable[CropBatch], method: Method, spec: ProxySpec, *, crop_size: Size | None = None
 ) -> ValidationResult:
     """The losses over all crops in evaluation mode, as if they were one batch: the batch size makes no difference.
+
+    Args:
+        crop_size: (H, W) of a crop in pixels, to detect objects in it as well. None: the losses alone.
 
     Raises:
         Diverged: they are not finite.
@@ -138,8 +142,8 @@ def validate(
             weight = normalizers.get(name, float(len(batch.targets.labels)))
             sums[name] = sums.get(name, 0.0) + weight * loss.item()
             divisors[name] = divisors.get(name, 0.0) + weight
-        if detect:
-            found = method.detect(predictions, [(spec.size, spec.size)] * len(batch.targets.labels))
+        if crop_size is not None:
+            found = method.detect(predictions, [crop_size] * len(batch.targets.labels))
             detections += [{name: x.cpu() for name, x in one.items()} for one in found]
     losses = {name: total / divisors[name] if divisors[name] else 0.0 for name, total in sums.items()}
     if not all(map(math.isfinite, losses.values())):

@@ -15,7 +15,7 @@ from nasdsl.training.proxy.errors import ProxyError
 def average_precision(
     detections: Sequence[RawDetections],
     annotations: Sequence[Annotations],
-    side: int,
+    size: tuple[int, int],
     classes: Sequence[str],
     category_ids: Sequence[int],
 ) -> float:
@@ -23,12 +23,12 @@ def average_precision(
 
     Args:
         detections, annotations: of each crop.
-        side: of a crop, in pixels.
+        size: (H, W) of a crop in pixels.
 
     Raises:
         ProxyError: there are no boxes in the crops.
     """
-    truth = _ground_truth(annotations, side, classes, category_ids)
+    truth = _ground_truth(annotations, size, classes, category_ids)
     coco = evaluate(truth, to_results(detections, list(range(1, len(annotations) + 1)), category_ids), ("coco",)).coco
     assert coco is not None
     if math.isnan(coco.ap):
@@ -37,7 +37,7 @@ def average_precision(
 
 
 def _ground_truth(
-    annotations: Sequence[Annotations], side: int, classes: Sequence[str], category_ids: Sequence[int]
+    annotations: Sequence[Annotations], size: tuple[int, int], classes: Sequence[str], category_ids: Sequence[int]
 ) -> dict[str, Any]:
     """Crops numbered from 1, in COCO's annotation format."""
     rows: list[dict[str, Any]] = []
@@ -55,6 +55,6 @@ def _ground_truth(
                     "difficult": int(difficult),
                 }
             )
-    images = [{"id": n, "height": side, "width": side, "file_name": ""} for n in range(1, len(annotations) + 1)]
+    images = [{"id": n, "height": size[0], "width": size[1], "file_name": ""} for n in range(1, len(annotations) + 1)]
     categories = [{"id": i, "name": name} for i, name in zip(category_ids, classes, strict=True)]
     return {"images": images, "annotations": rows, "categories": categories}

@@ -26,7 +26,7 @@ PRECISIONS: Final = ("float32", "bfloat16")
 
 _ADDED: Final[Mapping[str, Any]] = {
     "schedule": "constant", "seeds": 1, "reward_losses": None, "unassigned_loss": None, "improvements": False,
-    "image_size": None,
+    "image_size": None, "whole_images": False,
 }  # fmt: skip
 """Settings that came after the first searches were made, with the values that these had."""
 
@@ -46,6 +46,8 @@ class ProxySpec:
         size: pixels of the shorter side of pictures and of both sides of crops; a multiple of the largest stride.
         image_size: (height, width) that pictures are resized to, without keeping their aspect ratio; then `size` is the side of
             crops alone, and may be up to a stride larger. None: their shorter side is `size`.
+        whole_images: train and evaluate on whole images of `image_size`, padded to a multiple of the largest stride, instead of
+            on square crops: losses at several sizes compare, which those of crops with other shares of the image do not.
         longest: largest number of pixels of the longer side; larger pictures are resized further, and padded to the crop. The
             default has the same ratio to 384 as 1333 has to 800 in the full schedule.
         mirror: train on mirrored pictures half of the time. Their features are stored as well, which doubles the space.
@@ -111,6 +113,7 @@ class ProxySpec:
     split_share: float | None = None
     split_seed: int | None = None
     image_size: tuple[int, int] | None = None
+    whole_images: bool = False
 
     def __post_init__(self) -> None:
         if self.image_size is not None:
@@ -142,6 +145,7 @@ class ProxySpec:
                 "height and width of 1 or more pixels, or None",
                 self.image_size is None or min(self.image_size) >= 1,
             ),
+            "whole_images": ("False without image_size", self.image_size is not None or not self.whole_images),
             "longest": ("at least as many pixels as size", self.longest >= self.size),
             "levels": ("names such as c3, or None", self.levels is None or len(self.levels) > 0),
             "iterations": ("1 or more", self.iterations >= 1),

@@ -97,6 +97,7 @@ class ProxyTask:
         extractor, sizes = make_frozen_backbone(spec), resized_sizes(dataset, spec)
         self.in_channels = extractor.out_channels
         layout = make_layout(extractor.out_channels, sizes, spec)
+        self._crop_size = layout.padded_sizes[0] if spec.whole_images else (spec.size, spec.size)
         self._key = cache_key(dataset, extractor, layout, spec)
         compute = backbone_feature_function(dataset, extractor, layout, spec, self.device)
         size = "" if spec.image_size is None else f" at {spec.image_size[0]}x{spec.image_size[1]}, {spec.backbone}"
@@ -106,7 +107,7 @@ class ProxyTask:
             raise ProxyError(f"{dataset.name} has {len(readable)} readable images; meta-train and meta-val need one each")
         self.train, self.val = split(readable, spec.val_share, spec.seed)
         self._annotations = load_annotations(dataset, sizes)
-        self._target_cache = TargetCache(self._annotations, sizes, spec.size)
+        self._target_cache = TargetCache(self._annotations, sizes, self._crop_size, spec.image_size)
         retain_freed_memory(self.device)
         self._memory_limit = current_limit(self.device)
         self._fpn: str | None = None
@@ -192,7 +193,7 @@ class ProxyTask:
     def crop_sampler(self) -> CropSampler:
         """Samples crops of the cached features."""
         layout = self.features.layout
-        return CropSampler(layout.padded_sizes, self.spec.size, layout.stride, layout.copies == 2)
+        return CropSampler(layout.padded_sizes, self._crop_size, layout.stride, layout.copies == 2)
 
     @property
     def features_digest(self) -> str:
@@ -201,7 +202,8 @@ class ProxyTask:
 
     @property
     def _work(self) -> str:
-        return f"batches of {self.spec.batch_size} crops of {self.spec.size}x{self.spec.size}"
+        height, width = self._crop_size
+        return f"batches of {self.spec.batch_size} {'images' if self.spec.whole_images else 'crops'} of {height}x{width}"
 
     def load(self, text: str) -> Decoder:
         """Read a decoder from its text, with the prediction that the task trains it with."""
@@ -253,10 +255,13 @@ class ProxyTask:
         spec = self.spec
         crops = [self.crop_sampler.center_crop(picture) for picture in self._split(index)[1]]
         batches = [crops[i : i + spec.batch_size] for i in range(0, len(crops), spec.batch_size)]
-        found = validate(trained, loader.batches(batches), loader.method, spec, detect=spec.reward == "ap")
+        crop_size = self._crop_size if spec.reward == "ap" else None
+        found = validate(trained, loader.batches(batches), loader.method, spec, crop_size=crop_size)
         if spec.reward == "ap":
             annotations = [self._target_cache.annotations_in(crop) for crop in crops]
-            return average_precision(found.detections, annotations, spec.size, self.classes, self.category_ids), found.losses
+            return average_precision(
+                found.detections, annotations, self._crop_size, self.classes, self.category_ids
+            ), found.losses
         counted = spec.reward_losses or tuple(found.losses)
         unknown = [name for name in counted if name not in found.losses]
         if unknown:
@@ -295,9 +300,15 @@ class ProxyTask:
         missing = [name for name in names if name not in cached]
         if missing:
             raise ProxyError(f"the decoder reads {', '.join(missing)}, and cached are {', '.join(cached)}: add it to levels")
-        side, channels_last = self.spec.size, self.spec.channels_last
         return CropLoader(
-            self.features, self._target_cache, method, names, module.head.strides, side, self.device, channels_last
+            self.features,
+            self._target_cache,
+            method,
+            names,
+            module.head.strides,
+            self._crop_size,
+            self.device,
+            self.spec.channels_last,
         )
 
     def _fpn_features(self, decoder: Decoder) -> Features:

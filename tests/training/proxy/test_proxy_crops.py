@@ -14,7 +14,7 @@ from nasdsl.detection.fcos import Fcos
 from nasdsl.training.proxy.crops import Annotations, Crop, CropSampler, TargetCache, crop_annotations, load_annotations, split
 
 EXTENTS = [(96, 416), (96, 96), (256, 96), (128, 160), (96, 128)]
-CROP_SAMPLER = CropSampler(EXTENTS, 96, 32, True)
+CROP_SAMPLER = CropSampler(EXTENTS, (96, 96), 32, True)
 SHAPES = {"p3": (12, 12), "p4": (6, 6), "p5": (3, 3), "p6": (2, 2), "p7": (1, 1)}
 
 
@@ -79,7 +79,7 @@ def test_the_order_depends_on_the_seed_and_on_nothing_else() -> None:
 
 
 def test_without_mirroring_no_crop_is_mirrored() -> None:
-    plain = CropSampler(EXTENTS, 96, 32, False)
+    plain = CropSampler(EXTENTS, (96, 96), 32, False)
     assert not any(crop.mirrored for crop in chain(*plain.sample(range(5), 10, 10, seed=0)))
 
 
@@ -105,7 +105,7 @@ def test_crop_annotations_against_a_loop(crop: Crop) -> None:
         y1, y2 = (min(max(y - crop.top, 0.0), 96.0) for y in (y1, y2))
         if x2 - x1 >= 1 and y2 - y1 >= 1:
             expected.append([x1, y1, x2, y2, label])
-    found = crop_annotations(everything, size, crop, 96)
+    found = crop_annotations(everything, size, crop, (96, 96))
     torch.testing.assert_close(torch.cat((found.boxes, found.labels[:, None].float()), 1), torch.tensor(expected))
     assert 5 < len(expected) < 40
 
@@ -114,11 +114,11 @@ def test_crop_annotations_against_a_loop(crop: Crop) -> None:
 def test_cached_targets_are_those_of_fcos_on_the_crop(method: Fcos) -> None:
     sizes = [(96, 400), (96, 96), (250, 96), (120, 150), (90, 128)]
     everything = [annotations(i, size) for i, size in enumerate(sizes)]
-    cache = TargetCache(everything, sizes, 96)
+    cache = TargetCache(everything, sizes, (96, 96))
     for crops in CROP_SAMPLER.sample(range(5), 7, 6, seed=1):
         boxes = []
         for crop in crops:
-            found = crop_annotations(everything[crop.picture], sizes[crop.picture], crop, 96)
+            found = crop_annotations(everything[crop.picture], sizes[crop.picture], crop, (96, 96))
             boxes.append({"boxes": found.boxes[~found.iscrowd], "labels": found.labels[~found.iscrowd]})
         expected = method.targets(SHAPES, (96, 96), boxes)
         for _ in range(2):  # computed, then cached
@@ -132,7 +132,7 @@ def test_targets_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     computed = []
     targets = Fcos.targets
     monkeypatch.setattr(Fcos, "targets", lambda *args: computed.append(1) or targets(*args))
-    cache = TargetCache([annotations(0, (96, 400))], [(96, 400)], 96)
+    cache = TargetCache([annotations(0, (96, 400))], [(96, 400)], (96, 96))
     crops = [Crop(0, False, 0, 0), Crop(0, True, 0, 0), Crop(0, False, 0, 0)]
     cache.fcos(crops, Fcos(), SHAPES)
     cache.fcos(crops, Fcos(), SHAPES)
@@ -142,12 +142,23 @@ def test_targets_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(computed) == 4
 
 
-def test_ranges_follow_the_size_of_the_crop() -> None:
+@pytest.mark.parametrize("size", [(240, 320), (40, 256)])
+def test_ranges_follow_the_size_of_the_image_that_a_crop_is_a_part_of(size: tuple[int, int]) -> None:
+    everything = [annotations(0, (120, 160))]
+    cache, crop = TargetCache(everything, [(120, 160)], (96, 96), size), Crop(0, False, 0, 32)
+    found = crop_annotations(everything[0], (120, 160), crop, (96, 96))
+    boxes = {"boxes": found.boxes[~found.iscrowd], "labels": found.labels[~found.iscrowd]}
+    wanted, others = (Fcos().targets(SHAPES, one, [boxes]).labels for one in (size, (96, 96)))
+    assert torch.equal(cache.fcos([crop], Fcos(), SHAPES).labels, wanted)
+    assert not torch.equal(wanted, others), "or this test shows nothing"
+
+
+def test_ranges_follow_the_size_of_the_crop_where_images_differ() -> None:
     """A box of 30 pixels in a crop of 96 is what one of 250 is at 800: too large for p3, which ends at 64."""
     whole = Annotations(
         torch.tensor([[20.0, 20.0, 50.0, 50.0]]), torch.tensor([0]), torch.tensor([False]), torch.tensor([False])
     )
-    found = TargetCache([whole], [(96, 96)], 96).fcos([Crop(0, False, 0, 0)], Fcos(), SHAPES)
+    found = TargetCache([whole], [(96, 96)], (96, 96)).fcos([Crop(0, False, 0, 0)], Fcos(), SHAPES)
     positive = torch.nonzero(found.labels[0] >= 0).flatten()
     assert len(positive)
     assert bool((positive >= 144).all())

@@ -70,7 +70,7 @@ def test_a_crop_of_the_maps_is_a_part_of_them() -> None:
     features = features_of(dataset, make_frozen_backbone(spec), spec)
     crops = all_crops(features, 96)
     assert len(crops) == 3 * 2 * 2
-    maps = features.crops(crops, ("c2", "c5"), 96)
+    maps = features.crops(crops, ("c2", "c5"), (96, 96))
     assert maps["c2"].is_contiguous(memory_format=torch.channels_last)
     for row, (picture, mirrored, top, left) in enumerate(crops):
         for name, stride in (("c2", 4), ("c5", 32)):
@@ -82,10 +82,10 @@ def test_a_crop_of_the_maps_is_a_part_of_them() -> None:
 def test_a_white_box_is_at_the_targets_position_in_every_crop_and_level() -> None:
     dataset, spec = Painted(SIZES, BOXES), small_spec(longest=416)
     features = features_of(dataset, means(), spec)
-    store = TargetCache(load_annotations(dataset, resized_sizes(dataset, spec)), resized_sizes(dataset, spec), 96)
+    store = TargetCache(load_annotations(dataset, resized_sizes(dataset, spec)), resized_sizes(dataset, spec), (96, 96))
     crops, seen = all_crops(features, 96), 0
     assert len(crops) == 2 * (11 + 5 + 6 + 2)  # 100x96 is padded to 128x96
-    maps = features.crops(crops, ("c3", "c4", "c5"), 96)
+    maps = features.crops(crops, ("c3", "c4", "c5"), (96, 96))
     for row, crop in enumerate(crops):
         boxes = store.boxes_in(crop)["boxes"].tolist()
         seen += len(boxes)
@@ -104,14 +104,14 @@ def test_positive_locations_are_the_white_ones(level: int) -> None:
     dataset, spec = Painted(SIZES, BOXES), small_spec(longest=416)
     features = features_of(dataset, means(), spec)
     sizes = resized_sizes(dataset, spec)
-    store = TargetCache(load_annotations(dataset, sizes), sizes, 96)
+    store = TargetCache(load_annotations(dataset, sizes), sizes, (96, 96))
     crops, stride = all_crops(features, 96), 1 << level
     shapes = {f"p{k}": map_size((96, 96), 1 << k) for k in (3, 4, 5)}
     method = Fcos(ranges={3: (1e8, 1e9), 4: (1e-3, 1e8), 5: (1e-4, 1e-3)}[level], reference_size=None)
     targets = store.fcos(crops, method, shapes)
     first = sum(h * w for name, (h, w) in shapes.items() if int(name[1]) < level)
     labels = targets.labels[:, first : first + (96 // stride) ** 2].reshape(-1, 96 // stride, 96 // stride)
-    white = features.crops(crops, (f"c{level}",), 96)[f"c{level}"][:, 0] > 0.5
+    white = features.crops(crops, (f"c{level}",), (96, 96))[f"c{level}"][:, 0] > 0.5
     assert white.any()
     assert torch.equal(labels == 1, white)
     assert int((targets.labels >= 0).sum()) == int(white.sum())
@@ -127,7 +127,7 @@ def test_pictures_smaller_than_the_crop_are_padded() -> None:
         torch.testing.assert_close(c5, torch.ones(3, 5) * torch.tensor([[1.0], [0.0], [0.0]]))
     sizes = resized_sizes(dataset, spec)
     assert sizes == [(32, 160)]
-    boxes = TargetCache(load_annotations(dataset, sizes), sizes, 96).boxes_in(Crop(0, True, 0, 64))["boxes"]
+    boxes = TargetCache(load_annotations(dataset, sizes), sizes, (96, 96)).boxes_in(Crop(0, True, 0, 64))["boxes"]
     assert boxes.tolist() == [[0, 0, 96, 32]]
 
 
@@ -145,7 +145,7 @@ def test_a_crop_from_the_inside_of_a_map() -> None:
     layout = FeatureLayout({"c3": Level(8, 2), "c4": Level(16, 3)}, [(64, 96), (32, 128)], 2)
     features = Features(torch.arange(layout.offsets[-1], dtype=torch.float32), layout, {}, mapped=False)
     for picture, top, left in ((0, 16, 32), (0, 32, 16), (1, 0, 64)):
-        crops = features.crops([Crop(picture, True, top, left)], ("c3", "c4"), 32)
+        crops = features.crops([Crop(picture, True, top, left)], ("c3", "c4"), (32, 32))
         for name, stride in (("c3", 8), ("c4", 16)):
             whole, n = features.full_map(picture, True, name), 32 // stride
             y, x = top // stride, left // stride
@@ -165,7 +165,7 @@ def test_mapped_features_and_features_in_memory_are_equal(tmp_path: Path) -> Non
     assert in_memory.nbytes == read.nbytes == file.stat().st_size
     crops = all_crops(in_memory, 96)
     for name in ("c2", "c3", "c4", "c5"):
-        maps = [features.crops(crops, (name,), 96)[name] for features in (in_memory, read, mapped)]
+        maps = [features.crops(crops, (name,), (96, 96))[name] for features in (in_memory, read, mapped)]
         assert torch.equal(maps[0], maps[1])
         assert torch.equal(maps[0], maps[2])
 
@@ -178,7 +178,7 @@ def test_half_precision_takes_half_the_space_and_is_correctly_rounded(tmp_path: 
     half = features_of(dataset, make_frozen_backbone(spec), spec)
     assert 2 * half.nbytes == full.nbytes
     crops = all_crops(full, 96)
-    a, b = (features.crops(crops, ("c4",), 96)["c4"] for features in (full, half))
+    a, b = (features.crops(crops, ("c4",), (96, 96))["c4"] for features in (full, half))
     assert b.dtype == torch.float32
     assert not torch.equal(a, b)
     torch.testing.assert_close(a, b, rtol=error, atol=1e-6)
@@ -228,6 +228,6 @@ class _Scale(nn.Module):
 
 
 def test_center_crop() -> None:
-    crop_sampler = CropSampler([(96, 416), (128, 96)], 96, 32, True)
+    crop_sampler = CropSampler([(96, 416), (128, 96)], (96, 96), 32, True)
     assert crop_sampler.center_crop(0) == Crop(0, False, 0, 160)
     assert crop_sampler.center_crop(1) == Crop(1, False, 0, 0)

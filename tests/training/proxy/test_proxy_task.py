@@ -15,6 +15,8 @@ import torch
 from proxy_tools import small_spec, text
 from torch import nn
 
+from nasdsl.data import open_dataset
+from nasdsl.detection.fcos import Fcos, FcosTargets
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.training.proxy import (
     DeviceLost,
@@ -28,7 +30,7 @@ from nasdsl.training.proxy import (
     Stopped,
     loop,
 )
-from nasdsl.training.proxy.crops import Annotations
+from nasdsl.training.proxy.crops import Annotations, load_annotations
 from nasdsl.training.proxy.features import Features
 from nasdsl.training.proxy.loader import CropLoader, _prefetch
 from nasdsl.training.proxy.loop import make_method, validate
@@ -44,6 +46,34 @@ def task() -> ProxyTask:
 
 def other(task: ProxyTask, **settings: Any) -> ProxyTask:
     return ProxyTask(replace(task.spec, **settings), quiet=True)
+
+
+def test_whole_images(task: ProxyTask) -> None:
+    """Of 72x104, padded to 96x128: a batch has their maps and the targets of all their boxes, in training and validation."""
+    whole = other(task, image_size=(72, 104), size=64, longest=104, whole_images=True)
+    decoder = whole.load(text())
+    module, method = whole._build(decoder), whole.method(decoder)
+    loader = whole.loader(module, method)
+    crops = [whole.crop_sampler.center_crop(picture) for picture in whole.val]
+    assert (
+        {crop[2:] for crop in crops} == {crop[2:] for crop in next(whole.crop_sampler.sample(whole.train, 8, 1, 0))} == {(0, 0)}
+    )
+    batch = loader.load(crops)
+    for name, maps in batch.features.items():
+        stride = 1 << int(name[1:])
+        assert maps.shape[2:] == (96 // stride, 128 // stride)
+        for one, crop in zip(maps, crops, strict=True):
+            assert torch.equal(one, whole.features.full_map(crop.picture, False, name).float())
+    every = load_annotations(open_dataset(whole.spec.data, "train"), [(72, 104)] * 8)
+    kept = [every[crop.picture].where(~every[crop.picture].iscrowd) for crop in crops]
+    boxes = [{"boxes": one.boxes, "labels": one.labels} for one in kept]
+    assert isinstance(method, Fcos)
+    wanted = method.targets(loader.shapes, (72, 104), boxes)
+    assert isinstance(batch.targets, FcosTargets)
+    assert torch.equal(batch.targets.labels, wanted.labels)
+    assert 0 <= other(whole, reward="ap", iterations=2)(text()).reward <= 1
+    with pytest.raises(ProxyError, match="whole_images is True; expected False without image_size"):
+        other(task, whole_images=True)
 
 
 def test_the_same_reward_bit_for_bit(task: ProxyTask) -> None:
@@ -130,7 +160,7 @@ def test_losses_on_meta_val_do_not_depend_on_the_batches(task: ProxyTask, predic
     crops = [task.crop_sampler.center_crop(picture) for picture in range(8)]
     batches = task.loader(module, method)
     losses = [
-        validate(module, batches.batches([crops[i : i + n] for i in range(0, 8, n)]), method, task.spec, detect=False).losses
+        validate(module, batches.batches([crops[i : i + n] for i in range(0, 8, n)]), method, task.spec).losses
         for n in (8, 3, 1)
     ]
     for found in losses[1:]:
@@ -194,16 +224,16 @@ def test_the_time_of_computing_ap_is_part_of_validation(task: ProxyTask, monkeyp
 def test_ap_of_the_ground_truth_is_one_and_crowds_are_ignored(task: ProxyTask) -> None:
     found = [task._target_cache.annotations_in(task.crop_sampler.center_crop(picture)) for picture in range(8)]
     detections = [{"boxes": f.boxes, "labels": f.labels, "scores": torch.ones(len(f.boxes))} for f in found]
-    assert average_precision(detections, found, 96, task.classes, task.category_ids) == pytest.approx(1)
+    assert average_precision(detections, found, (96, 96), task.classes, task.category_ids) == pytest.approx(1)
     half = [{name: x[:1] for name, x in d.items()} for d in detections]
-    assert 0 < average_precision(half, found, 96, task.classes, task.category_ids) < 1
+    assert 0 < average_precision(half, found, (96, 96), task.classes, task.category_ids) < 1
     crowd = Annotations(torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([0]), torch.tensor([True]), torch.tensor([False]))
     box = Annotations(torch.tensor([[20.0, 20, 60, 60]]), torch.tensor([0]), torch.tensor([False]), torch.tensor([False]))
     both = Annotations(*(torch.cat(pair) for pair in zip(crowd, box, strict=True)))
     right = [{"boxes": box.boxes, "labels": box.labels, "scores": torch.ones(1)}]
-    assert average_precision(right, [both], 96, task.classes, task.category_ids) == pytest.approx(1)
+    assert average_precision(right, [both], (96, 96), task.classes, task.category_ids) == pytest.approx(1)
     with pytest.raises(ProxyError, match="no boxes in meta-val"):
-        average_precision(right, [crowd.where(torch.tensor([False]))], 96, task.classes, task.category_ids)
+        average_precision(right, [crowd.where(torch.tensor([False]))], (96, 96), task.classes, task.category_ids)
 
 
 # ------------------------------------------------------------------------------------------------------------- errors

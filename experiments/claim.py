@@ -1,0 +1,258 @@
+"""Does a search give a better detector within a budget in milliseconds than what one would have set up by hand?
+
+    python experiments/claim.py --data voc:BCCD --weights mobilenet_v2.pth --out runs/claim
+
+A budget is the predicted latency of `fcos` of width 32 at 240x320 (onnxruntime, one thread, MobileNetV2), times 1, 2 and 4.
+For each, the contestants choose a detector by the same proxy task, from decoders, `SIZES` and `WIDTHS` that keep the budget:
+
+    search    `--trials` evaluations by `bayes` in `zoo:fcos_family`
+    random    as many random samples of the same space, the best of them
+    grid      `fcos` and `panet` at all sizes and widths: what one would try by hand
+    nas_fcos  the decoder of the paper at all sizes and widths
+    decoder   the same search with size and width fixed to those of the best of the grid: the share of the decoder alone
+
+The best `--finalists` of each are trained in full by the recipe `small` with `--epochs`, under `--seeds` seeds, and evaluated
+on val and test. A contestant's detector is the one of its finalists with the highest mean AP on val; AP on test is reported for
+that one. `claim.jsonl` beside this file has a line for each training, `claim_searches.jsonl` one for each finalist.
+
+Everything may be stopped at any time; the same command goes on. The trainings are in the order in which most is learnt first:
+the best of each contestant under one seed, then under further seeds, then the other finalists. Needs nasdsl[onnxruntime].
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import torch
+from trained import SPLITS, measured_ap
+
+import nasdsl
+from nasdsl import resources
+from nasdsl.latency import LatencyPredictor
+from nasdsl.search import search
+from nasdsl.search.detectors import DetectorEvaluation, proxy_specs
+from nasdsl.search.proxy_evaluation import ProxyEvaluation
+from nasdsl.spaces import Space, load_space
+from nasdsl.training import find_recipe, train
+from nasdsl.training.config import TrainingConfig
+from nasdsl.training.errors import Diverged
+from nasdsl.training.proxy import ProxySpec
+from nasdsl.training.proxy.defaults import SMALL
+
+HERE: Final = Path(__file__).parent
+BACKBONE: Final = "mobilenet_v2"
+REFERENCE: Final = ("fcos", 32, (240, 320))
+"""Decoder, width and size of the smallest budget."""
+WIDTHS: Final = (24, 32, 48, 64)
+SIZES: Final[Mapping[int, Sequence[tuple[int, int]]]] = {
+    1: ((192, 256), (224, 304), (240, 320), (256, 344), (288, 384)),
+    2: ((240, 320), (288, 384), (320, 432), (352, 472), (384, 512)),
+    4: ((320, 432), (384, 512), (432, 576), (480, 640), (544, 728)),
+}
+"""Sizes by budget: from too small to the largest that any decoder of the spaces can afford."""
+SCALE: Final = 0.5
+"""Sides of the images of the proxy task, of those of the detector."""
+ENUMERATED: Final = 1000
+"""Random proposals that find all fillings of the small spaces; repeated ones cost nothing."""
+
+
+class Contestant(NamedTuple):
+    """How a detector is chosen.
+
+    Attributes:
+        spaces: names in the zoo; the best of all of them counts.
+        strategy: of the search.
+        enumerated: whether all fillings are evaluated.
+    """
+
+    spaces: tuple[str, ...]
+    strategy: str
+    enumerated: bool
+
+
+CONTESTANTS: Final[Mapping[str, Contestant]] = {
+    "grid": Contestant(("fcos", "panet"), "random", True),
+    "search": Contestant(("fcos_family",), "bayes", False),
+    "random": Contestant(("fcos_family",), "random", False),
+    "nas_fcos": Contestant(("nas_fcos",), "random", True),
+    "decoder": Contestant(("fcos_family",), "bayes", False),
+}
+
+
+class Finalist(NamedTuple):
+    """A detector that a contestant chose.
+
+    Attributes:
+        rank: among the contestant's, from 0.
+        reward: of the proxy task.
+        latency: predicted, in milliseconds.
+        evaluations: how many proxy tasks the contestant ran.
+    """
+
+    budget: int
+    contestant: str
+    rank: int
+    reward: float
+    latency: float
+    evaluations: int
+    text: str
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.budget}_{self.contestant}_{self.rank}"
+
+
+def open_space(name: str, sizes: Sequence[tuple[int, int]], widths: Sequence[int]) -> Space:
+    """A space or decoder of the zoo, as a space of whole detectors."""
+    folder = resources.folder("genotypes")
+    file = folder / "spaces" / f"{name}.nas"
+    space = load_space(file if file.exists() else folder / f"{name}.nas", backbone=BACKBONE, classes=3)
+    return space.with_width(*widths).with_detector(sizes, (BACKBONE,))
+
+
+def evaluation(space: Space, given: argparse.Namespace, sizes: Sequence[tuple[int, int]]) -> DetectorEvaluation:
+    """The proxy task of each size, the same for all contestants."""
+    spec = ProxySpec(
+        given.data, backbone=BACKBONE, backbone_weights=str(given.weights), levels=("c2", "c3", "c4", "c5"), device="cpu",
+        cache=str(given.out / "features"), **{**SMALL, "size": 64, "seeds": given.proxy_seeds},
+    )  # fmt: skip
+    every = space.with_detector(sizes, (BACKBONE,))  # also where one size is fixed, so that rewards compare
+    specs = proxy_specs(every, spec, shorter_side=round(SCALE * max(map(min, sizes))))
+    return DetectorEvaluation({key: ProxyEvaluation(one) for key, one in specs.items()})
+
+
+def choose(budget: int, name: str, limit: float, predictor: LatencyPredictor, given: argparse.Namespace) -> list[Finalist]:
+    """Run the searches of a contestant; returns its finalists."""
+    contestant, sizes = CONTESTANTS[name], SIZES[budget]
+    chosen: tuple[tuple[int, int], ...] = tuple(sizes)
+    widths: tuple[int, ...] = WIDTHS
+    if name == "decoder":
+        best = nasdsl.loads(read_finalists(given)[budget, "grid"][0].text)
+        assert best.size is not None
+        chosen, widths = (best.size,), (best.architecture.fpn.width,)
+    trials, count = list[tuple[float, str]](), 0
+    for space_name in contestant.spaces:
+        space = open_space(space_name, chosen, widths)
+        evaluate = evaluation(space, given, sizes)
+        found = search(
+            space, evaluate, contestant.strategy, ENUMERATED if contestant.enumerated else 10 * given.trials,
+            out=given.out / f"{budget}_{name}_{space_name}", resume=True, budgets=[f"latency:{limit:.3f}ms"],
+            latency=lambda text: predictor(text) / 1000, evaluations=None if contestant.enumerated else given.trials,
+            task=evaluate.identity,
+        )  # fmt: skip
+        done = [(trial.reward, trial.text) for trial in found if trial.verdict == "ok" and trial.reward is not None]
+        trials += done
+        count += len(done)
+    trials.sort(reverse=True)
+    return [
+        Finalist(budget, name, rank, round(reward, 4), round(predictor(text), 3), count, text)
+        for rank, (reward, text) in enumerate(trials[: given.finalists])
+    ]
+
+
+def run(finalist: Finalist, seed: int, given: argparse.Namespace) -> dict[str, Any] | None:
+    """Train and evaluate a finalist; None if the training diverges."""
+    folder = given.out / "trained" / f"{finalist.name}_{given.epochs}_s{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    decoder = nasdsl.loads(finalist.text)
+    changes = {"epochs": given.epochs, "size": decoder.size, "seed": seed, "evaluate_every": 0, "checkpoint_every": 100}
+    recipe = find_recipe("small").changed(changes)
+    config = TrainingConfig(
+        data=given.data, val_split=None, backbone=BACKBONE, backbone_weights=str(given.weights), recipe=recipe,
+        improvements=True,
+    )  # fmt: skip
+    data = config.open_train_dataset()
+    detector, out = config.make_detector(config.prepare_decoder(decoder), data), folder / "run"
+    times, began = folder / "cpu_s.txt", time.process_time()
+    before = float(times.read_text()) if times.exists() else 0.0
+    try:
+        train(detector, data, recipe, out, device="cpu", quiet=True, resume=(out / "checkpoint.pt").exists())
+    except Diverged as error:
+        print(f"{finalist.name}: {error}", flush=True)
+        return None
+    finally:
+        seconds = before + time.process_time() - began
+        times.write_text(f"{seconds:.1f}")
+    trained = nasdsl.load_detector(out)
+    ap = {f"ap_{split}": round(100 * measured_ap(trained, given.data, split, data), 2) for split in SPLITS}
+    shutil.rmtree(out)
+    return {**finalist._asdict(), "epochs": given.epochs, "seed": seed, **ap, "cpu_s": round(seconds)}
+
+
+def plan(finalists: Mapping[tuple[int, str], Sequence[Finalist]], given: argparse.Namespace) -> Iterator[tuple[Finalist, int]]:
+    """All trainings, those from which most is learnt first."""
+    first = [found[0] for found in finalists.values() if found]
+    others = [one for found in finalists.values() for one in found[1:]]
+    yield from ((one, seed) for seed in range(given.seeds) for one in first)
+    yield from ((one, seed) for seed in range(given.seeds) for one in others)
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def _append(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with open(file, "a", encoding="utf-8") as out:
+        out.write("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def read_finalists(given: argparse.Namespace) -> dict[tuple[int, str], list[Finalist]]:
+    """The finalists that are known, by budget and contestant."""
+    found: dict[tuple[int, str], list[Finalist]] = {}
+    for row in _lines(given.searches):
+        found.setdefault((row["budget"], row["contestant"]), []).append(Finalist(**{k: row[k] for k in Finalist._fields}))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", required=True, help="SPEC of BCCD, with the splits train, val and test")
+    parser.add_argument("--weights", required=True, type=Path, help="weights of MobileNetV2")
+    parser.add_argument("--out", required=True, type=Path, help="folder of searches, features, unfinished trainings")
+    parser.add_argument("--results", type=Path, default=HERE / "claim.jsonl", help="file of trainings")
+    parser.add_argument("--searches", type=Path, default=HERE / "claim_searches.jsonl", help="file of finalists")
+    parser.add_argument("--budgets", type=int, nargs="+", choices=list(SIZES), default=list(SIZES), help="times the smallest")
+    parser.add_argument("--contestants", nargs="+", choices=list(CONTESTANTS), default=list(CONTESTANTS))
+    parser.add_argument("--trials", type=int, default=100, help="evaluations of a search")
+    parser.add_argument("--proxy-seeds", type=int, default=1, help="trainings of a proxy task")
+    parser.add_argument("--finalists", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--trainings", type=int, help="stop after this many")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    given.out.mkdir(parents=True, exist_ok=True)
+    predictor = LatencyPredictor("onnxruntime", 1, BACKBONE, classes=3, table=given.out / "latency.json")
+    name, width, size = REFERENCE
+    reference = nasdsl.load(resources.folder("genotypes") / f"{name}.nas").with_width(width)
+    unit = predictor.predict(reference, BACKBONE, size).milliseconds
+    for budget in given.budgets:
+        for contestant in given.contestants:
+            if (budget, contestant) in read_finalists(given):
+                continue
+            limit = budget * unit
+            print(f"{contestant}, {limit:.2f} ms", flush=True)
+            found = choose(budget, contestant, limit, predictor, given)
+            _append(given.searches, [{**one._asdict(), "limit": round(limit, 3)} for one in found])
+    finalists = {key: found for key, found in read_finalists(given).items() if key[0] in given.budgets}
+    known = {(r["budget"], r["contestant"], r["rank"], r["epochs"], r["seed"]) for r in _lines(given.results)}
+    trained = 0
+    for one, seed in plan({key: found for key, found in finalists.items() if key[1] in given.contestants}, given):
+        if (*one[:3], given.epochs, seed) in known or trained == given.trainings:
+            continue
+        row = run(one, seed, given)
+        trained += 1
+        if row is not None:
+            _append(given.results, [row])
+            print(f"{one.name}, seed {seed}: AP {row['ap_val']} on val, {row['ap_test']} on test, {row['cpu_s']} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
