@@ -38,7 +38,7 @@ from nasdsl.latency import LatencyPredictor
 from nasdsl.search import search
 from nasdsl.search.detectors import DetectorEvaluation, proxy_specs
 from nasdsl.search.proxy_evaluation import ProxyEvaluation
-from nasdsl.spaces import Space, load_space
+from nasdsl.spaces import Space, SpaceError, load_space
 from nasdsl.training import find_recipe, train
 from nasdsl.training.config import TrainingConfig
 from nasdsl.training.errors import Diverged
@@ -217,7 +217,8 @@ def plan(finalists: Mapping[tuple[int, str], Sequence[Finalist]], given: argpars
     yield from ((one, seed) for seed in range(given.seeds) for one in others)
 
 
-def _lines(file: Path) -> list[dict[str, Any]]:
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The rows of a file of JSON lines; none if there is no file."""
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
@@ -229,7 +230,7 @@ def _append(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def read_finalists(given: argparse.Namespace) -> dict[tuple[int, str], list[Finalist]]:
     """The finalists that are known, by budget and contestant."""
     found: dict[tuple[int, str], list[Finalist]] = {}
-    for row in _lines(given.searches):
+    for row in read_lines(given.searches):
         found.setdefault((row["budget"], row["contestant"]), []).append(Finalist(**{k: row[k] for k in Finalist._fields}))
     return found
 
@@ -259,10 +260,14 @@ def main() -> None:
                 continue
             limit = budget * clock.unit
             print(f"{contestant}, {limit:.2f} ms", flush=True)
-            found = choose(budget, contestant, clock, given)
+            try:
+                found = choose(budget, contestant, clock, given)
+            except SpaceError as error:  # nothing fits
+                print(error, flush=True)
+                continue
             _append(given.searches, [{**one._asdict(), "limit": round(limit, 3)} for one in found])
     finalists = {key: found for key, found in read_finalists(given).items() if key[0] in given.budgets}
-    known = {(r["budget"], r["contestant"], r["rank"], r["epochs"], r["seed"]) for r in _lines(given.results)}
+    known = {(r["budget"], r["contestant"], r["rank"], r["epochs"], r["seed"]) for r in read_lines(given.results)}
     trained = 0
     for one, seed in plan({key: found for key, found in finalists.items() if key[1] in given.contestants}, given):
         if (*one[:3], given.epochs, seed) in known or trained == given.trainings:
