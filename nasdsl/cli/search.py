@@ -111,7 +111,7 @@ Positive = click.FloatRange(0, min_open=True)
     "--early-stop",
     default="none",
     show_default=True,
-    metavar="none|median|quantile:Q",
+    metavar="none|median|quantile:Q|halving[:ETA]",
     help="Rule that stops unpromising evaluations early; see docs/search.md.",
 )
 @click.option("--workers", default="inline", show_default=True, metavar="inline|process:N|ray[:N][@ADDRESS]|folder:DIR",

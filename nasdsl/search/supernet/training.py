@@ -180,11 +180,12 @@ class Supernet:
 
     def _texts(self, step: int) -> list[Filled]:
         """The fillings that a step trains."""
-        sample = self.space.sample(random.Random(mixed_seed(self.spec.seed, _PATHS, step)))
+        rng = random.Random(mixed_seed(self.spec.seed, _PATHS, step))
+        samples = [self.space.sample(rng) for _ in range(self.spec.paths)]
         if not self.widths.decisions:
-            return [sample]
-        others = (self.widths.widest(sample.indices), self.widths.narrowest(sample.indices))
-        return [self.space.decode(indices) for indices in dict.fromkeys((others[0], others[1], sample.indices))]
+            return samples
+        widths = [(self.widths.widest(s.indices), self.widths.narrowest(s.indices), s.indices) for s in samples]
+        return [self.space.decode(indices) for each in widths for indices in dict.fromkeys(each)]
 
     def _lower(self, text: str) -> Graph:
         task = self.task_of(text)
@@ -209,6 +210,22 @@ class Supernet:
             state = {"step": self.step, "weights": self.weights.state(), "optimizer": optimizer.state_dict()}
             save_checkpoint(self.path, {"format": FORMAT, "identity": dict(self._identity), **state})
 
+    def load(self, path: Path) -> None:
+        """Load the weights of a trained network, whatever tasks it has.
+
+        Raises:
+            SearchError: there is none, or its training is not finished.
+            CheckpointError: the file cannot be read.
+        """
+        state = _load(path)
+        if state["step"] < state["identity"]["spec"]["iterations"]:
+            raise SearchError(
+                f"{path} is not trained yet: it is at step {state['step']} of {state['identity']['spec']['iterations']}; "
+                "go on with its search (--resume)"
+            )
+        self.step = state["step"]
+        self.weights.load(state["weights"], self._device)
+
     def _restore(self, optimizer: torch.optim.Optimizer) -> None:
         loaded = load_checkpoint(self.path) if self.path is not None else None
         if loaded is None:
@@ -220,3 +237,20 @@ class Supernet:
         self.weights.load(state["weights"], self._device)
         optimizer.param_groups[0]["params"].extend(self.weights.parameters.values())
         optimizer.load_state_dict(state["optimizer"])
+
+
+def load_identity(path: Path) -> dict[str, Any]:
+    """What a network was trained as: ``space``, its text; ``spec``; ``tasks``, the settings of the proxy tasks by name.
+
+    Raises:
+        SearchError: there is no file of one.
+        CheckpointError: the file cannot be read.
+    """
+    return dict(_load(path)["identity"])
+
+
+def _load(path: Path) -> dict[str, Any]:
+    loaded = load_checkpoint(path)
+    if loaded is None or loaded.state.get("format") != FORMAT:
+        raise SearchError(f"{path} {'is no weight-sharing network' if loaded else 'does not exist'}")
+    return loaded.state
