@@ -1,18 +1,21 @@
 """Replays rules of early stopping over a search without one: the steps that each saves, and the good samples it stops.
 
-    python benchmarks/early_stopping.py RUN [--rules median:10 quantile:0.5:10 …] [--iterations N]
+    python benchmarks/early_stopping.py RUN [--rules median:10 quantile:0.5:10 halving:2:10 …] [--iterations N]
 
 RUN is the folder of a search on the proxy task; its journal has the loss of every sample at the check steps. The table has the
 share of samples that a rule stops, the share of training steps that it saves, and how many of the final best 10 %, of the best
-five and of the best one it stops: its errors. `regret` is the score of the best sample minus that of the best sample that is
-not stopped. The strategy is not replayed: given failures instead of rewards, it would have proposed other samples. `agreement`
-of a check step is the Spearman correlation of the losses there with the final scores, a bound on what a rule can know.
+five and of the best one it stops: its errors. `best kept` is the rank of the best sample that is not stopped, `regret` the
+score of the best sample minus that of this one. `--steps 15 30 45` shows the rules these check steps alone, where the journal
+has others too; a rule that has rungs of its own sees those. The strategy is not replayed: given failures instead of rewards, it
+would have proposed other samples. `agreement` of a check step is the Spearman correlation of the losses there with the final
+scores, a bound on what a rule can know.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,7 @@ from nasdsl.search.run import load_history
 from nasdsl.search.trial import OK
 
 RULES = ("median:10", "median:20", *(f"quantile:{q}:{n}" for n in (10, 20) for q in (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)))
+RULES += tuple(f"halving:{factor}:{n}" for n in (10, 20) for factor in (2, 3, 4))
 
 
 def agreement(history: History) -> dict[int, float]:
@@ -43,19 +47,21 @@ def agreement(history: History) -> dict[int, float]:
     return {step: float(np.corrcoef(rows.T)[0, 1]) for step, rows in ranks.items() if len(rows) > 1}
 
 
-def report(history: History, rules: list[str], iterations: int | None) -> str:
+def report(history: History, rules: list[str], iterations: int | None, steps: Collection[int] | None = None) -> str:
     """The table in Markdown."""
     lines = [f"agreement at step {step}: {correlation:.3f}" for step, correlation in agreement(history).items()]
-    lines += ["", "| rule | stopped | steps saved | lost of the best 10 % | of the best 5 | the best | regret |"]
+    lines += ["", "| rule | stopped | steps saved | lost of the best 10 % | of the best 5 | best kept | regret |"]
     lines += ["|---|---|---|---|---|---|---|"]
+    length = iterations if iterations is not None else ((history.start or {}).get("task") or {}).get("iterations")
     for text in rules:
         rule = StoppingRule.parse(text)
         if rule is None:
             continue
-        r = replay_rule(history, rule, iterations)
+        own = None if length is None else rule.checks(length)
+        r = replay_rule(history, rule, iterations, own or steps)
         lines.append(
             f"| `{r.rule}` | {r.stopped} of {r.samples} ({r.stopped / r.samples:.0%}) | {r.steps_saved:.1%} "
-            f"| {r.stopped_of_top_tenth} of {r.top_tenth} | {r.stopped_of_top_five} | {'lost' if r.stopped_best else 'kept'} "
+            f"| {r.stopped_of_top_tenth} of {r.top_tenth} | {r.stopped_of_top_five} | {r.rank_kept or '-'} "
             f"| {r.regret:.4g} |"
         )
     return "\n".join(lines)
@@ -66,8 +72,9 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of a search")
     parser.add_argument("--rules", nargs="*", default=list(RULES), help="as `nasdsl search --early-stop` takes them")
     parser.add_argument("--iterations", type=int, help="steps of a training, if the journal does not say")
+    parser.add_argument("--steps", type=int, nargs="+", help="check steps that the rules see (default: all)")
     given = parser.parse_args()
-    print(report(load_history(given.run), given.rules, given.iterations))
+    print(report(load_history(given.run), given.rules, given.iterations, given.steps))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,7 +55,9 @@ def inherited_weights(folder: str | Path, text: str, *, device: str = "auto", qu
     task = ProxyTask(ProxySpec(**found), quiet=quiet)
     backbone = None if key[0] is not None else task.spec.backbone
     space = loads_space(identity["space"], backbone=backbone, classes=len(task.classes))
-    supernet = Supernet(space, {key: task}, SupernetSpec(**identity["spec"]), quiet=quiet)
+    # Decoders of other sizes and backbones are not scored: they only show which decisions are widths.
+    others = itertools.product(space.backbones or (None,), space.sizes or (None,))
+    supernet = Supernet(space, {**dict.fromkeys(others, task), key: task}, SupernetSpec(**identity["spec"]), quiet=quiet)
     supernet.load(path)
     try:
         decoder = supernet.state_of(text)

@@ -110,7 +110,7 @@ class Supernet:
         group["lr"] = self.spec.learning_rate * cosine(self.step, self.spec.iterations, 0.0)
         optimizer.zero_grad()
         for text in self._texts(self.step):
-            decoder = self.bind(text)
+            decoder = self.bind(text, keep=True)
             known = len(group["params"])
             group["params"].extend(list(self.weights.parameters.values())[known:])
             method, loader = self._loader(text, decoder)
@@ -135,15 +135,19 @@ class Supernet:
         reward, losses = self.task_of(text).validate(decoder, self._loader(text, decoder)[1])
         return ProxyResult(reward, losses, {"seconds": time.perf_counter() - start})
 
-    def bind(self, text: str) -> BoundDecoder:
+    def bind(self, text: str, *, keep: bool = False) -> BoundDecoder:
         """A filling with the shared weights.
+
+        Args:
+            keep: keep the random weights of layers that no filling before has had, to train them. Otherwise scores do not
+                depend on what was scored before.
 
         Raises:
             SpaceError: the text is no filling of the space.
         """
         indices = text.indices if isinstance(text, Filled) else self.space.encode(text)
         widest = self._lower(self.space.decode(self.widths.widest(indices)))
-        return self.weights.bind(self._lower(text), widest, self._classes, lambda: self._initialise(widest))
+        return self.weights.bind(self._lower(text), widest, self._classes, lambda: self._initialise(widest), keep=keep)
 
     def state_of(self, text: str) -> dict[str, Tensor]:
         """The weights that a filling inherits, as the state dict of its `DecoderModule`."""
