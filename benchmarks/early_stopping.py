@@ -6,7 +6,8 @@ RUN is the folder of a search on the proxy task; its journal has the loss of eve
 share of samples that a rule stops, the share of training steps that it saves, and how many of the final best 10 %, of the best
 five and of the best one it stops: its errors. `best kept` is the rank of the best sample that is not stopped, `regret` the
 score of the best sample minus that of this one. `--steps 15 30 45` shows the rules these check steps alone, where the journal
-has others too; a rule that has rungs of its own sees those. The strategy is not replayed: given failures instead of rewards, it
+has others too; a rule that has rungs of its own sees those. `--orders 100` is the mean of as many orders of the samples, which
+is as good as so many searches where the strategy is random. The strategy is not replayed: given failures instead of rewards, it
 would have proposed other samples. `agreement` of a check step is the Spearman correlation of the losses there with the final
 scores, a bound on what a rule can know.
 """
@@ -15,8 +16,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import random
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -47,22 +51,39 @@ def agreement(history: History) -> dict[int, float]:
     return {step: float(np.corrcoef(rows.T)[0, 1]) for step, rows in ranks.items() if len(rows) > 1}
 
 
-def report(history: History, rules: list[str], iterations: int | None, steps: Collection[int] | None = None) -> str:
-    """The table in Markdown."""
+def reordered(history: History, seed: int) -> History:
+    """The evaluated samples in another order, one at a time, as another search of a random strategy could have had them."""
+    found, trials = History(), [history.results[number] for number in sorted(history.results)]
+    random.Random(seed).shuffle(trials)
+    found.start, found.observed_before = history.start, list(range(len(trials)))
+    found.results = {number: replace(trial, number=number) for number, trial in enumerate(trials)}
+    return found
+
+
+def report(
+    history: History, rules: list[str], iterations: int | None, steps: Collection[int] | None = None, orders: int = 0
+) -> str:
+    """The table in Markdown; with `orders`, the mean of so many orders of the samples."""
     lines = [f"agreement at step {step}: {correlation:.3f}" for step, correlation in agreement(history).items()]
-    lines += ["", "| rule | stopped | steps saved | lost of the best 10 % | of the best 5 | best kept | regret |"]
-    lines += ["|---|---|---|---|---|---|---|"]
+    lines += ["", "| rule | stopped | steps saved | lost of the best 10 % | of the best 5 | the best | best kept | regret |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
     length = iterations if iterations is not None else ((history.start or {}).get("task") or {}).get("iterations")
+    histories = [reordered(history, seed) for seed in range(orders)] or [history]
     for text in rules:
         rule = StoppingRule.parse(text)
         if rule is None:
             continue
         own = None if length is None else rule.checks(length)
-        r = replay_rule(history, rule, iterations, own or steps)
+        found = [replay_rule(one, rule, iterations, own or steps) for one in histories]
+        stopped, saved, tenth, five, best, rank, regret = (
+            fmean(getattr(r, name) for r in found)
+            for name in (
+                "stopped", "steps_saved", "stopped_of_top_tenth", "stopped_of_top_five", "stopped_best", "rank_kept", "regret"
+            )
+        )  # fmt: skip
         lines.append(
-            f"| `{r.rule}` | {r.stopped} of {r.samples} ({r.stopped / r.samples:.0%}) | {r.steps_saved:.1%} "
-            f"| {r.stopped_of_top_tenth} of {r.top_tenth} | {r.stopped_of_top_five} | {r.rank_kept or '-'} "
-            f"| {r.regret:.4g} |"
+            f"| `{found[0].rule}` | {stopped:.4g} of {found[0].samples} ({stopped / found[0].samples:.0%}) | {saved:.1%} "
+            f"| {tenth:.3g} of {found[0].top_tenth} | {five:.3g} | {best:.0%} | {rank:.3g} | {regret:.3g} |"
         )
     return "\n".join(lines)
 
@@ -72,9 +93,10 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of a search")
     parser.add_argument("--rules", nargs="*", default=list(RULES), help="as `nasdsl search --early-stop` takes them")
     parser.add_argument("--iterations", type=int, help="steps of a training, if the journal does not say")
+    parser.add_argument("--orders", type=int, default=0, help="mean of so many orders of the samples; of a random search")
     parser.add_argument("--steps", type=int, nargs="+", help="check steps that the rules see (default: all)")
     given = parser.parse_args()
-    print(report(load_history(given.run), given.rules, given.iterations, given.steps))
+    print(report(load_history(given.run), given.rules, given.iterations, given.steps, given.orders))
 
 
 if __name__ == "__main__":
