@@ -158,7 +158,7 @@ Positive = click.FloatRange(0, min_open=True)
               help="Score a decoder by training it (proxy), or by the weights that it inherits from one network, trained once "
               "for the whole space (supernet).")  # fmt: skip
 @click.option("--supernet", multiple=True, metavar="NAME=VALUE",
-              help="Change a setting of the supernet's training (iterations, learning_rate, calibration, seed); repeatable.",
+              help="Change a setting of the supernet's training (iterations, paths, learning_rate, calibration, seed).",
 )  # fmt: skip
 @METHOD
 @click.option("--proxy", multiple=True, metavar="NAME=VALUE", help="Change any setting of the proxy task; may be repeated.")

@@ -76,7 +76,8 @@ def replay_rule(
     shown = {n: _curve(trial, steps) for n, trial in sorted(history.results.items()) if trial.verdict == OK}
     trials = {n: history.results[n] for n, losses in shown.items() if losses}
     if not trials:
-        raise SearchError("no sample has a curve; expected a search on the proxy task")
+        where = "" if steps is None else f" at step {', '.join(map(str, steps))}"
+        raise SearchError(f"no sample has a curve{where}; expected a search on the proxy task")
     stopped: dict[int, int] = {}
     curves: dict[int, LossCurve] = {}
     earlier = LossStatistics()
