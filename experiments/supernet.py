@@ -10,6 +10,11 @@ meta-val by decoder, processor seconds of the training and of a score. It may be
 on. `--settings NAME` and `--seeds 0` make a part of it.
 
 `--compare` prints the correlations with AP after full trainings, of these and of the proxy task (`rewards.jsonl`).
+
+    python experiments/supernet.py --search runs/random --data … --weights … --cache … --work …
+
+scores the trials of a search on the proxy task by each of the networks, and prints Spearman's correlations of these scores
+among each other and with the rewards of the search: how much of an order is the network's or the seed's.
 """
 
 from __future__ import annotations
@@ -31,6 +36,7 @@ from trained import BASE, TABLE, Table
 
 import nasdsl
 from nasdsl import resources
+from nasdsl.search import load_trials
 from nasdsl.search.supernet.spec import SupernetSpec
 from nasdsl.search.supernet.training import Supernet
 from nasdsl.spaces import Filled, Space
@@ -124,6 +130,33 @@ def run(given: argparse.Namespace) -> None:
             print(setting, seed, f"{seconds:.0f} s", flush=True)
 
 
+def agree(given: argparse.Namespace) -> str:
+    """Correlations of the scores of a search's trials by the networks and by the search, in Markdown."""
+    from scipy.stats import spearmanr
+
+    torch.set_num_threads(1)
+    space = make_space()
+    trials = {f"{trial.number}": trial for trial in load_trials(given.search).ok}
+    columns = {"proxy": {name: float(trial.reward or 0) for name, trial in trials.items()}}
+    for setting in given.settings or SETTINGS:
+        for seed in given.seeds:
+            path = given.work / f"{setting}_s{seed}" / "supernet.pt"
+            if not path.exists():
+                continue
+            task = ProxyTask(make_spec(given, "readme", BASE[1], seed), quiet=True)
+            supernet = Supernet(space, {(None, None): task}, SupernetSpec(seed=seed, **SETTINGS[setting]), quiet=True)
+            supernet.load(path)
+            scores = measure(supernet, {name: trial.text for name, trial in trials.items()})["scores"]
+            columns[f"{setting}, seed {seed}"] = {n: reward(line, "loss") for n, line in scores.items() if "losses" in line}
+            print(f"{setting}, seed {seed}: {len(scores)} trials scored", flush=True)
+    rows = [f"| {len(trials)} trials | {' | '.join(columns)} |", "|" + "---|" * (len(columns) + 1)]
+    for name, left in columns.items():
+        pairs = [[(left[n], right[n]) for n in left if n in right] for right in columns.values()]
+        cells = [f"{spearmanr(*zip(*found, strict=True)).statistic:.2f}" for found in pairs]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     """The lines of a file; none if there is no file."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
@@ -193,6 +226,7 @@ def main() -> None:
     parser.add_argument("--classes", nargs="+", help="of other data (default: all)")
     parser.add_argument("--settings", action="append", choices=list(SETTINGS), help="only these trainings")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--search", type=Path, metavar="RUN", help="score the trials of this search, and train nothing")
     parser.add_argument("--compare", action="store_true", help="train nothing; print the correlations")
     given = parser.parse_args()
     if given.compare:
@@ -200,6 +234,9 @@ def main() -> None:
         return
     if missing := [name for name in ("data", "weights", "cache", "work") if getattr(given, name) is None]:
         parser.error(f"to train, give {', '.join(f'--{name}' for name in missing)}")
+    if given.search is not None:
+        print(agree(given))
+        return
     run(given)
 
 
