@@ -203,7 +203,7 @@ def search(file: str | None, format_: str, **given: Any) -> None:
     \b
     nasdsl search zoo:nas_fcos_fpn --data DIR --backbone mobilenet_v2 --width 32 --trials 100 --top 3 \\
         --beside zoo:fcos --recipe quick --out runs/search
-    nasdsl search zoo:nas_fcos_fpn --data DIR --backbone mobilenet_v2 --size 192x256,240x320 --width 24,32,48 \\
+    nasdsl search zoo:nas_fcos_fpn --data DIR --backbone mobilenet_v2 --size 192x256,240x320 --width 32,64,96 \\
         --trials 200 --top 3 --top-minutes 30 --out runs/detectors
     nasdsl search zoo:nas_fcos_fpn --data voc:VOC2007 --objective macs:20G --workers process:8 --out runs/fpn
     nasdsl search --progressive --data voc:VOC2007 --full-data coco:COCO --full-width 256 --out runs/nas_fcos
