@@ -78,6 +78,7 @@ def test_a_decoder_of_a_search_is_trained_from_its_network(tmp_path: Path, monke
         "--cache", "features", "--width", "8,16", "--out", "shared",
     )  # fmt: skip
     assert found.exit_code == 0, found.output
+    assert "nasdsl train shared/best.nas --data shapes:8 --weights shared --out runs/best" in found.stderr
     run = ["--val-split", "none", "--recipe", "quick", "--workers", "0", "--steps", "1", "--learning-rate", "1e-12"]
     result = invoke("train", "shared", *data, *run, "--weights", "shared", "--out", "trained")
     assert result.exit_code == 0, result.output
