@@ -49,6 +49,7 @@ SAMPLES_SEED: Final = 100
 
 SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "steps600": {"iterations": 600},
+    "steps1200": {"iterations": 1200},
     "steps2400": {"iterations": 2400},
     "rate1": {"iterations": 600, "learning_rate": 1e-3},
     "rate4": {"iterations": 600, "learning_rate": 4e-3},
