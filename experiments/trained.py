@@ -29,6 +29,7 @@ import nasdsl
 from nasdsl import resources
 from nasdsl.data import Dataset, open_dataset
 from nasdsl.decoder import Decoder
+from nasdsl.detection.weights import SavedWeights
 from nasdsl.search.errors import JournalError
 from nasdsl.search.lock import Lock
 from nasdsl.training import compute_metrics, find_recipe, predict, train
@@ -150,8 +151,14 @@ class Table:
         return found
 
 
-def run(job: Job, decoder: Decoder, given: argparse.Namespace, folder: Path) -> dict[str, object] | None:
-    """Train and evaluate; returns the row, or None if the training diverges."""
+def run(
+    job: Job, decoder: Decoder, given: argparse.Namespace, folder: Path, start: SavedWeights | None = None
+) -> dict[str, object] | None:
+    """Train and evaluate; returns the row, or None if the training diverges.
+
+    Args:
+        start: weights to start from, besides those of the backbone.
+    """
     height, width = map(int, job.size.split("x"))
     recipe = find_recipe("quick").changed(
         {"epochs": job.epochs, "size": (height, width), "seed": job.seed, "evaluate_every": 0, "checkpoint_every": 100}
@@ -163,7 +170,7 @@ def run(job: Job, decoder: Decoder, given: argparse.Namespace, folder: Path) -> 
     data, prepared = config.open_train_dataset(), config.prepare_decoder(decoder)
     times, began = folder / "cpu_s.txt", time.process_time()
     before = float(times.read_text()) if times.exists() else 0.0
-    detector, out = config.make_detector(prepared, data), folder / "run"
+    detector, out = config.make_detector(prepared, data, start), folder / "run"
     try:
         train(detector, data, recipe, out, device="cpu", quiet=True, resume=(out / "checkpoint.pt").exists())
     except Diverged as error:

@@ -22,7 +22,7 @@ def trained() -> ModuleType:
         import trained
 
         yield trained
-        for name in ("trained", "rewards", "compare_rewards"):
+        for name in ("trained", "rewards", "compare_rewards", "supernet", "supernet_start"):
             sys.modules.pop(name, None)
 
 
@@ -99,3 +99,28 @@ def test_rewards_are_compared_with_the_truth(comparison: ModuleType) -> None:
     assert counted == pytest.approx(-(0.75 * 1.7 + 0.25 * 2.8))
     per_positive = comparison.REWARDS["loss per positive"](right[0], None)
     assert per_positive == pytest.approx(-(0.1 * 110 / 100 + 1.6))
+
+
+def test_networks_are_compared_with_the_truth(comparison: ModuleType, trained: ModuleType) -> None:
+    """The samples are those of the table, and the right order has a correlation of 1."""
+    import supernet
+
+    table, space = trained.Table(trained.TABLE), supernet.make_space()
+    texts = supernet.samples(space, table)
+    assert [len(space.encode(text)) for text in texts.values()] == [35] * 8
+    known = {d.decoder: ap for d, ap in comparison.truth(table, 6).items() if d[1:] == trained.BASE}
+    scores = {name: {"losses": {"all": 60 - known[name]}, "ap": -known[name]} for name in texts}
+    lines = [{"setting": "short", "seed": seed, "calibration": 4, "cpu_s": 100.0, "scores": scores} for seed in (0, 1)]
+    shown = supernet.compare(lines, [], table)
+    assert "| short | 4 | loss | 100 |" in shown
+    assert shown.count("| 1.00 (1.00, 1.00) | 1.00 (1.00, 1.00) |") == 1
+    assert shown.count("| -1.00 (-1.00, -1.00) | -1.00 (-1.00, -1.00) |") == 1
+
+
+def test_starts_are_compared(trained: ModuleType) -> None:
+    import supernet_start
+
+    line = {"decoder": "s07", "epochs": 3, "seed": 0, "start": "steps600_s0", "ap_val": 30.0, "ap_test": 32.0}
+    shown = supernet_start.compare([line, {**line, "start": "steps600_s1", "ap_val": 32.0}], trained.Table(trained.TABLE))
+    assert "| s07 | steps600 | 3 | 31.5 | 2 |" in shown
+    assert "| s07 | nothing | 6 | 37.2 | 2 |" in shown

@@ -111,7 +111,7 @@ Positive = click.FloatRange(0, min_open=True)
     "--early-stop",
     default="none",
     show_default=True,
-    metavar="none|median|quantile:Q",
+    metavar="none|median|quantile:Q|halving[:ETA]",
     help="Rule that stops unpromising evaluations early; see docs/search.md.",
 )
 @click.option("--workers", default="inline", show_default=True, metavar="inline|process:N|ray[:N][@ADDRESS]|folder:DIR",
@@ -158,7 +158,7 @@ Positive = click.FloatRange(0, min_open=True)
               help="Score a decoder by training it (proxy), or by the weights that it inherits from one network, trained once "
               "for the whole space (supernet).")  # fmt: skip
 @click.option("--supernet", multiple=True, metavar="NAME=VALUE",
-              help="Change a setting of the supernet's training (iterations, learning_rate, calibration, seed); repeatable.",
+              help="Change a setting of the supernet's training (iterations, paths, learning_rate, calibration, seed).",
 )  # fmt: skip
 @METHOD
 @click.option("--proxy", multiple=True, metavar="NAME=VALUE", help="Change any setting of the proxy task; may be repeated.")
@@ -203,7 +203,7 @@ def search(file: str | None, format_: str, **given: Any) -> None:
     \b
     nasdsl search zoo:nas_fcos_fpn --data DIR --backbone mobilenet_v2 --width 32 --trials 100 --top 3 \\
         --beside zoo:fcos --recipe quick --out runs/search
-    nasdsl search zoo:nas_fcos_fpn --data DIR --backbone mobilenet_v2 --size 192x256,240x320 --width 24,32,48 \\
+    nasdsl search zoo:nas_fcos_fpn --data DIR --backbone mobilenet_v2 --size 192x256,240x320 --width 32,64,96 \\
         --trials 200 --top 3 --top-minutes 30 --out runs/detectors
     nasdsl search zoo:nas_fcos_fpn --data voc:VOC2007 --objective macs:20G --workers process:8 --out runs/fpn
     nasdsl search --progressive --data voc:VOC2007 --full-data coco:COCO --full-width 256 --out runs/nas_fcos

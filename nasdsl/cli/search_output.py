@@ -165,5 +165,7 @@ def _print_summary(outcome: SearchResult, options: SimpleNamespace, proxy: Proxy
     train = ["nasdsl", "train", str(decoder), "--data", options.full_data or options.spec]
     if detector_key(str(best.best.text))[0] is None:
         train += ["--backbone", proxy.backbone]
+    if options.evaluate == "supernet" and decoder.parent == folder:
+        train += ["--weights", str(folder)]
     echo_err(f"next: nasdsl report {shlex.quote(str(folder))} -o report.html")
     echo_err(f"      {shlex.join([*train, '--out', 'runs/best'])}")

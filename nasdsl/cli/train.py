@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -42,6 +42,9 @@ from nasdsl.cli.training_plan import (
     warn_random_backbone,
     with_recipe,
 )
+
+if TYPE_CHECKING:
+    from nasdsl.detection.weights import SavedWeights
 
 RECIPE_OPTIONS = (
     ("epochs", click.FloatRange(0, min_open=True), "Length of the training in epochs."),
@@ -99,7 +102,8 @@ class _TrainCommand(click.Command):
     "--weights",
     type=click.Path(path_type=Path),
     help="Start from another detector: a run's folder, its model.pt, or a file of torchvision's FCOS or RetinaNet. What both "
-    "have in common is inherited; decoder and classes may differ.",
+    "have in common is inherited; decoder and classes may differ. Or the folder of a search with --evaluate supernet, whose "
+    "weights FILE, a decoder of its space, inherits.",
 )
 @click.option("--width", type=click.IntRange(1), help="Channels of fpn and head.  [default: those in FILE]")
 @RECIPE
@@ -172,6 +176,7 @@ def train(
     if minutes is not None:
         _refuse_length(recipe_options, settings)
     decoder = load_decoder(file)
+    text = decoder.source.text
     main = is_main_process()
     with exit_on_error(), warnings_as_messages():
         given_size = recipe_options["size"] or _size_setting(settings)
@@ -210,7 +215,8 @@ def train(
         decoder = plan.prepare_decoder(decoder)
         if main:
             warn_random_backbone(plan)
-        model = plan.make_detector(decoder, data)
+        start = None if weights is None else _shared_weights(weights, text, device, quiet=not main)
+        model = plan.make_detector(decoder, data, start)
         if main and model.inherited is not None and model.inherited.is_complete:  # else a warning says it
             echo_err(str(model.inherited))
         about = {
@@ -236,6 +242,13 @@ def train(
         if result.best_step is not None and result.best_step != result.steps:
             echo_err(f"the best evaluation was at step {result.best_step}; its detector is {result.run.best}")
         write_training_report(result.run.folder, val)
+
+
+def _shared_weights(search: Path, text: str, device: str | None, *, quiet: bool) -> SavedWeights | None:
+    """The weights that a decoder inherits if this is the folder of a search with a weight-sharing network, else None."""
+    from nasdsl.search.supernet.start import inherited_weights, is_supernet
+
+    return inherited_weights(search, text, device=device or "auto", quiet=quiet) if is_supernet(search) else None
 
 
 def _refuse_length(recipe_options: dict[str, Any], settings: tuple[str, ...]) -> None:

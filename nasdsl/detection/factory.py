@@ -16,7 +16,7 @@ from nasdsl.detection.detector import Detector, DetectorError, Method, Size
 from nasdsl.detection.fcos import Fcos
 from nasdsl.detection.inheritance import is_same_network
 from nasdsl.detection.retinanet import Retinanet
-from nasdsl.detection.weights import read_weights
+from nasdsl.detection.weights import SavedWeights, read_weights
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.semantics.architecture import Fcos as FcosPrediction
 
@@ -24,7 +24,7 @@ from nasdsl.semantics.architecture import Fcos as FcosPrediction
 def detector(
     decoder: Decoder,
     backbone: str | FeatureExtractor | None = None,
-    weights: str | Path | None = None,
+    weights: str | Path | SavedWeights | None = None,
     classes: int | Sequence[str] = 80,
     *,
     backbone_weights: str | Path | None = None,
@@ -45,8 +45,8 @@ def detector(
         backbone: a name of `nasdsl.backbones.BACKBONES`, ``timm:NAME``, or a `FeatureExtractor` around any module. None: that
             of ``detector(backbone=…)`` in the decoder's text, or resnet50.
         weights: to start from: the folder of a run, its ``model.pt``, a file with a state dict, or one of torchvision's FCOS
-            or RetinaNet. What its detector and this one have in common is inherited (see `nasdsl.detection.inheritance`);
-            `Detector.inherited` says what, and a warning if it is not everything.
+            or RetinaNet; or the content of one. What its detector and this one have in common is inherited (see
+            `nasdsl.detection.inheritance`); `Detector.inherited` says what, and a warning if it is not everything.
         classes: number of classes, or their names.
         backbone_weights: ``"imagenet"``, a file in torchvision's, MSRA's or timm's layout, or None for random weights.
         freeze_at, norm: see `make_backbone`. With the `weights` of a detector that has this backbone, and without
@@ -82,7 +82,7 @@ def detector(
     decoder = make_self_contained(decoder)
     saved = None
     if weights is not None:
-        saved = read_weights(weights)
+        saved = weights if isinstance(weights, SavedWeights) else read_weights(weights)
         name = saved.backbone.get("name")
         if name and isinstance(backbone, str) and is_same_network(name, backbone) and backbone_weights is None:
             freeze_at = saved.backbone.get("freeze_at") if freeze_at is None else freeze_at

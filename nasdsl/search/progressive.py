@@ -20,6 +20,7 @@ from nasdsl.diagnostics import DiagnosticError
 from nasdsl.search.check import rejection_reason
 from nasdsl.search.config import open_search_folder
 from nasdsl.search.detectors import detector_key, key_name
+from nasdsl.search.early_stopping import StoppingRule
 from nasdsl.search.errors import FpnError, SearchError
 from nasdsl.search.full_training import FullTraining
 from nasdsl.search.ranking import Ranking, RankingEntry
@@ -186,6 +187,8 @@ def _check(stage: Stage, settings: SearchSettings, folder: Path) -> None:
     if not stage.space.domains:
         raise SearchError(f"`{stage.space.name}` has no holes, so that there is nothing to search: `nasdsl train` trains it")
     settings.check(stage.space, folder)
+    if (rule := StoppingRule.parse(settings.stopping)) is not None:
+        rule.checks(stage.proxy.iterations)
 
 
 def _check_fit(heads: Space, fpns: Space) -> None:

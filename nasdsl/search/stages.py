@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from nasdsl.search.full_training import FullTraining, train_top
 from nasdsl.search.latency_budget import predictor_for
 from nasdsl.search.loop import search
 from nasdsl.search.objective import Objective
-from nasdsl.search.proxy_evaluation import ProxyEvaluation
+from nasdsl.search.proxy_evaluation import CHECKS, ProxyEvaluation
 from nasdsl.search.ranking import Ranking, RankingEntry
 from nasdsl.search.results import Trials
 from nasdsl.search.run import SearchRun, load_history
@@ -55,7 +55,7 @@ class Stage:
     supernet: SupernetSpec | None = None
 
     def make_evaluation(
-        self, folder: Path, latency: tuple[int, int] | None, *, quiet: bool
+        self, folder: Path, latency: tuple[int, int] | None, stopping: StoppingRule | None = None, *, quiet: bool
     ) -> ProxyEvaluation | DetectorEvaluation | SupernetEvaluation:
         """The evaluation of the stage's decoders.
 
@@ -63,6 +63,7 @@ class Stage:
             folder: of the stage, for the weights of a weight-sharing network.
             latency: size of an image for which a decoder's seconds are measured; decoders that name a size are measured at
                 their own. None: not measured.
+            stopping: rule that evaluations may be stopped by; says the steps at which their losses are recorded.
         """
         if self.supernet is not None:
             from nasdsl.search.supernet.evaluation import SupernetEvaluation
@@ -70,12 +71,12 @@ class Stage:
             proxies = self.detectors or {(None, None): self.proxy}
             return SupernetEvaluation(self.space, proxies, self.supernet, folder / "supernet.pt", latency, quiet=quiet)
         made = {
-            key: ProxyEvaluation(spec, None if latency is None else key[1] or latency, quiet=quiet)
-            for key, spec in self.detectors.items()
+            key: ProxyEvaluation(
+                spec, None if latency is None else key[1] or latency, checks=_checks(spec, stopping), quiet=quiet
+            )
+            for key, spec in (self.detectors or {(None, None): self.proxy}).items()
         }
-        if len(made) > 1:
-            return DetectorEvaluation(made)
-        return next(iter(made.values()), None) or ProxyEvaluation(self.proxy, latency, quiet=quiet)
+        return DetectorEvaluation(made) if len(made) > 1 else next(iter(made.values()))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``search.json``."""
@@ -169,6 +170,12 @@ class StageResult:
         return next((entry for entry in entries if entry.trial == trial.number and entry.ap is not None), None)
 
 
+def _checks(spec: ProxySpec, stopping: StoppingRule | None) -> Sequence[float]:
+    """The steps at which losses are recorded, as shares of the iterations."""
+    steps = None if stopping is None else stopping.checks(spec.iterations)
+    return CHECKS if steps is None else [step / spec.iterations for step in steps]
+
+
 def run_stage(
     stage: Stage,
     settings: SearchSettings,
@@ -221,7 +228,8 @@ def finished_trials(stage: Stage, folder: Path) -> Trials | None:
 def _search(stage: Stage, settings: SearchSettings, folder: Path, quiet: bool) -> Trials:
     """Search the space of a stage. The evaluation is freed on return, because its features take memory that training needs."""
     objective = Objective.parse(settings.objective)
-    evaluation = stage.make_evaluation(folder, settings.size if objective.needs_latency else None, quiet=quiet)
+    latency = settings.size if objective.needs_latency else None
+    evaluation = stage.make_evaluation(folder, latency, StoppingRule.parse(settings.stopping), quiet=quiet)
     evaluation.prepare(keep=settings.workers == "inline")
     return search(
         stage.space,

@@ -156,7 +156,10 @@ class Space:
         Raises:
             DiagnosticError: it does not check at a width.
         """
-        return self._with(with_width(self.source, *(operator.index(width) for width in widths)))
+        widths = tuple(map(operator.index, widths))
+        for width in widths[1:] and widths:  # a width with which nothing can be built would be one that no sample has
+            self._with(with_width(self.source, width))
+        return self._with(with_width(self.source, *widths))
 
     def with_detector(self, sizes: Sequence[Size] = (), backbones: Sequence[str] = ()) -> Space:
         """The space of detectors of these sizes and backbones: its text with another ``detector(…)``.

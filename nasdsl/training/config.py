@@ -11,6 +11,7 @@ from nasdsl.decoder import Decoder
 from nasdsl.detection.detector import Detector
 from nasdsl.detection.factory import detector as make_detector
 from nasdsl.detection.fcos import IMPROVED, IMPROVED_PREDICTION
+from nasdsl.detection.weights import SavedWeights
 from nasdsl.semantics.architecture import Fcos
 from nasdsl.training.errors import TrainingError
 from nasdsl.training.recipe import Recipe
@@ -104,8 +105,11 @@ class TrainingConfig:
             decoder = decoder.with_prediction(IMPROVED_PREDICTION)
         return decoder
 
-    def make_detector(self, decoder: Decoder, training: Dataset) -> Detector:
+    def make_detector(self, decoder: Decoder, training: Dataset, start: SavedWeights | None = None) -> Detector:
         """The detector of a decoder that `prepare_decoder` returned, for the classes of the training data.
+
+        Args:
+            start: what it starts from. None: `weights` is read.
 
         Raises:
             DetectorError, DetectionError, BackboneError, MissingFeature: see `nasdsl.detector`.
@@ -114,7 +118,7 @@ class TrainingConfig:
         return make_detector(
             decoder,
             self.backbone,
-            self.weights,
+            start or self.weights,
             training.classes,
             backbone_weights=self.backbone_weights,
             freeze_at=self.freeze_at,

@@ -21,13 +21,17 @@ from nasdsl.spaces import Filled
 from nasdsl.training.proxy import DeviceLost
 
 RULES = [StoppingRule("median", warmup=3), StoppingRule("quantile", 0.7, 3), StoppingRule("quantile", 0.25, 1)]
+HALVING = [StoppingRule("halving", warmup=1), StoppingRule("halving", warmup=2, reduction_factor=3, min_resource=12)]
 
 
 def curve_of(*losses: float, finished: bool = True) -> LossCurve:
     return LossCurve({10 * (i + 1): loss for i, loss in enumerate(losses)}, finished)
 
 
-@pytest.mark.parametrize("text", ["median:20", "median:3", "quantile:0.7:20", "quantile:0.25:1"])
+@pytest.mark.parametrize(
+    "text",
+    ["median:20", "median:3", "quantile:0.7:20", "quantile:0.25:1", "halving:2:20", "halving:4:1", "halving:3:5:12"],
+)
 def test_rules_print_as_they_are_read(text: str) -> None:
     assert str(StoppingRule.parse(text)) == text
 
@@ -36,6 +40,8 @@ def test_short_forms() -> None:
     assert StoppingRule.parse("none") is None
     assert StoppingRule.parse("median") == StoppingRule("median", 0.5, 20)
     assert StoppingRule.parse("quantile:0.7") == StoppingRule("quantile", 0.7, 20)
+    assert StoppingRule.parse("halving") == StoppingRule("halving", warmup=20, reduction_factor=2)
+    assert StoppingRule.parse("halving:3") == StoppingRule("halving", warmup=20, reduction_factor=3)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +56,12 @@ def test_short_forms() -> None:
         ("quantile:1", "above 0 and below 1"),
         ("quantile:0", "above 0 and below 1"),
         ("median:0", "expected 1 or more"),
+        ("median:3:4", "expected none, median"),
+        ("quantile:0.5:3:4", "expected none, median"),
+        ("halving:1", "reduction factor of halving is 1; expected 2 or more"),
+        ("halving:2.5", "expected none, median"),
+        ("halving:2:0", "expected 1 or more"),
+        ("halving:2:1:0", "first rung of halving is at step 0"),
     ],
 )
 def test_invalid_rules(text: str, says: str) -> None:
@@ -84,14 +96,60 @@ def test_the_quantile_rule_by_hand() -> None:
         assert threshold == np.quantile(numbers, level, method="inverted_cdf")
 
 
-@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_halving_by_hand() -> None:
+    """Of those that have come to a rung, the next one included, the best half go on."""
+    samples = [curve_of(5, 4, 1), curve_of(6, finished=False), curve_of(3, 5, 2), curve_of(4, 4.5, 3)]
+    thresholds = StoppingRule("halving", warmup=3).thresholds(LossStatistics(samples))
+    assert thresholds == {10: 4, 20: 4}  # five and four have come: the best two go on; step 30 is no rung
+    assert StoppingRule("halving", warmup=4).thresholds(LossStatistics(samples)) == {}
+    assert StoppingRule("halving", warmup=3, reduction_factor=3).thresholds(LossStatistics(samples)) == {10: 3, 30: 1}
+    assert set(StoppingRule("halving", warmup=3, min_resource=12).thresholds(LossStatistics(samples))) == {20, 30}
+    assert StoppingRule("halving", warmup=1, min_resource=31).thresholds(LossStatistics(samples)) == {}
+    assert StoppingRule("halving", warmup=1).thresholds(LossStatistics([LossCurve({0: 3.0, 1: 2.0}, True)])) == {1: 2.0}
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+@pytest.mark.parametrize("first", [None, 20])
+def test_halving_stops_what_optunas_pruner_stops(factor: int, first: int | None) -> None:
+    """Of falling losses, after a trial that begins with the lowest one of all and is evaluated to its end."""
+    optuna = pytest.importorskip("optuna", reason="Optuna is not installed (pip install 'nasdsl[optuna]')")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=first or 10, reduction_factor=factor)
+    study = optuna.create_study(pruner=pruner, sampler=optuna.samplers.RandomSampler(seed=0))
+    rule, samples = StoppingRule("halving", 0.5, 1, factor, first), LossStatistics()
+    rng, stopped = random.Random(factor), 0
+    for number in range(150):
+        trial, curve, final = study.ask(), dict[int, float](), rng.random() if number else 0.0
+        thresholds, ours, theirs = rule.thresholds(samples), 0, 0
+        for step in range(10, 100, 10):
+            curve[step] = final + 20 / step + rng.random() / step
+            trial.report(curve[step], step)
+            ours, theirs = step * should_stop(curve, thresholds, step), step * trial.should_prune()
+            assert ours == theirs
+            if ours:
+                break
+        stopped += bool(ours)
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED if ours else None, values=None if ours else curve[90])
+        samples.add(LossCurve(curve, not ours))
+    assert stopped > 150 * (1 - 1 / factor) * 0.8
+
+
+def test_checks_of_halving() -> None:
+    assert StoppingRule("halving", min_resource=8).checks(60) == (8, 16, 32)
+    assert StoppingRule("halving", reduction_factor=4, min_resource=15).checks(60) == (15,)  # the end is no rung
+    assert StoppingRule("halving").checks(60) is StoppingRule("median").checks(60) is None
+    with pytest.raises(SearchError, match="first rung of halving:2:20:60 is at step 60, and an evaluation has 60 steps"):
+        StoppingRule("halving", min_resource=60).checks(60)
+
+
+@pytest.mark.parametrize("rule", [*RULES, *HALVING], ids=str)
 def test_the_best_so_far_is_never_stopped(rule: StoppingRule) -> None:
     """Also if losses rise, or curves cross."""
     rng = random.Random(5)
     for _ in range(200):
         samples = [curve_of(*(rng.uniform(0, 9) for _ in range(3))) for _ in range(rng.randrange(3, 9))]
         thresholds = rule.thresholds(LossStatistics(samples))
-        assert set(thresholds) == {10, 20, 30}
+        assert thresholds if rule.kind == "halving" else set(thresholds) == {10, 20, 30}
         curve: dict[int, float] = {}
         for step in (10, 20, 30):
             curve[step] = rng.uniform(0, 9)

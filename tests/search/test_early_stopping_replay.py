@@ -37,7 +37,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[History, Trials, st
     return load_history(out), trials, objective
 
 
-@pytest.mark.parametrize("rule", ["median:5", "quantile:0.3:5", "quantile:0.7:12"])
+@pytest.mark.parametrize("rule", ["median:5", "quantile:0.3:5", "quantile:0.7:12", "halving:2:5"])
 def test_a_replay_stops_what_a_search_with_the_rule_stops(
     whole: tuple[History, Trials, str], rule: str, tmp_path: Path
 ) -> None:
@@ -58,6 +58,9 @@ def test_a_replay_stops_what_a_search_with_the_rule_stops(
     assert result.stopped_best == (best[0] in stopped)
     assert real.best is not None
     assert result.regret == pytest.approx(trials[best[0]].score - real.best.score)
+    assert best[result.rank_kept - 1] == real.best.number
+    some = replay_rule(history, parsed, steps=(10,))
+    assert some.steps_saved == pytest.approx(0.75 * some.stopped / some.samples)
 
 
 def test_a_rule_that_stops_the_best(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
 
 from nasdsl.decoder import loads
 from nasdsl.search import EvaluationResult, FpnError, SearchError, Trial, load_trials
+from nasdsl.search.early_stopping import StoppingRule
 from nasdsl.search.full_training import FullTraining, _seconds
 from nasdsl.search.progressive import SearchResult, plain_search, progressive_search, with_fixed_fpn
 from nasdsl.search.ranking import Ranking, RankingEntry, read_ranking
@@ -71,7 +73,7 @@ class World:
 class Evaluation:
     world: World
 
-    def __init__(self, spec: ProxySpec, latency: Any = None, *, quiet: bool = False) -> None:
+    def __init__(self, spec: ProxySpec, latency: Any = None, *, checks: Any = (), quiet: bool = False) -> None:
         self.spec, self.identity = spec, {"size": spec.size}
         self.world.specs.append(spec)
 
@@ -103,6 +105,16 @@ def stage(space: Space = FPN, trials: int = 12, top: int = 3) -> Stage:
 
 def full(**beside: str) -> FullTraining:
     return FullTraining(PLAN, {name: loads(text) for name, text in beside.items()})
+
+
+def test_losses_are_recorded_where_the_stopping_rule_needs_them(out: Path) -> None:
+    for rule in (None, StoppingRule(), StoppingRule("halving")):
+        assert stage().make_evaluation(out, None, rule, quiet=True).steps == (75, 150, 225)
+    rule = StoppingRule.parse("halving:3:5:30")
+    assert stage().make_evaluation(out, None, rule, quiet=True).steps == (30, 90, 270)
+    with pytest.raises(SearchError, match="at step 300, and an evaluation has 300 steps; expected a step before 300"):
+        plain_search(stage(), out, replace(SETTINGS, stopping="halving:3:5:300"), quiet=True)
+    assert not out.exists() or not any(out.iterdir())
 
 
 def ranking_of(folder: Path) -> Ranking:

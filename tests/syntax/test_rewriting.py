@@ -211,3 +211,14 @@ def test_several_widths_are_one_decision(before: str, fpn: str, head: str) -> No
         filled = nasdsl.loads(space.decode([index]))
         assert filled.digest == nasdsl.loads(written.replace("?(16 | 32)", "16")).with_width(width).digest
     assert space.with_width(48).size == 1
+
+
+def test_a_width_with_which_nothing_can_be_built() -> None:
+    """Among several too, where it would be one that no sample has."""
+    space = nasdsl.loads_space(
+        text(f"fpn(width=64) {BODY}", "head(width=64, norm=gn) { conv_3x3 -> ?(conv_3x3 | conv_1x1) }", "")
+    )
+    assert [d.alternatives for d in space.with_width(32, 96).domains if d.role] == [("32", "96")]
+    for widths in ((24,), (32, 24), (24, 32)):
+        with pytest.raises(nasdsl.DiagnosticError, match="do not divide 24 channels"):
+            space.with_width(*widths)

@@ -30,6 +30,11 @@ def _rows(stage: Stage) -> Iterator[tuple[str, str]]:
     yield "seed", str(start.get("seed", ""))
     yield "objective", objective_words(start.get("objective", "reward"))
     yield "budgets", ", ".join(f"{budget} (whole detector)" for budget in start.get("budgets") or ())
+    supernet = _mapping(_mapping(start.get("task")).get("supernet"))
+    if supernet:
+        steps = formatting.count(supernet["iterations"], "step")
+        yield "evaluation", f"weights inherited from one network, trained once for {steps} (not in the duration)"
+    yield "early stopping", str(start.get("stopping") or "")
     for name, value in about.items():
         if name != "command" and value not in (None, "", [], {}):
             yield name.replace("_", " "), _as_text(value)

@@ -110,7 +110,7 @@ class Supernet:
         group["lr"] = self.spec.learning_rate * cosine(self.step, self.spec.iterations, 0.0)
         optimizer.zero_grad()
         for text in self._texts(self.step):
-            decoder = self.bind(text)
+            decoder = self.bind(text, keep=True)
             known = len(group["params"])
             group["params"].extend(list(self.weights.parameters.values())[known:])
             method, loader = self._loader(text, decoder)
@@ -135,15 +135,19 @@ class Supernet:
         reward, losses = self.task_of(text).validate(decoder, self._loader(text, decoder)[1])
         return ProxyResult(reward, losses, {"seconds": time.perf_counter() - start})
 
-    def bind(self, text: str) -> BoundDecoder:
+    def bind(self, text: str, *, keep: bool = False) -> BoundDecoder:
         """A filling with the shared weights.
+
+        Args:
+            keep: keep the random weights of layers that no filling before has had, to train them. Otherwise scores do not
+                depend on what was scored before.
 
         Raises:
             SpaceError: the text is no filling of the space.
         """
         indices = text.indices if isinstance(text, Filled) else self.space.encode(text)
         widest = self._lower(self.space.decode(self.widths.widest(indices)))
-        return self.weights.bind(self._lower(text), widest, self._classes, lambda: self._initialise(widest))
+        return self.weights.bind(self._lower(text), widest, self._classes, lambda: self._initialise(widest), keep=keep)
 
     def state_of(self, text: str) -> dict[str, Tensor]:
         """The weights that a filling inherits, as the state dict of its `DecoderModule`."""
@@ -180,11 +184,12 @@ class Supernet:
 
     def _texts(self, step: int) -> list[Filled]:
         """The fillings that a step trains."""
-        sample = self.space.sample(random.Random(mixed_seed(self.spec.seed, _PATHS, step)))
+        rng = random.Random(mixed_seed(self.spec.seed, _PATHS, step))
+        samples = [self.space.sample(rng) for _ in range(self.spec.paths)]
         if not self.widths.decisions:
-            return [sample]
-        others = (self.widths.widest(sample.indices), self.widths.narrowest(sample.indices))
-        return [self.space.decode(indices) for indices in dict.fromkeys((others[0], others[1], sample.indices))]
+            return samples
+        widths = [(self.widths.widest(s.indices), self.widths.narrowest(s.indices), s.indices) for s in samples]
+        return [self.space.decode(indices) for each in widths for indices in dict.fromkeys(each)]
 
     def _lower(self, text: str) -> Graph:
         task = self.task_of(text)
@@ -209,6 +214,22 @@ class Supernet:
             state = {"step": self.step, "weights": self.weights.state(), "optimizer": optimizer.state_dict()}
             save_checkpoint(self.path, {"format": FORMAT, "identity": dict(self._identity), **state})
 
+    def load(self, path: Path) -> None:
+        """Load the weights of a trained network, whatever tasks it has.
+
+        Raises:
+            SearchError: there is none, or its training is not finished.
+            CheckpointError: the file cannot be read.
+        """
+        state = _load(path)
+        if state["step"] < state["identity"]["spec"]["iterations"]:
+            raise SearchError(
+                f"{path} is not trained yet: it is at step {state['step']} of {state['identity']['spec']['iterations']}; "
+                "go on with its search (--resume)"
+            )
+        self.step = state["step"]
+        self.weights.load(state["weights"], self._device)
+
     def _restore(self, optimizer: torch.optim.Optimizer) -> None:
         loaded = load_checkpoint(self.path) if self.path is not None else None
         if loaded is None:
@@ -220,3 +241,20 @@ class Supernet:
         self.weights.load(state["weights"], self._device)
         optimizer.param_groups[0]["params"].extend(self.weights.parameters.values())
         optimizer.load_state_dict(state["optimizer"])
+
+
+def load_identity(path: Path) -> dict[str, Any]:
+    """What a network was trained as: ``space``, its text; ``spec``; ``tasks``, the settings of the proxy tasks by name.
+
+    Raises:
+        SearchError: there is no file of one.
+        CheckpointError: the file cannot be read.
+    """
+    return dict(_load(path)["identity"])
+
+
+def _load(path: Path) -> dict[str, Any]:
+    loaded = load_checkpoint(path)
+    if loaded is None or loaded.state.get("format") != FORMAT:
+        raise SearchError(f"{path} {'is no weight-sharing network' if loaded else 'does not exist'}")
+    return loaded.state

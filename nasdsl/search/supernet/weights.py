@@ -38,7 +38,9 @@ class SharedWeights:
         """Number of weights."""
         return sum(parameter.numel() for parameter in self.parameters.values())
 
-    def bind(self, graph: Graph, widest: Graph, classes: int, make_widest: Callable[[], DecoderModule]) -> BoundDecoder:
+    def bind(
+        self, graph: Graph, widest: Graph, classes: int, make_widest: Callable[[], DecoderModule], *, keep: bool = True
+    ) -> BoundDecoder:
         """The decoder of a filling with these weights.
 
         Args:
@@ -46,6 +48,7 @@ class SharedWeights:
             widest: of the same filling with its largest widths.
             make_widest: makes the module of `widest`, from which weights are taken that no filling before has needed. Called
                 only if there are some.
+            keep: keep these weights for the fillings that come after it.
         """
         module = DecoderModule(graph, classes)
         layers = _layers(graph, widest)
@@ -54,10 +57,13 @@ class SharedWeights:
         for name, parameter in module.named_parameters():
             layer = _find(layers, name)
             key = name if layer is None else f"{name} {layer.op}"
-            if key not in self.parameters:
+            wide = self.parameters.get(key)
+            if wide is None:
                 made = made or dict(make_widest().named_parameters())
-                self.parameters[key] = nn.Parameter(made[name].detach().clone())
-            weights[name] = _narrow(self.parameters[key], parameter.shape, layer)
+                wide = nn.Parameter(made[name].detach().clone())
+                if keep:
+                    self.parameters[key] = wide
+            weights[name] = _narrow(wide, parameter.shape, layer)
         return BoundDecoder(module, weights)
 
     def state(self) -> dict[str, Tensor]:

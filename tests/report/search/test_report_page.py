@@ -224,6 +224,17 @@ def test_stopped_early(tmp_path: Path) -> None:
     assert "stopped early" in made(tmp_path).text
 
 
+def test_how_decoders_were_evaluated(tmp_path: Path) -> None:
+    make(tmp_path / "proxy", trials=2, trouble=0, strategy="random", stopping="halving:3")
+    shown = made(tmp_path / "proxy").text
+    assert "early stopping halving:3:20" in shown
+    assert "weights inherited" not in shown
+    make(tmp_path / "shared", trials=2, trouble=0, strategy="random", task={"supernet": {"iterations": 3000}})
+    shown = made(tmp_path / "shared").text
+    assert "evaluation weights inherited from one network, trained once for 3,000 steps" in shown
+    assert "early stopping" not in shown
+
+
 def test_no_figures(tmp_path: Path) -> None:
     make(tmp_path, trials=6, trouble=0, strategy="random", check=unpriced)
     shown = made(tmp_path)

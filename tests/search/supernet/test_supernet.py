@@ -59,6 +59,20 @@ def test_a_step_trains_the_widest_the_narrowest_and_a_sample(task: ProxyTask) ->
     assert len({net.widths.widest(text.indices) for text in texts}) == 1  # otherwise the same filling
 
 
+def test_a_step_trains_several_samples(task: ProxyTask) -> None:
+    net = Supernet(SPACE, {(None, None): task}, SupernetSpec(iterations=1, paths=6), quiet=True)
+    texts = net._texts(0)
+    assert len({net.widths.widest(text.indices) for text in texts}) > 1
+    assert {SPACE.load(text).architecture.fpn.width for text in texts} == {8, 16}
+    net.train()
+    steps = [net.bind(text, keep=True).weights for text in texts]
+    before = Supernet(SPACE, {(None, None): task}, SupernetSpec(iterations=1, paths=6), quiet=True)
+    starts = [before.bind(text, keep=True).weights for text in texts]  # the same random weights, in the same order
+    assert all(any(not torch.equal(new[k], old[k]) for k in new) for new, old in zip(steps, starts, strict=True))
+    assert "paths" in net.spec.to_dict()
+    assert "paths" not in SupernetSpec().to_dict()  # searches of earlier versions have none
+
+
 @pytest.mark.long
 def test_training_lowers_the_loss_of_every_filling(task: ProxyTask) -> None:
     net = supernet(task, 60)
@@ -77,6 +91,18 @@ def test_a_filling_can_be_taken_out(task: ProxyTask) -> None:
     module.load_state_dict(net.state_of(text))
     reward, _ = task.validate(module, task.loader(module, task.method(task.load(text))))
     assert reward == net.score(text).reward
+
+
+def test_scores_do_not_depend_on_what_was_scored_before(task: ProxyTask) -> None:
+    """Not even those of layers that no step has trained."""
+    first, second = supernet(task, 1), supernet(task, 1)
+    for net in (first, second):
+        net.train()
+    texts = [SPACE.decode((w, x, y)) for w in (0, 1) for x in (0, 1) for y in (0, 1)]
+    count = first.weights.count
+    forwards, backwards = [first.score(text).reward for text in texts], [second.score(text).reward for text in texts[::-1]]
+    assert forwards == backwards[::-1]
+    assert first.weights.count == count
 
 
 def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(
