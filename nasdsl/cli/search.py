@@ -244,11 +244,13 @@ def search(file: str | None, format_: str, **given: Any) -> None:
 
     with _exit_on_signals(options), exit_on_error(), warnings_as_messages():
         prepared = search_setup.prepare(options)
-        if options.estimate:
-            from nasdsl.cli.search_estimate import print_estimate
+        from nasdsl.cli.search_estimate import announce_costs, print_estimate
 
+        if options.estimate:
             print_estimate(prepared, options, format_)
             return
+        if options.preset:
+            announce_costs(prepared)
         print_outcome(prepared.run(), options, prepared.proxy, format_)
 
 
