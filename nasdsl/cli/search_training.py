@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -140,7 +141,7 @@ def backbone_trainings(options: SimpleNamespace, space: Space) -> tuple[Backbone
     made = []
     for name in options.backbone_names:
         initial = _initial_weights(options, name)
-        is_run = initial is not None and _is_detector(initial)
+        starts_trained = initial is not None and _is_detector(initial)
         plan = TrainingConfig(
             data=options.spec,
             split=options.split,
@@ -149,8 +150,8 @@ def backbone_trainings(options: SimpleNamespace, space: Space) -> tuple[Backbone
             split_share=options.data["split_share"],
             split_seed=options.data["split_seed"],
             backbone=name,
-            backbone_weights=None if is_run else initial,
-            weights=initial if is_run else None,
+            backbone_weights=None if starts_trained else initial,
+            weights=initial if starts_trained else None,
             freeze_at=options.freeze_at,
             norm=options.norm,
             method=parse_assignments("--method", options.method, "center_radius=1.5"),
@@ -169,14 +170,15 @@ def backbone_trainings(options: SimpleNamespace, space: Space) -> tuple[Backbone
 
 def _largest_width(options: SimpleNamespace, space: Space) -> int:
     """The largest width that the decoders of a search can have."""
-    return max(options.width or [space.load(space.sample(0)).architecture.fpn.width])
+    width: int = max(options.width or [space.load(space.sample(0)).architecture.fpn.width])
+    return width
 
 
 def finetunes_backbone(options: SimpleNamespace) -> bool:
     """Whether the search trains the backbone first: not where a preset would, and a trained one is given."""
     if not options.finetune_backbone:
         return False
-    return not (is_default("finetune_backbone") and _is_detector(options.backbone_weights))
+    return not (is_default("finetune_backbone") and _is_run(options.backbone_weights))
 
 
 def backbone_folder(options: SimpleNamespace, backbone: str) -> Path:
@@ -205,13 +207,27 @@ def _full_training_weights(options: SimpleNamespace, backbone: str) -> str | Non
     if options.full_backbone_weights is not None:
         return _weights("full_backbone_weights", options.full_backbone_weights, options, backbone, True)
     weights = _initial_weights(options, backbone)
-    is_run = weights is not None and _is_detector(weights)
-    return resolve_backbone_weights("imagenet", backbone, explicit=False) if is_run else weights
+    is_trained = weights is not None and _is_detector(weights)
+    return resolve_backbone_weights("imagenet", backbone, explicit=False) if is_trained else weights
 
 
-def _is_detector(weights: str) -> bool:
+def _is_run(weights: str) -> bool:
     """Whether weights are those of a training: its folder, or a model in it."""
     return Path(weights).is_dir() or Path(weights).name in ("model.pt", "best.pt")
+
+
+@functools.cache
+def _is_detector(weights: str) -> bool:
+    """Whether weights are those of a whole detector: of a training, or a file of torchvision's FCOS or RetinaNet."""
+    if _is_run(weights) or not Path(weights).is_file():
+        return _is_run(weights)
+    from nasdsl.detection.detector import DetectorError
+    from nasdsl.detection.weights import read_weights
+
+    try:
+        return read_weights(weights).holder is not None
+    except DetectorError:  # other forms of a backbone's weights
+        return False
 
 
 def _weights(option: str, value: str, options: SimpleNamespace, backbone: str, explicit: bool) -> str | None:

@@ -87,4 +87,5 @@ def run_size(detector: Detector, recipe: Recipe, *, evaluated: bool) -> int:
     weights = sum(value.numel() * value.element_size() for value in detector.state_dict().values())
     trained = sum(4 * parameter.numel() for parameter in detector.parameters() if parameter.requires_grad)
     checkpoint = weights * (2 if recipe.ema is not None else 1) + _OPTIMIZER_STATES.get(recipe.optimizer, 2) * trained
-    return 2 * checkpoint + weights * (2 if evaluated else 1)
+    size: int = 2 * checkpoint + weights * (2 if evaluated else 1)
+    return size
