@@ -231,19 +231,21 @@ def test_the_feature_cache_of_the_papers_search_is_said(prepared: Any, monkeypat
 # ------------------------------------------------------------------------------------------------ whole searches
 
 
-def test_the_estimate_searches_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_estimate_searches_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The figures are tested in tests/search/test_search_estimate.py; for the paper's search see below."""
     monkeypatch.setattr("nasdsl.search.estimate.in_process", lambda function, *arguments: function(*arguments))
-    monkeypatch.setattr("nasdsl.training.pace.SHORTEST", 0.01)
-    monkeypatch.setattr("nasdsl.search.estimate.SAMPLES", 1)
+    (tmp_path / "own.nas").write_text(FPN_SPACE)
     out = tmp_path / "run"
-    paper = ["search", "--preset", "nas-fcos", *PAPER, "--out", out, "--estimate"]
-    found = json.loads(invoke(*paper, "--format", "json").stdout)
-    names = ["fine-tuning of tiny", "features", "fpn trials", "fpn outputs", "head trials", "full trainings"]
-    assert [part["name"] for part in found["parts"]] == names
-    assert found["seconds"] == pytest.approx(sum(part["seconds"] for part in found["parts"]))
-    assert all(part["seconds"] > 0 for part in found["parts"])
-    assert found["disk"].keys() == {"backbone", "feature cache", "fpn outputs", "full trainings", "journal and tables"}
+    command = ["search", tmp_path / "own.nas", *DATA, *SMALL, "--trials", "5", "--out", out, "--estimate"]
+    result = invoke(*command, "--format", "json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert [part["name"] for part in found["parts"]] == ["features", "trials"]
+    assert found["seconds"] == sum(part["seconds"] for part in found["parts"]) > 0
+    assert found["disk"].keys() == {"feature cache", "journal and tables"}
+    assert found["memory"]["trials"] > found["memory"]["features in memory"] > 0
     assert not out.exists()
+    assert "nothing was written; the same command without --estimate searches" in invoke(*command).stderr
 
 
 @pytest.mark.long
@@ -259,6 +261,8 @@ def test_the_papers_search_killed_in_every_phase(tmp_path: Path) -> None:
         "feature cache": whole.glob("features/*/features.bin"), "backbone": whole.glob("backbone/*.pt"),
     }.items()}  # fmt: skip
     disk = json.loads(estimated.stdout)["disk"]
+    names = ["fine-tuning of tiny", "features", "fpn trials", "fpn outputs", "head trials", "full trainings"]
+    assert [part["name"] for part in json.loads(estimated.stdout)["parts"]] == names
     assert disk["feature cache"] + disk["fpn outputs"] == sizes["feature cache"]
     assert disk["backbone"] == pytest.approx(sizes["backbone"], rel=0.05)
 
@@ -310,17 +314,19 @@ def test_the_runner_up_is_taken_where_the_best_fpn_diverges(monkeypatch: pytest.
 
 @pytest.mark.long
 def test_the_quick_search_killed_in_trials_and_in_a_full_training(tmp_path: Path) -> None:
-    whole, out = tmp_path / "whole", tmp_path / "run"
-    command = ["search", "--preset", "quick", *QUICK, "--top-minutes", "0.1"]
-    result = invoke(*command, "--out", whole)
-    assert result.exit_code == 0, result.output
-    assert killed([*command, "--out", str(out)], signal.SIGKILL, lambda: lines(out / "journal.jsonl") >= 4) == -signal.SIGKILL
-    phase = lambda: any(lines(log) >= 1 for log in out.glob("full/*/log.jsonl"))  # noqa: E731
-    assert killed([*command, "--out", str(out), "--resume"], signal.SIGKILL, phase) == -signal.SIGKILL
-    resumed = invoke(*command, "--out", out, "--resume")
+    out = tmp_path / "run"
+    command = ["search", "--preset", "quick", *QUICK, "--top-minutes", "0.05", "--out", str(out)]
+    assert killed(command, signal.SIGKILL, lambda: lines(out / "journal.jsonl") >= 5) == -signal.SIGKILL
+    have = journal(out)
+    assert killed([*command, "--resume"], signal.SIGKILL, lambda: any(out.glob("full/*/log.jsonl"))) == -signal.SIGKILL
+    assert journal(out)[: len(have)] == have
+    resumed = invoke(*command, "--resume")
     assert resumed.exit_code == 0, resumed.output
-    assert journal(out) == journal(whole)
-    names = [row[0] for row in ranked(out)]
-    assert sorted(names) == sorted(row[0] for row in ranked(whole))
-    assert "fcos" in names
-    assert load_trials(out).front(), "of the reward and the MACs"
+    trials = load_trials(out)
+    assert [trial.number for trial in trials] == list(range(6))
+    assert len({trial.text for trial in trials}) > 1
+    assert trials.front(), "of the reward and the MACs"
+    rows = ranked(out)
+    assert len(rows) == 3
+    assert {row[4] for row in rows} == {"ok"}
+    assert "fcos" in [row[0] for row in rows]
