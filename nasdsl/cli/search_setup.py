@@ -299,5 +299,9 @@ def _search_options(options: SimpleNamespace) -> SearchSettings:
         workers=options.workers,
         batch=options.batch,
         timeout=options.timeout,
-        about={"command": command_line()},
+        about={
+            "command": command_line(),
+            **({"preset": options.preset} if options.preset else {}),
+            **({"backbone_training": f"{options.finetune_backbone:g} epochs"} if finetunes_backbone(options) else {}),
+        },
     )

@@ -177,7 +177,7 @@ def measure(search: Search, say: Callable[[str], object] = lambda text: None) ->
         jobs += [(_full_time, (search.full, text)) for text in trained]
     trainings: list[TrainingTime] = []
     if jobs:
-        say(f"measuring a few steps of {len(jobs)} full trainings" + (" and fine-tunings" if search.backbones else ""))
+        say(f"measuring a few steps of {len(jobs)} training{'s' * (len(jobs) > 1)}")
         trainings = in_process(_run_jobs, jobs)
     number = len(search.backbones)
     text = max(map(len, texts), default=1000)

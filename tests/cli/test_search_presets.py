@@ -98,6 +98,9 @@ def test_the_numbers_of_the_paper(prepared: Any) -> None:
     assert (training.decoder.name, training.decoder.architecture.fpn.width) == ("fcos", 256)
     assert spec.backbone_weights == str(training.folder)
     assert found.full.plan.backbone_weights == "imagenet", "the full training does not start from the proxy's backbone"
+    typed = ["--progressive", "--strategy", "ppo", "--backbone", "resnet50", "--finetune-backbone", "12"]
+    assert config(prepared(*typed, "--recipe", "published", "--full-width", "256", *DATA)) == config(found), "docs/search.md"
+    prepared("--preset", "nas-fcos", *DATA)
     assert "12 epochs, 2,800 fpn trials, 600 head trials, 30 full trainings of 90,000 steps" in prepared.output
 
 
