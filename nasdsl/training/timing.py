@@ -9,7 +9,7 @@ import torch
 from nasdsl.data import Dataset
 from nasdsl.detection.detector import Detector
 from nasdsl.training.distributed import process_group
-from nasdsl.training.loaders import evaluation_steps, make_train_loader, total_steps
+from nasdsl.training.loaders import eval_transform, evaluation_steps, make_train_loader, total_steps
 from nasdsl.training.pace import measure_pace
 from nasdsl.training.proxy.memory import peak_memory, reset_peak_memory, resident_memory
 from nasdsl.training.proxy.timing import MOST_PIXELS
@@ -68,7 +68,11 @@ def time_training(
         if start is not None and peak is not None:
             memory = round(start + max(0, peak - start) * at_once / batch)
         gpu = torch.cuda.max_memory_reserved(group.device) if group.device.type == "cuda" else None
-        batches = len(make_train_loader(dataset, recipe, group))
+        loader = make_train_loader(dataset, recipe, group)
+    if memory is not None and loader.cached:  # of which few are in memory yet
+        transform = eval_transform(recipe)
+        memory += sum(3 * height * width for height, width in map(transform.output_size, dataset.sizes()))
+    batches = len(loader)
     larger = recipe.batch_size / batch
     pace = pace._replace(step=pace.step * larger, reading=pace.reading * larger)
     steps = total_steps(recipe, batches)
