@@ -291,9 +291,12 @@ def _exit_on_signals(options: SimpleNamespace) -> Iterator[None]:
     """
 
     def exit_now(signum: int, frame: FrameType | None) -> None:
-        message = (
-            f"\nstopped by {signal.Signals(signum).name}; what is finished is in {options.out}: --resume continues from there\n"
+        kept = (
+            "nothing was written"
+            if options.estimate
+            else f"what is finished is in {options.out}: --resume continues from there"
         )
+        message = f"\nstopped by {signal.Signals(signum).name}; {kept}\n"
         os.write(2, message.encode())  # not print: the signal may have interrupted one
         sys.exit(128 + signum)
 

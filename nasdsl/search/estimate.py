@@ -5,10 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
@@ -37,6 +36,8 @@ LOADED: Final = 0.8
 """Load of a core from which on it is said that others use the machine."""
 TRIAL_BYTES: Final = 3000
 """About what the journal and ``trials.csv`` have of a trial beside three copies of its text."""
+
+_SECONDS_TO_END: Final = 10.0
 
 T = TypeVar("T")
 
@@ -192,16 +193,37 @@ def _run_jobs(jobs: Sequence[_Job]) -> list[Any]:
 
 
 def in_process(function: Callable[..., T], *args: Any) -> T:
-    """Call a function in a new process, whose memory is its own.
+    """Call a function in a new process, whose memory is its own. Whatever ends the call ends the process.
 
     Raises:
         SearchError: the process was killed.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        try:
-            return pool.submit(function, *args).result()
-        except BrokenProcessPool:
-            raise SearchError("the measuring process was killed, most likely because there is too little memory") from None
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_result, args=(sender, function, args))
+    process.start()
+    sender.close()
+    try:
+        error, value = receiver.recv()
+        process.join(_SECONDS_TO_END)
+    except EOFError:
+        raise SearchError("the measuring process was killed, most likely because there is too little memory") from None
+    finally:
+        process.kill()
+        process.join()
+    if error is not None:
+        raise error
+    result: T = value
+    return result
+
+
+def _send_result(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    try:
+        sender.send((None, function(*args)))
+    except KeyboardInterrupt:  # the calling process has it too
+        pass
+    except Exception as error:
+        sender.send((error, None))
 
 
 def _proxy_time(spec: ProxySpec, data: Dataset, texts: Sequence[str], weights: str | None, threads: int | None) -> ProxyTime:

@@ -140,7 +140,14 @@ def _killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _wrong() -> None:
+    raise SearchError("what is wrong")
+
+
 @pytest.mark.long
-def test_a_killed_measurement_is_an_error() -> None:
+def test_measuring_in_a_process_of_its_own() -> None:
+    assert in_process(max, 3, 4) == 4
+    with pytest.raises(SearchError, match="what is wrong"):
+        in_process(_wrong)
     with pytest.raises(SearchError, match="too little memory"):
         in_process(_killed)

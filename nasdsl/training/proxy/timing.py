@@ -23,7 +23,7 @@ IMAGES: Final = 12
 """Images, spread over the data, that decoders are trained on."""
 STEPS: Final = 3
 """Steps that are timed, after a first one in which memory is allocated."""
-MOST_PIXELS: Final = 2**21
+MOST_PIXELS: Final = 2**20
 """Pixels of a batch that is measured on a CPU; of a larger one a part is measured, because its time is proportional."""
 
 
