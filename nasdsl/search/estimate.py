@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from statistics import fmean
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from nasdsl.decoder import loads
@@ -32,6 +33,8 @@ SAMPLES: Final = 3
 """Decoders of a space that are measured."""
 _ATTEMPTS: Final = 30
 """Samples among which these are chosen, so that they have different sizes and backbones."""
+ENOUGH_SECONDS: Final = 90.0
+"""Time after which no further full training is measured than the first."""
 LOADED: Final = 0.8
 """Load of a core from which on it is said that others use the machine."""
 TRIAL_BYTES: Final = 3000
@@ -179,7 +182,7 @@ def measure(search: Search, say: Callable[[str], object] = lambda text: None) ->
     trainings: list[TrainingTime] = []
     if jobs:
         say(f"measuring a few steps of {len(jobs)} training{'s' * (len(jobs) > 1)}")
-        trainings = in_process(_run_jobs, jobs)
+        trainings = in_process(_run_jobs, jobs, len(search.backbones) + 1)
     number = len(search.backbones)
     text = max(map(len, texts), default=1000)
     return Measured(proxies, times[-1] if heads is not None else None, trainings[:number], trainings[number:], text, load)
@@ -188,8 +191,14 @@ def measure(search: Search, say: Callable[[str], object] = lambda text: None) ->
 _Job: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
-def _run_jobs(jobs: Sequence[_Job]) -> list[Any]:
-    return [function(*arguments) for function, arguments in jobs]
+def _run_jobs(jobs: Sequence[_Job], needed: int | None = None) -> list[Any]:
+    """The results of the jobs; only those of the first `needed` once `ENOUGH_SECONDS` have passed."""
+    start, found = monotonic(), []
+    for number, (function, arguments) in enumerate(jobs):
+        if needed is not None and number >= needed and monotonic() - start > ENOUGH_SECONDS:
+            break
+        found.append(function(*arguments))
+    return found
 
 
 def in_process(function: Callable[..., T], *args: Any) -> T:
@@ -290,10 +299,10 @@ def add_up(search: Search, measured: Measured) -> Estimate:
     disk: dict[str, int] = {}
     memory: dict[str, int] = {}
     notes: list[str] = []
-    for training, time in zip(search.backbones, measured.backbones, strict=True):
-        parts.append(Part(f"fine-tuning of {training.plan.backbone}", time.seconds, _training_detail(time)))
-        disk["backbone"] = disk.get("backbone", 0) + time.disk
-        _add_memory(memory, "fine-tuning of the backbone", [time.memory], [time.gpu_memory])
+    for training, took in zip(search.backbones, measured.backbones, strict=True):
+        parts.append(Part(f"fine-tuning of {training.plan.backbone}", took.seconds, _training_detail(took)))
+        disk["backbone"] = disk.get("backbone", 0) + took.disk
+        _add_memory(memory, "fine-tuning of the backbone", [took.memory], [took.gpu_memory])
     each = ", ".join(f"{time.image:.3g}" for time in measured.proxies.values())
     parts.append(
         Part("features", images * sum(time.image for time in measured.proxies.values()), f"{images:,} images, {each} s each")

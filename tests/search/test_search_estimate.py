@@ -11,7 +11,7 @@ from small_spaces import FPN_SPACE, HEAD_SPACE
 from nasdsl.data import open_dataset
 from nasdsl.search.detectors import detector_key, proxy_specs
 from nasdsl.search.errors import SearchError
-from nasdsl.search.estimate import SAMPLES, Measured, Search, _samples, add_up, at_once, in_process
+from nasdsl.search.estimate import SAMPLES, Measured, Search, _run_jobs, _samples, add_up, at_once, in_process
 from nasdsl.search.full_training import FullTraining
 from nasdsl.search.stages import SearchSettings, Stage
 from nasdsl.search.supernet.spec import SupernetSpec
@@ -131,6 +131,13 @@ def test_what_is_extrapolated_or_disturbed_is_said() -> None:
     notes = add_up(search(), measured(proxies={(None, None): time}, load=1000.0)).notes
     for words in ("extrapolated", "load 1000.0 on", "not measured: too wide"):
         assert any(words in note for note in notes)
+
+
+def test_slow_trainings_are_not_all_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [(int, (number,)) for number in range(4)]
+    assert _run_jobs(jobs, 2) == [0, 1, 2, 3]
+    monkeypatch.setattr("nasdsl.search.estimate.ENOUGH_SECONDS", -1.0)
+    assert (_run_jobs(jobs, 2), _run_jobs(jobs)) == ([0, 1], [0, 1, 2, 3])
 
 
 def _killed() -> None:
