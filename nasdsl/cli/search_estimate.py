@@ -67,17 +67,19 @@ def format_bytes(size: int) -> str:
 def announce_costs(prepared: PreparedSearch) -> None:
     """Print what is known of a search without measuring: how much is trained, and for how long."""
     stages = prepared.stages
-    parts = [
-        f"fine-tuning of {training.plan.backbone}: {prepared.options.finetune_backbone:g} epochs"
-        for training in prepared.backbones
-    ]
+    epochs = prepared.options.finetune_backbone
+    parts = [f"fine-tuning of {training.plan.backbone}: {_epochs(epochs)}" for training in prepared.backbones]
     names = ("fpn trials", "head trials") if prepared.heads is not None and prepared.first is not None else ("trials",)
     parts += [f"{stage.trials:,} {name}" for stage, name in zip(stages, names, strict=False)]
     if prepared.full is not None:
         number = sum(stage.top for stage in stages) + len(prepared.full.beside)
         minutes, recipe = prepared.full.minutes, prepared.full.plan.recipe
-        length = f"{recipe.steps:,} steps" if recipe.steps is not None else f"{recipe.epochs:g} epochs"
+        length = f"{recipe.steps:,} steps" if recipe.steps is not None else _epochs(recipe.epochs)
         if minutes is not None:
             length = f"{minutes:g} minutes each, {about_duration(60 * minutes * number)} in all"
         parts.append(f"{pluralize(number, 'full training')} of {length}")
     echo_err(f"to do: {', '.join(parts)}; how long a trial takes is not known yet: --estimate measures it")
+
+
+def _epochs(number: float | None) -> str:
+    return f"{number:g} epoch{'' if number == 1 else 's'}"
