@@ -40,8 +40,6 @@ LOADED: Final = 0.8
 TRIAL_BYTES: Final = 3000
 """About what the journal and ``trials.csv`` have of a trial beside three copies of its text."""
 
-_SECONDS_TO_END: Final = 10.0
-
 T = TypeVar("T")
 
 
@@ -168,7 +166,7 @@ def measure(search: Search, say: Callable[[str], object] = lambda text: None) ->
         spec, samples = heads
         jobs.append((_proxy_time, (spec, search.data, samples, initial.get(spec.backbone, spec.backbone_weights), threads)))
     say(f"measuring features, and a few steps of {len(texts) + len(heads[1] if heads else ())} decoders on the proxy task")
-    times: list[ProxyTime] = in_process(_run_jobs, jobs)
+    times: list[ProxyTime] = _run_jobs(jobs)
     proxies = dict(zip(specs, times, strict=False))
     if texts and not any(time.evaluations for time in proxies.values()):
         reasons = "; ".join(failure for time in times for failure in time.failures)
@@ -182,7 +180,7 @@ def measure(search: Search, say: Callable[[str], object] = lambda text: None) ->
     trainings: list[TrainingTime] = []
     if jobs:
         say(f"measuring a few steps of {len(jobs)} training{'s' * (len(jobs) > 1)}")
-        trainings = in_process(_run_jobs, jobs, len(search.backbones) + 1)
+        trainings = _run_jobs(jobs, len(search.backbones) + 1)
     number = len(search.backbones)
     text = max(map(len, texts), default=1000)
     return Measured(proxies, times[-1] if heads is not None else None, trainings[:number], trainings[number:], text, load)
@@ -192,12 +190,15 @@ _Job: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 def _run_jobs(jobs: Sequence[_Job], needed: int | None = None) -> list[Any]:
-    """The results of the jobs; only those of the first `needed` once `ENOUGH_SECONDS` have passed."""
+    """The results of the jobs; only those of the first `needed` once `ENOUGH_SECONDS` have passed.
+
+    Each has a process of its own: one that has had much memory keeps it, and what comes next seems to need none.
+    """
     start, found = monotonic(), []
     for number, (function, arguments) in enumerate(jobs):
         if needed is not None and number >= needed and monotonic() - start > ENOUGH_SECONDS:
             break
-        found.append(function(*arguments))
+        found.append(in_process(function, *arguments))
     return found
 
 
@@ -214,7 +215,6 @@ def in_process(function: Callable[..., T], *args: Any) -> T:
     sender.close()
     try:
         error, value = receiver.recv()
-        process.join(_SECONDS_TO_END)
     except EOFError:
         raise SearchError("the measuring process was killed, most likely because there is too little memory") from None
     finally:

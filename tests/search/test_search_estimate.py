@@ -17,6 +17,7 @@ from nasdsl.search.stages import SearchSettings, Stage
 from nasdsl.search.supernet.spec import SupernetSpec
 from nasdsl.spaces import loads_space
 from nasdsl.training.config import TrainingConfig
+from nasdsl.training.progress import about_duration
 from nasdsl.training.proxy import ProxySpec
 from nasdsl.training.proxy.estimate import estimate_features
 from nasdsl.training.proxy.timing import EvaluationTime, ProxyTime
@@ -133,7 +134,12 @@ def test_what_is_extrapolated_or_disturbed_is_said() -> None:
         assert any(words in note for note in notes)
 
 
+def test_long_durations() -> None:
+    assert [about_duration(days * 86400) for days in (3.5, 4, 2656)] == ["84 h 00 min", "4 days", "2,656 days"]
+
+
 def test_slow_trainings_are_not_all_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasdsl.search.estimate.in_process", lambda function, *arguments: function(*arguments))
     jobs = [(int, (number,)) for number in range(4)]
     assert _run_jobs(jobs, 2) == [0, 1, 2, 3]
     monkeypatch.setattr("nasdsl.search.estimate.ENOUGH_SECONDS", -1.0)
