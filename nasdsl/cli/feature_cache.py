@@ -23,13 +23,14 @@ WORTH_SAYING = 2**30
 """Bytes from which on the size is said."""
 
 
-def report_feature_cache(dataset: Dataset, specs: Sequence[ProxySpec], fpn: str | None) -> None:
+def report_feature_cache(dataset: Dataset, specs: Sequence[ProxySpec], fpn: str | None, *, only_say: bool = False) -> None:
     """Print the size of the features if it is large, and exit if the disk has too little space for them.
 
     Args:
         dataset: the data of the proxy tasks.
         specs: the proxy task of each backbone and image size; all have one cache.
         fpn: text of a decoder like that of the second stage; None without.
+        only_say: do not exit.
     """
     from nasdsl.training.proxy.memory import available_memory
 
@@ -49,7 +50,10 @@ def report_feature_cache(dataset: Dataset, specs: Sequence[ProxySpec], fpn: str 
     free, made = shutil.disk_usage(_existing(folder)).free, sum(file.stat().st_size for file in folder.glob("*/features.bin"))
     if free + made < size.total:
         there = f", and {_gib(made)} are made already" if made else ""
-        fail(f"the disk of {folder} has {_gib(free)} free{there}: {_advice(dataset, specs, fpn)}")
+        problem = f"the disk of {folder} has {_gib(free)} free{there}: {_advice(dataset, specs, fpn)}"
+        if not only_say:
+            fail(problem)
+        echo_err(f"warning: {problem}")
     memory = available_memory()
     if memory is not None and size.backbone > memory:
         echo_err(

@@ -59,6 +59,17 @@ class ListType(_NamesParamType):
         return values
 
 
+AUTO_SIZES = ("auto",)
+"""Value of ``--size auto``."""
+
+
+class SizesType(ListType):
+    """Values of one type with commas between them, or ``auto``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        return AUTO_SIZES if value == "auto" else super().convert(value, param, ctx)
+
+
 SIZE = click.option(
     "--size", type=SizeType(), help="Image size, height x width in pixels.  [default: that of FILE's detector, or 800x1088]"
 )
@@ -189,8 +200,9 @@ def parse_assignments(option: str, texts: Sequence[str], example: str) -> dict[s
 
 
 def is_default(option: str) -> bool:
-    """Whether the user left out an option of the running command."""
-    return click.get_current_context().get_parameter_source(option) is click.core.ParameterSource.DEFAULT
+    """Whether the user left out an option of the running command; a preset may have chosen its value."""
+    default = (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP)
+    return click.get_current_context().get_parameter_source(option) in default
 
 
 def command_line() -> str:

@@ -30,19 +30,24 @@ from nasdsl.cli.options import (
     SPLIT_SHARE,
     VAL_SPLIT,
     ListType,
+    SizesType,
     SizeType,
     is_default,
 )
 from nasdsl.cli.output import echo_err
+from nasdsl.cli.presets import PRESET, PRESETS, describe_preset
 from nasdsl.cli.settings import proxy_table, recipe_table, show_settings_option
 
 STAGES = {"fpn": ("fpn",), "head": ("head",), "fpn+head": ("fpn", "head")}
 """Stages of a progressive search, by the value of ``--stages``."""
 
 OPTION_GROUPS = {
+    "Preset and cost": ("preset", "estimate"),
     "Data": ("spec", "split", "split_share", "split_seed", "class_names"),
     "Search": ("trials", "evaluations", "strategy", "strategy_option", "seed", "objective", "budget", "early_stop"),
-    "Detector (of several values, each trial has one)": ("size", "width", "backbone", "backbone_weights"),
+    "Detector (of several values, each trial has one)": (
+        "size", "width", "backbone", "backbone_weights", "finetune_backbone",
+    ),
     "Running": ("out", "resume", "workers", "batch", "timeout", "device", "cache", "memory_limit"),
     "Proxy task (the short training that scores a decoder)": (
         "iterations", "proxy_size", "proxy_batch", "proxy_learning_rate", "val_share", "reward",
@@ -66,6 +71,10 @@ Positive = click.FloatRange(0, min_open=True)
 
 @click.command(cls=GroupedCommand, option_groups=OPTION_GROUPS)
 @click.argument("file", metavar="[SPACE]", required=False)
+@PRESET
+@click.option("--estimate", is_flag=True,
+              help="Say how many hours, and how much disk and memory, the search takes, from a few steps of three decoders of "
+              "the space and of the trainings; search nothing and write nothing.")  # fmt: skip
 @DATA
 @click.option("--split", default="train", show_default=True, help="Split for the proxy task.")
 @SPLIT_SHARE
@@ -103,9 +112,10 @@ Positive = click.FloatRange(0, min_open=True)
 )
 @click.option(
     "--size",
-    type=ListType(SizeType(), "HxW,…"),
+    type=SizesType(SizeType(), "HxW,…"),
     help="Size that the detector resizes images to, height x width in pixels: costs are counted at it, proxy and full training "
-    "train at it.  [default: that in SPACE; else costs are counted at 800x1088]",
+    "train at it; `auto` is three sizes, up to the one that suits the boxes.  [default: that in SPACE; else costs are counted "
+    "at 800x1088]",
 )
 @click.option(
     "--early-stop",
@@ -138,6 +148,9 @@ Positive = click.FloatRange(0, min_open=True)
     metavar="imagenet|none|PATH",
     help="Weights of the frozen backbone: torchvision's, random, a file, or the folder of a training with this backbone.",
 )
+@click.option("--finetune-backbone", type=click.FloatRange(0), metavar="EPOCHS",
+              help="First train FCOS on the search's data for so many epochs, by the recipe of the full training, and freeze "
+              "its backbone.  [default: do not]")  # fmt: skip
 @click.option("--width", type=ListType(click.IntRange(1), "N,…"), help="Channels of fpn and head.  [default: those in SPACE]")
 @click.option("--iterations", type=click.IntRange(1), help="Training steps.  [default: 60 for small data, else 300]")
 @click.option("--proxy-size", type=click.IntRange(1), metavar="PIXELS",
@@ -201,12 +214,13 @@ def search(file: str | None, format_: str, **given: Any) -> None:
     SPACE is a decoder with holes: a .nas file, zoo:NAME, or the folder of a search (its space.nas).
 
     \b
+    nasdsl search --preset quick --data DIR --out runs/quick
+    nasdsl search --preset nas-fcos --data voc:VOC2012 --full-data coco:COCO --workers process:8 --out runs/nas_fcos
     nasdsl search zoo:nas_fcos_fpn --data DIR --backbone mobilenet_v2 --width 32 --trials 100 --top 3 \\
         --beside zoo:fcos --recipe quick --out runs/search
     nasdsl search zoo:nas_fcos_fpn --data DIR --backbone mobilenet_v2 --size 192x256,240x320 --width 32,64,96 \\
         --trials 200 --top 3 --top-minutes 30 --out runs/detectors
     nasdsl search zoo:nas_fcos_fpn --data voc:VOC2007 --objective macs:20G --workers process:8 --out runs/fpn
-    nasdsl search --progressive --data voc:VOC2007 --full-data coco:COCO --full-width 256 --out runs/nas_fcos
     nasdsl search --stages head --fpn zoo:bifpn --data voc:VOC2007 --out runs/head_only
 
     Each trial is a decoder from SPACE. It is checked, trained for a few hundred steps on cached features of a frozen
@@ -221,14 +235,23 @@ def search(file: str | None, format_: str, **given: Any) -> None:
     `nasdsl train` trains the best decoder in its folder.
     """
     options = SimpleNamespace(**given, file=file)
+    if options.preset:
+        echo_err(describe_preset(options.preset))
     options.stage_names = STAGES[options.stages] if options.stages else STAGES["fpn+head"] if options.progressive else ()
     _refuse_ignored_options(options)
     from nasdsl.cli import search_setup
     from nasdsl.cli.search_output import print_outcome
 
     with _exit_on_signals(options), exit_on_error(), warnings_as_messages():
-        outcome, proxy = search_setup.run(options)
-        print_outcome(outcome, options, proxy, format_)
+        prepared = search_setup.prepare(options)
+        from nasdsl.cli.search_estimate import announce_costs, print_estimate
+
+        if options.estimate:
+            print_estimate(prepared, options, format_)
+            return
+        if options.preset:
+            announce_costs(prepared)
+        print_outcome(prepared.run(), options, prepared.proxy, format_)
 
 
 def _refuse_ignored_options(options: SimpleNamespace) -> None:
@@ -240,7 +263,11 @@ def _refuse_ignored_options(options: SimpleNamespace) -> None:
     if options.evaluate != "supernet" and options.supernet:
         fail("--supernet is for --evaluate supernet")
     if not options.stage_names and options.file is None:
-        fail("SPACE is missing: give a file or zoo:NAME, such as zoo:nas_fcos_fpn; `nasdsl zoo` lists the spaces")
+        presets = " or ".join(PRESETS)
+        fail(
+            "SPACE is missing: give a file or zoo:NAME, such as zoo:nas_fcos_fpn (`nasdsl zoo` lists the spaces), or --preset "
+            + presets
+        )
     if not options.stage_names:
         for option in ("fpn", "head_space", "head_trials", "head_top", "head_width"):
             if not is_default(option):
@@ -249,7 +276,7 @@ def _refuse_ignored_options(options: SimpleNamespace) -> None:
         for option in ("trials", "top", "width"):
             if not is_default(option) and is_default(f"head_{option}"):
                 fail(f"--{option} is for the fpn stage, which --stages head leaves out: use --head-{option}")
-        if options.file is not None:
+        if options.file is not None and not is_default("file"):
             on = options.fpn or "zoo:fcos"
             echo_err(f"{options.file} is not searched: --stages head searches {options.head_space} on the fpn of {on}")
     elif options.fpn is not None:
@@ -264,9 +291,12 @@ def _exit_on_signals(options: SimpleNamespace) -> Iterator[None]:
     """
 
     def exit_now(signum: int, frame: FrameType | None) -> None:
-        message = (
-            f"\nstopped by {signal.Signals(signum).name}; what is finished is in {options.out}: --resume continues from there\n"
+        kept = (
+            "nothing was written"
+            if options.estimate
+            else f"what is finished is in {options.out}: --resume continues from there"
         )
+        message = f"\nstopped by {signal.Signals(signum).name}; {kept}\n"
         os.write(2, message.encode())  # not print: the signal may have interrupted one
         sys.exit(128 + signum)
 

@@ -1,24 +1,25 @@
-"""Set up a search from the options of `nasdsl search`, and run it."""
+"""Set up a search from the options of `nasdsl search`."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.backends.requirements import DEFAULT_SIZE
 from nasdsl.cli.errors import fail
 from nasdsl.cli.feature_cache import report_feature_cache
-from nasdsl.cli.files import SPACE_FILES, find_nas_file, load_decoder
-from nasdsl.cli.options import command_line, is_default, parse_assignments
+from nasdsl.cli.files import SPACE_FILES, find_nas_file
+from nasdsl.cli.options import AUTO_SIZES, command_line, is_default, parse_assignments
 from nasdsl.cli.output import RejectionReporter, echo_err
-from nasdsl.cli.training_plan import resolve_backbone_weights, resolve_split, warn_random_backbone, with_recipe
+from nasdsl.cli.search_training import backbone_trainings, finetunes_backbone, full_training, proxy_weights
+from nasdsl.cli.training_plan import resolve_split
 from nasdsl.decoder import REFERENCE_BACKBONE
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.search.config import is_started, read_config
-from nasdsl.search.detectors import key_name, proxy_specs
+from nasdsl.search.detectors import DetectorKey, key_name, proxy_specs
 from nasdsl.search.progressive import SearchResult, plain_search, progressive_search, with_fixed_fpn
 from nasdsl.search.stages import SearchSettings, Stage
 from nasdsl.search.supernet.spec import SupernetSpec
@@ -28,7 +29,7 @@ from nasdsl.training.proxy.spec import ProxySpec
 
 if TYPE_CHECKING:
     from nasdsl.data import Dataset
-    from nasdsl.decoder import Decoder
+    from nasdsl.search.backbone_training import BackboneTraining
     from nasdsl.search.full_training import FullTraining
 
 PAPER_TRIALS, PAPER_TOP, PLAIN_TRIALS = 2800, 20, 500
@@ -42,8 +43,50 @@ _PROXY_OPTIONS = {
 """Options that set a setting of the proxy task, with the name of the setting."""
 
 
-def run(options: SimpleNamespace) -> tuple[SearchResult, ProxySpec]:
-    """Run the search; returns its outcome and the proxy task."""
+@dataclass(frozen=True, kw_only=True)
+class PreparedSearch:
+    """A search that has been checked and not begun.
+
+    Attributes:
+        options: of the command.
+        data: that the proxy task trains on.
+        proxy: the proxy task; of several detectors, that of none of them.
+        detectors: the proxy task of each backbone and size, as in `Stage`.
+        first: the first stage, or the search without stages; None with ``--stages head``.
+        heads: the stage of the heads; None without one.
+        fixed: text of the decoder whose fpn heads are searched on, where there is no first stage.
+        settings, full, backbones: of the search.
+    """
+
+    options: SimpleNamespace
+    data: Dataset
+    proxy: ProxySpec
+    detectors: Mapping[DetectorKey, ProxySpec]
+    first: Stage | None
+    heads: Stage | None
+    fixed: str | None
+    settings: SearchSettings
+    full: FullTraining | None
+    backbones: tuple[BackboneTraining, ...]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that the search has, in their order."""
+        return tuple(stage for stage in (self.first, self.heads) if stage is not None)
+
+    def run(self) -> SearchResult:
+        """Run the search; see `plain_search` and `progressive_search`."""
+        out, resume, settings = self.options.out, self.options.resume, self.settings
+        if not self.options.stage_names:
+            assert self.first is not None
+            return plain_search(self.first, out, settings, self.full, backbones=self.backbones, resume=resume)
+        return progressive_search(
+            out, self.first, self.heads, settings, self.full, on=self.fixed, backbones=self.backbones, resume=resume
+        )
+
+
+def prepare(options: SimpleNamespace) -> PreparedSearch:
+    """Open the data, load the spaces, and check everything that can be checked before the search begins."""
     from nasdsl.data import check_classes, open_dataset
 
     trained = options.top or (options.stage_names and (options.top is None or options.head_top))
@@ -52,11 +95,12 @@ def run(options: SimpleNamespace) -> tuple[SearchResult, ProxySpec]:
     if trained and not options.full_data:  # the full training needs a validation split, which the search must not see
         chosen = resolve_split(options.spec, options.split, val_split, options.split_share, options.split_seed)
     options.data = {"classes": options.class_names, **chosen}
-    options.earlier = _is_of_earlier_version(options)
     data = open_dataset(options.spec, options.split, **options.data)
     if options.class_names is not None:
         check_classes(data, options.class_names)
     echo_err("\n".join(data.summary()))
+    _resolve_sizes(options, data)
+    options.earlier = _is_of_earlier_version(options)
     space = None
     if options.stage_names != ("head",):
         space = _load_space(options.file or "zoo:nas_fcos_fpn", options.width, options, data)
@@ -67,10 +111,13 @@ def run(options: SimpleNamespace) -> tuple[SearchResult, ProxySpec]:
     assert first is not None
     options.backbone_names = first.backbones or options.backbone or (REFERENCE_BACKBONE,)
     options.sizes = first.sizes or options.size or ()
+    _limit_proxy_size(options)
+    if options.finetune_backbone and not finetunes_backbone(options):
+        echo_err(f"the backbone is that of {options.backbone_weights}, and is not fine-tuned (--finetune-backbone EPOCHS does)")
     proxy = make_proxy_spec(options, first.inputs, len(data))
     smaller = options.proxy_size is not None or any(change.partition("=")[0].strip() == "size" for change in options.proxy)
     shorter_side = proxy.size if smaller else None
-    detectors = proxy_specs(first, proxy, shorter_side=shorter_side, weights=lambda name: _proxy_weights(options, name))
+    detectors = proxy_specs(first, proxy, shorter_side=shorter_side, weights=lambda name: proxy_weights(options, name))
     if len(detectors) == 1:
         proxy = next(iter(detectors.values()))
     for key, spec in detectors.items():
@@ -82,7 +129,6 @@ def run(options: SimpleNamespace) -> tuple[SearchResult, ProxySpec]:
         echo_err(f"proxy task: {describe(proxy)}")
     trials, top = (PAPER_TRIALS, PAPER_TOP) if options.stage_names else (PLAIN_TRIALS, 0)
     trials, top = (d if value is None else value for value, d in ((options.trials, trials), (options.top, top)))
-    how = _search_options(options)
     stage = None
     if space is not None:
         stage = Stage(
@@ -95,13 +141,32 @@ def run(options: SimpleNamespace) -> tuple[SearchResult, ProxySpec]:
             space=head, proxy=proxy, trials=options.head_trials, evaluations=options.evaluations, top=options.head_top,
             detectors=detectors,
         )  # fmt: skip
-    full = _full_training(options, [s for s in (stage, heads) if s is not None])
-    report_feature_cache(data, list(detectors.values()) or [proxy], None if head is None else _fpn_for_heads(head, first))
-    if not options.stage_names:
-        assert stage is not None
-        return plain_search(stage, options.out, how, full, resume=options.resume), proxy
-    text = str(fixed.decode(())) if fixed is not None else None
-    return progressive_search(options.out, stage, heads, how, full, on=text, resume=options.resume), proxy
+    settings = _search_options(options)
+    backbones = backbone_trainings(options, first)
+    full = full_training(options, [s for s in (stage, heads) if s is not None])
+    prepared = PreparedSearch(
+        options=options, data=data, proxy=proxy, detectors=detectors, first=stage, heads=heads,
+        fixed=None if fixed is None else str(fixed.decode(())), settings=settings, full=full, backbones=backbones,
+    )  # fmt: skip
+    fpn = None if head is None else _fpn_for_heads(head, first)
+    report_feature_cache(data, list(detectors.values()) or [proxy], fpn, only_say=options.estimate)
+    return prepared
+
+
+def _resolve_sizes(options: SimpleNamespace, data: Dataset) -> None:
+    """Replace ``--size auto`` by three sizes: half, three quarters and the whole of the one that suits the boxes."""
+    from nasdsl.data.size_advice import fractions_of_size, recommend_size
+
+    if options.size != AUTO_SIZES:
+        return
+    options.size = fractions_of_size(recommend_size(data).size, (0.5, 0.75, 1.0))
+    echo_err(f"--size auto: {','.join(f'{height}x{width}' for height, width in options.size)} for these boxes")
+
+
+def _limit_proxy_size(options: SimpleNamespace) -> None:
+    """A preset's --proxy-size is at most the shorter side of the largest detector."""
+    if options.proxy_size is not None and is_default("proxy_size") and options.sizes:
+        options.proxy_size = min(options.proxy_size, max(map(min, options.sizes)))
 
 
 def make_proxy_spec(options: SimpleNamespace, levels: tuple[str, ...], images: int) -> ProxySpec:
@@ -122,7 +187,7 @@ def make_proxy_spec(options: SimpleNamespace, levels: tuple[str, ...], images: i
         "split": options.split,
         **options.data,
         "backbone": options.backbone_names[0],
-        "backbone_weights": _proxy_weights(options, options.backbone_names[0]),
+        "backbone_weights": proxy_weights(options, options.backbone_names[0]),
         "levels": tuple(sorted(levels)),
         "mirror": not options.no_mirror,
         "reward": options.reward,
@@ -170,12 +235,17 @@ def _load_space(file: str, widths: tuple[int, ...] | None, options: SimpleNamesp
     Args:
         widths: of fpn and head. None: those of the space.
     """
-    backbone = options.backbone[0] if options.backbone else None
-    space = load_space(find_nas_file(file, SPACE_FILES), backbone=backbone, classes=len(data.classes))
+    path, classes = find_nas_file(file, SPACE_FILES), len(data.classes)
+    sizes, backbones = options.size or (), options.backbone or ()
+    if options.preset and not is_default("file"):  # what the user's text says wins over what the preset chose
+        own = load_space(path, classes=classes)
+        sizes = () if own.sizes and is_default("size") else sizes
+        backbones = () if own.backbones and is_default("backbone") else backbones
+    space = load_space(path, backbone=backbones[0] if backbones else None, classes=classes)
     space.on_rejections = RejectionReporter()
     space = space if widths is None else space.with_width(*widths)
     if not options.earlier:
-        space = space.with_detector(options.size or (), options.backbone or ())
+        space = space.with_detector(sizes, backbones)
     if not space.domains:
         fail(f"{file} has no holes, so there is nothing to search: `nasdsl train` trains it")
     return space
@@ -230,101 +300,9 @@ def _search_options(options: SimpleNamespace) -> SearchSettings:
         workers=options.workers,
         batch=options.batch,
         timeout=options.timeout,
-        about={"command": command_line()},
+        about={
+            "command": command_line(),
+            **({"preset": options.preset} if options.preset else {}),
+            **({"backbone_training": f"{options.finetune_backbone:g} epochs"} if finetunes_backbone(options) else {}),
+        },
     )
-
-
-def _full_training(options: SimpleNamespace, stages: list[Stage]) -> FullTraining | None:
-    """Prepare the full training of the best decoders; None if there is none.
-
-    Opens the datasets and adapts a sample of each stage, so that mistakes are reported before the search starts.
-    """
-    if options.top_minutes is not None and options.epochs is not None:
-        fail("--top-minutes and --epochs both say how long the full trainings are: give one of them")
-    if not any(stage.top for stage in stages):
-        if options.beside:
-            fail("--beside is for the full training of the best decoders: say with --top how many to train")
-        return None
-    from nasdsl.search.full_training import FullTraining
-    from nasdsl.training.config import TrainingConfig
-
-    shortcuts = {"seed": options.seed} | ({} if options.epochs is None else {"epochs": options.epochs})
-    keep_size = any(setting.partition("=")[0].strip() == "size" for setting in options.settings)
-    if stages[0].space.sizes and not keep_size:
-        shortcuts["size"] = stages[0].space.sizes[0]  # each training has that of its decoder
-    backbone = options.backbone_names[0]
-    data = options.full_data or options.spec
-    split = options.full_split or ("train" if options.full_data else options.split)
-    val_split = None if options.val_split == "none" else options.val_split
-    divided = resolve_split(data, split, val_split, None, None) if options.full_data else options.data
-    plan = TrainingConfig(
-        data=data,
-        split=split,
-        val_split=val_split,
-        classes=options.class_names,
-        split_share=divided["split_share"],
-        split_seed=divided["split_seed"],
-        backbone=backbone,
-        backbone_weights=_full_training_weights(options, backbone),
-        freeze_at=options.freeze_at,
-        norm=options.norm,
-        width=options.full_width,
-        method=parse_assignments("--method", options.method, "center_radius=1.5"),
-    )
-    compared = _load_compared(options.beside)
-    samples = [stage.space.load(stage.space.sample(0)) for stage in stages]
-    full = FullTraining(
-        plan, compared, options.device, {"command": command_line()}, options.top_minutes,
-        {name: _full_training_weights(options, name) for name in options.backbone_names}, keep_size,
-    )  # fmt: skip
-    training, _ = full.open()
-    decoders = [*samples, *compared.values()]
-    plan, _ = with_recipe(plan, options.recipe, shortcuts, options.settings, options.improvements, decoders, training)
-    if keep_size and plan.recipe.size is not None and any(size != plan.recipe.size for size in stages[0].space.sizes):
-        height, width = plan.recipe.size
-        echo_err(f"--set size: the best are trained at {height}x{width}, instead of at the size that each names")
-    for sample in samples:
-        width = sample.architecture.fpn.width
-        for decoder in (sample, *(beside.with_width(width) for beside in compared.values())):
-            plan.prepare_decoder(decoder)
-    warn_random_backbone(plan)
-    return dataclasses.replace(full, plan=plan)
-
-
-def _load_compared(files: tuple[str, ...]) -> dict[str, Decoder]:
-    """Load the decoders of --beside, by unique names for their folders."""
-    found: dict[str, Decoder] = {}
-    for file in files:
-        decoder = load_decoder(file)
-        if decoder.architecture.open_holes:
-            fail(f"--beside {file} has holes; expected a decoder without holes")
-        name, number = decoder.name, 1
-        while name in found or re.fullmatch(r"trial_\d+", name):
-            number += 1
-            name = f"{decoder.name}_beside_{number}"
-        found[name] = decoder
-    return found
-
-
-def _proxy_weights(options: SimpleNamespace, backbone: str) -> str | None:
-    """Weights of a frozen backbone."""
-    return _weights("backbone_weights", options.backbone_weights, options, backbone, not is_default("backbone_weights"))
-
-
-def _full_training_weights(options: SimpleNamespace, backbone: str) -> str | None:
-    """Initial weights of a backbone in the full training: those of the search, unless they come from a detector."""
-    if options.full_backbone_weights is not None:
-        return _weights("full_backbone_weights", options.full_backbone_weights, options, backbone, True)
-    weights = _proxy_weights(options, backbone)
-    from_detector = weights is not None and (Path(weights).is_dir() or Path(weights).name == "model.pt")
-    return resolve_backbone_weights("imagenet", backbone, explicit=False) if from_detector else weights
-
-
-def _weights(option: str, value: str, options: SimpleNamespace, backbone: str, explicit: bool) -> str | None:
-    """Weights of one of the backbones; exits on a file that would be for several."""
-    several = len(options.backbone_names) > 1
-    if several and value not in ("imagenet", "none"):
-        names = ", ".join(options.backbone_names)
-        flag = f"--{option.replace('_', '-')}"
-        fail(f"{flag} {value} is for one backbone, and there are several: {names}; expected imagenet or none")
-    return resolve_backbone_weights(value, backbone, explicit=explicit and not several)

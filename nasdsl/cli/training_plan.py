@@ -179,6 +179,7 @@ def with_recipe(
     decoders: Sequence[Decoder],
     data: Dataset,
     run: Path | None = None,
+    purpose: str = "",
 ) -> tuple[TrainingConfig, str]:
     """The plan with a recipe, and the recipe's name; says what was chosen that the user did not choose.
 
@@ -188,6 +189,7 @@ def with_recipe(
         improvements: None: with the recipe `small`, if all `decoders` predict as FCOS.
         data: the training data.
         run: folder of a run that is resumed; it keeps the recipe that it has.
+        purpose: what the training is for, where a command has several.
     """
     from nasdsl.semantics.architecture import Fcos
     from nasdsl.training.small_data import default_recipe, with_recommended_size
@@ -206,5 +208,5 @@ def with_recipe(
     if name is None and improvements:
         notes.append("FCOS's improvements (--no-improvements)")
     if notes and is_main_process():
-        echo_err(f"chosen: {', '.join(notes)}")
+        echo_err(f"chosen{f' for {purpose}' if purpose else ''}: {', '.join(notes)}")
     return replace(plan, recipe=sized, improvements=improvements), chosen

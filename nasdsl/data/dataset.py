@@ -7,10 +7,11 @@ the id in the files, which may have gaps.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -135,6 +136,18 @@ class Dataset(torch.utils.data.Dataset[Sample]):
         """
         record = self._records[index]
         return Sample(self._read_image(index, at_least), _target_of(record))
+
+    def select(self, indices: Sequence[int]) -> Self:
+        """The same data set with these images alone, in this order.
+
+        Raises:
+            DataError: there are none.
+        """
+        if not len(indices):
+            raise DataError(f"{self.name}: no image was selected")
+        selected = copy.copy(self)
+        selected._records = [self._records[index] for index in indices]
+        return selected
 
     def image_id(self, index: int) -> ImageId:
         """Id of an image, as in the files."""

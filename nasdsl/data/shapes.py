@@ -153,8 +153,9 @@ class _ShapesDataset(Dataset):
         self._seed = seed
 
     def _read_image(self, index: int, at_least: Size | None) -> Tensor:
-        key = [self._seed % 2**32, list(SPLITS).index(self._split), self._records[index].image_id]
-        return paint(make_scene(self._split, index, self._seed), np.random.default_rng(key))  # type: ignore[arg-type]  # the ids of drawn images are integers
+        number = int(self._records[index].image_id)
+        key = [self._seed % 2**32, list(SPLITS).index(self._split), number]
+        return paint(make_scene(self._split, number, self._seed), np.random.default_rng(key))
 
 
 def _record(index: int, scene: list[Shape], category_ids: Sequence[int]) -> Record:

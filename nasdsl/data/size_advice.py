@@ -81,6 +81,12 @@ def recommend_size(images: Dataset | Sequence[tuple[Dataset, int]]) -> SizeAdvic
     return SizeAdvice(size, reason, small, at_size, size[0] * size[1] / float(height * width))
 
 
+def fractions_of_size(size: Size, shares: Sequence[float]) -> tuple[Size, ...]:
+    """Sizes of about the shape of `size`, with these shares of its sides, as multiples of 32; each once, smallest first."""
+    sides = ((_multiple(size[0] * share, size[0]), _multiple(size[1] * share, size[1])) for share in sorted(shares))
+    return tuple(dict.fromkeys(sides))
+
+
 def _multiple(side: float, whole: float) -> int:
     """The nearest multiple of 32 that is not above the whole side (by more than 1 %); 32 for images that are smaller still."""
     return max(MULTIPLE, min(round(side / MULTIPLE), int(whole * 1.01 // MULTIPLE)) * MULTIPLE)

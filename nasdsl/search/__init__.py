@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nasdsl.search.backbone_training import BackboneTraining
     from nasdsl.search.budget import Budget
     from nasdsl.search.costs import LatencyPredictor
     from nasdsl.search.detectors import DetectorEvaluation, proxy_specs
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from nasdsl.search.trial import Trial
 
 _MODULES = {
+    "BackboneTraining": "backbone_training",
     "Budget": "budget",
     "BudgetError": "errors",
     "DetectorEvaluation": "detectors",
@@ -62,6 +64,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "BackboneTraining",
     "Budget",
     "BudgetError",
     "DetectorEvaluation",

@@ -15,7 +15,7 @@ from nasdsl.training.run import CHANGEABLE as RECIPE_MAY_CHANGE
 
 FORMAT: Final = "nasdsl search run 1"
 MAY_CHANGE: Final = RECIPE_MAY_CHANGE | {
-    "batch", "command", "device", "evaluations", "memory_limit", "timeout", "top", "trials", "workers",
+    "batch", "command", "device", "evaluations", "memory_limit", "preset", "timeout", "top", "trials", "workers",
 }  # fmt: skip
 """Settings that may change when a search is resumed: how much is computed, and where."""
 

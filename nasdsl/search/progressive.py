@@ -17,6 +17,7 @@ from rich.console import Console
 
 from nasdsl.decoder import loads
 from nasdsl.diagnostics import DiagnosticError
+from nasdsl.search.backbone_training import BackboneTraining, train_backbones
 from nasdsl.search.check import rejection_reason
 from nasdsl.search.config import open_search_folder
 from nasdsl.search.detectors import detector_key, key_name
@@ -81,23 +82,25 @@ class _FpnCandidate:
 
 def plain_search(
     stage: Stage, out: str | Path, settings: SearchSettings | None = None, full: FullTraining | None = None, *,
-    resume: bool = False, quiet: bool = False,
+    backbones: Sequence[BackboneTraining] = (), resume: bool = False, quiet: bool = False,
 ) -> SearchResult:  # fmt: skip
     """Search one space on the proxy task and fully train its best decoders, as ``nasdsl search`` does.
 
     Args:
         out: folder of the search; see `nasdsl.search.run.SearchRun`. ``full/ranking.json`` ranks the trained decoders.
+        backbones: trained first; the stage's proxy tasks have their folders for the weights of their backbones.
         resume: go on with the search in the folder; start one if there is none.
 
     Raises:
         Interrupted: SIGINT or SIGTERM was received; everything is saved.
         SearchError: an argument is invalid, the folder holds another search, or workers do not start.
-        ProxyError, TrainingError, DataError, BackboneError: see `run_stage`.
+        ProxyError, TrainingError, DataError, BackboneError: see `run_stage` and `BackboneTraining.run`.
     """
     folder, settings = Path(out), settings or SearchSettings()
-    config = {"stages": [], "search": stage.to_dict(), **_common_config(stage, settings, full)}
+    config = {"stages": [], "search": stage.to_dict(), **_common_config(stage, settings, full, backbones)}
     _check(stage, settings, folder)
     with open_search_folder(folder, config, resume=resume):
+        train_backbones(backbones, resume=resume, quiet=quiet)
         return SearchResult(folder, (run_stage(stage, settings, full, folder, quiet=quiet),))
 
 
@@ -109,6 +112,7 @@ def progressive_search(
     full: FullTraining | None = None,
     *,
     on: str | None = None,
+    backbones: Sequence[BackboneTraining] = (),
     resume: bool = False,
     quiet: bool = False,
 ) -> SearchResult:
@@ -126,6 +130,7 @@ def progressive_search(
         fpn: the first stage. None: no first stage; heads are searched on the fpn of `on`.
         head: the second stage; inputs and fpn of its space are replaced. None: no second stage.
         on: text of a decoder, if there is no first stage.
+        backbones: see `plain_search`.
         resume: go on with the search in the folder; start one if there is none.
 
     Raises:
@@ -148,9 +153,10 @@ def progressive_search(
         "stages": list(stages),
         "search": {name: stage.to_dict() for name, stage in stages.items()},
         "fpn": on,
-        **_common_config(first, settings, full),
+        **_common_config(first, settings, full, backbones),
     }
     with open_search_folder(folder, config, resume=resume):
+        train_backbones(backbones, resume=resume, quiet=quiet)
         results: list[StageResult] = []
         if fpn is not None:
             _say(f"stage fpn: {fpn.space.name}", quiet)
@@ -206,7 +212,9 @@ def _check_fit(heads: Space, fpns: Space) -> None:
                 raise
 
 
-def _common_config(first: Stage, settings: SearchSettings, full: FullTraining | None) -> dict[str, Any]:
+def _common_config(
+    first: Stage, settings: SearchSettings, full: FullTraining | None, backbones: Sequence[BackboneTraining]
+) -> dict[str, Any]:
     """The part of ``search.json`` that all stages share."""
     proxy: Mapping[str, Any] = {name: value for name, value in first.proxy.to_dict().items() if name != "fpn"}
     full_config = None
@@ -216,6 +224,8 @@ def _common_config(first: Stage, settings: SearchSettings, full: FullTraining | 
         if full.minutes is not None:
             full_config["minutes"] = full.minutes
     config = {"how": settings.to_dict(), "proxy": proxy, "full": full_config, **settings.about}
+    if backbones:  # other searches have no such entry
+        config["backbones"] = {training.plan.backbone: training.to_dict() for training in backbones}
     if first.detectors:  # searches of earlier versions have none
         names = ("backbone", "backbone_weights", "image_size", "size")
         config["detectors"] = {

@@ -80,7 +80,9 @@ def duration(seconds: float) -> str:
 
 
 def about_duration(seconds: float) -> str:
-    """A duration in words as exact as an estimate: ``12 min``, ``40 s``, ``3 h 10 min``."""
+    """A duration in words as exact as an estimate: ``12 min``, ``40 s``, ``3 h 10 min``, ``12 days``."""
+    if seconds >= 4 * 86400:
+        return f"{seconds / 86400:,.0f} days"
     if seconds < 90:
         return f"{max(1, round(seconds / 5)) * 5} s"
     if seconds < 5400:

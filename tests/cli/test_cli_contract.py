@@ -362,7 +362,7 @@ def test_the_help_of_a_search_is_under_headings(folder: Path) -> None:
 
     shown = nasdsl("search", "--help", cwd=folder).stdout
     headings = re.findall(r"^(\S[^:\n]*):$", shown, re.MULTILINE)
-    assert headings[:2] == ["Data", "Search"]
+    assert headings[:3] == ["Preset and cost", "Data", "Search"]
     assert any(heading.startswith("Detector (") for heading in headings)
     for option in (param for param in search.params if isinstance(param, click.Option)):
         assert len(re.findall(rf"^  (?:-\w, )?{option.opts[-1]}\b(?!-)", shown, re.MULTILINE)) == 1, option.opts

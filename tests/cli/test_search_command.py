@@ -9,20 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 from click.testing import Result
 from in_process import invoke, refused
+from killed_searches import journal, killed, lines, ranked
 from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
 
 from nasdsl.decoder import loads
 from nasdsl.search import load_trials
-from nasdsl.search.ranking import read_ranking
 
 TASK = [
     "--data", "shapes:12", "--backbone", "tiny", "--iterations", "3", "--proxy-size", "64", "--proxy-batch", "4",
@@ -53,23 +51,6 @@ def whole(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result
     result = invoke(*arguments(texts, out), "--format", "json")
     assert result.exit_code == 0, result.output
     return result, out
-
-
-def journal(folder: Path) -> list[dict[str, Any]]:
-    """The proposals and results of a search, without times and without what resuming adds."""
-    records = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
-    for record in records:
-        for name in ("time", "seconds"):
-            record.pop(name, None)
-        if "details" in record:
-            record["details"] = {k: record["details"].get(k) for k in ("losses", "curve", "error")}
-    return [record for record in records if record["kind"] in ("proposal", "result")]
-
-
-def ranked(folder: Path) -> list[tuple[Any, ...]]:
-    ranking = read_ranking(folder / "full" / "ranking.json")
-    assert ranking is not None
-    return [(e.name, e.trial, e.proxy_rank, e.reward, e.verdict, e.ap, e.ap50, e.text) for e in ranking.entries]
 
 
 # ------------------------------------------------------------------------------------------------------ a whole one
@@ -142,30 +123,6 @@ def test_commands_take_the_decoder_and_the_space_in_the_folder_of_a_search(whole
 
 
 # ----------------------------------------------------------------------------------------------------------- kills
-
-
-def killed(command: list[str], signum: signal.Signals, when: Callable[[], bool]) -> int:
-    """Run the command in a process of its own, send it a signal as soon as `when` holds; its exit code."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "nasdsl", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 300
-        while not when() and child.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.002)
-        assert child.poll() is None, f"it ended before the signal: {child.communicate()[0]}"
-        child.send_signal(signum)
-        said = child.communicate(timeout=100)[0]
-        assert "Traceback" not in said
-        return child.returncode
-    finally:
-        child.kill()
-        child.wait()
-
-
-def lines(file: Path) -> int:
-    return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
 @pytest.mark.long

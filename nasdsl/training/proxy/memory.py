@@ -85,6 +85,28 @@ def available_memory() -> int | None:
     return free
 
 
+def resident_memory() -> int | None:
+    """Bytes of memory that this process has now; None where that is unknown."""
+    return _own("VmRSS")
+
+
+def reset_peak_memory() -> None:
+    """Let `peak_memory` count from now on, where the system can do so: proc_pid_clear_refs(5)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> int | None:
+    """The most bytes of memory that this process has had; None where that is unknown."""
+    return _own("VmHWM")
+
+
+def _own(name: str) -> int | None:
+    with suppress(OSError, KeyError):
+        return _read_kilobytes(Path("/proc/self/status"), name)
+    return None
+
+
 def _left_in(group: Path, unlimited: int) -> int:
     """Bytes that a control group has left; inactive cached files count as free."""
     try:

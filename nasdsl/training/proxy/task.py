@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from nasdsl.backends.module import DecoderModule, Fpn
-from nasdsl.data import open_dataset
+from nasdsl.data import Dataset, open_dataset
 from nasdsl.data.seeds import mixed_seed
 from nasdsl.decoder import Decoder, loads
 from nasdsl.detection.detector import Method
@@ -87,12 +87,18 @@ class ProxyTask:
         DataError, BackboneError, UnknownBackbone: see `open_dataset` and `make_backbone`.
     """
 
-    def __init__(self, spec: ProxySpec, *, quiet: bool = False) -> None:
+    def __init__(self, spec: ProxySpec, *, dataset: Dataset | None = None, quiet: bool = False) -> None:
+        """
+        Args:
+            dataset: the data, already open; None opens those of the spec.
+            quiet: show no progress.
+        """
         self.spec, self._quiet = spec, quiet
-        self.device = _device(spec.device)
-        dataset = open_dataset(
-            spec.data, spec.split, classes=spec.classes, split_share=spec.split_share, split_seed=spec.split_seed
-        )
+        self.device = find_device(spec.device)
+        if dataset is None:
+            dataset = open_dataset(
+                spec.data, spec.split, classes=spec.classes, split_share=spec.split_share, split_seed=spec.split_seed
+            )
         self.classes, self.category_ids = dataset.classes, dataset.category_ids
         extractor, sizes = make_frozen_backbone(spec), resized_sizes(dataset, spec)
         self.in_channels = extractor.out_channels
@@ -364,7 +370,7 @@ def _recorder(losses: list[float], on_step: StepCallback | None) -> StepCallback
     return record
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
     """The device of this name; ``auto`` is a GPU if there is one.
 
     Raises:
