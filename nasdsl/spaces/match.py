@@ -24,7 +24,7 @@ from nasdsl.semantics.program import (
     fill_value,
     find_slot,
 )
-from nasdsl.semantics.vocabulary import Block, Definition, Op
+from nasdsl.semantics.vocabulary import Block, Op
 from nasdsl.syntax import ast
 
 
@@ -86,7 +86,7 @@ class _Matcher:
 
     def __init__(self, known: dict[int, int]) -> None:
         self.known = known
-        self._same: set[tuple[int, int]] = set()  # definitions without slots that were compared
+        self._same: set[tuple[int, int]] = set()  # definitions without slots that are equal
 
     # ------------------------------------------------------------------------------------------ statements
 
@@ -184,37 +184,28 @@ class _Matcher:
         a, b = wanted.callee, found.callee
         if a is b and a is not None:
             return
+        key = id(a), id(b)
+        if key in self._same:
+            return
         if isinstance(a, Op) and isinstance(b, Op) and not is_of_prelude(a) and not is_of_prelude(b):
             self.op(a, b, found.span)
         elif isinstance(a, Block) and isinstance(b, Block):
             self.block(a, b, found.span)
         else:
             raise NoMatch(found.span)
+        if not a.has_slots:  # the holes of a definition are filled afresh for each call
+            self._same.add(key)
 
     def op(self, a: Op, b: Op, place: Span) -> None:
-        if self._seen(a, b):
-            return
         if a.operands != b.operands or a.attributes != b.attributes:
             raise NoMatch(place)
         self.operand(body_of_op(a), body_of_op(b))
 
     def block(self, a: Block, b: Block, place: Span) -> None:
-        if self._seen(a, b):
-            return
         body, other = _body(a), _body(b)
         if body.parameters != other.parameters or body.results != other.results:
             raise NoMatch(place)
         self.statements(body.statements, other.statements, place)
-
-    def _seen(self, a: Definition, b: Definition) -> bool:
-        """Whether two definitions without slots were compared before; they are from here on."""
-        if a.has_slots:
-            return False
-        key = id(a), id(b)
-        if key in self._same:
-            return True
-        self._same.add(key)
-        return False
 
     # ------------------------------------------------------------------------------------ attribute values
 

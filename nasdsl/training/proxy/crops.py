@@ -162,8 +162,8 @@ class TargetCache:
         annotations: of each picture.
         sizes: (H, W) of each picture without its padding.
         crop_size: (H, W) of a crop in pixels.
-        image_size: (H, W) by whose shorter side FCOS's ranges are scaled: that of the pictures, whatever part of them a crop is.
-            None: that of a crop.
+        image_size: (H, W) by whose shorter side FCOS's ranges are scaled: that of the pictures, whatever part of them a crop
+            is. None: that of a crop.
     """
 
     def __init__(
