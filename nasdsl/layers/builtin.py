@@ -166,7 +166,8 @@ def _combined(inputs: Sequence[Feature], width: int) -> Feature:
 def _same_width(inputs: Sequence[Feature], what: str) -> int:
     widths = {x.width for x in inputs} - {UNKNOWN_WIDTH}
     if len(widths) > 1:
-        raise LayerError("widths", f"{what} of {' and '.join(str(x.width or '?') for x in inputs)} channels")
+        kind = "one channel" if 1 in widths and len(widths) == 2 else "widths"
+        raise LayerError(kind, f"{what} of {' and '.join(str(x.width or '?') for x in inputs)} channels")
     return widths.pop() if widths else UNKNOWN_WIDTH
 
 
