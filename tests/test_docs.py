@@ -273,6 +273,8 @@ class Runner:
         (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
         for module in self.folder.glob("*.py"):
             shutil.copy(module, info.parent)
+        for package in self.folder.glob("*/__init__.py"):
+            shutil.copytree(package.parent, info.parent / package.parent.name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def labels(svg: str) -> list[str]:

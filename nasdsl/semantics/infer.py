@@ -11,7 +11,7 @@ from typing import Any
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import holes, lints, names, structure, types
-from nasdsl.layers import Layer
+from nasdsl.layers import Layer, Result
 from nasdsl.semantics import attributes, expansion_cache, primitives
 from nasdsl.semantics.attributes import UNKNOWN, Environment, Unknown
 from nasdsl.semantics.builder import MAX_LAYERS, UNFIT, LayerBuilder
@@ -249,6 +249,8 @@ class Inference:
             index = self._op(callee, call, settings, frame, path, home)
         elif type(callee) is Primitive:
             index = self._primitive(callee, call, settings, frame, path, home)
+            if callee.results > 1:
+                return self._results(index, callee.results, call, path, frame)
         elif type(callee) is Block:
             return self._block(callee, call, settings, frame, path, home)
         else:
@@ -330,6 +332,12 @@ class Inference:
             return layers.apply(layer, inputs, path, span, site)
 
         return primitive.expand(values, tuple(operands), apply)
+
+    def _results(self, index: int, count: int, call: Call, path: str, frame: Frame) -> list[int] | None:
+        """The results of a primitive that gives several; None where it could not be built."""
+        if index == UNFIT:
+            return None
+        return [self.layers.apply(Result(i), (index,), path, call.span, frame.site) for i in range(count)]
 
     def _target_level(self, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, home: Vocabulary | None) -> int | None:
         """The level that ``to=`` names: that of a value, or a number."""

@@ -42,13 +42,13 @@ Role: TypeAlias = Literal["input", "value", "merge", "output", "layer", "predict
 ArrowKind: TypeAlias = Literal["data", "merge"]
 
 FAMILIES: Mapping[Family, str] = {
+    "custom": "custom primitive",
     "deformable": "deformable convolution",
     "separable": "grouped or separable convolution",
     "convolution": "convolution",
     "aggregation": "aggregation",
     "resampling": "pooling, resize",
     "identity": "identity",
-    "custom": "custom primitive",
 }
 """Text of the legend for each family, in order of precedence: a value with layers of several families gets the first."""
 
