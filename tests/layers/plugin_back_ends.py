@@ -1,20 +1,17 @@
-"""Runs the example package of docs/plugins.md through every back end; run as a program, where the package is installed.
+"""The example package of docs/plugins.md in every back end, where it is installed.
 
 Nothing here imports the package: texts find its primitives by its entry point.
-
-Arguments: the folder with the example's texts, and a folder to write to.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,7 +19,7 @@ import nasdsl
 from nasdsl.backends.cost import cost
 from nasdsl.backends.diagrams.diagram import diagram
 from nasdsl.backends.diagrams.dot import emit_dot
-from nasdsl.backends.module import DecoderModule, build
+from nasdsl.backends.module import DecoderModule
 from nasdsl.backends.onnx import export_onnx
 from nasdsl.backends.source import emit_source
 from nasdsl.backends.torch_export import export_program
@@ -178,21 +175,20 @@ def check_probes(text: str) -> None:
 
 
 def main(folder: Path, out: Path) -> None:
-    warnings.simplefilter("ignore")
+    """Check all back ends.
+
+    Args:
+        folder: with the example's texts.
+        out: to write to.
+    """
     text = (folder / "banded.nas").read_text(encoding="utf-8")
     module = built(text)
-    assert isinstance(module, nn.Module)
-    assert isinstance(build(module.graph, CLASSES), DecoderModule)
     check_cost(text, module)
     check_values(module)
-    check_exports(text, module, out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracers
+        check_exports(text, module, out)
     check_identity(text)
     check_picture(text)
     check_space(folder)
     check_probes(text)
-    assert not any(name == "examples" or name.startswith("examples.") for name in sys.modules)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
-    print("every back end agrees")
