@@ -139,6 +139,8 @@ def check_picture(text: str) -> None:
     assert boxes["p5"].family == "convolution"
     arrows = {(a.source, a.target) for a in drawn.arrows}
     assert {("low", "m4"), ("low", "m3")} <= arrows, "both results come from the box of the split"
+    changes = {(a.source, a.target): a.levels for a in drawn.arrows}
+    assert (changes["low", "m4"], changes["low", "m3"], changes["m4", "m3"]) == (0, 0, -1), "no resize where there is none"
     assert "custom primitive" in emit_dot(graph, table)
 
 
