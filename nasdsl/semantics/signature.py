@@ -58,7 +58,7 @@ def call_of_any_number(op: Op, call: Call) -> str:
     body, primitive = op.definition.body, _primitive_of(op)
     if primitive is None or not isinstance(body, ast.Call) or body.settings or call.settings:
         return ""
-    if primitive.most <= len(op.operands) or _names(body) != op.operands or not primitive.least <= len(call.operands):
+    if _names(body) != op.operands or not len(op.operands) < len(call.operands) <= primitive.most:
         return ""
     return f"{primitive.name}({', '.join(operand.span.text for operand in call.operands)})"
 

@@ -146,6 +146,8 @@ _LAYER_ERRORS: dict[str, Code] = {
     "window": BAD_VALUE,
 }
 
+_LONGEST_CALL = 100  # characters of a call that a help line shows
+
 _LAYER_HELP = {
     "widths": "bring them to one width with `conv_1x1(x, width=…)`",
     "one channel": "one channel is not spread over the others: give its convolution the other width, one factor for each "
@@ -177,16 +179,22 @@ def operand_count(
         instead: a call that takes them all, and means the same.
     """
     expected = f"{least}" if least == most else f"{least} to {most}"
-    missing = [f"`{name}`" for name in parameters[count:]]
+    missing = parameters[count:]
+    help = ""
     if missing:
-        expected += f": {', '.join(f'`{name}`' for name in parameters)}"
-        help = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
-    else:
-        help = f"`{instead.partition('(')[0]}` takes any number of operands: `{instead}`" if instead else ""
+        expected += f": {_first_names(parameters)}"
+        help = f"{_first_names(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+    elif instead:
+        shown = f": `{instead}`" if len(instead) <= _LONGEST_CALL else ""
+        help = f"`{instead.partition('(')[0]}` takes any number of operands{shown}"
     return OPERANDS(
         span, f"`{callee}` is given {count} operand{'' if count == 1 else 's'}", label=f"expected {expected}", help=help,
         fix=instead or None,
     )  # fmt: skip
+
+
+def _first_names(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names[:8]) + (", …" if len(names) > 8 else "")
 
 
 def several_results(span: Span, callee: str, count: int) -> Diagnostic:
@@ -225,7 +233,7 @@ def unknown_attribute(span: Span, owner: str, name: str, known: Iterable[str], i
     """`instead` is a call that takes the attribute, of what the owner's definition calls."""
     known = list(known)
     help, guess = advice_on_attribute(name, known)
-    if instead and guess is None:
+    if 0 < len(instead) <= _LONGEST_CALL and guess is None:
         help = f"write the call that `{owner}` stands for: `{instead}`"
     label = f"expected one of {', '.join(f'`{k}`' for k in known)}" if known else "it has none"
     return UNKNOWN_ATTRIBUTE(span, f"`{owner}` has no attribute `{name}`", label=label, help=help, fix=guess)
