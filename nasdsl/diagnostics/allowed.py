@@ -1,4 +1,4 @@
-"""Warnings that a text silences: ``# nas: allow NAS907`` on the line that they are about."""
+"""Warnings that a text silences: ``# nas: allow NAS907`` on the line that they are about, or behind the last ``}``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ def allowed_codes(text: str) -> frozenset[str]:
     return frozenset(code for found in _ALLOW.finditer(text) for code in re.findall(r"NAS\d{3}", found[1]))
 
 
-def without_allowed(warnings: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """The warnings that no comment allows: neither on a line that they mark, nor on one that they refer to."""
-    return [w for w in warnings if w.code not in _codes_at(w)]
+def without_allowed(warnings: Iterable[Diagnostic], decoder: Span) -> list[Diagnostic]:
+    """The warnings that no comment allows: neither on a line that they mark or refer to, nor at the end of the decoder."""
+    warnings = list(warnings)
+    if not warnings:
+        return warnings
+    everywhere = allowed_codes(_lines(Span(decoder.source, decoder.end, decoder.end)))
+    return [w for w in warnings if w.code not in everywhere and w.code not in _codes_at(w)]
 
 
 def _codes_at(warning: Diagnostic) -> frozenset[str]:

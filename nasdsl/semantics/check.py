@@ -112,7 +112,7 @@ def _architecture(
         return None
     inputs = tuple(InputFeature(*i) for i in program.inputs)
     open_holes = {d.span for d in program.decisions if d.parent is None} if indices is None else set()
-    found = without_allowed([*warnings, *layer_warnings(fpn, head, feature_widths(detector))])
+    found = without_allowed([*warnings, *layer_warnings(fpn, head, feature_widths(detector))], program.span)
     warnings = list({(w.code, w.span, w.message): w for w in found}.values())  # one for both towers, and for all rounds
     if not any(p.severity == "error" for p in problems):  # what an error leaves unread is no finding of its own
         problems.extend(warnings)

@@ -154,6 +154,13 @@ def test_a_comment_on_the_line_silences_a_warning(comment: str) -> None:
     assert warned(text(f"output p3 = c3, p4 = c3\n    {comment}")) == loud
 
 
+def test_a_comment_behind_the_decoder_silences_all_of_it() -> None:
+    source = text("output p3 = c3, p4 = c3\n    output p5 = c3").rstrip()
+    assert len(warned(source)) == 2
+    assert warned(f"{source}  # nas: allow NAS907") == []
+    assert len(warned(f"{source}\n# nas: allow NAS907")) == 2
+
+
 def test_an_error_is_never_silenced() -> None:
     problems = checked(text("output p3 = cnv(c3)  # nas: allow NAS201")).problems
     assert [p.code for p in problems] == ["NAS201"]
@@ -177,6 +184,7 @@ def test_what_a_space_allows_its_samples_allow() -> None:
     sample = loads_space(space).sample(0)
     assert sample.endswith("# nas: allow NAS907")
     assert check_source(Source("t", sample)).problems == []
+    assert warned(format_text(sample)) == [], "on lines of its own too"
     assert loads_space(space).encode(sample) == list(sample.indices)
     assert "allow" not in loads_space(space.replace("allow", "see")).sample(0)
 
