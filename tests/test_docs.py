@@ -273,6 +273,8 @@ class Runner:
         (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
         for module in self.folder.glob("*.py"):
             shutil.copy(module, info.parent)
+        for package in self.folder.glob("*/__init__.py"):
+            shutil.copytree(package.parent, info.parent / package.parent.name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def labels(svg: str) -> list[str]:
@@ -283,7 +285,7 @@ def labels(svg: str) -> list[str]:
 @pytest.mark.skipif(os.name == "nt", reason="the examples are commands of a POSIX shell")
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(p, marks=pytest.mark.long) if p.stem in ("tutorial", "search") else p for p in PAGES],
+    [pytest.param(p, marks=pytest.mark.long) if p.stem in ("tutorial", "search", "plugins") else p for p in PAGES],
     ids=lambda p: p.stem,
 )
 def test_examples(page: Path, tmp_path: Path) -> None:

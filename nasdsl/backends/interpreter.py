@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ from nasdsl.layers import (
     Conv,
     CustomLayer,
     DeformConv,
+    Features,
     GlobalPool,
     Input,
     Layer,
@@ -25,10 +26,13 @@ from nasdsl.layers import (
     Multiply,
     Norm,
     Pool,
+    PrimitiveError,
     Resize,
+    Result,
     Scale,
     WeightedAdd,
 )
+from nasdsl.layers.custom import describe
 
 Sizes = Mapping[int, Sequence[int]]
 """Height and width of the feature map, by level."""
@@ -116,7 +120,8 @@ class Interpreter:
                 try:
                     values[step.out] = _run(step, root, operands, sizes)
                 except Exception as error:
-                    attach(error, RunningLayer(step.node, tuple(tuple(o.shape) for o in operands)))
+                    shapes = tuple(tuple(o.shape) for o in operands if isinstance(o, Tensor))
+                    attach(error, RunningLayer(step.node, shapes))
                     raise
             for used in step.last_use:
                 del values[used]
@@ -131,8 +136,34 @@ def _run(step: Step, root: nn.Module, operands: Sequence[Tensor], sizes: Sizes) 
         assert module is not None
         module = module._modules[name]
     assert module is not None
+    layer = step.node.layer
+    if isinstance(layer, CustomLayer):
+        return _run_custom(step.node, layer, module, operands, sizes)  # type: ignore[no-any-return]  # several: only `Result` reads them
     out: Tensor = module(*operands)
     return out
+
+
+def _run_custom(node: Node, layer: CustomLayer, module: nn.Module, operands: Sequence[Tensor], sizes: Sizes) -> Any:
+    """Run the module of a custom layer, and compare the shapes of its results with those of its shape rule."""
+    level = node.out.level
+    sized = layer.sized and level is not None
+    given = module(*operands, size=tuple(sizes[level])) if sized and level is not None else module(*operands)
+    if torch.compiler.is_compiling():  # sizes are symbols
+        return given
+    several = given if layer.results > 1 else (given,)
+    features = node.out.results if isinstance(node.out, Features) else (node.out,)
+    if not isinstance(several, tuple | list) or len(several) != len(features):
+        raise PrimitiveError(
+            f"{describe(type(layer))} gives {type(given).__name__}; expected {len(features)} tensors in a tuple"
+        )
+    for x, feature in zip(several, features, strict=True):
+        height, width = (1, 1) if feature.level is None else sizes[feature.level]
+        if not isinstance(x, Tensor) or tuple(x.shape[1:]) != (feature.width, height, width):
+            found = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise PrimitiveError(
+                f"{describe(type(layer))} gives {found} where its shape rule says [N, {feature.width}, {height}, {width}]"
+            )
+    return given
 
 
 def compute_of(layer: Layer) -> Compute | None:
@@ -156,8 +187,21 @@ def compute_of(layer: Layer) -> Compute | None:
         case GlobalPool():
             reduce = torch.amax if layer.pool == "max" else torch.mean
             return lambda x, sizes: reduce(x[0], dim=(2, 3), keepdim=True)
+        case Result():
+            return lambda x, sizes: x[0][layer.index]
         case Conv() | DeformConv() | Norm() | Scale() | WeightedAdd() | CustomLayer() | Input():
             return None
+
+
+def sized_levels(nodes: Iterable[Node]) -> list[int]:
+    """The levels whose height and width something needs: a resize, or a custom layer."""
+    levels: set[int | None] = set()
+    for node in nodes:
+        if isinstance(node.layer, Resize):
+            levels.add(node.layer.level)
+        elif isinstance(node.layer, CustomLayer):
+            levels.update(x.level for x in (node.out.results if isinstance(node.out, Features) else (node.out,)))
+    return sorted(level for level in levels if level is not None)
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

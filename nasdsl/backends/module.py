@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from nasdsl.backends.interpreter import Interpreter
+from nasdsl.backends.interpreter import Interpreter, sized_levels
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
 from nasdsl.layers import (
@@ -31,6 +31,7 @@ from nasdsl.layers import (
     Norm,
     Pool,
     Resize,
+    Result,
     Scale,
     WeightedAdd,
 )
@@ -66,11 +67,13 @@ class TowerLayer(NamedTuple):
         interpreter: runs its nodes.
         place: name of its modules in the tower.
         shared: whether all levels share one set of modules.
+        needed_levels: levels, relative to its input, that something in it is resized to.
     """
 
     interpreter: Interpreter
     place: str
     shared: bool
+    needed_levels: Sequence[int]
 
     def modules(self, tower: nn.Module, level: str) -> nn.Module:
         """Parent of the layer's modules for a level; the tower itself if the layer has none."""
@@ -78,6 +81,11 @@ class TowerLayer(NamedTuple):
         if own is None:
             return tower
         return own if self.shared else own.get_submodule(level)
+
+    def sizes(self, x: Tensor) -> dict[int, tuple[int, int]]:
+        """Height and width of the levels that something in it is resized to; they are relative to the layer's input."""
+        height, width = x.shape[-2:]
+        return {k: (-(-height // 2**k), -(-width // 2**k)) for k in self.needed_levels if k >= 0}
 
 
 class Fpn(Group):
@@ -87,7 +95,7 @@ class Fpn(Group):
         super().__init__()
         self.outputs = tuple(graph.outputs)
         self.input_levels = {n.layer.name: n.out.level for n in graph.inputs() if isinstance(n.layer, Input)}
-        self.needed_levels = sorted({n.layer.level for n in graph.nodes if isinstance(n.layer, Resize)})
+        self.needed_levels = sized_levels(graph.nodes)
         self.interpreter = Interpreter(graph.nodes, list(graph.outputs.values()))
         for node in graph.nodes:
             _register(self, node.id, node)
@@ -149,7 +157,7 @@ class Head(Group):
         for place in places:
             for node in layer.nodes:
                 _register(tower, f"{place}.{node.id}", node)
-        return TowerLayer(Interpreter(layer.nodes, [layer.result]), str(layer.index), layer.shared)
+        return TowerLayer(Interpreter(layer.nodes, [layer.result]), str(layer.index), layer.shared, sized_levels(layer.nodes))
 
     def forward(self, pyramid: Mapping[str, Tensor]) -> dict[str, Prediction]:
         """Pyramid [N, width, H, W] by level to a `Prediction` for each level."""
@@ -161,7 +169,7 @@ class Head(Group):
                 assert tower is not None
                 x = pyramid[level]
                 for layer in layers:
-                    x = layer.interpreter.run(layer.modules(tower, level), {"x": x}, {})[0]
+                    x = layer.interpreter.run(layer.modules(tower, level), {"x": x}, layer.sizes(x))[0]
                 towers[name] = x
             cls_logits, bbox_reg = (self.get_submodule(n)(towers[self.tower_of[n]]) for n in ("cls_logits", "bbox_reg"))
             centerness = None
@@ -268,5 +276,5 @@ def make_module(node: Node) -> nn.Module | None:
         case CustomLayer():
             module: nn.Module = layer.module(node.operands, node.out)
             return module
-        case Input() | Activation() | Add() | Multiply() | Maximum() | Concat() | Resize() | Pool() | GlobalPool():
+        case Input() | Activation() | Add() | Multiply() | Maximum() | Concat() | Resize() | Pool() | GlobalPool() | Result():
             return None

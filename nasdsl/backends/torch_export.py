@@ -15,6 +15,7 @@ from nasdsl.backends.layer_errors import first_line, layer_of
 from nasdsl.backends.module import DecoderModule
 from nasdsl.files import write_bytes
 from nasdsl.layers import CustomLayer
+from nasdsl.layers.custom import describe
 
 OLDEST_TORCH = (2, 9)
 """The first version whose ``torch.export`` leaves checks of sizes to run time, so that a program takes any size."""
@@ -165,7 +166,7 @@ def _reason(module: DecoderModule, error: Exception) -> str:
     if running is None:
         return f"torch.export cannot trace the decoder {module.graph.name}: {cause}"
     layer = running.node.layer
-    what = f"the primitive {layer.kind!r}" if isinstance(layer, CustomLayer) else f"the layer {layer.kind!r}"
+    what = describe(type(layer)) if isinstance(layer, CustomLayer) else f"the layer {layer.kind!r}"
     return f"torch.export cannot trace {what} in {where(running.node)}: {cause}"
 
 

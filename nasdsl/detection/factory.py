@@ -195,6 +195,13 @@ def _make_method(decoder: Decoder, options: Mapping[str, Any]) -> Method:
     cls = Fcos if isinstance(predict, FcosPrediction) else Retinanet
     hints = get_type_hints(cls)
     unknown = sorted(set(options) - set(hints))
+    other = Retinanet if cls is Fcos else Fcos
+    for name in unknown:
+        if name in get_type_hints(other):
+            raise DetectorError(
+                f"{name} is an option of {other.__name__}, and the decoder's text says `predict {cls.__name__.lower()}`: leave "
+                f"it out; {cls.__name__} has {', '.join(hints)}"
+            )
     if unknown:
         raise DetectorError(f"unknown option {', '.join(unknown)}; {cls.__name__} has {', '.join(hints)}")
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}

@@ -19,6 +19,7 @@ from nasdsl.layers import (
     Conv,
     CustomLayer,
     DeformConv,
+    Features,
     GlobalPool,
     Input,
     Layer,
@@ -27,6 +28,7 @@ from nasdsl.layers import (
     Norm,
     Pool,
     Resize,
+    Result,
     Scale,
     WeightedAdd,
     attribute_texts,
@@ -35,7 +37,7 @@ from nasdsl.semantics.architecture import DetectorPart, Fcos, Predict
 from nasdsl.syntax.printer import print_name
 
 _COMMUTATIVE = (Add, Multiply, Maximum, WeightedAdd)
-_WITHOUT_PARAMETERS = (Activation, Add, Concat, GlobalPool, Input, Maximum, Multiply, Pool, Resize)
+_WITHOUT_PARAMETERS = (Activation, Add, Concat, GlobalPool, Input, Maximum, Multiply, Pool, Resize, Result)
 _DEEPEST = 12  # nested calls in one statement
 _MOST_TRIALS = 64  # texts that are compared where twins are tied
 _MOST_PICKS = 200  # twins that are distinguished one by one
@@ -221,7 +223,7 @@ class Section:
         depth = dict.fromkeys(names, 0)
         text = dict(names)
         lines: list[str] = []
-        number = 0
+        number = several = 0
         for name, target in ends:
             stack = [target]
             while stack:
@@ -235,9 +237,17 @@ class Section:
                     stack.pop()
                     node = self.nodes[at]
                     operands = self.ordered_inputs(node)
+                    if isinstance(node.layer, Result):
+                        text[at], depth[at] = f"{text[operands[0]]}{node.layer.index + 1}", 0
+                        continue
                     text[at] = call(node.layer, [text[i] for i in operands], node.out.width)
                     depth[at] = 1 + max((depth[i] for i in operands), default=0)
-                    if readers[at] > 1 or depth[at] > _DEEPEST:
+                    if isinstance(node.out, Features):  # s1_1, s1_2 = split(…), whatever of them is read
+                        several += 1
+                        bound = ", ".join(f"s{several}_{i}" for i in range(1, len(node.out.results) + 1))
+                        lines.append(f"{bound} = {text[at]}")
+                        text[at], depth[at] = f"s{several}_", 0
+                    elif readers[at] > 1 or depth[at] > _DEEPEST:
                         number += 1
                         lines.append(f"v{number} = {text[at]}")
                         text[at], depth[at] = f"v{number}", 0
@@ -267,6 +277,8 @@ def call(layer: Layer, operands: Sequence[str], width: int) -> str:
             return f"global_pool({x}, kind={layer.pool})"
         case Scale() | Add() | Multiply() | Maximum() | WeightedAdd() | Concat():
             return f"{layer.kind}({x})"
+        case Result():
+            return operands[0]
         case CustomLayer():
             return f"{layer.kind}({x}{_fields(layer)})"
 

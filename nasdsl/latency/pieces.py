@@ -14,7 +14,21 @@ from nasdsl.backends.cost import Areas, Size
 from nasdsl.diagnostics import Span
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
-from nasdsl.layers import Activation, Concat, Conv, CustomLayer, DeformConv, Feature, Input, Layer, Norm, Resize, Scale
+from nasdsl.layers import (
+    Activation,
+    Concat,
+    Conv,
+    CustomLayer,
+    DeformConv,
+    Feature,
+    Features,
+    Input,
+    Layer,
+    Norm,
+    Resize,
+    Result,
+    Scale,
+)
 from nasdsl.semantics.architecture import Fcos, Retinanet, Value
 
 
@@ -120,7 +134,7 @@ def split(nodes: Sequence[Node], results: Iterable[str]) -> list[tuple[Node, ...
     pieces: list[list[Node]] = []
     last_of: dict[str, list[Node]] = {}
     for node in nodes:
-        if isinstance(node.layer, Input):
+        if isinstance(node.layer, Input | Result):  # taking one of several results costs nothing
             continue
         before = last_of.get(node.inputs[0]) if len(node.inputs) == 1 and readers[node.inputs[0]] == 1 else None
         if before is not None and _continues(before, node.layer):
@@ -154,6 +168,8 @@ def _split_head_layer(layer: HeadLayer, level: int) -> list[tuple[Node, ...]]:
 
 
 def _raised(x: Feature, level: int) -> Feature:
+    if isinstance(x, Features):
+        return Features.of([_raised(result, level) for result in x.results])
     return x if x.level is None else Feature(x.level + level, x.width)
 
 
@@ -178,7 +194,8 @@ def _prediction_nodes(
 
 def _part(section: str, place: str, nodes: tuple[Node, ...], areas: Areas) -> Part:
     first, last = nodes[0], nodes[-1]
-    target = areas.map(Feature(first.layer.level, 1)) if isinstance(first.layer, Resize) else None
+    is_resized = isinstance(first.layer, Resize) or (isinstance(first.layer, CustomLayer) and first.layer.sized)
+    target = areas.map(Feature(first.out.level, 1)) if is_resized else None
     piece = Piece(nodes, tuple(areas.map(x) for x in first.operands), areas.map(last.out), target)
     return Part(section, place + first.id, piece.key, piece)
 

@@ -25,7 +25,7 @@ from nasdsl.ir.graph import Graph, HeadGraph, Node
 from nasdsl.latency.pieces import Part, Piece
 from nasdsl.latency.session import LatencyError, import_runtime
 from nasdsl.latency.timing import Run
-from nasdsl.layers import Activation, Conv, Feature, Input
+from nasdsl.layers import Activation, Conv, Feature, Features, Input, Result
 from nasdsl.semantics.architecture import Retinanet as RetinanetPrediction
 from nasdsl.semantics.architecture import Value
 
@@ -125,6 +125,10 @@ def _graph(piece: Piece, copies: int) -> tuple[Graph, dict[str, tuple[int, int, 
             name = f"c{copy}.n{index}"
             nodes.append(node._replace(id=name, inputs=before))
             before = (name,)
+        last = nodes[-1]
+        if isinstance(last.out, Features):  # the first of several results stands for them
+            nodes.append(Node(f"c{copy}.first", Result(0), before, (last.out,), last.out.results[0], value, span))
+            before = (nodes[-1].id,)
         outputs[f"y{copy}"] = before[0]
         if piece.repeats:
             operands, outputs = list(before), {"y": before[0]}

@@ -8,7 +8,7 @@ A package adds a primitive that no composition of these gives as a subclass of `
 
 from typing import TypeAlias
 
-from nasdsl.layers.base import FREE, UNKNOWN_WIDTH, Cost, Feature, LayerError
+from nasdsl.layers.base import FREE, UNKNOWN_WIDTH, Cost, Feature, Features, LayerError
 from nasdsl.layers.builtin import (
     GROUP_NORM_GROUPS,
     Activation,
@@ -27,6 +27,7 @@ from nasdsl.layers.builtin import (
     PoolKind,
     Resize,
     ResizeMode,
+    Result,
     Scale,
     WeightedAdd,
     halvings,
@@ -49,6 +50,7 @@ Layer: TypeAlias = (
     | Resize
     | Pool
     | GlobalPool
+    | Result
     | CustomLayer
 )
 
@@ -66,6 +68,7 @@ __all__ = [
     "CustomLayer",
     "DeformConv",
     "Feature",
+    "Features",
     "GlobalPool",
     "Input",
     "Layer",
@@ -79,6 +82,7 @@ __all__ = [
     "PrimitiveError",
     "Resize",
     "ResizeMode",
+    "Result",
     "Scale",
     "WeightedAdd",
     "attribute_texts",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -16,6 +17,22 @@ class Feature(NamedTuple):
 
     level: int | None
     width: int
+
+
+class Features(Feature):
+    """The shapes of several results of one layer: itself the first of them.
+
+    Attributes:
+        results: all of them, in order.
+    """
+
+    results: tuple[Feature, ...] = ()
+
+    @classmethod
+    def of(cls, results: Sequence[Feature]) -> Features:
+        made = cls(*results[0])
+        made.results = tuple(results)
+        return made
 
 
 UNKNOWN_WIDTH = 0

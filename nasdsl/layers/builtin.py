@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
-from nasdsl.layers.base import FREE, UNKNOWN_WIDTH, Cost, Feature, LayerError
+from nasdsl.layers.base import FREE, UNKNOWN_WIDTH, Cost, Feature, Features, LayerError
 
 NormKind: TypeAlias = Literal["bn", "gn"]
 ActivationKind: TypeAlias = Literal["relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu", "sigmoid", "tanh"]
@@ -166,7 +166,8 @@ def _combined(inputs: Sequence[Feature], width: int) -> Feature:
 def _same_width(inputs: Sequence[Feature], what: str) -> int:
     widths = {x.width for x in inputs} - {UNKNOWN_WIDTH}
     if len(widths) > 1:
-        raise LayerError("widths", f"{what} of {' and '.join(str(x.width or '?') for x in inputs)} channels")
+        kind = "one channel" if 1 in widths and len(widths) == 2 else "widths"
+        raise LayerError(kind, f"{what} of {' and '.join(str(x.width or '?') for x in inputs)} channels")
     return widths.pop() if widths else UNKNOWN_WIDTH
 
 
@@ -297,6 +298,23 @@ class GlobalPool:
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
         return Feature(None, inputs[0].width)
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return FREE
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One result of a layer that gives several: of a `CustomLayer` with ``results``. The first has index 0."""
+
+    index: int
+
+    kind: ClassVar[str] = "result"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        several = inputs[0]
+        assert isinstance(several, Features)
+        return several.results[self.index]
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
         return FREE

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import is_dataclass
+from types import FunctionType
 from typing import Any, ClassVar, Final, TypeVar, get_args
 
 from nasdsl.layers import builtin
-from nasdsl.layers.base import UNKNOWN_WIDTH, Cost, Feature, LayerError
+from nasdsl.layers.base import UNKNOWN_WIDTH, Cost, Feature, Features, LayerError
 from nasdsl.layers.fields import FieldError, LayerField, fields_of, is_name, value_text, why_no_name
 
 MAX_OPERANDS: Final = 64
+MAX_RESULTS: Final = 64
 
 
 class PrimitiveError(ValueError):
@@ -37,29 +40,46 @@ class CustomLayer:
                 import torch
                 return torch.nn.ChannelShuffle(self.groups)
 
-    A package announces the module that holds such classes as an entry point of the group ``nasdsl.primitives``.
+    A package announces the module that holds such classes as an entry point of the group ``nasdsl.primitives``; see
+    docs/plugins.md.
+
+    Attributes:
+        kind: the name that texts use.
+        operands: how many features it takes.
+        results: how many it gives.
+        sized: its module is given the height and width of the result, ``module(*operands, size=(height, width))``: that of
+            the level, for maps that are not twice as large as those of the level above it.
+        origin: the package and the entry point that it comes from; empty for a class of the program itself.
     """
 
     kind: ClassVar[str]
     operands: ClassVar[int] = 1
+    results: ClassVar[int] = 1
+    sized: ClassVar[bool] = False
+    origin: ClassVar[str] = ""
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
-        """Level and width of the result. May raise `LayerError`."""
+        """Level and width of the result; with several results a tuple of them. May raise `LayerError`."""
         raise PrimitiveError(f"{describe(type(self))} has no shape rule: define infer(self, inputs)")
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
-        """Cost for one image; `area` is height * width of the result, and the cost is linear in it."""
+        """Cost for one image; `area` is height * width of the (first) result, and the cost is linear in it."""
         raise PrimitiveError(f"{describe(type(self))} has no cost rule: define cost(self, inputs, out, area)")
 
     def module(self, inputs: Sequence[Feature], out: Feature) -> Any:
-        """The ``torch.nn.Module`` that takes the operands and returns the result."""
+        """The ``torch.nn.Module`` that takes the operands and returns the result, or a tuple of several."""
         raise PrimitiveError(f"{describe(type(self))} has no module: define module(self, inputs, out)")
 
     def source(self, inputs: Sequence[Feature], out: Feature) -> str:
         """The expression that makes its module in stand-alone source, in terms of torch: ``nn.ChannelShuffle(2)``."""
-        raise TypeError(
-            f"the primitive {self.kind!r} does not say how it is written as source: define source(self, inputs, out)"
-        )
+        raise TypeError(f"{describe(type(self))} does not say how it is written as source: define source(self, inputs, out)")
+
+    def definitions(self) -> Sequence[Any]:
+        """Classes and functions that the expression of `source` names: their source is copied into the file.
+
+        They may use math, NamedTuple, torch, Tensor, nn and F (``torch.nn.functional``). A str is copied as it is.
+        """
+        return ()
 
 
 CUSTOM: dict[str, type[CustomLayer]] = {}
@@ -71,7 +91,7 @@ _checked: set[Callable[..., Any]] = set()
 _C = TypeVar("_C", bound=type[CustomLayer])
 
 
-def primitive(name: str, *, operands: int = 1) -> Callable[[_C], _C]:
+def primitive(name: str, *, operands: int = 1, results: int = 1, sized: bool = False) -> Callable[[_C], _C]:
     """Class decorator: register a `CustomLayer` as the primitive `name` of the language.
 
     The rules of the class are wrapped, so that an exception or a wrong return value is reported with the name of the class:
@@ -81,6 +101,9 @@ def primitive(name: str, *, operands: int = 1) -> Callable[[_C], _C]:
     Args:
         name: how texts call it; not a word of the language, nor a built-in primitive or op.
         operands: number of features that it takes.
+        results: number of features that it gives.
+        sized: its module is called with ``size``, see `CustomLayer`. A primitive whose result is finer than its operands must
+            be: only so does it fit a map with an odd number of pixels.
 
     Raises:
         PrimitiveError: the class breaks the contract, or the name is taken.
@@ -93,11 +116,13 @@ def primitive(name: str, *, operands: int = 1) -> Callable[[_C], _C]:
         _check_class(cls, name)
         if isinstance(operands, bool) or not isinstance(operands, int) or not 1 <= operands <= MAX_OPERANDS:
             raise PrimitiveError(f"{describe(cls, name)} has operands={operands!r}; expected 1 to {MAX_OPERANDS}")
+        if isinstance(results, bool) or not isinstance(results, int) or not 1 <= results <= MAX_RESULTS:
+            raise PrimitiveError(f"{describe(cls, name)} has results={results!r}; expected 1 to {MAX_RESULTS}")
         fields = layer_fields(cls)
-        cls.kind, cls.operands = name, operands
+        cls.kind, cls.operands, cls.results, cls.sized, cls.origin = name, operands, results, bool(sized), _registering
         for method, check in _CHECKS.items():
-            rule = getattr(cls, method)
-            if rule not in _checked and rule is not getattr(CustomLayer, method):
+            rule = getattr(cls, method, None)  # `onnx` is optional
+            if rule is not None and rule not in _checked and rule is not getattr(CustomLayer, method, None):
                 setattr(cls, method, check(rule))
                 _checked.add(getattr(cls, method))
         if not any(field.required for field in fields):
@@ -111,10 +136,27 @@ def primitive(name: str, *, operands: int = 1) -> Callable[[_C], _C]:
     return register
 
 
+_registering = ""
+"""The package and entry point that are being imported."""
+
+
+@contextmanager
+def registering(origin: str) -> Iterator[None]:
+    """Context in which classes are registered for a package and entry point, which messages name."""
+    global _registering
+    before, _registering = _registering, origin
+    try:
+        yield
+    finally:
+        _registering = before
+
+
 def describe(cls: type, name: str | None = None) -> str:
-    """A custom layer in messages: its name in texts, its module and class."""
+    """A custom layer in messages: its name in texts, its module and class, and the package and entry point it comes from."""
     name = name or getattr(cls, "kind", None)
-    return f"the primitive `{name}` ({_path(cls)})" if name else _path(cls)
+    origin = getattr(cls, "origin", "")
+    place = f"{_path(cls)} of {origin}" if origin else _path(cls)
+    return f"the primitive `{name}` ({place})" if name else place
 
 
 def _path(cls: type) -> str:
@@ -215,10 +257,22 @@ def _checked_infer(rule: Callable[..., Any]) -> Callable[..., Feature]:
         except Exception as error:
             raise LayerError("custom", f"{what} fails in infer: {_message(error)}") from error
         known = all(x.width != UNKNOWN_WIDTH for x in inputs)
-        if not isinstance(out, Feature) or not _is_whole(out.width) or not (out.level is None or _is_whole(out.level)):
-            raise LayerError("custom", f"{what}: infer returns {_short(out)}; expected a Feature of whole numbers")
-        if known and out.width == UNKNOWN_WIDTH:
+        found: tuple[Any, ...] = (out,)
+        if self.results > 1:
+            found = out if type(out) in (tuple, list) and len(out) == self.results else (None,)
+        if not all(map(_is_feature, found)):
+            expected = "a Feature" if self.results == 1 else f"a tuple of {self.results} Features"
+            raise LayerError("custom", f"{what}: infer returns {_short(out)}; expected {expected} of whole numbers")
+        if known and any(x.width == UNKNOWN_WIDTH for x in found):
             raise LayerError("custom", f"{what}: infer returns {_short(out)}, although the width of every operand is known")
+        levels = [x.level for x in inputs if x.level is not None]
+        if not self.sized and any(x.level is not None and x.level < min(levels, default=0) for x in found):
+            raise LayerError(
+                "custom",
+                f"{what} gives a finer map than its operands, and takes no size, so that it does not fit maps with an odd "
+                "number of pixels: register it by @primitive(…, sized=True)",
+            )
+        out = found[0] if self.results == 1 else Features.of(found)
         if known:
             try:
                 self.cost(inputs, out, 1)
@@ -273,12 +327,55 @@ def _checked_source(rule: Callable[..., Any]) -> Callable[..., str]:
     return source
 
 
+def _checked_definitions(rule: Callable[..., Any]) -> Callable[..., Sequence[Any]]:
+    @functools.wraps(rule)
+    def definitions(self: CustomLayer) -> Sequence[Any]:
+        try:
+            found = tuple(rule(self))
+        except Exception as error:
+            raise PrimitiveError(f"{describe(type(self))} fails in definitions: {_message(error)}") from error
+        for piece in found:
+            if not isinstance(piece, str | type | FunctionType):
+                raise PrimitiveError(
+                    f"{describe(type(self))}: definitions gives {_short(piece)}; expected classes, functions and strings"
+                )
+        return found
+
+    return definitions
+
+
+def _checked_onnx(rule: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(rule)
+    def onnx(self: CustomLayer, *arguments: Any) -> str | tuple[str, ...]:
+        try:
+            written = rule(self, *arguments)
+        except Exception as error:
+            raise PrimitiveError(f"{describe(type(self))} fails in onnx: {_message(error)}") from error
+        if self.results == 1 and isinstance(written, str):
+            return written
+        several = tuple(written) if isinstance(written, list | tuple) else ()
+        if self.results > 1 and len(several) == self.results and all(isinstance(name, str) for name in several):
+            return several
+        expected = "the name of a tensor" if self.results == 1 else f"the names of {self.results} tensors"
+        raise PrimitiveError(f"{describe(type(self))}: onnx returns {_short(written)}; expected {expected}")
+
+    return onnx
+
+
 _CHECKS: Final[dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]] = {
     "infer": _checked_infer,
     "cost": _checked_cost,
     "module": _checked_module,
     "source": _checked_source,
+    "definitions": _checked_definitions,
+    "onnx": _checked_onnx,
 }
+
+
+def _is_feature(value: object) -> bool:
+    if not isinstance(value, Feature):
+        return False
+    return _is_whole(value.width) and (value.level is None or _is_whole(value.level))
 
 
 def _is_whole(value: object) -> bool:

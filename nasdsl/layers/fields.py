@@ -122,7 +122,7 @@ def why_no_name(word: object) -> str:
 def _check_name(name: str) -> None:
     if not is_name(name):
         raise FieldError(f"field `{name}`: this is {why_no_name(name)}; rename the field")
-    if name in ("kind", "operands", "infer", "cost", "module", "source", "onnx"):
+    if name in ("kind", "operands", "infer", "cost", "module", "source", "onnx", "results", "sized", "origin", "definitions"):
         raise FieldError(f"field `{name}`: CustomLayer has an attribute of this name; rename the field")
     if name == "to":
         raise FieldError("field `to`: this attribute names the level that `resize` leads to; rename the field")

@@ -47,8 +47,15 @@ def load_plugins() -> tuple[PluginFailure, ...]:
 
 
 def _load(entry: EntryPoint) -> PluginFailure | None:
+    from nasdsl.layers.custom import CUSTOM, registering
+
+    origin = f"{_package(entry)}, entry point `{entry.name}`"
     try:
-        entry.load()
+        with registering(origin):
+            entry.load()
+        for cls in CUSTOM.values():  # of a module that the program has imported before
+            if not cls.origin and f"{cls.__module__}.".startswith(f"{entry.module}."):
+                cls.origin = origin
     except (Exception, SystemExit) as error:
         return PluginFailure(entry.name, _package(entry), f"{type(error).__name__}: {error}".rstrip(": "))
     return None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import types
 from nasdsl.layers.fields import number_fits
 from nasdsl.syntax import ast
+from nasdsl.syntax.build import number_digits
 from nasdsl.syntax.lexer import MAX_DECIMALS, UNREADABLE
 
 
@@ -142,6 +144,10 @@ def _arithmetic(value: ast.Arithmetic, environment: Environment, problems: list[
             return _not_a_number(side, number, problems)
         sides.append(number)
     left, right = sides
+    if isinstance(left, float) or isinstance(right, float):
+        whole = _whole_result(left, value.operator, right)
+        if whole is not None and abs(whole) <= 10**18:
+            return whole
     if value.operator == "+":
         result = left + right
     elif value.operator == "-":
@@ -157,6 +163,16 @@ def _arithmetic(value: ast.Arithmetic, environment: Environment, problems: list[
         problems.append(types.too_many_digits(value.span))
         return UNKNOWN
     return result
+
+
+def _whole_result(left: float, operator: str, right: float) -> int | None:
+    """The result of arithmetic with fractions where it is whole, as the decimals say: ``0.29 * 100`` is 29. Else None."""
+    a, b = Fraction(number_digits(left)), Fraction(number_digits(right))
+    if operator == "/":
+        result = a / b if b else None
+    else:
+        result = a + b if operator == "+" else a - b if operator == "-" else a * b
+    return int(result) if result is not None and result.denominator == 1 else None
 
 
 def _not_a_number(at: ast.Attribute, word: str | Size, problems: list[Diagnostic]) -> Unknown:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nasdsl.diagnostics import Diagnostic, Span
+from nasdsl.diagnostics.allowed import without_allowed
 from nasdsl.diagnostics.catalogue import structure
 from nasdsl.semantics.architecture import Architecture, InputFeature
 from nasdsl.semantics.definitions import check_definitions
 from nasdsl.semantics.elaborate import elaborate
 from nasdsl.semantics.elaborate_body import new_context
-from nasdsl.semantics.infer_detector import infer_detector
+from nasdsl.semantics.infer_detector import feature_widths, infer_detector
 from nasdsl.semantics.infer_fpn import infer_fpn
 from nasdsl.semantics.infer_head import infer_head
 from nasdsl.semantics.infer_prediction import infer_prediction
@@ -106,12 +107,13 @@ def _architecture(
     predict = infer_prediction(program, problems, indices)
     detector = infer_detector(program, problems, indices)
     fpn = infer_fpn(program, problems, warnings, lost, indices)
-    head = infer_head(program, fpn, problems, lost, indices)
+    head = infer_head(program, fpn, problems, warnings, lost, indices)
     if fpn is None or head is None or predict is None:
         return None
     inputs = tuple(InputFeature(*i) for i in program.inputs)
     open_holes = {d.span for d in program.decisions if d.parent is None} if indices is None else set()
-    warnings += layer_warnings(fpn, head)
+    found = without_allowed([*warnings, *layer_warnings(fpn, head, feature_widths(detector))], program.span)
+    warnings = list({(w.code, w.span, w.message): w for w in found}.values())  # one for both towers, and for all rounds
     if not any(p.severity == "error" for p in problems):  # what an error leaves unread is no finding of its own
         problems.extend(warnings)
     return Architecture(

@@ -135,7 +135,8 @@ class BodyElaborator:
         level = None if match is None else int(match[1])
         if match is not None:
             before = self.scope.get(node.name)
-            if before is not None and node.name not in self.outputs:
+            left_out = isinstance(value, Missing) and value.is_left_out  # `output p3` without a value is one mistake
+            if before is not None and node.name not in self.outputs and not left_out:
                 self.problems.append(names.output_named_as_value(node.name_span, node.name, before[1]))
             self.outputs.setdefault(node.name, node.span)
             self.scope[node.name] = node.name, node.name_span

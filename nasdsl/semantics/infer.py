@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from nasdsl.diagnostics import Diagnostic, Span
-from nasdsl.diagnostics.catalogue import holes, names, structure, types
-from nasdsl.layers import Layer
+from nasdsl.diagnostics.catalogue import holes, lints, names, structure, types
+from nasdsl.layers import Layer, Result
 from nasdsl.semantics import attributes, expansion_cache, primitives
 from nasdsl.semantics.attributes import UNKNOWN, Environment, Unknown
 from nasdsl.semantics.builder import MAX_LAYERS, UNFIT, LayerBuilder
@@ -33,7 +33,7 @@ from nasdsl.semantics.program import (
     fill_settings,
     fill_value,
 )
-from nasdsl.semantics.signature import accepted
+from nasdsl.semantics.signature import accepted, call_of_any_number, call_with_attribute, parameters_of
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
 from nasdsl.syntax import ast
 
@@ -96,10 +96,12 @@ class Inference:
 
     Attributes:
         layers: what was built.
+        warnings: findings that do not make a decoder fail.
     """
 
     def __init__(self, problems: list[Diagnostic], indices: Sequence[int] | None = None) -> None:
         self.problems = problems
+        self.warnings: list[Diagnostic] = []
         self.indices = indices
         self.layers = LayerBuilder(problems)
         self._depth = 0
@@ -247,6 +249,8 @@ class Inference:
             index = self._op(callee, call, settings, frame, path, home)
         elif type(callee) is Primitive:
             index = self._primitive(callee, call, settings, frame, path, home)
+            if callee.results > 1:
+                return self._results(index, callee.results, call, path, frame)
         elif type(callee) is Block:
             return self._block(callee, call, settings, frame, path, home)
         else:
@@ -273,9 +277,11 @@ class Inference:
         return found
 
     def _operands(
-        self, call: Call, least: int, most: int, frame: Frame, path: str, home: Vocabulary | None, below: tuple[str, ...] = ()
+        self, call: Call, least: int, most: int, frame: Frame, path: str, home: Vocabulary | None,
+        callee: Definition | None = None,
     ) -> list[int] | None:  # fmt: skip
-        """Indices of a call's operands; None where their number is wrong. What computes one is put below its name."""
+        """Indices of a call's operands; None where their number is wrong. What computes one of an op is put below its name."""
+        below = callee.operands if type(callee) is Op else ()
         indices = []
         is_left_out = False
         for number, operand in enumerate(call.operands):
@@ -291,7 +297,9 @@ class Inference:
         if least <= count <= most:
             return indices
         place = frame.site or call.span
-        self.problems.append(types.operand_count(place, self.op_name(call), count, least, most))
+        instead = call_of_any_number(callee, call) if type(callee) is Op and frame.site is None else ""
+        parameters = () if callee is None else parameters_of(callee)
+        self.problems.append(types.operand_count(place, self.op_name(call), count, least, most, parameters, instead))
         return None
 
     def _primitive(
@@ -324,6 +332,12 @@ class Inference:
             return layers.apply(layer, inputs, path, span, site)
 
         return primitive.expand(values, tuple(operands), apply)
+
+    def _results(self, index: int, count: int, call: Call, path: str, frame: Frame) -> list[int] | None:
+        """The results of a primitive that gives several; None where it could not be built."""
+        if index == UNFIT:
+            return None
+        return [self.layers.apply(Result(i), (index,), path, call.span, frame.site) for i in range(count)]
 
     def _target_level(self, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, home: Vocabulary | None) -> int | None:
         """The level that ``to=`` names: that of a value, or a number."""
@@ -363,7 +377,7 @@ class Inference:
         self, op: Op, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, path: str, home: Vocabulary | None
     ) -> int:
         count = len(op.operands)
-        operands = self._operands(call, count, count, frame, path, home, op.operands)
+        operands = self._operands(call, count, count, frame, path, home, op)
         inner: dict[str, Any] | None = None
         words: Any = frame.key
         if settings:
@@ -412,7 +426,8 @@ class Inference:
         seen: dict[str, Span] = {}
         for setting in settings:
             if setting.name not in op.attributes:
-                self.problems.append(types.unknown_attribute(setting.name_span, op.name, setting.name, op.attributes))
+                instead = call_with_attribute(op, setting)
+                self.problems.append(types.unknown_attribute(setting.name_span, op.name, setting.name, op.attributes, instead))
                 continue
             if setting.name in seen:
                 self.problems.append(types.attribute_twice(setting.name_span, setting.name, seen[setting.name]))
@@ -423,13 +438,32 @@ class Inference:
             takes = accepts.get(setting.name)
             if takes is not None and not isinstance(value, Unknown) and not takes.takes(value):
                 self.problems.append(attributes.refused(setting, value, takes, op.name))
-        return inner if len(self.problems) == before else None
+        if len(self.problems) > before:
+            return None
+        if not seen.keys().isdisjoint(primitives.SECTION):
+            self._warn_of_defaults(op, settings, words, inner)
+        return inner
+
+    def _warn_of_defaults(self, op: Op, settings: tuple[ast.Setting, ...], words: Environment, inner: dict[str, Any]) -> None:
+        """Warn of attributes that are computed from the section's width, say, in a call that sets a width of its own."""
+        given = {s.name: s for s in settings}
+        section = {name: words[name] for name in primitives.SECTION if name in words}
+        own = {name: inner[name] for name in given if name in section}
+        for name, default in op.attributes.items():
+            if name in given or isinstance(inner[name], Unknown):
+                continue
+            for word, value in own.items():
+                meant = attributes.evaluate(default, {**section, word: value}, [])
+                if meant != inner[name] and not isinstance(meant, Unknown):
+                    default_values = (name, inner[name], meant)
+                    self.warnings.append(lints.default_of_section(given[word].span, op.name, default_values, word))
+                    break
 
     def _block(
         self, block: Block, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, path: str, home: Vocabulary | None
     ) -> list[int] | None:
         count = len(block.definition.parameters)
-        operands = self._operands(call, count, count, frame, path, home)
+        operands = self._operands(call, count, count, frame, path, home, block)
         for setting in settings:
             self.problems.append(types.block_attribute(setting.name_span, setting.name))
         if operands is None or settings or block.broken or UNFIT in operands:

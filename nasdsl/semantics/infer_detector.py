@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nasdsl.backbones import BACKBONES, TIMM, backbone
 from nasdsl.diagnostics import Diagnostic
@@ -53,3 +53,10 @@ def _check_backbone(
     for feature in program.inputs:
         if feature.name not in given:
             problems.append(names.missing_input(place, feature.name, name, given, feature.span))
+
+
+def feature_widths(detector: DetectorPart | None) -> Mapping[str, int]:
+    """Channels of the backbone's features, where the decoder names a backbone that is no model of timm."""
+    if detector is None or detector.backbone not in BACKBONES:
+        return {}
+    return backbone(detector.backbone).out_channels

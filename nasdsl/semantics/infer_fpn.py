@@ -53,6 +53,7 @@ def infer_fpn(
     section.inputs(program, fpn)
     section.run(fpn)
     outputs, dangling = section.finish(None if program.decisions else warnings)
+    warnings += section.inference.warnings
     if not outputs and lost is None and not any(p.code == structure.NO_PYRAMID_LEVEL.code for p in problems):
         problems.append(structure.no_output(fpn.from_span or fpn.keyword))
     width = values["width"]
@@ -138,6 +139,9 @@ class _FpnInference:
             self.problems.append(types.pooled_output(value.span, statement.name))
             index = UNFIT
         if index != UNFIT:
+            level = layers.applications[index].feature.level
+            if level is not None and level != statement.level:
+                self.inference.warnings.append(lints.resized_output(span, statement.name, statement.level, level))
             index = layers.apply(Resize(statement.level), (index,), path, span)
         self.outputs.setdefault(statement.name, PyramidOutput(statement.name, statement.level, index, span))
         self.frame.scope[statement.name] = Binding(statement.name, index, statement.name_span, is_kept=True)

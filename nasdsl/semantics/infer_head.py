@@ -29,6 +29,7 @@ def infer_head(
     program: Program,
     fpn: FpnPart | None,
     problems: list[Diagnostic],
+    warnings: list[Diagnostic],
     lost: frozenset[str] | None = None,
     indices: Sequence[int] | None = None,
 ) -> HeadPart | None:
@@ -36,7 +37,7 @@ def infer_head(
 
     Args:
         fpn: whose outputs the head's layers receive; None where it is not known.
-        lost, indices: see `infer_fpn`.
+        warnings, lost, indices: see `infer_fpn`.
     """
     head = program.head
     if head is None:
@@ -58,7 +59,7 @@ def infer_head(
     towers = []
     for name, chain in _towers(head, problems, lost):
         if id(chain) not in layers:
-            layers[id(chain)] = _infer_chain(chain, words, pyramid, problems, indices)
+            layers[id(chain)] = _infer_chain(chain, words, pyramid, problems, warnings, indices)
         towers.append(Tower(name, layers[id(chain)]))
     share = values["share"]
     most = max((len(c.steps) for c in head.chains), default=0)
@@ -105,7 +106,12 @@ def _label(chain: Chain) -> Span:
 
 
 def _infer_chain(
-    chain: Chain, words: dict[str, Any], width: int, problems: list[Diagnostic], indices: Sequence[int] | None
+    chain: Chain,
+    words: dict[str, Any],
+    width: int,
+    problems: list[Diagnostic],
+    warnings: list[Diagnostic],
+    indices: Sequence[int] | None,
 ) -> tuple[HeadLayer, ...]:
     layers = []
     for step in chain.steps:
@@ -115,6 +121,7 @@ def _infer_chain(
         source = inference.layers.source("x", Feature(CURRENT_LEVEL, width), step.span)
         frame = Frame({"x": Binding("x", source, step.span)}, words, None)
         result = inference.expand(step.call, frame, "", None)
+        warnings += inference.warnings
         width = 0
         if result != UNFIT:
             feature = inference.layers.applications[result].feature

@@ -70,6 +70,7 @@ class Primitive:
         attributes: its attributes, and what each accepts.
         expand: called with the attribute values, the operands' indices and an `Apply`; returns the index of the result.
         weight: the largest number of layers that it expands into.
+        results: how many values it gives.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Primitive:
     attributes: Mapping[str, Accepts]
     expand: Callable[[dict[str, Any], tuple[int, ...], Apply], int]
     weight: int = 1
+    results: int = 1
 
 
 def _finish(a: dict[str, Any], x: int, apply: Apply) -> int:
@@ -213,7 +215,8 @@ def _make_primitive(cls: type[CustomLayer]) -> Primitive:
             layer = _Refused(f"{describe(cls)} takes no such attributes: {type(error).__name__}: {error}")
         return apply(layer, *x)
 
-    return Primitive(cls.kind, cls.operands, cls.operands, {name: _accepts(field) for name, field in fields.items()}, expand)
+    accepts = {name: _accepts(field) for name, field in fields.items()}
+    return Primitive(cls.kind, cls.operands, cls.operands, accepts, expand, cls.results, cls.results)
 
 
 def _accepts(field: LayerField) -> Accepts:

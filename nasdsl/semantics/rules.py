@@ -2,25 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from nasdsl.diagnostics import Diagnostic
 from nasdsl.diagnostics.catalogue import lints
-from nasdsl.layers import Norm
+from nasdsl.layers import UNKNOWN_WIDTH, Activation, Conv, Input, Norm
 from nasdsl.semantics.architecture import Application, FpnPart, HeadPart
 
+LEAST_VALUES = {"relu": 0.0, "relu6": 0.0, "silu": -0.278, "hardswish": -0.375, "gelu": -0.17}
+"""The smallest values of the activations that are bounded below, but for those that are gates themselves."""
 
-def layer_warnings(fpn: FpnPart, head: HeadPart) -> list[Diagnostic]:
-    """Warnings about the layers of a decoder."""
-    found = list(_pooled_batch_norms(fpn.applications))
+
+def layer_warnings(fpn: FpnPart, head: HeadPart, widths: Mapping[str, int] | None = None) -> list[Diagnostic]:
+    """Warnings about the layers of a decoder.
+
+    Args:
+        widths: channels of the backbone's features by name, where the decoder names a backbone that is known.
+    """
+    found = list(_warnings(fpn.applications, widths or {}))
     for tower in head.towers:
         for layer in tower.layers:
-            found += _pooled_batch_norms(layer.applications)
+            found += _warnings(layer.applications, {})
     return found
 
 
-def _pooled_batch_norms(applications: Sequence[Application]) -> Iterator[Diagnostic]:
-    """BatchNorms of globally pooled values, which have one value per channel of an image."""
-    for layer, _, feature, _, _, span in applications:
-        if feature[0] is None and type(layer) is Norm and layer.norm == "bn":
-            yield lints.pooled_batch_norm(span)
+def _warnings(applications: Sequence[Application], widths: Mapping[str, int]) -> Iterator[Diagnostic]:
+    for application in applications:
+        layer = application.layer
+        kind = type(layer)
+        if kind is Norm:
+            yield from _pooled_batch_norm(application)
+        elif kind is Conv:
+            yield from _not_depthwise(application, applications, widths)
+        elif kind is Activation:
+            yield from _gate_that_stays_open(application, applications)
+
+
+def _pooled_batch_norm(application: Application) -> Iterator[Diagnostic]:
+    """A BatchNorm of a globally pooled value, which has one value per channel of an image."""
+    layer = application.layer
+    if application.feature[0] is None and isinstance(layer, Norm) and layer.norm == "bn":
+        yield lints.pooled_batch_norm(application.span)
+
+
+def _not_depthwise(
+    application: Application, applications: Sequence[Application], widths: Mapping[str, int]
+) -> Iterator[Diagnostic]:
+    """A convolution with a group for each channel that it gives, and another number of channels that come in."""
+    layer = application.layer
+    if not isinstance(layer, Conv) or layer.k == 1 or layer.groups == 1 or layer.groups != layer.width:
+        return
+    operand = applications[application.inputs[0]]
+    width, name = operand.feature.width, ""
+    if width == UNKNOWN_WIDTH and isinstance(operand.layer, Input):
+        name = operand.layer.name
+        width = widths.get(name, UNKNOWN_WIDTH)
+    if width != layer.groups:
+        yield lints.not_depthwise(application.span, layer.groups, width, name)
+
+
+def _gate_that_stays_open(application: Application, applications: Sequence[Application]) -> Iterator[Diagnostic]:
+    """A sigmoid of what an activation has bounded below: it never comes near 0."""
+    layer = application.layer
+    if not isinstance(layer, Activation) or layer.function != "sigmoid":
+        return
+    inner = applications[application.inputs[0]]
+    before = inner.layer
+    if not isinstance(before, Activation) or before.function not in LEAST_VALUES:
+        return
+    norm = applications[inner.inputs[0]].layer
+    yield lints.open_gate(
+        application.span, before.function, LEAST_VALUES[before.function], is_normed=isinstance(norm, Norm) and norm.norm == "bn"
+    )

@@ -1,12 +1,15 @@
-"""What the attributes of an op accept, read off its body: an attribute accepts what the primitive does that it is passed to."""
+"""What an op takes, read off its body: an attribute accepts what the primitive does that it is passed to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nasdsl.diagnostics.catalogue.other_names import same_attribute
 from nasdsl.semantics import primitives
 from nasdsl.semantics.attributes import DEFERRED, Accepts
-from nasdsl.semantics.vocabulary import Op
+from nasdsl.semantics.primitives import Primitive
+from nasdsl.semantics.program import Call
+from nasdsl.semantics.vocabulary import Definition, Op
 from nasdsl.syntax import ast
 
 
@@ -40,3 +43,59 @@ def _collect(operand: ast.Operand, op: Op, found: dict[str, Accepts]) -> None:
         word = accepts.default if name in unset and primitive is not None else given.get(name)
         if isinstance(word, str) and word in op.attributes and accepts.kind not in DEFERRED:
             found.setdefault(word, accepts)
+
+
+def parameters_of(callee: Definition) -> tuple[str, ...]:
+    """What a definition calls its operands."""
+    return callee.operands if isinstance(callee, Op) else tuple(p.name for p in callee.definition.parameters)
+
+
+def call_of_any_number(op: Op, call: Call) -> str:
+    """A call with more operands than its op takes, as one of the primitive that is all of the op: ``add(a, b, c)``.
+
+    Empty where the op is something else.
+    """
+    body, primitive = op.definition.body, _primitive_of(op)
+    if primitive is None or not isinstance(body, ast.Call) or body.settings or call.settings:
+        return ""
+    if _names(body) != op.operands or not len(op.operands) < len(call.operands) <= primitive.most:
+        return ""
+    return f"{primitive.name}({', '.join(operand.span.text for operand in call.operands)})"
+
+
+def call_with_attribute(op: Op, setting: ast.Setting) -> str:
+    """A call of the primitive that is all of an op, with an attribute that the op does not have: ``conv(…, k=3, stride=2)``.
+
+    Empty where the op is something else, or its primitive has no such attribute.
+    """
+    body, primitive = op.definition.body, _primitive_of(op)
+    if primitive is None or not isinstance(body, ast.Call):
+        return ""
+    name = same_attribute(setting.name, primitive.attributes)
+    if name is None:
+        return ""
+    fixed = {s.name: s.value.span.text for s in body.settings if not _is_passed_on(s, op)}
+    fixed[name] = setting.value.span.text
+    return f"{primitive.name}({', '.join(['…', *(f'{k}={v}' for k, v in fixed.items())])})"
+
+
+def _primitive_of(op: Op) -> Primitive | None:
+    """The primitive that an op's body is one call of, with nothing but the op's operands."""
+    body = op.definition.body
+    if not isinstance(body, ast.Call) or not isinstance(body.callee, str) or op.home.find(body.callee) is not None:
+        return None
+    return primitives.find(body.callee) if _names(body) else None
+
+
+def _names(call: ast.Call) -> tuple[str, ...]:
+    """The operands of a call; empty where one is more than a name."""
+    names = [o.name for o in call.operands if isinstance(o, ast.Reference) and o.index is None]
+    return tuple(names) if len(names) == len(call.operands) else ()
+
+
+def _is_passed_on(setting: ast.Setting, op: Op) -> bool:
+    """Whether the value of an attribute is the op's attribute of the same name: ``width=width``."""
+    value = setting.value
+    return (
+        isinstance(value, ast.Reference) and value.name == setting.name and value.name in {*op.attributes, *primitives.SECTION}
+    )

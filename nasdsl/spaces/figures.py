@@ -16,7 +16,7 @@ from nasdsl.backends.cost import Areas
 from nasdsl.backends.requirements import DEFAULT_SIZE, Quantities, macs_sizes
 from nasdsl.diagnostics import Diagnostic, DiagnosticError
 from nasdsl.ir.lower import lower_nodes, predictions
-from nasdsl.layers import Feature
+from nasdsl.layers import Feature, Features
 from nasdsl.semantics import attributes, infer_fpn, infer_head, primitives
 from nasdsl.semantics.architecture import Fcos, Retinanet
 from nasdsl.semantics.attributes import Accepts, Unknown
@@ -24,6 +24,7 @@ from nasdsl.semantics.builder import UNFIT
 from nasdsl.semantics.elaborate_body import body_of_block
 from nasdsl.semantics.infer import Binding, Frame, Inference
 from nasdsl.semantics.infer_prediction import DETECTORS
+from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import (
     Assign,
     Call,
@@ -236,7 +237,11 @@ class FigureCounter:
             scope[f"o{number}"] = Binding(f"o{number}", layers.source(f"o{number}", feature, span), span)
         given = tuple(ast.Setting(span, n, span, _literal(v, span)) for n, v in settings)
         call = Call(target._replace(settings=()), tuple(Ref(n, span) for n in scope), given, False, span, span)
-        result = inference.expand(call, Frame(scope, words, None), "v", None)
+        if type(target.callee) is Primitive and target.callee.results > 1:
+            results = inference.call(call, Frame(scope, words, None), "v", None)
+            result = UNFIT if results is None else layers.applications[results[0]].inputs[0]
+        else:
+            result = inference.expand(call, Frame(scope, words, None), "v", None)
         if result == UNFIT or any(p.severity == "error" for p in problems):
             return None
         widths = {f"o{number}": feature.width for number, feature in enumerate(operands)}
@@ -324,6 +329,8 @@ class _Section:
             return [(targets[0].name, self.add(self.expression(value)))]  # type: ignore[union-attr]  # it has checked
         call: Any = chosen(statement.value, self.indices)
         target = chosen(call.target, self.indices) if type(call) is Call else None
+        if target is not None and type(target.callee) is Primitive and target.callee.results == len(targets):
+            return self._results(call, targets)
         if target is None or type(target.callee) is not Block:
             raise _Unbuildable
         results = self._run_block(target, [self.add(self.expression(o)) for o in call.operands])
@@ -334,6 +341,14 @@ class _Section:
             (t.name, self.add((self.values[i][0], 1 << i, 0)))  # type: ignore[union-attr]  # it has checked
             for t, i in zip(targets, results, strict=True)
         ]
+
+    def _results(self, call: Call, targets: Sequence[Any]) -> list[tuple[str, int]]:
+        """The results of a primitive that gives several."""
+        value = self.expression(call)
+        index, several = self.add(value), value[0]
+        if not isinstance(several, Features):
+            raise _Unbuildable
+        return [(t.name, self.add((x, 1 << index, 0))) for t, x in zip(targets, several.results, strict=True)]
 
     def _run_block(self, target: Target, operands: list[int]) -> list[int]:
         """Count the statements of a block; gives the indices of its results."""

@@ -17,6 +17,7 @@ from nasdsl.backends.cost import Size
 from nasdsl.backends.requirements import Quantities, violations
 from nasdsl.decoder import REFERENCE_BACKBONE, Decoder, check_source, loads
 from nasdsl.diagnostics import DiagnosticError, Source, Span
+from nasdsl.diagnostics.allowed import allowed_codes
 from nasdsl.semantics.files import read_source
 from nasdsl.semantics.program import Program, Slot, SlotKind
 from nasdsl.spaces.figures import FigureCounter, possible_words
@@ -127,6 +128,7 @@ class Space:
         self.sizes: tuple[Size, ...] = tuple((s[0], s[1]) for s in possible_words(detector.get("size")))
         self.backbones = tuple(str(name) for name in possible_words(detector.get("backbone")))
         self.name = program.name
+        self._allowed = sorted(allowed_codes(source.text))
         roles = _roles(program)
         self.domains = tuple(
             Domain(
@@ -244,7 +246,8 @@ class Space:
                 raise SpaceError(f"{which} is {index}; expected 0 to {domain.size - 1}")
         flags = self.active(indices)
         kept = tuple(int(index) if flag else 0 for index, flag in zip(indices, flags, strict=True))
-        return Filled(print_file(fill(self._tree, kept), one_line=True).strip(), kept)
+        text = print_file(fill(self._tree, kept), one_line=True).strip()
+        return Filled(f"{text}  # nas: allow {' '.join(self._allowed)}" if self._allowed else text, kept)
 
     def encode(self, text: str) -> list[int]:
         """The decisions of a filled text, in any layout.

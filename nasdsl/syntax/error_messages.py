@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from nasdsl.diagnostics import Diagnostic, Span
@@ -13,6 +15,9 @@ _WORDS = {
     "NAME": "a name", "NUMBER": "a number", "STRING": 'a string in `"…"`', "SIZE": "a size such as 800x1088",
     "COMPARE": "a comparison such as `<=`", "$END": "the end of the file",
 } | {terminal: f"`{sign}`" for terminal, sign in SIGNS.items()}  # fmt: skip
+
+
+PYRAMID_NAME = re.compile(r"p\d+")
 
 
 class Place(NamedTuple):
@@ -38,10 +43,21 @@ class Place(NamedTuple):
         return Span(token.source, offset, offset)
 
 
-def unrepaired(token: Tok, expected: set[str]) -> Diagnostic:
-    """A token that does not fit, and no repair helps."""
+def unrepaired(token: Tok, expected: set[str], before: Sequence[Tok]) -> Diagnostic:
+    """A token that does not fit, and no repair helps; ``before`` are the tokens in front of it."""
+    hint = _hint(token, before)
     return codes.UNEXPECTED(
-        token.span, f"`{_shortened(token)}` does not fit here", label=f"expected {_listed(expected)}", help=_hint(token)
+        token.span, f"`{_shortened(token)}` does not fit here", label=f"expected {_listed(expected)}", help=hint
+    )
+
+
+def call_as_attribute(call: Span, callee: str) -> Diagnostic:
+    """A call where an attribute's number or word is expected: ``groups=width(c4)``."""
+    help = "what an attribute is computed from are numbers, names of `let`, and the section's `width`, `norm` and `act`"
+    if callee == "width":
+        help = "`width` by itself is the width of the section; that of a value is written as a number"
+    return codes.UNEXPECTED(
+        call, "a call where an attribute's value is expected", label="expected a number or a word", help=help
     )
 
 
@@ -85,7 +101,7 @@ def _replaced(kind: str, place: Place) -> Diagnostic:
     if kind == "QMARK":
         return codes.UNEXPECTED(
             token.span, f"the number `{_shortened(token)}` where a value is expected", label=f"expected {_listed(expected)}",
-            help=f"an attribute is set by its name: `k={_shortened(token)}`",
+            help=_number_among_operands(_shortened(token), bracket),
         )  # fmt: skip
     meant = replacement(token, kind)
     related = [(bracket.span, "opened here")] if bracket is not None and token.type in CLOSING_BRACKETS else []
@@ -100,7 +116,11 @@ def _missing(kind: str, place: Place) -> Diagnostic:
     token, before, _, bracket = place
     where = f"after `{_shortened(before)}`" if before is not None else f"before `{_shortened(token)}`"
     if kind == "VALUE":
-        return codes.UNEXPECTED(place.gap, f"a value is missing {where}", label="expected `=` and a value")
+        help = ""
+        if before is not None and PYRAMID_NAME.fullmatch(before.value):
+            name = before.value
+            help = f"`output {name} = …` binds {name} itself: it stands in the place of a `{name} = …` further up"
+        return codes.UNEXPECTED(place.gap, f"a value is missing {where}", label="expected `=` and a value", help=help)
     kind_before = before.type if before is not None else ""
     if kind in ("QMARK", "NAME"):
         what = (
@@ -119,9 +139,47 @@ def _missing(kind: str, place: Place) -> Diagnostic:
     return codes.UNEXPECTED(place.gap, f"`{sign}` is missing {where}", label=f"expected `{sign}`", fix=fix, related=related)
 
 
-def _hint(token: Tok) -> str:
+_CALLEE = re.compile(r"([A-Za-z_][A-Za-z_0-9]*)\s*$")
+_OF_FACTORS = frozenset("add sum mul sub max concat cat weighted_add".split())
+_OF_KERNELS = re.compile(r"(deform_)?conv|pool")
+
+
+def _number_among_operands(number: str, bracket: Tok | None) -> str:
+    """What to say of a number among the operands of a call, whose bracket is open."""
+    found = None if bracket is None else _CALLEE.search(bracket.source.text, 0, bracket.start)
+    callee = found[1] if found is not None else ""
+    if callee in _OF_FACTORS:
+        return "operands are values; `scale(x)` multiplies by a number for each channel, which it learns"
+    example = f": `k={number}`" if _OF_KERNELS.fullmatch(callee) else ""
+    return f"operands are values; an attribute is set by its name{example}"
+
+
+_CONTEXTS = frozenset(("CHOICE", "OP", "AGG", "BLOCK", "FPN", "HEAD", "INPUT", "PREDICT"))
+
+
+def _operator_hint(before: Sequence[Tok]) -> str:
+    """What to say of an operator where none fits: only in the body of an fpn, an op or a block can a feature be meant."""
+    seen = set()
+    for token in reversed(before):
+        if token.type in _CONTEXTS:
+            if token.type == "CHOICE":
+                return "an alternative is an op or a value by itself; each is drawn as often as the others"
+            if token.type in ("OP", "AGG") and "EQUAL" not in seen:
+                return f"an op has a fixed number of operands, each with a name: `{token.value} f(x, y) = …`"
+            if token.type == "HEAD":
+                return "a head's layers are joined by `->`: `conv_3x3 -> conv_3x3`"
+            if token.type in ("INPUT", "PREDICT"):
+                return ""
+            break
+        seen.add(token.type)
+    return "features are added with `add(x, y)` or an aggregation such as `sum(x, y)`; arithmetic is for numbers"
+
+
+def _hint(token: Tok, before: Sequence[Tok]) -> str:
     if token.type in OPERATORS:
-        return "features are added with `add(x, y)` or an aggregation such as `sum(x, y)`; arithmetic is for numbers"
+        return _operator_hint(before)
+    if token.type == "REPEAT":
+        return "`repeat` stands in an fpn or a block; a head's layers are joined by `->`, and one of them can be a block"
     if token.value == "detector":
         return "its attributes stand in brackets: `detector(size=240x320, backbone=mobilenet_v2)`"
     if token.type == "STRING":

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from nasdsl.diagnostics import Diagnostic, did_you_mean
+from nasdsl.diagnostics import Diagnostic, Span, did_you_mean
 from nasdsl.diagnostics.catalogue import syntax as codes
 from nasdsl.syntax import error_messages as messages
 from nasdsl.syntax.error_messages import Place
@@ -22,6 +22,7 @@ from nasdsl.syntax.repair import (
     CLOSING_BRACKETS,
     INSERTIONS,
     NEVER_DELETED,
+    OPERATORS,
     REPLACEMENTS,
     SEPARATORS,
     SIGNS,
@@ -117,12 +118,15 @@ class _Recovery:
                 )
                 stack, position = self._skip(stack, position, len(stream) - 1)
             else:
-                repair = self._best_repair(stack, position)
-                if repair is not None:
+                call_end = self._call_as_attribute(position)
+                repair = None if call_end else self._best_repair(stack, position)
+                if call_end:
+                    stack, position = self._without_call(position, call_end)
+                elif repair is not None:
                     self.problems.append(messages.repaired(repair, self._place(stack, position, repair.at)))
                     stack, position = self._apply(stack, repair, position)
                 else:
-                    self.problems.append(messages.unrepaired(token, self._expected(stack)))
+                    self.problems.append(messages.unrepaired(token, self._expected(stack), stream[:position]))
                     stack, position = self._skip(stack, position, None, moved=position > skipped_at)
                     skipped_at = position
 
@@ -274,6 +278,40 @@ class _Recovery:
             stack = self._push(stack, Tok(kind, "", token.start, token.end, token.source))
         return stack
 
+    # ------------------------------------------------------------------------------------- calls in attributes
+
+    def _call_as_attribute(self, position: int) -> int:
+        """Where a call ends that stands for an attribute's value, as in ``groups=width(c4)``; 0 if there is none here."""
+        stream, out = self.stream, self.out
+        if stream[position].type != "LPAR" or len(out) < 2 or self.origin[-1] != position - 1 or out[-1].type != "NAME":
+            return 0
+        bracket = self._open_bracket(len(out))
+        if out[-2].type not in {"EQUAL", *OPERATORS} or bracket is None or bracket.type != "LPAR":
+            return 0
+        sign = next((i for i in range(len(out) - 2, 0, -1) if out[i].type == "EQUAL"), 0)
+        if messages.PYRAMID_NAME.fullmatch(out[sign - 1].value):  # a further output, behind a bracket that is not closed
+            return 0
+        opened = next(i for i in range(len(out) - 1, -1, -1) if out[i] is bracket)
+        if opened > 1 and out[opened - 2].type in ("OP", "AGG"):  # the parameters of a definition, likewise
+            return 0
+        depth = 0
+        for at in range(position, min(position + _LOOK_AHEAD, len(stream))):
+            depth += {"LPAR": 1, "RPAR": -1}.get(stream[at].type, 0)
+            if depth == 0:
+                return at + 1
+        return 0
+
+    def _without_call(self, position: int, end: int) -> tuple[_Stack, int]:
+        """Report such a call, and put a hole in its place. Returns the stack and the position after it."""
+        name = self.stream[position - 1]
+        span = Span(name.source, name.start, self.stream[end - 1].end)
+        self.problems.append(messages.call_as_attribute(span, name.value))
+        stack = self.before[-1]
+        del self.out[-1], self.before[-1], self.origin[-1]
+        for kind in terminals("QMARK"):
+            stack = self._push(stack, Tok(kind, "", span.start, span.end, name.source))
+        return stack, end
+
     # -------------------------------------------------------------------------------------------- panic mode
 
     def _skip(self, stack: _Stack, position: int, to: int | None, moved: bool = True) -> tuple[_Stack, int]:
@@ -286,6 +324,7 @@ class _Recovery:
         stream, depth, at = self.stream, 0, position if moved else position + 1
         at = at if to is None else to
         kept, end = stack, at
+        braces = self._open_braces()
         while True:
             token = stream[at]
             if token.type == "LBRACE":
@@ -295,7 +334,9 @@ class _Recovery:
             elif token.type == "$END" or depth == 0:
                 begins = token.type in _STARTERS or (token.type == "NAME" and at > position and _first_on_line(stream, at))
                 found = self._unwound(stack, token.type, complete=_first_on_line(stream, position)) if begins else None
-                if found is not None or token.type == "$END":
+                if token.type == "RBRACE" and found is not None and braces and self._start_above(stack, found) <= braces[-1]:
+                    braces.pop()  # it closes a body that is dropped, such as that of a head
+                elif found is not None or token.type == "$END":
                     kept, end = found or self.first, at
                     break
             at += 1
@@ -303,6 +344,16 @@ class _Recovery:
         self.lost = (self.lost or set()) | _names(self.out[start:]) | _names(stream[position:end])
         del self.out[start:], self.before[start:], self.origin[start:]
         return kept, end
+
+    def _open_braces(self) -> list[int]:
+        """Indices in the rewritten stream of the braces that are open at its end."""
+        found: list[int] = []
+        for index, token in enumerate(self.out):
+            if token.type == "LBRACE":
+                found.append(index)
+            elif token.type == "RBRACE" and found:
+                found.pop()
+        return found
 
     def _unwound(self, stack: _Stack, kind: str, complete: bool) -> _Stack | None:
         """The highest part of the stack on which a statement that begins with `kind` can stand.

@@ -401,14 +401,16 @@ def custom() -> Iterator[DecoderModule]:
 
 
 def test_onnx_names_a_primitive_that_it_cannot_write(custom: DecoderModule) -> None:
-    with pytest.raises(ExportError, match=re.escape("the primitive 'picky' does not say how it is written as ONNX")) as error:
+    with pytest.raises(
+        ExportError, match=r"the primitive `picky` \(.*PickyLayer\) does not say how it is written as ONNX"
+    ) as error:
         onnx_backend.onnx_model(custom)
     assert "line 2: picky(x)" in str(error.value)
 
 
 @exports_programs
 def test_a_program_names_a_primitive_that_cannot_be_traced(custom: DecoderModule, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=re.escape("cannot trace the primitive 'picky' in line 2: picky(x)")):
+    with pytest.raises(ExportError, match=r"cannot trace the primitive `picky` \(.*PickyLayer\) in line 2: picky\(x\)"):
         export_program(custom, tmp_path / "d.pt2")
     assert not (tmp_path / "d.pt2").exists()
 

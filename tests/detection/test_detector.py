@@ -467,7 +467,7 @@ def test_options_of_the_method() -> None:
     ("predict", "options", "message"),
     [
         (FCOS, {"centre_radius": 1.5}, "unknown option centre_radius; Fcos has ranges, .*center_radius"),
-        (RETINANET, {"center_radius": 1.5}, "unknown option center_radius; Retinanet has"),
+        (RETINANET, {"center_radius": 1.5}, "center_radius is an option of Fcos, and .*: leave it out; Retinanet has"),
         (RETINANET, {"anchors": 3}, "anchors is 3; the decoder's text says 9"),
         (FCOS, {"nms": "much"}, "nms is 'much'; expected float, not negative"),
         (FCOS, {"nms": -0.5}, "nms is -0.5; expected float, not negative"),

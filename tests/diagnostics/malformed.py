@@ -195,5 +195,47 @@ MALFORMED: dict[str, str] = {
     "section of no file": GOOD.replace(
         "fpn(width=64, norm=bn) {\n    output p3 = conv_3x3(c3)\n  }", 'fpn(width=64) from "best.nas"'
     ),
+    # ------------------------------------------------------------------------------ names of other programs
+    "an activation under another name": GOOD.replace("norm=bn", "norm=bn, act=swish"),
+    "an activation that is none of these": GOOD.replace("norm=bn", "norm=bn, act=elu"),
+    "an op under another name": decoder("output p3 = swish(c3)"),
+    "softmax is not max": decoder("output p3 = softmax(c3)"),
+    "upsampling by a factor": decoder("output p3 = upsample(c4, 2)"),
+    "a difference is no sum": decoder("output p3 = sub(c3, c4)"),
+    "a mean": decoder("output p3 = mean(c3, c4)"),
+    "a kernel that no op has": decoder("output p3 = sep_7x7(conv_5x5(dconv_5x5(c3)))"),
+    "a depthwise convolution is not deformable": decoder("output p3 = dwconv_3x3(c3)"),
+    "a constant factor": decoder("output p3 = mul(c3, 0.5)"),
+    "one channel over many": decoder("output p3 = mul(c3, conv(c3, k=1, width=1, norm=none, act=none))"),
+    "an alternative that nothing defines": decoder("output p3 = ?op(c3)", before="choice op = conv_3x3 | nonee"),
+    "attributes of PyTorch": decoder("output p3 = conv(c3, kernel_size=3, s=1, padding=1, out_channels=64)"),
+    "a stride where the op has none": decoder("output p3 = up(conv_3x3(c3, stride=2), c3)"),
+    "a further operand of a sum": decoder("output p3 = sum(c3, c4, c5)"),
+    "an operand that is missing": decoder("output p3 = up(c4)"),
+    "an operand of a block that is missing": decoder(
+        "a = f(c3)\noutput p3 = a", before="block f(x, other) -> (y) { y = sum(x, other) }"
+    ),
+    # ------------------------------------------------------------------ one mistake, where there were several
+    "a call as an attribute of an output": decoder("output p3 = conv(c3, k=3, groups=width(c4), norm=bn)"),
+    "a call as an attribute of a block": decoder("x = conv(c3, k=3, groups=2 * min(4, 8), norm=bn)\noutput p3 = x"),
+    "output by name": decoder("p3 = conv_3x3(c3)\noutput p3"),
+    "output of a value of its name": decoder("p3 = conv_3x3(c3)\noutput p3 = p3"),
+    "repeat in a head": decoder(head="repeat 4 { conv_3x3 }"),
+    "an operator among alternatives": decoder("output p3 = ?op(c3)", before="choice op = conv_3x3 * 0.3 | skip"),
+    "an operator among parameters": decoder("output p3 = f(c3, c4)", before="agg f(*xs) = add(xs)"),
+    "an operator in a head": decoder(head="conv_3x3 + conv_3x3"),
+    "a name numbered by a hole": decoder(
+        "x0 = c3\nlet d = ?(0..2)\nrepeat t in 1..4 { x[t] = conv_3x3(x[t-1]) }\noutput p3 = x[d]"
+    ),
+    "a fraction that does not come out whole": decoder("output p3 = conv_3x3(c3, width=0.3 * 64)"),
+    # ---------------------------------------------------------------------------------------- warnings
+    "not depthwise for a raw feature": decoder("output p3 = sep_3x3(c5)").replace("norm=bn", "norm=bn, adapter=none"),
+    "not depthwise": decoder("x = conv_1x1(c3, width=256)\noutput p3 = sep_3x3(x)"),
+    "a default of the section": decoder(
+        "output p3 = squeeze(c3, width=128)",
+        before="op squeeze(x, width=width, inner=width / 2) = conv_3x3(conv_1x1(x, width=inner), width=width)",
+    ),
+    "a gate with norm and activation": decoder("output p3 = mul(c3, sigmoid(conv_1x1(c4)))"),
+    "an output of another level": decoder("output p3 = conv_3x3(c3), p4 = conv_3x3(c3), p5 = conv_3x3(c5), p2 = conv_3x3(c4)"),
     "a value nothing reads": decoder("x1 = conv_3x3(c4)\noutput p3 = conv_3x3(c3)"),
 }

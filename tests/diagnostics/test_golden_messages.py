@@ -52,7 +52,10 @@ def test_malformed_text_gives_the_golden_messages(name: str, tmp_path: Path) -> 
     assert shown(found) == golden()[name]
 
 
-ONE = ("missing", "misspelt", "one )", "one }", "wrong", "recursion", "forward", "//", "arrow", "string", "arithmetic")
+ONE = (
+    "missing", "misspelt", "one )", "one }", "wrong", "recursion", "forward", "//", "arrow", "string", "arithmetic",
+    "a call as", "output by name", "repeat in a head", "an operator", "a name numbered",
+)  # fmt: skip
 ONE_MISTAKE = [name for name in MALFORMED if name.startswith(ONE)]
 
 

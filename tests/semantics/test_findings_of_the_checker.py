@@ -117,7 +117,7 @@ def test_ops_accept_what_the_primitives_behind_them_do() -> None:
         ("op f(x, q=3) = conv(x, k=q)", "f(c3, q=4)", "4"),
         ("op f(x, q=3) = conv(g(x, w=q), k=3)\nop g(x, w=1) = conv_3x3(x, width=w)", "f(c3, q=even)", "even"),
         ("op f(x, norm=bn) = conv(x, k=3)", "f(c3, norm=batch)", "batch"),
-        ("op f(x, m=nearest) = resize(x, to=4, mode=m)", "f(c3, m=cubic)", "cubic"),
+        ("op f(x, m=nearest) = resize(x, to=3, mode=m)", "f(c4, m=cubic)", "cubic"),
         ("", "conv_3x3(c3, bias=maybe)", "maybe"),
         ("", "down(c3, width=0)", "0"),
     ],
@@ -126,7 +126,7 @@ def test_a_value_that_an_op_passes_on_is_refused_where_it_is_given(before: str, 
     (problem,) = found(f"output p3 = {call}", before)
     assert (problem.code, problem.span.text) == ("NAS303", wrong)
     assert not problem.related
-    assert checked(text(f"output p3 = {call.partition('(')[0]}(c3)", before)).problems == []
+    assert checked(text(f"{call.partition('(')[0]}(c3)".join(["x = ", " output p3 = add(c3, x)"]), before)).problems == []
 
 
 def test_what_accepts_says_it_expects_it_takes() -> None:
@@ -297,16 +297,19 @@ def test_findings_stand_in_the_order_of_the_text_and_never_twice(tmp_path: Path)
 @pytest.mark.parametrize(
     ("body", "spans"),
     [
-        ("output p3 = mul(c3, sigmoid(conv_1x1(global_pool(c3, kind=avg))))", ["conv_1x1(global_pool(c3, kind=avg))"]),
+        (
+            "output p3 = mul(c3, sigmoid(conv_1x1(global_pool(c3, kind=avg), act=none)))",
+            ["conv_1x1(global_pool(c3, kind=avg), act=none)"],
+        ),
         ("g = global_pool(c3, kind=max) h = norm(g) output p3 = mul(c3, h)", ["norm(g)"]),
         ("g = gate(c3) output p3 = mul(c3, g)", ["gate(c3)"]),
-        ("output p3 = mul(c3, sigmoid(conv_1x1(global_pool(c3, kind=avg), norm=none)))", []),
-        ("output p3 = mul(c3, sigmoid(conv_1x1(global_pool(c3, kind=avg), norm=gn)))", []),
+        ("output p3 = mul(c3, sigmoid(conv_1x1(global_pool(c3, kind=avg), norm=none, act=none)))", []),
+        ("output p3 = mul(c3, sigmoid(conv_1x1(global_pool(c3, kind=avg), norm=gn, act=none)))", []),
         ("output p3 = conv_1x1(mul(c3, global_pool(c3, kind=avg)))", []),
     ],
 )
 def test_batch_norm_of_a_globally_pooled_value_is_a_warning(body: str, spans: list[str]) -> None:
-    before = "op gate(x) = sigmoid(conv_1x1(global_pool(x, kind=avg)))"
+    before = "op gate(x) = sigmoid(conv_1x1(global_pool(x, kind=avg), act=none))"
     checked_text = checked(text(body, before))
     assert checked_text.architecture is not None
     assert [(p.code, p.severity, p.span.text) for p in checked_text.problems] == [("NAS903", "warning", s) for s in spans]
@@ -314,6 +317,6 @@ def test_batch_norm_of_a_globally_pooled_value_is_a_warning(body: str, spans: li
 
 
 def test_batch_norm_of_a_pooled_value_in_a_head() -> None:
-    before = "op gated(x) = mul(x, sigmoid(conv_1x1(global_pool(x, kind=avg))))"
+    before = "op gated(x) = mul(x, sigmoid(conv_1x1(global_pool(x, kind=avg), act=none)))"
     whole = text("output p3 = c3", before).replace("norm=gn) { conv_3x3", "norm=bn) { gated")
     assert [(p.code, p.span.text) for p in checked(whole).problems] == [("NAS903", "gated")]

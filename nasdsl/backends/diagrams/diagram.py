@@ -30,6 +30,7 @@ from nasdsl.layers import (
     Multiply,
     Pool,
     Resize,
+    Result,
     WeightedAdd,
 )
 from nasdsl.semantics.architecture import Fcos, Value
@@ -42,13 +43,13 @@ Role: TypeAlias = Literal["input", "value", "merge", "output", "layer", "predict
 ArrowKind: TypeAlias = Literal["data", "merge"]
 
 FAMILIES: Mapping[Family, str] = {
+    "custom": "custom primitive",
     "deformable": "deformable convolution",
     "separable": "grouped or separable convolution",
     "convolution": "convolution",
     "aggregation": "aggregation",
     "resampling": "pooling, resize",
     "identity": "identity",
-    "custom": "custom primitive",
 }
 """Text of the legend for each family, in order of precedence: a value with layers of several families gets the first."""
 
@@ -181,13 +182,19 @@ def diagram(graph: Graph, table: CostTable) -> Diagram:
         ValueError: the table is not of this graph.
     """
     costs = {row.name: row for row in table.nodes}
-    boxes, arrows = _BoxBuilder(graph, costs).build()
+    builder = _BoxBuilder(graph, costs)
+    boxes, arrows = builder.build()
     levels = {box.id: box.level for box in boxes}
+
+    def change(arrow: Arrow) -> int:
+        source = builder.level_of_result.get((arrow.source, arrow.target), levels[arrow.source])
+        return level_difference(source, levels[arrow.target])
+
     return Diagram(
         graph.name,
         table,
         _lanes(boxes, graph, Areas(table.size)),
-        tuple(a._replace(levels=level_difference(levels[a.source], levels[a.target])) for a in arrows),
+        tuple(a._replace(levels=change(a)) for a in arrows),
         tuple(graph.outputs),
         tuple(_towers(graph, costs)),
         tuple(RemovedValue(r.name, r.macs, r.params, r.span) for r in table.removed),
@@ -243,6 +250,7 @@ class _BoxBuilder:
         self.boxes: list[Box] = []
         self.arrows: dict[tuple[str, str, ArrowKind], int] = {}
         self.taken: set[str] = set()
+        self.level_of_result: dict[tuple[str, str], int | None] = {}  # of an arrow from a box of several results: which level
 
     def build(self) -> tuple[list[Box], list[Arrow]]:
         raw = {n.value.name: n for n in self.graph.nodes if n.value.kind == "input"}
@@ -323,9 +331,18 @@ class _BoxBuilder:
                 source = self._source(operand, value)
                 if source is not None:
                     sources.append(source)
+                    self._note_result(operand, source, box)
                     kind: ArrowKind = "merge" if value.kind == "merge" and place else "data"
                     self._connect(source, box, kind)
         return sources
+
+    def _note_result(self, operand: str, source: str, box: str) -> None:
+        """Note the level of what an arrow carries if that is one of several results: the box is at the level of one only."""
+        node = self.nodes[operand]
+        while isinstance(node.layer, Resize) and self._is_invisible(node):
+            node = self.nodes[node.inputs[0]]
+        if isinstance(node.layer, Result):
+            self.level_of_result[source, box] = node.out.level
 
     def _source(self, operand: str, reader: Value) -> str | None:
         """Id of the box that computes an operand; None if that is the reader itself."""

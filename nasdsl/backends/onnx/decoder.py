@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from torch import nn
 
 from nasdsl.backends.module import DecoderModule
 from nasdsl.backends.onnx.layers import write_conv, write_layer
 from nasdsl.backends.onnx.writer import Writer
+from nasdsl.backends.source.classes import written_levels
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
-from nasdsl.layers import Input, Resize
+from nasdsl.layers import Input, Result
 from nasdsl.semantics.architecture import Fcos
+
+Tensors: TypeAlias = str | tuple[str, ...]
+"""The name of a tensor, or the names of the results of a layer that gives several."""
 
 
 def write_decoder(
@@ -35,11 +40,11 @@ def write_fpn(writer: Writer, module: DecoderModule, features: Mapping[str, str]
     """Write the fpn of a decoder; returns the name of the tensor of each output."""
     graph = module.graph
     sizes = _sizes(writer, graph, features)
-    tensors = {node.id: features[node.layer.name] for node in graph.nodes if isinstance(node.layer, Input)}
+    tensors: dict[str, Tensors] = {n.id: features[n.layer.name] for n in graph.nodes if isinstance(n.layer, Input)}
     for node in graph.nodes:
         if not isinstance(node.layer, Input):
             tensors[node.id] = _node(writer, module, node, f"fpn/{node.id}", f"fpn.{node.id}", tensors, sizes)
-    return {name: tensors[node_id] for name, node_id in graph.outputs.items()}
+    return {name: _single(tensors[node_id]) for name, node_id in graph.outputs.items()}
 
 
 def _head(writer: Writer, module: DecoderModule, pyramid: Mapping[str, str], section: str) -> dict[str, dict[str, str]]:
@@ -62,11 +67,29 @@ def _head(writer: Writer, module: DecoderModule, pyramid: Mapping[str, str], sec
 
 def _head_layer(writer: Writer, module: DecoderModule, tower: str, layer: HeadLayer, level: str, x: str) -> str:
     owner = f"head.{tower}.{layer.index}" if layer.shared else f"head.{tower}.{layer.index}.{level}"
-    tensors = {layer.nodes[0].id: x}
+    tensors: dict[str, Tensors] = {layer.nodes[0].id: x}
+    sizes = _head_sizes(writer, layer, f"head/{level}.{tower}.{layer.index}", x)
     for node in layer.nodes[1:]:
         name = f"head/{level}.{tower}.{layer.index}.{node.id}"
-        tensors[node.id] = _node(writer, module, node, name, f"{owner}.{node.id}", tensors, {})
-    return tensors[layer.result]
+        tensors[node.id] = _node(writer, module, node, name, f"{owner}.{node.id}", tensors, sizes)
+    return _single(tensors[layer.result])
+
+
+def _head_sizes(writer: Writer, layer: HeadLayer, name: str, x: str) -> dict[int, str]:
+    """Tensors [height, width] of the levels, relative to `x`, that something in a layer of the head is resized to."""
+    sizes = {}
+    for level in written_levels(layer.nodes):
+        with writer.at(f"{name}.size.{2**level}"):
+            size = writer.op("Shape", x, start=2)
+            if level:
+                size = writer.op("Div", writer.op("Add", size, writer.integers(2**level - 1)), writer.integers(2**level))
+            sizes[level] = writer.result(size)
+    return sizes
+
+
+def _single(tensor: Tensors) -> str:
+    assert isinstance(tensor, str)
+    return tensor
 
 
 def _prediction(writer: Writer, module: DecoderModule, prediction: PredictionLayer, level: str, x: str, section: str) -> str:
@@ -93,22 +116,25 @@ def _node(
     node: Node,
     name: str,
     path: str,
-    tensors: Mapping[str, str],
+    tensors: Mapping[str, Tensors],
     sizes: Mapping[int, str],
-) -> str:
-    """Write a node of the graph; returns the name of its tensor.
+) -> Tensors:
+    """Write a node of the graph; returns the name of its tensor, or of each of its results.
 
     Args:
         name: of the ONNX node.
         path: of its module in the state dict.
         tensors: names of the operands by node id.
     """
-    operands = [tensors[i] for i in node.inputs]
+    if isinstance(node.layer, Result):
+        return tensors[node.inputs[0]][node.layer.index]
+    operands = [_single(tensors[i]) for i in node.inputs]
     own = _module(module, path)
     if isinstance(own, nn.Identity):  # a norm that was folded into the convolution in front of it
         return operands[0]
     with writer.at(name, node):
-        return writer.result(write_layer(writer, node, operands, own, path, sizes))
+        written = write_layer(writer, node, operands, own, path, sizes)
+        return writer.result(written) if isinstance(written, str) else written
 
 
 def _module(module: DecoderModule, path: str) -> nn.Module | None:
@@ -127,7 +153,7 @@ def _sizes(writer: Writer, graph: Graph, features: Mapping[str, str]) -> dict[in
         if isinstance(node.layer, Input) and node.out.level is not None
     }
     sizes = {}
-    for level in sorted({n.layer.level for n in graph.nodes if isinstance(n.layer, Resize)}):
+    for level in written_levels(graph.nodes):
         with writer.at(f"fpn/size.{2**level}"):
             finer = [k for k in known if k <= level]
             nearest = max(finer) if finer else min(known)

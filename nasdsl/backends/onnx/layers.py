@@ -27,9 +27,11 @@ from nasdsl.layers import (
     Norm,
     Pool,
     Resize,
+    Result,
     Scale,
     WeightedAdd,
 )
+from nasdsl.layers.custom import describe
 from nasdsl.nn import DeformConv2d
 from nasdsl.nn import Scale as ScaleModule
 from nasdsl.nn import WeightedAdd as WeightedAddModule
@@ -41,8 +43,8 @@ runs them faster."""
 
 def write_layer(
     writer: Writer, node: Node, x: Sequence[str], module: nn.Module | None, path: str, sizes: Mapping[int, str]
-) -> str:
-    """Write the layer of a node; returns the name of its output tensor.
+) -> str | tuple[str, ...]:
+    """Write the layer of a node; returns the name of its output tensor, of a custom layer with several results their names.
 
     Args:
         x: names of the operands' tensors.
@@ -94,13 +96,15 @@ def write_layer(
             rule = getattr(layer, "onnx", None)
             if rule is None:
                 raise ExportError(
-                    f"the primitive {layer.kind!r} does not say how it is written as ONNX: define onnx(self, writer, module, "
-                    f"x); it stands in {where(node)}"
+                    f"{describe(type(layer))} does not say how it is written as ONNX: define onnx(self, writer, module, x); it "
+                    f"stands in {where(node)}"
                 )
-            written: str = rule(writer, module, x)
+            size = (sizes[node.out.level],) if layer.sized and node.out.level is not None else ()
+            with writer.weights_of(path):
+                written: str | tuple[str, ...] = rule(writer, module, x, *size)
             return written
-        case Input():
-            raise TypeError("an input is not computed")
+        case Input() | Result():
+            raise TypeError("it is not computed")
 
 
 def write_conv(writer: Writer, module: nn.Module | None, path: str, x: str, *, exact: bool = False) -> str:

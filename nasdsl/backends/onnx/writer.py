@@ -40,6 +40,7 @@ class Writer:
         self._arrays: dict[str, np.ndarray[Any, Any]] = {}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._path = ""
+        self._module = ""
         self._doc = ""
         self._names: set[str] = set()
 
@@ -48,6 +49,17 @@ class Writer:
         """Context in which nodes are named after `path` and documented with the line of `node`."""
         self._path, self._doc = path, "" if node is None else where(node)
         yield
+
+    @contextmanager
+    def weights_of(self, path: str) -> Iterator[None]:
+        """Context in which `own_weight` names parameters below `path` in the state dict."""
+        before, self._module = self._module, path
+        yield
+        self._module = before
+
+    def own_weight(self, name: str, value: Tensor, shape: tuple[int, ...] | None = None) -> str:
+        """Add a parameter or buffer of the custom layer that is being written; `name` is that in its module."""
+        return self.weight(f"{self._module}.{name}", value, shape)
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Add a node with one output; returns the name of its tensor. An input ``""`` is an omitted optional input."""

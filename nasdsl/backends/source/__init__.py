@@ -7,7 +7,8 @@ import inspect
 from nasdsl.backends.export import all_nodes
 from nasdsl.backends.source.classes import fpn_class, head_class
 from nasdsl.ir.graph import Graph
-from nasdsl.layers import Concat, Conv, DeformConv, Input, Norm, Scale, WeightedAdd
+from nasdsl.layers import Concat, Conv, CustomLayer, DeformConv, Input, Norm, PrimitiveError, Scale, WeightedAdd
+from nasdsl.layers.custom import describe
 
 
 def emit_source(graph: Graph, classes: int, *, text: str = "", version: str = "") -> str:
@@ -91,6 +92,7 @@ def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
     if any(isinstance(n.layer, Norm) and n.layer.norm == "gn" for n in all_nodes(graph)):
         pieces.append(norm.GroupNorm)
     pieces.append(module.Prediction)
+    pieces += _custom_definitions(graph, {getattr(piece, "__name__", "") for piece in pieces})
     lines: list[str] = []
     for piece in pieces:
         source = piece if isinstance(piece, str) else inspect.getsource(piece)  # type: ignore[arg-type]  # classes and functions
@@ -120,6 +122,30 @@ def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
         "",
     ]
     return lines
+
+
+_TAKEN = frozenset(
+    ("Decoder", "Fpn", "Head", "Tensor", "NamedTuple", "expand_pooled", "prediction", "torch", "nn", "F", "math")
+)
+
+
+def _custom_definitions(graph: Graph, taken: set[str]) -> list[object]:
+    """Classes and functions that the expressions of custom layers name, each once.
+
+    Raises:
+        PrimitiveError: one has a name that something else in the file has.
+    """
+    found: dict[object, None] = {}
+    names: dict[str, object] = dict.fromkeys(taken | _TAKEN)
+    for node in all_nodes(graph):
+        if not isinstance(node.layer, CustomLayer):
+            continue
+        for piece in node.layer.definitions():
+            name = getattr(piece, "__name__", None)
+            if name is not None and names.setdefault(name, piece) is not piece:
+                raise PrimitiveError(f"{describe(type(node.layer))}: the file has another {name} already; rename it")
+            found[piece] = None
+    return list(found)
 
 
 def _decoder(graph: Graph, classes: int) -> list[str]:

@@ -23,6 +23,7 @@ from nasdsl.layers import (
     Norm,
     Pool,
     Resize,
+    Result,
     Scale,
     WeightedAdd,
 )
@@ -62,7 +63,7 @@ def constructor_call(node: Node) -> str | None:
             return f"WeightedAdd({len(node.inputs)})"
         case CustomLayer():
             return layer.source(node.operands, node.out)
-        case Input() | Activation() | Add() | Multiply() | Maximum() | Concat() | Resize() | Pool() | GlobalPool():
+        case Input() | Activation() | Add() | Multiply() | Maximum() | Concat() | Resize() | Pool() | GlobalPool() | Result():
             return None
 
 
@@ -112,6 +113,8 @@ def _expression(layer: Layer, x: Sequence[str], module: str) -> str:
     match layer:
         case Conv() | DeformConv() | Norm() | Scale() | WeightedAdd() | CustomLayer():
             return f"{module}({', '.join(x)})"
+        case Result():
+            return f"{x[0]}[{layer.index}]"
         case Activation():
             prefix = "torch" if layer.function in ("sigmoid", "tanh") else "F"
             return f"{prefix}.{layer.function}({x[0]})"
@@ -191,6 +194,8 @@ class StatementWriter:
         operands = [self.text[i] for i in node.inputs]
         if isinstance(node.layer, Concat) and node.out.level is not None and any(f.level is None for f in node.operands):
             return f"torch.cat(expand_pooled({', '.join(operands)}), dim=1)"
+        if isinstance(node.layer, CustomLayer) and node.layer.sized and node.out.level is not None:
+            operands = [*operands, f"size=size[{node.out.level}]"]
         return _expression(node.layer, operands, module)
 
     def _assign(self, node: Node, id: str, wanted: str, expression: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from nasdsl.diagnostics.catalogue.examples import decoder
 from nasdsl.diagnostics.diagnostic import Code, Diagnostic
 from nasdsl.diagnostics.span import Span
@@ -31,8 +33,56 @@ POOLED_BATCH_NORM = Code(
     "BatchNorm of a globally pooled value",
     "Global pooling leaves one value per channel of each image. BatchNorm takes its mean and variance over the batch alone "
     "then: it fails in training with one image per step, and is noisy with few. Set `norm=none` where it is convolved.",
-    decoder("g = conv_1x1(global_pool(c3, kind=avg))\noutput p3 = mul(c3, sigmoid(g))"),
+    decoder("g = conv_1x1(global_pool(c3, kind=avg), act=none)\noutput p3 = mul(c3, sigmoid(g))"),
     decoder("g = conv_1x1(global_pool(c3, kind=avg), norm=none, act=none)\noutput p3 = mul(c3, sigmoid(g))"),
+    severity="warning",
+)
+
+NOT_DEPTHWISE = Code(
+    "NAS904",
+    "a convolution that is almost depthwise",
+    "A convolution with a group for each channel that it gives is depthwise if as many channels come in. Here there are more: "
+    "each filter reads several of them. `groups=width` is the width of the section, not that of the operand, and a raw "
+    "backbone feature (`adapter=none`) has the backbone's width, such as 2048. Bring the operand to the width first.",
+    decoder("output p3 = sep_3x3(c3)", fpn="width=64, norm=bn, adapter=none"),
+    decoder("output p3 = sep_3x3(conv_1x1(c3))", fpn="width=64, norm=bn, adapter=none"),
+    severity="warning",
+)
+
+DEFAULT_OF_SECTION = Code(
+    "NAS905",
+    "a default that follows the section's attribute and not the call's",
+    "The default of an op's attribute is computed from `width`, `norm` and `act` of the section. A call that sets one of these "
+    "for itself does not change the defaults that are computed from it: set those as well.",
+    decoder(
+        "output p3 = squeeze(c3, width=128)",
+        before="op squeeze(x, width=width, inner=width / 2) = conv_3x3(conv_1x1(x, width=inner), width=width)",
+    ),
+    decoder(
+        "output p3 = squeeze(c3, width=128, inner=64)",
+        before="op squeeze(x, width=width, inner=width / 2) = conv_3x3(conv_1x1(x, width=inner), width=width)",
+    ),
+    severity="warning",
+)
+
+OPEN_GATE = Code(
+    "NAS906",
+    "a gate that cannot close",
+    "A sigmoid of values that an activation has cut off below, as ReLU does at 0, gives no less than a half: as a factor it "
+    "cannot suppress anything. `conv_1x1` and the like end in the section's norm and activation; set `norm=none, act=none` "
+    "where the gate is computed.",
+    decoder("output p3 = mul(c3, sigmoid(conv_1x1(c4)))"),
+    decoder("output p3 = mul(c3, sigmoid(conv_1x1(c4, norm=none, act=none)))"),
+    severity="warning",
+)
+
+RESIZED_OUTPUT = Code(
+    "NAS907",
+    "an output that is resized without being asked",
+    "An output pK has stride 2^K, and a value of another level is resized to it by interpolation (bilinear), or, if it is much "
+    "finer, loses most of its positions. Say so by `resize(x, to=K)`, or make the level by `down` or `up`.",
+    decoder("output p3 = conv_3x3(c3), p4 = conv_3x3(c3)"),
+    decoder("output p3 = conv_3x3(c3), p4 = resize(conv_3x3(c3), to=4)"),
     severity="warning",
 )
 
@@ -54,6 +104,47 @@ def pooled_batch_norm(span: Span) -> Diagnostic:
     return POOLED_BATCH_NORM(
         span, "BatchNorm of a globally pooled value", label="one value per channel of each image",
         help="set `norm=none` here; training with one image per step fails otherwise",
+    )  # fmt: skip
+
+
+def not_depthwise(span: Span, groups: int, width: int, feature: str) -> Diagnostic:
+    """`width`: channels that come in, 0 where the backbone gives them; `feature`: the raw backbone feature that it is."""
+    if width:
+        label = f"each filter reads {width // groups} of {width} channels"
+    else:
+        label = f"{feature or 'its operand'} has as many channels as the backbone gives it, 512 or 2048 for instance"
+    return NOT_DEPTHWISE(
+        span, f"a convolution of {groups} groups that is not depthwise", label=label,
+        help=f"bring the operand to {groups} channels first, by `conv_1x1(x)`, an adapter, or `width=…` where it is made",
+    )  # fmt: skip
+
+
+def default_of_section(span: Span, op: str, default: tuple[str, object, object], word: str) -> Diagnostic:
+    """A call that sets `word`; `default`: the attribute computed from it, its value, and that for the call's own word."""
+    name, value, meant = default
+    return DEFAULT_OF_SECTION(
+        span, f"`{name}` of `{op}` is {value}: its default follows the section's `{word}`", label="and not this one",
+        help=f"set it beside `{word}`: `{name}={meant}`, or `{name}={value}` if that is meant",
+    )  # fmt: skip
+
+
+def open_gate(span: Span, function: str, least: float, *, is_normed: bool) -> Diagnostic:
+    """A sigmoid of an activation, which gives no less than `least`; `is_normed`: a BatchNorm stands before that."""
+    low = 1 / (1 + math.exp(-least))
+    return OPEN_GATE(
+        span, f"a sigmoid of what {'BatchNorm and ' if is_normed else ''}{function} give{'' if is_normed else 's'}",
+        label=f"it is never less than {low:.2g}: the gate does not close",
+        help="set `norm=none, act=none` where the gate is convolved",
+    )  # fmt: skip
+
+
+def resized_output(span: Span, name: str, level: int, found: int) -> Diagnostic:
+    """An output of level `level` whose value has level `found`."""
+    changed = f"{'shrunk' if found < level else 'enlarged'} {2 ** abs(level - found)} times in height and width"
+    path = f"by `{'down' if found < level else 'up'}`"
+    return RESIZED_OUTPUT(
+        span, f"`{name}` is a value of stride {2**found}, which is resized to stride {2**level}", label=f"{changed}, bilinear",
+        help=f"say so: `{name} = resize(…, to={level})`; or make the level {path}",
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from itertools import islice
 
 from nasdsl.diagnostics.catalogue.examples import decoder
+from nasdsl.diagnostics.catalogue.other_names import advice_on_op
 from nasdsl.diagnostics.diagnostic import Code, Diagnostic, did_you_mean
 from nasdsl.diagnostics.span import Span
 
@@ -111,11 +112,7 @@ def unknown_op(span: Span, name: str, known: Iterable[str], *, is_value: bool, f
         is_value: a value has this name.
         fixable: `span` is the name itself, so that the guess can be put in its place.
     """
-    guess = None if is_value else did_you_mean(name, known)
-    if is_value:
-        help = f"`{name}` is a value, and only ops are called"
-    else:
-        help = suggestion(guess) or "define it: `op name(x) = …`"
+    help, guess = (f"`{name}` is a value, and only ops are called", None) if is_value else advice_on_op(name, known)
     label = "no op, aggregation, block or primitive has this name"
     return UNKNOWN_OP(span, f"unknown op `{name}`", label=label, help=help, fix=guess if fixable else None)
 
@@ -185,7 +182,7 @@ def output_bound_twice(span: Span, name: str, first: Span) -> Diagnostic:
 def output_named_as_value(span: Span, name: str, first: Span) -> Diagnostic:
     return BOUND_TWICE(
         span, f"`{name}` is bound twice", label="second binding", related=[(first, "first binding")],
-        help="give the value another name than the output",
+        help=f"write `output {name} = …` in the place of the first, or give the value another name than the output",
     )  # fmt: skip
 
 

@@ -139,8 +139,8 @@ CIRCULAR_MERGE = Code(
     "a dangling value that reads what it is merged into",
     "`merge dangling` adds every unread value bound above it to its targets. A value that itself reads one of these outputs "
     "would read its own sum. Put the `merge` above it, or let something read it.",
-    decoder("output p3 = c3\nx = relu(p3)\nmerge dangling into p3"),
-    decoder("output p3 = c3\nmerge dangling into p3\nx = relu(p3)\noutput p4 = x"),
+    decoder("output p3 = c3\nx = down(p3)\nmerge dangling into p3"),
+    decoder("output p3 = c3\nmerge dangling into p3\nx = down(p3)\noutput p4 = x"),
 )
 
 # ------------------------------------------------------------------------------------------------ messages

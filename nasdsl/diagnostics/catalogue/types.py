@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from nasdsl.diagnostics.catalogue.examples import decoder
+from nasdsl.diagnostics.catalogue.other_names import advice_on_attribute, advice_on_word
 from nasdsl.diagnostics.diagnostic import Code, Diagnostic, did_you_mean
 from nasdsl.diagnostics.span import Span
 
@@ -140,12 +141,17 @@ _LAYER_ERRORS: dict[str, Code] = {
     "groups": GROUPS,
     "group norm": GROUP_NORM,
     "widths": WIDTHS_DIFFER,
+    "one channel": WIDTHS_DIFFER,
     "no level": NO_LEVEL,
     "window": BAD_VALUE,
 }
 
+_LONGEST_CALL = 100  # characters of a call that a help line shows
+
 _LAYER_HELP = {
     "widths": "bring them to one width with `conv_1x1(x, width=…)`",
+    "one channel": "one channel is not spread over the others: give its convolution the other width, one factor for each "
+    "channel, or widen it by `conv_1x1(x)`",
     "group norm": "use a width that 32 divides, or norm=bn",
     "no level": "a globally pooled value can only be multiplied or added",
     "window": "a window is odd, or as wide as the stride",
@@ -159,15 +165,36 @@ def layer_error_code(kind: str) -> Code:
 
 def layer_error(span: Span, kind: str, message: str, operands: str, related: Iterable[tuple[Span, str]] = ()) -> Diagnostic:
     """A layer that cannot take its operands; `kind` and `message` are those of the `LayerError`, `operands` describes them."""
-    label = operands if kind == "widths" else "this cannot be built"
+    label = operands if layer_error_code(kind) is WIDTHS_DIFFER else "this cannot be built"
     return layer_error_code(kind)(span, message, label=label, help=_LAYER_HELP.get(kind, ""), related=related)
 
 
-def operand_count(span: Span, callee: str, count: int, least: int, most: int) -> Diagnostic:
+def operand_count(
+    span: Span, callee: str, count: int, least: int, most: int, parameters: Sequence[str] = (), instead: str = ""
+) -> Diagnostic:
+    """A call with too many operands, or too few.
+
+    Args:
+        parameters: what the definition calls the operands.
+        instead: a call that takes them all, and means the same.
+    """
     expected = f"{least}" if least == most else f"{least} to {most}"
+    missing = parameters[count:]
+    help = ""
+    if missing:
+        expected += f": {_first_names(parameters)}"
+        help = f"{_first_names(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+    elif instead:
+        shown = f": `{instead}`" if len(instead) <= _LONGEST_CALL else ""
+        help = f"`{instead.partition('(')[0]}` takes any number of operands{shown}"
     return OPERANDS(
-        span, f"`{callee}` is given {count} operand{'' if count == 1 else 's'}", label=f"expected {expected}"
+        span, f"`{callee}` is given {count} operand{'' if count == 1 else 's'}", label=f"expected {expected}", help=help,
+        fix=instead or None,
     )  # fmt: skip
+
+
+def _first_names(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names[:8]) + (", …" if len(names) > 8 else "")
 
 
 def several_results(span: Span, callee: str, count: int) -> Diagnostic:
@@ -192,10 +219,9 @@ def one_value(span: Span, targets: int) -> Diagnostic:
 
 def attribute_value(span: Span, owner: str, name: str, value: object, expected: str, words: Sequence[str]) -> Diagnostic:
     """A value that an attribute does not take; `words` are those that it takes."""
-    guess = did_you_mean(value, words) if isinstance(value, str) else None
+    help, guess = advice_on_word(value, words) if isinstance(value, str) else ("", None)
     return BAD_VALUE(
-        span, f"`{owner}` does not take `{name}={value}`", label=f"expected {expected}",
-        help=f"did you mean `{guess}`?" if guess else "", fix=guess,
+        span, f"`{owner}` does not take `{name}={value}`", label=f"expected {expected}", help=help, fix=guess
     )  # fmt: skip
 
 
@@ -203,13 +229,14 @@ def attribute_twice(span: Span, name: str, first: Span) -> Diagnostic:
     return ATTRIBUTE_TWICE(span, f"`{name}` is set twice", label="second value", related=[(first, "first value")])
 
 
-def unknown_attribute(span: Span, owner: str, name: str, known: Iterable[str]) -> Diagnostic:
+def unknown_attribute(span: Span, owner: str, name: str, known: Iterable[str], instead: str = "") -> Diagnostic:
+    """`instead` is a call that takes the attribute, of what the owner's definition calls."""
     known = list(known)
-    guess = did_you_mean(name, known)
-    return UNKNOWN_ATTRIBUTE(
-        span, f"`{owner}` has no attribute `{name}`", label=f"expected one of {', '.join(f'`{k}`' for k in known) or 'none'}",
-        help=f"did you mean `{guess}`?" if guess else "", fix=guess,
-    )  # fmt: skip
+    help, guess = advice_on_attribute(name, known)
+    if 0 < len(instead) <= _LONGEST_CALL and guess is None:
+        help = f"write the call that `{owner}` stands for: `{instead}`"
+    label = f"expected one of {', '.join(f'`{k}`' for k in known)}" if known else "it has none"
+    return UNKNOWN_ATTRIBUTE(span, f"`{owner}` has no attribute `{name}`", label=label, help=help, fix=guess)
 
 
 def block_attribute(span: Span, name: str) -> Diagnostic:
