@@ -11,7 +11,7 @@ decoder nas_fcos_128 {
     x5 = cat(dconv_3x3(x2), dconv_3x3(c5))
     x6 = cat(dconv_3x3(x1), dconv_3x3(x4))
     x7 = cat(dconv_3x3(x4), dconv_3x3(c4))
-    output p5 = x5, p4 = x6, p3 = x7  # nas: allow NAS907 (x6 has stride 8: the published code shrinks it)
+    output p5 = x5, p4 = x6, p3 = x7
     merge dangling into p3, p4, p5
     output p6 = down(p5), p7 = down(relu(p6))
   }

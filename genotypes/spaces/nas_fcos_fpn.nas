@@ -9,7 +9,7 @@ decoder nas_fcos_fpn_space {
 
   fpn(width=64, norm=bn) {
     repeat t in 1..7 { x[t] = ?agg(?op(?pool), ?op(?pool)) }
-    output p5 = x5, p4 = x6, p3 = x7  # nas: allow NAS907 (they are of any stride, as the pool is: resizing is part of the space)
+    output p5 = x5, p4 = x6, p3 = x7
     merge dangling into p3, p4, p5
     output p6 = down(p5), p7 = down(relu(p6))
   }

@@ -47,7 +47,7 @@ def nas_fcos_text(
             "",
             f"  fpn(width={width}, norm=bn) {{",
             *lines,
-            f"    output {bound}  # nas: allow NAS907 (blocks have any stride)",
+            f"    output {bound}",
             "    merge dangling into p3, p4, p5",
             "    output p6 = down(p5), p7 = down(relu(p6))",
             "  }",

@@ -140,11 +140,18 @@ class _FpnInference:
             index = UNFIT
         if index != UNFIT:
             level = layers.applications[index].feature.level
-            if level is not None and level != statement.level:
+            if level is not None and level != statement.level and self._is_of_one_feature(index):
                 self.inference.warnings.append(lints.resized_output(span, statement.name, statement.level, level))
             index = layers.apply(Resize(statement.level), (index,), path, span)
         self.outputs.setdefault(statement.name, PyramidOutput(statement.name, statement.level, index, span))
         self.frame.scope[statement.name] = Binding(statement.name, index, statement.name_span, is_kept=True)
+
+    def _is_of_one_feature(self, index: int) -> bool:
+        """Whether a value is made from one feature alone. Of an aggregation, the level follows from a rule: it may be any."""
+        applications = self.layers.applications
+        while len(applications[index].inputs) == 1:
+            (index,) = applications[index].inputs
+        return not applications[index].inputs
 
     def _merge(self, statement: Merge) -> None:
         """Add what dangles to outputs (behind their own resize), or to values, which from here on mean the sum."""

@@ -129,6 +129,8 @@ def test_an_output_of_another_level() -> None:
     assert warned(loud) == [("NAS907", "p4 = conv_3x3(c3)")]
     assert nasdsl.loads(loud).digest == nasdsl.loads(silent).digest, "what the help says is what happens"
     assert warned(text("output p3 = c3, p4 = down(c3)\n    output p5 = down(p4)")) == []
+    aggregated = text("x = conv_3x3(sum(c3, c4))\n    output p3 = x, p4 = x, p5 = sep_3x3(x)")
+    assert warned(aggregated) == [], "the aggregation has given it its level"
 
 
 # --------------------------------------------------------------------------------------------------------- silenced
