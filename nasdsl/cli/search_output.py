@@ -96,7 +96,8 @@ def _print_stage(stage: StageResult) -> None:
         figures = {"MACs with backbone": "macs_total", "params with backbone": "params_total"}
     elif detectors.keys() & {"size", "backbone"}:  # fpn and head alone do not compare
         figures = {"MACs": "macs", "MACs with backbone": "macs_total", "params with backbone": "params_total"}
-    measured = _latency(trials.aims)
+    predicted = any("latency_total" in trial.figures for trial in top)
+    measured = {"ms": "latency"} if predicted or "latency" in trials.aims else {}
     for name in ("rank", "trial", "reward", *(["score"] if weighted else []), *detectors, *figures, *measured, "digest"):
         table.add_column(name, justify="left" if name == "digest" else "right", no_wrap=True)
     for rank, trial in enumerate(top, 1):
@@ -109,10 +110,6 @@ def _print_stage(stage: StageResult) -> None:
         out.print(table)
     if stage.ranking is not None:
         _print_ranking(stage)
-
-
-def _latency(aims: tuple[str, ...]) -> dict[str, str]:
-    return {"ms": "latency"} if "latency" in aims else {}
 
 
 def _print_ranking(stage: StageResult) -> None:

@@ -19,8 +19,8 @@ from nasdsl.search.trial import Trial
 from nasdsl.syntax.formatter import format_text
 
 COLUMNS = (
-    "number", "verdict", "reward", "score", "macs", "params", "macs_total", "params_total", "seconds", "duplicate_of",
-    "attempts", "worker", "proposed", "finished", "digest", "indices", "text",
+    "number", "verdict", "reward", "score", "macs", "params", "macs_total", "params_total", "latency_total", "seconds",
+    "duplicate_of", "attempts", "worker", "proposed", "finished", "digest", "indices", "text",
 )  # fmt: skip
 
 
@@ -110,6 +110,8 @@ def _with_comment(trial: Trial) -> str:
     macs = f", {trial.figures['macs']:,} multiply-accumulates" if "macs" in trial.figures else ""
     if "macs_total" in trial.figures:
         macs += f" ({trial.figures['macs_total']:,} with the backbone)"
+    if "latency_total" in trial.figures:
+        macs += f", predicted {1000 * trial.figures['latency_total']:.4g} ms"
     return format_text(f"# Trial {trial.number}: reward {trial.reward:.6g}{score}{macs}.\n{trial.text}\n")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import re
 import signal
 import time
 from functools import cache
@@ -113,14 +114,20 @@ def test_costs_of_fillings_are_those_of_the_check() -> None:
             assert figures["params_total"] == table.total.params > figures["params"] == table.decoder.params
 
 
-def test_a_predicted_latency_is_a_known_cost() -> None:
+def test_a_predicted_latency_is_a_known_cost(tmp_path: Path) -> None:
     asked: list[str] = []
 
     def predict(text: str) -> float:
         asked.append(text)
         return len(text) / 1e5
 
-    trials = run("nsga2", 12, objective="reward,latency", budgets=["latency:10ms@onnxruntime"], latency=predict)
+    trials = run(
+        "nsga2", 12, objective="reward,latency", budgets=["latency:10ms@onnxruntime"], latency=predict, out=tmp_path / "run"
+    )
+    with open(tmp_path / "run" / "trials.csv", newline="") as file:
+        written = [float(row["latency_total"]) for row in csv.DictReader(file)]
+    assert written == [trial.figures["latency_total"] for trial in trials]
+    assert re.search(r"predicted [\d.]+ ms", (tmp_path / "run" / "best.nas").read_text())
     assert all(trial.figures["latency_total"] == len(trial.text) / 1e5 for trial in trials)
     assert len(asked) == len(set(asked))
     assert trials.front() == sorted(trials.front(), key=lambda trial: len(trial.text))

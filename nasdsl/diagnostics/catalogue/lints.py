@@ -80,8 +80,8 @@ RESIZED_OUTPUT = Code(
     "NAS907",
     "an output that is resized without being asked",
     "An output pK has stride 2^K, and a value of another level is resized to it by interpolation (bilinear), or, if it is much "
-    "finer, loses most of its positions. Say so by `resize(x, to=K)`, or make the level by `down` or `up`. It is about values that "
-    "are made from one feature: an aggregation has the level that its rule gives it, and putting it out at another is usual.",
+    "finer, loses most of its positions. Say so by `resize(x, to=K)`, or make the level by `down` or `up`. It is about values "
+    "that are made from one feature: an aggregation has the level that its rule gives it, and may be put out at another.",
     decoder("output p3 = conv_3x3(c3), p4 = conv_3x3(c3)"),
     decoder("output p3 = conv_3x3(c3), p4 = resize(conv_3x3(c3), to=4)"),
     severity="warning",
