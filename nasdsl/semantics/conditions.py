@@ -21,6 +21,20 @@ NEVER: Final[tuple[()]] = ()
 """The condition that never holds."""
 
 
+MAX_CASES: Final = 32
+"""Most cases of a condition."""
+
+MAX_DEPENDENCIES: Final = 64
+"""Most decisions that what a name means may depend on."""
+
+MAX_ANSWERS: Final = 20_000
+"""Most combinations of decisions that are told apart."""
+
+
+class TooMany(Exception):
+    """Raised where more decisions decide something than `MAX_DEPENDENCIES`, or in more than `MAX_ANSWERS` ways."""
+
+
 class Branch(NamedTuple):
     """What depends on a decision: something for each of its alternatives, which may be a further branch."""
 
@@ -101,9 +115,7 @@ def where(tree: Any, test: Callable[[Any], bool]) -> Condition[Any]:
     )  # fmt: skip
 
 
-def expand(
-    ask: Callable[[Mapping[Any, int]], Any], context: Condition[Any], known: Mapping[Any, int] | None = None
-) -> Any:  # fmt: skip
+def expand(ask: Callable[[Mapping[Any, int]], Any], context: Condition[Any]) -> Any:
     """Ask a question until it is answered, deciding what it depends on.
 
     Args:
@@ -112,21 +124,32 @@ def expand(
 
     Returns:
         the answer, or a `Branch` of answers. Alternatives that contradict the context have any answer.
+
+    Raises:
+        TooMany: it depends on too many decisions.
     """
-    known = known or {}
-    answer = ask(known)
-    if not isinstance(answer, Open):
-        return answer
-    decision = answer.decision
-    found = {}
-    for at in range(len(decision.texts)):
-        following = {**known, decision: at}
-        if truth(context, following) is not False:
-            found[at] = expand(ask, context, following)
-    first = next(iter(found.values()))
-    if all(other == first for other in found.values()):
-        return first
-    return Branch(decision, tuple([found.get(at, first) for at in range(len(decision.texts))]))
+    asked = 0
+
+    def following(known: dict[Any, int]) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked > MAX_ANSWERS or len(known) > MAX_DEPENDENCIES:
+            raise TooMany
+        answer = ask(known)
+        if not isinstance(answer, Open):
+            return answer
+        decision = answer.decision
+        found = {}
+        for at in range(len(decision.texts)):
+            more = {**known, decision: at}
+            if truth(context, more) is not False:
+                found[at] = following(more)
+        first = next(iter(found.values()))
+        if all(other == first for other in found.values()):
+            return first
+        return Branch(decision, tuple([found.get(at, first) for at in range(len(decision.texts))]))
+
+    return following({})
 
 
 class Open(NamedTuple):

@@ -12,7 +12,7 @@ from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import names, structure, types
 from nasdsl.semantics import primitives
 from nasdsl.semantics.attributes import UNKNOWN
-from nasdsl.semantics.conditions import ALWAYS, Bound, Condition, Unbound, both, bound_if
+from nasdsl.semantics.conditions import ALWAYS, MAX_CASES, Bound, Condition, Unbound, both, bound_if
 from nasdsl.semantics.elaborate_count import count
 from nasdsl.semantics.elaborate_expression import Context, ExpressionElaborator, Word, elaborate_op, literal
 from nasdsl.semantics.primitives import Primitive
@@ -157,6 +157,8 @@ class BodyElaborator:
             return
         turns = counted.turns
         rounds = len(turns)
+        if rounds == 0:  # in this turn of a `repeat` around it
+            return
         if self._rounds * rounds * max(1, len(node.body)) > MAX_STATEMENTS:
             self.problems.append(structure.too_many_statements(node.last.span, MAX_STATEMENTS, rounds))
             return
@@ -184,6 +186,9 @@ class BodyElaborator:
         expressions = self.expressions
         outer, outer_condition, outer_statements = expressions.words, expressions.condition, self.statements
         condition = both(outer_condition, condition)
+        if len(condition) > MAX_CASES:
+            expressions.too_many_dependencies(node.last.span, "whether there is a turn")
+            return
         is_certain = condition == outer_condition
         scope_before = {} if is_certain else dict(self.scope)
         if not is_certain:

@@ -7,7 +7,7 @@ from typing import Any
 
 from nasdsl.diagnostics import Span
 from nasdsl.diagnostics.catalogue import holes, structure
-from nasdsl.semantics.conditions import ALWAYS, Open, both, expand, first_open, truth, where
+from nasdsl.semantics.conditions import ALWAYS, MAX_CASES, Open, TooMany, both, expand, first_open, truth, where
 from nasdsl.semantics.elaborate_count import count
 from nasdsl.semantics.elaborate_expression import ExpressionElaborator
 from nasdsl.semantics.infer_head import MAX_STEPS
@@ -46,6 +46,9 @@ class _ChainElaborator:
         outer = body.condition
         for turn in counted.turns:
             body.condition = both(outer, counted.condition(turn))
+            if len(body.condition) > MAX_CASES:
+                body.too_many_dependencies(node.span, "whether the layer is there")
+                break
             before = len(body.problems)
             self._once(node)
             if self._is_full or body.context.is_full or len(body.problems) > before:  # a mistake is not one a turn
@@ -99,7 +102,11 @@ class _ChainElaborator:
         if not conditions:
             return  # a mistake, which is reported
         body = self.body
-        condition = where(expand(ask, ALWAYS), bool)
+        try:
+            condition = where(expand(ask, ALWAYS), bool)
+        except TooMany:
+            body.too_many_dependencies(span, "whether the chain has layers")
+            return
         if condition:
             target = body.target(_NO_LAYER, span, ())
             self.steps.append(Step(Call(target, (Ref("x", span),), (), False, span, span), span, condition))

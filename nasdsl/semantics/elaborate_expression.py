@@ -11,7 +11,19 @@ from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import holes, names, structure, types
 from nasdsl.semantics import attributes, primitives
 from nasdsl.semantics.attributes import UNKNOWN, Quoted, Size, Unknown, Value
-from nasdsl.semantics.conditions import ALWAYS, Bound, Branch, Cases, Condition, both, is_bound, meaning
+from nasdsl.semantics.conditions import (
+    ALWAYS,
+    MAX_CASES,
+    MAX_DEPENDENCIES,
+    Bound,
+    Branch,
+    Cases,
+    Condition,
+    TooMany,
+    both,
+    is_bound,
+    meaning,
+)
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import (
     Body,
@@ -163,21 +175,22 @@ class ExpressionElaborator:
         """What a name that is bound means here: a value, or one for each alternative of a decision."""
         if isinstance(value, str):
             return Ref(value, span)
-        return self._by_decision(value, name, span, lambda unique: Ref(unique, span))
-
-    def _by_decision(self, value: Bound, name: str, span: Span, make: Callable[[str], Any]) -> Any:
-        """A value that `make` makes of its unique name, or a slot of such values; `Missing` where the name means nothing."""
-        meant = meaning(value, self.condition)
+        try:
+            meant = meaning(value, self.condition)
+        except TooMany:
+            self.too_many_dependencies(span, f"what `{name}` means")
+            return Missing(span)
         if not is_bound(meant):
             self.problems.append(holes.not_always_bound(span, name, self.scope[name][1]))
             return Missing(span)
 
-        def made(meant: Any) -> Any:
-            if isinstance(meant, Branch):
-                return Slot(meant.decision, tuple([made(alternative) for alternative in meant.alternatives]), span)
-            return Missing(span) if meant is None else make(meant)
+        return _as_value(meant, span)
 
-        return made(meant)
+    def too_many_dependencies(self, span: Span, what: str) -> None:
+        """Report, once, that too many holes decide something."""
+        if not self.context.is_full:
+            self.context.is_full = True
+            self.context.problems.append(structure.too_many_dependencies(span, what, MAX_DEPENDENCIES, MAX_CASES))
 
     def _operand_of_let(self, word: Slot, name: str, span: Span) -> Operand:
         """``let k = ?pool`` where a value is expected: k is the value of that name."""
@@ -531,7 +544,10 @@ class ExpressionElaborator:
 
     def _is_always_bound(self, name: str) -> bool:
         value = self.scope[name][0] if name in self.scope else None
-        return not isinstance(value, Cases) or is_bound(meaning(value, self.condition))
+        try:
+            return not isinstance(value, Cases) or is_bound(meaning(value, self.condition))
+        except TooMany:
+            return False
 
     def _bound(self, value: ast.Attribute) -> int | None:
         number, hole = self.constant(value)
@@ -648,6 +664,13 @@ def _find_hole(value: Any) -> Span | None:
 def _only(decision: Decision, at: int) -> Condition[Decision]:
     """The condition that a decision has one alternative."""
     return (((decision, frozenset((at,))),),)
+
+
+def _as_value(meant: Any, span: Span) -> Ref | Slot | Missing:
+    """What a name means, as an operand that stands at this place."""
+    if isinstance(meant, Branch):
+        return Slot(meant.decision, tuple([_as_value(alternative, span) for alternative in meant.alternatives]), span)
+    return Missing(span) if meant is None else Ref(meant, span)
 
 
 def _as_feature(value: Any) -> Any:

@@ -222,8 +222,8 @@ class Inference:
         if type(operand) is Ref:
             if operand.name in frame.scope:
                 frame.scope[operand.name].is_read = True
-        elif type(operand) is Slot or type(operand) is Call:
-            for part in operand.alternatives if type(operand) is Slot else operand.operands:
+        elif isinstance(operand, Slot | Call):
+            for part in operand.alternatives if isinstance(operand, Slot) else operand.operands:
                 self._may_read(part, frame)
 
     def _look_up(self, reference: Ref, frame: Frame, home: Vocabulary | None) -> int:

@@ -46,10 +46,10 @@ class Condition:
         )  # fmt: skip
 
     def __str__(self) -> str:
-        """``7 is 1``; ``0 is 2 or 3, and 4 is 1``; nothing for one that always holds."""
+        """``always``, ``where 7 is 1``, ``where 0 is 2 or 3, and 4 is 1``."""
         if self.is_always:
-            return ""
-        return "; or ".join(
+            return "always"
+        return "where " + "; or ".join(
             ", and ".join(f"{number} is {' or '.join(str(at) for at in sorted(found))}" for number, found in case)
             for case in self.cases
         )
@@ -65,18 +65,28 @@ def count_fillings(sizes: Sequence[int], cases: Sequence[Cases]) -> int:
         sizes: number of alternatives of each decision.
         cases: the condition of each, on decisions before it.
     """
-    return _count(dict(enumerate(cases)), sizes)
+    return _count(dict(enumerate(cases)), sizes, {})
 
 
-def _count(left: dict[int, Cases], sizes: Sequence[int]) -> int:
+_Counted: TypeAlias = dict[tuple[tuple[int, Cases], ...], int]
+"""Fillings of decisions with what is left of their conditions, so that the same rest is counted once."""
+
+
+def _count(left: dict[int, Cases], sizes: Sequence[int], counted: _Counted) -> int:
     total = 1
     for group in _groups(left):
-        first, *rest = group  # its condition depends on nothing that is left
-        total *= _count_with(first, {number: left[number] for number in rest}, sizes) if rest else sizes[first]
+        if len(group) == 1:
+            total *= sizes[group[0]]
+            continue
+        key = tuple([(number, left[number]) for number in group])
+        found = counted.get(key)
+        if found is None:  # the condition of the first depends on nothing that is left
+            found = counted[key] = _count_with(group[0], dict(key[1:]), sizes, counted)
+        total *= found
     return total
 
 
-def _count_with(first: int, rest: dict[int, Cases], sizes: Sequence[int]) -> int:
+def _count_with(first: int, rest: dict[int, Cases], sizes: Sequence[int], counted: _Counted) -> int:
     """Fillings of a decision and those that depend on it."""
     told_apart = list({alternatives for cases in rest.values() for case in cases for n, alternatives in case if n == first})
     alike: dict[tuple[bool, ...], list[int]] = {}
@@ -85,7 +95,7 @@ def _count_with(first: int, rest: dict[int, Cases], sizes: Sequence[int]) -> int
     total = 0
     for alternatives in alike.values():
         left = {number: _decided(cases, first, alternatives[0]) for number, cases in rest.items()}
-        total += len(alternatives) * _count({number: cases for number, cases in left.items() if cases}, sizes)
+        total += len(alternatives) * _count({number: cases for number, cases in left.items() if cases}, sizes, counted)
     return total
 
 

@@ -47,7 +47,6 @@ from nasdsl.semantics.program import (
     find_slot,
     is_there,
     possible_values,
-    present,
     present_steps,
     section_values,
 )
@@ -356,20 +355,26 @@ class _Section:
             raise _Unbuildable
         outer = self.names, self.words, self.key, self.read
         self.names = dict(zip(body.parameters, operands, strict=True))
-        for statement in present(body.statements, self.indices):
+        self._run_body(body.statements)
+        results = []
+        for result in body.results:
+            if type(result) is not Ref:
+                result = chosen(result, self.indices)
+            if result is None:
+                raise _Unbuildable
+            results.append(self.names[result.name])
+        self.names, self.words, self.key, self.read = outer
+        return results
+
+    def _run_body(self, statements: tuple[Statement, ...]) -> None:
+        for statement in statements:
             if type(statement) is Assign:
                 for name, index in self._assign(statement):
                     self.names[name] = index
             elif type(statement) is SetWord:
                 self._set_word(statement)
-        results = []
-        for result in body.results:
-            value = chosen(result, self.indices)
-            if type(value) is not Ref:
-                raise _Unbuildable
-            results.append(self.names[value.name])
-        self.names, self.words, self.key, self.read = outer
-        return results
+            elif type(statement) is When and is_there(statement.condition, self.indices):
+                self._run_body(statement.statements)
 
     def _set_word(self, statement: SetWord) -> None:
         value = statement.value

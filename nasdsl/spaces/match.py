@@ -106,7 +106,7 @@ class _Matcher:
         self.sizes = sizes
         self.names: dict[str, str] = {}
         self.are_names_exact = are_names_exact
-        self._same: set[tuple[int, int]] = set()  # definitions without slots that were compared
+        self._same: set[tuple[int, int]] = set()  # equal definitions without slots
 
     def _trial(self, known: dict[int, int]) -> _Matcher:
         """A matcher to try something with, whose findings `_adopt` takes over."""
@@ -194,12 +194,14 @@ class _Matcher:
         self.names[wanted.name] = found.name
 
     def statement(self, wanted: Statement, found: Statement) -> None:
+        if isinstance(wanted, When) or isinstance(found, When):
+            raise TypeError("its statements are compared one by one")
         if isinstance(wanted, Assign) and isinstance(found, Assign):
             if len(wanted.targets) != len(found.targets):
                 raise NoMatch(found.span)
             self.operand(wanted.value, found.value)
-            for target, other_target in zip(wanted.targets, found.targets, strict=True):
-                self.binding(target, other_target, found.span)
+            for bound, other_bound in zip(wanted.targets, found.targets, strict=True):
+                self.binding(bound, other_bound, found.span)
         elif isinstance(wanted, Output) and isinstance(found, Output):
             if wanted.name != found.name:
                 raise NoMatch(found.span)
@@ -275,14 +277,15 @@ class _Matcher:
             raise NoMatch(found.span)
 
     def op(self, a: Op, b: Op, place: Span) -> None:
-        if self._seen(a, b):
+        if (id(a), id(b)) in self._same:
             return
         if a.operands != b.operands or a.attributes != b.attributes:
             raise NoMatch(place)
         self.operand(body_of_op(a), body_of_op(b))
+        self._remember(a, b)
 
     def block(self, a: Block, b: Block, place: Span) -> None:
-        if self._seen(a, b):
+        if (id(a), id(b)) in self._same:
             return
         body, other = _body(a), _body(b)
         if body.parameters != other.parameters or len(body.results) != len(other.results):
@@ -290,20 +293,16 @@ class _Matcher:
         outer, self.names = self.names, {}
         try:
             self.statements(body.statements, other.statements, place)
-            for result, found in zip(body.results, other.results, strict=True):
-                self.operand(result, found)
+            for result, other_result in zip(body.results, other.results, strict=True):
+                self.operand(result, other_result)
         finally:
             self.names = outer
+        self._remember(a, b)
 
-    def _seen(self, a: Definition, b: Definition) -> bool:
-        """Whether two definitions without slots were compared before; they are from here on."""
-        if a.has_slots:
-            return False
-        key = id(a), id(b)
-        if key in self._same:
-            return True
-        self._same.add(key)
-        return False
+    def _remember(self, a: Definition, b: Definition) -> None:
+        """Two definitions are equal wherever they are called, unless their slots are filled afresh for each call."""
+        if not a.has_slots:
+            self._same.add((id(a), id(b)))
 
     # ------------------------------------------------------------------------------------ attribute values
 

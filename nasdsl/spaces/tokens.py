@@ -153,7 +153,8 @@ def _marked_chain(tower: ast.Tower, slots: _Slots) -> ast.Tower:
     """A chain with one made-up step; an arrow stands between two steps that are both there."""
     items: list[Item] = []
     before: list[Condition[int]] = []
-    for step in tower.steps:
+    steps: tuple[Any, ...] = tower.steps  # until it is filled, some are a `TreeWhen`
+    for step in steps:
         condition = step.condition if isinstance(step, TreeWhen) else ALWAYS
         (part,) = step.parts if isinstance(step, TreeWhen) else (step,)
         own: list[Item] = []

@@ -226,7 +226,9 @@ def test_every_filling_is_legal_token_by_token(name: str) -> None:
 def test_the_page_s_example() -> None:
     space = loads_space(PAGE)
     assert space.size == (3 + 9 + 27 + 81) * 3 * 4 * 2
-    assert [str(d.condition) for d in space.domains[:4]] == ["", "", "0 is 1 or 2 or 3", "0 is 2 or 3"]
+    assert [str(d.condition) for d in space.domains[:4]] == [
+        "always", "always", "where 0 is 1 or 2 or 3", "where 0 is 2 or 3",
+    ]  # fmt: skip
     rng = random.Random(0)
     for _ in range(20):
         agrees(space, space.sample(rng).indices)
@@ -275,7 +277,7 @@ def test_sizes_against_enumeration_where_decisions_depend_on_several() -> None:
     """Conditions that join several decisions, in a space too large for a product of sums over a tree."""
     body = "let d = ?(0..3) let e = ?(0..3) x = c3 repeat d { repeat e { x = ?(relu | tanh | skip)(x) } } output p3 = x"
     assert loads_space(text(body)).size == sum(3 ** (d * e) for d in range(4) for e in range(4))
-    loops = " ".join(f"repeat ?(1..4) {{ x = ?(relu | tanh)(x) }}" for _ in range(30))
+    loops = " ".join("repeat ?(1..4) { x = ?(relu | tanh)(x) }" for _ in range(30))
     assert loads_space(text(f"x = c3 {loops} output p3 = x")).size == (2 + 4 + 8 + 16) ** 30
 
 

@@ -50,7 +50,7 @@ class Features:
 
     def __call__(self, fillings: Sequence[Indices]) -> Tensor:
         """Encode fillings: float64 [n, features]."""
-        indices = torch.tensor(fillings, dtype=torch.long).reshape(len(fillings), self.count)
+        indices = torch.tensor(fillings, dtype=torch.long).reshape(len(fillings), len(self._codes))
         decisions = indices.unbind(1)
         columns = [torch.zeros(len(fillings), 0, dtype=torch.float64)]
         for place, code in enumerate(self._codes):

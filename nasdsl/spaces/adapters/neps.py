@@ -153,7 +153,7 @@ class NepsProblem:
 
 
 def _parent(space: Space, domain: Domain) -> tuple[int, int] | None:
-    """The decision and alternative inside of which a decision stands; None where there are several, as for turns of a `repeat`."""
+    """The decision and alternative inside of which a decision stands; None for one of several alternatives, or of none."""
     cases = domain.condition.cases
     if domain.condition.is_always or len(cases) != 1:
         return None
