@@ -27,8 +27,8 @@ MAX_CASES: Final = 32
 MAX_DEPENDENCIES: Final = 64
 """Most decisions that what a name means may depend on."""
 
-MAX_ANSWERS: Final = 20_000
-"""Most combinations of decisions that are told apart."""
+MAX_ANSWERS: Final = 4_000
+"""Most combinations of decisions by which what a name means is told apart."""
 
 
 class TooMany(Exception):
@@ -115,12 +115,13 @@ def where(tree: Any, test: Callable[[Any], bool]) -> Condition[Any]:
     )  # fmt: skip
 
 
-def expand(ask: Callable[[Mapping[Any, int]], Any], context: Condition[Any]) -> Any:
+def expand(ask: Callable[[Mapping[Any, int]], Any], context: Condition[Any], limit: int = MAX_ANSWERS) -> Any:
     """Ask a question until it is answered, deciding what it depends on.
 
     Args:
         ask: gives an answer where some decisions are known, or, as `Open`, the decision that the answer depends on.
         context: what holds where the answer is needed; alternatives that contradict it are not asked for.
+        limit: most questions.
 
     Returns:
         the answer, or a `Branch` of answers. Alternatives that contradict the context have any answer.
@@ -133,7 +134,7 @@ def expand(ask: Callable[[Mapping[Any, int]], Any], context: Condition[Any]) -> 
     def following(known: dict[Any, int]) -> Any:
         nonlocal asked
         asked += 1
-        if asked > MAX_ANSWERS or len(known) > MAX_DEPENDENCIES:
+        if asked > limit or len(known) > MAX_DEPENDENCIES:
             raise TooMany
         answer = ask(known)
         if not isinstance(answer, Open):
@@ -187,8 +188,11 @@ def cases_of(value: Bound | Unbound) -> tuple[tuple[Condition[Any], str | None],
 
 def bound_if(condition: Condition[Any], value: Bound, otherwise: Bound | Unbound) -> Cases:
     """What a name means behind statements that are not always there."""
-    inner = [(both(condition, c), v) for c, v in cases_of(value)]
-    return Cases((*((c, v) for c, v in inner if c), *cases_of(otherwise)))
+    inner, outer = cases_of(value), cases_of(otherwise)
+    if inner[len(inner) - len(outer) :] == outer:  # what a `repeat` in there leaves as it was
+        inner = inner[: len(inner) - len(outer)]
+    found = [(both(condition, c), v) for c, v in inner]
+    return Cases((*((c, v) for c, v in found if c), *outer))
 
 
 def meaning(value: Bound, context: Condition[Any]) -> Any:

@@ -44,7 +44,6 @@ def count(
     values.append(expressions.attribute(last, everything=True))
     if not _may_be_counted(expressions, values, last.span):
         return None
-    seen: set[int] = set()
     is_unknown = False
     before = len(expressions.problems)
 
@@ -69,13 +68,12 @@ def count(
             else:
                 ends.append(number)
         if len(ends) == 2:
-            seen.update(ends)
             return ends[0], ends[1]
         return 1, 0
 
-    ends = expand(ask, expressions.condition)
+    ends = expand(ask, expressions.condition, 2 * MAX_COUNTS)  # whose number is checked already
     if is_unknown:
-        found = {(p.code, p.span): p for p in expressions.problems[before:]}
+        found = {(p.code, p.span): p for p in reversed(expressions.problems[before:])}  # of several values the first
         expressions.problems[before:] = found.values()
         return None
     leaves = _leaves(ends)

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator, Sequence
 
 import pytest
+from language_page import TEXTS
 from test_holes_everywhere import agrees
 
 import nasdsl
@@ -16,22 +17,7 @@ from nasdsl.search.strategies.mutation import cross, mutate, neighbours
 from nasdsl.spaces import Space, SpaceError, loads_space
 from nasdsl.spaces.tokens import tokens_of
 
-PAGE = """
-choice op = conv_3x3 | sep_3x3 | skip
-decoder deep_space {
-  input c3, c4, c5
-  fpn(width=64, norm=bn) {
-    x = c5
-    repeat ?(1..4) { x = ?op(x) }
-    let d = ?(0..2)
-    y = c4
-    repeat t in 1..d { y = conv_3x3(y) }
-    output p5 = x, p4 = y, p3 = c3
-  }
-  head(width=64, norm=gn) { conv_3x3 * ?(1..4) -> ?(sep_3x3 -> sep_3x3 | skip) }
-  predict fcos
-}
-"""
+PAGE = TEXTS["deep_space"]
 """The example of the language's page."""
 
 
@@ -77,7 +63,10 @@ BY_HAND: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
     "a beginning": (
         text("let d = ?(1..3) a = c3 repeat t in d..3 { a = conv(a, k=3, dilation=t) } output p3 = a"),
         [
-            (str(d), f"let d = {d}", text(f"let d = {d} a = c3 repeat t in {d}..3 {{ a = conv(a, k=3, dilation=t) }} output p3 = a"))
+            (
+                str(d), f"let d = {d}",
+                text(f"let d = {d} a = c3 repeat t in {d}..3 {{ a = conv(a, k=3, dilation=t) }} output p3 = a"),
+            )
             for d in (1, 2, 3)
         ],
     ),
@@ -128,19 +117,28 @@ SMALL = {
     "a choice in each turn": (text("x = c3 repeat ?(1..3) { x = ?op(x) } output p3 = x", before=BLOCKS), 2 + 4 + 8),
     "a named choice": (text("x = c3 repeat ?depth { x = relu(x) } output p3 = x", before=BLOCKS), 2),
     "a nested choice": (text("x = c3 repeat ?(0 | ?(2..3)) { x = ?op(x) } output p3 = x", before=BLOCKS), 1 + 4 + 8),
-    "two holes": (text("let d = ?(0..1) let e = ?(1..2) x = c3 repeat d + e { x = ?op(x) } output p3 = x", before=BLOCKS), 2 + 4 + 4 + 8),
+    "two holes": (
+        text("let d = ?(0..1) let e = ?(1..2) x = c3 repeat d + e { x = ?op(x) } output p3 = x", before=BLOCKS),
+        2 + 4 + 4 + 8,
+    ),
     "both ends": (
         text("let d = ?(1..2) let e = ?(1..2) x = c3 repeat t in d..e { x = ?(conv(k=3) | relu)(x) } output p3 = x"),
         2 + 4 + 1 + 2,
     ),
     "one let, two places": (
-        text("let d = ?(1..2) x = c3 repeat d { x = conv_3x3(x) } y = c4 repeat d { y = ?op(y) } output p3 = x, p4 = y", before=BLOCKS),
+        text(
+            "let d = ?(1..2) x = c3 repeat d { x = conv_3x3(x) } y = c4 repeat d { y = ?op(y) } output p3 = x, p4 = y",
+            before=BLOCKS,
+        ),
         2 + 4,
     ),
     "one let, fpn and head": (text(PLAIN.format(d="d"), "conv_3x3 * d -> ?(relu | skip)", inside="let d = ?(1..3)"), 6),
     "a let behind the fpn": (text(PLAIN.format(d="d")).replace("head(", "let d = ?(1..3) head("), 3),
     "nested repeats": (
-        text("let d = ?(1..2) let e = ?(0..1) x = c3 repeat d { repeat e { x = ?op(x) } x = relu(x) } output p3 = x", before=BLOCKS),
+        text(
+            "let d = ?(1..2) let e = ?(0..1) x = c3 repeat d { repeat e { x = ?op(x) } x = relu(x) } output p3 = x",
+            before=BLOCKS,
+        ),
         1 + 2 + 1 + 4,
     ),
     "a hole of each turn as an inner count": (
@@ -158,7 +156,10 @@ SMALL = {
         text("x = c3 repeat ?(1..2) { let k = ?op x = sum(k(x), k(c4)) } output p3 = x", before=BLOCKS), 2 + 4,
     ),
     "a word of the section in turns": (
-        text("x = c3 repeat ?(0..2) { x = relu(x) let width = 64 x = conv_1x1(conv_3x3(x), width=32) } output p3 = conv_1x1(x)"), 3,
+        text(
+            "x = c3 repeat ?(0..2) { x = relu(x) let width = 64 x = conv_1x1(conv_3x3(x), width=32) } output p3 = conv_1x1(x)"
+        ),
+        3,
     ),
     "a level behind turns": (
         text("x = c3 repeat ?(0..2) { x = down(x) } output p3 = resize(conv_1x1(c3), to=x), p5 = x"), 3,
