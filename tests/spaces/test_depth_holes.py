@@ -173,6 +173,12 @@ SMALL = {
     "dangling turns": (
         text("output p3 = c3 x = c4 repeat ?(0..2) { x = conv_1x1(x) } merge dangling into p3"), 3,
     ),
+    "two repeats that bind alike": (
+        text(
+            "output p3 = c3 repeat ?(0..1) { y = relu(c4) } repeat ?(0..1) { y = relu(c4) } merge dangling into p3"
+        ),
+        4,
+    ),
     "a block with depth": (text("output p3 = deep(?(c3 | c4))", before=BLOCKS), 2 * (1 + 2 + 4)),
     "a block of two results": (text("a, b = stack(c3, c4) output p3 = a, p4 = b", before=BLOCKS), 2),
     "blocks in an op": (text("output p3 = twice(c3)", before=BLOCKS), 7 * 7),
