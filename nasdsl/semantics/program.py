@@ -335,7 +335,7 @@ def present(statements: Sequence[Statement], indices: Sequence[int] | None) -> I
 
 def present_steps(chain: Chain, indices: Sequence[int] | None) -> tuple[Step, ...]:
     """The layers that a filling has; without `indices` those of all turns and alternatives."""
-    if indices is None or not any(s.condition is not ALWAYS for s in chain.steps):
+    if indices is None:
         return chain.steps
     return tuple([s for s in chain.steps if s.condition is ALWAYS or is_there(s.condition, indices)])
 

@@ -94,6 +94,7 @@ class FigureCounter:
         self.applied: dict[tuple[Any, ...], tuple[Feature, int, int] | None] = {}
         self._fpn, self._head, self._predict = program.fpn, program.head, program.predict
         self._head_is_fixed = not _head_has_slots(program.head, program.predict)
+        self._has_turns = any(s.condition is not ALWAYS for c in program.head.chains for s in c.steps)
         self._heads: dict[tuple[tuple[int, ...], int], int] = {}
 
     def figures(self, indices: Sequence[int]) -> Quantities | None:
@@ -161,7 +162,7 @@ class FigureCounter:
         ends = {}
         longest = 0
         for chain in head.chains:
-            steps = present_steps(chain, indices)
+            steps = present_steps(chain, indices) if self._has_turns else chain.steps
             longest = max(longest, len(steps))
             width, price = self._count_chain(steps, key, share, indices, levels, pyramid)
             for label in (chain.label,) if chain.label else ("cls", "box"):

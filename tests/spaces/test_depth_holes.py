@@ -102,6 +102,18 @@ def test_a_filling_is_the_decoder_written_by_hand(name: str) -> None:
         assert space.encode(by_hand) == list(indices)
 
 
+def test_a_word_of_the_section_ends_with_its_turn() -> None:
+    """Also that of a `repeat` whose count is no hole: the second turn begins with the section's own width."""
+    turns = "x = c3 repeat {d} {{ x = conv_3x3(x) let width = 64 x = conv_1x1(conv_3x3(x), width=32) }} output p3 = conv_1x1(x)"
+    space = loads_space(text(turns.format(d="?(1..2)")))
+    by_hand = "c3"
+    for depth in (1, 2):
+        by_hand = f"conv_1x1(conv_3x3(conv_3x3({by_hand}, width=32), width=64), width=32)"
+        expected = nasdsl.loads(text(f"output p3 = conv_1x1({by_hand}, width=32)")).digest
+        assert nasdsl.loads(space.decode([depth - 1])).digest == expected
+        assert nasdsl.loads(text(turns.format(d=depth))).digest == expected
+
+
 # ------------------------------------------------------------------------------------------ all stages on every filling
 
 BLOCKS = """
@@ -134,6 +146,10 @@ SMALL = {
     ),
     "one let, fpn and head": (text(PLAIN.format(d="d"), "conv_3x3 * d -> ?(relu | skip)", inside="let d = ?(1..3)"), 6),
     "a let behind the fpn": (text(PLAIN.format(d="d")).replace("head(", "let d = ?(1..3) head("), 3),
+    "a let behind the fpn that decides about holes": (
+        text("x = c3 repeat d { x = ?op(x) } output p3 = x", before=BLOCKS).replace("head(", "let d = ?(1..3) head("),
+        2 + 4 + 8,
+    ),
     "nested repeats": (
         text(
             "let d = ?(1..2) let e = ?(0..1) x = c3 repeat d { repeat e { x = ?op(x) } x = relu(x) } output p3 = x",
