@@ -186,6 +186,9 @@ SMALL = {
     "a merge into what turns bind": (
         text("a = conv_1x1(c4) x = c3 repeat ?(0..2) { x = conv_3x3(x) } merge dangling into x output p3 = relu(x)"), 3,
     ),
+    "a merge into what turns read": (
+        text("output p4 = c4 x = c3 repeat ?(0..2) { x = sum(x, p4) } output p3 = x merge dangling into p4"), 3,
+    ),
     "dangling turns": (
         text("output p3 = c3 x = c4 repeat ?(0..2) { x = conv_1x1(x) } merge dangling into p3"), 3,
     ),
