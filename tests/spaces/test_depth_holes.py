@@ -189,6 +189,15 @@ SMALL = {
     "a merge into what turns read": (
         text("output p4 = c4 x = c3 repeat ?(0..2) { x = sum(x, p4) } output p3 = x merge dangling into p4"), 3,
     ),
+    "what turns bind, read once, and a merge of another width": (
+        text(
+            "output p3 = c3 x = c4 repeat ?(1..2) { x = conv_1x1(x, width=64) } y = conv_1x1(x) merge dangling into p3"
+        ),
+        2,
+    ),
+    "a pool without what some fillings lack": (
+        text("x = c3 repeat ?(0..1) { z = relu(c4) } output p3 = conv_1x1(?pool)"), 2 * 3,
+    ),
     "dangling turns": (
         text("output p3 = c3 x = c4 repeat ?(0..2) { x = conv_1x1(x) } merge dangling into p3"), 3,
     ),
