@@ -212,6 +212,9 @@ SMALL = {
     "blocks in an op": (text("output p3 = twice(c3)", before=BLOCKS), 7 * 7),
     "a block in turns": (text("x = c3 repeat ?(0..1) { x = deep(x) } output p3 = x", before=BLOCKS), 1 + 7),
     "a block with depth in an alternative": (text("output p3 = ?(deep | relu)(c3)", before=BLOCKS), 7 + 1),
+    "a let of an op with holes in an alternative": (
+        text("let k = ?(free | relu) output p3 = ?(k(c3) | c4)", before="op free(x) = ?(tanh | sigmoid)(x)"), 2 + 1 + 2,
+    ),
     "a hole in an alternative": (text("output p3 = ?(deep(c3) | relu(?pool))", before=BLOCKS), 7 + 2),
     "steps with holes": (text("output p3 = c3", "?op * ?(1..2) -> conv(k=?(1 | 3))", before=BLOCKS), 2 * (2 + 4)),
     "a chain that may be empty": (text("output p3 = c3", "conv_3x3 * ?(0..1)", share="?(0..1)"), 4),
