@@ -87,6 +87,8 @@ def text(seed: int) -> str:
     steps = [rng.choice([*_UNARY[:8], "res", "conv_3x3(bias=true)"]) for _ in range(depth)]
     box = [rng.choice(_UNARY[:8]) for _ in range(rng.randint(1, 4))]
     labelled = rng.random() < 0.4
+    if seed % 4 == 1:
+        steps[0] += " * 2"
     chain = f"cls: {' -> '.join(steps)} box: {' -> '.join(box)}" if labelled else " -> ".join(steps)
     share = rng.randint(0, max(depth, len(box)) if labelled else depth)
     predict = rng.choice(["fcos(centerness=cls)", "fcos(centerness=box)", "retinanet(anchors=3)"])

@@ -161,6 +161,22 @@ TEXTS: dict[str, tuple[str, int, set[str]]] = {
         FINDINGS,
         {"NAS410"},
     ),
+    "repeats that share their numbers": (
+        decoder(
+            " ".join(f"let d{i} = ?(0..1)" for i in range(40))
+            + " x = skip(c3) "
+            + " ".join(f"repeat d{i} {{ repeat d{i + 1} {{ x = relu(x) }} }}" for i in range(39))
+            + " output p3 = x"
+        ),
+        FINDINGS,
+        {"NAS410"},
+    ),
+    "repeats of two holes in each other": (
+        decoder("x = skip(c3) " + "repeat ?(0..1) + ?(0..1) { " * 12 + "x = relu(x) " + "} " * 12 + "output p3 = x"),
+        FINDINGS,
+        {"NAS410"},
+    ),
+    "a thousand turns": (decoder("x = skip(c3) repeat ?(1..1000) { x = relu(x) } output p3 = x"), FINE, set()),
     "empty repeats in repeats": (decoder("repeat 1000 { " * 8 + "} " * 8 + "output p3 = c3"), FINDINGS, {"NAS410"}),
     "repeats in blocks in repeats": (
         "block b(x) -> (y) { y = skip(x) repeat 50000 { y = relu(y) } }\n"

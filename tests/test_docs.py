@@ -33,7 +33,18 @@ import pytest
 
 from nasdsl import layers
 from nasdsl.diagnostics.catalogue import CODES
-from nasdsl.semantics import builder, elaborate_body, elaborate_expression, files, infer_head, library, primitives, vocabulary
+from nasdsl.semantics import (
+    builder,
+    conditions,
+    elaborate_body,
+    elaborate_count,
+    elaborate_expression,
+    files,
+    infer_head,
+    library,
+    primitives,
+    vocabulary,
+)
 from nasdsl.semantics.attributes import Accepts
 from nasdsl.semantics.infer_prediction import DETECTORS
 from nasdsl.syntax import ast, lexer, parser
@@ -427,6 +438,9 @@ def test_the_limits_are_the_packages() -> None:
         "nesting of files that use files": library.MAX_OPEN,
         "operands of one call": primitives.MAX_OPERANDS,
         "alternatives of a range": elaborate_expression.MAX_RANGE,
+        "combinations of the holes that decide one count": elaborate_count.MAX_COUNTS,
+        "combinations of the holes that decide whether a turn is there": conditions.MAX_CASES,
+        "holes that decide what one name means": conditions.MAX_DEPENDENCIES,
     }
 
 

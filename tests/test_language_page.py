@@ -58,8 +58,8 @@ def named(made: Graph, name: str) -> Node:
 # --------------------------------------------------------------------------------------------------- whole decoders
 
 
-def test_the_page_has_six_texts() -> None:
-    assert set(TEXTS) == {*DECODERS, "prelude", "nas_fcos_fpn_space", "nas_fcos_head_space"}
+def test_the_pages_have_seven_texts() -> None:
+    assert set(TEXTS) == {*DECODERS, "prelude", "nas_fcos_fpn_space", "nas_fcos_head_space", "deep_space"}
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -107,7 +107,7 @@ class Accepts:
         return (self.kind != "odd" or value % 2 == 1) and (self.kind != "stride" or value & (value - 1) == 0)
 
 
-def evaluate(value: ast.Attribute, environment: Environment, problems: list[Diagnostic]) -> Value | Unknown:
+def evaluate(value: ast.Link, environment: Environment, problems: list[Diagnostic]) -> Value | Unknown:
     """The number, word or size that an attribute expression stands for."""
     if type(value) is ast.Number:
         return value.value
@@ -175,7 +175,7 @@ def _whole_result(left: float, operator: str, right: float) -> int | None:
     return int(result) if result is not None and result.denominator == 1 else None
 
 
-def _not_a_number(at: ast.Attribute, word: str | Size, problems: list[Diagnostic]) -> Unknown:
+def _not_a_number(at: ast.Link, word: str | Size, problems: list[Diagnostic]) -> Unknown:
     problems.append(types.not_a_number(at.span, str(word)))
     return UNKNOWN
 

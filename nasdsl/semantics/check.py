@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.allowed import without_allowed
 from nasdsl.diagnostics.catalogue import structure
 from nasdsl.semantics.architecture import Architecture, InputFeature
+from nasdsl.semantics.conditions import ALWAYS
 from nasdsl.semantics.definitions import check_definitions
 from nasdsl.semantics.elaborate import elaborate
 from nasdsl.semantics.elaborate_body import new_context
@@ -18,7 +19,7 @@ from nasdsl.semantics.infer_fpn import infer_fpn
 from nasdsl.semantics.infer_head import infer_head
 from nasdsl.semantics.infer_prediction import infer_prediction
 from nasdsl.semantics.library import Library
-from nasdsl.semantics.program import Program
+from nasdsl.semantics.program import Decision, Program, is_there, present_steps
 from nasdsl.semantics.rules import layer_warnings
 from nasdsl.semantics.vocabulary import Vocabulary
 from nasdsl.syntax import ast
@@ -111,8 +112,11 @@ def _architecture(
     if fpn is None or head is None or predict is None:
         return None
     inputs = tuple(InputFeature(*i) for i in program.inputs)
-    open_holes = {d.span for d in program.decisions if d.parent is None} if indices is None else set()
-    found = without_allowed([*warnings, *layer_warnings(fpn, head, feature_widths(detector))], program.span)
+    open_holes = {d.span for d in program.decisions if d.condition == ALWAYS} if indices is None else set()
+    found = without_allowed(
+        [*warnings, *layer_warnings(fpn, head, feature_widths(detector), is_open=bool(program.decisions) and indices is None)],
+        program.span,
+    )
     warnings = list({(w.code, w.span, w.message): w for w in found}.values())  # one for both towers, and for all rounds
     if not any(p.severity == "error" for p in problems):  # what an error leaves unread is no finding of its own
         problems.extend(warnings)
@@ -131,11 +135,36 @@ def _check_alternatives(program: Program, hole_problems: list[Diagnostic], probl
     if hole_problems:
         return
     reported = {(p.code, p.span) for p in problems}
-    rounds = min(max((len(d.texts) for d in program.decisions), default=0), MOST_FILLINGS)
-    for number in range(rounds):
+    fillings = list(_fillings(program.decisions))
+    chains = program.head.chains if program.head is not None else ()
+    longest = max((len(present_steps(chain, indices)) for chain in chains for indices in fillings), default=0)
+    for indices in fillings:
         found: list[Diagnostic] = []
-        _architecture(program, found, None, [number % len(d.texts) for d in program.decisions])
+        made = _architecture(program, found, None, indices)
         for problem in found:
+            if problem.code == structure.SHARE_BEYOND.code and made is not None and made.head.share <= longest:
+                continue  # a drawn depth that this index exceeds
             if problem.code.startswith(_CERTAIN) and (problem.code, problem.span) not in reported:
                 reported.add((problem.code, problem.span))
                 problems.append(problem)
+
+
+def _fillings(decisions: Sequence[Decision]) -> Iterator[list[int]]:
+    """Fillings in which each alternative of each hole stands once; `MOST_FILLINGS` at the most."""
+    left = {d: dict.fromkeys(range(len(d.texts))) for d in decisions}
+    for number in range(MOST_FILLINGS):
+        wanted = next((d for d in reversed(decisions) if left[d]), None)
+        if wanted is None:
+            return
+        forced = dict(wanted.condition[0])
+        indices: list[int] = []
+        for decision in decisions:
+            allowed = forced.get(decision)
+            if allowed is None:
+                indices.append(next(iter(left[decision]), number % len(decision.texts)))
+            else:
+                indices.append(next((at for at in left[decision] if at in allowed), max(allowed)))
+        for decision in decisions:
+            if is_there(decision.condition, indices):
+                left[decision].pop(indices[decision.number], None)
+        yield indices

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from nasdsl.diagnostics import Diagnostic
 from nasdsl.diagnostics.catalogue import holes, names
@@ -16,6 +16,8 @@ from nasdsl.semantics.infer import Binding, Frame, Inference
 from nasdsl.semantics.program import Missing
 from nasdsl.semantics.vocabulary import Definition, Op, Vocabulary
 from nasdsl.syntax import ast
+
+_HOLES: Final = (ast.NamedHole, ast.ChoiceHole, ast.RangeHole)
 
 
 def check_definitions(vocabulary: Vocabulary, problems: list[Diagnostic], lost: frozenset[str] | None) -> None:
@@ -57,15 +59,14 @@ def _elaborate_with_callees(definition: Definition, problems: list[Diagnostic], 
 
 def _called(definition: Definition) -> list[Definition]:
     """The ops and blocks that a definition calls by name."""
-    callees = (n.callee for n in _nodes(definition) if isinstance(n, ast.Call))
+    callees = (n.callee for n in nodes(definition.definition.body) if isinstance(n, ast.Call))
     found = (definition.home.find(name) for name in callees if isinstance(name, str))
     return [d for d in found if d is not None]
 
 
-def _nodes(definition: Definition) -> Iterator[ast.Node]:
-    """Every node in the body of a definition."""
-    body = definition.definition.body
-    todo: list[Any] = list(body if isinstance(body, tuple) else (body,))
+def nodes(tree: ast.Node | tuple[ast.Node, ...] | None) -> Iterator[ast.Node]:
+    """Every node of a piece of the tree."""
+    todo: list[Any] = list(tree if isinstance(tree, tuple) else () if tree is None else (tree,))
     while todo:
         node = todo.pop()
         yield node
@@ -84,8 +85,9 @@ def _elaborate(definition: Definition, problems: list[Diagnostic], lost: frozens
     if isinstance(definition, Op):
         for parameter in definition.definition.parameters:
             default = parameter.default
-            if isinstance(default, ast.ChoiceHole | ast.RangeHole) or (isinstance(default, ast.NamedHole) and default.name):
-                problems.append(holes.hole_as_default(default.span, definition.name, parameter.name))
+            hole = next((n for n in nodes(default) if isinstance(n, _HOLES)), None)
+            if hole is not None and not (isinstance(hole, ast.NamedHole) and not hole.name):
+                problems.append(holes.hole_as_default(hole.span, definition.name, parameter.name))
         definition.body = Missing(definition.definition.span)
         definition.body = elaborate_op(definition, context, section | dict.fromkeys(definition.attributes, UNKNOWN))
         weight = weight_of(definition.body)
@@ -99,7 +101,7 @@ def _elaborate(definition: Definition, problems: list[Diagnostic], lost: frozens
         weight = body.weight
     definition.weight = min(max(1, weight), MAX_LAYERS + 1)
     # A `repeat` whose count depends on the call may have hidden holes so far, so they are looked for in the text.
-    definition.has_slots = any(isinstance(n, ast.NamedHole | ast.ChoiceHole | ast.RangeHole) for n in _nodes(definition))
+    definition.has_slots = any(isinstance(n, _HOLES) for n in nodes(definition.definition.body))
     definition.has_slots = definition.has_slots or any(d.has_slots for d in _called(definition))
     definition.broken = definition.broken or len(problems) > before
 

@@ -14,13 +14,13 @@ from nasdsl.semantics import attributes, primitives
 from nasdsl.semantics.attributes import UNKNOWN, Accepts
 from nasdsl.semantics.definitions import check_definitions
 from nasdsl.semantics.elaborate_body import BodyElaborator, names_bound_in
+from nasdsl.semantics.elaborate_chain import elaborate_chain
 from nasdsl.semantics.elaborate_expression import DEFAULT_ADAPTER, Context, ExpressionElaborator, Word
 from nasdsl.semantics.infer_fpn import ATTRIBUTES as FPN_ATTRIBUTES
 from nasdsl.semantics.infer_head import ATTRIBUTES as HEAD_ATTRIBUTES
 from nasdsl.semantics.infer_head import TOWERS
 from nasdsl.semantics.library import Library
 from nasdsl.semantics.program import (
-    Call,
     Chain,
     Decision,
     DetectorProgram,
@@ -29,10 +29,8 @@ from nasdsl.semantics.program import (
     Input,
     PredictProgram,
     Program,
-    Ref,
     SetWord,
     Slot,
-    Step,
     Target,
     find_slot,
 )
@@ -132,10 +130,17 @@ class _DecoderElaborator:
             self._order.setdefault(id(decision), item)
 
     def _numbered(self) -> tuple[Decision, ...]:
-        """The decisions, numbered in the order of the text: a `let` is elaborated first, wherever it stands."""
+        """The decisions, numbered in the order of the text: a `let` is elaborated first, wherever it stands.
+
+        One on which others depend comes before them: a `let` may stand behind the `repeat` whose count it is.
+        """
         if not self.context.decisions:
             return ()
-        decisions = sorted(self.context.decisions, key=lambda d: self._order[id(d)])
+        order = self._order
+        for decision in reversed(self.context.decisions):  # what one depends on is elaborated before it
+            for other in {key for case in decision.condition for key, _ in case}:
+                order[id(other)] = min(order[id(other)], order[id(decision)])
+        decisions = sorted(self.context.decisions, key=lambda d: order[id(d)])
         for number, decision in enumerate(decisions):
             decision.number = number
         return tuple(decisions)
@@ -221,7 +226,7 @@ class _DecoderElaborator:
             if tower.label in labels or tower.label not in (None, *TOWERS):
                 body.problems = []  # the whole chain is a mistake, and reported as such
             labels.add(tower.label)
-            chains.append(Chain(tower.label, tuple(_step(s, body) for s in tower.steps), tower.span))
+            chains.append(Chain(tower.label, elaborate_chain(tower.steps, tower.span, body), tower.span))
             body.problems = self.problems
         return HeadProgram(settings, values, tuple(chains), section.span, keyword)
 
@@ -294,20 +299,6 @@ class _DecoderElaborator:
         """Attributes set beside ``from``, their words read where they stand: the section is read with those of its file."""
         outside = self._outside(place)
         return tuple(setting if setting.name == "adapter" else outside.settings((setting,))[0] for setting in settings)
-
-
-def _step(node: ast.Step, body: ExpressionElaborator) -> Step:
-    """A layer of a chain, as a call of what the layer before it gives."""
-    value = ast.Reference(node.span, "x")
-    if isinstance(node.operation, str):
-        span = Span(node.span.source, node.span.start, node.span.start + len(node.operation))
-        target = body.target(node.operation, span, node.settings)
-    else:
-        span = node.operation.span
-        target = body.target(node.operation, span, node.settings)
-    settings = body.settings(node.settings)
-    has_slots = any(find_slot(s.value) for s in settings)
-    return Step(Call(target, (Ref("x", value.span),), settings, has_slots, node.span, span), node.span)
 
 
 def _section_words(settings: tuple[ast.Setting, ...], values: dict[str, Any] | None) -> dict[str, Word]:

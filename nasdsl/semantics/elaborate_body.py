@@ -9,16 +9,19 @@ import re
 from typing import Final
 
 from nasdsl.diagnostics import Diagnostic, Span
-from nasdsl.diagnostics.catalogue import holes, names, structure, types
+from nasdsl.diagnostics.catalogue import names, structure, types
 from nasdsl.semantics import primitives
-from nasdsl.semantics.attributes import UNKNOWN, Unknown
-from nasdsl.semantics.elaborate_expression import Context, ExpressionElaborator, Parent, Word, elaborate_op, literal
+from nasdsl.semantics.attributes import UNKNOWN
+from nasdsl.semantics.conditions import ALWAYS, MAX_CASES, Bound, Condition, Unbound, both, bound_if
+from nasdsl.semantics.elaborate_count import count
+from nasdsl.semantics.elaborate_expression import Context, ExpressionElaborator, Word, elaborate_op, literal
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import (
     Assign,
     Binding,
     Body,
     Call,
+    Decision,
     Merge,
     Missing,
     Operand,
@@ -28,6 +31,8 @@ from nasdsl.semantics.program import (
     Slot,
     Statement,
     Target,
+    When,
+    present,
 )
 from nasdsl.semantics.vocabulary import Block, Op
 from nasdsl.syntax import ast
@@ -145,34 +150,26 @@ class BodyElaborator:
         self.statements.append(Output(node.name, node.name_span, level, value, node.span, statement, repeated))
 
     def _repeat(self, node: ast.Repeat) -> None:
-        first = 1 if node.first is None else self._count(node.first)
-        last = self._count(node.last)
-        if first is None or last is None:
+        counted = count(self.expressions, node.first, node.last, "repeat")
+        if counted is None:  # it has a mistake, or depends on the call of a block
             for name, span in names_bound_in(node.body).items():  # that they are missing is no second mistake
                 self.scope.setdefault(name, (None, span))
                 self.expressions.lost_names.add(name)
             return
-        rounds = max(0, last - first + 1)
-        if rounds == 0:
-            self.problems.append(types.no_rounds(node.last.span, first, last))
+        turns = counted.turns
+        rounds = len(turns)
+        if rounds == 0:  # in this turn of a `repeat` around it
             return
         if self._rounds * rounds * max(1, len(node.body)) > MAX_STATEMENTS:
             self.problems.append(structure.too_many_statements(node.last.span, MAX_STATEMENTS, rounds))
             return
-        outer = self.expressions.words
         self._rounds *= rounds
         self._nesting += 1
         reported: set[tuple[str, Span]] = set()
         failed = 0
-        for number in range(first, first + rounds):
+        for number in turns:
             before = len(self.problems)
-            self.expressions.words = dict(outer)
-            if node.variable:
-                self.expressions.words[node.variable] = number
-                if node.variable in self.expressions.kept:
-                    self.statements.append(SetWord(node.variable, literal(number, node.span), node.span, False))
-            for statement in node.body:
-                self.statement(statement)
+            self._turn(node, number, counted.condition(number))
             if self.expressions.context.is_full:
                 break
             if len(self.problems) > before:  # a mistake is one finding, not one a round
@@ -184,22 +181,39 @@ class BodyElaborator:
                     break
         self._nesting -= 1
         self._rounds //= rounds
-        for name in self.expressions.kept:  # a `let width = …` in the rounds ends with them
-            if self.expressions.words.get(name) is not outer.get(name):
-                self.statements.append(SetWord(name, literal(outer.get(name), node.span), node.span, False))
-        self.expressions.words = outer
 
-    def _count(self, value: ast.Attribute) -> int | None:
-        number, slot = self.expressions.constant(value)
-        if slot is not None:
-            self.problems.append(holes.hole_as_count(slot, value.span))
-            return None
-        if isinstance(number, Unknown):
-            return None
-        if not isinstance(number, int) or number < 0:
-            self.problems.append(types.repeat_count(value.span, number))
-            return None
-        return number
+    def _turn(self, node: ast.Repeat, number: int, condition: Condition[Decision]) -> None:
+        """One turn of a `repeat`. What it binds is bound only in the fillings that have it."""
+        expressions = self.expressions
+        outer, outer_condition, outer_statements = expressions.words, expressions.condition, self.statements
+        condition = both(outer_condition, condition)
+        if len(condition) > MAX_CASES:
+            expressions.too_many_dependencies(node.last.span, "whether there is a turn")
+            return
+        is_certain = condition == outer_condition
+        scope_before = {} if is_certain else dict(self.scope)
+        if not is_certain:
+            expressions.condition, self.statements = condition, []
+        expressions.words = dict(outer)
+        if node.variable:
+            expressions.words[node.variable] = number
+            if node.variable in expressions.kept:
+                self.statements.append(SetWord(node.variable, literal(number, node.span), node.span, False))
+        for statement in node.body:
+            self.statement(statement)
+        for name in expressions.kept:  # a `let width = …` ends with its turn
+            if expressions.words.get(name) is not outer.get(name):
+                self.statements.append(SetWord(name, literal(outer.get(name), node.span), node.span, False))
+        expressions.words = outer
+        if is_certain:
+            return
+        if self.statements:
+            outer_statements.append(When(condition, tuple(self.statements)))
+        expressions.condition, self.statements = outer_condition, outer_statements
+        for name, (value, span) in self.scope.items():
+            before: tuple[Bound | Unbound, Span] = scope_before.get(name, (Unbound(), span))
+            if before[0] is not value:
+                self.scope[name] = bound_if(condition, value, before[0]), before[1]
 
 
 # --------------------------------------------------------------------------------------------------- definitions
@@ -210,15 +224,21 @@ def new_context(problems: list[Diagnostic], lost: frozenset[str] | None = None) 
     return Context(problems, elaborate_block, lost=lost)
 
 
-def elaborate_block(block: Block, context: Context, words: dict[str, Word], parent: Parent = None) -> Body:
+def elaborate_block(
+    block: Block, context: Context, words: dict[str, Word], condition: Condition[Decision] = ALWAYS
+) -> Body:  # fmt: skip
     """The statements of a block, for a call with these words."""
     node = block.definition
     scope = [(p.name, p.name, p.span) for p in node.parameters]
-    expressions = ExpressionElaborator(context, block.home, dict(words), scope=scope, parent=parent)
+    expressions = ExpressionElaborator(context, block.home, dict(words), scope=scope, condition=condition)
     statements = BodyElaborator(expressions).run(node.body)
-    results = tuple([expressions.scope[r.name][0] if r.name in expressions.scope else None for r in node.results])
-    weight = sum(weight_of(s.value) for s in statements if isinstance(s, Assign))
-    lost = frozenset(r.name for r in node.results if expressions.scope.get(r.name, ("",))[0] is None)
+    read = [
+        expressions.read(expressions.scope[r.name][0], r.name, r.span) if r.name in expressions.scope else None
+        for r in node.results
+    ]
+    lost = frozenset(r.name for r, found in zip(node.results, read, strict=True) if isinstance(found, Missing))
+    results = tuple([None if isinstance(found, Missing) else found for found in read])
+    weight = sum(weight_of(s.value) for s in present(statements, None) if isinstance(s, Assign))
     return Body(tuple(p.name for p in node.parameters), statements, results, weight, lost | expressions.lost_names)
 
 

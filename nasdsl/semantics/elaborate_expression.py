@@ -11,6 +11,19 @@ from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import holes, names, structure, types
 from nasdsl.semantics import attributes, primitives
 from nasdsl.semantics.attributes import UNKNOWN, Quoted, Size, Unknown, Value
+from nasdsl.semantics.conditions import (
+    ALWAYS,
+    MAX_CASES,
+    MAX_DEPENDENCIES,
+    Bound,
+    Branch,
+    Cases,
+    Condition,
+    TooMany,
+    both,
+    is_bound,
+    meaning,
+)
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import (
     Body,
@@ -44,16 +57,13 @@ MOST_GUESSES: Final = 200
 """Findings in front of which a misspelling is looked for: a text with so many has other mistakes than misspellings."""
 
 _FEATURE_NAME = re.compile(r"c[1-7]")
-_LITERALS: Final = (ast.Number, ast.Size, ast.Text)
+_NUMBERS: Final = (ast.Number, ast.Size, ast.Text, ast.Arithmetic, ast.Negative, ast.Group)
 _HOLES: Final = (ast.NamedHole, ast.ChoiceHole, ast.RangeHole)
 
 SECTION_WORDS: Final = frozenset(primitives.SECTION)
 
 Word: TypeAlias = Any
 """What a name stands for among attributes: a number or word, `UNKNOWN`, a slot, or a value that is computed from one."""
-
-Parent: TypeAlias = tuple[Decision, int] | None
-"""Decision and alternative in which something stands."""
 
 Position: TypeAlias = Literal["operand", "callee", "attribute", "let"]
 
@@ -75,7 +85,7 @@ class Context:
     """
 
     problems: list[Diagnostic]
-    elaborate_block: Callable[[Block, Context, dict[str, Word], Parent], Body]
+    elaborate_block: Callable[[Block, Context, dict[str, Word], Condition[Decision]], Body]
     hole_problems: list[Diagnostic] = field(default_factory=list)
     lost: frozenset[str] | None = None
     decisions: list[Decision] = field(default_factory=list)
@@ -94,10 +104,11 @@ class ExpressionElaborator:
         kept: words that stay in the program by name, because the section or the call of an op sets them.
         scope: names of the values that are there from the beginning; None for one whose mistake is reported already.
         later: names that statements further down bind.
-        parent: decision and alternative in which the body stands.
+        condition: when the body is there.
 
     Attributes:
-        scope: unique name of each value, by the name that the text has for it, and where it is bound.
+        scope: what each name of the text means, and where it is bound.
+        condition: when what is elaborated is there.
         pool: names that `?pool` draws from.
         lost_names: names that are not bound because of a mistake, or in a `repeat` whose count is not known.
     """
@@ -111,30 +122,30 @@ class ExpressionElaborator:
         kept: frozenset[str] = SECTION_WORDS,
         scope: Iterable[tuple[str, str | None, Span]] = (),
         later: dict[str, Span] | None = None,
-        parent: Parent = None,
+        condition: Condition[Decision] = ALWAYS,
     ) -> None:
         self.context = context
         self.problems = context.problems
         self.vocabulary = vocabulary
         self.words = words
         self.kept = kept
-        self.scope: dict[str, tuple[str | None, Span]] = {name: (unique, span) for name, unique, span in scope}
+        self.scope: dict[str, tuple[Bound, Span]] = {name: (unique, span) for name, unique, span in scope}
         self.pool = list(self.scope)
         self.later = later or {}
         self.lost_names: set[str] = set()
-        self._parent = parent
+        self.condition = condition
         self._targets: dict[str, Target] = {}  # what names before brackets mean, where that is the same for each call
 
     # ---------------------------------------------------------------------------------------- expressions
 
-    def operand(self, node: ast.Operand | ast.Number | ast.Size | ast.Text) -> Operand:
+    def operand(self, node: ast.Operand | ast.Attribute) -> Operand:
         """The program of an expression."""
         kind = type(node)
         if kind is ast.Reference:
             return self.reference(node)  # type: ignore[arg-type]  # `kind` says so
         if kind is ast.Call:
             return self.call(node)  # type: ignore[arg-type]  # `kind` says so
-        if isinstance(node, _LITERALS):
+        if isinstance(node, _NUMBERS):
             self.problems.append(holes.not_a_value(node.span))
             return Missing(node.span)
         made = self._slot(node, "operand")
@@ -146,20 +157,40 @@ class ExpressionElaborator:
             return Missing(node.span)
         found = self.scope.get(name)
         if found is not None:
-            return Missing(node.span) if found[0] is None else Ref(found[0], node.span)
+            return self.read(found[0], name, node.span)
         if name in self.kept and name not in primitives.SECTION:
             return Ref(name, node.span)  # an attribute of the op, which may hold anything
         word = self.words.get(name)
         if isinstance(word, Unknown) and name not in primitives.SECTION:
             return Missing(node.span)
         if isinstance(word, str) and word in self.scope:
-            unique = self.scope[word][0]
-            return Missing(node.span) if unique is None else Ref(unique, node.span)
+            return self.read(self.scope[word][0], word, node.span)
         if isinstance(word, Slot):
             return self._operand_of_let(word, name, node.span)
         if not self._is_lost(name):
             self._unknown_value(name, node.span)
         return Missing(node.span)
+
+    def read(self, value: Bound, name: str, span: Span) -> Ref | Slot | Missing:
+        """What a name that is bound means here: a value, or one for each alternative of a decision."""
+        if isinstance(value, str):
+            return Ref(value, span)
+        try:
+            meant = meaning(value, self.condition)
+        except TooMany:
+            self.too_many_dependencies(span, f"what `{name}` means")
+            return Missing(span)
+        if not is_bound(meant):
+            self.problems.append(holes.not_always_bound(span, name, self.scope[name][1]))
+            return Missing(span)
+
+        return _as_value(meant, span)
+
+    def too_many_dependencies(self, span: Span, what: str) -> None:
+        """Report, once, that too many holes decide something."""
+        if not self.context.is_full:
+            self.context.is_full = True
+            self.context.problems.append(structure.too_many_dependencies(span, what, MAX_DEPENDENCIES, MAX_CASES))
 
     def _operand_of_let(self, word: Slot, name: str, span: Span) -> Operand:
         """``let k = ?pool`` where a value is expected: k is the value of that name."""
@@ -168,8 +199,7 @@ class ExpressionElaborator:
             if isinstance(alternative, Slot):
                 made.append(self._operand_of_let(alternative, name, span))
             elif isinstance(alternative, ast.Reference) and alternative.name in self.scope:
-                unique = self.scope[alternative.name][0]
-                made.append(Missing(span) if unique is None else Ref(unique, span))
+                made.append(self.read(self.scope[alternative.name][0], alternative.name, span))
             else:
                 self._unknown_value(name, span, self.context.hole_problems)
                 made.append(Missing(span))
@@ -250,9 +280,9 @@ class ExpressionElaborator:
     def _target_of_let(self, word: Slot, name: str, span: Span, settings: tuple[ast.Setting, ...]) -> Slot:
         """``let k = ?op`` before brackets: k is the op of that name."""
         made: list[Target | Slot] = []
-        outer = self._parent
+        outer = self.condition
         for at, alternative in enumerate(word.alternatives):
-            self._parent = word.decision, at
+            self.condition = both(outer, _only(word.decision, at))
             if isinstance(alternative, Slot):
                 made.append(self._target_of_let(alternative, name, span, settings))
             elif isinstance(alternative, ast.Reference):
@@ -264,7 +294,7 @@ class ExpressionElaborator:
                 problems = self.context.hole_problems
                 problems.append(names.unknown_op(span, name, self.vocabulary.known(), is_value=False, fixable=False))
                 made.append(Target(None, (), name, span))
-        self._parent = outer
+        self.condition = outer
         return Slot(word.decision, tuple(made), span, word.let)
 
     def _target_with_settings(self, node: ast.Call, span: Span, *, is_word: bool = False) -> Target | Slot:
@@ -302,11 +332,9 @@ class ExpressionElaborator:
     def _feature(self, node: Any) -> Any:
         """The value of ``to=``: a reference to a value, or a number."""
         if isinstance(node, ast.Reference) and node.name in self.scope and node.index is None:
-            unique = self.scope[node.name][0]
-            return Missing(node.span) if unique is None else ast.Reference(node.span, unique)
+            return self._named_features(node)
         if isinstance(node, ast.Reference) and not isinstance(self.words.get(node.name), int | Slot):
-            made = self.reference(node)
-            return ast.Reference(node.span, made.name) if isinstance(made, Ref) else Missing(node.span)
+            return _as_feature(self.reference(node))
         return self._named_features(self.attribute(node))
 
     def _named_features(self, value: Any) -> Any:
@@ -314,8 +342,7 @@ class ExpressionElaborator:
         if isinstance(value, Slot):
             return Slot(value.decision, tuple(self._named_features(a) for a in value.alternatives), value.span, value.let)
         if isinstance(value, ast.Reference) and value.name in self.scope:
-            unique = self.scope[value.name][0]
-            return Missing(value.span) if unique is None else ast.Reference(value.span, unique)
+            return _as_feature(self.read(self.scope[value.name][0], value.name, value.span))
         return value
 
     # ------------------------------------------------------------------------------------ attribute values
@@ -358,7 +385,7 @@ class ExpressionElaborator:
         if kind is ast.Group:
             inner = self.attribute(node.inner, everything=everything)
             return node if inner is node.inner else ast.Group(node.span, inner)
-        if kind is ast.Call:  # among the alternatives of a `let`
+        if kind is ast.Call or kind is ast.Chain:  # among the alternatives of a `let`
             return node
         return self._slot(node, "attribute")
 
@@ -423,6 +450,17 @@ class ExpressionElaborator:
 
     def _slot(self, node: Any, position: Position, *, is_adapter: bool = False) -> Slot | Missing:
         """A hole as a slot with a decision of its own."""
+
+        def make(alternative: Any) -> Any:
+            if is_adapter and isinstance(alternative, ast.Reference):
+                return self._adapter_named(alternative.name, alternative.span)
+            return self._alternative(alternative, position)
+
+        made = self.decide(node, make)
+        return made if isinstance(made, Missing) else Slot(made[0], tuple(made[1]), node.span)
+
+    def decide(self, node: Any, make: Callable[[Any], Any]) -> tuple[Decision, list[Any]] | Missing:
+        """The decision of a hole, and what `make` makes of each of its alternatives."""
         if isinstance(node, ast.NamedHole) and not node.name:  # put in where a syntax error has left something out
             return Missing(node.span, True)
         context = self.context
@@ -433,25 +471,25 @@ class ExpressionElaborator:
             return Missing(node.span)
         outer_problems, self.problems = self.problems, context.hole_problems
         kind, name, raw = self._alternatives(node)
-        decision = Decision(len(context.decisions), kind, name, tuple(_text(a, kind) for a in raw), self._parent, node.span)
+        decision = Decision(len(context.decisions), kind, name, tuple(_text(a, kind) for a in raw), self.condition, node.span)
         context.decisions.append(decision)
-        outer = self._parent
+        outer = self.condition
         context.open.append(_choice_key(node, self.vocabulary))
         made = []
         for at, alternative in enumerate(raw):
-            self._parent = decision, at
-            if is_adapter and isinstance(alternative, ast.Reference):
-                made.append(self._adapter_named(alternative.name, alternative.span))
-            else:
-                made.append(self._alternative(alternative, position))
+            self.condition = both(outer, _only(decision, at))
+            made.append(make(alternative))
         context.open.pop()
-        self._parent = outer
+        self.condition = outer
         self.problems = outer_problems
-        return Slot(decision, tuple(made), node.span)
+        return decision, made
 
     def _alternative(self, node: Any, position: Position) -> Any:
         if isinstance(node, Missing):
             return Target(None, (), "?", node.span) if position == "callee" else node
+        if _is_chain(node):
+            self.problems.append(holes.chain_outside_head(node.span))
+            return Target(None, (), "?", node.span) if position == "callee" else Missing(node.span)
         if position == "operand":
             return self.operand(node)
         if position == "callee":
@@ -489,10 +527,11 @@ class ExpressionElaborator:
                 last = first
             return "range", "", tuple(ast.Number(node.span, i, str(i)) for i in range(first, last + 1))
         if node.name == "pool":
-            if not self.pool:
+            pool = [name for name in self.pool if self._is_always_bound(name)]
+            if not pool:
                 self.problems.append(holes.empty_pool(node.span))
                 return "pool", "pool", (Missing(node.span),)
-            return "pool", "pool", tuple(ast.Reference(node.span, n) for n in self.pool)
+            return "pool", "pool", tuple(ast.Reference(node.span, n) for n in pool)
         choice = self.vocabulary.find_choice(node.name)
         if choice is None:
             self.problems.append(holes.unknown_choice(node.span, node.name, self.vocabulary.known_choices()))
@@ -502,6 +541,13 @@ class ExpressionElaborator:
             self._all_different(choice.alternatives)
             return "choice", node.name, choice.alternatives
         return "choice", node.name, (Missing(node.span),)
+
+    def _is_always_bound(self, name: str) -> bool:
+        value = self.scope[name][0] if name in self.scope else None
+        try:
+            return not isinstance(value, Cases) or is_bound(meaning(value, self.condition))
+        except TooMany:
+            return False
 
     def _bound(self, value: ast.Attribute) -> int | None:
         number, hole = self.constant(value)
@@ -538,10 +584,10 @@ class ExpressionElaborator:
         copy: Definition
         if isinstance(definition, Op):
             copy = Op(definition.definition, definition.home, definition.operands, definition.attributes, has_slots=True)
-            copy.body = elaborate_op(definition, context, self._words_of_op(definition, settings), self._parent)
+            copy.body = elaborate_op(definition, context, self._words_of_op(definition, settings), self.condition)
         else:
             copy = Block(definition.definition, definition.home, has_slots=True)
-            copy.only_body = context.elaborate_block(definition, context, words, self._parent)
+            copy.only_body = context.elaborate_block(definition, context, words, self.condition)
         copy.weight = definition.weight
         context.open.pop()
         show_at_call(context.problems, before, span)
@@ -565,12 +611,14 @@ class ExpressionElaborator:
         return made if _find_hole(made) else attributes.evaluate(made, self.words, [])
 
 
-def elaborate_op(op: Op, context: Context, words: dict[str, Word], parent: Parent = None) -> Operand:
+def elaborate_op(
+    op: Op, context: Context, words: dict[str, Word], condition: Condition[Decision] = ALWAYS
+) -> Operand:  # fmt: skip
     """The expression of an op, in which its attributes stay by name."""
     span = op.definition.name_span
     scope = [(name, name, span) for name in op.operands]
     kept = SECTION_WORDS.union(op.attributes)
-    body = ExpressionElaborator(context, op.home, words, kept=kept, scope=scope, parent=parent)
+    body = ExpressionElaborator(context, op.home, words, kept=kept, scope=scope, condition=condition)
     return body.operand(op.definition.body)
 
 
@@ -611,6 +659,32 @@ def _find_hole(value: Any) -> Span | None:
     if kind is ast.Group:
         return _find_hole(value.inner)
     return value.span if isinstance(value, _HOLES) else None
+
+
+def _only(decision: Decision, at: int) -> Condition[Decision]:
+    """The condition that a decision has one alternative."""
+    return (((decision, frozenset((at,))),),)
+
+
+def _as_value(meant: Any, span: Span) -> Ref | Slot | Missing:
+    """What a name means, as an operand that stands at this place."""
+    if isinstance(meant, Branch):
+        return Slot(meant.decision, tuple([_as_value(alternative, span) for alternative in meant.alternatives]), span)
+    return Missing(span) if meant is None else Ref(meant, span)
+
+
+def _as_feature(value: Any) -> Any:
+    """A value as one of ``to=``."""
+    if isinstance(value, Slot):
+        return Slot(value.decision, tuple([_as_feature(a) for a in value.alternatives]), value.span, value.let)
+    return ast.Reference(value.span, value.name) if isinstance(value, Ref) else Missing(value.span)
+
+
+def _is_chain(alternative: Any) -> bool:
+    """Whether an alternative can only be layers of a head."""
+    return isinstance(alternative, ast.Chain) or (
+        isinstance(alternative, ast.Arithmetic) and isinstance(alternative.left, ast.Call)
+    )
 
 
 def _takes_feature(target: Any) -> bool:

@@ -24,14 +24,15 @@ from nasdsl.semantics.program import (
     Call,
     Missing,
     Operand,
+    Plain,
     Ref,
     SetWord,
     Slot,
-    Statement,
     Target,
     chosen,
     fill_settings,
     fill_value,
+    present,
 )
 from nasdsl.semantics.signature import accepted, call_of_any_number, call_with_attribute, parameters_of
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
@@ -115,7 +116,7 @@ class Inference:
         `prefix` stands before the names of its values: ``bifpn.``.
         """
         reported: set[tuple[str, Span]] = set()
-        for statement in body.statements:
+        for statement in present(body.statements, self.indices):
             if isinstance(statement, Assign):
                 before = len(self.problems)
                 for name, binding in self.assign(statement, frame, prefix):
@@ -123,9 +124,10 @@ class Inference:
                 self.once(statement, before, reported)
             elif isinstance(statement, SetWord):
                 self.set_word(statement, frame)
-        return [frame.scope[r].index if r is not None and r in frame.scope else UNFIT for r in body.results]
+        results = [None if r is None else self.choose(r) for r in body.results]
+        return [frame.scope[r.name].index if isinstance(r, Ref) and r.name in frame.scope else UNFIT for r in results]
 
-    def once(self, statement: Statement, since: int, reported: set[tuple[str, Span]]) -> None:
+    def once(self, statement: Plain, since: int, reported: set[tuple[str, Span]]) -> None:
         """Drop findings of a repeated statement that an earlier round has reported."""
         if len(self.problems) > since and not isinstance(statement, SetWord) and statement.is_repeated:
             self.problems[since:] = [p for p in self.problems[since:] if (p.code, p.span) not in reported]
@@ -193,6 +195,9 @@ class Inference:
         """
         if self.indices is not None:
             operand = self.choose(operand)
+        elif type(operand) is Slot:
+            self._may_read(operand, frame)
+            return UNFIT
         kind = type(operand)
         if kind is Ref:
             return self._look_up(operand, frame, home)  # type: ignore[arg-type]  # `kind` says so
@@ -213,6 +218,15 @@ class Inference:
             self.problems.append(types.several_results(operand.callee_span, self.op_name(operand), len(results)))
             return UNFIT
         return results[0]
+
+    def _may_read(self, operand: Operand, frame: Frame) -> None:
+        """Mark what an open slot may read, so that nothing is said of it as of a value that nothing reads."""
+        if type(operand) is Ref:
+            if operand.name in frame.scope:
+                frame.scope[operand.name].is_read = True
+        elif isinstance(operand, Slot | Call):
+            for part in operand.alternatives if isinstance(operand, Slot) else operand.operands:
+                self._may_read(part, frame)
 
     def _look_up(self, reference: Ref, frame: Frame, home: Vocabulary | None) -> int:
         binding = frame.scope.get(reference.name)

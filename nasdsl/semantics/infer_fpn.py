@@ -25,6 +25,7 @@ from nasdsl.semantics.program import (
     SetWord,
     Target,
     chosen,
+    present,
     section_values,
 )
 
@@ -103,7 +104,7 @@ class _FpnInference:
         """Infer the statements."""
         reported: set[tuple[str, Span]] = set()
         scope = self.frame.scope
-        for statement in fpn.statements:
+        for statement in present(fpn.statements, self.inference.indices):
             before = len(self.problems)
             if isinstance(statement, Assign):
                 for name, binding in self.inference.assign(statement, self.frame, ""):

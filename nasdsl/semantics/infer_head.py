@@ -12,8 +12,9 @@ from nasdsl.semantics import primitives
 from nasdsl.semantics.architecture import FpnPart, HeadLayer, HeadPart, Tower
 from nasdsl.semantics.attributes import Accepts
 from nasdsl.semantics.builder import UNFIT
+from nasdsl.semantics.conditions import ALWAYS
 from nasdsl.semantics.infer import Binding, Frame, Inference
-from nasdsl.semantics.program import Chain, FpnProgram, HeadProgram, Program, section_values
+from nasdsl.semantics.program import Chain, FpnProgram, HeadProgram, Program, present_steps, section_values
 
 TOWERS = ("cls", "box")
 MAX_STEPS = 10_000
@@ -62,7 +63,7 @@ def infer_head(
             layers[id(chain)] = _infer_chain(chain, words, pyramid, problems, warnings, indices)
         towers.append(Tower(name, layers[id(chain)]))
     share = values["share"]
-    most = max((len(c.steps) for c in head.chains), default=0)
+    most = max((len(present_steps(c, indices)) for c in head.chains), default=0)
     if isinstance(share, int) and share > most and lost is None:
         setting = next(s for s in head.settings if s.name == "share")
         problems.append(structure.share_beyond(setting.span, share, most))
@@ -114,8 +115,10 @@ def _infer_chain(
     indices: Sequence[int] | None,
 ) -> tuple[HeadLayer, ...]:
     layers = []
-    for step in chain.steps:
+    for step in present_steps(chain, indices):
         inference = Inference(problems, indices)
+        if indices is None and step.condition != ALWAYS:  # what is in front of it differs
+            width = 0
         op = inference.op_name(step.call)
         inference.layers.own(op, op, "layer", step.span)
         source = inference.layers.source("x", Feature(CURRENT_LEVEL, width), step.span)

@@ -2,17 +2,21 @@
 
 A program has no `repeat`, no `let`, no numbered names and no sections of other files: they are resolved. Each statement binds
 names that no other statement of its body binds. A hole is a `Slot` with a number; a decoder is a program without slots.
+
+Where a hole decides how often something is repeated, the program has all turns, each with a condition (`When`,
+`Step.condition`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.semantics import attributes
 from nasdsl.semantics.attributes import UNKNOWN, Accepts
+from nasdsl.semantics.conditions import ALWAYS, Condition
 from nasdsl.syntax import ast
 
 if TYPE_CHECKING:
@@ -55,7 +59,7 @@ class Decision:
         kind: ``choice``, ``pool`` or ``range``.
         name: of the choice, ``pool``, or empty for a hole with its alternatives in place.
         texts: each alternative as the text has it.
-        parent: decision and alternative in which the hole stands; None for a hole that is always there.
+        condition: when the hole is there: the alternatives and turns in which it stands.
         span: the hole in the text.
     """
 
@@ -63,7 +67,7 @@ class Decision:
     kind: SlotKind
     name: str
     texts: tuple[str, ...]
-    parent: tuple[Decision, int] | None
+    condition: Condition[Decision]
     span: Span
 
 
@@ -182,7 +186,15 @@ class SetWord(NamedTuple):
     is_written: bool
 
 
-Statement: TypeAlias = Assign | Output | Merge | SetWord
+class When(NamedTuple):
+    """Statements that some fillings do not have: a turn of a `repeat` whose count a hole decides."""
+
+    condition: Condition[Decision]
+    statements: tuple[Statement, ...]
+
+
+Plain: TypeAlias = Assign | Output | Merge | SetWord
+Statement: TypeAlias = Plain | When
 
 
 class Body(NamedTuple):
@@ -190,14 +202,14 @@ class Body(NamedTuple):
 
     Attributes:
         parameters: names of the operands.
-        results: name of each result, None where nothing binds it.
+        results: value of each result, None where nothing binds it.
         weight: about how many layers it becomes.
         lost_names: names that are not bound because of a mistake, which is reported already, or of a count that is not known.
     """
 
     parameters: tuple[str, ...]
     statements: tuple[Statement, ...]
-    results: tuple[str | None, ...]
+    results: tuple[Ref | Slot | None, ...]
     weight: int
     lost_names: frozenset[str]
 
@@ -231,10 +243,14 @@ class FpnProgram:
 
 
 class Step(NamedTuple):
-    """One layer of a chain: a call of one operand, which is what the layer before it gives."""
+    """One layer of a chain: a call of one operand, which is what the layer before it gives.
+
+    `condition`: when it is there. In every filling a chain has at least one layer.
+    """
 
     call: Call
     span: Span
+    condition: Condition[Decision] = ALWAYS
 
 
 class Chain(NamedTuple):
@@ -301,6 +317,27 @@ class Program:
     decisions: tuple[Decision, ...]
     passed: tuple[Op | Block, ...] = ()
     detector: DetectorProgram | None = None
+
+
+def is_there(condition: Condition[Decision], indices: Sequence[int]) -> bool:
+    """Whether a condition holds for a filling."""
+    return any(all(indices[decision.number] in found for decision, found in case) for case in condition)
+
+
+def present(statements: Sequence[Statement], indices: Sequence[int] | None) -> Iterator[Plain]:
+    """The statements that a filling has; without `indices` those of all turns."""
+    for statement in statements:
+        if type(statement) is not When:
+            yield statement  # type: ignore[misc]  # the others are plain
+        elif indices is None or is_there(statement.condition, indices):
+            yield from present(statement.statements, indices)
+
+
+def present_steps(chain: Chain, indices: Sequence[int] | None) -> tuple[Step, ...]:
+    """The layers that a filling has; without `indices` those of all turns and alternatives."""
+    if indices is None:
+        return chain.steps
+    return tuple([s for s in chain.steps if s.condition is ALWAYS or is_there(s.condition, indices)])
 
 
 def chosen(node: Any, indices: Sequence[int]) -> Any:

@@ -13,27 +13,30 @@ LEAST_VALUES = {"relu": 0.0, "relu6": 0.0, "silu": -0.278, "hardswish": -0.375, 
 """The smallest values of the activations that are bounded below, but for those that are gates themselves."""
 
 
-def layer_warnings(fpn: FpnPart, head: HeadPart, widths: Mapping[str, int] | None = None) -> list[Diagnostic]:
+def layer_warnings(
+    fpn: FpnPart, head: HeadPart, widths: Mapping[str, int] | None = None, *, is_open: bool = False
+) -> list[Diagnostic]:
     """Warnings about the layers of a decoder.
 
     Args:
         widths: channels of the backbone's features by name, where the decoder names a backbone that is known.
+        is_open: it is a space whose holes are open, so that the width of a value may depend on what fills them.
     """
-    found = list(_warnings(fpn.applications, widths or {}))
+    found = list(_warnings(fpn.applications, widths or {}, is_open=is_open))
     for tower in head.towers:
         for layer in tower.layers:
-            found += _warnings(layer.applications, {})
+            found += _warnings(layer.applications, None, is_open=is_open)
     return found
 
 
-def _warnings(applications: Sequence[Application], widths: Mapping[str, int]) -> Iterator[Diagnostic]:
+def _warnings(applications: Sequence[Application], widths: Mapping[str, int] | None, *, is_open: bool) -> Iterator[Diagnostic]:
     for application in applications:
         layer = application.layer
         kind = type(layer)
         if kind is Norm:
             yield from _pooled_batch_norm(application)
         elif kind is Conv:
-            yield from _not_depthwise(application, applications, widths)
+            yield from _not_depthwise(application, applications, widths, is_open=is_open)
         elif kind is Activation:
             yield from _gate_that_stays_open(application, applications)
 
@@ -46,9 +49,12 @@ def _pooled_batch_norm(application: Application) -> Iterator[Diagnostic]:
 
 
 def _not_depthwise(
-    application: Application, applications: Sequence[Application], widths: Mapping[str, int]
+    application: Application, applications: Sequence[Application], widths: Mapping[str, int] | None, *, is_open: bool
 ) -> Iterator[Diagnostic]:
-    """A convolution with a group for each channel that it gives, and another number of channels that come in."""
+    """A convolution with a group for each channel that it gives, and another number of channels that come in.
+
+    `widths` is None in a head, whose inputs are no features of the backbone.
+    """
     layer = application.layer
     if not isinstance(layer, Conv) or layer.k == 1 or layer.groups == 1 or layer.groups != layer.width:
         return
@@ -56,7 +62,9 @@ def _not_depthwise(
     width, name = operand.feature.width, ""
     if width == UNKNOWN_WIDTH and isinstance(operand.layer, Input):
         name = operand.layer.name
-        width = widths.get(name, UNKNOWN_WIDTH)
+        width = (widths or {}).get(name, UNKNOWN_WIDTH)
+    if width == UNKNOWN_WIDTH and is_open and (widths is None or not name):
+        return  # it depends on what fills the holes
     if width != layer.groups:
         yield lints.not_depthwise(application.span, layer.groups, width, name)
 

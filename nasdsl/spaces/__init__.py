@@ -1,5 +1,6 @@
 """Search spaces: decoders with holes; their fillings as integers and as text."""
 
+from nasdsl.spaces.condition import Condition
 from nasdsl.spaces.space import Domain, Filled, Rejections, Space, SpaceError, load_space, loads_space
 
-__all__ = ["Domain", "Filled", "Rejections", "Space", "SpaceError", "load_space", "loads_space"]
+__all__ = ["Condition", "Domain", "Filled", "Rejections", "Space", "SpaceError", "load_space", "loads_space"]

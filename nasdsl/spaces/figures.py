@@ -21,6 +21,7 @@ from nasdsl.semantics import attributes, infer_fpn, infer_head, primitives
 from nasdsl.semantics.architecture import Fcos, Retinanet
 from nasdsl.semantics.attributes import Accepts, Unknown
 from nasdsl.semantics.builder import UNFIT
+from nasdsl.semantics.conditions import ALWAYS
 from nasdsl.semantics.elaborate_body import body_of_block
 from nasdsl.semantics.infer import Binding, Frame, Inference
 from nasdsl.semantics.infer_prediction import DETECTORS
@@ -28,7 +29,6 @@ from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import (
     Assign,
     Call,
-    Chain,
     FpnProgram,
     HeadProgram,
     Merge,
@@ -39,12 +39,16 @@ from nasdsl.semantics.program import (
     SetWord,
     Slot,
     Statement,
+    Step,
     Target,
+    When,
     chosen,
     fill_settings,
     fill_value,
     find_slot,
+    is_there,
     possible_values,
+    present_steps,
     section_values,
 )
 from nasdsl.semantics.vocabulary import Block, Op, Vocabulary
@@ -91,6 +95,7 @@ class FigureCounter:
         self.applied: dict[tuple[Any, ...], tuple[Feature, int, int] | None] = {}
         self._fpn, self._head, self._predict = program.fpn, program.head, program.predict
         self._head_is_fixed = not _head_has_slots(program.head, program.predict)
+        self._has_turns = any(s.condition is not ALWAYS for c in program.head.chains for s in c.steps)
         self._heads: dict[tuple[tuple[int, ...], int], int] = {}
 
     def figures(self, indices: Sequence[int]) -> Quantities | None:
@@ -151,23 +156,28 @@ class FigureCounter:
     ) -> int:
         words = _section_words(head, (*_WORDS, "share"), infer_head.ATTRIBUTES, indices)
         share = words.pop("share")
-        if words["width"] > pyramid or share > max((len(c.steps) for c in head.chains), default=0):
+        if words["width"] > pyramid:
             raise _Unbuildable
         key = tuple(words.items())
         total = 0
         ends = {}
+        longest = 0
         for chain in head.chains:
-            width, price = self._count_chain(chain, key, share, indices, levels, pyramid)
+            steps = present_steps(chain, indices) if self._has_turns else chain.steps
+            longest = max(longest, len(steps))
+            width, price = self._count_chain(steps, key, share, indices, levels, pyramid)
             for label in (chain.label,) if chain.label else ("cls", "box"):
                 ends[label] = width
                 total += price
+        if share > longest:
+            raise _Unbuildable
         return total + self._count_predictions(predict, indices, levels, ends)
 
     def _count_chain(
-        self, chain: Chain, key: tuple[Any, ...], share: int, indices: Sequence[int], levels: list[int], width: int
+        self, steps: tuple[Step, ...], key: tuple[Any, ...], share: int, indices: Sequence[int], levels: list[int], width: int
     ) -> tuple[int, int]:
         total = 0
-        for place, step in enumerate(chain.steps):
+        for place, step in enumerate(steps):
             target: Any = chosen(step.call.target, indices)
             settings = target.settings + step.call.settings
             given = tuple((s.name, _word(s.value, dict(key), indices)) for s in settings)
@@ -320,6 +330,8 @@ class _Section:
                     self._merge(chosen(target, self.indices).name)
             elif type(statement) is SetWord:
                 self._set_word(statement)
+            elif type(statement) is When and is_there(statement.condition, self.indices):
+                self.run(statement.statements)
 
     def _assign(self, statement: Assign) -> list[tuple[str, int]]:
         targets = statement.targets
@@ -359,17 +371,26 @@ class _Section:
             raise _Unbuildable
         outer = self.names, self.words, self.key, self.read
         self.names = dict(zip(body.parameters, operands, strict=True))
-        for statement in body.statements:
+        self._run_body(body.statements)
+        results = []
+        for result in body.results:
+            if type(result) is not Ref:
+                result = chosen(result, self.indices)
+            if result is None:
+                raise _Unbuildable
+            results.append(self.names[result.name])
+        self.names, self.words, self.key, self.read = outer
+        return results
+
+    def _run_body(self, statements: tuple[Statement, ...]) -> None:
+        for statement in statements:
             if type(statement) is Assign:
                 for name, index in self._assign(statement):
                     self.names[name] = index
             elif type(statement) is SetWord:
                 self._set_word(statement)
-        if None in body.results:
-            raise _Unbuildable
-        results = [self.names[r] for r in body.results if r is not None]
-        self.names, self.words, self.key, self.read = outer
-        return results
+            elif type(statement) is When and is_there(statement.condition, self.indices):
+                self._run_body(statement.statements)
 
     def _set_word(self, statement: SetWord) -> None:
         value = statement.value
@@ -579,6 +600,8 @@ def _literal(value: Any, span: Any) -> ast.Attribute:
 def _head_has_slots(head: HeadProgram, predict: PredictProgram) -> bool:
     """Whether anything behind the pyramid differs between fillings."""
     if any(find_slot(s.value) for s in (*head.settings, *predict.settings)):
+        return True
+    if any(s.condition is not ALWAYS for c in head.chains for s in c.steps):
         return True
     calls = [s.call for c in head.chains for s in c.steps]
     return any(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from nasdsl.diagnostics import Span
 from nasdsl.semantics.attributes import UNKNOWN, evaluate
+from nasdsl.semantics.conditions import ALWAYS, Condition, first_open, numbered, truth
 from nasdsl.semantics.elaborate_body import body_of_block, body_of_op
 from nasdsl.semantics.elaborate_expression import is_of_prelude
 from nasdsl.semantics.primitives import SECTION
 from nasdsl.semantics.program import (
     Assign,
+    Binding,
     Body,
     Call,
     Merge,
@@ -21,10 +24,12 @@ from nasdsl.semantics.program import (
     Slot,
     Statement,
     Target,
+    When,
     fill_value,
     find_slot,
+    present,
 )
-from nasdsl.semantics.vocabulary import Block, Op
+from nasdsl.semantics.vocabulary import Block, Definition, Op
 from nasdsl.syntax import ast
 
 
@@ -40,12 +45,23 @@ def match(space: Program, text: Program) -> list[int]:
     """The indices that fill a space to this text; decisions in alternatives that are not chosen are 0.
 
     Both are compared as programs, so that layout, `repeat`, the order of attributes and the names of definitions do not
-    matter.
+    matter. Of several lists of indices that give the same text, as two layers in a row that are both repeated may, it is the
+    first.
 
     Raises:
         NoMatch: there are none; it holds the first place that differs.
     """
-    matcher = _Matcher({})
+    try:
+        return _match(space, text, are_names_exact=True)
+    except NoMatch:
+        if not _has_turns(space):
+            raise
+    # A text that was written with `repeat` numbers the values behind it otherwise than one with all turns.
+    return _match(space, text, are_names_exact=False)
+
+
+def _match(space: Program, text: Program, *, are_names_exact: bool) -> list[int]:
+    matcher = _Matcher({}, [len(d.texts) for d in space.decisions], are_names_exact=are_names_exact)
     if space.name != text.name or [i.name for i in space.inputs] != [i.name for i in text.inputs]:
         raise NoMatch(text.span)
     matcher.words(space.words, text.words, text.span)
@@ -66,10 +82,8 @@ def match(space: Program, text: Program) -> list[int]:
         if [c.label for c in space.head.chains] != [c.label for c in text.head.chains]:
             raise NoMatch(text.head.span)
         for chain, other in zip(space.head.chains, text.head.chains, strict=True):
-            if len(chain.steps) != len(other.steps):
-                raise NoMatch(other.span)
-            for step, found_step in zip(chain.steps, other.steps, strict=True):
-                matcher.operand(step.call, found_step.call)
+            pairs = [(step.call, numbered(step.condition)) for step in chain.steps]
+            matcher.sequence(pairs, [step.call for step in other.steps], other.span, _Matcher.operand)
     if space.predict is not None and text.predict is not None:
         if space.predict.detector != text.predict.detector:
             raise NoMatch(text.predict.span)
@@ -82,11 +96,26 @@ class _Matcher:
 
     Attributes:
         known: the alternative of each decision that was met.
+        sizes: number of alternatives of each decision.
+        names: names that the text has for values of the body which is compared.
+        are_names_exact: values have the names of filled texts, and not just the same name in front of their number.
     """
 
-    def __init__(self, known: dict[int, int]) -> None:
+    def __init__(self, known: dict[int, int], sizes: Sequence[int], *, are_names_exact: bool) -> None:
         self.known = known
-        self._same: set[tuple[int, int]] = set()  # definitions without slots that are equal
+        self.sizes = sizes
+        self.names: dict[str, str] = {}
+        self.are_names_exact = are_names_exact
+        self._same: set[tuple[int, int]] = set()  # equal definitions without slots
+
+    def _trial(self, known: dict[int, int]) -> _Matcher:
+        """A matcher to try something with, whose findings `_adopt` takes over."""
+        trial = _Matcher({**self.known, **known}, self.sizes, are_names_exact=self.are_names_exact)
+        trial.names, trial._same = self.names, self._same
+        return trial
+
+    def _adopt(self, trial: _Matcher) -> None:
+        self.known, self.names = trial.known, trial.names
 
     # ------------------------------------------------------------------------------------------ statements
 
@@ -103,19 +132,76 @@ class _Matcher:
             del left[: at + 1]
 
     def statements(self, wanted: tuple[Statement, ...], found: tuple[Statement, ...], place: Span) -> None:
-        self.words(_words(wanted), _words(found), place)
-        rest = [s for s in found if not isinstance(s, SetWord)]
-        own = [s for s in wanted if not isinstance(s, SetWord)]
-        for statement, other in zip(own, rest, strict=False):
-            self.statement(statement, other)
-        if len(own) != len(rest):
-            raise NoMatch(rest[len(own)].span if len(rest) > len(own) else place)
+        pairs = list(_with_conditions(wanted))
+        written = [s for s in present(found, None) if isinstance(s, SetWord) and _is_word(s)]
+        in_turns = {s.name for s, condition in pairs if isinstance(s, SetWord) and condition != ALWAYS}
+        certain = [s for s, _ in pairs if isinstance(s, SetWord) and _is_word(s) and s.name not in in_turns]
+        self.words(tuple(certain), tuple(s for s in written if s.name not in in_turns), place)
+        own = [(s, condition) for s, condition in pairs if not isinstance(s, SetWord)]
+        rest = [s for s in present(found, None) if not isinstance(s, SetWord)]
+        self.sequence(own, rest, place, _Matcher.statement)
+        if in_turns:  # how many there are is known now, if anything tells it
+            there = [
+                s for s, condition in pairs
+                if isinstance(s, SetWord) and s.name in in_turns and _is_word(s) and truth(condition, self.known)
+            ]  # fmt: skip
+            self.words(tuple(there), tuple(s for s in written if s.name in in_turns), place)
+
+    def sequence(
+        self, wanted: Sequence[tuple[Any, Condition[int]]], found: Sequence[Any], place: Span,
+        compare: Callable[[_Matcher, Any, Any], None],
+    ) -> None:  # fmt: skip
+        """Compare statements, or layers, with those that are there; what is not known of their conditions is tried."""
+        at = 0
+        for number, (part, condition) in enumerate(wanted):
+            is_there = truth(condition, self.known)
+            if is_there is None:
+                self._try_alternatives(condition, wanted[number:], found[at:], place, compare)
+                return
+            if is_there:
+                if at == len(found):
+                    raise NoMatch(place)
+                compare(self, part, found[at])
+                at += 1
+        if at < len(found):
+            raise NoMatch(found[at].span)
+
+    def _try_alternatives(
+        self, condition: Condition[int], wanted: Sequence[tuple[Any, Condition[int]]], found: Sequence[Any], place: Span,
+        compare: Callable[[_Matcher, Any, Any], None],
+    ) -> None:  # fmt: skip
+        number = first_open(condition, self.known)
+        furthest: NoMatch | None = None
+        for index in range(self.sizes[number]):
+            trial = self._trial({number: index})
+            trial.names = dict(self.names)
+            try:
+                trial.sequence(wanted, found, place, compare)
+            except NoMatch as error:
+                if furthest is None or error.span.start > furthest.span.start:
+                    furthest = error
+                continue
+            self._adopt(trial)
+            return
+        raise furthest or NoMatch(place)
+
+    def binding(self, wanted: Binding | None, found: Binding | None, place: Span) -> None:
+        """Compare names that statements bind."""
+        if wanted is None or found is None:
+            raise NoMatch(place)
+        if wanted.name != found.name and (self.are_names_exact or wanted.source != found.source):
+            raise NoMatch(found.span)
+        self.names[wanted.name] = found.name
 
     def statement(self, wanted: Statement, found: Statement) -> None:
+        if isinstance(wanted, When) or isinstance(found, When):
+            raise TypeError("its statements are compared one by one")
         if isinstance(wanted, Assign) and isinstance(found, Assign):
-            if [t and t.name for t in wanted.targets] != [t and t.name for t in found.targets]:
+            if len(wanted.targets) != len(found.targets):
                 raise NoMatch(found.span)
             self.operand(wanted.value, found.value)
+            for bound, other_bound in zip(wanted.targets, found.targets, strict=True):
+                self.binding(bound, other_bound, found.span)
         elif isinstance(wanted, Output) and isinstance(found, Output):
             if wanted.name != found.name:
                 raise NoMatch(found.span)
@@ -134,7 +220,7 @@ class _Matcher:
         if isinstance(wanted, Slot):
             self.slot(wanted, found, self.operand)
         elif isinstance(wanted, Ref):
-            if not isinstance(found, Ref) or found.name != wanted.name:
+            if not isinstance(found, Ref) or found.name != self.names.get(wanted.name, wanted.name):
                 raise NoMatch(found.span)
         elif isinstance(wanted, Call) and isinstance(found, Call):
             self.call(wanted, found)
@@ -147,8 +233,7 @@ class _Matcher:
         for target, chosen in _targets(wanted.target, {}):
             if any(self.known.get(number, index) != index for number, index in chosen.items()):
                 continue
-            trial = _Matcher({**self.known, **chosen})
-            trial._same = self._same
+            trial = self._trial(chosen)
             try:
                 if not isinstance(found.target, Target):
                     raise NoMatch(found.span)
@@ -161,7 +246,7 @@ class _Matcher:
             except NoMatch as error:
                 first = first or error
                 continue
-            self.known = trial.known
+            self._adopt(trial)
             return
         raise first if first is not None and isinstance(wanted.target, Target) else NoMatch(found.span)
 
@@ -184,28 +269,40 @@ class _Matcher:
         a, b = wanted.callee, found.callee
         if a is b and a is not None:
             return
-        key = id(a), id(b)
-        if key in self._same:
-            return
         if isinstance(a, Op) and isinstance(b, Op) and not is_of_prelude(a) and not is_of_prelude(b):
             self.op(a, b, found.span)
         elif isinstance(a, Block) and isinstance(b, Block):
             self.block(a, b, found.span)
         else:
             raise NoMatch(found.span)
-        if not a.has_slots:  # the holes of a definition are filled afresh for each call
-            self._same.add(key)
 
     def op(self, a: Op, b: Op, place: Span) -> None:
+        if (id(a), id(b)) in self._same:
+            return
         if a.operands != b.operands or a.attributes != b.attributes:
             raise NoMatch(place)
         self.operand(body_of_op(a), body_of_op(b))
+        self._remember(a, b)
 
     def block(self, a: Block, b: Block, place: Span) -> None:
+        if (id(a), id(b)) in self._same:
+            return
         body, other = _body(a), _body(b)
-        if body.parameters != other.parameters or body.results != other.results:
+        if body.parameters != other.parameters or len(body.results) != len(other.results):
             raise NoMatch(place)
-        self.statements(body.statements, other.statements, place)
+        outer, self.names = self.names, {}
+        try:
+            self.statements(body.statements, other.statements, place)
+            for result, other_result in zip(body.results, other.results, strict=True):
+                self.operand(result, other_result)
+        finally:
+            self.names = outer
+        self._remember(a, b)
+
+    def _remember(self, a: Definition, b: Definition) -> None:
+        """Two definitions are equal wherever they are called, unless their slots are filled afresh for each call."""
+        if not a.has_slots:
+            self._same.add((id(a), id(b)))
 
     # ------------------------------------------------------------------------------------ attribute values
 
@@ -247,7 +344,7 @@ class _Matcher:
             self.value(wanted.right, found.right, place)
         elif isinstance(wanted, ast.Negative):
             self.value(wanted.operand, found.operand, place)
-        elif wanted != found:
+        elif wanted != found and not (isinstance(wanted, ast.Reference) and self.names.get(wanted.name) == found.name):
             raise NoMatch(place)
 
     def is_same_number(self, wanted: Any, found: Any) -> bool:
@@ -266,8 +363,26 @@ def _is_same_name(wanted: Any, found: Any) -> bool:
     return len(names) == 2 and names[0] == names[1]
 
 
-def _words(statements: tuple[Statement, ...]) -> tuple[SetWord, ...]:
-    return tuple(s for s in statements if isinstance(s, SetWord) and (s.is_written or s.name in SECTION))
+def _is_word(statement: SetWord) -> bool:
+    """Whether a text has it, or what is called behind it reads it."""
+    return statement.is_written or statement.name in SECTION
+
+
+def _with_conditions(
+    statements: tuple[Statement, ...], condition: Condition[int] = ALWAYS
+) -> Iterator[tuple[Statement, Condition[int]]]:  # fmt: skip
+    for statement in statements:
+        if isinstance(statement, When):
+            yield from _with_conditions(statement.statements, numbered(statement.condition))
+        else:
+            yield statement, condition
+
+
+def _has_turns(space: Program) -> bool:
+    """Whether a `repeat` of the space has a count that a hole decides."""
+    return any(d.condition != ALWAYS for d in space.decisions) or (
+        space.fpn is not None and any(isinstance(s, When) for s in space.fpn.statements)
+    )  # fmt: skip
 
 
 def _targets(target: Target | Slot, chosen: dict[int, int]) -> list[tuple[Target, dict[int, int]]]:

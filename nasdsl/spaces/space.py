@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +17,10 @@ from nasdsl.backends.requirements import Quantities, violations
 from nasdsl.decoder import REFERENCE_BACKBONE, Decoder, check_source, loads
 from nasdsl.diagnostics import DiagnosticError, Source, Span
 from nasdsl.diagnostics.allowed import allowed_codes
+from nasdsl.semantics.conditions import numbered
 from nasdsl.semantics.files import read_source
 from nasdsl.semantics.program import Program, Slot, SlotKind
+from nasdsl.spaces.condition import Condition, count_fillings
 from nasdsl.spaces.figures import FigureCounter, possible_words
 from nasdsl.spaces.match import NoMatch, match
 from nasdsl.spaces.syntax_tree import Tree, fill, to_syntax_tree
@@ -41,7 +42,7 @@ class Domain:
         name: of the choice, ``pool``, or empty for a hole with its alternatives in place.
         kind: ``choice``, ``pool`` or ``range``.
         alternatives: text of each.
-        parent: (decision, alternative) in which this hole stands; None for one that is always open.
+        condition: when it counts: the alternatives and turns in which the hole stands.
         span: the hole in the text.
         role: what of the detector it decides: ``size``, ``backbone`` or ``width`` (of fpn and head), ``fpn width`` or
             ``head width``; empty for all others.
@@ -51,7 +52,7 @@ class Domain:
     name: str
     kind: SlotKind
     alternatives: tuple[str, ...]
-    parent: tuple[int, int] | None
+    condition: Condition
     span: Span
     role: str = ""
 
@@ -106,8 +107,8 @@ class Space:
 
     Attributes:
         name: of the decoder.
-        domains: the decisions, in the order of the text. A hole inside an alternative (``parent``) counts only where
-            that alternative is chosen; elsewhere its index is 0.
+        domains: the decisions, in the order of the text. A hole inside an alternative counts only where that alternative is
+            chosen, and one in a turn of a `repeat` only where there is this turn (``condition``); elsewhere its index is 0.
         backbone, classes: what requirements are computed for; where the text names several backbones, the first of them.
         backbones, sizes: all that ``detector(…)`` in the text names; empty where it does not say.
         source: the text.
@@ -132,7 +133,7 @@ class Space:
         roles = _roles(program)
         self.domains = tuple(
             Domain(
-                d.number, d.name, d.kind, d.texts, d.parent and (d.parent[0].number, d.parent[1]), d.span,
+                d.number, d.name, d.kind, d.texts, Condition(numbered(d.condition)), d.span,
                 roles.get(d.number, ""),
             )
             for d in program.decisions
@@ -210,23 +211,11 @@ class Space:
     @cached_property
     def size(self) -> int:
         """Number of different fillings, before requirements."""
-        children: dict[tuple[int, int] | None, list[Domain]] = {}
-        for domain in self.domains:
-            children.setdefault(domain.parent, []).append(domain)
-        sizes: dict[int, int] = {}
-        for domain in reversed(self.domains):  # a decision's number is less than those inside it
-            sizes[domain.index] = sum(
-                math.prod(sizes[inner.index] for inner in children.get((domain.index, at), ())) for at in range(domain.size)
-            )
-        return math.prod(sizes[domain.index] for domain in children.get(None, ()))
+        return count_fillings([domain.size for domain in self.domains], [domain.condition.cases for domain in self.domains])
 
     def active(self, indices: Sequence[int]) -> list[bool]:
         """Which decisions count, given all of them."""
-        flags: list[bool] = []
-        for domain in self.domains:
-            parent = domain.parent
-            flags.append(parent is None or (flags[parent[0]] and indices[parent[0]] == parent[1]))
-        return flags
+        return [domain.condition.holds(indices) for domain in self.domains]
 
     def decode(self, indices: Sequence[int]) -> Filled:
         """The text of a decoder from its decisions, on one line.

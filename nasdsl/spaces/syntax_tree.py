@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, assert_never
+from typing import Any, assert_never
 
 from nasdsl.diagnostics import Span
 from nasdsl.semantics import primitives
+from nasdsl.semantics.conditions import ALWAYS, Condition, both, holds, numbered
 from nasdsl.semantics.elaborate_expression import DEFAULT_ADAPTER, is_of_prelude
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import (
@@ -26,7 +27,9 @@ from nasdsl.semantics.program import (
     SetWord,
     Slot,
     Statement,
+    Step,
     Target,
+    When,
     find_slot,
 )
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
@@ -35,9 +38,6 @@ from nasdsl.syntax import ast
 _SPANS = frozenset({"span", "name_span", "callee_span", "detector_span", "quantity_span", "text"})
 
 _LEAVES = frozenset({ast.Reference, ast.Number, ast.Size, ast.Text, ast.InputName, ast.Target})
-
-Parent: TypeAlias = "tuple[int, int] | None"
-"""Decision and alternative in which something stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +49,26 @@ class TreeSlot(ast.Node):
 
 
 @dataclass(frozen=True, slots=True)
+class TreeWhen(ast.Node):
+    """Statements of a body, or steps of a chain, that are there where a condition holds."""
+
+    condition: Condition[int]
+    parts: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Tree:
     """The tree of a program.
 
     Attributes:
         decoder: without `require`.
-        definitions: what it calls, each with the alternative that it belongs to.
-        parents: of each decision.
+        definitions: what it calls, each with the condition that it is called.
+        sizes: number of alternatives of each decision.
     """
 
     decoder: ast.Decoder
-    definitions: tuple[tuple[ast.OpDef | ast.BlockDef, Parent], ...]
-    parents: tuple[Parent, ...]
+    definitions: tuple[tuple[ast.OpDef | ast.BlockDef, Condition[int]], ...]
+    sizes: tuple[int, ...]
 
 
 def to_syntax_tree(program: Program) -> Tree:
@@ -73,25 +81,22 @@ def fill(tree: Tree, indices: Sequence[int]) -> ast.File:
 
     Definitions stand behind the decoder: which of them it needs is known once its own slots are filled.
     """
-    definitions = [filled(d, indices) for d, parent in tree.definitions if is_active(parent, tree.parents, indices)]
+    definitions = [filled(d, indices) for d, condition in tree.definitions if holds(condition, indices)]
     decoder = filled(tree.decoder, indices)
     return ast.File(decoder.span, (decoder, *definitions))
-
-
-def is_active(parent: Parent, parents: Sequence[Parent], indices: Sequence[int]) -> bool:
-    """Whether the alternative that something stands in is chosen."""
-    while parent is not None:
-        if indices[parent[0]] != parent[1]:
-            return False
-        parent = parents[parent[0]]
-    return True
 
 
 def filled(node: Any, indices: Sequence[int]) -> Any:
     """A piece of the tree with the chosen alternatives in its slots."""
     kind = type(node)
     if kind is tuple:
-        return tuple([filled(part, indices) for part in node])
+        parts: list[Any] = []
+        for part in node:
+            if type(part) is not TreeWhen:
+                parts.append(filled(part, indices))
+            elif holds(part.condition, indices):
+                parts += filled(part.parts, indices)
+        return tuple(parts)
     if kind is TreeSlot:
         return filled(node.alternatives[indices[node.number]], indices)
     if kind is ast.Call:
@@ -128,10 +133,10 @@ def _called(callee: Any, indices: Sequence[int]) -> tuple[str, tuple[ast.Setting
 
 class _TreeBuilder:
     def __init__(self) -> None:
-        self.definitions: list[tuple[ast.OpDef | ast.BlockDef, Parent]] = []
+        self.definitions: list[tuple[ast.OpDef | ast.BlockDef, Condition[int]]] = []
         self._plain: dict[int, str] = {}  # definitions without holes, by identity, to the name they are written under
         self._names: set[str] = set()
-        self._parent: Parent = None
+        self._condition: Condition[int] = ALWAYS
         self._lets: dict[str, Decision] = {}  # the hole that a `let` of this name holds, at this place of the text
 
     def tree(self, program: Program) -> Tree:
@@ -159,15 +164,14 @@ class _TreeBuilder:
         if program.head is not None:
             head = program.head
             settings = tuple(self._setting(s) for s in head.settings)
-            towers = tuple(ast.Tower(c.span, c.label, tuple(self._step(s.call, s.span) for s in c.steps)) for c in head.chains)
+            towers = tuple(ast.Tower(c.span, c.label, self._steps(c.steps)) for c in head.chains)
             items.append(ast.Head(head.span, settings, towers))
         if program.predict is not None:
             predict = program.predict
             settings = tuple(self._setting(s) for s in predict.settings)
             items.append(ast.Predict(predict.span, predict.detector, predict.detector_span, settings))
         decoder = ast.Decoder(span, program.name, span, tuple(items))
-        parents = tuple(_numbers(d.parent) for d in program.decisions)
-        return Tree(decoder, tuple(self.definitions), parents)
+        return Tree(decoder, tuple(self.definitions), tuple(len(d.texts) for d in program.decisions))
 
     # ------------------------------------------------------------------------------------------ statements
 
@@ -192,6 +196,11 @@ class _TreeBuilder:
                 made.append(ast.Merge(statement.span, tuple(self._operand(t) for t in statement.targets)))
             elif isinstance(statement, SetWord):
                 made += self._let(statement)
+            elif isinstance(statement, When):
+                outer, self._condition = self._condition, numbered(statement.condition)
+                parts = self._statements(statement.statements)
+                self._condition = outer
+                made.append(TreeWhen(_span_of(statement), numbered(statement.condition), parts))  # type: ignore[arg-type]  # until it is filled
             else:
                 assert_never(statement)
         return tuple(made)
@@ -222,6 +231,16 @@ class _TreeBuilder:
         if self._is_let(node):
             return ast.Reference(node.span, node.let)  # type: ignore[arg-type]  # `_is_let` says so
         return self._slot(node, self._operand)
+
+    def _steps(self, steps: tuple[Step, ...]) -> tuple[Any, ...]:
+        made: list[Any] = []
+        for step in steps:
+            condition = numbered(step.condition)
+            outer, self._condition = self._condition, both(self._condition, condition)
+            part = self._step(step.call, step.span)
+            self._condition = outer
+            made.append(part if condition == ALWAYS else TreeWhen(step.span, condition, (part,)))
+        return tuple(made)
 
     def _step(self, call: Call, span: Span) -> ast.Step:
         return ast.Step(span, self._callee(call.target), tuple(self._setting(s) for s in call.settings))
@@ -272,12 +291,12 @@ class _TreeBuilder:
         return self._slot(adapter, lambda a: self._adapter(a, written))
 
     def _slot(self, slot: Slot, make: Any) -> TreeSlot:
-        outer = self._parent
+        outer = self._condition
         made = []
         for at, alternative in enumerate(slot.alternatives):
-            self._parent = slot.number, at
+            self._condition = both(outer, (((slot.number, frozenset((at,))),),))
             made.append(make(alternative))
-        self._parent = outer
+        self._condition = outer
         return TreeSlot(slot.span, slot.number, tuple(made))
 
     def _is_let(self, slot: Slot) -> bool:
@@ -307,12 +326,13 @@ class _TreeBuilder:
             assert callee.only_body is not None
             node = self._block(callee, name, callee.only_body)
         self._lets = outer
-        self.definitions.append((node, self._parent))
+        self.definitions.append((node, self._condition))
         return name
 
     def _block(self, block: Block, name: str, body: Body) -> ast.BlockDef:
-        results = tuple(replace(r, name=n or r.name) for r, n in zip(block.definition.results, body.results, strict=True))
-        return replace(block.definition, name=name, results=results, body=self._statements(body.statements))
+        statements = self._statements(body.statements)
+        results: Any = tuple([self._operand(result) for result in body.results])  # references, which have a name as well
+        return replace(block.definition, name=name, results=results, body=statements)
 
     def _plain_name(self, definition: Definition) -> str:
         """The name of a definition without holes, which is written once, as its file has it."""
@@ -322,7 +342,7 @@ class _TreeBuilder:
         if known is None:
             known = self._plain[id(definition)] = self._fresh(definition.name)
             node = definition.definition
-            self.definitions.append((replace(node, name=known, body=self._renamed(node.body, definition.home)), None))
+            self.definitions.append((replace(node, name=known, body=self._renamed(node.body, definition.home)), ALWAYS))
         return known
 
     def _renamed(self, node: Any, home: Vocabulary) -> Any:
@@ -356,5 +376,6 @@ def _is_plain(slot: Slot) -> bool:
     )
 
 
-def _numbers(parent: tuple[Decision, int] | None) -> Parent:
-    return None if parent is None else (parent[0].number, parent[1])
+def _span_of(when: When) -> Span:
+    first = when.statements[0]
+    return _span_of(first) if isinstance(first, When) else first.span

@@ -8,12 +8,14 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 from nasdsl.diagnostics import Diagnostic, Source
-from nasdsl.spaces.syntax_tree import Tree, TreeSlot
+from nasdsl.semantics.conditions import ALWAYS, Condition, first_open, truth
+from nasdsl.spaces.syntax_tree import Tree, TreeSlot, TreeWhen
 from nasdsl.syntax import ast
 from nasdsl.syntax.lexer import scan
-from nasdsl.syntax.printer import print_expression, print_file
+from nasdsl.syntax.printer import print_expression, print_file, print_statement
 
 _MARK = "slot__"
+_STATEMENT = "statement__"
 
 
 class Choice(NamedTuple):
@@ -24,10 +26,14 @@ class Choice(NamedTuple):
 
 
 class Needed(NamedTuple):
-    """Items that are there only where an alternative is chosen: a definition that it calls."""
+    """Items that are there only where a condition holds: a turn of a `repeat`, or a definition that an alternative calls.
 
-    parent: tuple[int, int] | None
+    `sizes`: number of alternatives of each decision.
+    """
+
+    condition: Condition[int]
     items: tuple[Any, ...]
+    sizes: tuple[int, ...]
 
 
 Item: TypeAlias = "str | Choice | Needed"
@@ -66,9 +72,13 @@ def _advance(state: State) -> Iterator[tuple[str, Stack, dict[int, int]]]:
             yield item, rest, choices
             return
         if isinstance(item, Needed):
-            if item.parent is None or choices.get(item.parent[0]) == item.parent[1]:
-                rest = _push(item.items, rest)
-            stack = rest
+            there = truth(item.condition, choices)
+            if there is None:  # how often something is repeated shows in what follows
+                number = first_open(item.condition, choices)
+                for index in range(item.sizes[number]):
+                    yield from _advance((stack, {**choices, number: index}))
+                return
+            stack = _push(item.items, rest) if there else rest
             continue
         known = choices.get(item.number)
         for index, alternative in enumerate(item.alternatives):
@@ -89,25 +99,81 @@ def _push(items: Sequence[Item], stack: Stack) -> Stack:
 @lru_cache(maxsize=16)
 def _items(tree: Tree) -> tuple[Item, ...]:
     span = tree.decoder.span
-    slots: list[Choice] = []
+    slots = _Slots(tree.sizes)
     items = _of(ast.File(span, (_marked(tree.decoder, slots),)), slots)
-    for definition, parent in tree.definitions:
-        items += (Needed(parent, _of(ast.File(span, (_marked(definition, slots),)), slots)),)
+    for definition, condition in tree.definitions:
+        items += (Needed(condition, _of(ast.File(span, (_marked(definition, slots),)), slots), tree.sizes),)
     return items
 
 
-def _of(file: ast.File, slots: list[Choice]) -> tuple[Item, ...]:
+class _Slots(list[tuple[Item, ...]]):
+    """What the made-up names stand for."""
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.sizes = sizes
+
+    def enter(self, *items: Item) -> str:
+        self.append(items)
+        return f"{_MARK}{len(self) - 1}"
+
+
+def _of(file: ast.File, slots: _Slots) -> tuple[Item, ...]:
     return _unmarked(tokens_of(print_file(file, one_line=True)), slots)
 
 
-def _unmarked(tokens: Sequence[str], slots: list[Choice]) -> tuple[Item, ...]:
-    return tuple(slots[int(t.removeprefix(_MARK))] if t.startswith(_MARK) else t for t in tokens)
+def _unmarked(tokens: Sequence[str], slots: _Slots) -> tuple[Item, ...]:
+    items: list[Item] = []
+    following = iter(tokens)
+    for token in following:
+        if token.startswith(_STATEMENT):  # `name = name`, in the place of statements
+            items += slots[int(token.removeprefix(_STATEMENT))]
+            next(following), next(following)
+        elif token.startswith(_MARK):
+            items += slots[int(token.removeprefix(_MARK))]
+        else:
+            items.append(token)
+    return tuple(items)
 
 
-def _marked(node: Any, slots: list[Choice]) -> Any:
+def _marked_parts(parts: tuple[Any, ...], slots: _Slots) -> tuple[Any, ...]:
+    """Statements with a made-up assignment in the place of those that have a condition."""
+    made: list[Any] = []
+    for part in parts:
+        if not isinstance(part, TreeWhen):
+            made.append(_marked(part, slots))
+            continue
+        items = [i for p in _marked_parts(part.parts, slots) for i in _unmarked(tokens_of(print_statement(p)), slots)]
+        name = slots.enter(Needed(part.condition, tuple(items), slots.sizes)).replace(_MARK, _STATEMENT)
+        made.append(ast.Assign(part.span, (ast.Target(part.span, name),), ast.Reference(part.span, name)))
+    return tuple(made)
+
+
+def _marked_chain(tower: ast.Tower, slots: _Slots) -> ast.Tower:
+    """A chain with one made-up step; an arrow stands between two steps that are both there."""
+    items: list[Item] = []
+    before: list[Condition[int]] = []
+    steps: tuple[Any, ...] = tower.steps  # until it is filled, some are a `TreeWhen`
+    for step in steps:
+        condition = step.condition if isinstance(step, TreeWhen) else ALWAYS
+        (part,) = step.parts if isinstance(step, TreeWhen) else (step,)
+        own: list[Item] = []
+        if ALWAYS in before:
+            own.append("->")
+        elif before:
+            own.append(Needed(tuple(case for one in before for case in one), ("->",), slots.sizes))
+        own += _unmarked(tokens_of(_text(_marked(part, slots), tower.span)), slots)
+        items += own if condition == ALWAYS else [Needed(condition, tuple(own), slots.sizes)]
+        before.append(condition)
+    return replace(tower, steps=(ast.Step(tower.span, slots.enter(*items)),))
+
+
+def _marked(node: Any, slots: _Slots) -> Any:
     """The tree with a made-up name in place of each slot, whose items are entered in `slots`."""
     if isinstance(node, tuple):
-        return tuple(_marked(part, slots) for part in node)
+        return _marked_parts(node, slots)
+    if isinstance(node, ast.Tower) and any(isinstance(step, TreeWhen) for step in node.steps):
+        return _marked_chain(node, slots)
     if isinstance(node, TreeSlot):
         return ast.Reference(node.span, _enter(node.number, node, [_marked(a, slots) for a in node.alternatives], slots))
     if isinstance(node, ast.Call | ast.Step):
@@ -124,7 +190,7 @@ def _marked(node: Any, slots: list[Choice]) -> Any:
     return replace(node, **changed) if changed else node
 
 
-def _marked_called(node: ast.Call | ast.Step, slot: TreeSlot, slots: list[Choice]) -> Any:
+def _marked_called(node: ast.Call | ast.Step, slot: TreeSlot, slots: _Slots) -> Any:
     """A call or step whose name is a slot. Where an alternative has attributes, the whole call is written once for each."""
     field = "callee" if isinstance(node, ast.Call) else "operation"
     if all(isinstance(a, ast.Reference) for a in slot.alternatives):
@@ -143,14 +209,13 @@ def _marked_called(node: ast.Call | ast.Step, slot: TreeSlot, slots: list[Choice
     return ast.Reference(node.span, mark) if isinstance(node, ast.Call) else ast.Step(node.span, mark)
 
 
-def _enter(number: int, slot: TreeSlot, alternatives: list[Any], slots: list[Choice]) -> str:
+def _enter(number: int, slot: TreeSlot, alternatives: list[Any], slots: _Slots) -> str:
     span = slot.span
     items = []
     for alternative in alternatives:
         text = _text(alternative, span)
         items.append(_unmarked(tokens_of(text), slots))
-    slots.append(Choice(number, tuple(items)))
-    return f"{_MARK}{len(slots) - 1}"
+    return slots.enter(Choice(number, tuple(items)))
 
 
 def _text(node: Any, span: Any) -> str:

@@ -54,10 +54,13 @@ class Reference(Node):
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic(Node):
-    """``left operator right`` on numbers; the operator is ``+``, ``-``, ``*`` or ``/``."""
+    """``left operator right`` on numbers; the operator is ``+``, ``-``, ``*`` or ``/``.
+
+    Among the alternatives of a hole, a product may also be a layer so many times: ``conv_3x3 * 2``, ``conv(k=3) * 2``.
+    """
 
     operator: str
-    left: Attribute
+    left: Attribute | Call
     right: Attribute
 
 
@@ -85,6 +88,13 @@ class ChoiceHole(Node):
     """``?(a | b)``: one of the alternatives in the brackets."""
 
     alternatives: tuple[Alternative, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chain(Node):
+    """``sep_3x3 -> conv(k=3)``: several layers as one alternative of a step of a head."""
+
+    links: tuple[Link, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +127,8 @@ class Call(Node):
 Hole: TypeAlias = NamedHole | ChoiceHole | RangeHole
 Operand: TypeAlias = Reference | Call | Hole
 Attribute: TypeAlias = Number | Size | Text | Reference | Arithmetic | Negative | Group | Hole
-Alternative: TypeAlias = Reference | Call | Hole | Number | Size | Text
+Link: TypeAlias = Attribute | Call
+Alternative: TypeAlias = Link | Chain
 
 # ----------------------------------------------------------------------------------------------- statements
 
@@ -213,10 +224,11 @@ class Require(Node):
 
 @dataclass(frozen=True, slots=True)
 class Step(Node):
-    """One layer of a head's chain: an operation by name, with attributes, or a hole."""
+    """One layer of a head's chain: an operation by name, with attributes, or a hole; ``times`` in a row: ``conv_3x3 * 4``."""
 
     operation: str | Hole
     settings: tuple[Setting, ...] = ()
+    times: Attribute | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,11 @@ class Builder:
     def alternatives(self, c: Children) -> tuple[ast.Alternative, ...]:
         return _without_separators(c)
 
+    def alternative(self, c: Children) -> ast.Chain:
+        return ast.Chain(_between(c[0], c[-1]), _without_separators(c))
+
+    link = attribute
+
     # ------------------------------------------------------------------------------------- statements
 
     def assign(self, c: Children) -> ast.Assign:
@@ -149,7 +154,9 @@ class Builder:
 
     def step(self, c: Children) -> ast.Step:
         operation = c[0].value if type(c[0]) is Tok else c[0]
-        return ast.Step(_between(c[0], c[-1]), operation, c[1].values if len(c) > 1 else ())
+        settings = c[1].values if len(c) > 1 and type(c[1]) is _Settings else ()
+        times = c[-1] if len(c) > 2 and type(c[-2]) is Tok else None
+        return ast.Step(_between(c[0], c[-1]), operation, settings, times)
 
     def chain(self, c: Children) -> ast.Tower:
         return ast.Tower(_between(c[0], c[-1]), None, _without_separators(c))

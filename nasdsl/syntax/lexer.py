@@ -45,6 +45,8 @@ _PUNCTUATION: Final = {
     "*": "STAR", "/": "SLASH",
 }  # fmt: skip
 
+_ENDS_VALUE: Final = frozenset((",", "=", ";", "->", "|"))
+
 _NESTS: Final = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 
 _SCAN: Final = re.compile(
@@ -122,7 +124,7 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
                         )
                     )
                     return
-            elif value in ",=;":
+            elif value in _ENDS_VALUE:
                 operators = 0
             elif value in "+-*/":
                 operators += 1

@@ -115,9 +115,14 @@ class Unparser:
                 put("..")
                 self.without_spaces(node.last)
                 put(")")
+            case ast.Chain():
+                self.separated(node.links, self.expression, FILL, "->")
             case ast.Step():
                 self.name(node.operation)
                 self.settings(node.settings)
+                if node.times is not None:
+                    self.out += (SPACE, "*", SPACE)
+                    self.arithmetic(node.times, 3)
             case ast.Arithmetic() | ast.Negative() | ast.Group():
                 put(HANG)
                 self.arithmetic(node, 0)
@@ -140,7 +145,7 @@ class Unparser:
         if settings:
             self.bracket(settings, self.expression)
 
-    def arithmetic(self, node: ast.Attribute, strength: int) -> None:
+    def arithmetic(self, node: ast.Attribute | ast.Call, strength: int) -> None:
         """Append an operand of an operator with binding ``strength``: 0 none, 1 sum, 2 product, 3 right operand or sign.
 
         Parsed trees hold their parentheses as `Group` nodes. Other trees get parentheses where they are needed.

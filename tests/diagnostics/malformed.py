@@ -87,6 +87,23 @@ MALFORMED: dict[str, str] = {
     "a size as an attribute of an op": decoder("output p3 = conv(c3, k=3x3)"),
     "a word in quotes": GOOD.replace("norm=bn", 'norm="bn"'),
     "a size for a value": decoder("output p3 = ?(c3 | 240x320)"),
+    "arithmetic for a value": decoder("output p3 = ?(c3 | 2 * 3)"),
+    "a hole as the number of a name": decoder("x3 = c3\noutput p3 = relu(x[?(3 | 4)])"),
+    "a hole as a default": decoder("output p3 = f(c3)", before="op f(x, k=?(1 | 3) + 2) = conv(x, k=k)"),
+    "a value of a turn that may not be there": decoder("repeat ?(0..2) { x = relu(c3) }\noutput p3 = x"),
+    "a fraction of turns": decoder("let d = ?(1..3)\nx = c3\nrepeat d / 2 { x = relu(x) }\noutput p3 = x"),
+    "fewer turns than none": decoder("let d = ?(1..3)\nx = c3\nrepeat d - 2 { x = relu(x) }\noutput p3 = x"),
+    "too many numbers of turns": decoder(
+        "let a = ?(1..200)\nlet b = ?(1..200)\nx = c3\nrepeat a * b { x = relu(x) }\noutput p3 = x"
+    ),
+    "turns that depend on too much": decoder(
+        "x = c3\n" + "repeat ?(0..1) + ?(0..1) { " * 7 + "x = relu(x)" + " }" * 7 + "\noutput p3 = x"
+    ),
+    "a chain outside of a head": decoder("output p3 = ?(sep_3x3 -> relu | relu)(c3)"),
+    "a number in a chain": decoder(head="conv_3x3 -> ?(sep_3x3 -> 3 | relu)"),
+    "no layer": decoder(head="conv_3x3 * 0"),
+    "a word of layers": decoder(head="conv_3x3 * relu"),
+    "share beyond every depth": decoder(head="conv_3x3 * ?(1..3)").replace("norm=gn", "norm=gn, share=4"),
     # ------------------------------------------------------------------------------------ several at once
     "three syntax errors": decoder(
         """\

@@ -173,6 +173,16 @@ def test_a_comment_beside_a_statement_of_several_lines() -> None:
     assert warned(source) == []
 
 
+def test_widths_that_depend_on_holes_are_no_finding_of_the_space() -> None:
+    """The pyramid's value is that of one of several turns."""
+    body = "x = c3\n    repeat ?(1..3) { x = conv_3x3(x) }\n    output p3 = x"
+    assert warned(text(body, head="sep_3x3")) == []
+    raw = text("output p3 = c3", section="width=64, norm=bn, adapter=none", head="conv_1x1 * ?(1..2) -> sep_3x3")
+    assert warned(raw) == []
+    plain = text(body + ", p4 = sep_3x3(c4)", section="width=64, norm=bn, adapter=none")
+    assert warned(plain) == [("NAS904", "sep_3x3(c4)")], "a raw feature, whatever fills the hole"
+
+
 def test_the_formatter_keeps_the_comment() -> None:
     source = text("output p3=c3,p4=c3 # nas: allow NAS907")
     formatted = format_text(source)

@@ -172,6 +172,26 @@ def test_neps_samples_active_decisions_only(neps: Any) -> None:
         asked.tell(trial.metadata.id, -length(text))
 
 
+def test_neps_ignores_decisions_of_turns_that_are_not_there(neps: Any) -> None:
+    """Those of the turns of a `repeat` are always sampled, whatever its drawn number is."""
+    space = loads_space(
+        "choice op = relu | conv_1x1 | ?(tanh | sigmoid) decoder deep { input c3 fpn(width=32, norm=bn)"
+        " { x = c3 repeat ?(0..2) { x = ?op(x) } output p3 = x } head(width=32) { conv_1x1 * ?(1..2) } predict fcos }"
+    )
+    problem = NepsProblem(space, length)
+    for seed in range(30):
+        text = space.sample(seed)
+        assert problem.text(problem.config(text)) == text
+    asked = neps.AskAndTell(optimizer=neps.algorithms.neps_regularized_evolution(problem.pipeline_space, population_size=5))
+    depths = set()
+    for _ in range(20):
+        trial = asked.ask()
+        text = problem.text(trial.config)
+        depths.add(text.indices[0])
+        asked.tell(trial.metadata.id, -length(text))
+    assert depths == {0, 1, 2}
+
+
 @pytest.mark.parametrize("flat", [False, True])
 def test_neps_round_trip(neps: Any, flat: bool) -> None:
     problem = NepsProblem(SPACE, length, flat=flat)

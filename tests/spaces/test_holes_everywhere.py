@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from pathlib import Path
 
 import pytest
 
 import nasdsl
+from nasdsl import resources
 from nasdsl.backbones import backbone
 from nasdsl.backends.cost import cost
 from nasdsl.decoder import check_source
@@ -25,20 +27,11 @@ def text(body: str, before: str = "", fpn: str = "width=32, norm=bn", head: str 
 # --------------------------------------------------------------------------------- holes that have no meaning
 
 MEANINGLESS = {
-    "the count of a repeat": ("a = c3 repeat ?(1..3) { a = conv_3x3(a) } output p3 = a", ""),
-    "a let that is a count": ("let d = ?(1..4) a = c3 repeat d { a = conv_3x3(a) } output p3 = a", ""),
-    "a let that is the end of a range": ("let d = ?(1..4) a = c3 repeat t in 1..d { a = conv_3x3(a) } output p3 = a", ""),
-    "a let that is the beginning of a range": ("let d = ?(1..4) a = c3 repeat t in d..4 { a = conv_3x3(a) } output p3 = a", ""),
-    "a let of a let": ("let d = ?(1..4) let e = d a = c3 repeat e { a = conv_3x3(a) } output p3 = a", ""),
-    "a count that is computed": ("let d = ?(1..4) let e = d + 1 a = c3 repeat e * 2 { a = relu(a) } output p3 = a", ""),
-    "a count, and what its rounds bind": ("let d = ?(1..3) repeat d { b = conv_3x3(c3) } output p3 = b", ""),
-    "a count, and numbered names": ("let d = ?(1..3) x0 = c3 repeat t in 1..d { x[t] = relu(x[t-1]) } output p3 = x1", ""),
-    "a count in a block": ("output p3 = f(c3)", "block f(x) -> (y) { y = x repeat ?(1..3) { y = relu(y) } }"),
-    "a let in a block": ("output p3 = f(c3)", "block f(x) -> (y) { let d = ?(1..3) y = x repeat d { y = relu(y) } }"),
     "the number of a bound name": ("let d = ?(3|4) x[d] = conv_3x3(c3) output p3 = x3", ""),
     "the number of a read name": ("let d = ?(3|4) x3 = relu(c3) x4 = relu(c3) output p3 = conv_3x3(x[d])", ""),
     "an end of a range": ("let d = ?(3|4) output p3 = conv(c3, k=?(1..d))", ""),
     "a default": ("output p3 = f(c3)", "op f(x, k=?(1|3)) = conv(x, k=k)"),
+    "a default that is computed": ("output p3 = f(c3)", "op f(x, k=2 * ?(1|3) - 1) = conv(x, k=k)"),
     "an op that is passed by name": ("output p3 = f(c3, o=g)", "op f(x, o=relu) = o(x) op g(x) = ?(relu | tanh)(x)"),
     "an op that is passed by name, behind another hole": (
         "a = f(c3, o=?(relu | tanh)) output p3 = f(a, o=g)",
@@ -57,11 +50,11 @@ def test_a_hole_without_a_meaning_is_one_finding(name: str) -> None:
     assert checked.architecture is None
 
 
-def test_the_finding_is_at_the_hole_and_names_the_count() -> None:
-    body = MEANINGLESS["a let that is a count"][0]
+def test_the_finding_is_at_the_hole_and_names_what_reads_it() -> None:
+    body = MEANINGLESS["the number of a read name"][0]
     (problem,) = check_source(Source("t.nas", text(body))).problems
-    assert problem.span.text == "?(1..4)"
-    assert [(span.text, words) for span, words in problem.related] == [("d", "`repeat` reads it here")]
+    assert problem.span.text == "?(3|4)"
+    assert [(span.text, words) for span, words in problem.related] == [("d", "a name reads it here")]
 
 
 # ------------------------------------------------------------------------------------ holes that have a meaning
@@ -77,6 +70,14 @@ block deep(x) -> (y) { y = x repeat width/16 { y = ?(relu | conv_3x3)(y) } }
 """
 
 MEANINGFUL = {
+    "the count of a repeat": "a = c3 repeat ?(1..3) { a = conv_3x3(a) } output p3 = a",
+    "a let that is a count": "let d = ?(0..3) a = c3 repeat d { a = conv_3x3(a) } output p3 = a",
+    "a let that is the beginning of a range": "let d = ?(1..4) a = c3 repeat t in d..4 { a = relu(a) } output p3 = a",
+    "a let of a let": "let d = ?(1..4) let e = d a = c3 repeat e { a = conv_3x3(a) } output p3 = a",
+    "a count that is computed": "let d = ?(1..3) let e = d + 1 a = c3 repeat e * 2 { a = conv_1x1(a) } output p3 = a",
+    "what the first of several turns binds": (
+        "let d = ?(1..3) repeat d { b = conv_3x3(c3) } merge dangling into b output p3 = b"
+    ),
     "a constant let as a count": "let d = 3 a = c3 repeat d { a = ?(relu | conv_3x3)(a) } output p3 = a",
     "an attribute of an op": "output p3 = kernel(c3, k=?(1 | 3))",
     "a level": "output p3 = conv_1x1(resize(c3, to=?(c4 | 5)))",
@@ -233,3 +234,101 @@ def test_lets_of_a_decoder_that_a_section_is_taken_from(tmp_path: Path) -> None:
     assert space.size == 8
     digests = {agrees(space, space.decode(i).indices) for i in itertools.product(range(2), repeat=3)}
     assert len(digests) == 8
+
+
+# ------------------------------------------------------------------------------------ every place of the grammar
+
+PLACES: dict[str, list[tuple[str, str]]] = {
+    "op_def": [("op f(x) = @(conv_1x1(x) | x) decoder t { input c3 fpn(width=32) { output p3 = f(c3) } H }", "")],
+    "param": [("op f(x, k=@(1 | 3)) = conv(x, k=k) decoder t { input c3 fpn(width=32) { output p3 = f(c3) } H }", "NAS503")],
+    "choice": [("choice c = relu | @(tanh | conv_1x1) decoder t { input c3 fpn(width=32) { output p3 = ?c(c3) } H }", "")],
+    "setting": [
+        ("decoder t { input c3 fpn(width=@(32 | 64)) { output p3 = c3 } H }", ""),
+        ("decoder t { input c3 fpn(width=32, adapter=@(conv_3x3 | none)) { output p3 = conv_1x1(c3) } H }", ""),
+        ("decoder t { input c3 fpn(width=32) { output p3 = conv(c3, k=@(1 | 3)) } H }", ""),
+        ("PLAIN head(width=32, share=@(0 | 1)) { conv_3x3 } predict fcos }", ""),
+        ("PLAIN head(width=32) { conv(k=@(1 | 3)) } predict fcos }", ""),
+        ("PLAIN head(width=32) { relu } predict fcos(boxes=@(exp | relu)) }", ""),
+        ("decoder t { input c3 detector(size=@(64x64 | 96x96)) fpn(width=32) { output p3 = c3 } H }", ""),
+    ],
+    "assign": [("decoder t { input c3 fpn(width=32) { x = @(c3 | relu(c3)) output p3 = x } H }", "")],
+    "target": [("decoder t { input c3 fpn(width=32) { x[@(1 | 2)] = relu(c3) output p3 = c3 } H }", "NAS503")],
+    "binding": [("decoder t { input c3 fpn(width=32) { output p3 = @(c3 | relu(c3)) } H }", "")],
+    "merge": [("decoder t { input c3 fpn(width=32) { output p3 = c3 merge dangling into p[@(3 | 4)] } H }", "NAS503")],
+    "repeat": [
+        ("decoder t { input c3 fpn(width=32) { x = c3 repeat @(1 | 2) { x = relu(x) } output p3 = x } H }", ""),
+        ("decoder t { input c3 fpn(width=32) { x = c3 repeat t in @(1 | 2)..2 { x = relu(x) } output p3 = x } H }", ""),
+        ("decoder t { input c3 fpn(width=32) { x = c3 repeat t in 1..@(1 | 2) { x = relu(x) } output p3 = x } H }", ""),
+    ],
+    "let": [
+        ("decoder t { input c3 let k = @(1 | 3) fpn(width=32) { output p3 = conv(c3, k=k) } H }", ""),
+        ("decoder t { input c3 fpn(width=32) { let k = @(1 | 3) output p3 = conv(c3, k=k) } H }", ""),
+    ],
+    "step": [
+        ("PLAIN head(width=32) { @(relu | conv_1x1) } predict fcos }", ""),
+        ("PLAIN head(width=32) { conv_3x3 * @(1 | 2) } predict fcos }", ""),
+        ("PLAIN head(width=32) { @(relu | tanh) * 2 } predict fcos }", ""),
+    ],
+    "operand": [("decoder t { input c3 fpn(width=32) { output p3 = add(c3, @(c3 | relu(c3))) } H }", "")],
+    "reference": [("decoder t { input c3 fpn(width=32) { x1 = c3 output p3 = relu(x[@(1 | 2)]) } H }", "NAS503")],
+    "call": [("decoder t { input c3 fpn(width=32) { output p3 = @(relu | tanh)(c3) } H }", "")],
+    "arg": [("decoder t { input c3 fpn(width=32) { output p3 = relu(@(c3 | relu(c3))) } H }", "")],
+    "hole": [
+        ("decoder t { input c3 fpn(width=32) { output p3 = conv(c3, k=?(1..@(2 | 3))) } H }", "NAS503"),
+        ("decoder t { input c3 fpn(width=32) { output p3 = conv(c3, k=?(@(1 | 3)..3)) } H }", "NAS503"),
+    ],
+    "alternatives": [("decoder t { input c3 fpn(width=32) { output p3 = ?(relu | @(tanh | conv_1x1))(c3) } H }", "")],
+    "alternative": [("PLAIN head(width=32) { ?(relu -> @(tanh | relu) | tanh) } predict fcos }", "")],
+    "link": [
+        ("PLAIN head(width=32) { ?(conv(k=1) * @(1 | 2) | tanh) } predict fcos }", ""),
+        ("PLAIN head(width=32) { ?(conv_3x3 * @(1 | 2) | tanh) } predict fcos }", ""),
+    ],
+    "attribute": [("decoder t { input c3 fpn(width=32) { output p3 = conv(c3, k=1 + @(0 | 2)) } H }", "")],
+    "term": [("decoder t { input c3 fpn(width=32) { output p3 = conv(c3, k=3 * @(1 | 3)) } H }", "")],
+    "factor": [
+        ("decoder t { input c3 fpn(width=32) { output p3 = conv(c3, k=4 + -@(1 | 3)) } H }", ""),
+        ("decoder t { input c3 fpn(width=32) { output p3 = conv(c3, k=(@(1 | 3))) } H }", ""),
+    ],
+    "names without a meaning": [
+        ("decoder t { input @(c3 | c4) fpn(width=32) { output p3 = c3 } H }", "NAS102"),
+        ("decoder t { input c3 require macs <= @(1 | 2) fpn(width=32) { output p3 = c3 } H }", "NAS102"),
+        ("PLAIN head(width=32) { relu } predict @(fcos | retinanet) }", "NAS102"),
+        ("decoder t { input c3 fpn from @(a | b) H }", "NAS102"),
+    ],
+}  # fmt: skip
+"""Each rule of the grammar in which a value, an attribute or an op can stand: a text with a hole at @, and the code of its
+diagnostic; none where the hole has a meaning."""
+
+EVERY_PLACE = [pytest.param(*row, id=f"{rule} {n}") for rule, rows in PLACES.items() for n, row in enumerate(rows)]
+
+
+def test_the_places_are_those_of_the_grammar() -> None:
+    """A new rule that can hold a hole needs a row."""
+    values = {"attribute", "operand", "factor", "term", "hole", "alternatives", "alternative", "reference", "link"}
+    rules: dict[str, str] = {}
+    name = ""
+    for line in resources.read("grammars", "nas.lark").splitlines():
+        found = re.match(r"\??([a-z_]+): (.*)", line)
+        if found:
+            name = found[1]
+        if name and (found or line.startswith(" ")):
+            rules[name] = rules.get(name, "") + (found[2] if found else line)
+    with_values = {name for name, right in rules.items() if values & set(re.findall(r"[a-z_]+", right))}
+    assert with_values <= set(PLACES)
+
+
+@pytest.mark.parametrize(("source", "code"), EVERY_PLACE)
+def test_a_hole_has_a_meaning_or_a_diagnostic_in_every_place(source: str, code: str) -> None:
+    plain = "decoder t { input c3 fpn(width=32) { output p3 = c3 }"
+    source = source.replace(" H }", f" {HEAD} }}").replace("PLAIN", plain).replace("@", "?")
+    checked = check_source(Source("t.nas", source))
+    if code:
+        assert [p.code for p in checked.problems] == [code]
+        (problem,) = checked.problems
+        assert source[problem.span.start] == "?"
+        return
+    assert checked.problems == []
+    space = loads_space(source)
+    fillings = {space.decode(i).indices for i in itertools.product(*(range(len(d)) for d in space.domains))}
+    assert len(fillings) == space.size > 1
+    assert len({agrees(space, indices) for indices in fillings}) == space.size

@@ -92,7 +92,18 @@ class Trees:
         return ast.Text(_HERE, self.rng.choice(["resnet50_v1.5", "timm:a; b # {", ""])) if kind == 1 else self.number()
 
     def alternative(self, depth: int) -> ast.Alternative:
-        return self.literal() if self.rng.random() < 0.3 else self.operand(depth)
+        if self.rng.random() < 0.2:
+            return ast.Chain(_HERE, self.some(lambda: self.link(depth), 2))
+        return self.link(depth)
+
+    def link(self, depth: int) -> ast.Link:
+        kind = self.rng.randrange(10)
+        if kind == 0:
+            called = ast.Call(_HERE, self.name(), _HERE, (), self.some(lambda: self.setting(depth)))
+            return ast.Arithmetic(_HERE, "*", called, self.factor(depth))
+        if kind == 1:
+            return self.attribute(depth)
+        return self.literal() if kind < 4 else self.operand(depth)
 
     def attribute(self, depth: int) -> ast.Attribute:
         value = self.term(depth)
@@ -135,9 +146,10 @@ class Trees:
         return self.some(lambda: self.statement(depth), 0)
 
     def step(self) -> ast.Step:
+        times = self.factor(1) if self.rng.random() < 0.3 else None
         if self.rng.random() < 0.2:
-            return ast.Step(_HERE, self.hole(2))
-        return ast.Step(_HERE, self.name(), self.some(lambda: self.setting(2), 0, 2))
+            return ast.Step(_HERE, self.hole(2), (), times)
+        return ast.Step(_HERE, self.name(), self.some(lambda: self.setting(2), 0, 2), times)
 
     def section(self) -> ast.Fpn | ast.Head:
         attributes = self.some(lambda: self.setting(2), 0)

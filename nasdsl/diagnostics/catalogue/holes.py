@@ -29,11 +29,11 @@ UNKNOWN_CHOICE = Code(
 MISPLACED_HOLE = Code(
     "NAS503",
     "a hole, or an alternative, in a place that cannot take it",
-    "A hole stands for a value, for the op of a call or of a head's layer, or for an attribute; `repeat` needs a number "
-    "(choose among blocks of different depth instead). Before brackets only names of ops can stand, or names with "
-    "attributes such as `conv(k=3)`.",
-    decoder("x = skip(c3)\nrepeat ?(1..3) { x = conv_3x3(x) }\noutput p3 = x"),
-    decoder("x = ?(once | twice)(c3)\noutput p3 = x", before="op once(x) = conv_3x3(x)\nop twice(x) = once(once(x))"),
+    "A hole stands for a value, for the op of a call, for a layer or a chain of layers of a head, for an attribute, or for how "
+    "often something is repeated. Names are the same in every filling, and so are the ends of a range and the defaults of an "
+    "op. Before brackets only names of ops can stand, or names with attributes such as `conv(k=3)`.",
+    decoder("x3 = conv_3x3(c3)\nx4 = conv_1x1(c3)\noutput p3 = relu(x[?(3 | 4)])"),
+    decoder("x3 = conv_3x3(c3)\nx4 = conv_1x1(c3)\noutput p3 = relu(?(x3 | x4))"),
 )
 
 BAD_RANGE = Code(
@@ -79,6 +79,15 @@ REQUIREMENT_BROKEN = Code(
     decoder(inputs="input c3, c4\n  require macs <= 120G at 800x1088"),
 )
 
+NOT_ALWAYS_BOUND = Code(
+    "NAS510",
+    "a value that some fillings do not have",
+    "Where a hole decides how often a `repeat` runs, a name that only its turns bind is there only in the fillings that have "
+    "the turn. Below the `repeat` it can be read if it is bound above as well: with no turns it is that value.",
+    decoder("repeat ?(0..2) { x = conv_3x3(c3) }\noutput p3 = x"),
+    decoder("x = c3\nrepeat ?(0..2) { x = conv_3x3(x) }\noutput p3 = x"),
+)
+
 RESERVED_CHOICE = Code(
     "NAS509",
     "a choice called pool",
@@ -106,12 +115,35 @@ def unknown_choice(span: Span, name: str, known: Iterable[str]) -> Diagnostic:
     )  # fmt: skip
 
 
-def hole_as_count(hole: Span, count: Span) -> Diagnostic:
-    """A hole that decides how often `repeat` runs; `count` is where `repeat` reads it."""
+def too_many_counts(count: Span, limit: int) -> Diagnostic:
+    """Holes that together give more counts of a `repeat`, or of a layer of a chain, than are told apart."""
+    return BAD_RANGE(
+        count, f"the holes of this count have more than {limit:,} combinations", label="too many to tell apart",
+        help="let fewer of them decide it",
+    )  # fmt: skip
+
+
+def not_always_bound(span: Span, name: str, bound: Span) -> Diagnostic:
+    """A value that is bound in a turn of a `repeat` which some fillings do not have."""
+    return NOT_ALWAYS_BOUND(
+        span, f"`{name}` is not bound in every filling", label="read here, where it may not exist",
+        help=f"bind it above the `repeat` as well, such as `{name} = …`, or read it where the turn is there",
+        related=[(bound, "bound here, in a turn that not every filling has")],
+    )  # fmt: skip
+
+
+def chain_outside_head(span: Span) -> Diagnostic:
+    """A chain of layers among the alternatives of a hole that is no step of a head."""
     return MISPLACED_HOLE(
-        hole, "a hole where `repeat` needs a number", label="the number of rounds is fixed",
-        help="choose among blocks of different depth instead",
-        related=[] if hole == count else [(count, "`repeat` reads it here")],
+        span, "a chain of layers outside of a head", label="only a step of a head's chain can be several layers",
+        help="write it as an op: `op twice(x) = sep_3x3(sep_3x3(x))`",
+    )  # fmt: skip
+
+
+def not_a_layer(span: Span) -> Diagnostic:
+    """What stands in a chain of a hole's alternative, and names no op."""
+    return MISPLACED_HOLE(
+        span, "this cannot be a layer of a head", label="expected the name of an op, or one with attributes: conv(k=3)"
     )  # fmt: skip
 
 

@@ -221,6 +221,12 @@ def chain_too_long(span: Span, limit: int) -> Diagnostic:
     return TOO_MANY(span, f"a chain of more than {limit:,} layers", label="the limit is met here")
 
 
+def too_many_dependencies(span: Span, what: str, holes: int, combinations: int) -> Diagnostic:
+    """Holes that decide how often something is repeated, in more combinations than are told apart."""
+    message = f"{what} depends on more than {holes} holes, or on more than {combinations} combinations of some"
+    return TOO_MANY(span, message, label="the limit is met here")
+
+
 def calls_too_deep(span: Span, limit: int) -> Diagnostic:
     return TOO_MANY(span, f"ops call ops more than {limit} deep", label="the limit is met here")
 

@@ -267,12 +267,16 @@ def index_value(span: Span, name: str, value: object, *, read: bool) -> Diagnost
     )  # fmt: skip
 
 
-def no_rounds(span: Span, first: int, last: int) -> Diagnostic:
-    return BAD_VALUE(span, f"`repeat` of no rounds ({first}..{last})", label=f"expected a number from {first} on")
+def no_rounds(span: Span, first: int, last: int, what: str = "repeat") -> Diagnostic:
+    message = f"`repeat` of no rounds ({first}..{last})" if what == "repeat" else "a layer `* 0`, which is never there"
+    return BAD_VALUE(span, message, label=f"expected a number from {first} on")
 
 
-def repeat_count(span: Span, value: object) -> Diagnostic:
-    return BAD_VALUE(span, f"`repeat` over `{value}`", label="expected a whole number, 0 or more")
+def repeat_count(span: Span, value: object, what: str = "repeat", place: Span | None = None) -> Diagnostic:
+    """A count that is no whole number. `place` is where it is read, and `span` the hole that it depends on."""
+    message = f"`repeat` over `{value}`" if what == "repeat" else f"a layer `* {value}`"
+    related = [] if place is None or place == span else [(place, f"the count, which may be `{value}`")]
+    return BAD_VALUE(span, message, label="expected a whole number, 0 or more", related=related)
 
 
 def resize_target(span: Span, value: object) -> Diagnostic:

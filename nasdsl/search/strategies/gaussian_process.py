@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from nasdsl.search.strategies.activity import Activity
 from nasdsl.search.strategies.strategy import Indices
 from nasdsl.spaces import Space
 
@@ -26,7 +27,7 @@ class Features:
 
     def __init__(self, space: Space) -> None:
         self.count = len(space.domains)
-        self.parents = [domain.parent for domain in space.domains]
+        self._activity = Activity(space)
         self._codes: list[Tensor] = []
         decision: list[int] = []
         scale: list[float] = []
@@ -38,7 +39,7 @@ class Features:
             else:
                 code = torch.eye(size, dtype=torch.float64)  # one-hot: two bits differ
                 steps = [0.5] * size
-            if domain.parent is not None:  # one more bit: whether it is active
+            if not domain.condition.is_always:  # one more bit: whether it is active
                 code = torch.cat([code, torch.ones(size, 1, dtype=torch.float64)], 1)
                 steps.append(0.5)
             self._codes.append(code)
@@ -49,18 +50,13 @@ class Features:
 
     def __call__(self, fillings: Sequence[Indices]) -> Tensor:
         """Encode fillings: float64 [n, features]."""
-        indices = torch.tensor(fillings, dtype=torch.long).reshape(len(fillings), len(self.parents))
-        active: list[Tensor | None] = []  # None: in all fillings
+        indices = torch.tensor(fillings, dtype=torch.long).reshape(len(fillings), len(self._codes))
+        decisions = indices.unbind(1)
         columns = [torch.zeros(len(fillings), 0, dtype=torch.float64)]
-        for place, (parent, code) in enumerate(zip(self.parents, self._codes, strict=True)):
-            column = code[indices[:, place]]
-            is_active: Tensor | None = None
-            if parent is not None:
-                is_active = indices[:, parent[0]] == parent[1]
-                above = active[parent[0]]
-                is_active = is_active if above is None else is_active & above
-                column = column * is_active[:, None]
-            active.append(is_active)
+        for place, code in enumerate(self._codes):
+            column = code[decisions[place]]
+            if not self._activity.is_always(place):
+                column = column * self._activity.of(place, decisions, len(fillings))[:, None]
             columns.append(column)
         return torch.cat(columns, 1)
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 
 from nasdsl.search.strategies.strategy import Indices
-from nasdsl.spaces import Space
+from nasdsl.spaces import Condition, Space
 
 
 def zero_inactive(space: Space, indices: Sequence[int]) -> Indices:
@@ -19,11 +19,8 @@ def change_decision(space: Space, indices: Sequence[int], place: int, index: int
     was_active = space.active(indices)
     changed = list(indices)
     changed[place] = index
-    is_active: list[bool] = []
-    for domain in space.domains:  # a hole comes before those inside its alternatives
-        parent = domain.parent
-        is_active.append(parent is None or (is_active[parent[0]] and changed[parent[0]] == parent[1]))
-        if not is_active[-1]:
+    for domain in space.domains:  # a decision comes before those that depend on it
+        if not domain.condition.holds(changed):
             changed[domain.index] = 0
         elif not was_active[domain.index]:
             changed[domain.index] = rng.randrange(domain.size)
@@ -44,29 +41,33 @@ def mutate(space: Space, indices: Sequence[int], rng: random.Random) -> Indices:
 def cross(space: Space, first: Sequence[int], second: Sequence[int], rng: random.Random) -> Indices:
     """Uniform crossover: take each active decision from one of the parents in which it is active.
 
-    A decision that becomes active in the child is active in at least the parent that gave the alternative it stands in.
+    A decision that is active in the child and in neither parent, because they gave one of the alternatives each that it depends
+    on, is drawn uniformly.
     """
     parents = [(first, space.active(first)), (second, space.active(second))]
     child: list[int] = []
-    is_active: list[bool] = []
     for domain in space.domains:
-        parent = domain.parent
-        is_active.append(parent is None or (is_active[parent[0]] and child[parent[0]] == parent[1]))
+        if not domain.condition.holds(child):
+            child.append(0)
+            continue
         givers = [indices for indices, active in parents if active[domain.index]]
-        child.append(rng.choice(givers)[domain.index] if is_active[-1] else 0)
+        child.append(rng.choice(givers)[domain.index] if givers else rng.randrange(domain.size))
     return tuple(child)
 
 
 def neighbours(space: Space, indices: Sequence[int], rng: random.Random) -> Iterator[Indices]:
     """All fillings with one active decision changed; decisions that become active are drawn uniformly."""
     filling = tuple(indices)
-    parents = {domain.parent for domain in space.domains}
+    dependents: dict[int, list[Condition]] = {}
+    for domain in space.domains:
+        for number in domain.condition.depends_on():
+            dependents.setdefault(number, []).append(domain.condition)
     for domain, is_active in zip(space.domains, space.active(filling), strict=True):
         place, before = domain.index, filling[domain.index]
         for index in range(domain.size if is_active else 0):
             if index == before:
                 continue
-            if (place, before) in parents or (place, index) in parents:
+            if any(condition.changes(place, before, index) for condition in dependents.get(place, ())):
                 yield change_decision(space, filling, place, index, rng)
             else:
                 yield (*filling[:place], index, *filling[place + 1 :])

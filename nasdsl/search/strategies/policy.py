@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from nasdsl.search.strategies.activity import Activity
 from nasdsl.search.strategies.strategy import Indices
 from nasdsl.spaces import Space
 
@@ -40,7 +41,7 @@ class Policy(nn.Module):
         super().__init__()
         sizes = [domain.size for domain in space.domains]
         count, widest = len(sizes), max(sizes, default=1)
-        self.parents = [domain.parent for domain in space.domains]
+        self.activity, self.count = Activity(space), count
         self.hidden = hidden
         self.drawn = nn.Embedding(1 + count * (widest + 1), hidden)  # the start; each index of each decision, or "inactive"
         self.place = nn.Embedding(max(1, count), hidden)
@@ -58,13 +59,8 @@ class Policy(nn.Module):
 
     def active(self, indices: Tensor) -> Tensor:
         """Which decisions are active: int64 [n, decisions] -> bool [n, decisions]."""
-        active: list[Tensor] = []
-        for parent in self.parents:
-            if parent is None:
-                active.append(torch.ones(len(indices), dtype=torch.bool))
-            else:
-                active.append(active[parent[0]] & (indices[:, parent[0]] == parent[1]))
-        return torch.stack(active, 1)
+        columns = indices.unbind(1)
+        return torch.stack([self.activity.of(place, columns, len(indices)) for place in range(self.count)], 1)
 
     def _tokens(self, indices: Tensor, active: Tensor, place: int | slice) -> Tensor:
         """Rows of the embedding of drawn decisions: 1 + index, or 0 if inactive, within the range of each decision."""
@@ -86,23 +82,19 @@ class Policy(nn.Module):
     @torch.no_grad()
     def draw(self, count: int, generator: torch.Generator) -> list[Indices]:
         """Draw `count` fillings as one batch."""
-        noise = torch.rand(len(self.parents), count, generator=generator)
+        noise = torch.rand(self.count, count, generator=generator)
         tokens = torch.zeros(count, dtype=torch.long)
         state: tuple[Tensor, Tensor] | None = None
         columns: list[Tensor] = []
-        active: list[Tensor] = []
-        for place, parent in enumerate(self.parents):
+        for place in range(self.count):
             step = (self.drawn(tokens) + self.place.weight[place])[:, None]
             out, state = self.lstm(step, state)
             logits = out[:, 0] @ self.logits[place].T + self.bias[place] + self.mask[place]
             cumulative = logits.softmax(-1).cumsum(-1)
             size = int((self.mask[place] == 0).sum())
             index = (noise[place][:, None] >= cumulative).sum(-1).clamp(max=size - 1)
-            is_active = torch.ones(count, dtype=torch.bool)
-            if parent is not None:
-                is_active = active[parent[0]] & (columns[parent[0]] == parent[1])
+            is_active = self.activity.of(place, columns, count)
             columns.append(torch.where(is_active, index, 0))
-            active.append(is_active)
             tokens = self._tokens(columns[-1], is_active, place)
         return [tuple(row) for row in torch.stack(columns, 1).tolist()]
 

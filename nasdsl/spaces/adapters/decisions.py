@@ -49,11 +49,8 @@ def walk(space: Space, choose: Callable[[int], int]) -> Filled:
         choose: from the number of a decision to its alternative; called for active ones only.
     """
     indices: list[int] = []
-    active: list[bool] = []
     for domain in space.domains:
-        parent = domain.parent
-        active.append(parent is None or (active[parent[0]] and indices[parent[0]] == parent[1]))
-        indices.append(choose(domain.index) if active[-1] else 0)
+        indices.append(choose(domain.index) if domain.condition.holds(indices) else 0)
     return space.decode(indices)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nasdsl.spaces.adapters.decisions import AdapterError, Evaluate, decision_names, excess, load_package, reward_of, walk
-from nasdsl.spaces.space import Filled, Space
+from nasdsl.spaces.space import Domain, Filled, Space
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class NepsProblem:
     """A pipeline space and an evaluation for ``neps.run``, which minimizes; so the objective is minus the reward.
 
     A decision is a categorical over the numbers of its alternatives. Decisions inside of an alternative are arguments of an
-    operation, which NePS samples only where it is chosen; its algorithms for such spaces are ``neps_random_search`` and
+    operation, which NePS samples only where it is chosen (those in the turns of a `repeat` are always sampled, and ignored
+    where there is no such turn); its algorithms for such spaces are ``neps_random_search`` and
     ``neps_regularized_evolution``. Bayesian optimization needs a flat space (`flat`), in which every decision is sampled and
     those that are not active are ignored::
 
@@ -63,9 +64,10 @@ class NepsProblem:
         self._neps: Any = load_package("neps", "neps")
         self.space, self.evaluate, self.flat, self.penalty = space, evaluate, flat, penalty
         self.names = decision_names(space)
+        self._parents = [_parent(space, domain) for domain in space.domains]
         self.pipeline_space: Any = self._neps.PipelineSpace()
         for domain in space.domains:
-            if flat or domain.parent is None:
+            if flat or self._parents[domain.index] is None:
                 setattr(self.pipeline_space, self.names[domain.index], self._categorical(domain.index))
 
     def evaluate_pipeline(self, **config: Any) -> dict[str, Any]:
@@ -144,10 +146,20 @@ class NepsProblem:
             return self._neps.Categorical(choices=tuple(range(domain.size)))
         choices = []
         for index in range(domain.size):
-            inner = [d.index for d in self.space.domains if d.parent == (at, index)]
+            inner = [d.index for d in self.space.domains if self._parents[d.index] == (at, index)]
             kwargs = {self.names[i]: self._categorical(i) for i in inner}
             choices.append(self._neps.Operation(operator=chosen, args=(index,), kwargs=kwargs) if inner else index)
         return self._neps.Categorical(choices=tuple(choices))
+
+
+def _parent(space: Space, domain: Domain) -> tuple[int, int] | None:
+    """The decision and alternative inside of which a decision stands; None for one of several alternatives, or of none."""
+    cases = domain.condition.cases
+    if domain.condition.is_always or len(cases) != 1:
+        return None
+    *rest, (number, alternatives) = cases[0]
+    is_inside = len(alternatives) == 1 and space.domains[number].condition.cases == (tuple(rest),)
+    return (number, next(iter(alternatives))) if is_inside else None
 
 
 def _name_in(path: str) -> str:

@@ -47,6 +47,12 @@ TEN = "choice op = conv_1x1 | conv_3x3 | sep_3x3 | sep_3x3_d3 | sep_5x5\ndecoder
     fpn="output p3 = ?op(c3)", share="0", head="?(skip | conv_1x1)"
 )
 
+DEPTH = "choice op = conv_1x1 | conv_3x3 | relu\ndecoder depth { input c3\n" + BODY.format(
+    fpn="let d = ?(0..2); x = c3; repeat d { x = ?op(x) }; output p3 = x",
+    share="0",
+    head="conv_1x1 * ?(1..2) -> ?(relu -> ?op | skip)",
+)
+
 CLOSED = "decoder closed { input c3\n" + BODY.format(fpn="output p3 = c3", share="0", head="skip")
 
 TEXTS = {
@@ -57,6 +63,7 @@ TEXTS = {
     "small": SMALL,
     "ten": TEN,
     "closed": CLOSED,
+    "depth": DEPTH,
 }
 
 

@@ -55,7 +55,7 @@ def test_the_names() -> None:
         assert name in QUICK
 
 
-@pytest.mark.parametrize("on", ["nested", "bounded", "scarce", "small", "closed", "paper"])
+@pytest.mark.parametrize("on", ["nested", "bounded", "scarce", "small", "closed", "paper", "depth"])
 @pytest.mark.parametrize("name", NAMES)
 def test_proposals_are_fillings_that_keep_the_requirements(name: str, on: str) -> None:
     strategy, pending, order = make(name, on), [], random.Random(0)

@@ -22,7 +22,7 @@ def differences(one: tuple[int, ...], other: tuple[int, ...], on: str) -> list[i
     return [place for place, (a, b, i, j) in enumerate(pairs) if a and b and i != j]
 
 
-@pytest.mark.parametrize("on", ["nested", "paper", "small"])
+@pytest.mark.parametrize("on", ["nested", "paper", "small", "depth"])
 @given(seed=st.integers(0, 10_000))
 def test_a_mutant_differs_in_one_active_decision(on: str, seed: int) -> None:
     rng = random.Random(seed)
@@ -34,10 +34,7 @@ def test_a_mutant_differs_in_one_active_decision(on: str, seed: int) -> None:
         domain = space(on).domains[other]
         assert 0 <= j < domain.size
         if i != j and other != place:  # became active or inactive
-            ancestor = domain.parent
-            while ancestor is not None and ancestor[0] != place:
-                ancestor = space(on).domains[ancestor[0]].parent
-            assert ancestor is not None
+            assert place in domain.condition.depends_on()
 
 
 def test_mutants_are_uniform_over_decisions_and_newly_active_ones_are_drawn() -> None:
@@ -56,7 +53,7 @@ def test_mutants_are_uniform_over_decisions_and_newly_active_ones_are_drawn() ->
                 drawn.setdefault(domain.index, set()).add(child[domain.index])
     assert set(changed) == set(active)
     assert min(changed.values()) > 0.7 * 4000 / len(active)
-    inner = [d for d in on.domains if d.parent is not None]
+    inner = [d for d in on.domains if not d.condition.is_always]
     assert {d.index: set(range(d.size)) for d in inner} == drawn
 
 

@@ -83,19 +83,13 @@ def all_fillings(on: str) -> list[tuple[int, ...]]:
     for domain in space(on).domains:
         grown = []
         for prefix in found:
-            place, alternative = domain.parent if domain.parent else (None, None)
-            active = place is None or (prefix[place] == alternative and is_active(on, prefix, place))
+            active = domain.condition.holds(prefix)
             grown += [(*prefix, index) for index in (range(domain.size) if active else (0,))]
         found = grown
     return found
 
 
-def is_active(on: str, prefix: tuple[int, ...], place: int) -> bool:
-    parent = space(on).domains[place].parent
-    return parent is None or (prefix[parent[0]] == parent[1] and is_active(on, prefix, parent[0]))
-
-
-@pytest.mark.parametrize("on", ["tiny", "small"])
+@pytest.mark.parametrize("on", ["tiny", "small", "depth"])
 def test_the_probabilities_of_all_fillings_add_up_to_one(on: str) -> None:
     fillings = all_fillings(on)
     assert len(fillings) == space(on).size

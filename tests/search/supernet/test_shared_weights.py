@@ -182,3 +182,27 @@ def test_order_makes_no_difference_to_what_is_shared() -> None:
             sharing.bind(indices)
         keys.append({key: parameter.shape for key, parameter in sharing.weights.parameters.items()})
     assert keys[0] == keys[1]
+
+
+def test_turns_have_the_same_weights_whatever_the_depth() -> None:
+    """A shallower filling of a space with depth holes uses a part of the weights of a deeper one, and adds none."""
+    space = loads_space("""
+    decoder deep {
+      input c3, c4
+      let w = ?(32 | 64)
+      fpn(width=w, norm=bn) { x = c3 repeat ?(0..3) { x = ?(conv_3x3 | conv_1x1)(x) } output p3 = x, p4 = c4 }
+      head(width=w, norm=none) { conv_3x3 * ?(1..3) }
+      predict fcos
+    }
+    """)
+    sharing = Sharing(space)
+    assert sharing.widths.decisions == (0,), "depths are no widths"
+    sharing.bind((1, 3, 0, 0, 1, 2))
+    deepest = dict(sharing.weights.parameters)
+    shallow = sharing.bind((0, 2, 0, 0, 0, 1))
+    assert sharing.weights.parameters.keys() == deepest.keys()
+    assert all(sharing.weights.parameters[key] is deepest[key] for key in deepest)
+    outputs = shallow(maps())
+    assert set(outputs) == {"p3", "p4"}
+    sharing.bind((0, 2, 1, 0, 0, 1))
+    assert len(sharing.weights.parameters) > len(deepest), "another op in the first turn"
