@@ -195,8 +195,10 @@ def _shortened(token: Tok) -> str:
 def _listed(expected: set[str]) -> str:
     """Terminals in words, at most eight signs: ``a name, `(` or `{```."""
     words = sorted(_WORDS[t] for t in (expected if expected == {"$END"} else expected - {"$END"}) if t in _WORDS)
-    if expected & OPERATORS:
+    if len(expected & OPERATORS) > 1:
         words.append("an operator")
+    elif "STAR" in expected:  # the factor of a layer in a chain
+        words.append("`*`")
     words = [w for w in words if w[0] != "`"] + [w for w in words if w[0] == "`"][:8]
     if not words:
         return "nothing more"
