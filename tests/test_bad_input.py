@@ -250,7 +250,10 @@ TEXTS: dict[str, tuple[str, int, set[str]]] = {
 }
 
 
-LONG = ("100,000 statements", "100,000 ops of one name", "a line of 3 MB", "a line of 3 MB with a mistake at its end")
+LONG = (
+    "100,000 statements", "100,000 ops of one name", "100,000 mistakes", "100,000 outputs", "a line of 3 MB",
+    "a line of 3 MB with a mistake at its end", "a line of 3 MB with a bracket too few",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.long) if n in LONG else n for n in TEXTS])

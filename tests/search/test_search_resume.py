@@ -132,7 +132,9 @@ def test_a_journal_cut_after_or_within_any_record_is_resumed_to_the_same_trials(
         assert not known & set(again)
 
 
-@pytest.mark.parametrize(("workers", "signum"), [("inline", signal.SIGTERM), ("process:2", signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("workers", "signum"), [("inline", signal.SIGTERM), pytest.param("process:2", signal.SIGINT, marks=pytest.mark.long)]
+)
 def test_a_signal_saves_exits_with_its_code_and_says_how_to_resume(
     workers: str, signum: signal.Signals, tmp_path: Path, whole: list[object]
 ) -> None:

@@ -112,6 +112,7 @@ def _saved(out: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
+@pytest.mark.long
 def test_a_truncated_checkpoint_falls_back_to_the_previous_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     how = recipe(checkpoint_every=2)
     train(small(), SHAPES, how, tmp_path / "whole", quiet=True)

@@ -53,6 +53,7 @@ def test_a_decoder_that_runs_out_of_memory_raises_and_the_next_one_is_trained(mo
 
 
 @linux
+@pytest.mark.long
 def test_retained_memory_is_reused() -> None:
     def faults(keep: bool) -> int:
         """Page faults of allocating the same 40 MiB ten times."""
