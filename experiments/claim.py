@@ -24,13 +24,12 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import torch
-from trained import SPLITS, measured_ap
+from trained import SPLITS, read_lines, train_in_full
 
 import nasdsl
 from nasdsl import resources
@@ -39,9 +38,8 @@ from nasdsl.search import search
 from nasdsl.search.detectors import DetectorEvaluation, proxy_specs
 from nasdsl.search.proxy_evaluation import ProxyEvaluation
 from nasdsl.spaces import Space, SpaceError, load_space
-from nasdsl.training import find_recipe, train
+from nasdsl.training import find_recipe
 from nasdsl.training.config import TrainingConfig
-from nasdsl.training.errors import Diverged
 from nasdsl.training.proxy import ProxySpec
 from nasdsl.training.proxy.defaults import SMALL
 
@@ -191,22 +189,12 @@ def run(finalist: Finalist, seed: int, given: argparse.Namespace) -> dict[str, A
         data=given.data, val_split=None, backbone=BACKBONE, backbone_weights=str(given.weights), recipe=recipe,
         improvements=True,
     )  # fmt: skip
-    data = config.open_train_dataset()
-    detector, out = config.make_detector(config.prepare_decoder(decoder), data), folder / "run"
-    times, began = folder / "cpu_s.txt", time.process_time()
-    before = float(times.read_text()) if times.exists() else 0.0
-    try:
-        train(detector, data, recipe, out, device="cpu", quiet=True, resume=(out / "checkpoint.pt").exists())
-    except Diverged as error:
-        print(f"{finalist.name}: {error}", flush=True)
+    trained = train_in_full(config, decoder, folder, SPLITS)
+    if trained is None:
         return None
-    finally:
-        seconds = before + time.process_time() - began
-        times.write_text(f"{seconds:.1f}")
-    trained = nasdsl.load_detector(out)
-    ap = {f"ap_{split}": round(100 * measured_ap(trained, given.data, split, data), 2) for split in SPLITS}
-    shutil.rmtree(out)
-    return {**finalist._asdict(), "epochs": given.epochs, "seed": seed, **ap, "cpu_s": round(seconds)}
+    shutil.rmtree(folder)
+    ap = {f"ap_{split}": round(value, 2) for split, value in trained.ap.items()}
+    return {**finalist._asdict(), "epochs": given.epochs, "seed": seed, **ap, "cpu_s": trained.cpu_s}
 
 
 def plan(finalists: Mapping[tuple[int, str], Sequence[Finalist]], given: argparse.Namespace) -> Iterator[tuple[Finalist, int]]:
@@ -215,11 +203,6 @@ def plan(finalists: Mapping[tuple[int, str], Sequence[Finalist]], given: argpars
     others = [one for found in finalists.values() for one in found[1:]]
     yield from ((one, seed) for seed in range(given.seeds) for one in first)
     yield from ((one, seed) for seed in range(given.seeds) for one in others)
-
-
-def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The rows of a file of JSON lines; none if there is no file."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def _append(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from claim import CONTESTANTS, HERE, read_lines
+from claim import CONTESTANTS, HERE
 from scipy.stats import t
+from trained import read_lines
 
 import nasdsl
 

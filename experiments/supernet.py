@@ -32,7 +32,7 @@ from typing import Any, Final
 import torch
 from rewards import RESULTS as PROXY_RESULTS
 from rewards import Detector, make_spec
-from trained import BASE, TABLE, Table
+from trained import BASE, TABLE, Table, counted_seconds, read_lines
 
 import nasdsl
 from nasdsl import resources
@@ -94,22 +94,10 @@ def measure(supernet: Supernet, texts: Mapping[str, Filled]) -> dict[str, Any]:
     return {"scores": found, "score_cpu_s": round((time.process_time() - began) / len(texts), 2)}
 
 
-def train(supernet: Supernet, folder: Path) -> float:
-    """Train to the end; processor seconds of it, those before an interruption included."""
-    times, began = folder / "cpu_s.txt", time.process_time()
-    before = float(times.read_text()) if times.exists() else 0.0
-    try:
-        supernet.train()
-    finally:
-        seconds = before + time.process_time() - began
-        times.write_text(f"{seconds:.1f}")
-    return seconds
-
-
 def run(given: argparse.Namespace) -> None:
     """Make what is missing."""
     torch.set_num_threads(1)
-    done = {(line["setting"], line["seed"], line["calibration"]) for line in read(given.out)}
+    done = {(line["setting"], line["seed"], line["calibration"]) for line in read_lines(given.out)}
     space = make_space()
     texts = samples(space, Table(given.table))
     for setting in given.settings or SETTINGS:
@@ -122,7 +110,9 @@ def run(given: argparse.Namespace) -> None:
             task = ProxyTask(make_spec(given, "readme", BASE[1], seed), quiet=True)
             spec = SupernetSpec(seed=seed, **SETTINGS[setting])
             supernet = Supernet(space, {(None, None): task}, spec, folder / "supernet.pt", quiet=True)
-            seconds = train(supernet, folder)
+            with counted_seconds(folder) as counted:
+                supernet.train()
+            seconds = counted()
             for number in missing:
                 supernet.spec = dataclasses.replace(spec, calibration=number)
                 line = {"setting": setting, "seed": seed, "calibration": number, "cpu_s": round(seconds, 1)}
@@ -156,11 +146,6 @@ def agree(given: argparse.Namespace) -> str:
         cells = [f"{spearmanr(*zip(*found, strict=True)).statistic:.2f}" for found in pairs]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(rows)
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file; none if there is no file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 REWARDS: Final = ("loss", "AP")
@@ -231,7 +216,7 @@ def main() -> None:
     parser.add_argument("--compare", action="store_true", help="train nothing; print the correlations")
     given = parser.parse_args()
     if given.compare:
-        print(compare(read(given.out), read(PROXY_RESULTS), Table(given.table)))
+        print(compare(read_lines(given.out), read_lines(PROXY_RESULTS), Table(given.table)))
         return
     if missing := [name for name in ("data", "weights", "cache", "work") if getattr(given, name) is None]:
         parser.error(f"to train, give {', '.join(f'--{name}' for name in missing)}")

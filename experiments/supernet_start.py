@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from supernet import make_space, read, samples
-from trained import BASE, SPLITS, TABLE, Job, Table
+from supernet import make_space, samples
+from trained import BASE, SPLITS, TABLE, Job, Table, read_lines
 from trained import run as train
 
 from nasdsl.search.supernet.start import inherited_weights
@@ -35,7 +35,7 @@ def run(given: argparse.Namespace) -> None:
     given.classes, given.splits = None, SPLITS
     table, space = Table(given.table), make_space()
     text = samples(space, table)[given.decoder]
-    done = {(line["decoder"], line["epochs"], line["seed"], line["start"]) for line in read(given.out)}
+    done = {(line["decoder"], line["epochs"], line["seed"], line["start"]) for line in read_lines(given.out)}
     for epochs in given.epochs:
         for start in (*given.networks, NOTHING):
             job = Job(given.decoder, *BASE, epochs, given.seed)
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--compare", action="store_true", help="train nothing; print the table")
     given = parser.parse_args()
     if given.compare:
-        print(compare(read(given.out), Table(given.table)))
+        print(compare(read_lines(given.out), Table(given.table)))
         return
     if missing := [name for name in ("data", "weights", "work") if getattr(given, name) is None]:
         parser.error(f"to train, give {', '.join(f'--{name}' for name in missing)}")

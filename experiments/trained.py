@@ -15,19 +15,21 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 
 import nasdsl
 from nasdsl import resources
-from nasdsl.data import Dataset, open_dataset
+from nasdsl.data import open_dataset
 from nasdsl.decoder import Decoder
 from nasdsl.detection.weights import SavedWeights
 from nasdsl.search.errors import JournalError
@@ -167,35 +169,70 @@ def run(
         data=given.data, val_split=None, classes=given.classes, backbone="mobilenet_v2",
         backbone_weights=given.weights, freeze_at=0, width=job.width, recipe=recipe, improvements=True,
     )  # fmt: skip
-    data, prepared = config.open_train_dataset(), config.prepare_decoder(decoder)
-    times, began = folder / "cpu_s.txt", time.process_time()
-    before = float(times.read_text()) if times.exists() else 0.0
-    detector, out = config.make_detector(prepared, data, start), folder / "run"
-    try:
-        train(detector, data, recipe, out, device="cpu", quiet=True, resume=(out / "checkpoint.pt").exists())
-    except Diverged as error:
-        print(f"{job.name}: {error}", flush=True)
+    trained = train_in_full(config, decoder, folder, given.splits, start)
+    if trained is None:
         return None
-    finally:
-        seconds = before + time.process_time() - began
-        times.write_text(f"{seconds:.1f}")
-    trained = nasdsl.load_detector(out)
     plain = decoder.with_width(job.width)  # without the improvements' prediction: the text is that of the decoder
-    cost = plain.cost(size=(height, width), backbone="mobilenet_v2", classes=len(data.classes))
+    cost = plain.cost(size=(height, width), backbone="mobilenet_v2", classes=trained.classes)
     decoder_macs = cost.fpn.macs + cost.head.macs
-    ap = {f"ap_{split}": round(100 * measured_ap(trained, given.data, split, data), 1) for split in given.splits}
+    ap = {f"ap_{split}": round(value, 1) for split, value in trained.ap.items()}
     return {
         **job._asdict(), **ap, "macs_decoder": decoder_macs, "macs_total": decoder_macs + cost.backbone.macs,
-        "cpu_s": round(seconds), "source": "trained.py", "text": " ".join(plain.canonical.split()),
+        "cpu_s": trained.cpu_s, "source": "trained.py", "text": " ".join(plain.canonical.split()),
     }  # fmt: skip
 
 
-def measured_ap(detector: nasdsl.Detector, data: str, split: str, training: Dataset) -> float:
-    """AP on a split, 0 to 1."""
-    dataset = open_dataset(data, split, classes=training.classes)
-    measured = compute_metrics(predict(detector, dataset, batch_size=8), dataset, ["coco"]).coco
-    assert measured is not None
-    return float(measured.ap)
+class Trained(NamedTuple):
+    """A full training: AP in percent by split, processor seconds, and the number of classes of the data."""
+
+    ap: dict[str, float]
+    cpu_s: int
+    classes: int
+
+
+def train_in_full(
+    config: TrainingConfig, decoder: Decoder, folder: Path, splits: Sequence[str], start: SavedWeights | None = None
+) -> Trained | None:
+    """Train a decoder, or go on with its training in the folder, and evaluate it; None if the training diverges.
+
+    Args:
+        start: weights to start from, besides those of the backbone.
+    """
+    data, prepared = config.open_train_dataset(), config.prepare_decoder(decoder)
+    detector, out = config.make_detector(prepared, data, start), folder / "run"
+    resume = (out / "checkpoint.pt").exists()
+    try:
+        with counted_seconds(folder) as seconds:
+            train(detector, data, config.recipe, out, device="cpu", quiet=True, resume=resume)
+    except Diverged as error:
+        print(f"{folder.name}: {error}", flush=True)
+        return None
+    trained, ap = nasdsl.load_detector(out), {}
+    for split in splits:
+        dataset = open_dataset(config.data, split, classes=data.classes)
+        measured = compute_metrics(predict(trained, dataset, batch_size=8), dataset, ["coco"]).coco
+        assert measured is not None
+        ap[split] = 100 * float(measured.ap)
+    return Trained(ap, round(seconds()), len(data.classes))
+
+
+@contextmanager
+def counted_seconds(folder: Path) -> Iterator[Callable[[], float]]:
+    """Count processor seconds of work that may be interrupted: those before are kept in a file of the folder."""
+    file, began = folder / "cpu_s.txt", time.process_time()
+    before = float(file.read_text()) if file.exists() else 0.0
+    total = before
+
+    try:
+        yield lambda: total
+    finally:
+        total = before + time.process_time() - began
+        file.write_text(f"{total:.1f}")
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The rows of a file of JSON lines; none if there is no file."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
 
 
 def _missing(table: Table, jobs: list[Job], work: Path) -> Iterator[tuple[Job, Lock]]:

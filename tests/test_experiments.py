@@ -124,3 +124,55 @@ def test_starts_are_compared(trained: ModuleType) -> None:
     shown = supernet_start.compare([line, {**line, "start": "steps600_s1", "ap_val": 32.0}], trained.Table(trained.TABLE))
     assert "| s07 | steps600 | 3 | 31.5 | 2 |" in shown
     assert "| s07 | nothing | 6 | 37.2 | 2 |" in shown
+
+
+# ------------------------------------------------------------------------------------------------ the claim
+
+
+def test_processor_seconds_of_interrupted_work_add_up(
+    trained: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([10.0, 14.0, 100.0, 103.0])
+    monkeypatch.setattr(trained.time, "process_time", lambda: next(times))
+    with pytest.raises(KeyboardInterrupt), trained.counted_seconds(tmp_path):
+        raise KeyboardInterrupt
+    with trained.counted_seconds(tmp_path) as seconds:
+        pass
+    assert seconds() == 7
+
+
+@pytest.fixture(scope="module")
+def claim_table(trained: ModuleType) -> Any:
+    pytest.importorskip("scipy")
+    import claim_table
+
+    yield claim_table
+    for name in ("claim", "claim_table"):
+        sys.modules.pop(name, None)
+
+
+def test_the_best_finalist_is_chosen_on_val(claim_table: ModuleType) -> None:
+    def row(rank: int, seed: int, val: float, test: float, epochs: int = 12) -> dict[str, Any]:
+        return {
+            "budget": 1, "contestant": "search", "rank": rank, "epochs": epochs, "seed": seed, "ap_val": val, "ap_test": test
+        }  # fmt: skip
+
+    rows = [
+        row(0, 0, 50, 60),
+        row(0, 1, 52, 61),
+        row(1, 0, 55, 40),
+        row(1, 1, 53, 42),
+        row(2, 0, 99, 99),
+        row(0, 2, 99, 99, 24),
+    ]
+    (found,) = claim_table.choices(rows, 12)
+    assert (found.finalists, found.test) == (2, [40, 42]), "the third has too few seeds yet, and test decides nothing"
+
+
+def test_the_interval_of_a_difference_is_that_of_scipy(claim_table: ModuleType) -> None:
+    from scipy.stats import ttest_ind
+
+    a, b = [53.1, 54.0, 55.2], [51.0, 53.9, 52.2, 52.0]
+    value, half = claim_table.difference(a, b)
+    low, high = ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert (value - half, value + half) == pytest.approx((low, high))
