@@ -7,11 +7,11 @@ first. Batch size, height and width are dynamic; the map of level k of an H x W 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from nasdsl.ir.canonical import digest
 from nasdsl.ir.graph import Graph, Node
-from nasdsl.layers import Input
+from nasdsl.layers import CustomLayer, Input, Resize
 
 
 class ExportError(ValueError):
@@ -28,6 +28,13 @@ def all_nodes(graph: Graph) -> Iterator[Node]:
     for tower in graph.head.towers:
         for layer in tower.layers:
             yield from layer.nodes
+
+
+def sized_levels(nodes: Sequence[Node]) -> list[int]:
+    """The levels whose height and width layers are given: resizes, and custom layers that take a size."""
+    levels = {n.layer.level for n in nodes if isinstance(n.layer, Resize)}
+    levels |= {n.out.level for n in nodes if isinstance(n.layer, CustomLayer) and n.layer.sized and n.out.level is not None}
+    return sorted(levels)
 
 
 def input_nodes(graph: Graph) -> dict[str, Node]:
@@ -53,4 +60,4 @@ def metadata(graph: Graph, classes: int) -> dict[str, str]:
     }
 
 
-__all__ = ["ExportError", "MissingExtra", "all_nodes", "input_nodes", "metadata", "where"]
+__all__ = ["ExportError", "MissingExtra", "all_nodes", "input_nodes", "metadata", "sized_levels", "where"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nasdsl.backends.export import sized_levels
 from nasdsl.backends.layer_errors import RunningLayer, attach
 from nasdsl.ir.graph import Node
 from nasdsl.layers import (
@@ -146,8 +147,7 @@ def _run(step: Step, root: nn.Module, operands: Sequence[Tensor], sizes: Sizes) 
 def _run_custom(node: Node, layer: CustomLayer, module: nn.Module, operands: Sequence[Tensor], sizes: Sizes) -> Any:
     """Run the module of a custom layer, and compare the shapes of its results with those of its shape rule."""
     level = node.out.level
-    sized = layer.sized and level is not None
-    given = module(*operands, size=tuple(sizes[level])) if sized and level is not None else module(*operands)
+    given = module(*operands, size=tuple(sizes[level])) if layer.sized and level is not None else module(*operands)
     if torch.compiler.is_compiling():  # sizes are symbols
         return given
     several = given if layer.results > 1 else (given,)
@@ -193,13 +193,11 @@ def compute_of(layer: Layer) -> Compute | None:
             return None
 
 
-def sized_levels(nodes: Iterable[Node]) -> list[int]:
-    """The levels whose height and width something needs: a resize, or a custom layer."""
-    levels: set[int | None] = set()
+def needed_levels(nodes: Sequence[Node]) -> list[int]:
+    """The levels whose height and width are needed: those that layers are given, and those of custom layers, to check them."""
+    levels: set[int | None] = set(sized_levels(nodes))
     for node in nodes:
-        if isinstance(node.layer, Resize):
-            levels.add(node.layer.level)
-        elif isinstance(node.layer, CustomLayer):
+        if isinstance(node.layer, CustomLayer):
             levels.update(x.level for x in (node.out.results if isinstance(node.out, Features) else (node.out,)))
     return sorted(level for level in levels if level is not None)
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nasdsl.backends.interpreter import Interpreter, sized_levels
+from nasdsl.backends.interpreter import Interpreter, needed_levels
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
 from nasdsl.layers import (
@@ -95,7 +95,7 @@ class Fpn(Group):
         super().__init__()
         self.outputs = tuple(graph.outputs)
         self.input_levels = {n.layer.name: n.out.level for n in graph.inputs() if isinstance(n.layer, Input)}
-        self.needed_levels = sized_levels(graph.nodes)
+        self.needed_levels = needed_levels(graph.nodes)
         self.interpreter = Interpreter(graph.nodes, list(graph.outputs.values()))
         for node in graph.nodes:
             _register(self, node.id, node)
@@ -157,7 +157,7 @@ class Head(Group):
         for place in places:
             for node in layer.nodes:
                 _register(tower, f"{place}.{node.id}", node)
-        return TowerLayer(Interpreter(layer.nodes, [layer.result]), str(layer.index), layer.shared, sized_levels(layer.nodes))
+        return TowerLayer(Interpreter(layer.nodes, [layer.result]), str(layer.index), layer.shared, needed_levels(layer.nodes))
 
     def forward(self, pyramid: Mapping[str, Tensor]) -> dict[str, Prediction]:
         """Pyramid [N, width, H, W] by level to a `Prediction` for each level."""

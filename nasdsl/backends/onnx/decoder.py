@@ -7,10 +7,10 @@ from typing import TypeAlias
 
 from torch import nn
 
+from nasdsl.backends.export import sized_levels
 from nasdsl.backends.module import DecoderModule
 from nasdsl.backends.onnx.layers import write_conv, write_layer
 from nasdsl.backends.onnx.writer import Writer
-from nasdsl.backends.source.classes import written_levels
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
 from nasdsl.layers import Input, Result
@@ -78,7 +78,7 @@ def _head_layer(writer: Writer, module: DecoderModule, tower: str, layer: HeadLa
 def _head_sizes(writer: Writer, layer: HeadLayer, name: str, x: str) -> dict[int, str]:
     """Tensors [height, width] of the levels, relative to `x`, that something in a layer of the head is resized to."""
     sizes = {}
-    for level in written_levels(layer.nodes):
+    for level in sized_levels(layer.nodes):
         with writer.at(f"{name}.size.{2**level}"):
             size = writer.op("Shape", x, start=2)
             if level:
@@ -153,7 +153,7 @@ def _sizes(writer: Writer, graph: Graph, features: Mapping[str, str]) -> dict[in
         if isinstance(node.layer, Input) and node.out.level is not None
     }
     sizes = {}
-    for level in written_levels(graph.nodes):
+    for level in sized_levels(graph.nodes):
         with writer.at(f"fpn/size.{2**level}"):
             finer = [k for k in known if k <= level]
             nearest = max(finer) if finer else min(known)

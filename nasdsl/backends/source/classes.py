@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from nasdsl.backends.export import sized_levels
 from nasdsl.backends.source.writer import StatementWriter, constructor_call, module_source, module_tree
-from nasdsl.ir.graph import Graph, HeadLayer, Node
-from nasdsl.layers import CustomLayer, Input, Resize
+from nasdsl.ir.graph import Graph, HeadLayer
+from nasdsl.layers import Input
 from nasdsl.semantics.architecture import Fcos
 
 
@@ -34,7 +35,7 @@ def fpn_class(graph: Graph) -> list[str]:
 
 def _sizes(graph: Graph) -> list[str]:
     """Statements that assign `size`: height and width of each level that something is resized to."""
-    needed = written_levels(graph.nodes)
+    needed = sized_levels(graph.nodes)
     known = {n.out.level: n.layer.name for n in graph.inputs() if isinstance(n.layer, Input) and n.out.level is not None}
     entries = []
     for level in needed:
@@ -54,13 +55,6 @@ def _sizes(graph: Graph) -> list[str]:
         "        # Height and width of the levels that features are resized to.",
         f"        size = {{{', '.join(entries)}}}",
     ]
-
-
-def written_levels(nodes: Sequence[Node]) -> list[int]:
-    """The levels whose height and width the source reads: of resizes, and of custom layers that take a size."""
-    levels = {n.layer.level for n in nodes if isinstance(n.layer, Resize)}
-    levels |= {n.out.level for n in nodes if isinstance(n.layer, CustomLayer) and n.layer.sized and n.out.level is not None}
-    return sorted(levels)
 
 
 def head_class(graph: Graph, *, exact_boxes: bool = False) -> list[str]:
@@ -136,7 +130,7 @@ def _tower(name: str, layers: Sequence[HeadLayer]) -> list[str]:
         )
         if has_modules:
             lines.append(f'        layer = self.{name}["{layer.index}"]' + ("" if layer.shared else "[level]"))
-        needed = written_levels(layer.nodes)
+        needed = sized_levels(layer.nodes)
         if needed:
             entries = [f"{k}: [-(-n // {2**k}) for n in x.shape[2:]]" if k else "0: x.shape[2:]" for k in needed]
             lines.append(f"        size = {{{', '.join(entries)}}}")
