@@ -10,7 +10,7 @@ from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.allowed import without_allowed
 from nasdsl.diagnostics.catalogue import structure
 from nasdsl.semantics.architecture import Architecture, InputFeature
-from nasdsl.semantics.conditions import ALWAYS
+from nasdsl.semantics.conditions import ALWAYS, holds
 from nasdsl.semantics.definitions import check_definitions
 from nasdsl.semantics.elaborate import elaborate
 from nasdsl.semantics.elaborate_body import new_context
@@ -19,7 +19,7 @@ from nasdsl.semantics.infer_fpn import infer_fpn
 from nasdsl.semantics.infer_head import infer_head
 from nasdsl.semantics.infer_prediction import infer_prediction
 from nasdsl.semantics.library import Library
-from nasdsl.semantics.program import Decision, Program, is_there, present_steps
+from nasdsl.semantics.program import Decision, Program, present_steps
 from nasdsl.semantics.rules import layer_warnings
 from nasdsl.semantics.vocabulary import Vocabulary
 from nasdsl.syntax import ast
@@ -165,6 +165,6 @@ def _fillings(decisions: Sequence[Decision]) -> Iterator[list[int]]:
             else:
                 indices.append(next((at for at in left[decision] if at in allowed), max(allowed)))
         for decision in decisions:
-            if is_there(decision.condition, indices):
+            if holds(decision.condition, indices):
                 left[decision].pop(indices[decision.number], None)
         yield indices

@@ -85,8 +85,12 @@ def first_open(condition: Condition[K], known: Mapping[K, int]) -> K:
     raise ValueError("nothing is open")
 
 
-def holds(condition: Condition[int], indices: Sequence[int] | Mapping[int, int]) -> bool:
-    """Whether a condition on numbers of decisions holds for a filling. Inactive decisions may have any index."""
+def holds(condition: Condition[Any], indices: Sequence[int] | Mapping[int, int]) -> bool:
+    """Whether a condition holds for a filling. Inactive decisions may have any index.
+
+    Args:
+        condition: on decisions or their numbers; with a mapping of `indices`, on their numbers.
+    """
     for case in condition:
         for number, alternatives in case:
             if indices[number] not in alternatives:
@@ -110,9 +114,7 @@ def where(tree: Any, test: Callable[[Any], bool]) -> Condition[Any]:
         groups.setdefault(where(alternative, test), set()).add(at)
     if len(groups) == 1:
         return next(iter(groups))
-    return tuple(
-        ((tree.decision, frozenset(found)), *case) for condition, found in groups.items() for case in condition
-    )  # fmt: skip
+    return tuple(((tree.decision, frozenset(found)), *case) for condition, found in groups.items() for case in condition)
 
 
 def expand(ask: Callable[[Mapping[Any, int]], Any], context: Condition[Any], limit: int = MAX_ANSWERS) -> Any:

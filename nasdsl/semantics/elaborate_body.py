@@ -224,9 +224,7 @@ def new_context(problems: list[Diagnostic], lost: frozenset[str] | None = None) 
     return Context(problems, elaborate_block, lost=lost)
 
 
-def elaborate_block(
-    block: Block, context: Context, words: dict[str, Word], condition: Condition[Decision] = ALWAYS
-) -> Body:  # fmt: skip
+def elaborate_block(block: Block, context: Context, words: dict[str, Word], condition: Condition[Decision] = ALWAYS) -> Body:
     """The statements of a block, for a call with these words."""
     node = block.definition
     scope = [(p.name, p.name, p.span) for p in node.parameters]

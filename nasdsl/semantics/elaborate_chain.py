@@ -75,7 +75,7 @@ class _ChainElaborator:
         settings = body.settings(node.settings)
         has_slots = any(find_slot(s.value) for s in settings)
         call = Call(target, (Ref("x", node.span),), settings, has_slots, node.span, span)
-        self.steps.append(Step(call, node.span, ALWAYS if body.condition == ALWAYS else body.condition))
+        self.steps.append(Step(call, node.span, body.condition))
 
     def _alternative(self, node: Any) -> None:
         """The layers of one alternative of a hole."""

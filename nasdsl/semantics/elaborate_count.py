@@ -58,7 +58,7 @@ def count(
             if decision is not None:
                 return Open(decision)
             numbers = {d.number: at for d, at in known.items()}
-            number = evaluate(fill_value(value, numbers), expressions.words, expressions.problems)  # type: ignore[arg-type]  # by number
+            number = evaluate(fill_value(value, numbers), expressions.words, expressions.problems)
             if isinstance(number, Unknown):
                 is_unknown = True
             elif not isinstance(number, int) or number < 0:

@@ -611,9 +611,7 @@ class ExpressionElaborator:
         return made if _find_hole(made) else attributes.evaluate(made, self.words, [])
 
 
-def elaborate_op(
-    op: Op, context: Context, words: dict[str, Word], condition: Condition[Decision] = ALWAYS
-) -> Operand:  # fmt: skip
+def elaborate_op(op: Op, context: Context, words: dict[str, Word], condition: Condition[Decision] = ALWAYS) -> Operand:
     """The expression of an op, in which its attributes stay by name."""
     span = op.definition.name_span
     scope = [(name, name, span) for name in op.operands]

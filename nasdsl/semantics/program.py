@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.semantics import attributes
 from nasdsl.semantics.attributes import UNKNOWN, Accepts
-from nasdsl.semantics.conditions import ALWAYS, Condition
+from nasdsl.semantics.conditions import ALWAYS, Condition, holds
 from nasdsl.syntax import ast
 
 if TYPE_CHECKING:
@@ -69,6 +69,10 @@ class Decision:
     texts: tuple[str, ...]
     condition: Condition[Decision]
     span: Span
+
+    def __index__(self) -> int:
+        """Its number: a filling is read by decisions."""
+        return self.number
 
 
 class Ref(NamedTuple):
@@ -319,17 +323,12 @@ class Program:
     detector: DetectorProgram | None = None
 
 
-def is_there(condition: Condition[Decision], indices: Sequence[int]) -> bool:
-    """Whether a condition holds for a filling."""
-    return any(all(indices[decision.number] in found for decision, found in case) for case in condition)
-
-
 def present(statements: Sequence[Statement], indices: Sequence[int] | None) -> Iterator[Plain]:
     """The statements that a filling has; without `indices` those of all turns."""
     for statement in statements:
-        if type(statement) is not When:
-            yield statement  # type: ignore[misc]  # the others are plain
-        elif indices is None or is_there(statement.condition, indices):
+        if not isinstance(statement, When):
+            yield statement
+        elif indices is None or holds(statement.condition, indices):
             yield from present(statement.statements, indices)
 
 
@@ -337,17 +336,17 @@ def present_steps(chain: Chain, indices: Sequence[int] | None) -> tuple[Step, ..
     """The layers that a filling has; without `indices` those of all turns and alternatives."""
     if indices is None:
         return chain.steps
-    return tuple([s for s in chain.steps if s.condition is ALWAYS or is_there(s.condition, indices)])
+    return tuple([s for s in chain.steps if holds(s.condition, indices)])
 
 
-def chosen(node: Any, indices: Sequence[int]) -> Any:
+def chosen(node: Any, indices: Sequence[int] | Mapping[int, int]) -> Any:
     """The node itself, or the alternative that fills its slot."""
     while type(node) is Slot:
         node = node.alternatives[indices[node.decision.number]]
     return node
 
 
-def fill_value(value: Any, indices: Sequence[int]) -> Any:
+def fill_value(value: Any, indices: Sequence[int] | Mapping[int, int]) -> Any:
     """An attribute value with alternatives in the place of its slots."""
     kind = type(value)
     if kind is Slot:
@@ -361,7 +360,7 @@ def fill_value(value: Any, indices: Sequence[int]) -> Any:
     return value
 
 
-def fill_settings(settings: tuple[ast.Setting, ...], indices: Sequence[int]) -> tuple[ast.Setting, ...]:
+def fill_settings(settings: tuple[ast.Setting, ...], indices: Sequence[int] | Mapping[int, int]) -> tuple[ast.Setting, ...]:
     """Attributes with alternatives in the place of their slots."""
     return tuple([ast.Setting(s.span, s.name, s.name_span, fill_value(s.value, indices)) for s in settings])
 

@@ -43,7 +43,7 @@ class Condition:
             for case in self.cases
             for n, alternatives in case
             if n == number
-        )  # fmt: skip
+        )
 
     def __str__(self) -> str:
         """``always``, ``where 7 is 1``, ``where 0 is 2 or 3, and 4 is 1``."""

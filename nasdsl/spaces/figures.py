@@ -21,7 +21,7 @@ from nasdsl.semantics import attributes, infer_fpn, infer_head, primitives
 from nasdsl.semantics.architecture import Fcos, Retinanet
 from nasdsl.semantics.attributes import Accepts, Unknown
 from nasdsl.semantics.builder import UNFIT
-from nasdsl.semantics.conditions import ALWAYS
+from nasdsl.semantics.conditions import ALWAYS, holds
 from nasdsl.semantics.elaborate_body import body_of_block
 from nasdsl.semantics.infer import Binding, Frame, Inference
 from nasdsl.semantics.infer_prediction import DETECTORS
@@ -46,7 +46,6 @@ from nasdsl.semantics.program import (
     fill_settings,
     fill_value,
     find_slot,
-    is_there,
     possible_values,
     present_steps,
     section_values,
@@ -94,8 +93,8 @@ class FigureCounter:
         self.areas = [Areas(size) for size in self.sizes]
         self.applied: dict[tuple[Any, ...], tuple[Feature, int, int] | None] = {}
         self._fpn, self._head, self._predict = program.fpn, program.head, program.predict
-        self._head_is_fixed = not _head_has_slots(program.head, program.predict)
-        self._has_turns = any(s.condition is not ALWAYS for c in program.head.chains for s in c.steps)
+        self._has_turns = any(s.condition != ALWAYS for c in program.head.chains for s in c.steps)
+        self._head_is_fixed = not self._has_turns and not _head_has_slots(program.head, program.predict)
         self._heads: dict[tuple[tuple[int, ...], int], int] = {}
 
     def figures(self, indices: Sequence[int]) -> Quantities | None:
@@ -330,7 +329,7 @@ class _Section:
                     self._merge(chosen(target, self.indices).name)
             elif type(statement) is SetWord:
                 self._set_word(statement)
-            elif type(statement) is When and is_there(statement.condition, self.indices):
+            elif type(statement) is When and holds(statement.condition, self.indices):
                 self.run(statement.statements)
 
     def _assign(self, statement: Assign) -> list[tuple[str, int]]:
@@ -389,7 +388,7 @@ class _Section:
                     self.names[name] = index
             elif type(statement) is SetWord:
                 self._set_word(statement)
-            elif type(statement) is When and is_there(statement.condition, self.indices):
+            elif type(statement) is When and holds(statement.condition, self.indices):
                 self._run_body(statement.statements)
 
     def _set_word(self, statement: SetWord) -> None:
@@ -598,10 +597,8 @@ def _literal(value: Any, span: Any) -> ast.Attribute:
 
 
 def _head_has_slots(head: HeadProgram, predict: PredictProgram) -> bool:
-    """Whether anything behind the pyramid differs between fillings."""
+    """Whether an attribute or a layer behind the pyramid differs between fillings."""
     if any(find_slot(s.value) for s in (*head.settings, *predict.settings)):
-        return True
-    if any(s.condition is not ALWAYS for c in head.chains for s in c.steps):
         return True
     calls = [s.call for c in head.chains for s in c.steps]
     return any(

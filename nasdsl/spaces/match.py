@@ -352,7 +352,7 @@ class _Matcher:
         if not isinstance(found, ast.Number) or not find_slot(wanted):
             return False
         try:
-            return evaluate(fill_value(wanted, self.known), {}, []) == found.value  # type: ignore[arg-type]  # by number
+            return evaluate(fill_value(wanted, self.known), {}, []) == found.value
         except KeyError:
             return False
 
@@ -370,7 +370,7 @@ def _is_word(statement: SetWord) -> bool:
 
 def _with_conditions(
     statements: tuple[Statement, ...], condition: Condition[int] = ALWAYS
-) -> Iterator[tuple[Statement, Condition[int]]]:  # fmt: skip
+) -> Iterator[tuple[Statement, Condition[int]]]:
     for statement in statements:
         if isinstance(statement, When):
             yield from _with_conditions(statement.statements, numbered(statement.condition))
@@ -379,7 +379,7 @@ def _with_conditions(
 
 
 def _has_turns(space: Program) -> bool:
-    """Whether a `repeat` of the space has a count that a hole decides."""
+    """Whether values may be there in some fillings only; True also where holes stand in alternatives of others."""
     return any(d.condition != ALWAYS for d in space.decisions) or (
         space.fpn is not None and any(isinstance(s, When) for s in space.fpn.statements)
     )  # fmt: skip

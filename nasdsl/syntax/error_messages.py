@@ -17,7 +17,8 @@ _WORDS = {
 } | {terminal: f"`{sign}`" for terminal, sign in SIGNS.items()}  # fmt: skip
 
 
-PYRAMID_NAME = re.compile(r"p\d+")
+LEVEL_NAME = re.compile(r"p\d+")
+"""A name that was probably meant as an output."""
 
 
 class Place(NamedTuple):
@@ -117,7 +118,7 @@ def _missing(kind: str, place: Place) -> Diagnostic:
     where = f"after `{_shortened(before)}`" if before is not None else f"before `{_shortened(token)}`"
     if kind == "VALUE":
         help = ""
-        if before is not None and PYRAMID_NAME.fullmatch(before.value):
+        if before is not None and LEVEL_NAME.fullmatch(before.value):
             name = before.value
             help = f"`output {name} = …` binds {name} itself: it stands in the place of a `{name} = …` further up"
         return codes.UNEXPECTED(place.gap, f"a value is missing {where}", label="expected `=` and a value", help=help)

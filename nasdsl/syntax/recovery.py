@@ -289,7 +289,7 @@ class _Recovery:
         if out[-2].type not in {"EQUAL", *OPERATORS} or bracket is None or bracket.type != "LPAR":
             return 0
         sign = next((i for i in range(len(out) - 2, 0, -1) if out[i].type == "EQUAL"), 0)
-        if messages.PYRAMID_NAME.fullmatch(out[sign - 1].value):  # a further output, behind a bracket that is not closed
+        if messages.LEVEL_NAME.fullmatch(out[sign - 1].value):  # a further output, behind a bracket that is not closed
             return 0
         opened = next(i for i in range(len(out) - 1, -1, -1) if out[i] is bracket)
         if opened > 1 and out[opened - 2].type in ("OP", "AGG"):  # the parameters of a definition, likewise

@@ -79,6 +79,14 @@ REQUIREMENT_BROKEN = Code(
     decoder(inputs="input c3, c4\n  require macs <= 120G at 800x1088"),
 )
 
+RESERVED_CHOICE = Code(
+    "NAS509",
+    "a choice called pool",
+    "`?pool` always means any value in scope, so no `choice` can have this name.",
+    decoder("output p3 = conv_3x3(c3)", before="choice pool = skip | conv_3x3"),
+    decoder("output p3 = conv_3x3(c3)", before="choice pools = skip | conv_3x3"),
+)
+
 NOT_ALWAYS_BOUND = Code(
     "NAS510",
     "a value that some fillings do not have",
@@ -86,14 +94,6 @@ NOT_ALWAYS_BOUND = Code(
     "the turn. Below the `repeat` it can be read if it is bound above as well: with no turns it is that value.",
     decoder("repeat ?(0..2) { x = conv_3x3(c3) }\noutput p3 = x"),
     decoder("x = c3\nrepeat ?(0..2) { x = conv_3x3(x) }\noutput p3 = x"),
-)
-
-RESERVED_CHOICE = Code(
-    "NAS509",
-    "a choice called pool",
-    "`?pool` always means any value in scope, so no `choice` can have this name.",
-    decoder("output p3 = conv_3x3(c3)", before="choice pool = skip | conv_3x3"),
-    decoder("output p3 = conv_3x3(c3)", before="choice pools = skip | conv_3x3"),
 )
 
 # ------------------------------------------------------------------------------------------------ messages
