@@ -18,13 +18,9 @@ if TYPE_CHECKING:
 
 def print_estimate(prepared: PreparedSearch, options: SimpleNamespace, format_: str) -> None:
     """Measure a few steps of the search, and print what it takes; nothing is written."""
-    from nasdsl.search.estimate import Search, estimate
+    from nasdsl.search.estimate import estimate
 
-    search = Search(
-        data=prepared.data, settings=prepared.settings, first=prepared.first, heads=prepared.heads, fixed=prepared.fixed,
-        full=prepared.full, backbones=prepared.backbones,
-    )  # fmt: skip
-    found = estimate(search, echo_err)
+    found = estimate(prepared, echo_err)
     if format_ == "json":
         click.echo(json.dumps(found.to_dict(), indent=1))
         return
@@ -37,8 +33,9 @@ def _print_tables(found: Estimate) -> None:
 
     out = stdout_console()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("part", "left"), ("time", "right"), ("of", "left")):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]  # a literal
+    table.add_column("part", overflow="fold")
+    table.add_column("time", overflow="fold", justify="right")
+    table.add_column("of", overflow="fold")
     for part in found.parts:
         table.add_row(part.name, "unknown" if part.seconds is None else about_duration(part.seconds), part.detail)
     table.add_row("all", about_duration(found.seconds), "")

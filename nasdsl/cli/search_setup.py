@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,8 @@ from nasdsl.cli.training_plan import resolve_split
 from nasdsl.decoder import REFERENCE_BACKBONE
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.search.config import is_started, read_config
-from nasdsl.search.detectors import DetectorKey, key_name, proxy_specs
+from nasdsl.search.detectors import key_name, proxy_specs
+from nasdsl.search.estimate import Search
 from nasdsl.search.progressive import SearchResult, plain_search, progressive_search, with_fixed_fpn
 from nasdsl.search.stages import SearchSettings, Stage
 from nasdsl.search.supernet.spec import SupernetSpec
@@ -29,8 +29,6 @@ from nasdsl.training.proxy.spec import ProxySpec
 
 if TYPE_CHECKING:
     from nasdsl.data import Dataset
-    from nasdsl.search.backbone_training import BackboneTraining
-    from nasdsl.search.full_training import FullTraining
 
 PAPER_TRIALS, PAPER_TOP, PLAIN_TRIALS = 2800, 20, 500
 """Default numbers of trials and of full trainings. The paper's (arXiv:1906.04423, section 4.1.1) are for the fpn stage of a
@@ -44,35 +42,16 @@ _PROXY_OPTIONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedSearch:
+class PreparedSearch(Search):
     """A search that has been checked and not begun.
 
     Attributes:
         options: of the command.
-        data: that the proxy task trains on.
         proxy: the proxy task; of several detectors, that of none of them.
-        detectors: the proxy task of each backbone and size, as in `Stage`.
-        first: the first stage, or the search without stages; None with ``--stages head``.
-        heads: the stage of the heads; None without one.
-        fixed: text of the decoder whose fpn heads are searched on, where there is no first stage.
-        settings, full, backbones: of the search.
     """
 
     options: SimpleNamespace
-    data: Dataset
     proxy: ProxySpec
-    detectors: Mapping[DetectorKey, ProxySpec]
-    first: Stage | None
-    heads: Stage | None
-    fixed: str | None
-    settings: SearchSettings
-    full: FullTraining | None
-    backbones: tuple[BackboneTraining, ...]
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """The stages that the search has, in their order."""
-        return tuple(stage for stage in (self.first, self.heads) if stage is not None)
 
     def run(self) -> SearchResult:
         """Run the search; see `plain_search` and `progressive_search`."""
@@ -145,7 +124,7 @@ def prepare(options: SimpleNamespace) -> PreparedSearch:
     backbones = backbone_trainings(options, first)
     full = full_training(options, [s for s in (stage, heads) if s is not None])
     prepared = PreparedSearch(
-        options=options, data=data, proxy=proxy, detectors=detectors, first=stage, heads=heads,
+        options=options, data=data, proxy=proxy, first=stage, heads=heads,
         fixed=None if fixed is None else str(fixed.decode(())), settings=settings, full=full, backbones=backbones,
     )  # fmt: skip
     fpn = None if head is None else _fpn_for_heads(head, first)

@@ -14,6 +14,7 @@ from nasdsl.cli.files import load_decoder
 from nasdsl.cli.options import command_line, is_default, parse_assignments
 from nasdsl.cli.output import echo_err
 from nasdsl.cli.training_plan import resolve_backbone_weights, resolve_split, warn_random_backbone, with_recipe
+from nasdsl.search.backbone_training import FOLDER
 from nasdsl.search.stages import Stage
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def finetunes_backbone(options: SimpleNamespace) -> bool:
 
 def backbone_folder(options: SimpleNamespace, backbone: str) -> Path:
     """Folder of the run that fine-tunes a backbone: ``backbone``, or of several backbones one in it for each."""
-    folder = Path(options.out).absolute() / "backbone"  # FOLDER of nasdsl.search.backbone_training, which needs torch
+    folder = Path(options.out).absolute() / FOLDER
     return folder if len(options.backbone_names) == 1 else folder / re.sub(r"[^\w.-]", "_", backbone)
 
 

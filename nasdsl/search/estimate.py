@@ -89,12 +89,14 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """A search that has not begun: what `estimate` needs of it.
+    """A search that has not begun.
 
     Attributes:
         data: of the proxy task.
-        first: the first stage; None if heads are searched on the fpn of `fixed`.
+        first: the first stage, or that of a search without stages; None if heads are searched on the fpn of `fixed`.
         heads: the stage of the heads; None without one.
+        fixed: text of a decoder, where there is no first stage.
+        settings, full, backbones: see `nasdsl.search.progressive_search`.
     """
 
     data: Dataset

@@ -67,9 +67,10 @@ class Stage:
         """
         if self.supernet is not None:
             from nasdsl.search.supernet.evaluation import SupernetEvaluation
+            from nasdsl.search.supernet.spec import FILE
 
             proxies = self.detectors or {(None, None): self.proxy}
-            return SupernetEvaluation(self.space, proxies, self.supernet, folder / "supernet.pt", latency, quiet=quiet)
+            return SupernetEvaluation(self.space, proxies, self.supernet, folder / FILE, latency, quiet=quiet)
         made = {
             key: ProxyEvaluation(
                 spec, None if latency is None else key[1] or latency, checks=_checks(spec, stopping), quiet=quiet

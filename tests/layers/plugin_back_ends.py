@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,8 +41,8 @@ def features(size: tuple[int, int]) -> dict[str, Tensor]:
     return {name: torch.randn(2, CHANNELS[name], *shape, generator=generator) for name, shape in shapes.items()}
 
 
-def flat(predictions: object) -> list[Tensor]:
-    return [tensor for level in predictions.values() for tensor in level]  # type: ignore[attr-defined]
+def flat(predictions: Mapping[str, Sequence[Tensor]]) -> list[Tensor]:
+    return [tensor for level in predictions.values() for tensor in level]
 
 
 def built(text: str) -> DecoderModule:
@@ -96,12 +98,12 @@ def check_values(module: DecoderModule) -> None:
 def check_exports(text: str, module: DecoderModule, out: Path) -> None:
     import onnxruntime
 
-    namespace: dict[str, object] = {"__name__": "written"}
+    namespace: dict[str, Any] = {"__name__": "written"}
     source = emit_source(module.graph, CLASSES, text=text)
     assert "pyramid_bands" not in source.replace("nasdsl-pyramid-bands", "")
     assert source.count("class UpConv(") == 1, "once, however many primitives need it"
     exec(compile(source, "written.py", "exec"), namespace)
-    written = namespace["Decoder"]()  # type: ignore[operator]
+    written = namespace["Decoder"]()
     written.load_state_dict(module.state_dict())
     written.eval()
     export_onnx(module, out / "banded.onnx")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from nasdsl.search.errors import SearchError
+
+FILE: Final = "supernet.pt"
+"""Name of the network's file in the folder of a search."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from nasdsl.detection.weights import SavedWeights
 from nasdsl.search.config import read_config
 from nasdsl.search.detectors import detector_key, key_name
 from nasdsl.search.errors import SearchError
-from nasdsl.search.supernet.spec import SupernetSpec
+from nasdsl.search.supernet.spec import FILE, SupernetSpec
 from nasdsl.search.supernet.training import Supernet, load_identity
 from nasdsl.spaces import SpaceError, loads_space
 from nasdsl.training.proxy import ProxySpec, ProxyTask
 from nasdsl.training.proxy.extraction import make_frozen_backbone
-
-FILE: Final = "supernet.pt"
-"""Name in the folder of a search."""
 
 
 def is_supernet(folder: Path) -> bool:

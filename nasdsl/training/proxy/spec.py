@@ -45,7 +45,7 @@ class ProxySpec:
             paper fine-tunes the backbone on the proxy data first. None: random weights, drawn with `seed`.
         size: pixels of the shorter side of pictures and of both sides of crops; a multiple of the largest stride.
         image_size: (height, width) that pictures are resized to, without keeping their aspect ratio; then `size` is the side of
-            crops alone, and may be up to a stride larger. None: their shorter side is `size`.
+            crops alone. None: their shorter side is `size`.
         whole_images: train and evaluate on whole images of `image_size`, padded to a multiple of the largest stride, instead of
             on square crops: losses at several sizes compare, which those of crops with other shares of the image do not.
         longest: largest number of pixels of the longer side; larger pictures are resized further, and padded to the crop. The

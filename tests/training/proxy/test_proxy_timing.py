@@ -49,9 +49,9 @@ def test_of_a_large_batch_a_part_is_measured(monkeypatch: pytest.MonkeyPatch) ->
     sizes: list[int] = []
     load = timing.ProxyTask._train
 
-    def note(self: ProxyTask, *arguments: object) -> object:
+    def note(self: ProxyTask, *arguments: Any) -> object:
         sizes.append(self.spec.batch_size)
-        return load(self, *arguments)  # type: ignore[arg-type]
+        return load(self, *arguments)
 
     monkeypatch.setattr(timing.ProxyTask, "_train", note)
     found = time_proxy(spec, open_dataset(spec.data, spec.split), [text()])
