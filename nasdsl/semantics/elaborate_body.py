@@ -13,8 +13,9 @@ from nasdsl.diagnostics.catalogue import names, structure, types
 from nasdsl.semantics import primitives
 from nasdsl.semantics.attributes import UNKNOWN
 from nasdsl.semantics.conditions import ALWAYS, MAX_CASES, Bound, Condition, Unbound, both, bound_if
+from nasdsl.semantics.elaborate_attribute import Context, Word, literal
 from nasdsl.semantics.elaborate_count import count
-from nasdsl.semantics.elaborate_expression import Context, ExpressionElaborator, Word, elaborate_op, literal
+from nasdsl.semantics.elaborate_expression import ExpressionElaborator, elaborate_op
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import (
     Assign,
