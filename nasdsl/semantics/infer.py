@@ -13,6 +13,7 @@ from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import holes, lints, names, structure, types
 from nasdsl.layers import Features, Layer, Result
 from nasdsl.semantics import attributes, expansion_cache, primitives
+from nasdsl.semantics.architecture import Group
 from nasdsl.semantics.attributes import UNKNOWN, Environment, Unknown
 from nasdsl.semantics.builder import MAX_LAYERS, UNFIT, LayerBuilder
 from nasdsl.semantics.elaborate_body import body_of_block, body_of_op
@@ -68,14 +69,18 @@ class Frame:
         words: attributes: ``width``, ``norm`` and ``act`` of the section, and those of an op in its body.
         site: the call in the decoder's own statements that the body belongs to; None in these statements themselves.
         key: ``width``, ``norm`` and ``act``, as a key of the cache of expansions.
+        groups: the blocks that the body is called in, and the repeats around these calls.
     """
 
-    __slots__ = ("key", "scope", "site", "words")
+    __slots__ = ("groups", "key", "scope", "site", "words")
 
-    def __init__(self, scope: dict[str, Binding], words: dict[str, Any], site: Span | None) -> None:
+    def __init__(
+        self, scope: dict[str, Binding], words: dict[str, Any], site: Span | None, groups: tuple[Group, ...] = ()
+    ) -> None:
         self.scope = scope
         self.words = words
         self.site = site
+        self.groups = groups
         self.key = words.get("width"), words.get("norm"), words.get("act")
 
     def section(self) -> dict[str, Any]:
@@ -129,7 +134,7 @@ class Inference:
 
     def once(self, statement: Plain, since: int, reported: set[tuple[str, Span]]) -> None:
         """Drop findings of a repeated statement that an earlier round has reported."""
-        if len(self.problems) > since and not isinstance(statement, SetWord) and statement.is_repeated:
+        if len(self.problems) > since and not isinstance(statement, SetWord) and statement.turns:
             self.problems[since:] = [p for p in self.problems[since:] if (p.code, p.span) not in reported]
             reported.update((p.code, p.span) for p in self.problems[since:])
 
@@ -143,8 +148,10 @@ class Inference:
 
     def assign(self, statement: Assign, frame: Frame, prefix: str) -> list[tuple[str, Binding]]:
         """The values that an assignment binds, by their unique names."""
-        if self.layers.is_full and statement.is_repeated:
+        if self.layers.is_full and statement.turns:
             return []
+        self.layers.groups = frame.groups + statement.turns if frame.groups else statement.turns
+        self.layers.statement = statement.span
         targets, value = statement.targets, self.choose(statement.value)
         first = targets[0]
         path = self.layers.reserve(prefix + (first.source if first is not None else "_"))
@@ -498,9 +505,10 @@ class Inference:
         self._depth += 2  # a block takes more of the interpreter's stack than an op
         prefix = layers.reserve(f"{path}.{block.name}" if path else block.name) + "."
         scope = {name: Binding(name, i, call.span) for name, i in zip(body.parameters, operands, strict=True)}
-        owner = layers.owner
-        results = self.run_block(body, Frame(scope, words, frame.site or call.span), prefix)
-        layers.owner = owner
+        owner, groups, statement = layers.owner, layers.groups, layers.statement
+        inner_groups = (*groups, Group("block", prefix[:-1], statement or call.span))
+        results = self.run_block(body, Frame(scope, words, frame.site or call.span, inner_groups), prefix)
+        layers.owner, layers.groups, layers.statement = owner, groups, statement
         if frame.site is None:
             show_at_call(self.problems, before, call.span)
         self._depth -= 2
