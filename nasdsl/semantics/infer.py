@@ -11,7 +11,7 @@ from typing import Any
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import holes, lints, names, structure, types
-from nasdsl.layers import Layer, Result
+from nasdsl.layers import Features, Layer, Result
 from nasdsl.semantics import attributes, expansion_cache, primitives
 from nasdsl.semantics.architecture import Group
 from nasdsl.semantics.attributes import UNKNOWN, Environment, Unknown
@@ -165,7 +165,8 @@ class Inference:
             self.layers.own(path, op, "block", statement.span)
             results = self.call(value, frame, prefix.rstrip("."), None)
             if results is not None and len(results) != len(targets):
-                self.problems.append(types.result_count(statement.span, op, len(results), len(targets)))
+                instead = self._results_attribute(value)
+                self.problems.append(types.result_count(statement.span, op, len(results), len(targets), instead))
                 results = None
         elif type(value) is Ref:
             self.problems.append(types.one_value(statement.span, len(targets)))
@@ -175,6 +176,11 @@ class Inference:
                 index = results[number] if results else UNFIT
                 bound.append((target.name, Binding(target.source, index, target.span)))
         return bound
+
+    def _results_attribute(self, call: Call) -> str:
+        """The attribute of a primitive that says how many values the call gives; empty where there is none."""
+        target: Any = call.target if self.indices is None else chosen(call.target, self.indices)
+        return target.callee.results_of if type(target.callee) is Primitive else ""
 
     def choose(self, operand: Operand) -> Operand:
         """The operand, or the alternative that fills its slot."""
@@ -270,8 +276,9 @@ class Inference:
             index = self._op(callee, call, settings, frame, path, home)
         elif type(callee) is Primitive:
             index = self._primitive(callee, call, settings, frame, path, home)
-            if callee.results > 1:
-                return self._results(index, callee.results, call, path, frame)
+            several = None if index == UNFIT else self.layers.applications[index].feature
+            if isinstance(several, Features):
+                return self._results(index, len(several.results), call, path, frame)
         elif type(callee) is Block:
             return self._block(callee, call, settings, frame, path, home)
         else:
@@ -354,10 +361,8 @@ class Inference:
 
         return primitive.expand(values, tuple(operands), apply)
 
-    def _results(self, index: int, count: int, call: Call, path: str, frame: Frame) -> list[int] | None:
-        """The results of a primitive that gives several; None where it could not be built."""
-        if index == UNFIT:
-            return None
+    def _results(self, index: int, count: int, call: Call, path: str, frame: Frame) -> list[int]:
+        """The results of a primitive that gives several."""
         return [self.layers.apply(Result(i), (index,), path, call.span, frame.site) for i in range(count)]
 
     def _target_level(self, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, home: Vocabulary | None) -> int | None:
