@@ -104,7 +104,18 @@ class AttributeElaborator(ABC):
         written = self._hole_of_let(node) if isinstance(node.value, HOLES) else self.attribute(node.value)
         everything = self.attribute(written, everything=True)
         self.words[node.name] = everything if find_slot(everything) else self.evaluate(everything)
+        self.hide(node.name)
         return SetWord(node.name, written, node.span, True)
+
+    @property
+    def has_attributes(self) -> bool:
+        """Whether the body is one of an op or a block that has attributes."""
+        return not self.kept <= SECTION_WORDS
+
+    def hide(self, name: str) -> None:
+        """Let a word stand for what is bound here, and no longer for the attribute of this name of an op or a block."""
+        if name in self.kept and name not in SECTION_WORDS:
+            self.kept -= {name}
 
     def _hole_of_let(self, node: ast.Let) -> Any:
         made = self.slot(node.value, "let")
