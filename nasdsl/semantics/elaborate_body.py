@@ -153,9 +153,7 @@ class BodyElaborator:
     def _repeat(self, node: ast.Repeat) -> None:
         counted = count(self.expressions, node.first, node.last, "repeat")
         if counted is None:  # it has a mistake, or depends on the call of a block
-            for name, span in names_bound_in(node.body).items():  # that they are missing is no second mistake
-                self.scope.setdefault(name, (None, span))
-                self.expressions.lost_names.add(name)
+            self._lose(node)
             return
         turns = counted.turns
         rounds = len(turns)
@@ -163,6 +161,7 @@ class BodyElaborator:
             return
         if self._rounds * rounds * max(1, len(node.body)) > MAX_STATEMENTS:
             self.problems.append(structure.too_many_statements(node.last.span, MAX_STATEMENTS, rounds))
+            self._lose(node)
             return
         self._rounds *= rounds
         self._nesting += 1
@@ -182,6 +181,12 @@ class BodyElaborator:
                     break
         self._nesting -= 1
         self._rounds //= rounds
+
+    def _lose(self, node: ast.Repeat) -> None:
+        """Note what a `repeat` that is left out would bind: that it is missing is no second mistake."""
+        for name, span in names_bound_in(node.body).items():
+            self.scope.setdefault(name, (None, span))
+            self.expressions.lost_names.add(name)
 
     def _turn(self, node: ast.Repeat, number: int, condition: Condition[Decision]) -> None:
         """One turn of a `repeat`. What it binds is bound only in the fillings that have it."""

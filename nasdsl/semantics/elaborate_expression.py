@@ -57,9 +57,6 @@ class ExpressionElaborator(AttributeElaborator):
     Args:
         vocabulary, words, kept, scope, condition: as of `AttributeElaborator`.
         later: names that statements further down bind.
-
-    Attributes:
-        lost_names: names that are not bound because of a mistake, or in a `repeat` whose count is not known.
     """
 
     def __init__(
@@ -75,7 +72,6 @@ class ExpressionElaborator(AttributeElaborator):
     ) -> None:
         super().__init__(context, vocabulary, words, kept, scope, condition)
         self.later = later or {}
-        self.lost_names: set[str] = set()
         self._given: tuple[ast.Setting, ...] = ()  # attributes of the call whose callee is read
         self._targets: dict[str, Target] = {}  # what names before brackets mean, where that is the same for each call
 

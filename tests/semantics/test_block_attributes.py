@@ -51,10 +51,11 @@ def test_an_attribute_of_a_section_is_set_for_the_whole_body() -> None:
 
 
 def test_a_word_of_the_body_hides_an_attribute() -> None:
-    block = "block f(x, n=2) -> (y) { let k = n y = conv(x, k=n) let n = k + 2 repeat n in n..n { y = conv(y, k=n) } }"
+    body = "let k = n a = conv(x, k=n) let n = k + 2 y = conv(a, k=n) repeat n in n..n { y = conv(y, k=n) }"
+    block = f"block f(x, n=3) -> (y) {{ {body} }}"
     assert (
         nasdsl.loads(text("output p3 = f(c3, n=1)", block)).digest
-        == nasdsl.loads(text("output p3 = conv(conv(c3, k=1), k=3)")).digest
+        == nasdsl.loads(text("output p3 = conv(conv(conv(c3, k=1), k=3), k=3)")).digest
     )
 
 
