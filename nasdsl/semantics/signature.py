@@ -23,7 +23,7 @@ def accepted(op: Op) -> Mapping[str, Accepts]:
     return op.accepts
 
 
-def _collect(operand: ast.Operand, op: Op, found: dict[str, Accepts]) -> None:
+def _collect(operand: ast.Operand | ast.Attribute, op: Op, found: dict[str, Accepts]) -> None:
     if not isinstance(operand, ast.Call):
         return
     for inner in operand.operands:
@@ -37,6 +37,10 @@ def _collect(operand: ast.Operand, op: Op, found: dict[str, Accepts]) -> None:
         takes = accepted(definition)
     elif primitive is not None:
         takes = primitive.attributes
+    if primitives.FACTOR in takes:
+        for factor in operand.operands:
+            if isinstance(factor, ast.Reference) and factor.name in op.attributes:
+                found.setdefault(factor.name, takes[primitives.FACTOR])
     given = {s.name: s.value.name for s in operand.settings if isinstance(s.value, ast.Reference) and s.value.index is None}
     unset = {name for name in takes if not any(s.name == name for s in operand.settings)}
     for name, accepts in takes.items():
