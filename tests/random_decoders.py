@@ -27,6 +27,8 @@ block cross(a, b, n=0, unit=conv_3x3) -> (s, t) {
 """
 _SMALL = [
     "u{n}, v{n} = split({a}) s{n} = conv_1x1(concat(v{n}, relu(u{n})))",
+    "s{n} = mul({a}, 0.2)",
+    "let f = 0.5 s{n} = add({a}, mul({b}, f * -3, sigmoid({a})))",
     "q{n}, r{n}, u{n}, v{n} = split({a}, parts=4) s{n} = cat(concat(u{n}, q{n}, r{n}, v{n}), {b})",
 ]
 """Statements that bind s{n}, a value of the section's width."""

@@ -17,6 +17,7 @@ from nasdsl.layers.builtin import (
     Concat,
     Conv,
     DeformConv,
+    Factor,
     GlobalPool,
     Input,
     Maximum,
@@ -45,6 +46,7 @@ Layer: TypeAlias = (
     | Scale
     | Add
     | Multiply
+    | Factor
     | Maximum
     | WeightedAdd
     | Concat
@@ -69,6 +71,7 @@ __all__ = [
     "Cost",
     "CustomLayer",
     "DeformConv",
+    "Factor",
     "Feature",
     "Features",
     "GlobalPool",

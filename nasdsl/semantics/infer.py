@@ -331,7 +331,8 @@ class Inference:
         self, primitive: Primitive, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, path: str,
         home: Vocabulary | None,
     ) -> int:  # fmt: skip
-        operands = self._operands(call, primitive.least, primitive.most, frame, path, home)
+        least = 1 if any(s.name == primitives.FACTOR for s in settings) else primitive.least
+        operands = self._operands(call, least, primitive.most, frame, path, home)
         site, span = frame.site, call.span
         values: dict[str, Any] | None = attributes.settings(
             settings, primitive.attributes, primitive.name, site or call.callee_span, frame.words, self.problems

@@ -17,6 +17,7 @@ from nasdsl.layers import (
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     Feature,
     GlobalPool,
     Layer,
@@ -48,6 +49,9 @@ _STRIDE = Accepts("stride", 1, largest=64)
 _DILATION = Accepts("count", 1, largest=1024)
 _GROUPS = Accepts("count", 1)
 
+FACTOR = "*"
+"""The attribute that the numbers among the operands of ``mul`` become. No text can set it by this name."""
+
 SECTION: Mapping[str, Accepts] = {
     "width": Accepts("count", None, largest=16384),
     "norm": Accepts("word", "none", _NORM.words),
@@ -67,7 +71,7 @@ class Primitive:
     """A name of the language that stands for layers.
 
     Attributes:
-        least, most: how many operands it takes.
+        least, most: how many operands it takes; one is enough where there is a constant factor too.
         attributes: its attributes, and what each accepts.
         expand: called with the attribute values, the operands' indices and an `Apply`; returns the index of the result.
         weight: the largest number of layers that it expands into.
@@ -103,6 +107,11 @@ def _conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
 def _deform_conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
     layer = DeformConv(a["width"], a["k"], a["stride"], a["dilation"], a["offset_groups"], a["groups"], a["bias"] == "true")
     return _finish(a, apply(layer, *x), apply)
+
+
+def _mul(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    product = apply(Multiply(), *x) if len(x) > 1 else x[0]
+    return product if a[FACTOR] == 1 else apply(Factor(float(a[FACTOR])), product)
 
 
 def _norm(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
@@ -160,7 +169,7 @@ PRIMITIVES: dict[str, Primitive] = {
         Primitive("act", 1, 1, {"act": _ACT}, _act),
         Primitive("scale", 1, 1, {}, _plain(Scale())),
         Primitive("add", 2, MAX_OPERANDS, {}, _plain(Add())),
-        Primitive("mul", 2, MAX_OPERANDS, {}, _plain(Multiply())),
+        Primitive("mul", 2, MAX_OPERANDS, {FACTOR: Accepts("number", 1)}, _mul, 2),
         Primitive("max", 2, MAX_OPERANDS, {}, _plain(Maximum())),
         Primitive("weighted_add", 2, MAX_OPERANDS, {}, _plain(WeightedAdd())),
         Primitive("concat", 2, MAX_OPERANDS, {}, _plain(Concat())),

@@ -39,6 +39,7 @@ MEANINGLESS = {
     ),
     "a number of parts": ("a, b = split(c3, parts=?(2|4)) output p3 = conv_1x1(a)", ""),
     "a number of parts, by way of a let": ("let n = ?(2|4) a, b = ?(split(parts=n)|split)(c3) output p3 = conv_1x1(a)", ""),
+    "values and numbers": ("output p3 = mul(c3, ?(c4 | 0.5))", ""),
     "a number for a value": ("output p3 = ?(c3 | 3)", ""),
     "a call for a number": ("output p3 = conv(c3, k=?(conv(k=3) | 3))", ""),
 }
@@ -66,6 +67,9 @@ op mine(x) = conv_1x1(x)
 op free(x) = ?(tanh | sigmoid)(x)
 op pass(x, o=relu) = o(x)
 op passed(x) = pass(x, o=mine)
+op scaled(x, s=0.2) = add(x, mul(relu(x), s))
+op scaled_or(x, s=0.2) = ?(mul(x, s) | mul(x, -s))
+choice factors = 0.25 | 4
 op kernel(x, k=1) = ?(conv(k=3) | conv_1x1)(conv(x, k=k))
 block one(x, y) -> (s, t) { s = relu(x) t = ?(tanh | relu)(y) }
 block two(x, y) -> (s, t) { s = conv_3x3(x) s2 = s t = s }
@@ -107,6 +111,12 @@ MEANINGFUL = {
     "calls of several results": "a, b = ?(one(c3, c4) | two(c4, c3)) output p3 = a, p4 = b",
     "rounds of a block": "a, b = two(c3, c4) repeat 2 { a, b = ?(one | two)(a, b) } output p3 = a, p4 = b",
     "a depth that the width decides": "output p3 = deep(?(c3 | c4))",
+    "a constant factor": "output p3 = mul(c3, ?(0.1 | 1 | -2))",
+    "a factor of a choice": "output p3 = mul(c3, ?factors, ?(c3 | c4))",
+    "a range of factors": "let k = ?(1..3) output p3 = add(mul(c3, k), mul(c4, 1.0 / k))",
+    "a factor that is computed": "let k = ?(1 | 3) let m = k * 0.5 output p3 = mul(c3, m - 2 * ?(1 | 2))",
+    "a factor of an op": "output p3 = scaled(c3, s=?(0.1 | 0.5))",
+    "a factor of an op with holes": "output p3 = scaled_or(c3, s=?(0.1 | 0.5))",
     "parts of a split": "a, b = ?(split(c3) | one(c4, c5)) output p3 = conv_1x1(a)",
     "a split": "a, b = split(?(c3 | c4)) output p3 = conv_1x1(concat(?pool, a))",
     "a split in rounds": "x = c3 repeat ?(1..2) { a, b = split(x) x = concat(?(relu | tanh)(a), b) } output p3 = x",
@@ -294,7 +304,10 @@ PLACES: dict[str, list[tuple[str, str]]] = {
     "operand": [("decoder t { input c3 fpn(width=32) { output p3 = add(c3, @(c3 | relu(c3))) } H }", "")],
     "reference": [("decoder t { input c3 fpn(width=32) { x1 = c3 output p3 = relu(x[@(1 | 2)]) } H }", "NAS503")],
     "call": [("decoder t { input c3 fpn(width=32) { output p3 = @(relu | tanh)(c3) } H }", "")],
-    "arg": [("decoder t { input c3 fpn(width=32) { output p3 = relu(@(c3 | relu(c3))) } H }", "")],
+    "arg": [
+        ("decoder t { input c3 fpn(width=32) { output p3 = mul(c3, @(0.5 | 2)) } H }", ""),
+        ("decoder t { input c3 fpn(width=32) { output p3 = relu(@(c3 | relu(c3))) } H }", ""),
+    ],
     "hole": [
         ("decoder t { input c3 fpn(width=32) { output p3 = conv(c3, k=?(1..@(2 | 3))) } H }", "NAS503"),
         ("decoder t { input c3 fpn(width=32) { output p3 = conv(c3, k=?(@(1 | 3)..3)) } H }", "NAS503"),

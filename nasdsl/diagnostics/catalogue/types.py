@@ -224,8 +224,9 @@ def one_value(span: Span, targets: int) -> Diagnostic:
 def attribute_value(span: Span, owner: str, name: str, value: object, expected: str, words: Sequence[str]) -> Diagnostic:
     """A value that an attribute does not take; `words` are those that it takes."""
     help, guess = advice_on_word(value, words) if isinstance(value, str) else ("", None)
+    shown = f"{name}={value}" if name.isidentifier() else value
     return BAD_VALUE(
-        span, f"`{owner}` does not take `{name}={value}`", label=f"expected {expected}", help=help, fix=guess
+        span, f"`{owner}` does not take `{shown}`", label=f"expected {expected}", help=help, fix=guess
     )  # fmt: skip
 
 
