@@ -28,6 +28,8 @@ block cross(a, b, n=0, unit=conv_3x3) -> (s, t) {
 _SMALL = [
     "u{n}, v{n} = split({a}) s{n} = conv_1x1(concat(v{n}, relu(u{n})))",
     "s{n} = mul({a}, 0.2)",
+    "s{n} = mul({a}, sigmoid(conv({b}, k=3, width=1, norm=none, act=none)))",
+    "w{n} = conv({b}, k=1, width=1, norm=none) s{n} = {fold}(w{n}, {a}, w{n})",
     "let f = 0.5 s{n} = add({a}, mul({b}, f * -3, sigmoid({a})))",
     "q{n}, r{n}, u{n}, v{n} = split({a}, parts=4) s{n} = cat(concat(u{n}, q{n}, r{n}, v{n}), {b})",
 ]
@@ -88,7 +90,8 @@ def text(seed: int) -> str:
             pool.append(f"x{t}")
     more = random.Random(f"more {seed}")
     for n in range(more.randint(0, 2)):
-        lines.append(more.choice(_SMALL).format(n=n, a=more.choice(pool), b=more.choice(pool)))
+        names = {"a": more.choice(pool), "b": more.choice(pool), "fold": more.choice(["add", "max", "weighted_add"])}
+        lines.append(more.choice(_SMALL).format(n=n, **names))
         pool.append(f"s{n}")
     outputs = rng.sample(pool, min(len(pool), rng.randint(1, 3)))
     levels = [5, 4, 3][: len(outputs)]

@@ -32,6 +32,7 @@ from nasdsl.layers.builtin import (
     Scale,
     Split,
     WeightedAdd,
+    check_merged,
     halvings,
 )
 from nasdsl.layers.custom import CUSTOM, CustomLayer, PrimitiveError, attribute_texts, primitive
@@ -92,6 +93,7 @@ __all__ = [
     "Split",
     "WeightedAdd",
     "attribute_texts",
+    "check_merged",
     "halvings",
     "load_plugins",
     "primitive",

@@ -109,7 +109,8 @@ def outputs_in_onnxruntime(probe: Probe) -> list[Any]:
 SMALL_LAYERS = """decoder d { input c3, c4
   fpn(width=32, norm=none) {
     a, b = split(c3)
-    output p3 = concat(a, b), p4 = c4
+    gate = conv(c4, k=1, width=1)
+    output p3 = mul(concat(a, b), 0.5), p4 = mul(c4, gate)
   }
   head(width=32) { skip } predict fcos }"""
 
