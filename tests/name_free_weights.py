@@ -16,7 +16,7 @@ from torch import Tensor, nn
 @torch.no_grad()
 def set_weights(module: nn.Module) -> None:
     for name, part in module.named_modules():
-        if isinstance(part, nn.BatchNorm2d | nn.GroupNorm):
+        if isinstance(part, nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm):
             i = torch.arange(part.weight.numel(), dtype=torch.float64)
             part.weight.copy_(1 + 0.1 * torch.sin(i))
             part.bias.copy_(0.05 * torch.cos(i))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 from nasdsl.importers.nas_fcos import nas_fcos_text
 
@@ -97,10 +98,11 @@ def text(seed: int) -> str:
     body = "\n".join(f"    {line}" for line in lines)
     named = ["size=96x128", "backbone=resnet50", 'size=64x96, backbone="resnet50_v1.5"']
     detector = f"  detector({named[seed // 3 % 3]})\n" if seed % 3 == 0 else ""
-    return (
+    made = (
         f"{_DEFINITIONS}decoder random_{seed} {{\n  input {', '.join(inputs)}\n{detector}"
         f"  fpn(width={width}, norm={rng.choice(['bn', 'gn', 'none'])}, act={rng.choice(['relu', 'silu', 'none'])}) {{\n"
         f"{body}\n  }}\n"
         f"  head(width={width}, norm={rng.choice(['gn', 'bn', 'none'])}, share={share}) {{ {chain} }}\n"
         f"  predict {predict}\n}}\n"
     )
+    return re.sub(r"(fpn\(width=\d+, norm=)\w+", r"\1ln", made) if seed % 8 == 6 else made

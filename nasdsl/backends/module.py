@@ -29,13 +29,14 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     Norm,
+    NormKind,
     Pool,
     Resize,
     Result,
     Scale,
     WeightedAdd,
 )
-from nasdsl.nn import DeformConv2d, DilatedDepthwiseConv2d, Group, GroupNorm
+from nasdsl.nn import DeformConv2d, DilatedDepthwiseConv2d, Group, GroupNorm, LayerNorm2d
 from nasdsl.nn import Scale as ScaleModule
 from nasdsl.nn import WeightedAdd as WeightedAddModule
 from nasdsl.semantics.architecture import Fcos
@@ -254,6 +255,12 @@ def _register(root: nn.Module, path: str, node: Node) -> None:
     at.add_module(name, module)
 
 
+def _norm(kind: NormKind, width: int) -> nn.Module:
+    if kind == "gn":
+        return GroupNorm(GROUP_NORM_GROUPS, width)
+    return nn.BatchNorm2d(width) if kind == "bn" else LayerNorm2d(width)
+
+
 def make_module(node: Node) -> nn.Module | None:
     """Create the module of a node's layer; None for a layer without parameters and buffers."""
     layer, width = node.layer, node.operands[0].width if node.operands else 0
@@ -268,7 +275,7 @@ def make_module(node: Node) -> nn.Module | None:
                 width, layer.width, layer.k, layer.stride, layer.dilation, layer.groups, layer.offset_groups, layer.bias
             )
         case Norm():
-            return nn.BatchNorm2d(width) if layer.norm == "bn" else GroupNorm(GROUP_NORM_GROUPS, width)
+            return _norm(layer.norm, width)
         case Scale():
             return ScaleModule(width)
         case WeightedAdd():

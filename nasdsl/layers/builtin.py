@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 from nasdsl.layers.base import FREE, UNKNOWN_WIDTH, Cost, Feature, Features, LayerError
 
-NormKind: TypeAlias = Literal["bn", "gn"]
+NormKind: TypeAlias = Literal["bn", "gn", "ln"]
 ActivationKind: TypeAlias = Literal["relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu", "sigmoid", "tanh"]
 ResizeMode: TypeAlias = Literal["bilinear", "nearest"]
 PoolKind: TypeAlias = Literal["max", "avg"]
@@ -113,7 +113,7 @@ class DeformConv:
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """BatchNorm (``bn``) or GroupNorm of 32 groups (``gn``)."""
+    """BatchNorm (``bn``), GroupNorm of 32 groups (``gn``), or LayerNorm over the channels of each position (``ln``)."""
 
     norm: NormKind
 

@@ -39,7 +39,7 @@ ACTIVATIONS: tuple[str, ...] = get_args(ActivationKind)
 MAX_OPERANDS = 64
 
 _WIDTH = Accepts("count", "width")
-_NORM = Accepts("word", "norm", ("bn", "gn", "none"))
+_NORM = Accepts("word", "norm", ("bn", "gn", "ln", "none"))
 _ACT = Accepts("word", "act", (*ACTIVATIONS, "none"))
 _MODE = Accepts("word", "bilinear", ("bilinear", "nearest"))
 _POOL = Accepts("word", None, ("max", "avg"))

@@ -62,9 +62,7 @@ def write_layer(
         case DeformConv():
             return _deform_conv(writer, layer, module, path, x[0])
         case Norm():
-            return (
-                write_batch_norm(writer, module, path, x[0]) if layer.norm == "bn" else _group_norm(writer, module, path, x[0])
-            )
+            return _NORMS[layer.norm](writer, module, path, x[0])
         case Activation():
             return write_activation(writer, layer.function, x[0])
         case Scale():
@@ -228,6 +226,17 @@ def _group_norm(writer: Writer, module: nn.Module | None, path: str, x: str) -> 
     normalized = writer.op("Reshape", normalized, writer.op("Shape", x))
     scaled = writer.op("Mul", normalized, writer.weight(f"{path}.weight", module.weight, (-1, 1, 1)))
     return writer.op("Add", scaled, writer.weight(f"{path}.bias", module.bias, (-1, 1, 1)))
+
+
+def _layer_norm(writer: Writer, module: nn.Module | None, path: str, x: str) -> str:
+    """Write a LayerNorm over the channels, which LayerNormalization has last. Its statistics are float32 in any case."""
+    assert isinstance(module, nn.LayerNorm)
+    weights = [writer.weight(f"{path}.{name}", getattr(module, name)) for name in ("weight", "bias")]
+    last = writer.op("Transpose", x, perm=[0, 2, 3, 1])
+    return writer.op("Transpose", writer.op("LayerNormalization", last, *weights, epsilon=module.eps), perm=[0, 3, 1, 2])
+
+
+_NORMS = {"bn": write_batch_norm, "gn": _group_norm, "ln": _layer_norm}
 
 
 def write_activation(writer: Writer, function: ActivationKind, x: str) -> str:

@@ -89,8 +89,8 @@ def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
         pieces.append(fusion.Scale)
     if WeightedAdd in kinds:
         pieces.append(fusion.WeightedAdd)
-    if any(isinstance(n.layer, Norm) and n.layer.norm == "gn" for n in all_nodes(graph)):
-        pieces.append(norm.GroupNorm)
+    norms = {n.layer.norm for n in all_nodes(graph) if isinstance(n.layer, Norm)}
+    pieces += [definition for name, definition in (("gn", norm.GroupNorm), ("ln", norm.LayerNorm2d)) if name in norms]
     pieces.append(module.Prediction)
     pieces += _custom_definitions(graph, {getattr(piece, "__name__", "") for piece in pieces})
     lines: list[str] = []

@@ -35,6 +35,9 @@ _MAX_EXPRESSION = 100  # characters; the operands of a longer expression are ass
 _MAX_INLINE = 64  # characters of an operand that is written into the expression that reads it
 
 
+_NORMS = {"bn": "nn.BatchNorm2d({})", "gn": f"GroupNorm({GROUP_NORM_GROUPS}, {{}})", "ln": "LayerNorm2d({})"}
+
+
 def constructor_call(node: Node) -> str | None:
     """Call that constructs the module of a node; None for a layer without a module."""
     layer, width = node.layer, node.operands[0].width if node.operands else 0
@@ -56,7 +59,7 @@ def constructor_call(node: Node) -> str | None:
             parts += ["bias=False"] * (not layer.bias)
             return f"DeformConv2d({', '.join(parts)})"
         case Norm():
-            return f"nn.BatchNorm2d({width})" if layer.norm == "bn" else f"GroupNorm({GROUP_NORM_GROUPS}, {width})"
+            return _NORMS[layer.norm].format(width)
         case Scale():
             return f"Scale({width})"
         case WeightedAdd():

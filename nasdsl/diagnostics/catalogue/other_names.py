@@ -36,7 +36,7 @@ _UPSAMPLING: Final = (
 )
 _POOLING: Final = "`pool(x, k=3, stride=2, kind=max)` or `kind=avg`; `down_max(x)` is the one between two levels"
 _GLOBAL: Final = "`global_pool(x, kind=avg)` or `kind=max`"
-_NORM: Final = "`norm(x, norm=bn)` or `norm=gn`"
+_NORM: Final = "`norm(x, norm=bn)`, `norm=gn` or `norm=ln`"
 _DEPTHWISE: Final = "`conv(x, k=3, groups=width)` is depthwise where x has the width of the section; `sep_3x3` adds the 1x1"
 _DIFFERENCE: Final = (
     "nothing here subtracts, and `sum` is the opposite; `add(x, conv_1x1(y, norm=none, act=none))` can learn the sign of y"
@@ -49,14 +49,14 @@ OTHER_OPS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("upsample", "upsampling", "interpolate", "unpool", "upscale"), _UPSAMPLING),
     **dict.fromkeys(("maxpool", "avgpool", "averagepool", "maxpool2d", "avgpool2d", "pooling"), _POOLING),
     **dict.fromkeys(("gap", "gmp", "globalavgpool", "globalmaxpool", "adaptiveavgpool", "adaptivemaxpool"), _GLOBAL),
-    **dict.fromkeys(("bn", "gn", "batchnorm", "groupnorm", "batchnorm2d"), _NORM),
+    **dict.fromkeys(("bn", "gn", "ln", "batchnorm", "groupnorm", "layernorm", "batchnorm2d"), _NORM),
     **dict.fromkeys(("depthwise", "dwconv", "dwconv3x3", "depthwiseconv", "depthwiseconv3x3"), _DEPTHWISE),
     **dict.fromkeys(("sub", "subtract", "minus", "diff", "difference"), _DIFFERENCE),
     **dict.fromkeys(
         "elu selu celu prelu rrelu mish softplus softsign hardsigmoid hardtanh logsigmoid glu squareplus".split(),
         _ACTIVATION,
     ),
-    **dict.fromkeys("softmax logsoftmax min minimum div divide layernorm instancenorm dropout attention".split(), _OTHER),
+    **dict.fromkeys("softmax logsoftmax min minimum div divide instancenorm dropout attention".split(), _OTHER),
     **dict.fromkeys(
         ("mean", "avg", "average"), "`weighted_add(x, y)` begins as a mean of its operands, and learns their weights"
     ),
@@ -72,13 +72,14 @@ _KERNEL: Final = re.compile(r"(conv|sep|dconv)_?(\d+)x(\d+)")
 
 SAME_WORDS: Final[Mapping[str, str]] = {
     **SAME_OPS,
-    "batchnorm": "bn", "batch": "bn", "groupnorm": "gn", "group": "gn", "identity": "none", "linear": "none", "off": "none",
+    "batchnorm": "bn", "batch": "bn", "groupnorm": "gn", "group": "gn", "layernorm": "ln",
+    "layernorm2d": "ln", "identity": "none", "linear": "none", "off": "none",
     "no": "none", "average": "avg", "mean": "avg", "maximum": "max", "neighbor": "nearest", "neighbour": "nearest",
 }  # fmt: skip
 """Values of attributes that are the same under another name."""
 
 OTHER_WORDS: Final = frozenset(
-    "elu selu celu prelu rrelu mish softplus softsign softmax hardsigmoid hardtanh logsigmoid ln in layernorm instancenorm "
+    "elu selu celu prelu rrelu mish softplus softsign softmax hardsigmoid hardtanh logsigmoid in instancenorm "
     "syncbn bicubic area trilinear min sum".split()
 )
 """Values that are no misspelling of one that is taken."""
