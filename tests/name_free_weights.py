@@ -23,7 +23,7 @@ def set_weights(module: nn.Module) -> None:
             if isinstance(part, nn.BatchNorm2d):
                 part.running_mean.copy_(0.1 * torch.sin(i))
                 part.running_var.copy_(1 + 0.2 * torch.cos(i) ** 2)
-        elif isinstance(part, nn.Conv2d) and not name.endswith(".offset"):
+        elif isinstance(part, nn.Conv2d | nn.ConvTranspose2d) and not name.endswith(".offset"):
             weight = part.weight
             i = torch.arange(weight.numel(), dtype=torch.float64)
             weight.copy_((torch.sin(0.37 * i) / math.sqrt(weight[0].numel())).view_as(weight))

@@ -13,6 +13,8 @@ from nasdsl.layers import (
     Activation,
     ActivationKind,
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
@@ -24,12 +26,15 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     Norm,
+    PixelShuffle,
     Pool,
     Resize,
     Scale,
+    UpConv,
     WeightedAdd,
     load_plugins,
 )
+from nasdsl.layers.attention import PositionKind
 from nasdsl.layers.custom import describe, layer_fields
 from nasdsl.layers.fields import MAX_INTEGER, FieldType, LayerField
 from nasdsl.layers.plugins import GROUP
@@ -102,6 +107,23 @@ def _deform_conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
     return _finish(a, apply(layer, *x), apply)
 
 
+def _up_conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    bias = a["norm"] == "none" if a["bias"] == "auto" else a["bias"] == "true"
+    return _finish(a, apply(UpConv(a["width"], a["k"], a["stride"], a["groups"], bias), *x), apply)
+
+
+def _pixel_shuffle(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return apply(PixelShuffle(a["factor"]), *x)
+
+
+def _carafe(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return apply(Carafe(a["factor"], a["k"], a["encoder_k"], a["compressed"]), *x)
+
+
+def _attention(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return apply(Attention(a["heads"], a["position"]), *x)
+
+
 def _norm(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
     return x[0] if a["norm"] == "none" else apply(Norm(a["norm"]), *x)
 
@@ -137,6 +159,9 @@ _CONV: dict[str, Accepts] = {
     "bias": Accepts("flag", "auto", ("auto",)),
 }
 
+_FACTOR = Accepts("stride", 2, largest=64)
+_UP_CONV = {name: accepts for name, accepts in _CONV.items() if name != "dilation"}
+
 PRIMITIVES: dict[str, Primitive] = {
     p.name: p
     for p in (
@@ -148,6 +173,27 @@ PRIMITIVES: dict[str, Primitive] = {
             _CONV | {"k": Accepts("odd", 3, largest=63), "offset_groups": _GROUPS, "bias": Accepts("flag", "true")},
             _deform_conv,
             3,
+        ),
+        Primitive("up_conv", 1, 1, _UP_CONV | {"k": Accepts("count", 2, largest=64), "stride": _FACTOR}, _up_conv, 3),
+        Primitive("pixel_shuffle", 1, 1, {"factor": _FACTOR}, _pixel_shuffle),
+        Primitive(
+            "carafe",
+            1,
+            1,
+            {
+                "factor": _FACTOR,
+                "k": Accepts("odd", 5, largest=63),
+                "encoder_k": Accepts("odd", 3, largest=63),
+                "compressed": Accepts("count", 64, largest=16384),
+            },
+            _carafe,
+        ),
+        Primitive(
+            "attention",
+            1,
+            1,
+            {"heads": Accepts("count", 8, largest=1024), "position": Accepts("word", "sine", get_args(PositionKind))},
+            _attention,
         ),
         Primitive("norm", 1, 1, {"norm": _NORM}, _norm),
         Primitive("act", 1, 1, {"act": _ACT}, _act),

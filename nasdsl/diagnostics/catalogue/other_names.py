@@ -27,13 +27,17 @@ class Advice(NamedTuple):
 
 SAME_OPS: Final[Mapping[str, str]] = {
     "swish": "silu", "hswish": "hardswish", "lrelu": "leaky_relu", "identity": "skip", "noop": "skip", "multiply": "mul",
-    "product": "mul", "maximum": "max", "concatenate": "concat",
+    "product": "mul", "maximum": "max", "concatenate": "concat", "deformconv2d": "deform_conv",
 }  # fmt: skip
 """Ops that are the same under another name; keys in lower case, without `_`."""
 
 _UPSAMPLING: Final = (
     "`up(x, y)` brings x to the resolution of y, the nearest value each; `resize(x, to=y)` also with `mode=bilinear`"
 )
+_TRANSPOSED: Final = (
+    "`up_conv(x)` is a transposed convolution, one level down; `conv_3x3(up(x, y))` brings x to the resolution of y"
+)
+_ATTENTION: Final = "`attention(x, heads=8)` is self-attention over all positions of a map"
 _POOLING: Final = "`pool(x, k=3, stride=2, kind=max)` or `kind=avg`; `down_max(x)` is the one between two levels"
 _GLOBAL: Final = "`global_pool(x, kind=avg)` or `kind=max`"
 _NORM: Final = "`norm(x, norm=bn)`, `norm=gn` or `norm=ln`"
@@ -56,11 +60,13 @@ OTHER_OPS: Final[Mapping[str, str]] = {
         "elu selu celu prelu rrelu mish softplus softsign hardsigmoid hardtanh logsigmoid glu squareplus".split(),
         _ACTIVATION,
     ),
-    **dict.fromkeys("softmax logsoftmax min minimum div divide instancenorm dropout attention".split(), _OTHER),
+    **dict.fromkeys("softmax logsoftmax min minimum div divide instancenorm dropout".split(), _OTHER),
     **dict.fromkeys(
         ("mean", "avg", "average"), "`weighted_add(x, y)` begins as a mean of its operands, and learns their weights"
     ),
-    "deconv": "no transposed convolution is built in; `conv_3x3(up(x, y))` brings x to the resolution of y and convolves it",
+    **dict.fromkeys(("deconv", "convtranspose", "transposedconv", "transposeconv", "upconvolution"), _TRANSPOSED),
+    **dict.fromkeys(("selfattention", "mhsa", "mha", "multiheadattention", "aifi"), _ATTENTION),
+    **dict.fromkeys(("depthtospace", "subpixel"), "`pixel_shuffle(x)` makes one channel of 2x2 pixels out of four channels"),
     "downsample": "`down(x)` is a convolution of stride 2, `down_max(x)` max pooling: each goes one level up",
     "dconv": "`dconv_3x3` is a deformable convolution; a dilated one is `conv(x, k=3, dilation=2)`",
     "none": _ALTERNATIVE,
@@ -93,6 +99,10 @@ SAME_ATTRIBUTES: Final[Mapping[str, tuple[str, ...]]] = {
     "act": ("activation", "nonlinearity", "actlayer", "actcfg"),
     "norm": ("normlayer", "normalization", "normcfg", "bn"),
     "bias": ("usebias",),
+    "factor": ("scalefactor", "upscalefactor", "upscale", "scale", "stride"),
+    "heads": ("numheads", "nheads", "nhead", "head"),
+    "compressed": ("compressedchannels", "mid", "midchannels", "inner"),
+    "encoder_k": ("encoderkernel", "encoderkernelsize", "kenc"),
     "kind": ("type", "pooltype"),
     "mode": ("interpolation", "method"),
 }
@@ -104,7 +114,7 @@ OTHER_ATTRIBUTES: Final[Mapping[str, str]] = {
     ),
     "paddingmode": "leave it out: padding is zeros",
     **dict.fromkeys(("inchannels", "cin", "inplanes"), "leave it out: the operand says how many channels come in"),
-    **dict.fromkeys(("scalefactor", "factor"), "the size is that of a level: `to=y`, for a value y, or `to=3`"),
+    **dict.fromkeys(("scalefactor", "factor", "scale"), "the size is that of a level: `to=y`, for a value y, or `to=3`"),
     "inplace": "leave it out",
 }
 """Attributes that nothing here has."""

@@ -144,6 +144,10 @@ _LAYER_ERRORS: dict[str, Code] = {
     "one channel": WIDTHS_DIFFER,
     "no level": NO_LEVEL,
     "window": BAD_VALUE,
+    "factor": BAD_VALUE,
+    "finest": BAD_VALUE,
+    "heads": BAD_VALUE,
+    "position": BAD_VALUE,
 }
 
 _LONGEST_CALL = 100  # characters of a call that a help line shows
@@ -155,6 +159,9 @@ _LAYER_HELP = {
     "group norm": "use a width that 32 divides, or norm=bn",
     "no level": "a globally pooled value can only be multiplied or added",
     "window": "a window is odd, or as wide as the stride",
+    "finest": "levels are those of the image; in a head, they are counted from the map that the layers are applied to",
+    "heads": "choose `heads` so that each gets the same number of channels",
+    "position": "use `position=none`, or a width that 4 divides",
 }
 
 
