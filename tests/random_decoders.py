@@ -31,6 +31,12 @@ block cross(a, b) -> (s, t) {
 }
 
 """
+_SMALL = [
+    "u{n}, v{n} = split({a}) s{n} = conv_1x1(concat(v{n}, relu(u{n})))",
+    "q{n}, r{n}, u{n}, v{n} = split({a}, parts=4) s{n} = cat(concat(u{n}, q{n}, r{n}, v{n}), {b})",
+]
+"""Statements that bind s{n}, a value of the section's width."""
+
 _UNARY = "skip conv_1x1 conv_3x3 sep_3x3 sep_3x3_d3 sep_5x5 sep_5x5_d6 dconv_3x3 res gate wide".split()
 _FINER = ["deconv({})", "deconv({}, k=3)", "up_conv({}, k=4, groups=4)", "up_conv({}, k=5, stride=4, norm=none, bias=false)",
           "rearrange({})", "reassemble({})", "carafe({}, factor=4, k=1, encoder_k=1, compressed=4)"]  # fmt: skip
@@ -86,8 +92,12 @@ def text(seed: int) -> str:
             lines.append(f"x{t} = {unary(a)}")
             lines.append(f"repeat {rng.randint(1, 3)} {{ x{t} = {rng.choice(_AGGREGATIONS)}(x{t}, {unary(b)}) }}")
             pool.append(f"x{t}")
+    more = random.Random(f"more {seed}")
+    for n in range(more.randint(0, 2)):
+        lines.append(more.choice(_SMALL).format(n=n, a=more.choice(pool), b=more.choice(pool)))
+        pool.append(f"s{n}")
     if seed % 4 == 1:
-        lines += _more(random.Random(f"more {seed}"), pool)
+        lines += _finer(random.Random(f"finer {seed}"), pool)
     outputs = rng.sample(pool, min(len(pool), rng.randint(1, 3)))
     levels = [5, 4, 3][: len(outputs)]
     lines.append("output " + ", ".join(f"p{k} = {v}" for k, v in zip(levels, outputs, strict=True)))
@@ -121,7 +131,7 @@ def text(seed: int) -> str:
     return re.sub(r"(fpn\(width=\d+, norm=)\w+", r"\1ln", made) if seed % 8 == 6 else made
 
 
-def _more(rng: random.Random, pool: list[str]) -> list[str]:
+def _finer(rng: random.Random, pool: list[str]) -> list[str]:
     """Statements with layers that lead to finer maps, and with attention; only `merge` reads what they bind."""
     finer = rng.choice(_FINER).format(rng.choice(pool))
     attended = f"encoder(down_max({rng.choice(pool)}, stride=4))"

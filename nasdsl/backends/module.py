@@ -37,6 +37,7 @@ from nasdsl.layers import (
     Resize,
     Result,
     Scale,
+    Split,
     UpConv,
     WeightedAdd,
 )
@@ -305,5 +306,7 @@ def make_module(node: Node) -> nn.Module | None:
         case CustomLayer():
             module: nn.Module = layer.module(node.operands, node.out)
             return module
-        case Input() | Activation() | Add() | Multiply() | Maximum() | Concat() | Resize() | Pool() | GlobalPool() | Result():
+        case Input() | Activation() | Add() | Multiply() | Maximum() | Concat():
+            return None
+        case Split() | Result() | Resize() | Pool() | GlobalPool():
             return None

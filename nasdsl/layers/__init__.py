@@ -31,6 +31,7 @@ from nasdsl.layers.builtin import (
     ResizeMode,
     Result,
     Scale,
+    Split,
     WeightedAdd,
     halvings,
 )
@@ -50,6 +51,7 @@ Layer: TypeAlias = (
     | Maximum
     | WeightedAdd
     | Concat
+    | Split
     | Resize
     | Pool
     | GlobalPool
@@ -109,6 +111,7 @@ __all__ = [
     "ResizeMode",
     "Result",
     "Scale",
+    "Split",
     "UpConv",
     "WeightedAdd",
     "attribute_texts",

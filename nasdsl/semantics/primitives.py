@@ -30,6 +30,7 @@ from nasdsl.layers import (
     Pool,
     Resize,
     Scale,
+    Split,
     UpConv,
     WeightedAdd,
     load_plugins,
@@ -76,6 +77,7 @@ class Primitive:
         expand: called with the attribute values, the operands' indices and an `Apply`; returns the index of the result.
         weight: the largest number of layers that it expands into.
         results: how many values it gives.
+        results_of: the attribute that says how many values a call gives; empty where it is always `results`.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Primitive:
     expand: Callable[[dict[str, Any], tuple[int, ...], Apply], int]
     weight: int = 1
     results: int = 1
+    results_of: str = ""
 
 
 def _finish(a: dict[str, Any], x: int, apply: Apply) -> int:
@@ -130,6 +133,10 @@ def _norm(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
 
 def _act(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
     return x[0] if a["act"] == "none" else apply(Activation(a["act"]), *x)
+
+
+def _split(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return apply(Split(a["parts"]), *x)
 
 
 def _resize(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
@@ -203,6 +210,7 @@ PRIMITIVES: dict[str, Primitive] = {
         Primitive("max", 2, MAX_OPERANDS, {}, _plain(Maximum())),
         Primitive("weighted_add", 2, MAX_OPERANDS, {}, _plain(WeightedAdd())),
         Primitive("concat", 2, MAX_OPERANDS, {}, _plain(Concat())),
+        Primitive("split", 1, 1, {"parts": Accepts("count", 2, largest=MAX_OPERANDS, least=2)}, _split, results_of="parts"),
         Primitive("resize", 1, 1, {"to": Accepts("feature"), "mode": _MODE}, _resize),
         Primitive("pool", 1, 1, {"k": Accepts("count", 3, largest=64), "stride": _STRIDE, "kind": _POOL}, _pool),
         Primitive("global_pool", 1, 1, {"kind": _POOL}, _global_pool),
