@@ -106,7 +106,8 @@ MEANINGFUL = {
         "a = relu(c4) b = ?(c3 | a) c = conv_1x1(b) output p3 = c3 merge dangling into p3 d = tanh(c4) output p4 = d"
     ),
     "ways to a finer map": (
-        "a = ?(up_conv | up_conv(k=?(3 | 4)) | up_conv(k=4, stride=4) | carafe(k=?(3 | 5)) | resize(to=c4))(c5) output p3 = sum(c3, a)"
+        "a = ?(up_conv | up_conv(k=?(3 | 4)) | up_conv(k=4, stride=4) | carafe(k=?(3 | 5)) | resize(to=c4))(c5)"
+        " output p3 = sum(c3, a)"
     ),
     "a factor": "output p3 = conv_1x1(pixel_shuffle(conv_1x1(c5, width=64), factor=?(2 | 4 | 8)))",
     "heads and positions": "a = attention(?(c4 | c5), heads=?(2 | 4), position=?(sine | none)) output p3 = conv_1x1(a)",

@@ -58,7 +58,7 @@ FAMILIES: Mapping[Family, str] = {
     "separable": "grouped or separable convolution",
     "convolution": "convolution",
     "aggregation": "aggregation",
-    "resampling": "pooling, resize, CARAFE",
+    "resampling": "pooling, resize",
     "identity": "identity",
 }
 """Text of the legend for each family, in order of precedence: a value with layers of several families gets the first."""
