@@ -30,7 +30,7 @@ BAD_VALUE = Code(
     "a value that an attribute does not take",
     "Numbers are whole and within the limits that the message names; a kernel is odd, so that padding can keep the "
     "resolution; a stride is a power of two, so that the result has a level; words are those that the message lists. What an "
-    "attribute leads to must exist too: a factor goes down to level 0 and not further, and heads share the channels out evenly.",
+    "attribute leads to must exist too: a factor goes down to level 0 and not further, heads share the channels out evenly.",
     decoder("output p3 = conv(c3, k=2)"),
     decoder("output p3 = conv(c3, k=3)"),
 )
