@@ -24,8 +24,9 @@ op encoder(x) = norm(add(x, attention(x, heads=4)), norm=ln)
 op bounce(x) = deconv(down(x), k=3)
 op return_(x) = reassemble(down_max(x))
 agg fuse(x, y) = conv(concat(x, y), k=3, groups=4)
-block cross(a, b) -> (s, t) {
+block cross(a, b, n=0, unit=conv_3x3) -> (s, t) {
   m = wsum(a, b)
+  repeat n { m = sum(m, unit(m)) }
   s = res(m)
   t = cat(resize(m, to=b, mode=nearest), conv_1x1(b))
 }
@@ -33,6 +34,8 @@ block cross(a, b) -> (s, t) {
 """
 _SMALL = [
     "u{n}, v{n} = split({a}) s{n} = conv_1x1(concat(v{n}, relu(u{n})))",
+    "s{n} = mul({a}, 0.2)",
+    "let f = 0.5 s{n} = add({a}, mul({b}, f * -3, sigmoid({a})))",
     "q{n}, r{n}, u{n}, v{n} = split({a}, parts=4) s{n} = cat(concat(u{n}, q{n}, r{n}, v{n}), {b})",
 ]
 """Statements that bind s{n}, a value of the section's width."""
@@ -83,7 +86,8 @@ def text(seed: int) -> str:
             lines.append(f"x{t} = {rng.choice(_AGGREGATIONS)}({unary(a)}, {unary(b)})")
             pool.append(f"x{t}")
         elif kind < 0.75:
-            lines.append(f"x{t}, y{t} = cross({a}, {b})")
+            settings = rng.choice(["", ", n=1", ", n=2, unit=res", ", n=1, unit=relu"])
+            lines.append(f"x{t}, y{t} = cross({a}, {b}{settings})")
             pool += [f"x{t}", f"y{t}"]
         elif kind < 0.85:
             lines.append(f"x{t} = {rng.choice(['down', 'down_max', 'halve', 'relu', 'norm'])}({a})")

@@ -21,6 +21,7 @@ from nasdsl.layers import (
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     Features,
     GlobalPool,
     Input,
@@ -183,6 +184,8 @@ def compute_of(layer: Layer) -> Compute | None:
             return lambda x, sizes: _reduce(torch.add, x)
         case Multiply():
             return lambda x, sizes: _reduce(torch.mul, x)
+        case Factor():
+            return lambda x, sizes: x[0] * layer.value
         case Maximum():
             return lambda x, sizes: _reduce(torch.maximum, x)
         case Concat():

@@ -26,6 +26,7 @@ from nasdsl.layers import (
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     GlobalPool,
     Input,
     Maximum,
@@ -306,7 +307,7 @@ def make_module(node: Node) -> nn.Module | None:
         case CustomLayer():
             module: nn.Module = layer.module(node.operands, node.out)
             return module
-        case Input() | Activation() | Add() | Multiply() | Maximum() | Concat():
+        case Input() | Activation() | Add() | Multiply() | Factor() | Maximum() | Concat():
             return None
         case Split() | Result() | Resize() | Pool() | GlobalPool():
             return None

@@ -21,6 +21,7 @@ from nasdsl.layers import (
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     Features,
     GlobalPool,
     Input,
@@ -39,10 +40,25 @@ from nasdsl.layers import (
     attribute_texts,
 )
 from nasdsl.semantics.architecture import DetectorPart, Fcos, Predict
+from nasdsl.syntax.build import number_digits
 from nasdsl.syntax.printer import print_name
 
 _COMMUTATIVE = (Add, Multiply, Maximum, WeightedAdd)
-_WITHOUT_PARAMETERS = (Activation, Add, Concat, GlobalPool, Input, Maximum, Multiply, PixelShuffle, Pool, Resize, Result, Split)
+_WITHOUT_PARAMETERS = (
+    Activation,
+    Add,
+    Concat,
+    Factor,
+    GlobalPool,
+    Input,
+    Maximum,
+    Multiply,
+    PixelShuffle,
+    Pool,
+    Resize,
+    Result,
+    Split,
+)
 _DEEPEST = 12  # nested calls in one statement
 _MOST_TRIALS = 64  # texts that are compared where twins are tied
 _MOST_PICKS = 200  # twins that are distinguished one by one
@@ -291,6 +307,8 @@ def call(layer: Layer, operands: Sequence[str], width: int) -> str:
             return f"global_pool({x}, kind={layer.pool})"
         case Scale() | Add() | Multiply() | Maximum() | WeightedAdd() | Concat():
             return f"{layer.kind}({x})"
+        case Factor():
+            return f"mul({x}, {number_digits(layer.value).removesuffix('.0')})"
         case Split():
             return f"split({x}, parts={layer.parts})"
         case Result():

@@ -17,6 +17,7 @@ from nasdsl.layers import (
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     Feature,
     Input,
     Layer,
@@ -37,7 +38,7 @@ from nasdsl.syntax.tables import without_collector
 _COMBINING = frozenset({Add, Concat, Multiply, Maximum, WeightedAdd})
 """Layers whose operands are resized to one level."""
 
-_PLAIN = frozenset({Activation, Conv, DeformConv, Norm, Scale})
+_PLAIN = frozenset({Activation, Conv, DeformConv, Factor, Norm, Scale})
 """Layers of one operand, which is never resized for them."""
 
 MODULE_ATTRIBUTES = frozenset(

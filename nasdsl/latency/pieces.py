@@ -22,6 +22,7 @@ from nasdsl.layers import (
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     Feature,
     Features,
     Input,
@@ -154,7 +155,7 @@ def split(nodes: Sequence[Node], results: Iterable[str]) -> list[tuple[Node, ...
 
 def _continues(piece: list[Node], layer: Layer) -> bool:
     """Whether a layer belongs to the piece that it reads."""
-    if isinstance(layer, Norm | Activation | Scale):
+    if isinstance(layer, Norm | Activation | Scale | Factor):
         return True
     if not isinstance(layer, Conv) or layer.k > 1 or layer.stride > 1:
         return False

@@ -19,6 +19,7 @@ from nasdsl.layers.builtin import (
     Concat,
     Conv,
     DeformConv,
+    Factor,
     GlobalPool,
     Input,
     Maximum,
@@ -48,6 +49,7 @@ Layer: TypeAlias = (
     | Scale
     | Add
     | Multiply
+    | Factor
     | Maximum
     | WeightedAdd
     | Concat
@@ -93,6 +95,7 @@ __all__ = [
     "Cost",
     "CustomLayer",
     "DeformConv",
+    "Factor",
     "Feature",
     "Features",
     "GlobalPool",

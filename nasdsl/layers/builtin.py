@@ -199,6 +199,21 @@ class Multiply:
 
 
 @dataclass(frozen=True, slots=True)
+class Factor:
+    """Multiplication by a constant."""
+
+    value: float
+
+    kind: ClassVar[str] = "factor"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        return inputs[0]
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return FREE
+
+
+@dataclass(frozen=True, slots=True)
 class Maximum:
     """The elementwise maximum of its operands."""
 

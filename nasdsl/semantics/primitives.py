@@ -19,6 +19,7 @@ from nasdsl.layers import (
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     Feature,
     GlobalPool,
     Layer,
@@ -53,6 +54,9 @@ _STRIDE = Accepts("stride", 1, largest=64)
 _DILATION = Accepts("count", 1, largest=1024)
 _GROUPS = Accepts("count", 1)
 
+FACTOR = "*"
+"""The attribute that the numbers among the operands of ``mul`` become. No text can set it by this name."""
+
 SECTION: Mapping[str, Accepts] = {
     "width": Accepts("count", None, largest=16384),
     "norm": Accepts("word", "none", _NORM.words),
@@ -72,7 +76,7 @@ class Primitive:
     """A name of the language that stands for layers.
 
     Attributes:
-        least, most: how many operands it takes.
+        least, most: how many operands it takes; one is enough where there is a constant factor too.
         attributes: its attributes, and what each accepts.
         expand: called with the attribute values, the operands' indices and an `Apply`; returns the index of the result.
         weight: the largest number of layers that it expands into.
@@ -108,6 +112,11 @@ def _conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
 def _deform_conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
     layer = DeformConv(a["width"], a["k"], a["stride"], a["dilation"], a["offset_groups"], a["groups"], a["bias"] == "true")
     return _finish(a, apply(layer, *x), apply)
+
+
+def _mul(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    product = apply(Multiply(), *x) if len(x) > 1 else x[0]
+    return product if a[FACTOR] == 1 else apply(Factor(float(a[FACTOR])), product)
 
 
 def _up_conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
@@ -166,7 +175,7 @@ _CONV: dict[str, Accepts] = {
     "bias": Accepts("flag", "auto", ("auto",)),
 }
 
-_FACTOR = Accepts("stride", 2, largest=64)
+_TIMES = Accepts("stride", 2, largest=64)
 _UP_CONV = {name: accepts for name, accepts in _CONV.items() if name != "dilation"}
 
 PRIMITIVES: dict[str, Primitive] = {
@@ -181,14 +190,14 @@ PRIMITIVES: dict[str, Primitive] = {
             _deform_conv,
             3,
         ),
-        Primitive("up_conv", 1, 1, _UP_CONV | {"k": Accepts("count", 2, largest=64), "stride": _FACTOR}, _up_conv, 3),
-        Primitive("pixel_shuffle", 1, 1, {"factor": _FACTOR}, _pixel_shuffle),
+        Primitive("up_conv", 1, 1, _UP_CONV | {"k": Accepts("count", 2, largest=64), "stride": _TIMES}, _up_conv, 3),
+        Primitive("pixel_shuffle", 1, 1, {"factor": _TIMES}, _pixel_shuffle),
         Primitive(
             "carafe",
             1,
             1,
             {
-                "factor": _FACTOR,
+                "factor": _TIMES,
                 "k": Accepts("odd", 5, largest=63),
                 "encoder_k": Accepts("odd", 3, largest=63),
                 "compressed": Accepts("count", 64, largest=16384),
@@ -206,7 +215,7 @@ PRIMITIVES: dict[str, Primitive] = {
         Primitive("act", 1, 1, {"act": _ACT}, _act),
         Primitive("scale", 1, 1, {}, _plain(Scale())),
         Primitive("add", 2, MAX_OPERANDS, {}, _plain(Add())),
-        Primitive("mul", 2, MAX_OPERANDS, {}, _plain(Multiply())),
+        Primitive("mul", 2, MAX_OPERANDS, {FACTOR: Accepts("number", 1)}, _mul, 2),
         Primitive("max", 2, MAX_OPERANDS, {}, _plain(Maximum())),
         Primitive("weighted_add", 2, MAX_OPERANDS, {}, _plain(WeightedAdd())),
         Primitive("concat", 2, MAX_OPERANDS, {}, _plain(Concat())),

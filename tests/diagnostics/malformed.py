@@ -227,7 +227,14 @@ MALFORMED: dict[str, str] = {
     "a mean": decoder("output p3 = mean(c3, c4)"),
     "a kernel that no op has": decoder("output p3 = sep_7x7(conv_5x5(dconv_5x5(c3)))"),
     "a depthwise convolution is not deformable": decoder("output p3 = dwconv_3x3(c3)"),
-    "a constant factor": decoder("output p3 = mul(c3, 0.5)"),
+    "a number in a sum": decoder("output p3 = add(c3, 1)"),
+    "a number in a maximum": decoder("output p3 = max(c3, 0)"),
+    "nothing but numbers in a product": decoder("output p3 = mul(2, 3)"),
+    "a word as a factor of an op": decoder("output p3 = f(c3, s=relu)", before="op f(x, s=0.1) = add(x, mul(x, s))"),
+    "a hole of values and numbers": decoder("output p3 = mul(c3, ?(c4 | 0.5))"),
+    "arithmetic among operands": decoder("output p3 = relu(c3 + c4)"),
+    "an operand in brackets": decoder("output p3 = relu((c3))"),
+    "a string as an operand": decoder('output p3 = relu("c3")'),
     "one channel over many": decoder("output p3 = mul(c3, conv(c3, k=1, width=1, norm=none, act=none))"),
     "an alternative that nothing defines": decoder("output p3 = ?op(c3)", before="choice op = conv_3x3 | nonee"),
     "attributes of PyTorch": decoder("output p3 = conv(c3, kernel_size=3, s=1, padding=1, out_channels=64)"),
@@ -236,6 +243,15 @@ MALFORMED: dict[str, str] = {
     "an operand that is missing": decoder("output p3 = up(c4)"),
     "an operand of a block that is missing": decoder(
         "a = f(c3)\noutput p3 = a", before="block f(x, other) -> (y) { y = sum(x, other) }"
+    ),
+    "an attribute that a block does not have": decoder(
+        "a = f(c3, m=3)\noutput p3 = a", before="block f(x, n=2) -> (y) { y = x repeat n { y = conv_3x3(y) } }"
+    ),
+    "a count of a block that is no number": decoder(
+        "a = f(c3, n=1.5)\noutput p3 = a", before="block f(x, n=2) -> (y) { y = x repeat n { y = conv_3x3(y) } }"
+    ),
+    "a block's default with a hole": decoder(
+        "a = f(c3)\noutput p3 = a", before="block f(x, n=?(1..2)) -> (y) { y = x repeat n { y = conv_3x3(y) } }"
     ),
     # ------------------------------------------------------------------------- finer maps, attention
     "a transposed convolution with gaps": decoder("output p3 = up_conv(c4, stride=4)"),

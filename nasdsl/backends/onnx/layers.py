@@ -23,6 +23,7 @@ from nasdsl.layers import (
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     GlobalPool,
     Input,
     Maximum,
@@ -83,6 +84,8 @@ def write_layer(
             return _fold(writer, "Add", x)
         case Multiply():
             return _fold(writer, "Mul", x)
+        case Factor():
+            return writer.op("Mul", x[0], writer.number(layer.value))
         case Maximum():
             return writer.op("Max", *x)
         case WeightedAdd():

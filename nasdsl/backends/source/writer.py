@@ -17,6 +17,7 @@ from nasdsl.layers import (
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     GlobalPool,
     Input,
     Layer,
@@ -83,7 +84,7 @@ def constructor_call(node: Node) -> str | None:
             return f"SelfAttention2d({width}, {layer.heads}{'' if layer.position == 'sine' else ', position=False'})"
         case CustomLayer():
             return layer.source(node.operands, node.out)
-        case Input() | Activation() | Add() | Multiply() | Maximum() | Concat():
+        case Input() | Activation() | Add() | Multiply() | Factor() | Maximum() | Concat():
             return None
         case Split() | Result() | Resize() | Pool() | GlobalPool():
             return None
@@ -146,6 +147,8 @@ def _expression(layer: Layer, x: Sequence[str], module: str) -> str:
             return f"({' + '.join(x)})"
         case Multiply():
             return f"({' * '.join(x)})"
+        case Factor():
+            return f"({x[0]} * {layer.value!r})"
         case Maximum():
             text = x[0]
             for operand in x[1:]:
@@ -211,7 +214,7 @@ class StatementWriter:
                 self.text[node.id] = expression
                 self._inlined.add(node.id)
                 continue
-            if isinstance(node.layer, Add | Multiply):
+            if isinstance(node.layer, Add | Multiply | Factor):
                 expression = expression[1:-1]  # no parentheses around a whole expression
             is_value = last_of[id(node.value)] == node.id
             self._assign(node, node.id, node.value.name if is_value else node.id, expression)

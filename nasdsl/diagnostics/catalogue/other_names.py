@@ -42,9 +42,7 @@ _POOLING: Final = "`pool(x, k=3, stride=2, kind=max)` or `kind=avg`; `down_max(x
 _GLOBAL: Final = "`global_pool(x, kind=avg)` or `kind=max`"
 _NORM: Final = "`norm(x, norm=bn)`, `norm=gn` or `norm=ln`"
 _DEPTHWISE: Final = "`conv(x, k=3, groups=width)` is depthwise where x has the width of the section; `sep_3x3` adds the 1x1"
-_DIFFERENCE: Final = (
-    "nothing here subtracts, and `sum` is the opposite; `add(x, conv_1x1(y, norm=none, act=none))` can learn the sign of y"
-)
+_DIFFERENCE: Final = "`add(x, mul(y, -1))` subtracts y from x; `sum` is the opposite"
 _ACTIVATION: Final = "it is a function of its own and none of the activations here; a package can add it"
 _OTHER: Final = "it is another function than those here; a package can add it as a primitive"
 _ALTERNATIVE: Final = "`skip` hands on its operand; to leave an operand out, choose between the calls: `?(sum(x, y) | skip(x))`"

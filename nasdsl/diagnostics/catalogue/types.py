@@ -232,8 +232,9 @@ def one_value(span: Span, targets: int) -> Diagnostic:
 def attribute_value(span: Span, owner: str, name: str, value: object, expected: str, words: Sequence[str]) -> Diagnostic:
     """A value that an attribute does not take; `words` are those that it takes."""
     help, guess = advice_on_word(value, words) if isinstance(value, str) else ("", None)
+    shown = f"{name}={value}" if name.isidentifier() else value
     return BAD_VALUE(
-        span, f"`{owner}` does not take `{name}={value}`", label=f"expected {expected}", help=help, fix=guess
+        span, f"`{owner}` does not take `{shown}`", label=f"expected {expected}", help=help, fix=guess
     )  # fmt: skip
 
 
@@ -249,10 +250,6 @@ def unknown_attribute(span: Span, owner: str, name: str, known: Iterable[str], i
         help = f"write the call that `{owner}` stands for: `{instead}`"
     label = f"expected one of {', '.join(f'`{k}`' for k in known)}" if known else "it has none"
     return UNKNOWN_ATTRIBUTE(span, f"`{owner}` has no attribute `{name}`", label=label, help=help, fix=guess)
-
-
-def block_attribute(span: Span, name: str) -> Diagnostic:
-    return UNKNOWN_ATTRIBUTE(span, f"a block has no attributes: `{name}`", label="leave it out")
 
 
 def missing_attribute(span: Span, owner: str, name: str, expected: str) -> Diagnostic:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nasdsl.backends.module import DecoderModule
 from nasdsl.ir.graph import Graph, Node
-from nasdsl.layers import Concat, Conv, CustomLayer, DeformConv, Input, PixelShuffle, Result, UpConv
+from nasdsl.layers import Concat, Conv, CustomLayer, DeformConv, Input, PixelShuffle, Result, Split, UpConv
 from nasdsl.search.supernet.widths import kind
 
 Channels = tuple[int, ...]
@@ -179,7 +179,7 @@ def _op(node: Node) -> str:
 
 def _written(node: Node, widest: Node, operands: Sequence[Channels]) -> Channels:
     match node.layer:
-        case Conv() | DeformConv() | UpConv() | PixelShuffle() | CustomLayer() | Result():
+        case Conv() | DeformConv() | UpConv() | PixelShuffle() | CustomLayer() | Split() | Result():
             return tuple(range(node.out.width))
         case Concat():
             starts = [sum(feature.width for feature in widest.operands[:i]) for i in range(len(operands))]

@@ -208,6 +208,29 @@ def test_turns_have_the_same_weights_whatever_the_depth() -> None:
     assert len(sharing.weights.parameters) > len(deepest), "another op in the first turn"
 
 
+def test_layers_without_weights_share_nothing_and_hand_on_channels() -> None:
+    space = loads_space("""
+    decoder small {
+      input c3, c4
+      let w = ?(32 | 64)
+      fpn(width=w, norm=bn) {
+        a, b = split(c3)
+        d = conv_3x3(mul(b, 0.5))
+        output p3 = conv_1x1(concat(d, a)), p4 = c4
+      }
+      head(width=w, norm=none) { conv_3x3 }
+      predict fcos
+    }
+    """)
+    sharing = Sharing(space)
+    assert sharing.widths.decisions == (0,)
+    narrow, wide = sharing.bind((0,)), sharing.bind((1,))
+    assert torch.equal(narrow.weights["fpn.d.conv.weight"], wide.weights["fpn.d.conv.weight"][:32, :16])
+    joined = wide.weights["fpn.p3.conv.weight"][:32, [*range(32), *range(64, 80)]]
+    assert torch.equal(narrow.weights["fpn.p3.conv.weight"], joined)
+    assert set(narrow(maps())) == {"p3", "p4"}
+
+
 FINER = loads_space("""decoder finer { input c3, c4, c5 let w = ?(32 | 64)
   fpn(width=w, norm=ln) {
     a = up_conv(concat(c4, c5), k=3, norm=bn)
