@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 from nasdsl.layers.base import FREE, UNKNOWN_WIDTH, Cost, Feature, Features, LayerError
 
-NormKind: TypeAlias = Literal["bn", "gn"]
+NormKind: TypeAlias = Literal["bn", "gn", "ln"]
 ActivationKind: TypeAlias = Literal["relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu", "sigmoid", "tanh"]
 ResizeMode: TypeAlias = Literal["bilinear", "nearest"]
 PoolKind: TypeAlias = Literal["max", "avg"]
@@ -31,7 +31,8 @@ def _convolved(x: Feature, stride: int, width: int) -> Feature:
     return Feature(None if x.level is None else x.level + halvings(stride), width)
 
 
-def _check_groups(x: Feature, groups: int, width: int) -> None:
+def check_groups(x: Feature, groups: int, width: int) -> None:
+    """Raise `LayerError` where groups do not divide the channels in and out."""
     if x.width % groups or width % groups:
         raise LayerError("groups", f"{groups} groups do not divide {x.width} channels in and {width} out")
 
@@ -65,7 +66,7 @@ class Conv:
     kind: ClassVar[str] = "conv"
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
-        _check_groups(inputs[0], self.groups, self.width)
+        check_groups(inputs[0], self.groups, self.width)
         return _convolved(inputs[0], self.stride, self.width)
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
@@ -98,7 +99,7 @@ class DeformConv:
     def infer(self, inputs: Sequence[Feature]) -> Feature:
         if inputs[0].level is None:
             raise LayerError("no level", "a deformable convolution needs a map; this value has one position")
-        _check_groups(inputs[0], self.groups, self.width)
+        check_groups(inputs[0], self.groups, self.width)
         if inputs[0].width % self.offset_groups:
             raise LayerError("groups", f"{self.offset_groups} offset groups do not divide {inputs[0].width} channels")
         return _convolved(inputs[0], self.stride, self.width)
@@ -113,7 +114,7 @@ class DeformConv:
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """BatchNorm (``bn``) or GroupNorm of 32 groups (``gn``)."""
+    """BatchNorm (``bn``), GroupNorm of 32 groups (``gn``), or LayerNorm over the channels of each position (``ln``)."""
 
     norm: NormKind
 

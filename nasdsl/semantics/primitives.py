@@ -13,6 +13,8 @@ from nasdsl.layers import (
     Activation,
     ActivationKind,
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
@@ -25,13 +27,16 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     Norm,
+    PixelShuffle,
     Pool,
     Resize,
     Scale,
     Split,
+    UpConv,
     WeightedAdd,
     load_plugins,
 )
+from nasdsl.layers.attention import PositionKind
 from nasdsl.layers.custom import describe, layer_fields
 from nasdsl.layers.fields import MAX_INTEGER, FieldType, LayerField
 from nasdsl.layers.plugins import GROUP
@@ -41,7 +46,7 @@ ACTIVATIONS: tuple[str, ...] = get_args(ActivationKind)
 MAX_OPERANDS = 64
 
 _WIDTH = Accepts("count", "width")
-_NORM = Accepts("word", "norm", ("bn", "gn", "none"))
+_NORM = Accepts("word", "norm", ("bn", "gn", "ln", "none"))
 _ACT = Accepts("word", "act", (*ACTIVATIONS, "none"))
 _MODE = Accepts("word", "bilinear", ("bilinear", "nearest"))
 _POOL = Accepts("word", None, ("max", "avg"))
@@ -114,6 +119,23 @@ def _mul(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
     return product if a[FACTOR] == 1 else apply(Factor(float(a[FACTOR])), product)
 
 
+def _up_conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    bias = a["norm"] == "none" if a["bias"] == "auto" else a["bias"] == "true"
+    return _finish(a, apply(UpConv(a["width"], a["k"], a["stride"], a["groups"], bias), *x), apply)
+
+
+def _pixel_shuffle(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return apply(PixelShuffle(a["factor"]), *x)
+
+
+def _carafe(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return apply(Carafe(a["factor"], a["k"], a["encoder_k"], a["compressed"]), *x)
+
+
+def _attention(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return apply(Attention(a["heads"], a["position"]), *x)
+
+
 def _norm(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
     return x[0] if a["norm"] == "none" else apply(Norm(a["norm"]), *x)
 
@@ -153,6 +175,9 @@ _CONV: dict[str, Accepts] = {
     "bias": Accepts("flag", "auto", ("auto",)),
 }
 
+_TIMES = Accepts("stride", 2, largest=64)
+_UP_CONV = {name: accepts for name, accepts in _CONV.items() if name != "dilation"}
+
 PRIMITIVES: dict[str, Primitive] = {
     p.name: p
     for p in (
@@ -164,6 +189,27 @@ PRIMITIVES: dict[str, Primitive] = {
             _CONV | {"k": Accepts("odd", 3, largest=63), "offset_groups": _GROUPS, "bias": Accepts("flag", "true")},
             _deform_conv,
             3,
+        ),
+        Primitive("up_conv", 1, 1, _UP_CONV | {"k": Accepts("count", 2, largest=64), "stride": _TIMES}, _up_conv, 3),
+        Primitive("pixel_shuffle", 1, 1, {"factor": _TIMES}, _pixel_shuffle),
+        Primitive(
+            "carafe",
+            1,
+            1,
+            {
+                "factor": _TIMES,
+                "k": Accepts("odd", 5, largest=63),
+                "encoder_k": Accepts("odd", 3, largest=63),
+                "compressed": Accepts("count", 64, largest=16384),
+            },
+            _carafe,
+        ),
+        Primitive(
+            "attention",
+            1,
+            1,
+            {"heads": Accepts("count", 8, largest=1024), "position": Accepts("word", "sine", get_args(PositionKind))},
+            _attention,
         ),
         Primitive("norm", 1, 1, {"norm": _NORM}, _norm),
         Primitive("act", 1, 1, {"act": _ACT}, _act),
