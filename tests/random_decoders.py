@@ -25,6 +25,12 @@ block cross(a, b, n=0, unit=conv_3x3) -> (s, t) {
 }
 
 """
+_SMALL = [
+    "u{n}, v{n} = split({a}) s{n} = conv_1x1(concat(v{n}, relu(u{n})))",
+    "q{n}, r{n}, u{n}, v{n} = split({a}, parts=4) s{n} = cat(concat(u{n}, q{n}, r{n}, v{n}), {b})",
+]
+"""Statements that bind s{n}, a value of the section's width."""
+
 _UNARY = "skip conv_1x1 conv_3x3 sep_3x3 sep_3x3_d3 sep_5x5 sep_5x5_d6 dconv_3x3 res gate wide".split()
 _AGGREGATIONS = "sum psum cat mix wsum fuse attend".split()
 
@@ -78,6 +84,10 @@ def text(seed: int) -> str:
             lines.append(f"x{t} = {unary(a)}")
             lines.append(f"repeat {rng.randint(1, 3)} {{ x{t} = {rng.choice(_AGGREGATIONS)}(x{t}, {unary(b)}) }}")
             pool.append(f"x{t}")
+    more = random.Random(f"more {seed}")
+    for n in range(more.randint(0, 2)):
+        lines.append(more.choice(_SMALL).format(n=n, a=more.choice(pool), b=more.choice(pool)))
+        pool.append(f"s{n}")
     outputs = rng.sample(pool, min(len(pool), rng.randint(1, 3)))
     levels = [5, 4, 3][: len(outputs)]
     lines.append("output " + ", ".join(f"p{k} = {v}" for k, v in zip(levels, outputs, strict=True)))

@@ -31,6 +31,7 @@ from nasdsl.layers import (
     Resize,
     Result,
     Scale,
+    Split,
     WeightedAdd,
 )
 from nasdsl.layers.custom import describe
@@ -180,6 +181,8 @@ def compute_of(layer: Layer) -> Compute | None:
             return lambda x, sizes: _reduce(torch.maximum, x)
         case Concat():
             return lambda x, sizes: torch.cat(_expand(x), dim=1)
+        case Split():
+            return lambda x, sizes: torch.chunk(x[0], layer.parts, dim=1)  # type: ignore[return-value]  # several: only `Result` reads them
         case Resize():
             return _resize(layer)
         case Pool():

@@ -33,6 +33,7 @@ from nasdsl.layers import (
     Resize,
     Result,
     Scale,
+    Split,
     WeightedAdd,
 )
 from nasdsl.nn import DeformConv2d, DilatedDepthwiseConv2d, Group, GroupNorm
@@ -276,5 +277,7 @@ def make_module(node: Node) -> nn.Module | None:
         case CustomLayer():
             module: nn.Module = layer.module(node.operands, node.out)
             return module
-        case Input() | Activation() | Add() | Multiply() | Maximum() | Concat() | Resize() | Pool() | GlobalPool() | Result():
+        case Input() | Activation() | Add() | Multiply() | Maximum() | Concat():
+            return None
+        case Split() | Result() | Resize() | Pool() | GlobalPool():
             return None

@@ -30,6 +30,7 @@ from nasdsl.layers import (
     Resize,
     Result,
     Scale,
+    Split,
     WeightedAdd,
     attribute_texts,
 )
@@ -37,7 +38,7 @@ from nasdsl.semantics.architecture import DetectorPart, Fcos, Predict
 from nasdsl.syntax.printer import print_name
 
 _COMMUTATIVE = (Add, Multiply, Maximum, WeightedAdd)
-_WITHOUT_PARAMETERS = (Activation, Add, Concat, GlobalPool, Input, Maximum, Multiply, Pool, Resize, Result)
+_WITHOUT_PARAMETERS = (Activation, Add, Concat, GlobalPool, Input, Maximum, Multiply, Pool, Resize, Result, Split)
 _DEEPEST = 12  # nested calls in one statement
 _MOST_TRIALS = 64  # texts that are compared where twins are tied
 _MOST_PICKS = 200  # twins that are distinguished one by one
@@ -277,6 +278,8 @@ def call(layer: Layer, operands: Sequence[str], width: int) -> str:
             return f"global_pool({x}, kind={layer.pool})"
         case Scale() | Add() | Multiply() | Maximum() | WeightedAdd() | Concat():
             return f"{layer.kind}({x})"
+        case Split():
+            return f"split({x}, parts={layer.parts})"
         case Result():
             return operands[0]
         case CustomLayer():

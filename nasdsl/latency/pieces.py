@@ -65,7 +65,7 @@ class Piece:
     @property
     def repeats(self) -> bool:
         """Whether its result can be its operand: then copies of it are timed one behind the other."""
-        fits = len(self.operands) == 1 and self.operands[0] == self.out and self.maps[0] == self.out_map
+        fits = len(self.operands) == 1 and self.operands[0] == Feature(*self.out) and self.maps[0] == self.out_map
         return fits and self.shares_operands
 
     @property

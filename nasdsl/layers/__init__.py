@@ -29,6 +29,7 @@ from nasdsl.layers.builtin import (
     ResizeMode,
     Result,
     Scale,
+    Split,
     WeightedAdd,
     halvings,
 )
@@ -47,6 +48,7 @@ Layer: TypeAlias = (
     | Maximum
     | WeightedAdd
     | Concat
+    | Split
     | Resize
     | Pool
     | GlobalPool
@@ -84,6 +86,7 @@ __all__ = [
     "ResizeMode",
     "Result",
     "Scale",
+    "Split",
     "WeightedAdd",
     "attribute_texts",
     "halvings",

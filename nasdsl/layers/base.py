@@ -28,6 +28,15 @@ class Features(Feature):
 
     results: tuple[Feature, ...] = ()
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Features) and self.results == other.results
+
+    def __ne__(self, other: object) -> bool:  # that of a tuple sees the first result only
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self.results)
+
     @classmethod
     def of(cls, results: Sequence[Feature]) -> Features:
         made = cls(*results[0])

@@ -241,6 +241,24 @@ class Concat:
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """Equal runs of channels of its operand, in order; a layer of several results."""
+
+    parts: int
+
+    kind: ClassVar[str] = "split"
+
+    def infer(self, inputs: Sequence[Feature]) -> Features:
+        level, width = inputs[0]
+        if width % self.parts:
+            raise LayerError("parts", f"{self.parts} parts do not divide {width} channels")
+        return Features.of([Feature(level, width // self.parts)] * self.parts)
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return FREE
+
+
+@dataclass(frozen=True, slots=True)
 class Resize:
     """Interpolation to the resolution of a level; ``bilinear`` is with ``align_corners=False``."""
 
@@ -305,7 +323,7 @@ class GlobalPool:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One result of a layer that gives several: of a `CustomLayer` with ``results``. The first has index 0."""
+    """One result of a layer that gives several: of `Split`, or a `CustomLayer` with ``results``. The first has index 0."""
 
     index: int
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import structure, types
 from nasdsl.layers import CustomLayer, Feature, Input, Layer, LayerError
-from nasdsl.semantics.architecture import Application, Value, ValueKind
+from nasdsl.semantics.architecture import Application, Group, Value, ValueKind
 from nasdsl.semantics.expansion_cache import Expansion
 
 MAX_LAYERS = 250_000
@@ -25,6 +25,8 @@ class LayerBuilder:
         applications: the layers, each after its operands.
         values: what they belong to.
         owner: index of the value that layers applied from here on belong to.
+        groups: the repeats, turns and blocks that values from here on stand in.
+        statement: the statement that they come from.
         is_full: a limit was met and reported; what is added from here on is of no use.
     """
 
@@ -33,13 +35,15 @@ class LayerBuilder:
         self.applications: list[Application] = []
         self.values: list[Value] = []
         self.owner = 0
+        self.groups: tuple[Group, ...] = ()
+        self.statement: Span | None = None
         self.is_full = False
         self._taken: set[str] = set()
         self._counted: dict[str, int] = {}  # the number last given to a path, so that many of one name stay cheap
 
     def own(self, name: str, op: str, kind: ValueKind, span: Span) -> None:
         """Begin a value: layers applied from here on belong to it."""
-        self.values.append(Value(name, op, kind, span))
+        self.values.append(Value(name, op, kind, span, self.groups))
         self.owner = len(self.values) - 1
 
     def reserve(self, path: str) -> str:

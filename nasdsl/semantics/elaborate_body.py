@@ -11,6 +11,7 @@ from typing import Final
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import names, structure, types
 from nasdsl.semantics import primitives
+from nasdsl.semantics.architecture import Group
 from nasdsl.semantics.attributes import UNKNOWN
 from nasdsl.semantics.conditions import ALWAYS, MAX_CASES, Bound, Condition, Unbound, both, bound_if
 from nasdsl.semantics.elaborate_attribute import SECTION_WORDS, Context, Word, literal
@@ -65,7 +66,7 @@ class BodyElaborator:
         self._pooled = set(expressions.pool)
         self._taken = set(self.scope)
         self._numbers: dict[str, int] = {}  # the number last given to a name, so that many bindings of one name stay cheap
-        self._nesting = 0  # depth of `repeat`, in which a name may be bound again
+        self._turns: tuple[Group, ...] = ()  # of the `repeat`s around, in which a name may be bound again
         self._rounds = 1  # of all `repeat`s around
 
     def run(self, statements: tuple[ast.Statement, ...]) -> tuple[Statement, ...]:
@@ -90,7 +91,7 @@ class BodyElaborator:
         else:
             targets = [self.expressions.reference(t) for t in node.targets]
             kept = tuple([t for t in targets if isinstance(t, Ref | Slot)])
-            self.statements.append(Merge(kept, node.span, self._nesting > 0))
+            self.statements.append(Merge(kept, node.span, self._turns))
 
     def _assign(self, node: ast.Assign) -> None:
         value: Operand
@@ -98,7 +99,7 @@ class BodyElaborator:
             (target,) = node.targets
             value = self.expressions.operand(node.value)
             binding = self._bind(target.name, target.span)
-            self.statements.append(Assign((binding,), value, node.span, self._nesting > 0))
+            self.statements.append(Assign((binding,), value, node.span, self._turns))
             return
         sources = [self.expressions.index_name(t.name, t.index) for t in node.targets]
         self.expressions.lost_names.update(t.name for t, source in zip(node.targets, sources, strict=True) if source is None)
@@ -111,12 +112,12 @@ class BodyElaborator:
             None if source is None else self._bind(source, target.span)
             for source, target in zip(sources, node.targets, strict=True)
         ]
-        self.statements.append(Assign(tuple(targets), value, node.span, self._nesting > 0))
+        self.statements.append(Assign(tuple(targets), value, node.span, self._turns))
 
     def _bind(self, source: str, span: Span) -> Binding:
         before = self.scope.get(source)
         unique = source
-        if before is not None and not self._nesting and source not in self.expressions.lost_names:
+        if before is not None and not self._turns and source not in self.expressions.lost_names:
             self.problems.append(names.value_bound_twice(span, source, before[1]))
         if source not in self._pooled:
             self._pooled.add(source)
@@ -147,8 +148,7 @@ class BodyElaborator:
             self.outputs.setdefault(node.name, node.span)
             self.scope[node.name] = node.name, node.name_span
             self._taken.add(node.name)
-        repeated = self._nesting > 0
-        self.statements.append(Output(node.name, node.name_span, level, value, node.span, statement, repeated))
+        self.statements.append(Output(node.name, node.name_span, level, value, node.span, statement, self._turns))
 
     def _repeat(self, node: ast.Repeat) -> None:
         counted = count(self.expressions, node.first, node.last, "repeat")
@@ -164,11 +164,14 @@ class BodyElaborator:
             self._lose(node)
             return
         self._rounds *= rounds
-        self._nesting += 1
+        outer_turns = self._turns
+        header = " ".join(node.span.text.partition("{")[0].split())
+        group = Group("repeat", header, node.span)
         reported: set[tuple[str, Span]] = set()
         failed = 0
         for number in turns:
             before = len(self.problems)
+            self._turns = (*outer_turns, group, Group("turn", f"turn {number}", node.span))
             self._turn(node, number, counted.condition(number))
             if self.expressions.context.is_full:
                 break
@@ -179,7 +182,7 @@ class BodyElaborator:
                 if failed == MAX_FAILED_ROUNDS:
                     self.expressions.lost_names.update(names_bound_in(node.body))
                     break
-        self._nesting -= 1
+        self._turns = outer_turns
         self._rounds //= rounds
 
     def _lose(self, node: ast.Repeat) -> None:

@@ -176,7 +176,7 @@ class ExpressionElaborator(AttributeElaborator):
         has_slots = False
         if settings:
             if not is_read:
-                settings = self.settings(settings, takes_feature=_takes_feature(target))
+                settings = self._settings_of(target, settings)
             self._note_passed_ops(settings)
             has_slots = any(find_slot(s.value) for s in settings)
         return Call(target, operands, settings, has_slots, node.span, node.callee_span)
@@ -279,9 +279,22 @@ class ExpressionElaborator(AttributeElaborator):
         target = self._named_target(node.callee, span, settings, is_word=is_word)
         if not isinstance(target, Target):
             return target
-        if not is_read:
-            settings = self.settings(settings, takes_feature=_takes_feature(target))
-        return target._replace(settings=settings)
+        return target._replace(settings=settings if is_read else self._settings_of(target, settings))
+
+    def _settings_of(self, target: Target | Slot, settings: tuple[ast.Setting, ...]) -> tuple[ast.Setting, ...]:
+        """The attributes of a call."""
+        made = self.settings(settings, takes_feature=_takes_feature(target))
+        counting = _results_attributes(target)
+        return tuple([self._without_hole(s, counting[s.name]) if s.name in counting else s for s in made]) if counting else made
+
+    def _without_hole(self, setting: ast.Setting, op: str) -> ast.Setting:
+        """An attribute that says how many values `op` gives; a hole in it is reported."""
+        hole = find_hole(setting.value)
+        if hole is None:
+            return setting
+        self.problems.append(holes.hole_as_results(hole, op, setting.name))
+        missing: Any = Missing(setting.value.span)
+        return replace(setting, value=missing)
 
     def _note_passed_ops(self, settings: tuple[ast.Setting, ...]) -> None:
         for setting in settings:
@@ -481,6 +494,14 @@ def _takes_feature(target: Any) -> bool:
         return any(_takes_feature(a) for a in target.alternatives)
     callee = target.callee if isinstance(target, Target) else None
     return isinstance(callee, Primitive) and "to" in callee.attributes
+
+
+def _results_attributes(target: Any) -> dict[str, str]:
+    """Attributes that say how many values a callee gives, or one that may stand in its slot, and the callee's name."""
+    if isinstance(target, Slot):
+        return {name: op for alternative in target.alternatives for name, op in _results_attributes(alternative).items()}
+    callee = target.callee if isinstance(target, Target) else None
+    return {callee.results_of: callee.name} if isinstance(callee, Primitive) and callee.results_of else {}
 
 
 def is_of_prelude(definition: object) -> bool:

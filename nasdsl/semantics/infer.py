@@ -11,8 +11,9 @@ from typing import Any
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import holes, lints, names, structure, types
-from nasdsl.layers import Layer, Result
+from nasdsl.layers import Features, Layer, Result
 from nasdsl.semantics import attributes, expansion_cache, primitives
+from nasdsl.semantics.architecture import Group
 from nasdsl.semantics.attributes import UNKNOWN, Environment, Unknown
 from nasdsl.semantics.builder import MAX_LAYERS, UNFIT, LayerBuilder
 from nasdsl.semantics.elaborate_body import body_of_block, body_of_op
@@ -68,14 +69,18 @@ class Frame:
         words: attributes: ``width``, ``norm`` and ``act`` of the section, and those of an op in its body.
         site: the call in the decoder's own statements that the body belongs to; None in these statements themselves.
         key: ``width``, ``norm`` and ``act``, as a key of the cache of expansions.
+        groups: the blocks that the body is called in, and the repeats around these calls.
     """
 
-    __slots__ = ("key", "scope", "site", "words")
+    __slots__ = ("groups", "key", "scope", "site", "words")
 
-    def __init__(self, scope: dict[str, Binding], words: dict[str, Any], site: Span | None) -> None:
+    def __init__(
+        self, scope: dict[str, Binding], words: dict[str, Any], site: Span | None, groups: tuple[Group, ...] = ()
+    ) -> None:
         self.scope = scope
         self.words = words
         self.site = site
+        self.groups = groups
         self.key = words.get("width"), words.get("norm"), words.get("act")
 
     def set_word(self, name: str, value: Any) -> None:
@@ -126,7 +131,7 @@ class Inference:
 
     def once(self, statement: Plain, since: int, reported: set[tuple[str, Span]]) -> None:
         """Drop findings of a repeated statement that an earlier round has reported."""
-        if len(self.problems) > since and not isinstance(statement, SetWord) and statement.is_repeated:
+        if len(self.problems) > since and not isinstance(statement, SetWord) and statement.turns:
             self.problems[since:] = [p for p in self.problems[since:] if (p.code, p.span) not in reported]
             reported.update((p.code, p.span) for p in self.problems[since:])
 
@@ -140,8 +145,10 @@ class Inference:
 
     def assign(self, statement: Assign, frame: Frame, prefix: str, home: Vocabulary | None = None) -> list[tuple[str, Binding]]:
         """The values that an assignment binds, by their unique names; `home` as of `expand`."""
-        if self.layers.is_full and statement.is_repeated:
+        if self.layers.is_full and statement.turns:
             return []
+        self.layers.groups = frame.groups + statement.turns if frame.groups else statement.turns
+        self.layers.statement = statement.span
         targets, value = statement.targets, self.choose(statement.value)
         first = targets[0]
         path = self.layers.reserve(prefix + (first.source if first is not None else "_"))
@@ -155,7 +162,8 @@ class Inference:
             self.layers.own(path, op, "block", statement.span)
             results = self.call(value, frame, prefix.rstrip("."), home)
             if results is not None and len(results) != len(targets):
-                self.problems.append(types.result_count(statement.span, op, len(results), len(targets)))
+                instead = self._results_attribute(value)
+                self.problems.append(types.result_count(statement.span, op, len(results), len(targets), instead))
                 results = None
         elif type(value) is Ref:
             self.problems.append(types.one_value(statement.span, len(targets)))
@@ -165,6 +173,11 @@ class Inference:
                 index = results[number] if results else UNFIT
                 bound.append((target.name, Binding(target.source, index, target.span)))
         return bound
+
+    def _results_attribute(self, call: Call) -> str:
+        """The attribute of a primitive that says how many values the call gives; empty where there is none."""
+        target: Any = call.target if self.indices is None else chosen(call.target, self.indices)
+        return target.callee.results_of if type(target.callee) is Primitive else ""
 
     def choose(self, operand: Operand) -> Operand:
         """The operand, or the alternative that fills its slot."""
@@ -260,8 +273,9 @@ class Inference:
             index = self._op(callee, call, settings, frame, path, home)
         elif type(callee) is Primitive:
             index = self._primitive(callee, call, settings, frame, path, home)
-            if callee.results > 1:
-                return self._results(index, callee.results, call, path, frame)
+            several = None if index == UNFIT else self.layers.applications[index].feature
+            if isinstance(several, Features):
+                return self._results(index, len(several.results), call, path, frame)
         elif type(callee) is Block:
             return self._block(callee, call, settings, frame, path, home)
         else:
@@ -344,10 +358,8 @@ class Inference:
 
         return primitive.expand(values, tuple(operands), apply)
 
-    def _results(self, index: int, count: int, call: Call, path: str, frame: Frame) -> list[int] | None:
-        """The results of a primitive that gives several; None where it could not be built."""
-        if index == UNFIT:
-            return None
+    def _results(self, index: int, count: int, call: Call, path: str, frame: Frame) -> list[int]:
+        """The results of a primitive that gives several."""
         return [self.layers.apply(Result(i), (index,), path, call.span, frame.site) for i in range(count)]
 
     def _target_level(self, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, home: Vocabulary | None) -> int | None:
@@ -492,9 +504,10 @@ class Inference:
         self._depth += 2  # a block takes more of the interpreter's stack than an op
         prefix = layers.reserve(f"{path}.{block.name}" if path else block.name) + "."
         scope = {name: Binding(name, i, call.span) for name, i in zip(body.parameters, operands, strict=True)}
-        owner = layers.owner
-        results = self.run_block(body, Frame(scope, words, frame.site or call.span), prefix, block.home)
-        layers.owner = owner
+        owner, groups, statement = layers.owner, layers.groups, layers.statement
+        inner_groups = (*groups, Group("block", prefix[:-1], statement or call.span))
+        results = self.run_block(body, Frame(scope, words, frame.site or call.span, inner_groups), prefix, block.home)
+        layers.owner, layers.groups, layers.statement = owner, groups, statement
         if frame.site is None:
             show_at_call(self.problems, before, call.span)
         self._depth -= 2

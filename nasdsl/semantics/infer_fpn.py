@@ -106,6 +106,7 @@ class _FpnInference:
         scope = self.frame.scope
         for statement in present(fpn.statements, self.inference.indices):
             before = len(self.problems)
+            self.layers.groups, self.layers.statement = (), statement.span
             if isinstance(statement, Assign):
                 for name, binding in self.inference.assign(statement, self.frame, ""):
                     scope[name] = binding

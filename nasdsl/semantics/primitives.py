@@ -27,6 +27,7 @@ from nasdsl.layers import (
     Pool,
     Resize,
     Scale,
+    Split,
     WeightedAdd,
     load_plugins,
 )
@@ -71,6 +72,7 @@ class Primitive:
         expand: called with the attribute values, the operands' indices and an `Apply`; returns the index of the result.
         weight: the largest number of layers that it expands into.
         results: how many values it gives.
+        results_of: the attribute that says how many values a call gives; empty where it is always `results`.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Primitive:
     expand: Callable[[dict[str, Any], tuple[int, ...], Apply], int]
     weight: int = 1
     results: int = 1
+    results_of: str = ""
 
 
 def _finish(a: dict[str, Any], x: int, apply: Apply) -> int:
@@ -108,6 +111,10 @@ def _norm(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
 
 def _act(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
     return x[0] if a["act"] == "none" else apply(Activation(a["act"]), *x)
+
+
+def _split(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return apply(Split(a["parts"]), *x)
 
 
 def _resize(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
@@ -157,6 +164,7 @@ PRIMITIVES: dict[str, Primitive] = {
         Primitive("max", 2, MAX_OPERANDS, {}, _plain(Maximum())),
         Primitive("weighted_add", 2, MAX_OPERANDS, {}, _plain(WeightedAdd())),
         Primitive("concat", 2, MAX_OPERANDS, {}, _plain(Concat())),
+        Primitive("split", 1, 1, {"parts": Accepts("count", 2, largest=MAX_OPERANDS, least=2)}, _split, results_of="parts"),
         Primitive("resize", 1, 1, {"to": Accepts("feature"), "mode": _MODE}, _resize),
         Primitive("pool", 1, 1, {"k": Accepts("count", 3, largest=64), "stride": _STRIDE, "kind": _POOL}, _pool),
         Primitive("global_pool", 1, 1, {"kind": _POOL}, _global_pool),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.semantics import attributes
+from nasdsl.semantics.architecture import Group
 from nasdsl.semantics.attributes import UNKNOWN, Accepts
 from nasdsl.semantics.conditions import ALWAYS, Condition, holds
 from nasdsl.syntax import ast
@@ -144,13 +145,13 @@ class Binding(NamedTuple):
 class Assign(NamedTuple):
     """``a, b = value``; a target is None if its name is not known, which is reported already.
 
-    `is_repeated`: it comes from a `repeat`, so that other statements may report the same mistake.
+    `turns`: the repeats that it comes from, and the turn of each. With any, other statements may report the same mistake.
     """
 
     targets: tuple[Binding | None, ...]
     value: Operand
     span: Span
-    is_repeated: bool
+    turns: tuple[Group, ...]
 
 
 class Output(NamedTuple):
@@ -167,7 +168,7 @@ class Output(NamedTuple):
     value: Operand
     span: Span
     statement_span: Span
-    is_repeated: bool
+    turns: tuple[Group, ...]
 
 
 class Merge(NamedTuple):
@@ -175,7 +176,7 @@ class Merge(NamedTuple):
 
     targets: tuple[Ref | Slot, ...]
     span: Span
-    is_repeated: bool
+    turns: tuple[Group, ...]
 
 
 class SetWord(NamedTuple):

@@ -147,6 +147,8 @@ class FigureCounter:
             section.names[name] = raw
             if adapter is not None:
                 out, used, price = self.apply(adapter, (), (section.values[raw][0],), section.key, (), indices)
+                if type(out) is Features:
+                    raise _Unbuildable
                 section.names[name] = section.add((out, 1 << raw if used else 0, price))
         section.run(fpn.statements)
         return section.finish()
@@ -182,7 +184,7 @@ class FigureCounter:
             settings = target.settings + step.call.settings
             given = tuple((s.name, _word(s.value, dict(key), indices)) for s in settings)
             out, _, price = self.apply(target, given, (Feature(infer_head.CURRENT_LEVEL, width),), key, tuple(levels), indices)
-            if out.level != infer_head.CURRENT_LEVEL:
+            if out.level != infer_head.CURRENT_LEVEL or type(out) is Features:
                 raise _Unbuildable
             params = price & ((1 << 64) - 1)
             total += price + (params * (len(levels) - 1) if place < share else 0)
@@ -247,11 +249,14 @@ class FigureCounter:
             scope[f"o{number}"] = Binding(f"o{number}", layers.source(f"o{number}", feature, span), span)
         given = tuple(ast.Setting(span, n, span, _literal(v, span)) for n, v in settings)
         call = Call(target._replace(settings=()), tuple(Ref(n, span) for n in scope), given, False, span, span)
-        if type(target.callee) is Primitive and target.callee.results > 1:
-            results = inference.call(call, Frame(scope, words, None), "v", None)
-            result = UNFIT if results is None else layers.applications[results[0]].inputs[0]
+        frame = Frame(scope, words, None)
+        if type(target.callee) is Primitive:
+            results = inference.call(call, frame, "v", None)
+            if results is None:
+                return None
+            result = results[0] if len(results) == 1 else layers.applications[results[0]].inputs[0]
         else:
-            result = inference.expand(call, Frame(scope, words, None), "v", None)
+            result = inference.expand(call, frame, "v", None)
         if result == UNFIT or any(p.severity == "error" for p in problems):
             return None
         widths = {f"o{number}": feature.width for number, feature in enumerate(operands)}
@@ -341,7 +346,7 @@ class _Section:
             return [(targets[0].name, self.add(self.expression(value)))]  # type: ignore[union-attr]  # it has checked
         call: Any = chosen(statement.value, self.indices)
         target = chosen(call.target, self.indices) if type(call) is Call else None
-        if target is not None and type(target.callee) is Primitive and target.callee.results == len(targets):
+        if target is not None and type(target.callee) is Primitive:
             return self._results(call, targets)
         if target is None or type(target.callee) is not Block:
             raise _Unbuildable
@@ -357,9 +362,9 @@ class _Section:
 
     def _results(self, call: Call, targets: Sequence[Any]) -> list[tuple[str, int]]:
         """The results of a primitive that gives several."""
-        value = self.expression(call)
+        value = self.call(call)
         index, several = self.add(value), value[0]
-        if not isinstance(several, Features):
+        if not isinstance(several, Features) or len(several.results) != len(targets):
             raise _Unbuildable
         return [(t.name, self.add((x, 1 << index, 0))) for t, x in zip(targets, several.results, strict=True)]
 
@@ -442,6 +447,14 @@ class _Section:
             return self.values[index][0], 1 << index, 0
         if type(node) is not Call:
             raise _Unbuildable
+        value = self.call(node)
+        if type(value[0]) is Features:
+            raise _Unbuildable  # it is several values
+        return value
+
+    def call(self, node: Call) -> _Value:
+        """The value of a call; of a primitive with several results, with the shapes of all of them."""
+        indices = self.indices
         target: Any = node.target
         while type(target) is Slot:
             target = target.alternatives[indices[target.decision.number]]

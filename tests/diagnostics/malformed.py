@@ -181,6 +181,11 @@ MALFORMED: dict[str, str] = {
         "output p3 = conv_3x3(f(c3))", before="block f(x) -> (y, z) { y = conv_3x3(x); z = skip(y) }"
     ),
     "a reference for two names": decoder("a, b = c3\noutput p3 = sum(a, b)"),
+    "parts that do not divide the channels": decoder("a, b, c = split(c3, parts=3)\noutput p3 = conv_1x1(concat(a, b, c))"),
+    "more names than parts": decoder("a, b, c = split(c3)\noutput p3 = conv_1x1(concat(a, b, c))"),
+    "parts where one value stands": decoder("output p3 = conv_1x1(split(c3))"),
+    "one part": decoder("a = split(c3, parts=1)\noutput p3 = a"),
+    "a hole as the number of parts": decoder("a, b = split(c3, parts=?(2 | 4))\noutput p3 = conv_1x1(concat(a, b))"),
     # ------------------------------------------------------------------------------- bodies, repeats, rounds
     "unknown op in a body never called": decoder(before="op f(x) = dcnv_3x3(x)"),
     "wrong arity in a body never called": decoder(before="op f(x, y) = cat(x)"),

@@ -33,7 +33,7 @@ from nasdsl.latency.pieces import Part, parts_of
 from nasdsl.latency.probes import Probe, make_probe, piece_probe, reference_piece
 from nasdsl.latency.session import LatencyError
 from nasdsl.latency.table import CORRECTED_FROM, Context, Table, fit_correction
-from nasdsl.layers import Input
+from nasdsl.layers import Input, Result
 
 HERE = Context("onnxruntime", "1.0", 1, "a processor")
 SIZE = (96, 160)
@@ -77,7 +77,7 @@ def test_the_parts_are_the_whole_decoder(seed: int) -> None:
     table = cost(graph, SIZE, 7)
     assert macs["fpn"] == table.fpn.macs
     assert macs["head"] + macs["predict"] == table.head.macs
-    assert +nodes == Counter(node.id for node in graph.nodes if not isinstance(node.layer, Input))
+    assert +nodes == Counter(node.id for node in graph.nodes if not isinstance(node.layer, Input | Result))
 
 
 def test_parts_that_cost_the_same_have_one_key() -> None:
@@ -106,11 +106,23 @@ def outputs_in_onnxruntime(probe: Probe) -> list[Any]:
     return session.run(None, {one.name: probe.inputs[one.name] for one in session.get_inputs()})  # type: ignore[no-any-return]
 
 
-def test_probes_compute_the_same_in_both_runtimes() -> None:
-    graph = lowered(random_decoders.paper_text(4))
-    parts = {part.key: part for part in parts_of(graph, "tiny", (64, 64), 3)}
+SMALL_LAYERS = """decoder d { input c3, c4
+  fpn(width=32, norm=none) {
+    a, b = split(c3)
+    output p3 = concat(a, b), p4 = c4
+  }
+  head(width=32) { skip } predict fcos }"""
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [(random_decoders.paper_text(4), {"resize", "deform_conv", "concat"}), (SMALL_LAYERS, {"split"})],
+    ids=["paper", "small"],
+)
+def test_probes_compute_the_same_in_both_runtimes(text: str, kinds: set[str]) -> None:
+    parts = {part.key: part for part in parts_of(lowered(text), "tiny", (64, 64), 3)}
     pieces = [part for part in parts.values() if part.piece is not None]
-    assert {"resize", "deform", "concat"} <= {part.key.split("_")[0].split("(")[0] for part in pieces}
+    assert kinds <= {part.key.split("(")[0] for part in pieces}
     for part in pieces:
         probe = make_probe(part, 2)
         with torch.inference_mode():

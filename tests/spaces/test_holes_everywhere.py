@@ -37,6 +37,8 @@ MEANINGLESS = {
         "a = f(c3, o=?(relu | tanh)) output p3 = f(a, o=g)",
         "op f(x, o=relu) = o(x) op g(x) = ?(relu | tanh)(x)",
     ),
+    "a number of parts": ("a, b = split(c3, parts=?(2|4)) output p3 = conv_1x1(a)", ""),
+    "a number of parts, by way of a let": ("let n = ?(2|4) a, b = ?(split(parts=n)|split)(c3) output p3 = conv_1x1(a)", ""),
     "a number for a value": ("output p3 = ?(c3 | 3)", ""),
     "a call for a number": ("output p3 = conv(c3, k=?(conv(k=3) | 3))", ""),
 }
@@ -114,6 +116,9 @@ MEANINGFUL = {
     "holes in a block whose depth the call fixes": "x = free_depth(c3, k=3) output p3 = free_depth(x, n=1)",
     "holes in a block as an alternative": "output p3 = ?(free_depth(n=?(1..2)) | relu)(c3)",
     "a block in a block, with attributes": "a, b = nested(c3, c4, m=?(0..2)) output p3 = a, p4 = b",
+    "parts of a split": "a, b = ?(split(c3) | one(c4, c5)) output p3 = conv_1x1(a)",
+    "a split": "a, b = split(?(c3 | c4)) output p3 = conv_1x1(concat(?pool, a))",
+    "a split in rounds": "x = c3 repeat ?(1..2) { a, b = split(x) x = concat(?(relu | tanh)(a), b) } output p3 = x",
     "dangling values": (
         "a = relu(c4) b = ?(c3 | a) c = conv_1x1(b) output p3 = c3 merge dangling into p3 d = tanh(c4) output p4 = d"
     ),

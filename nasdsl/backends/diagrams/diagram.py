@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from nasdsl.backends.cost import Areas, CostTable, ValueCost
 from nasdsl.backends.diagrams.labels import expression, shorten
@@ -33,12 +33,15 @@ from nasdsl.layers import (
     Result,
     WeightedAdd,
 )
-from nasdsl.semantics.architecture import Fcos, Value
+from nasdsl.semantics.architecture import Fcos, Group, Value
 
 Family: TypeAlias = Literal["deformable", "separable", "convolution", "aggregation", "resampling", "identity", "custom"]
 """Kind of op, which decides the color of a box."""
 
-Role: TypeAlias = Literal["input", "value", "merge", "output", "layer", "prediction", "reference"]
+Role: TypeAlias = Literal["input", "value", "merge", "output", "layer", "prediction", "reference", "group"]
+
+SEVERAL_LEVELS: Final = -1
+"""In the place of a level: that of a group whose values have different ones, and of the lane for such groups."""
 
 ArrowKind: TypeAlias = Literal["data", "merge"]
 
@@ -64,13 +67,16 @@ class Box(NamedTuple):
         name: title of the box.
         text: expression of the value, on one line.
         family: kind of op.
-        role: what it is in the decoder. A ``reference`` stands for a box in another row of a wrapped diagram.
-        level: level of the result; None for a globally pooled value, and in the head, which is applied to every level.
-        width: channels of the result.
+        role: what it is in the decoder. A ``reference`` stands for a box in another row of a wrapped diagram, a ``group``
+            for the values of a block or a `repeat`.
+        level: level of the result; None for a globally pooled value, and in the head, which is applied to every level;
+            `SEVERAL_LEVELS` for a group.
+        width: channels of the result; 0 for a group whose values have different ones.
         macs, params: cost for one image.
         span: where the text defines it.
-        note: how a layer of the head is shared, or the channels of a raw input.
+        note: how a layer of the head is shared, the channels of a raw input, or how many values a group has.
         layers: layers that compute it. Two boxes with equal layers and operands compute the same.
+        groups: the repeats, turns and blocks that its statement stands in, outermost first.
     """
 
     id: str
@@ -85,6 +91,7 @@ class Box(NamedTuple):
     span: Span
     note: str
     layers: tuple[Layer, ...]
+    groups: tuple[Group, ...] = ()
 
 
 class Arrow(NamedTuple):
@@ -307,8 +314,11 @@ class _BoxBuilder:
         macs, params = (cost.macs, cost.params) if cost else (0, 0)
         layers = tuple(n.layer for n in nodes)
         self.boxes.append(
-            Box(box, name, text, family(layers), role, out.level, out.width, macs, params, value.span, note, layers)
-        )
+            Box(
+                box, name, text, family(layers), role, out.level, out.width, macs, params, value.span, note, layers,
+                value.groups,
+            )
+        )  # fmt: skip
 
     def _unique(self, name: str) -> str:
         while name in self.taken:

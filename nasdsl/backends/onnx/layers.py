@@ -29,6 +29,7 @@ from nasdsl.layers import (
     Resize,
     Result,
     Scale,
+    Split,
     WeightedAdd,
 )
 from nasdsl.layers.custom import describe
@@ -44,7 +45,7 @@ runs them faster."""
 def write_layer(
     writer: Writer, node: Node, x: Sequence[str], module: nn.Module | None, path: str, sizes: Mapping[int, str]
 ) -> str | tuple[str, ...]:
-    """Write the layer of a node; returns the name of its output tensor, of a custom layer with several results their names.
+    """Write the layer of a node; returns the name of its output tensor, of one with several results their names.
 
     Args:
         x: names of the operands' tensors.
@@ -84,6 +85,8 @@ def write_layer(
             return _fold(writer, "Add", weighted)
         case Concat():
             return writer.op("Concat", *_expand_pooled(writer, node, x), axis=1)
+        case Split():
+            return tuple(writer.ops("Split", x[0], outputs=layer.parts, axis=1, num_outputs=layer.parts))
         case Resize():
             return _resize(writer, node, layer, x[0], sizes[layer.level])
         case Pool():

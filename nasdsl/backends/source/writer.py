@@ -25,6 +25,7 @@ from nasdsl.layers import (
     Resize,
     Result,
     Scale,
+    Split,
     WeightedAdd,
 )
 
@@ -63,7 +64,9 @@ def constructor_call(node: Node) -> str | None:
             return f"WeightedAdd({len(node.inputs)})"
         case CustomLayer():
             return layer.source(node.operands, node.out)
-        case Input() | Activation() | Add() | Multiply() | Maximum() | Concat() | Resize() | Pool() | GlobalPool() | Result():
+        case Input() | Activation() | Add() | Multiply() | Maximum() | Concat():
+            return None
+        case Split() | Result() | Resize() | Pool() | GlobalPool():
             return None
 
 
@@ -129,6 +132,8 @@ def _expression(layer: Layer, x: Sequence[str], module: str) -> str:
             return text
         case Concat():
             return f"torch.cat([{', '.join(x)}], dim=1)"
+        case Split():
+            return f"torch.chunk({x[0]}, {layer.parts}, dim=1)"
         case Resize():
             corners = "" if layer.mode == "nearest" else ", align_corners=False"
             return f'F.interpolate({x[0]}, size=size[{layer.level}], mode="{layer.mode}"{corners})'

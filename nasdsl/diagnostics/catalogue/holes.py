@@ -165,6 +165,14 @@ def hole_as_bound(hole: Span, bound: Span) -> Diagnostic:
     )  # fmt: skip
 
 
+def hole_as_results(hole: Span, op: str, name: str) -> Diagnostic:
+    """A hole that decides how many values a call gives."""
+    return MISPLACED_HOLE(
+        hole, f"a hole decides how many values `{op}` gives", label="an assignment has the same names in every filling",
+        help=f"choose among what is done with them, and give `{name}` a number",
+    )  # fmt: skip
+
+
 def hole_as_default(hole: Span, op: str, name: str) -> Diagnostic:
     """A hole as the default of an op's attribute."""
     return MISPLACED_HOLE(

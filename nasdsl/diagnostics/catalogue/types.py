@@ -61,9 +61,9 @@ WIDTHS_DIFFER = Code(
 
 GROUPS = Code(
     "NAS307",
-    "groups that do not divide the channels",
-    "A grouped convolution splits both its input and its output channels into equal groups. (For raw backbone features, "
-    "`adapter=none`, this is found when a backbone is chosen.)",
+    "groups or parts that do not divide the channels",
+    "A grouped convolution splits both its input and its output channels into equal groups, `split` the channels of its "
+    "operand into equal parts. (For raw backbone features, `adapter=none`, this is found when a backbone is chosen.)",
     decoder("output p3 = conv(c3, k=3, groups=48)"),
     decoder("output p3 = conv(c3, k=3, groups=32)"),
 )
@@ -88,7 +88,8 @@ NO_LEVEL = Code(
 RESULTS = Code(
     "NAS310",
     "a wrong number of results",
-    "A block gives as many values as stand behind its `->`, and the left side of the assignment names them all.",
+    "A block gives as many values as stand behind its `->`, `split` as many as its `parts` say, and the left side of the "
+    "assignment names them all.",
     decoder("a, b, c = two(c3, c4)\noutput p3 = a", before="block two(x, y) -> (s, t) { s = sum(x, y); t = cat(x, y) }"),
     decoder("a, b = two(c3, c4)\noutput p3 = sum(a, b)", before="block two(x, y) -> (s, t) { s = sum(x, y); t = cat(x, y) }"),
 )
@@ -139,6 +140,7 @@ UNKNOWN_QUANTITY = Code(
 
 _LAYER_ERRORS: dict[str, Code] = {
     "groups": GROUPS,
+    "parts": GROUPS,
     "group norm": GROUP_NORM,
     "widths": WIDTHS_DIFFER,
     "one channel": WIDTHS_DIFFER,
@@ -152,6 +154,7 @@ _LAYER_HELP = {
     "widths": "bring them to one width with `conv_1x1(x, width=…)`",
     "one channel": "one channel is not spread over the others: give its convolution the other width, one factor for each "
     "channel, or widen it by `conv_1x1(x)`",
+    "parts": "choose a number of parts that divides them, or bring the operand to another width with `conv_1x1(x, width=…)`",
     "group norm": "use a width that 32 divides, or norm=bn",
     "no level": "a globally pooled value can only be multiplied or added",
     "window": "a window is odd, or as wide as the stride",
@@ -204,11 +207,12 @@ def several_results(span: Span, callee: str, count: int) -> Diagnostic:
     )  # fmt: skip
 
 
-def result_count(span: Span, callee: str, count: int, targets: int) -> Diagnostic:
-    """A call of `count` results assigned to `targets` names."""
+def result_count(span: Span, callee: str, count: int, targets: int, attribute: str = "") -> Diagnostic:
+    """A call of `count` results assigned to `targets` names. `attribute`: of the callee, which says how many there are."""
+    help = f"`{callee}(…, {attribute}={targets})` gives {targets}" if attribute else ""
     return RESULTS(
         span, f"`{callee}` gives {count} value{'' if count == 1 else 's'} for {targets} names",
-        label=f"expected {count} on the left",
+        label=f"expected {count} on the left", help=help,
     )  # fmt: skip
 
 
