@@ -15,6 +15,7 @@ op halve(x) = pool(x, k=2, stride=2, kind=avg)
 op gate(x) = mul(x, sigmoid(global_pool(x, kind=avg)))
 op wide(x, k=3, d=1) = conv(x, k=k, dilation=d, norm=norm, act=silu)
 agg mix(x, y) = conv_1x1(max(x, y))
+agg some(x, y) = add(x, none(y), none)
 agg wsum(x, y) = weighted_add(x, y)
 agg fuse(x, y) = conv(concat(x, y), k=3, groups=4)
 block cross(a, b, n=0, unit=conv_3x3) -> (s, t) {
@@ -32,7 +33,7 @@ _SMALL = [
 """Statements that bind s{n}, a value of the section's width."""
 
 _UNARY = "skip conv_1x1 conv_3x3 sep_3x3 sep_3x3_d3 sep_5x5 sep_5x5_d6 dconv_3x3 res gate wide".split()
-_AGGREGATIONS = "sum psum cat mix wsum fuse attend".split()
+_AGGREGATIONS = "sum psum cat mix wsum fuse attend some".split()
 
 
 def nas_fcos_lists(rng: random.Random) -> tuple[list[list[int]], list[int], int]:

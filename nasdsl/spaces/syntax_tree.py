@@ -21,6 +21,7 @@ from nasdsl.semantics.program import (
     Call,
     Decision,
     Merge,
+    Nothing,
     Output,
     Program,
     Ref,
@@ -227,6 +228,8 @@ class _TreeBuilder:
             operands = tuple(self._operand(o) for o in node.operands)
             settings = tuple(self._setting(s) for s in node.settings)
             return ast.Call(node.span, callee, node.callee_span, operands, settings)
+        if isinstance(node, Nothing):
+            return ast.Reference(node.span, primitives.NONE)
         assert isinstance(node, Slot)
         if self._is_let(node):
             return ast.Reference(node.span, node.let)  # type: ignore[arg-type]  # `_is_let` says so
