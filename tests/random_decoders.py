@@ -16,6 +16,7 @@ op halve(x) = pool(x, k=2, stride=2, kind=avg)
 op gate(x) = mul(x, sigmoid(global_pool(x, kind=avg)))
 op wide(x, k=3, d=1) = conv(x, k=k, dilation=d, norm=norm, act=silu)
 agg mix(x, y) = conv_1x1(max(x, y))
+agg some(x, y) = add(x, none(y), none)
 agg wsum(x, y) = weighted_add(x, y)
 op deconv(x, k=2) = up_conv(x, k=k)
 op rearrange(x) = conv_1x1(pixel_shuffle(conv_1x1(x, width=width * 4)))
@@ -46,7 +47,7 @@ _UNARY = "skip conv_1x1 conv_3x3 sep_3x3 sep_3x3_d3 sep_5x5 sep_5x5_d6 dconv_3x3
 _FINER = ["deconv({})", "deconv({}, k=3)", "up_conv({}, k=4, groups=4)", "up_conv({}, k=5, stride=4, norm=none, bias=false)",
           "rearrange({})", "reassemble({})", "carafe({}, factor=4, k=1, encoder_k=1, compressed=4)"]  # fmt: skip
 _IN_HEAD = "bounce return_ encoder".split()
-_AGGREGATIONS = "sum psum cat mix wsum fuse attend".split()
+_AGGREGATIONS = "sum psum cat mix wsum fuse attend some".split()
 
 
 def nas_fcos_lists(rng: random.Random) -> tuple[list[list[int]], list[int], int]:

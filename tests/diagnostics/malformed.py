@@ -270,6 +270,10 @@ MALFORMED: dict[str, str] = {
     "finer maps of other programs": decoder("output p3 = deconv(pixelshuffle(mhsa(c4, num_heads=4), upscale_factor=2))"),
     "attributes of attention": decoder("output p3 = attention(c4, num_heads=4)"),
     "a LayerNorm under another name": GOOD.replace("norm=bn", "norm=layer_norm"),
+    "nothing left of a value": decoder("x = sum(none(c3), none(c4))\noutput p3 = x, p4 = relu(none)"),
+    "nothing to tell a level": decoder("output p3 = up(c4, none)"),
+    "an attribute of nothing": decoder("output p3 = sum(c3, none(c4, k=3))"),
+    "none as a layer": decoder(head="?(conv_3x3 | none) -> none"),
     # ------------------------------------------------------------------ one mistake, where there were several
     "a call as an attribute of an output": decoder("output p3 = conv(c3, k=3, groups=width(c4), norm=bn)"),
     "a call as an attribute of a block": decoder("x = conv(c3, k=3, groups=2 * min(4, 8), norm=bn)\noutput p3 = x"),

@@ -111,8 +111,8 @@ SMALL_LAYERS = """decoder d { input c3, c4
     a, b = split(c3)
     up = add(up_conv(c4, k=3), carafe(c4, k=3, compressed=8))
     gate = conv(c4, k=1, width=1)
-    at = norm(attention(conv_1x1(pixel_shuffle(conv_1x1(c4, width=64)))), norm=ln)
-    output p3 = add(mul(concat(a, b), 0.5), up), p4 = add(mul(c4, gate), at)
+    seen = norm(attention(conv_1x1(pixel_shuffle(conv_1x1(c4, width=64)))), norm=ln)
+    output p3 = add(mul(concat(a, b), 0.5), up), p4 = add(mul(c4, gate), seen)
   }
   head(width=32) { skip } predict fcos }"""
 
