@@ -17,8 +17,9 @@ op wide(x, k=3, d=1) = conv(x, k=k, dilation=d, norm=norm, act=silu)
 agg mix(x, y) = conv_1x1(max(x, y))
 agg wsum(x, y) = weighted_add(x, y)
 agg fuse(x, y) = conv(concat(x, y), k=3, groups=4)
-block cross(a, b) -> (s, t) {
+block cross(a, b, n=0, unit=conv_3x3) -> (s, t) {
   m = wsum(a, b)
+  repeat n { m = sum(m, unit(m)) }
   s = res(m)
   t = cat(resize(m, to=b, mode=nearest), conv_1x1(b))
 }
@@ -77,7 +78,8 @@ def text(seed: int) -> str:
             lines.append(f"x{t} = {rng.choice(_AGGREGATIONS)}({unary(a)}, {unary(b)})")
             pool.append(f"x{t}")
         elif kind < 0.75:
-            lines.append(f"x{t}, y{t} = cross({a}, {b})")
+            settings = rng.choice(["", ", n=1", ", n=2, unit=res", ", n=1, unit=relu"])
+            lines.append(f"x{t}, y{t} = cross({a}, {b}{settings})")
             pool += [f"x{t}", f"y{t}"]
         elif kind < 0.85:
             lines.append(f"x{t} = {rng.choice(['down', 'down_max', 'halve', 'relu', 'norm'])}({a})")

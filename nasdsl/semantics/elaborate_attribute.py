@@ -73,6 +73,7 @@ class AttributeElaborator(ABC):
         scope: what each name of the text means, and where it is bound.
         condition: when what is elaborated is there.
         pool: names that `?pool` draws from.
+        lost_names: names that are not bound because of a mistake, or in a `repeat` whose count is not known.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class AttributeElaborator(ABC):
         self.kept = kept
         self.scope: dict[str, tuple[Bound, Span]] = {name: (unique, span) for name, unique, span in scope}
         self.pool = list(self.scope)
+        self.lost_names: set[str] = set()
         self.condition = condition
 
     @abstractmethod
@@ -104,7 +106,18 @@ class AttributeElaborator(ABC):
         written = self._hole_of_let(node) if isinstance(node.value, HOLES) else self.attribute(node.value)
         everything = self.attribute(written, everything=True)
         self.words[node.name] = everything if find_slot(everything) else self.evaluate(everything)
+        self.hide(node.name)
         return SetWord(node.name, written, node.span, True)
+
+    @property
+    def has_attributes(self) -> bool:
+        """Whether the body is one of an op or a block that has attributes."""
+        return not self.kept <= SECTION_WORDS
+
+    def hide(self, name: str) -> None:
+        """Let a word stand for what is bound here, and no longer for the attribute of this name of an op or a block."""
+        if name in self.kept and name not in SECTION_WORDS:
+            self.kept -= {name}
 
     def _hole_of_let(self, node: ast.Let) -> Any:
         made = self.slot(node.value, "let")
@@ -162,6 +175,8 @@ class AttributeElaborator(ABC):
         if isinstance(number, Unknown):
             return None
         if not isinstance(number, int) or number < 0:
+            if name in self.lost_names and read:  # by a `repeat` whose count is no number either
+                return None
             self.problems.append(types.index_value(index.span, name, number, read=read))
             return None
         return f"{name}{number}"

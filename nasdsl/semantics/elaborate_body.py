@@ -14,7 +14,7 @@ from nasdsl.semantics import primitives
 from nasdsl.semantics.architecture import Group
 from nasdsl.semantics.attributes import UNKNOWN
 from nasdsl.semantics.conditions import ALWAYS, MAX_CASES, Bound, Condition, Unbound, both, bound_if
-from nasdsl.semantics.elaborate_attribute import Context, Word, literal
+from nasdsl.semantics.elaborate_attribute import SECTION_WORDS, Context, Word, literal
 from nasdsl.semantics.elaborate_count import count
 from nasdsl.semantics.elaborate_expression import ExpressionElaborator, elaborate_op
 from nasdsl.semantics.primitives import Primitive
@@ -117,7 +117,7 @@ class BodyElaborator:
     def _bind(self, source: str, span: Span) -> Binding:
         before = self.scope.get(source)
         unique = source
-        if before is not None and not self._turns:
+        if before is not None and not self._turns and source not in self.expressions.lost_names:
             self.problems.append(names.value_bound_twice(span, source, before[1]))
         if source not in self._pooled:
             self._pooled.add(source)
@@ -153,9 +153,7 @@ class BodyElaborator:
     def _repeat(self, node: ast.Repeat) -> None:
         counted = count(self.expressions, node.first, node.last, "repeat")
         if counted is None:  # it has a mistake, or depends on the call of a block
-            for name, span in names_bound_in(node.body).items():  # that they are missing is no second mistake
-                self.scope.setdefault(name, (None, span))
-                self.expressions.lost_names.add(name)
+            self._lose(node)
             return
         turns = counted.turns
         rounds = len(turns)
@@ -163,6 +161,7 @@ class BodyElaborator:
             return
         if self._rounds * rounds * max(1, len(node.body)) > MAX_STATEMENTS:
             self.problems.append(structure.too_many_statements(node.last.span, MAX_STATEMENTS, rounds))
+            self._lose(node)
             return
         self._rounds *= rounds
         outer_turns = self._turns
@@ -186,10 +185,17 @@ class BodyElaborator:
         self._turns = outer_turns
         self._rounds //= rounds
 
+    def _lose(self, node: ast.Repeat) -> None:
+        """Note what a `repeat` that is left out would bind: that it is missing is no second mistake."""
+        for name, span in names_bound_in(node.body).items():
+            self.scope.setdefault(name, (None, span))
+            self.expressions.lost_names.add(name)
+
     def _turn(self, node: ast.Repeat, number: int, condition: Condition[Decision]) -> None:
         """One turn of a `repeat`. What it binds is bound only in the fillings that have it."""
         expressions = self.expressions
         outer, outer_condition, outer_statements = expressions.words, expressions.condition, self.statements
+        outer_kept = expressions.kept
         condition = both(outer_condition, condition)
         if len(condition) > MAX_CASES:
             expressions.too_many_dependencies(node.last.span, "whether there is a turn")
@@ -201,6 +207,7 @@ class BodyElaborator:
         expressions.words = dict(outer)
         if node.variable:
             expressions.words[node.variable] = number
+            expressions.hide(node.variable)
             if node.variable in expressions.kept:
                 self.statements.append(SetWord(node.variable, literal(number, node.span), node.span, False))
         for statement in node.body:
@@ -208,7 +215,7 @@ class BodyElaborator:
         for name in expressions.kept:  # a `let width = …` ends with its turn
             if expressions.words.get(name) is not outer.get(name):
                 self.statements.append(SetWord(name, literal(outer.get(name), node.span), node.span, False))
-        expressions.words = outer
+        expressions.words, expressions.kept = outer, outer_kept
         if is_certain:
             return
         if self.statements:
@@ -231,8 +238,9 @@ def new_context(problems: list[Diagnostic], lost: frozenset[str] | None = None) 
 def elaborate_block(block: Block, context: Context, words: dict[str, Word], condition: Condition[Decision] = ALWAYS) -> Body:
     """The statements of a block, for a call with these words."""
     node = block.definition
-    scope = [(p.name, p.name, p.span) for p in node.parameters]
-    expressions = ExpressionElaborator(context, block.home, dict(words), scope=scope, condition=condition)
+    scope = [(p.name, p.name, p.span) for p in node.parameters if p.default is None]
+    kept = SECTION_WORDS.union(block.attributes)
+    expressions = ExpressionElaborator(context, block.home, dict(words), kept=kept, scope=scope, condition=condition)
     statements = BodyElaborator(expressions).run(node.body)
     read = [
         expressions.read(expressions.scope[r.name][0], r.name, r.span) if r.name in expressions.scope else None
@@ -241,7 +249,7 @@ def elaborate_block(block: Block, context: Context, words: dict[str, Word], cond
     lost = frozenset(r.name for r, found in zip(node.results, read, strict=True) if isinstance(found, Missing))
     results = tuple([None if isinstance(found, Missing) else found for found in read])
     weight = sum(weight_of(s.value) for s in present(statements, None) if isinstance(s, Assign))
-    return Body(tuple(p.name for p in node.parameters), statements, results, weight, lost | expressions.lost_names)
+    return Body(block.operands, statements, results, weight, lost | expressions.lost_names)
 
 
 def body_of_op(op: Op) -> Operand:

@@ -71,8 +71,9 @@ class _ChainElaborator:
 
     def _layer(self, node: ast.Step, operation: str | ast.Hole, span: Span) -> None:
         body = self.body
-        target = body.target(operation, span, node.settings)
-        settings = body.settings(node.settings)
+        target, settings, is_read = body.called(operation, span, node.settings)
+        if not is_read:
+            settings = body.settings(settings)
         has_slots = any(find_slot(s.value) for s in settings)
         call = Call(target, (Ref("x", node.span),), settings, has_slots, node.span, span)
         self.steps.append(Step(call, node.span, body.condition))

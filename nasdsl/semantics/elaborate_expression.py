@@ -57,9 +57,6 @@ class ExpressionElaborator(AttributeElaborator):
     Args:
         vocabulary, words, kept, scope, condition: as of `AttributeElaborator`.
         later: names that statements further down bind.
-
-    Attributes:
-        lost_names: names that are not bound because of a mistake, or in a `repeat` whose count is not known.
     """
 
     def __init__(
@@ -75,7 +72,7 @@ class ExpressionElaborator(AttributeElaborator):
     ) -> None:
         super().__init__(context, vocabulary, words, kept, scope, condition)
         self.later = later or {}
-        self.lost_names: set[str] = set()
+        self._given: tuple[ast.Setting, ...] = ()  # attributes of the call whose callee is read
         self._targets: dict[str, Target] = {}  # what names before brackets mean, where that is the same for each call
 
     # ---------------------------------------------------------------------------------------- expressions
@@ -171,8 +168,9 @@ class ExpressionElaborator(AttributeElaborator):
         settings = node.settings
         callee = node.callee
         target: Target | Slot | None = self._targets.get(callee) if isinstance(callee, str) else None
+        is_read = False
         if target is None:
-            target = self.target(callee, node.callee_span, settings)
+            target, settings, is_read = self.called(callee, node.callee_span, settings)
         operand, reference = self.operand, self.reference
         values: Sequence[Any] = node.operands
         factors: list[ast.Attribute] = []
@@ -183,10 +181,42 @@ class ExpressionElaborator(AttributeElaborator):
             settings = (*settings, _product(factors))
         has_slots = False
         if settings:
-            settings = self._settings_of(target, settings)
+            if not is_read:
+                settings = self._settings_of(target, settings)
             self._note_passed_ops(settings)
             has_slots = any(find_slot(s.value) for s in settings)
         return Call(target, operands, settings, has_slots, node.span, node.callee_span)
+
+    def called(
+        self, callee: str | ast.Hole, span: Span, settings: tuple[ast.Setting, ...]
+    ) -> tuple[Target | Slot, tuple[ast.Setting, ...], bool]:
+        """What a name or a hole before brackets means; the attributes behind it, and whether they are elaborated.
+
+        They are for a block with holes, of which they decide how many there are.
+        """
+        is_read = bool(settings) and self._may_be_block_with_holes(callee)
+        if is_read:
+            settings = self._given = self.settings(settings)
+        target = self.target(callee, span, settings)
+        self._given = ()
+        return target, settings, is_read
+
+    def _may_be_block_with_holes(self, callee: Any, seen: tuple[object, ...] = ()) -> bool:
+        if isinstance(callee, ast.Reference | ast.Call):
+            callee = callee.name if isinstance(callee, ast.Reference) else callee.callee
+        if isinstance(callee, str):
+            found, word = self.vocabulary.find(callee), self.words.get(callee)
+            if found is None and isinstance(word, str):
+                found = self.vocabulary.find(word)
+            if found is None and isinstance(word, Slot) and word not in seen:
+                return any(self._may_be_block_with_holes(a, (*seen, word)) for a in word.alternatives)
+            return isinstance(found, Block) and found.has_slots
+        if isinstance(callee, ast.NamedHole):
+            choice = self.vocabulary.find_choice(callee.name)
+            if choice is None or choice in seen:
+                return False
+            return any(self._may_be_block_with_holes(a, (*seen, choice)) for a in choice.alternatives)
+        return isinstance(callee, ast.ChoiceHole) and any(self._may_be_block_with_holes(a, seen) for a in callee.alternatives)
 
     def _no_operand(self, node: ast.Attribute, reader: ast.Call) -> Diagnostic:
         """The finding about a number among the operands of a call, or about arithmetic on values."""
@@ -296,10 +326,16 @@ class ExpressionElaborator(AttributeElaborator):
     def _target_with_settings(self, node: ast.Call, span: Span, *, is_word: bool = False) -> Target | Slot:
         """An alternative such as ``conv(k=3)``."""
         assert isinstance(node.callee, str)
-        target = self._named_target(node.callee, span, node.settings, is_word=is_word)
+        settings = node.settings
+        is_read = bool(settings) and self._may_be_block_with_holes(node.callee)
+        if is_read:
+            settings = self.settings(settings)
+        target = self._named_target(node.callee, span, settings, is_word=is_word)
         if not isinstance(target, Target):
             return target
-        return target._replace(settings=self._settings_of(target, node.settings))
+        if not is_read:
+            settings = self._settings_of(target, settings)
+        return target._replace(settings=settings)
 
     def _settings_of(self, target: Target | Slot, settings: tuple[ast.Setting, ...]) -> tuple[ast.Setting, ...]:
         """The attributes of a call."""
@@ -441,28 +477,27 @@ class ExpressionElaborator(AttributeElaborator):
             return None
         context.open.append(definition)
         before = len(context.problems)
-        words = {name: self.words[name] for name in primitives.SECTION if name in self.words}
         copy: Definition
         if isinstance(definition, Op):
-            copy = Op(definition.definition, definition.home, definition.operands, definition.attributes, has_slots=True)
-            copy.body = elaborate_op(definition, context, self._words_of_op(definition, settings), self.condition)
+            copy = replace(definition, expansions={})
+            copy.body = elaborate_op(copy, context, self._words_of_call(copy, settings), self.condition)
         else:
-            copy = Block(definition.definition, definition.home, has_slots=True)
-            copy.only_body = context.elaborate_block(definition, context, words, self.condition)
-        copy.weight = definition.weight
+            copy = replace(definition, bodies={})
+            words = self._words_of_call(copy, (*settings, *self._given))
+            copy.only_body = context.elaborate_block(copy, context, words, self.condition)
         context.open.pop()
         show_at_call(context.problems, before, span)
         return copy
 
-    def _words_of_op(self, op: Op, settings: tuple[ast.Setting, ...]) -> dict[str, Word]:
-        """What words mean in the body of an op that is called with these attributes; a hole stands for itself."""
+    def _words_of_call(self, callee: Definition, settings: tuple[ast.Setting, ...]) -> dict[str, Word]:
+        """What words mean in the body of what is called with these attributes; a hole stands for itself."""
         section = {name: self.words[name] for name in primitives.SECTION if name in self.words}
-        inside = ExpressionElaborator(self.context, op.home, section, kept=frozenset())
+        inside = ExpressionElaborator(self.context, callee.home, section, kept=frozenset())
         inner = dict(section)
-        for name, default in op.attributes.items():
+        for name, default in callee.attributes.items():
             inner[name] = inside.word(default)
         for setting in settings:
-            if setting.name in op.attributes:
+            if setting.name in callee.attributes:
                 inner[setting.name] = setting.value if find_hole(setting.value) else self.word(setting.value)
         return inner
 

@@ -83,11 +83,6 @@ class Frame:
         self.groups = groups
         self.key = words.get("width"), words.get("norm"), words.get("act")
 
-    def section(self) -> dict[str, Any]:
-        """The words that reach the body of what is called."""
-        words = self.words
-        return {name: words[name] for name in primitives.SECTION if name in words}
-
     def set_word(self, name: str, value: Any) -> None:
         words = self.words = {**self.words, name: value}
         self.key = words.get("width"), words.get("norm"), words.get("act")
@@ -115,16 +110,18 @@ class Inference:
 
     # ------------------------------------------------------------------------------------------ statements
 
-    def run_block(self, body: Body, frame: Frame, prefix: str) -> list[int]:
+    def run_block(self, body: Body, frame: Frame, prefix: str, home: Vocabulary) -> list[int]:
         """Index of each result of a block.
 
-        `prefix` stands before the names of its values: ``bifpn.``.
+        Args:
+            prefix: stands before the names of its values: ``bifpn.``.
+            home: the vocabulary that its attributes name ops in.
         """
         reported: set[tuple[str, Span]] = set()
         for statement in present(body.statements, self.indices):
             if isinstance(statement, Assign):
                 before = len(self.problems)
-                for name, binding in self.assign(statement, frame, prefix):
+                for name, binding in self.assign(statement, frame, prefix, home):
                     frame.scope[name] = binding
                 self.once(statement, before, reported)
             elif isinstance(statement, SetWord):
@@ -146,8 +143,8 @@ class Inference:
                 value = fill_value(value, self.indices)
             frame.set_word(statement.name, attributes.evaluate(value, frame.words, []))
 
-    def assign(self, statement: Assign, frame: Frame, prefix: str) -> list[tuple[str, Binding]]:
-        """The values that an assignment binds, by their unique names."""
+    def assign(self, statement: Assign, frame: Frame, prefix: str, home: Vocabulary | None = None) -> list[tuple[str, Binding]]:
+        """The values that an assignment binds, by their unique names; `home` as of `expand`."""
         if self.layers.is_full and statement.turns:
             return []
         self.layers.groups = frame.groups + statement.turns if frame.groups else statement.turns
@@ -158,12 +155,12 @@ class Inference:
         op = self.op_name(value)
         if len(targets) == 1:
             self.layers.own(path, op, "block", statement.span)
-            index = self.expand(value, frame, path, None)
+            index = self.expand(value, frame, path, home)
             return [] if first is None else [(first.name, Binding(first.source, index, first.span))]
         results: list[int] | None = None
         if type(value) is Call:
             self.layers.own(path, op, "block", statement.span)
-            results = self.call(value, frame, prefix.rstrip("."), None)
+            results = self.call(value, frame, prefix.rstrip("."), home)
             if results is not None and len(results) != len(targets):
                 instead = self._results_attribute(value)
                 self.problems.append(types.result_count(statement.span, op, len(results), len(targets), instead))
@@ -204,7 +201,7 @@ class Inference:
 
         Args:
             path: where the parameters of its layers live.
-            home: the vocabulary that the attributes of an op name other ops in; None outside the bodies of ops.
+            home: the vocabulary that the attributes of an op or a block name other ops in; None outside their bodies.
         """
         if self.indices is not None:
             operand = self.choose(operand)
@@ -246,7 +243,7 @@ class Inference:
         if binding is not None:
             binding.is_read = True
             return binding.index
-        if home is not None and not isinstance(frame.words.get(reference.name), Unknown):
+        if home is not None and not isinstance(frame.words.get(reference.name, UNKNOWN), Unknown):
             self._unknown_value(reference.name, reference.span, frame, home)  # an attribute of an op, and no operand
         return UNFIT
 
@@ -408,7 +405,7 @@ class Inference:
         inner: dict[str, Any] | None = None
         words: Any = frame.key
         if settings:
-            inner = self._words_of_op(op, settings, frame.words)
+            inner = self._words_of_call(op, settings, frame.words)
             if inner is None:
                 return UNFIT
             words = tuple(inner.items())
@@ -428,7 +425,7 @@ class Inference:
             layers.too_many(call.span)
             return UNFIT
         if inner is None:
-            inner = self._words_of_op(op, (), frame.words)
+            inner = self._words_of_call(op, (), frame.words)
             assert inner is not None
         scope = {name: Binding(name, index, call.span) for name, index in zip(op.operands, operands, strict=True)}
         first, before, blocks = len(built), len(self.problems), self._block_calls
@@ -439,8 +436,8 @@ class Inference:
             show_at_call(self.problems, before, call.span)
         return result
 
-    def _words_of_op(self, op: Op, settings: tuple[ast.Setting, ...], words: Environment) -> dict[str, Any] | None:
-        """What words mean in the body of an op: the section's attributes, and its own. None: a mistake was reported."""
+    def _words_of_call(self, op: Definition, settings: tuple[ast.Setting, ...], words: Environment) -> dict[str, Any] | None:
+        """What words mean in a body: the section's attributes, and those of the op or block. None: a mistake was reported."""
         inner: dict[str, Any] = {name: words[name] for name in primitives.SECTION if name in words}
         if op.attributes:
             section = dict(inner)
@@ -453,7 +450,7 @@ class Inference:
         seen: dict[str, Span] = {}
         for setting in settings:
             if setting.name not in op.attributes:
-                instead = call_with_attribute(op, setting)
+                instead = call_with_attribute(op, setting) if isinstance(op, Op) else ""
                 self.problems.append(types.unknown_attribute(setting.name_span, op.name, setting.name, op.attributes, instead))
                 continue
             if setting.name in seen:
@@ -471,7 +468,9 @@ class Inference:
             self._warn_of_defaults(op, settings, words, inner)
         return inner
 
-    def _warn_of_defaults(self, op: Op, settings: tuple[ast.Setting, ...], words: Environment, inner: dict[str, Any]) -> None:
+    def _warn_of_defaults(
+        self, op: Definition, settings: tuple[ast.Setting, ...], words: Environment, inner: dict[str, Any]
+    ) -> None:
         """Warn of attributes that are computed from the section's width, say, in a call that sets a width of its own."""
         given = {s.name: s for s in settings}
         section = {name: words[name] for name in primitives.SECTION if name in words}
@@ -489,14 +488,14 @@ class Inference:
     def _block(
         self, block: Block, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, path: str, home: Vocabulary | None
     ) -> list[int] | None:
-        count = len(block.definition.parameters)
+        count = len(block.operands)
         operands = self._operands(call, count, count, frame, path, home, block)
-        for setting in settings:
-            self.problems.append(types.block_attribute(setting.name_span, setting.name))
-        if operands is None or settings or block.broken or UNFIT in operands:
-            return [UNFIT] * len(block.definition.results) if operands is not None and not settings else None
+        words = self._words_of_call(block, settings, frame.words)
+        if words is None or operands is None:
+            return None
+        if block.broken or UNFIT in operands:
+            return [UNFIT] * len(block.definition.results)
         before = len(self.problems)
-        words = frame.section()
         body = body_of_block(block, words, self.problems)
         layers = self.layers
         if len(layers.applications) + max(body.weight, block.weight) > MAX_LAYERS:
@@ -508,7 +507,7 @@ class Inference:
         scope = {name: Binding(name, i, call.span) for name, i in zip(body.parameters, operands, strict=True)}
         owner, groups, statement = layers.owner, layers.groups, layers.statement
         inner_groups = (*groups, Group("block", prefix[:-1], statement or call.span))
-        results = self.run_block(body, Frame(scope, words, frame.site or call.span, inner_groups), prefix)
+        results = self.run_block(body, Frame(scope, words, frame.site or call.span, inner_groups), prefix, block.home)
         layers.owner, layers.groups, layers.statement = owner, groups, statement
         if frame.site is None:
             show_at_call(self.problems, before, call.span)

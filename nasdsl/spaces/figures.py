@@ -50,7 +50,8 @@ from nasdsl.semantics.program import (
     present_steps,
     section_values,
 )
-from nasdsl.semantics.vocabulary import Block, Op, Vocabulary
+from nasdsl.semantics.signature import accepted
+from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
 from nasdsl.syntax import ast
 
 _Value: TypeAlias = tuple[Feature, int, int]
@@ -349,7 +350,8 @@ class _Section:
             return self._results(call, targets)
         if target is None or type(target.callee) is not Block:
             raise _Unbuildable
-        results = self._run_block(target, [self.add(self.expression(o)) for o in call.operands])
+        settings = target.settings + call.settings
+        results = self._run_block(target, settings, [self.add(self.expression(o)) for o in call.operands])
         if len(results) != len(targets):
             raise _Unbuildable
         # A result of a block that is an operand, or two results that are one value, are values of their own too.
@@ -366,14 +368,16 @@ class _Section:
             raise _Unbuildable
         return [(t.name, self.add((x, 1 << index, 0))) for t, x in zip(targets, several.results, strict=True)]
 
-    def _run_block(self, target: Target, operands: list[int]) -> list[int]:
+    def _run_block(self, target: Target, settings: tuple[ast.Setting, ...], operands: list[int]) -> list[int]:
         """Count the statements of a block; gives the indices of its results."""
         block: Any = target.callee
         problems: list[Diagnostic] = []
-        body = body_of_block(block, {n: self.words[n] for n in primitives.SECTION}, problems)
+        words = self._words_of_call(block, settings)
+        body = body_of_block(block, words, problems)
         if problems or len(operands) != len(body.parameters):
             raise _Unbuildable
-        outer = self.names, self.words, self.key, self.read
+        outer = self.names, self.words, self.key, self.read, self.home
+        self.words, self.key, self.home = words, tuple([(n, words[n]) for n in _WORDS]), block.home
         self.names = dict(zip(body.parameters, operands, strict=True))
         self._run_body(body.statements)
         results = []
@@ -383,7 +387,7 @@ class _Section:
             if result is None:
                 raise _Unbuildable
             results.append(self.names[result.name])
-        self.names, self.words, self.key, self.read = outer
+        self.names, self.words, self.key, self.read, self.home = outer
         return results
 
     def _run_body(self, statements: tuple[Statement, ...]) -> None:
@@ -401,8 +405,8 @@ class _Section:
         if type(value) is Slot and isinstance(chosen(value, self.indices), ast.Call):
             raise _Unbuildable  # `let k = conv(k=3)` is no text
         if statement.name in primitives.SECTION:
-            self.words = {**self.words, statement.name: _word(value, self.words, self.indices)}
-            self.key = tuple(self.words.items())
+            words = self.words = {**self.words, statement.name: _word(value, self.words, self.indices)}
+            self.key = tuple([(n, words[n]) for n in _WORDS])
 
     def _output(self, statement: Output) -> None:
         value: Any = chosen(statement.value, self.indices)
@@ -484,28 +488,35 @@ class _Section:
     def _expanded(self, target: Target, settings: tuple[ast.Setting, ...], operands: list[_Value]) -> _Value:
         """A block, or an op with slots: its body is counted here."""
         if type(target.callee) is Block:
-            if settings:
-                raise _Unbuildable
-            results = self._run_block(target, [self.add(o) for o in operands])
+            results = self._run_block(target, settings, [self.add(o) for o in operands])
             if len(results) != 1:
                 raise _Unbuildable
             return self.values[results[0]][0], 1 << results[0], 0
         op: Any = target.callee
         if len(operands) != len(op.operands):
             raise _Unbuildable
-        given = dict(self._settings(settings))
-        inner = {n: self.words[n] for n in primitives.SECTION}
-        for name, default in op.attributes.items():
-            inner[name] = given[name] if name in given else attributes.evaluate(default, self.words, [])
-        if any(name not in op.attributes for name in given):
-            raise _Unbuildable
+        inner = self._words_of_call(op, settings)
         outer = self.names, self.words, self.key, self.read, self.home
         self.home = op.home
         self.names = dict(zip(op.operands, [self.add(o) for o in operands], strict=True))
-        self.words, self.key = inner, tuple(inner.items())
+        self.words, self.key = inner, tuple([(n, inner[n]) for n in _WORDS])
         index = self.add(self.expression(op.body))
         self.names, self.words, self.key, self.read, self.home = outer
         return self.values[index][0], 1 << index, 0
+
+    def _words_of_call(self, callee: Definition, settings: tuple[ast.Setting, ...]) -> _Words:
+        """What words mean in the body of what is called with these attributes."""
+        given = dict(self._settings(settings)) if settings else {}
+        section: _Words = {n: self.words[n] for n in _WORDS}
+        words = dict(section)
+        for name, default in callee.attributes.items():
+            words[name] = given[name] if name in given else attributes.evaluate(default, section, [])
+        if len(given) < len(settings) or not given.keys() <= callee.attributes.keys():
+            raise _Unbuildable
+        accepts = accepted(callee)
+        if any(name in accepts and not accepts[name].takes(value) for name, value in given.items()):
+            raise _Unbuildable
+        return words
 
     def _settings(self, settings: tuple[ast.Setting, ...]) -> tuple[tuple[str, Any], ...]:
         """Attributes of a call; a value that ``to=`` names becomes its level."""

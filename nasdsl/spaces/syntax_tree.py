@@ -324,6 +324,7 @@ class _TreeBuilder:
         node: ast.OpDef | ast.BlockDef
         if isinstance(callee, Op):
             node = replace(callee.definition, name=name, body=self._operand(callee.body))
+            node = replace(node, parameters=self._renamed(node.parameters, callee.home))
         else:
             assert callee.only_body is not None
             node = self._block(callee, name, callee.only_body)
@@ -334,7 +335,8 @@ class _TreeBuilder:
     def _block(self, block: Block, name: str, body: Body) -> ast.BlockDef:
         statements = self._statements(body.statements)
         results: Any = tuple([self._operand(result) for result in body.results])  # references, which have a name as well
-        return replace(block.definition, name=name, results=results, body=statements)
+        parameters = self._renamed(block.definition.parameters, block.home)
+        return replace(block.definition, name=name, parameters=parameters, results=results, body=statements)
 
     def _plain_name(self, definition: Definition) -> str:
         """The name of a definition without holes, which is written once, as its file has it."""
@@ -344,20 +346,33 @@ class _TreeBuilder:
         if known is None:
             known = self._plain[id(definition)] = self._fresh(definition.name)
             node = definition.definition
-            self.definitions.append((replace(node, name=known, body=self._renamed(node.body, definition.home)), ALWAYS))
+            home = definition.home
+            parameters = self._renamed(node.parameters, home)
+            node = replace(node, name=known, parameters=parameters, body=self._renamed(node.body, home))
+            self.definitions.append((node, ALWAYS))
         return known
 
     def _renamed(self, node: Any, home: Vocabulary) -> Any:
-        """A piece of a definition in which the calls have the names of this text."""
+        """A piece of a definition in which the ops that it calls, or that attributes name, have the names of this text."""
         if isinstance(node, tuple):
             return tuple(self._renamed(part, home) for part in node)
         if isinstance(node, ast.Call):
             called = home.find(node.callee) if isinstance(node.callee, str) else None
             callee = node.callee if called is None else self._plain_name(called)
-            return replace(node, callee=callee, operands=self._renamed(node.operands, home))
+            operands, settings = self._renamed(node.operands, home), self._renamed(node.settings, home)
+            return replace(node, callee=callee, operands=operands, settings=settings)
+        if isinstance(node, ast.Setting):
+            return replace(node, value=self._renamed_word(node.value, home))
+        if isinstance(node, ast.Parameter):
+            return node if node.default is None else replace(node, default=self._renamed_word(node.default, home))
         if isinstance(node, ast.Assign):
             return replace(node, value=self._renamed(node.value, home))
         return replace(node, body=self._renamed(node.body, home)) if isinstance(node, ast.Repeat) else node
+
+    def _renamed_word(self, value: Any, home: Vocabulary) -> Any:
+        """An attribute value; where it names an op, one that has the name of this text."""
+        found = home.find(value.name) if isinstance(value, ast.Reference) and value.index is None else None
+        return value if found is None or found.has_slots else replace(value, name=self._plain_name(found))
 
     def _fresh(self, name: str) -> str:
         made, number = name, 1

@@ -288,7 +288,7 @@ class Use(Node):
 
 @dataclass(frozen=True, slots=True)
 class Parameter(Node):
-    """A parameter of an op: an operand, or with ``default`` an attribute."""
+    """A parameter of an op or a block: an operand, or with ``default`` an attribute."""
 
     name: str
     default: Attribute | None = None
@@ -316,11 +316,11 @@ class ChoiceDef(Node):
 
 @dataclass(frozen=True, slots=True)
 class BlockDef(Node):
-    """``block name(a, b) -> (c, d) { … }``."""
+    """``block name(a, b, n=2) -> (c, d) { … }``."""
 
     name: str
     name_span: Span = field(compare=False, repr=False)
-    parameters: tuple[InputName, ...]
+    parameters: tuple[Parameter, ...]
     results: tuple[InputName, ...]
     body: tuple[Statement, ...]
 

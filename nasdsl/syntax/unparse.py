@@ -245,7 +245,7 @@ class Unparser:
                 self.separated(node.alternatives, self.expression, FILL, "|")
             case ast.BlockDef():
                 self.out += ("block", SPACE, node.name)
-                self.bracket([name.name for name in node.parameters], self.out.append)
+                self.bracket(node.parameters, self.parameter)
                 self.out += (SPACE, "->", SPACE)
                 self.bracket([name.name for name in node.results], self.out.append)
                 return node.body

@@ -245,6 +245,15 @@ MALFORMED: dict[str, str] = {
     "an operand of a block that is missing": decoder(
         "a = f(c3)\noutput p3 = a", before="block f(x, other) -> (y) { y = sum(x, other) }"
     ),
+    "an attribute that a block does not have": decoder(
+        "a = f(c3, m=3)\noutput p3 = a", before="block f(x, n=2) -> (y) { y = x repeat n { y = conv_3x3(y) } }"
+    ),
+    "a count of a block that is no number": decoder(
+        "a = f(c3, n=1.5)\noutput p3 = a", before="block f(x, n=2) -> (y) { y = x repeat n { y = conv_3x3(y) } }"
+    ),
+    "a block's default with a hole": decoder(
+        "a = f(c3)\noutput p3 = a", before="block f(x, n=?(1..2)) -> (y) { y = x repeat n { y = conv_3x3(y) } }"
+    ),
     # ------------------------------------------------------------------ one mistake, where there were several
     "a call as an attribute of an output": decoder("output p3 = conv(c3, k=3, groups=width(c4), norm=bn)"),
     "a call as an attribute of a block": decoder("x = conv(c3, k=3, groups=2 * min(4, 8), norm=bn)\noutput p3 = x"),

@@ -66,12 +66,19 @@ BLOCKS = """
 op mine(x) = conv_1x1(x)
 op free(x) = ?(tanh | sigmoid)(x)
 op pass(x, o=relu) = o(x)
+op passed(x) = pass(x, o=mine)
 op scaled(x, s=0.2) = add(x, mul(relu(x), s))
 op scaled_or(x, s=0.2) = ?(mul(x, s) | mul(x, -s))
 choice factors = 0.25 | 4
 op kernel(x, k=1) = ?(conv(k=3) | conv_1x1)(conv(x, k=k))
 block one(x, y) -> (s, t) { s = relu(x) t = ?(tanh | relu)(y) }
 block two(x, y) -> (s, t) { s = conv_3x3(x) s2 = s t = s }
+block c2f(x, width=width, n=2, o=mine) -> (y) {
+  y = conv_1x1(x)
+  repeat n { a = o(y) y = sum(y, conv_1x1(a)) }
+}
+block free_depth(x, n=2, k=1) -> (y) { y = x repeat n { y = ?(relu | conv(k=k))(y) } }
+block nested(x, y, m=0) -> (s, t) { s = c2f(x, n=m + 1, o=relu) t = free_depth(y, n=m) }
 block deep(x) -> (y) { y = x repeat width/16 { y = ?(relu | conv_3x3)(y) } }
 """
 
@@ -89,6 +96,7 @@ MEANINGFUL = {
     "a level": "output p3 = conv_1x1(resize(c3, to=?(c4 | 5)))",
     "a let of a value": "let k = ?pool a = resize(c3, to=k) b = conv_1x1(k) output p3 = sum(a, b)",
     "a passed op": "a = pass(c3, o=?(relu | tanh)) output p3 = pass(a, o=mine)",
+    "a passed op, in an op": "output p3 = ?(passed | relu)(c3)",
     "a target of merge": "a = c3 b = c4 let k = ?(a | b) merge dangling into k output p3 = conv_1x1(k)",
     "a let of an op of the file": "let k = ?(mine | relu) a = k(c3) output p3 = k(a)",
     "a let of an op with holes": "let k = ?(free | relu) a = k(c3) output p3 = k(a)",
@@ -112,6 +120,15 @@ MEANINGFUL = {
     "parts of a split": "a, b = ?(split(c3) | one(c4, c5)) output p3 = conv_1x1(a)",
     "a split": "a, b = split(?(c3 | c4)) output p3 = conv_1x1(concat(?pool, a))",
     "a split in rounds": "x = c3 repeat ?(1..2) { a, b = split(x) x = concat(?(relu | tanh)(a), b) } output p3 = x",
+    "an attribute of a block that counts": "output p3 = c2f(c3, n=?(1..3))",
+    "an attribute of a block that a let decides": "let d = ?(0..2) x = c2f(c3, n=d) output p3 = c2f(x, n=d + 1, o=relu)",
+    "a width and an op of a block": "output p3 = conv_1x1(c2f(c3, width=?(32 | 64), o=?(relu | conv_3x3 | mine)), width=32)",
+    "blocks with attributes as alternatives": "output p3 = ?(c2f(n=1) | c2f(n=2, o=tanh) | c2f | conv_3x3)(c3)",
+    "an attribute for alternatives that are blocks": "output p3 = ?(c2f | free_depth)(c3, n=?(1 | 2))",
+    "holes in a block whose depth is one": "output p3 = free_depth(c3, n=?(0..2))",
+    "holes in a block whose depth the call fixes": "x = free_depth(c3, k=3) output p3 = free_depth(x, n=1)",
+    "holes in a block as an alternative": "output p3 = ?(free_depth(n=?(1..2)) | relu)(c3)",
+    "a block in a block, with attributes": "a, b = nested(c3, c4, m=?(0..2)) output p3 = a, p4 = b",
     "dangling values": (
         "a = relu(c4) b = ?(c3 | a) c = conv_1x1(b) output p3 = c3 merge dangling into p3 d = tanh(c4) output p4 = d"
     ),

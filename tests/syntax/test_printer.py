@@ -194,7 +194,7 @@ class Trees:
         if kind == 3:
             return ast.ChoiceDef(_HERE, self.any_word(), _HERE, self.some(lambda: self.alternative(1)))
         if kind == 4:
-            return ast.BlockDef(_HERE, self.name(), _HERE, self.names(), self.names(), self.body())
+            return ast.BlockDef(_HERE, self.name(), _HERE, self.some(self.parameter), self.names(), self.body())
         return ast.Decoder(_HERE, self.name(), _HERE, self.some(self.decoder_item, 0))
 
     def file(self) -> ast.File:

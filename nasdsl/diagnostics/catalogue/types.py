@@ -242,10 +242,6 @@ def unknown_attribute(span: Span, owner: str, name: str, known: Iterable[str], i
     return UNKNOWN_ATTRIBUTE(span, f"`{owner}` has no attribute `{name}`", label=label, help=help, fix=guess)
 
 
-def block_attribute(span: Span, name: str) -> Diagnostic:
-    return UNKNOWN_ATTRIBUTE(span, f"a block has no attributes: `{name}`", label="leave it out")
-
-
 def missing_attribute(span: Span, owner: str, name: str, expected: str) -> Diagnostic:
     return MISSING_ATTRIBUTE(span, f"`{owner}` needs `{name}`", label=f"expected `{name}=`: {expected}")
 
