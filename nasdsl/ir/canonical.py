@@ -27,6 +27,7 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     Norm,
+    PlacewiseAdd,
     Pool,
     Resize,
     Result,
@@ -40,7 +41,21 @@ from nasdsl.syntax.build import number_digits
 from nasdsl.syntax.printer import print_name
 
 _COMMUTATIVE = (Add, Multiply, Maximum, WeightedAdd)
-_WITHOUT_PARAMETERS = (Activation, Add, Concat, Factor, GlobalPool, Input, Maximum, Multiply, Pool, Resize, Result, Split)
+_WITHOUT_PARAMETERS = (
+    Activation,
+    Add,
+    Concat,
+    Factor,
+    GlobalPool,
+    Input,
+    Maximum,
+    Multiply,
+    PlacewiseAdd,
+    Pool,
+    Resize,
+    Result,
+    Split,
+)
 _DEEPEST = 12  # nested calls in one statement
 _MOST_TRIALS = 64  # texts that are compared where twins are tied
 _MOST_PICKS = 200  # twins that are distinguished one by one
@@ -222,6 +237,7 @@ class Section:
                 readers[source] = readers.get(source, 0) + 1
         for _, target in ends:
             readers[target] = readers.get(target, 0) + 1
+        named = {self.inputs(node)[-1] for node in self.kept if isinstance(node.layer, PlacewiseAdd)}  # ``by=`` takes no call
         names: dict[str, str] = {n.id: n.layer.name for n in self.kept if isinstance(n.layer, Input)}
         depth = dict.fromkeys(names, 0)
         text = dict(names)
@@ -250,7 +266,7 @@ class Section:
                         bound = ", ".join(f"s{several}_{i}" for i in range(1, len(node.out.results) + 1))
                         lines.append(f"{bound} = {text[at]}")
                         text[at], depth[at] = f"s{several}_", 0
-                    elif readers[at] > 1 or depth[at] > _DEEPEST:
+                    elif readers[at] > 1 or depth[at] > _DEEPEST or at in named:
                         number += 1
                         lines.append(f"v{number} = {text[at]}")
                         text[at], depth[at] = f"v{number}", 0
@@ -280,6 +296,8 @@ def call(layer: Layer, operands: Sequence[str], width: int) -> str:
             return f"global_pool({x}, kind={layer.pool})"
         case Scale() | Add() | Multiply() | Maximum() | WeightedAdd() | Concat():
             return f"{layer.kind}({x})"
+        case PlacewiseAdd():
+            return f"{layer.kind}({', '.join(operands[:-1])}, by={operands[-1]})"
         case Factor():
             return f"mul({x}, {number_digits(layer.value).removesuffix('.0')})"
         case Split():

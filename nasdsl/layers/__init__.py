@@ -24,6 +24,7 @@ from nasdsl.layers.builtin import (
     Multiply,
     Norm,
     NormKind,
+    PlacewiseAdd,
     Pool,
     PoolKind,
     Resize,
@@ -50,6 +51,7 @@ Layer: TypeAlias = (
     | Factor
     | Maximum
     | WeightedAdd
+    | PlacewiseAdd
     | Concat
     | Split
     | Resize
@@ -83,6 +85,7 @@ __all__ = [
     "Multiply",
     "Norm",
     "NormKind",
+    "PlacewiseAdd",
     "Pool",
     "PoolKind",
     "PrimitiveError",

@@ -303,9 +303,12 @@ class Inference:
 
     def _operands(
         self, call: Call, least: int, most: int, frame: Frame, path: str, home: Vocabulary | None,
-        callee: Definition | None = None,
+        callee: Definition | None = None, named: int = 0,
     ) -> list[int] | None:  # fmt: skip
-        """Indices of a call's operands; None where their number is wrong. What computes one of an op is put below its name."""
+        """Indices of a call's operands; None where their number is wrong. What computes one of an op is put below its name.
+
+        `named`: how many of them the text has as attributes.
+        """
         below = callee.operands if type(callee) is Op else ()
         indices = []
         is_left_out = False
@@ -324,7 +327,8 @@ class Inference:
         place = frame.site or call.span
         instead = call_of_any_number(callee, call) if type(callee) is Op and frame.site is None else ""
         parameters = () if callee is None else parameters_of(callee)
-        self.problems.append(types.operand_count(place, self.op_name(call), count, least, most, parameters, instead))
+        given, least, most = count - named, least - named, most - named
+        self.problems.append(types.operand_count(place, self.op_name(call), given, least, most, parameters, instead))
         return None
 
     def _primitive(
@@ -332,7 +336,11 @@ class Inference:
         home: Vocabulary | None,
     ) -> int:  # fmt: skip
         least = 1 if any(s.name == primitives.FACTOR for s in settings) else primitive.least
-        operands = self._operands(call, least, primitive.most, frame, path, home)
+        operands = self._operands(call, least, primitive.most, frame, path, home, named=1 if primitive.last else 0)
+        for setting in settings:
+            if setting.name in primitive.variants:
+                self.problems.append(types.value_of_other_call(setting.name_span, primitive.name, setting.name))
+                return UNFIT
         site, span = frame.site, call.span
         values: dict[str, Any] | None = attributes.settings(
             settings, primitive.attributes, primitive.name, site or call.callee_span, frame.words, self.problems

@@ -110,14 +110,15 @@ SMALL_LAYERS = """decoder d { input c3, c4
   fpn(width=32, norm=none) {
     a, b = split(c3)
     gate = conv(c4, k=1, width=1)
-    output p3 = mul(concat(a, b), 0.5), p4 = mul(c4, gate)
+    by = conv(c4, k=1, width=2)
+    output p3 = mul(concat(a, b), 0.5), p4 = weighted_add(mul(c4, gate), c3, by=by)
   }
   head(width=32) { skip } predict fcos }"""
 
 
 @pytest.mark.parametrize(
     ("text", "kinds"),
-    [(random_decoders.paper_text(4), {"resize", "deform_conv", "concat"}), (SMALL_LAYERS, {"split"})],
+    [(random_decoders.paper_text(4), {"resize", "deform_conv", "concat"}), (SMALL_LAYERS, {"split", "mul", "weighted_add"})],
     ids=["paper", "small"],
 )
 def test_probes_compute_the_same_in_both_runtimes(text: str, kinds: set[str]) -> None:

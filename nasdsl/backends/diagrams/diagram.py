@@ -28,6 +28,7 @@ from nasdsl.layers import (
     Layer,
     Maximum,
     Multiply,
+    PlacewiseAdd,
     Pool,
     Resize,
     Result,
@@ -56,7 +57,7 @@ FAMILIES: Mapping[Family, str] = {
 }
 """Text of the legend for each family, in order of precedence: a value with layers of several families gets the first."""
 
-_AGGREGATIONS = (Add, Concat, Multiply, Maximum, WeightedAdd)
+_AGGREGATIONS = (Add, Concat, Multiply, Maximum, PlacewiseAdd, WeightedAdd)
 
 
 class Box(NamedTuple):

@@ -7,7 +7,7 @@ import inspect
 from nasdsl.backends.export import all_nodes
 from nasdsl.backends.source.classes import fpn_class, head_class
 from nasdsl.ir.graph import Graph
-from nasdsl.layers import Concat, Conv, CustomLayer, DeformConv, Input, Norm, PrimitiveError, Scale, WeightedAdd
+from nasdsl.layers import Concat, Conv, CustomLayer, DeformConv, Input, Norm, PlacewiseAdd, PrimitiveError, Scale, WeightedAdd
 from nasdsl.layers.custom import describe
 
 
@@ -89,6 +89,8 @@ def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
         pieces.append(fusion.Scale)
     if WeightedAdd in kinds:
         pieces.append(fusion.WeightedAdd)
+    if PlacewiseAdd in kinds:
+        pieces.append(fusion.placewise_add)
     if any(isinstance(n.layer, Norm) and n.layer.norm == "gn" for n in all_nodes(graph)):
         pieces.append(norm.GroupNorm)
     pieces.append(module.Prediction)

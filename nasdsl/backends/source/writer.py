@@ -22,6 +22,7 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     Norm,
+    PlacewiseAdd,
     Pool,
     Resize,
     Result,
@@ -65,7 +66,7 @@ def constructor_call(node: Node) -> str | None:
             return f"WeightedAdd({len(node.inputs)})"
         case CustomLayer():
             return layer.source(node.operands, node.out)
-        case Input() | Activation() | Add() | Multiply() | Factor() | Maximum() | Concat():
+        case Input() | Activation() | Add() | Multiply() | Factor() | Maximum() | PlacewiseAdd() | Concat():
             return None
         case Split() | Result() | Resize() | Pool() | GlobalPool():
             return None
@@ -126,6 +127,8 @@ def _expression(layer: Layer, x: Sequence[str], module: str) -> str:
             return f"({' + '.join(x)})"
         case Multiply():
             return f"({' * '.join(x)})"
+        case PlacewiseAdd():
+            return f"placewise_add({', '.join([x[-1], *x[:-1]])})"
         case Factor():
             return f"({x[0]} * {layer.value!r})"
         case Maximum():
