@@ -309,8 +309,8 @@ def call(layer: Layer, operands: Sequence[str], width: int) -> str:
 
 
 def _conv(layer: Conv | DeformConv) -> str:
-    parts = [f"k={layer.k}", f"width={layer.width}"]
-    parts += [f"{name}={value}" for name in ("stride", "dilation", "groups") if (value := getattr(layer, name)) != 1]
+    parts = [f"k={layer.k}", f"width={layer.width or 'in'}"]
+    parts += [f"{name}={value or 'in'}" for name in ("stride", "dilation", "groups") if (value := getattr(layer, name)) != 1]
     return ", ".join(parts)
 
 

@@ -11,6 +11,7 @@ from typing import TypeAlias
 from nasdsl.layers.base import FREE, UNKNOWN_WIDTH, Cost, Feature, Features, LayerError
 from nasdsl.layers.builtin import (
     GROUP_NORM_GROUPS,
+    OWN_WIDTH,
     Activation,
     ActivationKind,
     Add,
@@ -65,6 +66,7 @@ __all__ = [
     "CUSTOM",
     "FREE",
     "GROUP_NORM_GROUPS",
+    "OWN_WIDTH",
     "UNKNOWN_WIDTH",
     "Activation",
     "ActivationKind",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, get_args
 
 from nasdsl.diagnostics import Diagnostic
@@ -49,6 +49,9 @@ _POOL = Accepts("word", None, ("max", "avg"))
 _STRIDE = Accepts("stride", 1, largest=64)
 _DILATION = Accepts("count", 1, largest=1024)
 _GROUPS = Accepts("count", 1)
+
+OWN_WIDTH = "in"
+"""The word for the width of the operand, of attributes that take it."""
 
 FACTOR = "*"
 """The attribute that the numbers among the operands of ``mul`` become. No text can set it by this name."""
@@ -158,18 +161,21 @@ _CONV: dict[str, Accepts] = {
     "bias": Accepts("flag", "auto", ("auto",)),
 }
 
-_VALUE = Accepts("feature", optional=True)
+_OF_OPERAND = {"groups": replace(_GROUPS, words=(OWN_WIDTH,)), "width": replace(_WIDTH, words=(OWN_WIDTH,))}
+_VALUE = Accepts("value", optional=True)
 _WEIGHTED_BY = Primitive("weighted_add", 3, MAX_OPERANDS + 1, {}, _plain(PlacewiseAdd()), last="by")
 
 PRIMITIVES: dict[str, Primitive] = {
     p.name: p
     for p in (
-        Primitive("conv", 1, 1, _CONV, _conv, 3),
+        Primitive("conv", 1, 1, _CONV | _OF_OPERAND, _conv, 3),
         Primitive(
             "deform_conv",
             1,
             1,
-            _CONV | {"k": Accepts("odd", 3, largest=63), "offset_groups": _GROUPS, "bias": Accepts("flag", "true")},
+            _CONV
+            | _OF_OPERAND
+            | {"k": Accepts("odd", 3, largest=63), "offset_groups": _GROUPS, "bias": Accepts("flag", "true")},
             _deform_conv,
             3,
         ),

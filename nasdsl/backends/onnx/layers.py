@@ -63,7 +63,7 @@ def write_layer(
         case Conv():
             return write_conv(writer, module, path, x[0])
         case DeformConv():
-            return _deform_conv(writer, layer, module, path, x[0])
+            return _deform_conv(writer, layer.resolved(node.operands[0]), module, path, x[0])
         case Norm():
             return (
                 write_batch_norm(writer, module, path, x[0]) if layer.norm == "bn" else _group_norm(writer, module, path, x[0])

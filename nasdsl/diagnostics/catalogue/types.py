@@ -150,6 +150,7 @@ UNKNOWN_QUANTITY = Code(
 
 _LAYER_ERRORS: dict[str, Code] = {
     "groups": GROUPS,
+    "own groups": GROUPS,
     "parts": GROUPS,
     "group norm": GROUP_NORM,
     "weights": WEIGHTS,
@@ -162,6 +163,7 @@ _LONGEST_CALL = 100  # characters of a call that a help line shows
 
 _LAYER_HELP = {
     "widths": "bring them to one width with `conv_1x1(x, width=…)`",
+    "own groups": "a group for each channel that comes in: `width=in` gives as many channels, one of each group",
     "parts": "choose a number of parts that divides them, or bring the operand to another width with `conv_1x1(x, width=…)`",
     "group norm": "use a width that 32 divides, or norm=bn",
     "weights": "`by=` names a value with a channel for each operand: `conv(x, k=1, width=2, norm=none, act=none)` for two",
