@@ -15,6 +15,8 @@ from nasdsl.ir.graph import Node
 from nasdsl.layers import (
     Activation,
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
@@ -27,6 +29,7 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     Norm,
+    PixelShuffle,
     PlacewiseAdd,
     Pool,
     PrimitiveError,
@@ -34,7 +37,9 @@ from nasdsl.layers import (
     Result,
     Scale,
     Split,
+    UpConv,
     WeightedAdd,
+    is_sized,
 )
 from nasdsl.layers.custom import describe
 from nasdsl.nn import placewise_add
@@ -144,7 +149,8 @@ def _run(step: Step, root: nn.Module, operands: Sequence[Tensor], sizes: Sizes) 
     layer = step.node.layer
     if isinstance(layer, CustomLayer):
         return _run_custom(step.node, layer, module, operands, sizes)  # type: ignore[no-any-return]  # several: only `Result` reads them
-    out: Tensor = module(*operands)
+    size = {"size": tuple(sizes[step.node.out.level])} if is_sized(layer) else {}  # type: ignore[index]  # it has a level
+    out: Tensor = module(*operands, **size)
     return out
 
 
@@ -199,7 +205,9 @@ def compute_of(layer: Layer) -> Compute | None:
             return lambda x, sizes: reduce(x[0], dim=(2, 3), keepdim=True)
         case Result():
             return lambda x, sizes: x[0][layer.index]
-        case Conv() | DeformConv() | Norm() | Scale() | WeightedAdd() | CustomLayer() | Input():
+        case Conv() | DeformConv() | UpConv() | PixelShuffle() | Carafe() | Attention():
+            return None
+        case Norm() | Scale() | WeightedAdd() | CustomLayer() | Input():
             return None
 
 

@@ -15,6 +15,8 @@ from nasdsl.ir.graph import Graph, HeadLayer, Node, Tower
 from nasdsl.layers import (
     Activation,
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
@@ -27,12 +29,14 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     Norm,
+    PixelShuffle,
     PlacewiseAdd,
     Pool,
     Resize,
     Result,
     Scale,
     Split,
+    UpConv,
     WeightedAdd,
     attribute_texts,
 )
@@ -50,6 +54,7 @@ _WITHOUT_PARAMETERS = (
     Input,
     Maximum,
     Multiply,
+    PixelShuffle,
     PlacewiseAdd,
     Pool,
     Resize,
@@ -284,6 +289,15 @@ def call(layer: Layer, operands: Sequence[str], width: int) -> str:
             return f"conv({x}, {_conv(layer)}, bias={str(layer.bias).lower()})"
         case DeformConv():
             return f"deform_conv({x}, {_conv(layer)}, offset_groups={layer.offset_groups}, bias={str(layer.bias).lower()})"
+        case UpConv():
+            return f"up_conv({x}, {_up_conv(layer)}, bias={str(layer.bias).lower()})"
+        case PixelShuffle():
+            return f"pixel_shuffle({x}, factor={layer.factor})"
+        case Carafe():
+            sizes = f"factor={layer.factor}, k={layer.k}, encoder_k={layer.encoder_k}, compressed={layer.compressed}"
+            return f"carafe({x}, {sizes})"
+        case Attention():
+            return f"attention({x}, heads={layer.heads}, position={layer.position})"
         case Norm():
             return f"norm({x}, norm={layer.norm})"
         case Activation():
@@ -312,6 +326,11 @@ def _conv(layer: Conv | DeformConv) -> str:
     parts = [f"k={layer.k}", f"width={layer.width or 'in'}"]
     parts += [f"{name}={value or 'in'}" for name in ("stride", "dilation", "groups") if (value := getattr(layer, name)) != 1]
     return ", ".join(parts)
+
+
+def _up_conv(layer: UpConv) -> str:
+    parts = [f"k={layer.k}", f"width={layer.width}", f"stride={layer.stride}"]
+    return ", ".join([*parts, *([f"groups={layer.groups}"] if layer.groups != 1 else [])])
 
 
 def _fields(layer: CustomLayer) -> str:

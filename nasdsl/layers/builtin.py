@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, TypeAlias, TypeVar
 
 from nasdsl.layers.base import FREE, UNKNOWN_WIDTH, Cost, Feature, Features, LayerError
 
-NormKind: TypeAlias = Literal["bn", "gn"]
+NormKind: TypeAlias = Literal["bn", "gn", "ln"]
 ActivationKind: TypeAlias = Literal["relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu", "sigmoid", "tanh"]
 ResizeMode: TypeAlias = Literal["bilinear", "nearest"]
 PoolKind: TypeAlias = Literal["max", "avg"]
@@ -35,7 +35,8 @@ def _convolved(x: Feature, stride: int, width: int) -> Feature:
     return Feature(None if x.level is None else x.level + halvings(stride), width)
 
 
-def _check_groups(x: Feature, groups: int, width: int) -> None:
+def check_groups(x: Feature, groups: int, width: int) -> None:
+    """Raise `LayerError` where groups do not divide the channels in and out."""
     if groups != OWN_WIDTH and (x.width % groups or width % groups):
         kind = "own groups" if groups == x.width else "groups"
         raise LayerError(kind, f"{groups} groups do not divide {x.width} channels in and {width} out")
@@ -78,7 +79,7 @@ class Conv:
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
         made = self.resolved(inputs[0])
-        _check_groups(inputs[0], made.groups, made.width)
+        check_groups(inputs[0], made.groups, made.width)
         return _convolved(inputs[0], made.stride, made.width)
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
@@ -117,7 +118,7 @@ class DeformConv:
         if inputs[0].level is None:
             raise LayerError("no level", "a deformable convolution needs a map; this value has one position")
         made = self.resolved(inputs[0])
-        _check_groups(inputs[0], made.groups, made.width)
+        check_groups(inputs[0], made.groups, made.width)
         if inputs[0].width % self.offset_groups:
             raise LayerError("groups", f"{self.offset_groups} offset groups do not divide {inputs[0].width} channels")
         return _convolved(inputs[0], made.stride, made.width)
@@ -141,7 +142,7 @@ def _resolved(layer: _Convolution, x: Feature) -> _Convolution:
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """BatchNorm (``bn``) or GroupNorm of 32 groups (``gn``)."""
+    """BatchNorm (``bn``), GroupNorm of 32 groups (``gn``), or LayerNorm over the channels of each position (``ln``)."""
 
     norm: NormKind
 

@@ -96,7 +96,7 @@ class _FpnInference:
                 layers.own(f"{name} adapter", adapter.name, "adapter", span)
                 call = Call(adapter, (Ref(name, span),), (), False, span, span)
                 frame = Frame({name: binding}, self.frame.words, None)
-                binding.index = self.inference.expand(call, frame, name, None)
+                binding.index = self.inference.something(self.inference.expand(call, frame, name, None), span)
                 binding.is_read = False
             self.frame.scope[name] = binding
 
@@ -134,7 +134,7 @@ class _FpnInference:
                 index = named.index
         else:
             layers.own(path, self.inference.op_name(value), "output", span)
-            index = self.inference.expand(value, self.frame, path, None)
+            index = self.inference.something(self.inference.expand(value, self.frame, path, None), value.span)
         if statement.level is None:
             return
         if index != UNFIT and layers.applications[index].feature.level is None:

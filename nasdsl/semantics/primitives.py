@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, get_args
+from typing import Any, Final, Protocol, get_args
 
 from nasdsl.diagnostics import Diagnostic
 from nasdsl.diagnostics.catalogue import lints, names
@@ -13,6 +13,8 @@ from nasdsl.layers import (
     Activation,
     ActivationKind,
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
@@ -25,24 +27,28 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     Norm,
+    PixelShuffle,
     PlacewiseAdd,
     Pool,
     Resize,
     Scale,
     Split,
+    UpConv,
     WeightedAdd,
     load_plugins,
 )
+from nasdsl.layers.attention import PositionKind
 from nasdsl.layers.custom import describe, layer_fields
 from nasdsl.layers.fields import MAX_INTEGER, FieldType, LayerField
 from nasdsl.layers.plugins import GROUP
 from nasdsl.semantics.attributes import Accepts, Kind, Value
+from nasdsl.semantics.builder import NOTHING
 
 ACTIVATIONS: tuple[str, ...] = get_args(ActivationKind)
 MAX_OPERANDS = 64
 
 _WIDTH = Accepts("count", "width")
-_NORM = Accepts("word", "norm", ("bn", "gn", "none"))
+_NORM = Accepts("word", "norm", ("bn", "gn", "ln", "none"))
 _ACT = Accepts("word", "act", (*ACTIVATIONS, "none"))
 _MODE = Accepts("word", "bilinear", ("bilinear", "nearest"))
 _POOL = Accepts("word", None, ("max", "avg"))
@@ -122,12 +128,33 @@ def _mul(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
     return product if a[FACTOR] == 1 else apply(Factor(float(a[FACTOR])), product)
 
 
+def _up_conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    bias = a["norm"] == "none" if a["bias"] == "auto" else a["bias"] == "true"
+    return _finish(a, apply(UpConv(a["width"], a["k"], a["stride"], a["groups"], bias), *x), apply)
+
+
+def _pixel_shuffle(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return apply(PixelShuffle(a["factor"]), *x)
+
+
+def _carafe(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return apply(Carafe(a["factor"], a["k"], a["encoder_k"], a["compressed"]), *x)
+
+
+def _attention(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return apply(Attention(a["heads"], a["position"]), *x)
+
+
 def _norm(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
     return x[0] if a["norm"] == "none" else apply(Norm(a["norm"]), *x)
 
 
 def _act(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
     return x[0] if a["act"] == "none" else apply(Activation(a["act"]), *x)
+
+
+def _nothing(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return NOTHING
 
 
 def _split(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
@@ -164,10 +191,18 @@ _CONV: dict[str, Accepts] = {
 _OF_OPERAND = {"groups": replace(_GROUPS, words=(OWN_WIDTH,)), "width": replace(_WIDTH, words=(OWN_WIDTH,))}
 _VALUE = Accepts("value", optional=True)
 _WEIGHTED_BY = Primitive("weighted_add", 3, MAX_OPERANDS + 1, {}, _plain(PlacewiseAdd()), last="by")
+_TIMES = Accepts("stride", 2, largest=64)
+_UP_CONV = {name: accepts for name, accepts in _CONV.items() if name != "dilation"}
+NONE: Final = "none"
+"""The primitive, and the operand, that leaves an operand out."""
+
+LEAVES_OUT: Final = frozenset({"add", "max", "weighted_add", "concat"})
+"""Primitives that an operand can drop out of. What any other would make of nothing is nothing."""
 
 PRIMITIVES: dict[str, Primitive] = {
     p.name: p
     for p in (
+        Primitive(NONE, 0, MAX_OPERANDS, {}, _nothing),
         Primitive("conv", 1, 1, _CONV | _OF_OPERAND, _conv, 3),
         Primitive(
             "deform_conv",
@@ -178,6 +213,27 @@ PRIMITIVES: dict[str, Primitive] = {
             | {"k": Accepts("odd", 3, largest=63), "offset_groups": _GROUPS, "bias": Accepts("flag", "true")},
             _deform_conv,
             3,
+        ),
+        Primitive("up_conv", 1, 1, _UP_CONV | {"k": Accepts("count", 2, largest=64), "stride": _TIMES}, _up_conv, 3),
+        Primitive("pixel_shuffle", 1, 1, {"factor": _TIMES}, _pixel_shuffle),
+        Primitive(
+            "carafe",
+            1,
+            1,
+            {
+                "factor": _TIMES,
+                "k": Accepts("odd", 5, largest=63),
+                "encoder_k": Accepts("odd", 3, largest=63),
+                "compressed": Accepts("count", 64, largest=16384),
+            },
+            _carafe,
+        ),
+        Primitive(
+            "attention",
+            1,
+            1,
+            {"heads": Accepts("count", 8, largest=1024), "position": Accepts("word", "sine", get_args(PositionKind))},
+            _attention,
         ),
         Primitive("norm", 1, 1, {"norm": _NORM}, _norm),
         Primitive("act", 1, 1, {"act": _ACT}, _act),

@@ -263,6 +263,26 @@ MALFORMED: dict[str, str] = {
     "a block's default with a hole": decoder(
         "a = f(c3)\noutput p3 = a", before="block f(x, n=?(1..2)) -> (y) { y = x repeat n { y = conv_3x3(y) } }"
     ),
+    # ------------------------------------------------------------------------- finer maps, attention
+    "a transposed convolution with gaps": decoder("output p3 = up_conv(c4, stride=4)"),
+    "a transposed convolution of stride 1": decoder("output p3 = up_conv(c4, stride=1)"),
+    "groups of a transposed convolution": decoder("output p3 = up_conv(carafe(c3, factor=8), groups=3)"),
+    "below level 0": decoder("output p3 = pixel_shuffle(carafe(c3, factor=8))"),
+    "a finer map in a head": decoder(head="conv_3x3 -> carafe"),
+    "a finer map behind a coarser one in a head": decoder(head="f", before="op f(x) = carafe(carafe(down(x)), k=3)"),
+    "channels that do not shuffle": decoder("output p3 = pixel_shuffle(conv_1x1(c4, width=30))"),
+    "a finer map of one position": decoder("output p3 = mul(c3, carafe(global_pool(c4, kind=avg)))"),
+    "attention of one position": decoder("output p3 = mul(c3, attention(global_pool(c4, kind=avg)))"),
+    "heads that do not divide": decoder("output p3 = attention(c4, heads=12)"),
+    "a position that does not fit": decoder("output p3 = attention(conv_1x1(c4, width=50), heads=2, position=sin)"),
+    "four parts of a position": decoder("output p3 = conv_1x1(attention(conv_1x1(c4, width=50), heads=2))"),
+    "finer maps of other programs": decoder("output p3 = deconv(pixelshuffle(mhsa(c4, num_heads=4), upscale_factor=2))"),
+    "attributes of attention": decoder("output p3 = attention(c4, num_heads=4)"),
+    "a LayerNorm under another name": GOOD.replace("norm=bn", "norm=layer_norm"),
+    "nothing left of a value": decoder("x = sum(none(c3), none(c4))\noutput p3 = x, p4 = relu(none)"),
+    "nothing to tell a level": decoder("output p3 = up(c4, none)"),
+    "an attribute of nothing": decoder("output p3 = sum(c3, none(c4, k=3))"),
+    "none as a layer": decoder(head="?(conv_3x3 | none) -> none"),
     # ------------------------------------------------------------------ one mistake, where there were several
     "a call as an attribute of an output": decoder("output p3 = conv(c3, k=3, groups=width(c4), norm=bn)"),
     "a call as an attribute of a block": decoder("x = conv(c3, k=3, groups=2 * min(4, 8), norm=bn)\noutput p3 = x"),

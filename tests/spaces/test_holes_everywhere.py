@@ -74,6 +74,7 @@ op scaled(x, s=0.2) = add(x, mul(relu(x), s))
 op scaled_or(x, s=0.2) = ?(mul(x, s) | mul(x, -s))
 choice factors = 0.25 | 4
 op kernel(x, k=1) = ?(conv(k=3) | conv_1x1)(conv(x, k=k))
+agg both(x, y) = cat(psum(x, y), max(x, y))
 block one(x, y) -> (s, t) { s = relu(x) t = ?(tanh | relu)(y) }
 block two(x, y) -> (s, t) { s = conv_3x3(x) s2 = s t = s }
 block c2f(x, width=width, n=2, o=mine) -> (y) {
@@ -82,6 +83,7 @@ block c2f(x, width=width, n=2, o=mine) -> (y) {
 }
 block free_depth(x, n=2, k=1) -> (y) { y = x repeat n { y = ?(relu | conv(k=k))(y) } }
 block nested(x, y, m=0) -> (s, t) { s = c2f(x, n=m + 1, o=relu) t = free_depth(y, n=m) }
+block cell(a, b) -> (y) { s = sum(?(conv_3x3 | none)(a), ?(skip | none)(b)) y = concat(s, ?(s | none)) }
 block deep(x) -> (y) { y = x repeat width/16 { y = ?(relu | conv_3x3)(y) } }
 """
 
@@ -142,9 +144,28 @@ MEANINGFUL = {
     "holes in a block whose depth the call fixes": "x = free_depth(c3, k=3) output p3 = free_depth(x, n=1)",
     "holes in a block as an alternative": "output p3 = ?(free_depth(n=?(1..2)) | relu)(c3)",
     "a block in a block, with attributes": "a, b = nested(c3, c4, m=?(0..2)) output p3 = a, p4 = b",
+    "nothing in a sum": "a = relu(c3) output p3 = sum(?(a | none), ?(conv_3x3 | none)(c4))",
+    "nothing in what aggregations are made of": (
+        "output p3 = ?(sum | psum | cat | both | attend)(?(c3 | none), ?(skip | none)(c4))"
+    ),
+    "nothing in products, maxima and concatenations": (
+        "output p3 = conv_1x1(?(add | mul | max | weighted_add | concat)(c3, ?(skip | none)(c4), ?(c5 | none(c3))))"
+    ),
+    "nothing, passed": "output p3 = sum(c3, pass(c4, o=?(none | relu | mine)))",
+    "a let of nothing": "let k = ?(none | relu) let v = ?(c3 | none) output p3 = add(k(c3), v, c4)",
+    "nothing given to a block": "output p3 = cell(?(c3 | none), c4)",
+    "nothing, and what dangles": "a = relu(c4) b = sum(?(none | tanh)(a), c3) output p3 = b merge dangling into p3",
+    "nothing among operands of blocks": "a, b = ?(one | two)(c3, ?(skip | none)(c4)) output p3 = a, p4 = sum(b, c5)",
     "dangling values": (
         "a = relu(c4) b = ?(c3 | a) c = conv_1x1(b) output p3 = c3 merge dangling into p3 d = tanh(c4) output p4 = d"
     ),
+    "ways to a finer map": (
+        "a = ?(up_conv | up_conv(k=?(3 | 4)) | up_conv(k=4, stride=4) | carafe(k=?(3 | 5)) | resize(to=c4))(c5)"
+        " output p3 = sum(c3, a)"
+    ),
+    "a factor": "output p3 = conv_1x1(pixel_shuffle(conv_1x1(c5, width=64), factor=?(2 | 4 | 8)))",
+    "heads and positions": "a = attention(?(c4 | c5), heads=?(2 | 4), position=?(sine | none)) output p3 = conv_1x1(a)",
+    "kinds of norm": "output p3 = conv_3x3(c3, norm=?(bn | ln | none))",
     "nested alternatives": "output p3 = ?(?(relu | ?(tanh | sigmoid))(c3) | sum(?pool, ?(c3 | free(c4))))",
     "an unread output bound again": "output p3 = c3 repeat 2 { p3 = ?(relu | tanh)(p3) } output p4 = conv_1x1(p3)",
 }
@@ -205,6 +226,24 @@ def test_all_stages_agree_on_the_detector(name: str) -> None:
     assert all(space.legal(str(filled)[: str(filled).index("fpn(")]) == {"fpn"} for filled in made)
     for filled in made:  # a name is the same in quotes
         assert space.encode(filled.replace("backbone=tiny", 'backbone="tiny"')) == list(filled.indices)
+
+
+def test_a_head_whose_layers_are_counted_on_each_level() -> None:
+    """Attention is quadratic in the area of each level, and what lies between `down` and `up_conv` is a level above."""
+    before = "op bounce(x) = up_conv(conv_3x3(down(x)))"
+    head = "head(width=32) { ?(attention(heads=4) | bounce | conv_3x3) } predict fcos"
+    space = loads_space(text("output p3 = c3, p4 = c4, p5 = c5", before, head=head))
+    assert len({agrees(space, (i,)) for i in range(3)}) == space.size == 3
+    attended = nasdsl.loads(space.decode((0,))).cost(size=(75, 109)).head.macs
+    plain = nasdsl.loads(space.decode((2,))).cost(size=(75, 109)).head.macs
+    areas = [10 * 14, 5 * 7, 3 * 4]
+    layers = 2  # one in each tower
+    assert attended - plain == layers * sum(4 * 32 * 32 * a + 2 * 32 * a * a - 9 * 32 * 32 * a for a in areas)
+    most = text("output p3 = c3", before, head=f"require macs <= {attended // 10} at 75x109 {head}")
+    assert [loads_space(most).keeps([i]) for i in range(3)] == [
+        nasdsl.loads(space.decode((i,)).replace(", p4 = c4, p5 = c5", "")).cost(size=(75, 109)).decoder.macs <= attended // 10
+        for i in range(3)
+    ]
 
 
 def test_requirements_are_counted_for_each_filling() -> None:

@@ -29,7 +29,8 @@ BAD_VALUE = Code(
     "NAS303",
     "a value that an attribute does not take",
     "Numbers are whole and within the limits that the message names; a kernel is odd, so that padding can keep the "
-    "resolution; a stride is a power of two, so that the result has a level; words are those that the message lists.",
+    "resolution; a stride is a power of two, so that the result has a level; words are those that the message lists. What an "
+    "attribute leads to must exist too: a factor goes down to level 0 and not further, heads share the channels out evenly.",
     decoder("output p3 = conv(c3, k=2)"),
     decoder("output p3 = conv(c3, k=3)"),
 )
@@ -157,6 +158,10 @@ _LAYER_ERRORS: dict[str, Code] = {
     "widths": WIDTHS_DIFFER,
     "no level": NO_LEVEL,
     "window": BAD_VALUE,
+    "factor": BAD_VALUE,
+    "finest": BAD_VALUE,
+    "heads": BAD_VALUE,
+    "position": BAD_VALUE,
 }
 
 _LONGEST_CALL = 100  # characters of a call that a help line shows
@@ -169,6 +174,9 @@ _LAYER_HELP = {
     "weights": "`by=` names a value with a channel for each operand: `conv(x, k=1, width=2, norm=none, act=none)` for two",
     "no level": "a globally pooled value can only be multiplied or added",
     "window": "a window is odd, or as wide as the stride",
+    "finest": "levels are those of the image; in a head, they are counted from the map that the layers are applied to",
+    "heads": "choose `heads` so that each gets the same number of channels",
+    "position": "use `position=none`, or a width that 4 divides",
 }
 
 
