@@ -18,6 +18,7 @@ from nasdsl.layers import (
     Layer,
     Norm,
     PixelShuffle,
+    PlacewiseAdd,
     PrimitiveError,
     Scale,
     UpConv,
@@ -103,6 +104,7 @@ def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
     classes: dict[type[Layer], object] = {
         Scale: fusion.Scale,
         WeightedAdd: fusion.WeightedAdd,
+        PlacewiseAdd: fusion.placewise_add,
         UpConv: upsampling.UpConv2d,
         PixelShuffle: upsampling.PixelShuffle,
         Carafe: upsampling.Carafe,

@@ -25,6 +25,7 @@ from nasdsl.layers import (
     Multiply,
     Norm,
     PixelShuffle,
+    PlacewiseAdd,
     Pool,
     Resize,
     Result,
@@ -50,6 +51,7 @@ def constructor_call(node: Node) -> str | None:
     layer, width = node.layer, node.operands[0].width if node.operands else 0
     match layer:
         case Conv():
+            layer = layer.resolved(node.operands[0])
             parts = [str(width), str(layer.width), str(layer.k)]
             parts += [f"stride={layer.stride}"] * (layer.stride > 1)
             padding = layer.dilation * (layer.k - 1) // 2
@@ -59,6 +61,7 @@ def constructor_call(node: Node) -> str | None:
             parts += ["bias=False"] * (not layer.bias)
             return f"nn.Conv2d({', '.join(parts)})"
         case DeformConv():
+            layer = layer.resolved(node.operands[0])
             parts = [str(width), str(layer.width), str(layer.k)]
             parts += [
                 f"{n}={getattr(layer, n)}" for n in ("stride", "dilation", "groups", "offset_groups") if getattr(layer, n) > 1
@@ -84,7 +87,7 @@ def constructor_call(node: Node) -> str | None:
             return f"SelfAttention2d({width}, {layer.heads}{'' if layer.position == 'sine' else ', position=False'})"
         case CustomLayer():
             return layer.source(node.operands, node.out)
-        case Input() | Activation() | Add() | Multiply() | Factor() | Maximum() | Concat():
+        case Input() | Activation() | Add() | Multiply() | Factor() | Maximum() | PlacewiseAdd() | Concat():
             return None
         case Split() | Result() | Resize() | Pool() | GlobalPool():
             return None
@@ -147,6 +150,8 @@ def _expression(layer: Layer, x: Sequence[str], module: str) -> str:
             return f"({' + '.join(x)})"
         case Multiply():
             return f"({' * '.join(x)})"
+        case PlacewiseAdd():
+            return f"placewise_add({', '.join([x[-1], *x[:-1]])})"
         case Factor():
             return f"({x[0]} * {layer.value!r})"
         case Maximum():
