@@ -91,6 +91,10 @@ def text(seed: int) -> str:
         steps[0] += " * 2"
     chain = f"cls: {' -> '.join(steps)} box: {' -> '.join(box)}" if labelled else " -> ".join(steps)
     share = rng.randint(0, max(depth, len(box)) if labelled else depth)
+    if seed % 5 == 2:  # a trunk, from which the box tower may go straight on to its predictions
+        chain = f"both: conv_3x3 -> res {chain if labelled else f'cls: {chain}'}"
+        share += seed % 3
+    norms = ", norms=level" if seed % 5 in (2, 3) else ""
     predict = rng.choice(["fcos(centerness=cls)", "fcos(centerness=box)", "retinanet(anchors=3)"])
     if predict.startswith("fcos") and seed % 2:
         predict = predict.replace(")", ", boxes=relu)")
@@ -101,6 +105,6 @@ def text(seed: int) -> str:
         f"{_DEFINITIONS}decoder random_{seed} {{\n  input {', '.join(inputs)}\n{detector}"
         f"  fpn(width={width}, norm={rng.choice(['bn', 'gn', 'none'])}, act={rng.choice(['relu', 'silu', 'none'])}) {{\n"
         f"{body}\n  }}\n"
-        f"  head(width={width}, norm={rng.choice(['gn', 'bn', 'none'])}, share={share}) {{ {chain} }}\n"
+        f"  head(width={width}, norm={rng.choice(['gn', 'bn', 'none'])}, share={share}{norms}) {{ {chain} }}\n"
         f"  predict {predict}\n}}\n"
     )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from nasdsl.backbones import Backbone
 from nasdsl.diagnostics import Span
 from nasdsl.ir.graph import Graph, HeadLayer, Node
-from nasdsl.layers import Conv, Cost, Feature
+from nasdsl.layers import Conv, Cost, Feature, Norm
 from nasdsl.semantics.architecture import Fcos, Value
 
 Size = tuple[int, int]
@@ -119,7 +119,8 @@ def cost(graph: Graph, size: Size, classes: int, backbone: Backbone | None = Non
         backbone: included in the total if given.
     """
     areas = Areas(size)
-    fpn, per_value = _sum_nodes(graph.nodes, areas)
+    counted: set[str] = set()
+    fpn, per_value = _sum_nodes(graph.nodes, areas, counted)
     nodes = []
     for value, total, last in per_value:
         if value.kind == "input":
@@ -130,7 +131,7 @@ def cost(graph: Graph, size: Size, classes: int, backbone: Backbone | None = Non
     head, head_nodes = _head(graph, areas, classes)
     removed = []
     for entry in graph.removed:
-        dead, _ = _sum_nodes(entry.nodes, areas)
+        dead, _ = _sum_nodes(entry.nodes, areas, counted)
         removed.append(RemovedCost(entry.value.name, dead.macs, dead.params, dead.published_flops, entry.value.span))
     dead_flops, dead_params = sum(r.published_flops for r in removed), sum(r.params for r in removed)
     backbone_figures = PartCost()
@@ -174,14 +175,22 @@ class Areas:
         return found
 
 
-def _sum_nodes(nodes: tuple[Node, ...], areas: Areas) -> tuple[Cost, list[tuple[Value, list[int], Node]]]:
-    """Cost of all nodes, and for each value its [macs, params] and last node."""
+def _sum_nodes(nodes: tuple[Node, ...], areas: Areas, counted: set[str]) -> tuple[Cost, list[tuple[Value, list[int], Node]]]:
+    """Cost of all nodes, and for each value its [macs, params] and last node.
+
+    Args:
+        counted: paths of shared weights whose parameters are counted: they belong to the first value that has them. Those of
+            the nodes are added.
+    """
     macs = params = published = 0
     values: dict[int, tuple[Value, list[int], Node]] = {}
     area = areas.area
     for node in nodes:
-        _, layer, _, operands, out, value, _ = node
+        _, layer, _, operands, out, value, _, shared = node
         m, p, f = layer.cost(operands, out, area(out.level))
+        if shared:
+            p = 0 if shared in counted else p
+            counted.add(shared)
         macs += m
         params += p
         published += f
@@ -207,7 +216,7 @@ def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCos
     total = Cost()
     rows = []
     known: dict[int, Cost] = {}  # towers that are written as one chain share its layers
-    for tower in graph.head.towers:
+    for tower in graph.head.chains:
         for layer in tower.layers:
             layer_cost = known.get(id(layer))
             if layer_cost is None:
@@ -241,13 +250,17 @@ def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCos
 def _head_layer(layer: HeadLayer, area: int, levels: int) -> Cost:
     """Cost of a layer of the head on a pyramid of `levels` levels with `area` positions in all."""
     macs = params = published = 0
+    counted: set[str] = set()
     for node in layer.nodes:
         pooled = node.out.level is None  # globally pooled: one position on each level
         m, p, f = node.layer.cost(node.operands, node.out, levels if pooled else area)
         macs += m
-        params += p
         published += f
-    return Cost(macs, params if layer.shared else params * levels, published)
+        if node.weights not in counted:
+            counted.add(node.weights)
+            is_shared = layer.shared and not (layer.norms_per_level and isinstance(node.layer, Norm))
+            params += p if is_shared else p * levels
+    return Cost(macs, params, published)
 
 
 def to_json(table: CostTable) -> Mapping[str, object]:

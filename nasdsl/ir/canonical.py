@@ -61,7 +61,9 @@ def canonical_text(graph: Graph, name: str | None = None) -> str:
     lines += [f"    {line}" for line in fpn.statements()]
     lines += ["  }", ""]
     towers, share, blocks = _towers(graph)
-    lines.append(f"  head({section}, share={share}) {{")
+    # Written where it is not the default: texts older than it keep their digests.
+    of_level = any(layer.norms_per_level for tower in graph.head.chains for layer in tower.layers)
+    lines.append(f"  head({section}, share={share}{', norms=level' if of_level else ''}) {{")
     lines += [f"    {name}: {' -> '.join(steps)}" for name, steps in towers]
     lines += ["  }", ""]
     lines += [f"  predict {_prediction(graph.predict)}", "}", ""]
@@ -303,7 +305,8 @@ def _towers(graph: Graph) -> tuple[list[tuple[str, list[str]]], int, list[str]]:
     """The chains, the sharing index, and the blocks that they call.
 
     Layers that do nothing are left out, and the sharing index moves with them; a layer without weights counts as shared
-    where all behind it are. Where the towers then differ in their number of layers per level, `skip` fills the gap.
+    where all behind it are. Where the towers then differ in their number of layers per level, `skip` fills the gap. A trunk
+    without layers is none, and a tower without layers behind a trunk is left out.
     """
     blocks: dict[str, str] = {}
     chains: dict[str, list[_Step]] = {}
@@ -312,9 +315,14 @@ def _towers(graph: Graph) -> tuple[list[tuple[str, list[str]]], int, list[str]]:
     per_level = {name: sum(not s.shared for s in steps) for name, steps in chains.items()}
     share = max(per_level.values(), default=0)
     towers = []
+    trunk = [] if graph.head.trunk is None else _chain(graph.head.trunk, blocks)
     for name, steps in chains.items():
         texts = ["skip"] * (share - per_level[name]) + [s.text for s in steps]
-        towers.append((name, texts or ["skip"]))
+        if steps or not trunk:
+            towers.append((name, texts or ["skip"]))
+    if trunk:  # where a tower has a layer per level, all of the trunk are
+        share = share + len(trunk) if share else sum(not s.shared for s in trunk)
+        towers.insert(0, ("both", [s.text for s in trunk]))
     return towers, share, list(blocks.values())
 
 

@@ -223,6 +223,12 @@ def _head(
         raise DiagnosticError(
             [types.PYRAMID_WIDTHS(outputs[0].span, "the pyramid's levels differ in width with this backbone", label=described)]
         )
+    width, share = next(iter(pyramid.values())), checked.share
+    per_level = checked.norms == "level"
+    trunk = None
+    if checked.trunk is not None:
+        trunk = _tower(checked.trunk, share, width, norms_per_level=per_level)
+        width, share = trunk.width, share - len(trunk.layers)
     towers: list[Tower] = []
     widths: dict[str, int] = {}
     for number, tower in enumerate(checked.towers):
@@ -230,16 +236,20 @@ def _head(
             last = towers[-1]
             towers.append(Tower(tower.name, last.layers, last.width))
         else:
-            towers.append(_tower(tower, checked.share, next(iter(pyramid.values()))))
+            towers.append(_tower(tower, share, width, norms_per_level=per_level))
         widths[tower.name] = towers[-1].width
-    return HeadGraph(checked.share, tuple(towers), predictions(architecture.predict, widths), checked.span)
+    return HeadGraph(checked.share, tuple(towers), predictions(architecture.predict, widths), checked.span, trunk)
 
 
-def _tower(tower: CheckedTower, share: int, width: int) -> Tower:
-    """A tower that receives `width` channels."""
+def _tower(tower: CheckedTower, share: int, width: int, *, norms_per_level: bool) -> Tower:
+    """A tower that receives `width` channels.
+
+    Args:
+        share: its layers before this index have weights for each level; negative where all of a trunk are shared already.
+    """
     layers = []
     for index, layer in enumerate(tower.layers):
-        lowered = _head_layer(layer, index, index >= share, width)
+        lowered = _head_layer(layer, index, index >= share, width, norms_per_level=norms_per_level)
         width = next(n.out.width for n in lowered.nodes if n.id == lowered.result)
         layers.append(lowered)
     return Tower(tower.name, tuple(layers), width)
@@ -254,10 +264,11 @@ def predictions(predict: Predict, widths: Mapping[str, int]) -> tuple[Prediction
     return tuple(Prediction(n, t, widths[t], per_class, fixed) for n, t, per_class, fixed in rows)
 
 
-def _head_layer(layer: CheckedLayer, index: int, shared: bool, width: int) -> HeadLayer:
+def _head_layer(layer: CheckedLayer, index: int, shared: bool, width: int, *, norms_per_level: bool) -> HeadLayer:
     value = Value(str(index), layer.op, "layer", layer.span)
     applications = layer.applications
     values = [value] * (1 + max(a.owner for a in applications))
     nodes, place = lower_nodes(applications, values, {"x": width})
     result = place[layer.result]
-    return HeadLayer(index, layer.op, shared, nodes, result, layer.span)
+    of_level = norms_per_level and shared and any(isinstance(n.layer, Norm) for n in nodes)
+    return HeadLayer(index, layer.op, shared, nodes, result, layer.span, of_level)

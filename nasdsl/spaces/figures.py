@@ -16,7 +16,7 @@ from nasdsl.backends.cost import Areas
 from nasdsl.backends.requirements import DEFAULT_SIZE, Quantities, macs_sizes
 from nasdsl.diagnostics import Diagnostic, DiagnosticError
 from nasdsl.ir.lower import lower_nodes, predictions
-from nasdsl.layers import Feature, Features
+from nasdsl.layers import Feature, Features, Norm
 from nasdsl.semantics import attributes, infer_fpn, infer_head, primitives
 from nasdsl.semantics.architecture import Fcos, Retinanet
 from nasdsl.semantics.attributes import Accepts, Unknown
@@ -153,34 +153,40 @@ class FigureCounter:
     def _count_head(
         self, head: HeadProgram, predict: PredictProgram, indices: Sequence[int], levels: list[int], pyramid: int
     ) -> int:
-        words = _section_words(head, (*_WORDS, "share"), infer_head.ATTRIBUTES, indices)
-        share = words.pop("share")
+        words = _section_words(head, (*_WORDS, "share", "norms"), infer_head.ATTRIBUTES, indices)
+        share, norms_per_level = words.pop("share"), words.pop("norms") == "level"
         if words["width"] > pyramid:
             raise _Unbuildable
         key = tuple(words.items())
         total = 0
-        ends = {}
-        longest = 0
-        for chain in head.chains:
-            steps = present_steps(chain, indices) if self._has_turns else chain.steps
-            longest = max(longest, len(steps))
-            width, price = self._count_chain(steps, key, share, indices, levels, pyramid)
-            for label in (chain.label,) if chain.label else ("cls", "box"):
-                ends[label] = width
-                total += price
-        if share > longest:
+        if share > infer_head.longest_path(head, indices):
             raise _Unbuildable
+        steps_of = {c.label: present_steps(c, indices) if self._has_turns else c.steps for c in head.chains}
+        trunk = steps_of.pop(infer_head.TRUNK, None)
+        if trunk is not None:
+            pyramid, total = self._count_chain(trunk, key, share, norms_per_level, indices, levels, pyramid)
+            share -= len(trunk)
+        ends = dict.fromkeys(infer_head.TOWERS, pyramid)
+        for label, steps in steps_of.items():
+            width, price = self._count_chain(steps, key, share, norms_per_level, indices, levels, pyramid)
+            for name in (label,) if label else infer_head.TOWERS:
+                ends[name] = width
+                total += price
         return total + self._count_predictions(predict, indices, levels, ends)
 
     def _count_chain(
-        self, steps: tuple[Step, ...], key: tuple[Any, ...], share: int, indices: Sequence[int], levels: list[int], width: int
-    ) -> tuple[int, int]:
+        self, steps: tuple[Step, ...], key: tuple[Any, ...], share: int, norms_per_level: bool, indices: Sequence[int],
+        levels: list[int], width: int,
+    ) -> tuple[int, int]:  # fmt: skip
+        """Width of what a chain gives, and its cost."""
         total = 0
         for place, step in enumerate(steps):
             target: Any = chosen(step.call.target, indices)
             settings = target.settings + step.call.settings
             given = tuple((s.name, _word(s.value, dict(key), indices)) for s in settings)
-            out, _, price = self.apply(target, given, (Feature(infer_head.CURRENT_LEVEL, width),), key, tuple(levels), indices)
+            operands = (Feature(infer_head.CURRENT_LEVEL, width),)
+            of_level = norms_per_level and place >= share
+            out, _, price = self.apply(target, given, operands, key, tuple(levels), indices, norms_per_level=of_level)
             if out.level != infer_head.CURRENT_LEVEL:
                 raise _Unbuildable
             params = price & ((1 << 64) - 1)
@@ -212,16 +218,19 @@ class FigureCounter:
         key: tuple[tuple[str, Any], ...],
         levels: tuple[int, ...],
         indices: Sequence[int],
+        *,
+        norms_per_level: bool = False,
     ) -> tuple[Feature, int, int]:
         """Result, operands that it depends on (one bit each) and cost of an op; in a head, over all `levels`."""
+        norms = len(levels) if norms_per_level else 1
         if getattr(target.callee, "has_slots", False):
-            found = self._infer(target, settings, operands, dict(key), levels, indices)
+            found = self._infer(target, settings, operands, dict(key), levels, norms, indices)
         else:
-            at = (id(target.callee), settings, operands, key, levels)
+            at = (id(target.callee), settings, operands, key, levels, norms)
             try:
                 found = self.applied[at]
             except KeyError:
-                found = self.applied[at] = self._infer(target, settings, operands, dict(key), levels)
+                found = self.applied[at] = self._infer(target, settings, operands, dict(key), levels, norms)
         if found is None:
             raise _Unbuildable
         return found
@@ -233,9 +242,13 @@ class FigureCounter:
         operands: tuple[Feature, ...],
         words: _Words,
         levels: tuple[int, ...],
+        norms: int = 1,
         indices: Sequence[int] | None = None,
     ) -> tuple[Feature, int, int] | None:
-        """Infer an op on features of these levels and widths, and count what its result depends on."""
+        """Infer an op on features of these levels and widths, and count what its result depends on.
+
+        `norms`: how many sets of norms it has.
+        """
         span = self.program.span
         problems: list[Diagnostic] = []
         inference = Inference(problems, indices)
@@ -267,7 +280,8 @@ class FigureCounter:
             for at, areas in enumerate(self.areas):
                 area = areas.area(node.out.level) if not levels else _head_area(areas, levels, node.out.level)
                 price = node.layer.cost(node.operands, node.out, area)
-                total += (price.macs << (64 * (at + 1))) + (price.params if at == 0 else 0)
+                params = price.params * norms if isinstance(node.layer, Norm) else price.params
+                total += (price.macs << (64 * (at + 1))) + (params if at == 0 else 0)
         used = sum(1 << number for number in range(len(operands)) if place[scope[f"o{number}"].index] in live)
         out = next(node.out for node in nodes if node.id == place[result])
         return out, used, total
@@ -449,9 +463,9 @@ class _Section:
         if type(callee) is str:
             target = self._passed_op(target)
         given = self._settings(settings) if settings else ()
-        at = (id(callee), given, tuple([o[0] for o in operands]), self.key, ())
+        at = (id(callee), given, tuple([o[0] for o in operands]), self.key, (), 1)
         found = self.applied.get(at)
-        out, used, total = self.counter.apply(target, *at[1:], indices) if found is None else found
+        out, used, total = self.counter.apply(target, *at[1:5], indices) if found is None else found
         reads = 0
         for operand in operands:
             if used & 1:

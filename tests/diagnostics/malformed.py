@@ -102,6 +102,10 @@ MALFORMED: dict[str, str] = {
     "a chain outside of a head": decoder("output p3 = ?(sep_3x3 -> relu | relu)(c3)"),
     "a number in a chain": decoder(head="conv_3x3 -> ?(sep_3x3 -> 3 | relu)"),
     "no layer": decoder(head="conv_3x3 * 0"),
+    "an unknown tower beside a trunk": decoder(head="both: conv_3x3 stem: conv_3x3 cls: conv_3x3"),
+    "two trunks": decoder(head="both: conv_3x3 cls: conv_3x3 both: conv_3x3"),
+    "share beyond trunk and towers": decoder(head="both: conv_3x3 * 2 box: conv_3x3").replace("norm=gn", "norm=gn, share=4"),
+    "an unknown word for norms": GOOD.replace("norm=gn", "norm=gn, norms=levels"),
     "a word of layers": decoder(head="conv_3x3 * relu"),
     "share beyond every depth": decoder(head="conv_3x3 * ?(1..3)").replace("norm=gn", "norm=gn, share=4"),
     # ------------------------------------------------------------------------------------ several at once

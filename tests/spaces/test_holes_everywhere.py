@@ -202,6 +202,24 @@ def test_a_section_and_its_adapter() -> None:
         agrees(space, space.decode([rng.randrange(len(d)) for d in space.domains]).indices)
 
 
+HEADS = {
+    "an op of a trunk": "both: ?(conv_3x3 | sep_3x3) -> conv_1x1 cls: conv_3x3 box: ?(conv_3x3 | free)",
+    "the length of a trunk, and sharing": "both: conv_3x3 * ?(1..3) cls: conv_1x1 box: conv_3x3 * ?(0..1)",
+    "a trunk that may be none": "both: ?(conv_3x3 -> sep_3x3 | skip) cls: ?(relu | conv(k=3))",
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_trunks_and_norms_of_each_level(name: str) -> None:
+    head = f"head(width=32, norm=bn, share=?(0..2), norms=?(shared | level)) {{ {HEADS[name]} }} predict fcos"
+    space = loads_space(text("output p3 = c3, p4 = conv_3x3(c4), p5 = c5", BLOCKS, head=head))
+    fillings = {space.decode(i).indices for i in itertools.product(*(range(len(d)) for d in space.domains))}
+    assert len(fillings) == space.size
+    digests = {indices: agrees(space, indices) for indices in sorted(fillings)}
+    built = [digest for digest in digests.values() if digest is not None]
+    assert len(set(built)) > len(built) / 2 > 4
+
+
 @pytest.mark.parametrize("adapter", ["", ", adapter=conv_1x1", ", adapter=none", ", adapter=?(conv_1x1 | none)"])
 @pytest.mark.parametrize("body", ["?(tanh | sigmoid)(x)", "conv(x, k=5, dilation=2)"])
 def test_an_adapter_that_the_file_defines(body: str, adapter: str) -> None:

@@ -118,17 +118,27 @@ class Lane(NamedTuple):
 
 
 class Tower(NamedTuple):
-    """A tower of the head: its layers in order, the predictions that read the last layer, and the arrows between them."""
+    """A tower of the head: its layers in order, the predictions that read the last layer, and the arrows into these.
+
+    Attributes:
+        start: number of layers in front of it: those of the trunk, for the towers that go on from one.
+    """
 
     name: str
     layers: tuple[Box, ...]
     predictions: tuple[Box, ...]
     arrows: tuple[Arrow, ...]
+    start: int = 0
 
     @property
     def entries(self) -> tuple[Box, ...]:
         """The boxes that read the pyramid."""
-        return self.layers[:1] or self.predictions
+        return () if self.start else self.layers[:1] or self.predictions
+
+    @property
+    def end(self) -> int:
+        """Number of layers from the pyramid to its predictions."""
+        return self.start + len(self.layers)
 
 
 class RemovedValue(NamedTuple):
@@ -398,12 +408,14 @@ def _lane_label(level: int, boxes: tuple[Box, ...], areas: Areas) -> str:
 
 def _towers(graph: Graph, costs: Mapping[str, ValueCost]) -> Iterable[Tower]:
     head = graph.head
-    for tower in head.towers:
+    before: list[Box] = []  # the layers of the trunk
+    for tower in head.chains:
         layers = []
         for layer in tower.layers:
             cost = costs[f"{tower.name} {layer.index}"]
             inner = tuple(n.layer for n in layer.nodes[1:])
             note = "shared" if layer.shared else "per level"
+            note += ", norms per level" if layer.norms_per_level else ""
             layers.append(
                 Box(
                     f"head {tower.name} {layer.index}", layer.op, expression(layer.span), family(inner), "layer", None,
@@ -423,6 +435,9 @@ def _towers(graph: Graph, costs: Mapping[str, ValueCost]) -> Iterable[Tower]:
                         cost.shape[0], cost.macs, cost.params, cost.span, "shared", (conv,),
                     )
                 )  # fmt: skip
-        arrows = [Arrow(before.id, after.id) for before, after in pairwise(layers)]
-        arrows += [Arrow(layers[-1].id, prediction.id) for prediction in predictions if layers]
-        yield Tower(tower.name, tuple(layers), tuple(predictions), tuple(arrows))
+        path = [*before[-1:], *layers]
+        arrows = [Arrow(one.id, following.id) for one, following in pairwise(path)]
+        arrows += [Arrow(path[-1].id, prediction.id) for prediction in predictions if path]
+        yield Tower(tower.name, tuple(layers), tuple(predictions), tuple(arrows), len(before))
+        if tower is head.trunk:
+            before = layers
