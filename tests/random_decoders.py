@@ -22,8 +22,14 @@ block cross(a, b) -> (s, t) {
   s = res(m)
   t = cat(resize(m, to=b, mode=nearest), conv_1x1(b))
 }
+block paired(a, b) -> (s, t) {
+  shared f(x, y) = wsum(x, conv_3x3(y))
+  s = f(a, b)
+  t = conv_1x1(f(f(b, a), s))
+}
 
 """
+_SHARED = ["conv_3x3(x)", "res(sep_3x3(x))", "dconv_3x3(x)", "add(wide(x, k=1), halve(wide(x)))"]
 _UNARY = "skip conv_1x1 conv_3x3 sep_3x3 sep_3x3_d3 sep_5x5 sep_5x5_d6 dconv_3x3 res gate wide".split()
 _AGGREGATIONS = "sum psum cat mix wsum fuse attend".split()
 
@@ -52,10 +58,15 @@ def text(seed: int) -> str:
     names = ["c2", "c3", "c4", "c5"]
     inputs = sorted(rng.sample(names, rng.randint(1, 4)))
     pool = list(inputs)
+    shares = seed % 3 == 1
     lines: list[str] = []
+    if shares:
+        lines += [f"shared tie(x) = {_SHARED[seed // 3 % 4]}", "shared crossed(x, y) = cross(tie(x), y)"]
 
     def unary(x: str) -> str:
         op = rng.choice(_UNARY)
+        if shares and op in ("conv_1x1", "conv_3x3", "res"):
+            op = "tie"
         if op == "wide":
             return f"wide({x}, k={rng.choice([1, 3, 5])}, d={rng.choice([1, 2])})"
         return f"{op}({x})"
@@ -67,7 +78,7 @@ def text(seed: int) -> str:
             lines.append(f"x{t} = {rng.choice(_AGGREGATIONS)}({unary(a)}, {unary(b)})")
             pool.append(f"x{t}")
         elif kind < 0.75:
-            lines.append(f"x{t}, y{t} = cross({a}, {b})")
+            lines.append(f"x{t}, y{t} = {('crossed', 'paired')[t % 2] if shares else 'cross'}({a}, {b})")
             pool += [f"x{t}", f"y{t}"]
         elif kind < 0.85:
             lines.append(f"x{t} = {rng.choice(['down', 'down_max', 'halve', 'relu', 'norm'])}({a})")

@@ -8,13 +8,13 @@ class tower, ``head.cls.0.p3.conv.weight`` where each level has its own; ``head.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from nasdsl.backends.interpreter import Interpreter, needed_levels
+from nasdsl.backends.interpreter import Interpreter, compute_of, needed_levels
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
 from nasdsl.layers import (
@@ -87,8 +87,7 @@ class Fpn(Group):
         self.input_levels = {n.layer.name: n.out.level for n in graph.inputs() if isinstance(n.layer, Input)}
         self.needed_levels = needed_levels(graph.nodes)
         self.interpreter = Interpreter(graph.nodes, list(graph.outputs.values()))
-        for node in graph.nodes:
-            _register(self, node.weights, node)
+        _register(self, ((node.weights, node) for node in graph.nodes))
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Features [N, C, H, W] by name to the outputs [N, width, H, W] by name, finest first.
@@ -148,11 +147,10 @@ class Head(Group):
 
     def _layer(self, tower: nn.Module, layer: HeadLayer) -> TowerLayer:
         """Create the modules of a layer: one set, or one for each level, or one with norms for each level."""
+        _register(tower, ((layer.path(node, level), node) for level in self.levels for node in layer.nodes))
         interpreters: dict[str, Interpreter] = {}
         for level in self.levels:
             paths = {node.id: layer.path(node, level) for node in layer.nodes}
-            for node in layer.nodes:
-                _register(tower, paths[node.id], node)
             is_one = layer.shared and not layer.norms_per_level and interpreters
             one = next(iter(interpreters.values())) if is_one else Interpreter(layer.nodes, [layer.result], paths)
             interpreters[level] = one
@@ -244,23 +242,32 @@ def strided_outputs(graph: Graph) -> list[Node]:
     return list({n.weights: n for n in found}.values())
 
 
-def _register(root: nn.Module, path: str, node: Node) -> None:
-    """Create the module of a node, if it has one and no node before it has created it, and add it at a path below `root`."""
-    *groups, name = path.split(".")
-    at: nn.Module | None = root
-    for group in groups:
-        at = None if at is None else at._modules.get(group)
-    if at is not None and name in at._modules:
-        return
-    module = make_module(node)
-    if module is None:
-        return
-    at = root
-    for group in groups:
-        if group not in at._modules:
-            at.add_module(group, Group())
-        at = at.get_submodule(group)
-    at.add_module(name, module)
+def _register(root: nn.Module, placed: Iterable[tuple[str, Node]]) -> None:
+    """Create the modules of nodes below `root`, each path's once, in the order of the tree: as the emitted source does.
+
+    Args:
+        placed: nodes with the paths of their modules. Nodes that need none are left out.
+    """
+    tree: dict[str, Any] = {}
+    for path, node in placed:
+        if isinstance(node.layer, Input) or compute_of(node.layer) is not None:
+            continue
+        at = tree
+        *groups, name = path.split(".")
+        for group in groups:
+            at = at.setdefault(group, {})
+        at.setdefault(name, node)
+    _create(root, tree)
+
+
+def _create(parent: nn.Module, tree: Mapping[str, Any]) -> None:
+    for name, entry in tree.items():
+        if isinstance(entry, Node):
+            parent.add_module(name, make_module(entry))
+            continue
+        if name not in parent._modules:
+            parent.add_module(name, Group())
+        _create(parent.get_submodule(name), entry)
 
 
 def make_module(node: Node) -> nn.Module | None:

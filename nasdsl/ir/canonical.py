@@ -92,12 +92,18 @@ class Section:
 
     Attributes:
         kept: the nodes, of equal ones without parameters the first.
+        sets: ids of the nodes of each set of weights that several share.
         color: a color for each of them, by which they are ordered.
     """
 
     def __init__(self, nodes: Sequence[Node], outputs: Mapping[str, str]) -> None:
         self.nodes = {node.id: node for node in nodes}
         self.outputs = outputs
+        self.sets: dict[str, list[str]] = {}
+        for node in nodes:
+            if node.shared and not isinstance(node.layer, _WITHOUT_PARAMETERS):
+                self.sets.setdefault(node.weights, []).append(node.id)
+        self.sets = {weights: ids for weights, ids in self.sets.items() if len(ids) > 1}
         self.same: dict[str, str] = {}  # node id to the id of the node that stands for it
         self._merge_equal(nodes)
         self.kept = [node for node in nodes if self.same[node.id] == node.id]
@@ -107,8 +113,9 @@ class Section:
         return [self.same[i] for i in node.inputs]
 
     def is_ordered(self, node: Node) -> bool:
-        """Whether the order of a node's operands matters."""
-        return not isinstance(node.layer, _COMMUTATIVE)
+        """Whether the order of a node's operands matters: also that of a weighted sum whose weights other nodes have."""
+        is_weighted = isinstance(node.layer, WeightedAdd) and node.weights in self.sets
+        return is_weighted or not isinstance(node.layer, _COMMUTATIVE)
 
     def ordered_inputs(self, node: Node) -> list[str]:
         inputs = self.inputs(node)
@@ -168,7 +175,7 @@ class Section:
         return color
 
     def refine(self, color: Mapping[str, bytes]) -> dict[str, bytes]:
-        """Colors refined once by who reads a node and by what it reads."""
+        """Colors refined once by who reads a node, by what it reads, and by which nodes have its weights."""
         seen_from: dict[str, list[bytes]] = {i: [] for i in color}
         for node in self.kept:
             ordered = self.is_ordered(node)
@@ -180,6 +187,9 @@ class Section:
             if not self.is_ordered(node):
                 operands.sort()
             refined[node.id] = _hash(refined[node.id], *operands)
+        for ids in self.sets.values():
+            together = sorted(refined[i] for i in ids)
+            refined.update({i: _hash(refined[i], *together) for i in ids})
         return refined
 
     def settle(self, text: Callable[[], list[str]]) -> list[str]:
@@ -226,6 +236,7 @@ class Section:
         text = dict(names)
         lines: list[str] = []
         number = several = 0
+        shared: dict[str, str] = {}  # name of the `shared` op of each set of weights
         for name, target in ends:
             stack = [target]
             while stack:
@@ -242,7 +253,13 @@ class Section:
                     if isinstance(node.layer, Result):
                         text[at], depth[at] = f"{text[operands[0]]}{node.layer.index + 1}", 0
                         continue
-                    text[at] = call(node.layer, [text[i] for i in operands], node.out.width)
+                    if node.weights in self.sets:
+                        if node.weights not in shared:
+                            shared[node.weights] = f"w{len(shared) + 1}"
+                            lines.append(_shared_op(shared[node.weights], node))
+                        text[at] = f"{shared[node.weights]}({', '.join(text[i] for i in operands)})"
+                    else:
+                        text[at] = call(node.layer, [text[i] for i in operands], node.out.width)
                     depth[at] = 1 + max((depth[i] for i in operands), default=0)
                     if isinstance(node.out, Features):  # s1_1, s1_2 = split(…), whatever of them is read
                         several += 1
@@ -255,6 +272,12 @@ class Section:
                         text[at], depth[at] = f"v{number}", 0
             lines.append(end(name, text[target]))
         return lines
+
+
+def _shared_op(name: str, node: Node) -> str:
+    """The statement of an op that is this layer, and whose calls have one set of weights."""
+    names = [f"x{i}" for i in range(1, len(node.inputs) + 1)]
+    return f"shared {name}({', '.join(names)}) = {call(node.layer, names, node.out.width)}"
 
 
 def call(layer: Layer, operands: Sequence[str], width: int) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nasdsl.diagnostics import Span
 from nasdsl.layers import UNKNOWN_WIDTH, Feature, Input, Layer, Norm
 from nasdsl.semantics.architecture import DetectorPart, Predict, Value
+from nasdsl.semantics.shared_weights import Shape, add_shape
 
 if TYPE_CHECKING:
     import networkx
@@ -216,8 +217,8 @@ def verify(graph: Graph, before: Graph | None = None) -> None:
 
     Raises:
         VerifyError: an id stands twice; an operand is missing or comes later; recorded levels and widths are not those
-            that the layers' shape rules give; a width is unknown; an output names no node or is not at its level; the
-            parts of the head do not fit each other.
+            that the layers' shape rules give; a width is unknown; nodes share weights of different shapes; an output names no
+            node or is not at its level; the parts of the head do not fit each other.
     """
     known = _verify_nodes(graph.nodes, frozenset() if before is None else frozenset(map(id, before.nodes)))
     for name, node_id in graph.outputs.items():
@@ -272,8 +273,11 @@ def _verify_layers(tower: Tower, share: int, width: int) -> int:
 def _verify_nodes(nodes: tuple[Node, ...], verified: frozenset[int] = frozenset()) -> dict[str, Feature]:
     """Level and width of each node. `verified`: identities of nodes whose shapes were verified before."""
     known: dict[str, Feature] = {}
+    shapes: dict[str, Shape] = {}
     for node in nodes:
-        name, layer, inputs, recorded, out, _, _, _ = node
+        name, layer, inputs, recorded, out, _, _, shared = node
+        if shared and not add_shape(shapes, shared, layer, recorded, out):
+            raise VerifyError(f"{name} has the weights {shared}, whose shape is another in a node before it")
         if name in known:
             raise VerifyError(f"two nodes are called {name}")
         if out.width <= UNKNOWN_WIDTH:

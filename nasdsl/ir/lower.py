@@ -32,6 +32,7 @@ from nasdsl.layers import (
 from nasdsl.semantics.architecture import Application, Architecture, Fcos, Predict, PyramidOutput, Value
 from nasdsl.semantics.architecture import HeadLayer as CheckedLayer
 from nasdsl.semantics.architecture import Tower as CheckedTower
+from nasdsl.semantics.shared_weights import Shape, add_shape
 from nasdsl.syntax.tables import without_collector
 
 _COMBINING = frozenset({Add, Concat, Multiply, Maximum, WeightedAdd})
@@ -120,19 +121,22 @@ class _Lowering:
         self.out: dict[str, Feature] = {}
         self.place: dict[int, str] = {}  # application index to node id
         self._resized: dict[tuple[str, int, ResizeMode], str] = {}
+        self.roots = {module_path(a.weights) for a in applications if a.weights}  # paths that are no node's own
+        self._shapes: dict[str, Shape] = {}
+        self._first: dict[str, Node] = {}
 
     def run(self) -> tuple[tuple[Node, ...], dict[int, str]]:
         applications, values, place, out = self.applications, self.values, self.place, self.out
         for index, application in enumerate(applications):
             if index in place:
                 continue
-            layer, sources, checked, path, owner, span = application
+            layer, sources, checked, path, owner, span, weights = application
             if len(sources) == 1 and type(layer) in _PLAIN and sources[0] < index:
                 # Most layers: one operand, read as it is. With the features that the checker had, its result holds.
                 source = place[sources[0]]
                 before = out[source]
                 name = module_path(path)
-                if before is applications[sources[0]].feature and name not in out:
+                if before is applications[sources[0]].feature and name not in out and not weights and name not in self.roots:
                     self.nodes.append(Node(name, layer, (source,), (before,), checked, values[owner], span))
                     out[name] = checked
                     place[index] = name
@@ -158,7 +162,7 @@ class _Lowering:
                     place[at] = self._lower(applications[at])
 
     def _lower(self, application: Application) -> str:
-        layer, sources, checked, _, _, span = application
+        layer, sources, checked, _, _, span, _ = application
         out, place = self.out, self.place
         if isinstance(layer, Input):
             return self._add(application, layer, (), (), checked._replace(width=self.widths[layer.name]))
@@ -206,9 +210,16 @@ class _Lowering:
         id: str | None = None,
     ) -> str:  # fmt: skip
         name = module_path(application.path) if id is None else id
-        while name in self.out:
+        while name in self.out or name in self.roots:
             name += "_"
-        self.nodes.append(Node(name, layer, inputs, operands, feature, self.values[application.owner], application.span))
+        weights = module_path(application.weights) if application.weights and id is None else ""
+        node = Node(name, layer, inputs, operands, feature, self.values[application.owner], application.span, weights)
+        if weights:
+            first = self._first.setdefault(weights, node)
+            if not add_shape(self._shapes, weights, layer, operands, feature):
+                widths = operands[0].width, first.operands[0].width
+                raise DiagnosticError([types.shared_misfit(node.span, "", "", widths[0], first.span, widths[1])])
+        self.nodes.append(node)
         self.out[name] = feature
         return name
 

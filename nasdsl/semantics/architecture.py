@@ -38,6 +38,7 @@ class Application(NamedTuple):
         path: where its parameters live in the section's module tree: ``x1.x.conv``.
         owner: index of the `Value` that it belongs to.
         span: the expression in the decoder's own file.
+        weights: where its parameters live if other calls of a `shared` op have them too; empty: at its own path.
     """
 
     layer: Layer
@@ -46,6 +47,7 @@ class Application(NamedTuple):
     path: str
     owner: int
     span: Span
+    weights: str = ""
 
 
 @dataclass(frozen=True, slots=True)

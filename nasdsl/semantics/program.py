@@ -197,7 +197,15 @@ class When(NamedTuple):
     statements: tuple[Statement, ...]
 
 
-Plain: TypeAlias = Assign | Output | Merge | SetWord
+class Shared(NamedTuple):
+    """A `shared` op: calls of it behind this statement have one set of weights, each time the statement is met a new one."""
+
+    op: Op
+    span: Span
+    is_repeated: bool
+
+
+Plain: TypeAlias = Assign | Output | Merge | SetWord | Shared
 Statement: TypeAlias = Plain | When
 
 

@@ -8,13 +8,14 @@ counted once, by the pipeline's own rules, and kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from nasdsl.backbones import Backbone
 from nasdsl.backbones import backbone as find_backbone
 from nasdsl.backends.cost import Areas
 from nasdsl.backends.requirements import DEFAULT_SIZE, Quantities, macs_sizes
 from nasdsl.diagnostics import Diagnostic, DiagnosticError
+from nasdsl.ir.graph import Node
 from nasdsl.ir.lower import lower_nodes, predictions
 from nasdsl.layers import Feature, Features, Norm
 from nasdsl.semantics import attributes, infer_fpn, infer_head, primitives
@@ -37,6 +38,7 @@ from nasdsl.semantics.program import (
     Program,
     Ref,
     SetWord,
+    Shared,
     Slot,
     Statement,
     Step,
@@ -50,6 +52,7 @@ from nasdsl.semantics.program import (
     present_steps,
     section_values,
 )
+from nasdsl.semantics.shared_weights import Shape, WeightSet, add_shape
 from nasdsl.semantics.vocabulary import Block, Op, Vocabulary
 from nasdsl.syntax import ast
 
@@ -92,6 +95,8 @@ class FigureCounter:
         self.sizes = tuple(dict.fromkeys(size for each in self._sizes_of.values() for size in each))
         self.areas = [Areas(size) for size in self.sizes]
         self.applied: dict[tuple[Any, ...], tuple[Feature, int, int] | None] = {}
+        self.sound: set[tuple[Any, ...]] = set()  # `shared` ops, with words, whose bodies have no mistakes
+        self.expanded: dict[tuple[Any, ...], _SharedCall] = {}
         self._fpn, self._head, self._predict = program.fpn, program.head, program.predict
         self._has_turns = any(s.condition != ALWAYS for c in program.head.chains for s in c.steps)
         self._head_is_fixed = not self._has_turns and not _head_has_slots(program.head, program.predict)
@@ -273,24 +278,83 @@ class FigureCounter:
             return None
         live = {place[result]}
         total = 0
+        counted: set[str] = set()  # shared weights, of a block
         for node in reversed(nodes):
             if node.id not in live:
                 continue
             live.update(node.inputs)
+            is_counted = node.weights in counted
+            counted.add(node.weights)
             for at, areas in enumerate(self.areas):
                 area = areas.area(node.out.level) if not levels else _head_area(areas, levels, node.out.level)
                 price = node.layer.cost(node.operands, node.out, area)
                 params = price.params * norms if isinstance(node.layer, Norm) else price.params
-                total += (price.macs << (64 * (at + 1))) + (params if at == 0 else 0)
+                total += (price.macs << (64 * (at + 1))) + (params if at == 0 and not is_counted else 0)
         used = sum(1 << number for number in range(len(operands)) if place[scope[f"o{number}"].index] in live)
         out = next(node.out for node in nodes if node.id == place[result])
         return out, used, total
+
+    def expand_shared(
+        self, op: Op, shared: dict[int, WeightSet], operands: tuple[Feature, ...], indices: Sequence[int]
+    ) -> _SharedCall | None:
+        """The layers of a call of a `shared` op; None where it cannot be built.
+
+        Args:
+            shared: the weights of the ops that can be called.
+        """
+        span = self.program.span
+        problems: list[Diagnostic] = []
+        inference = Inference(problems, indices)
+        inference.shared = shared
+        layers = inference.layers
+        layers.own("v", op.name, "block", span)
+        names = [f"o{number}" for number in range(len(operands))]
+        scope = {n: Binding(n, layers.source(n, x, span), span) for n, x in zip(names, operands, strict=True)}
+        call = Call(Target(op, (), op.name, span), tuple(Ref(n, span) for n in names), (), False, span, span)
+        results = inference.call(call, Frame(scope, {}, None), "v", None)
+        if results is None or any(p.severity == "error" for p in problems):
+            return None
+        widths = {n: x.width for n, x in zip(names, operands, strict=True)}
+        try:
+            nodes, place = lower_nodes(layers.applications, layers.values, widths)
+        except DiagnosticError:
+            return None
+        at = {place[scope[n].index]: number for number, n in enumerate(names)}
+        made = []
+        for node in nodes:
+            if node.id in at:
+                continue
+            prices = [node.layer.cost(node.operands, node.out, areas.area(node.out.level)) for areas in self.areas]
+            macs = sum(price.macs << (64 * (number + 1)) for number, price in enumerate(prices))
+            made.append(_SharedLayer(node.out, tuple(at[i] for i in node.inputs), macs, prices[0].params, node))
+            at[node.id] = len(at)
+        return _SharedCall(tuple(made), tuple(at[place[result]] for result in results))
+
+
+class _SharedLayer(NamedTuple):
+    """A layer of a call of a `shared` op. `inputs` number the operands of the call, and behind them its layers."""
+
+    out: Feature
+    inputs: tuple[int, ...]
+    macs: int
+    params: int
+    node: Node
+
+
+class _SharedCall(NamedTuple):
+    """A call of a `shared` op. `results` number what it gives, as `_SharedLayer.inputs` do."""
+
+    layers: tuple[_SharedLayer, ...]
+    results: tuple[int, ...]
 
 
 class _Section:
     """Values of one fpn while it is counted.
 
     Attributes:
+        shared: weights of the `shared` ops that can be called, by identity of the op.
+        tied: of a value: path and number of parameters that it has in common with others.
+        bodies: how many blocks have been counted.
         words, key: ``width``, ``norm`` and ``act``.
         values: in order; `names` are their indices in the body that is counted.
         blocks, read, kept: values of the statements, values that something reads, outputs; one bit each.
@@ -298,8 +362,8 @@ class _Section:
     """
 
     __slots__ = (
-        "applied", "blocks", "counter", "home", "indices", "kept", "key", "merges", "names", "outputs", "read", "values",
-        "words",
+        "applied", "blocks", "bodies", "counter", "home", "indices", "kept", "key", "merges", "names", "outputs", "read",
+        "shapes", "shared", "tied", "values", "words",
     )  # fmt: skip
 
     def __init__(self, counter: FigureCounter, words: _Words, indices: Sequence[int]) -> None:
@@ -313,6 +377,10 @@ class _Section:
         self.names: dict[str, int] = {}
         self.outputs: dict[str, int] = {}
         self.merges: list[tuple[int, int]] = []
+        self.shared: dict[int, WeightSet] = {}
+        self.shapes: dict[str, Shape] = {}
+        self.tied: dict[int, tuple[str, int]] = {}
+        self.bodies = 0
         self.blocks = self.read = self.kept = 0
 
     def add(self, value: _Value) -> int:
@@ -343,6 +411,8 @@ class _Section:
                     self._merge(chosen(target, self.indices).name)
             elif type(statement) is SetWord:
                 self._set_word(statement)
+            elif type(statement) is Shared:
+                self._share(statement, 0)
             elif type(statement) is When and holds(statement.condition, self.indices):
                 self.run(statement.statements)
 
@@ -356,6 +426,11 @@ class _Section:
         target = chosen(call.target, self.indices) if type(call) is Call else None
         if target is not None and type(target.callee) is Primitive and target.callee.results == len(targets):
             return self._results(call, targets)
+        if target is not None and type(target.callee) is Op and target.callee.is_shared:
+            found = self._shared_call(target, call.settings, [self.expression(o) for o in call.operands])
+            if len(found) != len(targets):
+                raise _Unbuildable
+            return [(t.name, self.add((self.values[i][0], 1 << i, 0))) for t, i in zip(targets, found, strict=True)]  # type: ignore[union-attr]  # it has checked
         if target is None or type(target.callee) is not Block:
             raise _Unbuildable
         results = self._run_block(target, [self.add(self.expression(o)) for o in call.operands])
@@ -384,7 +459,8 @@ class _Section:
             raise _Unbuildable
         outer = self.names, self.words, self.key, self.read
         self.names = dict(zip(body.parameters, operands, strict=True))
-        self._run_body(body.statements)
+        self.bodies += 1
+        self._run_body(body.statements, self.bodies)
         results = []
         for result in body.results:
             if type(result) is not Ref:
@@ -395,15 +471,61 @@ class _Section:
         self.names, self.words, self.key, self.read = outer
         return results
 
-    def _run_body(self, statements: tuple[Statement, ...]) -> None:
+    def _run_body(self, statements: tuple[Statement, ...], number: int) -> None:
+        """Count the statements of a block; `number` is that of the call among the calls of blocks."""
         for statement in statements:
             if type(statement) is Assign:
                 for name, index in self._assign(statement):
                     self.names[name] = index
             elif type(statement) is SetWord:
                 self._set_word(statement)
+            elif type(statement) is Shared:
+                self._share(statement, number)
             elif type(statement) is When and holds(statement.condition, self.indices):
-                self._run_body(statement.statements)
+                self._run_body(statement.statements, number)
+
+    def _share(self, statement: Shared, body: int) -> None:
+        """Begin the weights of a `shared` op; `body` tells the calls of a block apart."""
+        op = statement.op
+        root = f"{body}/{id(op)}"
+        at = ("shared", id(op), self.key)
+        if op.has_slots or at not in self.counter.sound:
+            problems: list[Diagnostic] = []
+            inference = Inference(problems, self.indices)
+            inference.shared = self.shared
+            inference.share(statement, Frame({}, self.words, None), "")
+            if op.broken or any(p.severity == "error" for p in problems):
+                raise _Unbuildable
+            self.counter.sound.add(at)
+        self.shared[id(op)] = WeightSet(op, root, self.words)
+
+    def _shared_call(self, target: Target, settings: tuple[ast.Setting, ...], operands: list[_Value]) -> list[int]:
+        """Count the layers of a call of a `shared` op, each as a value; gives the indices of its results."""
+        op: Any = target.callee
+        weights = self.shared.get(id(op))
+        if settings or target.settings or weights is None or len(operands) != len(op.operands):
+            raise _Unbuildable
+        features = tuple([o[0] for o in operands])
+        at = (id(op), weights.root, tuple(weights.words.items()), features)
+        found = None if op.has_slots else self.counter.expanded.get(at)
+        if found is None:
+            found = self.counter.expand_shared(op, self.shared, features, self.indices)
+            if found is None:
+                raise _Unbuildable
+            if not op.has_slots:
+                self.counter.expanded[at] = found
+        places = [self.add(o) for o in operands]
+        for layer in found.layers:
+            reads = 0
+            for i in layer.inputs:
+                reads |= 1 << places[i]
+            index = self.add((layer.out, reads, layer.macs))
+            places.append(index)
+            node = layer.node
+            if node.shared and not add_shape(self.shapes, node.shared, node.layer, node.operands, node.out):
+                raise _Unbuildable
+            self.tied[index] = node.shared or f"{index}", layer.params
+        return [places[i] for i in found.results]
 
     def _set_word(self, statement: SetWord) -> None:
         value = statement.value
@@ -458,7 +580,7 @@ class _Section:
         settings = target.settings + node.settings if target.settings else node.settings
         operands = [self.expression(o) for o in node.operands]
         callee = target.callee
-        if type(callee) is Block or (type(callee) is Op and callee.has_slots):
+        if type(callee) is Block or (type(callee) is Op and (callee.has_slots or callee.is_shared)):
             return self._expanded(target, settings, operands)
         if type(callee) is str:
             target = self._passed_op(target)
@@ -492,6 +614,11 @@ class _Section:
                 raise _Unbuildable
             return self.values[results[0]][0], 1 << results[0], 0
         op: Any = target.callee
+        if op.is_shared:
+            found = self._shared_call(target, settings, operands)
+            if len(found) != 1:
+                raise _Unbuildable
+            return self.values[found[0]][0], 1 << found[0], 0
         if len(operands) != len(op.operands):
             raise _Unbuildable
         given = dict(self._settings(settings))
@@ -543,6 +670,7 @@ class _Section:
             if any(index > first and self._reaches(index, target, merged) for index in _bits(extra)):
                 raise _Unbuildable
         total, seen = 0, 0
+        params: dict[str, int] = {}
         waiting = list(self.outputs.values())
         while waiting:
             index = waiting.pop()
@@ -550,9 +678,11 @@ class _Section:
                 continue
             seen |= 1 << index
             total += values[index][2]
+            if index in self.tied:
+                params.update((self.tied[index],))
             waiting += _bits((values[index][1] | merged.get(index, 0)) & ~seen)
         levels = [values[o][0].level or 0 for o in self.outputs.values()]
-        return total, dangling.bit_count(), levels, widths.pop()
+        return total + sum(params.values()), dangling.bit_count(), levels, widths.pop()
 
     def _reaches(self, start: int, goal: int, merged: dict[int, int]) -> bool:
         """Whether one value depends on another."""

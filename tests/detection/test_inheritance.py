@@ -194,6 +194,24 @@ def test_norms_of_each_level_begin_with_the_shared_ones() -> None:
     assert "has norms for each level in the file and shared ones here" in str(back)
 
 
+def test_weights_of_a_shared_op() -> None:
+    """They pass on to one set under another name, and to layers with sets of their own; several sets do not become one."""
+    end = plain().split("fpn(")[1].split("}", 1)[1]
+    text = f"decoder small {{ input c3, c4, c5 fpn(width=16, norm=bn) {{ FPN }} {end}"
+    tied = text.replace("FPN", "shared f(x) = sum(x, conv_3x3(x)) output p3 = f(c3), p4 = f(f(c4)), p5 = c5")
+    untied = text.replace("FPN", "output p3 = sum(c3, conv_3x3(c3)), p4 = g(g(c4)), p5 = c5")
+    untied = "op g(x) = sum(x, conv_3x3(x)) " + untied
+    source, target = made(tied, 1), made(tied.replace("f(", "other("), 2)
+    assert "decoder.fpn.other.y.conv.weight" in target.state_dict()
+    for other in (target, made(untied, 3)):
+        assert pass_on(source, other).is_complete
+        same_outputs(source, other)
+    back = pass_on(made(untied, 4), made(tied, 5))
+    assert not back.is_complete
+    assert "fpn: " in str(back)
+    assert parts(back)["fpn"][0] == parts(back)["fpn"][1] - (9 * 16 * 16 + 2 * 16)
+
+
 def test_a_trunk_inherits_from_a_trunk() -> None:
     before = plain().split("head(")[0]
     text = f"{before}head(width=16, norm=none) {{ both: conv_3x3 -> conv_1x1 cls: conv_3x3 }} predict {FCOS} }}"

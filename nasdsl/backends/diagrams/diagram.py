@@ -7,6 +7,7 @@ value, as the text and the figures of papers do.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -69,7 +70,7 @@ class Box(NamedTuple):
         width: channels of the result.
         macs, params: cost for one image.
         span: where the text defines it.
-        note: how a layer of the head is shared, or the channels of a raw input.
+        note: how a layer of the head is shared, the channels of a raw input, or that other values have weights of this one.
         layers: layers that compute it. Two boxes with equal layers and operands compute the same.
     """
 
@@ -257,6 +258,7 @@ class _BoxBuilder:
         }
         self.box_of: dict[int, str] = {}  # by identity of the value: id of its box
         self.output_at = {name: f"output {name}" for name in graph.outputs}
+        self.tied = {weights for weights, n in Counter(n.shared for n in graph.nodes if n.shared).items() if n > 1}
         self.boxes: list[Box] = []
         self.arrows: dict[tuple[str, str, ArrowKind], int] = {}
         self.taken: set[str] = set()
@@ -316,6 +318,8 @@ class _BoxBuilder:
         role: Role = "output" if output else roles.get(value.kind, "value")
         macs, params = (cost.macs, cost.params) if cost else (0, 0)
         layers = tuple(n.layer for n in nodes)
+        if role != "input" and any(n.shared in self.tied for n in nodes):
+            note = "shared weights"
         self.boxes.append(
             Box(box, name, text, family(layers), role, out.level, out.width, macs, params, value.span, note, layers)
         )

@@ -239,8 +239,8 @@ def _box_lines(box: Box, emphasis: Emphasis) -> list[Line]:
     """Lines of text in a box."""
     if box.role == "reference":
         return [Line(shorten(box.name, LINE_LENGTH), 12, bold=True), Line(box.text, 9)]
-    in_head = box.role in ("layer", "prediction")
-    rows = [Line(shorten(box.name, LINE_LENGTH), 12, bold=True, aside=box.note if in_head else "")]
+    aside = "" if box.role == "input" else box.note
+    rows = [Line(shorten(box.name, LINE_LENGTH), 12, bold=True, aside=aside)]
     if box.role == "layer":
         rows += [Line(line, 10) for line in wrap_text(box.text) if line != box.name]
     else:

@@ -54,7 +54,7 @@ def _lines(graph: Graph, table: CostTable) -> Iterator[str]:
 
 
 def _box(box: Box) -> str:
-    rows = [f"<b>{_text(box.name)}</b>{f' {_text(box.note)}' if box.role in ('layer', 'prediction') else ''}"]
+    rows = [f"<b>{_text(box.name)}</b>{f' {_text(box.note)}' if box.note and box.role != 'input' else ''}"]
     rows += [_text(line) for line in wrap_text(box.text) if line != box.name]
     if box.macs or box.params or box.role not in ("merge", "output"):
         rows.append(_text((box.note if box.role == "input" else "") + cost_label(box.width, box.macs, box.params)))

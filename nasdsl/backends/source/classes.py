@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 
 from nasdsl.backends.export import sized_levels
 from nasdsl.backends.source.writer import StatementWriter, constructor_call, module_source, module_tree
-from nasdsl.ir.graph import Graph, HeadLayer
+from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.layers import Input, Norm
 from nasdsl.semantics.architecture import Fcos
 
@@ -123,6 +124,12 @@ def _head_layer_init(tower: str, layer: HeadLayer) -> list[str]:
     return [place + "nn.ModuleDict({", f"            level: {call} for level in self.levels", "        })"]
 
 
+def _module(layer: HeadLayer, node: Node) -> str:
+    """Expression of a node's module."""
+    of_level = layer.norms_per_level and isinstance(node.layer, Norm)
+    return f"layer.{node.weights}{'[level]' if of_level else ''}"
+
+
 def _tower(name: str, layers: Sequence[HeadLayer]) -> list[str]:
     lines = ["", f"    def tower_{name}(self, x: Tensor, level: str) -> Tensor:"]
     for layer in layers:
@@ -140,9 +147,7 @@ def _tower(name: str, layers: Sequence[HeadLayer]) -> list[str]:
         if needed:
             entries = [f"{k}: [-(-n // {2**k}) for n in x.shape[2:]]" if k else "0: x.shape[2:]" for k in needed]
             lines.append(f"        size = {{{', '.join(entries)}}}")
-        of_level = Norm if layer.norms_per_level else ()
-        modules = {n.id: f"layer.{n.weights}" + ("[level]" if isinstance(n.layer, of_level) else "") for n in layer.nodes}
-        writer = StatementWriter(layer.nodes, [layer.result], lambda n, modules=modules: modules[n.id], {"x": "x"})
+        writer = StatementWriter(layer.nodes, [layer.result], partial(_module, layer), {"x": "x"})
         lines += [f"        {line}" for line in writer.lines if not line.startswith("#")]
         last = writer.lines[-1]
         bound = writer.text[layer.result]

@@ -144,6 +144,15 @@ CIRCULAR_MERGE = Code(
     decoder("output p3 = c3\nmerge dangling into p3\nx = down(p3)\noutput p4 = x"),
 )
 
+SHARED_ATTRIBUTE = Code(
+    "NAS417",
+    "an attribute of a shared op",
+    "All calls of a `shared` op have one set of weights, so there is nothing that a call could set. What its body reads, such "
+    "as a `let` above it, is read where it is defined.",
+    decoder("shared refine(x, k=3) = conv(x, k=k)\noutput p3 = refine(c3), p4 = refine(c4, k=5)"),
+    decoder("let k = 3\nshared refine(x) = conv(x, k=k)\noutput p3 = refine(c3), p4 = refine(c4)"),
+)
+
 # ------------------------------------------------------------------------------------------------ messages
 
 
@@ -199,6 +208,13 @@ def share_beyond(span: Span, share: int, layers: int) -> Diagnostic:
 
 def only_in_fpn(span: Span, statement: str) -> Diagnostic:
     return MISPLACED(span, f"`{statement}` stands in a block", label="expected in the `fpn` itself")
+
+
+def shared_attribute(span: Span, name: str) -> Diagnostic:
+    return SHARED_ATTRIBUTE(
+        span, f"`{name}` is `shared`: its calls have one set of weights, and no attributes", label="expected features only",
+        help="`op` defines one with attributes, and weights of each call's own",
+    )  # fmt: skip
 
 
 def circular_merge(span: Span, name: str) -> Diagnostic:
