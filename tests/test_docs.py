@@ -36,6 +36,7 @@ from nasdsl.diagnostics.catalogue import CODES
 from nasdsl.semantics import (
     builder,
     conditions,
+    elaborate_attribute,
     elaborate_body,
     elaborate_count,
     elaborate_expression,
@@ -437,7 +438,7 @@ def test_the_limits_are_the_packages() -> None:
         "nesting of calls, those in the bodies of ops and blocks included": elaborate_expression.MAX_CALLS,
         "nesting of files that use files": library.MAX_OPEN,
         "operands of one call": primitives.MAX_OPERANDS,
-        "alternatives of a range": elaborate_expression.MAX_RANGE,
+        "alternatives of a range": elaborate_attribute.MAX_RANGE,
         "combinations of the holes that decide one count": elaborate_count.MAX_COUNTS,
         "combinations of the holes that decide whether a turn is there": conditions.MAX_CASES,
         "holes that decide what one name means": conditions.MAX_DEPENDENCIES,

@@ -12,6 +12,20 @@ from nasdsl.syntax import ast
 ValueKind: TypeAlias = Literal["input", "adapter", "block", "output", "merge", "layer"]
 
 
+class Group(NamedTuple):
+    """Statements that belong together: those of one call of a block, of a `repeat`, or of one turn of it.
+
+    Attributes:
+        kind: ``block``, ``repeat`` or ``turn``.
+        name: ``bifpn_2``, ``repeat 7``, ``turn 3``.
+        span: the statement that calls the block, or the `repeat`.
+    """
+
+    kind: Literal["block", "repeat", "turn"]
+    name: str
+    span: Span
+
+
 class Value(NamedTuple):
     """Something that the text names: the owner of the layers that compute it.
 
@@ -20,12 +34,15 @@ class Value(NamedTuple):
         op: the op, aggregation, block or primitive at the root of its expression.
         kind: an input's adapter, a statement (``block``), a pyramid output, a merge, or a head's ``layer``.
         span: its statement or expression.
+        groups: the repeats, turns and blocks that its statement stands in, outermost first. They have no meaning any more,
+            but a diagram shows them.
     """
 
     name: str
     op: str
     kind: ValueKind
     span: Span
+    groups: tuple[Group, ...] = ()
 
 
 class Application(NamedTuple):

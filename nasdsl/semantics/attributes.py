@@ -63,6 +63,7 @@ class Accepts:
             that name's value.
         words: what a ``word`` may be; for other kinds words that are allowed beside them (``auto``).
         largest: the largest number, and side of a size.
+        least: the smallest ``count``.
         optional: it may be left out without a default; it has no value then.
     """
 
@@ -71,10 +72,11 @@ class Accepts:
     words: tuple[str, ...] = ()
     largest: int = 65536
     optional: bool = False
+    least: int = 1
 
     def expectation(self) -> str:
         plain = {
-            "count": f"a whole number from 1 to {self.largest}",
+            "count": f"a whole number from {self.least} to {self.largest}",
             "odd": f"an odd number from 1 to {self.largest}",
             "stride": f"1, 2, 4, … up to {self.largest}",
             "index": f"a whole number from 0 to {self.largest}",
@@ -102,7 +104,7 @@ class Accepts:
             return False
         if self.kind == "index":
             return 0 <= value <= self.largest
-        if value < 1 or value > self.largest:
+        if value < self.least or value > self.largest:
             return False
         return (self.kind != "odd" or value % 2 == 1) and (self.kind != "stride" or value & (value - 1) == 0)
 
@@ -214,7 +216,8 @@ def settings(
         accepts = accepted.get(setting.name)
         if accepts is None:
             right = False
-            problems.append(types.unknown_attribute(setting.name_span, owner, setting.name, accepted))
+            known = [name for name in accepted if name.isidentifier()]
+            problems.append(types.unknown_attribute(setting.name_span, owner, setting.name, known))
             continue
         if setting.name in seen:
             right = False

@@ -13,9 +13,10 @@ from nasdsl.diagnostics.catalogue import names, structure, types
 from nasdsl.semantics import attributes, primitives
 from nasdsl.semantics.attributes import UNKNOWN, Accepts
 from nasdsl.semantics.definitions import check_definitions
+from nasdsl.semantics.elaborate_attribute import Context, Word
 from nasdsl.semantics.elaborate_body import BodyElaborator, names_bound_in
 from nasdsl.semantics.elaborate_chain import elaborate_chain
-from nasdsl.semantics.elaborate_expression import DEFAULT_ADAPTER, Context, ExpressionElaborator, Word
+from nasdsl.semantics.elaborate_expression import DEFAULT_ADAPTER, ExpressionElaborator
 from nasdsl.semantics.infer_fpn import ATTRIBUTES as FPN_ATTRIBUTES
 from nasdsl.semantics.infer_head import ATTRIBUTES as HEAD_ATTRIBUTES
 from nasdsl.semantics.infer_head import TOWERS, TRUNK

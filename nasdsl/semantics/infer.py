@@ -11,10 +11,11 @@ from typing import Any
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import holes, lints, names, structure, types
-from nasdsl.layers import Feature, Layer, Result
+from nasdsl.layers import Features, Layer, Result
 from nasdsl.semantics import attributes, expansion_cache, primitives
+from nasdsl.semantics.architecture import Group
 from nasdsl.semantics.attributes import UNKNOWN, Environment, Unknown
-from nasdsl.semantics.builder import MAX_LAYERS, UNFIT, LayerBuilder
+from nasdsl.semantics.builder import MAX_LAYERS, NOTHING, UNFIT, LayerBuilder
 from nasdsl.semantics.elaborate_body import body_of_block, body_of_op
 from nasdsl.semantics.elaborate_expression import MAX_CALLS, show_at_call
 from nasdsl.semantics.primitives import Primitive
@@ -23,6 +24,7 @@ from nasdsl.semantics.program import (
     Body,
     Call,
     Missing,
+    Nothing,
     Operand,
     Plain,
     Ref,
@@ -35,7 +37,7 @@ from nasdsl.semantics.program import (
     fill_value,
     present,
 )
-from nasdsl.semantics.shared_weights import SharedExpansion, WeightSet
+from nasdsl.semantics.shared_weights import Operands, SharedExpansion, WeightSet
 from nasdsl.semantics.signature import accepted, call_of_any_number, call_with_attribute, parameters_of
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
 from nasdsl.syntax import ast
@@ -70,20 +72,19 @@ class Frame:
         words: attributes: ``width``, ``norm`` and ``act`` of the section, and those of an op in its body.
         site: the call in the decoder's own statements that the body belongs to; None in these statements themselves.
         key: ``width``, ``norm`` and ``act``, as a key of the cache of expansions.
+        groups: the blocks that the body is called in, and the repeats around these calls.
     """
 
-    __slots__ = ("key", "scope", "site", "words")
+    __slots__ = ("groups", "key", "scope", "site", "words")
 
-    def __init__(self, scope: dict[str, Binding], words: dict[str, Any], site: Span | None) -> None:
+    def __init__(
+        self, scope: dict[str, Binding], words: dict[str, Any], site: Span | None, groups: tuple[Group, ...] = ()
+    ) -> None:
         self.scope = scope
         self.words = words
         self.site = site
+        self.groups = groups
         self.key = words.get("width"), words.get("norm"), words.get("act")
-
-    def section(self) -> dict[str, Any]:
-        """The words that reach the body of what is called."""
-        words = self.words
-        return {name: words[name] for name in primitives.SECTION if name in words}
 
     def set_word(self, name: str, value: Any) -> None:
         words = self.words = {**self.words, name: value}
@@ -114,16 +115,18 @@ class Inference:
 
     # ------------------------------------------------------------------------------------------ statements
 
-    def run_block(self, body: Body, frame: Frame, prefix: str) -> list[int]:
+    def run_block(self, body: Body, frame: Frame, prefix: str, home: Vocabulary) -> list[int]:
         """Index of each result of a block.
 
-        `prefix` stands before the names of its values: ``bifpn.``.
+        Args:
+            prefix: stands before the names of its values: ``bifpn.``.
+            home: the vocabulary that its attributes name ops in.
         """
         reported: set[tuple[str, Span]] = set()
         for statement in present(body.statements, self.indices):
             if isinstance(statement, Assign):
                 before = len(self.problems)
-                for name, binding in self.assign(statement, frame, prefix):
+                for name, binding in self.assign(statement, frame, prefix, home):
                     frame.scope[name] = binding
                 self.once(statement, before, reported)
             elif isinstance(statement, SetWord):
@@ -137,7 +140,7 @@ class Inference:
 
     def once(self, statement: Plain, since: int, reported: set[tuple[str, Span]]) -> None:
         """Drop findings of a repeated statement that an earlier round has reported."""
-        if len(self.problems) > since and not isinstance(statement, SetWord) and statement.is_repeated:
+        if len(self.problems) > since and not isinstance(statement, SetWord) and statement.turns:
             self.problems[since:] = [p for p in self.problems[since:] if (p.code, p.span) not in reported]
             reported.update((p.code, p.span) for p in self.problems[since:])
 
@@ -149,33 +152,50 @@ class Inference:
                 value = fill_value(value, self.indices)
             frame.set_word(statement.name, attributes.evaluate(value, frame.words, []))
 
-    def assign(self, statement: Assign, frame: Frame, prefix: str) -> list[tuple[str, Binding]]:
-        """The values that an assignment binds, by their unique names."""
-        if self.layers.is_full and statement.is_repeated:
+    def assign(self, statement: Assign, frame: Frame, prefix: str, home: Vocabulary | None = None) -> list[tuple[str, Binding]]:
+        """The values that an assignment binds, by their unique names; `home` as of `expand`."""
+        if self.layers.is_full and statement.turns:
             return []
+        self.layers.groups = frame.groups + statement.turns if frame.groups else statement.turns
+        self.layers.statement = statement.span
         targets, value = statement.targets, self.choose(statement.value)
         first = targets[0]
         path = self.layers.reserve(prefix + (first.source if first is not None else "_"))
         op = self.op_name(value)
         if len(targets) == 1:
             self.layers.own(path, op, "block", statement.span)
-            index = self.expand(value, frame, path, None)
+            index = self.something(self.expand(value, frame, path, home), value.span)
             return [] if first is None else [(first.name, Binding(first.source, index, first.span))]
         results: list[int] | None = None
         if type(value) is Call:
             self.layers.own(path, op, "block", statement.span)
-            results = self.call(value, frame, path if self._is_shared(value) else prefix.rstrip("."), None)
+            results = self.call(value, frame, path if self._is_shared(value) else prefix.rstrip("."), home)
+            if results == [NOTHING]:
+                results *= len(targets)
             if results is not None and len(results) != len(targets):
-                self.problems.append(types.result_count(statement.span, op, len(results), len(targets)))
+                instead = self._results_attribute(value)
+                self.problems.append(types.result_count(statement.span, op, len(results), len(targets), instead))
                 results = None
         elif type(value) is Ref:
             self.problems.append(types.one_value(statement.span, len(targets)))
         bound = []
         for number, target in enumerate(targets):
             if target is not None:
-                index = results[number] if results else UNFIT
+                index = self.something(results[number], value.span) if results else UNFIT
                 bound.append((target.name, Binding(target.source, index, target.span)))
         return bound
+
+    def _results_attribute(self, call: Call) -> str:
+        """The attribute of a primitive that says how many values the call gives; empty where there is none."""
+        target: Any = call.target if self.indices is None else chosen(call.target, self.indices)
+        return target.callee.results_of if type(target.callee) is Primitive else ""
+
+    def something(self, index: int, span: Span) -> int:
+        """The index itself, but for a value that is left out where there must be one, which is reported."""
+        if index != NOTHING:
+            return index
+        self.problems.append(holes.no_operands(span))
+        return UNFIT
 
     def choose(self, operand: Operand) -> Operand:
         """The operand, or the alternative that fills its slot."""
@@ -199,7 +219,7 @@ class Inference:
 
         Args:
             path: where the parameters of its layers live.
-            home: the vocabulary that the attributes of an op name other ops in; None outside the bodies of ops.
+            home: the vocabulary that the attributes of an op or a block name other ops in; None outside their bodies.
         """
         if self.indices is not None:
             operand = self.choose(operand)
@@ -210,7 +230,7 @@ class Inference:
         if kind is Ref:
             return self._look_up(operand, frame, home)  # type: ignore[arg-type]  # `kind` says so
         if kind is not Call:
-            return UNFIT
+            return NOTHING if kind is Nothing else UNFIT
         assert isinstance(operand, Call)
         if self._depth >= MAX_CALLS:
             if not self.layers.is_full:
@@ -241,7 +261,7 @@ class Inference:
         if binding is not None:
             binding.is_read = True
             return binding.index
-        if home is not None and not isinstance(frame.words.get(reference.name), Unknown):
+        if home is not None and not isinstance(frame.words.get(reference.name, UNKNOWN), Unknown):
             self._unknown_value(reference.name, reference.span, frame, home)  # an attribute of an op, and no operand
         return UNFIT
 
@@ -273,8 +293,9 @@ class Inference:
             index = self._op(callee, call, settings, frame, path, home)
         elif type(callee) is Primitive:
             index = self._primitive(callee, call, settings, frame, path, home)
-            if callee.results > 1:
-                return self._results(index, callee.results, call, path, frame)
+            several = None if index in (UNFIT, NOTHING) else self.layers.applications[index].feature
+            if isinstance(several, Features):
+                return self._results(index, len(several.results), call, path, frame)
         elif type(callee) is Block:
             return self._block(callee, call, settings, frame, path, home)
         else:
@@ -330,7 +351,19 @@ class Inference:
         self, primitive: Primitive, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, path: str,
         home: Vocabulary | None,
     ) -> int:  # fmt: skip
-        operands = self._operands(call, primitive.least, primitive.most, frame, path, home)
+        if primitive.name == primitives.NONE:  # what it stands before is not read
+            for setting in settings:
+                self.problems.append(types.unknown_attribute(setting.name_span, primitive.name, setting.name, ()))
+            return UNFIT if settings else NOTHING
+        least = 1 if any(s.name == primitives.FACTOR for s in settings) else primitive.least
+        operands = self._operands(call, least, primitive.most, frame, path, home)
+        if operands is not None and NOTHING in operands:
+            left = [index for index in operands if index != NOTHING]
+            if not left or (primitive.name not in primitives.LEAVES_OUT and UNFIT not in left):
+                return NOTHING
+            if len(left) == 1 and primitive.name in primitives.LEAVES_OUT:
+                return left[0]
+            operands = left
         site, span = frame.site, call.span
         values: dict[str, Any] | None = attributes.settings(
             settings, primitive.attributes, primitive.name, site or call.callee_span, frame.words, self.problems
@@ -357,10 +390,8 @@ class Inference:
 
         return primitive.expand(values, tuple(operands), apply)
 
-    def _results(self, index: int, count: int, call: Call, path: str, frame: Frame) -> list[int] | None:
-        """The results of a primitive that gives several; None where it could not be built."""
-        if index == UNFIT:
-            return None
+    def _results(self, index: int, count: int, call: Call, path: str, frame: Frame) -> list[int]:
+        """The results of a primitive that gives several."""
         return [self.layers.apply(Result(i), (index,), path, call.span, frame.site) for i in range(count)]
 
     def _target_level(self, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, home: Vocabulary | None) -> int | None:
@@ -388,7 +419,9 @@ class Inference:
                 binding = frame.scope.get(word) if isinstance(word, str) else None
                 if binding is None:
                     self._unknown_value(value.name, value.span, frame, home)
-        if binding is None or binding.index == UNFIT:
+        if binding is not None and binding.index == NOTHING:
+            self.problems.append(holes.no_operands(frame.site or value.span))
+        if binding is None or binding.index in (UNFIT, NOTHING):
             return None
         level = self.layers.applications[binding.index].feature.level
         if level is None:
@@ -405,7 +438,7 @@ class Inference:
         inner: dict[str, Any] | None = None
         words: Any = frame.key
         if settings:
-            inner = self._words_of_op(op, settings, frame.words)
+            inner = self._words_of_call(op, settings, frame.words)
             if inner is None:
                 return UNFIT
             words = tuple(inner.items())
@@ -415,7 +448,7 @@ class Inference:
         built = layers.applications
         site = frame.site or call.span
         key: expansion_cache.Key | None = None
-        if not op.has_slots and (count == 1 or len(set(operands)) == count):
+        if not op.has_slots and NOTHING not in operands and (count == 1 or len(set(operands)) == count):
             key = (words, built[operands[0]].feature) if count == 1 else (words, *[built[i].feature for i in operands])
             known = op.expansions.get(key)
             if known is not None and self._depth <= known.depth and len(built) + len(known.steps) <= MAX_LAYERS:
@@ -425,19 +458,19 @@ class Inference:
             layers.too_many(call.span)
             return UNFIT
         if inner is None:
-            inner = self._words_of_op(op, (), frame.words)
+            inner = self._words_of_call(op, (), frame.words)
             assert inner is not None
         scope = {name: Binding(name, index, call.span) for name, index in zip(op.operands, operands, strict=True)}
         first, before, blocks = len(built), len(self.problems), self._block_calls
         result = self.expand(body, Frame(scope, inner, site), path, op.home)
-        if key is not None and result != UNFIT and before == len(self.problems) and blocks == self._block_calls:
+        if key is not None and result not in (UNFIT, NOTHING) and before == len(self.problems) and blocks == self._block_calls:
             op.remember(key, expansion_cache.record(built[first:], first, operands, result, path, self._depth))
         if frame.site is None:
             show_at_call(self.problems, before, call.span)
         return result
 
-    def _words_of_op(self, op: Op, settings: tuple[ast.Setting, ...], words: Environment) -> dict[str, Any] | None:
-        """What words mean in the body of an op: the section's attributes, and its own. None: a mistake was reported."""
+    def _words_of_call(self, op: Definition, settings: tuple[ast.Setting, ...], words: Environment) -> dict[str, Any] | None:
+        """What words mean in a body: the section's attributes, and those of the op or block. None: a mistake was reported."""
         inner: dict[str, Any] = {name: words[name] for name in primitives.SECTION if name in words}
         if op.attributes:
             section = dict(inner)
@@ -450,7 +483,7 @@ class Inference:
         seen: dict[str, Span] = {}
         for setting in settings:
             if setting.name not in op.attributes:
-                instead = call_with_attribute(op, setting)
+                instead = call_with_attribute(op, setting) if isinstance(op, Op) else ""
                 self.problems.append(types.unknown_attribute(setting.name_span, op.name, setting.name, op.attributes, instead))
                 continue
             if setting.name in seen:
@@ -468,7 +501,9 @@ class Inference:
             self._warn_of_defaults(op, settings, words, inner)
         return inner
 
-    def _warn_of_defaults(self, op: Op, settings: tuple[ast.Setting, ...], words: Environment, inner: dict[str, Any]) -> None:
+    def _warn_of_defaults(
+        self, op: Definition, settings: tuple[ast.Setting, ...], words: Environment, inner: dict[str, Any]
+    ) -> None:
         """Warn of attributes that are computed from the section's width, say, in a call that sets a width of its own."""
         given = {s.name: s for s in settings}
         section = {name: words[name] for name in primitives.SECTION if name in words}
@@ -527,7 +562,7 @@ class Inference:
         weights, layers = self.shared.get(id(op)), self.layers
         if operands is None or settings or UNFIT in operands or weights is None or weights.is_broken:
             return None
-        features = tuple([layers.applications[i].feature for i in operands])
+        features = tuple([None if i == NOTHING else layers.applications[i].feature for i in operands])
         place = frame.site or call.span
         if features not in weights.expansions:
             before = len(self.problems)
@@ -545,40 +580,41 @@ class Inference:
             return None
         return layers.replay_shared(expansion, operands, path, weights.root, place)
 
-    def _expand_shared(self, weights: WeightSet, features: tuple[Feature, ...], place: Span) -> SharedExpansion | None:
+    def _expand_shared(self, weights: WeightSet, features: Operands, place: Span) -> SharedExpansion | None:
         """The layers of a call with operands of these features."""
         op, inside = weights.op, self._inside(weights)
         inside.layers.own(op.name, op.name, "block", place)
-        sources = [inside.layers.source(name, feature, place) for name, feature in zip(op.operands, features, strict=True)]
+        sources = [
+            NOTHING if feature is None else inside.layers.source(name, feature, place)
+            for name, feature in zip(op.operands, features, strict=True)
+        ]
         scope = {name: Binding(name, index, place) for name, index in zip(op.operands, sources, strict=True)}
         results = inside._results_of_body(op, Frame(scope, weights.words, place))
         self.warnings += inside.warnings
         if results is None or UNFIT in results:
             return None
-        return SharedExpansion(tuple(inside.layers.applications), tuple(results))
+        count = sum(feature is not None for feature in features)
+        return SharedExpansion(tuple(inside.layers.applications), count, tuple(results))
 
-    def _misfit(self, weights: WeightSet, features: tuple[Feature, ...], place: Span) -> None:
+    def _misfit(self, weights: WeightSet, features: Operands, place: Span) -> None:
         first = weights.first
         assert first is not None
-        differing = [
-            (name, now.width, then.width)
-            for name, now, then in zip(weights.op.operands, features, first.features, strict=True)
-            if now.width != then.width
-        ]
-        name, width, before = differing[0] if differing else ("", features[0].width, first.features[0].width)
+        pairs = zip(weights.op.operands, features, first.features, strict=True)
+        widths = [(name, 0 if a is None else a.width, 0 if b is None else b.width) for name, a, b in pairs]
+        name, width, before = next((w for w in widths if w[1] != w[2]), widths[0])
         self.problems.append(types.shared_misfit(place, weights.op.name, name, width, first.place, before))
 
     def _block(
         self, block: Block, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, path: str, home: Vocabulary | None
     ) -> list[int] | None:
-        count = len(block.definition.parameters)
+        count = len(block.operands)
         operands = self._operands(call, count, count, frame, path, home, block)
-        for setting in settings:
-            self.problems.append(types.block_attribute(setting.name_span, setting.name))
-        if operands is None or settings or block.broken or UNFIT in operands:
-            return [UNFIT] * len(block.definition.results) if operands is not None and not settings else None
+        words = self._words_of_call(block, settings, frame.words)
+        if words is None or operands is None:
+            return None
+        if block.broken or UNFIT in operands:
+            return [UNFIT] * len(block.definition.results)
         before = len(self.problems)
-        words = frame.section()
         body = body_of_block(block, words, self.problems)
         layers = self.layers
         if len(layers.applications) + max(body.weight, block.weight) > MAX_LAYERS:
@@ -588,9 +624,10 @@ class Inference:
         self._depth += 2  # a block takes more of the interpreter's stack than an op
         prefix = layers.reserve(f"{path}.{block.name}" if path else block.name) + "."
         scope = {name: Binding(name, i, call.span) for name, i in zip(body.parameters, operands, strict=True)}
-        owner = layers.owner
-        results = self.run_block(body, Frame(scope, words, frame.site or call.span), prefix)
-        layers.owner = owner
+        owner, groups, statement = layers.owner, layers.groups, layers.statement
+        inner_groups = (*groups, Group("block", prefix[:-1], statement or call.span))
+        results = self.run_block(body, Frame(scope, words, frame.site or call.span, inner_groups), prefix, block.home)
+        layers.owner, layers.groups, layers.statement = owner, groups, statement
         if frame.site is None:
             show_at_call(self.problems, before, call.span)
         self._depth -= 2

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.semantics import attributes
+from nasdsl.semantics.architecture import Group
 from nasdsl.semantics.attributes import UNKNOWN, Accepts
 from nasdsl.semantics.conditions import ALWAYS, Condition, holds
 from nasdsl.syntax import ast
@@ -92,6 +93,12 @@ class Missing(NamedTuple):
     is_left_out: bool = False
 
 
+class Nothing(NamedTuple):
+    """``none`` as an operand: it is left out."""
+
+    span: Span
+
+
 class Target(NamedTuple):
     """What stands before the brackets of a call.
 
@@ -125,7 +132,7 @@ class Call(NamedTuple):
     callee_span: Span
 
 
-Operand: TypeAlias = Ref | Call | Slot | Missing
+Operand: TypeAlias = Ref | Call | Slot | Nothing | Missing
 
 
 class Binding(NamedTuple):
@@ -144,13 +151,13 @@ class Binding(NamedTuple):
 class Assign(NamedTuple):
     """``a, b = value``; a target is None if its name is not known, which is reported already.
 
-    `is_repeated`: it comes from a `repeat`, so that other statements may report the same mistake.
+    `turns`: the repeats that it comes from, and the turn of each. With any, other statements may report the same mistake.
     """
 
     targets: tuple[Binding | None, ...]
     value: Operand
     span: Span
-    is_repeated: bool
+    turns: tuple[Group, ...]
 
 
 class Output(NamedTuple):
@@ -167,7 +174,7 @@ class Output(NamedTuple):
     value: Operand
     span: Span
     statement_span: Span
-    is_repeated: bool
+    turns: tuple[Group, ...]
 
 
 class Merge(NamedTuple):
@@ -175,7 +182,7 @@ class Merge(NamedTuple):
 
     targets: tuple[Ref | Slot, ...]
     span: Span
-    is_repeated: bool
+    turns: tuple[Group, ...]
 
 
 class SetWord(NamedTuple):
@@ -198,11 +205,14 @@ class When(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """A `shared` op: calls of it behind this statement have one set of weights, each time the statement is met a new one."""
+    """A `shared` op: calls of it behind this statement have one set of weights, each time the statement is met a new one.
+
+    `turns`: as of `Assign`.
+    """
 
     op: Op
     span: Span
-    is_repeated: bool
+    turns: tuple[Group, ...]
 
 
 Plain: TypeAlias = Assign | Output | Merge | SetWord | Shared

@@ -21,22 +21,28 @@ Shape: TypeAlias = tuple[Layer, tuple[int, ...]]
 """What the parameters of a layer follow from: the layer, and the channels of its operands."""
 
 
+Operands: TypeAlias = "tuple[Feature | None, ...]"
+"""The features of a call's operands; None for one that is left out (``none``)."""
+
+
 class SharedExpansion(NamedTuple):
     """The layers of a call.
 
     Attributes:
-        applications: the operands as inputs, then the layers.
-        results: indices of what the op gives.
+        applications: the operands as inputs, without those that are left out, then the layers.
+        operands: number of these inputs.
+        results: indices of what the op gives, `NOTHING` for what is left out.
     """
 
     applications: tuple[Application, ...]
+    operands: int
     results: tuple[int, ...]
 
 
 class FirstCall(NamedTuple):
     """The call that the others are compared with."""
 
-    features: tuple[Feature, ...]
+    features: Operands
     place: Span
 
 
@@ -59,14 +65,14 @@ class WeightSet:
     is_broken: bool = False
     first: FirstCall | None = None
     shapes: dict[str, Shape] = field(default_factory=dict)
-    expansions: dict[tuple[Feature, ...], SharedExpansion | None] = field(default_factory=dict)
+    expansions: dict[Operands, SharedExpansion | None] = field(default_factory=dict)
 
-    def fits(self, features: tuple[Feature, ...], expansion: SharedExpansion, place: Span) -> bool:
+    def fits(self, features: Operands, expansion: SharedExpansion, place: Span) -> bool:
         """Whether the layers of a call fit those of the calls before it."""
         if self.first is None:
             self.first = FirstCall(features, place)
         applications = expansion.applications
-        for application in applications[len(features) :]:
+        for application in applications[expansion.operands :]:
             operands = [applications[i].feature for i in application.inputs]
             path = application.weights or f"{self.root}.{application.path}"
             if not add_shape(self.shapes, path, application.layer, operands, application.feature):

@@ -12,16 +12,16 @@ from typing import Any, NamedTuple, TypeAlias
 
 from nasdsl.backbones import Backbone
 from nasdsl.backbones import backbone as find_backbone
-from nasdsl.backends.cost import Areas
+from nasdsl.backends.cost import Areas, HeadAreas
 from nasdsl.backends.requirements import DEFAULT_SIZE, Quantities, macs_sizes
 from nasdsl.diagnostics import Diagnostic, DiagnosticError
 from nasdsl.ir.graph import Node
 from nasdsl.ir.lower import lower_nodes, predictions
-from nasdsl.layers import Feature, Features, Norm
+from nasdsl.layers import Feature, Features, Norm, layer_cost
 from nasdsl.semantics import attributes, infer_fpn, infer_head, primitives
 from nasdsl.semantics.architecture import Fcos, Retinanet
 from nasdsl.semantics.attributes import Accepts, Unknown
-from nasdsl.semantics.builder import UNFIT
+from nasdsl.semantics.builder import NOTHING, UNFIT
 from nasdsl.semantics.conditions import ALWAYS, holds
 from nasdsl.semantics.elaborate_body import body_of_block
 from nasdsl.semantics.infer import Binding, Frame, Inference
@@ -33,6 +33,7 @@ from nasdsl.semantics.program import (
     FpnProgram,
     HeadProgram,
     Merge,
+    Nothing,
     Output,
     PredictProgram,
     Program,
@@ -53,7 +54,8 @@ from nasdsl.semantics.program import (
     section_values,
 )
 from nasdsl.semantics.shared_weights import Shape, WeightSet, add_shape
-from nasdsl.semantics.vocabulary import Block, Op, Vocabulary
+from nasdsl.semantics.signature import accepted
+from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
 from nasdsl.syntax import ast
 
 _Value: TypeAlias = tuple[Feature, int, int]
@@ -61,6 +63,13 @@ _Value: TypeAlias = tuple[Feature, int, int]
 
 _Words: TypeAlias = dict[str, Any]
 _WORDS = tuple(primitives.SECTION)
+_NONE = primitives.PRIMITIVES[primitives.NONE]
+
+
+_NOTHING_FEATURE = Feature(None, -1)
+"""The feature of an operand that is left out."""
+
+_NOTHING: _Value = (_NOTHING_FEATURE, 0, 0)
 
 
 class _Unbuildable(Exception):
@@ -151,7 +160,9 @@ class FigureCounter:
             section.names[name] = raw
             if adapter is not None:
                 out, used, price = self.apply(adapter, (), (section.values[raw][0],), section.key, (), indices)
-                section.names[name] = section.add((out, 1 << raw if used else 0, price))
+                if type(out) is Features:
+                    raise _Unbuildable
+                section.names[name] = section.add(_something((out, 1 << raw if used else 0, price)))
         section.run(fpn.statements)
         return section.finish()
 
@@ -192,7 +203,7 @@ class FigureCounter:
             operands = (Feature(infer_head.CURRENT_LEVEL, width),)
             of_level = norms_per_level and place >= share
             out, _, price = self.apply(target, given, operands, key, tuple(levels), indices, norms_per_level=of_level)
-            if out.level != infer_head.CURRENT_LEVEL:
+            if out.level != infer_head.CURRENT_LEVEL or type(out) is Features:
                 raise _Unbuildable
             params = price & ((1 << 64) - 1)
             total += price + (params * (len(levels) - 1) if place < share else 0)
@@ -261,16 +272,22 @@ class FigureCounter:
         layers.own("v", target.name, "block", span)
         scope = {}
         for number, feature in enumerate(operands):
-            scope[f"o{number}"] = Binding(f"o{number}", layers.source(f"o{number}", feature, span), span)
+            index = NOTHING if feature is _NOTHING_FEATURE else layers.source(f"o{number}", feature, span)
+            scope[f"o{number}"] = Binding(f"o{number}", index, span)
         given = tuple(ast.Setting(span, n, span, _literal(v, span)) for n, v in settings)
         call = Call(target._replace(settings=()), tuple(Ref(n, span) for n in scope), given, False, span, span)
-        if type(target.callee) is Primitive and target.callee.results > 1:
-            results = inference.call(call, Frame(scope, words, None), "v", None)
-            result = UNFIT if results is None else layers.applications[results[0]].inputs[0]
+        frame = Frame(scope, words, None)
+        if type(target.callee) is Primitive:
+            results = inference.call(call, frame, "v", None)
+            if results is None:
+                return None
+            result = results[0] if len(results) == 1 or results[0] == NOTHING else layers.applications[results[0]].inputs[0]
         else:
-            result = inference.expand(call, Frame(scope, words, None), "v", None)
+            result = inference.expand(call, frame, "v", None)
         if result == UNFIT or any(p.severity == "error" for p in problems):
             return None
+        if result == NOTHING:
+            return _NOTHING
         widths = {f"o{number}": feature.width for number, feature in enumerate(operands)}
         try:
             nodes, place = lower_nodes(layers.applications, layers.values, widths)
@@ -286,11 +303,14 @@ class FigureCounter:
             is_counted = node.weights in counted
             counted.add(node.weights)
             for at, areas in enumerate(self.areas):
-                area = areas.area(node.out.level) if not levels else _head_area(areas, levels, node.out.level)
-                price = node.layer.cost(node.operands, node.out, area)
+                price = (
+                    HeadAreas(areas, levels).cost(node)
+                    if levels
+                    else layer_cost(node.layer, node.operands, node.out, areas.area)
+                )
                 params = price.params * norms if isinstance(node.layer, Norm) else price.params
                 total += (price.macs << (64 * (at + 1))) + (params if at == 0 and not is_counted else 0)
-        used = sum(1 << number for number in range(len(operands)) if place[scope[f"o{number}"].index] in live)
+        used = sum(1 << n for n in range(len(operands)) if place.get(scope[f"o{n}"].index) in live)
         out = next(node.out for node in nodes if node.id == place[result])
         return out, used, total
 
@@ -309,7 +329,10 @@ class FigureCounter:
         layers = inference.layers
         layers.own("v", op.name, "block", span)
         names = [f"o{number}" for number in range(len(operands))]
-        scope = {n: Binding(n, layers.source(n, x, span), span) for n, x in zip(names, operands, strict=True)}
+        scope = {
+            n: Binding(n, NOTHING if x is _NOTHING_FEATURE else layers.source(n, x, span), span)
+            for n, x in zip(names, operands, strict=True)
+        }
         call = Call(Target(op, (), op.name, span), tuple(Ref(n, span) for n in names), (), False, span, span)
         results = inference.call(call, Frame(scope, {}, None), "v", None)
         if results is None or any(p.severity == "error" for p in problems):
@@ -319,16 +342,16 @@ class FigureCounter:
             nodes, place = lower_nodes(layers.applications, layers.values, widths)
         except DiagnosticError:
             return None
-        at = {place[scope[n].index]: number for number, n in enumerate(names)}
+        at = {place[scope[n].index]: number for number, n in enumerate(names) if scope[n].index != NOTHING}
         made = []
         for node in nodes:
             if node.id in at:
                 continue
-            prices = [node.layer.cost(node.operands, node.out, areas.area(node.out.level)) for areas in self.areas]
+            prices = [layer_cost(node.layer, node.operands, node.out, areas.area) for areas in self.areas]
             macs = sum(price.macs << (64 * (number + 1)) for number, price in enumerate(prices))
             made.append(_SharedLayer(node.out, tuple(at[i] for i in node.inputs), macs, prices[0].params, node))
-            at[node.id] = len(at)
-        return _SharedCall(tuple(made), tuple(at[place[result]] for result in results))
+            at[node.id] = len(names) + len(made) - 1
+        return _SharedCall(tuple(made), tuple(NOTHING if r == NOTHING else at[place[r]] for r in results))
 
 
 class _SharedLayer(NamedTuple):
@@ -396,6 +419,8 @@ class _Section:
                 targets = statement.targets
                 if len(targets) == 1:  # what most statements are, without a list of one
                     value = expression(statement.value)
+                    if value[0] is _NOTHING_FEATURE:
+                        raise _Unbuildable
                     index = len(values)
                     values.append(value)
                     self.blocks |= 1 << index
@@ -421,43 +446,47 @@ class _Section:
         if len(targets) == 1:
             value = statement.value
             # A name for another value is a value of its own: each may dangle.
-            return [(targets[0].name, self.add(self.expression(value)))]  # type: ignore[union-attr]  # it has checked
+            return [(targets[0].name, self.add(_something(self.expression(value))))]  # type: ignore[union-attr]  # it has checked
         call: Any = chosen(statement.value, self.indices)
         target = chosen(call.target, self.indices) if type(call) is Call else None
-        if target is not None and type(target.callee) is Primitive and target.callee.results == len(targets):
+        if target is not None and type(target.callee) is Primitive:
             return self._results(call, targets)
         if target is not None and type(target.callee) is Op and target.callee.is_shared:
             found = self._shared_call(target, call.settings, [self.expression(o) for o in call.operands])
+            found = found * len(targets) if found == [_NOTHING] else found
             if len(found) != len(targets):
                 raise _Unbuildable
-            return [(t.name, self.add((self.values[i][0], 1 << i, 0))) for t, i in zip(targets, found, strict=True)]  # type: ignore[union-attr]  # it has checked
+            return [(t.name, self.add(_something(value))) for t, value in zip(targets, found, strict=True)]  # type: ignore[union-attr]  # it has checked
         if target is None or type(target.callee) is not Block:
             raise _Unbuildable
-        results = self._run_block(target, [self.add(self.expression(o)) for o in call.operands])
+        settings = target.settings + call.settings
+        results = self._run_block(target, settings, [self.add(self.expression(o)) for o in call.operands])
         if len(results) != len(targets):
             raise _Unbuildable
         # A result of a block that is an operand, or two results that are one value, are values of their own too.
         return [
-            (t.name, self.add((self.values[i][0], 1 << i, 0)))  # type: ignore[union-attr]  # it has checked
+            (t.name, self.add(_something((self.values[i][0], 1 << i, 0))))  # type: ignore[union-attr]  # it has checked
             for t, i in zip(targets, results, strict=True)
         ]
 
     def _results(self, call: Call, targets: Sequence[Any]) -> list[tuple[str, int]]:
         """The results of a primitive that gives several."""
-        value = self.expression(call)
+        value = self.call(call)
         index, several = self.add(value), value[0]
-        if not isinstance(several, Features):
+        if not isinstance(several, Features) or len(several.results) != len(targets):
             raise _Unbuildable
         return [(t.name, self.add((x, 1 << index, 0))) for t, x in zip(targets, several.results, strict=True)]
 
-    def _run_block(self, target: Target, operands: list[int]) -> list[int]:
+    def _run_block(self, target: Target, settings: tuple[ast.Setting, ...], operands: list[int]) -> list[int]:
         """Count the statements of a block; gives the indices of its results."""
         block: Any = target.callee
         problems: list[Diagnostic] = []
-        body = body_of_block(block, {n: self.words[n] for n in primitives.SECTION}, problems)
+        words = self._words_of_call(block, settings)
+        body = body_of_block(block, words, problems)
         if problems or len(operands) != len(body.parameters):
             raise _Unbuildable
-        outer = self.names, self.words, self.key, self.read
+        outer = self.names, self.words, self.key, self.read, self.home
+        self.words, self.key, self.home = words, tuple([(n, words[n]) for n in _WORDS]), block.home
         self.names = dict(zip(body.parameters, operands, strict=True))
         self.bodies += 1
         self._run_body(body.statements, self.bodies)
@@ -468,7 +497,7 @@ class _Section:
             if result is None:
                 raise _Unbuildable
             results.append(self.names[result.name])
-        self.names, self.words, self.key, self.read = outer
+        self.names, self.words, self.key, self.read, self.home = outer
         return results
 
     def _run_body(self, statements: tuple[Statement, ...], number: int) -> None:
@@ -488,7 +517,7 @@ class _Section:
         """Begin the weights of a `shared` op; `body` tells the calls of a block apart."""
         op = statement.op
         root = f"{body}/{id(op)}"
-        at = ("shared", id(op), self.key)
+        at = (id(op), tuple(self.words.items()))
         if op.has_slots or at not in self.counter.sound:
             problems: list[Diagnostic] = []
             inference = Inference(problems, self.indices)
@@ -499,8 +528,8 @@ class _Section:
             self.counter.sound.add(at)
         self.shared[id(op)] = WeightSet(op, root, self.words)
 
-    def _shared_call(self, target: Target, settings: tuple[ast.Setting, ...], operands: list[_Value]) -> list[int]:
-        """Count the layers of a call of a `shared` op, each as a value; gives the indices of its results."""
+    def _shared_call(self, target: Target, settings: tuple[ast.Setting, ...], operands: list[_Value]) -> list[_Value]:
+        """Count the layers of a call of a `shared` op, each as a value; gives its results."""
         op: Any = target.callee
         weights = self.shared.get(id(op))
         if settings or target.settings or weights is None or len(operands) != len(op.operands):
@@ -525,15 +554,16 @@ class _Section:
             if node.shared and not add_shape(self.shapes, node.shared, node.layer, node.operands, node.out):
                 raise _Unbuildable
             self.tied[index] = node.shared or f"{index}", layer.params
-        return [places[i] for i in found.results]
+        made = [None if i == NOTHING else places[i] for i in found.results]
+        return [_NOTHING if i is None else (self.values[i][0], 1 << i, 0) for i in made]
 
     def _set_word(self, statement: SetWord) -> None:
         value = statement.value
         if type(value) is Slot and isinstance(chosen(value, self.indices), ast.Call):
             raise _Unbuildable  # `let k = conv(k=3)` is no text
         if statement.name in primitives.SECTION:
-            self.words = {**self.words, statement.name: _word(value, self.words, self.indices)}
-            self.key = tuple(self.words.items())
+            words = self.words = {**self.words, statement.name: _word(value, self.words, self.indices)}
+            self.key = tuple([(n, words[n]) for n in _WORDS])
 
     def _output(self, statement: Output) -> None:
         value: Any = chosen(statement.value, self.indices)
@@ -573,17 +603,31 @@ class _Section:
             self.read |= 1 << index
             return self.values[index][0], 1 << index, 0
         if type(node) is not Call:
+            if type(node) is Nothing:
+                return _NOTHING
             raise _Unbuildable
+        value = self.call(node)
+        if type(value[0]) is Features:
+            raise _Unbuildable  # it is several values
+        return value
+
+    def call(self, node: Call) -> _Value:
+        """The value of a call; of a primitive with several results, with the shapes of all of them."""
+        indices = self.indices
         target: Any = node.target
         while type(target) is Slot:
             target = target.alternatives[indices[target.decision.number]]
         settings = target.settings + node.settings if target.settings else node.settings
+        if type(target.callee) is str:
+            target = self._passed_op(target)
+        if target.callee is _NONE:
+            if target.settings or node.settings:
+                raise _Unbuildable
+            return _NOTHING
         operands = [self.expression(o) for o in node.operands]
         callee = target.callee
         if type(callee) is Block or (type(callee) is Op and (callee.has_slots or callee.is_shared)):
             return self._expanded(target, settings, operands)
-        if type(callee) is str:
-            target = self._passed_op(target)
         given = self._settings(settings) if settings else ()
         at = (id(callee), given, tuple([o[0] for o in operands]), self.key, (), 1)
         found = self.applied.get(at)
@@ -607,9 +651,7 @@ class _Section:
     def _expanded(self, target: Target, settings: tuple[ast.Setting, ...], operands: list[_Value]) -> _Value:
         """A block, or an op with slots: its body is counted here."""
         if type(target.callee) is Block:
-            if settings:
-                raise _Unbuildable
-            results = self._run_block(target, [self.add(o) for o in operands])
+            results = self._run_block(target, settings, [self.add(o) for o in operands])
             if len(results) != 1:
                 raise _Unbuildable
             return self.values[results[0]][0], 1 << results[0], 0
@@ -618,22 +660,31 @@ class _Section:
             found = self._shared_call(target, settings, operands)
             if len(found) != 1:
                 raise _Unbuildable
-            return self.values[found[0]][0], 1 << found[0], 0
+            return found[0]
         if len(operands) != len(op.operands):
             raise _Unbuildable
-        given = dict(self._settings(settings))
-        inner = {n: self.words[n] for n in primitives.SECTION}
-        for name, default in op.attributes.items():
-            inner[name] = given[name] if name in given else attributes.evaluate(default, self.words, [])
-        if any(name not in op.attributes for name in given):
-            raise _Unbuildable
+        inner = self._words_of_call(op, settings)
         outer = self.names, self.words, self.key, self.read, self.home
         self.home = op.home
         self.names = dict(zip(op.operands, [self.add(o) for o in operands], strict=True))
-        self.words, self.key = inner, tuple(inner.items())
+        self.words, self.key = inner, tuple([(n, inner[n]) for n in _WORDS])
         index = self.add(self.expression(op.body))
         self.names, self.words, self.key, self.read, self.home = outer
         return self.values[index][0], 1 << index, 0
+
+    def _words_of_call(self, callee: Definition, settings: tuple[ast.Setting, ...]) -> _Words:
+        """What words mean in the body of what is called with these attributes."""
+        given = dict(self._settings(settings)) if settings else {}
+        section: _Words = {n: self.words[n] for n in _WORDS}
+        words = dict(section)
+        for name, default in callee.attributes.items():
+            words[name] = given[name] if name in given else attributes.evaluate(default, section, [])
+        if len(given) < len(settings) or not given.keys() <= callee.attributes.keys():
+            raise _Unbuildable
+        accepts = accepted(callee)
+        if any(name in accepts and not accepts[name].takes(value) for name, value in given.items()):
+            raise _Unbuildable
+        return words
 
     def _settings(self, settings: tuple[ast.Setting, ...]) -> tuple[tuple[str, Any], ...]:
         """Attributes of a call; a value that ``to=`` names becomes its level."""
@@ -697,6 +748,12 @@ class _Section:
         return False
 
 
+def _something(value: _Value) -> _Value:
+    if value[0] is _NOTHING_FEATURE:
+        raise _Unbuildable
+    return value
+
+
 def possible_words(value: Any) -> list[Any]:
     """What the value of an attribute of ``detector`` may be in a filling; nothing for one that is not set."""
     return [] if value is None else list(dict.fromkeys(attributes.evaluate(v, {}, []) for v in possible_values(value)))
@@ -730,10 +787,6 @@ def _bits(mask: int) -> list[int]:
         found.append(low.bit_length() - 1)
         mask ^= low
     return found
-
-
-def _head_area(areas: Areas, levels: tuple[int, ...], level: int | None) -> int:
-    return len(levels) if level is None else sum(areas.area(k) for k in levels)
 
 
 def _literal(value: Any, span: Any) -> ast.Attribute:

@@ -21,6 +21,7 @@ from nasdsl.semantics.program import (
     Call,
     Decision,
     Merge,
+    Nothing,
     Output,
     Program,
     Ref,
@@ -236,7 +237,11 @@ class _TreeBuilder:
             callee = self._callee(node.target)
             operands = tuple(self._operand(o) for o in node.operands)
             settings = tuple(self._setting(s) for s in node.settings)
+            operands += tuple(s.value for s in settings if s.name == primitives.FACTOR)
+            settings = tuple(s for s in settings if s.name != primitives.FACTOR)
             return ast.Call(node.span, callee, node.callee_span, operands, settings)
+        if isinstance(node, Nothing):
+            return ast.Reference(node.span, primitives.NONE)
         assert isinstance(node, Slot)
         if self._is_let(node):
             return ast.Reference(node.span, node.let)  # type: ignore[arg-type]  # `_is_let` says so
@@ -334,6 +339,7 @@ class _TreeBuilder:
         node: ast.OpDef | ast.BlockDef
         if isinstance(callee, Op):
             node = replace(callee.definition, name=name, body=self._operand(callee.body))
+            node = replace(node, parameters=self._renamed(node.parameters, callee.home, {}))
         else:
             assert callee.only_body is not None
             node = self._block(callee, name, callee.only_body)
@@ -344,7 +350,8 @@ class _TreeBuilder:
     def _block(self, block: Block, name: str, body: Body) -> ast.BlockDef:
         statements = self._statements(body.statements)
         results: Any = tuple([self._operand(result) for result in body.results])  # references, which have a name as well
-        return replace(block.definition, name=name, results=results, body=statements)
+        parameters = self._renamed(block.definition.parameters, block.home, {})
+        return replace(block.definition, name=name, parameters=parameters, results=results, body=statements)
 
     def _plain_name(self, definition: Definition) -> str:
         """The name of a definition without holes, which is written once, as its file has it."""
@@ -354,11 +361,14 @@ class _TreeBuilder:
         if known is None:
             known = self._plain[id(definition)] = self._fresh(definition.name)
             node = definition.definition
-            self.definitions.append((replace(node, name=known, body=self._renamed(node.body, definition.home, {})), ALWAYS))
+            home, shared = definition.home, dict[str, str]()
+            parameters = self._renamed(node.parameters, home, shared)
+            node = replace(node, name=known, parameters=parameters, body=self._renamed(node.body, home, shared))
+            self.definitions.append((node, ALWAYS))
         return known
 
     def _renamed(self, node: Any, home: Vocabulary, shared: dict[str, str]) -> Any:
-        """A piece of a definition in which the calls have the names of this text.
+        """A piece of a definition in which the ops that it calls, or that attributes name, have the names of this text.
 
         Args:
             shared: names of `shared` ops of the text around it; those that statements of the piece define are added.
@@ -370,7 +380,12 @@ class _TreeBuilder:
             if isinstance(callee, str):
                 called = None if callee in shared else home.find(callee)
                 callee = shared.get(callee, callee) if called is None else self._plain_name(called)
-            return replace(node, callee=callee, operands=self._renamed(node.operands, home, shared))
+            operands, settings = self._renamed(node.operands, home, shared), self._renamed(node.settings, home, shared)
+            return replace(node, callee=callee, operands=operands, settings=settings)
+        if isinstance(node, ast.Setting):
+            return replace(node, value=self._renamed_word(node.value, home))
+        if isinstance(node, ast.Parameter):
+            return node if node.default is None else replace(node, default=self._renamed_word(node.default, home))
         if isinstance(node, ast.Assign):
             return replace(node, value=self._renamed(node.value, home, shared))
         if isinstance(node, ast.OpDef):
@@ -382,6 +397,11 @@ class _TreeBuilder:
         if isinstance(node, ast.Repeat):
             return replace(node, body=self._renamed(node.body, home, dict(shared)))
         return node
+
+    def _renamed_word(self, value: Any, home: Vocabulary) -> Any:
+        """An attribute value; where it names an op, one that has the name of this text."""
+        found = home.find(value.name) if isinstance(value, ast.Reference) and value.index is None else None
+        return value if found is None or found.has_slots else replace(value, name=self._plain_name(found))
 
     def _fresh(self, name: str, *, is_local: bool = False) -> str:
         """A name that no definition has; `is_local`: and that nothing in the prelude has."""

@@ -116,11 +116,11 @@ class Setting(Node):
 
 @dataclass(frozen=True, slots=True)
 class Call(Node):
-    """``callee(operand, …, name=value, …)``."""
+    """``callee(operand, …, name=value, …)``. An operand may be a number: a constant factor of ``mul``."""
 
     callee: str | Hole
     callee_span: Span = field(compare=False, repr=False)
-    operands: tuple[Operand, ...]
+    operands: tuple[Operand | Attribute, ...]
     settings: tuple[Setting, ...]
 
 
@@ -191,7 +191,7 @@ class Let(Node):
 
 @dataclass(frozen=True, slots=True)
 class Parameter(Node):
-    """A parameter of an op: an operand, or with ``default`` an attribute."""
+    """A parameter of an op or a block: an operand, or with ``default`` an attribute."""
 
     name: str
     default: Attribute | None = None
@@ -320,11 +320,11 @@ class ChoiceDef(Node):
 
 @dataclass(frozen=True, slots=True)
 class BlockDef(Node):
-    """``block name(a, b) -> (c, d) { … }``."""
+    """``block name(a, b, n=2) -> (c, d) { … }``."""
 
     name: str
     name_span: Span = field(compare=False, repr=False)
-    parameters: tuple[InputName, ...]
+    parameters: tuple[Parameter, ...]
     results: tuple[InputName, ...]
     body: tuple[Statement, ...]
 

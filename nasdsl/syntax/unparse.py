@@ -91,7 +91,7 @@ class Unparser:
                     put("]")
             case ast.Call():
                 self.name(node.callee)
-                arguments: list[ast.Operand | ast.Setting] = [*node.operands, *node.settings]
+                arguments: list[ast.Operand | ast.Attribute | ast.Setting] = [*node.operands, *node.settings]
                 if self.as_written:
                     arguments.sort(key=lambda argument: argument.span.start)
                 self.bracket(arguments, self.expression)
@@ -245,7 +245,7 @@ class Unparser:
                 self.separated(node.alternatives, self.expression, FILL, "|")
             case ast.BlockDef():
                 self.out += ("block", SPACE, node.name)
-                self.bracket([name.name for name in node.parameters], self.out.append)
+                self.bracket(node.parameters, self.parameter)
                 self.out += (SPACE, "->", SPACE)
                 self.bracket([name.name for name in node.results], self.out.append)
                 return node.body

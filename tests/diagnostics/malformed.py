@@ -216,6 +216,11 @@ MALFORMED: dict[str, str] = {
         "output p3 = conv_3x3(f(c3))", before="block f(x) -> (y, z) { y = conv_3x3(x); z = skip(y) }"
     ),
     "a reference for two names": decoder("a, b = c3\noutput p3 = sum(a, b)"),
+    "parts that do not divide the channels": decoder("a, b, c = split(c3, parts=3)\noutput p3 = conv_1x1(concat(a, b, c))"),
+    "more names than parts": decoder("a, b, c = split(c3)\noutput p3 = conv_1x1(concat(a, b, c))"),
+    "parts where one value stands": decoder("output p3 = conv_1x1(split(c3))"),
+    "one part": decoder("a = split(c3, parts=1)\noutput p3 = a"),
+    "a hole as the number of parts": decoder("a, b = split(c3, parts=?(2 | 4))\noutput p3 = conv_1x1(concat(a, b))"),
     # ------------------------------------------------------------------------------- bodies, repeats, rounds
     "unknown op in a body never called": decoder(before="op f(x) = dcnv_3x3(x)"),
     "wrong arity in a body never called": decoder(before="op f(x, y) = cat(x)"),
@@ -257,8 +262,16 @@ MALFORMED: dict[str, str] = {
     "a mean": decoder("output p3 = mean(c3, c4)"),
     "a kernel that no op has": decoder("output p3 = sep_7x7(conv_5x5(dconv_5x5(c3)))"),
     "a depthwise convolution is not deformable": decoder("output p3 = dwconv_3x3(c3)"),
-    "a constant factor": decoder("output p3 = mul(c3, 0.5)"),
-    "one channel over many": decoder("output p3 = mul(c3, conv(c3, k=1, width=1, norm=none, act=none))"),
+    "a number in a sum": decoder("output p3 = add(c3, 1)"),
+    "a number in a maximum": decoder("output p3 = max(c3, 0)"),
+    "nothing but numbers in a product": decoder("output p3 = mul(2, 3)"),
+    "a word as a factor of an op": decoder("output p3 = f(c3, s=relu)", before="op f(x, s=0.1) = add(x, mul(x, s))"),
+    "a hole of values and numbers": decoder("output p3 = mul(c3, ?(c4 | 0.5))"),
+    "arithmetic among operands": decoder("output p3 = relu(c3 + c4)"),
+    "an operand in brackets": decoder("output p3 = relu((c3))"),
+    "a string as an operand": decoder('output p3 = relu("c3")'),
+    "one channel and two widths": decoder("a = conv(c3, k=1, width=1)\nb = conv(c3, k=1, width=32)\noutput p3 = add(a, b, c3)"),
+    "one channel that dangles": decoder("a = conv(c3, k=1, width=1)\noutput p3 = conv_3x3(c3)\nmerge dangling into p3"),
     "an alternative that nothing defines": decoder("output p3 = ?op(c3)", before="choice op = conv_3x3 | nonee"),
     "attributes of PyTorch": decoder("output p3 = conv(c3, kernel_size=3, s=1, padding=1, out_channels=64)"),
     "a stride where the op has none": decoder("output p3 = up(conv_3x3(c3, stride=2), c3)"),
@@ -267,6 +280,35 @@ MALFORMED: dict[str, str] = {
     "an operand of a block that is missing": decoder(
         "a = f(c3)\noutput p3 = a", before="block f(x, other) -> (y) { y = sum(x, other) }"
     ),
+    "an attribute that a block does not have": decoder(
+        "a = f(c3, m=3)\noutput p3 = a", before="block f(x, n=2) -> (y) { y = x repeat n { y = conv_3x3(y) } }"
+    ),
+    "a count of a block that is no number": decoder(
+        "a = f(c3, n=1.5)\noutput p3 = a", before="block f(x, n=2) -> (y) { y = x repeat n { y = conv_3x3(y) } }"
+    ),
+    "a block's default with a hole": decoder(
+        "a = f(c3)\noutput p3 = a", before="block f(x, n=?(1..2)) -> (y) { y = x repeat n { y = conv_3x3(y) } }"
+    ),
+    # ------------------------------------------------------------------------- finer maps, attention
+    "a transposed convolution with gaps": decoder("output p3 = up_conv(c4, stride=4)"),
+    "a transposed convolution of stride 1": decoder("output p3 = up_conv(c4, stride=1)"),
+    "groups of a transposed convolution": decoder("output p3 = up_conv(carafe(c3, factor=8), groups=3)"),
+    "below level 0": decoder("output p3 = pixel_shuffle(carafe(c3, factor=8))"),
+    "a finer map in a head": decoder(head="conv_3x3 -> carafe"),
+    "a finer map behind a coarser one in a head": decoder(head="f", before="op f(x) = carafe(carafe(down(x)), k=3)"),
+    "channels that do not shuffle": decoder("output p3 = pixel_shuffle(conv_1x1(c4, width=30))"),
+    "a finer map of one position": decoder("output p3 = mul(c3, carafe(global_pool(c4, kind=avg)))"),
+    "attention of one position": decoder("output p3 = mul(c3, attention(global_pool(c4, kind=avg)))"),
+    "heads that do not divide": decoder("output p3 = attention(c4, heads=12)"),
+    "a position that does not fit": decoder("output p3 = attention(conv_1x1(c4, width=50), heads=2, position=sin)"),
+    "four parts of a position": decoder("output p3 = conv_1x1(attention(conv_1x1(c4, width=50), heads=2))"),
+    "finer maps of other programs": decoder("output p3 = deconv(pixelshuffle(mhsa(c4, num_heads=4), upscale_factor=2))"),
+    "attributes of attention": decoder("output p3 = attention(c4, num_heads=4)"),
+    "a LayerNorm under another name": GOOD.replace("norm=bn", "norm=layer_norm"),
+    "nothing left of a value": decoder("x = sum(none(c3), none(c4))\noutput p3 = x, p4 = relu(none)"),
+    "nothing to tell a level": decoder("output p3 = up(c4, none)"),
+    "an attribute of nothing": decoder("output p3 = sum(c3, none(c4, k=3))"),
+    "none as a layer": decoder(head="?(conv_3x3 | none) -> none"),
     # ------------------------------------------------------------------ one mistake, where there were several
     "a call as an attribute of an output": decoder("output p3 = conv(c3, k=3, groups=width(c4), norm=bn)"),
     "a call as an attribute of a block": decoder("x = conv(c3, k=3, groups=2 * min(4, 8), norm=bn)\noutput p3 = x"),

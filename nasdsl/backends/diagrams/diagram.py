@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from nasdsl.backends.cost import Areas, CostTable, ValueCost
 from nasdsl.backends.diagrams.labels import expression, shorten
@@ -20,6 +20,8 @@ from nasdsl.ir import Graph
 from nasdsl.ir.graph import Node
 from nasdsl.layers import (
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
@@ -29,23 +31,31 @@ from nasdsl.layers import (
     Layer,
     Maximum,
     Multiply,
+    PixelShuffle,
     Pool,
     Resize,
     Result,
+    UpConv,
     WeightedAdd,
 )
-from nasdsl.semantics.architecture import Fcos, Value
+from nasdsl.semantics.architecture import Fcos, Group, Value
 
-Family: TypeAlias = Literal["deformable", "separable", "convolution", "aggregation", "resampling", "identity", "custom"]
+Family: TypeAlias = Literal[
+    "deformable", "attention", "separable", "convolution", "aggregation", "resampling", "identity", "custom"
+]
 """Kind of op, which decides the color of a box."""
 
-Role: TypeAlias = Literal["input", "value", "merge", "output", "layer", "prediction", "reference"]
+Role: TypeAlias = Literal["input", "value", "merge", "output", "layer", "prediction", "reference", "group"]
+
+SEVERAL_LEVELS: Final = -1
+"""In the place of a level: that of a group whose values have different ones, and of the lane for such groups."""
 
 ArrowKind: TypeAlias = Literal["data", "merge"]
 
 FAMILIES: Mapping[Family, str] = {
     "custom": "custom primitive",
     "deformable": "deformable convolution",
+    "attention": "attention",
     "separable": "grouped or separable convolution",
     "convolution": "convolution",
     "aggregation": "aggregation",
@@ -53,6 +63,9 @@ FAMILIES: Mapping[Family, str] = {
     "identity": "identity",
 }
 """Text of the legend for each family, in order of precedence: a value with layers of several families gets the first."""
+
+SHARED_WEIGHTS = "shared weights"
+"""The note of a value that other values have weights of."""
 
 _AGGREGATIONS = (Add, Concat, Multiply, Maximum, WeightedAdd)
 
@@ -65,13 +78,17 @@ class Box(NamedTuple):
         name: title of the box.
         text: expression of the value, on one line.
         family: kind of op.
-        role: what it is in the decoder. A ``reference`` stands for a box in another row of a wrapped diagram.
-        level: level of the result; None for a globally pooled value, and in the head, which is applied to every level.
-        width: channels of the result.
+        role: what it is in the decoder. A ``reference`` stands for a box in another row of a wrapped diagram, a ``group``
+            for the values of a block or a `repeat`.
+        level: level of the result; None for a globally pooled value, and in the head, which is applied to every level;
+            `SEVERAL_LEVELS` for a group.
+        width: channels of the result; 0 for a group whose values have different ones.
         macs, params: cost for one image.
         span: where the text defines it.
-        note: how a layer of the head is shared, the channels of a raw input, or that other values have weights of this one.
+        note: how a layer of the head is shared, the channels of a raw input, how many values a group has, or that other values
+            have weights of this one.
         layers: layers that compute it. Two boxes with equal layers and operands compute the same.
+        groups: the repeats, turns and blocks that its statement stands in, outermost first.
     """
 
     id: str
@@ -86,6 +103,7 @@ class Box(NamedTuple):
     span: Span
     note: str
     layers: tuple[Layer, ...]
+    groups: tuple[Group, ...] = ()
 
 
 class Arrow(NamedTuple):
@@ -227,13 +245,17 @@ def family(layers: Iterable[Layer]) -> Family:
             found.add("custom")
         elif isinstance(layer, DeformConv):
             found.add("deformable")
+        elif isinstance(layer, Attention):
+            found.add("attention")
+        elif isinstance(layer, UpConv):
+            found.add("convolution" if layer.groups == 1 else "separable")
         elif isinstance(layer, Conv):
             # `cat` concatenates and sums with a grouped 1x1 convolution, which is part of the aggregation.
             summing = layer.k == 1 and aggregates
             found.add("convolution" if layer.groups == 1 else "aggregation" if summing else "separable")
         elif isinstance(layer, _AGGREGATIONS):
             found.add("aggregation")
-        elif isinstance(layer, (Resize, Pool, GlobalPool)):
+        elif isinstance(layer, (Resize, Pool, GlobalPool, PixelShuffle, Carafe)):
             found.add("resampling")
     return next(name for name in FAMILIES if name in found)
 
@@ -319,10 +341,13 @@ class _BoxBuilder:
         macs, params = (cost.macs, cost.params) if cost else (0, 0)
         layers = tuple(n.layer for n in nodes)
         if role != "input" and any(n.shared in self.tied for n in nodes):
-            note = "shared weights"
+            note = SHARED_WEIGHTS
         self.boxes.append(
-            Box(box, name, text, family(layers), role, out.level, out.width, macs, params, value.span, note, layers)
-        )
+            Box(
+                box, name, text, family(layers), role, out.level, out.width, macs, params, value.span, note, layers,
+                value.groups,
+            )
+        )  # fmt: skip
 
     def _unique(self, name: str) -> str:
         while name in self.taken:

@@ -96,6 +96,16 @@ NOT_ALWAYS_BOUND = Code(
     decoder("x = c3\nrepeat ?(0..2) { x = conv_3x3(x) }\noutput p3 = x"),
 )
 
+NO_OPERANDS = Code(
+    "NAS511",
+    "a value without operands",
+    "`none` leaves an operand out: of `add`, `max`, `weighted_add`, `concat` and of what is made of them, such as `sum` and "
+    "`cat`. What any other op makes of nothing is nothing. Where a value is needed (a name, an output, a layer of a head), "
+    "something has to be left. In a space such a filling is no decoder, and another one is drawn.",
+    decoder("x = sum(none(c3), none(c4))\noutput p3 = x"),
+    decoder("x = sum(conv_3x3(c3), none(c4))\noutput p3 = x"),
+)
+
 # ------------------------------------------------------------------------------------------------ messages
 
 
@@ -104,6 +114,19 @@ def open_holes(span: Span, decoder: str, count: int) -> Diagnostic:
         span, f"`{decoder}` has {count} open hole{'' if count == 1 else 's'}: it is a search space",
         label="the first of them", help="`nasdsl sample` fills them; or write an alternative in place of each",
     )  # fmt: skip
+
+
+def no_operands(span: Span) -> Diagnostic:
+    return NO_OPERANDS(
+        span, "`none` leaves nothing of this value", label="expected an operand that stays",
+        help="`skip` hands its operand on; `none` leaves it out, where another one is left",
+    )  # fmt: skip
+
+
+def none_as_layer(span: Span) -> Diagnostic:
+    return MISPLACED_HOLE(
+        span, "`none` among the layers of a head", label="it leaves nothing", help="`skip` is the layer that is not there"
+    )
 
 
 def unknown_choice(span: Span, name: str, known: Iterable[str]) -> Diagnostic:
@@ -165,6 +188,14 @@ def hole_as_bound(hole: Span, bound: Span) -> Diagnostic:
     )  # fmt: skip
 
 
+def hole_as_results(hole: Span, op: str, name: str) -> Diagnostic:
+    """A hole that decides how many values a call gives."""
+    return MISPLACED_HOLE(
+        hole, f"a hole decides how many values `{op}` gives", label="an assignment has the same names in every filling",
+        help=f"choose among what is done with them, and give `{name}` a number",
+    )  # fmt: skip
+
+
 def hole_as_default(hole: Span, op: str, name: str) -> Diagnostic:
     """A hole as the default of an op's attribute."""
     return MISPLACED_HOLE(
@@ -221,6 +252,14 @@ def same_alternative(span: Span, first: Span) -> Diagnostic:
 def not_a_value(span: Span) -> Diagnostic:
     """A number among the alternatives of a hole that stands for a value."""
     return MISPLACED_HOLE(span, "a number cannot stand where a value is expected", label="expected a value, or a call")
+
+
+def values_and_numbers(span: Span) -> Diagnostic:
+    """A hole among the operands of ``mul`` with numbers and values as alternatives."""
+    return MISPLACED_HOLE(
+        span, "a hole of values and numbers", label="expected values only, or constant factors only",
+        help="choose between the calls: `?(mul(x, y) | mul(x, 0.5))`",
+    )  # fmt: skip
 
 
 def not_a_word(span: Span) -> Diagnostic:
