@@ -204,6 +204,8 @@ class Builder:
     def op_def(self, c: Children) -> ast.OpDef:
         return ast.OpDef(_between(c[0], c[6]), c[0].value, c[1].value, c[1].span, c[3], c[6])
 
+    shared = op_def
+
     def choice(self, c: Children) -> ast.ChoiceDef:
         span = Span(c[0].source, c[0].start, c[3][-1].span[2])
         return ast.ChoiceDef(span, c[1].value, c[1].span, c[3])
