@@ -85,9 +85,13 @@ class NamedHole(Node):
 
 @dataclass(frozen=True, slots=True)
 class ChoiceHole(Node):
-    """``?(a | b)``: one of the alternatives in the brackets."""
+    """``?(a | b)``: one of the alternatives in the brackets.
+
+    ``weights`` says how often each is drawn (``?(a : 3 | b)``), None for one that does not say; empty where none does.
+    """
 
     alternatives: tuple[Alternative, ...]
+    weights: tuple[Number | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,11 +311,12 @@ class OpDef(Node):
 
 @dataclass(frozen=True, slots=True)
 class ChoiceDef(Node):
-    """``choice name = a | b``."""
+    """``choice name = a | b``; ``weights`` as of `ChoiceHole`."""
 
     name: str
     name_span: Span = field(compare=False, repr=False)
     alternatives: tuple[Alternative, ...]
+    weights: tuple[Number | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
