@@ -13,7 +13,7 @@ from typing import Any
 from nasdsl.backbones import Backbone
 from nasdsl.backbones import backbone as find_backbone
 from nasdsl.backends.cost import Size
-from nasdsl.backends.requirements import Quantities, violations
+from nasdsl.backends.requirements import Quantities, quantity_of, violations
 from nasdsl.decoder import REFERENCE_BACKBONE, Decoder, check_source, loads
 from nasdsl.diagnostics import DiagnosticError, Source, Span
 from nasdsl.diagnostics.allowed import allowed_codes
@@ -319,7 +319,7 @@ class Space:
         if figures is None:
             return "cannot be built"
         missed = [
-            f"{value:,} {r.quantity}, expected {r.comparison} {r.bound.text}"
+            f"{value:,} {quantity_of(r)}, expected {r.comparison} {r.bound.text}"
             for r, value in violations(self.program.requirements, figures)
         ]
         return f"has {' and '.join(missed)}"

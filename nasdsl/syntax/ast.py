@@ -217,13 +217,14 @@ class Detector(Node):
 
 @dataclass(frozen=True, slots=True)
 class Require(Node):
-    """``require macs <= 120G at 800x1088``; ``size`` is (height, width)."""
+    """``require macs <= 120G at 800x1088``; ``size`` is (height, width); ``subject`` is the op of ``count(op)``."""
 
     quantity: str
     quantity_span: Span = field(compare=False, repr=False)
     comparison: str
     bound: Number
     size: tuple[int, int] | None
+    subject: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,9 +151,11 @@ class Builder:
         return ast.Detector(_between(c[0], c[-1]), tuple(c[2:-1:2]))
 
     def require(self, c: Children) -> ast.Require:
-        bound = ast.Number(c[3].span, number_value(c[3].value), c[3].value)
-        size = _height_and_width(c[5]) if len(c) > 4 else None
-        return ast.Require(_between(c[0], c[-1]), c[1].value, c[1].span, c[2].value, bound, size)
+        subject = ast.Reference(c[3].span, c[3].value) if c[2].type == "LPAR" else None
+        comparison, number, *rest = c[2:] if subject is None else c[5:]
+        bound = ast.Number(number.span, number_value(number.value), number.value)
+        size = _height_and_width(rest[1]) if rest else None
+        return ast.Require(_between(c[0], c[-1]), c[1].value, c[1].span, comparison.value, bound, size, subject)
 
     def settings(self, c: Children) -> _Settings:
         return _Settings(_between(c[0], c[-1]), tuple(c[1:-1:2]))

@@ -214,7 +214,8 @@ class Unparser:
                 self.out.append("detector")
                 self.settings(node.settings)
             case ast.Require():
-                self.words("require", node.quantity, node.comparison)
+                quantity = node.quantity if node.subject is None else f"{node.quantity}({node.subject.name})"
+                self.words("require", quantity, node.comparison)
                 self.out.append(number_text(node.bound))
                 if node.size is not None:
                     self.out += (SPACE, "at", SPACE, f"{node.size[0]}x{node.size[1]}")

@@ -255,6 +255,12 @@ MALFORMED: dict[str, str] = {
     ),
     "a weight of no sample": decoder("output p3 = ?op(c3)", before="choice op = conv_3x3 : 3 | skip : 0"),
     "a weight that is a word": decoder("output p3 = ?op(c3)", before="choice op = conv_3x3 : often | skip"),
+    "requirements of calls": GOOD.replace(
+        "c5\n", "c5\n  require count(nothing) <= 2\n  require count <= 2\n  require macs(skip) <= 2\n", 1
+    ),
+    "a broken requirement of calls": decoder("x = c3\nrepeat 3 { x = dconv_3x3(x) }\noutput p4 = c4").replace(
+        "c5\n", "c5\n  require count(dconv_3x3) <= 2\n", 1
+    ),
     # ------------------------------------------------------------------ one mistake, where there were several
     "a call as an attribute of an output": decoder("output p3 = conv(c3, k=3, groups=width(c4), norm=bn)"),
     "a call as an attribute of a block": decoder("x = conv(c3, k=3, groups=2 * min(4, 8), norm=bn)\noutput p3 = x"),

@@ -173,7 +173,8 @@ class Trees:
             return self.let()
         if kind == 2:
             comparison, size = self.rng.choice(["<=", ">=", "<", ">", "=="]), self.rng.choice([None, (800, 1088)])
-            return ast.Require(_HERE, self.name(), _HERE, comparison, self.number(), size)
+            subject = self.maybe(lambda: ast.Reference(_HERE, self.name()))
+            return ast.Require(_HERE, self.name(), _HERE, comparison, self.number(), size, subject)
         if kind == 3:
             return ast.Predict(_HERE, self.name(), _HERE, self.some(lambda: self.setting(1), 0))
         return self.section()
