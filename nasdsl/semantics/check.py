@@ -10,6 +10,7 @@ from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.allowed import without_allowed
 from nasdsl.diagnostics.catalogue import structure
 from nasdsl.semantics.architecture import Architecture, InputFeature
+from nasdsl.semantics.choices import check_unused_choices
 from nasdsl.semantics.conditions import ALWAYS, holds
 from nasdsl.semantics.definitions import check_definitions
 from nasdsl.semantics.elaborate import elaborate
@@ -74,6 +75,7 @@ def check(
         if level.definitions:
             check_definitions(level, problems, lost)
         level = level.parent
+    check_unused_choices(file, vocabulary, problems, lost)
     node = _only_decoder(file, problems, lost)
     program = architecture = None
     if node is not None:

@@ -77,7 +77,7 @@ def nodes(tree: ast.Node | tuple[ast.Node, ...] | None) -> Iterator[ast.Node]:
             if isinstance(value, ast.Node):
                 todo.append(value)
             elif isinstance(value, tuple) and value and isinstance(value[0], ast.Node):
-                todo += reversed(value)
+                todo += [part for part in reversed(value) if part is not None]
 
 
 def _elaborate(definition: Definition, problems: list[Diagnostic], lost: frozenset[str] | None) -> None:

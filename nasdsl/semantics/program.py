@@ -62,6 +62,7 @@ class Decision:
         texts: each alternative as the text has it.
         condition: when the hole is there: the alternatives and turns in which it stands.
         span: the hole in the text.
+        weights: how often each alternative is drawn, in proportion to the others; empty where all are drawn alike.
     """
 
     number: int
@@ -70,6 +71,7 @@ class Decision:
     texts: tuple[str, ...]
     condition: Condition[Decision]
     span: Span
+    weights: tuple[float, ...] = ()
 
     def __index__(self) -> int:
         """Its number: a filling is read by decisions."""

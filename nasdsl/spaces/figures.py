@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 from nasdsl.backbones import Backbone
 from nasdsl.backbones import backbone as find_backbone
 from nasdsl.backends.cost import Areas, HeadAreas
-from nasdsl.backends.requirements import DEFAULT_SIZE, Quantities, macs_sizes
+from nasdsl.backends.requirements import DEFAULT_SIZE, Quantities, counted_ops, macs_sizes
 from nasdsl.diagnostics import Diagnostic, DiagnosticError
 from nasdsl.ir.graph import Node
 from nasdsl.ir.lower import lower_nodes, predictions
@@ -22,6 +22,7 @@ from nasdsl.semantics import attributes, infer_fpn, infer_head, primitives
 from nasdsl.semantics.architecture import Fcos, Retinanet
 from nasdsl.semantics.attributes import Accepts, Unknown
 from nasdsl.semantics.builder import NOTHING, UNFIT
+from nasdsl.semantics.calls import CallCounter
 from nasdsl.semantics.conditions import ALWAYS, holds
 from nasdsl.semantics.elaborate_body import body_of_block
 from nasdsl.semantics.infer import Binding, Frame, Inference
@@ -109,6 +110,8 @@ class FigureCounter:
         self._fpn, self._head, self._predict = program.fpn, program.head, program.predict
         self._has_turns = any(s.condition != ALWAYS for c in program.head.chains for s in c.steps)
         self._head_is_fixed = not self._has_turns and not _head_has_slots(program.head, program.predict)
+        counted = counted_ops(program.requirements)
+        self._calls = CallCounter(program, counted) if counted else None
         self._heads: dict[tuple[tuple[int, ...], int], int] = {}
 
     def figures(self, indices: Sequence[int]) -> Quantities | None:
@@ -145,7 +148,8 @@ class FigureCounter:
         mask = (1 << 64) - 1
         wanted = self._sizes_of[own]
         macs = {size: total >> (64 * (i + 1)) & mask for i, size in enumerate(self.sizes) if size in wanted}
-        return Quantities(macs, total & mask, dangling, own or DEFAULT_SIZE)
+        calls = {} if self._calls is None else self._calls.count(indices)
+        return Quantities(macs, total & mask, dangling, own or DEFAULT_SIZE, calls)
 
     def _count_fpn(self, fpn: FpnProgram, indices: Sequence[int]) -> tuple[int, int, list[int], int]:
         """Cost of the live part, number of dangling blocks, levels of the pyramid and its width."""

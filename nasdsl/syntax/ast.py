@@ -85,9 +85,13 @@ class NamedHole(Node):
 
 @dataclass(frozen=True, slots=True)
 class ChoiceHole(Node):
-    """``?(a | b)``: one of the alternatives in the brackets."""
+    """``?(a | b)``: one of the alternatives in the brackets.
+
+    ``weights`` says how often each is drawn (``?(a : 3 | b)``), None for one that does not say; empty where none does.
+    """
 
     alternatives: tuple[Alternative, ...]
+    weights: tuple[Number | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,13 +240,14 @@ class Detector(Node):
 
 @dataclass(frozen=True, slots=True)
 class Require(Node):
-    """``require macs <= 120G at 800x1088``; ``size`` is (height, width)."""
+    """``require macs <= 120G at 800x1088``; ``size`` is (height, width); ``subject`` is the op of ``count(op)``."""
 
     quantity: str
     quantity_span: Span = field(compare=False, repr=False)
     comparison: str
     bound: Number
     size: tuple[int, int] | None
+    subject: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,11 +316,12 @@ class Use(Node):
 
 @dataclass(frozen=True, slots=True)
 class ChoiceDef(Node):
-    """``choice name = a | b``."""
+    """``choice name = a | b``; ``weights`` as of `ChoiceHole`."""
 
     name: str
     name_span: Span = field(compare=False, repr=False)
     alternatives: tuple[Alternative, ...]
+    weights: tuple[Number | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -318,6 +318,17 @@ MALFORMED: dict[str, str] = {
     "nothing to tell a level": decoder("output p3 = up(c4, none)"),
     "an attribute of nothing": decoder("output p3 = sum(c3, none(c4, k=3))"),
     "none as a layer": decoder(head="?(conv_3x3 | none) -> none"),
+    "a choice that nothing draws from": decoder(
+        "output p3 = c3", before="choice op = conv_3x3 | nonee | conv(kk=3) | conv(k=2) | ?nothing"
+    ),
+    "a weight of no sample": decoder("output p3 = ?op(c3)", before="choice op = conv_3x3 : 3 | skip : 0"),
+    "a weight that is a word": decoder("output p3 = ?op(c3)", before="choice op = conv_3x3 : often | skip"),
+    "requirements of calls": GOOD.replace(
+        "c5\n", "c5\n  require count(nothing) <= 2\n  require count <= 2\n  require macs(skip) <= 2\n", 1
+    ),
+    "a broken requirement of calls": decoder("x = c3\nrepeat 3 { x = dconv_3x3(x) }\noutput p4 = c4").replace(
+        "c5\n", "c5\n  require count(dconv_3x3) <= 2\n", 1
+    ),
     # ------------------------------------------------------------------ one mistake, where there were several
     "a call as an attribute of an output": decoder("output p3 = conv(c3, k=3, groups=width(c4), norm=bn)"),
     "a call as an attribute of a block": decoder("x = conv(c3, k=3, groups=2 * min(4, 8), norm=bn)\noutput p3 = x"),

@@ -142,7 +142,8 @@ WEIGHTS = Code(
 UNKNOWN_QUANTITY = Code(
     "NAS315",
     "a requirement on something that is not known",
-    "`require` bounds `macs` or `params` of fpn and head, or the number of `dangling` blocks.",
+    "`require` bounds `macs` or `params` of fpn and head, the number of `dangling` blocks, or how often an op is called: "
+    "`require count(dconv_3x3) <= 4`.",
     decoder(inputs="input c3, c4\n  require flops <= 120G at 800x1088"),
     decoder(inputs="input c3, c4\n  require macs <= 120G at 800x1088"),
 )
@@ -379,9 +380,14 @@ def pyramid_widths(span: Span, widths: Iterable[tuple[str, int]]) -> Diagnostic:
     )  # fmt: skip
 
 
+def count_of_what(span: Span, quantity: str) -> Diagnostic:
+    message = "`count` of nothing" if quantity == "count" else f"`{quantity}` of an op"
+    return UNKNOWN_QUANTITY(span, message, label="expected `count(op)` with the name of an op, or macs, params or dangling")
+
+
 def unknown_quantity(span: Span, name: str, known: Sequence[str]) -> Diagnostic:
     guess = did_you_mean(name, known)
     return UNKNOWN_QUANTITY(
-        span, f"nothing is known of `{name}`", label="expected macs, params or dangling",
+        span, f"nothing is known of `{name}`", label="expected macs, params, dangling or count(op)",
         help=f"did you mean `{guess}`?" if guess else "", fix=guess,
     )  # fmt: skip
