@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from nasdsl.ir.canonical import digest
 from nasdsl.ir.graph import Graph, Node
-from nasdsl.layers import CustomLayer, Input, Resize
+from nasdsl.layers import Input, Resize, is_sized
 
 
 class ExportError(ValueError):
@@ -31,9 +31,9 @@ def all_nodes(graph: Graph) -> Iterator[Node]:
 
 
 def sized_levels(nodes: Sequence[Node]) -> list[int]:
-    """The levels whose height and width layers are given: resizes, and custom layers that take a size."""
+    """The levels whose height and width layers are given: resizes, and others that take a size."""
     levels = {n.layer.level for n in nodes if isinstance(n.layer, Resize)}
-    levels |= {n.out.level for n in nodes if isinstance(n.layer, CustomLayer) and n.layer.sized and n.out.level is not None}
+    levels |= {n.out.level for n in nodes if is_sized(n.layer) and n.out.level is not None}
     return sorted(levels)
 
 

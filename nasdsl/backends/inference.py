@@ -16,8 +16,8 @@ from nasdsl.nn.folding import fold
 def for_inference(module: DecoderModule) -> DecoderModule:
     """Copy of a decoder that is optimized for inference. Its predictions in eval mode are the same, up to rounding.
 
-    A BatchNorm whose input is a convolution that nothing else reads is folded into the convolution. GroupNorms stay: their
-    statistics depend on the input. The copy cannot be trained, since it has no BatchNorms.
+    A BatchNorm whose input is a convolution that nothing else reads is folded into the convolution. GroupNorms and LayerNorms
+    stay: their statistics depend on the input. The copy cannot be trained, since it has no BatchNorms.
     """
     optimized = copy.deepcopy(module).eval().requires_grad_(False)
     graph = optimized.graph

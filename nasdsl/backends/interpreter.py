@@ -15,10 +15,13 @@ from nasdsl.ir.graph import Node
 from nasdsl.layers import (
     Activation,
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     Features,
     GlobalPool,
     Input,
@@ -26,13 +29,16 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     Norm,
+    PixelShuffle,
     Pool,
     PrimitiveError,
     Resize,
     Result,
     Scale,
     Split,
+    UpConv,
     WeightedAdd,
+    is_sized,
 )
 from nasdsl.layers.custom import describe
 
@@ -141,7 +147,8 @@ def _run(step: Step, root: nn.Module, operands: Sequence[Tensor], sizes: Sizes) 
     layer = step.node.layer
     if isinstance(layer, CustomLayer):
         return _run_custom(step.node, layer, module, operands, sizes)  # type: ignore[no-any-return]  # several: only `Result` reads them
-    out: Tensor = module(*operands)
+    size = {"size": tuple(sizes[step.node.out.level])} if is_sized(layer) else {}  # type: ignore[index]  # it has a level
+    out: Tensor = module(*operands, **size)
     return out
 
 
@@ -177,6 +184,8 @@ def compute_of(layer: Layer) -> Compute | None:
             return lambda x, sizes: _reduce(torch.add, x)
         case Multiply():
             return lambda x, sizes: _reduce(torch.mul, x)
+        case Factor():
+            return lambda x, sizes: x[0] * layer.value
         case Maximum():
             return lambda x, sizes: _reduce(torch.maximum, x)
         case Concat():
@@ -192,7 +201,9 @@ def compute_of(layer: Layer) -> Compute | None:
             return lambda x, sizes: reduce(x[0], dim=(2, 3), keepdim=True)
         case Result():
             return lambda x, sizes: x[0][layer.index]
-        case Conv() | DeformConv() | Norm() | Scale() | WeightedAdd() | CustomLayer() | Input():
+        case Conv() | DeformConv() | UpConv() | PixelShuffle() | Carafe() | Attention():
+            return None
+        case Norm() | Scale() | WeightedAdd() | CustomLayer() | Input():
             return None
 
 

@@ -20,23 +20,39 @@ from nasdsl.layers import (
     GROUP_NORM_GROUPS,
     Activation,
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     GlobalPool,
     Input,
     Maximum,
     Multiply,
     Norm,
+    NormKind,
+    PixelShuffle,
     Pool,
     Resize,
     Result,
     Scale,
     Split,
+    UpConv,
     WeightedAdd,
 )
-from nasdsl.nn import DeformConv2d, DilatedDepthwiseConv2d, Group, GroupNorm
+from nasdsl.nn import Carafe as CarafeModule
+from nasdsl.nn import (
+    DeformConv2d,
+    DilatedDepthwiseConv2d,
+    Group,
+    GroupNorm,
+    LayerNorm2d,
+    SelfAttention2d,
+    UpConv2d,
+)
+from nasdsl.nn import PixelShuffle as PixelShuffleModule
 from nasdsl.nn import Scale as ScaleModule
 from nasdsl.nn import WeightedAdd as WeightedAddModule
 from nasdsl.semantics.architecture import Fcos
@@ -255,8 +271,14 @@ def _register(root: nn.Module, path: str, node: Node) -> None:
     at.add_module(name, module)
 
 
+def _norm(kind: NormKind, width: int) -> nn.Module:
+    if kind == "gn":
+        return GroupNorm(GROUP_NORM_GROUPS, width)
+    return nn.BatchNorm2d(width) if kind == "bn" else LayerNorm2d(width)
+
+
 def make_module(node: Node) -> nn.Module | None:
-    """Create the module of a node's layer; None for a layer without parameters and buffers."""
+    """Create the module of a node's layer; None for a layer that the interpreter computes itself."""
     layer, width = node.layer, node.operands[0].width if node.operands else 0
     match layer:
         case Conv():
@@ -269,15 +291,23 @@ def make_module(node: Node) -> nn.Module | None:
                 width, layer.width, layer.k, layer.stride, layer.dilation, layer.groups, layer.offset_groups, layer.bias
             )
         case Norm():
-            return nn.BatchNorm2d(width) if layer.norm == "bn" else GroupNorm(GROUP_NORM_GROUPS, width)
+            return _norm(layer.norm, width)
         case Scale():
             return ScaleModule(width)
         case WeightedAdd():
             return WeightedAddModule(len(node.inputs))
+        case UpConv():
+            return UpConv2d(width, layer.width, layer.k, layer.stride, layer.groups, layer.bias)
+        case PixelShuffle():
+            return PixelShuffleModule(layer.factor)
+        case Carafe():
+            return CarafeModule(width, layer.factor, layer.k, layer.encoder_k, layer.compressed)
+        case Attention():
+            return SelfAttention2d(width, layer.heads, layer.position == "sine")
         case CustomLayer():
             module: nn.Module = layer.module(node.operands, node.out)
             return module
-        case Input() | Activation() | Add() | Multiply() | Maximum() | Concat():
+        case Input() | Activation() | Add() | Multiply() | Factor() | Maximum() | Concat():
             return None
         case Split() | Result() | Resize() | Pool() | GlobalPool():
             return None

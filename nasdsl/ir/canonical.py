@@ -15,10 +15,13 @@ from nasdsl.ir.graph import Graph, HeadLayer, Node, Tower
 from nasdsl.layers import (
     Activation,
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     Features,
     GlobalPool,
     Input,
@@ -26,19 +29,36 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     Norm,
+    PixelShuffle,
     Pool,
     Resize,
     Result,
     Scale,
     Split,
+    UpConv,
     WeightedAdd,
     attribute_texts,
 )
 from nasdsl.semantics.architecture import DetectorPart, Fcos, Predict
+from nasdsl.syntax.build import number_digits
 from nasdsl.syntax.printer import print_name
 
 _COMMUTATIVE = (Add, Multiply, Maximum, WeightedAdd)
-_WITHOUT_PARAMETERS = (Activation, Add, Concat, GlobalPool, Input, Maximum, Multiply, Pool, Resize, Result, Split)
+_WITHOUT_PARAMETERS = (
+    Activation,
+    Add,
+    Concat,
+    Factor,
+    GlobalPool,
+    Input,
+    Maximum,
+    Multiply,
+    PixelShuffle,
+    Pool,
+    Resize,
+    Result,
+    Split,
+)
 _DEEPEST = 12  # nested calls in one statement
 _MOST_TRIALS = 64  # texts that are compared where twins are tied
 _MOST_PICKS = 200  # twins that are distinguished one by one
@@ -266,6 +286,15 @@ def call(layer: Layer, operands: Sequence[str], width: int) -> str:
             return f"conv({x}, {_conv(layer)}, bias={str(layer.bias).lower()})"
         case DeformConv():
             return f"deform_conv({x}, {_conv(layer)}, offset_groups={layer.offset_groups}, bias={str(layer.bias).lower()})"
+        case UpConv():
+            return f"up_conv({x}, {_up_conv(layer)}, bias={str(layer.bias).lower()})"
+        case PixelShuffle():
+            return f"pixel_shuffle({x}, factor={layer.factor})"
+        case Carafe():
+            sizes = f"factor={layer.factor}, k={layer.k}, encoder_k={layer.encoder_k}, compressed={layer.compressed}"
+            return f"carafe({x}, {sizes})"
+        case Attention():
+            return f"attention({x}, heads={layer.heads}, position={layer.position})"
         case Norm():
             return f"norm({x}, norm={layer.norm})"
         case Activation():
@@ -278,6 +307,8 @@ def call(layer: Layer, operands: Sequence[str], width: int) -> str:
             return f"global_pool({x}, kind={layer.pool})"
         case Scale() | Add() | Multiply() | Maximum() | WeightedAdd() | Concat():
             return f"{layer.kind}({x})"
+        case Factor():
+            return f"mul({x}, {number_digits(layer.value).removesuffix('.0')})"
         case Split():
             return f"split({x}, parts={layer.parts})"
         case Result():
@@ -290,6 +321,11 @@ def _conv(layer: Conv | DeformConv) -> str:
     parts = [f"k={layer.k}", f"width={layer.width}"]
     parts += [f"{name}={value}" for name in ("stride", "dilation", "groups") if (value := getattr(layer, name)) != 1]
     return ", ".join(parts)
+
+
+def _up_conv(layer: UpConv) -> str:
+    parts = [f"k={layer.k}", f"width={layer.width}", f"stride={layer.stride}"]
+    return ", ".join([*parts, *([f"groups={layer.groups}"] if layer.groups != 1 else [])])
 
 
 def _fields(layer: CustomLayer) -> str:

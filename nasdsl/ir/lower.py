@@ -17,6 +17,7 @@ from nasdsl.layers import (
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     Feature,
     Input,
     Layer,
@@ -28,6 +29,7 @@ from nasdsl.layers import (
     ResizeMode,
     Scale,
     WeightedAdd,
+    check_merged,
 )
 from nasdsl.semantics.architecture import Application, Architecture, Fcos, Predict, PyramidOutput, Value
 from nasdsl.semantics.architecture import HeadLayer as CheckedLayer
@@ -37,7 +39,7 @@ from nasdsl.syntax.tables import without_collector
 _COMBINING = frozenset({Add, Concat, Multiply, Maximum, WeightedAdd})
 """Layers whose operands are resized to one level."""
 
-_PLAIN = frozenset({Activation, Conv, DeformConv, Norm, Scale})
+_PLAIN = frozenset({Activation, Conv, DeformConv, Factor, Norm, Scale})
 """Layers of one operand, which is never resized for them."""
 
 MODULE_ATTRIBUTES = frozenset(
@@ -185,6 +187,8 @@ class _Lowering:
                 )
             operands = tuple([out[i] for i in inputs])
         try:
+            if self.values[application.owner].kind == "merge":
+                check_merged(operands)
             feature = layer.infer(operands)
         except LayerError as error:
             code = types.layer_error_code(error.kind)

@@ -16,10 +16,13 @@ from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
 from nasdsl.layers import (
     Activation,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     Feature,
     Features,
     Input,
@@ -28,6 +31,8 @@ from nasdsl.layers import (
     Resize,
     Result,
     Scale,
+    UpConv,
+    is_sized,
 )
 from nasdsl.semantics.architecture import Fcos, Retinanet, Value
 
@@ -60,7 +65,8 @@ class Piece:
     def shares_operands(self) -> bool:
         """Whether copies of it may read the same maps: their first layers have weights of their own. Equal layers without
         weights are computed once by some runtimes."""
-        return isinstance(self.nodes[0].layer, Conv | DeformConv | Norm | Scale | CustomLayer)
+        layer = self.nodes[0].layer
+        return isinstance(layer, Conv | DeformConv | UpConv | Carafe | Attention | Norm | Scale | CustomLayer)
 
     @property
     def repeats(self) -> bool:
@@ -149,7 +155,7 @@ def split(nodes: Sequence[Node], results: Iterable[str]) -> list[tuple[Node, ...
 
 def _continues(piece: list[Node], layer: Layer) -> bool:
     """Whether a layer belongs to the piece that it reads."""
-    if isinstance(layer, Norm | Activation | Scale):
+    if isinstance(layer, Norm | Activation | Scale | Factor):
         return True
     if not isinstance(layer, Conv) or layer.k > 1 or layer.stride > 1:
         return False
@@ -194,7 +200,7 @@ def _prediction_nodes(
 
 def _part(section: str, place: str, nodes: tuple[Node, ...], areas: Areas) -> Part:
     first, last = nodes[0], nodes[-1]
-    is_resized = isinstance(first.layer, Resize) or (isinstance(first.layer, CustomLayer) and first.layer.sized)
+    is_resized = isinstance(first.layer, Resize) or is_sized(first.layer)
     target = areas.map(Feature(first.out.level, 1)) if is_resized else None
     piece = Piece(nodes, tuple(areas.map(x) for x in first.operands), areas.map(last.out), target)
     return Part(section, place + first.id, piece.key, piece)

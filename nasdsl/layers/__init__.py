@@ -6,8 +6,10 @@ of it; the widths of its operands come from the graph, so the same layer serves 
 A package adds a primitive that no composition of these gives as a subclass of `CustomLayer`.
 """
 
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from nasdsl.layers.attention import Attention
 from nasdsl.layers.base import FREE, UNKNOWN_WIDTH, Cost, Feature, Features, LayerError
 from nasdsl.layers.builtin import (
     GROUP_NORM_GROUPS,
@@ -17,6 +19,7 @@ from nasdsl.layers.builtin import (
     Concat,
     Conv,
     DeformConv,
+    Factor,
     GlobalPool,
     Input,
     Maximum,
@@ -31,10 +34,12 @@ from nasdsl.layers.builtin import (
     Scale,
     Split,
     WeightedAdd,
+    check_merged,
     halvings,
 )
 from nasdsl.layers.custom import CUSTOM, CustomLayer, PrimitiveError, attribute_texts, primitive
 from nasdsl.layers.plugins import load_plugins
+from nasdsl.layers.upsampling import Carafe, PixelShuffle, UpConv
 
 Layer: TypeAlias = (
     Input
@@ -45,6 +50,7 @@ Layer: TypeAlias = (
     | Scale
     | Add
     | Multiply
+    | Factor
     | Maximum
     | WeightedAdd
     | Concat
@@ -52,9 +58,28 @@ Layer: TypeAlias = (
     | Resize
     | Pool
     | GlobalPool
+    | UpConv
+    | PixelShuffle
+    | Carafe
+    | Attention
     | Result
     | CustomLayer
 )
+
+
+def is_sized(layer: Layer) -> bool:
+    """Whether its module is given the height and width of the result, ``module(*operands, size=(height, width))``."""
+    return isinstance(layer, UpConv | PixelShuffle | Carafe) or (isinstance(layer, CustomLayer) and layer.sized)
+
+
+def layer_cost(layer: Layer, inputs: Sequence[Feature], out: Feature, area: Callable[[int | None], int]) -> Cost:
+    """Cost of a layer for one image.
+
+    Args:
+        area: gives height * width of the map of a level.
+    """
+    return layer.cost(inputs, out, area(inputs[0].level if isinstance(layer, UpConv | Carafe) else out.level))
+
 
 __all__ = [
     "CUSTOM",
@@ -64,11 +89,14 @@ __all__ = [
     "Activation",
     "ActivationKind",
     "Add",
+    "Attention",
+    "Carafe",
     "Concat",
     "Conv",
     "Cost",
     "CustomLayer",
     "DeformConv",
+    "Factor",
     "Feature",
     "Features",
     "GlobalPool",
@@ -79,6 +107,7 @@ __all__ = [
     "Multiply",
     "Norm",
     "NormKind",
+    "PixelShuffle",
     "Pool",
     "PoolKind",
     "PrimitiveError",
@@ -87,9 +116,13 @@ __all__ = [
     "Result",
     "Scale",
     "Split",
+    "UpConv",
     "WeightedAdd",
     "attribute_texts",
+    "check_merged",
     "halvings",
+    "is_sized",
+    "layer_cost",
     "load_plugins",
     "primitive",
 ]

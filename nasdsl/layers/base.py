@@ -52,7 +52,8 @@ class Cost(NamedTuple):
     """The cost of a layer for one image.
 
     Attributes:
-        macs: multiply-accumulates of convolutions only (of deformable ones, all).
+        macs: multiply-accumulates of convolutions (of deformable ones, all), of CARAFE's reassembly and of the products of
+            attention only.
         params: number of parameters.
         published_flops: "FLOPs" as Table 2 of the paper counts them: `macs`, + 1 per output element for a bias, + 2 per
             element of a BatchNorm, + 1 per element of a ReLU.

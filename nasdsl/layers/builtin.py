@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 from nasdsl.layers.base import FREE, UNKNOWN_WIDTH, Cost, Feature, Features, LayerError
 
-NormKind: TypeAlias = Literal["bn", "gn"]
+NormKind: TypeAlias = Literal["bn", "gn", "ln"]
 ActivationKind: TypeAlias = Literal["relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu", "sigmoid", "tanh"]
 ResizeMode: TypeAlias = Literal["bilinear", "nearest"]
 PoolKind: TypeAlias = Literal["max", "avg"]
@@ -31,7 +31,8 @@ def _convolved(x: Feature, stride: int, width: int) -> Feature:
     return Feature(None if x.level is None else x.level + halvings(stride), width)
 
 
-def _check_groups(x: Feature, groups: int, width: int) -> None:
+def check_groups(x: Feature, groups: int, width: int) -> None:
+    """Raise `LayerError` where groups do not divide the channels in and out."""
     if x.width % groups or width % groups:
         raise LayerError("groups", f"{groups} groups do not divide {x.width} channels in and {width} out")
 
@@ -65,7 +66,7 @@ class Conv:
     kind: ClassVar[str] = "conv"
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
-        _check_groups(inputs[0], self.groups, self.width)
+        check_groups(inputs[0], self.groups, self.width)
         return _convolved(inputs[0], self.stride, self.width)
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
@@ -98,7 +99,7 @@ class DeformConv:
     def infer(self, inputs: Sequence[Feature]) -> Feature:
         if inputs[0].level is None:
             raise LayerError("no level", "a deformable convolution needs a map; this value has one position")
-        _check_groups(inputs[0], self.groups, self.width)
+        check_groups(inputs[0], self.groups, self.width)
         if inputs[0].width % self.offset_groups:
             raise LayerError("groups", f"{self.offset_groups} offset groups do not divide {inputs[0].width} channels")
         return _convolved(inputs[0], self.stride, self.width)
@@ -113,7 +114,7 @@ class DeformConv:
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """BatchNorm (``bn``) or GroupNorm of 32 groups (``gn``)."""
+    """BatchNorm (``bn``), GroupNorm of 32 groups (``gn``), or LayerNorm over the channels of each position (``ln``)."""
 
     norm: NormKind
 
@@ -163,22 +164,37 @@ def _combined(inputs: Sequence[Feature], width: int) -> Feature:
     return Feature(min(levels) if levels else None, width)
 
 
-def _same_width(inputs: Sequence[Feature], what: str) -> int:
-    widths = {x.width for x in inputs} - {UNKNOWN_WIDTH}
-    if len(widths) > 1:
-        kind = "one channel" if 1 in widths and len(widths) == 2 else "widths"
-        raise LayerError(kind, f"{what} of {' and '.join(str(x.width or '?') for x in inputs)} channels")
-    return widths.pop() if widths else UNKNOWN_WIDTH
+def _common_width(inputs: Sequence[Feature], what: str) -> int:
+    """The width of elementwise results: that of all operands but those of one channel, which broadcast."""
+    widths = {x.width for x in inputs}
+    known = widths - {UNKNOWN_WIDTH, 1}
+    if len(known) > 1:
+        raise _unequal(inputs, what)
+    return known.pop() if known else min(widths)
+
+
+def _unequal(inputs: Sequence[Feature], what: str) -> LayerError:
+    return LayerError("widths", f"{what} of {' and '.join(str(x.width or '?') for x in inputs)} channels")
+
+
+def check_merged(inputs: Sequence[Feature]) -> None:
+    """Check the widths of a value and of what is merged into it: they are equal, so that none broadcasts unasked.
+
+    Raises:
+        LayerError: they differ.
+    """
+    if len({x.width for x in inputs} - {UNKNOWN_WIDTH}) > 1:
+        raise _unequal(inputs, "a sum")
 
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """The sum of its operands, which have one width; lowering has resized them to one resolution."""
+    """The sum of its operands, which have one width, or one channel; lowering has resized them to one resolution."""
 
     kind: ClassVar[str] = "add"
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
-        return _combined(inputs, _same_width(inputs, "a sum"))
+        return _combined(inputs, _common_width(inputs, "a sum"))
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
         return FREE
@@ -191,7 +207,22 @@ class Multiply:
     kind: ClassVar[str] = "mul"
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
-        return _combined(inputs, _same_width(inputs, "a product"))
+        return _combined(inputs, _common_width(inputs, "a product"))
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return FREE
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """Multiplication by a constant."""
+
+    value: float
+
+    kind: ClassVar[str] = "factor"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        return inputs[0]
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
         return FREE
@@ -204,7 +235,7 @@ class Maximum:
     kind: ClassVar[str] = "max"
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
-        return _combined(inputs, _same_width(inputs, "a maximum"))
+        return _combined(inputs, _common_width(inputs, "a maximum"))
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
         return FREE
@@ -220,7 +251,7 @@ class WeightedAdd:
     kind: ClassVar[str] = "weighted_add"
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
-        return _combined(inputs, _same_width(inputs, "a weighted sum"))
+        return _combined(inputs, _common_width(inputs, "a weighted sum"))
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
         return Cost(0, len(inputs))

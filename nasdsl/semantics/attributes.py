@@ -216,7 +216,8 @@ def settings(
         accepts = accepted.get(setting.name)
         if accepts is None:
             right = False
-            problems.append(types.unknown_attribute(setting.name_span, owner, setting.name, accepted))
+            known = [name for name in accepted if name.isidentifier()]
+            problems.append(types.unknown_attribute(setting.name_span, owner, setting.name, known))
             continue
         if setting.name in seen:
             right = False

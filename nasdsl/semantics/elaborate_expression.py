@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from nasdsl.diagnostics import Diagnostic, Span
-from nasdsl.diagnostics.catalogue import holes, names, structure
+from nasdsl.diagnostics.catalogue import holes, names, structure, syntax
 from nasdsl.semantics import primitives
-from nasdsl.semantics.attributes import Unknown
+from nasdsl.semantics.attributes import Size, Unknown
 from nasdsl.semantics.conditions import (
     ALWAYS,
     MAX_CASES,
@@ -77,16 +77,16 @@ class ExpressionElaborator(AttributeElaborator):
 
     # ---------------------------------------------------------------------------------------- expressions
 
-    def operand(self, node: ast.Operand | ast.Attribute) -> Operand:
-        """The program of an expression."""
+    def operand(self, node: ast.Operand | ast.Attribute, reader: ast.Call | None = None) -> Operand:
+        """The program of an expression; `reader` is the call that it is an operand of."""
         kind = type(node)
         if kind is ast.Reference:
             return self.reference(node)  # type: ignore[arg-type]  # `kind` says so
         if kind is ast.Call:
             return self.call(node)  # type: ignore[arg-type]  # `kind` says so
         if isinstance(node, _NUMBERS):
-            self.problems.append(holes.not_a_value(node.span))
-            return Missing(node.span)
+            self.problems.append(holes.not_a_value(node.span) if reader is None else self._no_operand(node, reader))
+            return Missing(node.span, is_left_out=reader is not None)  # then nothing is said of how many operands there are
         made = self.slot(node, "operand")
         return made if isinstance(made, Slot | Missing) else Missing(node.span)
 
@@ -180,7 +180,13 @@ class ExpressionElaborator(AttributeElaborator):
         if target is None:
             target, settings, is_read = self.called(callee, node.callee_span, settings)
         operand, reference = self.operand, self.reference
-        operands = tuple([reference(o) if type(o) is ast.Reference else operand(o) for o in node.operands])
+        values: Sequence[Any] = node.operands
+        factors: list[ast.Attribute] = []
+        if _takes_factor(target):
+            values, factors = self._values_and_factors(node.operands)
+        operands = tuple([reference(o) if type(o) is ast.Reference else operand(o, node) for o in values])
+        if factors:
+            settings = (*settings, _product(factors))
         has_slots = False
         if settings:
             if not is_read:
@@ -219,6 +225,54 @@ class ExpressionElaborator(AttributeElaborator):
                 return False
             return any(self._may_be_block_with_holes(a, (*seen, choice)) for a in choice.alternatives)
         return isinstance(callee, ast.ChoiceHole) and any(self._may_be_block_with_holes(a, seen) for a in callee.alternatives)
+
+    def _no_operand(self, node: ast.Attribute, reader: ast.Call) -> Diagnostic:
+        """The finding about a number among the operands of a call, or about arithmetic on values."""
+        while isinstance(node, ast.Group) and isinstance(node.inner, ast.Group):
+            node = node.inner
+        if isinstance(node, ast.Group) and isinstance(node.inner, ast.Reference | ast.NamedHole | ast.ChoiceHole):
+            return syntax.value_in_brackets(node.span, node.inner.span.text)
+        if any(name in self.scope for name in _names_in(node)):
+            return syntax.arithmetic_on_values(node.span)
+        return syntax.number_as_operand(node.span, reader.callee if isinstance(reader.callee, str) else "")
+
+    def _values_and_factors(self, nodes: Sequence[Any]) -> tuple[list[Any], list[ast.Attribute]]:
+        """The operands of ``mul``, apart from the numbers among them."""
+        values: list[Any] = []
+        factors: list[ast.Attribute] = []
+        for node in nodes:
+            are = set(self._numbers_among(node, ()))
+            if len(are) == 2:
+                self.problems.append(holes.values_and_numbers(node.span))
+                values.append(ast.NamedHole(node.span, ""))  # is reported, and how many operands there are is not known
+            elif are == {True}:
+                factors.append(node)
+            else:
+                values.append(node)
+        return values, factors
+
+    def _numbers_among(self, node: Any, within: tuple[str, ...]) -> Iterator[bool]:
+        """Whether an operand is a number; of a hole, for each alternative. `within`: choices that it is an alternative of."""
+        kind = type(node)
+        if kind is Slot or kind is ast.ChoiceHole:
+            for alternative in node.alternatives:
+                yield from self._numbers_among(alternative, within)
+        elif kind is ast.NamedHole:
+            choice = None if node.name == "pool" or node.name in within else self.vocabulary.find_choice(node.name)
+            for alternative in () if choice is None else choice.alternatives:
+                yield from self._numbers_among(alternative, (*within, node.name))
+        elif kind is ast.Reference and node.index is None and node.name not in self.scope:
+            word = self.words.get(node.name)
+            if node.name in self.kept:
+                yield node.name == "width" or node.name not in primitives.SECTION
+            elif isinstance(word, str) or word is None or isinstance(word, Unknown | Size):
+                yield False
+            else:
+                yield from (True,) if isinstance(word, int | float) else self._numbers_among(word, within)
+        elif kind is ast.Group:
+            yield from self._numbers_among(node.inner, within)
+        else:
+            yield kind in (ast.Number, ast.Arithmetic, ast.Negative, ast.RangeHole)
 
     def _named_target(
         self, name: str, span: Span, settings: tuple[ast.Setting, ...], *, problems: list[Diagnostic] | None = None,
@@ -502,6 +556,33 @@ def _takes_feature(target: Any) -> bool:
         return any(_takes_feature(a) for a in target.alternatives)
     callee = target.callee if isinstance(target, Target) else None
     return isinstance(callee, Primitive) and "to" in callee.attributes
+
+
+def _takes_factor(target: Any) -> bool:
+    """Whether numbers among the operands are factors, whatever stands in a slot before the brackets."""
+    if isinstance(target, Slot):
+        return all(_takes_factor(a) for a in target.alternatives)
+    callee = target.callee if isinstance(target, Target) else None
+    return isinstance(callee, Primitive) and primitives.FACTOR in callee.attributes
+
+
+def _product(factors: Sequence[ast.Attribute]) -> ast.Setting:
+    """Numbers among the operands of ``mul`` as the attribute that they stand for."""
+    first, *others = factors
+    value = first
+    for factor in others:
+        value = ast.Arithmetic(factor.span, "*", value, factor)
+    return ast.Setting(first.span, primitives.FACTOR, first.span, value)
+
+
+def _names_in(node: Any) -> Iterator[str]:
+    """Names in an attribute value."""
+    if isinstance(node, ast.Reference):
+        yield node.name
+    elif isinstance(node, ast.Arithmetic):
+        yield from (*_names_in(node.left), *_names_in(node.right))
+    elif isinstance(node, ast.Negative | ast.Group):
+        yield from _names_in(node.operand if isinstance(node, ast.Negative) else node.inner)
 
 
 def _results_attributes(target: Any) -> dict[str, str]:

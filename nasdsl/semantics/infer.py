@@ -345,7 +345,8 @@ class Inference:
             for setting in settings:
                 self.problems.append(types.unknown_attribute(setting.name_span, primitive.name, setting.name, ()))
             return UNFIT if settings else NOTHING
-        operands = self._operands(call, primitive.least, primitive.most, frame, path, home)
+        least = 1 if any(s.name == primitives.FACTOR for s in settings) else primitive.least
+        operands = self._operands(call, least, primitive.most, frame, path, home)
         if operands is not None and NOTHING in operands:
             left = [index for index in operands if index != NOTHING]
             if not left or (primitive.name not in primitives.LEAVES_OUT and UNFIT not in left):

@@ -7,7 +7,7 @@ from typing import Any, assert_never
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import lints, structure, types
-from nasdsl.layers import UNKNOWN_WIDTH, Add, Feature, LayerError, Resize
+from nasdsl.layers import UNKNOWN_WIDTH, Add, Feature, LayerError, Resize, check_merged
 from nasdsl.semantics import primitives
 from nasdsl.semantics.architecture import Application, FpnPart, PyramidOutput
 from nasdsl.semantics.attributes import Accepts
@@ -194,7 +194,7 @@ class _FpnInference:
             extra = tuple(b.index for b in self.blocks[:before] if _dangles(b))
             features = [applications[i].feature for i in (application.inputs[0], *extra)]
             try:
-                Add().infer(features)
+                check_merged(features)
             except LayerError as error:
                 self.problems.append(types.merged_widths(application.span, str(error), features[0].width))
                 continue

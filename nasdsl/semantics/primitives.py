@@ -13,10 +13,13 @@ from nasdsl.layers import (
     Activation,
     ActivationKind,
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     Feature,
     GlobalPool,
     Layer,
@@ -24,13 +27,16 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     Norm,
+    PixelShuffle,
     Pool,
     Resize,
     Scale,
     Split,
+    UpConv,
     WeightedAdd,
     load_plugins,
 )
+from nasdsl.layers.attention import PositionKind
 from nasdsl.layers.custom import describe, layer_fields
 from nasdsl.layers.fields import MAX_INTEGER, FieldType, LayerField
 from nasdsl.layers.plugins import GROUP
@@ -41,13 +47,16 @@ ACTIVATIONS: tuple[str, ...] = get_args(ActivationKind)
 MAX_OPERANDS = 64
 
 _WIDTH = Accepts("count", "width")
-_NORM = Accepts("word", "norm", ("bn", "gn", "none"))
+_NORM = Accepts("word", "norm", ("bn", "gn", "ln", "none"))
 _ACT = Accepts("word", "act", (*ACTIVATIONS, "none"))
 _MODE = Accepts("word", "bilinear", ("bilinear", "nearest"))
 _POOL = Accepts("word", None, ("max", "avg"))
 _STRIDE = Accepts("stride", 1, largest=64)
 _DILATION = Accepts("count", 1, largest=1024)
 _GROUPS = Accepts("count", 1)
+
+FACTOR = "*"
+"""The attribute that the numbers among the operands of ``mul`` become. No text can set it by this name."""
 
 SECTION: Mapping[str, Accepts] = {
     "width": Accepts("count", None, largest=16384),
@@ -68,7 +77,7 @@ class Primitive:
     """A name of the language that stands for layers.
 
     Attributes:
-        least, most: how many operands it takes.
+        least, most: how many operands it takes; one is enough where there is a constant factor too.
         attributes: its attributes, and what each accepts.
         expand: called with the attribute values, the operands' indices and an `Apply`; returns the index of the result.
         weight: the largest number of layers that it expands into.
@@ -104,6 +113,28 @@ def _conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
 def _deform_conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
     layer = DeformConv(a["width"], a["k"], a["stride"], a["dilation"], a["offset_groups"], a["groups"], a["bias"] == "true")
     return _finish(a, apply(layer, *x), apply)
+
+
+def _mul(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    product = apply(Multiply(), *x) if len(x) > 1 else x[0]
+    return product if a[FACTOR] == 1 else apply(Factor(float(a[FACTOR])), product)
+
+
+def _up_conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    bias = a["norm"] == "none" if a["bias"] == "auto" else a["bias"] == "true"
+    return _finish(a, apply(UpConv(a["width"], a["k"], a["stride"], a["groups"], bias), *x), apply)
+
+
+def _pixel_shuffle(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return apply(PixelShuffle(a["factor"]), *x)
+
+
+def _carafe(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return apply(Carafe(a["factor"], a["k"], a["encoder_k"], a["compressed"]), *x)
+
+
+def _attention(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return apply(Attention(a["heads"], a["position"]), *x)
 
 
 def _norm(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
@@ -149,6 +180,8 @@ _CONV: dict[str, Accepts] = {
     "bias": Accepts("flag", "auto", ("auto",)),
 }
 
+_TIMES = Accepts("stride", 2, largest=64)
+_UP_CONV = {name: accepts for name, accepts in _CONV.items() if name != "dilation"}
 NONE: Final = "none"
 """The primitive, and the operand, that leaves an operand out."""
 
@@ -168,11 +201,32 @@ PRIMITIVES: dict[str, Primitive] = {
             _deform_conv,
             3,
         ),
+        Primitive("up_conv", 1, 1, _UP_CONV | {"k": Accepts("count", 2, largest=64), "stride": _TIMES}, _up_conv, 3),
+        Primitive("pixel_shuffle", 1, 1, {"factor": _TIMES}, _pixel_shuffle),
+        Primitive(
+            "carafe",
+            1,
+            1,
+            {
+                "factor": _TIMES,
+                "k": Accepts("odd", 5, largest=63),
+                "encoder_k": Accepts("odd", 3, largest=63),
+                "compressed": Accepts("count", 64, largest=16384),
+            },
+            _carafe,
+        ),
+        Primitive(
+            "attention",
+            1,
+            1,
+            {"heads": Accepts("count", 8, largest=1024), "position": Accepts("word", "sine", get_args(PositionKind))},
+            _attention,
+        ),
         Primitive("norm", 1, 1, {"norm": _NORM}, _norm),
         Primitive("act", 1, 1, {"act": _ACT}, _act),
         Primitive("scale", 1, 1, {}, _plain(Scale())),
         Primitive("add", 2, MAX_OPERANDS, {}, _plain(Add())),
-        Primitive("mul", 2, MAX_OPERANDS, {}, _plain(Multiply())),
+        Primitive("mul", 2, MAX_OPERANDS, {FACTOR: Accepts("number", 1)}, _mul, 2),
         Primitive("max", 2, MAX_OPERANDS, {}, _plain(Maximum())),
         Primitive("weighted_add", 2, MAX_OPERANDS, {}, _plain(WeightedAdd())),
         Primitive("concat", 2, MAX_OPERANDS, {}, _plain(Concat())),

@@ -39,7 +39,7 @@ def _collect_of_statements(statements: tuple[ast.Statement, ...], block: Block, 
             found.setdefault(name, accepts)
 
 
-def _collect(operand: ast.Operand, op: Definition, found: dict[str, Accepts]) -> None:
+def _collect(operand: ast.Operand | ast.Attribute, op: Definition, found: dict[str, Accepts]) -> None:
     if not isinstance(operand, ast.Call):
         return
     for inner in operand.operands:
@@ -53,6 +53,10 @@ def _collect(operand: ast.Operand, op: Definition, found: dict[str, Accepts]) ->
         takes = accepted(definition)
     elif primitive is not None:
         takes = primitive.attributes
+    if primitives.FACTOR in takes:
+        for factor in operand.operands:
+            if isinstance(factor, ast.Reference) and factor.name in op.attributes:
+                found.setdefault(factor.name, takes[primitives.FACTOR])
     given = {s.name: s.value.name for s in operand.settings if isinstance(s.value, ast.Reference) and s.value.index is None}
     unset = {name for name in takes if not any(s.name == name for s in operand.settings)}
     for name, accepts in takes.items():

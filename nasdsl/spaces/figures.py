@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 
 from nasdsl.backbones import Backbone
 from nasdsl.backbones import backbone as find_backbone
-from nasdsl.backends.cost import Areas
+from nasdsl.backends.cost import Areas, HeadAreas
 from nasdsl.backends.requirements import DEFAULT_SIZE, Quantities, counted_ops, macs_sizes
 from nasdsl.diagnostics import Diagnostic, DiagnosticError
 from nasdsl.ir.lower import lower_nodes, predictions
-from nasdsl.layers import Feature, Features
+from nasdsl.layers import Feature, Features, layer_cost
 from nasdsl.semantics import attributes, infer_fpn, infer_head, primitives
 from nasdsl.semantics.architecture import Fcos, Retinanet
 from nasdsl.semantics.attributes import Accepts, Unknown
@@ -286,8 +286,11 @@ class FigureCounter:
                 continue
             live.update(node.inputs)
             for at, areas in enumerate(self.areas):
-                area = areas.area(node.out.level) if not levels else _head_area(areas, levels, node.out.level)
-                price = node.layer.cost(node.operands, node.out, area)
+                price = (
+                    HeadAreas(areas, levels).cost(node)
+                    if levels
+                    else layer_cost(node.layer, node.operands, node.out, areas.area)
+                )
                 total += (price.macs << (64 * (at + 1))) + (price.params if at == 0 else 0)
         used = sum(1 << n for n in range(len(operands)) if place.get(scope[f"o{n}"].index) in live)
         out = next(node.out for node in nodes if node.id == place[result])
@@ -639,10 +642,6 @@ def _bits(mask: int) -> list[int]:
         found.append(low.bit_length() - 1)
         mask ^= low
     return found
-
-
-def _head_area(areas: Areas, levels: tuple[int, ...], level: int | None) -> int:
-    return len(levels) if level is None else sum(areas.area(k) for k in levels)
 
 
 def _literal(value: Any, span: Any) -> ast.Attribute:

@@ -227,6 +227,8 @@ class _TreeBuilder:
             callee = self._callee(node.target)
             operands = tuple(self._operand(o) for o in node.operands)
             settings = tuple(self._setting(s) for s in node.settings)
+            operands += tuple(s.value for s in settings if s.name == primitives.FACTOR)
+            settings = tuple(s for s in settings if s.name != primitives.FACTOR)
             return ast.Call(node.span, callee, node.callee_span, operands, settings)
         if isinstance(node, Nothing):
             return ast.Reference(node.span, primitives.NONE)

@@ -120,11 +120,11 @@ class Setting(Node):
 
 @dataclass(frozen=True, slots=True)
 class Call(Node):
-    """``callee(operand, …, name=value, …)``."""
+    """``callee(operand, …, name=value, …)``. An operand may be a number: a constant factor of ``mul``."""
 
     callee: str | Hole
     callee_span: Span = field(compare=False, repr=False)
-    operands: tuple[Operand, ...]
+    operands: tuple[Operand | Attribute, ...]
     settings: tuple[Setting, ...]
 
 

@@ -57,7 +57,7 @@ class Builder:
     def call(self, c: Children) -> ast.Call:
         callee = c[0]
         name = callee.value if type(callee) is Tok else callee
-        operands: list[ast.Operand] = []
+        operands: list[ast.Operand | ast.Attribute] = []
         settings: list[ast.Setting] = []
         for argument in c[2:-1:2]:
             (settings if type(argument) is ast.Setting else operands).append(argument)

@@ -102,7 +102,7 @@ def _replaced(kind: str, place: Place) -> Diagnostic:
     if kind == "QMARK":
         return codes.UNEXPECTED(
             token.span, f"the number `{_shortened(token)}` where a value is expected", label=f"expected {_listed(expected)}",
-            help=_number_among_operands(_shortened(token), bracket),
+            help="a value is a name of one, or a call; a number is bound by `let`",
         )  # fmt: skip
     meant = replacement(token, kind)
     related = [(bracket.span, "opened here")] if bracket is not None and token.type in CLOSING_BRACKETS else []
@@ -138,21 +138,6 @@ def _missing(kind: str, place: Place) -> Diagnostic:
     if token.start == place.gap.start and sign.isalpha():
         fix += " "
     return codes.UNEXPECTED(place.gap, f"`{sign}` is missing {where}", label=f"expected `{sign}`", fix=fix, related=related)
-
-
-_CALLEE = re.compile(r"([A-Za-z_][A-Za-z_0-9]*)\s*$")
-_OF_FACTORS = frozenset("add sum mul sub max concat cat weighted_add".split())
-_OF_KERNELS = re.compile(r"(deform_)?conv|pool")
-
-
-def _number_among_operands(number: str, bracket: Tok | None) -> str:
-    """What to say of a number among the operands of a call, whose bracket is open."""
-    found = None if bracket is None else _CALLEE.search(bracket.source.text, 0, bracket.start)
-    callee = found[1] if found is not None else ""
-    if callee in _OF_FACTORS:
-        return "operands are values; `scale(x)` multiplies by a number for each channel, which it learns"
-    example = f": `k={number}`" if _OF_KERNELS.fullmatch(callee) else ""
-    return f"operands are values; an attribute is set by its name{example}"
 
 
 _CONTEXTS = frozenset(("CHOICE", "OP", "AGG", "BLOCK", "FPN", "HEAD", "INPUT", "PREDICT"))

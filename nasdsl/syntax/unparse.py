@@ -91,7 +91,7 @@ class Unparser:
                     put("]")
             case ast.Call():
                 self.name(node.callee)
-                arguments: list[ast.Operand | ast.Setting] = [*node.operands, *node.settings]
+                arguments: list[ast.Operand | ast.Attribute | ast.Setting] = [*node.operands, *node.settings]
                 if self.as_written:
                     arguments.sort(key=lambda argument: argument.span.start)
                 self.bracket(arguments, self.expression)

@@ -200,12 +200,21 @@ def test_onnx_activations(function: str) -> None:
     check(module, session(onnx_backend.onnx_model(module).SerializeToString()), SIZES[:1])
 
 
+FINER = [
+    "up_conv(c4)", "up_conv(c5, k=3, norm=none)", "up_conv(c5, k=5, stride=4, groups=4, bias=false, act=none)",
+    "pixel_shuffle(c4)", "carafe(c4, compressed=8)", "carafe(c5, factor=4, k=3, encoder_k=1, compressed=4)",
+    "attention(c4)", "attention(c5, heads=4, position=none)",
+]  # fmt: skip
+"""Layers that lead to finer maps, and attention."""
+
+
 @pytest.mark.parametrize(
     "expression",
     [
         "pool(c3, kind=avg, k=3, stride=2)", "pool(c3, kind=max, k=3, stride=2)", "concat(global_pool(c3, kind=avg), c4)",
         "deform_conv(c3, k=3, stride=2, offset_groups=4, groups=2)", "deform_conv(c4, k=5, dilation=2)",
         "deform_conv(c4, k=1, bias=false)", "weighted_add(c4, c5, c3)", "max(c4, global_pool(c5, kind=max))",
+        *FINER, "norm(c4, norm=ln)",
     ],
 )  # fmt: skip
 def test_onnx_layers(expression: str) -> None:
@@ -300,6 +309,17 @@ def test_a_program_computes_what_the_module_does(text: str) -> None:
     module = built(text)
     with torch.no_grad():
         check(module, trace(module).module(), [*SIZES, ((8, 9), 1)] if "norm=gn" not in text else SIZES[:2])
+
+
+@exports_programs
+def test_a_program_of_layers_that_lead_to_finer_maps() -> None:
+    """One program has them all, in the fpn and in the head."""
+    body = " ".join(f"x{i} = {expression}" for i, expression in enumerate(FINER))
+    merged = ", ".join(f"conv_1x1(resize(x{i}, to=c4))" for i in range(len(FINER)))
+    before = "op bounce(x) = add(attention(x, heads=2), up_conv(pool(x, k=2, stride=2, kind=max), norm=ln))"
+    module = built(simple(f"{body} output p3 = c3, p4 = add({merged})", before).replace("{ conv_3x3 }", "{ bounce }"))
+    with torch.no_grad():
+        check(module, trace(module).module(), SIZES[:2])
 
 
 def test_an_older_torch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

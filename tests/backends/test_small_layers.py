@@ -93,7 +93,8 @@ def problems(source: str) -> list[tuple[str, str, str]]:
 
 EVERYTHING = """
 a, b = split(c3)
-output p3 = concat(b, a)
+gate = sigmoid(conv(c4, k=1, width=1))
+output p3 = mul(concat(b, a), -0.2, gate), p4 = conv_1x1(add(c4, gate))
 """
 
 
@@ -183,3 +184,131 @@ def test_parts_that_a_space_chooses_among() -> None:
     made = {space.decode([i, j]) for i in range(2) for j in range(2)}
     assert [list(space.encode(text)) for text in sorted(made)] == [list(t.indices) for t in sorted(made)]
     assert len({nasdsl.loads(t).digest for t in made}) == 4
+
+
+# ----------------------------------------------------------------------------------------------------- constant factors
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("output p3 = mul(c3, 0.2)", lambda x: x * 0.2),
+        ("output p3 = mul(-3, c3)", lambda x: x * -3),
+        ("let s = 0.3 output p3 = mul(c3, s * 2 - 1)", lambda x: x * -0.4),
+        ("output p3 = mul(c3, 0.5, relu(c3), 4)", lambda x: x * x.relu() * 2),
+        ("output p3 = add(c3, mul(relu(c3), -1))", lambda x: x - x.relu()),
+        ("output p3 = residual(c3)", lambda x: x + 0.25 * x.tanh()),
+        ("output p3 = residual(c3, by=-2)", lambda x: x - 2 * x.tanh()),
+        ("repeat t in 1..2 { x[t] = mul(c3, t / 2.0) } output p3 = add(x1, x2)", lambda x: 1.5 * x),
+    ],
+)
+def test_a_constant_factor(body: str, expected: Any, tmp_path: Any) -> None:
+    given = features()
+    found = check_back_ends(lowered(body, "op residual(x, by=0.25) = add(x, mul(tanh(x), by))"), given, tmp_path)
+    assert torch.allclose(found["p3"], expected(given["c3"]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ("output p3 = mul(c3, 0.2)", "output p3 = mul(0.2, c3)", True),
+        ("output p3 = mul(c3, 2)", "output p3 = mul(c3, 2.0)", True),
+        ("output p3 = mul(c3, 0.2)", "output p3 = mul(c3, 0.3)", False),
+        ("output p3 = mul(c3, 0.2)", "output p3 = c3", False),
+        ("output p3 = mul(c3, 1)", "output p3 = c3", True),
+        ("output p3 = mul(c3, relu(c3), -4)", "output p3 = mul(-2, relu(c3), 2, c3)", True),
+        ("let k = 0.00000001 output p3 = mul(c3, k)", "output p3 = mul(c3, 0.00000001)", True),
+        ("output p3 = add(mul(c3, 3), mul(c3, 3))", "x = mul(c3, 3) output p3 = add(x, x)", True),
+    ],
+)
+def test_the_digest_of_a_factor(one: str, other: str, equal: bool) -> None:
+    assert same(one, other) is equal
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("output p3 = add(c3, 1)", ("NAS102", "1", "`mul(x, 0.5)` takes a number, as a constant factor; none is added")),
+        ("output p3 = conv(c3, 3, k=3)", ("NAS102", "3", "operands are values; an attribute is set by its name: `k=3`")),
+        ("output p3 = relu((c3))", ("NAS102", "(c3)", "leave the brackets out")),
+        ("output p3 = mul(2, 3)", ("NAS301", "mul(2, 3)", "")),
+        ("output p3 = mul(c3, c4 + 1)", ("NAS303", "c4", "")),
+        ("output p3 = sub(c3, c4)", ("NAS201", "sub", "`add(x, mul(y, -1))` subtracts y from x; `sum` is the opposite")),
+    ],
+)
+def test_a_number_that_is_no_factor_is_one_finding(body: str, found: tuple[str, str, str]) -> None:
+    assert problems(text(body)) == [found]
+
+
+def test_the_text_of_a_filling_has_its_factor_among_the_operands() -> None:
+    space = loads_space(text("let k = ?(0.1 | 3) output p3 = mul(c3, k, c3, 2)"))
+    assert "mul(c3, c3, k * 2)" in space.decode([0])
+    assert space.encode(space.decode([1])) == [1]
+    assert loads_space(text("output p3 = mul(c3, ?(-0.5 | 3))")).decode([0]).count("mul(c3, -0.5)") == 1
+
+
+# --------------------------------------------------------------------------------------------------------- one channel
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("add(c3, one)", lambda x, one: x + one),
+        ("add(one, c3, one)", lambda x, one: x + 2 * one),
+        ("mul(one, c3)", lambda x, one: x * one),
+        ("max(one, c3)", lambda x, one: torch.maximum(x, one)),
+        ("weighted_add(one, c3)", lambda x, one: (x + one) / 2.0001),
+    ],
+)
+def test_one_channel_is_spread_over_the_others(call: str, expected: Any, tmp_path: Any) -> None:
+    before = (
+        "block one(x) -> (y) { a, b, c, d = split(x, parts=4) e, f, g, h = split(a, parts=4) y, i, j, k = split(e, parts=4) }"
+    )
+    graph = lowered(f"one = one(c3) output p3 = {call}", before)
+    given = features()
+    found = check_back_ends(graph, given, tmp_path)
+    assert torch.allclose(found["p3"], expected(given["c3"], given["c3"][:, :1]), atol=1e-6)
+
+
+def test_one_channel_at_another_level_and_as_a_raw_feature(tmp_path: Any) -> None:
+    """c5 has one channel, which is known with the backbone only."""
+    given = features()
+    found = check_back_ends(lowered("output p3 = mul(c3, c5)"), given, tmp_path)
+    large = torch.nn.functional.interpolate(given["c5"], size=(25, 42), mode="bilinear", align_corners=False)
+    assert torch.allclose(found["p3"], given["c3"] * large, atol=1e-6)
+
+
+def test_a_sum_of_one_channel_each_has_one() -> None:
+    graph = lowered("a = conv(c3, k=1, width=1) output p3 = add(a, a)")
+    assert graph.pyramid_width == 1
+
+
+def test_many_operands_and_what_the_aggregation_says() -> None:
+    found = pyramid(build(lowered("output p3 = add(c3, relu(c3), tanh(c3), c3)"), 2), features())
+    x = features()["c3"]
+    assert torch.allclose(found["p3"], 2 * x + x.relu() + x.tanh(), atol=1e-6)
+    help = "`add` takes any number of operands: `add(c3, c4, c5)`"
+    assert problems(text("output p3 = sum(c3, c4, c5)")) == [("NAS301", "sum(c3, c4, c5)", help)]
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (
+            "a = conv(c3, k=1, width=1) b = conv_1x1(c3, width=32) c = conv_1x1(c3) output p3 = add(a, b, c)",
+            ("NAS306", "add(a, b, c)", "bring them to one width with `conv_1x1(x, width=…)`"),
+        ),
+        (
+            "a = conv(c3, k=1, width=1) output p3 = conv_1x1(c3) merge dangling into p3",
+            ("NAS306", "p3", "merge into values of one width, and widen them in the `output` behind that"),
+        ),
+    ],
+)
+def test_widths_that_differ_still_are_one_finding(body: str, found: tuple[str, str, str]) -> None:
+    assert problems(text(body)) == [found]
+
+
+def test_one_channel_is_not_merged_into_a_raw_feature() -> None:
+    body = "a = conv(c3, k=1, width=1) output p3 = c3 merge dangling into p3"
+    with pytest.raises(DiagnosticError, match="a sum of 64 and 1 channels with this backbone"):
+        lowered(body)

@@ -33,7 +33,7 @@ from nasdsl.latency.pieces import Part, parts_of
 from nasdsl.latency.probes import Probe, make_probe, piece_probe, reference_piece
 from nasdsl.latency.session import LatencyError
 from nasdsl.latency.table import CORRECTED_FROM, Context, Table, fit_correction
-from nasdsl.layers import Input, Result
+from nasdsl.layers import Input, Result, layer_cost
 
 HERE = Context("onnxruntime", "1.0", 1, "a processor")
 SIZE = (96, 160)
@@ -70,7 +70,7 @@ def test_the_parts_are_the_whole_decoder(seed: int) -> None:
             continue
         for before, node in zip((None, *part.piece.nodes), part.piece.nodes, strict=False):
             assert before is None or node.inputs == (before.id,)
-            macs[part.section] += node.layer.cost(node.operands, node.out, areas.area(node.out.level)).macs
+            macs[part.section] += layer_cost(node.layer, node.operands, node.out, areas.area).macs
             nodes[node.id] += part.section == "fpn"
         if part.section == "fpn":
             assert all(read[node.id] == 1 for node in part.piece.nodes[:-1]), "what others read too is the result of a piece"
@@ -109,14 +109,20 @@ def outputs_in_onnxruntime(probe: Probe) -> list[Any]:
 SMALL_LAYERS = """decoder d { input c3, c4
   fpn(width=32, norm=none) {
     a, b = split(c3)
-    output p3 = concat(a, b), p4 = c4
+    up = add(up_conv(c4, k=3), carafe(c4, k=3, compressed=8))
+    gate = conv(c4, k=1, width=1)
+    seen = norm(attention(conv_1x1(pixel_shuffle(conv_1x1(c4, width=64)))), norm=ln)
+    output p3 = add(mul(concat(a, b), 0.5), up), p4 = add(mul(c4, gate), seen)
   }
   head(width=32) { skip } predict fcos }"""
 
 
 @pytest.mark.parametrize(
     ("text", "kinds"),
-    [(random_decoders.paper_text(4), {"resize", "deform_conv", "concat"}), (SMALL_LAYERS, {"split"})],
+    [
+        (random_decoders.paper_text(4), {"resize", "deform_conv", "concat"}),
+        (SMALL_LAYERS, {"split", "up_conv", "carafe", "pixel_shuffle", "attention"}),
+    ],
     ids=["paper", "small"],
 )
 def test_probes_compute_the_same_in_both_runtimes(text: str, kinds: set[str]) -> None:

@@ -39,6 +39,7 @@ MEANINGLESS = {
     ),
     "a number of parts": ("a, b = split(c3, parts=?(2|4)) output p3 = conv_1x1(a)", ""),
     "a number of parts, by way of a let": ("let n = ?(2|4) a, b = ?(split(parts=n)|split)(c3) output p3 = conv_1x1(a)", ""),
+    "values and numbers": ("output p3 = mul(c3, ?(c4 | 0.5))", ""),
     "a number for a value": ("output p3 = ?(c3 | 3)", ""),
     "a call for a number": ("output p3 = conv(c3, k=?(conv(k=3) | 3))", ""),
 }
@@ -66,6 +67,9 @@ op mine(x) = conv_1x1(x)
 op free(x) = ?(tanh | sigmoid)(x)
 op pass(x, o=relu) = o(x)
 op passed(x) = pass(x, o=mine)
+op scaled(x, s=0.2) = add(x, mul(relu(x), s))
+op scaled_or(x, s=0.2) = ?(mul(x, s) | mul(x, -s))
+choice factors = 0.25 | 4
 op kernel(x, k=1) = ?(conv(k=3) | conv_1x1)(conv(x, k=k))
 agg both(x, y) = cat(psum(x, y), max(x, y))
 block one(x, y) -> (s, t) { s = relu(x) t = ?(tanh | relu)(y) }
@@ -109,6 +113,15 @@ MEANINGFUL = {
     "calls of several results": "a, b = ?(one(c3, c4) | two(c4, c3)) output p3 = a, p4 = b",
     "rounds of a block": "a, b = two(c3, c4) repeat 2 { a, b = ?(one | two)(a, b) } output p3 = a, p4 = b",
     "a depth that the width decides": "output p3 = deep(?(c3 | c4))",
+    "a constant factor": "output p3 = mul(c3, ?(0.1 | 1 | -2))",
+    "a factor of a choice": "output p3 = mul(c3, ?factors, ?(c3 | c4))",
+    "a range of factors": "let k = ?(1..3) output p3 = add(mul(c3, k), mul(c4, 1.0 / k))",
+    "a factor that is computed": "let k = ?(1 | 3) let m = k * 0.5 output p3 = mul(c3, m - 2 * ?(1 | 2))",
+    "a factor of an op": "output p3 = scaled(c3, s=?(0.1 | 0.5))",
+    "a factor of an op with holes": "output p3 = scaled_or(c3, s=?(0.1 | 0.5))",
+    "parts of a split": "a, b = ?(split(c3) | one(c4, c5)) output p3 = conv_1x1(a)",
+    "a split": "a, b = split(?(c3 | c4)) output p3 = conv_1x1(concat(?pool, a))",
+    "a split in rounds": "x = c3 repeat ?(1..2) { a, b = split(x) x = concat(?(relu | tanh)(a), b) } output p3 = x",
     "an attribute of a block that counts": "output p3 = c2f(c3, n=?(1..3))",
     "an attribute of a block that a let decides": "let d = ?(0..2) x = c2f(c3, n=d) output p3 = c2f(x, n=d + 1, o=relu)",
     "a width and an op of a block": "output p3 = conv_1x1(c2f(c3, width=?(32 | 64), o=?(relu | conv_3x3 | mine)), width=32)",
@@ -118,9 +131,6 @@ MEANINGFUL = {
     "holes in a block whose depth the call fixes": "x = free_depth(c3, k=3) output p3 = free_depth(x, n=1)",
     "holes in a block as an alternative": "output p3 = ?(free_depth(n=?(1..2)) | relu)(c3)",
     "a block in a block, with attributes": "a, b = nested(c3, c4, m=?(0..2)) output p3 = a, p4 = b",
-    "parts of a split": "a, b = ?(split(c3) | one(c4, c5)) output p3 = conv_1x1(a)",
-    "a split": "a, b = split(?(c3 | c4)) output p3 = conv_1x1(concat(?pool, a))",
-    "a split in rounds": "x = c3 repeat ?(1..2) { a, b = split(x) x = concat(?(relu | tanh)(a), b) } output p3 = x",
     "nothing in a sum": "a = relu(c3) output p3 = sum(?(a | none), ?(conv_3x3 | none)(c4))",
     "nothing in what aggregations are made of": (
         "output p3 = ?(sum | psum | cat | both | attend)(?(c3 | none), ?(skip | none)(c4))"
@@ -136,6 +146,13 @@ MEANINGFUL = {
     "dangling values": (
         "a = relu(c4) b = ?(c3 | a) c = conv_1x1(b) output p3 = c3 merge dangling into p3 d = tanh(c4) output p4 = d"
     ),
+    "ways to a finer map": (
+        "a = ?(up_conv | up_conv(k=?(3 | 4)) | up_conv(k=4, stride=4) | carafe(k=?(3 | 5)) | resize(to=c4))(c5)"
+        " output p3 = sum(c3, a)"
+    ),
+    "a factor": "output p3 = conv_1x1(pixel_shuffle(conv_1x1(c5, width=64), factor=?(2 | 4 | 8)))",
+    "heads and positions": "a = attention(?(c4 | c5), heads=?(2 | 4), position=?(sine | none)) output p3 = conv_1x1(a)",
+    "kinds of norm": "output p3 = conv_3x3(c3, norm=?(bn | ln | none))",
     "nested alternatives": "output p3 = ?(?(relu | ?(tanh | sigmoid))(c3) | sum(?pool, ?(c3 | free(c4))))",
     "an unread output bound again": "output p3 = c3 repeat 2 { p3 = ?(relu | tanh)(p3) } output p4 = conv_1x1(p3)",
 }
@@ -196,6 +213,24 @@ def test_all_stages_agree_on_the_detector(name: str) -> None:
     assert all(space.legal(str(filled)[: str(filled).index("fpn(")]) == {"fpn"} for filled in made)
     for filled in made:  # a name is the same in quotes
         assert space.encode(filled.replace("backbone=tiny", 'backbone="tiny"')) == list(filled.indices)
+
+
+def test_a_head_whose_layers_are_counted_on_each_level() -> None:
+    """Attention is quadratic in the area of each level, and what lies between `down` and `up_conv` is a level above."""
+    before = "op bounce(x) = up_conv(conv_3x3(down(x)))"
+    head = "head(width=32) { ?(attention(heads=4) | bounce | conv_3x3) } predict fcos"
+    space = loads_space(text("output p3 = c3, p4 = c4, p5 = c5", before, head=head))
+    assert len({agrees(space, (i,)) for i in range(3)}) == space.size == 3
+    attended = nasdsl.loads(space.decode((0,))).cost(size=(75, 109)).head.macs
+    plain = nasdsl.loads(space.decode((2,))).cost(size=(75, 109)).head.macs
+    areas = [10 * 14, 5 * 7, 3 * 4]
+    layers = 2  # one in each tower
+    assert attended - plain == layers * sum(4 * 32 * 32 * a + 2 * 32 * a * a - 9 * 32 * 32 * a for a in areas)
+    most = text("output p3 = c3", before, head=f"require macs <= {attended // 10} at 75x109 {head}")
+    assert [loads_space(most).keeps([i]) for i in range(3)] == [
+        nasdsl.loads(space.decode((i,)).replace(", p4 = c4, p5 = c5", "")).cost(size=(75, 109)).decoder.macs <= attended // 10
+        for i in range(3)
+    ]
 
 
 def test_requirements_are_counted_for_each_filling() -> None:
@@ -308,12 +343,19 @@ PLACES: dict[str, list[tuple[str, str]]] = {
     "operand": [("decoder t { input c3 fpn(width=32) { output p3 = add(c3, @(c3 | relu(c3))) } H }", "")],
     "reference": [("decoder t { input c3 fpn(width=32) { x1 = c3 output p3 = relu(x[@(1 | 2)]) } H }", "NAS503")],
     "call": [("decoder t { input c3 fpn(width=32) { output p3 = @(relu | tanh)(c3) } H }", "")],
-    "arg": [("decoder t { input c3 fpn(width=32) { output p3 = relu(@(c3 | relu(c3))) } H }", "")],
+    "arg": [
+        ("decoder t { input c3 fpn(width=32) { output p3 = mul(c3, @(0.5 | 2)) } H }", ""),
+        ("decoder t { input c3 fpn(width=32) { output p3 = relu(@(c3 | relu(c3))) } H }", ""),
+    ],
     "hole": [
         ("decoder t { input c3 fpn(width=32) { output p3 = conv(c3, k=?(1..@(2 | 3))) } H }", "NAS503"),
         ("decoder t { input c3 fpn(width=32) { output p3 = conv(c3, k=?(@(1 | 3)..3)) } H }", "NAS503"),
     ],
     "alternatives": [("decoder t { input c3 fpn(width=32) { output p3 = ?(relu | @(tanh | conv_1x1))(c3) } H }", "")],
+    "weighted": [
+        ("decoder t { input c3 fpn(width=32) { output p3 = ?(relu : 2 | @(tanh | conv_1x1) : 0.5)(c3) } H }", ""),
+        ("decoder t { input c3 fpn(width=32) { output p3 = ?(relu : @(1 | 2) | tanh)(c3) } H }", "NAS102"),
+    ],
     "alternative": [("PLAIN head(width=32) { ?(relu -> @(tanh | relu) | tanh) } predict fcos }", "")],
     "link": [
         ("PLAIN head(width=32) { ?(conv(k=1) * @(1 | 2) | tanh) } predict fcos }", ""),
@@ -340,7 +382,7 @@ EVERY_PLACE = [pytest.param(*row, id=f"{rule} {n}") for rule, rows in PLACES.ite
 
 def test_the_places_are_those_of_the_grammar() -> None:
     """A new rule that can hold a hole needs a row."""
-    values = {"attribute", "operand", "factor", "term", "hole", "alternatives", "alternative", "reference", "link"}
+    values = {"attribute", "operand", "factor", "term", "hole", "alternatives", "alternative", "reference", "link", "weighted"}
     rules: dict[str, str] = {}
     name = ""
     for line in resources.read("grammars", "nas.lark").splitlines():

@@ -80,7 +80,7 @@ class Trees:
             return self.reference(depth)
         if kind == 1:
             return self.hole(depth)
-        operands = self.some(lambda: self.operand(depth - 1), 0)
+        operands = self.some(lambda: self.attribute(depth - 1) if self.rng.random() < 0.1 else self.operand(depth - 1), 0)
         callee = self.name() if self.rng.random() < 0.8 else self.hole(depth - 1)
         attributes = self.some(lambda: self.setting(depth), 0 if operands else 1)
         return ast.Call(_HERE, callee, _HERE, operands, attributes)

@@ -19,6 +19,8 @@ from nasdsl.ir import Graph
 from nasdsl.ir.graph import Node
 from nasdsl.layers import (
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
@@ -28,14 +30,18 @@ from nasdsl.layers import (
     Layer,
     Maximum,
     Multiply,
+    PixelShuffle,
     Pool,
     Resize,
     Result,
+    UpConv,
     WeightedAdd,
 )
 from nasdsl.semantics.architecture import Fcos, Group, Value
 
-Family: TypeAlias = Literal["deformable", "separable", "convolution", "aggregation", "resampling", "identity", "custom"]
+Family: TypeAlias = Literal[
+    "deformable", "attention", "separable", "convolution", "aggregation", "resampling", "identity", "custom"
+]
 """Kind of op, which decides the color of a box."""
 
 Role: TypeAlias = Literal["input", "value", "merge", "output", "layer", "prediction", "reference", "group"]
@@ -48,6 +54,7 @@ ArrowKind: TypeAlias = Literal["data", "merge"]
 FAMILIES: Mapping[Family, str] = {
     "custom": "custom primitive",
     "deformable": "deformable convolution",
+    "attention": "attention",
     "separable": "grouped or separable convolution",
     "convolution": "convolution",
     "aggregation": "aggregation",
@@ -223,13 +230,17 @@ def family(layers: Iterable[Layer]) -> Family:
             found.add("custom")
         elif isinstance(layer, DeformConv):
             found.add("deformable")
+        elif isinstance(layer, Attention):
+            found.add("attention")
+        elif isinstance(layer, UpConv):
+            found.add("convolution" if layer.groups == 1 else "separable")
         elif isinstance(layer, Conv):
             # `cat` concatenates and sums with a grouped 1x1 convolution, which is part of the aggregation.
             summing = layer.k == 1 and aggregates
             found.add("convolution" if layer.groups == 1 else "aggregation" if summing else "separable")
         elif isinstance(layer, _AGGREGATIONS):
             found.add("aggregation")
-        elif isinstance(layer, (Resize, Pool, GlobalPool)):
+        elif isinstance(layer, (Resize, Pool, GlobalPool, PixelShuffle, Carafe)):
             found.add("resampling")
     return next(name for name in FAMILIES if name in found)
 

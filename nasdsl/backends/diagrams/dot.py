@@ -30,6 +30,7 @@ FONT = "Helvetica,Arial,sans-serif"
 
 FILLS: Mapping[Family, str] = {
     "deformable": "#a9cdf2",
+    "attention": "#f2b98a",
     "separable": "#b7e0b1",
     "convolution": "#f7d794",
     "aggregation": "#d9c7f0",

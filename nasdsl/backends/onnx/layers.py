@@ -9,6 +9,7 @@ import onnx
 from torch import nn
 
 from nasdsl.backends.export import ExportError, where
+from nasdsl.backends.onnx.upsampling import write_attention, write_carafe, write_pixel_shuffle, write_up_conv
 from nasdsl.backends.onnx.writer import Writer
 from nasdsl.ir.graph import Node
 from nasdsl.layers import (
@@ -16,21 +17,27 @@ from nasdsl.layers import (
     Activation,
     ActivationKind,
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     GlobalPool,
     Input,
     Maximum,
     Multiply,
     Norm,
+    PixelShuffle,
     Pool,
     Resize,
     Result,
     Scale,
     Split,
+    UpConv,
     WeightedAdd,
+    is_sized,
 )
 from nasdsl.layers.custom import describe
 from nasdsl.nn import DeformConv2d
@@ -57,15 +64,17 @@ def write_layer(
         ExportError: a `CustomLayer` without an ``onnx`` method.
     """
     layer = node.layer
+    size = sizes[node.out.level] if is_sized(layer) and node.out.level is not None else ""
     match layer:
         case Conv():
             return write_conv(writer, module, path, x[0])
         case DeformConv():
             return _deform_conv(writer, layer, module, path, x[0])
         case Norm():
-            return (
-                write_batch_norm(writer, module, path, x[0]) if layer.norm == "bn" else _group_norm(writer, module, path, x[0])
-            )
+            if layer.norm == "gn":
+                return _group_norm(writer, module, path, x[0])
+            write_norm = write_batch_norm if layer.norm == "bn" else _layer_norm
+            return write_norm(writer, module, path, x[0])
         case Activation():
             return write_activation(writer, layer.function, x[0])
         case Scale():
@@ -75,6 +84,8 @@ def write_layer(
             return _fold(writer, "Add", x)
         case Multiply():
             return _fold(writer, "Mul", x)
+        case Factor():
+            return writer.op("Mul", x[0], writer.number(layer.value))
         case Maximum():
             return writer.op("Max", *x)
         case WeightedAdd():
@@ -95,6 +106,14 @@ def write_layer(
             return writer.op(kind, x[0], **window, **counted, ceil_mode=int(layer.cuts))
         case GlobalPool():
             return writer.op("GlobalMaxPool" if layer.pool == "max" else "GlobalAveragePool", x[0])
+        case UpConv():
+            return write_up_conv(writer, layer, module, path, x[0], size)
+        case PixelShuffle():
+            return write_pixel_shuffle(writer, layer, x[0], size)
+        case Carafe():
+            return write_carafe(writer, layer, module, path, x[0], size)
+        case Attention():
+            return write_attention(writer, layer, module, path, x[0])
         case CustomLayer():
             rule = getattr(layer, "onnx", None)
             if rule is None:
@@ -102,9 +121,8 @@ def write_layer(
                     f"{describe(type(layer))} does not say how it is written as ONNX: define onnx(self, writer, module, x); it "
                     f"stands in {where(node)}"
                 )
-            size = (sizes[node.out.level],) if layer.sized and node.out.level is not None else ()
             with writer.weights_of(path):
-                written: str | tuple[str, ...] = rule(writer, module, x, *size)
+                written: str | tuple[str, ...] = rule(writer, module, x, size) if size else rule(writer, module, x)
             return written
         case Input() | Result():
             raise TypeError("it is not computed")
@@ -231,6 +249,14 @@ def _group_norm(writer: Writer, module: nn.Module | None, path: str, x: str) -> 
     normalized = writer.op("Reshape", normalized, writer.op("Shape", x))
     scaled = writer.op("Mul", normalized, writer.weight(f"{path}.weight", module.weight, (-1, 1, 1)))
     return writer.op("Add", scaled, writer.weight(f"{path}.bias", module.bias, (-1, 1, 1)))
+
+
+def _layer_norm(writer: Writer, module: nn.Module | None, path: str, x: str) -> str:
+    """Write a LayerNorm over the channels, which LayerNormalization has last. Its statistics are float32 in any case."""
+    assert isinstance(module, nn.LayerNorm)
+    weights = [writer.weight(f"{path}.{name}", getattr(module, name)) for name in ("weight", "bias")]
+    last = writer.op("Transpose", x, perm=[0, 2, 3, 1])
+    return writer.op("Transpose", writer.op("LayerNormalization", last, *weights, epsilon=module.eps), perm=[0, 3, 1, 2])
 
 
 def write_activation(writer: Writer, function: ActivationKind, x: str) -> str:

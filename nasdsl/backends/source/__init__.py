@@ -7,7 +7,22 @@ import inspect
 from nasdsl.backends.export import all_nodes
 from nasdsl.backends.source.classes import fpn_class, head_class
 from nasdsl.ir.graph import Graph
-from nasdsl.layers import Concat, Conv, CustomLayer, DeformConv, Input, Norm, PrimitiveError, Scale, WeightedAdd
+from nasdsl.layers import (
+    Attention,
+    Carafe,
+    Concat,
+    Conv,
+    CustomLayer,
+    DeformConv,
+    Input,
+    Layer,
+    Norm,
+    PixelShuffle,
+    PrimitiveError,
+    Scale,
+    UpConv,
+    WeightedAdd,
+)
 from nasdsl.layers.custom import describe
 
 
@@ -78,19 +93,24 @@ def quoted(text: str) -> list[str]:
 def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
     """Functions and classes of nasdsl that the decoder needs, copied."""
     from nasdsl.backends import module
-    from nasdsl.nn import DeformConv2d, fusion, norm
+    from nasdsl.nn import DeformConv2d, attention, fusion, norm, upsampling
     from nasdsl.nn.deform import reference
 
     kinds = {type(n.layer) for n in all_nodes(graph)}
     pieces: list[object] = [fusion.Group]
     if DeformConv in kinds:
         pieces += [deform_conv2d or reference.deform_conv2d, DeformConv2d]
-    if Scale in kinds:
-        pieces.append(fusion.Scale)
-    if WeightedAdd in kinds:
-        pieces.append(fusion.WeightedAdd)
-    if any(isinstance(n.layer, Norm) and n.layer.norm == "gn" for n in all_nodes(graph)):
-        pieces.append(norm.GroupNorm)
+    classes: dict[type[Layer], object] = {
+        Scale: fusion.Scale,
+        WeightedAdd: fusion.WeightedAdd,
+        UpConv: upsampling.UpConv2d,
+        PixelShuffle: upsampling.PixelShuffle,
+        Carafe: upsampling.Carafe,
+        Attention: attention.SelfAttention2d,
+    }
+    pieces += [definition for kind, definition in classes.items() if kind in kinds]
+    norms = {n.layer.norm for n in all_nodes(graph) if isinstance(n.layer, Norm)}
+    pieces += [definition for name, definition in (("gn", norm.GroupNorm), ("ln", norm.LayerNorm2d)) if name in norms]
     pieces.append(module.Prediction)
     pieces += _custom_definitions(graph, {getattr(piece, "__name__", "") for piece in pieces})
     lines: list[str] = []

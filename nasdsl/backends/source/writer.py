@@ -11,22 +11,28 @@ from nasdsl.layers import (
     GROUP_NORM_GROUPS,
     Activation,
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     GlobalPool,
     Input,
     Layer,
     Maximum,
     Multiply,
     Norm,
+    PixelShuffle,
     Pool,
     Resize,
     Result,
     Scale,
     Split,
+    UpConv,
     WeightedAdd,
+    is_sized,
 )
 
 Tree: TypeAlias = "dict[str, Tree | str]"
@@ -34,6 +40,9 @@ Tree: TypeAlias = "dict[str, Tree | str]"
 
 _MAX_EXPRESSION = 100  # characters; the operands of a longer expression are assigned to variables
 _MAX_INLINE = 64  # characters of an operand that is written into the expression that reads it
+
+
+_NORMS = {"bn": "nn.BatchNorm2d({})", "gn": f"GroupNorm({GROUP_NORM_GROUPS}, {{}})", "ln": "LayerNorm2d({})"}
 
 
 def constructor_call(node: Node) -> str | None:
@@ -57,14 +66,25 @@ def constructor_call(node: Node) -> str | None:
             parts += ["bias=False"] * (not layer.bias)
             return f"DeformConv2d({', '.join(parts)})"
         case Norm():
-            return f"nn.BatchNorm2d({width})" if layer.norm == "bn" else f"GroupNorm({GROUP_NORM_GROUPS}, {width})"
+            return _NORMS[layer.norm].format(width)
         case Scale():
             return f"Scale({width})"
         case WeightedAdd():
             return f"WeightedAdd({len(node.inputs)})"
+        case UpConv():
+            parts = [str(width), str(layer.width), str(layer.k), str(layer.stride)]
+            parts += [f"groups={layer.groups}"] * (layer.groups > 1)
+            parts += ["bias=False"] * (not layer.bias)
+            return f"UpConv2d({', '.join(parts)})"
+        case PixelShuffle():
+            return f"PixelShuffle({layer.factor})"
+        case Carafe():
+            return f"Carafe({width}, {layer.factor}, {layer.k}, {layer.encoder_k}, {layer.compressed})"
+        case Attention():
+            return f"SelfAttention2d({width}, {layer.heads}{'' if layer.position == 'sine' else ', position=False'})"
         case CustomLayer():
             return layer.source(node.operands, node.out)
-        case Input() | Activation() | Add() | Multiply() | Maximum() | Concat():
+        case Input() | Activation() | Add() | Multiply() | Factor() | Maximum() | Concat():
             return None
         case Split() | Result() | Resize() | Pool() | GlobalPool():
             return None
@@ -114,7 +134,9 @@ def _expression(layer: Layer, x: Sequence[str], module: str) -> str:
         module: expression of its module.
     """
     match layer:
-        case Conv() | DeformConv() | Norm() | Scale() | WeightedAdd() | CustomLayer():
+        case Conv() | DeformConv() | UpConv() | PixelShuffle() | Carafe() | Attention():
+            return f"{module}({', '.join(x)})"
+        case Norm() | Scale() | WeightedAdd() | CustomLayer():
             return f"{module}({', '.join(x)})"
         case Result():
             return f"{x[0]}[{layer.index}]"
@@ -125,6 +147,8 @@ def _expression(layer: Layer, x: Sequence[str], module: str) -> str:
             return f"({' + '.join(x)})"
         case Multiply():
             return f"({' * '.join(x)})"
+        case Factor():
+            return f"({x[0]} * {layer.value!r})"
         case Maximum():
             text = x[0]
             for operand in x[1:]:
@@ -190,7 +214,7 @@ class StatementWriter:
                 self.text[node.id] = expression
                 self._inlined.add(node.id)
                 continue
-            if isinstance(node.layer, Add | Multiply):
+            if isinstance(node.layer, Add | Multiply | Factor):
                 expression = expression[1:-1]  # no parentheses around a whole expression
             is_value = last_of[id(node.value)] == node.id
             self._assign(node, node.id, node.value.name if is_value else node.id, expression)
@@ -199,7 +223,7 @@ class StatementWriter:
         operands = [self.text[i] for i in node.inputs]
         if isinstance(node.layer, Concat) and node.out.level is not None and any(f.level is None for f in node.operands):
             return f"torch.cat(expand_pooled({', '.join(operands)}), dim=1)"
-        if isinstance(node.layer, CustomLayer) and node.layer.sized and node.out.level is not None:
+        if is_sized(node.layer) and node.out.level is not None:
             operands = [*operands, f"size=size[{node.out.level}]"]
         return _expression(node.layer, operands, module)
 

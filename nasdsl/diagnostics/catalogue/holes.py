@@ -267,6 +267,14 @@ def not_a_value(span: Span) -> Diagnostic:
     return MISPLACED_HOLE(span, "a number cannot stand where a value is expected", label="expected a value, or a call")
 
 
+def values_and_numbers(span: Span) -> Diagnostic:
+    """A hole among the operands of ``mul`` with numbers and values as alternatives."""
+    return MISPLACED_HOLE(
+        span, "a hole of values and numbers", label="expected values only, or constant factors only",
+        help="choose between the calls: `?(mul(x, y) | mul(x, 0.5))`",
+    )  # fmt: skip
+
+
 def not_a_word(span: Span) -> Diagnostic:
     """A call among the alternatives of a hole that stands for an attribute."""
     return MISPLACED_HOLE(span, "a call cannot stand where a number or a word is expected", label="expected a number or a word")

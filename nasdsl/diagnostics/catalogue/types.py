@@ -29,7 +29,8 @@ BAD_VALUE = Code(
     "NAS303",
     "a value that an attribute does not take",
     "Numbers are whole and within the limits that the message names; a kernel is odd, so that padding can keep the "
-    "resolution; a stride is a power of two, so that the result has a level; words are those that the message lists.",
+    "resolution; a stride is a power of two, so that the result has a level; words are those that the message lists. What an "
+    "attribute leads to must exist too: a factor goes down to level 0 and not further, heads share the channels out evenly.",
     decoder("output p3 = conv(c3, k=2)"),
     decoder("output p3 = conv(c3, k=3)"),
 )
@@ -53,8 +54,9 @@ ATTRIBUTE_TWICE = Code(
 WIDTHS_DIFFER = Code(
     "NAS306",
     "a sum of different widths",
-    "`add`, `mul`, `max` and `weighted_add` work element by element, so their operands have the same number of channels. "
-    "Resolutions may differ: the finest wins. `concat` takes operands of any width.",
+    "`add`, `mul`, `max` and `weighted_add` work element by element, so their operands have the same number of channels; only "
+    "a map of one channel is spread over those of the others. Resolutions may differ: the finest wins. `concat` takes operands "
+    "of any width.",
     decoder("x1 = conv_1x1(c3, width=32)\noutput p3 = sum(x1, c4)"),
     decoder("x1 = conv_1x1(c3, width=64)\noutput p3 = sum(x1, c4)"),
 )
@@ -144,21 +146,25 @@ _LAYER_ERRORS: dict[str, Code] = {
     "parts": GROUPS,
     "group norm": GROUP_NORM,
     "widths": WIDTHS_DIFFER,
-    "one channel": WIDTHS_DIFFER,
     "no level": NO_LEVEL,
     "window": BAD_VALUE,
+    "factor": BAD_VALUE,
+    "finest": BAD_VALUE,
+    "heads": BAD_VALUE,
+    "position": BAD_VALUE,
 }
 
 _LONGEST_CALL = 100  # characters of a call that a help line shows
 
 _LAYER_HELP = {
     "widths": "bring them to one width with `conv_1x1(x, width=…)`",
-    "one channel": "one channel is not spread over the others: give its convolution the other width, one factor for each "
-    "channel, or widen it by `conv_1x1(x)`",
     "parts": "choose a number of parts that divides them, or bring the operand to another width with `conv_1x1(x, width=…)`",
     "group norm": "use a width that 32 divides, or norm=bn",
     "no level": "a globally pooled value can only be multiplied or added",
     "window": "a window is odd, or as wide as the stride",
+    "finest": "levels are those of the image; in a head, they are counted from the map that the layers are applied to",
+    "heads": "choose `heads` so that each gets the same number of channels",
+    "position": "use `position=none`, or a width that 4 divides",
 }
 
 
@@ -225,8 +231,9 @@ def one_value(span: Span, targets: int) -> Diagnostic:
 def attribute_value(span: Span, owner: str, name: str, value: object, expected: str, words: Sequence[str]) -> Diagnostic:
     """A value that an attribute does not take; `words` are those that it takes."""
     help, guess = advice_on_word(value, words) if isinstance(value, str) else ("", None)
+    shown = f"{name}={value}" if name.isidentifier() else value
     return BAD_VALUE(
-        span, f"`{owner}` does not take `{name}={value}`", label=f"expected {expected}", help=help, fix=guess
+        span, f"`{owner}` does not take `{shown}`", label=f"expected {expected}", help=help, fix=guess
     )  # fmt: skip
 
 

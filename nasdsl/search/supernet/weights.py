@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nasdsl.backends.module import DecoderModule
 from nasdsl.ir.graph import Graph, Node
-from nasdsl.layers import Concat, Conv, CustomLayer, DeformConv, Input, Result
+from nasdsl.layers import Concat, Conv, CustomLayer, DeformConv, Input, PixelShuffle, Result, Split, UpConv
 from nasdsl.search.supernet.widths import kind
 
 Channels = tuple[int, ...]
@@ -125,11 +125,13 @@ class _Layer(NamedTuple):
     Attributes:
         op: what the layers of its op compute, and its largest widths.
         read, written: channels of its first operand and of its result.
+        is_transposed: its kernel has the channels of the operand first.
     """
 
     op: str
     read: Channels
     written: Channels
+    is_transposed: bool = False
 
 
 def _layers(graph: Graph, widest: Graph) -> dict[str, _Layer]:
@@ -164,7 +166,9 @@ def _section(
             continue
         channels[node.id] = _written(node, wide, [channels[id] for id in node.inputs])
         widths = f"{'+'.join(str(feature.width) for feature in wide.operands)}>{wide.out.width}"
-        layer = _Layer(f"{widths} {' '.join(ops[_op(node)])}", channels[node.inputs[0]], channels[node.id])
+        layer = _Layer(
+            f"{widths} {' '.join(ops[_op(node)])}", channels[node.inputs[0]], channels[node.id], isinstance(node.layer, UpConv)
+        )
         found |= {f"{place}.{node.id}": layer for place in places}
     return found
 
@@ -175,7 +179,7 @@ def _op(node: Node) -> str:
 
 def _written(node: Node, widest: Node, operands: Sequence[Channels]) -> Channels:
     match node.layer:
-        case Conv() | DeformConv() | CustomLayer() | Result():
+        case Conv() | DeformConv() | UpConv() | PixelShuffle() | CustomLayer() | Split() | Result():
             return tuple(range(node.out.width))
         case Concat():
             starts = [sum(feature.width for feature in widest.operands[:i]) for i in range(len(operands))]
@@ -196,7 +200,8 @@ def _narrow(wide: Tensor, shape: Sequence[int], layer: _Layer | None) -> Tensor:
     for dim, length in enumerate(shape):
         if wide.shape[dim] == length:
             continue
-        channels: Channels = () if layer is None else layer.read if dim else layer.written
+        is_operand = dim > 0 if layer is None or not layer.is_transposed or wide.dim() == 1 else dim == 0
+        channels: Channels = () if layer is None else layer.read if is_operand else layer.written
         if len(channels) == length and channels[-1] != length - 1:
             wide = wide.index_select(dim, torch.tensor(channels, device=wide.device))
         else:  # the channels of a group, and layers whose channels are the first ones

@@ -206,3 +206,55 @@ def test_turns_have_the_same_weights_whatever_the_depth() -> None:
     assert set(outputs) == {"p3", "p4"}
     sharing.bind((0, 2, 1, 0, 0, 1))
     assert len(sharing.weights.parameters) > len(deepest), "another op in the first turn"
+
+
+def test_layers_without_weights_share_nothing_and_hand_on_channels() -> None:
+    space = loads_space("""
+    decoder small {
+      input c3, c4
+      let w = ?(32 | 64)
+      fpn(width=w, norm=bn) {
+        a, b = split(c3)
+        d = conv_3x3(mul(b, 0.5))
+        output p3 = conv_1x1(concat(d, a)), p4 = c4
+      }
+      head(width=w, norm=none) { conv_3x3 }
+      predict fcos
+    }
+    """)
+    sharing = Sharing(space)
+    assert sharing.widths.decisions == (0,)
+    narrow, wide = sharing.bind((0,)), sharing.bind((1,))
+    assert torch.equal(narrow.weights["fpn.d.conv.weight"], wide.weights["fpn.d.conv.weight"][:32, :16])
+    joined = wide.weights["fpn.p3.conv.weight"][:32, [*range(32), *range(64, 80)]]
+    assert torch.equal(narrow.weights["fpn.p3.conv.weight"], joined)
+    assert set(narrow(maps())) == {"p3", "p4"}
+
+
+FINER = loads_space("""decoder finer { input c3, c4, c5 let w = ?(32 | 64)
+  fpn(width=w, norm=ln) {
+    a = up_conv(concat(c4, c5), k=3, norm=bn)
+    b = conv_1x1(pixel_shuffle(concat(c4, c5)))
+    output p3 = add(carafe(concat(a, b), compressed=8), attention(concat(a, b), heads=2))
+  }
+  head(width=w, norm=none) { conv_3x3 } predict fcos }""")
+
+
+def test_layers_that_lead_to_finer_maps() -> None:
+    """A transposed convolution has the channels of its operand first; the other layers keep those that they read."""
+    sharing = Sharing(FINER)
+    wide = sharing.bind((1,))
+    narrow = sharing.bind((0,))
+    of_each_operand = [*range(32), *range(64, 96)]
+    kernel = wide.weights["fpn.a.up_conv.weight"]
+    assert torch.equal(narrow.weights["fpn.a.up_conv.weight"], kernel[of_each_operand, :32])
+    for name in ("carafe.compress", "attention.query"):
+        given, own = wide.weights[f"fpn.p3.{name}.weight"], narrow.weights[f"fpn.p3.{name}.weight"]
+        rows = of_each_operand if name == "attention.query" else list(range(8))
+        assert torch.equal(own, given[rows][:, of_each_operand])
+    assert sharing.widths.decisions == (0,)
+    narrow.calibrate([maps()])
+    module = DecoderModule(FINER.load(FINER.decode((0,))).lower(CHANNELS), CLASSES)
+    module.load_state_dict(narrow.own_state())
+    narrow.eval(), module.eval()
+    assert torch.equal(narrow(maps())["p3"].cls_logits, module(maps())["p3"].cls_logits)
