@@ -28,6 +28,10 @@ def for_inference(module: DecoderModule) -> DecoderModule:
             pairs = foldable(layer.nodes, [layer.result])
             for level in optimized.head.levels[:1] if layer.shared else optimized.head.levels:
                 fold(built.modules(root, level), pairs)
+    for prediction in graph.head.predictions:
+        pairs = foldable(prediction.nodes, [prediction.nodes[-1].id])
+        for place in optimized.head.places(prediction)[: None if pairs else 0]:
+            fold(optimized.head.get_submodule(place), pairs)
     return optimized.to(memory_format=torch.channels_last)
 
 

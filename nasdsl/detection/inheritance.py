@@ -17,7 +17,7 @@ from nasdsl.detection.detector import Detector
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.matching import Match, match_nodes
 from nasdsl.layers import WeightedAdd
-from nasdsl.semantics.architecture import Predict
+from nasdsl.predictions import PredictionKind
 
 _MOST_NAMES = 4
 _STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked", "pixel_mean", "pixel_std")
@@ -367,9 +367,9 @@ def _is_alike(left: Node, right: Node) -> bool:
     return left.layer == right.layer and widths[0] == widths[1] and left.out.width == right.out.width
 
 
-def _measures_alike(left: Predict, right: Predict) -> bool:
+def _measures_alike(left: PredictionKind, right: PredictionKind) -> bool:
     """Whether the boxes of two predictions mean the same."""
-    return type(left) is type(right) and getattr(left, "boxes", None) == getattr(right, "boxes", None)
+    return (left.boxes_are or left.kind) == (right.boxes_are or right.kind) and left.box_form == right.box_form
 
 
 def _are_numbers(classes: Sequence[str]) -> bool:

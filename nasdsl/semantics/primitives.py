@@ -215,12 +215,16 @@ def _make_primitive(cls: type[CustomLayer]) -> Primitive:
             layer = _Refused(f"{describe(cls)} takes no such attributes: {type(error).__name__}: {error}")
         return apply(layer, *x)
 
-    accepts = {name: _accepts(field) for name, field in fields.items()}
-    return Primitive(cls.kind, cls.operands, cls.operands, accepts, expand, cls.results, cls.results)
+    accepted = {name: accepts(field) for name, field in fields.items()}
+    return Primitive(cls.kind, cls.operands, cls.operands, accepted, expand, cls.results, cls.results)
 
 
-def _accepts(field: LayerField) -> Accepts:
-    """What the attribute of a field accepts; ``none`` is a word, so that a default of None is one too."""
+def accepts(field: LayerField, least: int = 0, largest: int = MAX_INTEGER) -> Accepts:
+    """What the attribute of a field accepts; ``none`` is a word, so that a default of None is one too.
+
+    Args:
+        least, largest: bounds of an int; `least` is 0 or 1.
+    """
     default: Value | None
     if field.required:
         default = None
@@ -229,7 +233,8 @@ def _accepts(field: LayerField) -> Accepts:
     else:
         default = field.default
     words = (*field.words, "none") if field.optional else field.words
-    return Accepts(_KINDS[field.type], default, words, MAX_INTEGER)
+    kind: Kind = "count" if field.type == "int" and least >= 1 else _KINDS[field.type]
+    return Accepts(kind, default, words, largest)
 
 
 @dataclass(frozen=True, slots=True)

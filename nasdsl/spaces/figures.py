@@ -8,6 +8,7 @@ counted once, by the pipeline's own rules, and kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from nasdsl.backbones import Backbone
@@ -15,16 +16,16 @@ from nasdsl.backbones import backbone as find_backbone
 from nasdsl.backends.cost import Areas
 from nasdsl.backends.requirements import DEFAULT_SIZE, Quantities, macs_sizes
 from nasdsl.diagnostics import Diagnostic, DiagnosticError
-from nasdsl.ir.lower import lower_nodes, predictions
-from nasdsl.layers import Feature, Features
+from nasdsl.ir.graph import Node
+from nasdsl.ir.lower import lower_nodes
+from nasdsl.layers import Conv, DeformConv, Feature, Features, Layer
 from nasdsl.semantics import attributes, infer_fpn, infer_head, primitives
-from nasdsl.semantics.architecture import Fcos, Retinanet
 from nasdsl.semantics.attributes import Accepts, Unknown
 from nasdsl.semantics.builder import UNFIT
 from nasdsl.semantics.conditions import ALWAYS, holds
 from nasdsl.semantics.elaborate_body import body_of_block
 from nasdsl.semantics.infer import Binding, Frame, Inference
-from nasdsl.semantics.infer_prediction import DETECTORS
+from nasdsl.semantics.infer_prediction import infer_settings
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import (
     Assign,
@@ -43,7 +44,6 @@ from nasdsl.semantics.program import (
     Target,
     When,
     chosen,
-    fill_settings,
     fill_value,
     find_slot,
     possible_values,
@@ -189,19 +189,57 @@ class FigureCounter:
         return width, total
 
     def _count_predictions(self, node: PredictProgram, indices: Sequence[int], levels: list[int], ends: dict[str, int]) -> int:
-        accepted = DETECTORS[node.detector]
-        settings = fill_settings(node.settings, indices)
-        values = attributes.settings(settings, accepted, node.detector, node.detector_span, {}, [])
-        if values is None:
+        settings = infer_settings(node, [], indices)
+        if settings is None:
             raise _Unbuildable
-        predict = Fcos(**values) if node.detector == "fcos" else Retinanet(**values)  # type: ignore[arg-type]  # checked against DETECTORS
-        total = len(levels) if isinstance(predict, Fcos) else 0  # one scale a level
-        for prediction in predictions(predict, ends):
-            channels = prediction.channels(self.classes)
-            macs = prediction.width * 9 * channels
-            total += macs + channels
-            for place, areas in enumerate(self.areas):
-                total += macs * sum(areas.area(level) for level in levels) << (64 * (place + 1))
+        conv: Any = chosen(node.conv, indices)
+        if conv is not None and any(s.name == "kernel" for s in node.settings):
+            raise _Unbuildable
+        total = 0
+        for name, tower, per_class, fixed in settings.kind.maps():
+            channels = per_class * self.classes + fixed
+            if name == "bbox_reg" and settings.kind.box_form != "raw":
+                total += len(levels)  # one scale a level
+            price = self._count_prediction(conv, settings.kernel, ends[tower], channels, ends, levels, indices)
+            params = price & ((1 << 64) - 1)
+            total += price + (0 if settings.share else params * (len(levels) - 1))
+        return total
+
+    def _count_prediction(
+        self,
+        conv: Target | None,
+        kernel: int,
+        width: int,
+        channels: int,
+        ends: dict[str, int],
+        levels: list[int],
+        indices: Sequence[int],
+    ) -> int:
+        """Cost of one predicted map, with the parameters of one level."""
+        x, out = Feature(infer_head.CURRENT_LEVEL, width), Feature(infer_head.CURRENT_LEVEL, channels)
+        layer: Layer = Conv(channels, kernel, bias=True)
+        total = 0
+        if conv is not None:
+            words = (("width", width), ("norm", "none"), ("act", "none"))
+            inferred = self._lower_op(conv, (), (x,), dict(words), indices)
+            if inferred is None:
+                raise _Unbuildable
+            live, last = inferred
+            if not isinstance(last.layer, Conv | DeformConv) or last.layer.groups != 1 or last.out.level != x.level:
+                raise _Unbuildable
+            if len(live) > 2 and len(set(ends.values())) > 1:  # one of them is the input
+                raise _Unbuildable
+            x, layer = last.operands[0], replace(last.layer, width=channels, bias=True)
+            total = sum(self._price(node.layer, node.operands, node.out, tuple(levels)) for node in live if node is not last)
+        return total + self._price(layer, (x,), out, tuple(levels))
+
+    def _price(self, layer: Layer, operands: tuple[Feature, ...], out: Feature, levels: tuple[int, ...]) -> int:
+        """What a layer costs, as one integer; in a head, over all `levels`."""
+        total = 0
+        for at, areas in enumerate(self.areas):
+            area = areas.area(out.level) if not levels else _head_area(areas, levels, out.level)
+            price = layer.cost(operands, out, area)
+            total += (price.macs << (64 * (at + 1))) + (price.params if at == 0 else 0)
         return total
 
     def apply(
@@ -236,6 +274,24 @@ class FigureCounter:
         indices: Sequence[int] | None = None,
     ) -> tuple[Feature, int, int] | None:
         """Infer an op on features of these levels and widths, and count what its result depends on."""
+        found = self._lower_op(target, settings, operands, words, indices)
+        if found is None:
+            return None
+        live, last = found
+        total = sum(self._price(node.layer, node.operands, node.out, levels) for node in live)
+        read = {source for node in live for source in node.inputs} | {last.id}
+        used = sum(1 << number for number in range(len(operands)) if f"o{number}" in read)
+        return last.out, used, total
+
+    def _lower_op(
+        self,
+        target: Target,
+        settings: tuple[tuple[str, Any], ...],
+        operands: tuple[Feature, ...],
+        words: _Words,
+        indices: Sequence[int] | None,
+    ) -> tuple[list[Node], Node] | None:
+        """The layers that an op's result depends on, last first, and the one that gives it; None where it has a mistake."""
         span = self.program.span
         problems: list[Diagnostic] = []
         inference = Inference(problems, indices)
@@ -259,18 +315,12 @@ class FigureCounter:
         except DiagnosticError:
             return None
         live = {place[result]}
-        total = 0
+        found = []
         for node in reversed(nodes):
-            if node.id not in live:
-                continue
-            live.update(node.inputs)
-            for at, areas in enumerate(self.areas):
-                area = areas.area(node.out.level) if not levels else _head_area(areas, levels, node.out.level)
-                price = node.layer.cost(node.operands, node.out, area)
-                total += (price.macs << (64 * (at + 1))) + (price.params if at == 0 else 0)
-        used = sum(1 << number for number in range(len(operands)) if place[scope[f"o{number}"].index] in live)
-        out = next(node.out for node in nodes if node.id == place[result])
-        return out, used, total
+            if node.id in live:
+                live.update(node.inputs)
+                found.append(node)
+        return found, next(node for node in nodes if node.id == place[result])
 
 
 class _Section:
@@ -599,6 +649,8 @@ def _literal(value: Any, span: Any) -> ast.Attribute:
 def _head_has_slots(head: HeadProgram, predict: PredictProgram) -> bool:
     """Whether an attribute or a layer behind the pyramid differs between fillings."""
     if any(find_slot(s.value) for s in (*head.settings, *predict.settings)):
+        return True
+    if type(predict.conv) is Slot or getattr(getattr(predict.conv, "callee", None), "has_slots", False):
         return True
     calls = [s.call for c in head.chains for s in c.steps]
     return any(

@@ -89,7 +89,7 @@ def test_every_back_end(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     import plugin_back_ends
 
     monkeypatch.syspath_prepend(site)
-    monkeypatch.setattr(plugins, "_failures", None)
+    monkeypatch.setattr(plugins, "_failures", {})
     assert "pyramid_bands" not in sys.modules
     with mock.patch.dict(CUSTOM, clear=True):
         try:

@@ -16,7 +16,8 @@ from proxy_tools import small_spec, text
 from torch import nn
 
 from nasdsl.data import open_dataset
-from nasdsl.detection.fcos import Fcos, FcosTargets
+from nasdsl.detection.fcos import Fcos
+from nasdsl.detection.locations import LocationTargets
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.training.proxy import (
     DeviceLost,
@@ -69,7 +70,7 @@ def test_whole_images(task: ProxyTask) -> None:
     boxes = [{"boxes": one.boxes, "labels": one.labels} for one in kept]
     assert isinstance(method, Fcos)
     wanted = method.targets(loader.shapes, (72, 104), boxes)
-    assert isinstance(batch.targets, FcosTargets)
+    assert isinstance(batch.targets, LocationTargets)
     assert torch.equal(batch.targets.labels, wanted.labels)
     assert 0 <= other(whole, reward="ap", iterations=2)(text()).reward <= 1
     with pytest.raises(ProxyError, match="whole_images is True; expected False without image_size"):
@@ -330,7 +331,7 @@ def test_a_decoder_that_reads_features_that_are_not_cached(task: ProxyTask) -> N
 
 
 def test_unknown_options_of_the_method(task: ProxyTask) -> None:
-    with pytest.raises(ProxyError, match="method has radius; Fcos knows ranges, "):
+    with pytest.raises(ProxyError, match="method: unknown option radius; Fcos has ranges, "):
         other(task, method={"radius": 1})(text())
     assert other(task, method={"box_loss": "giou"})(text()).reward != task(text()).reward
 
