@@ -95,12 +95,12 @@ def _prediction(writer: Writer, module: DecoderModule, prediction: PredictionLay
     """Write a prediction. Boxes are computed in float32: half precision would round large distances by pixels."""
     graph, is_box = module.graph, prediction.name == "bbox_reg"
     place = f"head.{prediction.name}" + ("" if prediction.shared else f".{level}")
-    last = prediction.nodes[-1]
+    *before, last = prediction.layer(module.classes).nodes
     path = place if prediction.is_plain else f"{place}.{last.id}"
     if not prediction.is_plain:
-        tensors: dict[str, Tensors] = {prediction.nodes[0].id: x}
+        tensors: dict[str, Tensors] = {before[0].id: x}
         sizes = _head_sizes(writer, prediction.nodes, f"head/{level}.{prediction.name}", x)
-        for node in prediction.nodes[1:-1]:
+        for node in before[1:]:
             name = f"head/{level}.{prediction.name}.{node.id}"
             tensors[node.id] = _node(writer, module, node, name, f"{place}.{node.id}", tensors, sizes)
         x = _single(tensors[last.inputs[0]])
