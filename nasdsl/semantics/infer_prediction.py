@@ -80,7 +80,7 @@ def infer_settings(
                 lints.plugin_failed(node.detector_span, failed.package, failed.error, failed.name, PREDICTIONS, "predictions")
             )
         return None
-    accepted = _accepts(cls)
+    accepted = kind_attributes(cls)
     settings = node.settings if indices is None else fill_settings(node.settings, indices)
     values = attributes.settings(settings, {**accepted, **COMMON}, node.detector, node.detector_span, {}, problems)
     if values is None:
@@ -107,8 +107,8 @@ def infer_settings(
     return PredictionSettings(kind, kernel if isinstance(kernel, int) else 3, share != "false")
 
 
-def _accepts(cls: type[PredictionKind]) -> dict[str, Accepts]:
-    """The attributes of a kind, and what each accepts."""
+def kind_attributes(cls: type[PredictionKind]) -> dict[str, Accepts]:
+    """The attributes of a kind without those of every kind, and what each accepts."""
     if cls not in _accepted:
         metadata = {field.name: field.metadata for field in fields(cls)}  # type: ignore[arg-type]  # registered ones are dataclasses
         _accepted[cls] = {field.name: primitives.accepts(field, **_bounds(metadata[field.name])) for field in kind_fields(cls)}
