@@ -13,7 +13,7 @@ from nasdsl.layers.plugins import PREDICTIONS, load_plugins
 from nasdsl.predictions import KINDS, PredictionError, PredictionKind, describe_kind, find_kind, kind_fields, known_kinds
 from nasdsl.predictions.kind import checked_maps
 from nasdsl.semantics import attributes, primitives
-from nasdsl.semantics.architecture import Application, HeadLayer, HeadPart, PredictionPart
+from nasdsl.semantics.architecture import HeadLayer, HeadPart, PredictionPart
 from nasdsl.semantics.attributes import Accepts, Unknown
 from nasdsl.semantics.builder import UNFIT
 from nasdsl.semantics.infer import Binding, Frame, Inference
@@ -176,14 +176,9 @@ def _infer_layer(
     if result == UNFIT:
         return None
     applications = tuple(inference.layers.applications)
-    if not ends_in_convolution(applications, result):
-        problems.append(types.prediction_layer(place, target.name))
+    last = applications[result]
+    groups = last.layer.groups if isinstance(last.layer, Conv | DeformConv) else None
+    if groups != 1 or last.feature.level != CURRENT_LEVEL:
+        problems.append(types.prediction_layer(place, target.name, last.layer.kind, groups))
         return None
     return HeadLayer(target.name, place, applications, result)
-
-
-def ends_in_convolution(applications: Sequence[Application], result: int) -> bool:
-    """Whether layers can give a prediction: the last one is a convolution whose number of channels may be any."""
-    last = applications[result]
-    is_conv = isinstance(last.layer, Conv | DeformConv) and last.layer.groups == 1
-    return is_conv and last.feature.level == CURRENT_LEVEL

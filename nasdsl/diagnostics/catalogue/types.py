@@ -345,11 +345,19 @@ def unknown_quantity(span: Span, name: str, known: Sequence[str]) -> Diagnostic:
     )  # fmt: skip
 
 
-def prediction_layer(span: Span, op: str) -> Diagnostic:
-    """An op in the place of the prediction convolutions that ends in something else."""
+def prediction_layer(span: Span, op: str, kind: str, groups: int | None) -> Diagnostic:
+    """An op in the place of the prediction convolutions that ends in something else.
+
+    Args:
+        kind: of its last layer.
+        groups: of its last layer, where it is a convolution; 1: it changes the resolution.
+    """
+    found = f"`{op}` ends in `{kind}`, and not in a convolution"
+    if groups is not None:
+        found = f"`{op}` changes the resolution" if groups == 1 else f"the convolution that `{op}` ends in has {groups} groups"
     return UNFIT_PREDICTION(
-        span, f"`{op}` does not end in a convolution", label="a prediction does, without groups and at the map's own level",
-        help="`op mine(x) = conv_1x1(OP(x))` ends in one",
+        span, found, label="a prediction ends in a convolution without groups, at the map's own level",
+        help="" if groups == 1 else f"`op mine(x) = conv_1x1({op}(x))` ends in one",
     )  # fmt: skip
 
 
