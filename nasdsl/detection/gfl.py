@@ -98,11 +98,11 @@ class Gfl(Method):
         quality = class_targets.clone()
         quality[positive] *= paired_iou(found.detach(), wanted)[:, None]
         weights = logits.detach()[positive].amax(dim=1).sigmoid()
-        positives = weights.new_tensor(max(len(weights), 1))
+        positives = weights.new_tensor(len(weights))
         giou = generalized_box_iou_loss(found, wanted)
         distribution = distribution_focal_loss(sides[positive], distances / strides[positive[1]])
         return {
-            "classification": LossTerm(quality_focal_loss(logits, quality, self.beta).sum(), positives),
+            "classification": LossTerm(quality_focal_loss(logits, quality, self.beta).sum(), positives, 1.0),
             "bbox_regression": LossTerm(self.box_weight * (giou * weights).sum(), weights.sum()),
             "distribution": LossTerm(self.distribution_weight * (distribution * weights).sum(), weights.sum()),
         }

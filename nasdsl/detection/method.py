@@ -30,11 +30,13 @@ class LossTerm(NamedTuple):
 
     Attributes:
         total: scalar, with gradients.
-        divisor: scalar, what it is divided by; 0 where there is nothing to count, and then `total` is 0 too.
+        divisor: scalar, what it is divided by; 0 where there is nothing to count.
+        least: what it is divided by at least.
     """
 
     total: Tensor
     divisor: Tensor
+    least: float = MIN_NORMALIZER
 
 
 class DecodingSource(NamedTuple):
@@ -114,8 +116,11 @@ class Method:
             DetectionError: see `loss_terms`.
         """
         terms = self.loss_terms(predictions, targets)
-        divisors = mean_over_processes(torch.stack([term.divisor for term in terms.values()])).clamp(min=MIN_NORMALIZER)
-        return {name: term.total / divisor for (name, term), divisor in zip(terms.items(), divisors, strict=True)}
+        divisors = mean_over_processes(torch.stack([term.divisor for term in terms.values()]))
+        return {
+            name: term.total / divisor.clamp(min=term.least)
+            for (name, term), divisor in zip(terms.items(), divisors, strict=True)
+        }
 
     def level_candidates(self, predictions: Predictions) -> list[LevelCandidates]:
         """The decoded predictions of each level, finest first.

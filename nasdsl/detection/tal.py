@@ -153,11 +153,11 @@ class Tal(Method):
             giou = generalized_box_iou_loss(torch.cat(found), torch.cat(wanted))
             box_loss = nothing + (giou * weight).sum()
             distribution = nothing + (torch.cat(distributions) * weight).sum()
-        count = quality.sum().clamp(min=1)
+        divisor = quality.sum()
         return {
-            "classification": LossTerm(quality_focal_loss(logits, quality, self.gamma).sum(), count),
-            "bbox_regression": LossTerm(self.box_weight * box_loss, count),
-            "distribution": LossTerm(self.distribution_weight * distribution, count),
+            "classification": LossTerm(quality_focal_loss(logits, quality, self.gamma).sum(), divisor, 1.0),
+            "bbox_regression": LossTerm(self.box_weight * box_loss, divisor, 1.0),
+            "distribution": LossTerm(self.distribution_weight * distribution, divisor, 1.0),
         }
 
     def assign(self, scores: Tensor, boxes: Tensor, locations: Tensor, truth: Tensor, labels: Tensor) -> Alignment:

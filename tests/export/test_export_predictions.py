@@ -18,6 +18,7 @@ from nasdsl.detection.detector import Detector
 from nasdsl.detection.weights import read_weights, save_detector
 from nasdsl.export import export_detector
 from nasdsl.latency.pieces import parts_of
+from nasdsl.latency.probes import make_probe
 from nasdsl.nn import DeformConv2d
 
 PREDICTIONS = [
@@ -135,7 +136,12 @@ def test_parts_of_the_latency(predict: str) -> None:
     parts = list(parts_of(graph, "tiny", (64, 96), 3))
     convs = sum(len(part.piece.nodes) for part in parts if part.section == "predict" and part.piece is not None)
     assert convs >= len(graph.levels) * len(graph.head.predictions)
-    assert len({part.key for part in parts if part.section == "postprocess"}) == 1
+    (postprocess,) = (part for part in parts if part.section == "postprocess")
+    probe = make_probe(postprocess)
+    assert len(probe.runner("torch", 1)()) == 1
+    probe.runner("onnxruntime", 1)()
+    last = next(part for part in parts if part.section == "predict" and part.name.startswith("p3.bbox_reg"))
+    make_probe(last).runner("onnxruntime", 1)()
 
 
 @pytest.mark.parametrize(

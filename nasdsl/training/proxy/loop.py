@@ -126,6 +126,7 @@ def validate(
     module.eval()
     sums: dict[str, float] = {}
     divisors: dict[str, float] = {}
+    least: dict[str, float] = {}
     detections: list[RawDetections] = []
     for batch in batches:
         with _autocast(batch, spec):
@@ -133,10 +134,11 @@ def validate(
         for name, term in method.loss_terms(predictions, batch.targets).items():
             sums[name] = sums.get(name, 0.0) + term.total.item()
             divisors[name] = divisors.get(name, 0.0) + term.divisor.item()
+            least[name] = term.least
         if crop_size is not None:
             found = method.detect(predictions, [crop_size] * len(batch.targets[0]))
             detections += [{name: x.cpu() for name, x in one.items()} for one in found]
-    losses = {name: total / divisors[name] if divisors[name] else 0.0 for name, total in sums.items()}
+    losses = {name: total / max(divisors[name], least[name]) for name, total in sums.items()}
     if not all(map(math.isfinite, losses.values())):
         each = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
         raise Diverged(f"the loss on meta-val is not finite after {spec.iterations} steps ({each})")

@@ -140,6 +140,16 @@ def test_retinanet_is_trained_too(task: ProxyTask) -> None:
     assert list(scored.losses) == ["classification", "bbox_regression"]
 
 
+@pytest.mark.parametrize(
+    ("predict", "others"), [("atss", {"bbox_ctrness"}), ("gfl(bins=4)", {"distribution"}), ("tal(bins=4)", {"distribution"})]
+)
+def test_every_kind_is_trained(task: ProxyTask, predict: str, others: set[str]) -> None:
+    """Also one whose targets depend on what is predicted: the boxes are kept, and assigned in each step."""
+    few, more = (other(task, iterations=n)(text(predict=predict)) for n in (1, 20))
+    assert set(more.losses) == {"classification", "bbox_regression"} | others
+    assert more.losses["bbox_regression"] < few.losses["bbox_regression"]
+
+
 def test_half_precision_gives_a_similar_reward(task: ProxyTask) -> None:
     exact = task(text()).reward
     assert other(task, dtype="float16")(text()).reward == pytest.approx(exact, rel=1e-2)
@@ -154,7 +164,9 @@ def test_without_averaging_the_last_weights_are_evaluated(task: ProxyTask) -> No
     assert other(task, average=None)(text()).reward != task(text()).reward
 
 
-@pytest.mark.parametrize("predict", ["fcos(centerness=cls)", "retinanet(anchors=3)"])
+@pytest.mark.parametrize(
+    "predict", ["fcos(centerness=cls)", "retinanet(anchors=3)", "atss(centerness=none)", "gfl(bins=4)", "tal"]
+)
 def test_losses_on_meta_val_do_not_depend_on_the_batches(task: ProxyTask, predict: str) -> None:
     decoder = task.load(text(predict=predict))
     method, module = make_method(decoder, {}), task._build(decoder)
