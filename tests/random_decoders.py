@@ -146,6 +146,9 @@ def text(seed: int) -> str:
     predict = rng.choice(["fcos(centerness=cls)", "fcos(centerness=box)", "retinanet(anchors=3)"])
     if predict.startswith("fcos") and seed % 2:
         predict = predict.replace(")", ", boxes=relu)")
+    if seed % 5 == 2:
+        others = ["gfl(bins=3, share=false)", "tal(bins=4)", "atss(kernel=1)", "gfl(bins=2, conv=sep_3x3)"]
+        predict = [*others, "tal(bins=1, share=false, conv=dconv_3x3)", "fcos(centerness=none)"][seed // 5 % 6]
     body = "\n".join(f"    {line}" for line in lines)
     named = ["size=96x128", "backbone=resnet50", 'size=64x96, backbone="resnet50_v1.5"']
     detector = f"  detector({named[seed // 3 % 3]})\n" if seed % 3 == 0 else ""

@@ -28,6 +28,8 @@ def all_nodes(graph: Graph) -> Iterator[Node]:
     for tower in graph.head.chains:
         for layer in tower.layers:
             yield from layer.nodes
+    for prediction in graph.head.predictions:
+        yield from prediction.nodes
 
 
 def sized_levels(nodes: Sequence[Node]) -> list[int]:
@@ -55,7 +57,7 @@ def metadata(graph: Graph, classes: int) -> dict[str, str]:
         "decoder": graph.name,
         "digest": digest(graph),
         "classes": str(classes),
-        "predict": type(graph.predict).__name__.lower(),
+        "predict": graph.predict.kind,
         "strides": json.dumps(strides),
     }
 

@@ -40,7 +40,7 @@ from nasdsl.layers import (
     WeightedAdd,
     attribute_texts,
 )
-from nasdsl.semantics.architecture import DetectorPart, Fcos, Predict
+from nasdsl.semantics.architecture import DetectorPart
 from nasdsl.syntax.build import number_digits
 from nasdsl.syntax.printer import print_name
 
@@ -64,6 +64,7 @@ _WITHOUT_PARAMETERS = (
 _DEEPEST = 12  # nested calls in one statement
 _MOST_TRIALS = 64  # texts that are compared where twins are tied
 _MOST_PICKS = 200  # twins that are distinguished one by one
+_DEFAULT_KERNEL = 3  # of the prediction convolutions
 
 
 def digest(graph: Graph) -> str:
@@ -84,13 +85,14 @@ def canonical_text(graph: Graph, name: str | None = None) -> str:
     lines += [f"    {line}" for line in fpn.statements()]
     lines += ["  }", ""]
     towers, share, blocks = _towers(graph)
+    prediction = _prediction(graph, blocks)
     # Written where it is not the default: texts older than it keep their digests.
     of_level = any(layer.norms_per_level for tower in graph.head.chains for layer in tower.layers)
     lines.append(f"  head({section}, share={share}{', norms=level' if of_level else ''}) {{")
     lines += [f"    {name}: {' -> '.join(steps)}" for name, steps in towers]
     lines += ["  }", ""]
-    lines += [f"  predict {_prediction(graph.predict)}", "}", ""]
-    return "\n".join([*blocks, *lines])
+    lines += [f"  predict {prediction}", "}", ""]
+    return "\n".join([*blocks.values(), *lines])
 
 
 def _detector(detector: DetectorPart | None) -> list[str]:
@@ -102,12 +104,21 @@ def _detector(detector: DetectorPart | None) -> list[str]:
     return [f"  detector({', '.join(size + backbone)})"]
 
 
-def _prediction(predict: Predict) -> str:
-    """What is predicted. ``boxes`` is written where it is not the default: texts older than it keep their digests."""
-    if isinstance(predict, Fcos):
-        boxes = "" if predict.boxes == "exp" else f", boxes={predict.boxes}"
-        return f"fcos(centerness={predict.centerness}{boxes})"
-    return f"retinanet(anchors={predict.anchors})"
+def _prediction(graph: Graph, blocks: dict[str, str]) -> str:
+    """What is predicted, and by which layers: what is not the default, so that older texts keep their digests.
+
+    The op of ``conv=`` becomes a block. Towers of several widths have such a one only where it is a single convolution, whose
+    width does not count.
+    """
+    first = graph.head.predictions[0]
+    common = [] if first.shared else ["share=false"]
+    last = first.nodes[-1]
+    if isinstance(last.layer, Conv) and first.is_plain and last.layer == Conv(first.width, last.layer.k, bias=True):
+        if last.layer.k != _DEFAULT_KERNEL:
+            common.append(f"kernel={last.layer.k}")
+    else:
+        common.append(f"conv={_step(HeadLayer(0, first.op, True, first.nodes, last.id, last.span), blocks)}")
+    return graph.predict.text(tuple(common))
 
 
 class Section:
@@ -368,7 +379,7 @@ class _Step:
     shared: bool
 
 
-def _towers(graph: Graph) -> tuple[list[tuple[str, list[str]]], int, list[str]]:
+def _towers(graph: Graph) -> tuple[list[tuple[str, list[str]]], int, dict[str, str]]:
     """The chains, the sharing index, and the blocks that they call.
 
     Layers that do nothing are left out, and the sharing index moves with them; a layer without weights counts as shared
@@ -390,7 +401,7 @@ def _towers(graph: Graph) -> tuple[list[tuple[str, list[str]]], int, list[str]]:
     if trunk:  # where a tower has a layer per level, all of the trunk are
         share = share + len(trunk) if share else sum(not s.shared for s in trunk)
         towers.insert(0, ("both", [s.text for s in trunk]))
-    return towers, share, list(blocks.values())
+    return towers, share, blocks
 
 
 def _chain(tower: Tower, blocks: dict[str, str]) -> list[_Step]:

@@ -304,21 +304,26 @@ def _make_primitive(cls: type[CustomLayer]) -> Primitive:
             layer = _Refused(f"{describe(cls)} takes no such attributes: {type(error).__name__}: {error}")
         return apply(layer, *x)
 
-    accepts = {name: _accepts(one) for name, one in fields.items()}
-    return Primitive(cls.kind, cls.operands, cls.operands, accepts, expand, cls.results, cls.results)
+    accepted = {name: accepts(field) for name, field in fields.items()}
+    return Primitive(cls.kind, cls.operands, cls.operands, accepted, expand, cls.results, cls.results)
 
 
-def _accepts(of: LayerField) -> Accepts:
-    """What the attribute of a field accepts; ``none`` is a word, so that a default of None is one too."""
+def accepts(field: LayerField, least: int = 0, largest: int = MAX_INTEGER) -> Accepts:
+    """What the attribute of a field accepts; ``none`` is a word, so that a default of None is one too.
+
+    Args:
+        least, largest: bounds of an int; `least` is 0 or 1.
+    """
     default: Value | None
-    if of.required:
+    if field.required:
         default = None
-    elif isinstance(of.default, bool) or of.default is None:
-        default = str(of.default).lower()
+    elif isinstance(field.default, bool) or field.default is None:
+        default = str(field.default).lower()
     else:
-        default = of.default
-    words = (*of.words, "none") if of.optional else of.words
-    return Accepts(_KINDS[of.type], default, words, MAX_INTEGER)
+        default = field.default
+    words = (*field.words, "none") if field.optional else field.words
+    kind: Kind = "count" if field.type == "int" and least >= 1 else _KINDS[field.type]
+    return Accepts(kind, default, words, largest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -307,12 +307,18 @@ class DetectorProgram:
 
 @dataclass(frozen=True, slots=True)
 class PredictProgram:
-    """``predict fcos(…)``."""
+    """``predict fcos(…)``.
+
+    Attributes:
+        settings: attributes. The value of ``conv`` is not read: `conv` is what it means.
+        conv: the op in the place of the prediction convolutions; None for the plain ones.
+    """
 
     detector: str
     settings: tuple[ast.Setting, ...]
     span: Span
     detector_span: Span
+    conv: Target | Slot | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -171,7 +171,10 @@ class _TreeBuilder:
             items.append(ast.Head(head.span, settings, towers))
         if program.predict is not None:
             predict = program.predict
-            settings = tuple(self._setting(s) for s in predict.settings)
+            settings = tuple(
+                replace(s, value=self._adapter(predict.conv, s.value)) if s.name == "conv" else self._setting(s)
+                for s in predict.settings
+            )
             items.append(ast.Predict(predict.span, predict.detector, predict.detector_span, settings))
         decoder = ast.Decoder(span, program.name, span, tuple(items))
         return Tree(decoder, tuple(self.definitions), tuple(len(d.texts) for d in program.decisions))

@@ -29,7 +29,7 @@ from nasdsl.backends.module import DecoderModule
 from nasdsl.backends.torch_export import OLDEST_TORCH, export_program, trace
 from nasdsl.layers import Cost, CustomLayer, Feature, primitive
 from nasdsl.nn import DeformConv2d, Scale, WeightedAdd
-from nasdsl.semantics.architecture import Fcos
+from nasdsl.predictions import Fcos
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -65,6 +65,24 @@ MALFORMED: dict[str, str] = {
     "reserved word as an op": decoder("output p3 = head(c3)", before="op head(x) = conv_3x3(x)"),
     "reserved word as a parameter": decoder("output p3 = f(c3)", before="op f(input) = conv_3x3(input)"),
     "reserved word as the decoder's name": GOOD.replace("decoder d", "decoder fpn"),
+    # -------------------------------------------------------------------------------------------- predictions
+    "a prediction that ends in no convolution": GOOD.replace("fcos(centerness=cls)", "gfl(conv=relu)"),
+    "a prediction of an unknown op": GOOD.replace("fcos(centerness=cls)", "gfl(conv=sep3x3)"),
+    "a prediction that is an aggregation": GOOD.replace("fcos(centerness=cls)", "tal(conv=sum)"),
+    "a prediction that changes the level": GOOD.replace("fcos(centerness=cls)", "tal(conv=up)"),
+    "a strided prediction": GOOD.replace("fcos(centerness=cls)", "tal(conv=down)"),
+    "a prediction in groups": "op mine(x) = conv(x, k=1, groups=2)\n" + GOOD.replace("fcos(centerness=cls)", "fcos(conv=mine)"),
+    "a prediction behind a norm": "op mine(x) = conv_1x1(x, norm=bn)\n"
+    + GOOD.replace("fcos(centerness=cls)", "fcos(conv=mine)"),
+    "a kernel beside an op": GOOD.replace("fcos(centerness=cls)", "atss(conv=sep_3x3, kernel=1)"),
+    "an even kernel of a prediction": GOOD.replace("fcos(centerness=cls)", "atss(kernel=2)"),
+    "bins of another kind": GOOD.replace("fcos(centerness=cls)", "fcos(bins=16)"),
+    "no bins": GOOD.replace("fcos(centerness=cls)", "gfl(bins=0)"),
+    "a share that is a number": GOOD.replace("fcos(centerness=cls)", "gfl(share=0)"),
+    "misspelt gfl": GOOD.replace("fcos(centerness=cls)", "glf(bins=16)"),
+    "an op behind towers of two widths": decoder(head="cls: conv_3x3 box: conv_3x3 -> conv_3x3(width=32)").replace(
+        "fcos(centerness=cls)", "gfl(conv=sep_3x3)"
+    ),
     # --------------------------------------------------------------------------------------- the detector
     "an empty detector": GOOD.replace("c5\n", "c5\n  detector()\n", 1),
     "a detector without brackets": GOOD.replace("c5\n", "c5\n  detector size=240x320\n", 1),

@@ -354,6 +354,26 @@ def test_raw_features_of_a_shared_op() -> None:
     assert (problem.code, problem.span.text, problem.label) == ("NAS316", "f(c4)", "a layer receives 1024 channels here")
 
 
+PREDICTIONS = [
+    "fcos(centerness=?(cls | box | none), share=?(true | false), kernel=?(1 | 3))",
+    "gfl(bins=?(2..4), share=?(true | false), conv=?(none | sep_3x3 | mine | ?(conv_1x1 | dconv_3x3)))",
+    "retinanet(anchors=?(1 | 3), conv=mine)",
+    "tal(bins=b, conv=k)",
+]
+
+
+@pytest.mark.parametrize("predict", PREDICTIONS)
+def test_predictions(predict: str) -> None:
+    """All stages agree on every filling."""
+    before = "op mine(x) = conv_1x1(relu(conv(x, k=3, groups=?(1 | 32), norm=?(bn | none))))"
+    lets = "let b = ?(2 | 3) let k = ?(sep_3x3 | conv_1x1) "
+    head = "head(width=32) { conv_3x3 } predict " + predict
+    space = loads_space(text("output p3 = conv_1x1(c3), p4 = conv_3x3(c4)", before, head=head).replace(" fpn(", f" {lets}fpn("))
+    fillings = list(itertools.product(*(range(len(d)) for d in space.domains)))
+    digests = {agrees(space, space.decode(filling).indices) for filling in fillings}
+    assert len(digests) > 1
+
+
 @pytest.mark.parametrize("adapter", ["", ", adapter=conv_1x1", ", adapter=none", ", adapter=?(conv_1x1 | none)"])
 @pytest.mark.parametrize("body", ["?(tanh | sigmoid)(x)", "conv(x, k=5, dilation=2)"])
 def test_an_adapter_that_the_file_defines(body: str, adapter: str) -> None:
@@ -401,6 +421,7 @@ PLACES: dict[str, list[tuple[str, str]]] = {
         ("PLAIN head(width=32, share=@(0 | 1)) { conv_3x3 } predict fcos }", ""),
         ("PLAIN head(width=32) { conv(k=@(1 | 3)) } predict fcos }", ""),
         ("PLAIN head(width=32) { relu } predict fcos(boxes=@(exp | relu)) }", ""),
+        ("PLAIN head(width=32) { relu } predict tal(bins=@(2 | 4), conv=@(none | sep_3x3)) }", ""),
         ("decoder t { input c3 detector(size=@(64x64 | 96x96)) fpn(width=32) { output p3 = c3 } H }", ""),
     ],
     "assign": [("decoder t { input c3 fpn(width=32) { x = @(c3 | relu(c3)) output p3 = x } H }", "")],

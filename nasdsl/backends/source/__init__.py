@@ -130,9 +130,8 @@ def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
         ]
     prior = module.PRIOR
     lines += [
-        "def prediction(in_channels: int, out_channels: int, bias: float = 0.0) -> nn.Conv2d:",
-        '    """Prediction convolution, initialized with N(0, 0.01)."""',
-        "    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)",
+        "def prediction(conv: nn.Conv2d, bias: float = 0.0) -> nn.Conv2d:",
+        '    """A prediction convolution, initialized with N(0, 0.01)."""',
         "    nn.init.normal_(conv.weight, std=0.01)",
         "    nn.init.constant_(conv.bias, bias)",
         "    return conv",

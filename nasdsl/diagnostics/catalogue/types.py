@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from nasdsl.diagnostics.catalogue.examples import decoder
 from nasdsl.diagnostics.catalogue.other_names import advice_on_attribute, advice_on_word
@@ -128,6 +128,17 @@ UNFIT_LAYER = Code(
     "layer with a code of its own, because a plain installation has no such primitive.)",
     decoder("output p3 = conv(c3, k=3, groups=7)"),
     decoder("output p3 = conv(c3, k=3, groups=8)"),
+)
+
+UNFIT_PREDICTION = Code(
+    "NAS318",
+    "a prediction that cannot be made",
+    "`predict KIND(conv=OP)` puts an op in the place of the prediction convolutions. It takes the map of a tower and ends in a "
+    "convolution without groups, which gives the predicted channels: behind it there is neither norm nor activation. The size "
+    "of its kernel is the op's, so that `kernel=` is left out. A kind of prediction that a package adds may refuse its "
+    "attributes; its own message says why.",
+    decoder(predict="predict fcos(centerness=cls, conv=relu)"),
+    decoder(predict="predict fcos(centerness=cls, conv=sep_3x3)"),
 )
 
 WEIGHTS = Code(
@@ -390,4 +401,41 @@ def unknown_quantity(span: Span, name: str, known: Sequence[str]) -> Diagnostic:
     return UNKNOWN_QUANTITY(
         span, f"nothing is known of `{name}`", label="expected macs, params, dangling or count(op)",
         help=f"did you mean `{guess}`?" if guess else "", fix=guess,
+    )  # fmt: skip
+
+
+def prediction_layer(span: Span, op: str, kind: str, groups: int | None) -> Diagnostic:
+    """An op in the place of the prediction convolutions that ends in something else.
+
+    Args:
+        kind: of its last layer.
+        groups: of its last layer, where it is a convolution; 1: it changes the resolution.
+    """
+    found = f"`{op}` ends in `{kind}`, and not in a convolution"
+    if groups is not None:
+        found = f"`{op}` changes the resolution" if groups == 1 else f"the convolution that `{op}` ends in has {groups} groups"
+    return UNFIT_PREDICTION(
+        span, found, label="a prediction ends in a convolution without groups, at the map's own level",
+        help="" if groups == 1 else f"`op mine(x) = conv_1x1({op}(x))` ends in one",
+    )  # fmt: skip
+
+
+def kernel_of_op(span: Span, op: str) -> Diagnostic:
+    return UNFIT_PREDICTION(
+        span, f"`kernel` does not change `{op}`", label="this is of the plain convolution, which `conv=` replaces",
+        help="leave out one of the two",
+    )  # fmt: skip
+
+
+def prediction_refused(span: Span, message: str) -> Diagnostic:
+    """A kind of prediction of a package that breaks its contract, or takes no such attributes; `message` names it."""
+    return UNFIT_PREDICTION(span, message, label="this cannot be built")
+
+
+def prediction_widths(span: Span, op: str, widths: Mapping[str, int]) -> Diagnostic:
+    """An op of several layers behind towers of several widths."""
+    return UNFIT_PREDICTION(
+        span, f"`{op}` has several layers, and the towers differ in width",
+        label=", ".join(f"{name} has {width}" for name, width in widths.items()),
+        help="bring both towers to one width, or give an op of a single convolution",
     )  # fmt: skip
