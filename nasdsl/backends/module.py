@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from nasdsl.backends.export import offset_predictors
 from nasdsl.backends.interpreter import Interpreter, needed_levels
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
@@ -48,6 +49,7 @@ from nasdsl.nn import (
     DilatedDepthwiseConv2d,
     Group,
     GroupNorm,
+    GuidedDeformConv2d,
     LayerNorm2d,
     SelfAttention2d,
     UpConv2d,
@@ -246,8 +248,18 @@ def _prediction(prediction: PredictionLayer, classes: int) -> nn.Conv2d:
 
 
 def _initialise(module: DecoderModule, graph: Graph) -> None:
-    """Initialize strided outputs (P6, P7) with kaiming_uniform(a=1) and zero bias, as published. The rest keeps torch's
+    """Initialize strided outputs (P6, P7) with kaiming_uniform(a=1) and zero bias, as published, and with zeros what predicts
+    the offsets of a deformable convolution, as the deformable convolution that predicts its own. The rest keeps torch's
     defaults."""
+    predictors = [(module.fpn, name) for name in offset_predictors(graph.nodes)]
+    for tower in graph.head.towers:
+        root = module.head.get_submodule(tower.name)
+        for layer, built in zip(tower.layers, module.head.towers[tower.name], strict=True):
+            for level in module.head.levels[:1] if layer.shared else module.head.levels:
+                predictors += [(built.modules(root, level), name) for name in offset_predictors(layer.nodes)]
+    for parent, name in predictors:
+        for parameter in parent.get_submodule(name).parameters():
+            nn.init.zeros_(parameter)
     for node in graph.nodes:
         if node.value.kind == "output" and isinstance(node.layer, Conv) and node.layer.stride > 1:
             conv = module.fpn.get_submodule(node.id)
@@ -287,7 +299,8 @@ def make_module(node: Node) -> nn.Module | None:
                 return DilatedDepthwiseConv2d(width, layer.k, layer.dilation, layer.bias)
             return nn.Conv2d(width, layer.width, layer.k, layer.stride, padding, layer.dilation, layer.groups, bias=layer.bias)
         case DeformConv():
-            return DeformConv2d(
+            deformable = DeformConv2d if len(node.inputs) == 1 else GuidedDeformConv2d
+            return deformable(
                 width, layer.width, layer.k, layer.stride, layer.dilation, layer.groups, layer.offset_groups, layer.bias
             )
         case Norm():

@@ -285,7 +285,9 @@ def call(layer: Layer, operands: Sequence[str], width: int) -> str:
         case Conv():
             return f"conv({x}, {_conv(layer)}, bias={str(layer.bias).lower()})"
         case DeformConv():
-            return f"deform_conv({x}, {_conv(layer)}, offset_groups={layer.offset_groups}, bias={str(layer.bias).lower()})"
+            given = f", offset={operands[1]}" if len(operands) > 1 else ""
+            rest = f"offset_groups={layer.offset_groups}, bias={str(layer.bias).lower()}{given}"
+            return f"deform_conv({operands[0]}, {_conv(layer)}, {rest})"
         case UpConv():
             return f"up_conv({x}, {_up_conv(layer)}, bias={str(layer.bias).lower()})"
         case PixelShuffle():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 
-from nasdsl.backends.export import all_nodes
+from nasdsl.backends.export import all_nodes, offset_predictors
 from nasdsl.backends.source.classes import fpn_class, head_class
 from nasdsl.ir.graph import Graph
 from nasdsl.layers import (
@@ -93,13 +94,15 @@ def quoted(text: str) -> list[str]:
 def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
     """Functions and classes of nasdsl that the decoder needs, copied."""
     from nasdsl.backends import module
-    from nasdsl.nn import DeformConv2d, attention, fusion, norm, upsampling
+    from nasdsl.nn import DeformConv2d, GuidedDeformConv2d, attention, fusion, norm, upsampling
     from nasdsl.nn.deform import reference
 
     kinds = {type(n.layer) for n in all_nodes(graph)}
     pieces: list[object] = [fusion.Group]
     if DeformConv in kinds:
-        pieces += [deform_conv2d or reference.deform_conv2d, DeformConv2d]
+        pieces += [deform_conv2d or reference.deform_conv2d, GuidedDeformConv2d]
+    if any(isinstance(n.layer, DeformConv) and len(n.inputs) == 1 for n in all_nodes(graph)):
+        pieces.append(DeformConv2d)
     classes: dict[type[Layer], object] = {
         Scale: fusion.Scale,
         WeightedAdd: fusion.WeightedAdd,
@@ -209,12 +212,28 @@ def _main(graph: Graph) -> list[str]:
 
 
 def _initialise(graph: Graph) -> list[str]:
+    lines = []
     strided = [n for n in graph.nodes if n.value.kind == "output" and isinstance(n.layer, Conv) and n.layer.stride > 1]
-    if not strided:
-        return []
-    convs = ", ".join(f"self.fpn.{n.id}" for n in strided)
-    trailing = "," if len(strided) == 1 else ""
-    lines = [f"        for conv in ({convs}{trailing}):", "            nn.init.kaiming_uniform_(conv.weight, a=1)"]
-    if all(isinstance(n.layer, Conv) and n.layer.bias for n in strided):
-        lines.append("            nn.init.zeros_(conv.bias)")
+    if strided:
+        convs = _tuple([f"self.fpn.{n.id}" for n in strided])
+        lines += [f"        for conv in {convs}:", "            nn.init.kaiming_uniform_(conv.weight, a=1)"]
+        if all(isinstance(n.layer, Conv) and n.layer.bias for n in strided):
+            lines.append("            nn.init.zeros_(conv.bias)")
+    predictors = [f"self.fpn.{name}" for name in offset_predictors(graph.nodes)]
+    for tower in graph.head.towers:
+        for layer in tower.layers:
+            place = f'self.head.{tower.name}["{layer.index}"]'
+            for name in offset_predictors(layer.nodes):
+                predictors.append(f"{place}.{name}" if layer.shared else f"*(level.{name} for level in {place}.values())")
+    if predictors:
+        lines += [
+            "        # What predicts the offsets of deformable convolutions.",
+            f"        for conv in {_tuple(predictors)}:",
+            "            for parameter in conv.parameters():",
+            "                nn.init.zeros_(parameter)",
+        ]
     return lines
+
+
+def _tuple(expressions: Sequence[str]) -> str:
+    return f"({', '.join(expressions)}{',' if len(expressions) == 1 else ''})"

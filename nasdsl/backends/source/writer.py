@@ -64,7 +64,7 @@ def constructor_call(node: Node) -> str | None:
                 f"{n}={getattr(layer, n)}" for n in ("stride", "dilation", "groups", "offset_groups") if getattr(layer, n) > 1
             ]
             parts += ["bias=False"] * (not layer.bias)
-            return f"DeformConv2d({', '.join(parts)})"
+            return f"{'DeformConv2d' if len(node.inputs) == 1 else 'GuidedDeformConv2d'}({', '.join(parts)})"
         case Norm():
             return _NORMS[layer.norm].format(width)
         case Scale():
