@@ -28,7 +28,7 @@ from nasdsl.backends.export import ExportError, MissingExtra
 from nasdsl.backends.module import DecoderModule
 from nasdsl.backends.torch_export import OLDEST_TORCH, export_program, trace
 from nasdsl.layers import Cost, CustomLayer, Feature, primitive
-from nasdsl.nn import DeformConv2d, Scale, WeightedAdd
+from nasdsl.nn import DeformConv2d, Scale, SelfAttention2d, WeightedAdd
 from nasdsl.semantics.architecture import Fcos
 
 onnx = pytest.importorskip("onnx")
@@ -68,6 +68,9 @@ def built(text: str) -> DecoderModule:
                 i = torch.arange(weight.numel(), dtype=torch.float64)
                 weight.copy_((2 * torch.sin(0.71 * i) / math.sqrt(weight[0].numel())).view_as(weight))
                 bias.copy_(1.5 * torch.sin(torch.arange(bias.numel())))
+            elif isinstance(part, SelfAttention2d):  # so that attention is far from uniform
+                part.query.weight.mul_(4)
+                part.query.bias.mul_(20)
             elif isinstance(part, Scale | WeightedAdd):
                 part.weight.add_(0.4 * torch.sin(1 + torch.arange(part.weight.numel())))
         for parameter in getattr(module.head, "scale", {}).values():
