@@ -16,6 +16,7 @@ op halve(x) = pool(x, k=2, stride=2, kind=avg)
 op gate(x) = mul(x, sigmoid(global_pool(x, kind=avg)))
 op wide(x, k=3, d=1) = conv(x, k=k, dilation=d, norm=norm, act=silu)
 agg mix(x, y) = conv_1x1(max(x, y))
+agg some(x, y) = add(x, none(y), none)
 agg wsum(x, y) = weighted_add(x, y)
 op deconv(x, k=2) = up_conv(x, k=k)
 op rearrange(x) = conv_1x1(pixel_shuffle(conv_1x1(x, width=width * 4)))
@@ -35,6 +36,8 @@ block cross(a, b, n=0, unit=conv_3x3) -> (s, t) {
 _SMALL = [
     "u{n}, v{n} = split({a}) s{n} = conv_1x1(concat(v{n}, relu(u{n})))",
     "s{n} = mul({a}, 0.2)",
+    "s{n} = mul({a}, sigmoid(conv({b}, k=3, width=1, norm=none, act=none)))",
+    "w{n} = conv({b}, k=1, width=1, norm=none) s{n} = {fold}(w{n}, {a}, w{n})",
     "let f = 0.5 s{n} = add({a}, mul({b}, f * -3, sigmoid({a})))",
     "q{n}, r{n}, u{n}, v{n} = split({a}, parts=4) s{n} = cat(concat(u{n}, q{n}, r{n}, v{n}), {b})",
 ]
@@ -44,7 +47,7 @@ _UNARY = "skip conv_1x1 conv_3x3 sep_3x3 sep_3x3_d3 sep_5x5 sep_5x5_d6 dconv_3x3
 _FINER = ["deconv({})", "deconv({}, k=3)", "up_conv({}, k=4, groups=4)", "up_conv({}, k=5, stride=4, norm=none, bias=false)",
           "rearrange({})", "reassemble({})", "carafe({}, factor=4, k=1, encoder_k=1, compressed=4)"]  # fmt: skip
 _IN_HEAD = "bounce return_ encoder".split()
-_AGGREGATIONS = "sum psum cat mix wsum fuse attend".split()
+_AGGREGATIONS = "sum psum cat mix wsum fuse attend some".split()
 
 
 def nas_fcos_lists(rng: random.Random) -> tuple[list[list[int]], list[int], int]:
@@ -98,7 +101,8 @@ def text(seed: int) -> str:
             pool.append(f"x{t}")
     more = random.Random(f"more {seed}")
     for n in range(more.randint(0, 2)):
-        lines.append(more.choice(_SMALL).format(n=n, a=more.choice(pool), b=more.choice(pool)))
+        names = {"a": more.choice(pool), "b": more.choice(pool), "fold": more.choice(["add", "max", "weighted_add"])}
+        lines.append(more.choice(_SMALL).format(n=n, **names))
         pool.append(f"s{n}")
     if seed % 4 == 1:
         lines += _finer(random.Random(f"finer {seed}"), pool)

@@ -29,6 +29,7 @@ from nasdsl.layers import (
     ResizeMode,
     Scale,
     WeightedAdd,
+    check_merged,
 )
 from nasdsl.semantics.architecture import Application, Architecture, Fcos, Predict, PyramidOutput, Value
 from nasdsl.semantics.architecture import HeadLayer as CheckedLayer
@@ -186,6 +187,8 @@ class _Lowering:
                 )
             operands = tuple([out[i] for i in inputs])
         try:
+            if self.values[application.owner].kind == "merge":
+                check_merged(operands)
             feature = layer.infer(operands)
         except LayerError as error:
             code = types.layer_error_code(error.kind)

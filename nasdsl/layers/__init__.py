@@ -34,6 +34,7 @@ from nasdsl.layers.builtin import (
     Scale,
     Split,
     WeightedAdd,
+    check_merged,
     halvings,
 )
 from nasdsl.layers.custom import CUSTOM, CustomLayer, PrimitiveError, attribute_texts, primitive
@@ -118,6 +119,7 @@ __all__ = [
     "UpConv",
     "WeightedAdd",
     "attribute_texts",
+    "check_merged",
     "halvings",
     "is_sized",
     "layer_cost",

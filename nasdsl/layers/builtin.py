@@ -175,22 +175,37 @@ def _combined(inputs: Sequence[Feature], width: int) -> Feature:
     return Feature(min(levels) if levels else None, width)
 
 
-def _same_width(inputs: Sequence[Feature], what: str) -> int:
-    widths = {x.width for x in inputs} - {UNKNOWN_WIDTH}
-    if len(widths) > 1:
-        kind = "one channel" if 1 in widths and len(widths) == 2 else "widths"
-        raise LayerError(kind, f"{what} of {' and '.join(str(x.width or '?') for x in inputs)} channels")
-    return widths.pop() if widths else UNKNOWN_WIDTH
+def _common_width(inputs: Sequence[Feature], what: str) -> int:
+    """The width of elementwise results: that of all operands but those of one channel, which broadcast."""
+    widths = {x.width for x in inputs}
+    known = widths - {UNKNOWN_WIDTH, 1}
+    if len(known) > 1:
+        raise _unequal(inputs, what)
+    return known.pop() if known else min(widths)
+
+
+def _unequal(inputs: Sequence[Feature], what: str) -> LayerError:
+    return LayerError("widths", f"{what} of {' and '.join(str(x.width or '?') for x in inputs)} channels")
+
+
+def check_merged(inputs: Sequence[Feature]) -> None:
+    """Check the widths of a value and of what is merged into it: they are equal, so that none broadcasts unasked.
+
+    Raises:
+        LayerError: they differ.
+    """
+    if len({x.width for x in inputs} - {UNKNOWN_WIDTH}) > 1:
+        raise _unequal(inputs, "a sum")
 
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """The sum of its operands, which have one width; lowering has resized them to one resolution."""
+    """The sum of its operands, which have one width, or one channel; lowering has resized them to one resolution."""
 
     kind: ClassVar[str] = "add"
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
-        return _combined(inputs, _same_width(inputs, "a sum"))
+        return _combined(inputs, _common_width(inputs, "a sum"))
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
         return FREE
@@ -203,7 +218,7 @@ class Multiply:
     kind: ClassVar[str] = "mul"
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
-        return _combined(inputs, _same_width(inputs, "a product"))
+        return _combined(inputs, _common_width(inputs, "a product"))
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
         return FREE
@@ -231,7 +246,7 @@ class Maximum:
     kind: ClassVar[str] = "max"
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
-        return _combined(inputs, _same_width(inputs, "a maximum"))
+        return _combined(inputs, _common_width(inputs, "a maximum"))
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
         return FREE
@@ -247,7 +262,7 @@ class WeightedAdd:
     kind: ClassVar[str] = "weighted_add"
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
-        return _combined(inputs, _same_width(inputs, "a weighted sum"))
+        return _combined(inputs, _common_width(inputs, "a weighted sum"))
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
         return Cost(0, len(inputs))

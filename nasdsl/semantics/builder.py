@@ -11,6 +11,9 @@ from nasdsl.semantics.expansion_cache import Expansion
 MAX_LAYERS = 250_000
 """Most layers that a decoder may expand into."""
 
+NOTHING = -2
+"""Index of an operand that is left out: ``none``. No application has it."""
+
 UNFIT = -1
 """Index of a value whose mistake is reported already, or that a hole leaves open."""
 

@@ -34,7 +34,7 @@ from nasdsl.semantics.elaborate_attribute import (
     only,
 )
 from nasdsl.semantics.primitives import Primitive
-from nasdsl.semantics.program import Call, Decision, Missing, Operand, Ref, Slot, Target, find_slot
+from nasdsl.semantics.program import Call, Decision, Missing, Nothing, Operand, Ref, Slot, Target, find_slot, possible_values
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary, prelude
 from nasdsl.syntax import ast
 
@@ -106,9 +106,15 @@ class ExpressionElaborator(AttributeElaborator):
             return self.read(self.scope[word][0], word, node.span)
         if isinstance(word, Slot):
             return self._operand_of_let(word, name, node.span)
+        if self._is_nothing(word if isinstance(word, str) else name):
+            return Nothing(node.span)
         if not self._is_lost(name):
             self._unknown_value(name, node.span)
         return Missing(node.span)
+
+    def _is_nothing(self, name: str) -> bool:
+        """Whether a name that is bound to no value is ``none``."""
+        return name == primitives.NONE and self.vocabulary.find(name) is None
 
     def read(self, value: Bound, name: str, span: Span) -> Ref | Slot | Missing:
         """What a name that is bound means here: a value, or one for each alternative of a decision."""
@@ -139,6 +145,8 @@ class ExpressionElaborator(AttributeElaborator):
                 made.append(self._operand_of_let(alternative, name, span))
             elif isinstance(alternative, ast.Reference) and alternative.name in self.scope:
                 made.append(self.read(self.scope[alternative.name][0], alternative.name, span))
+            elif isinstance(alternative, ast.Reference) and self._is_nothing(alternative.name):
+                made.append(Nothing(span))
             else:
                 self._unknown_value(name, span, self.context.hole_problems)
                 made.append(Missing(span))
@@ -333,9 +341,7 @@ class ExpressionElaborator(AttributeElaborator):
         target = self._named_target(node.callee, span, settings, is_word=is_word)
         if not isinstance(target, Target):
             return target
-        if not is_read:
-            settings = self._settings_of(target, settings)
-        return target._replace(settings=settings)
+        return target._replace(settings=settings if is_read else self._settings_of(target, settings))
 
     def _settings_of(self, target: Target | Slot, settings: tuple[ast.Setting, ...]) -> tuple[ast.Setting, ...]:
         """The attributes of a call."""
@@ -353,9 +359,9 @@ class ExpressionElaborator(AttributeElaborator):
         return replace(setting, value=missing)
 
     def _note_passed_ops(self, settings: tuple[ast.Setting, ...]) -> None:
-        for setting in settings:
-            if type(setting.value) is ast.Reference:
-                found = self.vocabulary.find(setting.value.name)
+        for value in (value for setting in settings for value in possible_values(setting.value)):
+            if type(value) is ast.Reference:
+                found = self.vocabulary.find(value.name)
                 if found is not None and not is_of_prelude(found):
                     self.context.passed.append(found)
 

@@ -15,7 +15,7 @@ from nasdsl.layers import Features, Layer, Result
 from nasdsl.semantics import attributes, expansion_cache, primitives
 from nasdsl.semantics.architecture import Group
 from nasdsl.semantics.attributes import UNKNOWN, Environment, Unknown
-from nasdsl.semantics.builder import MAX_LAYERS, UNFIT, LayerBuilder
+from nasdsl.semantics.builder import MAX_LAYERS, NOTHING, UNFIT, LayerBuilder
 from nasdsl.semantics.elaborate_body import body_of_block, body_of_op
 from nasdsl.semantics.elaborate_expression import MAX_CALLS, show_at_call
 from nasdsl.semantics.primitives import Primitive
@@ -24,6 +24,7 @@ from nasdsl.semantics.program import (
     Body,
     Call,
     Missing,
+    Nothing,
     Operand,
     Plain,
     Ref,
@@ -155,12 +156,14 @@ class Inference:
         op = self.op_name(value)
         if len(targets) == 1:
             self.layers.own(path, op, "block", statement.span)
-            index = self.expand(value, frame, path, home)
+            index = self.something(self.expand(value, frame, path, home), value.span)
             return [] if first is None else [(first.name, Binding(first.source, index, first.span))]
         results: list[int] | None = None
         if type(value) is Call:
             self.layers.own(path, op, "block", statement.span)
             results = self.call(value, frame, prefix.rstrip("."), home)
+            if results == [NOTHING]:
+                results *= len(targets)
             if results is not None and len(results) != len(targets):
                 instead = self._results_attribute(value)
                 self.problems.append(types.result_count(statement.span, op, len(results), len(targets), instead))
@@ -170,7 +173,7 @@ class Inference:
         bound = []
         for number, target in enumerate(targets):
             if target is not None:
-                index = results[number] if results else UNFIT
+                index = self.something(results[number], value.span) if results else UNFIT
                 bound.append((target.name, Binding(target.source, index, target.span)))
         return bound
 
@@ -178,6 +181,13 @@ class Inference:
         """The attribute of a primitive that says how many values the call gives; empty where there is none."""
         target: Any = call.target if self.indices is None else chosen(call.target, self.indices)
         return target.callee.results_of if type(target.callee) is Primitive else ""
+
+    def something(self, index: int, span: Span) -> int:
+        """The index itself, but for a value that is left out where there must be one, which is reported."""
+        if index != NOTHING:
+            return index
+        self.problems.append(holes.no_operands(span))
+        return UNFIT
 
     def choose(self, operand: Operand) -> Operand:
         """The operand, or the alternative that fills its slot."""
@@ -212,7 +222,7 @@ class Inference:
         if kind is Ref:
             return self._look_up(operand, frame, home)  # type: ignore[arg-type]  # `kind` says so
         if kind is not Call:
-            return UNFIT
+            return NOTHING if kind is Nothing else UNFIT
         assert isinstance(operand, Call)
         if self._depth >= MAX_CALLS:
             if not self.layers.is_full:
@@ -273,7 +283,7 @@ class Inference:
             index = self._op(callee, call, settings, frame, path, home)
         elif type(callee) is Primitive:
             index = self._primitive(callee, call, settings, frame, path, home)
-            several = None if index == UNFIT else self.layers.applications[index].feature
+            several = None if index in (UNFIT, NOTHING) else self.layers.applications[index].feature
             if isinstance(several, Features):
                 return self._results(index, len(several.results), call, path, frame)
         elif type(callee) is Block:
@@ -331,8 +341,19 @@ class Inference:
         self, primitive: Primitive, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, path: str,
         home: Vocabulary | None,
     ) -> int:  # fmt: skip
+        if primitive.name == primitives.NONE:  # what it stands before is not read
+            for setting in settings:
+                self.problems.append(types.unknown_attribute(setting.name_span, primitive.name, setting.name, ()))
+            return UNFIT if settings else NOTHING
         least = 1 if any(s.name == primitives.FACTOR for s in settings) else primitive.least
         operands = self._operands(call, least, primitive.most, frame, path, home)
+        if operands is not None and NOTHING in operands:
+            left = [index for index in operands if index != NOTHING]
+            if not left or (primitive.name not in primitives.LEAVES_OUT and UNFIT not in left):
+                return NOTHING
+            if len(left) == 1 and primitive.name in primitives.LEAVES_OUT:
+                return left[0]
+            operands = left
         site, span = frame.site, call.span
         values: dict[str, Any] | None = attributes.settings(
             settings, primitive.attributes, primitive.name, site or call.callee_span, frame.words, self.problems
@@ -388,7 +409,9 @@ class Inference:
                 binding = frame.scope.get(word) if isinstance(word, str) else None
                 if binding is None:
                     self._unknown_value(value.name, value.span, frame, home)
-        if binding is None or binding.index == UNFIT:
+        if binding is not None and binding.index == NOTHING:
+            self.problems.append(holes.no_operands(frame.site or value.span))
+        if binding is None or binding.index in (UNFIT, NOTHING):
             return None
         level = self.layers.applications[binding.index].feature.level
         if level is None:
@@ -415,7 +438,7 @@ class Inference:
         built = layers.applications
         site = frame.site or call.span
         key: expansion_cache.Key | None = None
-        if not op.has_slots and (count == 1 or len(set(operands)) == count):
+        if not op.has_slots and NOTHING not in operands and (count == 1 or len(set(operands)) == count):
             key = (words, built[operands[0]].feature) if count == 1 else (words, *[built[i].feature for i in operands])
             known = op.expansions.get(key)
             if known is not None and self._depth <= known.depth and len(built) + len(known.steps) <= MAX_LAYERS:
@@ -430,7 +453,7 @@ class Inference:
         scope = {name: Binding(name, index, call.span) for name, index in zip(op.operands, operands, strict=True)}
         first, before, blocks = len(built), len(self.problems), self._block_calls
         result = self.expand(body, Frame(scope, inner, site), path, op.home)
-        if key is not None and result != UNFIT and before == len(self.problems) and blocks == self._block_calls:
+        if key is not None and result not in (UNFIT, NOTHING) and before == len(self.problems) and blocks == self._block_calls:
             op.remember(key, expansion_cache.record(built[first:], first, operands, result, path, self._depth))
         if frame.site is None:
             show_at_call(self.problems, before, call.span)

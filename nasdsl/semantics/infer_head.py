@@ -123,7 +123,7 @@ def _infer_chain(
         inference.layers.own(op, op, "layer", step.span)
         source = inference.layers.source("x", Feature(CURRENT_LEVEL, width), step.span)
         frame = Frame({"x": Binding("x", source, step.span)}, words, None)
-        result = inference.expand(step.call, frame, "", None)
+        result = inference.something(inference.expand(step.call, frame, "", None), step.span)
         warnings += inference.warnings
         width = 0
         if result != UNFIT:

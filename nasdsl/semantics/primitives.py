@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, get_args
+from typing import Any, Final, Protocol, get_args
 
 from nasdsl.diagnostics import Diagnostic
 from nasdsl.diagnostics.catalogue import lints, names
@@ -41,6 +41,7 @@ from nasdsl.layers.custom import describe, layer_fields
 from nasdsl.layers.fields import MAX_INTEGER, FieldType, LayerField
 from nasdsl.layers.plugins import GROUP
 from nasdsl.semantics.attributes import Accepts, Kind, Value
+from nasdsl.semantics.builder import NOTHING
 
 ACTIVATIONS: tuple[str, ...] = get_args(ActivationKind)
 MAX_OPERANDS = 64
@@ -144,6 +145,10 @@ def _act(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
     return x[0] if a["act"] == "none" else apply(Activation(a["act"]), *x)
 
 
+def _nothing(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return NOTHING
+
+
 def _split(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
     return apply(Split(a["parts"]), *x)
 
@@ -177,10 +182,16 @@ _CONV: dict[str, Accepts] = {
 
 _TIMES = Accepts("stride", 2, largest=64)
 _UP_CONV = {name: accepts for name, accepts in _CONV.items() if name != "dilation"}
+NONE: Final = "none"
+"""The primitive, and the operand, that leaves an operand out."""
+
+LEAVES_OUT: Final = frozenset({"add", "max", "weighted_add", "concat"})
+"""Primitives that an operand can drop out of. What any other would make of nothing is nothing."""
 
 PRIMITIVES: dict[str, Primitive] = {
     p.name: p
     for p in (
+        Primitive(NONE, 0, MAX_OPERANDS, {}, _nothing),
         Primitive("conv", 1, 1, _CONV, _conv, 3),
         Primitive(
             "deform_conv",

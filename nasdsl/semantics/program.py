@@ -93,6 +93,12 @@ class Missing(NamedTuple):
     is_left_out: bool = False
 
 
+class Nothing(NamedTuple):
+    """``none`` as an operand: it is left out."""
+
+    span: Span
+
+
 class Target(NamedTuple):
     """What stands before the brackets of a call.
 
@@ -126,7 +132,7 @@ class Call(NamedTuple):
     callee_span: Span
 
 
-Operand: TypeAlias = Ref | Call | Slot | Missing
+Operand: TypeAlias = Ref | Call | Slot | Nothing | Missing
 
 
 class Binding(NamedTuple):

@@ -20,7 +20,7 @@ from nasdsl.layers import Feature, Features, layer_cost
 from nasdsl.semantics import attributes, infer_fpn, infer_head, primitives
 from nasdsl.semantics.architecture import Fcos, Retinanet
 from nasdsl.semantics.attributes import Accepts, Unknown
-from nasdsl.semantics.builder import UNFIT
+from nasdsl.semantics.builder import NOTHING, UNFIT
 from nasdsl.semantics.conditions import ALWAYS, holds
 from nasdsl.semantics.elaborate_body import body_of_block
 from nasdsl.semantics.infer import Binding, Frame, Inference
@@ -32,6 +32,7 @@ from nasdsl.semantics.program import (
     FpnProgram,
     HeadProgram,
     Merge,
+    Nothing,
     Output,
     PredictProgram,
     Program,
@@ -59,6 +60,13 @@ _Value: TypeAlias = tuple[Feature, int, int]
 
 _Words: TypeAlias = dict[str, Any]
 _WORDS = tuple(primitives.SECTION)
+_NONE = primitives.PRIMITIVES[primitives.NONE]
+
+
+_NOTHING_FEATURE = Feature(None, -1)
+"""The feature of an operand that is left out."""
+
+_NOTHING: _Value = (_NOTHING_FEATURE, 0, 0)
 
 
 class _Unbuildable(Exception):
@@ -149,7 +157,7 @@ class FigureCounter:
                 out, used, price = self.apply(adapter, (), (section.values[raw][0],), section.key, (), indices)
                 if type(out) is Features:
                     raise _Unbuildable
-                section.names[name] = section.add((out, 1 << raw if used else 0, price))
+                section.names[name] = section.add(_something((out, 1 << raw if used else 0, price)))
         section.run(fpn.statements)
         return section.finish()
 
@@ -246,7 +254,8 @@ class FigureCounter:
         layers.own("v", target.name, "block", span)
         scope = {}
         for number, feature in enumerate(operands):
-            scope[f"o{number}"] = Binding(f"o{number}", layers.source(f"o{number}", feature, span), span)
+            index = NOTHING if feature is _NOTHING_FEATURE else layers.source(f"o{number}", feature, span)
+            scope[f"o{number}"] = Binding(f"o{number}", index, span)
         given = tuple(ast.Setting(span, n, span, _literal(v, span)) for n, v in settings)
         call = Call(target._replace(settings=()), tuple(Ref(n, span) for n in scope), given, False, span, span)
         frame = Frame(scope, words, None)
@@ -254,11 +263,13 @@ class FigureCounter:
             results = inference.call(call, frame, "v", None)
             if results is None:
                 return None
-            result = results[0] if len(results) == 1 else layers.applications[results[0]].inputs[0]
+            result = results[0] if len(results) == 1 or results[0] == NOTHING else layers.applications[results[0]].inputs[0]
         else:
             result = inference.expand(call, frame, "v", None)
         if result == UNFIT or any(p.severity == "error" for p in problems):
             return None
+        if result == NOTHING:
+            return _NOTHING
         widths = {f"o{number}": feature.width for number, feature in enumerate(operands)}
         try:
             nodes, place = lower_nodes(layers.applications, layers.values, widths)
@@ -277,7 +288,7 @@ class FigureCounter:
                     else layer_cost(node.layer, node.operands, node.out, areas.area)
                 )
                 total += (price.macs << (64 * (at + 1))) + (price.params if at == 0 else 0)
-        used = sum(1 << number for number in range(len(operands)) if place[scope[f"o{number}"].index] in live)
+        used = sum(1 << n for n in range(len(operands)) if place.get(scope[f"o{n}"].index) in live)
         out = next(node.out for node in nodes if node.id == place[result])
         return out, used, total
 
@@ -323,6 +334,8 @@ class _Section:
                 targets = statement.targets
                 if len(targets) == 1:  # what most statements are, without a list of one
                     value = expression(statement.value)
+                    if value[0] is _NOTHING_FEATURE:
+                        raise _Unbuildable
                     index = len(values)
                     values.append(value)
                     self.blocks |= 1 << index
@@ -346,7 +359,7 @@ class _Section:
         if len(targets) == 1:
             value = statement.value
             # A name for another value is a value of its own: each may dangle.
-            return [(targets[0].name, self.add(self.expression(value)))]  # type: ignore[union-attr]  # it has checked
+            return [(targets[0].name, self.add(_something(self.expression(value))))]  # type: ignore[union-attr]  # it has checked
         call: Any = chosen(statement.value, self.indices)
         target = chosen(call.target, self.indices) if type(call) is Call else None
         if target is not None and type(target.callee) is Primitive:
@@ -359,7 +372,7 @@ class _Section:
             raise _Unbuildable
         # A result of a block that is an operand, or two results that are one value, are values of their own too.
         return [
-            (t.name, self.add((self.values[i][0], 1 << i, 0)))  # type: ignore[union-attr]  # it has checked
+            (t.name, self.add(_something((self.values[i][0], 1 << i, 0))))  # type: ignore[union-attr]  # it has checked
             for t, i in zip(targets, results, strict=True)
         ]
 
@@ -449,6 +462,8 @@ class _Section:
             self.read |= 1 << index
             return self.values[index][0], 1 << index, 0
         if type(node) is not Call:
+            if type(node) is Nothing:
+                return _NOTHING
             raise _Unbuildable
         value = self.call(node)
         if type(value[0]) is Features:
@@ -462,12 +477,16 @@ class _Section:
         while type(target) is Slot:
             target = target.alternatives[indices[target.decision.number]]
         settings = target.settings + node.settings if target.settings else node.settings
+        if type(target.callee) is str:
+            target = self._passed_op(target)
+        if target.callee is _NONE:
+            if target.settings or node.settings:
+                raise _Unbuildable
+            return _NOTHING
         operands = [self.expression(o) for o in node.operands]
         callee = target.callee
         if type(callee) is Block or (type(callee) is Op and callee.has_slots):
             return self._expanded(target, settings, operands)
-        if type(callee) is str:
-            target = self._passed_op(target)
         given = self._settings(settings) if settings else ()
         at = (id(callee), given, tuple([o[0] for o in operands]), self.key, ())
         found = self.applied.get(at)
@@ -578,6 +597,12 @@ class _Section:
             seen |= following
             waiting += _bits(following)
         return False
+
+
+def _something(value: _Value) -> _Value:
+    if value[0] is _NOTHING_FEATURE:
+        raise _Unbuildable
+    return value
 
 
 def possible_words(value: Any) -> list[Any]:

@@ -18,6 +18,7 @@ from nasdsl.semantics.program import (
     FpnProgram,
     HeadProgram,
     Merge,
+    Nothing,
     Output,
     Program,
     Ref,
@@ -235,6 +236,8 @@ class _Matcher:
                 raise NoMatch(found.span)
         elif isinstance(wanted, Call) and isinstance(found, Call):
             self.call(wanted, found)
+        elif isinstance(wanted, Nothing) and isinstance(found, Nothing):
+            return
         else:
             raise NoMatch(found.span)
 

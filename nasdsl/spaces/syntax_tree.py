@@ -21,6 +21,7 @@ from nasdsl.semantics.program import (
     Call,
     Decision,
     Merge,
+    Nothing,
     Output,
     Program,
     Ref,
@@ -229,6 +230,8 @@ class _TreeBuilder:
             operands += tuple(s.value for s in settings if s.name == primitives.FACTOR)
             settings = tuple(s for s in settings if s.name != primitives.FACTOR)
             return ast.Call(node.span, callee, node.callee_span, operands, settings)
+        if isinstance(node, Nothing):
+            return ast.Reference(node.span, primitives.NONE)
         assert isinstance(node, Slot)
         if self._is_let(node):
             return ast.Reference(node.span, node.let)  # type: ignore[arg-type]  # `_is_let` says so

@@ -194,6 +194,8 @@ class _Recovery:
             first = _first_on_line(stream, at)
             yield from self._replacements(token, expected, at, cost, first)
             for kind, base in INSERTIONS.items():
+                if kind == "LPAR" and token.type in OPERATORS:
+                    continue  # `c3 - c4` is arithmetic, and no call of c3
                 if terminals(kind)[0] in expected:
                     at_line_end = -0.2 if kind in CLOSING_BRACKETS else 0.2 if back else 0.0
                     yield Repair(base + cost + at_line_end * first, at, kind, False)

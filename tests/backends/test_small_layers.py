@@ -93,7 +93,8 @@ def problems(source: str) -> list[tuple[str, str, str]]:
 
 EVERYTHING = """
 a, b = split(c3)
-output p3 = mul(concat(b, a), -0.2)
+gate = sigmoid(conv(c4, k=1, width=1))
+output p3 = mul(concat(b, a), -0.2, gate), p4 = conv_1x1(add(c4, gate))
 """
 
 
@@ -244,3 +245,70 @@ def test_the_text_of_a_filling_has_its_factor_among_the_operands() -> None:
     assert "mul(c3, c3, k * 2)" in space.decode([0])
     assert space.encode(space.decode([1])) == [1]
     assert loads_space(text("output p3 = mul(c3, ?(-0.5 | 3))")).decode([0]).count("mul(c3, -0.5)") == 1
+
+
+# --------------------------------------------------------------------------------------------------------- one channel
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("add(c3, one)", lambda x, one: x + one),
+        ("add(one, c3, one)", lambda x, one: x + 2 * one),
+        ("mul(one, c3)", lambda x, one: x * one),
+        ("max(one, c3)", lambda x, one: torch.maximum(x, one)),
+        ("weighted_add(one, c3)", lambda x, one: (x + one) / 2.0001),
+    ],
+)
+def test_one_channel_is_spread_over_the_others(call: str, expected: Any, tmp_path: Any) -> None:
+    before = (
+        "block one(x) -> (y) { a, b, c, d = split(x, parts=4) e, f, g, h = split(a, parts=4) y, i, j, k = split(e, parts=4) }"
+    )
+    graph = lowered(f"one = one(c3) output p3 = {call}", before)
+    given = features()
+    found = check_back_ends(graph, given, tmp_path)
+    assert torch.allclose(found["p3"], expected(given["c3"], given["c3"][:, :1]), atol=1e-6)
+
+
+def test_one_channel_at_another_level_and_as_a_raw_feature(tmp_path: Any) -> None:
+    """c5 has one channel, which is known with the backbone only."""
+    given = features()
+    found = check_back_ends(lowered("output p3 = mul(c3, c5)"), given, tmp_path)
+    large = torch.nn.functional.interpolate(given["c5"], size=(25, 42), mode="bilinear", align_corners=False)
+    assert torch.allclose(found["p3"], given["c3"] * large, atol=1e-6)
+
+
+def test_a_sum_of_one_channel_each_has_one() -> None:
+    graph = lowered("a = conv(c3, k=1, width=1) output p3 = add(a, a)")
+    assert graph.pyramid_width == 1
+
+
+def test_many_operands_and_what_the_aggregation_says() -> None:
+    found = pyramid(build(lowered("output p3 = add(c3, relu(c3), tanh(c3), c3)"), 2), features())
+    x = features()["c3"]
+    assert torch.allclose(found["p3"], 2 * x + x.relu() + x.tanh(), atol=1e-6)
+    help = "`add` takes any number of operands: `add(c3, c4, c5)`"
+    assert problems(text("output p3 = sum(c3, c4, c5)")) == [("NAS301", "sum(c3, c4, c5)", help)]
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (
+            "a = conv(c3, k=1, width=1) b = conv_1x1(c3, width=32) c = conv_1x1(c3) output p3 = add(a, b, c)",
+            ("NAS306", "add(a, b, c)", "bring them to one width with `conv_1x1(x, width=…)`"),
+        ),
+        (
+            "a = conv(c3, k=1, width=1) output p3 = conv_1x1(c3) merge dangling into p3",
+            ("NAS306", "p3", "merge into values of one width, and widen them in the `output` behind that"),
+        ),
+    ],
+)
+def test_widths_that_differ_still_are_one_finding(body: str, found: tuple[str, str, str]) -> None:
+    assert problems(text(body)) == [found]
+
+
+def test_one_channel_is_not_merged_into_a_raw_feature() -> None:
+    body = "a = conv(c3, k=1, width=1) output p3 = c3 merge dangling into p3"
+    with pytest.raises(DiagnosticError, match="a sum of 64 and 1 channels with this backbone"):
+        lowered(body)

@@ -110,7 +110,9 @@ SMALL_LAYERS = """decoder d { input c3, c4
   fpn(width=32, norm=none) {
     a, b = split(c3)
     up = add(up_conv(c4, k=3), carafe(c4, k=3, compressed=8))
-    output p3 = add(concat(a, b), up), p4 = norm(attention(conv_1x1(pixel_shuffle(conv_1x1(c4, width=64)))), norm=ln)
+    gate = conv(c4, k=1, width=1)
+    seen = norm(attention(conv_1x1(pixel_shuffle(conv_1x1(c4, width=64)))), norm=ln)
+    output p3 = add(mul(concat(a, b), 0.5), up), p4 = add(mul(c4, gate), seen)
   }
   head(width=32) { skip } predict fcos }"""
 

@@ -71,6 +71,7 @@ op scaled(x, s=0.2) = add(x, mul(relu(x), s))
 op scaled_or(x, s=0.2) = ?(mul(x, s) | mul(x, -s))
 choice factors = 0.25 | 4
 op kernel(x, k=1) = ?(conv(k=3) | conv_1x1)(conv(x, k=k))
+agg both(x, y) = cat(psum(x, y), max(x, y))
 block one(x, y) -> (s, t) { s = relu(x) t = ?(tanh | relu)(y) }
 block two(x, y) -> (s, t) { s = conv_3x3(x) s2 = s t = s }
 block c2f(x, width=width, n=2, o=mine) -> (y) {
@@ -79,6 +80,7 @@ block c2f(x, width=width, n=2, o=mine) -> (y) {
 }
 block free_depth(x, n=2, k=1) -> (y) { y = x repeat n { y = ?(relu | conv(k=k))(y) } }
 block nested(x, y, m=0) -> (s, t) { s = c2f(x, n=m + 1, o=relu) t = free_depth(y, n=m) }
+block cell(a, b) -> (y) { s = sum(?(conv_3x3 | none)(a), ?(skip | none)(b)) y = concat(s, ?(s | none)) }
 block deep(x) -> (y) { y = x repeat width/16 { y = ?(relu | conv_3x3)(y) } }
 """
 
@@ -129,6 +131,18 @@ MEANINGFUL = {
     "holes in a block whose depth the call fixes": "x = free_depth(c3, k=3) output p3 = free_depth(x, n=1)",
     "holes in a block as an alternative": "output p3 = ?(free_depth(n=?(1..2)) | relu)(c3)",
     "a block in a block, with attributes": "a, b = nested(c3, c4, m=?(0..2)) output p3 = a, p4 = b",
+    "nothing in a sum": "a = relu(c3) output p3 = sum(?(a | none), ?(conv_3x3 | none)(c4))",
+    "nothing in what aggregations are made of": (
+        "output p3 = ?(sum | psum | cat | both | attend)(?(c3 | none), ?(skip | none)(c4))"
+    ),
+    "nothing in products, maxima and concatenations": (
+        "output p3 = conv_1x1(?(add | mul | max | weighted_add | concat)(c3, ?(skip | none)(c4), ?(c5 | none(c3))))"
+    ),
+    "nothing, passed": "output p3 = sum(c3, pass(c4, o=?(none | relu | mine)))",
+    "a let of nothing": "let k = ?(none | relu) let v = ?(c3 | none) output p3 = add(k(c3), v, c4)",
+    "nothing given to a block": "output p3 = cell(?(c3 | none), c4)",
+    "nothing, and what dangles": "a = relu(c4) b = sum(?(none | tanh)(a), c3) output p3 = b merge dangling into p3",
+    "nothing among operands of blocks": "a, b = ?(one | two)(c3, ?(skip | none)(c4)) output p3 = a, p4 = sum(b, c5)",
     "dangling values": (
         "a = relu(c4) b = ?(c3 | a) c = conv_1x1(b) output p3 = c3 merge dangling into p3 d = tanh(c4) output p4 = d"
     ),

@@ -96,6 +96,16 @@ NOT_ALWAYS_BOUND = Code(
     decoder("x = c3\nrepeat ?(0..2) { x = conv_3x3(x) }\noutput p3 = x"),
 )
 
+NO_OPERANDS = Code(
+    "NAS511",
+    "a value without operands",
+    "`none` leaves an operand out: of `add`, `max`, `weighted_add`, `concat` and of what is made of them, such as `sum` and "
+    "`cat`. What any other op makes of nothing is nothing. Where a value is needed (a name, an output, a layer of a head), "
+    "something has to be left. In a space such a filling is no decoder, and another one is drawn.",
+    decoder("x = sum(none(c3), none(c4))\noutput p3 = x"),
+    decoder("x = sum(conv_3x3(c3), none(c4))\noutput p3 = x"),
+)
+
 # ------------------------------------------------------------------------------------------------ messages
 
 
@@ -104,6 +114,19 @@ def open_holes(span: Span, decoder: str, count: int) -> Diagnostic:
         span, f"`{decoder}` has {count} open hole{'' if count == 1 else 's'}: it is a search space",
         label="the first of them", help="`nasdsl sample` fills them; or write an alternative in place of each",
     )  # fmt: skip
+
+
+def no_operands(span: Span) -> Diagnostic:
+    return NO_OPERANDS(
+        span, "`none` leaves nothing of this value", label="expected an operand that stays",
+        help="`skip` hands its operand on; `none` leaves it out, where another one is left",
+    )  # fmt: skip
+
+
+def none_as_layer(span: Span) -> Diagnostic:
+    return MISPLACED_HOLE(
+        span, "`none` among the layers of a head", label="it leaves nothing", help="`skip` is the layer that is not there"
+    )
 
 
 def unknown_choice(span: Span, name: str, known: Iterable[str]) -> Diagnostic:

@@ -45,7 +45,7 @@ _DEPTHWISE: Final = "`conv(x, k=3, groups=width)` is depthwise where x has the w
 _DIFFERENCE: Final = "`add(x, mul(y, -1))` subtracts y from x; `sum` is the opposite"
 _ACTIVATION: Final = "it is a function of its own and none of the activations here; a package can add it"
 _OTHER: Final = "it is another function than those here; a package can add it as a primitive"
-_ALTERNATIVE: Final = "`skip` hands on its operand; to leave an operand out, choose between the calls: `?(sum(x, y) | skip(x))`"
+_ALTERNATIVE: Final = "`skip` hands on its operand; `none` leaves it out of a sum or a concatenation"
 
 OTHER_OPS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("upsample", "upsampling", "interpolate", "unpool", "upscale"), _UPSAMPLING),
@@ -67,7 +67,6 @@ OTHER_OPS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("depthtospace", "subpixel"), "`pixel_shuffle(x)` makes one channel of 2x2 pixels out of four channels"),
     "downsample": "`down(x)` is a convolution of stride 2, `down_max(x)` max pooling: each goes one level up",
     "dconv": "`dconv_3x3` is a deformable convolution; a dilated one is `conv(x, k=3, dilation=2)`",
-    "none": _ALTERNATIVE,
     "zero": _ALTERNATIVE,
 }  # fmt: skip
 """Ops that are not here, or under a name that means something else too; keys as those of `SAME_OPS`."""

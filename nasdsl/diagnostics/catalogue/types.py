@@ -54,8 +54,9 @@ ATTRIBUTE_TWICE = Code(
 WIDTHS_DIFFER = Code(
     "NAS306",
     "a sum of different widths",
-    "`add`, `mul`, `max` and `weighted_add` work element by element, so their operands have the same number of channels. "
-    "Resolutions may differ: the finest wins. `concat` takes operands of any width.",
+    "`add`, `mul`, `max` and `weighted_add` work element by element, so their operands have the same number of channels; only "
+    "a map of one channel is spread over those of the others. Resolutions may differ: the finest wins. `concat` takes operands "
+    "of any width.",
     decoder("x1 = conv_1x1(c3, width=32)\noutput p3 = sum(x1, c4)"),
     decoder("x1 = conv_1x1(c3, width=64)\noutput p3 = sum(x1, c4)"),
 )
@@ -144,7 +145,6 @@ _LAYER_ERRORS: dict[str, Code] = {
     "parts": GROUPS,
     "group norm": GROUP_NORM,
     "widths": WIDTHS_DIFFER,
-    "one channel": WIDTHS_DIFFER,
     "no level": NO_LEVEL,
     "window": BAD_VALUE,
     "factor": BAD_VALUE,
@@ -157,8 +157,6 @@ _LONGEST_CALL = 100  # characters of a call that a help line shows
 
 _LAYER_HELP = {
     "widths": "bring them to one width with `conv_1x1(x, width=…)`",
-    "one channel": "one channel is not spread over the others: give its convolution the other width, one factor for each "
-    "channel, or widen it by `conv_1x1(x)`",
     "parts": "choose a number of parts that divides them, or bring the operand to another width with `conv_1x1(x, width=…)`",
     "group norm": "use a width that 32 divides, or norm=bn",
     "no level": "a globally pooled value can only be multiplied or added",
