@@ -36,6 +36,7 @@ block cross(a, b, n=0, unit=conv_3x3) -> (s, t) {
 _SMALL = [
     "u{n}, v{n} = split({a}) s{n} = conv_1x1(concat(v{n}, relu(u{n})))",
     "s{n} = mul({a}, 0.2)",
+    "w{n} = conv({b}, k=3, width=2, norm=none) s{n} = weighted_add({a}, {b}, by=w{n})",
     "s{n} = mul({a}, sigmoid(conv({b}, k=3, width=1, norm=none, act=none)))",
     "w{n} = conv({b}, k=1, width=1, norm=none) s{n} = {fold}(w{n}, {a}, w{n})",
     "let f = 0.5 s{n} = add({a}, mul({b}, f * -3, sigmoid({a})))",

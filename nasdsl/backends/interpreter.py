@@ -30,6 +30,7 @@ from nasdsl.layers import (
     Multiply,
     Norm,
     PixelShuffle,
+    PlacewiseAdd,
     Pool,
     PrimitiveError,
     Resize,
@@ -41,6 +42,7 @@ from nasdsl.layers import (
     is_sized,
 )
 from nasdsl.layers.custom import describe
+from nasdsl.nn import placewise_add
 
 Sizes = Mapping[int, Sequence[int]]
 """Height and width of the feature map, by level."""
@@ -184,6 +186,8 @@ def compute_of(layer: Layer) -> Compute | None:
             return lambda x, sizes: _reduce(torch.add, x)
         case Multiply():
             return lambda x, sizes: _reduce(torch.mul, x)
+        case PlacewiseAdd():
+            return lambda x, sizes: placewise_add(x[-1], *x[:-1])
         case Factor():
             return lambda x, sizes: x[0] * layer.value
         case Maximum():

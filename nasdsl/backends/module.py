@@ -35,6 +35,7 @@ from nasdsl.layers import (
     Norm,
     NormKind,
     PixelShuffle,
+    PlacewiseAdd,
     Pool,
     Resize,
     Result,
@@ -320,7 +321,7 @@ def make_module(node: Node) -> nn.Module | None:
         case CustomLayer():
             module: nn.Module = layer.module(node.operands, node.out)
             return module
-        case Input() | Activation() | Add() | Multiply() | Factor() | Maximum() | Concat():
+        case Input() | Activation() | Add() | Multiply() | Factor() | Maximum() | PlacewiseAdd() | Concat():
             return None
         case Split() | Result() | Resize() | Pool() | GlobalPool():
             return None

@@ -30,6 +30,7 @@ from nasdsl.layers import (
     Multiply,
     Norm,
     PixelShuffle,
+    PlacewiseAdd,
     Pool,
     Resize,
     Result,
@@ -54,6 +55,7 @@ _WITHOUT_PARAMETERS = (
     Maximum,
     Multiply,
     PixelShuffle,
+    PlacewiseAdd,
     Pool,
     Resize,
     Result,
@@ -240,6 +242,7 @@ class Section:
                 readers[source] = readers.get(source, 0) + 1
         for _, target in ends:
             readers[target] = readers.get(target, 0) + 1
+        named = {self.inputs(node)[-1] for node in self.kept if isinstance(node.layer, PlacewiseAdd)}  # ``by=`` takes no call
         names: dict[str, str] = {n.id: n.layer.name for n in self.kept if isinstance(n.layer, Input)}
         depth = dict.fromkeys(names, 0)
         text = dict(names)
@@ -268,7 +271,7 @@ class Section:
                         bound = ", ".join(f"s{several}_{i}" for i in range(1, len(node.out.results) + 1))
                         lines.append(f"{bound} = {text[at]}")
                         text[at], depth[at] = f"s{several}_", 0
-                    elif readers[at] > 1 or depth[at] > _DEEPEST:
+                    elif readers[at] > 1 or depth[at] > _DEEPEST or at in named:
                         number += 1
                         lines.append(f"v{number} = {text[at]}")
                         text[at], depth[at] = f"v{number}", 0
@@ -309,6 +312,8 @@ def call(layer: Layer, operands: Sequence[str], width: int) -> str:
             return f"global_pool({x}, kind={layer.pool})"
         case Scale() | Add() | Multiply() | Maximum() | WeightedAdd() | Concat():
             return f"{layer.kind}({x})"
+        case PlacewiseAdd():
+            return f"{layer.kind}({', '.join(operands[:-1])}, by={operands[-1]})"
         case Factor():
             return f"mul({x}, {number_digits(layer.value).removesuffix('.0')})"
         case Split():

@@ -25,6 +25,7 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     Norm,
+    PlacewiseAdd,
     Resize,
     ResizeMode,
     Scale,
@@ -36,7 +37,7 @@ from nasdsl.semantics.architecture import HeadLayer as CheckedLayer
 from nasdsl.semantics.architecture import Tower as CheckedTower
 from nasdsl.syntax.tables import without_collector
 
-_COMBINING = frozenset({Add, Concat, Multiply, Maximum, WeightedAdd})
+_COMBINING = frozenset({Add, Concat, Multiply, Maximum, PlacewiseAdd, WeightedAdd})
 """Layers whose operands are resized to one level."""
 
 _PLAIN = frozenset({Activation, Conv, DeformConv, Factor, Norm, Scale})

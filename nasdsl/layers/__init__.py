@@ -26,6 +26,7 @@ from nasdsl.layers.builtin import (
     Multiply,
     Norm,
     NormKind,
+    PlacewiseAdd,
     Pool,
     PoolKind,
     Resize,
@@ -53,6 +54,7 @@ Layer: TypeAlias = (
     | Factor
     | Maximum
     | WeightedAdd
+    | PlacewiseAdd
     | Concat
     | Split
     | Resize
@@ -108,6 +110,7 @@ __all__ = [
     "Norm",
     "NormKind",
     "PixelShuffle",
+    "PlacewiseAdd",
     "Pool",
     "PoolKind",
     "PrimitiveError",

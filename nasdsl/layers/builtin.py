@@ -269,6 +269,26 @@ class WeightedAdd:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacewiseAdd:
+    """The sum of its operands, weighted at each position: by the softmax over the channels of the last one, one for each other.
+
+    The last operand does not decide the level. Source: adaptive spatial feature fusion (arXiv:1911.09516, section 3.2).
+    """
+
+    kind: ClassVar[str] = "weighted_add"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        *operands, weights = inputs
+        if weights.width not in (UNKNOWN_WIDTH, len(operands)):
+            raise LayerError("weights", f"weights of {weights.width} channels for {len(operands)} operands")
+        out = _combined(operands, _common_width(operands, "a weighted sum"))
+        return Feature(weights.level, out.width) if out.level is None else out
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return FREE
+
+
+@dataclass(frozen=True, slots=True)
 class Concat:
     """Concatenation of its operands along the channels, in order."""
 

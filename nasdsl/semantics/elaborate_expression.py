@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from nasdsl.diagnostics import Diagnostic, Span
-from nasdsl.diagnostics.catalogue import holes, names, structure, syntax
+from nasdsl.diagnostics.catalogue import holes, names, structure, syntax, types
 from nasdsl.semantics import primitives
 from nasdsl.semantics.attributes import Size, Unknown
 from nasdsl.semantics.conditions import (
@@ -187,6 +187,11 @@ class ExpressionElaborator(AttributeElaborator):
         operands = tuple([reference(o) if type(o) is ast.Reference else operand(o, node) for o in values])
         if factors:
             settings = (*settings, _product(factors))
+        variant = _variant(target, settings) if settings else None
+        if variant is not None and isinstance(target, Target):
+            target, settings = target._replace(callee=variant), self._without_twins(settings, variant.last)
+            last = next(s.value for s in settings if s.name == variant.last)
+            operands, settings = (*operands, self._named_value(last)), tuple(s for s in settings if s.name != variant.last)
         has_slots = False
         if settings:
             if not is_read:
@@ -225,6 +230,24 @@ class ExpressionElaborator(AttributeElaborator):
                 return False
             return any(self._may_be_block_with_holes(a, (*seen, choice)) for a in choice.alternatives)
         return isinstance(callee, ast.ChoiceHole) and any(self._may_be_block_with_holes(a, seen) for a in callee.alternatives)
+
+    def _without_twins(self, settings: tuple[ast.Setting, ...], name: str) -> tuple[ast.Setting, ...]:
+        """Attributes without the second and further ones of this name, which are reported."""
+        first, *others = (s for s in settings if s.name == name)
+        self.problems += [types.attribute_twice(s.name_span, name, first.name_span) for s in others]
+        return tuple(s for s in settings if s not in others)
+
+    def _named_value(self, node: ast.Attribute) -> Operand:
+        """The value that an attribute names, as an operand."""
+        if isinstance(node, ast.Reference):
+            return self.reference(node)
+        if not isinstance(node, HOLES):
+            is_of_values = any(name in self.scope for name in _names_in(node))
+            problem = syntax.arithmetic_on_values(node.span) if is_of_values else syntax.number_as_operand(node.span, "")
+            self.problems.append(problem)
+            return Missing(node.span)
+        made = self.slot(node, "value")
+        return made if isinstance(made, Slot | Missing) else Missing(node.span)
 
     def _no_operand(self, node: ast.Attribute, reader: ast.Call) -> Diagnostic:
         """The finding about a number among the operands of a call, or about arithmetic on values."""
@@ -446,6 +469,8 @@ class ExpressionElaborator(AttributeElaborator):
             return Target(None, (), "?", node.span) if position == "callee" else Missing(node.span)
         if position == "operand":
             return self.operand(node)
+        if position == "value":
+            return self._value_alternative(node)
         if position == "callee":
             return self._callee_alternative(node)
         if isinstance(node, HOLES):
@@ -454,6 +479,16 @@ class ExpressionElaborator(AttributeElaborator):
             self.problems.append(holes.not_a_word(node.span))
             return Missing(node.span)
         return self.attribute(node)
+
+    def _value_alternative(self, node: Any) -> Any:
+        """What may stand where an attribute names a value: a name, or a further hole."""
+        if isinstance(node, ast.Reference):
+            return self.reference(node)
+        if isinstance(node, HOLES):
+            return self.slot(node, "value")
+        problem = holes.call_as_name(node.span) if isinstance(node, ast.Call) else holes.not_a_value(node.span)
+        self.problems.append(problem)
+        return Missing(node.span)
 
     def _callee_alternative(self, node: Any) -> Any:
         """What may stand before the brackets: a name, a name with attributes (``conv(k=3)``), or a further hole."""
@@ -564,6 +599,14 @@ def _takes_factor(target: Any) -> bool:
         return all(_takes_factor(a) for a in target.alternatives)
     callee = target.callee if isinstance(target, Target) else None
     return isinstance(callee, Primitive) and primitives.FACTOR in callee.attributes
+
+
+def _variant(target: Any, settings: tuple[ast.Setting, ...]) -> Primitive | None:
+    """The primitive that takes the value of an attribute as its last operand; None where no attribute is one."""
+    callee = target.callee if isinstance(target, Target) else None
+    if not isinstance(callee, Primitive) or not callee.variants:
+        return None
+    return next((callee.variants[s.name] for s in settings if s.name in callee.variants), None)
 
 
 def _product(factors: Sequence[ast.Attribute]) -> ast.Setting:

@@ -313,9 +313,12 @@ class Inference:
 
     def _operands(
         self, call: Call, least: int, most: int, frame: Frame, path: str, home: Vocabulary | None,
-        callee: Definition | None = None,
+        callee: Definition | None = None, named: int = 0,
     ) -> list[int] | None:  # fmt: skip
-        """Indices of a call's operands; None where their number is wrong. What computes one of an op is put below its name."""
+        """Indices of a call's operands; None where their number is wrong. What computes one of an op is put below its name.
+
+        `named`: how many of them the text has as attributes.
+        """
         below = callee.operands if type(callee) is Op else ()
         indices = []
         is_left_out = False
@@ -334,7 +337,8 @@ class Inference:
         place = frame.site or call.span
         instead = call_of_any_number(callee, call) if type(callee) is Op and frame.site is None else ""
         parameters = () if callee is None else parameters_of(callee)
-        self.problems.append(types.operand_count(place, self.op_name(call), count, least, most, parameters, instead))
+        given, least, most = count - named, least - named, most - named
+        self.problems.append(types.operand_count(place, self.op_name(call), given, least, most, parameters, instead))
         return None
 
     def _primitive(
@@ -346,12 +350,17 @@ class Inference:
                 self.problems.append(types.unknown_attribute(setting.name_span, primitive.name, setting.name, ()))
             return UNFIT if settings else NOTHING
         least = 1 if any(s.name == primitives.FACTOR for s in settings) else primitive.least
-        operands = self._operands(call, least, primitive.most, frame, path, home)
+        operands = self._operands(call, least, primitive.most, frame, path, home, named=1 if primitive.last else 0)
+        for setting in settings:
+            if setting.name in primitive.variants:
+                self.problems.append(types.value_of_other_call(setting.name_span, primitive.name, setting.name))
+                return UNFIT
+        leaves_out = primitive.name in primitives.LEAVES_OUT and not primitive.last
         if operands is not None and NOTHING in operands:
             left = [index for index in operands if index != NOTHING]
-            if not left or (primitive.name not in primitives.LEAVES_OUT and UNFIT not in left):
+            if not left or (not leaves_out and UNFIT not in left):
                 return NOTHING
-            if len(left) == 1 and primitive.name in primitives.LEAVES_OUT:
+            if len(left) == 1 and leaves_out:
                 return left[0]
             operands = left
         site, span = frame.site, call.span

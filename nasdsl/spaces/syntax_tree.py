@@ -228,6 +228,9 @@ class _TreeBuilder:
             operands = tuple(self._operand(o) for o in node.operands)
             settings = tuple(self._setting(s) for s in node.settings)
             operands += tuple(s.value for s in settings if s.name == primitives.FACTOR)
+            last = _attribute_of_last(node.target)
+            if last:
+                operands, settings = operands[:-1], (*settings, ast.Setting(node.span, last, node.span, operands[-1]))
             settings = tuple(s for s in settings if s.name != primitives.FACTOR)
             return ast.Call(node.span, callee, node.callee_span, operands, settings)
         if isinstance(node, Nothing):
@@ -399,3 +402,8 @@ def _is_plain(slot: Slot) -> bool:
 def _span_of(when: When) -> Span:
     first = when.statements[0]
     return _span_of(first) if isinstance(first, When) else first.span
+
+
+def _attribute_of_last(target: Target | Slot) -> str:
+    """The attribute that the last operand of a call is written as; empty where it is none."""
+    return target.callee.last if isinstance(target, Target) and isinstance(target.callee, Primitive) else ""

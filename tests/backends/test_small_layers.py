@@ -94,7 +94,8 @@ def problems(source: str) -> list[tuple[str, str, str]]:
 EVERYTHING = """
 a, b = split(c3)
 gate = sigmoid(conv(c4, k=1, width=1))
-output p3 = mul(concat(b, a), -0.2, gate), p4 = conv_1x1(add(c4, gate))
+by = conv(c3, k=1, width=2)
+output p3 = weighted_add(mul(concat(b, a), -0.2, gate), relu(c3), by=by), p4 = conv_1x1(add(c4, gate))
 """
 
 
@@ -312,3 +313,83 @@ def test_one_channel_is_not_merged_into_a_raw_feature() -> None:
     body = "a = conv(c3, k=1, width=1) output p3 = c3 merge dangling into p3"
     with pytest.raises(DiagnosticError, match="a sum of 64 and 1 channels with this backbone"):
         lowered(body)
+
+
+# -------------------------------------------------------------------------------------------------- weights per position
+
+
+def test_weights_per_position(tmp_path: Any) -> None:
+    """The softmax over the channels of a value, written down with exp; the first operands of a level decide the size."""
+    body = (
+        "a, b = split(c4) w, v = split(b) one = conv(c5, k=1, width=1) by = concat(c5, one, one)"
+        " output p3 = weighted_add(c3, relu(c3), tanh(c3), by=by), p4 = resize(weighted_add(c3, c3, c3, by=by), to=4)"
+    )
+    given = features()
+    graph = lowered(body)
+    found = check_back_ends(graph, given, tmp_path)
+    module = build(graph, 2).eval()
+    conv = module.fpn.get_submodule("one.conv")
+    module.load_state_dict({k: torch.full_like(v, 0.3) for k, v in module.state_dict().items()})
+    found = pyramid(module, given)
+    with torch.no_grad():
+        one = conv(given["c5"])
+    logits = torch.cat([given["c5"], one, one], 1)
+    logits = torch.nn.functional.interpolate(logits, size=(25, 42), mode="bilinear", align_corners=False)
+    weights = logits.exp() / logits.exp().sum(1, keepdim=True)
+    x = given["c3"]
+    expected = x * weights[:, :1] + x.relu() * weights[:, 1:2] + x.tanh() * weights[:, 2:]
+    assert torch.allclose(found["p3"], expected, atol=1e-5)
+    small = torch.nn.functional.interpolate(x, size=(13, 21), mode="bilinear", align_corners=False)
+    assert torch.allclose(found["p4"], small, atol=1e-5), "the weights add up to 1"
+
+
+def test_finer_weights_do_not_change_the_level_of_a_sum() -> None:
+    graph = lowered("by = conv(c3, k=1, width=2) x = weighted_add(c4, relu(c4), by=by) output p4 = x")
+    assert next(n.out.level for n in graph.nodes if n.layer.kind == "weighted_add") == 4
+    assert pyramid(build(graph, 2), features())["p4"].shape[2:] == (13, 21)
+
+
+def test_globally_pooled_weights_are_those_of_each_position(tmp_path: Any) -> None:
+    body = "g = global_pool(c3, kind=avg) by = conv(g, k=1, width=2, norm=none) output p3 = weighted_add(c3, relu(c3), by=by)"
+    found = check_back_ends(lowered(body), features(), tmp_path)
+    assert found["p3"].shape[2:] == (25, 42)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ("w = conv(c3, k=1, width=2) output p3 = weighted_add(c3, c4, by=w)", "", True),
+        ("w = conv(c3, k=1, width=2) output p3 = weighted_add(c3, c4, by=w)", "output p3 = weighted_add(c3, c4)", False),
+        (
+            "w = conv(c3, k=1, width=2) output p3 = weighted_add(c3, c4, by=w)",
+            "w = conv(c3, k=1, width=2) output p3 = weighted_add(c4, c3, by=w)",
+            False,
+        ),
+        (
+            "w = conv(c3, k=1, width=2) output p3 = weighted_add(c3, c4, by=w)",
+            "w = conv(c3, k=1, width=2) output p3 = asff(c3, c4, w)",
+            True,
+        ),
+    ],
+)
+def test_the_digest_of_weights(one: str, other: str, equal: bool) -> None:
+    other = other or one
+    before = "agg asff(x, y, w) = weighted_add(x, y, by=w)"
+    digests = []
+    for body in (one, other):
+        decoder = nasdsl.loads(text(body, before, adapter="conv_1x1"))
+        assert nasdsl.loads(str(decoder)).digest == decoder.digest
+        digests.append(decoder.digest)
+    assert (digests[0] == digests[1]) is equal
+
+
+def test_weights_in_a_layer_of_the_head() -> None:
+    before = "block gated(x) -> (y) { w = conv(x, k=1, width=2) y = weighted_add(x, relu(x), by=w) }"
+    decoder = nasdsl.loads(text("output p3 = conv_1x1(c3)", before, head="gated"))
+    assert nasdsl.loads(str(decoder)).digest == decoder.digest
+    build(decoder.lower(CHANNELS), 2)(features())
+
+
+def test_weights_of_a_raw_feature_are_counted_with_the_backbone() -> None:
+    with pytest.raises(DiagnosticError, match=r"NAS319(.|\n)*weights of 32 channels for 2 operands with this backbone"):
+        lowered("output p3 = weighted_add(c3, relu(c3), by=c4)")

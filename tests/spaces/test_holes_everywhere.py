@@ -39,6 +39,7 @@ MEANINGLESS = {
     ),
     "a number of parts": ("a, b = split(c3, parts=?(2|4)) output p3 = conv_1x1(a)", ""),
     "a number of parts, by way of a let": ("let n = ?(2|4) a, b = ?(split(parts=n)|split)(c3) output p3 = conv_1x1(a)", ""),
+    "a call for the name of a value": ("output p3 = weighted_add(c3, c4, by=?(c5 | relu(c5)))", ""),
     "values and numbers": ("output p3 = mul(c3, ?(c4 | 0.5))", ""),
     "a number for a value": ("output p3 = ?(c3 | 3)", ""),
     "a call for a number": ("output p3 = conv(c3, k=?(conv(k=3) | 3))", ""),
@@ -67,6 +68,7 @@ op mine(x) = conv_1x1(x)
 op free(x) = ?(tanh | sigmoid)(x)
 op pass(x, o=relu) = o(x)
 op passed(x) = pass(x, o=mine)
+agg asff(x, y, w) = weighted_add(x, y, by=w)
 op scaled(x, s=0.2) = add(x, mul(relu(x), s))
 op scaled_or(x, s=0.2) = ?(mul(x, s) | mul(x, -s))
 choice factors = 0.25 | 4
@@ -119,6 +121,12 @@ MEANINGFUL = {
     "a factor that is computed": "let k = ?(1 | 3) let m = k * 0.5 output p3 = mul(c3, m - 2 * ?(1 | 2))",
     "a factor of an op": "output p3 = scaled(c3, s=?(0.1 | 0.5))",
     "a factor of an op with holes": "output p3 = scaled_or(c3, s=?(0.1 | 0.5))",
+    "weights per place": "w = conv_1x1(c3, width=2) v = conv(c4, k=3, width=2) output p3 = weighted_add(c3, c5, by=?(w | v))",
+    "a let of weights": (
+        "w = conv_1x1(c3, width=2) v = conv(c4, k=3, width=2) let k = ?(w | v) x = asff(c3, c5, k)"
+        " y = weighted_add(x, ?(x | c4), by=k) output p3 = y"
+    ),
+    "a pool of weights, of which few fit": "w = conv(c3, k=3, width=2) v = relu(w) output p3 = weighted_add(c3, c5, by=?pool)",
     "parts of a split": "a, b = ?(split(c3) | one(c4, c5)) output p3 = conv_1x1(a)",
     "a split": "a, b = split(?(c3 | c4)) output p3 = conv_1x1(concat(?pool, a))",
     "a split in rounds": "x = c3 repeat ?(1..2) { a, b = split(x) x = concat(?(relu | tanh)(a), b) } output p3 = x",

@@ -31,6 +31,7 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     PixelShuffle,
+    PlacewiseAdd,
     Pool,
     Resize,
     Result,
@@ -63,7 +64,7 @@ FAMILIES: Mapping[Family, str] = {
 }
 """Text of the legend for each family, in order of precedence: a value with layers of several families gets the first."""
 
-_AGGREGATIONS = (Add, Concat, Multiply, Maximum, WeightedAdd)
+_AGGREGATIONS = (Add, Concat, Multiply, Maximum, PlacewiseAdd, WeightedAdd)
 
 
 class Box(NamedTuple):

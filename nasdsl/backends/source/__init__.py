@@ -19,6 +19,7 @@ from nasdsl.layers import (
     Layer,
     Norm,
     PixelShuffle,
+    PlacewiseAdd,
     PrimitiveError,
     Scale,
     UpConv,
@@ -110,6 +111,7 @@ def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
         PixelShuffle: upsampling.PixelShuffle,
         Carafe: upsampling.Carafe,
         Attention: attention.SelfAttention2d,
+        PlacewiseAdd: fusion.placewise_add,
     }
     pieces += [definition for kind, definition in classes.items() if kind in kinds]
     norms = {n.layer.norm for n in all_nodes(graph) if isinstance(n.layer, Norm)}

@@ -25,6 +25,7 @@ from nasdsl.layers import (
     Multiply,
     Norm,
     PixelShuffle,
+    PlacewiseAdd,
     Pool,
     Resize,
     Result,
@@ -84,7 +85,7 @@ def constructor_call(node: Node) -> str | None:
             return f"SelfAttention2d({width}, {layer.heads}{'' if layer.position == 'sine' else ', position=False'})"
         case CustomLayer():
             return layer.source(node.operands, node.out)
-        case Input() | Activation() | Add() | Multiply() | Factor() | Maximum() | Concat():
+        case Input() | Activation() | Add() | Multiply() | Factor() | Maximum() | PlacewiseAdd() | Concat():
             return None
         case Split() | Result() | Resize() | Pool() | GlobalPool():
             return None
@@ -147,6 +148,8 @@ def _expression(layer: Layer, x: Sequence[str], module: str) -> str:
             return f"({' + '.join(x)})"
         case Multiply():
             return f"({' * '.join(x)})"
+        case PlacewiseAdd():
+            return f"placewise_add({', '.join([x[-1], *x[:-1]])})"
         case Factor():
             return f"({x[0]} * {layer.value!r})"
         case Maximum():

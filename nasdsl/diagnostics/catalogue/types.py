@@ -130,6 +130,15 @@ UNFIT_LAYER = Code(
     decoder("output p3 = conv(c3, k=3, groups=8)"),
 )
 
+WEIGHTS = Code(
+    "NAS319",
+    "weights that are not one for each operand",
+    "`weighted_add(x, y, by=w)` weighs its operands at each position by the softmax over the channels of w, of which there is "
+    "one for each operand. (For a raw backbone feature this is found when a backbone is chosen.)",
+    decoder("w = conv(c3, k=1, width=3)\noutput p3 = weighted_add(c3, c4, by=w)"),
+    decoder("w = conv(c3, k=1, width=2)\noutput p3 = weighted_add(c3, c4, by=w)"),
+)
+
 UNKNOWN_QUANTITY = Code(
     "NAS315",
     "a requirement on something that is not known",
@@ -144,6 +153,7 @@ _LAYER_ERRORS: dict[str, Code] = {
     "groups": GROUPS,
     "parts": GROUPS,
     "group norm": GROUP_NORM,
+    "weights": WEIGHTS,
     "widths": WIDTHS_DIFFER,
     "no level": NO_LEVEL,
     "window": BAD_VALUE,
@@ -159,6 +169,7 @@ _LAYER_HELP = {
     "widths": "bring them to one width with `conv_1x1(x, width=…)`",
     "parts": "choose a number of parts that divides them, or bring the operand to another width with `conv_1x1(x, width=…)`",
     "group norm": "use a width that 32 divides, or norm=bn",
+    "weights": "`by=` names a value with a channel for each operand: `conv(x, k=1, width=2, norm=none, act=none)` for two",
     "no level": "a globally pooled value can only be multiplied or added",
     "window": "a window is odd, or as wide as the stride",
     "finest": "levels are those of the image; in a head, they are counted from the map that the layers are applied to",
@@ -248,6 +259,14 @@ def unknown_attribute(span: Span, owner: str, name: str, known: Iterable[str], i
         help = f"write the call that `{owner}` stands for: `{instead}`"
     label = f"expected one of {', '.join(f'`{k}`' for k in known)}" if known else "it has none"
     return UNKNOWN_ATTRIBUTE(span, f"`{owner}` has no attribute `{name}`", label=label, help=help, fix=guess)
+
+
+def value_of_other_call(span: Span, callee: str, name: str) -> Diagnostic:
+    """An attribute that names an operand, where another call, an alternative of a hole or an op that is passed takes it."""
+    return UNKNOWN_ATTRIBUTE(
+        span, f"`{name}` of `{callee}` stands in its own call only", label="here it is not known which call takes it",
+        help=f"write the call out: `{callee}(x, y, {name}=w)`",
+    )  # fmt: skip
 
 
 def missing_attribute(span: Span, owner: str, name: str, expected: str) -> Diagnostic:

@@ -215,7 +215,8 @@ def test_layers_without_weights_share_nothing_and_hand_on_channels() -> None:
       let w = ?(32 | 64)
       fpn(width=w, norm=bn) {
         a, b = split(c3)
-        d = conv_3x3(mul(b, 0.5))
+        by = conv(c4, k=1, width=2)
+        d = weighted_add(conv_3x3(mul(b, 0.5)), c4, by=by)
         output p3 = conv_1x1(concat(d, a)), p4 = c4
       }
       head(width=w, norm=none) { conv_3x3 }
