@@ -252,7 +252,7 @@ def _initialise(module: DecoderModule, graph: Graph) -> None:
     """Initialize strided outputs (P6, P7) with kaiming_uniform(a=1) and zero bias, as published, and with zeros what predicts
     the offsets of a deformable convolution, as the deformable convolution that predicts its own. The rest keeps torch's
     defaults."""
-    predictors = [(module.fpn, name) for name in offset_predictors(graph.nodes)]
+    predictors: list[tuple[nn.Module, str]] = [(module.fpn, name) for name in offset_predictors(graph.nodes)]
     for tower in graph.head.towers:
         root = module.head.get_submodule(tower.name)
         for layer, built in zip(tower.layers, module.head.towers[tower.name], strict=True):

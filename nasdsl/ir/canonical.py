@@ -242,7 +242,7 @@ class Section:
                 readers[source] = readers.get(source, 0) + 1
         for _, target in ends:
             readers[target] = readers.get(target, 0) + 1
-        named = {self.inputs(node)[-1] for node in self.kept if isinstance(node.layer, PlacewiseAdd)}  # ``by=`` takes no call
+        named = {self.inputs(node)[-1] for node in self.kept if _names_last(node)}
         names: dict[str, str] = {n.id: n.layer.name for n in self.kept if isinstance(n.layer, Input)}
         depth = dict.fromkeys(names, 0)
         text = dict(names)
@@ -277,6 +277,11 @@ class Section:
                         text[at], depth[at] = f"v{number}", 0
             lines.append(end(name, text[target]))
         return lines
+
+
+def _names_last(node: Node) -> bool:
+    """Whether the last operand is an attribute, ``by=`` or ``offset=``, which takes the name of a value and no call."""
+    return isinstance(node.layer, PlacewiseAdd) or (isinstance(node.layer, DeformConv) and len(node.inputs) > 1)
 
 
 def call(layer: Layer, operands: Sequence[str], width: int) -> str:

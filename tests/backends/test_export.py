@@ -217,11 +217,13 @@ FINER = [
         "pool(c3, kind=avg, k=3, stride=2)", "pool(c3, kind=max, k=3, stride=2)", "concat(global_pool(c3, kind=avg), c4)",
         "deform_conv(c3, k=3, stride=2, offset_groups=4, groups=2)", "deform_conv(c4, k=5, dilation=2)",
         "deform_conv(c4, k=1, bias=false)", "weighted_add(c4, c5, c3)", "max(c4, global_pool(c5, kind=max))",
-        *FINER, "norm(c4, norm=ln)",
+        *FINER, "norm(c4, norm=ln)", "deform_conv(c4, offset=o)",
+        "deform_conv(c4, k=1, offset=o1, offset_groups=4, bias=false)",
     ],
 )  # fmt: skip
 def test_onnx_layers(expression: str) -> None:
-    module = built(simple(f"x = {expression} output p4 = conv_1x1(resize(x, to=c4))"))
+    offsets = "o = conv(c4, k=3, width=27, act=tanh, norm=none) o1 = conv(c4, k=3, width=8, norm=none, act=none)"
+    module = built(simple(f"{offsets} x = {expression} output p4 = conv_1x1(resize(x, to=c4))"))
     check(module, session(onnx_backend.onnx_model(module).SerializeToString()))
 
 
@@ -320,7 +322,8 @@ def test_a_program_of_layers_that_lead_to_finer_maps() -> None:
     body = " ".join(f"x{i} = {expression}" for i, expression in enumerate(FINER))
     merged = ", ".join(f"conv_1x1(resize(x{i}, to=c4))" for i in range(len(FINER)))
     before = "op bounce(x) = add(attention(x, heads=2), up_conv(pool(x, k=2, stride=2, kind=max), norm=ln))"
-    module = built(simple(f"{body} output p3 = c3, p4 = add({merged})", before).replace("{ conv_3x3 }", "{ bounce }"))
+    body += " o = conv(x0, k=3, width=27, norm=none, act=tanh) y = deform_conv(c3, offset=o)"
+    module = built(simple(f"{body} output p3 = y, p4 = add({merged})", before).replace("{ conv_3x3 }", "{ bounce }"))
     with torch.no_grad():
         check(module, trace(module).module(), SIZES[:2])
 

@@ -76,7 +76,7 @@ class GuidedDeformConv2d(nn.Conv2d):
                 taps = offset_groups * k * k.
         """
         taps = self.offset_groups * self.kernel_size[0] ** 2
-        offset, mask = (predicted, None) if predicted.shape[1] == 2 * taps else predicted.split((2 * taps, taps), dim=1)
+        offset, mask = predicted[:, : 2 * taps], predicted[:, 2 * taps :].sigmoid() if predicted.shape[1] > 2 * taps else None
         stride, dilation = self.stride[0], self.dilation[0]
         padding = dilation * (self.kernel_size[0] - 1) // 2
         return self.function(
@@ -87,7 +87,7 @@ class GuidedDeformConv2d(nn.Conv2d):
             (stride, stride),
             (padding, padding),
             (dilation, dilation),
-            None if mask is None else mask.sigmoid(),
+            mask,
         )
 
 
