@@ -14,6 +14,7 @@ _DEFINITIONS = """\
 op res(x) = add(x, conv_3x3(x))
 op halve(x) = pool(x, k=2, stride=2, kind=avg)
 op gate(x) = mul(x, sigmoid(global_pool(x, kind=avg)))
+op dw(x, g=in) = conv(x, k=3, groups=g, width=in, norm=none)
 op wide(x, k=3, d=1) = conv(x, k=k, dilation=d, norm=norm, act=silu)
 agg mix(x, y) = conv_1x1(max(x, y))
 agg some(x, y) = add(x, none(y), none)
@@ -36,6 +37,8 @@ block cross(a, b, n=0, unit=conv_3x3) -> (s, t) {
 _SMALL = [
     "u{n}, v{n} = split({a}) s{n} = conv_1x1(concat(v{n}, relu(u{n})))",
     "s{n} = mul({a}, 0.2)",
+    "s{n} = conv_1x1(dw(conv_3x3({a}, width=96)))",
+    "s{n} = dw(deform_conv({a}, groups=in), g=in)",
     "w{n} = conv({b}, k=3, width=2, norm=none) s{n} = weighted_add({a}, {b}, by=w{n})",
     "s{n} = mul({a}, sigmoid(conv({b}, k=3, width=1, norm=none, act=none)))",
     "w{n} = conv({b}, k=1, width=1, norm=none) s{n} = {fold}(w{n}, {a}, w{n})",

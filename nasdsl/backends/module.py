@@ -295,12 +295,14 @@ def make_module(node: Node) -> nn.Module | None:
     layer, width = node.layer, node.operands[0].width if node.operands else 0
     match layer:
         case Conv():
+            layer = layer.resolved(node.operands[0])
             padding = layer.dilation * (layer.k - 1) // 2
             if layer.dilation > 1 and layer.k > 1 and layer.stride == 1 and layer.groups == width == layer.width:
                 return DilatedDepthwiseConv2d(width, layer.k, layer.dilation, layer.bias)
             return nn.Conv2d(width, layer.width, layer.k, layer.stride, padding, layer.dilation, layer.groups, bias=layer.bias)
         case DeformConv():
             deformable = DeformConv2d if len(node.inputs) == 1 else GuidedDeformConv2d
+            layer = layer.resolved(node.operands[0])
             return deformable(
                 width, layer.width, layer.k, layer.stride, layer.dilation, layer.groups, layer.offset_groups, layer.bias
             )
@@ -311,6 +313,7 @@ def make_module(node: Node) -> nn.Module | None:
         case WeightedAdd():
             return WeightedAddModule(len(node.inputs))
         case UpConv():
+            layer = layer.resolved(node.operands[0])
             return UpConv2d(width, layer.width, layer.k, layer.stride, layer.groups, layer.bias)
         case PixelShuffle():
             return PixelShuffleModule(layer.factor)

@@ -330,14 +330,14 @@ def call(layer: Layer, operands: Sequence[str], width: int) -> str:
 
 
 def _conv(layer: Conv | DeformConv) -> str:
-    parts = [f"k={layer.k}", f"width={layer.width}"]
-    parts += [f"{name}={value}" for name in ("stride", "dilation", "groups") if (value := getattr(layer, name)) != 1]
+    parts = [f"k={layer.k}", f"width={layer.width or 'in'}"]
+    parts += [f"{name}={value or 'in'}" for name in ("stride", "dilation", "groups") if (value := getattr(layer, name)) != 1]
     return ", ".join(parts)
 
 
 def _up_conv(layer: UpConv) -> str:
-    parts = [f"k={layer.k}", f"width={layer.width}", f"stride={layer.stride}"]
-    return ", ".join([*parts, *([f"groups={layer.groups}"] if layer.groups != 1 else [])])
+    parts = [f"k={layer.k}", f"width={layer.width or 'in'}", f"stride={layer.stride}"]
+    return ", ".join([*parts, *([f"groups={layer.groups or 'in'}"] if layer.groups != 1 else [])])
 
 
 def _fields(layer: CustomLayer) -> str:

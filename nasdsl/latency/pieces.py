@@ -160,7 +160,7 @@ def _continues(piece: list[Node], layer: Layer) -> bool:
     if not isinstance(layer, Conv) or layer.k > 1 or layer.stride > 1:
         return False
     first, last = piece[0], piece[-1]
-    is_depthwise = isinstance(last.layer, Conv) and last.layer.groups == last.operands[0].width > 1
+    is_depthwise = isinstance(last.layer, Conv) and last.layer.resolved(last.operands[0]).groups == last.operands[0].width > 1
     return is_depthwise or isinstance(first.layer, Concat)
 
 

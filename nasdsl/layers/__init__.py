@@ -13,6 +13,7 @@ from nasdsl.layers.attention import Attention
 from nasdsl.layers.base import FREE, UNKNOWN_WIDTH, Cost, Feature, Features, LayerError
 from nasdsl.layers.builtin import (
     GROUP_NORM_GROUPS,
+    OWN_WIDTH,
     Activation,
     ActivationKind,
     Add,
@@ -87,6 +88,7 @@ __all__ = [
     "CUSTOM",
     "FREE",
     "GROUP_NORM_GROUPS",
+    "OWN_WIDTH",
     "UNKNOWN_WIDTH",
     "Activation",
     "ActivationKind",

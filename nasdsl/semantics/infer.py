@@ -383,6 +383,9 @@ class Inference:
         if operands is None or values is None or is_unknown or UNFIT in operands:
             return UNFIT
         layers = self.layers
+        if primitives.OWN_WIDTH in values.values():
+            width = layers.applications[operands[0]].feature.width  # OWN_WIDTH where it is not known
+            values = {name: width if value == primitives.OWN_WIDTH else value for name, value in values.items()}
 
         def apply(layer: Layer, *inputs: int) -> int:
             return layers.apply(layer, inputs, path, span, site)

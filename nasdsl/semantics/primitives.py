@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, get_args
 
 from nasdsl.diagnostics import Diagnostic
@@ -55,6 +55,9 @@ _POOL = Accepts("word", None, ("max", "avg"))
 _STRIDE = Accepts("stride", 1, largest=64)
 _DILATION = Accepts("count", 1, largest=1024)
 _GROUPS = Accepts("count", 1)
+
+OWN_WIDTH = "in"
+"""The word for the width of the operand, of attributes that take it."""
 
 FACTOR = "*"
 """The attribute that the numbers among the operands of ``mul`` become. No text can set it by this name."""
@@ -185,24 +188,31 @@ _CONV: dict[str, Accepts] = {
     "bias": Accepts("flag", "auto", ("auto",)),
 }
 
+_OF_OPERAND = {"groups": replace(_GROUPS, words=(OWN_WIDTH,)), "width": replace(_WIDTH, words=(OWN_WIDTH,))}
+_VALUE = Accepts("value", optional=True)
+_WEIGHTED_BY = Primitive("weighted_add", 3, MAX_OPERANDS + 1, {}, _plain(PlacewiseAdd()), last="by")
 _TIMES = Accepts("stride", 2, largest=64)
-_UP_CONV = {name: accepts for name, accepts in _CONV.items() if name != "dilation"}
+_UP_CONV = {name: accepts for name, accepts in (_CONV | _OF_OPERAND).items() if name != "dilation"}
 NONE: Final = "none"
 """The primitive, and the operand, that leaves an operand out."""
 
 LEAVES_OUT: Final = frozenset({"add", "max", "weighted_add", "concat"})
 """Primitives that an operand can drop out of. What any other would make of nothing is nothing."""
 
-_VALUE = Accepts("feature", optional=True)
-_DEFORM_CONV = _CONV | {"k": Accepts("odd", 3, largest=63), "offset_groups": _GROUPS, "bias": Accepts("flag", "true")}
+_DEFORM_CONV = {
+    **_CONV,
+    **_OF_OPERAND,
+    "k": Accepts("odd", 3, largest=63),
+    "offset_groups": _GROUPS,
+    "bias": Accepts("flag", "true"),
+}
 _BY_OFFSET = Primitive("deform_conv", 2, 2, _DEFORM_CONV, _deform_conv, 3, last="offset")
-_WEIGHTED_BY = Primitive("weighted_add", 3, MAX_OPERANDS + 1, {}, _plain(PlacewiseAdd()), last="by")
 
 PRIMITIVES: dict[str, Primitive] = {
     p.name: p
     for p in (
         Primitive(NONE, 0, MAX_OPERANDS, {}, _nothing),
-        Primitive("conv", 1, 1, _CONV, _conv, 3),
+        Primitive("conv", 1, 1, _CONV | _OF_OPERAND, _conv, 3),
         Primitive(
             "deform_conv", 1, 1, _DEFORM_CONV | {"offset": _VALUE}, _deform_conv, 3, variants={_BY_OFFSET.last: _BY_OFFSET}
         ),

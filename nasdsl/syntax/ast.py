@@ -46,7 +46,7 @@ class Text(Node):
 
 @dataclass(frozen=True, slots=True)
 class Reference(Node):
-    """A name in place of a feature or a word: ``x1``, ``x[t-1]``, ``nearest``."""
+    """A name in place of a feature or a word: ``x1``, ``x[t-1]``, ``nearest``; also the word ``in``, which no name is."""
 
     name: str
     index: Attribute | None = None

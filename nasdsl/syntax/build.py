@@ -83,6 +83,9 @@ class Builder:
 
     term = attribute
 
+    def own_width(self, c: Children) -> ast.Reference:
+        return ast.Reference(c[0].span, c[0].value)
+
     def negative(self, c: Children) -> ast.Negative:
         return ast.Negative(_between(c[0], c[1]), c[1])
 

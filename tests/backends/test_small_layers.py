@@ -21,6 +21,7 @@ from nasdsl.backends.source import emit_source
 from nasdsl.backends.torch_export import trace
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.ir import Graph
+from nasdsl.ir.canonical import canonical_text
 from nasdsl.spaces import loads_space
 
 CHANNELS = {"c3": 64, "c4": 32, "c5": 1}
@@ -95,7 +96,8 @@ EVERYTHING = """
 a, b = split(c3)
 gate = sigmoid(conv(c4, k=1, width=1))
 by = conv(c3, k=1, width=2)
-output p3 = weighted_add(mul(concat(b, a), -0.2, gate), relu(c3), by=by), p4 = conv_1x1(add(c4, gate))
+deep = conv(mul(concat(b, a), -0.2, gate), k=3, groups=in, width=in)
+output p3 = weighted_add(deep, relu(c3), by=by), p4 = conv_1x1(add(c4, gate))
 """
 
 
@@ -393,3 +395,92 @@ def test_weights_in_a_layer_of_the_head() -> None:
 def test_weights_of_a_raw_feature_are_counted_with_the_backbone() -> None:
     with pytest.raises(DiagnosticError, match=r"NAS319(.|\n)*weights of 32 channels for 2 operands with this backbone"):
         lowered("output p3 = weighted_add(c3, relu(c3), by=c4)")
+
+
+# ---------------------------------------------------------------------------------------------------- the operand's width
+
+
+@pytest.mark.parametrize("call", ["conv(X, k=3, groups=in, width=in)", "deform_conv(X, k=3, groups=in, width=in)"])
+@pytest.mark.parametrize("operand", ["c3", "relu(c3)", "conv_1x1(c4, width=96)"])
+def test_a_depthwise_convolution_whatever_comes_in(call: str, operand: str, tmp_path: Any) -> None:
+    graph = lowered(f"output p3 = {call.replace('X', operand)}")
+    check_back_ends(graph, features(), tmp_path)
+    width = 64 if "c3" in operand else 96
+    assert graph.pyramid_width == width
+    module = build(graph, 2).fpn
+    conv = next(m for m in module.modules() if getattr(m, "groups", 1) == width)
+    assert conv.weight.shape == (width, 1, 3, 3)
+
+
+def test_a_dilated_one_has_the_module_of_a_depthwise_one() -> None:
+    graph = lowered("output p3 = conv(c3, k=3, dilation=3, groups=in, width=in)")
+    module = build(graph, 2).fpn.get_submodule("p3.conv")
+    assert type(module).__name__ == "DilatedDepthwiseConv2d"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ("output p3 = conv(c3, k=3, groups=in, width=in)", "let g = in output p3 = conv(c3, k=3, width=g, groups=g)", True),
+        ("output p3 = conv(c3, k=3, groups=in, width=in)", "output p3 = conv(c3, k=3, width=in)", False),
+        ("output p3 = conv(c3, k=3, groups=in, width=in)", "output p3 = depthwise(c3)", True),
+        ("output p3 = conv(c3, k=3, groups=in, width=in)", "let width = in output p3 = conv(c3, k=3, groups=in)", True),
+        (
+            "output p3 = conv(conv_1x1(c3), k=3, groups=in, width=in)",
+            "output p3 = conv(conv_1x1(c3), k=3, groups=64, width=64)",
+            True,
+        ),
+        ("output p3 = deform_conv(c3, groups=in, width=in)", "output p3 = deform_conv(c3, width=in)", False),
+    ],
+)
+def test_the_digest_of_the_width_of_an_operand(one: str, other: str, equal: bool) -> None:
+    assert same(one, other, "op depthwise(x, g=in) = conv(x, k=3, groups=g, width=in)") is equal
+
+
+def test_the_canonical_text_is_the_same_with_any_backbone() -> None:
+    body = "output p3 = conv_1x1(conv(c3, k=3, groups=in, width=in))"
+    texts = set()
+    for width in (32, 64):
+        texts.add(canonical_text(lowered(body, channels={**CHANNELS, "c3": width})))
+    assert len(texts) == 1
+    assert "groups=in" in texts.pop()
+
+
+def test_in_the_head_it_is_the_width_of_the_pyramid() -> None:
+    head = "conv(k=3, groups=in, width=in) -> conv(k=1, width=8) -> conv(k=3, groups=in, width=in)"
+    module = nasdsl.loads(text("output p3 = c3", head=head)).build(CHANNELS, 2)
+    tower = module.head.get_submodule("cls")
+    assert [tower.get_submodule(f"{n}.conv").groups for n in range(3)] == [64, 1, 8]
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (
+            "x = conv(c3, k=1, width=48) output p3 = conv(x, k=3, groups=in)",
+            (
+                "NAS307", "conv(x, k=3, groups=in)",
+                "a group for each channel that comes in: `width=in` gives as many channels, one of each group",
+            ),
+        ),
+        ("output p3 = conv(c3, k=in)", ("NAS303", "in", "")),
+        ("output p3 = conv(c3, k=3, groups=in / 2)", ("NAS303", "in", "")),
+        ("output p3 = conv(in, k=3)", ("NAS202", "in", "")),
+    ],
+)  # fmt: skip
+def test_a_wrong_width_of_an_operand_is_one_finding(body: str, found: tuple[str, str, str]) -> None:
+    assert problems(text(body)) == [found]
+
+
+def test_groups_that_do_not_fit_a_raw_feature_are_found_with_the_backbone() -> None:
+    body = "output p3 = conv(c3, k=3, groups=in, width=64)"
+    lowered(body)
+    with pytest.raises(
+        DiagnosticError, match=r"NAS307(.|\n)*96 groups do not divide 96 channels in and 64 out with this backbone"
+    ):
+        lowered(body, channels={**CHANNELS, "c3": 96})
+
+
+def test_nothing_is_almost_depthwise_about_the_width_of_an_operand() -> None:
+    decoder = nasdsl.loads(text("output p3 = conv(c3, k=3, groups=in, width=in)"))
+    assert decoder.architecture.warnings == ()

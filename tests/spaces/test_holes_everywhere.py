@@ -69,6 +69,7 @@ op free(x) = ?(tanh | sigmoid)(x)
 op pass(x, o=relu) = o(x)
 op passed(x) = pass(x, o=mine)
 agg asff(x, y, w) = weighted_add(x, y, by=w)
+op depthwise(x, g=in) = conv(x, k=3, groups=g, width=in)
 op scaled(x, s=0.2) = add(x, mul(relu(x), s))
 op scaled_or(x, s=0.2) = ?(mul(x, s) | mul(x, -s))
 choice factors = 0.25 | 4
@@ -127,6 +128,10 @@ MEANINGFUL = {
         " y = weighted_add(x, ?(x | c4), by=k) output p3 = y"
     ),
     "a pool of weights, of which few fit": "w = conv(c3, k=3, width=2) v = relu(w) output p3 = weighted_add(c3, c5, by=?pool)",
+    "the operand's width": (
+        "x = conv(?(c3 | c4), k=3, width=?(48 | 96)) output p3 = conv(x, k=3, groups=?(1 | in), width=?(in | 32))"
+    ),
+    "a width that is the operand's": "let g = ?(1 | in) x = conv_1x1(c3, width=64) output p3 = depthwise(x, g=g)",
     "parts of a split": "a, b = ?(split(c3) | one(c4, c5)) output p3 = conv_1x1(a)",
     "a split": "a, b = split(?(c3 | c4)) output p3 = conv_1x1(concat(?pool, a))",
     "a split in rounds": "x = c3 repeat ?(1..2) { a, b = split(x) x = concat(?(relu | tanh)(a), b) } output p3 = x",

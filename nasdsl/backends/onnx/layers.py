@@ -70,7 +70,7 @@ def write_layer(
         case Conv():
             return write_conv(writer, module, path, x[0])
         case DeformConv():
-            return _deform_conv(writer, node, layer, module, path, *x)
+            return _deform_conv(writer, node, layer.resolved(node.operands[0]), module, path, *x)
         case Norm():
             if layer.norm == "gn":
                 return _group_norm(writer, module, path, x[0])

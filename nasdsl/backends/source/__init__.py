@@ -107,11 +107,11 @@ def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
     classes: dict[type[Layer], object] = {
         Scale: fusion.Scale,
         WeightedAdd: fusion.WeightedAdd,
+        PlacewiseAdd: fusion.placewise_add,
         UpConv: upsampling.UpConv2d,
         PixelShuffle: upsampling.PixelShuffle,
         Carafe: upsampling.Carafe,
         Attention: attention.SelfAttention2d,
-        PlacewiseAdd: fusion.placewise_add,
     }
     pieces += [definition for kind, definition in classes.items() if kind in kinds]
     norms = {n.layer.norm for n in all_nodes(graph) if isinstance(n.layer, Norm)}

@@ -51,6 +51,7 @@ def constructor_call(node: Node) -> str | None:
     layer, width = node.layer, node.operands[0].width if node.operands else 0
     match layer:
         case Conv():
+            layer = layer.resolved(node.operands[0])
             parts = [str(width), str(layer.width), str(layer.k)]
             parts += [f"stride={layer.stride}"] * (layer.stride > 1)
             padding = layer.dilation * (layer.k - 1) // 2
@@ -60,6 +61,7 @@ def constructor_call(node: Node) -> str | None:
             parts += ["bias=False"] * (not layer.bias)
             return f"nn.Conv2d({', '.join(parts)})"
         case DeformConv():
+            layer = layer.resolved(node.operands[0])
             parts = [str(width), str(layer.width), str(layer.k)]
             parts += [
                 f"{n}={getattr(layer, n)}" for n in ("stride", "dilation", "groups", "offset_groups") if getattr(layer, n) > 1
@@ -73,6 +75,7 @@ def constructor_call(node: Node) -> str | None:
         case WeightedAdd():
             return f"WeightedAdd({len(node.inputs)})"
         case UpConv():
+            layer = layer.resolved(node.operands[0])
             parts = [str(width), str(layer.width), str(layer.k), str(layer.stride)]
             parts += [f"groups={layer.groups}"] * (layer.groups > 1)
             parts += ["bias=False"] * (not layer.bias)

@@ -161,6 +161,7 @@ UNKNOWN_QUANTITY = Code(
 
 _LAYER_ERRORS: dict[str, Code] = {
     "groups": GROUPS,
+    "own groups": GROUPS,
     "parts": GROUPS,
     "group norm": GROUP_NORM,
     "weights": WEIGHTS,
@@ -178,6 +179,7 @@ _LONGEST_CALL = 100  # characters of a call that a help line shows
 
 _LAYER_HELP = {
     "widths": "bring them to one width with `conv_1x1(x, width=…)`",
+    "own groups": "a group for each channel that comes in: `width=in` gives as many channels, one of each group",
     "parts": "choose a number of parts that divides them, or bring the operand to another width with `conv_1x1(x, width=…)`",
     "group norm": "use a width that 32 divides, or norm=bn",
     "offset": "predict them from a map of that level: `y = conv(z, k=3, width=…, norm=none, act=none)`",
