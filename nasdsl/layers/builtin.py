@@ -75,7 +75,7 @@ class Conv:
 
     def resolved(self, x: Feature) -> Conv:
         """The same with numbers for an operand of this shape."""
-        return resolved(self, x)
+        return _resolved(self, x)
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
         made = self.resolved(inputs[0])
@@ -110,7 +110,7 @@ class DeformConv:
 
     def resolved(self, x: Feature) -> DeformConv:
         """The same with numbers for an operand of this shape."""
-        return resolved(self, x)
+        return _resolved(self, x)
 
     @property
     def offset_channels(self) -> int:
@@ -146,7 +146,7 @@ class DeformConv:
 _Convolution = TypeVar("_Convolution", Conv, DeformConv)
 
 
-def resolved(layer: _Convolution, x: Feature) -> _Convolution:
+def _resolved(layer: _Convolution, x: Feature) -> _Convolution:
     if OWN_WIDTH not in (layer.width, layer.groups):
         return layer
     return replace(layer, width=layer.width or x.width, groups=layer.groups or x.width)

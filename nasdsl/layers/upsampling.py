@@ -7,11 +7,11 @@ width of the level, and cut off what is beyond.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from nasdsl.layers.base import FREE, Cost, Feature, LayerError
-from nasdsl.layers.builtin import check_groups, halvings, resolved
+from nasdsl.layers.builtin import check_groups, halvings
 
 
 def _finer(x: Feature, factor: int, width: int, attribute: str) -> Feature:
@@ -42,7 +42,7 @@ class UpConv:
 
     def resolved(self, x: Feature) -> UpConv:
         """The same with numbers for an operand of this shape."""
-        return resolved(self, x)
+        return replace(self, width=self.width or x.width, groups=self.groups or x.width)
 
     @property
     def padding(self) -> int:

@@ -205,6 +205,7 @@ def test_onnx_activations(function: str) -> None:
 
 FINER = [
     "up_conv(c4)", "up_conv(c5, k=3, norm=none)", "up_conv(c5, k=5, stride=4, groups=4, bias=false, act=none)",
+    "up_conv(c4, k=4, groups=in, width=in)",
     "pixel_shuffle(c4)", "carafe(c4, compressed=8)", "carafe(c5, factor=4, k=3, encoder_k=1, compressed=4)",
     "attention(c4)", "attention(c5, heads=4, position=none)",
 ]  # fmt: skip
