@@ -25,7 +25,7 @@ class MissingExtra(ExportError, ImportError):
 def all_nodes(graph: Graph) -> Iterator[Node]:
     """All nodes of a graph: those of the fpn, then those of the head (each once, not once a level)."""
     yield from graph.nodes
-    for tower in graph.head.towers:
+    for tower in graph.head.chains:
         for layer in tower.layers:
             yield from layer.nodes
 
@@ -37,10 +37,10 @@ def sized_levels(nodes: Sequence[Node]) -> list[int]:
     return sorted(levels)
 
 
-def offset_predictors(nodes: Sequence[Node]) -> list[str]:
-    """Ids of the convolutions whose results are the offsets of deformable convolutions, as they are."""
+def offset_predictors(nodes: Sequence[Node]) -> list[Node]:
+    """The convolutions whose results are the offsets of deformable convolutions, as they are; each set of weights once."""
     read = {node.inputs[1] for node in nodes if isinstance(node.layer, DeformConv) and len(node.inputs) > 1}
-    return [node.id for node in nodes if node.id in read and isinstance(node.layer, Conv)]
+    return list({node.weights: node for node in nodes if node.id in read and isinstance(node.layer, Conv)}.values())
 
 
 def input_nodes(graph: Graph) -> dict[str, Node]:

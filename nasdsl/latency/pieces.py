@@ -116,7 +116,7 @@ def parts_of(graph: Graph, backbone: str, size: Size, classes: int, method: Mapp
     results = graph.outputs.values()
     yield from (_part("fpn", "", nodes, areas) for nodes in split(graph.nodes, results))
     for level_name, level in graph.levels.items():
-        for tower in graph.head.towers:
+        for tower in graph.head.chains:
             for layer in tower.effective_layers:
                 place = f"{level_name}.{tower.name}.{layer.index}."
                 yield from (_part("head", place, nodes, areas) for nodes in _split_head_layer(layer, level))

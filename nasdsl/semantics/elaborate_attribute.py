@@ -205,7 +205,8 @@ class AttributeElaborator(ABC):
             return Missing(node.span)
         outer_problems, self.problems = self.problems, context.hole_problems
         kind, name, raw = self._alternatives(node)
-        decision = Decision(len(context.decisions), kind, name, tuple(_text(a, kind) for a in raw), self.condition, node.span)
+        texts = tuple(_text(a, kind) for a in raw)
+        decision = Decision(len(context.decisions), kind, name, texts, self.condition, node.span, self._weights(node, len(raw)))
         context.decisions.append(decision)
         outer = self.condition
         context.open.append(_choice_key(node, self.vocabulary))
@@ -217,6 +218,18 @@ class AttributeElaborator(ABC):
         self.condition = outer
         self.problems = outer_problems
         return decision, made
+
+    def _weights(self, node: Any, count: int) -> tuple[float, ...]:
+        """How often each alternative of a hole is drawn."""
+        holder = self.vocabulary.find_choice(node.name) if isinstance(node, ast.NamedHole) else node
+        given = holder.weights if isinstance(holder, ast.ChoiceHole | ast.ChoiceDef) else ()
+        if len(given) != count:
+            return ()
+        for weight in given:
+            if weight is not None and not weight.value > 0:
+                self.problems.append(holes.bad_weight(weight.span, weight.text))
+        weights = tuple([1.0 if w is None else float(w.value) for w in given])
+        return weights if len(set(weights)) > 1 and min(weights) > 0 else ()
 
     def _alternatives(self, node: Any) -> tuple[SlotKind, str, tuple[Any, ...]]:
         """Kind, name and alternatives of a hole, as the tree has them."""

@@ -57,6 +57,10 @@ class ExpressionElaborator(AttributeElaborator):
     Args:
         vocabulary, words, kept, scope, condition: as of `AttributeElaborator`.
         later: names that statements further down bind.
+
+    Attributes:
+        shared: the `shared` ops that can be called here, by name.
+        later_shared: those of all statements of the body.
     """
 
     def __init__(
@@ -72,6 +76,8 @@ class ExpressionElaborator(AttributeElaborator):
     ) -> None:
         super().__init__(context, vocabulary, words, kept, scope, condition)
         self.later = later or {}
+        self.shared: dict[str, Target] = {}
+        self.later_shared: dict[str, Span] = {}
         self._given: tuple[ast.Setting, ...] = ()  # attributes of the call whose callee is read
         self._targets: dict[str, Target] = {}  # what names before brackets mean, where that is the same for each call
 
@@ -175,7 +181,7 @@ class ExpressionElaborator(AttributeElaborator):
     def call(self, node: ast.Call) -> Call:
         settings = node.settings
         callee = node.callee
-        target: Target | Slot | None = self._targets.get(callee) if isinstance(callee, str) else None
+        target: Target | Slot | None = self._known_target(callee) if isinstance(callee, str) else None
         is_read = False
         if target is None:
             target, settings, is_read = self.called(callee, node.callee_span, settings)
@@ -305,7 +311,7 @@ class ExpressionElaborator(AttributeElaborator):
 
         `is_word`: it is itself what a `let` means, so that no `let` of this name is looked for.
         """
-        known = self._targets.get(name)
+        known = self._known_target(name)
         if known is not None:
             return known
         problems = self.problems if problems is None else problems
@@ -321,10 +327,15 @@ class ExpressionElaborator(AttributeElaborator):
                 return Target(None, (), name, span)
             if isinstance(word, str):  # let k = conv_3x3
                 meant = word
+                if meant in self.shared:
+                    return self.shared[meant]
                 callee = self.vocabulary.find(meant) or primitives.find(meant)
+        if callee is None and meant in self.later_shared:
+            problems.append(names.shared_elsewhere(span, meant, self.later_shared[meant]))
+            return Target(None, (), name, span)
         if callee is None:
             if not self._is_lost(meant) and self.vocabulary.is_whole:
-                others = [*self.vocabulary.known(), *primitives.known()] if len(problems) < MOST_GUESSES else []
+                others = [*self.shared, *self.vocabulary.known(), *primitives.known()] if len(problems) < MOST_GUESSES else []
                 problems.append(names.unknown_op(span, meant, others, is_value=meant in self.scope, fixable=True))
             return Target(None, (), name, span)
         if not isinstance(callee, Primitive) and callee.has_slots:
@@ -333,6 +344,33 @@ class ExpressionElaborator(AttributeElaborator):
         if meant is name:  # what a `let` means may change
             self._targets[name] = target
         return target
+
+    def _known_target(self, name: str) -> Target | None:
+        return self.shared.get(name) or self._targets.get(name)
+
+    def share(self, node: ast.OpDef) -> Op:
+        """Enter a `shared` op: from here on its name means it. Its holes are filled once, for all calls."""
+        operands = tuple(p.name for p in node.parameters if p.default is None)
+        op = Op(node, self.vocabulary, operands, {}, is_shared=True)
+        before = len(self.problems)
+        seen: dict[str, Span] = {}
+        for parameter in node.parameters:
+            if parameter.name in seen:
+                self.problems.append(names.defined_twice(parameter.span, "parameter", parameter.name, seen[parameter.name]))
+            elif parameter.default is not None:
+                self.problems.append(structure.shared_attribute(parameter.span, node.name))
+            seen.setdefault(parameter.name, parameter.span)
+        scope = [(name, name if name in operands else None, span) for name, span in seen.items()]
+        body = ExpressionElaborator(
+            self.context, self.vocabulary, dict(self.words), kept=self.kept, scope=scope, condition=self.condition
+        )
+        body.shared, body.later_shared = self.shared, self.later_shared
+        body.lost_names, body.problems = self.lost_names, self.problems
+        op.body = body.operand(node.body)
+        op.has_slots = _has_slots(op.body)
+        op.broken = len(self.problems) > before
+        self.shared = {**self.shared, node.name: Target(op, (), node.name, node.name_span)}
+        return op
 
     def _target_of_let(self, word: Slot, name: str, span: Span, settings: tuple[ast.Setting, ...]) -> Slot:
         """``let k = ?op`` before brackets: k is the op of that name."""
@@ -562,6 +600,18 @@ def show_at_call(problems: list[Diagnostic], since: int, call: Span) -> None:
         if found.span != call:
             related = ((found.span, found.label), *found.related)
             problems[number] = replace(found, span=call, label="in what this calls", fix=None, related=related)
+
+
+def _has_slots(operand: Any) -> bool:
+    """Whether what an expression computes differs between fillings."""
+    if isinstance(operand, Slot):
+        return True
+    if not isinstance(operand, Call):
+        return False
+    target = operand.target
+    if operand.has_slots or isinstance(target, Slot) or any(find_slot(s.value) for s in target.settings):
+        return True
+    return getattr(target.callee, "has_slots", False) or any(_has_slots(o) for o in operand.operands)
 
 
 def _as_value(meant: Any, span: Span) -> Ref | Slot | Missing:

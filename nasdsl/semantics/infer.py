@@ -29,6 +29,7 @@ from nasdsl.semantics.program import (
     Plain,
     Ref,
     SetWord,
+    Shared,
     Slot,
     Target,
     chosen,
@@ -36,6 +37,7 @@ from nasdsl.semantics.program import (
     fill_value,
     present,
 )
+from nasdsl.semantics.shared_weights import Operands, SharedExpansion, WeightSet
 from nasdsl.semantics.signature import accepted, call_of_any_number, call_with_attribute, parameters_of
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
 from nasdsl.syntax import ast
@@ -99,6 +101,7 @@ class Inference:
     Attributes:
         layers: what was built.
         warnings: findings that do not make a decoder fail.
+        shared: the weights of `shared` ops, by identity of the op.
     """
 
     def __init__(self, problems: list[Diagnostic], indices: Sequence[int] | None = None) -> None:
@@ -106,6 +109,7 @@ class Inference:
         self.warnings: list[Diagnostic] = []
         self.indices = indices
         self.layers = LayerBuilder(problems)
+        self.shared: dict[int, WeightSet] = {}
         self._depth = 0
         self._block_calls = 0
 
@@ -127,6 +131,10 @@ class Inference:
                 self.once(statement, before, reported)
             elif isinstance(statement, SetWord):
                 self.set_word(statement, frame)
+            elif isinstance(statement, Shared):
+                before = len(self.problems)
+                self.share(statement, frame, prefix)
+                self.once(statement, before, reported)
         results = [None if r is None else self.choose(r) for r in body.results]
         return [frame.scope[r.name].index if isinstance(r, Ref) and r.name in frame.scope else UNFIT for r in results]
 
@@ -161,7 +169,7 @@ class Inference:
         results: list[int] | None = None
         if type(value) is Call:
             self.layers.own(path, op, "block", statement.span)
-            results = self.call(value, frame, prefix.rstrip("."), home)
+            results = self.call(value, frame, path if self._is_shared(value) else prefix.rstrip("."), home)
             if results == [NOTHING]:
                 results *= len(targets)
             if results is not None and len(results) != len(targets):
@@ -279,6 +287,8 @@ class Inference:
         callee = target.callee
         if type(callee) is str:
             callee = self._passed_op(callee, target, frame, home)
+        if type(callee) is Op and callee.is_shared:
+            return self._shared_call(callee, call, settings, frame, path, home)
         if type(callee) is Op:
             index = self._op(callee, call, settings, frame, path, home)
         elif type(callee) is Primitive:
@@ -519,6 +529,92 @@ class Inference:
                     default_values = (name, inner[name], meant)
                     self.warnings.append(lints.default_of_section(given[word].span, op.name, default_values, word))
                     break
+
+    # ------------------------------------------------------------------------------------------ shared ops
+
+    def share(self, statement: Shared, frame: Frame, prefix: str) -> None:
+        """Begin the weights of a `shared` op, and report what is wrong with its body whatever its operands are."""
+        op = statement.op
+        root = self.layers.root + self.layers.reserve(prefix + op.name)
+        weights = self.shared[id(op)] = WeightSet(op, root, frame.words, op.broken)
+        if op.broken:
+            return
+        before = len(self.problems)
+        inside = self._inside(weights)
+        scope = {name: Binding(name, UNFIT, statement.span) for name in op.operands}
+        inside.layers.own(op.name, "", "block", statement.span)
+        inside._results_of_body(op, Frame(scope, weights.words, frame.site))
+        weights.is_broken = len(self.problems) > before
+
+    def _inside(self, weights: WeightSet) -> Inference:
+        """What expands the body of a `shared` op by itself."""
+        made = Inference(self.problems, self.indices)
+        made.shared, made._depth, made.layers.root = self.shared, self._depth + 1, f"{weights.root}."
+        return made
+
+    def _results_of_body(self, op: Op, frame: Frame) -> list[int] | None:
+        assert op.body is not None
+        body = self.choose(op.body)
+        if type(body) is Call and self._depth < MAX_CALLS:
+            return self.call(body, frame, "", op.home)  # a block may give several
+        index = self.expand(body, frame, "", op.home)
+        return None if index == UNFIT else [index]
+
+    def _is_shared(self, call: Call) -> bool:
+        target: Any = call.target if self.indices is None else chosen(call.target, self.indices)
+        return type(target) is Target and type(target.callee) is Op and target.callee.is_shared
+
+    def _shared_call(
+        self, op: Op, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, path: str, home: Vocabulary | None
+    ) -> list[int] | None:
+        count = len(op.operands)
+        operands = self._operands(call, count, count, frame, path, home, op)
+        for setting in settings:
+            self.problems.append(structure.shared_attribute(setting.name_span, op.name))
+        weights, layers = self.shared.get(id(op)), self.layers
+        if operands is None or settings or UNFIT in operands or weights is None or weights.is_broken:
+            return None
+        features = tuple([None if i == NOTHING else layers.applications[i].feature for i in operands])
+        place = frame.site or call.span
+        if features not in weights.expansions:
+            before = len(self.problems)
+            weights.expansions[features] = self._expand_shared(weights, features, place)
+            if frame.site is None:
+                show_at_call(self.problems, before, call.span)
+        expansion = weights.expansions[features]
+        if expansion is None:
+            return None
+        if not weights.fits(features, expansion, place):
+            self._misfit(weights, features, place)
+            return None
+        if len(layers.applications) + len(expansion.applications) > MAX_LAYERS:
+            layers.too_many(call.span)
+            return None
+        return layers.replay_shared(expansion, operands, path, weights.root, place)
+
+    def _expand_shared(self, weights: WeightSet, features: Operands, place: Span) -> SharedExpansion | None:
+        """The layers of a call with operands of these features."""
+        op, inside = weights.op, self._inside(weights)
+        inside.layers.own(op.name, op.name, "block", place)
+        sources = [
+            NOTHING if feature is None else inside.layers.source(name, feature, place)
+            for name, feature in zip(op.operands, features, strict=True)
+        ]
+        scope = {name: Binding(name, index, place) for name, index in zip(op.operands, sources, strict=True)}
+        results = inside._results_of_body(op, Frame(scope, weights.words, place))
+        self.warnings += inside.warnings
+        if results is None or UNFIT in results:
+            return None
+        count = sum(feature is not None for feature in features)
+        return SharedExpansion(tuple(inside.layers.applications), count, tuple(results))
+
+    def _misfit(self, weights: WeightSet, features: Operands, place: Span) -> None:
+        first = weights.first
+        assert first is not None
+        pairs = zip(weights.op.operands, features, first.features, strict=True)
+        widths = [(name, 0 if a is None else a.width, 0 if b is None else b.width) for name, a, b in pairs]
+        name, width, before = next((w for w in widths if w[1] != w[2]), widths[0])
+        self.problems.append(types.shared_misfit(place, weights.op.name, name, width, first.place, before))
 
     def _block(
         self, block: Block, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, path: str, home: Vocabulary | None

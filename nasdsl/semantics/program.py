@@ -62,6 +62,7 @@ class Decision:
         texts: each alternative as the text has it.
         condition: when the hole is there: the alternatives and turns in which it stands.
         span: the hole in the text.
+        weights: how often each alternative is drawn, in proportion to the others; empty where all are drawn alike.
     """
 
     number: int
@@ -70,6 +71,7 @@ class Decision:
     texts: tuple[str, ...]
     condition: Condition[Decision]
     span: Span
+    weights: tuple[float, ...] = ()
 
     def __index__(self) -> int:
         """Its number: a filling is read by decisions."""
@@ -204,7 +206,18 @@ class When(NamedTuple):
     statements: tuple[Statement, ...]
 
 
-Plain: TypeAlias = Assign | Output | Merge | SetWord
+class Shared(NamedTuple):
+    """A `shared` op: calls of it behind this statement have one set of weights, each time the statement is met a new one.
+
+    `turns`: as of `Assign`.
+    """
+
+    op: Op
+    span: Span
+    turns: tuple[Group, ...]
+
+
+Plain: TypeAlias = Assign | Output | Merge | SetWord | Shared
 Statement: TypeAlias = Plain | When
 
 

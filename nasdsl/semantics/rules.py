@@ -23,7 +23,7 @@ def layer_warnings(
         is_open: it is a space whose holes are open, so that the width of a value may depend on what fills them.
     """
     found = list(_warnings(fpn.applications, widths or {}, is_open=is_open))
-    for tower in head.towers:
+    for tower in head.chains:
         for layer in tower.layers:
             found += _warnings(layer.applications, None, is_open=is_open)
     return found

@@ -85,9 +85,13 @@ class NamedHole(Node):
 
 @dataclass(frozen=True, slots=True)
 class ChoiceHole(Node):
-    """``?(a | b)``: one of the alternatives in the brackets."""
+    """``?(a | b)``: one of the alternatives in the brackets.
+
+    ``weights`` says how often each is drawn (``?(a : 3 | b)``), None for one that does not say; empty where none does.
+    """
 
     alternatives: tuple[Alternative, ...]
+    weights: tuple[Number | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +193,30 @@ class Let(Node):
     value: Attribute
 
 
-Statement: TypeAlias = Assign | Output | Merge | Repeat | Let
+@dataclass(frozen=True, slots=True)
+class Parameter(Node):
+    """A parameter of an op or a block: an operand, or with ``default`` an attribute."""
+
+    name: str
+    default: Attribute | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpDef(Node):
+    """``op name(x, k=3) = expression``, ``agg name(x, y) = expression``, or among statements ``shared name(x) = expression``.
+
+    ``kind`` is the word it began with.
+    """
+
+    kind: str
+    name: str
+    name_span: Span = field(compare=False, repr=False)
+    parameters: tuple[Parameter, ...]
+    body: Operand
+
+
+Statement: TypeAlias = Assign | Output | Merge | Repeat | Let | OpDef
+"""An `OpDef` that is a statement is a `shared` op."""
 
 # -------------------------------------------------------------------------------------------------- decoder
 
@@ -213,13 +240,14 @@ class Detector(Node):
 
 @dataclass(frozen=True, slots=True)
 class Require(Node):
-    """``require macs <= 120G at 800x1088``; ``size`` is (height, width)."""
+    """``require macs <= 120G at 800x1088``; ``size`` is (height, width); ``subject`` is the op of ``count(op)``."""
 
     quantity: str
     quantity_span: Span = field(compare=False, repr=False)
     comparison: str
     bound: Number
     size: tuple[int, int] | None
+    subject: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,31 +315,13 @@ class Use(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Parameter(Node):
-    """A parameter of an op or a block: an operand, or with ``default`` an attribute."""
-
-    name: str
-    default: Attribute | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class OpDef(Node):
-    """``op name(x, k=3) = expression`` or ``agg name(x, y) = expression``; ``kind`` is the word it began with."""
-
-    kind: str
-    name: str
-    name_span: Span = field(compare=False, repr=False)
-    parameters: tuple[Parameter, ...]
-    body: Operand
-
-
-@dataclass(frozen=True, slots=True)
 class ChoiceDef(Node):
-    """``choice name = a | b``."""
+    """``choice name = a | b``; ``weights`` as of `ChoiceHole`."""
 
     name: str
     name_span: Span = field(compare=False, repr=False)
     alternatives: tuple[Alternative, ...]
+    weights: tuple[Number | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,8 +102,43 @@ MALFORMED: dict[str, str] = {
     "a chain outside of a head": decoder("output p3 = ?(sep_3x3 -> relu | relu)(c3)"),
     "a number in a chain": decoder(head="conv_3x3 -> ?(sep_3x3 -> 3 | relu)"),
     "no layer": decoder(head="conv_3x3 * 0"),
+    "an unknown tower beside a trunk": decoder(head="both: conv_3x3 stem: conv_3x3 cls: conv_3x3"),
+    "two trunks": decoder(head="both: conv_3x3 cls: conv_3x3 both: conv_3x3"),
+    "share beyond trunk and towers": decoder(head="both: conv_3x3 * 2 box: conv_3x3").replace("norm=gn", "norm=gn, share=4"),
+    "an unknown word for norms": GOOD.replace("norm=gn", "norm=gn, norms=levels"),
     "a word of layers": decoder(head="conv_3x3 * relu"),
     "share beyond every depth": decoder(head="conv_3x3 * ?(1..3)").replace("norm=gn", "norm=gn, share=4"),
+    # ---------------------------------------------------------------------------------------- shared ops
+    "calls of a shared op that do not fit": decoder(
+        "shared refine(x) = conv_3x3(x)\nx1 = conv_1x1(c4, width=32)\noutput p3 = refine(c3), p4 = refine(x1), p5 = refine(c5)"
+    ),
+    "calls of a shared op in a block that do not fit": decoder(
+        "output p3 = mine(c3)", before="block mine(x) -> (y) { shared f(a, b) = concat(a, sep_3x3(b)) y = f(x, f(x, x)) }"
+    ),
+    "an attribute of a shared op": decoder("shared refine(x, k=3) = conv(x, k=k)\noutput p3 = refine(c3)"),
+    "an attribute in a call of a shared op": decoder("shared refine(x) = conv_3x3(x)\noutput p3 = refine(c3, width=32)"),
+    "a shared op without an operand": decoder("shared refine(x) = conv_3x3(x)\noutput p3 = refine(c3), p4 = refine()"),
+    "a mistake in a shared op": decoder("shared refine(x) = conv_3x3(x, kk=3)\noutput p3 = refine(c3), p4 = refine(c4)"),
+    "an unknown op in a shared op": decoder("shared refine(x) = conv_3x(x)\noutput p3 = refine(c3), p4 = refine(c4)"),
+    "a value of the fpn in a shared op": decoder("x1 = c4\nshared refine(x) = sum(x, x1)\noutput p3 = refine(c3), p4 = x1"),
+    "a shared op that calls itself": decoder("shared refine(x) = refine(conv_3x3(x))\noutput p3 = refine(c3)"),
+    "a shared op above its statement": decoder("x1 = refine(c3)\nshared refine(x) = conv_3x3(x)\noutput p3 = refine(x1)"),
+    "two shared ops of one name": decoder(
+        "shared refine(x) = conv_3x3(x)\nshared refine(x) = sep_3x3(x)\noutput p3 = refine(c3)"
+    ),
+    "two parameters of one name of a shared op": decoder("shared refine(x, x) = conv_3x3(x)\noutput p3 = refine(c3, c4)"),
+    "a shared op of a turn behind it": decoder("x = c3\nrepeat 2 { shared f(x) = conv_3x3(x); x = f(x) }\noutput p3 = f(x)"),
+    "a misspelt shared op": decoder("shared refine(x) = conv_3x3(x)\noutput p3 = refine(c3), p4 = refin(c4)"),
+    "misspelt shared": decoder("shraed refine(x) = conv_3x3(x)\noutput p3 = refine(c3)"),
+    "a shared op without operands": decoder("shared refine = conv_3x3\noutput p3 = refine(c3)"),
+    "shared outside of a body": decoder("output p3 = refine(c3)", before="shared refine(x) = conv_3x3(x)"),
+    "several results of a shared op for one value": decoder(
+        "shared f(x, y) = two(x, y)\noutput p3 = f(c3, c4)", before="block two(x, y) -> (s, t) { s = sum(x, y); t = cat(x, y) }"
+    ),
+    "too few names for the results of a shared op": decoder(
+        "shared f(x, y) = two(x, y)\na, b, c = f(c3, c4)\noutput p3 = a",
+        before="block two(x, y) -> (s, t) { s = sum(x, y); t = cat(x, y) }",
+    ),
     # ------------------------------------------------------------------------------------ several at once
     "three syntax errors": decoder(
         """\
@@ -292,6 +327,17 @@ MALFORMED: dict[str, str] = {
     "nothing to tell a level": decoder("output p3 = up(c4, none)"),
     "an attribute of nothing": decoder("output p3 = sum(c3, none(c4, k=3))"),
     "none as a layer": decoder(head="?(conv_3x3 | none) -> none"),
+    "a choice that nothing draws from": decoder(
+        "output p3 = c3", before="choice op = conv_3x3 | nonee | conv(kk=3) | conv(k=2) | ?nothing"
+    ),
+    "a weight of no sample": decoder("output p3 = ?op(c3)", before="choice op = conv_3x3 : 3 | skip : 0"),
+    "a weight that is a word": decoder("output p3 = ?op(c3)", before="choice op = conv_3x3 : often | skip"),
+    "requirements of calls": GOOD.replace(
+        "c5\n", "c5\n  require count(nothing) <= 2\n  require count <= 2\n  require macs(skip) <= 2\n", 1
+    ),
+    "a broken requirement of calls": decoder("x = c3\nrepeat 3 { x = dconv_3x3(x) }\noutput p4 = c4").replace(
+        "c5\n", "c5\n  require count(dconv_3x3) <= 2\n", 1
+    ),
     # ------------------------------------------------------------------ one mistake, where there were several
     "a call as an attribute of an output": decoder("output p3 = conv(c3, k=3, groups=width(c4), norm=bn)"),
     "a call as an attribute of a block": decoder("x = conv(c3, k=3, groups=2 * min(4, 8), norm=bn)\noutput p3 = x"),

@@ -214,19 +214,22 @@ def _main(graph: Graph) -> list[str]:
 
 
 def _initialise(graph: Graph) -> list[str]:
+    from nasdsl.backends.module import strided_outputs
+
     lines = []
-    strided = [n for n in graph.nodes if n.value.kind == "output" and isinstance(n.layer, Conv) and n.layer.stride > 1]
+    strided = strided_outputs(graph)
     if strided:
-        convs = _tuple([f"self.fpn.{n.id}" for n in strided])
+        convs = _tuple([f"self.fpn.{n.weights}" for n in strided])
         lines += [f"        for conv in {convs}:", "            nn.init.kaiming_uniform_(conv.weight, a=1)"]
         if all(isinstance(n.layer, Conv) and n.layer.bias for n in strided):
             lines.append("            nn.init.zeros_(conv.bias)")
-    predictors = [f"self.fpn.{name}" for name in offset_predictors(graph.nodes)]
-    for tower in graph.head.towers:
+    predictors = [f"self.fpn.{node.weights}" for node in offset_predictors(graph.nodes)]
+    for tower in graph.head.chains:
         for layer in tower.layers:
             place = f'self.head.{tower.name}["{layer.index}"]'
-            for name in offset_predictors(layer.nodes):
-                predictors.append(f"{place}.{name}" if layer.shared else f"*(level.{name} for level in {place}.values())")
+            for node in offset_predictors(layer.nodes):
+                each = f"*(level.{node.weights} for level in {place}.values())"
+                predictors.append(f"{place}.{node.weights}" if layer.shared else each)
     if predictors:
         lines += [
             "        # What predicts the offsets of deformable convolutions.",

@@ -94,20 +94,26 @@ def constructor_call(node: Node) -> str | None:
             return None
 
 
-def module_tree(nodes: Sequence[Node]) -> Tree:
-    """Constructor calls of all modules of the nodes."""
+def module_tree(nodes: Sequence[Node], *, norms_per_level: bool = False) -> Tree:
+    """Constructor calls of all modules of the nodes, of those that share their weights once.
+
+    Args:
+        norms_per_level: each of `self.levels` has norms of its own.
+    """
     tree: Tree = {}
     for node in nodes:
         call = constructor_call(node)
         if call is None:
             continue
+        if norms_per_level and isinstance(node.layer, Norm):
+            call = f"nn.ModuleDict({{level: {call} for level in self.levels}})"
         at = tree
-        *groups, name = node.id.split(".")
+        *groups, name = node.weights.split(".")
         for group in groups:
             inner = at.setdefault(group, {})
             assert isinstance(inner, dict)
             at = inner
-        at[name] = call
+        at.setdefault(name, call)
     return tree
 
 

@@ -106,6 +106,15 @@ NO_OPERANDS = Code(
     decoder("x = sum(conv_3x3(c3), none(c4))\noutput p3 = x"),
 )
 
+BAD_WEIGHT = Code(
+    "NAS512",
+    "an alternative that is never drawn",
+    "`a : 3 | b` draws a three times as often as b. A weight is a number above 0, and 1 where none is given. It says how often "
+    "samples hold an alternative, and not which samples there are: what is never to be drawn is left out.",
+    decoder("output p3 = ?op(c3)", before="choice op = conv_1x1 : 0 | conv_3x3"),
+    decoder("output p3 = ?op(c3)", before="choice op = conv_1x1 : 0.5 | conv_3x3"),
+)
+
 # ------------------------------------------------------------------------------------------------ messages
 
 
@@ -127,6 +136,10 @@ def none_as_layer(span: Span) -> Diagnostic:
     return MISPLACED_HOLE(
         span, "`none` among the layers of a head", label="it leaves nothing", help="`skip` is the layer that is not there"
     )
+
+
+def bad_weight(span: Span, weight: str) -> Diagnostic:
+    return BAD_WEIGHT(span, f"an alternative of weight {weight}", label="expected a number above 0")
 
 
 def unknown_choice(span: Span, name: str, known: Iterable[str]) -> Diagnostic:

@@ -152,9 +152,19 @@ OFFSETS = Code(
 UNKNOWN_QUANTITY = Code(
     "NAS315",
     "a requirement on something that is not known",
-    "`require` bounds `macs` or `params` of fpn and head, or the number of `dangling` blocks.",
+    "`require` bounds `macs` or `params` of fpn and head, the number of `dangling` blocks, or how often an op is called: "
+    "`require count(dconv_3x3) <= 4`.",
     decoder(inputs="input c3, c4\n  require flops <= 120G at 800x1088"),
     decoder(inputs="input c3, c4\n  require macs <= 120G at 800x1088"),
+)
+
+SHARED_MISFIT = Code(
+    "NAS316",
+    "calls of a shared op that do not fit each other",
+    "All calls of a `shared` op have one set of weights, so its layers have as many channels in each of them. The level of an "
+    "operand may differ.",
+    decoder("shared refine(x) = conv_3x3(x)\noutput p3 = refine(c3), p4 = refine(concat(c3, c4))"),
+    decoder("shared refine(x) = conv_3x3(x)\noutput p3 = refine(c3), p4 = refine(sum(c3, c4))"),
 )
 
 # ------------------------------------------------------------------------------------------------ messages
@@ -190,6 +200,22 @@ _LAYER_HELP = {
     "heads": "choose `heads` so that each gets the same number of channels",
     "position": "use `position=none`, or a width that 4 divides",
 }
+
+
+def shared_misfit(span: Span, name: str, operand: str, width: int, first: Span, first_width: int) -> Diagnostic:
+    """A call of a `shared` op whose weights cannot be those of its first call.
+
+    Args:
+        name: of the op; empty where it is not known.
+        operand: name of the parameter that differs; empty where it is not known.
+    """
+    what = f"`{name}` has one set of weights, and its calls" if name else "calls of a `shared` op have one set of weights, and"
+    gets = f"`{operand}` has" if operand else "a layer receives"
+    related = [] if first == span else [(first, f"{first_width} in the first call")]
+    return SHARED_MISFIT(
+        span, f"{what} do not fit each other", label=f"{gets} {width} channels here", related=related,
+        help="bring both to one width, with `conv_1x1` say; or define an `op`, which has weights of each call's own",
+    )  # fmt: skip
 
 
 def layer_error_code(kind: str) -> Code:
@@ -366,9 +392,14 @@ def pyramid_widths(span: Span, widths: Iterable[tuple[str, int]]) -> Diagnostic:
     )  # fmt: skip
 
 
+def count_of_what(span: Span, quantity: str) -> Diagnostic:
+    message = "`count` of nothing" if quantity == "count" else f"`{quantity}` of an op"
+    return UNKNOWN_QUANTITY(span, message, label="expected `count(op)` with the name of an op, or macs, params or dangling")
+
+
 def unknown_quantity(span: Span, name: str, known: Sequence[str]) -> Diagnostic:
     guess = did_you_mean(name, known)
     return UNKNOWN_QUANTITY(
-        span, f"nothing is known of `{name}`", label="expected macs, params or dangling",
+        span, f"nothing is known of `{name}`", label="expected macs, params, dangling or count(op)",
         help=f"did you mean `{guess}`?" if guess else "", fix=guess,
     )  # fmt: skip
