@@ -22,9 +22,9 @@ BEFORE = """block moved(x) -> (y) {
 """
 
 
-def decoder(body: str, head: str = "share=1) { moved -> moved }", inputs: str = "c3, c4") -> nasdsl.Decoder:
+def decoder(body: str, head: str = "share=1) { moved -> moved }") -> nasdsl.Decoder:
     return nasdsl.loads(
-        f"{BEFORE}decoder d {{ input {inputs} fpn(width=32, norm=bn) {{ {body} }} head(width=32, norm=gn, {head} predict fcos }}"
+        f"{BEFORE}decoder d {{ input c3, c4 fpn(width=32, norm=bn) {{ {body} }} head(width=32, norm=gn, {head} predict fcos }}"
     )
 
 
