@@ -27,6 +27,7 @@ EQUAL = {
     "output p3 = max(c3, none(c4), tanh(c3))": "output p3 = max(c3, tanh(c3))",
     "output p3 = weighted_add(c3, none(c4))": "output p3 = c3",
     "output p3 = sum(mul(c3, none(c4)), c5)": "output p3 = c5",
+    "output p3 = sum(mul(none(c4), 0.5), c3)": "output p3 = c3",
     "output p3 = attend(none, c3)": "output p3 = c3",
     "output p3 = sum(conv_3x3(none), c3)": "output p3 = c3",
     "output p3 = sum(thing(c4, o=none), c3)": "output p3 = c3",

@@ -441,6 +441,10 @@ PLACES: dict[str, list[tuple[str, str]]] = {
         ("decoder t { input c3 fpn(width=32) { output p3 = conv(c3, k=?(@(1 | 3)..3)) } H }", "NAS503"),
     ],
     "alternatives": [("decoder t { input c3 fpn(width=32) { output p3 = ?(relu | @(tanh | conv_1x1))(c3) } H }", "")],
+    "weighted": [
+        ("decoder t { input c3 fpn(width=32) { output p3 = ?(relu : 2 | @(tanh | conv_1x1) : 0.5)(c3) } H }", ""),
+        ("decoder t { input c3 fpn(width=32) { output p3 = ?(relu : @(1 | 2) | tanh)(c3) } H }", "NAS102"),
+    ],
     "alternative": [("PLAIN head(width=32) { ?(relu -> @(tanh | relu) | tanh) } predict fcos }", "")],
     "link": [
         ("PLAIN head(width=32) { ?(conv(k=1) * @(1 | 2) | tanh) } predict fcos }", ""),
@@ -467,7 +471,7 @@ EVERY_PLACE = [pytest.param(*row, id=f"{rule} {n}") for rule, rows in PLACES.ite
 
 def test_the_places_are_those_of_the_grammar() -> None:
     """A new rule that can hold a hole needs a row."""
-    values = {"attribute", "operand", "factor", "term", "hole", "alternatives", "alternative", "reference", "link"}
+    values = {"attribute", "operand", "factor", "term", "hole", "alternatives", "alternative", "reference", "link", "weighted"}
     rules: dict[str, str] = {}
     name = ""
     for line in resources.read("grammars", "nas.lark").splitlines():
