@@ -317,6 +317,7 @@ def test_a_program_computes_what_the_module_does(text: str) -> None:
         check(module, trace(module).module(), [*SIZES, ((8, 9), 1)] if "norm=gn" not in text else SIZES[:2])
 
 
+@pytest.mark.long
 @exports_programs
 def test_a_program_of_layers_that_lead_to_finer_maps() -> None:
     """One program has them all, in the fpn and in the head."""
