@@ -163,7 +163,13 @@ def text(seed: int) -> str:
 
 
 def _finer(rng: random.Random, pool: list[str]) -> list[str]:
-    """Statements with layers that lead to finer maps, and with attention; only `merge` reads what they bind."""
+    """Statements with layers that lead to finer maps, with attention and given offsets; only `merge` reads what they bind."""
     finer = rng.choice(_FINER).format(rng.choice(pool))
     attended = f"encoder(down_max({rng.choice(pool)}, stride=4))"
-    return [f"f1 = {finer}", f"f2 = sum(attention({attended}, heads=2, position=none), down_max(f1, stride=8))"]
+    offsets = rng.choice([36, 54])  # without and with a mask
+    return [
+        f"f0 = conv({rng.choice(pool)}, k=3, width={offsets}, norm=none, act=none)",
+        f"f3 = deform_conv(resize({rng.choice(pool)}, to=f0), offset=f0, offset_groups=2)",
+        f"f1 = {finer}",
+        f"f2 = sum(attention({attended}, heads=2, position=none), down_max(f1, stride=8))",
+    ]

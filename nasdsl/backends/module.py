@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from nasdsl.backends.export import offset_predictors
 from nasdsl.backends.interpreter import Interpreter, compute_of, needed_levels
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
@@ -50,6 +51,7 @@ from nasdsl.nn import (
     DilatedDepthwiseConv2d,
     Group,
     GroupNorm,
+    GuidedDeformConv2d,
     LayerNorm2d,
     SelfAttention2d,
     UpConv2d,
@@ -267,8 +269,18 @@ def _initialise_prediction(conv: nn.Module, prediction: PredictionLayer) -> None
 
 
 def _initialise(module: DecoderModule, graph: Graph) -> None:
-    """Initialize strided outputs (P6, P7) with kaiming_uniform(a=1) and zero bias, as published. The rest keeps torch's
+    """Initialize strided outputs (P6, P7) with kaiming_uniform(a=1) and zero bias, as published, and with zeros what predicts
+    the offsets of a deformable convolution, as the deformable convolution that predicts its own. The rest keeps torch's
     defaults."""
+    predictors = [module.fpn.get_submodule(node.weights) for node in offset_predictors(graph.nodes)]
+    for tower in graph.head.chains:
+        root = module.head.get_submodule(tower.name)
+        for layer in tower.layers:
+            for level in module.head.levels[:1] if layer.shared else module.head.levels:
+                predictors += [root.get_submodule(layer.path(node, level)) for node in offset_predictors(layer.nodes)]
+    for predictor in predictors:
+        for parameter in predictor.parameters():
+            nn.init.zeros_(parameter)
     for node in strided_outputs(graph):
         conv = module.fpn.get_submodule(node.weights)
         assert isinstance(conv, nn.Conv2d)
@@ -328,8 +340,9 @@ def make_module(node: Node) -> nn.Module | None:
                 return DilatedDepthwiseConv2d(width, layer.k, layer.dilation, layer.bias)
             return nn.Conv2d(width, layer.width, layer.k, layer.stride, padding, layer.dilation, layer.groups, bias=layer.bias)
         case DeformConv():
+            deformable = DeformConv2d if len(node.inputs) == 1 else GuidedDeformConv2d
             layer = layer.resolved(node.operands[0])
-            return DeformConv2d(
+            return deformable(
                 width, layer.width, layer.k, layer.stride, layer.dilation, layer.groups, layer.offset_groups, layer.bias
             )
         case Norm():
@@ -339,6 +352,7 @@ def make_module(node: Node) -> nn.Module | None:
         case WeightedAdd():
             return WeightedAddModule(len(node.inputs))
         case UpConv():
+            layer = layer.resolved(node.operands[0])
             return UpConv2d(width, layer.width, layer.k, layer.stride, layer.groups, layer.bias)
         case PixelShuffle():
             return PixelShuffleModule(layer.factor)

@@ -265,7 +265,7 @@ class Section:
                 readers[source] = readers.get(source, 0) + 1
         for _, target in ends:
             readers[target] = readers.get(target, 0) + 1
-        named = {self.inputs(node)[-1] for node in self.kept if isinstance(node.layer, PlacewiseAdd)}  # ``by=`` takes no call
+        named = {self.inputs(node)[-1] for node in self.kept if _names_last(node)}
         names: dict[str, str] = {n.id: n.layer.name for n in self.kept if isinstance(n.layer, Input)}
         depth = dict.fromkeys(names, 0)
         text = dict(names)
@@ -309,6 +309,11 @@ class Section:
         return lines
 
 
+def _names_last(node: Node) -> bool:
+    """Whether the last operand is an attribute, ``by=`` or ``offset=``, which takes the name of a value and no call."""
+    return isinstance(node.layer, PlacewiseAdd) or (isinstance(node.layer, DeformConv) and len(node.inputs) > 1)
+
+
 def _shared_op(name: str, node: Node) -> str:
     """The statement of an op that is this layer, and whose calls have one set of weights."""
     names = [f"x{i}" for i in range(1, len(node.inputs) + 1)]
@@ -324,7 +329,9 @@ def call(layer: Layer, operands: Sequence[str], width: int) -> str:
         case Conv():
             return f"conv({x}, {_conv(layer)}, bias={str(layer.bias).lower()})"
         case DeformConv():
-            return f"deform_conv({x}, {_conv(layer)}, offset_groups={layer.offset_groups}, bias={str(layer.bias).lower()})"
+            given = f", offset={operands[1]}" if len(operands) > 1 else ""
+            rest = f"offset_groups={layer.offset_groups}, bias={str(layer.bias).lower()}{given}"
+            return f"deform_conv({operands[0]}, {_conv(layer)}, {rest})"
         case UpConv():
             return f"up_conv({x}, {_up_conv(layer)}, bias={str(layer.bias).lower()})"
         case PixelShuffle():
@@ -365,8 +372,8 @@ def _conv(layer: Conv | DeformConv) -> str:
 
 
 def _up_conv(layer: UpConv) -> str:
-    parts = [f"k={layer.k}", f"width={layer.width}", f"stride={layer.stride}"]
-    return ", ".join([*parts, *([f"groups={layer.groups}"] if layer.groups != 1 else [])])
+    parts = [f"k={layer.k}", f"width={layer.width or 'in'}", f"stride={layer.stride}"]
+    return ", ".join([*parts, *([f"groups={layer.groups or 'in'}"] if layer.groups != 1 else [])])
 
 
 def _fields(layer: CustomLayer) -> str:

@@ -175,7 +175,7 @@ def test_costs_at_a_size_that_no_stride_divides() -> None:
     decoder d { input c2, c3, c4, c5
       fpn(width=32, norm=bn) {
         a = sum(up_conv(c5, k=3), carafe(c5, compressed=8))
-        b = add(up_conv(a, k=4, groups=8), conv_1x1(pixel_shuffle(conv_3x3(c4, width=64))))
+        b = add(up_conv(a, k=4, groups=8), conv_1x1(pixel_shuffle(conv_3x3(c4, width=64))), up_conv(c4, groups=in, width=in))
         output p3 = b, p4 = attention(a), p5 = c5
       }
       head(width=32, norm=gn, share=1) { bounce -> conv_3x3 -> bounce } predict fcos }"""

@@ -331,6 +331,15 @@ MALFORMED: dict[str, str] = {
     "four parts of a position": decoder("output p3 = conv_1x1(attention(conv_1x1(c4, width=50), heads=2))"),
     "finer maps of other programs": decoder("output p3 = deconv(pixelshuffle(mhsa(c4, num_heads=4), upscale_factor=2))"),
     "attributes of attention": decoder("output p3 = attention(c4, num_heads=4)"),
+    "offsets of too few channels": decoder("output p3 = deform_conv(c3, offset=c4)"),
+    "offsets of another level": decoder("o = conv(c4, k=3, width=18)\noutput p3 = deform_conv(c3, offset=o)"),
+    "offsets of one position": decoder(
+        "o = conv_1x1(global_pool(c3, kind=avg), width=27, norm=none)\noutput p3 = deform_conv(c3, offset=o)"
+    ),
+    "offsets as a second operand": decoder("o = conv(c3, k=3, width=27)\noutput p3 = deform_conv(c3, o)"),
+    "offsets that nothing binds": decoder("output p3 = deform_conv(c3, offset=ofset)"),
+    "offsets as a call": decoder("output p3 = deform_conv(c3, offset=conv(c3, k=3, width=27))"),
+    "offsets in a choice": decoder("o = conv(c3, k=3, width=27)\noutput p3 = ?(deform_conv(offset=o) | conv_3x3)(c3)"),
     "a LayerNorm under another name": GOOD.replace("norm=bn", "norm=layer_norm"),
     "nothing left of a value": decoder("x = sum(none(c3), none(c4))\noutput p3 = x, p4 = relu(none)"),
     "nothing to tell a level": decoder("output p3 = up(c4, none)"),

@@ -168,6 +168,10 @@ MEANINGFUL = {
     ),
     "a factor": "output p3 = conv_1x1(pixel_shuffle(conv_1x1(c5, width=64), factor=?(2 | 4 | 8)))",
     "heads and positions": "a = attention(?(c4 | c5), heads=?(2 | 4), position=?(sine | none)) output p3 = conv_1x1(a)",
+    "offsets of a deformable convolution": (
+        "a = conv_3x3(c3, width=27) b = conv_1x1(c3, width=27) let k = ?(a | b)"
+        " c = deform_conv(?(c3 | sep_3x3(c3)), offset=?(a | b)) output p3 = deform_conv(c, offset=k)"
+    ),
     "kinds of norm": "output p3 = conv_3x3(c3, norm=?(bn | ln | none))",
     "nested alternatives": "output p3 = ?(?(relu | ?(tanh | sigmoid))(c3) | sum(?pool, ?(c3 | free(c4))))",
     "a shared op": "shared f(x) = ?(conv_3x3 | sep_3x3)(x) output p3 = f(c3), p4 = f(f(c4))",

@@ -71,7 +71,7 @@ def constructor_call(node: Node, channels: str | None = None) -> str | None:
                 f"{n}={getattr(layer, n)}" for n in ("stride", "dilation", "groups", "offset_groups") if getattr(layer, n) > 1
             ]
             parts += ["bias=False"] * (not layer.bias)
-            return f"DeformConv2d({', '.join(parts)})"
+            return f"{'DeformConv2d' if len(node.inputs) == 1 else 'GuidedDeformConv2d'}({', '.join(parts)})"
         case Norm():
             return _NORMS[layer.norm].format(width)
         case Scale():
@@ -79,6 +79,7 @@ def constructor_call(node: Node, channels: str | None = None) -> str | None:
         case WeightedAdd():
             return f"WeightedAdd({len(node.inputs)})"
         case UpConv():
+            layer = layer.resolved(node.operands[0])
             parts = [str(width), str(layer.width), str(layer.k), str(layer.stride)]
             parts += [f"groups={layer.groups}"] * (layer.groups > 1)
             parts += ["bias=False"] * (not layer.bias)

@@ -150,6 +150,16 @@ WEIGHTS = Code(
     decoder("w = conv(c3, k=1, width=2)\noutput p3 = weighted_add(c3, c4, by=w)"),
 )
 
+OFFSETS = Code(
+    "NAS320",
+    "offsets that do not fit a deformable convolution",
+    "`deform_conv(x, offset=y)` moves each tap of its kernel by what y says: y has the level of the result and 2 channels for "
+    "each tap and offset group (dy, then dx), or 3 with a mask behind them. (For a raw backbone feature the channels are "
+    "compared when a backbone is chosen.)",
+    decoder("y = conv(c3, k=3, width=9, norm=none, act=none)\noutput p3 = deform_conv(c3, offset=y)"),
+    decoder("y = conv(c3, k=3, width=27, norm=none, act=none)\noutput p3 = deform_conv(c3, offset=y)"),
+)
+
 UNKNOWN_QUANTITY = Code(
     "NAS315",
     "a requirement on something that is not known",
@@ -176,6 +186,7 @@ _LAYER_ERRORS: dict[str, Code] = {
     "parts": GROUPS,
     "group norm": GROUP_NORM,
     "weights": WEIGHTS,
+    "offset": OFFSETS,
     "widths": WIDTHS_DIFFER,
     "no level": NO_LEVEL,
     "window": BAD_VALUE,
@@ -192,6 +203,7 @@ _LAYER_HELP = {
     "own groups": "a group for each channel that comes in: `width=in` gives as many channels, one of each group",
     "parts": "choose a number of parts that divides them, or bring the operand to another width with `conv_1x1(x, width=…)`",
     "group norm": "use a width that 32 divides, or norm=bn",
+    "offset": "predict them from a map of that level: `y = conv(z, k=3, width=…, norm=none, act=none)`",
     "weights": "`by=` names a value with a channel for each operand: `conv(x, k=1, width=2, norm=none, act=none)` for two",
     "no level": "a globally pooled value can only be multiplied or added",
     "window": "a window is odd, or as wide as the stride",
@@ -304,7 +316,7 @@ def value_of_other_call(span: Span, callee: str, name: str) -> Diagnostic:
     """An attribute that names an operand, where another call, an alternative of a hole or an op that is passed takes it."""
     return UNKNOWN_ATTRIBUTE(
         span, f"`{name}` of `{callee}` stands in its own call only", label="here it is not known which call takes it",
-        help=f"write the call out: `{callee}(x, y, {name}=w)`",
+        help=f"write the call out: `{callee}(…, {name}=w)`",
     )  # fmt: skip
 
 
