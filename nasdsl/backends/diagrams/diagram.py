@@ -153,7 +153,8 @@ class Tower(NamedTuple):
     @property
     def entries(self) -> tuple[Box, ...]:
         """The boxes that read the pyramid."""
-        return () if self.start else self.layers[:1] or self.predictions
+        read = {arrow.target for arrow in self.arrows}  # by boxes of the trunk
+        return tuple(box for box in self.layers[:1] or self.predictions if box.id not in read)
 
     @property
     def end(self) -> int:
