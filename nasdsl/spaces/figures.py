@@ -23,6 +23,7 @@ from nasdsl.semantics.attributes import Accepts, Unknown
 from nasdsl.semantics.builder import NOTHING, UNFIT
 from nasdsl.semantics.calls import CallCounter
 from nasdsl.semantics.conditions import ALWAYS, holds
+from nasdsl.semantics.distinct import has_same_operands
 from nasdsl.semantics.elaborate_body import body_of_block
 from nasdsl.semantics.infer import Binding, Frame, Inference
 from nasdsl.semantics.infer_prediction import DETECTORS
@@ -477,6 +478,8 @@ class _Section:
     def call(self, node: Call) -> _Value:
         """The value of a call; of a primitive with several results, with the shapes of all of them."""
         indices = self.indices
+        if node.is_distinct and has_same_operands(node, indices):
+            raise _Unbuildable
         target: Any = node.target
         while type(target) is Slot:
             target = target.alternatives[indices[target.decision.number]]
