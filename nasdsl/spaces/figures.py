@@ -371,6 +371,8 @@ class _Section:
             return self._results(call, targets)
         if target is None or type(target.callee) is not Block:
             raise _Unbuildable
+        if call.is_distinct and has_same_operands(call, self.indices):
+            raise _Unbuildable
         settings = target.settings + call.settings
         results = self._run_block(target, settings, [self.add(self.expression(o)) for o in call.operands])
         if len(results) != len(targets):
