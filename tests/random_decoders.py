@@ -14,6 +14,7 @@ _DEFINITIONS = """\
 op res(x) = add(x, conv_3x3(x))
 op halve(x) = pool(x, k=2, stride=2, kind=avg)
 op gate(x) = mul(x, sigmoid(global_pool(x, kind=avg)))
+op dw(x, g=in) = conv(x, k=3, groups=g, width=in, norm=none)
 op wide(x, k=3, d=1) = conv(x, k=k, dilation=d, norm=norm, act=silu)
 agg mix(x, y) = conv_1x1(max(x, y))
 agg some(x, y) = add(x, none(y), none)
@@ -31,11 +32,20 @@ block cross(a, b, n=0, unit=conv_3x3) -> (s, t) {
   s = res(m)
   t = cat(resize(m, to=b, mode=nearest), conv_1x1(b))
 }
+block paired(a, b) -> (s, t) {
+  shared f(x, y) = wsum(x, conv_3x3(y))
+  s = f(a, b)
+  t = conv_1x1(f(f(b, a), s))
+}
 
 """
+_SHARED = ["conv_3x3(x)", "res(sep_3x3(x))", "dconv_3x3(x)", "add(wide(x, k=1), halve(wide(x)))"]
 _SMALL = [
     "u{n}, v{n} = split({a}) s{n} = conv_1x1(concat(v{n}, relu(u{n})))",
     "s{n} = mul({a}, 0.2)",
+    "s{n} = conv_1x1(dw(conv_3x3({a}, width=96)))",
+    "s{n} = dw(deform_conv({a}, groups=in), g=in)",
+    "w{n} = conv({b}, k=3, width=2, norm=none) s{n} = weighted_add({a}, {b}, by=w{n})",
     "s{n} = mul({a}, sigmoid(conv({b}, k=3, width=1, norm=none, act=none)))",
     "w{n} = conv({b}, k=1, width=1, norm=none) s{n} = {fold}(w{n}, {a}, w{n})",
     "let f = 0.5 s{n} = add({a}, mul({b}, f * -3, sigmoid({a})))",
@@ -74,10 +84,15 @@ def text(seed: int) -> str:
     names = ["c2", "c3", "c4", "c5"]
     inputs = sorted(rng.sample(names, rng.randint(1, 4)))
     pool = list(inputs)
+    shares = seed % 3 == 1
     lines: list[str] = []
+    if shares:
+        lines += [f"shared tie(x) = {_SHARED[seed // 3 % 4]}", "shared crossed(x, y) = cross(tie(x), y)"]
 
     def unary(x: str) -> str:
         op = rng.choice(_UNARY)
+        if shares and op in ("conv_1x1", "conv_3x3", "res"):
+            op = "tie"
         if op == "wide":
             return f"wide({x}, k={rng.choice([1, 3, 5])}, d={rng.choice([1, 2])})"
         return f"{op}({x})"
@@ -90,7 +105,8 @@ def text(seed: int) -> str:
             pool.append(f"x{t}")
         elif kind < 0.75:
             settings = rng.choice(["", ", n=1", ", n=2, unit=res", ", n=1, unit=relu"])
-            lines.append(f"x{t}, y{t} = cross({a}, {b}{settings})")
+            called = f"{('crossed', 'paired')[t % 2]}({a}, {b})" if shares else f"cross({a}, {b}{settings})"
+            lines.append(f"x{t}, y{t} = {called}")
             pool += [f"x{t}", f"y{t}"]
         elif kind < 0.85:
             lines.append(f"x{t} = {rng.choice(['down', 'down_max', 'halve', 'relu', 'norm'])}({a})")
@@ -123,6 +139,10 @@ def text(seed: int) -> str:
         steps[0] += " * 2"
     chain = f"cls: {' -> '.join(steps)} box: {' -> '.join(box)}" if labelled else " -> ".join(steps)
     share = rng.randint(0, max(depth, len(box)) if labelled else depth)
+    if seed % 5 == 2:  # a trunk, from which the box tower may go straight on to its predictions
+        chain = f"both: conv_3x3 -> res {chain if labelled else f'cls: {chain}'}"
+        share += seed % 3
+    norms = ", norms=level" if seed % 5 in (2, 3) else ""
     predict = rng.choice(["fcos(centerness=cls)", "fcos(centerness=box)", "retinanet(anchors=3)"])
     if predict.startswith("fcos") and seed % 2:
         predict = predict.replace(")", ", boxes=relu)")
@@ -133,7 +153,7 @@ def text(seed: int) -> str:
         f"{_DEFINITIONS}decoder random_{seed} {{\n  input {', '.join(inputs)}\n{detector}"
         f"  fpn(width={width}, norm={rng.choice(['bn', 'gn', 'none'])}, act={rng.choice(['relu', 'silu', 'none'])}) {{\n"
         f"{body}\n  }}\n"
-        f"  head(width={width}, norm={rng.choice(['gn', 'bn', 'none'])}, share={share}) {{ {chain} }}\n"
+        f"  head(width={width}, norm={rng.choice(['gn', 'bn', 'none'])}, share={share}{norms}) {{ {chain} }}\n"
         f"  predict {predict}\n}}\n"
     )
     return re.sub(r"(fpn\(width=\d+, norm=)\w+", r"\1ln", made) if seed % 8 == 6 else made

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from nasdsl.backbones import Backbone
 from nasdsl.diagnostics import Span
 from nasdsl.ir.graph import Graph, HeadLayer, Node
-from nasdsl.layers import Attention, Conv, Cost, Feature, layer_cost
+from nasdsl.layers import Attention, Conv, Cost, Feature, Norm, layer_cost
 from nasdsl.semantics.architecture import Fcos, Value
 
 Size = tuple[int, int]
@@ -120,7 +120,8 @@ def cost(graph: Graph, size: Size, classes: int, backbone: Backbone | None = Non
         backbone: included in the total if given.
     """
     areas = Areas(size)
-    fpn, per_value = _sum_nodes(graph.nodes, areas)
+    counted: set[str] = set()
+    fpn, per_value = _sum_nodes(graph.nodes, areas, counted)
     nodes = []
     for value, total, last in per_value:
         if value.kind == "input":
@@ -131,7 +132,7 @@ def cost(graph: Graph, size: Size, classes: int, backbone: Backbone | None = Non
     head, head_nodes = _head(graph, areas, classes)
     removed = []
     for entry in graph.removed:
-        dead, _ = _sum_nodes(entry.nodes, areas)
+        dead, _ = _sum_nodes(entry.nodes, areas, counted)
         removed.append(RemovedCost(entry.value.name, dead.macs, dead.params, dead.published_flops, entry.value.span))
     dead_flops, dead_params = sum(r.published_flops for r in removed), sum(r.params for r in removed)
     backbone_figures = PartCost()
@@ -206,14 +207,22 @@ class HeadAreas:
         return Cost(sum(c.macs for c in each), each[0].params, sum(c.published_flops for c in each))
 
 
-def _sum_nodes(nodes: tuple[Node, ...], areas: Areas) -> tuple[Cost, list[tuple[Value, list[int], Node]]]:
-    """Cost of all nodes, and for each value its [macs, params] and last node."""
+def _sum_nodes(nodes: tuple[Node, ...], areas: Areas, counted: set[str]) -> tuple[Cost, list[tuple[Value, list[int], Node]]]:
+    """Cost of all nodes, and for each value its [macs, params] and last node.
+
+    Args:
+        counted: paths of shared weights whose parameters are counted: they belong to the first value that has them. Those of
+            the nodes are added.
+    """
     macs = params = published = 0
     values: dict[int, tuple[Value, list[int], Node]] = {}
     area = areas.area
     for node in nodes:
-        _, layer, _, operands, out, value, _ = node
+        _, layer, _, operands, out, value, _, shared = node
         m, p, f = layer_cost(layer, operands, out, area)
+        if shared:
+            p = 0 if shared in counted else p
+            counted.add(shared)
         macs += m
         params += p
         published += f
@@ -241,7 +250,7 @@ def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCos
     total = Cost()
     rows = []
     known: dict[int, Cost] = {}  # towers that are written as one chain share its layers
-    for tower in graph.head.towers:
+    for tower in graph.head.chains:
         for layer in tower.layers:
             layer_cost = known.get(id(layer))
             if layer_cost is None:
@@ -275,12 +284,16 @@ def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCos
 def _head_layer(layer: HeadLayer, on_levels: HeadAreas, levels: int) -> Cost:
     """Cost of a layer of the head on a pyramid of so many levels."""
     macs = params = published = 0
+    counted: set[str] = set()
     for node in layer.nodes:
         m, p, f = on_levels.cost(node)
         macs += m
-        params += p
         published += f
-    return Cost(macs, params if layer.shared else params * levels, published)
+        if node.weights not in counted:
+            counted.add(node.weights)
+            is_shared = layer.shared and not (layer.norms_per_level and isinstance(node.layer, Norm))
+            params += p if is_shared else p * levels
+    return Cost(macs, params, published)
 
 
 def to_json(table: CostTable) -> Mapping[str, object]:

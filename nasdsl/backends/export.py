@@ -25,7 +25,7 @@ class MissingExtra(ExportError, ImportError):
 def all_nodes(graph: Graph) -> Iterator[Node]:
     """All nodes of a graph: those of the fpn, then those of the head (each once, not once a level)."""
     yield from graph.nodes
-    for tower in graph.head.towers:
+    for tower in graph.head.chains:
         for layer in tower.layers:
             yield from layer.nodes
 

@@ -30,6 +30,7 @@ from nasdsl.layers import (
     Multiply,
     Norm,
     PixelShuffle,
+    PlacewiseAdd,
     Pool,
     PrimitiveError,
     Resize,
@@ -41,6 +42,7 @@ from nasdsl.layers import (
     is_sized,
 )
 from nasdsl.layers.custom import describe
+from nasdsl.nn import placewise_add
 
 Sizes = Mapping[int, Sequence[int]]
 """Height and width of the feature map, by level."""
@@ -77,10 +79,11 @@ class Interpreter:
     Args:
         nodes: in topological order.
         results: ids of the nodes whose values `run` returns.
+        paths: of the nodes' modules, by id, where they are elsewhere than at `Node.weights`.
     """
 
-    def __init__(self, nodes: Sequence[Node], results: Sequence[str]) -> None:
-        self._arguments = (tuple(nodes), tuple(results))
+    def __init__(self, nodes: Sequence[Node], results: Sequence[str], paths: Mapping[str, str] | None = None) -> None:
+        self._arguments = (tuple(nodes), tuple(results), paths)
         place = {node.id: i for i, node in enumerate(nodes)}
         self.inputs = {node.layer.name: place[node.id] for node in nodes if isinstance(node.layer, Input)}
         self.results = [place[r] for r in results]
@@ -96,7 +99,7 @@ class Interpreter:
             Step(
                 at,
                 compute_of(node.layer),
-                tuple(node.id.split(".")),
+                tuple((node.weights if paths is None else paths[node.id]).split(".")),
                 tuple(place[source] for source in node.inputs),
                 tuple(drops.get(at, ())),
                 node,
@@ -184,6 +187,8 @@ def compute_of(layer: Layer) -> Compute | None:
             return lambda x, sizes: _reduce(torch.add, x)
         case Multiply():
             return lambda x, sizes: _reduce(torch.mul, x)
+        case PlacewiseAdd():
+            return lambda x, sizes: placewise_add(x[-1], *x[:-1])
         case Factor():
             return lambda x, sizes: x[0] * layer.value
         case Maximum():

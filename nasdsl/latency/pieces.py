@@ -116,7 +116,7 @@ def parts_of(graph: Graph, backbone: str, size: Size, classes: int, method: Mapp
     results = graph.outputs.values()
     yield from (_part("fpn", "", nodes, areas) for nodes in split(graph.nodes, results))
     for level_name, level in graph.levels.items():
-        for tower in graph.head.towers:
+        for tower in graph.head.chains:
             for layer in tower.effective_layers:
                 place = f"{level_name}.{tower.name}.{layer.index}."
                 yield from (_part("head", place, nodes, areas) for nodes in _split_head_layer(layer, level))
@@ -160,7 +160,7 @@ def _continues(piece: list[Node], layer: Layer) -> bool:
     if not isinstance(layer, Conv) or layer.k > 1 or layer.stride > 1:
         return False
     first, last = piece[0], piece[-1]
-    is_depthwise = isinstance(last.layer, Conv) and last.layer.groups == last.operands[0].width > 1
+    is_depthwise = isinstance(last.layer, Conv) and last.layer.resolved(last.operands[0]).groups == last.operands[0].width > 1
     return is_depthwise or isinstance(first.layer, Concat)
 
 

@@ -13,6 +13,7 @@ from nasdsl.layers.attention import Attention
 from nasdsl.layers.base import FREE, UNKNOWN_WIDTH, Cost, Feature, Features, LayerError
 from nasdsl.layers.builtin import (
     GROUP_NORM_GROUPS,
+    OWN_WIDTH,
     Activation,
     ActivationKind,
     Add,
@@ -26,6 +27,7 @@ from nasdsl.layers.builtin import (
     Multiply,
     Norm,
     NormKind,
+    PlacewiseAdd,
     Pool,
     PoolKind,
     Resize,
@@ -53,6 +55,7 @@ Layer: TypeAlias = (
     | Factor
     | Maximum
     | WeightedAdd
+    | PlacewiseAdd
     | Concat
     | Split
     | Resize
@@ -85,6 +88,7 @@ __all__ = [
     "CUSTOM",
     "FREE",
     "GROUP_NORM_GROUPS",
+    "OWN_WIDTH",
     "UNKNOWN_WIDTH",
     "Activation",
     "ActivationKind",
@@ -108,6 +112,7 @@ __all__ = [
     "Norm",
     "NormKind",
     "PixelShuffle",
+    "PlacewiseAdd",
     "Pool",
     "PoolKind",
     "PrimitiveError",

@@ -7,8 +7,8 @@ is height * width of the result.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, TypeAlias, TypeVar
 
 from nasdsl.layers.base import FREE, UNKNOWN_WIDTH, Cost, Feature, Features, LayerError
 
@@ -18,6 +18,10 @@ ResizeMode: TypeAlias = Literal["bilinear", "nearest"]
 PoolKind: TypeAlias = Literal["max", "avg"]
 
 GROUP_NORM_GROUPS = 32
+
+
+OWN_WIDTH = 0
+"""Of a convolution's ``width`` and ``groups``: the number of channels that come in, where it is not known yet."""
 
 
 def halvings(stride: int) -> int:
@@ -33,8 +37,9 @@ def _convolved(x: Feature, stride: int, width: int) -> Feature:
 
 def check_groups(x: Feature, groups: int, width: int) -> None:
     """Raise `LayerError` where groups do not divide the channels in and out."""
-    if x.width % groups or width % groups:
-        raise LayerError("groups", f"{groups} groups do not divide {x.width} channels in and {width} out")
+    if groups != OWN_WIDTH and (x.width % groups or width % groups):
+        kind = "own groups" if groups == x.width else "groups"
+        raise LayerError(kind, f"{groups} groups do not divide {x.width} channels in and {width} out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,10 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Conv:
-    """A convolution; padding keeps the resolution at stride 1 (dilation * (k - 1) / 2 on each side)."""
+    """A convolution; padding keeps the resolution at stride 1 (dilation * (k - 1) / 2 on each side).
+
+    ``width`` and ``groups`` may be `OWN_WIDTH` where the backbone gives the operand's width.
+    """
 
     width: int
     k: int
@@ -65,13 +73,19 @@ class Conv:
 
     kind: ClassVar[str] = "conv"
 
+    def resolved(self, x: Feature) -> Conv:
+        """The same with numbers for an operand of this shape."""
+        return _resolved(self, x)
+
     def infer(self, inputs: Sequence[Feature]) -> Feature:
-        check_groups(inputs[0], self.groups, self.width)
-        return _convolved(inputs[0], self.stride, self.width)
+        made = self.resolved(inputs[0])
+        check_groups(inputs[0], made.groups, made.width)
+        return _convolved(inputs[0], made.stride, made.width)
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
-        weights = inputs[0].width // self.groups * self.k * self.k * self.width
-        bias = self.width if self.bias else 0
+        made = self.resolved(inputs[0])
+        weights = inputs[0].width // made.groups * made.k * made.k * made.width
+        bias = made.width if made.bias else 0
         return Cost(weights * area, weights + bias, (weights + bias) * area)
 
 
@@ -79,7 +93,7 @@ class Conv:
 class DeformConv:
     """Modulated deformable convolution (DCNv2, arXiv:1811.11168) with the 3x3 convolution that predicts offsets and mask.
 
-    That convolution has a bias, the same stride, and 3 * offset_groups * k * k channels.
+    That convolution has a bias, the same stride, and 3 * offset_groups * k * k channels. ``width`` and ``groups`` as of `Conv`.
     """
 
     width: int
@@ -92,6 +106,10 @@ class DeformConv:
 
     kind: ClassVar[str] = "deform_conv"
 
+    def resolved(self, x: Feature) -> DeformConv:
+        """The same with numbers for an operand of this shape."""
+        return _resolved(self, x)
+
     @property
     def offset_channels(self) -> int:
         return 3 * self.offset_groups * self.k * self.k
@@ -99,17 +117,27 @@ class DeformConv:
     def infer(self, inputs: Sequence[Feature]) -> Feature:
         if inputs[0].level is None:
             raise LayerError("no level", "a deformable convolution needs a map; this value has one position")
-        check_groups(inputs[0], self.groups, self.width)
+        made = self.resolved(inputs[0])
+        check_groups(inputs[0], made.groups, made.width)
         if inputs[0].width % self.offset_groups:
             raise LayerError("groups", f"{self.offset_groups} offset groups do not divide {inputs[0].width} channels")
-        return _convolved(inputs[0], self.stride, self.width)
+        return _convolved(inputs[0], made.stride, made.width)
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
-        width = inputs[0].width
-        weights = width // self.groups * self.k * self.k * self.width
-        offsets = width * 9 * self.offset_channels
-        biases = (self.width if self.bias else 0) + self.offset_channels
+        width, made = inputs[0].width, self.resolved(inputs[0])
+        weights = width // made.groups * made.k * made.k * made.width
+        offsets = width * 9 * made.offset_channels
+        biases = (made.width if made.bias else 0) + made.offset_channels
         return Cost((weights + offsets) * area, weights + offsets + biases, (weights + offsets + biases) * area)
+
+
+_Convolution = TypeVar("_Convolution", Conv, DeformConv)
+
+
+def _resolved(layer: _Convolution, x: Feature) -> _Convolution:
+    if OWN_WIDTH not in (layer.width, layer.groups):
+        return layer
+    return replace(layer, width=layer.width or x.width, groups=layer.groups or x.width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +283,26 @@ class WeightedAdd:
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
         return Cost(0, len(inputs))
+
+
+@dataclass(frozen=True, slots=True)
+class PlacewiseAdd:
+    """The sum of its operands, weighted at each position: by the softmax over the channels of the last one, one for each other.
+
+    The last operand does not decide the level. Source: adaptive spatial feature fusion (arXiv:1911.09516, section 3.2).
+    """
+
+    kind: ClassVar[str] = "weighted_add"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        *operands, weights = inputs
+        if weights.width not in (UNKNOWN_WIDTH, len(operands)):
+            raise LayerError("weights", f"weights of {weights.width} channels for {len(operands)} operands")
+        out = _combined(operands, _common_width(operands, "a weighted sum"))
+        return Feature(weights.level, out.width) if out.level is None else out
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return FREE
 
 
 @dataclass(frozen=True, slots=True)

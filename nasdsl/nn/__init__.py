@@ -3,7 +3,7 @@
 from nasdsl.nn.attention import SelfAttention2d
 from nasdsl.nn.deform import DeformConv2d, deform_conv2d
 from nasdsl.nn.depthwise import DilatedDepthwiseConv2d
-from nasdsl.nn.fusion import Group, Scale, WeightedAdd
+from nasdsl.nn.fusion import Group, Scale, WeightedAdd, placewise_add
 from nasdsl.nn.norm import GroupNorm, LayerNorm2d
 from nasdsl.nn.upsampling import Carafe, PixelShuffle, UpConv2d
 
@@ -20,4 +20,5 @@ __all__ = [
     "UpConv2d",
     "WeightedAdd",
     "deform_conv2d",
+    "placewise_add",
 ]

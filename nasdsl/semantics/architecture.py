@@ -55,6 +55,7 @@ class Application(NamedTuple):
         path: where its parameters live in the section's module tree: ``x1.x.conv``.
         owner: index of the `Value` that it belongs to.
         span: the expression in the decoder's own file.
+        weights: where its parameters live if other calls of a `shared` op have them too; empty: at its own path.
     """
 
     layer: Layer
@@ -63,6 +64,7 @@ class Application(NamedTuple):
     path: str
     owner: int
     span: Span
+    weights: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class HeadLayer:
 
 @dataclass(frozen=True, slots=True)
 class Tower:
-    """The chain of layers in front of some predictions: ``cls`` or ``box``."""
+    """A chain of layers: ``cls`` or ``box`` in front of some predictions, or ``both`` in front of these two."""
 
     name: str
     layers: tuple[HeadLayer, ...]
@@ -118,12 +120,26 @@ class Tower:
 
 @dataclass(frozen=True, slots=True)
 class HeadPart:
-    """The section ``head``; layers before index ``share`` have weights for each level, the others shared ones."""
+    """The section ``head``; layers before index ``share`` have weights for each level, the others shared ones.
+
+    Attributes:
+        share: an index into the layers from the pyramid to the predictions: those of the trunk come first.
+        towers: ``cls`` and ``box``.
+        trunk: the layers that both towers go on from; None where there are none.
+        norms: ``level`` where norms of shared layers have weights for each level, else ``shared``.
+    """
 
     width: int
     share: int
     towers: tuple[Tower, ...]
     span: Span
+    trunk: Tower | None = None
+    norms: str = "shared"
+
+    @property
+    def chains(self) -> tuple[Tower, ...]:
+        """The trunk, if there is one, and the towers."""
+        return self.towers if self.trunk is None else (self.trunk, *self.towers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,10 +44,10 @@ class Unknown:
 
 UNKNOWN: Final = Unknown()
 
-DEFERRED: Final = ("feature", "op")
+DEFERRED: Final = ("feature", "value", "op")
 """Kinds of attribute whose values are no numbers or words."""
 
-Kind: TypeAlias = Literal["count", "odd", "stride", "index", "number", "word", "flag", "size", "name", "feature", "op"]
+Kind: TypeAlias = Literal["count", "odd", "stride", "index", "number", "word", "flag", "size", "name", "feature", "value", "op"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,8 @@ class Accepts:
     Attributes:
         kind: ``count`` (>= 1), ``odd`` (1, 3, 5, …), ``stride`` (a power of two), ``index`` (>= 0), ``number`` (any, with a
             fraction or without), ``word`` (one of `words`), ``flag`` (true or false), ``size`` (height x width), ``name``
-            (any word, or a name in quotes), ``feature`` (a value of the section, or the number of a level), ``op`` (the name
-            of an op). What the last two mean is resolved where features and ops are known.
+            (any word, or a name in quotes), ``feature`` (a value of the section, or the number of a level), ``value`` (a value
+            of the section), ``op`` (the name of an op). What the last three mean is resolved where values and ops are known.
         default: the value where the text sets none; None: it must be set. A name of the environment stands for
             that name's value.
         words: what a ``word`` may be; for other kinds words that are allowed beside them (``auto``).
@@ -86,6 +86,7 @@ class Accepts:
             "size": f"height x width in pixels, each from 1 to {self.largest}, such as 240x320",
             "name": "a name",
             "feature": "a value of this section, or the number of a level",
+            "value": "the name of a value of this section",
             "op": "the name of an op, or none",
         }[self.kind]
         options = [o for o in (plain, *self.words) if o]

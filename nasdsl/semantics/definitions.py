@@ -59,8 +59,10 @@ def _elaborate_with_callees(definition: Definition, problems: list[Diagnostic], 
 
 def _called(definition: Definition) -> list[Definition]:
     """The ops and blocks that a definition calls by name."""
-    callees = (n.callee for n in nodes(definition.definition.body) if isinstance(n, ast.Call))
-    found = (definition.home.find(name) for name in callees if isinstance(name, str))
+    inside = list(nodes(definition.definition.body))
+    own = {n.name for n in inside if isinstance(n, ast.OpDef)}  # its `shared` ops
+    callees = (n.callee for n in inside if isinstance(n, ast.Call))
+    found = (definition.home.find(name) for name in callees if isinstance(name, str) and name not in own)
     return [d for d in found if d is not None]
 
 

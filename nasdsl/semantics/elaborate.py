@@ -19,7 +19,7 @@ from nasdsl.semantics.elaborate_chain import elaborate_chain
 from nasdsl.semantics.elaborate_expression import DEFAULT_ADAPTER, ExpressionElaborator
 from nasdsl.semantics.infer_fpn import ATTRIBUTES as FPN_ATTRIBUTES
 from nasdsl.semantics.infer_head import ATTRIBUTES as HEAD_ATTRIBUTES
-from nasdsl.semantics.infer_head import TOWERS
+from nasdsl.semantics.infer_head import TOWERS, TRUNK
 from nasdsl.semantics.library import Library
 from nasdsl.semantics.program import (
     Chain,
@@ -232,7 +232,7 @@ class _DecoderElaborator:
         chains = []
         labels: set[str | None] = set()
         for tower in section.towers:
-            if tower.label in labels or tower.label not in (None, *TOWERS):
+            if tower.label in labels or tower.label not in (None, TRUNK, *TOWERS):
                 body.problems = []  # the whole chain is a mistake, and reported as such
             labels.add(tower.label)
             chains.append(Chain(tower.label, elaborate_chain(tower.steps, tower.span, body), tower.span))

@@ -29,7 +29,7 @@ SECTION_WORDS: Final = frozenset(primitives.SECTION)
 Word: TypeAlias = Any
 """What a name stands for among attributes: a number or word, `UNKNOWN`, a slot, or a value that is computed from one."""
 
-Position: TypeAlias = Literal["operand", "callee", "attribute", "let"]
+Position: TypeAlias = Literal["operand", "value", "callee", "attribute", "let"]
 
 
 @dataclass(slots=True)

@@ -30,6 +30,7 @@ from nasdsl.semantics.program import (
     Output,
     Ref,
     SetWord,
+    Shared,
     Slot,
     Statement,
     Target,
@@ -68,9 +69,11 @@ class BodyElaborator:
         self._numbers: dict[str, int] = {}  # the number last given to a name, so that many bindings of one name stay cheap
         self._turns: tuple[Group, ...] = ()  # of the `repeat`s around, in which a name may be bound again
         self._rounds = 1  # of all `repeat`s around
+        self._defined: dict[str, Span] = {}  # `shared` ops of this turn
 
     def run(self, statements: tuple[ast.Statement, ...]) -> tuple[Statement, ...]:
         """The program of these statements."""
+        self.expressions.later_shared = shared_ops_of(statements)
         for statement in statements:
             self.statement(statement)
         return tuple(self.statements)
@@ -82,6 +85,8 @@ class BodyElaborator:
             self._repeat(node)
         elif isinstance(node, ast.Let):
             self.statements.append(self.expressions.let(node))
+        elif isinstance(node, ast.OpDef):
+            self._share(node)
         elif not self.is_fpn:
             word = "output" if isinstance(node, ast.Output) else "merge"
             self.problems.append(structure.only_in_fpn(node.span, word))
@@ -113,6 +118,15 @@ class BodyElaborator:
             for source, target in zip(sources, node.targets, strict=True)
         ]
         self.statements.append(Assign(tuple(targets), value, node.span, self._turns))
+
+    def _share(self, node: ast.OpDef) -> None:
+        first = self._defined.setdefault(node.name, node.name_span)
+        if first is not node.name_span:
+            self.problems.append(names.defined_twice(node.name_span, "op", node.name, first))
+        op = self.expressions.share(node)
+        assert op.body is not None
+        op.weight = max(1, weight_of(op.body))
+        self.statements.append(Shared(op, node.span, self._turns))
 
     def _bind(self, source: str, span: Span) -> Binding:
         before = self.scope.get(source)
@@ -192,7 +206,14 @@ class BodyElaborator:
             self.expressions.lost_names.add(name)
 
     def _turn(self, node: ast.Repeat, number: int, condition: Condition[Decision]) -> None:
-        """One turn of a `repeat`. What it binds is bound only in the fillings that have it."""
+        """One turn of a `repeat`. What it binds is bound only in the fillings that have it; its `shared` ops end with it."""
+        expressions = self.expressions
+        outer_shared, outer_defined = expressions.shared, self._defined
+        self._defined = {}
+        self._statements_of_turn(node, number, condition)
+        expressions.shared, self._defined = outer_shared, outer_defined
+
+    def _statements_of_turn(self, node: ast.Repeat, number: int, condition: Condition[Decision]) -> None:
         expressions = self.expressions
         outer, outer_condition, outer_statements = expressions.words, expressions.condition, self.statements
         outer_kept = expressions.kept
@@ -290,6 +311,17 @@ def _weight_of_target(target: Target | Slot) -> int:
     if isinstance(target, Slot):
         return max((_weight_of_target(a) for a in target.alternatives), default=0)
     return target.callee.weight if isinstance(target.callee, Op | Block | Primitive) else 0
+
+
+def shared_ops_of(statements: tuple[ast.Statement, ...]) -> dict[str, Span]:
+    """Names of the `shared` ops that statements define, those in a `repeat` included."""
+    found: dict[str, Span] = {}
+    for statement in statements:
+        if isinstance(statement, ast.OpDef):
+            found.setdefault(statement.name, statement.name_span)
+        elif isinstance(statement, ast.Repeat):
+            found = shared_ops_of(statement.body) | found
+    return found
 
 
 def names_bound_in(statements: tuple[ast.Statement, ...]) -> dict[str, Span]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from nasdsl.diagnostics import Diagnostic, Span
-from nasdsl.diagnostics.catalogue import holes, names, structure, syntax
+from nasdsl.diagnostics.catalogue import holes, names, structure, syntax, types
 from nasdsl.semantics import primitives
 from nasdsl.semantics.attributes import Size, Unknown
 from nasdsl.semantics.conditions import (
@@ -57,6 +57,10 @@ class ExpressionElaborator(AttributeElaborator):
     Args:
         vocabulary, words, kept, scope, condition: as of `AttributeElaborator`.
         later: names that statements further down bind.
+
+    Attributes:
+        shared: the `shared` ops that can be called here, by name.
+        later_shared: those of all statements of the body.
     """
 
     def __init__(
@@ -72,6 +76,8 @@ class ExpressionElaborator(AttributeElaborator):
     ) -> None:
         super().__init__(context, vocabulary, words, kept, scope, condition)
         self.later = later or {}
+        self.shared: dict[str, Target] = {}
+        self.later_shared: dict[str, Span] = {}
         self._given: tuple[ast.Setting, ...] = ()  # attributes of the call whose callee is read
         self._targets: dict[str, Target] = {}  # what names before brackets mean, where that is the same for each call
 
@@ -175,7 +181,7 @@ class ExpressionElaborator(AttributeElaborator):
     def call(self, node: ast.Call) -> Call:
         settings = node.settings
         callee = node.callee
-        target: Target | Slot | None = self._targets.get(callee) if isinstance(callee, str) else None
+        target: Target | Slot | None = self._known_target(callee) if isinstance(callee, str) else None
         is_read = False
         if target is None:
             target, settings, is_read = self.called(callee, node.callee_span, settings)
@@ -187,6 +193,11 @@ class ExpressionElaborator(AttributeElaborator):
         operands = tuple([reference(o) if type(o) is ast.Reference else operand(o, node) for o in values])
         if factors:
             settings = (*settings, _product(factors))
+        variant = _variant(target, settings) if settings else None
+        if variant is not None and isinstance(target, Target):
+            target, settings = target._replace(callee=variant), self._without_twins(settings, variant.last)
+            last = next(s.value for s in settings if s.name == variant.last)
+            operands, settings = (*operands, self._named_value(last)), tuple(s for s in settings if s.name != variant.last)
         has_slots = False
         if settings:
             if not is_read:
@@ -227,6 +238,24 @@ class ExpressionElaborator(AttributeElaborator):
                 return False
             return any(self._may_be_block_with_holes(a, (*seen, choice)) for a in choice.alternatives)
         return isinstance(callee, ast.ChoiceHole) and any(self._may_be_block_with_holes(a, seen) for a in callee.alternatives)
+
+    def _without_twins(self, settings: tuple[ast.Setting, ...], name: str) -> tuple[ast.Setting, ...]:
+        """Attributes without the second and further ones of this name, which are reported."""
+        first, *others = (s for s in settings if s.name == name)
+        self.problems += [types.attribute_twice(s.name_span, name, first.name_span) for s in others]
+        return tuple(s for s in settings if s not in others)
+
+    def _named_value(self, node: ast.Attribute) -> Operand:
+        """The value that an attribute names, as an operand."""
+        if isinstance(node, ast.Reference):
+            return self.reference(node)
+        if not isinstance(node, HOLES):
+            is_of_values = any(name in self.scope for name in _names_in(node))
+            problem = syntax.arithmetic_on_values(node.span) if is_of_values else syntax.number_as_operand(node.span, "")
+            self.problems.append(problem)
+            return Missing(node.span)
+        made = self.slot(node, "value")
+        return made if isinstance(made, Slot | Missing) else Missing(node.span)
 
     def _no_operand(self, node: ast.Attribute, reader: ast.Call) -> Diagnostic:
         """The finding about a number among the operands of a call, or about arithmetic on values."""
@@ -284,7 +313,7 @@ class ExpressionElaborator(AttributeElaborator):
 
         `is_word`: it is itself what a `let` means, so that no `let` of this name is looked for.
         """
-        known = self._targets.get(name)
+        known = self._known_target(name)
         if known is not None:
             return known
         problems = self.problems if problems is None else problems
@@ -300,10 +329,15 @@ class ExpressionElaborator(AttributeElaborator):
                 return Target(None, (), name, span)
             if isinstance(word, str):  # let k = conv_3x3
                 meant = word
+                if meant in self.shared:
+                    return self.shared[meant]
                 callee = self.vocabulary.find(meant) or primitives.find(meant)
+        if callee is None and meant in self.later_shared:
+            problems.append(names.shared_elsewhere(span, meant, self.later_shared[meant]))
+            return Target(None, (), name, span)
         if callee is None:
             if not self._is_lost(meant) and self.vocabulary.is_whole:
-                others = [*self.vocabulary.known(), *primitives.known()] if len(problems) < MOST_GUESSES else []
+                others = [*self.shared, *self.vocabulary.known(), *primitives.known()] if len(problems) < MOST_GUESSES else []
                 problems.append(names.unknown_op(span, meant, others, is_value=meant in self.scope, fixable=True))
             return Target(None, (), name, span)
         if not isinstance(callee, Primitive) and callee.has_slots:
@@ -312,6 +346,33 @@ class ExpressionElaborator(AttributeElaborator):
         if meant is name:  # what a `let` means may change
             self._targets[name] = target
         return target
+
+    def _known_target(self, name: str) -> Target | None:
+        return self.shared.get(name) or self._targets.get(name)
+
+    def share(self, node: ast.OpDef) -> Op:
+        """Enter a `shared` op: from here on its name means it. Its holes are filled once, for all calls."""
+        operands = tuple(p.name for p in node.parameters if p.default is None)
+        op = Op(node, self.vocabulary, operands, {}, is_shared=True)
+        before = len(self.problems)
+        seen: dict[str, Span] = {}
+        for parameter in node.parameters:
+            if parameter.name in seen:
+                self.problems.append(names.defined_twice(parameter.span, "parameter", parameter.name, seen[parameter.name]))
+            elif parameter.default is not None:
+                self.problems.append(structure.shared_attribute(parameter.span, node.name))
+            seen.setdefault(parameter.name, parameter.span)
+        scope = [(name, name if name in operands else None, span) for name, span in seen.items()]
+        body = ExpressionElaborator(
+            self.context, self.vocabulary, dict(self.words), kept=self.kept, scope=scope, condition=self.condition
+        )
+        body.shared, body.later_shared = self.shared, self.later_shared
+        body.lost_names, body.problems = self.lost_names, self.problems
+        op.body = body.operand(node.body)
+        op.has_slots = _has_slots(op.body)
+        op.broken = len(self.problems) > before
+        self.shared = {**self.shared, node.name: Target(op, (), node.name, node.name_span)}
+        return op
 
     def _target_of_let(self, word: Slot, name: str, span: Span, settings: tuple[ast.Setting, ...]) -> Slot:
         """``let k = ?op`` before brackets: k is the op of that name."""
@@ -450,6 +511,8 @@ class ExpressionElaborator(AttributeElaborator):
             return Target(None, (), "?", node.span) if position == "callee" else Missing(node.span)
         if position == "operand":
             return self.operand(node)
+        if position == "value":
+            return self._value_alternative(node)
         if position == "callee":
             return self._callee_alternative(node)
         if isinstance(node, HOLES):
@@ -458,6 +521,16 @@ class ExpressionElaborator(AttributeElaborator):
             self.problems.append(holes.not_a_word(node.span))
             return Missing(node.span)
         return self.attribute(node)
+
+    def _value_alternative(self, node: Any) -> Any:
+        """What may stand where an attribute names a value: a name, or a further hole."""
+        if isinstance(node, ast.Reference):
+            return self.reference(node)
+        if isinstance(node, HOLES):
+            return self.slot(node, "value")
+        problem = holes.call_as_name(node.span) if isinstance(node, ast.Call) else holes.not_a_value(node.span)
+        self.problems.append(problem)
+        return Missing(node.span)
 
     def _callee_alternative(self, node: Any) -> Any:
         """What may stand before the brackets: a name, a name with attributes (``conv(k=3)``), or a further hole."""
@@ -533,6 +606,18 @@ def show_at_call(problems: list[Diagnostic], since: int, call: Span) -> None:
             problems[number] = replace(found, span=call, label="in what this calls", fix=None, related=related)
 
 
+def _has_slots(operand: Any) -> bool:
+    """Whether what an expression computes differs between fillings."""
+    if isinstance(operand, Slot):
+        return True
+    if not isinstance(operand, Call):
+        return False
+    target = operand.target
+    if operand.has_slots or isinstance(target, Slot) or any(find_slot(s.value) for s in target.settings):
+        return True
+    return getattr(target.callee, "has_slots", False) or any(_has_slots(o) for o in operand.operands)
+
+
 def _as_value(meant: Any, span: Span) -> Ref | Slot | Missing:
     """What a name means, as an operand that stands at this place."""
     if isinstance(meant, Branch):
@@ -568,6 +653,14 @@ def _takes_factor(target: Any) -> bool:
         return all(_takes_factor(a) for a in target.alternatives)
     callee = target.callee if isinstance(target, Target) else None
     return isinstance(callee, Primitive) and primitives.FACTOR in callee.attributes
+
+
+def _variant(target: Any, settings: tuple[ast.Setting, ...]) -> Primitive | None:
+    """The primitive that takes the value of an attribute as its last operand; None where no attribute is one."""
+    callee = target.callee if isinstance(target, Target) else None
+    if not isinstance(callee, Primitive) or not callee.variants:
+        return None
+    return next((callee.variants[s.name] for s in settings if s.name in callee.variants), None)
 
 
 def _product(factors: Sequence[ast.Attribute]) -> ast.Setting:

@@ -30,6 +30,7 @@ from nasdsl.semantics.program import (
     Plain,
     Ref,
     SetWord,
+    Shared,
     Slot,
     Target,
     chosen,
@@ -37,6 +38,7 @@ from nasdsl.semantics.program import (
     fill_value,
     present,
 )
+from nasdsl.semantics.shared_weights import Operands, SharedExpansion, WeightSet
 from nasdsl.semantics.signature import accepted, call_of_any_number, call_with_attribute, parameters_of
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
 from nasdsl.syntax import ast
@@ -100,6 +102,7 @@ class Inference:
     Attributes:
         layers: what was built.
         warnings: findings that do not make a decoder fail.
+        shared: the weights of `shared` ops, by identity of the op.
     """
 
     def __init__(self, problems: list[Diagnostic], indices: Sequence[int] | None = None) -> None:
@@ -107,6 +110,7 @@ class Inference:
         self.warnings: list[Diagnostic] = []
         self.indices = indices
         self.layers = LayerBuilder(problems)
+        self.shared: dict[int, WeightSet] = {}
         self._depth = 0
         self._block_calls = 0
 
@@ -128,6 +132,10 @@ class Inference:
                 self.once(statement, before, reported)
             elif isinstance(statement, SetWord):
                 self.set_word(statement, frame)
+            elif isinstance(statement, Shared):
+                before = len(self.problems)
+                self.share(statement, frame, prefix)
+                self.once(statement, before, reported)
         results = [None if r is None else self.choose(r) for r in body.results]
         return [frame.scope[r.name].index if isinstance(r, Ref) and r.name in frame.scope else UNFIT for r in results]
 
@@ -162,7 +170,7 @@ class Inference:
         results: list[int] | None = None
         if type(value) is Call:
             self.layers.own(path, op, "block", statement.span)
-            results = self.call(value, frame, prefix.rstrip("."), home)
+            results = self.call(value, frame, path if self._is_shared(value) else prefix.rstrip("."), home)
             if results == [NOTHING]:
                 results *= len(targets)
             if results is not None and len(results) != len(targets):
@@ -283,6 +291,8 @@ class Inference:
         callee = target.callee
         if type(callee) is str:
             callee = self._passed_op(callee, target, frame, home)
+        if type(callee) is Op and callee.is_shared:
+            return self._shared_call(callee, call, settings, frame, path, home)
         if type(callee) is Op:
             index = self._op(callee, call, settings, frame, path, home)
         elif type(callee) is Primitive:
@@ -317,9 +327,12 @@ class Inference:
 
     def _operands(
         self, call: Call, least: int, most: int, frame: Frame, path: str, home: Vocabulary | None,
-        callee: Definition | None = None,
+        callee: Definition | None = None, named: int = 0,
     ) -> list[int] | None:  # fmt: skip
-        """Indices of a call's operands; None where their number is wrong. What computes one of an op is put below its name."""
+        """Indices of a call's operands; None where their number is wrong. What computes one of an op is put below its name.
+
+        `named`: how many of them the text has as attributes.
+        """
         below = callee.operands if type(callee) is Op else ()
         indices = []
         is_left_out = False
@@ -338,7 +351,8 @@ class Inference:
         place = frame.site or call.span
         instead = call_of_any_number(callee, call) if type(callee) is Op and frame.site is None else ""
         parameters = () if callee is None else parameters_of(callee)
-        self.problems.append(types.operand_count(place, self.op_name(call), count, least, most, parameters, instead))
+        given, least, most = count - named, least - named, most - named
+        self.problems.append(types.operand_count(place, self.op_name(call), given, least, most, parameters, instead))
         return None
 
     def _primitive(
@@ -350,12 +364,17 @@ class Inference:
                 self.problems.append(types.unknown_attribute(setting.name_span, primitive.name, setting.name, ()))
             return UNFIT if settings else NOTHING
         least = 1 if any(s.name == primitives.FACTOR for s in settings) else primitive.least
-        operands = self._operands(call, least, primitive.most, frame, path, home)
+        operands = self._operands(call, least, primitive.most, frame, path, home, named=1 if primitive.last else 0)
+        for setting in settings:
+            if setting.name in primitive.variants:
+                self.problems.append(types.value_of_other_call(setting.name_span, primitive.name, setting.name))
+                return UNFIT
+        leaves_out = primitive.name in primitives.LEAVES_OUT and not primitive.last
         if operands is not None and NOTHING in operands:
             left = [index for index in operands if index != NOTHING]
-            if not left or (primitive.name not in primitives.LEAVES_OUT and UNFIT not in left):
+            if not left or (not leaves_out and UNFIT not in left):
                 return NOTHING
-            if len(left) == 1 and primitive.name in primitives.LEAVES_OUT:
+            if len(left) == 1 and leaves_out:
                 return left[0]
             operands = left
         site, span = frame.site, call.span
@@ -378,6 +397,9 @@ class Inference:
         if operands is None or values is None or is_unknown or UNFIT in operands:
             return UNFIT
         layers = self.layers
+        if primitives.OWN_WIDTH in values.values():
+            width = layers.applications[operands[0]].feature.width  # OWN_WIDTH where it is not known
+            values = {name: width if value == primitives.OWN_WIDTH else value for name, value in values.items()}
 
         def apply(layer: Layer, *inputs: int) -> int:
             return layers.apply(layer, inputs, path, span, site)
@@ -511,6 +533,92 @@ class Inference:
                     default_values = (name, inner[name], meant)
                     self.warnings.append(lints.default_of_section(given[word].span, op.name, default_values, word))
                     break
+
+    # ------------------------------------------------------------------------------------------ shared ops
+
+    def share(self, statement: Shared, frame: Frame, prefix: str) -> None:
+        """Begin the weights of a `shared` op, and report what is wrong with its body whatever its operands are."""
+        op = statement.op
+        root = self.layers.root + self.layers.reserve(prefix + op.name)
+        weights = self.shared[id(op)] = WeightSet(op, root, frame.words, op.broken)
+        if op.broken:
+            return
+        before = len(self.problems)
+        inside = self._inside(weights)
+        scope = {name: Binding(name, UNFIT, statement.span) for name in op.operands}
+        inside.layers.own(op.name, "", "block", statement.span)
+        inside._results_of_body(op, Frame(scope, weights.words, frame.site))
+        weights.is_broken = len(self.problems) > before
+
+    def _inside(self, weights: WeightSet) -> Inference:
+        """What expands the body of a `shared` op by itself."""
+        made = Inference(self.problems, self.indices)
+        made.shared, made._depth, made.layers.root = self.shared, self._depth + 1, f"{weights.root}."
+        return made
+
+    def _results_of_body(self, op: Op, frame: Frame) -> list[int] | None:
+        assert op.body is not None
+        body = self.choose(op.body)
+        if type(body) is Call and self._depth < MAX_CALLS:
+            return self.call(body, frame, "", op.home)  # a block may give several
+        index = self.expand(body, frame, "", op.home)
+        return None if index == UNFIT else [index]
+
+    def _is_shared(self, call: Call) -> bool:
+        target: Any = call.target if self.indices is None else chosen(call.target, self.indices)
+        return type(target) is Target and type(target.callee) is Op and target.callee.is_shared
+
+    def _shared_call(
+        self, op: Op, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, path: str, home: Vocabulary | None
+    ) -> list[int] | None:
+        count = len(op.operands)
+        operands = self._operands(call, count, count, frame, path, home, op)
+        for setting in settings:
+            self.problems.append(structure.shared_attribute(setting.name_span, op.name))
+        weights, layers = self.shared.get(id(op)), self.layers
+        if operands is None or settings or UNFIT in operands or weights is None or weights.is_broken:
+            return None
+        features = tuple([None if i == NOTHING else layers.applications[i].feature for i in operands])
+        place = frame.site or call.span
+        if features not in weights.expansions:
+            before = len(self.problems)
+            weights.expansions[features] = self._expand_shared(weights, features, place)
+            if frame.site is None:
+                show_at_call(self.problems, before, call.span)
+        expansion = weights.expansions[features]
+        if expansion is None:
+            return None
+        if not weights.fits(features, expansion, place):
+            self._misfit(weights, features, place)
+            return None
+        if len(layers.applications) + len(expansion.applications) > MAX_LAYERS:
+            layers.too_many(call.span)
+            return None
+        return layers.replay_shared(expansion, operands, path, weights.root, place)
+
+    def _expand_shared(self, weights: WeightSet, features: Operands, place: Span) -> SharedExpansion | None:
+        """The layers of a call with operands of these features."""
+        op, inside = weights.op, self._inside(weights)
+        inside.layers.own(op.name, op.name, "block", place)
+        sources = [
+            NOTHING if feature is None else inside.layers.source(name, feature, place)
+            for name, feature in zip(op.operands, features, strict=True)
+        ]
+        scope = {name: Binding(name, index, place) for name, index in zip(op.operands, sources, strict=True)}
+        results = inside._results_of_body(op, Frame(scope, weights.words, place))
+        self.warnings += inside.warnings
+        if results is None or UNFIT in results:
+            return None
+        count = sum(feature is not None for feature in features)
+        return SharedExpansion(tuple(inside.layers.applications), count, tuple(results))
+
+    def _misfit(self, weights: WeightSet, features: Operands, place: Span) -> None:
+        first = weights.first
+        assert first is not None
+        pairs = zip(weights.op.operands, features, first.features, strict=True)
+        widths = [(name, 0 if a is None else a.width, 0 if b is None else b.width) for name, a, b in pairs]
+        name, width, before = next((w for w in widths if w[1] != w[2]), widths[0])
+        self.problems.append(types.shared_misfit(place, weights.op.name, name, width, first.place, before))
 
     def _block(
         self, block: Block, call: Call, settings: tuple[ast.Setting, ...], frame: Frame, path: str, home: Vocabulary | None

@@ -23,6 +23,7 @@ from nasdsl.semantics.program import (
     Program,
     Ref,
     SetWord,
+    Shared,
     Target,
     chosen,
     present,
@@ -117,6 +118,8 @@ class _FpnInference:
                 self._merge(statement)
             elif isinstance(statement, SetWord):
                 self.inference.set_word(statement, self.frame)
+            elif isinstance(statement, Shared):
+                self.inference.share(statement, self.frame, "")
             else:
                 assert_never(statement)
             self.inference.once(statement, before, reported)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, get_args
 
 from nasdsl.diagnostics import Diagnostic
@@ -28,6 +28,7 @@ from nasdsl.layers import (
     Multiply,
     Norm,
     PixelShuffle,
+    PlacewiseAdd,
     Pool,
     Resize,
     Scale,
@@ -54,6 +55,9 @@ _POOL = Accepts("word", None, ("max", "avg"))
 _STRIDE = Accepts("stride", 1, largest=64)
 _DILATION = Accepts("count", 1, largest=1024)
 _GROUPS = Accepts("count", 1)
+
+OWN_WIDTH = "in"
+"""The word for the width of the operand, of attributes that take it."""
 
 FACTOR = "*"
 """The attribute that the numbers among the operands of ``mul`` become. No text can set it by this name."""
@@ -83,6 +87,8 @@ class Primitive:
         weight: the largest number of layers that it expands into.
         results: how many values it gives.
         results_of: the attribute that says how many values a call gives; empty where it is always `results`.
+        variants: attributes whose value is a further operand, each with the primitive that takes it as its last one.
+        last: of such a primitive, the attribute that its last operand is written as.
     """
 
     name: str
@@ -93,6 +99,8 @@ class Primitive:
     weight: int = 1
     results: int = 1
     results_of: str = ""
+    variants: Mapping[str, Primitive] = field(default_factory=dict)
+    last: str = ""
 
 
 def _finish(a: dict[str, Any], x: int, apply: Apply) -> int:
@@ -180,6 +188,9 @@ _CONV: dict[str, Accepts] = {
     "bias": Accepts("flag", "auto", ("auto",)),
 }
 
+_OF_OPERAND = {"groups": replace(_GROUPS, words=(OWN_WIDTH,)), "width": replace(_WIDTH, words=(OWN_WIDTH,))}
+_VALUE = Accepts("value", optional=True)
+_WEIGHTED_BY = Primitive("weighted_add", 3, MAX_OPERANDS + 1, {}, _plain(PlacewiseAdd()), last="by")
 _TIMES = Accepts("stride", 2, largest=64)
 _UP_CONV = {name: accepts for name, accepts in _CONV.items() if name != "dilation"}
 NONE: Final = "none"
@@ -192,12 +203,14 @@ PRIMITIVES: dict[str, Primitive] = {
     p.name: p
     for p in (
         Primitive(NONE, 0, MAX_OPERANDS, {}, _nothing),
-        Primitive("conv", 1, 1, _CONV, _conv, 3),
+        Primitive("conv", 1, 1, _CONV | _OF_OPERAND, _conv, 3),
         Primitive(
             "deform_conv",
             1,
             1,
-            _CONV | {"k": Accepts("odd", 3, largest=63), "offset_groups": _GROUPS, "bias": Accepts("flag", "true")},
+            _CONV
+            | _OF_OPERAND
+            | {"k": Accepts("odd", 3, largest=63), "offset_groups": _GROUPS, "bias": Accepts("flag", "true")},
             _deform_conv,
             3,
         ),
@@ -228,7 +241,9 @@ PRIMITIVES: dict[str, Primitive] = {
         Primitive("add", 2, MAX_OPERANDS, {}, _plain(Add())),
         Primitive("mul", 2, MAX_OPERANDS, {FACTOR: Accepts("number", 1)}, _mul, 2),
         Primitive("max", 2, MAX_OPERANDS, {}, _plain(Maximum())),
-        Primitive("weighted_add", 2, MAX_OPERANDS, {}, _plain(WeightedAdd())),
+        Primitive(
+            "weighted_add", 2, MAX_OPERANDS, {"by": _VALUE}, _plain(WeightedAdd()), variants={_WEIGHTED_BY.last: _WEIGHTED_BY}
+        ),
         Primitive("concat", 2, MAX_OPERANDS, {}, _plain(Concat())),
         Primitive("split", 1, 1, {"parts": Accepts("count", 2, largest=MAX_OPERANDS, least=2)}, _split, results_of="parts"),
         Primitive("resize", 1, 1, {"to": Accepts("feature"), "mode": _MODE}, _resize),
@@ -280,30 +295,30 @@ def _of_custom_layer(cls: type[CustomLayer]) -> Primitive:
 
 
 def _make_primitive(cls: type[CustomLayer]) -> Primitive:
-    fields = {field.name: field for field in layer_fields(cls)}
+    fields = {one.name: one for one in layer_fields(cls)}
 
     def expand(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
         try:
-            layer = cls(**{name: field.convert(a[name]) for name, field in fields.items()})
+            layer = cls(**{name: one.convert(a[name]) for name, one in fields.items()})
         except Exception as error:
             layer = _Refused(f"{describe(cls)} takes no such attributes: {type(error).__name__}: {error}")
         return apply(layer, *x)
 
-    accepts = {name: _accepts(field) for name, field in fields.items()}
+    accepts = {name: _accepts(one) for name, one in fields.items()}
     return Primitive(cls.kind, cls.operands, cls.operands, accepts, expand, cls.results, cls.results)
 
 
-def _accepts(field: LayerField) -> Accepts:
+def _accepts(of: LayerField) -> Accepts:
     """What the attribute of a field accepts; ``none`` is a word, so that a default of None is one too."""
     default: Value | None
-    if field.required:
+    if of.required:
         default = None
-    elif isinstance(field.default, bool) or field.default is None:
-        default = str(field.default).lower()
+    elif isinstance(of.default, bool) or of.default is None:
+        default = str(of.default).lower()
     else:
-        default = field.default
-    words = (*field.words, "none") if field.optional else field.words
-    return Accepts(_KINDS[field.type], default, words, MAX_INTEGER)
+        default = of.default
+    words = (*of.words, "none") if of.optional else of.words
+    return Accepts(_KINDS[of.type], default, words, MAX_INTEGER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,7 +208,18 @@ class When(NamedTuple):
     statements: tuple[Statement, ...]
 
 
-Plain: TypeAlias = Assign | Output | Merge | SetWord
+class Shared(NamedTuple):
+    """A `shared` op: calls of it behind this statement have one set of weights, each time the statement is met a new one.
+
+    `turns`: as of `Assign`.
+    """
+
+    op: Op
+    span: Span
+    turns: tuple[Group, ...]
+
+
+Plain: TypeAlias = Assign | Output | Merge | SetWord | Shared
 Statement: TypeAlias = Plain | When
 
 

@@ -30,6 +30,7 @@ class Op:
         body: the expression behind ``=``, elaborated; None while it is not.
         has_slots: the body has holes, so that each call has a copy of the op with slots of its own.
         expansions: layers of earlier calls, see `expansion_cache`.
+        is_shared: it is a statement of a body, and all its calls there have one set of weights.
     """
 
     definition: ast.OpDef
@@ -42,6 +43,7 @@ class Op:
     body: Operand | None = None
     has_slots: bool = False
     expansions: dict[Key, Expansion] = field(default_factory=dict)
+    is_shared: bool = False
 
     @property
     def name(self) -> str:

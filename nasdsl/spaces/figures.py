@@ -8,15 +8,16 @@ counted once, by the pipeline's own rules, and kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from nasdsl.backbones import Backbone
 from nasdsl.backbones import backbone as find_backbone
 from nasdsl.backends.cost import Areas, HeadAreas
 from nasdsl.backends.requirements import DEFAULT_SIZE, Quantities, counted_ops, macs_sizes
 from nasdsl.diagnostics import Diagnostic, DiagnosticError
+from nasdsl.ir.graph import Node
 from nasdsl.ir.lower import lower_nodes, predictions
-from nasdsl.layers import Feature, Features, layer_cost
+from nasdsl.layers import Feature, Features, Norm, layer_cost
 from nasdsl.semantics import attributes, infer_fpn, infer_head, primitives
 from nasdsl.semantics.architecture import Fcos, Retinanet
 from nasdsl.semantics.attributes import Accepts, Unknown
@@ -40,6 +41,7 @@ from nasdsl.semantics.program import (
     Program,
     Ref,
     SetWord,
+    Shared,
     Slot,
     Statement,
     Step,
@@ -53,6 +55,7 @@ from nasdsl.semantics.program import (
     present_steps,
     section_values,
 )
+from nasdsl.semantics.shared_weights import Shape, WeightSet, add_shape
 from nasdsl.semantics.signature import accepted
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
 from nasdsl.syntax import ast
@@ -103,6 +106,8 @@ class FigureCounter:
         self.sizes = tuple(dict.fromkeys(size for each in self._sizes_of.values() for size in each))
         self.areas = [Areas(size) for size in self.sizes]
         self.applied: dict[tuple[Any, ...], tuple[Feature, int, int] | None] = {}
+        self.sound: set[tuple[Any, ...]] = set()  # `shared` ops, with words, whose bodies have no mistakes
+        self.expanded: dict[tuple[Any, ...], _SharedCall] = {}
         self._fpn, self._head, self._predict = program.fpn, program.head, program.predict
         self._has_turns = any(s.condition != ALWAYS for c in program.head.chains for s in c.steps)
         self._head_is_fixed = not self._has_turns and not _head_has_slots(program.head, program.predict)
@@ -169,34 +174,40 @@ class FigureCounter:
     def _count_head(
         self, head: HeadProgram, predict: PredictProgram, indices: Sequence[int], levels: list[int], pyramid: int
     ) -> int:
-        words = _section_words(head, (*_WORDS, "share"), infer_head.ATTRIBUTES, indices)
-        share = words.pop("share")
+        words = _section_words(head, (*_WORDS, "share", "norms"), infer_head.ATTRIBUTES, indices)
+        share, norms_per_level = words.pop("share"), words.pop("norms") == "level"
         if words["width"] > pyramid:
             raise _Unbuildable
         key = tuple(words.items())
         total = 0
-        ends = {}
-        longest = 0
-        for chain in head.chains:
-            steps = present_steps(chain, indices) if self._has_turns else chain.steps
-            longest = max(longest, len(steps))
-            width, price = self._count_chain(steps, key, share, indices, levels, pyramid)
-            for label in (chain.label,) if chain.label else ("cls", "box"):
-                ends[label] = width
-                total += price
-        if share > longest:
+        if share > infer_head.longest_path(head, indices):
             raise _Unbuildable
+        steps_of = {c.label: present_steps(c, indices) if self._has_turns else c.steps for c in head.chains}
+        trunk = steps_of.pop(infer_head.TRUNK, None)
+        if trunk is not None:
+            pyramid, total = self._count_chain(trunk, key, share, norms_per_level, indices, levels, pyramid)
+            share -= len(trunk)
+        ends = dict.fromkeys(infer_head.TOWERS, pyramid)
+        for label, steps in steps_of.items():
+            width, price = self._count_chain(steps, key, share, norms_per_level, indices, levels, pyramid)
+            for name in (label,) if label else infer_head.TOWERS:
+                ends[name] = width
+                total += price
         return total + self._count_predictions(predict, indices, levels, ends)
 
     def _count_chain(
-        self, steps: tuple[Step, ...], key: tuple[Any, ...], share: int, indices: Sequence[int], levels: list[int], width: int
-    ) -> tuple[int, int]:
+        self, steps: tuple[Step, ...], key: tuple[Any, ...], share: int, norms_per_level: bool, indices: Sequence[int],
+        levels: list[int], width: int,
+    ) -> tuple[int, int]:  # fmt: skip
+        """Width of what a chain gives, and its cost."""
         total = 0
         for place, step in enumerate(steps):
             target: Any = chosen(step.call.target, indices)
             settings = target.settings + step.call.settings
             given = tuple((s.name, _word(s.value, dict(key), indices)) for s in settings)
-            out, _, price = self.apply(target, given, (Feature(infer_head.CURRENT_LEVEL, width),), key, tuple(levels), indices)
+            operands = (Feature(infer_head.CURRENT_LEVEL, width),)
+            of_level = norms_per_level and place >= share
+            out, _, price = self.apply(target, given, operands, key, tuple(levels), indices, norms_per_level=of_level)
             if out.level != infer_head.CURRENT_LEVEL or type(out) is Features:
                 raise _Unbuildable
             params = price & ((1 << 64) - 1)
@@ -228,16 +239,19 @@ class FigureCounter:
         key: tuple[tuple[str, Any], ...],
         levels: tuple[int, ...],
         indices: Sequence[int],
+        *,
+        norms_per_level: bool = False,
     ) -> tuple[Feature, int, int]:
         """Result, operands that it depends on (one bit each) and cost of an op; in a head, over all `levels`."""
+        norms = len(levels) if norms_per_level else 1
         if getattr(target.callee, "has_slots", False):
-            found = self._infer(target, settings, operands, dict(key), levels, indices)
+            found = self._infer(target, settings, operands, dict(key), levels, norms, indices)
         else:
-            at = (id(target.callee), settings, operands, key, levels)
+            at = (id(target.callee), settings, operands, key, levels, norms)
             try:
                 found = self.applied[at]
             except KeyError:
-                found = self.applied[at] = self._infer(target, settings, operands, dict(key), levels)
+                found = self.applied[at] = self._infer(target, settings, operands, dict(key), levels, norms)
         if found is None:
             raise _Unbuildable
         return found
@@ -249,9 +263,13 @@ class FigureCounter:
         operands: tuple[Feature, ...],
         words: _Words,
         levels: tuple[int, ...],
+        norms: int = 1,
         indices: Sequence[int] | None = None,
     ) -> tuple[Feature, int, int] | None:
-        """Infer an op on features of these levels and widths, and count what its result depends on."""
+        """Infer an op on features of these levels and widths, and count what its result depends on.
+
+        `norms`: how many sets of norms it has.
+        """
         span = self.program.span
         problems: list[Diagnostic] = []
         inference = Inference(problems, indices)
@@ -282,26 +300,89 @@ class FigureCounter:
             return None
         live = {place[result]}
         total = 0
+        counted: set[str] = set()  # shared weights, of a block
         for node in reversed(nodes):
             if node.id not in live:
                 continue
             live.update(node.inputs)
+            is_counted = node.weights in counted
+            counted.add(node.weights)
             for at, areas in enumerate(self.areas):
                 price = (
                     HeadAreas(areas, levels).cost(node)
                     if levels
                     else layer_cost(node.layer, node.operands, node.out, areas.area)
                 )
-                total += (price.macs << (64 * (at + 1))) + (price.params if at == 0 else 0)
+                params = price.params * norms if isinstance(node.layer, Norm) else price.params
+                total += (price.macs << (64 * (at + 1))) + (params if at == 0 and not is_counted else 0)
         used = sum(1 << n for n in range(len(operands)) if place.get(scope[f"o{n}"].index) in live)
         out = next(node.out for node in nodes if node.id == place[result])
         return out, used, total
+
+    def expand_shared(
+        self, op: Op, shared: dict[int, WeightSet], operands: tuple[Feature, ...], indices: Sequence[int]
+    ) -> _SharedCall | None:
+        """The layers of a call of a `shared` op; None where it cannot be built.
+
+        Args:
+            shared: the weights of the ops that can be called.
+        """
+        span = self.program.span
+        problems: list[Diagnostic] = []
+        inference = Inference(problems, indices)
+        inference.shared = shared
+        layers = inference.layers
+        layers.own("v", op.name, "block", span)
+        names = [f"o{number}" for number in range(len(operands))]
+        scope = {
+            n: Binding(n, NOTHING if x is _NOTHING_FEATURE else layers.source(n, x, span), span)
+            for n, x in zip(names, operands, strict=True)
+        }
+        call = Call(Target(op, (), op.name, span), tuple(Ref(n, span) for n in names), (), False, span, span)
+        results = inference.call(call, Frame(scope, {}, None), "v", None)
+        if results is None or any(p.severity == "error" for p in problems):
+            return None
+        widths = {n: x.width for n, x in zip(names, operands, strict=True)}
+        try:
+            nodes, place = lower_nodes(layers.applications, layers.values, widths)
+        except DiagnosticError:
+            return None
+        at = {place[scope[n].index]: number for number, n in enumerate(names) if scope[n].index != NOTHING}
+        made = []
+        for node in nodes:
+            if node.id in at:
+                continue
+            prices = [layer_cost(node.layer, node.operands, node.out, areas.area) for areas in self.areas]
+            macs = sum(price.macs << (64 * (number + 1)) for number, price in enumerate(prices))
+            made.append(_SharedLayer(node.out, tuple(at[i] for i in node.inputs), macs, prices[0].params, node))
+            at[node.id] = len(names) + len(made) - 1
+        return _SharedCall(tuple(made), tuple(NOTHING if r == NOTHING else at[place[r]] for r in results))
+
+
+class _SharedLayer(NamedTuple):
+    """A layer of a call of a `shared` op. `inputs` number the operands of the call, and behind them its layers."""
+
+    out: Feature
+    inputs: tuple[int, ...]
+    macs: int
+    params: int
+    node: Node
+
+
+class _SharedCall(NamedTuple):
+    """A call of a `shared` op. `results` number what it gives, as `_SharedLayer.inputs` do."""
+
+    layers: tuple[_SharedLayer, ...]
+    results: tuple[int, ...]
 
 
 class _Section:
     """Values of one fpn while it is counted.
 
     Attributes:
+        shared: weights of the `shared` ops that can be called, by identity of the op.
+        tied: of a value: path and number of parameters that it has in common with others.
+        bodies: how many blocks have been counted.
         words, key: ``width``, ``norm`` and ``act``.
         values: in order; `names` are their indices in the body that is counted.
         blocks, read, kept: values of the statements, values that something reads, outputs; one bit each.
@@ -309,8 +390,8 @@ class _Section:
     """
 
     __slots__ = (
-        "applied", "blocks", "counter", "home", "indices", "kept", "key", "merges", "names", "outputs", "read", "values",
-        "words",
+        "applied", "blocks", "bodies", "counter", "home", "indices", "kept", "key", "merges", "names", "outputs", "read",
+        "shapes", "shared", "tied", "values", "words",
     )  # fmt: skip
 
     def __init__(self, counter: FigureCounter, words: _Words, indices: Sequence[int]) -> None:
@@ -324,6 +405,10 @@ class _Section:
         self.names: dict[str, int] = {}
         self.outputs: dict[str, int] = {}
         self.merges: list[tuple[int, int]] = []
+        self.shared: dict[int, WeightSet] = {}
+        self.shapes: dict[str, Shape] = {}
+        self.tied: dict[int, tuple[str, int]] = {}
+        self.bodies = 0
         self.blocks = self.read = self.kept = 0
 
     def add(self, value: _Value) -> int:
@@ -356,6 +441,8 @@ class _Section:
                     self._merge(chosen(target, self.indices).name)
             elif type(statement) is SetWord:
                 self._set_word(statement)
+            elif type(statement) is Shared:
+                self._share(statement, 0)
             elif type(statement) is When and holds(statement.condition, self.indices):
                 self.run(statement.statements)
 
@@ -367,11 +454,17 @@ class _Section:
             return [(targets[0].name, self.add(_something(self.expression(value))))]  # type: ignore[union-attr]  # it has checked
         call: Any = chosen(statement.value, self.indices)
         target = chosen(call.target, self.indices) if type(call) is Call else None
+        if target is not None and call.is_distinct and has_same_operands(call, self.indices):
+            raise _Unbuildable
         if target is not None and type(target.callee) is Primitive:
             return self._results(call, targets)
+        if target is not None and type(target.callee) is Op and target.callee.is_shared:
+            found = self._shared_call(target, call.settings, [self.expression(o) for o in call.operands])
+            found = found * len(targets) if found == [_NOTHING] else found
+            if len(found) != len(targets):
+                raise _Unbuildable
+            return [(t.name, self.add(_something(value))) for t, value in zip(targets, found, strict=True)]  # type: ignore[union-attr]  # it has checked
         if target is None or type(target.callee) is not Block:
-            raise _Unbuildable
-        if call.is_distinct and has_same_operands(call, self.indices):
             raise _Unbuildable
         settings = target.settings + call.settings
         results = self._run_block(target, settings, [self.add(self.expression(o)) for o in call.operands])
@@ -402,7 +495,8 @@ class _Section:
         outer = self.names, self.words, self.key, self.read, self.home
         self.words, self.key, self.home = words, tuple([(n, words[n]) for n in _WORDS]), block.home
         self.names = dict(zip(body.parameters, operands, strict=True))
-        self._run_body(body.statements)
+        self.bodies += 1
+        self._run_body(body.statements, self.bodies)
         results = []
         for result in body.results:
             if type(result) is not Ref:
@@ -413,15 +507,62 @@ class _Section:
         self.names, self.words, self.key, self.read, self.home = outer
         return results
 
-    def _run_body(self, statements: tuple[Statement, ...]) -> None:
+    def _run_body(self, statements: tuple[Statement, ...], number: int) -> None:
+        """Count the statements of a block; `number` is that of the call among the calls of blocks."""
         for statement in statements:
             if type(statement) is Assign:
                 for name, index in self._assign(statement):
                     self.names[name] = index
             elif type(statement) is SetWord:
                 self._set_word(statement)
+            elif type(statement) is Shared:
+                self._share(statement, number)
             elif type(statement) is When and holds(statement.condition, self.indices):
-                self._run_body(statement.statements)
+                self._run_body(statement.statements, number)
+
+    def _share(self, statement: Shared, body: int) -> None:
+        """Begin the weights of a `shared` op; `body` tells the calls of a block apart."""
+        op = statement.op
+        root = f"{body}/{id(op)}"
+        at = (id(op), tuple(self.words.items()))
+        if op.has_slots or at not in self.counter.sound:
+            problems: list[Diagnostic] = []
+            inference = Inference(problems, self.indices)
+            inference.shared = self.shared
+            inference.share(statement, Frame({}, self.words, None), "")
+            if op.broken or any(p.severity == "error" for p in problems):
+                raise _Unbuildable
+            self.counter.sound.add(at)
+        self.shared[id(op)] = WeightSet(op, root, self.words)
+
+    def _shared_call(self, target: Target, settings: tuple[ast.Setting, ...], operands: list[_Value]) -> list[_Value]:
+        """Count the layers of a call of a `shared` op, each as a value; gives its results."""
+        op: Any = target.callee
+        weights = self.shared.get(id(op))
+        if settings or target.settings or weights is None or len(operands) != len(op.operands):
+            raise _Unbuildable
+        features = tuple([o[0] for o in operands])
+        at = (id(op), weights.root, tuple(weights.words.items()), features)
+        found = None if op.has_slots else self.counter.expanded.get(at)
+        if found is None:
+            found = self.counter.expand_shared(op, self.shared, features, self.indices)
+            if found is None:
+                raise _Unbuildable
+            if not op.has_slots:
+                self.counter.expanded[at] = found
+        places = [self.add(o) for o in operands]
+        for layer in found.layers:
+            reads = 0
+            for i in layer.inputs:
+                reads |= 1 << places[i]
+            index = self.add((layer.out, reads, layer.macs))
+            places.append(index)
+            node = layer.node
+            if node.shared and not add_shape(self.shapes, node.shared, node.layer, node.operands, node.out):
+                raise _Unbuildable
+            self.tied[index] = node.shared or f"{index}", layer.params
+        made = [None if i == NOTHING else places[i] for i in found.results]
+        return [_NOTHING if i is None else (self.values[i][0], 1 << i, 0) for i in made]
 
     def _set_word(self, statement: SetWord) -> None:
         value = statement.value
@@ -494,12 +635,12 @@ class _Section:
             return _NOTHING
         operands = [self.expression(o) for o in node.operands]
         callee = target.callee
-        if type(callee) is Block or (type(callee) is Op and callee.has_slots):
+        if type(callee) is Block or (type(callee) is Op and (callee.has_slots or callee.is_shared)):
             return self._expanded(target, settings, operands)
         given = self._settings(settings) if settings else ()
-        at = (id(callee), given, tuple([o[0] for o in operands]), self.key, ())
+        at = (id(callee), given, tuple([o[0] for o in operands]), self.key, (), 1)
         found = self.applied.get(at)
-        out, used, total = self.counter.apply(target, *at[1:], indices) if found is None else found
+        out, used, total = self.counter.apply(target, *at[1:5], indices) if found is None else found
         reads = 0
         for operand in operands:
             if used & 1:
@@ -524,6 +665,11 @@ class _Section:
                 raise _Unbuildable
             return self.values[results[0]][0], 1 << results[0], 0
         op: Any = target.callee
+        if op.is_shared:
+            found = self._shared_call(target, settings, operands)
+            if len(found) != 1:
+                raise _Unbuildable
+            return found[0]
         if len(operands) != len(op.operands):
             raise _Unbuildable
         inner = self._words_of_call(op, settings)
@@ -584,6 +730,7 @@ class _Section:
             if any(index > first and self._reaches(index, target, merged) for index in _bits(extra)):
                 raise _Unbuildable
         total, seen = 0, 0
+        params: dict[str, int] = {}
         waiting = list(self.outputs.values())
         while waiting:
             index = waiting.pop()
@@ -591,9 +738,11 @@ class _Section:
                 continue
             seen |= 1 << index
             total += values[index][2]
+            if index in self.tied:
+                params.update((self.tied[index],))
             waiting += _bits((values[index][1] | merged.get(index, 0)) & ~seen)
         levels = [values[o][0].level or 0 for o in self.outputs.values()]
-        return total, dangling.bit_count(), levels, widths.pop()
+        return total + sum(params.values()), dangling.bit_count(), levels, widths.pop()
 
     def _reaches(self, start: int, goal: int, merged: dict[int, int]) -> bool:
         """Whether one value depends on another."""

@@ -23,6 +23,7 @@ from nasdsl.semantics.program import (
     Program,
     Ref,
     SetWord,
+    Shared,
     Slot,
     Statement,
     Target,
@@ -119,11 +120,13 @@ class _Matcher:
         self.are_names_exact = are_names_exact
         self.words_here: dict[str, Any] = dict.fromkeys(SECTION, UNKNOWN)  # in the body that is compared
         self._same: set[tuple[int, int]] = set()  # equal definitions without slots
+        self._shared: dict[int, Op] = {}  # `shared` ops of the space, by identity, to those of the text in their place
 
     def _trial(self, known: dict[int, int]) -> _Matcher:
         """A matcher to try something with, whose findings `_adopt` takes over."""
         trial = _Matcher({**self.known, **known}, self.sizes, are_names_exact=self.are_names_exact)
-        trial.names, trial.words_here, trial._same = self.names, self.words_here, self._same
+        trial.names, trial.words_here = self.names, self.words_here
+        trial._same, trial._shared = self._same, self._shared
         return trial
 
     def _adopt(self, trial: _Matcher) -> None:
@@ -223,6 +226,8 @@ class _Matcher:
                 raise NoMatch(found.span)
             for target, other in zip(wanted.targets, found.targets, strict=True):
                 self.operand(target, other)
+        elif isinstance(wanted, Shared) and isinstance(found, Shared):
+            self.shared(wanted.op, found.op, found.span)
         else:
             raise NoMatch(found.span)
 
@@ -287,12 +292,28 @@ class _Matcher:
         a, b = wanted.callee, found.callee
         if a is b and a is not None:
             return
-        if isinstance(a, Op) and isinstance(b, Op) and not is_of_prelude(a) and not is_of_prelude(b):
+        if isinstance(a, str) and a == b:  # what an attribute names, which is compared where it is set
+            return
+        if isinstance(a, Op) and (a.is_shared or (isinstance(b, Op) and b.is_shared)):
+            if self._shared.get(id(a)) is not b:
+                raise NoMatch(found.span)
+        elif isinstance(a, Op) and isinstance(b, Op) and not is_of_prelude(a) and not is_of_prelude(b):
             self.op(a, b, found.span)
         elif isinstance(a, Block) and isinstance(b, Block):
             self.block(a, b, settings, found.span)
         else:
             raise NoMatch(found.span)
+
+    def shared(self, a: Op, b: Op, place: Span) -> None:
+        """Compare two `shared` ops, whatever their names are."""
+        if a.operands != b.operands:
+            raise NoMatch(place)
+        outer, self.names = self.names, {}
+        try:
+            self.operand(a.body, b.body)
+        finally:
+            self.names = outer
+        self._shared[id(a)] = b
 
     def op(self, a: Op, b: Op, place: Span) -> None:
         if (id(a), id(b)) in self._same:

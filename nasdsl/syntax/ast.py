@@ -46,7 +46,7 @@ class Text(Node):
 
 @dataclass(frozen=True, slots=True)
 class Reference(Node):
-    """A name in place of a feature or a word: ``x1``, ``x[t-1]``, ``nearest``."""
+    """A name in place of a feature or a word: ``x1``, ``x[t-1]``, ``nearest``; also the word ``in``, which no name is."""
 
     name: str
     index: Attribute | None = None
@@ -194,7 +194,30 @@ class Let(Node):
     value: Attribute
 
 
-Statement: TypeAlias = Assign | Output | Merge | Repeat | Let
+@dataclass(frozen=True, slots=True)
+class Parameter(Node):
+    """A parameter of an op or a block: an operand, or with ``default`` an attribute."""
+
+    name: str
+    default: Attribute | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpDef(Node):
+    """``op name(x, k=3) = expression``, ``agg name(x, y) = expression``, or among statements ``shared name(x) = expression``.
+
+    ``kind`` is the word it began with.
+    """
+
+    kind: str
+    name: str
+    name_span: Span = field(compare=False, repr=False)
+    parameters: tuple[Parameter, ...]
+    body: Operand
+
+
+Statement: TypeAlias = Assign | Output | Merge | Repeat | Let | OpDef
+"""An `OpDef` that is a statement is a `shared` op."""
 
 # -------------------------------------------------------------------------------------------------- decoder
 
@@ -290,25 +313,6 @@ class Use(Node):
     """``use "file.nas"``."""
 
     path: str
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter(Node):
-    """A parameter of an op or a block: an operand, or with ``default`` an attribute."""
-
-    name: str
-    default: Attribute | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class OpDef(Node):
-    """``op name(x, k=3) = expression`` or ``agg name(x, y) = expression``; ``kind`` is the word it began with."""
-
-    kind: str
-    name: str
-    name_span: Span = field(compare=False, repr=False)
-    parameters: tuple[Parameter, ...]
-    body: Operand
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,9 @@ class Builder:
 
     term = attribute
 
+    def own_width(self, c: Children) -> ast.Reference:
+        return ast.Reference(c[0].span, c[0].value)
+
     def negative(self, c: Children) -> ast.Negative:
         return ast.Negative(_between(c[0], c[1]), c[1])
 
@@ -209,6 +212,8 @@ class Builder:
 
     def op_def(self, c: Children) -> ast.OpDef:
         return ast.OpDef(_between(c[0], c[6]), c[0].value, c[1].value, c[1].span, c[3], c[6])
+
+    shared = op_def
 
     def choice(self, c: Children) -> ast.ChoiceDef:
         return ast.ChoiceDef(_between(c[0], c[3]), c[1].value, c[1].span, c[3].values, c[3].weights)

@@ -168,6 +168,10 @@ def _hint(token: Tok, before: Sequence[Tok]) -> str:
         return "`repeat` stands in an fpn or a block; a head's layers are joined by `->`, and one of them can be a block"
     if token.value == "detector":
         return "its attributes stand in brackets: `detector(size=240x320, backbone=mobilenet_v2)`"
+    if len(before) > 1 and before[-2].type == "SHARED":
+        return "its operands have names, in brackets: `shared refine(x) = conv_3x3(x)`"
+    if token.value == "shared":
+        return "a `shared` op is a statement of an fpn or a block, whose calls share its weights"
     if token.type == "STRING":
         return 'a string stands only in `use "file.nas"`, behind `from`, and as a value: `backbone="resnet50_v1.5"`'
     return ""

@@ -75,9 +75,9 @@ def check_parameters(graph: Graph, table: CostTable, module: DecoderModule) -> N
     assert table.decoder.params == sum(p.numel() for p in module.parameters())
     per_value: Counter[str] = Counter()
     modules = dict(module.fpn.named_modules())
-    for node in graph.nodes:
-        if node.id in modules and not isinstance(node.layer, layers.Input):
-            per_value[node.value.name] += sum(p.numel() for p in module.fpn.get_submodule(node.id).parameters())
+    for node in {n.weights: n for n in reversed(graph.nodes)}.values():  # shared weights are those of the first value
+        if node.weights in modules and not isinstance(node.layer, layers.Input):
+            per_value[node.value.name] += sum(p.numel() for p in modules[node.weights].parameters())
     costs = {n.name: n.params for n in table.nodes}
     assert all(costs[name] == count for name, count in per_value.items())
     assert sum(costs.values()) == table.decoder.params
@@ -87,9 +87,15 @@ def check_macs(graph: Graph, table: CostTable, module: DecoderModule) -> None:
     counted = counted_macs(module)
     assert table.decoder.macs == counted[""]
     sizes = {level: -(-SIZE[0] // 2**level) * -(-SIZE[1] // 2**level) for level in range(16)}
+    macs: Counter[str] = Counter()
     for node in graph.nodes:
-        macs = layers.layer_cost(node.layer, node.operands, node.out, lambda level: sizes.get(level, 1)).macs
-        assert macs == counted.get(f"fpn.{node.id}", 0), node.id
+        counted_cost = layers.layer_cost(node.layer, node.operands, node.out, lambda level: sizes.get(level, 1))
+        macs[node.weights] += counted_cost.macs
+    assert {path: count for path, count in macs.items() if count} == {
+        path.removeprefix("fpn."): count
+        for path, count in counted.items()
+        if path.removeprefix("fpn.") in macs and path.startswith("fpn.") and count
+    }
     for name in (p.name for p in graph.head.predictions):
         expected = next(n.macs for n in table.nodes if n.name == name)
         assert expected == counted[f"head.{name}"], name

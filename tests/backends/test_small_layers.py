@@ -21,6 +21,7 @@ from nasdsl.backends.source import emit_source
 from nasdsl.backends.torch_export import trace
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.ir import Graph
+from nasdsl.ir.canonical import canonical_text
 from nasdsl.spaces import loads_space
 
 CHANNELS = {"c3": 64, "c4": 32, "c5": 1}
@@ -94,7 +95,9 @@ def problems(source: str) -> list[tuple[str, str, str]]:
 EVERYTHING = """
 a, b = split(c3)
 gate = sigmoid(conv(c4, k=1, width=1))
-output p3 = mul(concat(b, a), -0.2, gate), p4 = conv_1x1(add(c4, gate))
+by = conv(c3, k=1, width=2)
+deep = conv(mul(concat(b, a), -0.2, gate), k=3, groups=in, width=in)
+output p3 = weighted_add(deep, relu(c3), by=by), p4 = conv_1x1(add(c4, gate))
 """
 
 
@@ -312,3 +315,172 @@ def test_one_channel_is_not_merged_into_a_raw_feature() -> None:
     body = "a = conv(c3, k=1, width=1) output p3 = c3 merge dangling into p3"
     with pytest.raises(DiagnosticError, match="a sum of 64 and 1 channels with this backbone"):
         lowered(body)
+
+
+# -------------------------------------------------------------------------------------------------- weights per position
+
+
+def test_weights_per_position(tmp_path: Any) -> None:
+    """The softmax over the channels of a value, written down with exp; the first operands of a level decide the size."""
+    body = (
+        "a, b = split(c4) w, v = split(b) one = conv(c5, k=1, width=1) by = concat(c5, one, one)"
+        " output p3 = weighted_add(c3, relu(c3), tanh(c3), by=by), p4 = resize(weighted_add(c3, c3, c3, by=by), to=4)"
+    )
+    given = features()
+    graph = lowered(body)
+    found = check_back_ends(graph, given, tmp_path)
+    module = build(graph, 2).eval()
+    conv = module.fpn.get_submodule("one.conv")
+    module.load_state_dict({k: torch.full_like(v, 0.3) for k, v in module.state_dict().items()})
+    found = pyramid(module, given)
+    with torch.no_grad():
+        one = conv(given["c5"])
+    logits = torch.cat([given["c5"], one, one], 1)
+    logits = torch.nn.functional.interpolate(logits, size=(25, 42), mode="bilinear", align_corners=False)
+    weights = logits.exp() / logits.exp().sum(1, keepdim=True)
+    x = given["c3"]
+    expected = x * weights[:, :1] + x.relu() * weights[:, 1:2] + x.tanh() * weights[:, 2:]
+    assert torch.allclose(found["p3"], expected, atol=1e-5)
+    small = torch.nn.functional.interpolate(x, size=(13, 21), mode="bilinear", align_corners=False)
+    assert torch.allclose(found["p4"], small, atol=1e-5), "the weights add up to 1"
+
+
+def test_finer_weights_do_not_change_the_level_of_a_sum() -> None:
+    graph = lowered("by = conv(c3, k=1, width=2) x = weighted_add(c4, relu(c4), by=by) output p4 = x")
+    assert next(n.out.level for n in graph.nodes if n.layer.kind == "weighted_add") == 4
+    assert pyramid(build(graph, 2), features())["p4"].shape[2:] == (13, 21)
+
+
+def test_globally_pooled_weights_are_those_of_each_position(tmp_path: Any) -> None:
+    body = "g = global_pool(c3, kind=avg) by = conv(g, k=1, width=2, norm=none) output p3 = weighted_add(c3, relu(c3), by=by)"
+    found = check_back_ends(lowered(body), features(), tmp_path)
+    assert found["p3"].shape[2:] == (25, 42)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ("w = conv(c3, k=1, width=2) output p3 = weighted_add(c3, c4, by=w)", "", True),
+        ("w = conv(c3, k=1, width=2) output p3 = weighted_add(c3, c4, by=w)", "output p3 = weighted_add(c3, c4)", False),
+        (
+            "w = conv(c3, k=1, width=2) output p3 = weighted_add(c3, c4, by=w)",
+            "w = conv(c3, k=1, width=2) output p3 = weighted_add(c4, c3, by=w)",
+            False,
+        ),
+        (
+            "w = conv(c3, k=1, width=2) output p3 = weighted_add(c3, c4, by=w)",
+            "w = conv(c3, k=1, width=2) output p3 = asff(c3, c4, w)",
+            True,
+        ),
+    ],
+)
+def test_the_digest_of_weights(one: str, other: str, equal: bool) -> None:
+    other = other or one
+    before = "agg asff(x, y, w) = weighted_add(x, y, by=w)"
+    digests = []
+    for body in (one, other):
+        decoder = nasdsl.loads(text(body, before, adapter="conv_1x1"))
+        assert nasdsl.loads(str(decoder)).digest == decoder.digest
+        digests.append(decoder.digest)
+    assert (digests[0] == digests[1]) is equal
+
+
+def test_weights_in_a_layer_of_the_head() -> None:
+    before = "block gated(x) -> (y) { w = conv(x, k=1, width=2) y = weighted_add(x, relu(x), by=w) }"
+    decoder = nasdsl.loads(text("output p3 = conv_1x1(c3)", before, head="gated"))
+    assert nasdsl.loads(str(decoder)).digest == decoder.digest
+    build(decoder.lower(CHANNELS), 2)(features())
+
+
+def test_weights_of_a_raw_feature_are_counted_with_the_backbone() -> None:
+    with pytest.raises(DiagnosticError, match=r"NAS319(.|\n)*weights of 32 channels for 2 operands with this backbone"):
+        lowered("output p3 = weighted_add(c3, relu(c3), by=c4)")
+
+
+# ---------------------------------------------------------------------------------------------------- the operand's width
+
+
+@pytest.mark.parametrize("call", ["conv(X, k=3, groups=in, width=in)", "deform_conv(X, k=3, groups=in, width=in)"])
+@pytest.mark.parametrize("operand", ["c3", "relu(c3)", "conv_1x1(c4, width=96)"])
+def test_a_depthwise_convolution_whatever_comes_in(call: str, operand: str, tmp_path: Any) -> None:
+    graph = lowered(f"output p3 = {call.replace('X', operand)}")
+    check_back_ends(graph, features(), tmp_path)
+    width = 64 if "c3" in operand else 96
+    assert graph.pyramid_width == width
+    module = build(graph, 2).fpn
+    conv = next(m for m in module.modules() if getattr(m, "groups", 1) == width)
+    assert conv.weight.shape == (width, 1, 3, 3)
+
+
+def test_a_dilated_one_has_the_module_of_a_depthwise_one() -> None:
+    graph = lowered("output p3 = conv(c3, k=3, dilation=3, groups=in, width=in)")
+    module = build(graph, 2).fpn.get_submodule("p3.conv")
+    assert type(module).__name__ == "DilatedDepthwiseConv2d"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ("output p3 = conv(c3, k=3, groups=in, width=in)", "let g = in output p3 = conv(c3, k=3, width=g, groups=g)", True),
+        ("output p3 = conv(c3, k=3, groups=in, width=in)", "output p3 = conv(c3, k=3, width=in)", False),
+        ("output p3 = conv(c3, k=3, groups=in, width=in)", "output p3 = depthwise(c3)", True),
+        ("output p3 = conv(c3, k=3, groups=in, width=in)", "let width = in output p3 = conv(c3, k=3, groups=in)", True),
+        (
+            "output p3 = conv(conv_1x1(c3), k=3, groups=in, width=in)",
+            "output p3 = conv(conv_1x1(c3), k=3, groups=64, width=64)",
+            True,
+        ),
+        ("output p3 = deform_conv(c3, groups=in, width=in)", "output p3 = deform_conv(c3, width=in)", False),
+    ],
+)
+def test_the_digest_of_the_width_of_an_operand(one: str, other: str, equal: bool) -> None:
+    assert same(one, other, "op depthwise(x, g=in) = conv(x, k=3, groups=g, width=in)") is equal
+
+
+def test_the_canonical_text_is_the_same_with_any_backbone() -> None:
+    body = "output p3 = conv_1x1(conv(c3, k=3, groups=in, width=in))"
+    texts = set()
+    for width in (32, 64):
+        texts.add(canonical_text(lowered(body, channels={**CHANNELS, "c3": width})))
+    assert len(texts) == 1
+    assert "groups=in" in texts.pop()
+
+
+def test_in_the_head_it_is_the_width_of_the_pyramid() -> None:
+    head = "conv(k=3, groups=in, width=in) -> conv(k=1, width=8) -> conv(k=3, groups=in, width=in)"
+    module = nasdsl.loads(text("output p3 = c3", head=head)).build(CHANNELS, 2)
+    tower = module.head.get_submodule("cls")
+    assert [tower.get_submodule(f"{n}.conv").groups for n in range(3)] == [64, 1, 8]
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (
+            "x = conv(c3, k=1, width=48) output p3 = conv(x, k=3, groups=in)",
+            (
+                "NAS307", "conv(x, k=3, groups=in)",
+                "a group for each channel that comes in: `width=in` gives as many channels, one of each group",
+            ),
+        ),
+        ("output p3 = conv(c3, k=in)", ("NAS303", "in", "")),
+        ("output p3 = conv(c3, k=3, groups=in / 2)", ("NAS303", "in", "")),
+        ("output p3 = conv(in, k=3)", ("NAS202", "in", "")),
+    ],
+)  # fmt: skip
+def test_a_wrong_width_of_an_operand_is_one_finding(body: str, found: tuple[str, str, str]) -> None:
+    assert problems(text(body)) == [found]
+
+
+def test_groups_that_do_not_fit_a_raw_feature_are_found_with_the_backbone() -> None:
+    body = "output p3 = conv(c3, k=3, groups=in, width=64)"
+    lowered(body)
+    with pytest.raises(
+        DiagnosticError, match=r"NAS307(.|\n)*96 groups do not divide 96 channels in and 64 out with this backbone"
+    ):
+        lowered(body, channels={**CHANNELS, "c3": 96})
+
+
+def test_nothing_is_almost_depthwise_about_the_width_of_an_operand() -> None:
+    decoder = nasdsl.loads(text("output p3 = conv(c3, k=3, groups=in, width=in)"))
+    assert decoder.architecture.warnings == ()

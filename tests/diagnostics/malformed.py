@@ -102,8 +102,43 @@ MALFORMED: dict[str, str] = {
     "a chain outside of a head": decoder("output p3 = ?(sep_3x3 -> relu | relu)(c3)"),
     "a number in a chain": decoder(head="conv_3x3 -> ?(sep_3x3 -> 3 | relu)"),
     "no layer": decoder(head="conv_3x3 * 0"),
+    "an unknown tower beside a trunk": decoder(head="both: conv_3x3 stem: conv_3x3 cls: conv_3x3"),
+    "two trunks": decoder(head="both: conv_3x3 cls: conv_3x3 both: conv_3x3"),
+    "share beyond trunk and towers": decoder(head="both: conv_3x3 * 2 box: conv_3x3").replace("norm=gn", "norm=gn, share=4"),
+    "an unknown word for norms": GOOD.replace("norm=gn", "norm=gn, norms=levels"),
     "a word of layers": decoder(head="conv_3x3 * relu"),
     "share beyond every depth": decoder(head="conv_3x3 * ?(1..3)").replace("norm=gn", "norm=gn, share=4"),
+    # ---------------------------------------------------------------------------------------- shared ops
+    "calls of a shared op that do not fit": decoder(
+        "shared refine(x) = conv_3x3(x)\nx1 = conv_1x1(c4, width=32)\noutput p3 = refine(c3), p4 = refine(x1), p5 = refine(c5)"
+    ),
+    "calls of a shared op in a block that do not fit": decoder(
+        "output p3 = mine(c3)", before="block mine(x) -> (y) { shared f(a, b) = concat(a, sep_3x3(b)) y = f(x, f(x, x)) }"
+    ),
+    "an attribute of a shared op": decoder("shared refine(x, k=3) = conv(x, k=k)\noutput p3 = refine(c3)"),
+    "an attribute in a call of a shared op": decoder("shared refine(x) = conv_3x3(x)\noutput p3 = refine(c3, width=32)"),
+    "a shared op without an operand": decoder("shared refine(x) = conv_3x3(x)\noutput p3 = refine(c3), p4 = refine()"),
+    "a mistake in a shared op": decoder("shared refine(x) = conv_3x3(x, kk=3)\noutput p3 = refine(c3), p4 = refine(c4)"),
+    "an unknown op in a shared op": decoder("shared refine(x) = conv_3x(x)\noutput p3 = refine(c3), p4 = refine(c4)"),
+    "a value of the fpn in a shared op": decoder("x1 = c4\nshared refine(x) = sum(x, x1)\noutput p3 = refine(c3), p4 = x1"),
+    "a shared op that calls itself": decoder("shared refine(x) = refine(conv_3x3(x))\noutput p3 = refine(c3)"),
+    "a shared op above its statement": decoder("x1 = refine(c3)\nshared refine(x) = conv_3x3(x)\noutput p3 = refine(x1)"),
+    "two shared ops of one name": decoder(
+        "shared refine(x) = conv_3x3(x)\nshared refine(x) = sep_3x3(x)\noutput p3 = refine(c3)"
+    ),
+    "two parameters of one name of a shared op": decoder("shared refine(x, x) = conv_3x3(x)\noutput p3 = refine(c3, c4)"),
+    "a shared op of a turn behind it": decoder("x = c3\nrepeat 2 { shared f(x) = conv_3x3(x); x = f(x) }\noutput p3 = f(x)"),
+    "a misspelt shared op": decoder("shared refine(x) = conv_3x3(x)\noutput p3 = refine(c3), p4 = refin(c4)"),
+    "misspelt shared": decoder("shraed refine(x) = conv_3x3(x)\noutput p3 = refine(c3)"),
+    "a shared op without operands": decoder("shared refine = conv_3x3\noutput p3 = refine(c3)"),
+    "shared outside of a body": decoder("output p3 = refine(c3)", before="shared refine(x) = conv_3x3(x)"),
+    "several results of a shared op for one value": decoder(
+        "shared f(x, y) = two(x, y)\noutput p3 = f(c3, c4)", before="block two(x, y) -> (s, t) { s = sum(x, y); t = cat(x, y) }"
+    ),
+    "too few names for the results of a shared op": decoder(
+        "shared f(x, y) = two(x, y)\na, b, c = f(c3, c4)\noutput p3 = a",
+        before="block two(x, y) -> (s, t) { s = sum(x, y); t = cat(x, y) }",
+    ),
     # ------------------------------------------------------------------------------------ several at once
     "three syntax errors": decoder(
         """\
@@ -234,6 +269,15 @@ MALFORMED: dict[str, str] = {
     "a hole of values and numbers": decoder("output p3 = mul(c3, ?(c4 | 0.5))"),
     "arithmetic among operands": decoder("output p3 = relu(c3 + c4)"),
     "an operand in brackets": decoder("output p3 = relu((c3))"),
+    "weights that are not one for each operand": decoder("output p3 = weighted_add(c3, c4, by=c5)"),
+    "weights where no other operand is": decoder("output p3 = weighted_add(c3, by=c5)"),
+    "weights of a call that is not known": decoder("output p3 = ?(add | weighted_add(by=c5))(c3, c4)"),
+    "a call among names of weights": decoder("output p3 = weighted_add(c3, c4, by=?(c5 | relu(c5)))"),
+    "arithmetic for weights": decoder("output p3 = weighted_add(c3, c4, by=c5 + 1)"),
+    "a group for each channel that comes in": decoder("x = conv_1x1(c3, width=96)\noutput p3 = conv(x, k=3, groups=in)"),
+    "the operand's width where none is taken": decoder("output p3 = conv(c3, k=in)"),
+    "arithmetic on the operand's width": decoder("output p3 = conv(c3, k=3, width=in * 2)"),
+    "a section of the operand's width": GOOD.replace("fpn(width=64", "fpn(width=in"),
     "a string as an operand": decoder('output p3 = relu("c3")'),
     "one channel and two widths": decoder("a = conv(c3, k=1, width=1)\nb = conv(c3, k=1, width=32)\noutput p3 = add(a, b, c3)"),
     "one channel that dangles": decoder("a = conv(c3, k=1, width=1)\noutput p3 = conv_3x3(c3)\nmerge dangling into p3"),

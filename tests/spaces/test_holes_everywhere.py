@@ -39,6 +39,7 @@ MEANINGLESS = {
     ),
     "a number of parts": ("a, b = split(c3, parts=?(2|4)) output p3 = conv_1x1(a)", ""),
     "a number of parts, by way of a let": ("let n = ?(2|4) a, b = ?(split(parts=n)|split)(c3) output p3 = conv_1x1(a)", ""),
+    "a call for the name of a value": ("output p3 = weighted_add(c3, c4, by=?(c5 | relu(c5)))", ""),
     "values and numbers": ("output p3 = mul(c3, ?(c4 | 0.5))", ""),
     "a number for a value": ("output p3 = ?(c3 | 3)", ""),
     "a call for a number": ("output p3 = conv(c3, k=?(conv(k=3) | 3))", ""),
@@ -67,6 +68,8 @@ op mine(x) = conv_1x1(x)
 op free(x) = ?(tanh | sigmoid)(x)
 op pass(x, o=relu) = o(x)
 op passed(x) = pass(x, o=mine)
+agg asff(x, y, w) = weighted_add(x, y, by=w)
+op depthwise(x, g=in) = conv(x, k=3, groups=g, width=in)
 op scaled(x, s=0.2) = add(x, mul(relu(x), s))
 op scaled_or(x, s=0.2) = ?(mul(x, s) | mul(x, -s))
 choice factors = 0.25 | 4
@@ -82,6 +85,9 @@ block free_depth(x, n=2, k=1) -> (y) { y = x repeat n { y = ?(relu | conv(k=k))(
 block nested(x, y, m=0) -> (s, t) { s = c2f(x, n=m + 1, o=relu) t = free_depth(y, n=m) }
 block cell(a, b) -> (y) { s = sum(?(conv_3x3 | none)(a), ?(skip | none)(b)) y = concat(s, ?(s | none)) }
 block deep(x) -> (y) { y = x repeat width/16 { y = ?(relu | conv_3x3)(y) } }
+block tied(x, y) -> (s, t) { shared f(x) = conv_3x3(x) s = f(f(x)) t = f(y) }
+block again(x, n=2, unit=conv_3x3) -> (y) { shared f(x) = unit(x) y = x repeat n { y = f(y) } }
+block open(x, y) -> (s, t) { shared f(x) = ?(conv_3x3 | mine)(x) s = f(x) t = f(y) }
 """
 
 MEANINGFUL = {
@@ -119,6 +125,16 @@ MEANINGFUL = {
     "a factor that is computed": "let k = ?(1 | 3) let m = k * 0.5 output p3 = mul(c3, m - 2 * ?(1 | 2))",
     "a factor of an op": "output p3 = scaled(c3, s=?(0.1 | 0.5))",
     "a factor of an op with holes": "output p3 = scaled_or(c3, s=?(0.1 | 0.5))",
+    "weights per place": "w = conv_1x1(c3, width=2) v = conv(c4, k=3, width=2) output p3 = weighted_add(c3, c5, by=?(w | v))",
+    "a let of weights": (
+        "w = conv_1x1(c3, width=2) v = conv(c4, k=3, width=2) let k = ?(w | v) x = asff(c3, c5, k)"
+        " y = weighted_add(x, ?(x | c4), by=k) output p3 = y"
+    ),
+    "a pool of weights, of which few fit": "w = conv(c3, k=3, width=2) v = relu(w) output p3 = weighted_add(c3, c5, by=?pool)",
+    "the operand's width": (
+        "x = conv(?(c3 | c4), k=3, width=?(48 | 96)) output p3 = conv(x, k=3, groups=?(1 | in), width=?(in | 32))"
+    ),
+    "a width that is the operand's": "let g = ?(1 | in) x = conv_1x1(c3, width=64) output p3 = depthwise(x, g=g)",
     "parts of a split": "a, b = ?(split(c3) | one(c4, c5)) output p3 = conv_1x1(a)",
     "a split": "a, b = split(?(c3 | c4)) output p3 = conv_1x1(concat(?pool, a))",
     "a split in rounds": "x = c3 repeat ?(1..2) { a, b = split(x) x = concat(?(relu | tanh)(a), b) } output p3 = x",
@@ -159,6 +175,39 @@ MEANINGFUL = {
     "heads and positions": "a = attention(?(c4 | c5), heads=?(2 | 4), position=?(sine | none)) output p3 = conv_1x1(a)",
     "kinds of norm": "output p3 = conv_3x3(c3, norm=?(bn | ln | none))",
     "nested alternatives": "output p3 = ?(?(relu | ?(tanh | sigmoid))(c3) | sum(?pool, ?(c3 | free(c4))))",
+    "a shared op": "shared f(x) = ?(conv_3x3 | sep_3x3)(x) output p3 = f(c3), p4 = f(f(c4))",
+    "calls of a shared op": (
+        "shared f(x) = conv_3x3(x) a = ?(f | conv_3x3)(c3) output p3 = f(a), p4 = ?(f(c4) | relu(c4)), p5 = ?(f(c5) | c5)"
+    ),
+    "a shared op of the turns around": "shared f(x) = conv_3x3(x) x = c3 repeat ?(1..3) { x = f(x) } output p3 = x, p4 = f(c4)",
+    "a shared op of each turn": (
+        "x = c3 repeat ?(1..3) { shared sep_3x3(x) = ?(conv_3x3 | sep_3x3)(x) x = sep_3x3(sep_3x3(x)) } output p3 = sep_3x3(x)"
+    ),
+    "a shared op that calls another": (
+        "shared f(x) = ?(conv_3x3 | mine)(x) shared g(x, y) = sum(f(x), conv_1x1(f(y)))"
+        " output p3 = g(c3, c4), p4 = g(c4, f(c5))"
+    ),
+    "a shared op of a block": "a, b = tied(c3, c4) c, d = ?(tied | two)(a, b) output p3 = c, p4 = d",
+    "a shared op with holes of a block": "a, b = open(c3, c4) c, d = open(a, b) output p3 = c, p4 = d",
+    "a shared op with two results": (
+        "shared f(x, y) = ?(two | tied)(x, y) a, b = f(c3, c4) c, d = ?(f | two)(a, b) output p3 = c, p4 = relu(d)"
+    ),
+    "one result of two of a shared op": "shared f(x, y) = tied(x, y) a, b = f(c3, c4) c, d = f(b, a) output p3 = ?(b | d)",
+    "calls of a shared op that may not fit": (
+        "shared f(x) = conv_3x3(x) output p3 = f(c3), p4 = f(conv_1x1(c4, width=?(32 | 16))), p5 = ?(relu | tanh)(c5)"
+    ),
+    "a let of a shared op": "shared f(x) = conv_3x3(x) let k = ?(f | mine) output p3 = k(c3), p4 = f(k(c4))",
+    "words where a shared op is defined": (
+        "let width = ?(16 | 32) shared f(x) = conv_1x1(sep_3x3(x), width=32) let width = 32"
+        " output p3 = f(c3), p4 = f(conv_3x3(c4))"
+    ),
+    "a shared op of a block with attributes": (
+        "output p3 = again(c3), p4 = again(c4, n=?(1 | 2), unit=?(mine | conv_3x3)), p5 = again(c5, unit=relu)"
+    ),
+    "a shared op that may give nothing": (
+        "shared f(x) = ?(conv_3x3 | none)(x) shared g(x, y) = add(x, f(y)) output p3 = add(f(c3), c3), p4 = g(c4, f(c4))"
+    ),
+    "a shared op whose calls may be dead": "shared f(x) = conv_3x3(x) a = f(c3) b = f(a) output p3 = ?(a | b | c3), p4 = c4",
     "an unread output bound again": "output p3 = c3 repeat 2 { p3 = ?(relu | tanh)(p3) } output p4 = conv_1x1(p3)",
 }
 
@@ -278,6 +327,38 @@ def test_a_section_and_its_adapter() -> None:
         agrees(space, space.decode([rng.randrange(len(d)) for d in space.domains]).indices)
 
 
+HEADS = {
+    "an op of a trunk": "both: ?(conv_3x3 | sep_3x3) -> conv_1x1 cls: conv_3x3 box: ?(conv_3x3 | free)",
+    "the length of a trunk, and sharing": "both: conv_3x3 * ?(1..3) cls: conv_1x1 box: conv_3x3 * ?(0..1)",
+    "a trunk that may be none": "both: ?(conv_3x3 -> sep_3x3 | skip) cls: ?(relu | conv(k=3))",
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_trunks_and_norms_of_each_level(name: str) -> None:
+    head = f"head(width=32, norm=bn, share=?(0..2), norms=?(shared | level)) {{ {HEADS[name]} }} predict fcos"
+    space = loads_space(text("output p3 = c3, p4 = conv_3x3(c4), p5 = c5", BLOCKS, head=head))
+    fillings = {space.decode(i).indices for i in itertools.product(*(range(len(d)) for d in space.domains))}
+    assert len(fillings) == space.size
+    digests = {indices: agrees(space, indices) for indices in sorted(fillings)}
+    built = [digest for digest in digests.values() if digest is not None]
+    assert len(set(built)) > len(built) / 2 > 4
+
+
+def test_raw_features_of_a_shared_op() -> None:
+    """Their widths are known with a backbone: what does not fit then is one finding, at the call."""
+    shared = "shared f(x) = ?(conv_3x3 | relu)(x) output p3 = conv_1x1(f(c3)), p4 = conv_1x1(f(?(c4 | c3)))"
+    space = loads_space(text(shared, BLOCKS, fpn="width=32, norm=bn, adapter=none"))
+    digests = [agrees(space, indices) for indices in itertools.product(range(2), repeat=2)]
+    assert digests[0] is None
+    assert None not in digests[1:]
+    decoder = nasdsl.loads(space.decode([0, 0]))
+    with pytest.raises(DiagnosticError) as caught:
+        decoder.lower(backbone("resnet50").out_channels)
+    (problem,) = caught.value.diagnostics
+    assert (problem.code, problem.span.text, problem.label) == ("NAS316", "f(c4)", "a layer receives 1024 channels here")
+
+
 @pytest.mark.parametrize("adapter", ["", ", adapter=conv_1x1", ", adapter=none", ", adapter=?(conv_1x1 | none)"])
 @pytest.mark.parametrize("body", ["?(tanh | sigmoid)(x)", "conv(x, k=5, dilation=2)"])
 def test_an_adapter_that_the_file_defines(body: str, adapter: str) -> None:
@@ -335,6 +416,10 @@ PLACES: dict[str, list[tuple[str, str]]] = {
         ("decoder t { input c3 fpn(width=32) { x = c3 repeat @(1 | 2) { x = relu(x) } output p3 = x } H }", ""),
         ("decoder t { input c3 fpn(width=32) { x = c3 repeat t in @(1 | 2)..2 { x = relu(x) } output p3 = x } H }", ""),
         ("decoder t { input c3 fpn(width=32) { x = c3 repeat t in 1..@(1 | 2) { x = relu(x) } output p3 = x } H }", ""),
+    ],
+    "shared": [
+        ("decoder t { input c3 fpn(width=32) { shared f(x) = @(conv_3x3 | relu)(x) output p3 = f(f(c3)) } H }", ""),
+        ("decoder t { input c3 fpn(width=32) { shared f(x) = conv(x, k=@(1 | 3)) output p3 = f(c3) } H }", ""),
     ],
     "let": [
         ("decoder t { input c3 let k = @(1 | 3) fpn(width=32) { output p3 = conv(c3, k=k) } H }", ""),

@@ -129,7 +129,7 @@ class Trees:
         return ast.Let(_HERE, self.name(), _HERE, self.attribute(2))
 
     def statement(self, depth: int) -> ast.Statement:
-        kind = self.rng.randrange(6 if depth > 0 else 5)
+        kind = self.rng.randrange(7 if depth > 0 else 6)
         if kind < 2:
             return ast.Assign(_HERE, self.some(self.target), self.operand(3))
         if kind == 2:
@@ -138,6 +138,8 @@ class Trees:
             return ast.Merge(_HERE, self.some(lambda: self.reference(1)))
         if kind == 4:
             return self.let()
+        if kind == 5:
+            return ast.OpDef(_HERE, "shared", self.name(), _HERE, self.some(self.parameter), self.operand(2))
         variable = self.maybe(self.name)
         first = None if variable is None else self.attribute(1)
         return ast.Repeat(_HERE, variable, first, self.attribute(1), self.body(depth - 1))

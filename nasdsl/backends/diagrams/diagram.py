@@ -7,6 +7,7 @@ value, as the text and the figures of papers do.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,6 +32,7 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     PixelShuffle,
+    PlacewiseAdd,
     Pool,
     Resize,
     Result,
@@ -63,7 +65,10 @@ FAMILIES: Mapping[Family, str] = {
 }
 """Text of the legend for each family, in order of precedence: a value with layers of several families gets the first."""
 
-_AGGREGATIONS = (Add, Concat, Multiply, Maximum, WeightedAdd)
+SHARED_WEIGHTS = "shared weights"
+"""The note of a value that other values have weights of."""
+
+_AGGREGATIONS = (Add, Concat, Multiply, Maximum, PlacewiseAdd, WeightedAdd)
 
 
 class Box(NamedTuple):
@@ -81,7 +86,8 @@ class Box(NamedTuple):
         width: channels of the result; 0 for a group whose values have different ones.
         macs, params: cost for one image.
         span: where the text defines it.
-        note: how a layer of the head is shared, the channels of a raw input, or how many values a group has.
+        note: how a layer of the head is shared, the channels of a raw input, how many values a group has, or that other values
+            have weights of this one.
         layers: layers that compute it. Two boxes with equal layers and operands compute the same.
         groups: the repeats, turns and blocks that its statement stands in, outermost first.
     """
@@ -132,17 +138,27 @@ class Lane(NamedTuple):
 
 
 class Tower(NamedTuple):
-    """A tower of the head: its layers in order, the predictions that read the last layer, and the arrows between them."""
+    """A tower of the head: its layers in order, the predictions that read the last layer, and the arrows into these.
+
+    Attributes:
+        start: number of layers in front of it: those of the trunk, for the towers that go on from one.
+    """
 
     name: str
     layers: tuple[Box, ...]
     predictions: tuple[Box, ...]
     arrows: tuple[Arrow, ...]
+    start: int = 0
 
     @property
     def entries(self) -> tuple[Box, ...]:
         """The boxes that read the pyramid."""
-        return self.layers[:1] or self.predictions
+        return () if self.start else self.layers[:1] or self.predictions
+
+    @property
+    def end(self) -> int:
+        """Number of layers from the pyramid to its predictions."""
+        return self.start + len(self.layers)
 
 
 class RemovedValue(NamedTuple):
@@ -265,6 +281,7 @@ class _BoxBuilder:
         }
         self.box_of: dict[int, str] = {}  # by identity of the value: id of its box
         self.output_at = {name: f"output {name}" for name in graph.outputs}
+        self.tied = {weights for weights, n in Counter(n.shared for n in graph.nodes if n.shared).items() if n > 1}
         self.boxes: list[Box] = []
         self.arrows: dict[tuple[str, str, ArrowKind], int] = {}
         self.taken: set[str] = set()
@@ -324,6 +341,8 @@ class _BoxBuilder:
         role: Role = "output" if output else roles.get(value.kind, "value")
         macs, params = (cost.macs, cost.params) if cost else (0, 0)
         layers = tuple(n.layer for n in nodes)
+        if role != "input" and any(n.shared in self.tied for n in nodes):
+            note = SHARED_WEIGHTS
         self.boxes.append(
             Box(
                 box, name, text, family(layers), role, out.level, out.width, macs, params, value.span, note, layers,
@@ -419,12 +438,14 @@ def _lane_label(level: int, boxes: tuple[Box, ...], areas: Areas) -> str:
 
 def _towers(graph: Graph, costs: Mapping[str, ValueCost]) -> Iterable[Tower]:
     head = graph.head
-    for tower in head.towers:
+    before: list[Box] = []  # the layers of the trunk
+    for tower in head.chains:
         layers = []
         for layer in tower.layers:
             cost = costs[f"{tower.name} {layer.index}"]
             inner = tuple(n.layer for n in layer.nodes[1:])
             note = "shared" if layer.shared else "per level"
+            note += ", norms per level" if layer.norms_per_level else ""
             layers.append(
                 Box(
                     f"head {tower.name} {layer.index}", layer.op, expression(layer.span), family(inner), "layer", None,
@@ -444,6 +465,9 @@ def _towers(graph: Graph, costs: Mapping[str, ValueCost]) -> Iterable[Tower]:
                         cost.shape[0], cost.macs, cost.params, cost.span, "shared", (conv,),
                     )
                 )  # fmt: skip
-        arrows = [Arrow(before.id, after.id) for before, after in pairwise(layers)]
-        arrows += [Arrow(layers[-1].id, prediction.id) for prediction in predictions if layers]
-        yield Tower(tower.name, tuple(layers), tuple(predictions), tuple(arrows))
+        path = [*before[-1:], *layers]
+        arrows = [Arrow(one.id, following.id) for one, following in pairwise(path)]
+        arrows += [Arrow(path[-1].id, prediction.id) for prediction in predictions if path]
+        yield Tower(tower.name, tuple(layers), tuple(predictions), tuple(arrows), len(before))
+        if tower is head.trunk:
+            before = layers

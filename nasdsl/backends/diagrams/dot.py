@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nasdsl.backends.cost import CostTable
-from nasdsl.backends.diagrams.diagram import FAMILIES, SEVERAL_LEVELS, Arrow, Box, Diagram, Family, Lane, diagram
+from nasdsl.backends.diagrams.diagram import (
+    FAMILIES,
+    SEVERAL_LEVELS,
+    SHARED_WEIGHTS,
+    Arrow,
+    Box,
+    Diagram,
+    Family,
+    Lane,
+    diagram,
+)
 from nasdsl.backends.diagrams.labels import (
     LINE_LENGTH,
     cost_label,
@@ -248,7 +258,7 @@ def _box_lines(box: Box, emphasis: Emphasis) -> list[Line]:
     """Lines of text in a box."""
     if box.role == "reference":
         return [Line(shorten(box.name, LINE_LENGTH), 12, bold=True), Line(box.text, 9)]
-    aside = box.note if box.role in ROLES_WITH_ASIDE else ""
+    aside = box.note if box.role in ROLES_WITH_ASIDE or box.note == SHARED_WEIGHTS else ""
     rows = [Line(shorten(box.name, LINE_LENGTH), 12, bold=True, aside=aside)]
     if box.role == "layer":
         rows += [Line(line, 10) for line in wrap_text(box.text) if line != box.name]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from nasdsl.backends.cost import CostTable
-from nasdsl.backends.diagrams.diagram import FAMILIES, Arrow, Box, Diagram, diagram
+from nasdsl.backends.diagrams.diagram import FAMILIES, SHARED_WEIGHTS, Arrow, Box, Diagram, diagram
 from nasdsl.backends.diagrams.dot import FILLS, ROLES_WITH_ASIDE, TEXT_COLOR, TONE, lane_name, wrap_diagram
 from nasdsl.backends.diagrams.labels import cost_label, cost_summary, wrap_text
 from nasdsl.ir import Graph
@@ -61,7 +61,8 @@ def _lines(drawn: Diagram) -> Iterator[str]:
 
 
 def _box(box: Box) -> str:
-    rows = [f"<b>{_text(box.name)}</b>{f' {_text(box.note)}' if box.role in ROLES_WITH_ASIDE else ''}"]
+    has_aside = box.role in ROLES_WITH_ASIDE or box.note == SHARED_WEIGHTS
+    rows = [f"<b>{_text(box.name)}</b>{f' {_text(box.note)}' if has_aside else ''}"]
     rows += [_text(line) for line in wrap_text(box.text) if line != box.name]
     if box.macs or box.params or box.role not in ("merge", "output"):
         rows.append(_text((box.note if box.role == "input" else "") + cost_label(box.width, box.macs, box.params)))

@@ -30,6 +30,7 @@ from nasdsl.layers import (
     Multiply,
     Norm,
     PixelShuffle,
+    PlacewiseAdd,
     Pool,
     Resize,
     Result,
@@ -69,7 +70,7 @@ def write_layer(
         case Conv():
             return write_conv(writer, module, path, x[0])
         case DeformConv():
-            return _deform_conv(writer, layer, module, path, x[0])
+            return _deform_conv(writer, layer.resolved(node.operands[0]), module, path, x[0])
         case Norm():
             if layer.norm == "gn":
                 return _group_norm(writer, module, path, x[0])
@@ -84,6 +85,11 @@ def write_layer(
             return _fold(writer, "Add", x)
         case Multiply():
             return _fold(writer, "Mul", x)
+        case PlacewiseAdd():
+            *operands, by = x
+            count = len(operands)
+            parts = writer.ops("Split", writer.op("Softmax", by, axis=1), outputs=count, axis=1, num_outputs=count)
+            return _fold(writer, "Add", [writer.op("Mul", v, part) for v, part in zip(operands, parts, strict=True)])
         case Factor():
             return writer.op("Mul", x[0], writer.number(layer.value))
         case Maximum():

@@ -18,6 +18,7 @@ from nasdsl.layers import (
     Layer,
     Norm,
     PixelShuffle,
+    PlacewiseAdd,
     PrimitiveError,
     Scale,
     UpConv,
@@ -103,6 +104,7 @@ def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
     classes: dict[type[Layer], object] = {
         Scale: fusion.Scale,
         WeightedAdd: fusion.WeightedAdd,
+        PlacewiseAdd: fusion.placewise_add,
         UpConv: upsampling.UpConv2d,
         PixelShuffle: upsampling.PixelShuffle,
         Carafe: upsampling.Carafe,
@@ -209,10 +211,12 @@ def _main(graph: Graph) -> list[str]:
 
 
 def _initialise(graph: Graph) -> list[str]:
-    strided = [n for n in graph.nodes if n.value.kind == "output" and isinstance(n.layer, Conv) and n.layer.stride > 1]
+    from nasdsl.backends.module import strided_outputs
+
+    strided = strided_outputs(graph)
     if not strided:
         return []
-    convs = ", ".join(f"self.fpn.{n.id}" for n in strided)
+    convs = ", ".join(f"self.fpn.{n.weights}" for n in strided)
     trailing = "," if len(strided) == 1 else ""
     lines = [f"        for conv in ({convs}{trailing}):", "            nn.init.kaiming_uniform_(conv.weight, a=1)"]
     if all(isinstance(n.layer, Conv) and n.layer.bias for n in strided):

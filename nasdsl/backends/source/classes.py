@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 
 from nasdsl.backends.export import sized_levels
 from nasdsl.backends.source.writer import StatementWriter, constructor_call, module_source, module_tree
-from nasdsl.ir.graph import Graph, HeadLayer
-from nasdsl.layers import Input
+from nasdsl.ir.graph import Graph, HeadLayer, Node
+from nasdsl.layers import Input, Norm
 from nasdsl.semantics.architecture import Fcos
 
 
@@ -16,7 +17,7 @@ def fpn_class(graph: Graph) -> list[str]:
     tree = module_tree(graph.nodes)
     inputs = {n.layer.name: f'features["{n.layer.name}"]' for n in graph.inputs() if isinstance(n.layer, Input)}
     results = list(graph.outputs.values())
-    writer = StatementWriter(graph.nodes, results, lambda n: f"self.{n.id}", inputs)
+    writer = StatementWriter(graph.nodes, results, lambda n: f"self.{n.weights}", inputs)
     lines = [
         "class Fpn(Group):",
         '    """Feature pyramid network."""',
@@ -65,7 +66,9 @@ def head_class(graph: Graph, *, exact_boxes: bool = False) -> list[str]:
     strides = json.dumps({level: 2 ** graph.levels[level] for level in levels})
     lines = [
         "class Head(Group):",
-        '    """Towers and prediction convolutions, applied to every level."""',
+        '    """Towers and prediction convolutions, applied to every level."""'
+        if graph.head.trunk is None
+        else '    """A trunk, towers that go on from it, and prediction convolutions, applied to every level."""',
         "",
         f"    levels = {levels!r}",
         *([f"    strides = {strides}"] if relu else []),
@@ -73,7 +76,7 @@ def head_class(graph: Graph, *, exact_boxes: bool = False) -> list[str]:
         "    def __init__(self, classes: int) -> None:",
         "        super().__init__()",
     ]
-    for tower in graph.head.towers:
+    for tower in graph.head.chains:
         lines.append(f"        self.{tower.name} = nn.ModuleDict()")
         lines += [line for layer in tower.layers for line in _head_layer_init(tower.name, layer)]
     for p in graph.head.predictions:
@@ -82,8 +85,10 @@ def head_class(graph: Graph, *, exact_boxes: bool = False) -> list[str]:
         lines.append(f"        self.{p.name} = prediction({p.width}, {channels}{bias})")
     if fcos:
         lines.append("        self.scale = nn.ParameterDict({level: nn.Parameter(torch.ones(())) for level in self.levels})")
-    for tower in graph.head.towers:
+    for tower in graph.head.chains:
         lines += _tower(tower.name, tower.layers)
+    trunk = graph.head.trunk
+    read = "pyramid[level]" if trunk is None else trunk.name
     towers = {p.name: p.tower for p in graph.head.predictions}
     box = f"exact(self.bbox_reg, {towers['bbox_reg']})" if exact_boxes else f"self.bbox_reg({towers['bbox_reg']})"
     if fcos:
@@ -94,7 +99,8 @@ def head_class(graph: Graph, *, exact_boxes: bool = False) -> list[str]:
         "    def forward(self, pyramid: dict[str, Tensor]) -> dict[str, Prediction]:",
         "        predictions = {}",
         "        for level in self.levels:",
-        *(f"            {t.name} = self.tower_{t.name}(pyramid[level], level)" for t in graph.head.towers),
+        *([] if trunk is None else [f"            {trunk.name} = self.tower_{trunk.name}(pyramid[level], level)"]),
+        *(f"            {t.name} = self.tower_{t.name}({read}, level)" for t in graph.head.towers),
         "            predictions[level] = Prediction(",
         f"                self.cls_logits({towers['cls_logits']}),",
         f"                {box},",
@@ -108,7 +114,7 @@ def head_class(graph: Graph, *, exact_boxes: bool = False) -> list[str]:
 
 
 def _head_layer_init(tower: str, layer: HeadLayer) -> list[str]:
-    tree = module_tree(layer.nodes)
+    tree = module_tree(layer.nodes, norms_per_level=layer.norms_per_level)
     if not tree:
         return []
     place = f'        self.{tower}["{layer.index}"] = '
@@ -118,10 +124,17 @@ def _head_layer_init(tower: str, layer: HeadLayer) -> list[str]:
     return [place + "nn.ModuleDict({", f"            level: {call} for level in self.levels", "        })"]
 
 
+def _module(layer: HeadLayer, node: Node) -> str:
+    """Expression of a node's module."""
+    of_level = layer.norms_per_level and isinstance(node.layer, Norm)
+    return f"layer.{node.weights}{'[level]' if of_level else ''}"
+
+
 def _tower(name: str, layers: Sequence[HeadLayer]) -> list[str]:
     lines = ["", f"    def tower_{name}(self, x: Tensor, level: str) -> Tensor:"]
     for layer in layers:
         sharing = "shared by all levels" if layer.shared else "one for each level"
+        sharing += ", with norms of each level" if layer.norms_per_level else ""
         if layer.is_identity:
             continue
         has_modules = any(constructor_call(n) is not None for n in layer.nodes)
@@ -134,7 +147,7 @@ def _tower(name: str, layers: Sequence[HeadLayer]) -> list[str]:
         if needed:
             entries = [f"{k}: [-(-n // {2**k}) for n in x.shape[2:]]" if k else "0: x.shape[2:]" for k in needed]
             lines.append(f"        size = {{{', '.join(entries)}}}")
-        writer = StatementWriter(layer.nodes, [layer.result], lambda n: f"layer.{n.id}", {"x": "x"})
+        writer = StatementWriter(layer.nodes, [layer.result], partial(_module, layer), {"x": "x"})
         lines += [f"        {line}" for line in writer.lines if not line.startswith("#")]
         last = writer.lines[-1]
         bound = writer.text[layer.result]

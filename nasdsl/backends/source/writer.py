@@ -25,6 +25,7 @@ from nasdsl.layers import (
     Multiply,
     Norm,
     PixelShuffle,
+    PlacewiseAdd,
     Pool,
     Resize,
     Result,
@@ -50,6 +51,7 @@ def constructor_call(node: Node) -> str | None:
     layer, width = node.layer, node.operands[0].width if node.operands else 0
     match layer:
         case Conv():
+            layer = layer.resolved(node.operands[0])
             parts = [str(width), str(layer.width), str(layer.k)]
             parts += [f"stride={layer.stride}"] * (layer.stride > 1)
             padding = layer.dilation * (layer.k - 1) // 2
@@ -59,6 +61,7 @@ def constructor_call(node: Node) -> str | None:
             parts += ["bias=False"] * (not layer.bias)
             return f"nn.Conv2d({', '.join(parts)})"
         case DeformConv():
+            layer = layer.resolved(node.operands[0])
             parts = [str(width), str(layer.width), str(layer.k)]
             parts += [
                 f"{n}={getattr(layer, n)}" for n in ("stride", "dilation", "groups", "offset_groups") if getattr(layer, n) > 1
@@ -84,26 +87,32 @@ def constructor_call(node: Node) -> str | None:
             return f"SelfAttention2d({width}, {layer.heads}{'' if layer.position == 'sine' else ', position=False'})"
         case CustomLayer():
             return layer.source(node.operands, node.out)
-        case Input() | Activation() | Add() | Multiply() | Factor() | Maximum() | Concat():
+        case Input() | Activation() | Add() | Multiply() | Factor() | Maximum() | PlacewiseAdd() | Concat():
             return None
         case Split() | Result() | Resize() | Pool() | GlobalPool():
             return None
 
 
-def module_tree(nodes: Sequence[Node]) -> Tree:
-    """Constructor calls of all modules of the nodes."""
+def module_tree(nodes: Sequence[Node], *, norms_per_level: bool = False) -> Tree:
+    """Constructor calls of all modules of the nodes, of those that share their weights once.
+
+    Args:
+        norms_per_level: each of `self.levels` has norms of its own.
+    """
     tree: Tree = {}
     for node in nodes:
         call = constructor_call(node)
         if call is None:
             continue
+        if norms_per_level and isinstance(node.layer, Norm):
+            call = f"nn.ModuleDict({{level: {call} for level in self.levels}})"
         at = tree
-        *groups, name = node.id.split(".")
+        *groups, name = node.weights.split(".")
         for group in groups:
             inner = at.setdefault(group, {})
             assert isinstance(inner, dict)
             at = inner
-        at[name] = call
+        at.setdefault(name, call)
     return tree
 
 
@@ -147,6 +156,8 @@ def _expression(layer: Layer, x: Sequence[str], module: str) -> str:
             return f"({' + '.join(x)})"
         case Multiply():
             return f"({' * '.join(x)})"
+        case PlacewiseAdd():
+            return f"placewise_add({', '.join([x[-1], *x[:-1]])})"
         case Factor():
             return f"({x[0]} * {layer.value!r})"
         case Maximum():

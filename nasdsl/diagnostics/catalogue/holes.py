@@ -292,6 +292,14 @@ def values_and_numbers(span: Span) -> Diagnostic:
     )  # fmt: skip
 
 
+def call_as_name(span: Span) -> Diagnostic:
+    """A call among the alternatives of a hole that stands for the name of a value."""
+    return MISPLACED_HOLE(
+        span, "a call where an attribute names a value", label="expected the name of a value",
+        help="bind it further up, `w = …`, and choose among names",
+    )  # fmt: skip
+
+
 def not_a_word(span: Span) -> Diagnostic:
     """A call among the alternatives of a hole that stands for an attribute."""
     return MISPLACED_HOLE(span, "a call cannot stand where a number or a word is expected", label="expected a number or a word")

@@ -41,7 +41,7 @@ _ATTENTION: Final = "`attention(x, heads=8)` is self-attention over all position
 _POOLING: Final = "`pool(x, k=3, stride=2, kind=max)` or `kind=avg`; `down_max(x)` is the one between two levels"
 _GLOBAL: Final = "`global_pool(x, kind=avg)` or `kind=max`"
 _NORM: Final = "`norm(x, norm=bn)`, `norm=gn` or `norm=ln`"
-_DEPTHWISE: Final = "`conv(x, k=3, groups=width)` is depthwise where x has the width of the section; `sep_3x3` adds the 1x1"
+_DEPTHWISE: Final = "`conv(x, k=3, groups=in, width=in)` is depthwise, whatever comes in; `sep_3x3` adds the 1x1"
 _DIFFERENCE: Final = "`add(x, mul(y, -1))` subtracts y from x; `sum` is the opposite"
 _ACTIVATION: Final = "it is a function of its own and none of the activations here; a package can add it"
 _OTHER: Final = "it is another function than those here; a package can add it as a primitive"

@@ -130,6 +130,15 @@ UNFIT_LAYER = Code(
     decoder("output p3 = conv(c3, k=3, groups=8)"),
 )
 
+WEIGHTS = Code(
+    "NAS319",
+    "weights that are not one for each operand",
+    "`weighted_add(x, y, by=w)` weighs its operands at each position by the softmax over the channels of w, of which there is "
+    "one for each operand. (For a raw backbone feature this is found when a backbone is chosen.)",
+    decoder("w = conv(c3, k=1, width=3)\noutput p3 = weighted_add(c3, c4, by=w)"),
+    decoder("w = conv(c3, k=1, width=2)\noutput p3 = weighted_add(c3, c4, by=w)"),
+)
+
 UNKNOWN_QUANTITY = Code(
     "NAS315",
     "a requirement on something that is not known",
@@ -139,12 +148,23 @@ UNKNOWN_QUANTITY = Code(
     decoder(inputs="input c3, c4\n  require macs <= 120G at 800x1088"),
 )
 
+SHARED_MISFIT = Code(
+    "NAS316",
+    "calls of a shared op that do not fit each other",
+    "All calls of a `shared` op have one set of weights, so its layers have as many channels in each of them. The level of an "
+    "operand may differ.",
+    decoder("shared refine(x) = conv_3x3(x)\noutput p3 = refine(c3), p4 = refine(concat(c3, c4))"),
+    decoder("shared refine(x) = conv_3x3(x)\noutput p3 = refine(c3), p4 = refine(sum(c3, c4))"),
+)
+
 # ------------------------------------------------------------------------------------------------ messages
 
 _LAYER_ERRORS: dict[str, Code] = {
     "groups": GROUPS,
+    "own groups": GROUPS,
     "parts": GROUPS,
     "group norm": GROUP_NORM,
+    "weights": WEIGHTS,
     "widths": WIDTHS_DIFFER,
     "no level": NO_LEVEL,
     "window": BAD_VALUE,
@@ -158,14 +178,32 @@ _LONGEST_CALL = 100  # characters of a call that a help line shows
 
 _LAYER_HELP = {
     "widths": "bring them to one width with `conv_1x1(x, width=…)`",
+    "own groups": "a group for each channel that comes in: `width=in` gives as many channels, one of each group",
     "parts": "choose a number of parts that divides them, or bring the operand to another width with `conv_1x1(x, width=…)`",
     "group norm": "use a width that 32 divides, or norm=bn",
+    "weights": "`by=` names a value with a channel for each operand: `conv(x, k=1, width=2, norm=none, act=none)` for two",
     "no level": "a globally pooled value can only be multiplied or added",
     "window": "a window is odd, or as wide as the stride",
     "finest": "levels are those of the image; in a head, they are counted from the map that the layers are applied to",
     "heads": "choose `heads` so that each gets the same number of channels",
     "position": "use `position=none`, or a width that 4 divides",
 }
+
+
+def shared_misfit(span: Span, name: str, operand: str, width: int, first: Span, first_width: int) -> Diagnostic:
+    """A call of a `shared` op whose weights cannot be those of its first call.
+
+    Args:
+        name: of the op; empty where it is not known.
+        operand: name of the parameter that differs; empty where it is not known.
+    """
+    what = f"`{name}` has one set of weights, and its calls" if name else "calls of a `shared` op have one set of weights, and"
+    gets = f"`{operand}` has" if operand else "a layer receives"
+    related = [] if first == span else [(first, f"{first_width} in the first call")]
+    return SHARED_MISFIT(
+        span, f"{what} do not fit each other", label=f"{gets} {width} channels here", related=related,
+        help="bring both to one width, with `conv_1x1` say; or define an `op`, which has weights of each call's own",
+    )  # fmt: skip
 
 
 def layer_error_code(kind: str) -> Code:
@@ -249,6 +287,14 @@ def unknown_attribute(span: Span, owner: str, name: str, known: Iterable[str], i
         help = f"write the call that `{owner}` stands for: `{instead}`"
     label = f"expected one of {', '.join(f'`{k}`' for k in known)}" if known else "it has none"
     return UNKNOWN_ATTRIBUTE(span, f"`{owner}` has no attribute `{name}`", label=label, help=help, fix=guess)
+
+
+def value_of_other_call(span: Span, callee: str, name: str) -> Diagnostic:
+    """An attribute that names an operand, where another call, an alternative of a hole or an op that is passed takes it."""
+    return UNKNOWN_ATTRIBUTE(
+        span, f"`{name}` of `{callee}` stands in its own call only", label="here it is not known which call takes it",
+        help=f"write the call out: `{callee}(x, y, {name}=w)`",
+    )  # fmt: skip
 
 
 def missing_attribute(span: Span, owner: str, name: str, expected: str) -> Diagnostic:

@@ -139,7 +139,7 @@ def _layers(graph: Graph, widest: Graph) -> dict[str, _Layer]:
     channels = {n.id: tuple(range(n.out.width)) for n in graph.nodes if isinstance(n.layer, Input)}
     found = _section(graph.nodes, widest.nodes, channels, ["fpn"])
     pyramid = channels[next(iter(graph.outputs.values()))]
-    for tower, wide_tower in zip(graph.head.towers, widest.head.towers, strict=True):
+    for tower, wide_tower in zip(graph.head.chains, widest.head.chains, strict=True):
         read = pyramid
         for layer, wide in zip(tower.layers, wide_tower.layers, strict=True):
             of_layer = {"x": read}
@@ -147,6 +147,8 @@ def _layers(graph: Graph, widest: Graph) -> dict[str, _Layer]:
             places = [place] if layer.shared else [f"{place}.{level}" for level in graph.outputs]
             found |= _section(layer.nodes, wide.nodes, of_layer, places)
             read = of_layer[layer.result]
+        if tower is graph.head.trunk:
+            pyramid = read
         for prediction in graph.head.predictions:
             if prediction.tower == tower.name:
                 found[f"head.{prediction.name}"] = _Layer(f"{wide_tower.width}", read, ())
@@ -158,7 +160,7 @@ def _section(
 ) -> dict[str, _Layer]:
     """The layers of a section, or of a layer of the head; adds the channels of their results to `channels`."""
     ops: dict[str, list[str]] = {}
-    for node in nodes:
+    for node in {node.weights: node for node in nodes}.values():  # how often a `shared` op is called differs between fillings
         ops.setdefault(_op(node), []).append(kind(node.layer))
     found: dict[str, _Layer] = {}
     for node, wide in zip(nodes, widest, strict=True):
@@ -169,12 +171,13 @@ def _section(
         layer = _Layer(
             f"{widths} {' '.join(ops[_op(node)])}", channels[node.inputs[0]], channels[node.id], isinstance(node.layer, UpConv)
         )
-        found |= {f"{place}.{node.id}": layer for place in places}
+        for place in places:
+            found.setdefault(f"{place}.{node.weights}", layer)
     return found
 
 
 def _op(node: Node) -> str:
-    return node.id.rpartition(".")[0]
+    return node.weights.rpartition(".")[0]
 
 
 def _written(node: Node, widest: Node, operands: Sequence[Channels]) -> Channels:

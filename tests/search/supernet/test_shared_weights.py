@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -208,6 +209,42 @@ def test_turns_have_the_same_weights_whatever_the_depth() -> None:
     assert len(sharing.weights.parameters) > len(deepest), "another op in the first turn"
 
 
+def test_a_shared_op_has_one_set_however_often_a_filling_calls_it() -> None:
+    """Wherever it is called; its alternatives have sets of their own. Norms of each level are told apart."""
+    space = loads_space("""decoder t {
+      input c3, c4
+      let w = ?(32 | 64)
+      fpn(width=w, norm=bn) {
+        shared f(x) = ?(conv_3x3 | sep_3x3)(x)
+        x = c3
+        repeat ?(1..3) { x = f(x) }
+        output p3 = x, p4 = ?(f(c4) | c4)
+      }
+      head(width=w, norm=bn, norms=level) { both: conv_3x3 cls: conv_1x1 }
+      predict fcos(centerness=cls)
+    }""")
+
+    def lowered(text: str) -> Graph:
+        return space.load(text).lower(CHANNELS)
+
+    widths, weights = Widths(space, lowered), SharedWeights()
+    assert widths.decisions == (0,)
+    made: dict[tuple[int, ...], dict[str, Tensor]] = {}
+    for indices in itertools.product(*(range(len(domain)) for domain in space.domains)):
+        graph, widest = lowered(space.decode(indices)), lowered(space.decode(widths.widest(indices)))
+        bound = weights.bind(graph, widest, CLASSES, lambda widest=widest: DecoderModule(widest, CLASSES))
+        made[indices] = bound.weights
+        bound.module.load_state_dict(bound.own_state())
+        assert bound.eval()(maps())["p3"].cls_logits.isfinite().all()
+    shared = [key for key in weights.parameters if key.startswith("fpn.f.")]
+    assert len(shared) == 3 + 4, "one convolution with a norm, or two"
+    for op in (0, 1):
+        sets = {found["fpn.f.conv.weight"].data_ptr() for indices, found in made.items() if indices[1] == op}
+        assert len(sets) == 1
+    level_norms = {key.split()[0] for key in weights.parameters if key.startswith("head.both.0.norm")}
+    assert level_norms == {f"head.both.0.norm.{level}.{name}" for level in ("p3", "p4") for name in ("weight", "bias")}
+
+
 def test_layers_without_weights_share_nothing_and_hand_on_channels() -> None:
     space = loads_space("""
     decoder small {
@@ -215,7 +252,8 @@ def test_layers_without_weights_share_nothing_and_hand_on_channels() -> None:
       let w = ?(32 | 64)
       fpn(width=w, norm=bn) {
         a, b = split(c3)
-        d = conv_3x3(mul(b, 0.5))
+        by = conv(c4, k=1, width=2)
+        d = weighted_add(conv_3x3(mul(b, 0.5)), c4, by=by)
         output p3 = conv_1x1(concat(d, a)), p4 = c4
       }
       head(width=w, norm=none) { conv_3x3 }
