@@ -124,6 +124,7 @@ class Call(NamedTuple):
         settings: attributes; words that `let` and `repeat` bind are put in place of their names.
         has_slots: whether a value among the settings is a slot, or is computed from one.
         span: the call; `callee_span` is the part before the brackets.
+        is_distinct: no two operands may be the same.
     """
 
     target: Target | Slot
@@ -132,6 +133,7 @@ class Call(NamedTuple):
     has_slots: bool
     span: Span
     callee_span: Span
+    is_distinct: bool = False
 
 
 Operand: TypeAlias = Ref | Call | Slot | Nothing | Missing

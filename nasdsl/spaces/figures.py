@@ -25,6 +25,7 @@ from nasdsl.semantics.attributes import Accepts, Unknown
 from nasdsl.semantics.builder import NOTHING, UNFIT
 from nasdsl.semantics.calls import CallCounter
 from nasdsl.semantics.conditions import ALWAYS, holds
+from nasdsl.semantics.distinct import has_same_operands
 from nasdsl.semantics.elaborate_body import body_of_block
 from nasdsl.semantics.infer import Binding, Frame, Inference
 from nasdsl.semantics.infer_prediction import infer_settings
@@ -519,6 +520,8 @@ class _Section:
             return [(targets[0].name, self.add(_something(self.expression(value))))]  # type: ignore[union-attr]  # it has checked
         call: Any = chosen(statement.value, self.indices)
         target = chosen(call.target, self.indices) if type(call) is Call else None
+        if target is not None and call.is_distinct and has_same_operands(call, self.indices):
+            raise _Unbuildable
         if target is not None and type(target.callee) is Primitive:
             return self._results(call, targets)
         if target is not None and type(target.callee) is Op and target.callee.is_shared:
@@ -684,6 +687,8 @@ class _Section:
     def call(self, node: Call) -> _Value:
         """The value of a call; of a primitive with several results, with the shapes of all of them."""
         indices = self.indices
+        if node.is_distinct and has_same_operands(node, indices):
+            raise _Unbuildable
         target: Any = node.target
         while type(target) is Slot:
             target = target.alternatives[indices[target.decision.number]]

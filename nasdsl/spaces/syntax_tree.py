@@ -104,7 +104,7 @@ def filled(node: Any, indices: Sequence[int]) -> Any:
     if kind is ast.Call:
         callee, extra = _called(node.callee, indices)
         operands = tuple([filled(o, indices) for o in node.operands])
-        return ast.Call(node.span, callee, node.callee_span, operands, filled(extra + node.settings, indices))
+        return ast.Call(node.span, callee, node.callee_span, operands, filled(extra + node.settings, indices), node.distinct)
     if kind is ast.Step:
         callee, extra = _called(node.operation, indices)
         return ast.Step(node.span, callee, filled(extra + node.settings, indices))
@@ -245,7 +245,7 @@ class _TreeBuilder:
             if last:
                 operands, settings = operands[:-1], (*settings, ast.Setting(node.span, last, node.span, operands[-1]))
             settings = tuple(s for s in settings if s.name != primitives.FACTOR)
-            return ast.Call(node.span, callee, node.callee_span, operands, settings)
+            return ast.Call(node.span, callee, node.callee_span, operands, settings, node.is_distinct)
         if isinstance(node, Nothing):
             return ast.Reference(node.span, primitives.NONE)
         assert isinstance(node, Slot)

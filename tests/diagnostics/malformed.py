@@ -356,6 +356,10 @@ MALFORMED: dict[str, str] = {
     "a broken requirement of calls": decoder("x = c3\nrepeat 3 { x = dconv_3x3(x) }\noutput p4 = c4").replace(
         "c5\n", "c5\n  require count(dconv_3x3) <= 2\n", 1
     ),
+    "operands that do not differ": decoder("x = sum(conv(c3, k=3), conv(c3, k=3)) distinct\noutput p3 = x"),
+    "distinct of one operand": decoder("x = relu(c3) distinct\noutput p3 = x"),
+    "distinct in a head": decoder(head="?(conv(k=3) distinct | skip)"),
+    "distinct where no call is": decoder("x = c3 distinct\noutput p3 = x"),
     # ------------------------------------------------------------------ one mistake, where there were several
     "a call as an attribute of an output": decoder("output p3 = conv(c3, k=3, groups=width(c4), norm=bn)"),
     "a call as an attribute of a block": decoder("x = conv(c3, k=3, groups=2 * min(4, 8), norm=bn)\noutput p3 = x"),

@@ -159,6 +159,11 @@ MEANINGFUL = {
     "nothing given to a block": "output p3 = cell(?(c3 | none), c4)",
     "nothing, and what dangles": "a = relu(c4) b = sum(?(none | tanh)(a), c3) output p3 = b merge dangling into p3",
     "nothing among operands of blocks": "a, b = ?(one | two)(c3, ?(skip | none)(c4)) output p3 = a, p4 = sum(b, c5)",
+    "operands that differ": (
+        "output p3 = ?(sum | psum)(?(relu | conv(k=?(1 | 3)))(?(c3 | c4)), ?(relu | conv(k=3))(?(c3 | c4))) distinct"
+    ),
+    "operands that differ by what is in an op": "output p3 = ?(sum | psum)(free(c3), free(c3)) distinct",
+    "results of operands that differ": "a, b = ?(one | two)(?(c3 | c4), ?(c3 | c4)) distinct output p3 = a, p4 = b",
     "dangling values": (
         "a = relu(c4) b = ?(c3 | a) c = conv_1x1(b) output p3 = c3 merge dangling into p3 d = tanh(c4) output p4 = d"
     ),
