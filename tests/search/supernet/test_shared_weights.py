@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -206,3 +207,28 @@ def test_turns_have_the_same_weights_whatever_the_depth() -> None:
     assert set(outputs) == {"p3", "p4"}
     sharing.bind((0, 2, 1, 0, 0, 1))
     assert len(sharing.weights.parameters) > len(deepest), "another op in the first turn"
+
+
+def test_predictions_of_other_ops_and_bins_are_other_weights() -> None:
+    """Every filling computes; predictions share their weights with those of the same op and bins, whatever the width."""
+    space = loads_space("""
+op deep(x) = conv_1x1(relu(conv_3x3(x)))
+decoder shared {
+  input c3, c4
+  let w = ?(32 | 64)
+  fpn(width=w, norm=bn) { output p3 = conv_1x1(c3), p4 = conv_3x3(c4) }
+  head(width=w, norm=none) { conv_1x1 }
+  predict gfl(bins=?(2 | 5), conv=?(none | deep), share=?(true | false))
+}
+""")
+    sharing = Sharing(space)
+    for indices in itertools.product(range(2), repeat=4):
+        bound = sharing.bind(indices)
+        bins = (2, 5)[indices[1]]
+        features = {name: x for name, x in maps().items() if name != "c5"}
+        for level in bound(features).values():
+            assert level.bbox_reg.shape[1] == 4 * (bins + 1)
+    narrow, wide = sharing.bind((0, 1, 1, 0)), sharing.bind((1, 1, 1, 0))
+    for name in (name for name in wide.weights if name.startswith("head.bbox_reg")):
+        rows = narrow.weights[name].shape
+        assert torch.equal(narrow.weights[name], wide.weights[name][tuple(slice(0, length) for length in rows)])
