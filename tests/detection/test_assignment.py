@@ -33,9 +33,9 @@ def iou(a: list[float], b: list[float]) -> float:
     return width * height / both if both else 0.0
 
 
-def random_boxes(count: int, generator: torch.Generator) -> Tensor:
+def random_boxes(count: int, generator: torch.Generator, largest: float = 40.0) -> Tensor:
     corner = torch.rand(count, 2, generator=generator, dtype=torch.float64) * torch.tensor([60.0, 45.0])
-    size = 4 + torch.rand(count, 2, generator=generator, dtype=torch.float64) * 40
+    size = 4 + torch.rand(count, 2, generator=generator, dtype=torch.float64) * largest
     return torch.cat([corner, corner + size], dim=1).float()
 
 
@@ -66,7 +66,7 @@ def slow_atss(boxes: list[list[float]], top: int = 9) -> list[int]:
 @pytest.mark.parametrize("seed", range(5))
 def test_atss_targets_are_those_of_the_algorithm(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    boxes = random_boxes(1 + seed % 5, generator)
+    boxes = random_boxes(1 + seed % 5, generator, largest=40.0 if seed % 2 else 110.0)
     labels = torch.arange(len(boxes)) % 3
     targets = Atss().targets(SHAPES, (64, 80), [{"boxes": boxes, "labels": labels}])
     owner = slow_atss(boxes.tolist())
