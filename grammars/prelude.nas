@@ -2,7 +2,7 @@
 #
 # In a body, `width`, `norm` and `act` are those of the section (fpn or head) that uses the op. Parameters with a value
 # are attributes that a call may set: conv_3x3(x, width=128). The primitives behind these are conv, deform_conv, norm,
-# scale, add, mul, max, weighted_add, concat, resize, pool, global_pool and the activations.
+# scale, add, mul, max, weighted_add, concat, split, resize, pool, global_pool and the activations.
 
 # ---------------------------------------------------------------------------------------------- unary operations
 

@@ -19,9 +19,11 @@ from nasdsl.diagnostics.catalogue import holes, structure
 from nasdsl.ir import Graph, lower
 from nasdsl.ir.canonical import canonical_text, digest
 from nasdsl.semantics.architecture import Architecture
+from nasdsl.semantics.calls import CallCounter
 from nasdsl.semantics.check import Checked, check
 from nasdsl.semantics.files import read_source
 from nasdsl.semantics.primitives import with_plugin_warnings
+from nasdsl.semantics.program import Program
 from nasdsl.syntax.parser import parse
 from nasdsl.syntax.rewriting import with_detector, with_prediction, with_width
 
@@ -42,11 +44,11 @@ def check_source(source: Source, *, path: Path | None = None, root: Path | None 
     architecture = checked.architecture
     if architecture is None or not architecture.requirements or architecture.open_holes:
         return checked
-    broken = _broken_requirements(architecture)
+    broken = _broken_requirements(architecture, checked.program)
     return Checked(None if broken else architecture, checked.problems + broken, checked.program)
 
 
-def _broken_requirements(architecture: Architecture) -> list[Diagnostic]:
+def _broken_requirements(architecture: Architecture, program: Program | None) -> list[Diagnostic]:
     own = architecture.detector.size if architecture.detector else None
     try:
         backbone, channels = _own_channels(architecture)
@@ -55,11 +57,14 @@ def _broken_requirements(architecture: Architecture) -> list[Diagnostic]:
         return list(error.diagnostics)
     sizes = requirements.macs_sizes(architecture.requirements, own)
     known = requirements.measure(graph, sizes, 80, architecture.fpn.dangling, own)
+    counted = requirements.counted_ops(architecture.requirements)
+    if counted and program is not None:
+        known = known._replace(calls=CallCounter(program, counted).count())
     return [
         holes.requirement_broken(
             requirement.span,
             architecture.name,
-            requirement.quantity,
+            requirements.quantity_of(requirement),
             value,
             f"{requirement.comparison} {requirement.bound.text}",
             backbone,

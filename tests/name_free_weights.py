@@ -16,14 +16,14 @@ from torch import Tensor, nn
 @torch.no_grad()
 def set_weights(module: nn.Module) -> None:
     for name, part in module.named_modules():
-        if isinstance(part, nn.BatchNorm2d | nn.GroupNorm):
+        if isinstance(part, nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm):
             i = torch.arange(part.weight.numel(), dtype=torch.float64)
             part.weight.copy_(1 + 0.1 * torch.sin(i))
             part.bias.copy_(0.05 * torch.cos(i))
             if isinstance(part, nn.BatchNorm2d):
                 part.running_mean.copy_(0.1 * torch.sin(i))
                 part.running_var.copy_(1 + 0.2 * torch.cos(i) ** 2)
-        elif isinstance(part, nn.Conv2d) and not name.endswith(".offset"):
+        elif isinstance(part, nn.Conv2d | nn.ConvTranspose2d) and not name.endswith(".offset"):
             weight = part.weight
             i = torch.arange(weight.numel(), dtype=torch.float64)
             weight.copy_((torch.sin(0.37 * i) / math.sqrt(weight[0].numel())).view_as(weight))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from nasdsl.backbones import Backbone
 from nasdsl.diagnostics import Span
 from nasdsl.ir.graph import Graph, HeadLayer, Node
-from nasdsl.layers import Cost, Feature
+from nasdsl.layers import Attention, Cost, Feature, Norm, layer_cost
 from nasdsl.semantics.architecture import Value
 
 Size = tuple[int, int]
@@ -20,7 +20,8 @@ class PartCost(NamedTuple):
     """Cost of a part of the detector, for one image.
 
     Attributes:
-        macs: multiply-accumulates of convolutions, deformable ones in full, and of nothing else.
+        macs: multiply-accumulates of convolutions, deformable ones in full, of CARAFE's reassembly and of attention's
+            products, and of nothing else.
         params: parameters.
         trainable_params: parameters without those that the FCOS recipe freezes (a ResNet's stem, first stage and
             BatchNorms).
@@ -119,7 +120,8 @@ def cost(graph: Graph, size: Size, classes: int, backbone: Backbone | None = Non
         backbone: included in the total if given.
     """
     areas = Areas(size)
-    fpn, per_value = _sum_nodes(graph.nodes, areas)
+    counted: set[str] = set()
+    fpn, per_value = _sum_nodes(graph.nodes, areas, counted)
     nodes = []
     for value, total, last in per_value:
         if value.kind == "input":
@@ -130,7 +132,7 @@ def cost(graph: Graph, size: Size, classes: int, backbone: Backbone | None = Non
     head, head_nodes = _head(graph, areas, classes)
     removed = []
     for entry in graph.removed:
-        dead, _ = _sum_nodes(entry.nodes, areas)
+        dead, _ = _sum_nodes(entry.nodes, areas, counted)
         removed.append(RemovedCost(entry.value.name, dead.macs, dead.params, dead.published_flops, entry.value.span))
     dead_flops, dead_params = sum(r.published_flops for r in removed), sum(r.params for r in removed)
     backbone_figures = PartCost()
@@ -174,14 +176,53 @@ class Areas:
         return found
 
 
-def _sum_nodes(nodes: tuple[Node, ...], areas: Areas) -> tuple[Cost, list[tuple[Value, list[int], Node]]]:
-    """Cost of all nodes, and for each value its [macs, params] and last node."""
+class HeadAreas:
+    """Areas of the maps in a head, whose layers are applied to several levels, and costs on all of these together.
+
+    Args:
+        levels: of the pyramid. The levels of nodes are relative to them.
+    """
+
+    __slots__ = ("_summed", "areas", "levels")
+
+    def __init__(self, areas: Areas, levels: tuple[int, ...]) -> None:
+        self.areas = areas
+        self.levels = levels
+        self._summed: dict[int | None, int] = {None: len(levels)}  # globally pooled: one position on each level
+
+    def area(self, level: int | None) -> int:
+        """The summed area, over the pyramid, of maps that are `level` levels above those that the head is applied to."""
+        found = self._summed.get(level)
+        if found is None:
+            assert level is not None
+            found = self._summed[level] = sum(self.areas.area(base + level) for base in self.levels)
+        return found
+
+    def cost(self, node: Node) -> Cost:
+        """Cost of a node on all levels; parameters are those of one set of weights."""
+        layer, operands, out = node.layer, node.operands, node.out
+        if not isinstance(layer, Attention) or out.level is None:
+            return layer_cost(layer, operands, out, self.area)
+        each = [layer.cost(operands, out, self.areas.area(base + out.level)) for base in self.levels]
+        return Cost(sum(c.macs for c in each), each[0].params, sum(c.published_flops for c in each))
+
+
+def _sum_nodes(nodes: tuple[Node, ...], areas: Areas, counted: set[str]) -> tuple[Cost, list[tuple[Value, list[int], Node]]]:
+    """Cost of all nodes, and for each value its [macs, params] and last node.
+
+    Args:
+        counted: paths of shared weights whose parameters are counted: they belong to the first value that has them. Those of
+            the nodes are added.
+    """
     macs = params = published = 0
     values: dict[int, tuple[Value, list[int], Node]] = {}
     area = areas.area
     for node in nodes:
-        _, layer, _, operands, out, value, _ = node
-        m, p, f = layer.cost(operands, out, area(out.level))
+        _, layer, _, operands, out, value, _, shared = node
+        m, p, f = layer_cost(layer, operands, out, area)
+        if shared:
+            p = 0 if shared in counted else p
+            counted.add(shared)
         macs += m
         params += p
         published += f
@@ -200,18 +241,19 @@ def _sum_nodes(nodes: tuple[Node, ...], areas: Areas) -> tuple[Cost, list[tuple[
 def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCost]]:
     """Cost of the head, and of each of its layers and predictions.
 
-    The head is the same on every level and its cost is linear in the area, so it is counted once for the summed area.
+    The head is the same on every level and the cost of most layers is linear in the area, so it is counted once for the
+    summed area; that of attention is counted for each level.
     """
     levels = len(graph.levels)
-    area = sum(areas.area(level) for level in graph.levels.values())
+    on_levels = HeadAreas(areas, tuple(graph.levels.values()))
     total = Cost()
     rows = []
     known: dict[int, Cost] = {}  # towers that are written as one chain share its layers
-    for tower in graph.head.towers:
+    for tower in graph.head.chains:
         for layer in tower.layers:
             layer_cost = known.get(id(layer))
             if layer_cost is None:
-                layer_cost = known[id(layer)] = _head_layer(layer, area, levels)
+                layer_cost = known[id(layer)] = _head_layer(layer, on_levels, levels)
             total += layer_cost
             width = layer.nodes[-1].out.width
             rows.append(
@@ -226,7 +268,7 @@ def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCos
                 )
             )
     for prediction in graph.head.predictions:
-        one_cost = _head_layer(prediction.layer(classes), area, levels)
+        one_cost = _head_layer(prediction.layer(classes), on_levels, levels)
         scales = levels if prediction.form != "raw" else 0
         one_cost = one_cost + Cost(0, scales, 0)
         total += one_cost
@@ -235,16 +277,19 @@ def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCos
     return total, rows
 
 
-def _head_layer(layer: HeadLayer, area: int, levels: int) -> Cost:
-    """Cost of a layer of the head on a pyramid of `levels` levels with `area` positions in all."""
+def _head_layer(layer: HeadLayer, on_levels: HeadAreas, levels: int) -> Cost:
+    """Cost of a layer of the head on a pyramid of so many levels."""
     macs = params = published = 0
+    counted: set[str] = set()
     for node in layer.nodes:
-        pooled = node.out.level is None  # globally pooled: one position on each level
-        m, p, f = node.layer.cost(node.operands, node.out, levels if pooled else area)
+        m, p, f = on_levels.cost(node)
         macs += m
-        params += p
         published += f
-    return Cost(macs, params if layer.shared else params * levels, published)
+        if node.weights not in counted:
+            counted.add(node.weights)
+            is_shared = layer.shared and not (layer.norms_per_level and isinstance(node.layer, Norm))
+            params += p if is_shared else p * levels
+    return Cost(macs, params, published)
 
 
 def to_json(table: CostTable) -> Mapping[str, object]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from nasdsl.ir.canonical import digest
 from nasdsl.ir.graph import Graph, Node
-from nasdsl.layers import CustomLayer, Input, Resize
+from nasdsl.layers import Conv, DeformConv, Input, Resize, is_sized
 
 
 class ExportError(ValueError):
@@ -25,7 +25,7 @@ class MissingExtra(ExportError, ImportError):
 def all_nodes(graph: Graph) -> Iterator[Node]:
     """All nodes of a graph: those of the fpn, then those of the head (each once, not once a level)."""
     yield from graph.nodes
-    for tower in graph.head.towers:
+    for tower in graph.head.chains:
         for layer in tower.layers:
             yield from layer.nodes
     for prediction in graph.head.predictions:
@@ -33,10 +33,16 @@ def all_nodes(graph: Graph) -> Iterator[Node]:
 
 
 def sized_levels(nodes: Sequence[Node]) -> list[int]:
-    """The levels whose height and width layers are given: resizes, and custom layers that take a size."""
+    """The levels whose height and width layers are given: resizes, and others that take a size."""
     levels = {n.layer.level for n in nodes if isinstance(n.layer, Resize)}
-    levels |= {n.out.level for n in nodes if isinstance(n.layer, CustomLayer) and n.layer.sized and n.out.level is not None}
+    levels |= {n.out.level for n in nodes if is_sized(n.layer) and n.out.level is not None}
     return sorted(levels)
+
+
+def offset_predictors(nodes: Sequence[Node]) -> list[Node]:
+    """The convolutions whose results are the offsets of deformable convolutions, as they are; each set of weights once."""
+    read = {node.inputs[1] for node in nodes if isinstance(node.layer, DeformConv) and len(node.inputs) > 1}
+    return list({node.weights: node for node in nodes if node.id in read and isinstance(node.layer, Conv)}.values())
 
 
 def input_nodes(graph: Graph) -> dict[str, Node]:
@@ -62,4 +68,4 @@ def metadata(graph: Graph, classes: int) -> dict[str, str]:
     }
 
 
-__all__ = ["ExportError", "MissingExtra", "all_nodes", "input_nodes", "metadata", "sized_levels", "where"]
+__all__ = ["ExportError", "MissingExtra", "all_nodes", "input_nodes", "metadata", "offset_predictors", "sized_levels", "where"]

@@ -16,27 +16,31 @@ from nasdsl.nn.folding import fold
 def for_inference(module: DecoderModule) -> DecoderModule:
     """Copy of a decoder that is optimized for inference. Its predictions in eval mode are the same, up to rounding.
 
-    A BatchNorm whose input is a convolution that nothing else reads is folded into the convolution. GroupNorms stay: their
-    statistics depend on the input. The copy cannot be trained, since it has no BatchNorms.
+    A BatchNorm whose input is a convolution that nothing else reads is folded into the convolution. GroupNorms and LayerNorms
+    stay: their statistics depend on the input. So do BatchNorms of each level behind a convolution that all levels share. The
+    copy cannot be trained, since it has no BatchNorms.
     """
     optimized = copy.deepcopy(module).eval().requires_grad_(False)
     graph = optimized.graph
-    fold(optimized.fpn, foldable(graph.nodes, graph.outputs.values()))
-    for tower in graph.head.towers:
+    fold(optimized.fpn, [(conv.weights, norm.weights) for conv, norm in foldable(graph.nodes, graph.outputs.values())])
+    levels = optimized.head.levels
+    for tower in graph.head.chains:
         root = optimized.head.get_submodule(tower.name)
-        for layer, built in zip(tower.layers, optimized.head.towers[tower.name], strict=True):
-            pairs = foldable(layer.nodes, [layer.result])
-            for level in optimized.head.levels[:1] if layer.shared else optimized.head.levels:
-                fold(built.modules(root, level), pairs)
+        for layer in tower.layers:
+            pairs = [] if layer.norms_per_level else foldable(layer.nodes, [layer.result])
+            for level in levels[:1] if layer.shared else levels:
+                fold(root, [(layer.path(conv, level), layer.path(norm, level)) for conv, norm in pairs])
     for prediction in graph.head.predictions:
         pairs = foldable(prediction.nodes, [prediction.nodes[-1].id])
         for place in optimized.head.places(prediction)[: None if pairs else 0]:
-            fold(optimized.head.get_submodule(place), pairs)
+            fold(optimized.head.get_submodule(place), [(conv.weights, norm.weights) for conv, norm in pairs])
     return optimized.to(memory_format=torch.channels_last)
 
 
-def foldable(nodes: Sequence[Node], results: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs (convolution, norm) of node ids where the norm is the only reader of the convolution.
+def foldable(nodes: Sequence[Node], results: Iterable[str]) -> list[tuple[Node, Node]]:
+    """Pairs (convolution, norm) where the norm is the only reader of the convolution.
+
+    Of layers that share their weights, a pair stands once, and only if all of them are such pairs of the same weights.
 
     Args:
         results: ids of the nodes that are read from outside.
@@ -46,10 +50,16 @@ def foldable(nodes: Sequence[Node], results: Iterable[str]) -> list[tuple[str, s
     for node in nodes:
         for source in node.inputs:
             readers[source] = readers.get(source, 0) + 1
-    return [
-        (node.inputs[0], node.id)
+    candidates = [
+        (by_id[node.inputs[0]], node)
         for node in nodes
         if isinstance(node.layer, Norm)
         and isinstance(by_id[node.inputs[0]].layer, Conv | DeformConv)
         and readers[node.inputs[0]] == 1
     ]
+    pair_of = {node.id: (conv.weights, norm.weights) for conv, norm in candidates for node in (conv, norm)}
+    pairs_of: dict[str, set[tuple[str, str] | None]] = {}  # of a set of weights: the pairs that its nodes are in
+    for node in nodes:
+        pairs_of.setdefault(node.weights, set()).add(pair_of.get(node.id))
+    unique = {pair_of[conv.id]: (conv, norm) for conv, norm in candidates}
+    return [found for pair, found in unique.items() if all(pairs_of[weights] == {pair} for weights in pair)]

@@ -15,10 +15,13 @@ from nasdsl.ir.graph import Node
 from nasdsl.layers import (
     Activation,
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     Features,
     GlobalPool,
     Input,
@@ -26,14 +29,20 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     Norm,
+    PixelShuffle,
+    PlacewiseAdd,
     Pool,
     PrimitiveError,
     Resize,
     Result,
     Scale,
+    Split,
+    UpConv,
     WeightedAdd,
+    is_sized,
 )
 from nasdsl.layers.custom import describe
+from nasdsl.nn import placewise_add
 
 Sizes = Mapping[int, Sequence[int]]
 """Height and width of the feature map, by level."""
@@ -70,10 +79,11 @@ class Interpreter:
     Args:
         nodes: in topological order.
         results: ids of the nodes whose values `run` returns.
+        paths: of the nodes' modules, by id, where they are elsewhere than at `Node.weights`.
     """
 
-    def __init__(self, nodes: Sequence[Node], results: Sequence[str]) -> None:
-        self._arguments = (tuple(nodes), tuple(results))
+    def __init__(self, nodes: Sequence[Node], results: Sequence[str], paths: Mapping[str, str] | None = None) -> None:
+        self._arguments = (tuple(nodes), tuple(results), paths)
         place = {node.id: i for i, node in enumerate(nodes)}
         self.inputs = {node.layer.name: place[node.id] for node in nodes if isinstance(node.layer, Input)}
         self.results = [place[r] for r in results]
@@ -89,7 +99,7 @@ class Interpreter:
             Step(
                 at,
                 compute_of(node.layer),
-                tuple(node.id.split(".")),
+                tuple((node.weights if paths is None else paths[node.id]).split(".")),
                 tuple(place[source] for source in node.inputs),
                 tuple(drops.get(at, ())),
                 node,
@@ -140,7 +150,8 @@ def _run(step: Step, root: nn.Module, operands: Sequence[Tensor], sizes: Sizes) 
     layer = step.node.layer
     if isinstance(layer, CustomLayer):
         return _run_custom(step.node, layer, module, operands, sizes)  # type: ignore[no-any-return]  # several: only `Result` reads them
-    out: Tensor = module(*operands)
+    size = {"size": tuple(sizes[step.node.out.level])} if is_sized(layer) else {}  # type: ignore[index]  # it has a level
+    out: Tensor = module(*operands, **size)
     return out
 
 
@@ -176,10 +187,16 @@ def compute_of(layer: Layer) -> Compute | None:
             return lambda x, sizes: _reduce(torch.add, x)
         case Multiply():
             return lambda x, sizes: _reduce(torch.mul, x)
+        case PlacewiseAdd():
+            return lambda x, sizes: placewise_add(x[-1], *x[:-1])
+        case Factor():
+            return lambda x, sizes: x[0] * layer.value
         case Maximum():
             return lambda x, sizes: _reduce(torch.maximum, x)
         case Concat():
             return lambda x, sizes: torch.cat(_expand(x), dim=1)
+        case Split():
+            return lambda x, sizes: torch.chunk(x[0], layer.parts, dim=1)  # type: ignore[return-value]  # several: only `Result` reads them
         case Resize():
             return _resize(layer)
         case Pool():
@@ -189,7 +206,9 @@ def compute_of(layer: Layer) -> Compute | None:
             return lambda x, sizes: reduce(x[0], dim=(2, 3), keepdim=True)
         case Result():
             return lambda x, sizes: x[0][layer.index]
-        case Conv() | DeformConv() | Norm() | Scale() | WeightedAdd() | CustomLayer() | Input():
+        case Conv() | DeformConv() | UpConv() | PixelShuffle() | Carafe() | Attention():
+            return None
+        case Norm() | Scale() | WeightedAdd() | CustomLayer() | Input():
             return None
 
 

@@ -1,41 +1,62 @@
 """Graph to a ``torch.nn.Module`` whose parameter names follow the text.
 
-``fpn.x1.x.deform_conv.weight`` is the weight of the deformable convolution of operand ``x`` of value ``x1``;
-``head.cls.0.conv.weight`` that of layer 0 of the class tower, ``head.cls.0.p3.conv.weight`` where each level has its own.
+``fpn.x1.x.deform_conv.weight`` is the weight of the deformable convolution of operand ``x`` of value ``x1``,
+``fpn.refine.conv.weight`` that of all calls of the `shared` op ``refine``; ``head.cls.0.conv.weight`` that of layer 0 of the
+class tower, ``head.cls.0.p3.conv.weight`` where each level has its own; ``head.cls.0.norm.p3.weight`` where only norms have.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from nasdsl.backends.interpreter import Interpreter, needed_levels
+from nasdsl.backends.export import offset_predictors
+from nasdsl.backends.interpreter import Interpreter, compute_of, needed_levels
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
 from nasdsl.layers import (
     GROUP_NORM_GROUPS,
     Activation,
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     GlobalPool,
     Input,
     Maximum,
     Multiply,
     Norm,
+    NormKind,
+    PixelShuffle,
+    PlacewiseAdd,
     Pool,
     Resize,
     Result,
     Scale,
+    Split,
+    UpConv,
     WeightedAdd,
 )
-from nasdsl.nn import DeformConv2d, DilatedDepthwiseConv2d, Group, GroupNorm
+from nasdsl.nn import Carafe as CarafeModule
+from nasdsl.nn import (
+    DeformConv2d,
+    DilatedDepthwiseConv2d,
+    Group,
+    GroupNorm,
+    GuidedDeformConv2d,
+    LayerNorm2d,
+    SelfAttention2d,
+    UpConv2d,
+)
+from nasdsl.nn import PixelShuffle as PixelShuffleModule
 from nasdsl.nn import Scale as ScaleModule
 from nasdsl.nn import WeightedAdd as WeightedAddModule
 from nasdsl.predictions import BoxForm
@@ -64,23 +85,12 @@ class TowerLayer(NamedTuple):
     """A layer of a tower.
 
     Attributes:
-        interpreter: runs its nodes.
-        place: name of its modules in the tower.
-        shared: whether all levels share one set of modules.
+        interpreters: of each level: runs its nodes on the modules of the tower.
         needed_levels: levels, relative to its input, that something in it is resized to.
     """
 
-    interpreter: Interpreter
-    place: str
-    shared: bool
+    interpreters: Mapping[str, Interpreter]
     needed_levels: Sequence[int]
-
-    def modules(self, tower: nn.Module, level: str) -> nn.Module:
-        """Parent of the layer's modules for a level; the tower itself if the layer has none."""
-        own = tower._modules.get(self.place)
-        if own is None:
-            return tower
-        return own if self.shared else own.get_submodule(level)
 
     def sizes(self, x: Tensor) -> dict[int, tuple[int, int]]:
         """Height and width of the levels that something in it is resized to; they are relative to the layer's input."""
@@ -97,8 +107,7 @@ class Fpn(Group):
         self.input_levels = {n.layer.name: n.out.level for n in graph.inputs() if isinstance(n.layer, Input)}
         self.needed_levels = needed_levels(graph.nodes)
         self.interpreter = Interpreter(graph.nodes, list(graph.outputs.values()))
-        for node in graph.nodes:
-            _register(self, node.id, node)
+        _register(self, ((node.weights, node) for node in graph.nodes))
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Features [N, C, H, W] by name to the outputs [N, width, H, W] by name, finest first.
@@ -133,7 +142,11 @@ class Fpn(Group):
 
 
 class Head(Group):
-    """Head: towers and prediction convolutions, applied to every level of the pyramid."""
+    """Head: a trunk, towers and prediction convolutions, applied to every level of the pyramid.
+
+    Attributes:
+        towers: layers by name of the tower; those of the trunk, if there is one, are ``both`` and come first.
+    """
 
     def __init__(self, graph: Graph, classes: int) -> None:
         super().__init__()
@@ -143,7 +156,8 @@ class Head(Group):
         self.box_form: BoxForm = "raw" if box is None else box.form
         self.strides = {name: 2**level for name, level in graph.levels.items()}
         self.towers: dict[str, list[TowerLayer]] = {}
-        for tower in graph.head.towers:
+        self.trunk = "" if graph.head.trunk is None else graph.head.trunk.name
+        for tower in graph.head.chains:
             self.add_module(tower.name, Group())
             self.towers[tower.name] = [self._layer(self.get_submodule(tower.name), layer) for layer in tower.layers]
         self.runners = {p.name: self._prediction(p, p.layer(classes)) for p in graph.head.predictions}
@@ -151,21 +165,27 @@ class Head(Group):
             self.scale = nn.ParameterDict({level: nn.Parameter(torch.ones(())) for level in self.levels})
 
     def _layer(self, tower: nn.Module, layer: HeadLayer) -> TowerLayer:
-        """Create the modules of a layer: one set, or one for each level."""
-        places = [str(layer.index)] if layer.shared else [f"{layer.index}.{level}" for level in self.levels]
-        for place in places:
-            for node in layer.nodes:
-                _register(tower, f"{place}.{node.id}", node)
-        return TowerLayer(Interpreter(layer.nodes, [layer.result]), str(layer.index), layer.shared, needed_levels(layer.nodes))
+        """Create the modules of a layer: one set, or one for each level, or one with norms for each level."""
+        _register(tower, ((layer.path(node, level), node) for level in self.levels for node in layer.nodes))
+        interpreters: dict[str, Interpreter] = {}
+        for level in self.levels:
+            paths = {node.id: layer.path(node, level) for node in layer.nodes}
+            is_one = layer.shared and not layer.norms_per_level and interpreters
+            one = next(iter(interpreters.values())) if is_one else Interpreter(layer.nodes, [layer.result], paths)
+            interpreters[level] = one
+        return TowerLayer(interpreters, needed_levels(layer.nodes))
 
     def _prediction(self, prediction: PredictionLayer, layer: HeadLayer) -> TowerLayer:
         """Create the modules of a prediction: at its own path for a single layer, else below it."""
-        for place in self.places(prediction):
-            for node in layer.nodes:
-                path = place if prediction.is_plain else f"{place}.{node.id}"
-                _register(self, path, node)
-            _initialise_prediction(self.get_submodule(prediction_path(prediction, place)), prediction)
-        return TowerLayer(Interpreter(layer.nodes, [layer.result]), prediction.name, layer.shared, needed_levels(layer.nodes))
+        interpreters: dict[str, Interpreter] = {}
+        for level, place in zip(self.levels, self.places(prediction) * (len(self.levels) if layer.shared else 1), strict=True):
+            paths = {node.id: place if prediction.is_plain else f"{place}.{node.weights}" for node in layer.nodes}
+            if not (layer.shared and interpreters):
+                _register(self, ((paths[node.id], node) for node in layer.nodes))
+                _initialise_prediction(self.get_submodule(prediction_path(prediction, place)), prediction)
+            one = next(iter(interpreters.values())) if layer.shared and interpreters else None
+            interpreters[level] = one or Interpreter(layer.nodes, [layer.result], paths)
+        return TowerLayer(interpreters, needed_levels(layer.nodes))
 
     def places(self, prediction: PredictionLayer) -> list[str]:
         """Paths of the modules of a prediction: one, or one for each level."""
@@ -173,24 +193,20 @@ class Head(Group):
 
     def _predict(self, name: str, x: Tensor, level: str) -> Tensor:
         """A prediction for one level."""
-        prediction, runner = self.predictions[name], self.runners[name]
-        modules = runner.modules(self, level)
-        if prediction.is_plain:
-            out: Tensor = modules(x)
-            return out
-        return runner.interpreter.run(modules, {"x": x}, runner.sizes(x))[0]
+        runner = self.runners[name]
+        return runner.interpreters[level].run(self, {"x": x}, runner.sizes(x))[0]
 
     def forward(self, pyramid: Mapping[str, Tensor]) -> dict[str, Prediction]:
         """Pyramid [N, width, H, W] by level to a `Prediction` for each level."""
         predictions = {}
         for level in self.levels:
-            towers = {}
+            towers: dict[str, Tensor] = {}
             for name, layers in self.towers.items():
                 tower = self._modules[name]
                 assert tower is not None
-                x = pyramid[level]
+                x = towers[self.trunk] if self.trunk in towers else pyramid[level]
                 for layer in layers:
-                    x = layer.interpreter.run(layer.modules(tower, level), {"x": x}, layer.sizes(x))[0]
+                    x = layer.interpreters[level].run(tower, {"x": x}, layer.sizes(x))[0]
                 towers[name] = x
             maps = {name: self._predict(name, towers[p.tower], level) for name, p in self.predictions.items()}
             if self.box_form != "raw":
@@ -253,52 +269,101 @@ def _initialise_prediction(conv: nn.Module, prediction: PredictionLayer) -> None
 
 
 def _initialise(module: DecoderModule, graph: Graph) -> None:
-    """Initialize strided outputs (P6, P7) with kaiming_uniform(a=1) and zero bias, as published. The rest keeps torch's
+    """Initialize strided outputs (P6, P7) with kaiming_uniform(a=1) and zero bias, as published, and with zeros what predicts
+    the offsets of a deformable convolution, as the deformable convolution that predicts its own. The rest keeps torch's
     defaults."""
-    for node in graph.nodes:
-        if node.value.kind == "output" and isinstance(node.layer, Conv) and node.layer.stride > 1:
-            conv = module.fpn.get_submodule(node.id)
-            assert isinstance(conv, nn.Conv2d)
-            nn.init.kaiming_uniform_(conv.weight, a=1)
-            if conv.bias is not None:
-                nn.init.zeros_(conv.bias)
+    predictors = [module.fpn.get_submodule(node.weights) for node in offset_predictors(graph.nodes)]
+    for tower in graph.head.chains:
+        root = module.head.get_submodule(tower.name)
+        for layer in tower.layers:
+            for level in module.head.levels[:1] if layer.shared else module.head.levels:
+                predictors += [root.get_submodule(layer.path(node, level)) for node in offset_predictors(layer.nodes)]
+    for predictor in predictors:
+        for parameter in predictor.parameters():
+            nn.init.zeros_(parameter)
+    for node in strided_outputs(graph):
+        conv = module.fpn.get_submodule(node.weights)
+        assert isinstance(conv, nn.Conv2d)
+        nn.init.kaiming_uniform_(conv.weight, a=1)
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
 
 
-def _register(root: nn.Module, path: str, node: Node) -> None:
-    """Create the module of a node, if it has one, and add it at a path below `root`."""
-    module = make_module(node)
-    if module is None:
-        return
-    at = root
-    *groups, name = path.split(".")
-    for group in groups:
-        if group not in at._modules:
-            at.add_module(group, Group())
-        at = at.get_submodule(group)
-    at.add_module(name, module)
+def strided_outputs(graph: Graph) -> list[Node]:
+    """The convolutions of outputs such as ``p6 = down(p5)``, each set of weights once."""
+    found = [n for n in graph.nodes if n.value.kind == "output" and isinstance(n.layer, Conv) and n.layer.stride > 1]
+    return list({n.weights: n for n in found}.values())
+
+
+def _register(root: nn.Module, placed: Iterable[tuple[str, Node]]) -> None:
+    """Create the modules of nodes below `root`, each path's once, in the order of the tree: as the emitted source does.
+
+    Args:
+        placed: nodes with the paths of their modules. Nodes that need none are left out.
+    """
+    tree: dict[str, Any] = {}
+    for path, node in placed:
+        if isinstance(node.layer, Input) or compute_of(node.layer) is not None:
+            continue
+        at = tree
+        *groups, name = path.split(".")
+        for group in groups:
+            at = at.setdefault(group, {})
+        at.setdefault(name, node)
+    _create(root, tree)
+
+
+def _create(parent: nn.Module, tree: Mapping[str, Any]) -> None:
+    for name, entry in tree.items():
+        if isinstance(entry, Node):
+            parent.add_module(name, make_module(entry))
+            continue
+        if name not in parent._modules:
+            parent.add_module(name, Group())
+        _create(parent.get_submodule(name), entry)
+
+
+def _norm(kind: NormKind, width: int) -> nn.Module:
+    if kind == "gn":
+        return GroupNorm(GROUP_NORM_GROUPS, width)
+    return nn.BatchNorm2d(width) if kind == "bn" else LayerNorm2d(width)
 
 
 def make_module(node: Node) -> nn.Module | None:
-    """Create the module of a node's layer; None for a layer without parameters and buffers."""
+    """Create the module of a node's layer; None for a layer that the interpreter computes itself."""
     layer, width = node.layer, node.operands[0].width if node.operands else 0
     match layer:
         case Conv():
+            layer = layer.resolved(node.operands[0])
             padding = layer.dilation * (layer.k - 1) // 2
             if layer.dilation > 1 and layer.k > 1 and layer.stride == 1 and layer.groups == width == layer.width:
                 return DilatedDepthwiseConv2d(width, layer.k, layer.dilation, layer.bias)
             return nn.Conv2d(width, layer.width, layer.k, layer.stride, padding, layer.dilation, layer.groups, bias=layer.bias)
         case DeformConv():
-            return DeformConv2d(
+            deformable = DeformConv2d if len(node.inputs) == 1 else GuidedDeformConv2d
+            layer = layer.resolved(node.operands[0])
+            return deformable(
                 width, layer.width, layer.k, layer.stride, layer.dilation, layer.groups, layer.offset_groups, layer.bias
             )
         case Norm():
-            return nn.BatchNorm2d(width) if layer.norm == "bn" else GroupNorm(GROUP_NORM_GROUPS, width)
+            return _norm(layer.norm, width)
         case Scale():
             return ScaleModule(width)
         case WeightedAdd():
             return WeightedAddModule(len(node.inputs))
+        case UpConv():
+            layer = layer.resolved(node.operands[0])
+            return UpConv2d(width, layer.width, layer.k, layer.stride, layer.groups, layer.bias)
+        case PixelShuffle():
+            return PixelShuffleModule(layer.factor)
+        case Carafe():
+            return CarafeModule(width, layer.factor, layer.k, layer.encoder_k, layer.compressed)
+        case Attention():
+            return SelfAttention2d(width, layer.heads, layer.position == "sine")
         case CustomLayer():
             module: nn.Module = layer.module(node.operands, node.out)
             return module
-        case Input() | Activation() | Add() | Multiply() | Maximum() | Concat() | Resize() | Pool() | GlobalPool() | Result():
+        case Input() | Activation() | Add() | Multiply() | Factor() | Maximum() | PlacewiseAdd() | Concat():
+            return None
+        case Split() | Result() | Resize() | Pool() | GlobalPool():
             return None

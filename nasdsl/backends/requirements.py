@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from nasdsl.backends.cost import Size, cost
@@ -21,19 +21,33 @@ class Quantities(NamedTuple):
         params: parameters of fpn and head.
         dangling: number of dangling values.
         size: image size of the detector that the decoder is for, and of requirements that name none.
+        calls: how often it calls the ops that requirements count.
     """
 
     macs: dict[Size, int]
     params: int
     dangling: int
     size: Size = DEFAULT_SIZE
+    calls: Mapping[str, int] = {}
+
+
+def counted_ops(requirements: Sequence[ast.Require]) -> tuple[str, ...]:
+    """The ops whose calls requirements limit."""
+    return tuple(dict.fromkeys(r.subject.name for r in requirements if r.subject is not None))
+
+
+def quantity_of(requirement: ast.Require) -> str:
+    """What a requirement limits, behind a number: ``macs``, ``calls of dconv_3x3``."""
+    return requirement.quantity if requirement.subject is None else f"calls of {requirement.subject.name}"
 
 
 def violations(requirements: Sequence[ast.Require], quantities: Quantities) -> list[tuple[ast.Require, int]]:
     """The violated requirements, each with the value that violates it."""
     violated = []
     for requirement in requirements:
-        if requirement.quantity == "macs":
+        if requirement.subject is not None:
+            value = quantities.calls[requirement.subject.name]
+        elif requirement.quantity == "macs":
             value = quantities.macs[requirement.size or quantities.size]
         else:
             value = quantities.params if requirement.quantity == "params" else quantities.dangling

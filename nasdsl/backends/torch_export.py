@@ -122,14 +122,15 @@ class _FlatOutputs(nn.Module):
 
 
 def uneven_size(coarsest: int) -> tuple[int, int]:
-    """Height and width of an example image for a tracer: its coarsest map is 3 x 4, and no level's stride divides it evenly.
+    """Height and width of an example image for a tracer: its coarsest map is 3 x 4, and no map is exactly twice the next one.
 
-    torch treats a dimension of size 1 as a constant, so no map of the example may have one.
+    torch treats a dimension of size 1 as a constant, so no map of the example may have one; and where a map that is cut to the
+    size of a level has that size already, it takes both for the same in every image.
 
     Args:
         coarsest: stride of the coarsest level.
     """
-    return 2 * coarsest + coarsest // 8 + 1, 3 * coarsest + coarsest // 2 + 3
+    return 2 * coarsest + 1, 3 * coarsest + 1
 
 
 def _example(module: DecoderModule, height: int, width: int) -> dict[str, Tensor]:

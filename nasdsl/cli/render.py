@@ -21,19 +21,31 @@ from nasdsl.cli.output import echo_err
     help="File to write: OUT.svg, .png, .pdf, .html, .dot or .mmd (Mermaid).  [default: NAME.svg]",
 )
 @click.option("--diff", "other", metavar="NEW", help="Draw the changes from FILE to the decoder NEW (svg, png, pdf or dot).")
+@click.option(
+    "--fold/--no-fold",
+    default=None,
+    help="Draw each block and each repeat as one box, or every value.  [default: fold what does not fit in one row]",
+)
 @BACKBONE
 @SIZE
 @CLASSES
 def render(
-    file: str, output: str | None, other: str | None, backbone: str | None, size: tuple[int, int] | None, classes: int
+    file: str,
+    output: str | None,
+    other: str | None,
+    fold: bool | None,
+    backbone: str | None,
+    size: tuple[int, int] | None,
+    classes: int,
 ) -> None:
     """Draw a decoder as a diagram.
 
     FILE is a .nas file, `-` for standard input, zoo:NAME, or the folder of a training or search (its decoder.nas or
     best.nas).
 
-    The diagram shows the values of the decoder by level, with their costs. Data flows from left to right; a decoder that
-    is too wide for one row is drawn in several. Graphviz need not be installed.
+    The diagram shows the values of the decoder by level, with their costs. Data flows from left to right. In a decoder
+    that is too wide for one row, each block and repeat is one box as far as is needed; in an .html page these boxes open at a
+    click. What is still too wide is drawn in several rows. Graphviz need not be installed.
     """
     from nasdsl.backbones import backbone as find_backbone
     from nasdsl.backends import diagrams
@@ -45,15 +57,22 @@ def render(
     formats = diagrams.FORMATS if other is None else diagrams.DIFF_FORMATS
     if fmt not in formats:
         fail(f"cannot draw {path}: expected a name that ends in .{', .'.join(formats)}")
+    if fold and other is not None:
+        fail("--fold and --diff do not go together: a difference shows every value")
     with exit_on_error():
         graphs = [d.lower(find_backbone(backbone or d.backbone or REFERENCE_BACKBONE).out_channels) for d in decoders]
         costs = [d.cost(size, backbone, classes) for d in decoders]
         first, *second = zip(graphs, costs, strict=True)
         try:
-            data = diagrams.render_diff(*first, *second[0], fmt) if second else diagrams.render(*first, fmt)
+            data = diagrams.render_diff(*first, *second[0], fmt) if second else diagrams.render(*first, fmt, fold)
         except diagrams.RenderError as error:
             fail(str(error))
-        rows = diagrams.count_rows(*first, *second)
+        rows = diagrams.count_rows(*first, second[0] if second else None, fold)
+        folded = 0 if second else diagrams.count_folded(*first, fold)
+    if fold is None and folded:
+        boxes = "one box stands for a block or a repeat" if folded == 1 else f"{folded} boxes stand for blocks and repeats"
+        how = "a click opens it" if fmt == "html" else "--no-fold draws every value"
+        echo_err(f"{decoders[0].name} is too wide for one row: {boxes}; {how}")
     if rows > 1:
         how = "from top to bottom" if fmt == "mmd" else f"in {rows} rows; a dotted frame stands for a value of another row"
         echo_err(f"{decoders[0].name} is too wide for one row and is drawn {how}")

@@ -6,7 +6,7 @@ one with the same name and shape; see `nasdsl.ir.matching`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,6 +22,8 @@ from nasdsl.predictions import PredictionKind
 _MOST_NAMES = 4
 _STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked", "pixel_mean", "pixel_std")
 _PREDICTIONS = {"cls_logits": "classification layer", "bbox_reg": "box layer", "centerness": "centerness layer"}
+
+_Path = Callable[[Node], str]
 
 
 class Origin(NamedTuple):
@@ -107,7 +109,9 @@ def inherit(detector: Detector, weights: Mapping[str, Tensor], origin: Origin, f
 
     - The backbone inherits everything if it is the same network, and nothing if it is known to be another.
     - A layer of the decoder inherits all of its weights or none.
-    - A layer of the head that all levels share gives its weights to each level where they are not shared.
+    - A layer of the head that all levels share gives its weights to each level where they are not shared, and so do its norms
+      where each level has norms of its own.
+    - Weights that calls of a `shared` op have in common are inherited only if they were common, or of one layer, before.
     - The classification layer inherits the rows of the classes that have the same names; all of them if the number of
       classes is the same and the names of either are not known.
     - The box layer inherits only from one that measures boxes in the same way.
@@ -170,7 +174,11 @@ class _Copying:
             self._by_name([key for key in self.own if key.startswith(root)], self.parts["fpn"])
             return
         match = match_nodes(source.nodes, target.nodes, source.outputs, target.outputs)
-        missed = self._layers(source.nodes, target.nodes, match, root, root)
+
+        def path(node: Node) -> str:
+            return f"{root}{node.weights}"
+
+        missed = self._layers(source.nodes, target.nodes, match, path, path)
         _note_missing(self.parts["fpn"], [node.value.name for node in missed])
 
     def head(self, source: Graph | None, target: Graph, levels: Sequence[str]) -> None:
@@ -178,9 +186,9 @@ class _Copying:
         if source is None:
             self._by_name([key for key in self.own if _part_of(key) == "head"], part)
             return
-        towers = {tower.name: tower.effective_layers for tower in source.head.towers}
+        towers = {tower.name: tower.effective_layers for tower in source.head.chains}
         missed: list[str] = []
-        for tower in target.head.towers:
+        for tower in target.head.chains:
             chain = towers.get(tower.name, ())
             for place, layer in enumerate(tower.effective_layers):
                 before = chain[place] if place < len(chain) else None
@@ -199,15 +207,16 @@ class _Copying:
             return [label]
         if target.shared and not source.shared:
             return [f"{label}, which has weights for each level in the file and shared ones here"]
+        if source.norms_per_level and target.shared and not target.norms_per_level:
+            return [f"{label}, which has norms for each level in the file and shared ones here"]
         match = match_nodes(source.nodes, target.nodes, {"y": source.result}, {"y": target.result})
         missing = False
-        for level in ("",) if target.shared else levels:
-            if not source.shared and level not in source_levels:
+        for level in levels if target.norms_per_level or not target.shared else ("",):
+            if (source.norms_per_level or not source.shared) and level not in source_levels:
                 missing = True
                 continue
-            own = f"{root}{target.index}." + (f"{level}." if level else "")
-            given = f"{root}{source.index}." + ("" if source.shared else f"{level}.")
-            missing |= bool(self._layers(source.nodes, target.nodes, match, given, own))
+            paths = (lambda node, layer=layer, level=level: f"{root}{layer.path(node, level)}" for layer in (source, target))
+            missing |= bool(self._layers(source.nodes, target.nodes, match, *paths))
         return [label] if missing else []
 
     def predictions(self, origin: Origin, detector: Detector) -> None:
@@ -316,24 +325,37 @@ class _Copying:
         return True
 
     def _layers(
-        self, source: Sequence[Node], target: Sequence[Node], match: Match, source_root: str, target_root: str
+        self, source: Sequence[Node], target: Sequence[Node], match: Match, source_path: _Path, target_path: _Path
     ) -> list[Node]:
-        """Copy the weights of a section's layers; those of the target that inherit nothing although they have weights."""
+        """Copy the weights of a section's layers; those of the target that inherit nothing although they have weights.
+
+        Args:
+            source_path, target_path: path of a node's weights in the file, and in the detector.
+        """
         by_id = {node.id: node for node in source}
         pairs, taken = match.pairs, set(match.pairs.values())
-        missed = []
+        others: dict[str, Node] = {}
+        origins: dict[str, set[str]] = {}  # of weights that several nodes have in common: where they would come from
         for node in target:
-            keys = self._keys(f"{target_root}{node.id}.")
-            if not keys:
-                continue
             other = by_id.get(pairs.get(node.id, ""))
             if other is None:
                 named = by_id.get(node.id)
                 other = named if named is not None and named.id not in taken and _is_alike(named, node) else None
-            if other is None:
+            if other is not None:
+                others[node.id] = other
+                origins.setdefault(node.weights, set()).add(other.weights)
+        missed = []
+        for node in target:
+            own = target_path(node)
+            keys = self._keys(f"{own}.")
+            if not keys:
+                continue
+            other = others.get(node.id)
+            if other is None or len(origins[node.weights]) > 1:
                 missed.append(node)
                 continue
-            names = {f"{target_root}{node.id}.{key}": f"{source_root}{other.id}.{key}" for key in keys}
+            given = source_path(other)
+            names = {f"{own}.{key}": f"{given}.{key}" for key in keys}
             wanted = {to for to in names if not to.endswith(".num_batches_tracked")}
             fitting = self._fitting(names)
             if not wanted <= set(fitting):
@@ -341,7 +363,7 @@ class _Copying:
                 continue
             self._copy({to: names[to] for to in fitting})
             if isinstance(node.layer, WeightedAdd) and node.id in match.operands:  # each operand has a weight
-                key = f"{target_root}{node.id}.weight"
+                key = f"{own}.weight"
                 self.new[key] = self.new[key][list(match.operands[node.id])]
         return missed
 

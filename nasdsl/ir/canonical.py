@@ -15,10 +15,13 @@ from nasdsl.ir.graph import Graph, HeadLayer, Node, Tower
 from nasdsl.layers import (
     Activation,
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     Features,
     GlobalPool,
     Input,
@@ -26,18 +29,38 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     Norm,
+    PixelShuffle,
+    PlacewiseAdd,
     Pool,
     Resize,
     Result,
     Scale,
+    Split,
+    UpConv,
     WeightedAdd,
     attribute_texts,
 )
 from nasdsl.semantics.architecture import DetectorPart
+from nasdsl.syntax.build import number_digits
 from nasdsl.syntax.printer import print_name
 
 _COMMUTATIVE = (Add, Multiply, Maximum, WeightedAdd)
-_WITHOUT_PARAMETERS = (Activation, Add, Concat, GlobalPool, Input, Maximum, Multiply, Pool, Resize, Result)
+_WITHOUT_PARAMETERS = (
+    Activation,
+    Add,
+    Concat,
+    Factor,
+    GlobalPool,
+    Input,
+    Maximum,
+    Multiply,
+    PixelShuffle,
+    PlacewiseAdd,
+    Pool,
+    Resize,
+    Result,
+    Split,
+)
 _DEEPEST = 12  # nested calls in one statement
 _MOST_TRIALS = 64  # texts that are compared where twins are tied
 _MOST_PICKS = 200  # twins that are distinguished one by one
@@ -63,7 +86,9 @@ def canonical_text(graph: Graph, name: str | None = None) -> str:
     lines += ["  }", ""]
     towers, share, blocks = _towers(graph)
     prediction = _prediction(graph, blocks)
-    lines.append(f"  head({section}, share={share}) {{")
+    # Written where it is not the default: texts older than it keep their digests.
+    of_level = any(layer.norms_per_level for tower in graph.head.chains for layer in tower.layers)
+    lines.append(f"  head({section}, share={share}{', norms=level' if of_level else ''}) {{")
     lines += [f"    {name}: {' -> '.join(steps)}" for name, steps in towers]
     lines += ["  }", ""]
     lines += [f"  predict {prediction}", "}", ""]
@@ -101,12 +126,18 @@ class Section:
 
     Attributes:
         kept: the nodes, of equal ones without parameters the first.
+        sets: ids of the nodes of each set of weights that several share.
         color: a color for each of them, by which they are ordered.
     """
 
     def __init__(self, nodes: Sequence[Node], outputs: Mapping[str, str]) -> None:
         self.nodes = {node.id: node for node in nodes}
         self.outputs = outputs
+        self.sets: dict[str, list[str]] = {}
+        for node in nodes:
+            if node.shared and not isinstance(node.layer, _WITHOUT_PARAMETERS):
+                self.sets.setdefault(node.weights, []).append(node.id)
+        self.sets = {weights: ids for weights, ids in self.sets.items() if len(ids) > 1}
         self.same: dict[str, str] = {}  # node id to the id of the node that stands for it
         self._merge_equal(nodes)
         self.kept = [node for node in nodes if self.same[node.id] == node.id]
@@ -116,8 +147,9 @@ class Section:
         return [self.same[i] for i in node.inputs]
 
     def is_ordered(self, node: Node) -> bool:
-        """Whether the order of a node's operands matters."""
-        return not isinstance(node.layer, _COMMUTATIVE)
+        """Whether the order of a node's operands matters: also that of a weighted sum whose weights other nodes have."""
+        is_weighted = isinstance(node.layer, WeightedAdd) and node.weights in self.sets
+        return is_weighted or not isinstance(node.layer, _COMMUTATIVE)
 
     def ordered_inputs(self, node: Node) -> list[str]:
         inputs = self.inputs(node)
@@ -177,7 +209,7 @@ class Section:
         return color
 
     def refine(self, color: Mapping[str, bytes]) -> dict[str, bytes]:
-        """Colors refined once by who reads a node and by what it reads."""
+        """Colors refined once by who reads a node, by what it reads, and by which nodes have its weights."""
         seen_from: dict[str, list[bytes]] = {i: [] for i in color}
         for node in self.kept:
             ordered = self.is_ordered(node)
@@ -189,6 +221,9 @@ class Section:
             if not self.is_ordered(node):
                 operands.sort()
             refined[node.id] = _hash(refined[node.id], *operands)
+        for ids in self.sets.values():
+            together = sorted(refined[i] for i in ids)
+            refined.update({i: _hash(refined[i], *together) for i in ids})
         return refined
 
     def settle(self, text: Callable[[], list[str]]) -> list[str]:
@@ -230,11 +265,13 @@ class Section:
                 readers[source] = readers.get(source, 0) + 1
         for _, target in ends:
             readers[target] = readers.get(target, 0) + 1
+        named = {self.inputs(node)[-1] for node in self.kept if _names_last(node)}
         names: dict[str, str] = {n.id: n.layer.name for n in self.kept if isinstance(n.layer, Input)}
         depth = dict.fromkeys(names, 0)
         text = dict(names)
         lines: list[str] = []
         number = several = 0
+        shared: dict[str, str] = {}  # name of the `shared` op of each set of weights
         for name, target in ends:
             stack = [target]
             while stack:
@@ -251,19 +288,36 @@ class Section:
                     if isinstance(node.layer, Result):
                         text[at], depth[at] = f"{text[operands[0]]}{node.layer.index + 1}", 0
                         continue
-                    text[at] = call(node.layer, [text[i] for i in operands], node.out.width)
+                    if node.weights in self.sets:
+                        if node.weights not in shared:
+                            shared[node.weights] = f"w{len(shared) + 1}"
+                            lines.append(_shared_op(shared[node.weights], node))
+                        text[at] = f"{shared[node.weights]}({', '.join(text[i] for i in operands)})"
+                    else:
+                        text[at] = call(node.layer, [text[i] for i in operands], node.out.width)
                     depth[at] = 1 + max((depth[i] for i in operands), default=0)
                     if isinstance(node.out, Features):  # s1_1, s1_2 = split(…), whatever of them is read
                         several += 1
                         bound = ", ".join(f"s{several}_{i}" for i in range(1, len(node.out.results) + 1))
                         lines.append(f"{bound} = {text[at]}")
                         text[at], depth[at] = f"s{several}_", 0
-                    elif readers[at] > 1 or depth[at] > _DEEPEST:
+                    elif readers[at] > 1 or depth[at] > _DEEPEST or at in named:
                         number += 1
                         lines.append(f"v{number} = {text[at]}")
                         text[at], depth[at] = f"v{number}", 0
             lines.append(end(name, text[target]))
         return lines
+
+
+def _names_last(node: Node) -> bool:
+    """Whether the last operand is an attribute, ``by=`` or ``offset=``, which takes the name of a value and no call."""
+    return isinstance(node.layer, PlacewiseAdd) or (isinstance(node.layer, DeformConv) and len(node.inputs) > 1)
+
+
+def _shared_op(name: str, node: Node) -> str:
+    """The statement of an op that is this layer, and whose calls have one set of weights."""
+    names = [f"x{i}" for i in range(1, len(node.inputs) + 1)]
+    return f"shared {name}({', '.join(names)}) = {call(node.layer, names, node.out.width)}"
 
 
 def call(layer: Layer, operands: Sequence[str], width: int) -> str:
@@ -275,7 +329,18 @@ def call(layer: Layer, operands: Sequence[str], width: int) -> str:
         case Conv():
             return f"conv({x}, {_conv(layer)}, bias={str(layer.bias).lower()})"
         case DeformConv():
-            return f"deform_conv({x}, {_conv(layer)}, offset_groups={layer.offset_groups}, bias={str(layer.bias).lower()})"
+            given = f", offset={operands[1]}" if len(operands) > 1 else ""
+            rest = f"offset_groups={layer.offset_groups}, bias={str(layer.bias).lower()}{given}"
+            return f"deform_conv({operands[0]}, {_conv(layer)}, {rest})"
+        case UpConv():
+            return f"up_conv({x}, {_up_conv(layer)}, bias={str(layer.bias).lower()})"
+        case PixelShuffle():
+            return f"pixel_shuffle({x}, factor={layer.factor})"
+        case Carafe():
+            sizes = f"factor={layer.factor}, k={layer.k}, encoder_k={layer.encoder_k}, compressed={layer.compressed}"
+            return f"carafe({x}, {sizes})"
+        case Attention():
+            return f"attention({x}, heads={layer.heads}, position={layer.position})"
         case Norm():
             return f"norm({x}, norm={layer.norm})"
         case Activation():
@@ -288,6 +353,12 @@ def call(layer: Layer, operands: Sequence[str], width: int) -> str:
             return f"global_pool({x}, kind={layer.pool})"
         case Scale() | Add() | Multiply() | Maximum() | WeightedAdd() | Concat():
             return f"{layer.kind}({x})"
+        case PlacewiseAdd():
+            return f"{layer.kind}({', '.join(operands[:-1])}, by={operands[-1]})"
+        case Factor():
+            return f"mul({x}, {number_digits(layer.value).removesuffix('.0')})"
+        case Split():
+            return f"split({x}, parts={layer.parts})"
         case Result():
             return operands[0]
         case CustomLayer():
@@ -295,9 +366,14 @@ def call(layer: Layer, operands: Sequence[str], width: int) -> str:
 
 
 def _conv(layer: Conv | DeformConv) -> str:
-    parts = [f"k={layer.k}", f"width={layer.width}"]
-    parts += [f"{name}={value}" for name in ("stride", "dilation", "groups") if (value := getattr(layer, name)) != 1]
+    parts = [f"k={layer.k}", f"width={layer.width or 'in'}"]
+    parts += [f"{name}={value or 'in'}" for name in ("stride", "dilation", "groups") if (value := getattr(layer, name)) != 1]
     return ", ".join(parts)
+
+
+def _up_conv(layer: UpConv) -> str:
+    parts = [f"k={layer.k}", f"width={layer.width or 'in'}", f"stride={layer.stride}"]
+    return ", ".join([*parts, *([f"groups={layer.groups or 'in'}"] if layer.groups != 1 else [])])
 
 
 def _fields(layer: CustomLayer) -> str:
@@ -314,7 +390,8 @@ def _towers(graph: Graph) -> tuple[list[tuple[str, list[str]]], int, dict[str, s
     """The chains, the sharing index, and the blocks that they call.
 
     Layers that do nothing are left out, and the sharing index moves with them; a layer without weights counts as shared
-    where all behind it are. Where the towers then differ in their number of layers per level, `skip` fills the gap.
+    where all behind it are. Where the towers then differ in their number of layers per level, `skip` fills the gap. A trunk
+    without layers is none, and a tower without layers behind a trunk is left out.
     """
     blocks: dict[str, str] = {}
     chains: dict[str, list[_Step]] = {}
@@ -323,9 +400,14 @@ def _towers(graph: Graph) -> tuple[list[tuple[str, list[str]]], int, dict[str, s
     per_level = {name: sum(not s.shared for s in steps) for name, steps in chains.items()}
     share = max(per_level.values(), default=0)
     towers = []
+    trunk = [] if graph.head.trunk is None else _chain(graph.head.trunk, blocks)
     for name, steps in chains.items():
         texts = ["skip"] * (share - per_level[name]) + [s.text for s in steps]
-        towers.append((name, texts or ["skip"]))
+        if steps or not trunk:
+            towers.append((name, texts or ["skip"]))
+    if trunk:  # where a tower has a layer per level, all of the trunk are
+        share = share + len(trunk) if share else sum(not s.shared for s in trunk)
+        towers.insert(0, ("both", [s.text for s in trunk]))
     return towers, share, blocks
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nasdsl.diagnostics import Span
-from nasdsl.layers import UNKNOWN_WIDTH, Conv, DeformConv, Feature, Input, Layer
+from nasdsl.layers import UNKNOWN_WIDTH, Conv, DeformConv, Feature, Input, Layer, Norm
 from nasdsl.predictions import BoxForm, PredictionKind
 from nasdsl.semantics.architecture import DetectorPart, Value
+from nasdsl.semantics.shared_weights import Shape, add_shape
 
 if TYPE_CHECKING:
     import networkx
@@ -30,6 +31,8 @@ class Node(NamedTuple):
         out: level and width of the result.
         value: the named value of the text that it belongs to.
         span: the expression in the text.
+        shared: path of the weights that it has in common with the same layer in other calls of a `shared` op; empty for
+            weights of its own, whose path is its id.
     """
 
     id: str
@@ -39,6 +42,12 @@ class Node(NamedTuple):
     out: Feature
     value: Value
     span: Span
+    shared: str = ""
+
+    @property
+    def weights(self) -> str:
+        """Path of its parameters in the section's module; nodes of one path have one set."""
+        return self.shared or self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,7 @@ class HeadLayer:
         shared: whether all levels share its weights.
         nodes: its layers; the first is the input ``x``. Levels in it are relative to the map it is applied to.
         result: id of the node that it gives.
+        norms_per_level: whether each level has norms of its own, although all share the other weights.
     """
 
     index: int
@@ -67,11 +77,19 @@ class HeadLayer:
     nodes: tuple[Node, ...]
     result: str
     span: Span
+    norms_per_level: bool = False
 
     @property
     def is_identity(self) -> bool:
         """Whether it does nothing, as `skip`."""
         return len(self.nodes) == 1
+
+    def path(self, node: Node, level: str) -> str:
+        """Path of the parameters of one of its nodes for a level, in the tower's module."""
+        if not self.shared:
+            return f"{self.index}.{level}.{node.weights}"
+        of_level = f".{level}" if self.norms_per_level and isinstance(node.layer, Norm) else ""
+        return f"{self.index}.{node.weights}{of_level}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +137,7 @@ class Prediction:
     @property
     def place(self) -> str:
         """Path of its parameters below its own, where it is not a single layer: that of the convolution."""
-        return self.nodes[-1].id
+        return self.nodes[-1].weights
 
     def channels(self, classes: int) -> int:
         return self.per_class * classes + self.fixed
@@ -139,12 +157,24 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class HeadGraph:
-    """The head, written once: the back ends apply it to every level."""
+    """The head, written once: the back ends apply it to every level.
+
+    Attributes:
+        share: layers before this index have weights for each level; those of the trunk are counted first.
+        towers: ``cls`` and ``box``, which read what the trunk gives.
+        trunk: the layers ``both`` that read the pyramid; None where the towers read it themselves.
+    """
 
     share: int
     towers: tuple[Tower, ...]
     predictions: tuple[Prediction, ...]
     span: Span
+    trunk: Tower | None = None
+
+    @property
+    def chains(self) -> tuple[Tower, ...]:
+        """The trunk, if there is one, and the towers: each stands behind what it reads."""
+        return self.towers if self.trunk is None else (self.trunk, *self.towers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +248,8 @@ def verify(graph: Graph, before: Graph | None = None) -> None:
 
     Raises:
         VerifyError: an id stands twice; an operand is missing or comes later; recorded levels and widths are not those
-            that the layers' shape rules give; a width is unknown; an output names no node or is not at its level; the
-            parts of the head do not fit each other.
+            that the layers' shape rules give; a width is unknown; nodes share weights of different shapes; an output names no
+            node or is not at its level; the parts of the head do not fit each other.
     """
     known = _verify_nodes(graph.nodes, frozenset() if before is None else frozenset(map(id, before.nodes)))
     for name, node_id in graph.outputs.items():
@@ -238,10 +268,16 @@ def verify(graph: Graph, before: Graph | None = None) -> None:
 def _verify_head(head: HeadGraph, pyramid: int) -> None:
     towers: dict[str, int] = {}
     verified: dict[int, int] = {}
+    share = head.share
+    if head.trunk is not None:
+        pyramid = _verify_layers(head.trunk, share, pyramid)
+        share -= len(head.trunk.layers)
+        if head.trunk.width != pyramid:
+            raise VerifyError(f"the trunk gives {pyramid} channels, not {head.trunk.width}")
     for tower in head.towers:
         width = verified.get(id(tower.layers))
         if width is None:  # towers of one chain share its layers
-            width = verified[id(tower.layers)] = _verify_layers(tower, head.share, pyramid)
+            width = verified[id(tower.layers)] = _verify_layers(tower, share, pyramid)
         if tower.width != width:
             raise VerifyError(f"tower {tower.name} gives {width} channels, not {tower.width}")
         towers[tower.name] = width
@@ -263,6 +299,8 @@ def _verify_layers(tower: Tower, share: int, width: int) -> int:
             raise VerifyError(f"{tower.name} layer {index} ({layer.op}) does not take {width} channels")
         if layer.shared != (index >= share):
             raise VerifyError(f"{tower.name} layer {index} is marked shared={layer.shared}, share={share}")
+        if layer.norms_per_level and not layer.shared:
+            raise VerifyError(f"{tower.name} layer {index} has all weights for each level, and is marked as if norms only")
         width = inside[layer.result].width
     return width
 
@@ -270,8 +308,11 @@ def _verify_layers(tower: Tower, share: int, width: int) -> int:
 def _verify_nodes(nodes: tuple[Node, ...], verified: frozenset[int] = frozenset()) -> dict[str, Feature]:
     """Level and width of each node. `verified`: identities of nodes whose shapes were verified before."""
     known: dict[str, Feature] = {}
+    shapes: dict[str, Shape] = {}
     for node in nodes:
-        name, layer, inputs, recorded, out, _, _ = node
+        name, layer, inputs, recorded, out, _, _, shared = node
+        if shared and not add_shape(shapes, shared, layer, recorded, out):
+            raise VerifyError(f"{name} has the weights {shared}, whose shape is another in a node before it")
         if name in known:
             raise VerifyError(f"two nodes are called {name}")
         if out.width <= UNKNOWN_WIDTH:

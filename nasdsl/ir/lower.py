@@ -18,6 +18,7 @@ from nasdsl.layers import (
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     Feature,
     Input,
     Layer,
@@ -25,22 +26,25 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     Norm,
+    PlacewiseAdd,
     Resize,
     ResizeMode,
     Scale,
     WeightedAdd,
+    check_merged,
 )
 from nasdsl.predictions import PredictionKind
 from nasdsl.predictions.kind import checked_maps
 from nasdsl.semantics.architecture import Application, Architecture, PredictionPart, PyramidOutput, Value
 from nasdsl.semantics.architecture import HeadLayer as CheckedLayer
 from nasdsl.semantics.architecture import Tower as CheckedTower
+from nasdsl.semantics.shared_weights import Shape, add_shape
 from nasdsl.syntax.tables import without_collector
 
-_COMBINING = frozenset({Add, Concat, Multiply, Maximum, WeightedAdd})
+_COMBINING = frozenset({Add, Concat, Multiply, Maximum, PlacewiseAdd, WeightedAdd})
 """Layers whose operands are resized to one level."""
 
-_PLAIN = frozenset({Activation, Conv, DeformConv, Norm, Scale})
+_PLAIN = frozenset({Activation, Conv, DeformConv, Factor, Norm, Scale})
 """Layers of one operand, which is never resized for them."""
 
 MODULE_ATTRIBUTES = frozenset(
@@ -123,19 +127,22 @@ class _Lowering:
         self.out: dict[str, Feature] = {}
         self.place: dict[int, str] = {}  # application index to node id
         self._resized: dict[tuple[str, int, ResizeMode], str] = {}
+        self.roots = {module_path(a.weights) for a in applications if a.weights}  # paths that are no node's own
+        self._shapes: dict[str, Shape] = {}
+        self._first: dict[str, Node] = {}
 
     def run(self) -> tuple[tuple[Node, ...], dict[int, str]]:
         applications, values, place, out = self.applications, self.values, self.place, self.out
         for index, application in enumerate(applications):
             if index in place:
                 continue
-            layer, sources, checked, path, owner, span = application
+            layer, sources, checked, path, owner, span, weights = application
             if len(sources) == 1 and type(layer) in _PLAIN and sources[0] < index:
                 # Most layers: one operand, read as it is. With the features that the checker had, its result holds.
                 source = place[sources[0]]
                 before = out[source]
                 name = module_path(path)
-                if before is applications[sources[0]].feature and name not in out:
+                if before is applications[sources[0]].feature and name not in out and not weights and name not in self.roots:
                     self.nodes.append(Node(name, layer, (source,), (before,), checked, values[owner], span))
                     out[name] = checked
                     place[index] = name
@@ -161,7 +168,7 @@ class _Lowering:
                     place[at] = self._lower(applications[at])
 
     def _lower(self, application: Application) -> str:
-        layer, sources, checked, _, _, span = application
+        layer, sources, checked, _, _, span, _ = application
         out, place = self.out, self.place
         if isinstance(layer, Input):
             return self._add(application, layer, (), (), checked._replace(width=self.widths[layer.name]))
@@ -188,6 +195,8 @@ class _Lowering:
                 )
             operands = tuple([out[i] for i in inputs])
         try:
+            if self.values[application.owner].kind == "merge":
+                check_merged(operands)
             feature = layer.infer(operands)
         except LayerError as error:
             code = types.layer_error_code(error.kind)
@@ -209,9 +218,16 @@ class _Lowering:
         id: str | None = None,
     ) -> str:  # fmt: skip
         name = module_path(application.path) if id is None else id
-        while name in self.out:
+        while name in self.out or name in self.roots:
             name += "_"
-        self.nodes.append(Node(name, layer, inputs, operands, feature, self.values[application.owner], application.span))
+        weights = module_path(application.weights) if application.weights and id is None else ""
+        node = Node(name, layer, inputs, operands, feature, self.values[application.owner], application.span, weights)
+        if weights:
+            first = self._first.setdefault(weights, node)
+            if not add_shape(self._shapes, weights, layer, operands, feature):
+                widths = operands[0].width, first.operands[0].width
+                raise DiagnosticError([types.shared_misfit(node.span, "", "", widths[0], first.span, widths[1])])
+        self.nodes.append(node)
         self.out[name] = feature
         return name
 
@@ -226,6 +242,12 @@ def _head(
         raise DiagnosticError(
             [types.PYRAMID_WIDTHS(outputs[0].span, "the pyramid's levels differ in width with this backbone", label=described)]
         )
+    width, share = next(iter(pyramid.values())), checked.share
+    per_level = checked.norms == "level"
+    trunk = None
+    if checked.trunk is not None:
+        trunk = _tower(checked.trunk, share, width, norms_per_level=per_level)
+        width, share = trunk.width, share - len(trunk.layers)
     towers: list[Tower] = []
     widths: dict[str, int] = {}
     for number, tower in enumerate(checked.towers):
@@ -233,18 +255,22 @@ def _head(
             last = towers[-1]
             towers.append(Tower(tower.name, last.layers, last.width))
         else:
-            towers.append(_tower(tower, checked.share, next(iter(pyramid.values()))))
+            towers.append(_tower(tower, share, width, norms_per_level=per_level))
         widths[tower.name] = towers[-1].width
     return HeadGraph(
-        checked.share, tuple(towers), predictions(architecture.predict, architecture.prediction, widths), checked.span
+        checked.share, tuple(towers), predictions(architecture.predict, architecture.prediction, widths), checked.span, trunk
     )
 
 
-def _tower(tower: CheckedTower, share: int, width: int) -> Tower:
-    """A tower that receives `width` channels."""
+def _tower(tower: CheckedTower, share: int, width: int, *, norms_per_level: bool) -> Tower:
+    """A tower that receives `width` channels.
+
+    Args:
+        share: its layers before this index have weights for each level; negative where all of a trunk are shared already.
+    """
     layers = []
     for index, layer in enumerate(tower.layers):
-        lowered = _head_layer(layer, index, index >= share, width)
+        lowered = _head_layer(layer, index, index >= share, width, norms_per_level=norms_per_level)
         width = next(n.out.width for n in lowered.nodes if n.id == lowered.result)
         layers.append(lowered)
     return Tower(tower.name, tuple(layers), width)
@@ -281,7 +307,7 @@ def _plain_prediction(part: PredictionPart, width: int) -> HeadLayer:
 
 def _prediction_layer(checked: CheckedLayer, width: int) -> HeadLayer:
     """An op in the place of the prediction convolution, without layers that this does not depend on."""
-    layer = _head_layer(checked, 0, True, width)
+    layer = _head_layer(checked, 0, True, width, norms_per_level=False)
     needed = {layer.result, layer.nodes[0].id}
     nodes: list[Node] = []
     for node in reversed(layer.nodes):
@@ -295,10 +321,11 @@ def _prediction_layer(checked: CheckedLayer, width: int) -> HeadLayer:
     return HeadLayer(0, layer.op, True, tuple(nodes), last.id, layer.span)
 
 
-def _head_layer(layer: CheckedLayer, index: int, shared: bool, width: int) -> HeadLayer:
+def _head_layer(layer: CheckedLayer, index: int, shared: bool, width: int, *, norms_per_level: bool) -> HeadLayer:
     value = Value(str(index), layer.op, "layer", layer.span)
     applications = layer.applications
     values = [value] * (1 + max(a.owner for a in applications))
     nodes, place = lower_nodes(applications, values, {"x": width})
     result = place[layer.result]
-    return HeadLayer(index, layer.op, shared, nodes, result, layer.span)
+    of_level = norms_per_level and shared and any(isinstance(n.layer, Norm) for n in nodes)
+    return HeadLayer(index, layer.op, shared, nodes, result, layer.span, of_level)

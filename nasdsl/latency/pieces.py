@@ -15,10 +15,13 @@ from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
 from nasdsl.layers import (
     Activation,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     Feature,
     Features,
     Input,
@@ -27,6 +30,8 @@ from nasdsl.layers import (
     Resize,
     Result,
     Scale,
+    UpConv,
+    is_sized,
 )
 from nasdsl.predictions import Fcos, Retinanet
 from nasdsl.semantics.architecture import Value
@@ -60,12 +65,13 @@ class Piece:
     def shares_operands(self) -> bool:
         """Whether copies of it may read the same maps: their first layers have weights of their own. Equal layers without
         weights are computed once by some runtimes."""
-        return isinstance(self.nodes[0].layer, Conv | DeformConv | Norm | Scale | CustomLayer)
+        layer = self.nodes[0].layer
+        return isinstance(layer, Conv | DeformConv | UpConv | Carafe | Attention | Norm | Scale | CustomLayer)
 
     @property
     def repeats(self) -> bool:
         """Whether its result can be its operand: then copies of it are timed one behind the other."""
-        fits = len(self.operands) == 1 and self.operands[0] == self.out and self.maps[0] == self.out_map
+        fits = len(self.operands) == 1 and self.operands[0] == Feature(*self.out) and self.maps[0] == self.out_map
         return fits and self.shares_operands
 
     @property
@@ -110,7 +116,7 @@ def parts_of(graph: Graph, backbone: str, size: Size, classes: int, method: Mapp
     results = graph.outputs.values()
     yield from (_part("fpn", "", nodes, areas) for nodes in split(graph.nodes, results))
     for level_name, level in graph.levels.items():
-        for tower in graph.head.towers:
+        for tower in graph.head.chains:
             for layer in tower.effective_layers:
                 place = f"{level_name}.{tower.name}.{layer.index}."
                 yield from (_part("head", place, nodes, areas) for nodes in _split_head_layer(layer, level))
@@ -150,12 +156,12 @@ def split(nodes: Sequence[Node], results: Iterable[str]) -> list[tuple[Node, ...
 
 def _continues(piece: list[Node], layer: Layer) -> bool:
     """Whether a layer belongs to the piece that it reads."""
-    if isinstance(layer, Norm | Activation | Scale):
+    if isinstance(layer, Norm | Activation | Scale | Factor):
         return True
     if not isinstance(layer, Conv) or layer.k > 1 or layer.stride > 1:
         return False
     first, last = piece[0], piece[-1]
-    is_depthwise = isinstance(last.layer, Conv) and last.layer.groups == last.operands[0].width > 1
+    is_depthwise = isinstance(last.layer, Conv) and last.layer.resolved(last.operands[0]).groups == last.operands[0].width > 1
     return is_depthwise or isinstance(first.layer, Concat)
 
 
@@ -193,7 +199,7 @@ def _prediction_pieces(prediction: PredictionLayer, level: int, classes: int) ->
 
 def _part(section: str, place: str, nodes: tuple[Node, ...], areas: Areas) -> Part:
     first, last = nodes[0], nodes[-1]
-    is_resized = isinstance(first.layer, Resize) or (isinstance(first.layer, CustomLayer) and first.layer.sized)
+    is_resized = isinstance(first.layer, Resize) or is_sized(first.layer)
     target = areas.map(Feature(first.out.level, 1)) if is_resized else None
     piece = Piece(nodes, tuple(areas.map(x) for x in first.operands), areas.map(last.out), target)
     return Part(section, place + first.id, piece.key, piece)

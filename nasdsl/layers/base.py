@@ -28,6 +28,15 @@ class Features(Feature):
 
     results: tuple[Feature, ...] = ()
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Features) and self.results == other.results
+
+    def __ne__(self, other: object) -> bool:  # that of a tuple sees the first result only
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self.results)
+
     @classmethod
     def of(cls, results: Sequence[Feature]) -> Features:
         made = cls(*results[0])
@@ -43,7 +52,8 @@ class Cost(NamedTuple):
     """The cost of a layer for one image.
 
     Attributes:
-        macs: multiply-accumulates of convolutions only (of deformable ones, all).
+        macs: multiply-accumulates of convolutions (of deformable ones, all), of CARAFE's reassembly and of the products of
+            attention only.
         params: number of parameters.
         published_flops: "FLOPs" as Table 2 of the paper counts them: `macs`, + 1 per output element for a bias, + 2 per
             element of a BatchNorm, + 1 per element of a ReLU.

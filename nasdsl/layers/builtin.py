@@ -7,17 +7,21 @@ is height * width of the result.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, TypeAlias, TypeVar
 
 from nasdsl.layers.base import FREE, UNKNOWN_WIDTH, Cost, Feature, Features, LayerError
 
-NormKind: TypeAlias = Literal["bn", "gn"]
+NormKind: TypeAlias = Literal["bn", "gn", "ln"]
 ActivationKind: TypeAlias = Literal["relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu", "sigmoid", "tanh"]
 ResizeMode: TypeAlias = Literal["bilinear", "nearest"]
 PoolKind: TypeAlias = Literal["max", "avg"]
 
 GROUP_NORM_GROUPS = 32
+
+
+OWN_WIDTH = 0
+"""Of a convolution's ``width`` and ``groups``: the number of channels that come in, where it is not known yet."""
 
 
 def halvings(stride: int) -> int:
@@ -31,9 +35,11 @@ def _convolved(x: Feature, stride: int, width: int) -> Feature:
     return Feature(None if x.level is None else x.level + halvings(stride), width)
 
 
-def _check_groups(x: Feature, groups: int, width: int) -> None:
-    if x.width % groups or width % groups:
-        raise LayerError("groups", f"{groups} groups do not divide {x.width} channels in and {width} out")
+def check_groups(x: Feature, groups: int, width: int) -> None:
+    """Raise `LayerError` where groups do not divide the channels in and out."""
+    if groups != OWN_WIDTH and (x.width % groups or width % groups):
+        kind = "own groups" if groups == x.width else "groups"
+        raise LayerError(kind, f"{groups} groups do not divide {x.width} channels in and {width} out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,10 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Conv:
-    """A convolution; padding keeps the resolution at stride 1 (dilation * (k - 1) / 2 on each side)."""
+    """A convolution; padding keeps the resolution at stride 1 (dilation * (k - 1) / 2 on each side).
+
+    ``width`` and ``groups`` may be `OWN_WIDTH` where the backbone gives the operand's width.
+    """
 
     width: int
     k: int
@@ -64,13 +73,19 @@ class Conv:
 
     kind: ClassVar[str] = "conv"
 
+    def resolved(self, x: Feature) -> Conv:
+        """The same with numbers for an operand of this shape."""
+        return _resolved(self, x)
+
     def infer(self, inputs: Sequence[Feature]) -> Feature:
-        _check_groups(inputs[0], self.groups, self.width)
-        return _convolved(inputs[0], self.stride, self.width)
+        made = self.resolved(inputs[0])
+        check_groups(inputs[0], made.groups, made.width)
+        return _convolved(inputs[0], made.stride, made.width)
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
-        weights = inputs[0].width // self.groups * self.k * self.k * self.width
-        bias = self.width if self.bias else 0
+        made = self.resolved(inputs[0])
+        weights = inputs[0].width // made.groups * made.k * made.k * made.width
+        bias = made.width if made.bias else 0
         return Cost(weights * area, weights + bias, (weights + bias) * area)
 
 
@@ -78,7 +93,9 @@ class Conv:
 class DeformConv:
     """Modulated deformable convolution (DCNv2, arXiv:1811.11168) with the 3x3 convolution that predicts offsets and mask.
 
-    That convolution has a bias, the same stride, and 3 * offset_groups * k * k channels.
+    That convolution has a bias, the same stride, and 3 * offset_groups * k * k channels. With a second operand, offsets and
+    mask are its channels, and there is no such convolution; without a mask it has 2 * offset_groups * k * k channels.
+    ``width`` and ``groups`` as of `Conv`.
     """
 
     width: int
@@ -91,6 +108,10 @@ class DeformConv:
 
     kind: ClassVar[str] = "deform_conv"
 
+    def resolved(self, x: Feature) -> DeformConv:
+        """The same with numbers for an operand of this shape."""
+        return _resolved(self, x)
+
     @property
     def offset_channels(self) -> int:
         return 3 * self.offset_groups * self.k * self.k
@@ -98,22 +119,42 @@ class DeformConv:
     def infer(self, inputs: Sequence[Feature]) -> Feature:
         if inputs[0].level is None:
             raise LayerError("no level", "a deformable convolution needs a map; this value has one position")
-        _check_groups(inputs[0], self.groups, self.width)
+        made = self.resolved(inputs[0])
+        check_groups(inputs[0], made.groups, made.width)
         if inputs[0].width % self.offset_groups:
             raise LayerError("groups", f"{self.offset_groups} offset groups do not divide {inputs[0].width} channels")
-        return _convolved(inputs[0], self.stride, self.width)
+        out = _convolved(inputs[0], made.stride, made.width)
+        for offsets in inputs[1:]:
+            least, most = self.offset_channels // 3 * 2, self.offset_channels
+            if offsets.width not in (UNKNOWN_WIDTH, least, most):
+                expected = f"{least}, or {most} with a mask"
+                raise LayerError("offset", f"offsets of {offsets.width} channels; expected {expected}")
+            if offsets.level != out.level:
+                found = "no level" if offsets.level is None else f"level {offsets.level}"
+                raise LayerError("offset", f"offsets of {found} for a result of level {out.level}")
+        return out
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
-        width = inputs[0].width
-        weights = width // self.groups * self.k * self.k * self.width
-        offsets = width * 9 * self.offset_channels
-        biases = (self.width if self.bias else 0) + self.offset_channels
+        width, made = inputs[0].width, self.resolved(inputs[0])
+        predicted = self.offset_channels if len(inputs) == 1 else 0
+        weights = width // made.groups * made.k * made.k * made.width
+        offsets = width * 9 * predicted
+        biases = (made.width if made.bias else 0) + predicted
         return Cost((weights + offsets) * area, weights + offsets + biases, (weights + offsets + biases) * area)
+
+
+_Convolution = TypeVar("_Convolution", Conv, DeformConv)
+
+
+def _resolved(layer: _Convolution, x: Feature) -> _Convolution:
+    if OWN_WIDTH not in (layer.width, layer.groups):
+        return layer
+    return replace(layer, width=layer.width or x.width, groups=layer.groups or x.width)
 
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """BatchNorm (``bn``) or GroupNorm of 32 groups (``gn``)."""
+    """BatchNorm (``bn``), GroupNorm of 32 groups (``gn``), or LayerNorm over the channels of each position (``ln``)."""
 
     norm: NormKind
 
@@ -163,22 +204,37 @@ def _combined(inputs: Sequence[Feature], width: int) -> Feature:
     return Feature(min(levels) if levels else None, width)
 
 
-def _same_width(inputs: Sequence[Feature], what: str) -> int:
-    widths = {x.width for x in inputs} - {UNKNOWN_WIDTH}
-    if len(widths) > 1:
-        kind = "one channel" if 1 in widths and len(widths) == 2 else "widths"
-        raise LayerError(kind, f"{what} of {' and '.join(str(x.width or '?') for x in inputs)} channels")
-    return widths.pop() if widths else UNKNOWN_WIDTH
+def _common_width(inputs: Sequence[Feature], what: str) -> int:
+    """The width of elementwise results: that of all operands but those of one channel, which broadcast."""
+    widths = {x.width for x in inputs}
+    known = widths - {UNKNOWN_WIDTH, 1}
+    if len(known) > 1:
+        raise _unequal(inputs, what)
+    return known.pop() if known else min(widths)
+
+
+def _unequal(inputs: Sequence[Feature], what: str) -> LayerError:
+    return LayerError("widths", f"{what} of {' and '.join(str(x.width or '?') for x in inputs)} channels")
+
+
+def check_merged(inputs: Sequence[Feature]) -> None:
+    """Check the widths of a value and of what is merged into it: they are equal, so that none broadcasts unasked.
+
+    Raises:
+        LayerError: they differ.
+    """
+    if len({x.width for x in inputs} - {UNKNOWN_WIDTH}) > 1:
+        raise _unequal(inputs, "a sum")
 
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """The sum of its operands, which have one width; lowering has resized them to one resolution."""
+    """The sum of its operands, which have one width, or one channel; lowering has resized them to one resolution."""
 
     kind: ClassVar[str] = "add"
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
-        return _combined(inputs, _same_width(inputs, "a sum"))
+        return _combined(inputs, _common_width(inputs, "a sum"))
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
         return FREE
@@ -191,7 +247,22 @@ class Multiply:
     kind: ClassVar[str] = "mul"
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
-        return _combined(inputs, _same_width(inputs, "a product"))
+        return _combined(inputs, _common_width(inputs, "a product"))
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return FREE
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """Multiplication by a constant."""
+
+    value: float
+
+    kind: ClassVar[str] = "factor"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        return inputs[0]
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
         return FREE
@@ -204,7 +275,7 @@ class Maximum:
     kind: ClassVar[str] = "max"
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
-        return _combined(inputs, _same_width(inputs, "a maximum"))
+        return _combined(inputs, _common_width(inputs, "a maximum"))
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
         return FREE
@@ -220,10 +291,30 @@ class WeightedAdd:
     kind: ClassVar[str] = "weighted_add"
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
-        return _combined(inputs, _same_width(inputs, "a weighted sum"))
+        return _combined(inputs, _common_width(inputs, "a weighted sum"))
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
         return Cost(0, len(inputs))
+
+
+@dataclass(frozen=True, slots=True)
+class PlacewiseAdd:
+    """The sum of its operands, weighted at each position: by the softmax over the channels of the last one, one for each other.
+
+    The last operand does not decide the level. Source: adaptive spatial feature fusion (arXiv:1911.09516, section 3.2).
+    """
+
+    kind: ClassVar[str] = "weighted_add"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        *operands, weights = inputs
+        if weights.width not in (UNKNOWN_WIDTH, len(operands)):
+            raise LayerError("weights", f"weights of {weights.width} channels for {len(operands)} operands")
+        out = _combined(operands, _common_width(operands, "a weighted sum"))
+        return Feature(weights.level, out.width) if out.level is None else out
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return FREE
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +326,24 @@ class Concat:
     def infer(self, inputs: Sequence[Feature]) -> Feature:
         known = all(x.width for x in inputs)
         return _combined(inputs, sum(x.width for x in inputs) if known else UNKNOWN_WIDTH)
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return FREE
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Equal runs of channels of its operand, in order; a layer of several results."""
+
+    parts: int
+
+    kind: ClassVar[str] = "split"
+
+    def infer(self, inputs: Sequence[Feature]) -> Features:
+        level, width = inputs[0]
+        if width % self.parts:
+            raise LayerError("parts", f"{self.parts} parts do not divide {width} channels")
+        return Features.of([Feature(level, width // self.parts)] * self.parts)
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
         return FREE
@@ -305,7 +414,7 @@ class GlobalPool:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One result of a layer that gives several: of a `CustomLayer` with ``results``. The first has index 0."""
+    """One result of a layer that gives several: of `Split`, or a `CustomLayer` with ``results``. The first has index 0."""
 
     index: int
 

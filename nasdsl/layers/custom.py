@@ -9,7 +9,7 @@ from dataclasses import is_dataclass
 from types import FunctionType
 from typing import Any, ClassVar, Final, TypeVar, get_args
 
-from nasdsl.layers import builtin
+from nasdsl.layers import attention, builtin, upsampling
 from nasdsl.layers.base import UNKNOWN_WIDTH, Cost, Feature, Features, LayerError
 from nasdsl.layers.fields import FieldError, LayerField, fields_of, is_name, value_text, why_no_name
 from nasdsl.layers.origins import origin
@@ -209,7 +209,8 @@ def _check_class(cls: type, name: str) -> None:
 
 @functools.cache
 def _builtin_primitives() -> frozenset[str]:
-    kinds = {kind for c in vars(builtin).values() if isinstance(kind := getattr(c, "kind", None), str)}
+    classes = [c for module in (builtin, upsampling, attention) for c in vars(module).values()]
+    kinds = {kind for c in classes if isinstance(kind := getattr(c, "kind", None), str)}
     return frozenset(kinds | set(get_args(builtin.ActivationKind)))
 
 

@@ -26,6 +26,18 @@ class Scale(nn.Module):
         return x * self.weight.view(1, -1, 1, 1)
 
 
+def placewise_add(weights: Tensor, *operands: Tensor) -> Tensor:
+    """Sum of operands, each weighted at each position by its channel of the softmax of `weights`, [N, operands, H, W].
+
+    Source: adaptive spatial feature fusion, arXiv:1911.09516, section 3.2.
+    """
+    parts = torch.softmax(weights, dim=1).chunk(len(operands), dim=1)
+    total = operands[0] * parts[0]
+    for number in range(1, len(operands)):
+        total = total + operands[number] * parts[number]
+    return total
+
+
 class WeightedAdd(nn.Module):
     """Sum of operands of one shape, with learnable non-negative weights that are divided by their sum.
 

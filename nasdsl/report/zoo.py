@@ -19,7 +19,7 @@ from nasdsl.backbones import backbone
 from nasdsl.backends.cost import CostTable, Size, cost
 from nasdsl.backends.diagrams.diagram import diagram
 from nasdsl.backends.diagrams.dot import emit_diagram
-from nasdsl.backends.diagrams.rendering import draw
+from nasdsl.backends.diagrams.rendering import draw, folded
 from nasdsl.decoder import load, loads
 from nasdsl.spaces import Space, load_space
 
@@ -136,7 +136,8 @@ class Entry:
     """A decoder of the zoo.
 
     Attributes:
-        drawings: the whole decoder; if it has a `repeat`, also the decoder with every `repeat` run once.
+        drawings: the decoder, folded to fit in one row; if something is folded, also every value of it, of the decoder with
+            every `repeat` run once if it has one.
     """
 
     path: Path
@@ -157,17 +158,18 @@ def entries(folder: Path) -> list[Entry]:
 def _entry(path: Path) -> Entry:
     decoder = load(path)
     text = decoder.source.text
-    drawings = [_drawing(path.stem, text)]
+    drawings = [_drawing(path.stem, path, text, fold=None)]
     once = re.sub(r"\brepeat +\d+ *\{", "repeat 1 {", text)
-    if once != text:
-        drawings.append(_drawing(f"{path.stem}_once", once))
+    full = _drawing(f"{path.stem}_full" if once == text else f"{path.stem}_once", path, once, fold=False)
+    if full.dot != drawings[0].dot:
+        drawings.append(full)
     return Entry(path, text, decoder.cost(SIZE, BACKBONE, CLASSES), tuple(drawings))
 
 
-def _drawing(name: str, text: str) -> Drawing:
+def _drawing(name: str, path: Path, text: str, fold: bool | None) -> Drawing:
     known = backbone(BACKBONE)
-    graph = loads(text, f"{name}.nas").lower(known.out_channels)
-    return Drawing(name, emit_diagram(diagram(graph, cost(graph, SIZE, CLASSES, known))))
+    graph = loads(text, path.name).lower(known.out_channels)
+    return Drawing(name, emit_diagram(folded(diagram(graph, cost(graph, SIZE, CLASSES, known)), fold).diagram))
 
 
 def about(text: str) -> str:
@@ -248,11 +250,12 @@ def _decoder(entry: Entry) -> Iterator[str]:
             ),
         ]
     )
-    shown = entry.drawings[-1]
+    shown = entry.drawings[0]
     yield f"[![{entry.name}]({_file(shown)})]({_file(shown)})"
     if len(entry.drawings) > 1:
-        whole = _file(entry.drawings[0])
-        yield f"Drawn, and counted in the drawing, with every `repeat` run once. [The whole decoder]({whole})"
+        full = entry.drawings[1].name
+        what = "with one turn of each `repeat`" if full.endswith("_once") else "in full"
+        yield f"A box with a tab stands for the values of a block or a repeat. [The decoder {what}]({_file(entry.drawings[1])})"
     yield _details(entry.text)
 
 

@@ -174,7 +174,7 @@ class BudgetedSpace(Space):
         def excess(filling: tuple[int, ...]) -> float:
             return self.excess(filling) if Space.keeps(self, filling) else math.inf
 
-        starts = [tuple(int(rng.random() * domain.size) for domain in self.domains) for _ in range(30)]
+        starts = [tuple(domain.draw(rng) for domain in self.domains) for _ in range(30)]
         starts = [tuple(i if a else 0 for i, a in zip(s, self.active(s), strict=True)) for s in starts]
         present, filling = min(((excess(start), start) for start in starts), key=lambda item: item[0])
         vain = 0

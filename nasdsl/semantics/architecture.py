@@ -13,6 +13,20 @@ from nasdsl.syntax import ast
 ValueKind: TypeAlias = Literal["input", "adapter", "block", "output", "merge", "layer"]
 
 
+class Group(NamedTuple):
+    """Statements that belong together: those of one call of a block, of a `repeat`, or of one turn of it.
+
+    Attributes:
+        kind: ``block``, ``repeat`` or ``turn``.
+        name: ``bifpn_2``, ``repeat 7``, ``turn 3``.
+        span: the statement that calls the block, or the `repeat`.
+    """
+
+    kind: Literal["block", "repeat", "turn"]
+    name: str
+    span: Span
+
+
 class Value(NamedTuple):
     """Something that the text names: the owner of the layers that compute it.
 
@@ -21,12 +35,15 @@ class Value(NamedTuple):
         op: the op, aggregation, block or primitive at the root of its expression.
         kind: an input's adapter, a statement (``block``), a pyramid output, a merge, or a head's ``layer``.
         span: its statement or expression.
+        groups: the repeats, turns and blocks that its statement stands in, outermost first. They have no meaning any more,
+            but a diagram shows them.
     """
 
     name: str
     op: str
     kind: ValueKind
     span: Span
+    groups: tuple[Group, ...] = ()
 
 
 class Application(NamedTuple):
@@ -39,6 +56,7 @@ class Application(NamedTuple):
         path: where its parameters live in the section's module tree: ``x1.x.conv``.
         owner: index of the `Value` that it belongs to.
         span: the expression in the decoder's own file.
+        weights: where its parameters live if other calls of a `shared` op have them too; empty: at its own path.
     """
 
     layer: Layer
@@ -47,6 +65,7 @@ class Application(NamedTuple):
     path: str
     owner: int
     span: Span
+    weights: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +113,7 @@ class HeadLayer:
 
 @dataclass(frozen=True, slots=True)
 class Tower:
-    """The chain of layers in front of some predictions: ``cls`` or ``box``."""
+    """A chain of layers: ``cls`` or ``box`` in front of some predictions, or ``both`` in front of these two."""
 
     name: str
     layers: tuple[HeadLayer, ...]
@@ -102,12 +121,26 @@ class Tower:
 
 @dataclass(frozen=True, slots=True)
 class HeadPart:
-    """The section ``head``; layers before index ``share`` have weights for each level, the others shared ones."""
+    """The section ``head``; layers before index ``share`` have weights for each level, the others shared ones.
+
+    Attributes:
+        share: an index into the layers from the pyramid to the predictions: those of the trunk come first.
+        towers: ``cls`` and ``box``.
+        trunk: the layers that both towers go on from; None where there are none.
+        norms: ``level`` where norms of shared layers have weights for each level, else ``shared``.
+    """
 
     width: int
     share: int
     towers: tuple[Tower, ...]
     span: Span
+    trunk: Tower | None = None
+    norms: str = "shared"
+
+    @property
+    def chains(self) -> tuple[Tower, ...]:
+        """The trunk, if there is one, and the towers."""
+        return self.towers if self.trunk is None else (self.trunk, *self.towers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,10 +44,10 @@ class Unknown:
 
 UNKNOWN: Final = Unknown()
 
-DEFERRED: Final = ("feature", "op")
+DEFERRED: Final = ("feature", "value", "op")
 """Kinds of attribute whose values are no numbers or words."""
 
-Kind: TypeAlias = Literal["count", "odd", "stride", "index", "number", "word", "flag", "size", "name", "feature", "op"]
+Kind: TypeAlias = Literal["count", "odd", "stride", "index", "number", "word", "flag", "size", "name", "feature", "value", "op"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,13 @@ class Accepts:
     Attributes:
         kind: ``count`` (>= 1), ``odd`` (1, 3, 5, …), ``stride`` (a power of two), ``index`` (>= 0), ``number`` (any, with a
             fraction or without), ``word`` (one of `words`), ``flag`` (true or false), ``size`` (height x width), ``name``
-            (any word, or a name in quotes), ``feature`` (a value of the section, or the number of a level), ``op`` (the name
-            of an op). What the last two mean is resolved where features and ops are known.
+            (any word, or a name in quotes), ``feature`` (a value of the section, or the number of a level), ``value`` (a value
+            of the section), ``op`` (the name of an op). What the last three mean is resolved where values and ops are known.
         default: the value where the text sets none; None: it must be set. A name of the environment stands for
             that name's value.
         words: what a ``word`` may be; for other kinds words that are allowed beside them (``auto``).
         largest: the largest number, and side of a size.
+        least: the smallest ``count``.
         optional: it may be left out without a default; it has no value then.
     """
 
@@ -71,10 +72,11 @@ class Accepts:
     words: tuple[str, ...] = ()
     largest: int = 65536
     optional: bool = False
+    least: int = 1
 
     def expectation(self) -> str:
         plain = {
-            "count": f"a whole number from 1 to {self.largest}",
+            "count": f"a whole number from {self.least} to {self.largest}",
             "odd": f"an odd number from 1 to {self.largest}",
             "stride": f"1, 2, 4, … up to {self.largest}",
             "index": f"a whole number from 0 to {self.largest}",
@@ -84,6 +86,7 @@ class Accepts:
             "size": f"height x width in pixels, each from 1 to {self.largest}, such as 240x320",
             "name": "a name",
             "feature": "a value of this section, or the number of a level",
+            "value": "the name of a value of this section",
             "op": "the name of an op, or none",
         }[self.kind]
         options = [o for o in (plain, *self.words) if o]
@@ -102,7 +105,7 @@ class Accepts:
             return False
         if self.kind == "index":
             return 0 <= value <= self.largest
-        if value < 1 or value > self.largest:
+        if value < self.least or value > self.largest:
             return False
         return (self.kind != "odd" or value % 2 == 1) and (self.kind != "stride" or value & (value - 1) == 0)
 
@@ -214,7 +217,8 @@ def settings(
         accepts = accepted.get(setting.name)
         if accepts is None:
             right = False
-            problems.append(types.unknown_attribute(setting.name_span, owner, setting.name, accepted))
+            known = [name for name in accepted if name.isidentifier()]
+            problems.append(types.unknown_attribute(setting.name_span, owner, setting.name, known))
             continue
         if setting.name in seen:
             right = False

@@ -5,11 +5,15 @@ from __future__ import annotations
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import structure, types
 from nasdsl.layers import CustomLayer, Feature, Input, Layer, LayerError
-from nasdsl.semantics.architecture import Application, Value, ValueKind
+from nasdsl.semantics.architecture import Application, Group, Value, ValueKind
 from nasdsl.semantics.expansion_cache import Expansion
+from nasdsl.semantics.shared_weights import SharedExpansion
 
 MAX_LAYERS = 250_000
 """Most layers that a decoder may expand into."""
+
+NOTHING = -2
+"""Index of an operand that is left out: ``none``. No application has it."""
 
 UNFIT = -1
 """Index of a value whose mistake is reported already, or that a hole leaves open."""
@@ -25,7 +29,10 @@ class LayerBuilder:
         applications: the layers, each after its operands.
         values: what they belong to.
         owner: index of the value that layers applied from here on belong to.
+        groups: the repeats, turns and blocks that values from here on stand in.
+        statement: the statement that they come from.
         is_full: a limit was met and reported; what is added from here on is of no use.
+        root: what stands in front of the paths of `shared` weights: that of the `shared` op whose body is expanded, with a dot.
     """
 
     def __init__(self, problems: list[Diagnostic]) -> None:
@@ -33,13 +40,16 @@ class LayerBuilder:
         self.applications: list[Application] = []
         self.values: list[Value] = []
         self.owner = 0
+        self.groups: tuple[Group, ...] = ()
+        self.statement: Span | None = None
         self.is_full = False
+        self.root = ""
         self._taken: set[str] = set()
         self._counted: dict[str, int] = {}  # the number last given to a path, so that many of one name stay cheap
 
     def own(self, name: str, op: str, kind: ValueKind, span: Span) -> None:
         """Begin a value: layers applied from here on belong to it."""
-        self.values.append(Value(name, op, kind, span))
+        self.values.append(Value(name, op, kind, span, self.groups))
         self.owner = len(self.values) - 1
 
     def reserve(self, path: str) -> str:
@@ -110,6 +120,19 @@ class LayerBuilder:
             sources = (indices[inputs[0]],) if len(inputs) == 1 else tuple([indices[i] for i in inputs])
             add(Application(layer, sources, feature, name, owner, place))
         return indices[known.result]
+
+    def replay_shared(self, call: SharedExpansion, operands: list[int], path: str, weights: str, place: Span) -> list[int]:
+        """Add the layers of a call of a `shared` op, with parameters below `weights`; gives the indices of its results."""
+        built = self.applications
+        indices = [i for i in operands if i != NOTHING]
+        for application in call.applications[call.operands :]:
+            indices.append(len(built))
+            below = application.path
+            name = self._unique(f"{path}.{below}" if path else below, "")
+            inputs = tuple([indices[i] for i in application.inputs])
+            own = application.weights or f"{weights}.{below}"
+            built.append(Application(application.layer, inputs, application.feature, name, self.owner, place, own))
+        return [NOTHING if i == NOTHING else indices[i] for i in call.results]
 
     def too_many(self, place: Span) -> None:
         """Report that the limit of layers is met, once."""

@@ -10,16 +10,17 @@ from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.allowed import without_allowed
 from nasdsl.diagnostics.catalogue import structure
 from nasdsl.semantics.architecture import Architecture, InputFeature
+from nasdsl.semantics.choices import check_unused_choices
 from nasdsl.semantics.conditions import ALWAYS, holds
 from nasdsl.semantics.definitions import check_definitions
 from nasdsl.semantics.elaborate import elaborate
 from nasdsl.semantics.elaborate_body import new_context
 from nasdsl.semantics.infer_detector import feature_widths, infer_detector
 from nasdsl.semantics.infer_fpn import infer_fpn
-from nasdsl.semantics.infer_head import infer_head
+from nasdsl.semantics.infer_head import infer_head, longest_path
 from nasdsl.semantics.infer_prediction import infer_prediction
 from nasdsl.semantics.library import Library
-from nasdsl.semantics.program import Decision, Program, present_steps
+from nasdsl.semantics.program import Decision, Program
 from nasdsl.semantics.rules import layer_warnings
 from nasdsl.semantics.vocabulary import Vocabulary
 from nasdsl.syntax import ast
@@ -74,6 +75,7 @@ def check(
         if level.definitions:
             check_definitions(level, problems, lost)
         level = level.parent
+    check_unused_choices(file, vocabulary, problems, lost)
     node = _only_decoder(file, problems, lost)
     program = architecture = None
     if node is not None:
@@ -137,8 +139,8 @@ def _check_alternatives(program: Program, hole_problems: list[Diagnostic], probl
         return
     reported = {(p.code, p.span) for p in problems}
     fillings = list(_fillings(program.decisions))
-    chains = program.head.chains if program.head is not None else ()
-    longest = max((len(present_steps(chain, indices)) for chain in chains for indices in fillings), default=0)
+    head = program.head
+    longest = 0 if head is None else max((longest_path(head, indices) for indices in fillings), default=0)
     for indices in fillings:
         found: list[Diagnostic] = []
         made = _architecture(program, found, None, indices)

@@ -8,13 +8,13 @@ from typing import Any, Final
 from nasdsl.diagnostics import Diagnostic
 from nasdsl.diagnostics.catalogue import holes, names
 from nasdsl.semantics import primitives
-from nasdsl.semantics.attributes import UNKNOWN, Unknown
+from nasdsl.semantics.attributes import UNKNOWN, Unknown, Value, evaluate
 from nasdsl.semantics.builder import MAX_LAYERS, UNFIT
 from nasdsl.semantics.elaborate_body import elaborate_block, new_context, weight_of
 from nasdsl.semantics.elaborate_expression import elaborate_op
 from nasdsl.semantics.infer import Binding, Frame, Inference
 from nasdsl.semantics.program import Missing
-from nasdsl.semantics.vocabulary import Definition, Op, Vocabulary
+from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
 from nasdsl.syntax import ast
 
 _HOLES: Final = (ast.NamedHole, ast.ChoiceHole, ast.RangeHole)
@@ -59,8 +59,10 @@ def _elaborate_with_callees(definition: Definition, problems: list[Diagnostic], 
 
 def _called(definition: Definition) -> list[Definition]:
     """The ops and blocks that a definition calls by name."""
-    callees = (n.callee for n in nodes(definition.definition.body) if isinstance(n, ast.Call))
-    found = (definition.home.find(name) for name in callees if isinstance(name, str))
+    inside = list(nodes(definition.definition.body))
+    own = {n.name for n in inside if isinstance(n, ast.OpDef)}  # its `shared` ops
+    callees = (n.callee for n in inside if isinstance(n, ast.Call))
+    found = (definition.home.find(name) for name in callees if isinstance(name, str) and name not in own)
     return [d for d in found if d is not None]
 
 
@@ -75,48 +77,54 @@ def nodes(tree: ast.Node | tuple[ast.Node, ...] | None) -> Iterator[ast.Node]:
             if isinstance(value, ast.Node):
                 todo.append(value)
             elif isinstance(value, tuple) and value and isinstance(value[0], ast.Node):
-                todo += reversed(value)
+                todo += [part for part in reversed(value) if part is not None]
 
 
 def _elaborate(definition: Definition, problems: list[Diagnostic], lost: frozenset[str] | None) -> None:
     before = len(problems)
     context = new_context(problems, lost)
-    section: dict[str, Unknown] = dict.fromkeys(primitives.SECTION, UNKNOWN)
+    words: dict[str, Value | Unknown]
+    for parameter in definition.definition.parameters:
+        default = parameter.default
+        hole = next((n for n in nodes(default) if isinstance(n, _HOLES)), None)
+        if hole is not None and not (isinstance(hole, ast.NamedHole) and not hole.name):
+            problems.append(holes.hole_as_default(hole.span, definition.name, parameter.name))
     if isinstance(definition, Op):
-        for parameter in definition.definition.parameters:
-            default = parameter.default
-            hole = next((n for n in nodes(default) if isinstance(n, _HOLES)), None)
-            if hole is not None and not (isinstance(hole, ast.NamedHole) and not hole.name):
-                problems.append(holes.hole_as_default(hole.span, definition.name, parameter.name))
+        words = dict.fromkeys((*primitives.SECTION, *definition.attributes), UNKNOWN)
         definition.body = Missing(definition.definition.span)
-        definition.body = elaborate_op(definition, context, section | dict.fromkeys(definition.attributes, UNKNOWN))
+        definition.body = elaborate_op(definition, context, words)
         weight = weight_of(definition.body)
     else:
         definition.lost = lost
-        body = elaborate_block(definition, context, section)
+        words = _default_words(definition)
+        body = elaborate_block(definition, context, words)
         for result, name in zip(definition.definition.results, body.results, strict=True):
             if name is None and lost is None and result.name not in body.lost_names:
                 problems.append(names.unbound_result(result.span, definition.name, result.name))
-        definition.bodies[tuple(section.items())] = body
+        definition.bodies[tuple(words.items())] = body
         weight = body.weight
     definition.weight = min(max(1, weight), MAX_LAYERS + 1)
-    # A `repeat` whose count depends on the call may have hidden holes so far, so they are looked for in the text.
+    # A `repeat` whose count the section's width decides may have hidden holes so far, so they are looked for in the text.
     definition.has_slots = any(isinstance(n, _HOLES) for n in nodes(definition.definition.body))
     definition.has_slots = definition.has_slots or any(d.has_slots for d in _called(definition))
     definition.broken = definition.broken or len(problems) > before
 
 
+def _default_words(block: Block) -> dict[str, Value | Unknown]:
+    """What words mean in a block that nothing calls: how often it repeats something is decided by its own defaults."""
+    section: dict[str, Value | Unknown] = dict.fromkeys(primitives.SECTION, UNKNOWN)
+    return section | {name: evaluate(default, section, []) for name, default in block.attributes.items()}
+
+
 def _infer(definition: Definition, problems: list[Diagnostic]) -> None:
     inference = Inference(problems)
-    words: dict[str, Unknown] = dict.fromkeys(primitives.SECTION, UNKNOWN)
+    words: dict[str, Unknown] = dict.fromkeys((*primitives.SECTION, *definition.attributes), UNKNOWN)
     span = definition.definition.name_span
+    frame = Frame({name: Binding(name, UNFIT, span) for name in definition.operands}, words, None)
     if isinstance(definition, Op):
-        frame = Frame({name: Binding(name, UNFIT, span) for name in definition.operands}, words, None)
-        frame.words |= dict.fromkeys(definition.attributes, UNKNOWN)
         inference.layers.own(definition.name, "", "block", span)
         assert definition.body is not None
         inference.expand(definition.body, frame, "", definition.home)
     else:
-        body = definition.bodies[tuple(words.items())]
-        frame = Frame({name: Binding(name, UNFIT, span) for name in body.parameters}, words, None)
-        inference.run_block(body, frame, "")
+        body = definition.bodies[tuple(_default_words(definition).items())]
+        inference.run_block(body, frame, "", definition.home)

@@ -13,12 +13,13 @@ from nasdsl.diagnostics.catalogue import names, structure, types
 from nasdsl.semantics import attributes, primitives
 from nasdsl.semantics.attributes import UNKNOWN, Accepts
 from nasdsl.semantics.definitions import check_definitions
+from nasdsl.semantics.elaborate_attribute import Context, Word
 from nasdsl.semantics.elaborate_body import BodyElaborator, names_bound_in
 from nasdsl.semantics.elaborate_chain import elaborate_chain
-from nasdsl.semantics.elaborate_expression import DEFAULT_ADAPTER, Context, ExpressionElaborator, Word
+from nasdsl.semantics.elaborate_expression import DEFAULT_ADAPTER, ExpressionElaborator
 from nasdsl.semantics.infer_fpn import ATTRIBUTES as FPN_ATTRIBUTES
 from nasdsl.semantics.infer_head import ATTRIBUTES as HEAD_ATTRIBUTES
-from nasdsl.semantics.infer_head import TOWERS
+from nasdsl.semantics.infer_head import TOWERS, TRUNK
 from nasdsl.semantics.library import Library
 from nasdsl.semantics.program import (
     Chain,
@@ -38,7 +39,7 @@ from nasdsl.semantics.vocabulary import Vocabulary
 from nasdsl.syntax import ast
 
 QUANTITIES = ("macs", "params", "dangling")
-"""What `require` bounds."""
+"""What `require` bounds, besides the number of calls of an op."""
 
 _INPUT_NAME = re.compile(r"c([1-7])")
 _S = TypeVar("_S", ast.Fpn, ast.Head)
@@ -90,7 +91,15 @@ class _DecoderElaborator:
         inputs, unknown = self._inputs()
         requirements = tuple(i for i in node.items if isinstance(i, ast.Require))
         for requirement in requirements:
-            if requirement.quantity not in QUANTITIES:
+            subject, is_count = requirement.subject, requirement.quantity == "count"
+            if is_count and subject is not None:
+                vocabulary = self.place.vocabulary
+                if vocabulary.find(subject.name) is None and primitives.find(subject.name) is None and vocabulary.is_whole:
+                    known = [*vocabulary.known(), *primitives.known()]
+                    self.problems.append(names.unknown_op(subject.span, subject.name, known, is_value=False, fixable=True))
+            elif is_count or subject is not None:
+                self.problems.append(types.count_of_what(requirement.span, requirement.quantity))
+            elif requirement.quantity not in QUANTITIES:
                 self.problems.append(types.unknown_quantity(requirement.quantity_span, requirement.quantity, QUANTITIES))
         sections: dict[type, Any] = {
             ast.Fpn: self._single(ast.Fpn, "fpn"),
@@ -222,7 +231,7 @@ class _DecoderElaborator:
         chains = []
         labels: set[str | None] = set()
         for tower in section.towers:
-            if tower.label in labels or tower.label not in (None, *TOWERS):
+            if tower.label in labels or tower.label not in (None, TRUNK, *TOWERS):
                 body.problems = []  # the whole chain is a mistake, and reported as such
             labels.add(tower.label)
             chains.append(Chain(tower.label, elaborate_chain(tower.steps, tower.span, body), tower.span))

@@ -11,10 +11,12 @@ from typing import Final
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import names, structure, types
 from nasdsl.semantics import primitives
+from nasdsl.semantics.architecture import Group
 from nasdsl.semantics.attributes import UNKNOWN
 from nasdsl.semantics.conditions import ALWAYS, MAX_CASES, Bound, Condition, Unbound, both, bound_if
+from nasdsl.semantics.elaborate_attribute import SECTION_WORDS, Context, Word, literal
 from nasdsl.semantics.elaborate_count import count
-from nasdsl.semantics.elaborate_expression import Context, ExpressionElaborator, Word, elaborate_op, literal
+from nasdsl.semantics.elaborate_expression import ExpressionElaborator, elaborate_op
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import (
     Assign,
@@ -28,6 +30,7 @@ from nasdsl.semantics.program import (
     Output,
     Ref,
     SetWord,
+    Shared,
     Slot,
     Statement,
     Target,
@@ -64,11 +67,13 @@ class BodyElaborator:
         self._pooled = set(expressions.pool)
         self._taken = set(self.scope)
         self._numbers: dict[str, int] = {}  # the number last given to a name, so that many bindings of one name stay cheap
-        self._nesting = 0  # depth of `repeat`, in which a name may be bound again
+        self._turns: tuple[Group, ...] = ()  # of the `repeat`s around, in which a name may be bound again
         self._rounds = 1  # of all `repeat`s around
+        self._defined: dict[str, Span] = {}  # `shared` ops of this turn
 
     def run(self, statements: tuple[ast.Statement, ...]) -> tuple[Statement, ...]:
         """The program of these statements."""
+        self.expressions.later_shared = shared_ops_of(statements)
         for statement in statements:
             self.statement(statement)
         return tuple(self.statements)
@@ -80,6 +85,8 @@ class BodyElaborator:
             self._repeat(node)
         elif isinstance(node, ast.Let):
             self.statements.append(self.expressions.let(node))
+        elif isinstance(node, ast.OpDef):
+            self._share(node)
         elif not self.is_fpn:
             word = "output" if isinstance(node, ast.Output) else "merge"
             self.problems.append(structure.only_in_fpn(node.span, word))
@@ -89,7 +96,7 @@ class BodyElaborator:
         else:
             targets = [self.expressions.reference(t) for t in node.targets]
             kept = tuple([t for t in targets if isinstance(t, Ref | Slot)])
-            self.statements.append(Merge(kept, node.span, self._nesting > 0))
+            self.statements.append(Merge(kept, node.span, self._turns))
 
     def _assign(self, node: ast.Assign) -> None:
         value: Operand
@@ -97,7 +104,7 @@ class BodyElaborator:
             (target,) = node.targets
             value = self.expressions.operand(node.value)
             binding = self._bind(target.name, target.span)
-            self.statements.append(Assign((binding,), value, node.span, self._nesting > 0))
+            self.statements.append(Assign((binding,), value, node.span, self._turns))
             return
         sources = [self.expressions.index_name(t.name, t.index) for t in node.targets]
         self.expressions.lost_names.update(t.name for t, source in zip(node.targets, sources, strict=True) if source is None)
@@ -110,12 +117,21 @@ class BodyElaborator:
             None if source is None else self._bind(source, target.span)
             for source, target in zip(sources, node.targets, strict=True)
         ]
-        self.statements.append(Assign(tuple(targets), value, node.span, self._nesting > 0))
+        self.statements.append(Assign(tuple(targets), value, node.span, self._turns))
+
+    def _share(self, node: ast.OpDef) -> None:
+        first = self._defined.setdefault(node.name, node.name_span)
+        if first is not node.name_span:
+            self.problems.append(names.defined_twice(node.name_span, "op", node.name, first))
+        op = self.expressions.share(node)
+        assert op.body is not None
+        op.weight = max(1, weight_of(op.body))
+        self.statements.append(Shared(op, node.span, self._turns))
 
     def _bind(self, source: str, span: Span) -> Binding:
         before = self.scope.get(source)
         unique = source
-        if before is not None and not self._nesting:
+        if before is not None and not self._turns and source not in self.expressions.lost_names:
             self.problems.append(names.value_bound_twice(span, source, before[1]))
         if source not in self._pooled:
             self._pooled.add(source)
@@ -146,15 +162,12 @@ class BodyElaborator:
             self.outputs.setdefault(node.name, node.span)
             self.scope[node.name] = node.name, node.name_span
             self._taken.add(node.name)
-        repeated = self._nesting > 0
-        self.statements.append(Output(node.name, node.name_span, level, value, node.span, statement, repeated))
+        self.statements.append(Output(node.name, node.name_span, level, value, node.span, statement, self._turns))
 
     def _repeat(self, node: ast.Repeat) -> None:
         counted = count(self.expressions, node.first, node.last, "repeat")
         if counted is None:  # it has a mistake, or depends on the call of a block
-            for name, span in names_bound_in(node.body).items():  # that they are missing is no second mistake
-                self.scope.setdefault(name, (None, span))
-                self.expressions.lost_names.add(name)
+            self._lose(node)
             return
         turns = counted.turns
         rounds = len(turns)
@@ -162,13 +175,17 @@ class BodyElaborator:
             return
         if self._rounds * rounds * max(1, len(node.body)) > MAX_STATEMENTS:
             self.problems.append(structure.too_many_statements(node.last.span, MAX_STATEMENTS, rounds))
+            self._lose(node)
             return
         self._rounds *= rounds
-        self._nesting += 1
+        outer_turns = self._turns
+        header = " ".join(node.span.text.partition("{")[0].split())
+        group = Group("repeat", header, node.span)
         reported: set[tuple[str, Span]] = set()
         failed = 0
         for number in turns:
             before = len(self.problems)
+            self._turns = (*outer_turns, group, Group("turn", f"turn {number}", node.span))
             self._turn(node, number, counted.condition(number))
             if self.expressions.context.is_full:
                 break
@@ -179,13 +196,27 @@ class BodyElaborator:
                 if failed == MAX_FAILED_ROUNDS:
                     self.expressions.lost_names.update(names_bound_in(node.body))
                     break
-        self._nesting -= 1
+        self._turns = outer_turns
         self._rounds //= rounds
 
+    def _lose(self, node: ast.Repeat) -> None:
+        """Note what a `repeat` that is left out would bind: that it is missing is no second mistake."""
+        for name, span in names_bound_in(node.body).items():
+            self.scope.setdefault(name, (None, span))
+            self.expressions.lost_names.add(name)
+
     def _turn(self, node: ast.Repeat, number: int, condition: Condition[Decision]) -> None:
-        """One turn of a `repeat`. What it binds is bound only in the fillings that have it."""
+        """One turn of a `repeat`. What it binds is bound only in the fillings that have it; its `shared` ops end with it."""
+        expressions = self.expressions
+        outer_shared, outer_defined = expressions.shared, self._defined
+        self._defined = {}
+        self._statements_of_turn(node, number, condition)
+        expressions.shared, self._defined = outer_shared, outer_defined
+
+    def _statements_of_turn(self, node: ast.Repeat, number: int, condition: Condition[Decision]) -> None:
         expressions = self.expressions
         outer, outer_condition, outer_statements = expressions.words, expressions.condition, self.statements
+        outer_kept = expressions.kept
         condition = both(outer_condition, condition)
         if len(condition) > MAX_CASES:
             expressions.too_many_dependencies(node.last.span, "whether there is a turn")
@@ -197,6 +228,7 @@ class BodyElaborator:
         expressions.words = dict(outer)
         if node.variable:
             expressions.words[node.variable] = number
+            expressions.hide(node.variable)
             if node.variable in expressions.kept:
                 self.statements.append(SetWord(node.variable, literal(number, node.span), node.span, False))
         for statement in node.body:
@@ -204,7 +236,7 @@ class BodyElaborator:
         for name in expressions.kept:  # a `let width = …` ends with its turn
             if expressions.words.get(name) is not outer.get(name):
                 self.statements.append(SetWord(name, literal(outer.get(name), node.span), node.span, False))
-        expressions.words = outer
+        expressions.words, expressions.kept = outer, outer_kept
         if is_certain:
             return
         if self.statements:
@@ -227,8 +259,9 @@ def new_context(problems: list[Diagnostic], lost: frozenset[str] | None = None) 
 def elaborate_block(block: Block, context: Context, words: dict[str, Word], condition: Condition[Decision] = ALWAYS) -> Body:
     """The statements of a block, for a call with these words."""
     node = block.definition
-    scope = [(p.name, p.name, p.span) for p in node.parameters]
-    expressions = ExpressionElaborator(context, block.home, dict(words), scope=scope, condition=condition)
+    scope = [(p.name, p.name, p.span) for p in node.parameters if p.default is None]
+    kept = SECTION_WORDS.union(block.attributes)
+    expressions = ExpressionElaborator(context, block.home, dict(words), kept=kept, scope=scope, condition=condition)
     statements = BodyElaborator(expressions).run(node.body)
     read = [
         expressions.read(expressions.scope[r.name][0], r.name, r.span) if r.name in expressions.scope else None
@@ -237,7 +270,7 @@ def elaborate_block(block: Block, context: Context, words: dict[str, Word], cond
     lost = frozenset(r.name for r, found in zip(node.results, read, strict=True) if isinstance(found, Missing))
     results = tuple([None if isinstance(found, Missing) else found for found in read])
     weight = sum(weight_of(s.value) for s in present(statements, None) if isinstance(s, Assign))
-    return Body(tuple(p.name for p in node.parameters), statements, results, weight, lost | expressions.lost_names)
+    return Body(block.operands, statements, results, weight, lost | expressions.lost_names)
 
 
 def body_of_op(op: Op) -> Operand:
@@ -278,6 +311,17 @@ def _weight_of_target(target: Target | Slot) -> int:
     if isinstance(target, Slot):
         return max((_weight_of_target(a) for a in target.alternatives), default=0)
     return target.callee.weight if isinstance(target.callee, Op | Block | Primitive) else 0
+
+
+def shared_ops_of(statements: tuple[ast.Statement, ...]) -> dict[str, Span]:
+    """Names of the `shared` ops that statements define, those in a `repeat` included."""
+    found: dict[str, Span] = {}
+    for statement in statements:
+        if isinstance(statement, ast.OpDef):
+            found.setdefault(statement.name, statement.name_span)
+        elif isinstance(statement, ast.Repeat):
+            found = shared_ops_of(statement.body) | found
+    return found
 
 
 def names_bound_in(statements: tuple[ast.Statement, ...]) -> dict[str, Span]:

@@ -7,11 +7,12 @@ from typing import Any
 
 from nasdsl.diagnostics import Span
 from nasdsl.diagnostics.catalogue import holes, structure
+from nasdsl.semantics import primitives
 from nasdsl.semantics.conditions import ALWAYS, MAX_CASES, Open, TooMany, both, expand, first_open, truth, where
 from nasdsl.semantics.elaborate_count import count
 from nasdsl.semantics.elaborate_expression import ExpressionElaborator
 from nasdsl.semantics.infer_head import MAX_STEPS
-from nasdsl.semantics.program import Call, Missing, Ref, Step, find_slot
+from nasdsl.semantics.program import Call, Missing, Ref, Slot, Step, Target, find_slot
 from nasdsl.semantics.vocabulary import Vocabulary
 from nasdsl.syntax import ast
 
@@ -71,8 +72,12 @@ class _ChainElaborator:
 
     def _layer(self, node: ast.Step, operation: str | ast.Hole, span: Span) -> None:
         body = self.body
-        target = body.target(operation, span, node.settings)
-        settings = body.settings(node.settings)
+        target, settings, is_read = body.called(operation, span, node.settings)
+        for alternative in target.alternatives if isinstance(target, Slot) else ():
+            if isinstance(alternative, Target) and alternative.callee is primitives.PRIMITIVES[primitives.NONE]:
+                body.context.hole_problems.append(holes.none_as_layer(alternative.span))
+        if not is_read:
+            settings = body.settings(settings)
         has_slots = any(find_slot(s.value) for s in settings)
         call = Call(target, (Ref("x", node.span),), settings, has_slots, node.span, span)
         self.steps.append(Step(call, node.span, body.condition))

@@ -78,7 +78,8 @@ def count(
         return None
     leaves = _leaves(ends)
     runs = [leaf for leaf in leaves if leaf[0] <= leaf[1]]
-    if not runs and (expressions.condition == ALWAYS or not any(find_slot(v) for v in values)):
+    may_be_none = expressions.condition != ALWAYS and any(find_slot(v) for v in values)
+    if not runs and not may_be_none and not (expressions.has_attributes and _names_something(first, last)):
         expressions.problems.append(types.no_rounds(last.span, *leaves[0], what))
         return None
     return Count(ends, range(min((a for a, _ in runs), default=1), max((b for _, b in runs), default=0) + 1))
@@ -118,6 +119,20 @@ def _open_decision(value: Any, known: Mapping[Any, int]) -> Decision | None:
     if isinstance(value, ast.Negative):
         return _open_decision(value.operand, known)
     return _open_decision(value.inner, known) if isinstance(value, ast.Group) else None
+
+
+def _names_something(*values: Any) -> bool:
+    """Whether a value as the text has it is computed from a name, which may be an attribute of the block."""
+    for value in values:
+        if isinstance(value, ast.Arithmetic):
+            if _names_something(value.left, value.right):
+                return True
+        elif isinstance(value, ast.Negative | ast.Group):
+            if _names_something(value.operand if isinstance(value, ast.Negative) else value.inner):
+                return True
+        elif isinstance(value, ast.Reference):
+            return True
+    return False
 
 
 def _reads(value: Any, decision: Decision, known: Mapping[Any, int]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, assert_never
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import lints, structure, types
-from nasdsl.layers import UNKNOWN_WIDTH, Add, Feature, LayerError, Resize
+from nasdsl.layers import UNKNOWN_WIDTH, Add, Feature, LayerError, Resize, check_merged
 from nasdsl.semantics import primitives
 from nasdsl.semantics.architecture import Application, FpnPart, PyramidOutput
 from nasdsl.semantics.attributes import Accepts
@@ -23,6 +23,7 @@ from nasdsl.semantics.program import (
     Program,
     Ref,
     SetWord,
+    Shared,
     Target,
     chosen,
     present,
@@ -96,7 +97,7 @@ class _FpnInference:
                 layers.own(f"{name} adapter", adapter.name, "adapter", span)
                 call = Call(adapter, (Ref(name, span),), (), False, span, span)
                 frame = Frame({name: binding}, self.frame.words, None)
-                binding.index = self.inference.expand(call, frame, name, None)
+                binding.index = self.inference.something(self.inference.expand(call, frame, name, None), span)
                 binding.is_read = False
             self.frame.scope[name] = binding
 
@@ -106,6 +107,7 @@ class _FpnInference:
         scope = self.frame.scope
         for statement in present(fpn.statements, self.inference.indices):
             before = len(self.problems)
+            self.layers.groups, self.layers.statement = (), statement.span
             if isinstance(statement, Assign):
                 for name, binding in self.inference.assign(statement, self.frame, ""):
                     scope[name] = binding
@@ -116,6 +118,8 @@ class _FpnInference:
                 self._merge(statement)
             elif isinstance(statement, SetWord):
                 self.inference.set_word(statement, self.frame)
+            elif isinstance(statement, Shared):
+                self.inference.share(statement, self.frame, "")
             else:
                 assert_never(statement)
             self.inference.once(statement, before, reported)
@@ -133,7 +137,7 @@ class _FpnInference:
                 index = named.index
         else:
             layers.own(path, self.inference.op_name(value), "output", span)
-            index = self.inference.expand(value, self.frame, path, None)
+            index = self.inference.something(self.inference.expand(value, self.frame, path, None), value.span)
         if statement.level is None:
             return
         if index != UNFIT and layers.applications[index].feature.level is None:
@@ -193,7 +197,7 @@ class _FpnInference:
             extra = tuple(b.index for b in self.blocks[:before] if _dangles(b))
             features = [applications[i].feature for i in (application.inputs[0], *extra)]
             try:
-                Add().infer(features)
+                check_merged(features)
             except LayerError as error:
                 self.problems.append(types.merged_widths(application.span, str(error), features[0].width))
                 continue

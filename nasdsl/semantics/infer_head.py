@@ -1,4 +1,4 @@
-"""The section ``head``: towers of layers, applied to every level, with weights shared from an index on."""
+"""The section ``head``: a trunk and towers of layers, applied to every level, with weights shared from an index on."""
 
 from __future__ import annotations
 
@@ -17,13 +17,20 @@ from nasdsl.semantics.infer import Binding, Frame, Inference
 from nasdsl.semantics.program import Chain, FpnProgram, HeadProgram, Program, present_steps, section_values
 
 TOWERS = ("cls", "box")
+TRUNK = "both"
+"""The label of the chain that both towers go on from."""
+
 MAX_STEPS = 10_000
 """Most layers of a chain."""
 
 CURRENT_LEVEL = 0
 """The level of a head's layers: that of whichever map they are applied to."""
 
-ATTRIBUTES = {**primitives.SECTION, "share": Accepts("index", 0, largest=1000)}
+ATTRIBUTES = {
+    **primitives.SECTION,
+    "share": Accepts("index", 0, largest=1000),
+    "norms": Accepts("word", "shared", ("shared", "level")),
+}
 
 
 def infer_head(
@@ -57,17 +64,33 @@ def infer_head(
         return None
     words = {name: values[name] for name in primitives.SECTION}
     layers: dict[int, tuple[HeadLayer, ...]] = {}  # one chain for both towers is inferred once
+    trunk: Tower | None = None
     towers = []
-    for name, chain in _towers(head, problems, lost):
+    for name, chain in _chains(head, problems, lost):
+        if chain is None:
+            towers.append(Tower(name, ()))
+            continue
         if id(chain) not in layers:
-            layers[id(chain)] = _infer_chain(chain, words, pyramid, problems, warnings, indices)
-        towers.append(Tower(name, layers[id(chain)]))
-    share = values["share"]
-    most = max((len(present_steps(c, indices)) for c in head.chains), default=0)
+            layers[id(chain)], end = _infer_chain(chain, words, pyramid, problems, warnings, indices)
+            if name == TRUNK:
+                trunk, pyramid = Tower(name, layers[id(chain)]), end
+        if name != TRUNK:
+            towers.append(Tower(name, layers[id(chain)]))
+    share, norms = values["share"], values["norms"]
+    most = longest_path(head, indices)
     if isinstance(share, int) and share > most and lost is None:
         setting = next(s for s in head.settings if s.name == "share")
         problems.append(structure.share_beyond(setting.span, share, most))
-    return HeadPart(width, share if isinstance(share, int) else 0, tuple(towers), head.span)
+    return HeadPart(
+        width, share if isinstance(share, int) else 0, tuple(towers), head.span, trunk,
+        norms if isinstance(norms, str) else "shared",
+    )  # fmt: skip
+
+
+def longest_path(head: HeadProgram, indices: Sequence[int] | None) -> int:
+    """The most layers between the pyramid and a prediction: those of the trunk, and of the longer tower."""
+    lengths = {chain.label: len(present_steps(chain, indices)) for chain in head.chains}
+    return lengths.pop(TRUNK, 0) + max(lengths.values(), default=0)
 
 
 def _pyramid_width(fpn: FpnPart | None, section: FpnProgram | None, problems: list[Diagnostic]) -> int | None:
@@ -82,20 +105,25 @@ def _pyramid_width(fpn: FpnPart | None, section: FpnProgram | None, problems: li
     return min(known, default=0)
 
 
-def _towers(head: HeadProgram, problems: list[Diagnostic], lost: frozenset[str] | None) -> list[tuple[str, Chain]]:
-    """The towers ``cls`` and ``box`` with their chains, in this order."""
+def _chains(head: HeadProgram, problems: list[Diagnostic], lost: frozenset[str] | None) -> list[tuple[str, Chain | None]]:
+    """The trunk, if there is one, and the towers ``cls`` and ``box`` with their chains, in this order.
+
+    Behind a trunk, a tower may have no layers of its own: None.
+    """
     if len(head.chains) == 1 and head.chains[0].label is None:
         return [(name, head.chains[0]) for name in TOWERS]
     found: dict[str, Chain] = {}
     for chain in head.chains:
         label = chain.label or ""
         place = _label(chain)
-        if label not in TOWERS:
+        if label not in (TRUNK, *TOWERS):
             problems.append(structure.unknown_tower(place, label))
         elif label in found:
             problems.append(structure.second_part(place, label, _label(found[label])))
         else:
             found[label] = chain
+    if TRUNK in found:
+        return [(name, found.get(name)) for name in (TRUNK, *TOWERS)]
     for name in TOWERS:
         if name not in found and found and lost is None:
             problems.append(structure.missing_tower(Span(head.span.source, head.span.start, head.span.start + 4), name))
@@ -113,7 +141,8 @@ def _infer_chain(
     problems: list[Diagnostic],
     warnings: list[Diagnostic],
     indices: Sequence[int] | None,
-) -> tuple[HeadLayer, ...]:
+) -> tuple[tuple[HeadLayer, ...], int]:
+    """The layers of a chain on maps of `width` channels, and how many channels it gives; 0 where that is not known."""
     layers = []
     for step in present_steps(chain, indices):
         inference = Inference(problems, indices)
@@ -123,7 +152,7 @@ def _infer_chain(
         inference.layers.own(op, op, "layer", step.span)
         source = inference.layers.source("x", Feature(CURRENT_LEVEL, width), step.span)
         frame = Frame({"x": Binding("x", source, step.span)}, words, None)
-        result = inference.expand(step.call, frame, "", None)
+        result = inference.something(inference.expand(step.call, frame, "", None), step.span)
         warnings += inference.warnings
         width = 0
         if result != UNFIT:
@@ -132,4 +161,6 @@ def _infer_chain(
                 problems.append(types.head_level(step.span, op))
             width = feature.width
         layers.append(HeadLayer(op, step.span, tuple(inference.layers.applications), result))
-    return tuple(layers)
+    if indices is None and any(step.condition != ALWAYS for step in chain.steps):
+        width = 0
+    return tuple(layers), width

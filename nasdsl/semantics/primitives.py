@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol, get_args
 
 from nasdsl.diagnostics import Diagnostic
 from nasdsl.diagnostics.catalogue import lints, names
@@ -13,10 +13,13 @@ from nasdsl.layers import (
     Activation,
     ActivationKind,
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     Feature,
     GlobalPool,
     Layer,
@@ -24,28 +27,40 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     Norm,
+    PixelShuffle,
+    PlacewiseAdd,
     Pool,
     Resize,
     Scale,
+    Split,
+    UpConv,
     WeightedAdd,
     load_plugins,
 )
+from nasdsl.layers.attention import PositionKind
 from nasdsl.layers.custom import describe, layer_fields
 from nasdsl.layers.fields import MAX_INTEGER, FieldType, LayerField
 from nasdsl.layers.plugins import GROUP
 from nasdsl.semantics.attributes import Accepts, Kind, Value
+from nasdsl.semantics.builder import NOTHING
 
 ACTIVATIONS: tuple[str, ...] = get_args(ActivationKind)
 MAX_OPERANDS = 64
 
 _WIDTH = Accepts("count", "width")
-_NORM = Accepts("word", "norm", ("bn", "gn", "none"))
+_NORM = Accepts("word", "norm", ("bn", "gn", "ln", "none"))
 _ACT = Accepts("word", "act", (*ACTIVATIONS, "none"))
 _MODE = Accepts("word", "bilinear", ("bilinear", "nearest"))
 _POOL = Accepts("word", None, ("max", "avg"))
 _STRIDE = Accepts("stride", 1, largest=64)
 _DILATION = Accepts("count", 1, largest=1024)
 _GROUPS = Accepts("count", 1)
+
+OWN_WIDTH = "in"
+"""The word for the width of the operand, of attributes that take it."""
+
+FACTOR = "*"
+"""The attribute that the numbers among the operands of ``mul`` become. No text can set it by this name."""
 
 SECTION: Mapping[str, Accepts] = {
     "width": Accepts("count", None, largest=16384),
@@ -66,11 +81,14 @@ class Primitive:
     """A name of the language that stands for layers.
 
     Attributes:
-        least, most: how many operands it takes.
+        least, most: how many operands it takes; one is enough where there is a constant factor too.
         attributes: its attributes, and what each accepts.
         expand: called with the attribute values, the operands' indices and an `Apply`; returns the index of the result.
         weight: the largest number of layers that it expands into.
         results: how many values it gives.
+        results_of: the attribute that says how many values a call gives; empty where it is always `results`.
+        variants: attributes whose value is a further operand, each with the primitive that takes it as its last one.
+        last: of such a primitive, the attribute that its last operand is written as.
     """
 
     name: str
@@ -80,6 +98,9 @@ class Primitive:
     expand: Callable[[dict[str, Any], tuple[int, ...], Apply], int]
     weight: int = 1
     results: int = 1
+    results_of: str = ""
+    variants: Mapping[str, Primitive] = field(default_factory=dict)
+    last: str = ""
 
 
 def _finish(a: dict[str, Any], x: int, apply: Apply) -> int:
@@ -102,12 +123,42 @@ def _deform_conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
     return _finish(a, apply(layer, *x), apply)
 
 
+def _mul(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    product = apply(Multiply(), *x) if len(x) > 1 else x[0]
+    return product if a[FACTOR] == 1 else apply(Factor(float(a[FACTOR])), product)
+
+
+def _up_conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    bias = a["norm"] == "none" if a["bias"] == "auto" else a["bias"] == "true"
+    return _finish(a, apply(UpConv(a["width"], a["k"], a["stride"], a["groups"], bias), *x), apply)
+
+
+def _pixel_shuffle(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return apply(PixelShuffle(a["factor"]), *x)
+
+
+def _carafe(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return apply(Carafe(a["factor"], a["k"], a["encoder_k"], a["compressed"]), *x)
+
+
+def _attention(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return apply(Attention(a["heads"], a["position"]), *x)
+
+
 def _norm(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
     return x[0] if a["norm"] == "none" else apply(Norm(a["norm"]), *x)
 
 
 def _act(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
     return x[0] if a["act"] == "none" else apply(Activation(a["act"]), *x)
+
+
+def _nothing(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return NOTHING
+
+
+def _split(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    return apply(Split(a["parts"]), *x)
 
 
 def _resize(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
@@ -137,26 +188,66 @@ _CONV: dict[str, Accepts] = {
     "bias": Accepts("flag", "auto", ("auto",)),
 }
 
+_OF_OPERAND = {"groups": replace(_GROUPS, words=(OWN_WIDTH,)), "width": replace(_WIDTH, words=(OWN_WIDTH,))}
+_VALUE = Accepts("value", optional=True)
+_WEIGHTED_BY = Primitive("weighted_add", 3, MAX_OPERANDS + 1, {}, _plain(PlacewiseAdd()), last="by")
+_TIMES = Accepts("stride", 2, largest=64)
+_UP_CONV = {name: accepts for name, accepts in (_CONV | _OF_OPERAND).items() if name != "dilation"}
+NONE: Final = "none"
+"""The primitive, and the operand, that leaves an operand out."""
+
+LEAVES_OUT: Final = frozenset({"add", "max", "weighted_add", "concat"})
+"""Primitives that an operand can drop out of. What any other would make of nothing is nothing."""
+
+_DEFORM_CONV = {
+    **_CONV,
+    **_OF_OPERAND,
+    "k": Accepts("odd", 3, largest=63),
+    "offset_groups": _GROUPS,
+    "bias": Accepts("flag", "true"),
+}
+_BY_OFFSET = Primitive("deform_conv", 2, 2, _DEFORM_CONV, _deform_conv, 3, last="offset")
+
 PRIMITIVES: dict[str, Primitive] = {
     p.name: p
     for p in (
-        Primitive("conv", 1, 1, _CONV, _conv, 3),
+        Primitive(NONE, 0, MAX_OPERANDS, {}, _nothing),
+        Primitive("conv", 1, 1, _CONV | _OF_OPERAND, _conv, 3),
         Primitive(
-            "deform_conv",
+            "deform_conv", 1, 1, _DEFORM_CONV | {"offset": _VALUE}, _deform_conv, 3, variants={_BY_OFFSET.last: _BY_OFFSET}
+        ),
+        Primitive("up_conv", 1, 1, _UP_CONV | {"k": Accepts("count", 2, largest=64), "stride": _TIMES}, _up_conv, 3),
+        Primitive("pixel_shuffle", 1, 1, {"factor": _TIMES}, _pixel_shuffle),
+        Primitive(
+            "carafe",
             1,
             1,
-            _CONV | {"k": Accepts("odd", 3, largest=63), "offset_groups": _GROUPS, "bias": Accepts("flag", "true")},
-            _deform_conv,
-            3,
+            {
+                "factor": _TIMES,
+                "k": Accepts("odd", 5, largest=63),
+                "encoder_k": Accepts("odd", 3, largest=63),
+                "compressed": Accepts("count", 64, largest=16384),
+            },
+            _carafe,
+        ),
+        Primitive(
+            "attention",
+            1,
+            1,
+            {"heads": Accepts("count", 8, largest=1024), "position": Accepts("word", "sine", get_args(PositionKind))},
+            _attention,
         ),
         Primitive("norm", 1, 1, {"norm": _NORM}, _norm),
         Primitive("act", 1, 1, {"act": _ACT}, _act),
         Primitive("scale", 1, 1, {}, _plain(Scale())),
         Primitive("add", 2, MAX_OPERANDS, {}, _plain(Add())),
-        Primitive("mul", 2, MAX_OPERANDS, {}, _plain(Multiply())),
+        Primitive("mul", 2, MAX_OPERANDS, {FACTOR: Accepts("number", 1)}, _mul, 2),
         Primitive("max", 2, MAX_OPERANDS, {}, _plain(Maximum())),
-        Primitive("weighted_add", 2, MAX_OPERANDS, {}, _plain(WeightedAdd())),
+        Primitive(
+            "weighted_add", 2, MAX_OPERANDS, {"by": _VALUE}, _plain(WeightedAdd()), variants={_WEIGHTED_BY.last: _WEIGHTED_BY}
+        ),
         Primitive("concat", 2, MAX_OPERANDS, {}, _plain(Concat())),
+        Primitive("split", 1, 1, {"parts": Accepts("count", 2, largest=MAX_OPERANDS, least=2)}, _split, results_of="parts"),
         Primitive("resize", 1, 1, {"to": Accepts("feature"), "mode": _MODE}, _resize),
         Primitive("pool", 1, 1, {"k": Accepts("count", 3, largest=64), "stride": _STRIDE, "kind": _POOL}, _pool),
         Primitive("global_pool", 1, 1, {"kind": _POOL}, _global_pool),
@@ -206,11 +297,11 @@ def _of_custom_layer(cls: type[CustomLayer]) -> Primitive:
 
 
 def _make_primitive(cls: type[CustomLayer]) -> Primitive:
-    fields = {field.name: field for field in layer_fields(cls)}
+    fields = {one.name: one for one in layer_fields(cls)}
 
     def expand(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
         try:
-            layer = cls(**{name: field.convert(a[name]) for name, field in fields.items()})
+            layer = cls(**{name: one.convert(a[name]) for name, one in fields.items()})
         except Exception as error:
             layer = _Refused(f"{describe(cls)} takes no such attributes: {type(error).__name__}: {error}")
         return apply(layer, *x)

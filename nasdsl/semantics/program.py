@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.semantics import attributes
+from nasdsl.semantics.architecture import Group
 from nasdsl.semantics.attributes import UNKNOWN, Accepts
 from nasdsl.semantics.conditions import ALWAYS, Condition, holds
 from nasdsl.syntax import ast
@@ -61,6 +62,7 @@ class Decision:
         texts: each alternative as the text has it.
         condition: when the hole is there: the alternatives and turns in which it stands.
         span: the hole in the text.
+        weights: how often each alternative is drawn, in proportion to the others; empty where all are drawn alike.
     """
 
     number: int
@@ -69,6 +71,7 @@ class Decision:
     texts: tuple[str, ...]
     condition: Condition[Decision]
     span: Span
+    weights: tuple[float, ...] = ()
 
     def __index__(self) -> int:
         """Its number: a filling is read by decisions."""
@@ -90,6 +93,12 @@ class Missing(NamedTuple):
 
     span: Span
     is_left_out: bool = False
+
+
+class Nothing(NamedTuple):
+    """``none`` as an operand: it is left out."""
+
+    span: Span
 
 
 class Target(NamedTuple):
@@ -115,6 +124,7 @@ class Call(NamedTuple):
         settings: attributes; words that `let` and `repeat` bind are put in place of their names.
         has_slots: whether a value among the settings is a slot, or is computed from one.
         span: the call; `callee_span` is the part before the brackets.
+        is_distinct: no two operands may be the same.
     """
 
     target: Target | Slot
@@ -123,9 +133,10 @@ class Call(NamedTuple):
     has_slots: bool
     span: Span
     callee_span: Span
+    is_distinct: bool = False
 
 
-Operand: TypeAlias = Ref | Call | Slot | Missing
+Operand: TypeAlias = Ref | Call | Slot | Nothing | Missing
 
 
 class Binding(NamedTuple):
@@ -144,13 +155,13 @@ class Binding(NamedTuple):
 class Assign(NamedTuple):
     """``a, b = value``; a target is None if its name is not known, which is reported already.
 
-    `is_repeated`: it comes from a `repeat`, so that other statements may report the same mistake.
+    `turns`: the repeats that it comes from, and the turn of each. With any, other statements may report the same mistake.
     """
 
     targets: tuple[Binding | None, ...]
     value: Operand
     span: Span
-    is_repeated: bool
+    turns: tuple[Group, ...]
 
 
 class Output(NamedTuple):
@@ -167,7 +178,7 @@ class Output(NamedTuple):
     value: Operand
     span: Span
     statement_span: Span
-    is_repeated: bool
+    turns: tuple[Group, ...]
 
 
 class Merge(NamedTuple):
@@ -175,7 +186,7 @@ class Merge(NamedTuple):
 
     targets: tuple[Ref | Slot, ...]
     span: Span
-    is_repeated: bool
+    turns: tuple[Group, ...]
 
 
 class SetWord(NamedTuple):
@@ -197,7 +208,18 @@ class When(NamedTuple):
     statements: tuple[Statement, ...]
 
 
-Plain: TypeAlias = Assign | Output | Merge | SetWord
+class Shared(NamedTuple):
+    """A `shared` op: calls of it behind this statement have one set of weights, each time the statement is met a new one.
+
+    `turns`: as of `Assign`.
+    """
+
+    op: Op
+    span: Span
+    turns: tuple[Group, ...]
+
+
+Plain: TypeAlias = Assign | Output | Merge | SetWord | Shared
 Statement: TypeAlias = Plain | When
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from nasdsl.diagnostics import Diagnostic
 from nasdsl.diagnostics.catalogue import lints
-from nasdsl.layers import UNKNOWN_WIDTH, Activation, Conv, Input, Norm
+from nasdsl.layers import OWN_WIDTH, UNKNOWN_WIDTH, Activation, Conv, Input, Norm
 from nasdsl.semantics.architecture import Application, FpnPart, HeadPart
 
 LEAST_VALUES = {"relu": 0.0, "relu6": 0.0, "silu": -0.278, "hardswish": -0.375, "gelu": -0.17}
@@ -23,7 +23,7 @@ def layer_warnings(
         is_open: it is a space whose holes are open, so that the width of a value may depend on what fills them.
     """
     found = list(_warnings(fpn.applications, widths or {}, is_open=is_open))
-    for tower in head.towers:
+    for tower in head.chains:
         for layer in tower.layers:
             found += _warnings(layer.applications, None, is_open=is_open)
     return found
@@ -56,7 +56,7 @@ def _not_depthwise(
     `widths` is None in a head, whose inputs are no features of the backbone.
     """
     layer = application.layer
-    if not isinstance(layer, Conv) or layer.k == 1 or layer.groups == 1 or layer.groups != layer.width:
+    if not isinstance(layer, Conv) or layer.k == 1 or layer.groups in (1, OWN_WIDTH) or layer.groups != layer.width:
         return
     operand = applications[application.inputs[0]]
     width, name = operand.feature.width, ""

@@ -1,4 +1,4 @@
-"""What an op takes, read off its body: an attribute accepts what the primitive does that it is passed to."""
+"""What an op or a block takes, read off its body: an attribute accepts what the primitive does that it is passed to."""
 
 from __future__ import annotations
 
@@ -9,21 +9,37 @@ from nasdsl.semantics import primitives
 from nasdsl.semantics.attributes import DEFERRED, Accepts
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import Call
-from nasdsl.semantics.vocabulary import Definition, Op
+from nasdsl.semantics.vocabulary import Block, Definition, Op
 from nasdsl.syntax import ast
 
 
-def accepted(op: Op) -> Mapping[str, Accepts]:
-    """What those attributes of an op accept that its body passes on as they are; others may be anything."""
-    if op.accepts is None:
-        op.accepts = {}  # what an op that calls itself sees
+def accepted(callee: Definition) -> Mapping[str, Accepts]:
+    """What those attributes of an op or a block accept that its body passes on as they are; others may be anything."""
+    if callee.accepts is None:
+        callee.accepts = {}  # what an op that calls itself sees
         found: dict[str, Accepts] = {}
-        _collect(op.definition.body, op, found)
-        op.accepts = found
-    return op.accepts
+        if isinstance(callee, Op):
+            _collect(callee.definition.body, callee, found)
+        elif callee.attributes:
+            _collect_of_statements(callee.definition.body, callee, found)
+        callee.accepts = found
+    return callee.accepts
 
 
-def _collect(operand: ast.Operand, op: Op, found: dict[str, Accepts]) -> None:
+def _collect_of_statements(statements: tuple[ast.Statement, ...], block: Block, found: dict[str, Accepts]) -> None:
+    bound = {s.name if isinstance(s, ast.Let) else s.variable for s in statements if isinstance(s, ast.Let | ast.Repeat)}
+    inner: dict[str, Accepts] = {}
+    for statement in statements:
+        if isinstance(statement, ast.Assign):
+            _collect(statement.value, block, inner)
+        elif isinstance(statement, ast.Repeat):
+            _collect_of_statements(statement.body, block, inner)
+    for name, accepts in inner.items():
+        if name not in bound:  # which may mean something else
+            found.setdefault(name, accepts)
+
+
+def _collect(operand: ast.Operand | ast.Attribute, op: Definition, found: dict[str, Accepts]) -> None:
     if not isinstance(operand, ast.Call):
         return
     for inner in operand.operands:
@@ -33,10 +49,14 @@ def _collect(operand: ast.Operand, op: Op, found: dict[str, Accepts]) -> None:
     definition = op.home.find(operand.callee)
     primitive = primitives.find(operand.callee) if definition is None else None
     takes: Mapping[str, Accepts] = {}
-    if isinstance(definition, Op):
+    if definition is not None:
         takes = accepted(definition)
     elif primitive is not None:
         takes = primitive.attributes
+    if primitives.FACTOR in takes:
+        for factor in operand.operands:
+            if isinstance(factor, ast.Reference) and factor.name in op.attributes:
+                found.setdefault(factor.name, takes[primitives.FACTOR])
     given = {s.name: s.value.name for s in operand.settings if isinstance(s.value, ast.Reference) and s.value.index is None}
     unset = {name for name in takes if not any(s.name == name for s in operand.settings)}
     for name, accepts in takes.items():
@@ -47,7 +67,7 @@ def _collect(operand: ast.Operand, op: Op, found: dict[str, Accepts]) -> None:
 
 def parameters_of(callee: Definition) -> tuple[str, ...]:
     """What a definition calls its operands."""
-    return callee.operands if isinstance(callee, Op) else tuple(p.name for p in callee.definition.parameters)
+    return callee.operands
 
 
 def call_of_any_number(op: Op, call: Call) -> str:

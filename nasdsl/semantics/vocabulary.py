@@ -30,6 +30,7 @@ class Op:
         body: the expression behind ``=``, elaborated; None while it is not.
         has_slots: the body has holes, so that each call has a copy of the op with slots of its own.
         expansions: layers of earlier calls, see `expansion_cache`.
+        is_shared: it is a statement of a body, and all its calls there have one set of weights.
     """
 
     definition: ast.OpDef
@@ -42,6 +43,7 @@ class Op:
     body: Operand | None = None
     has_slots: bool = False
     expansions: dict[Key, Expansion] = field(default_factory=dict)
+    is_shared: bool = False
 
     @property
     def name(self) -> str:
@@ -61,16 +63,19 @@ class Block:
     """A block with the vocabulary that its body is read in.
 
     Attributes:
-        broken, weight, has_slots: as of `Op`.
-        bodies: its statements, elaborated, by the words that a call has: ``width``, ``norm`` and ``act``.
+        operands, attributes, broken, weight, accepts, has_slots: as of `Op`.
+        bodies: its statements, elaborated, by the words that a call has: ``width``, ``norm``, ``act`` and its attributes.
         only_body: of the copy that one call has, because its holes are those of this call.
         lost: names that text which could not be read may bind, see `check.check`.
     """
 
     definition: ast.BlockDef
     home: Vocabulary
+    operands: tuple[str, ...]
+    attributes: dict[str, ast.Attribute]
     broken: bool = False
     weight: int = 0
+    accepts: Mapping[str, Accepts] | None = None
     has_slots: bool = False
     bodies: dict[Hashable, Body] = field(default_factory=dict)
     only_body: Body | None = None
@@ -146,20 +151,15 @@ def define(file: ast.File, vocabulary: Vocabulary, problems: list[Diagnostic]) -
     """Enter the definitions of a file; two of one name are reported."""
     seen: dict[tuple[str, str], Span] = {}
     for item in file.items:
-        if isinstance(item, ast.OpDef):
+        if isinstance(item, ast.OpDef | ast.BlockDef):
             _once(seen, ("op", item.name), item.name_span, problems)
             operands = tuple(p.name for p in item.parameters if p.default is None)
             attributes = {p.name: p.default for p in item.parameters if p.default is not None}
-            vocabulary.definitions[item.name] = Op(item, vocabulary, operands, attributes)
+            made = Op if isinstance(item, ast.OpDef) else Block
+            vocabulary.definitions[item.name] = made(item, vocabulary, operands, attributes)  # type: ignore[arg-type]  # its own kind
             parameters: dict[tuple[str, str], Span] = {}
             for parameter in item.parameters:
                 _once(parameters, ("parameter", parameter.name), parameter.span, problems)
-        elif isinstance(item, ast.BlockDef):
-            _once(seen, ("op", item.name), item.name_span, problems)
-            vocabulary.definitions[item.name] = Block(item, vocabulary)
-            parameters = {}
-            for name in item.parameters:
-                _once(parameters, ("parameter", name.name), name.span, problems)
         elif isinstance(item, ast.ChoiceDef):
             if item.name == "pool":
                 problems.append(holes.reserved_choice(item.name_span))

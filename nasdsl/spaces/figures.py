@@ -9,20 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from nasdsl.backbones import Backbone
 from nasdsl.backbones import backbone as find_backbone
-from nasdsl.backends.cost import Areas
-from nasdsl.backends.requirements import DEFAULT_SIZE, Quantities, macs_sizes
+from nasdsl.backends.cost import Areas, HeadAreas
+from nasdsl.backends.requirements import DEFAULT_SIZE, Quantities, counted_ops, macs_sizes
 from nasdsl.diagnostics import Diagnostic, DiagnosticError
 from nasdsl.ir.graph import Node
 from nasdsl.ir.lower import lower_nodes
-from nasdsl.layers import Conv, DeformConv, Feature, Features, Layer
+from nasdsl.layers import Conv, DeformConv, Feature, Features, Layer, Norm, layer_cost
 from nasdsl.semantics import attributes, infer_fpn, infer_head, primitives
+from nasdsl.semantics.architecture import Value
 from nasdsl.semantics.attributes import Accepts, Unknown
-from nasdsl.semantics.builder import UNFIT
+from nasdsl.semantics.builder import NOTHING, UNFIT
+from nasdsl.semantics.calls import CallCounter
 from nasdsl.semantics.conditions import ALWAYS, holds
+from nasdsl.semantics.distinct import has_same_operands
 from nasdsl.semantics.elaborate_body import body_of_block
 from nasdsl.semantics.infer import Binding, Frame, Inference
 from nasdsl.semantics.infer_prediction import infer_settings
@@ -33,11 +36,13 @@ from nasdsl.semantics.program import (
     FpnProgram,
     HeadProgram,
     Merge,
+    Nothing,
     Output,
     PredictProgram,
     Program,
     Ref,
     SetWord,
+    Shared,
     Slot,
     Statement,
     Step,
@@ -50,7 +55,9 @@ from nasdsl.semantics.program import (
     present_steps,
     section_values,
 )
-from nasdsl.semantics.vocabulary import Block, Op, Vocabulary
+from nasdsl.semantics.shared_weights import Shape, WeightSet, add_shape
+from nasdsl.semantics.signature import accepted
+from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
 from nasdsl.syntax import ast
 
 _Value: TypeAlias = tuple[Feature, int, int]
@@ -58,6 +65,13 @@ _Value: TypeAlias = tuple[Feature, int, int]
 
 _Words: TypeAlias = dict[str, Any]
 _WORDS = tuple(primitives.SECTION)
+_NONE = primitives.PRIMITIVES[primitives.NONE]
+
+
+_NOTHING_FEATURE = Feature(None, -1)
+"""The feature of an operand that is left out."""
+
+_NOTHING: _Value = (_NOTHING_FEATURE, 0, 0)
 
 
 class _Unbuildable(Exception):
@@ -92,9 +106,13 @@ class FigureCounter:
         self.sizes = tuple(dict.fromkeys(size for each in self._sizes_of.values() for size in each))
         self.areas = [Areas(size) for size in self.sizes]
         self.applied: dict[tuple[Any, ...], tuple[Feature, int, int] | None] = {}
+        self.sound: set[tuple[Any, ...]] = set()  # `shared` ops, with words, whose bodies have no mistakes
+        self.expanded: dict[tuple[Any, ...], _SharedCall] = {}
         self._fpn, self._head, self._predict = program.fpn, program.head, program.predict
         self._has_turns = any(s.condition != ALWAYS for c in program.head.chains for s in c.steps)
         self._head_is_fixed = not self._has_turns and not _head_has_slots(program.head, program.predict)
+        counted = counted_ops(program.requirements)
+        self._calls = CallCounter(program, counted) if counted else None
         self._heads: dict[tuple[tuple[int, ...], int], int] = {}
 
     def figures(self, indices: Sequence[int]) -> Quantities | None:
@@ -131,7 +149,8 @@ class FigureCounter:
         mask = (1 << 64) - 1
         wanted = self._sizes_of[own]
         macs = {size: total >> (64 * (i + 1)) & mask for i, size in enumerate(self.sizes) if size in wanted}
-        return Quantities(macs, total & mask, dangling, own or DEFAULT_SIZE)
+        calls = {} if self._calls is None else self._calls.count(indices)
+        return Quantities(macs, total & mask, dangling, own or DEFAULT_SIZE, calls)
 
     def _count_fpn(self, fpn: FpnProgram, indices: Sequence[int]) -> tuple[int, int, list[int], int]:
         """Cost of the live part, number of dangling blocks, levels of the pyramid and its width."""
@@ -146,42 +165,50 @@ class FigureCounter:
             section.names[name] = raw
             if adapter is not None:
                 out, used, price = self.apply(adapter, (), (section.values[raw][0],), section.key, (), indices)
-                section.names[name] = section.add((out, 1 << raw if used else 0, price))
+                if type(out) is Features:
+                    raise _Unbuildable
+                section.names[name] = section.add(_something((out, 1 << raw if used else 0, price)))
         section.run(fpn.statements)
         return section.finish()
 
     def _count_head(
         self, head: HeadProgram, predict: PredictProgram, indices: Sequence[int], levels: list[int], pyramid: int
     ) -> int:
-        words = _section_words(head, (*_WORDS, "share"), infer_head.ATTRIBUTES, indices)
-        share = words.pop("share")
+        words = _section_words(head, (*_WORDS, "share", "norms"), infer_head.ATTRIBUTES, indices)
+        share, norms_per_level = words.pop("share"), words.pop("norms") == "level"
         if words["width"] > pyramid:
             raise _Unbuildable
         key = tuple(words.items())
         total = 0
-        ends = {}
-        longest = 0
-        for chain in head.chains:
-            steps = present_steps(chain, indices) if self._has_turns else chain.steps
-            longest = max(longest, len(steps))
-            width, price = self._count_chain(steps, key, share, indices, levels, pyramid)
-            for label in (chain.label,) if chain.label else ("cls", "box"):
-                ends[label] = width
-                total += price
-        if share > longest:
+        if share > infer_head.longest_path(head, indices):
             raise _Unbuildable
+        steps_of = {c.label: present_steps(c, indices) if self._has_turns else c.steps for c in head.chains}
+        trunk = steps_of.pop(infer_head.TRUNK, None)
+        if trunk is not None:
+            pyramid, total = self._count_chain(trunk, key, share, norms_per_level, indices, levels, pyramid)
+            share -= len(trunk)
+        ends = dict.fromkeys(infer_head.TOWERS, pyramid)
+        for label, steps in steps_of.items():
+            width, price = self._count_chain(steps, key, share, norms_per_level, indices, levels, pyramid)
+            for name in (label,) if label else infer_head.TOWERS:
+                ends[name] = width
+                total += price
         return total + self._count_predictions(predict, indices, levels, ends)
 
     def _count_chain(
-        self, steps: tuple[Step, ...], key: tuple[Any, ...], share: int, indices: Sequence[int], levels: list[int], width: int
-    ) -> tuple[int, int]:
+        self, steps: tuple[Step, ...], key: tuple[Any, ...], share: int, norms_per_level: bool, indices: Sequence[int],
+        levels: list[int], width: int,
+    ) -> tuple[int, int]:  # fmt: skip
+        """Width of what a chain gives, and its cost."""
         total = 0
         for place, step in enumerate(steps):
             target: Any = chosen(step.call.target, indices)
             settings = target.settings + step.call.settings
             given = tuple((s.name, _word(s.value, dict(key), indices)) for s in settings)
-            out, _, price = self.apply(target, given, (Feature(infer_head.CURRENT_LEVEL, width),), key, tuple(levels), indices)
-            if out.level != infer_head.CURRENT_LEVEL:
+            operands = (Feature(infer_head.CURRENT_LEVEL, width),)
+            of_level = norms_per_level and place >= share
+            out, _, price = self.apply(target, given, operands, key, tuple(levels), indices, norms_per_level=of_level)
+            if out.level != infer_head.CURRENT_LEVEL or type(out) is Features:
                 raise _Unbuildable
             params = price & ((1 << 64) - 1)
             total += price + (params * (len(levels) - 1) if place < share else 0)
@@ -218,6 +245,7 @@ class FigureCounter:
         """Cost of one predicted map, with the parameters of one level."""
         x, out = Feature(infer_head.CURRENT_LEVEL, width), Feature(infer_head.CURRENT_LEVEL, channels)
         layer: Layer = Conv(channels, kernel, bias=True)
+        at = tuple(levels)
         total = 0
         if conv is not None:
             words = (("width", width), ("norm", "none"), ("act", "none"))
@@ -225,21 +253,34 @@ class FigureCounter:
             if inferred is None:
                 raise _Unbuildable
             live, last = inferred
-            if not isinstance(last.layer, Conv | DeformConv) or last.layer.groups != 1 or last.out.level != x.level:
+            if (
+                last is None
+                or not isinstance(last.layer, Conv | DeformConv)
+                or last.layer.groups != 1
+                or last.out.level != x.level
+            ):
                 raise _Unbuildable
             if len(live) > 2 and len(set(ends.values())) > 1:  # one of them is the input
                 raise _Unbuildable
             x, layer = last.operands[0], replace(last.layer, width=channels, bias=True)
-            total = sum(self._price(node.layer, node.operands, node.out, tuple(levels)) for node in live if node is not last)
-        return total + self._price(layer, (x,), out, tuple(levels))
+            total = sum(self._price(node, at) for node in live if node is not last)
+        value = Value("prediction", "conv", "layer", self.program.span)
+        return total + self._price(Node("conv", layer, ("x",), (x,), out, value, self.program.span), at)
 
-    def _price(self, layer: Layer, operands: tuple[Feature, ...], out: Feature, levels: tuple[int, ...]) -> int:
-        """What a layer costs, as one integer; in a head, over all `levels`."""
+    def _price(self, node: Node, levels: tuple[int, ...], norms: int = 1, *, with_params: bool = True) -> int:
+        """What a layer costs, as one integer; in a head, over all `levels`.
+
+        Args:
+            norms: how many sets of weights a norm has.
+            with_params: whether its parameters count.
+        """
         total = 0
         for at, areas in enumerate(self.areas):
-            area = areas.area(out.level) if not levels else _head_area(areas, levels, out.level)
-            price = layer.cost(operands, out, area)
-            total += (price.macs << (64 * (at + 1))) + (price.params if at == 0 else 0)
+            price = (
+                HeadAreas(areas, levels).cost(node) if levels else layer_cost(node.layer, node.operands, node.out, areas.area)
+            )
+            params = price.params * norms if isinstance(node.layer, Norm) else price.params
+            total += (price.macs << (64 * (at + 1))) + (params if at == 0 and with_params else 0)
         return total
 
     def apply(
@@ -250,16 +291,19 @@ class FigureCounter:
         key: tuple[tuple[str, Any], ...],
         levels: tuple[int, ...],
         indices: Sequence[int],
+        *,
+        norms_per_level: bool = False,
     ) -> tuple[Feature, int, int]:
         """Result, operands that it depends on (one bit each) and cost of an op; in a head, over all `levels`."""
+        norms = len(levels) if norms_per_level else 1
         if getattr(target.callee, "has_slots", False):
-            found = self._infer(target, settings, operands, dict(key), levels, indices)
+            found = self._infer(target, settings, operands, dict(key), levels, norms, indices)
         else:
-            at = (id(target.callee), settings, operands, key, levels)
+            at = (id(target.callee), settings, operands, key, levels, norms)
             try:
                 found = self.applied[at]
             except KeyError:
-                found = self.applied[at] = self._infer(target, settings, operands, dict(key), levels)
+                found = self.applied[at] = self._infer(target, settings, operands, dict(key), levels, norms)
         if found is None:
             raise _Unbuildable
         return found
@@ -271,14 +315,24 @@ class FigureCounter:
         operands: tuple[Feature, ...],
         words: _Words,
         levels: tuple[int, ...],
+        norms: int = 1,
         indices: Sequence[int] | None = None,
     ) -> tuple[Feature, int, int] | None:
-        """Infer an op on features of these levels and widths, and count what its result depends on."""
+        """Infer an op on features of these levels and widths, and count what its result depends on.
+
+        `norms`: how many sets of norms it has.
+        """
         found = self._lower_op(target, settings, operands, words, indices)
         if found is None:
             return None
         live, last = found
-        total = sum(self._price(node.layer, node.operands, node.out, levels) for node in live)
+        if last is None:
+            return _NOTHING
+        total = 0
+        counted: set[str] = set()  # shared weights, of a block
+        for node in live:
+            total += self._price(node, levels, norms, with_params=node.weights not in counted)
+            counted.add(node.weights)
         read = {source for node in live for source in node.inputs} | {last.id}
         used = sum(1 << number for number in range(len(operands)) if f"o{number}" in read)
         return last.out, used, total
@@ -290,8 +344,11 @@ class FigureCounter:
         operands: tuple[Feature, ...],
         words: _Words,
         indices: Sequence[int] | None,
-    ) -> tuple[list[Node], Node] | None:
-        """The layers that an op's result depends on, last first, and the one that gives it; None where it has a mistake."""
+    ) -> tuple[list[Node], Node | None] | None:
+        """The layers that an op's result depends on, last first, and the one that gives it, which is None where it gives none.
+
+        None where it has a mistake.
+        """
         span = self.program.span
         problems: list[Diagnostic] = []
         inference = Inference(problems, indices)
@@ -299,16 +356,22 @@ class FigureCounter:
         layers.own("v", target.name, "block", span)
         scope = {}
         for number, feature in enumerate(operands):
-            scope[f"o{number}"] = Binding(f"o{number}", layers.source(f"o{number}", feature, span), span)
+            index = NOTHING if feature is _NOTHING_FEATURE else layers.source(f"o{number}", feature, span)
+            scope[f"o{number}"] = Binding(f"o{number}", index, span)
         given = tuple(ast.Setting(span, n, span, _literal(v, span)) for n, v in settings)
         call = Call(target._replace(settings=()), tuple(Ref(n, span) for n in scope), given, False, span, span)
-        if type(target.callee) is Primitive and target.callee.results > 1:
-            results = inference.call(call, Frame(scope, words, None), "v", None)
-            result = UNFIT if results is None else layers.applications[results[0]].inputs[0]
+        frame = Frame(scope, words, None)
+        if type(target.callee) is Primitive:
+            results = inference.call(call, frame, "v", None)
+            if results is None:
+                return None
+            result = results[0] if len(results) == 1 or results[0] == NOTHING else layers.applications[results[0]].inputs[0]
         else:
-            result = inference.expand(call, Frame(scope, words, None), "v", None)
+            result = inference.expand(call, frame, "v", None)
         if result == UNFIT or any(p.severity == "error" for p in problems):
             return None
+        if result == NOTHING:
+            return [], None
         widths = {f"o{number}": feature.width for number, feature in enumerate(operands)}
         try:
             nodes, place = lower_nodes(layers.applications, layers.values, widths)
@@ -322,11 +385,70 @@ class FigureCounter:
                 found.append(node)
         return found, next(node for node in nodes if node.id == place[result])
 
+    def expand_shared(
+        self, op: Op, shared: dict[int, WeightSet], operands: tuple[Feature, ...], indices: Sequence[int]
+    ) -> _SharedCall | None:
+        """The layers of a call of a `shared` op; None where it cannot be built.
+
+        Args:
+            shared: the weights of the ops that can be called.
+        """
+        span = self.program.span
+        problems: list[Diagnostic] = []
+        inference = Inference(problems, indices)
+        inference.shared = shared
+        layers = inference.layers
+        layers.own("v", op.name, "block", span)
+        names = [f"o{number}" for number in range(len(operands))]
+        scope = {
+            n: Binding(n, NOTHING if x is _NOTHING_FEATURE else layers.source(n, x, span), span)
+            for n, x in zip(names, operands, strict=True)
+        }
+        call = Call(Target(op, (), op.name, span), tuple(Ref(n, span) for n in names), (), False, span, span)
+        results = inference.call(call, Frame(scope, {}, None), "v", None)
+        if results is None or any(p.severity == "error" for p in problems):
+            return None
+        widths = {n: x.width for n, x in zip(names, operands, strict=True)}
+        try:
+            nodes, place = lower_nodes(layers.applications, layers.values, widths)
+        except DiagnosticError:
+            return None
+        at = {place[scope[n].index]: number for number, n in enumerate(names) if scope[n].index != NOTHING}
+        made = []
+        for node in nodes:
+            if node.id in at:
+                continue
+            prices = [layer_cost(node.layer, node.operands, node.out, areas.area) for areas in self.areas]
+            macs = sum(price.macs << (64 * (number + 1)) for number, price in enumerate(prices))
+            made.append(_SharedLayer(node.out, tuple(at[i] for i in node.inputs), macs, prices[0].params, node))
+            at[node.id] = len(names) + len(made) - 1
+        return _SharedCall(tuple(made), tuple(NOTHING if r == NOTHING else at[place[r]] for r in results))
+
+
+class _SharedLayer(NamedTuple):
+    """A layer of a call of a `shared` op. `inputs` number the operands of the call, and behind them its layers."""
+
+    out: Feature
+    inputs: tuple[int, ...]
+    macs: int
+    params: int
+    node: Node
+
+
+class _SharedCall(NamedTuple):
+    """A call of a `shared` op. `results` number what it gives, as `_SharedLayer.inputs` do."""
+
+    layers: tuple[_SharedLayer, ...]
+    results: tuple[int, ...]
+
 
 class _Section:
     """Values of one fpn while it is counted.
 
     Attributes:
+        shared: weights of the `shared` ops that can be called, by identity of the op.
+        tied: of a value: path and number of parameters that it has in common with others.
+        bodies: how many blocks have been counted.
         words, key: ``width``, ``norm`` and ``act``.
         values: in order; `names` are their indices in the body that is counted.
         blocks, read, kept: values of the statements, values that something reads, outputs; one bit each.
@@ -334,8 +456,8 @@ class _Section:
     """
 
     __slots__ = (
-        "applied", "blocks", "counter", "home", "indices", "kept", "key", "merges", "names", "outputs", "read", "values",
-        "words",
+        "applied", "blocks", "bodies", "counter", "home", "indices", "kept", "key", "merges", "names", "outputs", "read",
+        "shapes", "shared", "tied", "values", "words",
     )  # fmt: skip
 
     def __init__(self, counter: FigureCounter, words: _Words, indices: Sequence[int]) -> None:
@@ -349,6 +471,10 @@ class _Section:
         self.names: dict[str, int] = {}
         self.outputs: dict[str, int] = {}
         self.merges: list[tuple[int, int]] = []
+        self.shared: dict[int, WeightSet] = {}
+        self.shapes: dict[str, Shape] = {}
+        self.tied: dict[int, tuple[str, int]] = {}
+        self.bodies = 0
         self.blocks = self.read = self.kept = 0
 
     def add(self, value: _Value) -> int:
@@ -364,6 +490,8 @@ class _Section:
                 targets = statement.targets
                 if len(targets) == 1:  # what most statements are, without a list of one
                     value = expression(statement.value)
+                    if value[0] is _NOTHING_FEATURE:
+                        raise _Unbuildable
                     index = len(values)
                     values.append(value)
                     self.blocks |= 1 << index
@@ -379,6 +507,8 @@ class _Section:
                     self._merge(chosen(target, self.indices).name)
             elif type(statement) is SetWord:
                 self._set_word(statement)
+            elif type(statement) is Shared:
+                self._share(statement, 0)
             elif type(statement) is When and holds(statement.condition, self.indices):
                 self.run(statement.statements)
 
@@ -387,40 +517,52 @@ class _Section:
         if len(targets) == 1:
             value = statement.value
             # A name for another value is a value of its own: each may dangle.
-            return [(targets[0].name, self.add(self.expression(value)))]  # type: ignore[union-attr]  # it has checked
+            return [(targets[0].name, self.add(_something(self.expression(value))))]  # type: ignore[union-attr]  # it has checked
         call: Any = chosen(statement.value, self.indices)
         target = chosen(call.target, self.indices) if type(call) is Call else None
-        if target is not None and type(target.callee) is Primitive and target.callee.results == len(targets):
+        if target is not None and call.is_distinct and has_same_operands(call, self.indices):
+            raise _Unbuildable
+        if target is not None and type(target.callee) is Primitive:
             return self._results(call, targets)
+        if target is not None and type(target.callee) is Op and target.callee.is_shared:
+            found = self._shared_call(target, call.settings, [self.expression(o) for o in call.operands])
+            found = found * len(targets) if found == [_NOTHING] else found
+            if len(found) != len(targets):
+                raise _Unbuildable
+            return [(t.name, self.add(_something(value))) for t, value in zip(targets, found, strict=True)]  # type: ignore[union-attr]  # it has checked
         if target is None or type(target.callee) is not Block:
             raise _Unbuildable
-        results = self._run_block(target, [self.add(self.expression(o)) for o in call.operands])
+        settings = target.settings + call.settings
+        results = self._run_block(target, settings, [self.add(self.expression(o)) for o in call.operands])
         if len(results) != len(targets):
             raise _Unbuildable
         # A result of a block that is an operand, or two results that are one value, are values of their own too.
         return [
-            (t.name, self.add((self.values[i][0], 1 << i, 0)))  # type: ignore[union-attr]  # it has checked
+            (t.name, self.add(_something((self.values[i][0], 1 << i, 0))))  # type: ignore[union-attr]  # it has checked
             for t, i in zip(targets, results, strict=True)
         ]
 
     def _results(self, call: Call, targets: Sequence[Any]) -> list[tuple[str, int]]:
         """The results of a primitive that gives several."""
-        value = self.expression(call)
+        value = self.call(call)
         index, several = self.add(value), value[0]
-        if not isinstance(several, Features):
+        if not isinstance(several, Features) or len(several.results) != len(targets):
             raise _Unbuildable
         return [(t.name, self.add((x, 1 << index, 0))) for t, x in zip(targets, several.results, strict=True)]
 
-    def _run_block(self, target: Target, operands: list[int]) -> list[int]:
+    def _run_block(self, target: Target, settings: tuple[ast.Setting, ...], operands: list[int]) -> list[int]:
         """Count the statements of a block; gives the indices of its results."""
         block: Any = target.callee
         problems: list[Diagnostic] = []
-        body = body_of_block(block, {n: self.words[n] for n in primitives.SECTION}, problems)
+        words = self._words_of_call(block, settings)
+        body = body_of_block(block, words, problems)
         if problems or len(operands) != len(body.parameters):
             raise _Unbuildable
-        outer = self.names, self.words, self.key, self.read
+        outer = self.names, self.words, self.key, self.read, self.home
+        self.words, self.key, self.home = words, tuple([(n, words[n]) for n in _WORDS]), block.home
         self.names = dict(zip(body.parameters, operands, strict=True))
-        self._run_body(body.statements)
+        self.bodies += 1
+        self._run_body(body.statements, self.bodies)
         results = []
         for result in body.results:
             if type(result) is not Ref:
@@ -428,26 +570,73 @@ class _Section:
             if result is None:
                 raise _Unbuildable
             results.append(self.names[result.name])
-        self.names, self.words, self.key, self.read = outer
+        self.names, self.words, self.key, self.read, self.home = outer
         return results
 
-    def _run_body(self, statements: tuple[Statement, ...]) -> None:
+    def _run_body(self, statements: tuple[Statement, ...], number: int) -> None:
+        """Count the statements of a block; `number` is that of the call among the calls of blocks."""
         for statement in statements:
             if type(statement) is Assign:
                 for name, index in self._assign(statement):
                     self.names[name] = index
             elif type(statement) is SetWord:
                 self._set_word(statement)
+            elif type(statement) is Shared:
+                self._share(statement, number)
             elif type(statement) is When and holds(statement.condition, self.indices):
-                self._run_body(statement.statements)
+                self._run_body(statement.statements, number)
+
+    def _share(self, statement: Shared, body: int) -> None:
+        """Begin the weights of a `shared` op; `body` tells the calls of a block apart."""
+        op = statement.op
+        root = f"{body}/{id(op)}"
+        at = (id(op), tuple(self.words.items()))
+        if op.has_slots or at not in self.counter.sound:
+            problems: list[Diagnostic] = []
+            inference = Inference(problems, self.indices)
+            inference.shared = self.shared
+            inference.share(statement, Frame({}, self.words, None), "")
+            if op.broken or any(p.severity == "error" for p in problems):
+                raise _Unbuildable
+            self.counter.sound.add(at)
+        self.shared[id(op)] = WeightSet(op, root, self.words)
+
+    def _shared_call(self, target: Target, settings: tuple[ast.Setting, ...], operands: list[_Value]) -> list[_Value]:
+        """Count the layers of a call of a `shared` op, each as a value; gives its results."""
+        op: Any = target.callee
+        weights = self.shared.get(id(op))
+        if settings or target.settings or weights is None or len(operands) != len(op.operands):
+            raise _Unbuildable
+        features = tuple([o[0] for o in operands])
+        at = (id(op), weights.root, tuple(weights.words.items()), features)
+        found = None if op.has_slots else self.counter.expanded.get(at)
+        if found is None:
+            found = self.counter.expand_shared(op, self.shared, features, self.indices)
+            if found is None:
+                raise _Unbuildable
+            if not op.has_slots:
+                self.counter.expanded[at] = found
+        places = [self.add(o) for o in operands]
+        for layer in found.layers:
+            reads = 0
+            for i in layer.inputs:
+                reads |= 1 << places[i]
+            index = self.add((layer.out, reads, layer.macs))
+            places.append(index)
+            node = layer.node
+            if node.shared and not add_shape(self.shapes, node.shared, node.layer, node.operands, node.out):
+                raise _Unbuildable
+            self.tied[index] = node.shared or f"{index}", layer.params
+        made = [None if i == NOTHING else places[i] for i in found.results]
+        return [_NOTHING if i is None else (self.values[i][0], 1 << i, 0) for i in made]
 
     def _set_word(self, statement: SetWord) -> None:
         value = statement.value
         if type(value) is Slot and isinstance(chosen(value, self.indices), ast.Call):
             raise _Unbuildable  # `let k = conv(k=3)` is no text
         if statement.name in primitives.SECTION:
-            self.words = {**self.words, statement.name: _word(value, self.words, self.indices)}
-            self.key = tuple(self.words.items())
+            words = self.words = {**self.words, statement.name: _word(value, self.words, self.indices)}
+            self.key = tuple([(n, words[n]) for n in _WORDS])
 
     def _output(self, statement: Output) -> None:
         value: Any = chosen(statement.value, self.indices)
@@ -487,21 +676,37 @@ class _Section:
             self.read |= 1 << index
             return self.values[index][0], 1 << index, 0
         if type(node) is not Call:
+            if type(node) is Nothing:
+                return _NOTHING
+            raise _Unbuildable
+        value = self.call(node)
+        if type(value[0]) is Features:
+            raise _Unbuildable  # it is several values
+        return value
+
+    def call(self, node: Call) -> _Value:
+        """The value of a call; of a primitive with several results, with the shapes of all of them."""
+        indices = self.indices
+        if node.is_distinct and has_same_operands(node, indices):
             raise _Unbuildable
         target: Any = node.target
         while type(target) is Slot:
             target = target.alternatives[indices[target.decision.number]]
         settings = target.settings + node.settings if target.settings else node.settings
+        if type(target.callee) is str:
+            target = self._passed_op(target)
+        if target.callee is _NONE:
+            if target.settings or node.settings:
+                raise _Unbuildable
+            return _NOTHING
         operands = [self.expression(o) for o in node.operands]
         callee = target.callee
-        if type(callee) is Block or (type(callee) is Op and callee.has_slots):
+        if type(callee) is Block or (type(callee) is Op and (callee.has_slots or callee.is_shared)):
             return self._expanded(target, settings, operands)
-        if type(callee) is str:
-            target = self._passed_op(target)
         given = self._settings(settings) if settings else ()
-        at = (id(callee), given, tuple([o[0] for o in operands]), self.key, ())
+        at = (id(callee), given, tuple([o[0] for o in operands]), self.key, (), 1)
         found = self.applied.get(at)
-        out, used, total = self.counter.apply(target, *at[1:], indices) if found is None else found
+        out, used, total = self.counter.apply(target, *at[1:5], indices) if found is None else found
         reads = 0
         for operand in operands:
             if used & 1:
@@ -521,28 +726,40 @@ class _Section:
     def _expanded(self, target: Target, settings: tuple[ast.Setting, ...], operands: list[_Value]) -> _Value:
         """A block, or an op with slots: its body is counted here."""
         if type(target.callee) is Block:
-            if settings:
-                raise _Unbuildable
-            results = self._run_block(target, [self.add(o) for o in operands])
+            results = self._run_block(target, settings, [self.add(o) for o in operands])
             if len(results) != 1:
                 raise _Unbuildable
             return self.values[results[0]][0], 1 << results[0], 0
         op: Any = target.callee
+        if op.is_shared:
+            found = self._shared_call(target, settings, operands)
+            if len(found) != 1:
+                raise _Unbuildable
+            return found[0]
         if len(operands) != len(op.operands):
             raise _Unbuildable
-        given = dict(self._settings(settings))
-        inner = {n: self.words[n] for n in primitives.SECTION}
-        for name, default in op.attributes.items():
-            inner[name] = given[name] if name in given else attributes.evaluate(default, self.words, [])
-        if any(name not in op.attributes for name in given):
-            raise _Unbuildable
+        inner = self._words_of_call(op, settings)
         outer = self.names, self.words, self.key, self.read, self.home
         self.home = op.home
         self.names = dict(zip(op.operands, [self.add(o) for o in operands], strict=True))
-        self.words, self.key = inner, tuple(inner.items())
+        self.words, self.key = inner, tuple([(n, inner[n]) for n in _WORDS])
         index = self.add(self.expression(op.body))
         self.names, self.words, self.key, self.read, self.home = outer
         return self.values[index][0], 1 << index, 0
+
+    def _words_of_call(self, callee: Definition, settings: tuple[ast.Setting, ...]) -> _Words:
+        """What words mean in the body of what is called with these attributes."""
+        given = dict(self._settings(settings)) if settings else {}
+        section: _Words = {n: self.words[n] for n in _WORDS}
+        words = dict(section)
+        for name, default in callee.attributes.items():
+            words[name] = given[name] if name in given else attributes.evaluate(default, section, [])
+        if len(given) < len(settings) or not given.keys() <= callee.attributes.keys():
+            raise _Unbuildable
+        accepts = accepted(callee)
+        if any(name in accepts and not accepts[name].takes(value) for name, value in given.items()):
+            raise _Unbuildable
+        return words
 
     def _settings(self, settings: tuple[ast.Setting, ...]) -> tuple[tuple[str, Any], ...]:
         """Attributes of a call; a value that ``to=`` names becomes its level."""
@@ -579,6 +796,7 @@ class _Section:
             if any(index > first and self._reaches(index, target, merged) for index in _bits(extra)):
                 raise _Unbuildable
         total, seen = 0, 0
+        params: dict[str, int] = {}
         waiting = list(self.outputs.values())
         while waiting:
             index = waiting.pop()
@@ -586,9 +804,11 @@ class _Section:
                 continue
             seen |= 1 << index
             total += values[index][2]
+            if index in self.tied:
+                params.update((self.tied[index],))
             waiting += _bits((values[index][1] | merged.get(index, 0)) & ~seen)
         levels = [values[o][0].level or 0 for o in self.outputs.values()]
-        return total, dangling.bit_count(), levels, widths.pop()
+        return total + sum(params.values()), dangling.bit_count(), levels, widths.pop()
 
     def _reaches(self, start: int, goal: int, merged: dict[int, int]) -> bool:
         """Whether one value depends on another."""
@@ -601,6 +821,12 @@ class _Section:
             seen |= following
             waiting += _bits(following)
         return False
+
+
+def _something(value: _Value) -> _Value:
+    if value[0] is _NOTHING_FEATURE:
+        raise _Unbuildable
+    return value
 
 
 def possible_words(value: Any) -> list[Any]:
@@ -636,10 +862,6 @@ def _bits(mask: int) -> list[int]:
         found.append(low.bit_length() - 1)
         mask ^= low
     return found
-
-
-def _head_area(areas: Areas, levels: tuple[int, ...], level: int | None) -> int:
-    return len(levels) if level is None else sum(areas.area(k) for k in levels)
 
 
 def _literal(value: Any, span: Any) -> ast.Attribute:

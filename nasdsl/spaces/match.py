@@ -14,13 +14,16 @@ from nasdsl.semantics.primitives import SECTION
 from nasdsl.semantics.program import (
     Assign,
     Binding,
-    Body,
     Call,
+    FpnProgram,
+    HeadProgram,
     Merge,
+    Nothing,
     Output,
     Program,
     Ref,
     SetWord,
+    Shared,
     Slot,
     Statement,
     Target,
@@ -76,11 +79,13 @@ def _match(space: Program, text: Program, *, are_names_exact: bool) -> list[int]
     if space.fpn is not None and text.fpn is not None:
         matcher.settings(space.fpn.settings, text.fpn.settings, text.fpn.keyword)
         matcher.adapter(space.fpn.adapter, text.fpn.adapter, text.fpn.keyword)
+        matcher.words_here = _section_words(text.fpn, text.fpn.statements)
         matcher.statements(space.fpn.statements, text.fpn.statements, text.fpn.keyword)
     if space.head is not None and text.head is not None:
         matcher.settings(space.head.settings, text.head.settings, text.head.keyword)
         if [c.label for c in space.head.chains] != [c.label for c in text.head.chains]:
             raise NoMatch(text.head.span)
+        matcher.words_here = _section_words(text.head)
         for chain, other in zip(space.head.chains, text.head.chains, strict=True):
             pairs = [(step.call, numbered(step.condition)) for step in chain.steps]
             matcher.sequence(pairs, [step.call for step in other.steps], other.span, _Matcher.operand)
@@ -91,6 +96,13 @@ def _match(space: Program, text: Program, *, are_names_exact: bool) -> list[int]
         matcher.settings(own, theirs, text.predict.span)
         matcher.adapter(space.predict.conv, text.predict.conv, text.predict.span)
     return [matcher.known.get(d.number, 0) for d in space.decisions]
+
+
+def _section_words(section: FpnProgram | HeadProgram, statements: tuple[Statement, ...] = ()) -> dict[str, Any]:
+    """What ``width``, ``norm`` and ``act`` mean in a section of a text, where no statement changes them."""
+    changed = {s.name for s in present(statements, None) if isinstance(s, SetWord)}
+    values = section.values or {}
+    return {name: UNKNOWN if name in changed else values.get(name, UNKNOWN) for name in SECTION}
 
 
 class _Matcher:
@@ -108,12 +120,15 @@ class _Matcher:
         self.sizes = sizes
         self.names: dict[str, str] = {}
         self.are_names_exact = are_names_exact
+        self.words_here: dict[str, Any] = dict.fromkeys(SECTION, UNKNOWN)  # in the body that is compared
         self._same: set[tuple[int, int]] = set()  # equal definitions without slots
+        self._shared: dict[int, Op] = {}  # `shared` ops of the space, by identity, to those of the text in their place
 
     def _trial(self, known: dict[int, int]) -> _Matcher:
         """A matcher to try something with, whose findings `_adopt` takes over."""
         trial = _Matcher({**self.known, **known}, self.sizes, are_names_exact=self.are_names_exact)
-        trial.names, trial._same = self.names, self._same
+        trial.names, trial.words_here = self.names, self.words_here
+        trial._same, trial._shared = self._same, self._shared
         return trial
 
     def _adopt(self, trial: _Matcher) -> None:
@@ -213,6 +228,8 @@ class _Matcher:
                 raise NoMatch(found.span)
             for target, other in zip(wanted.targets, found.targets, strict=True):
                 self.operand(target, other)
+        elif isinstance(wanted, Shared) and isinstance(found, Shared):
+            self.shared(wanted.op, found.op, found.span)
         else:
             raise NoMatch(found.span)
 
@@ -226,6 +243,8 @@ class _Matcher:
                 raise NoMatch(found.span)
         elif isinstance(wanted, Call) and isinstance(found, Call):
             self.call(wanted, found)
+        elif isinstance(wanted, Nothing) and isinstance(found, Nothing):
+            return
         else:
             raise NoMatch(found.span)
 
@@ -239,8 +258,12 @@ class _Matcher:
             try:
                 if not isinstance(found.target, Target):
                     raise NoMatch(found.span)
-                trial.callee(target, found.target)
-                trial.settings(target.settings + wanted.settings, found.target.settings + found.settings, found.span)
+                settings = found.target.settings + found.settings
+                if not isinstance(target.callee, Block):
+                    trial.callee(target, found.target)
+                trial.settings(target.settings + wanted.settings, settings, found.span)
+                if isinstance(target.callee, Block):  # whose statements depend on its attributes, which are the same now
+                    trial.callee(target, found.target, settings)
                 if len(wanted.operands) != len(found.operands):
                     raise NoMatch(found.span)
                 for operand, other in zip(wanted.operands, found.operands, strict=True):
@@ -267,39 +290,71 @@ class _Matcher:
             return
         raise NoMatch(place or found.span)
 
-    def callee(self, wanted: Target, found: Target) -> None:
+    def callee(self, wanted: Target, found: Target, settings: tuple[ast.Setting, ...] = ()) -> None:
         a, b = wanted.callee, found.callee
         if a is b and a is not None:
             return
-        if isinstance(a, Op) and isinstance(b, Op) and not is_of_prelude(a) and not is_of_prelude(b):
+        if isinstance(a, str) and a == b:  # what an attribute names, which is compared where it is set
+            return
+        if isinstance(a, Op) and (a.is_shared or (isinstance(b, Op) and b.is_shared)):
+            if self._shared.get(id(a)) is not b:
+                raise NoMatch(found.span)
+        elif isinstance(a, Op) and isinstance(b, Op) and not is_of_prelude(a) and not is_of_prelude(b):
             self.op(a, b, found.span)
         elif isinstance(a, Block) and isinstance(b, Block):
-            self.block(a, b, found.span)
+            self.block(a, b, settings, found.span)
         else:
             raise NoMatch(found.span)
+
+    def shared(self, a: Op, b: Op, place: Span) -> None:
+        """Compare two `shared` ops, whatever their names are."""
+        if a.operands != b.operands:
+            raise NoMatch(place)
+        outer, self.names = self.names, {}
+        try:
+            self.operand(a.body, b.body)
+        finally:
+            self.names = outer
+        self._shared[id(a)] = b
 
     def op(self, a: Op, b: Op, place: Span) -> None:
         if (id(a), id(b)) in self._same:
             return
         if a.operands != b.operands or a.attributes != b.attributes:
             raise NoMatch(place)
-        self.operand(body_of_op(a), body_of_op(b))
+        outer, self.words_here = self.words_here, dict.fromkeys((*SECTION, *a.attributes), UNKNOWN)
+        try:
+            self.operand(body_of_op(a), body_of_op(b))
+        finally:
+            self.words_here = outer
         self._remember(a, b)
 
-    def block(self, a: Block, b: Block, place: Span) -> None:
+    def block(self, a: Block, b: Block, settings: tuple[ast.Setting, ...], place: Span) -> None:
+        """Compare two blocks that are called with these attributes."""
         if (id(a), id(b)) in self._same:
             return
-        body, other = _body(a), _body(b)
+        if a.attributes != b.attributes:
+            raise NoMatch(place)
+        words = self._words_of_call(b, settings)
+        body, other = body_of_block(a, words, []), body_of_block(b, words, [])
         if body.parameters != other.parameters or len(body.results) != len(other.results):
             raise NoMatch(place)
         outer, self.names = self.names, {}
+        outer_words, self.words_here = self.words_here, words
         try:
             self.statements(body.statements, other.statements, place)
             for result, other_result in zip(body.results, other.results, strict=True):
                 self.operand(result, other_result)
         finally:
-            self.names = outer
-        self._remember(a, b)
+            self.names, self.words_here = outer, outer_words
+        if not b.attributes:
+            self._remember(a, b)
+
+    def _words_of_call(self, block: Block, settings: tuple[ast.Setting, ...]) -> dict[str, Any]:
+        """What words mean in the body of a block that is called with these attributes."""
+        section = {name: self.words_here[name] for name in SECTION}
+        words = section | {name: evaluate(default, section, []) for name, default in block.attributes.items()}
+        return words | {s.name: evaluate(s.value, self.words_here, []) for s in settings if s.name in block.attributes}
 
     def _remember(self, a: Definition, b: Definition) -> None:
         """Two definitions are equal wherever they are called, unless their slots are filled afresh for each call."""
@@ -396,7 +451,3 @@ def _targets(target: Target | Slot, chosen: dict[int, int]) -> list[tuple[Target
         if chosen.get(target.number, index) == index:
             found += _targets(alternative, {**chosen, target.number: index})
     return found
-
-
-def _body(block: Block) -> Body:
-    return body_of_block(block, dict.fromkeys(SECTION, UNKNOWN), [])

@@ -13,7 +13,7 @@ from typing import Any
 from nasdsl.backbones import Backbone
 from nasdsl.backbones import backbone as find_backbone
 from nasdsl.backends.cost import Size
-from nasdsl.backends.requirements import Quantities, violations
+from nasdsl.backends.requirements import Quantities, quantity_of, violations
 from nasdsl.decoder import REFERENCE_BACKBONE, Decoder, check_source, loads
 from nasdsl.diagnostics import DiagnosticError, Source, Span
 from nasdsl.diagnostics.allowed import allowed_codes
@@ -46,6 +46,7 @@ class Domain:
         span: the hole in the text.
         role: what of the detector it decides: ``size``, ``backbone`` or ``width`` (of fpn and head), ``fpn width`` or
             ``head width``; empty for all others.
+        weights: how often samples hold each, in proportion to the others; empty where all are drawn alike.
     """
 
     index: int
@@ -55,6 +56,13 @@ class Domain:
     condition: Condition
     span: Span
     role: str = ""
+    weights: tuple[float, ...] = ()
+
+    def draw(self, rng: random.Random) -> int:
+        """The index of an alternative, drawn as often as its weight says."""
+        if self.weights:
+            return rng.choices(range(self.size), self.weights)[0]
+        return int(rng.random() * self.size)
 
     @property
     def size(self) -> int:
@@ -134,7 +142,7 @@ class Space:
         self.domains = tuple(
             Domain(
                 d.number, d.name, d.kind, d.texts, Condition(numbered(d.condition)), d.span,
-                roles.get(d.number, ""),
+                roles.get(d.number, ""), d.weights,
             )
             for d in program.decisions
         )  # fmt: skip
@@ -277,7 +285,7 @@ class Space:
         return figures is not None and not violations(self.program.requirements, figures)
 
     def sample(self, seed: int | random.Random | None = None, *, attempts: int | None = None) -> Filled:
-        """A filling drawn uniformly over the decisions, and drawn again while it cannot be built or breaks a requirement.
+        """A filling drawn over the decisions, and drawn again while it cannot be built or breaks a requirement.
 
         Args:
             seed: an integer, a generator to go on with, or None for another sample each time.
@@ -288,11 +296,14 @@ class Space:
         """
         rng = seed if isinstance(seed, random.Random) else random.Random(seed)
         sizes = [domain.size for domain in self.domains]
+        weighted = [domain for domain in self.domains if domain.weights]
         attempts = (MAX_ATTEMPTS if attempts is None else attempts) if sizes else 1
         indices: list[int] = []
         draw = rng.random
         for number in range(1, attempts + 1):
             indices = [int(draw() * size) for size in sizes]
+            for domain in weighted:
+                indices[domain.index] = domain.draw(rng)
             if self.keeps(indices):
                 return self.decode(indices)
             if number % REPORT_EVERY == 0 and self.on_rejections is not None:
@@ -308,7 +319,7 @@ class Space:
         if figures is None:
             return "cannot be built"
         missed = [
-            f"{value:,} {r.quantity}, expected {r.comparison} {r.bound.text}"
+            f"{value:,} {quantity_of(r)}, expected {r.comparison} {r.bound.text}"
             for r, value in violations(self.program.requirements, figures)
         ]
         return f"has {' and '.join(missed)}"

@@ -21,10 +21,12 @@ from nasdsl.semantics.program import (
     Call,
     Decision,
     Merge,
+    Nothing,
     Output,
     Program,
     Ref,
     SetWord,
+    Shared,
     Slot,
     Statement,
     Step,
@@ -32,7 +34,7 @@ from nasdsl.semantics.program import (
     When,
     find_slot,
 )
-from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
+from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary, prelude
 from nasdsl.syntax import ast
 
 _SPANS = frozenset({"span", "name_span", "callee_span", "detector_span", "quantity_span", "text"})
@@ -102,7 +104,7 @@ def filled(node: Any, indices: Sequence[int]) -> Any:
     if kind is ast.Call:
         callee, extra = _called(node.callee, indices)
         operands = tuple([filled(o, indices) for o in node.operands])
-        return ast.Call(node.span, callee, node.callee_span, operands, filled(extra + node.settings, indices))
+        return ast.Call(node.span, callee, node.callee_span, operands, filled(extra + node.settings, indices), node.distinct)
     if kind is ast.Step:
         callee, extra = _called(node.operation, indices)
         return ast.Step(node.span, callee, filled(extra + node.settings, indices))
@@ -137,6 +139,7 @@ class _TreeBuilder:
         self._plain: dict[int, str] = {}  # definitions without holes, by identity, to the name they are written under
         self._names: set[str] = set()
         self._condition: Condition[int] = ALWAYS
+        self._shared: dict[int, str] = {}  # `shared` ops, by identity, to the name they are written under
         self._lets: dict[str, Decision] = {}  # the hole that a `let` of this name holds, at this place of the text
 
     def tree(self, program: Program) -> Tree:
@@ -199,6 +202,8 @@ class _TreeBuilder:
                 made.append(ast.Merge(statement.span, tuple(self._operand(t) for t in statement.targets)))
             elif isinstance(statement, SetWord):
                 made += self._let(statement)
+            elif isinstance(statement, Shared):
+                made.append(self._shared_op(statement.op))
             elif isinstance(statement, When):
                 outer, self._condition = self._condition, numbered(statement.condition)
                 parts = self._statements(statement.statements)
@@ -207,6 +212,12 @@ class _TreeBuilder:
             else:
                 assert_never(statement)
         return tuple(made)
+
+    def _shared_op(self, op: Op) -> ast.OpDef:
+        """A `shared` op, under a name that nothing else has: in its own text it may hide one of the prelude for a while."""
+        body = self._operand(op.body)
+        name = self._shared[id(op)] = self._fresh(op.name, is_local=True)
+        return replace(op.definition, name=name, body=body)
 
     def _let(self, statement: SetWord) -> tuple[ast.Let, ...]:
         """The `let` of a hole, or of a word that calls read; others stand in place of their names already."""
@@ -229,7 +240,14 @@ class _TreeBuilder:
             callee = self._callee(node.target)
             operands = tuple(self._operand(o) for o in node.operands)
             settings = tuple(self._setting(s) for s in node.settings)
-            return ast.Call(node.span, callee, node.callee_span, operands, settings)
+            operands += tuple(s.value for s in settings if s.name == primitives.FACTOR)
+            last = _attribute_of_last(node.target)
+            if last:
+                operands, settings = operands[:-1], (*settings, ast.Setting(node.span, last, node.span, operands[-1]))
+            settings = tuple(s for s in settings if s.name != primitives.FACTOR)
+            return ast.Call(node.span, callee, node.callee_span, operands, settings, node.is_distinct)
+        if isinstance(node, Nothing):
+            return ast.Reference(node.span, primitives.NONE)
         assert isinstance(node, Slot)
         if self._is_let(node):
             return ast.Reference(node.span, node.let)  # type: ignore[arg-type]  # `_is_let` says so
@@ -317,6 +335,8 @@ class _TreeBuilder:
             return target.name
         if is_of_prelude(callee):
             return callee.name
+        if isinstance(callee, Op) and callee.is_shared:
+            return self._shared[id(callee)]
         if not callee.has_slots:
             return self._plain_name(callee)
         name = callee.name
@@ -325,6 +345,7 @@ class _TreeBuilder:
         node: ast.OpDef | ast.BlockDef
         if isinstance(callee, Op):
             node = replace(callee.definition, name=name, body=self._operand(callee.body))
+            node = replace(node, parameters=self._renamed(node.parameters, callee.home, {}))
         else:
             assert callee.only_body is not None
             node = self._block(callee, name, callee.only_body)
@@ -335,7 +356,8 @@ class _TreeBuilder:
     def _block(self, block: Block, name: str, body: Body) -> ast.BlockDef:
         statements = self._statements(body.statements)
         results: Any = tuple([self._operand(result) for result in body.results])  # references, which have a name as well
-        return replace(block.definition, name=name, results=results, body=statements)
+        parameters = self._renamed(block.definition.parameters, block.home, {})
+        return replace(block.definition, name=name, parameters=parameters, results=results, body=statements)
 
     def _plain_name(self, definition: Definition) -> str:
         """The name of a definition without holes, which is written once, as its file has it."""
@@ -345,24 +367,52 @@ class _TreeBuilder:
         if known is None:
             known = self._plain[id(definition)] = self._fresh(definition.name)
             node = definition.definition
-            self.definitions.append((replace(node, name=known, body=self._renamed(node.body, definition.home)), ALWAYS))
+            home, shared = definition.home, dict[str, str]()
+            parameters = self._renamed(node.parameters, home, shared)
+            node = replace(node, name=known, parameters=parameters, body=self._renamed(node.body, home, shared))
+            self.definitions.append((node, ALWAYS))
         return known
 
-    def _renamed(self, node: Any, home: Vocabulary) -> Any:
-        """A piece of a definition in which the calls have the names of this text."""
-        if isinstance(node, tuple):
-            return tuple(self._renamed(part, home) for part in node)
-        if isinstance(node, ast.Call):
-            called = home.find(node.callee) if isinstance(node.callee, str) else None
-            callee = node.callee if called is None else self._plain_name(called)
-            return replace(node, callee=callee, operands=self._renamed(node.operands, home))
-        if isinstance(node, ast.Assign):
-            return replace(node, value=self._renamed(node.value, home))
-        return replace(node, body=self._renamed(node.body, home)) if isinstance(node, ast.Repeat) else node
+    def _renamed(self, node: Any, home: Vocabulary, shared: dict[str, str]) -> Any:
+        """A piece of a definition in which the ops that it calls, or that attributes name, have the names of this text.
 
-    def _fresh(self, name: str) -> str:
+        Args:
+            shared: names of `shared` ops of the text around it; those that statements of the piece define are added.
+        """
+        if isinstance(node, tuple):
+            return tuple(self._renamed(part, home, shared) for part in node)
+        if isinstance(node, ast.Call):
+            callee = node.callee
+            if isinstance(callee, str):
+                called = None if callee in shared else home.find(callee)
+                callee = shared.get(callee, callee) if called is None else self._plain_name(called)
+            operands, settings = self._renamed(node.operands, home, shared), self._renamed(node.settings, home, shared)
+            return replace(node, callee=callee, operands=operands, settings=settings)
+        if isinstance(node, ast.Setting):
+            return replace(node, value=self._renamed_word(node.value, home))
+        if isinstance(node, ast.Parameter):
+            return node if node.default is None else replace(node, default=self._renamed_word(node.default, home))
+        if isinstance(node, ast.Assign):
+            return replace(node, value=self._renamed(node.value, home, shared))
+        if isinstance(node, ast.OpDef):
+            body = self._renamed(node.body, home, shared)
+            shared[node.name] = self._fresh(node.name, is_local=True)
+            return replace(node, name=shared[node.name], body=body)
+        if isinstance(node, ast.Let) and isinstance(node.value, ast.Reference) and node.value.name in shared:
+            return replace(node, value=replace(node.value, name=shared[node.value.name]))
+        if isinstance(node, ast.Repeat):
+            return replace(node, body=self._renamed(node.body, home, dict(shared)))
+        return node
+
+    def _renamed_word(self, value: Any, home: Vocabulary) -> Any:
+        """An attribute value; where it names an op, one that has the name of this text."""
+        found = home.find(value.name) if isinstance(value, ast.Reference) and value.index is None else None
+        return value if found is None or found.has_slots else replace(value, name=self._plain_name(found))
+
+    def _fresh(self, name: str, *, is_local: bool = False) -> str:
+        """A name that no definition has; `is_local`: and that nothing in the prelude has."""
         made, number = name, 1
-        while made in self._names:
+        while made in self._names or (is_local and (prelude().find(made) is not None or primitives.find(made) is not None)):
             number += 1
             made = f"{name}_{number}"
         self._names.add(made)
@@ -382,3 +432,8 @@ def _is_plain(slot: Slot) -> bool:
 def _span_of(when: When) -> Span:
     first = when.statements[0]
     return _span_of(first) if isinstance(first, When) else first.span
+
+
+def _attribute_of_last(target: Target | Slot) -> str:
+    """The attribute that the last operand of a call is written as; empty where it is none."""
+    return target.callee.last if isinstance(target, Target) and isinstance(target.callee, Primitive) else ""

@@ -46,7 +46,7 @@ class Text(Node):
 
 @dataclass(frozen=True, slots=True)
 class Reference(Node):
-    """A name in place of a feature or a word: ``x1``, ``x[t-1]``, ``nearest``."""
+    """A name in place of a feature or a word: ``x1``, ``x[t-1]``, ``nearest``; also the word ``in``, which no name is."""
 
     name: str
     index: Attribute | None = None
@@ -85,9 +85,13 @@ class NamedHole(Node):
 
 @dataclass(frozen=True, slots=True)
 class ChoiceHole(Node):
-    """``?(a | b)``: one of the alternatives in the brackets."""
+    """``?(a | b)``: one of the alternatives in the brackets.
+
+    ``weights`` says how often each is drawn (``?(a : 3 | b)``), None for one that does not say; empty where none does.
+    """
 
     alternatives: tuple[Alternative, ...]
+    weights: tuple[Number | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +120,13 @@ class Setting(Node):
 
 @dataclass(frozen=True, slots=True)
 class Call(Node):
-    """``callee(operand, …, name=value, …)``."""
+    """``callee(operand, …, name=value, …)``. An operand may be a number: a constant factor of ``mul``."""
 
     callee: str | Hole
     callee_span: Span = field(compare=False, repr=False)
-    operands: tuple[Operand, ...]
+    operands: tuple[Operand | Attribute, ...]
     settings: tuple[Setting, ...]
+    distinct: bool = False
 
 
 Hole: TypeAlias = NamedHole | ChoiceHole | RangeHole
@@ -189,7 +194,30 @@ class Let(Node):
     value: Attribute
 
 
-Statement: TypeAlias = Assign | Output | Merge | Repeat | Let
+@dataclass(frozen=True, slots=True)
+class Parameter(Node):
+    """A parameter of an op or a block: an operand, or with ``default`` an attribute."""
+
+    name: str
+    default: Attribute | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpDef(Node):
+    """``op name(x, k=3) = expression``, ``agg name(x, y) = expression``, or among statements ``shared name(x) = expression``.
+
+    ``kind`` is the word it began with.
+    """
+
+    kind: str
+    name: str
+    name_span: Span = field(compare=False, repr=False)
+    parameters: tuple[Parameter, ...]
+    body: Operand
+
+
+Statement: TypeAlias = Assign | Output | Merge | Repeat | Let | OpDef
+"""An `OpDef` that is a statement is a `shared` op."""
 
 # -------------------------------------------------------------------------------------------------- decoder
 
@@ -213,13 +241,14 @@ class Detector(Node):
 
 @dataclass(frozen=True, slots=True)
 class Require(Node):
-    """``require macs <= 120G at 800x1088``; ``size`` is (height, width)."""
+    """``require macs <= 120G at 800x1088``; ``size`` is (height, width); ``subject`` is the op of ``count(op)``."""
 
     quantity: str
     quantity_span: Span = field(compare=False, repr=False)
     comparison: str
     bound: Number
     size: tuple[int, int] | None
+    subject: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,40 +316,22 @@ class Use(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Parameter(Node):
-    """A parameter of an op: an operand, or with ``default`` an attribute."""
-
-    name: str
-    default: Attribute | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class OpDef(Node):
-    """``op name(x, k=3) = expression`` or ``agg name(x, y) = expression``; ``kind`` is the word it began with."""
-
-    kind: str
-    name: str
-    name_span: Span = field(compare=False, repr=False)
-    parameters: tuple[Parameter, ...]
-    body: Operand
-
-
-@dataclass(frozen=True, slots=True)
 class ChoiceDef(Node):
-    """``choice name = a | b``."""
+    """``choice name = a | b``; ``weights`` as of `ChoiceHole`."""
 
     name: str
     name_span: Span = field(compare=False, repr=False)
     alternatives: tuple[Alternative, ...]
+    weights: tuple[Number | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class BlockDef(Node):
-    """``block name(a, b) -> (c, d) { … }``."""
+    """``block name(a, b, n=2) -> (c, d) { … }``."""
 
     name: str
     name_span: Span = field(compare=False, repr=False)
-    parameters: tuple[InputName, ...]
+    parameters: tuple[Parameter, ...]
     results: tuple[InputName, ...]
     body: tuple[Statement, ...]
 

@@ -57,13 +57,14 @@ class Builder:
     def call(self, c: Children) -> ast.Call:
         callee = c[0]
         name = callee.value if type(callee) is Tok else callee
-        operands: list[ast.Operand] = []
+        operands: list[ast.Operand | ast.Attribute] = []
         settings: list[ast.Setting] = []
-        for argument in c[2:-1:2]:
+        is_distinct = c[-1].type == "DISTINCT"
+        for argument in c[2 : -2 if is_distinct else -1 : 2]:
             (settings if type(argument) is ast.Setting else operands).append(argument)
         where = callee.span
         span = Span(where[0], where[1], c[-1].end)
-        return ast.Call(span, name, where, tuple(operands), tuple(settings))
+        return ast.Call(span, name, where, tuple(operands), tuple(settings), is_distinct)
 
     def setting(self, c: Children) -> ast.Setting:
         return ast.Setting(_between(c[0], c[2]), c[0].value, c[0].span, c[2])
@@ -83,6 +84,9 @@ class Builder:
 
     term = attribute
 
+    def own_width(self, c: Children) -> ast.Reference:
+        return ast.Reference(c[0].span, c[0].value)
+
     def negative(self, c: Children) -> ast.Negative:
         return ast.Negative(_between(c[0], c[1]), c[1])
 
@@ -94,11 +98,17 @@ class Builder:
         if len(c) == 2:
             return ast.NamedHole(span, c[1].value)
         if len(c) == 4:
-            return ast.ChoiceHole(span, c[2])
+            return ast.ChoiceHole(span, c[2].values, c[2].weights)
         return ast.RangeHole(span, c[2], c[4])
 
-    def alternatives(self, c: Children) -> tuple[ast.Alternative, ...]:
-        return _without_separators(c)
+    def alternatives(self, c: Children) -> _Alternatives:
+        parts = _without_separators(c)
+        values = tuple([p.value if type(p) is _Weighted else p for p in parts])
+        weights = tuple([p.weight if type(p) is _Weighted else None for p in parts])
+        return _Alternatives(_between(c[0], c[-1]), values, weights if any(weights) else ())
+
+    def weighted(self, c: Children) -> _Weighted:
+        return _Weighted(_between(c[0], c[2]), c[0], self.number(c[2:]))
 
     def alternative(self, c: Children) -> ast.Chain:
         return ast.Chain(_between(c[0], c[-1]), _without_separators(c))
@@ -145,9 +155,11 @@ class Builder:
         return ast.Detector(_between(c[0], c[-1]), tuple(c[2:-1:2]))
 
     def require(self, c: Children) -> ast.Require:
-        bound = ast.Number(c[3].span, number_value(c[3].value), c[3].value)
-        size = _height_and_width(c[5]) if len(c) > 4 else None
-        return ast.Require(_between(c[0], c[-1]), c[1].value, c[1].span, c[2].value, bound, size)
+        subject = ast.Reference(c[3].span, c[3].value) if c[2].type == "LPAR" else None
+        comparison, number, *rest = c[2:] if subject is None else c[5:]
+        bound = ast.Number(number.span, number_value(number.value), number.value)
+        size = _height_and_width(rest[1]) if rest else None
+        return ast.Require(_between(c[0], c[-1]), c[1].value, c[1].span, comparison.value, bound, size, subject)
 
     def settings(self, c: Children) -> _Settings:
         return _Settings(_between(c[0], c[-1]), tuple(c[1:-1:2]))
@@ -201,9 +213,10 @@ class Builder:
     def op_def(self, c: Children) -> ast.OpDef:
         return ast.OpDef(_between(c[0], c[6]), c[0].value, c[1].value, c[1].span, c[3], c[6])
 
+    shared = op_def
+
     def choice(self, c: Children) -> ast.ChoiceDef:
-        span = Span(c[0].source, c[0].start, c[3][-1].span[2])
-        return ast.ChoiceDef(span, c[1].value, c[1].span, c[3])
+        return ast.ChoiceDef(_between(c[0], c[3]), c[1].value, c[1].span, c[3].values, c[3].weights)
 
     def names(self, c: Children) -> tuple[ast.InputName, ...]:
         return tuple(ast.InputName(t.span, t.value) for t in _without_separators(c))
@@ -222,6 +235,22 @@ class _Body:
 
     def __init__(self, span: Span, statements: tuple[ast.Statement, ...]) -> None:
         self.span, self.statements = span, statements
+
+
+class _Weighted:
+    """An alternative, and how often it is drawn."""
+
+    __slots__ = ("span", "value", "weight")
+
+    def __init__(self, span: Span, value: ast.Alternative, weight: ast.Number) -> None:
+        self.span, self.value, self.weight = span, value, weight
+
+
+class _Alternatives:
+    __slots__ = ("span", "values", "weights")
+
+    def __init__(self, span: Span, values: tuple[Any, ...], weights: tuple[ast.Number | None, ...]) -> None:
+        self.span, self.values, self.weights = span, values, weights
 
 
 class _Settings:

@@ -102,7 +102,7 @@ def _replaced(kind: str, place: Place) -> Diagnostic:
     if kind == "QMARK":
         return codes.UNEXPECTED(
             token.span, f"the number `{_shortened(token)}` where a value is expected", label=f"expected {_listed(expected)}",
-            help=_number_among_operands(_shortened(token), bracket),
+            help="a value is a name of one, or a call; a number is bound by `let`",
         )  # fmt: skip
     meant = replacement(token, kind)
     related = [(bracket.span, "opened here")] if bracket is not None and token.type in CLOSING_BRACKETS else []
@@ -140,21 +140,6 @@ def _missing(kind: str, place: Place) -> Diagnostic:
     return codes.UNEXPECTED(place.gap, f"`{sign}` is missing {where}", label=f"expected `{sign}`", fix=fix, related=related)
 
 
-_CALLEE = re.compile(r"([A-Za-z_][A-Za-z_0-9]*)\s*$")
-_OF_FACTORS = frozenset("add sum mul sub max concat cat weighted_add".split())
-_OF_KERNELS = re.compile(r"(deform_)?conv|pool")
-
-
-def _number_among_operands(number: str, bracket: Tok | None) -> str:
-    """What to say of a number among the operands of a call, whose bracket is open."""
-    found = None if bracket is None else _CALLEE.search(bracket.source.text, 0, bracket.start)
-    callee = found[1] if found is not None else ""
-    if callee in _OF_FACTORS:
-        return "operands are values; `scale(x)` multiplies by a number for each channel, which it learns"
-    example = f": `k={number}`" if _OF_KERNELS.fullmatch(callee) else ""
-    return f"operands are values; an attribute is set by its name{example}"
-
-
 _CONTEXTS = frozenset(("CHOICE", "OP", "AGG", "BLOCK", "FPN", "HEAD", "INPUT", "PREDICT"))
 
 
@@ -183,6 +168,10 @@ def _hint(token: Tok, before: Sequence[Tok]) -> str:
         return "`repeat` stands in an fpn or a block; a head's layers are joined by `->`, and one of them can be a block"
     if token.value == "detector":
         return "its attributes stand in brackets: `detector(size=240x320, backbone=mobilenet_v2)`"
+    if len(before) > 1 and before[-2].type == "SHARED":
+        return "its operands have names, in brackets: `shared refine(x) = conv_3x3(x)`"
+    if token.value == "shared":
+        return "a `shared` op is a statement of an fpn or a block, whose calls share its weights"
     if token.type == "STRING":
         return 'a string stands only in `use "file.nas"`, behind `from`, and as a value: `backbone="resnet50_v1.5"`'
     return ""
@@ -195,7 +184,8 @@ def _shortened(token: Tok) -> str:
 
 def _listed(expected: set[str]) -> str:
     """Terminals in words, at most eight signs: ``a name, `(` or `{```."""
-    words = sorted(_WORDS[t] for t in (expected if expected == {"$END"} else expected - {"$END"}) if t in _WORDS)
+    rare = {"$END", "DISTINCT"}  # which fit behind much else
+    words = sorted(_WORDS[t] for t in (expected if expected <= rare else expected - rare) if t in _WORDS)
     if len(expected & OPERATORS) > 1:
         words.append("an operator")
     elif "STAR" in expected:  # the factor of a layer in a chain

@@ -167,7 +167,7 @@ class Layout:
         if body is None:
             at = len(self.lines)
             self.lines += break_lines(self.with_comments(out), indent, hang)
-            if isinstance(node, ast.OpDef | ast.ChoiceDef) and len(self.lines) == at + 1:
+            if isinstance(node, ast.OpDef | ast.ChoiceDef) and indent == 0 and len(self.lines) == at + 1:
                 before_equal = next(i for i, piece in enumerate(out) if piece == "=" and out[i - 1] is SPACE)
                 columns = len("".join(out[:before_equal]))
                 self.definitions.append(_Definition(at, columns, len("".join(out)), _family(node)))

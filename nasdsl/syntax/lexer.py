@@ -12,20 +12,24 @@ from nasdsl.diagnostics.catalogue import syntax as codes
 RESERVED: Final = {
     word: word.upper()
     for word in (
-        "use op agg choice block decoder input require predict fpn head from output merge dangling into repeat in let at"
+        "use op agg choice block decoder input require predict fpn head from output merge dangling into repeat in let at "
+        "distinct"
     ).split()
 }
 """Words that cannot be names, with their terminals. After ``choice`` and ``?`` every word is a name, as in
 ``choice op = …`` and ``?op``."""
 
-WORDS: Final = {**RESERVED, "detector": "DETECTOR"}
-"""The words of the language with their terminals: those that are reserved, and ``detector``, which is one only where its
-statement can begin. Anywhere else it is a name."""
+WORDS: Final = {**RESERVED, "detector": "DETECTOR", "shared": "SHARED"}
+"""The words of the language with their terminals: those that are reserved, and ``detector`` and ``shared``, which are words of
+the language only where their statements can begin. Anywhere else they are names."""
 
 _BEFORE_ITEM: Final = frozenset("LBRACE SEMI RBRACE RPAR RSQB NAME NUMBER SIZE STRING".split())
-"""Tokens that may stand before a statement of a decoder."""
+"""Tokens that may stand before a statement."""
 
-_BRACKET_FOLLOWS: Final = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*\(")
+_GAP = r"(?:[ \t\r\n]+|#[^\n]*)*"
+_BRACKET_FOLLOWS: Final = re.compile(rf"{_GAP}\(")
+_NAME_FOLLOWS: Final = re.compile(rf"{_GAP}[A-Za-z_]")
+"""A name, or a word of the language: what never follows a value called ``shared`` where a statement may begin."""
 
 UNREADABLE: Final = "\n"
 """The value of a string that does not end; no file name in a text can contain it."""
@@ -107,6 +111,8 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
             type = "NAME" if before == "QMARK" or before == "CHOICE" else reserved.get(value, "NAME")
             if value == "detector" and depth == 1 and before in _BEFORE_ITEM and _BRACKET_FOLLOWS.match(source.text, position):
                 type = "DETECTOR"
+            elif value == "shared" and before in _BEFORE_ITEM and _NAME_FOLLOWS.match(source.text, position):
+                type = "SHARED"
         elif kind == "PUNCTUATION":
             type = punctuation[value]
             change = nests.get(value)

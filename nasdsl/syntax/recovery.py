@@ -32,7 +32,7 @@ from nasdsl.syntax.repair import (
 )
 from nasdsl.syntax.tables import Tables
 
-_STARTERS = set(WORDS.values()) - {"FROM", "DANGLING", "INTO", "IN", "AT"} | {"RBRACE", "$END"}
+_STARTERS = set(WORDS.values()) - {"FROM", "DANGLING", "INTO", "IN", "AT", "DISTINCT"} | {"RBRACE", "$END"}
 """Tokens that begin a statement or end a body."""
 
 _LOOK_BACK = 12  # tokens before an error where a repair is tried
@@ -194,7 +194,9 @@ class _Recovery:
             first = _first_on_line(stream, at)
             yield from self._replacements(token, expected, at, cost, first)
             for kind, base in INSERTIONS.items():
-                if terminals(kind)[0] in expected:
+                if kind == "LPAR" and token.type in OPERATORS:
+                    continue  # `c3 - c4` is arithmetic, and no call of c3
+                if terminals(kind)[0] in expected and not (kind == "IN" and "QMARK" in expected):  # a value, rather than `in`
                     at_line_end = -0.2 if kind in CLOSING_BRACKETS else 0.2 if back else 0.0
                     yield Repair(base + cost + at_line_end * first, at, kind, False)
             if token.type in SEPARATORS or (not back and token.type not in NEVER_DELETED):
@@ -210,7 +212,8 @@ class _Recovery:
     def _replacements(self, token: Tok, expected: set[str], at: int, cost: float, first: bool) -> Iterator[Repair]:
         """Repairs that replace a token; ``first``: it is the first of its line."""
         if token.type == "NAME":
-            word = did_you_mean(token.value, [w for w, t in WORDS.items() if t in expected])
+            words = [w for w, t in WORDS.items() if t in expected and not (t == "IN" and "QMARK" in expected)]
+            word = did_you_mean(token.value, words)
             if word is not None:
                 yield Repair(0.4 + cost, at, WORDS[word], True)
         elif token.value in RESERVED and "NAME" in expected:
@@ -389,7 +392,7 @@ class _Recovery:
                 return stack
             bracket = self._open_bracket(len(self.out))
             closing = [CLOSER[bracket.type]] if bracket is not None else []
-            wanted = [*closing, *(k for k in INSERTIONS if k != "VALUE"), "NUMBER", "STRING"]
+            wanted = [*closing, *(k for k in INSERTIONS if k not in ("VALUE", "IN")), "NUMBER", "STRING", "IN"]
             kind = next((k for k in wanted if self._step(stack, k, 0) is not None), None)
             if kind is None or kind == "COMMA":
                 break

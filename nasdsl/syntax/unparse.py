@@ -91,10 +91,12 @@ class Unparser:
                     put("]")
             case ast.Call():
                 self.name(node.callee)
-                arguments: list[ast.Operand | ast.Setting] = [*node.operands, *node.settings]
+                arguments: list[ast.Operand | ast.Attribute | ast.Setting] = [*node.operands, *node.settings]
                 if self.as_written:
                     arguments.sort(key=lambda argument: argument.span.start)
                 self.bracket(arguments, self.expression)
+                if node.distinct:
+                    self.out += (SPACE, "distinct")
             case ast.Setting():
                 self.out += (node.name, "=")
                 self.expression(node.value)
@@ -108,7 +110,7 @@ class Unparser:
                 self.out += ("?", node.name)
             case ast.ChoiceHole():
                 put("?")
-                self.bracket(node.alternatives, self.expression, "|")
+                self.bracket(self.weighted(node), self.alternative, "|")
             case ast.RangeHole():
                 self.out += ("?", "(")
                 self.without_spaces(node.first)
@@ -214,7 +216,8 @@ class Unparser:
                 self.out.append("detector")
                 self.settings(node.settings)
             case ast.Require():
-                self.words("require", node.quantity, node.comparison)
+                quantity = node.quantity if node.subject is None else f"{node.quantity}({node.subject.name})"
+                self.words("require", quantity, node.comparison)
                 self.out.append(number_text(node.bound))
                 if node.size is not None:
                     self.out += (SPACE, "at", SPACE, f"{node.size[0]}x{node.size[1]}")
@@ -242,10 +245,10 @@ class Unparser:
                 self.expression(node.body)
             case ast.ChoiceDef():
                 self.words("choice", node.name, "=")
-                self.separated(node.alternatives, self.expression, FILL, "|")
+                self.separated(self.weighted(node), self.alternative, FILL, "|")
             case ast.BlockDef():
                 self.out += ("block", SPACE, node.name)
-                self.bracket([name.name for name in node.parameters], self.out.append)
+                self.bracket(node.parameters, self.parameter)
                 self.out += (SPACE, "->", SPACE)
                 self.bracket([name.name for name in node.results], self.out.append)
                 return node.body
@@ -253,6 +256,16 @@ class Unparser:
                 self.out += ("decoder", SPACE, node.name)
                 return node.items
         return None
+
+    def weighted(self, node: ast.ChoiceHole | ast.ChoiceDef) -> list[tuple[ast.Alternative, ast.Number | None]]:
+        """The alternatives, each with its weight."""
+        return [*zip(node.alternatives, node.weights or [None] * len(node.alternatives), strict=True)]
+
+    def alternative(self, item: tuple[ast.Alternative, ast.Number | None]) -> None:
+        node, weight = item
+        self.expression(node)
+        if weight is not None:
+            self.out += (SPACE, ":", SPACE, number_text(weight))
 
     def binding(self, node: ast.OutputBinding) -> None:
         self.words(node.name, "=")

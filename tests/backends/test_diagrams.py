@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 import random
 import re
@@ -70,8 +71,23 @@ decoder bifpn3 {
 }
 """
 
+TRUNK = """decoder trunk {
+  input c3, c4
+  fpn(width=64, norm=bn) {
+    shared refine(x) = conv_3x3(x)
+    output p3 = refine(c3), p4 = refine(sum(c3, c4))
+  }
+  head(width=64, norm=bn, norms=level) {
+    both: conv_3x3 * 2
+    cls: sep_3x3
+    box: conv_3x3 * 2
+  }
+  predict fcos(centerness=box)
+}
+"""
+
 TEXTS = {path.stem: path.read_text() for path in sorted((ROOT / "genotypes").glob("*.nas"))}
-TEXTS |= {"pooled": POOLED, "bifpn": BIFPN}
+TEXTS |= {"pooled": POOLED, "bifpn": BIFPN, "trunk": TRUNK}
 
 
 def blocks(count: int) -> str:
@@ -237,8 +253,10 @@ def test_bands_name_their_level_and_pooled_values_have_their_own() -> None:
 def test_head_is_drawn_once_a_tower(decoder: tuple[Graph, CostTable]) -> None:
     graph, table = decoder
     _, edges = statements(emit_dot(graph, table))
+    trunk = () if graph.head.trunk is None else graph.head.trunk.layers
     for tower in graph.head.towers:
-        chain = ["head", *(f"head {tower.name} {layer.index}" for layer in tower.layers)]
+        chain = ["head", *(f"head both {layer.index}" for layer in trunk)]
+        chain += [f"head {tower.name} {layer.index}" for layer in tower.layers]
         assert all(ends in edges for ends in pairwise(chain))
         for prediction in graph.head.predictions:
             assert ((chain[-1], f"head {prediction.name}") in edges) == (prediction.tower == tower.name)
@@ -373,6 +391,7 @@ LONG_HEAD = POOLED.replace(
     "{ conv_3x3 -> conv_3x3 -> conv_3x3 }", f"{{\n cls: {' -> '.join(['conv_3x3'] * 20)}\n box: conv_3x3 -> sep_3x3\n }}"
 )
 WIDE = {"bifpn": TEXTS["bifpn"], "nas_fpn": TEXTS["nas_fpn"], "c2f": C2F, "long head": LONG_HEAD, "deep": blocks(60)}
+WIDE["long trunk"] = TRUNK.replace("* 2\n    cls: sep_3x3", "* 8\n    cls: sep_3x3 * 9")
 
 
 @pytest.mark.parametrize("name", TEXTS | WIDE)
@@ -468,12 +487,12 @@ def test_a_wide_diagram_as_each_format(tmp_path: Path) -> None:
     from PIL import Image
 
     graph, table = lowered(TEXTS["nas_fpn"])
-    assert rendering.count_rows(graph, table) > 3
-    rendering.write(graph, table, tmp_path / "wide.png")
+    assert rendering.count_rows(graph, table, fold=False) > 3
+    rendering.write(graph, table, tmp_path / "wide.png", fold=False)
     with Image.open(tmp_path / "wide.png") as image:
         assert image.size[0] <= 2 * SCREEN + 100
         assert image.size[1] > image.size[0]
-    svg = ElementTree.fromstring(rendering.render(graph, table, "svg"))
+    svg = ElementTree.fromstring(rendering.render(graph, table, "svg", fold=False))
     assert float((svg.get("width") or "").removesuffix("pt")) <= SCREEN + 50
     ids = [element.get("id") for element in svg.iter() if (element.get("id") or "").startswith("box")]
     assert len(ids) == len(set(ids)) > len(list(diagram(graph, table).boxes))
@@ -571,7 +590,7 @@ def test_mermaid_has_the_same_boxes_and_arrows(decoder: tuple[Graph, CostTable])
 
 def test_svg_is_xml_and_names_everything(decoder: tuple[Graph, CostTable]) -> None:
     graph, table = decoder
-    root = ElementTree.fromstring(rendering.render(graph, table, "svg"))
+    root = ElementTree.fromstring(rendering.render(graph, table, "svg", fold=False))
     printed = [e.text or "" for e in root.iter("{http://www.w3.org/2000/svg}text")]
     drawn = diagram(graph, table)
     for name in {box.name for box in drawn.boxes} | {lane.label for lane in drawn.lanes} | {graph.name}:
@@ -600,13 +619,21 @@ def test_page_stands_alone(decoder: tuple[Graph, CostTable]) -> None:
     page = rendering.render(graph, table, "html").decode()
     without_text = re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL)
     assert not re.search(r"https?:|//\w|\bsrc=|\bhref=|url\(|@import|<link|xlink:", without_text)
-    places = re.search(r"const places = (\{.*?\}), boxes", page)
-    assert places is not None
-    for line in set(re.findall(r"s\d+-\d+", places[1])):
+    found = re.search(r"const places = (\{.*?\}), views = (\[.*\]), rowsOf", page)
+    assert found is not None
+    places, views = json.loads(found[1]), json.loads(found[2])
+    for line in {line for lines in places.values() for line in lines}:
         assert f'id="{line}"' in page, line
-    for box in re.findall(r"box\d+", places[1]):
-        assert f'<g id="{box}"' in page
-        assert f'data-box="{box}"' in page
+    for row in places:
+        assert f'data-box="{row}"' in page
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    for view in views:
+        assert sorted(row for rows in view["boxes"].values() for row in rows) == sorted(places)
+        assert set(view["opens"]) <= set(view["boxes"]) <= set(ids)
+        assert all(0 < target < len(views) for target in view["opens"].values())
+    opened = {target for view in views for target in view["opens"].values()}
+    assert opened == set(range(1, len(views) - 1))  # the last one has everything open
     assert "prefers-color-scheme: dark" in page
     assert f"{table.decoder.macs:,}" in page
 

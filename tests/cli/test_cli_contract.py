@@ -269,14 +269,25 @@ def test_a_format_that_cannot_be_drawn(folder: Path) -> None:
 
 
 def test_a_message_says_that_a_diagram_is_wrapped(folder: Path) -> None:
-    ran = nasdsl("render", "zoo:nas_fpn", "-o", "out.dot", cwd=folder)
+    ran = nasdsl("render", "zoo:nas_fpn", "-o", "out.dot", "--no-fold", cwd=folder)
     assert (ran.returncode, ran.stdout) == (0, "")
     message, written = ran.stderr.splitlines()
     assert message == "nas_fpn is too wide for one row and is drawn in 9 rows; a dotted frame stands for a value of another row"
     assert written == "wrote out.dot"
-    ran = nasdsl("render", "zoo:nas_fpn", "-o", "out.mmd", cwd=folder)
+    ran = nasdsl("render", "zoo:nas_fpn", "-o", "out.mmd", "--no-fold", cwd=folder)
     assert ran.stderr == "nas_fpn is too wide for one row and is drawn from top to bottom\nwrote out.mmd\n"
     assert nasdsl("render", "zoo:fcos", "-o", "out.DOT", cwd=folder).stderr == "wrote out.DOT\n"
+
+
+def test_a_message_says_that_a_diagram_is_folded(folder: Path) -> None:
+    told = "nas_fpn is too wide for one row: one box stands for a block or a repeat"
+    assert nasdsl("render", "zoo:nas_fpn", "-o", "out.dot", cwd=folder).stderr == (
+        f"{told}; --no-fold draws every value\nwrote out.dot\n"
+    )
+    assert nasdsl("render", "zoo:nas_fpn", "-o", "out.dot", "--fold", cwd=folder).stderr == "wrote out.dot\n"
+    ran = nasdsl("render", "zoo:nas_fpn", "-o", "out.dot", "--fold", "--diff", "zoo:fcos", cwd=folder)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "nasdsl: --fold and --diff do not go together: a difference shows every value\n"
 
 
 # ------------------------------------------------------------------------------------------------------------- zoo

@@ -81,6 +81,16 @@ def test_a_convolution_with_another_reader_is_not_folded() -> None:
     assert norms(fast) == norms(module)
 
 
+def same(module: nn.Module, fast: nn.Module) -> None:
+    """Check that two decoders of c3 and c4 in float64 predict the same."""
+    features = {name: torch.randn(1, WIDTHS[name], 6, 8).double() for name in ("c3", "c4")}
+    with torch.no_grad():
+        expected, found = module(features), fast(features)
+    for level, prediction in expected.items():
+        torch.testing.assert_close(found[level].cls_logits, prediction.cls_logits)
+        torch.testing.assert_close(found[level].bbox_reg, prediction.bbox_reg)
+
+
 def test_shared_and_per_level_layers_of_a_head() -> None:
     text = """decoder own {
       input c3, c4
@@ -91,12 +101,20 @@ def test_shared_and_per_level_layers_of_a_head() -> None:
     module = randomized(nasdsl.loads(text).build(WIDTHS, 5)).double()
     fast = inference.for_inference(module)
     assert (norms(module), norms(fast)) == (6, 0)  # in each tower one for each of two levels, and one for both
-    features = {name: torch.randn(1, WIDTHS[name], 6, 8).double() for name in ("c3", "c4")}
-    with torch.no_grad():
-        expected, found = module(features), fast(features)
-    for level, prediction in expected.items():
-        torch.testing.assert_close(found[level].cls_logits, prediction.cls_logits)
-        torch.testing.assert_close(found[level].bbox_reg, prediction.bbox_reg)
+    same(module, fast)
+
+
+def test_a_convolution_is_not_folded_with_norms_of_each_level() -> None:
+    text = """decoder own {
+      input c3, c4
+      fpn(width=8, norm=none, adapter=none) { output p3 = conv_3x3(c3), p4 = conv_3x3(c4) }
+      head(width=8, norm=bn, share=1, norms=level) { both: conv_3x3 -> conv_3x3 cls: conv_3x3 }
+      predict fcos(centerness=cls)
+    }"""
+    module = randomized(nasdsl.loads(text).build(WIDTHS, 5)).double()
+    fast = inference.for_inference(module)
+    assert (norms(module), norms(fast)) == (6, 4)  # those of the layer that each level has for itself are folded
+    same(module, fast)
 
 
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d, FrozenBatchNorm2d])

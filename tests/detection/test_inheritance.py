@@ -182,6 +182,47 @@ def test_shared_layers_of_the_head_give_their_weights_to_each_level() -> None:
     assert "has weights for each level in the file and shared ones here" in str(back)
 
 
+def test_norms_of_each_level_begin_with_the_shared_ones() -> None:
+    one = plain().replace("head(width=16, norm=none)", "head(width=16, norm=bn)")
+    source, target = made(one, 1), made(one.replace("norm=bn)", "norm=bn, norms=level)"), 2)
+    assert "decoder.head.cls.0.norm.p3.running_mean" in target.state_dict()
+    assert pass_on(source, target).is_complete
+    same_outputs(source, target)
+    assert pass_on(target, made(one.replace("norm=bn)", "norm=bn, norms=level)"), 4)).is_complete
+    back = pass_on(target, made(one, 3))
+    assert parts(back)["head"][0] == 0
+    assert "has norms for each level in the file and shared ones here" in str(back)
+
+
+def test_weights_of_a_shared_op() -> None:
+    """They pass on to one set under another name, and to layers with sets of their own; several sets do not become one."""
+    end = plain().split("fpn(")[1].split("}", 1)[1]
+    text = f"decoder small {{ input c3, c4, c5 fpn(width=16, norm=bn) {{ FPN }} {end}"
+    tied = text.replace("FPN", "shared f(x) = sum(x, conv_3x3(x)) output p3 = f(c3), p4 = f(f(c4)), p5 = c5")
+    untied = text.replace("FPN", "output p3 = sum(c3, conv_3x3(c3)), p4 = g(g(c4)), p5 = c5")
+    untied = "op g(x) = sum(x, conv_3x3(x)) " + untied
+    source, target = made(tied, 1), made(tied.replace("f(", "other("), 2)
+    assert "decoder.fpn.other.y.conv.weight" in target.state_dict()
+    for other in (target, made(untied, 3)):
+        assert pass_on(source, other).is_complete
+        same_outputs(source, other)
+    back = pass_on(made(untied, 4), made(tied, 5))
+    assert not back.is_complete
+    assert "fpn: " in str(back)
+    assert parts(back)["fpn"][0] == parts(back)["fpn"][1] - (9 * 16 * 16 + 2 * 16)
+
+
+def test_a_trunk_inherits_from_a_trunk() -> None:
+    before = plain().split("head(")[0]
+    text = f"{before}head(width=16, norm=none) {{ both: conv_3x3 -> conv_1x1 cls: conv_3x3 }} predict {FCOS} }}"
+    source, target = made(text, 1), made(text.replace("{ both: ", "{ both: skip -> "), 2)
+    assert "decoder.head.both.1.conv.weight" in target.state_dict()
+    assert pass_on(source, target).is_complete
+    same_outputs(source, target)
+    without = pass_on(made(text.replace("both: conv_3x3 -> conv_1x1 cls: conv_3x3", "conv_3x3"), 1), made(text, 3))
+    assert "not both.0 (conv_3x3), both.1 (conv_1x1)" in str(without)
+
+
 def test_boxes_that_are_measured_in_another_way() -> None:
     for predict in (IMPROVED, "retinanet(anchors=1)"):
         result = pass_on(made(plain(), 1), made(plain(predict=predict), 2))

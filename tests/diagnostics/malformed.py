@@ -120,8 +120,43 @@ MALFORMED: dict[str, str] = {
     "a chain outside of a head": decoder("output p3 = ?(sep_3x3 -> relu | relu)(c3)"),
     "a number in a chain": decoder(head="conv_3x3 -> ?(sep_3x3 -> 3 | relu)"),
     "no layer": decoder(head="conv_3x3 * 0"),
+    "an unknown tower beside a trunk": decoder(head="both: conv_3x3 stem: conv_3x3 cls: conv_3x3"),
+    "two trunks": decoder(head="both: conv_3x3 cls: conv_3x3 both: conv_3x3"),
+    "share beyond trunk and towers": decoder(head="both: conv_3x3 * 2 box: conv_3x3").replace("norm=gn", "norm=gn, share=4"),
+    "an unknown word for norms": GOOD.replace("norm=gn", "norm=gn, norms=levels"),
     "a word of layers": decoder(head="conv_3x3 * relu"),
     "share beyond every depth": decoder(head="conv_3x3 * ?(1..3)").replace("norm=gn", "norm=gn, share=4"),
+    # ---------------------------------------------------------------------------------------- shared ops
+    "calls of a shared op that do not fit": decoder(
+        "shared refine(x) = conv_3x3(x)\nx1 = conv_1x1(c4, width=32)\noutput p3 = refine(c3), p4 = refine(x1), p5 = refine(c5)"
+    ),
+    "calls of a shared op in a block that do not fit": decoder(
+        "output p3 = mine(c3)", before="block mine(x) -> (y) { shared f(a, b) = concat(a, sep_3x3(b)) y = f(x, f(x, x)) }"
+    ),
+    "an attribute of a shared op": decoder("shared refine(x, k=3) = conv(x, k=k)\noutput p3 = refine(c3)"),
+    "an attribute in a call of a shared op": decoder("shared refine(x) = conv_3x3(x)\noutput p3 = refine(c3, width=32)"),
+    "a shared op without an operand": decoder("shared refine(x) = conv_3x3(x)\noutput p3 = refine(c3), p4 = refine()"),
+    "a mistake in a shared op": decoder("shared refine(x) = conv_3x3(x, kk=3)\noutput p3 = refine(c3), p4 = refine(c4)"),
+    "an unknown op in a shared op": decoder("shared refine(x) = conv_3x(x)\noutput p3 = refine(c3), p4 = refine(c4)"),
+    "a value of the fpn in a shared op": decoder("x1 = c4\nshared refine(x) = sum(x, x1)\noutput p3 = refine(c3), p4 = x1"),
+    "a shared op that calls itself": decoder("shared refine(x) = refine(conv_3x3(x))\noutput p3 = refine(c3)"),
+    "a shared op above its statement": decoder("x1 = refine(c3)\nshared refine(x) = conv_3x3(x)\noutput p3 = refine(x1)"),
+    "two shared ops of one name": decoder(
+        "shared refine(x) = conv_3x3(x)\nshared refine(x) = sep_3x3(x)\noutput p3 = refine(c3)"
+    ),
+    "two parameters of one name of a shared op": decoder("shared refine(x, x) = conv_3x3(x)\noutput p3 = refine(c3, c4)"),
+    "a shared op of a turn behind it": decoder("x = c3\nrepeat 2 { shared f(x) = conv_3x3(x); x = f(x) }\noutput p3 = f(x)"),
+    "a misspelt shared op": decoder("shared refine(x) = conv_3x3(x)\noutput p3 = refine(c3), p4 = refin(c4)"),
+    "misspelt shared": decoder("shraed refine(x) = conv_3x3(x)\noutput p3 = refine(c3)"),
+    "a shared op without operands": decoder("shared refine = conv_3x3\noutput p3 = refine(c3)"),
+    "shared outside of a body": decoder("output p3 = refine(c3)", before="shared refine(x) = conv_3x3(x)"),
+    "several results of a shared op for one value": decoder(
+        "shared f(x, y) = two(x, y)\noutput p3 = f(c3, c4)", before="block two(x, y) -> (s, t) { s = sum(x, y); t = cat(x, y) }"
+    ),
+    "too few names for the results of a shared op": decoder(
+        "shared f(x, y) = two(x, y)\na, b, c = f(c3, c4)\noutput p3 = a",
+        before="block two(x, y) -> (s, t) { s = sum(x, y); t = cat(x, y) }",
+    ),
     # ------------------------------------------------------------------------------------ several at once
     "three syntax errors": decoder(
         """\
@@ -199,6 +234,11 @@ MALFORMED: dict[str, str] = {
         "output p3 = conv_3x3(f(c3))", before="block f(x) -> (y, z) { y = conv_3x3(x); z = skip(y) }"
     ),
     "a reference for two names": decoder("a, b = c3\noutput p3 = sum(a, b)"),
+    "parts that do not divide the channels": decoder("a, b, c = split(c3, parts=3)\noutput p3 = conv_1x1(concat(a, b, c))"),
+    "more names than parts": decoder("a, b, c = split(c3)\noutput p3 = conv_1x1(concat(a, b, c))"),
+    "parts where one value stands": decoder("output p3 = conv_1x1(split(c3))"),
+    "one part": decoder("a = split(c3, parts=1)\noutput p3 = a"),
+    "a hole as the number of parts": decoder("a, b = split(c3, parts=?(2 | 4))\noutput p3 = conv_1x1(concat(a, b))"),
     # ------------------------------------------------------------------------------- bodies, repeats, rounds
     "unknown op in a body never called": decoder(before="op f(x) = dcnv_3x3(x)"),
     "wrong arity in a body never called": decoder(before="op f(x, y) = cat(x)"),
@@ -240,8 +280,25 @@ MALFORMED: dict[str, str] = {
     "a mean": decoder("output p3 = mean(c3, c4)"),
     "a kernel that no op has": decoder("output p3 = sep_7x7(conv_5x5(dconv_5x5(c3)))"),
     "a depthwise convolution is not deformable": decoder("output p3 = dwconv_3x3(c3)"),
-    "a constant factor": decoder("output p3 = mul(c3, 0.5)"),
-    "one channel over many": decoder("output p3 = mul(c3, conv(c3, k=1, width=1, norm=none, act=none))"),
+    "a number in a sum": decoder("output p3 = add(c3, 1)"),
+    "a number in a maximum": decoder("output p3 = max(c3, 0)"),
+    "nothing but numbers in a product": decoder("output p3 = mul(2, 3)"),
+    "a word as a factor of an op": decoder("output p3 = f(c3, s=relu)", before="op f(x, s=0.1) = add(x, mul(x, s))"),
+    "a hole of values and numbers": decoder("output p3 = mul(c3, ?(c4 | 0.5))"),
+    "arithmetic among operands": decoder("output p3 = relu(c3 + c4)"),
+    "an operand in brackets": decoder("output p3 = relu((c3))"),
+    "weights that are not one for each operand": decoder("output p3 = weighted_add(c3, c4, by=c5)"),
+    "weights where no other operand is": decoder("output p3 = weighted_add(c3, by=c5)"),
+    "weights of a call that is not known": decoder("output p3 = ?(add | weighted_add(by=c5))(c3, c4)"),
+    "a call among names of weights": decoder("output p3 = weighted_add(c3, c4, by=?(c5 | relu(c5)))"),
+    "arithmetic for weights": decoder("output p3 = weighted_add(c3, c4, by=c5 + 1)"),
+    "a group for each channel that comes in": decoder("x = conv_1x1(c3, width=96)\noutput p3 = conv(x, k=3, groups=in)"),
+    "the operand's width where none is taken": decoder("output p3 = conv(c3, k=in)"),
+    "arithmetic on the operand's width": decoder("output p3 = conv(c3, k=3, width=in * 2)"),
+    "a section of the operand's width": GOOD.replace("fpn(width=64", "fpn(width=in"),
+    "a string as an operand": decoder('output p3 = relu("c3")'),
+    "one channel and two widths": decoder("a = conv(c3, k=1, width=1)\nb = conv(c3, k=1, width=32)\noutput p3 = add(a, b, c3)"),
+    "one channel that dangles": decoder("a = conv(c3, k=1, width=1)\noutput p3 = conv_3x3(c3)\nmerge dangling into p3"),
     "an alternative that nothing defines": decoder("output p3 = ?op(c3)", before="choice op = conv_3x3 | nonee"),
     "attributes of PyTorch": decoder("output p3 = conv(c3, kernel_size=3, s=1, padding=1, out_channels=64)"),
     "a stride where the op has none": decoder("output p3 = up(conv_3x3(c3, stride=2), c3)"),
@@ -250,6 +307,59 @@ MALFORMED: dict[str, str] = {
     "an operand of a block that is missing": decoder(
         "a = f(c3)\noutput p3 = a", before="block f(x, other) -> (y) { y = sum(x, other) }"
     ),
+    "an attribute that a block does not have": decoder(
+        "a = f(c3, m=3)\noutput p3 = a", before="block f(x, n=2) -> (y) { y = x repeat n { y = conv_3x3(y) } }"
+    ),
+    "a count of a block that is no number": decoder(
+        "a = f(c3, n=1.5)\noutput p3 = a", before="block f(x, n=2) -> (y) { y = x repeat n { y = conv_3x3(y) } }"
+    ),
+    "a block's default with a hole": decoder(
+        "a = f(c3)\noutput p3 = a", before="block f(x, n=?(1..2)) -> (y) { y = x repeat n { y = conv_3x3(y) } }"
+    ),
+    # ------------------------------------------------------------------------- finer maps, attention
+    "a transposed convolution with gaps": decoder("output p3 = up_conv(c4, stride=4)"),
+    "a transposed convolution of stride 1": decoder("output p3 = up_conv(c4, stride=1)"),
+    "groups of a transposed convolution": decoder("output p3 = up_conv(carafe(c3, factor=8), groups=3)"),
+    "below level 0": decoder("output p3 = pixel_shuffle(carafe(c3, factor=8))"),
+    "a finer map in a head": decoder(head="conv_3x3 -> carafe"),
+    "a finer map behind a coarser one in a head": decoder(head="f", before="op f(x) = carafe(carafe(down(x)), k=3)"),
+    "channels that do not shuffle": decoder("output p3 = pixel_shuffle(conv_1x1(c4, width=30))"),
+    "a finer map of one position": decoder("output p3 = mul(c3, carafe(global_pool(c4, kind=avg)))"),
+    "attention of one position": decoder("output p3 = mul(c3, attention(global_pool(c4, kind=avg)))"),
+    "heads that do not divide": decoder("output p3 = attention(c4, heads=12)"),
+    "a position that does not fit": decoder("output p3 = attention(conv_1x1(c4, width=50), heads=2, position=sin)"),
+    "four parts of a position": decoder("output p3 = conv_1x1(attention(conv_1x1(c4, width=50), heads=2))"),
+    "finer maps of other programs": decoder("output p3 = deconv(pixelshuffle(mhsa(c4, num_heads=4), upscale_factor=2))"),
+    "attributes of attention": decoder("output p3 = attention(c4, num_heads=4)"),
+    "offsets of too few channels": decoder("output p3 = deform_conv(c3, offset=c4)"),
+    "offsets of another level": decoder("o = conv(c4, k=3, width=18)\noutput p3 = deform_conv(c3, offset=o)"),
+    "offsets of one position": decoder(
+        "o = conv_1x1(global_pool(c3, kind=avg), width=27, norm=none)\noutput p3 = deform_conv(c3, offset=o)"
+    ),
+    "offsets as a second operand": decoder("o = conv(c3, k=3, width=27)\noutput p3 = deform_conv(c3, o)"),
+    "offsets that nothing binds": decoder("output p3 = deform_conv(c3, offset=ofset)"),
+    "offsets as a call": decoder("output p3 = deform_conv(c3, offset=conv(c3, k=3, width=27))"),
+    "offsets in a choice": decoder("o = conv(c3, k=3, width=27)\noutput p3 = ?(deform_conv(offset=o) | conv_3x3)(c3)"),
+    "a LayerNorm under another name": GOOD.replace("norm=bn", "norm=layer_norm"),
+    "nothing left of a value": decoder("x = sum(none(c3), none(c4))\noutput p3 = x, p4 = relu(none)"),
+    "nothing to tell a level": decoder("output p3 = up(c4, none)"),
+    "an attribute of nothing": decoder("output p3 = sum(c3, none(c4, k=3))"),
+    "none as a layer": decoder(head="?(conv_3x3 | none) -> none"),
+    "a choice that nothing draws from": decoder(
+        "output p3 = c3", before="choice op = conv_3x3 | nonee | conv(kk=3) | conv(k=2) | ?nothing"
+    ),
+    "a weight of no sample": decoder("output p3 = ?op(c3)", before="choice op = conv_3x3 : 3 | skip : 0"),
+    "a weight that is a word": decoder("output p3 = ?op(c3)", before="choice op = conv_3x3 : often | skip"),
+    "requirements of calls": GOOD.replace(
+        "c5\n", "c5\n  require count(nothing) <= 2\n  require count <= 2\n  require macs(skip) <= 2\n", 1
+    ),
+    "a broken requirement of calls": decoder("x = c3\nrepeat 3 { x = dconv_3x3(x) }\noutput p4 = c4").replace(
+        "c5\n", "c5\n  require count(dconv_3x3) <= 2\n", 1
+    ),
+    "operands that do not differ": decoder("x = sum(conv(c3, k=3), conv(c3, k=3)) distinct\noutput p3 = x"),
+    "distinct of one operand": decoder("x = relu(c3) distinct\noutput p3 = x"),
+    "distinct in a head": decoder(head="?(conv(k=3) distinct | skip)"),
+    "distinct where no call is": decoder("x = c3 distinct\noutput p3 = x"),
     # ------------------------------------------------------------------ one mistake, where there were several
     "a call as an attribute of an output": decoder("output p3 = conv(c3, k=3, groups=width(c4), norm=bn)"),
     "a call as an attribute of a block": decoder("x = conv(c3, k=3, groups=2 * min(4, 8), norm=bn)\noutput p3 = x"),

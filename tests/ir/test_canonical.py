@@ -68,6 +68,11 @@ def digest(*changes: tuple[str, str], before: str = "") -> str:
         [("conv_3x3 -> sep_3x3", "conv_3x3 -> skip -> sep_3x3")],
         [("conv_3x3 -> sep_3x3", "cls: conv_3x3 -> sep_3x3 box: conv_3x3 -> sep_3x3")],
         [("share=1", "act=relu, share=1")],
+        [("norm=gn, share=1", "norm=gn, share=1, norms=shared")],
+        [
+            ("{ conv_3x3 -> sep_3x3 }", "{ both: skip cls: conv_3x3 -> skip -> sep_3x3 box: conv_3x3 -> sep_3x3 }"),
+            ("share=1", "share=2"),
+        ],
         [("conv_3x3(c5)", "conv(c5, k=3, dilation=1)")],
     ],
 )
@@ -90,6 +95,9 @@ def test_equal_through_a_block_and_an_op() -> None:
         [("width=64", "width=32")],
         [("norm=bn", "norm=gn")],
         [("share=1", "share=0")],
+        [("share=1", "share=1, norms=level")],
+        [("{ conv_3x3 -> sep_3x3 }", "{ both: conv_3x3 -> sep_3x3 }")],
+        [("{ conv_3x3 -> sep_3x3 }", "{ both: conv_3x3 cls: sep_3x3 box: sep_3x3 }")],
         [("centerness=cls", "centerness=box")],
         [("centerness=cls", "centerness=cls, boxes=relu")],
         [("p4 = x1", "p5 = x1")],

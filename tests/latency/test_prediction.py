@@ -33,7 +33,7 @@ from nasdsl.latency.pieces import Part, parts_of
 from nasdsl.latency.probes import Probe, make_probe, piece_probe, reference_piece
 from nasdsl.latency.session import LatencyError
 from nasdsl.latency.table import CORRECTED_FROM, Context, Table, fit_correction
-from nasdsl.layers import Input
+from nasdsl.layers import Input, Result, layer_cost
 
 HERE = Context("onnxruntime", "1.0", 1, "a processor")
 SIZE = (96, 160)
@@ -70,14 +70,14 @@ def test_the_parts_are_the_whole_decoder(seed: int) -> None:
             continue
         for before, node in zip((None, *part.piece.nodes), part.piece.nodes, strict=False):
             assert before is None or node.inputs == (before.id,)
-            macs[part.section] += node.layer.cost(node.operands, node.out, areas.area(node.out.level)).macs
+            macs[part.section] += layer_cost(node.layer, node.operands, node.out, areas.area).macs
             nodes[node.id] += part.section == "fpn"
         if part.section == "fpn":
             assert all(read[node.id] == 1 for node in part.piece.nodes[:-1]), "what others read too is the result of a piece"
     table = cost(graph, SIZE, 7)
     assert macs["fpn"] == table.fpn.macs
     assert macs["head"] + macs["predict"] == table.head.macs
-    assert +nodes == Counter(node.id for node in graph.nodes if not isinstance(node.layer, Input))
+    assert +nodes == Counter(node.id for node in graph.nodes if not isinstance(node.layer, Input | Result))
 
 
 def test_parts_that_cost_the_same_have_one_key() -> None:
@@ -106,11 +106,30 @@ def outputs_in_onnxruntime(probe: Probe) -> list[Any]:
     return session.run(None, {one.name: probe.inputs[one.name] for one in session.get_inputs()})  # type: ignore[no-any-return]
 
 
-def test_probes_compute_the_same_in_both_runtimes() -> None:
-    graph = lowered(random_decoders.paper_text(4))
-    parts = {part.key: part for part in parts_of(graph, "tiny", (64, 64), 3)}
+SMALL_LAYERS = """decoder d { input c3, c4
+  fpn(width=32, norm=none) {
+    a, b = split(c3)
+    up = add(up_conv(c4, k=3), carafe(c4, k=3, compressed=8))
+    gate = conv(c4, k=1, width=1)
+    seen = norm(attention(conv_1x1(pixel_shuffle(conv_1x1(c4, width=64)))), norm=ln)
+    by = conv(c4, k=1, width=2)
+    output p3 = add(mul(concat(a, b), 0.5), up), p4 = add(weighted_add(mul(c4, gate), c3, by=by), seen)
+  }
+  head(width=32) { skip } predict fcos }"""
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        (random_decoders.paper_text(4), {"resize", "deform_conv", "concat"}),
+        (SMALL_LAYERS, {"split", "mul", "weighted_add", "up_conv", "carafe", "pixel_shuffle", "attention"}),
+    ],
+    ids=["paper", "small"],
+)
+def test_probes_compute_the_same_in_both_runtimes(text: str, kinds: set[str]) -> None:
+    parts = {part.key: part for part in parts_of(lowered(text), "tiny", (64, 64), 3)}
     pieces = [part for part in parts.values() if part.piece is not None]
-    assert {"resize", "deform", "concat"} <= {part.key.split("_")[0].split("(")[0] for part in pieces}
+    assert kinds <= {part.key.split("(")[0] for part in pieces}
     for part in pieces:
         probe = make_probe(part, 2)
         with torch.inference_mode():

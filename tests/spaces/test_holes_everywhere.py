@@ -37,6 +37,10 @@ MEANINGLESS = {
         "a = f(c3, o=?(relu | tanh)) output p3 = f(a, o=g)",
         "op f(x, o=relu) = o(x) op g(x) = ?(relu | tanh)(x)",
     ),
+    "a number of parts": ("a, b = split(c3, parts=?(2|4)) output p3 = conv_1x1(a)", ""),
+    "a number of parts, by way of a let": ("let n = ?(2|4) a, b = ?(split(parts=n)|split)(c3) output p3 = conv_1x1(a)", ""),
+    "a call for the name of a value": ("output p3 = weighted_add(c3, c4, by=?(c5 | relu(c5)))", ""),
+    "values and numbers": ("output p3 = mul(c3, ?(c4 | 0.5))", ""),
     "a number for a value": ("output p3 = ?(c3 | 3)", ""),
     "a call for a number": ("output p3 = conv(c3, k=?(conv(k=3) | 3))", ""),
 }
@@ -63,10 +67,27 @@ BLOCKS = """
 op mine(x) = conv_1x1(x)
 op free(x) = ?(tanh | sigmoid)(x)
 op pass(x, o=relu) = o(x)
+op passed(x) = pass(x, o=mine)
+agg asff(x, y, w) = weighted_add(x, y, by=w)
+op depthwise(x, g=in) = conv(x, k=3, groups=g, width=in)
+op scaled(x, s=0.2) = add(x, mul(relu(x), s))
+op scaled_or(x, s=0.2) = ?(mul(x, s) | mul(x, -s))
+choice factors = 0.25 | 4
 op kernel(x, k=1) = ?(conv(k=3) | conv_1x1)(conv(x, k=k))
+agg both(x, y) = cat(psum(x, y), max(x, y))
 block one(x, y) -> (s, t) { s = relu(x) t = ?(tanh | relu)(y) }
 block two(x, y) -> (s, t) { s = conv_3x3(x) s2 = s t = s }
+block c2f(x, width=width, n=2, o=mine) -> (y) {
+  y = conv_1x1(x)
+  repeat n { a = o(y) y = sum(y, conv_1x1(a)) }
+}
+block free_depth(x, n=2, k=1) -> (y) { y = x repeat n { y = ?(relu | conv(k=k))(y) } }
+block nested(x, y, m=0) -> (s, t) { s = c2f(x, n=m + 1, o=relu) t = free_depth(y, n=m) }
+block cell(a, b) -> (y) { s = sum(?(conv_3x3 | none)(a), ?(skip | none)(b)) y = concat(s, ?(s | none)) }
 block deep(x) -> (y) { y = x repeat width/16 { y = ?(relu | conv_3x3)(y) } }
+block tied(x, y) -> (s, t) { shared f(x) = conv_3x3(x) s = f(f(x)) t = f(y) }
+block again(x, n=2, unit=conv_3x3) -> (y) { shared f(x) = unit(x) y = x repeat n { y = f(y) } }
+block open(x, y) -> (s, t) { shared f(x) = ?(conv_3x3 | mine)(x) s = f(x) t = f(y) }
 """
 
 MEANINGFUL = {
@@ -83,6 +104,7 @@ MEANINGFUL = {
     "a level": "output p3 = conv_1x1(resize(c3, to=?(c4 | 5)))",
     "a let of a value": "let k = ?pool a = resize(c3, to=k) b = conv_1x1(k) output p3 = sum(a, b)",
     "a passed op": "a = pass(c3, o=?(relu | tanh)) output p3 = pass(a, o=mine)",
+    "a passed op, in an op": "output p3 = ?(passed | relu)(c3)",
     "a target of merge": "a = c3 b = c4 let k = ?(a | b) merge dangling into k output p3 = conv_1x1(k)",
     "a let of an op of the file": "let k = ?(mine | relu) a = k(c3) output p3 = k(a)",
     "a let of an op with holes": "let k = ?(free | relu) a = k(c3) output p3 = k(a)",
@@ -97,10 +119,99 @@ MEANINGFUL = {
     "calls of several results": "a, b = ?(one(c3, c4) | two(c4, c3)) output p3 = a, p4 = b",
     "rounds of a block": "a, b = two(c3, c4) repeat 2 { a, b = ?(one | two)(a, b) } output p3 = a, p4 = b",
     "a depth that the width decides": "output p3 = deep(?(c3 | c4))",
+    "a constant factor": "output p3 = mul(c3, ?(0.1 | 1 | -2))",
+    "a factor of a choice": "output p3 = mul(c3, ?factors, ?(c3 | c4))",
+    "a range of factors": "let k = ?(1..3) output p3 = add(mul(c3, k), mul(c4, 1.0 / k))",
+    "a factor that is computed": "let k = ?(1 | 3) let m = k * 0.5 output p3 = mul(c3, m - 2 * ?(1 | 2))",
+    "a factor of an op": "output p3 = scaled(c3, s=?(0.1 | 0.5))",
+    "a factor of an op with holes": "output p3 = scaled_or(c3, s=?(0.1 | 0.5))",
+    "weights per place": "w = conv_1x1(c3, width=2) v = conv(c4, k=3, width=2) output p3 = weighted_add(c3, c5, by=?(w | v))",
+    "a let of weights": (
+        "w = conv_1x1(c3, width=2) v = conv(c4, k=3, width=2) let k = ?(w | v) x = asff(c3, c5, k)"
+        " y = weighted_add(x, ?(x | c4), by=k) output p3 = y"
+    ),
+    "a pool of weights, of which few fit": "w = conv(c3, k=3, width=2) v = relu(w) output p3 = weighted_add(c3, c5, by=?pool)",
+    "the operand's width": (
+        "x = conv(?(c3 | c4), k=3, width=?(48 | 96)) output p3 = conv(x, k=3, groups=?(1 | in), width=?(in | 32))"
+    ),
+    "a width that is the operand's": "let g = ?(1 | in) x = conv_1x1(c3, width=64) output p3 = depthwise(x, g=g)",
+    "parts of a split": "a, b = ?(split(c3) | one(c4, c5)) output p3 = conv_1x1(a)",
+    "a split": "a, b = split(?(c3 | c4)) output p3 = conv_1x1(concat(?pool, a))",
+    "a split in rounds": "x = c3 repeat ?(1..2) { a, b = split(x) x = concat(?(relu | tanh)(a), b) } output p3 = x",
+    "an attribute of a block that counts": "output p3 = c2f(c3, n=?(1..3))",
+    "an attribute of a block that a let decides": "let d = ?(0..2) x = c2f(c3, n=d) output p3 = c2f(x, n=d + 1, o=relu)",
+    "a width and an op of a block": "output p3 = conv_1x1(c2f(c3, width=?(32 | 64), o=?(relu | conv_3x3 | mine)), width=32)",
+    "blocks with attributes as alternatives": "output p3 = ?(c2f(n=1) | c2f(n=2, o=tanh) | c2f | conv_3x3)(c3)",
+    "an attribute for alternatives that are blocks": "output p3 = ?(c2f | free_depth)(c3, n=?(1 | 2))",
+    "holes in a block whose depth is one": "output p3 = free_depth(c3, n=?(0..2))",
+    "holes in a block whose depth the call fixes": "x = free_depth(c3, k=3) output p3 = free_depth(x, n=1)",
+    "holes in a block as an alternative": "output p3 = ?(free_depth(n=?(1..2)) | relu)(c3)",
+    "a block in a block, with attributes": "a, b = nested(c3, c4, m=?(0..2)) output p3 = a, p4 = b",
+    "nothing in a sum": "a = relu(c3) output p3 = sum(?(a | none), ?(conv_3x3 | none)(c4))",
+    "nothing in what aggregations are made of": (
+        "output p3 = ?(sum | psum | cat | both | attend)(?(c3 | none), ?(skip | none)(c4))"
+    ),
+    "nothing in products, maxima and concatenations": (
+        "output p3 = conv_1x1(?(add | mul | max | weighted_add | concat)(c3, ?(skip | none)(c4), ?(c5 | none(c3))))"
+    ),
+    "nothing, passed": "output p3 = sum(c3, pass(c4, o=?(none | relu | mine)))",
+    "a let of nothing": "let k = ?(none | relu) let v = ?(c3 | none) output p3 = add(k(c3), v, c4)",
+    "nothing given to a block": "output p3 = cell(?(c3 | none), c4)",
+    "nothing, and what dangles": "a = relu(c4) b = sum(?(none | tanh)(a), c3) output p3 = b merge dangling into p3",
+    "nothing among operands of blocks": "a, b = ?(one | two)(c3, ?(skip | none)(c4)) output p3 = a, p4 = sum(b, c5)",
+    "operands that differ": (
+        "output p3 = ?(sum | psum)(?(relu | conv(k=?(1 | 3)))(?(c3 | c4)), ?(relu | conv(k=3))(?(c3 | c4))) distinct"
+    ),
+    "operands that differ by what is in an op": "output p3 = ?(sum | psum)(free(c3), free(c3)) distinct",
+    "results of operands that differ": "a, b = ?(one | two)(?(c3 | c4), ?(c3 | c4)) distinct output p3 = a, p4 = b",
     "dangling values": (
         "a = relu(c4) b = ?(c3 | a) c = conv_1x1(b) output p3 = c3 merge dangling into p3 d = tanh(c4) output p4 = d"
     ),
+    "ways to a finer map": (
+        "a = ?(up_conv | up_conv(k=?(3 | 4)) | up_conv(k=4, stride=4) | carafe(k=?(3 | 5)) | resize(to=c4))(c5)"
+        " output p3 = sum(c3, a)"
+    ),
+    "a factor": "output p3 = conv_1x1(pixel_shuffle(conv_1x1(c5, width=64), factor=?(2 | 4 | 8)))",
+    "heads and positions": "a = attention(?(c4 | c5), heads=?(2 | 4), position=?(sine | none)) output p3 = conv_1x1(a)",
+    "offsets of a deformable convolution": (
+        "a = conv_3x3(c3, width=27) b = conv_1x1(c3, width=27) let k = ?(a | b)"
+        " c = deform_conv(?(c3 | sep_3x3(c3)), offset=?(a | b)) output p3 = deform_conv(c, offset=k)"
+    ),
+    "kinds of norm": "output p3 = conv_3x3(c3, norm=?(bn | ln | none))",
     "nested alternatives": "output p3 = ?(?(relu | ?(tanh | sigmoid))(c3) | sum(?pool, ?(c3 | free(c4))))",
+    "a shared op": "shared f(x) = ?(conv_3x3 | sep_3x3)(x) output p3 = f(c3), p4 = f(f(c4))",
+    "calls of a shared op": (
+        "shared f(x) = conv_3x3(x) a = ?(f | conv_3x3)(c3) output p3 = f(a), p4 = ?(f(c4) | relu(c4)), p5 = ?(f(c5) | c5)"
+    ),
+    "a shared op of the turns around": "shared f(x) = conv_3x3(x) x = c3 repeat ?(1..3) { x = f(x) } output p3 = x, p4 = f(c4)",
+    "a shared op of each turn": (
+        "x = c3 repeat ?(1..3) { shared sep_3x3(x) = ?(conv_3x3 | sep_3x3)(x) x = sep_3x3(sep_3x3(x)) } output p3 = sep_3x3(x)"
+    ),
+    "a shared op that calls another": (
+        "shared f(x) = ?(conv_3x3 | mine)(x) shared g(x, y) = sum(f(x), conv_1x1(f(y)))"
+        " output p3 = g(c3, c4), p4 = g(c4, f(c5))"
+    ),
+    "a shared op of a block": "a, b = tied(c3, c4) c, d = ?(tied | two)(a, b) output p3 = c, p4 = d",
+    "a shared op with holes of a block": "a, b = open(c3, c4) c, d = open(a, b) output p3 = c, p4 = d",
+    "a shared op with two results": (
+        "shared f(x, y) = ?(two | tied)(x, y) a, b = f(c3, c4) c, d = ?(f | two)(a, b) output p3 = c, p4 = relu(d)"
+    ),
+    "one result of two of a shared op": "shared f(x, y) = tied(x, y) a, b = f(c3, c4) c, d = f(b, a) output p3 = ?(b | d)",
+    "calls of a shared op that may not fit": (
+        "shared f(x) = conv_3x3(x) output p3 = f(c3), p4 = f(conv_1x1(c4, width=?(32 | 16))), p5 = ?(relu | tanh)(c5)"
+    ),
+    "a let of a shared op": "shared f(x) = conv_3x3(x) let k = ?(f | mine) output p3 = k(c3), p4 = f(k(c4))",
+    "words where a shared op is defined": (
+        "let width = ?(16 | 32) shared f(x) = conv_1x1(sep_3x3(x), width=32) let width = 32"
+        " output p3 = f(c3), p4 = f(conv_3x3(c4))"
+    ),
+    "a shared op of a block with attributes": (
+        "output p3 = again(c3), p4 = again(c4, n=?(1 | 2), unit=?(mine | conv_3x3)), p5 = again(c5, unit=relu)"
+    ),
+    "a shared op that may give nothing": (
+        "shared f(x) = ?(conv_3x3 | none)(x) shared g(x, y) = add(x, f(y)) output p3 = add(f(c3), c3), p4 = g(c4, f(c4))"
+    ),
+    "a shared op whose calls may be dead": "shared f(x) = conv_3x3(x) a = f(c3) b = f(a) output p3 = ?(a | b | c3), p4 = c4",
     "an unread output bound again": "output p3 = c3 repeat 2 { p3 = ?(relu | tanh)(p3) } output p4 = conv_1x1(p3)",
 }
 
@@ -162,6 +273,24 @@ def test_all_stages_agree_on_the_detector(name: str) -> None:
         assert space.encode(filled.replace("backbone=tiny", 'backbone="tiny"')) == list(filled.indices)
 
 
+def test_a_head_whose_layers_are_counted_on_each_level() -> None:
+    """Attention is quadratic in the area of each level, and what lies between `down` and `up_conv` is a level above."""
+    before = "op bounce(x) = up_conv(conv_3x3(down(x)))"
+    head = "head(width=32) { ?(attention(heads=4) | bounce | conv_3x3) } predict fcos"
+    space = loads_space(text("output p3 = c3, p4 = c4, p5 = c5", before, head=head))
+    assert len({agrees(space, (i,)) for i in range(3)}) == space.size == 3
+    attended = nasdsl.loads(space.decode((0,))).cost(size=(75, 109)).head.macs
+    plain = nasdsl.loads(space.decode((2,))).cost(size=(75, 109)).head.macs
+    areas = [10 * 14, 5 * 7, 3 * 4]
+    layers = 2  # one in each tower
+    assert attended - plain == layers * sum(4 * 32 * 32 * a + 2 * 32 * a * a - 9 * 32 * 32 * a for a in areas)
+    most = text("output p3 = c3", before, head=f"require macs <= {attended // 10} at 75x109 {head}")
+    assert [loads_space(most).keeps([i]) for i in range(3)] == [
+        nasdsl.loads(space.decode((i,)).replace(", p4 = c4, p5 = c5", "")).cost(size=(75, 109)).decoder.macs <= attended // 10
+        for i in range(3)
+    ]
+
+
 def test_requirements_are_counted_for_each_filling() -> None:
     """Without `at`, at the size and for the backbone that the filling names."""
     small = nasdsl.loads(text("output p3 = c3", head=f"detector(size=64x64, backbone=tiny) {HEAD}")).cost().decoder.macs
@@ -200,6 +329,38 @@ def test_a_section_and_its_adapter() -> None:
     rng = random.Random(0)
     for _ in range(60):
         agrees(space, space.decode([rng.randrange(len(d)) for d in space.domains]).indices)
+
+
+HEADS = {
+    "an op of a trunk": "both: ?(conv_3x3 | sep_3x3) -> conv_1x1 cls: conv_3x3 box: ?(conv_3x3 | free)",
+    "the length of a trunk, and sharing": "both: conv_3x3 * ?(1..3) cls: conv_1x1 box: conv_3x3 * ?(0..1)",
+    "a trunk that may be none": "both: ?(conv_3x3 -> sep_3x3 | skip) cls: ?(relu | conv(k=3))",
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_trunks_and_norms_of_each_level(name: str) -> None:
+    head = f"head(width=32, norm=bn, share=?(0..2), norms=?(shared | level)) {{ {HEADS[name]} }} predict fcos"
+    space = loads_space(text("output p3 = c3, p4 = conv_3x3(c4), p5 = c5", BLOCKS, head=head))
+    fillings = {space.decode(i).indices for i in itertools.product(*(range(len(d)) for d in space.domains))}
+    assert len(fillings) == space.size
+    digests = {indices: agrees(space, indices) for indices in sorted(fillings)}
+    built = [digest for digest in digests.values() if digest is not None]
+    assert len(set(built)) > len(built) / 2 > 4
+
+
+def test_raw_features_of_a_shared_op() -> None:
+    """Their widths are known with a backbone: what does not fit then is one finding, at the call."""
+    shared = "shared f(x) = ?(conv_3x3 | relu)(x) output p3 = conv_1x1(f(c3)), p4 = conv_1x1(f(?(c4 | c3)))"
+    space = loads_space(text(shared, BLOCKS, fpn="width=32, norm=bn, adapter=none"))
+    digests = [agrees(space, indices) for indices in itertools.product(range(2), repeat=2)]
+    assert digests[0] is None
+    assert None not in digests[1:]
+    decoder = nasdsl.loads(space.decode([0, 0]))
+    with pytest.raises(DiagnosticError) as caught:
+        decoder.lower(backbone("resnet50").out_channels)
+    (problem,) = caught.value.diagnostics
+    assert (problem.code, problem.span.text, problem.label) == ("NAS316", "f(c4)", "a layer receives 1024 channels here")
 
 
 PREDICTIONS = [
@@ -281,6 +442,10 @@ PLACES: dict[str, list[tuple[str, str]]] = {
         ("decoder t { input c3 fpn(width=32) { x = c3 repeat t in @(1 | 2)..2 { x = relu(x) } output p3 = x } H }", ""),
         ("decoder t { input c3 fpn(width=32) { x = c3 repeat t in 1..@(1 | 2) { x = relu(x) } output p3 = x } H }", ""),
     ],
+    "shared": [
+        ("decoder t { input c3 fpn(width=32) { shared f(x) = @(conv_3x3 | relu)(x) output p3 = f(f(c3)) } H }", ""),
+        ("decoder t { input c3 fpn(width=32) { shared f(x) = conv(x, k=@(1 | 3)) output p3 = f(c3) } H }", ""),
+    ],
     "let": [
         ("decoder t { input c3 let k = @(1 | 3) fpn(width=32) { output p3 = conv(c3, k=k) } H }", ""),
         ("decoder t { input c3 fpn(width=32) { let k = @(1 | 3) output p3 = conv(c3, k=k) } H }", ""),
@@ -293,12 +458,19 @@ PLACES: dict[str, list[tuple[str, str]]] = {
     "operand": [("decoder t { input c3 fpn(width=32) { output p3 = add(c3, @(c3 | relu(c3))) } H }", "")],
     "reference": [("decoder t { input c3 fpn(width=32) { x1 = c3 output p3 = relu(x[@(1 | 2)]) } H }", "NAS503")],
     "call": [("decoder t { input c3 fpn(width=32) { output p3 = @(relu | tanh)(c3) } H }", "")],
-    "arg": [("decoder t { input c3 fpn(width=32) { output p3 = relu(@(c3 | relu(c3))) } H }", "")],
+    "arg": [
+        ("decoder t { input c3 fpn(width=32) { output p3 = mul(c3, @(0.5 | 2)) } H }", ""),
+        ("decoder t { input c3 fpn(width=32) { output p3 = relu(@(c3 | relu(c3))) } H }", ""),
+    ],
     "hole": [
         ("decoder t { input c3 fpn(width=32) { output p3 = conv(c3, k=?(1..@(2 | 3))) } H }", "NAS503"),
         ("decoder t { input c3 fpn(width=32) { output p3 = conv(c3, k=?(@(1 | 3)..3)) } H }", "NAS503"),
     ],
     "alternatives": [("decoder t { input c3 fpn(width=32) { output p3 = ?(relu | @(tanh | conv_1x1))(c3) } H }", "")],
+    "weighted": [
+        ("decoder t { input c3 fpn(width=32) { output p3 = ?(relu : 2 | @(tanh | conv_1x1) : 0.5)(c3) } H }", ""),
+        ("decoder t { input c3 fpn(width=32) { output p3 = ?(relu : @(1 | 2) | tanh)(c3) } H }", "NAS102"),
+    ],
     "alternative": [("PLAIN head(width=32) { ?(relu -> @(tanh | relu) | tanh) } predict fcos }", "")],
     "link": [
         ("PLAIN head(width=32) { ?(conv(k=1) * @(1 | 2) | tanh) } predict fcos }", ""),
@@ -325,7 +497,7 @@ EVERY_PLACE = [pytest.param(*row, id=f"{rule} {n}") for rule, rows in PLACES.ite
 
 def test_the_places_are_those_of_the_grammar() -> None:
     """A new rule that can hold a hole needs a row."""
-    values = {"attribute", "operand", "factor", "term", "hole", "alternatives", "alternative", "reference", "link"}
+    values = {"attribute", "operand", "factor", "term", "hole", "alternatives", "alternative", "reference", "link", "weighted"}
     rules: dict[str, str] = {}
     name = ""
     for line in resources.read("grammars", "nas.lark").splitlines():

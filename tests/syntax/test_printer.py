@@ -62,7 +62,7 @@ class Trees:
         if kind == 0:
             return ast.NamedHole(_HERE, self.any_word())
         if kind == 1:
-            return ast.ChoiceHole(_HERE, self.some(lambda: self.alternative(depth - 1)))
+            return ast.ChoiceHole(_HERE, *self.alternatives(depth - 1))
         return ast.RangeHole(_HERE, self.attribute(depth - 1), self.attribute(depth - 1))
 
     def reference(self, depth: int) -> ast.Reference:
@@ -80,10 +80,10 @@ class Trees:
             return self.reference(depth)
         if kind == 1:
             return self.hole(depth)
-        operands = self.some(lambda: self.operand(depth - 1), 0)
+        operands = self.some(lambda: self.attribute(depth - 1) if self.rng.random() < 0.1 else self.operand(depth - 1), 0)
         callee = self.name() if self.rng.random() < 0.8 else self.hole(depth - 1)
         attributes = self.some(lambda: self.setting(depth), 0 if operands else 1)
-        return ast.Call(_HERE, callee, _HERE, operands, attributes)
+        return ast.Call(_HERE, callee, _HERE, operands, attributes, self.rng.random() < 0.1)
 
     def literal(self) -> ast.Number | ast.Size | ast.Text:
         kind = self.rng.randrange(4)
@@ -129,7 +129,7 @@ class Trees:
         return ast.Let(_HERE, self.name(), _HERE, self.attribute(2))
 
     def statement(self, depth: int) -> ast.Statement:
-        kind = self.rng.randrange(6 if depth > 0 else 5)
+        kind = self.rng.randrange(7 if depth > 0 else 6)
         if kind < 2:
             return ast.Assign(_HERE, self.some(self.target), self.operand(3))
         if kind == 2:
@@ -138,6 +138,8 @@ class Trees:
             return ast.Merge(_HERE, self.some(lambda: self.reference(1)))
         if kind == 4:
             return self.let()
+        if kind == 5:
+            return ast.OpDef(_HERE, "shared", self.name(), _HERE, self.some(self.parameter), self.operand(2))
         variable = self.maybe(self.name)
         first = None if variable is None else self.attribute(1)
         return ast.Repeat(_HERE, variable, first, self.attribute(1), self.body(depth - 1))
@@ -173,13 +175,19 @@ class Trees:
             return self.let()
         if kind == 2:
             comparison, size = self.rng.choice(["<=", ">=", "<", ">", "=="]), self.rng.choice([None, (800, 1088)])
-            return ast.Require(_HERE, self.name(), _HERE, comparison, self.number(), size)
+            subject = self.maybe(lambda: ast.Reference(_HERE, self.name()))
+            return ast.Require(_HERE, self.name(), _HERE, comparison, self.number(), size, subject)
         if kind == 3:
             return ast.Predict(_HERE, self.name(), _HERE, self.some(lambda: self.setting(1), 0))
         return self.section()
 
     def names(self) -> tuple[ast.InputName, ...]:
         return self.some(lambda: ast.InputName(_HERE, self.name()))
+
+    def alternatives(self, depth: int) -> tuple[tuple[ast.Alternative, ...], tuple[ast.Number | None, ...]]:
+        found = self.some(lambda: self.alternative(depth))
+        weights = tuple(self.maybe(self.number) for _ in found)
+        return found, weights if any(weights) else ()
 
     def parameter(self) -> ast.Parameter:
         return ast.Parameter(_HERE, self.name(), self.maybe(lambda: self.attribute(1)))
@@ -192,9 +200,9 @@ class Trees:
             name, parameters = self.name(), self.some(self.parameter)
             return ast.OpDef(_HERE, self.rng.choice(["op", "agg"]), name, _HERE, parameters, self.operand(3))
         if kind == 3:
-            return ast.ChoiceDef(_HERE, self.any_word(), _HERE, self.some(lambda: self.alternative(1)))
+            return ast.ChoiceDef(_HERE, self.any_word(), _HERE, *self.alternatives(1))
         if kind == 4:
-            return ast.BlockDef(_HERE, self.name(), _HERE, self.names(), self.names(), self.body())
+            return ast.BlockDef(_HERE, self.name(), _HERE, self.some(self.parameter), self.names(), self.body())
         return ast.Decoder(_HERE, self.name(), _HERE, self.some(self.decoder_item, 0))
 
     def file(self) -> ast.File:

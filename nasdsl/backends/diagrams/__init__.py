@@ -1,6 +1,7 @@
 """Graph to a diagram: SVG, PNG, PDF, DOT, Mermaid, an HTML page, and the difference of two decoders.
 
-``diagram`` has the contents (boxes and arrows), ``labels`` the text in boxes, ``wrapping`` and ``layout`` the places;
+``diagram`` has the contents (boxes and arrows), ``folding`` makes one box of a block or a `repeat`, ``labels`` the text in
+boxes, ``wrapping`` and ``layout`` the places;
 ``dot``, ``mermaid``, ``html`` and ``diff`` write the formats, and ``rendering`` calls Graphviz.
 """
 
@@ -9,10 +10,11 @@ from nasdsl.backends.diagrams.rendering import (
     FORMATS,
     TIMEOUT,
     RenderError,
+    count_folded,
     count_rows,
     render,
     render_diff,
     write,
 )
 
-__all__ = ["DIFF_FORMATS", "FORMATS", "TIMEOUT", "RenderError", "count_rows", "render", "render_diff", "write"]
+__all__ = ["DIFF_FORMATS", "FORMATS", "TIMEOUT", "RenderError", "count_folded", "count_rows", "render", "render_diff", "write"]

@@ -7,10 +7,11 @@ value, as the text and the figures of papers do.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from nasdsl.backends.cost import Areas, CostTable, ValueCost
 from nasdsl.backends.diagrams.labels import expression, shorten
@@ -19,6 +20,8 @@ from nasdsl.ir import Graph
 from nasdsl.ir.graph import Node
 from nasdsl.layers import (
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
@@ -28,23 +31,32 @@ from nasdsl.layers import (
     Layer,
     Maximum,
     Multiply,
+    PixelShuffle,
+    PlacewiseAdd,
     Pool,
     Resize,
     Result,
+    UpConv,
     WeightedAdd,
 )
-from nasdsl.semantics.architecture import Value
+from nasdsl.semantics.architecture import Group, Value
 
-Family: TypeAlias = Literal["deformable", "separable", "convolution", "aggregation", "resampling", "identity", "custom"]
+Family: TypeAlias = Literal[
+    "deformable", "attention", "separable", "convolution", "aggregation", "resampling", "identity", "custom"
+]
 """Kind of op, which decides the color of a box."""
 
-Role: TypeAlias = Literal["input", "value", "merge", "output", "layer", "prediction", "reference"]
+Role: TypeAlias = Literal["input", "value", "merge", "output", "layer", "prediction", "reference", "group"]
+
+SEVERAL_LEVELS: Final = -1
+"""In the place of a level: that of a group whose values have different ones, and of the lane for such groups."""
 
 ArrowKind: TypeAlias = Literal["data", "merge"]
 
 FAMILIES: Mapping[Family, str] = {
     "custom": "custom primitive",
     "deformable": "deformable convolution",
+    "attention": "attention",
     "separable": "grouped or separable convolution",
     "convolution": "convolution",
     "aggregation": "aggregation",
@@ -53,7 +65,10 @@ FAMILIES: Mapping[Family, str] = {
 }
 """Text of the legend for each family, in order of precedence: a value with layers of several families gets the first."""
 
-_AGGREGATIONS = (Add, Concat, Multiply, Maximum, WeightedAdd)
+SHARED_WEIGHTS = "shared weights"
+"""The note of a value that other values have weights of."""
+
+_AGGREGATIONS = (Add, Concat, Multiply, Maximum, PlacewiseAdd, WeightedAdd)
 
 
 class Box(NamedTuple):
@@ -64,13 +79,17 @@ class Box(NamedTuple):
         name: title of the box.
         text: expression of the value, on one line.
         family: kind of op.
-        role: what it is in the decoder. A ``reference`` stands for a box in another row of a wrapped diagram.
-        level: level of the result; None for a globally pooled value, and in the head, which is applied to every level.
-        width: channels of the result.
+        role: what it is in the decoder. A ``reference`` stands for a box in another row of a wrapped diagram, a ``group``
+            for the values of a block or a `repeat`.
+        level: level of the result; None for a globally pooled value, and in the head, which is applied to every level;
+            `SEVERAL_LEVELS` for a group.
+        width: channels of the result; 0 for a group whose values have different ones.
         macs, params: cost for one image.
         span: where the text defines it.
-        note: how a layer of the head is shared, or the channels of a raw input.
+        note: how a layer of the head is shared, the channels of a raw input, how many values a group has, or that other values
+            have weights of this one.
         layers: layers that compute it. Two boxes with equal layers and operands compute the same.
+        groups: the repeats, turns and blocks that its statement stands in, outermost first.
     """
 
     id: str
@@ -85,6 +104,7 @@ class Box(NamedTuple):
     span: Span
     note: str
     layers: tuple[Layer, ...]
+    groups: tuple[Group, ...] = ()
 
 
 class Arrow(NamedTuple):
@@ -118,17 +138,28 @@ class Lane(NamedTuple):
 
 
 class Tower(NamedTuple):
-    """A tower of the head: its layers in order, the predictions that read the last layer, and the arrows between them."""
+    """A tower of the head: its layers in order, the predictions that read the last layer, and the arrows into these.
+
+    Attributes:
+        start: number of layers in front of it: those of the trunk, for the towers that go on from one.
+    """
 
     name: str
     layers: tuple[Box, ...]
     predictions: tuple[Box, ...]
     arrows: tuple[Arrow, ...]
+    start: int = 0
 
     @property
     def entries(self) -> tuple[Box, ...]:
         """The boxes that read the pyramid."""
-        return self.layers[:1] or self.predictions
+        read = {arrow.target for arrow in self.arrows}  # by boxes of the trunk
+        return tuple(box for box in self.layers[:1] or self.predictions if box.id not in read)
+
+    @property
+    def end(self) -> int:
+        """Number of layers from the pyramid to its predictions."""
+        return self.start + len(self.layers)
 
 
 class RemovedValue(NamedTuple):
@@ -216,13 +247,17 @@ def family(layers: Iterable[Layer]) -> Family:
             found.add("custom")
         elif isinstance(layer, DeformConv):
             found.add("deformable")
+        elif isinstance(layer, Attention):
+            found.add("attention")
+        elif isinstance(layer, UpConv):
+            found.add("convolution" if layer.groups == 1 else "separable")
         elif isinstance(layer, Conv):
             # `cat` concatenates and sums with a grouped 1x1 convolution, which is part of the aggregation.
             summing = layer.k == 1 and aggregates
             found.add("convolution" if layer.groups == 1 else "aggregation" if summing else "separable")
         elif isinstance(layer, _AGGREGATIONS):
             found.add("aggregation")
-        elif isinstance(layer, (Resize, Pool, GlobalPool)):
+        elif isinstance(layer, (Resize, Pool, GlobalPool, PixelShuffle, Carafe)):
             found.add("resampling")
     return next(name for name in FAMILIES if name in found)
 
@@ -247,6 +282,7 @@ class _BoxBuilder:
         }
         self.box_of: dict[int, str] = {}  # by identity of the value: id of its box
         self.output_at = {name: f"output {name}" for name in graph.outputs}
+        self.tied = {weights for weights, n in Counter(n.shared for n in graph.nodes if n.shared).items() if n > 1}
         self.boxes: list[Box] = []
         self.arrows: dict[tuple[str, str, ArrowKind], int] = {}
         self.taken: set[str] = set()
@@ -306,9 +342,14 @@ class _BoxBuilder:
         role: Role = "output" if output else roles.get(value.kind, "value")
         macs, params = (cost.macs, cost.params) if cost else (0, 0)
         layers = tuple(n.layer for n in nodes)
+        if role != "input" and any(n.shared in self.tied for n in nodes):
+            note = SHARED_WEIGHTS
         self.boxes.append(
-            Box(box, name, text, family(layers), role, out.level, out.width, macs, params, value.span, note, layers)
-        )
+            Box(
+                box, name, text, family(layers), role, out.level, out.width, macs, params, value.span, note, layers,
+                value.groups,
+            )
+        )  # fmt: skip
 
     def _unique(self, name: str) -> str:
         while name in self.taken:
@@ -398,12 +439,14 @@ def _lane_label(level: int, boxes: tuple[Box, ...], areas: Areas) -> str:
 
 def _towers(graph: Graph, costs: Mapping[str, ValueCost]) -> Iterable[Tower]:
     head = graph.head
-    for tower in head.towers:
+    before: list[Box] = []  # the layers of the trunk
+    for tower in head.chains:
         layers = []
         for layer in tower.layers:
             cost = costs[f"{tower.name} {layer.index}"]
             inner = tuple(n.layer for n in layer.nodes[1:])
             note = "shared" if layer.shared else "per level"
+            note += ", norms per level" if layer.norms_per_level else ""
             layers.append(
                 Box(
                     f"head {tower.name} {layer.index}", layer.op, expression(layer.span), family(inner), "layer", None,
@@ -422,6 +465,9 @@ def _towers(graph: Graph, costs: Mapping[str, ValueCost]) -> Iterable[Tower]:
                         cost.shape[0], cost.macs, cost.params, cost.span, "shared" if prediction.shared else "per level", inner,
                     )
                 )  # fmt: skip
-        arrows = [Arrow(before.id, after.id) for before, after in pairwise(layers)]
-        arrows += [Arrow(layers[-1].id, prediction.id) for prediction in predictions if layers]
-        yield Tower(tower.name, tuple(layers), tuple(predictions), tuple(arrows))
+        path = [*before[-1:], *layers]
+        arrows = [Arrow(one.id, following.id) for one, following in pairwise(path)]
+        arrows += [Arrow(path[-1].id, prediction.id) for prediction in predictions if path]
+        yield Tower(tower.name, tuple(layers), tuple(predictions), tuple(arrows), len(before))
+        if tower is head.trunk:
+            before = layers

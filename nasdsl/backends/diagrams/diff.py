@@ -143,5 +143,6 @@ def _towers(before: Sequence[Tower], after: Sequence[Tower]) -> tuple[Tower, ...
         predictions = (*tower.predictions, *(p for p in was.predictions if p.id not in known))
         # An arrow of `before` into a prediction that both have is not drawn: a prediction reads the last layer in any case.
         gone = [a for a in _only(was.arrows, tower.arrows) if a.target not in known]
-        towers.append(Tower(tower.name, layers, predictions, (*tower.arrows, *gone)))
+        start = max(tower.start, was.start)
+        towers.append(Tower(tower.name, layers, predictions, (*tower.arrows, *gone), start))
     return (*towers, *old.values())

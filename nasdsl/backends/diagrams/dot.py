@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nasdsl.backends.cost import CostTable
-from nasdsl.backends.diagrams.diagram import FAMILIES, Arrow, Box, Diagram, Family, diagram
+from nasdsl.backends.diagrams.diagram import (
+    FAMILIES,
+    SEVERAL_LEVELS,
+    SHARED_WEIGHTS,
+    Arrow,
+    Box,
+    Diagram,
+    Family,
+    Lane,
+    diagram,
+)
 from nasdsl.backends.diagrams.labels import (
     LINE_LENGTH,
     cost_label,
@@ -30,6 +40,7 @@ FONT = "Helvetica,Arial,sans-serif"
 
 FILLS: Mapping[Family, str] = {
     "deformable": "#a9cdf2",
+    "attention": "#f2b98a",
     "separable": "#b7e0b1",
     "convolution": "#f7d794",
     "aggregation": "#d9c7f0",
@@ -46,6 +57,9 @@ RESIZED = "#c2620e"
 """Color of arrows along which the resolution changes: a contrast of 4.2 on white, 4.5 on the dark page."""
 MARK = "#f3d3b0"
 BAND = "#80808018"
+
+ROLES_WITH_ASIDE = frozenset({"layer", "prediction", "group"})
+"""Boxes with their note beside the title."""
 
 FRAME = 4.0
 """Distance at which Graphviz draws a second frame around the first, in points."""
@@ -169,7 +183,7 @@ def _row(
         return _box(box, origin, element, lines[box.id], layout.boxes[box.id], emphasis)
 
     for index, (lane, place) in enumerate(zip(lanes, layout.bands, strict=True)):
-        name = ("pooled" if lane.level is None else f"level {lane.level}") + suffix
+        name = lane_name(lane) + suffix
         yield from _band(name, lane.label, place, row.label if index == 0 else "")
         for box in lane.boxes:
             yield "    " + node(box)
@@ -192,6 +206,11 @@ def _row(
         yield "  }"
     for arrow, route in zip(row.diagram.arrows, layout.routes, strict=True):
         yield "  " + _arrow(arrow, row, route, emphasis)
+
+
+def lane_name(lane: Lane) -> str:
+    """Name of a lane's cluster."""
+    return "pooled" if lane.level is None else "several levels" if lane.level == SEVERAL_LEVELS else f"level {lane.level}"
 
 
 def element_ids(drawn: Diagram) -> dict[str, str]:
@@ -239,8 +258,8 @@ def _box_lines(box: Box, emphasis: Emphasis) -> list[Line]:
     """Lines of text in a box."""
     if box.role == "reference":
         return [Line(shorten(box.name, LINE_LENGTH), 12, bold=True), Line(box.text, 9)]
-    in_head = box.role in ("layer", "prediction")
-    rows = [Line(shorten(box.name, LINE_LENGTH), 12, bold=True, aside=box.note if in_head else "")]
+    aside = box.note if box.role in ROLES_WITH_ASIDE or box.note == SHARED_WEIGHTS else ""
+    rows = [Line(shorten(box.name, LINE_LENGTH), 12, bold=True, aside=aside)]
     if box.role == "layer":
         rows += [Line(line, 10) for line in wrap_text(box.text) if line != box.name]
     else:
@@ -280,6 +299,9 @@ def _box(box: Box, origin: Box, element: str, lines: Iterable[Line], place: Rect
     elif stroke.dashed:
         attributes["style"] = '"rounded,filled,dashed"'
     elif box.role == "input":
+        attributes["style"] = "filled"
+    elif box.role == "group":
+        attributes["shape"] = "folder"
         attributes["style"] = "filled"
     if box.role == "output":
         attributes["peripheries"] = "2"
@@ -367,6 +389,8 @@ def _title(drawn: Diagram, emphasis: Emphasis, wrapped: bool) -> tuple[list[str]
         keys.append("broken line: dangling value, merged in")
     if any(a.mark for a in arrows):
         keys.append("↑2, ↓2: the map's height and width times, over 2")
+    if any(box.role == "group" for box in drawn.boxes):
+        keys.append("tab: a block or a repeat, folded")
     if wrapped:
         keys.append("dotted frame: value of another row")
     rows = [

@@ -44,8 +44,8 @@ def cost_summary(table: CostTable) -> str:
 
 
 def cost_label(width: int, macs: int, params: int) -> str:
-    """Channels and costs of a value: ``256 ch · 1.21 G MACs · 1.43 M params``. Zero costs are omitted."""
-    parts = [f"{width} ch"]
+    """Channels and costs of a value: ``256 ch · 1.21 G MACs · 1.43 M params``. What is zero is omitted."""
+    parts = [f"{width} ch"] if width else []
     if macs:
         parts.append(f"{format_count(macs)} MACs")
     if params:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from nasdsl.backends.diagrams.diagram import Arrow, Box, Diagram
+from nasdsl.backends.diagrams.diagram import Arrow, Box, Diagram, Tower
 
 MARGIN = 10.0
 LABEL_HEIGHT = 20.0
@@ -417,12 +417,24 @@ def _head_columns(drawn: Diagram, sizes: Mapping[str, Size]) -> tuple[list[float
     """Widths of the head's columns (entry, layers, predictions), and width and height of the head."""
     if not drawn.towers:
         return [], 0.0, 0.0
-    length = max(len(tower.layers) for tower in drawn.towers)
+    widths: dict[int, float] = {}
+    for tower in drawn.towers:
+        for column, box in enumerate(tower.layers, tower.start):
+            widths[column] = max(widths.get(column, 0.0), sizes[box.id][0])
     columns = [sizes["head"][0]] if drawn.pyramid else []
-    columns += [max(sizes[t.layers[i].id][0] for t in drawn.towers if i < len(t.layers)) for i in range(length)]
+    columns += [widths.get(column, 0.0) for column in range(max(tower.end for tower in drawn.towers))]
     columns.append(max((sizes[p.id][0] for t in drawn.towers for p in t.predictions), default=0.0))
-    height = sum(_tower_height(tower.layers, tower.predictions, sizes) for tower in drawn.towers) + LABEL_HEIGHT
+    heights = [(_is_trunk(tower, drawn), _tower_height(tower.layers, tower.predictions, sizes)) for tower in drawn.towers]
+    height = (
+        max([sum(h for is_trunk, h in heights if not is_trunk), *(h for is_trunk, h in heights if is_trunk)]) + LABEL_HEIGHT
+    )
     return columns, 2 * MARGIN + sum(columns) + HEAD_GAP * (len(columns) - 1), height
+
+
+def _is_trunk(tower: Tower, drawn: Diagram) -> bool:
+    """Whether the others go on from a tower, so that it stands in front of them and not above."""
+    others = [other for other in drawn.towers if other is not tower]
+    return bool(others) and all(other.start >= tower.end for other in others)
 
 
 def _tower_height(layers: Sequence[Box], predictions: Sequence[Box], sizes: Mapping[str, Size]) -> float:
@@ -456,11 +468,12 @@ def _place_head(drawn: Diagram, sizes: Mapping[str, Size], columns: Sequence[flo
         half = sizes[name][1] / 2
         places[name] = Rectangle(lefts[column], y - half, lefts[column] + columns[column], y + half)
 
-    top = frame.top + LABEL_HEIGHT
+    top, centre = frame.top + LABEL_HEIGHT, (frame.top + LABEL_HEIGHT + frame.bottom - ROW_GAP) / 2
     for tower in drawn.towers:
-        height = _tower_height(tower.layers, tower.predictions, sizes)
-        middle = top + (height - ROW_GAP) / 2
-        for column, box in enumerate(tower.layers, 1 if drawn.pyramid else 0):
+        is_trunk = _is_trunk(tower, drawn)
+        height = 0.0 if is_trunk else _tower_height(tower.layers, tower.predictions, sizes)
+        middle = centre if is_trunk else top + (height - ROW_GAP) / 2
+        for column, box in enumerate(tower.layers, tower.start + (1 if drawn.pyramid else 0)):
             put(box.id, column, middle)
         heights = [sizes[p.id][1] for p in tower.predictions]
         wanted = [middle] * len(heights)
@@ -468,5 +481,5 @@ def _place_head(drawn: Diagram, sizes: Mapping[str, Size], columns: Sequence[flo
             put(box.id, len(columns) - 1, y)
         top += height
     if drawn.pyramid:
-        put("head", 0, (frame.top + LABEL_HEIGHT + frame.bottom - ROW_GAP) / 2)
+        put("head", 0, centre)
     return places

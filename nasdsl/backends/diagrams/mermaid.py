@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from nasdsl.backends.cost import CostTable
-from nasdsl.backends.diagrams.diagram import FAMILIES, Arrow, Box, diagram
-from nasdsl.backends.diagrams.dot import FILLS, TEXT_COLOR, TONE, wrap_diagram
+from nasdsl.backends.diagrams.diagram import FAMILIES, SHARED_WEIGHTS, Arrow, Box, Diagram, diagram
+from nasdsl.backends.diagrams.dot import FILLS, ROLES_WITH_ASIDE, TEXT_COLOR, TONE, lane_name, wrap_diagram
 from nasdsl.backends.diagrams.labels import cost_label, cost_summary, wrap_text
 from nasdsl.ir import Graph
+
+_FRAMES: Mapping[str, tuple[str, str]] = {"output": ("[[", "]]"), "input": ("[", "]"), "group": ("[/", "\\]")}
+"""Mermaid has no double frame, and no box with a tab; boxes with double and with slanted sides are the nearest to them."""
 
 
 def emit_mermaid(graph: Graph, table: CostTable) -> str:
@@ -21,18 +24,22 @@ def emit_mermaid(graph: Graph, table: CostTable) -> str:
     Raises:
         ValueError: the table is not of this graph.
     """
-    return "\n".join(_lines(graph, table)) + "\n"
+    return emit_mermaid_diagram(diagram(graph, table))
 
 
-def _lines(graph: Graph, table: CostTable) -> Iterator[str]:
-    drawn = diagram(graph, table)
+def emit_mermaid_diagram(drawn: Diagram) -> str:
+    """Mermaid flowchart of a diagram."""
+    return "\n".join(_lines(drawn)) + "\n"
+
+
+def _lines(drawn: Diagram) -> Iterator[str]:
     # Names of values could be Mermaid keywords (`end`) or contain its operators; numbers cannot.
     ids = {box.id: f"n{index}" for index, box in enumerate(drawn.boxes)}
     # A wide flowchart runs from top to bottom: pages scroll down, and shrink what is wider than they are.
     yield f"flowchart {'LR' if len(wrap_diagram(drawn)) == 1 else 'TB'}"
-    yield f"  %% {_plain(drawn.name)} · {cost_summary(table)}"
+    yield f"  %% {_plain(drawn.name)} · {cost_summary(drawn.table)}"
     for lane in drawn.lanes:
-        yield f'  subgraph {"pooled" if lane.level is None else f"level{lane.level}"}["{_text(lane.label)}"]'
+        yield f'  subgraph {lane_name(lane).replace(" ", "")}["{_text(lane.label)}"]'
         for box in lane.boxes:
             yield f"    {ids[box.id]}{_box(box)}"
         yield "  end"
@@ -54,12 +61,12 @@ def _lines(graph: Graph, table: CostTable) -> Iterator[str]:
 
 
 def _box(box: Box) -> str:
-    rows = [f"<b>{_text(box.name)}</b>{f' {_text(box.note)}' if box.role in ('layer', 'prediction') else ''}"]
+    has_aside = box.role in ROLES_WITH_ASIDE or box.note == SHARED_WEIGHTS
+    rows = [f"<b>{_text(box.name)}</b>{f' {_text(box.note)}' if has_aside else ''}"]
     rows += [_text(line) for line in wrap_text(box.text) if line != box.name]
     if box.macs or box.params or box.role not in ("merge", "output"):
         rows.append(_text((box.note if box.role == "input" else "") + cost_label(box.width, box.macs, box.params)))
-    # Mermaid has no double frame; a box with double sides is the nearest to it.
-    opening, closing = ("[[", "]]") if box.role == "output" else ("[", "]") if box.role == "input" else ("(", ")")
+    opening, closing = _FRAMES.get(box.role, ("(", ")"))
     return f'{opening}"{"<br/>".join(rows)}"{closing}:::{box.family}'
 
 

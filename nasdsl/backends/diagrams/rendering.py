@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from nasdsl.backends.cost import CostTable
-from nasdsl.backends.diagrams.diagram import diagram
+from nasdsl.backends.diagrams.diagram import Diagram, diagram
 from nasdsl.backends.diagrams.diff import difference, emit_dot_diff
-from nasdsl.backends.diagrams.dot import emit_diagram, emit_dot, wrap_diagram
+from nasdsl.backends.diagrams.dot import emit_diagram, wrap_diagram
+from nasdsl.backends.diagrams.folding import Folding, fold_to_fit, views
+from nasdsl.backends.diagrams.folding import fold as fold_diagram
 from nasdsl.backends.diagrams.html import emit_page
-from nasdsl.backends.diagrams.mermaid import emit_mermaid
+from nasdsl.backends.diagrams.mermaid import emit_mermaid_diagram
 from nasdsl.ir import Graph
 
 FORMATS: Final = ("svg", "png", "pdf", "dot", "mmd", "html")
@@ -39,30 +41,33 @@ class RenderError(RuntimeError):
     """Graphviz is missing or failed. The message is one line."""
 
 
-def render(graph: Graph, table: CostTable, fmt: str) -> bytes:
+def render(graph: Graph, table: CostTable, fmt: str, fold: bool | None = None) -> bytes:
     """Draw the diagram of a graph.
 
     Args:
         table: costs of this graph, as `nasdsl.backends.cost.cost` gives them.
         fmt: one of `FORMATS`. ``dot`` and ``mmd`` need no Graphviz.
+        fold: True draws each block and repeat as one box, False draws every value; None folds only what does not fit in one
+            row otherwise.
 
     Raises:
         ValueError: an unknown format, or a table of another graph.
         RenderError: Graphviz is missing or fails.
     """
     _check(fmt, FORMATS)
-    if fmt == "dot":
-        return emit_dot(graph, table).encode()
-    if fmt == "mmd":
-        return emit_mermaid(graph, table).encode()
     drawn = diagram(graph, table)
+    folding = folded(drawn, fold)
+    if fmt == "dot":
+        return emit_diagram(folding.diagram).encode()
+    if fmt == "mmd":
+        return emit_mermaid_diagram(folding.diagram).encode()
     if fmt == "html":
-        return emit_page(drawn, draw(emit_diagram(drawn), "svg").decode()).encode()
-    return draw(emit_diagram(drawn), fmt)
+        return emit_page(drawn, views(drawn, folding), lambda dot: draw(dot, "svg").decode()).encode()
+    return draw(emit_diagram(folding.diagram), fmt)
 
 
-def write(graph: Graph, table: CostTable, path: str | Path) -> None:
-    """Draw the diagram of a graph to a file, in the one of `FORMATS` that its suffix names.
+def write(graph: Graph, table: CostTable, path: str | Path, fold: bool | None = None) -> None:
+    """Draw the diagram of a graph to a file, in the one of `FORMATS` that its suffix names; `fold` as of `render`.
 
     Raises:
         ValueError: an unknown suffix, or a table of another graph.
@@ -71,7 +76,7 @@ def write(graph: Graph, table: CostTable, path: str | Path) -> None:
     """
     fmt = Path(path).suffix.removeprefix(".").lower()
     _check(fmt, FORMATS)
-    Path(path).write_bytes(render(graph, table, fmt))
+    Path(path).write_bytes(render(graph, table, fmt, fold))
 
 
 def render_diff(graph_a: Graph, table_a: CostTable, graph_b: Graph, table_b: CostTable, fmt: str) -> bytes:
@@ -90,15 +95,28 @@ def render_diff(graph_a: Graph, table_a: CostTable, graph_b: Graph, table_b: Cos
     return text.encode() if fmt == "dot" else draw(text, fmt)
 
 
-def count_rows(graph: Graph, table: CostTable, other: tuple[Graph, CostTable] | None = None) -> int:
+def count_rows(graph: Graph, table: CostTable, other: tuple[Graph, CostTable] | None = None, fold: bool | None = None) -> int:
     """Number of rows that the diagram is wrapped into; 1 if it is not too wide.
 
     Args:
         table: costs of the graph.
         other: for `render_diff`, the second graph and its costs.
+        fold: as of `render`; a difference is never folded.
     """
     drawn = diagram(graph, table)
-    return len(wrap_diagram(drawn) if other is None else wrap_diagram(*difference(drawn, diagram(*other))))
+    if other is not None:
+        return len(wrap_diagram(*difference(drawn, diagram(*other))))
+    return len(wrap_diagram(folded(drawn, fold).diagram))
+
+
+def count_folded(graph: Graph, table: CostTable, fold: bool | None = None) -> int:
+    """Number of boxes of the diagram that stand for a block, a turn or a `repeat`; `fold` as of `render`."""
+    return len(folded(diagram(graph, table), fold).closed)
+
+
+def folded(drawn: Diagram, fold: bool | None = None) -> Folding:
+    """The diagram with what is drawn as one box; `fold` as of `render`."""
+    return fold_to_fit(drawn) if fold is None else fold_diagram(drawn, lambda _: not fold)
 
 
 def _check(fmt: str, known: tuple[str, ...]) -> None:

@@ -165,10 +165,13 @@ def _wrap_head(drawn: Diagram, sizes: Mapping[str, Size], max_width: float) -> l
     """Rows of the head. The first begins at the pyramid, each further one at references to the layers before it."""
     if not drawn.towers:
         return []
-    if any(not _is_chain(tower) for tower in drawn.towers):  # a difference of two heads
+    if any(not _is_chain(_path(tower, drawn), tower) for tower in drawn.towers):  # a difference of two heads
         return [Row(drawn, {}, {})]
-    length = max(len(tower.layers) for tower in drawn.towers)
-    widths = [max((sizes[t.layers[i].id][0] for t in drawn.towers if i < len(t.layers)), default=0.0) for i in range(length)]
+    length = max(tower.end for tower in drawn.towers)
+    widths = [0.0] * length
+    for tower in drawn.towers:
+        for column, box in enumerate(tower.layers, tower.start):
+            widths[column] = max(widths[column], sizes[box.id][0])
     predictions = max((sizes[p.id][0] for tower in drawn.towers for p in tower.predictions), default=0.0)
     ends = [0]
     width = first = 2 * MARGIN + sizes["head"][0]
@@ -183,9 +186,14 @@ def _wrap_head(drawn: Diagram, sizes: Mapping[str, Size], max_width: float) -> l
     return [_head_row(drawn, start, end, end == length, number) for number, (start, end) in enumerate(pairwise(ends))]
 
 
-def _is_chain(tower: Tower) -> bool:
-    """Whether each layer reads the one before it, and each prediction the last layer."""
-    ids = [box.id for box in tower.layers]
+def _path(tower: Tower, drawn: Diagram) -> tuple[Box, ...]:
+    """The layers from the pyramid to the predictions of a tower: those of the trunk first."""
+    return (*drawn.towers[0].layers, *tower.layers) if tower.start else tower.layers
+
+
+def _is_chain(path: Sequence[Box], tower: Tower) -> bool:
+    """Whether each layer of a tower reads the one before it, and each prediction the last layer."""
+    ids = [box.id for box in path[max(0, tower.start - 1) :]]
     expected = set(pairwise(ids)) | {(ids[-1], box.id) for box in tower.predictions if ids}
     return {(arrow.source, arrow.target) for arrow in tower.arrows} == expected
 
@@ -193,21 +201,23 @@ def _is_chain(tower: Tower) -> bool:
 def _head_row(drawn: Diagram, start: int, end: int, last: bool, number: int) -> Row:
     towers, origins = [], {}
     for tower in drawn.towers:
-        layers = list(tower.layers[start:end])
-        if not layers and not last:
+        path = _path(tower, drawn)
+        layers = list(path[max(start, tower.start) : max(end, tower.start)])
+        predictions = tower.predictions if last else ()
+        if not layers and not predictions:
             continue
-        ids = {box.id for box in layers} | ({box.id for box in tower.predictions} if last else set())
-        if start and tower.layers:
-            origin = tower.layers[min(start, len(tower.layers)) - 1]
+        ids = {box.id for box in (*layers, *predictions)}
+        arrows = [arrow for arrow in tower.arrows if arrow.target in ids]
+        column = max(tower.start - start, 0)
+        if start and path and tower.start <= start:
+            origin = path[min(start, len(path)) - 1]
             reference = _reference(origin, number, "from the row above")
+            if origin not in tower.layers:  # of the trunk: each tower has a reference of its own
+                reference = reference._replace(id=f"{reference.id} {tower.name}")
             origins[reference.id] = origin
             layers.insert(0, reference)
-            arrows = [
-                arrow._replace(source=reference.id) if arrow.source == origin.id else arrow
-                for arrow in tower.arrows
-                if arrow.target in ids
-            ]
-        else:
-            arrows = [arrow for arrow in tower.arrows if arrow.target in ids]
-        towers.append(Tower(tower.name, tuple(layers), tower.predictions if last else (), tuple(arrows)))
+            arrows = [a._replace(source=reference.id) if a.source == origin.id else a for a in arrows]
+        elif start:
+            column += 1  # behind the reference of the trunk
+        towers.append(Tower(tower.name, tuple(layers), predictions, tuple(arrows), column))
     return Row(replace(drawn, lanes=(), arrows=(), pyramid=(), towers=tuple(towers)), {}, origins)

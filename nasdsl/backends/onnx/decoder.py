@@ -42,7 +42,7 @@ def write_fpn(writer: Writer, module: DecoderModule, features: Mapping[str, str]
     tensors: dict[str, Tensors] = {n.id: features[n.layer.name] for n in graph.nodes if isinstance(n.layer, Input)}
     for node in graph.nodes:
         if not isinstance(node.layer, Input):
-            tensors[node.id] = _node(writer, module, node, f"fpn/{node.id}", f"fpn.{node.id}", tensors, sizes)
+            tensors[node.id] = _node(writer, module, node, f"fpn/{node.id}", f"fpn.{node.weights}", tensors, sizes)
     return {name: _single(tensors[node_id]) for name, node_id in graph.outputs.items()}
 
 
@@ -51,9 +51,9 @@ def _head(writer: Writer, module: DecoderModule, pyramid: Mapping[str, str], sec
     graph = module.graph
     written: dict[str, dict[str, str]] = {}
     for level, feature in pyramid.items():
-        towers = {}
-        for tower in graph.head.towers:
-            x = feature
+        towers: dict[str, str] = {}
+        for tower in graph.head.chains:
+            x = feature if graph.head.trunk is None else towers.get(graph.head.trunk.name, feature)
             for layer in tower.layers:
                 x = _head_layer(writer, module, tower.name, layer, level, x)
             towers[tower.name] = x
@@ -65,12 +65,11 @@ def _head(writer: Writer, module: DecoderModule, pyramid: Mapping[str, str], sec
 
 
 def _head_layer(writer: Writer, module: DecoderModule, tower: str, layer: HeadLayer, level: str, x: str) -> str:
-    owner = f"head.{tower}.{layer.index}" if layer.shared else f"head.{tower}.{layer.index}.{level}"
     tensors: dict[str, Tensors] = {layer.nodes[0].id: x}
     sizes = _head_sizes(writer, layer.nodes, f"head/{level}.{tower}.{layer.index}", x)
     for node in layer.nodes[1:]:
         name = f"head/{level}.{tower}.{layer.index}.{node.id}"
-        tensors[node.id] = _node(writer, module, node, name, f"{owner}.{node.id}", tensors, sizes)
+        tensors[node.id] = _node(writer, module, node, name, f"head.{tower}.{layer.path(node, level)}", tensors, sizes)
     return _single(tensors[layer.result])
 
 

@@ -9,6 +9,7 @@ import onnx
 from torch import nn
 
 from nasdsl.backends.export import ExportError, where
+from nasdsl.backends.onnx.upsampling import write_attention, write_carafe, write_pixel_shuffle, write_up_conv
 from nasdsl.backends.onnx.writer import Writer
 from nasdsl.ir.graph import Node
 from nasdsl.layers import (
@@ -16,23 +17,31 @@ from nasdsl.layers import (
     Activation,
     ActivationKind,
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     GlobalPool,
     Input,
     Maximum,
     Multiply,
     Norm,
+    PixelShuffle,
+    PlacewiseAdd,
     Pool,
     Resize,
     Result,
     Scale,
+    Split,
+    UpConv,
     WeightedAdd,
+    is_sized,
 )
 from nasdsl.layers.custom import describe
-from nasdsl.nn import DeformConv2d
+from nasdsl.nn import DeformConv2d, GuidedDeformConv2d
 from nasdsl.nn import Scale as ScaleModule
 from nasdsl.nn import WeightedAdd as WeightedAddModule
 
@@ -44,7 +53,7 @@ runs them faster."""
 def write_layer(
     writer: Writer, node: Node, x: Sequence[str], module: nn.Module | None, path: str, sizes: Mapping[int, str]
 ) -> str | tuple[str, ...]:
-    """Write the layer of a node; returns the name of its output tensor, of a custom layer with several results their names.
+    """Write the layer of a node; returns the name of its output tensor, of one with several results their names.
 
     Args:
         x: names of the operands' tensors.
@@ -56,15 +65,17 @@ def write_layer(
         ExportError: a `CustomLayer` without an ``onnx`` method.
     """
     layer = node.layer
+    size = sizes[node.out.level] if is_sized(layer) and node.out.level is not None else ""
     match layer:
         case Conv():
             return write_conv(writer, module, path, x[0])
         case DeformConv():
-            return _deform_conv(writer, layer, module, path, x[0])
+            return _deform_conv(writer, node, layer.resolved(node.operands[0]), module, path, *x)
         case Norm():
-            return (
-                write_batch_norm(writer, module, path, x[0]) if layer.norm == "bn" else _group_norm(writer, module, path, x[0])
-            )
+            if layer.norm == "gn":
+                return _group_norm(writer, module, path, x[0])
+            write_norm = write_batch_norm if layer.norm == "bn" else _layer_norm
+            return write_norm(writer, module, path, x[0])
         case Activation():
             return write_activation(writer, layer.function, x[0])
         case Scale():
@@ -74,6 +85,13 @@ def write_layer(
             return _fold(writer, "Add", x)
         case Multiply():
             return _fold(writer, "Mul", x)
+        case PlacewiseAdd():
+            *operands, by = x
+            count = len(operands)
+            parts = writer.ops("Split", writer.op("Softmax", by, axis=1), outputs=count, axis=1, num_outputs=count)
+            return _fold(writer, "Add", [writer.op("Mul", v, part) for v, part in zip(operands, parts, strict=True)])
+        case Factor():
+            return writer.op("Mul", x[0], writer.number(layer.value))
         case Maximum():
             return writer.op("Max", *x)
         case WeightedAdd():
@@ -84,6 +102,8 @@ def write_layer(
             return _fold(writer, "Add", weighted)
         case Concat():
             return writer.op("Concat", *_expand_pooled(writer, node, x), axis=1)
+        case Split():
+            return tuple(writer.ops("Split", x[0], outputs=layer.parts, axis=1, num_outputs=layer.parts))
         case Resize():
             return _resize(writer, node, layer, x[0], sizes[layer.level])
         case Pool():
@@ -92,6 +112,14 @@ def write_layer(
             return writer.op(kind, x[0], **window, **counted, ceil_mode=int(layer.cuts))
         case GlobalPool():
             return writer.op("GlobalMaxPool" if layer.pool == "max" else "GlobalAveragePool", x[0])
+        case UpConv():
+            return write_up_conv(writer, layer, module, path, x[0], size)
+        case PixelShuffle():
+            return write_pixel_shuffle(writer, layer, x[0], size)
+        case Carafe():
+            return write_carafe(writer, layer, module, path, x[0], size)
+        case Attention():
+            return write_attention(writer, layer, module, path, x[0])
         case CustomLayer():
             rule = getattr(layer, "onnx", None)
             if rule is None:
@@ -99,9 +127,8 @@ def write_layer(
                     f"{describe(type(layer))} does not say how it is written as ONNX: define onnx(self, writer, module, x); it "
                     f"stands in {where(node)}"
                 )
-            size = (sizes[node.out.level],) if layer.sized and node.out.level is not None else ()
             with writer.weights_of(path):
-                written: str | tuple[str, ...] = rule(writer, module, x, *size)
+                written: str | tuple[str, ...] = rule(writer, module, x, size) if size else rule(writer, module, x)
             return written
         case Input() | Result():
             raise TypeError("it is not computed")
@@ -125,22 +152,28 @@ def write_conv(writer: Writer, module: nn.Module | None, path: str, x: str, *, e
     )
 
 
-def _deform_conv(writer: Writer, layer: DeformConv, module: nn.Module | None, path: str, x: str) -> str:
+def _deform_conv(
+    writer: Writer, node: Node, layer: DeformConv, module: nn.Module | None, path: str, x: str, predicted: str = ""
+) -> str:
     """Write a deformable convolution: its offsets and mask, and what samples and weighs the map.
 
     Everything behind the offsets is float32, also where maps are half precision: it would round positions to half a pixel.
     """
-    assert isinstance(module, DeformConv2d)
+    assert isinstance(module, GuidedDeformConv2d)
     taps, groups = layer.k**2, layer.offset_groups
-    predicted = writer.exact(write_conv(writer, module.offset, f"{path}.offset", x))
-    parts = writer.integers(2 * groups * taps, groups * taps)
-    offset, mask = writer.ops("Split", predicted, parts, outputs=2, axis=1)
+    if isinstance(module, DeformConv2d):
+        predicted = write_conv(writer, module.offset, f"{path}.offset", x)
+    offset, mask = writer.exact(predicted), ""
+    if all(given.width != 2 * groups * taps for given in node.operands[1:]):
+        parts = writer.integers(2 * groups * taps, groups * taps)
+        offset, mask = writer.ops("Split", offset, parts, outputs=2, axis=1)
+        mask = writer.op("Sigmoid", mask)
     if writer.native_deform:
         padding = layer.dilation * (layer.k - 1) // 2
         kernel = writer.exact(writer.weight(f"{path}.weight", module.weight))
         bias = "" if module.bias is None else writer.exact(writer.weight(f"{path}.bias", module.bias))
         out = writer.op(
-            "DeformConv", writer.exact(x), kernel, offset, bias, writer.op("Sigmoid", mask), kernel_shape=[layer.k] * 2,
+            "DeformConv", writer.exact(x), kernel, offset, bias, mask, kernel_shape=[layer.k] * 2,
             strides=[layer.stride] * 2, pads=[padding] * 4, dilations=[layer.dilation] * 2, group=layer.groups,
             offset_group=groups,
         )  # fmt: skip
@@ -148,7 +181,9 @@ def _deform_conv(writer: Writer, layer: DeformConv, module: nn.Module | None, pa
     return _sampled_conv(writer, layer, module, path, x, offset, mask)
 
 
-def _sampled_conv(writer: Writer, layer: DeformConv, module: DeformConv2d, path: str, x: str, offset: str, mask: str) -> str:
+def _sampled_conv(
+    writer: Writer, layer: DeformConv, module: GuidedDeformConv2d, path: str, x: str, offset: str, mask: str
+) -> str:
     """Write the second part of a deformable convolution as GridSample, which samples each tap, and a 1x1 convolution over all
     taps.
 
@@ -173,9 +208,9 @@ def _sampled_conv(writer: Writer, layer: DeformConv, module: DeformConv2d, path:
     by_group = writer.op("Concat", writer.integers(-1, channels // groups), height_width, axis=0)
     maps = writer.op("Reshape", writer.exact(x), by_group)  # [M, C / groups, H, W]
     sampled = writer.op("GridSample", maps, grid, mode="linear", padding_mode="zeros", align_corners=0)
-    weighed = writer.op(
-        "Mul", spread(sampled, -1, channels // groups, taps), spread(writer.op("Sigmoid", mask), -1, 1, taps)
-    )  # [M, C / groups, T, H', W']
+    weighed = spread(sampled, -1, channels // groups, taps)  # [M, C / groups, T, H', W']
+    if mask:
+        weighed = writer.op("Mul", weighed, spread(mask, -1, 1, taps))
     columns = writer.rounded(spread(weighed, -1, channels * taps))
     kernel = writer.weight(f"{path}.weight", module.weight, (layer.width, -1, 1, 1))
     bias = [] if module.bias is None else [writer.weight(f"{path}.bias", module.bias)]
@@ -228,6 +263,14 @@ def _group_norm(writer: Writer, module: nn.Module | None, path: str, x: str) -> 
     normalized = writer.op("Reshape", normalized, writer.op("Shape", x))
     scaled = writer.op("Mul", normalized, writer.weight(f"{path}.weight", module.weight, (-1, 1, 1)))
     return writer.op("Add", scaled, writer.weight(f"{path}.bias", module.bias, (-1, 1, 1)))
+
+
+def _layer_norm(writer: Writer, module: nn.Module | None, path: str, x: str) -> str:
+    """Write a LayerNorm over the channels, which LayerNormalization has last. Its statistics are float32 in any case."""
+    assert isinstance(module, nn.LayerNorm)
+    weights = [writer.weight(f"{path}.{name}", getattr(module, name)) for name in ("weight", "bias")]
+    last = writer.op("Transpose", x, perm=[0, 2, 3, 1])
+    return writer.op("Transpose", writer.op("LayerNormalization", last, *weights, epsilon=module.eps), perm=[0, 3, 1, 2])
 
 
 def write_activation(writer: Writer, function: ActivationKind, x: str) -> str:

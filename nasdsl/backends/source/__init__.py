@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 
-from nasdsl.backends.export import all_nodes
+from nasdsl.backends.export import all_nodes, offset_predictors
 from nasdsl.backends.source.classes import fpn_class, head_class
 from nasdsl.ir.graph import Graph
-from nasdsl.layers import Concat, Conv, CustomLayer, DeformConv, Input, Norm, PrimitiveError, Scale, WeightedAdd
+from nasdsl.layers import (
+    Attention,
+    Carafe,
+    Concat,
+    Conv,
+    CustomLayer,
+    DeformConv,
+    Input,
+    Layer,
+    Norm,
+    PixelShuffle,
+    PlacewiseAdd,
+    PrimitiveError,
+    Scale,
+    UpConv,
+    WeightedAdd,
+)
 from nasdsl.layers.custom import describe
 
 
@@ -78,19 +95,27 @@ def quoted(text: str) -> list[str]:
 def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
     """Functions and classes of nasdsl that the decoder needs, copied."""
     from nasdsl.backends import module
-    from nasdsl.nn import DeformConv2d, fusion, norm
+    from nasdsl.nn import DeformConv2d, GuidedDeformConv2d, attention, fusion, norm, upsampling
     from nasdsl.nn.deform import reference
 
     kinds = {type(n.layer) for n in all_nodes(graph)}
     pieces: list[object] = [fusion.Group]
     if DeformConv in kinds:
-        pieces += [deform_conv2d or reference.deform_conv2d, DeformConv2d]
-    if Scale in kinds:
-        pieces.append(fusion.Scale)
-    if WeightedAdd in kinds:
-        pieces.append(fusion.WeightedAdd)
-    if any(isinstance(n.layer, Norm) and n.layer.norm == "gn" for n in all_nodes(graph)):
-        pieces.append(norm.GroupNorm)
+        pieces += [deform_conv2d or reference.deform_conv2d, GuidedDeformConv2d]
+    if any(isinstance(n.layer, DeformConv) and len(n.inputs) == 1 for n in all_nodes(graph)):
+        pieces.append(DeformConv2d)
+    classes: dict[type[Layer], object] = {
+        Scale: fusion.Scale,
+        WeightedAdd: fusion.WeightedAdd,
+        PlacewiseAdd: fusion.placewise_add,
+        UpConv: upsampling.UpConv2d,
+        PixelShuffle: upsampling.PixelShuffle,
+        Carafe: upsampling.Carafe,
+        Attention: attention.SelfAttention2d,
+    }
+    pieces += [definition for kind, definition in classes.items() if kind in kinds]
+    norms = {n.layer.norm for n in all_nodes(graph) if isinstance(n.layer, Norm)}
+    pieces += [definition for name, definition in (("gn", norm.GroupNorm), ("ln", norm.LayerNorm2d)) if name in norms]
     pieces.append(module.Prediction)
     pieces += _custom_definitions(graph, {getattr(piece, "__name__", "") for piece in pieces})
     lines: list[str] = []
@@ -188,12 +213,31 @@ def _main(graph: Graph) -> list[str]:
 
 
 def _initialise(graph: Graph) -> list[str]:
-    strided = [n for n in graph.nodes if n.value.kind == "output" and isinstance(n.layer, Conv) and n.layer.stride > 1]
-    if not strided:
-        return []
-    convs = ", ".join(f"self.fpn.{n.id}" for n in strided)
-    trailing = "," if len(strided) == 1 else ""
-    lines = [f"        for conv in ({convs}{trailing}):", "            nn.init.kaiming_uniform_(conv.weight, a=1)"]
-    if all(isinstance(n.layer, Conv) and n.layer.bias for n in strided):
-        lines.append("            nn.init.zeros_(conv.bias)")
+    from nasdsl.backends.module import strided_outputs
+
+    lines = []
+    strided = strided_outputs(graph)
+    if strided:
+        convs = _tuple([f"self.fpn.{n.weights}" for n in strided])
+        lines += [f"        for conv in {convs}:", "            nn.init.kaiming_uniform_(conv.weight, a=1)"]
+        if all(isinstance(n.layer, Conv) and n.layer.bias for n in strided):
+            lines.append("            nn.init.zeros_(conv.bias)")
+    predictors = [f"self.fpn.{node.weights}" for node in offset_predictors(graph.nodes)]
+    for tower in graph.head.chains:
+        for layer in tower.layers:
+            place = f'self.head.{tower.name}["{layer.index}"]'
+            for node in offset_predictors(layer.nodes):
+                each = f"*(level.{node.weights} for level in {place}.values())"
+                predictors.append(f"{place}.{node.weights}" if layer.shared else each)
+    if predictors:
+        lines += [
+            "        # What predicts the offsets of deformable convolutions.",
+            f"        for conv in {_tuple(predictors)}:",
+            "            for parameter in conv.parameters():",
+            "                nn.init.zeros_(parameter)",
+        ]
     return lines
+
+
+def _tuple(expressions: Sequence[str]) -> str:
+    return f"({', '.join(expressions)}{',' if len(expressions) == 1 else ''})"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 
 from nasdsl.backends.export import sized_levels
 from nasdsl.backends.source.writer import StatementWriter, Tree, constructor_call, module_source, module_tree
 from nasdsl.ir.graph import Graph, HeadLayer, Node, Prediction
-from nasdsl.layers import Input
+from nasdsl.layers import Input, Norm
 from nasdsl.predictions.kind import MAPS
 
 
@@ -16,7 +17,7 @@ def fpn_class(graph: Graph) -> list[str]:
     tree = module_tree(graph.nodes)
     inputs = {n.layer.name: f'features["{n.layer.name}"]' for n in graph.inputs() if isinstance(n.layer, Input)}
     results = list(graph.outputs.values())
-    writer = StatementWriter(graph.nodes, results, lambda n: f"self.{n.id}", inputs)
+    writer = StatementWriter(graph.nodes, results, lambda n: f"self.{n.weights}", inputs)
     lines = [
         "class Fpn(Group):",
         '    """Feature pyramid network."""',
@@ -65,7 +66,9 @@ def head_class(graph: Graph, *, exact_boxes: bool = False) -> list[str]:
     strides = json.dumps({level: 2 ** graph.levels[level] for level in levels})
     lines = [
         "class Head(Group):",
-        '    """Towers and prediction convolutions, applied to every level."""',
+        '    """Towers and prediction convolutions, applied to every level."""'
+        if graph.head.trunk is None
+        else '    """A trunk, towers that go on from it, and prediction convolutions, applied to every level."""',
         "",
         f"    levels = {levels!r}",
         *([f"    strides = {strides}"] if form == "relu" else []),
@@ -73,15 +76,17 @@ def head_class(graph: Graph, *, exact_boxes: bool = False) -> list[str]:
         "    def __init__(self, classes: int) -> None:",
         "        super().__init__()",
     ]
-    for tower in graph.head.towers:
+    for tower in graph.head.chains:
         lines.append(f"        self.{tower.name} = nn.ModuleDict()")
         lines += [line for layer in tower.layers for line in _head_layer_init(tower.name, layer)]
     for p in graph.head.predictions:
         lines += _prediction_init(p)
     if form != "raw":
         lines.append("        self.scale = nn.ParameterDict({level: nn.Parameter(torch.ones(())) for level in self.levels})")
-    for tower in graph.head.towers:
+    for tower in graph.head.chains:
         lines += _tower(tower.name, tower.layers)
+    trunk = graph.head.trunk
+    read = "pyramid[level]" if trunk is None else trunk.name
     for p in graph.head.predictions:
         if not p.is_plain:
             lines += _prediction_method(p, exact=exact_boxes and p.name == "bbox_reg")
@@ -94,7 +99,8 @@ def head_class(graph: Graph, *, exact_boxes: bool = False) -> list[str]:
         "    def forward(self, pyramid: dict[str, Tensor]) -> dict[str, Prediction]:",
         "        predictions = {}",
         "        for level in self.levels:",
-        *(f"            {t.name} = self.tower_{t.name}(pyramid[level], level)" for t in graph.head.towers),
+        *([] if trunk is None else [f"            {trunk.name} = self.tower_{trunk.name}(pyramid[level], level)"]),
+        *(f"            {t.name} = self.tower_{t.name}({read}, level)" for t in graph.head.towers),
         "            predictions[level] = Prediction(",
         *(f"                {maps.get(name)}," for name in MAPS),
         "            )",
@@ -115,7 +121,7 @@ def _prediction_init(prediction: Prediction) -> list[str]:
     entry: Tree | str = f"prediction({constructor_call(last, channels)}{bias})"
     if not prediction.is_plain:
         at = tree
-        *groups, name = last.id.split(".")
+        *groups, name = last.weights.split(".")
         for group in groups:
             inner = at.setdefault(group, {})
             assert isinstance(inner, dict)
@@ -141,8 +147,8 @@ def _prediction_method(prediction: Prediction, *, exact: bool) -> list[str]:
     """A method that computes a prediction of several layers."""
     *before, last = prediction.nodes
     own = f"self.{prediction.name}" + ("" if prediction.shared else "[level]")
-    writer = StatementWriter(before, last.inputs, lambda n: f"layer.{n.id}", {"x": "x"})
-    x, conv = writer.text[last.inputs[0]], f"layer.{last.id}"
+    writer = StatementWriter(before, last.inputs, lambda n: f"layer.{n.weights}", {"x": "x"})
+    x, conv = writer.text[last.inputs[0]], f"layer.{last.weights}"
     return [
         "",
         f"    def predict_{prediction.name}(self, x: Tensor, level: str) -> Tensor:",
@@ -164,7 +170,7 @@ def _sizes_at(nodes: Sequence[Node]) -> list[str]:
 
 
 def _head_layer_init(tower: str, layer: HeadLayer) -> list[str]:
-    tree = module_tree(layer.nodes)
+    tree = module_tree(layer.nodes, norms_per_level=layer.norms_per_level)
     if not tree:
         return []
     place = f'        self.{tower}["{layer.index}"] = '
@@ -174,10 +180,17 @@ def _head_layer_init(tower: str, layer: HeadLayer) -> list[str]:
     return [place + "nn.ModuleDict({", f"            level: {call} for level in self.levels", "        })"]
 
 
+def _module(layer: HeadLayer, node: Node) -> str:
+    """Expression of a node's module."""
+    of_level = layer.norms_per_level and isinstance(node.layer, Norm)
+    return f"layer.{node.weights}{'[level]' if of_level else ''}"
+
+
 def _tower(name: str, layers: Sequence[HeadLayer]) -> list[str]:
     lines = ["", f"    def tower_{name}(self, x: Tensor, level: str) -> Tensor:"]
     for layer in layers:
         sharing = "shared by all levels" if layer.shared else "one for each level"
+        sharing += ", with norms of each level" if layer.norms_per_level else ""
         if layer.is_identity:
             continue
         has_modules = any(constructor_call(n) is not None for n in layer.nodes)
@@ -187,7 +200,7 @@ def _tower(name: str, layers: Sequence[HeadLayer]) -> list[str]:
         if has_modules:
             lines.append(f'        layer = self.{name}["{layer.index}"]' + ("" if layer.shared else "[level]"))
         lines += _sizes_at(layer.nodes)
-        writer = StatementWriter(layer.nodes, [layer.result], lambda n: f"layer.{n.id}", {"x": "x"})
+        writer = StatementWriter(layer.nodes, [layer.result], partial(_module, layer), {"x": "x"})
         lines += [f"        {line}" for line in writer.lines if not line.startswith("#")]
         last = writer.lines[-1]
         bound = writer.text[layer.result]

@@ -11,21 +11,29 @@ from nasdsl.layers import (
     GROUP_NORM_GROUPS,
     Activation,
     Add,
+    Attention,
+    Carafe,
     Concat,
     Conv,
     CustomLayer,
     DeformConv,
+    Factor,
     GlobalPool,
     Input,
     Layer,
     Maximum,
     Multiply,
     Norm,
+    PixelShuffle,
+    PlacewiseAdd,
     Pool,
     Resize,
     Result,
     Scale,
+    Split,
+    UpConv,
     WeightedAdd,
+    is_sized,
 )
 
 Tree: TypeAlias = "dict[str, Tree | str]"
@@ -33,6 +41,9 @@ Tree: TypeAlias = "dict[str, Tree | str]"
 
 _MAX_EXPRESSION = 100  # characters; the operands of a longer expression are assigned to variables
 _MAX_INLINE = 64  # characters of an operand that is written into the expression that reads it
+
+
+_NORMS = {"bn": "nn.BatchNorm2d({})", "gn": f"GroupNorm({GROUP_NORM_GROUPS}, {{}})", "ln": "LayerNorm2d({})"}
 
 
 def constructor_call(node: Node, channels: str | None = None) -> str | None:
@@ -44,6 +55,7 @@ def constructor_call(node: Node, channels: str | None = None) -> str | None:
     layer, width = node.layer, node.operands[0].width if node.operands else 0
     match layer:
         case Conv():
+            layer = layer.resolved(node.operands[0])
             parts = [str(width), channels or str(layer.width), str(layer.k)]
             parts += [f"stride={layer.stride}"] * (layer.stride > 1)
             padding = layer.dilation * (layer.k - 1) // 2
@@ -53,38 +65,59 @@ def constructor_call(node: Node, channels: str | None = None) -> str | None:
             parts += ["bias=False"] * (not layer.bias)
             return f"nn.Conv2d({', '.join(parts)})"
         case DeformConv():
+            layer = layer.resolved(node.operands[0])
             parts = [str(width), channels or str(layer.width), str(layer.k)]
             parts += [
                 f"{n}={getattr(layer, n)}" for n in ("stride", "dilation", "groups", "offset_groups") if getattr(layer, n) > 1
             ]
             parts += ["bias=False"] * (not layer.bias)
-            return f"DeformConv2d({', '.join(parts)})"
+            return f"{'DeformConv2d' if len(node.inputs) == 1 else 'GuidedDeformConv2d'}({', '.join(parts)})"
         case Norm():
-            return f"nn.BatchNorm2d({width})" if layer.norm == "bn" else f"GroupNorm({GROUP_NORM_GROUPS}, {width})"
+            return _NORMS[layer.norm].format(width)
         case Scale():
             return f"Scale({width})"
         case WeightedAdd():
             return f"WeightedAdd({len(node.inputs)})"
+        case UpConv():
+            layer = layer.resolved(node.operands[0])
+            parts = [str(width), str(layer.width), str(layer.k), str(layer.stride)]
+            parts += [f"groups={layer.groups}"] * (layer.groups > 1)
+            parts += ["bias=False"] * (not layer.bias)
+            return f"UpConv2d({', '.join(parts)})"
+        case PixelShuffle():
+            return f"PixelShuffle({layer.factor})"
+        case Carafe():
+            return f"Carafe({width}, {layer.factor}, {layer.k}, {layer.encoder_k}, {layer.compressed})"
+        case Attention():
+            return f"SelfAttention2d({width}, {layer.heads}{'' if layer.position == 'sine' else ', position=False'})"
         case CustomLayer():
             return layer.source(node.operands, node.out)
-        case Input() | Activation() | Add() | Multiply() | Maximum() | Concat() | Resize() | Pool() | GlobalPool() | Result():
+        case Input() | Activation() | Add() | Multiply() | Factor() | Maximum() | PlacewiseAdd() | Concat():
+            return None
+        case Split() | Result() | Resize() | Pool() | GlobalPool():
             return None
 
 
-def module_tree(nodes: Sequence[Node]) -> Tree:
-    """Constructor calls of all modules of the nodes."""
+def module_tree(nodes: Sequence[Node], *, norms_per_level: bool = False) -> Tree:
+    """Constructor calls of all modules of the nodes, of those that share their weights once.
+
+    Args:
+        norms_per_level: each of `self.levels` has norms of its own.
+    """
     tree: Tree = {}
     for node in nodes:
         call = constructor_call(node)
         if call is None:
             continue
+        if norms_per_level and isinstance(node.layer, Norm):
+            call = f"nn.ModuleDict({{level: {call} for level in self.levels}})"
         at = tree
-        *groups, name = node.id.split(".")
+        *groups, name = node.weights.split(".")
         for group in groups:
             inner = at.setdefault(group, {})
             assert isinstance(inner, dict)
             at = inner
-        at[name] = call
+        at.setdefault(name, call)
     return tree
 
 
@@ -115,7 +148,9 @@ def _expression(layer: Layer, x: Sequence[str], module: str) -> str:
         module: expression of its module.
     """
     match layer:
-        case Conv() | DeformConv() | Norm() | Scale() | WeightedAdd() | CustomLayer():
+        case Conv() | DeformConv() | UpConv() | PixelShuffle() | Carafe() | Attention():
+            return f"{module}({', '.join(x)})"
+        case Norm() | Scale() | WeightedAdd() | CustomLayer():
             return f"{module}({', '.join(x)})"
         case Result():
             return f"{x[0]}[{layer.index}]"
@@ -126,6 +161,10 @@ def _expression(layer: Layer, x: Sequence[str], module: str) -> str:
             return f"({' + '.join(x)})"
         case Multiply():
             return f"({' * '.join(x)})"
+        case PlacewiseAdd():
+            return f"placewise_add({', '.join([x[-1], *x[:-1]])})"
+        case Factor():
+            return f"({x[0]} * {layer.value!r})"
         case Maximum():
             text = x[0]
             for operand in x[1:]:
@@ -133,6 +172,8 @@ def _expression(layer: Layer, x: Sequence[str], module: str) -> str:
             return text
         case Concat():
             return f"torch.cat([{', '.join(x)}], dim=1)"
+        case Split():
+            return f"torch.chunk({x[0]}, {layer.parts}, dim=1)"
         case Resize():
             corners = "" if layer.mode == "nearest" else ", align_corners=False"
             return f'F.interpolate({x[0]}, size=size[{layer.level}], mode="{layer.mode}"{corners})'
@@ -189,7 +230,7 @@ class StatementWriter:
                 self.text[node.id] = expression
                 self._inlined.add(node.id)
                 continue
-            if isinstance(node.layer, Add | Multiply):
+            if isinstance(node.layer, Add | Multiply | Factor):
                 expression = expression[1:-1]  # no parentheses around a whole expression
             is_value = last_of[id(node.value)] == node.id
             self._assign(node, node.id, node.value.name if is_value else node.id, expression)
@@ -198,7 +239,7 @@ class StatementWriter:
         operands = [self.text[i] for i in node.inputs]
         if isinstance(node.layer, Concat) and node.out.level is not None and any(f.level is None for f in node.operands):
             return f"torch.cat(expand_pooled({', '.join(operands)}), dim=1)"
-        if isinstance(node.layer, CustomLayer) and node.layer.sized and node.out.level is not None:
+        if is_sized(node.layer) and node.out.level is not None:
             operands = [*operands, f"size=size[{node.out.level}]"]
         return _expression(node.layer, operands, module)
 

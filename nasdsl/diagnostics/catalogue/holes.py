@@ -96,6 +96,34 @@ NOT_ALWAYS_BOUND = Code(
     decoder("x = c3\nrepeat ?(0..2) { x = conv_3x3(x) }\noutput p3 = x"),
 )
 
+NO_OPERANDS = Code(
+    "NAS511",
+    "a value without operands",
+    "`none` leaves an operand out: of `add`, `max`, `weighted_add`, `concat` and of what is made of them, such as `sum` and "
+    "`cat`. What any other op makes of nothing is nothing. Where a value is needed (a name, an output, a layer of a head), "
+    "something has to be left. In a space such a filling is no decoder, and another one is drawn.",
+    decoder("x = sum(none(c3), none(c4))\noutput p3 = x"),
+    decoder("x = sum(conv_3x3(c3), none(c4))\noutput p3 = x"),
+)
+
+BAD_WEIGHT = Code(
+    "NAS512",
+    "an alternative that is never drawn",
+    "`a : 3 | b` draws a three times as often as b. A weight is a number above 0, and 1 where none is given. It says how often "
+    "samples hold an alternative, and not which samples there are: what is never to be drawn is left out.",
+    decoder("output p3 = ?op(c3)", before="choice op = conv_1x1 : 0 | conv_3x3"),
+    decoder("output p3 = ?op(c3)", before="choice op = conv_1x1 : 0.5 | conv_3x3"),
+)
+
+SAME_OPERANDS = Code(
+    "NAS513",
+    "operands that do not differ",
+    "`distinct` behind a call says that no two of its operands are the same: one value, or one op with the same attributes of "
+    "the same operands. In a space a filling that breaks it is no decoder, and another one is drawn.",
+    decoder("x = sum(conv_3x3(c3), conv_3x3(c3)) distinct\noutput p3 = x"),
+    decoder("x = sum(conv_3x3(c3), conv_1x1(c3)) distinct\noutput p3 = x"),
+)
+
 # ------------------------------------------------------------------------------------------------ messages
 
 
@@ -104,6 +132,31 @@ def open_holes(span: Span, decoder: str, count: int) -> Diagnostic:
         span, f"`{decoder}` has {count} open hole{'' if count == 1 else 's'}: it is a search space",
         label="the first of them", help="`nasdsl sample` fills them; or write an alternative in place of each",
     )  # fmt: skip
+
+
+def no_operands(span: Span) -> Diagnostic:
+    return NO_OPERANDS(
+        span, "`none` leaves nothing of this value", label="expected an operand that stays",
+        help="`skip` hands its operand on; `none` leaves it out, where another one is left",
+    )  # fmt: skip
+
+
+def none_as_layer(span: Span) -> Diagnostic:
+    return MISPLACED_HOLE(
+        span, "`none` among the layers of a head", label="it leaves nothing", help="`skip` is the layer that is not there"
+    )
+
+
+def bad_weight(span: Span, weight: str) -> Diagnostic:
+    return BAD_WEIGHT(span, f"an alternative of weight {weight}", label="expected a number above 0")
+
+
+def same_operands(span: Span) -> Diagnostic:
+    return SAME_OPERANDS(span, "two operands of a call that is `distinct` are the same", label="expected operands that differ")
+
+
+def distinct_of_one(span: Span) -> Diagnostic:
+    return SAME_OPERANDS(span, "`distinct` behind a call of fewer than two operands", label="expected operands that can differ")
 
 
 def unknown_choice(span: Span, name: str, known: Iterable[str]) -> Diagnostic:
@@ -165,6 +218,14 @@ def hole_as_bound(hole: Span, bound: Span) -> Diagnostic:
     )  # fmt: skip
 
 
+def hole_as_results(hole: Span, op: str, name: str) -> Diagnostic:
+    """A hole that decides how many values a call gives."""
+    return MISPLACED_HOLE(
+        hole, f"a hole decides how many values `{op}` gives", label="an assignment has the same names in every filling",
+        help=f"choose among what is done with them, and give `{name}` a number",
+    )  # fmt: skip
+
+
 def hole_as_default(hole: Span, op: str, name: str) -> Diagnostic:
     """A hole as the default of an op's attribute."""
     return MISPLACED_HOLE(
@@ -221,6 +282,22 @@ def same_alternative(span: Span, first: Span) -> Diagnostic:
 def not_a_value(span: Span) -> Diagnostic:
     """A number among the alternatives of a hole that stands for a value."""
     return MISPLACED_HOLE(span, "a number cannot stand where a value is expected", label="expected a value, or a call")
+
+
+def values_and_numbers(span: Span) -> Diagnostic:
+    """A hole among the operands of ``mul`` with numbers and values as alternatives."""
+    return MISPLACED_HOLE(
+        span, "a hole of values and numbers", label="expected values only, or constant factors only",
+        help="choose between the calls: `?(mul(x, y) | mul(x, 0.5))`",
+    )  # fmt: skip
+
+
+def call_as_name(span: Span) -> Diagnostic:
+    """A call among the alternatives of a hole that stands for the name of a value."""
+    return MISPLACED_HOLE(
+        span, "a call where an attribute names a value", label="expected the name of a value",
+        help="bind it further up, `w = …`, and choose among names",
+    )  # fmt: skip
 
 
 def not_a_word(span: Span) -> Diagnostic:

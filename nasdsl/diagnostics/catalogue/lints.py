@@ -117,7 +117,8 @@ def not_depthwise(span: Span, groups: int, width: int, feature: str) -> Diagnost
         label = f"{feature or 'its operand'} has as many channels as the backbone gives it, 512 or 2048 for instance"
     return NOT_DEPTHWISE(
         span, f"a convolution of {groups} groups that is not depthwise", label=label,
-        help=f"bring the operand to {groups} channels first, by `conv_1x1(x)`, an adapter, or `width=…` where it is made",
+        help=f"bring the operand to {groups} channels first, by `conv_1x1(x)`, an adapter, or `width=…` where it is made; "
+        "`groups=in, width=in` is depthwise whatever comes in",
     )  # fmt: skip
 
 

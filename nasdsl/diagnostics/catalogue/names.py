@@ -31,7 +31,8 @@ UNKNOWN_VALUE = Code(
 FORWARD = Code(
     "NAS203",
     "a value used before it is bound",
-    "Statements are read from top to bottom; a value can be used only below the statement that binds it.",
+    "Statements are read from top to bottom; a value can be used only below the statement that binds it, and a `shared` op "
+    "only below the one that defines it.",
     decoder("x1 = add(c3, x2)\nx2 = conv_3x3(c4)\noutput p3 = x1"),
     decoder("x2 = conv_3x3(c4)\nx1 = add(c3, x2)\noutput p3 = x1"),
 )
@@ -165,6 +166,14 @@ def forward(span: Span, name: str, bound: Span) -> Diagnostic:
     return FORWARD(
         span, f"`{name}` is used before it is bound", label="not known yet here", related=[(bound, "bound here")],
         help="move the statement that binds it up",
+    )  # fmt: skip
+
+
+def shared_elsewhere(span: Span, name: str, defined: Span) -> Diagnostic:
+    """A call of a `shared` op above its statement, in it, or behind the turn of a `repeat` that it belongs to."""
+    return FORWARD(
+        span, f"the shared op `{name}` cannot be called here", label="not known here", related=[(defined, "defined here")],
+        help="it is known below its statement; one of a `repeat` is another one in each turn, and known in this turn only",
     )  # fmt: skip
 
 

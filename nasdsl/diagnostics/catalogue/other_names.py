@@ -27,43 +27,46 @@ class Advice(NamedTuple):
 
 SAME_OPS: Final[Mapping[str, str]] = {
     "swish": "silu", "hswish": "hardswish", "lrelu": "leaky_relu", "identity": "skip", "noop": "skip", "multiply": "mul",
-    "product": "mul", "maximum": "max", "concatenate": "concat",
+    "product": "mul", "maximum": "max", "concatenate": "concat", "deformconv2d": "deform_conv",
 }  # fmt: skip
 """Ops that are the same under another name; keys in lower case, without `_`."""
 
 _UPSAMPLING: Final = (
     "`up(x, y)` brings x to the resolution of y, the nearest value each; `resize(x, to=y)` also with `mode=bilinear`"
 )
+_TRANSPOSED: Final = (
+    "`up_conv(x)` is a transposed convolution, one level down; `conv_3x3(up(x, y))` brings x to the resolution of y"
+)
+_ATTENTION: Final = "`attention(x, heads=8)` is self-attention over all positions of a map"
 _POOLING: Final = "`pool(x, k=3, stride=2, kind=max)` or `kind=avg`; `down_max(x)` is the one between two levels"
 _GLOBAL: Final = "`global_pool(x, kind=avg)` or `kind=max`"
-_NORM: Final = "`norm(x, norm=bn)` or `norm=gn`"
-_DEPTHWISE: Final = "`conv(x, k=3, groups=width)` is depthwise where x has the width of the section; `sep_3x3` adds the 1x1"
-_DIFFERENCE: Final = (
-    "nothing here subtracts, and `sum` is the opposite; `add(x, conv_1x1(y, norm=none, act=none))` can learn the sign of y"
-)
+_NORM: Final = "`norm(x, norm=bn)`, `norm=gn` or `norm=ln`"
+_DEPTHWISE: Final = "`conv(x, k=3, groups=in, width=in)` is depthwise, whatever comes in; `sep_3x3` adds the 1x1"
+_DIFFERENCE: Final = "`add(x, mul(y, -1))` subtracts y from x; `sum` is the opposite"
 _ACTIVATION: Final = "it is a function of its own and none of the activations here; a package can add it"
 _OTHER: Final = "it is another function than those here; a package can add it as a primitive"
-_ALTERNATIVE: Final = "`skip` hands on its operand; to leave an operand out, choose between the calls: `?(sum(x, y) | skip(x))`"
+_ALTERNATIVE: Final = "`skip` hands on its operand; `none` leaves it out of a sum or a concatenation"
 
 OTHER_OPS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("upsample", "upsampling", "interpolate", "unpool", "upscale"), _UPSAMPLING),
     **dict.fromkeys(("maxpool", "avgpool", "averagepool", "maxpool2d", "avgpool2d", "pooling"), _POOLING),
     **dict.fromkeys(("gap", "gmp", "globalavgpool", "globalmaxpool", "adaptiveavgpool", "adaptivemaxpool"), _GLOBAL),
-    **dict.fromkeys(("bn", "gn", "batchnorm", "groupnorm", "batchnorm2d"), _NORM),
+    **dict.fromkeys(("bn", "gn", "ln", "batchnorm", "groupnorm", "layernorm", "batchnorm2d"), _NORM),
     **dict.fromkeys(("depthwise", "dwconv", "dwconv3x3", "depthwiseconv", "depthwiseconv3x3"), _DEPTHWISE),
     **dict.fromkeys(("sub", "subtract", "minus", "diff", "difference"), _DIFFERENCE),
     **dict.fromkeys(
         "elu selu celu prelu rrelu mish softplus softsign hardsigmoid hardtanh logsigmoid glu squareplus".split(),
         _ACTIVATION,
     ),
-    **dict.fromkeys("softmax logsoftmax min minimum div divide layernorm instancenorm dropout attention".split(), _OTHER),
+    **dict.fromkeys("softmax logsoftmax min minimum div divide instancenorm dropout".split(), _OTHER),
     **dict.fromkeys(
         ("mean", "avg", "average"), "`weighted_add(x, y)` begins as a mean of its operands, and learns their weights"
     ),
-    "deconv": "no transposed convolution is built in; `conv_3x3(up(x, y))` brings x to the resolution of y and convolves it",
+    **dict.fromkeys(("deconv", "convtranspose", "transposedconv", "transposeconv", "upconvolution"), _TRANSPOSED),
+    **dict.fromkeys(("selfattention", "mhsa", "mha", "multiheadattention", "aifi"), _ATTENTION),
+    **dict.fromkeys(("depthtospace", "subpixel"), "`pixel_shuffle(x)` makes one channel of 2x2 pixels out of four channels"),
     "downsample": "`down(x)` is a convolution of stride 2, `down_max(x)` max pooling: each goes one level up",
     "dconv": "`dconv_3x3` is a deformable convolution; a dilated one is `conv(x, k=3, dilation=2)`",
-    "none": _ALTERNATIVE,
     "zero": _ALTERNATIVE,
 }  # fmt: skip
 """Ops that are not here, or under a name that means something else too; keys as those of `SAME_OPS`."""
@@ -72,13 +75,14 @@ _KERNEL: Final = re.compile(r"(conv|sep|dconv)_?(\d+)x(\d+)")
 
 SAME_WORDS: Final[Mapping[str, str]] = {
     **SAME_OPS,
-    "batchnorm": "bn", "batch": "bn", "groupnorm": "gn", "group": "gn", "identity": "none", "linear": "none", "off": "none",
+    "batchnorm": "bn", "batch": "bn", "groupnorm": "gn", "group": "gn", "layernorm": "ln",
+    "layernorm2d": "ln", "identity": "none", "linear": "none", "off": "none",
     "no": "none", "average": "avg", "mean": "avg", "maximum": "max", "neighbor": "nearest", "neighbour": "nearest",
 }  # fmt: skip
 """Values of attributes that are the same under another name."""
 
 OTHER_WORDS: Final = frozenset(
-    "elu selu celu prelu rrelu mish softplus softsign softmax hardsigmoid hardtanh logsigmoid ln in layernorm instancenorm "
+    "elu selu celu prelu rrelu mish softplus softsign softmax hardsigmoid hardtanh logsigmoid in instancenorm "
     "syncbn bicubic area trilinear min sum".split()
 )
 """Values that are no misspelling of one that is taken."""
@@ -92,6 +96,10 @@ SAME_ATTRIBUTES: Final[Mapping[str, tuple[str, ...]]] = {
     "act": ("activation", "nonlinearity", "actlayer", "actcfg"),
     "norm": ("normlayer", "normalization", "normcfg", "bn"),
     "bias": ("usebias",),
+    "factor": ("scalefactor", "upscalefactor", "upscale", "scale", "stride"),
+    "heads": ("numheads", "nheads", "nhead", "head"),
+    "compressed": ("compressedchannels", "mid", "midchannels", "inner"),
+    "encoder_k": ("encoderkernel", "encoderkernelsize", "kenc"),
     "kind": ("type", "pooltype"),
     "mode": ("interpolation", "method"),
 }
@@ -103,7 +111,7 @@ OTHER_ATTRIBUTES: Final[Mapping[str, str]] = {
     ),
     "paddingmode": "leave it out: padding is zeros",
     **dict.fromkeys(("inchannels", "cin", "inplanes"), "leave it out: the operand says how many channels come in"),
-    **dict.fromkeys(("scalefactor", "factor"), "the size is that of a level: `to=y`, for a value y, or `to=3`"),
+    **dict.fromkeys(("scalefactor", "factor", "scale"), "the size is that of a level: `to=y`, for a value y, or `to=3`"),
     "inplace": "leave it out",
 }
 """Attributes that nothing here has."""

@@ -26,7 +26,8 @@ TWO_DECODERS = Code(
 MISSING_PART = Code(
     "NAS403",
     "a decoder that lacks a part",
-    "A decoder has `input`, one `fpn`, one `head` (with one chain, or with `cls:` and `box:`) and one `predict`.",
+    "A decoder has `input`, one `fpn`, one `head` (with one chain, with `cls:` and `box:`, or with a trunk `both:`) and one "
+    "`predict`.",
     decoder(predict=""),
     decoder(),
 )
@@ -59,7 +60,7 @@ SHARE_BEYOND = Code(
     "NAS407",
     "a sharing index beyond the layers",
     "`share=k` gives each level weights of its own for the layers before index k. With n layers it is 0 (all shared) to "
-    "n (none shared).",
+    "n (none shared); the layers of a trunk `both:` are counted first.",
     decoder(head="width=64, norm=gn, share=3"),
     decoder(head="width=64, norm=gn, share=2"),
 )
@@ -67,8 +68,8 @@ SHARE_BEYOND = Code(
 UNKNOWN_TOWER = Code(
     "NAS408",
     "an unknown tower",
-    "A head has the towers `cls` (classes) and `box` (boxes). Centerness is read from one of them: "
-    "`predict fcos(centerness=cls|box)`.",
+    "A head has the towers `cls` (classes) and `box` (boxes), and may have a trunk `both` that these go on from. Centerness is "
+    "read from one of the towers: `predict fcos(centerness=cls|box)`.",
     decoder(layers="cls: conv_3x3 -> conv_3x3 box: conv_3x3 ctr: conv_3x3"),
     decoder(layers="cls: conv_3x3 -> conv_3x3 box: conv_3x3"),
 )
@@ -143,6 +144,15 @@ CIRCULAR_MERGE = Code(
     decoder("output p3 = c3\nmerge dangling into p3\nx = down(p3)\noutput p4 = x"),
 )
 
+SHARED_ATTRIBUTE = Code(
+    "NAS417",
+    "an attribute of a shared op",
+    "All calls of a `shared` op have one set of weights, so there is nothing that a call could set. What its body reads, such "
+    "as a `let` above it, is read where it is defined.",
+    decoder("shared refine(x, k=3) = conv(x, k=k)\noutput p3 = refine(c3), p4 = refine(c4, k=5)"),
+    decoder("let k = 3\nshared refine(x) = conv(x, k=k)\noutput p3 = refine(c3), p4 = refine(c4)"),
+)
+
 # ------------------------------------------------------------------------------------------------ messages
 
 
@@ -172,11 +182,13 @@ def second_part(span: Span, part: str, first: Span) -> Diagnostic:
 
 
 def missing_tower(span: Span, name: str) -> Diagnostic:
-    return MISSING_PART(span, f"the head has no chain `{name}:`", label="expected cls: and box:, or one chain for both")
+    return MISSING_PART(
+        span, f"the head has no chain `{name}:`", label="expected cls: and box:, a trunk both:, or one chain for both"
+    )
 
 
 def unknown_tower(span: Span, label: str) -> Diagnostic:
-    return UNKNOWN_TOWER(span, f"no tower is called `{label}`", label="expected cls or box")
+    return UNKNOWN_TOWER(span, f"no tower is called `{label}`", label="expected cls, box, or both for a trunk")
 
 
 def no_output(span: Span) -> Diagnostic:
@@ -196,6 +208,13 @@ def share_beyond(span: Span, share: int, layers: int) -> Diagnostic:
 
 def only_in_fpn(span: Span, statement: str) -> Diagnostic:
     return MISPLACED(span, f"`{statement}` stands in a block", label="expected in the `fpn` itself")
+
+
+def shared_attribute(span: Span, name: str) -> Diagnostic:
+    return SHARED_ATTRIBUTE(
+        span, f"`{name}` is `shared`: its calls have one set of weights, and no attributes", label="expected features only",
+        help="`op` defines one with attributes, and weights of each call's own",
+    )  # fmt: skip
 
 
 def circular_merge(span: Span, name: str) -> Diagnostic:

@@ -1,6 +1,9 @@
 """NAS1xx: what is no text of the language."""
 
-from nasdsl.diagnostics.diagnostic import Code
+import re
+
+from nasdsl.diagnostics.diagnostic import Code, Diagnostic
+from nasdsl.diagnostics.span import Span
 
 _GOOD = """\
 decoder d {
@@ -91,3 +94,40 @@ NOT_UTF8 = Code(
     "# The best d\ufffdcoder so far\n" + _GOOD,
     "# The best décoder so far\n" + _GOOD,
 )
+
+
+# ------------------------------------------------------------------------------------------------ messages
+
+_OF_KERNELS = re.compile(r"(deform_)?conv|pool")
+
+
+def number_as_operand(span: Span, callee: str) -> Diagnostic:
+    """A number, or arithmetic, among the operands of anything but ``mul``."""
+    text = " ".join(span.text.split())
+    if text[0] == '"':
+        return UNEXPECTED(span, f"the string {text} where a value is expected", label="expected a value, or a call")
+    help = "operands are values; an attribute is set by its name"
+    if callee in ("add", "sum", "psum", "weighted_add"):
+        help = "`mul(x, 0.5)` takes a number, as a constant factor; none is added"
+    elif callee == "max":
+        help = "`relu(x)` is the maximum of x and 0; no other number is compared with"
+    elif _OF_KERNELS.fullmatch(callee) and text.isdigit():
+        help += f": `k={text}`"
+    return UNEXPECTED(
+        span, f"the number `{text}` where a value is expected", label="expected a value, or a call", help=help if callee else ""
+    )  # fmt: skip
+
+
+def arithmetic_on_values(span: Span) -> Diagnostic:
+    """``relu(x + y)``."""
+    return UNEXPECTED(
+        span, "arithmetic where a value is expected", label="expected a value, or a call",
+        help="features are added with `add(x, y)` and multiplied with `mul(x, y)`, or with a number: `mul(x, 0.5)`",
+    )  # fmt: skip
+
+
+def value_in_brackets(span: Span, inner: str) -> Diagnostic:
+    """``relu((x))``."""
+    return UNEXPECTED(
+        span, "a value in brackets", label="expected a value, or a call", help="leave the brackets out", fix=inner
+    )

@@ -29,7 +29,8 @@ BAD_VALUE = Code(
     "NAS303",
     "a value that an attribute does not take",
     "Numbers are whole and within the limits that the message names; a kernel is odd, so that padding can keep the "
-    "resolution; a stride is a power of two, so that the result has a level; words are those that the message lists.",
+    "resolution; a stride is a power of two, so that the result has a level; words are those that the message lists. What an "
+    "attribute leads to must exist too: a factor goes down to level 0 and not further, heads share the channels out evenly.",
     decoder("output p3 = conv(c3, k=2)"),
     decoder("output p3 = conv(c3, k=3)"),
 )
@@ -53,17 +54,18 @@ ATTRIBUTE_TWICE = Code(
 WIDTHS_DIFFER = Code(
     "NAS306",
     "a sum of different widths",
-    "`add`, `mul`, `max` and `weighted_add` work element by element, so their operands have the same number of channels. "
-    "Resolutions may differ: the finest wins. `concat` takes operands of any width.",
+    "`add`, `mul`, `max` and `weighted_add` work element by element, so their operands have the same number of channels; only "
+    "a map of one channel is spread over those of the others. Resolutions may differ: the finest wins. `concat` takes operands "
+    "of any width.",
     decoder("x1 = conv_1x1(c3, width=32)\noutput p3 = sum(x1, c4)"),
     decoder("x1 = conv_1x1(c3, width=64)\noutput p3 = sum(x1, c4)"),
 )
 
 GROUPS = Code(
     "NAS307",
-    "groups that do not divide the channels",
-    "A grouped convolution splits both its input and its output channels into equal groups. (For raw backbone features, "
-    "`adapter=none`, this is found when a backbone is chosen.)",
+    "groups or parts that do not divide the channels",
+    "A grouped convolution splits both its input and its output channels into equal groups, `split` the channels of its "
+    "operand into equal parts. (For raw backbone features, `adapter=none`, this is found when a backbone is chosen.)",
     decoder("output p3 = conv(c3, k=3, groups=48)"),
     decoder("output p3 = conv(c3, k=3, groups=32)"),
 )
@@ -88,7 +90,8 @@ NO_LEVEL = Code(
 RESULTS = Code(
     "NAS310",
     "a wrong number of results",
-    "A block gives as many values as stand behind its `->`, and the left side of the assignment names them all.",
+    "A block gives as many values as stand behind its `->`, `split` as many as its `parts` say, and the left side of the "
+    "assignment names them all.",
     decoder("a, b, c = two(c3, c4)\noutput p3 = a", before="block two(x, y) -> (s, t) { s = sum(x, y); t = cat(x, y) }"),
     decoder("a, b = two(c3, c4)\noutput p3 = sum(a, b)", before="block two(x, y) -> (s, t) { s = sum(x, y); t = cat(x, y) }"),
 )
@@ -138,35 +141,92 @@ UNFIT_PREDICTION = Code(
     decoder(predict="predict fcos(centerness=cls, conv=sep_3x3)"),
 )
 
+WEIGHTS = Code(
+    "NAS319",
+    "weights that are not one for each operand",
+    "`weighted_add(x, y, by=w)` weighs its operands at each position by the softmax over the channels of w, of which there is "
+    "one for each operand. (For a raw backbone feature this is found when a backbone is chosen.)",
+    decoder("w = conv(c3, k=1, width=3)\noutput p3 = weighted_add(c3, c4, by=w)"),
+    decoder("w = conv(c3, k=1, width=2)\noutput p3 = weighted_add(c3, c4, by=w)"),
+)
+
+OFFSETS = Code(
+    "NAS320",
+    "offsets that do not fit a deformable convolution",
+    "`deform_conv(x, offset=y)` moves each tap of its kernel by what y says: y has the level of the result and 2 channels for "
+    "each tap and offset group (dy, then dx), or 3 with a mask behind them. (For a raw backbone feature the channels are "
+    "compared when a backbone is chosen.)",
+    decoder("y = conv(c3, k=3, width=9, norm=none, act=none)\noutput p3 = deform_conv(c3, offset=y)"),
+    decoder("y = conv(c3, k=3, width=27, norm=none, act=none)\noutput p3 = deform_conv(c3, offset=y)"),
+)
+
 UNKNOWN_QUANTITY = Code(
     "NAS315",
     "a requirement on something that is not known",
-    "`require` bounds `macs` or `params` of fpn and head, or the number of `dangling` blocks.",
+    "`require` bounds `macs` or `params` of fpn and head, the number of `dangling` blocks, or how often an op is called: "
+    "`require count(dconv_3x3) <= 4`.",
     decoder(inputs="input c3, c4\n  require flops <= 120G at 800x1088"),
     decoder(inputs="input c3, c4\n  require macs <= 120G at 800x1088"),
+)
+
+SHARED_MISFIT = Code(
+    "NAS316",
+    "calls of a shared op that do not fit each other",
+    "All calls of a `shared` op have one set of weights, so its layers have as many channels in each of them. The level of an "
+    "operand may differ.",
+    decoder("shared refine(x) = conv_3x3(x)\noutput p3 = refine(c3), p4 = refine(concat(c3, c4))"),
+    decoder("shared refine(x) = conv_3x3(x)\noutput p3 = refine(c3), p4 = refine(sum(c3, c4))"),
 )
 
 # ------------------------------------------------------------------------------------------------ messages
 
 _LAYER_ERRORS: dict[str, Code] = {
     "groups": GROUPS,
+    "own groups": GROUPS,
+    "parts": GROUPS,
     "group norm": GROUP_NORM,
+    "weights": WEIGHTS,
+    "offset": OFFSETS,
     "widths": WIDTHS_DIFFER,
-    "one channel": WIDTHS_DIFFER,
     "no level": NO_LEVEL,
     "window": BAD_VALUE,
+    "factor": BAD_VALUE,
+    "finest": BAD_VALUE,
+    "heads": BAD_VALUE,
+    "position": BAD_VALUE,
 }
 
 _LONGEST_CALL = 100  # characters of a call that a help line shows
 
 _LAYER_HELP = {
     "widths": "bring them to one width with `conv_1x1(x, width=…)`",
-    "one channel": "one channel is not spread over the others: give its convolution the other width, one factor for each "
-    "channel, or widen it by `conv_1x1(x)`",
+    "own groups": "a group for each channel that comes in: `width=in` gives as many channels, one of each group",
+    "parts": "choose a number of parts that divides them, or bring the operand to another width with `conv_1x1(x, width=…)`",
     "group norm": "use a width that 32 divides, or norm=bn",
+    "offset": "predict them from a map of that level: `y = conv(z, k=3, width=…, norm=none, act=none)`",
+    "weights": "`by=` names a value with a channel for each operand: `conv(x, k=1, width=2, norm=none, act=none)` for two",
     "no level": "a globally pooled value can only be multiplied or added",
     "window": "a window is odd, or as wide as the stride",
+    "finest": "levels are those of the image; in a head, they are counted from the map that the layers are applied to",
+    "heads": "choose `heads` so that each gets the same number of channels",
+    "position": "use `position=none`, or a width that 4 divides",
 }
+
+
+def shared_misfit(span: Span, name: str, operand: str, width: int, first: Span, first_width: int) -> Diagnostic:
+    """A call of a `shared` op whose weights cannot be those of its first call.
+
+    Args:
+        name: of the op; empty where it is not known.
+        operand: name of the parameter that differs; empty where it is not known.
+    """
+    what = f"`{name}` has one set of weights, and its calls" if name else "calls of a `shared` op have one set of weights, and"
+    gets = f"`{operand}` has" if operand else "a layer receives"
+    related = [] if first == span else [(first, f"{first_width} in the first call")]
+    return SHARED_MISFIT(
+        span, f"{what} do not fit each other", label=f"{gets} {width} channels here", related=related,
+        help="bring both to one width, with `conv_1x1` say; or define an `op`, which has weights of each call's own",
+    )  # fmt: skip
 
 
 def layer_error_code(kind: str) -> Code:
@@ -215,11 +275,12 @@ def several_results(span: Span, callee: str, count: int) -> Diagnostic:
     )  # fmt: skip
 
 
-def result_count(span: Span, callee: str, count: int, targets: int) -> Diagnostic:
-    """A call of `count` results assigned to `targets` names."""
+def result_count(span: Span, callee: str, count: int, targets: int, attribute: str = "") -> Diagnostic:
+    """A call of `count` results assigned to `targets` names. `attribute`: of the callee, which says how many there are."""
+    help = f"`{callee}(…, {attribute}={targets})` gives {targets}" if attribute else ""
     return RESULTS(
         span, f"`{callee}` gives {count} value{'' if count == 1 else 's'} for {targets} names",
-        label=f"expected {count} on the left",
+        label=f"expected {count} on the left", help=help,
     )  # fmt: skip
 
 
@@ -231,8 +292,9 @@ def one_value(span: Span, targets: int) -> Diagnostic:
 def attribute_value(span: Span, owner: str, name: str, value: object, expected: str, words: Sequence[str]) -> Diagnostic:
     """A value that an attribute does not take; `words` are those that it takes."""
     help, guess = advice_on_word(value, words) if isinstance(value, str) else ("", None)
+    shown = f"{name}={value}" if name.isidentifier() else value
     return BAD_VALUE(
-        span, f"`{owner}` does not take `{name}={value}`", label=f"expected {expected}", help=help, fix=guess
+        span, f"`{owner}` does not take `{shown}`", label=f"expected {expected}", help=help, fix=guess
     )  # fmt: skip
 
 
@@ -250,8 +312,12 @@ def unknown_attribute(span: Span, owner: str, name: str, known: Iterable[str], i
     return UNKNOWN_ATTRIBUTE(span, f"`{owner}` has no attribute `{name}`", label=label, help=help, fix=guess)
 
 
-def block_attribute(span: Span, name: str) -> Diagnostic:
-    return UNKNOWN_ATTRIBUTE(span, f"a block has no attributes: `{name}`", label="leave it out")
+def value_of_other_call(span: Span, callee: str, name: str) -> Diagnostic:
+    """An attribute that names an operand, where another call, an alternative of a hole or an op that is passed takes it."""
+    return UNKNOWN_ATTRIBUTE(
+        span, f"`{name}` of `{callee}` stands in its own call only", label="here it is not known which call takes it",
+        help=f"write the call out: `{callee}(…, {name}=w)`",
+    )  # fmt: skip
 
 
 def missing_attribute(span: Span, owner: str, name: str, expected: str) -> Diagnostic:
@@ -337,10 +403,15 @@ def pyramid_widths(span: Span, widths: Iterable[tuple[str, int]]) -> Diagnostic:
     )  # fmt: skip
 
 
+def count_of_what(span: Span, quantity: str) -> Diagnostic:
+    message = "`count` of nothing" if quantity == "count" else f"`{quantity}` of an op"
+    return UNKNOWN_QUANTITY(span, message, label="expected `count(op)` with the name of an op, or macs, params or dangling")
+
+
 def unknown_quantity(span: Span, name: str, known: Sequence[str]) -> Diagnostic:
     guess = did_you_mean(name, known)
     return UNKNOWN_QUANTITY(
-        span, f"nothing is known of `{name}`", label="expected macs, params or dangling",
+        span, f"nothing is known of `{name}`", label="expected macs, params, dangling or count(op)",
         help=f"did you mean `{guess}`?" if guess else "", fix=guess,
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nasdsl.backends.module import DecoderModule
 from nasdsl.ir.graph import Graph, Node, Prediction
-from nasdsl.layers import Concat, Conv, CustomLayer, DeformConv, Input, Result
+from nasdsl.layers import Concat, Conv, CustomLayer, DeformConv, Input, PixelShuffle, Result, Split, UpConv
 from nasdsl.search.supernet.widths import kind
 
 Channels = tuple[int, ...]
@@ -125,11 +125,13 @@ class _Layer(NamedTuple):
     Attributes:
         op: what the layers of its op compute, and its largest widths.
         read, written: channels of its first operand and of its result.
+        is_transposed: its kernel has the channels of the operand first.
     """
 
     op: str
     read: Channels
     written: Channels
+    is_transposed: bool = False
 
 
 def _layers(graph: Graph, widest: Graph) -> dict[str, _Layer]:
@@ -137,7 +139,7 @@ def _layers(graph: Graph, widest: Graph) -> dict[str, _Layer]:
     channels = {n.id: tuple(range(n.out.width)) for n in graph.nodes if isinstance(n.layer, Input)}
     found = _section(graph.nodes, widest.nodes, channels, ["fpn"])
     pyramid = channels[next(iter(graph.outputs.values()))]
-    for tower, wide_tower in zip(graph.head.towers, widest.head.towers, strict=True):
+    for tower, wide_tower in zip(graph.head.chains, widest.head.chains, strict=True):
         read = pyramid
         for layer, wide in zip(tower.layers, wide_tower.layers, strict=True):
             of_layer = {"x": read}
@@ -145,6 +147,8 @@ def _layers(graph: Graph, widest: Graph) -> dict[str, _Layer]:
             places = [place] if layer.shared else [f"{place}.{level}" for level in graph.outputs]
             found |= _section(layer.nodes, wide.nodes, of_layer, places)
             read = of_layer[layer.result]
+        if tower is graph.head.trunk:
+            pyramid = read
         for prediction, wide_prediction in zip(graph.head.predictions, widest.head.predictions, strict=True):
             if prediction.tower == tower.name:
                 found |= _prediction(prediction, wide_prediction, read, graph.outputs)
@@ -168,7 +172,7 @@ def _section(
 ) -> dict[str, _Layer]:
     """The layers of a section, or of a layer of the head; adds the channels of their results to `channels`."""
     ops: dict[str, list[str]] = {}
-    for node in nodes:
+    for node in {node.weights: node for node in nodes}.values():  # how often a `shared` op is called differs between fillings
         ops.setdefault(_op(node), []).append(kind(node.layer))
     found: dict[str, _Layer] = {}
     for node, wide in zip(nodes, widest, strict=True):
@@ -176,18 +180,21 @@ def _section(
             continue
         channels[node.id] = _written(node, wide, [channels[id] for id in node.inputs])
         widths = f"{'+'.join(str(feature.width) for feature in wide.operands)}>{wide.out.width}"
-        layer = _Layer(f"{widths} {' '.join(ops[_op(node)])}", channels[node.inputs[0]], channels[node.id])
-        found |= {f"{place}.{node.id}": layer for place in places}
+        layer = _Layer(
+            f"{widths} {' '.join(ops[_op(node)])}", channels[node.inputs[0]], channels[node.id], isinstance(node.layer, UpConv)
+        )
+        for place in places:
+            found.setdefault(f"{place}.{node.weights}", layer)
     return found
 
 
 def _op(node: Node) -> str:
-    return node.id.rpartition(".")[0]
+    return node.weights.rpartition(".")[0]
 
 
 def _written(node: Node, widest: Node, operands: Sequence[Channels]) -> Channels:
     match node.layer:
-        case Conv() | DeformConv() | CustomLayer() | Result():
+        case Conv() | DeformConv() | UpConv() | PixelShuffle() | CustomLayer() | Split() | Result():
             return tuple(range(node.out.width))
         case Concat():
             starts = [sum(feature.width for feature in widest.operands[:i]) for i in range(len(operands))]
@@ -208,7 +215,8 @@ def _narrow(wide: Tensor, shape: Sequence[int], layer: _Layer | None) -> Tensor:
     for dim, length in enumerate(shape):
         if wide.shape[dim] == length:
             continue
-        channels: Channels = () if layer is None else layer.read if dim else layer.written
+        is_operand = dim > 0 if layer is None or not layer.is_transposed or wide.dim() == 1 else dim == 0
+        channels: Channels = () if layer is None else layer.read if is_operand else layer.written
         if len(channels) == length and channels[-1] != length - 1:
             wide = wide.index_select(dim, torch.tensor(channels, device=wide.device))
         else:  # the channels of a group, and layers whose channels are the first ones

@@ -78,10 +78,15 @@ class Widths:
 def layer_kinds(graph: Graph) -> dict[str, tuple[object, ...]]:
     """What each layer computes, but for its width, by the path of its parameters."""
     kinds: dict[str, tuple[object, ...]] = {f"fpn.{node.id}": (kind(node.layer), node.inputs) for node in graph.nodes}
-    for tower in graph.head.towers:
+    for tower in graph.head.chains:
         for layer in tower.layers:
             kinds |= {
-                f"head.{tower.name}.{layer.index}.{node.id}": (kind(node.layer), node.inputs, layer.shared)
+                f"head.{tower.name}.{layer.index}.{node.id}": (
+                    kind(node.layer),
+                    node.inputs,
+                    layer.shared,
+                    layer.norms_per_level,
+                )
                 for node in layer.nodes
             }
     return kinds
@@ -96,7 +101,7 @@ def kind(layer: Layer) -> str:
 
 
 def _all_widths(graph: Graph) -> list[int]:
-    return [node.out.width for node in graph.nodes] + [tower.width for tower in graph.head.towers]
+    return [node.out.width for node in graph.nodes] + [tower.width for tower in graph.head.chains]
 
 
 def _draw(space: Space, rng: random.Random) -> tuple[int, ...]:

@@ -53,7 +53,7 @@ def synflow(module: nn.Module, features: Mapping[str, Tensor]) -> float:
     linear = copy.deepcopy(module).double().eval()
     for parent in list(linear.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, nn.GroupNorm | nn.modules.batchnorm._BatchNorm):
+            if isinstance(child, nn.GroupNorm | nn.LayerNorm | nn.modules.batchnorm._BatchNorm):
                 setattr(parent, name, nn.Identity())
     with torch.no_grad():
         for parameter in linear.parameters():

@@ -209,6 +209,95 @@ def test_turns_have_the_same_weights_whatever_the_depth() -> None:
     assert len(sharing.weights.parameters) > len(deepest), "another op in the first turn"
 
 
+def test_a_shared_op_has_one_set_however_often_a_filling_calls_it() -> None:
+    """Wherever it is called; its alternatives have sets of their own. Norms of each level are told apart."""
+    space = loads_space("""decoder t {
+      input c3, c4
+      let w = ?(32 | 64)
+      fpn(width=w, norm=bn) {
+        shared f(x) = ?(conv_3x3 | sep_3x3)(x)
+        x = c3
+        repeat ?(1..3) { x = f(x) }
+        output p3 = x, p4 = ?(f(c4) | c4)
+      }
+      head(width=w, norm=bn, norms=level) { both: conv_3x3 cls: conv_1x1 }
+      predict fcos(centerness=cls)
+    }""")
+
+    def lowered(text: str) -> Graph:
+        return space.load(text).lower(CHANNELS)
+
+    widths, weights = Widths(space, lowered), SharedWeights()
+    assert widths.decisions == (0,)
+    made: dict[tuple[int, ...], dict[str, Tensor]] = {}
+    for indices in itertools.product(*(range(len(domain)) for domain in space.domains)):
+        graph, widest = lowered(space.decode(indices)), lowered(space.decode(widths.widest(indices)))
+        bound = weights.bind(graph, widest, CLASSES, lambda widest=widest: DecoderModule(widest, CLASSES))
+        made[indices] = bound.weights
+        bound.module.load_state_dict(bound.own_state())
+        assert bound.eval()(maps())["p3"].cls_logits.isfinite().all()
+    shared = [key for key in weights.parameters if key.startswith("fpn.f.")]
+    assert len(shared) == 3 + 4, "one convolution with a norm, or two"
+    for op in (0, 1):
+        sets = {found["fpn.f.conv.weight"].data_ptr() for indices, found in made.items() if indices[1] == op}
+        assert len(sets) == 1
+    level_norms = {key.split()[0] for key in weights.parameters if key.startswith("head.both.0.norm")}
+    assert level_norms == {f"head.both.0.norm.{level}.{name}" for level in ("p3", "p4") for name in ("weight", "bias")}
+
+
+def test_layers_without_weights_share_nothing_and_hand_on_channels() -> None:
+    space = loads_space("""
+    decoder small {
+      input c3, c4
+      let w = ?(32 | 64)
+      fpn(width=w, norm=bn) {
+        a, b = split(c3)
+        by = conv(c4, k=1, width=2)
+        d = weighted_add(conv_3x3(mul(b, 0.5)), c4, by=by)
+        output p3 = conv_1x1(concat(d, a)), p4 = c4
+      }
+      head(width=w, norm=none) { conv_3x3 }
+      predict fcos
+    }
+    """)
+    sharing = Sharing(space)
+    assert sharing.widths.decisions == (0,)
+    narrow, wide = sharing.bind((0,)), sharing.bind((1,))
+    assert torch.equal(narrow.weights["fpn.d.conv.weight"], wide.weights["fpn.d.conv.weight"][:32, :16])
+    joined = wide.weights["fpn.p3.conv.weight"][:32, [*range(32), *range(64, 80)]]
+    assert torch.equal(narrow.weights["fpn.p3.conv.weight"], joined)
+    assert set(narrow(maps())) == {"p3", "p4"}
+
+
+FINER = loads_space("""decoder finer { input c3, c4, c5 let w = ?(32 | 64)
+  fpn(width=w, norm=ln) {
+    a = up_conv(concat(c4, c5), k=3, norm=bn)
+    b = conv_1x1(pixel_shuffle(concat(c4, c5)))
+    output p3 = add(carafe(concat(a, b), compressed=8), attention(concat(a, b), heads=2))
+  }
+  head(width=w, norm=none) { conv_3x3 } predict fcos }""")
+
+
+def test_layers_that_lead_to_finer_maps() -> None:
+    """A transposed convolution has the channels of its operand first; the other layers keep those that they read."""
+    sharing = Sharing(FINER)
+    wide = sharing.bind((1,))
+    narrow = sharing.bind((0,))
+    of_each_operand = [*range(32), *range(64, 96)]
+    kernel = wide.weights["fpn.a.up_conv.weight"]
+    assert torch.equal(narrow.weights["fpn.a.up_conv.weight"], kernel[of_each_operand, :32])
+    for name in ("carafe.compress", "attention.query"):
+        given, own = wide.weights[f"fpn.p3.{name}.weight"], narrow.weights[f"fpn.p3.{name}.weight"]
+        rows = of_each_operand if name == "attention.query" else list(range(8))
+        assert torch.equal(own, given[rows][:, of_each_operand])
+    assert sharing.widths.decisions == (0,)
+    narrow.calibrate([maps()])
+    module = DecoderModule(FINER.load(FINER.decode((0,))).lower(CHANNELS), CLASSES)
+    module.load_state_dict(narrow.own_state())
+    narrow.eval(), module.eval()
+    assert torch.equal(narrow(maps())["p3"].cls_logits, module(maps())["p3"].cls_logits)
+
+
 def test_predictions_of_other_ops_and_bins_are_other_weights() -> None:
     """Every filling computes; predictions share their weights with those of the same op and bins, whatever the width."""
     space = loads_space("""
