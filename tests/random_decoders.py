@@ -146,6 +146,9 @@ def text(seed: int) -> str:
     predict = rng.choice(["fcos(centerness=cls)", "fcos(centerness=box)", "retinanet(anchors=3)"])
     if predict.startswith("fcos") and seed % 2:
         predict = predict.replace(")", ", boxes=relu)")
+    if seed % 5 == 2:
+        others = ["gfl(bins=3, share=false)", "tal(bins=4)", "atss(kernel=1)", "gfl(bins=2, conv=sep_3x3)"]
+        predict = [*others, "tal(bins=1, share=false, conv=dconv_3x3)", "fcos(centerness=none)"][seed // 5 % 6]
     body = "\n".join(f"    {line}" for line in lines)
     named = ["size=96x128", "backbone=resnet50", 'size=64x96, backbone="resnet50_v1.5"']
     detector = f"  detector({named[seed // 3 % 3]})\n" if seed % 3 == 0 else ""
@@ -160,7 +163,13 @@ def text(seed: int) -> str:
 
 
 def _finer(rng: random.Random, pool: list[str]) -> list[str]:
-    """Statements with layers that lead to finer maps, and with attention; only `merge` reads what they bind."""
+    """Statements with layers that lead to finer maps, with attention and given offsets; only `merge` reads what they bind."""
     finer = rng.choice(_FINER).format(rng.choice(pool))
     attended = f"encoder(down_max({rng.choice(pool)}, stride=4))"
-    return [f"f1 = {finer}", f"f2 = sum(attention({attended}, heads=2, position=none), down_max(f1, stride=8))"]
+    offsets = rng.choice([36, 54])  # without and with a mask
+    return [
+        f"f0 = conv({rng.choice(pool)}, k=3, width={offsets}, norm=none, act=none)",
+        f"f3 = deform_conv(resize({rng.choice(pool)}, to=f0), offset=f0, offset_groups=2)",
+        f"f1 = {finer}",
+        f"f2 = sum(attention({attended}, heads=2, position=none), down_max(f1, stride=8))",
+    ]

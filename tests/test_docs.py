@@ -33,6 +33,7 @@ import pytest
 
 from nasdsl import layers
 from nasdsl.diagnostics.catalogue import CODES
+from nasdsl.predictions import KINDS
 from nasdsl.semantics import (
     builder,
     conditions,
@@ -47,7 +48,7 @@ from nasdsl.semantics import (
     vocabulary,
 )
 from nasdsl.semantics.attributes import Accepts
-from nasdsl.semantics.infer_prediction import DETECTORS
+from nasdsl.semantics.infer_prediction import COMMON, kind_attributes
 from nasdsl.syntax import ast, lexer, parser
 
 ROOT = Path(__file__).parents[1]
@@ -404,10 +405,11 @@ def test_what_attributes_accept() -> None:
 
 def test_the_predictions_are_all_there() -> None:
     shown = [row[0].strip("`") for row in table("Predictions")]
-    takes = {name: ", ".join(attribute(n, a) for n, a in accepted.items()) for name, accepted in DETECTORS.items()}
+    detectors = {name: kind_attributes(kind) for name, kind in KINDS.items() if kind.__module__.startswith("nasdsl.")}
+    takes = {name: ", ".join(attribute(n, a) for n, a in accepted.items()) for name, accepted in detectors.items()}
     assert shown == [f"{name}({attributes})" for name, attributes in takes.items()]
     accepts = {row[0].strip("`"): row[1] for row in table("Attributes of predictions")}
-    assert accepts == {n: a.expectation() for accepted in DETECTORS.values() for n, a in accepted.items()}
+    assert accepts == {n: a.expectation() for accepted in [*detectors.values(), COMMON] for n, a in accepted.items()}
 
 
 def test_the_prelude_is_all_there() -> None:
@@ -460,6 +462,7 @@ def test_the_diagnostics_are_all_there() -> None:
 
 def test_the_layers_are_all_primitives() -> None:
     """Nothing in the set of layers is out of reach of the language."""
-    reached = {"input", "act", "result", *primitives.PRIMITIVES}  # one of several results of a layer of a package
+    reached = {"input", "act", *primitives.PRIMITIVES}
+    reached |= {"result", "factor"}  # one of several results of a layer, and a number among the operands of `mul`
     known = [t for t in vars(layers).values() if isinstance(t, type) and isinstance(vars(t).get("kind"), str)]
     assert {vars(t)["kind"] for t in known} <= reached

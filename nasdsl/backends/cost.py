@@ -9,8 +9,8 @@ from typing import NamedTuple
 from nasdsl.backbones import Backbone
 from nasdsl.diagnostics import Span
 from nasdsl.ir.graph import Graph, HeadLayer, Node
-from nasdsl.layers import Attention, Conv, Cost, Feature, Norm, layer_cost
-from nasdsl.semantics.architecture import Fcos, Value
+from nasdsl.layers import Attention, Cost, Feature, Norm, layer_cost
+from nasdsl.semantics.architecture import Value
 
 Size = tuple[int, int]
 """Height and width of the input image, in pixels."""
@@ -246,7 +246,6 @@ def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCos
     """
     levels = len(graph.levels)
     on_levels = HeadAreas(areas, tuple(graph.levels.values()))
-    area = on_levels.area(0)
     total = Cost()
     rows = []
     known: dict[int, Cost] = {}  # towers that are written as one chain share its layers
@@ -269,15 +268,12 @@ def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCos
                 )
             )
     for prediction in graph.head.predictions:
-        channels = prediction.channels(classes)
-        conv = Conv(channels, 3, bias=True)
-        one_cost = conv.cost((Feature(0, prediction.width),), Feature(0, channels), area)
-        scales = levels if prediction.name == "bbox_reg" and isinstance(graph.predict, Fcos) else 0
+        one_cost = _head_layer(prediction.layer(classes), on_levels, levels)
+        scales = levels if prediction.form != "raw" else 0
         one_cost = one_cost + Cost(0, scales, 0)
         total += one_cost
-        rows.append(
-            ValueCost(prediction.name, "conv_3x3", None, (channels, None, None), one_cost[0], one_cost[1], graph.head.span)
-        )
+        shape = (prediction.channels(classes), None, None)
+        rows.append(ValueCost(prediction.name, prediction.op, None, shape, one_cost[0], one_cost[1], graph.head.span))
     return total, rows
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from nasdsl.ir.canonical import digest
 from nasdsl.ir.graph import Graph, Node
-from nasdsl.layers import Input, Resize, is_sized
+from nasdsl.layers import Conv, DeformConv, Input, Resize, is_sized
 
 
 class ExportError(ValueError):
@@ -28,6 +28,8 @@ def all_nodes(graph: Graph) -> Iterator[Node]:
     for tower in graph.head.chains:
         for layer in tower.layers:
             yield from layer.nodes
+    for prediction in graph.head.predictions:
+        yield from prediction.nodes
 
 
 def sized_levels(nodes: Sequence[Node]) -> list[int]:
@@ -35,6 +37,12 @@ def sized_levels(nodes: Sequence[Node]) -> list[int]:
     levels = {n.layer.level for n in nodes if isinstance(n.layer, Resize)}
     levels |= {n.out.level for n in nodes if is_sized(n.layer) and n.out.level is not None}
     return sorted(levels)
+
+
+def offset_predictors(nodes: Sequence[Node]) -> list[Node]:
+    """The convolutions whose results are the offsets of deformable convolutions, as they are; each set of weights once."""
+    read = {node.inputs[1] for node in nodes if isinstance(node.layer, DeformConv) and len(node.inputs) > 1}
+    return list({node.weights: node for node in nodes if node.id in read and isinstance(node.layer, Conv)}.values())
 
 
 def input_nodes(graph: Graph) -> dict[str, Node]:
@@ -55,9 +63,9 @@ def metadata(graph: Graph, classes: int) -> dict[str, str]:
         "decoder": graph.name,
         "digest": digest(graph),
         "classes": str(classes),
-        "predict": type(graph.predict).__name__.lower(),
+        "predict": graph.predict.kind,
         "strides": json.dumps(strides),
     }
 
 
-__all__ = ["ExportError", "MissingExtra", "all_nodes", "input_nodes", "metadata", "sized_levels", "where"]
+__all__ = ["ExportError", "MissingExtra", "all_nodes", "input_nodes", "metadata", "offset_predictors", "sized_levels", "where"]

@@ -30,6 +30,10 @@ def for_inference(module: DecoderModule) -> DecoderModule:
             pairs = [] if layer.norms_per_level else foldable(layer.nodes, [layer.result])
             for level in levels[:1] if layer.shared else levels:
                 fold(root, [(layer.path(conv, level), layer.path(norm, level)) for conv, norm in pairs])
+    for prediction in graph.head.predictions:
+        pairs = foldable(prediction.nodes, [prediction.nodes[-1].id])
+        for place in optimized.head.places(prediction)[: None if pairs else 0]:
+            fold(optimized.head.get_submodule(place), [(conv.weights, norm.weights) for conv, norm in pairs])
     return optimized.to(memory_format=torch.channels_last)
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from nasdsl.backends.export import offset_predictors
 from nasdsl.backends.interpreter import Interpreter, compute_of, needed_levels
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
@@ -50,6 +51,7 @@ from nasdsl.nn import (
     DilatedDepthwiseConv2d,
     Group,
     GroupNorm,
+    GuidedDeformConv2d,
     LayerNorm2d,
     SelfAttention2d,
     UpConv2d,
@@ -57,7 +59,7 @@ from nasdsl.nn import (
 from nasdsl.nn import PixelShuffle as PixelShuffleModule
 from nasdsl.nn import Scale as ScaleModule
 from nasdsl.nn import WeightedAdd as WeightedAddModule
-from nasdsl.semantics.architecture import Fcos
+from nasdsl.predictions import BoxForm
 
 PRIOR = 0.01
 """Initial class probability (arXiv:1708.02002, section 4.1)."""
@@ -69,9 +71,9 @@ class Prediction(NamedTuple):
     Attributes:
         cls_logits: [N, classes, H, W]; with anchors [N, anchors * classes, H, W].
         bbox_reg: [N, 4, H, W], distances to the left, top, right and bottom side in pixels of the image, not negative:
-            ``exp(scale * x)``, or ``relu(scale * x) * stride`` with ``boxes=relu``. With anchors [N, anchors * 4, H, W],
-            the raw output.
-        centerness: [N, 1, H, W], logits; None with anchors.
+            ``exp(scale * x)``, or ``relu(scale * x) * stride`` with ``boxes=relu``. With anchors [N, anchors * 4, H, W], with
+            distributions [N, 4 * (bins + 1), H, W], the logits of a side adjacent: the raw output.
+        centerness: [N, 1, H, W], logits; None where it is not predicted.
     """
 
     cls_logits: Tensor
@@ -149,18 +151,17 @@ class Head(Group):
     def __init__(self, graph: Graph, classes: int) -> None:
         super().__init__()
         self.levels = tuple(graph.outputs)
-        self.is_fcos = isinstance(graph.predict, Fcos)
-        self.relu_boxes = isinstance(graph.predict, Fcos) and graph.predict.boxes == "relu"
+        self.predictions = {p.name: p for p in graph.head.predictions}
+        box = self.predictions.get("bbox_reg")
+        self.box_form: BoxForm = "raw" if box is None else box.form
         self.strides = {name: 2**level for name, level in graph.levels.items()}
         self.towers: dict[str, list[TowerLayer]] = {}
         self.trunk = "" if graph.head.trunk is None else graph.head.trunk.name
         for tower in graph.head.chains:
             self.add_module(tower.name, Group())
             self.towers[tower.name] = [self._layer(self.get_submodule(tower.name), layer) for layer in tower.layers]
-        self.tower_of = {p.name: p.tower for p in graph.head.predictions}
-        for prediction in graph.head.predictions:
-            self.add_module(prediction.name, _prediction(prediction, classes))
-        if self.is_fcos:
+        self.runners = {p.name: self._prediction(p, p.layer(classes)) for p in graph.head.predictions}
+        if self.box_form != "raw":
             self.scale = nn.ParameterDict({level: nn.Parameter(torch.ones(())) for level in self.levels})
 
     def _layer(self, tower: nn.Module, layer: HeadLayer) -> TowerLayer:
@@ -174,6 +175,27 @@ class Head(Group):
             interpreters[level] = one
         return TowerLayer(interpreters, needed_levels(layer.nodes))
 
+    def _prediction(self, prediction: PredictionLayer, layer: HeadLayer) -> TowerLayer:
+        """Create the modules of a prediction: at its own path for a single layer, else below it."""
+        interpreters: dict[str, Interpreter] = {}
+        for level, place in zip(self.levels, self.places(prediction) * (len(self.levels) if layer.shared else 1), strict=True):
+            paths = {node.id: place if prediction.is_plain else f"{place}.{node.weights}" for node in layer.nodes}
+            if not (layer.shared and interpreters):
+                _register(self, ((paths[node.id], node) for node in layer.nodes))
+                _initialise_prediction(self.get_submodule(prediction_path(prediction, place)), prediction)
+            one = next(iter(interpreters.values())) if layer.shared and interpreters else None
+            interpreters[level] = one or Interpreter(layer.nodes, [layer.result], paths)
+        return TowerLayer(interpreters, needed_levels(layer.nodes))
+
+    def places(self, prediction: PredictionLayer) -> list[str]:
+        """Paths of the modules of a prediction: one, or one for each level."""
+        return [prediction.name] if prediction.shared else [f"{prediction.name}.{level}" for level in self.levels]
+
+    def _predict(self, name: str, x: Tensor, level: str) -> Tensor:
+        """A prediction for one level."""
+        runner = self.runners[name]
+        return runner.interpreters[level].run(self, {"x": x}, runner.sizes(x))[0]
+
     def forward(self, pyramid: Mapping[str, Tensor]) -> dict[str, Prediction]:
         """Pyramid [N, width, H, W] by level to a `Prediction` for each level."""
         predictions = {}
@@ -186,13 +208,12 @@ class Head(Group):
                 for layer in layers:
                     x = layer.interpreters[level].run(tower, {"x": x}, layer.sizes(x))[0]
                 towers[name] = x
-            cls_logits, bbox_reg = (self.get_submodule(n)(towers[self.tower_of[n]]) for n in ("cls_logits", "bbox_reg"))
-            centerness = None
-            if self.is_fcos:
-                scaled = self.scale[level] * bbox_reg
-                bbox_reg = torch.relu(scaled) * self.strides[level] if self.relu_boxes else torch.exp(scaled)
-                centerness = self.get_submodule("centerness")(towers[self.tower_of["centerness"]])
-            predictions[level] = Prediction(cls_logits, bbox_reg, centerness)
+            maps = {name: self._predict(name, towers[p.tower], level) for name, p in self.predictions.items()}
+            if self.box_form != "raw":
+                scaled = self.scale[level] * maps["bbox_reg"]
+                exp = self.box_form == "exp"
+                maps["bbox_reg"] = torch.exp(scaled) if exp else torch.relu(scaled) * self.strides[level]
+            predictions[level] = Prediction(maps["cls_logits"], maps["bbox_reg"], maps.get("centerness"))
         return predictions
 
 
@@ -234,18 +255,32 @@ def build(graph: Graph, classes: int) -> DecoderModule:
     return DecoderModule(graph, classes)
 
 
-def _prediction(prediction: PredictionLayer, classes: int) -> nn.Conv2d:
-    """Prediction convolution, initialized with N(0, 0.01); the bias of the class logits gives the probability `PRIOR`."""
-    conv = nn.Conv2d(prediction.width, prediction.channels(classes), 3, padding=1)
+def prediction_path(prediction: PredictionLayer, place: str) -> str:
+    """Path of the convolution that gives a prediction, whose modules are at `place`."""
+    return place if prediction.is_plain else f"{place}.{prediction.place}"
+
+
+def _initialise_prediction(conv: nn.Module, prediction: PredictionLayer) -> None:
+    """Initialize a prediction with N(0, 0.01); the bias of the class logits gives the probability `PRIOR`."""
+    assert isinstance(conv, nn.Conv2d | DeformConv2d | DilatedDepthwiseConv2d)
     nn.init.normal_(conv.weight, std=0.01)
     assert conv.bias is not None
     nn.init.constant_(conv.bias, -math.log((1 - PRIOR) / PRIOR) if prediction.name == "cls_logits" else 0.0)
-    return conv
 
 
 def _initialise(module: DecoderModule, graph: Graph) -> None:
-    """Initialize strided outputs (P6, P7) with kaiming_uniform(a=1) and zero bias, as published. The rest keeps torch's
+    """Initialize strided outputs (P6, P7) with kaiming_uniform(a=1) and zero bias, as published, and with zeros what predicts
+    the offsets of a deformable convolution, as the deformable convolution that predicts its own. The rest keeps torch's
     defaults."""
+    predictors = [module.fpn.get_submodule(node.weights) for node in offset_predictors(graph.nodes)]
+    for tower in graph.head.chains:
+        root = module.head.get_submodule(tower.name)
+        for layer in tower.layers:
+            for level in module.head.levels[:1] if layer.shared else module.head.levels:
+                predictors += [root.get_submodule(layer.path(node, level)) for node in offset_predictors(layer.nodes)]
+    for predictor in predictors:
+        for parameter in predictor.parameters():
+            nn.init.zeros_(parameter)
     for node in strided_outputs(graph):
         conv = module.fpn.get_submodule(node.weights)
         assert isinstance(conv, nn.Conv2d)
@@ -305,8 +340,9 @@ def make_module(node: Node) -> nn.Module | None:
                 return DilatedDepthwiseConv2d(width, layer.k, layer.dilation, layer.bias)
             return nn.Conv2d(width, layer.width, layer.k, layer.stride, padding, layer.dilation, layer.groups, bias=layer.bias)
         case DeformConv():
+            deformable = DeformConv2d if len(node.inputs) == 1 else GuidedDeformConv2d
             layer = layer.resolved(node.operands[0])
-            return DeformConv2d(
+            return deformable(
                 width, layer.width, layer.k, layer.stride, layer.dilation, layer.groups, layer.offset_groups, layer.bias
             )
         case Norm():
@@ -316,6 +352,7 @@ def make_module(node: Node) -> nn.Module | None:
         case WeightedAdd():
             return WeightedAddModule(len(node.inputs))
         case UpConv():
+            layer = layer.resolved(node.operands[0])
             return UpConv2d(width, layer.width, layer.k, layer.stride, layer.groups, layer.bias)
         case PixelShuffle():
             return PixelShuffleModule(layer.factor)

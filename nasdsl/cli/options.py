@@ -164,7 +164,7 @@ METHOD = click.option(
     "--method",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Change an option of FCOS or RetinaNet, such as center_radius=1.5; may be repeated.",
+    help="Change an option of what the decoder predicts, such as center_radius=1.5 of FCOS; may be repeated.",
 )
 IMPROVEMENTS = click.option(
     "--improvements/--no-improvements",

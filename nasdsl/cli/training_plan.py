@@ -191,7 +191,7 @@ def with_recipe(
         run: folder of a run that is resumed; it keeps the recipe that it has.
         purpose: what the training is for, where a command has several.
     """
-    from nasdsl.semantics.architecture import Fcos
+    from nasdsl.predictions import Fcos
     from nasdsl.training.small_data import default_recipe, with_recommended_size
 
     chosen = name or (recorded_recipe(run) if run is not None else None) or default_recipe(len(data))

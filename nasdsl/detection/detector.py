@@ -16,15 +16,13 @@ from nasdsl.backends.module import DecoderModule, Prediction
 from nasdsl.data.geometry import resized_size
 from nasdsl.detection.backbones import FeatureExtractor
 from nasdsl.detection.detections import Detections
-from nasdsl.detection.fcos import Fcos
+from nasdsl.detection.method import Method
 from nasdsl.detection.prediction import ImageLike, predict
 from nasdsl.detection.pyramid import RawDetections, shapes_of
-from nasdsl.detection.retinanet import Retinanet
 
 if TYPE_CHECKING:
     from nasdsl.detection.inheritance import Inheritance
 
-Method: TypeAlias = Fcos | Retinanet
 Size: TypeAlias = tuple[int, int]
 Target: TypeAlias = dict[str, Any]
 
@@ -74,11 +72,11 @@ class Resize(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has
 
 
 class Detector(nn.Module):
-    """Backbone, decoder, and FCOS or RetinaNet.
+    """Backbone, decoder, and the method of what the decoder predicts, such as FCOS.
 
-    In training mode, ``detector(images, targets)`` returns a dict of losses (``classification``, ``bbox_regression``, and
-    ``bbox_ctrness`` with FCOS); in evaluation mode, ``detector(images)`` returns a list of ``{"boxes", "labels", "scores"}``,
-    best first. Images are
+    In training mode, ``detector(images, targets)`` returns a dict of losses (``classification``, ``bbox_regression``, with
+    FCOS also ``bbox_ctrness``, with distributions ``distribution``); in evaluation mode, ``detector(images)`` returns a list of
+    ``{"boxes", "labels", "scores"}``, best first. Images are
 
     - a list of [3, H, W] tensors of any sizes, RGB, float 0 to 1 or uint8: they are resized so that the shorter side is
       `min_size` and the longer one at most `max_size`, and boxes are in pixels of the originals; or
@@ -92,7 +90,7 @@ class Detector(nn.Module):
     Attributes:
         classes: names of the classes.
         category_ids: the data set's ids of the classes, in the same order.
-        method: options of FCOS or RetinaNet.
+        method: options, targets, losses and detections of what is predicted.
         inherited: what it has inherited from the weights that it was built with; None without such weights.
     """
 
@@ -143,7 +141,7 @@ class Detector(nn.Module):
             "max_size": self.transform.max_size,
             "fixed_size": list(self.transform.fixed_size) if self.transform.fixed_size else None,
             "size_divisible": self.transform.size_divisible,
-            "method": asdict(self.method),
+            "method": asdict(self.method),  # type: ignore[call-overload]  # methods are dataclasses
         }
 
     def forward(
@@ -230,13 +228,9 @@ class Detector(nn.Module):
         """
         assert inputs.targets is not None
         shapes = shapes_of(predictions)
-        method = self.method
-        if isinstance(method, Fcos):
-            uncropped = (target.get("uncropped_size", size) for target, size in zip(inputs.targets, inputs.sizes, strict=True))
-            shorter = max(min(size) for size in uncropped)
-            return method.losses(predictions, method.targets(shapes, (shorter, shorter), inputs.targets))
-        height, width = inputs.images.shape[-2:]
-        return method.losses(predictions, method.targets(shapes, (height, width), inputs.targets))
+        uncropped = (target.get("uncropped_size", size) for target, size in zip(inputs.targets, inputs.sizes, strict=True))
+        shorter = max(min(size) for size in uncropped)
+        return self.method.losses(predictions, self.method.targets(shapes, (shorter, shorter), inputs.targets))
 
     def prepare(
         self, images: Tensor | Sequence[Tensor], targets: Sequence[Target] | None = None, sizes: Sequence[Size] | None = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -11,14 +13,18 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 
 from nasdsl.decoder import REFERENCE_BACKBONE, Decoder, loads
+from nasdsl.detection.atss import Atss
 from nasdsl.detection.backbones import FeatureExtractor, make_backbone
-from nasdsl.detection.detector import Detector, DetectorError, Method, Size
+from nasdsl.detection.detector import Detector, DetectorError, Size
 from nasdsl.detection.fcos import Fcos
+from nasdsl.detection.gfl import Gfl
 from nasdsl.detection.inheritance import is_same_network
+from nasdsl.detection.method import Method
 from nasdsl.detection.retinanet import Retinanet
+from nasdsl.detection.tal import Tal
 from nasdsl.detection.weights import SavedWeights, read_weights
 from nasdsl.diagnostics import DiagnosticError
-from nasdsl.semantics.architecture import Fcos as FcosPrediction
+from nasdsl.predictions import PredictionKind, describe_kind
 
 
 def detector(
@@ -57,7 +63,7 @@ def detector(
             ``detector(size=…)`` in the decoder's text.
         size_divisible: images in lists are padded to multiples of this; with 1, only to the largest image of the batch.
         seed: of the random weights; torch's random state is not changed. None: that state is used.
-        method: options of `nasdsl.detection.fcos.Fcos` or `nasdsl.detection.retinanet.Retinanet`.
+        method: options of what the decoder predicts, such as those of `nasdsl.detection.fcos.Fcos`.
 
     Raises:
         DetectorError, DetectionError, BackboneError, DiagnosticError, MissingFeature: the message names what does not fit.
@@ -78,7 +84,7 @@ def detector(
         raise DetectorError(
             f"{', '.join(ignored)} cannot be given with a custom backbone: load its weights, and call its `freeze`, before"
         )
-    options = _make_method(decoder, method)
+    options = make_method(decoder, method)
     decoder = make_self_contained(decoder)
     saved = None
     if weights is not None:
@@ -189,31 +195,56 @@ def make_self_contained(decoder: Decoder) -> Decoder:
     return loads(decoder.canonical, f"{decoder.source.name} (canonical text)")
 
 
-def _make_method(decoder: Decoder, options: Mapping[str, Any]) -> Method:
-    """The options of FCOS or RetinaNet, whichever the text's `predict` names."""
+def make_method(decoder: Decoder, options: Mapping[str, Any]) -> Method:
+    """The method of what the text's `predict` names, with these options.
+
+    Raises:
+        DetectorError: an option is not known, has a wrong type, or contradicts the text; a package's class fails.
+        DetectionError: an option has an invalid value.
+    """
     predict = decoder.architecture.predict
-    cls = Fcos if isinstance(predict, FcosPrediction) else Retinanet
+    cls = _method_class(predict)
     hints = get_type_hints(cls)
-    unknown = sorted(set(options) - set(hints))
-    other = Retinanet if cls is Fcos else Fcos
+    fixed = predict.method_options()
+    own = [field.name for field in fields(cls)]  # type: ignore[arg-type]  # methods are dataclasses
+    unknown = sorted(set(options) - set(own))
     for name in unknown:
-        if name in get_type_hints(other):
+        other = next((known for known in _BUILT_IN if name in get_type_hints(known)), None)
+        if other is not None:
             raise DetectorError(
-                f"{name} is an option of {other.__name__}, and the decoder's text says `predict {cls.__name__.lower()}`: leave "
-                f"it out; {cls.__name__} has {', '.join(hints)}"
+                f"{name} is an option of {other.__name__}, and the decoder's text says `predict {predict.kind}`: leave it out; "
+                f"{cls.__name__} has {', '.join(own)}"
             )
     if unknown:
-        raise DetectorError(f"unknown option {', '.join(unknown)}; {cls.__name__} has {', '.join(hints)}")
+        raise DetectorError(f"unknown option {', '.join(unknown)}; {cls.__name__} has {', '.join(own)}")
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     for name, value in values.items():
         if not _has_type(value, hints[name]):
             expected = str(hints[name]) if get_args(hints[name]) else hints[name].__name__
             raise DetectorError(f"{name} is {value!r}; expected {expected.replace('typing.', '')}, not negative")
-    if isinstance(predict, FcosPrediction):
-        return Fcos(**values)
-    if values.setdefault("anchors", predict.anchors) != predict.anchors:
-        raise DetectorError(f"anchors is {values['anchors']}; the decoder's text says {predict.anchors}, change it there")
-    return Retinanet(**values)
+        if name in fixed and value != fixed[name]:
+            raise DetectorError(f"{name} is {value!r}; the decoder's text says {fixed[name]!r}, change it there")
+    return cls(**{**values, **fixed})
+
+
+_BUILT_IN: tuple[type[Method], ...] = (Fcos, Retinanet, Atss, Gfl, Tal)
+
+
+def _method_class(kind: PredictionKind) -> type[Method]:
+    """The class of a kind's method.
+
+    Raises:
+        DetectorError: a package's kind has none; the message names it.
+    """
+    module, _, name = kind.method.partition(":")
+    try:
+        found: object = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        raise DetectorError(f"{describe_kind(type(kind))}: its method {kind.method} cannot be imported: {message}") from error
+    if not (isinstance(found, type) and issubclass(found, Method) and hasattr(found, "__dataclass_fields__")):
+        raise DetectorError(f"{describe_kind(type(kind))}: its method {kind.method} is no dataclass derived from Method")
+    return found
 
 
 def _has_type(value: Any, kind: Any) -> bool:

@@ -6,33 +6,32 @@ improvements in the last rows of its Table 2 are ``Fcos(**IMPROVED)`` with a dec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
-from torchvision.ops import sigmoid_focal_loss
 
-from nasdsl.detection.losses import MIN_NORMALIZER, BoxLoss, box_loss, centerness, mean_over_processes
-from nasdsl.detection.postprocess import LevelCandidates, decode_boxes, postprocess_detections
-from nasdsl.detection.pyramid import (
-    DetectionError,
-    Predictions,
-    RawDetections,
-    Shapes,
-    Target,
-    boxes_and_labels,
-    flatten_level,
-    flatten_levels,
-    level_locations,
-    level_of,
-    one_hot,
-    shapes_of,
-    strides_of,
+from nasdsl.detection import onnx_decoding
+from nasdsl.detection.locations import (
+    LocationTargets,
+    annotated,
+    grid_of,
+    location_candidates,
+    location_losses,
+    location_source,
+    location_targets,
 )
+from nasdsl.detection.losses import BoxLoss
+from nasdsl.detection.method import DecodingSource, LossTerm, Method
+from nasdsl.detection.onnx_decoding import Places
+from nasdsl.detection.postprocess import LevelCandidates
+from nasdsl.detection.pyramid import DetectionError, Predictions, Shapes, Target, level_of, strides_of
+
+if TYPE_CHECKING:
+    from nasdsl.backends.onnx import Writer
 
 IMPROVED_PREDICTION = "fcos(centerness=box, boxes=relu)"
 """The prediction of a decoder with the improvements: centerness on the box tower, distances in strides."""
@@ -41,26 +40,8 @@ IMPROVED: dict[str, Any] = {"center_radius": 1.5, "box_loss": "giou"}
 """Options of `Fcos` with the improvements: center sampling and GIoU loss. All together: +1.6 AP with ResNet-50 (Table 2)."""
 
 
-class FcosTargets(NamedTuple):
-    """Training targets for N images with L locations each. The image is the first dimension, so that a cache can index it.
-
-    Attributes:
-        labels: [N, L] int64; -1 is background.
-        distances: [N, L, 4] in pixels to the left, top, right and bottom side of the box; 0 for background.
-        centerness: [N, L], 0 … 1 (equation 3); 0 for background.
-    """
-
-    labels: Tensor
-    distances: Tensor
-    centerness: Tensor
-
-    def select(self, images: Tensor | slice | list[int]) -> FcosTargets:
-        """The targets of these images, in this order."""
-        return FcosTargets(*(x[images] for x in self))
-
-
 @dataclass(frozen=True, slots=True)
-class Fcos:
+class Fcos(Method):
     """Options of FCOS, with its targets, losses and detections.
 
     Attributes:
@@ -78,7 +59,11 @@ class Fcos:
         nms: IoU threshold of non-maximum suppression.
         detections: maximum number of detections of an image.
         centerness_in_score: whether detections are ranked by class score times centerness instead of the class score.
+        has_centerness: whether it is predicted; it follows from the text of the decoder. Without, there is no loss for it, and
+            detections are ranked by the class score. Its targets weight the box loss anyhow.
     """
+
+    at_locations = True
 
     ranges: tuple[float, ...] | None = None
     reference_size: float | None = 800.0
@@ -91,6 +76,7 @@ class Fcos:
     nms: float = 0.6
     detections: int = 100
     centerness_in_score: bool = True
+    has_centerness: bool = True
 
     def __post_init__(self) -> None:
         if self.box_loss not in get_args(BoxLoss):
@@ -103,7 +89,7 @@ class Fcos:
             if value is not None and not value > 0:
                 raise DetectionError(f"{name} is {value}; expected a positive number or None")
 
-    def targets(self, shapes: Shapes, image_size: tuple[int, int], targets: Sequence[Target]) -> FcosTargets:
+    def targets(self, shapes: Shapes, image_size: tuple[int, int], targets: Sequence[Target]) -> LocationTargets:
         """Training targets of a batch.
 
         A location is assigned a box if it lies strictly inside the box and its level matches the box's size there; of several,
@@ -118,10 +104,9 @@ class Fcos:
         Raises:
             DetectionError: `ranges` does not have one bound less than there are levels, or a target is malformed.
         """
-        pairs = [boxes_and_labels(target, image) for image, target in enumerate(targets)]
-        device = pairs[0][0].device if pairs else None
+        pairs = annotated(targets)
         strides = strides_of(shapes)
-        grid = [level_locations(shape, stride, device) for shape, stride in zip(shapes.values(), strides, strict=True)]
+        grid = grid_of(shapes, pairs[0][0].device if pairs else None)
         bounds = [0.0, *self._size_bounds(tuple(shapes), image_size), float("inf")]
         lower, upper = (_per_location(grid, values) for values in (bounds[:-1], bounds[1:]))
         radius = None
@@ -129,78 +114,38 @@ class Fcos:
             radius = _per_location(grid, [self.center_radius * stride for stride in strides])
         locations = torch.cat(grid)
 
-        labels = torch.full((len(pairs), len(locations)), -1, device=device)
-        boxes = torch.zeros(len(pairs), len(locations), 4, device=device)
-        for image, (gt_boxes, gt_labels) in enumerate(pairs):
-            if len(gt_boxes) > 0:
-                index, positive = _assign_boxes(locations, lower, upper, radius, gt_boxes)
-                labels[image] = torch.where(positive, gt_labels[index], -1)
-                boxes[image] = gt_boxes[index]
-        distances = torch.cat([locations - boxes[..., :2], boxes[..., 2:] - locations], dim=-1)
-        positive = labels >= 0
-        distances = torch.where(positive[..., None], distances, 0.0)
-        return FcosTargets(labels, distances, torch.where(positive, centerness(distances), 0.0))
+        return location_targets(locations, pairs, lambda boxes: _assign_boxes(locations, lower, upper, radius, boxes))
 
-    def losses(self, predictions: Predictions, targets: FcosTargets) -> dict[str, Tensor]:
-        """The three losses of a batch, scalars.
-
-        - ``classification``: sum of the focal loss, divided by (positives + images);
-        - ``bbox_regression``: mean box loss of the positives, weighted by the centerness targets;
-        - ``bbox_ctrness``: mean binary cross entropy of the positives' centerness.
-
-        In a distributed run the counts are means over the processes. Without positives the latter two are 0, with gradients.
+    def loss_terms(self, predictions: Predictions, targets: LocationTargets) -> dict[str, LossTerm]:
+        """The losses of a batch, see `location_losses`; the box loss has the weight 1.
 
         Raises:
-            DetectionError: the predictions have no centerness, or do not match the targets.
+            DetectionError: centerness is predicted where it should not be, or not where it should, or the predictions do not
+                match the targets.
         """
-        levels = list(predictions.values())
-        logits = flatten_levels([level.cls_logits for level in levels], levels[0].cls_logits.shape[1])
-        distances = flatten_levels([level.bbox_reg for level in levels], 4)
-        center_logits = flatten_levels(_centerness_logits(predictions), 1).squeeze(2)
-        class_targets = one_hot(targets.labels, logits)
-
-        positive = torch.nonzero(targets.labels >= 0, as_tuple=True)
-        weights = targets.centerness[positive].to(logits.dtype)
-        positives, weight_sum = mean_over_processes(torch.stack([weights.new_ones(len(weights)).sum(), weights.sum()]))
-        focal: Tensor = sigmoid_focal_loss(logits, class_targets, self.focal_alpha, self.focal_gamma, reduction="sum")
-        boxes = box_loss(distances[positive], targets.distances[positive].to(logits.dtype), self.box_loss)
-        center = binary_cross_entropy_with_logits(center_logits[positive], weights, reduction="sum")
-        return {
-            "classification": focal / (positives + len(logits)),
-            "bbox_regression": (boxes * weights).sum() / weight_sum.clamp(min=MIN_NORMALIZER),
-            "bbox_ctrness": center / positives.clamp(min=MIN_NORMALIZER),
-        }
-
-    def detect(self, predictions: Predictions, sizes: Sequence[tuple[int, int]]) -> list[RawDetections]:
-        """The detections of each image of a batch; see `postprocess_detections`.
-
-        Args:
-            predictions: of the batch.
-            sizes: (height, width) of each image in pixels, without the padding of the batch.
-
-        Raises:
-            DetectionError: the predictions have no centerness, or the number of sizes is not that of the images.
-        """
-        return postprocess_detections(self.level_candidates(predictions), sizes, self.candidates, self.nms, self.detections)
+        return location_losses(
+            predictions, targets, self.box_loss, self.focal_alpha, self.focal_gamma, has_centerness=self.has_centerness
+        )
 
     def level_candidates(self, predictions: Predictions) -> list[LevelCandidates]:
         """The decoded predictions of each level, finest first.
 
         Raises:
-            DetectionError: the predictions have no centerness.
+            DetectionError: see `loss_terms`.
         """
-        levels = []
-        shapes = shapes_of(predictions)
-        center_logits = _centerness_logits(predictions)
-        for (level, prediction), center, stride in zip(predictions.items(), center_logits, strides_of(shapes), strict=True):
-            locations = level_locations(shapes[level], stride, prediction.bbox_reg.device)
-            boxes = decode_boxes(locations, flatten_level(prediction.bbox_reg, 4).float())
-            scores = flatten_level(prediction.cls_logits, prediction.cls_logits.shape[1]).float().sigmoid()
-            allowed = scores > self.score_threshold
-            if self.centerness_in_score:
-                scores = scores * flatten_level(center, 1).float().sigmoid()
-            levels.append(LevelCandidates(boxes, scores, allowed))
-        return levels
+        return location_candidates(
+            predictions, self.score_threshold, has_centerness=self.has_centerness, in_score=self.centerness_in_score
+        )
+
+    def write_scores(self, writer: Writer, tensors: Mapping[str, str]) -> tuple[str, str]:
+        in_score = self.has_centerness and self.centerness_in_score
+        return onnx_decoding.sigmoid_scores(writer, tensors, self.score_threshold, centerness=in_score)
+
+    def write_boxes(self, writer: Writer, level: str, places: Places, values: str) -> str:
+        return onnx_decoding.boxes_of_distances(writer, level, places, values)
+
+    def source(self, strides: Mapping[str, int]) -> DecodingSource:
+        return location_source(in_score=self.has_centerness and self.centerness_in_score)
 
     def _size_bounds(self, levels: tuple[str, ...], image_size: tuple[int, int]) -> list[float]:
         """Size bounds between the levels, in pixels of the image."""
@@ -245,14 +190,6 @@ def _assign_boxes(
 def _per_location(grid: Sequence[Tensor], values: Sequence[float]) -> Tensor:
     """A value per level, expanded to its locations: [L, 1]."""
     return torch.cat([level.new_full((len(level), 1), value) for level, value in zip(grid, values, strict=True)])
-
-
-def _centerness_logits(predictions: Predictions) -> list[Tensor]:
-    logits = [prediction.centerness for prediction in predictions.values()]
-    present = [x for x in logits if x is not None]
-    if len(present) < len(logits):
-        raise DetectionError("the predictions have no centerness; expected those of a decoder with 'predict fcos(…)'")
-    return present
 
 
 def _check_increasing(bounds: Sequence[float]) -> None:

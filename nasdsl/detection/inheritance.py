@@ -14,14 +14,14 @@ from torch import Tensor
 
 from nasdsl.backbones import TIMM
 from nasdsl.detection.detector import Detector
-from nasdsl.ir.graph import Graph, HeadLayer, Node
+from nasdsl.ir.graph import Graph, HeadLayer, Node, Prediction
 from nasdsl.ir.matching import Match, match_nodes
 from nasdsl.layers import WeightedAdd
-from nasdsl.semantics.architecture import Predict
+from nasdsl.predictions import PredictionKind
 
 _MOST_NAMES = 4
 _STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked", "pixel_mean", "pixel_std")
-_PREDICTIONS = ("cls_logits", "bbox_reg", "centerness")
+_PREDICTIONS = {"cls_logits": "classification layer", "bbox_reg": "box layer", "centerness": "centerness layer"}
 
 _Path = Callable[[Node], str]
 
@@ -134,7 +134,7 @@ class _Copying:
         self.given = weights
         self.new: dict[str, Tensor] = {}
         self.used: set[str] = set()
-        names = ("backbone", "fpn", "head", "classification layer", "box layer", "centerness layer")
+        names = ("backbone", "fpn", "head", *_PREDICTIONS.values())
         self.parts = {name: Part(name) for name in names}
         for name, tensor in self.own.items():
             self.parts[_part_of(name)].total += _count(name, tensor)
@@ -223,53 +223,106 @@ class _Copying:
         head, source = "decoder.head.", origin.graph
         target = detector.decoder.graph
         same_boxes = source is None or _measures_alike(source.predict, target.predict)
-        for name, title in zip(_PREDICTIONS, ("classification layer", "box layer", "centerness layer"), strict=True):
-            keys = [f"{head}{name}.weight", f"{head}{name}.bias"]
-            part = self.parts[title]
-            if not part.total:
+        for prediction in target.head.predictions:
+            name = prediction.name
+            part = self.parts[_PREDICTIONS[name]]
+            if name == "bbox_reg" and not same_boxes:
+                part.notes.append("the weights are of a detector that measures boxes in another way")
                 continue
-            if name == "bbox_reg":
-                keys += [key for key in self.own if key.startswith(f"{head}scale.")]
-                if not same_boxes:
-                    part.notes.append("the weights are of a detector that measures boxes in another way")
-                    continue
-            if name == "cls_logits":
-                self._classes(keys, part, origin, detector)
-            elif all(key in self._fitting({key: key}) for key in keys[:2]):
-                self._copy({key: key for key in keys if key in self._fitting({key: key})})
+            before = None if source is None else next((p for p in source.head.predictions if p.name == name), None)
+            missing = False
+            for place in detector.decoder.head.places(prediction):
+                names = self._prediction_names(place, prediction, before)
+                missing |= not self._prediction(f"{head}{place}", names, prediction, part, origin, detector)
+            if missing and prediction.shared and before is not None and not before.shared:
+                part.notes.append("the weights have one for each level")
+            if name == "bbox_reg" and not missing:
+                scales = [key for key in self.own if key.startswith(f"{head}scale.")]
+                self._copy({key: key for key in self._fitting({key: key for key in scales})})
 
-    def _classes(self, keys: Sequence[str], part: Part, origin: Origin, detector: Detector) -> None:
+    def _prediction_names(self, place: str, prediction: Prediction, before: Prediction | None) -> dict[str, str]:
+        """The tensors of a prediction at a place, and the names of those that they would be copied from; none without a match.
+
+        Args:
+            before: the prediction that weights come from, where its text is known.
+        """
+        root, shared = f"decoder.head.{place}.", f"decoder.head.{prediction.name}."
+        keys = self._keys(root)
+        if before is None or (before.is_plain and prediction.is_plain):
+            origin = root if any(f"{root}{key}" in self.given for key in keys) else shared  # one for all levels
+            return {f"{root}{key}": f"{origin}{key}" for key in keys}
+        if before.is_plain or prediction.is_plain or (prediction.shared and not before.shared):
+            return {}
+        origin = shared if before.shared else root
+        ends = {"y": before.nodes[-1].id}, {"y": prediction.nodes[-1].id}
+        pairs = match_nodes(before.nodes, prediction.nodes, *ends).pairs
+        found = {}
+        for node in prediction.nodes[1:]:
+            for key in self._keys(f"{root}{node.id}."):
+                found[f"{root}{node.id}.{key}"] = f"{origin}{pairs.get(node.id, '')}.{key}"
+        return found
+
+    def _prediction(
+        self, place: str, names: Mapping[str, str], prediction: Prediction, part: Part, origin: Origin, detector: Detector
+    ) -> bool:
+        """Copy a prediction, or that of one level; whether it inherits all but the rows of classes.
+
+        Args:
+            place: path of its modules.
+            names: of its tensors, and of those given.
+        """
+        last = f"{place}.{'' if prediction.is_plain else f'{prediction.place}.'}"
+        final = {key: name for key, name in names.items() if key in (f"{last}weight", f"{last}bias")}
+        rest = {key: name for key, name in names.items() if key not in final}
+        wanted = [key for key in rest if not key.endswith(".num_batches_tracked")]
+        if not final or not set(wanted) <= set(self._fitting(rest)) or any(n not in self.given for n in final.values()):
+            return False
+        if prediction.name != "cls_logits" and set(final) != set(self._fitting(final)):
+            return False
+        if prediction.name == "cls_logits" and not self._classes(final, part, origin, detector):
+            return False
+        self._copy({key: name for key, name in rest.items() if name in self.given})
+        if prediction.name != "cls_logits":
+            self._copy(final)
+        return True
+
+    def _classes(self, names: Mapping[str, str], part: Part, origin: Origin, detector: Detector) -> bool:
+        """Copy the rows of the classes that both have; whether there are any.
+
+        Args:
+            names: of weight and bias here, and in what is given.
+        """
         classes, known = list(detector.classes), list(origin.classes or ())
-        if any(key not in self.given for key in keys):
-            return
-        weight, bias = self.given[keys[0]], self.given[keys[1]]
-        own = self.own[keys[0]]
+        (key, _), (name, bias_name) = names, names.values()
+        weight, bias = self.given[name], self.given[bias_name]
+        own = self.own[key]
         are_nameless = not known or (len(known) == len(classes) and (_are_numbers(known) or _are_numbers(classes)))
         if weight.shape == own.shape and (classes == known or are_nameless):
-            self._copy({key: key for key in keys})
-            return
+            self._copy(names)
+            return True
         anchors = len(own) // len(classes)
         exact = {name: row for row, name in enumerate(known)}
         folded = {name.casefold(): row for row, name in enumerate(known)}
         found = [exact.get(name, folded.get(name.casefold())) for name in classes]
         rows = [(row, source_row) for row, source_row in enumerate(found) if source_row is not None]
         if weight.shape[1:] != own.shape[1:] or not known or len(weight) != anchors * len(known):
-            part.notes.append(f"it begins anew for {len(classes)} classes")
-            return
+            _note(part, f"it begins anew for {len(classes)} classes")
+            return False
         if not rows:
-            part.notes.append(f"it begins anew: none of the {len(classes)} classes is among the {len(known)} of the weights")
-            return
+            _note(part, f"it begins anew: none of the {len(classes)} classes is among the {len(known)} of the weights")
+            return False
         to, origins = (list(column) for column in zip(*rows, strict=True))
-        for key, tensor in zip(keys, (weight, bias), strict=True):
+        for (key, name), tensor in zip(names.items(), (weight, bias), strict=True):
             new = self.own[key].clone().view(anchors, len(classes), *tensor.shape[1:])
             new[:, to] = tensor.reshape(anchors, len(known), *tensor.shape[1:])[:, origins].to(new)
             self.new[key] = new.flatten(0, 1)
-            self.used.add(key)
+            self.used.add(name)
         if len(rows) < len(classes):
             others = [name for row, name in enumerate(classes) if row not in to]
-            part.notes.append(f"anew are the classes {_some(others)}")
+            _note(part, f"anew are the classes {_some(others)}")
             missing = (len(classes) - len(rows)) * (own[0].numel() + 1) * anchors
             part.inherited -= missing  # `finish` counts the whole layer
+        return True
 
     def _layers(
         self, source: Sequence[Node], target: Sequence[Node], match: Match, source_path: _Path, target_path: _Path
@@ -363,12 +416,7 @@ def _part_of(key: str) -> str:
     if where == "fpn":
         return "fpn"
     first = name.split(".")[0]
-    return {
-        "cls_logits": "classification layer",
-        "bbox_reg": "box layer",
-        "scale": "box layer",
-        "centerness": "centerness layer",
-    }.get(first, "head")
+    return {**_PREDICTIONS, "scale": _PREDICTIONS["bbox_reg"]}.get(first, "head")
 
 
 def _count(name: str, tensor: Tensor) -> int:
@@ -389,14 +437,20 @@ def _is_alike(left: Node, right: Node) -> bool:
     return left.layer == right.layer and widths[0] == widths[1] and left.out.width == right.out.width
 
 
-def _measures_alike(left: Predict, right: Predict) -> bool:
+def _measures_alike(left: PredictionKind, right: PredictionKind) -> bool:
     """Whether the boxes of two predictions mean the same."""
-    return type(left) is type(right) and getattr(left, "boxes", None) == getattr(right, "boxes", None)
+    return (left.boxes_are or left.kind) == (right.boxes_are or right.kind) and left.box_form == right.box_form
 
 
 def _are_numbers(classes: Sequence[str]) -> bool:
     """Whether these are the names of classes without names."""
     return all(name == f"class {number}" for number, name in enumerate(classes))
+
+
+def _note(part: Part, note: str) -> None:
+    """Tell something once, also of a prediction for each level."""
+    if note not in part.notes:
+        part.notes.append(note)
 
 
 def _note_missing(part: Part, names: Sequence[str]) -> None:

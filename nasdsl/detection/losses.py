@@ -41,6 +41,14 @@ def box_loss(predicted: Tensor, targets: Tensor, kind: BoxLoss = "iou") -> Tenso
     return union.log() - intersection.clamp(min=MIN_AREA).log()
 
 
+def paired_iou(left: Tensor, right: Tensor) -> Tensor:
+    """The IoU [n] of each of the boxes [n, 4] (xyxy) with the other one of its pair; 0 for two without area."""
+    size = (torch.minimum(left[:, 2:], right[:, 2:]) - torch.maximum(left[:, :2], right[:, :2])).clamp(min=0)
+    intersection = size.prod(dim=1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1) for boxes in (left, right)]
+    return intersection / (areas[0] + areas[1] - intersection).clamp(min=MIN_AREA)
+
+
 def centerness(distances: Tensor) -> Tensor:
     """Centerness [...] of positive distances [..., 4]: sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)).
 

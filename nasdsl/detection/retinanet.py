@@ -6,10 +6,11 @@ size, rounded down, which is the same where the map size divides the image size)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
@@ -17,11 +18,13 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
-from nasdsl.detection.postprocess import LevelCandidates, postprocess_detections
+from nasdsl.detection import onnx_decoding
+from nasdsl.detection.method import DecodingSource, LossTerm, Method
+from nasdsl.detection.onnx_decoding import Places
+from nasdsl.detection.postprocess import LevelCandidates
 from nasdsl.detection.pyramid import (
     DetectionError,
     Predictions,
-    RawDetections,
     Shapes,
     Target,
     boxes_and_labels,
@@ -31,6 +34,9 @@ from nasdsl.detection.pyramid import (
     shapes_of,
     strides_of,
 )
+
+if TYPE_CHECKING:
+    from nasdsl.backends.onnx import Writer
 
 RATIOS = (0.5, 1.0, 2.0)
 """Height / width of the anchors."""
@@ -55,7 +61,7 @@ class RetinanetTargets(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Retinanet:
+class Retinanet(Method):
     """Options of RetinaNet, with its targets, losses and detections.
 
     Attributes:
@@ -142,8 +148,12 @@ class Retinanet:
             offsets[image, positive] = _CODER.encode_single(gt_boxes[index[positive]], anchors[positive])
         return RetinanetTargets(labels, offsets)
 
-    def losses(self, predictions: Predictions, targets: RetinanetTargets) -> dict[str, Tensor]:
-        """The two losses of a batch, scalars: per image divided by its number of positives (at least 1), mean over the images.
+    @property
+    def positions(self) -> int:
+        return self.anchors
+
+    def loss_terms(self, predictions: Predictions, targets: RetinanetTargets) -> dict[str, LossTerm]:
+        """The two losses of a batch: per image divided by its number of positives (at least 1), mean over the images.
 
         - ``classification``: sum of the focal loss over all anchors that are not ignored;
         - ``bbox_regression``: sum of the L1 (or smooth L1) loss of the positives' offsets.
@@ -156,8 +166,8 @@ class Retinanet:
         offsets = flatten_levels([level.bbox_reg for level in levels], 4)
         class_targets = one_hot(targets.labels, logits)
         positive = targets.labels >= 0
-        images = len(logits)
-        weight = 1 / (positive.sum(dim=1).clamp(min=1) * images).to(logits.dtype)
+        weight = 1 / positive.sum(dim=1).clamp(min=1).to(logits.dtype)
+        images = logits.new_tensor(len(logits))
 
         focal: Tensor = sigmoid_focal_loss(logits, class_targets, self.focal_alpha, self.focal_gamma, reduction="none")
         focal_per_image = torch.where(targets.labels > Matcher.BETWEEN_THRESHOLDS, focal.sum(dim=2), 0.0).sum(dim=1)
@@ -165,21 +175,9 @@ class Retinanet:
         offset_targets = targets.offsets[image, anchor].to(logits.dtype)
         boxes = smooth_l1_loss(offsets[image, anchor], offset_targets, reduction="none", beta=self.beta)
         return {
-            "classification": (focal_per_image * weight).sum(),
-            "bbox_regression": (boxes.sum(dim=1) * weight[image]).sum(),
+            "classification": LossTerm((focal_per_image * weight).sum(), images),
+            "bbox_regression": LossTerm((boxes.sum(dim=1) * weight[image]).sum(), images),
         }
-
-    def detect(self, predictions: Predictions, sizes: Sequence[tuple[int, int]]) -> list[RawDetections]:
-        """The detections of each image of a batch; see `postprocess_detections`.
-
-        Args:
-            predictions: of the batch.
-            sizes: (height, width) of each image in pixels, without the padding of the batch.
-
-        Raises:
-            DetectionError: the predictions have another number of anchors, or the number of sizes is not that of the images.
-        """
-        return postprocess_detections(self.level_candidates(predictions), sizes, self.candidates, self.nms, self.detections)
 
     def level_candidates(self, predictions: Predictions) -> list[LevelCandidates]:
         """The decoded predictions of each level, finest first.
@@ -199,6 +197,17 @@ class Retinanet:
             levels.append(LevelCandidates(boxes, scores, scores > self.score_threshold))
         return levels
 
+    def write_boxes(self, writer: Writer, level: str, places: Places, values: str) -> str:
+        corner = onnx_decoding.corners(writer, level, places)
+        own = self.level_anchors({level: (1, 1)})[0].numpy()  # at the origin, [A, 4]
+        number = writer.op("Mod", places.position, writer.constant(np.array(self.anchors, np.int64)))
+        anchor = writer.op("Gather", writer.constant(own), number)
+        return _write_decoded(writer, writer.op("Add", anchor, writer.op("Concat", corner, corner, axis=2)), values)
+
+    def source(self, strides: Mapping[str, int]) -> DecodingSource:
+        sizes, ratios = self.anchor_sizes(tuple(strides.values()))
+        return DecodingSource(_SOURCE, (), (f"ANCHOR_SIZES = {sizes!r}", f"ANCHOR_RATIOS = {ratios!r}"))
+
     def _classes(self, predictions: Predictions) -> int:
         """The number of classes, after checking that the predictions are for this number of anchors."""
         for level, prediction in predictions.items():
@@ -211,3 +220,34 @@ class Retinanet:
                     f"expected Retinanet(anchors={anchors:g})"
                 )
         return next(iter(predictions.values())).cls_logits.shape[1] // self.anchors
+
+
+def _write_decoded(writer: Writer, anchors: str, values: str) -> str:
+    """Write what torchvision's `BoxCoder` decodes, with its order of operations."""
+    half = writer.number(0.5, exact=True)
+    start, end = writer.ops("Split", anchors, outputs=2, axis=2, num_outputs=2)
+    size = writer.op("Sub", end, start)
+    center = writer.op("Add", start, writer.op("Mul", size, half))
+    move, grow = writer.ops("Split", values, outputs=2, axis=2, num_outputs=2)
+    grow = writer.op("Min", grow, writer.number(_CODER.bbox_xform_clip, exact=True))
+    center = writer.op("Add", writer.op("Mul", move, size), center)
+    reach = writer.op("Mul", writer.op("Mul", writer.op("Exp", grow), size), half)
+    return writer.op("Concat", writer.op("Sub", center, reach), writer.op("Add", center, reach), axis=2)
+
+
+_SOURCE = [
+    "def level_candidates(predictions: dict[str, Prediction]) -> list[LevelCandidates]:",
+    '    """Boxes and scores of each level."""',
+    "    generator = AnchorGenerator(ANCHOR_SIZES, (ANCHOR_RATIOS,) * len(STRIDES))",
+    "    coder = BoxCoder((1.0, 1.0, 1.0, 1.0))",
+    "    shapes = [prediction.cls_logits.shape[-2:] for prediction in predictions.values()]",
+    "    generator.set_cell_anchors(torch.float32, next(iter(predictions.values())).cls_logits.device)",
+    "    all_anchors = generator.grid_anchors(shapes, [(stride, stride) for stride in STRIDES.values()])",
+    "    levels = []",
+    "    for prediction, anchors in zip(predictions.values(), all_anchors):",
+    "        offsets = flatten_level(prediction.bbox_reg, 4).float()",
+    "        boxes = torch.stack([coder.decode_single(image, anchors) for image in offsets])",
+    "        scores = flatten_level(prediction.cls_logits, len(CLASSES)).float().sigmoid()",
+    "        levels.append(LevelCandidates(boxes, scores, scores > SCORE_THRESHOLD))",
+    "    return levels",
+]

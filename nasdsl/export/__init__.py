@@ -150,7 +150,7 @@ def metadata(detector: Detector, size: Size | None, precision: str) -> dict[str,
         "digest": digest(detector.decoder.graph),
         "decoder": detector.decoder.graph.name,
         "backbone": detector.backbone.name or type(detector.backbone.body).__name__,
-        "predict": type(detector.method).__name__.lower(),
+        "predict": detector.decoder.graph.predict.kind,
         "precision": precision,
         "resize": json.dumps(resize),
     }

@@ -17,7 +17,7 @@ from nasdsl.backends.torch_export import remove_size_assertions, require_torch, 
 from nasdsl.detection.detector import Detector, Size
 from nasdsl.export.postprocess import all_candidates, select_detections
 from nasdsl.export.sizes import example_size
-from nasdsl.nn import DeformConv2d
+from nasdsl.nn import GuidedDeformConv2d
 
 
 def write_program(
@@ -82,7 +82,7 @@ class DetectionProgram(nn.Module):
         self.precision = torch.float16 if half else torch.float32
         if native_deform:
             for part in self.decoder.modules():
-                if isinstance(part, DeformConv2d):
+                if isinstance(part, GuidedDeformConv2d):
                     part.function = torchvision_deform_conv2d
         if half:
             self.backbone.body.half()

@@ -19,8 +19,7 @@ from nasdsl.data import geometry
 from nasdsl.detection import postprocess, pyramid
 from nasdsl.detection.backbones import networks
 from nasdsl.detection.detector import Detector, DetectorError, Size
-from nasdsl.detection.fcos import Fcos
-from nasdsl.detection.retinanet import Retinanet
+from nasdsl.detection.method import DecodingSource
 from nasdsl.detection.weights import read_weights
 from nasdsl.export.program import torchvision_deform_conv2d
 from nasdsl.files import write_atomically, write_bytes
@@ -89,11 +88,12 @@ def detector_source(detector: Detector, *, size: Size | None, native_deform: boo
     except TypeError as error:
         raise ExportError(str(error)) from error
     backbone = _backbone(detector)
+    decoding = detector.method.source({level: 2**k for level, k in graph.levels.items()})
     body = [
-        *_constants(detector, size),
+        *_constants(detector, decoding, size),
         *decoder,
         *backbone,
-        *_postprocessing(detector, nms),
+        *_postprocessing(detector, decoding, nms),
         *_EXACT * half,
         *_detector(detector, half, nms),
         *_MAIN,
@@ -147,7 +147,7 @@ def _imports(body: str) -> list[str]:
     return [*lines, ""]
 
 
-def _constants(detector: Detector, size: Size | None) -> list[str]:
+def _constants(detector: Detector, decoding: DecodingSource, size: Size | None) -> list[str]:
     """Options of the detector."""
     method, transform = detector.method, detector.transform
     fixed = size or transform.fixed_size
@@ -168,10 +168,7 @@ def _constants(detector: Detector, size: Size | None) -> list[str]:
         f"NMS = {method.nms!r}  # IoU threshold",
         f"DETECTIONS = {method.detections}  # of an image, at most",
     ]
-    if isinstance(method, Retinanet):
-        sizes, ratios = method.anchor_sizes(tuple(strides.values()))
-        lines += [f"ANCHOR_SIZES = {sizes!r}", f"ANCHOR_RATIOS = {ratios!r}"]
-    return [*lines, "", ""]
+    return [*lines, *decoding.constants, "", ""]
 
 
 def _backbone(detector: Detector) -> list[str]:
@@ -222,20 +219,13 @@ def _backbone(detector: Detector) -> list[str]:
     ]
 
 
-def _postprocessing(detector: Detector, nms: bool) -> list[str]:
+def _postprocessing(detector: Detector, decoding: DecodingSource, nms: bool) -> list[str]:
     """What turns predictions into boxes."""
-    fcos = isinstance(detector.method, Fcos)
-    pieces: list[object] = [geometry.resized_size, pyramid.flatten_level]
-    if fcos:
-        pieces += [pyramid.level_locations, postprocess.decode_boxes]
-    pieces.append(postprocess.LevelCandidates)
+    pieces: list[object] = [geometry.resized_size, pyramid.flatten_level, *decoding.definitions, postprocess.LevelCandidates]
     if nms:
         pieces += [postprocess._top_candidates, postprocess.postprocess_detections]
-    lines = [line for piece in pieces for line in [*_source(piece).splitlines(), "", ""]]
-    lines += _FCOS_LEVELS if fcos else _RETINANET_LEVELS
-    if isinstance(detector.method, Fcos) and not detector.method.centerness_in_score:
-        lines = [line for line in lines if "prediction.centerness" not in line]
-    return lines
+    lines = [line for piece in dict.fromkeys(pieces) for line in [*_source(piece).splitlines(), "", ""]]
+    return [*lines, *decoding.lines, "", ""]
 
 
 def _detector(detector: Detector, half: bool, nms: bool) -> list[str]:
@@ -293,41 +283,6 @@ def _detector(detector: Detector, half: bool, nms: bool) -> list[str]:
         "",
     ]
 
-
-_FCOS_LEVELS = [
-    "def level_candidates(predictions: dict[str, Prediction]) -> list[LevelCandidates]:",
-    '    """Boxes and scores of each level."""',
-    "    levels = []",
-    "    for level, prediction in predictions.items():",
-    "        locations = level_locations(prediction.cls_logits.shape[-2:], STRIDES[level], prediction.cls_logits.device)",
-    "        boxes = decode_boxes(locations, flatten_level(prediction.bbox_reg, 4).float())",
-    "        scores = flatten_level(prediction.cls_logits, len(CLASSES)).float().sigmoid()",
-    "        allowed = scores > SCORE_THRESHOLD",
-    "        scores = scores * flatten_level(prediction.centerness, 1).float().sigmoid()",
-    "        levels.append(LevelCandidates(boxes, scores, allowed))",
-    "    return levels",
-    "",
-    "",
-]
-
-_RETINANET_LEVELS = [
-    "def level_candidates(predictions: dict[str, Prediction]) -> list[LevelCandidates]:",
-    '    """Boxes and scores of each level."""',
-    "    generator = AnchorGenerator(ANCHOR_SIZES, (ANCHOR_RATIOS,) * len(STRIDES))",
-    "    coder = BoxCoder((1.0, 1.0, 1.0, 1.0))",
-    "    shapes = [prediction.cls_logits.shape[-2:] for prediction in predictions.values()]",
-    "    generator.set_cell_anchors(torch.float32, next(iter(predictions.values())).cls_logits.device)",
-    "    all_anchors = generator.grid_anchors(shapes, [(stride, stride) for stride in STRIDES.values()])",
-    "    levels = []",
-    "    for prediction, anchors in zip(predictions.values(), all_anchors):",
-    "        offsets = flatten_level(prediction.bbox_reg, 4).float()",
-    "        boxes = torch.stack([coder.decode_single(image, anchors) for image in offsets])",
-    "        scores = flatten_level(prediction.cls_logits, len(CLASSES)).float().sigmoid()",
-    "        levels.append(LevelCandidates(boxes, scores, scores > SCORE_THRESHOLD))",
-    "    return levels",
-    "",
-    "",
-]
 
 _EXACT = [
     "def exact(layer: nn.Module, x: Tensor) -> Tensor:",

@@ -40,7 +40,7 @@ from nasdsl.layers import (
     WeightedAdd,
     attribute_texts,
 )
-from nasdsl.semantics.architecture import DetectorPart, Fcos, Predict
+from nasdsl.semantics.architecture import DetectorPart
 from nasdsl.syntax.build import number_digits
 from nasdsl.syntax.printer import print_name
 
@@ -64,6 +64,7 @@ _WITHOUT_PARAMETERS = (
 _DEEPEST = 12  # nested calls in one statement
 _MOST_TRIALS = 64  # texts that are compared where twins are tied
 _MOST_PICKS = 200  # twins that are distinguished one by one
+_DEFAULT_KERNEL = 3  # of the prediction convolutions
 
 
 def digest(graph: Graph) -> str:
@@ -84,13 +85,14 @@ def canonical_text(graph: Graph, name: str | None = None) -> str:
     lines += [f"    {line}" for line in fpn.statements()]
     lines += ["  }", ""]
     towers, share, blocks = _towers(graph)
+    prediction = _prediction(graph, blocks)
     # Written where it is not the default: texts older than it keep their digests.
     of_level = any(layer.norms_per_level for tower in graph.head.chains for layer in tower.layers)
     lines.append(f"  head({section}, share={share}{', norms=level' if of_level else ''}) {{")
     lines += [f"    {name}: {' -> '.join(steps)}" for name, steps in towers]
     lines += ["  }", ""]
-    lines += [f"  predict {_prediction(graph.predict)}", "}", ""]
-    return "\n".join([*blocks, *lines])
+    lines += [f"  predict {prediction}", "}", ""]
+    return "\n".join([*blocks.values(), *lines])
 
 
 def _detector(detector: DetectorPart | None) -> list[str]:
@@ -102,12 +104,21 @@ def _detector(detector: DetectorPart | None) -> list[str]:
     return [f"  detector({', '.join(size + backbone)})"]
 
 
-def _prediction(predict: Predict) -> str:
-    """What is predicted. ``boxes`` is written where it is not the default: texts older than it keep their digests."""
-    if isinstance(predict, Fcos):
-        boxes = "" if predict.boxes == "exp" else f", boxes={predict.boxes}"
-        return f"fcos(centerness={predict.centerness}{boxes})"
-    return f"retinanet(anchors={predict.anchors})"
+def _prediction(graph: Graph, blocks: dict[str, str]) -> str:
+    """What is predicted, and by which layers: what is not the default, so that older texts keep their digests.
+
+    The op of ``conv=`` becomes a block. Towers of several widths have such a one only where it is a single convolution, whose
+    width does not count.
+    """
+    first = graph.head.predictions[0]
+    common = [] if first.shared else ["share=false"]
+    last = first.nodes[-1]
+    if isinstance(last.layer, Conv) and first.is_plain and last.layer == Conv(first.width, last.layer.k, bias=True):
+        if last.layer.k != _DEFAULT_KERNEL:
+            common.append(f"kernel={last.layer.k}")
+    else:
+        common.append(f"conv={_step(HeadLayer(0, first.op, True, first.nodes, last.id, last.span), blocks)}")
+    return graph.predict.text(tuple(common))
 
 
 class Section:
@@ -254,7 +265,7 @@ class Section:
                 readers[source] = readers.get(source, 0) + 1
         for _, target in ends:
             readers[target] = readers.get(target, 0) + 1
-        named = {self.inputs(node)[-1] for node in self.kept if isinstance(node.layer, PlacewiseAdd)}  # ``by=`` takes no call
+        named = {self.inputs(node)[-1] for node in self.kept if _names_last(node)}
         names: dict[str, str] = {n.id: n.layer.name for n in self.kept if isinstance(n.layer, Input)}
         depth = dict.fromkeys(names, 0)
         text = dict(names)
@@ -298,6 +309,11 @@ class Section:
         return lines
 
 
+def _names_last(node: Node) -> bool:
+    """Whether the last operand is an attribute, ``by=`` or ``offset=``, which takes the name of a value and no call."""
+    return isinstance(node.layer, PlacewiseAdd) or (isinstance(node.layer, DeformConv) and len(node.inputs) > 1)
+
+
 def _shared_op(name: str, node: Node) -> str:
     """The statement of an op that is this layer, and whose calls have one set of weights."""
     names = [f"x{i}" for i in range(1, len(node.inputs) + 1)]
@@ -313,7 +329,9 @@ def call(layer: Layer, operands: Sequence[str], width: int) -> str:
         case Conv():
             return f"conv({x}, {_conv(layer)}, bias={str(layer.bias).lower()})"
         case DeformConv():
-            return f"deform_conv({x}, {_conv(layer)}, offset_groups={layer.offset_groups}, bias={str(layer.bias).lower()})"
+            given = f", offset={operands[1]}" if len(operands) > 1 else ""
+            rest = f"offset_groups={layer.offset_groups}, bias={str(layer.bias).lower()}{given}"
+            return f"deform_conv({operands[0]}, {_conv(layer)}, {rest})"
         case UpConv():
             return f"up_conv({x}, {_up_conv(layer)}, bias={str(layer.bias).lower()})"
         case PixelShuffle():
@@ -354,8 +372,8 @@ def _conv(layer: Conv | DeformConv) -> str:
 
 
 def _up_conv(layer: UpConv) -> str:
-    parts = [f"k={layer.k}", f"width={layer.width}", f"stride={layer.stride}"]
-    return ", ".join([*parts, *([f"groups={layer.groups}"] if layer.groups != 1 else [])])
+    parts = [f"k={layer.k}", f"width={layer.width or 'in'}", f"stride={layer.stride}"]
+    return ", ".join([*parts, *([f"groups={layer.groups or 'in'}"] if layer.groups != 1 else [])])
 
 
 def _fields(layer: CustomLayer) -> str:
@@ -368,7 +386,7 @@ class _Step:
     shared: bool
 
 
-def _towers(graph: Graph) -> tuple[list[tuple[str, list[str]]], int, list[str]]:
+def _towers(graph: Graph) -> tuple[list[tuple[str, list[str]]], int, dict[str, str]]:
     """The chains, the sharing index, and the blocks that they call.
 
     Layers that do nothing are left out, and the sharing index moves with them; a layer without weights counts as shared
@@ -390,7 +408,7 @@ def _towers(graph: Graph) -> tuple[list[tuple[str, list[str]]], int, list[str]]:
     if trunk:  # where a tower has a layer per level, all of the trunk are
         share = share + len(trunk) if share else sum(not s.shared for s in trunk)
         towers.insert(0, ("both", [s.text for s in trunk]))
-    return towers, share, list(blocks.values())
+    return towers, share, blocks
 
 
 def _chain(tower: Tower, blocks: dict[str, str]) -> list[_Step]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nasdsl.diagnostics import Span
-from nasdsl.layers import UNKNOWN_WIDTH, Feature, Input, Layer, Norm
-from nasdsl.semantics.architecture import DetectorPart, Predict, Value
+from nasdsl.layers import UNKNOWN_WIDTH, Conv, DeformConv, Feature, Input, Layer, Norm
+from nasdsl.predictions import BoxForm, PredictionKind
+from nasdsl.semantics.architecture import DetectorPart, Value
 from nasdsl.semantics.shared_weights import Shape, add_shape
 
 if TYPE_CHECKING:
@@ -105,13 +106,17 @@ class Tower:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A 3x3 convolution with bias behind a tower, shared by all levels.
+    """What is predicted from a tower, at each level: by a plain convolution with bias, or by an op that ends in one.
 
     Attributes:
-        name: ``cls_logits``, ``bbox_reg`` or ``centerness``.
+        name: ``cls_logits``, ``bbox_reg`` or ``centerness``; its parameters are at this path of the head's module.
         tower: the tower that it reads.
         width: channels of that tower.
         per_class, fixed: its channels are ``per_class * classes + fixed``.
+        form: what follows the convolution; other than ``raw`` it has a learnt scalar for each level.
+        shared: whether all levels share its weights.
+        op: its name in the text; ``conv_3x3`` or ``conv_1x1`` for the plain convolution.
+        nodes: its layers: the input ``x``, …, and the convolution, whose width is replaced by that of `layer`.
     """
 
     name: str
@@ -119,9 +124,35 @@ class Prediction:
     width: int
     per_class: int
     fixed: int
+    form: BoxForm
+    shared: bool
+    op: str
+    nodes: tuple[Node, ...]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a single layer, whose parameters have its own path."""
+        return len(self.nodes) == 2
+
+    @property
+    def place(self) -> str:
+        """Path of its parameters below its own, where it is not a single layer: that of the convolution."""
+        return self.nodes[-1].weights
 
     def channels(self, classes: int) -> int:
         return self.per_class * classes + self.fixed
+
+    def layer(self, classes: int) -> HeadLayer:
+        """Its layers for so many classes. Levels in it are relative to the map it is applied to."""
+        return self.with_channels(self.channels(classes))
+
+    def with_channels(self, channels: int) -> HeadLayer:
+        """Its layers for so many channels; see `layer`."""
+        last = self.nodes[-1]
+        assert isinstance(last.layer, Conv | DeformConv)
+        layer = replace(last.layer, width=channels, bias=True)
+        nodes = (*self.nodes[:-1], last._replace(layer=layer, out=last.out._replace(width=channels)))
+        return HeadLayer(0, self.op, self.shared, nodes, last.id, last.span)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +198,7 @@ class Graph:
     outputs: Mapping[str, str]
     levels: Mapping[str, int]
     head: HeadGraph
-    predict: Predict
+    predict: PredictionKind
     removed: tuple[Removed, ...]
     detector: DetectorPart | None = None
 
@@ -253,6 +284,10 @@ def _verify_head(head: HeadGraph, pyramid: int) -> None:
     for prediction in head.predictions:
         if towers.get(prediction.tower) != prediction.width:
             raise VerifyError(f"{prediction.name} does not fit the tower {prediction.tower}")
+        entry, *rest = prediction.nodes
+        _verify_nodes(prediction.nodes)
+        if entry.out.width != prediction.width or not rest or not isinstance(rest[-1].layer, Conv | DeformConv):
+            raise VerifyError(f"{prediction.name} does not take {prediction.width} channels, or does not end in a convolution")
 
 
 def _verify_layers(tower: Tower, share: int, width: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from nasdsl.diagnostics import DiagnosticError
@@ -32,7 +33,9 @@ from nasdsl.layers import (
     WeightedAdd,
     check_merged,
 )
-from nasdsl.semantics.architecture import Application, Architecture, Fcos, Predict, PyramidOutput, Value
+from nasdsl.predictions import PredictionKind
+from nasdsl.predictions.kind import checked_maps
+from nasdsl.semantics.architecture import Application, Architecture, PredictionPart, PyramidOutput, Value
 from nasdsl.semantics.architecture import HeadLayer as CheckedLayer
 from nasdsl.semantics.architecture import Tower as CheckedTower
 from nasdsl.semantics.shared_weights import Shape, add_shape
@@ -254,7 +257,9 @@ def _head(
         else:
             towers.append(_tower(tower, share, width, norms_per_level=per_level))
         widths[tower.name] = towers[-1].width
-    return HeadGraph(checked.share, tuple(towers), predictions(architecture.predict, widths), checked.span, trunk)
+    return HeadGraph(
+        checked.share, tuple(towers), predictions(architecture.predict, architecture.prediction, widths), checked.span, trunk
+    )
 
 
 def _tower(tower: CheckedTower, share: int, width: int, *, norms_per_level: bool) -> Tower:
@@ -271,13 +276,49 @@ def _tower(tower: CheckedTower, share: int, width: int, *, norms_per_level: bool
     return Tower(tower.name, tuple(layers), width)
 
 
-def predictions(predict: Predict, widths: Mapping[str, int]) -> tuple[Prediction, ...]:
+def predictions(kind: PredictionKind, part: PredictionPart, widths: Mapping[str, int]) -> tuple[Prediction, ...]:
     """What a detector predicts, given the width of each tower."""
-    if isinstance(predict, Fcos):
-        rows = [("cls_logits", "cls", 1, 0), ("bbox_reg", "box", 0, 4), ("centerness", predict.centerness, 0, 1)]
-    else:
-        rows = [("cls_logits", "cls", predict.anchors, 0), ("bbox_reg", "box", 0, 4 * predict.anchors)]
-    return tuple(Prediction(n, t, widths[t], per_class, fixed) for n, t, per_class, fixed in rows)
+    layers = dict(part.layers)
+    if layers and len(set(widths.values())) > 1 and any(len(layer.applications) > 2 for layer in layers.values()):
+        raise DiagnosticError([types.prediction_widths(part.layers[0][1].span, part.layers[0][1].op, widths)])
+    found = []
+    lowered: dict[str, HeadLayer] = {}
+    for name, tower, per_class, fixed in checked_maps(kind):
+        width = widths[tower]
+        if tower not in lowered:
+            own = layers.get(tower)
+            lowered[tower] = _plain_prediction(part, width) if own is None else _prediction_layer(own, width)
+        layer = lowered[tower]
+        form = kind.box_form if name == "bbox_reg" else "raw"
+        found.append(Prediction(name, tower, width, per_class, fixed, form, part.share, layer.op, layer.nodes))
+    return tuple(found)
+
+
+def _plain_prediction(part: PredictionPart, width: int) -> HeadLayer:
+    op = f"conv_{part.kernel}x{part.kernel}"
+    value = Value("prediction", op, "layer", part.span)
+    x = Feature(0, width)
+    nodes = (
+        Node("x", Input("x"), (), (), x, value, part.span),
+        Node("conv", Conv(width, part.kernel, bias=True), ("x",), (x,), x, value, part.span),
+    )
+    return HeadLayer(0, op, True, nodes, "conv", part.span)
+
+
+def _prediction_layer(checked: CheckedLayer, width: int) -> HeadLayer:
+    """An op in the place of the prediction convolution, without layers that this does not depend on."""
+    layer = _head_layer(checked, 0, True, width, norms_per_level=False)
+    needed = {layer.result, layer.nodes[0].id}
+    nodes: list[Node] = []
+    for node in reversed(layer.nodes):
+        if node.id in needed:
+            needed.update(node.inputs)
+            nodes.insert(0, node)
+    last = nodes.pop()
+    assert isinstance(last.layer, Conv | DeformConv)
+    same_width = replace(last.layer, width=width, bias=True)
+    nodes.append(last._replace(layer=same_width, out=last.out._replace(width=width)))
+    return HeadLayer(0, layer.op, True, tuple(nodes), last.id, layer.span)
 
 
 def _head_layer(layer: CheckedLayer, index: int, shared: bool, width: int, *, norms_per_level: bool) -> HeadLayer:

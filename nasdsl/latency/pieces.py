@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from nasdsl.backends.cost import Areas, Size
-from nasdsl.diagnostics import Span
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
 from nasdsl.layers import (
@@ -34,7 +33,8 @@ from nasdsl.layers import (
     UpConv,
     is_sized,
 )
-from nasdsl.semantics.architecture import Fcos, Retinanet, Value
+from nasdsl.predictions import Fcos, Retinanet
+from nasdsl.semantics.architecture import Value
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ def parts_of(graph: Graph, backbone: str, size: Size, classes: int, method: Mapp
         backbone: its name.
         size: height and width of the image.
         classes: number of classes.
-        method: options of `nasdsl.detection.fcos.Fcos` or `nasdsl.detection.retinanet.Retinanet`.
+        method: options of what the decoder predicts, such as those of `nasdsl.detection.fcos.Fcos`.
     """
     areas = Areas(size)
     text = f"{size[0]}x{size[1]}"
@@ -121,8 +121,9 @@ def parts_of(graph: Graph, backbone: str, size: Size, classes: int, method: Mapp
                 place = f"{level_name}.{tower.name}.{layer.index}."
                 yield from (_part("head", place, nodes, areas) for nodes in _split_head_layer(layer, level))
         for prediction in graph.head.predictions:
-            nodes = _prediction_nodes(prediction, level, classes, graph.predict, graph.head.span)
-            yield _part("predict", f"{level_name}.", nodes, areas)
+            yield from (
+                _part("predict", f"{level_name}.", nodes, areas) for nodes in _prediction_pieces(prediction, level, classes)
+            )
     yield _postprocess(graph, size, areas, classes, dict(method or {}))
 
 
@@ -179,23 +180,21 @@ def _raised(x: Feature, level: int) -> Feature:
     return x if x.level is None else Feature(x.level + level, x.width)
 
 
-def _prediction_nodes(
-    prediction: PredictionLayer, level: int, classes: int, predict: Fcos | Retinanet, span: Span
-) -> tuple[Node, ...]:
-    """A prediction as nodes. FCOS's boxes: the scale, and a sigmoid in place of exp, which is no layer and takes as long."""
-    channels = prediction.channels(classes)
-    x, out = Feature(level, prediction.width), Feature(level, channels)
-    value = Value(prediction.name, "conv_3x3", "layer", span)
-    layers: list[Layer] = [Conv(channels, 3, bias=True)]
-    if prediction.name == "bbox_reg" and isinstance(predict, Fcos):
-        layers += [Scale(), Activation("sigmoid")] if predict.boxes == "exp" else [Scale(), Activation("relu"), Scale()]
-    nodes: list[Node] = []
-    before = x
-    for index, layer in enumerate(layers):
-        name = prediction.name if index == 0 else f"{prediction.name}_{index}"
-        nodes.append(Node(name, layer, (nodes[-1].id if nodes else "x",), (before,), out, value, span))
-        before = out
-    return tuple(nodes)
+def _prediction_pieces(prediction: PredictionLayer, level: int, classes: int) -> list[tuple[Node, ...]]:
+    """The pieces of a prediction at a level. A scale follows boxes that are no raw output, and a sigmoid in place of exp, which
+    is no layer and takes as long."""
+    layer = prediction.layer(classes)
+    value = Value(prediction.name, layer.op, "layer", layer.span)
+
+    def name_of(id: str) -> str:
+        return prediction.name if prediction.is_plain and id == layer.result else f"{prediction.name}.{id}"
+
+    nodes = [n._replace(id=name_of(n.id), inputs=tuple(map(name_of, n.inputs)), value=value) for n in layer.nodes]
+    behind: dict[str, list[Layer]] = {"exp": [Scale(), Activation("sigmoid")], "relu": [Scale(), Activation("relu"), Scale()]}
+    for index, one in enumerate(behind.get(prediction.form, []), 1):
+        last = nodes[-1]
+        nodes.append(Node(f"{prediction.name}_{index}", one, (last.id,), (last.out,), last.out, value, layer.span))
+    return _split_head_layer(replace(layer, nodes=tuple(nodes), result=nodes[-1].id), level)
 
 
 def _part(section: str, place: str, nodes: tuple[Node, ...], areas: Areas) -> Part:
@@ -208,14 +207,16 @@ def _part(section: str, place: str, nodes: tuple[Node, ...], areas: Areas) -> Pa
 
 def _postprocess(graph: Graph, size: Size, areas: Areas, classes: int, method: dict[str, Any]) -> Part:
     maps = {name: areas.map(Feature(level, 1)) for name, level in graph.levels.items()}
-    if isinstance(graph.predict, Fcos):
-        kind, anchors = "fcos", None
-    else:
-        kind, anchors = f"retinanet of {graph.predict.anchors} anchors", graph.predict.anchors
+    predict = graph.predict
+    kind = predict.text()
+    if isinstance(predict, Fcos) and predict.centerness != "none":  # two names that tables have from before the other kinds
+        kind = "fcos"
+    elif isinstance(predict, Retinanet):
+        kind = f"retinanet of {predict.anchors} anchors"
     options = "".join(f", {name} {value}" for name, value in sorted(method.items()))
     levels = ", ".join(f"{name} {height}x{width}" for name, (height, width) in maps.items())
     key = f"postprocess {kind}, {classes} classes{options} [{levels} of {size[0]}x{size[1]}]"
-    request = {"anchors": anchors, "classes": classes, "method": method, "maps": maps, "size": size}
+    request = {"predict": predict.text(), "classes": classes, "method": method, "maps": maps, "size": size}
     return Part("postprocess", "postprocess", key, None, request)
 
 

@@ -15,18 +15,16 @@ from nasdsl.backends.cost import Size
 from nasdsl.backends.inference import for_inference as fold_decoder
 from nasdsl.backends.module import DecoderModule, Prediction
 from nasdsl.decoder import loads
-from nasdsl.detection.factory import detector
-from nasdsl.detection.fcos import Fcos
+from nasdsl.detection.factory import detector, make_method
 from nasdsl.detection.inference import for_inference
 from nasdsl.detection.pyramid import stride_of
-from nasdsl.detection.retinanet import Retinanet
 from nasdsl.diagnostics import Source, Span
 from nasdsl.ir.graph import Graph, HeadGraph, Node
 from nasdsl.latency.pieces import Part, Piece
 from nasdsl.latency.session import LatencyError, import_runtime
 from nasdsl.latency.timing import Run
 from nasdsl.layers import Activation, Conv, Feature, Features, Input, Result
-from nasdsl.semantics.architecture import Retinanet as RetinanetPrediction
+from nasdsl.predictions import Retinanet
 from nasdsl.semantics.architecture import Value
 
 if TYPE_CHECKING:
@@ -135,7 +133,7 @@ def _graph(piece: Piece, copies: int) -> tuple[Graph, dict[str, tuple[int, int, 
     levels = dict.fromkeys(outputs, piece.out.level or 0)
     widths = {name: shape[0] for name, shape in shapes.items()}
     head = HeadGraph(0, (), (), span)
-    return Graph("piece", widths, tuple(nodes), outputs, levels, head, RetinanetPrediction(1), ()), shapes
+    return Graph("piece", widths, tuple(nodes), outputs, levels, head, Retinanet(1), ()), shapes
 
 
 def _piece_model(module: DecoderModule, shapes: Mapping[str, Sequence[int]]) -> bytes:
@@ -150,14 +148,14 @@ def _piece_model(module: DecoderModule, shapes: Mapping[str, Sequence[int]]) -> 
 # ----------------------------------------------------------------------------------------- backbone and postprocessing
 
 _ALONE = """decoder alone {{ input c{level}; fpn(width=32) {{ output p{level} = conv_1x1(c{level}) }}
-head(width=32) {{ skip }} predict fcos(centerness=cls) }}"""
+head(width=32) {{ skip }} predict {predict} }}"""
 """The smallest decoder, for a detector of which the backbone alone is timed."""
 
 
 def _backbone_probe(backbone: str, size: Size) -> Probe:
     """Normalisation and backbone: images in, all features out."""
     first = next(iter(find_backbone(backbone).out_channels))
-    built = for_inference(detector(loads(_ALONE.format(level=first[1:])), backbone, classes=1, seed=0))
+    built = for_inference(detector(loads(_ALONE.format(level=first[1:], predict="fcos")), backbone, classes=1, seed=0))
     shapes = {"images": (3, *size)}
 
     def onnx() -> bytes:
@@ -172,20 +170,20 @@ def _backbone_probe(backbone: str, size: Size) -> Probe:
     return Probe(_inputs(shapes), lambda x: built.backbone(built.prepare(x["images"]).images), onnx)
 
 
-def _postprocess_probe(
-    anchors: int | None, classes: int, method: Mapping[str, Any], maps: Mapping[str, Size], size: Size
-) -> Probe:
+def _postprocess_probe(predict: str, classes: int, method: Mapping[str, Any], maps: Mapping[str, Size], size: Size) -> Probe:
     """Predictions in, detections out. As for a detector with random weights, no score is above the threshold."""
-    options = Fcos(**method) if anchors is None else Retinanet(**{**method, "anchors": anchors})
-    at_each = anchors or 1
-    channels = {"cls_logits": at_each * classes, "bbox_reg": at_each * 4, **({} if anchors else {"centerness": 1})}
+    decoder = loads(_ALONE.format(level=3, predict=predict))
+    options = make_method(decoder, method)
+    predictions = decoder.lower({"c3": 32}).head.predictions
+    channels = {p.name: p.channels(classes) for p in predictions}
+    is_raw = {p.name: p.form == "raw" for p in predictions}["bbox_reg"]
     names = {level: {kind: f"{level}.{kind}" for kind in channels} for level in maps}
     shapes = {names[level][kind]: (count, *at) for level, at in maps.items() for kind, count in channels.items()}
     shapes["images"] = (3, *size)  # in files, boxes are clipped to their size
     inputs = _inputs(shapes)
     for level, of_level in names.items():
         inputs[of_level["cls_logits"]] = 0.01 * inputs[of_level["cls_logits"]] - _NO_OBJECT
-        inputs[of_level["bbox_reg"]] = np.abs(inputs[of_level["bbox_reg"]]) * (1 if anchors else stride_of(level))
+        inputs[of_level["bbox_reg"]] = np.abs(inputs[of_level["bbox_reg"]]) * (1 if is_raw else stride_of(level))
 
     def run(x: Mapping[str, Tensor]) -> Any:
         predictions = {

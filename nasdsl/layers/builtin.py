@@ -93,7 +93,9 @@ class Conv:
 class DeformConv:
     """Modulated deformable convolution (DCNv2, arXiv:1811.11168) with the 3x3 convolution that predicts offsets and mask.
 
-    That convolution has a bias, the same stride, and 3 * offset_groups * k * k channels. ``width`` and ``groups`` as of `Conv`.
+    That convolution has a bias, the same stride, and 3 * offset_groups * k * k channels. With a second operand, offsets and
+    mask are its channels, and there is no such convolution; without a mask it has 2 * offset_groups * k * k channels.
+    ``width`` and ``groups`` as of `Conv`.
     """
 
     width: int
@@ -121,13 +123,23 @@ class DeformConv:
         check_groups(inputs[0], made.groups, made.width)
         if inputs[0].width % self.offset_groups:
             raise LayerError("groups", f"{self.offset_groups} offset groups do not divide {inputs[0].width} channels")
-        return _convolved(inputs[0], made.stride, made.width)
+        out = _convolved(inputs[0], made.stride, made.width)
+        for offsets in inputs[1:]:
+            least, most = self.offset_channels // 3 * 2, self.offset_channels
+            if offsets.width not in (UNKNOWN_WIDTH, least, most):
+                expected = f"{least}, or {most} with a mask"
+                raise LayerError("offset", f"offsets of {offsets.width} channels; expected {expected}")
+            if offsets.level != out.level:
+                found = "no level" if offsets.level is None else f"level {offsets.level}"
+                raise LayerError("offset", f"offsets of {found} for a result of level {out.level}")
+        return out
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
         width, made = inputs[0].width, self.resolved(inputs[0])
+        predicted = self.offset_channels if len(inputs) == 1 else 0
         weights = width // made.groups * made.k * made.k * made.width
-        offsets = width * 9 * made.offset_channels
-        biases = (made.width if made.bias else 0) + made.offset_channels
+        offsets = width * 9 * predicted
+        biases = (made.width if made.bias else 0) + predicted
         return Cost((weights + offsets) * area, weights + offsets + biases, (weights + offsets + biases) * area)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from types import FunctionType
 from typing import Any, ClassVar, Final, TypeVar, get_args
@@ -13,6 +12,7 @@ from typing import Any, ClassVar, Final, TypeVar, get_args
 from nasdsl.layers import attention, builtin, upsampling
 from nasdsl.layers.base import UNKNOWN_WIDTH, Cost, Feature, Features, LayerError
 from nasdsl.layers.fields import FieldError, LayerField, fields_of, is_name, value_text, why_no_name
+from nasdsl.layers.origins import origin
 
 MAX_OPERANDS: Final = 64
 MAX_RESULTS: Final = 64
@@ -119,7 +119,7 @@ def primitive(name: str, *, operands: int = 1, results: int = 1, sized: bool = F
         if isinstance(results, bool) or not isinstance(results, int) or not 1 <= results <= MAX_RESULTS:
             raise PrimitiveError(f"{describe(cls, name)} has results={results!r}; expected 1 to {MAX_RESULTS}")
         fields = layer_fields(cls)
-        cls.kind, cls.operands, cls.results, cls.sized, cls.origin = name, operands, results, bool(sized), _registering
+        cls.kind, cls.operands, cls.results, cls.sized, cls.origin = name, operands, results, bool(sized), origin()
         for method, check in _CHECKS.items():
             rule = getattr(cls, method, None)  # `onnx` is optional
             if rule is not None and rule not in _checked and rule is not getattr(CustomLayer, method, None):
@@ -134,21 +134,6 @@ def primitive(name: str, *, operands: int = 1, results: int = 1, sized: bool = F
         return cls
 
     return register
-
-
-_registering = ""
-"""The package and entry point that are being imported."""
-
-
-@contextmanager
-def registering(origin: str) -> Iterator[None]:
-    """Context in which classes are registered for a package and entry point, which messages name."""
-    global _registering
-    before, _registering = _registering, origin
-    try:
-        yield
-    finally:
-        _registering = before
 
 
 def describe(cls: type, name: str | None = None) -> str:

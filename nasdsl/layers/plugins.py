@@ -1,14 +1,20 @@
-"""Loading of installed packages that add primitives."""
+"""Loading of installed packages that add primitives and kinds of prediction."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from nasdsl.layers.origins import registering
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP: Final = "nasdsl.primitives"
 """The group of entry points; each names a module that registers custom layers when it is imported."""
+
+PREDICTIONS: Final = "nasdsl.predictions"
+"""The same for kinds of prediction."""
 
 
 class PluginFailure(NamedTuple):
@@ -25,35 +31,42 @@ class PluginFailure(NamedTuple):
     error: str
 
 
-_failures: tuple[PluginFailure, ...] | None = None
+_failures: dict[str, tuple[PluginFailure, ...]] = {}
+"""Entry points that could not be loaded, by group, once it was loaded."""
 
 
-def load_plugins() -> tuple[PluginFailure, ...]:
-    """Import the entry points of the group ``nasdsl.primitives``, once a process.
+def load_plugins(group: str = GROUP, registry: Mapping[str, Any] | None = None) -> tuple[PluginFailure, ...]:
+    """Import the entry points of a group, once a process.
 
     An entry point that raises is skipped. Returns those that did.
+
+    Args:
+        registry: the registered classes by name; of those that the program has imported before, the origin is noted. None:
+            the custom layers.
     """
     from importlib.metadata import entry_points  # slow to import, and most texts need no plug-in
 
-    global _failures
-    if _failures is None:
-        _failures = ()  # what is imported may read texts itself
+    if registry is None:
+        from nasdsl.layers.custom import CUSTOM
+
+        registry = CUSTOM
+    if group not in _failures:
+        _failures[group] = ()  # what is imported may read texts itself
         try:
-            _failures = tuple(failure for entry in entry_points(group=GROUP) if (failure := _load(entry)) is not None)
+            loaded = (_load(entry, registry) for entry in entry_points(group=group))
+            _failures[group] = tuple(failure for failure in loaded if failure is not None)
         except BaseException:  # interrupted: try again the next time
-            _failures = None
+            del _failures[group]
             raise
-    return _failures
+    return _failures[group]
 
 
-def _load(entry: EntryPoint) -> PluginFailure | None:
-    from nasdsl.layers.custom import CUSTOM, registering
-
+def _load(entry: EntryPoint, registry: Mapping[str, Any]) -> PluginFailure | None:
     origin = f"{_package(entry)}, entry point `{entry.name}`"
     try:
         with registering(origin):
             entry.load()
-        for cls in CUSTOM.values():  # of a module that the program has imported before
+        for cls in registry.values():  # of a module that the program has imported before
             if not cls.origin and f"{cls.__module__}.".startswith(f"{entry.module}."):
                 cls.origin = origin
     except (Exception, SystemExit) as error:

@@ -7,7 +7,7 @@ width of the level, and cut off what is beyond.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from nasdsl.layers.base import FREE, Cost, Feature, LayerError
@@ -27,7 +27,10 @@ def _finer(x: Feature, factor: int, width: int, attribute: str) -> Feature:
 
 @dataclass(frozen=True, slots=True)
 class UpConv:
-    """A transposed convolution: `stride` times as high and wide, cut to the size of the level."""
+    """A transposed convolution: `stride` times as high and wide, cut to the size of the level.
+
+    ``width`` and ``groups`` as of `Conv`.
+    """
 
     width: int
     k: int = 2
@@ -36,6 +39,10 @@ class UpConv:
     bias: bool = False
 
     kind: ClassVar[str] = "up_conv"
+
+    def resolved(self, x: Feature) -> UpConv:
+        """The same with numbers for an operand of this shape."""
+        return replace(self, width=self.width or x.width, groups=self.groups or x.width)
 
     @property
     def padding(self) -> int:
@@ -50,13 +57,15 @@ class UpConv:
     def infer(self, inputs: Sequence[Feature]) -> Feature:
         if self.k < self.stride:
             raise LayerError("factor", f"a kernel of {self.k} at `stride={self.stride}` leaves gaps; k is at least the stride")
-        check_groups(inputs[0], self.groups, self.width)
-        return _finer(inputs[0], self.stride, self.width, "stride")
+        made = self.resolved(inputs[0])
+        check_groups(inputs[0], made.groups, made.width)
+        return _finer(inputs[0], self.stride, made.width, "stride")
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
         """`area` is that of the operand: each of its positions is multiplied by the whole kernel."""
-        weights = inputs[0].width // self.groups * self.k * self.k * self.width
-        bias = self.width if self.bias else 0
+        made = self.resolved(inputs[0])
+        weights = inputs[0].width // made.groups * self.k * self.k * made.width
+        bias = made.width if self.bias else 0
         return Cost(weights * area, weights + bias, (weights + bias * self.stride * self.stride) * area)
 
 

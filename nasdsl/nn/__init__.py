@@ -1,7 +1,7 @@
 """Modules that torch lacks. Emitted stand-alone sources contain the text of these classes."""
 
 from nasdsl.nn.attention import SelfAttention2d
-from nasdsl.nn.deform import DeformConv2d, deform_conv2d
+from nasdsl.nn.deform import DeformConv2d, GuidedDeformConv2d, deform_conv2d
 from nasdsl.nn.depthwise import DilatedDepthwiseConv2d
 from nasdsl.nn.fusion import Group, Scale, WeightedAdd, placewise_add
 from nasdsl.nn.norm import GroupNorm, LayerNorm2d
@@ -13,6 +13,7 @@ __all__ = [
     "DilatedDepthwiseConv2d",
     "Group",
     "GroupNorm",
+    "GuidedDeformConv2d",
     "LayerNorm2d",
     "PixelShuffle",
     "Scale",

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.layers import Feature, Layer
+from nasdsl.predictions import PredictionKind
 from nasdsl.syntax import ast
 
 ValueKind: TypeAlias = Literal["input", "adapter", "block", "output", "merge", "layer"]
@@ -143,29 +144,21 @@ class HeadPart:
 
 
 @dataclass(frozen=True, slots=True)
-class Fcos:
-    """``predict fcos(centerness=cls|box, boxes=exp|relu)``: classes, 4 sides, centerness at each location.
-
-    FCOS (arXiv:1904.01355): ``exp`` is its first version, ``relu`` the later one with regression targets in strides.
+class PredictionPart:
+    """How the maps of a prediction are computed from their towers.
 
     Attributes:
-        centerness: the tower that centerness is read from, ``cls`` or ``box``.
-        boxes: how the 4 sides, in pixels, come from the convolution's result x and the level's scalar s:
-            ``exp`` is exp(s * x), ``relu`` is relu(s * x) * stride.
+        kernel: side of the plain convolution.
+        share: whether all levels share its weights.
+        layers: what ``conv=`` puts in its place, by tower; empty for the plain convolution. Its last layer is a convolution,
+            whose number of channels does not count: it gives those of the prediction.
+        span: the statement ``predict``.
     """
 
-    centerness: str
-    boxes: str = "exp"
-
-
-@dataclass(frozen=True, slots=True)
-class Retinanet:
-    """``predict retinanet(anchors=9)``: classes and 4 offsets for each anchor (arXiv:1708.02002)."""
-
-    anchors: int
-
-
-Predict: TypeAlias = Fcos | Retinanet
+    kernel: int
+    share: bool
+    layers: tuple[tuple[str, HeadLayer], ...]
+    span: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +181,9 @@ class Architecture:
     Attributes:
         name: of the decoder.
         inputs: the backbone features that it names, in the order of the text.
-        fpn, head, predict: its parts.
+        fpn, head: its parts.
+        predict: what is predicted.
+        prediction: by which layers.
         requirements: its `require` statements.
         open_holes: spans of the holes in it; with any, it is a search space and the parts are incomplete.
         decisions: how many holes it has written out: those in a `repeat` once a round, those in a block once a call.
@@ -200,7 +195,8 @@ class Architecture:
     inputs: tuple[InputFeature, ...]
     fpn: FpnPart
     head: HeadPart
-    predict: Predict
+    predict: PredictionKind
+    prediction: PredictionPart
     requirements: tuple[ast.Require, ...]
     open_holes: tuple[Span, ...]
     decisions: int

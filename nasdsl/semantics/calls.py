@@ -109,7 +109,8 @@ class _Walk:
         found: Counter[str] = Counter([callee.name]) if callee.name in self.counter.names else Counter()
         if isinstance(callee, Primitive):
             return found
-        inner = _words_of_call(callee, settings, words)
+        is_shared = isinstance(callee, Op) and callee.is_shared  # whose body reads what is around it
+        inner = words if is_shared else _words_of_call(callee, settings, words)
         if callee.has_slots:
             return found + self._body(callee, inner)
         key = (id(callee), *inner.values())

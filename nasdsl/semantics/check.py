@@ -107,12 +107,13 @@ def _architecture(
 ) -> Architecture | None:
     """The architecture of a program, with its slots open or filled; None where a part is missing."""
     warnings: list[Diagnostic] = []
-    predict = infer_prediction(program, problems, indices)
     detector = infer_detector(program, problems, indices)
     fpn = infer_fpn(program, problems, warnings, lost, indices)
     head = infer_head(program, fpn, problems, warnings, lost, indices)
-    if fpn is None or head is None or predict is None:
+    predicted = infer_prediction(program, head, problems, warnings, indices)
+    if fpn is None or head is None or predicted is None:
         return None
+    predict, prediction = predicted
     inputs = tuple(InputFeature(*i) for i in program.inputs)
     open_holes = {d.span for d in program.decisions if d.condition == ALWAYS} if indices is None else set()
     found = without_allowed(
@@ -123,7 +124,7 @@ def _architecture(
     if not any(p.severity == "error" for p in problems):  # what an error leaves unread is no finding of its own
         problems.extend(warnings)
     return Architecture(
-        program.name, inputs, fpn, head, predict, program.requirements,
+        program.name, inputs, fpn, head, predict, prediction, program.requirements,
         tuple(sorted(open_holes, key=lambda s: s.start)), len(program.decisions), tuple(warnings), detector,
     )  # fmt: skip
 

@@ -118,8 +118,7 @@ class _DecoderElaborator:
             elif isinstance(item, ast.Head):
                 parts[kind] = self._head(item)
             elif isinstance(item, ast.Predict):
-                settings = self._outside(self.place)
-                parts[kind] = PredictProgram(item.detector, settings.settings(item.settings), item.span, item.detector_span)
+                parts[kind] = self._predict(item)
             elif isinstance(item, ast.Detector):
                 settings = self._outside(self.place)
                 parts[kind] = DetectorProgram(settings.settings(item.settings), item.span, _keyword(item.span, "detector"))
@@ -238,6 +237,18 @@ class _DecoderElaborator:
             chains.append(Chain(tower.label, elaborate_chain(tower.steps, tower.span, body), tower.span))
             body.problems = self.problems
         return HeadProgram(settings, values, tuple(chains), section.span, keyword)
+
+    def _predict(self, node: ast.Predict) -> PredictProgram:
+        outside = self._outside(self.place)
+        conv: Target | Slot | None = None
+        settings: list[ast.Setting] = []
+        for setting in node.settings:
+            if setting.name == "conv":
+                conv = outside.adapter(setting.value, setting.value.span)
+                settings.append(setting)
+            else:
+                settings += outside.settings((setting,))
+        return PredictProgram(node.detector, tuple(settings), node.span, node.detector_span, conv)
 
     def _values(
         self, settings: tuple[ast.Setting, ...], accepted: Mapping[str, Accepts], owner: str, keyword: Span

@@ -204,7 +204,9 @@ class ExpressionElaborator(AttributeElaborator):
                 settings = self._settings_of(target, settings)
             self._note_passed_ops(settings)
             has_slots = any(find_slot(s.value) for s in settings)
-        return Call(target, operands, settings, has_slots, node.span, node.callee_span)
+        if node.distinct and len(operands) < 2:
+            self.problems.append(holes.distinct_of_one(node.span))
+        return Call(target, operands, settings, has_slots, node.span, node.callee_span, node.distinct)
 
     def called(
         self, callee: str | ast.Hole, span: Span, settings: tuple[ast.Setting, ...]
@@ -395,6 +397,8 @@ class ExpressionElaborator(AttributeElaborator):
     def _target_with_settings(self, node: ast.Call, span: Span, *, is_word: bool = False) -> Target | Slot:
         """An alternative such as ``conv(k=3)``."""
         assert isinstance(node.callee, str)
+        if node.distinct:
+            self.problems.append(holes.distinct_of_one(node.span))
         settings = node.settings
         is_read = bool(settings) and self._may_be_block_with_holes(node.callee)
         if is_read:

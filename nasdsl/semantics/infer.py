@@ -16,6 +16,7 @@ from nasdsl.semantics import attributes, expansion_cache, primitives
 from nasdsl.semantics.architecture import Group
 from nasdsl.semantics.attributes import UNKNOWN, Environment, Unknown
 from nasdsl.semantics.builder import MAX_LAYERS, NOTHING, UNFIT, LayerBuilder
+from nasdsl.semantics.distinct import has_same_operands
 from nasdsl.semantics.elaborate_body import body_of_block, body_of_op
 from nasdsl.semantics.elaborate_expression import MAX_CALLS, show_at_call
 from nasdsl.semantics.primitives import Primitive
@@ -273,6 +274,9 @@ class Inference:
         """The results of a call: one for an op or a primitive, several for a block. None: a mistake was reported."""
         target: Any = call.target
         settings = call.settings
+        if call.is_distinct and has_same_operands(call, self.indices):
+            self.problems.append(holes.same_operands(frame.site or call.span))
+            return None
         if self.indices is not None:
             if type(target) is Slot:
                 target = chosen(target, self.indices)

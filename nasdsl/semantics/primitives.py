@@ -192,12 +192,21 @@ _OF_OPERAND = {"groups": replace(_GROUPS, words=(OWN_WIDTH,)), "width": replace(
 _VALUE = Accepts("value", optional=True)
 _WEIGHTED_BY = Primitive("weighted_add", 3, MAX_OPERANDS + 1, {}, _plain(PlacewiseAdd()), last="by")
 _TIMES = Accepts("stride", 2, largest=64)
-_UP_CONV = {name: accepts for name, accepts in _CONV.items() if name != "dilation"}
+_UP_CONV = {name: accepts for name, accepts in (_CONV | _OF_OPERAND).items() if name != "dilation"}
 NONE: Final = "none"
 """The primitive, and the operand, that leaves an operand out."""
 
 LEAVES_OUT: Final = frozenset({"add", "max", "weighted_add", "concat"})
 """Primitives that an operand can drop out of. What any other would make of nothing is nothing."""
+
+_DEFORM_CONV = {
+    **_CONV,
+    **_OF_OPERAND,
+    "k": Accepts("odd", 3, largest=63),
+    "offset_groups": _GROUPS,
+    "bias": Accepts("flag", "true"),
+}
+_BY_OFFSET = Primitive("deform_conv", 2, 2, _DEFORM_CONV, _deform_conv, 3, last="offset")
 
 PRIMITIVES: dict[str, Primitive] = {
     p.name: p
@@ -205,14 +214,7 @@ PRIMITIVES: dict[str, Primitive] = {
         Primitive(NONE, 0, MAX_OPERANDS, {}, _nothing),
         Primitive("conv", 1, 1, _CONV | _OF_OPERAND, _conv, 3),
         Primitive(
-            "deform_conv",
-            1,
-            1,
-            _CONV
-            | _OF_OPERAND
-            | {"k": Accepts("odd", 3, largest=63), "offset_groups": _GROUPS, "bias": Accepts("flag", "true")},
-            _deform_conv,
-            3,
+            "deform_conv", 1, 1, _DEFORM_CONV | {"offset": _VALUE}, _deform_conv, 3, variants={_BY_OFFSET.last: _BY_OFFSET}
         ),
         Primitive("up_conv", 1, 1, _UP_CONV | {"k": Accepts("count", 2, largest=64), "stride": _TIMES}, _up_conv, 3),
         Primitive("pixel_shuffle", 1, 1, {"factor": _TIMES}, _pixel_shuffle),
@@ -304,21 +306,26 @@ def _make_primitive(cls: type[CustomLayer]) -> Primitive:
             layer = _Refused(f"{describe(cls)} takes no such attributes: {type(error).__name__}: {error}")
         return apply(layer, *x)
 
-    accepts = {name: _accepts(one) for name, one in fields.items()}
-    return Primitive(cls.kind, cls.operands, cls.operands, accepts, expand, cls.results, cls.results)
+    accepted = {name: accepts(field) for name, field in fields.items()}
+    return Primitive(cls.kind, cls.operands, cls.operands, accepted, expand, cls.results, cls.results)
 
 
-def _accepts(of: LayerField) -> Accepts:
-    """What the attribute of a field accepts; ``none`` is a word, so that a default of None is one too."""
+def accepts(field: LayerField, least: int = 0, largest: int = MAX_INTEGER) -> Accepts:
+    """What the attribute of a field accepts; ``none`` is a word, so that a default of None is one too.
+
+    Args:
+        least, largest: bounds of an int; `least` is 0 or 1.
+    """
     default: Value | None
-    if of.required:
+    if field.required:
         default = None
-    elif isinstance(of.default, bool) or of.default is None:
-        default = str(of.default).lower()
+    elif isinstance(field.default, bool) or field.default is None:
+        default = str(field.default).lower()
     else:
-        default = of.default
-    words = (*of.words, "none") if of.optional else of.words
-    return Accepts(_KINDS[of.type], default, words, MAX_INTEGER)
+        default = field.default
+    words = (*field.words, "none") if field.optional else field.words
+    kind: Kind = "count" if field.type == "int" and least >= 1 else _KINDS[field.type]
+    return Accepts(kind, default, words, largest)
 
 
 @dataclass(frozen=True, slots=True)

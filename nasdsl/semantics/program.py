@@ -124,6 +124,7 @@ class Call(NamedTuple):
         settings: attributes; words that `let` and `repeat` bind are put in place of their names.
         has_slots: whether a value among the settings is a slot, or is computed from one.
         span: the call; `callee_span` is the part before the brackets.
+        is_distinct: no two operands may be the same.
     """
 
     target: Target | Slot
@@ -132,6 +133,7 @@ class Call(NamedTuple):
     has_slots: bool
     span: Span
     callee_span: Span
+    is_distinct: bool = False
 
 
 Operand: TypeAlias = Ref | Call | Slot | Nothing | Missing
@@ -307,12 +309,18 @@ class DetectorProgram:
 
 @dataclass(frozen=True, slots=True)
 class PredictProgram:
-    """``predict fcos(…)``."""
+    """``predict fcos(…)``.
+
+    Attributes:
+        settings: attributes. The value of ``conv`` is not read: `conv` is what it means.
+        conv: the op in the place of the prediction convolutions; None for the plain ones.
+    """
 
     detector: str
     settings: tuple[ast.Setting, ...]
     span: Span
     detector_span: Span
+    conv: Target | Slot | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

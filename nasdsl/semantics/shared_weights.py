@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from nasdsl.diagnostics import Span
-from nasdsl.layers import UNKNOWN_WIDTH, CustomLayer, Feature, Layer
+from nasdsl.layers import OWN_WIDTH, UNKNOWN_WIDTH, Conv, CustomLayer, DeformConv, Feature, Layer
 
 if TYPE_CHECKING:
     from nasdsl.semantics.architecture import Application
@@ -85,6 +85,10 @@ def add_shape(shapes: dict[str, Shape], path: str, layer: Layer, operands: Seque
 
     A width that is not known fits any.
     """
+    if isinstance(layer, Conv | DeformConv):
+        layer = layer.resolved(operands[0])
+        if OWN_WIDTH in (layer.width, layer.groups):
+            return True  # its shape is known with the backbone, and compared then
     if not isinstance(layer, CustomLayer) and not layer.cost(operands, out, 1).params:
         return True
     widths = tuple([feature.width for feature in operands])

@@ -8,6 +8,7 @@ counted once, by the pipeline's own rules, and kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 from nasdsl.backbones import Backbone
@@ -16,17 +17,18 @@ from nasdsl.backends.cost import Areas, HeadAreas
 from nasdsl.backends.requirements import DEFAULT_SIZE, Quantities, counted_ops, macs_sizes
 from nasdsl.diagnostics import Diagnostic, DiagnosticError
 from nasdsl.ir.graph import Node
-from nasdsl.ir.lower import lower_nodes, predictions
-from nasdsl.layers import Feature, Features, Norm, layer_cost
+from nasdsl.ir.lower import lower_nodes
+from nasdsl.layers import Conv, DeformConv, Feature, Features, Layer, Norm, layer_cost
 from nasdsl.semantics import attributes, infer_fpn, infer_head, primitives
-from nasdsl.semantics.architecture import Fcos, Retinanet
+from nasdsl.semantics.architecture import Value
 from nasdsl.semantics.attributes import Accepts, Unknown
 from nasdsl.semantics.builder import NOTHING, UNFIT
 from nasdsl.semantics.calls import CallCounter
 from nasdsl.semantics.conditions import ALWAYS, holds
+from nasdsl.semantics.distinct import has_same_operands
 from nasdsl.semantics.elaborate_body import body_of_block
 from nasdsl.semantics.infer import Binding, Frame, Inference
-from nasdsl.semantics.infer_prediction import DETECTORS
+from nasdsl.semantics.infer_prediction import infer_settings
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import (
     Assign,
@@ -47,7 +49,6 @@ from nasdsl.semantics.program import (
     Target,
     When,
     chosen,
-    fill_settings,
     fill_value,
     find_slot,
     possible_values,
@@ -215,19 +216,71 @@ class FigureCounter:
         return width, total
 
     def _count_predictions(self, node: PredictProgram, indices: Sequence[int], levels: list[int], ends: dict[str, int]) -> int:
-        accepted = DETECTORS[node.detector]
-        settings = fill_settings(node.settings, indices)
-        values = attributes.settings(settings, accepted, node.detector, node.detector_span, {}, [])
-        if values is None:
+        settings = infer_settings(node, [], indices)
+        if settings is None:
             raise _Unbuildable
-        predict = Fcos(**values) if node.detector == "fcos" else Retinanet(**values)  # type: ignore[arg-type]  # checked against DETECTORS
-        total = len(levels) if isinstance(predict, Fcos) else 0  # one scale a level
-        for prediction in predictions(predict, ends):
-            channels = prediction.channels(self.classes)
-            macs = prediction.width * 9 * channels
-            total += macs + channels
-            for place, areas in enumerate(self.areas):
-                total += macs * sum(areas.area(level) for level in levels) << (64 * (place + 1))
+        conv: Any = chosen(node.conv, indices)
+        if conv is not None and any(s.name == "kernel" for s in node.settings):
+            raise _Unbuildable
+        total = 0
+        for name, tower, per_class, fixed in settings.kind.maps():
+            channels = per_class * self.classes + fixed
+            if name == "bbox_reg" and settings.kind.box_form != "raw":
+                total += len(levels)  # one scale a level
+            price = self._count_prediction(conv, settings.kernel, ends[tower], channels, ends, levels, indices)
+            params = price & ((1 << 64) - 1)
+            total += price + (0 if settings.share else params * (len(levels) - 1))
+        return total
+
+    def _count_prediction(
+        self,
+        conv: Target | None,
+        kernel: int,
+        width: int,
+        channels: int,
+        ends: dict[str, int],
+        levels: list[int],
+        indices: Sequence[int],
+    ) -> int:
+        """Cost of one predicted map, with the parameters of one level."""
+        x, out = Feature(infer_head.CURRENT_LEVEL, width), Feature(infer_head.CURRENT_LEVEL, channels)
+        layer: Layer = Conv(channels, kernel, bias=True)
+        at = tuple(levels)
+        total = 0
+        if conv is not None:
+            words = (("width", width), ("norm", "none"), ("act", "none"))
+            inferred = self._lower_op(conv, (), (x,), dict(words), indices)
+            if inferred is None:
+                raise _Unbuildable
+            live, last = inferred
+            if (
+                last is None
+                or not isinstance(last.layer, Conv | DeformConv)
+                or last.layer.groups != 1
+                or last.out.level != x.level
+            ):
+                raise _Unbuildable
+            if len(live) > 2 and len(set(ends.values())) > 1:  # one of them is the input
+                raise _Unbuildable
+            x, layer = last.operands[0], replace(last.layer, width=channels, bias=True)
+            total = sum(self._price(node, at) for node in live if node is not last)
+        value = Value("prediction", "conv", "layer", self.program.span)
+        return total + self._price(Node("conv", layer, ("x",), (x,), out, value, self.program.span), at)
+
+    def _price(self, node: Node, levels: tuple[int, ...], norms: int = 1, *, with_params: bool = True) -> int:
+        """What a layer costs, as one integer; in a head, over all `levels`.
+
+        Args:
+            norms: how many sets of weights a norm has.
+            with_params: whether its parameters count.
+        """
+        total = 0
+        for at, areas in enumerate(self.areas):
+            price = (
+                HeadAreas(areas, levels).cost(node) if levels else layer_cost(node.layer, node.operands, node.out, areas.area)
+            )
+            params = price.params * norms if isinstance(node.layer, Norm) else price.params
+            total += (price.macs << (64 * (at + 1))) + (params if at == 0 and with_params else 0)
         return total
 
     def apply(
@@ -269,6 +322,33 @@ class FigureCounter:
 
         `norms`: how many sets of norms it has.
         """
+        found = self._lower_op(target, settings, operands, words, indices)
+        if found is None:
+            return None
+        live, last = found
+        if last is None:
+            return _NOTHING
+        total = 0
+        counted: set[str] = set()  # shared weights, of a block
+        for node in live:
+            total += self._price(node, levels, norms, with_params=node.weights not in counted)
+            counted.add(node.weights)
+        read = {source for node in live for source in node.inputs} | {last.id}
+        used = sum(1 << number for number in range(len(operands)) if f"o{number}" in read)
+        return last.out, used, total
+
+    def _lower_op(
+        self,
+        target: Target,
+        settings: tuple[tuple[str, Any], ...],
+        operands: tuple[Feature, ...],
+        words: _Words,
+        indices: Sequence[int] | None,
+    ) -> tuple[list[Node], Node | None] | None:
+        """The layers that an op's result depends on, last first, and the one that gives it, which is None where it gives none.
+
+        None where it has a mistake.
+        """
         span = self.program.span
         problems: list[Diagnostic] = []
         inference = Inference(problems, indices)
@@ -291,32 +371,19 @@ class FigureCounter:
         if result == UNFIT or any(p.severity == "error" for p in problems):
             return None
         if result == NOTHING:
-            return _NOTHING
+            return [], None
         widths = {f"o{number}": feature.width for number, feature in enumerate(operands)}
         try:
             nodes, place = lower_nodes(layers.applications, layers.values, widths)
         except DiagnosticError:
             return None
         live = {place[result]}
-        total = 0
-        counted: set[str] = set()  # shared weights, of a block
+        found = []
         for node in reversed(nodes):
-            if node.id not in live:
-                continue
-            live.update(node.inputs)
-            is_counted = node.weights in counted
-            counted.add(node.weights)
-            for at, areas in enumerate(self.areas):
-                price = (
-                    HeadAreas(areas, levels).cost(node)
-                    if levels
-                    else layer_cost(node.layer, node.operands, node.out, areas.area)
-                )
-                params = price.params * norms if isinstance(node.layer, Norm) else price.params
-                total += (price.macs << (64 * (at + 1))) + (params if at == 0 and not is_counted else 0)
-        used = sum(1 << n for n in range(len(operands)) if place.get(scope[f"o{n}"].index) in live)
-        out = next(node.out for node in nodes if node.id == place[result])
-        return out, used, total
+            if node.id in live:
+                live.update(node.inputs)
+                found.append(node)
+        return found, next(node for node in nodes if node.id == place[result])
 
     def expand_shared(
         self, op: Op, shared: dict[int, WeightSet], operands: tuple[Feature, ...], indices: Sequence[int]
@@ -453,6 +520,8 @@ class _Section:
             return [(targets[0].name, self.add(_something(self.expression(value))))]  # type: ignore[union-attr]  # it has checked
         call: Any = chosen(statement.value, self.indices)
         target = chosen(call.target, self.indices) if type(call) is Call else None
+        if target is not None and call.is_distinct and has_same_operands(call, self.indices):
+            raise _Unbuildable
         if target is not None and type(target.callee) is Primitive:
             return self._results(call, targets)
         if target is not None and type(target.callee) is Op and target.callee.is_shared:
@@ -618,6 +687,8 @@ class _Section:
     def call(self, node: Call) -> _Value:
         """The value of a call; of a primitive with several results, with the shapes of all of them."""
         indices = self.indices
+        if node.is_distinct and has_same_operands(node, indices):
+            raise _Unbuildable
         target: Any = node.target
         while type(target) is Slot:
             target = target.alternatives[indices[target.decision.number]]
@@ -800,6 +871,8 @@ def _literal(value: Any, span: Any) -> ast.Attribute:
 def _head_has_slots(head: HeadProgram, predict: PredictProgram) -> bool:
     """Whether an attribute or a layer behind the pyramid differs between fillings."""
     if any(find_slot(s.value) for s in (*head.settings, *predict.settings)):
+        return True
+    if type(predict.conv) is Slot or getattr(getattr(predict.conv, "callee", None), "has_slots", False):
         return True
     calls = [s.call for c in head.chains for s in c.steps]
     return any(

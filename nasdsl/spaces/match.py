@@ -92,7 +92,9 @@ def _match(space: Program, text: Program, *, are_names_exact: bool) -> list[int]
     if space.predict is not None and text.predict is not None:
         if space.predict.detector != text.predict.detector:
             raise NoMatch(text.predict.span)
-        matcher.settings(space.predict.settings, text.predict.settings, text.predict.span)
+        own, theirs = (tuple(s for s in predict.settings if s.name != "conv") for predict in (space.predict, text.predict))
+        matcher.settings(own, theirs, text.predict.span)
+        matcher.adapter(space.predict.conv, text.predict.conv, text.predict.span)
     return [matcher.known.get(d.number, 0) for d in space.decisions]
 
 

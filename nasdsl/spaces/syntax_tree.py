@@ -104,7 +104,7 @@ def filled(node: Any, indices: Sequence[int]) -> Any:
     if kind is ast.Call:
         callee, extra = _called(node.callee, indices)
         operands = tuple([filled(o, indices) for o in node.operands])
-        return ast.Call(node.span, callee, node.callee_span, operands, filled(extra + node.settings, indices))
+        return ast.Call(node.span, callee, node.callee_span, operands, filled(extra + node.settings, indices), node.distinct)
     if kind is ast.Step:
         callee, extra = _called(node.operation, indices)
         return ast.Step(node.span, callee, filled(extra + node.settings, indices))
@@ -171,7 +171,10 @@ class _TreeBuilder:
             items.append(ast.Head(head.span, settings, towers))
         if program.predict is not None:
             predict = program.predict
-            settings = tuple(self._setting(s) for s in predict.settings)
+            settings = tuple(
+                replace(s, value=self._adapter(predict.conv, s.value)) if s.name == "conv" else self._setting(s)
+                for s in predict.settings
+            )
             items.append(ast.Predict(predict.span, predict.detector, predict.detector_span, settings))
         decoder = ast.Decoder(span, program.name, span, tuple(items))
         return Tree(decoder, tuple(self.definitions), tuple(len(d.texts) for d in program.decisions))
@@ -242,7 +245,7 @@ class _TreeBuilder:
             if last:
                 operands, settings = operands[:-1], (*settings, ast.Setting(node.span, last, node.span, operands[-1]))
             settings = tuple(s for s in settings if s.name != primitives.FACTOR)
-            return ast.Call(node.span, callee, node.callee_span, operands, settings)
+            return ast.Call(node.span, callee, node.callee_span, operands, settings, node.is_distinct)
         if isinstance(node, Nothing):
             return ast.Reference(node.span, primitives.NONE)
         assert isinstance(node, Slot)

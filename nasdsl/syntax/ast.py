@@ -126,6 +126,7 @@ class Call(Node):
     callee_span: Span = field(compare=False, repr=False)
     operands: tuple[Operand | Attribute, ...]
     settings: tuple[Setting, ...]
+    distinct: bool = False
 
 
 Hole: TypeAlias = NamedHole | ChoiceHole | RangeHole

@@ -59,11 +59,12 @@ class Builder:
         name = callee.value if type(callee) is Tok else callee
         operands: list[ast.Operand | ast.Attribute] = []
         settings: list[ast.Setting] = []
-        for argument in c[2:-1:2]:
+        is_distinct = c[-1].type == "DISTINCT"
+        for argument in c[2 : -2 if is_distinct else -1 : 2]:
             (settings if type(argument) is ast.Setting else operands).append(argument)
         where = callee.span
         span = Span(where[0], where[1], c[-1].end)
-        return ast.Call(span, name, where, tuple(operands), tuple(settings))
+        return ast.Call(span, name, where, tuple(operands), tuple(settings), is_distinct)
 
     def setting(self, c: Children) -> ast.Setting:
         return ast.Setting(_between(c[0], c[2]), c[0].value, c[0].span, c[2])

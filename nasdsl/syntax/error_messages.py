@@ -184,7 +184,8 @@ def _shortened(token: Tok) -> str:
 
 def _listed(expected: set[str]) -> str:
     """Terminals in words, at most eight signs: ``a name, `(` or `{```."""
-    words = sorted(_WORDS[t] for t in (expected if expected == {"$END"} else expected - {"$END"}) if t in _WORDS)
+    rare = {"$END", "DISTINCT"}  # which fit behind much else
+    words = sorted(_WORDS[t] for t in (expected if expected <= rare else expected - rare) if t in _WORDS)
     if len(expected & OPERATORS) > 1:
         words.append("an operator")
     elif "STAR" in expected:  # the factor of a layer in a chain

@@ -12,7 +12,8 @@ from nasdsl.diagnostics.catalogue import syntax as codes
 RESERVED: Final = {
     word: word.upper()
     for word in (
-        "use op agg choice block decoder input require predict fpn head from output merge dangling into repeat in let at"
+        "use op agg choice block decoder input require predict fpn head from output merge dangling into repeat in let at "
+        "distinct"
     ).split()
 }
 """Words that cannot be names, with their terminals. After ``choice`` and ``?`` every word is a name, as in

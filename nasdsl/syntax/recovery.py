@@ -32,7 +32,7 @@ from nasdsl.syntax.repair import (
 )
 from nasdsl.syntax.tables import Tables
 
-_STARTERS = set(WORDS.values()) - {"FROM", "DANGLING", "INTO", "IN", "AT"} | {"RBRACE", "$END"}
+_STARTERS = set(WORDS.values()) - {"FROM", "DANGLING", "INTO", "IN", "AT", "DISTINCT"} | {"RBRACE", "$END"}
 """Tokens that begin a statement or end a body."""
 
 _LOOK_BACK = 12  # tokens before an error where a repair is tried

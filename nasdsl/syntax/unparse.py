@@ -95,6 +95,8 @@ class Unparser:
                 if self.as_written:
                     arguments.sort(key=lambda argument: argument.span.start)
                 self.bracket(arguments, self.expression)
+                if node.distinct:
+                    self.out += (SPACE, "distinct")
             case ast.Setting():
                 self.out += (node.name, "=")
                 self.expression(node.value)

@@ -12,7 +12,7 @@ from nasdsl.detection.detector import Detector
 from nasdsl.detection.factory import detector as make_detector
 from nasdsl.detection.fcos import IMPROVED, IMPROVED_PREDICTION
 from nasdsl.detection.weights import SavedWeights
-from nasdsl.semantics.architecture import Fcos
+from nasdsl.predictions import Fcos
 from nasdsl.training.errors import TrainingError
 from nasdsl.training.recipe import Recipe
 
@@ -31,7 +31,7 @@ class TrainingConfig:
         weights: of another detector, to start from; see `nasdsl.detector`.
         width: of fpn and head, in channels. None: as in the decoder's text.
         recipe: the schedule and all other numbers.
-        method: options of `nasdsl.detection.fcos.Fcos` or `nasdsl.detection.retinanet.Retinanet`.
+        method: options of what the decoder predicts, such as those of `nasdsl.detection.fcos.Fcos`.
         improvements: train the later version of FCOS: another prediction, centre sampling and GIoU loss.
     """
 

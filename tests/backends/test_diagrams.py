@@ -71,8 +71,23 @@ decoder bifpn3 {
 }
 """
 
+TRUNK = """decoder trunk {
+  input c3, c4
+  fpn(width=64, norm=bn) {
+    shared refine(x) = conv_3x3(x)
+    output p3 = refine(c3), p4 = refine(sum(c3, c4))
+  }
+  head(width=64, norm=bn, norms=level) {
+    both: conv_3x3 * 2
+    cls: sep_3x3
+    box: conv_3x3 * 2
+  }
+  predict fcos(centerness=box)
+}
+"""
+
 TEXTS = {path.stem: path.read_text() for path in sorted((ROOT / "genotypes").glob("*.nas"))}
-TEXTS |= {"pooled": POOLED, "bifpn": BIFPN}
+TEXTS |= {"pooled": POOLED, "bifpn": BIFPN, "trunk": TRUNK}
 
 
 def blocks(count: int) -> str:
@@ -238,8 +253,10 @@ def test_bands_name_their_level_and_pooled_values_have_their_own() -> None:
 def test_head_is_drawn_once_a_tower(decoder: tuple[Graph, CostTable]) -> None:
     graph, table = decoder
     _, edges = statements(emit_dot(graph, table))
+    trunk = () if graph.head.trunk is None else graph.head.trunk.layers
     for tower in graph.head.towers:
-        chain = ["head", *(f"head {tower.name} {layer.index}" for layer in tower.layers)]
+        chain = ["head", *(f"head both {layer.index}" for layer in trunk)]
+        chain += [f"head {tower.name} {layer.index}" for layer in tower.layers]
         assert all(ends in edges for ends in pairwise(chain))
         for prediction in graph.head.predictions:
             assert ((chain[-1], f"head {prediction.name}") in edges) == (prediction.tower == tower.name)
@@ -374,6 +391,7 @@ LONG_HEAD = POOLED.replace(
     "{ conv_3x3 -> conv_3x3 -> conv_3x3 }", f"{{\n cls: {' -> '.join(['conv_3x3'] * 20)}\n box: conv_3x3 -> sep_3x3\n }}"
 )
 WIDE = {"bifpn": TEXTS["bifpn"], "nas_fpn": TEXTS["nas_fpn"], "c2f": C2F, "long head": LONG_HEAD, "deep": blocks(60)}
+WIDE["long trunk"] = TRUNK.replace("* 2\n    cls: sep_3x3", "* 8\n    cls: sep_3x3 * 9")
 
 
 @pytest.mark.parametrize("name", TEXTS | WIDE)

@@ -28,8 +28,8 @@ from nasdsl.backends.export import ExportError, MissingExtra
 from nasdsl.backends.module import DecoderModule
 from nasdsl.backends.torch_export import OLDEST_TORCH, export_program, trace
 from nasdsl.layers import Cost, CustomLayer, Feature, primitive
-from nasdsl.nn import DeformConv2d, Scale, WeightedAdd
-from nasdsl.semantics.architecture import Fcos
+from nasdsl.nn import DeformConv2d, Scale, SelfAttention2d, WeightedAdd
+from nasdsl.predictions import Fcos
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -68,6 +68,9 @@ def built(text: str) -> DecoderModule:
                 i = torch.arange(weight.numel(), dtype=torch.float64)
                 weight.copy_((2 * torch.sin(0.71 * i) / math.sqrt(weight[0].numel())).view_as(weight))
                 bias.copy_(1.5 * torch.sin(torch.arange(bias.numel())))
+            elif isinstance(part, SelfAttention2d):  # so that attention is far from uniform
+                part.query.weight.mul_(4)
+                part.query.bias.mul_(20)
             elif isinstance(part, Scale | WeightedAdd):
                 part.weight.add_(0.4 * torch.sin(1 + torch.arange(part.weight.numel())))
         for parameter in getattr(module.head, "scale", {}).values():
@@ -202,6 +205,7 @@ def test_onnx_activations(function: str) -> None:
 
 FINER = [
     "up_conv(c4)", "up_conv(c5, k=3, norm=none)", "up_conv(c5, k=5, stride=4, groups=4, bias=false, act=none)",
+    "up_conv(c4, k=4, groups=in, width=in)",
     "pixel_shuffle(c4)", "carafe(c4, compressed=8)", "carafe(c5, factor=4, k=3, encoder_k=1, compressed=4)",
     "attention(c4)", "attention(c5, heads=4, position=none)",
 ]  # fmt: skip
@@ -214,11 +218,13 @@ FINER = [
         "pool(c3, kind=avg, k=3, stride=2)", "pool(c3, kind=max, k=3, stride=2)", "concat(global_pool(c3, kind=avg), c4)",
         "deform_conv(c3, k=3, stride=2, offset_groups=4, groups=2)", "deform_conv(c4, k=5, dilation=2)",
         "deform_conv(c4, k=1, bias=false)", "weighted_add(c4, c5, c3)", "max(c4, global_pool(c5, kind=max))",
-        *FINER, "norm(c4, norm=ln)",
+        *FINER, "norm(c4, norm=ln)", "deform_conv(c4, offset=o)",
+        "deform_conv(c4, k=1, offset=o1, offset_groups=4, bias=false)",
     ],
 )  # fmt: skip
 def test_onnx_layers(expression: str) -> None:
-    module = built(simple(f"x = {expression} output p4 = conv_1x1(resize(x, to=c4))"))
+    offsets = "o = conv(c4, k=3, width=27, act=tanh, norm=none) o1 = conv(c4, k=3, width=8, norm=none, act=none)"
+    module = built(simple(f"{offsets} x = {expression} output p4 = conv_1x1(resize(x, to=c4))"))
     check(module, session(onnx_backend.onnx_model(module).SerializeToString()))
 
 
@@ -311,13 +317,15 @@ def test_a_program_computes_what_the_module_does(text: str) -> None:
         check(module, trace(module).module(), [*SIZES, ((8, 9), 1)] if "norm=gn" not in text else SIZES[:2])
 
 
+@pytest.mark.long
 @exports_programs
 def test_a_program_of_layers_that_lead_to_finer_maps() -> None:
     """One program has them all, in the fpn and in the head."""
     body = " ".join(f"x{i} = {expression}" for i, expression in enumerate(FINER))
     merged = ", ".join(f"conv_1x1(resize(x{i}, to=c4))" for i in range(len(FINER)))
     before = "op bounce(x) = add(attention(x, heads=2), up_conv(pool(x, k=2, stride=2, kind=max), norm=ln))"
-    module = built(simple(f"{body} output p3 = c3, p4 = add({merged})", before).replace("{ conv_3x3 }", "{ bounce }"))
+    body += " o = conv(x0, k=3, width=27, norm=none, act=tanh) y = deform_conv(c3, offset=o)"
+    module = built(simple(f"{body} output p3 = y, p4 = add({merged})", before).replace("{ conv_3x3 }", "{ bounce }"))
     with torch.no_grad():
         check(module, trace(module).module(), SIZES[:2])
 

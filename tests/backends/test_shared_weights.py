@@ -16,7 +16,9 @@ from nasdsl.backends.inference import for_inference
 from nasdsl.backends.module import DecoderModule, build
 from nasdsl.backends.source import emit_source
 from nasdsl.backends.torch_export import trace
-from nasdsl.diagnostics import DiagnosticError
+from nasdsl.decoder import check_source
+from nasdsl.diagnostics import DiagnosticError, Source
+from nasdsl.semantics.calls import CallCounter
 
 CHANNELS = {"c3": 8, "c4": 8, "c5": 8}
 SIZE = (64, 96)
@@ -216,6 +218,15 @@ def test_a_file_of_onnx_has_one_initializer() -> None:
         for level, prediction in expected.items():
             values = torch.from_numpy(found[f"{level}.cls_logits"])
             torch.testing.assert_close(values, prediction.cls_logits, rtol=1e-4, atol=1e-5)
+
+
+def test_each_call_of_a_shared_op_counts_with_what_it_calls() -> None:
+    block = "block again(x, n=2, unit=conv_3x3) -> (y) { shared f(x) = unit(x) y = x repeat n { y = f(y) } }"
+    fpn = "shared g(x) = sep_3x3(conv_3x3(x)) output p3 = again(c3), p4 = again(again(c4, n=3), unit=relu), p5 = g(g(c5))"
+    program = check_source(Source("t.nas", text(fpn, before=block))).program
+    assert program is not None
+    counted = CallCounter(program, ["f", "conv_3x3", "relu", "g", "sep_3x3"]).count()
+    assert counted == {"f": 2 + 3 + 2, "conv_3x3": 2 + 3 + 2 + 2, "relu": 2, "g": 2, "sep_3x3": 2}, "and conv_3x3 in each tower"
 
 
 def test_calls_that_fit_only_some_backbones() -> None:

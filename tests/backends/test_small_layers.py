@@ -484,3 +484,16 @@ def test_groups_that_do_not_fit_a_raw_feature_are_found_with_the_backbone() -> N
 def test_nothing_is_almost_depthwise_about_the_width_of_an_operand() -> None:
     decoder = nasdsl.loads(text("output p3 = conv(c3, k=3, groups=in, width=in)"))
     assert decoder.architecture.warnings == ()
+
+
+def test_a_shared_op_of_the_width_of_its_operand(tmp_path: Any) -> None:
+    """Its calls have one set of weights, so that operands of another width do not fit; of raw features, with the backbone."""
+    op = "shared deep(x) = conv(x, k=3, groups=in, width=in, bias=true)"
+    graph = lowered(f"{op} output p3 = deep(c3), p4 = deep(conv_1x1(c4))")
+    found = check_back_ends(graph, features(), tmp_path)
+    assert set(found) == {"p3", "p4"}
+    assert cost(graph, (200, 336), 2).fpn.params == 32 * 64 + 64 + 64 * 9 + 64
+    body = f"{op} output p3 = conv_1x1(deep(c3)), p4 = conv_1x1(deep(c4))"
+    lowered(body, channels={**CHANNELS, "c4": 64})
+    with pytest.raises(DiagnosticError, match="shared"):
+        lowered(body)

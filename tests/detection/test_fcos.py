@@ -15,7 +15,8 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
 from nasdsl.backends.module import Prediction
-from nasdsl.detection.fcos import Fcos, FcosTargets
+from nasdsl.detection.fcos import Fcos
+from nasdsl.detection.locations import LocationTargets
 from nasdsl.detection.postprocess import decode_boxes
 from nasdsl.detection.pyramid import DetectionError
 
@@ -30,7 +31,7 @@ def flat(predictions: dict[str, Prediction], field: str, channels: int) -> Tenso
 
 
 class TestLosses:
-    def batch(self, seed: int = 0, counts: tuple[int, ...] = (2, 0, 5)) -> tuple[dict[str, Prediction], FcosTargets, list]:
+    def batch(self, seed: int = 0, counts: tuple[int, ...] = (2, 0, 5)) -> tuple[dict[str, Prediction], LocationTargets, list]:
         shapes = shapes_for(SMALL)
         found = [random_target(count, SMALL, CLASSES, seed + count) for count in counts]
         return (

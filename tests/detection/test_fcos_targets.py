@@ -11,7 +11,8 @@ from pyramids import as_maps, boxes, random_target, shapes_for, target, torch_an
 from torch import Tensor
 from torchvision.models.detection.fcos import FCOS
 
-from nasdsl.detection.fcos import Fcos, FcosTargets
+from nasdsl.detection.fcos import Fcos
+from nasdsl.detection.locations import LocationTargets
 from nasdsl.detection.postprocess import decode_boxes
 from nasdsl.detection.pyramid import DetectionError
 
@@ -51,7 +52,7 @@ def slow_targets(
     return result
 
 
-def assert_same(result: FcosTargets, image: int, slow: list[tuple[int, list[float], float]]) -> None:
+def assert_same(result: LocationTargets, image: int, slow: list[tuple[int, list[float], float]]) -> None:
     assert result.labels[image].tolist() == [label for label, _, _ in slow]
     assert result.distances[image].tolist() == [sides for _, sides, _ in slow]
     assert result.centerness[image].tolist() == pytest.approx([near for _, _, near in slow])

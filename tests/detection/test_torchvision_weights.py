@@ -114,7 +114,7 @@ def same_maps(theirs: nn.Module, ours: Detector, image: Tensor) -> None:
 def same_detections(theirs: nn.Module, ours: Detector, image: Tensor) -> None:
     """As far as the methods agree: torchvision ranks by the square root of what ours ranks by, and keeps empty boxes and the
     classes that COCO does not have."""
-    if ours.decoder.head.is_fcos:
+    if ours.decoder.graph.predict.kind == "fcos":
         object.__setattr__(ours.method, "score_threshold", 0.0)
     absent = [row for row in range(91) if row not in ours.category_ids]
     cls = theirs.head.classification_head.cls_logits
@@ -123,7 +123,7 @@ def same_detections(theirs: nn.Module, ours: Detector, image: Tensor) -> None:
         cls.weight.unflatten(0, (-1, 91))[:, absent] = 0
         expected, found = theirs([image])[0], ours([image])[0]
     assert len(found["scores"]) == len(expected["scores"]) == 100
-    scores = expected["scores"].square() if ours.decoder.head.is_fcos else expected["scores"]
+    scores = expected["scores"].square() if ours.decoder.graph.predict.kind == "fcos" else expected["scores"]
     torch.testing.assert_close(found["scores"], scores, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found["boxes"], expected["boxes"], rtol=1e-5, atol=1e-3)
     assert torch.equal(torch.tensor(ours.category_ids)[found["labels"]], expected["labels"])

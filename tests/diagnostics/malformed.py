@@ -65,6 +65,24 @@ MALFORMED: dict[str, str] = {
     "reserved word as an op": decoder("output p3 = head(c3)", before="op head(x) = conv_3x3(x)"),
     "reserved word as a parameter": decoder("output p3 = f(c3)", before="op f(input) = conv_3x3(input)"),
     "reserved word as the decoder's name": GOOD.replace("decoder d", "decoder fpn"),
+    # -------------------------------------------------------------------------------------------- predictions
+    "a prediction that ends in no convolution": GOOD.replace("fcos(centerness=cls)", "gfl(conv=relu)"),
+    "a prediction of an unknown op": GOOD.replace("fcos(centerness=cls)", "gfl(conv=sep3x3)"),
+    "a prediction that is an aggregation": GOOD.replace("fcos(centerness=cls)", "tal(conv=sum)"),
+    "a prediction that changes the level": GOOD.replace("fcos(centerness=cls)", "tal(conv=up)"),
+    "a strided prediction": GOOD.replace("fcos(centerness=cls)", "tal(conv=down)"),
+    "a prediction in groups": "op mine(x) = conv(x, k=1, groups=2)\n" + GOOD.replace("fcos(centerness=cls)", "fcos(conv=mine)"),
+    "a prediction behind a norm": "op mine(x) = conv_1x1(x, norm=bn)\n"
+    + GOOD.replace("fcos(centerness=cls)", "fcos(conv=mine)"),
+    "a kernel beside an op": GOOD.replace("fcos(centerness=cls)", "atss(conv=sep_3x3, kernel=1)"),
+    "an even kernel of a prediction": GOOD.replace("fcos(centerness=cls)", "atss(kernel=2)"),
+    "bins of another kind": GOOD.replace("fcos(centerness=cls)", "fcos(bins=16)"),
+    "no bins": GOOD.replace("fcos(centerness=cls)", "gfl(bins=0)"),
+    "a share that is a number": GOOD.replace("fcos(centerness=cls)", "gfl(share=0)"),
+    "misspelt gfl": GOOD.replace("fcos(centerness=cls)", "glf(bins=16)"),
+    "an op behind towers of two widths": decoder(head="cls: conv_3x3 box: conv_3x3 -> conv_3x3(width=32)").replace(
+        "fcos(centerness=cls)", "gfl(conv=sep_3x3)"
+    ),
     # --------------------------------------------------------------------------------------- the detector
     "an empty detector": GOOD.replace("c5\n", "c5\n  detector()\n", 1),
     "a detector without brackets": GOOD.replace("c5\n", "c5\n  detector size=240x320\n", 1),
@@ -313,6 +331,15 @@ MALFORMED: dict[str, str] = {
     "four parts of a position": decoder("output p3 = conv_1x1(attention(conv_1x1(c4, width=50), heads=2))"),
     "finer maps of other programs": decoder("output p3 = deconv(pixelshuffle(mhsa(c4, num_heads=4), upscale_factor=2))"),
     "attributes of attention": decoder("output p3 = attention(c4, num_heads=4)"),
+    "offsets of too few channels": decoder("output p3 = deform_conv(c3, offset=c4)"),
+    "offsets of another level": decoder("o = conv(c4, k=3, width=18)\noutput p3 = deform_conv(c3, offset=o)"),
+    "offsets of one position": decoder(
+        "o = conv_1x1(global_pool(c3, kind=avg), width=27, norm=none)\noutput p3 = deform_conv(c3, offset=o)"
+    ),
+    "offsets as a second operand": decoder("o = conv(c3, k=3, width=27)\noutput p3 = deform_conv(c3, o)"),
+    "offsets that nothing binds": decoder("output p3 = deform_conv(c3, offset=ofset)"),
+    "offsets as a call": decoder("output p3 = deform_conv(c3, offset=conv(c3, k=3, width=27))"),
+    "offsets in a choice": decoder("o = conv(c3, k=3, width=27)\noutput p3 = ?(deform_conv(offset=o) | conv_3x3)(c3)"),
     "a LayerNorm under another name": GOOD.replace("norm=bn", "norm=layer_norm"),
     "nothing left of a value": decoder("x = sum(none(c3), none(c4))\noutput p3 = x, p4 = relu(none)"),
     "nothing to tell a level": decoder("output p3 = up(c4, none)"),
@@ -329,6 +356,10 @@ MALFORMED: dict[str, str] = {
     "a broken requirement of calls": decoder("x = c3\nrepeat 3 { x = dconv_3x3(x) }\noutput p4 = c4").replace(
         "c5\n", "c5\n  require count(dconv_3x3) <= 2\n", 1
     ),
+    "operands that do not differ": decoder("x = sum(conv(c3, k=3), conv(c3, k=3)) distinct\noutput p3 = x"),
+    "distinct of one operand": decoder("x = relu(c3) distinct\noutput p3 = x"),
+    "distinct in a head": decoder(head="?(conv(k=3) distinct | skip)"),
+    "distinct where no call is": decoder("x = c3 distinct\noutput p3 = x"),
     # ------------------------------------------------------------------ one mistake, where there were several
     "a call as an attribute of an output": decoder("output p3 = conv(c3, k=3, groups=width(c4), norm=bn)"),
     "a call as an attribute of a block": decoder("x = conv(c3, k=3, groups=2 * min(4, 8), norm=bn)\noutput p3 = x"),

@@ -69,7 +69,9 @@ def _custom_primitive(bad: str, folder: Path) -> list[Diagnostic]:
 
 def _broken_package(bad: str, folder: Path) -> list[Diagnostic]:
     """As if an installed package could not be loaded: the warning without the error about the op."""
-    with mock.patch.object(plugins, "_failures", (plugins.PluginFailure("shuffle", "nasdsl-shuffle 1.0", "ImportError"),)):
+    with mock.patch.dict(
+        plugins._failures, {plugins.GROUP: (plugins.PluginFailure("shuffle", "nasdsl-shuffle 1.0", "ImportError"),)}
+    ):
         unknown, *rest = findings(bad, folder)
     assert unknown.code == "NAS201"
     return rest

@@ -56,7 +56,7 @@ def randomized(model: Detector, seed: int = 0) -> Detector:
         head.cls_logits.bias.uniform_(-2, -1)
         head.bbox_reg.weight.normal_(std=0.05)
         if hasattr(head, "centerness"):
-            head.bbox_reg.bias.fill_(0.5 if head.relu_boxes else 2.0)
+            head.bbox_reg.bias.fill_(0.5 if head.box_form == "relu" else 2.0)
             head.centerness.weight.normal_(std=0.1)
             for parameter in head.scale.values():
                 parameter.uniform_(0.8, 1.2)

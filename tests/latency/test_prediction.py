@@ -111,8 +111,8 @@ SMALL_LAYERS = """decoder d { input c3, c4
     a, b = split(c3)
     up = add(up_conv(c4, k=3), carafe(c4, k=3, compressed=8))
     gate = conv(c4, k=1, width=1)
-    by = conv(c4, k=1, width=2)
     seen = norm(attention(conv_1x1(pixel_shuffle(conv_1x1(c4, width=64)))), norm=ln)
+    by = conv(c4, k=1, width=2)
     output p3 = add(mul(concat(a, b), 0.5), up), p4 = add(weighted_add(mul(c4, gate), c3, by=by), seen)
   }
   head(width=32) { skip } predict fcos }"""
@@ -122,7 +122,7 @@ SMALL_LAYERS = """decoder d { input c3, c4
     ("text", "kinds"),
     [
         (random_decoders.paper_text(4), {"resize", "deform_conv", "concat"}),
-        (SMALL_LAYERS, {"split", "up_conv", "carafe", "pixel_shuffle", "attention", "mul", "weighted_add"}),
+        (SMALL_LAYERS, {"split", "mul", "weighted_add", "up_conv", "carafe", "pixel_shuffle", "attention"}),
     ],
     ids=["paper", "small"],
 )

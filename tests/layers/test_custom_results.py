@@ -24,7 +24,7 @@ from nasdsl.backends.source import emit_source
 from nasdsl.decoder import check_source
 from nasdsl.diagnostics import Source
 from nasdsl.layers import CUSTOM, Cost, CustomLayer, Feature, Features, PrimitiveError, primitive
-from nasdsl.layers.custom import registering
+from nasdsl.layers.origins import registering
 from nasdsl.spaces import loads_space
 
 CHANNELS = {"c3": 8, "c4": 8}

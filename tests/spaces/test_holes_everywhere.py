@@ -159,6 +159,11 @@ MEANINGFUL = {
     "nothing given to a block": "output p3 = cell(?(c3 | none), c4)",
     "nothing, and what dangles": "a = relu(c4) b = sum(?(none | tanh)(a), c3) output p3 = b merge dangling into p3",
     "nothing among operands of blocks": "a, b = ?(one | two)(c3, ?(skip | none)(c4)) output p3 = a, p4 = sum(b, c5)",
+    "operands that differ": (
+        "output p3 = ?(sum | psum)(?(relu | conv(k=?(1 | 3)))(?(c3 | c4)), ?(relu | conv(k=3))(?(c3 | c4))) distinct"
+    ),
+    "operands that differ by what is in an op": "output p3 = ?(sum | psum)(free(c3), free(c3)) distinct",
+    "results of operands that differ": "a, b = ?(one | two)(?(c3 | c4), ?(c3 | c4)) distinct output p3 = a, p4 = b",
     "dangling values": (
         "a = relu(c4) b = ?(c3 | a) c = conv_1x1(b) output p3 = c3 merge dangling into p3 d = tanh(c4) output p4 = d"
     ),
@@ -168,6 +173,10 @@ MEANINGFUL = {
     ),
     "a factor": "output p3 = conv_1x1(pixel_shuffle(conv_1x1(c5, width=64), factor=?(2 | 4 | 8)))",
     "heads and positions": "a = attention(?(c4 | c5), heads=?(2 | 4), position=?(sine | none)) output p3 = conv_1x1(a)",
+    "offsets of a deformable convolution": (
+        "a = conv_3x3(c3, width=27) b = conv_1x1(c3, width=27) let k = ?(a | b)"
+        " c = deform_conv(?(c3 | sep_3x3(c3)), offset=?(a | b)) output p3 = deform_conv(c, offset=k)"
+    ),
     "kinds of norm": "output p3 = conv_3x3(c3, norm=?(bn | ln | none))",
     "nested alternatives": "output p3 = ?(?(relu | ?(tanh | sigmoid))(c3) | sum(?pool, ?(c3 | free(c4))))",
     "a shared op": "shared f(x) = ?(conv_3x3 | sep_3x3)(x) output p3 = f(c3), p4 = f(f(c4))",
@@ -354,6 +363,26 @@ def test_raw_features_of_a_shared_op() -> None:
     assert (problem.code, problem.span.text, problem.label) == ("NAS316", "f(c4)", "a layer receives 1024 channels here")
 
 
+PREDICTIONS = [
+    "fcos(centerness=?(cls | box | none), share=?(true | false), kernel=?(1 | 3))",
+    "gfl(bins=?(2..4), share=?(true | false), conv=?(none | sep_3x3 | mine | ?(conv_1x1 | dconv_3x3)))",
+    "retinanet(anchors=?(1 | 3), conv=mine)",
+    "tal(bins=b, conv=k)",
+]
+
+
+@pytest.mark.parametrize("predict", PREDICTIONS)
+def test_predictions(predict: str) -> None:
+    """All stages agree on every filling."""
+    before = "op mine(x) = conv_1x1(relu(conv(x, k=3, groups=?(1 | 32), norm=?(bn | none))))"
+    lets = "let b = ?(2 | 3) let k = ?(sep_3x3 | conv_1x1) "
+    head = "head(width=32) { conv_3x3 } predict " + predict
+    space = loads_space(text("output p3 = conv_1x1(c3), p4 = conv_3x3(c4)", before, head=head).replace(" fpn(", f" {lets}fpn("))
+    fillings = list(itertools.product(*(range(len(d)) for d in space.domains)))
+    digests = {agrees(space, space.decode(filling).indices) for filling in fillings}
+    assert len(digests) > 1
+
+
 @pytest.mark.parametrize("adapter", ["", ", adapter=conv_1x1", ", adapter=none", ", adapter=?(conv_1x1 | none)"])
 @pytest.mark.parametrize("body", ["?(tanh | sigmoid)(x)", "conv(x, k=5, dilation=2)"])
 def test_an_adapter_that_the_file_defines(body: str, adapter: str) -> None:
@@ -401,6 +430,7 @@ PLACES: dict[str, list[tuple[str, str]]] = {
         ("PLAIN head(width=32, share=@(0 | 1)) { conv_3x3 } predict fcos }", ""),
         ("PLAIN head(width=32) { conv(k=@(1 | 3)) } predict fcos }", ""),
         ("PLAIN head(width=32) { relu } predict fcos(boxes=@(exp | relu)) }", ""),
+        ("PLAIN head(width=32) { relu } predict tal(bins=@(2 | 4), conv=@(none | sep_3x3)) }", ""),
         ("decoder t { input c3 detector(size=@(64x64 | 96x96)) fpn(width=32) { output p3 = c3 } H }", ""),
     ],
     "assign": [("decoder t { input c3 fpn(width=32) { x = @(c3 | relu(c3)) output p3 = x } H }", "")],

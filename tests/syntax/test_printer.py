@@ -83,7 +83,7 @@ class Trees:
         operands = self.some(lambda: self.attribute(depth - 1) if self.rng.random() < 0.1 else self.operand(depth - 1), 0)
         callee = self.name() if self.rng.random() < 0.8 else self.hole(depth - 1)
         attributes = self.some(lambda: self.setting(depth), 0 if operands else 1)
-        return ast.Call(_HERE, callee, _HERE, operands, attributes)
+        return ast.Call(_HERE, callee, _HERE, operands, attributes, self.rng.random() < 0.1)
 
     def literal(self) -> ast.Number | ast.Size | ast.Text:
         kind = self.rng.randrange(4)

@@ -39,7 +39,7 @@ from nasdsl.layers import (
     UpConv,
     WeightedAdd,
 )
-from nasdsl.semantics.architecture import Fcos, Group, Value
+from nasdsl.semantics.architecture import Group, Value
 
 Family: TypeAlias = Literal[
     "deformable", "attention", "separable", "convolution", "aggregation", "resampling", "identity", "custom"
@@ -153,7 +153,8 @@ class Tower(NamedTuple):
     @property
     def entries(self) -> tuple[Box, ...]:
         """The boxes that read the pyramid."""
-        return () if self.start else self.layers[:1] or self.predictions
+        read = {arrow.target for arrow in self.arrows}  # by boxes of the trunk
+        return tuple(box for box in self.layers[:1] or self.predictions if box.id not in read)
 
     @property
     def end(self) -> int:
@@ -456,13 +457,12 @@ def _towers(graph: Graph, costs: Mapping[str, ValueCost]) -> Iterable[Tower]:
         for prediction in head.predictions:
             if prediction.tower == tower.name:
                 cost = costs[prediction.name]
-                conv = Conv(cost.shape[0], 3, bias=True)
-                relu = prediction.name == "bbox_reg" and isinstance(graph.predict, Fcos) and graph.predict.boxes == "relu"
-                text = "relu(s * conv_3x3) * stride" if relu else "conv_3x3"
+                inner = tuple(n.layer for n in prediction.with_channels(cost.shape[0] or 1).nodes[1:])
+                text = f"relu(s * {prediction.op}) * stride" if prediction.form == "relu" else prediction.op
                 predictions.append(
                     Box(
-                        f"head {prediction.name}", prediction.name, text, "convolution", "prediction", None,
-                        cost.shape[0], cost.macs, cost.params, cost.span, "shared", (conv,),
+                        f"head {prediction.name}", prediction.name, text, family(inner), "prediction", None,
+                        cost.shape[0], cost.macs, cost.params, cost.span, "shared" if prediction.shared else "per level", inner,
                     )
                 )  # fmt: skip
         path = [*before[-1:], *layers]

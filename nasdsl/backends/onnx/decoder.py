@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from torch import nn
@@ -13,8 +13,7 @@ from nasdsl.backends.onnx.layers import write_conv, write_layer
 from nasdsl.backends.onnx.writer import Writer
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
-from nasdsl.layers import Input, Result
-from nasdsl.semantics.architecture import Fcos
+from nasdsl.layers import Conv, Input, Result
 
 Tensors: TypeAlias = str | tuple[str, ...]
 """The name of a tensor, or the names of the results of a layer that gives several."""
@@ -67,17 +66,17 @@ def _head(writer: Writer, module: DecoderModule, pyramid: Mapping[str, str], sec
 
 def _head_layer(writer: Writer, module: DecoderModule, tower: str, layer: HeadLayer, level: str, x: str) -> str:
     tensors: dict[str, Tensors] = {layer.nodes[0].id: x}
-    sizes = _head_sizes(writer, layer, f"head/{level}.{tower}.{layer.index}", x)
+    sizes = _head_sizes(writer, layer.nodes, f"head/{level}.{tower}.{layer.index}", x)
     for node in layer.nodes[1:]:
         name = f"head/{level}.{tower}.{layer.index}.{node.id}"
         tensors[node.id] = _node(writer, module, node, name, f"head.{tower}.{layer.path(node, level)}", tensors, sizes)
     return _single(tensors[layer.result])
 
 
-def _head_sizes(writer: Writer, layer: HeadLayer, name: str, x: str) -> dict[int, str]:
+def _head_sizes(writer: Writer, nodes: Sequence[Node], name: str, x: str) -> dict[int, str]:
     """Tensors [height, width] of the levels, relative to `x`, that something in a layer of the head is resized to."""
     sizes = {}
-    for level in sized_levels(layer.nodes):
+    for level in sized_levels(nodes):
         with writer.at(f"{name}.size.{2**level}"):
             size = writer.op("Shape", x, start=2)
             if level:
@@ -93,19 +92,31 @@ def _single(tensor: Tensors) -> str:
 
 def _prediction(writer: Writer, module: DecoderModule, prediction: PredictionLayer, level: str, x: str, section: str) -> str:
     """Write a prediction. Boxes are computed in float32: half precision would round large distances by pixels."""
-    graph, conv = module.graph, module.head.get_submodule(prediction.name)
-    is_box = prediction.name == "bbox_reg"
+    graph, is_box = module.graph, prediction.name == "bbox_reg"
+    place = f"head.{prediction.name}" + ("" if prediction.shared else f".{level}")
+    *before, last = prediction.layer(module.classes).nodes
+    path = place if prediction.is_plain else f"{place}.{last.id}"
+    if not prediction.is_plain:
+        tensors: dict[str, Tensors] = {before[0].id: x}
+        sizes = _head_sizes(writer, prediction.nodes, f"head/{level}.{prediction.name}", x)
+        for node in before[1:]:
+            name = f"head/{level}.{prediction.name}.{node.id}"
+            tensors[node.id] = _node(writer, module, node, name, f"{place}.{node.id}", tensors, sizes)
+        x = _single(tensors[last.inputs[0]])
     with writer.at(f"{section}{level}.{prediction.name}"):
-        if is_box:
-            x = write_conv(writer, conv, f"head.{prediction.name}", writer.exact(x), exact=True)
+        conv = module.get_submodule(path)
+        if is_box and isinstance(last.layer, Conv):
+            x = write_conv(writer, conv, path, writer.exact(x), exact=True)
         else:
-            x = writer.exact(write_conv(writer, conv, f"head.{prediction.name}", x))
-        if is_box and isinstance(graph.predict, Fcos):
+            written = write_layer(writer, last, [x], conv, path, {})
+            assert isinstance(written, str)
+            x = writer.exact(written)
+        if prediction.form != "raw":
             x = writer.op("Mul", x, writer.weight(f"head.scale.{level}", module.head.scale[level], exact=True))
-            if graph.predict.boxes == "relu":
-                x = writer.op("Mul", writer.op("Relu", x), writer.number(2 ** graph.levels[level], exact=True))
-            else:
-                x = writer.op("Exp", x)
+        if prediction.form == "relu":
+            x = writer.op("Mul", writer.op("Relu", x), writer.number(2 ** graph.levels[level], exact=True))
+        elif prediction.form == "exp":
+            x = writer.op("Exp", x)
         return writer.result(x)
 
 

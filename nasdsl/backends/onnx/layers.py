@@ -41,7 +41,7 @@ from nasdsl.layers import (
     is_sized,
 )
 from nasdsl.layers.custom import describe
-from nasdsl.nn import DeformConv2d
+from nasdsl.nn import DeformConv2d, GuidedDeformConv2d
 from nasdsl.nn import Scale as ScaleModule
 from nasdsl.nn import WeightedAdd as WeightedAddModule
 
@@ -70,7 +70,7 @@ def write_layer(
         case Conv():
             return write_conv(writer, module, path, x[0])
         case DeformConv():
-            return _deform_conv(writer, layer.resolved(node.operands[0]), module, path, x[0])
+            return _deform_conv(writer, node, layer.resolved(node.operands[0]), module, path, *x)
         case Norm():
             if layer.norm == "gn":
                 return _group_norm(writer, module, path, x[0])
@@ -152,22 +152,28 @@ def write_conv(writer: Writer, module: nn.Module | None, path: str, x: str, *, e
     )
 
 
-def _deform_conv(writer: Writer, layer: DeformConv, module: nn.Module | None, path: str, x: str) -> str:
+def _deform_conv(
+    writer: Writer, node: Node, layer: DeformConv, module: nn.Module | None, path: str, x: str, predicted: str = ""
+) -> str:
     """Write a deformable convolution: its offsets and mask, and what samples and weighs the map.
 
     Everything behind the offsets is float32, also where maps are half precision: it would round positions to half a pixel.
     """
-    assert isinstance(module, DeformConv2d)
+    assert isinstance(module, GuidedDeformConv2d)
     taps, groups = layer.k**2, layer.offset_groups
-    predicted = writer.exact(write_conv(writer, module.offset, f"{path}.offset", x))
-    parts = writer.integers(2 * groups * taps, groups * taps)
-    offset, mask = writer.ops("Split", predicted, parts, outputs=2, axis=1)
+    if isinstance(module, DeformConv2d):
+        predicted = write_conv(writer, module.offset, f"{path}.offset", x)
+    offset, mask = writer.exact(predicted), ""
+    if all(given.width != 2 * groups * taps for given in node.operands[1:]):
+        parts = writer.integers(2 * groups * taps, groups * taps)
+        offset, mask = writer.ops("Split", offset, parts, outputs=2, axis=1)
+        mask = writer.op("Sigmoid", mask)
     if writer.native_deform:
         padding = layer.dilation * (layer.k - 1) // 2
         kernel = writer.exact(writer.weight(f"{path}.weight", module.weight))
         bias = "" if module.bias is None else writer.exact(writer.weight(f"{path}.bias", module.bias))
         out = writer.op(
-            "DeformConv", writer.exact(x), kernel, offset, bias, writer.op("Sigmoid", mask), kernel_shape=[layer.k] * 2,
+            "DeformConv", writer.exact(x), kernel, offset, bias, mask, kernel_shape=[layer.k] * 2,
             strides=[layer.stride] * 2, pads=[padding] * 4, dilations=[layer.dilation] * 2, group=layer.groups,
             offset_group=groups,
         )  # fmt: skip
@@ -175,7 +181,9 @@ def _deform_conv(writer: Writer, layer: DeformConv, module: nn.Module | None, pa
     return _sampled_conv(writer, layer, module, path, x, offset, mask)
 
 
-def _sampled_conv(writer: Writer, layer: DeformConv, module: DeformConv2d, path: str, x: str, offset: str, mask: str) -> str:
+def _sampled_conv(
+    writer: Writer, layer: DeformConv, module: GuidedDeformConv2d, path: str, x: str, offset: str, mask: str
+) -> str:
     """Write the second part of a deformable convolution as GridSample, which samples each tap, and a 1x1 convolution over all
     taps.
 
@@ -200,9 +208,9 @@ def _sampled_conv(writer: Writer, layer: DeformConv, module: DeformConv2d, path:
     by_group = writer.op("Concat", writer.integers(-1, channels // groups), height_width, axis=0)
     maps = writer.op("Reshape", writer.exact(x), by_group)  # [M, C / groups, H, W]
     sampled = writer.op("GridSample", maps, grid, mode="linear", padding_mode="zeros", align_corners=0)
-    weighed = writer.op(
-        "Mul", spread(sampled, -1, channels // groups, taps), spread(writer.op("Sigmoid", mask), -1, 1, taps)
-    )  # [M, C / groups, T, H', W']
+    weighed = spread(sampled, -1, channels // groups, taps)  # [M, C / groups, T, H', W']
+    if mask:
+        weighed = writer.op("Mul", weighed, spread(mask, -1, 1, taps))
     columns = writer.rounded(spread(weighed, -1, channels * taps))
     kernel = writer.weight(f"{path}.weight", module.weight, (layer.width, -1, 1, 1))
     bias = [] if module.bias is None else [writer.weight(f"{path}.bias", module.bias)]

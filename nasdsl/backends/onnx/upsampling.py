@@ -21,7 +21,7 @@ def write_up_conv(writer: Writer, layer: UpConv, module: nn.Module | None, path:
         weights.append(writer.weight(f"{path}.bias", module.bias))
     out = writer.op(
         "ConvTranspose", x, *weights, kernel_shape=[layer.k] * 2, strides=[layer.stride] * 2, pads=[layer.padding] * 4,
-        output_padding=[layer.output_padding] * 2, group=layer.groups,
+        output_padding=[layer.output_padding] * 2, group=module.groups,
     )  # fmt: skip
     return _cut(writer, out, size)
 

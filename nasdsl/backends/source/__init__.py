@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 
-from nasdsl.backends.export import all_nodes
+from nasdsl.backends.export import all_nodes, offset_predictors
 from nasdsl.backends.source.classes import fpn_class, head_class
 from nasdsl.ir.graph import Graph
 from nasdsl.layers import (
@@ -94,13 +95,15 @@ def quoted(text: str) -> list[str]:
 def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
     """Functions and classes of nasdsl that the decoder needs, copied."""
     from nasdsl.backends import module
-    from nasdsl.nn import DeformConv2d, attention, fusion, norm, upsampling
+    from nasdsl.nn import DeformConv2d, GuidedDeformConv2d, attention, fusion, norm, upsampling
     from nasdsl.nn.deform import reference
 
     kinds = {type(n.layer) for n in all_nodes(graph)}
     pieces: list[object] = [fusion.Group]
     if DeformConv in kinds:
-        pieces += [deform_conv2d or reference.deform_conv2d, DeformConv2d]
+        pieces += [deform_conv2d or reference.deform_conv2d, GuidedDeformConv2d]
+    if any(isinstance(n.layer, DeformConv) and len(n.inputs) == 1 for n in all_nodes(graph)):
+        pieces.append(DeformConv2d)
     classes: dict[type[Layer], object] = {
         Scale: fusion.Scale,
         WeightedAdd: fusion.WeightedAdd,
@@ -130,9 +133,8 @@ def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
         ]
     prior = module.PRIOR
     lines += [
-        "def prediction(in_channels: int, out_channels: int, bias: float = 0.0) -> nn.Conv2d:",
-        '    """Prediction convolution, initialized with N(0, 0.01)."""',
-        "    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)",
+        "def prediction(conv: nn.Conv2d, bias: float = 0.0) -> nn.Conv2d:",
+        '    """A prediction convolution, initialized with N(0, 0.01)."""',
         "    nn.init.normal_(conv.weight, std=0.01)",
         "    nn.init.constant_(conv.bias, bias)",
         "    return conv",
@@ -213,12 +215,29 @@ def _main(graph: Graph) -> list[str]:
 def _initialise(graph: Graph) -> list[str]:
     from nasdsl.backends.module import strided_outputs
 
+    lines = []
     strided = strided_outputs(graph)
-    if not strided:
-        return []
-    convs = ", ".join(f"self.fpn.{n.weights}" for n in strided)
-    trailing = "," if len(strided) == 1 else ""
-    lines = [f"        for conv in ({convs}{trailing}):", "            nn.init.kaiming_uniform_(conv.weight, a=1)"]
-    if all(isinstance(n.layer, Conv) and n.layer.bias for n in strided):
-        lines.append("            nn.init.zeros_(conv.bias)")
+    if strided:
+        convs = _tuple([f"self.fpn.{n.weights}" for n in strided])
+        lines += [f"        for conv in {convs}:", "            nn.init.kaiming_uniform_(conv.weight, a=1)"]
+        if all(isinstance(n.layer, Conv) and n.layer.bias for n in strided):
+            lines.append("            nn.init.zeros_(conv.bias)")
+    predictors = [f"self.fpn.{node.weights}" for node in offset_predictors(graph.nodes)]
+    for tower in graph.head.chains:
+        for layer in tower.layers:
+            place = f'self.head.{tower.name}["{layer.index}"]'
+            for node in offset_predictors(layer.nodes):
+                each = f"*(level.{node.weights} for level in {place}.values())"
+                predictors.append(f"{place}.{node.weights}" if layer.shared else each)
+    if predictors:
+        lines += [
+            "        # What predicts the offsets of deformable convolutions.",
+            f"        for conv in {_tuple(predictors)}:",
+            "            for parameter in conv.parameters():",
+            "                nn.init.zeros_(parameter)",
+        ]
     return lines
+
+
+def _tuple(expressions: Sequence[str]) -> str:
+    return f"({', '.join(expressions)}{',' if len(expressions) == 1 else ''})"

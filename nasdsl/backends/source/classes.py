@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from nasdsl.backends.export import sized_levels
-from nasdsl.backends.source.writer import StatementWriter, constructor_call, module_source, module_tree
-from nasdsl.ir.graph import Graph, HeadLayer, Node
+from nasdsl.backends.source.writer import StatementWriter, Tree, constructor_call, module_source, module_tree
+from nasdsl.ir.graph import Graph, HeadLayer, Node, Prediction
 from nasdsl.layers import Input, Norm
-from nasdsl.semantics.architecture import Fcos
+from nasdsl.predictions.kind import MAPS
 
 
 def fpn_class(graph: Graph) -> list[str]:
@@ -61,8 +61,8 @@ def _sizes(graph: Graph) -> list[str]:
 def head_class(graph: Graph, *, exact_boxes: bool = False) -> list[str]:
     """Lines of the class ``Head``; see `nasdsl.backends.source.decoder_classes`."""
     levels = tuple(graph.outputs)
-    fcos = isinstance(graph.predict, Fcos)
-    relu = isinstance(graph.predict, Fcos) and graph.predict.boxes == "relu"
+    predictions = {p.name: p for p in graph.head.predictions}
+    form = predictions["bbox_reg"].form
     strides = json.dumps({level: 2 ** graph.levels[level] for level in levels})
     lines = [
         "class Head(Group):",
@@ -71,7 +71,7 @@ def head_class(graph: Graph, *, exact_boxes: bool = False) -> list[str]:
         else '    """A trunk, towers that go on from it, and prediction convolutions, applied to every level."""',
         "",
         f"    levels = {levels!r}",
-        *([f"    strides = {strides}"] if relu else []),
+        *([f"    strides = {strides}"] if form == "relu" else []),
         "",
         "    def __init__(self, classes: int) -> None:",
         "        super().__init__()",
@@ -80,20 +80,20 @@ def head_class(graph: Graph, *, exact_boxes: bool = False) -> list[str]:
         lines.append(f"        self.{tower.name} = nn.ModuleDict()")
         lines += [line for layer in tower.layers for line in _head_layer_init(tower.name, layer)]
     for p in graph.head.predictions:
-        channels = f"{p.per_class} * classes" if p.per_class > 1 else "classes" if p.per_class else str(p.fixed)
-        bias = ", PRIOR_BIAS" if p.name == "cls_logits" else ""
-        lines.append(f"        self.{p.name} = prediction({p.width}, {channels}{bias})")
-    if fcos:
+        lines += _prediction_init(p)
+    if form != "raw":
         lines.append("        self.scale = nn.ParameterDict({level: nn.Parameter(torch.ones(())) for level in self.levels})")
     for tower in graph.head.chains:
         lines += _tower(tower.name, tower.layers)
     trunk = graph.head.trunk
     read = "pyramid[level]" if trunk is None else trunk.name
-    towers = {p.name: p.tower for p in graph.head.predictions}
-    box = f"exact(self.bbox_reg, {towers['bbox_reg']})" if exact_boxes else f"self.bbox_reg({towers['bbox_reg']})"
-    if fcos:
-        box = f"self.scale[level] * {box}"
-        box = f"torch.relu({box}) * self.strides[level]" if relu else f"torch.exp({box})"
+    for p in graph.head.predictions:
+        if not p.is_plain:
+            lines += _prediction_method(p, exact=exact_boxes and p.name == "bbox_reg")
+    maps = {name: _predicted(p, exact=exact_boxes and name == "bbox_reg") for name, p in predictions.items()}
+    if form != "raw":
+        box = f"self.scale[level] * {maps['bbox_reg']}"
+        maps["bbox_reg"] = f"torch.relu({box}) * self.strides[level]" if form == "relu" else f"torch.exp({box})"
     lines += [
         "",
         "    def forward(self, pyramid: dict[str, Tensor]) -> dict[str, Prediction]:",
@@ -102,15 +102,71 @@ def head_class(graph: Graph, *, exact_boxes: bool = False) -> list[str]:
         *([] if trunk is None else [f"            {trunk.name} = self.tower_{trunk.name}(pyramid[level], level)"]),
         *(f"            {t.name} = self.tower_{t.name}({read}, level)" for t in graph.head.towers),
         "            predictions[level] = Prediction(",
-        f"                self.cls_logits({towers['cls_logits']}),",
-        f"                {box},",
-        f"                self.centerness({towers['centerness']})," if fcos else "                None,",
+        *(f"                {maps.get(name)}," for name in MAPS),
         "            )",
         "        return predictions",
         "",
         "",
     ]
     return lines
+
+
+def _prediction_init(prediction: Prediction) -> list[str]:
+    """Statements that construct the modules of a prediction."""
+    terms = [f"{prediction.per_class} * classes" if prediction.per_class > 1 else "classes"] * (prediction.per_class > 0)
+    channels = " + ".join([*terms, *([str(prediction.fixed)] if prediction.fixed else [])])
+    last = prediction.nodes[-1]
+    bias = ", PRIOR_BIAS" if prediction.name == "cls_logits" else ""
+    tree = module_tree([n for n in prediction.nodes if n is not last])
+    entry: Tree | str = f"prediction({constructor_call(last, channels)}{bias})"
+    if not prediction.is_plain:
+        at = tree
+        *groups, name = last.weights.split(".")
+        for group in groups:
+            inner = at.setdefault(group, {})
+            assert isinstance(inner, dict)
+            at = inner
+        at[name] = entry
+        entry = tree
+    place = f"        self.{prediction.name} = "
+    if prediction.shared:
+        return [place + module_source(entry, "        ")]
+    call = module_source(entry, "            ")
+    return [place + "nn.ModuleDict({", f"            level: {call} for level in self.levels", "        })"]
+
+
+def _predicted(prediction: Prediction, *, exact: bool) -> str:
+    """Expression of a prediction for ``level``."""
+    if not prediction.is_plain:
+        return f"self.predict_{prediction.name}({prediction.tower}, level)"
+    conv = f"self.{prediction.name}" + ("" if prediction.shared else "[level]")
+    return f"exact({conv}, {prediction.tower})" if exact else f"{conv}({prediction.tower})"
+
+
+def _prediction_method(prediction: Prediction, *, exact: bool) -> list[str]:
+    """A method that computes a prediction of several layers."""
+    *before, last = prediction.nodes
+    own = f"self.{prediction.name}" + ("" if prediction.shared else "[level]")
+    writer = StatementWriter(before, last.inputs, lambda n: f"layer.{n.weights}", {"x": "x"})
+    x, conv = writer.text[last.inputs[0]], f"layer.{last.weights}"
+    return [
+        "",
+        f"    def predict_{prediction.name}(self, x: Tensor, level: str) -> Tensor:",
+        f"        # {prediction.op}",
+        f"        layer = {own}",
+        *_sizes_at(prediction.nodes),
+        *(f"        {line}" for line in writer.lines if not line.startswith("#")),
+        f"        return exact({conv}, {x})" if exact else f"        return {conv}({x})",
+    ]
+
+
+def _sizes_at(nodes: Sequence[Node]) -> list[str]:
+    """Statements that assign `size` in a layer of the head, relative to the level of ``x``."""
+    needed = sized_levels(nodes)
+    if not needed:
+        return []
+    entries = [f"{k}: [-(-n // {2**k}) for n in x.shape[2:]]" if k else "0: x.shape[2:]" for k in needed]
+    return [f"        size = {{{', '.join(entries)}}}"]
 
 
 def _head_layer_init(tower: str, layer: HeadLayer) -> list[str]:
@@ -143,10 +199,7 @@ def _tower(name: str, layers: Sequence[HeadLayer]) -> list[str]:
         )
         if has_modules:
             lines.append(f'        layer = self.{name}["{layer.index}"]' + ("" if layer.shared else "[level]"))
-        needed = sized_levels(layer.nodes)
-        if needed:
-            entries = [f"{k}: [-(-n // {2**k}) for n in x.shape[2:]]" if k else "0: x.shape[2:]" for k in needed]
-            lines.append(f"        size = {{{', '.join(entries)}}}")
+        lines += _sizes_at(layer.nodes)
         writer = StatementWriter(layer.nodes, [layer.result], partial(_module, layer), {"x": "x"})
         lines += [f"        {line}" for line in writer.lines if not line.startswith("#")]
         last = writer.lines[-1]

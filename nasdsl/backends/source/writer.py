@@ -46,13 +46,17 @@ _MAX_INLINE = 64  # characters of an operand that is written into the expression
 _NORMS = {"bn": "nn.BatchNorm2d({})", "gn": f"GroupNorm({GROUP_NORM_GROUPS}, {{}})", "ln": "LayerNorm2d({})"}
 
 
-def constructor_call(node: Node) -> str | None:
-    """Call that constructs the module of a node; None for a layer without a module."""
+def constructor_call(node: Node, channels: str | None = None) -> str | None:
+    """Call that constructs the module of a node; None for a layer without a module.
+
+    Args:
+        channels: expression for the channels that a convolution gives. None: those of the layer.
+    """
     layer, width = node.layer, node.operands[0].width if node.operands else 0
     match layer:
         case Conv():
             layer = layer.resolved(node.operands[0])
-            parts = [str(width), str(layer.width), str(layer.k)]
+            parts = [str(width), channels or str(layer.width), str(layer.k)]
             parts += [f"stride={layer.stride}"] * (layer.stride > 1)
             padding = layer.dilation * (layer.k - 1) // 2
             parts += [f"padding={padding}"] * (padding > 0)
@@ -62,12 +66,12 @@ def constructor_call(node: Node) -> str | None:
             return f"nn.Conv2d({', '.join(parts)})"
         case DeformConv():
             layer = layer.resolved(node.operands[0])
-            parts = [str(width), str(layer.width), str(layer.k)]
+            parts = [str(width), channels or str(layer.width), str(layer.k)]
             parts += [
                 f"{n}={getattr(layer, n)}" for n in ("stride", "dilation", "groups", "offset_groups") if getattr(layer, n) > 1
             ]
             parts += ["bias=False"] * (not layer.bias)
-            return f"DeformConv2d({', '.join(parts)})"
+            return f"{'DeformConv2d' if len(node.inputs) == 1 else 'GuidedDeformConv2d'}({', '.join(parts)})"
         case Norm():
             return _NORMS[layer.norm].format(width)
         case Scale():
@@ -75,6 +79,7 @@ def constructor_call(node: Node) -> str | None:
         case WeightedAdd():
             return f"WeightedAdd({len(node.inputs)})"
         case UpConv():
+            layer = layer.resolved(node.operands[0])
             parts = [str(width), str(layer.width), str(layer.k), str(layer.stride)]
             parts += [f"groups={layer.groups}"] * (layer.groups > 1)
             parts += ["bias=False"] * (not layer.bias)

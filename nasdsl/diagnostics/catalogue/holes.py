@@ -115,6 +115,15 @@ BAD_WEIGHT = Code(
     decoder("output p3 = ?op(c3)", before="choice op = conv_1x1 : 0.5 | conv_3x3"),
 )
 
+SAME_OPERANDS = Code(
+    "NAS513",
+    "operands that do not differ",
+    "`distinct` behind a call says that no two of its operands are the same: one value, or one op with the same attributes of "
+    "the same operands. In a space a filling that breaks it is no decoder, and another one is drawn.",
+    decoder("x = sum(conv_3x3(c3), conv_3x3(c3)) distinct\noutput p3 = x"),
+    decoder("x = sum(conv_3x3(c3), conv_1x1(c3)) distinct\noutput p3 = x"),
+)
+
 # ------------------------------------------------------------------------------------------------ messages
 
 
@@ -140,6 +149,14 @@ def none_as_layer(span: Span) -> Diagnostic:
 
 def bad_weight(span: Span, weight: str) -> Diagnostic:
     return BAD_WEIGHT(span, f"an alternative of weight {weight}", label="expected a number above 0")
+
+
+def same_operands(span: Span) -> Diagnostic:
+    return SAME_OPERANDS(span, "two operands of a call that is `distinct` are the same", label="expected operands that differ")
+
+
+def distinct_of_one(span: Span) -> Diagnostic:
+    return SAME_OPERANDS(span, "`distinct` behind a call of fewer than two operands", label="expected operands that can differ")
 
 
 def unknown_choice(span: Span, name: str, known: Iterable[str]) -> Diagnostic:

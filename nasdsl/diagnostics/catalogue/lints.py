@@ -21,7 +21,8 @@ PLUGIN_FAILED = Code(
     "NAS902",
     "a package of primitives that cannot be loaded",
     "An op is defined neither in the text nor by nasdsl, and an installed package that may define it (one with entry points "
-    "of the group `nasdsl.primitives`) raises an error when it is imported. The op itself is reported as NAS201. (The example "
+    "of the group `nasdsl.primitives`) raises an error when it is imported. The op itself is reported as NAS201. The same is "
+    "told of the group `nasdsl.predictions` where the kind of prediction is not known (NAS208). (The example "
     "stands for a text with a primitive of such a package; an installation without one gives NAS201 only.)",
     decoder("output p3 = shuffle(c3)"),
     decoder("output p3 = conv_3x3(c3)"),
@@ -150,9 +151,11 @@ def resized_output(span: Span, name: str, level: int, found: int) -> Diagnostic:
     )  # fmt: skip
 
 
-def plugin_failed(span: Span, package: str, error: object, entry_point: str, group: str) -> Diagnostic:
-    """An unknown op, and a package whose primitives cannot be loaded, of which it may be one."""
+def plugin_failed(
+    span: Span, package: str, error: object, entry_point: str, group: str, what: str = "primitives"
+) -> Diagnostic:
+    """An unknown op or prediction, and a package whose primitives or predictions cannot be loaded, of which it may be one."""
     return PLUGIN_FAILED(
-        span, f"the primitives of {package} cannot be loaded: {error}", label="this may be one of them",
+        span, f"the {what} of {package} cannot be loaded: {error}", label="this may be one of them",
         help=f"importing its entry point `{entry_point}` of the group {group} fails: repair the package, or remove it",
     )  # fmt: skip

@@ -74,7 +74,9 @@ RECURSIVE = Code(
 UNKNOWN_DETECTOR = Code(
     "NAS208",
     "an unknown kind of prediction",
-    "`predict fcos(centerness=cls|box, boxes=exp|relu)` predicts at locations, `predict retinanet(anchors=9)` at anchors.",
+    "`predict fcos(centerness=cls|box|none, boxes=exp|relu)` and `predict atss(…)` predict at locations, `gfl(bins=16)` "
+    "and `tal(bins=16)` too, with each side as a distribution, `retinanet(anchors=9)` at anchors. A package "
+    "can add kinds by entry points of the group `nasdsl.predictions`.",
     decoder(predict="predict focs(centerness=cls)"),
     decoder(predict="predict fcos(centerness=cls)"),
 )
@@ -228,10 +230,10 @@ def unbound_result(span: Span, block: str, name: str) -> Diagnostic:
 
 
 def unknown_detector(span: Span, name: str, known: Iterable[str]) -> Diagnostic:
+    known = list(known)
     guess = did_you_mean(name, known)
-    return UNKNOWN_DETECTOR(
-        span, f"unknown detector `{name}`", label="expected fcos or retinanet", help=suggestion(guess), fix=guess
-    )  # fmt: skip
+    expected = f"expected {', '.join(known[:-1])} or {known[-1]}"
+    return UNKNOWN_DETECTOR(span, f"unknown detector `{name}`", label=expected, help=suggestion(guess), fix=guess)
 
 
 def unknown_backbone(span: Span, name: str, known: Collection[str]) -> Diagnostic:

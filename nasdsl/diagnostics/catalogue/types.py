@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from nasdsl.diagnostics.catalogue.examples import decoder
 from nasdsl.diagnostics.catalogue.other_names import advice_on_attribute, advice_on_word
@@ -130,6 +130,17 @@ UNFIT_LAYER = Code(
     decoder("output p3 = conv(c3, k=3, groups=8)"),
 )
 
+UNFIT_PREDICTION = Code(
+    "NAS318",
+    "a prediction that cannot be made",
+    "`predict KIND(conv=OP)` puts an op in the place of the prediction convolutions. It takes the map of a tower and ends in a "
+    "convolution without groups, which gives the predicted channels: behind it there is neither norm nor activation. The size "
+    "of its kernel is the op's, so that `kernel=` is left out. A kind of prediction that a package adds may refuse its "
+    "attributes; its own message says why.",
+    decoder(predict="predict fcos(centerness=cls, conv=relu)"),
+    decoder(predict="predict fcos(centerness=cls, conv=sep_3x3)"),
+)
+
 WEIGHTS = Code(
     "NAS319",
     "weights that are not one for each operand",
@@ -137,6 +148,16 @@ WEIGHTS = Code(
     "one for each operand. (For a raw backbone feature this is found when a backbone is chosen.)",
     decoder("w = conv(c3, k=1, width=3)\noutput p3 = weighted_add(c3, c4, by=w)"),
     decoder("w = conv(c3, k=1, width=2)\noutput p3 = weighted_add(c3, c4, by=w)"),
+)
+
+OFFSETS = Code(
+    "NAS320",
+    "offsets that do not fit a deformable convolution",
+    "`deform_conv(x, offset=y)` moves each tap of its kernel by what y says: y has the level of the result and 2 channels for "
+    "each tap and offset group (dy, then dx), or 3 with a mask behind them. (For a raw backbone feature the channels are "
+    "compared when a backbone is chosen.)",
+    decoder("y = conv(c3, k=3, width=9, norm=none, act=none)\noutput p3 = deform_conv(c3, offset=y)"),
+    decoder("y = conv(c3, k=3, width=27, norm=none, act=none)\noutput p3 = deform_conv(c3, offset=y)"),
 )
 
 UNKNOWN_QUANTITY = Code(
@@ -165,6 +186,7 @@ _LAYER_ERRORS: dict[str, Code] = {
     "parts": GROUPS,
     "group norm": GROUP_NORM,
     "weights": WEIGHTS,
+    "offset": OFFSETS,
     "widths": WIDTHS_DIFFER,
     "no level": NO_LEVEL,
     "window": BAD_VALUE,
@@ -181,6 +203,7 @@ _LAYER_HELP = {
     "own groups": "a group for each channel that comes in: `width=in` gives as many channels, one of each group",
     "parts": "choose a number of parts that divides them, or bring the operand to another width with `conv_1x1(x, width=…)`",
     "group norm": "use a width that 32 divides, or norm=bn",
+    "offset": "predict them from a map of that level: `y = conv(z, k=3, width=…, norm=none, act=none)`",
     "weights": "`by=` names a value with a channel for each operand: `conv(x, k=1, width=2, norm=none, act=none)` for two",
     "no level": "a globally pooled value can only be multiplied or added",
     "window": "a window is odd, or as wide as the stride",
@@ -293,7 +316,7 @@ def value_of_other_call(span: Span, callee: str, name: str) -> Diagnostic:
     """An attribute that names an operand, where another call, an alternative of a hole or an op that is passed takes it."""
     return UNKNOWN_ATTRIBUTE(
         span, f"`{name}` of `{callee}` stands in its own call only", label="here it is not known which call takes it",
-        help=f"write the call out: `{callee}(x, y, {name}=w)`",
+        help=f"write the call out: `{callee}(…, {name}=w)`",
     )  # fmt: skip
 
 
@@ -390,4 +413,41 @@ def unknown_quantity(span: Span, name: str, known: Sequence[str]) -> Diagnostic:
     return UNKNOWN_QUANTITY(
         span, f"nothing is known of `{name}`", label="expected macs, params, dangling or count(op)",
         help=f"did you mean `{guess}`?" if guess else "", fix=guess,
+    )  # fmt: skip
+
+
+def prediction_layer(span: Span, op: str, kind: str, groups: int | None) -> Diagnostic:
+    """An op in the place of the prediction convolutions that ends in something else.
+
+    Args:
+        kind: of its last layer.
+        groups: of its last layer, where it is a convolution; 1: it changes the resolution.
+    """
+    found = f"`{op}` ends in `{kind}`, and not in a convolution"
+    if groups is not None:
+        found = f"`{op}` changes the resolution" if groups == 1 else f"the convolution that `{op}` ends in has {groups} groups"
+    return UNFIT_PREDICTION(
+        span, found, label="a prediction ends in a convolution without groups, at the map's own level",
+        help="" if groups == 1 else f"`op mine(x) = conv_1x1({op}(x))` ends in one",
+    )  # fmt: skip
+
+
+def kernel_of_op(span: Span, op: str) -> Diagnostic:
+    return UNFIT_PREDICTION(
+        span, f"`kernel` does not change `{op}`", label="this is of the plain convolution, which `conv=` replaces",
+        help="leave out one of the two",
+    )  # fmt: skip
+
+
+def prediction_refused(span: Span, message: str) -> Diagnostic:
+    """A kind of prediction of a package that breaks its contract, or takes no such attributes; `message` names it."""
+    return UNFIT_PREDICTION(span, message, label="this cannot be built")
+
+
+def prediction_widths(span: Span, op: str, widths: Mapping[str, int]) -> Diagnostic:
+    """An op of several layers behind towers of several widths."""
+    return UNFIT_PREDICTION(
+        span, f"`{op}` has several layers, and the towers differ in width",
+        label=", ".join(f"{name} has {width}" for name, width in widths.items()),
+        help="bring both towers to one width, or give an op of a single convolution",
     )  # fmt: skip

@@ -1,7 +1,8 @@
 """From predictions to boxes as ONNX nodes: what `postprocess_detections` computes, for a batch and in tensors of fixed size.
 
-In the comments N is the batch size, C the number of classes, P the positions of a level (locations, or anchors), T the
-candidates of a level that are kept, M those of all levels, and K the largest number of detections.
+In the comments N is the batch size, C the number of classes, P the positions of a level (locations, or anchors), V the
+values that are predicted for a box, T the candidates of a level that are kept, M those of all levels, and K the largest number
+of detections.
 """
 
 from __future__ import annotations
@@ -11,19 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
-from torchvision.models.detection._utils import BoxCoder
 
 from nasdsl.backends.onnx.writer import Writer
-from nasdsl.detection.detector import Method
-from nasdsl.detection.fcos import Fcos
-from nasdsl.detection.pyramid import stride_of
-from nasdsl.detection.retinanet import Retinanet
+from nasdsl.detection import onnx_decoding
+from nasdsl.detection.method import Method
 
 _NEVER = -1.0
 """Score of what is no candidate: below all others."""
-
-_MAX_SIZE_RATIO = BoxCoder((1.0, 1.0, 1.0, 1.0)).bbox_xform_clip
-"""Largest logarithm of a predicted size's ratio to the anchor's: torchvision's coder limits it."""
 
 
 class Candidates(NamedTuple):
@@ -93,13 +88,13 @@ def write_candidates(
     all_boxes, all_scores = [], []
     for level, tensors in predictions.items():
         with writer.at(f"postprocess/{level}"):
-            scores, allowed = _scores(writer, method, tensors)  # [N, h, w, A * C]
+            scores, allowed = method.write_scores(writer, tensors)  # [N, h, w, A * C]
             scores = writer.op("Where", allowed, scores, _zero(writer))
             all_scores.append(writer.op("Reshape", scores, writer.integers(0, -1, classes)))
             zero, one = (writer.constant(np.array(v, np.int64)) for v in (0, 1))
             count = writer.op("Squeeze", writer.op("Shape", all_scores[-1], start=1, end=2))
             positions = writer.op("Unsqueeze", writer.op("Range", zero, count, one), writer.integers(0))  # [1, P]
-            all_boxes.append(_decode(writer, method, level, tensors, positions, _values(writer, tensors)))
+            all_boxes.append(_decode(writer, method, level, tensors, positions, _values(writer, method, tensors)))
     with writer.at("postprocess/candidates"):
         boxes = writer.op("Concat", *all_boxes, axis=1)
     clipped = _clip(writer, boxes, images)
@@ -113,7 +108,7 @@ def _top_candidates(
     """Write the best candidates of a level: [N, T] each."""
     count = _kept(method, classes, size)
     with writer.at(f"postprocess/{level}"):
-        scores, allowed = _scores(writer, method, tensors)
+        scores, allowed = method.write_scores(writer, tensors)
         scores = writer.op("Where", allowed, scores, writer.number(_NEVER, exact=True))
         scores = writer.op("Reshape", scores, writer.integers(0, -1))  # [N, P * C]
         if size is None:  # a small image may have fewer positions
@@ -123,7 +118,7 @@ def _top_candidates(
         classes_ = writer.constant(np.array(classes, np.int64))
         labels = writer.op("Mod", index, classes_)
         positions = writer.op("Div", index, classes_)
-        values = _values(writer, tensors)
+        values = _values(writer, method, tensors)
         if size is None:
             last = writer.op("Sub", writer.op("Shape", values, start=1, end=2), writer.integers(1))
             positions = writer.op("Min", positions, last)
@@ -135,55 +130,23 @@ def _kept(method: Method, classes: int, size: tuple[int, int] | None) -> int:
     """T, the number of candidates of a level."""
     if size is None:
         return method.candidates
-    anchors = method.anchors if isinstance(method, Retinanet) else 1
-    return min(method.candidates, size[0] * size[1] * anchors * classes)
+    return min(method.candidates, size[0] * size[1] * method.positions * classes)
 
 
-def _scores(writer: Writer, method: Method, tensors: Mapping[str, str]) -> tuple[str, str]:
-    """Write the scores of a level, [N, h, w, A * C] with A anchors, and whether they are above the threshold."""
-    scores = writer.op("Sigmoid", _channels_last(writer, tensors["cls_logits"]))
-    allowed = writer.op("Greater", scores, writer.number(method.score_threshold, exact=True))
-    if isinstance(method, Fcos) and method.centerness_in_score:
-        scores = writer.op("Mul", scores, writer.op("Sigmoid", _channels_last(writer, tensors["centerness"])))
-    return scores, allowed
-
-
-def _values(writer: Writer, tensors: Mapping[str, str]) -> str:
-    """Write the predicted boxes of a level, [N, P, 4]."""
-    return writer.op("Reshape", _channels_last(writer, tensors["bbox_reg"]), writer.integers(0, -1, 4))
+def _values(writer: Writer, method: Method, tensors: Mapping[str, str]) -> str:
+    """Write the predicted values of the boxes of a level, [N, P, V]."""
+    maps = onnx_decoding.channels_last(writer, tensors["bbox_reg"])
+    return writer.op("Reshape", maps, writer.integers(0, -1, method.box_values))
 
 
 def _decode(writer: Writer, method: Method, level: str, tensors: Mapping[str, str], positions: str, values: str) -> str:
-    """Write the boxes [N, T, 4] of predictions ``values`` [N, T, 4] at ``positions`` [N or 1, T]."""
-    stride = stride_of(level)
+    """Write the boxes [N, T, 4] of predictions ``values`` [N, T, V] at ``positions`` [N or 1, T]."""
     width = writer.op("Shape", tensors["cls_logits"], start=3, end=4)
-    cell, anchor = positions, ""
-    if isinstance(method, Retinanet):
-        anchors = writer.constant(np.array(method.anchors, np.int64))
-        cell, anchor = writer.op("Div", positions, anchors), writer.op("Mod", positions, anchors)
-    row, column = writer.op("Div", cell, width), writer.op("Mod", cell, width)
-    corner = writer.op("Concat", *(writer.op("Unsqueeze", n, writer.integers(2)) for n in (column, row)), axis=2)
-    corner = writer.op("Mul", writer.op("Cast", corner, to=onnx.TensorProto.FLOAT), writer.number(stride, exact=True))
-    if isinstance(method, Fcos):
-        location = writer.op("Add", corner, writer.number(stride // 2, exact=True))
-        before, after = writer.ops("Split", values, outputs=2, axis=2, num_outputs=2)
-        return writer.op("Concat", writer.op("Sub", location, before), writer.op("Add", location, after), axis=2)
-    own = method.level_anchors({level: (1, 1)})[0].numpy()  # at the origin, [A, 4]
-    anchor = writer.op("Gather", writer.constant(own), anchor)
-    return _from_anchors(writer, writer.op("Add", anchor, writer.op("Concat", corner, corner, axis=2)), values)
-
-
-def _from_anchors(writer: Writer, anchors: str, values: str) -> str:
-    """Write what torchvision's `BoxCoder` decodes, with its order of operations."""
-    half = writer.number(0.5, exact=True)
-    start, end = writer.ops("Split", anchors, outputs=2, axis=2, num_outputs=2)
-    size = writer.op("Sub", end, start)
-    center = writer.op("Add", start, writer.op("Mul", size, half))
-    move, grow = writer.ops("Split", values, outputs=2, axis=2, num_outputs=2)
-    grow = writer.op("Min", grow, writer.number(_MAX_SIZE_RATIO, exact=True))
-    center = writer.op("Add", writer.op("Mul", move, size), center)
-    reach = writer.op("Mul", writer.op("Mul", writer.op("Exp", grow), size), half)
-    return writer.op("Concat", writer.op("Sub", center, reach), writer.op("Add", center, reach), axis=2)
+    cell = positions
+    if method.positions > 1:
+        cell = writer.op("Div", positions, writer.constant(np.array(method.positions, np.int64)))
+    places = onnx_decoding.Places(writer.op("Div", cell, width), writer.op("Mod", cell, width), positions)
+    return method.write_boxes(writer, level, places, values)
 
 
 def _clip(writer: Writer, boxes: str, images: str) -> str:
@@ -215,12 +178,8 @@ def _non_maximum_suppression(writer: Writer, method: Method, boxes: str, scores:
 
 
 def _gather(writer: Writer, values: str, index: str) -> str:
-    """Write the rows ``index`` [N, T] of ``values`` [N, P, 4]: [N, T, 4]."""
+    """Write the rows ``index`` [N, T] of ``values`` [N, P, V]: [N, T, V]."""
     return writer.op("GatherND", values, writer.op("Unsqueeze", index, writer.integers(2)), batch_dims=1)
-
-
-def _channels_last(writer: Writer, tensor: str) -> str:
-    return writer.op("Transpose", tensor, perm=[0, 2, 3, 1])
 
 
 def _zero(writer: Writer) -> str:

@@ -5,6 +5,6 @@ a GPU, `nasdsl.nn.deform.autotune` picks the fastest of the reference, `nasdsl.n
 `nasdsl.nn.deform.triton`.
 """
 
-from nasdsl.nn.deform.layer import DeformConv2d, deform_conv2d
+from nasdsl.nn.deform.layer import DeformConv2d, GuidedDeformConv2d, deform_conv2d
 
-__all__ = ["DeformConv2d", "deform_conv2d"]
+__all__ = ["DeformConv2d", "GuidedDeformConv2d", "deform_conv2d"]

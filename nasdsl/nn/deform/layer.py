@@ -44,11 +44,8 @@ def deform_conv2d(
     return implementation(x, offset, weight, bias, stride, padding, dilation, mask)
 
 
-class DeformConv2d(nn.Conv2d):
-    """A deformable convolution that predicts its own offsets and mask.
-
-    ``offset`` is the 3x3 convolution that predicts them: 3 * offset_groups * k * k channels, the last third of which are the
-    mask before its sigmoid. It is initialised to zero, so the layer starts as an ordinary convolution with halved weights.
+class GuidedDeformConv2d(nn.Conv2d):
+    """A deformable convolution whose offsets and mask are predicted elsewhere.
 
     Attributes:
         function: computes it, with the interface of `deform_conv2d`.
@@ -70,18 +67,54 @@ class DeformConv2d(nn.Conv2d):
         padding = dilation * (kernel_size - 1) // 2
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         self.offset_groups = offset_groups
+
+    def forward(self, x: Tensor, predicted: Tensor) -> Tensor:  # type: ignore[override]  # it takes a second map
+        """[N, in, H, W] and what is predicted to [N, out, H', W'], with H' = ceil(H / stride).
+
+        Args:
+            predicted: [N, 2 * taps, H', W'], offsets, or [N, 3 * taps, H', W'], offsets and mask before its sigmoid; with
+                taps = offset_groups * k * k.
+        """
+        taps = self.offset_groups * self.kernel_size[0] ** 2
+        offset, mask = predicted[:, : 2 * taps], predicted[:, 2 * taps :].sigmoid() if predicted.shape[1] > 2 * taps else None
+        stride, dilation = self.stride[0], self.dilation[0]
+        padding = dilation * (self.kernel_size[0] - 1) // 2
+        return self.function(
+            x,
+            offset,
+            self.weight,
+            self.bias,
+            (stride, stride),
+            (padding, padding),
+            (dilation, dilation),
+            mask,
+        )
+
+
+class DeformConv2d(GuidedDeformConv2d):
+    """A deformable convolution that predicts its own offsets and mask.
+
+    ``offset`` is the 3x3 convolution that predicts them: 3 * offset_groups * k * k channels, the last third of which are the
+    mask before its sigmoid. It is initialised to zero, so the layer starts as an ordinary convolution with halved weights.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        offset_groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, dilation, groups, offset_groups, bias)
         self.offset = nn.Conv2d(in_channels, 3 * offset_groups * kernel_size * kernel_size, 3, stride, 1)
         nn.init.zeros_(self.offset.weight)
         assert self.offset.bias is not None
         nn.init.zeros_(self.offset.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # it takes one map
         """[N, in, H, W] to [N, out, ceil(H / stride), ceil(W / stride)]."""
-        predicted = self.offset(x)
-        third = predicted.shape[1] // 3
-        offset, mask = predicted.split((2 * third, third), dim=1)
-        stride, dilation = self.stride[0], self.dilation[0]
-        padding = dilation * (self.kernel_size[0] - 1) // 2
-        return self.function(
-            x, offset, self.weight, self.bias, (stride, stride), (padding, padding), (dilation, dilation), mask.sigmoid()
-        )
+        return super().forward(x, self.offset(x))

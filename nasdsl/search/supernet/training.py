@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nasdsl.backends.module import DecoderModule
 from nasdsl.data.seeds import mixed_seed
-from nasdsl.detection.detector import Method
+from nasdsl.detection.method import Method
 from nasdsl.ir.graph import Graph
 from nasdsl.search.detectors import DetectorKey, detector_key, key_name
 from nasdsl.search.errors import SearchError

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nasdsl.backends.module import DecoderModule
-from nasdsl.ir.graph import Graph, Node
+from nasdsl.ir.graph import Graph, Node, Prediction
 from nasdsl.layers import Concat, Conv, CustomLayer, DeformConv, Input, PixelShuffle, Result, Split, UpConv
 from nasdsl.search.supernet.widths import kind
 
@@ -149,10 +149,22 @@ def _layers(graph: Graph, widest: Graph) -> dict[str, _Layer]:
             read = of_layer[layer.result]
         if tower is graph.head.trunk:
             pyramid = read
-        for prediction in graph.head.predictions:
+        for prediction, wide_prediction in zip(graph.head.predictions, widest.head.predictions, strict=True):
             if prediction.tower == tower.name:
-                found[f"head.{prediction.name}"] = _Layer(f"{wide_tower.width}", read, ())
+                found |= _prediction(prediction, wide_prediction, read, graph.outputs)
     return found
+
+
+def _prediction(prediction: Prediction, widest: Prediction, read: Channels, levels: Iterable[str]) -> dict[str, _Layer]:
+    """The layers of a prediction. With another op, or another number of values for a box, they are other weights."""
+    place = f"head.{prediction.name}"
+    places = [place] if prediction.shared else [f"{place}.{level}" for level in levels]
+    op = "" if prediction.op == "conv_3x3" else f" {prediction.op}"
+    op += "" if prediction.fixed in (0, 1, 4) else f" {prediction.fixed}"
+    if prediction.is_plain:
+        return {each: _Layer(f"{widest.width}{op}", read, ()) for each in places}
+    found = _section(prediction.nodes, widest.nodes, {prediction.nodes[0].id: read}, places)
+    return {path: layer._replace(op=f"{layer.op}{op}") for path, layer in found.items()}
 
 
 def _section(

@@ -22,7 +22,8 @@ from torchvision.tv_tensors import BoundingBoxFormat
 
 from nasdsl.data import Dataset, rescale_boxes
 from nasdsl.data.seeds import mixed_seed
-from nasdsl.detection.fcos import Fcos, FcosTargets
+from nasdsl.detection.locations import LocationTargets
+from nasdsl.detection.method import Method
 from nasdsl.detection.pyramid import Shapes, level_locations, strides_of
 
 Size: TypeAlias = tuple[int, int]
@@ -155,8 +156,8 @@ class _Positives(NamedTuple):
 
 
 class TargetCache:
-    """Annotations and FCOS targets of crops. Targets are computed at first use; only positive locations are kept, which are a
-    few kilobytes a crop.
+    """Annotations of crops, and targets at their locations. Targets are computed at first use; only positive locations are
+    kept, which are a few kilobytes a crop.
 
     Args:
         annotations: of each picture.
@@ -175,7 +176,7 @@ class TargetCache:
     ) -> None:
         self._annotations, self._sizes, self._crop_size = annotations, sizes, crop_size
         self.image_size = image_size or crop_size
-        self._positives: dict[tuple[Fcos, tuple[tuple[str, Size], ...]], dict[Crop, _Positives]] = {}
+        self._positives: dict[tuple[Method, tuple[tuple[str, Size], ...]], dict[Crop, _Positives]] = {}
 
     def annotations_in(self, crop: Crop) -> Annotations:
         """The annotations inside a crop."""
@@ -187,8 +188,8 @@ class TargetCache:
         found = found.where(~found.iscrowd)
         return {"boxes": found.boxes, "labels": found.labels}
 
-    def fcos(self, crops: Sequence[Crop], method: Fcos, shapes: Shapes) -> FcosTargets:
-        """The targets of `method` for these crops, for levels of these shapes."""
+    def at_locations(self, crops: Sequence[Crop], method: Method, shapes: Shapes) -> LocationTargets:
+        """The targets of `method`, whose targets are `LocationTargets`, for these crops, for levels of these shapes."""
         cached = self._positives.setdefault((method, tuple(shapes.items())), {})
         for crop in crops:
             if crop not in cached:
@@ -202,14 +203,14 @@ class TargetCache:
         distances[index] = torch.cat([p.distances for p in positives])
         centerness[index] = torch.cat([p.centerness for p in positives])
         shape = (len(crops), count)
-        return FcosTargets(labels.view(shape), distances.view(*shape, 4), centerness.view(shape))
+        return LocationTargets(labels.view(shape), distances.view(*shape, 4), centerness.view(shape))
 
-    def unassigned_share(self, crops: Sequence[Crop], method: Fcos, shapes: Shapes) -> float:
+    def unassigned_share(self, crops: Sequence[Crop], method: Method, shapes: Shapes) -> float:
         """Share of the boxes in these crops that are assigned to no location, so that they are in no loss; 0 without boxes.
 
         A box is recovered from each positive location. Of equal boxes, all count as assigned.
         """
-        self.fcos(crops, method, shapes)
+        self.at_locations(crops, method, shapes)
         cached = self._positives[method, tuple(shapes.items())]
         strides = strides_of(shapes)
         locations = torch.cat([level_locations(x, stride) for x, stride in zip(shapes.values(), strides, strict=True)])
@@ -223,7 +224,7 @@ class TargetCache:
                 assigned += int((near < _SAME_BOX).sum())
         return 1 - assigned / boxes if boxes else 0.0
 
-    def _compute(self, crop: Crop, method: Fcos, shapes: Shapes) -> _Positives:
+    def _compute(self, crop: Crop, method: Method, shapes: Shapes) -> _Positives:
         dense = method.targets(shapes, self.image_size, [self.boxes_in(crop)])
         index = torch.nonzero(dense.labels[0] >= 0).squeeze(1)
         labels, distances, centerness = (x[0, index].clone() for x in dense)

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import torch
 
-from nasdsl.detection.detector import Method
-from nasdsl.detection.fcos import Fcos, FcosTargets
-from nasdsl.detection.retinanet import RetinanetTargets
+from nasdsl.detection.method import Method
 from nasdsl.training.proxy.crops import Crop, Size, TargetCache
 from nasdsl.training.proxy.features import Features, Maps, map_size
 
 T = TypeVar("T")
-Targets = FcosTargets | RetinanetTargets
+Targets: TypeAlias = Any
+"""Of a batch: a NamedTuple of tensors, as `nasdsl.detection.method.Targets`."""
 
 
 class CropBatch(NamedTuple):
@@ -24,18 +23,6 @@ class CropBatch(NamedTuple):
 
     features: Maps
     targets: Targets
-
-    @property
-    def normalizers(self) -> dict[str, float]:
-        """The divisor of each FCOS loss, by name. Empty for RetinaNet, whose losses are means over the images."""
-        if isinstance(self.targets, RetinanetTargets):
-            return {}
-        positives = float((self.targets.labels >= 0).sum())
-        return {
-            "classification": positives + len(self.targets.labels),
-            "bbox_regression": float(self.targets.centerness.sum()),
-            "bbox_ctrness": positives,
-        }
 
 
 @dataclass(frozen=True)
@@ -84,8 +71,8 @@ class CropLoader:
         return {name: map_size(self.crop_size, stride) for name, stride in self.strides.items()}
 
     def _targets(self, crops: list[Crop], shapes: Mapping[str, Size]) -> Targets:
-        if isinstance(self.method, Fcos):
-            return self.target_cache.fcos(crops, self.method, shapes)
+        if self.method.at_locations:
+            return self.target_cache.at_locations(crops, self.method, shapes)
         return self.method.targets(shapes, self.target_cache.image_size, [self.target_cache.boxes_in(crop) for crop in crops])
 
 

@@ -6,18 +6,17 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from nasdsl.decoder import Decoder
-from nasdsl.detection.detector import Method
-from nasdsl.detection.fcos import Fcos, FcosTargets
+from nasdsl.detection.detector import DetectorError
+from nasdsl.detection.factory import make_method as detection_method
+from nasdsl.detection.method import Method
 from nasdsl.detection.pyramid import Predictions, RawDetections
-from nasdsl.detection.retinanet import Retinanet, RetinanetTargets
-from nasdsl.semantics.architecture import Fcos as FcosPrediction
 from nasdsl.training.ema import make_ema
 from nasdsl.training.errors import Diverged
 from nasdsl.training.proxy.crops import Size
@@ -48,22 +47,16 @@ class Timer:
 
 
 def make_method(decoder: Decoder, options: Mapping[str, Any]) -> Method:
-    """FCOS or RetinaNet with these options, according to the decoder's ``predict``.
+    """The method of the decoder's ``predict`` with these options.
 
     Raises:
         ProxyError: there is no such option.
         DetectionError: an option has an invalid value.
     """
-    predict = decoder.architecture.predict
-    kind = Fcos if isinstance(predict, FcosPrediction) else Retinanet
-    given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}  # JSON has lists
-    known = [field.name for field in fields(kind)]
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        raise ProxyError(f"method has {', '.join(unknown)}; {kind.__name__} knows {', '.join(known)}")
-    if isinstance(predict, FcosPrediction):
-        return Fcos(**given)
-    return Retinanet(**{**given, "anchors": predict.anchors})
+    try:
+        return detection_method(decoder, options)
+    except DetectorError as error:
+        raise ProxyError(f"method: {error}") from error
 
 
 def train_decoder(
@@ -133,19 +126,19 @@ def validate(
     module.eval()
     sums: dict[str, float] = {}
     divisors: dict[str, float] = {}
+    least: dict[str, float] = {}
     detections: list[RawDetections] = []
     for batch in batches:
         with _autocast(batch, spec):
             predictions = module(batch.features)
-        normalizers = batch.normalizers
-        for name, loss in compute_losses(method, predictions, batch.targets).items():
-            weight = normalizers.get(name, float(len(batch.targets.labels)))
-            sums[name] = sums.get(name, 0.0) + weight * loss.item()
-            divisors[name] = divisors.get(name, 0.0) + weight
+        for name, term in method.loss_terms(predictions, batch.targets).items():
+            sums[name] = sums.get(name, 0.0) + term.total.item()
+            divisors[name] = divisors.get(name, 0.0) + term.divisor.item()
+            least[name] = term.least
         if crop_size is not None:
-            found = method.detect(predictions, [crop_size] * len(batch.targets.labels))
+            found = method.detect(predictions, [crop_size] * len(batch.targets[0]))
             detections += [{name: x.cpu() for name, x in one.items()} for one in found]
-    losses = {name: total / divisors[name] if divisors[name] else 0.0 for name, total in sums.items()}
+    losses = {name: total / max(divisors[name], least[name]) for name, total in sums.items()}
     if not all(map(math.isfinite, losses.values())):
         each = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
         raise Diverged(f"the loss on meta-val is not finite after {spec.iterations} steps ({each})")
@@ -154,10 +147,6 @@ def validate(
 
 def compute_losses(method: Method, predictions: Predictions, targets: Targets) -> dict[str, Tensor]:
     """The losses of a batch by name, scalars."""
-    if isinstance(method, Retinanet):
-        assert isinstance(targets, RetinanetTargets)
-        return method.losses(predictions, targets)
-    assert isinstance(targets, FcosTargets)
     return method.losses(predictions, targets)
 
 

@@ -63,12 +63,12 @@ class ProxySpec:
             mean of the training losses of all steps: how fast a decoder learns. ``gradient_norm``, ``synflow`` and
             ``jacobian_covariance`` train nothing, see `nasdsl.training.proxy.zero_cost`.
         reward_losses: the losses that ``loss`` sums, ``("classification", "bbox_regression")``. None: all.
-        unassigned_loss: what a box of meta-val counts in ``loss`` that FCOS assigns to no location; 2.8 is about the loss of a
-            decoder that has learnt nothing. Without it, rewards at different sizes do not compare: in small pictures fewer
-            boxes are assigned, and what cannot be learnt costs no loss. None: such boxes do not count.
+        unassigned_loss: what a box of meta-val counts in ``loss`` that FCOS, ATSS or GFL assigns to no location; 2.8 is about
+            the loss of a decoder that has learnt nothing. Without it, rewards at different sizes do not compare: in small
+            pictures fewer boxes are assigned, and what cannot be learnt costs no loss. None: such boxes do not count.
         improvements: train decoders that predict as FCOS does with FCOS's improvements: another prediction, center sampling and
             the GIoU loss, as the full training does with its setting of this name.
-        method: options of `nasdsl.detection.fcos.Fcos` or `nasdsl.detection.retinanet.Retinanet`.
+        method: options of what the decoders predict, such as those of `nasdsl.detection.fcos.Fcos`.
         precision: precision of the computation; ``bfloat16`` is mixed precision.
         channels_last: use the channels-last memory format.
         device: device of the computation; ``auto`` is a GPU if there is one.

@@ -16,9 +16,9 @@ from nasdsl.backends.module import DecoderModule, Fpn
 from nasdsl.data import Dataset, open_dataset
 from nasdsl.data.seeds import mixed_seed
 from nasdsl.decoder import Decoder, loads
-from nasdsl.detection.detector import Method
-from nasdsl.detection.fcos import IMPROVED, IMPROVED_PREDICTION, Fcos
-from nasdsl.semantics.architecture import Fcos as FcosPrediction
+from nasdsl.detection.fcos import IMPROVED, IMPROVED_PREDICTION
+from nasdsl.detection.method import Method
+from nasdsl.predictions import Fcos
 from nasdsl.training.errors import Diverged
 from nasdsl.training.progress import ProgressBar
 from nasdsl.training.proxy.cache import FeatureFunction, cache_folder, digest, load_or_compute_features
@@ -214,13 +214,13 @@ class ProxyTask:
     def load(self, text: str) -> Decoder:
         """Read a decoder from its text, with the prediction that the task trains it with."""
         decoder = loads(str(text), "the text")
-        if self.spec.improvements and isinstance(decoder.architecture.predict, FcosPrediction):
+        if self.spec.improvements and isinstance(decoder.architecture.predict, Fcos):
             decoder = decoder.with_prediction(IMPROVED_PREDICTION)
         return decoder
 
     def method(self, decoder: Decoder) -> Method:
         """Targets, losses and postprocessing of a decoder."""
-        improved = self.spec.improvements and isinstance(decoder.architecture.predict, FcosPrediction)
+        improved = self.spec.improvements and isinstance(decoder.architecture.predict, Fcos)
         return make_method(decoder, {**(IMPROVED if improved else {}), **self.spec.method})
 
     def _build(self, decoder: Decoder, index: int = 0) -> DecoderModule:
@@ -273,7 +273,7 @@ class ProxyTask:
         if unknown:
             raise ProxyError(f"reward_losses has {', '.join(unknown)}; this decoder has {', '.join(found.losses)}")
         reward = -sum(found.losses[name] for name in counted)
-        if spec.unassigned_loss is not None and isinstance(loader.method, Fcos):
+        if spec.unassigned_loss is not None and loader.method.at_locations:
             share = self._target_cache.unassigned_share(crops, loader.method, loader.shapes)
             reward = (1 - share) * reward - share * spec.unassigned_loss
         return reward, found.losses

@@ -14,7 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from nasdsl.detection.detector import Method
+from nasdsl.detection.method import Method
 from nasdsl.detection.pyramid import Predictions
 from nasdsl.training.proxy.loader import CropBatch
 from nasdsl.training.proxy.loop import compute_losses

@@ -296,3 +296,28 @@ def test_layers_that_lead_to_finer_maps() -> None:
     module.load_state_dict(narrow.own_state())
     narrow.eval(), module.eval()
     assert torch.equal(narrow(maps())["p3"].cls_logits, module(maps())["p3"].cls_logits)
+
+
+def test_predictions_of_other_ops_and_bins_are_other_weights() -> None:
+    """Every filling computes; predictions share their weights with those of the same op and bins, whatever the width."""
+    space = loads_space("""
+op deep(x) = conv_1x1(relu(conv_3x3(x)))
+decoder shared {
+  input c3, c4
+  let w = ?(32 | 64)
+  fpn(width=w, norm=bn) { output p3 = conv_1x1(c3), p4 = conv_3x3(c4) }
+  head(width=w, norm=none) { conv_1x1 }
+  predict gfl(bins=?(2 | 5), conv=?(none | deep), share=?(true | false))
+}
+""")
+    sharing = Sharing(space)
+    for indices in itertools.product(range(2), repeat=4):
+        bound = sharing.bind(indices)
+        bins = (2, 5)[indices[1]]
+        features = {name: x for name, x in maps().items() if name != "c5"}
+        for level in bound(features).values():
+            assert level.bbox_reg.shape[1] == 4 * (bins + 1)
+    narrow, wide = sharing.bind((0, 1, 1, 0)), sharing.bind((1, 1, 1, 0))
+    for name in (name for name in wide.weights if name.startswith("head.bbox_reg")):
+        rows = narrow.weights[name].shape
+        assert torch.equal(narrow.weights[name], wide.weights[name][tuple(slice(0, length) for length in rows)])

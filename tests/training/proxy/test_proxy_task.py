@@ -16,7 +16,8 @@ from proxy_tools import small_spec, text
 from torch import nn
 
 from nasdsl.data import open_dataset
-from nasdsl.detection.fcos import Fcos, FcosTargets
+from nasdsl.detection.fcos import Fcos
+from nasdsl.detection.locations import LocationTargets
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.training.proxy import (
     DeviceLost,
@@ -69,7 +70,7 @@ def test_whole_images(task: ProxyTask) -> None:
     boxes = [{"boxes": one.boxes, "labels": one.labels} for one in kept]
     assert isinstance(method, Fcos)
     wanted = method.targets(loader.shapes, (72, 104), boxes)
-    assert isinstance(batch.targets, FcosTargets)
+    assert isinstance(batch.targets, LocationTargets)
     assert torch.equal(batch.targets.labels, wanted.labels)
     assert 0 <= other(whole, reward="ap", iterations=2)(text()).reward <= 1
     with pytest.raises(ProxyError, match="whole_images is True; expected False without image_size"):
@@ -139,6 +140,16 @@ def test_retinanet_is_trained_too(task: ProxyTask) -> None:
     assert list(scored.losses) == ["classification", "bbox_regression"]
 
 
+@pytest.mark.parametrize(
+    ("predict", "others"), [("atss", {"bbox_ctrness"}), ("gfl(bins=4)", {"distribution"}), ("tal(bins=4)", {"distribution"})]
+)
+def test_every_kind_is_trained(task: ProxyTask, predict: str, others: set[str]) -> None:
+    """Also one whose targets depend on what is predicted: the boxes are kept, and assigned in each step."""
+    few, more = (other(task, iterations=n)(text(predict=predict)) for n in (1, 20))
+    assert set(more.losses) == {"classification", "bbox_regression"} | others
+    assert more.losses["bbox_regression"] < few.losses["bbox_regression"]
+
+
 def test_half_precision_gives_a_similar_reward(task: ProxyTask) -> None:
     exact = task(text()).reward
     assert other(task, dtype="float16")(text()).reward == pytest.approx(exact, rel=1e-2)
@@ -153,7 +164,9 @@ def test_without_averaging_the_last_weights_are_evaluated(task: ProxyTask) -> No
     assert other(task, average=None)(text()).reward != task(text()).reward
 
 
-@pytest.mark.parametrize("predict", ["fcos(centerness=cls)", "retinanet(anchors=3)"])
+@pytest.mark.parametrize(
+    "predict", ["fcos(centerness=cls)", "retinanet(anchors=3)", "atss(centerness=none)", "gfl(bins=4)", "tal"]
+)
 def test_losses_on_meta_val_do_not_depend_on_the_batches(task: ProxyTask, predict: str) -> None:
     decoder = task.load(text(predict=predict))
     method, module = make_method(decoder, {}), task._build(decoder)
@@ -330,7 +343,7 @@ def test_a_decoder_that_reads_features_that_are_not_cached(task: ProxyTask) -> N
 
 
 def test_unknown_options_of_the_method(task: ProxyTask) -> None:
-    with pytest.raises(ProxyError, match="method has radius; Fcos knows ranges, "):
+    with pytest.raises(ProxyError, match="method: unknown option radius; Fcos has ranges, "):
         other(task, method={"radius": 1})(text())
     assert other(task, method={"box_loss": "giou"})(text()).reward != task(text()).reward
 

@@ -1,0 +1,118 @@
+"""Generalized focal loss: scores that tell the quality of boxes, sides as distributions (arXiv:2006.04388)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torchvision.ops import generalized_box_iou_loss
+
+from nasdsl.detection import onnx_decoding
+from nasdsl.detection.atss import atss_targets, check_top
+from nasdsl.detection.distributions import (
+    check_bins,
+    distribution_candidates,
+    distribution_focal_loss,
+    distribution_source,
+    predicted_boxes,
+    quality_focal_loss,
+)
+from nasdsl.detection.locations import LocationTargets
+from nasdsl.detection.losses import paired_iou
+from nasdsl.detection.method import DecodingSource, LossTerm, Method
+from nasdsl.detection.onnx_decoding import Places
+from nasdsl.detection.postprocess import LevelCandidates, decode_boxes
+from nasdsl.detection.pyramid import DetectionError, Predictions, Shapes, Target, flatten_levels, one_hot
+
+if TYPE_CHECKING:
+    from nasdsl.backends.onnx import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Gfl(Method):
+    """Options of generalized focal loss, with its targets, losses and detections.
+
+    Attributes:
+        bins: as in ``predict gfl(bins=16)``; it follows from the text of the decoder.
+        top: of ATSS, which assigns boxes; see `nasdsl.detection.atss.Atss`.
+        beta: exponent of the quality focal loss.
+        box_weight: of the GIoU loss.
+        distribution_weight: of the distribution focal loss.
+        score_threshold: minimum class score of detections, exclusive.
+        candidates: number of candidates of each level that non-maximum suppression sees.
+        nms: IoU threshold of non-maximum suppression.
+        detections: maximum number of detections of an image.
+    """
+
+    at_locations = True
+
+    bins: int = 16
+    top: int = 9
+    beta: float = 2.0
+    box_weight: float = 2.0
+    distribution_weight: float = 0.25
+    score_threshold: float = 0.05
+    candidates: int = 1000
+    nms: float = 0.6
+    detections: int = 100
+
+    def __post_init__(self) -> None:
+        check_top(self.top)
+        if self.bins < 1:
+            raise DetectionError(f"bins is {self.bins}; expected 1 or more")
+
+    @property
+    def box_values(self) -> int:
+        return 4 * (self.bins + 1)
+
+    def targets(self, shapes: Shapes, image_size: tuple[int, int], targets: Sequence[Target]) -> LocationTargets:
+        """Training targets of a batch; see `atss_targets`. The size of the images is not used."""
+        return atss_targets(shapes, targets, self.top)
+
+    def loss_terms(self, predictions: Predictions, targets: LocationTargets) -> dict[str, LossTerm]:
+        """The losses of a batch.
+
+        - ``classification``: sum of the quality focal loss, divided by the positives (at least 1): the target of a positive is
+          the IoU of its predicted box and its own;
+        - ``bbox_regression``: mean GIoU loss of the positives, times `box_weight`;
+        - ``distribution``: mean distribution focal loss of the positives, times `distribution_weight`.
+
+        The means are weighted by the highest class score that is predicted at the location.
+
+        Raises:
+            DetectionError: the predictions are of another kind, or do not match the targets.
+        """
+        check_bins(predictions, self.bins)
+        levels = list(predictions.values())
+        logits = flatten_levels([level.cls_logits for level in levels], levels[0].cls_logits.shape[1])
+        sides = flatten_levels([level.bbox_reg for level in levels], self.box_values)
+        class_targets = one_hot(targets.labels, logits)
+        boxes, locations, strides = predicted_boxes(predictions, sides)
+
+        positive = torch.nonzero(targets.labels >= 0, as_tuple=True)
+        distances = targets.distances[positive].to(logits.dtype)
+        wanted = decode_boxes(locations[positive[1]], distances)
+        found = boxes[positive]
+        quality = class_targets.clone()
+        quality[positive] *= paired_iou(found.detach(), wanted)[:, None]
+        weights = logits.detach()[positive].amax(dim=1).sigmoid()
+        positives = weights.new_tensor(len(weights))
+        giou = generalized_box_iou_loss(found, wanted)
+        distribution = distribution_focal_loss(sides[positive], distances / strides[positive[1]])
+        return {
+            "classification": LossTerm(quality_focal_loss(logits, quality, self.beta).sum(), positives, 1.0),
+            "bbox_regression": LossTerm(self.box_weight * (giou * weights).sum(), weights.sum()),
+            "distribution": LossTerm(self.distribution_weight * (distribution * weights).sum(), weights.sum()),
+        }
+
+    def level_candidates(self, predictions: Predictions) -> list[LevelCandidates]:
+        return distribution_candidates(predictions, self.bins, self.score_threshold)
+
+    def write_boxes(self, writer: Writer, level: str, places: Places, values: str) -> str:
+        distances = onnx_decoding.expected_distances(writer, level, values, self.bins)
+        return onnx_decoding.boxes_of_distances(writer, level, places, distances)
+
+    def source(self, strides: Mapping[str, int]) -> DecodingSource:
+        return distribution_source(self.bins)

@@ -1,0 +1,188 @@
+"""Predictions at locations, whatever assigns boxes to them: targets, the losses of FCOS, and decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torchvision.ops import sigmoid_focal_loss
+
+from nasdsl.detection.losses import BoxLoss, box_loss, centerness
+from nasdsl.detection.method import DecodingSource, LossTerm
+from nasdsl.detection.postprocess import LevelCandidates, decode_boxes
+from nasdsl.detection.pyramid import (
+    DetectionError,
+    Predictions,
+    Shapes,
+    Target,
+    boxes_and_labels,
+    flatten_level,
+    flatten_levels,
+    level_locations,
+    one_hot,
+    shapes_of,
+    strides_of,
+)
+
+
+class LocationTargets(NamedTuple):
+    """Training targets for N images with L locations each. The image is the first dimension, so that a cache can index it.
+
+    Attributes:
+        labels: [N, L] int64; -1 is background.
+        distances: [N, L, 4] in pixels to the left, top, right and bottom side of the box; 0 for background.
+        centerness: [N, L], 0 … 1 (arXiv:1904.01355, equation 3); 0 for background.
+    """
+
+    labels: Tensor
+    distances: Tensor
+    centerness: Tensor
+
+    def select(self, images: Tensor | slice | list[int]) -> LocationTargets:
+        """The targets of these images, in this order."""
+        return LocationTargets(*(x[images] for x in self))
+
+
+Assign = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From boxes [n, 4], n > 0, to the index of a box for each of L locations, and whether it is assigned to it; [L] each."""
+
+
+def annotated(targets: Sequence[Target]) -> list[tuple[Tensor, Tensor]]:
+    """Boxes [n, 4] and labels [n] of each image.
+
+    Raises:
+        DetectionError: a target is malformed.
+    """
+    return [boxes_and_labels(target, image) for image, target in enumerate(targets)]
+
+
+def grid_of(shapes: Shapes, device: torch.device | None) -> list[Tensor]:
+    """The locations of each level, [h * w, 2] in pixels."""
+    return [level_locations(shape, stride, device) for shape, stride in zip(shapes.values(), strides_of(shapes), strict=True)]
+
+
+def location_targets(locations: Tensor, pairs: Sequence[tuple[Tensor, Tensor]], assign: Assign) -> LocationTargets:
+    """Targets of the images with these boxes and labels.
+
+    Args:
+        locations: [L, 2], of all levels.
+    """
+    device = locations.device
+    labels = torch.full((len(pairs), len(locations)), -1, device=device)
+    boxes = torch.zeros(len(pairs), len(locations), 4, device=device)
+    for image, (gt_boxes, gt_labels) in enumerate(pairs):
+        if len(gt_boxes) > 0:
+            index, positive = assign(gt_boxes)
+            labels[image] = torch.where(positive, gt_labels[index], -1)
+            boxes[image] = gt_boxes[index]
+    distances = torch.cat([locations - boxes[..., :2], boxes[..., 2:] - locations], dim=-1)
+    positive = labels >= 0
+    distances = torch.where(positive[..., None], distances, 0.0)
+    return LocationTargets(labels, distances, torch.where(positive, centerness(distances), 0.0))
+
+
+def location_losses(
+    predictions: Predictions,
+    targets: LocationTargets,
+    box_kind: BoxLoss,
+    focal_alpha: float,
+    focal_gamma: float,
+    *,
+    has_centerness: bool,
+    box_weight: float = 1.0,
+) -> dict[str, LossTerm]:
+    """The losses of FCOS.
+
+    - ``classification``: sum of the focal loss, divided by (positives + images);
+    - ``bbox_regression``: mean box loss of the positives, weighted by the centerness targets, times `box_weight`;
+    - ``bbox_ctrness``: mean binary cross entropy of the positives' centerness, if it is predicted.
+
+    Without positives the latter two are 0, with gradients.
+
+    Raises:
+        DetectionError: see `Method.loss_terms`.
+    """
+    levels = list(predictions.values())
+    center_maps = centerness_maps(predictions, has_centerness)
+    logits = flatten_levels([level.cls_logits for level in levels], levels[0].cls_logits.shape[1])
+    distances = flatten_levels([level.bbox_reg for level in levels], 4)
+    class_targets = one_hot(targets.labels, logits)
+
+    positive = torch.nonzero(targets.labels >= 0, as_tuple=True)
+    weights = targets.centerness[positive].to(logits.dtype)
+    positives = weights.new_ones(len(weights)).sum()
+    focal: Tensor = sigmoid_focal_loss(logits, class_targets, focal_alpha, focal_gamma, reduction="sum")
+    boxes = box_loss(distances[positive], targets.distances[positive].to(logits.dtype), box_kind)
+    terms = {
+        "classification": LossTerm(focal, positives + len(logits)),
+        "bbox_regression": LossTerm(box_weight * (boxes * weights).sum(), weights.sum()),
+    }
+    if center_maps is not None:
+        center_logits = flatten_levels(center_maps, 1).squeeze(2)
+        center = binary_cross_entropy_with_logits(center_logits[positive], weights, reduction="sum")
+        terms["bbox_ctrness"] = LossTerm(center, positives)
+    return terms
+
+
+def location_candidates(
+    predictions: Predictions, score_threshold: float, *, has_centerness: bool, in_score: bool
+) -> list[LevelCandidates]:
+    """The decoded predictions of each level, finest first.
+
+    Args:
+        in_score: multiply the scores by the centerness, if it is predicted.
+
+    Raises:
+        DetectionError: see `Method.level_candidates`.
+    """
+    levels = []
+    shapes = shapes_of(predictions)
+    center_maps = centerness_maps(predictions, has_centerness)
+    for number, ((level, prediction), stride) in enumerate(zip(predictions.items(), strides_of(shapes), strict=True)):
+        locations = level_locations(shapes[level], stride, prediction.bbox_reg.device)
+        boxes = decode_boxes(locations, flatten_level(prediction.bbox_reg, 4).float())
+        scores = flatten_level(prediction.cls_logits, prediction.cls_logits.shape[1]).float().sigmoid()
+        allowed = scores > score_threshold
+        if in_score and center_maps is not None:
+            scores = scores * flatten_level(center_maps[number], 1).float().sigmoid()
+        levels.append(LevelCandidates(boxes, scores, allowed))
+    return levels
+
+
+def centerness_maps(predictions: Predictions, expected: bool) -> list[Tensor] | None:
+    """The centerness of each level; None where none is expected.
+
+    Raises:
+        DetectionError: there is some and none is expected, or the other way round.
+    """
+    maps = [prediction.centerness for prediction in predictions.values()]
+    present = [x for x in maps if x is not None]
+    if len(present) < len(maps) and expected:
+        raise DetectionError(
+            "the predictions have no centerness; expected those of a decoder with 'predict fcos(…)', and has_centerness=False "
+            "for 'centerness=none'"
+        )
+    if present and not expected:
+        raise DetectionError("the predictions have centerness, and has_centerness is False; expected those without")
+    return present if expected else None
+
+
+def location_source(*, in_score: bool) -> DecodingSource:
+    """The decoding of distances as source."""
+    lines = [
+        "def level_candidates(predictions: dict[str, Prediction]) -> list[LevelCandidates]:",
+        '    """Boxes and scores of each level."""',
+        "    levels = []",
+        "    for level, prediction in predictions.items():",
+        "        locations = level_locations(prediction.cls_logits.shape[-2:], STRIDES[level], prediction.cls_logits.device)",
+        "        boxes = decode_boxes(locations, flatten_level(prediction.bbox_reg, 4).float())",
+        "        scores = flatten_level(prediction.cls_logits, len(CLASSES)).float().sigmoid()",
+        "        allowed = scores > SCORE_THRESHOLD",
+        *(["        scores = scores * flatten_level(prediction.centerness, 1).float().sigmoid()"] if in_score else []),
+        "        levels.append(LevelCandidates(boxes, scores, allowed))",
+        "    return levels",
+    ]
+    return DecodingSource(lines, (level_locations, decode_boxes))

@@ -1,0 +1,176 @@
+"""What belongs to a kind of prediction: options, targets, losses, decoding, and how the decoding is exported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from nasdsl.detection import onnx_decoding
+from nasdsl.detection.losses import MIN_NORMALIZER, mean_over_processes
+from nasdsl.detection.postprocess import LevelCandidates, postprocess_detections
+from nasdsl.detection.pyramid import Predictions, RawDetections, Shapes, Target
+
+if TYPE_CHECKING:
+    from nasdsl.backends.onnx import Writer
+
+
+class Targets(Protocol):
+    """Training targets for N images: a NamedTuple of tensors whose first dimension is the image."""
+
+    def select(self, images: Tensor | slice | list[int]) -> Self:
+        """The targets of these images, in this order."""
+        ...
+
+
+class LossTerm(NamedTuple):
+    """A loss before it is divided: ``total / divisor``. Totals and divisors of several batches add up.
+
+    Attributes:
+        total: scalar, with gradients.
+        divisor: scalar, what it is divided by; 0 where there is nothing to count.
+        least: what it is divided by at least.
+    """
+
+    total: Tensor
+    divisor: Tensor
+    least: float = MIN_NORMALIZER
+
+
+class DecodingSource(NamedTuple):
+    """The decoding as source of a stand-alone file.
+
+    Attributes:
+        lines: of a function ``level_candidates(predictions: dict[str, Prediction]) -> list[LevelCandidates]``. It may use the
+            constants ``CLASSES``, ``STRIDES`` (by level) and ``SCORE_THRESHOLD``, ``flatten_level`` and ``LevelCandidates``.
+        definitions: functions and classes that it uses, which are copied.
+        constants: lines that are put in front.
+    """
+
+    lines: Sequence[str]
+    definitions: Sequence[Any] = ()
+    constants: Sequence[str] = ()
+
+
+class Method:
+    """Options of a kind of prediction, with its targets, losses and detections. Base of frozen dataclasses with slots.
+
+    They take maps and boxes, and know no module. Targets hold what follows from the annotations alone, so that they can
+    be kept; what depends on the predictions is computed in `loss_terms`.
+
+    Attributes:
+        at_locations: its targets are `nasdsl.detection.locations.LocationTargets`, of which the proxy task keeps the positives.
+        score_threshold: minimum class score of detections, exclusive.
+        candidates: number of candidates of each level that non-maximum suppression sees.
+        nms: IoU threshold of non-maximum suppression.
+        detections: maximum number of detections of an image.
+    """
+
+    __slots__ = ()
+
+    at_locations: ClassVar[bool] = False
+
+    if TYPE_CHECKING:
+        score_threshold: float
+        candidates: int
+        nms: float
+        detections: int
+
+    @property
+    def positions(self) -> int:
+        """Number of boxes that are predicted at each location."""
+        return 1
+
+    @property
+    def box_values(self) -> int:
+        """Number of values of ``bbox_reg`` that make one box."""
+        return 4
+
+    def targets(self, shapes: Shapes, image_size: tuple[int, int], targets: Sequence[Target]) -> Any:
+        """Training targets of a batch: a NamedTuple as `Targets`.
+
+        Args:
+            shapes: (height, width) of the map of each level, finest first.
+            image_size: (H, W) in pixels of the image, without padding and before it was cropped at random.
+            targets: ground truth of each image.
+
+        Raises:
+            DetectionError: a target is malformed.
+        """
+        raise NotImplementedError
+
+    def loss_terms(self, predictions: Predictions, targets: Any) -> dict[str, LossTerm]:
+        """The losses of a batch by name, each with what it is divided by.
+
+        Raises:
+            DetectionError: the predictions are of another kind, or do not match the targets.
+        """
+        raise NotImplementedError
+
+    def losses(self, predictions: Predictions, targets: Any) -> dict[str, Tensor]:
+        """The losses of a batch by name, scalars. In a distributed run their divisors are means over the processes.
+
+        Raises:
+            DetectionError: see `loss_terms`.
+        """
+        terms = self.loss_terms(predictions, targets)
+        divisors = mean_over_processes(torch.stack([term.divisor for term in terms.values()]))
+        return {
+            name: term.total / divisor.clamp(min=term.least)
+            for (name, term), divisor in zip(terms.items(), divisors, strict=True)
+        }
+
+    def level_candidates(self, predictions: Predictions) -> list[LevelCandidates]:
+        """The decoded predictions of each level, finest first.
+
+        Raises:
+            DetectionError: the predictions are of another kind.
+        """
+        raise NotImplementedError
+
+    def detect(self, predictions: Predictions, sizes: Sequence[tuple[int, int]]) -> list[RawDetections]:
+        """The detections of each image of a batch; see `postprocess_detections`.
+
+        Args:
+            predictions: of the batch.
+            sizes: (height, width) of each image in pixels, without the padding of the batch.
+
+        Raises:
+            DetectionError: the predictions are of another kind, or the number of sizes is not that of the images.
+        """
+        return postprocess_detections(self.level_candidates(predictions), sizes, self.candidates, self.nms, self.detections)
+
+    # ------------------------------------------------------------------------------------------------------ export
+
+    def write_scores(self, writer: Writer, tensors: Mapping[str, str]) -> tuple[str, str]:
+        """Write the scores of a level as ONNX nodes, [N, h, w, positions * classes], and whether they are above the threshold.
+
+        Args:
+            tensors: names of the maps of the level: ``cls_logits`` [N, positions * classes, h, w] and so on.
+        """
+        return onnx_decoding.sigmoid_scores(writer, tensors, self.score_threshold, centerness=False)
+
+    def write_boxes(self, writer: Writer, level: str, places: onnx_decoding.Places, values: str) -> str:
+        """Write the boxes of some positions of a level as ONNX nodes, [N, T, 4] xyxy in pixels.
+
+        Args:
+            places: where they are.
+            values: name of the tensor [N, T, box_values].
+
+        Raises:
+            ExportError: the kind does not say how it is written.
+        """
+        raise onnx_decoding.not_written(type(self), "ONNX: define write_boxes(self, writer, level, places, values)")
+
+    def source(self, strides: Mapping[str, int]) -> DecodingSource:
+        """The decoding as source.
+
+        Args:
+            strides: of the levels, finest first.
+
+        Raises:
+            ExportError: the kind does not say how it is written.
+        """
+        raise onnx_decoding.not_written(type(self), "source: define source(self, strides)")

@@ -1,0 +1,217 @@
+"""Task-aligned assignment (TOOD, arXiv:2108.07755) with sides as distributions (arXiv:2006.04388), without centerness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou, generalized_box_iou_loss
+
+from nasdsl.detection import onnx_decoding
+from nasdsl.detection.atss import check_top
+from nasdsl.detection.distributions import (
+    check_bins,
+    distribution_candidates,
+    distribution_focal_loss,
+    distribution_source,
+    predicted_boxes,
+    quality_focal_loss,
+)
+from nasdsl.detection.locations import annotated
+from nasdsl.detection.method import DecodingSource, LossTerm, Method
+from nasdsl.detection.onnx_decoding import Places
+from nasdsl.detection.postprocess import LevelCandidates
+from nasdsl.detection.pyramid import DetectionError, Predictions, Shapes, Target, flatten_levels
+
+if TYPE_CHECKING:
+    from nasdsl.backends.onnx import Writer
+
+
+class BoxTargets(NamedTuple):
+    """Ground truth of N images with G boxes at most, which the losses assign by the predictions.
+
+    Attributes:
+        labels: [N, G] int64; -1 where an image has fewer boxes.
+        boxes: [N, G, 4], xyxy in pixels; 0 there.
+    """
+
+    labels: Tensor
+    boxes: Tensor
+
+    def select(self, images: Tensor | slice | list[int]) -> BoxTargets:
+        """The targets of these images, in this order."""
+        return BoxTargets(*(x[images] for x in self))
+
+
+class Alignment(NamedTuple):
+    """An assignment to the L locations of one image.
+
+    Attributes:
+        box: [L] int64, index of the assigned box; -1 is background.
+        quality: [L], the normalized alignment: the target of the class score; 0 for background.
+    """
+
+    box: Tensor
+    quality: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Tal(Method):
+    """Options of task-aligned assignment, with its targets, losses and detections.
+
+    Attributes:
+        bins: as in ``predict tal(bins=16)``; it follows from the text of the decoder.
+        top: number of locations that a box is assigned at most.
+        alpha, beta: the alignment is score ** alpha * IoU ** beta. The defaults of the three are TOOD's.
+        gamma: exponent of the focal loss.
+        box_weight: of the GIoU loss.
+        distribution_weight: of the distribution focal loss.
+        score_threshold: minimum class score of detections, exclusive.
+        candidates: number of candidates of each level that non-maximum suppression sees.
+        nms: IoU threshold of non-maximum suppression.
+        detections: maximum number of detections of an image.
+    """
+
+    bins: int = 16
+    top: int = 13
+    alpha: float = 1.0
+    beta: float = 6.0
+    gamma: float = 2.0
+    box_weight: float = 2.0
+    distribution_weight: float = 0.25
+    score_threshold: float = 0.05
+    candidates: int = 1000
+    nms: float = 0.6
+    detections: int = 100
+
+    def __post_init__(self) -> None:
+        check_top(self.top)
+        if self.bins < 1:
+            raise DetectionError(f"bins is {self.bins}; expected 1 or more")
+
+    @property
+    def box_values(self) -> int:
+        return 4 * (self.bins + 1)
+
+    def targets(self, shapes: Shapes, image_size: tuple[int, int], targets: Sequence[Target]) -> BoxTargets:
+        """The boxes of a batch, padded: which locations they are assigned to depends on the predictions.
+
+        Args:
+            shapes, image_size: not used.
+            targets: ground truth of each image.
+
+        Raises:
+            DetectionError: a target is malformed.
+        """
+        pairs = annotated(targets)
+        device = pairs[0][0].device if pairs else None
+        most = max((len(labels) for _, labels in pairs), default=0)
+        padded = BoxTargets(torch.full((len(pairs), most), -1, device=device), torch.zeros(len(pairs), most, 4, device=device))
+        for image, (boxes, labels) in enumerate(pairs):
+            padded.labels[image, : len(labels)] = labels
+            padded.boxes[image, : len(labels)] = boxes
+        return padded
+
+    def loss_terms(self, predictions: Predictions, targets: BoxTargets) -> dict[str, LossTerm]:
+        """The losses of a batch, all divided by the sum of the normalized alignments (at least 1).
+
+        - ``classification``: sum of the focal loss whose target is the normalized alignment (equation 6 of TOOD);
+        - ``bbox_regression``: GIoU loss of the positives, weighted by their alignment (equation 7), times `box_weight`;
+        - ``distribution``: distribution focal loss of the positives, weighted likewise, times `distribution_weight`.
+
+        Raises:
+            DetectionError: the predictions are of another kind, or do not match the targets.
+        """
+        check_bins(predictions, self.bins)
+        levels = list(predictions.values())
+        logits = flatten_levels([level.cls_logits for level in levels], levels[0].cls_logits.shape[1])
+        sides = flatten_levels([level.bbox_reg for level in levels], self.box_values)
+        _check_labels(targets, logits)
+        boxes, locations, strides = predicted_boxes(predictions, sides)
+        quality = torch.zeros_like(logits)
+        found, wanted, weights, distributions = [], [], [], []
+        for image, (labels, truth) in enumerate(zip(targets.labels, targets.boxes, strict=True)):
+            truth, labels = truth[labels >= 0].to(logits.dtype), labels[labels >= 0]
+            if len(labels) == 0:
+                continue
+            aligned = self.assign(logits[image].detach().sigmoid(), boxes[image].detach(), locations, truth, labels)
+            place = torch.nonzero(aligned.box >= 0).squeeze(1)
+            box, weight = truth[aligned.box[place]], aligned.quality[place]
+            quality[image, place, labels[aligned.box[place]]] = weight
+            distances = torch.cat([locations[place] - box[:, :2], box[:, 2:] - locations[place]], dim=1)
+            distributions.append(distribution_focal_loss(sides[image, place], distances / strides[place]))
+            found.append(boxes[image, place])
+            wanted.append(box)
+            weights.append(weight)
+        nothing = sides.sum() * 0.0  # with gradients
+        box_loss = distribution = nothing
+        if found:
+            weight = torch.cat(weights)
+            giou = generalized_box_iou_loss(torch.cat(found), torch.cat(wanted))
+            box_loss = nothing + (giou * weight).sum()
+            distribution = nothing + (torch.cat(distributions) * weight).sum()
+        divisor = quality.sum()
+        return {
+            "classification": LossTerm(quality_focal_loss(logits, quality, self.gamma).sum(), divisor, 1.0),
+            "bbox_regression": LossTerm(self.box_weight * box_loss, divisor, 1.0),
+            "distribution": LossTerm(self.distribution_weight * distribution, divisor, 1.0),
+        }
+
+    def assign(self, scores: Tensor, boxes: Tensor, locations: Tensor, truth: Tensor, labels: Tensor) -> Alignment:
+        """Assign the boxes of one image to L locations by what is predicted there.
+
+        A box is assigned the `top` locations strictly inside it that have the highest alignment score ** alpha * IoU ** beta,
+        if it is above 0. A location of several boxes gets the one of the highest IoU, of equal ones the first. The alignments
+        of a box are scaled so that the largest is the largest IoU of its locations (section 3.2).
+
+        Args:
+            scores: [L, classes], 0 … 1.
+            boxes: [L, 4], predicted.
+            locations: [L, 2].
+            truth: [n, 4], n > 0.
+            labels: [n].
+        """
+        x, y = locations.unbind(1)
+        x1, y1, x2, y2 = (side[:, None] for side in truth.unbind(1))
+        inside = (x > x1) & (x < x2) & (y > y1) & (y < y2)  # [n, L]
+        iou = box_iou(truth, boxes).nan_to_num(0.0)
+        alignment = torch.where(inside, scores.T[labels].pow(self.alpha) * iou.pow(self.beta), 0.0)
+        best = alignment.topk(min(self.top, alignment.shape[1]), dim=1)
+        chosen = torch.zeros_like(inside).scatter(1, best.indices, best.values > 0)
+        highest, of_box = torch.where(chosen, iou, -1.0).max(dim=0)
+        positive = highest >= 0
+        chosen &= positive & (torch.arange(len(truth), device=of_box.device)[:, None] == of_box)
+        alignment = torch.where(chosen, alignment, 0.0)
+        largest = alignment.amax(dim=1, keepdim=True)
+        scale = torch.where(chosen, iou, 0.0).amax(dim=1, keepdim=True) / largest.clamp(min=torch.finfo(iou.dtype).tiny)
+        quality = (alignment * scale).sum(dim=0)
+        return Alignment(torch.where(positive, of_box, -1), quality)
+
+    def level_candidates(self, predictions: Predictions) -> list[LevelCandidates]:
+        return distribution_candidates(predictions, self.bins, self.score_threshold)
+
+    def write_boxes(self, writer: Writer, level: str, places: Places, values: str) -> str:
+        distances = onnx_decoding.expected_distances(writer, level, values, self.bins)
+        return onnx_decoding.boxes_of_distances(writer, level, places, distances)
+
+    def source(self, strides: Mapping[str, int]) -> DecodingSource:
+        return distribution_source(self.bins)
+
+
+def _check_labels(targets: BoxTargets, logits: Tensor) -> None:
+    """Refuse targets of another batch.
+
+    Raises:
+        DetectionError: they are of another number of images, or a label is not below the number of classes.
+    """
+    if len(targets.labels) != len(logits):
+        raise DetectionError(f"the targets are for {len(targets.labels)} images, the predictions for {len(logits)}")
+    highest = int(targets.labels.max()) if targets.labels.numel() else -1
+    if highest >= logits.shape[2]:
+        raise DetectionError(
+            f"a target has the label {highest}, but the decoder has {logits.shape[2]} classes; expected labels 0 to "
+            f"{logits.shape[2] - 1} (there is no background label)"
+        )

@@ -1,0 +1,186 @@
+"""ATSS and task-aligned assignment against slow versions with loops, and their decoding against plain arithmetic."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import pytest
+import torch
+from torch import Tensor
+
+from nasdsl.backends.module import Prediction
+from nasdsl.detection.atss import Atss
+from nasdsl.detection.pyramid import DetectionError
+from nasdsl.detection.tal import Tal
+
+SHAPES = {"p3": (8, 10), "p4": (4, 5), "p5": (2, 3)}
+
+
+def locations() -> list[tuple[str, float, float]]:
+    """Level, x and y of every location, in the order of the flat targets."""
+    found = []
+    for level, (height, width) in SHAPES.items():
+        stride = 2 ** int(level[1:])
+        found += [(level, i * stride + stride // 2, j * stride + stride // 2) for j in range(height) for i in range(width)]
+    return found
+
+
+def iou(a: list[float], b: list[float]) -> float:
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    both = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
+    return width * height / both if both else 0.0
+
+
+def random_boxes(count: int, generator: torch.Generator, largest: float = 40.0) -> Tensor:
+    corner = torch.rand(count, 2, generator=generator, dtype=torch.float64) * torch.tensor([60.0, 45.0])
+    size = 4 + torch.rand(count, 2, generator=generator, dtype=torch.float64) * largest
+    return torch.cat([corner, corner + size], dim=1).float()
+
+
+def slow_atss(boxes: list[list[float]], top: int = 9) -> list[int]:
+    """Index of the box of each location, or -1: algorithm 1 of arXiv:1912.02424, step by step."""
+    grid = locations()
+    owner, best = [-1] * len(grid), [-1.0] * len(grid)
+    for number, box in enumerate(boxes):
+        center = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        candidates = []
+        for level in SHAPES:
+            near = [(math.dist(center, (x, y)), at) for at, (name, x, y) in enumerate(grid) if name == level]
+            candidates += [at for _, at in sorted(near)[:top]]
+        overlap = {}
+        for at in candidates:
+            level, x, y = grid[at]
+            side = 8 * 2 ** int(level[1:]) / 2
+            overlap[at] = iou(box, [x - side, y - side, x + side, y + side])
+        threshold = statistics.mean(overlap.values()) + statistics.stdev(overlap.values())
+        for at in candidates:
+            _, x, y = grid[at]
+            inside = box[0] < x < box[2] and box[1] < y < box[3]
+            if inside and overlap[at] >= threshold and overlap[at] > best[at]:
+                owner[at], best[at] = number, overlap[at]
+    return owner
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_atss_targets_are_those_of_the_algorithm(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    boxes = random_boxes(1 + seed % 5, generator, largest=40.0 if seed % 2 else 110.0)
+    labels = torch.arange(len(boxes)) % 3
+    targets = Atss().targets(SHAPES, (64, 80), [{"boxes": boxes, "labels": labels}])
+    owner = slow_atss(boxes.tolist())
+    assert targets.labels[0].tolist() == [int(labels[n]) if n >= 0 else -1 for n in owner]
+    for at, (number, (_, x, y)) in enumerate(zip(owner, locations(), strict=True)):
+        if number >= 0:
+            x1, y1, x2, y2 = boxes[number].tolist()
+            assert targets.distances[0, at].tolist() == pytest.approx([x - x1, y - y1, x2 - x, y2 - y], abs=1e-4)
+
+
+def test_atss_assigns_by_hand() -> None:
+    """A box as large as an anchor of p4 (128 pixels) around one of its locations: that location, and none of other levels."""
+    target = {"boxes": torch.tensor([[-40.0, -40, 88, 88]]), "labels": torch.tensor([2])}
+    targets = Atss(top=1).targets(SHAPES, (64, 80), [target])
+    positive = (targets.labels[0] >= 0).nonzero().flatten().tolist()
+    assert [locations()[at] for at in positive] == [("p4", 24, 24)]
+    assert targets.distances[0, positive[0]].tolist() == [64.0, 64, 64, 64]
+    assert targets.centerness[0, positive[0]] == 1
+
+
+def test_images_without_boxes_are_background() -> None:
+    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    targets = Atss().targets(
+        SHAPES, (64, 80), [nothing, {"boxes": torch.tensor([[10.0, 10, 40, 40]]), "labels": torch.tensor([0])}]
+    )
+    assert (targets.labels[0] == -1).all()
+    assert (targets.labels[1] == 0).any()
+
+
+def test_a_map_of_one_location() -> None:
+    """The standard deviation of a single IoU is none, and the location is assigned."""
+    targets = Atss().targets(
+        {"p5": (1, 1)}, (32, 32), [{"boxes": torch.tensor([[2.0, 2, 30, 30]]), "labels": torch.tensor([1])}]
+    )
+    assert targets.labels.tolist() == [[1]]
+
+
+def slow_alignment(
+    scores: list[list[float]], boxes: list[list[float]], truth: list[list[float]], labels: list[int], tal: Tal
+) -> tuple[list[int], list[float]]:
+    """Box and quality of each location by sections 3.1 and 3.2 of arXiv:2108.07755, one location after the other."""
+    grid = locations()
+    chosen: dict[int, list[tuple[float, int]]] = {}
+    for number, (box, label) in enumerate(zip(truth, labels, strict=True)):
+        found = []
+        for at, (_, x, y) in enumerate(grid):
+            if box[0] < x < box[2] and box[1] < y < box[3]:
+                overlap = iou(box, boxes[at])
+                aligned = scores[at][label] ** tal.alpha * overlap**tal.beta
+                if aligned > 0:
+                    found.append((-aligned, at, overlap))
+        for _, at, overlap in sorted(found)[: tal.top]:
+            chosen.setdefault(at, []).append((-overlap, number))
+    owner, quality = [-1] * len(grid), [0.0] * len(grid)
+    for at, several in chosen.items():
+        owner[at] = min(several)[1]
+    for number, (box, label) in enumerate(zip(truth, labels, strict=True)):
+        mine = [at for at, of in enumerate(owner) if of == number]
+        if mine:
+            aligned = {at: scores[at][label] ** tal.alpha * iou(box, boxes[at]) ** tal.beta for at in mine}
+            largest, overlap = max(aligned.values()), max(iou(box, boxes[at]) for at in mine)
+            for at in mine:
+                quality[at] = aligned[at] / largest * overlap
+    return owner, quality
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_task_aligned_assignment_is_that_of_the_paper(seed: int) -> None:
+    generator = torch.Generator().manual_seed(100 + seed)
+    grid = locations()
+    truth = random_boxes(1 + seed % 5, generator)
+    labels = torch.arange(len(truth)) % 3
+    scores = torch.rand(len(grid), 3, generator=generator)
+    place = torch.tensor([[x, y] for _, x, y in grid])
+    reach = 2 + torch.rand(len(grid), 4, generator=generator) * 25
+    boxes = torch.cat([place - reach[:, :2], place + reach[:, 2:]], dim=1)
+    tal = Tal(top=4 if seed % 2 else 13)
+    found = tal.assign(scores, boxes, place, truth, labels)
+    owner, quality = slow_alignment(scores.tolist(), boxes.tolist(), truth.tolist(), labels.tolist(), tal)
+    assert found.box.tolist() == owner
+    assert found.quality.tolist() == pytest.approx(quality, rel=1e-3, abs=1e-6)
+
+
+def test_padded_boxes_of_task_aligned_assignment() -> None:
+    box = {"boxes": torch.tensor([[10.0, 10, 40, 40]]), "labels": torch.tensor([2])}
+    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    targets = Tal().targets(SHAPES, (64, 80), [nothing, box])
+    assert targets.labels.tolist() == [[-1], [2]]
+    assert targets.boxes[1].tolist() == [[10, 10, 40, 40]]
+    assert targets.select([1]).labels.tolist() == [[2]]
+
+
+@pytest.mark.parametrize("method", [Atss(), Tal()])
+def test_the_order_of_boxes_does_not_matter(method: Atss | Tal) -> None:
+    generator = torch.Generator().manual_seed(7)
+    boxes, labels = random_boxes(4, generator), torch.tensor([0, 1, 2, 1])
+    predictions = {
+        level: Prediction(
+            torch.randn(1, 3, *shape, generator=generator),
+            (torch.randn(1, 68, *shape, generator=generator) if isinstance(method, Tal)
+             else torch.rand(1, 4, *shape, generator=generator) * 30),
+            None if isinstance(method, Tal) else torch.randn(1, 1, *shape, generator=generator),
+        )
+        for level, shape in SHAPES.items()
+    }  # fmt: skip
+    losses = [
+        method.losses(predictions, method.targets(SHAPES, (64, 80), [{"boxes": boxes[order], "labels": labels[order]}]))
+        for order in (torch.arange(4), torch.tensor([2, 0, 3, 1]))
+    ]
+    for name, loss in losses[0].items():
+        assert loss.item() == pytest.approx(losses[1][name].item(), rel=1e-5)
+
+
+def test_wrong_options() -> None:
+    for wrong in (lambda: Atss(top=0), lambda: Tal(top=0), lambda: Tal(bins=0), lambda: Atss(box_loss="l1")):  # type: ignore[arg-type]
+        with pytest.raises(DetectionError):
+            wrong()
