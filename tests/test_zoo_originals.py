@@ -22,6 +22,10 @@ WIDTHS = {
     "yolof": 512,
     "rtdetr": 256,
     "sepc": 256,
+    "atss": 256,
+    "gfl": 256,
+    "tood": 256,
+    "efficientdet_d0": 64,
 }
 SIZE = (768, 1024)  # whole at every level: papers do not say how maps with odd sides are rounded
 
