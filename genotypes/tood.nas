@@ -1,6 +1,6 @@
 # TOOD: one trunk for both tasks, from whose six layers each task takes its own share, and task-aligned assignment.
 # "TOOD: Task-aligned One-stage Object Detection" (ICCV 2021, arXiv:2108.07755), section 3.1: the features of all layers side by
-# side, weighted layer by layer by an attention that their global mean decides (32 hidden channels, as in the published code),
+# side, weighted layer by layer by an attention that their global mean decides (32 channels within, as in the published code),
 # brought back to 256 channels. The pyramid is that of `gfl`.
 #
 # Three things differ. Sides are distributions over 17 distances, where TOOD has one number: 147,520 parameters more. The map
@@ -13,7 +13,7 @@ block interact(x) -> (layers) {
 }
 
 block decompose(layers) -> (features) {
-  hidden = conv(global_pool(layers, kind=avg), k=1, width=32, norm=none, act=relu)
+  hidden = conv(global_pool(layers, kind=avg), k=1, width=width / 8, norm=none, act=relu)
   s1, s2, s3, s4, s5, s6 = split(conv(hidden, k=1, width=6, norm=none, act=sigmoid), parts=6)
   f1, f2, f3, f4, f5, f6 = split(layers, parts=6)
   weighted = concat(mul(f1, s1), mul(f2, s2), mul(f3, s3), mul(f4, s4), mul(f5, s5), mul(f6, s6))

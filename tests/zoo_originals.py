@@ -252,7 +252,7 @@ def tood(net: Layers, features: Features) -> list[Tensor]:
         mean = torch.cat(layers, 1).mean((2, 3), keepdim=True)
         tasks = []
         for task in ("classes", "boxes"):
-            hidden = net.conv(mean, 32, act="relu", name=f"{task} hidden")
+            hidden = net.conv(mean, net.width // 8, act="relu", name=f"{task} hidden")
             shares = net.conv(hidden, 6, act="sigmoid", name=f"{task} shares")
             weighted = [layer * shares[:, i : i + 1] for i, layer in enumerate(layers)]
             tasks.append(net.conv(torch.cat(weighted, 1), net.width, 1, "gn", "relu", name=f"{task} reduced"))
