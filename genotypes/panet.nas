@@ -1,7 +1,7 @@
-# PANet's pyramid with the FCOS head: a second, bottom-up path on top of a plain feature pyramid.
+# PAFPN, the pyramid of PANet, with the FCOS head: a second, bottom-up path on top of a plain feature pyramid.
 # "Path Aggregation Network for Instance Segmentation" (CVPR 2018, arXiv:1803.01534), section 3.1 and Figure 1b. There the
 # path starts at P2 and a two-stage head follows; here it starts at P3, P6 and P7 are made as FCOS makes them, and the head
-# is that of `fcos`. Both convolutions of a step of the path have a ReLU, as the paper says.
+# is that of `fcos`. Both convolutions of a step of the path have a ReLU, as the paper says; toolboxes often leave them out.
 agg climb(x, finer) = conv(add(x, conv(finer, k=3, stride=2, act=relu)), k=3, act=relu)
 
 decoder panet {

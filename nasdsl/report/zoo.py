@@ -103,6 +103,25 @@ PUBLISHED: Final = (
 )
 """Published costs of decoders of the zoo. NAS-FCOS is arXiv:1906.04423, NAS-FPN arXiv:1904.07392."""
 
+_COUNTED = (
+    "parameters and multiply-accumulates of fpn and head are those that torch counts in a second implementation, which the "
+    "tests have from the paper, and both give the same maps with the same weights"
+)
+CHECKED: Final = {
+    "asff": _COUNTED,
+    "bfp": _COUNTED,
+    "bifpn": "with the published head and EfficientNet-B0, the parameters are the 3,880,067 that the authors' own test counts",
+    "carafe_fpn": f"{_COUNTED}; a CARAFE has the paper's 74 K parameters and 199 K operations for each position",
+    "hrfpn": _COUNTED,
+    "nas_fcos_fpn_only": "they are those of the fpn of `nas_fcos` and of the head of `fcos`, which are above",
+    "panet": _COUNTED,
+    "retinanet_v2": "torchvision's network of this name has the same parameters, and its file of weights is read",
+    "rtdetr": _COUNTED,
+    "sepc": _COUNTED,
+    "yolof": _COUNTED,
+}
+"""How the figures of decoders are checked for which nothing is published that counts them."""
+
 
 def compute_figure(published: Published, path: Path) -> float:
     """The figure of the decoder at `path`, counted like the published one and in its unit."""
@@ -211,6 +230,12 @@ def page(decoders: list[Entry], spaces: Mapping[Path, Space]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def checked(name: str) -> str:
+    """Where the figures of a decoder come from: the published ones that they are compared with, or another check."""
+    sources = sorted({row.source for row in PUBLISHED if row.decoder == name})
+    return f"beside those of {'; '.join(sources)}, above" if sources else CHECKED[name]
+
+
 def _summary(decoders: list[Entry]) -> Iterator[str]:
     yield "| decoder | MACs (G): fpn | head | detector | parameters (M): fpn | head | detector |"
     yield "|---|--:|--:|--:|--:|--:|--:|"
@@ -250,6 +275,7 @@ def _decoder(entry: Entry) -> Iterator[str]:
             ),
         ]
     )
+    yield f"Figures: {checked(entry.name)}."
     shown = entry.drawings[0]
     yield f"[![{entry.name}]({_file(shown)})]({_file(shown)})"
     if len(entry.drawings) > 1:

@@ -327,10 +327,10 @@ MALFORMED: dict[str, str] = {
     "a finer map of one position": decoder("output p3 = mul(c3, carafe(global_pool(c4, kind=avg)))"),
     "attention of one position": decoder("output p3 = mul(c3, attention(global_pool(c4, kind=avg)))"),
     "heads that do not divide": decoder("output p3 = attention(c4, heads=12)"),
-    "a position that does not fit": decoder("output p3 = attention(conv_1x1(c4, width=50), heads=2, position=sin)"),
+    "a position that does not fit": decoder("output p3 = attention(c3, heads=2, position=sin)"),
     "four parts of a position": decoder("output p3 = conv_1x1(attention(conv_1x1(c4, width=50), heads=2))"),
     "finer maps of other programs": decoder("output p3 = deconv(pixelshuffle(mhsa(c4, num_heads=4), upscale_factor=2))"),
-    "attributes of attention": decoder("output p3 = attention(c4, num_heads=4)"),
+    "attributes of attention": decoder("output p3 = attention(c3, num_heads=4)"),
     "offsets of too few channels": decoder("output p3 = deform_conv(c3, offset=c4)"),
     "offsets of another level": decoder("o = conv(c4, k=3, width=18)\noutput p3 = deform_conv(c3, offset=o)"),
     "offsets of one position": decoder(
