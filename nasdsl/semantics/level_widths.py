@@ -48,6 +48,13 @@ def check_level_widths(
         if tower.name in layers:
             for width, given in ends[tower.name].items():
                 _width_behind(layers[tower.name], given, names[width], width, problems)
+    if any(len(layer.applications) > 2 for layer in layers.values()):  # one of them is the input
+        for width in names:
+            at_level = {tower.name: ends[tower.name][width] for tower in head.towers}
+            if len(set(at_level.values()) - {UNKNOWN_WIDTH}) > 1:
+                op = prediction.layers[0][1]
+                problems.append(types.prediction_widths(op.span, op.op, at_level))
+                break
     conditional = indices is None and program.head is not None and _is_open(program)
     own = (
         any(_differ(ends[tower.name]) for tower in head.towers) and prediction.share and not _is_open_sharing(program, indices)

@@ -384,10 +384,12 @@ def merged_widths(span: Span, message: str, width: int) -> Diagnostic:
     )  # fmt: skip
 
 
-def head_wider(span: Span, width: int, pyramid: int) -> Diagnostic:
+def head_wider(span: Span, width: int, pyramid: int, narrowest: str = "") -> Diagnostic:
+    """`pyramid`: channels of its levels, or of the `narrowest` one where they differ."""
+    found = f"a pyramid whose narrowest level, {narrowest}, has {pyramid}" if narrowest else f"a pyramid of {pyramid}"
     return HEAD_WIDER(
-        span, f"a head of {width} channels on a pyramid of {pyramid}", label=f"expected {pyramid} or less",
-        help=f"widen the pyramid: output p3 = conv_1x1(…, width={width})",
+        span, f"a head of {width} channels on {found}", label=f"expected {pyramid} or less",
+        help=f"widen the pyramid: output {narrowest or 'p3'} = conv_1x1(…, width={width})",
     )  # fmt: skip
 
 
