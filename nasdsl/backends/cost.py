@@ -47,8 +47,8 @@ class ValueCost(NamedTuple):
         name: name of the value; ``cls 0`` and so on for layers of the head.
         op: op that computes it.
         level: level of the result; None for the head, whose costs are sums over all levels.
-        shape: channels, height and width of the result. For the head, height and width are None, and where levels differ the
-            channels are those of the finest level.
+        shape: channels, height and width of the result. For the head, height and width are None, and so are the channels where
+            levels have different ones.
         macs, params: see `PartCost`.
         span: where the text defines it.
     """
@@ -56,7 +56,7 @@ class ValueCost(NamedTuple):
     name: str
     op: str
     level: int | None
-    shape: tuple[int, int | None, int | None]
+    shape: tuple[int | None, int | None, int | None]
     macs: int
     params: int
     span: Span
@@ -255,13 +255,13 @@ def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCos
             if layer_cost is None:
                 layer_cost = known[id(layer)] = _head_layer(layer, areas, levels)
             total += layer_cost
-            width = layer.nodes[-1].out.width
+            widths = {layer.width_at(level) for level in levels} if layer.by_level else {layer.nodes[-1].out.width}
             rows.append(
                 ValueCost(
                     f"{tower.name} {layer.index}",
                     layer.op,
                     None,
-                    (width, None, None),
+                    (widths.pop() if len(widths) == 1 else None, None, None),
                     layer_cost.macs,
                     layer_cost.params,
                     layer.span,

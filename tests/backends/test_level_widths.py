@@ -30,11 +30,11 @@ TAL = "tal(bins=3, kernel=1, share=false)"
 
 
 def text(
-    layers: str = LAYERS, predict: str = TAL, *, share: int = 3, settings: str = "norm=bn, act=silu", outputs: str = "", fpn: str = ""
-) -> str:  # fmt: skip
+    layers: str = LAYERS, predict: str = TAL, *, share: int = 3, settings: str = "norm=bn, act=silu", outputs: str = ""
+) -> str:
     outputs = outputs or ", ".join(f"{p} = conv_1x1(c{p[1]}, width={width})" for p, width in WIDTHS.items())
     return (
-        f"decoder d {{ input c3, c4, c5 fpn(width=32, norm=bn, adapter=none) {{ {fpn} output {outputs} }}"
+        f"decoder d {{ input c3, c4, c5 fpn(width=32, norm=bn, adapter=none) {{ output {outputs} }}"
         f" head(width=32, share={share}, {settings}) {{ {layers} }} predict {predict} }}"
     )
 
@@ -152,7 +152,9 @@ MISTAKES = {
     "a layer is": (text(share=2), "NAS312", "`head(share=3)`"),
     "the first layer is": (text("conv_3x3", "fcos", share=0), "NAS312", "`head(share=1)`"),
     "the trunk is": (text("both: conv_1x1(width=in) cls: conv_3x3 -> conv_3x3", TAL, share=0), "NAS312", "`head(share=2)`"),
-    "a norm of each level is": (text("relu -> norm", TAL, settings="norm=bn, norms=level", share=0), "NAS312", "`head(share=2)`"),
+    "a norm of each level is": (
+        text("relu -> norm", TAL, settings="norm=bn, norms=level", share=0), "NAS312", "`head(share=2)`"
+    ),
     "predictions are": (text(predict="tal(bins=3)").replace(" -> conv_1x1", ""), "NAS312", "`predict tal(share=false)`"),
     "layers and predictions are": (
         text("conv_3x3(width=in)", "gfl", share=0), "NAS312", "`head(share=1)` and `predict gfl(share=false)`"
@@ -161,7 +163,10 @@ MISTAKES = {
         text("cls: conv_1x1(width=in) box: conv_3x3", "fcos(share=false, conv=sep_3x3)", share=1), "NAS318",
         "bring both towers to one width, or give an op of a single convolution",
     ),
-    "the head is wider": (text().replace("head(width=32", "head(width=33"), "NAS311", "widen the pyramid: output p3 = conv_1x1(…, width=33)"),
+    "the head is wider": (
+        text().replace("head(width=32", "head(width=33"), "NAS311",
+        "widen the pyramid: output p3 = conv_1x1(…, width=33)",
+    ),
 }  # fmt: skip
 
 

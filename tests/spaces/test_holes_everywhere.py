@@ -351,17 +351,23 @@ def test_trunks_and_norms_of_each_level(name: str) -> None:
 
 LEVELS = {
     "sharing": "head(width=32, norm=bn, share=?(0..2)) { conv_3x3 -> conv_1x1 } predict fcos",
-    "layers at any width": "head(width=32, norm=bn, share=1) { cls: ?(depthwise | relu | conv_3x3) box: conv_3x3 } predict fcos",
+    "layers at any width": (
+        "head(width=32, norm=bn, share=1) { cls: ?(depthwise | relu | conv_3x3) box: conv_3x3 } predict fcos"
+    ),
     "sharing of predictions": "head(width=32, norm=bn, share=1) { ?(relu | conv_3x3) } predict fcos(share=?(true | false))",
     "layers without weights behind": (
-        "head(width=32, norm=bn, norms=?(level | shared), share=1) { depthwise -> ?(relu | norm | free) } predict fcos(share=false)"
+        "head(width=32, norm=bn, norms=?(level | shared), share=1) { depthwise -> ?(relu | norm | free) }"
+        " predict fcos(share=false)"
     ),
     "a layer that does not fit a level": (
         "head(width=32, norm=bn, share=1) { conv(k=3, groups=?(32 | 48)) } predict fcos(share=?(true | false))"
     ),
-    "a trunk": "head(width=32, norm=?(gn | bn), share=?(1..2)) { both: ?(depthwise | skip) cls: conv_3x3 } predict fcos(share=false)",
+    "a trunk": (
+        "head(width=32, norm=?(gn | bn), share=?(1..2)) { both: ?(depthwise | skip) cls: conv_3x3 } predict fcos(share=false)"
+    ),
     "ops of predictions": (
-        "head(width=32, norm=bn, share=1) { ?(depthwise | conv_3x3) } predict tal(bins=2, share=false, conv=?(sep_3x3 | mine | none))"
+        "head(width=32, norm=bn, share=1) { ?(depthwise | conv_3x3) }"
+        " predict tal(bins=2, share=false, conv=?(sep_3x3 | mine | none))"
     ),
     "how many layers": "head(width=32, share=?(1..2)) { depthwise * ?(0..1) -> conv_3x3 } predict retinanet(anchors=1)",
 }
