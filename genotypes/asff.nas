@@ -25,9 +25,16 @@ decoder asff {
     n3 = conv_3x3(m3)
     n4 = conv_3x3(m4)
     n5 = conv_3x3(l5)
-    output p5 = fuse(n5, halve(n4), halve(down_max(n3)))
-    output p4 = fuse(up(n5, n4), n4, halve(n3))
-    output p3 = fuse(up(n5, n3), up(n4, n3), n3)
+    h45 = halve(n4)
+    h35 = halve(down_max(n3))
+    f5 = fuse(n5, h45, h35)
+    u54 = up(n5, n4)
+    h34 = halve(n3)
+    f4 = fuse(u54, n4, h34)
+    u53 = up(n5, n3)
+    u43 = up(n4, n3)
+    f3 = fuse(u53, u43, n3)
+    output p3 = f3, p4 = f4, p5 = f5
     output p6 = down(c5), p7 = down(relu(p6))
   }
 

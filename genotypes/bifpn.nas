@@ -3,7 +3,7 @@
 # paper leaves open follows the published code: fusion, then swish, separable convolution and BatchNorm; P6 and P7 pooled
 # from C5; in the first layer each use of C4 and C5 has a projection of its own; biases also in front of norms.
 #
-# Two things differ, both in the head. The published one shares convolutions among levels but not their BatchNorms; here
+# Two things differ from the published head, which `efficientdet_d0` has: there each level has BatchNorms of its own, here
 # GroupNorm needs no statistics a level. And the last convolutions are ordinary, not separable.
 op lateral(x) = conv_1x1(x, bias=true)
 op refine(x)  = sep_3x3(silu(x), bias=true)

@@ -14,7 +14,7 @@ op project(x)      = conv_1x1(x, act=none)
 op shrink(x)       = conv(x, k=3, stride=2)
 
 block fuse(x, y) -> (fused) {
-  both = concat(x, y)
+  both = concat(up(x, y), y)
   a = conv_1x1(both)
   repeat 3 { a = conv_3x3(a, norm=none) }
   fused = add(a, conv_1x1(both))
@@ -28,8 +28,8 @@ decoder rtdetr {
     f4 = project(c4)
     f3 = project(c3)
     l5 = conv_1x1(f5)
-    l4 = conv_1x1(fuse(up(l5, f4), f4))
-    n3 = fuse(up(l4, f3), f3)
+    l4 = conv_1x1(fuse(l5, f4))
+    n3 = fuse(l4, f3)
     n4 = fuse(shrink(n3), l4)
     n5 = fuse(shrink(n4), l5)
     output p3 = n3, p4 = n4, p5 = n5

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import zoo_originals
+import zoo_space_originals
 from torch_layers import Layers, Reference, copy_weights, count, maps, randomize, weighted_modules
 
 import nasdsl
 from nasdsl.backbones import backbone
+from nasdsl.spaces import load_space
 
 GENOTYPES = Path(__file__).parents[1] / "genotypes"
 WIDTHS = {
@@ -22,6 +24,10 @@ WIDTHS = {
     "yolof": 512,
     "rtdetr": 256,
     "sepc": 256,
+    "atss": 256,
+    "gfl": 256,
+    "tood": 256,
+    "efficientdet_d0": 64,
 }
 SIZE = (768, 1024)  # whole at every level: papers do not say how maps with odd sides are rounded
 
@@ -52,6 +58,29 @@ def test_outputs(name: str) -> None:
     predictions = module(features).values()
     found = [*module.pyramid(features).values(), *(part for p in predictions for part in p if part is not None)]
     for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["opanas", "auto_fpn", "spine"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@torch.no_grad()
+def test_fillings(name: str, seed: int) -> None:
+    """Pyramids of samples, made from their decisions alone: parameters, and all maps."""
+    space = load_space(GENOTYPES / "spaces" / f"{name}.nas")
+    text = next(text for text in space.samples(50, seed=seed) if space.figures(text.indices).dangling == 0)
+    decoder = nasdsl.loads(text)
+    channels = {feature.name: 32 for feature in decoder.architecture.inputs}
+    features = maps(channels, (128, 128))
+    module = decoder.build(channels, 2).eval()
+    randomize(module)
+    layers = Layers(64)
+    original = getattr(zoo_space_originals, name)
+    original(layers, features, list(text.indices))
+    copy_weights(weighted_modules(module, lambda: module.pyramid(features)), list(layers.made))
+    layers.restart()
+    expected = original(layers, features, list(text.indices))
+    assert sum(p.numel() for p in module.fpn.parameters()) == sum(p.numel() for p in layers.parameters())
+    for ours, theirs in zip(module.pyramid(features).values(), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 

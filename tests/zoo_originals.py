@@ -5,8 +5,10 @@ Each gives the maps of the pyramid, finest first, then what the head predicts on
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_layers import Features, Layers
 
@@ -18,31 +20,39 @@ def head(
     pyramid: list[Tensor],
     convs: int | tuple[int, int] = 4,
     norm: str | None = None,
-    anchors: int = 9,
     bias: bool | None = None,
-    classes: int = 80,
+    outputs: tuple[int, int] = (9 * 80, 9 * 4),
+    centerness: str | None = None,
+    boxes: Callable[[Tensor, int], Tensor] | None = None,
 ) -> list[Tensor]:
-    """Towers and 3x3 predictions that all levels share; without anchors there is a centerness beside the classes (FCOS)."""
+    """Towers and 3x3 predictions that all levels share.
+
+    Args:
+        convs: layers of the tower for classes, and of that for boxes.
+        outputs: channels for classes, and for boxes.
+        centerness: the tower that it is read from.
+        boxes: of the convolution's output, which a factor of each level has multiplied, and the stride of the level.
+    """
     convs = (convs, convs) if isinstance(convs, int) else convs
     found = list(pyramid)
-    for x in pyramid:
+    for level, x in enumerate(pyramid):
         towers = {}
         for tower, depth in zip(("cls", "box"), convs, strict=True):
             towers[tower] = x
             for number in range(depth):
                 towers[tower] = net.conv(towers[tower], x.shape[1], 3, norm, "relu", bias, name=f"{tower} {number}")
-        scores = net.conv(towers["cls"], max(anchors, 1) * classes, 3, name="classes")
-        sides = net.conv(towers["box"], max(anchors, 1) * 4, 3, name="boxes")
-        found += [scores, sides if anchors else sides.exp()]
-        if not anchors:
-            found.append(net.conv(towers["cls"], 1, 3, name="centerness"))
-    if not anchors:
-        net.scalars += len(pyramid)  # a learnable factor of each level, which is 1 here
+        found.append(net.conv(towers["cls"], outputs[0], 3, name="classes"))
+        sides = net.conv(towers["box"], outputs[1], 3, name="boxes")
+        found.append(boxes(sides, 8 << level) if boxes else sides)
+        if centerness:
+            found.append(net.conv(towers[centerness], 1, 3, name="centerness"))
+    net.scalars += len(pyramid) if boxes else 0
     return found
 
 
 def fcos_head(net: Layers, pyramid: list[Tensor]) -> list[Tensor]:
-    return head(net, pyramid, norm="gn", anchors=0, bias=True)
+    """arXiv:1904.01355, section 3, first version."""
+    return head(net, pyramid, 4, "gn", True, (80, 4), "cls", lambda x, stride: x.exp())
 
 
 # ------------------------------------------------------------------------------------------------- pyramids
@@ -64,10 +74,19 @@ def top_down(net: Layers, features: Features) -> list[Tensor]:
     return [net.conv(x, net.width, 3) for x in (m3, m4, l5)]
 
 
-def extra(net: Layers, x: Tensor) -> list[Tensor]:
+def extra(net: Layers, x: Tensor, relu: bool = True) -> list[Tensor]:
     """P6 from `x`, and P7 (arXiv:1708.02002)."""
     p6 = net.conv(x, net.width, 3, stride=2)
-    return [p6, net.conv(p6.relu(), net.width, 3, stride=2)]
+    return [p6, net.conv(p6.relu() if relu else p6, net.width, 3, stride=2)]
+
+
+def five_levels(net: Layers, features: Features, relu: bool = True) -> list[Tensor]:
+    """P3 to P7 of a plain feature pyramid, P6 from P5."""
+    l3, l4, l5 = laterals(net, features)
+    m4 = l4 + nearest(l5, l4)
+    m3 = l3 + nearest(m4, l3)
+    p5, p4, p3 = (net.conv(x, net.width, 3) for x in (l5, m4, m3))
+    return [p3, p4, p5, *extra(net, p5, relu)]
 
 
 def carafe(net: Layers, x: Tensor, k: int = 5, compressed: int = 64) -> Tensor:
@@ -150,7 +169,7 @@ def yolof(net: Layers, features: Features) -> list[Tensor]:
     for dilation in (2, 4, 6, 8):
         inner = net.conv(net.conv(x, net.width // 4, 1, "bn", "relu"), net.width // 4, 3, "bn", "relu", dilation=dilation)
         x = x + net.conv(inner, net.width, 1, "bn", "relu")
-    return head(net, [x], (2, 4), "bn", anchors=5, bias=True)
+    return head(net, [x], (2, 4), "bn", True, (5 * 80, 5 * 4))
 
 
 def sine_embedding(x: Tensor) -> Tensor:
@@ -207,4 +226,90 @@ def sepc(net: Layers, features: Features) -> list[Tensor]:
                 total = total + F.interpolate(coarse, size=own.shape[2:], mode="bilinear")
             y.append(net.norm(total, "bn", f"{turn} norm").relu())
         x = y
-    return head(net, x, 1, "bn", bias=True)
+    return head(net, x, 1, "bn", True)
+
+
+def atss(net: Layers, features: Features) -> list[Tensor]:
+    """arXiv:1912.02424: the network of FCOS's later version."""
+    sides = lambda x, stride: x.relu() * stride  # noqa: E731
+    return head(net, five_levels(net, features), 4, "gn", True, (80, 4), "box", sides)
+
+
+def gfl(net: Layers, features: Features) -> list[Tensor]:
+    """arXiv:2006.04388, section 3."""
+    return head(net, five_levels(net, features, relu=False), 4, "gn", False, (80, 4 * 17))
+
+
+def tood(net: Layers, features: Features) -> list[Tensor]:
+    """arXiv:2108.07755, section 3.1, without the maps that correct scores and boxes."""
+    pyramid = five_levels(net, features, relu=False)
+    found = list(pyramid)
+    for x in pyramid:
+        layers = []
+        for number in range(6):
+            x = net.conv(x, net.width, 3, "gn", "relu", name=f"layer {number}")
+            layers.append(x)
+        mean = torch.cat(layers, 1).mean((2, 3), keepdim=True)
+        tasks = []
+        for task in ("classes", "boxes"):
+            hidden = net.conv(mean, net.width // 8, act="relu", name=f"{task} hidden")
+            shares = net.conv(hidden, 6, act="sigmoid", name=f"{task} shares")
+            weighted = [layer * shares[:, i : i + 1] for i, layer in enumerate(layers)]
+            tasks.append(net.conv(torch.cat(weighted, 1), net.width, 1, "gn", "relu", name=f"{task} reduced"))
+        found += [net.conv(tasks[0], 80, 3, name="classes"), net.conv(tasks[1], 4 * 17, 3, name="boxes")]
+    return found
+
+
+class FastFusion(nn.Module):
+    """A weighted mean whose weights are learned, not negative, and divided by their sum."""
+
+    def __init__(self, operands: int, device: torch.device) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(operands, device=device))
+
+    def forward(self, xs: list[Tensor]) -> Tensor:
+        weight = self.weight.relu()
+        return (torch.stack(xs, -1) @ weight) / (weight.sum() + 1e-4)
+
+
+def efficientdet_d0(net: Layers, features: Features) -> list[Tensor]:
+    """arXiv:1911.09070, sections 3 and 4."""
+
+    def separable(x: Tensor, width: int, name: str | None = None) -> Tensor:
+        x = net.conv(x, x.shape[1], 3, bias=False, name=name and f"{name} depthwise", groups=x.shape[1])
+        return net.conv(x, width, name=name and f"{name} pointwise")
+
+    def lateral(name: str) -> Tensor:
+        return net.conv(features[name], net.width, 1, "bn", bias=True)
+
+    def fused(*xs: Tensor) -> Tensor:
+        return net.norm(separable(F.silu(net.use(FastFusion, len(xs), like=xs[0])(list(xs))), net.width), "bn")
+
+    def pooled(x: Tensor) -> Tensor:
+        return F.max_pool2d(x, 3, 2, 1)
+
+    p3, p4, p5, p6 = (lateral(name) for name in ("c3", "c4", "c5", "c5"))
+    p6 = pooled(p6)
+    p7 = pooled(p6)
+    r4, r5 = lateral("c4"), lateral("c5")
+    for _ in range(3):
+        t6 = fused(p6, nearest(p7, p6))
+        t5 = fused(p5, nearest(t6, p5))
+        t4 = fused(p4, nearest(t5, p4))
+        p3 = fused(p3, nearest(t4, p3))
+        p4 = fused(r4, t4, pooled(p3))
+        p5 = fused(r5, t5, pooled(p4))
+        p6 = fused(p6, t6, pooled(p5))
+        p7 = fused(p7, pooled(p6))
+        r4, r5 = p4, p5
+    found = [p3, p4, p5, p6, p7]
+    for level, x in enumerate(list(found)):
+        towers = []
+        for task in ("classes", "boxes"):
+            tower = x
+            for number in range(3):
+                layer = separable(tower, net.width, f"{task} {number}")
+                tower = F.silu(net.norm(layer, "bn", f"{task} {number} of level {level}"))
+            towers.append(tower)
+        found += [separable(towers[0], 9 * 80, "classes"), separable(towers[1], 9 * 4, "boxes")]
+    return found

@@ -49,6 +49,7 @@ class Quantity(NamedTuple):
 FLOPS = Quantity("FLOPs (G)", lambda table: table.total.published_flops, 1e9)
 TRAINED = Quantity("trained parameters (M)", lambda table: table.total.published_params, 1e6)
 TWICE = Quantity("operations, 2 a MAC (G)", lambda table: 2 * table.total.macs, 1e9)
+MACS = Quantity("MACs (G)", lambda table: table.total.macs, 1e9)
 PARAMS = Quantity("parameters (M)", lambda table: table.total.params, 1e6)
 HEAD_FLOPS = Quantity("FLOPs of the head (G)", lambda table: table.head.published_flops, 1e9)
 HEAD_PARAMS = Quantity("parameters of the head (M)", lambda table: table.head.params, 1e6)
@@ -84,6 +85,7 @@ _TABLE_2 = {
 }
 _EQUAL = "NAS-FCOS, section 4.3.3: “nearly equal” to NAS-FCOS @256"
 _NAS_FPN_BACKBONE = "resnet50_v1.5"  # the published code has the stride in the 3x3 convolution, and counts 91 classes
+_EFFICIENTDET = ((512, 512), "timm:efficientnet_b0", 90)
 
 PUBLISHED: Final = (
     *(
@@ -100,8 +102,10 @@ PUBLISHED: Final = (
     Published("nas_fpn", "NAS-FPN, Table 1", TWICE, 281.3, (640, 640), _NAS_FPN_BACKBONE, 91),
     Published("nas_fpn", "NAS-FCOS, Table 3; NAS-FPN, Table 1", TWICE, 1125.5, (1280, 1280), _NAS_FPN_BACKBONE, 91),
     Published("nas_fpn", "NAS-FPN, Table 1", PARAMS, 60.3, (1280, 1280), _NAS_FPN_BACKBONE, 91),
+    Published("efficientdet_d0", "EfficientDet, Table 2", MACS, 2.5, *_EFFICIENTDET),
+    Published("efficientdet_d0", "the authors' own test of their code", PARAMS, 3.880067, *_EFFICIENTDET),
 )
-"""Published costs of decoders of the zoo. NAS-FCOS is arXiv:1906.04423, NAS-FPN arXiv:1904.07392."""
+"""Published costs of decoders of the zoo. NAS-FCOS is arXiv:1906.04423, NAS-FPN arXiv:1904.07392, EfficientDet 1911.09070."""
 
 _COUNTED = (
     "parameters and multiply-accumulates of fpn and head are those that torch counts in a second implementation, which the "
@@ -109,15 +113,18 @@ _COUNTED = (
 )
 CHECKED: Final = {
     "asff": _COUNTED,
+    "atss": _COUNTED,
     "bfp": _COUNTED,
-    "bifpn": "with the published head and EfficientNet-B0, the parameters are the 3,880,067 that the authors' own test counts",
+    "bifpn": "those of the fpn are those of `efficientdet_d0`, which are compared with published ones above",
     "carafe_fpn": f"{_COUNTED}; a CARAFE has the paper's 74 K parameters and 199 K operations for each position",
+    "gfl": _COUNTED,
     "hrfpn": _COUNTED,
     "nas_fcos_fpn_only": "they are those of the fpn of `nas_fcos` and of the head of `fcos`, which are above",
     "panet": _COUNTED,
     "retinanet_v2": "torchvision's network of this name has the same parameters, and its file of weights is read",
     "rtdetr": _COUNTED,
     "sepc": _COUNTED,
+    "tood": _COUNTED,
     "yolof": _COUNTED,
 }
 """How the figures of decoders are checked for which nothing is published that counts them."""

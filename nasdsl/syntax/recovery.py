@@ -295,7 +295,7 @@ class _Recovery:
         if messages.LEVEL_NAME.fullmatch(out[sign - 1].value):  # a further output, behind a bracket that is not closed
             return 0
         opened = next(i for i in range(len(out) - 1, -1, -1) if out[i] is bracket)
-        if opened > 1 and out[opened - 2].type in ("OP", "AGG"):  # the parameters of a definition, likewise
+        if opened > 1 and out[opened - 2].type in ("OP", "AGG", "SHARED"):  # the parameters of a definition, likewise
             return 0
         depth = 0
         for at in range(position, min(position + _LOOK_AHEAD, len(stream))):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import pytest
 import random_decoders
 import torch
 from torch import Tensor, nn
+from zoo_files import ZOO, marks
 
 import nasdsl
 from nasdsl import layers
@@ -36,7 +38,6 @@ onnxruntime = pytest.importorskip("onnxruntime")
 onnx_backend = pytest.importorskip("nasdsl.backends.onnx")
 
 CHANNELS = random_decoders.CHANNELS
-ZOO = sorted((Path(__file__).parents[2] / "genotypes").glob("*.nas"))
 SIZES = [((200, 333), 1), ((75, 109), 3), ((31, 300), 2)]
 """Height, width and batch; no stride divides the sizes, and the coarsest maps of the last two are one pixel high."""
 
@@ -49,7 +50,7 @@ def small(path: Path) -> str:
 
 
 def zoo(*, without: str = "") -> list[Any]:
-    return [pytest.param(small(path), id=path.stem) for path in ZOO if path.stem != without]
+    return [pytest.param(small(path), id=path.stem, marks=marks(path.stem)) for path in ZOO if path.stem != without]
 
 
 def free(*seeds: int) -> list[Any]:
@@ -110,7 +111,18 @@ def check(module: DecoderModule, run: Run, sizes: Sequence[tuple[tuple[int, int]
         for name, tensor in expected.items():
             assert found[name].shape == tensor.shape, (name, size)
             worst = ((found[name] - tensor).abs() / tensor.abs().clamp(min=units.get(name, 1))).max().item()
-            assert worst <= 1e-4, (name, size, batch, worst)
+            assert worst <= 1e-4 or worst <= 2 * rounding(module, given), (name, size, batch, worst)
+
+
+def rounding(module: DecoderModule, given: Mapping[str, Tensor]) -> float:
+    """How far torch's own results are from those of the same module in double precision."""
+    with torch.no_grad():
+        single = module(given).values()
+        double = deepcopy(module).double()({key: x.double() for key, x in given.items()}).values()
+    pairs = [
+        (a, b) for one, other in zip(single, double, strict=True) for a, b in zip(one, other, strict=True) if a is not None
+    ]
+    return max(((a - b).abs() / b.abs().clamp(min=1)).max().item() for a, b in pairs)
 
 
 def session(model: bytes) -> Run:
@@ -290,7 +302,16 @@ def test_without_the_package_onnx_the_message_names_the_extra() -> None:
 # ------------------------------------------------------------------------------------------------ torch.export
 
 
-TRACED_LONG = ("nas_fcos", "nas_fcos_128_256", "nas_fcos_head_only", "nas_fcos_fpn_only", "nas_fpn", "deform_fpn_fcos", "free4")
+TRACED_LONG = (
+    "nas_fcos",
+    "nas_fcos_128_256",
+    "nas_fcos_head_only",
+    "nas_fcos_fpn_only",
+    "nas_fpn",
+    "deform_fpn_fcos",
+    "tood",
+    "free4",
+)
 """Decoders that torch.export takes more than eight seconds for."""
 
 

@@ -14,7 +14,7 @@ from zoo_files import ZOO
 
 from nasdsl.decoder import check_source
 from nasdsl.diagnostics import Source
-from nasdsl.syntax.lexer import RESERVED
+from nasdsl.syntax.lexer import RESERVED, WORDS
 from nasdsl.syntax.parser import parse
 
 TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in ZOO}
@@ -95,7 +95,7 @@ def test_a_misspelt_op_or_value_is_recognised(name: str) -> None:
     layout = random.Random(0)
     found = tokens(text)
     triples = zip(found, found[1:], found[2:], strict=False)
-    called = [t for before, t, after in triples if (t.type, after.type) == ("NAME", "LPAR") and before.value not in RESERVED]
+    called = [t for before, t, after in triples if (t.type, after.type) == ("NAME", "LPAR") and before.value not in WORDS]
     read = [t for t in called if len(t.value) > 4]
     for token in layout.sample(read, min(12, len(read))):
         wrong = token.value[:2] + token.value[3:]

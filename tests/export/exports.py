@@ -49,18 +49,31 @@ def randomized(model: Detector, seed: int = 0) -> Detector:
                 part.offset.weight.normal_(std=0.05)
                 assert part.offset.bias is not None
                 part.offset.bias.uniform_(-2, 2)
+            elif isinstance(part, nn.Conv2d) and part.groups > 1:
+                part.weight.mul_(4)  # or little is left of a signal behind several separable layers, and scores are tied
             elif isinstance(part, Scale | WeightedAdd):
                 part.weight.uniform_(0.5, 1.5)
         head = model.decoder.head
-        head.cls_logits.weight.normal_(std=0.15)
-        head.cls_logits.bias.uniform_(-2, -1)
-        head.bbox_reg.weight.normal_(std=0.05)
+        cls_logits, bbox_reg = last_conv(head.cls_logits), last_conv(head.bbox_reg)
+        cls_logits.weight.normal_(std=0.15 * spread(cls_logits))
+        cls_logits.bias.uniform_(-2, -1)
+        bbox_reg.weight.normal_(std=0.05 * spread(bbox_reg))
         if hasattr(head, "centerness"):
-            head.bbox_reg.bias.fill_(0.5 if head.box_form == "relu" else 2.0)
+            bbox_reg.bias.fill_(0.5 if head.box_form == "relu" else 2.0)
             head.centerness.weight.normal_(std=0.1)
             for parameter in head.scale.values():
                 parameter.uniform_(0.8, 1.2)
     return model.eval()
+
+
+def last_conv(prediction: nn.Module) -> Any:
+    """The convolution that gives the channels of a prediction: it is one, or ends in one."""
+    return [part for part in prediction.modules() if isinstance(part, nn.Conv2d)][-1]
+
+
+def spread(conv: nn.Conv2d) -> float:
+    """How much larger weights must be than those of a 3x3 convolution, so that results are spread as much."""
+    return 3 / (conv.weight[0, 0].numel() ** 0.5)
 
 
 def small(predict: str = FCOS, backbone: str | FeatureExtractor = "tiny", *, seed: int = 0, **options: Any) -> Detector:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from machine_speed import slowness
+from zoo_files import marks
 
 import nasdsl
 from nasdsl.backends.cost import cost
@@ -57,7 +58,8 @@ LIMITED = (
 
 def spaces() -> list[object]:
     texts = {p.stem: p.read_text() for p in sorted(SPACES.glob("*.nas"))} | {"nested": NESTED, "limited": LIMITED}
-    return [pytest.param(loads_space(text), id=name) for name, text in texts.items()]
+    brief = {"nested", "limited"}
+    return [pytest.param(loads_space(text), id=n, marks=() if n in brief else marks(n)) for n, text in texts.items()]
 
 
 def test_the_papers_spaces() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from language_page import TEXTS
 from parse_tools import tokens
-from zoo_files import ZOO
+from zoo_files import ZOO, marks
 
 from nasdsl.diagnostics import Source
 from nasdsl.syntax import ast
@@ -173,7 +173,7 @@ def test_any_tokens_inside_a_decoder_can_be_checked(name: str, pieces: list[str]
     checked(" ".join([*known[:at], *pieces, *known[at:]]))
 
 
-@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in TEXTS else marks(name)) for name in RIGHT])
 def test_a_text_cut_off_anywhere_can_be_checked(name: str) -> None:
     """At every offset, or every fifth of a long text; an error is reported unless only whole definitions are left."""
     text = RIGHT[name]

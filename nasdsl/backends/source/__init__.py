@@ -220,8 +220,11 @@ def _initialise(graph: Graph) -> list[str]:
     if strided:
         convs = _tuple([f"self.fpn.{n.weights}" for n in strided])
         lines += [f"        for conv in {convs}:", "            nn.init.kaiming_uniform_(conv.weight, a=1)"]
-        if all(isinstance(n.layer, Conv) and n.layer.bias for n in strided):
+        biased = [isinstance(n.layer, Conv) and n.layer.bias for n in strided]
+        if all(biased):
             lines.append("            nn.init.zeros_(conv.bias)")
+        elif any(biased):
+            lines += ["            if conv.bias is not None:", "                nn.init.zeros_(conv.bias)"]
     predictors = [f"self.fpn.{node.weights}" for node in offset_predictors(graph.nodes)]
     for tower in graph.head.chains:
         for layer in tower.layers:
