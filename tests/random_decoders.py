@@ -57,6 +57,9 @@ _UNARY = "skip conv_1x1 conv_3x3 sep_3x3 sep_3x3_d3 sep_5x5 sep_5x5_d6 dconv_3x3
 _FINER = ["deconv({})", "deconv({}, k=3)", "up_conv({}, k=4, groups=4)", "up_conv({}, k=5, stride=4, norm=none, bias=false)",
           "rearrange({})", "reassemble({})", "carafe({}, factor=4, k=1, encoder_k=1, compressed=4)"]  # fmt: skip
 _IN_HEAD = "bounce return_ encoder".split()
+_AT_ANY_WIDTH = ["conv_3x3", "conv_1x1", "dw", "gate", "norm", "relu", "dconv_3x3", "conv(k=3, width=in, groups=4)"]
+"""Layers of a head on levels of different widths."""
+
 _AGGREGATIONS = "sum psum cat mix wsum fuse attend some".split()
 
 
@@ -124,8 +127,11 @@ def text(seed: int) -> str:
         lines += _finer(random.Random(f"finer {seed}"), pool)
     outputs = rng.sample(pool, min(len(pool), rng.randint(1, 3)))
     levels = [5, 4, 3][: len(outputs)]
+    differ = random.Random(f"widths {seed}") if seed % 7 == 3 else None  # levels of different widths
+    if differ is not None:
+        outputs = [f"conv_1x1({v}, width={width * differ.randint(1, 3)})" for v in outputs]
     lines.append("output " + ", ".join(f"p{k} = {v}" for k, v in zip(levels, outputs, strict=True)))
-    if rng.random() < 0.7:
+    if rng.random() < 0.7 and differ is None:
         lines.append("merge dangling into " + ", ".join(f"p{k}" for k in levels))
     if rng.random() < 0.7:
         lines.append("output p6 = down(p5), p7 = down(relu(p6))")
@@ -149,6 +155,13 @@ def text(seed: int) -> str:
     if seed % 5 == 2:
         others = ["gfl(bins=3, share=false)", "tal(bins=4)", "atss(kernel=1)", "gfl(bins=2, conv=sep_3x3)"]
         predict = [*others, "tal(bins=1, share=false, conv=dconv_3x3)", "fcos(centerness=none)"][seed // 5 % 6]
+    if differ is not None:
+        chains = {name: differ.choices(_AT_ANY_WIDTH, k=differ.randint(1, 3)) for name in ("both", "cls", "box")}
+        if differ.random() < 0.5:
+            chains["both"] = []
+        chain = " ".join(f"{name}: {' -> '.join(steps)}" for name, steps in chains.items() if steps)
+        share = len(chains["both"]) + max(len(chains["cls"]), len(chains["box"]))
+        predict = re.sub(r"\)$", ", share=false)", predict.replace(", share=false", "").replace(", conv=sep_3x3", ""))
     body = "\n".join(f"    {line}" for line in lines)
     named = ["size=96x128", "backbone=resnet50", 'size=64x96, backbone="resnet50_v1.5"']
     detector = f"  detector({named[seed // 3 % 3]})\n" if seed % 3 == 0 else ""

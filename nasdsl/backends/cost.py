@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -47,7 +47,8 @@ class ValueCost(NamedTuple):
         name: name of the value; ``cls 0`` and so on for layers of the head.
         op: op that computes it.
         level: level of the result; None for the head, whose costs are sums over all levels.
-        shape: channels, height and width of the result; height and width are None for the head.
+        shape: channels, height and width of the result. For the head, height and width are None, and so are the channels where
+            levels have different ones.
         macs, params: see `PartCost`.
         span: where the text defines it.
     """
@@ -55,7 +56,7 @@ class ValueCost(NamedTuple):
     name: str
     op: str
     level: int | None
-    shape: tuple[int, int | None, int | None]
+    shape: tuple[int | None, int | None, int | None]
     macs: int
     params: int
     span: Span
@@ -241,11 +242,10 @@ def _sum_nodes(nodes: tuple[Node, ...], areas: Areas, counted: set[str]) -> tupl
 def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCost]]:
     """Cost of the head, and of each of its layers and predictions.
 
-    The head is the same on every level and the cost of most layers is linear in the area, so it is counted once for the
-    summed area; that of attention is counted for each level.
+    Where all levels have one width, the head is the same on every level and the cost of most layers is linear in the area, so
+    it is counted once for the summed area; that of attention is counted for each level.
     """
-    levels = len(graph.levels)
-    on_levels = HeadAreas(areas, tuple(graph.levels.values()))
+    levels = graph.levels
     total = Cost()
     rows = []
     known: dict[int, Cost] = {}  # towers that are written as one chain share its layers
@@ -253,23 +253,23 @@ def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCos
         for layer in tower.layers:
             layer_cost = known.get(id(layer))
             if layer_cost is None:
-                layer_cost = known[id(layer)] = _head_layer(layer, on_levels, levels)
+                layer_cost = known[id(layer)] = _head_layer(layer, areas, levels)
             total += layer_cost
-            width = layer.nodes[-1].out.width
+            widths = {layer.width_at(level) for level in levels} if layer.by_level else {layer.nodes[-1].out.width}
             rows.append(
                 ValueCost(
                     f"{tower.name} {layer.index}",
                     layer.op,
                     None,
-                    (width, None, None),
+                    (widths.pop() if len(widths) == 1 else None, None, None),
                     layer_cost.macs,
                     layer_cost.params,
                     layer.span,
                 )
             )
     for prediction in graph.head.predictions:
-        one_cost = _head_layer(prediction.layer(classes), on_levels, levels)
-        scales = levels if prediction.form != "raw" else 0
+        one_cost = _head_layer(prediction.layer(classes), areas, levels)
+        scales = len(levels) if prediction.form != "raw" else 0
         one_cost = one_cost + Cost(0, scales, 0)
         total += one_cost
         shape = (prediction.channels(classes), None, None)
@@ -277,18 +277,28 @@ def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCos
     return total, rows
 
 
-def _head_layer(layer: HeadLayer, on_levels: HeadAreas, levels: int) -> Cost:
-    """Cost of a layer of the head on a pyramid of so many levels."""
+def _head_layer(layer: HeadLayer, areas: Areas, levels: Mapping[str, int]) -> Cost:
+    """Cost of a layer of the head on these levels."""
+    if not layer.by_level:
+        return _alike(layer, layer.nodes, HeadAreas(areas, tuple(levels.values())))
+    total = Cost()
+    for name, level in levels.items():  # they share no weights
+        total += _alike(layer, layer.nodes_at(name), HeadAreas(areas, (level,)))
+    return total
+
+
+def _alike(layer: HeadLayer, nodes: Sequence[Node], on_levels: HeadAreas) -> Cost:
+    """Cost of a layer of the head, whose layers are the same `nodes` at all of these levels."""
     macs = params = published = 0
     counted: set[str] = set()
-    for node in layer.nodes:
+    for node in nodes:
         m, p, f = on_levels.cost(node)
         macs += m
         published += f
         if node.weights not in counted:
             counted.add(node.weights)
             is_shared = layer.shared and not (layer.norms_per_level and isinstance(node.layer, Norm))
-            params += p if is_shared else p * levels
+            params += p if is_shared else p * len(on_levels.levels)
     return Cost(macs, params, published)
 
 

@@ -166,12 +166,13 @@ class Head(Group):
 
     def _layer(self, tower: nn.Module, layer: HeadLayer) -> TowerLayer:
         """Create the modules of a layer: one set, or one for each level, or one with norms for each level."""
-        _register(tower, ((layer.path(node, level), node) for level in self.levels for node in layer.nodes))
+        _register(tower, ((layer.path(node, level), node) for level in self.levels for node in layer.nodes_at(level)))
         interpreters: dict[str, Interpreter] = {}
         for level in self.levels:
-            paths = {node.id: layer.path(node, level) for node in layer.nodes}
-            is_one = layer.shared and not layer.norms_per_level and interpreters
-            one = next(iter(interpreters.values())) if is_one else Interpreter(layer.nodes, [layer.result], paths)
+            nodes = layer.nodes_at(level)
+            paths = {node.id: layer.path(node, level) for node in nodes}
+            is_one = layer.shared and not layer.norms_per_level and not layer.by_level and interpreters
+            one = next(iter(interpreters.values())) if is_one else Interpreter(nodes, [layer.result], paths)
             interpreters[level] = one
         return TowerLayer(interpreters, needed_levels(layer.nodes))
 
@@ -179,12 +180,13 @@ class Head(Group):
         """Create the modules of a prediction: at its own path for a single layer, else below it."""
         interpreters: dict[str, Interpreter] = {}
         for level, place in zip(self.levels, self.places(prediction) * (len(self.levels) if layer.shared else 1), strict=True):
-            paths = {node.id: place if prediction.is_plain else f"{place}.{node.weights}" for node in layer.nodes}
+            nodes = layer.nodes_at(level)
+            paths = {node.id: place if prediction.is_plain else f"{place}.{node.weights}" for node in nodes}
             if not (layer.shared and interpreters):
-                _register(self, ((paths[node.id], node) for node in layer.nodes))
+                _register(self, ((paths[node.id], node) for node in nodes))
                 _initialise_prediction(self.get_submodule(prediction_path(prediction, place)), prediction)
             one = next(iter(interpreters.values())) if layer.shared and interpreters else None
-            interpreters[level] = one or Interpreter(layer.nodes, [layer.result], paths)
+            interpreters[level] = one or Interpreter(nodes, [layer.result], paths)
         return TowerLayer(interpreters, needed_levels(layer.nodes))
 
     def places(self, prediction: PredictionLayer) -> list[str]:

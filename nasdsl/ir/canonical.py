@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from nasdsl.ir.graph import Graph, HeadLayer, Node, Tower
 from nasdsl.layers import (
+    WITHOUT_WEIGHTS,
     Activation,
     Add,
     Attention,
@@ -45,22 +46,6 @@ from nasdsl.syntax.build import number_digits
 from nasdsl.syntax.printer import print_name
 
 _COMMUTATIVE = (Add, Multiply, Maximum, WeightedAdd)
-_WITHOUT_PARAMETERS = (
-    Activation,
-    Add,
-    Concat,
-    Factor,
-    GlobalPool,
-    Input,
-    Maximum,
-    Multiply,
-    PixelShuffle,
-    PlacewiseAdd,
-    Pool,
-    Resize,
-    Result,
-    Split,
-)
 _DEEPEST = 12  # nested calls in one statement
 _MOST_TRIALS = 64  # texts that are compared where twins are tied
 _MOST_PICKS = 200  # twins that are distinguished one by one
@@ -76,10 +61,9 @@ def canonical_text(graph: Graph, name: str | None = None) -> str:
     """The canonical text of a graph, under its own name or another; any backbone gives the same."""
     fpn = Section(graph.nodes, graph.outputs)
     lines = []
-    names = {o: name for name, o in graph.outputs.items()}
     inputs = sorted(n.layer.name for n in graph.nodes if isinstance(n.layer, Input))
     lines += [f"decoder {name or graph.name} {{", *_detector(graph.detector), f"  input {', '.join(inputs)}", ""]
-    width = next(n.out.width for n in graph.nodes if n.id in names)
+    width = min(graph.pyramid_widths.values())
     section = f"width={width}, norm=none, act=none"
     lines.append(f"  fpn({section}, adapter=none) {{")
     lines += [f"    {line}" for line in fpn.statements()]
@@ -135,7 +119,7 @@ class Section:
         self.outputs = outputs
         self.sets: dict[str, list[str]] = {}
         for node in nodes:
-            if node.shared and not isinstance(node.layer, _WITHOUT_PARAMETERS):
+            if node.shared and not isinstance(node.layer, WITHOUT_WEIGHTS):
                 self.sets.setdefault(node.weights, []).append(node.id)
         self.sets = {weights: ids for weights, ids in self.sets.items() if len(ids) > 1}
         self.same: dict[str, str] = {}  # node id to the id of the node that stands for it
@@ -160,7 +144,7 @@ class Section:
         known: dict[tuple[Layer, tuple[str, ...]], str] = {}
         for node in nodes:
             self.same[node.id] = node.id
-            if isinstance(node.layer, _WITHOUT_PARAMETERS):
+            if isinstance(node.layer, WITHOUT_WEIGHTS):
                 inputs = tuple(self.same[i] for i in node.inputs)
                 key = (node.layer, tuple(sorted(inputs)) if isinstance(node.layer, _COMMUTATIVE) else inputs)
                 self.same[node.id] = known.setdefault(key, node.id)
@@ -413,12 +397,8 @@ def _towers(graph: Graph) -> tuple[list[tuple[str, list[str]]], int, dict[str, s
 
 def _chain(tower: Tower, blocks: dict[str, str]) -> list[_Step]:
     layers = tower.effective_layers
-    last = max((i for i, layer in enumerate(layers) if not layer.shared and _has_weights(layer)), default=-1)
+    last = max((i for i, layer in enumerate(layers) if not layer.shared and layer.has_weights), default=-1)
     return [_Step(_step(layer, blocks), i > last) for i, layer in enumerate(layers)]
-
-
-def _has_weights(layer: HeadLayer) -> bool:
-    return not all(isinstance(n.layer, _WITHOUT_PARAMETERS) for n in layer.nodes)
 
 
 def _step(layer: HeadLayer, blocks: dict[str, str]) -> str:

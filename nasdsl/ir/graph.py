@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nasdsl.diagnostics import Span
-from nasdsl.layers import UNKNOWN_WIDTH, Conv, DeformConv, Feature, Input, Layer, Norm
+from nasdsl.layers import UNKNOWN_WIDTH, WITHOUT_WEIGHTS, Conv, DeformConv, Feature, Input, Layer, Norm
 from nasdsl.predictions import BoxForm, PredictionKind
 from nasdsl.semantics.architecture import DetectorPart, Value
 from nasdsl.semantics.shared_weights import Shape, add_shape
@@ -69,6 +69,8 @@ class HeadLayer:
         nodes: its layers; the first is the input ``x``. Levels in it are relative to the map it is applied to.
         result: id of the node that it gives.
         norms_per_level: whether each level has norms of its own, although all share the other weights.
+        by_level: its layers at each level, where these give it different widths: the same but for their widths. `nodes` are
+            then those of the finest level.
     """
 
     index: int
@@ -78,6 +80,19 @@ class HeadLayer:
     result: str
     span: Span
     norms_per_level: bool = False
+    by_level: Mapping[str, tuple[Node, ...]] = field(default_factory=dict, hash=False)
+
+    def nodes_at(self, level: str) -> tuple[Node, ...]:
+        """Its layers at a level, ``p3``."""
+        return self.by_level.get(level, self.nodes)
+
+    def width_at(self, level: str) -> int:
+        """Channels of what it gives at a level."""
+        return next(node.out.width for node in self.nodes_at(level) if node.id == self.result)
+
+    @property
+    def has_weights(self) -> bool:
+        return not all(isinstance(node.layer, WITHOUT_WEIGHTS) for node in self.nodes)
 
     @property
     def is_identity(self) -> bool:
@@ -94,6 +109,8 @@ class HeadLayer:
 
 @dataclass(frozen=True, slots=True)
 class Tower:
+    """A chain of layers. `width`: channels of what it gives, at the finest level where levels differ."""
+
     name: str
     layers: tuple[HeadLayer, ...]
     width: int
@@ -111,12 +128,13 @@ class Prediction:
     Attributes:
         name: ``cls_logits``, ``bbox_reg`` or ``centerness``; its parameters are at this path of the head's module.
         tower: the tower that it reads.
-        width: channels of that tower.
+        width: channels of that tower, at the finest level where levels differ.
         per_class, fixed: its channels are ``per_class * classes + fixed``.
         form: what follows the convolution; other than ``raw`` it has a learnt scalar for each level.
         shared: whether all levels share its weights.
         op: its name in the text; ``conv_3x3`` or ``conv_1x1`` for the plain convolution.
         nodes: its layers: the input ``x``, …, and the convolution, whose width is replaced by that of `layer`.
+        by_level: see `HeadLayer.by_level`.
     """
 
     name: str
@@ -128,6 +146,15 @@ class Prediction:
     shared: bool
     op: str
     nodes: tuple[Node, ...]
+    by_level: Mapping[str, tuple[Node, ...]] = field(default_factory=dict, hash=False)
+
+    def nodes_at(self, level: str) -> tuple[Node, ...]:
+        """Its layers at a level, ``p3``."""
+        return self.by_level.get(level, self.nodes)
+
+    def width_at(self, level: str) -> int:
+        """Channels of the tower that it reads, at a level."""
+        return self.nodes_at(level)[0].out.width
 
     @property
     def is_plain(self) -> bool:
@@ -149,10 +176,17 @@ class Prediction:
     def with_channels(self, channels: int) -> HeadLayer:
         """Its layers for so many channels; see `layer`."""
         last = self.nodes[-1]
-        assert isinstance(last.layer, Conv | DeformConv)
-        layer = replace(last.layer, width=channels, bias=True)
-        nodes = (*self.nodes[:-1], last._replace(layer=layer, out=last.out._replace(width=channels)))
-        return HeadLayer(0, self.op, self.shared, nodes, last.id, last.span)
+        by_level = {level: _with_last_width(nodes, channels) for level, nodes in self.by_level.items()}
+        nodes = _with_last_width(self.nodes, channels)
+        return HeadLayer(0, self.op, self.shared, nodes, last.id, last.span, by_level=by_level)
+
+
+def _with_last_width(nodes: tuple[Node, ...], channels: int) -> tuple[Node, ...]:
+    """Nodes whose last, a convolution, gives so many channels."""
+    last = nodes[-1]
+    assert isinstance(last.layer, Conv | DeformConv)
+    layer = replace(last.layer, width=channels, bias=True)
+    return (*nodes[:-1], last._replace(layer=layer, out=last.out._replace(width=channels)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +237,11 @@ class Graph:
     detector: DetectorPart | None = None
 
     @property
-    def pyramid_width(self) -> int:
-        """Channels of the pyramid's levels."""
-        wanted = next(iter(self.outputs.values()))
-        return next(node.out.width for node in self.nodes if node.id == wanted)
+    def pyramid_widths(self) -> dict[str, int]:
+        """Channels of each level of the pyramid, finest first."""
+        wanted = set(self.outputs.values())
+        widths = {node.id: node.out.width for node in self.nodes if node.id in wanted}
+        return {name: widths[node_id] for name, node_id in self.outputs.items()}
 
     def inputs(self) -> Iterator[Node]:
         """The backbone features that are read."""
@@ -257,52 +292,59 @@ def verify(graph: Graph, before: Graph | None = None) -> None:
             raise VerifyError(f"output {name} names no node: {node_id!r}")
         if known[node_id].level != graph.levels[name]:
             raise VerifyError(f"output {name} is at level {known[node_id].level}")
-    widths = {known[node_id].width for node_id in graph.outputs.values()}
-    if len(widths) != 1:
-        raise VerifyError(f"pyramid widths {sorted(widths)}")
-    pyramid = widths.pop()
-    if before is None or graph.head is not before.head or pyramid != before.pyramid_width:
+    pyramid = {name: known[node_id].width for name, node_id in graph.outputs.items()}
+    if before is None or graph.head is not before.head or pyramid != before.pyramid_widths:
         _verify_head(graph.head, pyramid)
 
 
-def _verify_head(head: HeadGraph, pyramid: int) -> None:
-    towers: dict[str, int] = {}
-    verified: dict[int, int] = {}
+def _verify_head(head: HeadGraph, pyramid: dict[str, int]) -> None:
+    towers: dict[str, dict[str, int]] = {}
+    verified: dict[int, dict[str, int]] = {}
     share = head.share
+    finest = next(iter(pyramid))
     if head.trunk is not None:
         pyramid = _verify_layers(head.trunk, share, pyramid)
         share -= len(head.trunk.layers)
-        if head.trunk.width != pyramid:
-            raise VerifyError(f"the trunk gives {pyramid} channels, not {head.trunk.width}")
+        if head.trunk.width != pyramid[finest]:
+            raise VerifyError(f"the trunk gives {pyramid[finest]} channels, not {head.trunk.width}")
     for tower in head.towers:
-        width = verified.get(id(tower.layers))
-        if width is None:  # towers of one chain share its layers
-            width = verified[id(tower.layers)] = _verify_layers(tower, share, pyramid)
-        if tower.width != width:
-            raise VerifyError(f"tower {tower.name} gives {width} channels, not {tower.width}")
-        towers[tower.name] = width
+        widths = verified.get(id(tower.layers))
+        if widths is None:  # towers of one chain share its layers
+            widths = verified[id(tower.layers)] = _verify_layers(tower, share, pyramid)
+        if tower.width != widths[finest]:
+            raise VerifyError(f"tower {tower.name} gives {widths[finest]} channels, not {tower.width}")
+        towers[tower.name] = widths
     for prediction in head.predictions:
-        if towers.get(prediction.tower) != prediction.width:
+        widths = towers.get(prediction.tower, {})
+        if widths.get(finest) != prediction.width:
             raise VerifyError(f"{prediction.name} does not fit the tower {prediction.tower}")
-        entry, *rest = prediction.nodes
-        _verify_nodes(prediction.nodes)
-        if entry.out.width != prediction.width or not rest or not isinstance(rest[-1].layer, Conv | DeformConv):
-            raise VerifyError(f"{prediction.name} does not take {prediction.width} channels, or does not end in a convolution")
+        for nodes in (prediction.nodes, *prediction.by_level.values()):
+            _verify_nodes(nodes)
+            if len(nodes) < 2 or not isinstance(nodes[-1].layer, Conv | DeformConv):
+                raise VerifyError(f"{prediction.name} does not end in a convolution")
+        for level, width in widths.items():
+            if prediction.width_at(level) != width:
+                raise VerifyError(f"{prediction.name} does not take {width} channels")
+        if prediction.shared and len(set(widths.values())) > 1:
+            raise VerifyError(f"{prediction.name} is shared by levels of the widths {widths}")
 
 
-def _verify_layers(tower: Tower, share: int, width: int) -> int:
-    """Number of channels of a tower's output on a pyramid of `width`."""
+def _verify_layers(tower: Tower, share: int, widths: dict[str, int]) -> dict[str, int]:
+    """Number of channels of a tower's output, at each level of a pyramid of these widths."""
     for index, layer in enumerate(tower.layers):
-        inside = _verify_nodes(layer.nodes)
-        entry = layer.nodes[0]
-        if layer.index != index or not isinstance(entry.layer, Input) or entry.out.width != width:
-            raise VerifyError(f"{tower.name} layer {index} ({layer.op}) does not take {width} channels")
+        inside = {id(nodes): _verify_nodes(nodes) for nodes in (layer.nodes, *layer.by_level.values())}
+        for level, width in widths.items():
+            entry = layer.nodes_at(level)[0]
+            if layer.index != index or not isinstance(entry.layer, Input) or entry.out.width != width:
+                raise VerifyError(f"{tower.name} layer {index} ({layer.op}) does not take {width} channels")
         if layer.shared != (index >= share):
             raise VerifyError(f"{tower.name} layer {index} is marked shared={layer.shared}, share={share}")
         if layer.norms_per_level and not layer.shared:
             raise VerifyError(f"{tower.name} layer {index} has all weights for each level, and is marked as if norms only")
-        width = inside[layer.result].width
-    return width
+        if layer.shared and layer.has_weights and len(set(widths.values())) > 1:
+            raise VerifyError(f"{tower.name} layer {index} is shared by levels of the widths {widths}")
+        widths = {level: inside[id(layer.nodes_at(level))][layer.result].width for level in widths}
+    return widths
 
 
 def _verify_nodes(nodes: tuple[Node, ...], verified: frozenset[int] = frozenset()) -> dict[str, Feature]:

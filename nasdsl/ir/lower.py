@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.diagnostics.catalogue import holes, types
@@ -106,23 +106,29 @@ def lower(architecture: Architecture, in_channels: Mapping[str, int]) -> Graph:
 
 
 def lower_nodes(
-    applications: Sequence[Application], values: Sequence[Value], widths: Mapping[str, int]
+    applications: Sequence[Application], values: Sequence[Value], widths: Mapping[str, int], at: str = ""
 ) -> tuple[tuple[Node, ...], dict[int, str]]:
     """Applications as nodes, resizes explicit, for inputs of these widths; and the node of each application.
+
+    Args:
+        at: names of the pyramid's levels that have these widths, where they differ: for messages.
 
     Raises:
         DiagnosticError: a layer cannot take these widths.
     """
-    return _Lowering(applications, values, widths).run()
+    return _Lowering(applications, values, widths, at).run()
 
 
 class _Lowering:
     """Lowers the applications of one section."""
 
-    def __init__(self, applications: Sequence[Application], values: Sequence[Value], widths: Mapping[str, int]) -> None:
+    def __init__(
+        self, applications: Sequence[Application], values: Sequence[Value], widths: Mapping[str, int], at: str
+    ) -> None:
         self.applications = applications
         self.values = values
         self.widths = widths
+        self.at = f" at {at}" if at else ""
         self.nodes: list[Node] = []
         self.out: dict[str, Feature] = {}
         self.place: dict[int, str] = {}  # application index to node id
@@ -200,7 +206,7 @@ class _Lowering:
             feature = layer.infer(operands)
         except LayerError as error:
             code = types.layer_error_code(error.kind)
-            raise DiagnosticError([code(span, f"{error} with this backbone", label="this cannot be built")]) from None
+            raise DiagnosticError([code(span, f"{error}{self.at} with this backbone", label="this cannot be built")]) from None
         return self._add(application, layer, inputs, operands, feature)
 
     def _resize(self, source: str, level: int, mode: ResizeMode, application: Application) -> str:
@@ -237,64 +243,102 @@ def _head(
 ) -> HeadGraph:
     checked = architecture.head
     pyramid = {o.name: out[ids[o.name]].width for o in outputs}
-    if len(set(pyramid.values())) > 1:
-        described = ", ".join(f"{name} has {width}" for name, width in pyramid.items())
-        raise DiagnosticError(
-            [types.PYRAMID_WIDTHS(outputs[0].span, "the pyramid's levels differ in width with this backbone", label=described)]
-        )
-    width, share = next(iter(pyramid.values())), checked.share
+    widths, share = pyramid, checked.share
     per_level = checked.norms == "level"
     trunk = None
     if checked.trunk is not None:
-        trunk = _tower(checked.trunk, share, width, norms_per_level=per_level)
-        width, share = trunk.width, share - len(trunk.layers)
+        trunk, widths = _tower(checked.trunk, share, widths, norms_per_level=per_level)
+        share -= len(trunk.layers)
     towers: list[Tower] = []
-    widths: dict[str, int] = {}
+    ends: dict[str, dict[str, int]] = {}
     for number, tower in enumerate(checked.towers):
         if number and tower.layers is checked.towers[number - 1].layers:  # one chain for both towers
             last = towers[-1]
             towers.append(Tower(tower.name, last.layers, last.width))
+            ends[tower.name] = ends[last.name]
         else:
-            towers.append(_tower(tower, share, width, norms_per_level=per_level))
-        widths[tower.name] = towers[-1].width
-    return HeadGraph(
-        checked.share, tuple(towers), predictions(architecture.predict, architecture.prediction, widths), checked.span, trunk
-    )
+            lowered, ends[tower.name] = _tower(tower, share, widths, norms_per_level=per_level)
+            towers.append(lowered)
+    found = predictions(architecture.predict, architecture.prediction, ends)
+    head = HeadGraph(checked.share, tuple(towers), found, checked.span, trunk)
+    if len(set(pyramid.values())) > 1:
+        _check_sharing(architecture, head, pyramid)
+    return head
 
 
-def _tower(tower: CheckedTower, share: int, width: int, *, norms_per_level: bool) -> Tower:
-    """A tower that receives `width` channels.
+def _check_sharing(architecture: Architecture, head: HeadGraph, pyramid: Mapping[str, int]) -> None:
+    """Check that levels of different widths share no weights of the head.
+
+    Raises:
+        DiagnosticError: they do.
+    """
+    share = 0
+    for tower in head.chains:
+        before = 0 if head.trunk is None or tower is head.trunk else len(head.trunk.layers)
+        for layer in tower.layers:
+            if layer.by_level and layer.shared and layer.has_weights:
+                share = max(share, before + layer.index + 1)
+    kind = architecture.predict.kind if any(p.by_level and p.shared for p in head.predictions) else ""
+    if share or kind:
+        raise DiagnosticError(
+            [types.pyramid_widths(architecture.fpn.outputs[0].span, pyramid.items(), share, kind, "with this backbone")]
+        )
+
+
+def _tower(
+    tower: CheckedTower, share: int, widths: Mapping[str, int], *, norms_per_level: bool
+) -> tuple[Tower, dict[str, int]]:
+    """A tower, and the channels that it gives at each level.
 
     Args:
         share: its layers before this index have weights for each level; negative where all of a trunk are shared already.
+        widths: channels that it receives at each level.
     """
     layers = []
     for index, layer in enumerate(tower.layers):
-        lowered = _head_layer(layer, index, index >= share, width, norms_per_level=norms_per_level)
-        width = next(n.out.width for n in lowered.nodes if n.id == lowered.result)
+        lowered = _at_levels(widths, partial(_head_layer, layer, index, index >= share, norms_per_level))
+        widths = {level: lowered.width_at(level) for level in widths}
         layers.append(lowered)
-    return Tower(tower.name, tuple(layers), width)
+    return Tower(tower.name, tuple(layers), next(iter(widths.values()))), dict(widths)
 
 
-def predictions(kind: PredictionKind, part: PredictionPart, widths: Mapping[str, int]) -> tuple[Prediction, ...]:
-    """What a detector predicts, given the width of each tower."""
+def _at_levels(widths: Mapping[str, int], lower_at: Callable[[int, str], HeadLayer]) -> HeadLayer:
+    """A layer of the head for these widths of its operand at each level.
+
+    Args:
+        lower_at: lowers it for one width; also given the names of the levels where levels differ, else "".
+    """
+    distinct = dict.fromkeys(widths.values())
+    if len(distinct) == 1:
+        return lower_at(next(iter(distinct)), "")
+    of_width = {width: lower_at(width, ", ".join(name for name, w in widths.items() if w == width)) for width in distinct}
+    finest = next(iter(of_width.values()))
+    return replace(finest, by_level={level: of_width[width].nodes for level, width in widths.items()})
+
+
+def predictions(kind: PredictionKind, part: PredictionPart, widths: Mapping[str, Mapping[str, int]]) -> tuple[Prediction, ...]:
+    """What a detector predicts, given the width of each tower at each level."""
     layers = dict(part.layers)
-    if layers and len(set(widths.values())) > 1 and any(len(layer.applications) > 2 for layer in layers.values()):
-        raise DiagnosticError([types.prediction_widths(part.layers[0][1].span, part.layers[0][1].op, widths)])
+    are_several = any(len(layer.applications) > 2 for layer in layers.values())
+    for level in next(iter(widths.values())):
+        at_level = {tower: of_levels[level] for tower, of_levels in widths.items()}
+        if are_several and len(set(at_level.values())) > 1:
+            raise DiagnosticError([types.prediction_widths(part.layers[0][1].span, part.layers[0][1].op, at_level)])
     found = []
     lowered: dict[str, HeadLayer] = {}
     for name, tower, per_class, fixed in checked_maps(kind):
-        width = widths[tower]
         if tower not in lowered:
             own = layers.get(tower)
-            lowered[tower] = _plain_prediction(part, width) if own is None else _prediction_layer(own, width)
+            lower_at = partial(_plain_prediction, part) if own is None else partial(_prediction_layer, own)
+            lowered[tower] = _at_levels(widths[tower], lower_at)
         layer = lowered[tower]
         form = kind.box_form if name == "bbox_reg" else "raw"
-        found.append(Prediction(name, tower, width, per_class, fixed, form, part.share, layer.op, layer.nodes))
+        width = layer.nodes[0].out.width
+        found.append(Prediction(name, tower, width, per_class, fixed, form, part.share, layer.op, layer.nodes, layer.by_level))
     return tuple(found)
 
 
-def _plain_prediction(part: PredictionPart, width: int) -> HeadLayer:
+def _plain_prediction(part: PredictionPart, width: int, _: str) -> HeadLayer:
     op = f"conv_{part.kernel}x{part.kernel}"
     value = Value("prediction", op, "layer", part.span)
     x = Feature(0, width)
@@ -305,9 +349,9 @@ def _plain_prediction(part: PredictionPart, width: int) -> HeadLayer:
     return HeadLayer(0, op, True, nodes, "conv", part.span)
 
 
-def _prediction_layer(checked: CheckedLayer, width: int) -> HeadLayer:
+def _prediction_layer(checked: CheckedLayer, width: int, at: str) -> HeadLayer:
     """An op in the place of the prediction convolution, without layers that this does not depend on."""
-    layer = _head_layer(checked, 0, True, width, norms_per_level=False)
+    layer = _head_layer(checked, 0, True, False, width, at)
     needed = {layer.result, layer.nodes[0].id}
     nodes: list[Node] = []
     for node in reversed(layer.nodes):
@@ -321,11 +365,12 @@ def _prediction_layer(checked: CheckedLayer, width: int) -> HeadLayer:
     return HeadLayer(0, layer.op, True, tuple(nodes), last.id, layer.span)
 
 
-def _head_layer(layer: CheckedLayer, index: int, shared: bool, width: int, *, norms_per_level: bool) -> HeadLayer:
+def _head_layer(layer: CheckedLayer, index: int, shared: bool, norms_per_level: bool, width: int, at: str) -> HeadLayer:
+    """A layer of the head for an operand of one width; `at` names the levels that give it this width, for messages."""
     value = Value(str(index), layer.op, "layer", layer.span)
     applications = layer.applications
     values = [value] * (1 + max(a.owner for a in applications))
-    nodes, place = lower_nodes(applications, values, {"x": width})
+    nodes, place = lower_nodes(applications, values, {"x": width}, at)
     result = place[layer.result]
     of_level = norms_per_level and shared and any(isinstance(n.layer, Norm) for n in nodes)
     return HeadLayer(index, layer.op, shared, nodes, result, layer.span, of_level)

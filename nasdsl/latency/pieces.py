@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from nasdsl.backends.cost import Areas, Size
-from nasdsl.ir.graph import Graph, HeadLayer, Node
+from nasdsl.ir.graph import Graph, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
 from nasdsl.layers import (
     Activation,
@@ -119,10 +119,12 @@ def parts_of(graph: Graph, backbone: str, size: Size, classes: int, method: Mapp
         for tower in graph.head.chains:
             for layer in tower.effective_layers:
                 place = f"{level_name}.{tower.name}.{layer.index}."
-                yield from (_part("head", place, nodes, areas) for nodes in _split_head_layer(layer, level))
+                pieces = _split_head_layer(layer.nodes_at(level_name), layer.result, level)
+                yield from (_part("head", place, nodes, areas) for nodes in pieces)
         for prediction in graph.head.predictions:
             yield from (
-                _part("predict", f"{level_name}.", nodes, areas) for nodes in _prediction_pieces(prediction, level, classes)
+                _part("predict", f"{level_name}.", nodes, areas)
+                for nodes in _prediction_pieces(prediction, level_name, level, classes)
             )
     yield _postprocess(graph, size, areas, classes, dict(method or {}))
 
@@ -165,13 +167,12 @@ def _continues(piece: list[Node], layer: Layer) -> bool:
     return is_depthwise or isinstance(first.layer, Concat)
 
 
-def _split_head_layer(layer: HeadLayer, level: int) -> list[tuple[Node, ...]]:
+def _split_head_layer(nodes: Sequence[Node], result: str, level: int) -> list[tuple[Node, ...]]:
     """The pieces of a layer of the head at a level; in the graph its levels are relative to the map."""
     placed = [
-        node._replace(operands=tuple(_raised(x, level) for x in node.operands), out=_raised(node.out, level))
-        for node in layer.nodes
+        node._replace(operands=tuple(_raised(x, level) for x in node.operands), out=_raised(node.out, level)) for node in nodes
     ]
-    return split(placed, [layer.result])
+    return split(placed, [result])
 
 
 def _raised(x: Feature, level: int) -> Feature:
@@ -180,7 +181,7 @@ def _raised(x: Feature, level: int) -> Feature:
     return x if x.level is None else Feature(x.level + level, x.width)
 
 
-def _prediction_pieces(prediction: PredictionLayer, level: int, classes: int) -> list[tuple[Node, ...]]:
+def _prediction_pieces(prediction: PredictionLayer, level_name: str, level: int, classes: int) -> list[tuple[Node, ...]]:
     """The pieces of a prediction at a level. A scale follows boxes that are no raw output, and a sigmoid in place of exp, which
     is no layer and takes as long."""
     layer = prediction.layer(classes)
@@ -189,12 +190,14 @@ def _prediction_pieces(prediction: PredictionLayer, level: int, classes: int) ->
     def name_of(id: str) -> str:
         return prediction.name if prediction.is_plain and id == layer.result else f"{prediction.name}.{id}"
 
-    nodes = [n._replace(id=name_of(n.id), inputs=tuple(map(name_of, n.inputs)), value=value) for n in layer.nodes]
+    nodes = [
+        n._replace(id=name_of(n.id), inputs=tuple(map(name_of, n.inputs)), value=value) for n in layer.nodes_at(level_name)
+    ]
     behind: dict[str, list[Layer]] = {"exp": [Scale(), Activation("sigmoid")], "relu": [Scale(), Activation("relu"), Scale()]}
     for index, one in enumerate(behind.get(prediction.form, []), 1):
         last = nodes[-1]
         nodes.append(Node(f"{prediction.name}_{index}", one, (last.id,), (last.out,), last.out, value, layer.span))
-    return _split_head_layer(replace(layer, nodes=tuple(nodes), result=nodes[-1].id), level)
+    return _split_head_layer(nodes, nodes[-1].id, level)
 
 
 def _part(section: str, place: str, nodes: tuple[Node, ...], areas: Areas) -> Part:

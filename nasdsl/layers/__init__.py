@@ -69,6 +69,24 @@ Layer: TypeAlias = (
     | CustomLayer
 )
 
+WITHOUT_WEIGHTS = (
+    Activation,
+    Add,
+    Concat,
+    Factor,
+    GlobalPool,
+    Input,
+    Maximum,
+    Multiply,
+    PixelShuffle,
+    PlacewiseAdd,
+    Pool,
+    Resize,
+    Result,
+    Split,
+)
+"""Layers that never have weights."""
+
 
 def is_sized(layer: Layer) -> bool:
     """Whether its module is given the height and width of the result, ``module(*operands, size=(height, width))``."""
@@ -90,6 +108,7 @@ __all__ = [
     "GROUP_NORM_GROUPS",
     "OWN_WIDTH",
     "UNKNOWN_WIDTH",
+    "WITHOUT_WEIGHTS",
     "Activation",
     "ActivationKind",
     "Add",

@@ -19,6 +19,7 @@ from nasdsl.semantics.infer_detector import feature_widths, infer_detector
 from nasdsl.semantics.infer_fpn import infer_fpn
 from nasdsl.semantics.infer_head import infer_head, longest_path
 from nasdsl.semantics.infer_prediction import infer_prediction
+from nasdsl.semantics.level_widths import check_level_widths
 from nasdsl.semantics.library import Library
 from nasdsl.semantics.program import Decision, Program
 from nasdsl.semantics.rules import layer_warnings
@@ -114,6 +115,7 @@ def _architecture(
     if fpn is None or head is None or predicted is None:
         return None
     predict, prediction = predicted
+    check_level_widths(program, fpn, head, prediction, problems, indices)
     inputs = tuple(InputFeature(*i) for i in program.inputs)
     open_holes = {d.span for d in program.decisions if d.condition == ALWAYS} if indices is None else set()
     found = without_allowed(

@@ -7,14 +7,14 @@ from typing import Any
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import structure, types
-from nasdsl.layers import Feature
+from nasdsl.layers import UNKNOWN_WIDTH, Feature
 from nasdsl.semantics import primitives
 from nasdsl.semantics.architecture import FpnPart, HeadLayer, HeadPart, Tower
 from nasdsl.semantics.attributes import Accepts
 from nasdsl.semantics.builder import UNFIT
 from nasdsl.semantics.conditions import ALWAYS
 from nasdsl.semantics.infer import Binding, Frame, Inference
-from nasdsl.semantics.program import Chain, FpnProgram, HeadProgram, Program, present_steps, section_values
+from nasdsl.semantics.program import Chain, HeadProgram, Program, present_steps, section_values
 
 TOWERS = ("cls", "box")
 TRUNK = "both"
@@ -51,13 +51,15 @@ def infer_head(
     if head is None:
         return None
     values = section_values(head, ATTRIBUTES, problems, indices)
-    pyramid = _pyramid_width(fpn, program.fpn, problems)
-    if pyramid is None:
-        return None
+    widths = pyramid_widths(fpn)
+    narrowest = min((w for w in widths.values() if w != UNKNOWN_WIDTH), default=UNKNOWN_WIDTH)
+    # Where levels differ, the layers are inferred as for a width that is not known: they are the same at every level.
+    pyramid = narrowest if len(set(widths.values())) == 1 else UNKNOWN_WIDTH
     width = values["width"] if isinstance(values["width"], int) else 0
-    if width and pyramid and width > pyramid:
+    if width and narrowest and width > narrowest:
         setting = next((s for s in head.settings if s.name == "width"), None)
-        problems.append(types.head_wider(setting.span if setting else head.keyword, width, pyramid))
+        level = "" if pyramid else next(name for name, w in widths.items() if w == narrowest)
+        problems.append(types.head_wider(setting.span if setting else head.keyword, width, narrowest, level))
     longest = max(head.chains, key=lambda c: len(c.steps), default=None)
     if longest is not None and len(longest.steps) > MAX_STEPS:
         problems.append(structure.chain_too_long(longest.steps[MAX_STEPS].span, MAX_STEPS))
@@ -93,16 +95,11 @@ def longest_path(head: HeadProgram, indices: Sequence[int] | None) -> int:
     return lengths.pop(TRUNK, 0) + max(lengths.values(), default=0)
 
 
-def _pyramid_width(fpn: FpnPart | None, section: FpnProgram | None, problems: list[Diagnostic]) -> int | None:
-    """Channels of the pyramid's levels, 0 where they are not known; None, with a diagnostic, where they differ."""
-    if fpn is None or section is None:
-        return 0
-    widths = {o.name: fpn.applications[o.result].feature.width for o in fpn.outputs if o.result != UNFIT}
-    known = {w for w in widths.values() if w}
-    if len(known) > 1:
-        problems.append(types.pyramid_widths(section.from_span or fpn.outputs[0].span, widths.items()))
-        return None
-    return min(known, default=0)
+def pyramid_widths(fpn: FpnPart | None) -> dict[str, int]:
+    """Channels of the pyramid's levels by name, `UNKNOWN_WIDTH` where they are not known; empty where the fpn is not."""
+    if fpn is None:
+        return {}
+    return {o.name: UNKNOWN_WIDTH if o.result == UNFIT else fpn.applications[o.result].feature.width for o in fpn.outputs}
 
 
 def _chains(head: HeadProgram, problems: list[Diagnostic], lost: frozenset[str] | None) -> list[tuple[str, Chain | None]]:

@@ -18,7 +18,7 @@ from nasdsl.backends.requirements import DEFAULT_SIZE, Quantities, counted_ops, 
 from nasdsl.diagnostics import Diagnostic, DiagnosticError
 from nasdsl.ir.graph import Node
 from nasdsl.ir.lower import lower_nodes
-from nasdsl.layers import Conv, DeformConv, Feature, Features, Layer, Norm, layer_cost
+from nasdsl.layers import WITHOUT_WEIGHTS, Conv, DeformConv, Feature, Features, Layer, Norm, layer_cost
 from nasdsl.semantics import attributes, infer_fpn, infer_head, primitives
 from nasdsl.semantics.architecture import Value
 from nasdsl.semantics.attributes import Accepts, Unknown
@@ -62,6 +62,9 @@ from nasdsl.syntax import ast
 
 _Value: TypeAlias = tuple[Feature, int, int]
 """A value of the fpn: level and width, which values it reads (one bit each), and what computing it costs."""
+
+_Widths: TypeAlias = tuple[tuple[tuple[int, ...], int], ...]
+"""Channels of the maps in a head, once for all levels that have so many."""
 
 _Words: TypeAlias = dict[str, Any]
 _WORDS = tuple(primitives.SECTION)
@@ -113,7 +116,7 @@ class FigureCounter:
         self._head_is_fixed = not self._has_turns and not _head_has_slots(program.head, program.predict)
         counted = counted_ops(program.requirements)
         self._calls = CallCounter(program, counted) if counted else None
-        self._heads: dict[tuple[tuple[int, ...], int], int] = {}
+        self._heads: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
 
     def figures(self, indices: Sequence[int]) -> Quantities | None:
         """The figures of a filling, or None where it cannot be built."""
@@ -138,11 +141,11 @@ class FigureCounter:
             if isinstance(word.value, Slot) and isinstance(chosen(word.value, indices), ast.Call):
                 raise _Unbuildable  # `let k = conv(k=3)` is no text
         own = self.size(indices)
-        total, dangling, levels, width = self._count_fpn(self._fpn, indices)
-        pyramid = tuple(levels), width
+        total, dangling, levels, widths = self._count_fpn(self._fpn, indices)
+        pyramid = tuple(levels), tuple(widths)
         head = self._heads.get(pyramid) if self._head_is_fixed else None
         if head is None:
-            head = self._count_head(self._head, self._predict, indices, levels, width)
+            head = self._count_head(self._head, self._predict, indices, levels, widths)
             if self._head_is_fixed:
                 self._heads[pyramid] = head
         total += head
@@ -152,8 +155,8 @@ class FigureCounter:
         calls = {} if self._calls is None else self._calls.count(indices)
         return Quantities(macs, total & mask, dangling, own or DEFAULT_SIZE, calls)
 
-    def _count_fpn(self, fpn: FpnProgram, indices: Sequence[int]) -> tuple[int, int, list[int], int]:
-        """Cost of the live part, number of dangling blocks, levels of the pyramid and its width."""
+    def _count_fpn(self, fpn: FpnProgram, indices: Sequence[int]) -> tuple[int, int, list[int], list[int]]:
+        """Cost of the live part, number of dangling blocks, levels of the pyramid and their widths."""
         words = _section_words(fpn, _WORDS, infer_fpn.ATTRIBUTES, indices)
         section = _Section(self, words, indices)
         adapter: Any = chosen(fpn.adapter, indices)
@@ -172,11 +175,11 @@ class FigureCounter:
         return section.finish()
 
     def _count_head(
-        self, head: HeadProgram, predict: PredictProgram, indices: Sequence[int], levels: list[int], pyramid: int
+        self, head: HeadProgram, predict: PredictProgram, indices: Sequence[int], levels: list[int], widths: list[int]
     ) -> int:
         words = _section_words(head, (*_WORDS, "share", "norms"), infer_head.ATTRIBUTES, indices)
         share, norms_per_level = words.pop("share"), words.pop("norms") == "level"
-        if words["width"] > pyramid:
+        if words["width"] > min(widths):
             raise _Unbuildable
         key = tuple(words.items())
         total = 0
@@ -184,52 +187,82 @@ class FigureCounter:
             raise _Unbuildable
         steps_of = {c.label: present_steps(c, indices) if self._has_turns else c.steps for c in head.chains}
         trunk = steps_of.pop(infer_head.TRUNK, None)
+        start = _levels_of_widths(levels, widths)
         if trunk is not None:
-            pyramid, total = self._count_chain(trunk, key, share, norms_per_level, indices, levels, pyramid)
+            start, total = self._count_chain(trunk, key, share, norms_per_level, indices, start)
             share -= len(trunk)
-        ends = dict.fromkeys(infer_head.TOWERS, pyramid)
+        ends = dict.fromkeys(infer_head.TOWERS, start)
         for label, steps in steps_of.items():
-            width, price = self._count_chain(steps, key, share, norms_per_level, indices, levels, pyramid)
+            end, price = self._count_chain(steps, key, share, norms_per_level, indices, start)
             for name in (label,) if label else infer_head.TOWERS:
-                ends[name] = width
+                ends[name] = end
                 total += price
-        return total + self._count_predictions(predict, indices, levels, ends)
+        return total + self._count_predictions(predict, indices, words["width"], ends)
 
     def _count_chain(
         self, steps: tuple[Step, ...], key: tuple[Any, ...], share: int, norms_per_level: bool, indices: Sequence[int],
-        levels: list[int], width: int,
-    ) -> tuple[int, int]:  # fmt: skip
-        """Width of what a chain gives, and its cost."""
+        widths: _Widths,
+    ) -> tuple[_Widths, int]:  # fmt: skip
+        """Width of what a chain gives at each level, and its cost."""
         total = 0
         for place, step in enumerate(steps):
             target: Any = chosen(step.call.target, indices)
             settings = target.settings + step.call.settings
             given = tuple((s.name, _word(s.value, dict(key), indices)) for s in settings)
-            operands = (Feature(infer_head.CURRENT_LEVEL, width),)
             of_level = norms_per_level and place >= share
-            out, _, price = self.apply(target, given, operands, key, tuple(levels), indices, norms_per_level=of_level)
-            if out.level != infer_head.CURRENT_LEVEL or type(out) is Features:
-                raise _Unbuildable
-            params = price & ((1 << 64) - 1)
-            total += price + (params * (len(levels) - 1) if place < share else 0)
-            width = out.width
-        return width, total
+            following: list[tuple[tuple[int, ...], int]] = []
+            for levels, width in widths:
+                operands = (Feature(infer_head.CURRENT_LEVEL, width),)
+                if len(widths) > 1 and place >= share and self._has_weights(target, given, operands, key, indices):
+                    raise _Unbuildable
+                out, _, price = self.apply(target, given, operands, key, levels, indices, norms_per_level=of_level)
+                if out.level != infer_head.CURRENT_LEVEL or type(out) is Features:
+                    raise _Unbuildable
+                params = price & ((1 << 64) - 1)
+                total += price + (params * (len(levels) - 1) if place < share else 0)
+                following.append((levels, out.width))
+            widths = (
+                tuple(following) if len(following) == 1 else _levels_of_widths(*zip(*sorted(_by_level(following)), strict=True))
+            )
+        return widths, total
 
-    def _count_predictions(self, node: PredictProgram, indices: Sequence[int], levels: list[int], ends: dict[str, int]) -> int:
+    def _has_weights(
+        self,
+        target: Target,
+        settings: tuple[Any, ...],
+        operands: tuple[Feature, ...],
+        key: tuple[Any, ...],
+        indices: Sequence[int],
+    ) -> bool:
+        """Whether an op has layers with weights."""
+        found = self._lower_op(target, settings, operands, dict(key), indices)
+        if found is None:
+            raise _Unbuildable
+        return not all(isinstance(node.layer, WITHOUT_WEIGHTS) for node in found[0])
+
+    def _count_predictions(
+        self, node: PredictProgram, indices: Sequence[int], section_width: int, ends: dict[str, _Widths]
+    ) -> int:
         settings = infer_settings(node, [], indices)
         if settings is None:
             raise _Unbuildable
         conv: Any = chosen(node.conv, indices)
         if conv is not None and any(s.name == "kernel" for s in node.settings):
             raise _Unbuildable
+        are_alike = len({tuple(sorted(_by_level(widths))) for widths in ends.values()}) == 1
         total = 0
         for name, tower, per_class, fixed in settings.kind.maps():
             channels = per_class * self.classes + fixed
-            if name == "bbox_reg" and settings.kind.box_form != "raw":
-                total += len(levels)  # one scale a level
-            price = self._count_prediction(conv, settings.kernel, ends[tower], channels, ends, levels, indices)
-            params = price & ((1 << 64) - 1)
-            total += price + (0 if settings.share else params * (len(levels) - 1))
+            widths = ends[tower]
+            if settings.share and len(widths) > 1:
+                raise _Unbuildable
+            for levels, width in widths:
+                if name == "bbox_reg" and settings.kind.box_form != "raw":
+                    total += len(levels)  # one scale a level
+                word = width if len(widths) == 1 else section_width  # that of a block is one, whatever comes in
+                price = self._count_prediction(conv, settings.kernel, width, word, channels, are_alike, levels, indices)
+                params = price & ((1 << 64) - 1)
+                total += price + (0 if settings.share else params * (len(levels) - 1))
         return total
 
     def _count_prediction(
@@ -237,18 +270,24 @@ class FigureCounter:
         conv: Target | None,
         kernel: int,
         width: int,
+        word: int,
         channels: int,
-        ends: dict[str, int],
-        levels: list[int],
+        are_alike: bool,
+        levels: tuple[int, ...],
         indices: Sequence[int],
     ) -> int:
-        """Cost of one predicted map, with the parameters of one level."""
+        """Cost of one predicted map at levels of one width, with the parameters of one level.
+
+        Args:
+            width: channels of its tower; `word`: what ``width`` means in the body of `conv`.
+            are_alike: whether all towers have one width at a level.
+        """
         x, out = Feature(infer_head.CURRENT_LEVEL, width), Feature(infer_head.CURRENT_LEVEL, channels)
         layer: Layer = Conv(channels, kernel, bias=True)
-        at = tuple(levels)
+        at = levels
         total = 0
         if conv is not None:
-            words = (("width", width), ("norm", "none"), ("act", "none"))
+            words = (("width", word), ("norm", "none"), ("act", "none"))
             inferred = self._lower_op(conv, (), (x,), dict(words), indices)
             if inferred is None:
                 raise _Unbuildable
@@ -260,7 +299,7 @@ class FigureCounter:
                 or last.out.level != x.level
             ):
                 raise _Unbuildable
-            if len(live) > 2 and len(set(ends.values())) > 1:  # one of them is the input
+            if len(live) > 2 and not are_alike:  # one of them is the input
                 raise _Unbuildable
             x, layer = last.operands[0], replace(last.layer, width=channels, bias=True)
             total = sum(self._price(node, at) for node in live if node is not last)
@@ -775,8 +814,8 @@ class _Section:
                 made.append((setting.name, _word(value, self.words, self.indices)))
         return tuple(made)
 
-    def finish(self) -> tuple[int, int, list[int], int]:
-        """Cost of what the outputs depend on, number of dangling blocks, levels, width of the pyramid."""
+    def finish(self) -> tuple[int, int, list[int], list[int]]:
+        """Cost of what the outputs depend on, number of dangling blocks, levels of the pyramid and their widths."""
         values = self.values
         dangling = self.blocks & ~self.read & ~self.kept
         merged: dict[int, int] = {}
@@ -788,9 +827,7 @@ class _Section:
                     raise _Unbuildable
         if not self.outputs:
             raise _Unbuildable
-        widths = {values[o][0].width for o in self.outputs.values()}
-        if len(widths) > 1:
-            raise _Unbuildable
+        widths = [values[o][0].width for o in self.outputs.values()]
         first = min(self.outputs.values())  # what comes before every output cannot read one
         for target, extra in merged.items():
             if any(index > first and self._reaches(index, target, merged) for index in _bits(extra)):
@@ -808,7 +845,7 @@ class _Section:
                 params.update((self.tied[index],))
             waiting += _bits((values[index][1] | merged.get(index, 0)) & ~seen)
         levels = [values[o][0].level or 0 for o in self.outputs.values()]
-        return total + sum(params.values()), dangling.bit_count(), levels, widths.pop()
+        return total + sum(params.values()), dangling.bit_count(), levels, widths
 
     def _reaches(self, start: int, goal: int, merged: dict[int, int]) -> bool:
         """Whether one value depends on another."""
@@ -821,6 +858,18 @@ class _Section:
             seen |= following
             waiting += _bits(following)
         return False
+
+
+def _levels_of_widths(levels: Sequence[int], widths: Sequence[int]) -> _Widths:
+    found: dict[int, list[int]] = {}
+    for level, width in zip(levels, widths, strict=True):
+        found.setdefault(width, []).append(level)
+    return tuple((tuple(of_width), width) for width, of_width in found.items())
+
+
+def _by_level(widths: Sequence[tuple[tuple[int, ...], int]]) -> list[tuple[int, int]]:
+    """Level and width of each map."""
+    return [(level, width) for levels, width in widths for level in levels]
 
 
 def _something(value: _Value) -> _Value:

@@ -283,7 +283,7 @@ def test_one_channel_at_another_level_and_as_a_raw_feature(tmp_path: Any) -> Non
 
 def test_a_sum_of_one_channel_each_has_one() -> None:
     graph = lowered("a = conv(c3, k=1, width=1) output p3 = add(a, a)")
-    assert graph.pyramid_width == 1
+    assert set(graph.pyramid_widths.values()) == {1}
 
 
 def test_many_operands_and_what_the_aggregation_says() -> None:
@@ -406,7 +406,7 @@ def test_a_depthwise_convolution_whatever_comes_in(call: str, operand: str, tmp_
     graph = lowered(f"output p3 = {call.replace('X', operand)}")
     check_back_ends(graph, features(), tmp_path)
     width = 64 if "c3" in operand else 96
-    assert graph.pyramid_width == width
+    assert set(graph.pyramid_widths.values()) == {width}
     module = build(graph, 2).fpn
     conv = next(m for m in module.modules() if getattr(m, "groups", 1) == width)
     assert conv.weight.shape == (width, 1, 3, 3)

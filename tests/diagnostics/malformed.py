@@ -210,6 +210,18 @@ MALFORMED: dict[str, str] = {
     "widths differ inside an op": decoder("output p3 = f(c3)", before="op f(x) = add(conv_1x1(x, width=32), x)"),
     "widths differ in a merge": decoder("x1 = conv_3x3(c4, width=32)\noutput p3 = conv_3x3(c3)\nmerge dangling into p3"),
     "head wider than the fpn": GOOD.replace("head(width=64", "head(width=128"),
+    "head wider than the narrowest level": decoder("output p3 = conv_3x3(c3), p4 = conv_3x3(c4, width=32)").replace(
+        "norm=gn", "norm=gn, share=1"
+    ),
+    "levels of different widths that share a layer": decoder("output p3 = conv_3x3(c3), p4 = conv_3x3(c4, width=128)").replace(
+        "norm=gn) { conv_3x3", "share=1, norm=gn) { conv_1x1(width=in)"
+    ),
+    "levels of different widths that share predictions": decoder(
+        "output p3 = conv_3x3(c3), p4 = conv_3x3(c4, width=128)", head="conv_1x1(width=in)"
+    ).replace("norm=gn", "norm=gn, share=1"),
+    "a layer that does not fit one of the levels": decoder(
+        "output p3 = conv_3x3(c3), p4 = conv_3x3(c4, width=96)", head="conv(k=3, groups=64)"
+    ).replace("norm=gn", "norm=gn, share=1"),
     "levels of different widths": decoder("output p3 = conv_3x3(c3), p4 = conv_3x3(c4, width=128)"),
     "wrong number of operands": decoder("output p3 = cat(c3, c4, c5)"),
     "no operand": decoder("output p3 = sum()"),

@@ -10,6 +10,7 @@ import random_decoders
 import nasdsl
 from nasdsl.backends.cost import cost
 from nasdsl.ir import Graph, MissingFeature, VerifyError, verify
+from nasdsl.ir.graph import HeadLayer, Tower
 from nasdsl.layers import Add, Feature, Resize
 
 PUBLISHED = nasdsl.from_nas_fcos(
@@ -138,6 +139,33 @@ def broken_graphs() -> list[Graph]:
         replace(graph, head=replace(head, predictions=(replace(head.predictions[0], width=3),))),
         replace(graph, head=replace(head, towers=(replace(tower, layers=tower.layers[1:]), *head.towers[1:]))),
     ]
+
+
+def test_verify_of_levels_of_different_widths() -> None:
+    """Each level's nodes take its width, and weights that levels share have one."""
+    graph = nasdsl.loads(
+        "decoder d { input c3 fpn(width=8) { output p3 = conv_1x1(c3), p4 = conv_1x1(c3, width=16) }"
+        " head(width=8, share=1) { conv_1x1(width=in) } predict fcos(share=false) }"
+    ).lower({"c3": 4})
+    head = graph.head
+    tower, prediction = head.towers[0], head.predictions[0]
+    (layer,) = tower.layers
+    swapped = dict(zip(layer.by_level, reversed(layer.by_level.values()), strict=True))
+
+    def with_layer(changed: HeadLayer, share: int = 1) -> Graph:
+        towers = tuple(Tower(t.name, (changed,), t.width) for t in head.towers)
+        return replace(graph, head=replace(head, share=share, towers=towers))
+
+    verify(with_layer(layer))
+    for broken in (
+        with_layer(replace(layer, by_level={})),
+        with_layer(replace(layer, by_level=swapped)),
+        with_layer(replace(layer, shared=True), share=0),
+        replace(graph, head=replace(head, predictions=(replace(prediction, shared=True),))),
+        replace(graph, head=replace(head, predictions=(replace(prediction, by_level={}),))),
+    ):
+        with pytest.raises(VerifyError):
+            verify(broken)
 
 
 @pytest.mark.parametrize("number", range(len(broken_graphs())))

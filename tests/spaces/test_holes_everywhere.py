@@ -349,6 +349,40 @@ def test_trunks_and_norms_of_each_level(name: str) -> None:
     assert len(set(built)) > len(built) / 2 > 4
 
 
+LEVELS = {
+    "sharing": "head(width=32, norm=bn, share=?(0..2)) { conv_3x3 -> conv_1x1 } predict fcos",
+    "layers at any width": (
+        "head(width=32, norm=bn, share=1) { cls: ?(depthwise | relu | conv_3x3) box: conv_3x3 } predict fcos"
+    ),
+    "sharing of predictions": "head(width=32, norm=bn, share=1) { ?(relu | conv_3x3) } predict fcos(share=?(true | false))",
+    "layers without weights behind": (
+        "head(width=32, norm=bn, norms=?(level | shared), share=1) { depthwise -> ?(relu | norm | free) }"
+        " predict fcos(share=false)"
+    ),
+    "a layer that does not fit a level": (
+        "head(width=32, norm=bn, share=1) { conv(k=3, groups=?(32 | 48)) } predict fcos(share=?(true | false))"
+    ),
+    "a trunk": (
+        "head(width=32, norm=?(gn | bn), share=?(1..2)) { both: ?(depthwise | skip) cls: conv_3x3 } predict fcos(share=false)"
+    ),
+    "ops of predictions": (
+        "head(width=32, norm=bn, share=1) { ?(depthwise | conv_3x3) }"
+        " predict tal(bins=2, share=false, conv=?(sep_3x3 | mine | none))"
+    ),
+    "how many layers": "head(width=32, share=?(1..2)) { depthwise * ?(0..1) -> conv_3x3 } predict retinanet(anchors=1)",
+}
+"""Heads on levels whose widths may differ."""
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_levels_of_different_widths(name: str) -> None:
+    body = "output p3 = conv_1x1(c3, width=?(32 | 48 | 64)), p4 = conv_3x3(c4, width=?(64 | 96)), p5 = conv_1x1(c5, width=64)"
+    space = loads_space(text(body, BLOCKS, head=LEVELS[name]))
+    fillings = {space.decode(i).indices for i in itertools.product(*(range(len(d)) for d in space.domains))}
+    digests = {agrees(space, indices) for indices in sorted(fillings)}
+    assert len(digests) > len(fillings) / 3 > 3
+
+
 def test_raw_features_of_a_shared_op() -> None:
     """Their widths are known with a backbone: what does not fit then is one finding, at the call."""
     shared = "shared f(x) = ?(conv_3x3 | relu)(x) output p3 = conv_1x1(f(c3)), p4 = conv_1x1(f(?(c4 | c3)))"

@@ -83,7 +83,8 @@ class Box(NamedTuple):
             for the values of a block or a `repeat`.
         level: level of the result; None for a globally pooled value, and in the head, which is applied to every level;
             `SEVERAL_LEVELS` for a group.
-        width: channels of the result; 0 for a group whose values have different ones.
+        width: channels of the result; 0 for a group whose values have different ones, and for a layer of the head where levels
+            have.
         macs, params: cost for one image.
         span: where the text defines it.
         note: how a layer of the head is shared, the channels of a raw input, how many values a group has, or that other values
@@ -450,7 +451,7 @@ def _towers(graph: Graph, costs: Mapping[str, ValueCost]) -> Iterable[Tower]:
             layers.append(
                 Box(
                     f"head {tower.name} {layer.index}", layer.op, expression(layer.span), family(inner), "layer", None,
-                    cost.shape[0], cost.macs, cost.params, layer.span, note, inner,
+                    cost.shape[0] or 0, cost.macs, cost.params, layer.span, note, inner,
                 )
             )  # fmt: skip
         predictions = []
@@ -462,7 +463,8 @@ def _towers(graph: Graph, costs: Mapping[str, ValueCost]) -> Iterable[Tower]:
                 predictions.append(
                     Box(
                         f"head {prediction.name}", prediction.name, text, family(inner), "prediction", None,
-                        cost.shape[0], cost.macs, cost.params, cost.span, "shared" if prediction.shared else "per level", inner,
+                        cost.shape[0] or 0, cost.macs, cost.params, cost.span,
+                        "shared" if prediction.shared else "per level", inner,
                     )
                 )  # fmt: skip
         path = [*before[-1:], *layers]

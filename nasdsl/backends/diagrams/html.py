@@ -118,7 +118,7 @@ def _rows(drawn: Diagram, elements: dict[str, str]) -> Iterator[str]:
 
 def _shape(drawn: Diagram, box: Box) -> str:
     if box.level is None:
-        return str(box.width)
+        return str(box.width or "·")
     height, width = Areas(drawn.table.size).map(Feature(box.level, box.width))
     return f"{box.width} x {height} x {width}"
 

@@ -65,9 +65,10 @@ def _head(writer: Writer, module: DecoderModule, pyramid: Mapping[str, str], sec
 
 
 def _head_layer(writer: Writer, module: DecoderModule, tower: str, layer: HeadLayer, level: str, x: str) -> str:
-    tensors: dict[str, Tensors] = {layer.nodes[0].id: x}
-    sizes = _head_sizes(writer, layer.nodes, f"head/{level}.{tower}.{layer.index}", x)
-    for node in layer.nodes[1:]:
+    entry, *nodes = layer.nodes_at(level)
+    tensors: dict[str, Tensors] = {entry.id: x}
+    sizes = _head_sizes(writer, nodes, f"head/{level}.{tower}.{layer.index}", x)
+    for node in nodes:
         name = f"head/{level}.{tower}.{layer.index}.{node.id}"
         tensors[node.id] = _node(writer, module, node, name, f"head.{tower}.{layer.path(node, level)}", tensors, sizes)
     return _single(tensors[layer.result])
@@ -94,7 +95,7 @@ def _prediction(writer: Writer, module: DecoderModule, prediction: PredictionLay
     """Write a prediction. Boxes are computed in float32: half precision would round large distances by pixels."""
     graph, is_box = module.graph, prediction.name == "bbox_reg"
     place = f"head.{prediction.name}" + ("" if prediction.shared else f".{level}")
-    *before, last = prediction.layer(module.classes).nodes
+    *before, last = prediction.layer(module.classes).nodes_at(level)
     path = place if prediction.is_plain else f"{place}.{last.id}"
     if not prediction.is_plain:
         tensors: dict[str, Tensors] = {before[0].id: x}

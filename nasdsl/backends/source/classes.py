@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from nasdsl.backends.export import sized_levels
@@ -115,9 +115,21 @@ def _prediction_init(prediction: Prediction) -> list[str]:
     """Statements that construct the modules of a prediction."""
     terms = [f"{prediction.per_class} * classes" if prediction.per_class > 1 else "classes"] * (prediction.per_class > 0)
     channels = " + ".join([*terms, *([str(prediction.fixed)] if prediction.fixed else [])])
-    last = prediction.nodes[-1]
+    place = f"        self.{prediction.name} = "
+    if prediction.shared:
+        return [place + module_source(_prediction_entry(prediction, prediction.nodes, channels), "        ")]
+    entries = {
+        level: _prediction_entry(prediction, nodes, channels)
+        for level, nodes in _at_levels(prediction.nodes, prediction.by_level)
+    }
+    return _of_each_level(place, entries)
+
+
+def _prediction_entry(prediction: Prediction, nodes: Sequence[Node], channels: str) -> Tree | str:
+    """The modules of a prediction whose layers are these; `channels`: expression for those that it gives."""
+    last = nodes[-1]
     bias = ", PRIOR_BIAS" if prediction.name == "cls_logits" else ""
-    tree = module_tree([n for n in prediction.nodes if n is not last])
+    tree = module_tree([n for n in nodes if n is not last])
     entry: Tree | str = f"prediction({constructor_call(last, channels)}{bias})"
     if not prediction.is_plain:
         at = tree
@@ -128,11 +140,20 @@ def _prediction_init(prediction: Prediction) -> list[str]:
             at = inner
         at[name] = entry
         entry = tree
-    place = f"        self.{prediction.name} = "
-    if prediction.shared:
-        return [place + module_source(entry, "        ")]
-    call = module_source(entry, "            ")
-    return [place + "nn.ModuleDict({", f"            level: {call} for level in self.levels", "        })"]
+    return entry
+
+
+def _at_levels(nodes: tuple[Node, ...], by_level: Mapping[str, tuple[Node, ...]]) -> list[tuple[str, tuple[Node, ...]]]:
+    """Layers of the head at each level; where they are the same at all, under the one name ""."""
+    return list(by_level.items()) or [("", nodes)]
+
+
+def _of_each_level(place: str, entries: Mapping[str, Tree | str]) -> list[str]:
+    """Statements that assign a set of modules to each level; `entries` as of `_at_levels`."""
+    calls = {level: module_source(entry, "            ") for level, entry in entries.items()}
+    if "" in calls:
+        return [place + "nn.ModuleDict({", f"            level: {calls['']} for level in self.levels", "        })"]
+    return [place + "nn.ModuleDict({", *(f'            "{level}": {call},' for level, call in calls.items()), "        })"]
 
 
 def _predicted(prediction: Prediction, *, exact: bool) -> str:
@@ -173,11 +194,11 @@ def _head_layer_init(tower: str, layer: HeadLayer) -> list[str]:
     tree = module_tree(layer.nodes, norms_per_level=layer.norms_per_level)
     if not tree:
         return []
+    trees = {level: module_tree(nodes) for level, nodes in _at_levels(layer.nodes, layer.by_level)}
     place = f'        self.{tower}["{layer.index}"] = '
     if layer.shared:
         return [place + module_source(tree, "        ")]
-    call = module_source(tree, "            ")
-    return [place + "nn.ModuleDict({", f"            level: {call} for level in self.levels", "        })"]
+    return _of_each_level(place, trees)
 
 
 def _module(layer: HeadLayer, node: Node) -> str:

@@ -109,10 +109,18 @@ def pooled_batch_norm(span: Span) -> Diagnostic:
     )  # fmt: skip
 
 
-def not_depthwise(span: Span, groups: int, width: int, feature: str) -> Diagnostic:
-    """`width`: channels that come in, 0 where the backbone gives them; `feature`: the raw backbone feature that it is."""
+def not_depthwise(span: Span, groups: int, width: int, feature: str, *, levels_differ: bool = False) -> Diagnostic:
+    """A convolution that is not depthwise, and looks like it.
+
+    Args:
+        width: channels that come in, 0 where they are not the same everywhere.
+        feature: the raw backbone feature that comes in, if it is one.
+        levels_differ: each level gives other ones; else the backbone decides.
+    """
     if width:
         label = f"each filter reads {width // groups} of {width} channels"
+    elif levels_differ:
+        label = "what comes in has another number of channels at each level"
     else:
         label = f"{feature or 'its operand'} has as many channels as the backbone gives it, 512 or 2048 for instance"
     return NOT_DEPTHWISE(

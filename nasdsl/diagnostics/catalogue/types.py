@@ -99,18 +99,20 @@ RESULTS = Code(
 HEAD_WIDER = Code(
     "NAS311",
     "a head wider than its pyramid",
-    "The head's layers start from the pyramid's features, so `head(width=…)` is at most their width. To have a wider "
-    "head, widen the features where they are put out: `output p3 = conv_1x1(x7, width=256)`.",
+    "The head's layers start from the pyramid's features, so `head(width=…)` is at most the width of the narrowest level. To "
+    "have a wider head, widen the features where they are put out: `output p3 = conv_1x1(x7, width=256)`.",
     decoder(head="width=128, norm=gn"),
     decoder("output p3 = conv_3x3(c3, width=128)", head="width=128, norm=gn"),
 )
 
 PYRAMID_WIDTHS = Code(
     "NAS312",
-    "pyramid levels of different widths",
-    "One head is applied to every level, so all outputs have the same number of channels.",
+    "pyramid levels of different widths share weights",
+    "One head is applied to every level, and weights that levels share fit one number of channels. Levels may have different "
+    "widths where each has weights of its own: `head(share=N)` for the layers in front of the first one that receives one "
+    "width, and `predict KIND(share=false)` where the towers themselves end in different widths.",
     decoder("output p3 = conv_3x3(c3), p4 = conv_3x3(c4, width=128)"),
-    decoder("output p3 = conv_3x3(c3), p4 = conv_3x3(c4)"),
+    decoder("output p3 = conv_3x3(c3), p4 = conv_3x3(c4, width=128)", head="width=64, norm=gn, share=1"),
 )
 
 HEAD_LEVEL = Code(
@@ -382,10 +384,12 @@ def merged_widths(span: Span, message: str, width: int) -> Diagnostic:
     )  # fmt: skip
 
 
-def head_wider(span: Span, width: int, pyramid: int) -> Diagnostic:
+def head_wider(span: Span, width: int, pyramid: int, narrowest: str = "") -> Diagnostic:
+    """`pyramid`: channels of its levels, or of the `narrowest` one where they differ."""
+    found = f"a pyramid whose narrowest level, {narrowest}, has {pyramid}" if narrowest else f"a pyramid of {pyramid}"
     return HEAD_WIDER(
-        span, f"a head of {width} channels on a pyramid of {pyramid}", label=f"expected {pyramid} or less",
-        help=f"widen the pyramid: output p3 = conv_1x1(…, width={width})",
+        span, f"a head of {width} channels on {found}", label=f"expected {pyramid} or less",
+        help=f"widen the pyramid: output {narrowest or 'p3'} = conv_1x1(…, width={width})",
     )  # fmt: skip
 
 
@@ -395,12 +399,35 @@ def head_level(span: Span, op: str) -> Diagnostic:
     )  # fmt: skip
 
 
-def pyramid_widths(span: Span, widths: Iterable[tuple[str, int]]) -> Diagnostic:
-    """`widths`: name and width of each output."""
+def pyramid_widths(span: Span, widths: Iterable[tuple[str, int]], share: int, kind: str, where: str = "") -> Diagnostic:
+    """Levels of different widths that share weights of the head.
+
+    Args:
+        widths: name and width of each output.
+        share: the least ``share=`` with which they share none of its layers; 0 where they share none that needs one width.
+        kind: of the prediction, where they share its convolutions; else empty.
+        where: what the widths depend on, "with this backbone".
+    """
+    layers = [f"`head(share={share})`"] * (share > 0)
+    own = " and ".join([*layers, *([f"`predict {kind}(share=false)`"] if kind else [])])
     return PYRAMID_WIDTHS(
-        span, "the pyramid's levels differ in width", label=", ".join(f"{name} has {width}" for name, width in widths),
-        help="the head is applied to every level: bring them to one width",
+        span, " ".join(["the pyramid's levels differ in width", *([where] if where else []), "and share weights of the head"]),
+        label=", ".join(f"{name} has {width}" for name, width in widths),
+        help=f"bring them to one width, or give each level weights of its own: {own}",
     )  # fmt: skip
+
+
+def level_misfit(span: Span, kind: str, message: str, level: str, width: int) -> Diagnostic:
+    """A layer of the head that cannot take what one of the levels gives it.
+
+    Args:
+        kind, message: those of the `LayerError`.
+        level: its name; that of each level of this width.
+        width: channels of this level.
+    """
+    return layer_error_code(kind)(
+        span, f"{message} at {level}", label=f"{level} of the pyramid has {width}", help=_LAYER_HELP.get(kind, "")
+    )
 
 
 def count_of_what(span: Span, quantity: str) -> Diagnostic:

@@ -138,32 +138,48 @@ def _layers(graph: Graph, widest: Graph) -> dict[str, _Layer]:
     """The layers with operands, by the path of their parameters."""
     channels = {n.id: tuple(range(n.out.width)) for n in graph.nodes if isinstance(n.layer, Input)}
     found = _section(graph.nodes, widest.nodes, channels, ["fpn"])
-    pyramid = channels[next(iter(graph.outputs.values()))]
+    levels = tuple(graph.outputs)
+    runs = {level: [level] for level in levels}  # the levels that layers at a level stand for
+    if not (_levels_differ(graph) or _levels_differ(widest)):
+        runs = {levels[0]: list(levels)}
+    pyramid = {level: channels[graph.outputs[level]] for level in runs}
     for tower, wide_tower in zip(graph.head.chains, widest.head.chains, strict=True):
-        read = pyramid
+        read = dict(pyramid)
         for layer, wide in zip(tower.layers, wide_tower.layers, strict=True):
-            of_layer = {"x": read}
             place = f"head.{tower.name}.{layer.index}"
-            places = [place] if layer.shared else [f"{place}.{level}" for level in graph.outputs]
-            found |= _section(layer.nodes, wide.nodes, of_layer, places)
-            read = of_layer[layer.result]
+            for level, alike in runs.items():
+                of_layer = {"x": read[level]}
+                places = [place] if layer.shared else [f"{place}.{one}" for one in alike]
+                found |= _section(layer.nodes_at(level), wide.nodes_at(level), of_layer, places)
+                read[level] = of_layer[layer.result]
         if tower is graph.head.trunk:
             pyramid = read
         for prediction, wide_prediction in zip(graph.head.predictions, widest.head.predictions, strict=True):
             if prediction.tower == tower.name:
-                found |= _prediction(prediction, wide_prediction, read, graph.outputs)
+                for level, alike in runs.items():
+                    found |= _prediction(prediction, wide_prediction, read[level], level, alike)
     return found
 
 
-def _prediction(prediction: Prediction, widest: Prediction, read: Channels, levels: Iterable[str]) -> dict[str, _Layer]:
-    """The layers of a prediction. With another op, or another number of values for a box, they are other weights."""
+def _levels_differ(graph: Graph) -> bool:
+    return len(set(graph.pyramid_widths.values())) > 1
+
+
+def _prediction(
+    prediction: Prediction, widest: Prediction, read: Channels, level: str, alike: Iterable[str]
+) -> dict[str, _Layer]:
+    """The layers of a prediction at a level, and those `alike`.
+
+    With another op, or another number of values for a box, they are other weights.
+    """
     place = f"head.{prediction.name}"
-    places = [place] if prediction.shared else [f"{place}.{level}" for level in levels]
+    places = [place] if prediction.shared else [f"{place}.{one}" for one in alike]
     op = "" if prediction.op == "conv_3x3" else f" {prediction.op}"
     op += "" if prediction.fixed in (0, 1, 4) else f" {prediction.fixed}"
     if prediction.is_plain:
-        return {each: _Layer(f"{widest.width}{op}", read, ()) for each in places}
-    found = _section(prediction.nodes, widest.nodes, {prediction.nodes[0].id: read}, places)
+        return {each: _Layer(f"{widest.width_at(level)}{op}", read, ()) for each in places}
+    nodes = prediction.nodes_at(level)
+    found = _section(nodes, widest.nodes_at(level), {nodes[0].id: read}, places)
     return {path: layer._replace(op=f"{layer.op}{op}") for path, layer in found.items()}
 
 

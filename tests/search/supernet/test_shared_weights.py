@@ -109,6 +109,41 @@ def test_a_filling_computes_what_its_module_computes_with_the_same_weights(indic
                 assert torch.equal(left, right)
 
 
+LEVELS = loads_space("""
+decoder levels {
+  input c3, c4, c5
+  fpn(width=32, norm=bn) {
+    output p3 = conv_1x1(c3, width=?(32 | 96)), p4 = concat(conv_3x3(c4, width=?(32 | 64)), c5), p5 = ?(conv_1x1 | conv_3x3)(c5)
+  }
+  head(width=32, norm=bn, share=2) { both: ?(conv_3x3 | conv_1x1(width=in)) cls: conv(k=3, groups=in, width=in) box: relu }
+  predict fcos(share=false, conv=?(none | sep_3x3))
+}
+""")
+
+
+@pytest.mark.parametrize("indices", [(0, 0, 0, 0, 0), (1, 0, 1, 1, 0), (0, 1, 1, 0, 1), (1, 0, 0, 0, 1)])
+def test_levels_of_different_widths_have_weights_of_each(indices: tuple[int, ...]) -> None:
+    """What a filling computes is what its module computes; of the widest form it has the first channels, level by level."""
+    sharing = Sharing(LEVELS)
+    for other in LEVELS.samples(3, 1):
+        sharing.bind(other.indices)
+    bound = sharing.bind(indices)
+    bound.calibrate([maps()])
+    module = DecoderModule(lower(LEVELS.decode(indices)), CLASSES)
+    module.load_state_dict(bound.own_state())
+    for level, expected in module.eval()(maps()).items():
+        assert torch.equal(bound.eval()(maps())[level].cls_logits, expected.cls_logits)
+    widest = sharing.bind(sharing.widths.widest(indices))
+    for name, weight in bound.weights.items():
+        if name.startswith("head.both.0."):
+            wide = widest.weights[name][: len(weight)]
+            if name.endswith("p4.conv.weight"):  # behind the concatenation: the first channels of each operand
+                wide = wide[:, [*range(weight.shape[1] - 32), *range(64, 96)]]
+            elif weight.dim() > 1:
+                wide = wide[:, : weight.shape[1]]
+            assert torch.equal(weight, wide), name
+
+
 def test_calibration_gives_the_mean_statistics_of_the_batches() -> None:
     bound = Sharing().bind(with_text())
     batches = [{name: values * factor for name, values in maps().items()} for factor in (1.0, 2.0)]
