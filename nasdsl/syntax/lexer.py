@@ -23,7 +23,7 @@ WORDS: Final = {**RESERVED, "detector": "DETECTOR", "shared": "SHARED", "on": "O
 """The words of the language with their terminals: those that are reserved, and ``detector`` and ``shared``, which are words of
 the language only where their statements can begin, and ``on``, which is one behind a number. Anywhere else they are names."""
 
-_BEFORE_ITEM: Final = frozenset("LBRACE SEMI RBRACE RPAR RSQB NAME NUMBER SIZE STRING DISTINCT".split())
+_BEFORE_ITEM: Final = frozenset("LBRACE SEMI RBRACE RPAR RSQB NAME NUMBER DURATION SIZE STRING DISTINCT".split())
 """Tokens that may stand before a statement."""
 
 _GAP = r"(?:[ \t\r\n]+|#[^\n]*)*"
