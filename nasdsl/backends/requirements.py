@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from nasdsl.backends.cost import Size, cost
 from nasdsl.ir.graph import Graph
 from nasdsl.syntax import ast
+
+LATENCY: Final = "latency"
+"""The quantity whose requirements are kept by `nasdsl latency` and by searches."""
 
 DEFAULT_SIZE: Size = (800, 1088)
 """Image size of a requirement that names none, in a decoder that names none either."""
@@ -42,9 +45,14 @@ def quantity_of(requirement: ast.Require) -> str:
 
 
 def violations(requirements: Sequence[ast.Require], quantities: Quantities) -> list[tuple[ast.Require, int]]:
-    """The violated requirements, each with the value that violates it."""
+    """The violated requirements, each with the value that violates it.
+
+    Those of a latency are passed over: it is measured, and not counted from a text.
+    """
     violated = []
     for requirement in requirements:
+        if requirement.quantity == LATENCY:
+            continue
         if requirement.subject is not None:
             value = quantities.calls[requirement.subject.name]
         elif requirement.quantity == "macs":
@@ -71,7 +79,12 @@ def macs_sizes(requirements: Sequence[ast.Require], own: Size | None = None) -> 
         own: image size of the detector that the decoder is for.
     """
     size = own or DEFAULT_SIZE
-    return tuple(dict.fromkeys(r.size or size for r in requirements)) or (size,)
+    return tuple(dict.fromkeys(r.size or size for r in requirements if r.quantity != LATENCY)) or (size,)
+
+
+def latency_requirements(requirements: Sequence[ast.Require]) -> list[ast.Require]:
+    """The requirements of a latency, such as ``require latency <= 15ms on onnxruntime at 480x640``."""
+    return [r for r in requirements if r.quantity == LATENCY]
 
 
 def measure(graph: Graph, sizes: Sequence[Size], classes: int, dangling: int, own: Size | None = None) -> Quantities:

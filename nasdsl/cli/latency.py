@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nasdsl.cli.errors import exit_on_error, fail
+from nasdsl.cli.errors import FINDINGS, exit_on_error, fail
 from nasdsl.cli.options import CLASSES, DEVICE, FORMAT, WIDTH, SizeType, is_default
 from nasdsl.cli.output import progress_bar
 
 if TYPE_CHECKING:
     from nasdsl.cli.latency_output import Whole
+    from nasdsl.cli.latency_requirements import Compared
     from nasdsl.decoder import Decoder
     from nasdsl.latency import PredictedLatency
     from nasdsl.latency.session import Session
@@ -84,6 +87,8 @@ def latency(
     program disturbed it. Close other programs; two measurements of a quiet machine agree within 5 %.
 
     --predict adds up the times of the detector's parts from a table, which takes milliseconds once they are known.
+
+    A text with `require latency <= 15ms on onnxruntime at 480x640` is measured so; the exit status is 1 if it takes longer.
     """
     is_nas = file.endswith(".nas") or file.startswith("zoo:")
     for name, given in (("--backbone", backbone), ("--width", width), ("--predict", predict)):
@@ -97,8 +102,11 @@ def latency(
         fail("--predict is for one image on a CPU; leave --batch and --device out")
     decoder = _decoder(file, width) if is_nas else None
     if decoder is not None:
+        from nasdsl.cli.latency_requirements import wanted
+
+        on, at = wanted(decoder)
+        runtime, size = runtime or on, size or at or decoder.size
         backbone = backbone or decoder.backbone
-        size = size or decoder.size
         if backbone is None:
             fail(f"{file} names no backbone; give one by --backbone, such as --backbone resnet50")
     options: dict[str, Any] = {"size": size, "batch": batch, "threads": threads, "image": image, "device": device}
@@ -133,6 +141,7 @@ def _measure(
     """Measure a file, or a decoder at random weights."""
     with exit_on_error(), ExitStack() as stack:
         from nasdsl.cli.latency_output import Measured, measured_json, measured_lines, warn_unsteady
+        from nasdsl.cli.latency_requirements import compare
         from nasdsl.latency import Protocol, measure_latency
         from nasdsl.latency.artifact import find_artifact, open_session
         from nasdsl.latency.machine import machine
@@ -151,11 +160,9 @@ def _measure(
                 session.run, batch=session.batch, protocol=Protocol(rounds=rounds), timer=session.timer, on_round=on_round
             )
         measured = Measured(file, sha256, session, found, session.profile(), session.detections(), options["image"], machine())
+        compared = compare(decoder, session.runtime, session.size, found.median, session.batch)
     warn_unsteady(found)
-    if format_ == "json":
-        click.echo(json.dumps(measured_json(measured), indent=1, ensure_ascii=False))
-    else:
-        click.echo("\n".join(measured_lines(measured)))
+    _show(measured_json(measured), measured_lines(measured), compared, format_)
 
 
 def _session_of_text(
@@ -202,6 +209,7 @@ def _predict(
     with exit_on_error():
         from nasdsl.backends.requirements import DEFAULT_SIZE
         from nasdsl.cli.latency_output import predicted_json, predicted_lines, warn_disturbed
+        from nasdsl.cli.latency_requirements import compare
         from nasdsl.latency import LatencyPredictor
         from nasdsl.latency.machine import usable_cores
         from nasdsl.latency.table import Table
@@ -218,10 +226,20 @@ def _predict(
         if rounds is not None:
             whole = _measure_beside(decoder, found, opened, {**options, "size": size}, rounds)
             warn_disturbed(whole.time)
+    compared = compare(decoder, runtime, size, found.milliseconds if whole is None else whole.at_the_tables_pace)
+    _show(predicted_json(file, found, opened.path, whole), predicted_lines(file, found, opened.path, whole), compared, format_)
+
+
+def _show(value: dict[str, Any], lines: Iterable[str], compared: Sequence[Compared], format_: str) -> None:
+    """Print a latency and what it means for the requirements of the text; exit with `FINDINGS` if one is broken."""
     if format_ == "json":
-        click.echo(json.dumps(predicted_json(file, found, opened.path, whole), indent=1, ensure_ascii=False))
+        if compared:
+            value["requirements"] = [one.to_json() for one in compared]
+        click.echo(json.dumps(value, indent=1, ensure_ascii=False))
     else:
-        click.echo("\n".join(predicted_lines(file, found, opened.path, whole)))
+        click.echo("\n".join([*lines, *(one.line for one in compared)]))
+    if any(one.kept is False for one in compared):
+        sys.exit(FINDINGS)
 
 
 def _measure_beside(decoder: Decoder, found: PredictedLatency, table: Any, options: dict[str, Any], rounds: int) -> Whole:

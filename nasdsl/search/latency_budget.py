@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from nasdsl.backends.requirements import latency_requirements
 from nasdsl.search.budget import Budget
+from nasdsl.search.errors import BudgetError
 from nasdsl.spaces import Space
 
 if TYPE_CHECKING:
@@ -19,6 +21,31 @@ RUNTIME: Final = "onnxruntime"
 """Of a budget that names none."""
 THREADS: Final = 1
 """Threads of the CPU that latencies are predicted for: what a search on one machine disturbs least."""
+
+
+def with_required(budgets: Sequence[Budget], space: Space, size: tuple[int, int]) -> tuple[Budget, ...]:
+    """Budgets, with the latency that a space requires: of two limits the smaller one.
+
+    Args:
+        size: height and width of the detectors' images.
+
+    Raises:
+        BudgetError: a latency is required on another runtime than that of a budget, or at another size than that of the search.
+    """
+    found = {budget.cost: budget for budget in budgets}
+    for requirement in latency_requirements(space.program.requirements):
+        runtime = requirement.runtime.name if requirement.runtime is not None else ""
+        text = requirement.span.text
+        if requirement.size not in (None, size):
+            raise BudgetError(
+                f"`{text}`, but the search is at {size[0]}x{size[1]}; expected the same --size, or no size in the text"
+            )
+        before = found.get("latency")
+        if before is not None and runtime and (before.runtime or RUNTIME) != runtime:
+            raise BudgetError(f"`{text}`, and a budget of latency on {before.runtime or RUNTIME}; expected one runtime")
+        limit = requirement.bound.value if before is None else min(before.limit, requirement.bound.value)
+        found["latency"] = Budget("latency", limit, runtime or (before.runtime if before is not None else ""))
+    return tuple(found.values())
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdsl.backends.requirements import DEFAULT_SIZE
-from nasdsl.search.budget import BudgetedSpace, parse_budgets
+from nasdsl.search.budget import Budget, BudgetedSpace, parse_budgets
 from nasdsl.search.costs import DetectorCosts
 from nasdsl.search.detectors import DetectorEvaluation, DetectorKey
 from nasdsl.search.early_stopping import StoppingRule, check_objective
 from nasdsl.search.errors import SearchError
 from nasdsl.search.full_training import FullTraining, train_top
-from nasdsl.search.latency_budget import predictor_for
+from nasdsl.search.latency_budget import predictor_for, with_required
 from nasdsl.search.loop import search
 from nasdsl.search.objective import Objective
 from nasdsl.search.proxy_evaluation import CHECKS, ProxyEvaluation
@@ -115,7 +115,7 @@ class SearchSettings:
         objective = Objective.parse(self.objective)
         check_objective(objective, StoppingRule.parse(self.stopping))
         parse_workers(self.workers, self.timeout)
-        budgets = parse_budgets(self.budgets or ())
+        budgets = self.budgets_of(space)
         costs = DetectorCosts(space, self.size, predictor_for(budgets, space, self.size, folder))
         aims = Aims(objective.aims, costs) if objective.aims else None
         try:
@@ -124,6 +124,10 @@ class SearchSettings:
             make_strategy(self.strategy or DEFAULT_STRATEGY, space, self.seed, aims, **self.options)
         except (StrategyError, SpaceError) as error:
             raise SearchError(str(error)) from None
+
+    def budgets_of(self, space: Space) -> tuple[Budget, ...]:
+        """The budgets of a search, with the latency that the text of its space requires."""
+        return with_required(parse_budgets(self.budgets or ()), space, self.size)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``search.json``."""
@@ -232,6 +236,7 @@ def _search(stage: Stage, settings: SearchSettings, folder: Path, quiet: bool) -
     latency = settings.size if objective.needs_latency else None
     evaluation = stage.make_evaluation(folder, latency, StoppingRule.parse(settings.stopping), quiet=quiet)
     evaluation.prepare(keep=settings.workers == "inline")
+    budgets = settings.budgets_of(stage.space)
     return search(
         stage.space,
         evaluation,
@@ -242,8 +247,8 @@ def _search(stage: Stage, settings: SearchSettings, folder: Path, quiet: bool) -
         resume=True,
         workers=settings.workers,
         objective=objective,
-        budgets=settings.budgets or (),
-        latency=predictor_for(parse_budgets(settings.budgets or ()), stage.space, settings.size, folder),
+        budgets=budgets,
+        latency=predictor_for(budgets, stage.space, settings.size, folder),
         stopping=settings.stopping,
         task=evaluation.identity,
         timeout=settings.timeout,

@@ -38,7 +38,10 @@ from nasdsl.semantics.program import (
 from nasdsl.semantics.vocabulary import Vocabulary
 from nasdsl.syntax import ast
 
-QUANTITIES = ("macs", "params", "dangling")
+QUANTITIES = ("macs", "params", "dangling", "latency")
+
+RUNTIMES = ("onnxruntime", "openvino", "torch")
+"""Runtimes that a latency can be required on."""
 """What `require` bounds, besides the number of calls of an op."""
 
 _INPUT_NAME = re.compile(r"c([1-7])")
@@ -101,6 +104,8 @@ class _DecoderElaborator:
                 self.problems.append(types.count_of_what(requirement.span, requirement.quantity))
             elif requirement.quantity not in QUANTITIES:
                 self.problems.append(types.unknown_quantity(requirement.quantity_span, requirement.quantity, QUANTITIES))
+            else:
+                self._check_latency(requirement)
         sections: dict[type, Any] = {
             ast.Fpn: self._single(ast.Fpn, "fpn"),
             ast.Head: self._single(ast.Head, "head"),
@@ -154,6 +159,20 @@ class _DecoderElaborator:
         return tuple(decisions)
 
     # ------------------------------------------------------------------------------------------------ parts
+
+    def _check_latency(self, requirement: ast.Require) -> None:
+        """Report a requirement of a latency that is no time, and one of something else that is."""
+        is_latency, bound, runtime = requirement.quantity == "latency", requirement.bound, requirement.runtime
+        if bound.span.text != bound.text:
+            return  # a number that cannot be read, which is reported
+        if is_latency != isinstance(bound, ast.Duration):
+            self.problems.append(types.bound_of_quantity(bound.span, requirement.quantity, bound.text))
+        elif is_latency and requirement.comparison not in ("<=", "<"):
+            self.problems.append(types.latency_from_below(requirement.span, requirement.comparison))
+        if runtime is not None and not is_latency:
+            self.problems.append(types.runtime_of_quantity(runtime.span, requirement.quantity))
+        elif runtime is not None and runtime.name not in RUNTIMES:
+            self.problems.append(types.unknown_runtime(runtime.span, runtime.name, RUNTIMES))
 
     def _single(self, kind: type[Any], word: str, *, is_optional: bool = False) -> Any:
         """The one part of this kind; None, with a diagnostic unless it is optional, where there is none."""

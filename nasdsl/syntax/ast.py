@@ -30,6 +30,14 @@ class Number(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class Duration(Node):
+    """A time, in seconds: ``15ms`` is 0.015. ``text`` is how it was written."""
+
+    value: float
+    text: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Size(Node):
     """Height and width in pixels: ``240x320``."""
 
@@ -241,14 +249,18 @@ class Detector(Node):
 
 @dataclass(frozen=True, slots=True)
 class Require(Node):
-    """``require macs <= 120G at 800x1088``; ``size`` is (height, width); ``subject`` is the op of ``count(op)``."""
+    """``require macs <= 120G at 800x1088``; ``size`` is (height, width); ``subject`` is the op of ``count(op)``.
+
+    ``runtime`` is that of ``require latency <= 15ms on onnxruntime``.
+    """
 
     quantity: str
     quantity_span: Span = field(compare=False, repr=False)
     comparison: str
-    bound: Number
+    bound: Number | Duration
     size: tuple[int, int] | None
     subject: Reference | None = None
+    runtime: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True)

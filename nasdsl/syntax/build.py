@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from nasdsl.diagnostics import Span
 from nasdsl.syntax import ast
@@ -36,6 +36,23 @@ def number_value(text: str) -> int | float:
     digits = text[:-1] if scale > 1 else text
     value: int | float = float(digits) if "." in digits else int(digits)
     return int(value * scale) if scale > 1 else value
+
+
+DURATION_UNITS: Final = {"s": 1, "ms": 10**3, "us": 10**6}
+"""Units of a time, with how many of them are a second."""
+
+
+def duration_value(text: str) -> float:
+    """``15ms`` in seconds: 0.015.
+
+    Raises:
+        ValueError: it is no time.
+    """
+    digits = text.rstrip("mus")
+    unit = text[len(digits) :]
+    if unit not in DURATION_UNITS:
+        raise ValueError(f"{text!r} is no time")
+    return float(Decimal(digits) / DURATION_UNITS[unit])
 
 
 def number_digits(value: float) -> str:
@@ -157,9 +174,18 @@ class Builder:
     def require(self, c: Children) -> ast.Require:
         subject = ast.Reference(c[3].span, c[3].value) if c[2].type == "LPAR" else None
         comparison, number, *rest = c[2:] if subject is None else c[5:]
-        bound = ast.Number(number.span, number_value(number.value), number.value)
+        is_time = number.type == "DURATION"
+        bound: ast.Number | ast.Duration = (
+            ast.Duration(number.span, duration_value(number.value), number.value)
+            if is_time
+            else ast.Number(number.span, number_value(number.value), number.value)
+        )
+        runtime = None
+        if rest and rest[0].type == "ON":
+            runtime = ast.Reference(rest[1].span, rest[1].value)
+            rest = rest[2:]
         size = _height_and_width(rest[1]) if rest else None
-        return ast.Require(_between(c[0], c[-1]), c[1].value, c[1].span, comparison.value, bound, size, subject)
+        return ast.Require(_between(c[0], c[-1]), c[1].value, c[1].span, comparison.value, bound, size, subject, runtime)
 
     def settings(self, c: Children) -> _Settings:
         return _Settings(_between(c[0], c[-1]), tuple(c[1:-1:2]))

@@ -19,11 +19,11 @@ RESERVED: Final = {
 """Words that cannot be names, with their terminals. After ``choice`` and ``?`` every word is a name, as in
 ``choice op = …`` and ``?op``."""
 
-WORDS: Final = {**RESERVED, "detector": "DETECTOR", "shared": "SHARED"}
+WORDS: Final = {**RESERVED, "detector": "DETECTOR", "shared": "SHARED", "on": "ON"}
 """The words of the language with their terminals: those that are reserved, and ``detector`` and ``shared``, which are words of
-the language only where their statements can begin. Anywhere else they are names."""
+the language only where their statements can begin, and ``on``, which is one behind a number. Anywhere else they are names."""
 
-_BEFORE_ITEM: Final = frozenset("LBRACE SEMI RBRACE RPAR RSQB NAME NUMBER SIZE STRING DISTINCT".split())
+_BEFORE_ITEM: Final = frozenset("LBRACE SEMI RBRACE RPAR RSQB NAME NUMBER DURATION SIZE STRING DISTINCT".split())
 """Tokens that may stand before a statement."""
 
 _GAP = r"(?:[ \t\r\n]+|#[^\n]*)*"
@@ -59,6 +59,7 @@ _SCAN: Final = re.compile(
     |(?P<COMMENT>//[^\n]*)
     |(?P<PUNCTUATION>->|\.\.|[(){}\[\],;:?|+*/-]|=(?![=>]))
     |(?P<SIZE>[0-9]+x[0-9]+(?![A-Za-z_0-9]))
+    |(?P<DURATION>[0-9]+(?:\.[0-9]+)?(?:us|ms|s)(?![A-Za-z_0-9]))
     |(?P<NUMBER>[0-9]+(?:\.[0-9]+)?[KMG]?(?![A-Za-z_0-9]))
     |(?P<STRING>"[^"\n]*")
     |(?P<COMPARE><=|>=|==|<|>)
@@ -113,6 +114,8 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
                 type = "DETECTOR"
             elif value == "shared" and before in _BEFORE_ITEM and _NAME_FOLLOWS.match(source.text, position):
                 type = "SHARED"
+            elif value == "on" and before in ("DURATION", "NUMBER") and _NAME_FOLLOWS.match(source.text, position):
+                type = "ON"
         elif kind == "PUNCTUATION":
             type = punctuation[value]
             change = nests.get(value)
@@ -146,16 +149,16 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
                     return
         elif kind == "END":
             return
-        elif kind in ("NUMBER", "SIZE", "STRING", "COMPARE"):
+        elif kind in ("NUMBER", "DURATION", "SIZE", "STRING", "COMPARE"):
             type = kind
-            if (kind == "NUMBER" or kind == "SIZE") and len(value) > MAX_DIGITS and _too_long(value):
+            if kind in ("NUMBER", "DURATION", "SIZE") and len(value) > MAX_DIGITS and _too_long(value):
                 most = f"{MAX_DIGITS} digits" + (f", and {MAX_DECIMALS} more after the point" if "." in value else "")
                 problems.append(
                     codes.BAD_NUMBER(
                         source.span(start, position), f"a number of {len(value)} digits", label=f"numbers have at most {most}"
                     )
                 )
-                value = "" if kind == "NUMBER" else "1x1"
+                value = {"NUMBER": "", "DURATION": "1s", "SIZE": "1x1"}[kind]
         else:
             problem, type, value = _not_a_token(kind or "", value, source.span(start, position))
             if not (problems and problems[-1].code == problem.code and _adjacent(problems[-1].span, problem.span)):
@@ -189,7 +192,7 @@ def _not_a_token(kind: str, value: str, span: Span) -> tuple[Diagnostic, str, st
             codes.BAD_NUMBER(
                 span,
                 f"`{_escaped(value)}` is neither a number nor a name",
-                label="expected digits, with K, M or G behind them, or a size such as 800x1088",
+                label="expected digits, with K, M or G behind them, a size such as 800x1088, or a time such as 15ms",
                 help="a name starts with a letter or `_`",
             ),
             "NUMBER",

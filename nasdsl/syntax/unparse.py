@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, TypeVar, assert_never
 
 from nasdsl.syntax import ast
-from nasdsl.syntax.build import number_digits, number_value
+from nasdsl.syntax.build import DURATION_UNITS, duration_value, number_digits, number_value
 
 Expression: TypeAlias = ast.Operand | ast.Attribute | ast.Alternative | ast.Setting | ast.Target | ast.Step
 Line: TypeAlias = ast.Statement | ast.DecoderItem | ast.Definition | ast.Tower
@@ -218,7 +218,9 @@ class Unparser:
             case ast.Require():
                 quantity = node.quantity if node.subject is None else f"{node.quantity}({node.subject.name})"
                 self.words("require", quantity, node.comparison)
-                self.out.append(number_text(node.bound))
+                self.out.append(duration_text(node.bound) if isinstance(node.bound, ast.Duration) else number_text(node.bound))
+                if node.runtime is not None:
+                    self.out += (SPACE, "on", SPACE, node.runtime.name)
                 if node.size is not None:
                     self.out += (SPACE, "at", SPACE, f"{node.size[0]}x{node.size[1]}")
             case ast.Fpn() | ast.Head():
@@ -290,6 +292,17 @@ def number_text(node: ast.Number) -> str:
     except (ValueError, IndexError):
         pass
     return number_digits(node.value)
+
+
+def duration_text(node: ast.Duration) -> str:
+    """A time as it was written; if its ``text`` has another value, in the largest unit that makes it 1 or more."""
+    try:
+        if duration_value(node.text) == node.value:
+            return node.text
+    except ValueError:
+        pass
+    unit, factor = next(((u, f) for u, f in DURATION_UNITS.items() if node.value * f >= 1), ("us", 10**6))
+    return number_digits(round(node.value * factor, 9)) + unit
 
 
 def quoted(string: str) -> str:

@@ -368,6 +368,13 @@ MALFORMED: dict[str, str] = {
     "a broken requirement of calls": decoder("x = c3\nrepeat 3 { x = dconv_3x3(x) }\noutput p4 = c4").replace(
         "c5\n", "c5\n  require count(dconv_3x3) <= 2\n", 1
     ),
+    "requirements of a latency": GOOD.replace(
+        "c5\n",
+        "c5\n  require latency <= 15\n  require latency >= 15ms\n  require latency <= 15ms on onnxrutime\n"
+        "  require macs <= 15ms on torch\n  require params <= 2M on torch at 64x64\n",
+        1,
+    ),
+    "a time of no unit": GOOD.replace("c5\n", "c5\n  require latency <= 15msec\n", 1),
     "operands that do not differ": decoder("x = sum(conv(c3, k=3), conv(c3, k=3)) distinct\noutput p3 = x"),
     "distinct of one operand": decoder("x = relu(c3) distinct\noutput p3 = x"),
     "distinct in a head": decoder(head="?(conv(k=3) distinct | skip)"),

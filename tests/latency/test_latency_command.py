@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -200,3 +201,26 @@ def test_names_and_sections() -> None:
     made = make_profile({("head.a", "Conv"): [1.0, 9.0, 1.0], ("b", "Add"): [1.0, 1.0] * 3}, runs=3)
     assert made.nodes == [NodeTime("b", "Add", 2.0), NodeTime("head.a", "Conv", 1.0)]
     assert made.sections == {"head": 1.0, "other": 2.0}
+
+
+def test_a_required_latency_is_compared(tmp_path: Path) -> None:
+    text = """decoder small {
+      input c3
+      require latency <= BOUND on torch at 64x86
+      fpn(width=32, norm=bn) { output p3 = c3 }
+      head(width=32) { conv_3x3 }
+      predict fcos
+    }"""
+    for bound, kept, status in (("100s", True, 0), ("1us", False, 1)):
+        (tmp_path / "small.nas").write_text(text.replace("BOUND", bound))
+        options = [tmp_path / "small.nas", "--backbone", "tiny", "--threads", "1"]
+        found = invoke("latency", *options, "--format", "json")
+        value = json.loads(found.stdout)
+        requirement = f"require latency <= {bound} on torch at 64x86"
+        assert (found.exit_code, value["size"], value["runtime"]["name"]) == (status, [64, 86], "torch")
+        assert value["requirements"] == [{"requirement": requirement, "kept": kept}]
+    lines = invoke("latency", *options).stdout
+    assert re.search(rf"^{re.escape(requirement)}: [\d.e+]+ ms, broken$", lines, re.MULTILINE)
+    other = invoke("latency", *options, "--size", "64x64")
+    assert other.exit_code == 0
+    assert other.stdout.endswith(f"{requirement}: not compared, this is another runtime, size or batch\n")

@@ -23,7 +23,7 @@ from nasdsl.search.costs import DetectorCosts
 from nasdsl.search.early_stopping import StoppingRule
 from nasdsl.search.early_stopping_replay import replay_rule
 from nasdsl.search.errors import BudgetError
-from nasdsl.search.latency_budget import predictor_for
+from nasdsl.search.latency_budget import predictor_for, with_required
 from nasdsl.search.objective import Objective
 from nasdsl.search.pareto import front_of
 from nasdsl.search.run import load_history
@@ -99,6 +99,35 @@ def test_a_budget_of_latency_is_predicted_and_keeps_its_table_in_the_folder(
     assert predictors[0][1]["table"] == tmp_path / "run" / "latency.json"
     assert (tmp_path / "run" / "latency.json").read_text() == "{}"
     assert predictor_for(parse_budgets(["macs:2G"]), space, SIZE, tmp_path / "other") is None
+
+
+@pytest.mark.parametrize(
+    ("required", "given", "expected"),
+    [
+        ("latency <= 15ms", (), "latency:0.015"),
+        ("latency < 0.02s on openvino", (), "latency:0.02@openvino"),
+        ("latency <= 15ms on openvino at 64x96", ("macs:2G",), "macs:2000000000 latency:0.015@openvino"),
+        ("latency <= 15ms", ("latency:10ms@openvino",), "latency:0.01@openvino"),
+        ("latency <= 5ms on onnxruntime", ("latency:10ms",), "latency:0.005@onnxruntime"),
+        ("macs <= 2G", ("latency:10ms",), "latency:0.01"),
+    ],
+)
+def test_a_required_latency_is_a_budget(required: str, given: tuple[str, ...], expected: str) -> None:
+    space = loads_space(SPACE.source.text.replace("input c3", f"require {required}\n  input c3"))
+    assert " ".join(map(str, with_required(parse_budgets(given), space, (64, 96)))) == expected
+
+
+@pytest.mark.parametrize(
+    ("required", "given", "match"),
+    [
+        ("latency <= 15ms at 64x64", (), "`require latency <= 15ms at 64x64`, but the search is at 64x96"),
+        ("latency <= 15ms on openvino", ("latency:10ms",), "a budget of latency on onnxruntime; expected one runtime"),
+    ],
+)
+def test_a_required_latency_that_does_not_go_with_a_search(required: str, given: tuple[str, ...], match: str) -> None:
+    space = loads_space(SPACE.source.text.replace("input c3", f"require {required}\n  input c3"))
+    with pytest.raises(BudgetError, match=match):
+        with_required(parse_budgets(given), space, (64, 96))
 
 
 def test_costs_of_fillings_are_those_of_the_check() -> None:

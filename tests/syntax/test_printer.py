@@ -16,6 +16,7 @@ from zoo_files import ZOO
 from nasdsl import resources
 from nasdsl.diagnostics import Source, Span
 from nasdsl.syntax import ast
+from nasdsl.syntax.build import duration_value
 from nasdsl.syntax.lexer import RESERVED
 from nasdsl.syntax.parser import parse
 from nasdsl.syntax.printer import print_expression, print_file, print_statement
@@ -176,7 +177,12 @@ class Trees:
         if kind == 2:
             comparison, size = self.rng.choice(["<=", ">=", "<", ">", "=="]), self.rng.choice([None, (800, 1088)])
             subject = self.maybe(lambda: ast.Reference(_HERE, self.name()))
-            return ast.Require(_HERE, self.name(), _HERE, comparison, self.number(), size, subject)
+            bound, runtime = self.number(), None
+            if subject is None and self.rng.random() < 0.3:
+                text = self.rng.choice(["15ms", "1.50s", "250us", "0.7ms"])
+                bound = ast.Duration(_HERE, duration_value(text), self.rng.choice([text, ""]))
+                runtime = self.maybe(lambda: ast.Reference(_HERE, self.name()))
+            return ast.Require(_HERE, self.name(), _HERE, comparison, bound, size, subject, runtime)
         if kind == 3:
             return ast.Predict(_HERE, self.name(), _HERE, self.some(lambda: self.setting(1), 0))
         return self.section()
