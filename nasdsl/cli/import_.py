@@ -56,6 +56,42 @@ def nas_fcos(lists: str, head: str | None, share: int | None, width: int | None)
     click.echo(text, nl=False)
 
 
+@import_.command("yolo")
+@click.argument("file", metavar="FILE.yaml")
+@click.option("--scale", metavar="NAME", help="Entry of the file's `scales`.  [default: the file's `scale`, or its first one]")
+@click.option("--name", default=None, metavar="NAME", help="Name of the decoder.  [default: that of the file]")
+def yolo(file: str, scale: str | None, name: str | None) -> None:
+    """Convert the head of a YOLO model file.
+
+    FILE.yaml has layers in the form [from, repeats, module, args] in `backbone` and `head`. The text is printed to standard
+    output: the values have names by level and way (td4 on the way down the pyramid, bu4 on the way up), the modules are
+    blocks that are written out in the language, and holes can be put in by hand. Known modules: Conv, Bottleneck, C3, C2f,
+    C3k2, SPPF, nn.Upsample, Concat and Detect.
+
+    \b
+    nasdsl import yolo model.yaml --scale n > neck.nas
+    """
+    import re
+    from pathlib import Path
+
+    from nasdsl.decoder import loads
+    from nasdsl.diagnostics import DiagnosticError
+    from nasdsl.importers.yolo import yolo_text
+    from nasdsl.semantics.files import UnreadableFile, read_source
+
+    try:
+        source = read_source(file)
+        words = re.sub(r"\W+", "_", Path(file).stem, flags=re.ASCII).strip("_")
+        text = yolo_text(source, name or (words if words[:1].isalpha() else f"yolo_{words}".rstrip("_")), scale)
+        loads(text)
+    except DiagnosticError as error:
+        print_diagnostics(error.diagnostics)
+        sys.exit(FINDINGS)
+    except UnreadableFile as error:
+        fail(str(error))
+    click.echo(text, nl=False)
+
+
 def _parse_json(text: str, what: str) -> Any:
     """Parse a list, also one in parentheses as Python and YAML files have it."""
     try:

@@ -257,6 +257,36 @@ def test_a_missing_feature_is_usage(folder: Path) -> None:
     assert ran.stderr.startswith("nasdsl: `d` reads c7; the backbone gives c2")
 
 
+# ---------------------------------------------------------------------------------------------------------- import
+
+MODEL_FILE = """\
+backbone:
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, Conv, [64, 3, 2]]
+head:
+  - [-1, 1, C2f, [64]]
+  - [[3], 1, Detect, [nc]]
+"""
+
+
+def test_a_model_file_is_converted(folder: Path) -> None:
+    (folder / "my-net 5.yaml").write_text(MODEL_FILE)
+    ran = nasdsl("import", "yolo", "my-net 5.yaml", cwd=folder)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "decoder my_net_5 {" in ran.stdout
+    (folder / "neck.nas").write_text(ran.stdout)
+    assert nasdsl("check", "neck.nas", cwd=folder).returncode == 0
+    assert nasdsl("fmt", "--check", "neck.nas", cwd=folder).returncode == 0
+    (folder / "wrong.yaml").write_text(MODEL_FILE.replace("C2f", "C2g").replace("[[3]", "[[9]"))
+    ran = nasdsl("import", "yolo", "wrong.yaml", cwd=folder)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "error[import]: unknown module `C2g`\n --> wrong.yaml:6:13\n" in ran.stderr
+    assert "error[import]: layer 4 reads layer 9, and the file has 5 layers\n --> wrong.yaml:7:6\n" in ran.stderr
+    ran = nasdsl("import", "yolo", "none.yaml", cwd=folder)
+    assert (ran.returncode, ran.stderr) == (2, "nasdsl: none.yaml: no such file\n")
+
+
 # ---------------------------------------------------------------------------------------------------------- render
 
 
@@ -321,7 +351,7 @@ COMMANDS = [
     "check", "fmt", "explain", "compile", "render", "zoo", "import", "sample", "train", "eval", "detect", "latency", "search",
     "worker", "report",
 ]  # fmt: skip
-WITHOUT_TORCH += [[command, "--help"] for command in COMMANDS] + [["import", "nas-fcos", "--help"]]
+WITHOUT_TORCH += [[command, "--help"] for command in COMMANDS] + [["import", "nas-fcos", "--help"], ["import", "yolo", "--help"]]
 WITHOUT_TORCH.append(["render", "good.nas", "-o", "out.svg"])
 
 
