@@ -351,7 +351,10 @@ COMMANDS = [
     "check", "fmt", "explain", "compile", "render", "zoo", "import", "sample", "train", "eval", "detect", "latency", "search",
     "worker", "report",
 ]  # fmt: skip
-WITHOUT_TORCH += [[command, "--help"] for command in COMMANDS] + [["import", "nas-fcos", "--help"], ["import", "yolo", "--help"]]
+WITHOUT_TORCH += [[command, "--help"] for command in COMMANDS] + [
+    ["import", "nas-fcos", "--help"],
+    ["import", "yolo", "--help"],
+]
 WITHOUT_TORCH.append(["render", "good.nas", "-o", "out.svg"])
 
 

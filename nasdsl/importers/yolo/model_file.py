@@ -164,7 +164,7 @@ class _Reader:
         span = self.span(node)
         if isinstance(node, yaml.ScalarNode):
             try:
-                value = self._constructor.construct_object(node)  # type: ignore[no-untyped-call]
+                value = self._constructor.construct_object(node)
             except (yaml.YAMLError, ValueError):
                 value = node.value
             # Python's words, which such files have beside YAML's.
