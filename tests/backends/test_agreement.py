@@ -17,6 +17,7 @@ import random_decoders
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from zoo_files import ZOO, marks
 
 import nasdsl
 from nasdsl import layers
@@ -32,7 +33,7 @@ CLASSES = 7
 
 
 def texts() -> list[Any]:
-    zoo = [pytest.param(p.read_text(), id=p.stem) for p in sorted((Path(__file__).parents[2] / "genotypes").glob("*.nas"))]
+    zoo = [pytest.param(path.read_text(), id=path.stem, marks=marks(path.stem)) for path in ZOO]
     paper = [pytest.param(random_decoders.paper_text(seed), id=f"paper{seed}") for seed in range(150)]
     free = [pytest.param(random_decoders.text(seed), id=f"free{seed}") for seed in range(150)]
     return [*zoo, *paper, *free]
