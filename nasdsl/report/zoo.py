@@ -226,8 +226,8 @@ def page(decoders: list[Entry], spaces: Mapping[Path, Space]) -> str:
         "## Beside published figures",
         "Each of ours is counted as the published one was. FLOPs and trained parameters of NAS-FCOS follow the rule of "
         "its Table 2: biases, BatchNorms and some ReLUs count too, unused layers do, frozen parameters do not. The "
-        "operations of NAS-FPN are two for each multiply-accumulate. NAS-FCOS prints 3.41 M parameters for the head of "
-        "its Figure 4; the layers of that figure have 4.37 M at width 256.",
+        "operations of NAS-FPN are two for each multiply-accumulate, the FLOPs of EfficientDet are one. NAS-FCOS prints "
+        "3.41 M parameters for the head of its Figure 4; the layers of that figure have 4.37 M at width 256.",
         "\n".join(_comparison({entry.name: entry.path for entry in decoders})),
         "## Decoders",
         *(part for entry in decoders for part in _decoder(entry)),

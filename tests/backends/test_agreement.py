@@ -31,12 +31,20 @@ from nasdsl.nn.deform.cpu import deform_conv2d
 SIZE = (96, 160)
 CLASSES = 7
 
+STRIDED = """decoder strided {
+  input c3, c4
+  fpn(width=32, norm=none, act=none) { output p3 = c3, p4 = conv(c3, k=3, stride=2, norm=bn), p5 = down(c4) }
+  head(width=32) { conv_3x3 }
+  predict fcos
+}"""
+"""Strided outputs, which have their own initialization: one with a bias, one without."""
+
 
 def texts() -> list[Any]:
     zoo = [pytest.param(path.read_text(), id=path.stem, marks=marks(path.stem)) for path in ZOO]
     paper = [pytest.param(random_decoders.paper_text(seed), id=f"paper{seed}") for seed in range(150)]
     free = [pytest.param(random_decoders.text(seed), id=f"free{seed}") for seed in range(150)]
-    return [*zoo, *paper, *free]
+    return [*zoo, *paper, *free, pytest.param(STRIDED, id="strided")]
 
 
 def lowered(text: str) -> tuple[Graph, CostTable]:
