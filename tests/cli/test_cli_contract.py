@@ -281,8 +281,8 @@ def test_a_model_file_is_converted(folder: Path) -> None:
     (folder / "wrong.yaml").write_text(MODEL_FILE.replace("C2f", "C2g").replace("[[3]", "[[9]"))
     ran = nasdsl("import", "yolo", "wrong.yaml", cwd=folder)
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert "error[import]: unknown module `C2g`\n --> wrong.yaml:6:13\n" in ran.stderr
-    assert "error[import]: layer 4 reads layer 9, and the file has 5 layers\n --> wrong.yaml:7:6\n" in ran.stderr
+    assert "error[import]: unknown module `C2g`\n  --> wrong.yaml:6:13\n" in ran.stderr
+    assert "error[import]: layer 4 reads layer 9, and the file has 5 layers\n  --> wrong.yaml:7:7\n" in ran.stderr
     ran = nasdsl("import", "yolo", "none.yaml", cwd=folder)
     assert (ran.returncode, ran.stderr) == (2, "nasdsl: none.yaml: no such file\n")
 

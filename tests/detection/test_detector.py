@@ -520,8 +520,8 @@ def test_the_normalisation_is_part_of_the_weights() -> None:
 def test_configs_of_the_zoo_round_trip_through_json(zoo_path: Path) -> None:
     backbone = "resnet50" if zoo_path.stem in ("fcos", "nas_fpn") else "mobilenet_v2"
     decoder = load(zoo_path).with_width(64)
-    retina = "retinanet" in str(decoder)
-    options: dict[str, Any] = {"nms": 0.55} if retina else {"center_radius": 1.5, "ranges": [32, 64, 128, 256]}
+    is_fcos = "predict fcos" in str(decoder)
+    options: dict[str, Any] = {"center_radius": 1.5, "ranges": [32, 64, 128, 256]} if is_fcos else {"nms": 0.55}
     with torch.device("meta"):  # only names and shapes: the networks are large
         model = detector(
             decoder, backbone, classes=["a", "ß"], category_ids=[3, 90], freeze_at=3, norm="frozen",

@@ -408,7 +408,7 @@ def test_a_name_that_means_something_already_is_refused(name: Any, message: str)
 
 
 def test_built_in_names_are_those_of_the_language() -> None:
-    assert custom._builtin_primitives() == {*PRIMITIVES, "input", "result", "factor"}
+    assert custom._builtin_primitives() == {*PRIMITIVES, "input", "result"}
     assert set(ACTIVATIONS) <= set(PRIMITIVES)
     assert set(SECTION) == set(SECTION_WORDS)
 

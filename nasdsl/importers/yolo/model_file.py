@@ -11,11 +11,11 @@ import yaml
 from nasdsl.diagnostics import Code, Diagnostic, Source, Span
 
 MISTAKE = Code(
-    "import",
-    "a mistake in a model file",
-    "A file of another format cannot be converted. Mistakes of such files have no codes of their own.",
-    "",
-    "",
+    code="import",
+    title="a mistake in a model file",
+    text="A file of another format cannot be converted. Mistakes of such files have no codes of their own.",
+    bad="",
+    good="",
 )
 """What a diagnostic of an importer is; it is not in the catalogue, whose codes are of `.nas` texts."""
 

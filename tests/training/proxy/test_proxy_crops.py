@@ -122,7 +122,7 @@ def test_cached_targets_are_those_of_fcos_on_the_crop(method: Fcos) -> None:
             boxes.append({"boxes": found.boxes[~found.iscrowd], "labels": found.labels[~found.iscrowd]})
         expected = method.targets(SHAPES, (96, 96), boxes)
         for _ in range(2):  # computed, then cached
-            for found, wanted in zip(cache.fcos(crops, method, SHAPES), expected, strict=True):
+            for found, wanted in zip(cache.at_locations(crops, method, SHAPES), expected, strict=True):
                 assert found.dtype == wanted.dtype
                 assert torch.equal(found, wanted)
         assert (expected.labels >= 0).any()
@@ -134,11 +134,11 @@ def test_targets_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Fcos, "targets", lambda *args: computed.append(1) or targets(*args))
     cache = TargetCache([annotations(0, (96, 400))], [(96, 400)], (96, 96))
     crops = [Crop(0, False, 0, 0), Crop(0, True, 0, 0), Crop(0, False, 0, 0)]
-    cache.fcos(crops, Fcos(), SHAPES)
-    cache.fcos(crops, Fcos(), SHAPES)
+    cache.at_locations(crops, Fcos(), SHAPES)
+    cache.at_locations(crops, Fcos(), SHAPES)
     assert len(computed) == 2
-    cache.fcos(crops[:1], Fcos(center_radius=1.5), SHAPES)
-    cache.fcos(crops[:1], Fcos(), dict(list(SHAPES.items())[:4]))
+    cache.at_locations(crops[:1], Fcos(center_radius=1.5), SHAPES)
+    cache.at_locations(crops[:1], Fcos(), dict(list(SHAPES.items())[:4]))
     assert len(computed) == 4
 
 
@@ -149,7 +149,7 @@ def test_ranges_follow_the_size_of_the_image_that_a_crop_is_a_part_of(size: tupl
     found = crop_annotations(everything[0], (120, 160), crop, (96, 96))
     boxes = {"boxes": found.boxes[~found.iscrowd], "labels": found.labels[~found.iscrowd]}
     wanted, others = (Fcos().targets(SHAPES, one, [boxes]).labels for one in (size, (96, 96)))
-    assert torch.equal(cache.fcos([crop], Fcos(), SHAPES).labels, wanted)
+    assert torch.equal(cache.at_locations([crop], Fcos(), SHAPES).labels, wanted)
     assert not torch.equal(wanted, others), "or this test shows nothing"
 
 
@@ -158,7 +158,7 @@ def test_ranges_follow_the_size_of_the_crop_where_images_differ() -> None:
     whole = Annotations(
         torch.tensor([[20.0, 20.0, 50.0, 50.0]]), torch.tensor([0]), torch.tensor([False]), torch.tensor([False])
     )
-    found = TargetCache([whole], [(96, 96)], (96, 96)).fcos([Crop(0, False, 0, 0)], Fcos(), SHAPES)
+    found = TargetCache([whole], [(96, 96)], (96, 96)).at_locations([Crop(0, False, 0, 0)], Fcos(), SHAPES)
     positive = torch.nonzero(found.labels[0] >= 0).flatten()
     assert len(positive)
     assert bool((positive >= 144).all())

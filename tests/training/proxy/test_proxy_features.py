@@ -108,7 +108,7 @@ def test_positive_locations_are_the_white_ones(level: int) -> None:
     crops, stride = all_crops(features, 96), 1 << level
     shapes = {f"p{k}": map_size((96, 96), 1 << k) for k in (3, 4, 5)}
     method = Fcos(ranges={3: (1e8, 1e9), 4: (1e-3, 1e8), 5: (1e-4, 1e-3)}[level], reference_size=None)
-    targets = store.fcos(crops, method, shapes)
+    targets = store.at_locations(crops, method, shapes)
     first = sum(h * w for name, (h, w) in shapes.items() if int(name[1]) < level)
     labels = targets.labels[:, first : first + (96 // stride) ** 2].reshape(-1, 96 // stride, 96 // stride)
     white = features.crops(crops, (f"c{level}",), (96, 96))[f"c{level}"][:, 0] > 0.5

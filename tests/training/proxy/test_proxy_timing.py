@@ -13,9 +13,10 @@ from proxy_tools import small_spec, text
 
 from nasdsl.data import DataError, open_dataset
 from nasdsl.decoder import loads
+from nasdsl.detection.fcos import Fcos
 from nasdsl.training import train
 from nasdsl.training.config import TrainingConfig
-from nasdsl.training.proxy import ProxyTask, loop, timing
+from nasdsl.training.proxy import ProxyTask, timing
 from nasdsl.training.proxy.timing import time_proxy
 from nasdsl.training.recipe import RECIPES
 from nasdsl.training.timing import time_training
@@ -23,13 +24,13 @@ from nasdsl.training.timing import time_training
 
 def test_the_time_of_an_evaluation_is_that_of_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that goes on for a second whenever losses are computed: in a step, and in a batch of the validation."""
-    now, compute = [0.0], loop.compute_losses
+    now, compute = [0.0], Fcos.loss_terms
 
     def take_a_second(*arguments: Any) -> Any:
         now[0] += 1
         return compute(*arguments)
 
-    monkeypatch.setattr(loop, "compute_losses", take_a_second)
+    monkeypatch.setattr(Fcos, "loss_terms", take_a_second)
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     spec = small_spec(cache=str(tmp_path), iterations=12)
     found = time_proxy(spec, open_dataset(spec.data, spec.split), [text()])
