@@ -310,7 +310,14 @@ TRACED_LONG = (
     "nas_fpn",
     "deform_fpn_fcos",
     "tood",
+    "free0",
+    "free1",
+    "free2",
     "free4",
+    "free9",
+    "free10",
+    "free12",
+    "bifpn",
 )
 """Decoders that torch.export takes more than eight seconds for."""
 

@@ -147,6 +147,7 @@ def test_without_validation(tmp_path: Path) -> None:
     assert "predict fcos(centerness=box, boxes=relu)" in (tmp_path / "run" / "decoder.nas").read_text()
 
 
+@pytest.mark.long
 def test_stopped_by_ctrl_c_and_resumed(tmp_path: Path) -> None:
     """In a process of its own, as users do: exit code 130, a message about --resume, and resuming works."""
     import signal

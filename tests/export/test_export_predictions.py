@@ -119,9 +119,8 @@ def test_whole_detectors_as_onnx_and_source(predict: str, tmp_path: Path) -> Non
         assert torch.equal(ours["labels"], theirs["labels"])
 
 
-@pytest.mark.parametrize(
-    "predict", ["gfl(bins=3, share=false)", pytest.param("tal(bins=4, conv=deep)", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("predict", ["gfl(bins=3, share=false)", "tal(bins=4, conv=deep)"])
 def test_a_program(predict: str, tmp_path: Path) -> None:
     model = built(predict)
     export_detector(model, tmp_path / "d.pt2", size=(64, 96))

@@ -151,6 +151,7 @@ def test_broken_kinds_are_named(site: Path, tmp_path: Path, before: str, after: 
     assert "internal error" not in checked.stderr
 
 
+@pytest.mark.long
 def test_a_method_that_cannot_be_imported_is_named(site: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(site, broken)

@@ -75,7 +75,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize(("workers", "first", "kills"), [("inline", 0.0, 14), ("process:2", 0.3, 6)])
+@pytest.mark.parametrize(
+    ("workers", "first", "kills"), [("inline", 0.0, 14), pytest.param("process:2", 0.3, 6, marks=pytest.mark.long)]
+)
 def test_kills_at_random_times_lose_and_repeat_nothing(
     workers: str, first: float, kills: int, tmp_path: Path, whole: list[object]
 ) -> None:

@@ -167,6 +167,7 @@ def test_requirements_are_kept() -> None:
         assert decoder.architecture.fpn.dangling <= 2
 
 
+@pytest.mark.long
 def test_sampling_under_a_limit_that_keeps_one_percent() -> None:
     """At least 100 samples a second of a nominal core's time (best of three rounds: the machine is shared)."""
     free = load_space(SPACES / "nas_fcos_fpn.nas")

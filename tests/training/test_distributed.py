@@ -52,7 +52,8 @@ def weights(out: Path, rank: int) -> dict[str, torch.Tensor]:
     return loaded
 
 
-@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.long
+@pytest.mark.parametrize("accumulate", [1, 2])
 def test_two_processes_give_the_weights_of_one(tmp_path: Path, accumulate: int) -> None:
     """Without BatchNorm and dropout, which depend on the pictures of their own process."""
     how = recipe(schedule="constant", accumulate=accumulate, evaluate_every=2)

@@ -185,6 +185,7 @@ def test_a_run_is_not_overwritten_or_resumed_with_other_settings(out: Path) -> N
         train(small(), SHAPES, recipe(), file, quiet=True)
 
 
+@pytest.mark.long
 def test_a_run_of_an_earlier_version_without_newer_settings_is_resumed(out: Path) -> None:
     train(small(), SHAPES, recipe(), out, quiet=True)
     config = json.loads(Run(out).config.read_text())
