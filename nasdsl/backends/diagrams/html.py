@@ -136,7 +136,7 @@ h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1rem; margin: 1rem 0 .3rem;
 p { color: var(--soft); margin: .2rem 0 1rem; }
 main { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
 #view { flex: 3 1 40rem; min-width: 0; border: 1px solid var(--line); border-radius: 8px; overflow: hidden; }
-.picture { display: block; width: 100%; height: 76vh; cursor: grab; touch-action: none; }
+.picture { display: block; width: 100%; height: min(76vh, 90vw); cursor: grab; touch-action: none; }
 .picture[hidden] { display: none; }
 .picture text[fill="@TONE@"] { fill: var(--soft); }
 .picture a { cursor: inherit; }

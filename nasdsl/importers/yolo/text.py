@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from nasdsl.diagnostics import DiagnosticError, Source, Span
 from nasdsl.importers.yolo.definitions import definitions_of
@@ -242,7 +243,7 @@ class _Writer:
         inputs = sorted(self.inputs)
         given = ", ".join(f"{name} {self.inputs[name].channels}" for name in inputs)
         scale = f", scale {self.file.scale}" if self.file.scale else ""
-        about = [f"# The head of {_comment(self.source.name)}{scale}. Channels of the file's own backbone: {given}."]
+        about = [f"# The head of {_comment(PurePath(self.source.name).name)}{scale}. Channels of the file's own backbone: {given}."]
         if unread:
             about.append(f"# Nothing reads {', '.join(f'layer {layer.line.index}' for layer in unread)} in the file.")
         about += self._notes(detect)
