@@ -243,7 +243,9 @@ class _Writer:
         inputs = sorted(self.inputs)
         given = ", ".join(f"{name} {self.inputs[name].channels}" for name in inputs)
         scale = f", scale {self.file.scale}" if self.file.scale else ""
-        about = [f"# The head of {_comment(PurePath(self.source.name).name)}{scale}. Channels of the file's own backbone: {given}."]
+        about = [
+            f"# The head of {_comment(PurePath(self.source.name).name)}{scale}. Channels of the file's own backbone: {given}."
+        ]
         if unread:
             about.append(f"# Nothing reads {', '.join(f'layer {layer.line.index}' for layer in unread)} in the file.")
         about += self._notes(detect)
