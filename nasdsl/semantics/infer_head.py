@@ -58,7 +58,8 @@ def infer_head(
     width = values["width"] if isinstance(values["width"], int) else 0
     if width and narrowest and width > narrowest:
         setting = next((s for s in head.settings if s.name == "width"), None)
-        level = "" if pyramid else next(name for name, w in widths.items() if w == narrowest)
+        known = set(widths.values()) - {UNKNOWN_WIDTH}
+        level = "" if len(known) == 1 else next(name for name, w in widths.items() if w == narrowest)
         problems.append(types.head_wider(setting.span if setting else head.keyword, width, narrowest, level))
     longest = max(head.chains, key=lambda c: len(c.steps), default=None)
     if longest is not None and len(longest.steps) > MAX_STEPS:
