@@ -216,8 +216,10 @@ class Unparser:
                 self.out.append("detector")
                 self.settings(node.settings)
             case ast.Require():
-                quantity = node.quantity if node.subject is None else f"{node.quantity}({node.subject.name})"
-                self.words("require", quantity, node.comparison)
+                self.out += ("require", SPACE, node.quantity)  # one piece a token: the formatter counts them
+                if node.subject is not None:
+                    self.out += ("(", node.subject.name, ")")
+                self.out += (SPACE, node.comparison, SPACE)
                 self.out.append(duration_text(node.bound) if isinstance(node.bound, ast.Duration) else number_text(node.bound))
                 if node.runtime is not None:
                     self.out += (SPACE, "on", SPACE, node.runtime.name)

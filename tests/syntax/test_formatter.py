@@ -387,3 +387,25 @@ def test_one_long_statement() -> None:
         start = time.process_time()
         format_text(text)
         assert time.process_time() - start < 3
+
+
+def test_blank_lines_behind_requirements_of_every_form_stay() -> None:
+    """The tokens of each statement are counted as they are printed, to find where the next one begins."""
+    text = """decoder d {
+  require count(conv_3x3) <= 4
+  require latency <= 15ms on onnxruntime at 480x640
+
+  input c3
+
+  fpn(width=64) {
+    output p3 = c3
+  }
+
+  head(width=64) {
+    conv_3x3
+  }
+
+  predict fcos
+}
+"""
+    assert format_text(text) == text
