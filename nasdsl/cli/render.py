@@ -64,11 +64,17 @@ def render(
         costs = [d.cost(size, backbone, classes) for d in decoders]
         first, *second = zip(graphs, costs, strict=True)
         try:
-            data = diagrams.render_diff(*first, *second[0], fmt) if second else diagrams.render(*first, fmt, fold)
+            if second:
+                data, rows, folded = (
+                    diagrams.render_diff(*first, *second[0], fmt),
+                    diagrams.count_diff_rows(*first, *second[0]),
+                    0,
+                )
+            else:
+                folding = diagrams.fold_graph(*first, fold)
+                data, rows, folded = diagrams.render_folding(folding, fmt), folding.rows, len(folding.closed)
         except diagrams.RenderError as error:
             fail(str(error))
-        rows = diagrams.count_rows(*first, second[0] if second else None, fold)
-        folded = 0 if second else diagrams.count_folded(*first, fold)
     if fold is None and folded:
         boxes = "one box stands for a block or a repeat" if folded == 1 else f"{folded} boxes stand for blocks and repeats"
         how = "a click opens it" if fmt == "html" else "--no-fold draws every value"

@@ -17,9 +17,8 @@ from typing import Final, NamedTuple
 from nasdsl import resources
 from nasdsl.backbones import backbone
 from nasdsl.backends.cost import CostTable, Size, cost
-from nasdsl.backends.diagrams.diagram import diagram
 from nasdsl.backends.diagrams.dot import emit_diagram
-from nasdsl.backends.diagrams.rendering import draw, folded
+from nasdsl.backends.diagrams.rendering import draw, fold_graph
 from nasdsl.decoder import load, loads
 from nasdsl.spaces import Space, load_space
 
@@ -195,7 +194,7 @@ def _entry(path: Path) -> Entry:
 def _drawing(name: str, path: Path, text: str, fold: bool | None) -> Drawing:
     known = backbone(BACKBONE)
     graph = loads(text, path.name).lower(known.out_channels)
-    return Drawing(name, emit_diagram(folded(diagram(graph, cost(graph, SIZE, CLASSES, known)), fold).diagram))
+    return Drawing(name, emit_diagram(fold_graph(graph, cost(graph, SIZE, CLASSES, known), fold).diagram))
 
 
 def about(text: str) -> str:

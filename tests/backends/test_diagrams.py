@@ -489,7 +489,7 @@ def test_a_wide_diagram_as_each_format(tmp_path: Path) -> None:
     from PIL import Image
 
     graph, table = lowered(TEXTS["nas_fpn"])
-    assert rendering.count_rows(graph, table, fold=False) > 3
+    assert rendering.fold_graph(graph, table, fold=False).rows > 3
     rendering.write(graph, table, tmp_path / "wide.png", fold=False)
     with Image.open(tmp_path / "wide.png") as image:
         assert image.size[0] <= 2 * SCREEN + 100
@@ -506,7 +506,7 @@ def test_a_wide_diagram_as_each_format(tmp_path: Path) -> None:
 
 def test_the_difference_of_wide_decoders_is_wrapped() -> None:
     before, after = lowered(TEXTS["bifpn"]), lowered(TEXTS["bifpn"].replace("repeat 2", "repeat 3"))
-    assert rendering.count_rows(*before, after) > 2
+    assert rendering.count_diff_rows(*before, *after) > 2
     dot = emit_dot_diff(*before, *after)
     bounds = re.search(r'bb="\S+,\S+,(\S+),\S+"', dot)
     assert bounds is not None

@@ -1,8 +1,8 @@
 """Graph to a diagram: SVG, PNG, PDF, DOT, Mermaid, an HTML page, and the difference of two decoders.
 
 ``diagram`` has the contents (boxes and arrows), ``folding`` makes one box of a block or a `repeat`, ``labels`` the text in
-boxes, ``wrapping`` and ``layout`` the places;
-``dot``, ``mermaid``, ``html`` and ``diff`` write the formats, and ``rendering`` calls Graphviz.
+boxes, ``wrapping`` and ``layout`` the places; ``dot``, ``mermaid``, ``html`` and ``diff`` write the formats, and ``rendering``
+calls Graphviz.
 """
 
 from nasdsl.backends.diagrams.rendering import (
@@ -10,11 +10,23 @@ from nasdsl.backends.diagrams.rendering import (
     FORMATS,
     TIMEOUT,
     RenderError,
-    count_folded,
-    count_rows,
+    count_diff_rows,
+    fold_graph,
     render,
     render_diff,
+    render_folding,
     write,
 )
 
-__all__ = ["DIFF_FORMATS", "FORMATS", "TIMEOUT", "RenderError", "count_folded", "count_rows", "render", "render_diff", "write"]
+__all__ = [
+    "DIFF_FORMATS",
+    "FORMATS",
+    "TIMEOUT",
+    "RenderError",
+    "count_diff_rows",
+    "fold_graph",
+    "render",
+    "render_diff",
+    "render_folding",
+    "write",
+]

@@ -27,16 +27,23 @@ class Folding:
     """A folded diagram.
 
     Attributes:
+        whole: the diagram with every value.
         diagram: what is drawn.
         drawn_as: id of the box that stands for each box of the whole diagram, by id.
         closed: the group that each folded box stands for, by id of the box.
         opened: the groups whose values are drawn.
     """
 
+    whole: Diagram
     diagram: Diagram
     drawn_as: Mapping[str, str]
     closed: Mapping[str, Path]
     opened: tuple[Path, ...]
+
+    @property
+    def rows(self) -> int:
+        """Number of rows that what is drawn is wrapped into; 1 if it is not too wide."""
+        return len(wrap_diagram(self.diagram))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +117,10 @@ def fold(drawn: Diagram, is_open: Callable[[Path], bool]) -> Folding:
                     break
                 opened[group] = None
     folded = {group: _folded(group, number, found) for number, (group, found) in enumerate(members.items())}
-    renamed = {arrow.target: of_group[arrow.source] for arrow in drawn.arrows if arrow.source in of_group}
+    read = {arrow.target: folded[of_group[arrow.source]] for arrow in drawn.arrows if arrow.source in of_group}
     drawn_as = {box.id: folded[of_group[box.id]].id if box.id in of_group else box.id for box in drawn.boxes}
-    result = replace(drawn, lanes=_lanes(drawn, folded, of_group, renamed), arrows=_arrows(drawn, drawn_as, of_group))
-    return Folding(result, drawn_as, {box.id: group for group, box in folded.items()}, tuple(opened))
+    result = replace(drawn, lanes=_lanes(drawn, folded, of_group, read), arrows=_arrows(drawn, drawn_as, of_group))
+    return Folding(drawn, result, drawn_as, {box.id: group for group, box in folded.items()}, tuple(opened))
 
 
 def fold_to_fit(drawn: Diagram) -> Folding:
@@ -122,24 +129,24 @@ def fold_to_fit(drawn: Diagram) -> Folding:
     If not even the diagram with everything folded fits, it is wrapped.
     """
     found = fold(drawn, lambda _: True)
-    if len(wrap_diagram(drawn)) == 1:
+    if found.rows == 1:
         return found
     depths = {sum(group.kind == "block" for group in path) for path in found.opened}
     for blocks in range(max(depths, default=0) - 1, -1, -1):
         found = fold(drawn, _open_to(blocks))
-        if len(wrap_diagram(found.diagram)) == 1:
+        if found.rows == 1:
             return found
     found = fold(drawn, lambda path: all(group.kind == "repeat" for group in path))
-    return found if len(wrap_diagram(found.diagram)) == 1 else fold(drawn, lambda _: False)
+    return found if found.rows == 1 else fold(drawn, lambda _: False)
 
 
-def views(drawn: Diagram, first: Folding, most: int = MAX_VIEWS) -> list[View]:
-    """What a page shows where groups can be opened: a diagram, and what it is when one of its groups is opened.
+def views(first: Folding, most: int = MAX_VIEWS) -> list[View]:
+    """What a page shows: a diagram, and, where something is folded, one with each group opened and one with all.
 
-    The first view is the given one, the last one has everything open, or everything folded if the first has nothing folded.
+    The first view is the given one, the last of several has everything open.
 
     Args:
-        most: about how many views there are at most. The groups inside of others are the ones left out.
+        most: most views but for the last. The groups inside of others are the ones left out.
     """
     found = [View("", first, -1)]
     at = 0
@@ -148,12 +155,10 @@ def views(drawn: Diagram, first: Folding, most: int = MAX_VIEWS) -> list[View]:
         for path in view.folding.closed.values():
             if (at == 0 or path[: len(view.path)] == view.path) and len(found) < most:
                 opened = frozenset(first.opened) | {path[: n + 1] for n in range(len(path))}
-                found.append(View(_title(path), fold(drawn, opened.__contains__), at, path))
+                found.append(View(_title(path), fold(first.whole, opened.__contains__), at, path))
         at += 1
     if first.closed:
-        found.append(View("everything", fold(drawn, lambda _: True), 0))
-    elif first.opened:
-        found.append(View("everything folded", fold(drawn, lambda _: False), 0))
+        found.append(View("everything", fold(first.whole, lambda _: True), 0))
     return found
 
 
@@ -162,9 +167,9 @@ def _title(path: Path) -> str:
     return _targets(group) if group.kind == "block" else group.name
 
 
-def _is_one(path: Path) -> bool:
-    """Whether a group gives one value, by whose name it is called."""
-    return path[-1].kind == "block" and "," not in path[-1].span.text.partition("=")[0]
+def _gives_one(box: Box) -> bool:
+    """Whether the box of a group is called by the name of the one value that the group gives."""
+    return box.name == box.span.text.partition("=")[0].strip()
 
 
 def _targets(group: Group) -> str:
@@ -209,14 +214,14 @@ def _folded(path: Path, number: int, members: list[Box]) -> Box:
 
 
 def _lanes(
-    drawn: Diagram, folded: Mapping[Path, Box], of_group: Mapping[str, Path], readers: Mapping[str, Path]
+    drawn: Diagram, folded: Mapping[Path, Box], of_group: Mapping[str, Path], read: Mapping[str, Box]
 ) -> tuple[Lane, ...]:
     """The lanes with groups in the place of their first value. Groups of several levels are in a lane of their own.
 
     Args:
         folded: the box of each group.
         of_group: the group of each box that is in one.
-        readers: a group that a box reads.
+        read: the box of a group that a box reads.
     """
     placed: set[Path] = set()
     lanes = []
@@ -226,18 +231,15 @@ def _lanes(
         for box in lane.boxes:
             group = of_group.get(box.id)
             if group is None:
-                read = readers.get(box.id)
                 is_name = box.role == "output" and not box.layers  # an output that only renames a value
-                boxes.append(box._replace(text=folded[read].name) if is_name and read and _is_one(read) else box)
+                source = read.get(box.id) if is_name else None
+                boxes.append(box._replace(text=source.name) if source is not None and _gives_one(source) else box)
             elif group not in placed:
                 placed.add(group)
                 (several if folded[group].level == SEVERAL_LEVELS else boxes).append(folded[group])
         if boxes:
             lanes.append(lane._replace(boxes=tuple(boxes)))
     if several:
-        order = {group: number for number, group in enumerate(folded)}
-        by_id = {box.id: group for group, box in folded.items()}
-        several.sort(key=lambda box: order[by_id[box.id]])
         lanes.insert((len(lanes) + 1) // 2, Lane(SEVERAL_LEVELS, "several levels", tuple(several)))
     return tuple(lanes)
 

@@ -19,14 +19,14 @@ from nasdsl.diagnostics import Source
 from nasdsl.layers import Feature
 
 
-def emit_page(drawn: Diagram, views: Sequence[View], draw: Callable[[str], str]) -> str:
+def emit_page(views: Sequence[View], draw: Callable[[str], str]) -> str:
     """Make the HTML page of a diagram. It is self-contained: nothing is loaded from elsewhere.
 
     Args:
-        drawn: the whole diagram, for the table.
-        views: what the page shows, the first one at first.
+        views: what the page shows, the first one at first. The table has every value.
         draw: draws a DOT text as SVG.
     """
+    drawn = views[0].folding.whole
     elements = element_ids(drawn)
     sources: dict[int, tuple[int, Source]] = {}
     for box in drawn.boxes:
@@ -78,7 +78,7 @@ def _inline(svg: str, number: int) -> str:
     rest = re.sub(r"<!--.*?-->\n?", "", rest, flags=re.DOTALL)
     rest = re.sub(r'<a xlink:title="([^"]*)">', r"<a><title>\1</title>", rest)
     rest = re.sub(r'<g id="(?!box)[^"]*"', "<g", rest)
-    rest = re.sub(r'<g id="(?!a_)', f'<g id="v{number}-', rest)
+    rest = rest.replace('<g id="box', f'<g id="v{number}-box')
     hidden = " hidden" if number else ""
     return f'{head} class="picture" id="v{number}" role="img"{hidden}>{rest}'
 

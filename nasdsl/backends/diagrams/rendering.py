@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from nasdsl.backends.cost import CostTable
-from nasdsl.backends.diagrams.diagram import Diagram, diagram
+from nasdsl.backends.diagrams.diagram import diagram
 from nasdsl.backends.diagrams.diff import difference, emit_dot_diff
 from nasdsl.backends.diagrams.dot import emit_diagram, wrap_diagram
 from nasdsl.backends.diagrams.folding import Folding, fold_to_fit, views
@@ -55,14 +55,36 @@ def render(graph: Graph, table: CostTable, fmt: str, fold: bool | None = None) -
         RenderError: Graphviz is missing or fails.
     """
     _check(fmt, FORMATS)
-    drawn = diagram(graph, table)
-    folding = folded(drawn, fold)
+    return render_folding(fold_graph(graph, table, fold), fmt)
+
+
+def fold_graph(graph: Graph, table: CostTable, fold: bool | None = None) -> Folding:
+    """The diagram of a graph, with what is drawn as one box; see `render`.
+
+    Raises:
+        ValueError: a table of another graph.
+    """
+    whole = diagram(graph, table)
+    return fold_to_fit(whole) if fold is None else fold_diagram(whole, lambda _: not fold)
+
+
+def render_folding(folding: Folding, fmt: str) -> bytes:
+    """Draw a diagram that `fold_graph` has made.
+
+    Args:
+        fmt: one of `FORMATS`.
+
+    Raises:
+        ValueError: an unknown format.
+        RenderError: Graphviz is missing or fails.
+    """
+    _check(fmt, FORMATS)
     if fmt == "dot":
         return emit_diagram(folding.diagram).encode()
     if fmt == "mmd":
         return emit_mermaid_diagram(folding.diagram).encode()
     if fmt == "html":
-        return emit_page(drawn, views(drawn, folding), lambda dot: draw(dot, "svg").decode()).encode()
+        return emit_page(views(folding), lambda dot: draw(dot, "svg").decode()).encode()
     return draw(emit_diagram(folding.diagram), fmt)
 
 
@@ -95,28 +117,9 @@ def render_diff(graph_a: Graph, table_a: CostTable, graph_b: Graph, table_b: Cos
     return text.encode() if fmt == "dot" else draw(text, fmt)
 
 
-def count_rows(graph: Graph, table: CostTable, other: tuple[Graph, CostTable] | None = None, fold: bool | None = None) -> int:
-    """Number of rows that the diagram is wrapped into; 1 if it is not too wide.
-
-    Args:
-        table: costs of the graph.
-        other: for `render_diff`, the second graph and its costs.
-        fold: as of `render`; a difference is never folded.
-    """
-    drawn = diagram(graph, table)
-    if other is not None:
-        return len(wrap_diagram(*difference(drawn, diagram(*other))))
-    return len(wrap_diagram(folded(drawn, fold).diagram))
-
-
-def count_folded(graph: Graph, table: CostTable, fold: bool | None = None) -> int:
-    """Number of boxes of the diagram that stand for a block, a turn or a `repeat`; `fold` as of `render`."""
-    return len(folded(diagram(graph, table), fold).closed)
-
-
-def folded(drawn: Diagram, fold: bool | None = None) -> Folding:
-    """The diagram with what is drawn as one box; `fold` as of `render`."""
-    return fold_to_fit(drawn) if fold is None else fold_diagram(drawn, lambda _: not fold)
+def count_diff_rows(graph_a: Graph, table_a: CostTable, graph_b: Graph, table_b: CostTable) -> int:
+    """Number of rows that the diagram of `render_diff` is wrapped into; 1 if it is not too wide."""
+    return len(wrap_diagram(*difference(diagram(graph_a, table_a), diagram(graph_b, table_b))))
 
 
 def _check(fmt: str, known: tuple[str, ...]) -> None:
