@@ -349,6 +349,15 @@ head:
         (("backbone:", "backbones:"), "no `backbone:`"),
         (("n: [0.33, 0.25, 1024]", "n: [0.33]"), "the scale `n` is `[0.33]`"),
         (("nc: 80", "nc: 80\nscale: q"), "no scale `q`"),
+        (("n: [0.33, 0.25, 1024]", "n: [0.33, .inf, 1024]"), "the scale `n` is `[0.33, .inf, 1024]`"),
+        (("[-1, 1, Conv, [256, 3, 2]]", "[-1, 1, Conv, [999999999, 3, 2]]"), "channels of Conv is `999999999`"),
+        (("[-1, 3, C2f, [512]]", "[-1, 3000, C2f, [512]]"), "the repeats of layer 12 are `3000`"),
+        (("[[-1, 6], 1, Concat, [1]]", "[[-1, 6], 1, Concat, [2]]"), "dimension of Concat is `2`"),
+        (("[None, 2,", "[64, 2,"), "size of Upsample is `64`"),
+        (("[-1, 3, C2f, [512]]", "[-1, 3, Bottleneck, [512, True, 1, [1, 3]]]"), "kernels of Bottleneck is `[1, 3]`"),
+        (("Detect, [nc]", "Detect, [many]"), "classes of Detect is `many`"),
+        (("Detect, [nc]", "Detect, [nc, 16]"), "anchors of Detect is `16`"),
+        (("  n: [0.33, 0.25, 1024]\n  m: [0.67, 0.75, 768]\n", "  [n]: 3\n"), "no scale ``"),
         (("nc: 80", "nc: 80\nactivation: nn.Wish()"), "unknown activation `nn.Wish()`"),
         (("nc: 80", "nc: [80"), "not YAML: expected ',' or ']', but got ':'"),
     ],
@@ -377,3 +386,12 @@ def test_mutated_files_give_findings_and_nothing_else() -> None:
             text[at : at + choose.randint(0, 3)] = choose.choice(["", "-", "[", "]", ",", "9", "x", "None", ": ", "\n", "-1"])
         with suppress(DiagnosticError):
             nasdsl.loads(yolo_text(Source("model.yaml", "".join(text))))
+
+
+def test_the_classes_of_detect_are_those_of_the_head() -> None:
+    """Its argument counts, and not the file's ``nc``, where it is a number."""
+    widths = [
+        re.search(r"cls: conv_3x3\(width=(\d+)\)", yolo_text(Source("m", V8.replace("[nc]", classes))))
+        for classes in ("[nc]", "[90]", "[20]")
+    ]
+    assert [found[1] for found in widths if found] == ["80", "90", "64"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,6 +22,9 @@ MISTAKE = Code(
 
 MAX_CHARACTERS = 1_000_000
 MAX_LAYERS = 10_000
+MAX_MULTIPLE = 1e9
+"""A multiple, or a bound on channels, is below this."""
+MAX_REPEATS = 1000
 
 _FORM = "expected [from, repeats, module, args], such as [-1, 1, Conv, [64, 3, 2]]"
 
@@ -54,27 +58,35 @@ class LayerLine:
     span: Span
 
 
+class Scale(NamedTuple):
+    """An entry of ``scales``.
+
+    Attributes:
+        name: empty where the file names none.
+        depth, width: multiples of repeats and channels.
+        max_channels: bound on the channels, before the multiple.
+    """
+
+    name: str = ""
+    depth: float = 1.0
+    width: float = 1.0
+    max_channels: float = math.inf
+
+
 @dataclass(frozen=True)
 class ModelFile:
     """A model file.
 
     Attributes:
         layers: of backbone and head; a line with a mistake is None.
-        depth, width: the multiples.
-        max_channels: bound on the channels, before the multiple.
-        scale: name of the scale that they come from; empty where the file has one only.
-        scales: names of all scales.
+        scale: what repeats and channels are multiplied by.
         classes: ``nc``.
         activation: name of the activation in the language.
         anchors: whether the file has a list of anchors.
     """
 
     layers: tuple[LayerLine | None, ...]
-    depth: float
-    width: float
-    max_channels: float
-    scale: str
-    scales: tuple[str, ...]
+    scale: Scale
     classes: int
     activation: str
     anchors: bool
@@ -137,15 +149,12 @@ def read_model_file(source: Source, scale: str | None, problems: Problems) -> Mo
         for line in value.value:
             layers.append(reader.line(line, len(layers), in_head=section == "head"))
     values = {name: reader.item(value) for name, (_, value) in top.items() if name not in ("backbone", "head")}
-    multiples = _multiples(values, top, scale, reader, problems)
-    depth, width, most, name, names = multiples
     classes = values.get("nc", Item(80, whole))
     if not _is_count(classes.value):
         problems.add(classes.span, f"`nc` is {_shown(classes)}", "expected the number of classes")
         classes = Item(80, whole)
-    return ModelFile(
-        tuple(layers), depth, width, most, name, names, int(classes.value), _activation(values, problems), "anchors" in values
-    )
+    chosen = _scale(values, top, scale, reader, problems)
+    return ModelFile(tuple(layers), chosen, int(classes.value), _activation(values, problems), "anchors" in values)
 
 
 class _Reader:
@@ -190,8 +199,10 @@ class _Reader:
                 self.problems.add(source.span, f"layer {index} reads {_shown(source)}", "expected the number of a layer, or -1")
         if not sources:
             self.problems.add(given.span, f"layer {index} reads nothing", "expected the number of a layer, or several")
-        if not _is_count(repeats.value):
-            self.problems.add(repeats.span, f"the repeats of layer {index} are {_shown(repeats)}", "expected 1 or more")
+        if not _is_count(repeats.value) or repeats.value > MAX_REPEATS:
+            self.problems.add(
+                repeats.span, f"the repeats of layer {index} are {_shown(repeats)}", f"expected 1 to {MAX_REPEATS}"
+            )
         if not isinstance(module.value, str):
             self.problems.add(module.span, f"the module of layer {index} is {_shown(module)}", "expected a name, such as Conv")
         if not isinstance(args.value, list):
@@ -209,7 +220,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < MAX_MULTIPLE
 
 
 def _shown(item: Item) -> str:
@@ -217,10 +228,8 @@ def _shown(item: Item) -> str:
     return f"`{text if len(text) <= 40 else text[:39] + '…'}`"
 
 
-def _multiples(
-    values: Mapping[str, Item], top: Mapping[str, Any], scale: str | None, reader: _Reader, problems: Problems
-) -> tuple[float, float, float, str, tuple[str, ...]]:
-    """Depth, width, bound on the channels, the name of their scale, and the names of all scales; 1 where it is wrong."""
+def _scale(values: Mapping[str, Item], top: Mapping[str, Any], scale: str | None, reader: _Reader, problems: Problems) -> Scale:
+    """The scale to take; one that changes nothing, with a diagnostic, where there is a mistake."""
     if "scales" not in top:
         if scale is not None:
             problems.add(
@@ -233,28 +242,26 @@ def _multiples(
                 problems.add(item.span, f"`{name}` is {_shown(item)}", "expected a number above 0")
                 item = None
             found.append(1.0 if item is None else float(item.value))
-        return found[0], found[1], float("inf"), "", ()
-    nothing = (1.0, 1.0, float("inf"), "", ())
+        return Scale("", *found)
     node = top["scales"][1]
     if not isinstance(node, yaml.MappingNode) or not node.value:
         problems.add(reader.span(node), "`scales` names no scale", "expected entries such as n: [0.33, 0.25, 1024]")
-        return nothing
+        return Scale()
     entries = {key.value: reader.item(value) for key, value in node.value if isinstance(key, yaml.ScalarNode)}
     named = values.get("scale")
-    name = scale if scale is not None else str(named.value) if named is not None else next(iter(entries))
+    name = scale if scale is not None else str(named.value) if named is not None else next(iter(entries), "")
     if name not in entries:
         place = named.span if named is not None and scale is None else reader.span(top["scales"][0])
         problems.add(place, f"no scale `{name}`", f"expected one of {', '.join(entries)}")
-        return nothing
+        return Scale()
     item = entries[name]
     numbers = item.value if isinstance(item.value, list) else []
     if len(numbers) not in (2, 3) or not all(_is_number(number.value) for number in numbers):
         problems.add(
             item.span, f"the scale `{name}` is {_shown(item)}", "expected [depth, width] or [depth, width, most channels]"
         )
-        return nothing
-    depth, width, *most = [float(number.value) for number in numbers]
-    return depth, width, most[0] if most else float("inf"), name, tuple(entries)
+        return Scale()
+    return Scale(name, *(float(number.value) for number in numbers))
 
 
 def _activation(values: Mapping[str, Item], problems: Problems) -> str:

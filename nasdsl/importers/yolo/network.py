@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nasdsl.diagnostics.diagnostic import did_you_mean
-from nasdsl.importers.yolo.model_file import LayerLine, ModelFile, Problems
-from nasdsl.importers.yolo.modules import MODULES, scaled_channels, scaled_repeats, wrong_argument
+from nasdsl.importers.yolo.model_file import MAX_REPEATS, LayerLine, ModelFile, Problems
+from nasdsl.importers.yolo.modules import ACCEPTS, MAX_CHANNELS, MODULES, scaled_channels, scaled_repeats
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Layer:
         sources: numbers of the layers that it reads; -1 is the image.
         arguments: by name, defaults included.
         repeats: after the depth multiple.
-        channels, level: of its result. Those of Detect are not read.
+        channels, level: of its result: its map has the stride 2**level. Those of Detect are not read.
     """
 
     line: LayerLine
@@ -31,6 +31,11 @@ class Layer:
     level: int
 
     @property
+    def index(self) -> int:
+        """Its number in the network."""
+        return self.line.index
+
+    @property
     def module(self) -> str:
         return str(self.line.module.value)
 
@@ -38,9 +43,9 @@ class Layer:
 def follow(file: ModelFile, problems: Problems) -> dict[int, Layer]:
     """The layers by number; those with a mistake, and those that read them, are missing."""
     follower = _Follower(file, problems)
-    for index, line in enumerate(file.layers):
+    for line in file.layers:
         if line is not None:
-            follower.layer(line, index)
+            follower.layer(line)
     return follower.found
 
 
@@ -50,33 +55,32 @@ class _Follower:
         self.problems = problems
         self.found: dict[int, Layer] = {}
 
-    def layer(self, line: LayerLine, index: int) -> None:
+    def layer(self, line: LayerLine) -> None:
         before = len(self.problems.found)
         name = str(line.module.value)
         module = MODULES.get(name)
-        sources = self._sources(line, index)
+        sources = self._sources(line)
         if module is None or (line.in_head and not module.in_head):
             self._unknown_module(line)
             return
         arguments = self._arguments(line, name)
-        is_several = name in ("Concat", "Detect")
-        if sources is not None and not is_several and len(sources) != 1:
-            self.problems.add(line.span, f"{name} of layer {index} reads {len(sources)} layers", "expected one")
-        if not line.in_head and is_several and name == "Detect":
+        if sources is not None and len(sources) != 1 and name not in ("Concat", "Detect"):
+            self.problems.add(line.span, f"{name} of layer {line.index} reads {len(sources)} layers", "expected one")
+        if name == "Detect" and not line.in_head:
             self.problems.add(line.module.span, "Detect in the backbone", "expected at the end of `head`")
         if sources is None or arguments is None or len(self.problems.found) > before:
             return
-        operands = [self.found.get(source) for source in sources if source >= 0]
-        if any(operand is None for operand in operands):
+        operands = [self.found[source] for source in sources if source in self.found]
+        if len(operands) < sum(source >= 0 for source in sources):
             return  # what it reads has a mistake
-        repeats = scaled_repeats(int(line.repeats.value), self.file.depth)
-        known = [operand for operand in operands if operand is not None]
-        shape = self._shape(line, name, known, arguments)
+        shape = self._shape(line, name, operands, arguments)
         if shape is not None:
-            self.found[index] = Layer(line, sources, arguments, repeats, *shape)
+            repeats = min(scaled_repeats(int(line.repeats.value), self.file.scale.depth), MAX_REPEATS)
+            self.found[line.index] = Layer(line, sources, arguments, repeats, *shape)
 
-    def _sources(self, line: LayerLine, index: int) -> tuple[int, ...] | None:
+    def _sources(self, line: LayerLine) -> tuple[int, ...] | None:
         """Numbers of the layers that a layer reads; None with a diagnostic where one points nowhere."""
+        index = line.index
         found: list[int] | None = []
         for item in line.sources:
             source = index + item.value if item.value < 0 else item.value
@@ -100,8 +104,7 @@ class _Follower:
         name = str(line.module.value)
         known = [word for word, module in MODULES.items() if module.in_head or not line.in_head]
         meant = did_you_mean(name, [word for word in known if word not in name])  # GhostConv is no misspelled Conv
-        reason = "cannot be written in the language yet" if name in MODULES else "unknown"
-        message = f"unknown module `{name}`" if reason == "unknown" else f"`{name}` in the head {reason}"
+        message = f"`{name}` in the head cannot be converted yet" if name in MODULES else f"unknown module `{name}`"
         help = f"did you mean `{meant}`?" if meant else "what it reads and gives must be known for all that follows"
         self.problems.add(line.module.span, message, f"expected one of {', '.join(known)}", help)
 
@@ -118,17 +121,20 @@ class _Follower:
         for (key, (accepts, default)), item in zip(takes.items(), line.args, strict=False):
             if item.value is None and default is not None:
                 continue  # None is the default
-            expected = wrong_argument(item, accepts)
-            if expected:
+            takes_value, expected = ACCEPTS[accepts]
+            if not takes_value(item.value):
                 self.problems.add(item.span, f"{key} of {name} is `{item.span.text}`", f"expected {expected}")
             arguments[key] = item.value
-        missing = "channels" in takes and not line.args
-        if missing:
+        if "channels" in takes and not line.args:
             self.problems.add(line.span, f"{name} has no arguments", f"expected {', '.join(takes)}")
         if len(self.problems.found) > before:
             return None
         if "channels" in arguments:
-            arguments["channels"] = scaled_channels(arguments["channels"], self.file.width, self.file.max_channels)
+            scaled = scaled_channels(arguments["channels"], self.file.scale.width, self.file.scale.max_channels)
+            if scaled > MAX_CHANNELS:
+                self.problems.add(line.args[0].span, f"{name} of {scaled} channels", f"expected at most {MAX_CHANNELS}")
+                return None
+            arguments["channels"] = scaled
         return arguments
 
     def _shape(self, line: LayerLine, name: str, operands: list[Layer], arguments: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -138,15 +144,12 @@ class _Follower:
         if name == "Concat":
             levels = {operand.level for operand in operands}
             if len(levels) > 1:
-                described = ", ".join(f"layer {o.line.index} has stride {1 << o.level}" for o in operands)
+                described = ", ".join(f"layer {o.index} has stride {1 << o.level}" for o in operands)
                 add(line.span, "Concat of maps of different sizes", described, "an Upsample or a Conv of stride 2 is missing")
                 return None
             return sum(operand.channels for operand in operands), level
         if name == "Upsample":
             steps = int(arguments["factor"]).bit_length() - 1
-            if arguments["size"] is not None:
-                add(line.args[0].span, "Upsample to a fixed size", "expected None, with a factor")
-                return None
             if level - steps < 0:
                 add(line.span, f"Upsample of a map of stride {1 << level}", "it would be larger than the image")
                 return None
@@ -187,12 +190,12 @@ class _Follower:
         seen: dict[int, int] = {}
         for item, operand in zip(line.sources, operands, strict=True):
             if operand.level in seen:
-                both = f"layers {seen[operand.level]} and {operand.line.index}"
+                both = f"layers {seen[operand.level]} and {operand.index}"
                 message = f"Detect reads two maps of stride {1 << operand.level}: {both}"
                 self.problems.add(item.span, message, "expected one map of each level")
                 return None
             if operand.level < 1:
                 self.problems.add(item.span, "Detect reads a map of the size of the image", "expected a stride of 2 or more")
                 return None
-            seen[operand.level] = operand.line.index
+            seen[operand.level] = operand.index
         return 0, 0

@@ -33,9 +33,7 @@ def yolo_text(source: Source, name: str = "yolo", scale: str | None = None) -> s
     """
     problems = Problems()
     file = read_model_file(source, scale, problems)
-    layers: dict[int, Layer] = {}
-    if file is not None:
-        layers = follow(file, problems)
+    layers = {} if file is None else follow(file, problems)
     text = ""
     if file is not None and not problems.found:
         text = _Writer(file, layers, problems, name, source).run()
@@ -78,11 +76,11 @@ class _Writer:
     def run(self) -> str:
         detect = [layer for layer in self.layers.values() if layer.module == "Detect"]
         end = Span(self.source, 0, 1) if not detect else detect[-1].line.module.span
-        if len(detect) != 1 or max(self.layers) != detect[-1].line.index:
+        if len(detect) != 1 or max(self.layers) != detect[-1].index:
             what = "no Detect" if not detect else "several Detect" if len(detect) > 1 else "layers behind Detect"
             self.problems.add(end, f"`head` has {what}", "expected one Detect, as its last layer")
             return ""
-        self._find_features(detect[0])
+        self._find_features()
         if self.problems.found:
             return ""
         for layer in self.layers.values():
@@ -90,31 +88,32 @@ class _Writer:
                 self._place(layer)
         unread = [
             layer for layer in self.layers.values() if layer.line.in_head and layer is not detect[0]
-            and not self.readers[layer.line.index]
+            and not self.readers[layer.index]
         ]  # fmt: skip
         outputs = ", ".join(
             f"p{self.layers[source].level} = {self._named(source)}"
             for source in sorted(detect[0].sources, key=lambda s: self.layers[s].level)
         )
         for layer in unread:
-            self._named(layer.line.index)
+            self._named(layer.index)
         self.lines.append(f"output {outputs}")
         return self._text(detect[0], unread)
 
     # ---------------------------------------------------------------------------------------------- features
 
-    def _find_features(self, detect: Layer) -> None:
+    def _find_features(self) -> None:
         """Name the layers of the backbone that the head reads, and write the pooling at the end of the backbone."""
         backbone = [layer for layer in self.layers.values() if not layer.line.in_head]
         tail: list[Layer] = []
-        while backbone and backbone[-1].module == "SPPF" and backbone[-1].sources == (backbone[-1].line.index - 1,):
+        while backbone and backbone[-1].module == "SPPF" and backbone[-1].sources == (backbone[-1].index - 1,):
             tail.insert(0, backbone.pop())
         last = {layer.level: layer for layer in backbone}
+        written = {layer.index for layer in tail}
         for layer in self.layers.values():
-            if layer.line.in_head or layer in tail:
+            if layer.line.in_head or layer.index in written:
                 for place, source in enumerate(layer.sources):
                     self.readers[source] += 1
-                    if source not in {inner.line.index for inner in tail}:
+                    if source not in written:
                         self._feature(layer, place, source, last)
         for layer in tail:
             if not self.problems.found:
@@ -126,8 +125,8 @@ class _Writer:
             return
         kept = last[layer.level]
         if kept is not layer:
-            message = f"layer {reader.line.index} reads layer {source}, inside of the stage of stride {1 << layer.level}"
-            label = f"expected {kept.line.index}, its last layer: a backbone gives one feature of each level"
+            message = f"layer {reader.index} reads layer {source}, inside of the stage of stride {1 << layer.level}"
+            label = f"expected {kept.index}, its last layer: a backbone gives one feature of each level"
             self.problems.add(reader.line.sources[place].span, message, label)
             return
         if not 2 <= layer.level <= 5:
@@ -144,20 +143,18 @@ class _Writer:
     def _place(self, layer: Layer) -> None:
         """Enter a layer; it is written where it is read, or gets a name if several read it."""
         operands = [self.values[source] for source in layer.sources]
-        role = operands[0].role
-        levels = [operand.layer.level for operand in operands]
-        for operand in operands[1:]:
-            role = operand.role if role == "n" else role
-        if layer.level < levels[0]:
+        role = next((operand.role for operand in operands if operand.role != "n"), "n")
+        level = operands[0].layer.level
+        if layer.level < level:
             role = "td"
-        elif layer.level > levels[0]:
+        elif layer.level > level:
             role = "bu"
         elif layer.module == "SPPF":
             role = "s"
-        self.values[layer.line.index] = _Value(layer, role)
+        self.values[layer.index] = _Value(layer, role)
         is_block = layer.module in ("C3", "C2f", "C3k2", "SPPF", "Bottleneck")
-        if is_block or self.readers[layer.line.index] > 1:
-            self._named(layer.line.index)
+        if is_block or self.readers[layer.index] > 1:
+            self._named(layer.index)
 
     def _named(self, index: int) -> str:
         """The name of a layer, written as a statement if it is none yet."""
@@ -189,10 +186,10 @@ class _Writer:
         if layer.module == "Concat":
             names = [self.values[s].name for s in layer.sources if self.values[s].name]
             operands = [self._operand(s, inside, names[0] if names else "") for s in layer.sources]
-            inside.append(layer.line.index)
+            inside.append(layer.index)
             return operands[0] if len(operands) == 1 else f"concat({', '.join(operands)})"
         x = self._operand(layer.sources[0], inside)
-        inside.append(layer.line.index)
+        inside.append(layer.index)
         if layer.module == "Upsample":
             if arguments["mode"] == "nearest":
                 return f"up({x}, {target})" if target else f"resize({x}, to={layer.level}, mode=nearest)"
@@ -242,15 +239,15 @@ class _Writer:
         widths = [self.layers[source].channels for source in detect.sources]
         inputs = sorted(self.inputs)
         given = ", ".join(f"{name} {self.inputs[name].channels}" for name in inputs)
-        scale = f", scale {self.file.scale}" if self.file.scale else ""
+        scale = f", scale {self.file.scale.name}" if self.file.scale.name else ""
         about = [
             f"# The head of {_comment(PurePath(self.source.name).name)}{scale}. Channels of the file's own backbone: {given}."
         ]
         if unread:
-            about.append(f"# Nothing reads {', '.join(f'layer {layer.line.index}' for layer in unread)} in the file.")
+            about.append(f"# Nothing reads {', '.join(f'layer {layer.index}' for layer in unread)} in the file.")
         about += self._notes(detect)
         definitions = definitions_of(self.used)
-        box, cls, is_light = self._head_widths(widths)
+        box, cls, is_light = self._head_widths(widths[0], detect.arguments["classes"])
         layer = f"conv(k=3, groups=in, width=in) -> conv_1x1(width={cls})" if is_light else f"conv_3x3(width={cls})"
         parts = [
             *about, "", "\n\n".join(definitions), "",
@@ -271,12 +268,16 @@ class _Writer:
         ]  # fmt: skip
         return "\n".join(parts) + "\n"
 
-    def _head_widths(self, widths: list[int]) -> tuple[int, int, bool]:
-        """Channels of the box and cls towers, and whether the cls tower is depthwise separable, as beside C3k2."""
-        first = widths[0]
+    def _head_widths(self, first: int, classes: int | str) -> tuple[int, int, bool]:
+        """Channels of the box and cls towers, and whether the cls tower is depthwise separable, as beside C3k2.
+
+        Args:
+            first: channels of the first map that Detect reads.
+            classes: as Detect has them: a number, or ``nc``.
+        """
+        count = self.file.classes if isinstance(classes, str) else classes
         box = max(16, first // 4, 4 * REG_MAX)
-        cls = max(first, min(self.file.classes, 100))
-        return box, cls, any(layer.module == "C3k2" for layer in self.layers.values())
+        return box, max(first, min(count, 100)), any(layer.module == "C3k2" for layer in self.layers.values())
 
     def _notes(self, detect: Layer) -> list[str]:
         if detect.arguments["anchors"] is None and not self.file.anchors:
