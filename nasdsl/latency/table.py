@@ -21,11 +21,10 @@ from filelock import FileLock
 from nasdsl.files import write_json
 from nasdsl.latency.machine import cpu_name
 from nasdsl.latency.session import LatencyError, MissingRuntime
+from nasdsl.semantics.elaborate import RUNTIMES
 
 FORMAT = 1
 """Changes when old tables cannot be read, or parts are written or timed in another way."""
-
-RUNTIMES = ("onnxruntime", "openvino", "torch")
 
 CORRECTED_FROM = 8
 """Whole detectors that a correction needs."""

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -21,11 +22,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
 from in_process import invoke, refused
 from small_runs import untrained_detector
 
+from nasdsl.cli.latency import latency
 from nasdsl.detection.weights import save_detector
 from nasdsl.export import metadata
 from nasdsl.latency import Protocol
 from nasdsl.latency.session import LatencyError, NodeTime, input_shape, make_profile, section_of
 from nasdsl.latency.torch_runtime import size_of
+from nasdsl.semantics.elaborate import RUNTIMES
 
 QUICK = Protocol(round_seconds=0.0, warmup_seconds=0.0, rounds=3)
 
@@ -224,3 +227,9 @@ def test_a_required_latency_is_compared(tmp_path: Path) -> None:
     other = invoke("latency", *options, "--size", "64x64")
     assert other.exit_code == 0
     assert other.stdout.endswith(f"{requirement}: not compared, this is another runtime, size or batch\n")
+
+
+def test_the_runtimes_of_a_requirement_are_those_of_the_command() -> None:
+    (option,) = [option for option in latency.params if option.name == "runtime"]
+    assert isinstance(option.type, click.Choice)
+    assert sorted(option.type.choices) == sorted(RUNTIMES)
