@@ -590,6 +590,13 @@ def test_mermaid_has_the_same_boxes_and_arrows(decoder: tuple[Graph, CostTable])
 # ---------------------------------------------------------------------------------------------- pictures
 
 
+def test_each_layer_of_a_repeated_step_is_one() -> None:
+    head = "head(width=64, norm=gn) { conv(k=3, groups=2 * 4) * 3 -> conv_1x1 * 1 }"
+    text = re.sub(r"head\(.*?\}", head, POOLED, count=1)
+    tower = diagram(*lowered(text)).towers[0]
+    assert [box.text for box in tower.layers] == ["conv(k=3, groups=2 * 4)"] * 3 + ["conv_1x1"]
+
+
 def test_svg_is_xml_and_names_everything(decoder: tuple[Graph, CostTable]) -> None:
     graph, table = decoder
     root = ElementTree.fromstring(rendering.render(graph, table, "svg", fold=False))

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from nasdsl.backends.cost import Areas, CostTable, ValueCost
-from nasdsl.backends.diagrams.labels import expression, shorten
+from nasdsl.backends.diagrams.labels import expression, shorten, step_expression
 from nasdsl.diagnostics import Span
 from nasdsl.ir import Graph
 from nasdsl.ir.graph import Node
@@ -450,7 +450,7 @@ def _towers(graph: Graph, costs: Mapping[str, ValueCost]) -> Iterable[Tower]:
             note += ", norms per level" if layer.norms_per_level else ""
             layers.append(
                 Box(
-                    f"head {tower.name} {layer.index}", layer.op, expression(layer.span), family(inner), "layer", None,
+                    f"head {tower.name} {layer.index}", layer.op, step_expression(layer.span), family(inner), "layer", None,
                     cost.shape[0] or 0, cost.macs, cost.params, layer.span, note, inner,
                 )
             )  # fmt: skip

@@ -18,6 +18,16 @@ def expression(span: Span) -> str:
     return re.sub(r"^[\w\[\].,+*\s-]+=\s*", "", text)
 
 
+def step_expression(span: Span) -> str:
+    """A layer of a head's chain, on one line: of ``conv_3x3 * 4``, which is four layers, what each of them is."""
+    text, depth = expression(span), 0
+    for place, character in enumerate(text):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "*" and not depth:
+            return text[:place].rstrip()
+    return text
+
+
 def shorten(text: str, length: int) -> str:
     """Cut a text to at most `length` characters, the last one an ellipsis."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
