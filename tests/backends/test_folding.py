@@ -80,6 +80,11 @@ def check(whole: Diagram, folding: Folding) -> None:
     found = [(a.source, a.target, a.kind) for a in folding.diagram.arrows]
     assert len(found) == len(set(found))
     assert set(found) == {ends for ends in expected if ends[0] != ends[1]}
+    for arrow in folding.diagram.arrows:
+        ends = (arrow.source, arrow.target)
+        levels = {a.levels for a in whole.arrows if (folding.drawn_as[a.source], folding.drawn_as[a.target]) == ends}
+        is_into_group = arrow.target in folding.closed
+        assert arrow.levels == (0 if is_into_group or len(levels) > 1 else levels.pop())
     assert (folding.diagram.towers, folding.diagram.pyramid) == (whole.towers, whole.pyramid)
     emit_diagram(folding.diagram)  # it can be laid out
 

@@ -392,6 +392,6 @@ def test_the_classes_of_detect_are_those_of_the_head() -> None:
     """Its argument counts, and not the file's ``nc``, where it is a number."""
     widths = [
         re.search(r"cls: conv_3x3\(width=(\d+)\)", yolo_text(Source("m", V8.replace("[nc]", classes))))
-        for classes in ("[nc]", "[90]", "[20]")
+        for classes in ("[nc]", "[90]", "[20]", "[300]")
     ]
-    assert [found[1] for found in widths if found] == ["80", "90", "64"]
+    assert [found[1] for found in widths if found] == ["80", "90", "64", "100"]
