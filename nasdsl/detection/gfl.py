@@ -10,7 +10,7 @@ import torch
 from torchvision.ops import generalized_box_iou_loss
 
 from nasdsl.detection import onnx_decoding
-from nasdsl.detection.atss import atss_targets, check_top
+from nasdsl.detection.atss import atss_targets
 from nasdsl.detection.distributions import (
     check_bins,
     distribution_candidates,
@@ -19,7 +19,7 @@ from nasdsl.detection.distributions import (
     predicted_boxes,
     quality_focal_loss,
 )
-from nasdsl.detection.locations import LocationTargets
+from nasdsl.detection.locations import LocationTargets, check_top
 from nasdsl.detection.losses import paired_iou
 from nasdsl.detection.method import DecodingSource, LossTerm, Method
 from nasdsl.detection.onnx_decoding import Places

@@ -11,7 +11,6 @@ from torch import Tensor
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
 from nasdsl.detection import onnx_decoding
-from nasdsl.detection.atss import check_top
 from nasdsl.detection.distributions import (
     check_bins,
     distribution_candidates,
@@ -20,11 +19,11 @@ from nasdsl.detection.distributions import (
     predicted_boxes,
     quality_focal_loss,
 )
-from nasdsl.detection.locations import annotated
+from nasdsl.detection.locations import check_top
 from nasdsl.detection.method import DecodingSource, LossTerm, Method
 from nasdsl.detection.onnx_decoding import Places
 from nasdsl.detection.postprocess import LevelCandidates
-from nasdsl.detection.pyramid import DetectionError, Predictions, Shapes, Target, flatten_levels
+from nasdsl.detection.pyramid import DetectionError, Predictions, Shapes, Target, annotated, flatten_levels
 
 if TYPE_CHECKING:
     from nasdsl.backends.onnx import Writer
