@@ -148,21 +148,16 @@ def _path(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-_FIELDS: dict[type, tuple[LayerField, ...]] = {}
-
-
 def layer_fields(cls: type[CustomLayer]) -> tuple[LayerField, ...]:
     """The attributes that texts may set.
 
     Raises:
         PrimitiveError: a field has a type, default or name that the language cannot express.
     """
-    if cls not in _FIELDS:
-        try:
-            _FIELDS[cls] = fields_of(cls)
-        except FieldError as error:
-            raise PrimitiveError(f"{describe(cls)}: {error}") from None
-    return _FIELDS[cls]
+    try:
+        return fields_of(cls, CustomLayer, ("onnx",))
+    except FieldError as error:
+        raise PrimitiveError(f"{describe(cls)}: {error}") from None
 
 
 def attribute_texts(layer: CustomLayer) -> dict[str, str]:

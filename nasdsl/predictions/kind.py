@@ -90,7 +90,6 @@ class PredictionKind:
 KINDS: dict[str, type[PredictionKind]] = {}
 """Registered kinds by the name that texts use."""
 
-_FIELDS: dict[type, tuple[LayerField, ...]] = {}
 _K = TypeVar("_K", bound=type[PredictionKind])
 
 
@@ -120,7 +119,7 @@ def prediction(name: str) -> Callable[[_K], _K]:
         if not (isinstance(cls.method, str) and all(cls.method.partition(":"))):
             raise PredictionError(f"{what} has method={cls.method!r}; expected 'package.module:Class', with targets and losses")
         for field in kind_fields(cls):
-            if field.name in COMMON or hasattr(PredictionKind, field.name):
+            if field.name in COMMON:
                 raise PredictionError(f"{what}: every kind has `{field.name}` already; rename the field")
         cls.kind, cls.origin = name, origin()
         KINDS[name] = cls
@@ -139,12 +138,10 @@ def kind_fields(cls: type[PredictionKind]) -> tuple[LayerField, ...]:
     Raises:
         PredictionError: a field has a type, default or name that the language cannot express.
     """
-    if cls not in _FIELDS:
-        try:
-            _FIELDS[cls] = fields_of(cls)
-        except FieldError as error:
-            raise PredictionError(f"{describe_kind(cls)}: {error}") from None
-    return _FIELDS[cls]
+    try:
+        return fields_of(cls, PredictionKind)
+    except FieldError as error:
+        raise PredictionError(f"{describe_kind(cls)}: {error}") from None
 
 
 def describe_kind(cls: type[PredictionKind]) -> str:

@@ -1,0 +1,57 @@
+"""What `@prediction` refuses, in one process: kinds of installed packages are in tests/layers/test_example_plugin.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from nasdsl.predictions import KINDS, PredictedMap, PredictionError, PredictionKind, kind_fields, prediction
+
+
+@pytest.fixture(autouse=True)
+def registry() -> Iterator[None]:
+    with mock.patch.dict(KINDS):
+        yield
+
+
+class Plain(PredictionKind):
+    """Classes and four sides."""
+
+    __slots__ = ()
+
+    method = "somewhere:Plain"
+
+    def maps(self) -> tuple[PredictedMap, ...]:
+        return PredictedMap("cls_logits", "cls", per_class=1), PredictedMap("bbox_reg", "box", fixed=4)
+
+
+def with_field(name: str, annotation: Any = int, default: Any = 1) -> type[PredictionKind]:
+    made = dataclasses.make_dataclass("Made", [(name, annotation, default)], bases=(Plain,), frozen=True)
+    return prediction("made")(made)
+
+
+@pytest.mark.parametrize("name", ["operands", "cost", "source", "definitions"])
+def test_attributes_of_primitives_are_free(name: str) -> None:
+    assert [field.name for field in kind_fields(with_field(name))] == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("kind", "field `kind`: PredictionKind has an attribute of this name; rename the field"),
+        ("text", "field `text`: PredictionKind has an attribute of this name; rename the field"),
+        ("box_form", "field `box_form`: PredictionKind has an attribute of this name; rename the field"),
+        ("kernel", "every kind has `kernel` already; rename the field"),
+        ("at", "field `at`: this is a word of the language; rename the field"),
+    ],
+)
+def test_names_that_are_taken(name: str, message: str) -> None:
+    with pytest.raises(PredictionError, match=re.escape(message)) as caught:
+        with_field(name)
+    assert "Made" in str(caught.value)
+    assert "made" not in KINDS
