@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
+import types
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -55,3 +57,21 @@ def test_names_that_are_taken(name: str, message: str) -> None:
         with_field(name)
     assert "Made" in str(caught.value)
     assert "made" not in KINDS
+
+
+def test_a_module_that_is_run_as_a_script_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its class is registered twice, under two names of one file; a class of another file keeps its name."""
+    first = with_field("one")
+    for module, file in (("as_module", "kinds.py"), ("__main__", "kinds.py"), ("other", "other.py")):
+        made = types.ModuleType(module)
+        made.__file__ = file
+        monkeypatch.setitem(sys.modules, module, made)
+    first.__module__ = "as_module"
+    again = dataclasses.make_dataclass("Made", [], bases=(Plain,), frozen=True)
+    again.__module__ = "__main__"
+    assert KINDS["made"] is first
+    assert prediction("made")(again) is KINDS["made"]
+    again = dataclasses.make_dataclass("Made", [], bases=(Plain,), frozen=True)
+    again.__module__ = "other"
+    with pytest.raises(PredictionError, match=r"the name is taken, by __main__\.Made"):
+        prediction("made")(again)
