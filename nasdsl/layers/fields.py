@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import re
 import sys
@@ -64,7 +63,9 @@ class LayerField:
         return float(value) + 0.0 if self.type == "float" else value  # -0.0 becomes 0.0
 
 
-@functools.cache
+_cache: dict[type, tuple[LayerField, ...]] = {}
+
+
 def fields_of(cls: type[Any], base: type, optional: tuple[str, ...] = ()) -> tuple[LayerField, ...]:
     """The fields of a dataclass.
 
@@ -75,6 +76,8 @@ def fields_of(cls: type[Any], base: type, optional: tuple[str, ...] = ()) -> tup
     Raises:
         FieldError: a field has a type, default or name that the language cannot express.
     """
+    if cls in _cache:
+        return _cache[cls]
     found = []
     for field in dataclasses.fields(cls):
         if not field.init:
@@ -90,7 +93,7 @@ def fields_of(cls: type[Any], base: type, optional: tuple[str, ...] = ()) -> tup
     for name, field in cls.__dataclass_fields__.items():
         if name not in known and "InitVar" in str(field.type):
             raise FieldError(f"field `{name}`: an InitVar, whose value the layer does not keep")
-    return tuple(found)
+    return _cache.setdefault(cls, tuple(found))
 
 
 def is_name(word: object) -> bool:
