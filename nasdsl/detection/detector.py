@@ -141,7 +141,7 @@ class Detector(nn.Module):
             "max_size": self.transform.max_size,
             "fixed_size": list(self.transform.fixed_size) if self.transform.fixed_size else None,
             "size_divisible": self.transform.size_divisible,
-            "method": asdict(self.method),  # type: ignore[call-overload]  # methods are dataclasses
+            "method": asdict(self.method),
         }
 
     def forward(

@@ -12,6 +12,7 @@ from unittest import mock
 
 import pytest
 
+import nasdsl
 from nasdsl.predictions import KINDS, PredictedMap, PredictionError, PredictionKind, kind_fields, prediction
 
 
@@ -75,3 +76,27 @@ def test_a_module_that_is_run_as_a_script_as_well(monkeypatch: pytest.MonkeyPatc
     again.__module__ = "other"
     with pytest.raises(PredictionError, match=r"the name is taken, by __main__\.Made"):
         prediction("made")(again)
+
+
+def test_a_method_that_is_not_complete_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a detector is built, and not in its first training step."""
+    from nasdsl.detection.detector import DetectorError
+    from nasdsl.detection.method import Method
+
+    @dataclasses.dataclass(frozen=True, slots=True)
+    class Half(Method):
+        score_threshold: float = 0.05
+        candidates: int = 1000
+        nms: float = 0.6
+
+        def level_candidates(self, predictions: Any) -> list[Any]:
+            return []
+
+    module = types.ModuleType("somewhere")
+    module.Plain = Half  # type: ignore[attr-defined]  # a module made here
+    monkeypatch.setitem(sys.modules, "somewhere", module)
+    with_field("size")
+    text = """decoder d { input c3 fpn(width=8) { output p3 = conv_1x1(c3) } head(width=8) { conv_3x3 } predict made }"""
+    message = "Made): its method somewhere:Plain does not define loss_terms, targets, detections"
+    with pytest.raises(DetectorError, match=re.escape(message)):
+        nasdsl.detector(nasdsl.loads(text), "tiny", classes=1)
