@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
 
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from nasdsl.detection import onnx_decoding
 from nasdsl.detection.locations import (
+    DistanceMethod,
     LocationTargets,
-    annotated,
+    check_top,
     grid_of,
-    location_candidates,
-    location_losses,
-    location_source,
     location_targets,
+    per_location,
 )
 from nasdsl.detection.losses import BoxLoss
-from nasdsl.detection.method import DecodingSource, LossTerm, Method
-from nasdsl.detection.onnx_decoding import Places
-from nasdsl.detection.postprocess import LevelCandidates
-from nasdsl.detection.pyramid import DetectionError, Predictions, Shapes, Target, strides_of
-
-if TYPE_CHECKING:
-    from nasdsl.backends.onnx import Writer
+from nasdsl.detection.method import LossTerm
+from nasdsl.detection.pyramid import Predictions, Shapes, Target, annotated, strides_of
 
 ANCHOR_SIZE = 8
 """Side of the one square anchor of a location, in strides (section 4.2)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Atss(Method):
+class Atss(DistanceMethod):
     """Options of ATSS, with its targets, losses and detections. Losses are those of FCOS.
 
     Attributes:
@@ -50,8 +42,6 @@ class Atss(Method):
         has_centerness: as of `nasdsl.detection.fcos.Fcos`.
     """
 
-    at_locations = True
-
     top: int = 9
     box_loss: BoxLoss = "giou"
     box_weight: float = 2.0
@@ -65,8 +55,7 @@ class Atss(Method):
     has_centerness: bool = True
 
     def __post_init__(self) -> None:
-        if self.box_loss not in get_args(BoxLoss):
-            raise DetectionError(f"unknown box loss {self.box_loss!r}; known are {', '.join(get_args(BoxLoss))}")
+        DistanceMethod.__post_init__(self)
         check_top(self.top)
 
     def targets(self, shapes: Shapes, image_size: tuple[int, int], targets: Sequence[Target]) -> LocationTargets:
@@ -74,40 +63,8 @@ class Atss(Method):
         return atss_targets(shapes, targets, self.top)
 
     def loss_terms(self, predictions: Predictions, targets: LocationTargets) -> dict[str, LossTerm]:
-        return location_losses(
-            predictions,
-            targets,
-            self.box_loss,
-            self.focal_alpha,
-            self.focal_gamma,
-            has_centerness=self.has_centerness,
-            box_weight=self.box_weight,
-        )
-
-    def level_candidates(self, predictions: Predictions) -> list[LevelCandidates]:
-        return location_candidates(
-            predictions, self.score_threshold, has_centerness=self.has_centerness, in_score=self.centerness_in_score
-        )
-
-    def write_scores(self, writer: Writer, tensors: Mapping[str, str]) -> tuple[str, str]:
-        in_score = self.has_centerness and self.centerness_in_score
-        return onnx_decoding.sigmoid_scores(writer, tensors, self.score_threshold, centerness=in_score)
-
-    def write_boxes(self, writer: Writer, level: str, places: Places, values: str) -> str:
-        return onnx_decoding.boxes_of_distances(writer, level, places, values)
-
-    def source(self, strides: Mapping[str, int]) -> DecodingSource:
-        return location_source(in_score=self.has_centerness and self.centerness_in_score)
-
-
-def check_top(top: int) -> None:
-    """Refuse a number of candidates that assigns nothing.
-
-    Raises:
-        DetectionError: it is less than 1.
-    """
-    if top < 1:
-        raise DetectionError(f"top is {top}; expected 1 or more")
+        """The losses of a batch; see `location_losses`."""
+        return self.location_losses(predictions, targets, box_weight=self.box_weight)
 
 
 def atss_targets(shapes: Shapes, targets: Sequence[Target], top: int) -> LocationTargets:
@@ -148,7 +105,7 @@ def assign(grid: Sequence[Tensor], strides: Sequence[int], boxes: Tensor, top: i
         offset += len(locations)
     index = torch.cat(candidates, dim=1)  # [n, k]
     locations = torch.cat(list(grid))
-    sides = torch.cat([x.new_full((len(x), 1), ANCHOR_SIZE * s / 2) for x, s in zip(grid, strides, strict=True)])
+    sides = per_location(grid, [ANCHOR_SIZE * stride / 2 for stride in strides])
     iou = box_iou(boxes, torch.cat([locations - sides, locations + sides], dim=1))  # [n, L]
     own = iou.gather(1, index)
     threshold = own.mean(dim=1, keepdim=True)

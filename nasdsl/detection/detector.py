@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
+from typing import Any, NamedTuple, TypeAlias, overload
 
 import torch
 from PIL import Image
@@ -16,12 +16,10 @@ from nasdsl.backends.module import DecoderModule, Prediction
 from nasdsl.data.geometry import resized_size
 from nasdsl.detection.backbones import FeatureExtractor
 from nasdsl.detection.detections import Detections
+from nasdsl.detection.inherited import Inheritance
 from nasdsl.detection.method import Method
 from nasdsl.detection.prediction import ImageLike, predict
 from nasdsl.detection.pyramid import RawDetections, shapes_of
-
-if TYPE_CHECKING:
-    from nasdsl.detection.inheritance import Inheritance
 
 Size: TypeAlias = tuple[int, int]
 Target: TypeAlias = dict[str, Any]
@@ -141,7 +139,7 @@ class Detector(nn.Module):
             "max_size": self.transform.max_size,
             "fixed_size": list(self.transform.fixed_size) if self.transform.fixed_size else None,
             "size_divisible": self.transform.size_divisible,
-            "method": asdict(self.method),  # type: ignore[call-overload]  # methods are dataclasses
+            "method": asdict(self.method),
         }
 
     def forward(

@@ -5,20 +5,30 @@ Logits of a location are [4 * (bins + 1)], those of a side adjacent: left, top, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from nasdsl.detection.method import DecodingSource
+from nasdsl.detection import onnx_decoding
+from nasdsl.detection.locations import check_top, grid_of, per_location
+from nasdsl.detection.method import DecodingSource, Method
+from nasdsl.detection.onnx_decoding import Places
 from nasdsl.detection.postprocess import LevelCandidates, decode_boxes
 from nasdsl.detection.pyramid import (
     DetectionError,
     Predictions,
     flatten_level,
+    flatten_levels,
     level_locations,
     shapes_of,
     strides_of,
 )
+
+if TYPE_CHECKING:
+    from nasdsl.backends.onnx import Writer
 
 
 def expected_distances(logits: Tensor) -> Tensor:
@@ -58,54 +68,104 @@ def distribution_focal_loss(logits: Tensor, distances: Tensor) -> Tensor:
     return (low * (1 - share) + high * share).reshape(len(logits), 4).mean(dim=1)
 
 
-def check_bins(predictions: Predictions, bins: int) -> None:
-    """Refuse predictions of another kind.
+class FlatDistributions(NamedTuple):
+    """Predictions of N images at L locations, flattened over all levels.
 
-    Raises:
-        DetectionError: they have centerness, or another number of bins.
+    Attributes:
+        logits: [N, L, classes].
+        sides: logits of the distributions, [N, L, 4 * (bins + 1)].
+        boxes: the boxes of their means, [N, L, 4], xyxy in pixels.
+        locations, strides: that boxes are measured from, [L, 2] in pixels, and in, [L, 1].
     """
-    for level, prediction in predictions.items():
-        values = prediction.bbox_reg.shape[1]
-        if prediction.centerness is not None or values != 4 * (bins + 1):
-            also = "" if prediction.centerness is None else " and centerness"
-            raise DetectionError(
-                f"level {level} predicts {values} values for a box{also}; "
-                f"expected {4 * (bins + 1)} without centerness, of 'predict gfl(bins={bins})' or 'tal(bins={bins})'"
-            )
+
+    logits: Tensor
+    sides: Tensor
+    boxes: Tensor
+    locations: Tensor
+    strides: Tensor
 
 
-def predicted_boxes(predictions: Predictions, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes [N, L, 4] of all levels in pixels, and the locations [L, 2] and strides [L, 1] that they are measured from.
+class DistributionMethod(Method):
+    """Base of GFL and task-aligned assignment: sides of boxes are distributions over distances, without centerness.
 
-    Args:
-        logits: [N, L, 4 * (bins + 1)].
+    Attributes:
+        bins: the largest distance in strides.
+        top: number of candidates of the assignment.
     """
-    shapes = shapes_of(predictions)
-    strides = strides_of(shapes)
-    grid = [level_locations(shape, stride, logits.device) for shape, stride in zip(shapes.values(), strides, strict=True)]
-    of_location = torch.cat([x.new_full((len(x), 1), stride) for x, stride in zip(grid, strides, strict=True)]).to(logits.dtype)
-    locations = torch.cat(grid).to(logits.dtype)
-    return decode_boxes(locations, expected_distances(logits) * of_location), locations, of_location
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        bins: int
+        top: int
+
+    def __post_init__(self) -> None:
+        check_top(self.top)
+        if self.bins < 1:
+            raise DetectionError(f"bins is {self.bins}; expected 1 or more")
+
+    @property
+    def box_values(self) -> int:
+        return 4 * (self.bins + 1)
+
+    def flatten(self, predictions: Predictions) -> FlatDistributions:
+        """The predictions of all levels, in float32 or better.
+
+        Raises:
+            DetectionError: they are of another kind.
+        """
+        self._check(predictions)
+        levels = list(predictions.values())
+        logits = flatten_levels([level.cls_logits for level in levels], levels[0].cls_logits.shape[1])
+        sides = flatten_levels([level.bbox_reg for level in levels], self.box_values)
+        shapes = shapes_of(predictions)
+        grid = grid_of(shapes, sides.device)
+        strides = per_location(grid, strides_of(shapes)).to(sides.dtype)
+        locations = torch.cat(grid).to(sides.dtype)
+        return FlatDistributions(
+            logits, sides, decode_boxes(locations, expected_distances(sides) * strides), locations, strides
+        )
+
+    def level_candidates(self, predictions: Predictions) -> list[LevelCandidates]:
+        """The decoded predictions of each level, finest first.
+
+        Raises:
+            DetectionError: the predictions are of another kind.
+        """
+        self._check(predictions)
+        levels = []
+        shapes = shapes_of(predictions)
+        for (level, prediction), stride in zip(predictions.items(), strides_of(shapes), strict=True):
+            locations = level_locations(shapes[level], stride, prediction.bbox_reg.device)
+            distances = expected_distances(flatten_level(prediction.bbox_reg, self.box_values).float()) * stride
+            scores = flatten_level(prediction.cls_logits, prediction.cls_logits.shape[1]).float().sigmoid()
+            levels.append(LevelCandidates(decode_boxes(locations, distances), scores, scores > self.score_threshold))
+        return levels
+
+    def write_boxes(self, writer: Writer, level: str, places: Places, values: str) -> str:
+        distances = onnx_decoding.expected_distances(writer, level, values, self.bins)
+        return onnx_decoding.boxes_of_distances(writer, level, places, distances)
+
+    def source(self, strides: Mapping[str, int]) -> DecodingSource:
+        return _source(self.bins)
+
+    def _check(self, predictions: Predictions) -> None:
+        """Refuse predictions of another kind.
+
+        Raises:
+            DetectionError: they have centerness, or another number of bins.
+        """
+        for level, prediction in predictions.items():
+            values = prediction.bbox_reg.shape[1]
+            if prediction.centerness is not None or values != self.box_values:
+                also = "" if prediction.centerness is None else " and centerness"
+                raise DetectionError(
+                    f"level {level} predicts {values} values for a box{also}; expected {self.box_values} without centerness, "
+                    f"of 'predict gfl(bins={self.bins})' or 'tal(bins={self.bins})'"
+                )
 
 
-def distribution_candidates(predictions: Predictions, bins: int, score_threshold: float) -> list[LevelCandidates]:
-    """The decoded predictions of each level, finest first.
-
-    Raises:
-        DetectionError: see `check_bins`.
-    """
-    check_bins(predictions, bins)
-    levels = []
-    shapes = shapes_of(predictions)
-    for (level, prediction), stride in zip(predictions.items(), strides_of(shapes), strict=True):
-        locations = level_locations(shapes[level], stride, prediction.bbox_reg.device)
-        distances = expected_distances(flatten_level(prediction.bbox_reg, 4 * (bins + 1)).float()) * stride
-        scores = flatten_level(prediction.cls_logits, prediction.cls_logits.shape[1]).float().sigmoid()
-        levels.append(LevelCandidates(decode_boxes(locations, distances), scores, scores > score_threshold))
-    return levels
-
-
-def distribution_source(bins: int) -> DecodingSource:
+def _source(bins: int) -> DecodingSource:
     """The decoding of distributions as source."""
     lines = [
         "def level_candidates(predictions: dict[str, Prediction]) -> list[LevelCandidates]:",

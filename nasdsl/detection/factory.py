@@ -19,7 +19,7 @@ from nasdsl.detection.detector import Detector, DetectorError, Size
 from nasdsl.detection.fcos import Fcos
 from nasdsl.detection.gfl import Gfl
 from nasdsl.detection.inheritance import is_same_network
-from nasdsl.detection.method import Method
+from nasdsl.detection.method import FIELDS, Method
 from nasdsl.detection.retinanet import Retinanet
 from nasdsl.detection.tal import Tal
 from nasdsl.detection.weights import SavedWeights, read_weights
@@ -206,7 +206,7 @@ def make_method(decoder: Decoder, options: Mapping[str, Any]) -> Method:
     cls = _method_class(predict)
     hints = get_type_hints(cls)
     fixed = predict.method_options()
-    own = [field.name for field in fields(cls)]  # type: ignore[arg-type]  # methods are dataclasses
+    own = [field.name for field in fields(cls)]
     unknown = sorted(set(options) - set(own))
     for name in unknown:
         other = next((known for known in _BUILT_IN if name in get_type_hints(known)), None)
@@ -234,7 +234,7 @@ def _method_class(kind: PredictionKind) -> type[Method]:
     """The class of a kind's method.
 
     Raises:
-        DetectorError: a package's kind has none; the message names it.
+        DetectorError: a package's kind has none, or one that is not complete; the message names it.
     """
     module, _, name = kind.method.partition(":")
     try:
@@ -244,6 +244,9 @@ def _method_class(kind: PredictionKind) -> type[Method]:
         raise DetectorError(f"{describe_kind(type(kind))}: its method {kind.method} cannot be imported: {message}") from error
     if not (isinstance(found, type) and issubclass(found, Method) and hasattr(found, "__dataclass_fields__")):
         raise DetectorError(f"{describe_kind(type(kind))}: its method {kind.method} is no dataclass derived from Method")
+    missing = [*sorted(found.__abstractmethods__), *(name for name in FIELDS if name not in found.__dataclass_fields__)]
+    if missing:
+        raise DetectorError(f"{describe_kind(type(kind))}: its method {kind.method} does not define {', '.join(missing)}")
     return found
 
 

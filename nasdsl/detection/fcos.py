@@ -6,32 +6,18 @@ improvements in the last rows of its Table 2 are ``Fcos(**IMPROVED)`` with a dec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nasdsl.detection import onnx_decoding
-from nasdsl.detection.locations import (
-    LocationTargets,
-    annotated,
-    grid_of,
-    location_candidates,
-    location_losses,
-    location_source,
-    location_targets,
-)
+from nasdsl.detection.locations import DistanceMethod, LocationTargets, grid_of, location_targets, per_location
 from nasdsl.detection.losses import BoxLoss
-from nasdsl.detection.method import DecodingSource, LossTerm, Method
-from nasdsl.detection.onnx_decoding import Places
-from nasdsl.detection.postprocess import LevelCandidates
-from nasdsl.detection.pyramid import DetectionError, Predictions, Shapes, Target, level_of, strides_of
-
-if TYPE_CHECKING:
-    from nasdsl.backends.onnx import Writer
+from nasdsl.detection.method import LossTerm
+from nasdsl.detection.pyramid import DetectionError, Predictions, Shapes, Target, annotated, level_of, strides_of
 
 IMPROVED_PREDICTION = "fcos(centerness=box, boxes=relu)"
 """The prediction of a decoder with the improvements: centerness on the box tower, distances in strides."""
@@ -41,7 +27,7 @@ IMPROVED: dict[str, Any] = {"center_radius": 1.5, "box_loss": "giou"}
 
 
 @dataclass(frozen=True, slots=True)
-class Fcos(Method):
+class Fcos(DistanceMethod):
     """Options of FCOS, with its targets, losses and detections.
 
     Attributes:
@@ -63,8 +49,6 @@ class Fcos(Method):
             detections are ranked by the class score. Its targets weight the box loss anyhow.
     """
 
-    at_locations = True
-
     ranges: tuple[float, ...] | None = None
     reference_size: float | None = 800.0
     center_radius: float | None = None
@@ -79,8 +63,7 @@ class Fcos(Method):
     has_centerness: bool = True
 
     def __post_init__(self) -> None:
-        if self.box_loss not in get_args(BoxLoss):
-            raise DetectionError(f"unknown box loss {self.box_loss!r}; known are {', '.join(get_args(BoxLoss))}")
+        DistanceMethod.__post_init__(self)
         if self.ranges is not None:
             object.__setattr__(self, "ranges", tuple(float(bound) for bound in self.ranges))  # JSON has lists
             _check_increasing(self.ranges)
@@ -108,10 +91,10 @@ class Fcos(Method):
         strides = strides_of(shapes)
         grid = grid_of(shapes, pairs[0][0].device if pairs else None)
         bounds = [0.0, *self._size_bounds(tuple(shapes), image_size), float("inf")]
-        lower, upper = (_per_location(grid, values) for values in (bounds[:-1], bounds[1:]))
+        lower, upper = (per_location(grid, values) for values in (bounds[:-1], bounds[1:]))
         radius = None
         if self.center_radius is not None:
-            radius = _per_location(grid, [self.center_radius * stride for stride in strides])
+            radius = per_location(grid, [self.center_radius * stride for stride in strides])
         locations = torch.cat(grid)
 
         return location_targets(locations, pairs, lambda boxes: _assign_boxes(locations, lower, upper, radius, boxes))
@@ -120,32 +103,9 @@ class Fcos(Method):
         """The losses of a batch, see `location_losses`; the box loss has the weight 1.
 
         Raises:
-            DetectionError: centerness is predicted where it should not be, or not where it should, or the predictions do not
-                match the targets.
+            DetectionError: see `location_losses`.
         """
-        return location_losses(
-            predictions, targets, self.box_loss, self.focal_alpha, self.focal_gamma, has_centerness=self.has_centerness
-        )
-
-    def level_candidates(self, predictions: Predictions) -> list[LevelCandidates]:
-        """The decoded predictions of each level, finest first.
-
-        Raises:
-            DetectionError: see `loss_terms`.
-        """
-        return location_candidates(
-            predictions, self.score_threshold, has_centerness=self.has_centerness, in_score=self.centerness_in_score
-        )
-
-    def write_scores(self, writer: Writer, tensors: Mapping[str, str]) -> tuple[str, str]:
-        in_score = self.has_centerness and self.centerness_in_score
-        return onnx_decoding.sigmoid_scores(writer, tensors, self.score_threshold, centerness=in_score)
-
-    def write_boxes(self, writer: Writer, level: str, places: Places, values: str) -> str:
-        return onnx_decoding.boxes_of_distances(writer, level, places, values)
-
-    def source(self, strides: Mapping[str, int]) -> DecodingSource:
-        return location_source(in_score=self.has_centerness and self.centerness_in_score)
+        return self.location_losses(predictions, targets, box_weight=1.0)
 
     def _size_bounds(self, levels: tuple[str, ...], image_size: tuple[int, int]) -> list[float]:
         """Size bounds between the levels, in pixels of the image."""
@@ -185,11 +145,6 @@ def _assign_boxes(
     area = torch.where(matches, (x2 - x1) * (y2 - y1), float("inf"))
     smallest, index = area.min(dim=1)
     return index, smallest.isfinite()
-
-
-def _per_location(grid: Sequence[Tensor], values: Sequence[float]) -> Tensor:
-    """A value per level, expanded to its locations: [L, 1]."""
-    return torch.cat([level.new_full((len(level), 1), value) for level, value in zip(grid, values, strict=True)])
 
 
 def _check_increasing(bounds: Sequence[float]) -> None:

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torchvision.ops import generalized_box_iou_loss
 
-from nasdsl.detection import onnx_decoding
-from nasdsl.detection.atss import atss_targets, check_top
-from nasdsl.detection.distributions import (
-    check_bins,
-    distribution_candidates,
-    distribution_focal_loss,
-    distribution_source,
-    predicted_boxes,
-    quality_focal_loss,
-)
+from nasdsl.detection.atss import atss_targets
+from nasdsl.detection.distributions import DistributionMethod, distribution_focal_loss, quality_focal_loss
 from nasdsl.detection.locations import LocationTargets
 from nasdsl.detection.losses import paired_iou
-from nasdsl.detection.method import DecodingSource, LossTerm, Method
-from nasdsl.detection.onnx_decoding import Places
-from nasdsl.detection.postprocess import LevelCandidates, decode_boxes
-from nasdsl.detection.pyramid import DetectionError, Predictions, Shapes, Target, flatten_levels, one_hot
-
-if TYPE_CHECKING:
-    from nasdsl.backends.onnx import Writer
+from nasdsl.detection.method import LossTerm
+from nasdsl.detection.postprocess import decode_boxes
+from nasdsl.detection.pyramid import Predictions, Shapes, Target, one_hot
 
 
 @dataclass(frozen=True, slots=True)
-class Gfl(Method):
+class Gfl(DistributionMethod):
     """Options of generalized focal loss, with its targets, losses and detections.
 
     Attributes:
@@ -58,15 +45,6 @@ class Gfl(Method):
     nms: float = 0.6
     detections: int = 100
 
-    def __post_init__(self) -> None:
-        check_top(self.top)
-        if self.bins < 1:
-            raise DetectionError(f"bins is {self.bins}; expected 1 or more")
-
-    @property
-    def box_values(self) -> int:
-        return 4 * (self.bins + 1)
-
     def targets(self, shapes: Shapes, image_size: tuple[int, int], targets: Sequence[Target]) -> LocationTargets:
         """Training targets of a batch; see `atss_targets`. The size of the images is not used."""
         return atss_targets(shapes, targets, self.top)
@@ -84,12 +62,8 @@ class Gfl(Method):
         Raises:
             DetectionError: the predictions are of another kind, or do not match the targets.
         """
-        check_bins(predictions, self.bins)
-        levels = list(predictions.values())
-        logits = flatten_levels([level.cls_logits for level in levels], levels[0].cls_logits.shape[1])
-        sides = flatten_levels([level.bbox_reg for level in levels], self.box_values)
+        logits, sides, boxes, locations, strides = self.flatten(predictions)
         class_targets = one_hot(targets.labels, logits)
-        boxes, locations, strides = predicted_boxes(predictions, sides)
 
         positive = torch.nonzero(targets.labels >= 0, as_tuple=True)
         distances = targets.distances[positive].to(logits.dtype)
@@ -106,13 +80,3 @@ class Gfl(Method):
             "bbox_regression": LossTerm(self.box_weight * (giou * weights).sum(), weights.sum()),
             "distribution": LossTerm(self.distribution_weight * (distribution * weights).sum(), weights.sum()),
         }
-
-    def level_candidates(self, predictions: Predictions) -> list[LevelCandidates]:
-        return distribution_candidates(predictions, self.bins, self.score_threshold)
-
-    def write_boxes(self, writer: Writer, level: str, places: Places, values: str) -> str:
-        distances = onnx_decoding.expected_distances(writer, level, values, self.bins)
-        return onnx_decoding.boxes_of_distances(writer, level, places, distances)
-
-    def source(self, strides: Mapping[str, int]) -> DecodingSource:
-        return distribution_source(self.bins)

@@ -7,19 +7,18 @@ one with the same name and shape; see `nasdsl.ir.matching`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch import Tensor
 
 from nasdsl.backbones import TIMM
 from nasdsl.detection.detector import Detector
+from nasdsl.detection.inherited import Inheritance, Part, some
 from nasdsl.ir.graph import Graph, HeadLayer, Node, Prediction
 from nasdsl.ir.matching import Match, match_nodes
 from nasdsl.layers import WeightedAdd
 from nasdsl.predictions import PredictionKind
 
-_MOST_NAMES = 4
 _STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked", "pixel_mean", "pixel_std")
 _PREDICTIONS = {"cls_logits": "classification layer", "bbox_reg": "box layer", "centerness": "centerness layer"}
 
@@ -40,68 +39,6 @@ class Origin(NamedTuple):
     graph: Graph | None = None
     classes: Sequence[str] | None = None
     holder: str | None = None
-
-
-@dataclass
-class Part:
-    """A part of a detector: backbone, fpn, head or a prediction.
-
-    Attributes:
-        name: of the part.
-        total: number of its parameters.
-        inherited: number of those that were inherited.
-        notes: what was not inherited, and why.
-    """
-
-    name: str
-    total: int = 0
-    inherited: int = 0
-    notes: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        share = "nothing" if not self.inherited else f"{_percent(self.inherited, self.total)} of {self.total:,} parameters"
-        return f"{self.name}: {share}{''.join(f'; {note}' for note in self.notes)}"
-
-
-@dataclass(frozen=True)
-class Inheritance:
-    """What a detector has inherited.
-
-    Attributes:
-        file: where the weights are from.
-        parts: of the detector.
-        unused: number of parameters of the file that nothing has inherited.
-        holder: see `Origin`.
-    """
-
-    file: str
-    parts: tuple[Part, ...]
-    unused: int = 0
-    holder: str | None = None
-
-    @property
-    def inherited(self) -> int:
-        """Number of inherited parameters."""
-        return sum(part.inherited for part in self.parts)
-
-    @property
-    def total(self) -> int:
-        """Number of all parameters."""
-        return sum(part.total for part in self.parts)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all parameters are inherited."""
-        return self.inherited == self.total
-
-    def __str__(self) -> str:
-        """A line for the whole and, unless it is complete, one for each part."""
-        whole = f"{_percent(self.inherited, self.total)} of {self.total:,} parameters are inherited from {self.file}"
-        unused = f" ({self.unused:,} of its parameters are not used)" if self.unused else ""
-        if self.is_complete:
-            return whole + unused + "".join(f"\n  {part}" for part in self.parts if part.notes)
-        advice = f"\n  {self.holder} holds all of them" if self.holder else ""
-        return f"{whole}{unused}:" + "".join(f"\n  {part}" for part in self.parts) + advice
 
 
 def inherit(detector: Detector, weights: Mapping[str, Tensor], origin: Origin, file: str) -> Inheritance:
@@ -179,7 +116,7 @@ class _Copying:
             return f"{root}{node.weights}"
 
         missed = self._layers(source.nodes, target.nodes, match, path, path)
-        _note_missing(self.parts["fpn"], [node.value.name for node in missed])
+        self.parts["fpn"].note_missing([node.value.name for node in missed])
 
     def head(self, source: Graph | None, target: Graph, levels: Sequence[str]) -> None:
         part = self.parts["head"]
@@ -193,7 +130,7 @@ class _Copying:
             for place, layer in enumerate(tower.effective_layers):
                 before = chain[place] if place < len(chain) else None
                 missed += self._head_layer(tower.name, before, layer, levels, tuple(source.outputs))
-        _note_missing(part, missed)
+        part.note_missing(missed)
 
     def _head_layer(
         self, tower: str, source: HeadLayer | None, target: HeadLayer, levels: Sequence[str], source_levels: Sequence[str]
@@ -306,10 +243,10 @@ class _Copying:
         found = [exact.get(name, folded.get(name.casefold())) for name in classes]
         rows = [(row, source_row) for row, source_row in enumerate(found) if source_row is not None]
         if weight.shape[1:] != own.shape[1:] or not known or len(weight) != anchors * len(known):
-            _note(part, f"it begins anew for {len(classes)} classes")
+            part.note(f"it begins anew for {len(classes)} classes")
             return False
         if not rows:
-            _note(part, f"it begins anew: none of the {len(classes)} classes is among the {len(known)} of the weights")
+            part.note(f"it begins anew: none of the {len(classes)} classes is among the {len(known)} of the weights")
             return False
         to, origins = (list(column) for column in zip(*rows, strict=True))
         for (key, name), tensor in zip(names.items(), (weight, bias), strict=True):
@@ -319,7 +256,7 @@ class _Copying:
             self.used.add(name)
         if len(rows) < len(classes):
             others = [name for row, name in enumerate(classes) if row not in to]
-            _note(part, f"anew are the classes {_some(others)}")
+            part.note(f"anew are the classes {some(others)}")
             missing = (len(classes) - len(rows)) * (own[0].numel() + 1) * anchors
             part.inherited -= missing  # `finish` counts the whole layer
         return True
@@ -379,7 +316,7 @@ class _Copying:
                 self._copy({key: key for key in names if key in self.given})
             else:
                 missed.append(module.split(".", 2)[2])
-        _note_missing(part, missed)
+        part.note_missing(missed)
 
     def _fitting(self, names: Mapping[str, str]) -> dict[str, Tensor]:
         """The given tensors that have the shapes of the detector's, by its names."""
@@ -445,25 +382,3 @@ def _measures_alike(left: PredictionKind, right: PredictionKind) -> bool:
 def _are_numbers(classes: Sequence[str]) -> bool:
     """Whether these are the names of classes without names."""
     return all(name == f"class {number}" for number, name in enumerate(classes))
-
-
-def _note(part: Part, note: str) -> None:
-    """Tell something once, also of a prediction for each level."""
-    if note not in part.notes:
-        part.notes.append(note)
-
-
-def _note_missing(part: Part, names: Sequence[str]) -> None:
-    if names and part.total:
-        part.notes.append(f"not {_some(list(dict.fromkeys(names)))}")
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
-
-
-def _percent(part: int, whole: int) -> str:
-    """A percentage that is 100 only for everything and 0 only for nothing."""
-    share = 100 * part / max(1, whole)
-    return f"{share:.0f} %" if part in (0, whole) else f"{min(99.9, max(0.1, share)):.1f} %"

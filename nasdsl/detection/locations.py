@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.ops import sigmoid_focal_loss
 
+from nasdsl.detection import onnx_decoding
 from nasdsl.detection.losses import BoxLoss, box_loss, centerness
-from nasdsl.detection.method import DecodingSource, LossTerm
+from nasdsl.detection.method import DecodingSource, LossTerm, Method
+from nasdsl.detection.onnx_decoding import Places
 from nasdsl.detection.postprocess import LevelCandidates, decode_boxes
 from nasdsl.detection.pyramid import (
     DetectionError,
     Predictions,
     Shapes,
-    Target,
-    boxes_and_labels,
     flatten_level,
     flatten_levels,
     level_locations,
@@ -26,6 +26,9 @@ from nasdsl.detection.pyramid import (
     shapes_of,
     strides_of,
 )
+
+if TYPE_CHECKING:
+    from nasdsl.backends.onnx import Writer
 
 
 class LocationTargets(NamedTuple):
@@ -50,18 +53,24 @@ Assign = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From boxes [n, 4], n > 0, to the index of a box for each of L locations, and whether it is assigned to it; [L] each."""
 
 
-def annotated(targets: Sequence[Target]) -> list[tuple[Tensor, Tensor]]:
-    """Boxes [n, 4] and labels [n] of each image.
-
-    Raises:
-        DetectionError: a target is malformed.
-    """
-    return [boxes_and_labels(target, image) for image, target in enumerate(targets)]
-
-
 def grid_of(shapes: Shapes, device: torch.device | None) -> list[Tensor]:
     """The locations of each level, [h * w, 2] in pixels."""
     return [level_locations(shape, stride, device) for shape, stride in zip(shapes.values(), strides_of(shapes), strict=True)]
+
+
+def per_location(grid: Sequence[Tensor], values: Sequence[float]) -> Tensor:
+    """A value per level, expanded to its locations: [L, 1]."""
+    return torch.cat([level.new_full((len(level), 1), value) for level, value in zip(grid, values, strict=True)])
+
+
+def check_top(top: int) -> None:
+    """Refuse a number of candidates that assigns nothing.
+
+    Raises:
+        DetectionError: it is less than 1.
+    """
+    if top < 1:
+        raise DetectionError(f"top is {top}; expected 1 or more")
 
 
 def location_targets(locations: Tensor, pairs: Sequence[tuple[Tensor, Tensor]], assign: Assign) -> LocationTargets:
@@ -84,93 +93,116 @@ def location_targets(locations: Tensor, pairs: Sequence[tuple[Tensor, Tensor]], 
     return LocationTargets(labels, distances, torch.where(positive, centerness(distances), 0.0))
 
 
-def location_losses(
-    predictions: Predictions,
-    targets: LocationTargets,
-    box_kind: BoxLoss,
-    focal_alpha: float,
-    focal_gamma: float,
-    *,
-    has_centerness: bool,
-    box_weight: float = 1.0,
-) -> dict[str, LossTerm]:
-    """The losses of FCOS.
+class DistanceMethod(Method):
+    """Base of FCOS and ATSS: boxes are distances in pixels from locations to their sides, perhaps with centerness.
 
-    - ``classification``: sum of the focal loss, divided by (positives + images);
-    - ``bbox_regression``: mean box loss of the positives, weighted by the centerness targets, times `box_weight`;
-    - ``bbox_ctrness``: mean binary cross entropy of the positives' centerness, if it is predicted.
-
-    Without positives the latter two are 0, with gradients.
-
-    Raises:
-        DetectionError: see `Method.loss_terms`.
+    Attributes:
+        box_loss: ``giou`` is 1 - GIoU, ``linear_iou`` 1 - IoU, ``iou`` -log IoU.
+        focal_alpha, focal_gamma: of the focal loss (arXiv:1708.02002).
+        centerness_in_score: whether detections are ranked by class score times centerness instead of the class score.
+        has_centerness: whether it is predicted.
     """
-    levels = list(predictions.values())
-    center_maps = centerness_maps(predictions, has_centerness)
-    logits = flatten_levels([level.cls_logits for level in levels], levels[0].cls_logits.shape[1])
-    distances = flatten_levels([level.bbox_reg for level in levels], 4)
-    class_targets = one_hot(targets.labels, logits)
 
-    positive = torch.nonzero(targets.labels >= 0, as_tuple=True)
-    weights = targets.centerness[positive].to(logits.dtype)
-    positives = weights.new_ones(len(weights)).sum()
-    focal: Tensor = sigmoid_focal_loss(logits, class_targets, focal_alpha, focal_gamma, reduction="sum")
-    boxes = box_loss(distances[positive], targets.distances[positive].to(logits.dtype), box_kind)
-    terms = {
-        "classification": LossTerm(focal, positives + len(logits)),
-        "bbox_regression": LossTerm(box_weight * (boxes * weights).sum(), weights.sum()),
-    }
-    if center_maps is not None:
-        center_logits = flatten_levels(center_maps, 1).squeeze(2)
-        center = binary_cross_entropy_with_logits(center_logits[positive], weights, reduction="sum")
-        terms["bbox_ctrness"] = LossTerm(center, positives)
-    return terms
+    __slots__ = ()
+
+    at_locations = True
+
+    if TYPE_CHECKING:
+        box_loss: BoxLoss
+        focal_alpha: float
+        focal_gamma: float
+        centerness_in_score: bool
+        has_centerness: bool
+
+    def __post_init__(self) -> None:
+        if self.box_loss not in get_args(BoxLoss):
+            raise DetectionError(f"unknown box loss {self.box_loss!r}; known are {', '.join(get_args(BoxLoss))}")
+
+    def location_losses(self, predictions: Predictions, targets: LocationTargets, *, box_weight: float) -> dict[str, LossTerm]:
+        """The losses of FCOS.
+
+        - ``classification``: sum of the focal loss, divided by (positives + images);
+        - ``bbox_regression``: mean box loss of the positives, weighted by the centerness targets, times `box_weight`;
+        - ``bbox_ctrness``: mean binary cross entropy of the positives' centerness, if it is predicted.
+
+        Without positives the latter two are 0, with gradients.
+
+        Raises:
+            DetectionError: centerness is predicted where it should not be, or not where it should, or the predictions do not
+                match the targets.
+        """
+        levels = list(predictions.values())
+        center_maps = self._centerness_maps(predictions)
+        logits = flatten_levels([level.cls_logits for level in levels], levels[0].cls_logits.shape[1])
+        distances = flatten_levels([level.bbox_reg for level in levels], 4)
+        class_targets = one_hot(targets.labels, logits)
+
+        positive = torch.nonzero(targets.labels >= 0, as_tuple=True)
+        weights = targets.centerness[positive].to(logits.dtype)
+        positives = weights.new_ones(len(weights)).sum()
+        focal: Tensor = sigmoid_focal_loss(logits, class_targets, self.focal_alpha, self.focal_gamma, reduction="sum")
+        boxes = box_loss(distances[positive], targets.distances[positive].to(logits.dtype), self.box_loss)
+        terms = {
+            "classification": LossTerm(focal, positives + len(logits)),
+            "bbox_regression": LossTerm(box_weight * (boxes * weights).sum(), weights.sum()),
+        }
+        if center_maps is not None:
+            center_logits = flatten_levels(center_maps, 1).squeeze(2)
+            center = binary_cross_entropy_with_logits(center_logits[positive], weights, reduction="sum")
+            terms["bbox_ctrness"] = LossTerm(center, positives)
+        return terms
+
+    def level_candidates(self, predictions: Predictions) -> list[LevelCandidates]:
+        """The decoded predictions of each level, finest first.
+
+        Raises:
+            DetectionError: centerness is predicted where it should not be, or not where it should.
+        """
+        levels = []
+        shapes = shapes_of(predictions)
+        center_maps = self._centerness_maps(predictions)
+        for number, ((level, prediction), stride) in enumerate(zip(predictions.items(), strides_of(shapes), strict=True)):
+            locations = level_locations(shapes[level], stride, prediction.bbox_reg.device)
+            boxes = decode_boxes(locations, flatten_level(prediction.bbox_reg, 4).float())
+            scores = flatten_level(prediction.cls_logits, prediction.cls_logits.shape[1]).float().sigmoid()
+            allowed = scores > self.score_threshold
+            if center_maps is not None and self.centerness_in_score:
+                scores = scores * flatten_level(center_maps[number], 1).float().sigmoid()
+            levels.append(LevelCandidates(boxes, scores, allowed))
+        return levels
+
+    def write_scores(self, writer: Writer, tensors: Mapping[str, str]) -> tuple[str, str]:
+        return onnx_decoding.sigmoid_scores(writer, tensors, self.score_threshold, centerness=self._ranks_by_centerness)
+
+    def write_boxes(self, writer: Writer, level: str, places: Places, values: str) -> str:
+        return onnx_decoding.boxes_of_distances(writer, level, places, values)
+
+    def source(self, strides: Mapping[str, int]) -> DecodingSource:
+        return _source(in_score=self._ranks_by_centerness)
+
+    @property
+    def _ranks_by_centerness(self) -> bool:
+        return self.has_centerness and self.centerness_in_score
+
+    def _centerness_maps(self, predictions: Predictions) -> list[Tensor] | None:
+        """The centerness of each level; None where none is expected.
+
+        Raises:
+            DetectionError: there is some and none is expected, or the other way round.
+        """
+        maps = [prediction.centerness for prediction in predictions.values()]
+        present = [x for x in maps if x is not None]
+        if len(present) < len(maps) and self.has_centerness:
+            raise DetectionError(
+                "the predictions have no centerness; expected those of a decoder with 'predict fcos(…)', and "
+                "has_centerness=False for 'centerness=none'"
+            )
+        if present and not self.has_centerness:
+            raise DetectionError("the predictions have centerness, and has_centerness is False; expected those without")
+        return present if self.has_centerness else None
 
 
-def location_candidates(
-    predictions: Predictions, score_threshold: float, *, has_centerness: bool, in_score: bool
-) -> list[LevelCandidates]:
-    """The decoded predictions of each level, finest first.
-
-    Args:
-        in_score: multiply the scores by the centerness, if it is predicted.
-
-    Raises:
-        DetectionError: see `Method.level_candidates`.
-    """
-    levels = []
-    shapes = shapes_of(predictions)
-    center_maps = centerness_maps(predictions, has_centerness)
-    for number, ((level, prediction), stride) in enumerate(zip(predictions.items(), strides_of(shapes), strict=True)):
-        locations = level_locations(shapes[level], stride, prediction.bbox_reg.device)
-        boxes = decode_boxes(locations, flatten_level(prediction.bbox_reg, 4).float())
-        scores = flatten_level(prediction.cls_logits, prediction.cls_logits.shape[1]).float().sigmoid()
-        allowed = scores > score_threshold
-        if in_score and center_maps is not None:
-            scores = scores * flatten_level(center_maps[number], 1).float().sigmoid()
-        levels.append(LevelCandidates(boxes, scores, allowed))
-    return levels
-
-
-def centerness_maps(predictions: Predictions, expected: bool) -> list[Tensor] | None:
-    """The centerness of each level; None where none is expected.
-
-    Raises:
-        DetectionError: there is some and none is expected, or the other way round.
-    """
-    maps = [prediction.centerness for prediction in predictions.values()]
-    present = [x for x in maps if x is not None]
-    if len(present) < len(maps) and expected:
-        raise DetectionError(
-            "the predictions have no centerness; expected those of a decoder with 'predict fcos(…)', and has_centerness=False "
-            "for 'centerness=none'"
-        )
-    if present and not expected:
-        raise DetectionError("the predictions have centerness, and has_centerness is False; expected those without")
-    return present if expected else None
-
-
-def location_source(*, in_score: bool) -> DecodingSource:
+def _source(*, in_score: bool) -> DecodingSource:
     """The decoding of distances as source."""
     lines = [
         "def level_candidates(predictions: dict[str, Prediction]) -> list[LevelCandidates]:",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
+from dataclasses import Field
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -15,6 +17,10 @@ from nasdsl.detection.pyramid import Predictions, RawDetections, Shapes, Target
 
 if TYPE_CHECKING:
     from nasdsl.backends.onnx import Writer
+
+
+FIELDS: Final = ("score_threshold", "candidates", "nms", "detections")
+"""Options that every method has."""
 
 
 class Targets(Protocol):
@@ -54,7 +60,7 @@ class DecodingSource(NamedTuple):
     constants: Sequence[str] = ()
 
 
-class Method:
+class Method(ABC):
     """Options of a kind of prediction, with its targets, losses and detections. Base of frozen dataclasses with slots.
 
     They take maps and boxes, and know no module. Targets hold what follows from the annotations alone, so that they can
@@ -73,6 +79,7 @@ class Method:
     at_locations: ClassVar[bool] = False
 
     if TYPE_CHECKING:
+        __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
         score_threshold: float
         candidates: int
         nms: float
@@ -88,6 +95,7 @@ class Method:
         """Number of values of ``bbox_reg`` that make one box."""
         return 4
 
+    @abstractmethod
     def targets(self, shapes: Shapes, image_size: tuple[int, int], targets: Sequence[Target]) -> Any:
         """Training targets of a batch: a NamedTuple as `Targets`.
 
@@ -99,15 +107,14 @@ class Method:
         Raises:
             DetectionError: a target is malformed.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def loss_terms(self, predictions: Predictions, targets: Any) -> dict[str, LossTerm]:
         """The losses of a batch by name, each with what it is divided by.
 
         Raises:
             DetectionError: the predictions are of another kind, or do not match the targets.
         """
-        raise NotImplementedError
 
     def losses(self, predictions: Predictions, targets: Any) -> dict[str, Tensor]:
         """The losses of a batch by name, scalars. In a distributed run their divisors are means over the processes.
@@ -122,13 +129,13 @@ class Method:
             for (name, term), divisor in zip(terms.items(), divisors, strict=True)
         }
 
+    @abstractmethod
     def level_candidates(self, predictions: Predictions) -> list[LevelCandidates]:
         """The decoded predictions of each level, finest first.
 
         Raises:
             DetectionError: the predictions are of another kind.
         """
-        raise NotImplementedError
 
     def detect(self, predictions: Predictions, sizes: Sequence[tuple[int, int]]) -> list[RawDetections]:
         """The detections of each image of a batch; see `postprocess_detections`.

@@ -111,6 +111,15 @@ def boxes_and_labels(target: Target, image: int) -> tuple[Tensor, Tensor]:
     return boxes.float(), labels.long()
 
 
+def annotated(targets: Sequence[Target]) -> list[tuple[Tensor, Tensor]]:
+    """Boxes [n, 4] and labels [n] of each image.
+
+    Raises:
+        DetectionError: a target is malformed.
+    """
+    return [boxes_and_labels(target, image) for image, target in enumerate(targets)]
+
+
 def one_hot(labels: Tensor, logits: Tensor) -> Tensor:
     """One-hot encoded ``labels`` [N, L], in the shape [N, L, classes] and type of `logits`; negative labels give zeros.
 

@@ -27,7 +27,7 @@ from nasdsl.detection.pyramid import (
     Predictions,
     Shapes,
     Target,
-    boxes_and_labels,
+    annotated,
     flatten_level,
     flatten_levels,
     one_hot,
@@ -129,7 +129,7 @@ class Retinanet(Method):
         Raises:
             DetectionError: a target is malformed.
         """
-        pairs = [boxes_and_labels(target, image) for image, target in enumerate(targets)]
+        pairs = annotated(targets)
         device = pairs[0][0].device if pairs else None
         anchors = torch.cat(self.level_anchors(shapes, device))
         matcher = Matcher(self.foreground, self.background, allow_low_quality_matches=True)

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
-from nasdsl.detection import onnx_decoding
-from nasdsl.detection.atss import check_top
-from nasdsl.detection.distributions import (
-    check_bins,
-    distribution_candidates,
-    distribution_focal_loss,
-    distribution_source,
-    predicted_boxes,
-    quality_focal_loss,
-)
-from nasdsl.detection.locations import annotated
-from nasdsl.detection.method import DecodingSource, LossTerm, Method
-from nasdsl.detection.onnx_decoding import Places
-from nasdsl.detection.postprocess import LevelCandidates
-from nasdsl.detection.pyramid import DetectionError, Predictions, Shapes, Target, flatten_levels
-
-if TYPE_CHECKING:
-    from nasdsl.backends.onnx import Writer
+from nasdsl.detection.distributions import DistributionMethod, distribution_focal_loss, quality_focal_loss
+from nasdsl.detection.method import LossTerm
+from nasdsl.detection.pyramid import DetectionError, Predictions, Shapes, Target, annotated
 
 
 class BoxTargets(NamedTuple):
@@ -59,7 +44,7 @@ class Alignment(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Tal(Method):
+class Tal(DistributionMethod):
     """Options of task-aligned assignment, with its targets, losses and detections.
 
     Attributes:
@@ -86,15 +71,6 @@ class Tal(Method):
     candidates: int = 1000
     nms: float = 0.6
     detections: int = 100
-
-    def __post_init__(self) -> None:
-        check_top(self.top)
-        if self.bins < 1:
-            raise DetectionError(f"bins is {self.bins}; expected 1 or more")
-
-    @property
-    def box_values(self) -> int:
-        return 4 * (self.bins + 1)
 
     def targets(self, shapes: Shapes, image_size: tuple[int, int], targets: Sequence[Target]) -> BoxTargets:
         """The boxes of a batch, padded: which locations they are assigned to depends on the predictions.
@@ -125,12 +101,8 @@ class Tal(Method):
         Raises:
             DetectionError: the predictions are of another kind, or do not match the targets.
         """
-        check_bins(predictions, self.bins)
-        levels = list(predictions.values())
-        logits = flatten_levels([level.cls_logits for level in levels], levels[0].cls_logits.shape[1])
-        sides = flatten_levels([level.bbox_reg for level in levels], self.box_values)
+        logits, sides, boxes, locations, strides = self.flatten(predictions)
         _check_labels(targets, logits)
-        boxes, locations, strides = predicted_boxes(predictions, sides)
         quality = torch.zeros_like(logits)
         found, wanted, weights, distributions = [], [], [], []
         for image, (labels, truth) in enumerate(zip(targets.labels, targets.boxes, strict=True)):
@@ -189,16 +161,6 @@ class Tal(Method):
         scale = torch.where(chosen, iou, 0.0).amax(dim=1, keepdim=True) / largest.clamp(min=torch.finfo(iou.dtype).tiny)
         quality = (alignment * scale).sum(dim=0)
         return Alignment(torch.where(positive, of_box, -1), quality)
-
-    def level_candidates(self, predictions: Predictions) -> list[LevelCandidates]:
-        return distribution_candidates(predictions, self.bins, self.score_threshold)
-
-    def write_boxes(self, writer: Writer, level: str, places: Places, values: str) -> str:
-        distances = onnx_decoding.expected_distances(writer, level, values, self.bins)
-        return onnx_decoding.boxes_of_distances(writer, level, places, distances)
-
-    def source(self, strides: Mapping[str, int]) -> DecodingSource:
-        return distribution_source(self.bins)
 
 
 def _check_labels(targets: BoxTargets, logits: Tensor) -> None:

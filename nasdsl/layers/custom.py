@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from types import FunctionType
@@ -12,7 +11,7 @@ from typing import Any, ClassVar, Final, TypeVar, get_args
 from nasdsl.layers import attention, builtin, upsampling
 from nasdsl.layers.base import UNKNOWN_WIDTH, Cost, Feature, Features, LayerError
 from nasdsl.layers.fields import FieldError, LayerField, fields_of, is_name, value_text, why_no_name
-from nasdsl.layers.origins import origin
+from nasdsl.layers.origins import class_path, described, is_same_class, origin
 
 MAX_OPERANDS: Final = 64
 MAX_RESULTS: Final = 64
@@ -138,17 +137,7 @@ def primitive(name: str, *, operands: int = 1, results: int = 1, sized: bool = F
 
 def describe(cls: type, name: str | None = None) -> str:
     """A custom layer in messages: its name in texts, its module and class, and the package and entry point it comes from."""
-    name = name or getattr(cls, "kind", None)
-    origin = getattr(cls, "origin", "")
-    place = f"{_path(cls)} of {origin}" if origin else _path(cls)
-    return f"the primitive `{name}` ({place})" if name else place
-
-
-def _path(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-_FIELDS: dict[type, tuple[LayerField, ...]] = {}
+    return described("primitive", cls, name)
 
 
 def layer_fields(cls: type[CustomLayer]) -> tuple[LayerField, ...]:
@@ -157,12 +146,10 @@ def layer_fields(cls: type[CustomLayer]) -> tuple[LayerField, ...]:
     Raises:
         PrimitiveError: a field has a type, default or name that the language cannot express.
     """
-    if cls not in _FIELDS:
-        try:
-            _FIELDS[cls] = fields_of(cls)
-        except FieldError as error:
-            raise PrimitiveError(f"{describe(cls)}: {error}") from None
-    return _FIELDS[cls]
+    try:
+        return fields_of(cls, CustomLayer, ("onnx",))
+    except FieldError as error:
+        raise PrimitiveError(f"{describe(cls)}: {error}") from None
 
 
 def attribute_texts(layer: CustomLayer) -> dict[str, str]:
@@ -174,7 +161,7 @@ def attribute_texts(layer: CustomLayer) -> dict[str, str]:
 
 
 def _check_name(name: str, cls: type) -> None:
-    what = f"the name {name!r} of the primitive {_path(cls)}"
+    what = f"the name {name!r} of the primitive {class_path(cls)}"
     if not is_name(name):
         raise PrimitiveError(f"{what} is {why_no_name(name)}")
     if name in _builtin_primitives():
@@ -182,17 +169,8 @@ def _check_name(name: str, cls: type) -> None:
     if name in _prelude_ops():
         raise PrimitiveError(f"{what} is that of an op of the prelude, which would hide it")
     taken = CUSTOM.get(name)
-    if taken is not None and not _same_class(taken, cls):
-        raise PrimitiveError(f"{what} is taken: it is {_path(taken)} already")
-
-
-def _same_class(old: type, new: type) -> bool:
-    """Whether a class is the other one, defined again: its module was reloaded, or is run as a script as well."""
-
-    def file(cls: type) -> object:
-        return getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__
-
-    return old.__qualname__ == new.__qualname__ and (old.__module__ == new.__module__ or file(old) == file(new))
+    if taken is not None and not is_same_class(taken, cls):
+        raise PrimitiveError(f"{what} is taken: it is {class_path(taken)} already")
 
 
 def _check_class(cls: type, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The fields of a custom layer: which attributes the text may set, of which type, with which default."""
+"""The fields of a custom layer or a kind of prediction: the attributes that texts may set, their types and defaults."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FieldError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class LayerField:
-    """A field of a custom layer.
+    """A field of a custom layer or a kind of prediction.
 
     Attributes:
         type: of its values.
@@ -63,17 +63,28 @@ class LayerField:
         return float(value) + 0.0 if self.type == "float" else value  # -0.0 becomes 0.0
 
 
-def fields_of(cls: type[Any]) -> tuple[LayerField, ...]:
+_cache: dict[type, tuple[LayerField, ...]] = {}
+
+
+def fields_of(cls: type[Any], base: type, optional: tuple[str, ...] = ()) -> tuple[LayerField, ...]:
     """The fields of a dataclass.
+
+    Args:
+        base: the class that it is derived from: no field has the name of one of its attributes.
+        optional: names of methods that the class may define and `base` does not have, which no field has either.
 
     Raises:
         FieldError: a field has a type, default or name that the language cannot express.
     """
+    if cls in _cache:
+        return _cache[cls]
     found = []
     for field in dataclasses.fields(cls):
         if not field.init:
             continue
         _check_name(field.name)
+        if hasattr(base, field.name) or field.name in (*base.__annotations__, *optional):
+            raise FieldError(f"field `{field.name}`: {base.__name__} has an attribute of this name; rename the field")
         try:
             found.append(_field(field, _annotation(cls, field)))
         except FieldError as error:
@@ -82,7 +93,7 @@ def fields_of(cls: type[Any]) -> tuple[LayerField, ...]:
     for name, field in cls.__dataclass_fields__.items():
         if name not in known and "InitVar" in str(field.type):
             raise FieldError(f"field `{name}`: an InitVar, whose value the layer does not keep")
-    return tuple(found)
+    return _cache.setdefault(cls, tuple(found))
 
 
 def is_name(word: object) -> bool:
@@ -122,8 +133,6 @@ def why_no_name(word: object) -> str:
 def _check_name(name: str) -> None:
     if not is_name(name):
         raise FieldError(f"field `{name}`: this is {why_no_name(name)}; rename the field")
-    if name in ("kind", "operands", "infer", "cost", "module", "source", "onnx", "results", "sized", "origin", "definitions"):
-        raise FieldError(f"field `{name}`: CustomLayer has an attribute of this name; rename the field")
     if name == "to":
         raise FieldError("field `to`: this attribute names the level that `resize` leads to; rename the field")
 

@@ -8,23 +8,9 @@ from typing import Any, Literal
 from nasdsl.predictions.kind import BoxForm, PredictedMap, PredictionKind, prediction
 
 
-def _at_locations(centerness: str) -> tuple[PredictedMap, ...]:
-    """Classes, four sides and perhaps centerness at each location."""
-    maps = (PredictedMap("cls_logits", "cls", per_class=1), PredictedMap("bbox_reg", "box", fixed=4))
-    return maps if centerness == "none" else (*maps, PredictedMap("centerness", centerness, fixed=1))
-
-
-def _distributions(bins: int) -> tuple[PredictedMap, ...]:
-    """Classes and, for each of four sides, a distribution over `bins` + 1 distances."""
-    return PredictedMap("cls_logits", "cls", per_class=1), PredictedMap("bbox_reg", "box", fixed=4 * (bins + 1))
-
-
-@prediction("fcos")
 @dataclass(frozen=True, slots=True)
-class Fcos(PredictionKind):
-    """``predict fcos(centerness=cls|box|none, boxes=exp|relu)``: classes, 4 sides, centerness at each location.
-
-    FCOS (arXiv:1904.01355): ``exp`` is its first version, ``relu`` the later one with regression targets in strides.
+class _Distances(PredictionKind):
+    """Classes, four sides and perhaps centerness at each location.
 
     Attributes:
         centerness: the tower that centerness is read from, ``cls`` or ``box``; ``none``: it is not predicted.
@@ -32,15 +18,14 @@ class Fcos(PredictionKind):
             ``exp`` is exp(s * x), ``relu`` is relu(s * x) * stride.
     """
 
-    method = "nasdsl.detection.fcos:Fcos"
     boxes_are = "distances"
-    always_written = ("centerness",)
 
-    centerness: Literal["cls", "box", "none"] = "cls"
-    boxes: Literal["exp", "relu"] = "exp"
+    centerness: Literal["cls", "box", "none"]
+    boxes: Literal["exp", "relu"]
 
     def maps(self) -> tuple[PredictedMap, ...]:
-        return _at_locations(self.centerness)
+        maps = (PredictedMap("cls_logits", "cls", per_class=1), PredictedMap("bbox_reg", "box", fixed=4))
+        return maps if self.centerness == "none" else (*maps, PredictedMap("centerness", self.centerness, fixed=1))
 
     @property
     def box_form(self) -> BoxForm:
@@ -48,6 +33,41 @@ class Fcos(PredictionKind):
 
     def method_options(self) -> dict[str, Any]:
         return {"has_centerness": self.centerness != "none"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Distributions(PredictionKind):
+    """Classes and, for each of four sides, a distribution over distances.
+
+    Attributes:
+        bins: the largest distance in strides; a side is a distribution over 0, 1, …, bins.
+    """
+
+    boxes_are = "distributions"
+    always_written = ("bins",)
+
+    bins: int = field(default=16, metadata={"least": 1, "largest": 256})
+
+    def maps(self) -> tuple[PredictedMap, ...]:
+        return PredictedMap("cls_logits", "cls", per_class=1), PredictedMap("bbox_reg", "box", fixed=4 * (self.bins + 1))
+
+    def method_options(self) -> dict[str, Any]:
+        return {"bins": self.bins}
+
+
+@prediction("fcos")
+@dataclass(frozen=True, slots=True)
+class Fcos(_Distances):
+    """``predict fcos(centerness=cls|box|none, boxes=exp|relu)``: classes, 4 sides, centerness at each location.
+
+    FCOS (arXiv:1904.01355): ``exp`` is its first version, ``relu`` the later one with regression targets in strides.
+    """
+
+    method = "nasdsl.detection.fcos:Fcos"
+    always_written = ("centerness",)
+
+    centerness: Literal["cls", "box", "none"] = "cls"
+    boxes: Literal["exp", "relu"] = "exp"
 
 
 @prediction("retinanet")
@@ -73,66 +93,27 @@ class Retinanet(PredictionKind):
 
 @prediction("atss")
 @dataclass(frozen=True, slots=True)
-class Atss(PredictionKind):
-    """``predict atss(centerness=box)``: FCOS's maps, trained with adaptive training sample selection (arXiv:1912.02424).
-
-    Attributes:
-        centerness, boxes: as of `Fcos`.
-    """
+class Atss(_Distances):
+    """``predict atss(centerness=box)``: FCOS's maps, trained with adaptive training sample selection (arXiv:1912.02424)."""
 
     method = "nasdsl.detection.atss:Atss"
-    boxes_are = "distances"
     always_written = ("centerness", "boxes")
 
     centerness: Literal["cls", "box", "none"] = "box"
     boxes: Literal["exp", "relu"] = "relu"
 
-    def maps(self) -> tuple[PredictedMap, ...]:
-        return _at_locations(self.centerness)
-
-    @property
-    def box_form(self) -> BoxForm:
-        return self.boxes
-
-    def method_options(self) -> dict[str, Any]:
-        return {"has_centerness": self.centerness != "none"}
-
 
 @prediction("gfl")
 @dataclass(frozen=True, slots=True)
-class Gfl(PredictionKind):
-    """``predict gfl(bins=16)``: scores that tell the quality of the box, sides as distributions (arXiv:2006.04388).
-
-    Attributes:
-        bins: the largest distance in strides; a side is a distribution over 0, 1, …, bins.
-    """
+class Gfl(_Distributions):
+    """``predict gfl(bins=16)``: scores that tell the quality of the box, sides as distributions (arXiv:2006.04388)."""
 
     method = "nasdsl.detection.gfl:Gfl"
-    boxes_are = "distributions"
-    always_written = ("bins",)
-
-    bins: int = field(default=16, metadata={"least": 1, "largest": 256})
-
-    def maps(self) -> tuple[PredictedMap, ...]:
-        return _distributions(self.bins)
-
-    def method_options(self) -> dict[str, Any]:
-        return {"bins": self.bins}
 
 
 @prediction("tal")
 @dataclass(frozen=True, slots=True)
-class Tal(PredictionKind):
+class Tal(_Distributions):
     """``predict tal(bins=16)``: as `Gfl`, with the task-aligned assignment of TOOD (arXiv:2108.07755)."""
 
     method = "nasdsl.detection.tal:Tal"
-    boxes_are = "distributions"
-    always_written = ("bins",)
-
-    bins: int = field(default=16, metadata={"least": 1, "largest": 256})
-
-    def maps(self) -> tuple[PredictedMap, ...]:
-        return _distributions(self.bins)
-
-    def method_options(self) -> dict[str, Any]:
-        return {"bins": self.bins}

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 from nasdsl.layers import plugins
 from nasdsl.layers.fields import FieldError, LayerField, fields_of, is_name, value_text, why_no_name
-from nasdsl.layers.origins import origin
+from nasdsl.layers.origins import class_path, described, is_same_class, origin
 
 BoxForm: TypeAlias = Literal["raw", "exp", "relu"]
 """How ``bbox_reg`` comes from a result x and a level's learnt scalar s: x, exp(s * x), or relu(s * x) * stride."""
@@ -90,7 +90,6 @@ class PredictionKind:
 KINDS: dict[str, type[PredictionKind]] = {}
 """Registered kinds by the name that texts use."""
 
-_FIELDS: dict[type, tuple[LayerField, ...]] = {}
 _K = TypeVar("_K", bound=type[PredictionKind])
 
 
@@ -105,13 +104,13 @@ def prediction(name: str) -> Callable[[_K], _K]:
 
     def register(cls: _K) -> _K:
         what = f"the prediction `{name}` ({getattr(cls, '__module__', '?')}.{getattr(cls, '__qualname__', cls)!s})"
-        if not _is_kind(cls):
+        if not (isinstance(cls, type) and issubclass(cls, PredictionKind)):
             raise PredictionError(f"{what} is no subclass of PredictionKind")
         if not is_name(name):
             raise PredictionError(f"{what}: its name is {why_no_name(name)}")
         taken = KINDS.get(name)
-        if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise PredictionError(f"{what}: the name is taken, by {taken.__module__}.{taken.__qualname__}")
+        if taken is not None and not is_same_class(taken, cls):
+            raise PredictionError(f"{what}: the name is taken, by {class_path(taken)}")
         parameters = cls.__dict__.get("__dataclass_params__")
         if parameters is None or not (parameters.frozen and parameters.eq):
             raise PredictionError(f"{what} is no frozen dataclass: put @dataclass(frozen=True, slots=True) below @prediction")
@@ -120,7 +119,7 @@ def prediction(name: str) -> Callable[[_K], _K]:
         if not (isinstance(cls.method, str) and all(cls.method.partition(":"))):
             raise PredictionError(f"{what} has method={cls.method!r}; expected 'package.module:Class', with targets and losses")
         for field in kind_fields(cls):
-            if field.name in COMMON or hasattr(PredictionKind, field.name):
+            if field.name in COMMON:
                 raise PredictionError(f"{what}: every kind has `{field.name}` already; rename the field")
         cls.kind, cls.origin = name, origin()
         KINDS[name] = cls
@@ -129,29 +128,21 @@ def prediction(name: str) -> Callable[[_K], _K]:
     return register
 
 
-def _is_kind(cls: object) -> bool:
-    return isinstance(cls, type) and issubclass(cls, PredictionKind)
-
-
 def kind_fields(cls: type[PredictionKind]) -> tuple[LayerField, ...]:
     """The attributes of a kind.
 
     Raises:
         PredictionError: a field has a type, default or name that the language cannot express.
     """
-    if cls not in _FIELDS:
-        try:
-            _FIELDS[cls] = fields_of(cls)
-        except FieldError as error:
-            raise PredictionError(f"{describe_kind(cls)}: {error}") from None
-    return _FIELDS[cls]
+    try:
+        return fields_of(cls, PredictionKind)
+    except FieldError as error:
+        raise PredictionError(f"{describe_kind(cls)}: {error}") from None
 
 
 def describe_kind(cls: type[PredictionKind]) -> str:
     """A kind in messages: its name in texts, its module and class, and the package and entry point it comes from."""
-    name = getattr(cls, "kind", None)
-    place = f"{cls.__module__}.{cls.__qualname__}" + (f" of {cls.origin}" if cls.origin else "")
-    return f"the prediction `{name}` ({place})" if name else place
+    return described("prediction", cls)
 
 
 def find_kind(name: str) -> type[PredictionKind] | None:

@@ -14,7 +14,8 @@ from torch import Tensor
 from nasdsl import loads
 from nasdsl.detection.detector import Detector, DetectorError
 from nasdsl.detection.factory import detector
-from nasdsl.detection.inheritance import Inheritance, Origin, inherit
+from nasdsl.detection.inheritance import Origin, inherit
+from nasdsl.detection.inherited import Inheritance
 from nasdsl.detection.weights import load_weights, save_detector
 
 

@@ -29,7 +29,6 @@ from nasdsl.training.progress import ProgressBar
 from nasdsl.training.proxy import ProxyResult, ProxyTask
 from nasdsl.training.proxy.crops import Crop
 from nasdsl.training.proxy.loader import CropLoader
-from nasdsl.training.proxy.loop import compute_losses
 from nasdsl.training.schedule import cosine
 from nasdsl.training.signals import Interrupted, SignalHandler
 
@@ -116,7 +115,7 @@ class Supernet:
             method, loader = self._loader(text, decoder)
             batch = next(loader.batches(self._crops(text, 1, _PATHS, self.step)))
             decoder.train()
-            loss = torch.stack(list(compute_losses(method, decoder(batch.features), batch.targets).values())).sum()
+            loss = torch.stack(list(method.losses(decoder(batch.features), batch.targets).values())).sum()
             if not math.isfinite(loss.item()):
                 return False
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation is missing

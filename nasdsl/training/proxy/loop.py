@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nasdsl.decoder import Decoder
 from nasdsl.detection.detector import DetectorError
 from nasdsl.detection.factory import make_method as detection_method
 from nasdsl.detection.method import Method
-from nasdsl.detection.pyramid import Predictions, RawDetections
+from nasdsl.detection.pyramid import RawDetections
 from nasdsl.training.ema import make_ema
 from nasdsl.training.errors import Diverged
 from nasdsl.training.proxy.crops import Size
 from nasdsl.training.proxy.errors import ProxyError, Stopped
-from nasdsl.training.proxy.loader import CropBatch, Targets
+from nasdsl.training.proxy.loader import CropBatch
 from nasdsl.training.proxy.spec import DTYPES, ProxySpec
 from nasdsl.training.schedule import cosine, one_cycle
 
@@ -87,7 +87,7 @@ def train_decoder(
         with timer.time("compute"):
             with _autocast(batch, spec):
                 predictions = module(batch.features)
-            losses = compute_losses(method, predictions, batch.targets)
+            losses = method.losses(predictions, batch.targets)
             total = torch.stack(list(losses.values())).sum()
             value = total.item()
             if not math.isfinite(value):
@@ -143,11 +143,6 @@ def validate(
         each = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
         raise Diverged(f"the loss on meta-val is not finite after {spec.iterations} steps ({each})")
     return ValidationResult(losses, detections)
-
-
-def compute_losses(method: Method, predictions: Predictions, targets: Targets) -> dict[str, Tensor]:
-    """The losses of a batch by name, scalars."""
-    return method.losses(predictions, targets)
 
 
 def _autocast(batch: CropBatch, spec: ProxySpec) -> AbstractContextManager[object]:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from nasdsl.detection.method import Method
 from nasdsl.detection.pyramid import Predictions
 from nasdsl.training.proxy.loader import CropBatch
-from nasdsl.training.proxy.loop import compute_losses
 
 ZERO_COST: Final = ("gradient_norm", "synflow", "jacobian_covariance")
 """Values of `ProxySpec.reward` that are computed here."""
@@ -38,7 +37,8 @@ def gradient_norm(module: nn.Module, batch: CropBatch, method: Method) -> float:
     """Euclidean norm of the gradients of all parameters."""
     module.train()
     module.zero_grad()
-    torch.stack(list(compute_losses(method, module(batch.features), batch.targets).values())).sum().backward()  # type: ignore[no-untyped-call]
+    losses = method.losses(module(batch.features), batch.targets)
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch has no types for it
     found = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
     norm = float(nn.utils.get_total_norm(found))
     module.zero_grad()

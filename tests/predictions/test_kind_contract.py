@@ -1,0 +1,102 @@
+"""What `@prediction` refuses, in one process: kinds of installed packages are in tests/layers/test_example_plugin.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+
+import nasdsl
+from nasdsl.predictions import KINDS, PredictedMap, PredictionError, PredictionKind, kind_fields, prediction
+
+
+@pytest.fixture(autouse=True)
+def registry() -> Iterator[None]:
+    with mock.patch.dict(KINDS):
+        yield
+
+
+class Plain(PredictionKind):
+    """Classes and four sides."""
+
+    __slots__ = ()
+
+    method = "somewhere:Plain"
+
+    def maps(self) -> tuple[PredictedMap, ...]:
+        return PredictedMap("cls_logits", "cls", per_class=1), PredictedMap("bbox_reg", "box", fixed=4)
+
+
+def with_field(name: str, annotation: Any = int, default: Any = 1) -> type[PredictionKind]:
+    made = dataclasses.make_dataclass("Made", [(name, annotation, default)], bases=(Plain,), frozen=True)
+    return prediction("made")(made)
+
+
+@pytest.mark.parametrize("name", ["operands", "cost", "source", "definitions"])
+def test_attributes_of_primitives_are_free(name: str) -> None:
+    assert [field.name for field in kind_fields(with_field(name))] == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("kind", "field `kind`: PredictionKind has an attribute of this name; rename the field"),
+        ("text", "field `text`: PredictionKind has an attribute of this name; rename the field"),
+        ("box_form", "field `box_form`: PredictionKind has an attribute of this name; rename the field"),
+        ("kernel", "every kind has `kernel` already; rename the field"),
+        ("at", "field `at`: this is a word of the language; rename the field"),
+    ],
+)
+def test_names_that_are_taken(name: str, message: str) -> None:
+    with pytest.raises(PredictionError, match=re.escape(message)) as caught:
+        with_field(name)
+    assert "Made" in str(caught.value)
+    assert "made" not in KINDS
+
+
+def test_a_module_that_is_run_as_a_script_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its class is registered twice, under two names of one file; a class of another file keeps its name."""
+    first = with_field("one")
+    for module, file in (("as_module", "kinds.py"), ("__main__", "kinds.py"), ("other", "other.py")):
+        made = types.ModuleType(module)
+        made.__file__ = file
+        monkeypatch.setitem(sys.modules, module, made)
+    first.__module__ = "as_module"
+    again = dataclasses.make_dataclass("Made", [], bases=(Plain,), frozen=True)
+    again.__module__ = "__main__"
+    assert KINDS["made"] is first
+    assert prediction("made")(again) is KINDS["made"]
+    again = dataclasses.make_dataclass("Made", [], bases=(Plain,), frozen=True)
+    again.__module__ = "other"
+    with pytest.raises(PredictionError, match=r"the name is taken, by __main__\.Made"):
+        prediction("made")(again)
+
+
+def test_a_method_that_is_not_complete_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a detector is built, and not in its first training step."""
+    from nasdsl.detection.detector import DetectorError
+    from nasdsl.detection.method import Method
+
+    @dataclasses.dataclass(frozen=True, slots=True)
+    class Half(Method):
+        score_threshold: float = 0.05
+        candidates: int = 1000
+        nms: float = 0.6
+
+        def level_candidates(self, predictions: Any) -> list[Any]:
+            return []
+
+    module = types.ModuleType("somewhere")
+    module.Plain = Half  # type: ignore[attr-defined]  # a module made here
+    monkeypatch.setitem(sys.modules, "somewhere", module)
+    with_field("size")
+    text = """decoder d { input c3 fpn(width=8) { output p3 = conv_1x1(c3) } head(width=8) { conv_3x3 } predict made }"""
+    message = "Made): its method somewhere:Plain does not define loss_terms, targets, detections"
+    with pytest.raises(DetectorError, match=re.escape(message)):
+        nasdsl.detector(nasdsl.loads(text), "tiny", classes=1)
