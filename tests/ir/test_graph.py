@@ -10,7 +10,7 @@ import random_decoders
 import nasdsl
 from nasdsl.backends.cost import cost
 from nasdsl.ir import Graph, MissingFeature, VerifyError, verify
-from nasdsl.ir.graph import HeadLayer, Tower
+from nasdsl.ir.graph import HeadLayer, Node, Tower
 from nasdsl.layers import Add, Feature, Resize
 
 PUBLISHED = nasdsl.from_nas_fcos(
@@ -122,8 +122,8 @@ def broken_graphs() -> list[Graph]:
     node = nodes[at]
     tower = head.towers[0]
 
-    def with_node(changed: object) -> Graph:
-        return replace(graph, nodes=tuple(changed if i == at else n for i, n in enumerate(nodes)))  # type: ignore[misc]
+    def with_node(changed: Node) -> Graph:
+        return replace(graph, nodes=tuple(changed if i == at else n for i, n in enumerate(nodes)))
 
     return [
         with_node(node._replace(id=nodes[0].id)),
