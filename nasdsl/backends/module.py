@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nasdsl.backends.export import offset_predictors
+from nasdsl.backends.initialization import PRIOR, offset_predictors, strided_outputs
 from nasdsl.backends.interpreter import Interpreter, compute_of, needed_levels
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
@@ -60,9 +60,6 @@ from nasdsl.nn import PixelShuffle as PixelShuffleModule
 from nasdsl.nn import Scale as ScaleModule
 from nasdsl.nn import WeightedAdd as WeightedAddModule
 from nasdsl.predictions import BoxForm
-
-PRIOR = 0.01
-"""Initial class probability (arXiv:1708.02002, section 4.1)."""
 
 
 class Prediction(NamedTuple):
@@ -293,12 +290,6 @@ def _initialise(module: DecoderModule, graph: Graph) -> None:
         nn.init.kaiming_uniform_(conv.weight, a=1)
         if conv.bias is not None:
             nn.init.zeros_(conv.bias)
-
-
-def strided_outputs(graph: Graph) -> list[Node]:
-    """The convolutions of outputs such as ``p6 = down(p5)``, each set of weights once."""
-    found = [n for n in graph.nodes if n.value.kind == "output" and isinstance(n.layer, Conv) and n.layer.stride > 1]
-    return list({n.weights: n for n in found}.values())
 
 
 def _register(root: nn.Module, placed: Iterable[tuple[str, Node]]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 
 from nasdsl.diagnostics import DiagnosticError
-from nasdsl.diagnostics.catalogue import holes, types
+from nasdsl.diagnostics.catalogue import heads, holes, types
 from nasdsl.ir.dead import remove_dead
 from nasdsl.ir.graph import Graph, HeadGraph, HeadLayer, Node, Prediction, Tower, verify
 from nasdsl.layers import (
@@ -281,7 +281,7 @@ def _check_sharing(architecture: Architecture, head: HeadGraph, pyramid: Mapping
     kind = architecture.predict.kind if any(p.by_level and p.shared for p in head.predictions) else ""
     if share or kind:
         raise DiagnosticError(
-            [types.pyramid_widths(architecture.fpn.outputs[0].span, pyramid.items(), share, kind, "with this backbone")]
+            [heads.pyramid_widths(architecture.fpn.outputs[0].span, pyramid.items(), share, kind, "with this backbone")]
         )
 
 
@@ -323,7 +323,7 @@ def predictions(kind: PredictionKind, part: PredictionPart, widths: Mapping[str,
     for level in next(iter(widths.values())):
         at_level = {tower: of_levels[level] for tower, of_levels in widths.items()}
         if are_several and len(set(at_level.values())) > 1:
-            raise DiagnosticError([types.prediction_widths(part.layers[0][1].span, part.layers[0][1].op, at_level)])
+            raise DiagnosticError([heads.prediction_widths(part.layers[0][1].span, part.layers[0][1].op, at_level)])
     found = []
     lowered: dict[str, HeadLayer] = {}
     for name, tower, per_class, fixed in checked_maps(kind):

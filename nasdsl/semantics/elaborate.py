@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nasdsl.diagnostics import Span
-from nasdsl.diagnostics.catalogue import names, structure, types
+from nasdsl.diagnostics.catalogue import names, quantities, structure
 from nasdsl.semantics import attributes, primitives
 from nasdsl.semantics.attributes import UNKNOWN, Accepts
 from nasdsl.semantics.definitions import check_definitions
@@ -101,9 +101,9 @@ class _DecoderElaborator:
                     known = [*vocabulary.known(), *primitives.known()]
                     self.problems.append(names.unknown_op(subject.span, subject.name, known, is_value=False, fixable=True))
             elif is_count or subject is not None:
-                self.problems.append(types.count_of_what(requirement.span, requirement.quantity))
+                self.problems.append(quantities.count_of_what(requirement.span, requirement.quantity))
             elif requirement.quantity not in QUANTITIES:
-                self.problems.append(types.unknown_quantity(requirement.quantity_span, requirement.quantity, QUANTITIES))
+                self.problems.append(quantities.unknown_quantity(requirement.quantity_span, requirement.quantity, QUANTITIES))
             else:
                 self._check_latency(requirement)
         sections: dict[type, Any] = {
@@ -166,13 +166,13 @@ class _DecoderElaborator:
         if bound.span.text != bound.text:
             return  # a number that cannot be read, which is reported
         if is_latency != isinstance(bound, ast.Duration):
-            self.problems.append(types.bound_of_quantity(bound.span, requirement.quantity, bound.text))
+            self.problems.append(quantities.bound_of_quantity(bound.span, requirement.quantity, bound.text))
         elif is_latency and requirement.comparison not in ("<=", "<"):
-            self.problems.append(types.latency_from_below(requirement.span, requirement.comparison))
+            self.problems.append(quantities.latency_from_below(requirement.span, requirement.comparison))
         if runtime is not None and not is_latency:
-            self.problems.append(types.runtime_of_quantity(runtime.span, requirement.quantity))
+            self.problems.append(quantities.runtime_of_quantity(runtime.span, requirement.quantity))
         elif runtime is not None and runtime.name not in RUNTIMES:
-            self.problems.append(types.unknown_runtime(runtime.span, runtime.name, RUNTIMES))
+            self.problems.append(quantities.unknown_runtime(runtime.span, runtime.name, RUNTIMES))
 
     def _single(self, kind: type[Any], word: str, *, is_optional: bool = False) -> Any:
         """The one part of this kind; None, with a diagnostic unless it is optional, where there is none."""

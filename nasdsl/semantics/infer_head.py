@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nasdsl.diagnostics import Diagnostic, Span
-from nasdsl.diagnostics.catalogue import structure, types
+from nasdsl.diagnostics.catalogue import heads, structure
 from nasdsl.layers import UNKNOWN_WIDTH, Feature
 from nasdsl.semantics import primitives
 from nasdsl.semantics.architecture import FpnPart, HeadLayer, HeadPart, Tower
@@ -60,7 +60,7 @@ def infer_head(
         setting = next((s for s in head.settings if s.name == "width"), None)
         known = set(widths.values()) - {UNKNOWN_WIDTH}
         level = "" if len(known) == 1 else next(name for name, w in widths.items() if w == narrowest)
-        problems.append(types.head_wider(setting.span if setting else head.keyword, width, narrowest, level))
+        problems.append(heads.head_wider(setting.span if setting else head.keyword, width, narrowest, level))
     longest = max(head.chains, key=lambda c: len(c.steps), default=None)
     if longest is not None and len(longest.steps) > MAX_STEPS:
         problems.append(structure.chain_too_long(longest.steps[MAX_STEPS].span, MAX_STEPS))
@@ -156,7 +156,7 @@ def _infer_chain(
         if result != UNFIT:
             feature = inference.layers.applications[result].feature
             if feature.level != CURRENT_LEVEL:
-                problems.append(types.head_level(step.span, op))
+                problems.append(heads.head_level(step.span, op))
             width = feature.width
         layers.append(HeadLayer(op, step.span, tuple(inference.layers.applications), result))
     if indices is None and any(step.condition != ALWAYS for step in chain.steps):

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from nasdsl.diagnostics import Diagnostic, Span
-from nasdsl.diagnostics.catalogue import lints, names, types
+from nasdsl.diagnostics.catalogue import heads, lints, names
 from nasdsl.layers import UNKNOWN_WIDTH, Conv, DeformConv, Feature
 from nasdsl.layers.plugins import PREDICTIONS, load_plugins
 from nasdsl.predictions import KINDS, PredictionError, PredictionKind, describe_kind, find_kind, kind_fields, known_kinds
@@ -60,7 +60,7 @@ def infer_prediction(
     if isinstance(conv, Target) and head is not None:
         kernel = next((s for s in node.settings if s.name == "kernel"), None)
         if kernel is not None:
-            problems.append(types.kernel_of_op(kernel.span, conv.name))
+            problems.append(heads.kernel_of_op(kernel.span, conv.name))
         layers = _infer_layers(conv, _place_of_conv(node), head, problems, warnings, indices)
     if settings is None:
         return None
@@ -97,11 +97,11 @@ def infer_settings(
         kind = cls(**known)
         checked_maps(kind)
     except PredictionError as error:
-        problems.append(types.prediction_refused(node.detector_span, str(error)))
+        problems.append(heads.prediction_refused(node.detector_span, str(error)))
         return None
     except Exception as error:
         message = f"{describe_kind(cls)} takes no such attributes: {type(error).__name__}: {error}"
-        problems.append(types.prediction_refused(node.detector_span, message))
+        problems.append(heads.prediction_refused(node.detector_span, message))
         return None
     kernel, share = values["kernel"], values["share"]
     return PredictionSettings(kind, kernel if isinstance(kernel, int) else 3, share != "false")
@@ -147,7 +147,7 @@ def _infer_layers(
     widths = {tower.name: _width_behind(tower.layers) for tower in head.towers}
     known = {width for width in widths.values() if width != UNKNOWN_WIDTH}
     if len(known) > 1 and any(len(layer.applications) > 2 for _, layer in layers):
-        problems.append(types.prediction_widths(place, target.name, widths))
+        problems.append(heads.prediction_widths(place, target.name, widths))
     return layers
 
 
@@ -179,6 +179,6 @@ def _infer_layer(
     last = applications[result]
     groups = last.layer.groups if isinstance(last.layer, Conv | DeformConv) else None
     if groups != 1 or last.feature.level != CURRENT_LEVEL:
-        problems.append(types.prediction_layer(place, target.name, last.layer.kind, groups))
+        problems.append(heads.prediction_layer(place, target.name, last.layer.kind, groups))
         return None
     return HeadLayer(target.name, place, applications, result)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nasdsl.diagnostics import Diagnostic
-from nasdsl.diagnostics.catalogue import types
+from nasdsl.diagnostics.catalogue import heads, types
 from nasdsl.layers import UNKNOWN_WIDTH, WITHOUT_WEIGHTS, CustomLayer, Feature, Input, LayerError
 from nasdsl.semantics.architecture import FpnPart, HeadLayer, HeadPart, PredictionPart, Tower
 from nasdsl.semantics.builder import UNFIT
@@ -53,7 +53,7 @@ def check_level_widths(
             at_level = {tower.name: ends[tower.name][width] for tower in head.towers}
             if len(set(at_level.values()) - {UNKNOWN_WIDTH}) > 1:
                 op = prediction.layers[0][1]
-                problems.append(types.prediction_widths(op.span, op.op, at_level))
+                problems.append(heads.prediction_widths(op.span, op.op, at_level))
                 break
     conditional = indices is None and program.head is not None and _is_open(program)
     own = (
@@ -63,7 +63,7 @@ def check_level_widths(
     if share or own:
         place = fpn.outputs[0].span if program.fpn is None or program.fpn.from_span is None else program.fpn.from_span
         kind = program.predict.detector if own and program.predict is not None else ""
-        problems.append(types.pyramid_widths(place, widths.items(), share, kind))
+        problems.append(heads.pyramid_widths(place, widths.items(), share, kind))
 
 
 def _is_open(program: Program) -> bool:

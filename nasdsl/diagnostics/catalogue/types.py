@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from nasdsl.diagnostics.catalogue.examples import decoder
 from nasdsl.diagnostics.catalogue.other_names import advice_on_attribute, advice_on_word
-from nasdsl.diagnostics.diagnostic import Code, Diagnostic, did_you_mean
+from nasdsl.diagnostics.diagnostic import Code, Diagnostic
 from nasdsl.diagnostics.span import Span
 
 OPERANDS = Code(
@@ -96,32 +96,6 @@ RESULTS = Code(
     decoder("a, b = two(c3, c4)\noutput p3 = sum(a, b)", before="block two(x, y) -> (s, t) { s = sum(x, y); t = cat(x, y) }"),
 )
 
-HEAD_WIDER = Code(
-    "NAS311",
-    "a head wider than its pyramid",
-    "The head's layers start from the pyramid's features, so `head(width=…)` is at most the width of the narrowest level. To "
-    "have a wider head, widen the features where they are put out: `output p3 = conv_1x1(x7, width=256)`.",
-    decoder(head="width=128, norm=gn"),
-    decoder("output p3 = conv_3x3(c3, width=128)", head="width=128, norm=gn"),
-)
-
-PYRAMID_WIDTHS = Code(
-    "NAS312",
-    "pyramid levels of different widths share weights",
-    "One head is applied to every level, and weights that levels share fit one number of channels. Levels may have different "
-    "widths where each has weights of its own: `head(share=N)` for the layers in front of the first one that receives one "
-    "width, and `predict KIND(share=false)` where the towers themselves end in different widths.",
-    decoder("output p3 = conv_3x3(c3), p4 = conv_3x3(c4, width=128)"),
-    decoder("output p3 = conv_3x3(c3), p4 = conv_3x3(c4, width=128)", head="width=64, norm=gn, share=1"),
-)
-
-HEAD_LEVEL = Code(
-    "NAS313",
-    "a head's layer that changes the resolution",
-    "Predictions belong to the locations of their level, so a head's layers keep the resolution.",
-    decoder(layers="conv_3x3 -> down"),
-    decoder(layers="conv_3x3 -> conv_3x3"),
-)
 
 UNFIT_LAYER = Code(
     "NAS314",
@@ -132,16 +106,6 @@ UNFIT_LAYER = Code(
     decoder("output p3 = conv(c3, k=3, groups=8)"),
 )
 
-UNFIT_PREDICTION = Code(
-    "NAS318",
-    "a prediction that cannot be made",
-    "`predict KIND(conv=OP)` puts an op in the place of the prediction convolutions. It takes the map of a tower and ends in a "
-    "convolution without groups, which gives the predicted channels: behind it there is neither norm nor activation. The size "
-    "of its kernel is the op's, so that `kernel=` is left out. A kind of prediction that a package adds may refuse its "
-    "attributes; its own message says why.",
-    decoder(predict="predict fcos(centerness=cls, conv=relu)"),
-    decoder(predict="predict fcos(centerness=cls, conv=sep_3x3)"),
-)
 
 WEIGHTS = Code(
     "NAS319",
@@ -162,14 +126,6 @@ OFFSETS = Code(
     decoder("y = conv(c3, k=3, width=27, norm=none, act=none)\noutput p3 = deform_conv(c3, offset=y)"),
 )
 
-UNKNOWN_QUANTITY = Code(
-    "NAS315",
-    "a requirement on something that is not known",
-    "`require` bounds `macs` or `params` of fpn and head, the number of `dangling` blocks, how often an op is called "
-    "(`require count(dconv_3x3) <= 4`), or the milliseconds of the whole detector (`require latency <= 15ms on onnxruntime`).",
-    decoder(inputs="input c3, c4\n  require flops <= 120G at 800x1088"),
-    decoder(inputs="input c3, c4\n  require macs <= 120G at 800x1088"),
-)
 
 SHARED_MISFIT = Code(
     "NAS316",
@@ -384,39 +340,6 @@ def merged_widths(span: Span, message: str, width: int) -> Diagnostic:
     )  # fmt: skip
 
 
-def head_wider(span: Span, width: int, pyramid: int, narrowest: str = "") -> Diagnostic:
-    """`pyramid`: channels of its levels, or of the `narrowest` one where they differ."""
-    found = f"a pyramid whose narrowest level, {narrowest}, has {pyramid}" if narrowest else f"a pyramid of {pyramid}"
-    return HEAD_WIDER(
-        span, f"a head of {width} channels on {found}", label=f"expected {pyramid} or less",
-        help=f"widen the pyramid: output {narrowest or 'p3'} = conv_1x1(…, width={width})",
-    )  # fmt: skip
-
-
-def head_level(span: Span, op: str) -> Diagnostic:
-    return HEAD_LEVEL(
-        span, f"`{op}` changes the resolution", label="a head's layer keeps it", help="change resolutions in the fpn"
-    )  # fmt: skip
-
-
-def pyramid_widths(span: Span, widths: Iterable[tuple[str, int]], share: int, kind: str, where: str = "") -> Diagnostic:
-    """Levels of different widths that share weights of the head.
-
-    Args:
-        widths: name and width of each output.
-        share: the least ``share=`` with which they share none of its layers; 0 where they share none that needs one width.
-        kind: of the prediction, where they share its convolutions; else empty.
-        where: what the widths depend on, "with this backbone".
-    """
-    layers = [f"`head(share={share})`"] * (share > 0)
-    own = " and ".join([*layers, *([f"`predict {kind}(share=false)`"] if kind else [])])
-    return PYRAMID_WIDTHS(
-        span, " ".join(["the pyramid's levels differ in width", *([where] if where else []), "and share weights of the head"]),
-        label=", ".join(f"{name} has {width}" for name, width in widths),
-        help=f"bring them to one width, or give each level weights of its own: {own}",
-    )  # fmt: skip
-
-
 def level_misfit(span: Span, kind: str, message: str, level: str, width: int) -> Diagnostic:
     """A layer of the head that cannot take what one of the levels gives it.
 
@@ -428,77 +351,3 @@ def level_misfit(span: Span, kind: str, message: str, level: str, width: int) ->
     return layer_error_code(kind)(
         span, f"{message} at {level}", label=f"{level} of the pyramid has {width}", help=_LAYER_HELP.get(kind, "")
     )
-
-
-def count_of_what(span: Span, quantity: str) -> Diagnostic:
-    message = "`count` of nothing" if quantity == "count" else f"`{quantity}` of an op"
-    return UNKNOWN_QUANTITY(
-        span, message, label="expected `count(op)` with the name of an op, or macs, params, dangling or latency"
-    )
-
-
-def unknown_quantity(span: Span, name: str, known: Sequence[str]) -> Diagnostic:
-    guess = did_you_mean(name, known)
-    return UNKNOWN_QUANTITY(
-        span, f"nothing is known of `{name}`", label="expected macs, params, dangling, count(op) or latency",
-        help=f"did you mean `{guess}`?" if guess else "", fix=guess,
-    )  # fmt: skip
-
-
-def bound_of_quantity(span: Span, quantity: str, given: str) -> Diagnostic:
-    """A latency that is no time, or a number that is one."""
-    expected = "a time, such as 15ms" if quantity == "latency" else "a number, such as 20 or 20M"
-    return UNKNOWN_QUANTITY(span, f"`{quantity}` is bounded by `{given}`", label=f"expected {expected}")
-
-
-def latency_from_below(span: Span, comparison: str) -> Diagnostic:
-    return UNKNOWN_QUANTITY(span, f"`latency` is compared by `{comparison}`", label="expected `<=` or `<`")
-
-
-def runtime_of_quantity(span: Span, quantity: str) -> Diagnostic:
-    return UNKNOWN_QUANTITY(span, f"`{quantity}` on a runtime", label="only a latency has one: leave `on …` out")
-
-
-def unknown_runtime(span: Span, name: str, known: Sequence[str]) -> Diagnostic:
-    guess = did_you_mean(name, known)
-    return UNKNOWN_QUANTITY(
-        span, f"unknown runtime `{name}`", label=f"expected {', '.join(known)}",
-        help=f"did you mean `{guess}`?" if guess else "", fix=guess,
-    )  # fmt: skip
-
-
-def prediction_layer(span: Span, op: str, kind: str, groups: int | None) -> Diagnostic:
-    """An op in the place of the prediction convolutions that ends in something else.
-
-    Args:
-        kind: of its last layer.
-        groups: of its last layer, where it is a convolution; 1: it changes the resolution.
-    """
-    found = f"`{op}` ends in `{kind}`, and not in a convolution"
-    if groups is not None:
-        found = f"`{op}` changes the resolution" if groups == 1 else f"the convolution that `{op}` ends in has {groups} groups"
-    return UNFIT_PREDICTION(
-        span, found, label="a prediction ends in a convolution without groups, at the map's own level",
-        help="" if groups == 1 else f"`op mine(x) = conv_1x1({op}(x))` ends in one",
-    )  # fmt: skip
-
-
-def kernel_of_op(span: Span, op: str) -> Diagnostic:
-    return UNFIT_PREDICTION(
-        span, f"`kernel` does not change `{op}`", label="this is of the plain convolution, which `conv=` replaces",
-        help="leave out one of the two",
-    )  # fmt: skip
-
-
-def prediction_refused(span: Span, message: str) -> Diagnostic:
-    """A kind of prediction of a package that breaks its contract, or takes no such attributes; `message` names it."""
-    return UNFIT_PREDICTION(span, message, label="this cannot be built")
-
-
-def prediction_widths(span: Span, op: str, widths: Mapping[str, int]) -> Diagnostic:
-    """An op of several layers behind towers of several widths."""
-    return UNFIT_PREDICTION(
-        span, f"`{op}` has several layers, and the towers differ in width",
-        label=", ".join(f"{name} has {width}" for name, width in widths.items()),
-        help="bring both towers to one width, or give an op of a single convolution",
-    )  # fmt: skip

@@ -1,0 +1,275 @@
+"""What ops and primitives cost on features of given levels and widths, each combination inferred and counted once.
+
+Costs travel as one integer: parameters in the lowest 64 bits, above them 64 bits for the multiply-accumulates at each size of
+images, so that one addition adds them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from nasdsl.backends.cost import Areas, HeadAreas
+from nasdsl.diagnostics import Diagnostic, DiagnosticError, Span
+from nasdsl.ir.graph import Node
+from nasdsl.ir.lower import lower_nodes
+from nasdsl.layers import Feature, Norm, layer_cost
+from nasdsl.semantics import attributes, primitives
+from nasdsl.semantics.attributes import Accepts, Unknown
+from nasdsl.semantics.builder import NOTHING, UNFIT
+from nasdsl.semantics.infer import Binding, Frame, Inference
+from nasdsl.semantics.primitives import Primitive
+from nasdsl.semantics.program import Call, FpnProgram, HeadProgram, Ref, Target, fill_value, section_values
+from nasdsl.semantics.shared_weights import WeightSet
+from nasdsl.semantics.vocabulary import Op
+from nasdsl.syntax import ast
+
+CountedValue: TypeAlias = tuple[Feature, int, int]
+"""A value of the fpn: level and width, which values it reads (one bit each), and what computing it costs."""
+
+Words: TypeAlias = dict[str, Any]
+"""What the names of attributes mean."""
+
+WORDS: Final = tuple(primitives.SECTION)
+
+NOTHING_FEATURE: Final = Feature(None, -1)
+"""The feature of an operand that is left out."""
+
+NOTHING_VALUE: Final[CountedValue] = (NOTHING_FEATURE, 0, 0)
+"""A value that is left out."""
+
+
+class Unbuildable(Exception):
+    """A layer cannot take its operands, so there is no decoder."""
+
+
+class SharedLayer(NamedTuple):
+    """A layer of a call of a `shared` op. `inputs` number the operands of the call, and behind them its layers."""
+
+    out: Feature
+    inputs: tuple[int, ...]
+    macs: int
+    params: int
+    node: Node
+
+
+class SharedCall(NamedTuple):
+    """A call of a `shared` op. `results` number what it gives, as `SharedLayer.inputs` do."""
+
+    layers: tuple[SharedLayer, ...]
+    results: tuple[int, ...]
+
+
+class OpCounter:
+    """Counts the layers of ops.
+
+    Args:
+        span: of the space, the place of all layers.
+        sizes: height and width of the images that multiply-accumulates are counted for.
+
+    Attributes:
+        applied: result, operands that it depends on and cost of the ops applied so far; None where one cannot be built.
+        sound: `shared` ops, with words, whose bodies have no mistakes.
+        expanded: calls of `shared` ops.
+    """
+
+    def __init__(self, span: Span, sizes: Sequence[tuple[int, int]]) -> None:
+        self.span = span
+        self.areas = [Areas(size) for size in sizes]
+        self.applied: dict[tuple[Any, ...], tuple[Feature, int, int] | None] = {}
+        self.sound: set[tuple[Any, ...]] = set()
+        self.expanded: dict[tuple[Any, ...], SharedCall] = {}
+
+    def apply(
+        self,
+        target: Target,
+        settings: tuple[tuple[str, Any], ...],
+        operands: tuple[Feature, ...],
+        key: tuple[tuple[str, Any], ...],
+        levels: tuple[int, ...],
+        indices: Sequence[int],
+        *,
+        norms_per_level: bool = False,
+    ) -> tuple[Feature, int, int]:
+        """Result, operands that it depends on (one bit each) and cost of an op; in a head, over all `levels`.
+
+        Raises:
+            Unbuildable: the op does not take these operands or attributes.
+        """
+        norms = len(levels) if norms_per_level else 1
+        if getattr(target.callee, "has_slots", False):
+            found = self._infer(target, settings, operands, dict(key), levels, norms, indices)
+        else:
+            at = (id(target.callee), settings, operands, key, levels, norms)
+            try:
+                found = self.applied[at]
+            except KeyError:
+                found = self.applied[at] = self._infer(target, settings, operands, dict(key), levels, norms)
+        if found is None:
+            raise Unbuildable
+        return found
+
+    def _infer(
+        self,
+        target: Target,
+        settings: tuple[tuple[str, Any], ...],
+        operands: tuple[Feature, ...],
+        words: Words,
+        levels: tuple[int, ...],
+        norms: int = 1,
+        indices: Sequence[int] | None = None,
+    ) -> tuple[Feature, int, int] | None:
+        """Infer an op on features of these levels and widths, and count what its result depends on.
+
+        `norms`: how many sets of norms it has.
+        """
+        found = self.lower_op(target, settings, operands, words, indices)
+        if found is None:
+            return None
+        live, last = found
+        if last is None:
+            return NOTHING_VALUE
+        total = 0
+        counted: set[str] = set()  # shared weights, of a block
+        for node in live:
+            total += self.price(node, levels, norms, with_params=node.weights not in counted)
+            counted.add(node.weights)
+        read = {source for node in live for source in node.inputs} | {last.id}
+        used = sum(1 << number for number in range(len(operands)) if f"o{number}" in read)
+        return last.out, used, total
+
+    def lower_op(
+        self,
+        target: Target,
+        settings: tuple[tuple[str, Any], ...],
+        operands: tuple[Feature, ...],
+        words: Words,
+        indices: Sequence[int] | None,
+    ) -> tuple[list[Node], Node | None] | None:
+        """The layers that an op's result depends on, last first, and the one that gives it, which is None where it gives none.
+
+        None where it has a mistake.
+        """
+        span = self.span
+        problems: list[Diagnostic] = []
+        inference = Inference(problems, indices)
+        layers = inference.layers
+        layers.own("v", target.name, "block", span)
+        scope = {}
+        for number, feature in enumerate(operands):
+            index = NOTHING if feature is NOTHING_FEATURE else layers.source(f"o{number}", feature, span)
+            scope[f"o{number}"] = Binding(f"o{number}", index, span)
+        given = tuple(ast.Setting(span, n, span, _literal(v, span)) for n, v in settings)
+        call = Call(target._replace(settings=()), tuple(Ref(n, span) for n in scope), given, False, span, span)
+        frame = Frame(scope, words, None)
+        if type(target.callee) is Primitive:
+            results = inference.call(call, frame, "v", None)
+            if results is None:
+                return None
+            result = results[0] if len(results) == 1 or results[0] == NOTHING else layers.applications[results[0]].inputs[0]
+        else:
+            result = inference.expand(call, frame, "v", None)
+        if result == UNFIT or any(p.severity == "error" for p in problems):
+            return None
+        if result == NOTHING:
+            return [], None
+        widths = {f"o{number}": feature.width for number, feature in enumerate(operands)}
+        try:
+            nodes, place = lower_nodes(layers.applications, layers.values, widths)
+        except DiagnosticError:
+            return None
+        live = {place[result]}
+        found = []
+        for node in reversed(nodes):
+            if node.id in live:
+                live.update(node.inputs)
+                found.append(node)
+        return found, next(node for node in nodes if node.id == place[result])
+
+    def price(self, node: Node, levels: tuple[int, ...], norms: int = 1, *, with_params: bool = True) -> int:
+        """What a layer costs, as one integer; in a head, over all `levels`.
+
+        Args:
+            norms: how many sets of weights a norm has.
+            with_params: whether its parameters count.
+        """
+        total = 0
+        for at, areas in enumerate(self.areas):
+            price = (
+                HeadAreas(areas, levels).cost(node) if levels else layer_cost(node.layer, node.operands, node.out, areas.area)
+            )
+            params = price.params * norms if isinstance(node.layer, Norm) else price.params
+            total += (price.macs << (64 * (at + 1))) + (params if at == 0 and with_params else 0)
+        return total
+
+    def expand_shared(
+        self, op: Op, shared: dict[int, WeightSet], operands: tuple[Feature, ...], indices: Sequence[int]
+    ) -> SharedCall | None:
+        """The layers of a call of a `shared` op; None where it cannot be built.
+
+        Args:
+            shared: the weights of the ops that can be called.
+        """
+        span = self.span
+        problems: list[Diagnostic] = []
+        inference = Inference(problems, indices)
+        inference.shared = shared
+        layers = inference.layers
+        layers.own("v", op.name, "block", span)
+        names = [f"o{number}" for number in range(len(operands))]
+        scope = {
+            n: Binding(n, NOTHING if x is NOTHING_FEATURE else layers.source(n, x, span), span)
+            for n, x in zip(names, operands, strict=True)
+        }
+        call = Call(Target(op, (), op.name, span), tuple(Ref(n, span) for n in names), (), False, span, span)
+        results = inference.call(call, Frame(scope, {}, None), "v", None)
+        if results is None or any(p.severity == "error" for p in problems):
+            return None
+        widths = {n: x.width for n, x in zip(names, operands, strict=True)}
+        try:
+            nodes, place = lower_nodes(layers.applications, layers.values, widths)
+        except DiagnosticError:
+            return None
+        at = {place[scope[n].index]: number for number, n in enumerate(names) if scope[n].index != NOTHING}
+        made = []
+        for node in nodes:
+            if node.id in at:
+                continue
+            prices = [layer_cost(node.layer, node.operands, node.out, areas.area) for areas in self.areas]
+            macs = sum(price.macs << (64 * (number + 1)) for number, price in enumerate(prices))
+            made.append(SharedLayer(node.out, tuple(at[i] for i in node.inputs), macs, prices[0].params, node))
+            at[node.id] = len(names) + len(made) - 1
+        return SharedCall(tuple(made), tuple(NOTHING if r == NOTHING else at[place[r]] for r in results))
+
+
+def section_words(
+    section: FpnProgram | HeadProgram, names: tuple[str, ...], accepted: dict[str, Accepts], indices: Sequence[int]
+) -> Words:
+    """The attributes of a section in a filling.
+
+    Raises:
+        Unbuildable: one has a mistake.
+    """
+    problems: list[Diagnostic] = []
+    values = section_values(section, accepted, problems, indices)
+    if problems:
+        raise Unbuildable
+    return {name: values[name] for name in names}
+
+
+def word_of(value: Any, words: Words, indices: Sequence[int]) -> Any:
+    """The number or word that an attribute value stands for in a filling.
+
+    Raises:
+        Unbuildable: it has a mistake.
+    """
+    if type(value) is ast.Number:
+        return value.value
+    found = attributes.evaluate(fill_value(value, indices), words, [])
+    if isinstance(found, Unknown):
+        raise Unbuildable
+    return found
+
+
+def _literal(value: Any, span: Any) -> ast.Attribute:
+    return ast.Reference(span, value) if isinstance(value, str) else ast.Number(span, value, str(value))
