@@ -141,6 +141,17 @@ def broken_graphs() -> list[Graph]:
     ]
 
 
+def test_verify_of_a_prediction_that_shares_its_weights() -> None:
+    graph = nasdsl.loads(
+        "block own(x) -> (y) { a = conv_1x1(x) y = conv_1x1(a) }"
+        " decoder d { input c3 fpn(width=8) { output p3 = c3 } head(width=8) { skip } predict fcos(conv=own) }"
+    ).lower({"c3": 4})
+    first, *others = graph.head.predictions
+    nodes = (*first.nodes[:-1], first.nodes[-1]._replace(shared=first.nodes[1].id))
+    with pytest.raises(VerifyError, match="ends in a convolution that has the weights of one before it"):
+        verify(replace(graph, head=replace(graph.head, predictions=(replace(first, nodes=nodes), *others))))
+
+
 def test_verify_of_levels_of_different_widths() -> None:
     """Each level's nodes take its width, and weights that levels share have one."""
     graph = nasdsl.loads(
