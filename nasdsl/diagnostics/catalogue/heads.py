@@ -40,8 +40,8 @@ UNFIT_PREDICTION = Code(
     "a prediction that cannot be made",
     "`predict KIND(conv=OP)` puts an op in the place of the prediction convolutions. It takes the map of a tower and ends in a "
     "convolution without groups, which gives the predicted channels: behind it there is neither norm nor activation, and no "
-    "layer before it has its weights (`shared`). The size of its kernel is the op's, so that `kernel=` is left out. A kind of prediction that a package adds may refuse its "
-    "attributes; its own message says why.",
+    "layer before it has its weights (`shared`). The size of its kernel is the op's, so that `kernel=` is left out. A kind of "
+    "prediction that a package adds may refuse its attributes; its own message says why.",
     decoder(predict="predict fcos(centerness=cls, conv=relu)"),
     decoder(predict="predict fcos(centerness=cls, conv=sep_3x3)"),
 )
