@@ -245,35 +245,34 @@ def _head(graph: Graph, areas: Areas, classes: int) -> tuple[Cost, list[ValueCos
     Where all levels have one width, the head is the same on every level and the cost of most layers is linear in the area, so
     it is counted once for the summed area; that of attention is counted for each level.
     """
-    levels = graph.levels
+    levels, finest = graph.levels, tuple(graph.levels)[:1]
     total = Cost()
     rows = []
     known: dict[int, Cost] = {}  # towers that are written as one chain share its layers
     for tower in graph.head.chains:
         for layer in tower.layers:
-            layer_cost = known.get(id(layer))
-            if layer_cost is None:
-                layer_cost = known[id(layer)] = _head_layer(layer, areas, levels)
-            total += layer_cost
-            widths = {layer.width_at(level) for level in levels} if layer.by_level else {layer.nodes[-1].out.width}
+            found = known.get(id(layer))
+            if found is None:
+                found = known[id(layer)] = _head_layer(layer, areas, levels)
+            total += found
+            widths = {layer.width_at(level) for level in layer.by_level or finest}
             rows.append(
                 ValueCost(
                     f"{tower.name} {layer.index}",
                     layer.op,
                     None,
                     (widths.pop() if len(widths) == 1 else None, None, None),
-                    layer_cost.macs,
-                    layer_cost.params,
+                    found.macs,
+                    found.params,
                     layer.span,
                 )
             )
     for prediction in graph.head.predictions:
-        one_cost = _head_layer(prediction.layer(classes), areas, levels)
-        scales = len(levels) if prediction.form != "raw" else 0
-        one_cost = one_cost + Cost(0, scales, 0)
-        total += one_cost
+        scales = Cost(params=len(levels) if prediction.form != "raw" else 0)
+        found = _head_layer(prediction.layer(classes), areas, levels) + scales
+        total += found
         shape = (prediction.channels(classes), None, None)
-        rows.append(ValueCost(prediction.name, prediction.op, None, shape, one_cost[0], one_cost[1], graph.head.span))
+        rows.append(ValueCost(prediction.name, prediction.op, None, shape, found.macs, found.params, graph.head.span))
     return total, rows
 
 

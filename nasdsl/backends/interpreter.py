@@ -22,6 +22,7 @@ from nasdsl.layers import (
     CustomLayer,
     DeformConv,
     Factor,
+    Feature,
     Features,
     GlobalPool,
     Input,
@@ -140,6 +141,7 @@ class Interpreter:
 
 
 def _run(step: Step, root: nn.Module, operands: Sequence[Tensor], sizes: Sizes) -> Tensor:
+    """The result of a node; of a layer of several results a tuple of them, which only `Result` reads."""
     if step.compute is not None:
         return step.compute(operands, sizes)
     module: nn.Module | None = root
@@ -147,22 +149,26 @@ def _run(step: Step, root: nn.Module, operands: Sequence[Tensor], sizes: Sizes) 
         assert module is not None
         module = module._modules[name]
     assert module is not None
-    layer = step.node.layer
-    if isinstance(layer, CustomLayer):
-        return _run_custom(step.node, layer, module, operands, sizes)  # type: ignore[no-any-return]  # several: only `Result` reads them
-    size = {"size": tuple(sizes[step.node.out.level])} if is_sized(layer) else {}  # type: ignore[index]  # it has a level
+    layer, level = step.node.layer, step.node.out.level
+    size = {"size": tuple(sizes[level])} if is_sized(layer) and level is not None else {}
     out: Tensor = module(*operands, **size)
+    if isinstance(layer, CustomLayer) and not torch.compiler.is_compiling():  # then sizes are symbols
+        _check_results(layer, out, _results(step.node), sizes)
     return out
 
 
-def _run_custom(node: Node, layer: CustomLayer, module: nn.Module, operands: Sequence[Tensor], sizes: Sizes) -> Any:
-    """Run the module of a custom layer, and compare the shapes of its results with those of its shape rule."""
-    level = node.out.level
-    given = module(*operands, size=tuple(sizes[level])) if layer.sized and level is not None else module(*operands)
-    if torch.compiler.is_compiling():  # sizes are symbols
-        return given
+def _results(node: Node) -> tuple[Feature, ...]:
+    """Level and width of each result of a node."""
+    return node.out.results if isinstance(node.out, Features) else (node.out,)
+
+
+def _check_results(layer: CustomLayer, given: object, features: Sequence[Feature], sizes: Sizes) -> None:
+    """Compare the shapes of what the module of a custom layer gives with those of its shape rule.
+
+    Raises:
+        PrimitiveError: they differ.
+    """
     several = given if layer.results > 1 else (given,)
-    features = node.out.results if isinstance(node.out, Features) else (node.out,)
     if not isinstance(several, tuple | list) or len(several) != len(features):
         raise PrimitiveError(
             f"{describe(type(layer))} gives {type(given).__name__}; expected {len(features)} tensors in a tuple"
@@ -174,7 +180,6 @@ def _run_custom(node: Node, layer: CustomLayer, module: nn.Module, operands: Seq
             raise PrimitiveError(
                 f"{describe(type(layer))} gives {found} where its shape rule says [N, {feature.width}, {height}, {width}]"
             )
-    return given
 
 
 def compute_of(layer: Layer) -> Compute | None:
@@ -217,7 +222,7 @@ def needed_levels(nodes: Sequence[Node]) -> list[int]:
     levels: set[int | None] = set(sized_levels(nodes))
     for node in nodes:
         if isinstance(node.layer, CustomLayer):
-            levels.update(x.level for x in (node.out.results if isinstance(node.out, Features) else (node.out,)))
+            levels.update(feature.level for feature in _results(node))
     return sorted(level for level in levels if level is not None)
 
 

@@ -334,6 +334,8 @@ def _verify_head(head: HeadGraph, pyramid: dict[str, int]) -> None:
             _verify_nodes(nodes)
             if len(nodes) < 2 or not isinstance(nodes[-1].layer, Conv | DeformConv):
                 raise VerifyError(f"{prediction.name} does not end in a convolution")
+            if any(node.weights == nodes[-1].weights for node in nodes[:-1]):
+                raise VerifyError(f"{prediction.name} ends in a convolution that has the weights of one before it")
         for level, width in widths.items():
             if prediction.width_at(level) != width:
                 raise VerifyError(f"{prediction.name} does not take {width} channels")

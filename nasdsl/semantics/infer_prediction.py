@@ -181,4 +181,7 @@ def _infer_layer(
     if groups != 1 or last.feature.level != CURRENT_LEVEL:
         problems.append(heads.prediction_layer(place, target.name, last.layer.kind, groups))
         return None
+    if last.weights and any(a.weights == last.weights for a in applications[:result]):
+        problems.append(heads.prediction_tied(place, target.name))
+        return None
     return HeadLayer(target.name, place, applications, result)

@@ -181,6 +181,13 @@ def test_shapes_are_the_inferred_ones() -> None:
             assert value.shape == (1, width[graph.outputs[name]], height, across)
 
 
+def test_channels_of_a_layer_of_the_head_are_those_of_its_result() -> None:
+    """Also where the block goes on behind the value that it gives."""
+    before = "block b(x) -> (y) { y = conv_1x1(x) z = conv_1x1(x, width=64) }\n"
+    _, table = lowered(before + STRIDED.replace("{ conv_3x3 }", "{ b }"))
+    assert next(row.shape for row in table.nodes if row.name == "cls 0") == (32, None, None)
+
+
 def test_costs_at_a_size_that_no_stride_divides() -> None:
     """Layers that lead to finer maps are counted for the map that comes in; layers of a head at their own levels."""
     text = """op bounce(x) = add(attention(x, heads=2), up_conv(conv_3x3(down(x)), norm=ln))

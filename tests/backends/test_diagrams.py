@@ -20,12 +20,14 @@ import nasdsl
 from nasdsl.backbones import backbone
 from nasdsl.backends.cost import CostTable, cost
 from nasdsl.backends.diagrams import rendering
-from nasdsl.backends.diagrams.diagram import Diagram, diagram, family
+from nasdsl.backends.diagrams.diagram import Diagram
 from nasdsl.backends.diagrams.diff import compare, emit_dot_diff
 from nasdsl.backends.diagrams.dot import FILLS, RESIZED, TEXT_COLOR, TONE, emit_diagram, emit_dot, quote, wrap_diagram
+from nasdsl.backends.diagrams.from_graph import diagram, family
 from nasdsl.backends.diagrams.labels import expression, format_count, text_width, wrap_text
-from nasdsl.backends.diagrams.layout import ROW_GAP, Rectangle, arrange, spread
+from nasdsl.backends.diagrams.layout import ROW_GAP, arrange, spread
 from nasdsl.backends.diagrams.mermaid import emit_mermaid
+from nasdsl.backends.diagrams.routes import Rectangle
 from nasdsl.backends.diagrams.wrapping import split_rows
 from nasdsl.diagnostics import Source
 from nasdsl.ir import Graph

@@ -48,8 +48,9 @@ ILL_CONDITIONED = ("tood",)
 """Decoders that float32 itself does not compute within `BOUND` at width 64: they are held to twice torch's own rounding.
 
 A path through TOOD's head passes seven GroupNorms, here of 2 channels a group. The first divides by a deviation of 0.002, and
-each that follows makes the error in front of it 2 to 5 times as large. At 200 x 333 torch's float32 is 1.1e-7 off its float64 in
-the pyramid, 5e-6 behind the first norm, 3.5e-3 behind the sixth, and 2.1e-4 in the boxes; other decoders differ by at most 8e-5.
+each that follows makes the error in front of it 2 to 5 times as large. At 200 x 333 torch's float32 is 1.1e-7 off its float64
+in the pyramid, 5e-6 behind the first norm, 3.5e-3 behind the sixth, and 2.1e-4 in the boxes; other decoders differ by at most
+8e-5.
 """
 
 Run = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]

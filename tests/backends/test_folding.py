@@ -13,10 +13,11 @@ import nasdsl
 from nasdsl.backbones import backbone
 from nasdsl.backends.cost import CostTable, cost
 from nasdsl.backends.diagrams import fold_graph, render
-from nasdsl.backends.diagrams.diagram import SEVERAL_LEVELS, Diagram, diagram
+from nasdsl.backends.diagrams.diagram import SEVERAL_LEVELS, Diagram
 from nasdsl.backends.diagrams.dot import emit_diagram
 from nasdsl.backends.diagrams.folding import Folding, fold, fold_to_fit, groups_of, views
 from nasdsl.backends.diagrams.folding import Path as GroupPath
+from nasdsl.backends.diagrams.from_graph import diagram
 from nasdsl.ir import Graph
 
 ROOT = Path(__file__).parents[2]

@@ -100,7 +100,7 @@ def test_centerness_reads_its_tower() -> None:
         for parameter in module.head.get_submodule("cls").parameters():
             parameter.add_(0.1)
         after = module(features)["p3"]
-    assert torch.equal(before.centerness, after.centerness)  # type: ignore[arg-type]
+    assert torch.equal(before.centerness, after.centerness)  # type: ignore[arg-type]  # both predict it
     assert not torch.equal(before.cls_logits, after.cls_logits)
 
 
@@ -124,7 +124,7 @@ def test_boxes_as_exp_and_relu() -> None:
         assert scaled.min() < -0.01 < 0.01 < scaled.max(), "both sides of where relu bends"
         torch.testing.assert_close(as_relu[level].bbox_reg, scaled.clamp(min=0) * stride, rtol=1e-4, atol=1e-4 * stride)
         assert torch.equal(as_relu[level].cls_logits, as_exp[level].cls_logits)
-        assert torch.equal(as_relu[level].centerness, as_exp[level].centerness)  # type: ignore[arg-type]
+        assert torch.equal(as_relu[level].centerness, as_exp[level].centerness)  # type: ignore[arg-type]  # both predict it
 
 
 def test_run_time_errors_name_the_line() -> None:
@@ -153,7 +153,7 @@ def test_gradients_reach_every_parameter() -> None:
         features = name_free_weights.features((96, 96), {k: CHANNELS[k] for k in module.fpn.input_levels}, 2)
         total = sum(t.square().mean() for p in module(features).values() for t in p if t is not None)
         assert isinstance(total, torch.Tensor)
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         missing = [n for n, p in module.named_parameters() if p.grad is None]
         assert not missing
 

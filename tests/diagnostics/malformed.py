@@ -72,6 +72,8 @@ MALFORMED: dict[str, str] = {
     "a prediction that changes the level": GOOD.replace("fcos(centerness=cls)", "tal(conv=up)"),
     "a strided prediction": GOOD.replace("fcos(centerness=cls)", "tal(conv=down)"),
     "a prediction in groups": "op mine(x) = conv(x, k=1, groups=2)\n" + GOOD.replace("fcos(centerness=cls)", "fcos(conv=mine)"),
+    "a prediction that shares its weights": "block mine(x) -> (y) { shared f(x) = conv_1x1(x) y = f(f(x)) }\n"
+    + GOOD.replace("fcos(centerness=cls)", "fcos(conv=mine)"),
     "a prediction behind a norm": "op mine(x) = conv_1x1(x, norm=bn)\n"
     + GOOD.replace("fcos(centerness=cls)", "fcos(conv=mine)"),
     "a kernel beside an op": GOOD.replace("fcos(centerness=cls)", "atss(conv=sep_3x3, kernel=1)"),

@@ -10,7 +10,7 @@ import random_decoders
 import nasdsl
 from nasdsl.backends.cost import cost
 from nasdsl.ir import Graph, MissingFeature, VerifyError, verify
-from nasdsl.ir.graph import HeadLayer, Tower
+from nasdsl.ir.graph import HeadLayer, Node, Tower
 from nasdsl.layers import Add, Feature, Resize
 
 PUBLISHED = nasdsl.from_nas_fcos(
@@ -122,8 +122,8 @@ def broken_graphs() -> list[Graph]:
     node = nodes[at]
     tower = head.towers[0]
 
-    def with_node(changed: object) -> Graph:
-        return replace(graph, nodes=tuple(changed if i == at else n for i, n in enumerate(nodes)))  # type: ignore[misc]
+    def with_node(changed: Node) -> Graph:
+        return replace(graph, nodes=tuple(changed if i == at else n for i, n in enumerate(nodes)))
 
     return [
         with_node(node._replace(id=nodes[0].id)),
@@ -139,6 +139,17 @@ def broken_graphs() -> list[Graph]:
         replace(graph, head=replace(head, predictions=(replace(head.predictions[0], width=3),))),
         replace(graph, head=replace(head, towers=(replace(tower, layers=tower.layers[1:]), *head.towers[1:]))),
     ]
+
+
+def test_verify_of_a_prediction_that_shares_its_weights() -> None:
+    graph = nasdsl.loads(
+        "block own(x) -> (y) { a = conv_1x1(x) y = conv_1x1(a) }"
+        " decoder d { input c3 fpn(width=8) { output p3 = c3 } head(width=8) { skip } predict fcos(conv=own) }"
+    ).lower({"c3": 4})
+    first, *others = graph.head.predictions
+    nodes = (*first.nodes[:-1], first.nodes[-1]._replace(shared=first.nodes[1].id))
+    with pytest.raises(VerifyError, match="ends in a convolution that has the weights of one before it"):
+        verify(replace(graph, head=replace(graph.head, predictions=(replace(first, nodes=nodes), *others))))
 
 
 def test_verify_of_levels_of_different_widths() -> None:

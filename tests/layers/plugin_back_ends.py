@@ -19,8 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import nasdsl
 from nasdsl.backends.cost import cost
-from nasdsl.backends.diagrams.diagram import diagram
 from nasdsl.backends.diagrams.dot import emit_dot
+from nasdsl.backends.diagrams.from_graph import diagram
 from nasdsl.backends.module import DecoderModule
 from nasdsl.backends.onnx import export_onnx
 from nasdsl.backends.source import emit_source

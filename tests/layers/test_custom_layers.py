@@ -133,7 +133,7 @@ def test_defaults_are_those_of_the_class() -> None:
     made = drop()()
     layer = layer_of(nasdsl.loads(text("drop(c3)")))
     assert layer == dataclasses.replace(made, scale=1.0)
-    assert type(layer.scale) is float  # type: ignore[attr-defined]
+    assert type(layer.scale) is float  # type: ignore[attr-defined]  # a field of its class
     assert attribute_texts(layer) == DEFAULTS
 
 
@@ -188,7 +188,7 @@ def test_a_field_without_a_default_must_be_set() -> None:
 def test_attributes_can_be_set_through_an_op_and_a_let() -> None:
     drop()
     through = text("mine(c3, rate=0.125)", before="op mine(x, rate=0.5) = drop(x, p=rate, limit=none)\n")
-    assert layer_of(nasdsl.loads(through)).p == 0.125  # type: ignore[attr-defined]
+    assert layer_of(nasdsl.loads(through)).p == 0.125  # type: ignore[attr-defined]  # a field of its class
     found = only(through.replace("rate=0.125", "rate=true"))
     assert "expected a number" in found.label
 
@@ -220,7 +220,7 @@ def test_a_field_that_is_no_parameter_is_no_attribute() -> None:
             object.__setattr__(self, "double", 2 * self.p)
 
     decoder = nasdsl.loads(text("twice(c3, p=0.25)"))
-    assert layer_of(decoder).double == 0.5  # type: ignore[attr-defined]
+    assert layer_of(decoder).double == 0.5  # type: ignore[attr-defined]  # a field of its class
     assert nasdsl.loads(decoder.canonical).digest == decoder.digest
     assert only(text("twice(c3, double=2)")).code == "NAS302"
 
@@ -444,9 +444,9 @@ def fails(*_: object) -> Any:
 INFER: dict[str, tuple[Any, str]] = {
     "None": (lambda self, inputs: None, "infer returns None; expected a Feature"),
     "a tuple": (lambda self, inputs: (3, 64), "infer returns (3, 64); expected a Feature"),
-    "a width of no whole number": (lambda self, inputs: Feature(3, 32.0), "infer returns Feature(level=3, width=32.0)"),  # type: ignore[arg-type]
+    "a width of no whole number": (lambda self, inputs: Feature(3, 32.0), "infer returns Feature(level=3, width=32.0)"),  # type: ignore[arg-type]  # on purpose
     "a negative width": (lambda self, inputs: Feature(3, -1), "infer returns Feature(level=3, width=-1)"),
-    "a level of no number": (lambda self, inputs: Feature("p3", 64), "infer returns Feature(level='p3', width=64)"),  # type: ignore[arg-type]
+    "a level of no number": (lambda self, inputs: Feature("p3", 64), "infer returns Feature(level='p3', width=64)"),  # type: ignore[arg-type]  # on purpose
     "no width": (lambda self, inputs: Feature(3, 0), "although the width of every operand is known"),
     "an exception": (fails, "fails in infer: ZeroDivisionError: in the package"),
     "too few parameters": (lambda self: None, "fails in infer: TypeError"),
@@ -455,7 +455,7 @@ COST: dict[str, tuple[Any, str]] = {
     "an int": (lambda self, inputs, out, area: 0, "cost returns 0; expected a Cost"),
     "None": (lambda self, inputs, out, area: None, "cost returns None; expected a Cost"),
     "a tuple": (lambda self, inputs, out, area: (0, 0, 0), "cost returns (0, 0, 0); expected a Cost"),
-    "fractions": (lambda self, inputs, out, area: Cost(0.5, 0), "cost returns Cost(macs=0.5"),  # type: ignore[arg-type]
+    "fractions": (lambda self, inputs, out, area: Cost(0.5, 0), "cost returns Cost(macs=0.5"),  # type: ignore[arg-type]  # on purpose
     "less than nothing": (lambda self, inputs, out, area: Cost(-1), "cost returns Cost(macs=-1"),
     "an exception": (fails, "fails in cost: ZeroDivisionError: in the package"),
 }

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 import nasdsl
 from nasdsl.backends.cost import cost
-from nasdsl.backends.diagrams.diagram import diagram
+from nasdsl.backends.diagrams.from_graph import diagram
 from nasdsl.backends.export import ExportError
 from nasdsl.backends.onnx import onnx_model
 from nasdsl.backends.source import emit_source

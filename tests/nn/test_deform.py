@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -62,10 +63,10 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nasdsl.nn.deform.geometry.TAPS_PER_CHUNK", 200)
 
 
-def differentiated(function: object, case: Case, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+def differentiated(function: Callable[..., Tensor], case: Case, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """The output and the gradients of the five operands."""
     x, offset, mask, weight, bias, *geometry = case
-    out = function(x, offset, weight, bias, *geometry, mask)  # type: ignore[operator]
+    out = function(x, offset, weight, bias, *geometry, mask)
     grad_output = torch.randn(out.shape, generator=torch.Generator().manual_seed(7)).to(out.dtype)
     return [out.detach(), *torch.autograd.grad(out, (x, offset, mask, weight, bias), grad_output)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -41,9 +42,9 @@ class FakeImplementations:
         self.timed: list[str] = []
 
     def implementation(self, name: str) -> Callable[..., Tensor]:
-        def compute(*given: object) -> Tensor:
+        def compute(*given: Any) -> Tensor:
             self.called.append(name)
-            out = reference.deform_conv2d(*given)  # type: ignore[arg-type]
+            out = reference.deform_conv2d(*given)
             return self.changed.get(name, lambda same: same)(out)
 
         return compute
@@ -125,7 +126,7 @@ class WrongGradient(torch.autograd.Function):
         return out.clone()
 
     @staticmethod
-    def backward(_: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(_: object, gradient: Tensor) -> Tensor:  # type: ignore[override]  # torch declares one for any number of gradients
         return gradient * 1.1
 
 
@@ -189,9 +190,9 @@ def test_hooks_and_modes_of_the_caller_do_not_see_the_timing(fake: FakeImplement
     called: list[object] = []
 
     class Watch(TorchFunctionMode):
-        def __torch_function__(self, function: object, types: object, args: object = (), kwargs: object = None) -> object:
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             called.append(function)
-            return function(*args, **(kwargs or {}))  # type: ignore[operator, misc]
+            return function(*args, **(kwargs or {}))
 
     def pack(tensor: Tensor) -> Tensor:
         packed.append(tensor)

@@ -113,7 +113,7 @@ def test_compiled(compiler: Compiler, tmp_path: Path) -> None:
             usage, instructions = disassembled(kernel, tmp_path)
             assert "STACK:0 " in usage, (name, usage)
             assert not re.search(r"\b(LDL|STL)\b", instructions), name
-            registers = int(re.search(r"REG:(\d+)", usage)[1])  # type: ignore[index]
+            registers = int(re.search(r"REG:(\d+)", usage)[1])  # type: ignore[index]  # each kernel has such a line
             # At least this many warps of 32 threads fit into the 65536 registers.
             assert 65536 // (32 * registers) >= (12 if capability == 80 else 24), (name, registers)
             wide = 128 if name == "gather" or dtype == torch.float32 else 64

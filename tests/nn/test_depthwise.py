@@ -19,7 +19,7 @@ def pair(channels: int, size: int, dilation: int, bias: bool = True) -> tuple[Di
     """Ours and torch's, with the same weights."""
     torch.manual_seed(size * dilation)
     ours = DilatedDepthwiseConv2d(channels, size, dilation, bias)
-    theirs = nn.Conv2d(channels, channels, size, 1, ours.padding, dilation, channels, bias)  # type: ignore[arg-type]
+    theirs = nn.Conv2d(channels, channels, size, 1, ours.padding, dilation, channels, bias)  # type: ignore[arg-type]  # two numbers: torch has a word for a padding too
     theirs.load_state_dict(ours.state_dict())
     return ours, theirs
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from nasdsl.backends.cost import CostTable
-from nasdsl.backends.diagrams.diagram import Arrow, Box, Diagram, Lane, Tower, diagram, level_difference
+from nasdsl.backends.diagrams.diagram import Arrow, Box, Diagram, Lane, Tower, level_difference
 from nasdsl.backends.diagrams.dot import Emphasis, Stroke, emit_diagram
+from nasdsl.backends.diagrams.from_graph import diagram
 from nasdsl.backends.diagrams.labels import format_count, shorten
 from nasdsl.ir import Graph
 

@@ -20,8 +20,8 @@ from nasdsl.backends.diagrams.diagram import (
     Diagram,
     Family,
     Lane,
-    diagram,
 )
+from nasdsl.backends.diagrams.from_graph import diagram
 from nasdsl.backends.diagrams.labels import (
     LINE_LENGTH,
     cost_label,
@@ -32,7 +32,8 @@ from nasdsl.backends.diagrams.labels import (
     tooltip,
     wrap_text,
 )
-from nasdsl.backends.diagrams.layout import LABEL_HEIGHT, Layout, Point, Rectangle, Route, Size, arrange_rows
+from nasdsl.backends.diagrams.layout import LABEL_HEIGHT, Layout, Size, arrange_rows
+from nasdsl.backends.diagrams.routes import Point, Rectangle, Route
 from nasdsl.backends.diagrams.wrapping import Row, split_rows
 from nasdsl.ir import Graph
 

@@ -7,12 +7,12 @@ from the inputs. An arrow that crosses a column is given a slot in it, so no arr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
 
 from nasdsl.backends.diagrams.diagram import Arrow, Box, Diagram, Tower
+from nasdsl.backends.diagrams.routes import PORT_DISTANCE, Rectangle, Route, connect
 
 MARGIN = 10.0
 LABEL_HEIGHT = 20.0
@@ -20,43 +20,15 @@ LABEL_HEIGHT = 20.0
 ROW_GAP = 12.0
 SLOT_HEIGHT = 8.0
 """Height of the slot of an arrow that crosses a column."""
-STRAIGHT_END = 34.0
-"""Length of the straight end of an arrow, on which the mark of a resize is drawn."""
 COLUMN_GAP = 60.0
 HEAD_GAP = 40.0
 WRAP_GAP = 36.0
 """Distance between the rows of a wrapped diagram."""
-PORT_DISTANCE = 13.0
-"""Distance between arrows that end at one box, so that their marks do not overlap."""
 SWEEPS = 12
 SWEEPS_OF_MANY = 4
 """Rounds of the placement, and of that with more than `MAX_ROUTED` boxes."""
 MAX_ROUTED = 400
 """With more boxes than this, arrows get no slots, whose number can be quadratic in that of the boxes."""
-
-
-class Point(NamedTuple):
-    x: float
-    y: float
-
-
-class Rectangle(NamedTuple):
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    @property
-    def center(self) -> Point:
-        return Point((self.left + self.right) / 2, (self.top + self.bottom) / 2)
-
-
-class Route(NamedTuple):
-    """Route of an arrow: control points of a chain of cubic curves, the tip, and the position of the mark."""
-
-    curve: tuple[Point, ...]
-    tip: Point
-    mark: Point
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +102,7 @@ def arrange_rows(rows: Sequence[Diagram], columns: Sequence[Mapping[str, int]], 
                 head_arrows = [Arrow("head", box.id) for tower in drawn.towers for box in tower.entries]
             head_arrows += [arrow for tower in drawn.towers for arrow in tower.arrows]
         passages = [_passages(arrow, drawn, boxes) for arrow in head_arrows]
-        head_routes = _connect(head_arrows, boxes, passages)
+        head_routes = connect(head_arrows, boxes, passages)
         layouts.append(Layout(boxes, bands, frame, routes, tuple(zip(head_arrows, head_routes, strict=True))))
         top = (frame.bottom if frame else bands[-1].bottom if bands else top) + WRAP_GAP
     return layouts
@@ -272,7 +244,7 @@ class _Bands:
             [Rectangle(lefts[i.column], i.y, lefts[i.column] + self._widths[i.column], i.y) for i in path[1:-1]]
             for path in self.paths
         ]
-        return boxes, bands, tuple(_connect(self.drawn.arrows, boxes, passages, self.upward))
+        return boxes, bands, tuple(connect(self.drawn.arrows, boxes, passages, self.upward))
 
 
 def _upward_arrows(drawn: Diagram) -> list[Arrow]:
@@ -344,73 +316,6 @@ def spread(wanted: Sequence[float], heights: Sequence[float], top: float, bottom
         blocks.append(block)
     edges = [edge / count for edge, count in blocks for _ in range(count)]
     return [min(max(edge, top), max(top, bottom - total)) + shift for edge, shift in zip(edges, offsets, strict=True)]
-
-
-def _connect(
-    arrows: Sequence[Arrow],
-    boxes: Mapping[str, Rectangle],
-    passages: Sequence[Sequence[Rectangle]] | None = None,
-    upward: Iterable[Arrow] = (),
-) -> list[Route]:
-    """Routes from the right side of each arrow's source to the left side of its target, with the ends spread over the sides.
-
-    Args:
-        passages: where each arrow crosses columns.
-        upward: arrows between outputs, which run vertically.
-    """
-    crossings = passages or [()] * len(arrows)
-    vertical = set(upward)
-    leaving: dict[str, list[tuple[float, int]]] = {}
-    entering: dict[str, list[tuple[float, int]]] = {}
-    for index, (arrow, crossed) in enumerate(zip(arrows, crossings, strict=True)):
-        if arrow not in vertical:
-            leaving.setdefault(arrow.source, []).append((crossed[0].top if crossed else boxes[arrow.target].center.y, index))
-            entering.setdefault(arrow.target, []).append((crossed[-1].top if crossed else boxes[arrow.source].center.y, index))
-    start, end = _ports(leaving, boxes), _ports(entering, boxes)
-    routes = []
-    for index, (arrow, crossed) in enumerate(zip(arrows, crossings, strict=True)):
-        source, target = boxes[arrow.source], boxes[arrow.target]
-        if arrow in vertical:
-            routes.append(_upward(source, target))
-            continue
-        points = [Point(source.right, start[index])]
-        for passage in crossed:
-            points += [Point(passage.left, passage.top), Point(passage.right, passage.top)]
-        tip = Point(target.left, end[index])
-        run = min(STRAIGHT_END if arrow.mark else 12.0, (tip.x - points[-1].x) / 2)
-        points += [Point(tip.x - run, tip.y), Point(tip.x - 6.0, tip.y)]
-        routes.append(Route(_curve(points), tip, Point(tip.x - 20.0, tip.y)))
-    return routes
-
-
-def _ports(ends: Mapping[str, list[tuple[float, int]]], boxes: Mapping[str, Rectangle]) -> dict[int, float]:
-    ports = {}
-    for name, found in ends.items():
-        box = boxes[name]
-        step = min((box.bottom - box.top) / len(found), PORT_DISTANCE)
-        for place, (_, index) in enumerate(sorted(found)):
-            ports[index] = box.center.y + step * (place - (len(found) - 1) / 2)
-    return ports
-
-
-def _curve(points: Sequence[Point]) -> tuple[Point, ...]:
-    """Chain of cubic curves through points, horizontal at every point."""
-    curve = [points[0]]
-    for before, after in pairwise(points):
-        half = (after.x - before.x) / 2
-        curve += [Point(before.x + half, before.y), Point(after.x - half, after.y), after]
-    return tuple(curve)
-
-
-def _upward(source: Rectangle, target: Rectangle) -> Route:
-    """Vertical route between two outputs, which stand above each other."""
-    up = target.top < source.top
-    begin = Point(source.center.x, source.top if up else source.bottom)
-    tip = Point(target.center.x, target.bottom if up else target.top)
-    end = Point(tip.x, tip.y + (6.0 if up else -6.0))
-    third = (end.y - begin.y) / 3
-    curve = (begin, Point(begin.x, begin.y + third), Point(end.x, end.y - third), end)
-    return Route(curve, tip, Point(tip.x, (begin.y + tip.y) / 2))
 
 
 def _head_columns(drawn: Diagram, sizes: Mapping[str, Size]) -> tuple[list[float], float, float]:

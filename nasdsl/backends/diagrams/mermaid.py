@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 
 from nasdsl.backends.cost import CostTable
-from nasdsl.backends.diagrams.diagram import FAMILIES, SHARED_WEIGHTS, Arrow, Box, Diagram, diagram
+from nasdsl.backends.diagrams.diagram import FAMILIES, SHARED_WEIGHTS, Arrow, Box, Diagram
 from nasdsl.backends.diagrams.dot import FILLS, ROLES_WITH_ASIDE, TEXT_COLOR, TONE, lane_name, wrap_diagram
+from nasdsl.backends.diagrams.from_graph import diagram
 from nasdsl.backends.diagrams.labels import cost_label, cost_summary, wrap_text
 from nasdsl.ir import Graph
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from nasdsl.backends.cost import CostTable
-from nasdsl.backends.diagrams.diagram import diagram
 from nasdsl.backends.diagrams.diff import difference, emit_dot_diff
 from nasdsl.backends.diagrams.dot import emit_diagram, wrap_diagram
 from nasdsl.backends.diagrams.folding import Folding, fold_to_fit, views
 from nasdsl.backends.diagrams.folding import fold as fold_diagram
+from nasdsl.backends.diagrams.from_graph import diagram
 from nasdsl.backends.diagrams.html import emit_page
 from nasdsl.backends.diagrams.mermaid import emit_mermaid_diagram
 from nasdsl.ir import Graph

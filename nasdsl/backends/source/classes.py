@@ -129,18 +129,8 @@ def _prediction_entry(prediction: Prediction, nodes: Sequence[Node], channels: s
     """The modules of a prediction whose layers are these; `channels`: expression for those that it gives."""
     last = nodes[-1]
     bias = ", PRIOR_BIAS" if prediction.name == "cls_logits" else ""
-    tree = module_tree([n for n in nodes if n is not last])
-    entry: Tree | str = f"prediction({constructor_call(last, channels)}{bias})"
-    if not prediction.is_plain:
-        at = tree
-        *groups, name = last.weights.split(".")
-        for group in groups:
-            inner = at.setdefault(group, {})
-            assert isinstance(inner, dict)
-            at = inner
-        at[name] = entry
-        entry = tree
-    return entry
+    final = f"prediction({constructor_call(last, channels)}{bias})"
+    return final if prediction.is_plain else module_tree(nodes, lambda node: final if node is last else constructor_call(node))
 
 
 def _at_levels(nodes: tuple[Node, ...], by_level: Mapping[str, tuple[Node, ...]]) -> list[tuple[str, tuple[Node, ...]]]:
@@ -191,14 +181,21 @@ def _sizes_at(nodes: Sequence[Node]) -> list[str]:
 
 
 def _head_layer_init(tower: str, layer: HeadLayer) -> list[str]:
-    tree = module_tree(layer.nodes, norms_per_level=layer.norms_per_level)
-    if not tree:
-        return []
-    trees = {level: module_tree(nodes) for level, nodes in _at_levels(layer.nodes, layer.by_level)}
+    """Statements that construct the modules of a layer of the head; none where it has no modules."""
     place = f'        self.{tower}["{layer.index}"] = '
     if layer.shared:
-        return [place + module_source(tree, "        ")]
-    return _of_each_level(place, trees)
+        tree = module_tree(layer.nodes, partial(_constructor, layer))
+        return [place + module_source(tree, "        ")] if tree else []
+    trees = {level: module_tree(nodes) for level, nodes in _at_levels(layer.nodes, layer.by_level)}
+    return _of_each_level(place, trees) if any(trees.values()) else []
+
+
+def _constructor(layer: HeadLayer, node: Node) -> str | None:
+    """Call that constructs the module of a node of a layer that all levels share, or those of a norm of each level."""
+    call = constructor_call(node)
+    if layer.norms_per_level and isinstance(node.layer, Norm):
+        return f"nn.ModuleDict({{level: {call} for level in self.levels}})"
+    return call
 
 
 def _module(layer: HeadLayer, node: Node) -> str:

@@ -98,19 +98,17 @@ def constructor_call(node: Node, channels: str | None = None) -> str | None:
             return None
 
 
-def module_tree(nodes: Sequence[Node], *, norms_per_level: bool = False) -> Tree:
+def module_tree(nodes: Sequence[Node], call_of: Callable[[Node], str | None] = constructor_call) -> Tree:
     """Constructor calls of all modules of the nodes, of those that share their weights once.
 
     Args:
-        norms_per_level: each of `self.levels` has norms of its own.
+        call_of: gives the call of a node; None for a layer without a module.
     """
     tree: Tree = {}
     for node in nodes:
-        call = constructor_call(node)
+        call = call_of(node)
         if call is None:
             continue
-        if norms_per_level and isinstance(node.layer, Norm):
-            call = f"nn.ModuleDict({{level: {call} for level in self.levels}})"
         at = tree
         *groups, name = node.weights.split(".")
         for group in groups:

@@ -39,9 +39,9 @@ UNFIT_PREDICTION = Code(
     "NAS318",
     "a prediction that cannot be made",
     "`predict KIND(conv=OP)` puts an op in the place of the prediction convolutions. It takes the map of a tower and ends in a "
-    "convolution without groups, which gives the predicted channels: behind it there is neither norm nor activation. The size "
-    "of its kernel is the op's, so that `kernel=` is left out. A kind of prediction that a package adds may refuse its "
-    "attributes; its own message says why.",
+    "convolution without groups, which gives the predicted channels: behind it there is neither norm nor activation, and no "
+    "layer before it has its weights (`shared`). The size of its kernel is the op's, so that `kernel=` is left out. A kind of "
+    "prediction that a package adds may refuse its attributes; its own message says why.",
     decoder(predict="predict fcos(centerness=cls, conv=relu)"),
     decoder(predict="predict fcos(centerness=cls, conv=sep_3x3)"),
 )
@@ -95,6 +95,15 @@ def prediction_layer(span: Span, op: str, kind: str, groups: int | None) -> Diag
     return UNFIT_PREDICTION(
         span, found, label="a prediction ends in a convolution without groups, at the map's own level",
         help="" if groups == 1 else f"`op mine(x) = conv_1x1({op}(x))` ends in one",
+    )  # fmt: skip
+
+
+def prediction_tied(span: Span, op: str) -> Diagnostic:
+    """An op in the place of the prediction convolutions whose last convolution has the weights of one before it."""
+    return UNFIT_PREDICTION(
+        span, f"the convolution that `{op}` ends in shares its weights with one before it",
+        label="it gives the predicted channels, and has weights of its own",
+        help=f"`op mine(x) = conv_1x1({op}(x))` ends in such a one",
     )  # fmt: skip
 
 
