@@ -9,7 +9,6 @@ from nasdsl.diagnostics import Span
 from nasdsl.semantics.attributes import UNKNOWN, evaluate
 from nasdsl.semantics.conditions import ALWAYS, Condition, first_open, numbered, truth
 from nasdsl.semantics.elaborate_body import body_of_block, body_of_op
-from nasdsl.semantics.elaborate_expression import is_of_prelude
 from nasdsl.semantics.primitives import SECTION
 from nasdsl.semantics.program import (
     Assign,
@@ -32,7 +31,7 @@ from nasdsl.semantics.program import (
     find_slot,
     present,
 )
-from nasdsl.semantics.vocabulary import Block, Definition, Op
+from nasdsl.semantics.vocabulary import Block, Definition, Op, is_of_prelude
 from nasdsl.syntax import ast
 
 
