@@ -12,7 +12,8 @@ from nasdsl.semantics.definitions import nodes
 from nasdsl.semantics.elaborate_body import new_context
 from nasdsl.semantics.elaborate_chain import elaborate_chain
 from nasdsl.semantics.elaborate_expression import ExpressionElaborator
-from nasdsl.semantics.infer import Binding, Frame, Inference
+from nasdsl.semantics.infer import Inference
+from nasdsl.semantics.infer_scope import Binding, Frame
 from nasdsl.semantics.program import Call, Slot, Target
 from nasdsl.semantics.vocabulary import Vocabulary
 from nasdsl.syntax import ast

@@ -12,7 +12,8 @@ from nasdsl.semantics.attributes import UNKNOWN, Unknown, Value, evaluate
 from nasdsl.semantics.builder import MAX_LAYERS, UNFIT
 from nasdsl.semantics.elaborate_body import elaborate_block, new_context, weight_of
 from nasdsl.semantics.elaborate_expression import elaborate_op
-from nasdsl.semantics.infer import Binding, Frame, Inference
+from nasdsl.semantics.infer import Inference
+from nasdsl.semantics.infer_scope import Binding, Frame
 from nasdsl.semantics.program import Missing
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
 from nasdsl.syntax import ast

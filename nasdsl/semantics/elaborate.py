@@ -15,8 +15,9 @@ from nasdsl.semantics.attributes import UNKNOWN, Accepts
 from nasdsl.semantics.definitions import check_definitions
 from nasdsl.semantics.elaborate_attribute import Context, Word
 from nasdsl.semantics.elaborate_body import BodyElaborator, names_bound_in
+from nasdsl.semantics.elaborate_callee import DEFAULT_ADAPTER
 from nasdsl.semantics.elaborate_chain import elaborate_chain
-from nasdsl.semantics.elaborate_expression import DEFAULT_ADAPTER, ExpressionElaborator
+from nasdsl.semantics.elaborate_expression import ExpressionElaborator
 from nasdsl.semantics.infer_fpn import ATTRIBUTES as FPN_ATTRIBUTES
 from nasdsl.semantics.infer_head import ATTRIBUTES as HEAD_ATTRIBUTES
 from nasdsl.semantics.infer_head import TOWERS, TRUNK

@@ -13,7 +13,8 @@ from nasdsl.semantics.architecture import Application, FpnPart, PyramidOutput
 from nasdsl.semantics.attributes import Accepts
 from nasdsl.semantics.builder import UNFIT
 from nasdsl.semantics.elaborate_body import PYRAMID_NAME
-from nasdsl.semantics.infer import Binding, Frame, Inference
+from nasdsl.semantics.infer import Inference
+from nasdsl.semantics.infer_scope import Binding, Frame
 from nasdsl.semantics.program import (
     Assign,
     Call,

@@ -13,7 +13,8 @@ from nasdsl.semantics.architecture import FpnPart, HeadLayer, HeadPart, Tower
 from nasdsl.semantics.attributes import Accepts
 from nasdsl.semantics.builder import UNFIT
 from nasdsl.semantics.conditions import ALWAYS
-from nasdsl.semantics.infer import Binding, Frame, Inference
+from nasdsl.semantics.infer import Inference
+from nasdsl.semantics.infer_scope import Binding, Frame
 from nasdsl.semantics.program import Chain, HeadProgram, Program, present_steps, section_values
 
 TOWERS = ("cls", "box")

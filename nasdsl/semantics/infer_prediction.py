@@ -16,8 +16,9 @@ from nasdsl.semantics import attributes, primitives
 from nasdsl.semantics.architecture import HeadLayer, HeadPart, PredictionPart
 from nasdsl.semantics.attributes import Accepts, Unknown
 from nasdsl.semantics.builder import UNFIT
-from nasdsl.semantics.infer import Binding, Frame, Inference
+from nasdsl.semantics.infer import Inference
 from nasdsl.semantics.infer_head import CURRENT_LEVEL
+from nasdsl.semantics.infer_scope import Binding, Frame
 from nasdsl.semantics.program import Call, PredictProgram, Program, Ref, Target, chosen, fill_settings
 
 COMMON: Mapping[str, Accepts] = {

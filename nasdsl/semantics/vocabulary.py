@@ -147,6 +147,11 @@ def prelude() -> Vocabulary:
     return vocabulary
 
 
+def is_of_prelude(definition: object) -> bool:
+    """Whether a definition is one of the prelude, which every text can name."""
+    return isinstance(definition, Op | Block) and prelude().definitions.get(definition.name) is definition
+
+
 def define(file: ast.File, vocabulary: Vocabulary, problems: list[Diagnostic]) -> Vocabulary:
     """Enter the definitions of a file; two of one name are reported."""
     seen: dict[tuple[str, str], Span] = {}

@@ -12,7 +12,8 @@ from nasdsl.semantics.builder import NOTHING
 from nasdsl.semantics.conditions import holds
 from nasdsl.semantics.distinct import has_same_operands
 from nasdsl.semantics.elaborate_body import body_of_block
-from nasdsl.semantics.infer import Frame, Inference
+from nasdsl.semantics.infer import Inference
+from nasdsl.semantics.infer_scope import Frame
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import Assign, Call, Nothing, Ref, SetWord, Shared, Slot, Statement, Target, When, chosen
 from nasdsl.semantics.shared_weights import Shape, WeightSet, add_shape

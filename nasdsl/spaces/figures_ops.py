@@ -17,7 +17,8 @@ from nasdsl.layers import Feature, Norm, layer_cost
 from nasdsl.semantics import attributes, primitives
 from nasdsl.semantics.attributes import Accepts, Unknown
 from nasdsl.semantics.builder import NOTHING, UNFIT
-from nasdsl.semantics.infer import Binding, Frame, Inference
+from nasdsl.semantics.infer import Inference
+from nasdsl.semantics.infer_scope import Binding, Frame
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import Call, FpnProgram, HeadProgram, Ref, Target, fill_value, section_values
 from nasdsl.semantics.shared_weights import WeightSet

@@ -9,7 +9,6 @@ from nasdsl.diagnostics import Span
 from nasdsl.semantics.attributes import UNKNOWN, evaluate
 from nasdsl.semantics.conditions import ALWAYS, Condition, first_open, numbered, truth
 from nasdsl.semantics.elaborate_body import body_of_block, body_of_op
-from nasdsl.semantics.elaborate_expression import is_of_prelude
 from nasdsl.semantics.primitives import SECTION
 from nasdsl.semantics.program import (
     Assign,
@@ -28,20 +27,12 @@ from nasdsl.semantics.program import (
     Statement,
     Target,
     When,
-    fill_value,
     find_slot,
     present,
 )
-from nasdsl.semantics.vocabulary import Block, Definition, Op
+from nasdsl.semantics.vocabulary import Block, Definition, Op, is_of_prelude
+from nasdsl.spaces.match_values import NoMatch, ValueMatcher
 from nasdsl.syntax import ast
-
-
-class NoMatch(Exception):
-    """Raised for a text that is no filling of the space; holds the place."""
-
-    def __init__(self, span: Span) -> None:
-        super().__init__()
-        self.span = span
 
 
 def match(space: Program, text: Program) -> list[int]:
@@ -105,20 +96,17 @@ def _section_words(section: FpnProgram | HeadProgram, statements: tuple[Statemen
     return {name: UNKNOWN if name in changed else values.get(name, UNKNOWN) for name in SECTION}
 
 
-class _Matcher:
+class _Matcher(ValueMatcher):
     """Compares pieces of two programs; a method that finds a difference raises `NoMatch`.
 
     Attributes:
-        known: the alternative of each decision that was met.
         sizes: number of alternatives of each decision.
-        names: names that the text has for values of the body which is compared.
         are_names_exact: values have the names of filled texts, and not just the same name in front of their number.
     """
 
     def __init__(self, known: dict[int, int], sizes: Sequence[int], *, are_names_exact: bool) -> None:
-        self.known = known
+        super().__init__(known)
         self.sizes = sizes
-        self.names: dict[str, str] = {}
         self.are_names_exact = are_names_exact
         self.words_here: dict[str, Any] = dict.fromkeys(SECTION, UNKNOWN)  # in the body that is compared
         self._same: set[tuple[int, int]] = set()  # equal definitions without slots
@@ -275,20 +263,13 @@ class _Matcher:
             return
         raise first if first is not None and isinstance(wanted.target, Target) else NoMatch(found.span)
 
-    def slot(self, slot: Slot, found: Any, compare: Any, place: Span | None = None) -> None:
-        """Choose the first alternative of a slot that equals what was found."""
-        number = slot.number
-        tried = range(len(slot.alternatives)) if number not in self.known else (self.known[number],)
-        for index in tried:
-            before = dict(self.known)
-            self.known[number] = index
-            try:
-                compare(slot.alternatives[index], found)
-            except NoMatch:
-                self.known = before
-                continue
-            return
-        raise NoMatch(place or found.span)
+    def adapter(self, wanted: Any, found: Any, place: Span) -> None:
+        if isinstance(wanted, Slot):
+            self.slot(wanted, found, lambda a, b: self.adapter(a, b, place), place)
+        elif isinstance(wanted, Target) and isinstance(found, Target):
+            self.callee(wanted, found)
+        elif wanted is not None or found is not None:
+            raise NoMatch(place)
 
     def callee(self, wanted: Target, found: Target, settings: tuple[ast.Setting, ...] = ()) -> None:
         a, b = wanted.callee, found.callee
@@ -360,64 +341,6 @@ class _Matcher:
         """Two definitions are equal wherever they are called, unless their slots are filled afresh for each call."""
         if not a.has_slots:
             self._same.add((id(a), id(b)))
-
-    # ------------------------------------------------------------------------------------ attribute values
-
-    def adapter(self, wanted: Any, found: Any, place: Span) -> None:
-        if isinstance(wanted, Slot):
-            self.slot(wanted, found, lambda a, b: self.adapter(a, b, place), place)
-        elif isinstance(wanted, Target) and isinstance(found, Target):
-            self.callee(wanted, found)
-        elif wanted is not None or found is not None:
-            raise NoMatch(place)
-
-    def settings(self, wanted: tuple[ast.Setting, ...], found: tuple[ast.Setting, ...], place: Span) -> None:
-        """Compare attributes, in any order. Adapters are compared as what they mean."""
-        wanted = tuple(s for s in wanted if s.name != "adapter")
-        found = tuple(s for s in found if s.name != "adapter")
-        if not wanted and not found:
-            return
-        if sorted(s.name for s in wanted) != sorted(s.name for s in found):
-            raise NoMatch(place)
-        others = {s.name: s for s in found}
-        for setting in wanted:
-            self.value(setting.value, others[setting.name].value, others[setting.name].span)
-
-    def value(self, wanted: Any, found: Any, place: Span) -> None:
-        """Compare attribute values; brackets around them do not matter."""
-        while isinstance(wanted, ast.Group):
-            wanted = wanted.inner
-        while isinstance(found, ast.Group):
-            found = found.inner
-        if isinstance(wanted, Slot):
-            self.slot(wanted, found, lambda a, b: self.value(a, b, place), place)
-        elif type(wanted) is not type(found):
-            if not self.is_same_number(wanted, found) and not _is_same_name(wanted, found):
-                raise NoMatch(place)
-        elif isinstance(wanted, ast.Arithmetic):
-            if wanted.operator != found.operator:
-                raise NoMatch(place)
-            self.value(wanted.left, found.left, place)
-            self.value(wanted.right, found.right, place)
-        elif isinstance(wanted, ast.Negative):
-            self.value(wanted.operand, found.operand, place)
-        elif wanted != found and not (isinstance(wanted, ast.Reference) and self.names.get(wanted.name) == found.name):
-            raise NoMatch(place)
-
-    def is_same_number(self, wanted: Any, found: Any) -> bool:
-        """Whether a value that is computed from decisions which are known is the number that was found."""
-        if not isinstance(found, ast.Number) or not find_slot(wanted):
-            return False
-        try:
-            return evaluate(fill_value(wanted, self.known), {}, []) == found.value
-        except KeyError:
-            return False
-
-
-def _is_same_name(wanted: Any, found: Any) -> bool:
-    """Whether two values are one name, in quotes and without."""
-    names = [v.value if isinstance(v, ast.Text) else v.name for v in (wanted, found) if isinstance(v, ast.Text | ast.Reference)]
-    return len(names) == 2 and names[0] == names[1]
 
 
 def _is_word(statement: SetWord) -> bool:

@@ -22,7 +22,8 @@ from nasdsl.semantics.files import read_source
 from nasdsl.semantics.program import Program, Slot, SlotKind
 from nasdsl.spaces.condition import Condition, count_fillings
 from nasdsl.spaces.figures import FigureCounter, possible_words
-from nasdsl.spaces.match import NoMatch, match
+from nasdsl.spaces.match import match
+from nasdsl.spaces.match_values import NoMatch
 from nasdsl.spaces.syntax_tree import Tree, fill, to_syntax_tree
 from nasdsl.spaces.tokens import legal_tokens
 from nasdsl.syntax.printer import print_file

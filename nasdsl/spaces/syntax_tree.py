@@ -13,7 +13,7 @@ from typing import Any, assert_never
 from nasdsl.diagnostics import Span
 from nasdsl.semantics import primitives
 from nasdsl.semantics.conditions import ALWAYS, Condition, both, holds, numbered
-from nasdsl.semantics.elaborate_expression import DEFAULT_ADAPTER, is_of_prelude
+from nasdsl.semantics.elaborate_callee import DEFAULT_ADAPTER
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import (
     Assign,
@@ -34,7 +34,7 @@ from nasdsl.semantics.program import (
     When,
     find_slot,
 )
-from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary, prelude
+from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary, is_of_prelude, prelude
 from nasdsl.syntax import ast
 
 _SPANS = frozenset({"span", "name_span", "callee_span", "detector_span", "quantity_span", "text"})
