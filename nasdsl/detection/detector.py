@@ -148,8 +148,12 @@ class Detector(nn.Module):
         targets: Sequence[Target] | None = None,
         *,
         sizes: Sequence[Size] | None = None,
+        progress: float = 1.0,
     ) -> dict[str, Tensor] | list[RawDetections]:
         """Losses in training mode, detections in evaluation mode; see the class.
+
+        Args:
+            progress: share of the training that is done, for losses that change on the way.
 
         Raises:
             DetectorError: no targets in training mode, a label that is not below the number of classes, or invalid images.
@@ -163,7 +167,7 @@ class Detector(nn.Module):
         predictions = self.decoder(self.backbone(inputs.images))
         if self.training:
             assert inputs.targets is not None
-            return self.losses(predictions, inputs)
+            return self.losses(predictions, inputs, progress)
         detections = self.method.detect(predictions, inputs.sizes)
         if not isinstance(images, Tensor):
             originals = [(int(i.shape[-2]), int(i.shape[-1])) for i in images]
@@ -217,8 +221,8 @@ class Detector(nn.Module):
         """
         return predict(self, images, threshold, batch_size)
 
-    def losses(self, predictions: Mapping[str, Prediction], inputs: InputBatch) -> dict[str, Tensor]:
-        """The losses of predictions.
+    def losses(self, predictions: Mapping[str, Prediction], inputs: InputBatch, progress: float = 1.0) -> dict[str, Tensor]:
+        """The losses of predictions, at a share of the training.
 
         FCOS's size ranges scale with the largest shorter side in the batch: all images have it, except for panoramas, which
         `max_size` limits. For an image with ``uncropped_size`` it is the shorter side of that: however it was cropped or
@@ -228,7 +232,8 @@ class Detector(nn.Module):
         shapes = shapes_of(predictions)
         uncropped = (target.get("uncropped_size", size) for target, size in zip(inputs.targets, inputs.sizes, strict=True))
         shorter = max(min(size) for size in uncropped)
-        return self.method.losses(predictions, self.method.targets(shapes, (shorter, shorter), inputs.targets))
+        targets = self.method.targets(shapes, (shorter, shorter), inputs.targets)
+        return self.method.at(progress).losses(predictions, targets)
 
     def prepare(
         self, images: Tensor | Sequence[Tensor], targets: Sequence[Target] | None = None, sizes: Sequence[Size] | None = None

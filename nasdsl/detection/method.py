@@ -108,6 +108,13 @@ class Method(ABC):
             DetectionError: a target is malformed.
         """
 
+    def at(self, progress: float) -> Method:
+        """The method whose losses are trained at a share of the training, 0 … 1. It reads the targets of this one.
+
+        By default this one, at any time.
+        """
+        return self
+
     @abstractmethod
     def loss_terms(self, predictions: Predictions, targets: Any) -> dict[str, LossTerm]:
         """The losses of a batch by name, each with what it is divided by.

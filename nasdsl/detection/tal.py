@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import torch
@@ -11,8 +11,9 @@ from torch import Tensor
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
 from nasdsl.detection.distributions import DistributionMethod, distribution_focal_loss, quality_focal_loss
+from nasdsl.detection.gfl import Gfl
 from nasdsl.detection.method import LossTerm
-from nasdsl.detection.pyramid import DetectionError, Predictions, Shapes, Target, annotated
+from nasdsl.detection.pyramid import DetectionError, Predictions, Shapes, Target, annotated, shapes_of
 
 
 class BoxTargets(NamedTuple):
@@ -51,6 +52,9 @@ class Tal(DistributionMethod):
         bins: as in ``predict tal(bins=16)``; it follows from the text of the decoder.
         top: number of locations that a box is assigned at most.
         alpha, beta: the alignment is score ** alpha * IoU ** beta. The defaults of the three are TOOD's.
+        warmup: share of a training in which ATSS assigns, with the losses of GFL: at first, what is predicted says nothing
+            about where objects are. TOOD's code does so in the first 4 of 12 epochs (with a focal loss towards 1 instead of
+            GFL's towards the IoU).
         gamma: exponent of the focal loss.
         box_weight: of the GIoU loss.
         distribution_weight: of the distribution focal loss.
@@ -64,6 +68,7 @@ class Tal(DistributionMethod):
     top: int = 13
     alpha: float = 1.0
     beta: float = 6.0
+    warmup: float = 1 / 3
     gamma: float = 2.0
     box_weight: float = 2.0
     distribution_weight: float = 0.25
@@ -71,6 +76,14 @@ class Tal(DistributionMethod):
     candidates: int = 1000
     nms: float = 0.6
     detections: int = 100
+
+    def __post_init__(self) -> None:
+        DistributionMethod.__post_init__(self)
+        if not 0 <= self.warmup <= 1:
+            raise DetectionError(f"warmup is {self.warmup}; expected a share of the training, 0 to 1")
+
+    def at(self, progress: float) -> Tal:
+        return _WarmUp(**asdict(self)) if progress < self.warmup else self
 
     def targets(self, shapes: Shapes, image_size: tuple[int, int], targets: Sequence[Target]) -> BoxTargets:
         """The boxes of a batch, padded: which locations they are assigned to depends on the predictions.
@@ -102,7 +115,7 @@ class Tal(DistributionMethod):
             DetectionError: the predictions are of another kind, or do not match the targets.
         """
         logits, sides, boxes, locations, strides = self.flatten(predictions)
-        _check_labels(targets, logits)
+        _check_labels(targets, len(logits), logits.shape[2])
         quality = torch.zeros_like(logits)
         found, wanted, weights, distributions = [], [], [], []
         for image, (labels, truth) in enumerate(zip(targets.labels, targets.boxes, strict=True)):
@@ -163,17 +176,31 @@ class Tal(DistributionMethod):
         return Alignment(torch.where(positive, of_box, -1), quality)
 
 
-def _check_labels(targets: BoxTargets, logits: Tensor) -> None:
+@dataclass(frozen=True, slots=True)
+class _WarmUp(Tal):
+    """The first part of a training: GFL's losses at the locations that ATSS assigns."""
+
+    def loss_terms(self, predictions: Predictions, targets: BoxTargets) -> dict[str, LossTerm]:
+        _check_labels(targets, *next(iter(predictions.values())).cls_logits.shape[:2])
+        gfl = Gfl(bins=self.bins, box_weight=self.box_weight, distribution_weight=self.distribution_weight)
+        boxes = [
+            {"boxes": boxes[labels >= 0], "labels": labels[labels >= 0]}
+            for labels, boxes in zip(targets.labels, targets.boxes, strict=True)
+        ]
+        return gfl.loss_terms(predictions, gfl.targets(shapes_of(predictions), (0, 0), boxes))
+
+
+def _check_labels(targets: BoxTargets, images: int, classes: int) -> None:
     """Refuse targets of another batch.
 
     Raises:
         DetectionError: they are of another number of images, or a label is not below the number of classes.
     """
-    if len(targets.labels) != len(logits):
-        raise DetectionError(f"the targets are for {len(targets.labels)} images, the predictions for {len(logits)}")
+    if len(targets.labels) != images:
+        raise DetectionError(f"the targets are for {len(targets.labels)} images, the predictions for {images}")
     highest = int(targets.labels.max()) if targets.labels.numel() else -1
-    if highest >= logits.shape[2]:
+    if highest >= classes:
         raise DetectionError(
-            f"a target has the label {highest}, but the decoder has {logits.shape[2]} classes; expected labels 0 to "
-            f"{logits.shape[2] - 1} (there is no background label)"
+            f"a target has the label {highest}, but the decoder has {classes} classes; expected labels 0 to "
+            f"{classes - 1} (there is no background label)"
         )

@@ -103,7 +103,8 @@ class Trainer:
             batch = next(batches).to(device, channels_last=recipe.channels_last, non_blocking=True)
             with self._no_sync() if remaining else nullcontext():
                 with torch.autocast(device.type, AUTOCAST.get(recipe.precision), enabled=recipe.precision in AUTOCAST):
-                    losses = self._forward(batch.images, batch.targets, sizes=batch.sizes)
+                    progress = self.step / self.total
+                    losses = self._forward(batch.images, batch.targets, sizes=batch.sizes, progress=progress)
                 loss = torch.stack(list(losses.values())).sum() / recipe.accumulate
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             self._metrics.add_batch(losses, len(batch))

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from small_detectors import small_detector
 from test_assignment import SHAPES, iou, locations, random_boxes, slow_alignment, slow_atss
 from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
@@ -14,7 +15,7 @@ from nasdsl.backends.module import Prediction
 from nasdsl.detection.distributions import distribution_focal_loss, expected_distances, quality_focal_loss
 from nasdsl.detection.fcos import Fcos
 from nasdsl.detection.gfl import Gfl
-from nasdsl.detection.pyramid import DetectionError
+from nasdsl.detection.pyramid import DetectionError, shapes_of
 from nasdsl.detection.tal import Tal
 
 BINS = 4
@@ -223,3 +224,38 @@ def test_fcos_without_centerness_ranks_by_the_class_alone() -> None:
     assert set(losses) == {"classification", "bbox_regression"}
     for level, candidates in zip(maps.values(), method.level_candidates(maps), strict=True):
         assert torch.allclose(candidates.scores[0].T.reshape(3, *level.cls_logits.shape[2:]), level.cls_logits[0].sigmoid())
+
+
+def test_at_first_tal_has_the_losses_of_gfl_at_the_locations_of_atss() -> None:
+    predictions, truth = random_predictions(3), random_targets(3)
+    method, gfl = Tal(bins=BINS, warmup=0.25), Gfl(bins=BINS)
+    targets = method.targets(SHAPES, (64, 80), truth)
+    expected = gfl.losses(predictions, gfl.targets(SHAPES, (64, 80), truth))
+    own = method.losses(predictions, targets)
+    assert all(abs(own[name] - expected[name]) > 1e-5 for name in own)
+    for progress in (0.0, 0.2499):
+        assert method.at(progress).losses(predictions, targets) == expected
+    for progress in (0.25, 1.0):
+        assert method.at(progress).losses(predictions, targets) == own
+    assert Tal(bins=BINS, warmup=0).at(0.0).losses(predictions, targets) == own
+    with pytest.raises(DetectionError, match="the targets are for 1 images, the predictions for 2"):
+        method.at(0.0).losses(predictions, targets.select([0]))
+
+
+def test_the_warmup_is_a_share() -> None:
+    with pytest.raises(DetectionError, match=r"warmup is 1.5; expected a share of the training, 0 to 1"):
+        Tal(warmup=1.5)
+
+
+def test_a_detector_is_trained_by_the_share_of_the_training() -> None:
+    made = small_detector("tal(bins=4)").train()
+    images = torch.rand(2, 3, 64, 80, generator=torch.Generator().manual_seed(0))
+    truth = random_targets(3)
+    inputs = made.prepare(images, truth)
+    predictions = made.decoder(made.backbone(inputs.images))
+    for progress in (0.0, 1.0):
+        method = made.method.at(progress)
+        expected = method.losses(predictions, method.targets(shapes_of(predictions), (64, 64), truth))
+        assert made(images, truth, progress=progress) == expected
+    assert made(images, truth) == expected
+    assert made(images, truth, progress=0.0) != expected

@@ -23,7 +23,8 @@ VAL = open_dataset("shapes:5", "val")
 class Small(nn.Module):
     """A detector with a convolution, BatchNorm unless `norm` is false, dropout, and two losses.
 
-    `on_step` is called with the number of every forward pass in training, before it is computed. `broken` is a factor of the
+    `on_step` is called with the number of every forward pass in training, before it is computed; `progress` has the shares of the
+    training that these were called with. `broken` is a factor of the
     pixels, to make losses non-finite.
     """
 
@@ -37,6 +38,7 @@ class Small(nn.Module):
         self.classes, self.category_ids = SHAPES.classes, SHAPES.category_ids
         self.transform = SimpleNamespace(min_size=(24,), max_size=32, fixed_size=None)
         self.on_step, self.forwards = on_step, 0
+        self.progress: list[float] = []
         self.broken = 1.0
 
     @property
@@ -44,7 +46,12 @@ class Small(nn.Module):
         return {"decoder": "decoder small {}\n", "norm": isinstance(self.norm, nn.BatchNorm2d)}
 
     def forward(
-        self, images: Tensor, targets: Sequence[Mapping[str, Any]] | None = None, *, sizes: Sequence[tuple[int, int]]
+        self,
+        images: Tensor,
+        targets: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        sizes: Sequence[tuple[int, int]],
+        progress: float = 1.0,
     ) -> Any:
         if not self.training:
             return [
@@ -55,6 +62,7 @@ class Small(nn.Module):
         if self.on_step is not None:
             self.on_step(self.forwards)
         self.forwards += 1
+        self.progress.append(progress)
         x = self.dropout(torch.relu(self.norm(self.conv(images.float() / 255 * self.broken))))
         logits = self.predict(x).flatten(1)
         positives = mean_over_processes(torch.tensor(float(sum(len(t["boxes"]) for t in targets)))).clamp(min=1)

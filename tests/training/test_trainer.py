@@ -135,6 +135,16 @@ def test_a_step_on_accumulated_batches_uses_their_mean_loss() -> None:
         assert torch.allclose(ours, theirs, atol=1e-7)
 
 
+def test_losses_know_the_share_of_the_training() -> None:
+    """Of 20 steps; a resumed training goes on where it was."""
+    made, batches = make_trainer(recipe(batch_size=4, accumulate=2))
+    for _ in range(2):
+        made.train_step(batches)
+    made.step = 15
+    made.train_step(batches)
+    assert made.detector.progress == [0.0, 0.0, 0.05, 0.05, 0.75, 0.75]
+
+
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_clipping(precision: str) -> None:
     """The gradients are clipped after loss scaling is undone."""

@@ -115,6 +115,7 @@ class Supernet:
             method, loader = self._loader(text, decoder)
             batch = next(loader.batches(self._crops(text, 1, _PATHS, self.step)))
             decoder.train()
+            method = method.at(self.step / self.spec.iterations)
             loss = torch.stack(list(method.losses(decoder(batch.features), batch.targets).values())).sum()
             if not math.isfinite(loss.item()):
                 return False

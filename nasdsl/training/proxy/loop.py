@@ -87,7 +87,7 @@ def train_decoder(
         with timer.time("compute"):
             with _autocast(batch, spec):
                 predictions = module(batch.features)
-            losses = method.losses(predictions, batch.targets)
+            losses = method.at((step - 1) / spec.iterations).losses(predictions, batch.targets)
             total = torch.stack(list(losses.values())).sum()
             value = total.item()
             if not math.isfinite(value):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from nasdsl.backends.module import DecoderModule
+from nasdsl.detection.method import Method
 from nasdsl.search import search
 from nasdsl.search.errors import SearchError
 from nasdsl.search.supernet.evaluation import SupernetEvaluation
@@ -81,6 +82,15 @@ def test_training_lowers_the_loss_of_every_filling(task: ProxyTask) -> None:
     net.train()
     assert all(net.score(text).reward > start + 0.2 for text, start in zip(texts, before, strict=True))
     assert net.score(texts[0]).reward == net.score(texts[0]).reward
+
+
+def test_losses_know_the_share_of_the_training(task: ProxyTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(Method, "at", lambda method, progress: asked.append(progress) or method)
+    net = supernet(task, 4)
+    net.train()
+    assert sorted(set(asked)) == [0.0, 0.25, 0.5, 0.75]
+    assert asked == sorted(asked)
 
 
 def test_a_filling_can_be_taken_out(task: ProxyTask) -> None:
