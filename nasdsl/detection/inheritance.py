@@ -193,10 +193,12 @@ class _Copying:
         origin = shared if before.shared else root
         ends = {"y": before.nodes[-1].id}, {"y": prediction.nodes[-1].id}
         pairs = match_nodes(before.nodes, prediction.nodes, *ends).pairs
+        weights = {node.id: node.weights for node in before.nodes}
         found = {}
         for node in prediction.nodes[1:]:
-            for key in self._keys(f"{root}{node.id}."):
-                found[f"{root}{node.id}.{key}"] = f"{origin}{pairs.get(node.id, '')}.{key}"
+            matched = weights.get(pairs.get(node.id, ""), "")
+            for key in self._keys(f"{root}{node.weights}."):
+                found[f"{root}{node.weights}.{key}"] = f"{origin}{matched}.{key}"
         return found
 
     def _prediction(

@@ -213,6 +213,14 @@ def test_weights_of_a_shared_op() -> None:
     assert parts(back)["fpn"][0] == parts(back)["fpn"][1] - (9 * 16 * 16 + 2 * 16)
 
 
+def test_weights_of_a_shared_op_of_a_prediction() -> None:
+    own = "block own(x) -> (y) { shared w(x) = conv_3x3(x) y = conv_1x1(w(relu(w(x)))) }\n"
+    text = own + plain(predict="fcos(centerness=none, conv=own)")
+    source, target = made(text, 0), made(text.replace("relu(w(x))", "w(x)"), 1)
+    assert pass_on(source, made(text, 1)).is_complete
+    assert parts(pass_on(source, target))["classification layer"][0] < parts(pass_on(source, target))["classification layer"][1]
+
+
 def test_a_trunk_inherits_from_a_trunk() -> None:
     before = plain().split("head(")[0]
     text = f"{before}head(width=16, norm=none) {{ both: conv_3x3 -> conv_1x1 cls: conv_3x3 }} predict {FCOS} }}"
