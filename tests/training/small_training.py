@@ -23,9 +23,8 @@ VAL = open_dataset("shapes:5", "val")
 class Small(nn.Module):
     """A detector with a convolution, BatchNorm unless `norm` is false, dropout, and two losses.
 
-    `on_step` is called with the number of every forward pass in training, before it is computed; `progress` has the shares of the
-    training that these were called with. `broken` is a factor of the
-    pixels, to make losses non-finite.
+    `on_step` is called with the number of every forward pass in training, before it is computed; `progress` has the shares of
+    the training that these were called with. `broken` is a factor of the pixels, to make losses non-finite.
     """
 
     def __init__(self, norm: bool = True, on_step: Callable[[int], object] | None = None, dropout: float = 0.3) -> None:
