@@ -21,7 +21,7 @@ from nasdsl.ir.canonical import canonical_text, digest
 from nasdsl.semantics.architecture import Architecture
 from nasdsl.semantics.calls import CallCounter
 from nasdsl.semantics.check import Checked, check
-from nasdsl.semantics.files import read_source
+from nasdsl.semantics.files import read_source, zoo_file
 from nasdsl.semantics.primitives import with_plugin_warnings
 from nasdsl.semantics.program import Program
 from nasdsl.syntax.parser import parse
@@ -220,12 +220,13 @@ class Decoder:
 
 
 def load(path: str | Path) -> Decoder:
-    """Read a decoder from a file; ``-`` is standard input.
+    """Read a decoder from a file; ``-`` is standard input, ``zoo:NAME`` a decoder that comes with the package.
 
     Raises:
         DiagnosticError: the text has errors; all of them are in it.
         UnreadableFile: the file cannot be read.
     """
+    path = zoo_file(path)
     return _decoder(read_source(path), None if str(path) == "-" else Path(path).absolute())
 
 
