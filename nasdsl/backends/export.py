@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from nasdsl.ir.canonical import digest
 from nasdsl.ir.graph import Graph, Node
-from nasdsl.layers import Conv, DeformConv, Input, Resize, is_sized
+from nasdsl.layers import Input, Resize, is_sized
 
 
 class ExportError(ValueError):
@@ -39,12 +39,6 @@ def sized_levels(nodes: Sequence[Node]) -> list[int]:
     return sorted(levels)
 
 
-def offset_predictors(nodes: Sequence[Node]) -> list[Node]:
-    """The convolutions whose results are the offsets of deformable convolutions, as they are; each set of weights once."""
-    read = {node.inputs[1] for node in nodes if isinstance(node.layer, DeformConv) and len(node.inputs) > 1}
-    return list({node.weights: node for node in nodes if node.id in read and isinstance(node.layer, Conv)}.values())
-
-
 def input_nodes(graph: Graph) -> dict[str, Node]:
     """Nodes of the backbone features that the graph reads, by name, in the order of the text."""
     return {node.layer.name: node for node in graph.inputs() if isinstance(node.layer, Input)}
@@ -68,4 +62,4 @@ def metadata(graph: Graph, classes: int) -> dict[str, str]:
     }
 
 
-__all__ = ["ExportError", "MissingExtra", "all_nodes", "input_nodes", "metadata", "offset_predictors", "sized_levels", "where"]
+__all__ = ["ExportError", "MissingExtra", "all_nodes", "input_nodes", "metadata", "sized_levels", "where"]

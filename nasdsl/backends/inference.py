@@ -32,8 +32,8 @@ def for_inference(module: DecoderModule) -> DecoderModule:
                 fold(root, [(layer.path(conv, level), layer.path(norm, level)) for conv, norm in pairs])
     for prediction in graph.head.predictions:
         pairs = foldable(prediction.nodes, [prediction.nodes[-1].id])
-        for place in optimized.head.places(prediction)[: None if pairs else 0]:
-            fold(optimized.head.get_submodule(place), [(conv.weights, norm.weights) for conv, norm in pairs])
+        for level in levels[:1] if prediction.shared else levels:
+            fold(optimized.head, [(prediction.path(conv, level), prediction.path(norm, level)) for conv, norm in pairs])
     return optimized.to(memory_format=torch.channels_last)
 
 

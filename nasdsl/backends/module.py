@@ -8,13 +8,13 @@ class tower, ``head.cls.0.p3.conv.weight`` where each level has its own; ``head.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from nasdsl.backends.export import offset_predictors
+from nasdsl.backends.initialization import PRIOR, offset_predictors, strided_outputs
 from nasdsl.backends.interpreter import Interpreter, compute_of, needed_levels
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
@@ -60,9 +60,6 @@ from nasdsl.nn import PixelShuffle as PixelShuffleModule
 from nasdsl.nn import Scale as ScaleModule
 from nasdsl.nn import WeightedAdd as WeightedAddModule
 from nasdsl.predictions import BoxForm
-
-PRIOR = 0.01
-"""Initial class probability (arXiv:1708.02002, section 4.1)."""
 
 
 class Prediction(NamedTuple):
@@ -167,26 +164,35 @@ class Head(Group):
     def _layer(self, tower: nn.Module, layer: HeadLayer) -> TowerLayer:
         """Create the modules of a layer: one set, or one for each level, or one with norms for each level."""
         _register(tower, ((layer.path(node, level), node) for level in self.levels for node in layer.nodes_at(level)))
+        return self._runners(layer, layer.path)
+
+    def _prediction(self, prediction: PredictionLayer, layer: HeadLayer) -> TowerLayer:
+        """Create the modules of a prediction: one set, or one for each level.
+
+        Args:
+            layer: its layers, with the channels that it gives.
+        """
+        for level in self.levels[:1] if prediction.shared else self.levels:
+            nodes = layer.nodes_at(level)
+            _register(self, ((prediction.path(node, level), node) for node in nodes))
+            _initialise_prediction(self.get_submodule(prediction.path(nodes[-1], level)), prediction)
+        return self._runners(layer, prediction.path)
+
+    def _runners(self, layer: HeadLayer, path: Callable[[Node, str], str]) -> TowerLayer:
+        """What runs a layer at each level; levels with the same nodes and weights have one interpreter.
+
+        Args:
+            path: gives the path of a node's module for a level.
+        """
+        made: dict[tuple[object, ...], Interpreter] = {}
         interpreters: dict[str, Interpreter] = {}
         for level in self.levels:
             nodes = layer.nodes_at(level)
-            paths = {node.id: layer.path(node, level) for node in nodes}
-            is_one = layer.shared and not layer.norms_per_level and not layer.by_level and interpreters
-            one = next(iter(interpreters.values())) if is_one else Interpreter(nodes, [layer.result], paths)
-            interpreters[level] = one
-        return TowerLayer(interpreters, needed_levels(layer.nodes))
-
-    def _prediction(self, prediction: PredictionLayer, layer: HeadLayer) -> TowerLayer:
-        """Create the modules of a prediction: at its own path for a single layer, else below it."""
-        interpreters: dict[str, Interpreter] = {}
-        for level, place in zip(self.levels, self.places(prediction) * (len(self.levels) if layer.shared else 1), strict=True):
-            nodes = layer.nodes_at(level)
-            paths = {node.id: place if prediction.is_plain else f"{place}.{node.weights}" for node in nodes}
-            if not (layer.shared and interpreters):
-                _register(self, ((paths[node.id], node) for node in nodes))
-                _initialise_prediction(self.get_submodule(prediction_path(prediction, place)), prediction)
-            one = next(iter(interpreters.values())) if layer.shared and interpreters else None
-            interpreters[level] = one or Interpreter(nodes, [layer.result], paths)
+            paths = {node.id: path(node, level) for node in nodes}
+            key = (id(nodes), *paths.values())
+            if key not in made:
+                made[key] = Interpreter(nodes, [layer.result], paths)
+            interpreters[level] = made[key]
         return TowerLayer(interpreters, needed_levels(layer.nodes))
 
     def places(self, prediction: PredictionLayer) -> list[str]:
@@ -257,11 +263,6 @@ def build(graph: Graph, classes: int) -> DecoderModule:
     return DecoderModule(graph, classes)
 
 
-def prediction_path(prediction: PredictionLayer, place: str) -> str:
-    """Path of the convolution that gives a prediction, whose modules are at `place`."""
-    return place if prediction.is_plain else f"{place}.{prediction.place}"
-
-
 def _initialise_prediction(conv: nn.Module, prediction: PredictionLayer) -> None:
     """Initialize a prediction with N(0, 0.01); the bias of the class logits gives the probability `PRIOR`."""
     assert isinstance(conv, nn.Conv2d | DeformConv2d | DilatedDepthwiseConv2d)
@@ -289,12 +290,6 @@ def _initialise(module: DecoderModule, graph: Graph) -> None:
         nn.init.kaiming_uniform_(conv.weight, a=1)
         if conv.bias is not None:
             nn.init.zeros_(conv.bias)
-
-
-def strided_outputs(graph: Graph) -> list[Node]:
-    """The convolutions of outputs such as ``p6 = down(p5)``, each set of weights once."""
-    found = [n for n in graph.nodes if n.value.kind == "output" and isinstance(n.layer, Conv) and n.layer.stride > 1]
-    return list({n.weights: n for n in found}.values())
 
 
 def _register(root: nn.Module, placed: Iterable[tuple[str, Node]]) -> None:

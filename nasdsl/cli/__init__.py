@@ -14,8 +14,10 @@ import click
 
 from nasdsl.cli import (
     check,
+    completion,
     data,
     detect,
+    env,
     explain,
     export,
     fmt,
@@ -35,8 +37,16 @@ from nasdsl.cli.errors import USAGE
 from nasdsl.cli.output import echo_err
 
 
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        from nasdsl import __version__
+
+        click.echo(f"nasdsl, version {__version__}")
+        ctx.exit()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="nasdsl")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version.")
 def cli() -> None:
     """A language, a compiler and a search for the decoders (neck and head) of object detectors.
 
@@ -51,10 +61,15 @@ def cli() -> None:
 COMMANDS = (
     check.check, fmt.fmt, explain.explain, compile_.compile_, render.render, zoo.zoo, import_.import_, sample.sample,
     data.data, train.train, eval_.eval_, detect.detect, export.export, latency.latency, search.search, worker.worker,
-    report.report,
+    report.report, env.env, completion.completion,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)
+
+
+def _is_dependency(module: str | None) -> bool:
+    """Whether a module that is missing is another package's, as in the light installation (docs/install.md)."""
+    return module is not None and module.partition(".")[0] != "nasdsl"
 
 
 def main() -> NoReturn:
@@ -64,6 +79,12 @@ def main() -> NoReturn:
     except Exception as error:
         if os.environ.get("NASDSL_TRACEBACK"):
             raise
+        if isinstance(error, ModuleNotFoundError) and _is_dependency(error.name):
+            echo_err(
+                f"nasdsl: this needs the package {error.name}, which is not installed: check, compile, fmt, render, sample and "
+                "zoo do without; `pip install nasdsl` installs what all commands need"
+            )
+            sys.exit(USAGE)
         from nasdsl.diagnostics import printable
         from nasdsl.layers import PrimitiveError
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nasdsl.cli import completion
 from nasdsl.cli.errors import FINDINGS, USAGE
 from nasdsl.cli.files import find_nas_file
 from nasdsl.cli.options import FORMAT
@@ -19,13 +20,17 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=completion.DECODERS_AND_SPACES)
 @FORMAT
 def check(files: tuple[str, ...], format_: str) -> None:
     """Report every mistake in decoders and search spaces.
 
     FILE is a .nas file, `-` for standard input, zoo:NAME, or the folder of a training or search (its decoder.nas or
     best.nas). The exit code is 1 if there is an error; warnings alone give 0.
+
+    \b
+    nasdsl check mine.nas
+    nasdsl check --format json *.nas > findings.json
     """
     from nasdsl.decoder import check_source
     from nasdsl.semantics.files import UnreadableFile, read_source

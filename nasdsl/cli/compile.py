@@ -47,6 +47,11 @@ def compile_(
 
     FILE is a .nas file, `-` for standard input, zoo:NAME, or the folder of a training or search (its decoder.nas or
     best.nas).
+
+    \b
+    nasdsl compile mine.nas
+    nasdsl compile zoo:nas_fcos --backbone mobilenet_v2 --size 320x400 --classes 3
+    nasdsl compile zoo:nas_fcos -o decoder.py
     """
     from nasdsl.backbones import backbone as find_backbone
     from nasdsl.backends.cost import cost, to_json

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nasdsl.cli import completion
 from nasdsl.cli.errors import exit_on_error, fail
 from nasdsl.cli.options import CLASS_NAMES, FORMAT, ON_ERROR, SPLIT_SEED, SPLIT_SHARE
 from nasdsl.cli.output import echo_err, pluralize, progress_bar, stdout_console
@@ -26,7 +27,7 @@ BAR_WIDTH = 40
 
 
 @click.command("data")
-@click.argument("spec", metavar="SPEC")
+@click.argument("spec", metavar="SPEC", shell_complete=completion.DATA)
 @click.option("--split", help="Only this split.  [default: all]")
 @SPLIT_SHARE
 @SPLIT_SEED

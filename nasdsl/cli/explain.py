@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import click
 
+from nasdsl.cli import completion
 from nasdsl.cli.errors import fail
 
 
 @click.command()
-@click.argument("code", required=False)
+@click.argument("code", required=False, shell_complete=completion.CODES)
 def explain(code: str | None) -> None:
     """Explain a diagnostic code, such as NAS201.
 
     The explanation has a wrong and a right example. Without CODE, list all codes.
+
+    \b
+    nasdsl explain NAS201
     """
     from nasdsl.diagnostics import explain as explain_code
     from nasdsl.diagnostics.catalogue import CODES

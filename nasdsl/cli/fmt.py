@@ -8,19 +8,24 @@ from pathlib import Path
 
 import click
 
+from nasdsl.cli import completion
 from nasdsl.cli.errors import FINDINGS, USAGE
 from nasdsl.cli.files import DECODER_FILES, find_nas_file, write_file
 from nasdsl.cli.output import echo_err, pluralize, print_diagnostics
 
 
 @click.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=completion.FILES)
 @click.option("--check", "check_", is_flag=True, help="Write nothing; exit with 1 if a file is not formatted.")
 @click.option("--diff", is_flag=True, help="Write nothing; print the changes as a diff.")
 def fmt(files: tuple[str, ...], check_: bool, diff: bool) -> None:
     """Format files in the canonical layout, in place.
 
     FILE is a .nas file, or `-` to format standard input and print the result.
+
+    \b
+    nasdsl fmt *.nas
+    nasdsl fmt --diff mine.nas
     """
     import difflib
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nasdsl.cli import completion
 from nasdsl.cli.errors import FINDINGS, exit_on_error, fail
 from nasdsl.cli.options import CLASSES, DEVICE, FORMAT, WIDTH, SizeType, is_default
 from nasdsl.cli.output import progress_bar
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", metavar="FILE|RUN")
+@click.argument("file", metavar="FILE|RUN", shell_complete=completion.DECODERS)
 @click.option(
     "--runtime",
     type=click.Choice(["torch", "onnxruntime", "openvino"]),
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 @click.option(
     "--backbone",
     metavar="NAME",
+    shell_complete=completion.BACKBONES,
     help="For a .nas file: the backbone to build it with, at random weights.  [default: that of its detector]",
 )
 @CLASSES
@@ -89,6 +91,11 @@ def latency(
     --predict adds up the times of the detector's parts from a table, which takes milliseconds once they are known.
 
     A text with `require latency <= 15ms on onnxruntime at 480x640` is measured so; the exit status is 1 if it takes longer.
+
+    \b
+    nasdsl latency runs/cells
+    nasdsl latency detector.onnx --threads 1
+    nasdsl latency zoo:fcos --backbone mobilenet_v2 --width 32 --size 240x320 --predict
     """
     is_nas = file.endswith(".nas") or file.startswith("zoo:")
     for name, given in (("--backbone", backbone), ("--width", width), ("--predict", predict)):
@@ -144,7 +151,7 @@ def _measure(
         from nasdsl.cli.latency_requirements import compare
         from nasdsl.latency import Protocol, measure_latency
         from nasdsl.latency.artifact import find_artifact, open_session
-        from nasdsl.latency.machine import machine
+        from nasdsl.machine import machine
 
         sha256 = None
         if decoder is not None:
@@ -171,7 +178,7 @@ def _session_of_text(
     """A detector with random weights, in torch or exported for another runtime; the stack closes it."""
     from nasdsl.backends.requirements import DEFAULT_SIZE
     from nasdsl.detection.factory import detector, to_device
-    from nasdsl.latency.machine import usable_cores
+    from nasdsl.machine import usable_cores
 
     built = detector(decoder, backbone, classes=classes, seed=0)
     session: Session
@@ -211,8 +218,8 @@ def _predict(
         from nasdsl.cli.latency_output import predicted_json, predicted_lines, warn_disturbed
         from nasdsl.cli.latency_requirements import compare
         from nasdsl.latency import LatencyPredictor
-        from nasdsl.latency.machine import usable_cores
         from nasdsl.latency.table import Table
+        from nasdsl.machine import usable_cores
 
         opened = Table(table)
         threads = options["threads"] or usable_cores()

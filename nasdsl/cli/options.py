@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nasdsl.cli import completion
 from nasdsl.cli.errors import fail
 
 FORMAT = click.option(
     "--format", "format_", type=click.Choice(["human", "json"]), default="human", show_default=True, help="Output format."
 )
-FILE = click.argument("file", metavar="FILE")
+FILE = click.argument("file", metavar="FILE", shell_complete=completion.DECODERS)
 
 if TYPE_CHECKING:
     _SizeParamType = click.ParamType[tuple[int, int]]
@@ -74,11 +75,14 @@ SIZE = click.option(
     "--size", type=SizeType(), help="Image size, height x width in pixels.  [default: that of FILE's detector, or 800x1088]"
 )
 BACKBONE = click.option(
-    "--backbone", metavar="NAME",
+    "--backbone", metavar="NAME", shell_complete=completion.BACKBONES,
     help="Backbone whose features the decoder reads; timm:NAME is a model of timm.  [default: that of FILE's detector, or "
     "resnet50]",
 )  # fmt: skip
-DEVICE = click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps.  [default: a GPU if there is one, else cpu]")
+DEVICE = click.option(
+    "--device", metavar="NAME", shell_complete=completion.DEVICES,
+    help="cpu, cuda, cuda:1 or mps.  [default: a GPU if there is one, else cpu]"
+)  # fmt: skip
 CLASSES = click.option(
     "--classes", type=click.IntRange(1, 100_000), default=80, show_default=True, help="Number of object classes."
 )
@@ -86,7 +90,7 @@ WIDTH = click.option(
     "--width", type=click.IntRange(1, 16384), metavar="N", help="Channels of fpn and head.  [default: those in FILE]"
 )
 DATA = click.option(
-    "--data", "spec", required=True, metavar="SPEC",
+    "--data", "spec", required=True, metavar="SPEC", shell_complete=completion.DATA,
     help="Dataset: a folder of images with boxes (VOC, COCO or YOLO; voc:DIR, coco:DIR or yolo:DIR says which), or shapes "
     "(synthetic images, no files needed; shapes:COUNT sets their number).",
 )  # fmt: skip
@@ -154,6 +158,7 @@ NORM = click.option(
 RECIPE = click.option(
     "--recipe",
     metavar="NAME",
+    shell_complete=completion.RECIPES,
     help="Training recipe: small (for small data), published (the paper's, for COCO), or quick (240x320, for comparisons).  "
     "[default: small with fewer than 10,000 training images, else published]",
 )

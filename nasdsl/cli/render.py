@@ -46,6 +46,11 @@ def render(
     The diagram shows the values of the decoder by level, with their costs. Data flows from left to right. In a decoder
     that is too wide for one row, each block and repeat is one box as far as is needed; in an .html page these boxes open at a
     click. What is still too wide is drawn in several rows. Graphviz need not be installed.
+
+    \b
+    nasdsl render mine.nas -o mine.svg
+    nasdsl render zoo:nas_fpn -o nas_fpn.html
+    nasdsl render old.nas --diff new.nas -o changes.png
     """
     from nasdsl.backbones import backbone as find_backbone
     from nasdsl.backends import diagrams

@@ -59,6 +59,10 @@ def report(run: Path, output: Path, folder: Path | None, top: int, spec: str | N
     The page about a training shows its losses and average precision over time, the curves and the confusion matrix of its
     last evaluation, and the images with most errors. For these, it reads the validation data again. `nasdsl train` writes
     this page at its end, as report.html in its folder.
+
+    \b
+    nasdsl report runs/search -o search.html
+    nasdsl report runs/cells -o cells.html --charts charts
     """
     with exit_on_error():
         from nasdsl.files import write_bytes

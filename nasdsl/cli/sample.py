@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from nasdsl.cli import completion
 from nasdsl.cli.errors import FINDINGS, exit_on_error
 from nasdsl.cli.files import SPACE_FILES, find_nas_file
 from nasdsl.cli.options import FORMAT
@@ -14,10 +15,11 @@ from nasdsl.cli.output import RejectionReporter, echo_err
 
 
 @click.command()
-@click.argument("file", metavar="SPACE")
+@click.argument("file", metavar="SPACE", shell_complete=completion.SPACES)
 @click.option("-n", "count", type=click.IntRange(0), default=1, show_default=True, help="Number of decoders.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
-@click.option("--backbone", metavar="NAME", help="Backbone for which the space's requirements are checked.  "
+@click.option("--backbone", metavar="NAME", shell_complete=completion.BACKBONES,
+              help="Backbone for which the space's requirements are checked.  "
               "[default: that of SPACE's detector, or resnet50]")  # fmt: skip
 @click.option("--classes", type=click.IntRange(1, 100_000), default=80, show_default=True,
               help="Number of object classes for which they are checked.")  # fmt: skip
@@ -27,6 +29,10 @@ def sample(file: str, count: int, seed: int, backbone: str | None, classes: int,
 
     SPACE is a .nas file with holes, `-` for standard input, zoo:NAME, or the folder of a search (its space.nas). All
     decoders printed meet the requirements of the space.
+
+    \b
+    nasdsl sample zoo:nas_fcos_fpn
+    nasdsl sample mine.nas -n 100 --seed 1 --format json > samples.jsonl
     """
     from nasdsl.spaces import SpaceError, load_space
 

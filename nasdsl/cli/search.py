@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from nasdsl.cli import completion
 from nasdsl.cli.errors import exit_on_error, fail, warnings_as_messages
 from nasdsl.cli.help import GroupedCommand
 from nasdsl.cli.options import (
@@ -70,7 +71,7 @@ Positive = click.FloatRange(0, min_open=True)
 
 
 @click.command(cls=GroupedCommand, option_groups=OPTION_GROUPS)
-@click.argument("file", metavar="[SPACE]", required=False)
+@click.argument("file", metavar="[SPACE]", required=False, shell_complete=completion.SPACES)
 @PRESET
 @click.option("--estimate", is_flag=True,
               help="Say how many hours, and how much disk and memory, the search takes, from a few steps of three decoders of "
@@ -90,7 +91,12 @@ Positive = click.FloatRange(0, min_open=True)
     type=click.IntRange(0),
     help="End a stage after this many evaluated trials (duplicates and rejected ones do not count).",
 )
-@click.option("--strategy", metavar="NAME", help="Search strategy: bayes, ppo, evolution, nsga2 or random.  [default: bayes]")
+@click.option(
+    "--strategy",
+    metavar="NAME",
+    shell_complete=completion.STRATEGIES,
+    help="Search strategy: bayes, ppo, evolution, nsga2 or random.  [default: bayes]",
+)
 @click.option(
     "--strategy-option", multiple=True, metavar="NAME=VALUE", help="Change an option of the strategy; may be repeated."
 )
@@ -139,6 +145,7 @@ Positive = click.FloatRange(0, min_open=True)
 @click.option(
     "--backbone",
     type=ListType(click.STRING, "NAME,…"),
+    shell_complete=completion.BACKBONES,
     help="Backbone; timm:NAME is a model of timm.  [default: that in SPACE, or resnet50]",
 )
 @click.option(

@@ -7,17 +7,22 @@ from pathlib import Path
 
 import click
 
+from nasdsl.cli import completion
 from nasdsl.cli.files import find_nas_file
 from nasdsl.cli.options import FORMAT
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.ZOO_NAMES)
 @FORMAT
 def zoo(name: str | None, format_: str) -> None:
     """List the decoders and search spaces that come with the package.
 
     With NAME, print the text of that one. Other commands take it as zoo:NAME.
+
+    \b
+    nasdsl zoo
+    nasdsl zoo fcos > mine.nas
     """
     from nasdsl import resources
     from nasdsl.decoder import load

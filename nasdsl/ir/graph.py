@@ -58,19 +58,35 @@ class Removed:
     nodes: tuple[Node, ...]
 
 
+class OfLevels:
+    """What a layer of a tower and a prediction have in common: the head applies them to every level.
+
+    Attributes:
+        nodes: its layers; the first is the input ``x``. Levels in it are relative to the map it is applied to.
+        by_level: its layers at each level, where these give it different widths: the same but for their widths. `nodes` are
+            then those of the finest level.
+    """
+
+    __slots__ = ()
+    nodes: tuple[Node, ...]
+    by_level: Mapping[str, tuple[Node, ...]]
+
+    def nodes_at(self, level: str) -> tuple[Node, ...]:
+        """Its layers at a level, ``p3``."""
+        return self.by_level.get(level, self.nodes)
+
+
 @dataclass(frozen=True, slots=True)
-class HeadLayer:
+class HeadLayer(OfLevels):
     """A layer of a tower.
 
     Attributes:
         index: its place in the chain, from 0.
         op: its name in the text.
         shared: whether all levels share its weights.
-        nodes: its layers; the first is the input ``x``. Levels in it are relative to the map it is applied to.
+        nodes, by_level: see `OfLevels`.
         result: id of the node that it gives.
         norms_per_level: whether each level has norms of its own, although all share the other weights.
-        by_level: its layers at each level, where these give it different widths: the same but for their widths. `nodes` are
-            then those of the finest level.
     """
 
     index: int
@@ -81,10 +97,6 @@ class HeadLayer:
     span: Span
     norms_per_level: bool = False
     by_level: Mapping[str, tuple[Node, ...]] = field(default_factory=dict, hash=False)
-
-    def nodes_at(self, level: str) -> tuple[Node, ...]:
-        """Its layers at a level, ``p3``."""
-        return self.by_level.get(level, self.nodes)
 
     def width_at(self, level: str) -> int:
         """Channels of what it gives at a level."""
@@ -122,7 +134,7 @@ class Tower:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(OfLevels):
     """What is predicted from a tower, at each level: by a plain convolution with bias, or by an op that ends in one.
 
     Attributes:
@@ -133,8 +145,7 @@ class Prediction:
         form: what follows the convolution; other than ``raw`` it has a learnt scalar for each level.
         shared: whether all levels share its weights.
         op: its name in the text; ``conv_3x3`` or ``conv_1x1`` for the plain convolution.
-        nodes: its layers: the input ``x``, …, and the convolution, whose width is replaced by that of `layer`.
-        by_level: see `HeadLayer.by_level`.
+        nodes, by_level: see `OfLevels`; the last of `nodes` is the convolution, whose width is replaced by that of `layer`.
     """
 
     name: str
@@ -147,10 +158,6 @@ class Prediction:
     op: str
     nodes: tuple[Node, ...]
     by_level: Mapping[str, tuple[Node, ...]] = field(default_factory=dict, hash=False)
-
-    def nodes_at(self, level: str) -> tuple[Node, ...]:
-        """Its layers at a level, ``p3``."""
-        return self.by_level.get(level, self.nodes)
 
     def width_at(self, level: str) -> int:
         """Channels of the tower that it reads, at a level."""
@@ -165,6 +172,11 @@ class Prediction:
     def place(self) -> str:
         """Path of its parameters below its own, where it is not a single layer: that of the convolution."""
         return self.nodes[-1].weights
+
+    def path(self, node: Node, level: str) -> str:
+        """Path of the parameters of one of its nodes for a level, in the head's module."""
+        place = self.name if self.shared else f"{self.name}.{level}"
+        return place if self.is_plain else f"{place}.{node.weights}"
 
     def channels(self, classes: int) -> int:
         return self.per_class * classes + self.fixed

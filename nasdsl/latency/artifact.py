@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from nasdsl.backends.cost import Size
 from nasdsl.detection.weights import MODEL
-from nasdsl.latency.machine import usable_cores
 from nasdsl.latency.session import LatencyError, Session
+from nasdsl.machine import usable_cores
 
 RUNTIMES = {"onnx": ("onnxruntime", "openvino"), "program": ("torch",), "run": ("torch",)}
 """Runtimes for each kind of file; the first one is the default."""

@@ -19,8 +19,8 @@ from typing import Any, TypeAlias
 from filelock import FileLock
 
 from nasdsl.files import write_json
-from nasdsl.latency.machine import cpu_name
 from nasdsl.latency.session import LatencyError, MissingRuntime
+from nasdsl.machine import cpu_name
 from nasdsl.semantics.elaborate import RUNTIMES
 
 FORMAT = 1

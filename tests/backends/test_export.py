@@ -41,6 +41,17 @@ CHANNELS = random_decoders.CHANNELS
 SIZES = [((200, 333), 1), ((75, 109), 3), ((31, 300), 2)]
 """Height, width and batch; no stride divides the sizes, and the coarsest maps of the last two are one pixel high."""
 
+BOUND = 1e-4
+"""Largest difference of a prediction, relative to it, and absolute where it is below 1."""
+
+ILL_CONDITIONED = ("tood",)
+"""Decoders that float32 itself does not compute within `BOUND` at width 64: they are held to twice torch's own rounding.
+
+A path through TOOD's head passes seven GroupNorms, here of 2 channels a group. The first divides by a deviation of 0.002, and
+each that follows makes the error in front of it 2 to 5 times as large. At 200 x 333 torch's float32 is 1.1e-7 off its float64 in
+the pyramid, 5e-6 behind the first norm, 3.5e-3 behind the sixth, and 2.1e-4 in the boxes; other decoders differ by at most 8e-5.
+"""
+
 Run = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
@@ -94,7 +105,7 @@ def features(module: DecoderModule, size: tuple[int, int], batch: int) -> dict[s
 
 
 def check(module: DecoderModule, run: Run, sizes: Sequence[tuple[tuple[int, int], int]] = SIZES) -> None:
-    """Boxes that are counted in strides are compared in strides."""
+    """Compare predictions; boxes that are counted in strides are compared in strides."""
     in_strides = isinstance(module.graph.predict, Fcos) and module.graph.predict.boxes == "relu"
     units = {f"{level}.bbox_reg": 2**k if in_strides else 1 for level, k in module.graph.levels.items()}
     for size, batch in sizes:
@@ -107,11 +118,12 @@ def check(module: DecoderModule, run: Run, sizes: Sequence[tuple[tuple[int, int]
                 if tensor is not None
             }
             found = run(given)
+        bound = 2 * rounding(module, given) if module.graph.name in ILL_CONDITIONED else BOUND
         assert list(found) == list(expected)
         for name, tensor in expected.items():
             assert found[name].shape == tensor.shape, (name, size)
             worst = ((found[name] - tensor).abs() / tensor.abs().clamp(min=units.get(name, 1))).max().item()
-            assert worst <= 1e-4 or worst <= 2 * rounding(module, given), (name, size, batch, worst)
+            assert worst <= bound, (name, size, batch, worst, bound)
 
 
 def rounding(module: DecoderModule, given: Mapping[str, Tensor]) -> float:

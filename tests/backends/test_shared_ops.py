@@ -201,7 +201,6 @@ def test_a_traced_program_has_one_set() -> None:
 
 def test_a_file_of_onnx_has_one_initializer() -> None:
     pytest.importorskip("onnx")
-    runtime = pytest.importorskip("onnxruntime")
     from nasdsl.backends.onnx import onnx_model
 
     decoder = module(text(TIED)).float().eval()
@@ -210,14 +209,45 @@ def test_a_file_of_onnx_has_one_initializer() -> None:
         names = [tensor.name for tensor in model.graph.initializer]
         assert names.count("fpn.refine.conv.weight") == 1
         assert sum("fpn.refine.conv.weight" in node.input for node in model.graph.node) == 4
-        session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        given = {name: x.float().numpy() for name, x in features().items()}
-        found = dict(zip((o.name for o in session.get_outputs()), session.run(None, given), strict=True))
-        with torch.no_grad():
-            expected = decoder({name: x.float() for name, x in features().items()})
-        for level, prediction in expected.items():
-            values = torch.from_numpy(found[f"{level}.cls_logits"])
-            torch.testing.assert_close(values, prediction.cls_logits, rtol=1e-4, atol=1e-5)
+        same_in_onnxruntime(decoder, model.SerializeToString())
+
+
+def same_in_onnxruntime(decoder: DecoderModule, model: bytes) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    given = {name: x.float() for name, x in features().items()}
+    found = dict(
+        zip(
+            (output.name for output in session.get_outputs()),
+            session.run(None, {name: given[name].numpy() for name in decoder.fpn.input_levels}),
+            strict=True,
+        )
+    )
+    with torch.no_grad():
+        expected = decoder(given)
+    for level, prediction in expected.items():
+        values = torch.from_numpy(found[f"{level}.cls_logits"])
+        torch.testing.assert_close(values, prediction.cls_logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", ["true", "false"])
+def test_a_shared_op_in_the_place_of_the_prediction_convolutions(share: str) -> None:
+    """One set for both of its calls, or one for each level: in the module, the emitted source and the file of ONNX."""
+    pytest.importorskip("onnx")
+    from nasdsl.backends.onnx import onnx_model
+
+    before = "block own(x) -> (y) { shared w(x) = conv_3x3(x) y = conv_1x1(w(relu(w(x)))) }"
+    decoder = module(text("output p3 = c3, p4 = c4", before=before).replace("=1)", f"=1, conv=own, share={share})")).eval()
+    names = {name for name in decoder.state_dict() if "cls_logits" in name and "w.conv.weight" in name}
+    places = ["cls_logits"] if share == "true" else ["cls_logits.p3", "cls_logits.p4"]
+    assert names == {f"head.{place}.own.w.conv.weight" for place in places}
+    namespace: dict[str, Any] = {"__name__": "emitted"}
+    exec(compile(emit_source(decoder.graph, CLASSES), "emitted", "exec"), namespace)
+    emitted = namespace["Decoder"]().double().eval()
+    emitted.load_state_dict(decoder.state_dict())
+    same_predictions(decoder, emitted)
+    decoder.float()
+    same_in_onnxruntime(decoder, onnx_model(decoder).SerializeToString())
 
 
 def test_each_call_of_a_shared_op_counts_with_what_it_calls() -> None:

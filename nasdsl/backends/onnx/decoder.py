@@ -94,16 +94,15 @@ def _single(tensor: Tensors) -> str:
 def _prediction(writer: Writer, module: DecoderModule, prediction: PredictionLayer, level: str, x: str, section: str) -> str:
     """Write a prediction. Boxes are computed in float32: half precision would round large distances by pixels."""
     graph, is_box = module.graph, prediction.name == "bbox_reg"
-    place = f"head.{prediction.name}" + ("" if prediction.shared else f".{level}")
     *before, last = prediction.layer(module.classes).nodes_at(level)
-    path = place if prediction.is_plain else f"{place}.{last.id}"
     if not prediction.is_plain:
         tensors: dict[str, Tensors] = {before[0].id: x}
         sizes = _head_sizes(writer, prediction.nodes, f"head/{level}.{prediction.name}", x)
         for node in before[1:]:
             name = f"head/{level}.{prediction.name}.{node.id}"
-            tensors[node.id] = _node(writer, module, node, name, f"{place}.{node.id}", tensors, sizes)
+            tensors[node.id] = _node(writer, module, node, name, f"head.{prediction.path(node, level)}", tensors, sizes)
         x = _single(tensors[last.inputs[0]])
+    path = f"head.{prediction.path(last, level)}"
     with writer.at(f"{section}{level}.{prediction.name}"):
         conv = module.get_submodule(path)
         if is_box and isinstance(last.layer, Conv):

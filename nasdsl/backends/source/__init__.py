@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Sequence
+from typing import Final
 
-from nasdsl.backends.export import all_nodes, offset_predictors
+from nasdsl.backends.export import all_nodes
+from nasdsl.backends.initialization import PRIOR, offset_predictors, strided_outputs
 from nasdsl.backends.source.classes import fpn_class, head_class
+from nasdsl.backends.source.definitions import definition
 from nasdsl.ir.graph import Graph
 from nasdsl.layers import (
     Attention,
@@ -92,36 +96,37 @@ def quoted(text: str) -> list[str]:
     return [f"    {line}".rstrip() for line in escaped.splitlines()]
 
 
+_LAYERS: Final[dict[type[Layer], tuple[str, str]]] = {
+    Scale: ("nasdsl.nn.fusion", "Scale"),
+    WeightedAdd: ("nasdsl.nn.fusion", "WeightedAdd"),
+    PlacewiseAdd: ("nasdsl.nn.fusion", "placewise_add"),
+    UpConv: ("nasdsl.nn.upsampling", "UpConv2d"),
+    PixelShuffle: ("nasdsl.nn.upsampling", "PixelShuffle"),
+    Carafe: ("nasdsl.nn.upsampling", "Carafe"),
+    Attention: ("nasdsl.nn.attention", "SelfAttention2d"),
+}
+"""Module and name of what the file needs for each kind of layer."""
+_NORMS: Final = {"gn": ("nasdsl.nn.norm", "GroupNorm"), "ln": ("nasdsl.nn.norm", "LayerNorm2d")}
+
+
 def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
     """Functions and classes of nasdsl that the decoder needs, copied."""
-    from nasdsl.backends import module
-    from nasdsl.nn import DeformConv2d, GuidedDeformConv2d, attention, fusion, norm, upsampling
-    from nasdsl.nn.deform import reference
-
     kinds = {type(n.layer) for n in all_nodes(graph)}
-    pieces: list[object] = [fusion.Group]
+    pieces = [definition("nasdsl.nn.fusion", "Group")]
     if DeformConv in kinds:
-        pieces += [deform_conv2d or reference.deform_conv2d, GuidedDeformConv2d]
+        pieces.append(deform_conv2d or definition("nasdsl.nn.deform.reference", "deform_conv2d"))
+        pieces.append(definition("nasdsl.nn.deform.layer", "GuidedDeformConv2d"))
     if any(isinstance(n.layer, DeformConv) and len(n.inputs) == 1 for n in all_nodes(graph)):
-        pieces.append(DeformConv2d)
-    classes: dict[type[Layer], object] = {
-        Scale: fusion.Scale,
-        WeightedAdd: fusion.WeightedAdd,
-        PlacewiseAdd: fusion.placewise_add,
-        UpConv: upsampling.UpConv2d,
-        PixelShuffle: upsampling.PixelShuffle,
-        Carafe: upsampling.Carafe,
-        Attention: attention.SelfAttention2d,
-    }
-    pieces += [definition for kind, definition in classes.items() if kind in kinds]
+        pieces.append(definition("nasdsl.nn.deform.layer", "DeformConv2d"))
+    pieces += [definition(*place) for kind, place in _LAYERS.items() if kind in kinds]
     norms = {n.layer.norm for n in all_nodes(graph) if isinstance(n.layer, Norm)}
-    pieces += [definition for name, definition in (("gn", norm.GroupNorm), ("ln", norm.LayerNorm2d)) if name in norms]
-    pieces.append(module.Prediction)
-    pieces += _custom_definitions(graph, {getattr(piece, "__name__", "") for piece in pieces})
+    pieces += [definition(*place) for name, place in _NORMS.items() if name in norms]
+    pieces.append(definition("nasdsl.backends.module", "Prediction"))
+    taken = {name for piece in pieces for name in re.findall(r"^(?:class|def) (\w+)", piece, re.MULTILINE)}
+    pieces += [inspect.getsource(piece) for piece in _custom_definitions(graph, taken)]  # type: ignore[arg-type]  # classes and functions
     lines: list[str] = []
     for piece in pieces:
-        source = piece if isinstance(piece, str) else inspect.getsource(piece)  # type: ignore[arg-type]  # classes and functions
-        lines += [source.rstrip(), "", ""]
+        lines += [piece.rstrip(), "", ""]
     if Concat in kinds and any(n.operands[0].level is None for n in all_nodes(graph) if n.operands):
         lines += [
             "def expand_pooled(*operands: Tensor) -> list[Tensor]:",
@@ -131,7 +136,6 @@ def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
             "",
             "",
         ]
-    prior = module.PRIOR
     lines += [
         "def prediction(conv: nn.Conv2d, bias: float = 0.0) -> nn.Conv2d:",
         '    """A prediction convolution, initialized with N(0, 0.01)."""',
@@ -140,8 +144,8 @@ def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
         "    return conv",
         "",
         "",
-        f"PRIOR_BIAS = -math.log((1 - {prior}) / {prior})",
-        f'"""Initial bias of the class logits: a probability of {prior}."""',
+        f"PRIOR_BIAS = -math.log((1 - {PRIOR}) / {PRIOR})",
+        f'"""Initial bias of the class logits: a probability of {PRIOR}."""',
         "",
         "",
     ]
@@ -213,8 +217,6 @@ def _main(graph: Graph) -> list[str]:
 
 
 def _initialise(graph: Graph) -> list[str]:
-    from nasdsl.backends.module import strided_outputs
-
     lines = []
     strided = strided_outputs(graph)
     if strided:

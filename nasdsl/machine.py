@@ -1,4 +1,4 @@
-"""The machine that detectors are timed on."""
+"""The machine that this runs on: its CPU and cores."""
 
 from __future__ import annotations
 
@@ -39,3 +39,18 @@ def cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def devices() -> str | None:
+    """What torch runs on, such as ``cpu, NVIDIA H200 (torch built for CUDA 13.0), 2 threads``; None without torch."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return None
+    except ImportError as error:  # a library of it is missing
+        return f"torch cannot be imported: {error}"
+    names = ["cpu", *(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))]
+    names += ["mps"] if torch.backends.mps.is_available() else []
+    hip = getattr(torch.version, "hip", None)
+    built = f"ROCm {hip}" if hip else f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPUs"
+    return f"{', '.join(names)} (torch built for {built}), {torch.get_num_threads()} threads"
