@@ -40,10 +40,10 @@ from nasdsl.semantics.vocabulary import Vocabulary
 from nasdsl.syntax import ast
 
 QUANTITIES = ("macs", "params", "dangling", "latency")
+"""What `require` bounds, besides the number of calls of an op."""
 
 RUNTIMES = ("onnxruntime", "openvino", "torch")
 """Runtimes that a latency can be required on."""
-"""What `require` bounds, besides the number of calls of an op."""
 
 _INPUT_NAME = re.compile(r"c([1-7])")
 _S = TypeVar("_S", ast.Fpn, ast.Head)
@@ -130,7 +130,7 @@ class _DecoderElaborator:
                 parts[kind] = DetectorProgram(settings.settings(item.settings), item.span, _keyword(item.span, "detector"))
             self._place_decisions(since, items[id(item)])
         return Program(
-            node.name, node.span, inputs, unknown, requirements, tuple(self.words),
+            node.name, node.span, inputs, requirements, tuple(self.words),
             parts[ast.Fpn], parts[ast.Head], parts[ast.Predict], self._numbered(),
             tuple(self.context.passed), parts[ast.Detector],
         )  # fmt: skip

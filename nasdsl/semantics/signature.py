@@ -65,11 +65,6 @@ def _collect(operand: ast.Operand | ast.Attribute, op: Definition, found: dict[s
             found.setdefault(word, accepts)
 
 
-def parameters_of(callee: Definition) -> tuple[str, ...]:
-    """What a definition calls its operands."""
-    return callee.operands
-
-
 def call_of_any_number(op: Op, call: Call) -> str:
     """A call with more operands than its op takes, as one of the primitive that is all of the op: ``add(a, b, c)``.
 
