@@ -296,10 +296,8 @@ class _DecoderElaborator:
         path, file = found
         library.enter(path)
         theirs = Place(library.vocabulary(file, path.parent), {}, path.parent)
-        level: Vocabulary | None = theirs.vocabulary
-        while level is not None and level.parent is not None:
+        for level in theirs.vocabulary.levels():
             check_definitions(level, self.problems, self.context.lost)
-            level = level.parent
         decoder = next((item for item in file.items if isinstance(item, ast.Decoder)), None)
         section = next((item for item in decoder.items if isinstance(item, kind)), None) if decoder else None
         taken = None
