@@ -292,7 +292,7 @@ class _DecoderElaborator:
         theirs = Place(library.vocabulary(file, path.parent), {}, path.parent)
         for level in theirs.vocabulary.levels():
             check_definitions(level, self.problems, self.context.lost)
-        decoder = next((item for item in file.items if isinstance(item, ast.Decoder)), None)
+        decoder = file.decoder
         section = next((item for item in decoder.items if isinstance(item, kind)), None) if decoder else None
         taken = None
         if decoder is None or section is None:
