@@ -23,7 +23,6 @@ from nasdsl.semantics.level_widths import check_level_widths
 from nasdsl.semantics.library import Library
 from nasdsl.semantics.program import Decision, Program
 from nasdsl.semantics.rules import layer_warnings
-from nasdsl.semantics.vocabulary import Vocabulary
 from nasdsl.syntax import ast
 from nasdsl.syntax.tables import without_collector
 
@@ -71,11 +70,8 @@ def check(
     if path is not None:
         library.enter(path.resolve())
     vocabulary = library.vocabulary(file, folder)
-    level: Vocabulary | None = vocabulary
-    while level is not None and level.parent is not None:  # all but the prelude, which is checked by the tests
-        if level.definitions:
-            check_definitions(level, problems, lost)
-        level = level.parent
+    for level in vocabulary.levels():  # the prelude is checked by the tests
+        check_definitions(level, problems, lost)
     check_unused_choices(file, vocabulary, problems, lost)
     node = _only_decoder(file, problems, lost)
     program = architecture = None

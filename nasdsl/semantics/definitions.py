@@ -8,13 +8,14 @@ from typing import Any, Final
 from nasdsl.diagnostics import Diagnostic
 from nasdsl.diagnostics.catalogue import holes, names
 from nasdsl.semantics import primitives
-from nasdsl.semantics.attributes import UNKNOWN, Unknown, Value, evaluate
+from nasdsl.semantics.attributes import UNKNOWN, Unknown, Value
 from nasdsl.semantics.builder import MAX_LAYERS, UNFIT
 from nasdsl.semantics.elaborate_body import elaborate_block, new_context, weight_of
 from nasdsl.semantics.elaborate_expression import elaborate_op
 from nasdsl.semantics.infer import Inference
 from nasdsl.semantics.infer_scope import Binding, Frame
 from nasdsl.semantics.program import Missing
+from nasdsl.semantics.signature import default_words
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
 from nasdsl.syntax import ast
 
@@ -113,8 +114,7 @@ def _elaborate(definition: Definition, problems: list[Diagnostic], lost: frozens
 
 def _default_words(block: Block) -> dict[str, Value | Unknown]:
     """What words mean in a block that nothing calls: how often it repeats something is decided by its own defaults."""
-    section: dict[str, Value | Unknown] = dict.fromkeys(primitives.SECTION, UNKNOWN)
-    return section | {name: evaluate(default, section, []) for name, default in block.attributes.items()}
+    return default_words(block, dict.fromkeys(primitives.SECTION, UNKNOWN), [])
 
 
 def _infer(definition: Definition, problems: list[Diagnostic]) -> None:

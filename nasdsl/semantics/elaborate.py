@@ -40,10 +40,10 @@ from nasdsl.semantics.vocabulary import Vocabulary
 from nasdsl.syntax import ast
 
 QUANTITIES = ("macs", "params", "dangling", "latency")
+"""What `require` bounds, besides the number of calls of an op."""
 
 RUNTIMES = ("onnxruntime", "openvino", "torch")
 """Runtimes that a latency can be required on."""
-"""What `require` bounds, besides the number of calls of an op."""
 
 _INPUT_NAME = re.compile(r"c([1-7])")
 _S = TypeVar("_S", ast.Fpn, ast.Head)
@@ -130,7 +130,7 @@ class _DecoderElaborator:
                 parts[kind] = DetectorProgram(settings.settings(item.settings), item.span, _keyword(item.span, "detector"))
             self._place_decisions(since, items[id(item)])
         return Program(
-            node.name, node.span, inputs, unknown, requirements, tuple(self.words),
+            node.name, node.span, inputs, requirements, tuple(self.words),
             parts[ast.Fpn], parts[ast.Head], parts[ast.Predict], self._numbered(),
             tuple(self.context.passed), parts[ast.Detector],
         )  # fmt: skip
@@ -209,7 +209,10 @@ class _DecoderElaborator:
             return None
         section, place = taken
         outside = self._outside(place)
-        settings, adapter = self._fpn_settings(section, outside)
+        adapter = None
+        if not any(setting.name == "adapter" for setting in section.settings):
+            adapter = outside.adapter(DEFAULT_ADAPTER, section.span)
+        settings, named = self._settings_with_op(section.settings, "adapter", outside)
         keyword = _keyword(node.span, "fpn")
         values = self._values(settings, FPN_ATTRIBUTES, "fpn", keyword)
         words = {**place.words, **_section_words(settings, values)}
@@ -220,22 +223,21 @@ class _DecoderElaborator:
         written = [n.name for item in self.node.items if isinstance(item, ast.Input) for n in item.names]
         body.pool = list(dict.fromkeys(written))  # in the order of the text
         statements = BodyElaborator(body, is_fpn=True).run(section.body)
-        return FpnProgram(settings, values, adapter, statements, keyword, node.span if node.source else None)
+        return FpnProgram(settings, values, named or adapter, statements, keyword, node.span if node.source else None)
 
-    def _fpn_settings(
-        self, section: ast.Fpn, outside: ExpressionElaborator
+    def _settings_with_op(
+        self, settings: tuple[ast.Setting, ...], name: str, outside: ExpressionElaborator
     ) -> tuple[tuple[ast.Setting, ...], Target | Slot | None]:
-        adapter: Target | Slot | None = None
-        if not any(setting.name == "adapter" for setting in section.settings):
-            adapter = outside.adapter(DEFAULT_ADAPTER, section.span)
-        settings: list[ast.Setting] = []
-        for setting in section.settings:
-            if setting.name == "adapter":
-                adapter = outside.adapter(setting.value, setting.value.span)
-                settings.append(setting)
+        """Attributes of which the one of this name names an op; and this op, None where there is none."""
+        op: Target | Slot | None = None
+        made: list[ast.Setting] = []
+        for setting in settings:
+            if setting.name == name:
+                op = outside.adapter(setting.value, setting.value.span)
+                made.append(setting)
             else:
-                settings += outside.settings((setting,))
-        return tuple(settings), adapter
+                made += outside.settings((setting,))
+        return tuple(made), op
 
     def _head(self, node: ast.Head) -> HeadProgram | None:
         taken = self._take(node, self.place, ast.Head)
@@ -259,16 +261,8 @@ class _DecoderElaborator:
         return HeadProgram(settings, values, tuple(chains), section.span, keyword)
 
     def _predict(self, node: ast.Predict) -> PredictProgram:
-        outside = self._outside(self.place)
-        conv: Target | Slot | None = None
-        settings: list[ast.Setting] = []
-        for setting in node.settings:
-            if setting.name == "conv":
-                conv = outside.adapter(setting.value, setting.value.span)
-                settings.append(setting)
-            else:
-                settings += outside.settings((setting,))
-        return PredictProgram(node.detector, tuple(settings), node.span, node.detector_span, conv)
+        settings, conv = self._settings_with_op(node.settings, "conv", self._outside(self.place))
+        return PredictProgram(node.detector, settings, node.span, node.detector_span, conv)
 
     def _values(
         self, settings: tuple[ast.Setting, ...], accepted: Mapping[str, Accepts], owner: str, keyword: Span
@@ -296,11 +290,9 @@ class _DecoderElaborator:
         path, file = found
         library.enter(path)
         theirs = Place(library.vocabulary(file, path.parent), {}, path.parent)
-        level: Vocabulary | None = theirs.vocabulary
-        while level is not None and level.parent is not None:
+        for level in theirs.vocabulary.levels():
             check_definitions(level, self.problems, self.context.lost)
-            level = level.parent
-        decoder = next((item for item in file.items if isinstance(item, ast.Decoder)), None)
+        decoder = file.decoder
         section = next((item for item in decoder.items if isinstance(item, kind)), None) if decoder else None
         taken = None
         if decoder is None or section is None:

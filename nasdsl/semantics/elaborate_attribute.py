@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -311,6 +311,23 @@ def find_hole(value: Any) -> Span | None:
     if kind is ast.Group:
         return find_hole(value.inner)
     return value.span if isinstance(value, HOLES) else None
+
+
+def parts_of(value: Any) -> tuple[Any, ...]:
+    """What an attribute value is computed from; nothing for a number, a name or a hole."""
+    if isinstance(value, ast.Arithmetic):
+        return value.left, value.right
+    if isinstance(value, ast.Negative):
+        return (value.operand,)
+    return (value.inner,) if isinstance(value, ast.Group) else ()
+
+
+def names_in(value: Any) -> Iterator[str]:
+    """Names that an attribute value is computed from."""
+    if isinstance(value, ast.Reference):
+        yield value.name
+    for part in parts_of(value):
+        yield from names_in(part)
 
 
 def only(decision: Decision, at: int) -> Condition[Decision]:

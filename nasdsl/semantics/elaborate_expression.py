@@ -11,7 +11,7 @@ from nasdsl.diagnostics.catalogue import holes, names, structure, syntax, types
 from nasdsl.semantics import primitives
 from nasdsl.semantics.attributes import Size, Unknown
 from nasdsl.semantics.conditions import ALWAYS, Condition
-from nasdsl.semantics.elaborate_attribute import HOLES, SECTION_WORDS, Context, Position, Word, find_hole
+from nasdsl.semantics.elaborate_attribute import HOLES, SECTION_WORDS, Context, Position, Word, find_hole, names_in
 from nasdsl.semantics.elaborate_callee import CalleeElaborator
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import Call, Decision, Missing, Operand, Slot, Target, find_slot
@@ -86,7 +86,7 @@ class ExpressionElaborator(CalleeElaborator):
         if isinstance(node, ast.Reference):
             return self.reference(node)
         if not isinstance(node, HOLES):
-            is_of_values = any(name in self.scope for name in _names_in(node))
+            is_of_values = any(name in self.scope for name in names_in(node))
             problem = syntax.arithmetic_on_values(node.span) if is_of_values else syntax.number_as_operand(node.span, "")
             self.problems.append(problem)
             return Missing(node.span)
@@ -99,7 +99,7 @@ class ExpressionElaborator(CalleeElaborator):
             node = node.inner
         if isinstance(node, ast.Group) and isinstance(node.inner, ast.Reference | ast.NamedHole | ast.ChoiceHole):
             return syntax.value_in_brackets(node.span, node.inner.span.text)
-        if any(name in self.scope for name in _names_in(node)):
+        if any(name in self.scope for name in names_in(node)):
             return syntax.arithmetic_on_values(node.span)
         return syntax.number_as_operand(node.span, reader.callee if isinstance(reader.callee, str) else "")
 
@@ -305,13 +305,3 @@ def _product(factors: Sequence[ast.Attribute]) -> ast.Setting:
     for factor in others:
         value = ast.Arithmetic(factor.span, "*", value, factor)
     return ast.Setting(first.span, primitives.FACTOR, first.span, value)
-
-
-def _names_in(node: Any) -> Iterator[str]:
-    """Names in an attribute value."""
-    if isinstance(node, ast.Reference):
-        yield node.name
-    elif isinstance(node, ast.Arithmetic):
-        yield from (*_names_in(node.left), *_names_in(node.right))
-    elif isinstance(node, ast.Negative | ast.Group):
-        yield from _names_in(node.operand if isinstance(node, ast.Negative) else node.inner)

@@ -15,7 +15,7 @@ from nasdsl.semantics.builder import NOTHING, UNFIT, LayerBuilder
 from nasdsl.semantics.infer_scope import Frame
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import Call, Missing, Operand, Ref, Slot, Target, chosen
-from nasdsl.semantics.signature import call_of_any_number, parameters_of
+from nasdsl.semantics.signature import call_of_any_number
 from nasdsl.semantics.vocabulary import Definition, Op, Vocabulary
 from nasdsl.syntax import ast
 
@@ -111,7 +111,7 @@ class PrimitiveInference(ABC):
             return indices
         place = frame.site or call.span
         instead = call_of_any_number(callee, call) if type(callee) is Op and frame.site is None else ""
-        parameters = () if callee is None else parameters_of(callee)
+        parameters = () if callee is None else callee.operands
         given, least, most = count - named, least - named, most - named
         self.problems.append(types.operand_count(place, self.op_name(call), given, least, most, parameters, instead))
         return None

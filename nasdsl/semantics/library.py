@@ -48,14 +48,9 @@ class Library:
                     # A layer of its own: the used file's definitions, seen through to what is below here.
                     theirs = self._vocabularies[path]
                     merged = Vocabulary(below, partly=not theirs.is_whole or path in self._damaged)
-                    at: Vocabulary | None = theirs
-                    layers = []
-                    while at is not None and at is not prelude():
-                        layers.append(at)
-                        at = at.parent
-                    for layer in reversed(layers):
-                        merged.definitions.update(layer.definitions)
-                        merged.choices.update(layer.choices)
+                    for level in reversed(list(theirs.levels())):
+                        merged.definitions.update(level.definitions)
+                        merged.choices.update(level.choices)
                     below = merged
         return define(file, Vocabulary(below), self.problems)
 

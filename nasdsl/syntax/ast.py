@@ -356,3 +356,8 @@ class File(Node):
     """A whole text."""
 
     items: tuple[Definition, ...]
+
+    @property
+    def decoder(self) -> Decoder | None:
+        """Its decoder, the first of several; None where it has none."""
+        return next((item for item in self.items if isinstance(item, Decoder)), None)

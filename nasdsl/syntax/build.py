@@ -273,6 +273,8 @@ class _Weighted:
 
 
 class _Alternatives:
+    """The alternatives of a hole or a choice, and the weight of each; `weights` is empty where none has one."""
+
     __slots__ = ("span", "values", "weights")
 
     def __init__(self, span: Span, values: tuple[Any, ...], weights: tuple[ast.Number | None, ...]) -> None:
