@@ -9,6 +9,7 @@ from nasdsl.backends.export import all_nodes, offset_predictors
 from nasdsl.backends.source.classes import fpn_class, head_class
 from nasdsl.ir.graph import Graph
 from nasdsl.layers import (
+    GROUP_NORMS,
     Attention,
     Carafe,
     Concat,
@@ -115,7 +116,7 @@ def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
     }
     pieces += [definition for kind, definition in classes.items() if kind in kinds]
     norms = {n.layer.norm for n in all_nodes(graph) if isinstance(n.layer, Norm)}
-    pieces += [definition for name, definition in (("gn", norm.GroupNorm), ("ln", norm.LayerNorm2d)) if name in norms]
+    pieces += [norm.GroupNorm] * (not norms.isdisjoint(GROUP_NORMS)) + [norm.LayerNorm2d] * ("ln" in norms)
     pieces.append(module.Prediction)
     pieces += _custom_definitions(graph, {getattr(piece, "__name__", "") for piece in pieces})
     lines: list[str] = []
