@@ -149,7 +149,7 @@ class Decoder:
         statements (``conv_1x1(x, width=32)``) stay as they are.
 
         Raises:
-            DiagnosticError: it does not check at this width (GroupNorm needs a multiple of 32; a sum meets a width that
+            DiagnosticError: it does not check at this width (GroupNorm needs a multiple of its groups; a sum meets a width that
                 stayed; a requirement is broken).
             TypeError: `width` is no whole number.
         """

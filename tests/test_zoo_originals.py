@@ -28,6 +28,7 @@ WIDTHS = {
     "gfl": 256,
     "tood": 256,
     "efficientdet_d0": 64,
+    "dyhead": 256,
 }
 SIZE = (768, 1024)  # whole at every level: papers do not say how maps with odd sides are rounded
 

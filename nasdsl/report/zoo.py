@@ -116,6 +116,7 @@ CHECKED: Final = {
     "bfp": _COUNTED,
     "bifpn": "those of the fpn are those of `efficientdet_d0`, which are compared with published ones above",
     "carafe_fpn": f"{_COUNTED}; a CARAFE has the paper's 74 K parameters and 199 K operations for each position",
+    "dyhead": _COUNTED,
     "gfl": _COUNTED,
     "hrfpn": _COUNTED,
     "nas_fcos_fpn_only": "they are those of the fpn of `nas_fcos` and of the head of `fcos`, which are above",

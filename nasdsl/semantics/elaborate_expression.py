@@ -54,12 +54,13 @@ class ExpressionElaborator(CalleeElaborator):
             target, settings, is_read = self.called(callee, node.callee_span, settings)
         operand, reference = self.operand, self.reference
         values: Sequence[Any] = node.operands
-        factors: list[ast.Attribute] = []
-        if _takes_factor(target):
-            values, factors = self._values_and_factors(node.operands)
+        numbers: list[ast.Attribute] = []
+        constants = _constants_of(target)
+        if constants != _NO_CONSTANT:
+            values, numbers = self._values_and_numbers(node.operands, constants)
         operands = tuple([reference(o) if type(o) is ast.Reference else operand(o, node) for o in values])
-        if factors:
-            settings = (*settings, _product(factors))
+        if numbers:
+            settings = (*settings, _constant(next(iter(constants)), numbers))
         variant = _variant(target, settings) if settings else None
         if variant is not None and isinstance(target, Target):
             target, settings = target._replace(callee=variant), self._without_twins(settings, variant.last)
@@ -103,20 +104,23 @@ class ExpressionElaborator(CalleeElaborator):
             return syntax.arithmetic_on_values(node.span)
         return syntax.number_as_operand(node.span, reader.callee if isinstance(reader.callee, str) else "")
 
-    def _values_and_factors(self, nodes: Sequence[Any]) -> tuple[list[Any], list[ast.Attribute]]:
-        """The operands of ``mul``, apart from the numbers among them."""
+    def _values_and_numbers(self, nodes: Sequence[Any], constants: set[str]) -> tuple[list[Any], list[ast.Attribute]]:
+        """The operands of ``mul`` or ``add``, apart from the numbers among them; `constants` as of `_constants_of`."""
         values: list[Any] = []
-        factors: list[ast.Attribute] = []
+        numbers: list[ast.Attribute] = []
         for node in nodes:
             are = set(self._numbers_among(node, ()))
-            if len(are) == 2:
-                self.problems.append(holes.values_and_numbers(node.span))
-                values.append(ast.NamedHole(node.span, ""))  # is reported, and how many operands there are is not known
-            elif are == {True}:
-                factors.append(node)
-            else:
+            if True not in are:
                 values.append(node)
-        return values, factors
+            elif len(are) == len(constants) == 1:
+                numbers.append(node)
+            else:
+                is_mixed = len(are) == 2
+                self.problems.append(
+                    holes.values_and_numbers(node.span, constants) if is_mixed else syntax.number_of_several_calls(node.span)
+                )
+                values.append(ast.NamedHole(node.span, ""))  # is reported, and how many operands there are is not known
+        return values, numbers
 
     def _numbers_among(self, node: Any, within: tuple[str, ...]) -> Iterator[bool]:
         """Whether an operand is a number; of a hole, for each alternative. `within`: choices that it is an alternative of."""
@@ -282,12 +286,15 @@ def _is_chain(alternative: Any) -> bool:
     )
 
 
-def _takes_factor(target: Any) -> bool:
-    """Whether numbers among the operands are factors, whatever stands in a slot before the brackets."""
+_NO_CONSTANT: Final = {""}
+
+
+def _constants_of(target: Any) -> set[str]:
+    """The attribute that numbers among the operands become, for each alternative of a slot before the brackets; empty: none."""
     if isinstance(target, Slot):
-        return all(_takes_factor(a) for a in target.alternatives)
+        return {name for alternative in target.alternatives for name in _constants_of(alternative)}
     callee = target.callee if isinstance(target, Target) else None
-    return isinstance(callee, Primitive) and primitives.FACTOR in callee.attributes
+    return {callee.constant if isinstance(callee, Primitive) else ""}
 
 
 def _variant(target: Any, settings: tuple[ast.Setting, ...]) -> Primitive | None:
@@ -298,10 +305,10 @@ def _variant(target: Any, settings: tuple[ast.Setting, ...]) -> Primitive | None
     return next((callee.variants[s.name] for s in settings if s.name in callee.variants), None)
 
 
-def _product(factors: Sequence[ast.Attribute]) -> ast.Setting:
-    """Numbers among the operands of ``mul`` as the attribute that they stand for."""
-    first, *others = factors
+def _constant(name: str, numbers: Sequence[ast.Attribute]) -> ast.Setting:
+    """Numbers among the operands of ``mul`` or ``add`` as the attribute that they stand for: their product, or their sum."""
+    first, *others = numbers
     value = first
-    for factor in others:
-        value = ast.Arithmetic(factor.span, "*", value, factor)
-    return ast.Setting(first.span, primitives.FACTOR, first.span, value)
+    for number in others:
+        value = ast.Arithmetic(number.span, name, value, number)
+    return ast.Setting(first.span, name, first.span, value)

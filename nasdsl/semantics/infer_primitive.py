@@ -125,7 +125,8 @@ class PrimitiveInference(ABC):
             for setting in settings:
                 self.problems.append(types.unknown_attribute(setting.name_span, primitive.name, setting.name, ()))
             return UNFIT if settings else NOTHING
-        least = 1 if any(s.name == primitives.FACTOR for s in settings) else primitive.least
+        has_constant = bool(primitive.constant) and any(s.name == primitive.constant for s in settings)
+        least = 1 if has_constant else primitive.least
         operands = self.operands(call, least, primitive.most, frame, path, home, named=1 if primitive.last else 0)
         for setting in settings:
             if setting.name in primitive.variants:
@@ -136,7 +137,7 @@ class PrimitiveInference(ABC):
             left = [index for index in operands if index != NOTHING]
             if not left or (not leaves_out and UNFIT not in left):
                 return NOTHING
-            if len(left) == 1 and leaves_out:
+            if len(left) == 1 and leaves_out and not has_constant:
                 return left[0]
             operands = left
         site, span = frame.site, call.span

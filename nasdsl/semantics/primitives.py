@@ -27,12 +27,15 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     Norm,
+    NormKind,
     PixelShuffle,
     PlacewiseAdd,
     Pool,
     Resize,
+    ResizeMode,
     Scale,
     Split,
+    Term,
     UpConv,
     WeightedAdd,
     load_plugins,
@@ -48,9 +51,9 @@ ACTIVATIONS: tuple[str, ...] = get_args(ActivationKind)
 MAX_OPERANDS = 64
 
 _WIDTH = Accepts("count", "width")
-_NORM = Accepts("word", "norm", ("bn", "gn", "ln", "none"))
+_NORM = Accepts("word", "norm", (*get_args(NormKind), "none"))
 _ACT = Accepts("word", "act", (*ACTIVATIONS, "none"))
-_MODE = Accepts("word", "bilinear", ("bilinear", "nearest"))
+_MODE = Accepts("word", "bilinear", get_args(ResizeMode))
 _POOL = Accepts("word", None, ("max", "avg"))
 _STRIDE = Accepts("stride", 1, largest=64)
 _DILATION = Accepts("count", 1, largest=1024)
@@ -59,8 +62,10 @@ _GROUPS = Accepts("count", 1)
 OWN_WIDTH = "in"
 """The word for the width of the operand, of attributes that take it."""
 
-FACTOR = "*"
-"""The attribute that the numbers among the operands of ``mul`` become. No text can set it by this name."""
+FACTOR, TERM = "*", "+"
+CONSTANTS: Final = (FACTOR, TERM)
+"""The attributes that numbers among the operands of ``mul`` and ``add`` become: the operator that joins several of them. No
+text can set them by these names."""
 
 SECTION: Mapping[str, Accepts] = {
     "width": Accepts("count", None, largest=16384),
@@ -81,7 +86,7 @@ class Primitive:
     """A name of the language that stands for layers.
 
     Attributes:
-        least, most: how many operands it takes; one is enough where there is a constant factor too.
+        least, most: how many operands it takes; one is enough where there is a constant too.
         attributes: its attributes, and what each accepts.
         expand: called with the attribute values, the operands' indices and an `Apply`; returns the index of the result.
         weight: the largest number of layers that it expands into.
@@ -89,6 +94,7 @@ class Primitive:
         results_of: the attribute that says how many values a call gives; empty where it is always `results`.
         variants: attributes whose value is a further operand, each with the primitive that takes it as its last one.
         last: of such a primitive, the attribute that its last operand is written as.
+        constant: the attribute of `CONSTANTS` that numbers among its operands become; empty where it takes none.
     """
 
     name: str
@@ -101,6 +107,7 @@ class Primitive:
     results_of: str = ""
     variants: Mapping[str, Primitive] = field(default_factory=dict)
     last: str = ""
+    constant: str = ""
 
 
 def _finish(a: dict[str, Any], x: int, apply: Apply) -> int:
@@ -126,6 +133,11 @@ def _deform_conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
 def _mul(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
     product = apply(Multiply(), *x) if len(x) > 1 else x[0]
     return product if a[FACTOR] == 1 else apply(Factor(float(a[FACTOR])), product)
+
+
+def _add(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    total = apply(Add(), *x) if len(x) > 1 else x[0]
+    return total if a[TERM] == 0 else apply(Term(float(a[TERM])), total)
 
 
 def _up_conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
@@ -240,8 +252,8 @@ PRIMITIVES: dict[str, Primitive] = {
         Primitive("norm", 1, 1, {"norm": _NORM}, _norm),
         Primitive("act", 1, 1, {"act": _ACT}, _act),
         Primitive("scale", 1, 1, {}, _plain(Scale())),
-        Primitive("add", 2, MAX_OPERANDS, {}, _plain(Add())),
-        Primitive("mul", 2, MAX_OPERANDS, {FACTOR: Accepts("number", 1)}, _mul, 2),
+        Primitive("add", 2, MAX_OPERANDS, {TERM: Accepts("number", 0)}, _add, 2, constant=TERM),
+        Primitive("mul", 2, MAX_OPERANDS, {FACTOR: Accepts("number", 1)}, _mul, 2, constant=FACTOR),
         Primitive("max", 2, MAX_OPERANDS, {}, _plain(Maximum())),
         Primitive(
             "weighted_add", 2, MAX_OPERANDS, {"by": _VALUE}, _plain(WeightedAdd()), variants={_WEIGHTED_BY.last: _WEIGHTED_BY}

@@ -74,10 +74,10 @@ def _collect(operand: ast.Operand | ast.Attribute, op: Definition, found: dict[s
         takes = accepted(definition)
     elif primitive is not None:
         takes = primitive.attributes
-    if primitives.FACTOR in takes:
-        for factor in operand.operands:
-            if isinstance(factor, ast.Reference) and factor.name in op.attributes:
-                found.setdefault(factor.name, takes[primitives.FACTOR])
+    for constant in (takes[name] for name in primitives.CONSTANTS if name in takes):
+        for number in operand.operands:
+            if isinstance(number, ast.Reference) and number.name in op.attributes:
+                found.setdefault(number.name, constant)
     given = {s.name: s.value.name for s in operand.settings if isinstance(s.value, ast.Reference) and s.value.index is None}
     unset = {name for name in takes if not any(s.name == name for s in operand.settings)}
     for name, accepts in takes.items():

@@ -128,7 +128,7 @@ class Setting(Node):
 
 @dataclass(frozen=True, slots=True)
 class Call(Node):
-    """``callee(operand, …, name=value, …)``. An operand may be a number: a constant factor of ``mul``."""
+    """``callee(operand, …, name=value, …)``. An operand may be a number: a constant of ``mul`` or ``add``."""
 
     callee: str | Hole
     callee_span: Span = field(compare=False, repr=False)
