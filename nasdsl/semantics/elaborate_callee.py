@@ -92,7 +92,7 @@ class CalleeElaborator(ReferenceElaborator):
         if isinstance(callee, str):
             return self.named_target(callee, span, settings)
         made = self.slot(callee, "callee")
-        return made if isinstance(made, Slot) else Target(None, (), "?", span)
+        return made if isinstance(made, Slot) else unknown_target(span)
 
     def named_target(
         self, name: str, span: Span, settings: tuple[ast.Setting, ...], *, problems: list[Diagnostic] | None = None,
@@ -251,9 +251,14 @@ class CalleeElaborator(ReferenceElaborator):
             return self._target_with_settings(node, node.callee_span)
         if isinstance(node, ast.NamedHole | ast.ChoiceHole):
             made = self.slot(node, "callee")
-            return made if isinstance(made, Slot) else Target(None, (), "?", node.span)
+            return made if isinstance(made, Slot) else unknown_target(node.span)
         self.problems.append(holes.not_callable(node.span))
-        return Target(None, (), "?", node.span)
+        return unknown_target(node.span)
+
+
+def unknown_target(span: Span) -> Target:
+    """What stands before brackets, and has a mistake that is reported already."""
+    return Target(None, (), "?", span)
 
 
 def _takes_feature(target: Any) -> bool:

@@ -12,7 +12,7 @@ from nasdsl.semantics import primitives
 from nasdsl.semantics.attributes import Size, Unknown
 from nasdsl.semantics.conditions import ALWAYS, Condition
 from nasdsl.semantics.elaborate_attribute import HOLES, SECTION_WORDS, Context, Position, Word, find_hole, names_in
-from nasdsl.semantics.elaborate_callee import CalleeElaborator
+from nasdsl.semantics.elaborate_callee import CalleeElaborator, unknown_target
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import Call, Decision, Missing, Operand, Slot, Target, find_slot
 from nasdsl.semantics.vocabulary import Block, Definition, Op
@@ -152,10 +152,10 @@ class ExpressionElaborator(CalleeElaborator):
         if is_adapter and isinstance(node, ast.Reference):
             return self.adapter_named(node.name, node.span)
         if isinstance(node, Missing):
-            return Target(None, (), "?", node.span) if position == "callee" else node
+            return unknown_target(node.span) if position == "callee" else node
         if _is_chain(node):
             self.problems.append(holes.chain_outside_head(node.span))
-            return Target(None, (), "?", node.span) if position == "callee" else Missing(node.span)
+            return unknown_target(node.span) if position == "callee" else Missing(node.span)
         if position == "operand":
             return self.operand(node)
         if position == "value":

@@ -129,7 +129,7 @@ class Inference(SharedInference):
 
     def _results_attribute(self, call: Call) -> str:
         """The attribute of a primitive that says how many values the call gives; empty where there is none."""
-        target: Any = call.target if self.indices is None else chosen(call.target, self.indices)
+        target = self.target(call)
         return target.callee.results_of if type(target.callee) is Primitive else ""
 
     # ----------------------------------------------------------------------------------------- expressions

@@ -55,13 +55,15 @@ class PrimitiveInference(ABC):
             return chosen(operand, self.indices)  # type: ignore[no-any-return]  # an operand's alternatives are operands
         return operand
 
+    def target(self, call: Call) -> Any:
+        """What a call calls: a `Target`, or the slot where that is open."""
+        return call.target if self.indices is None else chosen(call.target, self.indices)
+
     def op_name(self, value: Operand) -> str:
         """Name of the op at the root of an expression."""
         if type(value) is not Call:
             return "skip" if type(value) is Ref else "?"
-        target: Any = value.target
-        if type(target) is Slot and self.indices is not None:
-            target = chosen(target, self.indices)
+        target = self.target(value)
         return target.name if type(target) is Target else "?"
 
     def something(self, index: int, span: Span) -> int:
