@@ -107,9 +107,9 @@ def test_a_carafe_costs_what_its_paper_says() -> None:
     ("name", "width", "depth", "params", "operations"),
     [
         ("yolox", 128, 1, "8.968255", "26.8"),
-        ("yolox", 192, 2, "25.3", "73.8"),
+        pytest.param("yolox", 192, 2, "25.3", "73.8", marks=pytest.mark.long),
         ("yolov8", 64, 1, "3.157200", "8.7"),
-        ("yolov8", 128, 1, "11.166560", "28.6"),
+        pytest.param("yolov8", 128, 1, "11.166560", "28.6", marks=pytest.mark.long),
     ],
 )
 def test_a_whole_yolo_is_the_published_one(name: str, width: int, depth: int, params: str, operations: str) -> None:
