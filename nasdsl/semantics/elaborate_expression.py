@@ -33,8 +33,10 @@ from nasdsl.semantics.elaborate_attribute import (
     find_hole,
     only,
 )
+from nasdsl.semantics.note_calls import note_call, note_callee
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import Call, Decision, Missing, Nothing, Operand, Ref, Slot, Target, find_slot, possible_values
+from nasdsl.semantics.resolved_names import Symbol
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary, prelude
 from nasdsl.syntax import ast
 
@@ -55,7 +57,7 @@ class ExpressionElaborator(AttributeElaborator):
     """Elaborates the expressions and attribute values of one body: an fpn, a block, an op, or a head.
 
     Args:
-        vocabulary, words, kept, scope, condition: as of `AttributeElaborator`.
+        vocabulary, words, kept, scope, condition, region, word_symbols: as of `AttributeElaborator`.
         later: names that statements further down bind.
 
     Attributes:
@@ -73,8 +75,10 @@ class ExpressionElaborator(AttributeElaborator):
         scope: Iterable[tuple[str, str | None, Span]] = (),
         later: dict[str, Span] | None = None,
         condition: Condition[Decision] = ALWAYS,
+        region: Span | None = None,
+        word_symbols: dict[str, Symbol] | None = None,
     ) -> None:
-        super().__init__(context, vocabulary, words, kept, scope, condition)
+        super().__init__(context, vocabulary, words, kept, scope, condition, region, word_symbols)
         self.later = later or {}
         self.shared: dict[str, Target] = {}
         self.later_shared: dict[str, Span] = {}
@@ -101,6 +105,8 @@ class ExpressionElaborator(AttributeElaborator):
         if name is None:
             return Missing(node.span)
         found = self.scope.get(name)
+        if self.names is not None:
+            self._note_value(name, node)
         if found is not None:
             return self.read(found[0], name, node.span)
         if name in self.kept and name not in primitives.SECTION:
@@ -117,6 +123,15 @@ class ExpressionElaborator(AttributeElaborator):
         if not self._is_lost(name):
             self._unknown_value(name, node.span)
         return Missing(node.span)
+
+    def _note_value(self, name: str, node: ast.Reference) -> None:
+        """Enter what a name in the place of a value refers to."""
+        assert self.names is not None
+        symbol = self.value_symbols.get(name) or self.word_symbols.get(name)
+        if symbol is not None:
+            self.names.use(node.span, symbol)
+        elif self._is_nothing(name):
+            note_callee(self, name, node.span)
 
     def _is_nothing(self, name: str) -> bool:
         """Whether a name that is bound to no value is ``none``."""
@@ -185,6 +200,8 @@ class ExpressionElaborator(AttributeElaborator):
         is_read = False
         if target is None:
             target, settings, is_read = self.called(callee, node.callee_span, settings)
+        if self.names is not None:
+            note_call(self, callee, node.callee_span, target, settings=node.settings)
         operand, reference = self.operand, self.reference
         values: Sequence[Any] = node.operands
         factors: list[ast.Attribute] = []
@@ -354,6 +371,9 @@ class ExpressionElaborator(AttributeElaborator):
         """Enter a `shared` op: from here on its name means it. Its holes are filled once, for all calls."""
         operands = tuple(p.name for p in node.parameters if p.default is None)
         op = Op(node, self.vocabulary, operands, {}, is_shared=True)
+        if self.names is not None:
+            self.names.parameters(node)
+            self.names.definition(node, self.region)
         before = len(self.problems)
         seen: dict[str, Span] = {}
         for parameter in node.parameters:
@@ -364,8 +384,9 @@ class ExpressionElaborator(AttributeElaborator):
             seen.setdefault(parameter.name, parameter.span)
         scope = [(name, name if name in operands else None, span) for name, span in seen.items()]
         body = ExpressionElaborator(
-            self.context, self.vocabulary, dict(self.words), kept=self.kept, scope=scope, condition=self.condition
-        )
+            self.context, self.vocabulary, dict(self.words), kept=self.kept, scope=scope, condition=self.condition,
+            region=node.span, word_symbols=dict(self.word_symbols),
+        )  # fmt: skip
         body.shared, body.later_shared = self.shared, self.later_shared
         body.lost_names, body.problems = self.lost_names, self.problems
         op.body = body.operand(node.body)
@@ -404,6 +425,8 @@ class ExpressionElaborator(AttributeElaborator):
         if is_read:
             settings = self.settings(settings)
         target = self._named_target(node.callee, span, settings, is_word=is_word)
+        if self.names is not None:
+            note_call(self, node.callee, node.callee_span, target, settings=node.settings)
         if not isinstance(target, Target):
             return target
         return target._replace(settings=settings if is_read else self._settings_of(target, settings))
@@ -460,6 +483,8 @@ class ExpressionElaborator(AttributeElaborator):
         if isinstance(value, Slot):
             return Slot(value.decision, tuple(self._named_features(a) for a in value.alternatives), value.span, value.let)
         if isinstance(value, ast.Reference) and value.name in self.scope:
+            if self.names is not None:
+                self.names.use(value.span, self.value_symbols[value.name])
             return _as_feature(self.read(self.scope[value.name][0], value.name, value.span))
         return value
 
@@ -484,6 +509,8 @@ class ExpressionElaborator(AttributeElaborator):
         return self._adapter_named(value.name if isinstance(value, ast.Reference) else value.span.text, span)
 
     def _adapter_named(self, name: str, span: Span) -> Target | Slot | None:
+        if self.names is not None:
+            note_callee(self, name, span)
         if name == "none":
             return None
         if self.vocabulary.find(name) is None and primitives.find(name) is None:
@@ -535,6 +562,8 @@ class ExpressionElaborator(AttributeElaborator):
     def _callee_alternative(self, node: Any) -> Any:
         """What may stand before the brackets: a name, a name with attributes (``conv(k=3)``), or a further hole."""
         if isinstance(node, ast.Reference) and node.index is None:
+            if self.names is not None:
+                note_callee(self, node.name, node.span)
             return self._named_target(node.name, node.span, ())
         if isinstance(node, ast.Call) and not node.operands and isinstance(node.callee, str):
             return self._target_with_settings(node, node.callee_span)
@@ -587,10 +616,13 @@ class ExpressionElaborator(AttributeElaborator):
 
 def elaborate_op(op: Op, context: Context, words: dict[str, Word], condition: Condition[Decision] = ALWAYS) -> Operand:
     """The expression of an op, in which its attributes stay by name."""
-    span = op.definition.name_span
-    scope = [(name, name, span) for name in op.operands]
+    node = op.definition
+    symbols = None if context.names is None else context.names.parameters(node)
+    scope = [(p.name, p.name, p.span) for p in node.parameters if p.default is None]
     kept = SECTION_WORDS.union(op.attributes)
-    body = ExpressionElaborator(context, op.home, words, kept=kept, scope=scope, condition=condition)
+    body = ExpressionElaborator(
+        context, op.home, words, kept=kept, scope=scope, condition=condition, region=node.span, word_symbols=symbols
+    )
     return body.operand(op.definition.body)
 
 
