@@ -21,6 +21,7 @@ from nasdsl.cli import (
     fmt,
     import_,
     latency,
+    lsp,
     render,
     report,
     sample,
@@ -50,7 +51,7 @@ def cli() -> None:
 
 COMMANDS = (
     check.check, fmt.fmt, explain.explain, compile_.compile_, render.render, zoo.zoo, import_.import_, sample.sample,
-    data.data, train.train, eval_.eval_, detect.detect, export.export, latency.latency, search.search, worker.worker,
+    data.data, train.train, eval_.eval_, detect.detect, export.export, latency.latency, lsp.lsp, search.search, worker.worker,
     report.report,
 )  # fmt: skip
 for command in COMMANDS:
