@@ -82,9 +82,13 @@ class Figures:
         found: dict[Place, dict[Feature, None]] = {}
         if program is None or program.fpn is None:
             return found
-        fillings = [list(f) for f in sample_fillings(program.decisions)] if program.decisions else [None]
+        architecture = self._checked.architecture
+        fillings: list[list[int] | None] = [None]  # in a text with errors: what is certain
+        if architecture is not None and program.decisions:
+            fillings = list(sample_fillings(program.decisions))
         for indices in fillings:
-            fpn = infer_fpn(program, [], [], None, indices)
+            is_inferred = architecture is not None and indices is None
+            fpn = architecture.fpn if architecture is not None and is_inferred else infer_fpn(program, [], [], None, indices)
             if fpn is not None:
                 for span, feature in self._features_of(fpn):
                     found.setdefault((span.source, span.start, span.end), {})[feature] = None

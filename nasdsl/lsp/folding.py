@@ -7,6 +7,7 @@ from lsprotocol.types import FoldingRange, FoldingRangeKind, FoldingRangeParams
 from nasdsl.lsp.documents import Document, Documents
 
 _OPEN = {"LBRACE": "RBRACE", "LPAR": "RPAR"}
+_SEEN = frozenset(("USE", *_OPEN, *_OPEN.values()))
 
 
 def folding_ranges(documents: Documents, document: Document, params: FoldingRangeParams) -> list[FoldingRange]:
@@ -16,6 +17,8 @@ def folding_ranges(documents: Documents, document: Document, params: FoldingRang
     opened: list[tuple[str, int]] = []  # what closes each open bracket, and its line
     uses: list[int] = []
     for token in analysis.tokens:
+        if token.type not in _SEEN:
+            continue
         line = lines.position(token.start).line
         if token.type in _OPEN:
             opened.append((_OPEN[token.type], line))

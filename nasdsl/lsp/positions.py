@@ -58,6 +58,10 @@ class Lines:
     def range_of(self, span: Span) -> Range:
         return self.range(span.start, span.end)
 
+    def length(self, start: int, end: int) -> int:
+        """Columns between two characters of a line."""
+        return end - start if self._is_ascii else self._units(self.text[start:end])
+
     def _units(self, text: str) -> int:
         if self.encoding == "utf-16":
             return len(text) + sum(c > "\uffff" for c in text)

@@ -17,6 +17,8 @@ TYPES: Final = (
 )  # fmt: skip
 MODIFIERS: Final = ("declaration", "readonly", "defaultLibrary")
 
+_NUMBER_OF: Final = {name: number for number, name in enumerate(TYPES)}
+
 LEGEND: Final = SemanticTokensLegend(list(TYPES), list(MODIFIERS))
 
 _DECLARATION, _READONLY, _LIBRARY = 1, 2, 4
@@ -38,14 +40,18 @@ def semantic_tokens(documents: Documents, document: Document, params: SemanticTo
     analysis = document.analysis
     lines = analysis.lines
     data: list[int] = []
-    line = column = 0
+    line = at_line = at_column = 0
+    last = len(lines.starts) - 1
     for start, end, type, modifiers in _tokens(analysis):
-        at, behind = lines.position(start), lines.position(end)
-        length = behind.character - at.character  # no token goes over a line end
-        if length <= 0 or at.line != behind.line:
+        while line < last and lines.starts[line + 1] <= start:
+            line += 1
+        end = min(end, lines.ends[line])  # a comment of the language may hold a line end of the protocol
+        if end <= start:
             continue
-        data += (at.line - line, at.character - column * (at.line == line), length, TYPES.index(type), modifiers)
-        line, column = at.line, at.character
+        column = lines.length(lines.starts[line], start)
+        data += (line - at_line, column - at_column if line == at_line else column, lines.length(start, end))
+        data += (_NUMBER_OF[type], modifiers)
+        at_line, at_column = line, column
     return SemanticTokens(data)
 
 

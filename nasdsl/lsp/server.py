@@ -57,6 +57,12 @@ PICTURE: Final = "nasdsl/picture"
 QUIET_SECONDS: Final = 0.003
 """Time without a further change after which a text is checked: what has been typed over meanwhile need not be."""
 
+IDLE_SECONDS: Final = 0.05
+"""Time without a further change after which garbage is collected: the collector never runs while somebody types."""
+
+MOST_UNCOLLECTED: Final = 64
+"""Checks after which it is collected in any case."""
+
 LONGEST_WAIT: Final = 0.3
 """Time after which it is checked in any case, in seconds."""
 
@@ -75,6 +81,8 @@ class NasServer(LanguageServer):
         self._changed: dict[str, None] = {}
         self._changed_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._collector: asyncio.TimerHandle | None = None
+        self._uncollected = 0
 
     # ------------------------------------------------------------------------------------------------- findings
 
@@ -104,6 +112,23 @@ class NasServer(LanguageServer):
                 found = []
             params = types.PublishDiagnosticsParams(uri, found, document.version)
             self.text_document_publish_diagnostics(params)
+        self._collect_soon()
+
+    def _collect_soon(self) -> None:
+        """Collect garbage as soon as nobody types."""
+        if gc.isenabled():  # this is no process of its own
+            return
+        self._uncollected += 1
+        if self._collector is not None:
+            self._collector.cancel()
+        if self._uncollected >= MOST_UNCOLLECTED:
+            self._collect()
+        else:
+            self._collector = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._collect)
+
+    def _collect(self) -> None:
+        self._collector, self._uncollected = None, 0
+        gc.collect()
 
     def forget_readers(self, path: Path | None, but: str = "") -> list[str]:
         """Forget what was computed for texts that use a file, which has changed. Returns their addresses."""
@@ -306,4 +331,5 @@ def run(version: str) -> None:
     prelude_source()
     gc.collect()
     gc.freeze()  # what was loaded so far stays; collections look at what texts need alone
+    gc.disable()  # see `IDLE_SECONDS`
     create_server(version).start_io()

@@ -19,6 +19,7 @@ SymbolKind: TypeAlias = Literal[
 ]  # fmt: skip
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
+_IN_NAME = re.compile(r"[A-Za-z_0-9]").match
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +72,8 @@ class NameTable:
 
     occurrences: dict[tuple[Source, int], Occurrence] = field(default_factory=dict)
     _symbols: dict[tuple[object, object, str], Symbol] = field(default_factory=dict)
+    _definitions: dict[int, Symbol] = field(default_factory=dict)  # by identity of the node, which the symbol holds
+    _parameters: dict[int, tuple[ast.Node, dict[str, Symbol]]] = field(default_factory=dict)
 
     # --------------------------------------------------------------------------------------------- entering names
 
@@ -94,32 +97,45 @@ class NameTable:
 
     def use(self, span: Span, symbol: Symbol, *, is_definition: bool = False) -> None:
         """Enter that the name at the beginning of `span` refers to a symbol. What the text does not name there is left out."""
+        key = (span[0], span[1])
+        known = self.occurrences.get(key)
+        if known is not None and symbol in known.symbols:
+            known.is_definition = known.is_definition or is_definition
+            return
         token = _token(span, symbol.name)
         if token is None:
             return
-        key = (token.source, token.start)
-        known = self.occurrences.get(key)
         if known is None:
             self.occurrences[key] = Occurrence(token, [symbol], is_definition)
         else:
             known.is_definition = known.is_definition or is_definition
-            if symbol not in known.symbols:
-                known.symbols.append(symbol)
+            known.symbols.append(symbol)
+
+    def is_known(self, span: Span) -> bool:
+        """Whether the name at the beginning of `span` is entered."""
+        return (span[0], span[1]) in self.occurrences
 
     def definition(self, node: ast.OpDef | ast.BlockDef | ast.ChoiceDef, region: Span | None = None) -> Symbol:
         """Enter an op, aggregation, block or choice."""
-        kind: Any = node.kind if isinstance(node, ast.OpDef) else "block" if isinstance(node, ast.BlockDef) else "choice"
-        return self.define(kind, node.name, node.name_span, region, node)
+        known = self._definitions.get(id(node))
+        if known is None:
+            kind: Any = node.kind if isinstance(node, ast.OpDef) else "block" if isinstance(node, ast.BlockDef) else "choice"
+            known = self._definitions[id(node)] = self.define(kind, node.name, node.name_span, region, node)
+        return known
 
     def parameters(self, node: ast.OpDef | ast.BlockDef) -> dict[str, Symbol]:
         """Enter the parameters of a definition. Returns those that are attributes, by name."""
-        attributes = {}
+        known = self._parameters.get(id(node))
+        if known is not None:
+            return dict(known[1])
+        attributes: dict[str, Symbol] = {}
+        self._parameters[id(node)] = node, attributes
         for parameter in node.parameters:
             kind: SymbolKind = "parameter" if parameter.default is None else "attribute"
             symbol = self.define(kind, parameter.name, parameter.span, node.span, parameter)
             if parameter.default is not None:
                 attributes[parameter.name] = symbol
-        return attributes
+        return dict(attributes)
 
     def parameter(self, node: ast.OpDef | ast.BlockDef, name: str) -> Symbol | None:
         """The attribute of a definition that has this name."""
@@ -187,9 +203,10 @@ def _is_numbered(occurrence: Occurrence) -> bool:
 
 def _token(span: Span, name: str) -> Span | None:
     """The token at the beginning of a span, if it is this name, or one that is numbered; None for what elaboration put in."""
-    found = _NAME.match(span.source.text, span.start)
-    if found is None:
-        return None
-    word = found[0]
-    is_it = word == name or (name.startswith(word) and name[len(word) :].isdigit())
-    return Span(span.source, span.start, found.end()) if is_it else None
+    source, start, _ = span
+    end = start + len(name)
+    if source.text.startswith(name, start) and not _IN_NAME(source.text[end : end + 1]):
+        return Span(source, start, end)
+    found = _NAME.match(source.text, start)
+    is_numbered = found is not None and name.startswith(found[0]) and name[len(found[0]) :].isdigit()
+    return Span(source, start, found.end()) if found is not None and is_numbered else None
