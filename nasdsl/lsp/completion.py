@@ -288,7 +288,7 @@ def _attribute_value(analysis: Analysis, cursor: Cursor, visible: list[Symbol]) 
             yield from (Proposal(n, CompletionItemKind.EnumMember, 0) for n in BACKBONES if n.isidentifier())
     if accepts is None or accepts.kind == "op":
         yield from _ops(analysis, visible, with_brackets=False)
-    if accepts is None or accepts.kind not in ("feature", "value"):
+    if accepts is None or accepts.kind != "value":
         yield from _bound_words(visible)
 
 
