@@ -389,6 +389,14 @@ def test_the_primitives_are_all_there() -> None:
     assert shown == expected | {activations.replace(", ", "`, `"): ["1", "none"]}
 
 
+def test_editors_say_what_the_reference_says_of_primitives() -> None:
+    shown = {row[0].strip("`"): re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", row[3]) for row in table("The primitives")}
+    activations = shown.pop("`, `".join(primitives.ACTIVATIONS))
+    assert shown == {n: m for n, m in primitives.MEANINGS.items() if n not in primitives.ACTIVATIONS}
+    assert activations == "activations, as torch defines them by default"
+    assert {primitives.meaning(name) for name in primitives.ACTIVATIONS} == {"activation, as torch defines it by default"}
+
+
 def test_what_attributes_accept() -> None:
     """One row for each attribute, wherever it stands: its values are the same everywhere."""
     shown = {row[0].replace("`", ""): row[1] for row in table("What attributes accept")}

@@ -23,6 +23,7 @@ from nasdsl.cli import (
     fmt,
     import_,
     latency,
+    lsp,
     render,
     report,
     sample,
@@ -60,7 +61,7 @@ def cli() -> None:
 
 COMMANDS = (
     check.check, fmt.fmt, explain.explain, compile_.compile_, render.render, zoo.zoo, import_.import_, sample.sample,
-    data.data, train.train, eval_.eval_, detect.detect, export.export, latency.latency, search.search, worker.worker,
+    data.data, train.train, eval_.eval_, detect.detect, export.export, latency.latency, lsp.lsp, search.search, worker.worker,
     report.report, env.env, completion.completion,
 )  # fmt: skip
 for command in COMMANDS:

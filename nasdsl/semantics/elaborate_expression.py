@@ -13,6 +13,7 @@ from nasdsl.semantics.attributes import Size, Unknown
 from nasdsl.semantics.conditions import ALWAYS, Condition
 from nasdsl.semantics.elaborate_attribute import HOLES, SECTION_WORDS, Context, Position, Word, find_hole, names_in
 from nasdsl.semantics.elaborate_callee import CalleeElaborator, unknown_target
+from nasdsl.semantics.note_calls import note_call
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import Call, Decision, Missing, Operand, Slot, Target, find_slot
 from nasdsl.semantics.vocabulary import Block, Definition, Op
@@ -28,7 +29,7 @@ class ExpressionElaborator(CalleeElaborator):
     """Elaborates the expressions and attribute values of one body: an fpn, a block, an op, or a head.
 
     Args:
-        vocabulary, words, kept, scope, later, condition: as of `ReferenceElaborator`.
+        vocabulary, words, kept, scope, later, condition, region, word_symbols: as of `ReferenceElaborator`.
     """
 
     def operand(self, node: ast.Operand | ast.Attribute, reader: ast.Call | None = None) -> Operand:
@@ -52,6 +53,8 @@ class ExpressionElaborator(CalleeElaborator):
         is_read = False
         if target is None:
             target, settings, is_read = self.called(callee, node.callee_span, settings)
+        if self.names is not None:
+            note_call(self, callee, node.callee_span, target, settings=node.settings)
         operand, reference = self.operand, self.reference
         values: Sequence[Any] = node.operands
         numbers: list[ast.Attribute] = []
@@ -185,6 +188,9 @@ class ExpressionElaborator(CalleeElaborator):
         """Enter a `shared` op: from here on its name means it. Its holes are filled once, for all calls."""
         operands = tuple(p.name for p in node.parameters if p.default is None)
         op = Op(node, self.vocabulary, operands, {}, is_shared=True)
+        if self.names is not None:
+            self.names.parameters(node)
+            self.names.definition(node, self.region)
         before = len(self.problems)
         seen: dict[str, Span] = {}
         for parameter in node.parameters:
@@ -195,8 +201,9 @@ class ExpressionElaborator(CalleeElaborator):
             seen.setdefault(parameter.name, parameter.span)
         scope = [(name, name if name in operands else None, span) for name, span in seen.items()]
         body = ExpressionElaborator(
-            self.context, self.vocabulary, dict(self.words), kept=self.kept, scope=scope, condition=self.condition
-        )
+            self.context, self.vocabulary, dict(self.words), kept=self.kept, scope=scope, condition=self.condition,
+            region=node.span, word_symbols=dict(self.word_symbols),
+        )  # fmt: skip
         body.shared, body.later_shared = self.shared, self.later_shared
         body.lost_names, body.problems = self.lost_names, self.problems
         op.body = body.operand(node.body)
@@ -248,10 +255,13 @@ class ExpressionElaborator(CalleeElaborator):
 
 def elaborate_op(op: Op, context: Context, words: dict[str, Word], condition: Condition[Decision] = ALWAYS) -> Operand:
     """The expression of an op, in which its attributes stay by name."""
-    span = op.definition.name_span
-    scope = [(name, name, span) for name in op.operands]
+    node = op.definition
+    symbols = None if context.names is None else context.names.parameters(node)
+    scope = [(p.name, p.name, p.span) for p in node.parameters if p.default is None]
     kept = SECTION_WORDS.union(op.attributes)
-    body = ExpressionElaborator(context, op.home, words, kept=kept, scope=scope, condition=condition)
+    body = ExpressionElaborator(
+        context, op.home, words, kept=kept, scope=scope, condition=condition, region=node.span, word_symbols=symbols
+    )
     return body.operand(op.definition.body)
 
 

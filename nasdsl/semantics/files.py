@@ -6,12 +6,19 @@ import os
 import stat
 import sys
 from pathlib import Path
+from typing import Protocol
 
 from nasdsl.diagnostics import Source, printable
 from nasdsl.syntax.encoding import decode
 
 MAX_BYTES = 16_000_000
 """Largest file that is read; the parser's own limit, in characters, is lower."""
+
+
+class Reader(Protocol):
+    """Reads a file; see `read_source`."""
+
+    def __call__(self, path: str | Path, *, name: str | None = None) -> Source: ...
 
 
 class UnreadableFile(OSError):

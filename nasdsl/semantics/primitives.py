@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, get_args
@@ -266,6 +267,64 @@ PRIMITIVES: dict[str, Primitive] = {
         *(Primitive(name, 1, 1, {}, _plain(Activation(name))) for name in ACTIVATIONS),  # type: ignore[arg-type]  # its names are those of the type
     )
 }
+
+
+MEANINGS: Final[Mapping[str, str]] = {
+    "none": "nothing: the operand is left out",
+    "conv": (
+        "convolution of kernel k x k, then norm, then activation. Padding keeps the resolution at stride 1. `bias=auto` "
+        "is a bias exactly where no norm follows."
+    ),
+    "deform_conv": (
+        "modulated deformable convolution (DCNv2), then norm, then activation. Its own 3x3 convolution predicts offsets "
+        "and mask: with bias, `3 * offset_groups * k * k` channels, initialized with zeros, sigmoid on the mask. With "
+        "`offset`, these are another value."
+    ),
+    "up_conv": "transposed convolution, then norm, then activation: `stride` times as high and wide, to the level below",
+    "pixel_shuffle": (
+        "blocks of factor x factor pixels, each from factor^2 channels (arXiv:1609.05158): the width is divided by "
+        "factor^2, the map is `factor` times as high and wide, at the level below"
+    ),
+    "carafe": (
+        "content-aware reassembly (arXiv:1905.02188) to the level below: each new pixel is a mean of the k x k old ones "
+        "around it. Its weights are predicted: a 1x1 convolution to `compressed` channels, one of `encoder_k`, both with "
+        "bias, a pixel shuffle, and a softmax over k x k"
+    ),
+    "attention": "multi-head self-attention over all positions of the map",
+    "norm": (
+        "`bn`: BatchNorm, `gn`: GroupNorm of 32 groups, `ln`: LayerNorm over the channels of each position (as ConvNeXt "
+        "has it), `none`: identity"
+    ),
+    "act": "the activation of this name, `none`: identity",
+    "scale": "one learnable factor per channel, initially 1",
+    "add": "sum",
+    "mul": "elementwise product. Numbers among the operands are constant factors",
+    "max": "elementwise maximum",
+    "weighted_add": (
+        "`sum(relu(w_i) * x_i) / (sum(relu(w_i)) + 1e-4)`, one learnable weight per operand, initially 1. With `by`, "
+        "weights per position in their place"
+    ),
+    "concat": "concatenation along the channels",
+    "split": "equal runs of channels, in order: several values",
+    "resize": (
+        "interpolation to the level of a value, or to the level with this number. A value that has this level already is "
+        "not changed."
+    ),
+    "pool": (
+        "pooling. An odd `k` has padding (k - 1) / 2, which averages do not include; an even `k` must equal `stride`, has"
+        " no padding, and the last window may be smaller"
+    ),
+    "global_pool": "maximum or mean of each channel",
+    **dict.fromkeys(ACTIVATIONS, "activation, as torch defines it by default"),
+}
+"""What each primitive does, as docs/language.md has it."""
+
+
+def meaning(name: str) -> str:
+    """What a primitive does; of one that a package registers, the first paragraph of its class's docstring."""
+    cls = CUSTOM.get(name)
+    documented = MEANINGS.get(name) or ("" if cls is None else inspect.getdoc(cls) or "")
+    return " ".join(documented.split("\n\n")[0].split())
 
 
 def find(name: str) -> Primitive | None:

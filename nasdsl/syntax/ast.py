@@ -191,6 +191,7 @@ class Repeat(Node):
     first: Attribute | None
     last: Attribute
     body: tuple[Statement, ...]
+    variable_span: Span | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
