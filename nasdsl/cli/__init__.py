@@ -19,6 +19,7 @@ from nasdsl.cli import (
     explain,
     export,
     fmt,
+    grammar,
     import_,
     latency,
     render,
@@ -50,6 +51,7 @@ def cli() -> None:
 
 COMMANDS = (
     check.check, fmt.fmt, explain.explain, compile_.compile_, render.render, zoo.zoo, import_.import_, sample.sample,
+    grammar.grammar,
     data.data, train.train, eval_.eval_, detect.detect, export.export, latency.latency, search.search, worker.worker,
     report.report,
 )  # fmt: skip
