@@ -22,6 +22,7 @@ from nasdsl.cli import (
     grammar,
     import_,
     latency,
+    mcp,
     render,
     report,
     sample,
@@ -51,7 +52,7 @@ def cli() -> None:
 
 COMMANDS = (
     check.check, fmt.fmt, explain.explain, compile_.compile_, render.render, zoo.zoo, import_.import_, sample.sample,
-    grammar.grammar,
+    grammar.grammar, mcp.mcp,
     data.data, train.train, eval_.eval_, detect.detect, export.export, latency.latency, search.search, worker.worker,
     report.report,
 )  # fmt: skip
