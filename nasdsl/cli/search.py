@@ -90,7 +90,9 @@ Positive = click.FloatRange(0, min_open=True)
     type=click.IntRange(0),
     help="End a stage after this many evaluated trials (duplicates and rejected ones do not count).",
 )
-@click.option("--strategy", metavar="NAME", help="Search strategy: bayes, ppo, evolution, nsga2 or random.  [default: bayes]")
+@click.option(
+    "--strategy", metavar="NAME", help="Search strategy: bayes, ppo, evolution, nsga2, llm or random.  [default: bayes]"
+)
 @click.option(
     "--strategy-option", multiple=True, metavar="NAME=VALUE", help="Change an option of the strategy; may be repeated."
 )
