@@ -4,7 +4,7 @@ VENV ?= .venv
 LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long test-lowest test-wheel check bench zoo goldens clean
+.PHONY: demo test test-long test-lowest test-wheel check bench zoo goldens vsix clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nasdsl needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
@@ -75,6 +75,10 @@ zoo: $(VENV)/.installed
 # Regenerate the expected diagnostics and diagrams; review the differences before committing them.
 goldens: $(VENV)/.installed
 	NASDSL_UPDATE_GOLDENS=1 $(BIN)/python -m pytest -q tests/diagnostics tests/backends/test_diagrams.py
+
+# The extension for Visual Studio Code, editors/vscode/nasdsl.vsix: its grammar tested, bundled and packaged. Needs node and npm.
+vsix:
+	cd editors/vscode && npm ci --no-audit --no-fund && npm test && cp ../../LICENSE . && npm run package
 
 clean:
 	rm -rf $(VENV) $(LOWEST) demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -14,7 +14,7 @@ proposal, also if it was proposed before (`--distinct` counts different samples 
 from its journal). `best at n` is the mean over seeds of the best reward after n evaluations, plus or minus its standard error;
 `as evolution` is the number of evaluations after which the mean reaches the final mean of regularised evolution. Milliseconds
 are processor time of one thread per proposal; a run ends when it has found the optimum. `--plot` draws the means, with bands of
-one standard error.
+one standard error. The strategy `llm` is compared where `--llm ADDRESS MODEL` names a language model for it.
 """
 
 from __future__ import annotations
@@ -232,6 +232,14 @@ def run(job: Job, tables: Path | None = None, make: Callable[[str, Any, int], An
     return Run(job, best + best[-1:] * (evaluations - len(best)), 1000 * spent / number)
 
 
+def make_any(llm: Sequence[str] | None, strategy: str, space: Any, seed: int) -> Any:
+    """A strategy of nasdsl; `llm` is the address and the model of the one that asks a language model."""
+    from nasdsl.search.strategies import make_strategy
+
+    asks = {"address": llm[0], "model": llm[1]} if strategy == "llm" and llm else {}
+    return make_strategy(strategy, space, seed, **asks)
+
+
 class RunFile:
     """Runs in a file, one per line, each as the evaluations at which its best reward changed."""
 
@@ -320,7 +328,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tables", type=Path, help="folder of the tables; without it only synthetic rewards")
     parser.add_argument("--tasks", nargs="*", choices=list(TASKS), help="default: all, or without --tables the synthetic ones")
-    parser.add_argument("--strategies", nargs="*", choices=list(STRATEGIES), default=list(STRATEGIES))
+    parser.add_argument("--strategies", nargs="*", choices=list(STRATEGIES), help="default: all but llm")
+    parser.add_argument("--llm", nargs=2, metavar=("ADDRESS", "MODEL"), help="also compare the strategy llm, with this model")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--evaluations", type=int, nargs="*", default=[200, 500])
     parser.add_argument("--distinct", action="store_true", help="count different samples only")
@@ -329,19 +338,21 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="draw the means to this file, .svg or .png")
     given = parser.parse_args()
     budgets = tuple(sorted(given.evaluations))
+    strategies = given.strategies or [name for name in STRATEGIES if name != "llm" or given.llm]
+    if "llm" in strategies and not given.llm:
+        parser.error("the strategy llm needs --llm ADDRESS MODEL")
     tasks = given.tasks or [name for name in TASKS if given.tables or "made up" in name]
     saved = RunFile(given.json)
     jobs = {
-        task: {
-            name: [Job(task, name, seed, budgets[-1], given.distinct) for seed in range(given.seeds)]
-            for name in given.strategies
-        }
+        task: {name: [Job(task, name, seed, budgets[-1], given.distinct) for seed in range(given.seeds)] for name in strategies}
         for task in tasks
     }
     missing = [job for of_task in jobs.values() for group in of_task.values() for job in group if job not in saved.runs]
     # One thread per process, because the strategies' matrices are small.
     with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
-        for made in pool.imap_unordered(partial(run, tables=given.tables), missing, chunksize=1):
+        for made in pool.imap_unordered(
+            partial(run, tables=given.tables, make=partial(make_any, given.llm)), missing, chunksize=1
+        ):
             saved.add(made)
             print(
                 f"{made.job.task}, {made.job.strategy}, seed {made.job.seed}: {made.best[-1]:.3f}", file=sys.stderr, flush=True

@@ -3,17 +3,16 @@
 # kernels and with integrated BatchNorm: four layers that both towers share, then one for classes and one for boxes.
 #
 # Integrated BatchNorm takes the statistics of all levels together. Here the norm is one set of weights and running statistics
-# for all levels, so that evaluation is the same; while training, each level is normalized by its own mean and variance. Maps
-# are upsampled bilinearly as everywhere in this language, where the published code aligns the corners of the maps.
+# for all levels, so that evaluation is the same; while training, each level is normalized by its own mean and variance.
 block pyramid_conv(x3, x4, x5, x6, x7) -> (y3, y4, y5, y6, y7) {
   shared own(x) = conv(x, k=3)
   shared finer(x) = conv(x, k=3, stride=2)
   shared coarse(x) = conv(x, k=3)
   shared close(x) = relu(norm(x, norm=bn))
-  y3 = close(add(own(x3), resize(coarse(x4), to=x3)))
-  y4 = close(add(own(x4), finer(x3), resize(coarse(x5), to=x4)))
-  y5 = close(add(own(x5), finer(x4), resize(coarse(x6), to=x5)))
-  y6 = close(add(own(x6), finer(x5), resize(coarse(x7), to=x6)))
+  y3 = close(add(own(x3), resize(coarse(x4), to=x3, mode=aligned)))
+  y4 = close(add(own(x4), finer(x3), resize(coarse(x5), to=x4, mode=aligned)))
+  y5 = close(add(own(x5), finer(x4), resize(coarse(x6), to=x5, mode=aligned)))
+  y6 = close(add(own(x6), finer(x5), resize(coarse(x7), to=x6, mode=aligned)))
   y7 = close(add(own(x7), finer(x6)))
 }
 

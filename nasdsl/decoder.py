@@ -21,9 +21,10 @@ from nasdsl.ir.canonical import canonical_text, digest
 from nasdsl.semantics.architecture import Architecture
 from nasdsl.semantics.calls import CallCounter
 from nasdsl.semantics.check import Checked, check
-from nasdsl.semantics.files import read_source, zoo_file
+from nasdsl.semantics.files import Reader, read_source, zoo_file
 from nasdsl.semantics.primitives import with_plugin_warnings
 from nasdsl.semantics.program import Program
+from nasdsl.semantics.resolved_names import NameTable
 from nasdsl.syntax.parser import parse
 from nasdsl.syntax.rewriting import with_detector, with_prediction, with_width
 
@@ -36,16 +37,29 @@ REFERENCE_BACKBONE = "resnet50"
 """The backbone of a decoder whose text names none: digests and pictures do not depend on it."""
 
 
-def check_source(source: Source, *, path: Path | None = None, root: Path | None = None) -> Checked:
-    """Parse and check a text: the architecture, or None with errors among the findings. Never raises for a text."""
+def check_source(
+    source: Source,
+    *,
+    path: Path | None = None,
+    root: Path | None = None,
+    names: NameTable | None = None,
+    read: Reader = read_source,
+) -> Checked:
+    """Parse and check a text: the architecture, or None with errors among the findings. Never raises for a text.
+
+    Args:
+        path, root: see `nasdsl.semantics.check.check`.
+        names: where what each name refers to is entered; None: nowhere.
+        read: reads the files that it brings in.
+    """
     parsed = parse(source)
-    checked = check(parsed.file, parsed.problems, path=path, root=root, lost=parsed.lost)
+    checked = check(parsed.file, parsed.problems, path=path, root=root, lost=parsed.lost, names=names, read=read)
     checked = checked._replace(problems=with_plugin_warnings(checked.problems))
     architecture = checked.architecture
     if architecture is None or not architecture.requirements or architecture.open_holes:
         return checked
     broken = _broken_requirements(architecture, checked.program)
-    return Checked(None if broken else architecture, checked.problems + broken, checked.program)
+    return checked._replace(architecture=None if broken else architecture, problems=checked.problems + broken)
 
 
 def _broken_requirements(architecture: Architecture, program: Program | None) -> list[Diagnostic]:
@@ -149,7 +163,7 @@ class Decoder:
         statements (``conv_1x1(x, width=32)``) stay as they are.
 
         Raises:
-            DiagnosticError: it does not check at this width (GroupNorm needs a multiple of 32; a sum meets a width that
+            DiagnosticError: it does not check at this width (GroupNorm needs a multiple of its groups; a sum meets a width that
                 stayed; a requirement is broken).
             TypeError: `width` is no whole number.
         """

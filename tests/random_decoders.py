@@ -49,6 +49,8 @@ _SMALL = [
     "s{n} = mul({a}, sigmoid(conv({b}, k=3, width=1, norm=none, act=none)))",
     "w{n} = conv({b}, k=1, width=1, norm=none) s{n} = {fold}(w{n}, {a}, w{n})",
     "let f = 0.5 s{n} = add({a}, mul({b}, f * -3, sigmoid({a})))",
+    "s{n} = mul({a}, add(mul(hardsigmoid(conv({b}, k=1, width=1, norm=none, act=none)), -2), 1.5, {b}))",
+    "s{n} = norm(sum(resize(norm({a}, norm=gn8), to={b}, mode=aligned), {b}), norm=gn4)",
     "q{n}, r{n}, u{n}, v{n} = split({a}, parts=4) s{n} = cat(concat(u{n}, q{n}, r{n}, v{n}), {b})",
 ]
 """Statements that bind s{n}, a value of the section's width."""

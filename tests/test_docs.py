@@ -382,11 +382,19 @@ def test_the_primitives_are_all_there() -> None:
     expected = {}
     for primitive in primitives.PRIMITIVES.values():
         operands = f"{primitive.least}" if primitive.least == primitive.most else f"{primitive.least} to {primitive.most}"
-        attributes = ", ".join(attribute(n, a) for n, a in primitive.attributes.items() if n != primitives.FACTOR)
+        attributes = ", ".join(attribute(n, a) for n, a in primitive.attributes.items() if n not in primitives.CONSTANTS)
         if primitive.name not in primitives.ACTIVATIONS:
             expected[primitive.name] = [operands, attributes or "none"]
     activations = ", ".join(primitives.ACTIVATIONS)
     assert shown == expected | {activations.replace(", ", "`, `"): ["1", "none"]}
+
+
+def test_editors_say_what_the_reference_says_of_primitives() -> None:
+    shown = {row[0].strip("`"): re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", row[3]) for row in table("The primitives")}
+    activations = shown.pop("`, `".join(primitives.ACTIVATIONS))
+    assert shown == {n: m for n, m in primitives.MEANINGS.items() if n not in primitives.ACTIVATIONS}
+    assert activations == "activations, as torch defines them by default"
+    assert {primitives.meaning(name) for name in primitives.ACTIVATIONS} == {"activation, as torch defines it by default"}
 
 
 def test_what_attributes_accept() -> None:
@@ -395,7 +403,7 @@ def test_what_attributes_accept() -> None:
     used = set()
     for owner in primitives.PRIMITIVES.values():
         for name, accepts in owner.attributes.items():
-            if name == primitives.FACTOR:
+            if name in primitives.CONSTANTS:
                 continue  # no text sets it by name
             key = name if name in shown else f"{name} of {owner.name}"
             assert shown[key] == accepts.expectation(), key
@@ -463,6 +471,6 @@ def test_the_diagnostics_are_all_there() -> None:
 def test_the_layers_are_all_primitives() -> None:
     """Nothing in the set of layers is out of reach of the language."""
     reached = {"input", "act", *primitives.PRIMITIVES}
-    reached |= {"result", "factor"}  # one of several results of a layer, and a number among the operands of `mul`
+    reached |= {"result", "factor", "term"}  # one of several results of a layer; a number among the operands of `mul` or `add`
     known = [t for t in vars(layers).values() if isinstance(t, type) and isinstance(vars(t).get("kind"), str)]
     assert {vars(t)["kind"] for t in known} <= reached

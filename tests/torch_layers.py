@@ -72,7 +72,7 @@ class Layers(nn.Module):
         name: str | None = None,
         **options: int,
     ) -> Tensor:
-        """Convolution, norm ("bn", "gn"), activation; a bias where no norm follows, unless `bias` says so."""
+        """Convolution, norm ("bn", "gn", "gn16"), activation; a bias where no norm follows, unless `bias` says so."""
         padding = options.get("dilation", 1) * (k // 2)
         bias = norm is None if bias is None else bias
         conv = self.use(nn.Conv2d, x.shape[1], width, k, padding=padding, bias=bias, like=x, name=name, **options)
@@ -81,8 +81,9 @@ class Layers(nn.Module):
     def norm(self, x: Tensor, norm: str | None, name: str | None = None) -> Tensor:
         if norm is None:
             return x
-        args = (32, x.shape[1]) if norm == "gn" else (x.shape[-1 if norm == "ln" else 1],)
-        kind = {"gn": nn.GroupNorm, "bn": nn.BatchNorm2d, "ln": nn.LayerNorm}[norm]
+        groups = {"gn": 32, "gn16": 16}.get(norm)
+        args = (groups, x.shape[1]) if groups else (x.shape[-1 if norm == "ln" else 1],)
+        kind = {"bn": nn.BatchNorm2d, "ln": nn.LayerNorm}.get(norm, nn.GroupNorm)
         layer = self.use(kind, *args, like=x, name=name)
         result: Tensor = layer(x)
         return result

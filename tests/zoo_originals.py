@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_layers import Features, Layers
+from torchvision.ops import deform_conv2d
 
 # ---------------------------------------------------------------------------------------------------- heads
 
@@ -24,14 +25,16 @@ def head(
     outputs: tuple[int, int] = (9 * 80, 9 * 4),
     centerness: str | None = None,
     boxes: Callable[[Tensor, int], Tensor] | None = None,
+    kernel: int = 3,
 ) -> list[Tensor]:
-    """Towers and 3x3 predictions that all levels share.
+    """Towers and predictions that all levels share.
 
     Args:
         convs: layers of the tower for classes, and of that for boxes.
         outputs: channels for classes, and for boxes.
         centerness: the tower that it is read from.
         boxes: of the convolution's output, which a factor of each level has multiplied, and the stride of the level.
+        kernel: side of the predictions.
     """
     convs = (convs, convs) if isinstance(convs, int) else convs
     found = list(pyramid)
@@ -41,11 +44,11 @@ def head(
             towers[tower] = x
             for number in range(depth):
                 towers[tower] = net.conv(towers[tower], x.shape[1], 3, norm, "relu", bias, name=f"{tower} {number}")
-        found.append(net.conv(towers["cls"], outputs[0], 3, name="classes"))
-        sides = net.conv(towers["box"], outputs[1], 3, name="boxes")
+        found.append(net.conv(towers["cls"], outputs[0], kernel, name="classes"))
+        sides = net.conv(towers["box"], outputs[1], kernel, name="boxes")
         found.append(boxes(sides, 8 << level) if boxes else sides)
         if centerness:
-            found.append(net.conv(towers[centerness], 1, 3, name="centerness"))
+            found.append(net.conv(towers[centerness], 1, kernel, name="centerness"))
     net.scalars += len(pyramid) if boxes else 0
     return found
 
@@ -55,11 +58,23 @@ def fcos_head(net: Layers, pyramid: list[Tensor]) -> list[Tensor]:
     return head(net, pyramid, 4, "gn", True, (80, 4), "cls", lambda x, stride: x.exp())
 
 
+def relu_sides(x: Tensor, stride: int) -> Tensor:
+    """Sides of a box in pixels (arXiv:1912.02424)."""
+    return x.relu() * stride
+
+
 # ------------------------------------------------------------------------------------------------- pyramids
 
 
 def nearest(x: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(x, size=like.shape[2:])
+
+
+def bilinear(x: Tensor, like: Tensor, aligned: bool = False) -> Tensor:
+    """Bilinear interpolation; `aligned`: with the corners of both maps in one place."""
+    if x.is_meta:  # its steps are many, and take long where nothing is computed
+        return x.new_empty(*x.shape[:2], *like.shape[2:])
+    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=aligned)
 
 
 def laterals(net: Layers, features: Features) -> list[Tensor]:
@@ -223,7 +238,7 @@ def sepc(net: Layers, features: Features) -> list[Tensor]:
                 total = total + net.conv(x[i - 1], net.width, 3, name=f"{turn} finer", stride=2)
             if i < len(x) - 1:
                 coarse = net.conv(x[i + 1], net.width, 3, name=f"{turn} coarse")
-                total = total + F.interpolate(coarse, size=own.shape[2:], mode="bilinear")
+                total = total + bilinear(coarse, own, aligned=True)
             y.append(net.norm(total, "bn", f"{turn} norm").relu())
         x = y
     return head(net, x, 1, "bn", True)
@@ -231,8 +246,7 @@ def sepc(net: Layers, features: Features) -> list[Tensor]:
 
 def atss(net: Layers, features: Features) -> list[Tensor]:
     """arXiv:1912.02424: the network of FCOS's later version."""
-    sides = lambda x, stride: x.relu() * stride  # noqa: E731
-    return head(net, five_levels(net, features), 4, "gn", True, (80, 4), "box", sides)
+    return head(net, five_levels(net, features), 4, "gn", True, (80, 4), "box", relu_sides)
 
 
 def gfl(net: Layers, features: Features) -> list[Tensor]:
@@ -258,6 +272,46 @@ def tood(net: Layers, features: Features) -> list[Tensor]:
             tasks.append(net.conv(torch.cat(weighted, 1), net.width, 1, "gn", "relu", name=f"{task} reduced"))
         found += [net.conv(tasks[0], 80, 3, name="classes"), net.conv(tasks[1], 4 * 17, 3, name="boxes")]
     return found
+
+
+def guided(net: Layers, x: Tensor, predicted: Tensor, name: str, stride: int = 1) -> Tensor:
+    """A modulated deformable convolution of 3x3, with offsets and mask of another map, and GroupNorm of 16 groups."""
+    kernel = net.use(nn.Conv2d, x.shape[1], net.width, 3, stride, 1, like=x, name=name)
+    if x.is_meta:  # torch counts no deformable convolutions; its own costs what a plain one does
+        x = kernel(x)
+    else:
+        weight, bias = kernel.get_parameter("weight"), kernel.get_parameter("bias")
+        x = deform_conv2d(x, predicted[:, :18], weight, bias, stride, 1, mask=predicted[:, 18:].sigmoid())
+    return net.norm(x, "gn16", f"{name}.norm")
+
+
+def dyhead(net: Layers, features: Features) -> list[Tensor]:
+    """arXiv:2106.08322, section 3, and its published code; offsets for the kernel of the coarser level are resized."""
+
+    def hard_sigmoid(x: Tensor) -> Tensor:
+        return F.relu6(x + 3) / 6
+
+    def scaled(x: Tensor, block: int) -> Tensor:
+        return x * hard_sigmoid(net.conv(x.mean((2, 3), keepdim=True), 1, act="relu", name=f"{block} scale"))
+
+    levels = five_levels(net, features)
+    for block in range(6):
+        found = {}
+        for i in (1, 2, 3, 0, 4):  # first a level with two neighbours, so that kernels are made in the order of the text
+            own = levels[i]
+            predicted = net.conv(own, 27, 3, name=f"{block} offsets")
+            seen = [scaled(guided(net, own, predicted, f"{block} own"), block)]
+            if i > 0:
+                seen.append(scaled(guided(net, levels[i - 1], predicted, f"{block} finer", 2), block))
+            if i < 4:
+                above = guided(net, levels[i + 1], bilinear(predicted, levels[i + 1]), f"{block} coarser")
+                seen.append(scaled(bilinear(above, own, aligned=True), block))
+            x = torch.stack(seen).mean(0)
+            hidden = net.conv(x.mean((2, 3), keepdim=True), net.width // 4, act="relu", name=f"{block} hidden")
+            a1, b1, a2, b2 = (hard_sigmoid(net.conv(hidden, 4 * net.width, name=f"{block} lines")) - 0.5).chunk(4, 1)
+            found[i] = torch.maximum(x * (2 * a1 + 1) + b1, x * 2 * a2 + b2)
+        levels = [found[i] for i in range(5)]
+    return head(net, levels, 0, outputs=(80, 4), centerness="box", boxes=relu_sides, kernel=1)
 
 
 class FastFusion(nn.Module):

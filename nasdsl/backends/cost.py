@@ -10,7 +10,7 @@ from nasdsl.backbones import Backbone
 from nasdsl.diagnostics import Span
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.layers import Attention, Cost, Feature, Norm, layer_cost
-from nasdsl.semantics.architecture import Value
+from nasdsl.semantics.architecture import Group, Value
 
 Size = tuple[int, int]
 """Height and width of the input image, in pixels."""
@@ -51,6 +51,7 @@ class ValueCost(NamedTuple):
             levels have different ones.
         macs, params: see `PartCost`.
         span: where the text defines it.
+        groups: the repeats, turns and blocks that it stands in; see `Value`.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ValueCost(NamedTuple):
     macs: int
     params: int
     span: Span
+    groups: tuple[Group, ...] = ()
 
     @property
     def line(self) -> int:
@@ -129,7 +131,7 @@ def cost(graph: Graph, size: Size, classes: int, backbone: Backbone | None = Non
             continue
         height, width = areas.map(last.out)
         shape = (last.out.width, height, width)
-        nodes.append(ValueCost(value.name, value.op, last.out.level, shape, total[0], total[1], value.span))
+        nodes.append(ValueCost(value.name, value.op, last.out.level, shape, total[0], total[1], value.span, value.groups))
     head, head_nodes = _head(graph, areas, classes)
     removed = []
     for entry in graph.removed:

@@ -38,6 +38,7 @@ from nasdsl.layers import (
     Result,
     Scale,
     Split,
+    Term,
     UpConv,
     WeightedAdd,
     is_sized,
@@ -196,6 +197,8 @@ def compute_of(layer: Layer) -> Compute | None:
             return lambda x, sizes: placewise_add(x[-1], *x[:-1])
         case Factor():
             return lambda x, sizes: x[0] * layer.value
+        case Term():
+            return lambda x, sizes: x[0] + layer.value
         case Maximum():
             return lambda x, sizes: _reduce(torch.maximum, x)
         case Concat():
@@ -234,6 +237,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "hardswish": F.hardswish,
     "gelu": F.gelu,
     "sigmoid": torch.sigmoid,
+    "hardsigmoid": F.hardsigmoid,
     "tanh": torch.tanh,
 }
 
@@ -254,7 +258,8 @@ def _expand(operands: Sequence[Tensor]) -> list[Tensor]:
 def _resize(layer: Resize) -> Compute:
     if layer.mode == "nearest":
         return lambda x, sizes: F.interpolate(x[0], size=tuple(sizes[layer.level]), mode="nearest")
-    return lambda x, sizes: F.interpolate(x[0], size=tuple(sizes[layer.level]), mode="bilinear", align_corners=False)
+    aligned = layer.mode == "aligned"
+    return lambda x, sizes: F.interpolate(x[0], size=tuple(sizes[layer.level]), mode="bilinear", align_corners=aligned)
 
 
 def _pool(layer: Pool) -> Compute:

@@ -19,7 +19,7 @@ from nasdsl.backends.interpreter import Interpreter, compute_of, needed_levels
 from nasdsl.ir.graph import Graph, HeadLayer, Node
 from nasdsl.ir.graph import Prediction as PredictionLayer
 from nasdsl.layers import (
-    GROUP_NORM_GROUPS,
+    GROUP_NORMS,
     Activation,
     Add,
     Attention,
@@ -42,6 +42,7 @@ from nasdsl.layers import (
     Result,
     Scale,
     Split,
+    Term,
     UpConv,
     WeightedAdd,
 )
@@ -321,8 +322,8 @@ def _create(parent: nn.Module, tree: Mapping[str, Any]) -> None:
 
 
 def _norm(kind: NormKind, width: int) -> nn.Module:
-    if kind == "gn":
-        return GroupNorm(GROUP_NORM_GROUPS, width)
+    if kind in GROUP_NORMS:
+        return GroupNorm(GROUP_NORMS[kind], width)
     return nn.BatchNorm2d(width) if kind == "bn" else LayerNorm2d(width)
 
 
@@ -360,7 +361,7 @@ def make_module(node: Node) -> nn.Module | None:
         case CustomLayer():
             module: nn.Module = layer.module(node.operands, node.out)
             return module
-        case Input() | Activation() | Add() | Multiply() | Factor() | Maximum() | PlacewiseAdd() | Concat():
+        case Input() | Activation() | Add() | Multiply() | Factor() | Term() | Maximum() | PlacewiseAdd() | Concat():
             return None
         case Split() | Result() | Resize() | Pool() | GlobalPool():
             return None

@@ -21,8 +21,11 @@ from nasdsl.cli import (
     explain,
     export,
     fmt,
+    grammar,
     import_,
     latency,
+    lsp,
+    mcp,
     render,
     report,
     sample,
@@ -60,8 +63,8 @@ def cli() -> None:
 
 COMMANDS = (
     check.check, fmt.fmt, explain.explain, compile_.compile_, render.render, zoo.zoo, import_.import_, sample.sample,
-    data.data, train.train, eval_.eval_, detect.detect, export.export, latency.latency, search.search, worker.worker,
-    report.report, env.env, completion.completion,
+    grammar.grammar, mcp.mcp, lsp.lsp, data.data, train.train, eval_.eval_, detect.detect, export.export, latency.latency,
+    search.search, worker.worker, report.report, env.env, completion.completion,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

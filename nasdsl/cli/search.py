@@ -95,7 +95,7 @@ Positive = click.FloatRange(0, min_open=True)
     "--strategy",
     metavar="NAME",
     shell_complete=completion.STRATEGIES,
-    help="Search strategy: bayes, ppo, evolution, nsga2 or random.  [default: bayes]",
+    help="Search strategy: bayes, ppo, evolution, nsga2, llm or random.  [default: bayes]",
 )
 @click.option(
     "--strategy-option", multiple=True, metavar="NAME=VALUE", help="Change an option of the strategy; may be repeated."

@@ -37,6 +37,7 @@ from nasdsl.layers import (
     Result,
     Scale,
     Split,
+    Term,
     UpConv,
     WeightedAdd,
     attribute_texts,
@@ -340,13 +341,19 @@ def call(layer: Layer, operands: Sequence[str], width: int) -> str:
         case PlacewiseAdd():
             return f"{layer.kind}({', '.join(operands[:-1])}, by={operands[-1]})"
         case Factor():
-            return f"mul({x}, {number_digits(layer.value).removesuffix('.0')})"
+            return f"mul({x}, {_number(layer.value)})"
+        case Term():
+            return f"add({x}, {_number(layer.value)})"
         case Split():
             return f"split({x}, parts={layer.parts})"
         case Result():
             return operands[0]
         case CustomLayer():
             return f"{layer.kind}({x}{_fields(layer)})"
+
+
+def _number(value: float) -> str:
+    return number_digits(value).removesuffix(".0")
 
 
 def _conv(layer: Conv | DeformConv) -> str:

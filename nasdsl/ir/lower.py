@@ -30,6 +30,7 @@ from nasdsl.layers import (
     Resize,
     ResizeMode,
     Scale,
+    Term,
     WeightedAdd,
     check_merged,
 )
@@ -44,7 +45,7 @@ from nasdsl.syntax.tables import without_collector
 _COMBINING = frozenset({Add, Concat, Multiply, Maximum, PlacewiseAdd, WeightedAdd})
 """Layers whose operands are resized to one level."""
 
-_PLAIN = frozenset({Activation, Conv, DeformConv, Factor, Norm, Scale})
+_PLAIN = frozenset({Activation, Conv, DeformConv, Factor, Norm, Scale, Term})
 """Layers of one operand, which is never resized for them."""
 
 MODULE_ATTRIBUTES = frozenset(

@@ -30,6 +30,7 @@ from nasdsl.layers import (
     Resize,
     Result,
     Scale,
+    Term,
     UpConv,
     is_sized,
 )
@@ -158,7 +159,7 @@ def split(nodes: Sequence[Node], results: Iterable[str]) -> list[tuple[Node, ...
 
 def _continues(piece: list[Node], layer: Layer) -> bool:
     """Whether a layer belongs to the piece that it reads."""
-    if isinstance(layer, Norm | Activation | Scale | Factor):
+    if isinstance(layer, Norm | Activation | Scale | Factor | Term):
         return True
     if not isinstance(layer, Conv) or layer.k > 1 or layer.stride > 1:
         return False

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from nasdsl.layers.attention import Attention
 from nasdsl.layers.base import FREE, UNKNOWN_WIDTH, Cost, Feature, Features, LayerError
 from nasdsl.layers.builtin import (
-    GROUP_NORM_GROUPS,
+    GROUP_NORMS,
     OWN_WIDTH,
     Activation,
     ActivationKind,
@@ -35,6 +35,7 @@ from nasdsl.layers.builtin import (
     Result,
     Scale,
     Split,
+    Term,
     WeightedAdd,
     check_merged,
     halvings,
@@ -53,6 +54,7 @@ Layer: TypeAlias = (
     | Add
     | Multiply
     | Factor
+    | Term
     | Maximum
     | WeightedAdd
     | PlacewiseAdd
@@ -84,6 +86,7 @@ WITHOUT_WEIGHTS = (
     Resize,
     Result,
     Split,
+    Term,
 )
 """Layers that never have weights."""
 
@@ -105,7 +108,7 @@ def layer_cost(layer: Layer, inputs: Sequence[Feature], out: Feature, area: Call
 __all__ = [
     "CUSTOM",
     "FREE",
-    "GROUP_NORM_GROUPS",
+    "GROUP_NORMS",
     "OWN_WIDTH",
     "UNKNOWN_WIDTH",
     "WITHOUT_WEIGHTS",
@@ -140,6 +143,7 @@ __all__ = [
     "Result",
     "Scale",
     "Split",
+    "Term",
     "UpConv",
     "WeightedAdd",
     "attribute_texts",

@@ -6,19 +6,21 @@ is height * width of the result.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, TypeAlias, TypeVar
+from typing import ClassVar, Final, Literal, TypeAlias, TypeVar
 
 from nasdsl.layers.base import FREE, UNKNOWN_WIDTH, Cost, Feature, Features, LayerError
 
-NormKind: TypeAlias = Literal["bn", "gn", "ln"]
-ActivationKind: TypeAlias = Literal["relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu", "sigmoid", "tanh"]
-ResizeMode: TypeAlias = Literal["bilinear", "nearest"]
+NormKind: TypeAlias = Literal["bn", "gn", "gn16", "gn8", "gn4", "gn2", "gn1", "ln"]
+ActivationKind: TypeAlias = Literal[
+    "relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu", "sigmoid", "hardsigmoid", "tanh"
+]  # fmt: skip
+ResizeMode: TypeAlias = Literal["bilinear", "nearest", "aligned"]
 PoolKind: TypeAlias = Literal["max", "avg"]
 
-GROUP_NORM_GROUPS = 32
-
+GROUP_NORMS: Final[Mapping[NormKind, int]] = {"gn": 32, "gn16": 16, "gn8": 8, "gn4": 4, "gn2": 2, "gn1": 1}
+"""The number of groups of each GroupNorm, from many to few."""
 
 OWN_WIDTH = 0
 """Of a convolution's ``width`` and ``groups``: the number of channels that come in, where it is not known yet."""
@@ -154,17 +156,16 @@ def _resolved(layer: _Convolution, x: Feature) -> _Convolution:
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """BatchNorm (``bn``), GroupNorm of 32 groups (``gn``), or LayerNorm over the channels of each position (``ln``)."""
+    """BatchNorm (``bn``), GroupNorm (of `GROUP_NORMS`), or LayerNorm over the channels of each position (``ln``)."""
 
     norm: NormKind
 
     kind: ClassVar[str] = "norm"
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
-        if self.norm == "gn" and inputs[0].width % GROUP_NORM_GROUPS:
-            raise LayerError(
-                "group norm", f"GroupNorm has {GROUP_NORM_GROUPS} groups, which do not divide {inputs[0].width} channels"
-            )
+        groups = GROUP_NORMS.get(self.norm, 1)
+        if inputs[0].width % groups:
+            raise LayerError("group norm", f"GroupNorm has {groups} groups, which do not divide {inputs[0].width} channels")
         return inputs[0]
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
@@ -269,6 +270,21 @@ class Factor:
 
 
 @dataclass(frozen=True, slots=True)
+class Term:
+    """Addition of a constant."""
+
+    value: float
+
+    kind: ClassVar[str] = "term"
+
+    def infer(self, inputs: Sequence[Feature]) -> Feature:
+        return inputs[0]
+
+    def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
+        return FREE
+
+
+@dataclass(frozen=True, slots=True)
 class Maximum:
     """The elementwise maximum of its operands."""
 
@@ -351,7 +367,10 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """Interpolation to the resolution of a level; ``bilinear`` is with ``align_corners=False``."""
+    """Interpolation to the resolution of a level.
+
+    ``bilinear`` is with ``align_corners=False``, ``aligned`` is bilinear with ``align_corners=True``.
+    """
 
     level: int
     mode: ResizeMode = "bilinear"

@@ -189,7 +189,7 @@ def _check_class(cls: type, name: str) -> None:
 def _builtin_primitives() -> frozenset[str]:
     classes = [c for module in (builtin, upsampling, attention) for c in vars(module).values()]
     kinds = {kind for c in classes if isinstance(kind := getattr(c, "kind", None), str)}
-    kinds.discard(builtin.Factor.kind)  # is written `mul(x, 0.2)`
+    kinds -= {builtin.Factor.kind, builtin.Term.kind}  # are written `mul(x, 0.2)` and `add(x, 0.2)`
     return frozenset(kinds | set(get_args(builtin.ActivationKind)) | {"none"})
 
 

@@ -24,6 +24,7 @@ class History:
         observed_before: for each proposal, how many results the strategy had observed when it was made.
         evaluations: how many proposals need an evaluation, or needed one.
         diagnostics: of the strategy, by the number of the trial that it had observed last.
+        notes: of the strategy, by the number of the proposal; see `RecordedStrategy.note`.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,7 @@ class History:
         self.observed_before: list[int] = []
         self.evaluations = 0
         self.diagnostics: dict[int, dict[str, float]] = {}
+        self.notes: dict[int, dict[str, Any]] = {}
         self._by_digest: dict[str, int] = {}
 
     def add(self, record: Mapping[str, Any]) -> None:
@@ -76,6 +78,8 @@ class History:
             proposed=record["time"],
         )
         self.proposals.append(trial)
+        if "note" in record:
+            self.notes[number] = dict(record["note"])
         self.observed_before.append(int(record["observed"]))
         if not trial.verdict:
             self._by_digest[digest] = number

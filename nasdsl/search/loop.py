@@ -272,6 +272,9 @@ class _Loop:
         number = self.strategy.proposed
         text = self.strategy.propose()
         record: dict[str, Any] = {"kind": "proposal", "number": number, "observed": observed}
+        note = self.strategy.note()
+        if note:
+            record["note"] = note
         record |= {"text": str(text), "indices": list(text.indices), "digest": None, "figures": {}, "time": time.time()}
         try:
             checked = self.check(text)

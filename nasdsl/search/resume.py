@@ -22,6 +22,7 @@ from nasdsl.spaces import Filled
 
 if TYPE_CHECKING:
     from nasdsl.search.strategies import FrontStrategy, Strategy
+    from nasdsl.search.strategies.strategy import RecordedStrategy
 
 
 class ProposalMismatch(Exception):
@@ -116,12 +117,20 @@ class ResumableStrategy:
             "instead, and its next proposals are not those of an uninterrupted search"
         )
 
+    def note(self) -> dict[str, Any]:
+        """What the journal records with the last proposal; empty for a strategy that can make it again."""
+        return cast("RecordedStrategy", self.strategy).note() if hasattr(self.strategy, "note") else {}
+
     def _replay(self) -> None:
         history = self.history
         while self.proposed < len(history.proposals):
             number = self.proposed
             while self.observed < history.observed_before[number]:
                 self.observe()
+            if hasattr(self.strategy, "repropose"):
+                cast("RecordedStrategy", self.strategy).repropose(history.proposals[number].text, history.notes.get(number, {}))
+                self.proposed += 1
+                continue
             # The indices are what a strategy proposes; how the space spells them may differ between versions.
             if tuple(self.propose().indices) != tuple(history.proposals[number].text.indices):
                 raise ProposalMismatch(number)

@@ -91,7 +91,9 @@ class PyramidOutput:
 class FpnPart:
     """The section ``fpn``: applications in an order in which no operand comes after its reader, but for merges.
 
-    ``dangling`` is the number of blocks that no block reads and that are no output.
+    ``dangling`` is the number of blocks that no block reads and that are no output. ``bindings`` says of each name that an
+    input, a statement or an output binds where it stands, and which application computes it (or `builder.UNFIT`): a statement
+    in a `repeat` gives one for each turn.
     """
 
     width: int
@@ -99,6 +101,7 @@ class FpnPart:
     applications: tuple[Application, ...]
     outputs: tuple[PyramidOutput, ...]
     dangling: int
+    bindings: tuple[tuple[Span, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

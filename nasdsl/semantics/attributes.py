@@ -132,8 +132,8 @@ def evaluate(value: ast.Link, environment: Environment, problems: list[Diagnosti
         return -inner
     if isinstance(value, ast.Arithmetic):
         return _arithmetic(value, environment, problems)
-    if isinstance(value, ast.Reference):  # x[t]: a feature, whose name the caller resolves
-        return index_name(value.name, value.index, environment, problems)
+    if isinstance(value, ast.Reference) and value.index is not None:
+        return _numbered_name(value.name, value.index, environment, problems)
     return UNKNOWN  # a hole, or a value whose mistake is reported already
 
 
@@ -183,17 +183,13 @@ def _not_a_number(at: ast.Link, word: str | Size, problems: list[Diagnostic]) ->
     return UNKNOWN
 
 
-def index_name(
-    name: str, index: ast.Attribute | None, environment: Environment, problems: list[Diagnostic], *, read: bool = False
-) -> str | Unknown:
-    """``x[t-1]`` with t = 3 is ``x2``; a plain name is itself. What is ``read`` may be an op, called with wrong brackets."""
-    if index is None:
-        return name
+def _numbered_name(name: str, index: ast.Attribute, environment: Environment, problems: list[Diagnostic]) -> str | Unknown:
+    """``x[t-1]`` with t = 3 is ``x2``."""
     number = evaluate(index, environment, problems)
     if isinstance(number, Unknown):
         return UNKNOWN
     if not isinstance(number, int) or number < 0:
-        problems.append(types.index_value(index.span, name, number, read=read))
+        problems.append(types.index_value(index.span, name, number, read=False))
         return UNKNOWN
     return f"{name}{number}"
 

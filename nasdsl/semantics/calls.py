@@ -23,6 +23,7 @@ from nasdsl.semantics.program import (
     present_steps,
     section_values,
 )
+from nasdsl.semantics.signature import words_of_call
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
 from nasdsl.syntax import ast
 
@@ -110,7 +111,7 @@ class _Walk:
         if isinstance(callee, Primitive):
             return found
         is_shared = isinstance(callee, Op) and callee.is_shared  # whose body reads what is around it
-        inner = words if is_shared else _words_of_call(callee, settings, words)
+        inner = words if is_shared else words_of_call(callee, settings, words)
         if callee.has_slots:
             return found + self._body(callee, inner)
         key = (id(callee), *inner.values())
@@ -123,13 +124,6 @@ class _Walk:
         if isinstance(callee, Op):
             return self.operand(body_of_op(callee), words, callee.home)
         return self.statements(body_of_block(callee, words, []).statements, words, callee.home)
-
-
-def _words_of_call(callee: Definition, settings: tuple[ast.Setting, ...], words: _Words) -> _Words:
-    """What words mean in the body of what is called with these attributes."""
-    section = {name: words[name] for name in primitives.SECTION}
-    inner = section | {name: attributes.evaluate(default, section, []) for name, default in callee.attributes.items()}
-    return inner | {s.name: attributes.evaluate(s.value, words, []) for s in settings if s.name in callee.attributes}
 
 
 def _section_words(section: Any, accepted: Any, indices: Sequence[int]) -> _Words:

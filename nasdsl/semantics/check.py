@@ -15,6 +15,7 @@ from nasdsl.semantics.conditions import ALWAYS, holds
 from nasdsl.semantics.definitions import check_definitions
 from nasdsl.semantics.elaborate import elaborate
 from nasdsl.semantics.elaborate_body import new_context
+from nasdsl.semantics.files import Reader, read_source
 from nasdsl.semantics.infer_detector import feature_widths, infer_detector
 from nasdsl.semantics.infer_fpn import infer_fpn
 from nasdsl.semantics.infer_head import infer_head, longest_path
@@ -22,6 +23,7 @@ from nasdsl.semantics.infer_prediction import infer_prediction
 from nasdsl.semantics.level_widths import check_level_widths
 from nasdsl.semantics.library import Library
 from nasdsl.semantics.program import Decision, Program
+from nasdsl.semantics.resolved_names import NameTable
 from nasdsl.semantics.rules import layer_warnings
 from nasdsl.semantics.vocabulary import Vocabulary
 from nasdsl.syntax import ast
@@ -42,11 +44,15 @@ class Checked(NamedTuple):
         architecture: None where the text has errors or holds no decoder.
         problems: all findings.
         program: what was inferred from; None where the text holds no decoder.
+        file: the tree.
+        vocabulary: what its names of ops, blocks and choices mean.
     """
 
     architecture: Architecture | None
     problems: list[Diagnostic]
     program: Program | None = None
+    file: ast.File | None = None
+    vocabulary: Vocabulary | None = None
 
 
 @without_collector
@@ -57,6 +63,8 @@ def check(
     path: Path | None = None,
     root: Path | None = None,
     lost: frozenset[str] | None = None,
+    names: NameTable | None = None,
+    read: Reader = read_source,
 ) -> Checked:
     """Check a file.
 
@@ -65,22 +73,25 @@ def check(
         path: where the file lies, for `use` and `from`; None for a text without a place.
         root: the folder that paths may not leave; the file's own by default.
         lost: `Parsed.lost`: names that a syntax error made unreadable, whose absence is no finding.
+        names: where what names refer to is entered; None: nowhere.
+        read: reads the files that it brings in.
     """
     folder = path.resolve().parent if path is not None else None
-    library = Library(root or folder, problems)
+    library = Library(root or folder, problems, read)
     if path is not None:
         library.enter(path.resolve())
     vocabulary = library.vocabulary(file, folder)
-    level: Vocabulary | None = vocabulary
-    while level is not None and level.parent is not None:  # all but the prelude, which is checked by the tests
-        if level.definitions:
-            check_definitions(level, problems, lost)
-        level = level.parent
-    check_unused_choices(file, vocabulary, problems, lost)
+    for level in vocabulary.levels():  # the prelude is checked by the tests
+        check_definitions(level, problems, lost, names)
+    check_unused_choices(file, vocabulary, problems, lost, names)
+    if names is not None:
+        for item in file.items:
+            if isinstance(item, ast.OpDef | ast.BlockDef | ast.ChoiceDef):
+                names.definition(item)
     node = _only_decoder(file, problems, lost)
     program = architecture = None
     if node is not None:
-        context = new_context(problems, lost)
+        context = new_context(problems, lost, names)
         program = elaborate(node, vocabulary, folder, library, context)
         architecture = _architecture(program, problems, lost)
         readable = lost is None and not any(p.code < "NAS2" for p in problems)  # a mended text has holes of its own
@@ -91,7 +102,7 @@ def check(
     problems[:] = {(p.code, p.span, p.message): p for p in problems}.values()
     problems.sort(key=lambda p: (p.span.source is not file.span.source, p.span.start))
     failed = any(p.severity == "error" for p in problems)
-    return Checked(None if failed else architecture, problems, program)
+    return Checked(None if failed else architecture, problems, program, file, vocabulary)
 
 
 def _only_decoder(file: ast.File, problems: list[Diagnostic], lost: frozenset[str] | None) -> ast.Decoder | None:
@@ -140,7 +151,7 @@ def _check_alternatives(program: Program, hole_problems: list[Diagnostic], probl
     if hole_problems:
         return
     reported = {(p.code, p.span) for p in problems}
-    fillings = list(_fillings(program.decisions))
+    fillings = list(sample_fillings(program.decisions))
     head = program.head
     longest = 0 if head is None else max((longest_path(head, indices) for indices in fillings), default=0)
     for indices in fillings:
@@ -154,7 +165,7 @@ def _check_alternatives(program: Program, hole_problems: list[Diagnostic], probl
                 problems.append(problem)
 
 
-def _fillings(decisions: Sequence[Decision]) -> Iterator[list[int]]:
+def sample_fillings(decisions: Sequence[Decision]) -> Iterator[list[int]]:
     """Fillings in which each alternative of each hole stands once; `MOST_FILLINGS` at the most."""
     left = {d: dict.fromkeys(range(len(d.texts))) for d in decisions}
     for number in range(MOST_FILLINGS):

@@ -15,6 +15,7 @@ from nasdsl.semantics.elaborate_expression import ExpressionElaborator
 from nasdsl.semantics.infer import Inference
 from nasdsl.semantics.infer_scope import Binding, Frame
 from nasdsl.semantics.program import Call, Slot, Target
+from nasdsl.semantics.resolved_names import NameTable
 from nasdsl.semantics.vocabulary import Vocabulary
 from nasdsl.syntax import ast
 
@@ -29,7 +30,11 @@ _OF_PLACES: Final = ("NAS503",)
 
 
 def check_unused_choices(
-    file: ast.File, vocabulary: Vocabulary, problems: list[Diagnostic], lost: frozenset[str] | None
+    file: ast.File,
+    vocabulary: Vocabulary,
+    problems: list[Diagnostic],
+    lost: frozenset[str] | None,
+    names: NameTable | None = None,
 ) -> None:
     """Report alternatives that are no op, and attributes that an op does not take, of choices that the file has no hole of.
 
@@ -43,7 +48,7 @@ def check_unused_choices(
     for choice in choices:
         if choice.name in {*drawn, "pool"} or not any(_is_op(a, vocabulary) for a in choice.alternatives):
             continue
-        context = new_context(problems, lost)
+        context = new_context(problems, lost, names)
         words = dict.fromkeys(primitives.SECTION, UNKNOWN)
         body = ExpressionElaborator(context, vocabulary, words)
         hole = ast.NamedHole(choice.name_span, choice.name)

@@ -6,36 +6,47 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from nasdsl.diagnostics import Diagnostic
-from nasdsl.diagnostics.catalogue import holes, names
+from nasdsl.diagnostics.catalogue import holes
+from nasdsl.diagnostics.catalogue.names import recursive, unbound_result
 from nasdsl.semantics import primitives
-from nasdsl.semantics.attributes import UNKNOWN, Unknown, Value, evaluate
+from nasdsl.semantics.attributes import UNKNOWN, Unknown, Value
 from nasdsl.semantics.builder import MAX_LAYERS, UNFIT
+from nasdsl.semantics.elaborate_attribute import Context
 from nasdsl.semantics.elaborate_body import elaborate_block, new_context, weight_of
-from nasdsl.semantics.elaborate_expression import elaborate_op
+from nasdsl.semantics.elaborate_expression import ExpressionElaborator, elaborate_op
 from nasdsl.semantics.infer import Inference
 from nasdsl.semantics.infer_scope import Binding, Frame
+from nasdsl.semantics.note_calls import note_words
 from nasdsl.semantics.program import Missing
+from nasdsl.semantics.resolved_names import NameTable
+from nasdsl.semantics.signature import accepted, default_words
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
 from nasdsl.syntax import ast
 
 _HOLES: Final = (ast.NamedHole, ast.ChoiceHole, ast.RangeHole)
 
 
-def check_definitions(vocabulary: Vocabulary, problems: list[Diagnostic], lost: frozenset[str] | None) -> None:
+def check_definitions(
+    vocabulary: Vocabulary, problems: list[Diagnostic], lost: frozenset[str] | None, names: NameTable | None = None
+) -> None:
     """Report what is wrong in the bodies of a file's ops and blocks, and mark those `broken`.
 
     Each body is elaborated, and inferred once with operands and section attributes that are not known, which leaves just
     what is certain: names, numbers of operands, names and values of attributes.
+
+    `names`: where what names refer to is entered.
     """
     for definition in vocabulary.definitions.values():
-        _elaborate_with_callees(definition, problems, lost)
+        _elaborate_with_callees(definition, problems, lost, names)
     for definition in vocabulary.definitions.values():
         before = len(problems)
         _infer(definition, problems)
         definition.broken = definition.broken or len(problems) > before
 
 
-def _elaborate_with_callees(definition: Definition, problems: list[Diagnostic], lost: frozenset[str] | None) -> None:
+def _elaborate_with_callees(
+    definition: Definition, problems: list[Diagnostic], lost: frozenset[str] | None, names: NameTable | None
+) -> None:
     """Elaborate a definition behind those that it calls; a circle of calls is reported."""
     path: dict[int, Definition] = {}  # calls that are open, the first of them `definition`
     waiting = [iter([definition])]
@@ -45,12 +56,12 @@ def _elaborate_with_callees(definition: Definition, problems: list[Diagnostic], 
             waiting.pop()
             if path:
                 _, done = path.popitem()
-                _elaborate(done, problems, lost)
+                _elaborate(done, problems, lost, names)
         elif id(called) in path:
             circle = [*path.values()][list(path).index(id(called)) :]
             if not called.broken:
                 chain = [d.name for d in [*circle, called]]
-                problems.append(names.recursive(called.definition.name_span, called.name, chain))
+                problems.append(recursive(called.definition.name_span, called.name, chain))
             for member in circle:
                 member.broken = True
         elif not called.weight:
@@ -81,9 +92,13 @@ def nodes(tree: ast.Node | tuple[ast.Node, ...] | None) -> Iterator[ast.Node]:
                 todo += [part for part in reversed(value) if part is not None]
 
 
-def _elaborate(definition: Definition, problems: list[Diagnostic], lost: frozenset[str] | None) -> None:
+def _elaborate(
+    definition: Definition, problems: list[Diagnostic], lost: frozenset[str] | None, names: NameTable | None
+) -> None:
     before = len(problems)
-    context = new_context(problems, lost)
+    context = new_context(problems, lost, names)
+    if names is not None:
+        _note_definition(definition, context)
     words: dict[str, Value | Unknown]
     for parameter in definition.definition.parameters:
         default = parameter.default
@@ -101,7 +116,7 @@ def _elaborate(definition: Definition, problems: list[Diagnostic], lost: frozens
         body = elaborate_block(definition, context, words)
         for result, name in zip(definition.definition.results, body.results, strict=True):
             if name is None and lost is None and result.name not in body.lost_names:
-                problems.append(names.unbound_result(result.span, definition.name, result.name))
+                problems.append(unbound_result(result.span, definition.name, result.name))
         definition.bodies[tuple(words.items())] = body
         weight = body.weight
     definition.weight = min(max(1, weight), MAX_LAYERS + 1)
@@ -111,10 +126,24 @@ def _elaborate(definition: Definition, problems: list[Diagnostic], lost: frozens
     definition.broken = definition.broken or len(problems) > before
 
 
+def _note_definition(definition: Definition, context: Context) -> None:
+    """Enter a definition, its parameters and what their defaults name."""
+    assert context.names is not None
+    context.names.definition(definition.definition)
+    context.names.parameters(definition.definition)
+    accepts = accepted(definition)
+    words = dict.fromkeys(primitives.SECTION, UNKNOWN)
+    outside = ExpressionElaborator(context, definition.home, words, region=definition.definition.span)
+    for name, default in definition.attributes.items():
+        for node in nodes(default):
+            if isinstance(node, ast.Reference):
+                outside.note_word(node)
+        note_words(outside, default, accepts.get(name), name)
+
+
 def _default_words(block: Block) -> dict[str, Value | Unknown]:
     """What words mean in a block that nothing calls: how often it repeats something is decided by its own defaults."""
-    section: dict[str, Value | Unknown] = dict.fromkeys(primitives.SECTION, UNKNOWN)
-    return section | {name: evaluate(default, section, []) for name, default in block.attributes.items()}
+    return default_words(block, dict.fromkeys(primitives.SECTION, UNKNOWN), [])
 
 
 def _infer(definition: Definition, problems: list[Diagnostic]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from nasdsl.diagnostics import Span
 from nasdsl.diagnostics.catalogue import names, quantities, structure
+from nasdsl.predictions import find_kind
 from nasdsl.semantics import attributes, primitives
 from nasdsl.semantics.attributes import UNKNOWN, Accepts
 from nasdsl.semantics.definitions import check_definitions
@@ -18,10 +19,13 @@ from nasdsl.semantics.elaborate_body import BodyElaborator, names_bound_in
 from nasdsl.semantics.elaborate_callee import DEFAULT_ADAPTER
 from nasdsl.semantics.elaborate_chain import elaborate_chain
 from nasdsl.semantics.elaborate_expression import ExpressionElaborator
+from nasdsl.semantics.infer_detector import ATTRIBUTES as DETECTOR_ATTRIBUTES
 from nasdsl.semantics.infer_fpn import ATTRIBUTES as FPN_ATTRIBUTES
 from nasdsl.semantics.infer_head import ATTRIBUTES as HEAD_ATTRIBUTES
 from nasdsl.semantics.infer_head import TOWERS, TRUNK
+from nasdsl.semantics.infer_prediction import COMMON, kind_attributes
 from nasdsl.semantics.library import Library
+from nasdsl.semantics.note_calls import note_callee, note_section
 from nasdsl.semantics.program import (
     Chain,
     Decision,
@@ -36,14 +40,21 @@ from nasdsl.semantics.program import (
     Target,
     find_slot,
 )
+from nasdsl.semantics.resolved_names import NameTable, Symbol
 from nasdsl.semantics.vocabulary import Vocabulary
 from nasdsl.syntax import ast
 
 QUANTITIES = ("macs", "params", "dangling", "latency")
+"""What `require` bounds, besides the number of calls of an op."""
 
 RUNTIMES = ("onnxruntime", "openvino", "torch")
 """Runtimes that a latency can be required on."""
-"""What `require` bounds, besides the number of calls of an op."""
+
+_ATTRIBUTES: Final[dict[type, tuple[Mapping[str, Accepts], str]]] = {
+    ast.Fpn: (FPN_ATTRIBUTES, "fpn"),
+    ast.Head: (HEAD_ATTRIBUTES, "head"),
+    ast.Detector: (DETECTOR_ATTRIBUTES, "detector"),
+}
 
 _INPUT_NAME = re.compile(r"c([1-7])")
 _S = TypeVar("_S", ast.Fpn, ast.Head)
@@ -55,12 +66,14 @@ class Place:
 
     Attributes:
         vocabulary, words: what its words mean.
+        symbols: of the words, as `AttributeElaborator.word_symbols`.
         folder: what its paths are relative to; None for a text in no file.
     """
 
     vocabulary: Vocabulary
     words: dict[str, Word]
     folder: Path | None
+    symbols: dict[str, Symbol] = field(default_factory=dict)
 
 
 def elaborate(node: ast.Decoder, vocabulary: Vocabulary, folder: Path | None, library: Library, context: Context) -> Program:
@@ -86,6 +99,8 @@ class _DecoderElaborator:
 
     def run(self) -> Program:
         node = self.node
+        if self.context.names is not None:
+            self._note_names(self.context.names)
         items = {id(item): number for number, item in enumerate(node.items)}
         for item in node.items:
             if isinstance(item, ast.Let):
@@ -98,6 +113,8 @@ class _DecoderElaborator:
             subject, is_count = requirement.subject, requirement.quantity == "count"
             if is_count and subject is not None:
                 vocabulary = self.place.vocabulary
+                if self.context.names is not None:
+                    note_callee(self._outside(self.place), subject.name, subject.span)
                 if vocabulary.find(subject.name) is None and primitives.find(subject.name) is None and vocabulary.is_whole:
                     known = [*vocabulary.known(), *primitives.known()]
                     self.problems.append(names.unknown_op(subject.span, subject.name, known, is_value=False, fixable=True))
@@ -127,17 +144,49 @@ class _DecoderElaborator:
                 parts[kind] = self._predict(item)
             elif isinstance(item, ast.Detector):
                 settings = self._outside(self.place)
+                self._note_settings(item, self.place)
                 parts[kind] = DetectorProgram(settings.settings(item.settings), item.span, _keyword(item.span, "detector"))
             self._place_decisions(since, items[id(item)])
         return Program(
-            node.name, node.span, inputs, unknown, requirements, tuple(self.words),
+            node.name, node.span, inputs, requirements, tuple(self.words),
             parts[ast.Fpn], parts[ast.Head], parts[ast.Predict], self._numbered(),
             tuple(self.context.passed), parts[ast.Detector],
         )  # fmt: skip
 
+    def _note_names(self, names: NameTable) -> None:
+        """Enter the names of the decoder's parts, and the attributes of its sections."""
+        names.define("decoder", self.node.name, self.node.name_span, self.node.span, self.node)
+        for item in self.node.items:
+            if isinstance(item, ast.Input):
+                for name in item.names:
+                    names.define("input", name.name, name.span, self.node.span)
+            elif isinstance(item, ast.Require):
+                names.use(item.quantity_span, names.built_in("quantity", item.quantity))
+                if item.runtime is not None:
+                    names.use(item.runtime.span, names.built_in("runtime", item.runtime.name))
+            elif isinstance(item, ast.Predict):
+                names.use(item.detector_span, names.built_in("prediction", item.detector))
+            elif isinstance(item, ast.Head):
+                for tower in item.towers:
+                    if tower.label is not None:
+                        names.use(tower.span, names.built_in("tower", tower.label))
+
+    def _note_settings(self, node: ast.Fpn | ast.Head | ast.Predict | ast.Detector, place: Place) -> None:
+        if self.context.names is None:
+            return
+        accepted: Mapping[str, Accepts]
+        if isinstance(node, ast.Predict):
+            cls = find_kind(node.detector)
+            accepted, owner = {**({} if cls is None else kind_attributes(cls)), **COMMON}, node.detector
+        else:
+            accepted, owner = _ATTRIBUTES[type(node)]
+        note_section(self._outside(place), node.settings, accepted, owner)
+
     def _outside(self, place: Place) -> ExpressionElaborator:
         """What reads the attributes of sections, and `let`s, outside the sections' bodies."""
-        return ExpressionElaborator(self.context, place.vocabulary, place.words, kept=frozenset())
+        return ExpressionElaborator(
+            self.context, place.vocabulary, place.words, kept=frozenset(), region=self.node.span, word_symbols=place.symbols
+        )
 
     def _place_decisions(self, since: int, item: int) -> None:
         for decision in self.context.decisions[since:]:
@@ -209,33 +258,38 @@ class _DecoderElaborator:
             return None
         section, place = taken
         outside = self._outside(place)
-        settings, adapter = self._fpn_settings(section, outside)
+        adapter = None
+        if not any(setting.name == "adapter" for setting in section.settings):
+            adapter = outside.adapter(DEFAULT_ADAPTER, section.span)
+        settings, named = self._settings_with_op(section.settings, "adapter", outside)
         keyword = _keyword(node.span, "fpn")
         values = self._values(settings, FPN_ATTRIBUTES, "fpn", keyword)
         words = {**place.words, **_section_words(settings, values)}
         scope: list[tuple[str, str | None, Span]] = [(i.name, i.name, i.span) for i in inputs]
         scope += [(name, None, span) for name, span in unknown]
         later = names_bound_in(section.body)
-        body = ExpressionElaborator(self.context, place.vocabulary, words, scope=scope, later=later)
+        body = ExpressionElaborator(
+            self.context, place.vocabulary, words, scope=scope, later=later,
+            region=section.span, word_symbols=dict(place.symbols),
+        )  # fmt: skip
         written = [n.name for item in self.node.items if isinstance(item, ast.Input) for n in item.names]
         body.pool = list(dict.fromkeys(written))  # in the order of the text
         statements = BodyElaborator(body, is_fpn=True).run(section.body)
-        return FpnProgram(settings, values, adapter, statements, keyword, node.span if node.source else None)
+        return FpnProgram(settings, values, named or adapter, statements, keyword, node.span if node.source else None)
 
-    def _fpn_settings(
-        self, section: ast.Fpn, outside: ExpressionElaborator
+    def _settings_with_op(
+        self, settings: tuple[ast.Setting, ...], name: str, outside: ExpressionElaborator
     ) -> tuple[tuple[ast.Setting, ...], Target | Slot | None]:
-        adapter: Target | Slot | None = None
-        if not any(setting.name == "adapter" for setting in section.settings):
-            adapter = outside.adapter(DEFAULT_ADAPTER, section.span)
-        settings: list[ast.Setting] = []
-        for setting in section.settings:
-            if setting.name == "adapter":
-                adapter = outside.adapter(setting.value, setting.value.span)
-                settings.append(setting)
+        """Attributes of which the one of this name names an op; and this op, None where there is none."""
+        op: Target | Slot | None = None
+        made: list[ast.Setting] = []
+        for setting in settings:
+            if setting.name == name:
+                op = outside.adapter(setting.value, setting.value.span)
+                made.append(setting)
             else:
-                settings += outside.settings((setting,))
-        return tuple(settings), adapter
+                made += outside.settings((setting,))
+        return tuple(made), op
 
     def _head(self, node: ast.Head) -> HeadProgram | None:
         taken = self._take(node, self.place, ast.Head)
@@ -247,7 +301,9 @@ class _DecoderElaborator:
         keyword = _keyword(node.span, "head")
         values = self._values(settings, HEAD_ATTRIBUTES, "head", keyword)
         words = {**place.words, **_section_words(settings, values)}
-        body = ExpressionElaborator(self.context, place.vocabulary, words)
+        body = ExpressionElaborator(
+            self.context, place.vocabulary, words, region=section.span, word_symbols=dict(place.symbols)
+        )
         chains = []
         labels: set[str | None] = set()
         for tower in section.towers:
@@ -259,16 +315,9 @@ class _DecoderElaborator:
         return HeadProgram(settings, values, tuple(chains), section.span, keyword)
 
     def _predict(self, node: ast.Predict) -> PredictProgram:
-        outside = self._outside(self.place)
-        conv: Target | Slot | None = None
-        settings: list[ast.Setting] = []
-        for setting in node.settings:
-            if setting.name == "conv":
-                conv = outside.adapter(setting.value, setting.value.span)
-                settings.append(setting)
-            else:
-                settings += outside.settings((setting,))
-        return PredictProgram(node.detector, tuple(settings), node.span, node.detector_span, conv)
+        self._note_settings(node, self.place)
+        settings, conv = self._settings_with_op(node.settings, "conv", self._outside(self.place))
+        return PredictProgram(node.detector, settings, node.span, node.detector_span, conv)
 
     def _values(
         self, settings: tuple[ast.Setting, ...], accepted: Mapping[str, Accepts], owner: str, keyword: Span
@@ -287,6 +336,7 @@ class _DecoderElaborator:
 
         None, with a diagnostic, where there is no such file or section.
         """
+        self._note_settings(node, place)
         if node.source is None:
             return node, place
         library = self.library
@@ -296,11 +346,9 @@ class _DecoderElaborator:
         path, file = found
         library.enter(path)
         theirs = Place(library.vocabulary(file, path.parent), {}, path.parent)
-        level: Vocabulary | None = theirs.vocabulary
-        while level is not None and level.parent is not None:
-            check_definitions(level, self.problems, self.context.lost)
-            level = level.parent
-        decoder = next((item for item in file.items if isinstance(item, ast.Decoder)), None)
+        for level in theirs.vocabulary.levels():
+            check_definitions(level, self.problems, self.context.lost, self.context.names)
+        decoder = file.decoder
         section = next((item for item in decoder.items if isinstance(item, kind)), None) if decoder else None
         taken = None
         if decoder is None or section is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -12,7 +12,9 @@ from nasdsl.diagnostics.catalogue import holes, structure, types
 from nasdsl.semantics import attributes, primitives
 from nasdsl.semantics.attributes import UNKNOWN, Quoted, Size, Unknown, Value
 from nasdsl.semantics.conditions import Bound, Cases, Condition, TooMany, both, is_bound, meaning
+from nasdsl.semantics.note_calls import note_words
 from nasdsl.semantics.program import Body, Decision, Missing, SetWord, Slot, SlotKind, find_slot
+from nasdsl.semantics.resolved_names import NameTable, Symbol
 from nasdsl.semantics.vocabulary import Block, Definition, Vocabulary
 from nasdsl.syntax import ast
 
@@ -46,6 +48,7 @@ class Context:
         duplicates: alternatives that are reported to stand twice.
         open: choices whose alternatives are being read, and definitions that are being copied.
         is_full: a limit was met, and reported.
+        names: where what names refer to is entered; None: nowhere.
     """
 
     problems: list[Diagnostic]
@@ -57,6 +60,7 @@ class Context:
     passed: list[Definition] = field(default_factory=list)
     duplicates: set[Span] = field(default_factory=set)
     is_full: bool = False
+    names: NameTable | None = None
 
 
 class AttributeElaborator(ABC):
@@ -68,12 +72,15 @@ class AttributeElaborator(ABC):
         kept: words that stay in the program by name, because the section or the call of an op sets them.
         scope: names of the values that are there from the beginning; None for one whose mistake is reported already.
         condition: when the body is there.
+        region: the text of the body, in which the names that it binds can be read.
+        word_symbols: of the words that a text binds, by name; filled only for a table of names.
 
     Attributes:
         scope: what each name of the text means, and where it is bound.
         condition: when what is elaborated is there.
         pool: names that `?pool` draws from.
         lost_names: names that are not bound because of a mistake, or in a `repeat` whose count is not known.
+        value_symbols: of the values in scope, as `word_symbols`.
     """
 
     def __init__(
@@ -84,6 +91,8 @@ class AttributeElaborator(ABC):
         kept: frozenset[str],
         scope: Iterable[tuple[str, str | None, Span]],
         condition: Condition[Decision],
+        region: Span | None = None,
+        word_symbols: dict[str, Symbol] | None = None,
     ) -> None:
         self.context = context
         self.problems = context.problems
@@ -94,6 +103,13 @@ class AttributeElaborator(ABC):
         self.pool = list(self.scope)
         self.lost_names: set[str] = set()
         self.condition = condition
+        self.names = context.names
+        self.region = region
+        self.word_symbols = {} if word_symbols is None else word_symbols
+        self.value_symbols: dict[str, Symbol] = {}
+        if self.names is not None:
+            for name, (_, span) in self.scope.items():
+                self.value_symbols[name] = self.names.define("value", name, span, region)
 
     @abstractmethod
     def alternative(self, node: Any, position: Position, *, is_adapter: bool = False) -> Any:
@@ -107,6 +123,9 @@ class AttributeElaborator(ABC):
         everything = self.attribute(written, everything=True)
         self.words[node.name] = everything if find_slot(everything) else self.evaluate(everything)
         self.hide(node.name)
+        if self.names is not None:
+            note_words(self, node.value, None, node.name)
+            self.word_symbols[node.name] = self.names.define("let", node.name, node.name_span, self.region, node)
         return SetWord(node.name, written, node.span, True)
 
     @property
@@ -131,6 +150,8 @@ class AttributeElaborator(ABC):
         if kind is ast.Number or kind is Slot or kind is Missing or kind is ast.Size or kind is ast.Text:
             return node
         if kind is ast.Reference:
+            if self.names is not None:
+                self.note_word(node)
             if node.index is not None:
                 name = self.index_name(node.name, node.index)
                 return Missing(node.span) if name is None else ast.Reference(node.span, name)
@@ -153,6 +174,15 @@ class AttributeElaborator(ABC):
         if kind is ast.Call or kind is ast.Chain:  # among the alternatives of a `let`
             return node
         return self.slot(node, "attribute")
+
+    def note_word(self, node: ast.Reference) -> None:
+        """Enter what a name among attribute values refers to, if the text or the section binds it."""
+        assert self.names is not None
+        symbol = self.word_symbols.get(node.name)
+        if symbol is None and node.name in SECTION_WORDS:
+            symbol = self.names.built_in("section", node.name, primitives.SECTION[node.name])
+        if symbol is not None and node.index is None:
+            self.names.use(node.span, symbol)
 
     def evaluate(self, value: Any) -> Value | Unknown:
         """The number or word that a value without holes stands for; mistakes are reported."""
@@ -244,6 +274,8 @@ class AttributeElaborator(ABC):
                 self.problems.append(holes.bad_range(node.span, first, last, MAX_RANGE))
                 last = first
             return "range", "", tuple(ast.Number(node.span, i, str(i)) for i in range(first, last + 1))
+        if self.names is not None:
+            self.names.hole(node, self.vocabulary.find_choice(node.name))
         if node.name == "pool":
             pool = [name for name in self.pool if self._is_always_bound(name)]
             if not pool:
@@ -311,6 +343,23 @@ def find_hole(value: Any) -> Span | None:
     if kind is ast.Group:
         return find_hole(value.inner)
     return value.span if isinstance(value, HOLES) else None
+
+
+def parts_of(value: Any) -> tuple[Any, ...]:
+    """What an attribute value is computed from; nothing for a number, a name or a hole."""
+    if isinstance(value, ast.Arithmetic):
+        return value.left, value.right
+    if isinstance(value, ast.Negative):
+        return (value.operand,)
+    return (value.inner,) if isinstance(value, ast.Group) else ()
+
+
+def names_in(value: Any) -> Iterator[str]:
+    """Names that an attribute value is computed from."""
+    if isinstance(value, ast.Reference):
+        yield value.name
+    for part in parts_of(value):
+        yield from names_in(part)
 
 
 def only(decision: Decision, at: int) -> Condition[Decision]:

@@ -37,6 +37,7 @@ from nasdsl.semantics.program import (
     When,
     present,
 )
+from nasdsl.semantics.resolved_names import NameTable, SymbolKind
 from nasdsl.semantics.vocabulary import Block, Op
 from nasdsl.syntax import ast
 
@@ -70,6 +71,7 @@ class BodyElaborator:
         self._turns: tuple[Group, ...] = ()  # of the `repeat`s around, in which a name may be bound again
         self._rounds = 1  # of all `repeat`s around
         self._defined: dict[str, Span] = {}  # `shared` ops of this turn
+        self._body_region = expressions.region
 
     def run(self, statements: tuple[ast.Statement, ...]) -> tuple[Statement, ...]:
         """The program of these statements."""
@@ -103,7 +105,7 @@ class BodyElaborator:
         if len(node.targets) == 1 and node.targets[0].index is None:  # what most assignments are
             (target,) = node.targets
             value = self.expressions.operand(node.value)
-            binding = self._bind(target.name, target.span)
+            binding = self._bind(target.name, target.span, node.span.end)
             self.statements.append(Assign((binding,), value, node.span, self._turns))
             return
         sources = [self.expressions.index_name(t.name, t.index) for t in node.targets]
@@ -114,7 +116,7 @@ class BodyElaborator:
         else:
             value = self.expressions.operand(node.value)
         targets = [
-            None if source is None else self._bind(source, target.span)
+            None if source is None else self._bind(source, target.span, node.span.end)
             for source, target in zip(sources, node.targets, strict=True)
         ]
         self.statements.append(Assign(tuple(targets), value, node.span, self._turns))
@@ -128,9 +130,12 @@ class BodyElaborator:
         op.weight = max(1, weight_of(op.body))
         self.statements.append(Shared(op, node.span, self._turns))
 
-    def _bind(self, source: str, span: Span) -> Binding:
+    def _bind(self, source: str, span: Span, end: int) -> Binding:
+        """Bind a name; `end`: of the statement."""
         before = self.scope.get(source)
         unique = source
+        if self.expressions.names is not None:
+            self._note_binding("value", source, span, end)
         if before is not None and not self._turns and source not in self.expressions.lost_names:
             self.problems.append(names.value_bound_twice(span, source, before[1]))
         if source not in self._pooled:
@@ -145,6 +150,18 @@ class BodyElaborator:
         self._taken.add(unique)
         self.scope[source] = unique, span
         return Binding(unique, source, span)
+
+    def _note_binding(self, kind: SymbolKind, name: str, span: Span, end: int) -> None:
+        """Enter what is bound here, to be read behind `end`; one that is bound again is the same name."""
+        expressions = self.expressions
+        assert expressions.names is not None
+        known = expressions.value_symbols.get(name)
+        if known is not None:
+            expressions.names.use(span, known, is_definition=True)
+        else:
+            body = self._body_region
+            region = None if body is None else Span(body.source, end, body.end)
+            expressions.value_symbols[name] = expressions.names.define(kind, name, span, region)
 
     def _output(self, node: ast.OutputBinding, statement: Span) -> None:
         match = PYRAMID_NAME.fullmatch(node.name)
@@ -161,6 +178,8 @@ class BodyElaborator:
                 self.problems.append(names.output_named_as_value(node.name_span, node.name, before[1]))
             self.outputs.setdefault(node.name, node.span)
             self.scope[node.name] = node.name, node.name_span
+            if self.expressions.names is not None:
+                self._note_binding("output", node.name, node.name_span, node.span.end)
             self._taken.add(node.name)
         self.statements.append(Output(node.name, node.name_span, level, value, node.span, statement, self._turns))
 
@@ -217,6 +236,7 @@ class BodyElaborator:
         expressions = self.expressions
         outer, outer_condition, outer_statements = expressions.words, expressions.condition, self.statements
         outer_kept = expressions.kept
+        outer_symbols, outer_region = expressions.word_symbols, expressions.region
         condition = both(outer_condition, condition)
         if len(condition) > MAX_CASES:
             expressions.too_many_dependencies(node.last.span, "whether there is a turn")
@@ -226,7 +246,11 @@ class BodyElaborator:
         if not is_certain:
             expressions.condition, self.statements = condition, []
         expressions.words = dict(outer)
+        expressions.word_symbols, expressions.region = dict(outer_symbols), node.span
         if node.variable:
+            if expressions.names is not None and node.variable_span is not None:
+                variable = expressions.names.define("variable", node.variable, node.variable_span, node.span, node)
+                expressions.word_symbols[node.variable] = variable
             expressions.words[node.variable] = number
             expressions.hide(node.variable)
             if node.variable in expressions.kept:
@@ -237,6 +261,7 @@ class BodyElaborator:
             if expressions.words.get(name) is not outer.get(name):
                 self.statements.append(SetWord(name, literal(outer.get(name), node.span), node.span, False))
         expressions.words, expressions.kept = outer, outer_kept
+        expressions.word_symbols, expressions.region = outer_symbols, outer_region
         if is_certain:
             return
         if self.statements:
@@ -251,9 +276,9 @@ class BodyElaborator:
 # --------------------------------------------------------------------------------------------------- definitions
 
 
-def new_context(problems: list[Diagnostic], lost: frozenset[str] | None = None) -> Context:
-    """The context of one decoder's elaboration; `lost` as of `check.check`."""
-    return Context(problems, elaborate_block, lost=lost)
+def new_context(problems: list[Diagnostic], lost: frozenset[str] | None = None, names: NameTable | None = None) -> Context:
+    """The context of one decoder's elaboration; `lost` and `names` as of `check.check`."""
+    return Context(problems, elaborate_block, lost=lost, names=names)
 
 
 def elaborate_block(block: Block, context: Context, words: dict[str, Word], condition: Condition[Decision] = ALWAYS) -> Body:
@@ -261,8 +286,15 @@ def elaborate_block(block: Block, context: Context, words: dict[str, Word], cond
     node = block.definition
     scope = [(p.name, p.name, p.span) for p in node.parameters if p.default is None]
     kept = SECTION_WORDS.union(block.attributes)
-    expressions = ExpressionElaborator(context, block.home, dict(words), kept=kept, scope=scope, condition=condition)
+    symbols = None if context.names is None else context.names.parameters(node)
+    expressions = ExpressionElaborator(
+        context, block.home, dict(words), kept=kept, scope=scope, condition=condition, region=node.span, word_symbols=symbols
+    )
     statements = BodyElaborator(expressions).run(node.body)
+    if context.names is not None:
+        for result in node.results:
+            if result.name in expressions.value_symbols:
+                context.names.use(result.span, expressions.value_symbols[result.name])
     read = [
         expressions.read(expressions.scope[r.name][0], r.name, r.span) if r.name in expressions.scope else None
         for r in node.results

@@ -14,8 +14,10 @@ from nasdsl.semantics.attributes import Unknown
 from nasdsl.semantics.conditions import ALWAYS, Condition, both
 from nasdsl.semantics.elaborate_attribute import HOLES, SECTION_WORDS, Context, Word, find_hole, only
 from nasdsl.semantics.elaborate_reference import MOST_GUESSES, ReferenceElaborator
+from nasdsl.semantics.note_calls import note_call, note_callee
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import Decision, Missing, Slot, Target, possible_values
+from nasdsl.semantics.resolved_names import Symbol
 from nasdsl.semantics.vocabulary import Block, Definition, Vocabulary, is_of_prelude
 from nasdsl.syntax import ast
 
@@ -27,7 +29,7 @@ class CalleeElaborator(ReferenceElaborator):
     """Elaborates what is called, and with which attributes; `ExpressionElaborator` adds the operands.
 
     Args:
-        vocabulary, words, kept, scope, later, condition: as of `ReferenceElaborator`.
+        vocabulary, words, kept, scope, later, condition, region, word_symbols: as of `ReferenceElaborator`.
 
     Attributes:
         shared: the `shared` ops that can be called here, by name.
@@ -45,8 +47,13 @@ class CalleeElaborator(ReferenceElaborator):
         scope: Iterable[tuple[str, str | None, Span]] = (),
         later: dict[str, Span] | None = None,
         condition: Condition[Decision] = ALWAYS,
+        region: Span | None = None,
+        word_symbols: dict[str, Symbol] | None = None,
     ) -> None:
-        super().__init__(context, vocabulary, words, kept=kept, scope=scope, later=later, condition=condition)
+        super().__init__(
+            context, vocabulary, words, kept=kept, scope=scope, later=later, condition=condition, region=region,
+            word_symbols=word_symbols,
+        )  # fmt: skip
         self.shared: dict[str, Target] = {}
         self.later_shared: dict[str, Span] = {}
         self.given: tuple[ast.Setting, ...] = ()
@@ -92,7 +99,7 @@ class CalleeElaborator(ReferenceElaborator):
         if isinstance(callee, str):
             return self.named_target(callee, span, settings)
         made = self.slot(callee, "callee")
-        return made if isinstance(made, Slot) else Target(None, (), "?", span)
+        return made if isinstance(made, Slot) else unknown_target(span)
 
     def named_target(
         self, name: str, span: Span, settings: tuple[ast.Setting, ...], *, problems: list[Diagnostic] | None = None,
@@ -170,6 +177,8 @@ class CalleeElaborator(ReferenceElaborator):
         if is_read:
             settings = self.settings(settings)
         target = self.named_target(node.callee, span, settings, is_word=is_word)
+        if self.names is not None:
+            note_call(self, node.callee, node.callee_span, target, settings=node.settings)
         if not isinstance(target, Target):
             return target
         return target._replace(settings=settings if is_read else self.settings_of(target, settings))
@@ -236,6 +245,8 @@ class CalleeElaborator(ReferenceElaborator):
 
     def adapter_named(self, name: str, span: Span) -> Target | Slot | None:
         """The op of this name as an adapter; None for ``none``."""
+        if self.names is not None:
+            note_callee(self, name, span)
         if name == "none":
             return None
         if self.vocabulary.find(name) is None and primitives.find(name) is None:
@@ -246,14 +257,21 @@ class CalleeElaborator(ReferenceElaborator):
     def callee_alternative(self, node: Any) -> Any:
         """What may stand before the brackets: a name, a name with attributes (``conv(k=3)``), or a further hole."""
         if isinstance(node, ast.Reference) and node.index is None:
+            if self.names is not None:
+                note_callee(self, node.name, node.span)
             return self.named_target(node.name, node.span, ())
         if isinstance(node, ast.Call) and not node.operands and isinstance(node.callee, str):
             return self._target_with_settings(node, node.callee_span)
         if isinstance(node, ast.NamedHole | ast.ChoiceHole):
             made = self.slot(node, "callee")
-            return made if isinstance(made, Slot) else Target(None, (), "?", node.span)
+            return made if isinstance(made, Slot) else unknown_target(node.span)
         self.problems.append(holes.not_callable(node.span))
-        return Target(None, (), "?", node.span)
+        return unknown_target(node.span)
+
+
+def unknown_target(span: Span) -> Target:
+    """What stands before brackets, and has a mistake that is reported already."""
+    return Target(None, (), "?", span)
 
 
 def _takes_feature(target: Any) -> bool:

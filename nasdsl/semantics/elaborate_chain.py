@@ -12,6 +12,7 @@ from nasdsl.semantics.conditions import ALWAYS, MAX_CASES, Open, TooMany, both, 
 from nasdsl.semantics.elaborate_count import count
 from nasdsl.semantics.elaborate_expression import ExpressionElaborator
 from nasdsl.semantics.infer_head import MAX_STEPS
+from nasdsl.semantics.note_calls import note_call
 from nasdsl.semantics.program import Call, Missing, Ref, Slot, Step, Target, find_slot
 from nasdsl.semantics.vocabulary import Vocabulary
 from nasdsl.syntax import ast
@@ -76,6 +77,8 @@ class _ChainElaborator:
         for alternative in target.alternatives if isinstance(target, Slot) else ():
             if isinstance(alternative, Target) and alternative.callee is primitives.PRIMITIVES[primitives.NONE]:
                 body.context.hole_problems.append(holes.none_as_layer(alternative.span))
+        if body.names is not None:
+            note_call(body, operation, span, target, settings=node.settings)
         if not is_read:
             settings = body.settings(settings)
         has_slots = any(find_slot(s.value) for s in settings)

@@ -9,6 +9,7 @@ from nasdsl.diagnostics import Span
 from nasdsl.diagnostics.catalogue import holes, types
 from nasdsl.semantics.attributes import Unknown, evaluate
 from nasdsl.semantics.conditions import ALWAYS, Branch, Condition, Open, expand, where
+from nasdsl.semantics.elaborate_attribute import names_in, parts_of
 from nasdsl.semantics.elaborate_expression import ExpressionElaborator
 from nasdsl.semantics.program import Decision, Missing, Slot, fill_value, find_slot
 from nasdsl.syntax import ast
@@ -79,7 +80,8 @@ def count(
     leaves = _leaves(ends)
     runs = [leaf for leaf in leaves if leaf[0] <= leaf[1]]
     may_be_none = expressions.condition != ALWAYS and any(find_slot(v) for v in values)
-    if not runs and not may_be_none and not (expressions.has_attributes and _names_something(first, last)):
+    may_be_attribute = expressions.has_attributes and any([*names_in(first), *names_in(last)])
+    if not runs and not may_be_none and not may_be_attribute:
         expressions.problems.append(types.no_rounds(last.span, *leaves[0], what))
         return None
     return Count(ends, range(min((a for a, _ in runs), default=1), max((b for _, b in runs), default=0) + 1))
@@ -96,10 +98,7 @@ def _may_be_counted(expressions: ExpressionElaborator, values: list[Any], place:
         if isinstance(value, Slot):
             sizes[value.decision] = len(value.alternatives)
             todo += value.alternatives
-        elif isinstance(value, ast.Arithmetic):
-            todo += (value.left, value.right)
-        elif isinstance(value, ast.Negative | ast.Group):
-            todo.append(value.operand if isinstance(value, ast.Negative) else value.inner)
+        todo += parts_of(value)
     product = 1
     for size in sizes.values():
         product *= size
@@ -114,25 +113,8 @@ def _open_decision(value: Any, known: Mapping[Any, int]) -> Decision | None:
     if isinstance(value, Slot):
         index = known.get(value.decision)
         return value.decision if index is None else _open_decision(value.alternatives[index], known)
-    if isinstance(value, ast.Arithmetic):
-        return _open_decision(value.left, known) or _open_decision(value.right, known)
-    if isinstance(value, ast.Negative):
-        return _open_decision(value.operand, known)
-    return _open_decision(value.inner, known) if isinstance(value, ast.Group) else None
-
-
-def _names_something(*values: Any) -> bool:
-    """Whether a value as the text has it is computed from a name, which may be an attribute of the block."""
-    for value in values:
-        if isinstance(value, ast.Arithmetic):
-            if _names_something(value.left, value.right):
-                return True
-        elif isinstance(value, ast.Negative | ast.Group):
-            if _names_something(value.operand if isinstance(value, ast.Negative) else value.inner):
-                return True
-        elif isinstance(value, ast.Reference):
-            return True
-    return False
+    found = (_open_decision(part, known) for part in parts_of(value))
+    return next((decision for decision in found if decision is not None), None)
 
 
 def _reads(value: Any, decision: Decision, known: Mapping[Any, int]) -> bool:

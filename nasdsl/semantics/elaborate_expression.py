@@ -11,8 +11,9 @@ from nasdsl.diagnostics.catalogue import holes, names, structure, syntax, types
 from nasdsl.semantics import primitives
 from nasdsl.semantics.attributes import Size, Unknown
 from nasdsl.semantics.conditions import ALWAYS, Condition
-from nasdsl.semantics.elaborate_attribute import HOLES, SECTION_WORDS, Context, Position, Word, find_hole
-from nasdsl.semantics.elaborate_callee import CalleeElaborator
+from nasdsl.semantics.elaborate_attribute import HOLES, SECTION_WORDS, Context, Position, Word, find_hole, names_in
+from nasdsl.semantics.elaborate_callee import CalleeElaborator, unknown_target
+from nasdsl.semantics.note_calls import note_call
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import Call, Decision, Missing, Operand, Slot, Target, find_slot
 from nasdsl.semantics.vocabulary import Block, Definition, Op
@@ -28,7 +29,7 @@ class ExpressionElaborator(CalleeElaborator):
     """Elaborates the expressions and attribute values of one body: an fpn, a block, an op, or a head.
 
     Args:
-        vocabulary, words, kept, scope, later, condition: as of `ReferenceElaborator`.
+        vocabulary, words, kept, scope, later, condition, region, word_symbols: as of `ReferenceElaborator`.
     """
 
     def operand(self, node: ast.Operand | ast.Attribute, reader: ast.Call | None = None) -> Operand:
@@ -52,14 +53,17 @@ class ExpressionElaborator(CalleeElaborator):
         is_read = False
         if target is None:
             target, settings, is_read = self.called(callee, node.callee_span, settings)
+        if self.names is not None:
+            note_call(self, callee, node.callee_span, target, settings=node.settings)
         operand, reference = self.operand, self.reference
         values: Sequence[Any] = node.operands
-        factors: list[ast.Attribute] = []
-        if _takes_factor(target):
-            values, factors = self._values_and_factors(node.operands)
+        numbers: list[ast.Attribute] = []
+        constants = _constants_of(target)
+        if constants != _NO_CONSTANT:
+            values, numbers = self._values_and_numbers(node.operands, constants)
         operands = tuple([reference(o) if type(o) is ast.Reference else operand(o, node) for o in values])
-        if factors:
-            settings = (*settings, _product(factors))
+        if numbers:
+            settings = (*settings, _constant(next(iter(constants)), numbers))
         variant = _variant(target, settings) if settings else None
         if variant is not None and isinstance(target, Target):
             target, settings = target._replace(callee=variant), self._without_twins(settings, variant.last)
@@ -86,7 +90,7 @@ class ExpressionElaborator(CalleeElaborator):
         if isinstance(node, ast.Reference):
             return self.reference(node)
         if not isinstance(node, HOLES):
-            is_of_values = any(name in self.scope for name in _names_in(node))
+            is_of_values = any(name in self.scope for name in names_in(node))
             problem = syntax.arithmetic_on_values(node.span) if is_of_values else syntax.number_as_operand(node.span, "")
             self.problems.append(problem)
             return Missing(node.span)
@@ -99,24 +103,27 @@ class ExpressionElaborator(CalleeElaborator):
             node = node.inner
         if isinstance(node, ast.Group) and isinstance(node.inner, ast.Reference | ast.NamedHole | ast.ChoiceHole):
             return syntax.value_in_brackets(node.span, node.inner.span.text)
-        if any(name in self.scope for name in _names_in(node)):
+        if any(name in self.scope for name in names_in(node)):
             return syntax.arithmetic_on_values(node.span)
         return syntax.number_as_operand(node.span, reader.callee if isinstance(reader.callee, str) else "")
 
-    def _values_and_factors(self, nodes: Sequence[Any]) -> tuple[list[Any], list[ast.Attribute]]:
-        """The operands of ``mul``, apart from the numbers among them."""
+    def _values_and_numbers(self, nodes: Sequence[Any], constants: set[str]) -> tuple[list[Any], list[ast.Attribute]]:
+        """The operands of ``mul`` or ``add``, apart from the numbers among them; `constants` as of `_constants_of`."""
         values: list[Any] = []
-        factors: list[ast.Attribute] = []
+        numbers: list[ast.Attribute] = []
         for node in nodes:
             are = set(self._numbers_among(node, ()))
-            if len(are) == 2:
-                self.problems.append(holes.values_and_numbers(node.span))
-                values.append(ast.NamedHole(node.span, ""))  # is reported, and how many operands there are is not known
-            elif are == {True}:
-                factors.append(node)
-            else:
+            if True not in are:
                 values.append(node)
-        return values, factors
+            elif len(are) == len(constants) == 1:
+                numbers.append(node)
+            else:
+                is_mixed = len(are) == 2
+                self.problems.append(
+                    holes.values_and_numbers(node.span, constants) if is_mixed else syntax.number_of_several_calls(node.span)
+                )
+                values.append(ast.NamedHole(node.span, ""))  # is reported, and how many operands there are is not known
+        return values, numbers
 
     def _numbers_among(self, node: Any, within: tuple[str, ...]) -> Iterator[bool]:
         """Whether an operand is a number; of a hole, for each alternative. `within`: choices that it is an alternative of."""
@@ -148,10 +155,10 @@ class ExpressionElaborator(CalleeElaborator):
         if is_adapter and isinstance(node, ast.Reference):
             return self.adapter_named(node.name, node.span)
         if isinstance(node, Missing):
-            return Target(None, (), "?", node.span) if position == "callee" else node
+            return unknown_target(node.span) if position == "callee" else node
         if _is_chain(node):
             self.problems.append(holes.chain_outside_head(node.span))
-            return Target(None, (), "?", node.span) if position == "callee" else Missing(node.span)
+            return unknown_target(node.span) if position == "callee" else Missing(node.span)
         if position == "operand":
             return self.operand(node)
         if position == "value":
@@ -181,6 +188,9 @@ class ExpressionElaborator(CalleeElaborator):
         """Enter a `shared` op: from here on its name means it. Its holes are filled once, for all calls."""
         operands = tuple(p.name for p in node.parameters if p.default is None)
         op = Op(node, self.vocabulary, operands, {}, is_shared=True)
+        if self.names is not None:
+            self.names.parameters(node)
+            self.names.definition(node, self.region)
         before = len(self.problems)
         seen: dict[str, Span] = {}
         for parameter in node.parameters:
@@ -191,8 +201,9 @@ class ExpressionElaborator(CalleeElaborator):
             seen.setdefault(parameter.name, parameter.span)
         scope = [(name, name if name in operands else None, span) for name, span in seen.items()]
         body = ExpressionElaborator(
-            self.context, self.vocabulary, dict(self.words), kept=self.kept, scope=scope, condition=self.condition
-        )
+            self.context, self.vocabulary, dict(self.words), kept=self.kept, scope=scope, condition=self.condition,
+            region=node.span, word_symbols=dict(self.word_symbols),
+        )  # fmt: skip
         body.shared, body.later_shared = self.shared, self.later_shared
         body.lost_names, body.problems = self.lost_names, self.problems
         op.body = body.operand(node.body)
@@ -244,10 +255,13 @@ class ExpressionElaborator(CalleeElaborator):
 
 def elaborate_op(op: Op, context: Context, words: dict[str, Word], condition: Condition[Decision] = ALWAYS) -> Operand:
     """The expression of an op, in which its attributes stay by name."""
-    span = op.definition.name_span
-    scope = [(name, name, span) for name in op.operands]
+    node = op.definition
+    symbols = None if context.names is None else context.names.parameters(node)
+    scope = [(p.name, p.name, p.span) for p in node.parameters if p.default is None]
     kept = SECTION_WORDS.union(op.attributes)
-    body = ExpressionElaborator(context, op.home, words, kept=kept, scope=scope, condition=condition)
+    body = ExpressionElaborator(
+        context, op.home, words, kept=kept, scope=scope, condition=condition, region=node.span, word_symbols=symbols
+    )
     return body.operand(op.definition.body)
 
 
@@ -282,12 +296,15 @@ def _is_chain(alternative: Any) -> bool:
     )
 
 
-def _takes_factor(target: Any) -> bool:
-    """Whether numbers among the operands are factors, whatever stands in a slot before the brackets."""
+_NO_CONSTANT: Final = {""}
+
+
+def _constants_of(target: Any) -> set[str]:
+    """The attribute that numbers among the operands become, for each alternative of a slot before the brackets; empty: none."""
     if isinstance(target, Slot):
-        return all(_takes_factor(a) for a in target.alternatives)
+        return {name for alternative in target.alternatives for name in _constants_of(alternative)}
     callee = target.callee if isinstance(target, Target) else None
-    return isinstance(callee, Primitive) and primitives.FACTOR in callee.attributes
+    return {callee.constant if isinstance(callee, Primitive) else ""}
 
 
 def _variant(target: Any, settings: tuple[ast.Setting, ...]) -> Primitive | None:
@@ -298,20 +315,10 @@ def _variant(target: Any, settings: tuple[ast.Setting, ...]) -> Primitive | None
     return next((callee.variants[s.name] for s in settings if s.name in callee.variants), None)
 
 
-def _product(factors: Sequence[ast.Attribute]) -> ast.Setting:
-    """Numbers among the operands of ``mul`` as the attribute that they stand for."""
-    first, *others = factors
+def _constant(name: str, numbers: Sequence[ast.Attribute]) -> ast.Setting:
+    """Numbers among the operands of ``mul`` or ``add`` as the attribute that they stand for: their product, or their sum."""
+    first, *others = numbers
     value = first
-    for factor in others:
-        value = ast.Arithmetic(factor.span, "*", value, factor)
-    return ast.Setting(first.span, primitives.FACTOR, first.span, value)
-
-
-def _names_in(node: Any) -> Iterator[str]:
-    """Names in an attribute value."""
-    if isinstance(node, ast.Reference):
-        yield node.name
-    elif isinstance(node, ast.Arithmetic):
-        yield from (*_names_in(node.left), *_names_in(node.right))
-    elif isinstance(node, ast.Negative | ast.Group):
-        yield from _names_in(node.operand if isinstance(node, ast.Negative) else node.inner)
+    for number in others:
+        value = ast.Arithmetic(number.span, name, value, number)
+    return ast.Setting(first.span, name, first.span, value)

@@ -22,7 +22,9 @@ from nasdsl.semantics.conditions import (
     meaning,
 )
 from nasdsl.semantics.elaborate_attribute import SECTION_WORDS, AttributeElaborator, Context, Word
+from nasdsl.semantics.note_calls import note_callee
 from nasdsl.semantics.program import Decision, Missing, Nothing, Operand, Ref, Slot
+from nasdsl.semantics.resolved_names import Symbol
 from nasdsl.semantics.vocabulary import Vocabulary
 from nasdsl.syntax import ast
 
@@ -36,7 +38,7 @@ class ReferenceElaborator(AttributeElaborator):
     """Elaborates names of values; `ExpressionElaborator` adds calls.
 
     Args:
-        vocabulary, words, kept, scope, condition: as of `AttributeElaborator`.
+        vocabulary, words, kept, scope, condition, region, word_symbols: as of `AttributeElaborator`.
         later: names that statements further down bind.
     """
 
@@ -50,8 +52,10 @@ class ReferenceElaborator(AttributeElaborator):
         scope: Iterable[tuple[str, str | None, Span]] = (),
         later: dict[str, Span] | None = None,
         condition: Condition[Decision] = ALWAYS,
+        region: Span | None = None,
+        word_symbols: dict[str, Symbol] | None = None,
     ) -> None:
-        super().__init__(context, vocabulary, words, kept, scope, condition)
+        super().__init__(context, vocabulary, words, kept, scope, condition, region, word_symbols)
         self.later = later or {}
 
     def reference(self, node: ast.Reference) -> Operand:
@@ -60,6 +64,8 @@ class ReferenceElaborator(AttributeElaborator):
         if name is None:
             return Missing(node.span)
         found = self.scope.get(name)
+        if self.names is not None:
+            self._note_value(name, node)
         if found is not None:
             return self.read(found[0], name, node.span)
         if name in self.kept and name not in primitives.SECTION:
@@ -76,6 +82,15 @@ class ReferenceElaborator(AttributeElaborator):
         if not self.is_lost(name):
             self.unknown_value(name, node.span)
         return Missing(node.span)
+
+    def _note_value(self, name: str, node: ast.Reference) -> None:
+        """Enter what a name in the place of a value refers to."""
+        assert self.names is not None
+        symbol = self.value_symbols.get(name) or self.word_symbols.get(name)
+        if symbol is not None:
+            self.names.use(node.span, symbol)
+        elif self._is_nothing(name):
+            note_callee(self, name, node.span)
 
     def _is_nothing(self, name: str) -> bool:
         """Whether a name that is bound to no value is ``none``."""
@@ -150,6 +165,8 @@ class ReferenceElaborator(AttributeElaborator):
         if isinstance(value, Slot):
             return Slot(value.decision, tuple(self._named_features(a) for a in value.alternatives), value.span, value.let)
         if isinstance(value, ast.Reference) and value.name in self.scope:
+            if self.names is not None:
+                self.names.use(value.span, self.value_symbols[value.name])
             return _as_feature(self.read(self.scope[value.name][0], value.name, value.span))
         return value
 

@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 from pathlib import Path
+from typing import Protocol
 
 from nasdsl import resources
 from nasdsl.diagnostics import Source, printable
@@ -13,6 +14,12 @@ from nasdsl.syntax.encoding import decode
 
 MAX_BYTES = 16_000_000
 """Largest file that is read; the parser's own limit, in characters, is lower."""
+
+
+class Reader(Protocol):
+    """Reads a file; see `read_source`."""
+
+    def __call__(self, path: str | Path, *, name: str | None = None) -> Source: ...
 
 
 class UnreadableFile(OSError):

@@ -39,7 +39,7 @@ from nasdsl.semantics.program import (
     fill_value,
     present,
 )
-from nasdsl.semantics.signature import accepted, call_with_attribute
+from nasdsl.semantics.signature import accepted, call_with_attribute, default_words
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
 from nasdsl.syntax import ast
 
@@ -129,7 +129,7 @@ class Inference(SharedInference):
 
     def _results_attribute(self, call: Call) -> str:
         """The attribute of a primitive that says how many values the call gives; empty where there is none."""
-        target: Any = call.target if self.indices is None else chosen(call.target, self.indices)
+        target = self.target(call)
         return target.callee.results_of if type(target.callee) is Primitive else ""
 
     # ----------------------------------------------------------------------------------------- expressions
@@ -274,11 +274,7 @@ class Inference(SharedInference):
 
     def _words_of_call(self, op: Definition, settings: tuple[ast.Setting, ...], words: Environment) -> dict[str, Any] | None:
         """What words mean in a body: the section's attributes, and those of the op or block. None: a mistake was reported."""
-        inner: dict[str, Any] = {name: words[name] for name in primitives.SECTION if name in words}
-        if op.attributes:
-            section = dict(inner)
-            for name, default in op.attributes.items():
-                inner[name] = attributes.evaluate(default, section, self.problems)
+        inner = default_words(op, words, self.problems)
         if not settings:
             return inner
         accepts = accepted(op)

@@ -62,7 +62,8 @@ def infer_fpn(
     width = values["width"]
     layers = section.inference.layers
     return FpnPart(
-        width if isinstance(width, int) else 0, tuple(layers.values), tuple(layers.applications), outputs, dangling
+        width if isinstance(width, int) else 0, tuple(layers.values), tuple(layers.applications), outputs, dangling,
+        tuple(section.bindings),
     )  # fmt: skip
 
 
@@ -72,6 +73,7 @@ class _FpnInference:
     Attributes:
         blocks: values of the statements, which dangle where nothing reads them.
         merges: of each merge the index of its `Add`, and the number of blocks bound before it.
+        bindings: as of `FpnPart`.
     """
 
     def __init__(self, inference: Inference, words: dict[str, Any]) -> None:
@@ -82,6 +84,7 @@ class _FpnInference:
         self.outputs: dict[str, PyramidOutput] = {}
         self.blocks: list[Binding] = []
         self.merges: list[tuple[int, int]] = []
+        self.bindings: list[tuple[Span, int]] = []
 
     def inputs(self, program: Program, fpn: FpnProgram) -> None:
         """Bind the backbone features, each behind its adapter."""
@@ -101,6 +104,7 @@ class _FpnInference:
                 binding.index = self.inference.something(self.inference.expand(call, frame, name, None), span)
                 binding.is_read = False
             self.frame.scope[name] = binding
+            self.bindings.append((span, binding.index))
 
     def run(self, fpn: FpnProgram) -> None:
         """Infer the statements."""
@@ -113,6 +117,7 @@ class _FpnInference:
                 for name, binding in self.inference.assign(statement, self.frame, ""):
                     scope[name] = binding
                     self.blocks.append(binding)
+                    self.bindings.append((binding.span, binding.index))
             elif isinstance(statement, Output):
                 self._output(statement)
             elif isinstance(statement, Merge):
@@ -151,6 +156,7 @@ class _FpnInference:
             index = layers.apply(Resize(statement.level), (index,), path, span)
         self.outputs.setdefault(statement.name, PyramidOutput(statement.name, statement.level, index, span))
         self.frame.scope[statement.name] = Binding(statement.name, index, statement.name_span, is_kept=True)
+        self.bindings.append((statement.name_span, index))
 
     def _is_of_one_feature(self, index: int) -> bool:
         """Whether a value is made from one feature alone. Of an aggregation, the level follows from a rule: it may be any."""

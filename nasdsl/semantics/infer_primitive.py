@@ -15,7 +15,7 @@ from nasdsl.semantics.builder import NOTHING, UNFIT, LayerBuilder
 from nasdsl.semantics.infer_scope import Frame
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import Call, Missing, Operand, Ref, Slot, Target, chosen
-from nasdsl.semantics.signature import call_of_any_number, parameters_of
+from nasdsl.semantics.signature import call_of_any_number
 from nasdsl.semantics.vocabulary import Definition, Op, Vocabulary
 from nasdsl.syntax import ast
 
@@ -55,13 +55,15 @@ class PrimitiveInference(ABC):
             return chosen(operand, self.indices)  # type: ignore[no-any-return]  # an operand's alternatives are operands
         return operand
 
+    def target(self, call: Call) -> Any:
+        """What a call calls: a `Target`, or the slot where that is open."""
+        return call.target if self.indices is None else chosen(call.target, self.indices)
+
     def op_name(self, value: Operand) -> str:
         """Name of the op at the root of an expression."""
         if type(value) is not Call:
             return "skip" if type(value) is Ref else "?"
-        target: Any = value.target
-        if type(target) is Slot and self.indices is not None:
-            target = chosen(target, self.indices)
+        target = self.target(value)
         return target.name if type(target) is Target else "?"
 
     def something(self, index: int, span: Span) -> int:
@@ -111,7 +113,7 @@ class PrimitiveInference(ABC):
             return indices
         place = frame.site or call.span
         instead = call_of_any_number(callee, call) if type(callee) is Op and frame.site is None else ""
-        parameters = () if callee is None else parameters_of(callee)
+        parameters = () if callee is None else callee.operands
         given, least, most = count - named, least - named, most - named
         self.problems.append(types.operand_count(place, self.op_name(call), given, least, most, parameters, instead))
         return None
@@ -125,7 +127,8 @@ class PrimitiveInference(ABC):
             for setting in settings:
                 self.problems.append(types.unknown_attribute(setting.name_span, primitive.name, setting.name, ()))
             return UNFIT if settings else NOTHING
-        least = 1 if any(s.name == primitives.FACTOR for s in settings) else primitive.least
+        has_constant = bool(primitive.constant) and any(s.name == primitive.constant for s in settings)
+        least = 1 if has_constant else primitive.least
         operands = self.operands(call, least, primitive.most, frame, path, home, named=1 if primitive.last else 0)
         for setting in settings:
             if setting.name in primitive.variants:
@@ -136,7 +139,7 @@ class PrimitiveInference(ABC):
             left = [index for index in operands if index != NOTHING]
             if not left or (not leaves_out and UNFIT not in left):
                 return NOTHING
-            if len(left) == 1 and leaves_out:
+            if len(left) == 1 and leaves_out and not has_constant:
                 return left[0]
             operands = left
         site, span = frame.site, call.span

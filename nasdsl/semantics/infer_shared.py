@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import structure, types
@@ -12,7 +12,7 @@ from nasdsl.semantics.builder import MAX_LAYERS, NOTHING, UNFIT
 from nasdsl.semantics.elaborate_expression import MAX_CALLS, show_at_call
 from nasdsl.semantics.infer_primitive import PrimitiveInference
 from nasdsl.semantics.infer_scope import Binding, Frame
-from nasdsl.semantics.program import Call, Shared, Target, chosen
+from nasdsl.semantics.program import Call, Shared, Target
 from nasdsl.semantics.shared_weights import Operands, SharedExpansion, WeightSet
 from nasdsl.semantics.vocabulary import Op, Vocabulary
 from nasdsl.syntax import ast
@@ -63,7 +63,7 @@ class SharedInference(PrimitiveInference):
 
     def is_shared(self, call: Call) -> bool:
         """Whether a call is one of a `shared` op."""
-        target: Any = call.target if self.indices is None else chosen(call.target, self.indices)
+        target = self.target(call)
         return type(target) is Target and type(target.callee) is Op and target.callee.is_shared
 
     def shared_call(

@@ -29,8 +29,9 @@ def check_level_widths(
     Args:
         indices: see `infer_fpn`.
     """
-    widths = {name: width for name, width in pyramid_widths(fpn).items() if width != UNKNOWN_WIDTH}
-    if len(set(pyramid_widths(fpn).values())) < 2 or not widths:
+    every = pyramid_widths(fpn)
+    widths = {name: width for name, width in every.items() if width != UNKNOWN_WIDTH}
+    if len(set(every.values())) < 2 or not widths:
         return
     names = {width: ", ".join(n for n, w in widths.items() if w == width) for width in widths.values()}
     before, share = 0, 0

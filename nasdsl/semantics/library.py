@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nasdsl.diagnostics import Diagnostic, Span, printable
 from nasdsl.diagnostics.catalogue import structure
-from nasdsl.semantics.files import UnreadableFile, read_source
+from nasdsl.semantics.files import Reader, UnreadableFile, read_source
 from nasdsl.semantics.vocabulary import Vocabulary, define, prelude
 from nasdsl.syntax import ast
 from nasdsl.syntax.lexer import UNREADABLE
@@ -21,9 +21,11 @@ class Library:
 
     Args:
         root: the folder that paths may not leave; None for a text that does not lie in a file.
+        read: reads a file.
     """
 
-    def __init__(self, root: Path | None, problems: list[Diagnostic]) -> None:
+    def __init__(self, root: Path | None, problems: list[Diagnostic], read: Reader = read_source) -> None:
+        self._read = read
         self.root = root.resolve() if root is not None else None
         self.problems = problems
         self._vocabularies: dict[Path, Vocabulary] = {}
@@ -48,14 +50,9 @@ class Library:
                     # A layer of its own: the used file's definitions, seen through to what is below here.
                     theirs = self._vocabularies[path]
                     merged = Vocabulary(below, partly=not theirs.is_whole or path in self._damaged)
-                    at: Vocabulary | None = theirs
-                    layers = []
-                    while at is not None and at is not prelude():
-                        layers.append(at)
-                        at = at.parent
-                    for layer in reversed(layers):
-                        merged.definitions.update(layer.definitions)
-                        merged.choices.update(layer.choices)
+                    for level in reversed(list(theirs.levels())):
+                        merged.definitions.update(level.definitions)
+                        merged.choices.update(level.choices)
                     below = merged
         return define(file, Vocabulary(below), self.problems)
 
@@ -90,7 +87,7 @@ class Library:
             return None
         if target not in self._files:
             try:
-                source = read_source(target, name=str(Path(span.source.name).parent / path))
+                source = self._read(target, name=str(Path(span.source.name).parent / path))
             except UnreadableFile as error:
                 self.problems.append(structure.not_found(span, str(error)))
                 return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, get_args
@@ -27,12 +28,15 @@ from nasdsl.layers import (
     Maximum,
     Multiply,
     Norm,
+    NormKind,
     PixelShuffle,
     PlacewiseAdd,
     Pool,
     Resize,
+    ResizeMode,
     Scale,
     Split,
+    Term,
     UpConv,
     WeightedAdd,
     load_plugins,
@@ -48,9 +52,9 @@ ACTIVATIONS: tuple[str, ...] = get_args(ActivationKind)
 MAX_OPERANDS = 64
 
 _WIDTH = Accepts("count", "width")
-_NORM = Accepts("word", "norm", ("bn", "gn", "ln", "none"))
+_NORM = Accepts("word", "norm", (*get_args(NormKind), "none"))
 _ACT = Accepts("word", "act", (*ACTIVATIONS, "none"))
-_MODE = Accepts("word", "bilinear", ("bilinear", "nearest"))
+_MODE = Accepts("word", "bilinear", get_args(ResizeMode))
 _POOL = Accepts("word", None, ("max", "avg"))
 _STRIDE = Accepts("stride", 1, largest=64)
 _DILATION = Accepts("count", 1, largest=1024)
@@ -59,8 +63,10 @@ _GROUPS = Accepts("count", 1)
 OWN_WIDTH = "in"
 """The word for the width of the operand, of attributes that take it."""
 
-FACTOR = "*"
-"""The attribute that the numbers among the operands of ``mul`` become. No text can set it by this name."""
+FACTOR, TERM = "*", "+"
+CONSTANTS: Final = (FACTOR, TERM)
+"""The attributes that numbers among the operands of ``mul`` and ``add`` become: the operator that joins several of them. No
+text can set them by these names."""
 
 SECTION: Mapping[str, Accepts] = {
     "width": Accepts("count", None, largest=16384),
@@ -81,7 +87,7 @@ class Primitive:
     """A name of the language that stands for layers.
 
     Attributes:
-        least, most: how many operands it takes; one is enough where there is a constant factor too.
+        least, most: how many operands it takes; one is enough where there is a constant too.
         attributes: its attributes, and what each accepts.
         expand: called with the attribute values, the operands' indices and an `Apply`; returns the index of the result.
         weight: the largest number of layers that it expands into.
@@ -89,6 +95,7 @@ class Primitive:
         results_of: the attribute that says how many values a call gives; empty where it is always `results`.
         variants: attributes whose value is a further operand, each with the primitive that takes it as its last one.
         last: of such a primitive, the attribute that its last operand is written as.
+        constant: the attribute of `CONSTANTS` that numbers among its operands become; empty where it takes none.
     """
 
     name: str
@@ -101,6 +108,7 @@ class Primitive:
     results_of: str = ""
     variants: Mapping[str, Primitive] = field(default_factory=dict)
     last: str = ""
+    constant: str = ""
 
 
 def _finish(a: dict[str, Any], x: int, apply: Apply) -> int:
@@ -126,6 +134,11 @@ def _deform_conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
 def _mul(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
     product = apply(Multiply(), *x) if len(x) > 1 else x[0]
     return product if a[FACTOR] == 1 else apply(Factor(float(a[FACTOR])), product)
+
+
+def _add(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
+    total = apply(Add(), *x) if len(x) > 1 else x[0]
+    return total if a[TERM] == 0 else apply(Term(float(a[TERM])), total)
 
 
 def _up_conv(a: dict[str, Any], x: tuple[int, ...], apply: Apply) -> int:
@@ -240,8 +253,8 @@ PRIMITIVES: dict[str, Primitive] = {
         Primitive("norm", 1, 1, {"norm": _NORM}, _norm),
         Primitive("act", 1, 1, {"act": _ACT}, _act),
         Primitive("scale", 1, 1, {}, _plain(Scale())),
-        Primitive("add", 2, MAX_OPERANDS, {}, _plain(Add())),
-        Primitive("mul", 2, MAX_OPERANDS, {FACTOR: Accepts("number", 1)}, _mul, 2),
+        Primitive("add", 2, MAX_OPERANDS, {TERM: Accepts("number", 0)}, _add, 2, constant=TERM),
+        Primitive("mul", 2, MAX_OPERANDS, {FACTOR: Accepts("number", 1)}, _mul, 2, constant=FACTOR),
         Primitive("max", 2, MAX_OPERANDS, {}, _plain(Maximum())),
         Primitive(
             "weighted_add", 2, MAX_OPERANDS, {"by": _VALUE}, _plain(WeightedAdd()), variants={_WEIGHTED_BY.last: _WEIGHTED_BY}
@@ -254,6 +267,64 @@ PRIMITIVES: dict[str, Primitive] = {
         *(Primitive(name, 1, 1, {}, _plain(Activation(name))) for name in ACTIVATIONS),  # type: ignore[arg-type]  # its names are those of the type
     )
 }
+
+
+MEANINGS: Final[Mapping[str, str]] = {
+    "none": "nothing: the operand is left out",
+    "conv": (
+        "convolution of kernel k x k, then norm, then activation. Padding keeps the resolution at stride 1. `bias=auto` "
+        "is a bias exactly where no norm follows."
+    ),
+    "deform_conv": (
+        "modulated deformable convolution (DCNv2), then norm, then activation. Its own 3x3 convolution predicts offsets "
+        "and mask: with bias, `3 * offset_groups * k * k` channels, initialized with zeros, sigmoid on the mask. With "
+        "`offset`, these are another value."
+    ),
+    "up_conv": "transposed convolution, then norm, then activation: `stride` times as high and wide, to the level below",
+    "pixel_shuffle": (
+        "blocks of factor x factor pixels, each from factor^2 channels (arXiv:1609.05158): the width is divided by "
+        "factor^2, the map is `factor` times as high and wide, at the level below"
+    ),
+    "carafe": (
+        "content-aware reassembly (arXiv:1905.02188) to the level below: each new pixel is a mean of the k x k old ones "
+        "around it. Its weights are predicted: a 1x1 convolution to `compressed` channels, one of `encoder_k`, both with "
+        "bias, a pixel shuffle, and a softmax over k x k"
+    ),
+    "attention": "multi-head self-attention over all positions of the map",
+    "norm": (
+        "`bn`: BatchNorm, `gn`: GroupNorm of 32 groups, `ln`: LayerNorm over the channels of each position (as ConvNeXt "
+        "has it), `none`: identity"
+    ),
+    "act": "the activation of this name, `none`: identity",
+    "scale": "one learnable factor per channel, initially 1",
+    "add": "sum",
+    "mul": "elementwise product. Numbers among the operands are constant factors",
+    "max": "elementwise maximum",
+    "weighted_add": (
+        "`sum(relu(w_i) * x_i) / (sum(relu(w_i)) + 1e-4)`, one learnable weight per operand, initially 1. With `by`, "
+        "weights per position in their place"
+    ),
+    "concat": "concatenation along the channels",
+    "split": "equal runs of channels, in order: several values",
+    "resize": (
+        "interpolation to the level of a value, or to the level with this number. A value that has this level already is "
+        "not changed."
+    ),
+    "pool": (
+        "pooling. An odd `k` has padding (k - 1) / 2, which averages do not include; an even `k` must equal `stride`, has"
+        " no padding, and the last window may be smaller"
+    ),
+    "global_pool": "maximum or mean of each channel",
+    **dict.fromkeys(ACTIVATIONS, "activation, as torch defines it by default"),
+}
+"""What each primitive does, as docs/language.md has it."""
+
+
+def meaning(name: str) -> str:
+    """What a primitive does; of one that a package registers, the first paragraph of its class's docstring."""
+    cls = CUSTOM.get(name)
+    documented = MEANINGS.get(name) or ("" if cls is None else inspect.getdoc(cls) or "")
+    return " ".join(documented.split("\n\n")[0].split())
 
 
 def find(name: str) -> Primitive | None:

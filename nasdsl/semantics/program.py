@@ -329,7 +329,6 @@ class Program:
 
     Attributes:
         inputs: the backbone features that it names, in the order of the text.
-        unknown_inputs: names that no backbone feature has, which are reported already.
         words: `let`s of the decoder itself, outside its sections.
         fpn, head, predict: its parts; None where one is missing, which is reported already.
         detector: the detector that it is for; None where it names none.
@@ -340,7 +339,6 @@ class Program:
     name: str
     span: Span
     inputs: tuple[Input, ...]
-    unknown_inputs: tuple[tuple[str, Span], ...]
     requirements: tuple[ast.Require, ...]
     words: tuple[SetWord, ...]
     fpn: FpnProgram | None

@@ -81,9 +81,9 @@ def _not_depthwise(
 
 
 def _gate_that_stays_open(application: Application, applications: Sequence[Application]) -> Iterator[Diagnostic]:
-    """A sigmoid of what an activation has bounded below: it never comes near 0."""
+    """A sigmoid, or a hard one, of what an activation has bounded below: it never comes near 0."""
     layer = application.layer
-    if not isinstance(layer, Activation) or layer.function != "sigmoid":
+    if not isinstance(layer, Activation) or layer.function not in ("sigmoid", "hardsigmoid"):
         return
     inner = applications[application.inputs[0]]
     before = inner.layer
@@ -91,5 +91,6 @@ def _gate_that_stays_open(application: Application, applications: Sequence[Appli
         return
     norm = applications[inner.inputs[0]].layer
     yield lints.open_gate(
-        application.span, before.function, LEAST_VALUES[before.function], is_normed=isinstance(norm, Norm) and norm.norm == "bn"
-    )
+        application.span, layer.function, before.function, LEAST_VALUES[before.function],
+        is_normed=isinstance(norm, Norm) and norm.norm == "bn",
+    )  # fmt: skip

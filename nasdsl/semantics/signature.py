@@ -1,20 +1,41 @@
-"""What an op or a block takes, read off its body: an attribute accepts what the primitive does that it is passed to."""
+"""What an op or a block takes, read off its body, and what words mean in it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nasdsl.diagnostics import Diagnostic
 from nasdsl.diagnostics.catalogue.other_names import same_attribute
 from nasdsl.semantics import primitives
-from nasdsl.semantics.attributes import DEFERRED, Accepts
+from nasdsl.semantics.attributes import DEFERRED, Accepts, Environment, Unknown, Value, evaluate
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import Call
 from nasdsl.semantics.vocabulary import Block, Definition, Op
 from nasdsl.syntax import ast
 
 
+def default_words(callee: Definition, words: Environment, problems: list[Diagnostic]) -> dict[str, Value | Unknown]:
+    """What words mean in the body of an op or a block that is called without attributes, where `words` mean what they do.
+
+    The attributes of the section stay what they are, and its own have their defaults, which may name those of the section.
+    """
+    section = {name: words[name] for name in primitives.SECTION if name in words}
+    if not callee.attributes:
+        return section
+    return section | {name: evaluate(default, section, problems) for name, default in callee.attributes.items()}
+
+
+def words_of_call(callee: Definition, settings: tuple[ast.Setting, ...], words: Environment) -> dict[str, Value | Unknown]:
+    """What words mean in the body of what is called with these attributes; mistakes in them are not looked for."""
+    given = {s.name: evaluate(s.value, words, []) for s in settings if s.name in callee.attributes}
+    return default_words(callee, words, []) | given
+
+
 def accepted(callee: Definition) -> Mapping[str, Accepts]:
-    """What those attributes of an op or a block accept that its body passes on as they are; others may be anything."""
+    """What those attributes of an op or a block accept that its body passes on as they are; others may be anything.
+
+    Such an attribute accepts what the primitive does that it is passed to.
+    """
     if callee.accepts is None:
         callee.accepts = {}  # what an op that calls itself sees
         found: dict[str, Accepts] = {}
@@ -53,21 +74,16 @@ def _collect(operand: ast.Operand | ast.Attribute, op: Definition, found: dict[s
         takes = accepted(definition)
     elif primitive is not None:
         takes = primitive.attributes
-    if primitives.FACTOR in takes:
-        for factor in operand.operands:
-            if isinstance(factor, ast.Reference) and factor.name in op.attributes:
-                found.setdefault(factor.name, takes[primitives.FACTOR])
+    for constant in (takes[name] for name in primitives.CONSTANTS if name in takes):
+        for number in operand.operands:
+            if isinstance(number, ast.Reference) and number.name in op.attributes:
+                found.setdefault(number.name, constant)
     given = {s.name: s.value.name for s in operand.settings if isinstance(s.value, ast.Reference) and s.value.index is None}
     unset = {name for name in takes if not any(s.name == name for s in operand.settings)}
     for name, accepts in takes.items():
         word = accepts.default if name in unset and primitive is not None else given.get(name)
         if isinstance(word, str) and word in op.attributes and accepts.kind not in DEFERRED:
             found.setdefault(word, accepts)
-
-
-def parameters_of(callee: Definition) -> tuple[str, ...]:
-    """What a definition calls its operands."""
-    return callee.operands
 
 
 def call_of_any_number(op: Op, call: Call) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TypeAlias
@@ -105,12 +105,14 @@ class Vocabulary:
     @property
     def is_whole(self) -> bool:
         """Whether all of its files could be read, so that a name it lacks is defined nowhere."""
-        at: Vocabulary | None = self
-        while at is not None:
-            if at.partly:
-                return False
+        return not any(level.partly for level in self.levels())
+
+    def levels(self) -> Iterator[Vocabulary]:
+        """Itself and what it is read over, without the prelude, which is at the bottom of all."""
+        at = self
+        while at.parent is not None:
+            yield at
             at = at.parent
-        return True
 
     def find(self, name: str) -> Definition | None:
         at: Vocabulary | None = self

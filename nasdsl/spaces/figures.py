@@ -18,7 +18,7 @@ from nasdsl.semantics.calls import CallCounter
 from nasdsl.semantics.program import Program, Slot, chosen, possible_values
 from nasdsl.spaces.figures_fpn import count_fpn
 from nasdsl.spaces.figures_head import HeadCounter
-from nasdsl.spaces.figures_ops import OpCounter, Unbuildable, word_of
+from nasdsl.spaces.figures_ops import OpCounter, Unbuildable, macs_of, params_of, word_of
 from nasdsl.syntax import ast
 
 
@@ -74,11 +74,10 @@ class FigureCounter:
         own = self.size(indices)
         pyramid = count_fpn(self._ops, self.program, self.backbone_of(indices), indices)
         total = pyramid.cost + self._head.count(indices, pyramid.levels, pyramid.widths)
-        mask = (1 << 64) - 1
         wanted = self._sizes_of[own]
-        macs = {size: total >> (64 * (i + 1)) & mask for i, size in enumerate(self.sizes) if size in wanted}
+        macs = {size: macs_of(total, at) for at, size in enumerate(self.sizes) if size in wanted}
         calls = {} if self._calls is None else self._calls.count(indices)
-        return Quantities(macs, total & mask, pyramid.dangling, own or DEFAULT_SIZE, calls)
+        return Quantities(macs, params_of(total), pyramid.dangling, own or DEFAULT_SIZE, calls)
 
 
 def possible_words(value: Any) -> list[Any]:

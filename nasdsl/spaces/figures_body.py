@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from nasdsl.diagnostics import Diagnostic
 from nasdsl.layers import Features
-from nasdsl.semantics import attributes, primitives
+from nasdsl.semantics import primitives
 from nasdsl.semantics.builder import NOTHING
 from nasdsl.semantics.conditions import holds
 from nasdsl.semantics.distinct import has_same_operands
@@ -17,7 +17,7 @@ from nasdsl.semantics.infer_scope import Frame
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import Assign, Call, Nothing, Ref, SetWord, Shared, Slot, Statement, Target, When, chosen
 from nasdsl.semantics.shared_weights import Shape, WeightSet, add_shape
-from nasdsl.semantics.signature import accepted
+from nasdsl.semantics.signature import accepted, default_words
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
 from nasdsl.spaces.figures_ops import (
     NOTHING_FEATURE,
@@ -287,10 +287,7 @@ class BodyCounter:
     def _words_of_call(self, callee: Definition, settings: tuple[ast.Setting, ...]) -> Words:
         """What words mean in the body of what is called with these attributes."""
         given = dict(self._settings(settings)) if settings else {}
-        section: Words = {n: self.words[n] for n in WORDS}
-        words = dict(section)
-        for name, default in callee.attributes.items():
-            words[name] = given[name] if name in given else attributes.evaluate(default, section, [])
+        words = default_words(callee, self.words, []) | given
         if len(given) < len(settings) or not given.keys() <= callee.attributes.keys():
             raise Unbuildable
         accepts = accepted(callee)

@@ -13,7 +13,7 @@ from nasdsl.semantics.architecture import Value
 from nasdsl.semantics.conditions import ALWAYS
 from nasdsl.semantics.infer_prediction import infer_settings
 from nasdsl.semantics.program import HeadProgram, PredictProgram, Slot, Step, Target, chosen, find_slot, present_steps
-from nasdsl.spaces.figures_ops import WORDS, OpCounter, Unbuildable, section_words, word_of
+from nasdsl.spaces.figures_ops import WORDS, OpCounter, Unbuildable, params_of, section_words, word_of
 
 LevelWidths: TypeAlias = tuple[tuple[tuple[int, ...], int], ...]
 """Channels of the maps in a head, once for all levels that have so many."""
@@ -93,7 +93,7 @@ class HeadCounter:
                 out, _, price = self.ops.apply(target, given, operands, key, levels, indices, norms_per_level=of_level)
                 if out.level != infer_head.CURRENT_LEVEL or type(out) is Features:
                     raise Unbuildable
-                params = price & ((1 << 64) - 1)
+                params = params_of(price)
                 total += price + (params * (len(levels) - 1) if place < share else 0)
                 following.append((levels, out.width))
             widths = (
@@ -136,7 +136,7 @@ class HeadCounter:
                     total += len(levels)  # one scale a level
                 word = width if len(widths) == 1 else section_width  # that of a block is one, whatever comes in
                 price = self._count_prediction(conv, settings.kernel, width, word, channels, are_alike, levels, indices)
-                params = price & ((1 << 64) - 1)
+                params = params_of(price)
                 total += price + (0 if settings.share else params * (len(levels) - 1))
         return total
 
@@ -159,7 +159,6 @@ class HeadCounter:
         """
         x, out = Feature(infer_head.CURRENT_LEVEL, width), Feature(infer_head.CURRENT_LEVEL, channels)
         layer: Layer = Conv(channels, kernel, bias=True)
-        at = levels
         total = 0
         if conv is not None:
             words = (("width", word), ("norm", "none"), ("act", "none"))
@@ -177,12 +176,13 @@ class HeadCounter:
             if len(live) > 2 and not are_alike:  # one of them is the input
                 raise Unbuildable
             x, layer = last.operands[0], replace(last.layer, width=channels, bias=True)
-            total = sum(self.ops.price(node, at) for node in live if node is not last)
+            total = sum(self.ops.price(node, levels) for node in live if node is not last)
         value = Value("prediction", "conv", "layer", self.ops.span)
-        return total + self.ops.price(Node("conv", layer, ("x",), (x,), out, value, self.ops.span), at)
+        return total + self.ops.price(Node("conv", layer, ("x",), (x,), out, value, self.ops.span), levels)
 
 
 def _levels_of_widths(levels: Sequence[int], widths: Sequence[int]) -> LevelWidths:
+    """Maps with these levels and widths, those of one width together."""
     found: dict[int, list[int]] = {}
     for level, width in zip(levels, widths, strict=True):
         found.setdefault(width, []).append(level)

@@ -40,6 +40,9 @@ NOTHING_VALUE: Final[CountedValue] = (NOTHING_FEATURE, 0, 0)
 """A value that is left out."""
 
 
+_MASK: Final = (1 << 64) - 1
+
+
 class Unbuildable(Exception):
     """A layer cannot take its operands, so there is no decoder."""
 
@@ -152,17 +155,10 @@ class OpCounter:
         None where it has a mistake.
         """
         span = self.span
-        problems: list[Diagnostic] = []
-        inference = Inference(problems, indices)
+        inference, frame = self._begin(target.name, operands, words, indices)
         layers = inference.layers
-        layers.own("v", target.name, "block", span)
-        scope = {}
-        for number, feature in enumerate(operands):
-            index = NOTHING if feature is NOTHING_FEATURE else layers.source(f"o{number}", feature, span)
-            scope[f"o{number}"] = Binding(f"o{number}", index, span)
         given = tuple(ast.Setting(span, n, span, _literal(v, span)) for n, v in settings)
-        call = Call(target._replace(settings=()), tuple(Ref(n, span) for n in scope), given, False, span, span)
-        frame = Frame(scope, words, None)
+        call = Call(target._replace(settings=()), tuple(Ref(n, span) for n in frame.scope), given, False, span, span)
         if type(target.callee) is Primitive:
             results = inference.call(call, frame, "v", None)
             if results is None:
@@ -170,15 +166,14 @@ class OpCounter:
             result = results[0] if len(results) == 1 or results[0] == NOTHING else layers.applications[results[0]].inputs[0]
         else:
             result = inference.expand(call, frame, "v", None)
-        if result == UNFIT or any(p.severity == "error" for p in problems):
+        if result == UNFIT or _has_error(inference):
             return None
         if result == NOTHING:
             return [], None
-        widths = {f"o{number}": feature.width for number, feature in enumerate(operands)}
-        try:
-            nodes, place = lower_nodes(layers.applications, layers.values, widths)
-        except DiagnosticError:
+        lowered = _lower(inference, frame)
+        if lowered is None:
             return None
+        nodes, place = lowered
         live = {place[result]}
         found = []
         for node in reversed(nodes):
@@ -212,35 +207,63 @@ class OpCounter:
             shared: the weights of the ops that can be called.
         """
         span = self.span
-        problems: list[Diagnostic] = []
-        inference = Inference(problems, indices)
+        inference, frame = self._begin(op.name, operands, {}, indices)
         inference.shared = shared
-        layers = inference.layers
-        layers.own("v", op.name, "block", span)
-        names = [f"o{number}" for number in range(len(operands))]
-        scope = {
-            n: Binding(n, NOTHING if x is NOTHING_FEATURE else layers.source(n, x, span), span)
-            for n, x in zip(names, operands, strict=True)
-        }
-        call = Call(Target(op, (), op.name, span), tuple(Ref(n, span) for n in names), (), False, span, span)
-        results = inference.call(call, Frame(scope, {}, None), "v", None)
-        if results is None or any(p.severity == "error" for p in problems):
+        call = Call(Target(op, (), op.name, span), tuple(Ref(n, span) for n in frame.scope), (), False, span, span)
+        results = inference.call(call, frame, "v", None)
+        lowered = None if results is None or _has_error(inference) else _lower(inference, frame)
+        if results is None or lowered is None:
             return None
-        widths = {n: x.width for n, x in zip(names, operands, strict=True)}
-        try:
-            nodes, place = lower_nodes(layers.applications, layers.values, widths)
-        except DiagnosticError:
-            return None
-        at = {place[scope[n].index]: number for number, n in enumerate(names) if scope[n].index != NOTHING}
+        nodes, place = lowered
+        sources = [binding.index for binding in frame.scope.values()]
+        at = {place[index]: number for number, index in enumerate(sources) if index != NOTHING}
         made = []
         for node in nodes:
             if node.id in at:
                 continue
-            prices = [layer_cost(node.layer, node.operands, node.out, areas.area) for areas in self.areas]
-            macs = sum(price.macs << (64 * (number + 1)) for number, price in enumerate(prices))
-            made.append(SharedLayer(node.out, tuple(at[i] for i in node.inputs), macs, prices[0].params, node))
-            at[node.id] = len(names) + len(made) - 1
+            price = self.price(node, ())
+            params = params_of(price)
+            made.append(SharedLayer(node.out, tuple(at[i] for i in node.inputs), price - params, params, node))
+            at[node.id] = len(sources) + len(made) - 1
         return SharedCall(tuple(made), tuple(NOTHING if r == NOTHING else at[place[r]] for r in results))
+
+    def _begin(
+        self, name: str, operands: tuple[Feature, ...], words: Words, indices: Sequence[int] | None
+    ) -> tuple[Inference, Frame]:
+        """What infers an op of this name by itself, and its operands: ``o0``, ``o1`` and so on."""
+        inference = Inference([], indices)
+        inference.layers.own("v", name, "block", self.span)
+        scope = {}
+        for number, feature in enumerate(operands):
+            source = f"o{number}"
+            index = NOTHING if feature is NOTHING_FEATURE else inference.layers.source(source, feature, self.span)
+            scope[source] = Binding(source, index, self.span)
+        return inference, Frame(scope, words, None)
+
+
+def _has_error(inference: Inference) -> bool:
+    return any(problem.severity == "error" for problem in inference.problems)
+
+
+def _lower(inference: Inference, frame: Frame) -> tuple[tuple[Node, ...], dict[int, str]] | None:
+    """The nodes of what was inferred, and of each application the node that gives it; None where it cannot be lowered."""
+    layers = inference.layers
+    sources = {name: binding.index for name, binding in frame.scope.items() if binding.index != NOTHING}
+    widths = {name: layers.applications[index].feature.width for name, index in sources.items()}
+    try:
+        return lower_nodes(layers.applications, layers.values, widths)
+    except DiagnosticError:
+        return None
+
+
+def params_of(cost: int) -> int:
+    """The parameters of a cost."""
+    return cost & _MASK
+
+
+def macs_of(cost: int, at: int) -> int:
+    """The multiply-accumulates of a cost at the size of this index."""
+    return cost >> (64 * (at + 1)) & _MASK
 
 
 def section_words(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from nasdsl.diagnostics import Span
-from nasdsl.semantics.attributes import UNKNOWN, evaluate
+from nasdsl.semantics.attributes import UNKNOWN
 from nasdsl.semantics.conditions import ALWAYS, Condition, first_open, numbered, truth
 from nasdsl.semantics.elaborate_body import body_of_block, body_of_op
 from nasdsl.semantics.primitives import SECTION
@@ -30,6 +30,7 @@ from nasdsl.semantics.program import (
     find_slot,
     present,
 )
+from nasdsl.semantics.signature import words_of_call
 from nasdsl.semantics.vocabulary import Block, Definition, Op, is_of_prelude
 from nasdsl.spaces.match_values import NoMatch, ValueMatcher
 from nasdsl.syntax import ast
@@ -316,7 +317,7 @@ class _Matcher(ValueMatcher):
             return
         if a.attributes != b.attributes:
             raise NoMatch(place)
-        words = self._words_of_call(b, settings)
+        words = words_of_call(b, settings, self.words_here)
         body, other = body_of_block(a, words, []), body_of_block(b, words, [])
         if body.parameters != other.parameters or len(body.results) != len(other.results):
             raise NoMatch(place)
@@ -330,12 +331,6 @@ class _Matcher(ValueMatcher):
             self.names, self.words_here = outer, outer_words
         if not b.attributes:
             self._remember(a, b)
-
-    def _words_of_call(self, block: Block, settings: tuple[ast.Setting, ...]) -> dict[str, Any]:
-        """What words mean in the body of a block that is called with these attributes."""
-        section = {name: self.words_here[name] for name in SECTION}
-        words = section | {name: evaluate(default, section, []) for name, default in block.attributes.items()}
-        return words | {s.name: evaluate(s.value, self.words_here, []) for s in settings if s.name in block.attributes}
 
     def _remember(self, a: Definition, b: Definition) -> None:
         """Two definitions are equal wherever they are called, unless their slots are filled afresh for each call."""

@@ -244,8 +244,8 @@ class Space:
                 raise SpaceError(f"{which} is {index}; expected 0 to {domain.size - 1}")
         flags = self.active(indices)
         kept = tuple(int(index) if flag else 0 for index, flag in zip(indices, flags, strict=True))
-        text = print_file(fill(self._tree, kept), one_line=True).strip()
-        return Filled(f"{text}  # nas: allow {' '.join(self._allowed)}" if self._allowed else text, kept)
+        text = print_file(fill(self.tree, kept), one_line=True).strip()
+        return Filled(text + self.allowed_comment, kept)
 
     def encode(self, text: str) -> list[int]:
         """The decisions of a filled text, in any layout.
@@ -277,8 +277,14 @@ class Space:
         return FigureCounter(self.program, self.backbone, self.classes)
 
     @cached_property
-    def _tree(self) -> Tree:
+    def tree(self) -> Tree:
+        """The syntax tree, with slots in the place of the holes."""
         return to_syntax_tree(self.program)
+
+    @property
+    def allowed_comment(self) -> str:
+        """What stands behind every filling: the warnings that the space allows; empty if there are none."""
+        return f"  # nas: allow {' '.join(self._allowed)}" if self._allowed else ""
 
     def keeps(self, indices: Sequence[int]) -> bool:
         """Whether a filling can be built and keeps the requirements."""
@@ -348,7 +354,7 @@ class Space:
             SpaceError: the prefix is that of no filling.
         """
         try:
-            return legal_tokens(self._tree, prefix)
+            return legal_tokens(self.tree, prefix)
         except ValueError as error:
             raise SpaceError(f"not the beginning of a decoder of {self.name}: {error}") from None
 

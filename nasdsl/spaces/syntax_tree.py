@@ -240,11 +240,11 @@ class _TreeBuilder:
             callee = self._callee(node.target)
             operands = tuple(self._operand(o) for o in node.operands)
             settings = tuple(self._setting(s) for s in node.settings)
-            operands += tuple(s.value for s in settings if s.name == primitives.FACTOR)
+            operands += tuple(s.value for s in settings if s.name in primitives.CONSTANTS)
             last = _attribute_of_last(node.target)
             if last:
                 operands, settings = operands[:-1], (*settings, ast.Setting(node.span, last, node.span, operands[-1]))
-            settings = tuple(s for s in settings if s.name != primitives.FACTOR)
+            settings = tuple(s for s in settings if s.name not in primitives.CONSTANTS)
             return ast.Call(node.span, callee, node.callee_span, operands, settings, node.is_distinct)
         if isinstance(node, Nothing):
             return ast.Reference(node.span, primitives.NONE)

@@ -1,4 +1,4 @@
-"""The tokens that may follow a prefix of a filled text."""
+"""Filled texts as tokens with choices among them, and the tokens that may follow a prefix."""
 
 from __future__ import annotations
 
@@ -13,9 +13,28 @@ from nasdsl.spaces.syntax_tree import Tree, TreeSlot, TreeWhen
 from nasdsl.syntax import ast
 from nasdsl.syntax.lexer import scan
 from nasdsl.syntax.printer import print_expression, print_file, print_statement
+from nasdsl.syntax.unparse import binding_strength
 
 _MARK = "slot__"
 _STATEMENT = "statement__"
+
+
+class Piece(str):
+    """A token of a filled text.
+
+    Attributes:
+        is_spaced: whether a space stands in front of it in a text on one line.
+        is_optional: whether not all texts have it: a ``;`` beside a statement that only some of them have.
+    """
+
+    is_spaced: bool
+    is_optional: bool
+    __slots__ = ("is_optional", "is_spaced")
+
+    def __new__(cls, text: str, *, is_spaced: bool = False, is_optional: bool = False) -> Piece:
+        made = super().__new__(cls, text)
+        made.is_spaced, made.is_optional = is_spaced, is_optional
+        return made
 
 
 class Choice(NamedTuple):
@@ -36,24 +55,31 @@ class Needed(NamedTuple):
     sizes: tuple[int, ...]
 
 
-Item: TypeAlias = "str | Choice | Needed"
+_ARROW = Piece("->", is_spaced=True)
+
+Item: TypeAlias = "Piece | Choice | Needed"
 Stack: TypeAlias = "tuple[Item, Stack] | None"
 State: TypeAlias = "tuple[Stack, dict[int, int]]"
 
 
 def tokens_of(text: str) -> list[str]:
     """The tokens of a text, but for `;`, which means nothing; raises ValueError for what is no token."""
+    return [str(piece) for piece in _pieces_of(text) if piece != ";"]
+
+
+def _pieces_of(text: str) -> list[Piece]:
     problems: list[Diagnostic] = []
-    tokens = [token.value for token in scan(Source("<prefix>", text), problems) if token.type != "SEMI"]
+    tokens = scan(Source("<prefix>", text), problems)
+    pieces = [Piece(token.value, is_spaced=text[token.start - 1 : token.start] == " ") for token in tokens]
     if problems:
         raise ValueError(problems[0].message)
-    return tokens
+    return pieces
 
 
 def legal_tokens(tree: Tree, prefix: str | Sequence[str]) -> set[str]:
     """See `Space.legal`. Raises ValueError where nothing begins so."""
     given = tokens_of(prefix) if isinstance(prefix, str) else [token for token in prefix if token != ";"]
-    states: list[State] = [(_push(_items(tree), None), {})]
+    states: list[State] = [(_push(items_of(tree), None), {})]
     for place, token in enumerate(given):
         following = [(stack, choices) for state in states for found, stack, choices in _advance(state) if found == token]
         if not following:
@@ -68,7 +94,10 @@ def _advance(state: State) -> Iterator[tuple[str, Stack, dict[int, int]]]:
     stack, choices = state
     while stack is not None:
         item, rest = stack
-        if isinstance(item, str):
+        if item == ";":
+            stack = rest
+            continue
+        if isinstance(item, Piece):
             yield item, rest, choices
             return
         if isinstance(item, Needed):
@@ -97,12 +126,14 @@ def _push(items: Sequence[Item], stack: Stack) -> Stack:
 
 
 @lru_cache(maxsize=16)
-def _items(tree: Tree) -> tuple[Item, ...]:
+def items_of(tree: Tree) -> tuple[Item, ...]:
+    """All filled texts of a tree: their tokens, with choices and with what only some of them have."""
     span = tree.decoder.span
     slots = _Slots(tree.sizes)
     items = _of(ast.File(span, (_marked(tree.decoder, slots),)), slots)
     for definition, condition in tree.definitions:
-        items += (Needed(condition, _of(ast.File(span, (_marked(definition, slots),)), slots), tree.sizes),)
+        own = _respaced(_of(ast.File(span, (_marked(definition, slots),)), slots), is_spaced=True)
+        items += (Needed(condition, own, tree.sizes),)
     return items
 
 
@@ -119,21 +150,39 @@ class _Slots(list[tuple[Item, ...]]):
 
 
 def _of(file: ast.File, slots: _Slots) -> tuple[Item, ...]:
-    return _unmarked(tokens_of(print_file(file, one_line=True)), slots)
+    return _unmarked(_pieces_of(print_file(file, one_line=True)), slots)
 
 
-def _unmarked(tokens: Sequence[str], slots: _Slots) -> tuple[Item, ...]:
+def _unmarked(pieces: Sequence[Piece], slots: _Slots) -> tuple[Item, ...]:
     items: list[Item] = []
-    following = iter(tokens)
-    for token in following:
-        if token.startswith(_STATEMENT):  # `name = name`, in the place of statements
-            items += slots[int(token.removeprefix(_STATEMENT))]
-            next(following), next(following)
-        elif token.startswith(_MARK):
-            items += slots[int(token.removeprefix(_MARK))]
+    place = 0
+    while place < len(pieces):
+        piece = pieces[place]
+        if piece.startswith(_STATEMENT):  # `name = name`, in the place of statements
+            if items and items[-1] == ";":
+                items[-1] = Piece(";", is_optional=True)
+            items += _respaced(slots[int(piece.removeprefix(_STATEMENT))], is_spaced=piece.is_spaced)
+            place += 2
+            if place + 1 < len(pieces) and pieces[place + 1] == ";":  # the statements bring their own
+                place += 1
+        elif piece.startswith(_MARK):
+            items += _respaced(slots[int(piece.removeprefix(_MARK))], is_spaced=piece.is_spaced)
         else:
-            items.append(token)
+            items.append(piece)
+        place += 1
     return tuple(items)
+
+
+def _respaced(items: tuple[Item, ...], *, is_spaced: bool) -> tuple[Item, ...]:
+    """Items with another space in front of the first token."""
+    if not items:
+        return items
+    first, rest = items[0], items[1:]
+    if isinstance(first, Piece):
+        return (Piece(first, is_spaced=is_spaced, is_optional=first.is_optional), *rest)
+    if isinstance(first, Choice):
+        return (Choice(first.number, tuple(_respaced(a, is_spaced=is_spaced) for a in first.alternatives)), *rest)
+    return (first._replace(items=_respaced(first.items, is_spaced=is_spaced)), *_respaced(rest, is_spaced=is_spaced))
 
 
 def _marked_parts(parts: tuple[Any, ...], slots: _Slots) -> tuple[Any, ...]:
@@ -143,7 +192,10 @@ def _marked_parts(parts: tuple[Any, ...], slots: _Slots) -> tuple[Any, ...]:
         if not isinstance(part, TreeWhen):
             made.append(_marked(part, slots))
             continue
-        items = [i for p in _marked_parts(part.parts, slots) for i in _unmarked(tokens_of(print_statement(p)), slots)]
+        items: list[Item] = []
+        for inner in _marked_parts(part.parts, slots):
+            items += _respaced(_unmarked(_pieces_of(print_statement(inner)), slots), is_spaced=True)
+            items.append(Piece(";", is_optional=True))
         name = slots.enter(Needed(part.condition, tuple(items), slots.sizes)).replace(_MARK, _STATEMENT)
         made.append(ast.Assign(part.span, (ast.Target(part.span, name),), ast.Reference(part.span, name)))
     return tuple(made)
@@ -159,10 +211,10 @@ def _marked_chain(tower: ast.Tower, slots: _Slots) -> ast.Tower:
         (part,) = step.parts if isinstance(step, TreeWhen) else (step,)
         own: list[Item] = []
         if ALWAYS in before:
-            own.append("->")
+            own.append(_ARROW)
         elif before:
-            own.append(Needed(tuple(case for one in before for case in one), ("->",), slots.sizes))
-        own += _unmarked(tokens_of(_text(_marked(part, slots), tower.span)), slots)
+            own.append(Needed(tuple(case for one in before for case in one), (_ARROW,), slots.sizes))
+        own += _respaced(_unmarked(_pieces_of(_text(_marked(part, slots), tower.span)), slots), is_spaced=True)
         items += own if condition == ALWAYS else [Needed(condition, tuple(own), slots.sizes)]
         before.append(condition)
     return replace(tower, steps=(ast.Step(tower.span, slots.enter(*items)),))
@@ -182,12 +234,25 @@ def _marked(node: Any, slots: _Slots) -> Any:
             return _marked_called(node, called, slots)
     if not isinstance(node, ast.Node):
         return node
+    if isinstance(node, ast.Arithmetic):
+        strength = binding_strength(node)
+        node = replace(node, left=_in_brackets(node.left, strength), right=_in_brackets(node.right, strength + 1))
+    elif isinstance(node, ast.Negative):
+        node = replace(node, operand=_in_brackets(node.operand, 3))
     changed = {}
     for name in node.__dataclass_fields__:
         value = getattr(node, name)
         if isinstance(value, tuple | ast.Node) and not name.endswith("span"):
             changed[name] = _marked(value, slots)
     return replace(node, **changed) if changed else node
+
+
+def _in_brackets(node: Any, strength: int) -> Any:
+    """A slot whose alternatives stand in brackets where the printer sets them: if they bind less than what is around."""
+    if isinstance(node, TreeSlot):
+        return replace(node, alternatives=tuple(_in_brackets(a, strength) for a in node.alternatives))
+    is_looser = isinstance(node, ast.Arithmetic) and binding_strength(node) < strength
+    return ast.Group(node.span, node) if is_looser else node
 
 
 def _marked_called(node: ast.Call | ast.Step, slot: TreeSlot, slots: _Slots) -> Any:
@@ -214,7 +279,7 @@ def _enter(number: int, slot: TreeSlot, alternatives: list[Any], slots: _Slots) 
     items = []
     for alternative in alternatives:
         text = _text(alternative, span)
-        items.append(_unmarked(tokens_of(text), slots))
+        items.append(_unmarked(_pieces_of(text), slots))
     return slots.enter(Choice(number, tuple(items)))
 
 

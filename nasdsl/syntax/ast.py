@@ -128,7 +128,7 @@ class Setting(Node):
 
 @dataclass(frozen=True, slots=True)
 class Call(Node):
-    """``callee(operand, …, name=value, …)``. An operand may be a number: a constant factor of ``mul``."""
+    """``callee(operand, …, name=value, …)``. An operand may be a number: a constant of ``mul`` or ``add``."""
 
     callee: str | Hole
     callee_span: Span = field(compare=False, repr=False)
@@ -191,6 +191,7 @@ class Repeat(Node):
     first: Attribute | None
     last: Attribute
     body: tuple[Statement, ...]
+    variable_span: Span | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,3 +357,8 @@ class File(Node):
     """A whole text."""
 
     items: tuple[Definition, ...]
+
+    @property
+    def decoder(self) -> Decoder | None:
+        """Its decoder, the first of several; None where it has none."""
+        return next((item for item in self.items if isinstance(item, Decoder)), None)

@@ -155,7 +155,7 @@ class Builder:
         span = Span(span[0], span[1], end)
         if len(c) == 3:
             return ast.Repeat(span, None, None, c[1], body)
-        return ast.Repeat(span, c[1].value, c[3], c[5], body)
+        return ast.Repeat(span, c[1].value, c[3], c[5], body, c[1].span)
 
     def let(self, c: Children) -> ast.Let:
         return ast.Let(_between(c[0], c[3]), c[1].value, c[1].span, c[3])
@@ -273,6 +273,8 @@ class _Weighted:
 
 
 class _Alternatives:
+    """The alternatives of a hole or a choice, and the weight of each; `weights` is empty where none has one."""
+
     __slots__ = ("span", "values", "weights")
 
     def __init__(self, span: Span, values: tuple[Any, ...], weights: tuple[ast.Number | None, ...]) -> None:

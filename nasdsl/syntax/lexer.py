@@ -23,13 +23,20 @@ WORDS: Final = {**RESERVED, "detector": "DETECTOR", "shared": "SHARED", "on": "O
 """The words of the language with their terminals: those that are reserved, and ``detector`` and ``shared``, which are words of
 the language only where their statements can begin, and ``on``, which is one behind a number. Anywhere else they are names."""
 
-_BEFORE_ITEM: Final = frozenset("LBRACE SEMI RBRACE RPAR RSQB NAME NUMBER DURATION SIZE STRING DISTINCT".split())
+BEFORE_ANY_WORD: Final = frozenset(("CHOICE", "QMARK"))
+"""Tokens behind which every word is a name."""
+
+_BEFORE_ITEM: Final = frozenset("LBRACE SEMI RBRACE RPAR RSQB NAME NUMBER DURATION SIZE STRING DISTINCT IN".split())
 """Tokens that may stand before a statement."""
 
-_GAP = r"(?:[ \t\r\n]+|#[^\n]*)*"
-_BRACKET_FOLLOWS: Final = re.compile(rf"{_GAP}\(")
-_NAME_FOLLOWS: Final = re.compile(rf"{_GAP}[A-Za-z_]")
-"""A name, or a word of the language: what never follows a value called ``shared`` where a statement may begin."""
+GAP: Final = r"(?:[ \t\r\n]+|#[^\n]*)*"
+"""White space and comments."""
+
+WORD_FOLLOWED_BY: Final = {"detector": r"\(", "shared": "[A-Za-z_]", "on": "[A-Za-z_]"}
+"""What begins the token behind a word that is one of the language only in its place."""
+
+_FOLLOWS: Final = {word: re.compile(f"{GAP}{begin}") for word, begin in WORD_FOLLOWED_BY.items()}
+"""A name or a word of the language never follows a value called ``shared`` where a statement may begin."""
 
 UNREADABLE: Final = "\n"
 """The value of a string that does not end; no file name in a text can contain it."""
@@ -43,34 +50,52 @@ MAX_DECIMALS: Final = 40
 MAX_NESTING: Final = 100
 """Deepest nesting of brackets, far below what the interpreter's recursion limit allows."""
 
-_PUNCTUATION: Final = {
+PUNCTUATION: Final = {
     "(": "LPAR", ")": "RPAR", "{": "LBRACE", "}": "RBRACE", "[": "LSQB", "]": "RSQB", ",": "COMMA", ";": "SEMI",
     "=": "EQUAL", ":": "COLON", "->": "ARROW", "..": "RANGE", "?": "QMARK", "|": "BAR", "+": "PLUS", "-": "MINUS",
     "*": "STAR", "/": "SLASH",
 }  # fmt: skip
+"""Signs with their terminals."""
 
 _ENDS_VALUE: Final = frozenset((",", "=", ";", "->", "|"))
 
 _NESTS: Final = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 
+PATTERNS: Final = {
+    "NAME": r"[A-Za-z_][A-Za-z_0-9]*+(?![^\x01-\x7f])",
+    "SIZE": r"[0-9]+x[0-9]+(?![A-Za-z_0-9])",
+    "DURATION": r"[0-9]+(?:\.[0-9]+)?(?:us|ms|s)(?![A-Za-z_0-9])",
+    "NUMBER": r"[0-9]+(?:\.[0-9]+)?[KMG]?(?![A-Za-z_0-9])",
+    "STRING": r'"[^"\n]*"',
+    "COMPARE": r"<=|>=|==|<|>",
+}
+"""Terminals that stand for many texts, as regular expressions. `nasdsl.grammar_export` translates them."""
+
+_NO_TOKENS: Final = {
+    "END": r"\Z",
+    "WRONG_NUMBER": r"[0-9][A-Za-z_0-9.]*",
+    "OPEN_STRING": r'"[^\n]*',
+    "QUOTED": "'[^'\\n]*'|[\u201c-\u201e][^\u201c-\u201e\\n]*[\u201c\u201d]|[\u2018-\u201a][^\u2018-\u201a\\n]*[\u2018\u2019]",
+    "WRONG_ARROW": "=>|[\u2192\u21d2\u2794\u27f6]",
+    "WRONG_NAME": r"[A-Za-z_0-9]*[^\x01-\x7f][^\x01-/:-@\[-^`{-\x7f]*",
+    "ILLEGAL": "(?s:.)",
+}
+"""The end, and what is not part of the language: tried when nothing else fits."""
+
 _SCAN: Final = re.compile(
-    r"""(?:[ \t\r\n]+|\#[^\n]*)*                                   # white space and comments
-    (?:(?P<NAME>[A-Za-z_][A-Za-z_0-9]*+(?![^\x01-\x7f]))
-    |(?P<COMMENT>//[^\n]*)
-    |(?P<PUNCTUATION>->|\.\.|[(){}\[\],;:?|+*/-]|=(?![=>]))
-    |(?P<SIZE>[0-9]+x[0-9]+(?![A-Za-z_0-9]))
-    |(?P<DURATION>[0-9]+(?:\.[0-9]+)?(?:us|ms|s)(?![A-Za-z_0-9]))
-    |(?P<NUMBER>[0-9]+(?:\.[0-9]+)?[KMG]?(?![A-Za-z_0-9]))
-    |(?P<STRING>"[^"\n]*")
-    |(?P<COMPARE><=|>=|==|<|>)
-    |(?P<END>\Z)
-    |(?P<WRONG_NUMBER>[0-9][A-Za-z_0-9.]*)
-    |(?P<OPEN_STRING>"[^\n]*)
-    |(?P<QUOTED>'[^'\n]*'|[\u201c-\u201e][^\u201c-\u201e\n]*[\u201c\u201d]|[\u2018-\u201a][^\u2018-\u201a\n]*[\u2018\u2019])
-    |(?P<WRONG_ARROW>=>|[\u2192\u21d2\u2794\u27f6])
-    |(?P<WRONG_NAME>[A-Za-z_0-9]*[^\x01-\x7f][^\x01-/:-@\[-^`{-\x7f]*)
-    |(?P<ILLEGAL>(?s:.)))""",
-    re.VERBOSE,
+    GAP
+    + "(?:"
+    + "|".join(
+        f"(?P<{name}>{pattern})"
+        for name, pattern in {
+            "NAME": PATTERNS["NAME"],
+            "COMMENT": r"//[^\n]*",
+            "PUNCTUATION": r"->|\.\.|[(){}\[\],;:?|+*/-]|=(?![=>])",
+            **PATTERNS,
+            **_NO_TOKENS,
+        }.items()
+    )
+    + ")"
 )
 
 
@@ -101,7 +126,7 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
 
     Scanning stops, with a diagnostic, where brackets nest deeper than `MAX_NESTING` or an expression has more operators.
     """
-    reserved, punctuation, nests = RESERVED, _PUNCTUATION, _NESTS
+    reserved, punctuation, nests = RESERVED, PUNCTUATION, _NESTS
     depth, operators, before = 0, 0, ""
     for found in _SCAN.finditer(source.text):  # no gaps: the last alternative matches any character
         kind = found.lastgroup
@@ -109,13 +134,15 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
         position = found.end()
         start = position - len(value)
         if kind == "NAME":
-            type = "NAME" if before == "QMARK" or before == "CHOICE" else reserved.get(value, "NAME")
-            if value == "detector" and depth == 1 and before in _BEFORE_ITEM and _BRACKET_FOLLOWS.match(source.text, position):
-                type = "DETECTOR"
-            elif value == "shared" and before in _BEFORE_ITEM and _NAME_FOLLOWS.match(source.text, position):
-                type = "SHARED"
-            elif value == "on" and before in ("DURATION", "NUMBER") and _NAME_FOLLOWS.match(source.text, position):
-                type = "ON"
+            type = "NAME" if before in BEFORE_ANY_WORD else reserved.get(value, "NAME")
+            follows = _FOLLOWS.get(value)
+            if follows is not None and follows.match(source.text, position):
+                if value == "detector" and depth == 1 and before in _BEFORE_ITEM:
+                    type = "DETECTOR"
+                elif value == "shared" and before in _BEFORE_ITEM:
+                    type = "SHARED"
+                elif value == "on" and before in ("DURATION", "NUMBER"):
+                    type = "ON"
         elif kind == "PUNCTUATION":
             type = punctuation[value]
             change = nests.get(value)

@@ -22,7 +22,7 @@ from nasdsl.syntax import ast
 from nasdsl.syntax.build import Builder
 from nasdsl.syntax.encoding import encoding_error
 from nasdsl.syntax.lexer import Tok, scan
-from nasdsl.syntax.recovery import recover
+from nasdsl.syntax.recovery import expected_behind, recover
 from nasdsl.syntax.tables import Reduce, Row, Tables, without_collector
 
 MAX_CHARACTERS = 4_000_000
@@ -85,6 +85,14 @@ def _build(rule: Rule, builder: Builder) -> Callable[[list[Any]], Any] | None:
         return flat
     make: Callable[[list[Any]], Any] = getattr(builder, rule.alias or str(rule.origin.name))
     return (lambda children: make(flat(children))) if lists else make
+
+
+def expected_words(source: Source, end: int) -> set[str]:
+    """The terminals of the grammar that may stand at a place of a text, whatever follows it."""
+    beginning = Source(source.name, source.text[:end])
+    tokens = list(scan(beginning, []))
+    tokens.append(Tok("$END", "", end, end, beginning))
+    return expected_behind(tables(), tokens)
 
 
 class Parsed(NamedTuple):

@@ -30,7 +30,7 @@ from nasdsl.syntax.repair import (
     replacement,
     terminals,
 )
-from nasdsl.syntax.tables import Tables
+from nasdsl.syntax.tables import Reduce, Tables
 
 _STARTERS = set(WORDS.values()) - {"FROM", "DANGLING", "INTO", "IN", "AT", "DISTINCT"} | {"RBRACE", "$END"}
 """Tokens that begin a statement or end a body."""
@@ -40,6 +40,7 @@ _LOOK_AHEAD = 32  # tokens after an error that a repair is tried on
 _MIN_ACCEPTED = 2  # how many of them a repair must let the parser accept
 _MIN_ACCEPTED_BEFORE = 5  # the same for a repair before the error
 _MAX_ERRORS = 50
+_KEEP_EVERY = 64  # tokens after which the stack is kept while no error is near
 
 
 class _Stack(NamedTuple):
@@ -69,6 +70,13 @@ def recover(tables: Tables, tokens: list[Tok], problems: list[Diagnostic]) -> Re
     return _Recovery(tables, tokens, problems).run()
 
 
+def expected_behind(tables: Tables, tokens: list[Tok]) -> set[str]:
+    """The terminals that may stand behind tokens, the last of which is ``$END``: behind the beginning of a text."""
+    recovery = _Recovery(tables, tokens, [])
+    recovery.run()
+    return recovery._expected(recovery.end)
+
+
 class _Recovery:
     """The state of one recovery.
 
@@ -78,6 +86,7 @@ class _Recovery:
         before: for each token of `out`, the parser's stack in front of it.
         origin: for each token of `out`, its index in `stream`; -1 for a token that a repair made.
         lost: see `Parsed.lost`.
+        end: the parser's stack in front of ``$END``, as the text has it.
     """
 
     def __init__(self, tables: Tables, stream: list[Tok], problems: list[Diagnostic]) -> None:
@@ -91,15 +100,20 @@ class _Recovery:
         self.origin: list[int] = []
         self.lost: set[str] | None = None
         self.made_up_names = 0
+        self.end = self.first
 
     def run(self) -> Recovered:
         stream, stack, position, errors, skipped_at = self.stream, self.first, 0, 0, -1
+        stack, position = self._advance(stack, position)
+        ended = False
         while True:
             token = stream[position]
             if token.type == "NUMBER" and not token.value:
                 stack = self._bad_number(stack, token, position)
                 position += 1
                 continue
+            if token.type == "$END" and not ended:
+                self.end, ended = stack, True
             after = self._step(stack, token.type, len(self.out))
             if after is not None:
                 if token.type == "$END":
@@ -129,6 +143,7 @@ class _Recovery:
                     self.problems.append(messages.unrepaired(token, self._expected(stack), stream[:position]))
                     stack, position = self._skip(stack, position, None, moved=position > skipped_at)
                     skipped_at = position
+            stack, position = self._advance(stack, position)
 
     # -------------------------------------------------------------------------------------------- the parser
 
@@ -151,6 +166,60 @@ class _Recovery:
             stack = _Stack(state, begin, stack)
             if kind == "$END" and stack.state == self.last:
                 return stack
+
+    def _advance(self, stack: _Stack, position: int) -> tuple[_Stack, int]:
+        """Read on until shortly before the next error, without a stack for each token: repairs look at none of these.
+
+        Returns the stack and the position after them.
+        """
+        states, starts = [], []
+        below: _Stack | None = stack
+        while below is not None:
+            states.append(below.state)
+            starts.append(below.start)
+            below = below.below
+        states.reverse()
+        starts.reverse()
+        stop, states, starts = self._read(states, starts, position)
+        if stop == position:
+            return stack, position
+        made: _Stack | None = None
+        for state, start in zip(states, starts, strict=True):
+            made = _Stack(state, start, made)
+        assert made is not None
+        self.out += self.stream[position:stop]
+        self.before += [self.first] * (stop - position)  # never looked at
+        self.origin += range(position, stop)
+        return made, stop
+
+    def _read(self, states: list[int], starts: list[int], position: int) -> tuple[int, list[int], list[int]]:
+        """Advance the parser's stack, given as two lists, as far as repairs do not look back from the next error.
+
+        Returns the token that it stops at, and the stack in front of it.
+        """
+        rows, shift = self.rows, len(self.out) - position
+        kept = before = (position, states.copy(), starts.copy())
+        for at in range(position, len(self.stream) - 1):
+            if at % _KEEP_EVERY == 0 and at > position:
+                kept, before = (before if at - before[0] > _LOOK_BACK + 1 else kept), (at, states.copy(), starts.copy())
+            token = self.stream[at]
+            kind = token.type
+            action = None if kind == "NUMBER" and not token.value else rows[states[-1]].get(kind)
+            while isinstance(action, Reduce):
+                begin = at + shift
+                if action.size:
+                    begin = starts[-action.size]
+                    del states[-action.size :], starts[-action.size :]
+                state = rows[states[-1]][action.origin]
+                assert isinstance(state, int)
+                states.append(state)
+                starts.append(begin)
+                action = rows[state].get(kind)
+            if action is None:
+                return before if at - before[0] > _LOOK_BACK + 1 else kept
+            states.append(action)
+            starts.append(at + shift)
+        return before if len(self.stream) - 1 - before[0] > _LOOK_BACK + 1 else kept
 
     def _expected(self, stack: _Stack) -> set[str]:
         """The terminals that fit on a stack."""

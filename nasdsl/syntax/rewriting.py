@@ -32,7 +32,7 @@ def with_width(source: Source, *widths: int) -> Source:
     (``conv_1x1(x, width=32)``) stay.
     """
     parsed = parse(source)
-    decoder = next((item for item in parsed.file.items if isinstance(item, ast.Decoder)), None)
+    decoder = parsed.file.decoder
     if decoder is None or parsed.problems or not widths:
         return source
     sections = [item for item in decoder.items if isinstance(item, ast.Fpn | ast.Head)]
@@ -59,7 +59,7 @@ def with_detector(source: Source, sizes: Sequence[tuple[int, int]] = (), backbon
         ValueError: no text can hold a name of `backbones`.
     """
     parsed = parse(source)
-    decoder = next((item for item in parsed.file.items if isinstance(item, ast.Decoder)), None)
+    decoder = parsed.file.decoder
     if decoder is None or parsed.problems:
         return source
     wanted = {"size": [f"{height}x{width}" for height, width in sizes], "backbone": [print_name(name) for name in backbones]}
@@ -88,7 +88,7 @@ def with_prediction(source: Source, prediction: str) -> Source:
     A text without a decoder or prediction, or with syntax errors, is returned unchanged.
     """
     parsed = parse(source)
-    decoder = next((item for item in parsed.file.items if isinstance(item, ast.Decoder)), None)
+    decoder = parsed.file.decoder
     predict = next((item for item in decoder.items if isinstance(item, ast.Predict)), None) if decoder else None
     if predict is None or parsed.problems:
         return source
@@ -110,7 +110,9 @@ def with_fpn(source: Source, other: Source) -> Source:
         NameClash: both texts define a name that the fpn uses, differently.
     """
     file, other_file = parse(source).file, parse(other).file
-    decoder, other_decoder = _decoder(file), _decoder(other_file)
+    decoder, other_decoder = file.decoder, other_file.decoder
+    assert decoder is not None
+    assert other_decoder is not None
     fpn = next(item for item in other_decoder.items if isinstance(item, ast.Fpn))
     lets = _needed(fpn, [item for item in other_decoder.items if isinstance(item, ast.Let)])
     definitions = _needed(fpn, [item for item in other_file.items if isinstance(item, ast.OpDef | ast.BlockDef)])
@@ -128,10 +130,6 @@ def with_fpn(source: Source, other: Source) -> Source:
 
 
 _D = TypeVar("_D", ast.Let, ast.OpDef | ast.BlockDef)
-
-
-def _decoder(file: ast.File) -> ast.Decoder:
-    return next(item for item in file.items if isinstance(item, ast.Decoder))
 
 
 def _needed(section: ast.Node, known: Iterable[_D]) -> list[_D]:

@@ -157,9 +157,9 @@ class Unparser:
             put("-")
             node, strength = node.operand, 3
         spine: list[ast.Arithmetic] = []  # sums nest to the left, possibly thousands of terms deep: no recursion
-        while isinstance(node, ast.Arithmetic) and _strength(node) >= strength:
+        while isinstance(node, ast.Arithmetic) and binding_strength(node) >= strength:
             spine.append(node)
-            strength, node = _strength(node), node.left
+            strength, node = binding_strength(node), node.left
         if isinstance(node, ast.Negative) and spine:
             self.arithmetic(node, 3)
         elif isinstance(node, ast.Group | ast.Arithmetic):
@@ -170,7 +170,7 @@ class Unparser:
             self.expression(node)
         for above in reversed(spine):
             self.out += (above.operator, SEAM) if self.tight else (SPACE, above.operator, FILL)
-            self.arithmetic(above.right, _strength(above) + 1)
+            self.arithmetic(above.right, binding_strength(above) + 1)
 
     # ------------------------------------------------------------------------------------- statements
 
@@ -282,7 +282,8 @@ class Unparser:
             self.expression(node.default)
 
 
-def _strength(node: ast.Arithmetic) -> int:
+def binding_strength(node: ast.Arithmetic) -> int:
+    """1 for a sum, 2 for a product: an operand that binds less than the operator around it stands in brackets."""
     return 1 if node.operator in "+-" else 2
 
 

@@ -210,7 +210,7 @@ def test_onnx_of_a_module_in_training_or_double_precision() -> None:
     assert all(part.training for part in module.modules())
 
 
-@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "aligned"])
 @pytest.mark.parametrize("size", [(1584, 40), (40, 1856), (400, 16), (9, 33)])
 def test_onnx_resizes_as_torch_does(mode: str, size: tuple[int, int]) -> None:
     """Also where float32 puts the nearest pixel one off: 50 pixels to 198, 58 to 230."""
@@ -222,7 +222,9 @@ def test_onnx_resizes_as_torch_does(mode: str, size: tuple[int, int]) -> None:
     check(module, session(onnx_backend.onnx_model(module).SerializeToString()), [(size, 1)])
 
 
-@pytest.mark.parametrize("function", ["relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu", "sigmoid", "tanh"])
+@pytest.mark.parametrize(
+    "function", ["relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu", "sigmoid", "hardsigmoid", "tanh"]
+)
 def test_onnx_activations(function: str) -> None:
     module = built(simple(f"x = conv_3x3(c3, act=none) y = mul(x, global_pool(x, kind=max)) output p3 = {function}(y)"))
     check(module, session(onnx_backend.onnx_model(module).SerializeToString()), SIZES[:1])
@@ -243,8 +245,8 @@ FINER = [
         "pool(c3, kind=avg, k=3, stride=2)", "pool(c3, kind=max, k=3, stride=2)", "concat(global_pool(c3, kind=avg), c4)",
         "deform_conv(c3, k=3, stride=2, offset_groups=4, groups=2)", "deform_conv(c4, k=5, dilation=2)",
         "deform_conv(c4, k=1, bias=false)", "weighted_add(c4, c5, c3)", "max(c4, global_pool(c5, kind=max))",
-        *FINER, "norm(c4, norm=ln)", "deform_conv(c4, offset=o)",
-        "deform_conv(c4, k=1, offset=o1, offset_groups=4, bias=false)",
+        *FINER, "norm(c4, norm=ln)", "norm(c4, norm=gn16)", "norm(c4, norm=gn1)", "add(c4, c5, -0.75)",
+        "deform_conv(c4, offset=o)", "deform_conv(c4, k=1, offset=o1, offset_groups=4, bias=false)",
     ],
 )  # fmt: skip
 def test_onnx_layers(expression: str) -> None:

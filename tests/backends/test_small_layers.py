@@ -7,6 +7,7 @@ in a line of torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -189,7 +190,7 @@ def test_parts_that_a_space_chooses_among() -> None:
     assert len({nasdsl.loads(t).digest for t in made}) == 4
 
 
-# ----------------------------------------------------------------------------------------------------- constant factors
+# ------------------------------------------------------------------------------------------------------------ constants
 
 
 @pytest.mark.parametrize(
@@ -203,11 +204,20 @@ def test_parts_that_a_space_chooses_among() -> None:
         ("output p3 = residual(c3)", lambda x: x + 0.25 * x.tanh()),
         ("output p3 = residual(c3, by=-2)", lambda x: x - 2 * x.tanh()),
         ("repeat t in 1..2 { x[t] = mul(c3, t / 2.0) } output p3 = add(x1, x2)", lambda x: 1.5 * x),
+        ("output p3 = add(c3, 0.2)", lambda x: x + 0.2),
+        ("output p3 = relu(add(-3, c3))", lambda x: (x - 3).relu()),
+        ("let s = 0.3 output p3 = add(1, c3, s * 2, relu(c3), 4)", lambda x: x + x.relu() + 5.6),
+        ("output p3 = mul(c3, add(mul(sigmoid(c3), -1), 1))", lambda x: x * (1 - x.sigmoid())),
+        ("output p3 = raised(raised(c3, by=0.25))", lambda x: x + 2.25),
+        ("output p3 = add(c3, none, 2)", lambda x: x + 2),
+        ("output p3 = mul(c3, add(global_pool(c3, kind=avg), 1))", lambda x: x * (x.mean((2, 3), keepdim=True) + 1)),
     ],
 )
-def test_a_constant_factor(body: str, expected: Any, tmp_path: Any) -> None:
+def test_a_constant(body: str, expected: Any, tmp_path: Any) -> None:
     given = features()
-    found = check_back_ends(lowered(body, "op residual(x, by=0.25) = add(x, mul(tanh(x), by))"), given, tmp_path)
+    found = check_back_ends(
+        lowered(body, "op residual(x, by=0.25) = add(x, mul(tanh(x), by)) op raised(x, by=2) = add(x, by)"), given, tmp_path
+    )
     assert torch.allclose(found["p3"], expected(given["c3"]), atol=1e-6)
 
 
@@ -222,32 +232,95 @@ def test_a_constant_factor(body: str, expected: Any, tmp_path: Any) -> None:
         ("output p3 = mul(c3, relu(c3), -4)", "output p3 = mul(-2, relu(c3), 2, c3)", True),
         ("let k = 0.00000001 output p3 = mul(c3, k)", "output p3 = mul(c3, 0.00000001)", True),
         ("output p3 = add(mul(c3, 3), mul(c3, 3))", "x = mul(c3, 3) output p3 = add(x, x)", True),
+        ("output p3 = add(c3, 0.2)", "output p3 = add(0.2, c3)", True),
+        ("output p3 = add(c3, 0.2)", "output p3 = add(c3, 0.3)", False),
+        ("output p3 = add(c3, 2)", "output p3 = mul(c3, 2)", False),
+        ("output p3 = add(c3, 0)", "output p3 = c3", True),
+        ("output p3 = add(c3, relu(c3), -4)", "output p3 = add(-6, relu(c3), 2, c3)", True),
+        ("output p3 = add(c3, relu(c3), 1)", "output p3 = add(add(relu(c3), c3), 1)", True),
+        ("output p3 = add(c3, relu(c3), 1)", "output p3 = add(c3, add(relu(c3), 1))", False),
     ],
 )
-def test_the_digest_of_a_factor(one: str, other: str, equal: bool) -> None:
+def test_the_digest_of_a_constant(one: str, other: str, equal: bool) -> None:
     assert same(one, other) is equal
 
 
 @pytest.mark.parametrize(
     ("body", "found"),
     [
-        ("output p3 = add(c3, 1)", ("NAS102", "1", "`mul(x, 0.5)` takes a number, as a constant factor; none is added")),
+        ("output p3 = sum(c3, 1)", ("NAS102", "1", "`add(x, 1)` adds a number, `mul(x, 0.5)` multiplies by one")),
+        ("output p3 = max(c3, 1)", ("NAS102", "1", "`relu(x)` is the maximum of x and 0; no other number is compared with")),
         ("output p3 = conv(c3, 3, k=3)", ("NAS102", "3", "operands are values; an attribute is set by its name: `k=3`")),
         ("output p3 = relu((c3))", ("NAS102", "(c3)", "leave the brackets out")),
         ("output p3 = mul(2, 3)", ("NAS301", "mul(2, 3)", "")),
+        ("output p3 = add(2, 3)", ("NAS301", "add(2, 3)", "")),
+        ("output p3 = add(c3, c4 + 1)", ("NAS303", "c4", "")),
         ("output p3 = mul(c3, c4 + 1)", ("NAS303", "c4", "")),
         ("output p3 = sub(c3, c4)", ("NAS201", "sub", "`add(x, mul(y, -1))` subtracts y from x; `sum` is the opposite")),
     ],
 )
-def test_a_number_that_is_no_factor_is_one_finding(body: str, found: tuple[str, str, str]) -> None:
+def test_a_number_that_is_no_constant_is_one_finding(body: str, found: tuple[str, str, str]) -> None:
     assert problems(text(body)) == [found]
 
 
-def test_the_text_of_a_filling_has_its_factor_among_the_operands() -> None:
+def test_the_text_of_a_filling_has_its_constants_among_the_operands() -> None:
     space = loads_space(text("let k = ?(0.1 | 3) output p3 = mul(c3, k, c3, 2)"))
     assert "mul(c3, c3, k * 2)" in space.decode([0])
     assert space.encode(space.decode([1])) == [1]
     assert loads_space(text("output p3 = mul(c3, ?(-0.5 | 3))")).decode([0]).count("mul(c3, -0.5)") == 1
+    assert loads_space(text("output p3 = add(c3, ?(-0.5 | 3))")).decode([0]).count("add(c3, -0.5)") == 1
+
+
+def test_sum_or_product_of_a_number_is_no_choice_of_one_call() -> None:
+    """What several numbers would be then is not one thing."""
+    for calls in ("add | mul", "mul | relu", "sum | add"):
+        ((code, place, help),) = problems(text(f"output p3 = ?({calls})(c3, 2)"))
+        assert (code, place) == ("NAS102", "2")
+        assert "choose between whole calls" in help
+    assert loads_space(text("output p3 = ?(add(c3, 1) | mul(c3, 2))")).size == 2
+
+
+# --------------------------------------------------------------------------------------------------- kinds of GroupNorm
+
+
+@pytest.mark.parametrize(("name", "groups"), [("gn", 32), ("gn16", 16), ("gn8", 8), ("gn4", 4), ("gn2", 2), ("gn1", 1)])
+def test_groups_of_a_norm(name: str, groups: int, tmp_path: Any) -> None:
+    given = features()
+    found = check_back_ends(lowered(f"output p3 = norm(c3, norm={name})"), given, tmp_path)
+    assert torch.allclose(found["p3"], torch.nn.functional.group_norm(given["c3"], groups), atol=1e-5)
+
+
+def test_each_number_of_groups_is_a_norm_of_its_own() -> None:
+    assert not same("output p3 = norm(c3, norm=gn)", "output p3 = norm(c3, norm=gn16)")
+    assert same("output p3 = conv(c3, k=1, norm=gn8)", "output p3 = norm(conv(c3, k=1, norm=none, bias=false), norm=gn8)")
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "fits"), [("gn16", 48, True), ("gn", 48, False), ("gn16", 40, False), ("gn8", 40, True)]
+)
+def test_the_width_that_groups_need(name: str, width: int, fits: bool) -> None:
+    found = problems(text(f"output p3 = conv_1x1(c3, width={width}, norm={name})"))
+    assert [code for code, *_ in found] == ([] if fits else ["NAS308"])
+
+
+# ------------------------------------------------------------------------------------------- upsampling between corners
+
+
+@pytest.mark.parametrize(("source", "level", "size"), [("c4", 3, (26, 42)), ("c3", 5, (7, 11)), ("c5", 3, (28, 44))])
+def test_aligned_corners(source: str, level: int, size: tuple[int, int], tmp_path: Any) -> None:
+    """The first and the last position of both maps are at one place."""
+    given = features()
+    found = check_back_ends(lowered(f"output p{level} = resize({source}, to={level}, mode=aligned)"), given, tmp_path)
+    (x,), y = (given[source],), found[f"p{level}"]
+    assert y.shape[2:] == size
+    assert torch.allclose(y[:, :, [0, 0, -1, -1], [0, -1, 0, -1]], x[:, :, [0, 0, -1, -1], [0, -1, 0, -1]], atol=1e-5)
+    expected = torch.nn.functional.interpolate(x, size=size, mode="bilinear", align_corners=True)
+    assert torch.allclose(y, expected, atol=1e-5)
+
+
+def test_modes_differ() -> None:
+    bodies = [f"output p3 = resize(c4, to=3, mode={mode})" for mode in ("bilinear", "aligned", "nearest")]
+    assert not any(same(one, other) for one, other in pairwise(bodies))
 
 
 # --------------------------------------------------------------------------------------------------------- one channel

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 import nasdsl
+from nasdsl.backends.module import Head
 from nasdsl.detection.backbones import FeatureExtractor
 from nasdsl.detection.detector import Detector
 from nasdsl.detection.factory import detector
@@ -54,21 +55,29 @@ def randomized(model: Detector, seed: int = 0) -> Detector:
             elif isinstance(part, Scale | WeightedAdd):
                 part.weight.uniform_(0.5, 1.5)
         head = model.decoder.head
-        cls_logits, bbox_reg = last_conv(head.cls_logits), last_conv(head.bbox_reg)
-        cls_logits.weight.normal_(std=0.15 * spread(cls_logits))
-        cls_logits.bias.uniform_(-2, -1)
-        bbox_reg.weight.normal_(std=0.05 * spread(bbox_reg))
+        if not head.predictions["cls_logits"].shared and any(isinstance(part, nn.BatchNorm2d) for part in head.modules()):
+            for part in head.modules():  # these BatchNorms do not bring signals back to their size, as a GroupNorm does
+                if isinstance(part, nn.Conv2d):
+                    part.weight.mul_(4)
+        for conv in last_convs(head, "cls_logits"):
+            conv.weight.normal_(std=0.15 * spread(conv))
+            conv.bias.uniform_(-2, -1)
+        for conv in last_convs(head, "bbox_reg"):
+            conv.weight.normal_(std=0.05 * spread(conv))
+            if hasattr(head, "centerness"):
+                conv.bias.fill_(0.5 if head.box_form == "relu" else 2.0)
         if hasattr(head, "centerness"):
-            bbox_reg.bias.fill_(0.5 if head.box_form == "relu" else 2.0)
-            head.centerness.weight.normal_(std=0.1)
+            for conv in last_convs(head, "centerness"):
+                conv.weight.normal_(std=0.1)
             for parameter in head.scale.values():
                 parameter.uniform_(0.8, 1.2)
     return model.eval()
 
 
-def last_conv(prediction: nn.Module) -> Any:
-    """The convolution that gives the channels of a prediction: it is one, or ends in one."""
-    return [part for part in prediction.modules() if isinstance(part, nn.Conv2d)][-1]
+def last_convs(head: Head, name: str) -> list[Any]:
+    """The convolutions that give the channels of a prediction, which it is or ends in: one, or one of each level."""
+    places = [head.get_submodule(place) for place in head.places(head.predictions[name])]
+    return [[part for part in place.modules() if isinstance(part, nn.Conv2d)][-1] for place in places]
 
 
 def spread(conv: nn.Conv2d) -> float:

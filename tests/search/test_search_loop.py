@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import fake_model
 import numpy as np
 import pytest
 import torch
@@ -227,20 +228,22 @@ def test_the_same_seed_gives_the_same_journal_but_for_times(tmp_path: Path) -> N
 def test_every_strategy_resumes_to_the_trials_of_an_uninterrupted_search(
     strategy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = search(SPACE, plain_value, strategy, 16, 3, out=tmp_path / "whole", batch=3, check=quick_check, quiet=True)
+    given = {"options": fake_model.options() if strategy == "llm" else None}
+    whole = search(SPACE, plain_value, strategy, 16, 3, out=tmp_path / "whole", batch=3, check=quick_check, quiet=True, **given)
     monkeypatch.setattr(nasdsl.search.loop, "SAVE_EVERY", -1)
     for state in ("loaded", "lost", "of another search"):
         part = SearchRun(tmp_path / state)
+        check = check_that_raises_after(11)
         with pytest.raises(ZeroDivisionError):  # ends the search without saving
-            search(SPACE, plain_value, strategy, 16, 3, out=part.folder, batch=3, check=check_that_raises_after(11), quiet=True)
+            search(SPACE, plain_value, strategy, 16, 3, out=part.folder, batch=3, check=check, quiet=True, **given)
         if state != "loaded":
             previous_path(part.strategy).unlink()
             part.strategy.unlink()
         if state == "of another search":
-            search(SPACE, plain_value, strategy, 5, 4, out=tmp_path / "other", check=quick_check, quiet=True)
+            search(SPACE, plain_value, strategy, 5, 4, out=tmp_path / "other", check=quick_check, quiet=True, **given)
             shutil.copy(SearchRun(tmp_path / "other").strategy, part.strategy)
         resumed = search(
-            SPACE, plain_value, strategy, 16, 3, out=part.folder, batch=3, check=quick_check, resume=True, quiet=True
+            SPACE, plain_value, strategy, 16, 3, out=part.folder, batch=3, check=quick_check, resume=True, quiet=True, **given
         )
         assert comparable(resumed) == comparable(whole)
         restored = next(r["restored"] for r in read_journal(part.journal)[0] if r["kind"] == "resume")

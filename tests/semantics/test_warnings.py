@@ -105,6 +105,13 @@ def test_a_gate_that_cannot_close(gate: str, least: str | None) -> None:
         assert f"less than {least}:" in checked(source).problems[0].label
 
 
+def test_a_hard_gate_that_cannot_close() -> None:
+    assert warned(text("output p3 = mul(c3, hardsigmoid(conv_1x1(c4)))")) == [("NAS906", "hardsigmoid(conv_1x1(c4))")]
+    assert warned(text("output p3 = mul(c3, hardsigmoid(conv_1x1(c4, act=none)))")) == []
+    (found,) = checked(text("output p3 = mul(c3, hardsigmoid(conv_1x1(c4, act=silu)))")).problems
+    assert "less than 0.45:" in found.label
+
+
 def test_the_least_values_are_those_of_torch() -> None:
     import torch
 

@@ -71,6 +71,7 @@ op passed(x) = pass(x, o=mine)
 agg asff(x, y, w) = weighted_add(x, y, by=w)
 op depthwise(x, g=in) = conv(x, k=3, groups=g, width=in)
 op scaled(x, s=0.2) = add(x, mul(relu(x), s))
+op raised(x, s=0.2) = add(relu(x), s)
 op scaled_or(x, s=0.2) = ?(mul(x, s) | mul(x, -s))
 choice factors = 0.25 | 4
 op kernel(x, k=1) = ?(conv(k=3) | conv_1x1)(conv(x, k=k))
@@ -125,6 +126,11 @@ MEANINGFUL = {
     "a factor that is computed": "let k = ?(1 | 3) let m = k * 0.5 output p3 = mul(c3, m - 2 * ?(1 | 2))",
     "a factor of an op": "output p3 = scaled(c3, s=?(0.1 | 0.5))",
     "a factor of an op with holes": "output p3 = scaled_or(c3, s=?(0.1 | 0.5))",
+    "a constant term": "output p3 = add(c3, ?(0.1 | 0 | -2))",
+    "a term of a choice": "output p3 = add(c3, ?factors, ?(c3 | c4))",
+    "a term beside what may be nothing": "output p3 = add(c3, ?(c4 | none), ?(0 | 0.5))",
+    "a term of an op": "output p3 = raised(c3, s=?(0.1 | 0.5))",
+    "terms and factors": "let k = ?(1..3) output p3 = add(mul(c3, k), 1.0 / k)",
     "weights per place": "w = conv_1x1(c3, width=2) v = conv(c4, k=3, width=2) output p3 = weighted_add(c3, c5, by=?(w | v))",
     "a let of weights": (
         "w = conv_1x1(c3, width=2) v = conv(c4, k=3, width=2) let k = ?(w | v) x = asff(c3, c5, k)"
@@ -177,7 +183,8 @@ MEANINGFUL = {
         "a = conv_3x3(c3, width=27) b = conv_1x1(c3, width=27) let k = ?(a | b)"
         " c = deform_conv(?(c3 | sep_3x3(c3)), offset=?(a | b)) output p3 = deform_conv(c, offset=k)"
     ),
-    "kinds of norm": "output p3 = conv_3x3(c3, norm=?(bn | ln | none))",
+    "kinds of norm": "output p3 = conv_3x3(c3, norm=?(bn | gn16 | gn1 | ln | none))",
+    "ways of resizing": "output p3 = add(c3, resize(?(c4 | c5), to=c3, mode=?(nearest | bilinear | aligned)))",
     "nested alternatives": "output p3 = ?(?(relu | ?(tanh | sigmoid))(c3) | sum(?pool, ?(c3 | free(c4))))",
     "a shared op": "shared f(x) = ?(conv_3x3 | sep_3x3)(x) output p3 = f(c3), p4 = f(f(c4))",
     "calls of a shared op": (

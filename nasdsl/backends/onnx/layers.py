@@ -13,7 +13,7 @@ from nasdsl.backends.onnx.upsampling import write_attention, write_carafe, write
 from nasdsl.backends.onnx.writer import Writer
 from nasdsl.ir.graph import Node
 from nasdsl.layers import (
-    GROUP_NORM_GROUPS,
+    GROUP_NORMS,
     Activation,
     ActivationKind,
     Add,
@@ -36,6 +36,7 @@ from nasdsl.layers import (
     Result,
     Scale,
     Split,
+    Term,
     UpConv,
     WeightedAdd,
     is_sized,
@@ -72,7 +73,7 @@ def write_layer(
         case DeformConv():
             return _deform_conv(writer, node, layer.resolved(node.operands[0]), module, path, *x)
         case Norm():
-            if layer.norm == "gn":
+            if layer.norm in GROUP_NORMS:
                 return _group_norm(writer, module, path, x[0])
             write_norm = write_batch_norm if layer.norm == "bn" else _layer_norm
             return write_norm(writer, module, path, x[0])
@@ -92,6 +93,8 @@ def write_layer(
             return _fold(writer, "Add", [writer.op("Mul", v, part) for v, part in zip(operands, parts, strict=True)])
         case Factor():
             return writer.op("Mul", x[0], writer.number(layer.value))
+        case Term():
+            return writer.op("Add", x[0], writer.number(layer.value))
         case Maximum():
             return writer.op("Max", *x)
         case WeightedAdd():
@@ -257,8 +260,8 @@ def write_batch_norm(writer: Writer, module: nn.Module | None, path: str, x: str
 
 def _group_norm(writer: Writer, module: nn.Module | None, path: str, x: str) -> str:
     assert isinstance(module, nn.GroupNorm)
-    ones, zeros = (writer.constant(np.full(GROUP_NORM_GROUPS, v, np.float32)) for v in (1, 0))
-    grouped = writer.op("Reshape", writer.exact(x), writer.integers(0, GROUP_NORM_GROUPS, -1))
+    ones, zeros = (writer.constant(np.full(module.num_groups, v, np.float32)) for v in (1, 0))
+    grouped = writer.op("Reshape", writer.exact(x), writer.integers(0, module.num_groups, -1))
     normalized = writer.rounded(writer.op("InstanceNormalization", grouped, ones, zeros, epsilon=module.eps))
     normalized = writer.op("Reshape", normalized, writer.op("Shape", x))
     scaled = writer.op("Mul", normalized, writer.weight(f"{path}.weight", module.weight, (-1, 1, 1)))
@@ -289,6 +292,8 @@ def write_activation(writer: Writer, function: ActivationKind, x: str) -> str:
             return writer.op("Gelu", x)
         case "sigmoid":
             return writer.op("Sigmoid", x)
+        case "hardsigmoid":
+            return writer.op("HardSigmoid", x, alpha=1 / 6, beta=0.5)
         case "tanh":
             return writer.op("Tanh", x)
 
@@ -319,7 +324,8 @@ def _resize(writer: Writer, node: Node, layer: Resize, x: str, size: str) -> str
     if layer.mode == "nearest":
         attributes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     else:
-        attributes = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+        corners = "align_corners" if layer.mode == "aligned" else "half_pixel"
+        attributes = {"mode": "linear", "coordinate_transformation_mode": corners}
     return writer.op("Resize", x, "", "", output_shape, **attributes)
 
 

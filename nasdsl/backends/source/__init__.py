@@ -13,6 +13,7 @@ from nasdsl.backends.source.classes import fpn_class, head_class
 from nasdsl.backends.source.definitions import definition
 from nasdsl.ir.graph import Graph
 from nasdsl.layers import (
+    GROUP_NORMS,
     Attention,
     Carafe,
     Concat,
@@ -106,7 +107,6 @@ _LAYERS: Final[dict[type[Layer], tuple[str, str]]] = {
     Attention: ("nasdsl.nn.attention", "SelfAttention2d"),
 }
 """Module and name of what the file needs for each kind of layer."""
-_NORMS: Final = {"gn": ("nasdsl.nn.norm", "GroupNorm"), "ln": ("nasdsl.nn.norm", "LayerNorm2d")}
 
 
 def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
@@ -120,7 +120,8 @@ def _definitions(graph: Graph, deform_conv2d: str | None) -> list[str]:
         pieces.append(definition("nasdsl.nn.deform.layer", "DeformConv2d"))
     pieces += [definition(*place) for kind, place in _LAYERS.items() if kind in kinds]
     norms = {n.layer.norm for n in all_nodes(graph) if isinstance(n.layer, Norm)}
-    pieces += [definition(*place) for name, place in _NORMS.items() if name in norms]
+    pieces += [definition("nasdsl.nn.norm", "GroupNorm")] * (not norms.isdisjoint(GROUP_NORMS))
+    pieces += [definition("nasdsl.nn.norm", "LayerNorm2d")] * ("ln" in norms)
     pieces.append(definition("nasdsl.backends.module", "Prediction"))
     taken = {name for piece in pieces for name in re.findall(r"^(?:class|def) (\w+)", piece, re.MULTILINE)}
     pieces += [inspect.getsource(piece) for piece in _custom_definitions(graph, taken)]  # type: ignore[arg-type]  # classes and functions

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from nasdsl.ir.graph import Node
 from nasdsl.layers import (
-    GROUP_NORM_GROUPS,
+    GROUP_NORMS,
     Activation,
     Add,
     Attention,
@@ -31,6 +31,7 @@ from nasdsl.layers import (
     Result,
     Scale,
     Split,
+    Term,
     UpConv,
     WeightedAdd,
     is_sized,
@@ -43,7 +44,11 @@ _MAX_EXPRESSION = 100  # characters; the operands of a longer expression are ass
 _MAX_INLINE = 64  # characters of an operand that is written into the expression that reads it
 
 
-_NORMS = {"bn": "nn.BatchNorm2d({})", "gn": f"GroupNorm({GROUP_NORM_GROUPS}, {{}})", "ln": "LayerNorm2d({})"}
+_NORMS = {
+    "bn": "nn.BatchNorm2d({})",
+    "ln": "LayerNorm2d({})",
+    **{name: f"GroupNorm({groups}, {{}})" for name, groups in GROUP_NORMS.items()},
+}
 
 
 def constructor_call(node: Node, channels: str | None = None) -> str | None:
@@ -92,7 +97,7 @@ def constructor_call(node: Node, channels: str | None = None) -> str | None:
             return f"SelfAttention2d({width}, {layer.heads}{'' if layer.position == 'sine' else ', position=False'})"
         case CustomLayer():
             return layer.source(node.operands, node.out)
-        case Input() | Activation() | Add() | Multiply() | Factor() | Maximum() | PlacewiseAdd() | Concat():
+        case Input() | Activation() | Add() | Multiply() | Factor() | Term() | Maximum() | PlacewiseAdd() | Concat():
             return None
         case Split() | Result() | Resize() | Pool() | GlobalPool():
             return None
@@ -163,6 +168,8 @@ def _expression(layer: Layer, x: Sequence[str], module: str) -> str:
             return f"placewise_add({', '.join([x[-1], *x[:-1]])})"
         case Factor():
             return f"({x[0]} * {layer.value!r})"
+        case Term():
+            return f"({x[0]} {'-' if layer.value < 0 else '+'} {abs(layer.value)!r})"
         case Maximum():
             text = x[0]
             for operand in x[1:]:
@@ -173,8 +180,8 @@ def _expression(layer: Layer, x: Sequence[str], module: str) -> str:
         case Split():
             return f"torch.chunk({x[0]}, {layer.parts}, dim=1)"
         case Resize():
-            corners = "" if layer.mode == "nearest" else ", align_corners=False"
-            return f'F.interpolate({x[0]}, size=size[{layer.level}], mode="{layer.mode}"{corners})'
+            mode = 'mode="nearest"' if layer.mode == "nearest" else f'mode="bilinear", align_corners={layer.mode == "aligned"}'
+            return f"F.interpolate({x[0]}, size=size[{layer.level}], {mode})"
         case Pool():
             cuts = ", ceil_mode=True" if layer.cuts else ""
             counted = "" if layer.pool == "max" else ", count_include_pad=False"
@@ -228,7 +235,7 @@ class StatementWriter:
                 self.text[node.id] = expression
                 self._inlined.add(node.id)
                 continue
-            if isinstance(node.layer, Add | Multiply | Factor):
+            if isinstance(node.layer, Add | Multiply | Factor | Term):
                 expression = expression[1:-1]  # no parentheses around a whole expression
             is_value = last_of[id(node.value)] == node.id
             self._assign(node, node.id, node.value.name if is_value else node.id, expression)

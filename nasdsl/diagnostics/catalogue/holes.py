@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from nasdsl.diagnostics.catalogue.examples import decoder
 from nasdsl.diagnostics.diagnostic import Code, Diagnostic, did_you_mean
@@ -284,11 +284,12 @@ def not_a_value(span: Span) -> Diagnostic:
     return MISPLACED_HOLE(span, "a number cannot stand where a value is expected", label="expected a value, or a call")
 
 
-def values_and_numbers(span: Span) -> Diagnostic:
-    """A hole among the operands of ``mul`` with numbers and values as alternatives."""
+def values_and_numbers(span: Span, operators: Set[str]) -> Diagnostic:
+    """A hole among the operands of ``mul`` or ``add`` with numbers and values as alternatives; `operators`: of the calls."""
+    op = "add" if "+" in operators else "mul"
     return MISPLACED_HOLE(
-        span, "a hole of values and numbers", label="expected values only, or constant factors only",
-        help="choose between the calls: `?(mul(x, y) | mul(x, 0.5))`",
+        span, "a hole of values and numbers", label="expected values only, or numbers only",
+        help=f"choose between the calls: `?({op}(x, y) | {op}(x, 0.5))`",
     )  # fmt: skip
 
 

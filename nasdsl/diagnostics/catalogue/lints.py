@@ -69,9 +69,9 @@ DEFAULT_OF_SECTION = Code(
 OPEN_GATE = Code(
     "NAS906",
     "a gate that cannot close",
-    "A sigmoid of values that an activation has cut off below, as ReLU does at 0, gives no less than a half: as a factor it "
-    "cannot suppress anything. `conv_1x1` and the like end in the section's norm and activation; set `norm=none, act=none` "
-    "where the gate is computed.",
+    "A `sigmoid` or `hardsigmoid` of what an activation has cut off below, as ReLU does at 0, gives no less than a half: as a "
+    "factor it cannot suppress anything. `conv_1x1` and the like end in the section's norm and activation; set "
+    "`norm=none, act=none` where the gate is computed.",
     decoder("output p3 = mul(c3, sigmoid(conv_1x1(c4)))"),
     decoder("output p3 = mul(c3, sigmoid(conv_1x1(c4, norm=none, act=none)))"),
     severity="warning",
@@ -139,11 +139,14 @@ def default_of_section(span: Span, op: str, default: tuple[str, object, object],
     )  # fmt: skip
 
 
-def open_gate(span: Span, function: str, least: float, *, is_normed: bool) -> Diagnostic:
-    """A sigmoid of an activation, which gives no less than `least`; `is_normed`: a BatchNorm stands before that."""
-    low = 1 / (1 + math.exp(-least))
+def open_gate(span: Span, gate: str, function: str, least: float, *, is_normed: bool) -> Diagnostic:
+    """A gate, sigmoid or hardsigmoid, of an activation that gives no less than `least`.
+
+    `is_normed`: a BatchNorm stands before that.
+    """
+    low = 1 / (1 + math.exp(-least)) if gate == "sigmoid" else min(max((least + 3) / 6, 0), 1)
     return OPEN_GATE(
-        span, f"a sigmoid of what {'BatchNorm and ' if is_normed else ''}{function} give{'' if is_normed else 's'}",
+        span, f"a {gate} of what {'BatchNorm and ' if is_normed else ''}{function} give{'' if is_normed else 's'}",
         label=f"it is never less than {low:.2g}: the gate does not close",
         help="set `norm=none, act=none` where the gate is convolved",
     )  # fmt: skip

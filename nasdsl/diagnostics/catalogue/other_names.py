@@ -26,8 +26,9 @@ class Advice(NamedTuple):
 
 
 SAME_OPS: Final[Mapping[str, str]] = {
-    "swish": "silu", "hswish": "hardswish", "lrelu": "leaky_relu", "identity": "skip", "noop": "skip", "multiply": "mul",
-    "product": "mul", "maximum": "max", "concatenate": "concat", "deformconv2d": "deform_conv",
+    "swish": "silu", "hswish": "hardswish", "hsigmoid": "hardsigmoid", "lrelu": "leaky_relu", "identity": "skip",
+    "noop": "skip", "multiply": "mul", "product": "mul", "maximum": "max", "concatenate": "concat",
+    "deformconv2d": "deform_conv",
 }  # fmt: skip
 """Ops that are the same under another name; keys in lower case, without `_`."""
 
@@ -55,7 +56,7 @@ OTHER_OPS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("depthwise", "dwconv", "dwconv3x3", "depthwiseconv", "depthwiseconv3x3"), _DEPTHWISE),
     **dict.fromkeys(("sub", "subtract", "minus", "diff", "difference"), _DIFFERENCE),
     **dict.fromkeys(
-        "elu selu celu prelu rrelu mish softplus softsign hardsigmoid hardtanh logsigmoid glu squareplus".split(),
+        "elu selu celu prelu rrelu mish softplus softsign hardtanh logsigmoid glu squareplus".split(),
         _ACTIVATION,
     ),
     **dict.fromkeys("softmax logsoftmax min minimum div divide instancenorm dropout".split(), _OTHER),
@@ -71,18 +72,19 @@ OTHER_OPS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 """Ops that are not here, or under a name that means something else too; keys as those of `SAME_OPS`."""
 
+_GROUP_NORM: Final = re.compile(r"gn\d+")
 _KERNEL: Final = re.compile(r"(conv|sep|dconv)_?(\d+)x(\d+)")
 
 SAME_WORDS: Final[Mapping[str, str]] = {
     **SAME_OPS,
     "batchnorm": "bn", "batch": "bn", "groupnorm": "gn", "group": "gn", "layernorm": "ln",
-    "layernorm2d": "ln", "identity": "none", "linear": "none", "off": "none",
+    "layernorm2d": "ln", "gn32": "gn", "identity": "none", "linear": "none", "off": "none",
     "no": "none", "average": "avg", "mean": "avg", "maximum": "max", "neighbor": "nearest", "neighbour": "nearest",
 }  # fmt: skip
 """Values of attributes that are the same under another name."""
 
 OTHER_WORDS: Final = frozenset(
-    "elu selu celu prelu rrelu mish softplus softsign softmax hardsigmoid hardtanh logsigmoid in instancenorm "
+    "elu selu celu prelu rrelu mish softplus softsign softmax hardtanh logsigmoid in instancenorm "
     "syncbn bicubic area trilinear min sum".split()
 )
 """Values that are no misspelling of one that is taken."""
@@ -113,6 +115,7 @@ OTHER_ATTRIBUTES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("inchannels", "cin", "inplanes"), "leave it out: the operand says how many channels come in"),
     **dict.fromkeys(("scalefactor", "factor", "scale"), "the size is that of a level: `to=y`, for a value y, or `to=3`"),
     "inplace": "leave it out",
+    "aligncorners": "`mode=aligned` is bilinear with `align_corners=True`, `mode=bilinear` without",
 }
 """Attributes that nothing here has."""
 
@@ -163,7 +166,7 @@ def advice_on_word(word: str, words: Iterable[str]) -> Advice:
     same = SAME_WORDS.get(folded)
     if same is not None and same in words:
         return Advice(f"did you mean `{same}`? It is the same under another name", same)
-    if folded in OTHER_WORDS:
+    if folded in OTHER_WORDS or _GROUP_NORM.fullmatch(folded):
         return Advice("", None)
     guess = did_you_mean(word, words)
     return Advice(f"did you mean `{guess}`?" if guess else "", guess)

@@ -102,13 +102,13 @@ _OF_KERNELS = re.compile(r"(deform_)?conv|pool")
 
 
 def number_as_operand(span: Span, callee: str) -> Diagnostic:
-    """A number, or arithmetic, among the operands of anything but ``mul``."""
+    """A number, or arithmetic, among the operands of anything but ``mul`` and ``add``."""
     text = " ".join(span.text.split())
     if text[0] == '"':
         return UNEXPECTED(span, f"the string {text} where a value is expected", label="expected a value, or a call")
     help = "operands are values; an attribute is set by its name"
-    if callee in ("add", "sum", "psum", "weighted_add"):
-        help = "`mul(x, 0.5)` takes a number, as a constant factor; none is added"
+    if callee in ("sum", "psum", "weighted_add"):
+        help = "`add(x, 1)` adds a number, `mul(x, 0.5)` multiplies by one"
     elif callee == "max":
         help = "`relu(x)` is the maximum of x and 0; no other number is compared with"
     elif _OF_KERNELS.fullmatch(callee) and text.isdigit():
@@ -118,11 +118,19 @@ def number_as_operand(span: Span, callee: str) -> Diagnostic:
     )  # fmt: skip
 
 
+def number_of_several_calls(span: Span) -> Diagnostic:
+    """A number behind a hole of ``add``, ``mul`` and others: ``?(add | mul)(x, 2)``."""
+    return UNEXPECTED(
+        span, f"the number `{' '.join(span.text.split())}` for calls that are not alike", label="expected a value, or a call",
+        help="`add` adds it, `mul` multiplies by it, others take none: choose between whole calls, `?(add(x, 1) | mul(x, 2))`",
+    )  # fmt: skip
+
+
 def arithmetic_on_values(span: Span) -> Diagnostic:
     """``relu(x + y)``."""
     return UNEXPECTED(
         span, "arithmetic where a value is expected", label="expected a value, or a call",
-        help="features are added with `add(x, y)` and multiplied with `mul(x, y)`, or with a number: `mul(x, 0.5)`",
+        help="features, and numbers, are added with `add(x, y)` and multiplied with `mul(x, y)`",
     )  # fmt: skip
 
 

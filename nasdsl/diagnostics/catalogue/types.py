@@ -73,9 +73,10 @@ GROUPS = Code(
 GROUP_NORM = Code(
     "NAS308",
     "a width that GroupNorm does not divide",
-    "`norm=gn` is GroupNorm with 32 groups, so 32 divides the width.",
+    "`norm=gn` is GroupNorm with 32 groups, so 32 divides the width. `gn16`, `gn8`, `gn4`, `gn2` and `gn1` have as many groups "
+    "as their names say.",
     decoder(fpn="width=48, norm=bn", head="width=48, norm=gn"),
-    decoder(fpn="width=48, norm=bn", head="width=48, norm=bn"),
+    decoder(fpn="width=48, norm=bn", head="width=48, norm=gn16"),
 )
 
 NO_LEVEL = Code(
@@ -160,7 +161,7 @@ _LAYER_HELP = {
     "widths": "bring them to one width with `conv_1x1(x, width=…)`",
     "own groups": "a group for each channel that comes in: `width=in` gives as many channels, one of each group",
     "parts": "choose a number of parts that divides them, or bring the operand to another width with `conv_1x1(x, width=…)`",
-    "group norm": "use a width that 32 divides, or norm=bn",
+    "group norm": "use a width that they divide, a GroupNorm of fewer (`norm=gn16`, `norm=gn8`, …), or `norm=bn`",
     "offset": "predict them from a map of that level: `y = conv(z, k=3, width=…, norm=none, act=none)`",
     "weights": "`by=` names a value with a channel for each operand: `conv(x, k=1, width=2, norm=none, act=none)` for two",
     "no level": "a globally pooled value can only be multiplied or added",

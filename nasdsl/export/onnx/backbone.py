@@ -30,6 +30,7 @@ _ACTIVATIONS: dict[type[nn.Module], Any] = {
     nn.SiLU: "silu",
     nn.Hardswish: "hardswish",
     nn.Sigmoid: "sigmoid",
+    nn.Hardsigmoid: "hardsigmoid",
     nn.Tanh: "tanh",
 }
 _FUNCTIONS: dict[Any, str] = {

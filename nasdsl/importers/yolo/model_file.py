@@ -271,7 +271,7 @@ def _activation(values: Mapping[str, Item], problems: Problems) -> str:
         return "silu"
     known = {
         "SiLU": "silu", "ReLU": "relu", "ReLU6": "relu6", "LeakyReLU": "leaky_relu", "Hardswish": "hardswish", "GELU": "gelu",
-        "Sigmoid": "sigmoid", "Tanh": "tanh", "Identity": "none",
+        "Sigmoid": "sigmoid", "Hardsigmoid": "hardsigmoid", "Tanh": "tanh", "Identity": "none",
     }  # fmt: skip
     name = str(item.value).removeprefix("torch.").removeprefix("nn.").partition("(")[0]
     if name in known:

@@ -10,6 +10,7 @@ from typing import Any
 
 from nasdsl.search.strategies.bayes import BayesianSearch
 from nasdsl.search.strategies.evolution import Evolution
+from nasdsl.search.strategies.llm import LanguageModelSearch
 from nasdsl.search.strategies.nsga2 import NSGA2
 from nasdsl.search.strategies.ppo import PPO
 from nasdsl.search.strategies.random import RandomSearch
@@ -33,7 +34,7 @@ FRONT_STRATEGIES: Mapping[str, type[FrontStrategy]] = MappingProxyType(
 """The strategies that take several aims."""
 
 STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType(
-    {strategy.name: strategy for strategy in (BayesianSearch, PPO, Evolution, NSGA2, RandomSearch)}
+    {strategy.name: strategy for strategy in (BayesianSearch, PPO, Evolution, NSGA2, LanguageModelSearch, RandomSearch)}
 )
 """All strategies by name. They take the space, the seed, and options by name."""
 

@@ -81,6 +81,20 @@ class Strategy(Protocol):
         """Figures for the log; empty at the beginning."""
 
 
+class RecordedStrategy(Strategy, Protocol):
+    """A strategy that cannot make its proposals again, because it asks somebody: a resumed search has them from its journal."""
+
+    def note(self) -> dict[str, Any]:
+        """What later proposals depend on beside the trials, after a proposal, as plain values. The journal records it."""
+
+    def repropose(self, text: Filled, note: Mapping[str, Any]) -> None:
+        """Come to the state after a proposal that the journal has.
+
+        Args:
+            note: that of `note`; empty if the journal has none.
+        """
+
+
 class FrontStrategy(Strategy, Protocol):
     """A strategy that can also search the front of reward and costs.
 

@@ -6,6 +6,7 @@ import io
 import random
 from typing import Any
 
+import fake_model
 import pytest
 import torch
 from strategy_spaces import additive, space
@@ -20,8 +21,11 @@ QUICK: dict[str, dict[str, Any]] = {
     "bayes": {"initial": 4, "candidates": 20, "climbs": 2},
     "evolution": {"population": 6, "sample": 3},
     "nsga2": {"population": 6},
+    "llm": {**fake_model.options(), "initial": 3, "ask": 3},
     "random": {},
 }
+ASKED = {"llm": fake_model.options()}
+"""Options without which a strategy cannot be made: the others have defaults."""
 
 
 def make(name: str, on: str, seed: int = 0) -> Strategy:
@@ -163,7 +167,7 @@ def test_more_proposals_than_fillings(name: str) -> None:
 def test_a_search_on_a_space_of_ten_evaluates_all_of_them(name: str) -> None:
     """With default options and a batch of 3. Strategies that do not repeat proposals need fewer."""
     count = 60 if name in ("ppo", "bayes", "nsga2") else 150
-    found = nasdsl.search(space("ten"), ten, name, trials=count, batch=3, quiet=True)
+    found = nasdsl.search(space("ten"), ten, name, trials=count, batch=3, quiet=True, options=ASKED.get(name))
     assert len(found) == count
     assert sum(trial.verdict == "ok" for trial in found) == 10
     assert sum(trial.verdict == "duplicate" for trial in found) == count - 10

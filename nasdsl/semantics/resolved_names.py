@@ -1,0 +1,212 @@
+"""What each name of a text refers to: a table that elaboration fills where it is asked to, for editors.
+
+The same text may be elaborated several times (an op once a call, a `repeat` once a turn); its names are entered once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from nasdsl.diagnostics import Source, Span
+from nasdsl.syntax import ast
+
+SymbolKind: TypeAlias = Literal[
+    "value", "input", "output", "parameter", "attribute", "let", "variable", "op", "agg", "shared", "block", "choice",
+    "decoder", "primitive", "pool", "section", "setting", "word", "prediction", "tower", "quantity", "runtime",
+]  # fmt: skip
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
+_IN_NAME = re.compile(r"[A-Za-z_0-9]").match
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Symbol:
+    """Something that a text names.
+
+    Attributes:
+        kind: a ``value``, an ``input`` or an ``output`` of a body; a ``parameter`` (an operand) or an ``attribute`` of a
+            definition; a ``let`` or the ``variable`` of a `repeat`; an ``op``, ``agg``, ``shared`` op, ``block`` or
+            ``choice``; the ``decoder``. Built in: a ``primitive``, the ``pool``, an attribute of the ``section`` that an op
+            reads, an attribute that is set (``setting``), a ``word`` that an attribute accepts, a kind of ``prediction``, a
+            ``tower`` of the head, and of a requirement the ``quantity`` and the ``runtime``.
+        name: as the text has it; of a numbered name with its number.
+        span: the name where it is defined; None for what is built in.
+        region: the part of the text in which it can be read, of a value behind its statement; None: the whole file.
+        meaning: the node of a definition; a `Primitive`, or the `Accepts` of an attribute. None for values.
+        owner: what an attribute or word that is built in belongs to: ``conv``, ``fpn``.
+    """
+
+    kind: SymbolKind
+    name: str
+    span: Span | None = None
+    region: Span | None = None
+    meaning: Any = None
+    owner: str = ""
+
+
+@dataclass(slots=True)
+class Occurrence:
+    """A name at its place in a text.
+
+    Attributes:
+        span: the token; of a numbered name (``x[t]``) without the number.
+        symbols: what it refers to; several for a numbered name, and in a choice that several places draw from.
+        is_definition: it is defined here.
+    """
+
+    span: Span
+    symbols: list[Symbol]
+    is_definition: bool = False
+
+
+@dataclass(slots=True)
+class NameTable:
+    """The names of a text, and of the files that it brings in.
+
+    Attributes:
+        occurrences: by source and first character.
+    """
+
+    occurrences: dict[tuple[Source, int], Occurrence] = field(default_factory=dict)
+    _symbols: dict[tuple[object, object, str], Symbol] = field(default_factory=dict)
+    _definitions: dict[int, Symbol] = field(default_factory=dict)  # by identity of the node, which the symbol holds
+    _parameters: dict[int, tuple[ast.Node, dict[str, Symbol]]] = field(default_factory=dict)
+
+    # --------------------------------------------------------------------------------------------- entering names
+
+    def define(self, kind: SymbolKind, name: str, span: Span, region: Span | None = None, meaning: Any = None) -> Symbol:
+        """Enter a definition; `span` begins with the name. Known ones stay as they are."""
+        key = (span.source, span.start, name)
+        symbol = self._symbols.get(key)
+        if symbol is None:
+            token = _token(span, name)
+            symbol = self._symbols[key] = Symbol(kind, name, token or span, region, meaning)
+        self.use(span, symbol, is_definition=True)
+        return symbol
+
+    def built_in(self, kind: SymbolKind, name: str, meaning: Any = None, owner: str = "") -> Symbol:
+        """The symbol of something that no text defines."""
+        key = (kind, owner, name)
+        symbol = self._symbols.get(key)
+        if symbol is None:
+            symbol = self._symbols[key] = Symbol(kind, name, None, None, meaning, owner)
+        return symbol
+
+    def use(self, span: Span, symbol: Symbol, *, is_definition: bool = False) -> None:
+        """Enter that the name at the beginning of `span` refers to a symbol. What the text does not name there is left out."""
+        key = (span[0], span[1])
+        known = self.occurrences.get(key)
+        if known is not None and symbol in known.symbols:
+            known.is_definition = known.is_definition or is_definition
+            return
+        token = _token(span, symbol.name)
+        if token is None:
+            return
+        if known is None:
+            self.occurrences[key] = Occurrence(token, [symbol], is_definition)
+        else:
+            known.is_definition = known.is_definition or is_definition
+            known.symbols.append(symbol)
+
+    def is_known(self, span: Span) -> bool:
+        """Whether the name at the beginning of `span` is entered."""
+        return (span[0], span[1]) in self.occurrences
+
+    def definition(self, node: ast.OpDef | ast.BlockDef | ast.ChoiceDef, region: Span | None = None) -> Symbol:
+        """Enter an op, aggregation, block or choice."""
+        known = self._definitions.get(id(node))
+        if known is None:
+            kind: Any = node.kind if isinstance(node, ast.OpDef) else "block" if isinstance(node, ast.BlockDef) else "choice"
+            known = self._definitions[id(node)] = self.define(kind, node.name, node.name_span, region, node)
+        return known
+
+    def parameters(self, node: ast.OpDef | ast.BlockDef) -> dict[str, Symbol]:
+        """Enter the parameters of a definition. Returns those that are attributes, by name."""
+        known = self._parameters.get(id(node))
+        if known is not None:
+            return dict(known[1])
+        attributes: dict[str, Symbol] = {}
+        self._parameters[id(node)] = node, attributes
+        for parameter in node.parameters:
+            kind: SymbolKind = "parameter" if parameter.default is None else "attribute"
+            symbol = self.define(kind, parameter.name, parameter.span, node.span, parameter)
+            if parameter.default is not None:
+                attributes[parameter.name] = symbol
+        return dict(attributes)
+
+    def parameter(self, node: ast.OpDef | ast.BlockDef, name: str) -> Symbol | None:
+        """The attribute of a definition that has this name."""
+        found = next((p for p in node.parameters if p.name == name and p.default is not None), None)
+        return None if found is None else self.define("attribute", name, found.span, node.span, found)
+
+    def hole(self, node: ast.NamedHole, choice: ast.ChoiceDef | None) -> None:
+        """Enter the name of ``?name``."""
+        span = Span(node.span.source, node.span.end - len(node.name), node.span.end)
+        if choice is not None:
+            self.use(span, self.definition(choice))
+        elif node.name == "pool":
+            self.use(span, self.built_in("pool", "pool"))
+
+    # --------------------------------------------------------------------------------------------- reading the table
+
+    def at(self, source: Source, offset: int) -> Occurrence | None:
+        """The name that covers a character, or ends in front of it."""
+        text = source.text
+        start = offset
+        while start > 0 and (text[start - 1].isalnum() or text[start - 1] == "_"):
+            start -= 1
+        found = self.occurrences.get((source, start))
+        return found if found is not None and found.span.start <= offset <= found.span.end else None
+
+    def of(self, source: Source) -> list[Occurrence]:
+        """The names of a text, in its order."""
+        found = [o for o in self.occurrences.values() if o.span.source is source]
+        return sorted(found, key=lambda o: o.span.start)
+
+    def occurrences_of(self, symbols: Iterable[Symbol]) -> list[Occurrence]:
+        """All places that name these symbols, and those that numbered names have in common with them."""
+        wanted = set(symbols)
+        by_symbol: dict[Symbol, list[Occurrence]] = {}
+        for occurrence in self.occurrences.values():
+            for symbol in occurrence.symbols:
+                by_symbol.setdefault(symbol, []).append(occurrence)
+        todo, found = list(wanted), dict[int, Occurrence]()
+        while todo:
+            symbol = todo.pop()
+            for occurrence in by_symbol.get(symbol, ()):
+                found[id(occurrence)] = occurrence
+                for other in occurrence.symbols:
+                    if other not in wanted and _is_numbered(occurrence):
+                        wanted.add(other)
+                        todo.append(other)
+        return sorted(found.values(), key=lambda o: (o.span.source.name, o.span.start))
+
+    def visible(self, source: Source, offset: int) -> Iterator[Symbol]:
+        """What a text defines and can be read at a place of it: values above it, words and definitions of its file."""
+        for symbol in self._symbols.values():
+            span, region = symbol.span, symbol.region
+            if span is None or span.source is not source:
+                continue
+            if region is not None and not (region.start < offset <= region.end):
+                continue
+            if symbol.kind not in ("let", "variable", "shared") or span.end < offset:
+                yield symbol
+
+
+def _is_numbered(occurrence: Occurrence) -> bool:
+    """Whether a name is written with its number apart, ``x[t]``."""
+    return any(len(symbol.name) > occurrence.span.end - occurrence.span.start for symbol in occurrence.symbols)
+
+
+def _token(span: Span, name: str) -> Span | None:
+    """The token at the beginning of a span, if it is this name, or one that is numbered; None for what elaboration put in."""
+    source, start, _ = span
+    end = start + len(name)
+    if source.text.startswith(name, start) and not _IN_NAME(source.text[end : end + 1]):
+        return Span(source, start, end)
+    found = _NAME.match(source.text, start)
+    is_numbered = found is not None and name.startswith(found[0]) and name[len(found[0]) :].isdigit()
+    return Span(source, start, found.end()) if found is not None and is_numbered else None

@@ -1,0 +1,122 @@
+"""Terminals are taken from the lexer: its tables, its patterns, and what it needs between two tokens."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+from parse_tools import tokens
+
+from nasdsl.diagnostics import Source
+from nasdsl.grammar_export import GrammarError
+from nasdsl.grammar_export.ebnf import WORD, language_rules
+from nasdsl.grammar_export.expressions import Choice, Expression, Optional, Repeat, Rule, Sequence, Terminal
+from nasdsl.grammar_export.patterns import (
+    Characters,
+    has_false_start,
+    parse_pattern,
+    without_lookahead,
+    write_pattern,
+)
+from nasdsl.grammar_export.terminals import FIXED, is_word, patterns, sample
+from nasdsl.syntax.lexer import PATTERNS, WORDS, scan
+
+
+def terminals_of(node: Expression) -> set[str]:
+    if isinstance(node, Terminal):
+        return {node.name}
+    if isinstance(node, Sequence):
+        return set().union(*map(terminals_of, node.parts))
+    if isinstance(node, Choice):
+        return set().union(*map(terminals_of, node.alternatives))
+    return terminals_of(node.part) if isinstance(node, Optional | Repeat) else set()
+
+
+def rules_of(node: Expression) -> set[str]:
+    if isinstance(node, Rule):
+        return {node.name}
+    if isinstance(node, Sequence):
+        return set().union(*map(rules_of, node.parts))
+    if isinstance(node, Choice):
+        return set().union(*map(rules_of, node.alternatives))
+    return rules_of(node.part) if isinstance(node, Optional | Repeat) else set()
+
+
+def test_every_terminal_of_the_rules_has_texts() -> None:
+    used = set().union(*(terminals_of(d.expression) for d in language_rules().values()))
+    assert used == FIXED.keys() | patterns().keys()
+    assert set().union(*(rules_of(d.expression) for d in language_rules().values())) | {"start"} == set(language_rules())
+
+
+def text_of(terminal: str) -> str:
+    return FIXED.get(terminal) or sample(patterns()[terminal])
+
+
+def test_a_gap_is_needed_where_the_scanner_would_take_two_tokens_for_one() -> None:
+    """Between two words, and nowhere else where the language has the two side by side."""
+    contextual = {"DETECTOR", "SHARED", "ON"}  # which the scanner tells by what follows
+    names = [t for t in (*FIXED, *PATTERNS) if t not in contextual]
+    never_neighbours = {
+        ("EQUAL", "EQUAL"), ("MINUS", "COMPARE"), ("EQUAL", "COMPARE"), ("COMPARE", "EQUAL"), ("COMPARE", "COMPARE"),
+        ("SLASH", "SLASH"), ("ARROW", "COMPARE"), ("STRING", "STRING"), ("COMPARE", "RANGE"), ("RANGE", "RANGE"),
+    }  # fmt: skip
+    for left in names:
+        for right in names:
+            if (left, right) in never_neighbours or (left == "NUMBER" and right == "NUMBER"):
+                continue
+            problems: list[object] = []
+            found = [t.value for t in scan(Source("t", text_of(left) + text_of(right)), problems)]  # type: ignore[arg-type]
+            is_two = not problems and found == [text_of(left), text_of(right)]
+            if not is_two:
+                assert is_word(left), (left, right)
+                assert is_word(right), (left, right)
+    assert all(is_word(t) for t in (*(WORDS[w] for w in WORDS), "NAME", WORD, "NUMBER", "SIZE", "DURATION"))
+    assert not any(is_word(t) for t in ("STRING", "COMPARE", "LPAR", "RANGE"))
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_a_pattern_read_and_written_matches_the_same_texts(name: str) -> None:
+    ours = re.compile(write_pattern(without_lookahead(parse_pattern(PATTERNS[name]))))
+    theirs = re.compile(PATTERNS[name])
+    rng = random.Random(0)
+    matched = 0
+    for _ in range(3000):
+        pieces = list(rng.choice(["a_1", "1x2", "15ms", "1.5s", "2us", "12.25K", "3", '"a b"', "<=", ">", "==", "Zz"]))
+        pieces[rng.randrange(len(pieces))] = rng.choice(["", *'01xXm.Ks_"=<> \n\u00e9'])
+        text = "".join(pieces)
+        assert (ours.fullmatch(text) is None) == (theirs.fullmatch(text) is None), text
+        matched += theirs.fullmatch(text) is not None
+    assert matched > 20
+    (token,) = tokens(sample(parse_pattern(PATTERNS[name])))
+    assert token.type == name
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("a{2}", "`{2}`"), (r"\d+", r"the escape `\d`"), ("a.b", "`.b`"), ("(a)", "`(a)`"), ("a*?", "a lazy repetition"),
+        ("(?<=a)b", "`(?<`"), ("^a", "`^a`"), ("[a", "a class that is not closed"), ("(?:a", "a bracket that is not closed"),
+        ("a)", "a `)` without its bracket"),
+    ],
+)  # fmt: skip
+def test_a_pattern_beyond_the_subset_is_an_error(pattern: str, message: str) -> None:
+    with pytest.raises(GrammarError, match=re.escape(message)):
+        parse_pattern(pattern)
+
+
+def test_lookaheads_stand_at_the_end() -> None:
+    assert write_pattern(without_lookahead(parse_pattern("ab(?!c)(?!d)"))) == "ab"
+    with pytest.raises(GrammarError, match="lookahead"):
+        without_lookahead(parse_pattern("a(?!b)c"))
+
+
+def test_false_starts() -> None:
+    assert has_false_start(parse_pattern(PATTERNS["NUMBER"]))
+    assert not has_false_start(parse_pattern(PATTERNS["SIZE"]))
+
+
+def test_classes_without_characters() -> None:
+    letters = Characters(((ord("a"), ord("e")), (ord("x"), ord("x"))))
+    assert write_pattern(letters.without("cx")) == "[a-bd-e]"
+    assert write_pattern(letters.without("ae")) == "[b-dx]"

@@ -1,0 +1,27 @@
+"""`docs/llms.txt` is made from the commands, the pages and the zoo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nasdsl.cli import COMMANDS, llms_txt
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def test_the_page_is_up_to_date() -> None:
+    """Refreshed by ``python -m nasdsl.cli.llms_txt docs``."""
+    assert (DOCS / "llms.txt").read_text(encoding="utf-8") == llms_txt.page(DOCS)
+
+
+def test_every_command_and_every_page_is_named() -> None:
+    text = llms_txt.page(DOCS)
+    assert all(f"`nasdsl {command.name}`" in text for command in COMMANDS)
+    for path in DOCS.glob("*.md"):
+        assert f"]({path.name}): " in text
+    assert all(line.split(": ", 1)[1].strip() for line in text.splitlines() if line.startswith("- ["))
+
+
+def test_a_new_page_changes_it(tmp_path: Path) -> None:
+    (tmp_path / "new.md").write_text("# New things\n\n    nasdsl new\n\nA page about [things](x.md). And more.\n")
+    assert "- [New things](new.md): A page about things.\n" in llms_txt.page(tmp_path)
