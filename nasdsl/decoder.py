@@ -99,7 +99,7 @@ def _own_channels(architecture: Architecture) -> tuple[str, Mapping[str, int]]:
     return REFERENCE_BACKBONE, {"c1": 64, "c6": 2048, "c7": 2048, **find_backbone(REFERENCE_BACKBONE).out_channels}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Decoder:
     """A decoder that checks.
 
@@ -155,6 +155,9 @@ class Decoder:
 
     def __str__(self) -> str:
         return self.canonical
+
+    def __repr__(self) -> str:
+        return f"<Decoder {self.name}>"
 
     def with_width(self, width: int) -> Decoder:
         """The decoder with `width` channels in fpn and head: its text with another number in it, checked again.

@@ -92,6 +92,29 @@ def trial_html(trial: Trial) -> str:
     return f"<div>{_table((), rows)}{_trial_picture(trial)}</div>"
 
 
+class Difference:
+    """What has changed from one decoder to another, as a picture.
+
+    Args:
+        before, after: the decoders.
+        backbone: whose features both read; None: that of `after`'s text, or resnet50.
+    """
+
+    def __init__(self, before: Decoder, after: Decoder, backbone: str | None = None) -> None:
+        self.before, self.after, self.backbone = before, after, backbone
+
+    def _repr_html_(self) -> str:
+        from nasdsl.backbones import backbone as find_backbone
+        from nasdsl.backends import diagrams
+        from nasdsl.decoder import REFERENCE_BACKBONE
+
+        name = self.backbone or self.after.backbone or REFERENCE_BACKBONE
+        channels = find_backbone(name).out_channels
+        first, second = ((decoder.lower(channels), decoder.cost(None, name)) for decoder in (self.before, self.after))
+        title = f"from {self.before.name} to {self.after.name}"
+        return _image(diagrams.render_diff(*first, *second, "svg"), "svg+xml", title)
+
+
 FORMATTERS: Final[Mapping[tuple[str, str], Callable[[Any], str]]] = {
     ("nasdsl.decoder", "Decoder"): decoder_html,
     ("nasdsl.spaces.space", "Space"): space_html,
