@@ -6,6 +6,7 @@ by `Decoder.build` and the names of detectors only.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,17 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
+
+
+def _in_notebook() -> None:
+    """Let a running IPython show decoders, spaces and trials; see `nasdsl.notebook`."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    if shell is not None:
+        import_module("nasdsl.notebook").register(shell)
+
+
+_in_notebook()
 
 
 def __dir__() -> list[str]:

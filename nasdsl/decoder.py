@@ -21,7 +21,7 @@ from nasdsl.ir.canonical import canonical_text, digest
 from nasdsl.semantics.architecture import Architecture
 from nasdsl.semantics.calls import CallCounter
 from nasdsl.semantics.check import Checked, check
-from nasdsl.semantics.files import Reader, read_source
+from nasdsl.semantics.files import Reader, read_source, zoo_file
 from nasdsl.semantics.primitives import with_plugin_warnings
 from nasdsl.semantics.program import Program
 from nasdsl.semantics.resolved_names import NameTable
@@ -99,7 +99,7 @@ def _own_channels(architecture: Architecture) -> tuple[str, Mapping[str, int]]:
     return REFERENCE_BACKBONE, {"c1": 64, "c6": 2048, "c7": 2048, **find_backbone(REFERENCE_BACKBONE).out_channels}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Decoder:
     """A decoder that checks.
 
@@ -155,6 +155,9 @@ class Decoder:
 
     def __str__(self) -> str:
         return self.canonical
+
+    def __repr__(self) -> str:
+        return f"<Decoder {self.name}>"
 
     def with_width(self, width: int) -> Decoder:
         """The decoder with `width` channels in fpn and head: its text with another number in it, checked again.
@@ -234,12 +237,13 @@ class Decoder:
 
 
 def load(path: str | Path) -> Decoder:
-    """Read a decoder from a file; ``-`` is standard input.
+    """Read a decoder from a file; ``-`` is standard input, ``zoo:NAME`` a decoder that comes with the package.
 
     Raises:
         DiagnosticError: the text has errors; all of them are in it.
         UnreadableFile: the file cannot be read.
     """
+    path = zoo_file(path)
     return _decoder(read_source(path), None if str(path) == "-" else Path(path).absolute())
 
 

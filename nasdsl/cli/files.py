@@ -30,10 +30,12 @@ def find_nas_file(file: str, in_folder: tuple[str, ...] = DECODER_FILES) -> str:
         in_folder: names of the files to look for in a folder; the first one that exists is taken.
 
     Raises:
-        UnreadableFile: a folder that has none of these files.
+        UnreadableFile: a folder that has none of these files, or a name that the zoo does not have.
     """
+    from nasdsl.semantics.files import UnreadableFile, zoo_file
+
     if file.startswith("zoo:"):
-        return _find_in_zoo(file.removeprefix("zoo:"))
+        return os.fspath(zoo_file(file))
     if not os.path.isdir(file):
         return file
     for name in in_folder:
@@ -43,21 +45,11 @@ def find_nas_file(file: str, in_folder: tuple[str, ...] = DECODER_FILES) -> str:
                 echo_err(f"reading {path}")
             return path
     from nasdsl.diagnostics import printable
-    from nasdsl.semantics.files import UnreadableFile
 
     what = "a search" if in_folder == SPACE_FILES else "a training or search"
     raise UnreadableFile(
         f"{printable(file)}: a directory without {' or '.join(in_folder)}; expected a .nas file or the folder of {what}"
     )
-
-
-def _find_in_zoo(name: str) -> str:
-    from nasdsl import resources
-
-    known = {path.stem: path for path in sorted(resources.folder("genotypes").rglob("*.nas"))}
-    if name not in known:
-        fail(f"the zoo has no {name!r}; it has {', '.join(known)}")
-    return os.fspath(known[name])
 
 
 def load_decoder(file: str) -> Decoder:

@@ -35,8 +35,9 @@ def fmt(files: tuple[str, ...], check_: bool, diff: bool) -> None:
 
     code, changed = 0, 0
     for file in files:
-        path = file if os.path.isdir(file) else find_nas_file(file)
+        path = file
         try:
+            path = file if os.path.isdir(file) else find_nas_file(file)
             source = read_source(path)
             text = format_text(source.text, source.name)
         except UnreadableFile as error:

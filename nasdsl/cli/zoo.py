@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
 from nasdsl.cli import completion
-from nasdsl.cli.files import find_nas_file
+from nasdsl.cli.errors import exit_on_error
 from nasdsl.cli.options import FORMAT
 
 
@@ -26,10 +25,12 @@ def zoo(name: str | None, format_: str) -> None:
     """
     from nasdsl import resources
     from nasdsl.decoder import load
+    from nasdsl.semantics.files import read_source, zoo_file
     from nasdsl.spaces import load_space
 
     if name is not None:
-        click.echo(Path(find_nas_file(f"zoo:{name}")).read_text(encoding="utf-8"), nl=False)
+        with exit_on_error():
+            click.echo(read_source(zoo_file(f"zoo:{name}")).text, nl=False)
         return
     decoders, spaces = [], []
     for path in sorted(resources.folder("genotypes").rglob("*.nas")):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
+from nasdsl import resources
 from nasdsl.diagnostics import Source, printable
 from nasdsl.syntax.encoding import decode
 
@@ -23,6 +24,21 @@ class Reader(Protocol):
 
 class UnreadableFile(OSError):
     """A file that cannot be read. The message is one line for users."""
+
+
+def zoo_file(path: str | Path) -> str | Path:
+    """The file that ``zoo:NAME`` names, of a decoder or space that comes with the package; any other path as it is.
+
+    Raises:
+        UnreadableFile: there is none of this name.
+    """
+    prefix, _, name = str(path).partition(":")
+    if prefix != "zoo":
+        return path
+    known = {file.stem: file for file in sorted(resources.folder("genotypes").rglob("*.nas"))}
+    if name not in known:
+        raise UnreadableFile(f"the zoo has no {name!r}; it has {', '.join(known)}")
+    return known[name]
 
 
 def read_source(path: str | Path, *, name: str | None = None) -> Source:

@@ -18,7 +18,7 @@ from nasdsl.decoder import REFERENCE_BACKBONE, Decoder, check_source, loads
 from nasdsl.diagnostics import DiagnosticError, Source, Span
 from nasdsl.diagnostics.allowed import allowed_codes
 from nasdsl.semantics.conditions import numbered
-from nasdsl.semantics.files import read_source
+from nasdsl.semantics.files import read_source, zoo_file
 from nasdsl.semantics.program import Program, Slot, SlotKind
 from nasdsl.spaces.condition import Condition, count_fillings
 from nasdsl.spaces.figures import FigureCounter, possible_words
@@ -372,7 +372,7 @@ def _roles(program: Program) -> dict[int, str]:
 
 
 def load_space(path: str | Path, *, backbone: str | None = None, classes: int = 80) -> Space:
-    """Read a space from a file; ``-`` is standard input.
+    """Read a space from a file; ``-`` is standard input, ``zoo:NAME`` a space that comes with the package.
 
     Args:
         backbone, classes: what its requirements are computed for. A text with ``detector(backbone=…)`` gets this backbone in
@@ -383,6 +383,7 @@ def load_space(path: str | Path, *, backbone: str | None = None, classes: int = 
         UnreadableFile: the file cannot be read.
         UnknownBackbone: no backbone has this name.
     """
+    path = zoo_file(path)
     return _given_space(read_source(path), None if str(path) == "-" else Path(path), backbone, classes)
 
 

@@ -184,6 +184,26 @@ def _config(folder: Path) -> Mapping[str, Any]:
 # ---------------------------------------------------------------------------------------------------- a stage
 
 
+def stage_of(trials: Trials) -> Stage:
+    """A finished search of which nothing but its trials is known."""
+    space, space_error = _space(trials.start)
+    return Stage(
+        "",
+        Path(),
+        trials,
+        started=True,
+        space=space,
+        space_error=space_error,
+        pending=0,
+        requested=None,
+        finished=True,
+        seconds=sum(trial.seconds for trial in trials),
+        last=None,
+        options={},
+        ranking=None,
+    )
+
+
 def _stage(name: str, folder: Path) -> Stage:
     run = SearchRun(folder)
     records = read_journal(run.journal)[0] if run.journal.is_file() else []
