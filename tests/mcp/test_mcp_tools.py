@@ -153,9 +153,10 @@ def test_nothing_outside_of_the_folder_is_read_or_written(path: str, folder: Pat
 def test_a_text_uses_no_file_outside_of_the_folder(tools: Toolbox, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "ops.nas").write_text("op hidden(x) = relu(x)\n")
     (folder / "link.nas").symlink_to(tmp_path / "ops.nas")
-    (folder / "inner/ops.nas").write_text("op mine(x) = relu(x)\n")
-    uses = {"../ops.nas": "NAS413", "../link.nas": "NAS413", str(tmp_path / "ops.nas"): "NAS413", "ops.nas": None}
-    uses = {path if path != "../ops.nas" else "../../ops.nas": code for path, code in uses.items()}
+    for place in ("inner/ops.nas", "above.nas"):
+        (folder / place).write_text("op mine(x) = relu(x)\n")
+    outside = ("../../ops.nas", "../link.nas", str(tmp_path / "ops.nas"))
+    uses = {**dict.fromkeys(outside, "NAS413"), "ops.nas": None, "../above.nas": None}
     for path, code in uses.items():
         (folder / "inner/use.nas").write_text(f'use "{path}"\n' + RIGHT)
         found = tools.check(path="inner/use.nas")["diagnostics"]
