@@ -46,7 +46,7 @@ test-lowest: $(VENV)/.installed
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
 	$(BIN)/uv pip compile --quiet --resolution lowest-direct --python $(LOWEST) --extra onnx --extra onnxruntime \
 		--extra openvino --extra ray --extra tensorboard --extra trackio --extra wandb --extra mlflow --extra video --extra supervision \
-		--extra timm --extra optuna --extra mcp pyproject.toml --output-file $(LOWEST)/lowest.txt
+		--extra timm --extra optuna --extra lsp --extra mcp pyproject.toml --output-file $(LOWEST)/lowest.txt
 	$(BIN)/uv pip install --quiet --python $(LOWEST) --requirement $(LOWEST)/lowest.txt
 	$(BIN)/uv pip install --quiet --python $(LOWEST) --constraint $(LOWEST)/lowest.txt --editable '.[test]'
 	NASDSL_LOWEST=1 $(LOWEST)/bin/python -m pytest $(if $(ONLY),$(ONLY),-n auto --dist worksteal)

@@ -106,5 +106,5 @@ BACKBONES: Final = Completer(_backbones)
 RECIPES: Final = Completer(lambda: ("small", "published", "quick"))  # `nasdsl.training` would import torch
 DATA: Final = Completer(lambda: ("shapes",), files=True)
 DEVICES: Final = Completer(lambda: ("cpu", "cuda", "mps"))
-STRATEGIES: Final = Completer(lambda: ("bayes", "ppo", "evolution", "nsga2", "random"))
+STRATEGIES: Final = Completer(lambda: ("bayes", "ppo", "evolution", "nsga2", "llm", "random"))
 CODES: Final = Completer(_codes)

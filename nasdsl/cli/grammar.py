@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from nasdsl.cli import completion
 from nasdsl.cli.errors import exit_on_error
 from nasdsl.cli.files import SPACE_FILES, find_nas_file, write_file
 
 
 @click.command()
-@click.argument("file", metavar="[SPACE]", required=False)
+@click.argument("file", metavar="[SPACE]", required=False, shell_complete=completion.SPACES)
 @click.option("--format", "format_", type=click.Choice(["lark", "gbnf", "llguidance"]), default="lark", show_default=True,
               help="Notation: lark's, GBNF as llama.cpp reads it, or llguidance's.")  # fmt: skip
 @click.option("--layout", type=click.Choice(["line", "free"]), default="line", show_default=True,
@@ -26,6 +27,10 @@ def grammar(file: str | None, format_: str, layout: str, output: str | None) -> 
     The terminals are those of the scanner. What a grammar cannot say stands in its first lines: of the language the limits
     of nesting and length, of a space its requirements, calls marked `distinct`, and fillings that cannot be built. So check
     what it gives with `nasdsl check`, or in Python with `Space.encode` and `Space.keeps`.
+
+    \b
+    nasdsl grammar --format gbnf -o nas.gbnf
+    nasdsl grammar zoo:nas_fcos_fpn --format llguidance > fillings.lark
     """
     from nasdsl.grammar_export import language_grammar, space_grammar
 

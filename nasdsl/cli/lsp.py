@@ -14,6 +14,9 @@ def lsp(stdio: bool) -> None:
 
     It speaks the Language Server Protocol over standard input and output, and needs `pip install 'nasdsl[lsp]'`. An editor
     starts it; docs/editors.md says how.
+
+    \b
+    nasdsl lsp
     """
     from nasdsl import __version__
 

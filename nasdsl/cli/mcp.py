@@ -16,6 +16,10 @@ def mcp(folder: str, write: bool) -> None:
     The tools are check, explain, cost, render, sample, grammar, zoo and search_status; with --write also save. They read
     files in FOLDER (default: the present one) and nothing outside of it, links included. A program that runs language
     models starts this command itself; docs/language-models.md shows how it is told to.
+
+    \b
+    nasdsl mcp decoders
+    nasdsl mcp decoders --write
     """
     try:
         from nasdsl.mcp.server import make_server

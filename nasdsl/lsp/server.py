@@ -57,7 +57,7 @@ PICTURE: Final = "nasdsl/picture"
 QUIET_SECONDS: Final = 0.003
 """Time without a further change after which a text is checked: what has been typed over meanwhile need not be."""
 
-IDLE_SECONDS: Final = 0.05
+IDLE_SECONDS: Final = 0.25
 """Time without a further change after which garbage is collected: the collector never runs while somebody types."""
 
 MOST_UNCOLLECTED: Final = 64

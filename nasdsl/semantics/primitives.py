@@ -292,8 +292,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     ),
     "attention": "multi-head self-attention over all positions of the map",
     "norm": (
-        "`bn`: BatchNorm, `gn`: GroupNorm of 32 groups, `ln`: LayerNorm over the channels of each position (as ConvNeXt "
-        "has it), `none`: identity"
+        "`bn`: BatchNorm, `gn`: GroupNorm of 32 groups, `gn16` to `gn1`: of as many as the name says, `ln`: LayerNorm over "
+        "the channels of each position (as ConvNeXt has it), `none`: identity"
     ),
     "act": "the activation of this name, `none`: identity",
     "scale": "one learnable factor per channel, initially 1",
@@ -307,8 +307,9 @@ MEANINGS: Final[Mapping[str, str]] = {
     "concat": "concatenation along the channels",
     "split": "equal runs of channels, in order: several values",
     "resize": (
-        "interpolation to the level of a value, or to the level with this number. A value that has this level already is "
-        "not changed."
+        "interpolation to the level of a value, or to the level with this number: `nearest`, `bilinear` with "
+        "`align_corners=False`, or `aligned`, bilinear with `align_corners=True`. A value that has this level already is not "
+        "changed."
     ),
     "pool": (
         "pooling. An odd `k` has padding (k - 1) / 2, which averages do not include; an even `k` must equal `stride`, has"

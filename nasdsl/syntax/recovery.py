@@ -363,6 +363,8 @@ class _Recovery:
         sign = next((i for i in range(len(out) - 2, 0, -1) if out[i].type == "EQUAL"), 0)
         if messages.LEVEL_NAME.fullmatch(out[sign - 1].value):  # a further output, behind a bracket that is not closed
             return 0
+        if self._begins_like_line_of(bracket, out[sign - 1]):  # a further statement, likewise
+            return 0
         opened = next(i for i in range(len(out) - 1, -1, -1) if out[i] is bracket)
         if opened > 1 and out[opened - 2].type in ("OP", "AGG", "SHARED"):  # the parameters of a definition, likewise
             return 0
@@ -372,6 +374,16 @@ class _Recovery:
             if depth == 0:
                 return at + 1
         return 0
+
+    @staticmethod
+    def _begins_like_line_of(bracket: Tok, name: Tok) -> bool:
+        """Whether a name begins a line further down, at the column at which the line of a bracket begins."""
+        text = name.source.text
+        before = text[text.rfind("\n", 0, name.start) + 1 : name.start]
+        line = text[text.rfind("\n", 0, bracket.start) + 1 : bracket.start]
+        return (
+            before.isspace() and "\n" in text[bracket.start : name.start] and line[: len(line) - len(line.lstrip())] == before
+        )
 
     def _without_call(self, position: int, end: int) -> tuple[_Stack, int]:
         """Report such a call, and put a hole in its place. Returns the stack and the position after it."""

@@ -118,3 +118,13 @@ def test_the_fixes_of_the_malformed_texts_work() -> None:
             assert check_source(Source("t", fixed(text, problems[0]))).problems == []
             mended += 1
     assert mended > 35, "a file whose one mistake has a fix is right after it"
+
+
+def test_a_call_that_is_still_open_costs_few_findings() -> None:
+    """The lines behind it begin as its own line does: they are statements, and no attributes of the call."""
+    lines = ["decoder d {", "  input c3, c4", "  fpn(width=64) {", *(f"    x{i} = sum(conv_3x3(c3), c4)" for i in range(60))]
+    text = "\n".join([*lines, "    output p3 = x1", "  }", "  head(width=64) { conv_3x3 }", "  predict fcos", "}", ""])
+    for typed in ("    y = sum(\n", "    y = sum(conv_3x3(\n", "    y = sum(conv_3x3(c3), conv(c4, k=\n"):
+        at = text.index("    x20 =")
+        problems = check_source(Source("t", text[:at] + typed + text[at:])).problems
+        assert 1 <= len([p for p in problems if p.severity == "error"]) <= 8, typed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import fake_model
 import pytest
 
 import nasdsl
@@ -49,7 +50,7 @@ def test_what_is_drawn_has_operands_that_differ() -> None:
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_no_strategy_proposes_equal_operands(name: str) -> None:
     space = loads_space(SPACE)
-    strategy = make_strategy(name, space, seed=0)
+    strategy = make_strategy(name, space, seed=0, **(fake_model.options() | {"initial": 3, "ask": 3} if name == "llm" else {}))
     for number in range(12):
         proposal = strategy.propose()
         assert proposal.indices[1:3] != proposal.indices[3:5]
