@@ -351,15 +351,9 @@ def _plain_prediction(part: PredictionPart, width: int, _: str) -> HeadLayer:
 
 
 def _prediction_layer(checked: CheckedLayer, width: int, at: str) -> HeadLayer:
-    """An op in the place of the prediction convolution, without layers that this does not depend on."""
+    """An op in the place of the prediction convolution."""
     layer = _head_layer(checked, 0, True, False, width, at)
-    needed = {layer.result, layer.nodes[0].id}
-    nodes: list[Node] = []
-    for node in reversed(layer.nodes):
-        if node.id in needed:
-            needed.update(node.inputs)
-            nodes.insert(0, node)
-    last = nodes.pop()
+    *nodes, last = layer.nodes
     assert isinstance(last.layer, Conv | DeformConv)
     same_width = replace(last.layer, width=width, bias=True)
     nodes.append(last._replace(layer=same_width, out=last.out._replace(width=width)))
@@ -367,11 +361,20 @@ def _prediction_layer(checked: CheckedLayer, width: int, at: str) -> HeadLayer:
 
 
 def _head_layer(layer: CheckedLayer, index: int, shared: bool, norms_per_level: bool, width: int, at: str) -> HeadLayer:
-    """A layer of the head for an operand of one width; `at` names the levels that give it this width, for messages."""
+    """A layer of the head for an operand of one width, without layers that its result does not depend on.
+
+    Args:
+        at: the levels that give it this width, for messages.
+    """
     value = Value(str(index), layer.op, "layer", layer.span)
     applications = layer.applications
     values = [value] * (1 + max(a.owner for a in applications))
     nodes, place = lower_nodes(applications, values, {"x": width}, at)
     result = place[layer.result]
+    live = {result, nodes[0].id}  # its operand is there in any case
+    for node in reversed(nodes):
+        if node.id in live:
+            live.update(node.inputs)
+    nodes = tuple(node for node in nodes if node.id in live)
     of_level = norms_per_level and shared and any(isinstance(n.layer, Norm) for n in nodes)
     return HeadLayer(index, layer.op, shared, nodes, result, layer.span, of_level)

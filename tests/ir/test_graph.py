@@ -201,3 +201,21 @@ def test_towers_of_one_chain_share_its_layers() -> None:
     cls, box = PUBLISHED.lower(random_decoders.CHANNELS).head.towers
     assert cls.layers is box.layers
     assert (cls.name, box.name) == ("cls", "box")
+
+
+@pytest.mark.parametrize("dead", ["z = conv_1x1(x, width=64)", "z = conv_1x1(y) w = conv_3x3(z)"])
+def test_what_nothing_reads_in_a_block_of_the_head_is_not_built(dead: str) -> None:
+    """It has no cost, no parameters and no part in the digest, as in the fpn, and figures of a space agree."""
+    text = (
+        "block t(x) -> (y) {{ y = conv_3x3(x) {} }} decoder d {{ input c3, c4 fpn(width=32) {{ output p3 = c3, p4 = c4 }} "
+        "head(width=32) {{ t -> {} }} predict fcos }}"
+    )
+    without, whole = (nasdsl.loads(text.format(part, "conv_3x3")) for part in ("", dead))
+    assert whole.digest == without.digest
+    assert whole.cost().head == without.cost().head
+    assert [(v.macs, v.params) for v in whole.cost().nodes] == [(v.macs, v.params) for v in without.cost().nodes]
+    modules = [decoder.build({"c3": 8, "c4": 8}, 3).state_dict() for decoder in (without, whole)]
+    assert list(modules[0]) == list(modules[1])
+    figures = nasdsl.loads_space(text.format(dead, "?(conv_3x3 | conv_1x1)")).figures((0,))
+    assert figures is not None
+    assert figures.params == whole.cost().decoder.params
