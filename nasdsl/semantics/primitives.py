@@ -297,8 +297,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     ),
     "act": "the activation of this name, `none`: identity",
     "scale": "one learnable factor per channel, initially 1",
-    "add": "sum",
-    "mul": "elementwise product. Numbers among the operands are constant factors",
+    "add": "sum. Numbers among the operands are constants",
+    "mul": "elementwise product. Numbers among the operands are constants",
     "max": "elementwise maximum",
     "weighted_add": (
         "`sum(relu(w_i) * x_i) / (sum(relu(w_i)) + 1e-4)`, one learnable weight per operand, initially 1. With `by`, "

@@ -90,6 +90,8 @@ TRUNK = """decoder trunk {
 
 TEXTS = {path.stem: path.read_text() for path in sorted((ROOT / "genotypes").glob("*.nas"))}
 TEXTS |= {"pooled": POOLED, "bifpn": BIFPN, "trunk": TRUNK}
+LARGE = {"asff", "bfp", "carafe_fpn", "dyhead", "nas_fpn", "rtdetr", "sepc", "yolox"}
+"""Whose diagrams are large, or have nothing in them that the others have not: among the long tests."""
 
 
 def blocks(count: int) -> str:
@@ -112,7 +114,7 @@ def lowered(text: str, name: str = "<text>") -> tuple[Graph, CostTable]:
     return graph, cost(graph, (800, 1088), 80)
 
 
-@pytest.fixture(params=sorted(TEXTS))
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.long if name in LARGE else ()) for name in sorted(TEXTS)])
 def decoder(request: pytest.FixtureRequest) -> tuple[Graph, CostTable]:
     return lowered(TEXTS[request.param], f"{request.param}.nas")
 

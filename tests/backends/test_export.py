@@ -329,12 +329,18 @@ TRACED_LONG = (
     "free1",
     "free2",
     "free4",
+    "free6",
+    "free7",
     "free9",
+    "free16",
+    "panet",
+    "retinanet",
+    "retinanet_v2",
     "free10",
     "free12",
     "bifpn",
 )
-"""Decoders that torch.export takes more than eight seconds for."""
+"""Decoders that torch.export takes long for, and others of their kind."""
 
 
 def long_where_slow(cases: list[Any]) -> list[Any]:

@@ -517,6 +517,7 @@ def test_the_normalisation_is_part_of_the_weights() -> None:
     assert again.backbone.mean == pytest.approx(MSRA_MEAN)
 
 
+@pytest.mark.long
 def test_configs_of_the_zoo_round_trip_through_json(zoo_path: Path) -> None:
     backbone = "resnet50" if zoo_path.stem in ("fcos", "nas_fpn") else "mobilenet_v2"
     decoder = load(zoo_path).with_width(64)
@@ -544,7 +545,7 @@ def test_configs_of_the_zoo_round_trip_through_json(zoo_path: Path) -> None:
 @pytest.mark.parametrize(
     ("predict", "options"),
     [
-        (FCOS, {"ranges": (24, 48), "reference_size": None}),
+        pytest.param(FCOS, {"ranges": (24, 48), "reference_size": None}, marks=pytest.mark.long),
         (IMPROVED, {"ranges": (24, 48), "reference_size": None, "center_radius": 1.5, "box_loss": "giou"}),
         pytest.param(RETINANET, {}, marks=pytest.mark.long),
     ],

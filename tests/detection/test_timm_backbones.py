@@ -218,7 +218,8 @@ def test_frozen_norms() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "norm"), [("resnet18", "frozen"), pytest.param("convnext_atto", None, marks=pytest.mark.long)]
+    ("name", "norm"),
+    [pytest.param(*case, marks=pytest.mark.long) for case in (("resnet18", "frozen"), ("convnext_atto", None))],
 )
 def test_a_saved_detector_is_loaded_without_a_download(
     name: str, norm: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -18,6 +18,8 @@ from nasdsl.syntax.lexer import RESERVED, WORDS
 from nasdsl.syntax.parser import parse
 
 TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in ZOO}
+LARGE = {"dyhead", "nas_fpn", "yolov8", "yolox", "sepc", "rtdetr"}
+"""Whose texts are long: among the long tests where each is tried."""
 names = st.sampled_from(sorted(TEXTS))
 places = st.integers(0, 10**6)
 SIGNS = [*"(){}[],;=:?|+-*/", "->", "..", "<=", "==", "0", "3", "64", "c3", "zz", '"f.nas"', *RESERVED]
@@ -59,7 +61,9 @@ def test_one_character_wrong_is_found_in_its_place(name: str, at: int, character
     assert_fixes_work(wrong)
 
 
-@pytest.mark.parametrize("name", sorted(TEXTS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in LARGE else ()) for name in sorted(TEXTS)]
+)
 def test_leaving_out_any_bracket_or_sign_is_one_syntax_error_near_it(name: str) -> None:
     """At most one syntax error, on the line of the sign."""
     text = TEXTS[name]

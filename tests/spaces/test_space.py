@@ -58,7 +58,7 @@ LIMITED = (
 
 def spaces() -> list[object]:
     texts = {p.stem: p.read_text() for p in sorted(SPACES.glob("*.nas"))} | {"nested": NESTED, "limited": LIMITED}
-    brief = {"nested", "limited"}
+    brief = {"nested"}
     return [pytest.param(loads_space(text), id=n, marks=() if n in brief else marks(n)) for n, text in texts.items()]
 
 

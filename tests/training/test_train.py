@@ -47,7 +47,9 @@ def test_the_recipe_of_these_tests_has_several_steps_an_epoch() -> None:
     assert len(SHAPES) // recipe().batch_size == 3
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.long if kind in ("augmented", "sgd") else ()) for kind in KINDS]
+)
 def test_stopped_within_an_epoch_and_resumed_to_equal_weights(kind: str, tmp_path: Path) -> None:
     how = recipe(**KINDS[kind])
     train(small(), SHAPES, how, tmp_path / "whole", quiet=True)
