@@ -43,7 +43,7 @@ test-long: $(VENV)/.installed
 # The tests with the lowest versions that pyproject.toml allows, in an environment of its own. ONLY="tests/nn -x" runs these.
 test-lowest: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
+	$(BIN)/uv venv --quiet --seed --clear --python $(BIN)/python $(LOWEST)
 	$(BIN)/uv pip compile --quiet --resolution lowest-direct --python $(LOWEST) --extra onnx --extra onnxruntime \
 		--extra openvino --extra ray --extra tensorboard --extra trackio --extra wandb --extra mlflow --extra video --extra supervision \
 		--extra timm --extra optuna --extra lsp --extra mcp pyproject.toml --output-file $(LOWEST)/lowest.txt

@@ -122,8 +122,11 @@ def _names(analysis: Analysis, cursor: Cursor, offset: int) -> Iterator[Proposal
         block = next(
             (i for i in analysis.file.items if isinstance(i, ast.BlockDef) and i.span.start < offset <= i.span.end), None
         )
-        bound = () if block is None else bound_names(block.body)
-        yield from (Proposal(name, CompletionItemKind.Variable, 1, "value") for name, _, _ in bound)
+        if block is not None:  # numbered names are known by number where the body is elaborated, and else not at all
+            numbered = analysis.names.visible(analysis.source, block.span.end - 1)
+            bound = [name for name, place, _ in bound_names(block.body) if place.text == name]
+            names = dict.fromkeys([*bound, *(symbol.name for symbol in numbered if symbol.kind == "value")])
+            yield from (Proposal(name, CompletionItemKind.Variable, 1, "value") for name in names)
     elif cursor.bracket == "count":
         yield from _ops(analysis, visible, with_brackets=False)
     elif cursor.attribute:

@@ -68,8 +68,16 @@ def test_many_walks_are_fillings(name: str) -> None:
     space = load_space(SPACES[name])
     grammars = [Grammar(space_grammar(space, "gbnf", layout)) for layout in LAYOUTS]
     rng = random.Random(1)
+    codes: set[str] = set()
+    unbuildable = 0
     for number in range(200):
-        assert is_filling(space, grammars[number % 2].walk(rng, 60))
+        try:
+            assert is_filling(space, grammars[number % 2].walk(rng, 60))
+        except DiagnosticError as error:  # a grammar's first lines warn of fillings that cannot be built
+            codes |= {d.code for d in error.diagnostics}
+            unbuildable += 1
+    assert codes <= {"NAS306", "NAS511"}
+    assert unbuildable < 100
 
 
 def test_a_walk_of_llguidance_is_a_filling() -> None:
