@@ -170,7 +170,7 @@ class Decoder:
                 stayed; a requirement is broken).
             TypeError: `width` is no whole number.
         """
-        return _decoder(with_width(self.source, operator.index(width)), self.path)
+        return load_source(with_width(self.source, operator.index(width)), self.path)
 
     def with_prediction(self, prediction: str) -> Decoder:
         """The decoder with another prediction: its text with another ``predict`` line, checked again.
@@ -180,7 +180,7 @@ class Decoder:
         Raises:
             DiagnosticError: it does not check with this prediction.
         """
-        return _decoder(with_prediction(self.source, prediction), self.path)
+        return load_source(with_prediction(self.source, prediction), self.path)
 
     def lower(self, in_channels: Mapping[str, int]) -> Graph:
         """The graph for features of these widths, ``{"c3": 512, …}``.
@@ -205,7 +205,7 @@ class Decoder:
         if backbone is not None:
             find_backbone(backbone)
         sizes, backbones = [] if size is None else [size], [] if backbone is None else [backbone]
-        return _decoder(with_detector(self.source, sizes, backbones), self.path)
+        return load_source(with_detector(self.source, sizes, backbones), self.path)
 
     def cost(self, size: Size | None = None, backbone: str | None = None, classes: int = 80) -> CostTable:
         """Exact multiply-accumulates and parameters of backbone, fpn and head for one image.
@@ -244,7 +244,7 @@ def load(path: str | Path) -> Decoder:
         UnreadableFile: the file cannot be read.
     """
     path = zoo_file(path)
-    return _decoder(read_source(path), None if str(path) == "-" else Path(path).absolute())
+    return load_source(read_source(path), None if str(path) == "-" else Path(path).absolute())
 
 
 def loads(text: str, name: str = "<text>") -> Decoder:
@@ -253,14 +253,27 @@ def loads(text: str, name: str = "<text>") -> Decoder:
     Raises:
         DiagnosticError: the text has errors; all of them are in it.
     """
-    return _decoder(Source(name, text), None)
+    return load_source(Source(name, text), None)
 
 
-def _decoder(source: Source, path: Path | None) -> Decoder:
-    checked = check_source(source, path=path)
+def load_source(source: Source, path: Path | None = None, root: Path | None = None) -> Decoder:
+    """Read a decoder from a source.
+
+    Args:
+        path: where it lies, which paths in it are relative to; None for a text in no file.
+        root: the folder that files which it uses must not leave; None: the file's own.
+
+    Raises:
+        DiagnosticError: the text has errors; all of them are in it.
+    """
+    checked = check_source(source, path=path, root=root)
     if checked.architecture is None:
-        problems: list[Diagnostic] = checked.problems
-        if not any(p.severity == "error" for p in problems):
-            problems = [structure.only_definitions(source.span(0, 0))]
-        raise DiagnosticError(problems)
+        raise DiagnosticError(errors_of(checked, source))
     return Decoder(checked.architecture, source, path)
+
+
+def errors_of(checked: Checked, source: Source) -> list[Diagnostic]:
+    """Why a text gives no decoder and no space: its findings, or that it holds definitions alone."""
+    if any(problem.severity == "error" for problem in checked.problems):
+        return checked.problems
+    return [structure.only_definitions(source.span(0, 0))]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -13,16 +12,15 @@ from nasdsl.backbones import backbone as find_backbone
 from nasdsl.backends import diagrams
 from nasdsl.backends.cost import to_json
 from nasdsl.backends.requirements import DEFAULT_SIZE
-from nasdsl.decoder import REFERENCE_BACKBONE, Decoder, check_source
-from nasdsl.diagnostics import Diagnostic, DiagnosticError, Source, printable, render_all
+from nasdsl.decoder import REFERENCE_BACKBONE, Decoder, check_source, load_source
+from nasdsl.diagnostics import Source, printable, render_all
 from nasdsl.diagnostics import explain as explain_code
 from nasdsl.diagnostics.catalogue import CODES
-from nasdsl.diagnostics.catalogue.structure import only_definitions
 from nasdsl.grammar_export import language_grammar, space_grammar
 from nasdsl.mcp.folder import Folder, ToolFailure
 from nasdsl.search.run import SearchRun, load_trials
-from nasdsl.semantics.files import read_source
-from nasdsl.spaces import Space
+from nasdsl.semantics.files import read_source, zoo_file
+from nasdsl.spaces import Space, load_space_source
 
 MAX_TEXT: Final = 200_000
 """Characters of a text that is given to a tool, or saved."""
@@ -142,14 +140,11 @@ class Toolbox:
 
     def zoo(self, name: str = "") -> dict[str, Any]:
         """List the decoders and search spaces that come with nasdsl; with `name`, give the text of that one."""
-        files = sorted(resources.folder("genotypes").rglob("*.nas"))
         if name:
-            found = self._zoo_file(name)
-            return {"name": found.stem, "kind": _kind(found), "text": found.read_text(encoding="utf-8")}
-        entries = [
-            {"name": file.stem, "kind": _kind(file), "about": _first_line(file.read_text(encoding="utf-8"))} for file in files
-        ]
-        return {"entries": entries}
+            found = Path(zoo_file(f"zoo:{name}"))
+            return {"name": name, "kind": _kind(found), "text": found.read_text(encoding="utf-8")}
+        files = resources.zoo().items()
+        return {"entries": [{"name": n, "kind": _kind(f), "about": resources.title(f.read_text("utf-8"))} for n, f in files]}
 
     def search_status(self, folder: str, top: int = 5) -> dict[str, Any]:
         """How a search in the served folder stands, also while it runs: its trials by result, and the best decoders so far."""
@@ -178,7 +173,7 @@ class Toolbox:
             if len(text) > MAX_TEXT:
                 raise ToolFailure(f"the text has {len(text):,} characters; at most {MAX_TEXT:,} are read")
             return Source("<text>", text), None
-        file = self._zoo_file(path.removeprefix("zoo:")) if path.startswith("zoo:") else self.folder.path(path)
+        file = Path(zoo_file(path)) if path.startswith("zoo:") else self.folder.path(path)
         return read_source(file, name=path), file
 
     def _root(self, file: Path | None) -> Path | None:
@@ -189,27 +184,12 @@ class Toolbox:
 
     def _decoder(self, text: str, path: str) -> Decoder:
         source, file = self._source(text, path)
-        checked = check_source(source, path=file, root=self._root(file))
-        if checked.architecture is None:
-            raise DiagnosticError(_errors(checked.problems, source))
-        return Decoder(checked.architecture, source, file)
+        return load_source(source, file, self._root(file))
 
     def _space(self, text: str, path: str, backbone: str = "", classes: int = 80) -> Space:
         source, file = self._source(text, path)
-        checked = check_source(source, path=file, root=self._root(file))
-        if checked.architecture is None or checked.program is None:
-            raise DiagnosticError(_errors(checked.problems, source))
-        name = backbone or next(iter(_named_backbone(checked.architecture)), REFERENCE_BACKBONE)
-        space = Space(checked.program, source, find_backbone(name), _between("classes", classes, 1, 100_000), file)
-        if not backbone and space.backbones:
-            space.backbone = find_backbone(space.backbones[0])
-        return space
-
-    def _zoo_file(self, name: str) -> Path:
-        known = {path.stem: path for path in sorted(resources.folder("genotypes").rglob("*.nas"))}
-        if name not in known:
-            raise ToolFailure(f"the zoo has no {printable(name[:80])!r}; it has {', '.join(known)}")
-        return known[name]
+        classes = _between("classes", classes, 1, 100_000)
+        return load_space_source(source, file, backbone=backbone or None, classes=classes, root=self._root(file))
 
     def _journal(self, place: Path) -> Path | None:
         """The journal of a stage; None if there is none."""
@@ -244,23 +224,8 @@ class Toolbox:
         }
 
 
-def _errors(problems: list[Diagnostic], source: Source) -> list[Diagnostic]:
-    if any(problem.severity == "error" for problem in problems):
-        return problems
-    return [only_definitions(source.span(0, 0))]
-
-
-def _named_backbone(architecture: Any) -> Iterable[str]:
-    named = architecture.detector.backbone if architecture.detector else None
-    return [named] if isinstance(named, str) else []
-
-
 def _kind(file: Path) -> str:
-    return "space" if file.parent.name == "spaces" else "decoder"
-
-
-def _first_line(text: str) -> str:
-    return text.splitlines()[0].lstrip("# ").rstrip(":,. ")
+    return "space" if resources.is_space(file) else "decoder"
 
 
 def _size(size: str) -> tuple[int, int] | None:

@@ -1,6 +1,16 @@
 """Search spaces: decoders with holes; their fillings as integers and as text."""
 
 from nasdsl.spaces.condition import Condition
-from nasdsl.spaces.space import Domain, Filled, Rejections, Space, SpaceError, load_space, loads_space
+from nasdsl.spaces.space import Domain, Filled, Rejections, Space, SpaceError, load_space, load_space_source, loads_space
 
-__all__ = ["Condition", "Domain", "Filled", "Rejections", "Space", "SpaceError", "load_space", "loads_space"]
+__all__ = [
+    "Condition",
+    "Domain",
+    "Filled",
+    "Rejections",
+    "Space",
+    "SpaceError",
+    "load_space",
+    "load_space_source",
+    "loads_space",
+]

@@ -14,7 +14,7 @@ from nasdsl.backbones import Backbone
 from nasdsl.backbones import backbone as find_backbone
 from nasdsl.backends.cost import Size
 from nasdsl.backends.requirements import Quantities, quantity_of, violations
-from nasdsl.decoder import REFERENCE_BACKBONE, Decoder, check_source, loads
+from nasdsl.decoder import REFERENCE_BACKBONE, Decoder, check_source, errors_of, loads
 from nasdsl.diagnostics import DiagnosticError, Source, Span
 from nasdsl.diagnostics.allowed import allowed_codes
 from nasdsl.semantics.conditions import numbered
@@ -384,26 +384,35 @@ def load_space(path: str | Path, *, backbone: str | None = None, classes: int = 
         UnknownBackbone: no backbone has this name.
     """
     path = zoo_file(path)
-    return _given_space(read_source(path), None if str(path) == "-" else Path(path), backbone, classes)
+    file = None if str(path) == "-" else Path(path)
+    return load_space_source(read_source(path), file, backbone=backbone, classes=classes)
 
 
 def loads_space(text: str, *, backbone: str | None = None, classes: int = 80) -> Space:
     """Read a space from a text; see `load_space`."""
-    return _given_space(Source("<text>", text), None, backbone, classes)
+    return load_space_source(Source("<text>", text), backbone=backbone, classes=classes)
 
 
-def _given_space(source: Source, path: Path | None, backbone: str | None, classes: int) -> Space:
-    space = _space(source, path, backbone or REFERENCE_BACKBONE, classes)
+def load_space_source(
+    source: Source, path: Path | None = None, *, backbone: str | None = None, classes: int = 80, root: Path | None = None
+) -> Space:
+    """Read a space from a source; see `load_space`.
+
+    Args:
+        path: where it lies, which paths in it are relative to; None for a text in no file.
+        root: the folder that files which it uses must not leave; None: the file's own.
+    """
+    space = _space(source, path, backbone or REFERENCE_BACKBONE, classes, root)
     if backbone is None or space.backbones in ((), (backbone,)):
         return space
     return space.with_detector(backbones=[backbone])
 
 
-def _space(source: Source, path: Path | None, backbone: str, classes: int) -> Space:
+def _space(source: Source, path: Path | None, backbone: str, classes: int, root: Path | None = None) -> Space:
     """A space; `backbone` is that of a text which names none."""
-    checked = check_source(source, path=path)
+    checked = check_source(source, path=path, root=root)
     if checked.program is None or checked.architecture is None:
-        raise DiagnosticError(checked.problems)
+        raise DiagnosticError(errors_of(checked, source))
     space = Space(checked.program, source, find_backbone(backbone), classes, path)
     for name in reversed(space.backbones):
         space.backbone = find_backbone(name)

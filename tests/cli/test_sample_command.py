@@ -30,3 +30,10 @@ def test_samples_that_are_found_say_nothing() -> None:
     result = invoke("sample", SPACE, "-n", "20")
     assert (result.exit_code, result.stderr) == (0, "")
     assert len(set(result.stdout.splitlines())) > 15
+
+
+def test_definitions_alone_are_no_space(tmp_path: Path) -> None:
+    (tmp_path / "ops.nas").write_text("op twice(x) = relu(relu(x))\n")
+    result = invoke("sample", tmp_path / "ops.nas")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("error[NAS401]: the text holds definitions and no decoder")

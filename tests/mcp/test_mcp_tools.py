@@ -102,7 +102,7 @@ def test_zoo(tools: Toolbox) -> None:
     entries = {entry["name"]: entry["kind"] for entry in tools.zoo()["entries"]}
     assert (entries["fcos"], entries["nas_fcos_fpn"]) == ("decoder", "space")
     assert tools.zoo("fcos")["text"] == (ROOT / "genotypes/fcos.nas").read_text()
-    with pytest.raises(ToolFailure, match=r"the zoo has no '\.\./secret'"):
+    with pytest.raises(UnreadableFile, match=r"the zoo has no '\.\./secret'"):
         tools.zoo("../secret")
 
 
