@@ -24,6 +24,22 @@ def folder(name: str) -> Path:
     raise FileNotFoundError(f"this installation of nasdsl lacks its folder {name!r}; install it again")
 
 
+@cache
+def zoo() -> dict[str, Path]:
+    """The decoders and search spaces that come with the package: their files by name."""
+    return {path.stem: path for path in sorted(folder("genotypes").rglob("*.nas"))}
+
+
+def is_space(path: Path) -> bool:
+    """Whether a file of the zoo holds a search space."""
+    return path.parent.name == "spaces"
+
+
+def title(text: str) -> str:
+    """The first line of a file of the zoo, which says what it is."""
+    return text.splitlines()[0].lstrip("# ").rstrip(":,. ")
+
+
 def read(name: str, file: str) -> str:
     """Text of a file in one of these folders."""
     return (folder(name) / file).read_text(encoding="utf-8")

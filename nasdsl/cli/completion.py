@@ -79,10 +79,11 @@ class Completer:
         return found
 
 
-def _zoo(pattern: str) -> list[str]:
+def _zoo(*, spaces: bool | None = None) -> list[str]:
+    """Names of the zoo: of spaces, of decoders, or of both."""
     from nasdsl import resources
 
-    return [f"zoo:{path.stem}" for path in sorted(resources.folder("genotypes").glob(pattern))]
+    return [f"zoo:{name}" for name, path in resources.zoo().items() if spaces in (None, resources.is_space(path))]
 
 
 def _backbones() -> Sequence[str]:
@@ -98,10 +99,10 @@ def _codes() -> Sequence[str]:
 
 
 FILES: Final = Completer(lambda: (), files=True)
-DECODERS: Final = Completer(lambda: _zoo("*.nas"), files=True)
-SPACES: Final = Completer(lambda: _zoo("spaces/*.nas"), files=True)
-DECODERS_AND_SPACES: Final = Completer(lambda: _zoo("**/*.nas"), files=True)
-ZOO_NAMES: Final = Completer(lambda: [name.removeprefix("zoo:") for name in _zoo("**/*.nas")])
+DECODERS: Final = Completer(lambda: _zoo(spaces=False), files=True)
+SPACES: Final = Completer(lambda: _zoo(spaces=True), files=True)
+DECODERS_AND_SPACES: Final = Completer(_zoo, files=True)
+ZOO_NAMES: Final = Completer(lambda: [name.removeprefix("zoo:") for name in _zoo()])
 BACKBONES: Final = Completer(_backbones)
 RECIPES: Final = Completer(lambda: ("small", "published", "quick"))  # `nasdsl.training` would import torch
 DATA: Final = Completer(lambda: ("shapes",), files=True)

@@ -42,8 +42,8 @@ def page(docs: Path) -> str:
     """
     parts = [
         ABOUT,
-        "## A decoder\n\n```nas\n" + _zoo("fcos") + "```",
-        "## A search space\n\n```nas\n" + _zoo("nas_fcos_head", "spaces") + "```",
+        "## A decoder\n\n```nas\n" + _text("fcos") + "```",
+        "## A search space\n\n```nas\n" + _text("nas_fcos_head") + "```",
         "## Commands\n\n" + "\n".join(f"- `nasdsl {c.name}`: {c.get_short_help_str(200)}" for c in COMMANDS),
         "## Pages\n\n" + "\n".join(_pages(docs)),
         "## Diagnostics\n\n" + "\n".join(f"- {entry.code}: {entry.title}" for entry in CODES.values()),
@@ -51,8 +51,8 @@ def page(docs: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _zoo(name: str, folder: str = "") -> str:
-    return (resources.folder("genotypes") / folder / f"{name}.nas").read_text(encoding="utf-8")
+def _text(name: str) -> str:
+    return resources.zoo()[name].read_text(encoding="utf-8")
 
 
 def _pages(docs: Path) -> Iterator[str]:

@@ -33,11 +33,9 @@ def zoo(name: str | None, format_: str) -> None:
             click.echo(read_source(zoo_file(f"zoo:{name}")).text, nl=False)
         return
     decoders, spaces = [], []
-    for path in sorted(resources.folder("genotypes").rglob("*.nas")):
-        text = path.read_text(encoding="utf-8")
-        about = text.splitlines()[0].lstrip("# ").rstrip(":,. ")
-        entry = {"name": path.stem, "about": about, "path": str(path)}
-        if path.parent.name == "spaces":
+    for name, path in resources.zoo().items():
+        entry = {"name": name, "about": resources.title(path.read_text(encoding="utf-8")), "path": str(path)}
+        if resources.is_space(path):
             space = load_space(path)
             spaces.append({**entry, "decisions": len(space.domains), "size": space.size})
         else:

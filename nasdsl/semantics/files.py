@@ -35,9 +35,9 @@ def zoo_file(path: str | Path) -> str | Path:
     prefix, _, name = str(path).partition(":")
     if prefix != "zoo":
         return path
-    known = {file.stem: file for file in sorted(resources.folder("genotypes").rglob("*.nas"))}
+    known = resources.zoo()
     if name not in known:
-        raise UnreadableFile(f"the zoo has no {name!r}; it has {', '.join(known)}")
+        raise UnreadableFile(f"the zoo has no {printable(name[:80])!r}; it has {', '.join(known)}")
     return known[name]
 
 
