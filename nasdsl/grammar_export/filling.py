@@ -100,7 +100,7 @@ class FillingRules:
     def _push(self, items: tuple[Item, ...], rest: _Place | None) -> _Place | None:
         for item in reversed(items):
             conditions = dict(rest.conditions) if rest is not None else {}
-            inner = _conditions_in((item,))
+            inner = conditions_in((item,))
             numbers = frozenset(_numbers_in((item,))) | (rest.numbers if rest is not None else frozenset())
             rest = _Place(item, rest, {**dict.fromkeys(c for c in inner if c not in self.free), **conditions}, numbers)
         return rest
@@ -280,16 +280,16 @@ def _left_of(condition: Condition[int], known: Mapping[int, int]) -> Condition[i
     return tuple(dict.fromkeys(left))
 
 
-def _conditions_in(items: Iterable[Item]) -> dict[Condition[int], None]:
+def conditions_in(items: Iterable[Item]) -> dict[Condition[int], None]:
     """The conditions in items, in their order, each once."""
     found: dict[Condition[int], None] = {}
     for item in items:
         if isinstance(item, Needed):
             found[item.condition] = None
-            found |= _conditions_in(item.items)
+            found |= conditions_in(item.items)
         elif isinstance(item, Choice):
             for alternative in item.alternatives:
-                found |= _conditions_in(alternative)
+                found |= conditions_in(alternative)
     return found
 
 
@@ -308,4 +308,4 @@ def _numbers_in(items: Iterable[Item]) -> set[int]:
 
 def _all_numbers(items: tuple[Item, ...]) -> set[int]:
     """The decisions that choices in items make, or conditions in them name."""
-    return _numbers_in(items) | {n for condition in _conditions_in(items) for case in condition for n, _ in case}
+    return _numbers_in(items) | {n for condition in conditions_in(items) for case in condition for n, _ in case}

@@ -43,8 +43,10 @@ def write_rules(rules: Mapping[str, Expression]) -> str:
 
 
 class _GroupWriter:
-    """Attributes:
-    groups: the rules that were made for groups, by name.
+    """Writes expressions in lark's notation, and makes a rule of each group.
+
+    Attributes:
+        groups: the rules that were made for groups, by name.
     """
 
     def __init__(self) -> None:

@@ -50,13 +50,12 @@ def write_rules(rules: Mapping[str, Expression]) -> str:
     return "\n".join(f"{names.get(name, name)}: {expression_text(e)}" for name, e in rules.items()) + "\n"
 
 
-def gap_lines(end: str = "END") -> list[str]:
+def gap_lines() -> list[str]:
     """A gap of at least one character, and the end of a text, which may be a comment without a line end."""
     space, comment = gap_pieces()
     assert isinstance(space, Repetition)
     piece = f"(?:{write_pattern(space.part)}|{write_pattern(comment)}\\n)"
-    lines = [f"GAP: /{piece}+/", f"END: /{piece}+|{piece}*{write_pattern(comment)}/"]
-    return lines if end == "END" else [*lines, f"{end}: END"]
+    return [f"GAP: /{piece}+/", f"END: /{piece}+|{piece}*{write_pattern(comment)}/"]
 
 
 def expression_text(node: Expression) -> str:

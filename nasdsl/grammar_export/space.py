@@ -7,7 +7,7 @@ from typing import Final
 
 from nasdsl.grammar_export import gbnf, lark, llguidance
 from nasdsl.grammar_export.expressions import Expression, Gap, Literal, Rule, optional, sequence
-from nasdsl.grammar_export.filling import FillingRules, TooManyRules
+from nasdsl.grammar_export.filling import FillingRules, TooManyRules, conditions_in
 from nasdsl.grammar_export.language import header
 from nasdsl.semantics.conditions import Condition
 from nasdsl.spaces import Space
@@ -51,7 +51,7 @@ def space_grammar(space: Space, format: str, layout: str = "line") -> str:
     rules = {"root": root, **rules}
     text = WRITERS[format](rules)
     if layout == "free":
-        text += "\n".join(gbnf.gap_rules() if format == "gbnf" else llguidance.gap_lines(end="end")) + "\n"
+        text += "\n".join(gbnf.gap_rules() if format == "gbnf" else [*llguidance.gap_lines(), "end: END"]) + "\n"
     head = [
         f"The fillings of {space.name}, made by `nasdsl grammar`: {len(space.domains)} decisions, {space.size:,} fillings.",
         HOW_TO_READ[format],
@@ -71,7 +71,7 @@ def space_rules(space: Space, *, is_one_line: bool = True) -> tuple[dict[str, Ex
         for item in items
         if isinstance(item, Needed) and item.items and str(item.items[0]) in ("op", "agg", "block")
     )
-    everything = _conditions(items)
+    everything = frozenset(conditions_in(items))
     for free, ties in ((frozenset[Condition[int]](), True), (definitions, True), (everything, False)):
         try:
             rules = FillingRules(items, names, is_one_line, free, ties).write()
@@ -96,17 +96,6 @@ def _not_said(space: Space, items: tuple[Item, ...], free: frozenset[Condition[i
             "holes that are read in several places have one value, and turns of a `repeat` are there one after the other"
         )
     return lines
-
-
-def _conditions(items: tuple[Item, ...]) -> frozenset[Condition[int]]:
-    found: set[Condition[int]] = set()
-    for item in items:
-        if isinstance(item, Needed):
-            found |= {item.condition} | _conditions(item.items)
-        elif isinstance(item, Choice):
-            for alternative in item.alternatives:
-                found |= _conditions(alternative)
-    return frozenset(found)
 
 
 def _has_distinct(items: tuple[Item, ...]) -> bool:

@@ -76,7 +76,7 @@ class Analysis:
 
     @property
     def decoder(self) -> ast.Decoder | None:
-        return next((item for item in self.file.items if isinstance(item, ast.Decoder)), None)
+        return self.file.decoder
 
     @property
     def problems(self) -> list[Diagnostic]:

@@ -35,7 +35,7 @@ from nasdsl.semantics.infer_head import TOWERS, TRUNK
 from nasdsl.semantics.infer_prediction import COMMON, kind_attributes
 from nasdsl.semantics.resolved_names import Symbol
 from nasdsl.semantics.signature import accepted
-from nasdsl.semantics.vocabulary import Block, Op, Vocabulary, prelude
+from nasdsl.semantics.vocabulary import Block, Op, prelude
 from nasdsl.syntax import ast
 from nasdsl.syntax.lexer import WORDS
 
@@ -235,10 +235,9 @@ def _definitions(analysis: Analysis) -> list[ast.OpDef | ast.BlockDef]:
         if isinstance(item, ast.OpDef | ast.BlockDef):
             found[id(item)] = item
     vocabulary = analysis.checked.vocabulary
-    while isinstance(vocabulary, Vocabulary) and vocabulary.parent is not None:
-        for definition in vocabulary.definitions.values():
+    for level in () if vocabulary is None else vocabulary.levels():
+        for definition in level.definitions.values():
             found[id(definition.definition)] = definition.definition
-        vocabulary = vocabulary.parent
     return list(found.values())
 
 

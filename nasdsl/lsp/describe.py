@@ -8,7 +8,7 @@ from typing import Final
 from nasdsl.diagnostics import Source
 from nasdsl.semantics import primitives
 from nasdsl.semantics.attributes import Accepts
-from nasdsl.semantics.primitives import FACTOR, Primitive
+from nasdsl.semantics.primitives import CONSTANTS, Primitive
 from nasdsl.semantics.resolved_names import Symbol
 from nasdsl.syntax import ast
 
@@ -91,9 +91,10 @@ def _line(source: Source, offset: int) -> int:
 def primitive(found: Primitive) -> str:
     """A primitive: how it is called, what it does, and what its attributes accept."""
     operands = "x" if found.most == 1 else "x, y, …" if found.least > 1 else "…"
-    names = [name if a.default is None else f"{name}={a.default}" for name, a in found.attributes.items() if name != FACTOR]
+    attributes = {name: accepts for name, accepts in found.attributes.items() if name not in CONSTANTS}
+    names = [name if accepts.default is None else f"{name}={accepts.default}" for name, accepts in attributes.items()]
     parts = [code(f"{found.name}({', '.join([operands, *names])})"), primitives.meaning(found.name)]
-    listed = [f"- {attribute(name, accepts)}" for name, accepts in found.attributes.items() if name != FACTOR]
+    listed = [f"- {attribute(name, accepts)}" for name, accepts in attributes.items()]
     if listed:
         parts.append("\n".join(listed))
     return "\n\n".join(part for part in parts if part)

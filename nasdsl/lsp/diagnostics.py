@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lsprotocol.types import (
     CodeAction,
     CodeActionKind,
@@ -100,8 +102,8 @@ def code_actions(documents: Documents, document: Document, params: CodeActionPar
     return actions
 
 
-def _wanted(kind: str, only: object) -> bool:
-    return not only or any(kind == k or kind.startswith(f"{k}.") for k in only)  # type: ignore[attr-defined]  # a list
+def _wanted(kind: str, only: Sequence[str] | None) -> bool:
+    return not only or any(kind == k or kind.startswith(f"{k}.") for k in only)
 
 
 def _action(

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 MAX_ANSWER: Final = 2_000_000
 """Bytes of the longest answer that is read."""
 
-FINAL: Final = frozenset((400, 401, 403, 404, 405, 422))
-"""HTTP states that asking again does not change: a wrong address, key, model or request."""
+NOT_RETRIED: Final = frozenset((400, 401, 403, 404, 405, 422))
+"""HTTP status codes that asking again does not change: a wrong address, key, model or request."""
 
 _PAUSE: Final = 1.0
 """Seconds before the second attempt; twice as long before each further one."""
@@ -43,7 +43,7 @@ class LanguageModel:
         key_variable: the environment variable that holds the key. Without one the request has no key.
         temperature: of sampling.
         timeout: seconds that an attempt may take.
-        retries: further attempts after one that failed for a while: no connection, a timeout, states 429 and 5xx.
+        retries: further attempts after one that failed for a while: no connection, a timeout, status codes 429 and 5xx.
 
     Raises:
         LanguageModelError: the address is none, or has a user or password in it; a number is out of range.
@@ -91,7 +91,7 @@ class LanguageModel:
                 return self._attempt(json.dumps(body).encode())
             except urllib.error.HTTPError as error:
                 problem = f"{error.code} {error.reason}"
-                if error.code in FINAL or 300 <= error.code < 400:
+                if error.code in NOT_RETRIED or 300 <= error.code < 400:
                     what = "its key" if error.code in (401, 403) else "the request"
                     raise LanguageModelError(f"{self._place} refuses {what}: {problem}") from None
             except (OSError, HTTPException, ValueError) as error:  # no connection, a timeout, half an answer
@@ -133,8 +133,8 @@ def content_of(answer: Any) -> str:
     return content
 
 
-def tell(message: str) -> None:
-    """Tell the user, once for each message."""
+def warn(message: str) -> None:
+    """Warn the user, once for each message."""
     warnings.warn(message, UserWarning, stacklevel=1)
 
 

@@ -10,8 +10,10 @@ from lsprotocol import types
 from pygls.uris import from_fs_path
 
 import nasdsl
+from nasdsl.lsp import describe
 from nasdsl.lsp.semantic_tokens import MODIFIERS, TYPES
 from nasdsl.report.formatting import amount, percent
+from nasdsl.semantics import primitives
 from nasdsl.syntax.formatter import format_text
 
 ROOT = Path(__file__).parents[2]
@@ -305,3 +307,10 @@ def test_positions_in_front_of_a_mark_are_right(ed: Editor) -> None:
     ed.open(text)
     place = types.HoverParams(types.TextDocumentIdentifier(URI), position(text, text.index("x4")))
     assert "level 3" in ed.request(types.TEXT_DOCUMENT_HOVER, place).contents.value
+
+
+@pytest.mark.parametrize("name", ["add", "mul"])
+def test_numbers_among_operands_are_no_attribute(name: str) -> None:
+    found = primitives.find(name)
+    assert found is not None
+    assert describe.primitive(found).startswith(f"```nas\n{name}(x, y, …)\n```")

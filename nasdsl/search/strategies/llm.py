@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from nasdsl.diagnostics import DiagnosticError
-from nasdsl.search.language_model import LanguageModel, LanguageModelError, NoAnswer, tell
+from nasdsl.search.language_model import LanguageModel, LanguageModelError, NoAnswer, warn
 from nasdsl.search.strategies.rewards import finite_or_none
 from nasdsl.search.strategies.strategy import Indices, StrategyError, base_state, load_base_state
 from nasdsl.spaces import Filled, Space, SpaceError
@@ -146,14 +146,14 @@ class LanguageModelSearch:
             self._counts["unanswered"] += 1
             self._pause = min(MAX_REST, 2 * self._pause or self.ask)
             self._rest = self._pause + 1
-            tell(f"the language model does not answer ({error}); {self._pause} proposals are uniform samples")
+            warn(f"the language model does not answer ({error}); {self._pause} proposals are uniform samples")
             return
         self._pause = 0
         found, malformed = fillings_of(answer, self.space)
         self._counts["malformed"] += malformed
         self._queue += found[: self.ask]
         if malformed:
-            tell("some answers of the language model are no fillings of the space; uniform samples stand in for them")
+            warn("some answers of the language model are no fillings of the space; uniform samples stand in for them")
 
     def messages(self) -> list[dict[str, str]]:
         """What the model is told: the task, the space, and the best trials."""
