@@ -16,7 +16,7 @@ from nasdsl.backends.module import DecoderModule, Prediction
 from nasdsl.data.geometry import resized_size
 from nasdsl.detection.backbones import FeatureExtractor
 from nasdsl.detection.detections import Detections
-from nasdsl.detection.inherited import Inheritance
+from nasdsl.detection.inheritance_result import Inheritance
 from nasdsl.detection.method import Method
 from nasdsl.detection.prediction import ImageLike, predict
 from nasdsl.detection.pyramid import RawDetections, shapes_of

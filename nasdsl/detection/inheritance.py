@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nasdsl.backbones import TIMM
 from nasdsl.detection.detector import Detector
-from nasdsl.detection.inherited import Inheritance, Part, some
+from nasdsl.detection.inheritance_result import Inheritance, Part, some
 from nasdsl.ir.graph import Graph, HeadLayer, Node, Prediction
 from nasdsl.ir.matching import Match, match_nodes
 from nasdsl.layers import WeightedAdd

@@ -18,7 +18,7 @@ from nasdsl.backbones import backbone as find_backbone
 from nasdsl.decoder import loads
 from nasdsl.detection.detector import Detector, DetectorError
 from nasdsl.detection.inheritance import Origin, inherit
-from nasdsl.detection.inherited import Inheritance
+from nasdsl.detection.inheritance_result import Inheritance
 from nasdsl.detection.torchvision_weights import convert, is_torchvision_detector
 from nasdsl.files import write_atomically
 

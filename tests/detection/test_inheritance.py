@@ -15,7 +15,7 @@ from nasdsl import loads
 from nasdsl.detection.detector import Detector, DetectorError
 from nasdsl.detection.factory import detector
 from nasdsl.detection.inheritance import Origin, inherit
-from nasdsl.detection.inherited import Inheritance
+from nasdsl.detection.inheritance_result import Inheritance
 from nasdsl.detection.weights import load_weights, save_detector
 
 

@@ -1,4 +1,4 @@
-"""What a detector has inherited from the weights of another one, part by part, and how it is told."""
+"""Result of passing on weights: what each part of a detector has inherited, and the text that says so."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Part:
         return f"{self.name}: {share}{''.join(f'; {note}' for note in self.notes)}"
 
     def note(self, note: str) -> None:
-        """Tell something once, also of a prediction for each level."""
+        """Add a note, unless it is there already, from a prediction for another level."""
         if note not in self.notes:
             self.notes.append(note)
 
     def note_missing(self, names: Sequence[str]) -> None:
-        """Tell which of its layers have not inherited, if there are any."""
+        """Add a note that names the layers which have not inherited, if there are any."""
         if names and self.total:
             self.notes.append(f"not {some(list(dict.fromkeys(names)))}")
 
