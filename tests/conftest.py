@@ -23,6 +23,25 @@ def _one_thread_a_worker() -> None:
         torch.set_num_threads(1)
 
 
+class _FailuresAtOnce:
+    """Prints each failed test when it fails, so that a run that is cut off says what had failed by then."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self.terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.terminal.write_line(f"\nfailed: {report.nodeid} ({report.when}, {report.duration:.1f} s)", red=True)
+            self.terminal.write_line(report.longreprtext.rstrip().rpartition("\n")[2])
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    plugins = session.config.pluginmanager
+    terminal = plugins.get_plugin("terminalreporter")
+    if terminal is not None and not hasattr(session.config, "workerinput"):
+        plugins.register(_FailuresAtOnce(terminal))
+
+
 @pytest.fixture(params=ZOO, ids=lambda p: p.stem)
 def zoo_path(request: pytest.FixtureRequest) -> Path:
     """Each decoder of the zoo in turn."""

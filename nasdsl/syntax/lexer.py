@@ -29,8 +29,9 @@ BEFORE_ANY_WORD: Final = frozenset(("CHOICE", "QMARK"))
 _BEFORE_ITEM: Final = frozenset("LBRACE SEMI RBRACE RPAR RSQB NAME NUMBER DURATION SIZE STRING DISTINCT IN".split())
 """Tokens that may stand before a statement."""
 
-GAP: Final = r"(?:[ \t\r\n]+|#[^\n]*)*"
-"""White space and comments."""
+GAP: Final = r"(?:[ \t\r\n]++|#[^\n]*+)*+"
+"""White space and comments. It gives nothing back: one that does tries every division of a long gap before it fails, and their
+number doubles with each character."""
 
 WORD_FOLLOWED_BY: Final = {"detector": r"\(", "shared": "[A-Za-z_]", "on": "[A-Za-z_]"}
 """What begins the token behind a word that is one of the language only in its place."""
