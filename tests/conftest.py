@@ -9,18 +9,12 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    # Two workers, and the commands that they start, with two threads each would fight over two cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(HERE))  # the tests' own modules: random_decoders, name_free_weights, zoo_files
 
 from zoo_files import ZOO  # noqa: E402
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread_a_worker() -> None:
-    """Two workers with two torch threads each would fight over two cores."""
-    if os.environ.get("PYTEST_XDIST_WORKER") and "torch" in sys.modules:
-        import torch
-
-        torch.set_num_threads(1)
 
 
 class _FailuresAtOnce:
