@@ -51,7 +51,7 @@ test-lowest: $(VENV)/.installed
 	$(BIN)/uv pip install --quiet --python $(LOWEST) --constraint $(LOWEST)/lowest.txt --editable '.[test]'
 	NASDSL_LOWEST=1 $(LOWEST)/bin/python -m pytest $(if $(ONLY),$(ONLY),-n auto --dist worksteal)
 
-# The wheel as users get it: built, installed in an empty environment elsewhere, and tried.
+# The package as users get it: wheel and sdist built twice, installed in empty environments elsewhere, and tried.
 test-wheel: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet build twine uv
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/packaging/try_wheel.py
