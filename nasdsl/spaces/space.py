@@ -375,8 +375,10 @@ def load_space(path: str | Path, *, backbone: str | None = None, classes: int = 
     """Read a space from a file; ``-`` is standard input, ``zoo:NAME`` a space that comes with the package.
 
     Args:
-        backbone, classes: what its requirements are computed for. A text with ``detector(backbone=…)`` gets this backbone in
-            the place of its own; None: its own, or resnet50.
+        path: of a ``.nas`` file, ``-`` or ``zoo:NAME``.
+        backbone: what its requirements are computed for. A text with ``detector(backbone=…)`` gets this backbone in the place
+            of its own; None: its own, or resnet50.
+        classes: number of classes, of which the costs of its requirements are computed.
 
     Raises:
         DiagnosticError: the text has errors.

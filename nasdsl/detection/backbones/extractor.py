@@ -70,7 +70,8 @@ class FeatureExtractor(nn.Module):
             body: the network.
             features: names of the features, ``c<level>``.
             out_channels: expected channels of each feature. None: not checked.
-            mean, std: of RGB in 0..1, with which the body expects its input to be normalised.
+            mean: of R, G and B in 0..1, with which the body expects its input to be normalised.
+            std: of R, G and B in 0..1, likewise.
 
         Raises:
             BackboneError: the body's features are not as described.
