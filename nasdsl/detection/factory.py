@@ -147,6 +147,7 @@ def load_detector(path: str | Path, backbone: FeatureExtractor | None = None, de
     """Load the detector of a run's folder or of its ``model.pt``, in evaluation mode.
 
     Args:
+        path: of the run's folder, of its ``model.pt`` or ``best.pt``.
         backbone: for a detector with a custom backbone, the same one.
         device: of the detector; ``"auto"`` is a GPU where there is one.
 
