@@ -80,7 +80,7 @@ def _row(option: click.Option, context: click.Context) -> str:
         notes.append(f"`{extra['range']}`")
     if "required" in extra:
         notes.append("required")
-    names = "<br>".join(f"`{name.strip()}`" for name in re.split(r" / ", record[0]))
+    names = "<br>".join(f"<code>{_breakable(name.strip())}</code>" for name in record[0].split(" / "))
     anchor = f'<a id="{option.opts[-1]}"></a>'
     return (
         f"| {anchor}{names} | {_text(about.strip())}"
@@ -89,8 +89,14 @@ def _row(option: click.Option, context: click.Context) -> str:
     )
 
 
+def _breakable(code: str) -> str:
+    """Code as HTML that narrow screens may break behind a stroke."""
+    marked = re.sub(r"[\[\]|*_]", lambda found: f"&#{ord(found[0])};", html.escape(code))
+    return marked.replace("&#124;", "&#124;<wbr>")
+
+
 def _text(text: str) -> str:
     """Plain text as Markdown, in which only single backquotes mean something; names of options become code."""
     parts = re.split(r"(`[^`]*`)", re.sub(r"(?<![\w`-])--[a-z][\w-]*(?!\w*`)", r"`\g<0>`", text))
     parts[::2] = [re.sub(r"([*_\[\]\\|])", r"\\\1", html.escape(part, quote=False)) for part in parts[::2]]
-    return "".join(parts)
+    return re.sub(r"\bdocs/([\w-]+\.md)\b", r"[docs/\1](../\1)", "".join(parts))
