@@ -4,7 +4,7 @@ VENV ?= .venv
 LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long test-lowest test-wheel check bench zoo goldens vsix clean
+.PHONY: demo test test-long test-lowest test-wheel check bench docs zoo goldens vsix clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nasdsl needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
@@ -68,6 +68,10 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet fvcore ptflops
 	$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY))
 
+# The documentation site, in site/; `python -m http.server -d site` shows it. Anything that is not in order is an error.
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 # The page and diagrams of the zoo.
 zoo: $(VENV)/.installed
 	$(BIN)/python -m nasdsl.report.zoo docs
@@ -81,4 +85,4 @@ vsix:
 	cd editors/vscode && npm ci --no-audit --no-fund && npm test && cp ../../LICENSE . && npm run package
 
 clean:
-	rm -rf $(VENV) $(LOWEST) demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) demo site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

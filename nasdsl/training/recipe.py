@@ -178,6 +178,9 @@ class Recipe:
     def from_dict(settings: Mapping[str, Any]) -> Recipe:
         """The recipe with these settings, and defaults for all others.
 
+        Args:
+            settings: values by name, as JSON has them.
+
         Raises:
             RecipeError: a setting is unknown or invalid.
         """
@@ -187,6 +190,9 @@ class Recipe:
         """This recipe with other settings.
 
         If only one of `steps` and `epochs` is given, the other becomes null. A size of any kind turns `recommended_size` off.
+
+        Args:
+            settings: values by name, as JSON has them.
 
         Raises:
             RecipeError: a setting is unknown or invalid.
@@ -205,6 +211,9 @@ class Recipe:
 
     def override(self, assignments: Iterable[str]) -> Recipe:
         """This recipe with settings of a command line: ``learning_rate=0.02``, ``size=[240,320]``, ``size=240x320``.
+
+        Args:
+            assignments: ``NAME=VALUE`` each.
 
         Raises:
             RecipeError: an argument is no assignment, or a setting is unknown or invalid.
@@ -336,6 +345,9 @@ a GPU, at 240x320."""
 
 def find_recipe(name: str) -> Recipe:
     """The recipe with this name.
+
+    Args:
+        name: one of `RECIPES`.
 
     Raises:
         RecipeError: there is none.
