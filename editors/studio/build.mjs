@@ -6,7 +6,7 @@ import { build } from "esbuild";
 
 export const here = dirname(fileURLToPath(import.meta.url));
 
-const target = ["chrome115", "firefox115", "safari16.4"];
+export const target = ["chrome115", "firefox115", "safari16.4"];
 
 /** Build the page into a folder. `compiler`: where the compiler runs, `server` or `worker`. `policy`: elements for the head. */
 export async function buildPage(folder, compiler, policy = "") {

@@ -21,7 +21,7 @@ export class WorkerCompiler {
   constructor(onProgress) {
     this.worker = new Worker(new URL("compiler-worker.js", document.baseURI), { type: "module" });
     this.worker.onmessage = ({ data }) => {
-      if (data.progress) return onProgress(data.progress);
+      if ("progress" in data) return onProgress(data.progress);
       const { resolve, reject } = this.#waiting.get(data.id);
       this.#waiting.delete(data.id);
       if (data.error) reject(new Error(data.error));

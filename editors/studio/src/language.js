@@ -94,7 +94,8 @@ export function completions(words) {
     if (line.text.slice(0, context.pos - line.from).includes("#")) return null;
     const own = new Set();
     for (const [name] of context.state.doc.toString().replace(/#.*/g, "").matchAll(/\b[A-Za-z_]\w*\b/g)) own.add(name);
-    own.delete(word?.text);
+    const behind = line.text.slice(context.pos - line.from).match(/^\w*/)[0];
+    own.delete((word?.text ?? "") + behind); // the word that is being written
     const options = [...known];
     for (const name of own) if (!labels.has(name)) options.push({ label: name, type: "variable", detail: "in this text", boost: 1 });
     return completeFromList(options)(context);

@@ -63,7 +63,6 @@ const editor = new Editor(byId("editor"), {
   wordAt: word => words.get(word) ?? "",
   rowsAt: name => (last?.rows ?? []).filter(row => row.name === name && row.role !== "prediction"),
   keys: [
-    { key: "Mod-s", run: () => (isStudio ? file.save() : toast("The link of this page holds the text; Download saves it."), true), preventDefault: true },
     { key: "Shift-Alt-f", run: () => (format(), true) },
   ],
 });
@@ -105,6 +104,7 @@ function show(result) {
   const hadFigures = last?.rows;
   if (result.kind === "broken" || result.kind === "definitions") {
     last = { ...result, isStale: true, rows: null };
+    picture.mark([]);
     const what = result.kind === "broken" ? "Mend the text to see it drawn." : "There is no decoder in this text yet.";
     picture.note(picture.isEmpty ? what : result.kind === "broken" ? "as it was before the mistake" : what, true);
     document.body.classList.toggle("stale", Boolean(hadFigures) || document.body.classList.contains("stale"));
@@ -228,6 +228,14 @@ function wire() {
     menu.addEventListener("keydown", event => { if (event.key === "Escape") menu.open = false; });
   }
 }
+
+addEventListener("keydown", event => {
+  if (event.key.toLowerCase() !== "s" || !(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey) return;
+  event.preventDefault();
+  if (document.querySelector("dialog[open]")) return;
+  if (file) file.save();
+  else toast("The address of this page holds the text; “More” downloads it.");
+});
 
 function showTheme() {
   document.documentElement.dataset.theme = settings.theme;

@@ -15,7 +15,11 @@ export function zooDialog(entries, pick) {
     if (!found.length) byId("zoo-list").replaceChildren(h("p", {}, "Nothing in the zoo has these words."));
   };
   filter.oninput = shown;
-  filter.onkeydown = event => { if (event.key === "Enter") byId("zoo-list").querySelector("button")?.click(); };
+  filter.onkeydown = event => {
+    if (event.key !== "Enter") return;
+    event.preventDefault(); // the focus goes back to the button that opened the dialog, which Enter would press
+    byId("zoo-list").querySelector("button")?.click();
+  };
   byId("zoo").onclick = () => {
     filter.value = "";
     shown();
