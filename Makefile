@@ -4,7 +4,7 @@ VENV ?= .venv
 LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long test-lowest test-wheel check bench docs zoo goldens vsix clean
+.PHONY: demo test test-long test-lowest test-wheel check bench docs zoo goldens vsix studio-page playground clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nasdsl needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
@@ -84,5 +84,18 @@ goldens: $(VENV)/.installed
 vsix:
 	cd editors/vscode && npm ci --no-audit --no-fund && npm test && cp ../../LICENSE . && npm run package
 
+# The page of `nasdsl studio`, nasdsl/studio/page, which is committed so that installing needs no node. Needs node and npm.
+studio-page: editors/studio/node_modules
+	cd editors/studio && npm run build
+
+# The playground, docs/playground: static files, of which nothing is loaded from elsewhere. Needs node, npm and the registries.
+playground: $(VENV)/.installed editors/studio/node_modules
+	cd editors/studio && PYTHON="$(abspath $(BIN))/python" npm run playground
+
+editors/studio/node_modules: editors/studio/package-lock.json
+	cd editors/studio && npm ci --no-audit --no-fund
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(LOWEST) demo site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) demo site dist build docs/playground editors/studio/node_modules
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -30,6 +30,7 @@ from nasdsl.cli import (
     report,
     sample,
     search,
+    studio,
     train,
     worker,
     zoo,
@@ -63,8 +64,8 @@ def cli() -> None:
 
 COMMANDS = (
     check.check, fmt.fmt, explain.explain, compile_.compile_, render.render, zoo.zoo, import_.import_, sample.sample,
-    grammar.grammar, mcp.mcp, lsp.lsp, data.data, train.train, eval_.eval_, detect.detect, export.export, latency.latency,
-    search.search, worker.worker, report.report, env.env, completion.completion,
+    grammar.grammar, studio.studio, mcp.mcp, lsp.lsp, data.data, train.train, eval_.eval_, detect.detect, export.export,
+    latency.latency, search.search, worker.worker, report.report, env.env, completion.completion,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)
