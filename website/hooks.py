@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Final
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocs.structure.nav import Link, Navigation, Section
 from mkdocs.structure.pages import Page
 from pymdownx.slugs import slugify
 
@@ -19,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # `mkdocs` does not look for
 
 from nasdsl.cli import COMMANDS
 from website import api, commands, diagnostics, files, markdown, navigation, repository
+
+PLAYGROUND: Final = "playground/index.html"
 
 _NAMES = frozenset(api.entries())
 _COMMANDS = frozenset(command.name or "" for command in COMMANDS)
@@ -63,6 +67,16 @@ def on_files(all_files: Files, config: MkDocsConfig) -> Files:
 def _inside(folder: str, paths: list[str]) -> list[str]:
     """Names of the files and folders that lie in a folder."""
     return [p.removeprefix(f"{folder}/") for p in paths if p.rpartition("/")[0] == folder]
+
+
+def on_nav(nav: Navigation, config: MkDocsConfig, files: Files) -> Navigation:
+    """Link the playground, where `make playground` has built it: it is no page of the documentation, but a program."""
+    if files.get_file_from_path(PLAYGROUND) is not None:
+        (editors,) = (item for item in nav.items if isinstance(item, Section) and item.title == "Editors")
+        link = Link("Playground", PLAYGROUND)
+        link.parent = editors
+        editors.children.append(link)
+    return nav
 
 
 def on_page_markdown(text: str, page: Page, config: MkDocsConfig, files: Files) -> str:
