@@ -24,6 +24,7 @@ from nasdsl.detection.retinanet import Retinanet
 from nasdsl.detection.tal import Tal
 from nasdsl.detection.weights import SavedWeights, read_weights
 from nasdsl.diagnostics import DiagnosticError
+from nasdsl.machine import device_problem
 from nasdsl.predictions import PredictionKind, describe_kind
 
 
@@ -179,10 +180,10 @@ def to_device(detector: Detector, device: str | torch.device) -> Detector:
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return detector.eval().to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise DetectorError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
+    problem = device_problem(str(device))
+    if problem is not None:
+        raise DetectorError(problem)
+    return detector.eval().to(device)
 
 
 def make_self_contained(decoder: Decoder) -> Decoder:

@@ -176,10 +176,10 @@ def test_any_tokens_inside_a_decoder_can_be_checked(name: str, pieces: list[str]
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in TEXTS else marks(name)) for name in RIGHT])
 def test_a_text_cut_off_anywhere_can_be_checked(name: str) -> None:
-    """At every offset, or every fifth of a long text; an error is reported unless only whole definitions are left."""
+    """At every offset, or every seventh of a long text; an error is reported unless only whole definitions are left."""
     text = RIGHT[name]
     whole_until = [0] + [item.span.end for item in tree(text).items]
-    for end in range(0, len(text), 1 if len(text) < 900 else 5):
+    for end in range(0, len(text), 1 if len(text) < 900 else 7):
         outcome = checked(text[:end])
         rest = text[max(e for e in whole_until if e <= end) : end]
         if words(rest)[:1] == ["decoder"]:
