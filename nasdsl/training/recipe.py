@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from types import UnionType
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
+from nasdsl.image_size import parse_size
 from nasdsl.training.errors import RecipeError
 
 
@@ -245,9 +246,9 @@ def _parse_value(text: str) -> Any:
     pairs = [_parse_value(part) for part in text.split(",")] if "," in text and "[" not in text else []
     if pairs and all(isinstance(pair, list) for pair in pairs):
         return pairs
-    first, x, second = text.partition("x")
-    if x and first.isdecimal() and second.isdecimal():
-        return [int(first), int(second)]
+    size = parse_size(text)
+    if size is not None:
+        return list(size)
     try:
         return None if text.lower() == "none" else json.loads(text)
     except ValueError:
