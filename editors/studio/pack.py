@@ -35,13 +35,14 @@ def pack(wheels: str, archive: str, start: str, first: str) -> None:
 
     text = answer({"kind": "zoo", "name": first})["text"]
     result = answer({"kind": "check", "text": text})
-    for request in ({"kind": "start"}, {"kind": "explain", "code": "NAS201"}, {"kind": "format", "text": text}):
+    for request in ({"kind": "explain", "code": "NAS201"}, {"kind": "format", "text": text}):
         assert "error" not in answer(request), request
-    for entry in answer({"kind": "start"})["zoo"]:
+    words = answer({"kind": "start"})
+    for entry in words["zoo"]:
         of_zoo = answer({"kind": "zoo", "name": entry["name"]})["text"]
         assert "picture" in answer({"kind": "check", "text": of_zoo}), entry
         assert entry["kind"] == "space" or "error" not in answer({"kind": "source", "text": of_zoo}), entry
-    Path(start).write_text(json.dumps({"text": text, "result": result}))
+    Path(start).write_text(json.dumps({"text": text, "result": result, "start": words}))
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
         for path in sorted(site.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:

@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
+import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 import { loadPyodide } from "pyodide";
 import { buildPage, here, target } from "./build.mjs";
@@ -42,6 +43,16 @@ async function pack(found) {
   return { archive: pyodide.FS.readFile("/nasdsl.zip"), start: pyodide.FS.readFile("/start.json") };
 }
 
+/** Python's memory after its first answer, with which a later visit starts. */
+async function snapshot(archive, start) {
+  const pyodide = await loadPyodide({ _makeSnapshot: true });
+  pyodide.unpackArchive(archive, "zip", { extractDir: pyodide.runPython("import site; site.getsitepackages()[0]") });
+  const { text } = JSON.parse(new TextDecoder().decode(start));
+  pyodide.globals.set("request", JSON.stringify({ kind: "check", text }));
+  pyodide.runPython("from nasdsl.studio.messages import answer_json; answer_json(request); del request, answer_json");
+  return gzipSync(pyodide.makeMemorySnapshot(), { level: 9 });
+}
+
 function* files(folder) {
   for (const name of readdirSync(folder).sort()) {
     const path = join(folder, name);
@@ -53,7 +64,6 @@ function* files(folder) {
 const folder = resolve(process.argv[2] ?? join(ROOT, "docs/playground"));
 await buildPage(folder, "worker", POLICY);
 const common = { bundle: true, minify: true, format: "esm", target, logLevel: "warning" };
-await build({ ...common, entryPoints: [join(here, "src/compiler-worker.js")], outdir: folder, external: ["./pyodide/pyodide.mjs"] });
 
 const pyodide = join(here, "node_modules/pyodide");
 mkdirSync(join(folder, "pyodide"));
@@ -66,6 +76,13 @@ writeFileSync(join(folder, "pyodide/pyodide-lock.json"), JSON.stringify({ ...loc
 const { archive, start } = await pack(wheels());
 writeFileSync(join(folder, "nasdsl.zip"), archive);
 writeFileSync(join(folder, "start.json"), start);
+const memory = await snapshot(archive, start);
+const snapshotName = `snapshot-${createHash("sha256").update(memory).digest("hex").slice(0, 12)}.gz`; // never that of another build
+writeFileSync(join(folder, snapshotName), memory);
+await build({
+  ...common, entryPoints: [join(here, "src/compiler-worker.js")], outdir: folder, external: ["./pyodide/pyodide.mjs"],
+  define: { SNAPSHOT: JSON.stringify(snapshotName) },
+});
 const about = `\n${"=".repeat(80)}\nPyodide ${lock.info.version} (MPL-2.0), with CPython ${lock.info.python} (PSF-2.0)\n${"=".repeat(80)}\n` +
   "Sources: https://github.com/pyodide/pyodide, https://www.python.org/downloads/source/. lark (MIT) is in nasdsl.zip, with its licence.\n";
 writeFileSync(join(folder, "licences.txt"), readFileSync(join(folder, "licences.txt"), "utf8") + about);

@@ -76,6 +76,7 @@ COMMANDS = [
     "zoo",
     "import nas-fcos [[3,3,4,4,1],[2,3,4,3,1],[1,2,4,3,1]]",
     "env",
+    "studio --help",
 ]
 
 
@@ -147,6 +148,19 @@ def test_the_source_is_the_same_as_with_torch(site: Path, tmp_path: Path) -> Non
     )  # fmt: skip
     assert light.stdout == full.stdout
     assert "class Decoder" in light.stdout
+
+
+def test_the_studio_answers(site: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from nasdsl.mcp.folder import Folder; from nasdsl.studio.server import StudioServer\n"
+        "from nasdsl.studio.text_file import Files; server = StudioServer(Files(Folder.open('.')))\n"
+        "text = server.ask({'kind': 'zoo', 'name': 'nas_fcos'})['text']\n"
+        "assert 'picture' in server.ask({'kind': 'check', 'text': text})\n"
+        "assert 'class Decoder' in server.ask({'kind': 'source', 'text': text})['text']\n"
+        "assert not {'torch', 'numpy', 'networkx', 'lsprotocol'} & set(sys.modules)"
+    )
+    ran = python(site, tmp_path, "-c", code)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_text_can_be_formatted_in_place(site: Path, tmp_path: Path) -> None:

@@ -121,18 +121,23 @@ def test_the_compiler_in_the_browser(page: Page) -> None:
 @in_browser
 def test_the_zoo_and_its_spaces(page: Page) -> None:
     for name in ("fcos_family", "opanas", "yolox"):
-        page.tab.click("#zoo")
-        page.tab.fill("#zoo-filter", name)
-        page.tab.click(f'#zoo-list button[data-name="{name}"]')
-        page.shown("#toast.shown", f"{name} from the zoo")
-        text = resources.zoo()[name].read_text()
-        assert page.text == text[: len(page.text)]  # the editor holds the lines in sight, and some more
-        expected = answer({"kind": "check", "text": text})
-        page.shown("#digest", expected["digest"][:12])
-        if "space" in expected:
-            page.shown("#space-size", expected["space"]["fillings"])
-        else:
-            page.tab.locator("#space").wait_for(state="hidden")
+        _pick(page, name)
+
+
+def _pick(page: Page, name: str) -> None:
+    """Start from a text of the zoo."""
+    page.tab.click("#zoo")
+    page.tab.fill("#zoo-filter", name)
+    page.tab.click(f'#zoo-list button[data-name="{name}"]')
+    page.shown("#toast.shown", f"{name} from the zoo")
+    text = resources.zoo()[name].read_text()
+    assert page.text == text[: len(page.text)]  # the editor holds the lines in sight, and some more
+    expected = answer({"kind": "check", "text": text})
+    page.shown("#digest", expected["digest"][:12])
+    if "space" in expected:
+        page.shown("#space-size", expected["space"]["fillings"])
+    else:
+        page.tab.locator("#space").wait_for(state="hidden")
 
 
 @in_browser
@@ -181,10 +186,28 @@ def test_a_text_of_a_stranger_runs_nothing(page: Page) -> None:
 
 @in_browser
 def test_the_second_visit_needs_no_network(site: str, browser: Any) -> None:
+    """And starts with Python's memory as the build has left it, in which everything works as in a new one."""
     page = Page(browser, site)
     page.tab.evaluate("navigator.serviceWorker.ready.then(() => true)")
     page.context.set_offline(True)
     page.tab.close()
     page.open(site)
     assert page.macs() == loads(page.text).cost().total.macs
+    _pick(page, "opanas")
+    _pick(page, "fcos")
+    text = resources.zoo()["fcos"].read_text()
+    page.write(text.replace("conv_3x3(", "cnv_3x3(", 1).replace("  ", "      "))
+    page.shown("#findings-list > li", "unknown op").locator(".code").click()
+    page.shown("#explain-text", "NAS201")
+    page.tab.keyboard.press("Escape")
+    page.tab.locator("#findings-list .fix").first.click()
+    page.status("no findings")
+    page.tab.click("#format")
+    page.shown(".cm-line", "decoder fcos {")
+    assert page.text == format_text(text)
+    page.tab.click("details.menu summary")
+    with page.tab.expect_download() as download:
+        page.tab.click("#source")
+    expected = answer({"kind": "source", "text": text})["text"]
+    assert Path(download.value.path()).read_text(encoding="utf-8") == expected
     page.close()

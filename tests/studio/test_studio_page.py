@@ -50,6 +50,8 @@ def test_a_mistake_is_found_shown_and_fixed(opens: Opens, file: Path) -> None:
     page = opens("mine.nas")
     assert page.text == TEXT
     page.status("no findings")
+    page.undo()  # opening is nothing to undo
+    assert page.text == TEXT
     before = page.drawn()
     page.write(TEXT.replace("conv_3x3(", "cnv_3x3(", 1))
     page.status("error")

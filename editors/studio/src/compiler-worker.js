@@ -1,14 +1,42 @@
-// The compiler of the playground: the package as it is, in Pyodide, in a worker.
+// The compiler of the playground: the package as it is, in Pyodide, in a worker. SNAPSHOT is put in by the build.
+/* global SNAPSHOT */
 import { loadPyodide } from "./pyodide/pyodide.mjs";
 
+const beside = name => new URL(name, import.meta.url);
+const say = progress => postMessage({ progress });
+
+async function fetched(name) {
+  const response = await fetch(beside(name));
+  if (!response.ok) throw new Error(`${name}: ${response.status}`);
+  return response.arrayBuffer();
+}
+
+/** Python's memory with the compiler loaded, if the service worker has kept it; a first visit does without. */
+async function snapshot() {
+  try {
+    const kept = await caches.match(beside(SNAPSHOT));
+    return kept && new Uint8Array(await new Response(kept.body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer());
+  } catch {
+    return undefined; // no caches here, or none that can be read
+  }
+}
+
+async function python(indexURL) {
+  const memory = await snapshot();
+  if (memory) {
+    try {
+      return await loadPyodide({ indexURL, _loadSnapshot: memory });
+    } catch (error) {
+      console.warn(`starting without the snapshot: ${error.message}`);
+    }
+  }
+  return loadPyodide({ indexURL });
+}
+
 async function start() {
-  const say = progress => postMessage({ progress });
   say("loading Python");
-  const archive = fetch(new URL("nasdsl.zip", import.meta.url)).then(response => {
-    if (!response.ok) throw new Error(`nasdsl.zip: ${response.status}`);
-    return response.arrayBuffer();
-  });
-  const pyodide = await loadPyodide({ indexURL: new URL("pyodide/", import.meta.url).href });
+  const archive = fetched("nasdsl.zip");
+  const pyodide = await python(beside("pyodide/").href);
   say("loading the compiler");
   const site = pyodide.runPython("import site; site.getsitepackages()[0]");
   pyodide.unpackArchive(await archive, "zip", { extractDir: site });

@@ -5,7 +5,7 @@ import { bracketMatching, indentOnInput, indentUnit } from "@codemirror/language
 import { lintGutter, lintKeymap } from "@codemirror/lint";
 import { unifiedMergeView } from "@codemirror/merge";
 import { highlightSelectionMatches, searchKeymap } from "@codemirror/search";
-import { Compartment, EditorState, StateEffect, StateField } from "@codemirror/state";
+import { Compartment, EditorState, StateEffect, StateField, Transaction } from "@codemirror/state";
 import {
   Decoration, EditorView, drawSelection, dropCursor, highlightActiveLine, highlightActiveLineGutter, keymap, lineNumbers,
   placeholder, rectangularSelection,
@@ -83,6 +83,12 @@ export class Editor {
       changes: { from: start, to: old.length - end, insert: text.slice(start, text.length - end) },
       annotations: isolateHistory.of("full"),
     });
+  }
+
+  /** Put in the text that the page begins with: there is nothing before it to go back to. */
+  load(text) {
+    const { length } = this.view.state.doc;
+    this.view.dispatch({ changes: { from: 0, to: length, insert: text }, annotations: Transaction.addToHistory.of(length > 0) });
   }
 
   /** Several changes as one step: `[{from, to, insert}]`, of which those that overlap an earlier one are left out. */

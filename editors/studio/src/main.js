@@ -92,6 +92,9 @@ const check = latest(async () => {
     return;
   }
   if (asked === version) show(result);
+  if (document.documentElement.dataset.compiled) return;
+  document.documentElement.dataset.compiled = "yes"; // the compiler answers
+  if (!isStudio && "serviceWorker" in navigator) navigator.serviceWorker.register("service-worker.js").catch(() => {});
 });
 
 function show(result) {
@@ -128,7 +131,6 @@ function show(result) {
   if (result.backbone) byId("backbone").options[0].textContent = settings.backbone ? "auto" : `auto: ${result.backbone}`;
   if (result.size && !settings.size) byId("size").placeholder = result.size;
   byId("source").disabled = result.kind !== "decoder";
-  document.documentElement.dataset.ready = "yes";
   byId("findings-status").dataset.version = String(version);
 }
 
@@ -275,7 +277,7 @@ async function restore() {
     return true;
   }
   if (typeof state.text !== "string") return false;
-  editor.replace(state.text);
+  editor.load(state.text);
   return true;
 }
 
@@ -289,7 +291,9 @@ async function start() {
   document.body.classList.add(isStudio ? "studio" : "playground");
   wire();
   showTheme();
-  const ready = compiler.ask({ kind: "start" });
+  // The playground knows at once what the compiler would say of the first text, and of the language.
+  const prepared = isStudio ? null : await fetch("start.json").then(response => response.json());
+  const ready = isStudio ? compiler.ask({ kind: "start" }) : prepared.start;
   let begun = false;
   try {
     begun = await restore();
@@ -299,13 +303,11 @@ async function start() {
   if (!begun && isStudio) {
     const session = await compiler.ask({ kind: "session" });
     const exists = session.name !== null && (await file.open(session.name));
-    if (!exists) editor.replace(session.text || FIRST);
+    if (!exists) editor.load(session.text || FIRST);
     if (session.name === null) file.begin();
   } else if (!begun) {
-    const prepared = await fetch("start.json").then(response => response.json());
-    editor.replace(prepared.text);
+    editor.load(prepared.text);
     if (!last) show(prepared.result); // the compiler is still on its way
-    delete document.documentElement.dataset.ready;
   }
   file?.refresh();
   const { words: found, backbones, zoo, version: number } = await ready;
@@ -322,9 +324,7 @@ async function start() {
   });
   byId("zoo").disabled = false;
   byId("about").title = `nasdsl ${number}`;
-  await check();
-  document.documentElement.dataset.compiled = "yes";
-  if (!isStudio && "serviceWorker" in navigator) navigator.serviceWorker.register("service-worker.js").catch(() => {});
+  check();
 }
 
 start().catch(error => picture.note(error.message, true));

@@ -216,11 +216,11 @@ export class Picture {
 /** Move texts of one line apart: Graphviz has set them by its own estimate of their widths, not by the font of this page. */
 function setApart(svg) {
   for (const group of svg.querySelectorAll("g.node, g.cluster")) {
-    const texts = [...group.querySelectorAll("text")];
+    const texts = [...group.querySelectorAll("text")].filter(text => text.textContent.trim());
     const moves = [];
     for (let n = 1; n < texts.length; n++) {
       const before = texts[n - 1], text = texts[n];
-      if (before.getAttribute("y") !== text.getAttribute("y") || !text.textContent.trim()) continue;
+      if (before.getAttribute("y") !== text.getAttribute("y")) continue;
       const at = before.x.baseVal[0].value + before.getComputedTextLength() + 4;
       if (at > text.x.baseVal[0].value) moves.push([text, at]);
     }

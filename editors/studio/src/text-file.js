@@ -46,7 +46,7 @@ export class TextFile {
     this.name = name;
     this.#version = found.version;
     this.#saved = found.text;
-    if (found.exists) this.#editor.replace(found.text);
+    if (found.exists) this.#editor.load(found.text);
     this.#on.renamed();
     this.refresh();
     return found.exists;
@@ -57,6 +57,7 @@ export class TextFile {
     byId("file-name").title = this.name === null ? "This text is in no file yet." : this.isDirty ? "not saved" : "saved";
     byId("dirty").hidden = !this.isDirty;
     byId("save").disabled = this.name !== null && !this.isDirty;
+    byId("save").classList.toggle("primary", this.isDirty);
     byId("conflict").hidden = this.#conflict === null;
   }
 
