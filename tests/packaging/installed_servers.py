@@ -1,13 +1,16 @@
-"""The language server and the server of tools, as an editor and a program with a language model start them."""
+"""The language server, the server of tools and the studio, as editors, programs with a language model and browsers ask them."""
 
 from __future__ import annotations
 
 import json
+import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Timer
 from typing import Any
+from urllib.request import Request, urlopen
 
 from running import Environment, require
 
@@ -93,3 +96,30 @@ def try_mcp(environment: Environment) -> None:
         send({"id": 2, "method": "tools/call", "params": {"name": "check", "arguments": {"text": WRONG}}})
         result = answer()["structuredContent"]
         require(result["errors"] == 1 and "NAS201" in result["report"], f"the tool answered {result}")
+
+
+def try_studio(environment: Environment) -> None:
+    """The page, and the findings of a text; Ctrl-C ends it."""
+    print("$ nasdsl studio", flush=True)
+    process = subprocess.Popen(
+        [environment.program("nasdsl"), "studio", "--no-browser"], stdout=subprocess.PIPE, cwd=environment.work,
+        env={**environment.variables, "PYTHONUNBUFFERED": "1"}, text=True,
+    )  # fmt: skip
+    timer = Timer(TIMEOUT, process.kill)
+    timer.start()
+    try:
+        assert process.stdout is not None
+        address = next((found[0] for line in process.stdout if (found := re.search(r"http://\S+", line))), "")
+        require(address != "", "the studio names no address")
+        for name in ("", "page.js", "graphviz.js", "page.css"):
+            with urlopen(address + name) as answer:
+                require(len(answer.read()) > 100, f"the page's {name or 'index.html'} is empty")
+        body = json.dumps({"kind": "check", "text": WRONG}).encode()
+        with urlopen(Request(address + "ask", body, {"Content-Type": "application/json"})) as answer:
+            found = json.load(answer)["diagnostics"]
+        require([f["code"] for f in found] == ["NAS201"], f"the studio found {found}")
+        process.send_signal(signal.SIGINT)
+        process.wait()
+    finally:
+        timer.cancel()
+        process.kill()

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from built_package import build, check_reproducible, check_sdist, check_wheel
-from installed_servers import try_lsp, try_mcp
+from installed_servers import try_lsp, try_mcp, try_studio
 from running import ROOT, Environment, require, run
 
 SEARCH = (
@@ -113,6 +113,7 @@ def try_light(environment: Environment, package: Path) -> set[str]:
     require("digraph" in (environment.work / "decoder.dot").read_text(), "decoder.dot has no graph")
     require("needs the package torch" in environment.nasdsl("compile zoo:fcos -o decoder.onnx", code=2), "torch is not named")
     try_shell(environment)
+    try_studio(environment)
     lines = environment.python("-m", "pygments", "-l", "nas", "-f", "html", "mine.nas")
     require('<span class="k' in lines, "Pygments colours no word of the language")
     versions = json.loads(environment.nasdsl("env --format json"))
