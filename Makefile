@@ -4,7 +4,7 @@ VENV ?= .venv
 LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long test-lowest test-wheel check bench zoo goldens vsix studio-page playground clean
+.PHONY: demo test test-long test-lowest test-wheel check bench docs zoo goldens vsix studio-page playground clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nasdsl needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
@@ -51,7 +51,7 @@ test-lowest: $(VENV)/.installed
 	$(BIN)/uv pip install --quiet --python $(LOWEST) --constraint $(LOWEST)/lowest.txt --editable '.[test]'
 	NASDSL_LOWEST=1 $(LOWEST)/bin/python -m pytest $(if $(ONLY),$(ONLY),-n auto --dist worksteal)
 
-# The wheel as users get it: built, installed in an empty environment elsewhere, and tried.
+# The package as users get it: wheel and sdist built twice, installed in empty environments elsewhere, and tried.
 test-wheel: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet build twine uv
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/packaging/try_wheel.py
@@ -67,6 +67,10 @@ check: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet fvcore ptflops
 	$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY))
+
+# The documentation site, in site/; `python -m http.server -d site` shows it. Anything that is not in order is an error.
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 # The page and diagrams of the zoo.
 zoo: $(VENV)/.installed
@@ -93,4 +97,5 @@ editors/studio/node_modules: editors/studio/package-lock.json
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) demo dist build docs/playground editors/studio/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) demo site dist build docs/playground editors/studio/node_modules
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

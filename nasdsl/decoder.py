@@ -115,6 +115,7 @@ class Decoder:
 
     @property
     def name(self) -> str:
+        """The name of the decoder, as in its text."""
         return self.architecture.name
 
     @property
@@ -165,6 +166,9 @@ class Decoder:
         Where a section's width is the word of a `let`, the `let` is changed, and all that is computed from it. Numbers in
         statements (``conv_1x1(x, width=32)``) stay as they are.
 
+        Args:
+            width: number of channels, 1 or more.
+
         Raises:
             DiagnosticError: it does not check at this width (GroupNorm needs a multiple of its groups; a sum meets a width that
                 stayed; a requirement is broken).
@@ -177,6 +181,9 @@ class Decoder:
 
         ``decoder.with_prediction("fcos(centerness=box, boxes=relu)")`` is the form of FCOS's later improvements.
 
+        Args:
+            prediction: what stands behind ``predict``.
+
         Raises:
             DiagnosticError: it does not check with this prediction.
         """
@@ -184,6 +191,9 @@ class Decoder:
 
     def lower(self, in_channels: Mapping[str, int]) -> Graph:
         """The graph for features of these widths, ``{"c3": 512, …}``.
+
+        Args:
+            in_channels: channels of each feature that it reads.
 
         Raises:
             DiagnosticError: the decoder has open holes, or a layer cannot take these widths.
@@ -239,6 +249,9 @@ class Decoder:
 def load(path: str | Path) -> Decoder:
     """Read a decoder from a file; ``-`` is standard input, ``zoo:NAME`` a decoder that comes with the package.
 
+    Args:
+        path: of a ``.nas`` file, ``-`` or ``zoo:NAME``.
+
     Raises:
         DiagnosticError: the text has errors; all of them are in it.
         UnreadableFile: the file cannot be read.
@@ -249,6 +262,10 @@ def load(path: str | Path) -> Decoder:
 
 def loads(text: str, name: str = "<text>") -> Decoder:
     """Read a decoder from a text. ``name`` is what messages call it.
+
+    Args:
+        text: a decoder, with the definitions that it needs.
+        name: what messages call it.
 
     Raises:
         DiagnosticError: the text has errors; all of them are in it.

@@ -1,4 +1,4 @@
-"""The machine that this runs on: its CPU and cores."""
+"""The machine that this runs on: its CPU, cores and devices."""
 
 from __future__ import annotations
 
@@ -54,3 +54,24 @@ def devices() -> str | None:
     hip = getattr(torch.version, "hip", None)
     built = f"ROCm {hip}" if hip else f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPUs"
     return f"{', '.join(names)} (torch built for {built}), {torch.get_num_threads()} threads"
+
+
+def device_problem(name: str) -> str | None:
+    """Why torch cannot use a device, in a line such as ``device 'cuda' cannot be used: torch sees no GPU``; None if it can."""
+    import torch
+
+    reason = ""
+    try:
+        device = torch.device(name)
+        if device.type == "cuda":
+            count = torch.cuda.device_count()
+            if (device.index or 0) >= count:
+                reason = f"torch sees {count} GPU{'s' * (count > 1)}, the first is cuda:0" if count else "torch sees no GPU"
+        elif device.type == "mps":
+            reason = "" if torch.backends.mps.is_available() else "it is a Mac's GPU, and torch sees none"
+        else:
+            torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        first = str(error).split("\n")[0].split(". ")[0]
+        reason = "expected cpu, cuda, cuda:1 or mps" if "device string" in first else first
+    return f"device {name!r} cannot be used: {reason}" if reason else None

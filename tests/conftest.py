@@ -9,18 +9,31 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    # Two workers, and the commands that they start, with two threads each would fight over two cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(HERE))  # the tests' own modules: random_decoders, name_free_weights, zoo_files
 
 from zoo_files import ZOO  # noqa: E402
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread_a_worker() -> None:
-    """Two workers with two torch threads each would fight over two cores."""
-    if os.environ.get("PYTEST_XDIST_WORKER") and "torch" in sys.modules:
-        import torch
+class _FailuresAtOnce:
+    """Prints each failed test when it fails, so that a run that is cut off says what had failed by then."""
 
-        torch.set_num_threads(1)
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self.terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.terminal.write_line(f"\nfailed: {report.nodeid} ({report.when}, {report.duration:.1f} s)", red=True)
+            self.terminal.write_line(report.longreprtext.rstrip().rpartition("\n")[2])
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    plugins = session.config.pluginmanager
+    terminal = plugins.get_plugin("terminalreporter")
+    if terminal is not None and not hasattr(session.config, "workerinput"):
+        plugins.register(_FailuresAtOnce(terminal))
 
 
 @pytest.fixture(params=ZOO, ids=lambda p: p.stem)

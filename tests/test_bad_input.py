@@ -252,7 +252,9 @@ TEXTS: dict[str, tuple[str, int, set[str]]] = {
 
 LONG = (
     "100,000 statements", "100,000 ops of one name", "100,000 mistakes", "100,000 outputs", "a line of 3 MB",
-    "a line of 3 MB with a mistake at its end", "a line of 3 MB with a bracket too few",
+    "a line of 3 MB with a mistake at its end", "a line of 3 MB with a bracket too few", "repeats in blocks in repeats",
+    "a thousand turns", "a repeat at the limit", "repeats that share their numbers", "100,000 parameters",
+    "100,000 layers in the head",
 )  # fmt: skip
 
 

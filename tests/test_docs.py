@@ -298,7 +298,10 @@ def labels(svg: str) -> list[str]:
 @pytest.mark.skipif(os.name == "nt", reason="the examples are commands of a POSIX shell")
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(p, marks=pytest.mark.long) if p.stem in ("tutorial", "search", "plugins", "predict") else p for p in PAGES],
+    [
+        pytest.param(p, marks=pytest.mark.long) if p.stem in ("tutorial", "search", "plugins", "predict", "add", "faq") else p
+        for p in PAGES
+    ],
     ids=lambda p: p.stem,
 )
 def test_examples(page: Path, tmp_path: Path) -> None:

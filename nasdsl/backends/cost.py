@@ -65,6 +65,7 @@ class ValueCost(NamedTuple):
 
     @property
     def line(self) -> int:
+        """Line of the text, counted from 1."""
         return self.span.line
 
 
@@ -106,6 +107,7 @@ class CostTable:
 
     @property
     def total(self) -> PartCost:
+        """The sum of all parts."""
         return self.backbone + self.fpn + self.head
 
     @property

@@ -28,7 +28,9 @@ def mcp(folder: str, write: bool) -> None:
             raise
         fail("the server needs the package mcp: pip install 'nasdsl[mcp]'")
     from nasdsl.mcp.folder import Folder
+    from nasdsl.mcp.wire import bounded_stdio
 
     with exit_on_error():
         server = make_server(Folder.open(folder, is_writable=write))
-    server.run("stdio")
+    with bounded_stdio():
+        server.run("stdio")

@@ -10,6 +10,7 @@ import click
 
 from nasdsl.cli import completion
 from nasdsl.cli.errors import fail
+from nasdsl.image_size import SIZE_FORM, parse_size
 
 FORMAT = click.option(
     "--format", "format_", type=click.Choice(["human", "json"]), default="human", show_default=True, help="Output format."
@@ -34,12 +35,7 @@ class SizeType(_SizeParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         if isinstance(value, tuple):
             return value
-        height, _, width = str(value).partition("x")
-        if height.isascii() and width.isascii() and height.isdigit() and width.isdigit() and len(value) < 14:
-            size = int(height), int(width)
-            if min(size) >= 1:
-                return size
-        return self.fail(f"{value!r} is no size; expected height x width, such as 800x1088", param, ctx)
+        return parse_size(str(value)) or self.fail(f"{value!r} is no size; expected {SIZE_FORM}", param, ctx)
 
 
 class ListType(_NamesParamType):

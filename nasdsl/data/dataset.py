@@ -37,7 +37,12 @@ it.
 
 
 class Sample(NamedTuple):
-    """An image, uint8 [3, H, W] RGB, and its target."""
+    """An image, uint8 [3, H, W] RGB, and its target.
+
+    Attributes:
+        image: uint8 [3, H, W], RGB.
+        target: its annotation; see `Target`.
+    """
 
     image: Tensor
     target: Target
@@ -96,6 +101,9 @@ class Dataset(torch.utils.data.Dataset[Sample]):
         made: MadeSplit | None = None,
     ) -> None:
         """
+        Args:
+            records: annotations of the images, in the order of the data set.
+
         Raises:
             BrokenData: an image or box was skipped, and `on_error` is ``"refuse"``.
             DataError: `on_error` is unknown, or there is no image.
@@ -133,12 +141,19 @@ class Dataset(torch.utils.data.Dataset[Sample]):
         """As ``self[index]``, but with `at_least` (H, W) the image may be decoded at a smaller size, down to that one.
 
         Boxes are in pixels of the full size, ``target["size"]``, in any case.
+
+        Args:
+            index: of the image.
+            at_least: (H, W), in pixels; None: the full size.
         """
         record = self._records[index]
         return Sample(self._read_image(index, at_least), _target_of(record))
 
     def select(self, indices: Sequence[int]) -> Self:
         """The same data set with these images alone, in this order.
+
+        Args:
+            indices: of the images that stay.
 
         Raises:
             DataError: there are none.
@@ -150,20 +165,36 @@ class Dataset(torch.utils.data.Dataset[Sample]):
         return selected
 
     def image_id(self, index: int) -> ImageId:
-        """Id of an image, as in the files."""
+        """Id of an image, as in the files.
+
+        Args:
+            index: of the image.
+        """
         return self._records[index].image_id
 
     def file(self, index: int) -> str:
-        """Path of an image, or a description of a synthetic one."""
+        """Path of an image, or a description of a synthetic one.
+
+        Args:
+            index: of the image.
+        """
         record = self._records[index]
         return record.file or f"{self.name}: image {record.image_id}"
 
     def size(self, index: int) -> Size:
-        """(H, W) of an image, from its annotation, or from its header where the annotation has none."""
+        """(H, W) of an image, from its annotation, or from its header where the annotation has none.
+
+        Args:
+            index: of the image.
+        """
         return self._records[index].size
 
     def target(self, index: int) -> Target:
-        """Annotation of an image. Reads no image."""
+        """Annotation of an image. Reads no image.
+
+        Args:
+            index: of the image.
+        """
         return _target_of(self._records[index])
 
     def class_counts(self) -> dict[str, int]:
@@ -252,7 +283,9 @@ class RecordBuilder:
     """Collects the boxes of one image while its annotation is read; invalid boxes go to `skipped`.
 
     Attributes:
+        image_id: as in the file, or made from its name.
         file: of the image.
+        size: (H, W) of the upright image.
         source: annotation file; empty if it is one for all images.
         clipped: number of boxes that reach over the edge by more than a pixel.
         left_out: number of objects, by class, whose class is not wanted.
@@ -268,7 +301,11 @@ class RecordBuilder:
     _rows: list[tuple[list[float], int, bool, bool, float]] = field(default_factory=list)
 
     def leave_out(self, name: str) -> None:
-        """Count an object of a class that is not wanted."""
+        """Count an object of a class that is not wanted.
+
+        Args:
+            name: of its class.
+        """
         self.left_out[name] = self.left_out.get(name, 0) + 1
 
     def skip(self, source: str, reason: str) -> None:
@@ -276,6 +313,7 @@ class RecordBuilder:
 
         Args:
             source: file, and place in it.
+            reason: what is wrong with it, in a few words.
         """
         self.skipped.append(Skipped(source, reason, self.image_id, box=True))
 
@@ -286,6 +324,10 @@ class RecordBuilder:
             source: file, and place in it.
             what: name of the box in messages.
             box: xyxy, continuous and 0-based.
+            label: of its class.
+            crowd: whether it is a region of many objects, which is no object to find.
+            difficult: whether it is marked so; metrics ignore it.
+            area: of the object in pixels; of its mask where there is one.
         """
         height, width = self.size
         x1, y1, x2, y2 = box

@@ -42,6 +42,7 @@ class Skipped:
 
     Attributes:
         file: path, and the place in the file where known.
+        reason: what is wrong, in a few words.
         image_id: None where the file is too broken to have one.
         box: only a box was left out, not the image.
     """

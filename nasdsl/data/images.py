@@ -30,6 +30,7 @@ def read_image(
     are scaled to 8 (65535 to 255); of an animation, the first frame is read.
 
     Args:
+        path: of the file.
         annotated: (H, W) from the annotation, which is checked. Where it fits only the image as stored, without EXIF's
             orientation, the boxes were drawn on that, and the orientation is not applied.
         at_least: (H, W) of the upright image. A JPEG may then be decoded at a half, quarter or eighth of its size, which is

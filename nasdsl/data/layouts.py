@@ -69,6 +69,7 @@ class Listing:
         """Paths of the files with one of these suffixes, in lower or upper case; sorted by folder and name.
 
         Args:
+            suffixes: in lower case, such as ``.json``.
             below: only files in this folder and in those inside of it.
         """
         return [
@@ -88,6 +89,11 @@ class Listing:
         return {folder: names for folder, names in found.items() if names}
 
     def has_folder(self, folder: str) -> bool:
+        """Whether there is this folder, relative to `root`.
+
+        Args:
+            folder: relative to `root`.
+        """
         return folder in self.folders
 
     def describe(self) -> str:

@@ -95,6 +95,10 @@ def check_classes(dataset: Dataset, classes: Sequence[str]) -> None:
 def find_splits(spec: str, split_share: float | None = None) -> tuple[str, ...]:
     """Names of the splits that a data set has, and of the ``train`` and ``val`` that `open_dataset` makes with this share.
 
+    Args:
+        spec: see `open_dataset`.
+        split_share: see `open_dataset`.
+
     Raises:
         DataError: as `open_dataset`.
     """

@@ -37,13 +37,23 @@ class Contents:
         return usable + [_key(entry.image_id, "") for entry in self.skipped if entry.image_id is not None and not entry.box]
 
     def select(self, is_wanted: Callable[[str], bool]) -> Contents:
-        """The images with these keys. Entries that belong to no image stay."""
+        """The images with these keys. Entries that belong to no image stay.
+
+        Args:
+            is_wanted: says of a key, one of `keys`, whether its image stays.
+        """
         images = [image for image in self.images if is_wanted(_key(image.image_id, image.file))]
         skipped = [entry for entry in self.skipped if entry.image_id is None or is_wanted(_key(entry.image_id, ""))]
         return replace(self, images=images, skipped=skipped)
 
     def dataset(self, name: str, on_error: str, notes: Sequence[str] = (), made: MadeSplit | None = None) -> Dataset:
         """The data set of these images.
+
+        Args:
+            name: for messages.
+            on_error: ``"skip"`` or ``"refuse"``; see `Dataset`.
+            notes: further ones.
+            made: how the split was made, if the data set does not have it itself.
 
         Raises:
             BrokenData, DataError: see `Dataset`.
@@ -100,7 +110,11 @@ class Source(ABC):
         return f"{self.form}:{self.place}"
 
     def missing_split(self, split: str) -> str:
-        """A sentence saying that there is no such split, to be followed by what there is."""
+        """A sentence saying that there is no such split, to be followed by what there is.
+
+        Args:
+            split: the name that was asked for.
+        """
         return f"{self.name}: no such split as {split!r}"
 
 

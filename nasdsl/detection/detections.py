@@ -121,6 +121,10 @@ class Detections:
     def filter(self, threshold: float = 0.0, classes: str | Sequence[str] | None = None) -> Detections:
         """The detections with at least this score, and of these classes only.
 
+        Args:
+            threshold: lowest score that is kept.
+            classes: name of a class, or several; None: all.
+
         Raises:
             DetectionError: the detector does not have one of the classes.
         """

@@ -106,6 +106,20 @@ class Detector(nn.Module):
         size_divisible: int = 1,
         config: Mapping[str, Any],
     ) -> None:
+        """
+        Args:
+            backbone: with the features that the decoder reads.
+            decoder: the fpn and the head.
+            method: targets, losses and decoding of what the decoder predicts.
+            classes: names of the classes, by label.
+            category_ids: the data set's ids of the classes; None: 1, 2, ….
+            min_size: of the shorter side of images in lists, in pixels; of several, one is drawn for each image in training,
+                and the last is taken in evaluation.
+            max_size: of the longer side, in pixels.
+            fixed_size: (height, width) of images in lists, instead of these two.
+            size_divisible: images in lists are padded to multiples of this.
+            config: plain values from which the detector can be built again; see the property.
+        """
         super().__init__()
         self.backbone = backbone
         self.decoder = decoder
@@ -153,6 +167,9 @@ class Detector(nn.Module):
         """Losses in training mode, detections in evaluation mode; see the class.
 
         Args:
+            images: a list of [3, H, W] tensors, or one batch [N, 3, H, W]; see the class.
+            targets: one for each image, in training; see the class.
+            sizes: (height, width) of each image of a batch, without padding; None: all of it.
             progress: share of the training that is done, for losses that change on the way.
 
         Raises:
@@ -177,6 +194,9 @@ class Detector(nn.Module):
     @torch.inference_mode()
     def detect(self, image: Tensor) -> RawDetections:
         """The detections in one image [3, H, W] (uint8, or float 0 to 1), as CPU tensors.
+
+        Args:
+            image: [3, H, W], RGB, of any size.
 
         Raises:
             DetectorError: the detector is in training mode, or the image is invalid.
@@ -227,6 +247,11 @@ class Detector(nn.Module):
         FCOS's size ranges scale with the largest shorter side in the batch: all images have it, except for panoramas, which
         `max_size` limits. For an image with ``uncropped_size`` it is the shorter side of that: however it was cropped or
         resized at random, objects of as many pixels belong to the same level.
+
+        Args:
+            predictions: of each level, as the decoder gives them.
+            inputs: from `prepare`, with targets.
+            progress: share of the training that is done, 0 to 1.
         """
         assert inputs.targets is not None
         shapes = shapes_of(predictions)
@@ -239,6 +264,11 @@ class Detector(nn.Module):
         self, images: Tensor | Sequence[Tensor], targets: Sequence[Target] | None = None, sizes: Sequence[Size] | None = None
     ) -> InputBatch:
         """Normalise images, and resize and pad a list of them to a batch.
+
+        Args:
+            images: a list of [3, H, W] tensors, or one batch [N, 3, H, W]; see the class.
+            targets: one for each image; None: none.
+            sizes: (height, width) of each image of a batch, without padding; None: all of it.
 
         Raises:
             DetectorError: images or `sizes` are not as `Detector` describes.

@@ -43,7 +43,9 @@ def quality_focal_loss(logits: Tensor, quality: Tensor, beta: float) -> Tensor:
     """|quality - s|^beta times the binary cross entropy of s, the sigmoid of the logits, and the quality (equation 5).
 
     Args:
-        logits, quality: of any one shape; quality is 0 … 1, and 0 for other classes and for the background.
+        logits: of any shape.
+        quality: of the same shape, 0 … 1; 0 for other classes and for the background.
+        beta: exponent of the weight; 2 in the paper.
     """
     cross = binary_cross_entropy_with_logits(logits, quality, reduction="none")
     return (quality - logits.sigmoid()).abs().pow(beta) * cross

@@ -24,6 +24,7 @@ from nasdsl.detection.retinanet import Retinanet
 from nasdsl.detection.tal import Tal
 from nasdsl.detection.weights import SavedWeights, read_weights
 from nasdsl.diagnostics import DiagnosticError
+from nasdsl.machine import device_problem
 from nasdsl.predictions import PredictionKind, describe_kind
 
 
@@ -55,10 +56,13 @@ def detector(
             `nasdsl.detection.inheritance`); `Detector.inherited` says what, and a warning if it is not everything.
         classes: number of classes, or their names.
         backbone_weights: ``"imagenet"``, a file in torchvision's, MSRA's or timm's layout, or None for random weights.
-        freeze_at, norm: see `make_backbone`. With the `weights` of a detector that has this backbone, and without
-            `backbone_weights`, the default is that detector's setting.
+        freeze_at: how many stages of the backbone are not trained, counting the stem; see `make_backbone`. With the `weights`
+            of a detector that has this backbone, and without `backbone_weights`, the default is that detector's setting.
+        norm: ``"frozen"`` or ``"train"``, for the backbone's BatchNorms; with the same default.
         category_ids: the data set's ids of the classes; by default 1, 2, ….
-        min_size, max_size: of the shorter and the longer side of images in lists, in pixels; by default 800 and 1333.
+        min_size: of the shorter side of images in lists, in pixels; of several, a training draws one for each image, and
+            evaluation takes the last. By default 800.
+        max_size: of the longer side, in pixels; by default 1333.
         fixed_size: (height, width) of images in lists, instead of these. None, without `min_size` and `max_size`: that of
             ``detector(size=…)`` in the decoder's text.
         size_divisible: images in lists are padded to multiples of this; with 1, only to the largest image of the batch.
@@ -144,6 +148,7 @@ def load_detector(path: str | Path, backbone: FeatureExtractor | None = None, de
     """Load the detector of a run's folder or of its ``model.pt``, in evaluation mode.
 
     Args:
+        path: of the run's folder, of its ``model.pt`` or ``best.pt``.
         backbone: for a detector with a custom backbone, the same one.
         device: of the detector; ``"auto"`` is a GPU where there is one.
 
@@ -175,10 +180,10 @@ def to_device(detector: Detector, device: str | torch.device) -> Detector:
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return detector.eval().to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise DetectorError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
+    problem = device_problem(str(device))
+    if problem is not None:
+        raise DetectorError(problem)
+    return detector.eval().to(device)
 
 
 def make_self_contained(decoder: Decoder) -> Decoder:

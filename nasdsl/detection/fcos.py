@@ -102,6 +102,10 @@ class Fcos(DistanceMethod):
     def loss_terms(self, predictions: Predictions, targets: LocationTargets) -> dict[str, LossTerm]:
         """The losses of a batch, see `location_losses`; the box loss has the weight 1.
 
+        Args:
+            predictions: of the levels, finest first, ``{"p3": …}``.
+            targets: of the batch, from `targets`.
+
         Raises:
             DetectionError: see `location_losses`.
         """

@@ -22,6 +22,9 @@ def for_inference(detector: Detector) -> Detector:
     BatchNorms are folded into the convolutions in front of them, in the decoder (`nasdsl.backends.inference`) and in the
     backbones of this package; a custom backbone and one of timm is only copied. The memory format is channels-last; batches
     should have it.
+
+    Args:
+        detector: a trained one; it is not changed.
     """
     decoder = inference.for_inference(detector.decoder)
     # With the memo, the copy refers to the new decoder instead of copying the old one.

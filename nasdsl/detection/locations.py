@@ -45,7 +45,11 @@ class LocationTargets(NamedTuple):
     centerness: Tensor
 
     def select(self, images: Tensor | slice | list[int]) -> LocationTargets:
-        """The targets of these images, in this order."""
+        """The targets of these images, in this order.
+
+        Args:
+            images: numbers or a mask of them, [N].
+        """
         return LocationTargets(*(x[images] for x in self))
 
 

@@ -42,7 +42,12 @@ def box_loss(predicted: Tensor, targets: Tensor, kind: BoxLoss = "iou") -> Tenso
 
 
 def paired_iou(left: Tensor, right: Tensor) -> Tensor:
-    """The IoU [n] of each of the boxes [n, 4] (xyxy) with the other one of its pair; 0 for two without area."""
+    """The IoU [n] of each of the boxes [n, 4] (xyxy) with the other one of its pair; 0 for two without area.
+
+    Args:
+        left: [n, 4] xyxy.
+        right: [n, 4] xyxy.
+    """
     size = (torch.minimum(left[:, 2:], right[:, 2:]) - torch.maximum(left[:, :2], right[:, :2])).clamp(min=0)
     intersection = size.prod(dim=1)
     areas = [(boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1) for boxes in (left, right)]

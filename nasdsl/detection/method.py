@@ -112,6 +112,9 @@ class Method(ABC):
         """The method whose losses are trained at a share of the training, 0 … 1. It reads the targets of this one.
 
         By default this one, at any time.
+
+        Args:
+            progress: share of the training that is done.
         """
         return self
 
@@ -119,12 +122,20 @@ class Method(ABC):
     def loss_terms(self, predictions: Predictions, targets: Any) -> dict[str, LossTerm]:
         """The losses of a batch by name, each with what it is divided by.
 
+        Args:
+            predictions: of the levels, finest first, ``{"p3": …}``.
+            targets: of the batch, from `targets`.
+
         Raises:
             DetectionError: the predictions are of another kind, or do not match the targets.
         """
 
     def losses(self, predictions: Predictions, targets: Any) -> dict[str, Tensor]:
         """The losses of a batch by name, scalars. In a distributed run their divisors are means over the processes.
+
+        Args:
+            predictions: of the levels, finest first, ``{"p3": …}``.
+            targets: of the batch, from `targets`.
 
         Raises:
             DetectionError: see `loss_terms`.
@@ -139,6 +150,9 @@ class Method(ABC):
     @abstractmethod
     def level_candidates(self, predictions: Predictions) -> list[LevelCandidates]:
         """The decoded predictions of each level, finest first.
+
+        Args:
+            predictions: of the levels, finest first, ``{"p3": …}``.
 
         Raises:
             DetectionError: the predictions are of another kind.
@@ -162,6 +176,7 @@ class Method(ABC):
         """Write the scores of a level as ONNX nodes, [N, h, w, positions * classes], and whether they are above the threshold.
 
         Args:
+            writer: takes the nodes.
             tensors: names of the maps of the level: ``cls_logits`` [N, positions * classes, h, w] and so on.
         """
         return onnx_decoding.sigmoid_scores(writer, tensors, self.score_threshold, centerness=False)
@@ -170,6 +185,8 @@ class Method(ABC):
         """Write the boxes of some positions of a level as ONNX nodes, [N, T, 4] xyxy in pixels.
 
         Args:
+            writer: takes the nodes.
+            level: its name, such as ``p3``.
             places: where they are.
             values: name of the tensor [N, T, box_values].
 

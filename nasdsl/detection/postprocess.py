@@ -27,7 +27,12 @@ class LevelCandidates(NamedTuple):
 
 
 def decode_boxes(locations: Tensor, distances: Tensor) -> Tensor:
-    """Boxes [..., 4] (xyxy) from locations [..., 2] and their distances [..., 4] to the left, top, right and bottom side."""
+    """Boxes [..., 4] (xyxy) from locations [..., 2] and their distances [..., 4] to the left, top, right and bottom side.
+
+    Args:
+        locations: [..., 2], x and y in pixels.
+        distances: [..., 4] in pixels.
+    """
     return torch.cat([locations - distances[..., :2], locations + distances[..., 2:]], dim=-1)
 
 

@@ -85,7 +85,12 @@ def flatten_level(maps: Tensor, channels: int) -> Tensor:
 
 
 def flatten_levels(maps: Sequence[Tensor], channels: int) -> Tensor:
-    """Maps of all levels to [N, L, channels], in float32 or better: losses in half precision would lose small terms."""
+    """Maps of all levels to [N, L, channels], in float32 or better: losses in half precision would lose small terms.
+
+    Args:
+        maps: [N, positions * channels, h, w] each, finest level first.
+        channels: of one position.
+    """
     flat = torch.cat([flatten_level(level, channels) for level in maps], dim=1)
     return flat if flat.dtype == torch.float64 else flat.float()
 
@@ -122,6 +127,10 @@ def annotated(targets: Sequence[Target]) -> list[tuple[Tensor, Tensor]]:
 
 def one_hot(labels: Tensor, logits: Tensor) -> Tensor:
     """One-hot encoded ``labels`` [N, L], in the shape [N, L, classes] and type of `logits`; negative labels give zeros.
+
+    Args:
+        labels: [N, L] int64.
+        logits: [N, L, classes]; only its shape and type are read.
 
     Raises:
         DetectionError: labels and logits differ in N or L, or a label is not below the number of classes.

@@ -86,10 +86,12 @@ class Diagnostic:
 
     @property
     def code(self) -> str:
+        """``NAS`` and three digits."""
         return self.definition.code
 
     @property
     def severity(self) -> Severity:
+        """``"error"`` or ``"warning"``."""
         return self.definition.severity
 
     def to_json(self) -> dict[str, object]:

@@ -36,7 +36,12 @@ def f1_scores(curve: Curve, thresholds: NDArray[np.float64] = THRESHOLDS) -> NDA
 
 
 class BestThreshold(NamedTuple):
-    """The lowest threshold with the best F1, and that F1."""
+    """The lowest threshold with the best F1, and that F1.
+
+    Attributes:
+        score: the threshold.
+        f1: the mean over classes at it.
+    """
 
     score: float
     f1: float
@@ -49,7 +54,12 @@ def mean_f1(curves: Sequence[Curve], thresholds: NDArray[np.float64] = THRESHOLD
 
 
 def best_threshold(curves: Sequence[Curve], thresholds: NDArray[np.float64] = THRESHOLDS) -> BestThreshold | None:
-    """The threshold with the best mean F1; None where no class has boxes, or nothing is found at any threshold."""
+    """The threshold with the best mean F1; None where no class has boxes, or nothing is found at any threshold.
+
+    Args:
+        curves: of all classes, from `precision_recall`.
+        thresholds: [k], the scores that are tried.
+    """
     means = mean_f1(curves, thresholds)
     if not np.nanmax(means, initial=0.0) > 0:
         return None
@@ -82,6 +92,7 @@ class ImageErrors(NamedTuple):
     """What a detector did on an image.
 
     Attributes:
+        image_id: of the image, as in its data set.
         right, false: numbers of the results that are right and false.
         found, missed: numbers, in `GroundTruth.boxes`, of the boxes that were found and missed.
     """
@@ -94,6 +105,7 @@ class ImageErrors(NamedTuple):
 
     @property
     def errors(self) -> int:
+        """Number of false and missed ones."""
         return len(self.false) + len(self.missed)
 
     @property
@@ -111,6 +123,13 @@ def confusion_matrix(
     First, detections are matched with boxes of their own class, as for precision and recall: the diagonal has the true
     positives. Then each false one, best score first, takes the box of another class that it overlaps most, of those that
     nothing has found yet, if that overlap is at least `iou`. Crowds and difficult boxes, and detections of them, are left out.
+
+    Args:
+        ground_truth: `Dataset.ground_truth()`, or any dictionary in COCO's annotation format.
+        results: COCO results for its images: dictionaries with `image_id`, `category_id`, `bbox` (x, y, width, height) and
+            `score`.
+        threshold: lowest score that counts.
+        iou: lowest overlap (intersection over union) of a match.
 
     Raises:
         EvaluationError: as in `precision_recall`.
@@ -151,6 +170,13 @@ def image_errors(
     """Right, false and missed ones of each image among the detections with a score of at least `threshold`.
 
     Sorted by F1, the lowest first, and of equal ones the image with more errors first.
+
+    Args:
+        ground_truth: `Dataset.ground_truth()`, or any dictionary in COCO's annotation format.
+        results: COCO results for its images: dictionaries with `image_id`, `category_id`, `bbox` (x, y, width, height) and
+            `score`.
+        threshold: lowest score that counts.
+        iou: lowest overlap (intersection over union) of a match.
 
     Raises:
         EvaluationError: as in `precision_recall`.

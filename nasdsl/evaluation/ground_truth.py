@@ -68,6 +68,9 @@ class GroundTruth:
         width, height), and if given `area` (else width x height), `iscrowd` and `difficult` (else false). Ids may be spelled
         as `nasdsl.coco_json` says. COCO's format: https://cocodataset.org/#format-data
 
+        Args:
+            ground_truth: the dictionary, or what this function made of it.
+
         Raises:
             EvaluationError: an entry is missing, not finite, of a wrong type, or refers to an unknown id.
         """

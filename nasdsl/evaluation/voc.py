@@ -25,6 +25,8 @@ class Curve:
     """Precision-recall curve of one class, with a point for every true or false positive, best score first.
 
     Attributes:
+        category_id: of the class.
+        name: of the class.
         boxes: number of annotated boxes that count (neither difficult nor crowd).
         true_positives: [k] int64, true positives among the first 1, 2, … k detections.
         scores: [k] float64, in falling order.
@@ -47,7 +49,11 @@ class Curve:
         return self.true_positives / np.arange(1, len(self.scores) + 1)
 
     def ap(self, metric: Literal["voc07", "voc12"]) -> float:
-        """Average precision: mean over 11 recalls (voc07), or area below the envelope (voc12); nan without boxes."""
+        """Average precision: mean over 11 recalls (voc07), or area below the envelope (voc12); nan without boxes.
+
+        Args:
+            metric: ``"voc07"`` or ``"voc12"``.
+        """
         if not self.boxes:
             return math.nan
         recall, precision = self.recall, self.precision
@@ -98,6 +104,11 @@ def precision_recall(
 
     Boxes are continuous. The devkit counts pixels, with 1-based inclusive corners and the width ``x2 - x1 + 1``; its box is
     ``[x1 - 1, y1 - 1, x2, y2]`` here, with the same width and the same overlaps.
+
+    Args:
+        ground_truth: `Dataset.ground_truth()`, or any dictionary in COCO's annotation format.
+        results: COCO results for its images: dictionaries with `image_id`, `category_id`, `bbox` (x, y, width, height) and
+            `score`.
 
     Raises:
         EvaluationError: as in `voc_metrics`.

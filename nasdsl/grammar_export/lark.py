@@ -102,7 +102,7 @@ def _terminals() -> list[str]:
         if name == "NAME":
             text = f"(?!(?:{'|'.join(RESERVED)}){word_end}){text}"
         lines.append(f"{name}: {_regex(text)}")
-    return [*lines, f"GAP: {_regex(re.sub(r'[*]$', '+', GAP))}", "%ignore GAP"]
+    return [*lines, f"GAP: {_regex(re.sub(r'[*][+]$', '++', GAP))}", "%ignore GAP"]
 
 
 def _regex(text: str) -> str:

@@ -35,6 +35,7 @@ def space_grammar(space: Space, format: str, layout: str = "line") -> str:
     `distinct`, fillings that cannot be built, and dependence between holes that would take too many rules.
 
     Args:
+        space: whose fillings the grammar describes.
         format: one of `nasdsl.grammar_export.FORMATS`.
         layout: ``line``, as `Space.decode` prints; or ``free``, with any white space and comments, and ``;`` or a new line
             between statements.

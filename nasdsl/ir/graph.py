@@ -52,7 +52,12 @@ class Node(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A value that no output depends on: its layers are not in the graph."""
+    """A value that no output depends on: its layers are not in the graph.
+
+    Attributes:
+        value: in the text.
+        nodes: its layers.
+    """
 
     value: Value
     nodes: tuple[Node, ...]
@@ -72,7 +77,11 @@ class OfLevels:
     by_level: Mapping[str, tuple[Node, ...]]
 
     def nodes_at(self, level: str) -> tuple[Node, ...]:
-        """Its layers at a level, ``p3``."""
+        """Its layers at a level, ``p3``.
+
+        Args:
+            level: its name.
+        """
         return self.by_level.get(level, self.nodes)
 
 
@@ -86,6 +95,7 @@ class HeadLayer(OfLevels):
         shared: whether all levels share its weights.
         nodes, by_level: see `OfLevels`.
         result: id of the node that it gives.
+        span: its place in the text.
         norms_per_level: whether each level has norms of its own, although all share the other weights.
     """
 
@@ -99,11 +109,16 @@ class HeadLayer(OfLevels):
     by_level: Mapping[str, tuple[Node, ...]] = field(default_factory=dict, hash=False)
 
     def width_at(self, level: str) -> int:
-        """Channels of what it gives at a level."""
+        """Channels of what it gives at a level.
+
+        Args:
+            level: its name, ``p3``.
+        """
         return next(node.out.width for node in self.nodes_at(level) if node.id == self.result)
 
     @property
     def has_weights(self) -> bool:
+        """Whether it has parameters."""
         return not all(isinstance(node.layer, WITHOUT_WEIGHTS) for node in self.nodes)
 
     @property
@@ -112,7 +127,12 @@ class HeadLayer(OfLevels):
         return len(self.nodes) == 1
 
     def path(self, node: Node, level: str) -> str:
-        """Path of the parameters of one of its nodes for a level, in the tower's module."""
+        """Path of the parameters of one of its nodes for a level, in the tower's module.
+
+        Args:
+            node: one of its nodes.
+            level: its name, ``p3``.
+        """
         if not self.shared:
             return f"{self.index}.{level}.{node.weights}"
         of_level = f".{level}" if self.norms_per_level and isinstance(node.layer, Norm) else ""
@@ -121,7 +141,13 @@ class HeadLayer(OfLevels):
 
 @dataclass(frozen=True, slots=True)
 class Tower:
-    """A chain of layers. `width`: channels of what it gives, at the finest level where levels differ."""
+    """A chain of layers. `width`: channels of what it gives, at the finest level where levels differ.
+
+    Attributes:
+        name: ``cls``, ``box`` or ``both``.
+        layers: in order.
+        width: channels of what it gives, at the finest level where levels differ.
+    """
 
     name: str
     layers: tuple[HeadLayer, ...]
@@ -160,7 +186,11 @@ class Prediction(OfLevels):
     by_level: Mapping[str, tuple[Node, ...]] = field(default_factory=dict, hash=False)
 
     def width_at(self, level: str) -> int:
-        """Channels of the tower that it reads, at a level."""
+        """Channels of the tower that it reads, at a level.
+
+        Args:
+            level: its name, ``p3``.
+        """
         return self.nodes_at(level)[0].out.width
 
     @property
@@ -174,19 +204,37 @@ class Prediction(OfLevels):
         return self.nodes[-1].weights
 
     def path(self, node: Node, level: str) -> str:
-        """Path of the parameters of one of its nodes for a level, in the head's module."""
+        """Path of the parameters of one of its nodes for a level, in the head's module.
+
+        Args:
+            node: one of its nodes.
+            level: its name, ``p3``.
+        """
         place = self.name if self.shared else f"{self.name}.{level}"
         return place if self.is_plain else f"{place}.{node.weights}"
 
     def channels(self, classes: int) -> int:
+        """Its channels for so many classes.
+
+        Args:
+            classes: number of classes.
+        """
         return self.per_class * classes + self.fixed
 
     def layer(self, classes: int) -> HeadLayer:
-        """Its layers for so many classes. Levels in it are relative to the map it is applied to."""
+        """Its layers for so many classes. Levels in it are relative to the map it is applied to.
+
+        Args:
+            classes: number of classes.
+        """
         return self.with_channels(self.channels(classes))
 
     def with_channels(self, channels: int) -> HeadLayer:
-        """Its layers for so many channels; see `layer`."""
+        """Its layers for so many channels; see `layer`.
+
+        Args:
+            channels: of the last convolution.
+        """
         last = self.nodes[-1]
         by_level = {level: _with_last_width(nodes, channels) for level, nodes in self.by_level.items()}
         nodes = _with_last_width(self.nodes, channels)
@@ -208,6 +256,8 @@ class HeadGraph:
     Attributes:
         share: layers before this index have weights for each level; those of the trunk are counted first.
         towers: ``cls`` and ``box``, which read what the trunk gives.
+        predictions: what is predicted from the towers.
+        span: the head in the text.
         trunk: the layers ``both`` that read the pyramid; None where the towers read it themselves.
     """
 
@@ -290,6 +340,7 @@ def verify(graph: Graph, before: Graph | None = None) -> None:
     """Check the rules of a graph.
 
     Args:
+        graph: what a pass has made.
         before: what a pass has made it from, verified. Nodes and a head that the pass has left alone keep their shapes, so
             that only their places are verified again.
 

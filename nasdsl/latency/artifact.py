@@ -61,6 +61,7 @@ def open_session(
     """Make a file ready to be timed.
 
     Args:
+        artifact: the file, as `find_artifact` recognises it.
         runtime: one of `RUNTIMES`; None takes the first one for the file's kind.
         size: of the images; None takes the file's or its detector's, or 800x1088.
         batch: images in a run; None takes the file's, or 1.

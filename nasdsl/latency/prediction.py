@@ -72,7 +72,11 @@ class PredictedLatency:
         return totals
 
     def slowest(self, count: int = 10) -> list[list[PredictedPart]]:
-        """The slowest parts, slowest first; those with one key, such as layers of a head, are together."""
+        """The slowest parts, slowest first; those with one key, such as layers of a head, are together.
+
+        Args:
+            count: how many parts.
+        """
         alike: dict[str, list[PredictedPart]] = {}
         for part in self.parts:
             alike.setdefault(part.key, []).append(part)
@@ -123,7 +127,8 @@ class LatencyPredictor:
 
         Args:
             decoder: or its text.
-            backbone, size: of the detector. None: what the text says, or else the predictor's.
+            backbone: of the detector. None: what the text says, or else the predictor's.
+            size: height and width of its images in pixels, likewise.
 
         Raises:
             DiagnosticError, MissingFeature, UnknownBackbone: the decoder does not check, or does not fit the backbone.
@@ -189,7 +194,17 @@ def predict_latency(
     classes: int = 80,
     table: str | Path | None = None,
 ) -> PredictedLatency:
-    """Predict the latency of a whole detector from measured parts, without building it; see `LatencyPredictor`."""
+    """Predict the latency of a whole detector from measured parts, without building it; see `LatencyPredictor`.
+
+    Args:
+        decoder: or its text.
+        backbone: None: what the text says.
+        size: height and width of the image in pixels; None: what the text says.
+        runtime: one of `RUNTIMES`.
+        threads: of the CPU.
+        classes: number of classes.
+        table: file of measured parts; None: `nasdsl.latency.table.default_path`.
+    """
     return LatencyPredictor(runtime, threads, backbone, size, classes, table=table).predict(decoder)
 
 

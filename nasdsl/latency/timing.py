@@ -99,7 +99,15 @@ def measure_latency(
     timer: Timer = wall_timer,
     on_round: OnRound | None = None,
 ) -> Latency:
-    """Measure the latency of one function; see `measure_latencies`."""
+    """Measure the latency of one function; see `measure_latencies`.
+
+    Args:
+        run: computes the result once.
+        batch: images that it computes at once, for milliseconds of one.
+        protocol: how often and how long; None: the default.
+        timer: times one run; on a GPU it has to wait for the device.
+        on_round: called after each round.
+    """
     return measure_latencies({"": run}, batch=batch, protocol=protocol, timer=timer, on_round=on_round)[""]
 
 

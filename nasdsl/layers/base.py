@@ -24,6 +24,8 @@ class Features(Feature):
 
     Attributes:
         results: all of them, in order.
+        level: of the first result.
+        width: of the first result.
     """
 
     results: tuple[Feature, ...] = ()
@@ -39,6 +41,11 @@ class Features(Feature):
 
     @classmethod
     def of(cls, results: Sequence[Feature]) -> Features:
+        """The shapes of several results, in order.
+
+        Args:
+            results: one at least.
+        """
         made = cls(*results[0])
         made.results = tuple(results)
         return made
@@ -68,6 +75,7 @@ class Cost(NamedTuple):
 
 
 FREE = Cost()
+"""The cost of a layer that has no weights and multiplies nothing."""
 
 
 class LayerError(ValueError):

@@ -58,19 +58,39 @@ class CustomLayer:
     origin: ClassVar[str] = ""
 
     def infer(self, inputs: Sequence[Feature]) -> Feature:
-        """Level and width of the result; with several results a tuple of them. May raise `LayerError`."""
+        """Level and width of the result; with several results a tuple of them. May raise `LayerError`.
+
+        Args:
+            inputs: level and width of each operand.
+        """
         raise PrimitiveError(f"{describe(type(self))} has no shape rule: define infer(self, inputs)")
 
     def cost(self, inputs: Sequence[Feature], out: Feature, area: int) -> Cost:
-        """Cost for one image; `area` is height * width of the (first) result, and the cost is linear in it."""
+        """Cost for one image; `area` is height * width of the (first) result, and the cost is linear in it.
+
+        Args:
+            inputs: level and width of each operand.
+            out: what `infer` gave, with widths known.
+            area: height * width, in pixels.
+        """
         raise PrimitiveError(f"{describe(type(self))} has no cost rule: define cost(self, inputs, out, area)")
 
     def module(self, inputs: Sequence[Feature], out: Feature) -> Any:
-        """The ``torch.nn.Module`` that takes the operands and returns the result, or a tuple of several."""
+        """The ``torch.nn.Module`` that takes the operands and returns the result, or a tuple of several.
+
+        Args:
+            inputs: level and width of each operand.
+            out: what `infer` gave, with widths known.
+        """
         raise PrimitiveError(f"{describe(type(self))} has no module: define module(self, inputs, out)")
 
     def source(self, inputs: Sequence[Feature], out: Feature) -> str:
-        """The expression that makes its module in stand-alone source, in terms of torch: ``nn.ChannelShuffle(2)``."""
+        """The expression that makes its module in stand-alone source, in terms of torch: ``nn.ChannelShuffle(2)``.
+
+        Args:
+            inputs: level and width of each operand.
+            out: what `infer` gave, with widths known.
+        """
         raise TypeError(f"{describe(type(self))} does not say how it is written as source: define source(self, inputs, out)")
 
     def definitions(self) -> Sequence[Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nasdsl.backbones import BACKBONES, TIMM
+from nasdsl.image_size import SIZE_FORM, parse_size
 
 SECTION = "nasdsl"
 """The part of an editor's configuration that is ours."""
@@ -40,15 +41,7 @@ def read_settings(given: Any) -> tuple[Settings, list[str]]:
         elif name not in (None, ""):
             problems.append(f"nasdsl.backbone: no backbone is called `{name}`; expected one of {', '.join(BACKBONES)}")
         text = given.get("size")
-        size = _size(text)
+        size = parse_size(text) if isinstance(text, str) else None
         if size is None and text not in (None, ""):
-            problems.append(f"nasdsl.size: `{text}` is no size; expected height x width in pixels, such as 800x1088")
+            problems.append(f"nasdsl.size: `{text}` is no size; expected {SIZE_FORM}")
     return Settings(backbone, size), problems
-
-
-def _size(text: object) -> tuple[int, int] | None:
-    height, _, width = text.partition("x") if isinstance(text, str) else ("", "", "")
-    if not (height.isascii() and width.isascii() and height.isdigit() and width.isdigit() and len(height + width) < 12):
-        return None
-    size = int(height), int(width)
-    return size if min(size) >= 1 and max(size) <= 16384 else None

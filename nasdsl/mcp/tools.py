@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -17,6 +16,7 @@ from nasdsl.diagnostics import Source, printable, render_all
 from nasdsl.diagnostics import explain as explain_code
 from nasdsl.diagnostics.catalogue import CODES
 from nasdsl.grammar_export import language_grammar, space_grammar
+from nasdsl.image_size import SIZE_FORM, parse_size
 from nasdsl.mcp.folder import Folder, ToolFailure
 from nasdsl.search.run import SearchRun, load_trials
 from nasdsl.semantics.files import read_source, zoo_file
@@ -231,10 +231,10 @@ def _kind(file: Path) -> str:
 def _size(size: str) -> tuple[int, int] | None:
     if not size:
         return None
-    found = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", size)
+    found = parse_size(size)
     if found is None:
-        raise ToolFailure(f"size is {printable(size[:40])!r}; expected height x width in pixels, such as 800x1088")
-    return int(found[1]), int(found[2])
+        raise ToolFailure(f"size is {printable(size[:40])!r}; expected {SIZE_FORM}")
+    return found
 
 
 def _between(name: str, value: int, least: int, most: int) -> int:

@@ -98,6 +98,9 @@ def prediction(name: str) -> Callable[[_K], _K]:
 
     A package announces the module that holds such classes as an entry point of the group ``nasdsl.predictions``.
 
+    Args:
+        name: how texts call it; not the name of another kind.
+
     Raises:
         PredictionError: the class breaks the contract, or the name is taken.
     """

@@ -64,6 +64,7 @@ class BackboneTraining:
 
         Args:
             resume: a run in the folder may be gone on with.
+            quiet: show no progress.
 
         Raises:
             Interrupted: SIGINT or SIGTERM was received; the run is saved.

@@ -53,6 +53,9 @@ class Budget:
     def parse(cls, text: str) -> Budget:
         """Parse ``macs:2G``, ``params:5M``, ``latency:15ms`` or ``latency:15ms@onnxruntime``.
 
+        Args:
+            text: as on the command line.
+
         Raises:
             BudgetError: the text has another form, or a value is out of range.
         """

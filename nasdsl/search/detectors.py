@@ -50,6 +50,7 @@ def proxy_specs(
     tasks share the spec's ``memory_limit``.
 
     Args:
+        space: whose text may name sizes and backbones.
         spec: all other settings.
         shorter_side: of the images of the largest size, in pixels, to train the proxy on smaller images than the detector's.
             Other sizes are scaled by the same factor, so that they keep their ratios. None: the detector's own sizes.
@@ -129,7 +130,12 @@ class DetectorEvaluation:
 
     @staticmethod
     def from_settings(settings: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> DetectorEvaluation:
-        """Make an evaluation, and its features unless they are cached; see `ProxyEvaluation.from_settings`."""
+        """Make an evaluation, and its features unless they are cached; see `ProxyEvaluation.from_settings`.
+
+        Args:
+            settings: those of another process, from its `settings`.
+            changes: of the spec, on this machine.
+        """
         from nasdsl.search.proxy_evaluation import ProxyEvaluation
 
         return DetectorEvaluation(
@@ -140,7 +146,11 @@ class DetectorEvaluation:
         )
 
     def prepare(self, *, keep: bool = True) -> None:
-        """Make the features of all tasks, one after the other; see `ProxyEvaluation.prepare`."""
+        """Make the features of all tasks, one after the other; see `ProxyEvaluation.prepare`.
+
+        Args:
+            keep: keep the tasks in this process, which will evaluate texts itself.
+        """
         for evaluation in self.evaluations.values():
             evaluation.prepare(keep=keep)
 

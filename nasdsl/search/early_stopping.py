@@ -139,6 +139,9 @@ class StoppingRule:
         what is not among the best third), or one with its own warm-up: ``median:30``, ``quantile:0.7:30``, ``halving:3:30``; of
         halving, also with the step of the first rung: ``halving:3:30:10``.
 
+        Args:
+            text: as on the command line.
+
         Raises:
             SearchError: the text has another form, or a value is out of range.
         """
@@ -174,6 +177,9 @@ class StoppingRule:
     def checks(self, iterations: int) -> tuple[int, ...] | None:
         """The steps at which this rule needs the losses of a training of so many steps; None if it takes any.
 
+        Args:
+            iterations: steps of the whole training.
+
         Raises:
             SearchError: there is none before the end.
         """
@@ -190,6 +196,7 @@ class StoppingRule:
         """The thresholds of the next sample; empty during the warm-up.
 
         Args:
+            earlier: losses of the samples before.
             weight: `loss_weight` of the sample.
         """
         if earlier.finished < self.warmup:

@@ -54,6 +54,9 @@ class FullTraining:
     def prepare(self, decoder: Decoder) -> tuple[Decoder, TrainingConfig]:
         """The decoder as it is trained, and its plan: with the backbone and the size that its text names.
 
+        Args:
+            decoder: as it was searched.
+
         Raises:
             DiagnosticError, TrainingError: see `TrainingConfig.prepare_decoder`.
         """

@@ -106,6 +106,8 @@ def search(
             and as an aim it is measured by the evaluation.
         about: further values for the journal, such as the command.
         quiet: show nothing.
+        space: whose fillings are evaluated.
+        seed: of the strategy, when it is given by name.
 
     Raises:
         SearchError: an argument is invalid, the folder holds another search, or workers do not start.

@@ -57,7 +57,11 @@ class Target:
                 )
 
     def weight(self, cost: float) -> float:
-        """(cost / target) ** exponent; infinite where that is beyond the range of floating-point numbers."""
+        """(cost / target) ** exponent; infinite where that is beyond the range of floating-point numbers.
+
+        Args:
+            cost: in the unit of the target.
+        """
         ratio = max(cost / self.target, 1e-9)
         try:
             return float(ratio ** (self.below if ratio <= 1 else self.above))
@@ -117,6 +121,10 @@ class Objective:
     def score(self, reward: float, costs: Mapping[str, Any]) -> float:
         """The score of a reward.
 
+        Args:
+            reward: of the evaluation, higher is better.
+            costs: by name; more than the objective needs are allowed.
+
         Raises:
             ObjectiveError: a cost of the objective is missing from `costs` or not a number, or the score is not finite.
         """
@@ -137,6 +145,10 @@ class Objective:
     def costs(self, figures: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, float]:
         """The costs of a trial that are aims, by name.
 
+        Args:
+            figures: costs that follow from the text, by name.
+            details: what the evaluation has measured, by name.
+
         Raises:
             ObjectiveError: one is missing or not a number.
         """
@@ -155,6 +167,9 @@ class Objective:
         ``reward,macs`` has two aims, the reward and the multiply-accumulates of the whole detector. ``macs:20G`` weighs the
         reward; it has the exponent -0.07 below and above the target, ``latency:15ms:-0.1`` has -0.1, and ``params:2M:0:-1``
         counts only what exceeds the target, in proportion.
+
+        Args:
+            text: as on the command line.
 
         Raises:
             ObjectiveError: the text has another form, or a value is out of range.

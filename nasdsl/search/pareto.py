@@ -17,6 +17,11 @@ def pareto_front(items: Iterable[T], reward: Callable[[T], float | None], *costs
 
     Items that lack the reward or a cost are left out; of items equal in all, the first is kept.
 
+    Args:
+        items: whatever has a reward and costs.
+        reward: gives the reward of an item, higher is better; None where it has none.
+        costs: each gives a cost of an item, lower is better; None where it has none.
+
     Returns:
         Items by rising first cost; with a single cost, also by rising reward.
     """

@@ -87,9 +87,13 @@ def plain_search(
     """Search one space on the proxy task and fully train its best decoders, as ``nasdsl search`` does.
 
     Args:
+        stage: the space and the proxy task.
         out: folder of the search; see `nasdsl.search.run.SearchRun`. ``full/ranking.json`` ranks the trained decoders.
+        settings: strategy, seed, budgets and the like; None: the defaults.
+        full: how the best are fully trained; None: they are not.
         backbones: trained first; the stage's proxy tasks have their folders for the weights of their backbones.
         resume: go on with the search in the folder; start one if there is none.
+        quiet: show no progress.
 
     Raises:
         Interrupted: SIGINT or SIGTERM was received; everything is saved.
@@ -129,9 +133,12 @@ def progressive_search(
             is the decoder whose fpn heads are searched on, ``best.nas`` the best decoder of both stages.
         fpn: the first stage. None: no first stage; heads are searched on the fpn of `on`.
         head: the second stage; inputs and fpn of its space are replaced. None: no second stage.
+        settings: strategy, seed, budgets and the like; None: the defaults.
+        full: how the best are fully trained; None: they are not.
         on: text of a decoder, if there is no first stage.
         backbones: see `plain_search`.
         resume: go on with the search in the folder; start one if there is none.
+        quiet: show no progress.
 
     Raises:
         FpnError: heads cannot be searched on the fpn of `on`, or on any of the best fpns.

@@ -101,6 +101,7 @@ class ProxyEvaluation:
         """Make an evaluation, and its features unless they are cached.
 
         Args:
+            settings: those of another process, from its `settings`.
             changes: of the spec: where data, weights and cache are on this machine, and its device.
 
         Raises:

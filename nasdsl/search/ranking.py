@@ -64,6 +64,7 @@ class Ranking:
     Attributes:
         split: part of the data that AP is measured on.
         size: height and width of the image that costs are counted for.
+        entries: one for each decoder, in this order.
     """
 
     split: str
@@ -81,15 +82,26 @@ class Ranking:
         return next((entry for entry in self.entries if entry.from_search and entry.verdict == OK), None)
 
     def get(self, name: str) -> RankingEntry | None:
-        """The entry with this name; None if there is none."""
+        """The entry with this name; None if there is none.
+
+        Args:
+            name: of a decoder: ``trial_81``, or that of its file.
+        """
         return next((entry for entry in self.entries if entry.name == name), None)
 
     def with_entry(self, entry: RankingEntry) -> Ranking:
-        """The ranking with the entry of the same name replaced."""
+        """The ranking with the entry of the same name replaced.
+
+        Args:
+            entry: the new one.
+        """
         return replace(self, entries=tuple(entry if old.name == entry.name else old for old in self.entries))
 
     def write(self, path: Path) -> None:
         """Write the ranking atomically.
+
+        Args:
+            path: of a JSON file.
 
         Raises:
             SearchError: it cannot be written.
@@ -105,6 +117,9 @@ class Ranking:
 
 def read_ranking(path: str | Path) -> Ranking | None:
     """Read a ranking; None if there is no file.
+
+    Args:
+        path: of a JSON file that `Ranking.write` wrote.
 
     Raises:
         SearchError: the file cannot be read, or is not a ranking.

@@ -20,6 +20,11 @@ class Trials(Sequence[Trial]):
     """
 
     def __init__(self, trials: Sequence[Trial], start: Mapping[str, Any]) -> None:
+        """
+        Args:
+            trials: those with a verdict, by number.
+            start: first record of the journal.
+        """
         self._trials = tuple(trials)
         self.start = start
 
@@ -94,7 +99,11 @@ class Trials(Sequence[Trial]):
         return {cost: trials for cost in COSTS if (trials := self.front(cost))}
 
     def point(self, trial: Trial) -> Point | None:
-        """Minus the reward of a trial and its costs that are aims; None if it lacks one of them."""
+        """Minus the reward of a trial and its costs that are aims; None if it lacks one of them.
+
+        Args:
+            trial: one of the trials.
+        """
         costs = [aim_of(trial, aim) for aim in self.aims]
         if trial.reward is None or None in costs:
             return None

@@ -31,40 +31,53 @@ class SearchRun:
     ``journal.jsonl`` is the whole search (see `nasdsl.search.journal`), ``strategy.pt`` the state of the strategy, which saves
     replaying the journal. The other files are made from the journal, for people and other programs: ``space.nas``,
     ``best.nas``, ``pareto.json``, ``trials.csv``, and with several aims ``front.csv``.
+
+    Args:
+        folder: the ``--out`` of a search.
     """
 
     folder: Path
 
     @property
     def journal(self) -> Path:
+        """The journal, ``journal.jsonl``."""
         return self.folder / "journal.jsonl"
 
     @property
     def strategy(self) -> Path:
+        """The state of the strategy, ``strategy.pt``."""
         return self.folder / "strategy.pt"
 
     @property
     def space(self) -> Path:
+        """The text of the space, ``space.nas``."""
         return self.folder / "space.nas"
 
     @property
     def best(self) -> Path:
+        """The best decoder, ``best.nas``."""
         return self.folder / "best.nas"
 
     @property
     def pareto(self) -> Path:
+        """The front of reward and costs, ``pareto.json``."""
         return self.folder / "pareto.json"
 
     @property
     def front(self) -> Path:
+        """The front of several aims as a table, ``front.csv``."""
         return self.folder / "front.csv"
 
     @property
     def trials(self) -> Path:
+        """All trials as a table, ``trials.csv``."""
         return self.folder / "trials.csv"
 
     def write(self, trials: Trials) -> None:
         """Write the files that are made from the journal, each atomically.
+
+        Args:
+            trials: all trials of the search.
 
         Raises:
             SearchError: a file cannot be written.
@@ -97,6 +110,9 @@ def load_history(folder: str | Path) -> History:
 
 def load_trials(folder: str | Path) -> Trials:
     """Read the trials of a search from its folder, also while the search is running.
+
+    Args:
+        folder: the ``--out`` of a search.
 
     Raises:
         JournalError: there is no journal, or it is broken.

@@ -64,6 +64,7 @@ class Stage:
             latency: size of an image for which a decoder's seconds are measured; decoders that name a size are measured at
                 their own. None: not measured.
             stopping: rule that evaluations may be stopped by; says the steps at which their losses are recorded.
+            quiet: show no progress.
         """
         if self.supernet is not None:
             from nasdsl.search.supernet.evaluation import SupernetEvaluation
@@ -89,7 +90,21 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
-    """Settings of all stages of a search; see the parameters of `nasdsl.search.search` with the same names."""
+    """Settings of all stages of a search; see the parameters of `nasdsl.search.search` with the same names.
+
+    Attributes:
+        strategy: its name; None: the default.
+        options: of the strategy.
+        seed: of the strategy.
+        objective: what is maximised; see `Objective.parse`.
+        budgets: limits; see `Budget.parse`. None: none.
+        stopping: early stopping; see `StoppingRule.parse`.
+        size: height and width of the image that costs are counted for.
+        workers: ``inline``, ``process:N``, ``ray:N`` or ``folder:DIR``.
+        batch: proposals without a result at a time; None: as many as keep the workers busy.
+        timeout: limit of an evaluation in seconds; None: none.
+        about: further values for the journal.
+    """
 
     strategy: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -107,6 +122,7 @@ class SearchSettings:
         """Check, before any work, that a space can be searched with these settings.
 
         Args:
+            space: the space that is searched.
             folder: of the search, for the table of a budget of latency.
 
         Raises:
@@ -126,7 +142,11 @@ class SearchSettings:
             raise SearchError(str(error)) from None
 
     def budgets_of(self, space: Space) -> tuple[Budget, ...]:
-        """The budgets of a search, with the latency that the text of its space requires."""
+        """The budgets of a search, with the latency that the text of its space requires.
+
+        Args:
+            space: the space that is searched.
+        """
         return with_required(parse_budgets(self.budgets or ()), space, self.size)
 
     def to_dict(self) -> dict[str, Any]:

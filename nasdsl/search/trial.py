@@ -36,6 +36,7 @@ class Trial:
         details: of the evaluation. A failure has ``error`` and, unless that is all there is to know, ``traceback``; a rejected
             text ``error``; a stopped evaluation ``curve`` and ``stopped_at``.
         figures: ``macs`` and ``params`` of fpn and head for one image, ``macs_total`` and ``params_total`` with the backbone.
+        duplicate_of: number of the trial with the same results; None for others.
         thresholds: of early stopping, for this evaluation; empty without.
         seconds: duration of the evaluation; 0 without one.
         proposed, finished: Unix time.

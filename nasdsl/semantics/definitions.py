@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
 from typing import Any, Final
 
 from nasdsl.diagnostics import Diagnostic
@@ -22,6 +24,9 @@ from nasdsl.semantics.resolved_names import NameTable
 from nasdsl.semantics.signature import accepted, default_words
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
 from nasdsl.syntax import ast
+
+_WITHOUT_NODES: Final = ("Span", "Span | None", "bool", "float", "int", "int | float", "str", "str | None")
+"""Types of those fields of nodes that hold none."""
 
 _HOLES: Final = (ast.NamedHole, ast.ChoiceHole, ast.RangeHole)
 
@@ -78,13 +83,19 @@ def _called(definition: Definition) -> list[Definition]:
     return [d for d in found if d is not None]
 
 
+@cache
+def _parts(kind: type) -> tuple[str, ...]:
+    """The fields of a kind of node that hold nodes, the last one first."""
+    return tuple([f.name for f in reversed(fields(kind)) if f.type not in _WITHOUT_NODES])
+
+
 def nodes(tree: ast.Node | tuple[ast.Node, ...] | None) -> Iterator[ast.Node]:
     """Every node of a piece of the tree."""
     todo: list[Any] = list(tree if isinstance(tree, tuple) else () if tree is None else (tree,))
     while todo:
         node = todo.pop()
         yield node
-        for name in reversed(node.__dataclass_fields__):
+        for name in _parts(node.__class__):
             value = getattr(node, name)
             if isinstance(value, ast.Node):
                 todo.append(value)

@@ -203,8 +203,10 @@ def _is_numbered(occurrence: Occurrence) -> bool:
 
 def _token(span: Span, name: str) -> Span | None:
     """The token at the beginning of a span, if it is this name, or one that is numbered; None for what elaboration put in."""
-    source, start, _ = span
+    source, start, last = span
     end = start + len(name)
+    if end == last and source.text[start:end] == name:  # a span of this token
+        return span
     if source.text.startswith(name, start) and not _IN_NAME(source.text[end : end + 1]):
         return Span(source, start, end)
     found = _NAME.match(source.text, start)

@@ -29,7 +29,11 @@ class Condition:
         return self.cases == ALWAYS
 
     def holds(self, indices: Sequence[int] | Mapping[int, int]) -> bool:
-        """Whether it holds for a filling, of which the decisions before this one suffice."""
+        """Whether it holds for a filling, of which the decisions before this one suffice.
+
+        Args:
+            indices: the decisions, or those before this one.
+        """
         return conditions.holds(self.cases, indices)
 
     def depends_on(self) -> set[int]:
@@ -37,7 +41,13 @@ class Condition:
         return {number for case in self.cases for number, _ in case}
 
     def changes(self, number: int, before: int, after: int) -> bool:
-        """Whether it tells two alternatives of a decision apart."""
+        """Whether it tells two alternatives of a decision apart.
+
+        Args:
+            number: of the decision whose alternatives are compared.
+            before: one alternative.
+            after: the other one.
+        """
         return any(
             (before in alternatives) != (after in alternatives)
             for case in self.cases

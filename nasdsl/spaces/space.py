@@ -15,12 +15,13 @@ from nasdsl.backbones import backbone as find_backbone
 from nasdsl.backends.cost import Size
 from nasdsl.backends.requirements import Quantities, quantity_of, violations
 from nasdsl.decoder import REFERENCE_BACKBONE, Decoder, check_source, errors_of, loads
-from nasdsl.diagnostics import DiagnosticError, Source, Span
+from nasdsl.diagnostics import DiagnosticError, Source
 from nasdsl.diagnostics.allowed import allowed_codes
 from nasdsl.semantics.conditions import numbered
 from nasdsl.semantics.files import read_source, zoo_file
-from nasdsl.semantics.program import Program, Slot, SlotKind
+from nasdsl.semantics.program import Program
 from nasdsl.spaces.condition import Condition, count_fillings
+from nasdsl.spaces.domain import Domain, roles_of
 from nasdsl.spaces.figures import FigureCounter, possible_words
 from nasdsl.spaces.match import match
 from nasdsl.spaces.match_values import NoMatch
@@ -34,48 +35,12 @@ class SpaceError(ValueError):
     """A text or a list of integers that is not of the space, or a space in which nothing keeps the requirements."""
 
 
-@dataclass(frozen=True, slots=True)
-class Domain:
-    """One decision.
+class Filled(str):
+    """The `text` of a filled decoder, on one line.
 
     Attributes:
-        index: its number, in the order of the text.
-        name: of the choice, ``pool``, or empty for a hole with its alternatives in place.
-        kind: ``choice``, ``pool`` or ``range``.
-        alternatives: text of each.
-        condition: when it counts: the alternatives and turns in which the hole stands.
-        span: the hole in the text.
-        role: what of the detector it decides: ``size``, ``backbone`` or ``width`` (of fpn and head), ``fpn width`` or
-            ``head width``; empty for all others.
-        weights: how often samples hold each, in proportion to the others; empty where all are drawn alike.
+        indices: the decisions that it stands for, an integer for each of its space.
     """
-
-    index: int
-    name: str
-    kind: SlotKind
-    alternatives: tuple[str, ...]
-    condition: Condition
-    span: Span
-    role: str = ""
-    weights: tuple[float, ...] = ()
-
-    def draw(self, rng: random.Random) -> int:
-        """The index of an alternative, drawn as often as its weight says."""
-        if self.weights:
-            return rng.choices(range(self.size), self.weights)[0]
-        return int(rng.random() * self.size)
-
-    @property
-    def size(self) -> int:
-        """Number of alternatives."""
-        return len(self.alternatives)
-
-    def __len__(self) -> int:
-        return len(self.alternatives)
-
-
-class Filled(str):
-    """The text of a filled decoder, on one line; ``indices`` are the decisions that it stands for."""
 
     indices: tuple[int, ...]
     __slots__ = ("indices",)
@@ -124,6 +89,7 @@ class Space:
         path: the file it was read from, which paths in the text are relative to; None for a text in no file.
         on_rejections: called after each `REPORT_EVERY` samples that are rejected in a row, because requirements that few
             fillings meet, or none, take a while. Spaces that are made of this one have it too.
+        program: what the text was elaborated into.
     """
 
     on_rejections: Callable[[Rejections], None] | None = None
@@ -139,7 +105,7 @@ class Space:
         self.backbones = tuple(str(name) for name in possible_words(detector.get("backbone")))
         self.name = program.name
         self._allowed = sorted(allowed_codes(source.text))
-        roles = _roles(program)
+        roles = roles_of(program)
         self.domains = tuple(
             Domain(
                 d.number, d.name, d.kind, d.texts, Condition(numbered(d.condition)), d.span,
@@ -223,11 +189,18 @@ class Space:
         return count_fillings([domain.size for domain in self.domains], [domain.condition.cases for domain in self.domains])
 
     def active(self, indices: Sequence[int]) -> list[bool]:
-        """Which decisions count, given all of them."""
+        """Which decisions count, given all of them.
+
+        Args:
+            indices: an integer for each decision, in the order of `domains`.
+        """
         return [domain.condition.holds(indices) for domain in self.domains]
 
     def decode(self, indices: Sequence[int]) -> Filled:
         """The text of a decoder from its decisions, on one line.
+
+        Args:
+            indices: an integer for each decision, in the order of `domains`; those that do not count mean nothing.
 
         Raises:
             SpaceError: a wrong number of integers, or one out of range.
@@ -250,6 +223,9 @@ class Space:
     def encode(self, text: str) -> list[int]:
         """The decisions of a filled text, in any layout.
 
+        Args:
+            text: a filling, also one that is formatted differently.
+
         Raises:
             SpaceError: it is no filling of this space; the message says where it first differs.
             DiagnosticError: it cannot be read.
@@ -269,7 +245,11 @@ class Space:
             ) from None
 
     def figures(self, indices: Sequence[int]) -> Quantities | None:
-        """What requirements bound, at the sizes that they name; None for a filling that cannot be built."""
+        """What requirements bound, at the sizes that they name; None for a filling that cannot be built.
+
+        Args:
+            indices: an integer for each decision, in the order of `domains`.
+        """
         return self._counter.figures(indices)
 
     @cached_property
@@ -287,7 +267,11 @@ class Space:
         return f"  # nas: allow {' '.join(self._allowed)}" if self._allowed else ""
 
     def keeps(self, indices: Sequence[int]) -> bool:
-        """Whether a filling can be built and keeps the requirements."""
+        """Whether a filling can be built and keeps the requirements.
+
+        Args:
+            indices: an integer for each decision, in the order of `domains`.
+        """
         figures = self._counter.figures(indices)
         return figures is not None and not violations(self.program.requirements, figures)
 
@@ -332,13 +316,22 @@ class Space:
         return f"has {' and '.join(missed)}"
 
     def samples(self, count: int, seed: int | None = None) -> Iterator[Filled]:
-        """`count` samples from one generator."""
+        """`count` samples from one generator.
+
+        Args:
+            count: how many; they may repeat.
+            seed: an integer; None for others each time.
+        """
         rng = random.Random(seed)
         for _ in range(count):
             yield self.sample(rng)
 
     def load(self, text: str) -> Decoder:
-        """A filled text as a decoder; see `nasdsl.loads`."""
+        """A filled text as a decoder; see `nasdsl.loads`.
+
+        Args:
+            text: a filling of this space, or any other decoder.
+        """
         return loads(text, f"<{self.name}>")
 
     def legal(self, prefix: str | Sequence[str]) -> set[str]:
@@ -359,24 +352,14 @@ class Space:
             raise SpaceError(f"not the beginning of a decoder of {self.name}: {error}") from None
 
 
-def _roles(program: Program) -> dict[int, str]:
-    """What decisions decide of the detector, by number."""
-    sections = {"": program.detector, "fpn ": program.fpn, "head ": program.head}
-    roles: dict[int, set[str]] = {}
-    for prefix, section in sections.items():
-        for setting in section.settings if section is not None else ():
-            value: Any = setting.value  # a program has slots where the tree has holes
-            if isinstance(value, Slot) and (not prefix or setting.name == "width"):
-                roles.setdefault(value.number, set()).add(prefix + setting.name)
-    return {number: "width" if len(found) > 1 else found.pop() for number, found in roles.items()}
-
-
 def load_space(path: str | Path, *, backbone: str | None = None, classes: int = 80) -> Space:
     """Read a space from a file; ``-`` is standard input, ``zoo:NAME`` a space that comes with the package.
 
     Args:
-        backbone, classes: what its requirements are computed for. A text with ``detector(backbone=…)`` gets this backbone in
-            the place of its own; None: its own, or resnet50.
+        path: of a ``.nas`` file, ``-`` or ``zoo:NAME``.
+        backbone: what its requirements are computed for. A text with ``detector(backbone=…)`` gets this backbone in the place
+            of its own; None: its own, or resnet50.
+        classes: number of classes, of which the costs of its requirements are computed.
 
     Raises:
         DiagnosticError: the text has errors.
@@ -389,7 +372,13 @@ def load_space(path: str | Path, *, backbone: str | None = None, classes: int = 
 
 
 def loads_space(text: str, *, backbone: str | None = None, classes: int = 80) -> Space:
-    """Read a space from a text; see `load_space`."""
+    """Read a space from a text; see `load_space`.
+
+    Args:
+        text: a decoder with holes, and the definitions that it needs.
+        backbone: what its requirements are computed for; None: that of its text, or resnet50.
+        classes: number of classes, likewise.
+    """
     return load_space_source(Source("<text>", text), backbone=backbone, classes=classes)
 
 
@@ -399,7 +388,10 @@ def load_space_source(
     """Read a space from a source; see `load_space`.
 
     Args:
+        source: the text and its name.
         path: where it lies, which paths in it are relative to; None for a text in no file.
+        backbone: what its requirements are computed for; None: that of its text, or resnet50.
+        classes: number of classes, likewise.
         root: the folder that files which it uses must not leave; None: the file's own.
     """
     space = _space(source, path, backbone or REFERENCE_BACKBONE, classes, root)

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from nasdsl.backbones import BACKBONES
 from nasdsl.diagnostics import printable
+from nasdsl.image_size import SIZE_FORM, parse_size
 
 LARGEST: Final = 16_384
-"""Largest height, width of an image, and width of a decoder."""
+"""Largest width of a decoder."""
 
 
 class BadRequest(ValueError):
@@ -48,10 +49,10 @@ def read_settings(request: Mapping[str, Any]) -> Settings:
 def _size(given: Any) -> tuple[int, int] | None:
     if given in (None, ""):
         return None
-    found = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", given.replace(" ", "")) if isinstance(given, str) else None
-    if found is None or max(int(found[1]), int(found[2])) > LARGEST:
-        raise BadRequest(f"{_shown(given)} is no size; expected height x width in pixels, such as 800x1088")
-    return int(found[1]), int(found[2])
+    found = parse_size(given.replace(" ", "")) if isinstance(given, str) else None
+    if found is None:
+        raise BadRequest(f"{_shown(given)} is no size; expected {SIZE_FORM}")
+    return found
 
 
 def _width(given: Any) -> int | None:

@@ -16,8 +16,11 @@ Children = list[Any]
 
 def _between(first: Any, last: Any) -> Span:
     """The span from the first character of one node or token to the last of another."""
+    end: int = last.end if type(last) is Tok else last.span[2]
+    if type(first) is Tok:  # what most begin with: no span of its own is made
+        return Span(first.source, first.start, end)
     start: Span = first.span
-    return Span(start[0], start[1], last.span[2])
+    return Span(start[0], start[1], end)
 
 
 def _without_separators(children: Children) -> tuple[Any, ...]:

@@ -29,8 +29,9 @@ BEFORE_ANY_WORD: Final = frozenset(("CHOICE", "QMARK"))
 _BEFORE_ITEM: Final = frozenset("LBRACE SEMI RBRACE RPAR RSQB NAME NUMBER DURATION SIZE STRING DISTINCT IN".split())
 """Tokens that may stand before a statement."""
 
-GAP: Final = r"(?:[ \t\r\n]+|#[^\n]*)*"
-"""White space and comments."""
+GAP: Final = r"(?:[ \t\r\n]++|#[^\n]*+)*+"
+"""White space and comments. It gives nothing back: one that does tries every division of a long gap before it fails, and their
+number doubles with each character."""
 
 WORD_FOLLOWED_BY: Final = {"detector": r"\(", "shared": "[A-Za-z_]", "on": "[A-Za-z_]"}
 """What begins the token behind a word that is one of the language only in its place."""
@@ -83,7 +84,8 @@ _NO_TOKENS: Final = {
 """The end, and what is not part of the language: tried when nothing else fits."""
 
 _SCAN: Final = re.compile(
-    GAP
+    r"[ \t\r\n]*+"  # most gaps have no comment
+    + GAP
     + "(?:"
     + "|".join(
         f"(?P<{name}>{pattern})"
@@ -126,7 +128,7 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
 
     Scanning stops, with a diagnostic, where brackets nest deeper than `MAX_NESTING` or an expression has more operators.
     """
-    reserved, punctuation, nests = RESERVED, PUNCTUATION, _NESTS
+    words, punctuation, nests = WORDS, PUNCTUATION, _NESTS
     depth, operators, before = 0, 0, ""
     for found in _SCAN.finditer(source.text):  # no gaps: the last alternative matches any character
         kind = found.lastgroup
@@ -134,20 +136,13 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
         position = found.end()
         start = position - len(value)
         if kind == "NAME":
-            type = "NAME" if before in BEFORE_ANY_WORD else reserved.get(value, "NAME")
-            follows = _FOLLOWS.get(value)
-            if follows is not None and follows.match(source.text, position):
-                if value == "detector" and depth == 1 and before in _BEFORE_ITEM:
-                    type = "DETECTOR"
-                elif value == "shared" and before in _BEFORE_ITEM:
-                    type = "SHARED"
-                elif value == "on" and before in ("DURATION", "NUMBER"):
-                    type = "ON"
+            type = "NAME"
+            if value in words:
+                type = _type_of_word(source.text, value, position, depth, before)
         elif kind == "PUNCTUATION":
             type = punctuation[value]
-            change = nests.get(value)
-            if change is not None:
-                depth += change
+            if value in nests:
+                depth += nests[value]
                 if value in "{}":
                     operators = 0
                 if depth > MAX_NESTING:
@@ -194,6 +189,25 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
                 continue
         before = type
         yield Tok(type, value, start, position, source)
+
+
+def _type_of_word(text: str, word: str, end: int, depth: int, before: str) -> str:
+    """The terminal of a word of the language: that of names where it is none of the language.
+
+    Args:
+        end: where it ends in the text.
+        depth: of brackets that are open there.
+        before: the terminal before it.
+    """
+    if before in BEFORE_ANY_WORD:
+        return "NAME"
+    if word in RESERVED:
+        return RESERVED[word]
+    if word == "on":
+        is_in_place = before in ("DURATION", "NUMBER")
+    else:
+        is_in_place = before in _BEFORE_ITEM and (word != "detector" or depth == 1)
+    return WORDS[word] if is_in_place and _FOLLOWS[word].match(text, end) else "NAME"
 
 
 def _too_long(number: str) -> bool:

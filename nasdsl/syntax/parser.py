@@ -1,7 +1,6 @@
 """Text to syntax tree. The only importer of lark.
 
-A text without syntax errors takes the fast path. After the first error the text is parsed again with error recovery
-(`nasdsl.syntax.recovery`), so that one run reports all of them.
+At a syntax error the parser goes on with error recovery (`nasdsl.syntax.recovery`), so that one run reports all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from nasdsl.syntax import ast
 from nasdsl.syntax.build import Builder
 from nasdsl.syntax.encoding import encoding_error
 from nasdsl.syntax.lexer import Tok, scan
-from nasdsl.syntax.recovery import expected_behind, recover
+from nasdsl.syntax.recovery import expected_behind, parse_tokens, unreadable_numbers
 from nasdsl.syntax.tables import Reduce, Row, Tables, without_collector
 
 MAX_CHARACTERS = 4_000_000
@@ -126,12 +125,7 @@ def parse(source: Source) -> Parsed:
         return Parsed(ast.File(whole, ()), [not_text], frozenset())
     tokens = list(scan(source, problems))
     tokens.append(Tok("$END", "", len(source.text), len(source.text), source))
-    if not problems:
-        items = tables().run(tokens)
-        if items is not None:
-            return Parsed(ast.File(whole, items), problems)
-    rewritten, lost = recover(tables(), tokens, problems)
-    items = tables().run(rewritten)
+    items, lost = parse_tokens(tables(), tokens, unreadable_numbers(tokens) if problems else (), problems)
     if any(p.code == codes.TOO_DEEP.code for p in problems):  # scanning stopped there, so the early end is no finding
         problems[:] = [p for p in problems if p.code != codes.UNEXPECTED_END.code]
         return Parsed(ast.File(whole, ()), problems, frozenset())

@@ -4,13 +4,13 @@ The token stream is rewritten until it is a text of the language. At each error 
 one token inserted, deleted or replaced, by trying which of them lets the parser go on furthest (Burke and Fisher, "A
 practical method for LR and LL syntactic error diagnosis and recovery", 1987). If there is none, the statement is skipped
 (panic mode), and the names in it are recorded, so that the checker does not report them as missing. Only the types of
-tokens matter here; the tree is built from the rewritten stream afterwards.
+tokens matter here; the parser builds the tree as the stream is rewritten, and goes back where a repair is made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from nasdsl.diagnostics import Diagnostic, Span, did_you_mean
 from nasdsl.diagnostics.catalogue import syntax as codes
@@ -30,82 +30,70 @@ from nasdsl.syntax.repair import (
     replacement,
     terminals,
 )
-from nasdsl.syntax.tables import Reduce, Tables
+from nasdsl.syntax.repaired_tokens import LOOK_BACK, RepairedTokens, Stack
+from nasdsl.syntax.tables import Tables, TreeParser
 
 _STARTERS = set(WORDS.values()) - {"FROM", "DANGLING", "INTO", "IN", "AT", "DISTINCT"} | {"RBRACE", "$END"}
 """Tokens that begin a statement or end a body."""
 
-_LOOK_BACK = 12  # tokens before an error where a repair is tried
 _LOOK_AHEAD = 32  # tokens after an error that a repair is tried on
 _MIN_ACCEPTED = 2  # how many of them a repair must let the parser accept
 _MIN_ACCEPTED_BEFORE = 5  # the same for a repair before the error
 _MAX_ERRORS = 50
-_KEEP_EVERY = 64  # tokens after which the stack is kept while no error is near
 
 
-class _Stack(NamedTuple):
-    """The parser's stack as a linked list, so that keeping one for every token costs nothing.
+def parse_tokens(
+    tables: Tables, tokens: list[Tok], unreadable: Sequence[int], problems: list[Diagnostic]
+) -> tuple[Any, frozenset[str] | None]:
+    """Build the tree of a text of the language, or one that tokens can be rewritten into.
 
-    Attributes:
-        start: index in the rewritten stream at which this symbol begins.
+    Adds a diagnostic to `problems` for each syntax error. Returns the tree, and the names in the tokens that were skipped; see
+    `Parsed.lost`.
+
+    Args:
+        tokens: the last of them is ``$END``.
+        unreadable: see `unreadable_numbers`.
     """
-
-    state: int
-    start: int
-    below: _Stack | None
-
-
-class Recovered(NamedTuple):
-    """A token stream that is a text of the language, and the names in the tokens that were skipped; see `Parsed.lost`."""
-
-    tokens: list[Tok]
-    lost: frozenset[str] | None
-
-
-def recover(tables: Tables, tokens: list[Tok], problems: list[Diagnostic]) -> Recovered:
-    """Rewrite `tokens`, the last of which is ``$END``, into a text of the language.
-
-    Adds a diagnostic to `problems` for each syntax error.
-    """
-    return _Recovery(tables, tokens, problems).run()
+    parser = TreeParser(tables)
+    parser.feed(tokens, 0, unreadable[0] if unreadable else len(tokens))
+    lost = None if parser.tree is not None else _Recovery(parser, tokens, unreadable, problems).run()
+    return parser.tree, lost
 
 
 def expected_behind(tables: Tables, tokens: list[Tok]) -> set[str]:
     """The terminals that may stand behind tokens, the last of which is ``$END``: behind the beginning of a text."""
-    recovery = _Recovery(tables, tokens, [])
+    parser, unreadable = TreeParser(tables), unreadable_numbers(tokens)
+    parser.feed(tokens, 0, unreadable[0] if unreadable else len(tokens) - 1)
+    recovery = _Recovery(parser, tokens, unreadable, [])
     recovery.run()
-    return recovery._expected(recovery.end)
+    return recovery.expected(recovery.end)
 
 
-class _Recovery:
-    """The state of one recovery.
+def unreadable_numbers(tokens: Sequence[Tok]) -> list[int]:
+    """Indices of the numbers that the scanner has reported, so that no tree can be made of them."""
+    return [at for at, token in enumerate(tokens) if token.type == "NUMBER" and not token.value]
+
+
+class _Recovery(RepairedTokens):
+    """The state of one recovery, which begins where the parser has met the first error.
 
     Attributes:
-        stream: the tokens of the text.
-        out: the rewritten stream so far.
-        before: for each token of `out`, the parser's stack in front of it.
-        origin: for each token of `out`, its index in `stream`; -1 for a token that a repair made.
+        problems: where the findings go.
         lost: see `Parsed.lost`.
         end: the parser's stack in front of ``$END``, as the text has it.
     """
 
-    def __init__(self, tables: Tables, stream: list[Tok], problems: list[Diagnostic]) -> None:
-        self.rows = tables.rows
-        self.last = tables.last
-        self.first = _Stack(tables.first, 0, None)
-        self.stream = stream
+    def __init__(self, parser: TreeParser, stream: list[Tok], unreadable: Sequence[int], problems: list[Diagnostic]) -> None:
+        super().__init__(parser, stream, unreadable)
         self.problems = problems
-        self.out: list[Tok] = []
-        self.before: list[_Stack] = []
-        self.origin: list[int] = []
         self.lost: set[str] | None = None
         self.made_up_names = 0
         self.end = self.first
 
-    def run(self) -> Recovered:
-        stream, stack, position, errors, skipped_at = self.stream, self.first, 0, 0, -1
-        stack, position = self._advance(stack, position)
-        ended = False
+    def run(self) -> frozenset[str] | None:
+        """Rewrite the rest of the stream, and let the parser read it. Returns `Parsed.lost`."""
+        stream, errors, skipped_at, ended = self.stream, 0, -1, False
+        stack, position = self.settle(self.first, 0, self.parser.read)
         while True:
             token = stream[position]
             if token.type == "NUMBER" and not token.value:
@@ -114,12 +102,13 @@ class _Recovery:
                 continue
             if token.type == "$END" and not ended:
                 self.end, ended = stack, True
-            after = self._step(stack, token.type, len(self.out))
+            after = self.step(stack, token.type, len(self.out))
             if after is not None:
                 if token.type == "$END":
                     self.out.append(token)
-                    return Recovered(self.out, None if self.lost is None else frozenset(self.lost))
-                self._append(token, stack, position)
+                    self.catch_up()
+                    return None if self.lost is None else frozenset(self.lost)
+                self.append(token, stack, position)
                 stack, position = after, position + 1
                 continue
             errors += 1
@@ -140,107 +129,14 @@ class _Recovery:
                     self.problems.append(messages.repaired(repair, self._place(stack, position, repair.at)))
                     stack, position = self._apply(stack, repair, position)
                 else:
-                    self.problems.append(messages.unrepaired(token, self._expected(stack), stream[:position]))
+                    self.problems.append(messages.unrepaired(token, self.expected(stack), stream[:position]))
                     stack, position = self._skip(stack, position, None, moved=position > skipped_at)
                     skipped_at = position
-            stack, position = self._advance(stack, position)
-
-    # -------------------------------------------------------------------------------------------- the parser
-
-    def _step(self, stack: _Stack, kind: str, start: int) -> _Stack | None:
-        """The stack after one more token; None if it does not fit."""
-        rows = self.rows
-        while True:
-            action = rows[stack.state].get(kind)
-            if action is None:
-                return None
-            if isinstance(action, int):
-                return _Stack(action, start, stack)
-            begin = start
-            for _ in range(action.size):
-                begin = stack.start
-                assert stack.below is not None
-                stack = stack.below
-            state = rows[stack.state][action.origin]
-            assert isinstance(state, int)
-            stack = _Stack(state, begin, stack)
-            if kind == "$END" and stack.state == self.last:
-                return stack
-
-    def _advance(self, stack: _Stack, position: int) -> tuple[_Stack, int]:
-        """Read on until shortly before the next error, without a stack for each token: repairs look at none of these.
-
-        Returns the stack and the position after them.
-        """
-        states, starts = [], []
-        below: _Stack | None = stack
-        while below is not None:
-            states.append(below.state)
-            starts.append(below.start)
-            below = below.below
-        states.reverse()
-        starts.reverse()
-        stop, states, starts = self._read(states, starts, position)
-        if stop == position:
-            return stack, position
-        made: _Stack | None = None
-        for state, start in zip(states, starts, strict=True):
-            made = _Stack(state, start, made)
-        assert made is not None
-        self.out += self.stream[position:stop]
-        self.before += [self.first] * (stop - position)  # never looked at
-        self.origin += range(position, stop)
-        return made, stop
-
-    def _read(self, states: list[int], starts: list[int], position: int) -> tuple[int, list[int], list[int]]:
-        """Advance the parser's stack, given as two lists, as far as repairs do not look back from the next error.
-
-        Returns the token that it stops at, and the stack in front of it.
-        """
-        rows, shift = self.rows, len(self.out) - position
-        kept = before = (position, states.copy(), starts.copy())
-        for at in range(position, len(self.stream) - 1):
-            if at % _KEEP_EVERY == 0 and at > position:
-                kept, before = (before if at - before[0] > _LOOK_BACK + 1 else kept), (at, states.copy(), starts.copy())
-            token = self.stream[at]
-            kind = token.type
-            action = None if kind == "NUMBER" and not token.value else rows[states[-1]].get(kind)
-            while isinstance(action, Reduce):
-                begin = at + shift
-                if action.size:
-                    begin = starts[-action.size]
-                    del states[-action.size :], starts[-action.size :]
-                state = rows[states[-1]][action.origin]
-                assert isinstance(state, int)
-                states.append(state)
-                starts.append(begin)
-                action = rows[state].get(kind)
-            if action is None:
-                return before if at - before[0] > _LOOK_BACK + 1 else kept
-            states.append(action)
-            starts.append(at + shift)
-        return before if len(self.stream) - 1 - before[0] > _LOOK_BACK + 1 else kept
-
-    def _expected(self, stack: _Stack) -> set[str]:
-        """The terminals that fit on a stack."""
-        kinds = [k for k in self.rows[stack.state] if k.isupper() or k == "$END"]
-        return {k for k in kinds if self._step(stack, k, 0) is not None}
-
-    def _append(self, token: Tok, stack: _Stack, position: int) -> None:
-        self.out.append(token)
-        self.before.append(stack)
-        self.origin.append(position)
-
-    def _push(self, stack: _Stack, token: Tok) -> _Stack:
-        """Append a token that a repair made, and return the stack after it."""
-        after = self._step(stack, token.type, len(self.out))
-        assert after is not None
-        self._append(token, stack, -1)
-        return after
+            stack, position = self.advance(stack, position)
 
     # ---------------------------------------------------------------------------------------------- repairs
 
-    def _best_repair(self, stack: _Stack, position: int) -> Repair | None:
+    def _best_repair(self, stack: Stack, position: int) -> Repair | None:
         """The best single repair near `position`; None if none lets the parser go on."""
         best: tuple[float, Repair] | None = None
         for repair in self._repairs(stack, position):
@@ -252,14 +148,14 @@ class _Recovery:
                     best = score, repair
         return best[1] if best is not None else None
 
-    def _repairs(self, stack: _Stack, position: int) -> Iterator[Repair]:
+    def _repairs(self, stack: Stack, position: int) -> Iterator[Repair]:
         """All candidates, from the error backwards."""
         stream = self.stream
         back = 0
         while True:
             at = position - back
             token, cost = stream[at], 0.05 * back
-            expected = self._expected(stack)
+            expected = self.expected(stack)
             first = _first_on_line(stream, at)
             yield from self._replacements(token, expected, at, cost, first)
             for kind, base in INSERTIONS.items():
@@ -274,7 +170,7 @@ class _Recovery:
                 yield Repair(base + cost, at, None, True)
             back += 1
             index = len(self.out) - back
-            if back > _LOOK_BACK or index < 0 or self.origin[index] != position - back:
+            if back > LOOK_BACK or index < 0 or self.origin[index] != position - back:
                 return  # the beginning of the text, or an earlier repair
             stack = self.before[index]
 
@@ -291,32 +187,32 @@ class _Recovery:
             if kind in expected and not (token.type == "STRING" and not token.value[1:-1].isidentifier()):
                 yield Repair((1.2 if token.type == "RBRACE" else 0.8) + cost, at, kind, True)
 
-    def _accepted(self, stack: _Stack, repair: Repair, position: int) -> int:
+    def _accepted(self, stack: Stack, repair: Repair, position: int) -> int:
         """How many tokens from the error on the parser accepts after a repair; -1 if not even the repair."""
         if repair.at < position:
             stack = self.before[len(self.out) - (position - repair.at)]
-        at: _Stack | None = stack
+        at: Stack | None = stack
         for kind in terminals(repair.kind):
             assert at is not None
-            at = self._step(at, kind, 0)
+            at = self.step(at, kind, 0)
             if at is None:
                 return -1
         ahead = repair.at + repair.in_place
         limit = min(position + _LOOK_AHEAD, len(self.stream))
         while ahead < limit:
             assert at is not None
-            at = self._step(at, self.stream[ahead].type, 0)
+            at = self.step(at, self.stream[ahead].type, 0)
             if at is None:
                 return ahead - position
             ahead += 1
         return _LOOK_AHEAD
 
-    def _apply(self, stack: _Stack, repair: Repair, position: int) -> tuple[_Stack, int]:
+    def _apply(self, stack: Stack, repair: Repair, position: int) -> tuple[Stack, int]:
         """Go back to a repair and make it. Returns the stack and the position after it."""
         keep = len(self.out) - (position - repair.at)
         if repair.at < position:
             stack = self.before[keep]
-            del self.out[keep:], self.before[keep:], self.origin[keep:]
+            self.cut(keep)
         token, kinds = self.stream[repair.at], terminals(repair.kind)
         place = Place(token, self.stream[repair.at - 1] if repair.at else None, set(), None)
         for kind in kinds:
@@ -325,7 +221,7 @@ class _Recovery:
                 made = Tok(kind, value, token.start, token.end, token.source)
             else:
                 made = self._make(kind, place, in_hole=repair.kind != "NAME")
-            stack = self._push(stack, made)
+            stack = self.push(stack, made)
         return stack, repair.at + repair.in_place
 
     def _make(self, kind: str, place: Place, in_hole: bool) -> Tok:
@@ -338,16 +234,16 @@ class _Recovery:
         gap = place.gap
         return Tok(kind, value, gap.start, gap.end, gap.source)
 
-    def _bad_number(self, stack: _Stack, token: Tok, position: int) -> _Stack:
+    def _bad_number(self, stack: Stack, token: Tok, position: int) -> Stack:
         """Replace a number that the scanner has reported by a hole, if one may stand there: then nothing else is reported."""
-        if self._step(stack, "QMARK", 0) is None:
+        if self.step(stack, "QMARK", 0) is None:
             token = Tok("NUMBER", "1", token.start, token.end, token.source)
             self.stream[position] = token
-            if self._step(stack, "NUMBER", len(self.out)) is None:  # misplaced as well, which needs no second diagnostic
+            if self.step(stack, "NUMBER", len(self.out)) is None:  # misplaced as well, which needs no second diagnostic
                 return stack
-            return self._push(stack, token)
+            return self.push(stack, token)
         for kind in terminals("QMARK"):
-            stack = self._push(stack, Tok(kind, "", token.start, token.end, token.source))
+            stack = self.push(stack, Tok(kind, "", token.start, token.end, token.source))
         return stack
 
     # ------------------------------------------------------------------------------------- calls in attributes
@@ -385,20 +281,20 @@ class _Recovery:
             before.isspace() and "\n" in text[bracket.start : name.start] and line[: len(line) - len(line.lstrip())] == before
         )
 
-    def _without_call(self, position: int, end: int) -> tuple[_Stack, int]:
+    def _without_call(self, position: int, end: int) -> tuple[Stack, int]:
         """Report such a call, and put a hole in its place. Returns the stack and the position after it."""
         name = self.stream[position - 1]
         span = Span(name.source, name.start, self.stream[end - 1].end)
         self.problems.append(messages.call_as_attribute(span, name.value))
         stack = self.before[-1]
-        del self.out[-1], self.before[-1], self.origin[-1]
+        self.cut(len(self.out) - 1)
         for kind in terminals("QMARK"):
-            stack = self._push(stack, Tok(kind, "", span.start, span.end, name.source))
+            stack = self.push(stack, Tok(kind, "", span.start, span.end, name.source))
         return stack, end
 
     # -------------------------------------------------------------------------------------------- panic mode
 
-    def _skip(self, stack: _Stack, position: int, to: int | None, moved: bool = True) -> tuple[_Stack, int]:
+    def _skip(self, stack: Stack, position: int, to: int | None, moved: bool = True) -> tuple[Stack, int]:
         """Skip tokens up to one that begins a statement or closes a body, and drop what was read of the statement.
 
         Args:
@@ -426,7 +322,7 @@ class _Recovery:
             at += 1
         start = self._start_above(stack, kept)
         self.lost = (self.lost or set()) | _names(self.out[start:]) | _names(stream[position:end])
-        del self.out[start:], self.before[start:], self.origin[start:]
+        self.cut(start)
         return kept, end
 
     def _open_braces(self) -> list[int]:
@@ -439,21 +335,21 @@ class _Recovery:
                 found.pop()
         return found
 
-    def _unwound(self, stack: _Stack, kind: str, complete: bool) -> _Stack | None:
+    def _unwound(self, stack: Stack, kind: str, complete: bool) -> Stack | None:
         """The highest part of the stack on which a statement that begins with `kind` can stand.
 
         If `complete`, what was read of the current statement is kept where it can be a whole one; else it is dropped.
         """
-        at: _Stack | None = stack
+        at: Stack | None = stack
         while at is not None:
-            in_body = kind != "NAME" or self._step(at, "OUTPUT", 0) is not None  # only statements of an fpn begin with a name
-            fits = self._step(at, kind, 0) is not None
+            in_body = kind != "NAME" or self.step(at, "OUTPUT", 0) is not None  # only statements of an fpn begin with a name
+            fits = self.step(at, kind, 0) is not None
             if in_body and fits and (complete or kind == "$END" or isinstance(self.rows[at.state][kind], int)):
                 return at
             at = at.below
         return None
 
-    def _start_above(self, stack: _Stack, part: _Stack) -> int:
+    def _start_above(self, stack: Stack, part: Stack) -> int:
         """Index in the rewritten stream at which the first symbol above `part` begins."""
         start = len(self.out)
         at = stack
@@ -465,29 +361,29 @@ class _Recovery:
 
     # ------------------------------------------------------------------------------------------- the early end
 
-    def _complete(self, stack: _Stack) -> _Stack:
+    def _complete(self, stack: Stack) -> Stack:
         """Insert what a text that ends too early lacks; that it does is already reported."""
         end = Place(self.stream[-1], self.stream[-2] if len(self.stream) > 1 else None, set(), None)
         for _ in range(4 * len(self.out) + 8):
-            if self._step(stack, "$END", 0) is not None:
+            if self.step(stack, "$END", 0) is not None:
                 return stack
             bracket = self._open_bracket(len(self.out))
             closing = [CLOSER[bracket.type]] if bracket is not None else []
             wanted = [*closing, *(k for k in INSERTIONS if k not in ("VALUE", "IN")), "NUMBER", "STRING", "IN"]
-            kind = next((k for k in wanted if self._step(stack, k, 0) is not None), None)
+            kind = next((k for k in wanted if self.step(stack, k, 0) is not None), None)
             if kind is None or kind == "COMMA":
                 break
             for terminal in terminals(kind):
-                stack = self._push(stack, self._make(terminal, end, in_hole=kind != "NAME"))
+                stack = self.push(stack, self._make(terminal, end, in_hole=kind != "NAME"))
         return self._skip(stack, len(self.stream) - 1, len(self.stream) - 1)[0]
 
     # -------------------------------------------------------------------------------------------------- places
 
-    def _place(self, stack: _Stack, position: int, at: int | None = None) -> Place:
+    def _place(self, stack: Stack, position: int, at: int | None = None) -> Place:
         """The place of token `at` (by default that of the error), which is not after `position`."""
         at = position if at is None else at
         keep = len(self.out) - (position - at)
-        expected = self._expected(self.before[keep] if at < position else stack)
+        expected = self.expected(self.before[keep] if at < position else stack)
         return Place(self.stream[at], self.stream[at - 1] if at else None, expected, self._open_bracket(keep))
 
     def _open_bracket(self, end: int) -> Tok | None:

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from nasdsl.machine import device_problem
 from nasdsl.training.errors import TrainingError
 
 
@@ -103,16 +104,15 @@ def process_group(device: str | torch.device | None = None) -> Iterator[ProcessG
 
 
 def _device(wanted: str | torch.device | None) -> torch.device:
-    try:
-        device = torch.device(wanted if wanted is not None else "cuda" if torch.cuda.is_available() else "cpu")
-    except RuntimeError as error:
-        raise TrainingError(f"{wanted!r} is no device: {str(error).splitlines()[0]}") from None
-    if device.type != "cuda":
-        return device
-    index = device.index if device.index is not None else int(os.environ.get("LOCAL_RANK", "0"))
-    if index >= torch.cuda.device_count():
-        raise TrainingError(
-            f"there is no GPU {index}: torch sees {torch.cuda.device_count()}; expected at most one process for each"
-        )
-    torch.cuda.set_device(index)
-    return torch.device("cuda", index)
+    name = str(wanted) if wanted is not None else "cuda" if torch.cuda.is_available() else "cpu"
+    rank = os.environ.get("LOCAL_RANK")
+    if name == "cuda" and rank is not None:
+        name = f"cuda:{rank}"
+    problem = device_problem(name)
+    if problem is not None:
+        raise TrainingError(problem if rank is None else f"{problem}; expected at most one process for each")
+    device = torch.device(name)
+    if device.type == "cuda":
+        device = torch.device("cuda", device.index or 0)
+        torch.cuda.set_device(device)
+    return device

@@ -76,6 +76,9 @@ def train(
     Under torchrun, every process calls this with the same arguments.
 
     Args:
+        detector: with the weights to start from; it is changed.
+        dataset: the images to train on.
+        recipe: all hyperparameters.
         out: folder of the run; see `Run`. All processes must see it.
         val: evaluated as often as the recipe says, and at the end.
         minutes: train for as many steps as fit into this time with all evaluations, instead of the recipe's `steps` or

@@ -47,8 +47,15 @@ def predict(
     """Detect objects in every image of a data set. The detector is in evaluation mode afterwards.
 
     Args:
+        detector: with its weights.
+        dataset: whose classes are the detector's.
         transform: resizes images; None: the detector's own, see `transform_of`.
+        batch_size: images at once.
+        workers: processes that load images; 0: this process.
         precision: see `Recipe.precision`.
+        size_divisible: pad images to multiples of this.
+        channels_last: compute in this memory format.
+        group_by_aspect: do not mix landscape and portrait images in a batch.
         group: processes that share the images; all of them get all results. None: this process alone, on the detector's
             device.
         before_batch: called before each batch with its number, from 0, and the number of batches; may raise to stop.

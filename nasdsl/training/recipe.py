@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from types import UnionType
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
+from nasdsl.image_size import parse_size
 from nasdsl.training.errors import RecipeError
 
 
@@ -178,6 +179,9 @@ class Recipe:
     def from_dict(settings: Mapping[str, Any]) -> Recipe:
         """The recipe with these settings, and defaults for all others.
 
+        Args:
+            settings: values by name, as JSON has them.
+
         Raises:
             RecipeError: a setting is unknown or invalid.
         """
@@ -187,6 +191,9 @@ class Recipe:
         """This recipe with other settings.
 
         If only one of `steps` and `epochs` is given, the other becomes null. A size of any kind turns `recommended_size` off.
+
+        Args:
+            settings: values by name, as JSON has them.
 
         Raises:
             RecipeError: a setting is unknown or invalid.
@@ -205,6 +212,9 @@ class Recipe:
 
     def override(self, assignments: Iterable[str]) -> Recipe:
         """This recipe with settings of a command line: ``learning_rate=0.02``, ``size=[240,320]``, ``size=240x320``.
+
+        Args:
+            assignments: ``NAME=VALUE`` each.
 
         Raises:
             RecipeError: an argument is no assignment, or a setting is unknown or invalid.
@@ -236,9 +246,9 @@ def _parse_value(text: str) -> Any:
     pairs = [_parse_value(part) for part in text.split(",")] if "," in text and "[" not in text else []
     if pairs and all(isinstance(pair, list) for pair in pairs):
         return pairs
-    first, x, second = text.partition("x")
-    if x and first.isdecimal() and second.isdecimal():
-        return [int(first), int(second)]
+    size = parse_size(text)
+    if size is not None:
+        return list(size)
     try:
         return None if text.lower() == "none" else json.loads(text)
     except ValueError:
@@ -336,6 +346,9 @@ a GPU, at 240x320."""
 
 def find_recipe(name: str) -> Recipe:
     """The recipe with this name.
+
+    Args:
+        name: one of `RECIPES`.
 
     Raises:
         RecipeError: there is none.

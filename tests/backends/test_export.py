@@ -66,7 +66,10 @@ def zoo(*, without: str = "") -> list[Any]:
 
 
 def free(*seeds: int) -> list[Any]:
-    return [pytest.param(random_decoders.text(seed), id=f"free{seed}") for seed in seeds]
+    return [
+        pytest.param(random_decoders.text(seed), id=f"free{seed}", marks=() if seed < 12 else pytest.mark.long)
+        for seed in seeds
+    ]
 
 
 def built(text: str) -> DecoderModule:

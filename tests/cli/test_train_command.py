@@ -246,7 +246,7 @@ def test_a_recipe_setting_by_setting(tmp_path: Path) -> None:
         (["--data", "shapes:0"], "expected a number of images"),
         (["--split", "dev"], "shapes has no split 'dev'; there are: train, val, test"),
         (["--val-split", "dev"], "shapes has no split 'dev'"),
-        (["--device", "gpu"], "'gpu' is no device"),
+        (["--device", "gpu"], "device 'gpu' cannot be used: expected cpu, cuda, cuda:1 or mps"),
         (["--freeze-at", "6"], "6 is not in the range 0<=x<=5"),
         (["--epoch", "3"], "No such option"),
         (["--minutes", "3"], "--minutes and --epochs both say how long the training is: give one of them"),

@@ -3,117 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 import pytest
 from click.testing import CliRunner
 
-from nasdsl import layers
 from nasdsl.cli import cli
 from nasdsl.decoder import check_source
-from nasdsl.diagnostics import Diagnostic, DiagnosticError, Source, explain
+from nasdsl.diagnostics import Source, explain
 from nasdsl.diagnostics.catalogue import CODES
-from nasdsl.ir import lower
-from nasdsl.layers import CustomLayer, LayerError, plugins
-from nasdsl.semantics.files import read_source
-from nasdsl.syntax.parser import MAX_CHARACTERS
+from website.findings import check, findings_of_example
 
 FAMILIES = {
     "syntax": "1", "names": "2", "types": "3", "heads": "3", "quantities": "3", "structure": "4", "holes": "5", "lints": "9",
 }  # fmt: skip
-CHANNELS = {"c3": 512, "c4": 1024}
-
-
-def findings(text: str, folder: Path) -> list[Diagnostic]:
-    """The diagnostics of a file called example.nas."""
-    path = folder / "example.nas"
-    path.write_text(text, encoding="utf-8")
-    return check_source(Source("example.nas", text), path=path).problems
-
-
-def _too_large(bad: str, folder: Path) -> list[Diagnostic]:
-    line = bad.rstrip("\n") + "\n"
-    text = line * (MAX_CHARACTERS // len(line) + 1)
-    return check_source(Source("example.nas", text)).problems
-
-
-def _in_latin_1(bad: str, folder: Path) -> list[Diagnostic]:
-    path = folder / "example.nas"
-    path.write_bytes(bad.replace("\ufffd", "é").encode("latin-1"))
-    return check_source(read_source(path), path=path).problems
-
-
-def _from_standard_input(bad: str, folder: Path) -> list[Diagnostic]:
-    return check_source(Source("<stdin>", bad)).problems
-
-
-def _with_definitions(bad: str, folder: Path) -> list[Diagnostic]:
-    (folder / "ops.nas").write_text("op mine(x) = conv_3x3(x)\n", encoding="utf-8")
-    return findings(bad, folder)
-
-
-def _lowered(bad: str, folder: Path) -> list[Diagnostic]:
-    checked = check_source(Source("example.nas", bad))
-    assert checked.problems == [], "a search space checks"
-    assert checked.architecture is not None
-    with pytest.raises(DiagnosticError) as caught:
-        lower(checked.architecture, CHANNELS)
-    return list(caught.value.diagnostics)
-
-
-def _custom_primitive(bad: str, folder: Path) -> list[Diagnostic]:
-    """With the primitive `picky`, which refuses all operands, in place of the example's convolution."""
-    return findings(bad.replace("conv(c3, k=3, groups=7)", "picky(c3)"), folder)
-
-
-def _broken_package(bad: str, folder: Path) -> list[Diagnostic]:
-    """As if an installed package could not be loaded: the warning without the error about the op."""
-    with mock.patch.dict(
-        plugins._failures, {plugins.GROUP: (plugins.PluginFailure("shuffle", "nasdsl-shuffle 1.0", "ImportError"),)}
-    ):
-        unknown, *rest = findings(bad, folder)
-    assert unknown.code == "NAS201"
-    return rest
-
-
-SITUATIONS: dict[str, Callable[[str, Path], list[Diagnostic]]] = {
-    "NAS108": _too_large,
-    "NAS109": _in_latin_1,
-    "NAS314": _custom_primitive,
-    "NAS414": _from_standard_input,
-    "NAS415": _with_definitions,
-    "NAS501": _lowered,
-    "NAS902": _broken_package,
-}
-"""Entries whose example needs more than being checked as example.nas, as their text says."""
-
-
-@pytest.fixture
-def _picky(monkeypatch: pytest.MonkeyPatch) -> None:
-    @dataclass(frozen=True, slots=True)
-    class Picky(CustomLayer):
-        def infer(self, inputs):
-            raise LayerError("picky", "picky takes nothing at all")
-
-    Picky.kind = "picky"
-    monkeypatch.setitem(layers.CUSTOM, "picky", Picky)
 
 
 @pytest.mark.parametrize("code", CODES)
-@pytest.mark.usefixtures("_picky")
-def test_the_bad_example_has_just_this_mistake(code: str, tmp_path: Path) -> None:
+def test_the_bad_example_has_just_this_mistake(code: str) -> None:
     entry = CODES[code]
-    found = SITUATIONS.get(code, findings)(entry.bad, tmp_path)
+    found = findings_of_example(code)
     assert {d.code for d in found} == {code}, [f"{d.code}: {d.message}" for d in found]
     assert {d.severity for d in found} == {entry.severity}
 
 
 @pytest.mark.parametrize("code", CODES)
 def test_the_good_example_has_none(code: str, tmp_path: Path) -> None:
-    assert findings(CODES[code].good, tmp_path) == []
+    assert check(CODES[code].good, tmp_path) == []
     assert check_source(Source("<text>", CODES[code].good)).architecture is not None
 
 

@@ -11,6 +11,7 @@ import pytest
 from nasdsl.diagnostics import Diagnostic, Source
 from nasdsl.syntax.lexer import Tok, scan
 from nasdsl.syntax.parser import parse, tables
+from nasdsl.syntax.tables import TreeParser
 
 TOO_DEEP = "NAS107"
 """The one finding of the parser that the grammar names as a limit and does not say."""
@@ -25,8 +26,9 @@ def has_syntax_error(text: str) -> bool:
     """Whether the parser has a finding; without looking for the others, which takes longer."""
     source = Source("t.nas", text)
     problems: list[Diagnostic] = []
-    found = list(scan(source, problems))
-    return bool(problems) or tables().run([*found, Tok("$END", "", len(text), len(text), source)]) is None
+    found = [*scan(source, problems), Tok("$END", "", len(text), len(text), source)]
+    parser = TreeParser(tables())
+    return bool(problems) or parser.feed(found, 0, len(found)) < len(found) or parser.tree is None
 
 
 def lark_accepts(grammar: str, **options: Any) -> Callable[[str], bool]:

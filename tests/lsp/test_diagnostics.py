@@ -96,6 +96,41 @@ def test_a_change_is_checked_and_overtaken_ones_are_not_waited_for(ed: Editor) -
     assert ed.change(good) == []
 
 
+TYPED = [
+    "",
+    "(",
+    ")",
+    "{",
+    "}",
+    ",",
+    "x",
+    " = ",
+    "?(",
+    "..",
+    '"',
+    "\n",
+    "[t-1]",
+    "repeat 3 {",
+    "output ",
+    "let k = ",
+    " -> ",
+    "1y",
+    "é",
+]
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.long) for s in range(1, 20))])
+def test_after_each_edit_findings_are_those_of_check(ed: Editor, seed: int) -> None:
+    """A server that has seen other versions says what a fresh check says."""
+    rng = random.Random(seed)
+    text = read_source(rng.choice(FILES)).text
+    ed.open(text)
+    for _ in range(15 if seed == 0 else 60):
+        at = rng.randrange(len(text) + 1)
+        text = text[:at] + rng.choice(TYPED) + text[at + rng.choice([0, 0, 1, 3, 30]) :]
+        assert shown(ed.change(text)) == expected(text, Path("/nowhere/t.nas"))
+
+
 def test_a_file_that_another_uses_is_read_as_it_is_open(ed: Editor, tmp_path: Path) -> None:
     ops, user = tmp_path / "ops.nas", tmp_path / "user.nas"
     ops.write_text("op two(x) = conv_3x3(conv_3x3(x))\n")

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import os
+import random
+import re
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -96,6 +101,88 @@ def test_saving_over_a_pipe(tmp_path: Path) -> None:
     served(tmp_path, "--write", use=use)
     assert (tmp_path / "new.nas").read_text() == RIGHT
     assert not (tmp_path.parent / "new.nas").exists()
+
+
+class Pipe:
+    """The server, spoken to in lines."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "nasdsl", "mcp", str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "tests", "version": "1"}}
+        assert self.ask({"id": 0, "method": "initialize", "params": hello})["result"]["serverInfo"]["name"] == "nasdsl"
+        self.send(b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n')
+
+    def send(self, data: bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
+    def answer(self) -> Any:
+        assert self.process.stdout is not None
+        return json.loads(self.process.stdout.readline())
+
+    def ask(self, message: dict[str, Any]) -> Any:
+        self.send(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        return self.answer()
+
+    def memory(self) -> int:
+        """Bytes that the server has taken at the most."""
+        (line,) = re.findall(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+        return 1024 * int(line)
+
+
+def test_a_line_that_is_too_long_is_refused_and_not_kept(tmp_path: Path) -> None:
+    """What is longer than a message may be costs an error with the number of its request, no memory, and not the server."""
+    pipe = Pipe(tmp_path)
+    call = {"method": "tools/call", "params": {"name": "check", "arguments": {"text": RIGHT}}}
+    assert not pipe.ask({"id": 1, **call})["result"]["isError"]
+    before = pipe.memory() if sys.platform == "linux" else 0
+    piece = b"a" * 1_000_000
+    for number, (begin, end) in {
+        7: (b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"check","arguments":{"text":"', b'"}}}\n'),
+        "eight": (
+            b'{"method":"tools/call","params":{"name":"check","arguments":{"text":"',
+            b'"}},"jsonrpc":"2.0","id":"eight"}\n',
+        ),
+        None: (b'{"params": {"id": 3, "text": "', b'"}, "method": "x", "jsonrpc": "2.0"}\n'),
+    }.items():
+        pipe.send(begin)
+        for _ in range(100):
+            pipe.send(piece)
+        pipe.send(end)
+        refused = pipe.answer()
+        length = len(begin) + 100 * len(piece) + len(end)
+        assert refused["id"] == number
+        assert refused["error"]["message"] == f"a message of {length:,} bytes is not read; expected at most 4,000,000"
+    if sys.platform == "linux":
+        assert pipe.memory() - before < 30_000_000
+    assert pipe.ask({"id": 2, **call})["result"]["structuredContent"]["ok"]  # it still answers
+    assert pipe.process.stdin is not None
+    pipe.process.stdin.close()
+    assert pipe.process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 20, 21, 100, 65_536])
+def test_lines_in_pieces(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the data comes in pieces: lines of at most 20 bytes come through, the others are refused with their length."""
+    from nasdsl.mcp import wire
+
+    monkeypatch.setattr(wire, "MAX_MESSAGE", 20)
+    monkeypatch.setattr(wire, "_CHUNK", size)
+    rng = random.Random(size)
+    lines = [b"x\r" * rng.choice([0, 1, 5, 9, 10, 30]) + b"\n" for _ in range(200)] + [b"y" * rng.choice([0, 1, 20, 21, 50])]
+    source, sink = os.pipe()
+    os.write(sink, b"".join(lines))
+    os.close(sink)
+    refused: list[tuple[int, int | str | None]] = []
+    with io.BufferedReader(wire.LineReader(source, lambda *found: refused.append(found))) as reader:
+        got = reader.read()
+    os.close(source)
+    assert got == b"".join(line for line in lines if len(line) <= 20)
+    assert refused == [(len(line), None) for line in lines if len(line) > 20]
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:

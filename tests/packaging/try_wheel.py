@@ -1,26 +1,25 @@
-"""Build the package, and try the wheel as users get it: in an empty environment, away from the checkout.
+"""Build the package, and try it as users get it: in empty environments, away from the checkout.
 
     python tests/packaging/try_wheel.py [--keep FOLDER]     # `make test-wheel`
 
+Wheel and sdist are built twice, and must be the same; the wheel is installed with extras, and without torch; so is the sdist.
 Needs the packages build, twine and uv, some GB of disk for torch, and the package index. Stops at the first failure.
 """
 
 from __future__ import annotations
 
 import argparse
-import email
 import json
-import os
+import re
 import shutil
-import subprocess
 import sys
-import tarfile
 import tempfile
-import tomllib
-import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from built_package import build, check_reproducible, check_sdist, check_wheel
+from installed_servers import try_lsp, try_mcp
+from running import ROOT, Environment, require, run
+
 SEARCH = (
     "search zoo:nas_fcos_fpn --data shapes:24 --backbone tiny --width 32 --method reference_size=none --proxy-size 64 "
     "--proxy-batch 4 --iterations 3 --trials 2 --strategy random --out search"
@@ -60,82 +59,105 @@ PRODUCED = [
 ]  # fmt: skip
 
 
+LIGHT = [
+    "--version",
+    "check zoo:nas_fcos zoo:nas_fcos_fpn",
+    "compile zoo:nas_fcos --size 256x256",
+    "compile zoo:nas_fcos -o decoder.py",
+    "render zoo:nas_fcos -o decoder.dot",
+    "fmt mine.nas",
+    "fmt --check mine.nas",
+    "check mine.nas",
+    "explain NAS306",
+    "zoo",
+]
+"""Commands that need no torch."""
+
+IMPORT_SECONDS = 0.15
+"""CPU time that `import nasdsl` may take."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--keep", type=Path, help="folder to work in, which is kept; default: a temporary one")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="wheel-", ignore_cleanup_errors=True) as temporary:
         folder = (given.keep or Path(temporary)).resolve()
-        shutil.rmtree(folder / "dist", ignore_errors=True)
-        run(sys.executable, "-m", "build", "--outdir", folder / "dist", ROOT)  # the wheel is built from the sdist
-        (wheel,), (sdist,) = (folder / "dist").glob("*.whl"), (folder / "dist").glob("*.tar.gz")
-        run(sys.executable, "-m", "twine", "check", "--strict", wheel, sdist)
-        check_wheel(wheel)
-        check_sdist(sdist)
-        try_commands(folder, wheel)
-    print("the wheel works")
+        for name in ("dist", "again"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        built = build(ROOT, folder / "dist")
+        run(sys.executable, "-m", "twine", "check", "--strict", *built)
+        check_wheel(built.wheel)
+        check_sdist(built.sdist)
+        check_reproducible(built, folder / "again")
+        files = [try_light(Environment(folder / "light" / path.suffix[1:]), path) for path in built]
+        require(files[0] == files[1], f"wheel and sdist install different files: {sorted(files[0] ^ files[1])}")
+        try_whole(Environment(folder / "whole"), built.wheel)
+    print("the package works")
 
 
-def check_wheel(wheel: Path) -> None:
-    """The wheel has every file of the package, the grammar, the zoo and the licence, and no others."""
-    archive = zipfile.ZipFile(wheel)
-    names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    tracked = subprocess.run(
-        ["git", "-C", ROOT, "ls-files", "nasdsl", "grammars", "genotypes"], capture_output=True, text=True, check=True
-    ).stdout.split("\n")
-    expected = {path if path.startswith("nasdsl/") else f"nasdsl/{path}" for path in tracked if path}
-    require(names == expected, f"the wheel lacks {sorted(expected - names)} and has {sorted(names - expected)}")
-    (file,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-    metadata = email.message_from_string(archive.read(file).decode())
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    require(metadata["License-Expression"] == project["license"], f"the licence is {metadata['License-Expression']}")
-    require(metadata.get_all("License-File") == ["LICENSE"], "the wheel names no file of the licence")
-    require(any(name.endswith("/licenses/LICENSE") for name in archive.namelist()), "the licence is not in the wheel")
-    require(set(metadata.get_all("Provides-Extra", [])) == set(project["optional-dependencies"]), "extras are missing")
-    require(metadata["Requires-Python"] == project["requires-python"], "Requires-Python is missing")
-    require(metadata.get_all("Classifier") == project["classifiers"], "classifiers are missing")
-    require(bool(metadata.get_all("Project-URL")) == ("urls" in project), "the project's addresses are missing")
-    require(metadata.get_payload().strip() == (ROOT / "README.md").read_text().strip(), "the description is not README.md")
+def try_light(environment: Environment, package: Path) -> set[str]:
+    """Install wheel or sdist without torch, as docs/install.md says, and try what works without. Returns what is installed."""
+    page = (ROOT / "docs" / "install.md").read_text()
+    asked = re.search(r"^pip install ([a-z0-9 ]+) && pip install --no-deps nasdsl", page, re.MULTILINE)
+    require(asked is not None, "docs/install.md does not say what is installed without torch")
+    assert asked is not None
+    environment.install(*asked[1].split())
+    environment.install("--no-deps", str(package))
+    environment.check_place()
+    require(environment.nasdsl("--version") == environment.python("-m", "nasdsl", "--version"), "python -m nasdsl differs")
+    (environment.work / "mine.nas").write_text(environment.nasdsl("sample zoo:nas_fcos_head"))
+    for command in LIGHT:
+        environment.nasdsl(command)
+    require("class Decoder" in (environment.work / "decoder.py").read_text(), "decoder.py has no decoder")
+    require("digraph" in (environment.work / "decoder.dot").read_text(), "decoder.dot has no graph")
+    require("needs the package torch" in environment.nasdsl("compile zoo:fcos -o decoder.onnx", code=2), "torch is not named")
+    try_shell(environment)
+    lines = environment.python("-m", "pygments", "-l", "nas", "-f", "html", "mine.nas")
+    require('<span class="k' in lines, "Pygments colours no word of the language")
+    versions = json.loads(environment.nasdsl("env --format json"))
+    require(versions["torch"] == "not installed", f"`nasdsl env` says that torch is {versions['torch']}")
+    seconds = min(float(environment.python("-c", IMPORT_TIME)) for _ in range(5))
+    require(seconds < IMPORT_SECONDS, f"`import nasdsl` takes {seconds:.3f} s; expected at most {IMPORT_SECONDS}")
+    print(f"`import nasdsl` takes {seconds:.3f} s", flush=True)
+    return set(environment.python("-c", INSTALLED_FILES).split())
 
 
-def check_sdist(sdist: Path) -> None:
-    """The sdist has what one needs to build and to test."""
-    with tarfile.open(sdist) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    for path in ("pyproject.toml", "LICENSE", "README.md", "grammars/nas.lark", "genotypes/nas_fcos.nas", "tests/conftest.py"):
-        require(path in names, f"the sdist lacks {path}")
+def try_shell(environment: Environment) -> None:
+    """Completion in shells, and the grammar."""
+    for shell in ("bash", "zsh", "fish"):
+        require("_NASDSL_COMPLETE" in environment.nasdsl(f"completion {shell}"), f"{shell} completes nothing")
+    variables = {"_NASDSL_COMPLETE": "bash_complete", "COMP_WORDS": "nasdsl ren", "COMP_CWORD": "1"}
+    words = run(environment.program("nasdsl"), cwd=environment.work, env={**environment.variables, **variables})
+    require(words == "plain,render\n", f"`nasdsl ren` is completed to {words!r}")
+    grammar = environment.nasdsl("grammar")
+    code = "import sys; from lark import Lark; Lark(sys.stdin.read(), parser='lalr').parse(open('mine.nas').read())"
+    environment.python("-c", code, stdin=grammar)
 
 
-def try_commands(folder: Path, wheel: Path) -> None:
-    """Install the wheel in an empty environment, and run the commands where nothing of the checkout is."""
-    home, work, environment = folder / "home", folder / "work", folder / "environment"
-    for path in (home, work):
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(parents=True)
-    run("uv", "venv", "--quiet", "--clear", "--python", sys.executable, environment)
-    run("uv", "pip", "install", "--quiet", "--python", environment, f"{wheel}[onnx,onnxruntime]")
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "NASDSL", "PYTEST"))}
-    variables |= {
-        "HOME": str(home),
-        "PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "XDG_CACHE_HOME": str(home),
-    }
-    python = environment / "bin" / "python"
-    where = run(python, "-c", "import nasdsl; print(nasdsl.__file__)", cwd=work, env=variables).strip()
-    require(str(ROOT) not in where and str(environment) in where, f"nasdsl was imported from {where}")
+def try_whole(environment: Environment, wheel: Path) -> None:
+    """Install the wheel with extras, and run the commands and servers."""
+    environment.install(f"{wheel}[onnx,onnxruntime,lsp,mcp]")
+    environment.check_place()
     for command in COMMANDS:
-        run(environment / "bin" / "nasdsl", *command.split(), cwd=work, env=variables)
+        environment.nasdsl(command)
     for name in PRODUCED:
-        require((work / name).stat().st_size > 0, f"{name} is empty")
-    cost = json.loads(run(python, "-m", "nasdsl", "compile", "zoo:fcos", "--format", "json", cwd=work, env=variables))
+        require((environment.work / name).stat().st_size > 0, f"{name} is empty")
+    cost = json.loads(environment.python("-m", "nasdsl", "compile", "zoo:fcos", "--format", "json"))
     require(cost["name"] == "fcos", f"the cost is of {cost['name']}")
-    # The exports run without the package.
-    run("uv", "pip", "uninstall", "--quiet", "--python", environment, "nasdsl")
-    run(python, "decoder.py", cwd=work, env=variables)
-    run(python, "-c", RUN_ONNX, cwd=work, env=variables)
-    run(python, "-c", "import torch; torch.export.load('decoder.pt2').module()", cwd=work, env=variables)
+    try_lsp(environment)
+    try_mcp(environment)
+    environment.remove()  # the exports run without the package
+    environment.python("decoder.py")
+    environment.python("-c", RUN_ONNX)
+    environment.python("-c", "import torch; torch.export.load('decoder.pt2').module()")
 
 
+IMPORT_TIME = "import time; start = time.process_time(); import nasdsl; print(time.process_time() - start)"
+INSTALLED_FILES = """
+from importlib.metadata import files
+print(*(f"{path}:{path.hash.value}" for path in files("nasdsl") if path.hash and path.parts[0] == "nasdsl"))
+"""
 RUN_ONNX = """
 import numpy, onnxruntime
 session = onnxruntime.InferenceSession("decoder.onnx", providers=["CPUExecutionProvider"])
@@ -143,21 +165,6 @@ features = {i.name: numpy.zeros((1, i.shape[1], 256 >> int(i.name[1:]), 256 >> i
             for i in session.get_inputs()}
 assert all(numpy.isfinite(output).all() for output in session.run(None, features))
 """
-
-
-def run(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
-    """Run a command and return what it prints; print all of it and exit if it fails."""
-    words = [str(word) for word in command]
-    shown = " ".join([Path(words[0]).name, *words[1:]])
-    print(f"$ {shown if len(shown) < 160 else shown[:157] + '…'}", flush=True)
-    done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True)
-    require(done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def require(holds: bool, message: str) -> None:
-    if not holds:
-        sys.exit(message)
 
 
 if __name__ == "__main__":

@@ -230,7 +230,7 @@ def test_explain() -> None:
         ({"kind": "check", "text": "", "backbone": ["a"]}, "no backbone"),
         ({"kind": "check", "text": "", "size": "800"}, "`800` is no size"),
         ({"kind": "check", "text": "", "size": "0x10"}, "no size"),
-        ({"kind": "check", "text": "", "size": "99999x10"}, "no size"),
+        ({"kind": "check", "text": "", "size": "100000x10"}, "no size"),
         ({"kind": "check", "text": "", "size": 7}, "no size"), ({"kind": "check", "text": "", "width": "-3"}, "no width"),
         ({"kind": "check", "text": "", "width": 99999}, "no width"), ({"kind": "check", "text": "", "view": -1}, "view"),
         ({"kind": "check", "text": "", "seed": "x"}, "seed"), ({"kind": "check", "text": "", "name": "../a.nas"}, "`name`"),

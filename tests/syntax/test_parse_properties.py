@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 from findings import checked
@@ -15,7 +16,7 @@ from zoo_files import ZOO, marks
 from nasdsl.diagnostics import Source
 from nasdsl.syntax import ast
 from nasdsl.syntax.encoding import decode
-from nasdsl.syntax.lexer import RESERVED
+from nasdsl.syntax.lexer import RESERVED, WORD_FOLLOWED_BY
 from nasdsl.syntax.parser import parse
 
 RIGHT = {path.stem: path.read_text(encoding="utf-8") for path in ZOO} | TEXTS
@@ -175,10 +176,10 @@ def test_any_tokens_inside_a_decoder_can_be_checked(name: str, pieces: list[str]
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in TEXTS else marks(name)) for name in RIGHT])
 def test_a_text_cut_off_anywhere_can_be_checked(name: str) -> None:
-    """At every offset, or every fifth of a long text; an error is reported unless only whole definitions are left."""
+    """At every offset, or every seventh of a long text; an error is reported unless only whole definitions are left."""
     text = RIGHT[name]
     whole_until = [0] + [item.span.end for item in tree(text).items]
-    for end in range(0, len(text), 1 if len(text) < 900 else 5):
+    for end in range(0, len(text), 1 if len(text) < 900 else 7):
         outcome = checked(text[:end])
         rest = text[max(e for e in whole_until if e <= end) : end]
         if words(rest)[:1] == ["decoder"]:
@@ -196,3 +197,12 @@ def test_deep_nesting_does_not_exhaust_the_interpreters_stack() -> None:
     for before, open_, close in (("x = ", "skip(", ")"), ("", "repeat 1 {", "}"), ("x = ", "x[", "]")):
         outcome = checked("decoder d { input c3 fpn(width=8) { " + before + open_ * 10_000 + close * 10_000)
         assert [d.code for d in outcome.problems] == ["NAS107"]
+
+
+@pytest.mark.parametrize("word", WORD_FOLLOWED_BY)
+@pytest.mark.parametrize("gap", [" ", "\n", " \n", "#", "# a\n", "#\n "])
+def test_a_long_gap_behind_a_word_of_some_places_is_read_at_once(word: str, gap: str) -> None:
+    """What follows decides whether it is a word or a name. Time that doubled with each character would not end here."""
+    start = time.process_time()
+    checked(f"op f({word}) = add({word}{gap * 20_000}\n, {word})")
+    assert time.process_time() - start < 2

@@ -33,6 +33,11 @@ class Writer:
     """
 
     def __init__(self, *, half: bool = False, native_deform: bool = False) -> None:
+        """
+        Args:
+            half: write maps and weights as float16.
+            native_deform: write deformable convolutions as ONNX's DeformConv.
+        """
         self.nodes: list[onnx.NodeProto] = []
         self.native_deform = native_deform
         self.owner = ""
@@ -46,27 +51,55 @@ class Writer:
 
     @contextmanager
     def at(self, path: str, node: Node | None = None) -> Iterator[None]:
-        """Context in which nodes are named after `path` and documented with the line of `node`."""
+        """Context in which nodes are named after `path` and documented with the line of `node`.
+
+        Args:
+            path: of the nodes' names.
+            node: of the graph; None: no line.
+        """
         self._path, self._doc = path, "" if node is None else where(node)
         yield
 
     @contextmanager
     def weights_of(self, path: str) -> Iterator[None]:
-        """Context in which `own_weight` names parameters below `path` in the state dict."""
+        """Context in which `own_weight` names parameters below `path` in the state dict.
+
+        Args:
+            path: of a module in the state dict.
+        """
         before, self._module = self._module, path
         yield
         self._module = before
 
     def own_weight(self, name: str, value: Tensor, shape: tuple[int, ...] | None = None) -> str:
-        """Add a parameter or buffer of the custom layer that is being written; `name` is that in its module."""
+        """Add a parameter or buffer of the custom layer that is being written; `name` is that in its module.
+
+        Args:
+            name: in the layer's module, such as ``weight``.
+            value: the parameter or buffer.
+            shape: to write it in; None: its own.
+        """
         return self.weight(f"{self._module}.{name}", value, shape)
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node with one output; returns the name of its tensor. An input ``""`` is an omitted optional input."""
+        """Add a node with one output; returns the name of its tensor. An input ``""`` is an omitted optional input.
+
+        Args:
+            kind: of the node: an operator of ONNX, opset 20.
+            inputs: names of tensors.
+            attributes: of the node.
+        """
         return self.ops(kind, *inputs, outputs=1, **attributes)[0]
 
     def ops(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
-        """Add a node with several outputs; returns the names of their tensors."""
+        """Add a node with several outputs; returns the names of their tensors.
+
+        Args:
+            kind: of the node: an operator of ONNX, opset 20.
+            inputs: names of tensors.
+            outputs: how many it has.
+            attributes: of the node.
+        """
         name = self._unique(f"{self._path}/{kind}")
         names = [name] if outputs == 1 else [f"{name}.{i}" for i in range(outputs)]
         doc = {"doc_string": self._doc} if self._doc else {}
@@ -77,6 +110,9 @@ class Writer:
         """Rename `tensor`, the output of the last node, to the current path; returns the path.
 
         If it is not the output of a node of this path (a custom layer may return its input), an Identity node is added.
+
+        Args:
+            tensor: its name.
         """
         last = self.nodes[-1] if self.nodes else None
         if last is None or list(last.output) != [tensor] or not tensor.startswith(f"{self._path}/"):
@@ -90,6 +126,7 @@ class Writer:
 
         Args:
             name: below `owner`.
+            value: the parameter or buffer.
             shape: to write it in.
             exact: float32 also where `half`.
         """
@@ -102,7 +139,11 @@ class Writer:
         return name
 
     def constant(self, value: np.ndarray[Any, Any]) -> str:
-        """Add a constant, once however often it is used; returns its name."""
+        """Add a constant, once however often it is used; returns its name.
+
+        Args:
+            value: of any type and shape.
+        """
         key = (value.dtype.str, value.shape, value.tobytes())
         if key not in self._constants:
             self._constants[key] = f"constant.{len(self._constants)}"
@@ -110,23 +151,45 @@ class Writer:
         return self._constants[key]
 
     def integers(self, *values: int) -> str:
-        """Add an int64 constant [len(values)]: a shape, axes, counts."""
+        """Add an int64 constant [len(values)]: a shape, axes, counts.
+
+        Args:
+            values: in order.
+        """
         return self.constant(np.array(values, np.int64))
 
     def number(self, value: float, *, exact: bool = False) -> str:
-        """Add a scalar of the type of the maps; with `exact`, a float32."""
+        """Add a scalar of the type of the maps; with `exact`, a float32.
+
+        Args:
+            value: of the scalar.
+            exact: float32 also where `half`.
+        """
         return self.constant(np.array(value, np.float16 if self._half and not exact else np.float32))
 
     def exact(self, tensor: str) -> str:
-        """A map as float32."""
+        """A map as float32.
+
+        Args:
+            tensor: name of a map.
+        """
         return self.op("Cast", tensor, to=onnx.TensorProto.FLOAT) if self._half else tensor
 
     def rounded(self, tensor: str) -> str:
-        """A float32 tensor in the type of the maps."""
+        """A float32 tensor in the type of the maps.
+
+        Args:
+            tensor: name of a float32 tensor.
+        """
         return self.op("Cast", tensor, to=onnx.TensorProto.FLOAT16) if self._half else tensor
 
     def add(self, nodes: Iterable[onnx.NodeProto], weights: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Add nodes and weights of another model, whose names are not used here."""
+        """Add nodes and weights of another model, whose names are not used here.
+
+        Args:
+            nodes: in order.
+            weights: by name.
+        """
         for node in nodes:
             self._names.add(node.name)
             self.nodes.append(node)

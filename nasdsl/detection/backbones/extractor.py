@@ -70,7 +70,8 @@ class FeatureExtractor(nn.Module):
             body: the network.
             features: names of the features, ``c<level>``.
             out_channels: expected channels of each feature. None: not checked.
-            mean, std: of RGB in 0..1, with which the body expects its input to be normalised.
+            mean: of R, G and B in 0..1, with which the body expects its input to be normalised.
+            std: of R, G and B in 0..1, likewise.
 
         Raises:
             BackboneError: the body's features are not as described.
@@ -99,12 +100,20 @@ class FeatureExtractor(nn.Module):
         return _color(self.pixel_std)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """RGB images [..., 3, H, W], uint8 in 0..255 or floating point in 0..1, to the input of `forward`."""
+        """RGB images [..., 3, H, W], uint8 in 0..255 or floating point in 0..1, to the input of `forward`.
+
+        Args:
+            images: [..., 3, H, W], RGB.
+        """
         scaled = images if images.is_floating_point() else images.to(self.pixel_mean.dtype) / 255
         return (scaled - self.pixel_mean) / self.pixel_std
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Normalised images [N, 3, H, W] to ``{"c2": [N, C, H/4, W/4], …}``."""
+        """Normalised images [N, 3, H, W] to ``{"c2": [N, C, H/4, W/4], …}``.
+
+        Args:
+            images: [N, 3, H, W], as `normalize` gives them.
+        """
         outputs = self.body(images)
         if isinstance(outputs, Mapping):
             missing = [name for name in self.features if name not in outputs]
@@ -126,6 +135,9 @@ class FeatureExtractor(nn.Module):
 
         Their parameters get no gradients, and they stay in evaluation mode, so that BatchNorms keep their statistics.
 
+        Args:
+            names: of modules of the body, such as ``layer1``.
+
         Raises:
             BackboneError: the body has no module of this name.
         """
@@ -140,7 +152,11 @@ class FeatureExtractor(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> FeatureExtractor:
-        """Set training or evaluation mode; frozen modules stay in evaluation mode."""
+        """Set training or evaluation mode; frozen modules stay in evaluation mode.
+
+        Args:
+            mode: True: training mode, False: evaluation mode.
+        """
         super().train(mode)
         for name in self._frozen:
             self.body.get_submodule(name).eval()

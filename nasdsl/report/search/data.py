@@ -151,6 +151,9 @@ def verdict_of(trial: Trial) -> str:
 def read_search(folder: str | Path) -> Search:
     """Read the folder of a search.
 
+    Args:
+        folder: the ``--out`` of a search.
+
     Raises:
         ReportError: the folder is no search, or one of its files has another format.
         JournalError: a journal is broken.

@@ -41,6 +41,7 @@ def page(search: Search, top: int = TOP, now: float | None = None) -> str:
     """The report of a search as HTML.
 
     Args:
+        search: from `read_search`.
         top: number of decoders of each stage to list and draw.
         now: Unix time of the report; None: the current time.
     """

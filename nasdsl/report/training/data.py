@@ -85,6 +85,9 @@ def is_training(folder: Path) -> bool:
 def read_training(folder: str | Path) -> Training:
     """Read the folder of a training.
 
+    Args:
+        folder: the ``--out`` of a training.
+
     Raises:
         ReportError: the folder is no training, or a file of it is broken.
     """

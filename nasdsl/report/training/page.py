@@ -84,6 +84,7 @@ def page(
     """The report of a training as HTML.
 
     Args:
+        training: from `read_training`.
         validation: the last evaluation with its boxes and images; None: the page is without what needs them.
         problem: why there is none.
         top: number of images with most errors.

@@ -45,7 +45,11 @@ def make_strategy(name: str, space: Space, seed: int = 0, aims: Aims | None = No
     """Make a strategy by its name.
 
     Args:
+        name: one of `STRATEGIES`.
+        space: whose fillings it proposes.
+        seed: of its random numbers.
         aims: costs to minimise while the reward is maximised. None: the reward alone.
+        options: of the strategy, by name.
 
     Raises:
         StrategyError: there is no strategy with this name, it has no such option, an option is out of range, or the strategy

@@ -28,7 +28,13 @@ def change_decision(space: Space, indices: Sequence[int], place: int, index: int
 
 
 def mutate(space: Space, indices: Sequence[int], rng: random.Random) -> Indices:
-    """Change one active decision, drawn uniformly, to another alternative."""
+    """Change one active decision, drawn uniformly, to another alternative.
+
+    Args:
+        space: that the filling is of.
+        indices: an integer for each decision, in the order of its `domains`.
+        rng: the generator to draw with; its state changes.
+    """
     active = space.active(indices)
     places = [d.index for d in space.domains if active[d.index] and d.size > 1]
     if not places:

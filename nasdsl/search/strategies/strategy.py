@@ -37,7 +37,12 @@ class Aims:
     known: KnownCosts
 
     def point(self, reward: float, costs: Costs) -> Point:
-        """Minus the reward, and the costs: coordinates that are minimised."""
+        """Minus the reward, and the costs: coordinates that are minimised.
+
+        Args:
+            reward: of a sample.
+            costs: of the sample, by name; all of the aims.
+        """
         return (-reward, *(float(costs[name]) for name in self.costs))
 
 
@@ -45,6 +50,10 @@ class Strategy(Protocol):
     """Proposes the fillings that a search evaluates, to maximise the reward.
 
     The same space, seed, options and order of calls give the same proposals on the same machine.
+
+    Args:
+        space: whose fillings it proposes.
+        seed: of its random numbers.
     """
 
     name: ClassVar[str]
@@ -62,6 +71,7 @@ class Strategy(Protocol):
         """Learn the reward of a sample. Samples come in any order, and may be other than this strategy's own.
 
         Args:
+            text: the sample: any filling of the space.
             reward: None if the sample failed, diverged, was stopped early or rejected; worse than any number. A reward that is
                 not finite counts as None.
         """
@@ -71,6 +81,9 @@ class Strategy(Protocol):
 
     def load(self, state: dict[str, Any]) -> None:
         """Load a state of a strategy with the same space and options.
+
+        Args:
+            state: what `state` returned, perhaps in another process.
 
         Raises:
             StrategyError: the state is of another strategy or space, or of options or a version with other contents. The
@@ -99,6 +112,8 @@ class FrontStrategy(Strategy, Protocol):
     """A strategy that can also search the front of reward and costs.
 
     Attributes:
+        space: whose fillings it proposes.
+        seed: of its random numbers.
         aims: None: it maximises the reward alone.
     """
 
@@ -110,12 +125,20 @@ class FrontStrategy(Strategy, Protocol):
         """Learn the reward and the costs of a sample; see `Strategy.observe`.
 
         Args:
+            text: the sample.
+            reward: see `Strategy.observe`.
             costs: all costs of the aims by name; not needed without aims, or if there is no reward.
         """
 
 
 def base_state(name: str, space: Space, rng: random.Random) -> dict[str, Any]:
-    """The part that every state has: the strategy's name, the sizes of the decisions, and the random state."""
+    """The part that every state has: the strategy's name, the sizes of the decisions, and the random state.
+
+    Args:
+        name: of the strategy.
+        space: that it searches.
+        rng: its generator.
+    """
     version, internal, gauss = rng.getstate()
     return {"strategy": name, "sizes": [d.size for d in space.domains], "rng": [version, list(internal), gauss]}
 
@@ -123,6 +146,12 @@ def base_state(name: str, space: Space, rng: random.Random) -> dict[str, Any]:
 @contextmanager
 def load_base_state(state: dict[str, Any], name: str, space: Space, rng: random.Random) -> Iterator[None]:
     """Context manager that loads the part made by `base_state`; the block loads the rest.
+
+    Args:
+        state: the whole state of the strategy.
+        name: of the strategy.
+        space: that it searches.
+        rng: its generator, which gets the state.
 
     Raises:
         StrategyError: the state is of another strategy or space, or the block finds something missing or invalid.

@@ -37,7 +37,11 @@ def load_package(module: str, extra: str) -> ModuleType:
 
 
 def decision_names(space: Space) -> tuple[str, ...]:
-    """A name for each decision: ``d07_op``, the number and the name of its choice."""
+    """A name for each decision: ``d07_op``, the number and the name of its choice.
+
+    Args:
+        space: whose decisions are named, in the order of its `domains`.
+    """
     width = len(str(len(space.domains) - 1))
     return tuple(f"d{domain.index:0{width}}_{domain.name or 'hole'}" for domain in space.domains)
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nasdsl.spaces.adapters.decisions import AdapterError, Evaluate, decision_names, excess, load_package, reward_of, walk
-from nasdsl.spaces.space import Domain, Filled, Space
+from nasdsl.spaces.domain import Domain
+from nasdsl.spaces.space import Filled, Space
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class NepsProblem:
 
     Attributes:
         pipeline_space: for NePS.
+        space: whose fillings NePS samples.
 
     Raises:
         MissingExtra: NePS is not installed.
@@ -71,7 +73,11 @@ class NepsProblem:
                 setattr(self.pipeline_space, self.names[domain.index], self._categorical(domain.index))
 
     def evaluate_pipeline(self, **config: Any) -> dict[str, Any]:
-        """Evaluate what NePS has sampled; its objective, and the text and the reward for NePS's files."""
+        """Evaluate what NePS has sampled; its objective, and the text and the reward for NePS's files.
+
+        Args:
+            config: what NePS has sampled, by name.
+        """
         text = self.text(config)
         if max(excess(self.space, text.indices)) > 0:
             return {"objective_to_minimize": self.penalty, "info_dict": {"text": str(text), "reward": None}}
@@ -81,6 +87,9 @@ class NepsProblem:
 
     def text(self, config: Mapping[str, Any]) -> Filled:
         """The text of the decoder of a configuration: the arguments of `evaluate_pipeline`, or a ``trial.config`` of NePS.
+
+        Args:
+            config: values by name.
 
         Raises:
             AdapterError: it is no configuration of this space.
@@ -102,6 +111,9 @@ class NepsProblem:
 
     def config(self, text: str) -> dict[str, Any]:
         """The configuration of a decoder of the space, as in ``trial.config``, for ``AskAndTell.tell_custom``.
+
+        Args:
+            text: a filling of the space.
 
         Raises:
             SpaceError, DiagnosticError: the text is no decoder of the space.

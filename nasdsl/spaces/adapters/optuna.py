@@ -29,6 +29,7 @@ class OptunaProblem:
     them, in their user attributes.
 
     Args:
+        space: whose fillings Optuna samples.
         evaluate: from text to reward, higher is better.
 
     Raises:
@@ -66,7 +67,11 @@ class OptunaProblem:
         return reward
 
     def suggest(self, trial: Any) -> Filled:
-        """Suggest all active decisions of a trial; the text of the decoder."""
+        """Suggest all active decisions of a trial; the text of the decoder.
+
+        Args:
+            trial: an ``optuna.Trial``.
+        """
 
         def choose(at: int) -> int:
             name, distribution = self.names[at], self.distributions[self.names[at]]
@@ -79,12 +84,19 @@ class OptunaProblem:
 
     @staticmethod
     def constraints(trial: Any) -> list[float]:
-        """By how much a finished trial breaks each requirement, for ``constraints_func`` of a sampler."""
+        """By how much a finished trial breaks each requirement, for ``constraints_func`` of a sampler.
+
+        Args:
+            trial: an ``optuna.trial.FrozenTrial`` of this problem.
+        """
         found: list[float] = trial.user_attrs.get(_EXCESS, [1.0])
         return found
 
     def params(self, text: str) -> dict[str, Any]:
         """The parameters of a decoder of the space, for ``study.enqueue_trial``.
+
+        Args:
+            text: a filling of the space.
 
         Raises:
             SpaceError, DiagnosticError: the text is no decoder of the space.
@@ -95,6 +107,9 @@ class OptunaProblem:
 
     def text(self, params: Mapping[str, Any]) -> Filled:
         """The text of the decoder with these parameters, such as ``study.best_params``.
+
+        Args:
+            params: values by the names of `decision_names`.
 
         Raises:
             AdapterError: a parameter is missing, or has a value that the decision does not have.
@@ -108,7 +123,12 @@ class OptunaProblem:
         return walk(self.space, choose)
 
     def finished_trial(self, text: str, reward: float) -> Any:
-        """A finished trial for ``study.add_trial``: results of another search, for a study to start from."""
+        """A finished trial for ``study.add_trial``: results of another search, for a study to start from.
+
+        Args:
+            text: a filling of the space.
+            reward: what its evaluation gave.
+        """
         params = self.params(text)
         return self._optuna.trial.create_trial(
             params=params,

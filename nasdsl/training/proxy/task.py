@@ -18,6 +18,7 @@ from nasdsl.data.seeds import mixed_seed
 from nasdsl.decoder import Decoder, loads
 from nasdsl.detection.fcos import IMPROVED, IMPROVED_PREDICTION
 from nasdsl.detection.method import Method
+from nasdsl.machine import device_problem
 from nasdsl.predictions import Fcos
 from nasdsl.training.errors import Diverged
 from nasdsl.training.progress import ProgressBar
@@ -378,7 +379,7 @@ def find_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ProxyError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    problem = device_problem(name)
+    if problem is not None:
+        raise ProxyError(problem)
+    return torch.empty(0, device=name).device

@@ -70,7 +70,7 @@ def test_proposals_are_fillings_that_keep_the_requirements(name: str, on: str) -
         assert space(on).keeps(text.indices)
 
 
-@pytest.mark.parametrize("on", ["nested", "bounded", "closed"])
+@pytest.mark.parametrize("on", ["nested", pytest.param("bounded", marks=pytest.mark.long), "closed"])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     "steps", [pytest.param(n, marks=() if n in (0, 5, 22) else pytest.mark.long) for n in (0, 2, 5, 17, 22)]
