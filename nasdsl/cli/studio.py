@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -29,6 +31,7 @@ def studio(file: str | None, port: int, no_browser: bool) -> None:
     nasdsl studio zoo:nas_fcos
     nasdsl studio --no-browser --port 8800
     """
+    import threading
     import webbrowser
 
     from nasdsl.mcp.folder import Folder
@@ -49,12 +52,19 @@ def studio(file: str | None, port: int, no_browser: bool) -> None:
         echo_err(f"{what} in {files.root}")
         click.echo(server.url)
         echo_err("Ctrl-C ends it.")
-        if not no_browser:
-            webbrowser.open(server.url)
+        if not no_browser and _has_display():
+            threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             echo_err("\nended")
+
+
+def _has_display() -> bool:
+    """Whether a browser opens a window. In a terminal alone it would be one like w3m, which has no JavaScript."""
+    if sys.platform in ("win32", "darwin") or "BROWSER" in os.environ:
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def _opened(file: str | None) -> tuple[str | None, str, Path]:

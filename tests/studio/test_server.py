@@ -265,6 +265,34 @@ def test_the_command_says_its_address_and_ends_at_ctrl_c(tmp_path: Path) -> None
     assert err == f"a.nas in {tmp_path.resolve()}\nCtrl-C ends it.\n\nended\n"
 
 
+def test_a_browser_is_opened_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import webbrowser
+
+    from click.testing import CliRunner
+
+    from nasdsl.cli import cli
+
+    opened: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+
+    def served(self: StudioServer, *_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StudioServer, "serve_forever", served)
+    monkeypatch.setattr(threading.Thread, "start", threading.Thread.run)  # at once
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert CliRunner().invoke(cli, ["studio"]).exit_code == 0
+    assert opened == []
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert CliRunner().invoke(cli, ["studio", "--no-browser"]).exit_code == 0
+    assert opened == []
+    result = CliRunner().invoke(cli, ["studio"])
+    assert opened == [result.stdout.strip()]
+
+
 def test_what_cannot_be_opened(tmp_path: Path) -> None:
     from click.testing import CliRunner
 

@@ -32,6 +32,15 @@ def test_a_file_is_made_and_changed(files: Files) -> None:
     assert [path.name for path in files.root.iterdir()] == ["a.nas"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes of files")
+def test_who_may_read_a_file_stays(files: Files) -> None:
+    path = files.root / "a.nas"
+    path.write_text("one\n")
+    path.chmod(0o600)
+    files.save("a.nas", "two\n", files.open("a.nas")["version"])
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("two\n", 0o600)
+
+
 def test_what_the_writer_has_not_seen_is_not_overwritten(files: Files) -> None:
     version = files.save("a.nas", "one\n", MISSING)["version"]
     (files.root / "a.nas").write_text("of another editor\n")
