@@ -260,6 +260,7 @@ def test_the_command_says_its_address_and_ends_at_ctrl_c(tmp_path: Path) -> None
     assert connection.getresponse().status == 200
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
+    connection.close()
     assert process.returncode == 0
     assert out == ""
     assert err == f"a.nas in {tmp_path.resolve()}\nCtrl-C ends it.\n\nended\n"
