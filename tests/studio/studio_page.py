@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -57,6 +58,13 @@ class Page:
     def undo(self) -> None:
         self.tab.locator(".cm-content").click()
         self.tab.keyboard.press("Control+z")
+
+    def becomes(self, text: str) -> None:
+        """Wait until this is the text."""
+        end = time.monotonic() + PATIENCE / 1000
+        while self.text != text and time.monotonic() < end:
+            self.tab.wait_for_timeout(50)
+        assert self.text == text
 
     def shown(self, selector: str, text: str) -> Any:
         """Wait for an element with a text."""
