@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -11,6 +12,8 @@ from typing import IO, Any
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file so that it has either its old or its complete new content, even if the process or the machine fails.
+
+    It keeps its mode: the new content can be read by whom the old one could.
 
     Args:
         write: writes the content to an open file.
@@ -21,6 +24,8 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     unfinished = path.with_name(f".{path.name}.unfinished")  # one name, so that a killed process leaves at most one
     try:
         with open(unfinished, "wb") as file:
+            if path.exists():
+                os.chmod(unfinished, stat.S_IMODE(path.stat().st_mode))
             write(file)
             file.flush()
             os.fsync(file.fileno())

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from nasdsl.diagnostics import printable
-from nasdsl.files import write_atomically
+from nasdsl.files import write_bytes
 from nasdsl.mcp.folder import Folder, ToolFailure
 from nasdsl.semantics.files import MAX_BYTES
 from nasdsl.studio.messages import MAX_TEXT
@@ -124,14 +123,7 @@ class Files:
                 raise BadRequest(f"cannot write {name}: a link is in its way")
             try:
                 data = found.encode(text)
-                mode = stat.S_IMODE(path.stat().st_mode) if found.version != MISSING else None
-
-                def write(file: IO[bytes]) -> None:
-                    file.write(data)
-                    if mode is not None:  # the new file may be read by whom the old one could
-                        os.chmod(file.name, mode)
-
-                write_atomically(path, write)
+                write_bytes(path, data)
             except UnicodeEncodeError:
                 raise BadRequest("the text holds half of a character, which no file can hold") from None
             except OSError as error:
