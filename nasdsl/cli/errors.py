@@ -58,6 +58,7 @@ def warnings_as_messages() -> Iterator[None]:
     import warnings
 
     with warnings.catch_warnings():
+        warnings.filterwarnings("default", category=UserWarning, module=r"nasdsl\.")  # messages, also under `python -W error`
         original = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *location: Any, **options: Any) -> None:
