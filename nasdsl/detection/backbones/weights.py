@@ -87,7 +87,7 @@ def read_file(path: Path) -> Checkpoint:
     """
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 content: Any = {name: arrays[name] for name in arrays.files}
         elif path.suffix == ".safetensors":
             content = importlib.import_module("safetensors.torch").load_file(path)
