@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,7 +98,7 @@ def try_mcp(environment: Environment) -> None:
 
 
 def try_studio(environment: Environment) -> None:
-    """The page, and the findings of a text; Ctrl-C ends it."""
+    """The page, and the findings of a text."""
     print("$ nasdsl studio", flush=True)
     process = subprocess.Popen(
         [environment.program("nasdsl"), "studio", "--no-browser"], stdout=subprocess.PIPE, cwd=environment.work,
@@ -118,7 +117,7 @@ def try_studio(environment: Environment) -> None:
         with urlopen(Request(address + "ask", body, {"Content-Type": "application/json"})) as answer:
             found = json.load(answer)["diagnostics"]
         require([f["code"] for f in found] == ["NAS201"], f"the studio found {found}")
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait()
     finally:
         timer.cancel()

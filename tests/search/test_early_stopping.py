@@ -287,7 +287,7 @@ def test_a_search_that_stops_early(out: Path) -> None:
     again = [t for t in trials if t.verdict == "duplicate" and trials[t.duplicate_of].verdict == "stopped"]
     assert again
     assert not any(t.thresholds for t in again)
-    rows = list(csv.DictReader(SearchRun(out).trials.open()))
+    rows = list(csv.DictReader(SearchRun(out).trials.read_text().splitlines()))
     assert [row["verdict"] for row in rows] == [t.verdict for t in trials]
     assert trials.best is max(trials.ok, key=lambda t: t.score)
 

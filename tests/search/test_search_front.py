@@ -206,7 +206,7 @@ def test_the_front_the_best_and_the_files(tmp_path: Path) -> None:
     assert {trial.number for trial in trials.top(len(front))} == expected
     assert trials.best == trials.top(1)[0]
     assert len(trials.top(1000)) == len(trials.ok)
-    rows = list(csv.DictReader((tmp_path / "run" / "front.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "run" / "front.csv").read_text().splitlines()))
     assert [int(row["number"]) for row in rows] == [trial.number for trial in front]
     assert sorted(int(row["rank"]) for row in rows) == list(range(1, len(front) + 1))
     assert next(int(row["number"]) for row in rows if row["rank"] == "1") == trials.best.number

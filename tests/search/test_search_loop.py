@@ -202,7 +202,7 @@ def test_files_in_the_folder(out: Path) -> None:
     assert set(pareto) == {"macs", "params"}
     assert pareto["macs"][0].keys() >= {"reward", "score", "macs", "params", "text"}
 
-    rows = list(csv.DictReader(run.trials.open()))
+    rows = list(csv.DictReader(run.trials.read_text().splitlines()))
     assert [int(row["number"]) for row in rows] == list(range(60))
     assert [row["verdict"] for row in rows] == [t.verdict for t in trials]
     assert [row["reward"] for row in rows] == ["" if t.reward is None else str(t.reward) for t in trials]
