@@ -416,6 +416,7 @@ def start_worker(root: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore:no worker takes the search's tasks")  # on a slow machine they start late
 def test_workers_that_are_killed_lose_nothing(tmp_path: Path) -> None:
     """Two real ones: one is killed in the midst, and what it was evaluating ends with it; the other is ended by SIGTERM."""
     shared, log = tmp_path / "shared", tmp_path / "log"
