@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 from browser_page import BROWSER
+from filelock import FileLock
 from studio_page import Page
 
 from nasdsl import loads, resources
@@ -42,13 +44,22 @@ def npm(*arguments: str) -> None:
         timeout=900,
         env={**os.environ, "PYTHON": sys.executable},
     )
-    assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
+    said = ran.stdout[-3000:] + ran.stderr[-3000:]
+    if ran.returncode and re.search(UNREACHABLE, said):
+        pytest.skip(f"NO REGISTRY: npm or pip could not reach its packages: {said[-300:]}")
+    assert ran.returncode == 0, said
+
+
+UNREACHABLE = (
+    r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|name resolution|Max retries exceeded"
+)
 
 
 @pytest.fixture(scope="session")
 def _packages() -> None:
-    if not (SOURCES / "node_modules" / "esbuild").is_dir():
-        npm("ci", "--no-audit", "--no-fund")
+    with FileLock(SOURCES / ".npm.lock"):  # several processes of the tests install them once
+        if not (SOURCES / "node_modules" / "esbuild").is_dir():
+            npm("ci", "--no-audit", "--no-fund")
 
 
 @pytest.fixture(scope="module")
