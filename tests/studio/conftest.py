@@ -10,25 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser_page import browser  # noqa: F401  # the fixture
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-sys.path.insert(0, str(HERE.parent / "report"))  # browser_page
-
-from browser_page import BROWSER, OPTIONS, PATIENCE  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Chromium, started by Playwright."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need Playwright: pip install playwright")
-    with sync_api.sync_playwright() as playwright:
-        profile = tmp_path_factory.mktemp("profile")  # not that of the user
-        made = playwright.chromium.launch(
-            executable_path=BROWSER, args=list(OPTIONS), env={"HOME": str(profile)}, timeout=PATIENCE
-        )
-        yield made
-        made.close()
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

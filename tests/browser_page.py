@@ -1,10 +1,13 @@
-"""A page in headless Chromium."""
+"""Headless Chromium, and a page in it."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 OPTIONS = (
@@ -15,6 +18,19 @@ PATIENCE = 120_000
 """Timeout in milliseconds; a page needs one or two seconds on an idle core."""
 
 NO_BROWSER = "NO BROWSER: the report was not tested in one. Install Chromium: apt-get install chromium"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Chromium, started by Playwright."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need Playwright: pip install playwright")
+    with sync_api.sync_playwright() as playwright:
+        profile = tmp_path_factory.mktemp("profile")  # not that of the user
+        made = playwright.chromium.launch(
+            executable_path=BROWSER, args=list(OPTIONS), env={"HOME": str(profile)}, timeout=PATIENCE
+        )
+        yield made
+        made.close()
 
 
 class Opened:
