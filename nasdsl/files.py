@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import stat
@@ -13,7 +15,8 @@ from typing import IO, Any
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file so that it has either its old or its complete new content, even if the process or the machine fails.
 
-    It keeps its mode: the new content can be read by whom the old one could.
+    It keeps its mode: the new content can be read by whom the old one could. A link in the place of the unfinished file is not
+    followed.
 
     Args:
         write: writes the content to an open file.
@@ -22,9 +25,11 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         OSError: it cannot be written; the old file is unchanged. It has the file's name.
     """
     unfinished = path.with_name(f".{path.name}.unfinished")  # one name, so that a killed process leaves at most one
+    if unfinished.is_symlink():
+        raise OSError(errno.ELOOP, "a link is in its way", str(path))
     try:
         with open(unfinished, "wb") as file:
-            if path.exists():
+            with contextlib.suppress(FileNotFoundError):
                 os.chmod(unfinished, stat.S_IMODE(path.stat().st_mode))
             write(file)
             file.flush()

@@ -71,7 +71,7 @@ def device_problem(name: str) -> str | None:
             reason = "" if torch.backends.mps.is_available() else "it is a Mac's GPU, and torch sees none"
         else:
             torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # as the part of torch for it has it, or lacks it
         first = str(error).split("\n")[0].split(". ")[0]
         reason = "expected cpu, cuda, cuda:1 or mps" if "device string" in first else first
     return f"device {name!r} cannot be used: {reason}" if reason else None

@@ -35,9 +35,21 @@ def is_space(path: Path) -> bool:
     return path.parent.name == "spaces"
 
 
+def kind(path: Path) -> str:
+    """What a file of the zoo holds: ``space`` or ``decoder``."""
+    return "space" if is_space(path) else "decoder"
+
+
 def title(text: str) -> str:
     """The first line of a file of the zoo, which says what it is."""
     return text.splitlines()[0].lstrip("# ").rstrip(":,. ")
+
+
+def zoo_entries() -> list[dict[str, str]]:
+    """``name``, ``kind`` and ``about``, its first line, of each file of the zoo."""
+    return [
+        {"name": name, "kind": kind(path), "about": title(path.read_text(encoding="utf-8"))} for name, path in zoo().items()
+    ]
 
 
 def read(name: str, file: str) -> str:

@@ -29,7 +29,7 @@ def exit_on_error() -> Iterator[None]:
     errors pass through.
     """
     from nasdsl.backends.layer_errors import first_line, is_out_of_memory, layer_error_message
-    from nasdsl.diagnostics import DiagnosticError
+    from nasdsl.diagnostics import DiagnosticError, is_message
     from nasdsl.semantics.files import UnreadableFile
 
     try:
@@ -42,7 +42,7 @@ def exit_on_error() -> Iterator[None]:
     except OSError as error:
         fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
     except Exception as error:
-        if isinstance(error, ValueError) and type(error).__module__.startswith("nasdsl."):
+        if is_message(error):
             fail(str(error))
         message = layer_error_message(error)
         if is_out_of_memory(error):

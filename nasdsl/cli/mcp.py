@@ -27,7 +27,7 @@ def mcp(folder: str, write: bool) -> None:
         if (error.name or "").partition(".")[0] not in ("mcp", "mcp_types"):
             raise
         fail("the server needs the package mcp: pip install 'nasdsl[mcp]'")
-    from nasdsl.mcp.folder import Folder
+    from nasdsl.folder import Folder
     from nasdsl.mcp.wire import bounded_stdio
 
     with exit_on_error():

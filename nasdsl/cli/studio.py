@@ -34,7 +34,7 @@ def studio(file: str | None, port: int, no_browser: bool) -> None:
     import threading
     import webbrowser
 
-    from nasdsl.mcp.folder import Folder
+    from nasdsl.folder import Folder
     from nasdsl.studio.server import ADDRESS, StudioServer
     from nasdsl.studio.text_file import Files
 

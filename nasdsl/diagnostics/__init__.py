@@ -1,7 +1,7 @@
 """Source texts, spans and diagnostics, and how they are printed. Imports nothing else of nasdsl."""
 
 from nasdsl.diagnostics.diagnostic import Code, Diagnostic, did_you_mean, printable
-from nasdsl.diagnostics.error import DiagnosticError
+from nasdsl.diagnostics.error import DiagnosticError, is_message
 from nasdsl.diagnostics.render import explain, render, render_all
 from nasdsl.diagnostics.span import Source, Span
 
@@ -13,6 +13,7 @@ __all__ = [
     "Span",
     "did_you_mean",
     "explain",
+    "is_message",
     "printable",
     "render",
     "render_all",

@@ -1,4 +1,4 @@
-"""The exception for a text with errors."""
+"""The exception for a text with errors, and which exceptions are messages."""
 
 from __future__ import annotations
 
@@ -17,3 +17,8 @@ class DiagnosticError(ValueError):
 
     def __str__(self) -> str:
         return "\n" + render_all(self.diagnostics)
+
+
+def is_message(error: BaseException) -> bool:
+    """Whether an error's text is written for users: it is a `ValueError` or `OSError` of this package, not one of Python's."""
+    return isinstance(error, ValueError | OSError) and type(error).__module__.startswith("nasdsl.")

@@ -11,8 +11,8 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ToolAnnotations
 
-from nasdsl.diagnostics import DiagnosticError, render_all
-from nasdsl.mcp.folder import Folder
+from nasdsl.diagnostics import DiagnosticError, is_message, render_all
+from nasdsl.folder import Folder
 from nasdsl.mcp.tools import MAX_SHOWN, Toolbox
 
 INSTRUCTIONS = """\
@@ -50,7 +50,7 @@ def _with_messages(tool: Callable[..., Any]) -> Callable[..., Any]:
         except OSError as error:
             raise ToolError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
         except ValueError as error:
-            if not type(error).__module__.startswith("nasdsl."):
+            if not is_message(error):
                 raise
             raise ToolError(str(error)) from None
 

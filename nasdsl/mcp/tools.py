@@ -15,9 +15,9 @@ from nasdsl.decoder import REFERENCE_BACKBONE, Decoder, check_source, load_sourc
 from nasdsl.diagnostics import Source, printable, render_all
 from nasdsl.diagnostics import explain as explain_code
 from nasdsl.diagnostics.catalogue import CODES
+from nasdsl.folder import Folder
 from nasdsl.grammar_export import language_grammar, space_grammar
 from nasdsl.image_size import SIZE_FORM, parse_size
-from nasdsl.mcp.folder import Folder, ToolFailure
 from nasdsl.search.run import SearchRun, load_trials
 from nasdsl.semantics.files import read_source, zoo_file
 from nasdsl.spaces import Space, load_space_source
@@ -44,13 +44,18 @@ MAX_SHOWN: Final = 100
 """Diagnostics of one call; the others are counted."""
 
 
+class ToolFailure(ValueError):
+    """What a tool cannot do, as a message for the one who called it."""
+
+
 class Toolbox:
     """The tools over one folder.
 
     Every tool takes a decoder, or a space, as ``text``, or as ``path``: a .nas file in the folder, or ``zoo:NAME``.
 
     Raises:
-        ToolFailure: a path lies outside of the folder, an argument has no meaning, or something is too large.
+        FolderError: a path lies outside of the folder, or is not to be written.
+        ToolFailure: an argument has no meaning, or something is too large.
         DiagnosticError: the text has errors.
         ValueError, OSError: other errors of the package; see `nasdsl.cli.errors.exit_on_error`.
     """
@@ -142,9 +147,8 @@ class Toolbox:
         """List the decoders and search spaces that come with nasdsl; with `name`, give the text of that one."""
         if name:
             found = Path(zoo_file(f"zoo:{name}"))
-            return {"name": name, "kind": _kind(found), "text": found.read_text(encoding="utf-8")}
-        files = resources.zoo().items()
-        return {"entries": [{"name": n, "kind": _kind(f), "about": resources.title(f.read_text("utf-8"))} for n, f in files]}
+            return {"name": name, "kind": resources.kind(found), "text": found.read_text(encoding="utf-8")}
+        return {"entries": resources.zoo_entries()}
 
     def search_status(self, folder: str, top: int = 5) -> dict[str, Any]:
         """How a search in the served folder stands, also while it runs: its trials by result, and the best decoders so far."""
@@ -222,10 +226,6 @@ class Toolbox:
             "results": dict(trials.counts),
             "best": best,
         }
-
-
-def _kind(file: Path) -> str:
-    return "space" if resources.is_space(file) else "decoder"
 
 
 def _size(size: str) -> tuple[int, int] | None:

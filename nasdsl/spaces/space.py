@@ -17,6 +17,7 @@ from nasdsl.backends.requirements import Quantities, quantity_of, violations
 from nasdsl.decoder import REFERENCE_BACKBONE, Decoder, check_source, errors_of, loads
 from nasdsl.diagnostics import DiagnosticError, Source
 from nasdsl.diagnostics.allowed import allowed_codes
+from nasdsl.semantics.check import Checked
 from nasdsl.semantics.conditions import numbered
 from nasdsl.semantics.files import read_source, zoo_file
 from nasdsl.semantics.program import Program
@@ -155,7 +156,7 @@ class Space:
         return self._with(with_detector(self.source, sizes, backbones))
 
     def _with(self, source: Source) -> Space:
-        made = _space(source, self.path, self.backbone.name, self.classes)
+        made = _space(check_source(source, path=self.path), source, self.path, self.backbone.name, self.classes)
         made.on_rejections = self.on_rejections
         return made
 
@@ -383,8 +384,9 @@ def loads_space(text: str, *, backbone: str | None = None, classes: int = 80) ->
 
 
 def load_space_source(
-    source: Source, path: Path | None = None, *, backbone: str | None = None, classes: int = 80, root: Path | None = None
-) -> Space:
+    source: Source, path: Path | None = None, *, backbone: str | None = None, classes: int = 80, root: Path | None = None,
+    checked: Checked | None = None,
+) -> Space:  # fmt: skip
     """Read a space from a source; see `load_space`.
 
     Args:
@@ -393,16 +395,17 @@ def load_space_source(
         backbone: what its requirements are computed for; None: that of its text, or resnet50.
         classes: number of classes, likewise.
         root: the folder that files which it uses must not leave; None: the file's own.
+        checked: what `check_source` has found in it; None: it is checked now.
     """
-    space = _space(source, path, backbone or REFERENCE_BACKBONE, classes, root)
+    checked = checked or check_source(source, path=path, root=root)
+    space = _space(checked, source, path, backbone or REFERENCE_BACKBONE, classes)
     if backbone is None or space.backbones in ((), (backbone,)):
         return space
     return space.with_detector(backbones=[backbone])
 
 
-def _space(source: Source, path: Path | None, backbone: str, classes: int, root: Path | None = None) -> Space:
+def _space(checked: Checked, source: Source, path: Path | None, backbone: str, classes: int) -> Space:
     """A space; `backbone` is that of a text which names none."""
-    checked = check_source(source, path=path, root=root)
     if checked.program is None or checked.architecture is None:
         raise DiagnosticError(errors_of(checked, source))
     space = Space(checked.program, source, find_backbone(backbone), classes, path)

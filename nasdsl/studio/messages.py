@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from nasdsl import resources
 from nasdsl.decoder import load_source
-from nasdsl.diagnostics import DiagnosticError, Source, explain, printable
+from nasdsl.diagnostics import DiagnosticError, Source, explain, is_message, printable
 from nasdsl.semantics.files import zoo_file
 from nasdsl.studio.result import CLASSES, check, graph_of
 from nasdsl.studio.settings import BadRequest, read_settings
@@ -70,7 +70,7 @@ def answer(request: Any, place: Place = NOWHERE) -> dict[str, Any]:
         first = error.diagnostics[0]
         return {"error": f"{first.message} (line {first.span.line})"}
     except (ValueError, OSError) as error:
-        if not type(error).__module__.startswith("nasdsl."):
+        if not is_message(error):
             raise
         return {"error": str(error)}
 
@@ -119,7 +119,7 @@ def _source_code(request: Mapping[str, Any], place: Place) -> dict[str, Any]:
 
 def _zoo(request: Mapping[str, Any], place: Place) -> dict[str, Any]:
     found = Path(zoo_file(f"zoo:{request.get('name')}"))
-    return {"text": found.read_text(encoding="utf-8"), "kind": "space" if resources.is_space(found) else "decoder"}
+    return {"text": found.read_text(encoding="utf-8"), "kind": resources.kind(found)}
 
 
 def _explain(request: Mapping[str, Any], place: Place) -> dict[str, Any]:

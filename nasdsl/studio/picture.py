@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from nasdsl.backends.cost import Areas
 from nasdsl.backends.diagrams.diagram import Box, Diagram
 from nasdsl.backends.diagrams.dot import element_ids, emit_diagram
 from nasdsl.backends.diagrams.folding import Folding, views
 from nasdsl.diagnostics import Source
-from nasdsl.layers import Feature
 
 
 def picture(folding: Folding, view: int, shown: Source | None) -> dict[str, Any]:
@@ -56,17 +54,9 @@ def _row(whole: Diagram, box: Box, shown: Source | None) -> dict[str, Any]:
         "role": box.role,
         "family": box.family,
         "level": box.level,
-        "shape": _shape(whole, box),
+        "shape": whole.shape(box),
         "macs": box.macs,
         "params": box.params,
         "line": box.span.line if is_shown else None,
         "last": box.span.line + box.span.text.count("\n") if is_shown else None,
     }
-
-
-def _shape(whole: Diagram, box: Box) -> str:
-    """``256 x 100 x 136``; in the head, which is applied to every level, the channels alone."""
-    if box.level is None:
-        return str(box.width or "")
-    height, width = Areas(whole.table.size).map(Feature(box.level, box.width))
-    return f"{box.width} x {height} x {width}"

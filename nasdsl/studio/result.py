@@ -11,10 +11,10 @@ from nasdsl.backends import diagrams
 from nasdsl.backends.cost import CostTable, cost
 from nasdsl.backends.requirements import DEFAULT_SIZE, quantity_of
 from nasdsl.decoder import REFERENCE_BACKBONE, Decoder, check_source, load_source
-from nasdsl.diagnostics import DiagnosticError, Source, Span
-from nasdsl.ir import Graph, MissingFeature
+from nasdsl.diagnostics import DiagnosticError, Source, Span, is_message
+from nasdsl.ir import Graph
 from nasdsl.semantics.check import Checked
-from nasdsl.spaces import Space, SpaceError, load_space_source
+from nasdsl.spaces import Space, load_space_source
 from nasdsl.studio.picture import picture
 from nasdsl.studio.places import Places
 from nasdsl.studio.settings import Settings
@@ -70,7 +70,9 @@ def check(
     try:
         if checked.program.decisions:
             result["kind"] = "space"
-            space = _space(source, settings, path, root)
+            space = load_space_source(source, path, backbone=settings.backbone, classes=CLASSES, root=root, checked=checked)
+            if settings.width is not None:
+                space = space.with_width(settings.width)
             result["space"] = _described(space)
             decoder, text = _sample(space, seed)
             result["space"] |= {"sample": text, "seed": seed}
@@ -83,8 +85,8 @@ def check(
     except DiagnosticError as error:
         at = f"at width {settings.width}: " if settings.width is not None else ""
         return result | {"problem": at + "; ".join(f"{d.message} (line {d.span.line})" for d in error.diagnostics[:3])}
-    except (NoFigures, MissingFeature, SpaceError, ValueError) as error:
-        if not type(error).__module__.startswith("nasdsl."):
+    except ValueError as error:
+        if not is_message(error):
             raise
         return result | {"problem": str(error)}
 
@@ -128,11 +130,6 @@ def _figures(decoder: Decoder, settings: Settings, view: int, shown: Source | No
 
 
 # ------------------------------------------------------------------------------------------------------- spaces
-
-
-def _space(source: Source, settings: Settings, path: Path | None, root: Path | None) -> Space:
-    space = load_space_source(source, path, backbone=settings.backbone, classes=CLASSES, root=root)
-    return space if settings.width is None else space.with_width(settings.width)
 
 
 def _described(space: Space) -> dict[str, Any]:

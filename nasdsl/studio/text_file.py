@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from nasdsl.diagnostics import printable
 from nasdsl.files import write_bytes
-from nasdsl.mcp.folder import Folder, ToolFailure
+from nasdsl.folder import Folder, FolderError
 from nasdsl.semantics.files import MAX_BYTES
 from nasdsl.studio.messages import MAX_TEXT
 from nasdsl.studio.settings import BadRequest
@@ -95,12 +95,12 @@ class Files:
 
     def open(self, name: str) -> dict[str, Any]:
         """``name``, ``text``, ``version``, and whether it ``exists``."""
-        return _told(name, self.read(name))
+        return _as_answer(name, self.read(name))
 
     def changes(self, name: str, version: str) -> dict[str, Any]:
         """What has become of a file since a version of it: ``{"changed": False}``, or what `open` gives with ``changed``."""
         found = self.read(name)
-        return {"changed": False} if found.version == version else {"changed": True, **_told(name, found)}
+        return {"changed": False} if found.version == version else {"changed": True, **_as_answer(name, found)}
 
     def save(self, name: str, text: str, version: str) -> dict[str, Any]:
         """Write a file, whole or not at all, if it is still the version that the writer has seen.
@@ -117,10 +117,8 @@ class Files:
         with self._lock:
             found = self.read(name)
             if found.version != version:
-                return {"saved": False, **_told(name, found)}
+                return {"saved": False, **_as_answer(name, found)}
             path = self._path(name)
-            if path.with_name(f".{path.name}.unfinished").is_symlink():  # which writing would follow
-                raise BadRequest(f"cannot write {name}: a link is in its way")
             try:
                 data = found.encode(text)
                 write_bytes(path, data)
@@ -141,7 +139,7 @@ class Files:
             raise BadRequest(f"{shown!r} is no name of a file; expected one such as mine.nas, without a folder")
         try:
             path = self.folder.path(name)
-        except ToolFailure as error:
+        except FolderError as error:
             raise BadRequest(str(error)) from None
         if path.parent != self.root or path.suffix != ".nas":
             raise BadRequest(f"{shown} is a link to a file of another folder or kind, and is not opened")
@@ -156,5 +154,5 @@ class Files:
         return path
 
 
-def _told(name: str, found: Content) -> dict[str, Any]:
+def _as_answer(name: str, found: Content) -> dict[str, Any]:
     return {"name": name, "text": found.text, "version": found.version, "exists": found.version != MISSING}

@@ -54,9 +54,5 @@ def start() -> dict[str, Any]:
         "version": __version__,
         "words": words(),
         "backbones": [{"name": name, "about": make(name).description} for name, make in BACKBONES.items()],
-        "zoo": [
-            {"name": name, "kind": "space" if resources.is_space(path) else "decoder", "about": resources.title(text)}
-            for name, path in resources.zoo().items()
-            for text in (path.read_text(encoding="utf-8"),)
-        ],
+        "zoo": resources.zoo_entries(),
     }

@@ -110,7 +110,7 @@ def _device(wanted: str | torch.device | None) -> torch.device:
         name = f"cuda:{rank}"
     problem = device_problem(name)
     if problem is not None:
-        raise TrainingError(problem if rank is None else f"{problem}; expected at most one process for each")
+        raise TrainingError(f"{problem}; expected at most one process for each" if name == f"cuda:{rank}" else problem)
     device = torch.device(name)
     if device.type == "cuda":
         device = torch.device("cuda", device.index or 0)

@@ -58,7 +58,7 @@ class Environment:
         return self.folder / "bin" / name
 
     def python(self, *words: str, **options: str) -> str:
-        return run(self.program("python"), *words, cwd=self.work, env=self.variables, **options)  # type: ignore[arg-type]
+        return run(self.program("python"), *words, cwd=self.work, env=self.variables, **options)  # type: ignore[arg-type]  # those of `run` that are texts
 
     def nasdsl(self, command: str, *, code: int = 0) -> str:
         """Run a command of the package; see `run`."""

@@ -152,7 +152,7 @@ def test_the_source_is_the_same_as_with_torch(site: Path, tmp_path: Path) -> Non
 
 def test_the_studio_answers(site: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from nasdsl.mcp.folder import Folder; from nasdsl.studio.server import StudioServer\n"
+        "import sys; from nasdsl.folder import Folder; from nasdsl.studio.server import StudioServer\n"
         "from nasdsl.studio.text_file import Files; server = StudioServer(Files(Folder.open('.')))\n"
         "text = server.ask({'kind': 'zoo', 'name': 'nas_fcos'})['text']\n"
         "assert 'picture' in server.ask({'kind': 'check', 'text': text})\n"

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from nasdsl.mcp.folder import Folder
+from nasdsl.folder import Folder
 from nasdsl.studio.server import MAX_BODY, PAGE_FILES, StudioServer
 from nasdsl.studio.text_file import MISSING, Files
 

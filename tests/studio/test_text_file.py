@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nasdsl.mcp.folder import Folder
+from nasdsl.folder import Folder
 from nasdsl.studio.messages import MAX_TEXT
 from nasdsl.studio.settings import BadRequest
 from nasdsl.studio.text_file import MISSING, Files

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from nasdsl.backends.cost import CostTable
+from nasdsl.backends.cost import Areas, CostTable
 from nasdsl.diagnostics import Span
-from nasdsl.layers import Layer
+from nasdsl.layers import Feature, Layer
 from nasdsl.semantics.architecture import Group
 
 Family: TypeAlias = Literal[
@@ -174,6 +174,14 @@ class Diagram:
         for tower in self.towers:
             yield from tower.layers
             yield from tower.predictions
+
+    def shape(self, box: Box) -> str:
+        """``256 x 100 x 136``: channels, height and width of a box's map; in the head, which is applied to every level, the
+        channels alone, and empty where they differ."""
+        if box.level is None:
+            return str(box.width or "")
+        height, width = Areas(self.table.size).map(Feature(box.level, box.width))
+        return f"{box.width} x {height} x {width}"
 
 
 def level_difference(source: int | None, target: int | None) -> int:

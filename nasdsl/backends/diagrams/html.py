@@ -10,13 +10,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 
-from nasdsl.backends.cost import Areas
-from nasdsl.backends.diagrams.diagram import Box, Diagram
+from nasdsl.backends.diagrams.diagram import Diagram
 from nasdsl.backends.diagrams.dot import TONE, element_ids, emit_diagram, escape
 from nasdsl.backends.diagrams.folding import View
 from nasdsl.backends.diagrams.labels import cost_summary
 from nasdsl.diagnostics import Source
-from nasdsl.layers import Feature
 
 
 def emit_page(views: Sequence[View], draw: Callable[[str], str]) -> str:
@@ -96,7 +94,7 @@ def _listing(number: int, source: Source) -> str:
 def _rows(drawn: Diagram, elements: dict[str, str]) -> Iterator[str]:
     table = drawn.table
     for box in drawn.boxes:
-        cells = [box.name, box.text, "" if box.level is None else str(box.level), _shape(drawn, box)]
+        cells = [box.name, box.text, "" if box.level is None else str(box.level), drawn.shape(box) or "·"]
         figures = [f"{box.macs:,}", f"{box.params:,}"]
         yield (
             f'<tr data-box="{elements[box.id]}">'
@@ -114,13 +112,6 @@ def _rows(drawn: Diagram, elements: dict[str, str]) -> Iterator[str]:
             f'<tr class="gone"><td colspan="4">{name}</td><td class="n">{absent.macs:,}</td>'
             f'<td class="n">{absent.params:,}</td><td class="n">{absent.span.line}</td></tr>'
         )
-
-
-def _shape(drawn: Diagram, box: Box) -> str:
-    if box.level is None:
-        return str(box.width or "·")
-    height, width = Areas(drawn.table.size).map(Feature(box.level, box.width))
-    return f"{box.width} x {height} x {width}"
 
 
 _PAGE = """<!DOCTYPE html>
