@@ -111,8 +111,8 @@ class TreeParser:
         return end
 
     def _feed(self, tokens: Sequence[Tok]) -> None:
-        # What mypy is told to ignore: it does not follow tests of a class by `is`, which are the fastest; and the row of a state
-        # has nothing but next states for what is no terminal.
+        # What mypy is told to ignore: it does not follow tests of a class by `is`, which are the fastest, and does not know
+        # that a row has nothing but next states for what is no terminal.
         rows, states, starts, values = self.tables.rows, self.states, self.starts, self.values
         push_state, push_start, push_value = states.append, starts.append, values.append
         for number, token in enumerate(tokens, self.read):
