@@ -119,7 +119,7 @@ class Space:
         return f"<Space {self.name}: {len(self.domains)} decisions, {self.size} decoders>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _space, (self.source, self.path, self.backbone.name, self.classes)
+        return _read_space, (self.source, self.path, self.backbone.name, self.classes)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -156,7 +156,7 @@ class Space:
         return self._with(with_detector(self.source, sizes, backbones))
 
     def _with(self, source: Source) -> Space:
-        made = _space(check_source(source, path=self.path), source, self.path, self.backbone.name, self.classes)
+        made = _read_space(source, self.path, self.backbone.name, self.classes)
         made.on_rejections = self.on_rejections
         return made
 
@@ -402,6 +402,11 @@ def load_space_source(
     if backbone is None or space.backbones in ((), (backbone,)):
         return space
     return space.with_detector(backbones=[backbone])
+
+
+def _read_space(source: Source, path: Path | None, backbone: str, classes: int) -> Space:
+    """A space, after its text is checked; see `_space`."""
+    return _space(check_source(source, path=path), source, path, backbone, classes)
 
 
 def _space(checked: Checked, source: Source, path: Path | None, backbone: str, classes: int) -> Space:
