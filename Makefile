@@ -4,7 +4,7 @@ VENV ?= .venv
 LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long test-lowest test-wheel check bench docs zoo goldens vsix studio-page playground clean
+.PHONY: demo test test-long test-gpu test-lowest test-wheel check bench bench-gpu docs zoo goldens vsix studio-page playground clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nasdsl needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
@@ -39,6 +39,11 @@ test: check
 # The tests that take longest: distributed and killed trainings, exports of large decoders, interpreted kernels.
 test-long: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --dist worksteal -m long
+
+# The tests that need a GPU with CUDA, those that take long among them. `make test` runs the others of them too where there is one.
+test-gpu: $(VENV)/.installed
+	@$(BIN)/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' || { echo "torch sees no GPU"; exit 1; }
+	$(BIN)/python -m pytest -m gpu
 
 # The tests with the lowest versions that pyproject.toml allows, in an environment of its own. ONLY="tests/nn -x" runs these.
 # Old versions warn of things that newer ones have mended, so that warnings are no errors here.
