@@ -28,6 +28,9 @@ Tensors: TypeAlias = tuple[Tensor, ...]
 Function: TypeAlias = Callable[..., Tensors]
 """Tensors to tensors, without keyword arguments."""
 
+Reads: TypeAlias = Callable[[], Sequence[Tensor] | None]
+"""The tensors that a function reads besides its inputs, as they are now; None if it must run itself."""
+
 CAPACITY = 8
 """Graphs that a cache keeps."""
 CALLS_BEFORE_CAPTURE = 2
@@ -152,7 +155,7 @@ class CudaBackend:
         run()
         end.record()
         end.synchronize()
-        return start.elapsed_time(end) / 1000
+        return float(start.elapsed_time(end)) / 1000
 
 
 class CapturedCall:
@@ -203,6 +206,10 @@ class _Entry(NamedTuple):
     reads: tuple[Tensor, ...]
     places: tuple[int, ...]
 
+    def reads_these(self, tensors: Sequence[Tensor] | None) -> bool:
+        """Whether these are what it reads."""
+        return tensors is not None and tuple(t.data_ptr() for t in tensors) == self.places
+
 
 class GraphCache:
     """Runs a function, and replays graphs of those calls that recur. Several threads and streams may use it.
@@ -240,7 +247,7 @@ class GraphCache:
         self,
         function: Function,
         inputs: Sequence[Tensor],
-        reads: Callable[[], Sequence[Tensor]] = tuple,
+        reads: Reads = tuple,
         *,
         before_capture: Callable[[Sequence[Tensor]], None] | None = None,
         on_failure: Callable[[Exception], None] | None = None,
@@ -251,7 +258,7 @@ class GraphCache:
             function: computes outputs from inputs and `reads`.
             inputs: of the function.
             reads: gives the other tensors that it reads, such as weights. Their values may change in place; where one of them
-                is replaced, the graphs are dropped.
+                is replaced, the graphs are dropped. None instead: this call must run as without a cache.
             before_capture: called with the inputs of a kind that recurs, before it is captured; it may replace what is read.
             on_failure: called instead of the warning if a kind cannot be captured.
         """
@@ -259,9 +266,17 @@ class GraphCache:
             return function(*inputs)
         with self._lock, self.backend.on_device(inputs):
             key = _kind(function, inputs)
-            entry = self._current(key, reads()) if key in self._entries else None
+            entry = self._entries.get(key)
+            # The replay comes first: the GPU works while the CPU looks whether it was of any use.
+            outputs = None if entry is None else self._replay(entry, inputs)
+            now = reads()
+            if entry is not None and outputs is not None and entry.reads_these(now):
+                self._entries.move_to_end(key)
+                return outputs
+            if now is None:
+                return function(*inputs)
             if entry is not None:
-                return self._replay(entry, inputs)
+                self.clear()  # counts from new: what is replaced at every call is never captured
             if not self._recurs(key):
                 return function(*inputs)
             try:
@@ -270,7 +285,7 @@ class GraphCache:
                 if not self.enabled or self._failures >= MOST_FAILURES:
                     self._calls[key] = _NEVER
                     return function(*inputs)
-                entry = self._capture(key, function, inputs, reads())
+                entry = self._capture(key, function, inputs, reads() or ())
             except Exception as error:  # anything may fail: a synchronisation in the function, memory, the driver
                 self._pool = None  # its state is unknown
                 outputs = function(*inputs)  # raises what is wrong with the call itself
@@ -301,15 +316,6 @@ class GraphCache:
         """A block in which no other thread runs something of this cache."""
         return self._lock
 
-    def _current(self, key: Hashable, reads: Sequence[Tensor]) -> _Entry | None:
-        """The graph of a kind; None if it reads other tensors than these."""
-        entry = self._entries[key]
-        if len(reads) != len(entry.places) or any(t.data_ptr() != p for t, p in zip(reads, entry.places, strict=True)):
-            self.clear()  # counts from new: what is replaced at every call is never captured
-            return None
-        self._entries.move_to_end(key)
-        return entry
-
     def _recurs(self, key: Hashable) -> bool:
         """Count a call of a kind; whether it was called often enough before."""
         calls = self._calls.pop(key, 0)
@@ -326,7 +332,9 @@ class GraphCache:
         if self._pool is None or not self._entries:
             self._pool = self.backend.new_pool()  # torch does not take one back whose graphs are gone
         entry = _Entry(
-            CapturedCall(function, inputs, self.backend, self._pool), tuple(reads), tuple(t.data_ptr() for t in reads)
+            CapturedCall(function, inputs, self.backend, self._pool),
+            tuple(t.detach() for t in reads),
+            tuple(t.data_ptr() for t in reads),
         )
         self._entries[key] = entry
         return entry
@@ -354,8 +362,8 @@ class GraphCache:
             warnings.warn(f"{self.name} runs without a CUDA graph, which would be faster: {reason}", stacklevel=4)
 
 
-def _needs_gradients(inputs: Sequence[Tensor], reads: Callable[[], Sequence[Tensor]]) -> bool:
-    return torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *reads()))
+def _needs_gradients(inputs: Sequence[Tensor], reads: Reads) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *(reads() or ())))
 
 
 def _kind(function: Function, inputs: Sequence[Tensor]) -> Hashable:
