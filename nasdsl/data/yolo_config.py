@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from nasdsl.data.errors import DataError
 from nasdsl.data.layouts import Listing, split_name
 
@@ -142,6 +140,8 @@ def _parse(file: Path) -> dict[str, Any]:
     if file.suffix == ".data":
         pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
         return {key.strip(): value.strip() for key, _, value in pairs}
+    import yaml  # only these files need it
+
     try:
         content = yaml.load(text, yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:

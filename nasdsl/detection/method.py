@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nasdsl.detection import onnx_decoding
+from nasdsl.detection.candidates import Candidates, select_candidates, suppress
 from nasdsl.detection.losses import MIN_NORMALIZER, mean_over_processes
 from nasdsl.detection.postprocess import LevelCandidates, postprocess_detections
 from nasdsl.detection.pyramid import Predictions, RawDetections, Shapes, Target
@@ -159,7 +160,7 @@ class Method(ABC):
         """
 
     def detect(self, predictions: Predictions, sizes: Sequence[tuple[int, int]]) -> list[RawDetections]:
-        """The detections of each image of a batch; see `postprocess_detections`.
+        """The detections of each image of a batch; see `postprocess_detections`, and `candidates` for GPUs.
 
         Args:
             predictions: of the batch.
@@ -168,7 +169,31 @@ class Method(ABC):
         Raises:
             DetectionError: the predictions are of another kind, or the number of sizes is not that of the images.
         """
-        return postprocess_detections(self.level_candidates(predictions), sizes, self.candidates, self.nms, self.detections)
+        levels = self.level_candidates(predictions)
+        device = levels[0].boxes.device
+        if device.type == "cpu" or len(sizes) != len(levels[0].boxes):
+            return postprocess_detections(levels, sizes, self.candidates, self.nms, self.detections)
+        return self.suppress(select_candidates(levels, torch.tensor(sizes, device=device), self.candidates))
+
+    def select(self, predictions: Predictions, sizes: Tensor) -> Candidates:
+        """The part of `detect` for which the CPU waits for nothing; `suppress` is the rest.
+
+        Args:
+            predictions: of the batch.
+            sizes: [N, 2], (height, width) of each image in pixels, without the padding of the batch.
+
+        Raises:
+            DetectionError: the predictions are of another kind.
+        """
+        return select_candidates(self.level_candidates(predictions), sizes, self.candidates)
+
+    def suppress(self, candidates: Candidates) -> list[RawDetections]:
+        """The detections among the candidates of each image.
+
+        Args:
+            candidates: of the batch, from `select`.
+        """
+        return suppress(candidates, self.nms, self.detections)
 
     # ------------------------------------------------------------------------------------------------------ export
 
