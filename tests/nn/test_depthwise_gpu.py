@@ -112,16 +112,24 @@ def test_interpreted(which: str) -> None:
 
 @NOT_INTERPRETED
 @pytest.mark.parametrize(
-    ("capability", "dtype"),
+    ("capability", "dtype", "size", "dilation"),
     [
-        (90, torch.float32),
+        (90, torch.float32, 3, 3),
         *(
             pytest.param(*which, marks=pytest.mark.long)
-            for which in ((90, torch.bfloat16), (80, torch.float32), (80, torch.float16))
+            for which in (
+                (90, torch.float32, 5, 6),
+                (90, torch.bfloat16, 3, 3),
+                (90, torch.bfloat16, 5, 6),
+                (80, torch.float32, 5, 6),
+                (80, torch.float16, 5, 6),
+            )
         ),
     ],
 )
-def test_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capability: int, dtype: torch.dtype) -> None:
+def test_compiled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capability: int, dtype: torch.dtype, size: int, dilation: int
+) -> None:
     """Registers suffice, no kernel is compiled again for another size of map, and each tap reads each pixel once.
 
     It reads 16 bytes at a time, 8 in the backward pass of half precision.
@@ -129,24 +137,19 @@ def test_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capability: i
     from nasdsl.nn.depthwise import triton, triton_kernels
 
     compiler = Compiler(monkeypatch, tmp_path, capability, (triton_kernels.convolve, triton_kernels.gradients))
-    for size, dilation in ((3, 3), (5, 6)):
-        before = len(compiler.compiled)
-        for shape in ((1, 64, 96, 96), (3, 64, 5, 7)):
-            x = torch.randn(shape).to(dtype).to(memory_format=torch.channels_last).requires_grad_()
-            weight = torch.randn(64, 1, size, size).to(dtype).requires_grad_()
-            triton.depthwise_conv2d(x, weight, None, dilation).sum().backward()
-        kernels = compiler.compiled[before:]
-        assert [kernel.metadata.name for kernel in kernels] == ["convolve", "gradients"]
-        for kernel, least, pixels in zip(kernels, (12, 8), (2 if dtype == torch.float32 else 1, 1), strict=True):
-            registers = compiler.registers(kernel)
-            assert 65536 // (32 * registers) >= least, (kernel.metadata.name, registers)  # warps that have registers
-            instructions = compiler.disassembled(kernel)[1]
-            wide = 64 if kernel.metadata.name == "gradients" and dtype != torch.float32 else 128
-            loads = len(re.findall(rf"\bLDG\.E\.{wide}\b", instructions))
-            taps, of_x = size**2, int(kernel.metadata.name == "gradients")
-            assert loads == taps * pixels + taps + of_x, (kernel.metadata.name, loads)
-            assert re.search(rf"\bSTG\.E\.{wide}\b", instructions)
-            assert kernel.metadata.shared == 0 or kernel.metadata.name == "gradients"
+    for shape in ((1, 64, 96, 96), (3, 64, 5, 7)):
+        x = torch.randn(shape).to(dtype).to(memory_format=torch.channels_last).requires_grad_()
+        weight = torch.randn(64, 1, size, size).to(dtype).requires_grad_()
+        triton.depthwise_conv2d(x, weight, None, dilation).sum().backward()
+    kernels = {kernel.metadata.name: kernel for kernel in compiler.compiled}
+    assert (set(kernels), len(compiler.compiled)) == ({"convolve", "gradients"}, 2)
+    for name, least, pixels in (("convolve", 12, 2 if dtype == torch.float32 else 1), ("gradients", 8, 1)):
+        registers, instructions = compiler.registers(kernels[name]), compiler.disassembled(kernels[name])[1]
+        assert 65536 // (32 * registers) >= least, (name, registers)  # warps that have registers
+        wide = 64 if name == "gradients" and dtype != torch.float32 else 128
+        loads = len(re.findall(rf"\bLDG\.E\.{wide}\b", instructions))
+        assert loads == size**2 * (pixels + 1) + (name == "gradients"), (name, loads)  # pixels and weights, and x for gradients
+        assert re.search(rf"\bSTG\.E\.{wide}\b", instructions)
 
 
 @pytest.mark.gpu

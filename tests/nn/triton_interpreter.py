@@ -283,7 +283,7 @@ def test_fused_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.long
 def test_fused_precisions() -> None:
-    """Positions and sums are in float32; autocast gives its type, or that of the bias. The interpreter multiplies no bfloat16."""
+    """Positions and sums are in float32; autocast gives its type, or that of the bias. Nothing interprets bfloat16."""
     x, offset, mask, weight, bias, *geometry = case(4)
     expected = value(oracle, (x, offset, mask, weight, bias, *geometry))
     with torch.autocast("cpu", torch.float16):
