@@ -74,6 +74,10 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet fvcore ptflops
 	$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY))
 
+# What a GPU does with it, in six minutes: tables, and gpu.json. It needs the source tree and torch's packages, and installs nothing.
+bench-gpu:
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py
+
 # The documentation site, in site/; `python -m http.server -d site` shows it. Anything that is not in order is an error.
 docs: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build

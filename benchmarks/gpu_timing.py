@@ -116,7 +116,7 @@ def milliseconds(runs: Mapping[str, Run], table: Table, seconds: float) -> dict[
     taken: dict[str, list[float]] = {name: [] for name in working}
     end = time.monotonic() + seconds
     for number in range(MOST_ROUNDS):
-        if number and table.small or number >= LEAST_ROUNDS and time.monotonic() > end:
+        if (number and table.small) or (number >= LEAST_ROUNDS and time.monotonic() > end):
             break
         for name, run in working.items():
             synchronize(table.device)
