@@ -10,7 +10,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-PLACES = ("nasdsl.detection.positives", "nasdsl.detection.pyramid")
+PLACES = (
+    "nasdsl.detection.positives", "nasdsl.detection.pyramid", "nasdsl.training.proxy.feature_batches",
+    "nasdsl.training.proxy.loop", "nasdsl.training.proxy.step",
+)  # fmt: skip
 """Modules that ask whether the values of a device are read at once."""
 WAITING = (
     "aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.equal", "aten.is_nonzero", "aten.unique",
