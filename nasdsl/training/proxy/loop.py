@@ -103,12 +103,11 @@ def validate(
         Diverged: they are not finite.
     """
     module.eval()
-    device = next(module.parameters()).device
     sums: dict[str, Tensor] = {}  # [2]: totals and divisors, which are read once: a GPU goes on meanwhile
     least: dict[str, float] = {}
     detections: list[RawDetections] = []
     for batch in batches:
-        with autocast(device, spec):
+        with autocast(next(iter(batch.features.values())).device, spec):
             predictions = module(batch.features)
         for name, term in method.loss_terms(predictions, batch.targets).items():
             parts = torch.stack([term.total, term.divisor]).double()
