@@ -68,6 +68,8 @@ class Method(ABC):
     be kept; what depends on the predictions is computed in `loss_terms`.
 
     Attributes:
+        has_fixed_losses: on a GPU, `loss_terms` reads no value and has the same shapes whatever is predicted and annotated, and
+            `at` is always this method: so a CUDA graph can repeat a training step.
         at_locations: its targets are `nasdsl.detection.locations.LocationTargets`, of which the proxy task keeps the positives.
         score_threshold: minimum class score of detections, exclusive.
         candidates: number of candidates of each level that non-maximum suppression sees.
@@ -78,6 +80,7 @@ class Method(ABC):
     __slots__ = ()
 
     at_locations: ClassVar[bool] = False
+    has_fixed_losses: ClassVar[bool] = False
 
     if TYPE_CHECKING:
         __dataclass_fields__: ClassVar[dict[str, Field[Any]]]

@@ -17,7 +17,7 @@ from torch import nn
 
 from nasdsl.data import UnreadableImage, open_dataset
 from nasdsl.training.proxy import ProxyError, ProxyTask, cache
-from nasdsl.training.proxy.cache import FeatureFunction, load_or_compute_features
+from nasdsl.training.proxy.cache import load_or_compute_features
 from nasdsl.training.proxy.extraction import (
     cache_key,
     dataset_digest,
@@ -26,6 +26,7 @@ from nasdsl.training.proxy.extraction import (
     resized_sizes,
     weights_digest,
 )
+from nasdsl.training.proxy.feature_batches import features_in_batches
 from nasdsl.training.proxy.features import FeatureLayout, Features, Level, Maps
 
 KEY = {"of": "tests"}
@@ -41,11 +42,12 @@ def maps(picture: int) -> Maps:
     return made
 
 
-def make(folder: Path | None, compute: FeatureFunction = maps, key: dict[str, Any] = KEY, **options: Any) -> Features:
+def make(folder: Path | None, compute: Callable[[int], Maps] = maps, key: dict[str, Any] = KEY, **options: Any) -> Features:
     options = {"memory_limit": 0, "quiet": True, **options}
     if folder is None:
         options["memory_limit"] = 1 << 20
-    return load_or_compute_features("numbers", key, LAYOUT, compute, torch.float32, cache=folder, **options)
+    of_all = features_in_batches(compute, lambda picture: None, lambda loaded: loaded[0], torch.device("cpu"))
+    return load_or_compute_features("numbers", key, LAYOUT, of_all, torch.float32, cache=folder, **options)
 
 
 def assert_right(features: Features) -> None:
