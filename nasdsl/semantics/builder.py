@@ -6,7 +6,7 @@ from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import structure, types
 from nasdsl.layers import CustomLayer, Feature, Input, Layer, LayerError
 from nasdsl.semantics.architecture import Application, Group, Value, ValueKind
-from nasdsl.semantics.expansion_cache import Expansion
+from nasdsl.semantics.expansion_cache import Added, BlockExpansion, Expansion
 from nasdsl.semantics.shared_weights import SharedExpansion
 
 MAX_LAYERS = 250_000
@@ -120,6 +120,34 @@ class LayerBuilder:
             sources = (indices[inputs[0]],) if len(inputs) == 1 else tuple([indices[i] for i in inputs])
             add(Application(layer, sources, feature, name, owner, place))
         return indices[known.result]
+
+    def replay_block(
+        self, known: BlockExpansion, operands: list[int], prefix: str, groups: tuple[Group, ...], place: Span
+    ) -> list[int] | None:
+        """Add the layers of a call of a block that is like an earlier one; gives the indices of its results.
+
+        None, and nothing is added, where other values have paths that the block would take.
+        """
+        taken = [prefix + below for below in known.taken]
+        if not self._taken.isdisjoint(taken):
+            return None
+        self._taken.update(taken)
+        built, owner = self.applications, len(self.values)
+        for name, op, kind, span, inner in known.values:
+            within = tuple([g._replace(name=prefix + g.name) if g.kind == "block" else g for g in inner])
+            self.values.append(Value(prefix + name, op, kind, span, groups + within))
+        indices = operands.copy()
+        root = self.root + prefix
+        for layer, inputs, feature, path, number, weights in known.steps:
+            indices.append(len(built))
+            sources = tuple([indices[i] for i in inputs])
+            own = root + weights if weights else ""
+            built.append(Application(layer, sources, feature, prefix + path, owner + number, place, own))
+        return [indices[i] for i in known.results]
+
+    def added(self, first: int, first_value: int) -> Added:
+        """What was added since there were so many layers and values."""
+        return Added(self.applications[first:], first, self.values[first_value:], first_value, self._taken)
 
     def replay_shared(self, call: SharedExpansion, operands: list[int], path: str, weights: str, place: Span) -> list[int]:
         """Add the layers of a call of a `shared` op, with parameters below `weights`; gives the indices of its results."""
