@@ -92,6 +92,24 @@ def _other_word(rng: random.Random, token: str) -> str:
     return rng.choice(SIGNS)
 
 
+def gently(rng: random.Random, text: str) -> str:
+    """A text in which a name, op or number is another one of the text, so that many mutants check."""
+    found = pieces(text)
+    after = {i: next((p for p in found[i + 1 : i + 3] if not p.isspace()), "") for i in range(len(found))}
+    kinds: dict[str, list[int]] = {"number": [], "op": [], "name": []}
+    for i, piece in enumerate(found):
+        if piece[:1].isdigit():
+            kinds["number"].append(i)
+        elif piece[:1].isalpha():
+            kinds["op" if after[i] == "(" else "name"].append(i)
+    for _ in range(rng.choice([1, 1, 2, 3])):
+        places = kinds[rng.choice(["number", "op", "op", "name"])]
+        if places:
+            other = found[rng.choice(places)]
+            found[rng.choice(places)] = str(rng.randint(0, 9)) if other.isdigit() and rng.random() < 0.3 else other
+    return "".join(found)
+
+
 def mutated(rng: random.Random, text: str, others: Callable[[], str]) -> str:
     """A text with some of its tokens changed; `others` gives texts to take tokens from."""
     found = pieces(text) or [""]
@@ -195,20 +213,20 @@ def grown(rng: random.Random) -> str:
 
 
 def text(number: int) -> str:
-    """The text of a case."""
+    """The text of a case: some grow, some are sentences of the grammar, half of the others are changed gently."""
     rng = random.Random(f"fuzz {number}")
     kind = rng.random()
-    if kind < 0.06:
-        return grown(rng)
-    if kind < 0.20:
+
+    def right() -> str:
+        return random_decoders.text(rng.randrange(100_000)) if rng.random() < 0.4 else rng.choice(seeds())
+
+    if kind < 0.05:
+        return grown(rng) if rng.random() < 0.6 else mutated(rng, grown(rng), right)
+    if kind < 0.15:
         made = grammar().walk(rng, rng.randint(8, 30), rng.choice(["root", "root", "decoder", "op-def", "block-def"]))[
             :MAX_LENGTH
         ]
-        return made if rng.random() < 0.6 else mutated(rng, made, lambda: rng.choice(seeds()))
-    if kind < 0.27:
-        return random_decoders.text(rng.randrange(100_000))
-    if kind < 0.50:
-        return mutated(rng, random_decoders.text(rng.randrange(100_000)), lambda: rng.choice(seeds()))
-    if kind < 0.53:
-        return mutated(rng, grown(rng), lambda: rng.choice(seeds()))
-    return mutated(rng, rng.choice(seeds()), lambda: rng.choice(seeds()))
+        return made if rng.random() < 0.6 else mutated(rng, made, right)
+    if kind < 0.20:
+        return right()
+    return gently(rng, right()) if kind < 0.60 else mutated(rng, right(), right)

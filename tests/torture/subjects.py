@@ -6,7 +6,7 @@ from importlib import import_module
 
 from torture.subject import Subject
 
-MODULES = {"fuzz": "torture.fuzz"}
+MODULES = {"fuzz": "torture.fuzz", "differential": "torture.differential", "resumed": "torture.resumed"}
 
 
 def subject(name: str) -> Subject:
