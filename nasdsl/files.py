@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +24,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Raises:
         OSError: it cannot be written; the old file is unchanged. It has the file's name.
     """
-    unfinished = path.with_name(f".{path.name}.unfinished")  # one name, so that a killed process leaves at most one
+    unfinished = unfinished_path(path)
     if unfinished.is_symlink():
         raise OSError(errno.ELOOP, "a link is in its way", str(path))
     try:
@@ -40,12 +40,50 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         if isinstance(error, OSError) and error.filename is None and error.errno is not None:  # of a write: a full disk
             error.filename = str(path)
         raise
-    if os.name == "posix":  # so that the new name is on the disk as well
-        folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def put_in_place(unfinished: Path, path: Path) -> None:
+    """Rename a file that a library has written to the name that it is for, once its content is on the disk.
+
+    Raises:
+        OSError: it cannot be; the old file is unchanged.
+    """
+    with open(unfinished, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when the names in a folder are on the disk; without this a new file can be gone after a power cut."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(descriptor)
         finally:
-            os.close(folder)
+            os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it where they are missing; they are on the disk when it returns.
+
+    Raises:
+        OSError: one cannot be made, or a file is in its place.
+    """
+    missing = []
+    for path in (folder, *folder.parents):
+        if path.is_dir():
+            break
+        missing.append(path)
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+
+
+def unfinished_path(path: Path) -> Path:
+    """Where the content of a file is written before it is renamed; one name, so that a killed process leaves at most one."""
+    return path.with_name(f".{path.name}.unfinished")
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
@@ -56,3 +94,18 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically."""
     write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def json_lines(data: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """The lines of a log that hold a JSON object, and the objects; others, such as one that a kill cut off, are left out.
+
+    Args:
+        data: content of the file.
+    """
+    for line in data.split(b"\n"):
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            yield line, value

@@ -370,10 +370,10 @@ def _best_ap(stage: StageResult) -> float:
 
 
 def _write(path: Path, text: str) -> None:
-    from nasdsl.files import write_bytes
+    from nasdsl.files import make_folder, write_bytes
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_bytes(path, text.encode())
     except OSError as error:
         raise SearchError(f"cannot write {path}: {error.strerror or error}") from error

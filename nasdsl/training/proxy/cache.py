@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from nasdsl.data import UnreadableImage
-from nasdsl.files import write_bytes
+from nasdsl.files import make_folder, sync_folder, write_bytes
 from nasdsl.training.progress import ProgressBar
 from nasdsl.training.proxy.errors import NonFiniteFeatures, ProxyError
 from nasdsl.training.proxy.features import FeatureLayout, Features, Maps
@@ -95,10 +95,11 @@ def _load_or_compute(
 ) -> Features:
     skipped = folder.read_skipped(progress)
     if skipped is None:
-        folder.path.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.path)
         with _lock(folder.path / "lock", progress):
             skipped = folder.read_skipped(progress)  # another process may have finished them meanwhile
             if skipped is None:
+                folder.invalidate()
                 skipped = _compute_file(folder, layout, compute, dtype, progress)
     # Not torch.from_file: its mapping is writable, so that the system refuses one that is larger than its memory.
     mapped = np.memmap(folder.values, np.uint8, mode="r")
@@ -193,6 +194,12 @@ class _CacheFolder:
         file.flush()
         os.fsync(file.fileno())
         self._write(self._progress, {"pictures": pictures, "skipped": skipped})
+
+    def invalidate(self) -> None:
+        """Remove the mark of a complete cache whose file is to be made anew: it must not be there when that has its size again."""
+        if self._finished.exists():
+            self._finished.unlink()
+            sync_folder(self.path)
 
     def finish(self, skipped: Mapping[int, str]) -> None:
         """Mark the cache as complete."""
