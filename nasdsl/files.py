@@ -1,4 +1,4 @@
-"""Atomic writing of files."""
+"""Atomic writing of files, and reading of those that a stranger may have made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
+
+MAX_BYTES: Final = 4 << 30
+"""Largest file that is read as a whole."""
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -96,6 +99,64 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 
 
+def open_plain(path: str | Path) -> IO[bytes]:
+    """Open a file for reading. A stranger's folder may hold a pipe in its place, which never ends, or a link to a device.
+
+    Raises:
+        OSError: it cannot be opened, is no plain file, or has more than `MAX_BYTES`.
+    """
+    file = open(path, "rb", opener=open_without_waiting)  # noqa: SIM115  # it is for the caller to close
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+        file.close()
+        large = f"{status.st_size / 1e9:.0f} GB; at most {MAX_BYTES / 1e9:.0f} GB are read"
+        raise OSError(errno.EINVAL, large if stat.S_ISREG(status.st_mode) else "not a plain file", str(path))
+    return file
+
+
+def open_without_waiting(path: str, flags: int) -> int:
+    """Open a file without waiting for a writer, as a named pipe would."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a plain file; see `open_plain`."""
+    with open_plain(path) as file:
+        return file.read()
+
+
+def read_text(path: str | Path) -> str:
+    """The content of a plain file in UTF-8, with or without a byte-order mark.
+
+    Raises:
+        OSError: see `open_plain`.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return read_bytes(path).decode("utf-8-sig")
+
+
+def read_json(path: str | Path) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        OSError: see `open_plain`.
+        ValueError: see `parse_json`.
+    """
+    return parse_json(read_bytes(path))
+
+
+def parse_json(data: str | bytes) -> Any:
+    """The value of a JSON text, which may be of a stranger.
+
+    Raises:
+        ValueError: it is no JSON, no UTF-8, or nests deeper than Python's stack.
+    """
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("its lists and objects nest too deeply") from None
+
+
 def json_lines(data: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """The lines of a log that hold a JSON object, and the objects; others, such as one that a kill cut off, are left out.
 
@@ -104,8 +165,8 @@ def json_lines(data: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """
     for line in data.split(b"\n"):
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
+            value = parse_json(line)
+        except ValueError:
             continue
         if isinstance(value, dict):
             yield line, value

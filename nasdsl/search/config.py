@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from nasdsl.files import make_folder, write_json
+from nasdsl.files import make_folder, read_json, write_json
 from nasdsl.search.errors import SearchError
 from nasdsl.search.journal import lock_folder
 from nasdsl.training.run import CHANGEABLE as RECIPE_MAY_CHANGE
@@ -72,7 +72,7 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / "search.json"
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from nasdsl.files import make_folder, sync_folder
+from nasdsl.files import make_folder, parse_json, read_bytes, sync_folder
 from nasdsl.lock import Lock, LockHeld
 from nasdsl.search.errors import JournalError
 
@@ -31,7 +31,7 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
         JournalError: the file cannot be read, or a line before the last is broken.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise JournalError(f"cannot read {path}: {error.strerror or error}") from error
     records: list[dict[str, Any]] = []
@@ -44,7 +44,7 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
             record, has_checksum = _parse(line) if line or complete else (None, False)
             if not isinstance(record, dict) or "kind" not in record or (with_checksums and not has_checksum):
                 raise ValueError("not a record")
-        except (ValueError, RecursionError):
+        except ValueError:
             if not any(rest.strip(b"\0 \r\t") for rest in lines[number:]):
                 return records, size
             raise JournalError(
@@ -68,11 +68,11 @@ def _parse(line: bytes) -> tuple[Any, bool]:
     line = line.rstrip()  # an editor may have written \r\n
     found = _CHECKSUM.search(line)
     if found is None:
-        return json.loads(line), False
+        return parse_json(line), False
     body = line[: found.start()] + b"}"
     if zlib.crc32(body) != int(found[1], 16):
         raise ValueError("not what its checksum is of")
-    return json.loads(body), True
+    return parse_json(body), True
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 import torchvision
 
-from nasdsl.files import make_folder, write_bytes, write_json
+from nasdsl.files import make_folder, read_json, write_bytes, write_json
 from nasdsl.lock import Lock, LockHeld
 from nasdsl.training.errors import RunError
 from nasdsl.training.recipe import Recipe
@@ -83,7 +83,7 @@ class Run:
             RunError: the folder is no run, or the file is broken.
         """
         try:
-            config = json.loads(self.config.read_text(encoding="utf-8"))
+            config = read_json(self.config)
         except FileNotFoundError:
             raise RunError(f"{self.folder} is no run: it has no {self.config.name}") from None
         except (OSError, ValueError) as error:

@@ -23,7 +23,8 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.only) - set(MODULES):
         parser.error(f"there is no subject {sorted(unknown)[0]!r}; expected of {', '.join(MODULES)}")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for signum in (signal.SIGINT, signal.SIGTERM):  # a shell in the background has the first ignored
+        signal.signal(signum, signal.default_int_handler)
     found = False
     try:
         for name in options.only or MODULES:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -18,6 +19,19 @@ from pathlib import Path
 
 from torture.subject import Report, Subject
 from torture.subjects import subject
+
+
+class Hangs(BaseException):
+    """Raised in a case that takes too long; nothing that it calls takes it for an error."""
+
+
+def _raise(*_: object) -> None:
+    raise Hangs
+
+
+def _innermost() -> str:
+    """Where the exception that is being handled was raised."""
+    return "".join(traceback.format_exc(limit=-5).splitlines(keepends=True)[:-1])
 
 
 def peak_megabytes() -> float:
@@ -30,10 +44,15 @@ def run_case(known: Subject, case: object, number: int) -> Report:
     report = Report()
     assert callable(case)
     try:
+        signal.setitimer(signal.ITIMER_PROF, known.hang)
         case(number, report)
+    except Hangs:
+        report.finding(f"it has not ended after {known.hang:.0f} s of processor time, in\n{_innermost()}")
     except Exception:
         lines = traceback.format_exc().splitlines()
         report.finding("\n".join(lines[-12:]))
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
     if known.megabytes is not None and peak_megabytes() > known.megabytes:
         report.finding(f"the process takes {peak_megabytes():.0f} MB, and allowed are {known.megabytes:.0f} MB")
         with contextlib.suppress(OSError):
@@ -50,6 +69,7 @@ def main() -> None:
         lines.write(json.dumps(record) + "\n")
         lines.flush()
 
+    signal.signal(signal.SIGPROF, _raise)
     with tempfile.TemporaryDirectory() as folder, known.start(Path(folder)) as case:
         for number in range(int(sys.argv[2]), int(sys.argv[3])):
             say(begin=number)

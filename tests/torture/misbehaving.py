@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torture.subject import Case, Report, Subject
 
-RAISES, ENDS, HANGS, REPORTS, GROWS = 3, 5, 7, 9, 11
+RAISES, ENDS, HANGS, REPORTS, GROWS, WAITS = 3, 5, 7, 9, 11, 12
 
 
 @contextmanager
@@ -27,7 +27,9 @@ def start(folder: Path) -> Iterator[Case]:
             raise ValueError("raised")
         if number == ENDS:
             os.kill(os.getpid(), signal.SIGKILL)
-        if number == HANGS:
+        while number == HANGS:
+            pass
+        if number == WAITS:
             time.sleep(60)
         if number == REPORTS:
             report.finding("reported")
@@ -37,4 +39,4 @@ def start(folder: Path) -> Iterator[Case]:
     yield case
 
 
-SUBJECT = Subject("misbehaving", "cases", 20, start, hang=2.0, megabytes=150)
+SUBJECT = Subject("misbehaving", "cases", 20, start, hang=0.5, megabytes=150)

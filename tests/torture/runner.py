@@ -19,6 +19,8 @@ from torture.subject import Subject
 
 START_SECONDS = 300
 """In which a process has to begin with its first case."""
+PATIENCE = 20.0
+"""Times `Subject.hang` that a case may take by the clock: it may wait, and the machine may be busy."""
 SAVE_EVERY = 30.0
 
 
@@ -93,7 +95,9 @@ def _cases(subject: Subject, first: int, stop: int) -> Iterator[dict[str, Any]]:
         with _Process(subject, first, stop) as process:
             running: int | None = None
             try:
-                while (said := process.next_line(subject.hang if running is not None else START_SECONDS)) is not None:
+                while (
+                    said := process.next_line(PATIENCE * subject.hang if running is not None else START_SECONDS)
+                ) is not None:
                     if "begin" in said:
                         running = said["begin"]
                     else:
@@ -101,7 +105,7 @@ def _cases(subject: Subject, first: int, stop: int) -> Iterator[dict[str, Any]]:
                         first, running = said["done"] + 1, None
                         process.has_run = True
             except queue.Empty:
-                ended = f"it has not ended after {subject.hang:.0f} s"
+                ended = f"it has not ended after {PATIENCE * subject.hang:.0f} s"
         if running is not None:
             ended = ended or f"the process ended with code {process.code}"
             yield {

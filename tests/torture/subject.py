@@ -69,7 +69,7 @@ class Subject:
         unit: what one case is, in the plural ("texts").
         aim: number of cases that ``make torture`` runs altogether.
         start: prepares a process for the cases, given a scratch folder; the context gives the function that runs one.
-        hang: seconds after which a case that has not ended is ended, which is a finding.
+        hang: seconds of processor time after which a case is ended, which is a finding.
         megabytes: that a process of cases may take at its peak; None: not watched.
         per_process: cases after which a process ends and the next one begins.
     """

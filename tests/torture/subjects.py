@@ -6,7 +6,9 @@ from importlib import import_module
 
 from torture.subject import Subject
 
-MODULES = {"fuzz": "torture.fuzz", "differential": "torture.differential", "resumed": "torture.resumed"}
+MODULES = {
+    "fuzz": "torture.fuzz", "differential": "torture.differential", "resumed": "torture.resumed", "strangers": "torture.strangers",
+}  # fmt: skip
 
 
 def subject(name: str) -> Subject:

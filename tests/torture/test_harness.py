@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from torture import misbehaving, page, records
-from torture.misbehaving import ENDS, GROWS, HANGS, RAISES, REPORTS
+from torture.misbehaving import ENDS, GROWS, HANGS, RAISES, REPORTS, WAITS
 from torture.records import Record
 from torture.runner import run
 from torture.subject import Report
 from torture.subjects import MODULES, subject
 
-NAMED = replace(misbehaving.SUBJECT, name="torture.misbehaving", hang=4.0, per_process=6)
+NAMED = replace(misbehaving.SUBJECT, name="torture.misbehaving", hang=0.5, per_process=6)
 
 
 @pytest.fixture
@@ -27,11 +27,20 @@ def results(tmp_path: Path) -> Path:
 def test_what_goes_wrong_in_a_case_is_found(results: Path) -> None:
     record = run(NAMED, range(13), folder=results)
     assert record.cases == [[0, 12]]
-    assert {f["case"] for f in record.findings} == {RAISES, ENDS, HANGS, REPORTS, *([GROWS] if sys.platform == "linux" else [])}
+    assert {f["case"] for f in record.findings} == {
+        RAISES,
+        ENDS,
+        HANGS,
+        REPORTS,
+        WAITS,
+        *([GROWS] if sys.platform == "linux" else []),
+    }
     lines = {f["case"]: f["line"] for f in record.findings}
     assert lines[RAISES].endswith("ValueError: raised")
     assert lines[ENDS] == "the process ended with code -9"
-    assert lines[HANGS] == "it has not ended after 4 s"
+    assert lines[HANGS].startswith("it has not ended after 0 s of processor time, in\n")
+    assert "misbehaving.py" in lines[HANGS]
+    assert lines[WAITS] == "it has not ended after 10 s"
     assert lines[REPORTS] == "reported"
     assert record.counts["run"] == 11, "of a process that ended nothing is counted"
     assert records.read(NAMED.name, results) == [record]

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from nasdsl.data import UnreadableImage
-from nasdsl.files import make_folder, sync_folder, write_bytes
+from nasdsl.files import make_folder, read_json, sync_folder, write_bytes
 from nasdsl.training.progress import ProgressBar
 from nasdsl.training.proxy.errors import NonFiniteFeatures, ProxyError
 from nasdsl.training.proxy.features import FeatureLayout, Features, Maps
@@ -209,8 +209,8 @@ class _CacheFolder:
     def _read(self, file: Path) -> dict[str, Any] | None:
         """The content of a JSON file; None if it is missing, broken or of another key."""
         try:
-            state = json.loads(file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+            state = read_json(file)
+        except (OSError, ValueError):
             return None
         return state if isinstance(state, dict) and state.get("key") == self.key else None
 
