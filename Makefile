@@ -4,7 +4,7 @@ VENV ?= .venv
 LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long test-gpu test-lowest test-wheel check bench bench-gpu docs zoo goldens vsix studio-page playground clean
+.PHONY: demo test test-long test-gpu test-lowest test-wheel torture check bench bench-gpu docs zoo goldens vsix studio-page playground clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nasdsl needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
@@ -61,6 +61,12 @@ test-lowest: $(VENV)/.installed
 test-wheel: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet build twine uv
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/packaging/try_wheel.py
+
+# Hours of fuzzing, comparing and killing, which may be stopped and go on behind the last case; docs/reliability.md has what came
+# of it. ONLY="fuzz differential" runs these subjects; MINUTES=10 ends each after this time; CASES=17 runs this case again.
+torture: $(VENV)/.installed
+	PYTHONPATH="tests:$$PYTHONPATH" $(BIN)/python -m torture $(ONLY) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(foreach case,$(CASES),--case $(case))
 
 # The static part.
 check: $(VENV)/.installed

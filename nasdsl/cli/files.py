@@ -120,8 +120,15 @@ def dataset_options(
 
 
 def write_file(path: str, data: bytes, *, quiet: bool = False) -> None:
+    """Write a file of -o, as a whole or not at all; a pipe or device is written as it is."""
+    from nasdsl.files import write_bytes
+
+    target = Path(os.path.realpath(path))  # a link is followed
     try:
-        Path(path).write_bytes(data)
+        if target.exists() and not target.is_file():
+            target.write_bytes(data)
+        else:
+            write_bytes(target, data)
     except OSError as error:
         fail(f"cannot write {path}: {error.strerror}")
     if not quiet:

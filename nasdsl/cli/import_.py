@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from nasdsl.cli.errors import FINDINGS, fail
 from nasdsl.cli.output import print_diagnostics
+from nasdsl.files import parse_json
 
 
 @click.group("import")
@@ -95,6 +95,6 @@ def yolo(file: str, scale: str | None, name: str | None) -> None:
 def _parse_json(text: str, what: str) -> Any:
     """Parse a list, also one in parentheses as Python and YAML files have it."""
     try:
-        return json.loads(text.replace("(", "[").replace(")", "]"))
-    except (ValueError, RecursionError):
+        return parse_json(text.replace("(", "[").replace(")", "]"))
+    except ValueError:
         fail(f"{what} is no list of integers: {text[:60]}")

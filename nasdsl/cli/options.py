@@ -109,14 +109,14 @@ class NamesType(_NamesParamType):
         return self.name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        import json
+        from nasdsl.files import parse_json
 
         if isinstance(value, tuple):
             return value
         names: Any = [name.strip() for name in str(value).split(",") if name.strip()]
         if str(value).startswith("["):
             try:
-                names = json.loads(value)
+                names = parse_json(value)
             except ValueError:
                 return self.fail(f"{value!r} is no JSON list", param, ctx)
         if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names) or not names:
@@ -193,7 +193,7 @@ def parse_assignments(option: str, texts: Sequence[str], example: str) -> dict[s
         texts: the arguments.
         example: an argument that is right, for the error message.
     """
-    import json
+    from nasdsl.files import parse_json
 
     values: dict[str, Any] = {}
     for argument in texts:
@@ -201,7 +201,7 @@ def parse_assignments(option: str, texts: Sequence[str], example: str) -> dict[s
         if not equals:
             fail(f"{option} {argument}: expected NAME=VALUE, such as {example}")
         try:
-            value = None if text == "none" else json.loads(text)
+            value = None if text == "none" else parse_json(text)
         except ValueError:
             value = text
         values[name.strip().replace("-", "_")] = value

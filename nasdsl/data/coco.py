@@ -5,7 +5,6 @@ Format: https://cocodataset.org/#format-data. Boxes are x, y, width, height ther
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from nasdsl.data.errors import DataError, Skipped, UnreadableImage
 from nasdsl.data.images import image_size
 from nasdsl.data.layouts import Listing, inside
 from nasdsl.data.source import Contents, Source, choose_classes
+from nasdsl.files import read_json
 
 
 class _Malformed(ValueError):
@@ -72,8 +72,8 @@ class CocoSource(Source):
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:  # of ValueError: JSON, UTF-8, numbers too long
+        content = read_json(file)
+    except (OSError, ValueError) as error:  # of ValueError: JSON, UTF-8, numbers too long
         raise DataError(f"{file}: cannot be read as JSON: {error}") from None
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):

@@ -19,6 +19,7 @@ from nasdsl.data.layouts import (
     split_in,
     split_name,
 )
+from nasdsl.files import open_plain
 
 _ROBOFLOW = "_annotations.coco.json"
 _PREFIX = "instances_"
@@ -176,7 +177,7 @@ def _stem(path: str) -> str:
 def _begins_as_coco(file: Path) -> bool:
     """Whether a JSON file is an object with one of COCO's keys near its beginning."""
     try:
-        with file.open("rb") as stream:
+        with open_plain(file) as stream:
             head = stream.read(_HEAD).removeprefix(b"\xef\xbb\xbf").decode("utf-8", "ignore").lstrip()
     except OSError:
         return False

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from nasdsl.data.errors import UnreadableImage
+from nasdsl.files import open_plain
 
 # Not all that Pillow opens: some formats run other programs (EPS starts Ghostscript).
 _FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
@@ -40,7 +41,7 @@ def read_image(
         UnreadableImage: the file is missing, truncated, not an image, has pixels without a defined white (32-bit, float), is
             too large (Pillow's limit of 179 million pixels), or is not of the annotated size.
     """
-    with _pillow_errors(path), Image.open(path, formats=_formats()) as picture:
+    with _pillow_errors(path), open_plain(path) as file, Image.open(file, formats=_formats()) as picture:
         upright = _uses_orientation(path, picture, annotated)
         if at_least is not None and picture.format in ("JPEG", "MPO") and picture.mode in ("RGB", "L"):
             transposed = upright and _orientation(picture) in _TRANSPOSED
@@ -75,7 +76,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises:
         UnreadableImage: the file is missing, not an image, or too large.
     """
-    with _pillow_errors(path), Image.open(path, formats=_formats()) as picture:
+    with _pillow_errors(path), open_plain(path) as file, Image.open(file, formats=_formats()) as picture:
         width, height = picture.size
         return (width, height) if _orientation(picture) in _TRANSPOSED else (height, width)
 

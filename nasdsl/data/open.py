@@ -18,6 +18,7 @@ from nasdsl.data.splits import base_split, choose_split
 from nasdsl.data.voc import VocSource
 from nasdsl.data.yolo import YoloSource, has_labels
 from nasdsl.data.yolo_config import find_config
+from nasdsl.files import open_plain
 
 SOURCES: dict[str, type[VocSource | CocoSource | YoloSource]] = {"voc": VocSource, "coco": CocoSource, "yolo": YoloSource}
 EXPECTED = "expected a folder, voc:DIR, coco:DIR, yolo:DIR, shapes or shapes:COUNT"
@@ -196,7 +197,7 @@ def _recognise(place: str, listing: Listing) -> str:
 
 def _begins_as_voc(file: Path) -> bool:
     try:
-        with file.open("rb") as stream:
+        with open_plain(file) as stream:
             head = stream.read(_HEAD)
     except OSError:
         return False

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from nasdsl.data.errors import DataError, UnreadableImage
+from nasdsl.files import put_in_place
 
 _CODECS = ("libx264", "libopenh264", "h264", "mpeg4")
 """Encoders in the order of preference; builds of FFmpeg lack one or the other."""
@@ -166,7 +167,7 @@ class VideoWriter:
         try:
             self._container.mux(self._stream.encode())
             self._container.close()
-            os.replace(self._unfinished, self._path)
+            put_in_place(self._unfinished, self._path)
         finally:
             self._unfinished.unlink(missing_ok=True)
 

@@ -18,6 +18,7 @@ from nasdsl.data.images import image_size
 from nasdsl.data.layouts import Listing
 from nasdsl.data.source import Contents, Source, choose_classes
 from nasdsl.data.voc_layout import VocEntry, VocLayout
+from nasdsl.files import read_bytes
 
 VOC_CLASSES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa "
@@ -135,7 +136,7 @@ class _Reader:
 
 def _parse(file: Path) -> Any:
     try:
-        element = ElementTree.parse(file).getroot()
+        element = ElementTree.fromstring(read_bytes(file))
     except FileNotFoundError:
         raise _Malformed("no such annotation") from None
     except OSError as error:

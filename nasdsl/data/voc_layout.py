@@ -22,6 +22,7 @@ from nasdsl.data.layouts import (
     split_folder,
     split_name,
 )
+from nasdsl.files import read_text
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class VocLayout:
         """The annotations that a file names; lines may have a second column, as in the lists for each class."""
         path = self._listing.root / file
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            lines = read_text(path).splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: cannot be read: {error}") from None
         start = len(self._top) + 1 if self._top else 0

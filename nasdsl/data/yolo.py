@@ -19,6 +19,7 @@ from nasdsl.data.images import image_size
 from nasdsl.data.layouts import IMAGE_SUFFIXES, Listing, common_ids, inside, join_path, parent_of, split_folder, split_name
 from nasdsl.data.source import Contents, Source, choose_classes
 from nasdsl.data.yolo_config import YoloConfig, find_config, find_names, read_config
+from nasdsl.files import read_text
 
 _TOLERANCE = 0.01
 """Coordinates may be over the edge of the image by so much of its side."""
@@ -169,7 +170,7 @@ class YoloSource(Source):
         """The images that a file names, one a line; relative names are relative to the file or to the data set's folder."""
         file = self._listing.root / path
         try:
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
+            lines = read_text(file).splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{file}: cannot be read as a list of images: {error}") from None
         for number, line in enumerate(map(str.strip, lines), start=1):
@@ -289,7 +290,7 @@ def parse_line(line: str) -> tuple[int, tuple[float, float, float, float]]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
+        return read_text(file).splitlines()
     except OSError as error:
         raise UnreadableImage(file, f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

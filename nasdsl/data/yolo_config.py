@@ -13,6 +13,8 @@ from typing import Any
 
 from nasdsl.data.errors import DataError
 from nasdsl.data.layouts import Listing, split_name
+from nasdsl.files import read_text
+from nasdsl.yaml_files import parse_yaml
 
 _MAX_BYTES = 10 * 2**20
 _NAMES_FILES = ("classes.txt", "obj.names", "_darknet.labels", "classes.names", "labels.txt")
@@ -143,8 +145,8 @@ def _parse(file: Path) -> dict[str, Any]:
     import yaml  # only these files need it
 
     try:
-        content = yaml.load(text, yaml.BaseLoader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        content = parse_yaml(text, yaml.BaseLoader)
+    except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{file}: cannot be read as YAML: {reason[:200]}") from None
     if not isinstance(content, dict):
@@ -156,7 +158,7 @@ def _text(file: Path) -> str:
     try:
         if file.stat().st_size > _MAX_BYTES:
             raise DataError(f"{file}: has more than {_MAX_BYTES // 2**20} MiB")
-        return file.read_text(encoding="utf-8-sig")
+        return read_text(file)
     except OSError as error:
         raise DataError(f"{file}: {'no such file' if isinstance(error, FileNotFoundError) else error.strerror}") from None
     except UnicodeDecodeError as error:

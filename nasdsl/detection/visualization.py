@@ -13,6 +13,8 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pad, resize, to_pil_image
 from torchvision.utils import draw_bounding_boxes, make_grid
 
+from nasdsl.files import write_atomically
+
 GOLDEN_RATIO = 0.618034
 """Hues that are multiples of it (modulo 1) are far apart for neighbouring classes, whatever their number."""
 
@@ -105,7 +107,7 @@ def write_png(path: str | Path, image: Tensor) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    to_pil_image(image).save(path, "PNG")
+    write_atomically(Path(path), lambda file: to_pil_image(image).save(file, "PNG"))
 
 
 @cache

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import pickle
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from nasdsl.detection.inheritance import Origin, inherit
 from nasdsl.detection.inheritance_result import Inheritance
 from nasdsl.detection.torchvision_weights import convert, is_torchvision_detector
 from nasdsl.files import write_atomically
+from nasdsl.torch_files import load_torch_file
 
 FORMAT = "nasdsl detector 1"
 MODEL = "model.pt"
@@ -145,13 +144,7 @@ def read_weights(path: str | Path) -> SavedWeights:
     """
     file = _file(path)
     try:
-        if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
-                damaged = archive.testzip()  # torch.load does not verify the checksums
-            if damaged is not None:
-                raise ValueError(f"the checksum of its part {damaged} is wrong")
-        with warnings.catch_warnings(action="ignore"):  # about old formats
-            saved = torch.load(file, map_location="cpu", weights_only=True)
+        saved = load_torch_file(file)
     except FileNotFoundError:
         message = f"{path} has no {MODEL}: is it a run whose training has saved?" if Path(path).is_dir() else f"no file {file}"
         raise DetectorError(message) from None

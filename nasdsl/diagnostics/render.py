@@ -30,7 +30,8 @@ def _excerpt(span: Span) -> tuple[str, int, int]:
         start = start - left + len(head)
         length = max(1, min(length, len(line) - start))
     before = line[:start].replace("\t", "    ")
-    under = line[start : start + length].replace("\t", "    ")
+    # A place between two characters is one column, also in front of a tab.
+    under = line[start : start + length].replace("\t", "    ") if span.end > span.start else ""
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line.replace("\t", "    "))
     return line, len(before), max(1, len(under))
 

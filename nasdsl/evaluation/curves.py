@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from nasdsl.evaluation.errors import EvaluationError
 from nasdsl.evaluation.voc import Curve
+from nasdsl.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,8 +64,11 @@ def draw_curves(curves: Sequence[Curve], path: str | Path, title: str = "Precisi
             figure = Figure()
             _panels(figure, drawn)
             figure.suptitle(f"{title}\n{below}", fontsize=11, y=1 - 0.08 / figure.get_figheight(), va="top")
-        dates = {".svg": "Date", ".pdf": "CreationDate"}.get(path.suffix.lower())
-        figure.savefig(path, dpi=150, metadata={dates: None} if dates else {})
+        suffix = path.suffix.lower()
+        dates = {".svg": "Date", ".pdf": "CreationDate"}.get(suffix)
+        content = io.BytesIO()
+        figure.savefig(content, format=suffix.removeprefix("."), dpi=150, metadata={dates: None} if dates else {})
+    write_bytes(path, content.getvalue())
 
 
 def _one_panel(figure: Figure, curves: Sequence[Curve]) -> Axes:

@@ -10,6 +10,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nasdsl import files
 from nasdsl.coco_json import ImageId, ImageIds, to_flag, to_image_id, to_integer_id
 from nasdsl.evaluation.errors import MAX_LISTED, EvaluationError, raise_problems
 
@@ -130,10 +131,10 @@ def read_json(path: str | Path) -> Any:
         OSError: it cannot be read.
     """
     try:
-        return json.loads(Path(path).read_bytes())
+        return files.read_json(path)
     except json.JSONDecodeError as error:
         raise EvaluationError(f"{path}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, numbers too long, lists too deep
+    except ValueError as error:  # not UTF-8, numbers too long, lists too deep
         raise EvaluationError(f"{path}: not JSON: {error}") from None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from nasdsl.coco_json import ImageId, ImageIds, to_image_id, to_integer_id
 from nasdsl.evaluation.errors import EvaluationError, raise_problems
 from nasdsl.evaluation.ground_truth import GroundTruth, box_problem, is_finite, read_json
+from nasdsl.files import write_bytes
 
 Result = dict[str, Any]
 """A detection in COCO's form."""
@@ -168,14 +168,8 @@ def write_results(path: str | Path, results: Sequence[Mapping[str, Any]]) -> Non
         EvaluationError: results are malformed; nothing is written.
     """
     check_results(results)
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     text = ",\n".join(json.dumps(result, default=_plain) for result in results)
-    try:
-        unfinished.write_text(f"[\n{text}\n]\n" if results else "[]\n", encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_bytes(Path(path), (f"[\n{text}\n]\n" if results else "[]\n").encode())
 
 
 def _plain(number: Any) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from nasdsl.decoder import Decoder, loads
+from nasdsl.files import parse_json
 from nasdsl.semantics.files import read_source
 
 FPN_OPS = ("sep_3x3", "sep_3x3_d3", "sep_5x5_d6", "skip", "dconv_3x3")
@@ -136,14 +136,16 @@ def read_config(path: str | Path) -> str:
     """
     import yaml
 
+    from nasdsl.yaml_files import parse_yaml
+
     source = read_source(path)
     try:
         # Bytes that are not UTF-8, in comments most often, are no obstacle here.
-        config = yaml.safe_load(source.text.encode(errors="surrogateescape").decode(errors="replace"))
+        config = parse_yaml(source.text.encode(errors="surrogateescape").decode(errors="replace"))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise ValueError(f"{source.name}{where}: not YAML: {getattr(error, 'problem', None) or 'unreadable'}") from None
+        raise ValueError(f"{source.name}{where}: not YAML: {getattr(error, 'problem', None) or error}") from None
 
     def entry(*keys: str) -> object:
         value: object = config
@@ -156,7 +158,7 @@ def read_config(path: str | Path) -> str:
         raise ValueError(f"{source.name}: no SEARCH.DECODER.CONFIG, which holds the index lists in configurations of NAS-FCOS")
     if isinstance(lists, str):
         try:
-            lists = json.loads(lists.replace("(", "[").replace(")", "]"))
+            lists = parse_json(lists.replace("(", "[").replace(")", "]"))
         except ValueError:
             raise ValueError(f"{source.name}: SEARCH.DECODER.CONFIG is no list: {_short(lists)}") from None
     width = entry("SEARCH", "DECODER", "AGG_SIZE")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from nasdsl.backends.cost import Size
 from nasdsl.detection.precision import Precision
 from nasdsl.detection.weights import MODEL
+from nasdsl.files import open_plain
 from nasdsl.latency.session import LatencyError, Session
 from nasdsl.machine import usable_cores
 
@@ -44,7 +45,7 @@ def find_artifact(path: Path) -> Artifact:
             f"{path} cannot be timed; expected a detector (.onnx or .pt2), the folder of a training or its {MODEL}, or a "
             ".nas file"
         )
-    with file.open("rb") as stream:
+    with open_plain(file) as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return Artifact(file, kinds[file.suffix.lower()], digest)
 

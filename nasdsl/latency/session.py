@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from nasdsl.backends.cost import Size
 from nasdsl.backends.requirements import DEFAULT_SIZE
+from nasdsl.files import parse_json
 from nasdsl.latency.timing import Run, Timer, wall_timer
 
 Images: TypeAlias = npt.NDArray[np.float32]
@@ -219,7 +219,7 @@ def typical_size(min_size: int, max_size: int) -> Size:
 def _size_of(metadata: Mapping[str, str]) -> Size | None:
     """The size of the images for a file of `nasdsl export`; None where its metadata do not tell."""
     try:
-        size, resize = (json.loads(metadata.get(name, "null")) for name in ("size", "resize"))
+        size, resize = (parse_json(metadata.get(name, "null")) for name in ("size", "resize"))
         if size is not None:
             height, width = (int(value) for value in size)
         elif resize is not None:

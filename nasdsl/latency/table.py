@@ -6,7 +6,6 @@ or hotter at one time than at another adds the same error to both.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any, TypeAlias
 
 from filelock import FileLock
 
-from nasdsl.files import write_json
+from nasdsl.files import read_json, write_json
 from nasdsl.latency.session import LatencyError, MissingRuntime
 from nasdsl.machine import cpu_name
 from nasdsl.semantics.elaborate import RUNTIMES
@@ -232,7 +231,7 @@ class Table:
             stamp = (state.st_ino, state.st_mtime_ns, state.st_size)
             if self._read is None or self._read[0] != stamp:
                 self._times = {}
-                self._read = stamp, _checked(json.loads(self.path.read_text(encoding="utf-8")))
+                self._read = stamp, _checked(read_json(self.path))
         except FileNotFoundError:
             self._times = {}
             return {"format": FORMAT, "contexts": []}

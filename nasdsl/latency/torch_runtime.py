@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import zipfile
@@ -20,6 +19,7 @@ from nasdsl.backends.layer_errors import first_line
 from nasdsl.detection.detector import Detector
 from nasdsl.detection.inference import for_inference
 from nasdsl.detection.precision import Precision
+from nasdsl.files import parse_json
 from nasdsl.ir.canonical import digest
 from nasdsl.latency.images import example_images
 from nasdsl.latency.session import (
@@ -157,7 +157,7 @@ class ProgramSession(_TorchSession):
             input_shape(file.name, [str(name).removeprefix("features_") for name in names] or ["(none)"], ())
             raise LatencyError(f"{file.name} takes no batch of images")
         shape = input_shape(file.name, [str(names[0])], first.shape)
-        metadata = json.loads(extra["nasdsl.json"] or "{}")
+        metadata = parse_json(extra["nasdsl.json"] or "{}")
         batch, size = shape.resolve(file.name, size, batch, metadata)
         images = example_images(size, batch, image)
         tensor = torch.from_numpy(images).to(first.device, first.dtype)

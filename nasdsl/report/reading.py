@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from nasdsl.files import parse_json, read_bytes
 
 
 class ReportError(ValueError):
@@ -19,7 +20,7 @@ def read_text(file: Path) -> str:
         ReportError: it cannot be read.
     """
     try:
-        return file.read_text(encoding="utf-8")
+        return read_bytes(file).decode()
     except (OSError, UnicodeError) as error:
         raise ReportError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
 
@@ -35,7 +36,7 @@ def read_object(file: Path, form: str | None = None) -> Mapping[str, Any]:
     """
     text = read_text(file)
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except ValueError as error:
         raise ReportError(f"{file} is no JSON: {error}") from error
     if not isinstance(found, dict):

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from nasdsl.data import Dataset, NoSplit, split_record
 from nasdsl.decoder import Decoder
-from nasdsl.files import write_json
+from nasdsl.files import read_json, write_json
 from nasdsl.training import Run, train
 from nasdsl.training.config import TrainingConfig
 from nasdsl.training.run import check_new
@@ -95,7 +95,7 @@ class BackboneTraining:
     def _is_finished(self, run: Run) -> bool:
         """Whether this training, with the same settings, has ended in the folder."""
         try:
-            recorded = json.loads((self.folder / _RECORD).read_text(encoding="utf-8"))
+            recorded = read_json(self.folder / _RECORD)
         except (OSError, ValueError):
             return False
         return bool(run.model.exists() and recorded == json.loads(json.dumps(self.to_dict())))

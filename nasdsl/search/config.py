@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from nasdsl.files import write_json
+from nasdsl.files import make_folder, read_json, write_json
 from nasdsl.search.errors import SearchError
-from nasdsl.search.lock import Lock
+from nasdsl.search.journal import lock_folder
 from nasdsl.training.run import CHANGEABLE as RECIPE_MAY_CHANGE
 
 FORMAT: Final = "nasdsl search run 1"
@@ -40,8 +40,8 @@ def open_search_folder(folder: Path, config: Mapping[str, Any], *, resume: bool)
     started = is_started(folder)
     check_folder(folder, started=started, resume=resume)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = Lock(folder / f".{path.name}.lock")
+        make_folder(folder)
+        lock = lock_folder(path)
     except OSError as error:
         raise SearchError(f"cannot write to {folder}: {error.strerror or error}") from error
     try:
@@ -72,7 +72,7 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / "search.json"
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,12 +15,14 @@ from nasdsl.data import Dataset, split_record
 from nasdsl.decoder import Decoder, loads
 from nasdsl.detection.factory import make_self_contained
 from nasdsl.diagnostics import DiagnosticError
+from nasdsl.files import make_folder
 from nasdsl.search.errors import SearchError
 from nasdsl.search.evaluation import verdict_for
 from nasdsl.search.ranking import WAITING, Ranking, RankingEntry, read_ranking
 from nasdsl.search.trial import FAILED, OK, Trial
 from nasdsl.training import CheckpointError, Run, RunError, TrainingError, train
 from nasdsl.training.config import TrainingConfig
+from nasdsl.training.logger import read_log
 from nasdsl.training.progress import duration
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def train_top(
         return Ranking(full.plan.val_split or "", size, ())
     path = folder / "ranking.json"
     old = read_ranking(path)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     ranking = Ranking(full.plan.val_split or "", size, tuple(_recorded(entry, old, folder) for entry in entries))
     for entry in ranking.entries:
         if entry.verdict == WAITING and (same := _from_other_stage(entry, full, known or {}, folder)) is not None:
@@ -248,11 +249,7 @@ def _get(ranking: Ranking, name: str) -> RankingEntry:
 def _seconds(run: Path, plan: TrainingConfig) -> float:
     """Seconds of training, summed over interruptions, from the run's log; 0 if there is none."""
     total, before = 0.0, 0
-    try:
-        lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return 0.0
-    for record in map(json.loads, lines):
+    for record in read_log(Run(run).log):
         if record["event"] == "train":
             # Logs of nasdsl 0.1 have no seconds, and count every batch as a full one.
             full_batches = (record["step"] - before) * plan.recipe.batch_size

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from nasdsl.files import make_folder, parse_json, read_bytes, sync_folder
+from nasdsl.lock import Lock, LockHeld
 from nasdsl.search.errors import JournalError
-from nasdsl.search.lock import Lock
 
 FORMAT: Final = "nasdsl search 1"
+_CHECKSUM: Final = re.compile(rb',"crc":"([0-9a-f]{8})"}$')
 
 
 def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
     """Read the records of a journal.
 
-    An incomplete last line, left by a kill or a power cut, is ignored: it was never acknowledged, so nothing is lost.
+    An incomplete last line, left by a kill or a power cut, is ignored: it was never acknowledged, so nothing is lost. Each
+    line ends in a checksum, so that a changed digit is damage as well. Lines of earlier versions have none.
 
     Returns:
         The records, and how many bytes of the file they take.
@@ -26,17 +31,18 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
         JournalError: the file cannot be read, or a line before the last is broken.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise JournalError(f"cannot read {path}: {error.strerror or error}") from error
     records: list[dict[str, Any]] = []
     size = 0
     lines = data.split(b"\n")
+    with_checksums = False  # from the first line that has one
     for number, line in enumerate(lines, 1):
         complete = number < len(lines)  # the last one has no newline
         try:
-            record = json.loads(line) if line or complete else None
-            if not isinstance(record, dict) or "kind" not in record:
+            record, has_checksum = _parse(line) if line or complete else (None, False)
+            if not isinstance(record, dict) or "kind" not in record or (with_checksums and not has_checksum):
                 raise ValueError("not a record")
         except ValueError:
             if not any(rest.strip(b"\0 \r\t") for rest in lines[number:]):
@@ -47,9 +53,46 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
             ) from None
         if not complete:  # torn exactly before the newline: never acknowledged either
             return records, size
+        with_checksums = has_checksum
         records.append(record)
         size += len(line) + 1
     return records, size
+
+
+def _parse(line: bytes) -> tuple[Any, bool]:
+    """The record of a line without its checksum, and whether it has one.
+
+    Raises:
+        ValueError: the line is no JSON, or not what its checksum is of.
+    """
+    line = line.rstrip()  # an editor may have written \r\n
+    found = _CHECKSUM.search(line)
+    if found is None:
+        return parse_json(line), False
+    body = line[: found.start()] + b"}"
+    if zlib.crc32(body) != int(found[1], 16):
+        raise ValueError("not what its checksum is of")
+    return parse_json(body), True
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    body = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return b'%s,"crc":"%08x"}\n' % (body[:-1], zlib.crc32(body))
+
+
+def lock_folder(path: Path) -> Lock:
+    """Lock the folder of a search, by a file beside the one at `path`.
+
+    Raises:
+        JournalError: a search is running in the folder.
+        OSError: the file cannot be created.
+    """
+    try:
+        return Lock(path.with_name(f".{path.name}.lock"))
+    except LockHeld as held:
+        if held.here:
+            raise JournalError(f"this process is searching in {path.parent} already") from None
+        raise JournalError(f"another search is running in {path.parent}; stop it, or choose another folder") from None
 
 
 class Journal:
@@ -72,8 +115,8 @@ class Journal:
         if path is None:
             return
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = Lock(path.with_name(f".{path.name}.lock"))
+            make_folder(path.parent)
+            self._lock = lock_folder(path)
         except OSError as error:
             raise JournalError(f"cannot write to {path.parent}: {error.strerror or error}") from error
         try:
@@ -85,7 +128,7 @@ class Journal:
             os.ftruncate(self._file, self._size)
             os.lseek(self._file, 0, os.SEEK_END)
             os.fsync(self._file)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):
@@ -103,7 +146,7 @@ class Journal:
         """
         if self._file < 0:
             return
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        line = _line(record)
         try:
             left = line
             while left:
@@ -118,6 +161,18 @@ class Journal:
             ) from error
         self._size += len(line)
 
+    def sync(self) -> None:
+        """Return when all records are on the disk.
+
+        Raises:
+            JournalError: they cannot be written.
+        """
+        if self._file >= 0:
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                raise JournalError(f"cannot write {self.path}: {error.strerror or error}") from error
+
     def close(self) -> None:
         """Close the file and release its lock."""
         if self._file >= 0:
@@ -125,13 +180,3 @@ class Journal:
             self._file = -1
         if self.path is not None:
             self._lock.release()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the creation of a file in it durable."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

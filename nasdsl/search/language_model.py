@@ -15,6 +15,8 @@ from http.client import HTTPException
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from nasdsl.files import parse_json
+
 MAX_ANSWER: Final = 2_000_000
 """Bytes of the longest answer that is read."""
 
@@ -115,7 +117,7 @@ class LanguageModel:
             data = response.read(MAX_ANSWER + 1)
         if len(data) > MAX_ANSWER:
             raise ValueError(f"an answer of more than {MAX_ANSWER:,} bytes")
-        return content_of(json.loads(data))
+        return content_of(parse_json(data))
 
 
 def content_of(answer: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from nasdsl.backends.requirements import latency_requirements
+from nasdsl.files import make_folder, write_bytes
 from nasdsl.search.budget import Budget
 from nasdsl.search.errors import BudgetError
 from nasdsl.spaces import Space
@@ -79,8 +79,8 @@ def predictor_for(budgets: Sequence[Budget], space: Space, size: tuple[int, int]
 
     table = folder / "latency.json"
     if not table.exists() and default_path().exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(default_path(), table)
+        make_folder(folder)
+        write_bytes(table, default_path().read_bytes())
     backbone = space.backbone.name
     report = _Report(table)
     return PredictedSeconds(LatencyPredictor(runtime, THREADS, backbone, size, space.classes, table=table, on_part=report))

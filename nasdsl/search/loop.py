@@ -361,6 +361,7 @@ class _Loop:
 
     def _save(self) -> None:
         if self.folder is not None:
+            self.journal.sync()  # the state is never newer than the journal: what it has observed is not observed again
             self.strategy.save(self.folder.strategy)
             self.folder.write(self.history.trials())
         self._saved = time.monotonic()

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from nasdsl.decoder import loads
 from nasdsl.diagnostics import DiagnosticError
+from nasdsl.files import read_json
 from nasdsl.search.backbone_training import BackboneTraining, train_backbones
 from nasdsl.search.check import rejection_reason
 from nasdsl.search.config import open_search_folder
@@ -315,7 +316,7 @@ def _read_failures(folder: Path) -> list[dict[str, Any]]:
     """The fpns that heads could not be searched on, from ``failed_fpns.json``."""
     path = folder / "failed_fpns.json"
     try:
-        failures = json.loads(path.read_text(encoding="utf-8"))
+        failures = read_json(path)
         return [{name: failure[name] for name in ("trial", "digest", "error")} for failure in failures]
     except FileNotFoundError:
         return []
@@ -370,10 +371,10 @@ def _best_ap(stage: StageResult) -> float:
 
 
 def _write(path: Path, text: str) -> None:
-    from nasdsl.files import write_bytes
+    from nasdsl.files import make_folder, write_bytes
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_bytes(path, text.encode())
     except OSError as error:
         raise SearchError(f"cannot write {path}: {error.strerror or error}") from error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
+from nasdsl.files import read_json
 from nasdsl.search.errors import SearchError
 from nasdsl.search.trial import OK
 
@@ -125,7 +125,7 @@ def read_ranking(path: str | Path) -> Ranking | None:
         SearchError: the file cannot be read, or is not a ranking.
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = read_json(path)
         if value["format"] != FORMAT:
             raise ValueError(f"its format is {value['format']!r}, expected {FORMAT!r}")
         height, width = value["size"]

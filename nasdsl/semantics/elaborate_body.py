@@ -70,6 +70,7 @@ class BodyElaborator:
         self._numbers: dict[str, int] = {}  # the number last given to a name, so that many bindings of one name stay cheap
         self._turns: tuple[Group, ...] = ()  # of the `repeat`s around, in which a name may be bound again
         self._rounds = 1  # of all `repeat`s around
+        self._is_too_long = False  # a `repeat` within the present one has too many rounds: further turns would find it again
         self._defined: dict[str, Span] = {}  # `shared` ops of this turn
         self._body_region = expressions.region
 
@@ -195,6 +196,7 @@ class BodyElaborator:
         if self._rounds * rounds * max(1, len(node.body)) > MAX_STATEMENTS:
             self.problems.append(structure.too_many_statements(node.last.span, MAX_STATEMENTS, rounds))
             self._lose(node)
+            self._is_too_long = True
             return
         self._rounds *= rounds
         outer_turns = self._turns
@@ -208,6 +210,9 @@ class BodyElaborator:
             self._turn(node, number, counted.condition(number))
             if self.expressions.context.is_full:
                 break
+            if self._is_too_long:
+                self._lose(node)
+                break
             if len(self.problems) > before:  # a mistake is one finding, not one a round
                 self.problems[before:] = [p for p in self.problems[before:] if (p.code, p.span) not in reported]
                 reported.update((p.code, p.span) for p in self.problems[before:])
@@ -217,6 +222,7 @@ class BodyElaborator:
                     break
         self._turns = outer_turns
         self._rounds //= rounds
+        self._is_too_long = self._is_too_long and bool(outer_turns)
 
     def _lose(self, node: ast.Repeat) -> None:
         """Note what a `repeat` that is left out would bind: that it is missing is no second mistake."""

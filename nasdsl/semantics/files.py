@@ -10,6 +10,7 @@ from typing import Protocol
 
 from nasdsl import resources
 from nasdsl.diagnostics import Source, printable
+from nasdsl.files import open_without_waiting
 from nasdsl.syntax.encoding import decode
 
 MAX_BYTES = 16_000_000
@@ -56,7 +57,7 @@ def read_source(path: str | Path, *, name: str | None = None) -> Source:
     name = name or os.fspath(path)
     printed = printable(name)
     try:
-        with open(path, "rb", opener=_open_without_waiting) as file:
+        with open(path, "rb", opener=open_without_waiting) as file:
             status = os.fstat(file.fileno())
             if stat.S_ISDIR(status.st_mode):
                 raise IsADirectoryError
@@ -78,11 +79,6 @@ def read_source(path: str | Path, *, name: str | None = None) -> Source:
     except (OSError, ValueError) as error:
         raise UnreadableFile(f"{printed}: {getattr(error, 'strerror', None) or error}") from None
     return Source(name, _decode(printed, data))
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Open a file without blocking on a named pipe that has no writer."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _decode(name: str, data: bytes) -> str:

@@ -67,7 +67,7 @@ def expected_behind(tables: Tables, tokens: list[Tok]) -> set[str]:
     parser, unreadable = TreeParser(tables), unreadable_numbers(tokens)
     parser.feed(tokens, 0, unreadable[0] if unreadable else len(tokens) - 1)
     recovery = _Recovery(parser, tokens, unreadable, [])
-    recovery.run()
+    recovery.run(until_end=True)
     return recovery.expected(recovery.end)
 
 
@@ -92,8 +92,12 @@ class _Recovery(RepairedTokens):
         self.made_up_names = 0
         self.end = self.first
 
-    def run(self) -> frozenset[str] | None:
-        """Rewrite the rest of the stream, and let the parser read it. Returns `Parsed.lost`."""
+    def run(self, *, until_end: bool = False) -> frozenset[str] | None:
+        """Rewrite the rest of the stream, and let the parser read it. Returns `Parsed.lost`.
+
+        Args:
+            until_end: whether to stop in front of ``$END``, without what a text that ends too early lacks.
+        """
         stream, errors, skipped_at, ended = self.stream, 0, -1, False
         stack, position = self.settle(self.first, 0, self.parser.read)
         while True:
@@ -104,6 +108,8 @@ class _Recovery(RepairedTokens):
                 continue
             if token.type == "$END" and not ended:
                 self.end, ended = stack, True
+                if until_end:
+                    return None
             after = self.step(stack, token.type, len(self.out))
             if after is not None:
                 if token.type == "$END":
@@ -371,7 +377,8 @@ class _Recovery(RepairedTokens):
                 return stack
             bracket = self._open_bracket(len(self.out))
             closing = [CLOSER[bracket.type]] if bracket is not None else []
-            wanted = [*closing, *(k for k in INSERTIONS if k not in ("VALUE", "IN")), "NUMBER", "STRING", "IN"]
+            # A bracket may open wherever a value is expected, and then again: it comes after all values.
+            wanted = [*closing, *(k for k in INSERTIONS if k not in ("VALUE", "IN", "LPAR")), "NUMBER", "STRING", "IN", "LPAR"]
             kind = next((k for k in wanted if self.step(stack, k, 0) is not None), None)
             if kind is None or kind == "COMMA":
                 break

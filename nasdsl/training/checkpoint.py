@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +10,7 @@ import torch
 
 from nasdsl.backends.layer_errors import first_line
 from nasdsl.files import write_atomically
+from nasdsl.torch_files import load_torch_file
 from nasdsl.training.errors import CheckpointError
 
 
@@ -68,7 +67,7 @@ def load_checkpoint(path: Path) -> LoadedCheckpoint | None:
             continue
         try:
             return LoadedCheckpoint(_read(file), file, "; ".join(problems) or None)
-        except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        except Exception as error:  # a broken file can raise anything
             problems.append(f"{file} cannot be read as a checkpoint: {first_line(error)}")
     if problems:
         raise CheckpointError("; ".join(problems) + "; remove the folder and train anew")
@@ -76,11 +75,7 @@ def load_checkpoint(path: Path) -> LoadedCheckpoint | None:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    with zipfile.ZipFile(file) as archive:
-        damaged = archive.testzip()  # torch.load does not verify the checksums
-    if damaged is not None:
-        raise ValueError(f"the checksum of its part {damaged} is wrong")
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    state = load_torch_file(file)
     if not isinstance(state, dict) or "step" not in state:
         raise ValueError("it is no checkpoint of a training")
     return state

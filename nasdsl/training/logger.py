@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from nasdsl.backends.layer_errors import first_line
-from nasdsl.files import write_bytes
+from nasdsl.files import json_lines, sync_folder, write_bytes
 from nasdsl.training.progress import LINE_EVERY, REFRESHES, duration
 from nasdsl.training.trackers import Outcome, Tracker
 
@@ -139,6 +140,13 @@ class TrainingLogger:
         if record["event"] == "train" and not self._quiet:
             self._show(record)
 
+    def sync(self) -> None:
+        """Return when all records are on the disk."""
+        if self._log is not None and self._log.exists():
+            with open(self._log, "rb+") as file:
+                os.fsync(file.fileno())
+            sync_folder(self._log.parent)
+
     def track(self, record: Mapping[str, Any], step: int) -> None:
         """Pass the numbers of a record to the trackers alone."""
         scalars = {name: value for name, value in _scalars(record) if math.isfinite(value)}
@@ -183,14 +191,19 @@ def truncate_log(log: Path, step: int) -> None:
     """Remove records of later steps from a log, and an incomplete last line."""
     if not log.exists():
         return
-    kept = []
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):
-            continue
-    write_bytes(log, "".join(kept).encode())
+    kept = [line + b"\n" for line, record in _records(log) if record["step"] <= step]
+    write_bytes(log, b"".join(kept))
+
+
+def read_log(log: Path) -> list[dict[str, Any]]:
+    """The records of a log, without an incomplete last line; empty if there is no file."""
+    return [record for _, record in _records(log)] if log.exists() else []
+
+
+def _records(log: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    for line, record in json_lines(log.read_bytes()):
+        if isinstance(record.get("step"), int) and isinstance(record.get("event"), str):
+            yield line, record
 
 
 def _finite(value: Any) -> Any:

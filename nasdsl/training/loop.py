@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from nasdsl.training.logger import Throughput, TrainingLogger
 from nasdsl.training.pace import Announcement, fit_steps, recorded_steps
 from nasdsl.training.predict import check_classes
 from nasdsl.training.recipe import Recipe
-from nasdsl.training.run import Run, open_run
+from nasdsl.training.run import Run, locked_run, open_run
 from nasdsl.training.signals import Interrupted, SignalHandler
 from nasdsl.training.trackers import check_trackers, open_trackers
 from nasdsl.training.trainer import Trainer
@@ -98,7 +98,7 @@ def train(
         TrainingError: recipe, folder, detector and data do not fit together, or the training diverged.
         DataError: an image is unreadable, and the data set was opened with ``on_error="refuse"``.
     """
-    with process_group(device) as group, SignalHandler() as signals:
+    with ExitStack() as stack, process_group(device) as group, SignalHandler() as signals:
         began = time.perf_counter()
         for part in (dataset, *([val] if val is not None else [])):
             check_classes(detector, part)
@@ -116,6 +116,7 @@ def train(
         loader = make_train_loader(dataset, recipe, group)
         total = total_steps(recipe, len(loader))
         if group.is_main:
+            stack.enter_context(locked_run(run))
             data = {"pictures": len(dataset), "classes": list(dataset.classes), "category_ids": list(dataset.category_ids)}
             open_run(out, detector=detector.config, recipe=recipe.to_dict(), data=data, about=about, resume=resume)
         group.barrier()
@@ -251,8 +252,12 @@ class _TrainingLoop:
                 self.logger.record(record)
 
     def save(self) -> None:
-        """Save the detector, then the checkpoint: in this order, so that the detector is never older than the checkpoint."""
+        """Save the detector, then the checkpoint: in this order, so that the detector is never older than the checkpoint.
+
+        Nor is the log: the evaluations before the checkpoint, which decide which one is the best, are read from it.
+        """
         if self.trainer.group.is_main:
+            self.logger.sync()
             save_detector(self.trainer.detector, self.run.model, self.trainer.eval_detector.state_dict())
             save_checkpoint(self.run.checkpoint, self.trainer.state_dict())
         self.trainer.group.barrier()

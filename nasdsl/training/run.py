@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +13,8 @@ from typing import Any, Final
 import torch
 import torchvision
 
-from nasdsl.files import write_bytes, write_json
+from nasdsl.files import make_folder, read_json, write_bytes, write_json
+from nasdsl.lock import Lock, LockHeld
 from nasdsl.training.errors import RunError
 from nasdsl.training.recipe import Recipe
 
@@ -81,7 +83,7 @@ class Run:
             RunError: the folder is no run, or the file is broken.
         """
         try:
-            config = json.loads(self.config.read_text(encoding="utf-8"))
+            config = read_json(self.config)
         except FileNotFoundError:
             raise RunError(f"{self.folder} is no run: it has no {self.config.name}") from None
         except (OSError, ValueError) as error:
@@ -99,6 +101,28 @@ def check_new(run: Run) -> None:
     """
     if run.config.exists():
         raise RunError(f"{run.folder} holds a run already: resume it (--resume), or choose another folder")
+
+
+@contextmanager
+def locked_run(run: Run) -> Iterator[None]:
+    """Keep other trainings out of a run's folder, which is made if it is missing.
+
+    Raises:
+        RunError: another training is running there, or the folder cannot be written.
+    """
+    if run.folder.exists() and not run.folder.is_dir():
+        raise RunError(f"{run.folder} is a file; expected a folder for the run")
+    try:
+        make_folder(run.folder)
+        lock = Lock(run.folder / ".training.lock")
+    except LockHeld:
+        raise RunError(f"another training is running in {run.folder}; stop it, or choose another folder") from None
+    except OSError as error:
+        raise RunError(f"cannot write to {run.folder}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def open_run(
@@ -126,8 +150,6 @@ def open_run(
     wanted = json.loads(json.dumps({"detector": detector, "recipe": recipe, "data": data}))
     versions = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
     config = {"format": FORMAT, **wanted, "about": dict(about or {}), "versions": versions}
-    if run.folder.exists() and not run.folder.is_dir():
-        raise RunError(f"{run.folder} is a file; expected a folder for the run")
     if run.config.exists():
         if not resume:
             check_new(run)
@@ -135,7 +157,7 @@ def open_run(
     elif run.checkpoint.exists() or run.model.exists():
         raise RunError(f"{run.folder} has a checkpoint and no {run.config.name}: choose another folder")
     try:
-        run.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(run.folder)
         text = str(detector.get("decoder", ""))
         if text:
             write_bytes(run.decoder, text.encode())

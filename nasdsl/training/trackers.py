@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import os
 import sys
 import uuid
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from nasdsl.backends.layer_errors import first_line
-from nasdsl.files import write_json
+from nasdsl.files import read_json, write_json
 from nasdsl.training.errors import TrainingError
 from nasdsl.training.run import Run
 
@@ -167,7 +166,7 @@ def _module(name: str) -> Any:
 
 def _read_ids(file: Path) -> dict[str, str]:
     try:
-        ids = json.loads(file.read_text(encoding="utf-8"))
+        ids = read_json(file)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from nasdsl.detection.weights import save_detector
 from nasdsl.evaluation import Evaluation, write_results
 from nasdsl.files import write_json
 from nasdsl.training.loaders import evaluation_steps, prediction_options
-from nasdsl.training.logger import TrainingLogger
+from nasdsl.training.logger import TrainingLogger, read_log
 from nasdsl.training.predict import compute_metrics, predict
 from nasdsl.training.progress import LINE_EVERY
 from nasdsl.training.run import Run
@@ -65,9 +64,8 @@ class Validator:
 
     def restore(self) -> None:
         """Read the evaluations before the step of the trainer from the log, after a checkpoint has been loaded."""
-        if self._trainer.group.is_main and self._run.log.exists():
-            for line in self._run.log.read_text(encoding="utf-8").splitlines():
-                record = json.loads(line)
+        if self._trainer.group.is_main:
+            for record in read_log(self._run.log):
                 if record["event"] == "evaluation" and record["step"] <= self._trainer.step:
                     self.evaluations[record["step"]] = {k: v for k, v in record.items() if k not in ("event", "seconds")}
         self._update_stopped()

@@ -142,7 +142,7 @@ def test_files_of_a_run(out: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = Run(out)
     checkpoints = {"checkpoint.pt", "checkpoint.previous.pt", "model.pt", "best.pt"}
     others = {"config.json", "decoder.nas", "log.jsonl", "metrics.json", "results.json"}
-    assert {p.name for p in out.iterdir()} == checkpoints | others
+    assert {p.name for p in out.iterdir() if not p.name.startswith(".")} == checkpoints | others
     config = run.read_config()
     assert config["recipe"]["batch_size"] == 4
     assert config["detector"] == detector.config

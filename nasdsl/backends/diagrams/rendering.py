@@ -17,6 +17,7 @@ from nasdsl.backends.diagrams.folding import fold as fold_diagram
 from nasdsl.backends.diagrams.from_graph import diagram
 from nasdsl.backends.diagrams.html import emit_page
 from nasdsl.backends.diagrams.mermaid import emit_mermaid_diagram
+from nasdsl.files import write_bytes
 from nasdsl.ir import Graph
 
 FORMATS: Final = ("svg", "png", "pdf", "dot", "mmd", "html")
@@ -98,7 +99,7 @@ def write(graph: Graph, table: CostTable, path: str | Path, fold: bool | None = 
     """
     fmt = Path(path).suffix.removeprefix(".").lower()
     _check(fmt, FORMATS)
-    Path(path).write_bytes(render(graph, table, fmt, fold))
+    write_bytes(Path(path), render(graph, table, fmt, fold))
 
 
 def render_diff(graph_a: Graph, table_a: CostTable, graph_b: Graph, table_b: CostTable, fmt: str) -> bytes:

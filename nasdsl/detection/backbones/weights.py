@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,8 @@ from torchvision import models
 
 from nasdsl.backbones import StrideIn
 from nasdsl.detection.backbones.extractor import IMAGENET_MEAN, IMAGENET_STD, BackboneError, Color
+from nasdsl.files import MAX_BYTES, open_plain
+from nasdsl.torch_files import load_torch_file
 
 MSRA_MEAN: Color = (122.7717 / 255, 115.9465 / 255, 102.9801 / 255)
 """Mean of RGB in 0..1 for the MSRA weights."""
@@ -87,13 +88,15 @@ def read_file(path: Path) -> Checkpoint:
     """
     try:
         if path.suffix == ".npz":
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            with open_plain(path) as file, np.load(file, allow_pickle=False) as arrays:
+                sizes = [part.file_size for part in arrays.zip.infolist()]  # they may be compressed
+                if sum(sizes) > MAX_BYTES:
+                    raise ValueError(f"its arrays have {sum(sizes) / 1e9:.0f} GB")
                 content: Any = {name: arrays[name] for name in arrays.files}
         elif path.suffix == ".safetensors":
             content = importlib.import_module("safetensors.torch").load_file(path)
         else:
-            with warnings.catch_warnings(action="ignore"):  # about pickles that it refuses anyway
-                content = torch.load(path, map_location="cpu", weights_only=True)
+            content = load_torch_file(path)
     except OSError as error:
         raise BackboneError(f"cannot read the weights {path}: {error.strerror or error}") from error
     except ModuleNotFoundError as error:

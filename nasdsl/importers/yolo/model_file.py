@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from nasdsl.diagnostics import Code, Diagnostic, Source, Span
+from nasdsl.yaml_files import compose_yaml
 
 MISTAKE = Code(
     code="import",
@@ -119,15 +120,12 @@ def read_model_file(source: Source, scale: str | None, problems: Problems) -> Mo
         )
         return None
     try:
-        node = yaml.compose(source.text, Loader=yaml.SafeLoader)
+        node = compose_yaml(source.text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = min(mark.index if mark else 0, len(source.text))
-        reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
+        reason = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
         problems.add(Span(source, at, at + 1), f"not YAML: {reason}")
-        return None
-    except RecursionError:
-        problems.add(whole, "the lists of the file are nested too deep")
         return None
     if not isinstance(node, yaml.MappingNode):
         problems.add(whole, "no model file", "expected `backbone:` and `head:`, each a list of layers")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from nasdsl.report.reading import ReportError, read_object, read_text
+from nasdsl.files import json_lines
+from nasdsl.report.reading import ReportError, read_object
 
 CONFIG: Final = "config.json"
 FORMAT: Final = "nasdsl run 1"
@@ -141,12 +141,8 @@ def _records(log: Path) -> list[dict[str, Any]]:
     """The records of a log by step; lines that are incomplete, because the training is running, are left out."""
     if not log.is_file():
         return []
-    found = []
-    for line in read_text(log).splitlines():
-        try:
-            record = json.loads(line)
-            if isinstance(record["step"], int) and isinstance(record["event"], str):
-                found.append(record)
-        except (ValueError, KeyError, TypeError):
-            continue
-    return found
+    try:
+        records = [record for _, record in json_lines(log.read_bytes())]
+    except OSError as error:
+        raise ReportError(f"cannot read {log}: {error.strerror or error}") from error
+    return [r for r in records if isinstance(r.get("step"), int) and isinstance(r.get("event"), str)]

@@ -15,6 +15,7 @@ from torch import Tensor
 from nasdsl.backends.module import DecoderModule
 from nasdsl.data.seeds import mixed_seed
 from nasdsl.detection.method import Method
+from nasdsl.files import make_folder
 from nasdsl.ir.graph import Graph
 from nasdsl.search.detectors import DetectorKey, detector_key, key_name
 from nasdsl.search.errors import SearchError
@@ -210,7 +211,7 @@ class Supernet:
 
     def _save(self, optimizer: torch.optim.Optimizer) -> None:
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             state = {"step": self.step, "weights": self.weights.state(), "optimizer": optimizer.state_dict()}
             save_checkpoint(self.path, {"format": FORMAT, "identity": dict(self._identity), **state})
 

@@ -26,7 +26,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from nasdsl.files import write_bytes
+from nasdsl.files import read_json, write_bytes
 from nasdsl.search.trial import Thresholds
 
 FORMAT: Final = "nasdsl worker folder 1"
@@ -132,7 +132,7 @@ def read_mapping(path: Path) -> dict[str, Any] | None:
         FileNotFoundError: there is none.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = read_json(path)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

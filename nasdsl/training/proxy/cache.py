@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from nasdsl.data import UnreadableImage
-from nasdsl.files import write_bytes
+from nasdsl.files import make_folder, read_json, sync_folder, write_bytes
 from nasdsl.training.progress import ProgressBar
 from nasdsl.training.proxy.errors import NonFiniteFeatures, ProxyError
 from nasdsl.training.proxy.feature_batches import FeatureFunction
@@ -94,10 +94,11 @@ def _load_or_compute(
 ) -> Features:
     skipped = folder.read_skipped(progress)
     if skipped is None:
-        folder.path.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.path)
         with _lock(folder.path / "lock", progress):
             skipped = folder.read_skipped(progress)  # another process may have finished them meanwhile
             if skipped is None:
+                folder.invalidate()
                 skipped = _compute_file(folder, layout, compute, dtype, progress)
     # Not torch.from_file: its mapping is writable, so that the system refuses one that is larger than its memory.
     mapped = np.memmap(folder.values, np.uint8, mode="r")
@@ -192,6 +193,12 @@ class _CacheFolder:
         os.fsync(file.fileno())
         self._write(self._progress, {"pictures": pictures, "skipped": skipped})
 
+    def invalidate(self) -> None:
+        """Remove the mark of a complete cache whose file is to be made anew: it must not be there when that has its size again."""
+        if self._finished.exists():
+            self._finished.unlink()
+            sync_folder(self.path)
+
     def finish(self, skipped: Mapping[int, str]) -> None:
         """Mark the cache as complete."""
         self._write(self._finished, {"skipped": skipped, "torch": torch.__version__})
@@ -200,8 +207,8 @@ class _CacheFolder:
     def _read(self, file: Path) -> dict[str, Any] | None:
         """The content of a JSON file; None if it is missing, broken or of another key."""
         try:
-            state = json.loads(file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+            state = read_json(file)
+        except (OSError, ValueError):
             return None
         return state if isinstance(state, dict) and state.get("key") == self.key else None
 

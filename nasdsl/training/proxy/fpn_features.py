@@ -12,6 +12,7 @@ import torch
 from nasdsl.backends.module import DecoderModule, Fpn
 from nasdsl.files import write_bytes
 from nasdsl.ir import Graph
+from nasdsl.torch_files import load_torch_file
 from nasdsl.training.proxy.crops import Annotations
 from nasdsl.training.proxy.feature_batches import FeatureFunction, features_in_batches
 from nasdsl.training.proxy.features import FeatureLayout, Features, Level, Maps
@@ -55,7 +56,7 @@ def load_or_train_fpn(module: DecoderModule, path: Path | None, train: Callable[
     It is saved because training on a GPU is not reproducible, and some of its outputs may be on the disk already.
     """
     if path is not None and path.exists():
-        module.fpn.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        module.fpn.load_state_dict(load_torch_file(path))
         return module.fpn.eval()
     fpn = train(module).fpn
     if path is not None:

@@ -1,23 +1,36 @@
-"""Lock files: one process at a time searches in a folder."""
+"""Lock files: one process at a time writes a folder."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from nasdsl.search.errors import JournalError
-
 _held: set[Path] = set()
 """Locks of this process: the system's locks keep only other processes out."""
+
+
+class LockHeld(Exception):
+    """A lock is held.
+
+    Attributes:
+        here: whether this process holds it.
+    """
+
+    def __init__(self, *, here: bool) -> None:
+        super().__init__("held by this process" if here else "held by another process")
+        self.here = here
 
 
 class Lock:
     """An exclusive lock on a file, released when the process ends, however it ends. Forked children do not inherit it.
 
-    On Windows, and on file systems without locks, only searches of the same process are kept out.
+    On Windows, and on file systems without locks, only this process is kept out.
+
+    Args:
+        path: of the file, which is created.
 
     Raises:
-        JournalError: this process or another one holds the lock.
+        LockHeld: this process or another one holds the lock.
         OSError: the file cannot be created.
     """
 
@@ -25,7 +38,7 @@ class Lock:
         self._path = path.absolute()
         self._file = -1
         if self._path in _held:
-            raise JournalError(f"this process is searching in {path.parent} already")
+            raise LockHeld(here=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             import fcntl
@@ -36,7 +49,7 @@ class Lock:
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):
                 os.close(self._file)
-                raise JournalError(f"another search is running in {path.parent}; stop it, or choose another folder") from None
+                raise LockHeld(here=False) from None
             except OSError:  # a file system without locks
                 pass
         _held.add(self._path)

@@ -1,0 +1,122 @@
+"""Predictions of a decoder in another form against those of its module, in which no weight has a value that hides something."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+
+import name_free_weights
+import random_decoders
+import torch
+from torch import Tensor
+
+import nasdsl
+from nasdsl.backends.module import DecoderModule
+from nasdsl.nn import DeformConv2d, Scale, SelfAttention2d, WeightedAdd
+from nasdsl.predictions import Fcos
+
+CHANNELS = random_decoders.CHANNELS
+SIZES = [((200, 333), 1), ((75, 109), 3), ((31, 300), 2)]
+"""Height, width and batch; no stride divides the sizes, and the coarsest maps of the last two are one pixel high."""
+
+BOUND = 1e-4
+"""Largest difference of a prediction, relative to it, and absolute where it is below 1."""
+
+ILL_CONDITIONED = ("tood",)
+"""Decoders that float32 itself does not compute within `BOUND` at width 64: they are held to twice torch's own rounding.
+
+A path through TOOD's head passes seven GroupNorms, here of 2 channels a group. The first divides by a deviation of 0.002, and
+each that follows makes the error in front of it 2 to 5 times as large. At 200 x 333 torch's float32 is 1.1e-7 off its float64
+in the pyramid, 5e-6 behind the first norm, 3.5e-3 behind the sixth, and 2.1e-4 in the boxes; other decoders differ by at most
+8e-5.
+"""
+
+Run = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+
+
+def built(text: str) -> DecoderModule:
+    """The module in eval mode, no weight of it at a value that hides something."""
+    module = nasdsl.loads(text).build(CHANNELS, 3)
+    name_free_weights.set_weights(module)
+    with torch.no_grad():
+        for part in module.modules():
+            if isinstance(part, DeformConv2d):
+                weight, bias = part.offset.weight, part.offset.bias
+                assert bias is not None
+                i = torch.arange(weight.numel(), dtype=torch.float64)
+                weight.copy_((2 * torch.sin(0.71 * i) / math.sqrt(weight[0].numel())).view_as(weight))
+                bias.copy_(1.5 * torch.sin(torch.arange(bias.numel())))
+            elif isinstance(part, SelfAttention2d):  # so that attention is far from uniform
+                part.query.weight.mul_(4)
+                part.query.bias.mul_(20)
+            elif isinstance(part, Scale | WeightedAdd):
+                part.weight.add_(0.4 * torch.sin(1 + torch.arange(part.weight.numel())))
+        for parameter in getattr(module.head, "scale", {}).values():
+            parameter.fill_(0.8)
+    return module.eval()
+
+
+def features(module: DecoderModule, size: tuple[int, int], batch: int) -> dict[str, Tensor]:
+    return name_free_weights.features(size, {name: CHANNELS[name] for name in module.fpn.input_levels}, batch)
+
+
+def check(
+    module: DecoderModule,
+    run: Run,
+    sizes: Sequence[tuple[tuple[int, int], int]] = SIZES,
+    *,
+    may_round: bool = False,
+) -> None:
+    """Compare predictions; boxes that are counted in strides are compared in strides.
+
+    Args:
+        may_round: whether a difference may also be twice the rounding of torch's own results, as in `ILL_CONDITIONED`.
+    """
+    in_strides = isinstance(module.graph.predict, Fcos) and module.graph.predict.boxes == "relu"
+    units = {f"{level}.bbox_reg": 2**k if in_strides else 1 for level, k in module.graph.levels.items()}
+    for size, batch in sizes:
+        given = features(module, size, batch)
+        with torch.no_grad():
+            expected = {
+                f"{level}.{name}": tensor
+                for level, prediction in module(given).items()
+                for name, tensor in prediction._asdict().items()
+                if tensor is not None
+            }
+            found = run(given)
+        assert list(found) == list(expected)
+        bound = BOUND
+        for name, tensor in expected.items():
+            assert found[name].shape == tensor.shape, (name, size)
+            worst = ((found[name] - tensor).abs() / tensor.abs().clamp(min=units.get(name, 1))).max().item()
+            if worst > bound and (may_round or module.graph.name in ILL_CONDITIONED):
+                bound = max(BOUND, 2 * rounding(module, given))
+            assert worst <= bound, (name, size, batch, worst, bound)
+
+
+def rounding(module: DecoderModule, given: Mapping[str, Tensor]) -> float:
+    """How far torch's own results are from those of the same module in double precision."""
+    with torch.no_grad():
+        single = module(given).values()
+        double = deepcopy(module).double()({key: x.double() for key, x in given.items()}).values()
+    pairs = [
+        (a, b) for one, other in zip(single, double, strict=True) for a, b in zip(one, other, strict=True) if a is not None
+    ]
+    return max(((a - b).abs() / b.abs().clamp(min=1)).max().item() for a, b in pairs)
+
+
+def session(model: bytes) -> Run:
+    """An ONNX model in onnxruntime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    ready = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in ready.get_outputs()]
+
+    def run(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        results = ready.run(names, {name: tensor.numpy() for name, tensor in given.items()})
+        return {name: torch.from_numpy(result) for name, result in zip(names, results, strict=True)}
+
+    return run

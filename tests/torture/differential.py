@@ -1,0 +1,85 @@
+"""Random decoders in every form that computes: module, source, ONNX, folded, channels last; costs as torch counts them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import random_decoders
+import torch
+from agreement import CLASSES, check_macs, check_parameters, check_source, lowered
+from exported_decoders import built, check, features, session
+
+from nasdsl.backends.inference import for_inference
+from nasdsl.backends.module import DecoderModule, build
+from torture.subject import Case, Report, Subject
+
+EXACT = 1e-6
+"""Largest relative difference of two forms in double precision: there is no rounding to speak of."""
+
+
+def text(number: int) -> str:
+    """The text of a case: three of four use the whole language, the others are the paper's."""
+    return random_decoders.paper_text(number) if number % 4 == 3 else random_decoders.text(number)
+
+
+def size_of(number: int) -> tuple[tuple[int, int], int]:
+    """Height and width that no stride divides, and how many images."""
+    rng = random.Random(f"size {number}")
+    return (rng.randint(65, 140), rng.randint(65, 140)), rng.randint(1, 2)
+
+
+def compare(number: int, report: Report) -> None:
+    """Compare all forms of the decoder of a case."""
+    written = text(number)
+    report.about(written)
+    graph, table = lowered(written)
+    torch.manual_seed(0)  # the source's is made with the same
+    module = build(graph, CLASSES).eval()
+    check_parameters(graph, table, module)
+    check_macs(graph, table, module)
+    report.count("costs equal to torch's, node by node")
+    check_source(graph, module)
+    report.count("sources equal, bit for bit")
+    module = built(written)
+    _onnx(module, number)
+    report.count("ONNX files equal")
+    _folded(module, number)
+    report.count("folded and channels last equal")
+
+
+def _onnx(module: DecoderModule, number: int) -> None:
+    from nasdsl.backends.onnx import onnx_model
+
+    check(module, session(onnx_model(module).SerializeToString()), [size_of(number)], may_round=True)
+
+
+def _folded(module: DecoderModule, number: int) -> None:
+    """In double precision, so that the smallest mistake shows."""
+    module = module.double()
+    given = {name: value.double() for name, value in features(module, *size_of(number)).items()}
+    laid_out = {name: value.to(memory_format=torch.channels_last) for name, value in given.items()}
+    with torch.no_grad():
+        expected = module(given)
+        forms = {
+            "folded": for_inference(module)(given),
+            "channels last": module.to(memory_format=torch.channels_last)(laid_out),
+        }
+    for form, found in forms.items():
+        for level, prediction in expected.items():
+            for name, one, other in zip(prediction._fields, prediction, found[level], strict=True):
+                if one is not None:
+                    worst = ((one - other).abs() / one.abs().clamp(min=1)).max().item()
+                    assert worst <= EXACT, (form, level, name, worst)
+
+
+@contextmanager
+def start(folder: Path) -> Iterator[Case]:
+    """Nothing is prepared: no case writes a file."""
+    torch.set_num_threads(1)
+    yield compare
+
+
+SUBJECT = Subject("differential", "decoders", 2000, start, hang=600, per_process=200)

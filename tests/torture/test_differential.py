@@ -1,0 +1,56 @@
+"""All forms of a random decoder, and a training that is stopped, at a small size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from nasdsl.training import trainer
+from torture import differential, resumed
+from torture.subject import Report
+
+
+@pytest.mark.parametrize("number", [1000, 1001, *(pytest.param(n, marks=pytest.mark.long) for n in range(1002, 1030))])
+def test_all_forms_compute_the_same(number: int) -> None:
+    differential.compare(number, Report())
+
+
+def test_a_norm_that_is_folded_wrongly_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = differential.for_inference
+
+    def broken(module: nn.Module) -> nn.Module:
+        made = right(module)  # type: ignore[arg-type]
+        with torch.no_grad():
+            next(part for part in made.modules() if isinstance(part, nn.Conv2d)).weight.mul_(1.0001)
+        return made
+
+    monkeypatch.setattr(differential, "for_inference", broken)
+    with pytest.raises(AssertionError, match="folded"):
+        differential.compare(3, Report())
+
+
+@pytest.mark.parametrize("number", [3, *(pytest.param(n, marks=pytest.mark.long) for n in range(4, 20))])
+def test_a_resumed_training_is_the_unbroken_one(number: int, tmp_path: Path) -> None:
+    report = Report()
+    resumed.compare(number, report, tmp_path, steps=6 if number == 3 else 20)
+    assert report.counts["resumed"] == 1
+
+
+@pytest.mark.long
+def test_a_state_that_is_not_restored_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer.torch, "manual_seed", lambda seed: None)
+    monkeypatch.setattr(trainer.Trainer, "load_state_dict", _without_optimizer(trainer.Trainer.load_state_dict))
+    with pytest.raises(AssertionError):
+        resumed.compare(3, Report(), tmp_path, steps=6)
+
+
+def _without_optimizer(load):  # type: ignore[no-untyped-def]
+    def loaded(self, state, *more):  # type: ignore[no-untyped-def]
+        fresh = self.optimizer.state_dict()
+        load(self, state, *more)
+        self.optimizer.load_state_dict(fresh)
+
+    return loaded
