@@ -6,7 +6,12 @@ from importlib import import_module
 
 from torture.subject import Subject
 
-MODULES = {"fuzz": "torture.fuzz", "differential": "torture.differential", "resumed": "torture.resumed"}
+MODULES = {
+    name: f"torture.{name}"
+    for name in (
+        "fuzz", "differential", "resumed", "crashes", "kills", "workers", "pictures", "metrics", "targets", "finite",
+    )
+}  # fmt: skip
 
 
 def subject(name: str) -> Subject:
