@@ -26,9 +26,10 @@ TYPED = (
 SIGNS = ("(", ")", "{", "}", "[", "]", ",", ";", "=", "->", "..", "?", "|", "+", "*", ":", "#", "\n", "\r\n", '"', "'", " ")
 FOREIGN = ("//", "=>", "\u2192", "\x00", "\u201cx\u201d", "\u00e9", "1x", "0.5.5", "9" * 30)
 WORDS = ("detector", "shared", "on", "choice", "repeat", "output", "in", "?\n", "shared\n", "detector\n(", "\n\n", "x x x x")
+GOES_ON = ("\n,", "\n(", "\n[1]", "\n->", "\nat 1x1", "\ndistinct")
 TOO_MUCH = ("(" * 99, "{" * 101, "a" + "+1" * 101)
 
-DAMAGE = (*SIGNS, *FOREIGN, *WORDS, *TOO_MUCH)
+DAMAGE = (*SIGNS, *FOREIGN, *WORDS, *GOES_ON, *TOO_MUCH)
 """What is put in anywhere."""
 
 

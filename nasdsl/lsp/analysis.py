@@ -100,7 +100,8 @@ class Analysis:
     @cached_property
     def tokens(self) -> list[Tok]:
         """The tokens of the text, those of illegal characters left out."""
-        return list(scan(self.source, []))
+        kept = self._kept.tokens(self.source)
+        return list(scan(self.source, [])) if kept is None else kept
 
     @cached_property
     def figures(self) -> Figures:

@@ -117,6 +117,12 @@ class KeptSyntax:
         self.lines.clear()
         self._pieces.clear()
 
+    def tokens(self, source: Source) -> list[Tok] | None:
+        """The tokens of a text, if it is the latest version."""
+        if not self.lines or self.lines[0].source is not source:
+            return None
+        return [token for line in self.lines for token in line.tokens]
+
     def scan(self, source: Source, problems: list[Diagnostic]) -> list[Tok]:
         """The tokens of the next version of the text, as of `lexer.scan`."""
         texts, old = source.text.split("\n"), self.lines

@@ -79,14 +79,16 @@ decoder d {
 
 
 @pytest.mark.parametrize("damage", [*DAMAGE, *TYPED, ""])
-def test_each_damage_behind_each_line(damage: str) -> None:
+def test_each_damage_behind_lines(damage: str) -> None:
     """Put in, and taken back: what was kept under the damage must not stay."""
     kept = KeptSyntax()
     ends = [at for at, c in enumerate(SHORT) if c == "\n"]
-    for at in ends[::3] if len(damage) > 1 else ends:
+    for number in (0, 2, 3, 8, 11, 14):
+        at = ends[number]
+        same(SHORT, kept)
         same(SHORT[:at] + damage + SHORT[at:], kept)
+        same("# above\n" + SHORT[:at] + damage + SHORT[at:], kept)
         same(SHORT[:at] + damage + SHORT[at + 1 :], kept)
-    same(SHORT, kept)
 
 
 def test_what_is_kept() -> None:
@@ -106,10 +108,30 @@ def test_what_is_kept() -> None:
 
 
 def test_a_line_that_is_gone_takes_its_statement_along() -> None:
-    """A statement of several lines has the same first and last line, and not the same between."""
+    """A statement of several lines has the same first and last line, and not the same between: also if only its end moves."""
     kept = KeptSyntax()
     lines = ["decoder d {", "  fpn {", "    x = sum(c3,", "      c4,", "      c5)", "    output p3 = x", "  }", "}"]
     same("\n".join(lines), kept)
+    same("\n".join([*lines[:4], "      # a comment", *lines[4:]]), kept)
+    same("\n".join(lines), kept)
+    same("\n".join([*lines[:3], "      c2,", *lines[4:]]), kept)
     same("\n".join([*lines[:3], *lines[4:]]), kept)
     same("\n".join([*lines[:3], "      c2,", *lines[4:]]), kept)
     same("\n".join([*lines[:3], "      c2,", *lines[3:]]), kept)
+
+
+@pytest.mark.parametrize("word", ["shared", "detector", "15ms on"])
+def test_the_last_word_of_a_line_is_what_the_next_line_makes_it(word: str) -> None:
+    statement, item = KeptSyntax(), KeptSyntax()
+    for behind in ("f(x) = skip(x)", "= c3", "(size=1x1)", "torch", ""):
+        same(f"decoder d {{\n  fpn {{\n    x = c3\n    {word}\n    {behind}\n  }}\n}}", statement)
+        same(f"decoder d {{\n  require latency <= 15ms\n  {word}\n  {behind}\n}}", item)
+
+
+def test_a_statement_that_goes_on_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tokens are kept and its node is not, so that there is no error to recover from."""
+    monkeypatch.setattr("nasdsl.syntax.recovery._Recovery.run", lambda _: pytest.fail("an error in a right text"))
+    for end in ("(centerness=cls)\n", ""):
+        kept = KeptSyntax()
+        for text in ("decoder d { predict fcos\n}", f"decoder d {{ predict fcos\n{end}}}"):
+            same(text, kept)
