@@ -21,6 +21,8 @@ BLOCK, GRADIENT_BLOCK = 1024, 512
 """Elements that a program computes at a time. Of gradients no more than four for each of 128 threads (two in float64): of each
 it holds the sums for all taps."""
 NUM_WARPS = 4
+MAX_REGISTERS = 168
+"""Registers of a thread of the convolution. Left to itself ptxas takes fewer, and spills some."""
 MAX_TAPS = 25
 """Taps whose gradients a thread has registers for."""
 PROGRAMS = 2048
@@ -60,6 +62,7 @@ class _Launcher:
             **block,
             FLIPPED=flipped,
             BIASED=bias is not None,
+            maxnreg=MAX_REGISTERS,
         )
         return out
 
