@@ -52,7 +52,9 @@ def _rival(table: Table, images: Tensor) -> float | None:
     batch, device = len(images), table.device
     runs: dict[str, Run] = {}
     torch.manual_seed(0)
-    model = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=CLASSES, _skip_resize=True).eval().to(device)
+    shorter, longer = images.shape[-2:]
+    model = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=CLASSES, min_size=shorter, max_size=longer)
+    model = model.eval().to(device)
     _threshold_of_theirs(model, images)
     found: dict[str, float] = {}
     for layout_name, layout in (("channels first", torch.contiguous_format), ("channels last", torch.channels_last)):
@@ -94,10 +96,13 @@ def _threshold_of_theirs(model: Any, images: Tensor) -> None:
 
 def detector_of(name: str, device: torch.device) -> nasdsl.Detector:
     """A detector of the zoo with random weights; a small one on a CPU."""
-    small = device.type == "cpu"
+    backbone = "tiny" if device.type == "cpu" else "resnet50_v1.5"
+    return nasdsl.detector(decoder_of(name, device), backbone, classes=CLASSES, seed=0).to(device).eval()
+
+
+def decoder_of(name: str, device: torch.device) -> nasdsl.Decoder:
     decoder = nasdsl.load(resources.folder("genotypes") / f"{name}.nas")
-    backbone = "tiny" if small else "resnet50_v1.5"
-    return nasdsl.detector(decoder.with_width(32) if small else decoder, backbone, classes=CLASSES, seed=0).to(device).eval()
+    return decoder.with_width(32) if device.type == "cpu" else decoder
 
 
 def _with_candidates(model: nasdsl.Detector, images: Tensor) -> None:
@@ -116,7 +121,9 @@ def _exact_maps(model: nasdsl.Detector, images: Tensor) -> list[Tensor]:
 
 
 def _flat(model: nasdsl.Detector, images: Tensor) -> list[Tensor]:
-    return [x.float() for level in model.maps(model.prepare(images).images).values() for x in level if x is not None]
+    """All logits, all distances and all centerness, each of all levels together: a map of one pixel may be nearly 0."""
+    maps = model.maps(model.prepare(images).images).values()
+    return [torch.cat([x.float().flatten() for x in kind]) for kind in zip(*maps, strict=True) if kind[0] is not None]
 
 
 def _ours(table: Table, rates: Rates, name: str, images: Tensor, rival: float | None) -> None:
@@ -124,7 +131,7 @@ def _ours(table: Table, rates: Rates, name: str, images: Tensor, rival: float | 
     slow = detector_of(name, table.device)
     _with_candidates(slow, images)
     exact = _exact_maps(slow, images)
-    macs = nasdsl.load(resources.folder("genotypes") / f"{name}.nas").cost((height, width), "resnet50_v1.5", CLASSES).total.macs
+    macs = decoder_of(name, table.device).cost((height, width), slow.backbone.name, CLASSES).total.macs
     for precision, graphs in (
         (("float32", True), ("bfloat16", False))
         if table.small

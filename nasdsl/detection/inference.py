@@ -162,7 +162,8 @@ class InferenceDetector(Detector):
         if layout != self.layout:
             self._graphs.backend.synchronize()  # what still runs may read the weights where they are
             self.channels_last = layout == torch.channels_last
-            self.to(memory_format=layout)
+            with torch.inference_mode(False):  # weights that were made in it could not be changed outside of it
+                self.to(memory_format=layout)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InferenceDetector:
         """What `to` and its like do: weights move, so graphs that read them go."""

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from nasdsl.nn.tracing import is_eager
+from nasdsl.nn.tracing import is_dispatched_plainly, is_eager
 
 Tensors: TypeAlias = tuple[Tensor, ...]
 Function: TypeAlias = Callable[..., Tensors]
@@ -82,13 +82,18 @@ class Backend(Protocol):
         """A block in which the device of the inputs is the current one."""
 
     def new_pool(self) -> Any:
-        """Memory that graphs can share."""
+        """Memory that graphs of the current device can share."""
 
     def warm_up(self, run: Callable[[], object], runs: int) -> None:
         """Run several times on a side stream; the current stream waits for it."""
 
     def capture(self, run: Callable[[], Tensors], pool: Any) -> tuple[Graph, Tensors]:
-        """Record a run. Its outputs are tensors in which every replay leaves its results."""
+        """Record a run. Its outputs are tensors in which every replay leaves its results.
+
+        Args:
+            run: what is recorded.
+            pool: of `new_pool`; None: memory of its own.
+        """
 
     def keep_for_current_stream(self, tensors: Iterable[Tensor]) -> None:
         """Do not reuse the memory of these before the current stream has done what it was given."""
@@ -110,13 +115,14 @@ class CudaBackend:
         devices = {t.device for t in inputs}
         if len(devices) != 1 or next(iter(devices)).type != "cuda" or torch.cuda.is_current_stream_capturing():
             return False
-        return not torch._C._len_torch_dispatch_stack() and not torch._C._are_functorch_transforms_active()
+        return is_dispatched_plainly()
 
     def on_device(self, inputs: Sequence[Tensor]) -> AbstractContextManager[object]:
         return torch.cuda.device(inputs[0].device)
 
     def new_pool(self) -> Any:
-        return torch.cuda.graph_pool_handle()
+        # A stream of its own: torch's is on the device that was used first, and memory is shared within a stream.
+        return torch.cuda.graph_pool_handle(), torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own
 
     def warm_up(self, run: Callable[[], object], runs: int) -> None:
         current, side = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own
@@ -128,11 +134,12 @@ class CudaBackend:
 
     def capture(self, run: Callable[[], Tensors], pool: Any) -> tuple[Graph, Tensors]:
         graph = torch.cuda.CUDAGraph()
+        handle, stream = pool or self.new_pool()
         # torch leaves its side stream the current one where a capture fails. Other threads may go on meanwhile: they are none
         # of this capture's business.
         with (
             torch.cuda.stream(torch.cuda.current_stream()),
-            torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"),
+            torch.cuda.graph(graph, pool=handle, stream=stream, capture_error_mode="thread_local"),
         ):
             outputs = run()
         return graph, outputs

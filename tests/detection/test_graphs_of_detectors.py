@@ -297,6 +297,17 @@ def is_channels_last(fast: nasdsl.Detector) -> bool:
     return weight.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_the_memory_format_is_chosen_in_inference_mode_too(detector: nasdsl.Detector) -> None:
+    fast, backend = recorded(detector)
+    backend.times = lambda: float(fast.channels_last)
+    for _ in range(SETTLED):
+        with torch.inference_mode():
+            fast(IMAGES)
+    assert not fast.channels_last
+    assert not any(weight.is_inference() for weight in fast.parameters())
+    fast.load_state_dict(fast.state_dict())
+
+
 @pytest.mark.parametrize("graphs", [True, False])
 @pytest.mark.parametrize("faster", inference.LAYOUTS)
 def test_the_faster_memory_format_is_taken(detector: nasdsl.Detector, faster: torch.memory_format, graphs: bool) -> None:
