@@ -17,7 +17,6 @@ from typing import Any
 from nasdsl.data.errors import DataError
 from nasdsl.data.layouts import Listing, split_name
 from nasdsl.files import read_text
-from nasdsl.yaml_files import parse_yaml
 
 _MAX_BYTES = 2**20
 MAX_CLASSES = 100_000
@@ -154,6 +153,8 @@ def _parsed(file: Path, text: str) -> dict[str, Any]:
         pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
         return {key.strip(): value.strip() for key, _, value in pairs}
     import yaml  # only these files need it
+
+    from nasdsl.yaml_files import parse_yaml
 
     try:
         content = parse_yaml(text, yaml.BaseLoader)
