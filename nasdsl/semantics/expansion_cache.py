@@ -6,7 +6,7 @@ the words that the body sees (width, norm, act, its attributes) and on level and
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from nasdsl.layers import CustomLayer, Feature, Layer
@@ -112,14 +112,14 @@ class Added(NamedTuple):
     Attributes:
         applications, values: the layers, and what they belong to.
         first, first_value: the indices of the first of them.
-        taken: all paths that are taken now.
+        taken: the paths that the call has taken.
     """
 
     applications: Sequence[Application]
     first: int
     values: Sequence[Value]
     first_value: int
-    taken: Iterable[str]
+    taken: Sequence[str]
 
 
 def record_block(
@@ -153,7 +153,7 @@ def record_block(
             return None
         inner = tuple([below_prefix(group, prefix) for group in value.groups[groups:]])
         values.append(value._replace(name=value.name[len(prefix) :], groups=inner))
-    taken = tuple([path[len(prefix) :] for path in added.taken if path.startswith(prefix)])
+    taken = tuple([path[len(prefix) :] for path in added.taken])
     return BlockExpansion(tuple(steps), tuple(values), tuple([places[i] for i in results]), taken, depth)
 
 

@@ -349,12 +349,15 @@ class Inference(SharedInference):
             if known is not None and self.depth <= known.depth and first + len(known.steps) <= MAX_LAYERS:
                 results = layers.replay_block(known, operands, prefix, inner_groups, site)
         if results is None:
+            if key is not None:
+                layers.record()
             results = self.run_block(body, Frame(scope, words, site, inner_groups), prefix, block.home)
+            taken = None if key is None else layers.recorded()
             is_right = len(self.problems) == before and len(self.warnings) == warned and not layers.is_full
-            if key is not None and is_right and UNFIT not in results and NOTHING not in results:
-                added = layers.added(first, first_value)
-                depth, within = self.depth, len(inner_groups)
-                block.remember(key, expansion_cache.record_block(added, operands, results, prefix, layers.root, within, depth))
+            if key is not None and taken is not None and is_right and UNFIT not in results and NOTHING not in results:
+                added, within = layers.added(first, first_value, taken), len(inner_groups)
+                known = expansion_cache.record_block(added, operands, results, prefix, layers.root, within, self.depth)
+                block.remember(key, known)
         layers.owner, layers.groups, layers.statement = owner, groups, statement
         if frame.site is None:
             show_at_call(self.problems, before, call.span)

@@ -133,9 +133,18 @@ def test_blocks(name: str) -> None:
 
 def test_a_block_whose_paths_are_taken() -> None:
     """Values and operands with the names of a block's values: paths are made unique as without a cache."""
-    before = BLOCKS + "op f(pair) = skip(pair)\nop g(l) = f(skip(conv_1x1(l)))\n"
-    body = "x, y = pair(c3, c4)\n pair = g(conv_3x3(c3))\n x1, x2 = pair(x, c4)\n z = f(conv_1x1(conv_3x3(x)))"
-    same(decoder(body, before=before))
+    before = "block one(a) -> (l) { l = conv_1x1(a) }\nop f(one) = skip(one)\nop g(l) = skip(l)\n"
+    body = "x1 = skip(skip(skip(one(c3))))\n x2 = one(c3)\n "  # a call that is nested less deep than this one is replayed
+    same(decoder(body + "y = one(f(g(conv_1x1(c3))))\n z = one(f(g(conv_1x1(x1))))\n w = one(x1)", before=before))
+    same(decoder(body + "y = add(one(c3), f(g(conv_1x1(c3))))", before=before))
+
+
+def test_the_words_of_a_block_and_its_nesting_count() -> None:
+    wide = "x1, x2 = own(c3, c4)\n let width = 32\n y, z = own(c3, c4)\n let norm = none\n w, v = own(c3, c4)"
+    same(decoder(wide, before=BLOCKS))
+    deep = "block deep(a) -> (b) { b = " + "conv_3x3(" * 90 + "a" + ")" * 90 + " }\n"
+    for outer in (10, 56, 57, 58, 59, 60):
+        same(decoder("x1 = deep(c3)\n x2 = " + "skip(" * outer + "deep(c3)" + ")" * outer, before=deep))
 
 
 def test_blocks_are_remembered() -> None:
