@@ -29,10 +29,21 @@ def _program(parts, tiles, C: tl.constexpr, CHANNEL_BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _over_parts(
-    sums, image, parts, channel, own, C: tl.constexpr, DTYPE: tl.constexpr, PARTS: tl.constexpr, CHANNELS: tl.constexpr
+def _tile(tile, positions, channel, C: tl.constexpr, BLOCK: tl.constexpr):
+    """Places of the elements of a tile in the maps of an image, and whether they exist."""
+    position = tile * BLOCK + tl.arange(0, BLOCK)
+    return (position * C)[:, None] + channel[None, :], (position < positions)[:, None] & (channel < C)[None, :]
+
+
+@triton.jit
+def _group(
+    sums, parts, C: tl.constexpr, GROUPS: tl.constexpr, DTYPE: tl.constexpr, PARTS: tl.constexpr, CHANNELS: tl.constexpr
 ):
-    """Both of the `sums` of an image over its parts, for these channels; `PARTS` of them are read at a time."""
+    """Image of a program that handles a group, channels of the group, whether they exist, and both of their `sums` over all
+    parts, of which `PARTS` are read at a time."""
+    PER_GROUP: tl.constexpr = C // GROUPS
+    image, in_group = (tl.program_id(0) // GROUPS).to(tl.int64), tl.arange(0, CHANNELS)
+    channel, own = tl.program_id(0) % GROUPS * PER_GROUP + in_group, in_group < PER_GROUP
     first, second = tl.zeros([CHANNELS], DTYPE), tl.zeros([CHANNELS], DTYPE)
     for start in range(0, parts, PARTS):
         part = start + tl.arange(0, PARTS)
@@ -40,7 +51,7 @@ def _over_parts(
         place = sums + ((image * parts + part) * (2 * C))[:, None] + channel[None, :]
         first += tl.sum(tl.load(place, mask=given, other=0.0), 0)
         second += tl.sum(tl.load(place + C, mask=given, other=0.0), 0)
-    return first, second
+    return image, channel, own, first, second
 
 
 @triton.jit(**UNSPECIALIZED)
@@ -56,9 +67,8 @@ def moments(
     start = tl.load(x + channel, mask=own, other=0.0).to(DTYPE)
     total, squares = tl.zeros([BLOCK, CHANNEL_BLOCK], DTYPE), tl.zeros([BLOCK, CHANNEL_BLOCK], DTYPE)
     for tile in range(first_tile, first_tile + tiles):
-        position = tile * BLOCK + tl.arange(0, BLOCK)
-        given = (position < positions)[:, None] & own[None, :]
-        value = tl.load(x + (position * C)[:, None] + channel[None, :], mask=given, other=0.0).to(DTYPE)
+        place, given = _tile(tile, positions, channel, C, BLOCK)
+        value = tl.load(x + place, mask=given, other=0.0).to(DTYPE)
         value = tl.where(given, value - start[None, :], 0.0)
         total += value
         squares += value * value
@@ -74,11 +84,7 @@ def statistics(
 ):  # fmt: skip
     """From the sums of `moments` to mean and rstd of each group. Grid: (N * GROUPS,)."""
     PER_GROUP: tl.constexpr = C // GROUPS
-    image, group = (tl.program_id(0) // GROUPS).to(tl.int64), tl.program_id(0) % GROUPS
-    in_group = tl.arange(0, PER_GROUP_BLOCK)
-    own = in_group < PER_GROUP
-    channel = group * PER_GROUP + in_group
-    total, squares = _over_parts(sums, image, parts, channel, own, C, DTYPE, PARTS, PER_GROUP_BLOCK)
+    image, channel, own, total, squares = _group(sums, parts, C, GROUPS, DTYPE, PARTS, PER_GROUP_BLOCK)
     count = positions.to(DTYPE)
     of_channel = total / count  # the mean less the first value
     within = tl.sum(tl.where(own, squares - total * of_channel, 0.0), 0)  # squared distances from the means of channels
@@ -104,9 +110,7 @@ def normalize(
     x += image * positions * C
     out += image * positions * C
     for tile in range(first_tile, first_tile + tiles):
-        position = tile * BLOCK + tl.arange(0, BLOCK)
-        given = (position < positions)[:, None] & own[None, :]
-        place = (position * C)[:, None] + channel[None, :]
+        place, given = _tile(tile, positions, channel, C, BLOCK)
         value = tl.load(x + place, mask=given, other=0.0).to(DTYPE)
         value = (value - center[None, :]) * scale[None, :] + shift[None, :]
         tl.store(out + place, value.to(out.dtype.element_ty), mask=given)
@@ -126,9 +130,7 @@ def gradient_sums(
     grad_out += image * positions * C
     total, products = tl.zeros([BLOCK, CHANNEL_BLOCK], DTYPE), tl.zeros([BLOCK, CHANNEL_BLOCK], DTYPE)
     for tile in range(first_tile, first_tile + tiles):
-        position = tile * BLOCK + tl.arange(0, BLOCK)
-        given = (position < positions)[:, None] & own[None, :]
-        place = (position * C)[:, None] + channel[None, :]
+        place, given = _tile(tile, positions, channel, C, BLOCK)
         grad = tl.load(grad_out + place, mask=given, other=0.0).to(DTYPE)
         value = tl.load(x + place, mask=given, other=0.0).to(DTYPE)
         total += grad
@@ -144,14 +146,9 @@ def gradient_means(
     C: tl.constexpr, GROUPS: tl.constexpr, DTYPE: tl.constexpr, PARTS: tl.constexpr, PER_GROUP_BLOCK: tl.constexpr,
 ):  # fmt: skip
     """From the sums of `gradient_sums`, weighted, to their means over each group, [N, GROUPS, 2]. Grid: (N * GROUPS,)."""
-    PER_GROUP: tl.constexpr = C // GROUPS
-    image, group = (tl.program_id(0) // GROUPS).to(tl.int64), tl.program_id(0) % GROUPS
-    in_group = tl.arange(0, PER_GROUP_BLOCK)
-    own = in_group < PER_GROUP
-    channel = group * PER_GROUP + in_group
-    total, products = _over_parts(sums, image, parts, channel, own, C, DTYPE, PARTS, PER_GROUP_BLOCK)
+    _, channel, own, total, products = _group(sums, parts, C, GROUPS, DTYPE, PARTS, PER_GROUP_BLOCK)
     factor = tl.load(weight + channel, mask=own, other=0.0).to(DTYPE)
-    count = positions.to(DTYPE) * PER_GROUP
+    count = positions.to(DTYPE) * (C // GROUPS)
     tl.store(means + 2 * tl.program_id(0), tl.sum(total * factor, 0) / count)
     tl.store(means + 2 * tl.program_id(0) + 1, tl.sum(products * factor, 0) / count)
 
@@ -173,9 +170,7 @@ def input_gradient(
     grad_out += image * positions * C
     grad_x += image * positions * C
     for tile in range(first_tile, first_tile + tiles):
-        position = tile * BLOCK + tl.arange(0, BLOCK)
-        given = (position < positions)[:, None] & own[None, :]
-        place = (position * C)[:, None] + channel[None, :]
+        place, given = _tile(tile, positions, channel, C, BLOCK)
         grad = tl.load(grad_out + place, mask=given, other=0.0).to(DTYPE)
         value = (tl.load(x + place, mask=given, other=0.0).to(DTYPE) - center[None, :]) * scale[None, :]
         value = scale[None, :] * (grad * factor[None, :] - along_mean[None, :] - value * along_value[None, :])
