@@ -196,7 +196,7 @@ class _CacheFolder:
         self._write(self._progress, {"pictures": pictures, "skipped": skipped})
 
     def invalidate(self) -> None:
-        """Remove the mark of a complete cache whose file is to be made anew: it must not be there when that has its size again."""
+        """Remove the mark of a complete cache whose file is made anew: it must not be there when that has its size again."""
         if self._finished.exists():
             self._finished.unlink()
             sync_folder(self.path)

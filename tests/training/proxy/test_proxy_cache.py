@@ -125,6 +125,17 @@ def test_progress_beyond_the_end_of_the_file_is_ignored(tmp_path: Path) -> None:
     assert again.pictures == list(range(6))
 
 
+def test_a_cache_that_is_made_anew_is_not_marked_as_complete(tmp_path: Path) -> None:
+    """Until it is: after a power cut its file can have the right size, and not yet the numbers."""
+    make(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    os.truncate(folder / "features.bin", 10)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, failing_at(3, KeyboardInterrupt()))
+    assert not (folder / "features.json").exists()
+    assert_right(make(tmp_path))
+
+
 @pytest.mark.parametrize("damage", ["truncated", "missing", "longer"])
 def test_a_complete_cache_with_a_damaged_file_is_computed_anew(
     tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
