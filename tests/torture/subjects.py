@@ -7,7 +7,10 @@ from importlib import import_module
 from torture.subject import Subject
 
 MODULES = {
-    "fuzz": "torture.fuzz", "differential": "torture.differential", "resumed": "torture.resumed", "strangers": "torture.strangers",
+    name: f"torture.{name}"
+    for name in (
+        "fuzz", "differential", "resumed", "strangers", "crashes", "kills", "workers", "pictures", "metrics", "targets", "finite",
+    )
 }  # fmt: skip
 
 
