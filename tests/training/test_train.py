@@ -166,10 +166,11 @@ def test_files_of_a_run(out: Path, capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_resuming_a_finished_run_changes_nothing(out: Path) -> None:
     train(small(), SHAPES, recipe(), out, VAL, quiet=True)
-    before = checkpoint(out)
+    before, log = checkpoint(out), Run(out).log.read_bytes()
     outcome = train(small(seed=3), SHAPES, recipe(workers=1, log_every=5), out, VAL, resume=True, quiet=True)
     assert outcome.evaluation is not None
     assert differences(checkpoint(out), before) == []
+    assert Run(out).log.read_bytes() == log
 
 
 def test_a_run_is_not_overwritten_or_resumed_with_other_settings(out: Path) -> None:
