@@ -132,7 +132,7 @@ def make_task(
 
     Args:
         data: as for `nasdsl.data.open_dataset`; the number of pictures says nothing about the time, as long as they fit.
-        settings: others of `ProxySpec`, such as ``precision="float32"``.
+        settings: others of `ProxySpec`, such as ``precision="auto"``, which is bfloat16 on a GPU.
     """
     return ProxyTask(
         ProxySpec(

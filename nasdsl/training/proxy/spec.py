@@ -104,7 +104,7 @@ class ProxySpec:
     unassigned_loss: float | None = None
     improvements: bool = False
     method: Mapping[str, Any] = field(default_factory=dict)
-    precision: str = "auto"
+    precision: str = "float32"
     channels_last: bool = True
     device: str = "auto"
     dtype: str = "float16"

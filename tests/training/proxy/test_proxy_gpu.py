@@ -89,7 +89,7 @@ def test_validation_waits_once(task: ProxyTask) -> None:
     assert validate(module, batches(), method, task.spec).losses["classification"] > 0
 
 
-def test_half_precision_is_the_default_and_gives_a_similar_reward(task: ProxyTask) -> None:
+def test_half_precision_is_chosen_and_gives_a_similar_reward(task: ProxyTask) -> None:
     half = ProxyTask(replace(task.spec, precision="auto"), quiet=True)
     assert half.spec.precision == ("bfloat16" if torch.cuda.get_device_capability()[0] >= 8 else "float32")
     assert half(text()).reward == pytest.approx(task(text()).reward, rel=0.1)

@@ -160,14 +160,16 @@ def test_features_of_a_batch_are_those_of_each_picture(monkeypatch: pytest.Monke
 
 
 def test_the_precision_is_chosen_by_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ProxySpec("shapes:8", device="cpu").precision == "float32"
-    assert ProxySpec("shapes:8", device="cuda").precision == "float32"  # there is none here: a task says so
+    def chosen(device: str) -> ProxySpec:
+        return ProxySpec("shapes:8", device=device, precision="auto")
+
+    assert chosen("cpu").precision == "float32"
+    assert chosen("cuda").precision == "float32"  # there is none here: a task says so
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: (9, 0))
-    chosen = ProxySpec("shapes:8", device="cuda:0")
-    assert chosen.precision == ProxySpec("shapes:8").precision == "bfloat16"
-    assert replace(chosen, device="cpu").precision == "bfloat16"  # another process of the same search
-    assert ProxySpec("shapes:8", device="cpu").precision == ProxySpec("shapes:8", device="cuda:1").precision == "float32"
-    assert ProxySpec("shapes:8", precision="float32").precision == "float32"
+    assert chosen("auto").precision == chosen("cuda:0").precision == "bfloat16"
+    assert replace(chosen("cuda:0"), device="cpu").precision == "bfloat16"  # another process of the same search
+    assert chosen("cpu").precision == chosen("cuda:1").precision == "float32"
+    assert ProxySpec("shapes:8", device="cuda").precision == "float32"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: (7, 5))
-    assert ProxySpec("shapes:8").precision == "float32"
+    assert chosen("auto").precision == "float32"
