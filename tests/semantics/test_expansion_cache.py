@@ -171,7 +171,7 @@ def test_fillings_of_spaces(path: Path) -> None:
                 patch.setattr(Op, "remember", lambda *_: None)
                 patch.setattr(Block, "remember", lambda *_: None)
             fillings = sample_fillings(program.decisions)
-            parts.append([infer_fpn(program, [], [], None, indices) for _, indices in zip(range(8), fillings, strict=False)])
+            parts.append([infer_fpn(program, [], [], None, indices) for _, indices in zip(range(3), fillings, strict=False)])
         clear_cache()
     assert any(part is not None and part.applications for part in parts[0])
     assert parts[0] == parts[1]
