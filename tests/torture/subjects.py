@@ -7,8 +7,12 @@ from importlib import import_module
 from torture.subject import Subject
 
 MODULES = {
-    "fuzz": "torture.fuzz", "differential": "torture.differential", "resumed": "torture.resumed", "strangers": "torture.strangers",
-}  # fmt: skip
+    "fuzz": "torture.fuzz",
+    "guided": "torture.guided",
+    "differential": "torture.differential",
+    "resumed": "torture.resumed",
+    "strangers": "torture.strangers",
+}
 
 
 def subject(name: str) -> Subject:
