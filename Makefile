@@ -4,7 +4,7 @@ VENV ?= .venv
 LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long test-lowest test-wheel torture check bench docs zoo goldens vsix studio-page playground clean
+.PHONY: demo test test-long test-gpu test-lowest test-wheel torture check bench bench-gpu docs zoo goldens vsix studio-page playground clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nasdsl needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
@@ -39,6 +39,11 @@ test: check
 # The tests that take longest: distributed and killed trainings, exports of large decoders, interpreted kernels.
 test-long: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --dist worksteal -m long
+
+# The tests that need a GPU with CUDA, those that take long among them. `make test` runs the others of them too where there is one.
+test-gpu: $(VENV)/.installed
+	@$(BIN)/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' || { echo "torch sees no GPU"; exit 1; }
+	$(BIN)/python -m pytest -m gpu
 
 # The tests with the lowest versions that pyproject.toml allows, in an environment of its own. ONLY="tests/nn -x" runs these.
 # Old versions warn of things that newer ones have mended, so that warnings are no errors here.
@@ -75,6 +80,10 @@ check: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet fvcore ptflops
 	$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY))
+
+# What a GPU does with it, in six minutes: tables, and gpu.json. It needs the source tree and torch's packages, and installs nothing.
+bench-gpu:
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py
 
 # The documentation site, in site/; `python -m http.server -d site` shows it. Anything that is not in order is an error.
 docs: $(VENV)/.installed

@@ -10,8 +10,8 @@ on torchvision's function, with the convolution that predicts offsets and mask i
 
 On a CPU, ``--clock cpu --threads 1`` counts this process's time only, for a machine that is busy with other things, and
 memory is what one forward and backward pass adds to the peak of a process of its own. On a GPU, which is taken where there
-is one, ours is `nasdsl.nn.deform.triton` (in the layer whatever is fastest), times are those of CUDA's events around a call on
-an idle GPU, and memory is what one forward and backward pass allocates at most; all products are in full float32.
+is one, ours is what the autotuner chooses (NASDSL_DEFORM forces an implementation), times are those of CUDA's events around a
+call on an idle GPU, and memory is what one forward and backward pass allocates at most; products are in float32.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from torchvision.ops import deform_conv2d as theirs
 
 from nasdsl.nn import DeformConv2d, deform_conv2d
 from nasdsl.nn.deform import reference
-from nasdsl.nn.deform.triton import deform_conv2d as triton_deform_conv2d
 
 Step = Callable[[], Tensor]
 SHAPES = {
@@ -83,10 +82,9 @@ def functions(shape: str, layout: str, device: str) -> tuple[dict[str, Step], li
     """The implementations, their operands, and the gradient of the output."""
     given, (upstream,) = operands(shape, layout, device)
     x, offset, mask, weight, bias = given
-    own = triton_deform_conv2d if device == "cuda" else deform_conv2d
     return (
         {
-            "ours": lambda: own(x, offset, weight, bias, padding=(1, 1), mask=mask),
+            "ours": lambda: deform_conv2d(x, offset, weight, bias, padding=(1, 1), mask=mask),
             "torchvision": lambda: theirs(x, offset, weight, bias, padding=1, mask=mask),
             "plain": lambda: reference.deform_conv2d(x, offset, weight, bias, padding=(1, 1), mask=mask),
             "ordinary": lambda: nn.functional.conv2d(x, weight, bias, padding=1),

@@ -21,6 +21,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
@@ -100,6 +101,63 @@ class Straightforward:
         with torch.no_grad():
             batches = [self.val[i : i + spec.batch_size] for i in range(0, len(self.val), spec.batch_size)]
             return float(sum(self.losses(decoder, method, batch, None) for batch in batches) / len(batches))
+
+
+class TrialTime(NamedTuple):
+    """Seconds of a trial, and of its parts.
+
+    Attributes:
+        seconds: in all; validation as of meta-val of `meta_val` pictures.
+        step: of one training step, the others of the trial aside.
+        validation: of that meta-val.
+        gpu_gigabytes: most memory of the GPU; 0 on a CPU.
+    """
+
+    seconds: float
+    step: float
+    validation: float
+    gpu_gigabytes: float
+
+
+def make_task(
+    data: str = "shapes:64",
+    *,
+    size: int = 384,
+    batch: int = 200,
+    iterations: int = 300,
+    backbone: str = "resnet50",
+    **settings: Any,
+) -> ProxyTask:
+    """A proxy task with the paper's sizes, and its features in memory, on a GPU if there is one.
+
+    Args:
+        data: as for `nasdsl.data.open_dataset`; the number of pictures says nothing about the time, as long as they fit.
+        settings: others of `ProxySpec`, such as ``precision="float32"``.
+    """
+    return ProxyTask(
+        ProxySpec(
+            data, backbone=backbone, size=size, longest=size * 5 // 3, batch_size=batch, iterations=iterations,
+            **{"memory_limit": 2**62, **settings},
+        ),
+        quiet=True,
+    )  # fmt: skip
+
+
+def time_trial(task: ProxyTask, text: str, meta_val: int = 1715) -> TrialTime:
+    """Evaluate a decoder once and time it. The first trial of a task also computes targets, and a GPU's kernels are compiled.
+
+    Args:
+        meta_val: pictures that the validation is extrapolated to; the paper's by default.
+    """
+    on_gpu = task.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.synchronize(task.device)
+        torch.cuda.reset_peak_memory_stats(task.device)
+    details = task(text).details
+    training = details["seconds"] - details["validation"]
+    validation = details["validation"] * meta_val / len(task.val)
+    gigabytes = torch.cuda.max_memory_reserved(task.device) / 2**30 if on_gpu else 0.0
+    return TrialTime(training + validation, training / task.spec.iterations, validation, gigabytes)
 
 
 def around(spec: ProxySpec, trials: int = 100) -> dict[str, float]:

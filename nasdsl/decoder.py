@@ -25,6 +25,7 @@ from nasdsl.semantics.files import Reader, read_source, zoo_file
 from nasdsl.semantics.primitives import with_plugin_warnings
 from nasdsl.semantics.program import Program
 from nasdsl.semantics.resolved_names import NameTable
+from nasdsl.syntax.kept import KeptSyntax
 from nasdsl.syntax.parser import parse
 from nasdsl.syntax.rewriting import with_detector, with_prediction, with_width
 
@@ -44,6 +45,7 @@ def check_source(
     root: Path | None = None,
     names: NameTable | None = None,
     read: Reader = read_source,
+    kept: KeptSyntax | None = None,
 ) -> Checked:
     """Parse and check a text: the architecture, or None with errors among the findings. Never raises for a text.
 
@@ -51,8 +53,9 @@ def check_source(
         path, root: see `nasdsl.semantics.check.check`.
         names: where what each name refers to is entered; None: nowhere.
         read: reads the files that it brings in.
+        kept: see `nasdsl.syntax.parser.parse`.
     """
-    parsed = parse(source)
+    parsed = parse(source, kept)
     checked = check(parsed.file, parsed.problems, path=path, root=root, lost=parsed.lost, names=names, read=read)
     checked = checked._replace(problems=with_plugin_warnings(checked.problems))
     architecture = checked.architecture

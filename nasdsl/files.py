@@ -8,6 +8,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -99,7 +100,7 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def open_plain(path: str | Path) -> IO[bytes]:
+def open_plain(path: str | Path) -> BufferedReader:
     """Open a file for reading. A stranger's folder may hold a pipe in its place, which never ends, or a link to a device.
 
     Raises:

@@ -36,6 +36,20 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         plugins.register(_FailuresAtOnce(terminal))
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests that need a GPU out where there is none."""
+    of_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if of_gpu and not _has_gpu():
+        items[:] = [item for item in items if item not in of_gpu]
+        config.hook.pytest_deselected(items=of_gpu)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
 @pytest.fixture(params=ZOO, ids=lambda p: p.stem)
 def zoo_path(request: pytest.FixtureRequest) -> Path:
     """Each decoder of the zoo in turn."""

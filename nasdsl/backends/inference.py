@@ -1,4 +1,4 @@
-"""Optimize a trained decoder for inference: BatchNorms folded into convolutions, channels-last memory format."""
+"""Optimize a trained decoder for inference: folded BatchNorms, channels-last memory format, half precision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from nasdsl.backends.module import DecoderModule
 from nasdsl.ir.graph import Node
 from nasdsl.layers import Conv, DeformConv, Norm
-from nasdsl.nn.folding import fold
+from nasdsl.nn.exact import ExactPrediction
+from nasdsl.nn.folding import fold, replace_submodule
 
 
 def for_inference(module: DecoderModule) -> DecoderModule:
@@ -35,6 +36,27 @@ def for_inference(module: DecoderModule) -> DecoderModule:
         for level in levels[:1] if prediction.shared else levels:
             fold(optimized.head, [(prediction.path(conv, level), prediction.path(norm, level)) for conv, norm in pairs])
     return optimized.to(memory_format=torch.channels_last)
+
+
+def to_half(module: DecoderModule, dtype: torch.dtype) -> None:
+    """Convert weights and maps to half precision, in place. Predictions are float32, and boxes also computed in it.
+
+    Args:
+        module: a decoder, for inference.
+        dtype: bfloat16 or float16.
+    """
+    head = module.head
+    ends = {
+        prediction.path(prediction.nodes[-1], level): torch.float32 if prediction.name == "bbox_reg" else dtype
+        for prediction in module.graph.head.predictions
+        for level in (head.levels[:1] if prediction.shared else head.levels)
+    }
+    exact = {path: ExactPrediction(copy.deepcopy(head.get_submodule(path)), own) for path, own in ends.items()}
+    module.to(dtype)
+    for path, prediction in exact.items():
+        replace_submodule(head, path, prediction)
+    if hasattr(head, "scale"):
+        head.scale.float()
 
 
 def foldable(nodes: Sequence[Node], results: Iterable[str]) -> list[tuple[Node, Node]]:

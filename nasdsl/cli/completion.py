@@ -26,7 +26,7 @@ def completion(shell: str | None) -> None:
     \b
     nasdsl completion bash > ~/.nasdsl-complete.bash && echo '. ~/.nasdsl-complete.bash' >> ~/.bashrc
     nasdsl completion zsh > ~/.nasdsl-complete.zsh && echo '. ~/.nasdsl-complete.zsh' >> ~/.zshrc
-    nasdsl completion fish > ~/.config/fish/completions/nasdsl.fish
+    mkdir -p ~/.config/fish/completions && nasdsl completion fish > ~/.config/fish/completions/nasdsl.fish
     """
     from click.shell_completion import get_completion_class
 
@@ -35,8 +35,18 @@ def completion(shell: str | None) -> None:
     if known is None:
         fail(f"$SHELL is {os.environ.get('SHELL', '')!r}; expected the name of a shell: {', '.join(SHELLS)}")
     root = click.get_current_context().find_root().command
-    click.echo(_BASH if name == "bash" else known(root, {}, "nasdsl", "_NASDSL_COMPLETE").source())
+    script = _BASH if name == "bash" else known(root, {}, "nasdsl", "_NASDSL_COMPLETE").source()
+    if name == "zsh":
+        script = f"{_ZSH_FIRST}\n{script}"
+    elif name == "fish":  # a value may have commas: `resnet50,mobilenet_v2`
+        script = script.replace('string split ","', 'string split --max 1 ","')
+    click.echo(script)
 
+
+_ZSH_FIRST: Final = """#compdef nasdsl
+# In a zsh without a configuration of its own, nothing is completed until this is called.
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
+"""
 
 _BASH: Final = r"""# Completion of nasdsl for bash 4.4 or newer. Bash takes `zoo:fcos` for three words; here it is one.
 _nasdsl_completion() {

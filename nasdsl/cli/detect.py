@@ -15,13 +15,14 @@ import click
 from nasdsl.cli.detect_output import Results, output_names
 from nasdsl.cli.errors import USAGE, exit_on_error, fail
 from nasdsl.cli.files import dataset_options, load_detector_for_inference
-from nasdsl.cli.options import DEVICE, NamesType
+from nasdsl.cli.options import DEVICE, NO_GRAPHS, PRECISION, NamesType
 from nasdsl.cli.output import echo_err, pluralize, progress_bar
 
 if TYPE_CHECKING:
     from nasdsl.data import Dataset
     from nasdsl.detection.detections import Detections
     from nasdsl.detection.detector import Detector
+    from nasdsl.detection.precision import Precision
     from nasdsl.training.signals import SignalHandler
 
 SHEET_NAME = "sheet.png"
@@ -60,6 +61,8 @@ SECONDS_BETWEEN_REPORTS = 10
 @click.option("--sheet", is_flag=True, help=f"Also draw the first {MAX_IN_SHEET} images side by side, in {SHEET_NAME}.")
 @click.option("--no-pictures", is_flag=True, help="Do not write an image or video with boxes for each input.")
 @DEVICE
+@PRECISION
+@NO_GRAPHS
 def detect(
     run: Path,
     images: tuple[Path, ...],
@@ -73,6 +76,8 @@ def detect(
     sheet: bool,
     no_pictures: bool,
     device: str | None,
+    precision: Precision | None,
+    no_graphs: bool,
 ) -> None:
     """Run a trained detector on images and videos.
 
@@ -93,7 +98,7 @@ def detect(
         from nasdsl.detection.detections import labels_of
         from nasdsl.training.signals import SignalHandler
 
-        detector = load_detector_for_inference(run, device)
+        detector = load_detector_for_inference(run, device, precision, graphs=not no_graphs)
         if classes is not None:
             labels_of(classes, detector.classes)  # raises for an unknown one
         reserved = {SHEET_NAME} if sheet else set()

@@ -12,12 +12,13 @@ import click
 
 from nasdsl.cli.errors import FINDINGS, exit_on_error, fail
 from nasdsl.cli.files import dataset_options, load_detector_for_inference
-from nasdsl.cli.options import DATA, DEVICE, FORMAT, ON_ERROR, SPLIT_SEED, SPLIT_SHARE
+from nasdsl.cli.options import DATA, DEVICE, FORMAT, NO_GRAPHS, ON_ERROR, PRECISION, SPLIT_SEED, SPLIT_SHARE
 from nasdsl.cli.output import echo_err, pluralize, progress_bar, stdout_console
 
 if TYPE_CHECKING:
     from nasdsl.data import Dataset, Skipped
     from nasdsl.detection.detector import Detector
+    from nasdsl.detection.precision import Precision
     from nasdsl.evaluation import Evaluation
 
 METRIC_NAMES = ("coco", "voc07", "voc12")
@@ -52,6 +53,8 @@ CURVE_FORMATS = (".svg", ".png", ".pdf")
     "--bar", type=click.FloatRange(0, 100), help="Exit with 1 if AP (or the first of --metrics) is lower than this percentage."
 )
 @DEVICE
+@PRECISION
+@NO_GRAPHS
 @FORMAT
 def eval_(
     run: Path,
@@ -67,6 +70,8 @@ def eval_(
     on_error: str,
     bar: float | None,
     device: str | None,
+    precision: Precision | None,
+    no_graphs: bool,
     format_: str,
 ) -> None:
     """Compute COCO and VOC metrics of a trained detector.
@@ -96,7 +101,7 @@ def eval_(
             excluded = _unreadable_images(dataset, results)
             evaluation = evaluate(dataset.ground_truth(without=excluded), results, metric_names)
         else:
-            detector = load_detector_for_inference(run, device)
+            detector = load_detector_for_inference(run, device, precision, graphs=not no_graphs)
             dataset = open_dataset(spec, split, on_error=on_error, **dataset_options(detector, run, split_share, split_seed))
             echo_err("\n".join(dataset.summary()))
             if dataset.left_out and not dataset.ground_truth()["annotations"]:

@@ -14,6 +14,8 @@ from nasdsl.cli.training_plan import recorded_split
 if TYPE_CHECKING:
     from nasdsl.decoder import Decoder
     from nasdsl.detection.detector import Detector
+    from nasdsl.detection.inference import InferenceDetector
+    from nasdsl.detection.precision import Precision
 
 DECODER_FILES = ("decoder.nas", "best.nas")
 """Where the folder of a training and that of a search keep their decoder."""
@@ -70,11 +72,13 @@ def load_decoder(file: str) -> Decoder:
     return decoder
 
 
-def load_detector_for_inference(run: Path, device: str | None) -> Detector:
-    """Load the detector of a training run, optimized for inference; see `load_trained_detector`."""
+def load_detector_for_inference(
+    run: Path, device: str | None, precision: Precision | None = None, *, graphs: bool = True
+) -> InferenceDetector:
+    """Load the detector of a training run, optimized for inference; see `load_trained_detector` and `for_inference`."""
     from nasdsl.detection.inference import for_inference
 
-    return for_inference(load_trained_detector(run, device))
+    return for_inference(load_trained_detector(run, device), precision, graphs=graphs)
 
 
 def load_trained_detector(run: Path, device: str | None) -> Detector:

@@ -14,13 +14,14 @@ import click
 
 from nasdsl.cli import completion
 from nasdsl.cli.errors import FINDINGS, exit_on_error, fail
-from nasdsl.cli.options import CLASSES, DEVICE, FORMAT, WIDTH, SizeType, is_default
+from nasdsl.cli.options import CLASSES, DEVICE, FORMAT, NO_GRAPHS, PRECISION, WIDTH, SizeType, is_default
 from nasdsl.cli.output import progress_bar
 
 if TYPE_CHECKING:
     from nasdsl.cli.latency_output import Whole
     from nasdsl.cli.latency_requirements import Compared
     from nasdsl.decoder import Decoder
+    from nasdsl.detection.precision import Precision
     from nasdsl.latency import PredictedLatency
     from nasdsl.latency.session import Session
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     help="Image to run on, resized to --size.  [default: images of the data set shapes]",
 )
 @DEVICE
+@PRECISION
+@NO_GRAPHS
 @click.option(
     "--backbone",
     metavar="NAME",
@@ -70,6 +73,8 @@ def latency(
     rounds: int,
     image: Path | None,
     device: str | None,
+    precision: Precision | None,
+    no_graphs: bool,
     backbone: str | None,
     classes: int,
     width: int | None,
@@ -105,6 +110,8 @@ def latency(
         fail(f"--classes is for .nas files and zoo:NAME; {file} has its own classes")
     if not predict and (measure or table is not None):
         fail(f"{'--measure' if measure else '--table'} goes with --predict")
+    if predict and (precision is not None or no_graphs):
+        fail(f"{'--precision' if precision else '--no-graphs'} is for what is measured; leave it out with --predict")
     if predict and (batch is not None or device not in (None, "cpu")):
         fail("--predict is for one image on a CPU; leave --batch and --device out")
     decoder = _decoder(file, width) if is_nas else None
@@ -116,7 +123,10 @@ def latency(
         backbone = backbone or decoder.backbone
         if backbone is None:
             fail(f"{file} names no backbone; give one by --backbone, such as --backbone resnet50")
+        if (precision is not None or no_graphs) and runtime not in (None, "torch"):
+            fail(f"{'--precision' if precision else '--no-graphs'} is for torch, not {runtime}; leave it out")
     options: dict[str, Any] = {"size": size, "batch": batch, "threads": threads, "image": image, "device": device}
+    options |= {"precision": precision, "graphs": not no_graphs}
     if predict:
         assert decoder is not None
         assert backbone is not None
@@ -185,7 +195,7 @@ def _session_of_text(
     if runtime == "torch":
         from nasdsl.latency.torch_runtime import DetectorSession
 
-        rest = {name: options[name] for name in ("size", "batch", "image")}
+        rest = {name: options[name] for name in ("size", "batch", "image", "precision", "graphs")}
         threads = options["threads"] or usable_cores()
         placed = to_device(built, options["device"] or "auto")
         session = DetectorSession(placed, threads=threads, notes=["random weights"], **rest)

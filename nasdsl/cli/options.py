@@ -79,6 +79,14 @@ DEVICE = click.option(
     "--device", metavar="NAME", shell_complete=completion.DEVICES,
     help="cpu, cuda, cuda:1 or mps.  [default: a GPU if there is one, else cpu]"
 )  # fmt: skip
+PRECISION = click.option(
+    "--precision", type=click.Choice(["float32", "tf32", "bfloat16", "float16"]),
+    help="Precision of weights, maps and products; boxes stay float32. tf32: float32 with products in TensorFloat-32, on GPUs "
+    "only.  [default: float32; on a GPU, with the products that torch is set to]",
+)  # fmt: skip
+NO_GRAPHS = click.option(
+    "--no-graphs", is_flag=True, help="On a GPU, launch every kernel by itself instead of replaying CUDA graphs."
+)
 CLASSES = click.option(
     "--classes", type=click.IntRange(1, 100_000), default=80, show_default=True, help="Number of object classes."
 )

@@ -49,7 +49,7 @@ class Listing:
         try:
             status = path.stat()
             with os.scandir(path) as entries:
-                found = [(entry.name, entry.is_dir()) for entry in entries if not _is_hidden(entry.name)]
+                found = [(entry.name, _is_folder(entry)) for entry in entries if not _is_hidden(entry.name)]
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
         if (status.st_dev, status.st_ino) in above:  # a link to a folder that it lies in
@@ -212,6 +212,14 @@ def list_few(names: Iterable[str]) -> str:
     """The first five names, and the number of all if there are more."""
     names = list(names)
     return ", ".join(names[:_MAX_LISTED]) + (f", … ({len(names)} in all)" if len(names) > _MAX_LISTED else "")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder; a link that leads nowhere, or to itself, is a file that cannot be read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _is_hidden(name: str) -> bool:

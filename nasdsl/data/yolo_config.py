@@ -6,19 +6,21 @@ Format: https://docs.ultralytics.com/datasets/detect/. The older files of Darkne
 from __future__ import annotations
 
 import os
+import reprlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from nasdsl.data.errors import DataError
 from nasdsl.data.layouts import Listing, split_name
 from nasdsl.files import read_text
-from nasdsl.yaml_files import parse_yaml
 
-_MAX_BYTES = 10 * 2**20
+_MAX_BYTES = 2**20
+MAX_CLASSES = 100_000
+"""More than any data set has: a number of classes above it is a mistake, and a list of as many names takes memory."""
 _NAMES_FILES = ("classes.txt", "obj.names", "_darknet.labels", "classes.names", "labels.txt")
 _SPLIT_KEYS = ("train", "val", "valid", "validation", "test", "minival", "trainval")
 
@@ -85,7 +87,7 @@ def read_config(file: Path) -> YoloConfig:
         elif path.parts[-1:] != folder.resolve().parts[-1:]:
             notes.append(f"{file}: path: {given} is no folder here; the folder of the file is taken instead")
     elif given:
-        raise DataError(f"{file}: path: {given!r}; expected the folder of the data set")
+        raise DataError(f"{file}: path: {reprlib.repr(given)}; expected the folder of the data set")
     splits: dict[str, Sequence[str]] = {}
     for key in _SPLIT_KEYS:
         value = content.get(key)
@@ -94,7 +96,8 @@ def read_config(file: Path) -> YoloConfig:
         paths = value if isinstance(value, list) else [value]
         if not all(isinstance(path, str) and path for path in paths):
             raise DataError(
-                f"{file}: {key}: expected a folder, a list of images (.txt), or several of them; found {value!r:.60}"
+                f"{file}: {key}: expected a folder, a list of images (.txt), or several of them; "
+                f"found {reprlib.repr(value):.60}"
             )
         splits["val" if split_name(key) == "val" else key] = paths
     if not splits:
@@ -140,10 +143,19 @@ def _is_config(file: Path) -> bool:
 
 def _parse(file: Path) -> dict[str, Any]:
     """The content of a file; every scalar as its text, so that a class called `no` or `1` keeps its name."""
-    text = _text(file)
+    return _parsed(file, _text(file))
+
+
+@lru_cache(maxsize=4)
+def _parsed(file: Path, text: str) -> dict[str, Any]:
+    """As `_parse`, of a file with this text: a data set is opened in several steps, and thousands of names take seconds."""
     if file.suffix == ".data":
         pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
         return {key.strip(): value.strip() for key, _, value in pairs}
+    import yaml  # only these files need it
+
+    from nasdsl.yaml_files import parse_yaml
+
     try:
         content = parse_yaml(text, yaml.BaseLoader)
     except (yaml.YAMLError, ValueError) as error:
@@ -170,29 +182,35 @@ def _names(file: Path, content: Mapping[str, Any]) -> list[str] | None:
     if file.suffix == ".data" and isinstance(value, str):
         places = [file.parent / value, file.parent / Path(value).name]
         return read_names(next((place for place in places if place.is_file()), places[0]))
-    if count is not None and (not isinstance(count, str) or not count.isdecimal()):
-        raise DataError(f"{file}: nc: {count!r}; expected the number of classes")
+    if count is not None and not _is_number(count):
+        raise DataError(f"{file}: nc: {reprlib.repr(count)}; expected the number of classes, at most {MAX_CLASSES:,}")
     if value in (None, ""):
         return None if count is None else [f"class_{index}" for index in range(int(count))]
     if isinstance(value, dict):
-        if not all(isinstance(key, str) and key.isdecimal() for key in value):
-            raise DataError(f"{file}: names: expected the classes by their numbers 0, 1, …; found {', '.join(map(str, value))}")
+        if not all(map(_is_number, value)):
+            wrong = next(key for key in value if not _is_number(key))
+            raise DataError(f"{file}: names: expected the classes by their numbers 0, 1, …; found {wrong:.60}")
         by_number = {int(key): name for key, name in value.items()}
         if sorted(by_number) != list(range(len(value))):
             found = ", ".join(map(str, sorted(by_number)))
             raise DataError(f"{file}: names: the numbers are {found:.60}; expected 0 to {len(value) - 1}, each once")
         value = [by_number[number] for number in range(len(value))]
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise DataError(f"{file}: names: {value!r:.60}; expected a list of names, or names by number")
+        raise DataError(f"{file}: names: {reprlib.repr(value):.60}; expected a list of names, or names by number")
     if count is not None and int(count) != len(value):
         raise DataError(f"{file}: nc is {count}, but there are {len(value)} names; correct one of them")
     return _checked(file, value)
 
 
+def _is_number(text: object) -> bool:
+    """Whether a scalar is a number that may be one of classes."""
+    return isinstance(text, str) and text.isdecimal() and len(text) < 10 and int(text) <= MAX_CLASSES
+
+
 def _checked(file: Path, names: list[str]) -> list[str]:
     if not names or not all(names):
         raise DataError(f"{file}: expected the names of the classes; found {'an empty one' if names else 'none'}")
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         numbers = " and ".join(str(number) for number, name in enumerate(names) if name == twice)
         raise DataError(

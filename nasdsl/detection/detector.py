@@ -181,15 +181,33 @@ class Detector(nn.Module):
                 raise DetectorError("a detector in training mode needs targets; call .eval() for detections")
             self._check_targets(targets, len(images))
         inputs = self.prepare(images, targets, sizes)
-        predictions = self.decoder(self.backbone(inputs.images))
         if self.training:
-            assert inputs.targets is not None
-            return self.losses(predictions, inputs, progress)
-        detections = self.method.detect(predictions, inputs.sizes)
+            return self.losses(self.maps(inputs.images), inputs, progress)
+        detections = self.detections(inputs)
         if not isinstance(images, Tensor):
             originals = [(int(i.shape[-2]), int(i.shape[-1])) for i in images]
             detections = self.transform.postprocess(detections, inputs.sizes, originals)
         return detections
+
+    def maps(self, images: Tensor) -> dict[str, Prediction]:
+        """The dense part of a detector: backbone, fpn and head. ``torch.compile`` compiles it as one graph.
+
+        Args:
+            images: [N, 3, H, W], normalised, as `prepare` gives them.
+
+        Returns:
+            The predictions of each level, finest first.
+        """
+        predictions: dict[str, Prediction] = self.decoder(self.backbone(images))
+        return predictions
+
+    def detections(self, inputs: InputBatch) -> list[RawDetections]:
+        """The detections in each image of a batch, best first, with boxes in pixels of the batch.
+
+        Args:
+            inputs: from `prepare`.
+        """
+        return self.method.detect(self.maps(inputs.images), inputs.sizes)
 
     @torch.inference_mode()
     def detect(self, image: Tensor) -> RawDetections:
@@ -296,8 +314,9 @@ class Detector(nn.Module):
     def _normalize(self, images: Tensor, sizes: Sequence[Size]) -> Tensor:
         batch = self.backbone.normalize(images).to(self.backbone.pixel_mean.dtype)
         for image, (height, width) in zip(batch, sizes, strict=True):
-            image[:, height:].zero_()
-            image[:, :, width:].zero_()
+            if (height, width) != image.shape[-2:]:
+                image[:, height:].zero_()
+                image[:, :, width:].zero_()
         return batch
 
     def _check_targets(self, targets: Sequence[Target], images: int) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torchvision.ops import generalized_box_iou_loss
-
 from nasdsl.detection.atss import atss_targets
 from nasdsl.detection.distributions import DistributionMethod, distribution_focal_loss, quality_focal_loss
 from nasdsl.detection.locations import LocationTargets
-from nasdsl.detection.losses import paired_iou
+from nasdsl.detection.losses import giou_loss, paired_iou
 from nasdsl.detection.method import LossTerm
+from nasdsl.detection.positives import positives
 from nasdsl.detection.postprocess import decode_boxes
 from nasdsl.detection.pyramid import Predictions, Shapes, Target, one_hot
 
@@ -34,6 +32,7 @@ class Gfl(DistributionMethod):
     """
 
     at_locations = True
+    has_fixed_losses = True
 
     bins: int = 16
     top: int = 9
@@ -65,18 +64,16 @@ class Gfl(DistributionMethod):
         logits, sides, boxes, locations, strides = self.flatten(predictions)
         class_targets = one_hot(targets.labels, logits)
 
-        positive = torch.nonzero(targets.labels >= 0, as_tuple=True)
-        distances = targets.distances[positive].to(logits.dtype)
-        wanted = decode_boxes(locations[positive[1]], distances)
-        found = boxes[positive]
-        quality = class_targets.clone()
-        quality[positive] *= paired_iou(found.detach(), wanted)[:, None]
-        weights = logits.detach()[positive].amax(dim=1).sigmoid()
-        positives = weights.new_tensor(len(weights))
-        giou = generalized_box_iou_loss(found, wanted)
-        distribution = distribution_focal_loss(sides[positive], distances / strides[positive[1]])
+        at = positives(targets.labels >= 0)
+        distances = at.rows(targets.distances).to(logits.dtype)
+        wanted = decode_boxes(at.rows(locations.expand(len(logits), -1, -1)), distances)
+        found = at.rows(boxes)
+        quality = class_targets * at.maps(paired_iou(found.detach(), wanted))[..., None]
+        weights = at.only(at.rows(logits.detach()).amax(dim=1).sigmoid())
+        giou = giou_loss(found, wanted)
+        distribution = distribution_focal_loss(at.rows(sides), distances / at.rows(strides.expand(len(logits), -1, -1), 1.0))
         return {
-            "classification": LossTerm(quality_focal_loss(logits, quality, self.beta).sum(), positives, 1.0),
+            "classification": LossTerm(quality_focal_loss(logits, quality, self.beta).sum(), at.count(weights), 1.0),
             "bbox_regression": LossTerm(self.box_weight * (giou * weights).sum(), weights.sum()),
             "distribution": LossTerm(self.distribution_weight * (distribution * weights).sum(), weights.sum()),
         }

@@ -14,6 +14,7 @@ from nasdsl.detection import onnx_decoding
 from nasdsl.detection.losses import BoxLoss, box_loss, centerness
 from nasdsl.detection.method import DecodingSource, LossTerm, Method
 from nasdsl.detection.onnx_decoding import Places
+from nasdsl.detection.positives import positives
 from nasdsl.detection.postprocess import LevelCandidates, decode_boxes
 from nasdsl.detection.pyramid import (
     DetectionError,
@@ -110,6 +111,7 @@ class DistanceMethod(Method):
     __slots__ = ()
 
     at_locations = True
+    has_fixed_losses = True
 
     if TYPE_CHECKING:
         box_loss: BoxLoss
@@ -141,19 +143,19 @@ class DistanceMethod(Method):
         distances = flatten_levels([level.bbox_reg for level in levels], 4)
         class_targets = one_hot(targets.labels, logits)
 
-        positive = torch.nonzero(targets.labels >= 0, as_tuple=True)
-        weights = targets.centerness[positive].to(logits.dtype)
-        positives = weights.new_ones(len(weights)).sum()
+        found = positives(targets.labels >= 0)
+        weights = found.rows(targets.centerness).to(logits.dtype)
+        count = found.count(weights)
         focal: Tensor = sigmoid_focal_loss(logits, class_targets, self.focal_alpha, self.focal_gamma, reduction="sum")
-        boxes = box_loss(distances[positive], targets.distances[positive].to(logits.dtype), self.box_loss)
+        boxes = box_loss(found.rows(distances, 1.0), found.rows(targets.distances, 1.0).to(logits.dtype), self.box_loss)
         terms = {
-            "classification": LossTerm(focal, positives + len(logits)),
+            "classification": LossTerm(focal, count + len(logits)),
             "bbox_regression": LossTerm(box_weight * (boxes * weights).sum(), weights.sum()),
         }
         if center_maps is not None:
             center_logits = flatten_levels(center_maps, 1).squeeze(2)
-            center = binary_cross_entropy_with_logits(center_logits[positive], weights, reduction="sum")
-            terms["bbox_ctrness"] = LossTerm(center, positives)
+            center = binary_cross_entropy_with_logits(found.rows(center_logits), weights, reduction="none")
+            terms["bbox_ctrness"] = LossTerm(found.total(center), count)
         return terms
 
     def level_candidates(self, predictions: Predictions) -> list[LevelCandidates]:

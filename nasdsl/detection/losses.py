@@ -7,7 +7,6 @@ from typing import Literal, TypeAlias
 import torch
 import torch.distributed
 from torch import Tensor
-from torchvision.ops import generalized_box_iou_loss
 
 BoxLoss: TypeAlias = Literal["iou", "linear_iou", "giou"]
 
@@ -16,6 +15,10 @@ MIN_AREA = 1e-6
 
 MIN_NORMALIZER = 1e-6
 """Lower bound of the divisor of losses over positives: without positives they are 0 divided by this."""
+
+
+_GIOU_EPSILON = 1e-7
+"""Added to areas that are divided by, as in torchvision."""
 
 
 def box_loss(predicted: Tensor, targets: Tensor, kind: BoxLoss = "iou") -> Tensor:
@@ -30,8 +33,7 @@ def box_loss(predicted: Tensor, targets: Tensor, kind: BoxLoss = "iou") -> Tenso
         [n]. ``iou`` has no smoothing constant: its gradient by the logarithm of a distance is at most 1 however bad the box.
     """
     if kind == "giou":
-        loss: Tensor = generalized_box_iou_loss(_as_boxes(predicted), _as_boxes(targets))
-        return loss
+        return giou_loss(_as_boxes(predicted), _as_boxes(targets))
     left, top, right, bottom = torch.minimum(predicted, targets).unbind(1)
     intersection = (left + right) * (top + bottom)
     union = _area(predicted) + _area(targets) - intersection
@@ -39,6 +41,28 @@ def box_loss(predicted: Tensor, targets: Tensor, kind: BoxLoss = "iou") -> Tenso
     if kind == "linear_iou":
         return 1 - intersection / union
     return union.log() - intersection.clamp(min=MIN_AREA).log()
+
+
+def giou_loss(predicted: Tensor, targets: Tensor) -> Tensor:
+    """1 - GIoU [n] of each of the boxes [n, 4] (xyxy) with the other one of its pair (arXiv:1902.09630).
+
+    The values of torchvision's `generalized_box_iou_loss`, which selects the boxes that overlap: a GPU would wait for that.
+
+    Args:
+        predicted: [n, 4] xyxy.
+        targets: [n, 4] xyxy.
+    """
+    x1, y1, x2, y2 = predicted.unbind(1)
+    tx1, ty1, tx2, ty2 = targets.unbind(1)
+    left, top, right, bottom = torch.max(x1, tx1), torch.max(y1, ty1), torch.min(x2, tx2), torch.min(y2, ty2)
+    overlap = (bottom > top) & (right > left)
+    intersection = torch.where(overlap, (right - left) * (bottom - top), 0.0)
+    union = (x2 - x1) * (y2 - y1) + (tx2 - tx1) * (ty2 - ty1) - intersection
+    # Not the numbers from above: gradients are then summed in torchvision's order, so that they are the same bit for bit.
+    x1, y1, x2, y2 = predicted.unbind(1)
+    hull_left, hull_top = torch.min(x1, tx1), torch.min(y1, ty1)
+    hull = (torch.max(x2, tx2) - hull_left) * (torch.max(y2, ty2) - hull_top)
+    return 1 - (intersection / (union + _GIOU_EPSILON) - (hull - union) / (hull + _GIOU_EPSILON))
 
 
 def paired_iou(left: Tensor, right: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nasdsl.detection import onnx_decoding
+from nasdsl.detection.candidates import Candidates, select_candidates, suppress
 from nasdsl.detection.losses import MIN_NORMALIZER, mean_over_processes
 from nasdsl.detection.postprocess import LevelCandidates, postprocess_detections
 from nasdsl.detection.pyramid import Predictions, RawDetections, Shapes, Target
@@ -67,6 +68,8 @@ class Method(ABC):
     be kept; what depends on the predictions is computed in `loss_terms`.
 
     Attributes:
+        has_fixed_losses: on a GPU, `loss_terms` reads no value and has the same shapes whatever is predicted and annotated, and
+            `at` is always this method: so a CUDA graph can repeat a training step.
         at_locations: its targets are `nasdsl.detection.locations.LocationTargets`, of which the proxy task keeps the positives.
         score_threshold: minimum class score of detections, exclusive.
         candidates: number of candidates of each level that non-maximum suppression sees.
@@ -77,6 +80,7 @@ class Method(ABC):
     __slots__ = ()
 
     at_locations: ClassVar[bool] = False
+    has_fixed_losses: ClassVar[bool] = False
 
     if TYPE_CHECKING:
         __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
@@ -159,7 +163,7 @@ class Method(ABC):
         """
 
     def detect(self, predictions: Predictions, sizes: Sequence[tuple[int, int]]) -> list[RawDetections]:
-        """The detections of each image of a batch; see `postprocess_detections`.
+        """The detections of each image of a batch; see `postprocess_detections`, and `candidates` for GPUs.
 
         Args:
             predictions: of the batch.
@@ -168,7 +172,31 @@ class Method(ABC):
         Raises:
             DetectionError: the predictions are of another kind, or the number of sizes is not that of the images.
         """
-        return postprocess_detections(self.level_candidates(predictions), sizes, self.candidates, self.nms, self.detections)
+        levels = self.level_candidates(predictions)
+        device = levels[0].boxes.device
+        if device.type == "cpu" or len(sizes) != len(levels[0].boxes):
+            return postprocess_detections(levels, sizes, self.candidates, self.nms, self.detections)
+        return self.suppress(select_candidates(levels, torch.tensor(sizes, device=device), self.candidates))
+
+    def select(self, predictions: Predictions, sizes: Tensor) -> Candidates:
+        """The part of `detect` for which the CPU waits for nothing; `suppress` is the rest.
+
+        Args:
+            predictions: of the batch.
+            sizes: [N, 2], (height, width) of each image in pixels, without the padding of the batch.
+
+        Raises:
+            DetectionError: the predictions are of another kind.
+        """
+        return select_candidates(self.level_candidates(predictions), sizes, self.candidates)
+
+    def suppress(self, candidates: Candidates) -> list[RawDetections]:
+        """The detections among the candidates of each image.
+
+        Args:
+            candidates: of the batch, from `select`.
+        """
+        return suppress(candidates, self.nms, self.detections)
 
     # ------------------------------------------------------------------------------------------------------ export
 

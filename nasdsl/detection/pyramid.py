@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nasdsl.backends.module import Prediction
+from nasdsl.detection.positives import is_read_at_once
 
 Shapes: TypeAlias = Mapping[str, tuple[int, int]]
 """Height and width of the map of each level, finest first: ``{"p3": (100, 136), "p4": (50, 68), …}``."""
@@ -140,13 +141,14 @@ def one_hot(labels: Tensor, logits: Tensor) -> Tensor:
             f"the targets are for {labels.shape[0]} images of {labels.shape[1]} locations, the predictions for "
             f"{logits.shape[0]} of {logits.shape[1]}; targets must be made for the shapes of the same maps"
         )
-    image, location = torch.nonzero(labels >= 0, as_tuple=True)
-    positive = labels[image, location]
-    if positive.numel() and int(positive.max()) >= logits.shape[2]:
-        raise DetectionError(
-            f"a target has the label {int(positive.max())}, but the decoder has {logits.shape[2]} classes; expected labels "
-            f"0 to {logits.shape[2] - 1} (there is no background label)"
-        )
-    targets = torch.zeros_like(logits)
-    targets[image, location, positive] = 1
-    return targets
+    classes = logits.shape[2]
+    if labels.numel() and is_read_at_once(labels.device):
+        if int(labels.max()) >= classes:
+            raise DetectionError(
+                f"a target has the label {int(labels.max())}, but the decoder has {classes} classes; expected labels "
+                f"0 to {classes - 1} (there is no background label)"
+            )
+    elif labels.numel():  # the GPU checks it when it comes to it: nobody waits for it
+        torch._assert_async(labels.amax() < classes, f"a target has a label that is not below {classes}, the number of classes")
+    positive = (labels >= 0)[..., None].to(logits.dtype)
+    return torch.zeros_like(logits).scatter_(2, labels.clamp(min=0)[..., None], positive)

@@ -21,6 +21,7 @@ from torchvision.ops import box_iou, sigmoid_focal_loss
 from nasdsl.detection import onnx_decoding
 from nasdsl.detection.method import DecodingSource, LossTerm, Method
 from nasdsl.detection.onnx_decoding import Places
+from nasdsl.detection.positives import positives
 from nasdsl.detection.postprocess import LevelCandidates
 from nasdsl.detection.pyramid import (
     DetectionError,
@@ -77,6 +78,8 @@ class Retinanet(Method):
         nms: IoU threshold of non-maximum suppression.
         detections: maximum number of detections of an image.
     """
+
+    has_fixed_losses = True
 
     anchors: int = 9
     anchor_size: float = 4.0
@@ -167,16 +170,16 @@ class Retinanet(Method):
         class_targets = one_hot(targets.labels, logits)
         positive = targets.labels >= 0
         weight = 1 / positive.sum(dim=1).clamp(min=1).to(logits.dtype)
-        images = logits.new_tensor(len(logits))
+        images = logits.new_full((), len(logits))
 
         focal: Tensor = sigmoid_focal_loss(logits, class_targets, self.focal_alpha, self.focal_gamma, reduction="none")
         focal_per_image = torch.where(targets.labels > Matcher.BETWEEN_THRESHOLDS, focal.sum(dim=2), 0.0).sum(dim=1)
-        image, anchor = positive.nonzero(as_tuple=True)
-        offset_targets = targets.offsets[image, anchor].to(logits.dtype)
-        boxes = smooth_l1_loss(offsets[image, anchor], offset_targets, reduction="none", beta=self.beta)
+        found = positives(positive)
+        offset_targets = found.rows(targets.offsets).to(logits.dtype)
+        boxes = smooth_l1_loss(found.rows(offsets), offset_targets, reduction="none", beta=self.beta)
         return {
             "classification": LossTerm((focal_per_image * weight).sum(), images),
-            "bbox_regression": LossTerm((boxes.sum(dim=1) * weight[image]).sum(), images),
+            "bbox_regression": LossTerm((boxes.sum(dim=1) * found.rows(weight[:, None].expand_as(positive))).sum(), images),
         }
 
     def level_candidates(self, predictions: Predictions) -> list[LevelCandidates]:

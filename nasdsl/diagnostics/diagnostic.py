@@ -96,7 +96,7 @@ class Diagnostic:
 
     def to_json(self) -> dict[str, object]:
         """The diagnostic as JSON fields. Lines and columns count from 1; the end is exclusive."""
-        end = Span(self.span.source, self.span.end, self.span.end)
+        end = self.span.tail(0)
         return {
             "code": self.code,
             "severity": self.severity,

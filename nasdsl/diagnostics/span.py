@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from functools import cached_property
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, TypeAlias
 
 
 class Source:
@@ -13,9 +13,12 @@ class Source:
     Attributes:
         name: what messages print before the line number: a path, ``<stdin>`` or ``<text>``.
         text: the whole text.
+        offset: of the text in itself; see `Anchor`.
     """
 
     __slots__ = ("__dict__", "name", "text")
+
+    offset: ClassVar[int] = 0
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
@@ -23,6 +26,10 @@ class Source:
 
     def __repr__(self) -> str:
         return f"Source({self.name!r})"
+
+    @property
+    def source(self) -> Source:
+        return self
 
     @cached_property
     def line_starts(self) -> list[int]:
@@ -45,12 +52,69 @@ class Source:
         return Span(self, start, end)
 
 
-class Span(NamedTuple):
-    """A range of a source: offsets ``start`` (inclusive) and ``end`` (exclusive), in characters."""
+class Moving:
+    """A part of a text that is edited: what lies in it keeps its spans when the part moves.
 
-    source: Source
-    start: int
-    end: int
+    Attributes:
+        source: the present version of the text.
+        offset: where the part begins in it.
+    """
+
+    __slots__ = ("offset", "source")
+
+    def __init__(self, source: Source, offset: int) -> None:
+        self.source = source
+        self.offset = offset
+
+
+Anchor: TypeAlias = Source | Moving
+"""What the offsets of a span count from: the text, or a part of it."""
+
+
+class Span(NamedTuple):
+    """A range of a source: offsets ``start`` (inclusive) and ``end`` (exclusive), in characters.
+
+    Attributes:
+        anchor: what the two offsets below count from.
+        first, last: the offsets, from the anchor's on.
+    """
+
+    anchor: Anchor
+    first: int
+    last: int
+
+    @property
+    def source(self) -> Source:
+        anchor = self[0]
+        return anchor if type(anchor) is Source else anchor.source
+
+    @property
+    def start(self) -> int:
+        return self[0].offset + self[1]
+
+    @property
+    def end(self) -> int:
+        return self[0].offset + self[2]
+
+    def __eq__(self, other: object) -> bool:
+        """Whether two spans cover the same characters, whatever they count from."""
+        if type(other) is not Span:
+            return NotImplemented
+        return self.source is other.source and self.start == other.start and self.end == other.end
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((self.start, self.end))
+
+    def head(self, length: int) -> Span:
+        """Its first characters, so many of them."""
+        return Span(self[0], self[1], self[1] + length)
+
+    def tail(self, length: int) -> Span:
+        """Its last characters, so many of them."""
+        return Span(self[0], self[2] - length, self[2])
 
     @property
     def line(self) -> int:

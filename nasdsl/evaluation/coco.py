@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasdsl.evaluation.coco_backends import run_faster_coco_eval, run_pycocotools
 from nasdsl.evaluation.errors import EvaluationError
 from nasdsl.evaluation.ground_truth import GroundTruth
 from nasdsl.evaluation.results import checked_results
@@ -85,8 +84,11 @@ def coco_metrics(
     limits = sorted(set(max_detections))
     if not limits or limits[0] < 1:
         raise EvaluationError(f"max_detections is {tuple(max_detections)}; expected one or more integers of at least 1")
+    from nasdsl.evaluation import coco_backends  # needs both, which a training or a search by losses does not
+
     # COCO has no difficult boxes; pycocotools is Python and can be extended for them, faster-coco-eval is C++.
-    run = run_pycocotools if any(box.difficult for box in truth.boxes) else run_faster_coco_eval
+    difficult = any(box.difficult for box in truth.boxes)
+    run = coco_backends.run_pycocotools if difficult else coco_backends.run_faster_coco_eval
     precision, recall, thresholds, areas = run(truth, results, limits)
     at50, at75 = np.isclose(thresholds, 0.5), np.isclose(thresholds, 0.75)
     small, medium, large = (areas.index(area) for area in ("small", "medium", "large"))

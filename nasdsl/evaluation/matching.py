@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask
 
 from nasdsl.coco_json import ImageId
 from nasdsl.evaluation.ground_truth import GroundTruth
@@ -70,6 +69,8 @@ def overlap(
     results: Sequence[Mapping[str, Any]], numbers: Sequence[int], truth: GroundTruth, boxes: Sequence[int]
 ) -> NDArray[np.float64]:
     """IoU [results, boxes] of some results and some boxes, given by their numbers; at least one of each."""
+    from pycocotools import mask  # only these need it
+
     found = [list(results[number]["bbox"]) for number in numbers]
     annotated = [list(truth.boxes[number].box) for number in boxes]
     values: NDArray[np.float64] = mask.iou(found, annotated, [0] * len(annotated))

@@ -6,13 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torchvision.ops import nms
 
+from nasdsl.detection.candidates import top_candidates
 from nasdsl.detection.postprocess import LevelCandidates
-
-_NEVER = -1.0
-"""Score of what is no candidate: below all others."""
 
 
 def select_detections(
@@ -30,7 +27,7 @@ def select_detections(
         threshold: IoU threshold of the class-wise non-maximum suppression.
         detections: maximum number of detections of an image.
     """
-    best = [_top_candidates(level, candidates) for level in levels]
+    best = [top_candidates(level, candidates) for level in levels]
     boxes, scores, labels = (torch.cat(tensors, dim=1) for tensors in zip(*best, strict=True))
     boxes = clip(boxes, size)
     valid = (boxes[..., 2:] > boxes[..., :2]).all(dim=2) & (scores > 0)
@@ -60,13 +57,3 @@ def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = size
     x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
     return torch.stack((x, y), dim=-1).flatten(-2)
-
-
-def _top_candidates(level: LevelCandidates, limit: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes [N, limit, 4], scores [N, limit] and labels [N, limit] of the best candidates of a level."""
-    classes, positions = level.scores.shape[2], level.scores.shape[1]
-    scores = torch.where(level.allowed, level.scores, _NEVER).flatten(1)
-    scores, index = F.pad(scores, (0, limit), value=_NEVER).topk(limit, dim=1)  # a small map has fewer than `limit`
-    position = torch.div(index, classes, rounding_mode="floor").clamp(max=positions - 1)
-    boxes = level.boxes.gather(1, position.unsqueeze(2).expand(-1, -1, 4))
-    return boxes, scores, index % classes

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torchvision import ops
 
 from nasdsl.backends.export import ExportError
+from nasdsl.backends.inference import to_half
 from nasdsl.backends.layer_errors import first_line, layer_error_message
 from nasdsl.backends.torch_export import remove_size_assertions, require_torch, save_program
 from nasdsl.detection.detector import Detector, Size
@@ -86,12 +87,7 @@ class DetectionProgram(nn.Module):
                     part.function = torchvision_deform_conv2d
         if half:
             self.backbone.body.half()
-            self.decoder.fpn.half()
-            for name, part in self.decoder.head.named_children():
-                if name in ("cls_logits", "bbox_reg", "centerness"):
-                    self.decoder.head.set_submodule(name, _ExactPrediction(part, half=name != "bbox_reg"))
-                elif name != "scale":
-                    part.half()
+            to_half(self.decoder, torch.float16)
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -104,21 +100,6 @@ class DetectionProgram(nn.Module):
         if not self.nms:
             return all_candidates(levels, (height, width))
         return select_detections(levels, (height, width), method.candidates, method.nms, method.detections)
-
-
-class _ExactPrediction(nn.Module):
-    """A prediction in float32 from a map of half precision.
-
-    Boxes are also computed in float32: half precision would round large distances by pixels.
-    """
-
-    def __init__(self, conv: nn.Module, *, half: bool) -> None:
-        super().__init__()
-        self.conv, self.precision = (conv.half(), torch.float16) if half else (conv, torch.float32)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(x.to(self.precision))
-        return out.float()
 
 
 def torchvision_deform_conv2d(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nasdsl.backends.cost import Size
+from nasdsl.detection.precision import Precision
 from nasdsl.detection.weights import MODEL
 from nasdsl.files import open_plain
 from nasdsl.latency.session import LatencyError, Session
@@ -58,6 +59,8 @@ def open_session(
     threads: int | None = None,
     device: str | None = None,
     image: Path | None = None,
+    precision: Precision | None = None,
+    graphs: bool = True,
 ) -> Session:
     """Make a file ready to be timed.
 
@@ -69,6 +72,7 @@ def open_session(
         threads: of the CPU; None takes all cores that this process may use.
         device: ``cpu``, ``cuda``, …; None takes a GPU where there is one.
         image: file of the image to run on; None takes those of the data set `shapes`.
+        precision, graphs: of a training's detector in torch, see `nasdsl.for_inference`; a file has its own precision.
 
     Raises:
         LatencyError: the runtime is not installed, is for other files, or cannot run this one like this.
@@ -82,6 +86,9 @@ def open_session(
             f"{runtime} does not run {file}, only .onnx files; export it by `nasdsl export RUN -o detector.onnx`, and time "
             "that file"
         )
+    if kind != "run" and (precision is not None or not graphs):
+        option = "--no-graphs" if precision is None else f"--precision {precision}"
+        raise LatencyError(f"{file} has a precision of its own, and no CUDA graphs; leave {option} out")
     threads = threads or usable_cores()
     if runtime == "onnxruntime":
         from nasdsl.latency.onnx_runtime import OnnxRuntimeSession
@@ -100,4 +107,6 @@ def open_session(
     from nasdsl.detection.factory import load_detector
 
     detector = load_detector(file, device=device or "auto")
-    return DetectorSession(detector, size=size, batch=batch, threads=threads, image=image, notes=[])
+    return DetectorSession(
+        detector, size=size, batch=batch, threads=threads, image=image, precision=precision, graphs=graphs, notes=[]
+    )

@@ -18,6 +18,7 @@ from nasdsl.backends.cost import Size
 from nasdsl.backends.layer_errors import first_line
 from nasdsl.detection.detector import Detector
 from nasdsl.detection.inference import for_inference
+from nasdsl.detection.precision import Precision
 from nasdsl.files import parse_json
 from nasdsl.ir.canonical import digest
 from nasdsl.latency.images import example_images
@@ -72,14 +73,27 @@ class DetectorSession(_TorchSession):
     """A detector as `nasdsl.for_inference` makes it, on a batch that needs no resizing."""
 
     def __init__(
-        self, detector: Detector, *, size: Size | None, batch: int | None, threads: int, image: Path | None, notes: list[str]
+        self,
+        detector: Detector,
+        *,
+        size: Size | None,
+        batch: int | None,
+        threads: int,
+        image: Path | None,
+        notes: list[str],
+        precision: Precision | None = None,
+        graphs: bool = True,
     ) -> None:
         images = example_images(size or size_of(detector), batch or 1, image)
-        optimized = for_inference(detector.eval())
+        optimized = for_inference(detector.eval(), precision, graphs=graphs)
         device = next(optimized.parameters()).device
         tensor = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
         graph = detector.decoder.graph
         metadata = {"decoder": graph.name, "digest": digest(graph)}
+        if precision is not None:
+            notes = [*notes, precision]
+        if device.type == "cuda":
+            notes = [*notes, "CUDA graphs" if graphs else "without CUDA graphs"]
         super().__init__(optimized, tensor, threads, images, metadata=metadata, notes=notes)
         self._detector = optimized
 
@@ -89,7 +103,9 @@ class DetectorSession(_TorchSession):
 
     def profile(self, runs: int = PROFILED_RUNS) -> Profile | None:
         """Where the time goes, from hooks: sections are `backbone`, `fpn` and `head`, with what is before and after them;
-        nodes are the modules that have no parts."""
+        nodes are the modules that have no parts. None where a CUDA graph is replayed, which runs no module."""
+        if self._batch.is_cuda and self._detector.graphs:
+            return None
         clock = _Clock(self._batch.device)
         detector = self._detector
         parts = {"backbone": detector.backbone, "fpn": detector.decoder.fpn, "head": detector.decoder.head}
@@ -108,7 +124,7 @@ class DetectorSession(_TorchSession):
             with clock.watch(nodes) as of_nodes:
                 self._run()
             clock.synchronize()
-            if set(of_parts) != set(parts):  # the module runs without its parts, as a recorded graph does
+            if set(of_parts) != set(parts):  # the module runs without its parts
                 return None
             if number < PROFILE_WARMUP:
                 continue

@@ -17,6 +17,7 @@ from nasdsl.semantics.files import Reader
 from nasdsl.semantics.resolved_names import NameTable, Occurrence
 from nasdsl.semantics.vocabulary import prelude
 from nasdsl.syntax import ast
+from nasdsl.syntax.kept import KeptSyntax
 from nasdsl.syntax.lexer import Tok, scan
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class Analysis:
         read: reads the files that it brings in.
         settings: what figures are for.
         encoding: of the client's positions.
+        kept: what is kept of earlier versions of the text, whose analyses are of no use any more.
 
     Attributes:
         source: the text; a byte-order mark is a space.
@@ -43,13 +45,17 @@ class Analysis:
         files: the files that were looked for, with the text of those that could be read.
     """
 
-    def __init__(self, text: str, name: str, path: Path | None, read: Reader, settings: Settings, encoding: str) -> None:
+    def __init__(
+        self, text: str, name: str, path: Path | None, read: Reader, settings: Settings, encoding: str,
+        kept: KeptSyntax | None = None,
+    ) -> None:  # fmt: skip
         self.source = Source(name, " " + text[1:] if text.startswith(MARK) else text)
         self.path = path
         self.encoding = encoding
         self.settings = settings
         self.names = NameTable()
         self.files: dict[Path, Source | None] = {}
+        self._kept = KeptSyntax() if kept is None else kept
         self.checked = self._check(read)
 
     def _check(self, read: Reader) -> Checked:
@@ -59,9 +65,10 @@ class Analysis:
             return found
 
         try:
-            return check_source(self.source, path=self.path, names=self.names, read=recorded)
+            return check_source(self.source, path=self.path, names=self.names, read=recorded, kept=self._kept)
         except Exception:  # a bug of the compiler, or of a package that is installed beside it
             log.exception("the text could not be checked")
+            self._kept.forget()
             return Checked(None, [], None, ast.File(Span(self.source, 0, len(self.source.text)), ()))
 
     @property
@@ -93,7 +100,8 @@ class Analysis:
     @cached_property
     def tokens(self) -> list[Tok]:
         """The tokens of the text, those of illegal characters left out."""
-        return list(scan(self.source, []))
+        kept = self._kept.tokens(self.source)
+        return list(scan(self.source, [])) if kept is None else kept
 
     @cached_property
     def figures(self) -> Figures:

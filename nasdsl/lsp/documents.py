@@ -13,6 +13,7 @@ from nasdsl.lsp.analysis import Analysis
 from nasdsl.lsp.positions import Lines
 from nasdsl.lsp.settings import Settings
 from nasdsl.semantics.files import read_source
+from nasdsl.syntax.kept import KeptSyntax
 
 
 class Document:
@@ -30,6 +31,7 @@ class Document:
         self.path = path_of_uri(uri)
         self._documents = documents
         self._analysis: Analysis | None = None
+        self._kept = KeptSyntax()
 
     @property
     def analysis(self) -> Analysis:
@@ -37,7 +39,9 @@ class Document:
         if self._analysis is None:
             documents = self._documents
             name = uri_name(self.uri) if self.path is None else str(self.path)
-            self._analysis = Analysis(self.text, name, self.path, documents.read, documents.settings, documents.encoding)
+            self._analysis = Analysis(
+                self.text, name, self.path, documents.read, documents.settings, documents.encoding, self._kept
+            )
         return self._analysis
 
     def change(self, text: str, version: int | None) -> None:

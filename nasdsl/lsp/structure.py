@@ -14,7 +14,7 @@ def bound_names(statements: tuple[ast.Statement, ...]) -> Iterator[tuple[str, Sp
     for statement in statements:
         if isinstance(statement, ast.Assign):
             for target in statement.targets:
-                yield target.name, Span(target.span.source, target.span.start, target.span.end), statement.span
+                yield target.name, target.span, statement.span
         elif isinstance(statement, ast.Output):
             for binding in statement.bindings:
                 yield binding.name, binding.name_span, binding.span

@@ -37,19 +37,15 @@ def _definition(analysis: Analysis, item: ast.Definition) -> DocumentSymbol | No
 
 
 def _part(analysis: Analysis, item: ast.DecoderItem) -> DocumentSymbol | None:
-    start = item.span.start
-
     def named(name: str, kind: SymbolKind, children: list[DocumentSymbol] | None = None, detail: str = "") -> DocumentSymbol:
-        word = Span(item.span.source, start, min(start + len(name), item.span.end))
+        word = item.span.head(min(len(name), item.span.end - item.span.start))
         return _made(analysis, name, kind, item.span, word, detail, children)
 
     if isinstance(item, ast.Fpn):
         return named("fpn", SymbolKind.Namespace, _values(analysis, item.body), item.source or "")
     if isinstance(item, ast.Head):
         towers = [
-            _made(
-                analysis, t.label, SymbolKind.Field, t.span, Span(t.span.source, t.span.start, t.span.start + len(t.label)), ""
-            )
+            _made(analysis, t.label, SymbolKind.Field, t.span, t.span.head(len(t.label)), "")
             for t in item.towers
             if t.label is not None
         ]
@@ -71,7 +67,7 @@ def _values(analysis: Analysis, statements: tuple[ast.Statement, ...]) -> list[D
     outputs = {b.name for s in statements if isinstance(s, ast.Output) for b in s.bindings}
     for name, place, statement in bound_names(statements):
         kind = SymbolKind.Interface if name in outputs else SymbolKind.Variable
-        word = Span(place.source, place.start, place.start + len(name))
+        word = place.head(len(name))
         whole = Span(place.source, min(statement.start, place.start), max(statement.end, place.end))
         found.setdefault(name, _made(analysis, name, kind, whole, word, ""))
     for item in statements:

@@ -4,7 +4,8 @@ from nasdsl.nn.attention import SelfAttention2d
 from nasdsl.nn.deform import DeformConv2d, GuidedDeformConv2d, deform_conv2d
 from nasdsl.nn.depthwise import DilatedDepthwiseConv2d
 from nasdsl.nn.fusion import Group, Scale, WeightedAdd, placewise_add
-from nasdsl.nn.norm import GroupNorm, LayerNorm2d
+from nasdsl.nn.group_norm import GroupNorm
+from nasdsl.nn.norm import LayerNorm2d
 from nasdsl.nn.upsampling import Carafe, PixelShuffle, UpConv2d
 
 __all__ = [

@@ -20,12 +20,18 @@ def fold(root: nn.Module, pairs: Iterable[tuple[str, str]]) -> None:
     for first, second in pairs:
         conv = folded(root.get_submodule(first), root.get_submodule(second))
         if conv is not None:
-            _replace(root, first, conv)
-            _replace(root, second, nn.Identity())
+            replace_submodule(root, first, conv)
+            replace_submodule(root, second, nn.Identity())
 
 
-def _replace(root: nn.Module, path: str, module: nn.Module) -> None:
-    """``root.set_submodule(path, module)``, which torch before 2.5 lacks."""
+def replace_submodule(root: nn.Module, path: str, module: nn.Module) -> None:
+    """``root.set_submodule(path, module)``, which torch before 2.5 lacks.
+
+    Args:
+        root: a module.
+        path: of one of its submodules.
+        module: that takes its place.
+    """
     parent, _, name = path.rpartition(".")
     setattr(root.get_submodule(parent), name, module)
 

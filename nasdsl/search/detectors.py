@@ -145,14 +145,20 @@ class DetectorEvaluation:
             }
         )
 
-    def prepare(self, *, keep: bool = True) -> None:
+    def prepare(self, *, keep: bool = True, share_on: Sequence[str] = ()) -> None:
         """Make the features of all tasks, one after the other; see `ProxyEvaluation.prepare`.
 
         Args:
             keep: keep the tasks in this process, which will evaluate texts itself.
+            share_on: GPUs in whose memory this process keeps the features for others.
         """
         for evaluation in self.evaluations.values():
-            evaluation.prepare(keep=keep)
+            evaluation.prepare(keep=keep, share_on=share_on)
+
+    def release(self) -> None:
+        """Free what this process keeps for others, which must be gone."""
+        for evaluation in self.evaluations.values():
+            evaluation.release()
 
     def __call__(self, text: str, thresholds: Thresholds | None = None) -> EvaluationResult:
         """Evaluate a decoder on the task of its backbone and size; see `ProxyEvaluation`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -15,6 +16,7 @@ from nasdsl.search.trial import Thresholds
 
 if TYPE_CHECKING:
     from nasdsl.training.proxy import ProxySpec, ProxyTask
+    from nasdsl.training.proxy.sharing import Handles, SharedFeatures
 
 CHECKS: Final = (0.25, 0.5, 0.75)
 """When the loss is recorded and early stopping may end the training, as shares of the iterations."""
@@ -71,6 +73,8 @@ class ProxyEvaluation:
         self._checks = tuple(checks)
         self._task: ProxyTask | None = None
         self._features: str | None = None
+        self._shared: SharedFeatures | None = None  # that this process owns
+        self._handles: Mapping[str, Handles] = {}  # of those of another process, by GPU
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -81,7 +85,8 @@ class ProxyEvaluation:
     def __getstate__(self) -> dict[str, Any]:
         # A mapped file has one copy in memory, the operating system's, for all processes of a machine.
         spec = self.spec if self.spec.cache is None else replace(self.spec, memory_limit=0)
-        return {**self.__dict__, "spec": spec, "_task": None, "quiet": True}
+        handles = {} if self._shared is None else self._shared.handles
+        return {**self.__dict__, "spec": spec, "_task": None, "_shared": None, "_handles": handles, "quiet": True}
 
     def settings(self) -> dict[str, Any]:
         """Plain values from which `from_settings` makes this evaluation elsewhere; they survive JSON unchanged.
@@ -126,11 +131,13 @@ class ProxyEvaluation:
             )
         return evaluation
 
-    def prepare(self, *, keep: bool = True) -> None:
+    def prepare(self, *, keep: bool = True, share_on: Sequence[str] = ()) -> None:
         """Make the features that all processes need, and in the second stage train the fpn and make its pyramids.
 
         Args:
             keep: keep the task in this process, which will evaluate texts itself.
+            share_on: names of GPUs, in whose memory this process keeps the features for processes that it is sent to; until
+                `release`.
 
         Raises:
             FpnError: the spec's fpn diverges, does not fit into memory, cannot be run, or has a pyramid that is not finite.
@@ -144,8 +151,16 @@ class ProxyEvaluation:
             if self.spec.fpn is None or isinstance(error, DeviceLost):
                 raise
             raise FpnError(f"the fpn cannot be trained: {error}") from None
+        if share_on and self._get_task().device.type == "cuda":
+            self._shared = self._get_task().share(share_on)
         if not keep:
             self._task = None
+
+    def release(self) -> None:
+        """Free what this process keeps for others, which must be gone."""
+        if self._shared is not None:
+            self._shared.release()
+        self._shared = None
 
     def __call__(self, text: str, thresholds: Thresholds | None = None) -> EvaluationResult:
         """Evaluate a decoder.
@@ -183,6 +198,7 @@ class ProxyEvaluation:
             from nasdsl.training.proxy import ProxyTask
 
             self._task = ProxyTask(self.spec, quiet=self.quiet)
+            self._task.attach(self._handles.get(os.environ.get("CUDA_VISIBLE_DEVICES", ""), {}))
         return self._task
 
 

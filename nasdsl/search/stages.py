@@ -24,7 +24,7 @@ from nasdsl.search.run import SearchRun, load_history
 from nasdsl.search.strategies import DEFAULT_STRATEGY, Aims, StrategyError, make_strategy
 from nasdsl.search.supernet.spec import SupernetSpec
 from nasdsl.search.trial import Trial
-from nasdsl.search.workers import parse_workers
+from nasdsl.search.workers import parse_workers, shared_gpus_of
 from nasdsl.spaces import Space, SpaceError
 
 if TYPE_CHECKING:
@@ -255,27 +255,30 @@ def _search(stage: Stage, settings: SearchSettings, folder: Path, quiet: bool) -
     objective = Objective.parse(settings.objective)
     latency = settings.size if objective.needs_latency else None
     evaluation = stage.make_evaluation(folder, latency, StoppingRule.parse(settings.stopping), quiet=quiet)
-    evaluation.prepare(keep=settings.workers == "inline")
-    budgets = settings.budgets_of(stage.space)
-    return search(
-        stage.space,
-        evaluation,
-        settings.strategy,
-        stage.trials,
-        settings.seed,
-        out=folder,
-        resume=True,
-        workers=settings.workers,
-        objective=objective,
-        budgets=budgets,
-        latency=predictor_for(budgets, stage.space, settings.size, folder),
-        stopping=settings.stopping,
-        task=evaluation.identity,
-        timeout=settings.timeout,
-        batch=settings.batch,
-        evaluations=stage.evaluations,
-        size=settings.size,
-        options=settings.options,
-        about=settings.about,
-        quiet=quiet,
-    )
+    try:
+        evaluation.prepare(keep=settings.workers == "inline", share_on=shared_gpus_of(settings.workers))
+        budgets = settings.budgets_of(stage.space)
+        return search(
+            stage.space,
+            evaluation,
+            settings.strategy,
+            stage.trials,
+            settings.seed,
+            out=folder,
+            resume=True,
+            workers=settings.workers,
+            objective=objective,
+            budgets=budgets,
+            latency=predictor_for(budgets, stage.space, settings.size, folder),
+            stopping=settings.stopping,
+            task=evaluation.identity,
+            timeout=settings.timeout,
+            batch=settings.batch,
+            evaluations=stage.evaluations,
+            size=settings.size,
+            options=settings.options,
+            about=settings.about,
+            quiet=quiet,
+        )
+    finally:
+        evaluation.release()

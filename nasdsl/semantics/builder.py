@@ -6,7 +6,7 @@ from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import structure, types
 from nasdsl.layers import CustomLayer, Feature, Input, Layer, LayerError
 from nasdsl.semantics.architecture import Application, Group, Value, ValueKind
-from nasdsl.semantics.expansion_cache import Expansion
+from nasdsl.semantics.expansion_cache import Added, BlockExpansion, Expansion
 from nasdsl.semantics.shared_weights import SharedExpansion
 
 MAX_LAYERS = 250_000
@@ -45,6 +45,8 @@ class LayerBuilder:
         self.is_full = False
         self.root = ""
         self._taken: set[str] = set()
+        self._recorded: list[dict[str, None]] = []  # of each call that is being recorded the paths that it takes
+        self._are_own: list[bool] = []  # of each of them, whether all paths that were taken already are its own
         self._counted: dict[str, int] = {}  # the number last given to a path, so that many of one name stay cheap
 
     def own(self, name: str, op: str, kind: ValueKind, span: Span) -> None:
@@ -61,11 +63,33 @@ class LayerBuilder:
         if path in self._taken:
             number = self._counted.get(path + mark, 1)
             while name in self._taken:
+                self._meet(name)
                 number += 1
                 name = f"{path}{mark}{number}"
             self._counted[path + mark] = number
         self._taken.add(name)
+        if self._recorded:
+            self._recorded[-1][name] = None
         return name
+
+    def _meet(self, name: str) -> None:
+        """Note that a path is taken already: what a call gives depends on it, unless the call itself has taken it."""
+        is_own = False
+        for number in range(len(self._recorded) - 1, -1, -1):
+            is_own = is_own or name in self._recorded[number]
+            self._are_own[number] = self._are_own[number] and is_own
+
+    def record(self) -> None:
+        """Begin to note the paths that a call takes."""
+        self._recorded.append({})
+        self._are_own.append(True)
+
+    def recorded(self) -> tuple[str, ...] | None:
+        """The paths that the call has taken; None if they would be others where other paths are taken."""
+        taken, are_own = self._recorded.pop(), self._are_own.pop()
+        if self._recorded:
+            self._recorded[-1].update(taken)
+        return tuple(taken) if are_own else None
 
     def source(self, name: str, feature: Feature, span: Span) -> int:
         """Add an input; gives its index."""
@@ -119,7 +143,39 @@ class LayerBuilder:
                 take(name)
             sources = (indices[inputs[0]],) if len(inputs) == 1 else tuple([indices[i] for i in inputs])
             add(Application(layer, sources, feature, name, owner, place))
+        if self._recorded:
+            self._recorded[-1].update((application.path, None) for application in built[number - len(known.steps) :])
         return indices[known.result]
+
+    def replay_block(
+        self, known: BlockExpansion, operands: list[int], prefix: str, groups: tuple[Group, ...], place: Span
+    ) -> list[int] | None:
+        """Add the layers of a call of a block that is like an earlier one; gives the indices of its results.
+
+        None, and nothing is added, where other values have paths that the block would take.
+        """
+        taken = [prefix + below for below in known.taken]
+        if not self._taken.isdisjoint(taken):
+            return None
+        self._taken.update(taken)
+        if self._recorded:
+            self._recorded[-1].update(dict.fromkeys(taken))
+        built, owner = self.applications, len(self.values)
+        for name, op, kind, span, inner in known.values:
+            within = tuple([g._replace(name=prefix + g.name) if g.kind == "block" else g for g in inner])
+            self.values.append(Value(prefix + name, op, kind, span, groups + within))
+        indices = operands.copy()
+        root = self.root + prefix
+        for layer, inputs, feature, path, number, weights in known.steps:
+            indices.append(len(built))
+            sources = tuple([indices[i] for i in inputs])
+            own = root + weights if weights else ""
+            built.append(Application(layer, sources, feature, prefix + path, owner + number, place, own))
+        return [indices[i] for i in known.results]
+
+    def added(self, first: int, first_value: int, taken: tuple[str, ...]) -> Added:
+        """What was added since there were so many layers and values, with the paths that it has `recorded`."""
+        return Added(self.applications[first:], first, self.values[first_value:], first_value, taken)
 
     def replay_shared(self, call: SharedExpansion, operands: list[int], path: str, weights: str, place: Span) -> list[int]:
         """Add the layers of a call of a `shared` op, with parameters below `weights`; gives the indices of its results."""

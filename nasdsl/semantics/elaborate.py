@@ -405,4 +405,4 @@ def _section_words(settings: tuple[ast.Setting, ...], values: dict[str, Any] | N
 
 def _keyword(span: Span, word: str) -> Span:
     """The word that a section or statement begins with."""
-    return Span(span.source, span.start, span.start + len(word))
+    return span.head(len(word))

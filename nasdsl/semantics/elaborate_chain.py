@@ -65,7 +65,7 @@ class _ChainElaborator:
             return
         operation = node.operation
         if isinstance(operation, str):
-            self._layer(node, operation, Span(node.span.source, node.span.start, node.span.start + len(operation)))
+            self._layer(node, operation, node.span.head(len(operation)))
         elif _has_chain(operation, self.body.vocabulary):
             self.body.decide(operation, self._alternative)
         else:

@@ -233,7 +233,7 @@ class ExpressionElaborator(CalleeElaborator):
             copy = replace(definition, expansions={})
             copy.body = elaborate_op(copy, context, self._words_of_call(copy, settings), self.condition)
         else:
-            copy = replace(definition, bodies={})
+            copy = replace(definition, bodies={}, expansions={})
             words = self._words_of_call(copy, (*settings, *self.given))
             copy.only_body = context.elaborate_block(copy, context, words, self.condition)
         context.open.pop()

@@ -1,7 +1,7 @@
-"""Cache of the layers that calls of an op expand into.
+"""Cache of the layers that calls of an op or a block expand into.
 
-A decoder calls a handful of ops over and over, and a search does so in every sample. The layers of a call depend on the words
-that the op's body sees (width, norm, act, its attributes) and on level and width of its operands, and on nothing else.
+A decoder calls a handful of ops and blocks over and over, and a search does so in every sample. The layers of a call depend on
+the words that the body sees (width, norm, act, its attributes) and on level and width of its operands, and on nothing else.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from nasdsl.layers import CustomLayer, Feature, Layer
 
 if TYPE_CHECKING:
-    from nasdsl.semantics.architecture import Application
+    from nasdsl.semantics.architecture import Application, Group, Value
 
 MOST = 1024
-"""Most expansions that are kept of one op."""
+"""Most expansions that are kept of one op or block."""
 
 Key: TypeAlias = Hashable
-"""The words that an op's body sees, and the features of the operands."""
+"""The words that the body sees, and the features of the operands."""
 
 
 class Step(NamedTuple):
@@ -69,3 +69,94 @@ def record(
         name = f"{below}.{layer.kind}" if below else layer.kind
         steps.append(Step(layer, tuple([places[i] for i in application.inputs]), application.feature, name))
     return Expansion(tuple(steps), places[result], depth)
+
+
+class BlockStep(NamedTuple):
+    """A layer of a block.
+
+    Attributes:
+        layer, inputs, feature: as of `Step`.
+        path: where its parameters live, below the prefix of the call.
+        owner: number of its value, among those of the block.
+        weights: as of `Application`, below the prefix of the call.
+    """
+
+    layer: Layer
+    inputs: tuple[int, ...]
+    feature: Feature
+    path: str
+    owner: int
+    weights: str
+
+
+class BlockExpansion(NamedTuple):
+    """The layers of a call of a block, in order.
+
+    Attributes:
+        values: what they belong to, with names below the prefix of the call, and the groups within the block.
+        results: the steps, or operands, that it gives; numbered as `Step.inputs`.
+        taken: the paths that are taken by it, below the prefix of the call.
+        depth: as of `Expansion`.
+    """
+
+    steps: tuple[BlockStep, ...]
+    values: tuple[Value, ...]
+    results: tuple[int, ...]
+    taken: tuple[str, ...]
+    depth: int
+
+
+class Added(NamedTuple):
+    """What a call of a block has added.
+
+    Attributes:
+        applications, values: the layers, and what they belong to.
+        first, first_value: the indices of the first of them.
+        taken: the paths that the call has taken.
+    """
+
+    applications: Sequence[Application]
+    first: int
+    values: Sequence[Value]
+    first_value: int
+    taken: Sequence[str]
+
+
+def record_block(
+    added: Added, operands: Sequence[int], results: Sequence[int], prefix: str, root: str, groups: int, depth: int
+) -> BlockExpansion | None:
+    """The expansion of a call of a block, or None where it cannot be replayed.
+
+    Args:
+        operands: of the call, all different.
+        results: what it gives.
+        prefix, depth: of the call.
+        root: what stands in front of the paths of `shared` weights there.
+        groups: number of those that the block stands in, with the block itself.
+    """
+    places = {index: number for number, index in enumerate(operands)}
+    places.update((added.first + number, len(operands) + number) for number in range(len(added.applications)))
+    steps = []
+    for layer, inputs, feature, path, owner, _, weights in added.applications:
+        if (
+            isinstance(layer, CustomLayer)
+            or not path.startswith(prefix)
+            or not weights.startswith(root + prefix if weights else "")
+        ):
+            return None
+        below = weights[len(root) + len(prefix) :]
+        sources = tuple([places[i] for i in inputs])
+        steps.append(BlockStep(layer, sources, feature, path[len(prefix) :], owner - added.first_value, below))
+    values = []
+    for value in added.values:
+        if not value.name.startswith(prefix):
+            return None
+        inner = tuple([below_prefix(group, prefix) for group in value.groups[groups:]])
+        values.append(value._replace(name=value.name[len(prefix) :], groups=inner))
+    taken = tuple([path[len(prefix) :] for path in added.taken])
+    return BlockExpansion(tuple(steps), tuple(values), tuple([places[i] for i in results]), taken, depth)
+
+
+def below_prefix(group: Group, prefix: str) -> Group:
+    """A group within a block with its name below the prefix of the call: those of blocks have it in their names."""
+    return group._replace(name=group.name.removeprefix(prefix)) if group.kind == "block" else group

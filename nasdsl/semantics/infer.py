@@ -327,7 +327,7 @@ class Inference(SharedInference):
             return None
         if block.broken or UNFIT in operands:
             return [UNFIT] * len(block.definition.results)
-        before = len(self.problems)
+        before, warned = len(self.problems), len(self.warnings)
         body = body_of_block(block, words, self.problems)
         layers = self.layers
         if len(layers.applications) + max(body.weight, block.weight) > MAX_LAYERS:
@@ -339,7 +339,25 @@ class Inference(SharedInference):
         scope = {name: Binding(name, i, call.span) for name, i in zip(body.parameters, operands, strict=True)}
         owner, groups, statement = layers.owner, layers.groups, layers.statement
         inner_groups = (*groups, Group("block", prefix[:-1], statement or call.span))
-        results = self.run_block(body, Frame(scope, words, frame.site or call.span, inner_groups), prefix, block.home)
+        site = frame.site or call.span
+        built, first, first_value = layers.applications, len(layers.applications), len(layers.values)
+        key: expansion_cache.Key | None = None
+        results: list[int] | None = None
+        if not block.has_slots and NOTHING not in operands and len(set(operands)) == count:
+            key = (tuple(words.items()), *[built[i].feature for i in operands])
+            known = block.expansions.get(key)
+            if known is not None and self.depth <= known.depth and first + len(known.steps) <= MAX_LAYERS:
+                results = layers.replay_block(known, operands, prefix, inner_groups, site)
+        if results is None:
+            if key is not None:
+                layers.record()
+            results = self.run_block(body, Frame(scope, words, site, inner_groups), prefix, block.home)
+            taken = None if key is None else layers.recorded()
+            is_right = len(self.problems) == before and len(self.warnings) == warned and not layers.is_full
+            if key is not None and taken is not None and is_right and UNFIT not in results and NOTHING not in results:
+                added, within = layers.added(first, first_value, taken), len(inner_groups)
+                known = expansion_cache.record_block(added, operands, results, prefix, layers.root, within, self.depth)
+                block.remember(key, known)
         layers.owner, layers.groups, layers.statement = owner, groups, statement
         if frame.site is None:
             show_at_call(self.problems, before, call.span)

@@ -125,12 +125,12 @@ def _chains(head: HeadProgram, problems: list[Diagnostic], lost: frozenset[str] 
         return [(name, found.get(name)) for name in (TRUNK, *TOWERS)]
     for name in TOWERS:
         if name not in found and found and lost is None:
-            problems.append(structure.missing_tower(Span(head.span.source, head.span.start, head.span.start + 4), name))
+            problems.append(structure.missing_tower(head.span.head(len("head")), name))
     return [(name, found[name]) for name in TOWERS if name in found]
 
 
 def _label(chain: Chain) -> Span:
-    return Span(chain.span.source, chain.span.start, chain.span.start + len(chain.label or ""))
+    return chain.span.head(len(chain.label or ""))
 
 
 def _infer_chain(

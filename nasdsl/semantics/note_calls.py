@@ -50,7 +50,7 @@ def note_call(
 def _note_setting_of_call(body: AttributeElaborator, setting: ast.Setting, target: Target | Slot) -> None:
     names = body.names
     assert names is not None
-    if names.is_known(setting.name_span):  # a copy of what is entered already, or a further turn of it
+    if not names.is_first(setting.name_span):  # a copy of what is entered already, or a further turn of it
         return
     accepts: Accepts | None = None
     is_known = False

@@ -64,13 +64,11 @@ class Occurrence:
 
 @dataclass(slots=True)
 class NameTable:
-    """The names of a text, and of the files that it brings in.
+    """The names of a text, and of the files that it brings in. Uses are noted, and entered as soon as the table is read."""
 
-    Attributes:
-        occurrences: by source and first character.
-    """
-
-    occurrences: dict[tuple[Source, int], Occurrence] = field(default_factory=dict)
+    _noted: list[tuple[Span, Symbol, bool]] = field(default_factory=list)  # the arguments of `use`
+    _occurrences: dict[tuple[Source, int], Occurrence] = field(default_factory=dict)
+    _asked: set[tuple[Source, int]] = field(default_factory=set)
     _symbols: dict[tuple[object, object, str], Symbol] = field(default_factory=dict)
     _definitions: dict[int, Symbol] = field(default_factory=dict)  # by identity of the node, which the symbol holds
     _parameters: dict[int, tuple[ast.Node, dict[str, Symbol]]] = field(default_factory=dict)
@@ -79,12 +77,13 @@ class NameTable:
 
     def define(self, kind: SymbolKind, name: str, span: Span, region: Span | None = None, meaning: Any = None) -> Symbol:
         """Enter a definition; `span` begins with the name. Known ones stay as they are."""
-        key = (span.source, span.start, name)
+        anchor, first, _ = span
+        key = (anchor.source, anchor.offset + first, name)
         symbol = self._symbols.get(key)
         if symbol is None:
             token = _token(span, name)
             symbol = self._symbols[key] = Symbol(kind, name, token or span, region, meaning)
-        self.use(span, symbol, is_definition=True)
+        self._noted.append((span, symbol, True))
         return symbol
 
     def built_in(self, kind: SymbolKind, name: str, meaning: Any = None, owner: str = "") -> Symbol:
@@ -97,23 +96,15 @@ class NameTable:
 
     def use(self, span: Span, symbol: Symbol, *, is_definition: bool = False) -> None:
         """Enter that the name at the beginning of `span` refers to a symbol. What the text does not name there is left out."""
-        key = (span[0], span[1])
-        known = self.occurrences.get(key)
-        if known is not None and symbol in known.symbols:
-            known.is_definition = known.is_definition or is_definition
-            return
-        token = _token(span, symbol.name)
-        if token is None:
-            return
-        if known is None:
-            self.occurrences[key] = Occurrence(token, [symbol], is_definition)
-        else:
-            known.is_definition = known.is_definition or is_definition
-            known.symbols.append(symbol)
+        self._noted.append((span, symbol, is_definition))
 
-    def is_known(self, span: Span) -> bool:
-        """Whether the name at the beginning of `span` is entered."""
-        return (span[0], span[1]) in self.occurrences
+    def is_first(self, span: Span) -> bool:
+        """Whether this is asked of the name at the beginning of `span` for the first time."""
+        key = (span.source, span.start)
+        if key in self._asked:
+            return False
+        self._asked.add(key)
+        return True
 
     def definition(self, node: ast.OpDef | ast.BlockDef | ast.ChoiceDef, region: Span | None = None) -> Symbol:
         """Enter an op, aggregation, block or choice."""
@@ -144,13 +135,31 @@ class NameTable:
 
     def hole(self, node: ast.NamedHole, choice: ast.ChoiceDef | None) -> None:
         """Enter the name of ``?name``."""
-        span = Span(node.span.source, node.span.end - len(node.name), node.span.end)
+        span = node.span.tail(len(node.name))
         if choice is not None:
             self.use(span, self.definition(choice))
         elif node.name == "pool":
             self.use(span, self.built_in("pool", "pool"))
 
     # --------------------------------------------------------------------------------------------- reading the table
+
+    @property
+    def occurrences(self) -> dict[tuple[Source, int], Occurrence]:
+        """The names at their places, by source and first character."""
+        found = self._occurrences
+        for span, symbol, is_definition in self._noted:
+            key = (span.source, span.start)
+            known = found.get(key)
+            if known is None:
+                token = _token(span, symbol.name)
+                if token is not None:
+                    found[key] = Occurrence(token, [symbol], is_definition)
+            elif symbol in known.symbols or _token(span, symbol.name) is not None:
+                known.is_definition = known.is_definition or is_definition
+                if symbol not in known.symbols:
+                    known.symbols.append(symbol)
+        self._noted.clear()
+        return found
 
     def at(self, source: Source, offset: int) -> Occurrence | None:
         """The name that covers a character, or ends in front of it."""
@@ -203,12 +212,14 @@ def _is_numbered(occurrence: Occurrence) -> bool:
 
 def _token(span: Span, name: str) -> Span | None:
     """The token at the beginning of a span, if it is this name, or one that is numbered; None for what elaboration put in."""
-    source, start, last = span
-    end = start + len(name)
-    if end == last and source.text[start:end] == name:  # a span of this token
+    anchor, first, last = span
+    text, start = anchor.source.text, anchor.offset + first
+    length = len(name)
+    end = start + length
+    if first + length == last and text[start:end] == name:  # a span of this token
         return span
-    if source.text.startswith(name, start) and not _IN_NAME(source.text[end : end + 1]):
-        return Span(source, start, end)
-    found = _NAME.match(source.text, start)
+    if text.startswith(name, start) and not _IN_NAME(text[end : end + 1]):
+        return span.head(length)
+    found = _NAME.match(text, start)
     is_numbered = found is not None and name.startswith(found[0]) and name[len(found[0]) :].isdigit()
-    return Span(source, start, found.end()) if found is not None and is_numbered else None
+    return span.head(len(found[0])) if found is not None and is_numbered else None

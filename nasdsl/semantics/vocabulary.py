@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from nasdsl import resources
 from nasdsl.diagnostics import Diagnostic, Source, Span
 from nasdsl.diagnostics.catalogue import holes, names
 from nasdsl.semantics.attributes import Accepts
-from nasdsl.semantics.expansion_cache import MOST, Expansion, Key
+from nasdsl.semantics.expansion_cache import MOST, BlockExpansion, Expansion, Key
 from nasdsl.semantics.program import Body, Operand
 from nasdsl.syntax import ast
 from nasdsl.syntax.parser import parse
+
+_E = TypeVar("_E", Expansion, BlockExpansion)
 
 
 @dataclass(slots=True)
@@ -51,11 +53,7 @@ class Op:
 
     def remember(self, key: Key, expansion: Expansion | None) -> None:
         """Keep the layers of a call; None, for a call that cannot be replayed, is not kept."""
-        if expansion is None:
-            return
-        if len(self.expansions) >= MOST:
-            self.expansions.clear()
-        self.expansions[key] = expansion
+        _remember(self.expansions, key, expansion)
 
 
 @dataclass(slots=True)
@@ -66,6 +64,7 @@ class Block:
         operands, attributes, broken, weight, accepts, has_slots: as of `Op`.
         bodies: its statements, elaborated, by the words that a call has: ``width``, ``norm``, ``act`` and its attributes.
         only_body: of the copy that one call has, because its holes are those of this call.
+        expansions: layers of earlier calls, see `expansion_cache`.
         lost: names that text which could not be read may bind, see `check.check`.
     """
 
@@ -80,10 +79,23 @@ class Block:
     bodies: dict[Hashable, Body] = field(default_factory=dict)
     only_body: Body | None = None
     lost: frozenset[str] | None = None
+    expansions: dict[Key, BlockExpansion] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return self.definition.name
+
+    def remember(self, key: Key, expansion: BlockExpansion | None) -> None:
+        """As of `Op`."""
+        _remember(self.expansions, key, expansion)
+
+
+def _remember(expansions: dict[Key, _E], key: Key, expansion: _E | None) -> None:
+    if expansion is None:
+        return
+    if len(expansions) >= MOST:
+        expansions.clear()
+    expansions[key] = expansion
 
 
 Definition: TypeAlias = Op | Block

@@ -16,11 +16,15 @@ Children = list[Any]
 
 def _between(first: Any, last: Any) -> Span:
     """The span from the first character of one node or token to the last of another."""
-    end: int = last.end if type(last) is Tok else last.span[2]
     if type(first) is Tok:  # what most begin with: no span of its own is made
-        return Span(first.source, first.start, end)
-    start: Span = first.span
-    return Span(start[0], start[1], end)
+        anchor, start = first.anchor, first.first
+    else:
+        anchor, start, _ = first.span
+    if type(last) is Tok:
+        other, end = last.anchor, last.last
+    else:
+        other, _, end = last.span
+    return Span(anchor, start, end if other is anchor else end + other.offset - anchor.offset)
 
 
 def _without_separators(children: Children) -> tuple[Any, ...]:
@@ -71,8 +75,8 @@ class Builder:
     def reference(self, c: Children) -> ast.Reference:
         token: Tok = c[0]
         if len(c) == 1:
-            return ast.Reference(Span(token.source, token.start, token.end), token.value)
-        return ast.Reference(Span(token.source, token.start, c[3].end), token.value, c[2])
+            return ast.Reference(Span(token.anchor, token.first, token.last), token.value)
+        return ast.Reference(_between(token, c[3]), token.value, c[2])
 
     def call(self, c: Children) -> ast.Call:
         callee = c[0]
@@ -82,9 +86,7 @@ class Builder:
         is_distinct = c[-1].type == "DISTINCT"
         for argument in c[2 : -2 if is_distinct else -1 : 2]:
             (settings if type(argument) is ast.Setting else operands).append(argument)
-        where = callee.span
-        span = Span(where[0], where[1], c[-1].end)
-        return ast.Call(span, name, where, tuple(operands), tuple(settings), is_distinct)
+        return ast.Call(_between(callee, c[-1]), name, callee.span, tuple(operands), tuple(settings), is_distinct)
 
     def setting(self, c: Children) -> ast.Setting:
         return ast.Setting(_between(c[0], c[2]), c[0].value, c[0].span, c[2])
@@ -153,9 +155,7 @@ class Builder:
         return ast.Merge(_between(c[0], c[-1]), tuple(c[3::2]))
 
     def repeat(self, c: Children) -> ast.Repeat:
-        span = _between(c[0], c[-1])
-        body, end = c[-1].statements, c[-1].span[2]
-        span = Span(span[0], span[1], end)
+        span, body = _between(c[0], c[-1]), c[-1].statements
         if len(c) == 3:
             return ast.Repeat(span, None, None, c[1], body)
         return ast.Repeat(span, c[1].value, c[3], c[5], body, c[1].span)

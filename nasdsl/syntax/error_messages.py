@@ -39,9 +39,9 @@ class Place(NamedTuple):
     @property
     def gap(self) -> Span:
         """The empty span directly behind the token before."""
-        token = self.token
-        offset = self.before.end if self.before is not None else token.start if token.type != "$END" else 0
-        return Span(token.source, offset, offset)
+        if self.before is not None:
+            return self.before.span.tail(0)
+        return self.token.span.head(0) if self.token.type != "$END" else Span(self.token.source, 0, 0)
 
 
 def unrepaired(token: Tok, expected: set[str], before: Sequence[Tok]) -> Diagnostic:

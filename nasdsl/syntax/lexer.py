@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable, Generator, Iterator
+from typing import Final, NamedTuple
 
-from nasdsl.diagnostics import Diagnostic, Source, Span
+from nasdsl.diagnostics import Anchor, Diagnostic, Source, Span
 from nasdsl.diagnostics.catalogue import syntax as codes
 
 RESERVED: Final = {
@@ -102,25 +102,53 @@ _SCAN: Final = re.compile(
 
 
 class Tok:
-    """A token. ``type`` is a terminal of the grammar; ``start`` and ``end`` are offsets in ``source``, in characters."""
+    """A token. ``type`` is a terminal of the grammar; ``anchor``, ``first`` and ``last`` are those of its span."""
 
-    __slots__ = ("end", "source", "start", "type", "value")
+    __slots__ = ("anchor", "first", "last", "type", "value")
 
     line = column = end_line = end_column = start_pos = end_pos = 0  # lark reads these at the end of the input
 
-    def __init__(self, type: str, value: str, start: int, end: int, source: Source) -> None:
+    def __init__(self, type: str, value: str, first: int, last: int, anchor: Anchor) -> None:
         self.type = type
         self.value = value
-        self.start = start
-        self.end = end
-        self.source = source
+        self.first = first
+        self.last = last
+        self.anchor = anchor
 
     @property
     def span(self) -> Span:
-        return Span(self.source, self.start, self.end)
+        return Span(self.anchor, self.first, self.last)
+
+    @property
+    def source(self) -> Source:
+        return self.anchor.source
+
+    @property
+    def start(self) -> int:
+        return self.anchor.offset + self.first
+
+    @property
+    def end(self) -> int:
+        return self.anchor.offset + self.last
 
     def __repr__(self) -> str:
         return f"Tok({self.type}, {self.value!r})"
+
+
+class Reached(NamedTuple):
+    """What the tokens behind a place depend on, besides the text there.
+
+    Attributes:
+        depth: of the brackets that are open.
+        operators: those of the expression so far, which an end of a value sets back to 0.
+        before: the terminal of the token before the place; empty at the beginning.
+        is_end: scanning has stopped.
+    """
+
+    depth: int = 0
+    operators: int = 0
+    before: str = ""
+    is_end: bool = False
 
 
 def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
@@ -128,9 +156,22 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
 
     Scanning stops, with a diagnostic, where brackets nest deeper than `MAX_NESTING` or an expression has more operators.
     """
+    return scan_part(source, 0, len(source.text), Reached(), problems)
+
+
+def scan_part(
+    anchor: Anchor, begin: int, end: int, reached: Reached, problems: list[Diagnostic]
+) -> Generator[Tok, None, Reached]:
+    """Scan a part of a text that begins and ends between tokens; returns what is reached at its end.
+
+    Args:
+        anchor: what the offsets of the tokens count from, and `begin` and `end` too.
+        reached: where the part begins.
+    """
+    source, offset = anchor.source, anchor.offset
     words, punctuation, nests = WORDS, PUNCTUATION, _NESTS
-    depth, operators, before = 0, 0, ""
-    for found in _SCAN.finditer(source.text):  # no gaps: the last alternative matches any character
+    depth, operators, before, _ = reached
+    for found in _SCAN.finditer(source.text, offset + begin, offset + end):  # no gaps: the last alternative matches anything
         kind = found.lastgroup
         value = found[kind]  # type: ignore[index]  # lastgroup is set: every branch is a named group
         position = found.end()
@@ -154,7 +195,7 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
                             help="name intermediate values, or define an `op`",
                         )
                     )
-                    return
+                    return Reached(is_end=True)
             elif value in _ENDS_VALUE:
                 operators = 0
             elif value in "+-*/":
@@ -168,9 +209,9 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
                             help="name intermediate values with `let`",
                         )
                     )
-                    return
+                    return Reached(is_end=True)
         elif kind == "END":
-            return
+            break
         elif kind in ("NUMBER", "DURATION", "SIZE", "STRING", "COMPARE"):
             type = kind
             if kind in ("NUMBER", "DURATION", "SIZE") and len(value) > MAX_DIGITS and _too_long(value):
@@ -188,7 +229,8 @@ def scan(source: Source, problems: list[Diagnostic]) -> Iterator[Tok]:
             if not type:
                 continue
         before = type
-        yield Tok(type, value, start, position, source)
+        yield Tok(type, value, start - offset, position - offset, anchor)
+    return Reached(depth, operators, before)
 
 
 def _type_of_word(text: str, word: str, end: int, depth: int, before: str) -> str:

@@ -20,6 +20,7 @@ from nasdsl.diagnostics.catalogue import syntax as codes
 from nasdsl.syntax import ast
 from nasdsl.syntax.build import Builder
 from nasdsl.syntax.encoding import encoding_error
+from nasdsl.syntax.kept import PIECES, KeptSyntax
 from nasdsl.syntax.lexer import Tok, scan
 from nasdsl.syntax.recovery import expected_behind, parse_tokens, unreadable_numbers
 from nasdsl.syntax.tables import Reduce, Row, Tables, without_collector
@@ -55,7 +56,7 @@ def tables() -> Tables:
         rows[state] = {
             str(symbol): target
             if action is Shift
-            else Reduce(len(target.expansion), str(target.origin.name), _build(target, builder))
+            else Reduce(len(target.expansion), str(target.origin.name), _build(target, builder), target.origin.name in PIECES)
             for symbol, (action, target) in row.items()
         }
     return Tables(rows, parser.start_state, parser.end_state)
@@ -109,8 +110,11 @@ class Parsed(NamedTuple):
 
 
 @without_collector
-def parse(source: Source) -> Parsed:
-    """Parse a text. Never raises, whatever the text is."""
+def parse(source: Source, kept: KeptSyntax | None = None) -> Parsed:
+    """Parse a text. Never raises, whatever the text is.
+
+    `kept`: what is kept of its earlier versions, which makes it faster and changes nothing of the result.
+    """
     whole = Span(source, 0, len(source.text))
     problems: list[Diagnostic] = []
     if len(source.text) > MAX_CHARACTERS:
@@ -123,9 +127,9 @@ def parse(source: Source) -> Parsed:
     not_text = encoding_error(source)
     if not_text is not None:
         return Parsed(ast.File(whole, ()), [not_text], frozenset())
-    tokens = list(scan(source, problems))
+    tokens = list(scan(source, problems)) if kept is None else kept.scan(source, problems)
     tokens.append(Tok("$END", "", len(source.text), len(source.text), source))
-    items, lost = parse_tokens(tables(), tokens, unreadable_numbers(tokens) if problems else (), problems)
+    items, lost = parse_tokens(tables(), tokens, unreadable_numbers(tokens) if problems else (), problems, kept)
     if any(p.code == codes.TOO_DEEP.code for p in problems):  # scanning stopped there, so the early end is no finding
         problems[:] = [p for p in problems if p.code != codes.UNEXPECTED_END.code]
         return Parsed(ast.File(whole, ()), problems, frozenset())

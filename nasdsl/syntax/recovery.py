@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nasdsl.diagnostics import Diagnostic, Span, did_you_mean
+from nasdsl.diagnostics import Diagnostic, did_you_mean
 from nasdsl.diagnostics.catalogue import syntax as codes
 from nasdsl.syntax import error_messages as messages
 from nasdsl.syntax.error_messages import Place
+from nasdsl.syntax.kept import KeptSyntax
 from nasdsl.syntax.lexer import RESERVED, UNREADABLE, WORDS, Tok
 from nasdsl.syntax.repair import (
     CLOSER,
@@ -43,7 +44,7 @@ _MAX_ERRORS = 50
 
 
 def parse_tokens(
-    tables: Tables, tokens: list[Tok], unreadable: Sequence[int], problems: list[Diagnostic]
+    tables: Tables, tokens: list[Tok], unreadable: Sequence[int], problems: list[Diagnostic], kept: KeptSyntax | None = None
 ) -> tuple[Any, frozenset[str] | None]:
     """Build the tree of a text of the language, or one that tokens can be rewritten into.
 
@@ -53,9 +54,10 @@ def parse_tokens(
     Args:
         tokens: the last of them is ``$END``.
         unreadable: see `unreadable_numbers`.
+        kept: as of `TreeParser`.
     """
-    parser = TreeParser(tables)
-    parser.feed(tokens, 0, unreadable[0] if unreadable else len(tokens))
+    parser = TreeParser(tables, kept)
+    parser.feed_text(tokens, 0, unreadable[0] if unreadable else len(tokens))
     lost = None if parser.tree is not None else _Recovery(parser, tokens, unreadable, problems).run()
     return parser.tree, lost
 
@@ -224,7 +226,7 @@ class _Recovery(RepairedTokens):
         for kind in kinds:
             if repair.in_place:
                 value = replacement(token, kind) if len(kinds) == 1 else ""
-                made = Tok(kind, value, token.start, token.end, token.source)
+                made = Tok(kind, value, token.first, token.last, token.anchor)
             else:
                 made = self._make(kind, place, in_hole=repair.kind != "NAME")
             stack = self.push(stack, made)
@@ -238,18 +240,18 @@ class _Recovery(RepairedTokens):
             value = f" {self.made_up_names}"
             self.lost = (self.lost or set()) | {value}
         gap = place.gap
-        return Tok(kind, value, gap.start, gap.end, gap.source)
+        return Tok(kind, value, gap.first, gap.last, gap.anchor)
 
     def _bad_number(self, stack: Stack, token: Tok, position: int) -> Stack:
         """Replace a number that the scanner has reported by a hole, if one may stand there: then nothing else is reported."""
         if self.step(stack, "QMARK", 0) is None:
-            token = Tok("NUMBER", "1", token.start, token.end, token.source)
+            token = Tok("NUMBER", "1", token.first, token.last, token.anchor)
             self.stream[position] = token
             if self.step(stack, "NUMBER", len(self.out)) is None:  # misplaced as well, which needs no second diagnostic
                 return stack
             return self.push(stack, token)
         for kind in terminals("QMARK"):
-            stack = self.push(stack, Tok(kind, "", token.start, token.end, token.source))
+            stack = self.push(stack, Tok(kind, "", token.first, token.last, token.anchor))
         return stack
 
     # ------------------------------------------------------------------------------------- calls in attributes
@@ -290,12 +292,12 @@ class _Recovery(RepairedTokens):
     def _without_call(self, position: int, end: int) -> tuple[Stack, int]:
         """Report such a call, and put a hole in its place. Returns the stack and the position after it."""
         name = self.stream[position - 1]
-        span = Span(name.source, name.start, self.stream[end - 1].end)
+        span = name.span.head(self.stream[end - 1].end - name.start)
         self.problems.append(messages.call_as_attribute(span, name.value))
         stack = self.before[-1]
         self.cut(len(self.out) - 1)
         for kind in terminals("QMARK"):
-            stack = self.push(stack, Tok(kind, "", span.start, span.end, name.source))
+            stack = self.push(stack, Tok(kind, "", span.first, span.last, span.anchor))
         return stack, end
 
     # -------------------------------------------------------------------------------------------- panic mode

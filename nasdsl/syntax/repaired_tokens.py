@@ -83,7 +83,7 @@ class RepairedTokens:
         """
         self.catch_up()
         end = next((at for at in self.unreadable if at >= position), len(self.stream) - 1)
-        return self.settle(stack, position, self.parser.feed(self.stream, position, end))
+        return self.settle(stack, position, self.parser.feed_text(self.stream, position, end))
 
     def catch_up(self) -> None:
         """Let the parser read the rewritten stream so far."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Final, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
+from nasdsl.syntax.kept import KeptSyntax, Piece
 from nasdsl.syntax.lexer import Tok
 
 _P = ParamSpec("_P")
@@ -33,12 +34,14 @@ def without_collector(function: Callable[_P, _R]) -> Callable[_P, _R]:
 class Reduce(NamedTuple):
     """Replace the topmost `size` symbols of the stack by one, an `origin`.
 
-    `build` makes its node from theirs; None if `size` is 1 and the node stays.
+    `build` makes its node from theirs; None if `size` is 1 and the node stays. `is_piece`: whether it is one that is kept
+    (`kept.PIECES`).
     """
 
     size: int
     origin: str
     build: Callable[[list[Any]], Any] | None
+    is_piece: bool = False
 
 
 Row: TypeAlias = "dict[str, int | Reduce]"
@@ -81,6 +84,9 @@ class _Mark(NamedTuple):
 class TreeParser:
     """A parser that builds the tree as it reads, and can go back to an earlier token.
 
+    Args:
+        kept: nodes of an earlier version of the text, which it puts in the place of their tokens; those it makes are added.
+
     Attributes:
         read: number of tokens that are read.
         states: states on the stack, the first of them in front of all tokens.
@@ -89,14 +95,60 @@ class TreeParser:
         tree: the tree, as soon as ``$END`` is read.
     """
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, kept: KeptSyntax | None = None) -> None:
         self.tables = tables
+        self.kept = kept
         self.read = 0
         self.states: list[int] = [tables.first]
         self.starts: list[int] = [0]
         self.values: list[Any] = []
         self.tree: Any = None
         self._marks = [self._mark()]
+        self._made: list[tuple[str, Any, int, int]] | None = None  # pieces: rule, node, first token, token behind
+
+    def feed_text(self, tokens: Sequence[Tok], begin: int, end: int) -> int:
+        """As `feed`, where these are tokens of the text as it is, in which nodes are kept."""
+        kept = self.kept
+        if kept is None:
+            return self.feed(tokens, begin, end)
+        since, moved = self.read, begin - self.read
+        at = begin
+        self._made = []
+        while at < end:
+            piece = kept.piece(tokens, at, end)
+            if piece is not None:
+                read = self._push(tokens[at], piece)
+                if not read:
+                    break
+                at += read
+                continue
+            stop = at + 1
+            while stop < end and not kept.begins_piece(tokens[stop]):
+                stop += 1
+            at = self.feed(tokens, at, stop)
+            if at < stop:
+                break
+        for rule, node, first, behind in self._made:
+            if first >= since:
+                kept.keep(tokens, first + moved, behind + moved, rule, node)
+        self._made = None
+        return at
+
+    def _push(self, token: Tok, piece: Piece) -> int:
+        """Read a token, or the whole node that begins with it where that fits. Returns the number of tokens read."""
+        if self.read - self._marks[-1].read >= _MARK_EVERY:
+            self._marks.append(self._mark())
+        before = self.read
+        self._feed((token,))
+        if self.read == before:
+            return 0
+        rows, states = self.tables.rows, self.states
+        after = rows[states[-2]].get(piece.rule)
+        if not isinstance(after, int) or piece.behind not in rows[after]:
+            return 1
+        states[-1], self.values[-1] = after, piece.node
+        self.read += piece.size - 1
+        return piece.size
 
     def feed(self, tokens: Sequence[Tok], begin: int, end: int) -> int:
         """Read ``tokens[begin:end]``, as far as they fit. Returns the index of the first that does not; `end` if all do."""
@@ -124,7 +176,7 @@ class TreeParser:
                     if kind == "$END" and states[-1] == self.tables.last:
                         self.read, self.tree = number + 1, values[-1]
                     return
-                size, origin, build = action  # type: ignore[misc]
+                size, origin, build, is_piece = action  # type: ignore[misc]
                 if size == 1:
                     if build is not None:
                         values[-1] = build([values[-1]])
@@ -133,6 +185,8 @@ class TreeParser:
                     children = values[-size:]
                     del values[1 - size :], states[1 - size :], starts[1 - size :]
                     values[-1] = build(children)  # type: ignore[misc]
+                    if is_piece and self._made is not None:
+                        self._made.append((origin, values[-1], starts[-1], number))
                     states[-1] = rows[states[-2]][origin]  # type: ignore[assignment]
                 else:
                     assert build is not None

@@ -135,7 +135,7 @@ class TrainingLogger:
         """Write a record to the log and to the trackers; records of the event ``train`` are also shown."""
         if self._log is not None:
             with open(self._log, "a", encoding="utf-8") as file:
-                file.write(json.dumps(_finite(record), ensure_ascii=False) + "\n")
+                file.write(json.dumps(finite(record), ensure_ascii=False) + "\n")
         self.track(record, record["step"])
         if record["event"] == "train" and not self._quiet:
             self._show(record)
@@ -206,12 +206,12 @@ def _records(log: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
             yield line, record
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The value with null for numbers that JSON lacks."""
     if isinstance(value, Mapping):
-        return {name: _finite(v) for name, v in value.items()}
+        return {name: finite(v) for name, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

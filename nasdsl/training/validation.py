@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from nasdsl.detection.weights import save_detector
 from nasdsl.evaluation import Evaluation, write_results
 from nasdsl.files import write_json
 from nasdsl.training.loaders import evaluation_steps, prediction_options
-from nasdsl.training.logger import TrainingLogger, read_log
+from nasdsl.training.logger import TrainingLogger, finite, read_log
 from nasdsl.training.predict import compute_metrics, predict
 from nasdsl.training.progress import LINE_EVERY
 from nasdsl.training.run import Run
@@ -146,14 +147,19 @@ class Validator:
     def _record(self, evaluation: Evaluation, unreadable: list[str], seconds: float) -> None:
         """Keep the weights if they are the best, then write the metrics and the log."""
         trainer, step, found = self._trainer, self._trainer.step, evaluation.to_dict()
-        self.evaluations[step] = {"step": step, **found}
+        record = json.loads(json.dumps(finite({"step": step, **found})))
+        is_known = self.evaluations.get(step) == record  # of a finished training that is resumed: the log has it already
+        self.evaluations[step] = record
         best = self.best_step
         assert best is not None
         if best == step:
             save_detector(trainer.detector, self._run.best, trainer.eval_detector.state_dict())
         context = {"step": step, "data": self._val.name if self._val else "", "unreadable": unreadable}
         write_json(self._run.metrics, {**context, **found, "best": self.evaluations[best]})
-        self._logger.record({"event": "evaluation", "step": step, "seconds": seconds, **found})
+        if is_known:
+            self._logger.track({"event": "evaluation", **record}, step)
+        else:
+            self._logger.record({"event": "evaluation", "step": step, "seconds": seconds, **found})
 
     def _show(self, evaluation: Evaluation) -> None:
         """Print a line about an evaluation: the first one, the last one, and of the others one in `LINE_EVERY` seconds."""

@@ -23,7 +23,9 @@ from small_runs import coco, noise, untrained_detector
 from nasdsl.cli.files import load_detector_for_inference
 from nasdsl.data import read_image
 from nasdsl.data.video import VideoReader, VideoWriter
+from nasdsl.detection import inference
 from nasdsl.detection.factory import load_detector
+from nasdsl.detection.inference import InferenceDetector
 from nasdsl.detection.weights import save_detector
 
 
@@ -406,3 +408,24 @@ def test_detectors_are_optimized_for_inference(run: Path) -> None:
     assert "Conv2d" in kinds
     assert not {"BatchNorm2d", "FrozenBatchNorm2d"} & kinds
     assert {"BatchNorm2d", "FrozenBatchNorm2d"} & {type(module).__name__ for module in load_detector(run).modules()}
+
+
+@pytest.mark.parametrize("command", ["detect", "eval"])
+def test_precision_and_graphs_are_those_of_the_command(
+    command: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[InferenceDetector] = []
+    original = inference.for_inference
+
+    def for_inference(*arguments: Any, **options: Any) -> InferenceDetector:
+        made.append(original(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(inference, "for_inference", for_inference)
+    options = ["-o", tmp_path / "out"] if command == "detect" else []
+    for extra in ([], ["--precision", "bfloat16", "--no-graphs"]):
+        result = invoke(command, run, "--data", "shapes:2", "--device", "cpu", *options, *extra)
+        assert result.exit_code == 0, result.output
+    assert [(one.precision, one.graphs) for one in made] == [(None, True), ("bfloat16", False)]
+    told = refused(command, run, "--data", "shapes:2", "--device", "cpu", *options, "--precision", "tf32")
+    assert "precision is 'tf32', which cpu does not have" in told.splitlines()[-1]

@@ -279,6 +279,16 @@ def test_hidden_files_links_and_loops(images: list[Labelled], tmp_path: Path) ->
     assert contents(open_dataset(str(root), "train", on_error="refuse")) == expected(images, "train")
 
 
+def test_a_link_to_itself_is_one_image_that_cannot_be_read(images: list[Labelled], tmp_path: Path) -> None:
+    write_yolo_with_yaml(tmp_path, images)
+    broken = tmp_path / "images/train/im00.png"
+    broken.unlink()
+    broken.symlink_to(broken.name)
+    found = open_dataset(str(tmp_path), "train")
+    assert [Path(entry.file).name for entry in found.skipped] == ["im00.png"]
+    assert len(found) == len(expected(images, "train")) - 1
+
+
 def test_names_of_splits() -> None:
     spellings = {
         "train2017": "train",

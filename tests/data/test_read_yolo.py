@@ -185,12 +185,22 @@ def test_names(yaml: str, names: list[str], tmp_path: Path) -> None:
     assert _open(make(tmp_path, yaml=yaml)).classes == tuple(names)
 
 
+TEN_TIMES = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 4))
+"""Thousands of lists in a few lines: messages show the first ones."""
+
+
 @pytest.mark.parametrize(
     ("yaml", "message"),
     [
         ("names: [cat, dog]\nnc: 3", "nc is 3, but there are 2 names"),
         ("names: {0: cat, 2: dog}", "the numbers are 0, 2; expected 0 to 1, each once"),
         ("names: {0: cat, 00: dog}", "the numbers are 0; expected 0 to 1, each once"),
+        (f"{TEN_TIMES}names: *a3", r"names: \[\[\[.*expected a list of names"),
+        (f"{TEN_TIMES}test: *a3\nnames: [cat]", r"test: expected a folder, .* found \[\[\["),
+        (f"{TEN_TIMES}path: *a3\nnames: [cat]", r"path: \[\[\[.*expected the folder"),
+        ("nc: 4000000000", "expected the number of classes, at most 100,000"),
+        (f"nc: {'9' * 5000}", "expected the number of classes, at most 100,000"),
+        (f"names: {{{'9' * 500}: cat}}", "expected the classes by their numbers 0, 1, …; found 9999"),
         ("names: {cat: 0}", "expected the classes by their numbers 0, 1, …; found cat"),
         ("names: cat", "names: 'cat'; expected a list of names"),
         ("names: [cat, [dog]]", "expected a list of names"),

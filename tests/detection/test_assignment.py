@@ -2,65 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-
 import pytest
 import torch
-from torch import Tensor
+from slow_targets import SHAPES, locations, random_boxes, slow_alignment, slow_atss
 
 from nasdsl.backends.module import Prediction
 from nasdsl.detection.atss import Atss
 from nasdsl.detection.pyramid import DetectionError
 from nasdsl.detection.tal import Tal
-
-SHAPES = {"p3": (8, 10), "p4": (4, 5), "p5": (2, 3)}
-
-
-def locations() -> list[tuple[str, float, float]]:
-    """Level, x and y of every location, in the order of the flat targets."""
-    found = []
-    for level, (height, width) in SHAPES.items():
-        stride = 2 ** int(level[1:])
-        found += [(level, i * stride + stride // 2, j * stride + stride // 2) for j in range(height) for i in range(width)]
-    return found
-
-
-def iou(a: list[float], b: list[float]) -> float:
-    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    both = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
-    return width * height / both if both else 0.0
-
-
-def random_boxes(count: int, generator: torch.Generator, largest: float = 40.0) -> Tensor:
-    corner = torch.rand(count, 2, generator=generator, dtype=torch.float64) * torch.tensor([60.0, 45.0])
-    size = 4 + torch.rand(count, 2, generator=generator, dtype=torch.float64) * largest
-    return torch.cat([corner, corner + size], dim=1).float()
-
-
-def slow_atss(boxes: list[list[float]], top: int = 9) -> list[int]:
-    """Index of the box of each location, or -1: algorithm 1 of arXiv:1912.02424, step by step."""
-    grid = locations()
-    owner, best = [-1] * len(grid), [-1.0] * len(grid)
-    for number, box in enumerate(boxes):
-        center = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-        candidates = []
-        for level in SHAPES:
-            near = [(math.dist(center, (x, y)), at) for at, (name, x, y) in enumerate(grid) if name == level]
-            candidates += [at for _, at in sorted(near)[:top]]
-        overlap = {}
-        for at in candidates:
-            level, x, y = grid[at]
-            side = 8 * 2 ** int(level[1:]) / 2
-            overlap[at] = iou(box, [x - side, y - side, x + side, y + side])
-        threshold = statistics.mean(overlap.values()) + statistics.stdev(overlap.values())
-        for at in candidates:
-            _, x, y = grid[at]
-            inside = box[0] < x < box[2] and box[1] < y < box[3]
-            if inside and overlap[at] >= threshold and overlap[at] > best[at]:
-                owner[at], best[at] = number, overlap[at]
-    return owner
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -102,35 +51,6 @@ def test_a_map_of_one_location() -> None:
         {"p5": (1, 1)}, (32, 32), [{"boxes": torch.tensor([[2.0, 2, 30, 30]]), "labels": torch.tensor([1])}]
     )
     assert targets.labels.tolist() == [[1]]
-
-
-def slow_alignment(
-    scores: list[list[float]], boxes: list[list[float]], truth: list[list[float]], labels: list[int], tal: Tal
-) -> tuple[list[int], list[float]]:
-    """Box and quality of each location by sections 3.1 and 3.2 of arXiv:2108.07755, one location after the other."""
-    grid = locations()
-    chosen: dict[int, list[tuple[float, int]]] = {}
-    for number, (box, label) in enumerate(zip(truth, labels, strict=True)):
-        found = []
-        for at, (_, x, y) in enumerate(grid):
-            if box[0] < x < box[2] and box[1] < y < box[3]:
-                overlap = iou(box, boxes[at])
-                aligned = scores[at][label] ** tal.alpha * overlap**tal.beta
-                if aligned > 0:
-                    found.append((-aligned, at, overlap))
-        for _, at, overlap in sorted(found)[: tal.top]:
-            chosen.setdefault(at, []).append((-overlap, number))
-    owner, quality = [-1] * len(grid), [0.0] * len(grid)
-    for at, several in chosen.items():
-        owner[at] = min(several)[1]
-    for number, (box, label) in enumerate(zip(truth, labels, strict=True)):
-        mine = [at for at, of in enumerate(owner) if of == number]
-        if mine:
-            aligned = {at: scores[at][label] ** tal.alpha * iou(box, boxes[at]) ** tal.beta for at in mine}
-            largest, overlap = max(aligned.values()), max(iou(box, boxes[at]) for at in mine)
-            for at in mine:
-                quality[at] = aligned[at] / largest * overlap
-    return owner, quality
 
 
 @pytest.mark.parametrize("seed", range(5))

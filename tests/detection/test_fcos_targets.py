@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyramids import as_maps, boxes, random_target, shapes_for, target, torch_anchors
+from slow_targets import slow_fcos
 from torch import Tensor
 from torchvision.models.detection.fcos import FCOS
 
@@ -19,37 +19,6 @@ from nasdsl.detection.pyramid import DetectionError
 CLASSES = 3
 SMALL = (64, 96)
 SMALL_LEVELS = ("p3", "p4", "p5")
-
-
-def slow_targets(
-    shapes: dict[str, tuple[int, int]], ranges: list[float], found: dict[str, Tensor], radius: float | None = None
-) -> list[tuple[int, list[float], float]]:
-    """Label, distances and centerness of each location of one image, one location and one box at a time."""
-    result = []
-    bounds = [-1.0, *ranges, math.inf]
-    for number, (level, (height, width)) in enumerate(shapes.items()):
-        stride = 2 ** int(level[1:])
-        for i in range(height):
-            for j in range(width):
-                x, y = stride * j + stride // 2, stride * i + stride // 2
-                best, label, sides = math.inf, -1, [0.0] * 4
-                for (x1, y1, x2, y2), its_label in zip(found["boxes"].tolist(), found["labels"].tolist(), strict=True):
-                    left, top, right, bottom = x - x1, y - y1, x2 - x, y2 - y
-                    if radius is None:
-                        inside = x1 < x < x2 and y1 < y < y2
-                    else:
-                        cx, cy, reach = (x1 + x2) / 2, (y1 + y2) / 2, radius * stride
-                        inside = max(x1, cx - reach) < x < min(x2, cx + reach) and max(y1, cy - reach) < y < min(y2, cy + reach)
-                    size = max(left, top, right, bottom)
-                    area = (x2 - x1) * (y2 - y1)
-                    if inside and bounds[number] <= size <= bounds[number + 1] and area < best:
-                        best, label, sides = area, its_label, [left, top, right, bottom]
-                left, top, right, bottom = sides
-                near = 0.0
-                if label >= 0:
-                    near = math.sqrt(min(left, right) / max(left, right) * min(top, bottom) / max(top, bottom))
-                result.append((label, sides, near))
-    return result
 
 
 def assert_same(result: LocationTargets, image: int, slow: list[tuple[int, list[float], float]]) -> None:
@@ -73,7 +42,7 @@ class TestTargets:
         targets = [of_boxes(x) for x in found]
         result = fcos.targets(shapes, SMALL, targets)
         for image, given_target in enumerate(targets):
-            assert_same(result, image, slow_targets(shapes, [32, 64], given_target, radius))
+            assert_same(result, image, slow_fcos(shapes, [32, 64], given_target, radius))
 
     def test_an_example_as_a_drawing(self):
         """A box over the middle four of a 4 x 4 map: . is background, each digit the class."""
@@ -89,7 +58,7 @@ class TestTargets:
         shapes = shapes_for(size)
         found = target([[0, 0, x, min(x, 640)] for x in (60, 120, 250, 500, 900, 1024)], range(6))
         result = Fcos(reference_size=None).targets(shapes, size, [found])
-        assert_same(result, 0, slow_targets(shapes, [64, 128, 256, 512], found))
+        assert_same(result, 0, slow_fcos(shapes, [64, 128, 256, 512], found))
         assert all((level >= 0).any() for level in as_maps(result.labels[..., None], shapes))
         both = Fcos(reference_size=None).targets({"p3": (1, 1), "p4": (1, 1)}, (16, 16), [target([[-60, 0, 68, 72]])])
         assert both.labels.tolist() == [[-1, 0]]  # p3: 68 > 64; p4 at (8, 8): 68, within 64 … 128

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from nasdsl.detection.candidates import NEVER, select_candidates, suppress
 from nasdsl.detection.postprocess import LevelCandidates, decode_boxes, postprocess_detections
-from nasdsl.detection.pyramid import DetectionError
+from nasdsl.detection.pyramid import DetectionError, RawDetections
 
 
 def candidates_of(boxes: object, scores: object, threshold: float = 0.05) -> LevelCandidates:
@@ -48,13 +49,21 @@ def random_level(locations: int, classes: int, generator: torch.Generator) -> Le
     return LevelCandidates(boxes, scores, torch.rand(2, locations, classes, generator=generator) > 0.3)
 
 
+def of_whole_batch(
+    levels: list[LevelCandidates], sizes: list[tuple[int, int]], candidates: int, nms: float, most: int
+) -> list[RawDetections]:
+    """What is computed on a GPU."""
+    return suppress(select_candidates(levels, torch.tensor(sizes), candidates), nms, most)
+
+
+@pytest.mark.parametrize("postprocess", [postprocess_detections, of_whole_batch])
 @settings(max_examples=20, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 12), st.sampled_from([0.1, 0.5]), st.integers(1, 15))
-def test_against_loops(seed, candidates, nms, most):
+@given(seed=st.integers(0, 10**6), candidates=st.integers(1, 12), nms=st.sampled_from([0.1, 0.5]), most=st.integers(1, 15))
+def test_against_loops(postprocess, seed, candidates, nms, most):
     generator = torch.Generator().manual_seed(seed)
     levels = [random_level(locations, 3, generator) for locations in (9, 4, 1)]
     sizes = [(30, 50), (48, 33)]
-    result = postprocess_detections(levels, sizes, candidates, nms, most)
+    result = postprocess(levels, sizes, candidates, nms, most)
     for image, size in enumerate(sizes):
         slow = slow_detections(levels, image, size, candidates, nms, most)
         assert result[image]["scores"].tolist() == [score for score, _, _ in slow]
@@ -115,3 +124,13 @@ def test_decode_boxes():
     locations = torch.tensor([[4.0, 12.0], [20.0, 12.0]])
     sides = torch.tensor([[[1.0, 2, 3, 4], [5, 6, 7, 8]]])
     assert decode_boxes(locations, sides).tolist() == [[[3, 10, 7, 16], [15, 6, 27, 20]]]
+
+
+def test_candidates_that_are_none_are_last():
+    boxes = [[0, 0, 5, 5], [20, 20, 30, 30], [float("nan"), 0, 5, 5], [1, 1, 6, 6], [4, 4, 2, 6]]
+    scores = [[0.5], [0.9], [0.9], [float("nan")], [0.8]]
+    level = candidates_of(boxes, scores)
+    level = level._replace(allowed=torch.ones_like(level.allowed))
+    selected = select_candidates([level], torch.tensor([[10, 10]]), 8)
+    assert selected.scores.tolist() == [[0.5, *[NEVER] * 7]]
+    assert [one["scores"].tolist() for one in suppress(selected, 0.5, 100)] == [[0.5]]

@@ -55,7 +55,7 @@ def test_faster_coco_eval_against_pycocotools(scene: Callable[..., Any], seed: i
 def test_difficult_boxes_are_evaluated_with_pycocotools(scene: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     truth, results = scene(0, difficult=0.5)
     expected = coco_metrics(truth, results)
-    monkeypatch.setattr("nasdsl.evaluation.coco.run_faster_coco_eval", None)
+    monkeypatch.setattr("nasdsl.evaluation.coco_backends.run_faster_coco_eval", None)
     assert coco_metrics(truth, results) == expected
     plain = {**truth, "annotations": [{**a, "difficult": False} for a in truth["annotations"]]}
     with pytest.raises(TypeError):

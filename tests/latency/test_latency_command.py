@@ -77,6 +77,12 @@ def test_size_batch_and_image(run: Path, tmp_path: Path) -> None:
     assert (value["size"], value["milliseconds"]["batch"], value["image"]) == ([96, 64], 2, str(picture))
 
 
+def test_the_precision_is_noted(run: Path, tmp_path: Path) -> None:
+    assert measured(run, "--precision", "bfloat16", "--no-graphs")["notes"] == ["bfloat16"]
+    file = onnx_detector(tmp_path / "detector.onnx")
+    assert "has a precision of its own" in refused("latency", file, "--precision", "float16")
+
+
 def test_the_text_form_names_what_was_timed(run: Path) -> None:
     result = invoke("latency", run, "--threads", "1", "--size", "64x86")
     assert result.exit_code == 0
@@ -138,6 +144,8 @@ def test_a_decoder_in_another_runtime() -> None:
         (["tests"], "tests has no model.pt"),
         (["zoo:fcos"], "give one by --backbone"),
         (["x.onnx", "--backbone", "resnet50"], "--backbone is for .nas files"),
+        (["zoo:fcos", "--backbone", "tiny", "--predict", "--precision", "bfloat16"], "--precision is for what is measured"),
+        (["zoo:fcos", "--backbone", "tiny", "--runtime", "openvino", "--no-graphs"], "--no-graphs is for torch, not openvino"),
     ],
 )
 def test_what_is_refused(arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:

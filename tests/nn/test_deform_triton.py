@@ -1,4 +1,4 @@
-"""The Triton kernels of the deformable convolution, without a GPU: interpreted, and compiled for two GPUs."""
+"""The Triton kernels of the deformable convolution, without a GPU: interpreted, and compiled for two GPUs. And on a GPU."""
 
 from __future__ import annotations
 
@@ -12,121 +12,93 @@ from typing import Any
 import pytest
 import torch
 
-from nasdsl.nn.deform.triton import deform_conv2d
+from nasdsl.nn import deform_conv2d
+from nasdsl.nn.deform import fused, reference, triton
+from nasdsl.nn.deform.autotune import TUNER
 
-triton = pytest.importorskip("triton")
-ROOT = Path(__file__).parents[2]
+pytest.importorskip("triton")
+from tests.nn.triton_compiler import NOT_INTERPRETED, ROOT, Compiler, run_interpreted
 
 
-@pytest.mark.long
-def test_interpreted() -> None:
+@pytest.mark.parametrize("which", ["not long", pytest.param("long", marks=pytest.mark.long)])
+def test_interpreted(which: str) -> None:
     """Runs `triton_interpreter`, the tests of the kernels' results."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/nn/triton_interpreter.py"]
-    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
-    environment.pop("PYTEST_ADDOPTS", None)
-    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "passed" in ran.stdout
-    assert "skipped" not in ran.stdout
-
-
-class FakeDriver:
-    """A driver with a GPU for which kernels can be compiled, but not launched."""
-
-    def __init__(self, capability: int) -> None:
-        self.capability = capability
-
-    def get_current_target(self) -> Any:
-        from triton.backends.compiler import GPUTarget
-
-        return GPUTarget("cuda", self.capability, 32)
-
-    def get_current_device(self) -> int:
-        return self.capability  # kernels are cached by device: never that of a real one
-
-    def get_current_stream(self, device: int) -> int:
-        return 0
-
-
-class Compiler:
-    """Compiles kernels instead of launching them."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, capability: int) -> None:
-        from nasdsl.nn.deform import triton_kernels
-
-        self.compiled: dict[int, Any] = {}
-        patch.setattr(triton.runtime.driver, "_active", FakeDriver(capability))
-        for kernel in (triton_kernels.gather, triton_kernels.scatter):
-            run = kernel.run
-            patch.setattr(
-                kernel, "run", lambda *args, run=run, **given: self._compile(run(*args, **(given | {"warmup": True})))
-            )
-
-    def _compile(self, kernel: Any) -> None:
-        self.compiled[id(kernel)] = kernel
-
-    def compile_layer(self, dtype: torch.dtype, channels: int, size: tuple[int, int] = (4, 4), batch: int = 1) -> list[Any]:
-        """The kernels that a layer of two offset groups and its gradients newly compiled."""
-        before = set(self.compiled)
-        x = torch.randn(batch, channels, *size).to(dtype).requires_grad_()
-        predicted = torch.randn(batch, 54, *size).to(dtype).requires_grad_()
-        offset, mask = predicted.split((36, 18), 1)
-        weight, bias = (torch.randn(*shape).to(dtype).requires_grad_() for shape in ((channels, channels, 3, 3), (channels,)))
-        deform_conv2d(x, offset, weight, bias, padding=(1, 1), mask=mask).sum().backward()
-        return [kernel for key, kernel in self.compiled.items() if key not in before]
+    run_interpreted("tests/nn/triton_interpreter.py", which)
 
 
 @pytest.fixture
 def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest) -> Compiler:
-    if not hasattr(triton, "knobs"):
-        pytest.skip(f"these tests drive the compiler of a newer Triton than {triton.__version__}")
-    monkeypatch.setattr(triton.knobs.cache, "dir", str(tmp_path))
-    return Compiler(monkeypatch, request.param)
+    from nasdsl.nn.deform import triton_kernels
+
+    kernels = triton_kernels.gather, triton_kernels.scatter, triton_kernels.convolve
+    return Compiler(monkeypatch, tmp_path, request.param, kernels)
 
 
-def disassembled(kernel: Any, folder: Path) -> tuple[str, str]:
-    """The resource usage and the instructions of a kernel."""
-    tool, file = triton.knobs.nvidia.cuobjdump.path, folder / f"{kernel.metadata.name}.cubin"
-    file.write_bytes(kernel.asm["cubin"])
-
-    def ask(*options: str) -> str:
-        return subprocess.run([tool, *options, str(file)], check=True, capture_output=True, text=True).stdout
-
-    return ask("-res-usage"), ask("-sass")
+def compile_layer(
+    compiler: Compiler,
+    dtype: torch.dtype,
+    channels: int,
+    size: tuple[int, int] = (4, 4),
+    batch: int = 1,
+    implementation: Any = triton,
+) -> list[Any]:
+    """The kernels that a layer of two offset groups and its gradients newly compiled."""
+    before = len(compiler.compiled)
+    x = torch.randn(batch, channels, *size).to(dtype).requires_grad_()
+    predicted = torch.randn(batch, 54, *size).to(dtype).requires_grad_()
+    offset, mask = predicted.split((36, 18), 1)
+    weight, bias = (torch.randn(*shape).to(dtype).requires_grad_() for shape in ((channels, channels, 3, 3), (channels,)))
+    out = implementation.deform_conv2d(x, offset, weight, bias, padding=(1, 1), mask=mask)
+    if implementation is triton:
+        out.sum().backward()
+    return compiler.compiled[before:]
 
 
 @pytest.mark.long
-@pytest.mark.skipif(bool(os.environ.get("TRITON_INTERPRET")), reason="the interpreter compiles nothing")
+@NOT_INTERPRETED
 @pytest.mark.parametrize("compiler", [80, 90], indirect=True)
-def test_compiled(compiler: Compiler, tmp_path: Path) -> None:
+def test_compiled(compiler: Compiler) -> None:
     """Registers suffice, and no kernel is compiled again for another size of map.
 
     Pixels are read 16 bytes at a time, 8 in the backward pass of half precision.
     """
-    capability = triton.runtime.driver.active.capability
+    capability = compiler.capability
     cases = [(torch.float32, 256), (torch.bfloat16, 64), (torch.float16, 64)]
     for dtype, channels in cases[: 3 if capability >= 90 else 2]:
-        kernels = {kernel.metadata.name: kernel for kernel in compiler.compile_layer(dtype, channels)}
+        kernels = {kernel.metadata.name: kernel for kernel in compile_layer(compiler, dtype, channels)}
         assert set(kernels) == {"gather", "scatter"}
-        assert not compiler.compile_layer(dtype, channels, (1, 5), batch=3)
+        assert not compile_layer(compiler, dtype, channels, (1, 5), batch=3)
         for name, kernel in kernels.items():
-            usage, instructions = disassembled(kernel, tmp_path)
-            assert "STACK:0 " in usage, (name, usage)
-            assert not re.search(r"\b(LDL|STL)\b", instructions), name
-            registers = int(re.search(r"REG:(\d+)", usage)[1])  # type: ignore[index]  # each kernel has such a line
+            registers, instructions = compiler.registers(kernel), compiler.disassembled(kernel)[1]
             # At least this many warps of 32 threads fit into the 65536 registers.
             assert 65536 // (32 * registers) >= (12 if capability == 80 else 24), (name, registers)
             wide = 128 if name == "gather" or dtype == torch.float32 else 64
             assert len(re.findall(rf"\bLDG\.E\.{wide}\b", instructions)) >= 4 + (name == "scatter"), name
             assert re.search(rf"\bSTG\.E\.{wide}\b", instructions)
-        added = re.findall(r"\bREDG?\.E\.ADD\.F32\S*", disassembled(kernels["scatter"], tmp_path)[1])
+        added = re.findall(r"\bREDG?\.E\.ADD\.F32\S*", compiler.disassembled(kernels["scatter"])[1])
         # From 90 on, vectors of four. Before, 32 threads add to 32 adjacent addresses.
         assert len(added) == (4 if capability >= 90 else 16)
         assert all("x4" in instruction for instruction in added) == (capability >= 90)
         assert "STRONG.SYS" not in "".join(added)
 
 
-@pytest.mark.skipif(bool(os.environ.get("TRITON_INTERPRET")), reason="the interpreter compiles nothing")
+@pytest.mark.long
+@NOT_INTERPRETED
+@pytest.mark.parametrize("compiler", [80, 90], indirect=True)
+@pytest.mark.parametrize(
+    ("dtype", "channels"), [(torch.float32, 256), (torch.float32, 64), (torch.bfloat16, 256), (torch.float16, 64)]
+)
+def test_the_fused_kernel_compiled(compiler: Compiler, dtype: torch.dtype, channels: int) -> None:
+    """Registers suffice, products use tensor cores, pixels are read 16 bytes at a time, no size of map compiles it again."""
+    (kernel,) = compile_layer(compiler, dtype, channels, (200, 120), implementation=fused)
+    assert not compile_layer(compiler, dtype, channels, (120, 201), implementation=fused)
+    compiler.registers(kernel)
+    instructions = compiler.disassembled(kernel)[1]
+    assert re.search(r"\bHGMMA\b" if compiler.capability >= 90 else r"\bHMMA\b", instructions)
+    assert len(re.findall(r"\bLDG\.E\.128\b", instructions)) >= 4
+
+
+@NOT_INTERPRETED
 @pytest.mark.parametrize("compiler", [90], indirect=True)
 @pytest.mark.parametrize(
     ("dtype", "kernel", "groups", "needed"),
@@ -143,10 +115,44 @@ def test_every_configuration_compiles(
     """The interpreter accepts types and shapes that the compiler rejects. No mask, 3 channels per offset group."""
     shapes = {"x": (2, 12, 6, 7), "offset": (2, 8 * kernel[0] * kernel[1], 5, 5), "weight": (4, 12 // groups, *kernel)}
     given = {name: torch.randn(shape).to(dtype).requires_grad_(name in needed) for name, shape in shapes.items()}
-    deform_conv2d(**given, stride=(2, 1), dilation=(1, 2)).sum().backward()
-    assert {k.metadata.name for k in compiler.compiled.values()} == (
-        {"gather"} if needed == ("weight",) else {"gather", "scatter"}
-    )
+    triton.deform_conv2d(**given, stride=(2, 1), dilation=(1, 2)).sum().backward()
+    expected = {"gather"} if needed == ("weight",) else {"gather", "scatter"}
+    assert {kernel.metadata.name for kernel in compiler.compiled} == expected
+    fused.deform_conv2d(**given, stride=(2, 1), dilation=(1, 2))
+    if dtype != torch.float64:
+        expected.add("convolve")
+    assert {kernel.metadata.name for kernel in compiler.compiled} == expected
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_on_a_gpu(dtype: torch.dtype, layout: torch.memory_format) -> None:
+    """Every implementation, and what is chosen, agrees with the reference in float64."""
+    bound = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 5e-3}[dtype]
+    for shape, out, offset_groups, groups in (
+        ((2, 64, 48, 40), 64, 2, 1),
+        ((1, 256, 25, 34), 256, 2, 1),
+        ((3, 24, 7, 5), 36, 1, 3),
+    ):
+        torch.manual_seed(0)
+        n, channels, *size = shape
+        tensors = {
+            "x": torch.randn(shape), "offset": torch.randn(n, 18 * offset_groups, *size) * 2 + 0.5,
+            "weight": torch.randn(out, channels // groups, 3, 3) / channels, "bias": torch.randn(out),
+            "mask": torch.rand(n, 9 * offset_groups, *size),
+        }  # fmt: skip
+        given = {name: t.to("cuda", dtype).requires_grad_() for name, t in tensors.items()}
+        given["x"] = given["x"].detach().contiguous(memory_format=layout).requires_grad_()
+        inputs = list(given.values())
+        exact = reference.deform_conv2d(**{name: t.double() for name, t in given.items()}, padding=(1, 1))
+        upstream = torch.randn_like(exact).to(dtype)
+        wanted = [exact, *torch.autograd.grad(exact, inputs, upstream.double())]
+        for name, implementation in {"chosen": deform_conv2d, **TUNER.implementations}.items():
+            found = implementation(**given, padding=(1, 1))
+            gradients = torch.autograd.grad(found, inputs, upstream)
+            for one, other in zip([found, *gradients], wanted, strict=True):
+                assert (one.double() - other).norm() <= bound * other.norm(), (name, shape)
 
 
 def test_triton_and_torchvision_are_imported_lazily() -> None:

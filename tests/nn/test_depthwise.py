@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import nasdsl
-from nasdsl.nn import DilatedDepthwiseConv2d, depthwise
+from nasdsl.nn import DilatedDepthwiseConv2d
+from nasdsl.nn.depthwise import cpu
 
 FORMATS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
 SHAPES = [(2, 8, 33, 32), (1, 24, 30, 41), (3, 16, 7, 60), (2, 8, 64, 17), (8, 64, 6, 6), (2, 32, 40, 40)]
@@ -37,8 +38,8 @@ def test_values_and_gradients(size: int, dilation: int, memory: str) -> None:
         ours, theirs = pair(shape[1], size, dilation)
         x = torch.randn(shape).contiguous(memory_format=FORMATS[memory])
         grad_output = torch.randn(shape).contiguous(memory_format=FORMATS[memory])
-        if x.numel() >= depthwise.MIN_ELEMENTS:
-            assert depthwise.supports(x, ours.weight)
+        if x.numel() >= cpu.MIN_ELEMENTS:
+            assert cpu.supports(x, ours.weight, ours.bias, dilation)
         found, expected = ours(x), theirs(x)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
         assert found.is_contiguous(memory_format=FORMATS[memory])
@@ -67,7 +68,7 @@ def test_second_derivative() -> None:
         slope = torch.autograd.grad(module(x).tanh().sum(), x, create_graph=True)[0]
         return slope.square().sum()
 
-    assert depthwise.supports(x, ours.weight)
+    assert cpu.supports(x, ours.weight, ours.bias, 3)
     found = torch.autograd.grad(penalty(ours), [x, ours.weight])
     torch.testing.assert_close(found, torch.autograd.grad(penalty(theirs), [x, theirs.weight]), rtol=1e-4, atol=1e-4)
 
@@ -86,7 +87,7 @@ def test_second_derivative() -> None:
 def test_falls_back_to_torch(x: Tensor) -> None:
     ours, theirs = pair(x.shape[-3], 3, 2)
     ours, theirs = ours.to(x.device, x.dtype), theirs.to(x.device, x.dtype)
-    assert not depthwise.supports(x, ours.weight)
+    assert not cpu.supports(x, ours.weight, ours.bias, 2)
     assert ours(x).shape == theirs(x).shape
     if x.device.type == "cpu":
         assert torch.equal(ours(x), theirs(x))

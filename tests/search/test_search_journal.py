@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,45 @@ def test_an_invalid_line_before_others_is_an_error_that_names_it(path: Path) -> 
         Journal(path)
     assert path.read_bytes() == lines[0] + b"{torn\n" + lines[2]  # nothing was cut
     assert Journal(None).records == []
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_changed_byte_anywhere_is_noticed_or_harmless(seed: int, path: Path) -> None:
+    """A record is read as it was written or not at all: before others it is an error, at the end it is dropped."""
+    data = bytearray(write(path, [*RECORDS, {"kind": "result", "number": 3, "reward": 0.123456789}]))
+    written = read_journal(path)[0]
+    rng = random.Random(seed)
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    path.write_bytes(data)
+    try:
+        read = read_journal(path)[0]
+    except JournalError:
+        return
+    known = [{name: record.get(name) for name in before} for record, before in zip(read, written, strict=False)]
+    assert known == written[: len(read)]
+    assert len(read) >= len(written) - 1
+
+
+def test_a_changed_digit_is_no_other_reward(path: Path) -> None:
+    data = write(path, [{"kind": "start"}, {"kind": "result", "reward": 0.25}, {"kind": "result", "reward": 0.5}])
+    path.write_bytes(data.replace(b"0.25", b"0.75"))
+    with pytest.raises(JournalError, match=r"journal.jsonl:2: .*edited or damaged"):
+        Journal(path)
+
+
+def test_lines_of_earlier_versions_and_line_ends_of_windows(path: Path) -> None:
+    """Earlier versions wrote no checksums; a line without one after a line with one is damage."""
+    old = b"".join(json.dumps(record).encode() + b"\n" for record in RECORDS)
+    path.write_bytes(old.replace(b"\n", b"\r\n"))
+    journal = Journal(path)
+    assert journal.records == RECORDS
+    journal.append({"kind": "result", "reward": 2})
+    journal.close()
+    resumed = path.read_bytes()
+    assert read_journal(path)[0] == [*RECORDS, {"kind": "result", "reward": 2}]
+    path.write_bytes(resumed + old)
+    with pytest.raises(JournalError, match="edited or damaged"):
+        read_journal(path)
 
 
 def test_every_record_is_synced_before_append_returns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -47,6 +47,9 @@ class World:
         self.aps: dict[str, Any] = {}
         self.reward = lambda text: -1 - value(text)
         self.waiting: list[int] = []
+        self.shared: list[list[str]] = []
+        """GPUs on which features were kept for workers, of each search."""
+        self.released = 0
         self.cannot_train: set[str] = set()
         """Digests of fpns of the second stage."""
         self.on_fpn: dict[str, Callable[[ProxySpec], None]] = {}
@@ -77,7 +80,11 @@ class Evaluation:
         self.spec, self.identity = spec, {"size": spec.size}
         self.world.specs.append(spec)
 
-    def prepare(self, *, keep: bool = True) -> None:
+    def release(self) -> None:
+        self.world.released += 1
+
+    def prepare(self, *, keep: bool = True, share_on: Sequence[str] = ()) -> None:
+        self.world.shared.append(list(share_on))
         if self.spec.fpn is not None:
             digest = loads(self.spec.fpn).digest
             self.world.fpns.append(digest)
@@ -153,6 +160,16 @@ def test_the_best_are_trained_and_ranked_by_ap(world: World, out: Path) -> None:
     assert best is not None
     assert best.best is not None
     assert best.best.number == max((e for e in ranking.entries if e.from_search), key=lambda e: e.ap or 0).trial
+
+
+def test_what_is_kept_for_workers_on_a_gpu_is_freed(world: World, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasdsl.search.stages.shared_gpus_of", lambda workers: ["3"] if workers == "inline" else [])
+    plain_search(stage(trials=2), out, SETTINGS, None, quiet=True)
+    assert (world.shared, world.released) == ([["3"]], 1)
+    monkeypatch.setattr("nasdsl.search.stages.search", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        plain_search(stage(trials=2), out / "again", SETTINGS, None, quiet=True)
+    assert (world.shared, world.released) == ([["3"]] * 2, 2)
 
 
 def test_a_training_that_fails_is_recorded_and_the_others_go_on(world: World, out: Path) -> None:

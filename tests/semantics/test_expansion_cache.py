@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import random_decoders
@@ -13,8 +14,11 @@ from nasdsl.decoder import check_source
 from nasdsl.diagnostics import Source
 from nasdsl.layers import CUSTOM, Cost, CustomLayer, Feature, primitive
 from nasdsl.semantics import vocabulary
-from nasdsl.semantics.check import Checked
-from nasdsl.semantics.vocabulary import Op, prelude
+from nasdsl.semantics.check import Checked, sample_fillings
+from nasdsl.semantics.infer_fpn import infer_fpn
+from nasdsl.semantics.vocabulary import Block, Op, prelude
+
+SPACES = sorted((Path(__file__).parents[2] / "genotypes" / "spaces").glob("*.nas"))
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +42,7 @@ def cache_size() -> int:
 def without_cache(source: Source) -> Checked:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Op, "remember", lambda *_: None)
+        patch.setattr(Block, "remember", lambda *_: None)
         return check_source(source)
 
 
@@ -104,6 +109,72 @@ def test_own_ops_and_blocks() -> None:
     op inside(x, act=relu) = one(x)
     """
     same(decoder("x1, x2 = pair(c3, c4)\n y, z = pair(x1, x2)\n w = inside(y)\n v = inside(z)\n u = inside(z)", before=before))
+
+
+BLOCKS = """
+block pair(a, b, n=2) -> (l, r) { l = conv_3x3(a) repeat n { l = skip(l) r = sum(l, b) } }
+block own(a, b) -> (l, r) { shared f(x) = conv_3x3(sep_3x3(x)) l = f(a) r = sum(f(b), f(l)) }
+block outer(a, b) -> (l, r) { m, o = own(a, b) l, q = pair(m, o, n=3) s, t = own(l, q) r = sum(s, t) }
+block back(a, b) -> (l, r) { l = b r = a unread = conv_1x1(a) }
+block split_(a) -> (l, r) { l, r = split(a, parts=2) }
+"""
+
+
+@pytest.mark.parametrize("name", ["pair", "own", "outer", "back"])
+def test_blocks(name: str) -> None:
+    assert not any(p.severity == "error" for p in check_source(Source("<text>", BLOCKS)).problems)
+    calls = f"x1, x2 = {name}(c3, c4) y, z = {name}(c3, c4) u, v = {name}(y, z) w, s = {name}(w0, w0) t, r = {name}(x1, c5)"
+    calls += " h, i = split_(y) j, k = split_(y)"
+    same(decoder("w0 = conv_1x1(c4)\n " + calls, before=BLOCKS))
+    same(decoder(f"x1, x2 = {name}(c3, c4)\n repeat 3 {{ x1, x2 = {name}(x1, x2) }}", before=BLOCKS))
+    same(decoder(f"x1, x2 = {name}(c3, none)\n y, z = {name}(c3, none)", before=BLOCKS))
+    same(decoder(f"width_ = conv_1x1(c3)\n let width = 32\n x1, x2 = {name}(c3, c4)\n x1, x2 = {name}(c3, c4)", before=BLOCKS))
+
+
+def test_a_block_whose_paths_are_taken() -> None:
+    """Values and operands with the names of a block's values: paths are made unique as without a cache."""
+    before = "block one(a) -> (l) { l = conv_1x1(a) }\nop f(one) = skip(one)\nop g(l) = skip(l)\n"
+    body = "x1 = skip(skip(skip(one(c3))))\n x2 = one(c3)\n "  # a call that is nested less deep than this one is replayed
+    same(decoder(body + "y = one(f(g(conv_1x1(c3))))\n z = one(f(g(conv_1x1(x1))))\n w = one(x1)", before=before))
+    same(decoder(body + "y = add(one(c3), f(g(conv_1x1(c3))))", before=before))
+
+
+def test_the_words_of_a_block_and_its_nesting_count() -> None:
+    wide = "x1, x2 = own(c3, c4)\n let width = 32\n y, z = own(c3, c4)\n let norm = none\n w, v = own(c3, c4)"
+    same(decoder(wide, before=BLOCKS))
+    deep = "block deep(a) -> (b) { b = " + "conv_3x3(" * 90 + "a" + ")" * 90 + " }\n"
+    for outer in (10, 56, 57, 58, 59, 60):
+        same(decoder("x1 = deep(c3)\n x2 = " + "skip(" * outer + "deep(c3)" + ")" * outer, before=deep))
+
+
+def test_blocks_are_remembered() -> None:
+    text = decoder("x1, x2 = own(c3, c4)\n y, z = own(c3, c4)\n u, v = own(y, z)", before=BLOCKS)
+    found = check_source(Source("<text>", text))
+    assert found.vocabulary is not None
+    assert found.architecture is not None
+    block = found.vocabulary.definitions["own"]
+    assert len(block.expansions) == 2
+    own = [a.weights for a in found.architecture.fpn.applications if a.weights]
+    assert {w.rpartition(".f.")[0] for w in own} == {"own", "own_2", "own_3"}
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda p: p.stem)
+def test_fillings_of_spaces(path: Path) -> None:
+    """Each filling has the same layers, values and paths, whatever fillings before it have left in the cache."""
+    source = Source(path.name, path.read_text())
+    parts = []
+    for check in (check_source, without_cache):
+        program = check(source).program
+        assert program is not None
+        with pytest.MonkeyPatch.context() as patch:
+            if check is without_cache:
+                patch.setattr(Op, "remember", lambda *_: None)
+                patch.setattr(Block, "remember", lambda *_: None)
+            fillings = sample_fillings(program.decisions)
+            parts.append([infer_fpn(program, [], [], None, indices) for _, indices in zip(range(8), fillings, strict=False)])
+        clear_cache()
+    assert any(part is not None and part.applications for part in parts[0])
+    assert parts[0] == parts[1]
 
 
 def test_words_of_the_section() -> None:

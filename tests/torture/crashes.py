@@ -23,8 +23,6 @@ sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("search", "t
 
 from small_search import SPACE, Learner, LoggedEvaluation, comparable, logged, quick_check
 from small_training import SHAPES, VAL, differences, recipe, small
-from torture.disk import MODES, Call, Recorder, acknowledged, write_state
-from torture.subject import Case, Report, Subject
 
 from nasdsl.files import write_bytes
 from nasdsl.search import JournalError, SearchError, load_trials, search
@@ -34,6 +32,8 @@ from nasdsl.training.checkpoint import load_checkpoint, save_checkpoint
 from nasdsl.training.proxy.cache import load_or_compute_features
 from nasdsl.training.proxy.errors import ProxyError
 from nasdsl.training.proxy.features import FeatureLayout, Level
+from torture.disk import MODES, Call, Recorder, acknowledged, write_state
+from torture.subject import Case, Report, Subject
 
 Acknowledge = Callable[[Any], object]
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT)
@@ -132,7 +132,7 @@ def check_files(folder: Path, acknowledged: list[Any]) -> None:
 LAYOUT = FeatureLayout({"c3": Level(8, 2), "c4": Level(16, 3)}, [(32, 32 + 16 * i) for i in range(5)], 2)
 
 
-def features(folder: Path, computed: Callable[[int], object] = nothing) -> torch.Tensor:
+def features(folder: Path, computed: Callable[[int], object] = nothing, sync_every: float = 0.0) -> torch.Tensor:
     """The features of five pictures, kept in the folder."""
 
     def compute(picture: int) -> dict[str, torch.Tensor]:
@@ -143,7 +143,7 @@ def features(folder: Path, computed: Callable[[int], object] = nothing) -> torch
             for name, level in LAYOUT.levels.items()
         }
 
-    with mock.patch("nasdsl.training.proxy.cache.SYNC_EVERY", 0.0):
+    with mock.patch("nasdsl.training.proxy.cache.SYNC_EVERY", sync_every):
         made = load_or_compute_features(
             "features", {"of": "torture"}, LAYOUT, compute, torch.float32, cache=folder, memory_limit=1 << 20, quiet=True
         )
@@ -161,7 +161,7 @@ def cut_and_write_features(folder: Path, acknowledge: Acknowledge) -> None:
     for values in folder.glob("*/features.bin"):
         with open(values, "rb+") as file:
             file.truncate(100)
-    write_features(folder, nothing)
+    features(folder, sync_every=3600)  # so that the pictures are not on the disk one by one
     acknowledge(0)
 
 
@@ -191,7 +191,13 @@ def of_training(folder: Path) -> dict[str, Any]:
     varying = ("seconds", "seconds_left", "images_per_s", "waiting")
     log = [{name: value for name, value in record.items() if name not in varying} for record in read_log(run.log)]
     models = {file.name: torch.load(file, weights_only=True)["model"] for file in (run.model, run.best)}
-    return {"state": loaded.state, "log": log, **models, "metrics": run.metrics.read_bytes(), "results": run.results.read_bytes()}
+    return {
+        "state": loaded.state,
+        "log": log,
+        **models,
+        "metrics": run.metrics.read_bytes(),
+        "results": run.results.read_bytes(),
+    }
 
 
 def check_training(folder: Path, acknowledged: list[Any]) -> None:

@@ -1,8 +1,9 @@
 """What a disk holds after a power cut: calls on files are recorded, and states that they may have left are made of them.
 
-Recorded are the calls of Python's `open` and `os` on the files of one folder. The states follow POSIX, strictly: what a file holds
-is on the disk from its fsync on, a name from the fsync of its folder on, and a rename is there or not. Of what was not synced,
-any write may be missing, be zeros or be cut at any byte, and of the names in a folder there may be any first part, in order.
+Recorded are the calls of Python's `open` and `os` on the files of one folder. The states follow POSIX, strictly: what a file
+holds is on the disk from its fsync on, a name from the fsync of its folder on, and a rename is there or not. Of what was not
+synced, any write may be missing, be zeros or be cut at any byte, and of the names in a folder there may be any first part, in
+order.
 (As ALICE does: Pillai et al., All File Systems Are Not Created Equal, OSDI 2014.)
 """
 
@@ -29,8 +30,8 @@ class Call:
     """A call that changes the disk, or makes changes durable.
 
     Attributes:
-        kind: ``name`` (a name is given to a file, taken from it, or both), ``write``, ``truncate``, ``sync``, ``sync folder``, or
-            ``mark`` (something was acknowledged).
+        kind: ``name`` (a name is given to a file, taken from it, or both), ``write``, ``truncate``, ``sync``,
+            ``sync folder``, or ``mark`` (something was acknowledged).
         file: identity of the file.
         path, old: the name that it gets, and the one that it loses, relative to the folder.
         offset: of a write; the length of a truncation.
@@ -233,7 +234,11 @@ class Recorder:
             **{name: renamed(name) for name in ("rename", "replace", "link")},
             **{name: removed(name) for name in ("unlink", "remove", "rmdir")},
         }  # fmt: skip
-        with mock.patch.multiple(os, **patches), mock.patch.object(io, "open", opened), mock.patch.object(builtins, "open", opened):
+        with (
+            mock.patch.multiple(os, **patches),
+            mock.patch.object(io, "open", opened),
+            mock.patch.object(builtins, "open", opened),
+        ):
             yield self
 
 
@@ -303,7 +308,13 @@ def _change(content: bytearray, call: Call, how: str, rng: random.Random) -> Non
             del content[call.offset :]
             content.extend(bytes(call.offset - len(content)))
         return
-    data = bytes(len(call.data)) if how == "zeros" else call.data[: rng.randrange(len(call.data) + 1)] if how == "cut" else call.data
+    data = (
+        bytes(len(call.data))
+        if how == "zeros"
+        else call.data[: rng.randrange(len(call.data) + 1)]
+        if how == "cut"
+        else call.data
+    )
     if data:
         content.extend(bytes(max(0, call.offset - len(content))))
         content[call.offset : call.offset + len(data)] = data

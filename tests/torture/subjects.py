@@ -7,12 +7,12 @@ from importlib import import_module
 from torture.subject import Subject
 
 MODULES = {
-    "fuzz": "torture.fuzz",
-    "guided": "torture.guided",
-    "differential": "torture.differential",
-    "resumed": "torture.resumed",
-    "strangers": "torture.strangers",
-}
+    name: f"torture.{name}"
+    for name in (
+        "fuzz", "guided", "differential", "resumed", "strangers", "crashes", "kills", "workers", "pictures",
+        "metrics", "targets", "finite",
+    )
+}  # fmt: skip
 
 
 def subject(name: str) -> Subject:

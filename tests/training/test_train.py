@@ -18,6 +18,7 @@ from small_training import SHAPES, VAL, FakeClock, checkpoint, differences, reci
 
 from nasdsl.training import Diverged, Interrupted, Run, RunError, TrainingError, train, validation
 from nasdsl.training.checkpoint import load_checkpoint, previous_path
+from nasdsl.training.logger import read_log
 from nasdsl.training.progress import about_duration
 from nasdsl.training.signals import SignalHandler
 
@@ -165,10 +166,11 @@ def test_files_of_a_run(out: Path, capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_resuming_a_finished_run_changes_nothing(out: Path) -> None:
     train(small(), SHAPES, recipe(), out, VAL, quiet=True)
-    before = checkpoint(out)
+    before, log = checkpoint(out), Run(out).log.read_bytes()
     outcome = train(small(seed=3), SHAPES, recipe(workers=1, log_every=5), out, VAL, resume=True, quiet=True)
     assert outcome.evaluation is not None
     assert differences(checkpoint(out), before) == []
+    assert Run(out).log.read_bytes() == log
 
 
 def test_a_run_is_not_overwritten_or_resumed_with_other_settings(out: Path) -> None:
@@ -197,6 +199,32 @@ def test_a_run_of_an_earlier_version_without_newer_settings_is_resumed(out: Path
     with pytest.raises(RunError, match="recipe: decay_scales was true, is false") as error:
         train(small(), SHAPES, recipe(), out, resume=True, quiet=True)
     assert "backbone_rate" not in str(error.value)
+
+
+def test_two_trainings_in_one_folder(out: Path) -> None:
+    """The second is refused while the first one runs, and changes nothing; resumed after it, it goes on."""
+    refused = []
+
+    def second(step: int) -> None:
+        if step == 3:
+            before = {path.name: path.read_bytes() for path in out.iterdir()}
+            with pytest.raises(RunError, match="another training is running in"):
+                train(small(), SHAPES, recipe(), out, resume=True, quiet=True)
+            refused.append(before == {path.name: path.read_bytes() for path in out.iterdir()})
+
+    train(small(on_step=second), SHAPES, recipe(), out, quiet=True)
+    assert refused == [True]
+    train(small(), SHAPES, recipe(), out, resume=True, quiet=True)
+
+
+def test_a_log_that_is_damaged_is_read_without_the_damage(out: Path) -> None:
+    train(small(), SHAPES, recipe(), out, VAL, quiet=True)
+    log = Run(out).log
+    whole = read_log(log)
+    damaged = log.read_bytes() + b'\0\0\n[1]\n{"step": 1}\n{"event": "train", "st'
+    log.write_bytes(damaged.replace(b'"event": "train"', b'"event": "train", "file": "a\xe2\x80\xa8b"', 1))
+    assert [record["step"] for record in read_log(log)] == [record["step"] for record in whole]
+    train(small(), SHAPES, recipe(), out, VAL, resume=True, quiet=True)
 
 
 def test_different_classes_are_refused(out: Path) -> None:

@@ -21,12 +21,12 @@ from nasdsl.nn.deform.geometry import Geometry, SortedTaps, Taps, chunks, pixel_
 from nasdsl.nn.deform.implementation import (
     Implementation,
     OptionalTensors,
-    accumulation_dtype,
     add_matmul,
     are_compatible,
     geometry_of,
 )
 from nasdsl.nn.memory_format import memory_format_of
+from nasdsl.nn.precision import accumulation_dtype
 
 COLUMN_BYTES = 2 * 2**20
 """Size of the columns of a chunk of positions; a chunk has one position at least."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nasdsl.nn.deform import reference
 from nasdsl.nn.deform.geometry import Geometry
+from nasdsl.nn.precision import matmul_dtype
 from nasdsl.nn.tracing import is_eager
 
 Pair: TypeAlias = tuple[int, int]
@@ -42,11 +43,8 @@ class Implementation:
         mask: Tensor | None = None,
     ) -> Tensor:
         """`nasdsl.nn.deform_conv2d`. The output has the memory format of `x`; matrix products follow autocast."""
-        device, matmul_dtype = x.device.type, x.dtype
-        if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
-            matmul_dtype = torch.get_autocast_dtype(device)
         geometry = geometry_of(x, weight, stride, padding, dilation)
-        out: Tensor = _Function.apply(x, offset, mask, weight, bias, geometry, matmul_dtype, self)
+        out: Tensor = _Function.apply(x, offset, mask, weight, bias, geometry, matmul_dtype(x), self)
         return out
 
 
@@ -66,11 +64,6 @@ def are_compatible(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tenso
 
 def geometry_of(x: Tensor, weight: Tensor, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1)) -> Geometry:
     return Geometry((x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3]), stride, padding, dilation)
-
-
-def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The type in which positions are computed and sums are accumulated, for operands of type `dtype`."""
-    return dtype if dtype == torch.float64 else torch.float32
 
 
 def add_matmul(total: Tensor, a: Tensor, b: Tensor) -> None:

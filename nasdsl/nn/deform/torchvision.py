@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from nasdsl.nn.deform.geometry import Geometry
-from nasdsl.nn.deform.implementation import Implementation, OptionalTensors, accumulation_dtype
+from nasdsl.nn.deform.implementation import Implementation, OptionalTensors
 from nasdsl.nn.memory_format import memory_format_of
+from nasdsl.nn.precision import accumulation_dtype
 
 
 def _arguments(operands: OptionalTensors, geometry: Geometry) -> tuple[tuple[Tensor, ...], tuple[int | bool, ...]]:

@@ -10,19 +10,23 @@ Everything is computed in chunks, so that columns take bounded memory; only the 
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import functools
 
 import torch
 from torch import Tensor
 
+from nasdsl.nn.current_device import device_of
 from nasdsl.nn.deform.geometry import Geometry, chunks
-from nasdsl.nn.deform.implementation import Implementation, OptionalTensors, accumulation_dtype, add_matmul
+from nasdsl.nn.deform.implementation import Implementation, OptionalTensors, add_matmul
 from nasdsl.nn.memory_format import memory_format_of
+from nasdsl.nn.precision import accumulation_dtype
 
 COLUMN_BYTES = 96 * 2**20
 """Size of the columns of a chunk, with their gradient if there is one; a chunk has one position at least. torchvision's columns
 take 120 MiB for a level of a detector (256x100x136) and 160 for 32 maps of a search (64x48x48); the copies of a chunk's maps
 fit into the difference."""
+MEMORY_SHARE = 64
+"""Columns may take this part of a GPU's memory if it is more: fewer and larger chunks keep a large GPU busy."""
 GATHER_BLOCK, SCATTER_BLOCK = 1024, 512
 """Elements of a tap that a program reads at a time: enough that a thread reads 16 bytes of a pixel (8 in the backward pass of
 half precision), and few enough that it has registers for the four pixels and their gradients."""
@@ -31,7 +35,7 @@ MAX_CHANNEL_BLOCK = 128
 NUM_WARPS = 4
 
 
-class _Launcher:
+class Launcher:
     """Launches the kernels for one call: holds the arguments that all chunks share."""
 
     def __init__(self, x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, geometry: Geometry) -> None:
@@ -70,7 +74,7 @@ class _Launcher:
 
     def chunks(self, n: int, itemsize: int) -> tuple[list[slice], list[slice]]:
         """Chunks of `n` images, and of the positions of each; `itemsize`: bytes of a column's element, gradient included."""
-        limit = max(1, COLUMN_BYTES // (self.channels * self.taps * itemsize))
+        limit = max(1, column_bytes(self.offset.device) // (self.channels * self.taps * itemsize))
         return _even_chunks(n, max(1, limit // self.positions)), _even_chunks(self.positions, limit)
 
     def columns(self, buffer: Tensor, positions: int) -> Tensor:
@@ -131,6 +135,16 @@ class _Launcher:
         return (self.offset, mask), (*chunk, *self.sizes, *self.offset.stride(), *mask.stride())
 
 
+@functools.cache
+def _memory(device: torch.device) -> int:
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+def column_bytes(device: torch.device) -> int:
+    """Size of the columns of a chunk on this device."""
+    return max(COLUMN_BYTES, _memory(device) // MEMORY_SHARE) if device.type == "cuda" else COLUMN_BYTES
+
+
 def _even_chunks(total: int, limit: int) -> list[slice]:
     """0..total in as few chunks as are no larger than `limit`, all of the same size but the last."""
     return list(chunks(total, -(-total // -(-total // limit))))
@@ -140,7 +154,7 @@ def _length(chunk: slice) -> int:
     return int(chunk.stop - chunk.start)
 
 
-def _channels_last(maps: Tensor) -> Tensor:
+def pixel_rows(maps: Tensor) -> Tensor:
     """[N, C, H, W] as [N, H, W, C], contiguous."""
     return maps.permute(0, 2, 3, 1).contiguous()
 
@@ -153,12 +167,12 @@ def _accumulator(grad_maps: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(rows.shape, dtype=dtype, device=rows.device)
 
 
-def _kernels(weight: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
+def kernel_rows(weight: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
     """[O, C / groups, kh, kw] as [groups, O / groups, taps * C / groups], in the order of the columns."""
     return weight.permute(0, 2, 3, 1).to(dtype).reshape(groups, weight.shape[0] // groups, -1)
 
 
-def _forward(
+def forward(
     x: Tensor,
     offset: Tensor,
     mask: Tensor | None,
@@ -170,17 +184,23 @@ def _forward(
     n, out_channels = x.shape[0], weight.shape[0]
     shape = n, out_channels, *offset.shape[2:]
     out = torch.empty(shape, dtype=matmul_dtype, device=x.device, memory_format=memory_format_of(x))
-    with _device(x):
-        launcher = _Launcher(x, offset, mask, weight, geometry)
-        kernels = _kernels(weight, launcher.groups, matmul_dtype)
-        outputs = out.view(n, out_channels, -1).chunk(launcher.groups, 1)
+    with device_of(x):
+        launcher = Launcher(x, offset, mask, weight, geometry)
+        kernels = kernel_rows(weight, launcher.groups, matmul_dtype)
+        outputs, rows = out.view(n, out_channels, -1).chunk(launcher.groups, 1), out.permute(0, 2, 3, 1)
+        one_product = launcher.groups == 1 and rows.is_contiguous()
         image_chunks, position_chunks = launcher.chunks(n, matmul_dtype.itemsize)
         buffer = launcher.buffer(image_chunks, position_chunks, matmul_dtype)
         for images in image_chunks:
-            pixels, count = _channels_last(x[images]), _length(images)
+            pixels, count = pixel_rows(x[images]), _length(images)
             for positions in position_chunks:
                 columns = launcher.columns(buffer, count * _length(positions))
                 launcher.gather(pixels, images, positions, columns)
+                if one_product:
+                    start = images.start * launcher.positions + positions.start
+                    of_chunk = rows.view(-1, out_channels)[start : start + columns.shape[1]]
+                    torch.mm(columns[0], kernels[0].t(), out=of_chunk)
+                    continue
                 for kernel, of_group, output in zip(kernels, columns, outputs, strict=True):
                     of_group = of_group.view(count, _length(positions), -1).transpose(1, 2)
                     torch.bmm(kernel.expand(count, -1, -1), of_group, out=output[images, :, positions])
@@ -189,7 +209,7 @@ def _forward(
     return out.to(torch.promote_types(matmul_dtype, bias.dtype)).add_(bias.view(-1, 1, 1))
 
 
-def _backward(
+def backward(
     operands: OptionalTensors, grad_output: Tensor, geometry: Geometry, matmul_dtype: torch.dtype, needs_grad: tuple[bool, ...]
 ) -> OptionalTensors:
     x, offset, mask, weight, bias = operands
@@ -200,19 +220,19 @@ def _backward(
     if not any(needs_grad[:4]):
         return None, None, None, None, grad_bias
 
-    with _device(x):
-        launcher = _Launcher(x, offset, mask, weight, geometry)
+    with device_of(x):
+        launcher = Launcher(x, offset, mask, weight, geometry)
         grad_x = torch.empty_like(x) if needs_grad[0] else None
         grad_offset = torch.empty_like(launcher.offset) if needs_grad[1] else None
         grad_mask = torch.empty_like(launcher.mask) if needs_grad[2] and launcher.mask is not None else None
-        kernels = _kernels(weight, launcher.groups, matmul_dtype)
+        kernels = kernel_rows(weight, launcher.groups, matmul_dtype)
         grad_kernels = torch.zeros_like(kernels, dtype=launcher.dtype) if needs_grad[3] else None
         scatters = any(needs_grad[:3])
         image_chunks, position_chunks = launcher.chunks(x.shape[0], matmul_dtype.itemsize * (scatters + needs_grad[3]))
         buffer = launcher.buffer(image_chunks, position_chunks, matmul_dtype) if needs_grad[3] else None
         grad_buffer = launcher.buffer(image_chunks, position_chunks, matmul_dtype) if scatters else None
         for images in image_chunks:
-            pixels, count = _channels_last(x[images]), _length(images)
+            pixels, count = pixel_rows(x[images]), _length(images)
             grad_pixels = None if grad_x is None else _accumulator(grad_x[images], launcher.dtype)
             grad_rows = grad_output[images].permute(0, 2, 3, 1).to(matmul_dtype).reshape(count, launcher.positions, -1)
             for positions in position_chunks:
@@ -240,9 +260,4 @@ def _backward(
     return grad_x, *grad_taps, grad_weight, grad_bias
 
 
-def _device(x: Tensor) -> AbstractContextManager[object]:
-    """Triton launches on the current device, which need not be that of `x`."""
-    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
-
-
-deform_conv2d = Implementation(_forward, _backward)
+deform_conv2d = Implementation(forward, backward)

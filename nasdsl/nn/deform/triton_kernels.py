@@ -4,7 +4,7 @@ A program handles `BLOCK` positions of the output and channels of one offset gro
 Channels of a pixel are contiguous, so that what a tap reads, and what it adds to in the backward pass, are four runs of memory.
 What depends on the position only (sampling positions, mask) is computed once for all channels.
 
-Arguments of both kernels:
+Arguments of the kernels:
 
     pixels                          [images, H, W, C], the maps of the chunk
     offset, mask                    as in `nasdsl.nn.deform_conv2d`
@@ -31,6 +31,11 @@ UNSPECIALIZED = {
 GRAD_UNSPECIALIZED = {
     "do_not_specialize": (*SIZES_AND_STARTS, *STRIDES, *GRAD_STRIDES),
     "do_not_specialize_on_alignment": ("offset", "mask", "grad_offset", "grad_mask"),
+}
+
+CONVOLVE_UNSPECIALIZED = {
+    "do_not_specialize": ("positions_per_image", "positions", "height", "width", "out_width", *STRIDES),
+    "do_not_specialize_on_alignment": ("offset", "mask"),
 }
 
 DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
@@ -198,3 +203,73 @@ def scatter(
             tl.store(target_x, (grad_x * scale).to(grad_offset.dtype.element_ty), mask=inside)
         if GRAD_MASK:
             tl.store(grad_mask + tap_index * grad_mask_c, grad_scale.to(grad_mask.dtype.element_ty), mask=inside)
+
+
+@triton.jit(**CONVOLVE_UNSPECIALIZED)
+def convolve(
+    pixels, offset, mask, kernels, bias, out,
+    positions_per_image, positions, height, width, out_width,
+    offset_n, offset_c, offset_p, mask_n, mask_c, mask_p,
+    C: tl.constexpr, OFFSET_GROUPS: tl.constexpr, GROUPS: tl.constexpr, TAPS: tl.constexpr, KERNEL_WIDTH: tl.constexpr,
+    STRIDE_Y: tl.constexpr, STRIDE_X: tl.constexpr, PADDING_Y: tl.constexpr, PADDING_X: tl.constexpr,
+    DILATION_Y: tl.constexpr, DILATION_X: tl.constexpr,
+    MASKED: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr, CHANNEL_BLOCK: tl.constexpr,
+    OUT: tl.constexpr, OUT_BLOCK: tl.constexpr, RUN: tl.constexpr,
+    BIASED: tl.constexpr, CHANNELS_LAST: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Write `out`, the whole convolution, without columns. Grid: (positions / BLOCK, groups * outputs per group / OUT_BLOCK).
+
+    kernels: [OUT, TAPS * C / GROUPS], of the type of the factors of the product.
+    out: [N, H', W', OUT] if CHANNELS_LAST, else [N, OUT, H', W'].
+    RUN: number of adjacent channels that share their group and offset group.
+    PRECISION: of the products of float32.
+    """
+    PER_GROUP: tl.constexpr = C // GROUPS
+    OUT_PER_GROUP: tl.constexpr = OUT // GROUPS
+    OUT_BLOCKS: tl.constexpr = (OUT_PER_GROUP + OUT_BLOCK - 1) // OUT_BLOCK
+    index, inside, image, n, p = _image_and_position(0, 0, positions_per_image, positions, BLOCK)
+    y, x = p // out_width * STRIDE_Y - PADDING_Y, p % out_width * STRIDE_X - PADDING_X
+    group = tl.program_id(1) // OUT_BLOCKS
+    output = tl.program_id(1) % OUT_BLOCKS * OUT_BLOCK + tl.arange(0, OUT_BLOCK)
+    is_output = output < OUT_PER_GROUP
+    output += group * OUT_PER_GROUP
+    offset += n * offset_n + p.to(tl.int64) * offset_p
+    mask += n * mask_n + p.to(tl.int64) * mask_p
+    total = tl.zeros([BLOCK, OUT_BLOCK], DTYPE)
+    for run in range(PER_GROUP // RUN):
+        first = group * PER_GROUP + run * RUN
+        offset_group = first // (C // OFFSET_GROUPS)
+        for tap in range(TAPS):
+            tap_index = (offset_group * TAPS + tap).to(tl.int64)
+            tap_y, tap_x = y + tap // KERNEL_WIDTH * DILATION_Y, x + tap % KERNEL_WIDTH * DILATION_X
+            cell, down, right, has_a, has_b, has_c, has_d = _sampling_position(
+                offset, offset_c, tap_index, inside, tap_y, tap_x, height, width, DTYPE
+            )
+            scale = tl.full([BLOCK], 1.0, DTYPE)
+            if MASKED:
+                scale = tl.load(mask + tap_index * mask_c, mask=inside, other=0.0).to(DTYPE)
+            weight_below = scale * down
+            weight_above = scale - weight_below
+            weight_b, weight_d = weight_above * right, weight_below * right
+            pixel = (image * height * width + cell) * C + first
+            for start in range(0, RUN, CHANNEL_BLOCK):
+                channel = start + tl.arange(0, CHANNEL_BLOCK)
+                own = (channel < RUN)[None, :]
+                above = pixels + pixel[:, None] + channel[None, :]
+                below = above + width * C
+                a = tl.load(above, mask=has_a[:, None] & own, other=0.0).to(DTYPE)
+                b = tl.load(above + C, mask=has_b[:, None] & own, other=0.0).to(DTYPE)
+                c = tl.load(below, mask=has_c[:, None] & own, other=0.0).to(DTYPE)
+                d = tl.load(below + C, mask=has_d[:, None] & own, other=0.0).to(DTYPE)
+                value = a * (weight_above - weight_b)[:, None] + b * weight_b[:, None]
+                value += c * (weight_below - weight_d)[:, None] + d * weight_d[:, None]
+                place = (output * (TAPS * PER_GROUP) + tap * PER_GROUP + run * RUN)[:, None] + channel[None, :]
+                factor = tl.load(kernels + place, mask=is_output[:, None] & own, other=0.0)
+                total = tl.dot(value.to(factor.dtype), tl.trans(factor), total, input_precision=PRECISION)
+    if BIASED:
+        total += tl.load(bias + output, mask=is_output, other=0.0).to(DTYPE)[None, :]
+    if CHANNELS_LAST:
+        target = (index * OUT)[:, None] + output[None, :]
+    else:
+        target = (n * OUT * positions_per_image + p)[:, None] + (output.to(tl.int64) * positions_per_image)[None, :]
+    tl.store(out + target, total.to(out.dtype.element_ty), mask=inside[:, None] & is_output[None, :])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,11 +64,12 @@ class SupernetEvaluation:
         proxies = {key: spec if spec.cache is None else replace(spec, memory_limit=0) for key, spec in self.proxies.items()}
         return {**self.__dict__, "proxies": proxies, "_supernet": None, "quiet": True}
 
-    def prepare(self, *, keep: bool = True) -> None:
+    def prepare(self, *, keep: bool = True, share_on: Sequence[str] = ()) -> None:
         """Train the network, or go on with its training.
 
         Args:
             keep: keep it in this process, which will evaluate texts itself.
+            share_on: not used: processes have the network and its features for themselves.
 
         Raises:
             Interrupted: SIGINT or SIGTERM was received; the weights are saved.
@@ -78,6 +79,9 @@ class SupernetEvaluation:
         self._get()
         if not keep:
             self._supernet = None
+
+    def release(self) -> None:
+        """Nothing is kept for others."""
 
     def __call__(self, text: str) -> EvaluationResult:
         """Evaluate a decoder of the space."""

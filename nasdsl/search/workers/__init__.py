@@ -78,6 +78,20 @@ def parse_workers(spec: str, timeout: float | None = None) -> tuple[str, int | N
     return match["kind"], count, match["address"]
 
 
+def shared_gpus_of(spec: str) -> list[str]:
+    """The GPUs on which several workers of a specification are going to evaluate.
+
+    Raises:
+        WorkerError: see `parse_workers`.
+    """
+    kind, count, _ = parse_workers(spec)
+    if kind != "process" or count is None:
+        return []
+    from nasdsl.search.workers.process import shared_gpus
+
+    return shared_gpus(count)
+
+
 def make_workers(spec: str, evaluate: Evaluate, timeout: float | None = None, identity: str | None = None) -> Workers:
     """Start workers, and return them when they are ready. (Those of a folder are started by others, at any time.)
 

@@ -49,6 +49,12 @@ def start_processes(evaluate: Evaluate, count: int, timeout: float | None) -> Po
         raise CannotStart(f"{error}; {MAIN_GUARD}") from None
 
 
+def shared_gpus(count: int) -> list[str]:
+    """The GPUs that several of `count` processes see, by the names that these have in ``CUDA_VISIBLE_DEVICES``."""
+    gpus = _visible_gpus()
+    return gpus[: max(0, count - len(gpus))]
+
+
 def pickle_evaluation(evaluate: Evaluate) -> bytes:
     """Pickle `evaluate`.
 

@@ -17,7 +17,7 @@ import re
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -30,15 +30,13 @@ from nasdsl.data import UnreadableImage
 from nasdsl.files import make_folder, read_json, sync_folder, write_bytes
 from nasdsl.training.progress import ProgressBar
 from nasdsl.training.proxy.errors import NonFiniteFeatures, ProxyError
+from nasdsl.training.proxy.feature_batches import FeatureFunction
 from nasdsl.training.proxy.features import FeatureLayout, Features, Maps
 
 FORMAT: Final = 1
 """Version of the file and of how features are computed; part of every key, so a new version makes all features anew."""
 SYNC_EVERY: Final = 5.0
 """Seconds between two times that the file and its progress are flushed to the disk."""
-
-FeatureFunction = Callable[[int], Maps]
-"""Computes the maps [copies, C, h, w] by level of the picture with this index. Raises UnreadableImage."""
 
 
 def load_or_compute_features(
@@ -73,8 +71,9 @@ def load_or_compute_features(
                     "folder as cache, or take fewer levels, dtype float16, or mirror=False"
                 )
             values, skipped = torch.empty(layout.offsets[-1], dtype=dtype), dict[int, str]()
-            for picture in range(len(layout.padded_sizes)):
-                numbers = _compute_picture(picture, layout, compute, dtype, skipped)
+            pictures = range(len(layout.padded_sizes))
+            for picture, maps in zip(pictures, compute(pictures), strict=True):
+                numbers = _numbers_of(picture, maps, layout, dtype, skipped)
                 values[layout.offsets[picture] : layout.offsets[picture + 1]] = numbers
                 progress.update(picture + 1)
             return Features(values, layout, skipped, mapped=False)
@@ -124,8 +123,9 @@ def _compute_file(
         file.seek(0, os.SEEK_END)
         synced = time.monotonic()
         try:
-            for picture in range(done, len(layout.padded_sizes)):
-                numbers = _compute_picture(picture, layout, compute, dtype, skipped)
+            pictures = range(done, len(layout.padded_sizes))
+            for picture, maps in zip(pictures, compute(pictures), strict=True):
+                numbers = _numbers_of(picture, maps, layout, dtype, skipped)
                 file.write(numbers.view(torch.uint8).numpy().tobytes())
                 done = picture + 1
                 progress.update(done)
@@ -138,14 +138,12 @@ def _compute_file(
     return skipped
 
 
-def _compute_picture(
-    picture: int, layout: FeatureLayout, compute: FeatureFunction, dtype: torch.dtype, skipped: dict[int, str]
+def _numbers_of(
+    picture: int, maps: Maps | UnreadableImage, layout: FeatureLayout, dtype: torch.dtype, skipped: dict[int, str]
 ) -> Tensor:
     """All numbers of a picture [n], in the order of the layout; zeros for an unreadable one, which is added to `skipped`."""
-    try:
-        maps = compute(picture)
-    except UnreadableImage as error:
-        skipped[picture] = str(error)
+    if isinstance(maps, UnreadableImage):
+        skipped[picture] = str(maps)
         return torch.zeros(layout.offsets[picture + 1] - layout.offsets[picture], dtype=dtype)
     parts = []
     for copy in range(layout.copies):
@@ -153,8 +151,8 @@ def _compute_picture(
             found, expected = tuple(maps[name].shape), (layout.copies, channels, *layout.shape(picture, name))
             if found != expected:
                 raise ProxyError(f"{name} of image {picture} has the shape {list(found)}; expected {list(expected)}")
-            parts.append(maps[name][copy].permute(1, 2, 0).reshape(-1).to("cpu", dtype))
-    numbers = torch.cat(parts)
+            parts.append(maps[name][copy].permute(1, 2, 0).reshape(-1).to(dtype))
+    numbers = torch.cat(parts).cpu()
     if not bool(numbers.isfinite().all()):
         stored = str(dtype).removeprefix("torch.")
         remedy = "take other weights" if stored == "float32" else "take dtype float32, or other weights"
@@ -196,7 +194,7 @@ class _CacheFolder:
         self._write(self._progress, {"pictures": pictures, "skipped": skipped})
 
     def invalidate(self) -> None:
-        """Remove the mark of a complete cache whose file is to be made anew: it must not be there when that has its size again."""
+        """Remove the mark of a complete cache whose file is made anew: it must not be there when that has its size again."""
         if self._finished.exists():
             self._finished.unlink()
             sync_folder(self.path)

@@ -155,6 +155,32 @@ class _Positives(NamedTuple):
     centerness: Tensor
 
 
+class BatchPositives(NamedTuple):
+    """The positive locations of a batch of N crops with L locations each: indices [n] into all N * L, and their targets.
+
+    On a GPU, only these are copied to it.
+    """
+
+    indices: Tensor
+    labels: Tensor
+    distances: Tensor
+    centerness: Tensor
+
+    def dense(self, crops: int, locations: int) -> LocationTargets:
+        """The targets at all locations of the batch.
+
+        Args:
+            crops, locations: N and L.
+        """
+        labels = torch.full((crops * locations,), -1, device=self.indices.device)
+        distances, centerness = self.distances.new_zeros(len(labels), 4), self.centerness.new_zeros(len(labels))
+        labels[self.indices] = self.labels.long()
+        distances[self.indices] = self.distances
+        centerness[self.indices] = self.centerness
+        shape = (crops, locations)
+        return LocationTargets(labels.view(shape), distances.view(*shape, 4), centerness.view(shape))
+
+
 class TargetCache:
     """Annotations of crops, and targets at their locations. Targets are computed at first use; only positive locations are
     kept, which are a few kilobytes a crop.
@@ -190,27 +216,28 @@ class TargetCache:
 
     def at_locations(self, crops: Sequence[Crop], method: Method, shapes: Shapes) -> LocationTargets:
         """The targets of `method`, whose targets are `LocationTargets`, for these crops, for levels of these shapes."""
+        return self.positives(crops, method, shapes).dense(len(crops), locations_of(shapes))
+
+    def positives(self, crops: Sequence[Crop], method: Method, shapes: Shapes) -> BatchPositives:
+        """The positive locations of the same targets."""
         cached = self._positives.setdefault((method, tuple(shapes.items())), {})
         for crop in crops:
             if crop not in cached:
                 cached[crop] = self._compute(crop, method, shapes)
-        count = sum(height * width for height, width in shapes.values())
-        positives = [cached[crop] for crop in crops]
-        index = torch.cat([row * count + p.indices for row, p in enumerate(positives)])
-        labels = torch.full((len(crops) * count,), -1)
-        distances, centerness = torch.zeros(len(labels), 4), torch.zeros(len(labels))
-        labels[index] = torch.cat([p.labels for p in positives]).long()
-        distances[index] = torch.cat([p.distances for p in positives])
-        centerness[index] = torch.cat([p.centerness for p in positives])
-        shape = (len(crops), count)
-        return LocationTargets(labels.view(shape), distances.view(*shape, 4), centerness.view(shape))
+        count, found = locations_of(shapes), [cached[crop] for crop in crops]
+        return BatchPositives(
+            torch.cat([row * count + p.indices for row, p in enumerate(found)]),
+            torch.cat([p.labels for p in found]),
+            torch.cat([p.distances for p in found]),
+            torch.cat([p.centerness for p in found]),
+        )
 
     def unassigned_share(self, crops: Sequence[Crop], method: Method, shapes: Shapes) -> float:
         """Share of the boxes in these crops that are assigned to no location, so that they are in no loss; 0 without boxes.
 
         A box is recovered from each positive location. Of equal boxes, all count as assigned.
         """
-        self.at_locations(crops, method, shapes)
+        self.positives(crops, method, shapes)
         cached = self._positives[method, tuple(shapes.items())]
         strides = strides_of(shapes)
         locations = torch.cat([level_locations(x, stride) for x, stride in zip(shapes.values(), strides, strict=True)])
@@ -229,3 +256,8 @@ class TargetCache:
         index = torch.nonzero(dense.labels[0] >= 0).squeeze(1)
         labels, distances, centerness = (x[0, index].clone() for x in dense)
         return _Positives(index, labels.int(), distances, centerness)
+
+
+def locations_of(shapes: Shapes) -> int:
+    """The number of locations of levels of these shapes."""
+    return sum(height * width for height, width in shapes.values())

@@ -28,11 +28,11 @@ def default_settings(images: int) -> Mapping[str, Any]:
 
 
 def settings_of_earlier(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """What a search had for the settings of `SMALL`, by the ``proxy`` of its ``search.json``.
+    """What a search had for the settings of `SMALL` and for the precision, by the ``proxy`` of its ``search.json``.
 
-    A resumed search keeps them, whatever the defaults are by now.
+    A resumed search keeps them, whatever the defaults are by now, and whatever its machine has.
     """
-    return {name: recorded[name] for name in SMALL if name in recorded}
+    return {name: recorded[name] for name in (*SMALL, "precision") if name in recorded}
 
 
 def describe(spec: ProxySpec) -> str:

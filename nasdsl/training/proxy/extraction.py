@@ -15,8 +15,8 @@ from nasdsl.data import Dataset, Transform, UnreadableImage
 from nasdsl.detection.backbones import BackboneError, FeatureExtractor, make_backbone
 from nasdsl.detection.detector import DetectorError
 from nasdsl.detection.factory import load_detector
-from nasdsl.training.proxy.cache import FeatureFunction
 from nasdsl.training.proxy.errors import ProxyError
+from nasdsl.training.proxy.feature_batches import FeatureFunction, features_in_batches
 from nasdsl.training.proxy.features import FeatureLayout, Level, Maps, Size
 from nasdsl.training.proxy.spec import ProxySpec
 
@@ -88,17 +88,21 @@ def make_layout(out_channels: Mapping[str, int], sizes: Sequence[Size], spec: Pr
 def backbone_feature_function(
     dataset: Dataset, extractor: FeatureExtractor, layout: FeatureLayout, spec: ProxySpec, device: torch.device
 ) -> FeatureFunction:
-    """A function that computes the maps of a picture."""
+    """A function that computes the maps of pictures."""
     transform = _transform(spec)
     extractor = extractor.to(device)
 
+    def load(picture: int) -> tuple[Tensor, Size]:
+        return transform.prepare(dataset[picture]).image, layout.padded_sizes[picture]
+
     @torch.no_grad()
-    def compute(picture: int) -> Maps:
-        image = transform.prepare(dataset[picture]).image.to(device)
-        maps: Maps = extractor(preprocess(image, extractor, layout.padded_sizes[picture], mirror=layout.copies == 2))
+    def compute(loaded: list[tuple[Tensor, Size]]) -> Maps:
+        mirror = layout.copies == 2
+        pixels = [preprocess(image.to(device), extractor, size, mirror=mirror) for image, size in loaded]
+        maps: Maps = extractor(torch.cat(pixels))
         return maps
 
-    return compute
+    return features_in_batches(load, layout.padded_sizes.__getitem__, compute, device)
 
 
 def preprocess(image: Tensor, extractor: FeatureExtractor, size: Size, *, mirror: bool) -> Tensor:

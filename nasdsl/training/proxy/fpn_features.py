@@ -13,8 +13,8 @@ from nasdsl.backends.module import DecoderModule, Fpn
 from nasdsl.files import write_bytes
 from nasdsl.ir import Graph
 from nasdsl.torch_files import load_torch_file
-from nasdsl.training.proxy.cache import FeatureFunction
 from nasdsl.training.proxy.crops import Annotations
+from nasdsl.training.proxy.feature_batches import FeatureFunction, features_in_batches
 from nasdsl.training.proxy.features import FeatureLayout, Features, Level, Maps
 
 
@@ -26,25 +26,28 @@ def fpn_layout(graph: Graph, backbone_layout: FeatureLayout) -> FeatureLayout:
 
 
 def fpn_feature_function(backbone_features: Features, make_fpn: Callable[[], Fpn], device: torch.device) -> FeatureFunction:
-    """A function that computes the fpn outputs of a picture.
+    """A function that computes the fpn outputs of pictures.
 
     `make_fpn` is called for the first picture only, when the cache is locked: so no other process trains the same fpn.
     """
     made: list[Fpn] = []
+    layout = backbone_features.layout
+    mirrored = [False, True][: layout.copies]
 
-    def compute(picture: int) -> Maps:
+    def load(picture: int) -> list[Maps]:
+        """Of each copy; they are read when they are joined."""
+        return [{name: backbone_features.full_map(picture, copy, name) for name in layout.levels} for copy in mirrored]
+
+    def compute(loaded: list[list[Maps]]) -> Maps:
         if not made:
-            made.append(make_fpn())
-        mirrored = [False, True][: backbone_features.layout.copies]
+            made.append(make_fpn())  # it may be trained now
+        copies = [maps for of_picture in loaded for maps in of_picture]
         with torch.no_grad():
-            maps = {
-                name: torch.stack([backbone_features.full_map(picture, copy, name) for copy in mirrored]).to(device).float()
-                for name in made[0].input_levels
-            }
-            outputs: Maps = made[0](maps)
+            joined = {name: torch.stack([maps[name] for maps in copies]).to(device).float() for name in made[0].input_levels}
+            outputs: Maps = made[0](joined)
         return outputs
 
-    return compute
+    return features_in_batches(load, layout.padded_sizes.__getitem__, compute, device)
 
 
 def load_or_train_fpn(module: DecoderModule, path: Path | None, train: Callable[[DecoderModule], DecoderModule]) -> Fpn:

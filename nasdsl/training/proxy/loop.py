@@ -3,47 +3,33 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nasdsl.decoder import Decoder
 from nasdsl.detection.detector import DetectorError
 from nasdsl.detection.factory import make_method as detection_method
 from nasdsl.detection.method import Method
+from nasdsl.detection.positives import is_read_at_once
 from nasdsl.detection.pyramid import RawDetections
-from nasdsl.training.ema import make_ema
 from nasdsl.training.errors import Diverged
 from nasdsl.training.proxy.crops import Size
 from nasdsl.training.proxy.errors import ProxyError, Stopped
 from nasdsl.training.proxy.loader import CropBatch
-from nasdsl.training.proxy.spec import DTYPES, ProxySpec
-from nasdsl.training.schedule import cosine, one_cycle
+from nasdsl.training.proxy.spec import ProxySpec
+from nasdsl.training.proxy.step import StepRunner, TrainingStep, autocast
+from nasdsl.training.proxy.timer import Timer
 
 StepCallback = Callable[[int, float], bool | None]
-"""Called after each training step with its number, from 1, and its loss; return True to stop the evaluation early."""
+"""Called for each training step with its number, from 1, and its loss; return True to stop the evaluation early. On a GPU,
+which is not waited for at each step, it is called for several steps at a time."""
 
 
-@dataclass
-class Timer:
-    """Seconds spent in each part of the work. On a GPU, which computes asynchronously, a part may still be computed when the
-    next one is being timed."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def time(self, part: str) -> Iterator[None]:
-        """Add the time that the block takes to a part."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+READS: Final = 20
+"""How often the CPU reads the losses of a training on a GPU, and so notices divergence: early stopping looks at quarters."""
 
 
 def make_method(decoder: Decoder, options: Mapping[str, Any]) -> Method:
@@ -76,32 +62,25 @@ def train_decoder(
         Diverged: a loss is not finite.
         Stopped: `on_step` returned True.
     """
-    average = make_ema(module, spec.average) if spec.average is not None else None
-    optimizer = torch.optim.Adam(module.parameters(), spec.learning_rate, fused=True)
-    module.train()
-    for step in range(1, spec.iterations + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = spec.learning_rate * _rate_factor(spec, step - 1)
+    device = next(module.parameters()).device
+    step = TrainingStep(module, method, spec, device, timer)
+    run = StepRunner(step, method, spec, device)
+    every = 1 if is_read_at_once(device) else max(1, spec.iterations // READS)
+    for number in range(1, spec.iterations + 1):
         with timer.time("data"):
             batch = next(batches)
+        run(batch)
+        if number % every and number < spec.iterations:
+            continue
         with timer.time("compute"):
-            with _autocast(batch, spec):
-                predictions = module(batch.features)
-            losses = method.at((step - 1) / spec.iterations).losses(predictions, batch.targets)
-            total = torch.stack(list(losses.values())).sum()
-            value = total.item()
-            if not math.isfinite(value):
-                each = ", ".join(f"{name} {loss.item():.4g}" for name, loss in losses.items())
-                raise Diverged(f"the loss is not finite at step {step} of {spec.iterations} ({each})")
-            optimizer.zero_grad()
-            total.backward()  # type: ignore[no-untyped-call]  # torch's own annotation is missing
-            optimizer.step()
-        if average is not None:
-            with timer.time("average"):
-                average.update_parameters(module)
-        if on_step is not None and on_step(step, value):
-            raise Stopped(step, value)
-    return module if average is None else average.module
+            found = step.read()
+        for done, losses in enumerate(found, number - len(found) + 1):
+            if not math.isfinite(losses.total):
+                each = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.each.items())
+                raise Diverged(f"the loss is not finite at step {done} of {spec.iterations} ({each})")
+            if on_step is not None and on_step(done, losses.total):
+                raise Stopped(done, losses.total)
+    return module if step.average is None else step.average.module
 
 
 class ValidationResult(NamedTuple):
@@ -124,36 +103,22 @@ def validate(
         Diverged: they are not finite.
     """
     module.eval()
-    sums: dict[str, float] = {}
-    divisors: dict[str, float] = {}
+    sums: dict[str, Tensor] = {}  # [2]: totals and divisors, which are read once: a GPU goes on meanwhile
     least: dict[str, float] = {}
     detections: list[RawDetections] = []
     for batch in batches:
-        with _autocast(batch, spec):
+        with autocast(next(iter(batch.features.values())).device, spec):
             predictions = module(batch.features)
         for name, term in method.loss_terms(predictions, batch.targets).items():
-            sums[name] = sums.get(name, 0.0) + term.total.item()
-            divisors[name] = divisors.get(name, 0.0) + term.divisor.item()
+            parts = torch.stack([term.total, term.divisor]).double()
+            sums[name] = sums[name] + parts if name in sums else parts
             least[name] = term.least
         if crop_size is not None:
             found = method.detect(predictions, [crop_size] * len(batch.targets[0]))
             detections += [{name: x.cpu() for name, x in one.items()} for one in found]
-    losses = {name: total / max(divisors[name], least[name]) for name, total in sums.items()}
+    read = dict(zip(sums, torch.stack(list(sums.values())).tolist(), strict=True))
+    losses = {name: total / max(divisor, least[name]) for name, (total, divisor) in read.items()}
     if not all(map(math.isfinite, losses.values())):
         each = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
         raise Diverged(f"the loss on meta-val is not finite after {spec.iterations} steps ({each})")
     return ValidationResult(losses, detections)
-
-
-def _autocast(batch: CropBatch, spec: ProxySpec) -> AbstractContextManager[object]:
-    device = next(iter(batch.features.values())).device.type
-    return torch.autocast(device, DTYPES[spec.precision], enabled=spec.precision != "float32")
-
-
-def _rate_factor(spec: ProxySpec, step: int) -> float:
-    """The fraction of the learning rate at `step`, counted from 0."""
-    if spec.schedule == "constant":
-        return 1.0
-    if spec.schedule == "cosine":
-        return cosine(step, spec.iterations, 0.0)
-    return one_cycle(step, spec.iterations, rise=0.3, start=0.04, final=0.0)

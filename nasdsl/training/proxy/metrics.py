@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from nasdsl.detection.pyramid import RawDetections
-from nasdsl.evaluation import evaluate, to_results
 from nasdsl.training.proxy.crops import Annotations
 from nasdsl.training.proxy.errors import ProxyError
 
@@ -28,6 +27,8 @@ def average_precision(
     Raises:
         ProxyError: there are no boxes in the crops.
     """
+    from nasdsl.evaluation import evaluate, to_results  # needs pycocotools, which losses do not
+
     truth = _ground_truth(annotations, size, classes, category_ids)
     coco = evaluate(truth, to_results(detections, list(range(1, len(annotations) + 1)), category_ids), ("coco",)).coco
     assert coco is not None

@@ -22,7 +22,7 @@ DTYPES: Final[Mapping[str, torch.dtype]] = {
     "bfloat16": torch.bfloat16,
 }
 """Types that features can be stored in."""
-PRECISIONS: Final = ("float32", "bfloat16")
+PRECISIONS: Final = ("auto", "float32", "bfloat16")
 
 _ADDED: Final[Mapping[str, Any]] = {
     "schedule": "constant", "seeds": 1, "reward_losses": None, "unassigned_loss": None, "improvements": False,
@@ -69,7 +69,9 @@ class ProxySpec:
         improvements: train decoders that predict as FCOS does with FCOS's improvements: another prediction, center sampling and
             the GIoU loss, as the full training does with its setting of this name.
         method: options of what the decoders predict, such as those of `nasdsl.detection.fcos.Fcos`.
-        precision: precision of the computation; ``bfloat16`` is mixed precision.
+        precision: precision of the computation; ``bfloat16`` is mixed precision. ``auto`` becomes bfloat16 where the device
+        is a GPU
+            that has it, and float32 elsewhere: here and now, so that all processes of a search have the same.
         channels_last: use the channels-last memory format.
         device: device of the computation; ``auto`` is a GPU if there is one.
         dtype: type that features are stored in; ``float16`` and ``bfloat16`` need half the space.
@@ -102,7 +104,7 @@ class ProxySpec:
     unassigned_loss: float | None = None
     improvements: bool = False
     method: Mapping[str, Any] = field(default_factory=dict)
-    precision: str = "float32"
+    precision: str = "auto"
     channels_last: bool = True
     device: str = "auto"
     dtype: str = "float16"
@@ -124,6 +126,8 @@ class ProxySpec:
             object.__setattr__(self, "classes", tuple(self.classes))
         if self.reward_losses is not None:
             object.__setattr__(self, "reward_losses", tuple(self.reward_losses))
+        if self.precision == "auto":
+            object.__setattr__(self, "precision", "bfloat16" if _has_bfloat16(self.device) else "float32")
         problems = [f"{name} is {getattr(self, name)!r}; expected {expected}" for name, expected in self._problems()]
         if problems:
             raise ProxyError("the proxy task cannot be made: " + "; ".join(problems))
@@ -165,6 +169,15 @@ class ProxySpec:
             "memory_limit": ("0 or more bytes", self.memory_limit >= 0),
         }
         return [(name, wanted) for name, (wanted, right) in expected.items() if not right]
+
+
+def _has_bfloat16(device: str) -> bool:
+    """Whether a device is a GPU that computes in bfloat16: NVIDIA's do from compute capability 8 on."""
+    match = re.fullmatch(r"auto|cuda(?::(?P<number>\d+))?", device)
+    if match is None:
+        return False
+    number = int(match["number"] or 0)
+    return torch.cuda.device_count() > number and torch.cuda.get_device_capability(number)[0] >= 8
 
 
 def setting_descriptions() -> dict[str, str]:

@@ -6,6 +6,7 @@ import hashlib
 import math
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
@@ -22,7 +23,7 @@ from nasdsl.machine import device_problem
 from nasdsl.predictions import Fcos
 from nasdsl.training.errors import Diverged
 from nasdsl.training.progress import ProgressBar
-from nasdsl.training.proxy.cache import FeatureFunction, cache_folder, digest, load_or_compute_features
+from nasdsl.training.proxy.cache import cache_folder, digest, load_or_compute_features
 from nasdsl.training.proxy.crops import CropSampler, TargetCache, load_annotations, split
 from nasdsl.training.proxy.errors import ProxyError, translate_errors
 from nasdsl.training.proxy.extraction import (
@@ -32,14 +33,18 @@ from nasdsl.training.proxy.extraction import (
     make_layout,
     resized_sizes,
 )
+from nasdsl.training.proxy.feature_batches import FeatureFunction
 from nasdsl.training.proxy.features import FeatureLayout, Features, Size
 from nasdsl.training.proxy.fpn_features import annotations_key, fpn_feature_function, fpn_layout, load_or_train_fpn
 from nasdsl.training.proxy.latency import median_seconds, random_features
 from nasdsl.training.proxy.loader import CropLoader
-from nasdsl.training.proxy.loop import StepCallback, Timer, make_method, train_decoder, validate
+from nasdsl.training.proxy.loop import StepCallback, make_method, train_decoder, validate
 from nasdsl.training.proxy.memory import current_limit, limit_memory, retain_freed_memory
 from nasdsl.training.proxy.metrics import average_precision
+from nasdsl.training.proxy.resident import ResidentFeatures
+from nasdsl.training.proxy.sharing import Handles, SharedFeatures, make_resident
 from nasdsl.training.proxy.spec import DTYPES, ProxySpec
+from nasdsl.training.proxy.timer import Timer
 from nasdsl.training.proxy.zero_cost import ZERO_COST, zero_cost_score
 
 _WEIGHTS_STREAM: Final = 3
@@ -118,6 +123,8 @@ class ProxyTask:
         retain_freed_memory(self.device)
         self._memory_limit = current_limit(self.device)
         self._fpn: str | None = None
+        self._resident: tuple[Features, ResidentFeatures | None] | None = None
+        self._handles: Handles = {}
         if spec.fpn is not None:
             decoder = self.load(spec.fpn)
             self.features = self._fpn_features(decoder)  # trains the fpn on the backbone's features
@@ -159,7 +166,8 @@ class ProxyTask:
                 report = _recorder(curve, None if index else on_step)
                 trained = self._train(module, method, timer, report, index)
                 with timer.time("validation"):
-                    reward, found = self.validate(trained, self.loader(module, method), index)
+                    loader = self.loader(module, method, self._computed_dtype)
+                    reward, found = self.validate(trained, loader, index)
                 rewards.append(-statistics.fmean(curve) if spec.reward == "training_loss" else reward)
                 losses.append(found)
         means = {name: statistics.fmean(each[name] for each in losses) for name in losses[0]}
@@ -244,7 +252,7 @@ class ProxyTask:
         """Train the decoder, or its head in the second stage; return the module to validate."""
         spec = self.spec
         crops = self.crop_sampler.sample(self._split(index)[0], spec.batch_size, spec.iterations, spec.seed + index)
-        batches = self.loader(module, method).batches(crops)
+        batches = self.loader(module, method, self._computed_dtype).batches(crops)
         return train_decoder(module if self._fpn is None else module.head, batches, method, spec, timer, on_step)
 
     def validate(self, trained: nn.Module, loader: CropLoader, index: int = 0) -> tuple[float, dict[str, float]]:
@@ -296,8 +304,11 @@ class ProxyTask:
             raise Diverged(f"its {spec.reward} is {score}; expected a finite number")
         return ProxyResult(score, {}, {**timer.seconds, "seconds": time.perf_counter() - start})
 
-    def loader(self, module: DecoderModule, method: Method) -> CropLoader:
+    def loader(self, module: DecoderModule, method: Method, dtype: torch.dtype = torch.float32) -> CropLoader:
         """The loader of batches for a decoder.
+
+        Args:
+            dtype: of the features that batches have.
 
         Raises:
             ProxyError: the decoder reads features that are not cached.
@@ -316,7 +327,34 @@ class ProxyTask:
             self._crop_size,
             self.device,
             self.spec.channels_last,
+            self._resident_features(),
+            dtype,
         )
+
+    @property
+    def _computed_dtype(self) -> torch.dtype:
+        """The type that features are computed with. Autocast would convert them once for each layer that reads them."""
+        return torch.float32 if self.device.type == "cpu" else DTYPES[self.spec.precision]
+
+    def _resident_features(self) -> ResidentFeatures | None:
+        """The features in the memory of the GPU, copied to it when they are first needed; None without a GPU."""
+        if self._resident is None or self._resident[0] is not self.features:
+            self._resident = None  # frees those of the backbone before those of the fpn are copied
+            self._resident = self.features, make_resident(self.features, self.device, self._handles)
+        return self._resident[1]
+
+    def share(self, gpus: Sequence[str]) -> SharedFeatures:
+        """Copy the features to GPUs for processes that `attach` them.
+
+        Args:
+            gpus: names of the GPUs that this process sees.
+        """
+        self._resident = None
+        return SharedFeatures(self.features, gpus)
+
+    def attach(self, handles: Handles) -> None:
+        """Use features that another process has in the GPU's memory, of the same task."""
+        self._handles = handles
 
     def _fpn_features(self, decoder: Decoder) -> Features:
         """The fpn outputs of a decoder for all pictures; trains the fpn, unless it is cached."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
@@ -11,8 +11,9 @@ from typing import Final, NamedTuple
 
 import torch
 
-from nasdsl.data import Dataset
+from nasdsl.data import Dataset, UnreadableImage
 from nasdsl.training.proxy.extraction import backbone_feature_function, make_frozen_backbone, make_layout, resized_sizes
+from nasdsl.training.proxy.feature_batches import FeatureFunction
 from nasdsl.training.proxy.fpn_features import fpn_feature_function
 from nasdsl.training.proxy.memory import peak_memory, reset_peak_memory, resident_memory
 from nasdsl.training.proxy.spec import ProxySpec
@@ -23,6 +24,8 @@ IMAGES: Final = 12
 """Images, spread over the data, that decoders are trained on."""
 STEPS: Final = 3
 """Steps that are timed, after a first one in which memory is allocated."""
+STEPS_ON_GPU: Final = 24
+"""The same on a GPU: most of them are replays of a graph, as nearly all of a whole training are."""
 MOST_PIXELS: Final = 2**20
 """Pixels of a batch that is measured on a CPU; of a larger one a part is measured, because its time is proportional."""
 
@@ -122,10 +125,11 @@ def _time_evaluations(
 
 def _measured(spec: ProxySpec, device: torch.device) -> tuple[ProxySpec, float]:
     """The task that is measured: a few steps, of a part of the batch on a CPU; and the share of the batch."""
-    batch = spec.batch_size
+    batch, steps = spec.batch_size, STEPS_ON_GPU
     if device.type == "cpu":
+        steps = STEPS
         batch = min(batch, max(2, MOST_PIXELS // spec.size**2))
-    measured = replace(spec, cache=None, memory_limit=2**62, seeds=1, iterations=STEPS + 1, batch_size=batch)
+    measured = replace(spec, cache=None, memory_limit=2**62, seeds=1, iterations=steps + 1, batch_size=batch)
     return measured, batch / spec.batch_size
 
 
@@ -135,15 +139,19 @@ def _seconds_of_features(few: Dataset, spec: ProxySpec, device: torch.device) ->
     return _seconds_of_each(backbone_feature_function(few, extractor, layout, spec, device), len(few))
 
 
-def _seconds_of_each(compute: Callable[[int], dict[str, torch.Tensor]], images: int) -> float:
-    """Seconds of an image, from a few of them; the first one is not measured."""
-    times = []
-    for index in range(min(images, STEPS + 1)):
+def _seconds_of_each(compute: FeatureFunction, images: int) -> float:
+    """Mean seconds of an image, from a few of them; the first one, in which libraries prepare themselves, is not measured."""
+
+    def seconds(pictures: range) -> float:
         start = time.perf_counter()
-        for maps in compute(index).values():
-            maps.cpu()
-        times.append(time.perf_counter() - start)
-    return median(times[1:] or times)
+        for maps in compute(pictures):
+            if not isinstance(maps, UnreadableImage):
+                for values in maps.values():
+                    values.cpu()
+        return (time.perf_counter() - start) / len(pictures)
+
+    first = seconds(range(1))
+    return seconds(range(1, min(images, STEPS + 1))) if images > 1 else first
 
 
 def _time_decoder(task: ProxyTask, text: str, share: float, val: int) -> EvaluationTime:

@@ -17,7 +17,7 @@ from torch import nn
 
 from nasdsl.data import UnreadableImage, open_dataset
 from nasdsl.training.proxy import ProxyError, ProxyTask, cache
-from nasdsl.training.proxy.cache import FeatureFunction, load_or_compute_features
+from nasdsl.training.proxy.cache import load_or_compute_features
 from nasdsl.training.proxy.extraction import (
     cache_key,
     dataset_digest,
@@ -26,6 +26,7 @@ from nasdsl.training.proxy.extraction import (
     resized_sizes,
     weights_digest,
 )
+from nasdsl.training.proxy.feature_batches import features_in_batches
 from nasdsl.training.proxy.features import FeatureLayout, Features, Level, Maps
 
 KEY = {"of": "tests"}
@@ -41,11 +42,12 @@ def maps(picture: int) -> Maps:
     return made
 
 
-def make(folder: Path | None, compute: FeatureFunction = maps, key: dict[str, Any] = KEY, **options: Any) -> Features:
+def make(folder: Path | None, compute: Callable[[int], Maps] = maps, key: dict[str, Any] = KEY, **options: Any) -> Features:
     options = {"memory_limit": 0, "quiet": True, **options}
     if folder is None:
         options["memory_limit"] = 1 << 20
-    return load_or_compute_features("numbers", key, LAYOUT, compute, torch.float32, cache=folder, **options)
+    of_all = features_in_batches(compute, lambda picture: None, lambda loaded: loaded[0], torch.device("cpu"))
+    return load_or_compute_features("numbers", key, LAYOUT, of_all, torch.float32, cache=folder, **options)
 
 
 def assert_right(features: Features) -> None:
@@ -123,6 +125,17 @@ def test_progress_beyond_the_end_of_the_file_is_ignored(tmp_path: Path) -> None:
     again = Counting()
     assert_right(make(tmp_path, again))
     assert again.pictures == list(range(6))
+
+
+def test_a_cache_that_is_made_anew_is_not_marked_as_complete(tmp_path: Path) -> None:
+    """Until it is: after a power cut its file can have the right size, and not yet the numbers."""
+    make(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    os.truncate(folder / "features.bin", 10)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, failing_at(3, KeyboardInterrupt()))
+    assert not (folder / "features.json").exists()
+    assert_right(make(tmp_path))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "longer"])

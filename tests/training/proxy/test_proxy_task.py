@@ -30,13 +30,13 @@ from nasdsl.training.proxy import (
     ProxySpec,
     ProxyTask,
     Stopped,
-    loop,
 )
 from nasdsl.training.proxy.crops import Annotations, load_annotations
 from nasdsl.training.proxy.features import Features
 from nasdsl.training.proxy.loader import CropLoader, _prefetch
 from nasdsl.training.proxy.loop import make_method, validate
 from nasdsl.training.proxy.metrics import average_precision
+from nasdsl.training.proxy.timer import Timer
 
 HEADS = ("conv_3x3(bias=true)", "conv_1x1 -> conv_1x1")
 
@@ -212,9 +212,9 @@ def test_batches_for_another_device_are_the_same(task: ProxyTask) -> None:
         }
         assert all(x.device.type == "meta" for x in (*far.features.values(), *far.targets))
         assert [x.shape for x in near.targets] == [x.shape for x in far.targets]
-    stored = there.load(crops[0]).features
-    assert stored["c4"].dtype == torch.bfloat16
-    assert torch.equal(stored["c4"].float(), here.load(crops[0]).features["c4"])
+    copied = there._on_host(crops[0]).maps
+    assert copied["c4"].dtype == torch.bfloat16
+    assert torch.equal(copied["c4"].float(), here.load(crops[0]).features["c4"])
 
 
 # ------------------------------------------------------------------------------------------------------------- reward ap
@@ -395,7 +395,7 @@ def test_heads_are_trained_on_the_outputs_of_the_trained_fpn(task: ProxyTask, he
     """The maps are those of the module that evaluating the text trains."""
     decoder = task.load(text())
     module = task._build(decoder)
-    trained = task._train(module, make_method(decoder, {}), loop.Timer(), None)
+    trained = task._train(module, make_method(decoder, {}), Timer(), None)
     assert list(heads.features.layout.levels) == ["p3", "p4", "p5", "p6"]
     for picture in (0, 5):
         for mirrored in (False, True):
@@ -423,7 +423,7 @@ def test_only_the_head_is_trained(heads: ProxyTask) -> None:
     decoder = heads.load(text(HEADS[1]))
     module = heads._build(decoder)
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    heads._train(module, make_method(decoder, {}), loop.Timer(), None)
+    heads._train(module, make_method(decoder, {}), Timer(), None)
     changed = {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
     assert changed
     assert all(name.startswith("head.") for name in changed)

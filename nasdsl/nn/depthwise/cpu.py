@@ -14,9 +14,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from nasdsl.nn.depthwise.space_to_batch import space_to_batch
 from nasdsl.nn.memory_format import memory_format_of
 from nasdsl.nn.tracing import is_eager
 
@@ -28,32 +29,22 @@ MIN_ELEMENTS = 2**14
 """Below this many input elements, torch's own convolution is as fast."""
 
 
-class DilatedDepthwiseConv2d(nn.Conv2d):
-    """Depthwise convolution with an odd kernel size, dilation, stride 1 and "same" padding.
-
-    Parameters and, up to rounding, results are those of ``nn.Conv2d``: [N, C, H, W] to [N, C, H, W].
-    """
-
-    def __init__(self, channels: int, kernel_size: int, dilation: int, bias: bool = True) -> None:
-        super().__init__(
-            channels, channels, kernel_size, 1, dilation * (kernel_size - 1) // 2, dilation, groups=channels, bias=bias
-        )
-
-    def forward(self, input: Tensor) -> Tensor:
-        gradients = torch.is_grad_enabled() and (input.requires_grad or self.weight.requires_grad)
-        if not supports(input, self.weight) or (not gradients and _padding(self.weight, self.dilation[0]) <= MAX_PADDING):
-            return super().forward(input)
-        out: Tensor = _Function.apply(input, self.weight, self.dilation[0])
-        return out if self.bias is None else out + self.bias.view(-1, 1, 1)
-
-
-def supports(x: Tensor, weight: Tensor) -> bool:
+def supports(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> bool:
     """Whether these are eager float32 CPU tensors of shapes for which this module's convolution is faster than torch's."""
     if not is_eager((x, weight)) or any(t.device.type != "cpu" or t.dtype != torch.float32 for t in (x, weight)):
         return False
     if torch.is_autocast_enabled("cpu") or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch's own
         return False
-    return x.dim() == 4 and x.shape[1] == weight.shape[0] and x.shape[1] % CHANNEL_BLOCK == 0 and x.numel() >= MIN_ELEMENTS
+    if x.dim() != 4 or x.shape[1] != weight.shape[0] or x.shape[1] % CHANNEL_BLOCK or x.numel() < MIN_ELEMENTS:
+        return False
+    gradients = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    return gradients or _padding(weight, dilation) > MAX_PADDING
+
+
+def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
+    """The convolution for operands that `supports` accepts; the output has the memory format of `x`."""
+    out: Tensor = _Function.apply(x, weight, dilation)
+    return out if bias is None else out + bias.view(-1, 1, 1)
 
 
 def _convolve(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
@@ -79,7 +70,7 @@ def _padded(x: Tensor, padding: int) -> Tensor:
 
 def _weight_gradient(x: Tensor, grad_output: Tensor, size: int, dilation: int) -> Tensor:
     """The gradient of the weight, [C, 1, size, size]."""
-    x, grad_output = _space_to_batch(x, dilation), _space_to_batch(grad_output, dilation)
+    x, grad_output = space_to_batch(x, dilation), space_to_batch(grad_output, dilation)
     if size == 3:
         return _weight_gradient_3x3(x, grad_output, 1)
     channels, height, width = x.shape[1:]
@@ -100,16 +91,6 @@ def _weight_gradient_3x3(x: Tensor, grad_output: Tensor, padding: int) -> Tensor
         *channels_last, weight, None, [1, 1], [padding, padding], [1, 1], False, [0, 0], len(weight), [False, True, False]
     )[1]
     return grad_weight
-
-
-def _space_to_batch(x: Tensor, dilation: int) -> Tensor:
-    """[N, C, H, W] to [dilation**2 * N, C, ceil(H / dilation), ceil(W / dilation)], zero-padded."""
-    n, channels, *size = x.shape
-    height, width = (-(-length // dilation) for length in size)
-    rows = x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-    rows = F.pad(rows, (0, 0, 0, width * dilation - size[1], 0, height * dilation - size[0]))
-    blocks = rows.view(n, height, dilation, width, dilation, channels).permute(2, 4, 0, 1, 3, 5)
-    return blocks.reshape(dilation * dilation * n, height, width, channels).permute(0, 3, 1, 2)
 
 
 class _Function(torch.autograd.Function):

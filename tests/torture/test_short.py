@@ -1,0 +1,121 @@
+"""A few cases of each subject of `make torture`, in seconds; longer ones are marked."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from torture import crashes, disk, finite, metrics, pictures, targets, workers
+from torture.runner import run
+from torture.subject import Case, Report
+from torture.subjects import subject
+
+
+def findings(started: AbstractContextManager[Case], numbers: Iterable[int]) -> list[str]:
+    """What cases find in this process."""
+    found = []
+    with started as case:
+        for number in numbers:
+            report = Report()
+            case(number, report)
+            found += [f"case {number}: {line}" for line in report.findings]
+    return found
+
+
+def test_power_cuts_and_failing_disks(tmp_path: Path) -> None:
+    assert findings(crashes.start(tmp_path), range(120)) == []
+
+
+def test_targets_equal_slow_ones(tmp_path: Path) -> None:
+    assert findings(targets.start(tmp_path), range(12)) == []
+
+
+def test_metrics_equal_those_of_pycocotools(tmp_path: Path) -> None:
+    assert findings(metrics.start(tmp_path), range(12)) == []
+
+
+@pytest.mark.parametrize("number", [0, pytest.param(3, marks=pytest.mark.long)])
+def test_weights_stay_finite(number: int, tmp_path: Path) -> None:
+    assert findings(finite.start(tmp_path, steps=8), [number]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("kills", (5, 9)),  # the feature cache, a training
+        ("pictures", range(0, len(pictures.ALL), 7)),
+        pytest.param("kills", range(25), marks=pytest.mark.long),
+        pytest.param("pictures", range(4 * len(pictures.ALL)), marks=pytest.mark.long),
+        pytest.param("workers", range(4), marks=pytest.mark.long),
+    ],
+)
+def test_commands(name: str, numbers: Iterable[int], tmp_path: Path) -> None:
+    """In a process of their own, from which the commands are forked."""
+    record = run(subject(name), numbers, folder=tmp_path)
+    assert record.total == len(list(numbers))
+    assert [f"case {f['case']}: {f['line']}" for f in record.findings] == []
+
+
+def test_a_thousand_evaluations_of_which_three_in_ten_go_wrong(tmp_path: Path) -> None:
+    """In one process; `test_commands` has those in workers."""
+    faults = workers.Faults(0.0, tmp_path / "log")
+    workers.run(tmp_path, "inline", 1000, faults)
+    report = Report()
+    workers.judge(workers.load_trials(tmp_path / "run"), faults, 1000, report)
+    assert report.counts["evaluations: fine"] > 400
+    assert all(report.counts[f"evaluations: {kind}"] > 30 for kind in workers.CHEAP)
+
+
+def test_a_clock_that_jumps_changes_no_trial_and_no_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Back and forth by weeks, as a clock that is set does."""
+    from click.testing import CliRunner
+
+    from nasdsl.cli import cli
+
+    crashes.run_search(tmp_path / "quiet", crashes.nothing)
+    with monkeypatch.context() as patched:
+        rng = random.Random(0)
+        patched.setattr("time.time", lambda: 1.7e9 + rng.uniform(-1e6, 1e6))
+        crashes.run_search(tmp_path / "jumping", crashes.nothing)
+        shown = CliRunner().invoke(cli, ["report", str(tmp_path / "jumping" / "run"), "-o", str(tmp_path / "page.html")])
+    assert shown.exit_code == 0, shown.output
+    assert "</html>" in (tmp_path / "page.html").read_text()
+    found, expected = (crashes.load_trials(tmp_path / name / "run") for name in ("jumping", "quiet"))
+    assert crashes.comparable(found) == crashes.comparable(expected)
+
+
+# ---------------------------------------------------------------------------- the torture finds what it is for
+
+
+def test_a_rename_before_the_content_is_on_the_disk_is_found(tmp_path: Path) -> None:
+    """The oldest mistake: write, rename, and no fsync between."""
+
+    def careless(folder: Path, acknowledge: crashes.Acknowledge) -> None:
+        for number, content in enumerate(crashes.CONTENTS):
+            (folder / "new").write_bytes(content)
+            (folder / "new").replace(folder / "table.csv")
+            acknowledge(number)
+
+    assert _found(crashes.Work("careless", careless, crashes.check_files, (OSError,)), tmp_path)
+
+
+def test_a_record_that_is_not_synced_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append = crashes.Journal.append
+    monkeypatch.setattr(crashes.Journal, "append", lambda self, record, sync=True: append(self, record, sync=False))
+    assert _found(next(work for work in crashes.WORKS if work.name == "journal"), tmp_path)
+
+
+def _found(work: crashes.Work, folder: Path) -> bool:
+    """Whether some power cut in a work is a finding."""
+    calls = crashes.record(work, folder / "work").calls
+    report = Report()
+    for number in range(200):
+        rng = random.Random(number)
+        until, mode = rng.randrange(len(calls) + 1), rng.choice(disk.MODES)
+        disk.write_state(calls, until, mode, rng, folder / str(number))
+        crashes.judge(work, folder / str(number), disk.acknowledged(calls, until), report)
+    return bool(report.findings)
