@@ -65,6 +65,7 @@ test-wheel: $(VENV)/.installed
 # Hours of fuzzing, comparing and killing, which may be stopped and go on behind the last case; docs/reliability.md has what came
 # of it. ONLY="fuzz differential" runs these subjects; MINUTES=10 ends each after this time; CASES=17 runs this case again.
 torture: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[fuzz]' || echo "atheris is not there: the subject guided has nothing to do"
 	PYTHONPATH="tests:$$PYTHONPATH" $(BIN)/python -m torture $(ONLY) $(if $(MINUTES),--minutes $(MINUTES)) \
 		$(foreach case,$(CASES),--case $(case))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -155,10 +157,16 @@ def _check_meaning(documents: Documents, before: Analysis, cuts: dict[Path | Non
 def _facts(analysis: Analysis, cuts: dict[Path | None, dict[int, tuple[int, str]]]) -> Iterator[tuple[Any, Any]]:
     """What names refer to, and findings, by their places in the text with its `cuts` made."""
 
+    shifts: dict[int, tuple[str, list[int], list[int]]] = {}  # of each source: its path, where it is cut, by how much it moves
+
     def place(source: Source, start: int) -> tuple[str, int]:
-        path = analysis.path_of(source)
-        made = _cuts_of(cuts, path)
-        return str(path), start + sum(len(new) - (end - at) for at, (end, new) in made.items() if at < start)
+        if id(source) not in shifts:
+            path = analysis.path_of(source)
+            made = sorted(_cuts_of(cuts, path).items())
+            longer = accumulate((len(new) - (end - at) for at, (end, new) in made), initial=0)
+            shifts[id(source)] = str(path), [at for at, _ in made], list(longer)
+        name, starts, moves = shifts[id(source)]
+        return name, start + moves[bisect_left(starts, start)]
 
     for occurrence in analysis.names.occurrences.values():
         meant: set[tuple[Any, ...]] = set()

@@ -180,6 +180,15 @@ def test_bodies_are_bounded(server: StudioServer) -> None:
     assert large.status == 200
 
 
+def test_a_body_that_does_not_come_holds_nobody_up(server: StudioServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasdsl.studio.server._Handler.timeout", 1.0)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as slow:
+        head = f"POST /{server.token}/ask HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Type: application/json\r\n"
+        slow.sendall(head.encode() + b"Content-Length: 100\r\n\r\n" + b'{"kind":')
+        assert ask(server, {"kind": "session"}).status == 200
+        assert b"200" not in slow.makefile("rb").read()  # and the connection ends
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"nul", b"[" * 100_000])
 def test_what_is_no_json_is_refused(body: bytes, server: StudioServer) -> None:
     assert send(server, "POST", "ask", body, Content_Type="application/json").status == 400

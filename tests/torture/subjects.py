@@ -9,7 +9,7 @@ from torture.subject import Subject
 MODULES = {
     name: f"torture.{name}"
     for name in (
-        "fuzz", "differential", "resumed", "strangers", "crashes", "kills", "workers", "pictures",
+        "fuzz", "guided", "differential", "resumed", "strangers", "crashes", "kills", "workers", "pictures",
         "metrics", "targets", "finite",
     )
 }  # fmt: skip
