@@ -86,7 +86,8 @@ class InferenceDetector(Detector):
             self.backbone.body.to(dtype)
             inference.to_half(self.decoder, dtype)
         self._timed_pixels = 0
-        self._selects_in_graph = type(self.method).detect is Method.detect
+        self._selects_in_graph = True
+        self._recorded_method: Method | None = None
         self._graphs = _new_graphs(graphs)
         self.to(memory_format=self.layout)
 
@@ -113,14 +114,19 @@ class InferenceDetector(Detector):
         images = inputs.images
         if torch.compiler.is_compiling() or not self._graphs.backend.supports((images,)):
             return super().detections(inputs)
+        if self._recorded_method is not self.method:  # its options are in the graphs
+            self._graphs.clear()
+            self._recorded_method = self.method
+            self._selects_in_graph = type(self.method).detect is Method.detect
+        selects = self._selects_in_graph  # may change in the call
         with products_of(self.precision, images.device):
             run = partial(self._graphs.run, reads=lambda: _tensors_of(self), before_capture=self._choose_layout)
-            if self._selects_in_graph:
+            if selects:
                 sizes = torch.tensor(inputs.sizes, dtype=torch.float32).to(images.device, non_blocking=True)
                 outputs = run(self._select, (images, sizes), on_failure=self._leave_selection_out)
             else:
                 outputs = run(self._flat_maps, (images,))
-        if len(outputs) == len(Candidates._fields):
+        if selects:
             return self.method.suppress(Candidates(*outputs))
         return self.method.detect(self._predictions(outputs), inputs.sizes)
 

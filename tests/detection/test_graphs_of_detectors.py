@@ -7,6 +7,7 @@ import io
 import pickle
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,30 @@ def test_a_method_with_a_detect_of_its_own_is_asked(detector: nasdsl.Detector, m
     fast, _ = recorded(detector)
     settle(fast)
     assert seen == [2] * SETTLED
+    assert len(fast._graphs) == 1
+
+
+def test_the_maps_of_a_single_level_are_not_taken_for_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fcos, "detect", lambda self, *given: super(Fcos, self).detect(*given), raising=False)
+    text = """decoder one { input c3\n fpn(width=16, norm=none) { output p3 = conv_3x3(c3) }
+    head(width=16, norm=none, share=0) { conv_3x3 }\n predict fcos(centerness=cls) }"""
+    slow = nasdsl.detector(nasdsl.loads(text), "tiny", classes=2, seed=0, score_threshold=0.0).eval()
+    fast, _ = recorded(slow)
+    settle(fast)
+    with torch.no_grad():
+        for one, other in zip(fast(IMAGES), slow(IMAGES), strict=True):  # boxes of nearly equal scores change places
+            torch.testing.assert_close(one["scores"], other["scores"], rtol=1e-3, atol=1e-5)
+            assert one["boxes"].shape == other["boxes"].shape
+    assert len(fast._graphs) == 1
+
+
+def test_another_method_drops_the_graphs(detector: nasdsl.Detector) -> None:
+    fast, _ = recorded(detector)
+    settle(fast)
+    fast.method = replace(fast.method, score_threshold=0.9999)  # type: ignore[type-var]  # a dataclass
+    with torch.no_grad():
+        assert not any(len(one["scores"]) for one in fast(IMAGES))
+    settle(fast)
     assert len(fast._graphs) == 1
 
 
