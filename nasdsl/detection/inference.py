@@ -174,7 +174,7 @@ class InferenceDetector(Detector):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InferenceDetector:
         """What `to` and its like do: weights move, so graphs that read them go."""
         self._graphs.clear()
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's own
         if self.precision is not None:
             check_precision(self.precision, next(self.parameters()).device)
         return self
@@ -183,7 +183,8 @@ class InferenceDetector(Detector):
         return {**self.__dict__, "_graphs": self.graphs}  # a copy captures its own
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({**state, "_graphs": _new_graphs(state["_graphs"])})
+        state = {**state, "_graphs": _new_graphs(state["_graphs"])}
+        super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch's own
 
 
 def _new_graphs(enabled: bool) -> GraphCache:
