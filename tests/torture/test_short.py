@@ -27,7 +27,7 @@ def findings(started: AbstractContextManager[Case], numbers: Iterable[int]) -> l
 
 
 def test_power_cuts_and_failing_disks(tmp_path: Path) -> None:
-    assert findings(crashes.start(tmp_path), range(120)) == []
+    assert findings(crashes.start(tmp_path), range(60)) == []
 
 
 def test_targets_equal_slow_ones(tmp_path: Path) -> None:
