@@ -32,8 +32,7 @@ from nasdsl import resources
 from nasdsl.data import open_dataset
 from nasdsl.decoder import Decoder
 from nasdsl.detection.weights import SavedWeights
-from nasdsl.search.errors import JournalError
-from nasdsl.search.lock import Lock
+from nasdsl.lock import Lock, LockHeld
 from nasdsl.training import compute_metrics, find_recipe, predict, train
 from nasdsl.training.config import TrainingConfig
 from nasdsl.training.errors import Diverged
@@ -242,7 +241,7 @@ def _missing(table: Table, jobs: list[Job], work: Path) -> Iterator[tuple[Job, L
         folder.mkdir(parents=True, exist_ok=True)
         try:
             lock = Lock(folder / "lock")
-        except JournalError:
+        except LockHeld:
             continue
         try:
             if job not in table.done():
