@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+from edited_journal import edit_journal
 from parsed_page import Page
 from synthetic_searches import Evaluation, checked, describe, make, progressive, rank, space, unpriced
 
@@ -212,14 +213,8 @@ def test_only_failures(tmp_path: Path) -> None:
 
 def test_stopped_early(tmp_path: Path) -> None:
     make(tmp_path, trials=4, trouble=0, strategy="random")
-    journal = tmp_path / "journal.jsonl"
-    journal.write_text(
-        re.sub(
-            r'"verdict":"ok","reward":[^,]*,"score":[^,]*,',
-            '"verdict":"stopped","reward":null,"score":null,',
-            journal.read_text(),
-        )
-    )
+    done, stopped = r'"verdict":"ok","reward":[^,]*,"score":[^,]*,', '"verdict":"stopped","reward":null,"score":null,'
+    edit_journal(tmp_path / "journal.jsonl", lambda text: re.sub(done, stopped, text))
     (tmp_path / "best.nas").unlink()
     assert "stopped early" in made(tmp_path).text
 
@@ -264,8 +259,8 @@ def test_one_stage_of_two(tmp_path: Path) -> None:
 
 def test_a_space_that_cannot_be_parsed(tmp_path: Path) -> None:
     make(tmp_path, trials=4, trouble=0, strategy="random")
-    journal = tmp_path / "journal.jsonl"
-    journal.write_text(journal.read_text().replace("choice head_op", 'use \\"missing.nas\\"\\nchoice head_op', 1))
+    broken = 'use \\"missing.nas\\"\\nchoice head_op'
+    edit_journal(tmp_path / "journal.jsonl", lambda text: text.replace("choice head_op", broken, 1))
     shown = made(tmp_path)
     assert "The text of the space cannot be read" in shown.text
     assert set(shown.specs) == {"reward", "reward_macs"}
@@ -273,8 +268,7 @@ def test_a_space_that_cannot_be_parsed(tmp_path: Path) -> None:
 
 def test_a_decoder_that_cannot_be_drawn(tmp_path: Path) -> None:
     make(tmp_path, trials=3, trouble=0, strategy="random")
-    journal = tmp_path / "journal.jsonl"
-    journal.write_text(journal.read_text().replace('"text":"decoder', '"text":"decodr'))
+    edit_journal(tmp_path / "journal.jsonl", lambda text: text.replace('"text":"decoder', '"text":"decodr'))
     shown = made(tmp_path)
     assert "There are no diagrams: " in shown.text
     assert "decodr nas_fcos_head_space" in shown.text
