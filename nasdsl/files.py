@@ -40,9 +40,11 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     except BaseException as error:
-        unfinished.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None and error.errno is not None:  # of a write: a full disk
-            error.filename = str(path)
+        with contextlib.suppress(OSError):  # a folder is in its place
+            unfinished.unlink()
+        # A write has no name, as with a full disk; opening and renaming have that of the unfinished file.
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, unfinished, str(unfinished)):
+            error.filename, error.filename2 = str(path), None
         raise
     sync_folder(path.parent)
 

@@ -251,7 +251,7 @@ def test_a_source_that_cannot_be_written_leaves_earlier_weights(tmp_path: Path) 
     export_detector(small(seed=0), tmp_path / "d.py")
     before = {name: (tmp_path / name).read_bytes() for name in ("d.py", "d.pt")}
     (tmp_path / ".d.py.unfinished").mkdir()  # stands for a disk that fails
-    with pytest.raises(OSError, match="unfinished"):
+    with pytest.raises(OSError, match=r"directory: .*/d\.py"):
         export_detector(small(seed=1), tmp_path / "d.py")
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
