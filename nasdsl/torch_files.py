@@ -6,12 +6,15 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import torch
 from torch import Tensor
 
 from nasdsl.files import open_plain
+
+MAX_REPEATED: Final = 256 << 20
+"""Bytes of all tensors that are larger than what the file holds of them."""
 
 
 def load_torch_file(path: str | Path) -> Any:
@@ -48,17 +51,23 @@ def _check_archive(file: IO[bytes]) -> None:
 
 
 def _check_sizes(content: Any) -> None:
-    """Check that no tensor repeats its numbers: a few bytes would become gigabytes wherever it is copied."""
+    """Check how much tensors repeat their numbers, as expanded ones do: gigabytes can be made of a few bytes by copying them."""
     seen: set[int] = set()
     waiting = [content]
+    repeated = 0
     while waiting:
         value = waiting.pop()
         if id(value) in seen:  # a pickle may refer to one list many times, in lists of lists
             continue
         seen.add(id(value))
         if isinstance(value, Tensor):
-            if value.layout == torch.strided and value.numel() * value.element_size() > value.untyped_storage().nbytes():
-                raise ValueError(f"a tensor of the shape {tuple(value.shape)} repeats the numbers that the file holds")
+            size = value.numel() * value.element_size() if value.layout == torch.strided else 0
+            repeated += size if size > value.untyped_storage().nbytes() else 0
+            if repeated > MAX_REPEATED:
+                raise ValueError(
+                    f"a tensor of the shape {tuple(value.shape)} repeats the few numbers that the file holds of it; at most "
+                    f"{MAX_REPEATED >> 20} MiB of such tensors are read"
+                )
         elif isinstance(value, Mapping):
             waiting += [*value.keys(), *value.values()]
         elif isinstance(value, list | tuple | set | frozenset):
