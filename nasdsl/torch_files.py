@@ -51,7 +51,7 @@ def _check_archive(file: IO[bytes]) -> None:
 
 
 def _check_sizes(content: Any) -> None:
-    """Check how much tensors repeat their numbers, as expanded ones do: gigabytes can be made of a few bytes by copying them."""
+    """Check how much tensors repeat their numbers, as expanded ones do: copies of a few bytes can take gigabytes."""
     seen: set[int] = set()
     waiting = [content]
     repeated = 0
