@@ -10,7 +10,7 @@ import errno
 import random
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("search", "t
 from small_search import SPACE, Learner, LoggedEvaluation, comparable, logged, quick_check
 from small_training import SHAPES, VAL, differences, recipe, small
 
+from nasdsl.data import UnreadableImage
 from nasdsl.files import write_bytes
 from nasdsl.search import JournalError, SearchError, load_trials, search
 from nasdsl.search.journal import Journal, read_journal
@@ -31,7 +32,7 @@ from nasdsl.training import CheckpointError, Run, TrainingError, train
 from nasdsl.training.checkpoint import load_checkpoint, save_checkpoint
 from nasdsl.training.proxy.cache import load_or_compute_features
 from nasdsl.training.proxy.errors import ProxyError
-from nasdsl.training.proxy.features import FeatureLayout, Level
+from nasdsl.training.proxy.features import FeatureLayout, Level, Maps
 from torture.disk import MODES, Call, Recorder, acknowledged, write_state
 from torture.subject import Case, Report, Subject
 
@@ -135,13 +136,14 @@ LAYOUT = FeatureLayout({"c3": Level(8, 2), "c4": Level(16, 3)}, [(32, 32 + 16 * 
 def features(folder: Path, computed: Callable[[int], object] = nothing, sync_every: float = 0.0) -> torch.Tensor:
     """The features of five pictures, kept in the folder."""
 
-    def compute(picture: int) -> dict[str, torch.Tensor]:
-        computed(picture)
-        generator = torch.Generator().manual_seed(picture)
-        return {
-            name: torch.rand(2, level.channels, *LAYOUT.shape(picture, name), generator=generator)
-            for name, level in LAYOUT.levels.items()
-        }
+    def compute(pictures: Sequence[int]) -> Iterator[Maps | UnreadableImage]:
+        for picture in pictures:
+            computed(picture)
+            generator = torch.Generator().manual_seed(picture)
+            yield {
+                name: torch.rand(2, level.channels, *LAYOUT.shape(picture, name), generator=generator)
+                for name, level in LAYOUT.levels.items()
+            }
 
     with mock.patch("nasdsl.training.proxy.cache.SYNC_EVERY", sync_every):
         made = load_or_compute_features(
