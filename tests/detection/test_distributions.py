@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
+from slow_targets import SHAPES, iou, locations, random_boxes, slow_alignment, slow_atss
 from small_detectors import small_detector
-from test_assignment import SHAPES, iou, locations, random_boxes, slow_alignment, slow_atss
 from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
