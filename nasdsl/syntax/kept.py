@@ -29,6 +29,7 @@ class Piece(NamedTuple):
         rule: of the grammar.
         last: the last of the tokens.
         size: number of the tokens.
+        lines: all those from its first token to its last, also those without tokens.
         behind: the terminal of the token behind them, which the parser has looked at.
     """
 
@@ -36,6 +37,7 @@ class Piece(NamedTuple):
     node: Any
     last: Tok
     size: int
+    lines: list[Line]
     behind: str
 
 
@@ -45,7 +47,7 @@ class Line(Moving):
     Attributes:
         text: the line, without its end.
         tokens: their offsets count from the line.
-        run: number of the stretch of lines that were kept, or read, one behind the other.
+        number: of the line in the text, from 0.
         entered, left: what is reached at its beginning and at its end.
         opening, operators: how many brackets it opens, and how many operators it has.
         ends_value: whether the count of operators begins anew in it.
@@ -53,13 +55,13 @@ class Line(Moving):
         is_kept: whether its tokens can be kept at all.
     """
 
-    __slots__ = ("ends_value", "entered", "has_words", "is_kept", "left", "opening", "operators", "run", "text", "tokens")
+    __slots__ = ("ends_value", "entered", "has_words", "is_kept", "left", "number", "opening", "operators", "text", "tokens")
 
     def __init__(self, source: Source, offset: int, text: str, entered: Reached, problems: list[Diagnostic]) -> None:
         super().__init__(source, offset)
         self.text = text
         self.entered = entered
-        self.run = 0
+        self.number = 0
         self.tokens: list[Tok] = []
         before = len(problems)
         scanned = scan_part(self, 0, len(text), entered, problems)
@@ -130,18 +132,16 @@ class KeptSyntax:
         kept_again, moved = len(texts) - back, len(old) - len(texts)
         lines: list[Line] = []
         tokens: list[Tok] = []
-        reached, offset, run = Reached(), 0, 0
+        reached, offset = Reached(), 0
         for number, text in enumerate(texts):
-            if number == kept_again:  # lines may have been between, which are gone
-                run += 1
             line = old[number] if number < front else old[number + moved] if number >= kept_again else None
             if line is not None and line.fits(reached):
                 line.source, line.offset = source, offset
-                line.run, reached = run, line.enter(reached)
+                reached = line.enter(reached)
             else:
-                run += 1
                 line = Line(source, offset, text, reached, problems)
-                line.run, reached = -run, line.left
+                reached = line.left
+            line.number = number
             lines.append(line)
             tokens += line.tokens
             offset += len(text) + 1
@@ -153,7 +153,10 @@ class KeptSyntax:
         return tokens
 
     def piece(self, tokens: Sequence[Tok], at: int, end: int) -> Piece | None:
-        """The node that begins with a token of the text, if all of its tokens are kept, and end before `end`."""
+        """The node that begins with a token of the text, if all of its lines are kept, and it ends before `end`.
+
+        A version with mistakes keeps no nodes, so this one may be of a version long ago: lines may have changed since, and come.
+        """
         first = tokens[at]
         piece = self._pieces.get(first)
         if piece is None or at + piece.size >= end:
@@ -161,8 +164,7 @@ class KeptSyntax:
         last, behind = tokens[at + piece.size - 1], tokens[at + piece.size]
         if last is not piece.last or behind.type != piece.behind:
             return None
-        begins, ends = first.anchor, last.anchor
-        return piece if isinstance(begins, Line) and isinstance(ends, Line) and begins.run == ends.run else None
+        return piece if self._lines_of(first, last) == piece.lines else None
 
     def begins_piece(self, token: Tok) -> bool:
         """Whether a node that is kept may begin with a token."""
@@ -170,7 +172,14 @@ class KeptSyntax:
 
     def keep(self, tokens: Sequence[Tok], begin: int, end: int, rule: str, node: Any) -> None:
         """Keep the node that the parser has made of some tokens of the text."""
-        self._pieces[tokens[begin]] = Piece(rule, node, tokens[end - 1], end - begin, tokens[end].type)
+        first, last = tokens[begin], tokens[end - 1]
+        self._pieces[first] = Piece(rule, node, last, end - begin, self._lines_of(first, last), tokens[end].type)
+
+    def _lines_of(self, first: Tok, last: Tok) -> list[Line]:
+        """The lines from one token of the text to another."""
+        assert isinstance(first.anchor, Line)
+        assert isinstance(last.anchor, Line)
+        return self.lines[first.anchor.number : last.anchor.number + 1]
 
 
 def _in_common(old: Sequence[Line], texts: Sequence[str]) -> tuple[int, int]:
