@@ -155,7 +155,7 @@ class KeptSyntax:
     def piece(self, tokens: Sequence[Tok], at: int, end: int) -> Piece | None:
         """The node that begins with a token of the text, if all of its lines are kept, and it ends before `end`.
 
-        A version with mistakes keeps no nodes, so this one may be of a version long ago: lines may have changed since, and come.
+        A version with mistakes may keep no nodes, so this one may be of long ago, and lines may have changed since.
         """
         first = tokens[at]
         piece = self._pieces.get(first)

@@ -138,11 +138,11 @@ def test_a_statement_that_goes_on_is_read_again(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_changed_while_there_was_a_mistake_elsewhere() -> None:
-    """A version with a mistake keeps no nodes, and the one behind it must not take those of the version before."""
+    """Nothing behind a mistake is kept, and the version after that must not take the nodes of the version before."""
     before = "decoder d {\n  input c3, c4\n  fpn {\n    x = sum(\n      conv_1x1(c3),\n      c4)\n    output p3 = x\n  }\n}\n"
     after = before.replace("conv_1x1", "conv_3x3")
     with_comment = before.replace("      c4)", "      # and\n      c4)")
     for changed in (after, with_comment):
         kept = KeptSyntax()
-        for text in (before, changed.replace("output", "output ="), changed):
+        for text in (before, changed.replace("input", "input ="), changed):
             same(text, kept)
