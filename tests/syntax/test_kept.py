@@ -138,7 +138,7 @@ def test_a_statement_that_goes_on_is_read_again(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_block_whose_lines_changed_while_it_had_mistakes() -> None:
-    """As many tokens between the same first and last line are not the same tokens: the node of an earlier version stays away."""
+    """As many tokens between the same first and last line are not the same tokens: an earlier node stays away."""
     kept = KeptSyntax()
     for text in list(versions(TEXTS["genotypes/nas_fpn"], 3, 143))[122:]:
         same(text, kept)
