@@ -55,10 +55,9 @@ def test_edits(name: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("name", TEXTS)
 def test_many_edits(name: str) -> None:
-    for seed in (12, 13):
-        kept = KeptSyntax()
-        for text in versions(TEXTS[name], seed, 60):
-            assert seen(analysis(text, kept)) == seen(analysis(text))
+    kept = KeptSyntax()
+    for text in versions(TEXTS[name], 12, 25):
+        assert seen(analysis(text, kept)) == seen(analysis(text))
 
 
 def test_a_failed_check_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,10 +50,9 @@ def test_edits(name: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("name", TEXTS)
 def test_many_edits(name: str) -> None:
-    for seed in range(2, 6):
-        kept = KeptSyntax()
-        for text in versions(TEXTS[name], seed, 150):
-            same(text, kept)
+    kept = KeptSyntax()
+    for text in versions(TEXTS[name], 3, 60):
+        same(text, kept)
 
 
 SHORT = """choice op = conv_3x3 | skip

