@@ -49,7 +49,6 @@ def test_weights_stay_finite(number: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "numbers"),
     [
-        ("kills", [5]),  # the feature cache
         ("pictures", range(30)),  # through `data`
         pytest.param("kills", range(12), marks=pytest.mark.long),
         pytest.param("pictures", range(30, DATA), marks=pytest.mark.long),
