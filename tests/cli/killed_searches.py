@@ -16,10 +16,10 @@ from nasdsl.search.ranking import read_ranking
 
 
 def journal(folder: Path) -> list[dict[str, Any]]:
-    """The proposals and results of a search, without times and without what resuming adds."""
+    """The proposals and results of a search, without times, checksums, and without what resuming adds."""
     records = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
     for record in records:
-        for name in ("time", "seconds"):
+        for name in ("time", "seconds", "crc"):
             record.pop(name, None)
         if "details" in record:
             record["details"] = {k: record["details"].get(k) for k in ("losses", "curve", "error")}
