@@ -17,6 +17,7 @@ import time
 import traceback
 from pathlib import Path
 
+from torture.records import ROOT
 from torture.subject import Report, Subject
 from torture.subjects import subject
 
@@ -63,6 +64,14 @@ def run_case(known: Subject, case: object, number: int) -> Report:
     return report
 
 
+def without_places(text: str) -> str:
+    """A message without the folders of this machine: it goes into a file that others read."""
+    text = text.replace(f"{ROOT}{os.sep}", "")
+    for place in (sys.prefix, sys.base_prefix, tempfile.gettempdir()):
+        text = text.replace(place, "…")
+    return text
+
+
 def main() -> None:
     known = subject(sys.argv[1])
     lines = os.fdopen(os.dup(1), "w")
@@ -78,8 +87,9 @@ def main() -> None:
             say(begin=number)
             start = time.process_time()
             report = run_case(known, case, number)
+            findings = [without_places(line) for line in report.findings]
             say(
-                done=number, counts=report.counts, findings=report.findings, text=report.text, steps=report.seconds,
+                done=number, counts=report.counts, findings=findings, text=report.text, steps=report.seconds,
                 seconds=time.process_time() - start, megabytes=peak_megabytes(),
             )  # fmt: skip
 

@@ -37,6 +37,7 @@ def test_what_goes_wrong_in_a_case_is_found(results: Path) -> None:
     }
     lines = {f["case"]: f["line"] for f in record.findings}
     assert lines[RAISES].endswith("ValueError: raised")
+    assert '"tests/torture/misbehaving.py"' in lines[RAISES], "a path of this machine in a file that others read"
     assert lines[ENDS] == "the process ended with code -9"
     assert lines[HANGS].startswith("it has not ended after 0 s of processor time, in\n")
     assert "misbehaving.py" in lines[HANGS]
