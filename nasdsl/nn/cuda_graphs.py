@@ -2,7 +2,7 @@
 
 Without a graph, Python launches every kernel by itself, and a GPU waits for it where kernels are short. `GraphCache` records
 the calls of a function that recur, and replays them: inputs are copied into the graph's own tensors, outputs out of them.
-`CapturedCall` is one recorded call, for callers that decide by themselves what is recorded and when.
+`capture` records one run, for callers that decide by themselves what is recorded and when.
 
 What is recorded is what ran: kernels, their order, and the addresses of the tensors that they read. So the function must do
 nothing on the CPU that depends on values on the GPU, and the shapes of its outputs must follow from those of its inputs.
@@ -165,6 +165,12 @@ class CudaBackend:
         return float(start.elapsed_time(end)) / 1000
 
 
+def capture(backend: Backend, run: Callable[[], Tensors], pool: Any = None) -> tuple[Graph, Tensors]:
+    """`Backend.capture` when no other capture is underway in this process: CUDA allows one at a time."""
+    with _capture_lock:
+        return backend.capture(run, pool)
+
+
 class CapturedCall:
     """A recorded call of a function. Calls must not overlap: neither in threads, nor with those of a graph in the same pool.
 
@@ -173,20 +179,17 @@ class CapturedCall:
         inputs: give the shapes, types and memory formats; their values are those of the warm-up.
         backend: of the device.
         pool: of `backend.new_pool`, memory that it shares with other graphs.
-        gradients: whether the function computes gradients in itself; its outputs have none.
     """
 
-    def __init__(
-        self, function: Function, inputs: Sequence[Tensor], backend: Backend, pool: Any = None, *, gradients: bool = False
-    ) -> None:
+    def __init__(self, function: Function, inputs: Sequence[Tensor], backend: Backend, pool: Any = None) -> None:
         self._backend = backend
         # Tensors of inference mode could not be filled outside of it.
-        with _capture_lock, _plain_mode(gradients):
+        with _plain_mode():
             self.inputs = tuple(torch.empty_like(t) for t in inputs)
             for own, given in zip(self.inputs, inputs, strict=True):
                 own.copy_(given)
             backend.warm_up(lambda: function(*self.inputs), WARM_UP_RUNS)
-            self._graph, self.outputs = backend.capture(lambda: function(*self.inputs), pool)
+            self._graph, self.outputs = capture(backend, lambda: function(*self.inputs), pool)
 
     def __call__(self, *inputs: Tensor) -> Tensors:
         """The outputs for inputs of the same kind, as tensors that later calls do not overwrite."""
@@ -362,11 +365,16 @@ class GraphCache:
     def _warn(self, error: Exception) -> None:
         if not self._warned:
             self._warned = True
-            first: BaseException = error
-            while first.__context__ is not None:  # the end of a capture that has failed raises once more
-                first = first.__context__
-            reason = f"{type(first).__name__}: {first}".splitlines()[0]
-            warnings.warn(f"{self.name} runs without a CUDA graph, which would be faster: {reason}", stacklevel=4)
+            warnings.warn(
+                f"{self.name} runs without a CUDA graph, which would be faster: {reason_of_failure(error)}", stacklevel=4
+            )
+
+
+def reason_of_failure(error: BaseException) -> str:
+    """Why a capture has failed, in one line: its end then raises once more, and what it raises says nothing."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _needs_gradients(inputs: Sequence[Tensor], reads: Reads) -> bool:
@@ -393,12 +401,12 @@ def _kernel_settings() -> Hashable:
 
 
 @contextmanager
-def _plain_mode(gradients: bool) -> Iterator[None]:
-    """Neither inference mode nor, unless asked for, gradients; no casts that autocast keeps for later calls."""
+def _plain_mode() -> Iterator[None]:
+    """Neither inference mode nor gradients; no casts that autocast keeps for later calls."""
     cached = torch.is_autocast_cache_enabled()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.set_grad_enabled(gradients))
+        stack.enter_context(torch.no_grad())
         stack.callback(torch.set_autocast_cache_enabled, cached)
         torch.set_autocast_cache_enabled(False)
         yield

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from nasdsl.nn import cuda_graphs
-from nasdsl.nn.cuda_graphs import CALLS_BEFORE_CAPTURE, CapturedCall, CudaBackend, GraphCache
+from nasdsl.nn.cuda_graphs import CALLS_BEFORE_CAPTURE, CudaBackend, GraphCache
 
 
 class Net:
@@ -395,18 +395,6 @@ def test_nothing_is_captured_while_a_compiler_traces(backend: RecordingBackend, 
     assert not backend.log
 
 
-def test_a_call_of_its_own_may_compute_gradients(backend: RecordingBackend) -> None:
-    weight = torch.full((3,), 2.0, requires_grad=True)
-
-    def step(t: Tensor) -> tuple[Tensor]:
-        loss = (t * weight).sum()
-        (gradient,) = torch.autograd.grad(loss, weight)
-        return (gradient,)
-
-    recorded = CapturedCall(step, (x(1.0),), backend, gradients=True)
-    assert recorded(x(4.0))[0].tolist() == [8.0] * 3
-
-
 def test_a_cpu_has_no_graphs(net: Net) -> None:
     cache = GraphCache()
     assert isinstance(cache.backend, CudaBackend)
@@ -458,12 +446,3 @@ class TestOnGpu:
                     assert bool((found == 2 * value + 1).all())
 
         in_threads(work, 4)
-
-    def test_gradients_in_a_graph(self) -> None:
-        weight = torch.full((3,), 2.0, requires_grad=True, device="cuda")
-
-        def step(t: Tensor) -> tuple[Tensor]:
-            return torch.autograd.grad((t * weight).sum(), weight)  # type: ignore[return-value]  # one gradient
-
-        recorded = CapturedCall(step, (x(1.0).cuda(),), CudaBackend(), gradients=True)
-        assert recorded(x(4.0).cuda())[0].tolist() == [8.0] * 3

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nasdsl.detection.method import Method
 from nasdsl.detection.positives import is_read_at_once
-from nasdsl.nn.cuda_graphs import Backend, CudaBackend, Graph
+from nasdsl.nn.cuda_graphs import Backend, CudaBackend, Graph, capture, reason_of_failure
 from nasdsl.training.ema import WeightAverage, ema_decay
 from nasdsl.training.proxy.loader import CropBatch
 from nasdsl.training.proxy.spec import DTYPES, ProxySpec
@@ -163,7 +163,7 @@ class StepRunner:
             {n: x.clone() for n, x in batch.features.items()}, type(batch.targets)(*(x.clone() for x in batch.targets))
         )
         try:
-            self._graph, _ = backend.capture(lambda: self._recorded(own), None)
+            self._graph, _ = capture(backend, lambda: self._recorded(own))
         except Exception as error:  # anything may fail: a synchronisation in a layer, memory, the driver
             self._backend = None
             _warn_once(error)
@@ -203,9 +203,7 @@ def _rate_factor(spec: ProxySpec, step: int) -> float:
 
 
 def _warn_once(error: BaseException) -> None:
-    while error.__context__ is not None:  # the end of a capture that has failed raises once more
-        error = error.__context__
-    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    reason = reason_of_failure(error)
     if reason not in _warned:
         _warned.add(reason)
         warnings.warn(f"trainings run without a CUDA graph, which would be faster: {reason}", stacklevel=2)
