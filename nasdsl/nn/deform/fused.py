@@ -12,12 +12,12 @@ import math
 import torch
 from torch import Tensor
 
-from nasdsl.nn.current_device import device_of
 from nasdsl.nn.deform import triton as columns
 from nasdsl.nn.deform.geometry import Geometry
 from nasdsl.nn.deform.implementation import Implementation
 from nasdsl.nn.memory_format import memory_format_of
 from nasdsl.nn.precision import allows_tf32
+from nasdsl.nn.triton_launch import device_of, next_power_of_2
 
 BLOCK = 64
 """Positions of a program: rows of a warp group's matrix product."""
@@ -32,14 +32,9 @@ PROGRAMS = 256
 """Programs that occupy a GPU: about two for each multiprocessor of a large one."""
 
 
-def _power_of_2(number: int) -> int:
-    """The least power of two that is as large."""
-    return 1 << (number - 1).bit_length()
-
-
 def _out_block(outputs: int, groups: int, position_blocks: int, itemsize: int) -> int:
     """Output channels of a program; `outputs` are those of a group."""
-    block = max(MIN_SIDE, min(MAX_OUT_BYTES // itemsize, _power_of_2(outputs)))
+    block = max(MIN_SIDE, min(MAX_OUT_BYTES // itemsize, next_power_of_2(outputs)))
     while block > MIN_OUT_BLOCK and position_blocks * groups * -(-outputs // block) < PROGRAMS:
         block //= 2
     return block
@@ -69,7 +64,7 @@ def _forward(
         given_mask = launcher.offset if launcher.mask is None else launcher.mask
         constants = launcher.constants | {
             "BLOCK": BLOCK,
-            "CHANNEL_BLOCK": max(MIN_SIDE, min(CHANNEL_BYTES // matmul_dtype.itemsize, _power_of_2(run))),
+            "CHANNEL_BLOCK": max(MIN_SIDE, min(CHANNEL_BYTES // matmul_dtype.itemsize, next_power_of_2(run))),
             "OUT": weight.shape[0],
             "OUT_BLOCK": out_block,
             "RUN": run,

@@ -15,11 +15,11 @@ import functools
 import torch
 from torch import Tensor
 
-from nasdsl.nn.current_device import device_of
 from nasdsl.nn.deform.geometry import Geometry, chunks
 from nasdsl.nn.deform.implementation import Implementation, OptionalTensors, add_matmul
 from nasdsl.nn.memory_format import memory_format_of
 from nasdsl.nn.precision import accumulation_dtype
+from nasdsl.nn.triton_launch import device_of
 
 COLUMN_BYTES = 96 * 2**20
 """Size of the columns of a chunk, with their gradient if there is one; a chunk has one position at least. torchvision's columns

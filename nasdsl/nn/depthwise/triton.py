@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasdsl.nn.current_device import device_of
 from nasdsl.nn.memory_format import memory_format_of
 from nasdsl.nn.precision import accumulation_dtype, matmul_dtype
+from nasdsl.nn.triton_launch import check_elements, device_of, next_power_of_2
 
 CHANNEL_BYTES = 128
 """Bytes of a pixel that a program reads: a line of the cache."""
@@ -27,8 +27,6 @@ MAX_TAPS = 25
 """Taps whose gradients a thread has registers for."""
 PROGRAMS = 2048
 """Programs that occupy any GPU; the rows of a class are divided among several if there are fewer."""
-MAX_ELEMENTS = 2**31
-"""Elements of the maps of an image: the kernels count them with 32 bits."""
 
 
 class _Launcher:
@@ -104,7 +102,7 @@ class _Launcher:
     def _grid(self, elements: int, itemsize: int) -> tuple[dict[str, int], tuple[int, ...], int]:
         """Sizes of a program's block, numbers of both kernels, and the number of programs."""
         n, channels, height, width = self.shape
-        channel_block = min(CHANNEL_BYTES // itemsize, 1 << (channels - 1).bit_length())
+        channel_block = min(CHANNEL_BYTES // itemsize, next_power_of_2(channels))
         pixels = elements // channel_block
         # Rows of a small map stay in the cache in any order.
         classes = min(self.constants["DILATION"], height)
@@ -197,7 +195,6 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: i
     Raises:
         ValueError: the maps of an image have 2**31 elements or more.
     """
-    if x[0].numel() >= MAX_ELEMENTS:
-        raise ValueError(f"maps of {list(x.shape[1:])} have {x[0].numel()} elements; expected fewer than {MAX_ELEMENTS}")
+    check_elements(x)
     out: Tensor = _Function.apply(x, weight, bias, dilation, matmul_dtype(x))
     return out

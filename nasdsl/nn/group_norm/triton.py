@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasdsl.nn.current_device import device_of
 from nasdsl.nn.memory_format import memory_format_of
 from nasdsl.nn.precision import accumulation_dtype
+from nasdsl.nn.triton_launch import check_elements, device_of, next_power_of_2
 
 BLOCK = 2048
 """Elements that a program computes at a time: 16 for each of 128 threads."""
@@ -26,8 +26,6 @@ MAX_PARTS = 64
 """Parts of an image, whose sums one program adds up."""
 SUMS = 1024
 """Sums of parts and channels of a group that a program reads at a time."""
-MAX_ELEMENTS = 2**31
-"""Elements of the maps of an image: the kernels count them with 32 bits."""
 
 
 class _Launcher:
@@ -39,7 +37,7 @@ class _Launcher:
         self.kernels = triton_kernels
         self.n, height, width, self.channels = x.shape
         self.positions, self.groups, self.dtype = height * width, groups, accumulation_dtype(x.dtype)
-        channel_block = min(MAX_CHANNEL_BLOCK, 1 << (self.channels - 1).bit_length())
+        channel_block = min(MAX_CHANNEL_BLOCK, next_power_of_2(self.channels))
         block = BLOCK // channel_block
         blocks = -(-self.channels // channel_block)
         total = -(-self.positions // block)
@@ -50,7 +48,7 @@ class _Launcher:
         constants = {"C": self.channels, "DTYPE": triton_kernels.DTYPES[self.dtype]}
         self.constants = constants | {"BLOCK": block, "CHANNEL_BLOCK": channel_block}
         self.grouped = self.constants | {"GROUPS": groups}
-        per_group = 1 << (self.channels // groups - 1).bit_length()
+        per_group = next_power_of_2(self.channels // groups)
         together = max(1, min(MAX_PARTS, SUMS // per_group))
         self.of_groups = constants | {"GROUPS": groups, "PARTS": together, "PER_GROUP_BLOCK": per_group}
 
@@ -150,8 +148,7 @@ def group_norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float)
     Raises:
         ValueError: the maps of an image have 2**31 elements or more.
     """
-    if x[0].numel() >= MAX_ELEMENTS:
-        raise ValueError(f"maps of {list(x.shape[1:])} have {x[0].numel()} elements; expected fewer than {MAX_ELEMENTS}")
+    check_elements(x)
     autocast = torch.is_autocast_enabled(x.device.type)
     out: Tensor = _Function.apply(x, weight, bias, groups, eps, accumulation_dtype(x.dtype) if autocast else x.dtype)[0]
     return out
