@@ -19,15 +19,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE)]
+sys.path.insert(0, str(Path(__file__).parents[1]))  # nothing need be installed
 
-import torch  # noqa: E402  # behind the path of the source tree
-import torchvision  # noqa: E402
-from gpu_detectors import detectors_table  # noqa: E402
-from gpu_kernels import deform_table, depthwise_table  # noqa: E402
-from gpu_proxy import copies_table, make_task, proxy_table  # noqa: E402
-from gpu_timing import Rates, Table, measure_rates  # noqa: E402
+import torch
+import torchvision
+from gpu_detectors import detectors_table
+from gpu_kernels import deform_table, depthwise_table
+from gpu_proxy import copies_table, make_task, proxy_table
+from gpu_timing import Rates, Table, measure_rates
 
 SHARES = {"depthwise": 0.14, "deform": 0.15, "detectors": 0.42, "proxy": 0.22, "copies": 0.07}
 """Of the time, for each table. What one does not need, the next ones get."""

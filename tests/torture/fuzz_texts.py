@@ -15,13 +15,13 @@ from zoo_files import ZOO
 
 from nasdsl.diagnostics.catalogue import CODES
 
-TESTS = Path(__file__).parents[1]
-for folder in ("grammar", "diagnostics"):
-    sys.path.append(str(TESTS / folder))
+sys.path.append(str(Path(__file__).parents[1] / "grammar"))
+sys.path.append(str(Path(__file__).parents[1] / "diagnostics"))
 
-from gbnf_reader import Grammar  # noqa: E402  # from tests/grammar
-from malformed import MALFORMED  # noqa: E402  # from tests/diagnostics
+from gbnf_reader import Grammar
+from malformed import MALFORMED
 
+REGRESSIONS = Path(__file__).parents[1] / "data" / "regressions"
 MAX_LENGTH = 200_000
 """Characters of the longest text: the limit of the servers."""
 
@@ -49,7 +49,7 @@ ODD = [
 @cache
 def seeds() -> list[str]:
     """Right and wrong texts to begin with: the zoo, spaces, the language's page, the catalogue's examples, known mistakes."""
-    paths = [*ZOO, *sorted(ZOO[0].parent.rglob("spaces/*.nas")), *sorted((TESTS / "data" / "regressions").glob("*.nas"))]
+    paths = [*ZOO, *sorted(ZOO[0].parent.rglob("spaces/*.nas")), *sorted(REGRESSIONS.glob("*.nas"))]
     examples = [text for code in CODES.values() for text in (code.bad, code.good) if text]
     return [*(path.read_text(encoding="utf-8") for path in paths), *TEXTS.values(), *examples, *MALFORMED.values()]
 

@@ -326,7 +326,7 @@ def start(folder: Path, only: tuple[str, ...] | None = None) -> Iterator[Case]:
     import nasdsl.cli.train
     import nasdsl.search
     import nasdsl.search.full_training
-    import nasdsl.training.proxy  # noqa: F401
+    import nasdsl.training.proxy  # noqa: F401  # for those that are forked
 
     torch.set_num_threads(1)
     torture = Torture(folder)

@@ -132,7 +132,7 @@ def start(folder: Path) -> Iterator[Case]:
     import nasdsl.cli.eval
     import nasdsl.cli.train
     import nasdsl.training
-    import nasdsl.training.predict  # noqa: F401
+    import nasdsl.training.predict  # noqa: F401  # for those that are forked
 
     torch.set_num_threads(1)
     yield Torture(folder).case

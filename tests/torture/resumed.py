@@ -12,21 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).parents[1]
-sys.path += [str(TESTS / "training"), str(TESTS / "detection")]
+sys.path.append(str(Path(__file__).parents[1] / "training"))
+sys.path.append(str(Path(__file__).parents[1] / "detection"))
 
-import pytest  # noqa: E402
-import random_decoders  # noqa: E402
-import torch  # noqa: E402
-from small_detectors import body  # noqa: E402  # from tests/detection
-from small_training import checkpoint, differences, recipe  # noqa: E402  # from tests/training
+import pytest
+import random_decoders
+import torch
+from small_detectors import body  # from tests/detection
+from small_training import checkpoint, differences, recipe  # from tests/training
 
-from nasdsl import loads  # noqa: E402
-from nasdsl.data import open_dataset  # noqa: E402
-from nasdsl.detection.detector import Detector  # noqa: E402
-from nasdsl.detection.factory import detector  # noqa: E402
-from nasdsl.training import Diverged, Interrupted, train  # noqa: E402
-from torture.subject import Case, Report, Subject  # noqa: E402
+from nasdsl import loads
+from nasdsl.data import open_dataset
+from nasdsl.detection.detector import Detector
+from nasdsl.detection.factory import detector
+from nasdsl.training import Diverged, Interrupted, train
+from torture.subject import Case, Report, Subject
 
 STEPS = 20
 

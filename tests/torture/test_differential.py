@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +24,7 @@ def test_a_norm_that_is_folded_wrongly_would_be_seen(monkeypatch: pytest.MonkeyP
     right = differential.for_inference
 
     def broken(module: nn.Module) -> nn.Module:
-        made = right(module)  # type: ignore[arg-type]
+        made = right(module)  # type: ignore[arg-type]  # a decoder's
         with torch.no_grad():
             next(part for part in made.modules() if isinstance(part, nn.Conv2d)).weight.mul_(1.0001)
         return made
@@ -47,8 +49,8 @@ def test_a_state_that_is_not_restored_would_be_seen(tmp_path: Path, monkeypatch:
         resumed.compare(3, Report(), tmp_path, steps=6)
 
 
-def _without_optimizer(load):  # type: ignore[no-untyped-def]
-    def loaded(self, state, *more):  # type: ignore[no-untyped-def]
+def _without_optimizer(load: Callable[..., None]) -> Callable[..., None]:
+    def loaded(self: Any, state: Any, *more: Any) -> None:
         fresh = self.optimizer.state_dict()
         load(self, state, *more)
         self.optimizer.load_state_dict(fresh)

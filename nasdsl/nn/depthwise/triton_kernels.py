@@ -111,8 +111,8 @@ def gradients(
                 right = (K // 2 - j) * DILATION
                 exists = in_row & (column >= -right) & (column < width - right)
                 grad = tl.load(grad_out + place + (down * width + right) * C, mask=exists[:, None] & own, other=0.0).to(DTYPE)
-                # Triton indexes tuples by constant expressions, not by names for them, and unpacks none.
-                of_taps = of_taps[: i * K + j] + (of_taps[i * K + j] + grad * value,) + of_taps[i * K + j + 1 :]  # noqa: RUF005
+                # Triton indexes tuples by constant expressions, not by names for them.
+                of_taps = of_taps[: i * K + j] + (of_taps[i * K + j] + grad * value,) + of_taps[i * K + j + 1 :]  # noqa: RUF005  # none is unpacked
                 if GRAD_X:
                     total += grad * tl.load(weight + (i * K + j) * C + channel[None, :], mask=own, other=0.0).to(DTYPE)
         if GRAD_X:
