@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from pathlib import Path
 from typing import Any
 
 ALLOWED = set(
@@ -36,4 +37,5 @@ class Finder:
 if __name__ == "__main__":
     sys.meta_path[:] = [Finder(finder) for finder in sys.meta_path]
     sys.argv = sys.argv[1:]
+    sys.path.insert(0, str(Path(sys.argv[0]).parent))  # as `python SCRIPT` does, and runpy does not
     runpy.run_path(sys.argv[0], run_name="__main__")
