@@ -33,3 +33,4 @@ def studio(tmp_path: Path) -> Iterator[Any]:
     for process in processes:
         process.terminate()
         process.wait(30)
+        process.stdout.close()

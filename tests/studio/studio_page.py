@@ -15,8 +15,8 @@ class Page:
     Its policy forbids evaluating strings, as Playwright's ``wait_for_function`` does: tests wait for elements.
     """
 
-    def __init__(self, browser: Any, url: str, *, width: int = 1300, scheme: str = "light") -> None:
-        self.context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 850})
+    def __init__(self, browser: Any, url: str, *, width: int = 1300, height: int = 850, scheme: str = "light") -> None:
+        self.context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": height})
         self.context.grant_permissions(["clipboard-read", "clipboard-write"])
         self.origin = "{0.scheme}://{0.netloc}".format(urlsplit(url))
         self.messages: list[str] = []

@@ -316,3 +316,28 @@ def test_the_picture_moves_and_fits(opens: Opens, file: Path) -> None:
     page.tab.mouse.wheel(0, 300)
     page.tab.click("#zoom-fit")
     assert box() == whole
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (844, 390)])
+def test_texts_of_the_picture_are_legible_on_a_phone(width: int, height: int, opens: Opens, tmp_path: Path) -> None:
+    (tmp_path / "wide.nas").write_text(resources.zoo()["nas_fcos"].read_text())
+    page = opens("wide.nas", width=width, height=height)
+    texts = page.tab.locator(".picture g.node text")
+
+    def smallest() -> float:
+        return min(texts.evaluate_all("texts => texts.map(text => text.getBoundingClientRect().height)"))
+
+    def seen() -> bool:
+        """Whether the last box lies within the picture's pane."""
+        frames = [page.tab.locator(name).last.bounding_box() for name in ("#view", ".picture g.node")]
+        (left, width), (x, wide) = ((frame["x"], frame["width"]) for frame in frames if frame is not None)
+        return left <= x and x + wide <= left + width
+
+    first = smallest()
+    assert first > 4.5  # before any pinch, of pixels that phones divide by three
+    page.tab.click("#zoom-fit")
+    assert seen()
+    assert smallest() < first
+    page.tab.set_viewport_size({"width": height, "height": width})
+    page.tab.wait_for_timeout(200)
+    assert seen()  # who asked for all of it keeps it when the phone is turned

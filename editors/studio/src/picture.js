@@ -3,6 +3,8 @@ import { byId, h } from "./dom.js";
 import { latest } from "./compiler.js";
 
 const TONE = "#737a83"; // of text outside boxes, which follows the theme (nasdsl.backends.diagrams.dot)
+const PHONE = matchMedia("(max-width: 820px), (max-height: 480px)"); // as page.css has it
+const LEGIBLE = 0.6; // pixels of the page for one of the picture, of which the smallest texts have 9
 const NAMESPACE = "http://www.w3.org/2000/svg";
 
 export class Picture {
@@ -13,6 +15,7 @@ export class Picture {
   #svg = null;
   #full = null; // the whole picture, as a viewBox
   #box = null; // what is seen of it
+  #first = null; // what is seen of it before anybody has moved it
   #pointers = new Map();
   #boxesOf = new Map(); // row -> element
   #rowsOf = new Map(); // id of an element -> rows
@@ -75,7 +78,7 @@ export class Picture {
     const { x, y, width, height } = svg.viewBox.baseVal;
     const full = [x, y, width, height];
     const isSame = this.#full && full.every((value, n) => Math.abs(value - this.#full[n]) < 1);
-    const isFitted = !this.#box || this.#box.every((value, n) => value === this.#full[n]);
+    const isFitted = !this.#box || this.#box === this.#first || this.#box.every((value, n) => value === this.#full[n]);
     const isOther = this.shownName !== result.name || this.shownView !== picture.view;
     this.shownName = result.name;
     this.shownView = picture.view;
@@ -84,7 +87,8 @@ export class Picture {
     this.#svg?.remove();
     this.#svg = svg;
     this.#view.prepend(svg);
-    this.#look(this.#box ?? [...full]);
+    this.#first = this.#firstLook();
+    this.#look(this.#box ?? this.#first);
     setApart(svg);
     this.#navigate(picture);
     this.note("");
@@ -144,6 +148,18 @@ export class Picture {
     this.#look([at.x - (at.x - left) * by, at.y - (at.y - top) * by, width * by, height * by]);
   }
 
+  /**
+   * What is seen at first: all of it, but on a phone, where a wide picture would be a strip that nobody can read, the part at its
+   * left that fills the page or is legible, whichever is more of the picture.
+   */
+  #firstLook() {
+    const [x, y, width, height] = this.#full;
+    const across = this.#view.clientWidth / width, down = this.#view.clientHeight / height;
+    if (!PHONE.matches || !across || Math.min(across, down) >= LEGIBLE) return [...this.#full];
+    const scale = Math.max(Math.min(Math.max(across, down), LEGIBLE), Math.min(across, down));
+    return [x, y, this.#view.clientWidth / scale, this.#view.clientHeight / scale];
+  }
+
   #look(box) {
     this.#box = box;
     this.#svg.setAttribute("viewBox", box.join(" "));
@@ -162,6 +178,9 @@ export class Picture {
 
   #listen() {
     const view = this.#view;
+    new ResizeObserver(() => { // a phone is turned, or another tab hid the picture when it was drawn
+      if (this.#svg && this.#box === this.#first) this.#look(this.#first = this.#firstLook());
+    }).observe(view);
     const rowsAt = event => this.#rowsOf.get(event.target.closest?.("g.node")?.id) ?? [];
     let hovered = "";
     view.addEventListener("pointermove", event => {
