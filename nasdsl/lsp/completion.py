@@ -219,9 +219,13 @@ def _ops(analysis: Analysis, visible: list[Symbol], *, with_brackets: bool = Tru
 def _op(name: str, node: ast.OpDef | ast.BlockDef, rank: int, with_brackets: bool) -> Proposal:
     parameters = ", ".join(" ".join(p.span.text.split()) for p in node.parameters)
     kind = CompletionItemKind.Class if isinstance(node, ast.BlockDef) else CompletionItemKind.Function
-    text = node.span.text if len(node.span.text) < 400 else node.span.text[:400] + "…"
-    comment = describe.comment_above(node.span.source, node.span.start)
+    text = _shortened(node.span.text)
+    comment = _shortened(describe.comment_above(node.span.source, node.span.start))
     return Proposal(name, kind, rank, f"({parameters})", f"{describe.code(text)}\n\n{comment}", _called(name, with_brackets))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) < 400 else text[:400] + "…"
 
 
 def _called(name: str, with_brackets: bool) -> str:

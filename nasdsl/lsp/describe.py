@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from nasdsl.diagnostics import Source
@@ -72,20 +73,29 @@ def definition(symbol: Symbol) -> str:
 
 def comment_above(source: Source, offset: int) -> str:
     """The comment of a definition: the lines with `#` above it, or above the definitions that it stands in a row with."""
-    number = _line(source, offset) - 1
-    lines: list[str] = []
-    while number >= 1:
+    above, comments = _comments(source)
+    return comments[above[source.span(offset, offset).line - 1]]
+
+
+@lru_cache(maxsize=8)
+def _comments(source: Source) -> tuple[list[int], list[str]]:
+    """For each line the number of the comment above it, and the comments, of which 0 is none: completion asks for all lines."""
+    above: list[int] = []
+    comments: list[list[str]] = [[]]
+    current, was_comment = 0, False
+    for number in range(1, len(source.line_starts) + 1):
+        above.append(current)
         line = source.line_text(number).strip()
-        if line.startswith("#"):
-            lines.append(line.lstrip("# ").rstrip("- "))
-        elif not line or lines:
-            break
-        number -= 1
-    return " ".join(line for line in reversed(lines) if line)
-
-
-def _line(source: Source, offset: int) -> int:
-    return source.span(offset, offset).line
+        is_comment = line.startswith("#")
+        if is_comment:
+            if not was_comment:
+                current = len(comments)
+                comments.append([])
+            comments[current].append(line.lstrip("# ").rstrip("- "))
+        elif not line:
+            current = 0
+        was_comment = is_comment
+    return above, [" ".join(filter(None, lines)) for lines in comments]
 
 
 def primitive(found: Primitive) -> str:

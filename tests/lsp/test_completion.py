@@ -55,6 +55,31 @@ def test_attributes_of_sections_and_predictions(ed: Editor) -> None:
     assert "retinanet" in [i.label for i in ed.ask(types.TEXT_DOCUMENT_COMPLETION, text).items]
 
 
+def test_ops_come_with_the_comment_above_their_row(ed: Editor) -> None:
+    ops = "# two\n#words ---\nop a1(x) = skip(x)\nop a2(x) = skip(x)\n\nop a3(x) = skip(x)\n# other\nop a4(x) = skip(x)"
+    text = f"{ops}\ndecoder d {{ input c3\n fpn(width=8) {{ output p3 = ‸ }} }}"
+    found = {
+        item.label: item.documentation.value
+        for item in ed.ask(types.TEXT_DOCUMENT_COMPLETION, text).items
+        if item.documentation
+    }
+    comments = {name: found[name].rpartition("```")[2].strip() for name in ("a1", "a2", "a3", "a4")}
+    assert comments == {"a1": "two words", "a2": "two words", "a3": "", "a4": "other"}
+
+
+def test_many_ops_in_a_row_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking above each of them for its comment reads a text as often as it has lines."""
+    ops = "".join(f"op o{n}(x) = skip(x)\n" for n in range(500))
+    documents, reads = Documents(), []
+    document = documents.open("untitled:t", f"{ops}decoder d {{ input c3\n fpn(width=8) {{ output p3 = ", 1)
+    line_text = Source.line_text
+    monkeypatch.setattr(Source, "line_text", lambda self, line: reads.append(line) or line_text(self, line))
+    place = document.analysis.lines.position(len(document.analysis.text))
+    params = types.CompletionParams(types.TextDocumentIdentifier(document.uri), place)
+    assert "o499" in [item.label for item in completion(documents, document, params).items]
+    assert 500 <= len([line for line in reads if line <= 500]) < 1500
+
+
 def test_choices_behind_a_question_mark(ed: Editor) -> None:
     assert proposals(ed, "b = ?‸", before="choice mine = conv_3x3 | skip") == ["mine", "pool"]
 
