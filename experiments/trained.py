@@ -199,10 +199,9 @@ def train_in_full(
     """
     data, prepared = config.open_train_dataset(), config.prepare_decoder(decoder)
     detector, out = config.make_detector(prepared, data, start), folder / "run"
-    resume = (out / "checkpoint.pt").exists()
     try:
         with counted_seconds(folder) as seconds:
-            train(detector, data, config.recipe, out, device="cpu", quiet=True, resume=resume)
+            train(detector, data, config.recipe, out, device="cpu", quiet=True, resume=True)
     except Diverged as error:
         print(f"{folder.name}: {error}", flush=True)
         return None

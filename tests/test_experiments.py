@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 import nasdsl
+from nasdsl.training import Recipe
+from nasdsl.training.config import TrainingConfig
+from nasdsl.training.trainer import Trainer
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 
@@ -149,6 +152,23 @@ def claim_table(trained: ModuleType) -> Any:
     yield claim_table
     for name in ("claim", "claim_table"):
         sys.modules.pop(name, None)
+
+
+def test_a_training_that_was_killed_before_its_first_checkpoint_goes_on(
+    trained: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainingConfig(data="shapes:4", backbone="tiny", width=32, recipe=Recipe(steps=1, size=(64, 64)))
+    decoder = nasdsl.load("zoo:fcos")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "prepare", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trained.train_in_full(config, decoder, tmp_path, ["val"])
+    assert (tmp_path / "run" / "config.json").exists()
+    assert trained.train_in_full(config, decoder, tmp_path, ["val"]).ap.keys() == {"val"}
 
 
 def test_the_best_finalist_is_chosen_on_val(claim_table: ModuleType) -> None:
