@@ -24,7 +24,7 @@ BOUND = 1e-4
 """Largest difference of a prediction, relative to it, and absolute where it is below 1."""
 
 ILL_CONDITIONED = ("tood",)
-"""Decoders that float32 itself does not compute within `BOUND` at width 64: they are held to twice torch's own rounding.
+"""Decoders that float32 itself does not compute within `BOUND` at width 64: other forms may be off by twice torch's own error.
 
 A path through TOOD's head passes seven GroupNorms, here of 2 channels a group. The first divides by a deviation of 0.002, and
 each that follows makes the error in front of it 2 to 5 times as large. At 200 x 333 torch's float32 is 1.1e-7 off its float64
@@ -71,39 +71,43 @@ def check(
     """Compare predictions; boxes that are counted in strides are compared in strides.
 
     Args:
-        may_round: whether a difference may also be twice the rounding of torch's own results, as in `ILL_CONDITIONED`.
+        may_round: whether results that differ from torch's by more than `BOUND` are compared with those in double precision:
+            they may be twice as far from them as torch's own. So are those of `ILL_CONDITIONED`.
     """
     in_strides = isinstance(module.graph.predict, Fcos) and module.graph.predict.boxes == "relu"
     units = {f"{level}.bbox_reg": 2**k if in_strides else 1 for level, k in module.graph.levels.items()}
     for size, batch in sizes:
         given = features(module, size, batch)
+        expected = _predictions(module, given)
         with torch.no_grad():
-            expected = {
-                f"{level}.{name}": tensor
-                for level, prediction in module(given).items()
-                for name, tensor in prediction._asdict().items()
-                if tensor is not None
-            }
             found = run(given)
         assert list(found) == list(expected)
-        bound = BOUND
+        exact = None
         for name, tensor in expected.items():
             assert found[name].shape == tensor.shape, (name, size)
-            worst = ((found[name] - tensor).abs() / tensor.abs().clamp(min=units.get(name, 1))).max().item()
+            worst, bound = _difference(found[name], tensor, units.get(name, 1)), BOUND
             if worst > bound and (may_round or module.graph.name in ILL_CONDITIONED):
-                bound = max(BOUND, 2 * rounding(module, given))
+                if exact is None:
+                    exact = _predictions(deepcopy(module).double(), {key: x.double() for key, x in given.items()})
+                own = max(_difference(x, exact[other], units.get(other, 1)) for other, x in expected.items())
+                worst, bound = _difference(found[name], exact[name], units.get(name, 1)), max(BOUND, 2 * own)
             assert worst <= bound, (name, size, batch, worst, bound)
 
 
-def rounding(module: DecoderModule, given: Mapping[str, Tensor]) -> float:
-    """How far torch's own results are from those of the same module in double precision."""
+def _predictions(module: DecoderModule, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """By level and name, as an exported model has them."""
     with torch.no_grad():
-        single = module(given).values()
-        double = deepcopy(module).double()({key: x.double() for key, x in given.items()}).values()
-    pairs = [
-        (a, b) for one, other in zip(single, double, strict=True) for a, b in zip(one, other, strict=True) if a is not None
-    ]
-    return max(((a - b).abs() / b.abs().clamp(min=1)).max().item() for a, b in pairs)
+        return {
+            f"{level}.{name}": tensor
+            for level, prediction in module(given).items()
+            for name, tensor in prediction._asdict().items()
+            if tensor is not None
+        }
+
+
+def _difference(found: Tensor, expected: Tensor, unit: float) -> float:
+    """The largest, relative to the value or to one unit."""
+    return float(((found - expected).abs() / expected.abs().clamp(min=unit)).max())
 
 
 def session(model: bytes) -> Run:
