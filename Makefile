@@ -95,7 +95,7 @@ zoo: $(VENV)/.installed
 
 # Regenerate the expected diagnostics and diagrams; review the differences before committing them.
 goldens: $(VENV)/.installed
-	NASDSL_UPDATE_GOLDENS=1 $(BIN)/python -m pytest -q tests/diagnostics tests/backends/test_diagrams.py
+	NASDSL_UPDATE_GOLDENS=1 $(BIN)/python -m pytest -q tests/diagnostics tests/backends/diagrams
 
 # The extension for Visual Studio Code, editors/vscode/nasdsl.vsix: its grammar tested, bundled and packaged. Needs node and npm.
 vsix:
