@@ -186,7 +186,7 @@ class Unbroken:
     results: Any
 
 
-class Torture:
+class UnbrokenWorks:
     """The works, each once without a kill, as soon as a case needs it.
 
     Args:
@@ -329,8 +329,8 @@ def start(folder: Path, only: tuple[str, ...] | None = None) -> Iterator[Case]:
     import nasdsl.training.proxy  # noqa: F401  # for those that are forked
 
     torch.set_num_threads(1)
-    torture = Torture(folder)
-    yield lambda number, report: torture.case(number, report, only)
+    unbroken = UnbrokenWorks(folder)
+    yield lambda number, report: unbroken.case(number, report, only)
 
 
 SUBJECT = Subject("kills", "commands", 300, start, hang=3600, per_process=100)

@@ -24,7 +24,7 @@ SECONDS = 60.0
 """Of processor time, for one command."""
 
 
-class Torture:
+class Commands:
     """Runs the commands.
 
     Args:
@@ -135,7 +135,7 @@ def start(folder: Path) -> Iterator[Case]:
     import nasdsl.training.predict  # noqa: F401  # for those that are forked
 
     torch.set_num_threads(1)
-    yield Torture(folder).case
+    yield Commands(folder).case
 
 
 SUBJECT = Subject("pictures", "commands", 4 * len(ALL), start, hang=900, per_process=200)
