@@ -4,7 +4,7 @@ VENV ?= .venv
 LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long test-gpu test-lowest test-wheel torture check bench bench-gpu docs zoo goldens vsix studio-page playground clean
+.PHONY: demo test test-long test-gpu test-lowest test-wheel torture coverage check bench bench-gpu docs zoo goldens vsix studio-page playground clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nasdsl needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
@@ -68,6 +68,17 @@ torture: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]' || echo "atheris is not there: the subject guided has nothing to do"
 	PYTHONPATH="tests:$$PYTHONPATH" $(BIN)/python -m torture $(ONLY) $(if $(MINUTES),--minutes $(MINUTES)) \
 		$(foreach case,$(CASES),--case $(case))
+
+# Lines and branches of the package that the tests run, in the commands and workers that they start too: build/coverage. It takes
+# three times as long as the tests. LONG=1 runs the long tests as well; ONLY="tests/nn" runs these.
+coverage: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet coverage
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/python -m coverage run -m pytest $(if $(LONG),-m "long or not long") $(or $(ONLY),-n auto --dist worksteal)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage json --quiet -o build/coverage/coverage.json
+	$(BIN)/python -m coverage html --quiet -d build/coverage/html
+	$(BIN)/python -m coverage report --skip-covered --sort=miss
 
 # The static part.
 check: $(VENV)/.installed
