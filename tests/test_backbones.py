@@ -29,7 +29,14 @@ def reference(name: str) -> tuple[nn.Module, dict[str, str]]:
     return create_feature_extractor(model, taps), taps
 
 
-@pytest.mark.parametrize("name", [n for n in BACKBONES if n not in ("resnet101_v1.5", "tiny")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.long if n.startswith(("resnext", "resnet101")) else ())
+        for n in BACKBONES
+        if n not in ("resnet101_v1.5", "tiny")
+    ],
+)
 def test_against_torchvision(name: str) -> None:
     described = backbone(name)
     model, _ = reference("resnet50_v1.5" if name == "resnet50_v1.5" else name)

@@ -254,8 +254,13 @@ LONG = (
     "100,000 statements", "100,000 ops of one name", "100,000 mistakes", "100,000 outputs", "a line of 3 MB",
     "a line of 3 MB with a mistake at its end", "a line of 3 MB with a bracket too few", "repeats in blocks in repeats",
     "a thousand turns", "a repeat at the limit", "repeats that share their numbers", "100,000 parameters",
-    "100,000 layers in the head",
+    "100,000 layers in the head", "10,000 brackets ( and nothing else", "10,000 brackets { and nothing else",
+    "5,000 ops deep, the last one first", "20,000 statements", "3 million line ends", "a string of 3 MB",
+    "empty repeats in repeats", "10,000 plus signs", "doubling blocks", "140 ops deep", "an unknown name of a million letters",
+    "repeat of nothing, a billion times", "a number of 10,000 digits with a suffix", "a division by nothing", "a semicolon",
+    "a byte-order mark in the middle", "a NUL byte in a decoder", "a decoder whose name has a million letters",
 )  # fmt: skip
+"""Those that are like another one, and the largest."""
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.long) if n in LONG else n for n in TEXTS])
@@ -439,10 +444,13 @@ def _cases(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["compile", "t.nas"], FINDINGS), (["compile", "f.nas"], FINDINGS), (["compile", "missing.nas"], USAGE),
-        (["compile", "zoo:nothing"], USAGE), (["check", "zoo:nothing"], USAGE), (["check", "zoo:../nas_fcos"], USAGE),
-        (["zoo", "nothing"], USAGE), (["compile", "zoo:fcos", "--backbone", "vgg"], USAGE),
-        (["compile", "zoo:fcos", "-o", "out.txt"], USAGE), (["compile", "zoo:fcos", "-o", "no/folder/out.py"], USAGE),
+        (["compile", "t.nas"], FINDINGS), (["check", "zoo:../nas_fcos"], USAGE), (["zoo", "nothing"], USAGE),
+        (["compile", "zoo:fcos", "-o", "no/folder/out.py"], USAGE),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in [
+            (["compile", "f.nas"], FINDINGS), (["compile", "missing.nas"], USAGE), (["compile", "zoo:nothing"], USAGE),
+            (["check", "zoo:nothing"], USAGE), (["compile", "zoo:fcos", "--backbone", "vgg"], USAGE),
+            (["compile", "zoo:fcos", "-o", "out.txt"], USAGE),
+        ]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )  # fmt: skip

@@ -9,8 +9,7 @@ import pytest
 ZOO = sorted((Path(__file__).parents[1] / "genotypes").glob("*.nas"))
 
 OFTEN = frozenset(
-    "bifpn deform_fpn_fcos fcos nas_fcos nas_fcos_128 nas_fcos_128_256 nas_fcos_fpn_only nas_fcos_head_only nas_fpn panet "
-    "retinanet retinanet_v2 tood fcos_family nas_fcos_fpn nas_fcos_head".split()
+    "bifpn fcos nas_fcos nas_fcos_128_256 nas_fpn panet retinanet tood fcos_family nas_fcos_fpn nas_fcos_head".split()
 )
 """What slow tests take each time; random decoders have the other layers. They take the rest among the long tests."""
 

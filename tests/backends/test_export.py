@@ -228,6 +228,7 @@ def test_without_the_package_onnx_the_message_names_the_extra() -> None:
 
 
 TRACED_LONG = (
+    "fcos",
     "nas_fcos",
     "nas_fcos_128_256",
     "nas_fcos_head_only",
@@ -328,6 +329,7 @@ def test_a_full_disk_leaves_the_earlier_file(name: str, tmp_path: Path) -> None:
     assert file.read_bytes() == b"earlier"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("format", ["onnx", pytest.param("pt2", marks=[exports_programs, pytest.mark.long])])
 def test_files_need_no_nasdsl(format: str, tmp_path: Path) -> None:
     module = built(simple("x = weighted_add(dconv_3x3(c3), c4) output p3 = x, p4 = down(x) output p5 = down(relu(p4))"))

@@ -412,6 +412,7 @@ def test_the_help_of_a_search_is_under_headings(folder: Path) -> None:
         assert len(re.findall(rf"^  (?:-\w, )?{option.opts[-1]}\b(?!-)", shown, re.MULTILINE)) == 1, option.opts
 
 
+@pytest.mark.long
 def test_checking_is_quick(folder: Path) -> None:
     """The best of several, in processor time: what the command itself takes, and not what else this machine does."""
     import resource

@@ -410,7 +410,7 @@ def test_detectors_are_optimized_for_inference(run: Path) -> None:
     assert {"BatchNorm2d", "FrozenBatchNorm2d"} & {type(module).__name__ for module in load_detector(run).modules()}
 
 
-@pytest.mark.parametrize("command", ["detect", "eval"])
+@pytest.mark.parametrize("command", ["detect", pytest.param("eval", marks=pytest.mark.long)])
 def test_precision_and_graphs_are_those_of_the_command(
     command: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -261,6 +261,7 @@ def test_the_normalisation_goes_with_the_weights_of_a_detector(tmp_path: Path) -
     assert make_backbone("timm:resnet18").mean == (0.485, 0.456, 0.406)
 
 
+@pytest.mark.long
 def test_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     from click.testing import CliRunner
 

@@ -60,6 +60,7 @@ TEXTS = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_mistake_takes_no_longer_than_a_second(name: str) -> None:
     text, codes = TEXTS[name]

@@ -19,7 +19,7 @@ def make_curve(right: list[bool], boxes: int, name: str = "cell") -> Curve:
     return Curve(1, name, boxes, np.cumsum(right, dtype=np.int64), np.linspace(1, 0, len(right)))
 
 
-@pytest.mark.parametrize("classes", [1, 8, 9])
+@pytest.mark.parametrize("classes", [1, pytest.param(8, marks=pytest.mark.long), pytest.param(9, marks=pytest.mark.long)])
 def test_plots_of_few_and_many_classes(scene: Callable[..., Any], classes: int, tmp_path: Path) -> None:
     curves = precision_recall(*scene(1, classes=classes, images=30))
     assert len(curves) == classes

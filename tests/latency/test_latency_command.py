@@ -78,7 +78,7 @@ def test_size_batch_and_image(run: Path, tmp_path: Path) -> None:
 
 
 def test_the_precision_is_noted(run: Path, tmp_path: Path) -> None:
-    assert measured(run, "--precision", "bfloat16", "--no-graphs")["notes"] == ["bfloat16"]
+    assert measured(run, "--precision", "bfloat16", "--no-graphs", "--size", "32x43")["notes"] == ["bfloat16"]
     file = onnx_detector(tmp_path / "detector.onnx")
     assert "has a precision of its own" in refused("latency", file, "--precision", "float16")
 

@@ -165,6 +165,7 @@ def test_a_method_that_cannot_be_imported_is_named(site: Path, tmp_path: Path) -
     assert "its method pyramid_bands.losses:QualityFcos cannot be imported: ZeroDivisionError" in made.stderr
 
 
+@pytest.mark.long
 def test_every_back_end(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, to which the folder is added as an environment with the package."""
     import plugin_back_ends

@@ -92,7 +92,15 @@ FAILING = {
 }
 
 
-@pytest.mark.parametrize("name", FAILING)
+@pytest.mark.parametrize(
+    "name",
+    [
+        n
+        if n in ("a package that it lacks", "a program's end", "a name of the prelude")
+        else pytest.param(n, marks=pytest.mark.long)
+        for n in FAILING
+    ],
+)
 def test_a_package_that_fails_is_one_warning_with_its_error_beside_the_unknown_op(name: str, tmp_path: Path) -> None:
     code, error = FAILING[name]
     install(tmp_path, "nasdsl-broken", code, version="2.1")

@@ -98,6 +98,7 @@ def test_the_fused_kernel_compiled(compiler: Compiler, dtype: torch.dtype, chann
     assert len(re.findall(r"\bLDG\.E\.128\b", instructions)) >= 4
 
 
+@pytest.mark.long
 @NOT_INTERPRETED
 @pytest.mark.parametrize("compiler", [90], indirect=True)
 @pytest.mark.parametrize(

@@ -375,7 +375,9 @@ def test_invalid_budgets(text: str, says: str) -> None:
         parse_budgets(["macs:2G", "macs:3G"])
 
 
-@pytest.mark.parametrize("name", ["bayes", "nsga2", "evolution", "ppo", "random"])
+@pytest.mark.parametrize(
+    "name", ["bayes", "random", *(pytest.param(n, marks=pytest.mark.long) for n in ("nsga2", "evolution", "ppo"))]
+)
 def test_no_strategy_proposes_what_is_over_the_budget(name: str) -> None:
     """With a budget that one filling in a hundred keeps; what is proposed goes on to be new."""
     limit = share(0.01)

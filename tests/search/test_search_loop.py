@@ -224,7 +224,9 @@ def test_the_same_seed_gives_the_same_journal_but_for_times(tmp_path: Path) -> N
     assert journals[0] == journals[1]
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    "strategy", [n if n in ("ppo", "bayes") else pytest.param(n, marks=pytest.mark.long) for n in STRATEGIES]
+)
 def test_every_strategy_resumes_to_the_trials_of_an_uninterrupted_search(
     strategy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

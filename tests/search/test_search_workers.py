@@ -67,7 +67,7 @@ LOST = {
 }
 
 
-@pytest.mark.parametrize("workers", ["process:1", "process:2"])
+@pytest.mark.parametrize("workers", [pytest.param("process:1", marks=pytest.mark.long), "process:2"])
 def test_the_sample_of_a_lost_worker_is_evaluated_once_more_by_another(workers: str, tmp_path: Path) -> None:
     kinds = "fine kill exit hang garbage"
     evaluate = FaultyEvaluation(tmp_path / "log", once=True, kinds=kinds)

@@ -76,8 +76,9 @@ def test_zoo(path: object) -> None:
     same(path.read_text())  # type: ignore[attr-defined]
 
 
-def test_random_decoders_one_after_the_other() -> None:
-    for seed in range(150):
+@pytest.mark.parametrize("count", [60, pytest.param(400, marks=pytest.mark.long)])
+def test_random_decoders_one_after_the_other(count: int) -> None:
+    for seed in range(count):
         same(random_decoders.text(seed))
     assert cache_size() > 50
 

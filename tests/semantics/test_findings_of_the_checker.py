@@ -236,6 +236,7 @@ def test_nothing_is_said_of_what_is_missing_but_that_it_is(missing: str) -> None
 # ------------------------------------------------------------------------------------------------------------ limits
 
 
+@pytest.mark.long
 def test_limits_are_where_they_are_said_to_be() -> None:
     nested = lambda depth: "op a0(x) = relu(x)\n" + "\n".join(f"op a{i}(x) = a{i - 1}(x)" for i in range(1, depth))  # noqa: E731
     assert codes(f"output p3 = a{MAX_CALLS - 2}(c3)", nested(MAX_CALLS - 1)) == []

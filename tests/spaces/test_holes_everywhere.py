@@ -412,7 +412,9 @@ PREDICTIONS = [
 ]
 
 
-@pytest.mark.parametrize("predict", PREDICTIONS)
+@pytest.mark.parametrize(
+    "predict", [pytest.param(p, marks=pytest.mark.long) if p.startswith("gfl") else p for p in PREDICTIONS]
+)
 def test_predictions(predict: str) -> None:
     """All stages agree on every filling."""
     before = "op mine(x) = conv_1x1(relu(conv(x, k=3, groups=?(1 | 32), norm=?(bn | none))))"

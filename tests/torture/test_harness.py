@@ -24,6 +24,7 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
+@pytest.mark.long
 def test_what_goes_wrong_in_a_case_is_found(results: Path) -> None:
     record = run(NAMED, range(13), folder=results)
     assert record.cases == [[0, 12]]

@@ -29,6 +29,7 @@ def findings(started: AbstractContextManager[Case], numbers: Iterable[int]) -> l
     return found
 
 
+@pytest.mark.long
 def test_power_cuts_and_failing_disks(tmp_path: Path) -> None:
     assert findings(crashes.start(tmp_path), range(60)) == []
 
@@ -46,14 +47,14 @@ def test_weights_stay_finite(number: int, tmp_path: Path) -> None:
     assert findings(finite.start(tmp_path, steps=8), [number]) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "numbers"),
     [
-        ("pictures", range(30)),  # through `data`
-        pytest.param("kills", range(12), marks=pytest.mark.long),
-        pytest.param("pictures", range(30, DATA), marks=pytest.mark.long),
-        pytest.param("pictures", [DATA * k + n for k in (1, 2, 3) for n in range(20)], marks=pytest.mark.long),
-        pytest.param("workers", [1, 3], marks=pytest.mark.long),
+        ("kills", range(12)),
+        ("pictures", range(DATA)),  # through `data`
+        ("pictures", [DATA * k + n for k in (1, 2, 3) for n in range(20)]),
+        ("workers", [1, 3]),
     ],
 )
 def test_commands(name: str, numbers: Iterable[int], tmp_path: Path) -> None:
@@ -63,6 +64,7 @@ def test_commands(name: str, numbers: Iterable[int], tmp_path: Path) -> None:
     assert [f"case {f['case']}: {f['line']}" for f in record.findings] == []
 
 
+@pytest.mark.long
 def test_a_thousand_evaluations_of_which_three_in_ten_go_wrong(tmp_path: Path) -> None:
     """In one process; `test_commands` has those in workers."""
     faults = workers.Faults(0.0, tmp_path / "log")

@@ -101,7 +101,7 @@ def test_every_tracker_is_tested() -> None:
     assert set(FAKES) == set(TRACKERS)
 
 
-@pytest.mark.parametrize("name", TRACKERS)
+@pytest.mark.parametrize("name", [n if n == "wandb" else pytest.param(n, marks=pytest.mark.long) for n in TRACKERS])
 def test_a_training_that_is_stopped_and_resumed(name: str, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = fake(name, monkeypatch)
     stop = lambda forward: forward == 4 and os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731

@@ -280,9 +280,14 @@ def test_a_second_ctrl_c_exits_at_once(capfd: pytest.CaptureFixture[str]) -> Non
     [
         {"drop_last": False},  # batches of 4, 4, 4 and 1
         {"drop_last": False, "accumulate": 2},  # six batches of 2, and one of 1
-        {"drop_last": False, "batch_size": 16},  # one batch of 13
-        {"drop_last": True},
-        {"drop_last": False, "evaluate_every": 1},
+        *(
+            pytest.param(settings, marks=pytest.mark.long)
+            for settings in (
+                {"drop_last": False, "batch_size": 16},  # one batch of 13
+                {"drop_last": True},
+                {"drop_last": False, "evaluate_every": 1},
+            )
+        ),
     ],
 )
 def test_images_per_second_counts_pictures(settings: dict[str, Any], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,8 @@ def test_the_best_weights_are_kept_beside_the_last(out: Path, scripted: dict[int
     assert differences(weights(run.best), weights(run.model))
 
 
-@pytest.mark.parametrize("stopped_in", [pytest.param("step", marks=pytest.mark.long), "evaluation"])
+@pytest.mark.long
+@pytest.mark.parametrize("stopped_in", ["step", "evaluation"])
 def test_best_weights_and_early_stopping_after_a_resume(
     stopped_in: str, out: Path, scripted: dict[int, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,6 +109,7 @@ def test_fitting_finds_the_decisions_that_matter() -> None:
     assert float(weights[1]) > 5 * float(weights[[0, 2, 3]].max())
 
 
+@pytest.mark.long
 def test_nothing_is_proposed_twice_and_the_best_is_found_early() -> None:
     """In a space of 256 fillings, with rewards in which decisions interact."""
 
@@ -194,7 +195,7 @@ def test_more_observations_than_the_process_is_fitted_to() -> None:
     assert {observed[place] for place in range(26, 30)} <= set(fillings)  # the latest
 
 
-@pytest.mark.parametrize("observed", [150, 2800])
+@pytest.mark.parametrize("observed", [150, pytest.param(2800, marks=pytest.mark.long)])
 def test_a_proposal_on_the_papers_space_takes_a_fraction_of_a_second(observed: int) -> None:
     """Also after 2,800 observations, the end of the paper's first stage."""
     strategy = make_strategy("bayes", space("paper"), 0)

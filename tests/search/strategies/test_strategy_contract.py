@@ -63,7 +63,7 @@ def test_the_names() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_proposals_are_fillings_that_keep_the_requirements(name: str, on: str) -> None:
     strategy, pending, order = make(name, on), [], random.Random(0)
-    for _ in range(30):
+    for _ in range(15):
         text = step(strategy, pending, order)
         assert space(on).encode(text) == list(text.indices)
         assert space(on).decode(text.indices) == text
@@ -81,13 +81,13 @@ def test_a_loaded_state_gives_the_same_proposals(name: str, on: str, steps: int)
         step(one, pending, order)
     saved = one.state()
     stored = saved_and_loaded(saved)
-    goes_on = [step(one, mine, mixed) for mine, mixed in [(list(pending), random.Random(2))] for _ in range(20)]
+    goes_on = [step(one, mine, mixed) for mine, mixed in [(list(pending), random.Random(2))] for _ in range(8)]
     for state in (stored, saved):  # the second shows that the state did not change with its strategy
         other = make(name, on, seed=99)
         other.load(state)
         assert other.diagnostics() == other.diagnostics()
         mine, mixed = list(pending), random.Random(2)
-        assert [step(other, mine, mixed) for _ in range(20)] == goes_on
+        assert [step(other, mine, mixed) for _ in range(8)] == goes_on
     assert same(one.state(), other.state())
 
 
@@ -108,7 +108,7 @@ def test_the_same_seed_gives_the_same_proposals_and_another_seed_others(name: st
         random.seed(seed * 11)
         torch.manual_seed(seed * 13)
         strategy, pending, order = make(name, "nested", seed), [], random.Random(0)
-        runs.append([step(strategy, pending, order) for _ in range(25)])
+        runs.append([step(strategy, pending, order) for _ in range(12)])
     assert runs[0] == runs[1] != runs[2]
 
 
@@ -128,7 +128,7 @@ def test_global_random_states_are_unchanged(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_failures_and_equal_rewards_are_accepted(name: str, bad: list[float | None]) -> None:
     strategy = make(name, "nested")
-    for number in range(30):
+    for number in range(14):
         strategy.observe(strategy.propose(), bad[number % len(bad)])
     assert all(value == value for value in strategy.diagnostics().values())
 
@@ -137,7 +137,7 @@ def test_failures_and_equal_rewards_are_accepted(name: str, bad: list[float | No
 def test_only_the_order_of_rewards_matters(name: str) -> None:
     def run(change: Any) -> list[Filled]:
         strategy, found = make(name, "nested"), []
-        for _ in range(30):
+        for _ in range(15):
             text = strategy.propose()
             found.append(text)
             strategy.observe(text, change(additive(text.indices)))
@@ -156,7 +156,7 @@ def test_samples_of_other_strategies_and_samples_observed_twice(name: str) -> No
         strategy.observe(strategy.propose(), 1.0)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.long) if n in ("bayes", "ppo") else n for n in NAMES])
 def test_more_proposals_than_fillings(name: str) -> None:
     """256 fillings, 300 proposals."""
     strategy = make(name, "small")
