@@ -4,7 +4,7 @@ VENV ?= .venv
 LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long test-gpu test-lowest test-wheel torture coverage check bench bench-gpu docs zoo goldens vsix studio-page playground clean
+.PHONY: demo test test-long test-gpu test-lowest test-wheel torture mutants coverage check bench bench-gpu docs zoo goldens vsix studio-page playground clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nasdsl needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
@@ -79,6 +79,13 @@ coverage: $(VENV)/.installed
 	$(BIN)/python -m coverage json --quiet -o build/coverage/coverage.json
 	$(BIN)/python -m coverage html --quiet -d build/coverage/html
 	$(BIN)/python -m coverage report --skip-covered --sort=miss
+
+# Mutants of the sources, which tests are to notice; docs/reliability.md has what came of it. It may be stopped, and goes on.
+# ONLY="layers journal" runs these groups, COUNT=20 so many mutants of each, MINUTES=10 ends each after this time.
+mutants: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[mutants]'
+	PYTHONPATH="tests:$$PYTHONPATH" OMP_NUM_THREADS=1 $(BIN)/python -m torture.mutation $(ONLY) $(if $(COUNT),--count $(COUNT)) \
+		$(if $(MINUTES),--minutes $(MINUTES))
 
 # The static part.
 check: $(VENV)/.installed

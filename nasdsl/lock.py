@@ -36,10 +36,9 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
-        self._file = -1
         if self._path in _held:
             raise LockHeld(here=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             import fcntl
         except ImportError:  # Windows
@@ -56,7 +55,7 @@ class Lock:
 
     def release(self) -> None:
         """Release the lock; does nothing the second time."""
-        if self._file >= 0:
+        if self._file is not None:
             os.close(self._file)
-            self._file = -1
+            self._file = None
             _held.discard(self._path)

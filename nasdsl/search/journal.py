@@ -38,10 +38,9 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
     size = 0
     lines = data.split(b"\n")
     with_checksums = False  # from the first line that has one
-    for number, line in enumerate(lines, 1):
-        complete = number < len(lines)  # the last one has no newline
+    for number, line in enumerate(lines[:-1], 1):  # what stands behind the last newline was never acknowledged
         try:
-            record, has_checksum = _parse(line) if line or complete else (None, False)
+            record, has_checksum = _parse(line)
             if not isinstance(record, dict) or "kind" not in record or (with_checksums and not has_checksum):
                 raise ValueError("not a record")
         except ValueError:
@@ -51,8 +50,6 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
                 f"{path}:{number}: not a record of a search, and lines follow it: the file was edited or damaged. "
                 "Remove this line and those after it to resume from there"
             ) from None
-        if not complete:  # torn exactly before the newline: never acknowledged either
-            return records, size
         with_checksums = has_checksum
         records.append(record)
         size += len(line) + 1
@@ -111,7 +108,7 @@ class Journal:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.records: list[dict[str, Any]] = []
-        self._file = -1
+        self._file: int | None = None
         if path is None:
             return
         try:
@@ -144,7 +141,7 @@ class Journal:
         Raises:
             JournalError: it cannot be written; the file is unchanged.
         """
-        if self._file < 0:
+        if self._file is None:
             return
         line = _line(record)
         try:
@@ -167,7 +164,7 @@ class Journal:
         Raises:
             JournalError: they cannot be written.
         """
-        if self._file >= 0:
+        if self._file is not None:
             try:
                 os.fsync(self._file)
             except OSError as error:
@@ -175,8 +172,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the file and release its lock."""
-        if self._file >= 0:
+        if self._file is not None:
             os.close(self._file)
-            self._file = -1
+            self._file = None
         if self.path is not None:
             self._lock.release()

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-DEVELOPMENT = {"test", "docs", "dev", "fuzz"}
+DEVELOPMENT = {"test", "docs", "dev", "fuzz", "mutants"}
 
 
 def named(requirements: list[str]) -> set[str]:

@@ -6,11 +6,13 @@ import errno
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from torture.disk import MODES, Recorder, acknowledged, write_state
 
 from nasdsl.search.errors import JournalError
 from nasdsl.search.journal import Journal, read_journal
@@ -60,6 +62,44 @@ def test_an_invalid_line_before_others_is_an_error_that_names_it(path: Path) -> 
     assert Journal(None).records == []
 
 
+def test_behind_a_broken_line_only_blanks_are_dropped(path: Path) -> None:
+    """A power cut leaves zeros; anything else was written by someone."""
+    data = write(path, RECORDS)
+    for following in map(bytes, zip(range(256))):
+        path.write_bytes(data + b"{torn\n" + following)
+        if following in b"\0 \r\t\n":
+            assert read_journal(path) == (RECORDS, len(data))
+        else:
+            with pytest.raises(JournalError, match=r"journal.jsonl:4: .*edited or damaged"):
+                read_journal(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the recorder of calls reads /proc")
+def test_no_power_cut_loses_a_record_that_was_acknowledged(tmp_path: Path) -> None:
+    """Each other record is acknowledged by its own sync, the others by `Journal.sync`; in a folder that is new."""
+    (tmp_path / "run").mkdir()
+    recorder, rng = Recorder(tmp_path / "run"), random.Random(0)
+    with recorder.recording():
+        journal = Journal(tmp_path / "run" / "new" / "journal.jsonl")
+        recorder.mark(0)
+        for number, record in enumerate(RECORDS, 1):
+            journal.append(record, sync=number % 2 == 1)
+            if number % 2 == 0:
+                journal.sync()
+            recorder.mark(number)
+        journal.close()
+    for until in range(len(recorder.calls) + 1):
+        for mode in MODES:
+            state = tmp_path / f"{until} {mode}"
+            write_state(recorder.calls, until, mode, rng, state)
+            done = acknowledged(recorder.calls, until)
+            assert not done or (state / "new" / "journal.jsonl").exists()
+            journal = Journal(state / "new" / "journal.jsonl")
+            assert journal.records == RECORDS[: len(journal.records)]
+            assert len(journal.records) >= max(done, default=0), (until, mode)
+            journal.close()
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_a_changed_byte_anywhere_is_noticed_or_harmless(seed: int, path: Path) -> None:
     """A record is read as it was written or not at all: before others it is an error, at the end it is dropped."""
@@ -77,6 +117,17 @@ def test_a_changed_byte_anywhere_is_noticed_or_harmless(seed: int, path: Path) -
     assert len(read) >= len(written) - 1
 
 
+def test_the_file_is_compact_and_its_mode_is_for_the_umask_to_limit(path: Path) -> None:
+    before = os.umask(0)
+    try:
+        data = write(path, RECORDS)
+    finally:
+        os.umask(before)
+    assert not re.search(rb"[:,] ", data)
+    assert "ä".encode() in data
+    assert path.stat().st_mode & 0o777 == 0o666
+
+
 def test_a_changed_digit_is_no_other_reward(path: Path) -> None:
     data = write(path, [{"kind": "start"}, {"kind": "result", "reward": 0.25}, {"kind": "result", "reward": 0.5}])
     path.write_bytes(data.replace(b"0.25", b"0.75"))
@@ -86,6 +137,8 @@ def test_a_changed_digit_is_no_other_reward(path: Path) -> None:
 
 def test_lines_of_earlier_versions_and_line_ends_of_windows(path: Path) -> None:
     """Earlier versions wrote no checksums; a line without one after a line with one is damage."""
+    path.write_bytes(write(path, RECORDS).replace(b"\n", b"\r\n"))
+    assert read_journal(path) == (RECORDS, path.stat().st_size)
     old = b"".join(json.dumps(record).encode() + b"\n" for record in RECORDS)
     path.write_bytes(old.replace(b"\n", b"\r\n"))
     journal = Journal(path)
@@ -94,6 +147,9 @@ def test_lines_of_earlier_versions_and_line_ends_of_windows(path: Path) -> None:
     journal.close()
     resumed = path.read_bytes()
     assert read_journal(path)[0] == [*RECORDS, {"kind": "result", "reward": 2}]
+    for other in (b"{}", b'"kind"', b'["kind"]', b'{"kin": 1}'):
+        path.write_bytes(old + other + b"\n")
+        assert read_journal(path) == (RECORDS, len(old))
     path.write_bytes(resumed + old)
     with pytest.raises(JournalError, match="edited or damaged"):
         read_journal(path)
@@ -115,6 +171,7 @@ def test_every_record_is_synced_before_append_returns(path: Path, monkeypatch: p
 def test_a_full_disk_leaves_a_valid_journal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(path)
     journal.append(RECORDS[0])
+    journal.append(RECORDS[0])
     write_ = os.write
     halves = iter([5])
 
@@ -129,7 +186,7 @@ def test_a_full_disk_leaves_a_valid_journal(path: Path, monkeypatch: pytest.Monk
             journal.append(RECORDS[1])
     journal.append(RECORDS[2])
     journal.close()
-    assert read_journal(path)[0] == [RECORDS[0], RECORDS[2]]
+    assert read_journal(path)[0] == [RECORDS[0], RECORDS[0], RECORDS[2]]
 
 
 def test_numbers_are_read_as_written_and_those_that_json_lacks_are_refused(path: Path) -> None:
@@ -153,6 +210,45 @@ def test_two_writers_are_refused_in_one_process_and_in_two(path: Path) -> None:
     journal.close()
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     Journal(path).close()
+
+
+def test_of_a_file_that_cannot_be_read_written_or_synced_message_and_lock_are_right(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.mkdir()
+    with pytest.raises(JournalError, match=f"^cannot read {path}: Is a directory$"):
+        read_journal(path)
+    with pytest.raises(JournalError, match=f"^cannot read {path}: Is a directory$"):
+        Journal(path)
+    path.rmdir()
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        with pytest.raises(JournalError, match=f"^cannot write {path}: Input/output error$"):
+            Journal(path)
+    journal = Journal(path)  # none of those that failed holds the lock
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        with pytest.raises(JournalError, match=f"^cannot write {path}: Input/output error$"):
+            journal.sync()
+        with pytest.raises(JournalError, match=f"^cannot write {path}: Input/output error; its earlier records are complete$"):
+            journal.append(RECORDS[0])
+    journal.append(RECORDS[1])
+    journal.close()
+    journal.close()
+    assert read_journal(path)[0] == [RECORDS[1]]
+
+
+def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    journal = Journal(None)
+    journal.append(RECORDS[0])
+    journal.sync()
+    journal.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""Groups of mutants: of which sources, and which tests are to notice them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torture.records import ROOT
+
+
+@dataclass(frozen=True)
+class Group:
+    """What is mutated together.
+
+    Attributes:
+        sources: files and folders, by patterns below the root of the sources.
+        tests: that are run, of which each mutant gets those that run its line.
+        aim: number of mutants, drawn at random; None: all.
+    """
+
+    sources: tuple[str, ...]
+    tests: tuple[str, ...]
+    aim: int | None = 80
+
+    def paths(self) -> list[Path]:
+        """The files to mutate, in order."""
+        return sorted(path for pattern in self.sources for path in ROOT.glob(pattern))
+
+
+GROUPS = {
+    "journal": Group(
+        ("nasdsl/search/journal.py", "nasdsl/files.py", "nasdsl/lock.py"),
+        ("tests/search/test_search_journal.py", "tests/test_files.py", "tests/test_lock.py"),
+        None,
+    ),
+    "layers": Group(
+        ("nasdsl/layers/*.py",),
+        (
+            "tests/layers", "tests/nn/test_attention.py", "tests/nn/test_upsampling.py", "tests/backends/test_small_layers.py",
+            "tests/backends/test_layer_errors.py", "tests/backends/test_module.py", "tests/ir", "tests/semantics",
+            "tests/diagnostics/test_golden_messages.py", "tests/diagnostics/test_catalogue.py",
+        ),
+    ),
+    "semantics": Group(
+        ("nasdsl/semantics/*.py",),
+        (
+            "tests/semantics", "tests/diagnostics/test_golden_messages.py", "tests/diagnostics/test_catalogue.py",
+            "tests/ir", "tests/spaces", "tests/layers", "tests/backends/test_level_widths.py",
+            "tests/backends/test_shared_ops.py", "tests/backends/test_given_offsets.py", "tests/test_detector_statement.py",
+            "tests/lsp",
+        ),
+    ),
+    "spaces": Group(("nasdsl/spaces/*.py",), ("tests/spaces", "tests/search/strategies", "tests/grammar", "tests/lsp")),
+    "targets": Group(
+        (
+            "nasdsl/predictions/*.py",
+            *(
+                f"nasdsl/detection/{name}.py"
+                for name in (
+                    "atss", "distributions", "fcos", "gfl", "locations", "losses", "positives", "pyramid", "retinanet", "tal",
+                )
+            ),
+        ),
+        (
+            "tests/predictions", "tests/torture/test_short.py::test_targets_equal_slow_ones",
+            *(
+                f"tests/detection/test_{name}.py"
+                for name in (
+                    "assignment", "distributions", "fcos", "fcos_targets", "losses", "positives", "pyramid", "retinanet",
+                    "detections", "postprocess",
+                )
+            ),
+        ),
+    ),
+}  # fmt: skip

@@ -1,0 +1,171 @@
+"""Runs tests against mutants: a process imports everything, and a fork of it has one mutant and runs the tests of its line."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from coverage import Coverage
+
+from torture.mutation.installed import Unfit, install
+from torture.mutation.made import Mutant
+from torture.records import ROOT
+
+FACTOR = 8
+"""Times the processor time of a test that it may take by the clock with a mutant, and `SECONDS` more."""
+SECONDS = 15.0
+GIGABYTES = 6
+"""That a mutant may take more than the process has before."""
+
+Outcome = tuple[str, str, float]
+"""``killed``, ``hangs``, ``survived``, ``not run`` or ``unfit``; the test that fails; seconds."""
+
+
+@dataclass(eq=False)
+class Runner:
+    """A plugin of pytest, which runs mutants in the place of the loop over the tests.
+
+    Attributes:
+        mutants: to run, in this order.
+        report: is told what became of each; whether to go on.
+        root: folder of the sources.
+    """
+
+    mutants: Sequence[Mutant]
+    report: Callable[[Mutant, Outcome], bool]
+    root: Path = ROOT
+    failed: str = ""
+    why: str = ""
+    _seconds: dict[str, float] = field(default_factory=dict)
+    _tests: dict[tuple[str, int], list[str]] = field(default_factory=dict)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Find out which lines each test runs, then run the mutants."""
+        session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # one folder, not one for each fork
+        items = {item.nodeid: item for item in session.items}
+        session.config.get_terminal_writer()._file = open(os.devnull, "w")  # noqa: SIM115  # of the tests nothing is printed
+        with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            files = {mutant.path for mutant in self.mutants}
+            for module in dict.fromkeys(item.path for item in session.items):
+                self._record(files, [item for item in session.items if item.path == module])
+            for mutant in self.mutants:
+                names = {name for line in _range(mutant) for name in self._tests.get((mutant.path, line), ())}
+                chosen = sorted((items[name] for name in names), key=lambda item: self._seconds[item.nodeid])
+                if not self.report(mutant, self._run(mutant, chosen)):
+                    break
+        return True
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the first test that fails."""
+        if report.failed and not self.failed:
+            self.failed, self.why = report.nodeid, report.longreprtext
+
+    def _record(self, files: set[str], items: Sequence[pytest.Item]) -> None:
+        """Run the tests of one file without a mutant; their lines, and the time that each takes."""
+
+        def work() -> dict[str, Any]:
+            os.environ["COVERAGE_CORE"] = "ctrace"  # others know no contexts
+            coverage = Coverage(data_file=None, include=[str(self.root / file) for file in files], config_file=False)
+            coverage.set_option("run:disable_warnings", ["no-data-collected"])  # where no test of this file runs a line of them
+            coverage.start()
+            seconds = {}
+            for item, following in zip(items, [*items[1:], None], strict=True):
+                coverage.switch_context(item.nodeid)
+                began = time.process_time()
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+                seconds[item.nodeid] = time.process_time() - began
+            coverage.stop()
+            lines = {file: coverage.get_data().contexts_by_lineno(str(self.root / file)) for file in files}
+            return {"seconds": seconds, "lines": lines, "failed": self.failed, "why": self.why}
+
+        found = _forked(work, 1200)[0]
+        if found is None or found["failed"]:
+            raise RuntimeError(f"the tests fail without a mutant: {found or items[0].path}")
+        self._seconds |= found["seconds"]
+        for file, lines in found["lines"].items():
+            for line, names in lines.items():
+                self._tests.setdefault((file, int(line)), []).extend(name for name in names if name)
+
+    def _run(self, mutant: Mutant, items: Sequence[pytest.Item]) -> Outcome:
+        def work() -> dict[str, str]:
+            source = (self.root / mutant.path).read_text(encoding="utf-8")
+            try:
+                install(str(self.root / mutant.path), source, mutant.code())
+            except Unfit as error:
+                return {"outcome": "unfit", "test": str(error)}
+            for item, following in zip(items, [*items[1:], None], strict=True):
+                item.add_marker(pytest.mark.timeout(SECONDS + FACTOR * self._seconds[item.nodeid]), append=False)
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+                if self.failed:
+                    return {"outcome": "hangs" if "Timeout (>" in self.why else "killed", "test": self.failed}
+            return {"outcome": "survived", "test": ""}
+
+        began = time.monotonic()
+        if not items:
+            return "not run", "", 0.0
+        found, hangs = _forked(work, SECONDS + FACTOR * sum(self._seconds[item.nodeid] for item in items))
+        seconds = round(time.monotonic() - began, 2)
+        if found is None:  # it hangs, takes too much memory, or ends the process of the tests
+            return "hangs" if hangs else "killed", "" if hangs else "(the process ends)", seconds
+        return found["outcome"], found["test"], seconds
+
+
+def _range(mutant: Mutant) -> range:
+    return range(mutant.lines[0], mutant.lines[1] + 1)
+
+
+def _forked(work: Callable[[], Mapping[str, Any]], seconds: float) -> tuple[Any, bool]:
+    """What `work` gives in a fork of this process, None if it ends before; and whether it ran out of time.
+
+    Args:
+        seconds: of processor time; it may take twice as long by the clock.
+    """
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setpgid(0, 0)
+            os.close(reads)
+            resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 5))
+            with open("/proc/self/statm") as statm:
+                most = int(statm.read().split()[0]) * resource.getpagesize() + (GIGABYTES << 30)
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
+            data = json.dumps(work()).encode()
+            with open(writes, "wb") as file:
+                file.write(data)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(writes)
+    ended = time.monotonic() + 2 * seconds
+    parts: list[bytes] = []
+    os.set_blocking(reads, False)
+    while time.monotonic() < ended:
+        with suppress(BlockingIOError):
+            part = os.read(reads, 1 << 20)
+            if not part:
+                break
+            parts.append(part)
+            continue
+        time.sleep(0.002)
+    else:
+        os.kill(child, signal.SIGKILL)
+    os.close(reads)
+    _, status = os.waitpid(child, 0)
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # what the tests have started
+    data = b"".join(parts)
+    hangs = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGKILL, signal.SIGXCPU)
+    return (json.loads(data) if data and not hangs else None), hangs
