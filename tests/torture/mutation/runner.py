@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from coverage import Coverage
 
+from nasdsl.files import make_folder, read_json, write_json
 from torture.mutation.installed import Unfit, install
 from torture.mutation.made import Mutant
 from torture.records import ROOT
@@ -37,11 +39,13 @@ class Runner:
 
     Attributes:
         mutants: to run, in this order.
+        files: all sources of the group.
         report: is told what became of each; whether to go on.
         root: folder of the sources.
     """
 
     mutants: Sequence[Mutant]
+    files: Sequence[str]
     report: Callable[[Mutant, Outcome], bool]
     root: Path = ROOT
     failed: str = ""
@@ -56,9 +60,8 @@ class Runner:
         items = {item.nodeid: item for item in session.items}
         session.config.get_terminal_writer()._file = open(os.devnull, "w")  # noqa: SIM115  # of the tests nothing is printed
         with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            files = {mutant.path for mutant in self.mutants}
             for module in dict.fromkeys(item.path for item in session.items):
-                self._record(files, [item for item in session.items if item.path == module])
+                self._read_or_record(module, [item for item in session.items if item.path == module])
             for mutant in self.mutants:
                 names = {name for line in _range(mutant) for name in self._tests.get((mutant.path, line), ())}
                 chosen = sorted((items[name] for name in names), key=lambda item: self._seconds[item.nodeid])
@@ -71,31 +74,45 @@ class Runner:
         if report.failed and not self.failed:
             self.failed, self.why = report.nodeid, report.longreprtext
 
-    def _record(self, files: set[str], items: Sequence[pytest.Item]) -> None:
-        """Run the tests of one file without a mutant; their lines, and the time that each takes."""
+    def _read_or_record(self, module: Path, items: Sequence[pytest.Item]) -> None:
+        """Which lines the tests of a file run, and their times, kept in build/mutants until it or a source changes."""
+        contents = [path.read_bytes() for path in (module, *(self.root / file for file in self.files))]
+        names = [*self.files, *(item.nodeid for item in items)]
+        kept = self.root / "build" / "mutants" / f"{hashlib.sha256(repr((contents, names)).encode()).hexdigest()}.json"
+        if not kept.exists():
+            make_folder(kept.parent)
+            began = time.monotonic()
+            write_json(kept, self._record(items))
+            print(f"lines of {module.name}: {time.monotonic() - began:.0f} s", flush=True)
+        found = read_json(kept)
+        self._seconds |= found["seconds"]
+        for file, lines in found["lines"].items():
+            for line, tests in lines.items():
+                self._tests.setdefault((file, int(line)), []).extend(test for test in tests if test)
+
+    def _record(self, items: Sequence[pytest.Item]) -> dict[str, Any]:
+        """Run tests without a mutant."""
 
         def work() -> dict[str, Any]:
             os.environ["COVERAGE_CORE"] = "ctrace"  # others know no contexts
-            coverage = Coverage(data_file=None, include=[str(self.root / file) for file in files], config_file=False)
+            coverage = Coverage(data_file=None, include=[str(self.root / file) for file in self.files], config_file=False)
             coverage.set_option("run:disable_warnings", ["no-data-collected"])  # where no test of this file runs a line of them
             coverage.start()
             seconds = {}
             for item, following in zip(items, [*items[1:], None], strict=True):
                 coverage.switch_context(item.nodeid)
-                began = time.process_time()
+                began = time.monotonic()
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-                seconds[item.nodeid] = time.process_time() - began
+                seconds[item.nodeid] = time.monotonic() - began
             coverage.stop()
-            lines = {file: coverage.get_data().contexts_by_lineno(str(self.root / file)) for file in files}
+            lines = {file: coverage.get_data().contexts_by_lineno(str(self.root / file)) for file in self.files}
             return {"seconds": seconds, "lines": lines, "failed": self.failed, "why": self.why}
 
         found = _forked(work, 1200)[0]
         if found is None or found["failed"]:
             raise RuntimeError(f"the tests fail without a mutant: {found or items[0].path}")
-        self._seconds |= found["seconds"]
-        for file, lines in found["lines"].items():
-            for line, names in lines.items():
-                self._tests.setdefault((file, int(line)), []).extend(name for name in names if name)
+        recorded: dict[str, Any] = found
+        return recorded
 
     def _run(self, mutant: Mutant, items: Sequence[pytest.Item]) -> Outcome:
         def work() -> dict[str, str]:
@@ -152,20 +169,21 @@ def _forked(work: Callable[[], Mapping[str, Any]], seconds: float) -> tuple[Any,
     ended = time.monotonic() + 2 * seconds
     parts: list[bytes] = []
     os.set_blocking(reads, False)
-    while time.monotonic() < ended:
-        with suppress(BlockingIOError):
-            part = os.read(reads, 1 << 20)
-            if not part:
-                break
-            parts.append(part)
-            continue
-        time.sleep(0.002)
-    else:
-        os.kill(child, signal.SIGKILL)
-    os.close(reads)
-    _, status = os.waitpid(child, 0)
-    with suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)  # what the tests have started
+    has_ended = False
+    try:
+        while not has_ended and time.monotonic() < ended:
+            try:
+                parts.append(os.read(reads, 1 << 20))
+                has_ended = not parts[-1]
+            except BlockingIOError:
+                time.sleep(0.002)
+    finally:
+        os.close(reads)
+        if not has_ended:
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # what the tests have started
     data = b"".join(parts)
     hangs = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGKILL, signal.SIGXCPU)
     return (json.loads(data) if data and not hangs else None), hangs
