@@ -48,10 +48,18 @@ GROUPS = {
             "tests/semantics", "tests/diagnostics/test_golden_messages.py", "tests/diagnostics/test_catalogue.py", "tests/ir",
             "tests/spaces/test_space.py", "tests/spaces/test_holes_everywhere.py", "tests/spaces/test_depth_holes.py",
             "tests/layers/test_custom_layers.py", "tests/layers/test_custom_results.py", "tests/backends/test_level_widths.py",
-            "tests/backends/test_shared_ops.py", "tests/backends/test_given_offsets.py", "tests/test_detector_statement.py",
+            "tests/backends/test_shared_ops.py", "tests/backends/test_given_offsets.py", "tests/backends/test_folding.py",
+            "tests/test_detector_statement.py",
         ),
     ),
-    "spaces": Group(("nasdsl/spaces/*.py",), ("tests/spaces", "tests/search/strategies", "tests/grammar", "tests/lsp")),
+    "spaces": Group(
+        ("nasdsl/spaces/*.py",),
+        (
+            "tests/spaces/test_alternative_weights.py", "tests/spaces/test_space.py", "tests/spaces/test_distinct.py",
+            "tests/spaces/test_holes_everywhere.py", "tests/spaces/test_depth_holes.py",
+            "tests/grammar/test_space_grammar.py", "tests/backends/test_small_layers.py", "tests/layers/test_custom_results.py",
+        ),
+    ),
     "targets": Group(
         (
             "nasdsl/predictions/*.py",
@@ -64,6 +72,8 @@ GROUPS = {
         ),
         (
             "tests/predictions", "tests/torture/test_short.py::test_targets_equal_slow_ones",
+            "tests/export/test_export_predictions.py::test_text_digest_cost_and_weights",
+            "tests/export/test_export_predictions.py::test_whole_detectors_as_onnx_and_source",
             *(
                 f"tests/detection/test_{name}.py"
                 for name in (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import hashlib
 import json
 import os
@@ -9,9 +11,10 @@ import resource
 import signal
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,10 @@ from torture.records import ROOT
 FACTOR = 8
 """Times the processor time of a test that it may take by the clock with a mutant, and `SECONDS` more."""
 SECONDS = 15.0
+BUDGET = 30.0
+"""Seconds of tests that a mutant is run against, the shortest ones: what survives may be noticed by the others."""
+BROKEN = 70
+"""Exit code of a fork in which something other than the tests goes wrong."""
 GIGABYTES = 6
 """That a mutant may take more than the process has before."""
 
@@ -48,6 +55,7 @@ class Runner:
     files: Sequence[str]
     report: Callable[[Mutant, Outcome], bool]
     root: Path = ROOT
+    was_stopped: bool = False
     failed: str = ""
     why: str = ""
     _seconds: dict[str, float] = field(default_factory=dict)
@@ -55,24 +63,43 @@ class Runner:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Run the mutants in the place of the tests."""
+        try:
+            self._loop(session)
+        except KeyboardInterrupt:  # pytest would print all that is in it, which takes minutes
+            self.was_stopped = True
+        return True
+
+    def _loop(self, session: pytest.Session) -> None:
         """Find out which lines each test runs, then run the mutants."""
         session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # one folder, not one for each fork
         items = {item.nodeid: item for item in session.items}
         session.config.get_terminal_writer()._file = open(os.devnull, "w")  # noqa: SIM115  # of the tests nothing is printed
+        for file in self.files:  # some are imported by tests only
+            import_module(".".join(Path(file).with_suffix("").parts).removesuffix(".__init__"))
         with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
             for module in dict.fromkeys(item.path for item in session.items):
                 self._read_or_record(module, [item for item in session.items if item.path == module])
             for mutant in self.mutants:
                 names = {name for line in _range(mutant) for name in self._tests.get((mutant.path, line), ())}
-                chosen = sorted((items[name] for name in names), key=lambda item: self._seconds[item.nodeid])
-                if not self.report(mutant, self._run(mutant, chosen)):
+                # What runs on import or fills a cache is in no test's lines: then any test may notice it.
+                found = self._run(mutant, [items[name] for name in self._within_budget(names or items)])
+                if not self.report(mutant, ("not run", *found[1:]) if found[0] == "survived" and not names else found):
                     break
-        return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the first test that fails."""
         if report.failed and not self.failed:
             self.failed, self.why = report.nodeid, report.longreprtext
+
+    def _within_budget(self, names: Iterable[str]) -> Iterator[str]:
+        """The shortest tests first, as many as fit."""
+        taken = 0.0
+        for name in sorted(names, key=lambda name: (self._seconds[name], name)):
+            taken += self._seconds[name]
+            if taken > BUDGET:
+                return
+            yield name
 
     def _read_or_record(self, module: Path, items: Sequence[pytest.Item]) -> None:
         """Which lines the tests of a file run, and their times, kept in build/mutants until it or a source changes."""
@@ -97,6 +124,7 @@ class Runner:
             os.environ["COVERAGE_CORE"] = "ctrace"  # others know no contexts
             coverage = Coverage(data_file=None, include=[str(self.root / file) for file in self.files], config_file=False)
             coverage.set_option("run:disable_warnings", ["no-data-collected"])  # where no test of this file runs a line of them
+            _clear_caches()
             coverage.start()
             seconds = {}
             for item, following in zip(items, [*items[1:], None], strict=True):
@@ -121,21 +149,30 @@ class Runner:
                 install(str(self.root / mutant.path), source, mutant.code())
             except Unfit as error:
                 return {"outcome": "unfit", "test": str(error)}
+            _clear_caches()
             for item, following in zip(items, [*items[1:], None], strict=True):
                 item.add_marker(pytest.mark.timeout(SECONDS + FACTOR * self._seconds[item.nodeid]), append=False)
-                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+                try:
+                    item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+                except BaseException as error:  # what ends pytest: SystemExit, KeyboardInterrupt
+                    return {"outcome": "killed", "test": f"{item.nodeid}: {type(error).__name__}"}
                 if self.failed:
                     return {"outcome": "hangs" if "Timeout (>" in self.why else "killed", "test": self.failed}
             return {"outcome": "survived", "test": ""}
 
         began = time.monotonic()
-        if not items:
-            return "not run", "", 0.0
         found, hangs = _forked(work, SECONDS + FACTOR * sum(self._seconds[item.nodeid] for item in items))
         seconds = round(time.monotonic() - began, 2)
         if found is None:  # it hangs, takes too much memory, or ends the process of the tests
             return "hangs" if hangs else "killed", "" if hangs else "(the process ends)", seconds
         return found["outcome"], found["test"], seconds
+
+
+def _clear_caches() -> None:
+    """Forget what functions of the package gave while tests were collected."""
+    for value in gc.get_objects():
+        if type(value) is functools._lru_cache_wrapper and value.__module__.startswith("nasdsl"):
+            value.cache_clear()
 
 
 def _range(mutant: Mutant) -> range:
@@ -163,6 +200,7 @@ def _forked(work: Callable[[], Mapping[str, Any]], seconds: float) -> tuple[Any,
                 file.write(data)
         except BaseException:
             traceback.print_exc()
+            os._exit(BROKEN)
         finally:
             os._exit(0)
     os.close(writes)
@@ -185,5 +223,7 @@ def _forked(work: Callable[[], Mapping[str, Any]], seconds: float) -> tuple[Any,
         with suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)  # what the tests have started
     data = b"".join(parts)
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == BROKEN:
+        raise RuntimeError("a mutant could not be run")
     hangs = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGKILL, signal.SIGXCPU)
     return (json.loads(data) if data and not hangs else None), hangs
