@@ -228,7 +228,7 @@ def _prelude_ops() -> frozenset[str]:
 
 
 def _message(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(": ")
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _checked_infer(rule: Callable[..., Any]) -> Callable[..., Feature]:

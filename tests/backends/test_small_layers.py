@@ -424,6 +424,16 @@ def test_finer_weights_do_not_change_the_level_of_a_sum() -> None:
     assert pyramid(build(graph, 2), features())["p4"].shape[2:] == (13, 21)
 
 
+def test_a_sum_of_pooled_values_has_the_level_of_its_weights(tmp_path: Any) -> None:
+    body = (
+        "one = global_pool(c3, kind=avg) other = global_pool(c3, kind=max) by = conv(c4, k=1, width=2, norm=none)"
+        " output p4 = weighted_add(one, other, by=by)"
+    )
+    graph = lowered(body)
+    assert next(n.out.level for n in graph.nodes if n.layer.kind == "weighted_add") == 4
+    assert check_back_ends(graph, features(), tmp_path)["p4"].shape[2:] == (13, 21)
+
+
 def test_globally_pooled_weights_are_those_of_each_position(tmp_path: Any) -> None:
     body = "g = global_pool(c3, kind=avg) by = conv(g, k=1, width=2, norm=none) output p3 = weighted_add(c3, relu(c3), by=by)"
     found = check_back_ends(lowered(body), features(), tmp_path)

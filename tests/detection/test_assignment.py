@@ -26,6 +26,18 @@ def test_atss_targets_are_those_of_the_algorithm(seed: int) -> None:
             assert targets.distances[0, at].tolist() == pytest.approx([x - x1, y - y1, x2 - x, y2 - y], abs=1e-4)
 
 
+@pytest.mark.parametrize("side", range(4))
+def test_a_location_on_a_side_of_a_box_is_not_inside(side: int) -> None:
+    """Of a box around p4's locations 8 and 24 on both axes, first without and then with those of one side on it."""
+    box = torch.tensor([[-2.0, -2, 34, 34]])
+    on_side = box.clone()
+    on_side[0, side] = 8 if side < 2 else 24
+    for boxes, left in ((box, {8, 24}), (on_side, {24} if side < 2 else {8})):
+        targets = Atss(top=4).targets({"p4": (2, 2)}, (32, 32), [{"boxes": boxes, "labels": torch.tensor([0])}])
+        inside = {(8, 24)[at % 2 if side % 2 == 0 else at // 2] for at in (targets.labels[0] >= 0).nonzero().flatten().tolist()}
+        assert inside <= left
+
+
 def test_atss_assigns_by_hand() -> None:
     """A box as large as an anchor of p4 (128 pixels) around one of its locations: that location, and none of other levels."""
     target = {"boxes": torch.tensor([[-40.0, -40, 88, 88]]), "labels": torch.tensor([2])}

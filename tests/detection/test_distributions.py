@@ -145,6 +145,32 @@ def test_losses_of_task_aligned_assignment(seed: int) -> None:
     assert losses["distribution"].item() == pytest.approx(0.25 * distribution / count, rel=1e-3)
 
 
+def test_the_loss_of_a_batch_without_boxes_is_a_sum_over_locations() -> None:
+    predictions = random_predictions(0, images=1)
+    for method in (Gfl(bins=BINS), Tal(bins=BINS), Tal(bins=BINS).at(0.0)):
+        truth = [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}]
+        losses = method.losses(predictions, method.targets(SHAPES, (64, 80), truth))
+        expected = sum(slow_quality(score, 0.0) for scores in Flat(predictions, 0).scores for score in scores)
+        assert losses["classification"].item() == pytest.approx(expected, rel=1e-4)
+        assert losses["bbox_regression"].item() == losses["distribution"].item() == 0
+
+
+@pytest.mark.parametrize("progress", [0.0, 1.0])
+@pytest.mark.parametrize("kind", [Gfl, Tal])
+def test_losses_are_in_proportion_to_their_weights(kind: type[Gfl] | type[Tal], progress: float) -> None:
+    predictions, truth = random_predictions(3), random_targets(3)
+
+    def losses(**weights: float) -> dict[str, Tensor]:
+        method = kind(bins=BINS, **weights).at(progress)
+        return method.losses(predictions, method.targets(SHAPES, (64, 80), truth))
+
+    once = losses(box_weight=2.0, distribution_weight=0.25)
+    changed = losses(box_weight=6.0, distribution_weight=1.25)
+    for name, factor in (("classification", 1), ("bbox_regression", 3), ("distribution", 5)):
+        assert changed[name].item() == pytest.approx(factor * once[name].item(), rel=1e-5)
+        assert once[name].item() > 0
+
+
 @pytest.mark.parametrize("method", [Gfl(bins=BINS), Tal(bins=BINS)])
 def test_gradients_without_boxes_are_finite(method: Gfl | Tal) -> None:
     predictions = random_predictions(0, images=1)

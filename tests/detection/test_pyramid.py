@@ -7,6 +7,7 @@ from torchvision import tv_tensors
 
 from nasdsl.detection.pyramid import (
     DetectionError,
+    annotated,
     boxes_and_labels,
     flatten_level,
     flatten_levels,
@@ -82,6 +83,12 @@ def test_targets_are_converted_to_plain_tensors():
 def test_malformed_targets_are_named(found, message):
     with pytest.raises(DetectionError, match=message):
         boxes_and_labels(found, 7)
+
+
+def test_a_malformed_target_is_named_by_its_place_in_the_batch():
+    right = {"boxes": torch.zeros(1, 4), "labels": torch.zeros(1)}
+    with pytest.raises(DetectionError, match="the target of image 2 has the keys none"):
+        annotated([right, right, {}])
 
 
 def test_one_hot():

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, get_args
 from unittest import mock
 
@@ -430,6 +431,21 @@ def test_a_name_has_one_class_and_a_class_defined_again_is_the_same() -> None:
         primitive("made")(dataclass(frozen=True)(twin))
 
 
+def test_a_module_that_is_run_as_a_script_defines_the_same_class_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes of two modules that have no file are two."""
+
+    def of(module: str) -> type[Same]:
+        return primitive("made")(dataclass(frozen=True)(type("Named", (Same,), {"__module__": module})))
+
+    monkeypatch.setitem(sys.modules, "a_script", SimpleNamespace(__file__=__file__))  # type: ignore[misc]  # enough of a module
+    first = of(__name__)
+    assert of("a_script") is CUSTOM["made"] is not first
+    monkeypatch.delitem(CUSTOM, "made")
+    of("without_a_file")
+    with pytest.raises(PrimitiveError, match="is taken"):
+        of("another_without_a_file")
+
+
 # -------------------------------------------------------------------------------------------------------- rules
 
 
@@ -538,6 +554,11 @@ def test_the_program_names_the_class_and_no_internal_error(
     assert "internal error" not in said
 
 
+def test_of_an_exception_without_words_only_its_class_is_said() -> None:
+    with_rules(infer=lambda self, inputs: next(iter(())))
+    assert only(text("made(c3)")).message.endswith(") fails in infer: StopIteration")
+
+
 def test_a_layer_error_stays_what_the_class_says() -> None:
     def infer(self: CustomLayer, inputs: Sequence[Feature]) -> Feature:
         raise LayerError("any", "too wide")
@@ -558,6 +579,7 @@ def test_rules_are_called_once_for_each_call() -> None:
     two = primitive("two")(dataclass(frozen=True)(type("Two", (CUSTOM["one"],), {})))  # inherits a rule that is wrapped
     two().infer([Feature(3, 8)])
     assert calls == ["infer"]
+    assert two.infer is CUSTOM["one"].infer
 
 
 def test_every_type_of_a_field_is_tried() -> None:

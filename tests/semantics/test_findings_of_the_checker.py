@@ -12,6 +12,7 @@ from nasdsl.diagnostics import Diagnostic, Source
 from nasdsl.semantics import primitives
 from nasdsl.semantics.attributes import Accepts
 from nasdsl.semantics.builder import MAX_LAYERS
+from nasdsl.semantics.conditions import MAX_DEPENDENCIES
 from nasdsl.semantics.elaborate_expression import MAX_CALLS
 from nasdsl.semantics.signature import accepted
 from nasdsl.semantics.vocabulary import Op, prelude
@@ -29,6 +30,43 @@ def found(*arguments: str, **named: str) -> list[Diagnostic]:
 
 def codes(*arguments: str, **named: str) -> list[str]:
     return [d.code for d in found(*arguments, **named)]
+
+
+@pytest.mark.parametrize("alternatives", ["conv(k=3, kk=3) | conv(k=2)", "conv(k=2)"])
+def test_a_choice_of_ops_is_checked_whether_or_not_a_hole_draws_from_it(alternatives: str) -> None:
+    before = f"choice op = {alternatives} | conv(k=1, kkk=1)"
+    drawn, unused = ({(d.code, d.span.text) for d in found(f"output p3 = {x}", before)} for x in ("?op(c3)", "c3"))
+    assert {("NAS303", "2"), ("NAS302", "kkk")} <= unused
+    assert unused == drawn
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "let k = relu - 1 output p3 = c3",
+        "let k = -relu output p3 = c3",
+        "x[relu - 1] = c3 output p3 = c3",
+        "x = c3 repeat 2 * relu { x = tanh(x) } output p3 = x",
+        "repeat t in 1..(relu + 1) { x[t] = tanh(c3) } output p3 = x1",
+    ],
+)
+def test_a_word_in_arithmetic_is_one_finding_wherever_numbers_are(body: str) -> None:
+    assert [(d.code, d.span.text) for d in found(body)] == [("NAS303", "relu")]
+
+
+def test_how_many_values_there_are_is_no_hole_for_an_op_that_may_be_drawn() -> None:
+    halves = "block halves(x) -> (a, b) { a, b = split(x) }"
+    for callee, more in (("split", []), ("?(split | halves)", [("NAS302", "parts")])):
+        problems = found(f"a, b = {callee}(c3, parts=?(2 | 4)) output p3 = conv_1x1(a)", halves)
+        assert [(d.code, d.span.text) for d in problems] == [*more, ("NAS503", "?(2 | 4)")]
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(MAX_DEPENDENCIES, []), (MAX_DEPENDENCIES + 1, ["NAS410"])])
+def test_a_chain_may_be_empty_by_so_many_holes(steps: int, expected: list[str]) -> None:
+    chain = " -> ".join(["conv_3x3 * ?(0..1)"] * steps)
+    problems = checked(text("output p3 = c3").replace("conv_3x3 }", f"{chain} }}")).problems
+    assert [d.code for d in problems] == expected
+    assert all(d.span.text == chain and d.message.startswith("whether the chain has layers depends") for d in problems)
 
 
 # ------------------------------------------------------------------------------------ bodies, and who calls them

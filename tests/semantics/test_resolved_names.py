@@ -47,6 +47,9 @@ def test_each_name_of_the_zoo_refers_to_something(path: Path) -> None:
             found = table.at(source, token.start)
             assert found is not None, token.span
             assert found.span == token.span
+            assert len(found.symbols) == len({(s.kind, s.name, s.span, s.owner) for s in found.symbols}), (
+                "one thing is one symbol"
+            )
             for symbol in found.symbols:
                 stem = symbol.name.rstrip("0123456789") if symbol.name != token.value else symbol.name
                 assert token.value == stem, (token.span, symbol)

@@ -86,6 +86,7 @@ block free_depth(x, n=2, k=1) -> (y) { y = x repeat n { y = ?(relu | conv(k=k))(
 block nested(x, y, m=0) -> (s, t) { s = c2f(x, n=m + 1, o=relu) t = free_depth(y, n=m) }
 block cell(a, b) -> (y) { s = sum(?(conv_3x3 | none)(a), ?(skip | none)(b)) y = concat(s, ?(s | none)) }
 block deep(x) -> (y) { y = x repeat width/16 { y = ?(relu | conv_3x3)(y) } }
+block spread(x, d=4) -> (y) { y = x repeat d in 1..2 { y = ?(relu | conv(k=3, dilation=d))(y) } }
 block tied(x, y) -> (s, t) { shared f(x) = conv_3x3(x) s = f(f(x)) t = f(y) }
 block again(x, n=2, unit=conv_3x3) -> (y) { shared f(x) = unit(x) y = x repeat n { y = f(y) } }
 block open(x, y) -> (s, t) { shared f(x) = ?(conv_3x3 | mine)(x) s = f(x) t = f(y) }
@@ -113,6 +114,10 @@ MEANINGFUL = {
     "a let in rounds": (
         "let k = ?(relu | tanh) repeat t in 1..2 { let k = ?(conv_1x1 | conv_3x3) x[t] = k(c3) } output p3 = sum(x1, k(x2))"
     ),
+    "a word of the section as the variable of rounds": (
+        "repeat width in 31..32 { x[width] = ?(conv_1x1 | conv_3x3)(c3) } output p3 = conv_1x1(concat(x31, x32))"
+    ),
+    "a word of a block as the variable of rounds": "output p3 = spread(c3)",
     "a word of the section in rounds": (
         "x = c3 repeat 2 { let width = 64 x = conv_3x3(x) } y = conv_1x1(x) output p3 = ?(relu | tanh)(y)"
     ),

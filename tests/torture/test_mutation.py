@@ -63,7 +63,7 @@ folder, found = Path(sys.argv[1]), []
 said = lambda mutant, outcome: found.append([mutant.function, mutant.change, *outcome]) or True
 known = [m for m in mutants(folder / "subject.py", folder)]
 options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(folder / "test_subject.py")]
-pytest.main(options, plugins=[runner.Runner(known, said, folder)])
+pytest.main(options, plugins=[runner.Runner(known, ["subject.py"], said, folder)])
 (folder / "found.json").write_text(json.dumps(found))
 """
 

@@ -61,8 +61,12 @@ def run(name: str, count: int | None, seconds: float | None) -> None:
     if not left:
         return
     with TemporaryDirectory() as folder:  # of its own: other runs of pytest clear the common one
+        files = [path.relative_to(ROOT).as_posix() for path in group.paths()]
         options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder}/tests"]
-        code = pytest.main([*options, *(str(ROOT / test) for test in group.tests)], plugins=[Runner(left, report)])
+        runner = Runner(left, files, report)
+        code = pytest.main([*options, *(str(ROOT / test) for test in group.tests)], plugins=[runner])
+    if runner.was_stopped:
+        raise KeyboardInterrupt
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         sys.exit(code)
 

@@ -34,9 +34,10 @@ GROUPS = {
         None,
     ),
     "layers": Group(
-        ("nasdsl/layers/*.py",),
+        ("nasdsl/layers/[!p]*.py",),  # without plugins.py: packages are tried in processes of their own, which have no mutant
         (
-            "tests/layers", "tests/nn/test_attention.py", "tests/nn/test_upsampling.py", "tests/backends/test_small_layers.py",
+            "tests/layers/test_custom_layers.py", "tests/layers/test_custom_results.py", "tests/layers/test_layer_costs.py",
+            "tests/nn/test_attention.py", "tests/nn/test_upsampling.py", "tests/backends/test_small_layers.py",
             "tests/backends/test_layer_errors.py", "tests/backends/test_module.py", "tests/ir", "tests/semantics",
             "tests/diagnostics/test_golden_messages.py", "tests/diagnostics/test_catalogue.py",
         ),
@@ -44,13 +45,21 @@ GROUPS = {
     "semantics": Group(
         ("nasdsl/semantics/*.py",),
         (
-            "tests/semantics", "tests/diagnostics/test_golden_messages.py", "tests/diagnostics/test_catalogue.py",
-            "tests/ir", "tests/spaces", "tests/layers", "tests/backends/test_level_widths.py",
-            "tests/backends/test_shared_ops.py", "tests/backends/test_given_offsets.py", "tests/test_detector_statement.py",
-            "tests/lsp",
+            "tests/semantics", "tests/diagnostics/test_golden_messages.py", "tests/diagnostics/test_catalogue.py", "tests/ir",
+            "tests/spaces/test_space.py", "tests/spaces/test_holes_everywhere.py", "tests/spaces/test_depth_holes.py",
+            "tests/layers/test_custom_layers.py", "tests/layers/test_custom_results.py", "tests/backends/test_level_widths.py",
+            "tests/backends/test_shared_ops.py", "tests/backends/test_given_offsets.py", "tests/backends/test_folding.py",
+            "tests/test_detector_statement.py",
         ),
     ),
-    "spaces": Group(("nasdsl/spaces/*.py",), ("tests/spaces", "tests/search/strategies", "tests/grammar", "tests/lsp")),
+    "spaces": Group(
+        ("nasdsl/spaces/*.py",),
+        (
+            "tests/spaces/test_alternative_weights.py", "tests/spaces/test_space.py", "tests/spaces/test_distinct.py",
+            "tests/spaces/test_holes_everywhere.py", "tests/spaces/test_depth_holes.py",
+            "tests/grammar/test_space_grammar.py", "tests/backends/test_small_layers.py", "tests/layers/test_custom_results.py",
+        ),
+    ),
     "targets": Group(
         (
             "nasdsl/predictions/*.py",
@@ -63,6 +72,8 @@ GROUPS = {
         ),
         (
             "tests/predictions", "tests/torture/test_short.py::test_targets_equal_slow_ones",
+            "tests/export/test_export_predictions.py::test_text_digest_cost_and_weights",
+            "tests/export/test_export_predictions.py::test_whole_detectors_as_onnx_and_source",
             *(
                 f"tests/detection/test_{name}.py"
                 for name in (
