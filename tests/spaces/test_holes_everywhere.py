@@ -334,6 +334,15 @@ def test_of_a_text_of_another_space_the_smallest_part_is_named(before: str, afte
         space.encode(filled.replace(before, after))
 
 
+def test_no_hole_is_solved_for_a_number_that_a_text_has_instead_of_it() -> None:
+    space = loads_space(text("output p3 = conv(c3, k=3, dilation=?(1 | 3) * 2)"))
+    filled = str(space.decode((1,)))
+    assert space.encode(filled) == [1]
+    assert "dilation=3 * 2" in filled
+    with pytest.raises(SpaceError, match="`dilation=6`"):
+        space.encode(filled.replace("3 * 2", "6"))
+
+
 def test_a_text_without_a_let_of_the_space_is_not_of_it() -> None:
     space = loads_space(text("output p3 = c3", head=f"let s = ?(96x128 | 64x64) detector(size=s) {HEAD}"))
     assert [(d.role, d.weights) for d in space.domains] == [("size", ())]
