@@ -272,6 +272,7 @@ WRONG_FIELDS: dict[str, tuple[Callable[[], object], str]] = {
     "a letter that no text has": (with_field(int, 1, name="größe"), "field `größe`: this is not a name"),
     "kind": (with_field(int, 1, name="kind"), "field `kind`: CustomLayer has an attribute of this name"),
     "infer": (with_field(int, 1, name="infer"), "field `infer`: CustomLayer has an attribute of this name"),
+    "a rule that is optional": (with_field(int, 1, name="onnx"), "field `onnx`: CustomLayer has an attribute of this name"),
     "to": (with_field(int, 1, name="to"), "field `to`"),
 }  # fmt: skip
 

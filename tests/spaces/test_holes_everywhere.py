@@ -15,7 +15,7 @@ from nasdsl.backbones import backbone
 from nasdsl.backends.cost import cost
 from nasdsl.decoder import check_source
 from nasdsl.diagnostics import DiagnosticError, Source
-from nasdsl.spaces import Space, loads_space
+from nasdsl.spaces import Space, SpaceError, loads_space
 
 HEAD = "head(width=32) { conv_3x3 } predict fcos"
 
@@ -86,6 +86,7 @@ block free_depth(x, n=2, k=1) -> (y) { y = x repeat n { y = ?(relu | conv(k=k))(
 block nested(x, y, m=0) -> (s, t) { s = c2f(x, n=m + 1, o=relu) t = free_depth(y, n=m) }
 block cell(a, b) -> (y) { s = sum(?(conv_3x3 | none)(a), ?(skip | none)(b)) y = concat(s, ?(s | none)) }
 block deep(x) -> (y) { y = x repeat width/16 { y = ?(relu | conv_3x3)(y) } }
+block given(x, o=mine) -> (y) { y = ?(relu | o)(x) }
 block spread(x, d=4) -> (y) { y = x repeat d in 1..2 { y = ?(relu | conv(k=3, dilation=d))(y) } }
 block tied(x, y) -> (s, t) { shared f(x) = conv_3x3(x) s = f(f(x)) t = f(y) }
 block again(x, n=2, unit=conv_3x3) -> (y) { shared f(x) = unit(x) y = x repeat n { y = f(y) } }
@@ -154,6 +155,7 @@ MEANINGFUL = {
     "a width and an op of a block": "output p3 = conv_1x1(c2f(c3, width=?(32 | 64), o=?(relu | conv_3x3 | mine)), width=32)",
     "blocks with attributes as alternatives": "output p3 = ?(c2f(n=1) | c2f(n=2, o=tanh) | c2f | conv_3x3)(c3)",
     "an attribute for alternatives that are blocks": "output p3 = ?(c2f | free_depth)(c3, n=?(1 | 2))",
+    "holes in a block that an op of the file is given": "output p3 = given(c3), p4 = given(c4, o=tanh)",
     "holes in a block whose depth is one": "output p3 = free_depth(c3, n=?(0..2))",
     "holes in a block whose depth the call fixes": "x = free_depth(c3, k=3) output p3 = free_depth(x, n=1)",
     "holes in a block as an alternative": "output p3 = ?(free_depth(n=?(1..2)) | relu)(c3)",
@@ -253,6 +255,7 @@ def test_all_stages_agree_on_every_filling(name: str) -> None:
     space = loads_space(text(MEANINGFUL[name], BLOCKS))
     fillings = {space.decode(i).indices for i in itertools.product(*(range(len(d)) for d in space.domains))}
     assert len(fillings) == space.size > 1
+    assert {space.decode(i).count("output ") for i in fillings} == {MEANINGFUL[name].count("output ")}, "as they are written"
     digests = [agrees(space, indices) for indices in sorted(fillings)]
     assert len(set(digests) - {None}) > 1
 
@@ -301,6 +304,54 @@ def test_a_head_whose_layers_are_counted_on_each_level() -> None:
         nasdsl.loads(space.decode((i,)).replace(", p4 = c4, p5 = c5", "")).cost(size=(75, 109)).decoder.macs <= attended // 10
         for i in range(3)
     ]
+
+
+@pytest.mark.parametrize(("chain", "reads_both"), [("conv_1x1 -> conv_3x3", 0), ("relu -> conv_1x1", 1), ("relu -> relu", -1)])
+def test_levels_of_different_widths_share_no_weights(chain: str, reads_both: int) -> None:
+    """`reads_both`: the layer with weights that reads maps of both widths; levels have their own before index `share`."""
+    body = "output p3 = conv_1x1(c3, width=?(32 | 64)), p4 = conv_1x1(c4, width=32)"
+    head = f"head(width=32, norm=gn, share=?(0..2)) {{ {chain} }} predict fcos(share=false)"
+    space = loads_space(text(body, head=head))
+    digests = {indices: agrees(space, indices) for indices in itertools.product(range(2), range(3))}
+    for (width, share), digest in digests.items():
+        assert (digest is None) == (width == 1 and share <= reads_both), (width, share)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "place"),
+    [
+        ("k=3", "k=5", "k=5"),
+        ("conv(", "deform_conv(", "deform_conv"),
+        ("dilation=2", "dilation=4", "dilation=4"),
+        ("tanh(c4)", "tanh(c5)", "c5"),
+    ],
+)
+def test_of_a_text_of_another_space_the_smallest_part_is_named(before: str, after: str, place: str) -> None:
+    space = loads_space(text("output p3 = add(conv(c3, k=?(1 | 3), dilation=2), tanh(c4))"))
+    filled = str(space.decode((1,)))
+    assert filled.count(before) == 1
+    with pytest.raises(SpaceError, match=rf"not a decoder of t: `{re.escape(place)}` \(.*\) cannot stand there"):
+        space.encode(filled.replace(before, after))
+
+
+def test_no_hole_is_solved_for_a_number_that_a_text_has_instead_of_it() -> None:
+    space = loads_space(text("output p3 = conv(c3, k=3, dilation=?(1 | 3) * 2)"))
+    filled = str(space.decode((1,)))
+    assert space.encode(filled) == [1]
+    assert "dilation=3 * 2" in filled
+    with pytest.raises(SpaceError, match="`dilation=6`"):
+        space.encode(filled.replace("3 * 2", "6"))
+
+
+def test_a_text_without_a_let_of_the_space_is_not_of_it() -> None:
+    space = loads_space(text("output p3 = c3", head=f"let s = ?(96x128 | 64x64) detector(size=s) {HEAD}"))
+    assert [(d.role, d.weights) for d in space.domains] == [("size", ())]
+    filled = str(space.decode((1,)))
+    assert space.encode(filled) == [1]
+    without = filled.replace("let s = 64x64", "").replace("size=s", "size=64x64")
+    assert without != filled
+    with pytest.raises(SpaceError, match="cannot stand there"):
+        space.encode(without)
 
 
 def test_requirements_are_counted_for_each_filling() -> None:
@@ -359,6 +410,13 @@ def test_trunks_and_norms_of_each_level(name: str) -> None:
     digests = {indices: agrees(space, indices) for indices in sorted(fillings)}
     built = [digest for digest in digests.values() if digest is not None]
     assert len(set(built)) > len(built) / 2 > 4
+
+
+def test_norms_of_each_level_are_counted() -> None:
+    head = "head(width=32, norm=bn, share=1, norms=?(shared | level)) { conv_3x3 -> conv_1x1 } predict fcos"
+    space = loads_space(text("output p3 = c3, p4 = c4", head=head))
+    assert len({agrees(space, (i,)) for i in range(2)} - {None}) == 2
+    assert space.figures((1,)).params - space.figures((0,)).params == 2 * 2 * 32  # type: ignore[union-attr]  # both can be built
 
 
 LEVELS = {
