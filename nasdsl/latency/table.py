@@ -249,6 +249,8 @@ def default_path() -> Path:
 def _checked(content: Any) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("contexts"), list):
         raise ValueError("it has no contexts")
+    if not all(isinstance(entry, dict) for entry in content["contexts"]):
+        raise ValueError("a context of it is not an object")
     if content.get("format") != FORMAT:
         raise ValueError(f"its format is {content.get('format')}, expected {FORMAT}")
     return content
@@ -258,7 +260,7 @@ def _entry(content: dict[str, Any], context: Context) -> dict[str, Any]:
     """The entry of a context; an empty one, which is not in the content, if there is none."""
     wanted = asdict(context)
     for entry in content["contexts"]:
-        if entry["context"] == wanted:
+        if entry.get("context") == wanted:
             found: dict[str, Any] = entry
             return found
     return {

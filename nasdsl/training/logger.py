@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from nasdsl.backends.layer_errors import first_line
-from nasdsl.files import json_lines, sync_folder, write_bytes
+from nasdsl.files import json_lines, read_bytes, sync_folder, write_bytes
 from nasdsl.training.progress import LINE_EVERY, REFRESHES, duration
 from nasdsl.training.trackers import Outcome, Tracker
 
@@ -201,7 +201,7 @@ def read_log(log: Path) -> list[dict[str, Any]]:
 
 
 def _records(log: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    for line, record in json_lines(log.read_bytes()):
+    for line, record in json_lines(read_bytes(log)):
         if isinstance(record.get("step"), int) and isinstance(record.get("event"), str):
             yield line, record
 

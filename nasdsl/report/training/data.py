@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from nasdsl.files import json_lines
+from nasdsl.files import json_lines, read_bytes
 from nasdsl.report.reading import ReportError, read_object
 
 CONFIG: Final = "config.json"
@@ -142,7 +142,7 @@ def _records(log: Path) -> list[dict[str, Any]]:
     if not log.is_file():
         return []
     try:
-        records = [record for _, record in json_lines(log.read_bytes())]
+        records = [record for _, record in json_lines(read_bytes(log))]
     except OSError as error:
         raise ReportError(f"cannot read {log}: {error.strerror or error}") from error
     return [r for r in records if isinstance(r.get("step"), int) and isinstance(r.get("event"), str)]
