@@ -72,7 +72,8 @@ def open_session(
         threads: of the CPU; None takes all cores that this process may use.
         device: ``cpu``, ``cuda``, …; None takes a GPU where there is one.
         image: file of the image to run on; None takes those of the data set `shapes`.
-        precision, graphs: of a training's detector in torch, see `nasdsl.for_inference`; a file has its own precision.
+        precision: of a training's detector in torch, see `nasdsl.for_inference`; a file has its own.
+        graphs: whether a training's detector replays CUDA graphs; see `nasdsl.for_inference`.
 
     Raises:
         LatencyError: the runtime is not installed, is for other files, or cannot run this one like this.

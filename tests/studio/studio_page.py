@@ -40,7 +40,7 @@ class Page:
     def close(self) -> None:
         """End, with nothing on the console and no request to elsewhere."""
         self.context.close()
-        assert self.messages == []
+        assert self.messages == [], self.messages
         foreign = [url for url in self.requests if not url.startswith((self.origin + "/", f"blob:{self.origin}/", "data:"))]
         assert foreign == []
 

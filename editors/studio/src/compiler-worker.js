@@ -21,11 +21,27 @@ async function snapshot() {
   }
 }
 
+/** Make the memory of a module that is instantiated as large as a snapshot: Pyodide fills the one that it starts with, of 30 MiB. */
+async function grown(bytes, start) {
+  const { instantiate, instantiateStreaming } = WebAssembly;
+  const growing = make => async (...given) => {
+    const made = await make.apply(WebAssembly, given), { memory } = (made.instance ?? made).exports;
+    if (memory) memory.grow(Math.max(0, Math.ceil((bytes - memory.buffer.byteLength) / 65536)));
+    return made;
+  };
+  Object.assign(WebAssembly, { instantiate: growing(instantiate), instantiateStreaming: growing(instantiateStreaming) });
+  try {
+    return await start();
+  } finally {
+    Object.assign(WebAssembly, { instantiate, instantiateStreaming });
+  }
+}
+
 async function python(indexURL) {
   const memory = await snapshot();
   if (memory) {
     try {
-      return await loadPyodide({ indexURL, _loadSnapshot: memory });
+      return await grown(memory.length, () => loadPyodide({ indexURL, _loadSnapshot: memory }));
     } catch (error) {
       console.warn(`starting without the snapshot: ${error.message}`);
     }
