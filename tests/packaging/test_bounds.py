@@ -14,7 +14,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-TOOLS = {"dev", "docs", "fuzz", "test"}
+TOOLS = {"dev", "docs", "fuzz", "mutants", "test"}
 """Extras for those who work on the package: they get current versions."""
 APART = {"neps"}
 """Extras that need newer versions of our own dependencies than the lowest."""

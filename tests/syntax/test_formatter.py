@@ -10,6 +10,7 @@ import pytest
 import random_decoders
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from machine_speed import slowness
 from test_printer import SHIPPED, random_file, tree
 
 from nasdsl.diagnostics import DiagnosticError, Source
@@ -374,10 +375,10 @@ def _seconds(blocks: int) -> float:
 
 
 def test_ten_thousand_statements() -> None:
-    """About a second; quadratic time would be far more."""
+    """About a second on a quiet core; quadratic time would be far more."""
     format_text("decoder d {}")  # the grammar is compiled once
     small, large = min(_seconds(1_000) for _ in range(3)), _seconds(10_000)
-    assert large < 3
+    assert large < 3 or large < 3 * slowness()
     assert large < 30 * small
 
 
