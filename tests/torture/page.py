@@ -31,6 +31,8 @@ def table(name: str) -> str:
     if name == "mutants":
         return mutants.table(mutants.read(), mutants.equivalent())
     found = records.read(name)
+    if not found:
+        return "\nNothing has been recorded yet.\n\n"
     unit = subject(name).unit
     rows = [f"| commit | {unit} | findings | processor time | longest step | peak memory |", "|---|---|---|---|---|---|"]
     for record in found:
@@ -39,10 +41,8 @@ def table(name: str) -> str:
         number = len({finding["case"] for finding in record.findings})
         cells = [record.commit, f"{record.total:,}", number, _time(record.seconds), longest, f"{record.megabytes:.0f} MB"]
         rows.append(f"| {' | '.join(map(str, cells))} |")
-    lines = ["\n", *(row + "\n" for row in rows)]
-    if found:
-        lines += ["\n", _counts(found), "\n"]
-        lines.append(f"Machine: {'; '.join(dict.fromkeys(r.machine for r in found))}.\n")
+    lines = ["\n", *(row + "\n" for row in rows), "\n", _counts(found), "\n"]
+    lines.append(f"Machine: {'; '.join(dict.fromkeys(r.machine for r in found))}.\n")
     return "".join(lines) + "\n"
 
 
