@@ -70,7 +70,7 @@ torture: $(VENV)/.installed
 		$(foreach case,$(CASES),--case $(case))
 
 # Lines and branches of the package that the tests run, in the commands and workers that they start too: build/coverage. It takes
-# three times as long as the tests. LONG=1 runs the long tests as well; ONLY="tests/nn" runs these.
+# much longer than the tests alone. LONG=1 runs the long tests as well; ONLY="tests/nn" runs these.
 coverage: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet coverage
 	rm -rf build/coverage && mkdir -p build/coverage

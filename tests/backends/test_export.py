@@ -330,7 +330,7 @@ def test_a_full_disk_leaves_the_earlier_file(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("format", ["onnx", pytest.param("pt2", marks=[exports_programs, pytest.mark.long])])
+@pytest.mark.parametrize("format", ["onnx", pytest.param("pt2", marks=exports_programs)])
 def test_files_need_no_nasdsl(format: str, tmp_path: Path) -> None:
     module = built(simple("x = weighted_add(dconv_3x3(c3), c4) output p3 = x, p4 = down(x) output p5 = down(relu(p4))"))
     given = features(module, (200, 333), 3)

@@ -166,15 +166,17 @@ def with_content(data: bytes, name: str | None = None) -> Callable[[Set], str]:
     return change
 
 
-def truncated(broken: Set) -> str:
-    path = broken.pictures / broken.entries[0].file
-
+def _cut(broken: Set, path: Path) -> str:
     def cut() -> None:
         data = path.read_bytes()
         path.write_bytes(data[: broken.rng.randrange(len(data))])
 
     broken.after.append(cut)
     return path.name
+
+
+def truncated(broken: Set) -> str:
+    return _cut(broken, broken.pictures / broken.entries[0].file)
 
 
 def flipped(broken: Set) -> str:
@@ -242,14 +244,7 @@ def replaced(make: Callable[[Set], bytes]) -> Callable[[Set], str]:
 
 
 def cut_annotation(broken: Set) -> str:
-    path = broken.annotation(broken.entries[0])
-
-    def cut() -> None:
-        data = path.read_bytes()
-        path.write_bytes(data[: broken.rng.randrange(len(data))])
-
-    broken.after.append(cut)
-    return path.name
+    return _cut(broken, broken.annotation(broken.entries[0]))
 
 
 def missing(broken: Set) -> str:

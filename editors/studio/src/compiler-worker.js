@@ -21,8 +21,8 @@ async function snapshot() {
   }
 }
 
-/** Make the memory of a module that is instantiated as large as a snapshot: Pyodide fills the one that it starts with, of 30 MiB. */
-async function grown(bytes, start) {
+/** Start with a memory of so many bytes at least: Pyodide fills a snapshot into the one that its module begins with, of 30 MiB. */
+async function withMemory(bytes, start) {
   const { instantiate, instantiateStreaming } = WebAssembly;
   const growing = make => async (...given) => {
     const made = await make.apply(WebAssembly, given), { memory } = (made.instance ?? made).exports;
@@ -41,7 +41,7 @@ async function python(indexURL) {
   const memory = await snapshot();
   if (memory) {
     try {
-      return await grown(memory.length, () => loadPyodide({ indexURL, _loadSnapshot: memory }));
+      return await withMemory(memory.length, () => loadPyodide({ indexURL, _loadSnapshot: memory }));
     } catch (error) {
       console.warn(`starting without the snapshot: ${error.message}`);
     }

@@ -156,7 +156,7 @@ export class Picture {
     const [x, y, width, height] = this.#full;
     const across = this.#view.clientWidth / width, down = this.#view.clientHeight / height;
     if (!PHONE.matches || !across || Math.min(across, down) >= LEGIBLE) return [...this.#full];
-    const scale = Math.max(Math.min(Math.max(across, down), LEGIBLE), Math.min(across, down));
+    const scale = Math.min(Math.max(across, down), LEGIBLE);
     return [x, y, this.#view.clientWidth / scale, this.#view.clientHeight / scale];
   }
 

@@ -23,6 +23,7 @@ from nasdsl.cli import cli
 from nasdsl.cli.report import write_training_report
 from nasdsl.data import open_dataset
 from nasdsl.evaluation import best_threshold, confusion_matrix, image_errors, precision_recall
+from nasdsl.files import MAX_BYTES
 from nasdsl.report.training import ReportError, make_validation, open_validation, page, read_training, write_report
 from nasdsl.report.training.page import _unfinished
 from nasdsl.report.training.sheet import FALSE, MISSED, RIGHT, worst_images
@@ -224,6 +225,14 @@ def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
         '{"event": "train", "step": 10, "epoch": 0.5, "loss": null, "losses": {"a": null}, "lr": 0.1'
     )
     assert Page(page(read_training(run))).specs == {}  # an incomplete line
+
+
+def test_a_log_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", f"coco:{coco_folder(tmp_path / 'data')}", evaluated=False)
+    with open(run / "log.jsonl", "wb") as log:  # sparse: it takes no room
+        log.truncate(MAX_BYTES + 1)
+    with pytest.raises(ReportError, match=r"cannot read .*log\.jsonl: 4 GB; at most 4 GB are read"):
+        read_training(run)
 
 
 def test_losses_that_are_not_finite_and_a_long_log(tmp_path: Path) -> None:
