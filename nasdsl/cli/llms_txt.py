@@ -65,10 +65,10 @@ def _pages(docs: Path) -> Iterator[str]:
 def _first_sentence(text: str) -> str:
     """The first sentence of the first paragraph that is no code, without links."""
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    paragraphs = [p for p in prose.split("\n\n")[1:] if p.strip() and p[0].isalpha()]
+    paragraphs = [p for p in prose.split("\n\n")[1:] if p.strip() and (p[0].isalpha() or p[0] in "`[")]
     flat = " ".join(paragraphs[0].split())
     flat = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", flat)
-    return re.split(r"(?<=[.?:])\s", flat)[0].rstrip(":")
+    return re.split(r"(?<=[.?])\s", flat)[0].rstrip(":")
 
 
 def main() -> None:
