@@ -22,10 +22,10 @@ from nasdsl.semantics.architecture import Architecture
 from nasdsl.semantics.calls import CallCounter
 from nasdsl.semantics.check import Checked, check
 from nasdsl.semantics.files import Reader, read_source, zoo_file
+from nasdsl.semantics.kept_statements import KeptText
 from nasdsl.semantics.primitives import with_plugin_warnings
 from nasdsl.semantics.program import Program
 from nasdsl.semantics.resolved_names import NameTable
-from nasdsl.syntax.kept import KeptSyntax
 from nasdsl.syntax.parser import parse
 from nasdsl.syntax.rewriting import with_detector, with_prediction, with_width
 
@@ -45,7 +45,7 @@ def check_source(
     root: Path | None = None,
     names: NameTable | None = None,
     read: Reader = read_source,
-    kept: KeptSyntax | None = None,
+    kept: KeptText | None = None,
 ) -> Checked:
     """Parse and check a text: the architecture, or None with errors among the findings. Never raises for a text.
 
@@ -53,10 +53,13 @@ def check_source(
         path, root: see `nasdsl.semantics.check.check`.
         names: where what each name refers to is entered; None: nowhere.
         read: reads the files that it brings in.
-        kept: see `nasdsl.syntax.parser.parse`.
+        kept: what is kept of earlier versions of the text; None: nothing.
     """
-    parsed = parse(source, kept)
-    checked = check(parsed.file, parsed.problems, path=path, root=root, lost=parsed.lost, names=names, read=read)
+    parsed = parse(source, None if kept is None else kept.syntax)
+    checked = check(
+        parsed.file, parsed.problems, path=path, root=root, lost=parsed.lost, names=names,
+        statements=None if kept is None else kept.statements, read=read,
+    )  # fmt: skip
     checked = checked._replace(problems=with_plugin_warnings(checked.problems))
     architecture = checked.architecture
     if architecture is None or not architecture.requirements or architecture.open_holes:

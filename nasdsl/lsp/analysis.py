@@ -14,10 +14,10 @@ from nasdsl.lsp.positions import Lines
 from nasdsl.lsp.settings import Settings
 from nasdsl.semantics.check import Checked
 from nasdsl.semantics.files import Reader
+from nasdsl.semantics.kept_statements import KeptText
 from nasdsl.semantics.resolved_names import NameTable, Occurrence
 from nasdsl.semantics.vocabulary import prelude
 from nasdsl.syntax import ast
-from nasdsl.syntax.kept import KeptSyntax
 from nasdsl.syntax.lexer import Tok, scan
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Analysis:
         read: reads the files that it brings in.
         settings: what figures are for.
         encoding: of the client's positions.
-        kept: what is kept of earlier versions of the text, whose analyses are of no use any more.
+        kept: what is kept of earlier versions of the text, whose analyses are of no use any more; None: nothing.
 
     Attributes:
         source: the text; a byte-order mark is a space.
@@ -47,7 +47,7 @@ class Analysis:
 
     def __init__(
         self, text: str, name: str, path: Path | None, read: Reader, settings: Settings, encoding: str,
-        kept: KeptSyntax | None = None,
+        kept: KeptText | None = None,
     ) -> None:  # fmt: skip
         self.source = Source(name, " " + text[1:] if text.startswith(MARK) else text)
         self.path = path
@@ -55,7 +55,7 @@ class Analysis:
         self.settings = settings
         self.names = NameTable()
         self.files: dict[Path, Source | None] = {}
-        self._kept = KeptSyntax() if kept is None else kept
+        self._kept = kept
         self.checked = self._check(read)
 
     def _check(self, read: Reader) -> Checked:
@@ -68,7 +68,8 @@ class Analysis:
             return check_source(self.source, path=self.path, names=self.names, read=recorded, kept=self._kept)
         except Exception:  # a bug of the compiler, or of a package that is installed beside it
             log.exception("the text could not be checked")
-            self._kept.forget()
+            if self._kept is not None:
+                self._kept.forget()
             return Checked(None, [], None, ast.File(Span(self.source, 0, len(self.source.text)), ()))
 
     @property
@@ -100,7 +101,7 @@ class Analysis:
     @cached_property
     def tokens(self) -> list[Tok]:
         """The tokens of the text, those of illegal characters left out."""
-        kept = self._kept.tokens(self.source)
+        kept = None if self._kept is None else self._kept.syntax.tokens(self.source)
         return list(scan(self.source, [])) if kept is None else kept
 
     @cached_property

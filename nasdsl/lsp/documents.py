@@ -13,7 +13,7 @@ from nasdsl.lsp.analysis import Analysis
 from nasdsl.lsp.positions import Lines
 from nasdsl.lsp.settings import Settings
 from nasdsl.semantics.files import read_source
-from nasdsl.syntax.kept import KeptSyntax
+from nasdsl.semantics.kept_statements import KeptText
 
 
 class Document:
@@ -31,7 +31,7 @@ class Document:
         self.path = path_of_uri(uri)
         self._documents = documents
         self._analysis: Analysis | None = None
-        self._kept = KeptSyntax()
+        self._kept = KeptText()
 
     @property
     def analysis(self) -> Analysis:

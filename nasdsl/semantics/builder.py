@@ -6,7 +6,7 @@ from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import structure, types
 from nasdsl.layers import CustomLayer, Feature, Input, Layer, LayerError
 from nasdsl.semantics.architecture import Application, Group, Value, ValueKind
-from nasdsl.semantics.expansion_cache import Added, BlockExpansion, Expansion
+from nasdsl.semantics.expansion_cache import Added, BlockExpansion, Expansion, StatementExpansion
 from nasdsl.semantics.shared_weights import SharedExpansion
 
 MAX_LAYERS = 250_000
@@ -132,19 +132,21 @@ class LayerBuilder:
         built, taken, owner = self.applications, self._taken, self.owner
         add, take = built.append, taken.add
         indices = operands.copy()
-        number = len(built)
+        first = number = len(built)
         for layer, inputs, feature, below in known.steps:
             indices.append(number)
             number += 1
             name = f"{path}.{below}" if path else below
             if name in taken:
+                if self._recorded:  # an earlier layer of this very call may have the path
+                    self._recorded[-1].update((application.path, None) for application in built[first:])
                 name = self._unique(name, "")
             else:
                 take(name)
             sources = (indices[inputs[0]],) if len(inputs) == 1 else tuple([indices[i] for i in inputs])
             add(Application(layer, sources, feature, name, owner, place))
         if self._recorded:
-            self._recorded[-1].update((application.path, None) for application in built[number - len(known.steps) :])
+            self._recorded[-1].update((application.path, None) for application in built[first:])
         return indices[known.result]
 
     def replay_block(
@@ -172,6 +174,23 @@ class LayerBuilder:
             own = root + weights if weights else ""
             built.append(Application(layer, sources, feature, prefix + path, owner + number, place, own))
         return [indices[i] for i in known.results]
+
+    def replay_statement(self, known: StatementExpansion, operands: list[int]) -> int | None:
+        """Add the layers of a statement that is kept; gives the index of its result.
+
+        None, and nothing is added, where other values have paths that the statement would take, or there would be too many.
+        """
+        built, owner = self.applications, self.owner
+        number = len(built)
+        if not self._taken.isdisjoint(known.taken) or number + len(known.steps) > MAX_LAYERS:
+            return None
+        self._taken.update(known.taken)
+        indices = operands.copy()
+        for layer, inputs, feature, path, span in known.steps:
+            indices.append(number)
+            number += 1
+            built.append(Application(layer, tuple([indices[i] for i in inputs]), feature, path, owner, span))
+        return indices[known.result]
 
     def added(self, first: int, first_value: int, taken: tuple[str, ...]) -> Added:
         """What was added since there were so many layers and values, with the paths that it has `recorded`."""

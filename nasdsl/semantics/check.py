@@ -20,6 +20,7 @@ from nasdsl.semantics.infer_detector import feature_widths, infer_detector
 from nasdsl.semantics.infer_fpn import infer_fpn
 from nasdsl.semantics.infer_head import infer_head, longest_path
 from nasdsl.semantics.infer_prediction import infer_prediction
+from nasdsl.semantics.kept_statements import KeptStatements
 from nasdsl.semantics.level_widths import check_level_widths
 from nasdsl.semantics.library import Library
 from nasdsl.semantics.program import Decision, Program
@@ -64,6 +65,7 @@ def check(
     root: Path | None = None,
     lost: frozenset[str] | None = None,
     names: NameTable | None = None,
+    statements: KeptStatements | None = None,
     read: Reader = read_source,
 ) -> Checked:
     """Check a file.
@@ -74,6 +76,7 @@ def check(
         root: the folder that paths may not leave; the file's own by default.
         lost: `Parsed.lost`: names that a syntax error made unreadable, whose absence is no finding.
         names: where what names refer to is entered; None: nowhere.
+        statements: what is kept of earlier versions of the text, which this one adds to; None: nothing.
         read: reads the files that it brings in.
     """
     folder = path.resolve().parent if path is not None else None
@@ -91,7 +94,7 @@ def check(
     node = _only_decoder(file, problems, lost)
     program = architecture = None
     if node is not None:
-        context = new_context(problems, lost, names)
+        context = new_context(problems, lost, names, statements)
         program = elaborate(node, vocabulary, folder, library, context)
         architecture = _architecture(program, problems, lost)
         readable = lost is None and not any(p.code < "NAS2" for p in problems)  # a mended text has holes of its own

@@ -274,7 +274,8 @@ class _DecoderElaborator:
         )  # fmt: skip
         written = [n.name for item in self.node.items if isinstance(item, ast.Input) for n in item.names]
         body.pool = list(dict.fromkeys(written))  # in the order of the text
-        statements = BodyElaborator(body, is_fpn=True).run(section.body)
+        is_own = section.span.source is self.node.span.source  # another file is read again for each version
+        statements = BodyElaborator(body, is_fpn=True, statements=self.context.statements if is_own else None).run(section.body)
         return FpnProgram(settings, values, named or adapter, statements, keyword, node.span if node.source else None)
 
     def _settings_with_op(

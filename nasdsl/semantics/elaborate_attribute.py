@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import holes, structure, types
@@ -17,6 +17,9 @@ from nasdsl.semantics.program import Body, Decision, Missing, SetWord, Slot, Slo
 from nasdsl.semantics.resolved_names import NameTable, Symbol
 from nasdsl.semantics.vocabulary import Block, Definition, Vocabulary
 from nasdsl.syntax import ast
+
+if TYPE_CHECKING:
+    from nasdsl.semantics.kept_statements import KeptStatements
 
 MAX_DECISIONS: Final = 100_000
 """Most holes that a decoder may have, those in a `repeat` counted once a round, those in a definition once a call."""
@@ -49,6 +52,7 @@ class Context:
         open: choices whose alternatives are being read, and definitions that are being copied.
         is_full: a limit was met, and reported.
         names: where what names refer to is entered; None: nowhere.
+        statements: what is kept of an earlier version of the text; None: nothing, and nothing is to be kept.
     """
 
     problems: list[Diagnostic]
@@ -61,6 +65,7 @@ class Context:
     duplicates: set[Span] = field(default_factory=set)
     is_full: bool = False
     names: NameTable | None = None
+    statements: KeptStatements | None = None
 
 
 class AttributeElaborator(ABC):

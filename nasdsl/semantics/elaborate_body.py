@@ -17,6 +17,7 @@ from nasdsl.semantics.conditions import ALWAYS, MAX_CASES, Bound, Condition, Unb
 from nasdsl.semantics.elaborate_attribute import SECTION_WORDS, Context, Word, literal
 from nasdsl.semantics.elaborate_count import count
 from nasdsl.semantics.elaborate_expression import ExpressionElaborator, elaborate_op
+from nasdsl.semantics.kept_statements import KeptStatements, state_of
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import (
     Assign,
@@ -56,10 +57,14 @@ class BodyElaborator:
     Args:
         expressions: what their expressions mean.
         is_fpn: `output` and `merge` are allowed.
+        statements: what is kept of them for the next version of the text; None: nothing.
     """
 
-    def __init__(self, expressions: ExpressionElaborator, *, is_fpn: bool = False) -> None:
+    def __init__(
+        self, expressions: ExpressionElaborator, *, is_fpn: bool = False, statements: KeptStatements | None = None
+    ) -> None:
         self.expressions = expressions
+        self._kept = statements
         self.problems = expressions.problems
         self.scope = expressions.scope
         self.statements: list[Statement] = []
@@ -77,6 +82,8 @@ class BodyElaborator:
     def run(self, statements: tuple[ast.Statement, ...]) -> tuple[Statement, ...]:
         """The program of these statements."""
         self.expressions.later_shared = shared_ops_of(statements)
+        if self._kept is not None:
+            self._kept.begin(statements)
         for statement in statements:
             self.statement(statement)
         return tuple(self.statements)
@@ -104,10 +111,7 @@ class BodyElaborator:
     def _assign(self, node: ast.Assign) -> None:
         value: Operand
         if len(node.targets) == 1 and node.targets[0].index is None:  # what most assignments are
-            (target,) = node.targets
-            value = self.expressions.operand(node.value)
-            binding = self._bind(target.name, target.span, node.span.end)
-            self.statements.append(Assign((binding,), value, node.span, self._turns))
+            self.statements.append(self._assign_one(node, node.targets[0]))
             return
         sources = [self.expressions.index_name(t.name, t.index) for t in node.targets]
         self.expressions.lost_names.update(t.name for t, source in zip(node.targets, sources, strict=True) if source is None)
@@ -121,6 +125,23 @@ class BodyElaborator:
             for source, target in zip(sources, node.targets, strict=True)
         ]
         self.statements.append(Assign(tuple(targets), value, node.span, self._turns))
+
+    def _assign_one(self, node: ast.Assign, target: ast.Target) -> Assign:
+        """An assignment to one name. Outside of a `repeat` it is kept for the next version of the text."""
+        expressions = self.expressions
+        kept = None if self._turns else self._kept
+        known = None if kept is None else kept.find(node, expressions)
+        if known is not None:
+            binding, (before,) = self._bind(target.name, target.span, node.span.end), known.targets
+            assert before is not None
+            return known if binding.name == before.name else known._replace(targets=(binding,), cache=None)
+        since = None if kept is None else state_of(expressions)
+        value = expressions.operand(node.value)
+        until = None if kept is None else state_of(expressions)
+        statement = Assign((self._bind(target.name, target.span, node.span.end),), value, node.span, self._turns)
+        if kept is None or since is None or until is None:
+            return statement
+        return kept.keep(node, expressions, statement, since, until)
 
     def _share(self, node: ast.OpDef) -> None:
         first = self._defined.setdefault(node.name, node.name_span)
@@ -282,9 +303,12 @@ class BodyElaborator:
 # --------------------------------------------------------------------------------------------------- definitions
 
 
-def new_context(problems: list[Diagnostic], lost: frozenset[str] | None = None, names: NameTable | None = None) -> Context:
-    """The context of one decoder's elaboration; `lost` and `names` as of `check.check`."""
-    return Context(problems, elaborate_block, lost=lost, names=names)
+def new_context(
+    problems: list[Diagnostic], lost: frozenset[str] | None = None, names: NameTable | None = None,
+    statements: KeptStatements | None = None,
+) -> Context:  # fmt: skip
+    """The context of one decoder's elaboration; `lost`, `names` and `statements` as of `check.check`."""
+    return Context(problems, elaborate_block, lost=lost, names=names, statements=statements)
 
 
 def elaborate_block(block: Block, context: Context, words: dict[str, Word], condition: Condition[Decision] = ALWAYS) -> Body:

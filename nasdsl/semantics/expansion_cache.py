@@ -1,4 +1,4 @@
-"""Cache of the layers that calls of an op or a block expand into.
+"""Cache of the layers that calls of an op or a block expand into, and kept statements.
 
 A decoder calls a handful of ops and blocks over and over, and a search does so in every sample. The layers of a call depend on
 the words that the body sees (width, norm, act, its attributes) and on level and width of its operands, and on nothing else.
@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from nasdsl.layers import CustomLayer, Feature, Layer
+from nasdsl.diagnostics import Span
+from nasdsl.layers import CustomLayer, Feature, Features, Layer
 
 if TYPE_CHECKING:
     from nasdsl.semantics.architecture import Application, Group, Value
 
 MOST = 1024
 """Most expansions that are kept of one op or block."""
+
+MOST_OF_STATEMENT = 8
+"""Most expansions that are kept of one statement."""
 
 Key: TypeAlias = Hashable
 """The words that the body sees, and the features of the operands."""
@@ -160,3 +164,74 @@ def record_block(
 def below_prefix(group: Group, prefix: str) -> Group:
     """A group within a block with its name below the prefix of the call: those of blocks have it in their names."""
     return group._replace(name=group.name.removeprefix(prefix)) if group.kind == "block" else group
+
+
+class StatementStep(NamedTuple):
+    """A layer of a statement.
+
+    Attributes:
+        layer, inputs, feature: as of `Step`; the values that the statement reads are numbered from 0.
+        path: where its parameters live.
+        span: the call that it comes from.
+    """
+
+    layer: Layer
+    inputs: tuple[int, ...]
+    feature: Feature
+    path: str
+    span: Span
+
+
+class StatementExpansion(NamedTuple):
+    """The layers of a statement, in order.
+
+    Attributes:
+        result: the step, or value that is read, that it gives; numbered as `StatementStep.inputs`.
+        taken: the paths that are taken by it.
+    """
+
+    steps: tuple[StatementStep, ...]
+    result: int
+    taken: tuple[str, ...]
+
+
+class StatementCache:
+    """The layers of a statement in earlier versions of its text.
+
+    Attributes:
+        values: the values that it reads, by their unique names.
+        levels: further ones of which it reads the level alone.
+    """
+
+    __slots__ = ("_expansions", "levels", "values")
+
+    def __init__(self, values: tuple[str, ...], levels: tuple[str, ...]) -> None:
+        self.values = values
+        self.levels = levels
+        self._expansions: dict[Key, StatementExpansion] = {}
+
+    def find(self, key: Key) -> StatementExpansion | None:
+        """The layers for the words that the section has, the features of the values, and the path of the statement."""
+        return self._expansions.get(key)
+
+    def remember(
+        self, key: Key, added: Sequence[Application], first: int, operands: Sequence[int], result: int, taken: tuple[str, ...]
+    ) -> None:
+        """Keep the layers of the statement, if they can be replayed.
+
+        Args:
+            added: what it has added; `first` is the index of the first of them.
+            operands: the values that it reads, all different.
+            result: the index of what it gives.
+            taken: the paths that it has taken.
+        """
+        places = {index: number for number, index in enumerate(operands)}
+        places.update((first + number, len(operands) + number) for number in range(len(added)))
+        steps = []
+        for layer, inputs, feature, path, _, span, weights in added:
+            if isinstance(layer, CustomLayer) or isinstance(feature, Features) or weights:
+                return
+            steps.append(StatementStep(layer, tuple([places[i] for i in inputs]), feature, path, span))
+        if len(self._expansions) >= MOST_OF_STATEMENT:
+            self._expansions.clear()
+        self._expansions[key] = StatementExpansion(tuple(steps), places[result], taken)

@@ -19,6 +19,7 @@ from nasdsl.semantics.builder import MAX_LAYERS, NOTHING, UNFIT
 from nasdsl.semantics.distinct import has_same_operands
 from nasdsl.semantics.elaborate_body import body_of_block, body_of_op
 from nasdsl.semantics.elaborate_expression import MAX_CALLS, show_at_call
+from nasdsl.semantics.expansion_cache import StatementCache
 from nasdsl.semantics.infer_scope import Binding, Frame
 from nasdsl.semantics.infer_shared import SharedInference
 from nasdsl.semantics.primitives import Primitive
@@ -106,7 +107,8 @@ class Inference(SharedInference):
         op = self.op_name(value)
         if len(targets) == 1:
             self.layers.own(path, op, "block", statement.span)
-            index = self.something(self.expand(value, frame, path, home), value.span)
+            cache = statement.cache
+            index = self._expanded(value, frame, path, home) if cache is None else self._kept(cache, value, frame, path)
             return [] if first is None else [(first.name, Binding(first.source, index, first.span))]
         results: list[int] | None = None
         if type(value) is Call:
@@ -126,6 +128,36 @@ class Inference(SharedInference):
                 index = self.something(results[number], value.span) if results else UNFIT
                 bound.append((target.name, Binding(target.source, index, target.span)))
         return bound
+
+    def _expanded(self, value: Operand, frame: Frame, path: str, home: Vocabulary | None) -> int:
+        """Index of the application that computes the value of an assignment."""
+        return self.something(self.expand(value, frame, path, home), value.span)
+
+    def _kept(self, cache: StatementCache, value: Operand, frame: Frame, path: str) -> int:
+        """As `_expanded`, of a statement of the fpn that is kept."""
+        scope, layers = frame.scope, self.layers
+        built, read = layers.applications, [scope[name] for name in cache.values if name in scope]
+        operands = [binding.index for binding in read]
+        others = [scope[name].index for name in cache.levels if name in scope]
+        seen = [*operands, *others] if others else operands
+        is_whole = len(read) == len(cache.values) and len(others) == len(cache.levels)
+        if not is_whole or UNFIT in seen or NOTHING in seen or len(set(operands)) < len(operands):
+            return self._expanded(value, frame, path, None)
+        key = path, frame.all_words, *[built[i].feature for i in seen]
+        known = cache.find(key)
+        index = None if known is None else layers.replay_statement(known, operands)
+        if index is not None:
+            for binding in read:
+                binding.is_read = True
+            return index
+        first, before, warned, blocks = len(built), len(self.problems), len(self.warnings), self._block_calls
+        layers.record()
+        index = self._expanded(value, frame, path, None)
+        taken = layers.recorded()
+        is_right = before == len(self.problems) and warned == len(self.warnings) and blocks == self._block_calls
+        if taken is not None and is_right and index != UNFIT:
+            cache.remember(key, built[first:], first, operands, index, taken)
+        return index
 
     def _results_attribute(self, call: Call) -> str:
         """The attribute of a primitive that says how many values the call gives; empty where there is none."""

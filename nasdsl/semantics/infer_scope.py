@@ -40,7 +40,7 @@ class Frame:
         groups: the blocks that the body is called in, and the repeats around these calls.
     """
 
-    __slots__ = ("groups", "key", "scope", "site", "words")
+    __slots__ = ("_all_words", "groups", "key", "scope", "site", "words")
 
     def __init__(
         self, scope: dict[str, Binding], words: dict[str, Any], site: Span | None, groups: tuple[Group, ...] = ()
@@ -50,7 +50,16 @@ class Frame:
         self.site = site
         self.groups = groups
         self.key = words.get("width"), words.get("norm"), words.get("act")
+        self._all_words: tuple[tuple[str, Any], ...] | None = None
+
+    @property
+    def all_words(self) -> tuple[tuple[str, Any], ...]:
+        """All attributes, as a key."""
+        if self._all_words is None:
+            self._all_words = tuple(self.words.items())
+        return self._all_words
 
     def set_word(self, name: str, value: Any) -> None:
         words = self.words = {**self.words, name: value}
+        self._all_words = None
         self.key = words.get("width"), words.get("norm"), words.get("act")

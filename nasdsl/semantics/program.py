@@ -21,6 +21,7 @@ from nasdsl.semantics.conditions import ALWAYS, Condition, holds
 from nasdsl.syntax import ast
 
 if TYPE_CHECKING:
+    from nasdsl.semantics.expansion_cache import StatementCache
     from nasdsl.semantics.primitives import Primitive
     from nasdsl.semantics.vocabulary import Block, Op
 
@@ -155,13 +156,16 @@ class Binding(NamedTuple):
 class Assign(NamedTuple):
     """``a, b = value``; a target is None if its name is not known, which is reported already.
 
-    `turns`: the repeats that it comes from, and the turn of each. With any, other statements may report the same mistake.
+    Attributes:
+        turns: the repeats that it comes from, and the turn of each. With any, other statements may report the same mistake.
+        cache: its layers in earlier versions of the text, of a statement that is kept.
     """
 
     targets: tuple[Binding | None, ...]
     value: Operand
     span: Span
     turns: tuple[Group, ...]
+    cache: StatementCache | None = None
 
 
 class Output(NamedTuple):

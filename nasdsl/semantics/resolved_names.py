@@ -6,9 +6,9 @@ The same text may be elaborated several times (an op once a call, a `repeat` onc
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from nasdsl.diagnostics import Source, Span
 from nasdsl.syntax import ast
@@ -17,6 +17,9 @@ SymbolKind: TypeAlias = Literal[
     "value", "input", "output", "parameter", "attribute", "let", "variable", "op", "agg", "shared", "block", "choice",
     "decoder", "primitive", "pool", "section", "setting", "word", "prediction", "tower", "quantity", "runtime",
 ]  # fmt: skip
+
+OF_VALUES: Final = ("value", "input", "output")
+"""Kinds of symbols that values of a body have."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 _IN_NAME = re.compile(r"[A-Za-z_0-9]").match
@@ -67,6 +70,7 @@ class NameTable:
     """The names of a text, and of the files that it brings in. Uses are noted, and entered as soon as the table is read."""
 
     _noted: list[tuple[Span, Symbol, bool]] = field(default_factory=list)  # the arguments of `use`
+    _kept: list[tuple[Sequence[tuple[Span, Symbol]], Mapping[str, Symbol]]] = field(default_factory=list)  # as of `note_kept`
     _occurrences: dict[tuple[Source, int], Occurrence] = field(default_factory=dict)
     _asked: set[tuple[Source, int]] = field(default_factory=set)
     _symbols: dict[tuple[object, object, str], Symbol] = field(default_factory=dict)
@@ -97,6 +101,31 @@ class NameTable:
     def use(self, span: Span, symbol: Symbol, *, is_definition: bool = False) -> None:
         """Enter that the name at the beginning of `span` refers to a symbol. What the text does not name there is left out."""
         self._noted.append((span, symbol, is_definition))
+
+    @property
+    def noted(self) -> int:
+        """How many uses were noted since the table was read."""
+        return len(self._noted)
+
+    def noted_between(self, first: int, last: int) -> Sequence[tuple[Span, Symbol, bool]]:
+        """The uses that were noted behind so many, up to so many."""
+        return self._noted[first:last]
+
+    def note_kept(self, notes: Sequence[tuple[Span, Symbol]], values: Mapping[str, Symbol]) -> None:
+        """Enter the uses of a statement that is not elaborated again; `notes` are those of the table of an earlier version.
+
+        Args:
+            values: the symbols of this version's values, by name; more may be entered until the table is read.
+        """
+        self._kept.append((notes, values))
+
+    def _again(self, symbol: Symbol, values: Mapping[str, Symbol]) -> Symbol:
+        """The symbol of this table that an earlier one stands for."""
+        if symbol.span is None:
+            return self.built_in(symbol.kind, symbol.name, symbol.meaning, symbol.owner)
+        if symbol.kind in OF_VALUES:
+            return values[symbol.name]
+        return self.define(symbol.kind, symbol.name, symbol.span, symbol.region, symbol.meaning)
 
     def is_first(self, span: Span) -> bool:
         """Whether this is asked of the name at the beginning of `span` for the first time."""
@@ -147,6 +176,10 @@ class NameTable:
     def occurrences(self) -> dict[tuple[Source, int], Occurrence]:
         """The names at their places, by source and first character."""
         found = self._occurrences
+        for notes, values in self._kept:
+            for span, symbol in notes:
+                self.use(span, self._again(symbol, values))
+        self._kept.clear()
         for span, symbol, is_definition in self._noted:
             key = (span.source, span.start)
             known = found.get(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import pytest
@@ -11,12 +12,13 @@ from nasdsl.diagnostics import Span
 from nasdsl.lsp.analysis import Analysis
 from nasdsl.lsp.settings import Settings
 from nasdsl.semantics.files import read_source
-from nasdsl.syntax.kept import KeptSyntax
+from nasdsl.semantics.kept_statements import KeptText
+from nasdsl.semantics.program import Assign
 
 TEXTS = texts()
 
 
-def analysis(text: str, kept: KeptSyntax | None = None) -> Analysis:
+def analysis(text: str, kept: KeptText | None = None) -> Analysis:
     return Analysis(text, "t.nas", None, read_source, Settings(), "utf-16", kept)
 
 
@@ -41,13 +43,25 @@ def seen(found: Analysis) -> Any:
         for (source, start), o in found.names.occurrences.items()
         if source is found.source  # which bodies of the vocabulary are entered depends on what was checked before
     }
+    architecture = found.checked.architecture
+    layers = [] if architecture is None else [a._replace(span=place(a.span)) for a in architecture.fpn.applications]
+    values = (
+        []
+        if architecture is None
+        else [
+            (v.name, v.op, v.kind, place(v.span), [(g.kind, g.name, place(g.span)) for g in v.groups])
+            for v in architecture.fpn.values
+        ]
+    )
     visible = [symbol(s) for s in found.names.visible(found.source, len(found.text) // 2)]
-    return problems, names, visible, [(t.type, t.start, t.end) for t in found.tokens]
+    program = found.checked.program
+    passed = [] if program is None else [definition.name for definition in program.passed]
+    return problems, names, visible, layers, passed, values, [(t.type, t.start, t.end) for t in found.tokens]
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_edits(name: str) -> None:
-    kept = KeptSyntax()
+    kept = KeptText()
     for text in versions(TEXTS[name], 11, 2):
         assert seen(analysis(text, kept)) == seen(analysis(text))
 
@@ -55,15 +69,113 @@ def test_edits(name: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("name", TEXTS)
 def test_many_edits(name: str) -> None:
-    kept = KeptSyntax()
+    kept = KeptText()
     for text in versions(TEXTS[name], 12, 25):
         assert seen(analysis(text, kept)) == seen(analysis(text))
 
 
 def test_a_failed_check_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = KeptSyntax()
+    kept = KeptText()
     text = TEXTS["random 1"]
     with monkeypatch.context() as patch:
         patch.setattr("nasdsl.lsp.analysis.check_source", lambda *_, **__: 1 / 0)
         assert analysis(text, kept).problems == []
     assert seen(analysis(text, kept)) == seen(analysis(text))
+
+
+MEANT = """decoder d {
+  input c3, c4, c5
+  let k = 3
+  fpn(width=64, norm=bn) {
+    a = sum(conv(c3, k=k, act=relu), c4)
+    b = conv_3x3(a)
+    t = conv_3x3(c4)
+    w = conv(resize(b, to=t), k=1, width=width, act=relu)
+    v = resize(sum(a, b), to=c4)
+    e = mul(w, 2)
+    f = add(sep_3x3(e), sep_3x3(b), v, t)
+    output p3 = f
+    merge dangling into p3
+  }
+  head(width=64) { conv_3x3 }
+  predict fcos
+}
+"""
+
+CHANGES = (
+    ("decoder d", "op sep_3x3(x) = conv_3x3(x)\ndecoder d"),  # of the package no more
+    ("decoder d", "op relu(x) = conv_3x3(x)\ndecoder d"),  # an attribute's word is an op now
+    ("let k = 3", "let k = 5"),
+    ("let k = 3", "let k = ?(3 | 5)"),
+    ("let k = 3", "let sep_3x3 = conv_1x1"),
+    ("let k = 3", "let act = none let k = 3"),
+    ("width=64", "width=32"),
+    ("norm=bn", "norm=gn"),
+    ("    b = conv", "    let width = 32\n    b = conv"),
+    ("    b = conv", "    let act = none\n    b = conv"),
+    ("    b = conv", "    shared sep_3x3(x) = conv_3x3(x)\n    b = conv"),
+    ("    b = conv", "    k = c3\n    b = conv"),
+    ("    b = conv", "    c4 = c3\n    b = conv"),
+    ("    b = conv", "    repeat t in 1..?(1 | 2) { e = c4 }\n    b = conv"),
+    ("b = conv_3x3(a)", "b = a"),  # two names of one value
+    ("b = conv_3x3(a)", "b = conv_3x3(c5)"),  # another level
+    ("b = conv_3x3(a)", "b = global_pool(a)"),
+    ("b = conv_3x3(a)", "b = ?(a | c4)"),
+    ("b = conv_3x3(a)", ""),
+    ("e = mul(w, 2)", "w = mul(w, 2)"),
+    ("t = conv_3x3(c4)", "t = down(c4)"),
+    ("t = conv_3x3(c4)", "t = sum distinct(c4)"),
+    ("    v = ", "    repeat t in 1..2 { e = conv_3x3(a) }\n    v = "),
+    ("    v = ", "    let act = none\n    v = "),
+    ("    v = ", "    repeat t in 1..1 { c4 = down(c4) }\n    v = "),
+    ("    f = ", "    repeat t in 1..2 { e = conv_3x3(a) }\n    f = "),
+    ("    f = ", "    repeat t in 1..2 { b = conv_3x3(b) }\n    f = "),
+    ("    f = ", "    repeat t in 1..?(1 | 2) { b = conv_3x3(b) }\n    f = "),
+    ("e = mul(w, 2)", "e = mul(w, k)"),
+    ("input c3, c4", "input c4"),
+)
+
+
+@pytest.mark.parametrize("number", range(len(CHANGES)))
+def test_a_statement_whose_names_mean_something_else(number: int) -> None:
+    """Its own text is as before, and so is nothing that follows from it."""
+    before, after = CHANGES[number]
+    assert before in MEANT
+    assert analysis(MEANT).checked.architecture is not None
+    changed = MEANT.replace(before, after)
+    for texts in ((MEANT, changed, MEANT, "# above\n" + changed, "# above\n" + MEANT), (changed, MEANT, changed)):
+        kept = KeptText()
+        for text in texts:
+            assert seen(analysis(text, kept)) == seen(analysis(text))
+
+
+def test_what_is_kept() -> None:
+    """The programs of the statements that did not change, with their layers, wherever they stand."""
+    kept = KeptText()
+    programs = [
+        [s for s in program.fpn.statements if isinstance(s, Assign)]
+        for text in (MEANT, "# above\n" + MEANT.replace("b = conv_3x3(a)", "b = conv_1x1(a)"))
+        if (program := analysis(text, kept).checked.program) is not None and program.fpn is not None
+    ]
+    same = {new.targets[0].name for old, new in zip(*programs, strict=True) if old is new and new.targets[0] is not None}
+    assert same == {"t", "w", "v", "e", "f"}  # `k` of a is a `let`
+
+
+@pytest.mark.parametrize("what", ["elaborate_expression.ExpressionElaborator.call", "infer.Inference.call"])
+def test_a_kept_statement_is_not_computed_again(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = KeptText()
+    text = MEANT.replace("k=k, ", "k=1, ")
+    analysis(text, kept)
+    called: list[str] = []
+    module, name, method = what.split(".")
+    owner: Any = getattr(importlib.import_module(f"nasdsl.semantics.{module}"), name)
+    own = getattr(owner, method)
+
+    def recorded(self: Any, call: Any, *more: Any) -> Any:
+        called.append(call.span.text)
+        return own(self, call, *more)
+
+    monkeypatch.setattr(owner, method, recorded)
+    analysis(text.replace("b = conv_3x3(a)", "b = conv_1x1(a)"), kept)
+    assert [c for c in called if "(c3" in c or "(e)" in c or "(w" in c] == []
+    assert "conv_1x1(a)" in called
