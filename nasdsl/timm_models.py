@@ -6,10 +6,10 @@ Imports torch. `nasdsl.backbones` imports this module when the name of a backbon
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any, Final, NamedTuple
+from functools import cache, partial
+from typing import Any, Final, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ SIZES: Final = ((224, 288), (235, 301))
 """Sizes of images with which a model is tried: multiples of all strides, and of none."""
 ANY_SIZE: Final[tuple[Mapping[str, Any], ...]] = ({}, {"strict_img_size": False}, {"dynamic_img_size": True})
 """Options with which models accept images of any size; each model has at most one of them."""
+
+
+_M = TypeVar("_M", bound=nn.Module)
 
 
 class TimmModelError(ValueError):
@@ -66,13 +69,11 @@ class TimmModel:
 
     def build_meta(self) -> TimmBody:
         """The network without memory for its weights, in evaluation mode."""
-        with torch.device("meta"):
-            return self.build().eval()
+        return without_memory(self.build).eval()
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the weights of the whole model, as in timm's files."""
-        with torch.device("meta"):
-            model = _timm().create_model(self.name, **self.options)
+        model = without_memory(partial(_timm().create_model, self.name, **self.options))
         return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 
 
@@ -153,8 +154,7 @@ def describe(name: str) -> TimmModel:
 
 
 def _describe(name: str, options: Mapping[str, Any]) -> TimmModel:
-    with torch.device("meta"):
-        whole = _timm().create_model(name, features_only=True, **options)
+    whole = without_memory(partial(_timm().create_model, name, features_only=True, **options))
     reductions = list(whole.feature_info.reduction())
     numbers = list(getattr(whole.feature_info, "out_indices", range(len(reductions))))
     # Of several maps with one stride the last is taken, as in other detectors.
@@ -196,6 +196,15 @@ def _describe(name: str, options: Mapping[str, Any]) -> TimmModel:
         f"timm:{name} has maps whose strides are not exact: of an image of {height}x{width} they are {shapes}; choose another "
         "model"
     )
+
+
+def without_memory(build: Callable[[], _M]) -> _M:
+    """A network without memory for its weights."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except NotImplementedError:  # it reads values while it is built, as timm's ConvNeXt and Swin do where torch is below 2.5
+        return build().to("meta")
 
 
 def _maps(body: TimmBody, size: tuple[int, int]) -> dict[str, Tensor]:

@@ -189,7 +189,7 @@ def import_av() -> Any:
 def _to_tensor(frame: Any) -> Tensor:
     """The frame as uint8 [3, H, W] RGB, turned as players show it."""
     array = frame.to_ndarray(format="rgb24")
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4  # counterclockwise
+    turns = round(frame.rotation / 90) % 4  # counterclockwise
     return torch.from_numpy(np.ascontiguousarray(np.rot90(array, turns))).permute(2, 0, 1)
 
 

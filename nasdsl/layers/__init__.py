@@ -91,9 +91,12 @@ WITHOUT_WEIGHTS = (
 """Layers that never have weights."""
 
 
+_SIZED = (UpConv, PixelShuffle, Carafe)  # no union: torch.compile of torch 2.4 knows none
+
+
 def is_sized(layer: Layer) -> bool:
     """Whether its module is given the height and width of the result, ``module(*operands, size=(height, width))``."""
-    return isinstance(layer, UpConv | PixelShuffle | Carafe) or (isinstance(layer, CustomLayer) and layer.sized)
+    return isinstance(layer, _SIZED) or (isinstance(layer, CustomLayer) and layer.sized)
 
 
 def layer_cost(layer: Layer, inputs: Sequence[Feature], out: Feature, area: Callable[[int | None], int]) -> Cost:

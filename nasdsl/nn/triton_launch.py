@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Final
 
 import torch
@@ -10,6 +11,24 @@ from torch import Tensor
 
 MAX_ELEMENTS: Final = 2**31
 """Elements of the maps of an image: kernels count them with 32 bits."""
+
+
+OLDEST_TRITON: Final = (3, 2)
+"""The first version whose ``triton.jit`` can be told not to compile anew for each alignment; torch 2.6 brings it."""
+
+
+@cache
+def require_triton() -> None:
+    """Check that Triton is new enough for the kernels.
+
+    Raises:
+        ImportError: it is not installed, or older than `OLDEST_TRITON`.
+    """
+    import triton
+
+    if tuple(int(part) for part in triton.__version__.split(".")[:2]) < OLDEST_TRITON:
+        oldest = ".".join(map(str, OLDEST_TRITON))
+        raise ImportError(f"needs Triton {oldest} or newer, as torch 2.6 has it; this is Triton {triton.__version__}")
 
 
 def device_of(x: Tensor) -> AbstractContextManager[object]:

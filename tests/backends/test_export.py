@@ -19,6 +19,7 @@ import pytest
 import random_decoders
 import torch
 from exported_decoders import CHANNELS, SIZES, built, check, features, session
+from lowest import exports_programs, runs_deform_conv
 from torch import Tensor, nn
 from zoo_files import ZOO, marks
 
@@ -26,7 +27,7 @@ import nasdsl
 from nasdsl import layers
 from nasdsl.backends.export import ExportError, MissingExtra
 from nasdsl.backends.module import DecoderModule
-from nasdsl.backends.torch_export import OLDEST_TORCH, export_program, trace
+from nasdsl.backends.torch_export import export_program, trace
 from nasdsl.layers import Cost, CustomLayer, Feature, primitive
 from nasdsl.nn import DeformConv2d
 
@@ -194,6 +195,7 @@ def test_a_broken_rule_is_seen(rule: str, broken: Any, monkeypatch: pytest.Monke
         check(module, session(onnx_backend.onnx_model(module).SerializeToString()), SIZES[:1])
 
 
+@runs_deform_conv
 def test_onnxruntime_computes_deform_conv_on_a_cpu() -> None:
     """As a comment of the exporter says: ONNX's own operator gives what the exported GridSample and the module give."""
     module = built(simple("output p3 = deform_conv(c3, k=3, dilation=2, offset_groups=4, groups=2)"))
@@ -258,11 +260,6 @@ def long_where_slow(cases: list[Any]) -> list[Any]:
     return [
         pytest.param(*case.values, id=case.id, marks=pytest.mark.long) if case.id in TRACED_LONG else case for case in cases
     ]
-
-
-exports_programs = pytest.mark.skipif(
-    tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH, reason=f"torch {torch.__version__} cannot export programs"
-)
 
 
 # At one width, nas_fcos_128 is nas_fcos.

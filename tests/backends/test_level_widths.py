@@ -8,6 +8,7 @@ import name_free_weights
 import onnxruntime
 import pytest
 import torch
+from lowest import exports_programs
 from torch import Tensor, nn
 
 import nasdsl
@@ -127,6 +128,7 @@ def test_exports_compute_what_the_module_does(name: str, tmp_path: Path) -> None
         torch.testing.assert_close(torch.from_numpy(other), tensor, rtol=1e-3, atol=1e-4)
 
 
+@exports_programs
 def test_a_program_of_torch_computes_what_the_module_does() -> None:
     module = built(VARIANTS["a trunk"])
     given = features()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from findings import checked
+from lowest import exports_programs
 from torch import Tensor
 
 import nasdsl
@@ -102,6 +103,7 @@ output p3 = weighted_add(deep, relu(c3), by=by), p4 = conv_1x1(add(c4, gate))
 """
 
 
+@exports_programs
 def test_torch_export_of_all_of_them() -> None:
     module, given = build(lowered(EVERYTHING), 2).eval(), features()
     given = {name: given[name] for name in module.fpn.input_levels}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from lowest import imagines_a_gpu
 from recorded_graphs import RecordingBackend
 from small_detectors import confident_detector, random_images, target
 from torch import Tensor, nn
@@ -82,6 +83,7 @@ def test_methods_detect_the_same(predict: str) -> None:
     assert len(fast._graphs) == 1
 
 
+@imagines_a_gpu
 @pytest.mark.parametrize("predict", [p for p in PREDICTIONS if "retinanet" not in p])
 def test_nothing_in_a_graph_waits_for_the_gpu(predict: str) -> None:
     # Tensors without values on a GPU that is not there: torch refuses what depends on values, and the copies are counted.

@@ -19,7 +19,7 @@ from nasdsl.detection.backbones import BackboneError, make_backbone
 from nasdsl.detection.backbones.timm import load
 from nasdsl.detection.backbones.weights import read_file
 from nasdsl.detection.weights import save_detector
-from nasdsl.timm_models import SIZES, describe, freezable
+from nasdsl.timm_models import SIZES, describe, freezable, without_memory
 
 timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'nasdsl[timm]'")
 
@@ -287,6 +287,23 @@ def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UnknownBackbone, match=r"pip install 'nasdsl\[timm\]'"):
         backbone("timm:resnet10t")
+
+
+def test_a_network_that_reads_values_while_it_is_built() -> None:
+    """The rates of stochastic depth, say; on torch's meta device there are no values."""
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            rates = torch.linspace(0.0, 0.5, 3)
+            if rates.is_meta:
+                raise NotImplementedError("Cannot copy out of meta tensor; no data!")
+            self.layers = nn.ModuleList(nn.Sequential(nn.Linear(2, 2), nn.Dropout(rate)) for rate in rates.tolist())
+
+    found = without_memory(Network)
+    assert [layer[1].p for layer in found.layers] == [0.0, 0.25, 0.5]
+    assert all(weight.is_meta for weight in found.parameters())
+    assert torch.get_default_device().type == "cpu"
 
 
 def test_sizes_show_rounding() -> None:

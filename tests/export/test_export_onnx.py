@@ -25,6 +25,7 @@ from exports import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lowest import runs_deform_conv
 from torch import Tensor, nn
 from zoo_files import ZOO
 
@@ -56,6 +57,7 @@ def exported(model: Detector, folder: Path, **options: Any) -> Any:
     return onnx_runner(file)
 
 
+@runs_deform_conv
 def test_the_paper(tmp_path: Path) -> None:
     model = zoo(next(path for path in ZOO if path.stem == "nas_fcos"))
     check(exported(model, tmp_path, deform="native"), model, images(2, 75, 109))
@@ -175,6 +177,7 @@ def test_padding_is_that_of_the_detector(tmp_path: Path) -> None:
     assert boxes[..., 2].max() <= 75
 
 
+@runs_deform_conv
 @pytest.mark.parametrize("predict", [FCOS, pytest.param(RETINANET, marks=pytest.mark.long)], ids=["fcos", "retinanet"])
 def test_half_precision(predict: str, tmp_path: Path) -> None:
     """Weights and maps are half as large; boxes are near, as they are predicted in float32."""

@@ -28,6 +28,7 @@ from exports import (
     small,
     zoo,
 )
+from lowest import exports_programs
 from PIL import Image
 from torch import nn
 
@@ -89,6 +90,7 @@ def test_the_batched_postprocessing(predict: str) -> None:
         (FCOS, {"nms": False}),
     ],
 )
+@exports_programs
 def test_a_program(predict: str, options: dict[str, Any], tmp_path: Path) -> None:
     model = small(predict)
     export_detector(model, tmp_path / "d.pt2", **options)
@@ -111,6 +113,7 @@ def test_a_program(predict: str, options: dict[str, Any], tmp_path: Path) -> Non
     assert has_operator == (options.get("deform") != "grid_sample")
 
 
+@exports_programs
 @pytest.mark.long
 def test_a_program_in_half_precision(tmp_path: Path) -> None:
     model = small(FCOS)
@@ -118,6 +121,7 @@ def test_a_program_in_half_precision(tmp_path: Path) -> None:
     check(program_runner(tmp_path / "d.pt2"), model, images(2, 64, 96), tolerance=1.0, share=0.85)
 
 
+@exports_programs
 @pytest.mark.parametrize("threshold", [0.99, 0.05], ids=["none", "some"])
 def test_a_program_of_a_fixed_size_with_and_without_detections(threshold: float, tmp_path: Path) -> None:
     """The number of candidates is known only when it runs: the trace's own must not become a condition."""
@@ -133,6 +137,7 @@ def test_a_program_of_a_fixed_size_with_and_without_detections(threshold: float,
         assert (found > 0) == (threshold < 0.5)
 
 
+@exports_programs
 @pytest.mark.long
 def test_a_program_of_a_custom_backbone(tmp_path: Path) -> None:
     class Body(nn.Module):

@@ -143,9 +143,9 @@ def test_a_statement_whose_names_mean_something_else(number: int) -> None:
     assert before in MEANT
     assert analysis(MEANT).checked.architecture is not None
     changed = MEANT.replace(before, after)
-    for texts in ((MEANT, changed, MEANT, "# above\n" + changed, "# above\n" + MEANT), (changed, MEANT, changed)):
+    for edited in ((MEANT, changed, MEANT, "# above\n" + changed, "# above\n" + MEANT), (changed, MEANT, changed)):
         kept = KeptText()
-        for text in texts:
+        for text in edited:
             assert seen(analysis(text, kept)) == seen(analysis(text))
 
 

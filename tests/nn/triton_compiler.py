@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-triton = pytest.importorskip("triton")
+from nasdsl.nn.triton_launch import OLDEST_TRITON
+
+triton = pytest.importorskip("triton", minversion=".".join(map(str, OLDEST_TRITON)))
 ROOT = Path(__file__).parents[2]
 NOT_INTERPRETED = pytest.mark.skipif(bool(os.environ.get("TRITON_INTERPRET")), reason="the interpreter compiles nothing")
 

@@ -122,7 +122,7 @@ class FeatureExtractor(nn.Module):
                     f"the body returns no {', '.join(missing)}; it returns {', '.join(map(str, outputs)) or 'nothing'}"
                 )
             return {name: outputs[name] for name in self.features}
-        if not isinstance(outputs, list | tuple):
+        if not isinstance(outputs, (list, tuple)):  # torch.compile of torch 2.4 knows no unions
             raise BackboneError(f"the body returns a {type(outputs).__name__}, expected a dict or a list of features")
         if len(outputs) != len(self.features):
             raise BackboneError(

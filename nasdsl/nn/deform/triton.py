@@ -19,7 +19,7 @@ from nasdsl.nn.deform.geometry import Geometry, chunks
 from nasdsl.nn.deform.implementation import Implementation, OptionalTensors, add_matmul
 from nasdsl.nn.memory_format import memory_format_of
 from nasdsl.nn.precision import accumulation_dtype
-from nasdsl.nn.triton_launch import device_of
+from nasdsl.nn.triton_launch import device_of, next_power_of_2, require_triton
 
 COLUMN_BYTES = 96 * 2**20
 """Size of the columns of a chunk, with their gradient if there is one; a chunk has one position at least. torchvision's columns
@@ -39,8 +39,7 @@ class Launcher:
     """Launches the kernels for one call: holds the arguments that all chunks share."""
 
     def __init__(self, x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, geometry: Geometry) -> None:
-        import triton
-
+        require_triton()
         from nasdsl.nn.deform import triton_kernels
 
         self.kernels = triton_kernels
@@ -52,7 +51,7 @@ class Launcher:
         self.mask = None if mask is None else mask.flatten(2)
         self.dtype = accumulation_dtype(x.dtype)
         per_offset_group = self.channels // self.offset_groups
-        self.channel_block = min(MAX_CHANNEL_BLOCK, triton.next_power_of_2(per_offset_group))
+        self.channel_block = min(MAX_CHANNEL_BLOCK, next_power_of_2(per_offset_group))
         self.channel_blocks = -(-per_offset_group // self.channel_block)
         self.constants = {
             "C": self.channels,

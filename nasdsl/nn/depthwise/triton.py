@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nasdsl.nn.memory_format import memory_format_of
 from nasdsl.nn.precision import accumulation_dtype, matmul_dtype
-from nasdsl.nn.triton_launch import check_elements, device_of, next_power_of_2
+from nasdsl.nn.triton_launch import check_elements, device_of, next_power_of_2, require_triton
 
 CHANNEL_BYTES = 128
 """Bytes of a pixel that a program reads: a line of the cache."""
@@ -33,6 +33,7 @@ class _Launcher:
     """Launches the kernels for maps of one shape."""
 
     def __init__(self, x: Tensor, weight: Tensor, dilation: int) -> None:
+        require_triton()
         from nasdsl.nn.depthwise import triton_kernels
 
         self.kernels = triton_kernels

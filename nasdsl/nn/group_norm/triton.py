@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nasdsl.nn.memory_format import memory_format_of
 from nasdsl.nn.precision import accumulation_dtype
-from nasdsl.nn.triton_launch import check_elements, device_of, next_power_of_2
+from nasdsl.nn.triton_launch import check_elements, device_of, next_power_of_2, require_triton
 
 BLOCK = 2048
 """Elements that a program computes at a time: 16 for each of 128 threads."""
@@ -32,6 +32,7 @@ class _Launcher:
     """Launches the kernels for maps of one shape, [N, H, W, C]."""
 
     def __init__(self, x: Tensor, groups: int) -> None:
+        require_triton()
         from nasdsl.nn.group_norm import triton_kernels
 
         self.kernels = triton_kernels
