@@ -57,8 +57,9 @@ PICTURE: Final = "nasdsl/picture"
 QUIET_SECONDS: Final = 0.003
 """Time without a further change after which a text is checked: what has been typed over meanwhile need not be."""
 
-IDLE_SECONDS: Final = 0.25
-"""Time without a further change after which garbage is collected: the collector never runs while somebody types."""
+IDLE_SECONDS: Final = (0.25, 2.0)
+"""Times without a further change after which garbage is collected, that of the last checks and all of it: the collector never
+runs while somebody types. All of it takes longer than a check, because what is kept of a long text is looked through."""
 
 MOST_UNCOLLECTED: Final = 64
 """Checks after which it is collected in any case."""
@@ -124,7 +125,12 @@ class NasServer(LanguageServer):
         if self._uncollected >= MOST_UNCOLLECTED:
             self._collect()
         else:
-            self._collector = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._collect)
+            self._collector = asyncio.get_running_loop().call_later(IDLE_SECONDS[0], self._collect_young)
+
+    def _collect_young(self) -> None:
+        gc.collect(1)
+        later = IDLE_SECONDS[1] - IDLE_SECONDS[0]
+        self._collector = asyncio.get_running_loop().call_later(later, self._collect)
 
     def _collect(self) -> None:
         self._collector, self._uncollected = None, 0

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.allowed import without_allowed
 from nasdsl.diagnostics.catalogue import structure
-from nasdsl.semantics.architecture import Architecture, InputFeature
+from nasdsl.semantics.architecture import Architecture, DetectorPart, FpnPart, HeadPart, InputFeature
 from nasdsl.semantics.choices import check_unused_choices
 from nasdsl.semantics.conditions import ALWAYS, holds
 from nasdsl.semantics.definitions import check_definitions
@@ -131,18 +131,26 @@ def _architecture(
     predict, prediction = predicted
     check_level_widths(program, fpn, head, prediction, problems, indices)
     inputs = tuple(InputFeature(*i) for i in program.inputs)
+    if indices is not None:  # of a filling, which is looked at for mistakes alone
+        warnings = []
+    else:
+        warnings = _warnings(program, fpn, head, detector, warnings)
     open_holes = {d.span for d in program.decisions if d.condition == ALWAYS} if indices is None else set()
-    found = without_allowed(
-        [*warnings, *layer_warnings(fpn, head, feature_widths(detector), is_open=bool(program.decisions) and indices is None)],
-        program.span,
-    )
-    warnings = list({(w.code, w.span, w.message): w for w in found}.values())  # one for both towers, and for all rounds
     if not any(p.severity == "error" for p in problems):  # what an error leaves unread is no finding of its own
         problems.extend(warnings)
     return Architecture(
         program.name, inputs, fpn, head, predict, prediction, program.requirements,
         tuple(sorted(open_holes, key=lambda s: s.start)), len(program.decisions), tuple(warnings), detector,
     )  # fmt: skip
+
+
+def _warnings(
+    program: Program, fpn: FpnPart, head: HeadPart, detector: DetectorPart | None, found: list[Diagnostic]
+) -> list[Diagnostic]:
+    """The warnings that inference has found, and those about layers, without those that the text allows."""
+    of_layers = layer_warnings(fpn, head, feature_widths(detector), is_open=bool(program.decisions))
+    allowed = without_allowed([*found, *of_layers], program.span)
+    return list({(w.code, w.span, w.message): w for w in allowed}.values())  # one for both towers, and for all rounds
 
 
 def _check_alternatives(program: Program, hole_problems: list[Diagnostic], problems: list[Diagnostic]) -> None:

@@ -143,6 +143,7 @@ def test_rows_of_positives(monkeypatch: pytest.MonkeyPatch) -> None:
         rows = found.rows(values, 100.0)
         assert rows.tolist() == ([3, 100, 100, 9] if of_gpu else [3, 9])
         assert (float(found.total(rows)), float(found.count(rows))) == (12, 2)
+        assert found.count(rows.double()).dtype == torch.float64
         assert found.only(rows)[found.only(rows) != 0].tolist() == [3, 9]
         assert found.maps(rows)[mask].tolist() == [3, 9]
 

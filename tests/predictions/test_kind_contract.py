@@ -60,6 +60,14 @@ def test_names_that_are_taken(name: str, message: str) -> None:
     assert "made" not in KINDS
 
 
+@pytest.mark.parametrize("method", ["Plain", "somewhere:", ":Plain", "", None, Plain])
+def test_a_method_that_names_no_class(method: Any) -> None:
+    made = dataclasses.make_dataclass("Made", [], bases=(Plain,), frozen=True, namespace={"method": method})
+    with pytest.raises(PredictionError, match=re.escape(f"has method={method!r}; expected 'package.module:Class'")):
+        prediction("made")(made)
+    assert "made" not in KINDS
+
+
 def test_a_module_that_is_run_as_a_script_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its class is registered twice, under two names of one file; a class of another file keeps its name."""
     first = with_field("one")
