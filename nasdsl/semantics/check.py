@@ -83,9 +83,10 @@ def check(
     library = Library(root or folder, problems, read)
     if path is not None:
         library.enter(path.resolve())
-    vocabulary = library.vocabulary(file, folder)
-    for level in vocabulary.levels():  # the prelude is checked by the tests
-        check_definitions(level, problems, lost, names)
+    known = None if statements is None else statements.vocabulary(file, names)
+    vocabulary = _vocabulary(file, folder, library, lost, names) if known is None else known
+    if statements is not None and known is None and not problems:
+        statements.keep_vocabulary(file, vocabulary, names)
     check_unused_choices(file, vocabulary, problems, lost, names)
     if names is not None:
         for item in file.items:
@@ -106,6 +107,16 @@ def check(
     problems.sort(key=lambda p: (p.span.source is not file.span.source, p.span.start))
     failed = any(p.severity == "error" for p in problems)
     return Checked(None if failed else architecture, problems, program, file, vocabulary)
+
+
+def _vocabulary(
+    file: ast.File, folder: Path | None, library: Library, lost: frozenset[str] | None, names: NameTable | None
+) -> Vocabulary:
+    """The vocabulary of a file, with its definitions checked; the prelude is checked by the tests."""
+    vocabulary = library.vocabulary(file, folder)
+    for level in vocabulary.levels():
+        check_definitions(level, library.problems, lost, names)
+    return vocabulary
 
 
 def _only_decoder(file: ast.File, problems: list[Diagnostic], lost: frozenset[str] | None) -> ast.Decoder | None:

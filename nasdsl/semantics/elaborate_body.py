@@ -182,7 +182,7 @@ class BodyElaborator:
             expressions.names.use(span, known, is_definition=True)
         else:
             body = self._body_region
-            region = None if body is None else Span(body.source, end, body.end)
+            region = None if body is None else Span(body.anchor, end - body.anchor.offset, body.last)
             expressions.value_symbols[name] = expressions.names.define(kind, name, span, region)
 
     def _output(self, node: ast.OutputBinding, statement: Span) -> None:

@@ -1,8 +1,8 @@
-"""What is kept of one version of a text for the next: besides its syntax, the programs of the assignments of its fpn.
+"""What is kept of one version of a text for the next: besides its syntax, its definitions and the assignments of its fpn.
 
 An assignment whose node is kept, and whose names mean what they meant before, has the program that it had. It is one of named
-values and calls of ops that come with the package alone: holes, definitions of the text itself, and what stands in a `repeat`
-are elaborated anew. The layers of such a statement are kept with it, as those of a call are (`expansion_cache`).
+values and calls of ops alone: holes, blocks, and what stands in a `repeat` are elaborated anew. The layers of such a statement
+are kept with it, as those of a call are (`expansion_cache`). The definitions of a text are kept if none of them has changed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from nasdsl.semantics import primitives
 from nasdsl.semantics.expansion_cache import StatementCache
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import Assign, Call, Operand, Ref, Target
-from nasdsl.semantics.resolved_names import OF_VALUES, Symbol
-from nasdsl.semantics.vocabulary import Op
+from nasdsl.semantics.resolved_names import OF_VALUES, Entered, NameTable, Symbol
+from nasdsl.semantics.vocabulary import Op, Vocabulary
 from nasdsl.syntax import ast
 from nasdsl.syntax.kept import KeptSyntax
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from nasdsl.semantics.elaborate_expression import ExpressionElaborator
 
 _LITERALS: Final = (ast.Number, ast.Size, ast.Text)
+_OF_DEFINITIONS: Final = ("op", "agg", "attribute")
+"""Kinds of symbols that a definition of the text has, which a statement keeps only where the definition is kept."""
 _SPARE: Final = 64
 """Statements that are kept beyond twice those of the text."""
 
@@ -88,15 +90,58 @@ class KeptStatement(NamedTuple):
     statement: Assign
 
 
+class KeptDefinitions(NamedTuple):
+    """The ops, blocks and choices of a text, checked, and what their names were entered as.
+
+    Attributes:
+        nodes: of the syntax tree.
+    """
+
+    nodes: tuple[ast.OpDef | ast.BlockDef | ast.ChoiceDef, ...]
+    vocabulary: Vocabulary
+    names: Entered | None
+
+
+def _definitions_of(file: ast.File) -> tuple[ast.OpDef | ast.BlockDef | ast.ChoiceDef, ...] | None:
+    """The definitions of a text; None where it uses a file, which may have changed."""
+    if any(isinstance(item, ast.Use) for item in file.items):
+        return None
+    return tuple([item for item in file.items if isinstance(item, ast.OpDef | ast.BlockDef | ast.ChoiceDef)])
+
+
 class KeptStatements:
     """The programs of the assignments of a text's fpn, by their nodes."""
 
     def __init__(self) -> None:
         self._known: dict[int, KeptStatement] = {}  # by identity of the node, which the value holds
+        self._definitions: KeptDefinitions | None = None
 
     def forget(self) -> None:
         """Keep nothing."""
         self._known.clear()
+        self._definitions = None
+
+    def vocabulary(self, file: ast.File, names: NameTable | None) -> Vocabulary | None:
+        """The vocabulary of a text whose definitions are those of an earlier version; None where they are not.
+
+        Their names are entered in the table of names.
+        """
+        kept, nodes = self._definitions, _definitions_of(file)
+        if kept is None or nodes is None or len(nodes) != len(kept.nodes):
+            return None
+        if any(a is not b for a, b in zip(nodes, kept.nodes, strict=True)):
+            return None
+        if names is not None:
+            if kept.names is None or not names.is_empty:
+                return None
+            names.adopt(kept.names)
+        return kept.vocabulary
+
+    def keep_vocabulary(self, file: ast.File, vocabulary: Vocabulary, names: NameTable | None) -> None:
+        """Keep the vocabulary of a text without findings so far; `names` has the names of its definitions, and no others."""
+        nodes = _definitions_of(file)
+        if nodes is not None:
+            self._definitions = KeptDefinitions(nodes, vocabulary, None if names is None else names.entered())
 
     def begin(self, statements: Sequence[ast.Statement]) -> None:
         """Begin a version with these statements: what earlier ones have left behind is dropped now and then."""
@@ -177,7 +222,7 @@ def _notes(node: ast.Assign, body: ExpressionElaborator, first: int, last: int) 
     for span, symbol, is_definition in body.names.noted_between(first, last):
         is_own = symbol.span is not None and symbol.span.source is node.span.source
         is_value = not is_definition and symbol.kind in OF_VALUES and body.value_symbols.get(symbol.name) is symbol
-        if is_own and not is_value:
+        if is_own and not is_value and symbol.kind not in _OF_DEFINITIONS:
             return None
         if not is_definition:  # a definition is entered with its first use
             notes.append((span, symbol))

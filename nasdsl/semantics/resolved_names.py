@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from nasdsl.diagnostics import Source, Span
 from nasdsl.syntax import ast
@@ -65,6 +65,13 @@ class Occurrence:
     is_definition: bool = False
 
 
+class Entered(NamedTuple):
+    """What was entered in a table of names: its symbols, and uses."""
+
+    symbols: tuple[tuple[tuple[object, object, str], Symbol], ...]
+    noted: tuple[tuple[Span, Symbol, bool], ...]
+
+
 @dataclass(slots=True)
 class NameTable:
     """The names of a text, and of the files that it brings in. Uses are noted, and entered as soon as the table is read."""
@@ -118,6 +125,22 @@ class NameTable:
             values: the symbols of this version's values, by name; more may be entered until the table is read.
         """
         self._kept.append((notes, values))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been entered."""
+        return not (self._symbols or self._noted or self._occurrences)
+
+    def entered(self) -> Entered:
+        """What has been entered since the table was made; it has not been read."""
+        return Entered(tuple(self._symbols.items()), tuple(self._noted))
+
+    def adopt(self, entered: Entered) -> None:
+        """Enter in an empty table what an earlier version of the text has entered in its own, with the same symbols."""
+        for key, symbol in entered.symbols:
+            span = symbol.span
+            self._symbols[key if span is None else (span.source, span.start, symbol.name)] = symbol
+        self._noted += entered.noted
 
     def _again(self, symbol: Symbol, values: Mapping[str, Symbol]) -> Symbol:
         """The symbol of this table that an earlier one stands for."""

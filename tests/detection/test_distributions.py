@@ -237,9 +237,7 @@ def test_predictions_of_another_kind_are_refused() -> None:
     with_centerness = {k: p._replace(centerness=p.cls_logits[:, :1]) for k, p in predictions.items()}
     with pytest.raises(DetectionError, match="has_centerness is False"):
         Fcos(has_centerness=False).level_candidates(with_centerness)
-    with pytest.raises(
-        DetectionError, match=r" 36 values for a box and centerness; expected 36 without centerness, of "
-    ):
+    with pytest.raises(DetectionError, match=r" 36 values for a box and centerness; expected 36 without centerness, of "):
         Gfl(bins=8).level_candidates(with_centerness)
 
 

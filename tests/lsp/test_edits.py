@@ -179,3 +179,89 @@ def test_a_kept_statement_is_not_computed_again(what: str, monkeypatch: pytest.M
     analysis(text.replace("b = conv_3x3(a)", "b = conv_1x1(a)"), kept)
     assert [c for c in called if "(c3" in c or "(e)" in c or "(w" in c] == []
     assert "conv_1x1(a)" in called
+
+
+DEFINED = """choice path = mine | skip
+op mine(x, width=width) = other(conv_3x3(x, width=width))
+op other(x) = relu(x)
+agg both(x, y) = mine(sum(x, y))
+block pair(a, b) -> (l, r) {
+  l = mine(a)
+  r = both(l,
+           b)
+}
+block open(a) -> (l, r) {
+  l = ?path(a)
+  r = conv(l, k=?(1 | 3))
+}
+decoder d {
+  input c3, c4
+  fpn(width=32) {
+    u, v = pair(c3, c4)
+    w = mine(u)
+    s, t = open(w)
+    y = both(w, v)
+    z = ?path(y)
+    output p3 = sum(z, mine(t, width=32)), p4 = s
+  }
+  head(width=32) { mine -> conv_3x3 }
+  predict fcos
+}
+"""
+
+OF_DEFINITIONS = (
+    ("relu(x)", "tanh(x)"),
+    ("conv_3x3(x, width=width)", "conv_1x1(x, width=16)"),
+    ("op other(x) = relu(x)\n", ""),
+    ("op other(x) = relu(x)\n", "op other(x) = mine(x)\n"),
+    ("op other(x) = relu(x)\n", "op other(x) = relu(y)\n"),
+    ("op other(x) = relu(x)\n", "op other(x) = relu(x)\nop relu(x) = tanh(x)\n"),
+    ("op other(x) = relu(x)\n", "op other(x) = relu(x)\nop other(x) = tanh(x)\n"),
+    ("op other(x) = relu(x)\n", "op other(x) = relu(\n"),
+    ("choice path = mine | skip", "choice path = both | skip"),
+    ("choice path = mine | skip", "choice path = mine | skip | conv_3x3"),
+    ("choice path", 'use "none.nas"\nchoice path'),
+    ("           b)", "           a)"),
+    ("w = mine(u)", "w = mine(v)"),
+    ("w = mine(u)", "w = mine(u, wide=3)"),
+    ("w = mine(u)", "w = mine(u)\n    w2 = mine(w)"),
+    ("w = mine(u)", "shared mine(x) = conv_1x1(x)\n    w = mine(u)"),
+    ("w = mine(u)", "let mine = other\n    w = mine(u)"),
+    ("width=32) {\n    u", "width=64) {\n    u"),
+    ("mine -> conv_3x3", "other -> mine"),
+    ("y = both(w, v)", "y = both(w)"),
+)
+
+
+@pytest.mark.parametrize("number", range(len(OF_DEFINITIONS)))
+def test_a_definition_that_changes_or_stays(number: int) -> None:
+    before, after = OF_DEFINITIONS[number]
+    assert before in DEFINED
+    assert analysis(DEFINED).checked.architecture is not None
+    changed = DEFINED.replace(before, after)
+    for edited in (
+        (DEFINED, "# above\n" + DEFINED, changed, DEFINED),
+        (changed, "\n" + changed, DEFINED, "# above\n" + changed),
+    ):
+        kept = KeptText()
+        for text in edited:
+            assert seen(analysis(text, kept)) == seen(analysis(text))
+
+
+def test_definitions_that_stay_are_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = KeptText()
+    first = analysis(DEFINED, kept).checked
+    monkeypatch.setattr("nasdsl.semantics.check.check_definitions", lambda *_: pytest.fail("they are checked again"))
+    second = analysis(DEFINED.replace("w = mine(u)", "w = mine(v)"), kept).checked
+    assert first.vocabulary is second.vocabulary
+    assert first.program is not None
+    assert second.program is not None
+    assert first.program.fpn is not None
+    assert second.program.fpn is not None
+    named = {"y": [], "w": []}  # type: dict[str, list[Any]]
+    for program in (first.program.fpn, second.program.fpn):
+        for statement in program.statements:
+            if isinstance(statement, Assign) and statement.targets[0] is not None and statement.targets[0].name in named:
+                named[statement.targets[0].name].append(statement)
+    assert named["y"][0] is named["y"][1], "an op of the text is as good as one of the package"
+    assert named["w"][0] is not named["w"][1]
