@@ -69,8 +69,9 @@ torture: $(VENV)/.installed
 	PYTHONPATH="tests:$$PYTHONPATH" $(BIN)/python -m torture $(ONLY) $(if $(MINUTES),--minutes $(MINUTES)) \
 		$(foreach case,$(CASES),--case $(case))
 
-# Lines and branches of the package that the tests run, in the commands and workers that they start too: build/coverage. It takes
-# much longer than the tests alone. LONG=1 runs the long tests as well; ONLY="tests/nn" runs these.
+# Lines and branches of the package that the tests run, in the commands and workers that they start too: build/coverage, and
+# docs/reliability.md. It takes much longer than the tests alone. LONG=1 runs the long tests as well; ONLY="tests/nn" runs these,
+# and leaves the page as it is.
 coverage: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet coverage
 	rm -rf build/coverage && mkdir -p build/coverage
@@ -79,6 +80,7 @@ coverage: $(VENV)/.installed
 	$(BIN)/python -m coverage json --quiet -o build/coverage/coverage.json
 	$(BIN)/python -m coverage html --quiet -d build/coverage/html
 	$(BIN)/python -m coverage report --skip-covered --sort=miss
+	$(if $(ONLY),,PYTHONPATH="tests:$$PYTHONPATH" $(BIN)/python -m torture.coverage build/coverage/coverage.json)
 
 # Mutants of the sources, which tests are to notice; docs/reliability.md has what came of it. It may be stopped, and goes on.
 # ONLY="layers journal" runs these groups, COUNT=20 so many mutants of each, MINUTES=10 ends each after this time.

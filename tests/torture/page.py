@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from torture import records
+from torture.coverage import results as coverage
 from torture.mutation import results as mutants
 from torture.records import ROOT, Record
 from torture.subjects import MODULES, subject
@@ -22,12 +23,14 @@ def write(path: Path = PAGE) -> None:
 def filled(text: str) -> str:
     """The page with its tables as the files of results have them. A subject without a place for its table is an error."""
     places = [name for _, name, _ in _BLOCK.findall(text)]
-    assert sorted(places) == sorted(["mutants", *MODULES]), (places, list(MODULES))
+    assert sorted(places) == sorted(["coverage", "mutants", *MODULES]), (places, list(MODULES))
     return _BLOCK.sub(lambda match: match[1] + table(match[2]) + match[3], text)
 
 
 def table(name: str) -> str:
     """What was run of a subject: a row for each commit and machine, counts, the slowest case, what is open."""
+    if name == "coverage":
+        return coverage.table(coverage.read(), coverage.reasons())
     if name == "mutants":
         return mutants.table(mutants.read(), mutants.equivalent())
     found = records.read(name)
