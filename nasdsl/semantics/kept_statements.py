@@ -190,7 +190,7 @@ class KeptStatements:
         if binding.source in values or binding.source in words:  # it is bound by now
             return statement
         read = dict.fromkeys(_values(statement.value))
-        levels = [word.value for word in words.values() if word.value is not None and word.value not in read]
+        levels = [word.value for word in words.values() if isinstance(word.value, str) and word.value not in read]
         statement = statement._replace(cache=StatementCache(tuple(read), tuple(levels)))
         found = tuple(callees.items()), tuple(values.items()), tuple(words.values())
         self._known[id(node)] = KeptStatement(node, *found, notes, statement)

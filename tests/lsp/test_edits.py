@@ -265,3 +265,25 @@ def test_definitions_that_stay_are_not_checked_again(monkeypatch: pytest.MonkeyP
                 named[statement.targets[0].name].append(statement)
     assert named["y"][0] is named["y"][1], "an op of the text is as good as one of the package"
     assert named["w"][0] is not named["w"][1]
+
+
+def test_a_word_that_some_fillings_have_as_a_value() -> None:
+    text = """decoder d {
+      input c3, c4
+      fpn(width=32) {
+        let e = 16
+        x = c3
+        repeat t in 1..?(1 | 2) { x = conv_3x3(x) }
+        repeat t in 1..?(0 | 1) { e = c4 }
+        y = conv(c3, k=1, width=e)
+        output p3 = conv_1x1(add(x, conv_1x1(y)))
+      }
+      head(width=32) { conv_3x3 }
+      predict fcos
+    }
+    """
+    kept = KeptText()
+    for edited in (text, text + "\n", text.replace("k=1", "k=3"), text.replace("e = c4", "f = c4"), text):
+        found = analysis(edited, kept)
+        assert found.checked.architecture is not None
+        assert seen(found) == seen(analysis(edited))
