@@ -80,7 +80,8 @@ coverage: $(VENV)/.installed
 	$(BIN)/python -m coverage json --quiet -o build/coverage/coverage.json
 	$(BIN)/python -m coverage html --quiet -d build/coverage/html
 	$(BIN)/python -m coverage report --skip-covered --sort=miss
-	$(if $(ONLY),,PYTHONPATH="tests:$$PYTHONPATH" $(BIN)/python -m torture.coverage build/coverage/coverage.json)
+	$(if $(ONLY),,PYTHONPATH="tests:$$PYTHONPATH" $(BIN)/python -m torture.coverage build/coverage/coverage.json \
+		"make test$(if $(LONG), and make test-long)")
 
 # Mutants of the sources, which tests are to notice; docs/reliability.md has what came of it. It may be stopped, and goes on.
 # ONLY="layers journal" runs these groups, COUNT=20 so many mutants of each, MINUTES=10 ends each after this time.

@@ -22,7 +22,7 @@ from nasdsl.semantics.architecture import Architecture
 from nasdsl.semantics.calls import CallCounter
 from nasdsl.semantics.check import Checked, check
 from nasdsl.semantics.files import Reader, read_source, zoo_file
-from nasdsl.semantics.kept_statements import KeptText
+from nasdsl.semantics.kept import KeptText
 from nasdsl.semantics.primitives import with_plugin_warnings
 from nasdsl.semantics.program import Program
 from nasdsl.semantics.resolved_names import NameTable
@@ -58,7 +58,7 @@ def check_source(
     parsed = parse(source, None if kept is None else kept.syntax)
     checked = check(
         parsed.file, parsed.problems, path=path, root=root, lost=parsed.lost, names=names,
-        statements=None if kept is None else kept.statements, read=read,
+        kept=None if kept is None else kept.semantics, read=read,
     )  # fmt: skip
     checked = checked._replace(problems=with_plugin_warnings(checked.problems))
     architecture = checked.architecture

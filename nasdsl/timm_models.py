@@ -203,7 +203,7 @@ def without_memory(build: Callable[[], _M]) -> _M:
     try:
         with torch.device("meta"):
             return build()
-    except NotImplementedError:  # it reads values while it is built, as timm's ConvNeXt and Swin do where torch is below 2.5
+    except NotImplementedError:  # it reads values while it is built, as timm's ConvNeXt and Swin do, with torch 2.4
         return build().to("meta")
 
 

@@ -25,3 +25,10 @@ def test_every_command_and_every_page_is_named() -> None:
 def test_a_new_page_changes_it(tmp_path: Path) -> None:
     (tmp_path / "new.md").write_text("# New things\n\n    nasdsl new\n\nA page about [things](x.md). And more.\n")
     assert "- [New things](new.md): A page about things.\n" in llms_txt.page(tmp_path)
+
+
+def test_a_page_that_begins_with_a_command(tmp_path: Path) -> None:
+    """Its sentence is whole, behind a colon too; code and pictures are no sentences."""
+    above = "# New things\n\n![A picture](x.png)\n\n```sh\nnasdsl new\n```\n\n"
+    (tmp_path / "new.md").write_text(above + "`nasdsl new` makes [things](x.md): new ones. And more.\n")
+    assert "- [New things](new.md): `nasdsl new` makes things: new ones.\n" in llms_txt.page(tmp_path)

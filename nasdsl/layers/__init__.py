@@ -90,7 +90,6 @@ WITHOUT_WEIGHTS = (
 )
 """Layers that never have weights."""
 
-
 _SIZED = (UpConv, PixelShuffle, Carafe)  # no union: torch.compile of torch 2.4 knows none
 
 

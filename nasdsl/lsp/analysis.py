@@ -14,7 +14,7 @@ from nasdsl.lsp.positions import Lines
 from nasdsl.lsp.settings import Settings
 from nasdsl.semantics.check import Checked
 from nasdsl.semantics.files import Reader
-from nasdsl.semantics.kept_statements import KeptText
+from nasdsl.semantics.kept import KeptText
 from nasdsl.semantics.resolved_names import NameTable, Occurrence
 from nasdsl.semantics.vocabulary import prelude
 from nasdsl.syntax import ast

@@ -13,7 +13,7 @@ from nasdsl.lsp.analysis import Analysis
 from nasdsl.lsp.positions import Lines
 from nasdsl.lsp.settings import Settings
 from nasdsl.semantics.files import read_source
-from nasdsl.semantics.kept_statements import KeptText
+from nasdsl.semantics.kept import KeptText
 
 
 class Document:

@@ -128,6 +128,7 @@ class NasServer(LanguageServer):
             self._collector = asyncio.get_running_loop().call_later(IDLE_SECONDS[0], self._collect_young)
 
     def _collect_young(self) -> None:
+        """Collect the garbage of the last checks, and all of it if nobody goes on."""
         gc.collect(1)
         later = IDLE_SECONDS[1] - IDLE_SECONDS[0]
         self._collector = asyncio.get_running_loop().call_later(later, self._collect)

@@ -12,7 +12,6 @@ from torch import Tensor
 MAX_ELEMENTS: Final = 2**31
 """Elements of the maps of an image: kernels count them with 32 bits."""
 
-
 OLDEST_TRITON: Final = (3, 2)
 """The first version whose ``triton.jit`` can be told not to compile anew for each alignment; torch 2.6 brings it."""
 

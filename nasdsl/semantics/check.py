@@ -20,7 +20,7 @@ from nasdsl.semantics.infer_detector import feature_widths, infer_detector
 from nasdsl.semantics.infer_fpn import infer_fpn
 from nasdsl.semantics.infer_head import infer_head, longest_path
 from nasdsl.semantics.infer_prediction import infer_prediction
-from nasdsl.semantics.kept_statements import KeptStatements
+from nasdsl.semantics.kept import KeptSemantics
 from nasdsl.semantics.level_widths import check_level_widths
 from nasdsl.semantics.library import Library
 from nasdsl.semantics.program import Decision, Program
@@ -65,7 +65,7 @@ def check(
     root: Path | None = None,
     lost: frozenset[str] | None = None,
     names: NameTable | None = None,
-    statements: KeptStatements | None = None,
+    kept: KeptSemantics | None = None,
     read: Reader = read_source,
 ) -> Checked:
     """Check a file.
@@ -76,17 +76,17 @@ def check(
         root: the folder that paths may not leave; the file's own by default.
         lost: `Parsed.lost`: names that a syntax error made unreadable, whose absence is no finding.
         names: where what names refer to is entered; None: nowhere.
-        statements: what is kept of earlier versions of the text, which this one adds to; None: nothing.
+        kept: what is kept of earlier versions of the text, which this one adds to; None: nothing.
         read: reads the files that it brings in.
     """
     folder = path.resolve().parent if path is not None else None
     library = Library(root or folder, problems, read)
     if path is not None:
         library.enter(path.resolve())
-    known = None if statements is None else statements.vocabulary(file, names)
+    known = None if kept is None else kept.vocabulary(file, names)
     vocabulary = _vocabulary(file, folder, library, lost, names) if known is None else known
-    if statements is not None and known is None and not problems:
-        statements.keep_vocabulary(file, vocabulary, names)
+    if kept is not None and known is None and not problems:
+        kept.keep_vocabulary(file, vocabulary, names)
     check_unused_choices(file, vocabulary, problems, lost, names)
     if names is not None:
         for item in file.items:
@@ -95,7 +95,7 @@ def check(
     node = _only_decoder(file, problems, lost)
     program = architecture = None
     if node is not None:
-        context = new_context(problems, lost, names, statements)
+        context = new_context(problems, lost, names, kept)
         program = elaborate(node, vocabulary, folder, library, context)
         architecture = _architecture(program, problems, lost)
         readable = lost is None and not any(p.code < "NAS2" for p in problems)  # a mended text has holes of its own
@@ -142,10 +142,8 @@ def _architecture(
     predict, prediction = predicted
     check_level_widths(program, fpn, head, prediction, problems, indices)
     inputs = tuple(InputFeature(*i) for i in program.inputs)
-    if indices is not None:  # of a filling, which is looked at for mistakes alone
-        warnings = []
-    else:
-        warnings = _warnings(program, fpn, head, detector, warnings)
+    # A filling is looked at for mistakes alone.
+    warnings = [] if indices is not None else _warnings(program, fpn, head, detector, warnings)
     open_holes = {d.span for d in program.decisions if d.condition == ALWAYS} if indices is None else set()
     if not any(p.severity == "error" for p in problems):  # what an error leaves unread is no finding of its own
         problems.extend(warnings)

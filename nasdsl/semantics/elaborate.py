@@ -275,7 +275,7 @@ class _DecoderElaborator:
         written = [n.name for item in self.node.items if isinstance(item, ast.Input) for n in item.names]
         body.pool = list(dict.fromkeys(written))  # in the order of the text
         is_own = section.span.source is self.node.span.source  # another file is read again for each version
-        statements = BodyElaborator(body, is_fpn=True, statements=self.context.statements if is_own else None).run(section.body)
+        statements = BodyElaborator(body, is_fpn=True, kept=self.context.kept if is_own else None).run(section.body)
         return FpnProgram(settings, values, named or adapter, statements, keyword, node.span if node.source else None)
 
     def _settings_with_op(

@@ -19,7 +19,7 @@ from nasdsl.semantics.vocabulary import Block, Definition, Vocabulary
 from nasdsl.syntax import ast
 
 if TYPE_CHECKING:
-    from nasdsl.semantics.kept_statements import KeptStatements
+    from nasdsl.semantics.kept import KeptSemantics
 
 MAX_DECISIONS: Final = 100_000
 """Most holes that a decoder may have, those in a `repeat` counted once a round, those in a definition once a call."""
@@ -52,7 +52,7 @@ class Context:
         open: choices whose alternatives are being read, and definitions that are being copied.
         is_full: a limit was met, and reported.
         names: where what names refer to is entered; None: nowhere.
-        statements: what is kept of an earlier version of the text; None: nothing, and nothing is to be kept.
+        kept: what is kept of an earlier version of the text; None: nothing, and nothing is to be kept.
     """
 
     problems: list[Diagnostic]
@@ -65,7 +65,7 @@ class Context:
     duplicates: set[Span] = field(default_factory=set)
     is_full: bool = False
     names: NameTable | None = None
-    statements: KeptStatements | None = None
+    kept: KeptSemantics | None = None
 
 
 class AttributeElaborator(ABC):

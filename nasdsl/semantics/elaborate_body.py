@@ -17,7 +17,7 @@ from nasdsl.semantics.conditions import ALWAYS, MAX_CASES, Bound, Condition, Unb
 from nasdsl.semantics.elaborate_attribute import SECTION_WORDS, Context, Word, literal
 from nasdsl.semantics.elaborate_count import count
 from nasdsl.semantics.elaborate_expression import ExpressionElaborator, elaborate_op
-from nasdsl.semantics.kept_statements import KeptStatements, state_of
+from nasdsl.semantics.kept import KeptSemantics, state_of
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import (
     Assign,
@@ -57,14 +57,12 @@ class BodyElaborator:
     Args:
         expressions: what their expressions mean.
         is_fpn: `output` and `merge` are allowed.
-        statements: what is kept of them for the next version of the text; None: nothing.
+        kept: what is kept of them for the next version of the text; None: nothing.
     """
 
-    def __init__(
-        self, expressions: ExpressionElaborator, *, is_fpn: bool = False, statements: KeptStatements | None = None
-    ) -> None:
+    def __init__(self, expressions: ExpressionElaborator, *, is_fpn: bool = False, kept: KeptSemantics | None = None) -> None:
         self.expressions = expressions
-        self._kept = statements
+        self._kept = kept
         self.problems = expressions.problems
         self.scope = expressions.scope
         self.statements: list[Statement] = []
@@ -129,19 +127,18 @@ class BodyElaborator:
     def _assign_one(self, node: ast.Assign, target: ast.Target) -> Assign:
         """An assignment to one name. Outside of a `repeat` it is kept for the next version of the text."""
         expressions = self.expressions
-        kept = None if self._turns else self._kept
-        known = None if kept is None else kept.find(node, expressions)
+        if self._kept is None or self._turns:
+            value = expressions.operand(node.value)
+            return Assign((self._bind(target.name, target.span, node.span.end),), value, node.span, self._turns)
+        known = self._kept.find(node, expressions)
         if known is not None:
-            binding, (before,) = self._bind(target.name, target.span, node.span.end), known.targets
-            assert before is not None
-            return known if binding.name == before.name else known._replace(targets=(binding,), cache=None)
-        since = None if kept is None else state_of(expressions)
+            binding = self._bind(target.name, target.span, node.span.end)
+            return known if known.targets == (binding,) else known._replace(targets=(binding,))
+        since = state_of(expressions)
         value = expressions.operand(node.value)
-        until = None if kept is None else state_of(expressions)
-        statement = Assign((self._bind(target.name, target.span, node.span.end),), value, node.span, self._turns)
-        if kept is None or since is None or until is None:
-            return statement
-        return kept.keep(node, expressions, statement, since, until)
+        until = state_of(expressions)
+        statement = Assign((self._bind(target.name, target.span, node.span.end),), value, node.span, ())
+        return self._kept.keep(node, expressions, statement, since, until)
 
     def _share(self, node: ast.OpDef) -> None:
         first = self._defined.setdefault(node.name, node.name_span)
@@ -305,10 +302,10 @@ class BodyElaborator:
 
 def new_context(
     problems: list[Diagnostic], lost: frozenset[str] | None = None, names: NameTable | None = None,
-    statements: KeptStatements | None = None,
+    kept: KeptSemantics | None = None,
 ) -> Context:  # fmt: skip
-    """The context of one decoder's elaboration; `lost`, `names` and `statements` as of `check.check`."""
-    return Context(problems, elaborate_block, lost=lost, names=names, statements=statements)
+    """The context of one decoder's elaboration; `lost`, `names` and `kept` as of `check.check`."""
+    return Context(problems, elaborate_block, lost=lost, names=names, kept=kept)
 
 
 def elaborate_block(block: Block, context: Context, words: dict[str, Word], condition: Condition[Decision] = ALWAYS) -> Body:

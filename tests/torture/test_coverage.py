@@ -40,7 +40,7 @@ def report(tmp_path: Path) -> Path:
 
 
 def test_what_is_not_run_is_found_by_function(report: Path) -> None:
-    covered = results.summary(report)
+    covered = results.summary(report, "make test")
     path = "package/inner/sign.py"
     assert covered.places == (
         Place(path, "Sign.of", (7,), ((5, 7),)),
@@ -51,7 +51,7 @@ def test_what_is_not_run_is_found_by_function(report: Path) -> None:
 
 
 def test_it_is_read_as_it_was_written(report: Path, tmp_path: Path) -> None:
-    covered = results.summary(report)
+    covered = results.summary(report, "make test")
     results.write(covered, tmp_path / "results.json")
     assert results.read(tmp_path / "results.json") == covered
     assert results.read(tmp_path / "none.json") is None

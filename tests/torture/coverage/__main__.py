@@ -1,4 +1,4 @@
-"""Take over the report of `make coverage`: ``python -m torture.coverage build/coverage/coverage.json``."""
+"""Take over the report of `make coverage`: ``python -m torture.coverage build/coverage/coverage.json "make test"``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torture.coverage import results
 
 def main() -> None:
     """Write the file of results and the page, and say what is not covered without a reason."""
-    (report,) = map(Path, sys.argv[1:])
-    covered = results.summary(report)
+    report, tests = sys.argv[1:]
+    covered = results.summary(Path(report), tests)
     results.write(covered)
     page.write()
     for place in results.without_reason(covered, results.reasons()):

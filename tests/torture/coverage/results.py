@@ -61,7 +61,7 @@ class Covered:
     """What the tests run.
 
     Attributes:
-        tests: which were run: ``make test``, or the long ones too.
+        tests: the commands of those that were run, for the page.
     """
 
     commit: str
@@ -71,8 +71,8 @@ class Covered:
     places: tuple[Place, ...]
 
 
-def summary(report: Path, tests: str = "make test") -> Covered:
-    """What coverage.py's report in JSON says."""
+def summary(report: Path, tests: str) -> Covered:
+    """What coverage.py's report in JSON says; `tests` as of `Covered`."""
     files: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))["files"]
     sums: dict[str, list[int]] = {}
     places = []

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from nasdsl.diagnostics import Span
 from nasdsl.semantics import primitives
+from nasdsl.semantics.elaborate_attribute import parts_of
 from nasdsl.semantics.expansion_cache import StatementCache
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import Assign, Call, Operand, Ref, Target
@@ -35,17 +36,17 @@ class KeptText:
 
     Attributes:
         syntax: its tokens and nodes.
-        statements: the programs of its statements.
+        semantics: its checked definitions, and the programs of its statements.
     """
 
     def __init__(self) -> None:
         self.syntax = KeptSyntax()
-        self.statements = KeptStatements()
+        self.semantics = KeptSemantics()
 
     def forget(self) -> None:
         """Keep nothing."""
         self.syntax.forget()
-        self.statements.forget()
+        self.semantics.forget()
 
 
 class Meaning(NamedTuple):
@@ -109,16 +110,16 @@ def _definitions_of(file: ast.File) -> tuple[ast.OpDef | ast.BlockDef | ast.Choi
     return tuple([item for item in file.items if isinstance(item, ast.OpDef | ast.BlockDef | ast.ChoiceDef)])
 
 
-class KeptStatements:
-    """The programs of the assignments of a text's fpn, by their nodes."""
+class KeptSemantics:
+    """The definitions of a text, and the programs of the assignments of its fpn, by their nodes."""
 
     def __init__(self) -> None:
-        self._known: dict[int, KeptStatement] = {}  # by identity of the node, which the value holds
+        self._statements: dict[int, KeptStatement] = {}  # by identity of the node, which the value holds
         self._definitions: KeptDefinitions | None = None
 
     def forget(self) -> None:
         """Keep nothing."""
-        self._known.clear()
+        self._statements.clear()
         self._definitions = None
 
     def vocabulary(self, file: ast.File, names: NameTable | None) -> Vocabulary | None:
@@ -145,12 +146,12 @@ class KeptStatements:
 
     def begin(self, statements: Sequence[ast.Statement]) -> None:
         """Begin a version with these statements: what earlier ones have left behind is dropped now and then."""
-        if len(self._known) > 2 * len(statements) + _SPARE:
-            self._known = {id(s): self._known[id(s)] for s in statements if id(s) in self._known}
+        if len(self._statements) > 2 * len(statements) + _SPARE:
+            self._statements = {id(s): self._statements[id(s)] for s in statements if id(s) in self._statements}
 
     def find(self, node: ast.Assign, body: ExpressionElaborator) -> Assign | None:
         """The program of an assignment; None where it is not known. Its names are entered in the body's table of names."""
-        kept = self._known.get(id(node))
+        kept = self._statements.get(id(node))
         if kept is None:
             return None
         scope, names = body.scope, body.names
@@ -193,7 +194,7 @@ class KeptStatements:
         levels = [word.value for word in words.values() if isinstance(word.value, str) and word.value not in read]
         statement = statement._replace(cache=StatementCache(tuple(read), tuple(levels)))
         found = tuple(callees.items()), tuple(values.items()), tuple(words.values())
-        self._known[id(node)] = KeptStatement(node, *found, notes, statement)
+        self._statements[id(node)] = KeptStatement(node, *found, notes, statement)
         return statement
 
 
@@ -272,16 +273,12 @@ def _read(
 
 def _names(value: Any) -> Iterator[str]:
     """The names that the value of an attribute is computed from; an empty one for what is none of names and numbers."""
-    if isinstance(value, ast.Arithmetic):
-        yield from _names(value.left)
-        yield from _names(value.right)
-    elif isinstance(value, ast.Negative):
-        yield from _names(value.operand)
-    elif isinstance(value, ast.Group):
-        yield from _names(value.inner)
-    elif isinstance(value, ast.Reference):
+    parts = parts_of(value)
+    for part in parts:
+        yield from _names(part)
+    if isinstance(value, ast.Reference):
         yield "" if value.index is not None else value.name
-    elif not isinstance(value, _LITERALS):
+    elif not parts and not isinstance(value, _LITERALS):
         yield ""
 
 
