@@ -44,20 +44,21 @@ def load_plugins(group: str = GROUP, registry: Mapping[str, Any] | None = None) 
         registry: the registered classes by name; of those that the program has imported before, the origin is noted. None:
             the custom layers.
     """
+    if (known := _failures.get(group)) is not None:
+        return known
     from importlib.metadata import entry_points  # slow to import, and most texts need no plug-in
 
     if registry is None:
         from nasdsl.layers.custom import CUSTOM
 
         registry = CUSTOM
-    if group not in _failures:
-        _failures[group] = ()  # what is imported may read texts itself
-        try:
-            loaded = (_load(entry, registry) for entry in entry_points(group=group))
-            _failures[group] = tuple(failure for failure in loaded if failure is not None)
-        except BaseException:  # interrupted: try again the next time
-            del _failures[group]
-            raise
+    _failures[group] = ()  # what is imported may read texts itself
+    try:
+        loaded = (_load(entry, registry) for entry in entry_points(group=group))
+        _failures[group] = tuple(failure for failure in loaded if failure is not None)
+    except BaseException:  # interrupted: try again the next time
+        del _failures[group]
+        raise
     return _failures[group]
 
 

@@ -437,7 +437,8 @@ def test_workers_that_are_killed_lose_nothing(tmp_path: Path) -> None:
     stopped.terminate()
     assert "ends after" in stopped.communicate(timeout=20)[1]
     assert stopped.returncode == 128 + signal.SIGTERM
-    assert killed.wait(10) == -signal.SIGKILL
+    killed.communicate(timeout=20)
+    assert killed.returncode == -signal.SIGKILL
     inline = search(SPACE, LoggedEvaluation(log, 0), Learner(SPACE), 8, batch=4, check=quick_check, quiet=True)
     assert [(t.verdict, t.reward, t.text) for t in found] == [(t.verdict, t.reward, t.text) for t in inline]
     lost = [trial for trial in found if trial.attempts == 2 and trial.evaluated]

@@ -1,6 +1,6 @@
 """A process that runs cases of a subject, and writes a line of JSON when one begins and when it has ended.
 
-``python -m torture.child SUBJECT FIRST STOP``. It is apart from the runner, so that one that the system ends, or that
+``python -m torture.child SUBJECT NUMBER...``. It is apart from the runner, so that one that the system ends, or that
 hangs, is a finding.
 """
 
@@ -83,7 +83,7 @@ def main() -> None:
 
     signal.signal(signal.SIGPROF, _raise)
     with tempfile.TemporaryDirectory() as folder, known.start(Path(folder)) as case:
-        for number in range(int(sys.argv[2]), int(sys.argv[3])):
+        for number in map(int, sys.argv[2:]):
             say(begin=number)
             start = time.process_time()
             report = run_case(known, case, number)

@@ -1,4 +1,4 @@
-"""Random decoders in every form that computes: module, source, ONNX, folded, channels last; costs as torch counts them."""
+"""Random decoders in every form that computes: module, source, ONNX, .pt2, folded, channels last; costs as torch counts them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from torture.subject import Case, Report, Subject
 
 EXACT = 1e-6
 """Largest relative difference of two forms in double precision: there is no rounding to speak of."""
+
+PROGRAM_EVERY = 25
+"""One of so many decoders goes through ``torch.export``, which takes half a minute for most; the other forms take less than a
+second together. An odd number, so that the paper's are among them."""
 
 
 def text(number: int) -> str:
@@ -46,6 +50,9 @@ def compare(number: int, report: Report) -> None:
     module = built(written)
     _onnx(module, number)
     report.count("ONNX files equal")
+    if number % PROGRAM_EVERY == 5:
+        _program(module, number)
+        report.count("programs of torch.export equal")
     _folded(module, number)
     report.count("folded and channels last equal")
 
@@ -54,6 +61,13 @@ def _onnx(module: DecoderModule, number: int) -> None:
     from nasdsl.backends.onnx import onnx_model
 
     check(module, session(onnx_model(module).SerializeToString()), [size_of(number)])
+
+
+def _program(module: DecoderModule, number: int) -> None:
+    from nasdsl.backends.torch_export import trace
+
+    with torch.no_grad():
+        check(module, trace(module).module(), [size_of(number)])
 
 
 def _folded(module: DecoderModule, number: int) -> None:

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,9 @@ def run(
         known.append(own)
     began = saved = time.monotonic()
     try:
-        for first, stop in _ranges(numbers, subject.per_process):
-            for done in _cases(subject, first, stop):
+        rest = iter(numbers)
+        while part := list(islice(rest, subject.per_process)):
+            for done in _cases(subject, part):
                 own.add(done)
                 for line in done["findings"]:
                     if say is not None:
@@ -73,26 +75,11 @@ def run(
     return own
 
 
-def _ranges(numbers: Iterable[int], most: int) -> Iterator[tuple[int, int]]:
-    """Numbers as ranges of at most `most`: the first, and the one behind the last."""
-    first: int | None = None
-    last = 0
-    for number in numbers:
-        if first is not None and (number != last + 1 or number - first >= most):
-            yield first, last + 1
-            first = None
-        if first is None:
-            first = number
-        last = number
-    if first is not None:
-        yield first, last + 1
-
-
-def _cases(subject: Subject, first: int, stop: int) -> Iterator[dict[str, Any]]:
-    """Run the cases of a range; where a process ends or hangs in a case, this is its finding, and another one goes on."""
-    while first < stop:
+def _cases(subject: Subject, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Run cases in a process; where it ends or hangs in a case, this is its finding, and another one goes on."""
+    while numbers:
         ended = ""
-        with _Process(subject, first, stop) as process:
+        with _Process(subject, numbers) as process:
             running: int | None = None
             try:
                 while (
@@ -102,7 +89,7 @@ def _cases(subject: Subject, first: int, stop: int) -> Iterator[dict[str, Any]]:
                         running = said["begin"]
                     else:
                         yield said
-                        first, running = said["done"] + 1, None
+                        numbers, running = numbers[1:], None
                         process.has_run = True
             except queue.Empty:
                 ended = f"it has not ended after {PATIENCE * subject.hang:.0f} s"
@@ -111,7 +98,7 @@ def _cases(subject: Subject, first: int, stop: int) -> Iterator[dict[str, Any]]:
             yield {
                 "done": running, "counts": {}, "findings": [ended], "text": "", "steps": {}, "seconds": 0.0, "megabytes": 0.0,
             }  # fmt: skip
-            first = running + 1
+            numbers = numbers[1:]
         elif not process.has_run:
             raise Failed(f"{subject.name}: a process ended with code {process.code} before its first case")
 
@@ -119,9 +106,9 @@ def _cases(subject: Subject, first: int, stop: int) -> Iterator[dict[str, Any]]:
 class _Process:
     """A child, whose lines are read by a thread so that waiting for one can end."""
 
-    def __init__(self, subject: Subject, first: int, stop: int) -> None:
+    def __init__(self, subject: Subject, numbers: Sequence[int]) -> None:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "torture.child", subject.name, str(first), str(stop)]
+        command = [sys.executable, "-m", "torture.child", subject.name, *map(str, numbers)]
         self._child = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)

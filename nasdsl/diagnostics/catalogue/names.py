@@ -152,8 +152,8 @@ def unknown_value(
 
 
 def _first_names(scope: Iterable[str]) -> str:
-    names = list(islice((n for n in scope if n.isidentifier()), 9))  # the parser's recovery makes up others
-    return ", ".join(f"`{n}`" for n in names[:8]) + (", …" if len(names) > 8 else "")
+    names = list(islice(filter(str.isidentifier, scope), 9))  # the parser's recovery makes up others
+    return f"`{'`, `'.join(names[:8])}`{', …' if len(names) > 8 else ''}" if names else ""
 
 
 def forward(span: Span, name: str, bound: Span) -> Diagnostic:
