@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,8 @@ class OpenVinoSession(Session):
         if device not in (None, "cpu"):
             raise LatencyError(f"openvino is timed on the cpu, not on {device!r}")
         self._file, self._threads = file, threads
-        self._core = openvino.Core()
         try:
-            self._model = self._core.read_model(str(file))
+            self._model = core().read_model(str(file))
         except RuntimeError as error:
             raise LatencyError(f"openvino cannot read {file}: {_reason(error)}") from None
         inputs = self._model.inputs
@@ -90,10 +90,21 @@ class OpenVinoSession(Session):
         return self._request.infer([self._feed])
 
     def _compile(self, *, profile: bool) -> Any:  # an InferRequest
-        return compile_model(self._core, self._model, self._threads, profile=profile)
+        return compile_model(self._model, self._threads, profile=profile)
 
 
-def compile_model(core: Any, model: Any, threads: int, *, profile: bool = False) -> Any:
+@functools.cache
+def core() -> Any:  # a Core
+    """OpenVINO's core, one for the whole life of the process.
+
+    The plugin for CPUs gives the thread that loads it another stack for signals, and sets the one before it again when it is
+    unloaded. Of two cores the first is mostly gone before the second, so that signals would come to memory that is freed: the
+    process would end without a word at its next Ctrl-C, or when one that it has started ends (seen with OpenVINO 2026.4.1).
+    """
+    return openvino.Core()
+
+
+def compile_model(model: Any, threads: int, *, profile: bool = False) -> Any:
     """A request of a model that is compiled for the CPU: one stream, float32."""
     config = {
         "INFERENCE_NUM_THREADS": threads,
@@ -102,7 +113,7 @@ def compile_model(core: Any, model: Any, threads: int, *, profile: bool = False)
         "PERF_COUNT": profile,
         "INFERENCE_PRECISION_HINT": "f32",  # as in the file: AP is that of these numbers
     }
-    return core.compile_model(model, "CPU", config).create_infer_request()
+    return core().compile_model(model, "CPU", config).create_infer_request()
 
 
 def _metadata(model: Any) -> dict[str, str]:

@@ -239,14 +239,13 @@ def _in_onnxruntime(probe: Probe, threads: int) -> Run:
 
 def _in_openvino(probe: Probe, threads: int) -> Run:
     openvino = import_runtime("openvino")
-    from nasdsl.latency.openvino_runtime import compile_model
+    from nasdsl.latency.openvino_runtime import compile_model, core
 
-    core = openvino.Core()
     try:
-        model = core.read_model(probe.onnx())
+        model = core().read_model(probe.onnx())
         names = [port.any_name for port in model.inputs]
         model.reshape({name: list(probe.inputs[name].shape) for name in names})
-        request = compile_model(core, model, threads)
+        request = compile_model(model, threads)
         for name in names:
             request.set_tensor(name, openvino.Tensor(probe.inputs[name]))
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Random decoders in every form that computes: module, source, ONNX, .pt2, folded, channels last; costs as torch counts them."""
+"""Random decoders in all forms that compute: module, source, ONNX, .pt2, folded, channels last; costs as torch counts them."""
 
 from __future__ import annotations
 
