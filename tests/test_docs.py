@@ -54,6 +54,8 @@ from nasdsl.syntax import ast, lexer, parser
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LANGUAGE = ROOT / "docs" / "language.md"
+OFTEN = ("README", "language", "language-models", "architecture")
+"""The others' examples, of trainings and searches, are run by the long tests."""
 
 FPN = """\
   fpn(width=64, norm=bn) {{
@@ -298,10 +300,7 @@ def labels(svg: str) -> list[str]:
 @pytest.mark.skipif(os.name == "nt", reason="the examples are commands of a POSIX shell")
 @pytest.mark.parametrize(
     "page",
-    [
-        pytest.param(p, marks=pytest.mark.long) if p.stem in ("tutorial", "search", "plugins", "predict", "add", "faq") else p
-        for p in PAGES
-    ],
+    [pytest.param(p, marks=pytest.mark.long) if p.stem not in OFTEN else p for p in PAGES],
     ids=lambda p: p.stem,
 )
 def test_examples(page: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ STRIDED = """decoder strided {
 
 def texts() -> list[Any]:
     zoo = [pytest.param(path.read_text(), id=path.stem, marks=marks(path.stem)) for path in ZOO]
-    seeds = [(seed, [pytest.mark.long] if seed >= 25 else []) for seed in range(150)]  # the default ones take ten seconds
+    seeds = [(seed, [pytest.mark.long] if seed >= 10 else []) for seed in range(150)]  # the default ones take seconds
     paper = [pytest.param(random_decoders.paper_text(seed), id=f"paper{seed}", marks=marks) for seed, marks in seeds]
     free = [pytest.param(random_decoders.text(seed), id=f"free{seed}", marks=marks) for seed, marks in seeds]
     return [*zoo, *paper, *free, pytest.param(STRIDED, id="strided")]

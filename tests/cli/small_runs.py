@@ -19,7 +19,7 @@ def untrained_detector(classes: int | tuple[str, ...], category_ids: tuple[int, 
     """An untrained detector whose scores are high and differ from place to place."""
     decoder = load(resources.folder("genotypes") / "retinanet.nas").with_width(64)
     options = {"min_size": 64, "max_size": 96, **options}
-    built = detector(decoder, "mobilenet_v2", classes=classes, category_ids=category_ids, seed=0, detections=20, **options)
+    built = detector(decoder, "tiny", classes=classes, category_ids=category_ids, seed=0, detections=20, **options)
     with torch.no_grad():
         built.decoder.head.cls_logits.bias.fill_(-1)
         built.decoder.head.cls_logits.weight.mul_(500)

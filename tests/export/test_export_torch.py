@@ -307,7 +307,8 @@ torch.save(([o for o in outputs], [[one[k] for k in ("boxes", "scores", "labels"
 """
 
 
-@pytest.mark.parametrize("form", ["py", pytest.param("pt2", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("form", ["py", "pt2"])
 def test_files_need_no_nasdsl(form: str, tmp_path: Path) -> None:
     text = (
         "decoder d { input c3 fpn(width=32) { output p3 = dconv_3x3(c3) } head(width=32) { conv_3x3 }"

@@ -28,6 +28,13 @@ ASKED = {"llm": fake_model.options()}
 """Options without which a strategy cannot be made: the others have defaults."""
 
 
+LONG_SPACES = [pytest.param(name, marks=pytest.mark.long) for name in ("bounded", "paper", "depth")]
+"""Of these a sample takes longest to make, and to read back."""
+
+
+LONG_REWARDS = [pytest.param(rewards, marks=pytest.mark.long) for rewards in ([1.0, None], [2.5])]
+
+
 def make(name: str, on: str, seed: int = 0) -> Strategy:
     return make_strategy(name, space(on), seed, **QUICK[name])
 
@@ -59,7 +66,7 @@ def test_the_names() -> None:
         assert name in QUICK
 
 
-@pytest.mark.parametrize("on", ["nested", "bounded", "scarce", "small", "closed", "paper", "depth"])
+@pytest.mark.parametrize("on", ["nested", *LONG_SPACES, "scarce", "small", "closed"])
 @pytest.mark.parametrize("name", NAMES)
 def test_proposals_are_fillings_that_keep_the_requirements(name: str, on: str) -> None:
     strategy, pending, order = make(name, on), [], random.Random(0)
@@ -72,9 +79,7 @@ def test_proposals_are_fillings_that_keep_the_requirements(name: str, on: str) -
 
 @pytest.mark.parametrize("on", ["nested", pytest.param("bounded", marks=pytest.mark.long), "closed"])
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    "steps", [pytest.param(n, marks=() if n in (0, 5, 22) else pytest.mark.long) for n in (0, 2, 5, 17, 22)]
-)
+@pytest.mark.parametrize("steps", [pytest.param(n, marks=() if n in (0, 17) else pytest.mark.long) for n in (0, 2, 5, 17, 22)])
 def test_a_loaded_state_gives_the_same_proposals(name: str, on: str, steps: int) -> None:
     one, pending, order = make(name, on), [], random.Random(1)
     for _ in range(steps):
@@ -124,7 +129,7 @@ def test_global_random_states_are_unchanged(name: str) -> None:
     assert torch.equal(torch.get_rng_state(), before[1])
 
 
-@pytest.mark.parametrize("bad", [[None], [float("nan"), float("-inf"), float("inf"), None], [1.0, None], [2.5]])
+@pytest.mark.parametrize("bad", [[None], [float("nan"), float("-inf"), float("inf"), None], *LONG_REWARDS])
 @pytest.mark.parametrize("name", NAMES)
 def test_failures_and_equal_rewards_are_accepted(name: str, bad: list[float | None]) -> None:
     strategy = make(name, "nested")
