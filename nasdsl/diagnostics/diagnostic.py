@@ -19,15 +19,12 @@ MAX_WORD = 64
 MIN_RATIO = 0.6
 """Limits of `did_you_mean`."""
 
-LONG_WORD = 100
-"""Characters from which a word is shortened."""
-
-_LONG_WORD = re.compile(rf"\S{{{LONG_WORD},}}")
+_LONG_WORD = re.compile(r"\S{100,}")
 
 
 def printable(text: str) -> str:
-    """Make a text safe to print on one line: shorten words of `LONG_WORD` characters and more, replace control characters."""
-    cut = _LONG_WORD.sub(lambda word: f"{word[0][:60]}…{word[0][-8:]}", text) if len(text) >= LONG_WORD else text
+    """Make a text safe to print on one line: shorten words of 100 characters and more, replace control characters."""
+    cut = _LONG_WORD.sub(lambda word: f"{word[0][:60]}…{word[0][-8:]}", text)
     return cut if cut.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in cut)
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -260,6 +260,19 @@ def test_a_program_of_layers_that_lead_to_finer_maps() -> None:
     module = built(simple(f"{body} output p3 = y, p4 = add({merged})", before).replace("{ conv_3x3 }", "{ bounce }"))
     with torch.no_grad():
         check(module, trace(module).module(), SIZES[:2])
+
+
+def test_what_is_not_traced_has_no_layer_of_its_own() -> None:
+    """By kind and attributes, without widths and groups, which are numbers of channels."""
+
+    def layers_of(path: Path) -> set[Any]:
+        graph = nasdsl.loads(small(path)).lower(CHANNELS)
+        attributes = [(node.layer.kind, {**asdict(node.layer), "width": 0, "groups": 0}) for node in graph.nodes]
+        return {(kind, tuple(sorted(values.items()))) for kind, values in attributes}
+
+    found = {path.stem: layers_of(path) for path in ZOO}
+    traced = set().union(*(found[name] for name in found if name not in SEEN_IN_OTHERS))
+    assert [name for name in SEEN_IN_OTHERS if found[name] - traced] == []
 
 
 def test_an_older_torch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,7 +190,7 @@ def test_workers_in_a_shared_folder_give_the_trials_of_an_inline_one(texts: Path
     while not list(shared.glob(f"searches/*/running/*-{killed.pid}-*")) and running.poll() is None:
         time.sleep(0.01)
     killed.kill()
-    killed.communicate()
+    killed.communicate(timeout=60)
     assert running.wait(280) == 0
     stays.terminate()
     said = stays.communicate(timeout=30)[1]

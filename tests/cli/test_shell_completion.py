@@ -45,7 +45,7 @@ def switch_on(shell: str, environment: dict[str, str]) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
-@pytest.mark.long
+@pytest.mark.long  # each key waits for a command to start
 @pytest.mark.parametrize("shell", [pytest.param("bash", marks=needs("bash")), pytest.param("zsh", marks=needs("zsh"))])
 def test_at_a_terminal(shell: str, environment: dict[str, str]) -> None:
     switch_on(shell, environment)

@@ -23,7 +23,7 @@ LARGE = {"dyhead", "nas_fpn", "yolov8", "yolox", "sepc", "rtdetr"}
 names = st.sampled_from(sorted(TEXTS))
 places = st.integers(0, 10**6)
 SIGNS = [*"(){}[],;=:?|+-*/", "->", "..", "<=", "==", "0", "3", "64", "c3", "zz", '"f.nas"', *RESERVED]
-many = settings(max_examples=100, deadline=None, derandomize=True)
+many = settings(max_examples=200, deadline=None, derandomize=True)
 
 
 def _cut(text: str, start: int, end: int, put: str) -> str:

@@ -307,7 +307,7 @@ torch.save(([o for o in outputs], [[one[k] for k in ("boxes", "scores", "labels"
 """
 
 
-@pytest.mark.long
+@pytest.mark.long  # in a new process; test_export_predictions.py runs sources in this one
 @pytest.mark.parametrize("form", ["py", "pt2"])
 def test_files_need_no_nasdsl(form: str, tmp_path: Path) -> None:
     text = (

@@ -109,7 +109,7 @@ print(json.dumps([decoder.digest == again.digest, sorted(losses), make_method(de
 """
 
 
-@pytest.mark.long
+@pytest.mark.long  # two new processes with torch, and two exports
 def test_a_kind_of_prediction(site: Path, tmp_path: Path) -> None:
     """The whole way in a process of its own: text, digest, losses, exports."""
     shutil.copy(EXAMPLE / "quality.nas", tmp_path)

@@ -75,7 +75,7 @@ def test_the_papers_spaces() -> None:
 @pytest.mark.parametrize("space", spaces())
 def test_lossless(space: Space) -> None:
     rng = random.Random(0)
-    for _ in range(8):
+    for _ in range(20):
         text = space.sample(rng)
         assert isinstance(text, Filled)
         assert "\n" not in text

@@ -20,7 +20,7 @@ from nasdsl.syntax.lexer import RESERVED, WORD_FOLLOWED_BY
 from nasdsl.syntax.parser import parse
 
 RIGHT = {path.stem: path.read_text(encoding="utf-8") for path in ZOO} | TEXTS
-few = settings(max_examples=80, deadline=None, derandomize=True)
+few = settings(max_examples=150, deadline=None, derandomize=True)
 layouts = st.randoms(use_true_random=False)
 
 
@@ -160,7 +160,7 @@ def test_any_bytes_can_be_checked(data: bytes) -> None:
     checked(decode(data))
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=400, deadline=None, derandomize=True)
 @given(st.lists(st.sampled_from(SOUP), max_size=60))
 def test_any_tokens_can_be_checked(pieces: list[str]) -> None:
     checked(" ".join(pieces))
@@ -179,7 +179,7 @@ def test_a_text_cut_off_anywhere_can_be_checked(name: str) -> None:
     """At every offset, or every seventh of a long text; an error is reported unless only whole definitions are left."""
     text = RIGHT[name]
     whole_until = [0] + [item.span.end for item in tree(text).items]
-    for end in range(0, len(text), 1 if len(text) < 300 else 7):
+    for end in range(0, len(text), 1 if len(text) < 900 else 7):
         outcome = checked(text[:end])
         rest = text[max(e for e in whole_until if e <= end) : end]
         if words(rest)[:1] == ["decoder"]:

@@ -234,7 +234,7 @@ def test_random_trees_have_every_kind_of_node() -> None:
     assert {ast.Setting, ast.Target, ast.Step, ast.Tower, ast.Parameter, ast.OutputBinding, ast.InputName} <= found
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32), st.integers(1, 9))
 def test_any_tree_reads_as_it_was_printed(seed: int, size: int) -> None:
     file = random_file(seed, size)

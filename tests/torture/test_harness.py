@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from torture import misbehaving, page, records
+from torture import misbehaving, page, records, runner
 from torture.misbehaving import ENDS, GROWS, HANGS, RAISES, REPORTS, WAITS
 from torture.records import Record
 from torture.runner import run
-from torture.subject import Report
+from torture.subject import Report, Subject
 from torture.subjects import MODULES, subject
 
 NAMED = replace(misbehaving.SUBJECT, name="torture.misbehaving", hang=0.5, per_process=6)
@@ -61,6 +62,20 @@ def test_a_finding_is_closed_by_a_later_run_without_it(results: Path) -> None:
     assert records.open_findings(found) == []
     run(NAMED, [REPORTS], folder=results)
     assert records.open_findings(records.read(NAMED.name, results)) == [REPORTS]
+
+
+def test_cases_with_gaps_between_them_share_a_process(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process imports torch."""
+    started = []
+
+    class Counted(runner._Process):
+        def __init__(self, known: Subject, numbers: Sequence[int]) -> None:
+            started.append(list(numbers))
+            super().__init__(known, numbers)
+
+    monkeypatch.setattr(runner, "_Process", Counted)
+    assert run(NAMED, [0, 2, 4, 6, 8, 10, 20, 22], folder=results).total == 8
+    assert started == [[0, 2, 4, 6, 8, 10], [20, 22]]
 
 
 def test_a_run_ends_in_time(results: Path) -> None:

@@ -250,7 +250,7 @@ def test_a_diverged_training_keeps_the_checkpoint(out: Path) -> None:
     assert all(t.isfinite().all() for t in state["detector"].values())
 
 
-@pytest.mark.long
+@pytest.mark.long  # a new process; that SIGTERM stops a training and it resumes is tested above
 def test_ctrl_c_exits_with_130_and_explains_how_to_resume(out: Path, capfd: pytest.CaptureFixture[str]) -> None:
     child = in_child(
         lambda: train(small(on_step=lambda f: f == 4 and os.kill(os.getpid(), signal.SIGINT)), SHAPES, recipe(), out)

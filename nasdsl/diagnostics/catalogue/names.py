@@ -152,8 +152,8 @@ def unknown_value(
 
 
 def _first_names(scope: Iterable[str]) -> str:
-    names = list(islice(filter(str.isidentifier, scope), 9))  # the parser's recovery makes up others
-    return f"`{'`, `'.join(names[:8])}`{', …' if len(names) > 8 else ''}" if names else ""
+    names = [f"`{name}`" for name in islice(filter(str.isidentifier, scope), 9)]  # the parser's recovery makes up others
+    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
 
 
 def forward(span: Span, name: str, bound: Span) -> Diagnostic:

@@ -30,9 +30,8 @@ ASKED = {"llm": fake_model.options()}
 
 LONG_SPACES = [pytest.param(name, marks=pytest.mark.long) for name in ("bounded", "paper", "depth")]
 """Of these a sample takes longest to make, and to read back."""
-
-
 LONG_REWARDS = [pytest.param(rewards, marks=pytest.mark.long) for rewards in ([1.0, None], [2.5])]
+"""Those that are like the others: some fail, all are equal."""
 
 
 def make(name: str, on: str, seed: int = 0) -> Strategy:
