@@ -14,6 +14,7 @@ from nasdsl.backbones import TIMM
 from nasdsl.backbones import backbone as find_backbone
 from nasdsl.backends import requirements
 from nasdsl.backends.cost import CostTable, Size, cost
+from nasdsl.collector import paused_collector
 from nasdsl.diagnostics import Diagnostic, DiagnosticError, Source
 from nasdsl.diagnostics.catalogue import holes, structure
 from nasdsl.ir import Graph, lower
@@ -38,6 +39,7 @@ REFERENCE_BACKBONE = "resnet50"
 """The backbone of a decoder whose text names none: digests and pictures do not depend on it."""
 
 
+@paused_collector()
 def check_source(
     source: Source,
     *,

@@ -14,6 +14,7 @@ from nasdsl.cli.errors import FINDINGS, USAGE
 from nasdsl.cli.files import find_nas_file
 from nasdsl.cli.options import FORMAT
 from nasdsl.cli.output import echo_err, pluralize, print_diagnostics
+from nasdsl.collector import paused_collector
 
 if TYPE_CHECKING:
     from nasdsl.diagnostics import Diagnostic
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=completion.DECODERS_AND_SPACES)
 @FORMAT
+@paused_collector()
 def check(files: tuple[str, ...], format_: str) -> None:
     """Report every mistake in decoders and search spaces.
 

@@ -24,6 +24,8 @@ _LONG_WORD = re.compile(r"\S{100,}")
 
 def printable(text: str) -> str:
     """Make a text safe to print on one line: shorten words of 100 characters and more, replace control characters."""
+    if len(text) < 100 and text.isprintable():  # what nearly all are
+        return text
     cut = _LONG_WORD.sub(lambda word: f"{word[0][:60]}…{word[0][-8:]}", text)
     return cut if cut.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in cut)
 

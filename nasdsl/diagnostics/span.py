@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from typing import ClassVar, NamedTuple, TypeAlias
 
 
@@ -106,7 +107,8 @@ class Span(NamedTuple):
         return not self == other
 
     def __hash__(self) -> int:
-        return hash((self.start, self.end))
+        offset = self[0].offset
+        return hash((offset + self[1], offset + self[2]))
 
     def head(self, length: int) -> Span:
         """Its first characters, so many of them."""
@@ -135,3 +137,7 @@ class Span(NamedTuple):
 
     def __repr__(self) -> str:
         return f"<{self}>"
+
+
+quick_span: Callable[[tuple[Anchor, int, int]], Span] = partial(tuple.__new__, Span)
+"""Make a span of the tuple of its fields, in half of the time that ``Span(…)`` takes: a tree has one or two for each node."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 
+from nasdsl.collector import paused_collector
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.diagnostics.catalogue import heads, holes, types
 from nasdsl.ir.dead import remove_dead
@@ -40,7 +41,6 @@ from nasdsl.semantics.architecture import Application, Architecture, PredictionP
 from nasdsl.semantics.architecture import HeadLayer as CheckedLayer
 from nasdsl.semantics.architecture import Tower as CheckedTower
 from nasdsl.semantics.shared_weights import Shape, add_shape
-from nasdsl.syntax.tables import without_collector
 
 _COMBINING = frozenset({Add, Concat, Multiply, Maximum, PlacewiseAdd, WeightedAdd})
 """Layers whose operands are resized to one level."""
@@ -72,7 +72,7 @@ def module_path(path: str) -> str:
     return ".".join(p + "_" if p in MODULE_ATTRIBUTES or keyword.iskeyword(p) else p for p in parts)
 
 
-@without_collector
+@paused_collector()
 def lower(architecture: Architecture, in_channels: Mapping[str, int]) -> Graph:
     """Lower a checked decoder for a backbone.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nasdsl.diagnostics import Diagnostic, Span
+from nasdsl.collector import paused_collector
+from nasdsl.diagnostics import Diagnostic, Source, Span
 from nasdsl.diagnostics.allowed import without_allowed
 from nasdsl.diagnostics.catalogue import structure
 from nasdsl.semantics.architecture import Architecture, DetectorPart, FpnPart, HeadPart, InputFeature
@@ -28,7 +29,6 @@ from nasdsl.semantics.resolved_names import NameTable
 from nasdsl.semantics.rules import layer_warnings
 from nasdsl.semantics.vocabulary import Vocabulary
 from nasdsl.syntax import ast
-from nasdsl.syntax.tables import without_collector
 
 MOST_FILLINGS = 64
 """Fillings that are checked of a space, at the most."""
@@ -56,7 +56,7 @@ class Checked(NamedTuple):
     vocabulary: Vocabulary | None = None
 
 
-@without_collector
+@paused_collector()
 def check(
     file: ast.File,
     problems: list[Diagnostic],
@@ -103,10 +103,22 @@ def check(
             _check_alternatives(program, context.hole_problems, problems)
     if lost is not None:  # nothing is said of what recovery has put in
         problems[:] = [p for p in problems if p.span.end > p.span.start or p.code < "NAS2"]
-    problems[:] = {(p.code, p.span, p.message): p for p in problems}.values()
-    problems.sort(key=lambda p: (p.span.source is not file.span.source, p.span.start))
+    problems[:] = _in_order(problems, file.span.source)
     failed = any(p.severity == "error" for p in problems)
     return Checked(None if failed else architecture, problems, program, file, vocabulary)
+
+
+def _in_order(problems: list[Diagnostic], own: Source) -> Iterable[Diagnostic]:
+    """Findings by their places, those in the text itself first; what is found twice, once."""
+
+    def places() -> list[tuple[bool, int]]:
+        return [(p.span.source is not own, p.span.start) for p in problems]
+
+    found = places()
+    if len(set(found)) < len(found):
+        problems = list({(p.code, p.span, p.message): p for p in problems}.values())
+        found = places()
+    return map(problems.__getitem__, sorted(range(len(found)), key=found.__getitem__))
 
 
 def _vocabulary(

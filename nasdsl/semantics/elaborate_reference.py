@@ -133,10 +133,13 @@ class ReferenceElaborator(AttributeElaborator):
 
     def is_lost(self, name: str) -> bool:
         """Whether text that could not be read may have bound a name: as itself, or numbered as in ``x[t]``."""
+        lost = self.context.lost
+        if not self.lost_names and not lost:
+            return False
         stem = name.rstrip("0123456789")
         if name in self.lost_names or stem in self.lost_names:
             return True
-        return self.context.lost is not None and (name in self.context.lost or stem in self.context.lost)
+        return lost is not None and (name in lost or stem in lost)
 
     def unknown_value(self, name: str, span: Span, problems: list[Diagnostic] | None = None) -> None:
         """Report a name that means no value."""

@@ -42,7 +42,7 @@ _SPANS = frozenset({"span", "name_span", "callee_span", "detector_span", "quanti
 _LEAVES = frozenset({ast.Reference, ast.Number, ast.Size, ast.Text, ast.InputName, ast.Target})
 
 
-@dataclass(frozen=True, slots=True)
+@ast.node
 class TreeSlot(ast.Node):
     """A hole in the tree: the number of its decision, and the tree of each alternative."""
 
@@ -50,7 +50,7 @@ class TreeSlot(ast.Node):
     alternatives: tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@ast.node
 class TreeWhen(ast.Node):
     """Statements of a body, or steps of a chain, that are there where a condition holds."""
 

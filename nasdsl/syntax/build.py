@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from nasdsl.diagnostics import Span
+from nasdsl.diagnostics.span import quick_span
 from nasdsl.syntax import ast
 from nasdsl.syntax.lexer import Tok
 
@@ -24,7 +25,7 @@ def _between(first: Any, last: Any) -> Span:
         other, end = last.anchor, last.last
     else:
         other, _, end = last.span
-    return Span(anchor, start, end if other is anchor else end + other.offset - anchor.offset)
+    return quick_span((anchor, start, end if other is anchor else end + other.offset - anchor.offset))
 
 
 def _without_separators(children: Children) -> tuple[Any, ...]:
@@ -75,7 +76,7 @@ class Builder:
     def reference(self, c: Children) -> ast.Reference:
         token: Tok = c[0]
         if len(c) == 1:
-            return ast.Reference(Span(token.anchor, token.first, token.last), token.value)
+            return ast.Reference(quick_span((token.anchor, token.first, token.last)), token.value)
         return ast.Reference(_between(token, c[3]), token.value, c[2])
 
     def call(self, c: Children) -> ast.Call:

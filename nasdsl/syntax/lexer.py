@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from nasdsl.diagnostics import Anchor, Diagnostic, Source, Span
 from nasdsl.diagnostics.catalogue import syntax as codes
+from nasdsl.diagnostics.span import quick_span
 
 RESERVED: Final = {
     word: word.upper()
@@ -117,7 +118,7 @@ class Tok:
 
     @property
     def span(self) -> Span:
-        return Span(self.anchor, self.first, self.last)
+        return quick_span((self.anchor, self.first, self.last))
 
     @property
     def source(self) -> Source:

@@ -15,6 +15,7 @@ from lark.lexer import Lexer
 from lark.parsers.lalr_analysis import Shift
 
 from nasdsl import resources
+from nasdsl.collector import paused_collector
 from nasdsl.diagnostics import Diagnostic, Source, Span
 from nasdsl.diagnostics.catalogue import syntax as codes
 from nasdsl.syntax import ast
@@ -23,7 +24,7 @@ from nasdsl.syntax.encoding import encoding_error
 from nasdsl.syntax.kept import PIECES, KeptSyntax
 from nasdsl.syntax.lexer import Tok, scan
 from nasdsl.syntax.recovery import expected_behind, parse_tokens, unreadable_numbers
-from nasdsl.syntax.tables import Reduce, Row, Tables, without_collector
+from nasdsl.syntax.tables import Reduce, Row, Tables
 
 MAX_CHARACTERS = 4_000_000
 """Longest text that is parsed. A decoder of 10,000 blocks has half a million characters."""
@@ -109,7 +110,7 @@ class Parsed(NamedTuple):
     lost: frozenset[str] | None = None
 
 
-@without_collector
+@paused_collector()
 def parse(source: Source, kept: KeptSyntax | None = None) -> Parsed:
     """Parse a text. Never raises, whatever the text is.
 

@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, Final, NamedTuple, ParamSpec, TypeAlias, TypeVar
+from functools import cached_property
+from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
 
 from nasdsl.syntax.kept import KeptSyntax, Piece
 from nasdsl.syntax.lexer import Tok
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
-
-def without_collector(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Decorator: pause the garbage collector. Trees have no cycles, and collecting would take more than half of the time."""
-
-    @wraps(function)
-    def paused(*arguments: _P.args, **named: _P.kwargs) -> _R:
-        if not gc.isenabled():
-            return function(*arguments, **named)
-        gc.disable()
-        try:
-            return function(*arguments, **named)
-        finally:
-            gc.enable()
-
-    return paused
 
 
 class Reduce(NamedTuple):
@@ -47,7 +27,35 @@ class Reduce(NamedTuple):
 Row: TypeAlias = "dict[str, int | Reduce]"
 
 
-@dataclass(frozen=True, slots=True)
+def _keeps_node(action: int | Reduce | None) -> TypeGuard[Reduce]:
+    return isinstance(action, Reduce) and action.size == 1 and action.build is None
+
+
+class _UnitReductions(dict[int, int]):
+    """A run of reductions of one symbol that keep its node, as of ``?term: factor``: for the state below it, the state behind.
+
+    They are a third of the reductions of a text; each run is followed once.
+
+    Args:
+        kind: the token in front of which they are.
+        first: the first of them.
+    """
+
+    def __init__(self, rows: dict[int, Row], kind: str, first: Reduce) -> None:
+        super().__init__()
+        self.rows, self.kind, self.first = rows, kind, first
+
+    def __missing__(self, below: int) -> int:
+        state: Any = None  # `first` keeps its node: there is one turn at least
+        action: int | Reduce | None = self.first
+        while _keeps_node(action):
+            state = self.rows[below][action.origin]  # a state: no row has a reduction for what is no terminal
+            action = self.rows[state].get(self.kind)
+        self[below] = state
+        return int(state)
+
+
+@dataclass(frozen=True)
 class Tables:
     """LALR(1) tables.
 
@@ -60,6 +68,17 @@ class Tables:
     rows: dict[int, Row]
     first: int
     last: int
+
+    @cached_property
+    def quick_rows(self) -> dict[int, dict[str, Any]]:
+        """The rows with runs of reductions in the place of their first ones."""
+        return {
+            state: {
+                kind: _UnitReductions(self.rows, kind, action) if _keeps_node(action) else action
+                for kind, action in row.items()
+            }
+            for state, row in self.rows.items()
+        }
 
 
 _MARK_EVERY: Final = 64
@@ -163,9 +182,7 @@ class TreeParser:
         return end
 
     def _feed(self, tokens: Sequence[Tok]) -> None:
-        # What mypy is told to ignore: it does not follow tests of a class by `is`, which are the fastest, and does not know
-        # that a row has nothing but next states for what is no terminal.
-        rows, states, starts, values = self.tables.rows, self.states, self.starts, self.values
+        rows, states, starts, values = self.tables.quick_rows, self.states, self.starts, self.values
         push_state, push_start, push_value = states.append, starts.append, values.append
         for number, token in enumerate(tokens, self.read):
             kind = token.type
@@ -176,22 +193,26 @@ class TreeParser:
                     if kind == "$END" and states[-1] == self.tables.last:
                         self.read, self.tree = number + 1, values[-1]
                     return
-                size, origin, build, is_piece = action  # type: ignore[misc]
+                if action.__class__ is _UnitReductions:
+                    states[-1] = action[states[-2]]
+                    action = rows[states[-1]].get(kind)
+                    continue
+                size, origin, build, is_piece = action
                 if size == 1:
                     if build is not None:
                         values[-1] = build([values[-1]])
-                    states[-1] = rows[states[-2]][origin]  # type: ignore[assignment]
+                    states[-1] = rows[states[-2]][origin]
                 elif size:
                     children = values[-size:]
                     del values[1 - size :], states[1 - size :], starts[1 - size :]
-                    values[-1] = build(children)  # type: ignore[misc]
+                    values[-1] = build(children)
                     if is_piece and self._made is not None:
                         self._made.append((origin, values[-1], starts[-1], number))
-                    states[-1] = rows[states[-2]][origin]  # type: ignore[assignment]
+                    states[-1] = rows[states[-2]][origin]
                 else:
                     assert build is not None
                     push_value(build([]))
-                    push_state(rows[states[-1]][origin])  # type: ignore[arg-type]
+                    push_state(rows[states[-1]][origin])
                     push_start(number)
                 action = rows[states[-1]].get(kind)
             push_state(action)

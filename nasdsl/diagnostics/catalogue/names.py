@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from itertools import islice
 
 from nasdsl.diagnostics.catalogue.examples import decoder
@@ -147,13 +148,18 @@ def unknown_value(
     else:
         found = did_you_mean(name, scope) if guess else None
         help = suggestion(found)
-    label = f"expected one of {_first_names(scope)}" if scope else "nothing is in scope here"
+    label = _expected_names(scope) if scope else "nothing is in scope here"
     return UNKNOWN_VALUE(span, f"no value is called `{name}`", label=label, help=help, fix=found if fixable else None)
 
 
-def _first_names(scope: Iterable[str]) -> str:
-    names = [f"`{name}`" for name in islice(filter(str.isidentifier, scope), 9)]  # the parser's recovery makes up others
-    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+def _expected_names(scope: Iterable[str]) -> str:
+    return _expected_one_of(*islice(filter(str.isidentifier, scope), 9))  # the parser's recovery makes up others
+
+
+@lru_cache(maxsize=16)
+def _expected_one_of(*names: str) -> str:
+    """The label that lists names, of more than eight the first eight: one text for many diagnostics about one scope."""
+    return "expected one of " + ", ".join(f"`{name}`" for name in names[:8]) + (", …" if len(names) > 8 else "")
 
 
 def forward(span: Span, name: str, bound: Span) -> Diagnostic:
