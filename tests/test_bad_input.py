@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,11 +46,8 @@ def nasdsl(*arguments: str, folder: Path, stdin: bytes | int | None = None, envi
             stdout=out, stderr=err, cwd=folder, env={**os.environ, **(environment or {})},
         )  # fmt: skip
         if isinstance(stdin, bytes) and process.stdin is not None:
-            try:
+            with suppress(BrokenPipeError), process.stdin:
                 process.stdin.write(stdin)
-                process.stdin.close()
-            except BrokenPipeError:
-                pass
         try:
             code = process.wait(60)
         except subprocess.TimeoutExpired:

@@ -92,6 +92,7 @@ class LanguageModel:
             try:
                 return self._attempt(json.dumps(body).encode())
             except urllib.error.HTTPError as error:
+                error.close()  # it is the response, and holds the connection
                 problem = f"{error.code} {error.reason}"
                 if error.code in NOT_RETRIED or 300 <= error.code < 400:
                     what = "its key" if error.code in (401, 403) else "the request"
