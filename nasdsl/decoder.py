@@ -14,9 +14,9 @@ from nasdsl.backbones import TIMM
 from nasdsl.backbones import backbone as find_backbone
 from nasdsl.backends import requirements
 from nasdsl.backends.cost import CostTable, Size, cost
-from nasdsl.collector import paused_collector
 from nasdsl.diagnostics import Diagnostic, DiagnosticError, Source
 from nasdsl.diagnostics.catalogue import holes, structure
+from nasdsl.garbage_collector import paused_collector
 from nasdsl.ir import Graph, lower
 from nasdsl.ir.canonical import canonical_text, digest
 from nasdsl.semantics.architecture import Architecture

@@ -14,7 +14,7 @@ from nasdsl.cli.errors import FINDINGS, USAGE
 from nasdsl.cli.files import find_nas_file
 from nasdsl.cli.options import FORMAT
 from nasdsl.cli.output import echo_err, pluralize, print_diagnostics
-from nasdsl.collector import paused_collector
+from nasdsl.garbage_collector import paused_collector
 
 if TYPE_CHECKING:
     from nasdsl.diagnostics import Diagnostic

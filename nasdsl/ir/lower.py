@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 
-from nasdsl.collector import paused_collector
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.diagnostics.catalogue import heads, holes, types
+from nasdsl.garbage_collector import paused_collector
 from nasdsl.ir.dead import remove_dead
 from nasdsl.ir.graph import Graph, HeadGraph, HeadLayer, Node, Prediction, Tower, verify
 from nasdsl.layers import (

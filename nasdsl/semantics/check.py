@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nasdsl.collector import paused_collector
 from nasdsl.diagnostics import Diagnostic, Source, Span
 from nasdsl.diagnostics.allowed import without_allowed
 from nasdsl.diagnostics.catalogue import structure
+from nasdsl.garbage_collector import paused_collector
 from nasdsl.semantics.architecture import Architecture, DetectorPart, FpnPart, HeadPart, InputFeature
 from nasdsl.semantics.choices import check_unused_choices
 from nasdsl.semantics.conditions import ALWAYS, holds

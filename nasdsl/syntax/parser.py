@@ -15,9 +15,9 @@ from lark.lexer import Lexer
 from lark.parsers.lalr_analysis import Shift
 
 from nasdsl import resources
-from nasdsl.collector import paused_collector
 from nasdsl.diagnostics import Diagnostic, Source, Span
 from nasdsl.diagnostics.catalogue import syntax as codes
+from nasdsl.garbage_collector import paused_collector
 from nasdsl.syntax import ast
 from nasdsl.syntax.build import Builder
 from nasdsl.syntax.encoding import encoding_error
