@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,7 +108,7 @@ def check(
     return Checked(None if failed else architecture, problems, program, file, vocabulary)
 
 
-def _in_order(problems: list[Diagnostic], own: Source) -> Iterable[Diagnostic]:
+def _in_order(problems: list[Diagnostic], own: Source) -> list[Diagnostic]:
     """Findings by their places, those in the text itself first; what is found twice, once."""
 
     def places() -> list[tuple[bool, int]]:
@@ -118,7 +118,7 @@ def _in_order(problems: list[Diagnostic], own: Source) -> Iterable[Diagnostic]:
     if len(set(found)) < len(found):
         problems = list({(p.code, p.span, p.message): p for p in problems}.values())
         found = places()
-    return map(problems.__getitem__, sorted(range(len(found)), key=found.__getitem__))
+    return [problems[at] for at in sorted(range(len(found)), key=found.__getitem__)]
 
 
 def _vocabulary(
