@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=completion.DECODERS_AND_SPACES)
 @FORMAT
-@paused_collector()
 def check(files: tuple[str, ...], format_: str) -> None:
     """Report every mistake in decoders and search spaces.
 
@@ -34,22 +33,19 @@ def check(files: tuple[str, ...], format_: str) -> None:
     nasdsl check mine.nas
     nasdsl check --format json *.nas > findings.json
     """
-    from nasdsl.decoder import check_source
-    from nasdsl.semantics.files import UnreadableFile, read_source
+    from nasdsl.semantics.files import UnreadableFile
 
     diagnostics: list[Diagnostic] = []
     code = 0
     for file in files:
         try:
-            path = find_nas_file(file)
-            source = read_source(path)
+            found = _problems_in(file)
         except UnreadableFile as error:
             echo_err(f"nasdsl: {error}")
             code = USAGE
             continue
-        checked = check_source(source, path=None if file == "-" else Path(path))
-        diagnostics += checked.problems
-        if any(p.severity == "error" for p in checked.problems):
+        diagnostics += found
+        if any(p.severity == "error" for p in found):
             code = code or FINDINGS
     if format_ == "json":
         click.echo(json.dumps({"ok": code == 0, "diagnostics": [d.to_json() for d in diagnostics]}, indent=1))
@@ -61,3 +57,17 @@ def check(files: tuple[str, ...], format_: str) -> None:
     elif code == 0:
         click.echo(f"{pluralize(len(files), 'file')} checked, nothing to report")
     sys.exit(code)
+
+
+@paused_collector()  # until the tree of the file is freed, so that no collection looks through it
+def _problems_in(file: str) -> list[Diagnostic]:
+    """The findings in FILE.
+
+    Raises:
+        UnreadableFile: it cannot be read.
+    """
+    from nasdsl.decoder import check_source
+    from nasdsl.semantics.files import read_source
+
+    path = find_nas_file(file)
+    return check_source(read_source(path), path=None if file == "-" else Path(path)).problems

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from nasdsl.diagnostics import Diagnostic, Source, Span
 from nasdsl.diagnostics.allowed import without_allowed
 from nasdsl.diagnostics.catalogue import structure
-from nasdsl.garbage_collector import paused_collector
 from nasdsl.semantics.architecture import Architecture, DetectorPart, FpnPart, HeadPart, InputFeature
 from nasdsl.semantics.choices import check_unused_choices
 from nasdsl.semantics.conditions import ALWAYS, holds
@@ -56,7 +55,6 @@ class Checked(NamedTuple):
     vocabulary: Vocabulary | None = None
 
 
-@paused_collector()
 def check(
     file: ast.File,
     problems: list[Diagnostic],

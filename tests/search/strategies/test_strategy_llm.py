@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 from fake_model import FakeModel, mutants
@@ -14,6 +15,7 @@ from strategy_spaces import additive, space
 
 import nasdsl.search.language_model as language_model
 from nasdsl.search.journal import read_journal
+from nasdsl.search.language_model import LanguageModel, LanguageModelError
 from nasdsl.search.loop import search
 from nasdsl.search.run import SearchRun
 from nasdsl.search.strategies import StrategyError, make_strategy
@@ -171,6 +173,14 @@ def test_a_server_that_refuses_ends_the_search(state: int, fake: FakeModel, monk
         strategy.propose()
     assert "the-key" not in str(caught.value)
     assert len(fake.requests) == 1
+
+
+def test_the_connection_of_an_error_is_closed(fake: FakeModel) -> None:
+    fake.answers = [404]
+    with pytest.raises(LanguageModelError, match="refuses the request: 404") as caught:
+        LanguageModel(fake.address, "fake", retries=0).ask([{"role": "user", "content": "x"}], 0)
+    assert isinstance(caught.value.__context__, HTTPError)
+    assert caught.value.__context__.closed
 
 
 def test_an_answer_without_end_is_not_read(fake: FakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
