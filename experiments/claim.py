@@ -10,6 +10,11 @@ For each, the contestants choose a detector by the same proxy task, from decoder
     grid      `fcos` and `panet` at all sizes and widths: what one would try by hand
     nas_fcos  the decoder of the paper at all sizes and widths
     decoder   the same search with size and width fixed to those of the best of the grid: the share of the decoder alone
+    gfl       the grid with `gfl`: FCOS's pyramid and towers with the losses, assignment and boxes of Generalized Focal Loss
+    search_gfl, random_gfl    the finalists of `search` and `random` with GFL's prediction, at all sizes
+
+The losses of two kinds of prediction do not compare, so no search decides between them: what each is worth shows in the
+trainings.
 
 The best `--finalists` of each are trained in full by the recipe `small` with `--epochs`, under `--seeds` seeds, and evaluated
 on val and test. A contestant's detector is the one of its finalists with the highest mean AP on val; AP on test is reported for
@@ -34,10 +39,11 @@ from trained import SPLITS, read_lines, train_in_full
 import nasdsl
 from nasdsl import resources
 from nasdsl.latency import LatencyPredictor
+from nasdsl.predictions import Fcos
 from nasdsl.search import search
 from nasdsl.search.detectors import DetectorEvaluation, proxy_specs
 from nasdsl.search.proxy_evaluation import ProxyEvaluation
-from nasdsl.spaces import Space, SpaceError, load_space
+from nasdsl.spaces import Space, SpaceError, load_space, loads_space
 from nasdsl.training import find_recipe
 from nasdsl.training.config import TrainingConfig
 from nasdsl.training.proxy import ProxySpec
@@ -68,11 +74,13 @@ class Contestant(NamedTuple):
         spaces: names in the zoo; the best of all of them counts.
         strategy: of the search.
         enumerated: whether all fillings are evaluated.
+        of: the contestant whose finalists take the place of the spaces, with the prediction `PREDICTION`.
     """
 
     spaces: tuple[str, ...]
     strategy: str
     enumerated: bool
+    of: str = ""
 
 
 CONTESTANTS: Final[Mapping[str, Contestant]] = {
@@ -81,7 +89,11 @@ CONTESTANTS: Final[Mapping[str, Contestant]] = {
     "random": Contestant(("fcos_family",), "random", False),
     "nas_fcos": Contestant(("nas_fcos",), "random", True),
     "decoder": Contestant(("fcos_family",), "bayes", False),
+    "gfl": Contestant(("gfl",), "random", True),
+    "search_gfl": Contestant((), "random", True, of="search"),
+    "random_gfl": Contestant((), "random", True, of="random"),
 }
+PREDICTION: Final = "gfl(bins=16)"
 
 
 class Finalist(NamedTuple):
@@ -138,6 +150,17 @@ def open_space(name: str, sizes: Sequence[tuple[int, int]], widths: Sequence[int
     return space.with_width(*widths).with_detector(sizes, (BACKBONE,))
 
 
+def open_spaces(
+    budget: int, contestant: Contestant, sizes: Sequence[tuple[int, int]], widths: Sequence[int], given: argparse.Namespace
+) -> dict[str, Space]:
+    """What a contestant chooses from, by name."""
+    if not contestant.of:
+        return {name: open_space(name, sizes, widths) for name in contestant.spaces}
+    decoders = [nasdsl.loads(one.text).with_prediction(PREDICTION) for one in read_finalists(given)[budget, contestant.of]]
+    spaces = [loads_space(decoder.canonical, backbone=BACKBONE, classes=3) for decoder in decoders]
+    return {str(rank): space.with_detector(sizes, (BACKBONE,)) for rank, space in enumerate(spaces)}
+
+
 def evaluation(space: Space, given: argparse.Namespace, sizes: Sequence[tuple[int, int]]) -> DetectorEvaluation:
     """The proxy task of each size, the same for all contestants."""
     spec = ProxySpec(
@@ -159,8 +182,7 @@ def choose(budget: int, name: str, clock: Clock, given: argparse.Namespace) -> l
         assert best.size is not None
         chosen, widths = (best.size,), (best.architecture.fpn.width,)
     trials, count = list[tuple[float, str]](), 0
-    for space_name in contestant.spaces:
-        space = open_space(space_name, chosen, widths)
+    for space_name, space in open_spaces(budget, contestant, chosen, widths, given).items():
         evaluate = evaluation(space, given, sizes)
         found = search(
             space, evaluate, contestant.strategy, ENUMERATED if contestant.enumerated else 10 * given.trials,
@@ -183,11 +205,12 @@ def run(finalist: Finalist, seed: int, given: argparse.Namespace) -> dict[str, A
     folder = given.out / "trained" / f"{finalist.name}_{given.epochs}_s{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     decoder = nasdsl.loads(finalist.text)
+    improvements = isinstance(decoder.architecture.predict, Fcos)
     changes = {"epochs": given.epochs, "size": decoder.size, "seed": seed, "evaluate_every": 0, "checkpoint_every": 100}
     recipe = find_recipe("small").changed(changes)
     config = TrainingConfig(
         data=given.data, val_split=None, backbone=BACKBONE, backbone_weights=str(given.weights), recipe=recipe,
-        improvements=True,
+        improvements=improvements,
     )  # fmt: skip
     trained = train_in_full(config, decoder, folder, SPLITS)
     if trained is None:

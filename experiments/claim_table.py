@@ -25,7 +25,8 @@ import nasdsl
 
 TITLES: Final = {
     "search": "search", "random": "best of random samples", "grid": "grid by hand: fcos, panet", "nas_fcos": "nas_fcos",
-    "decoder": "search of the decoder alone",
+    "decoder": "search of the decoder alone", "gfl": "grid by hand: gfl", "search_gfl": "search, then gfl's prediction",
+    "random_gfl": "best of random samples, then gfl's prediction",
 }  # fmt: skip
 
 

@@ -225,6 +225,7 @@ class Decoder:
         sizes, backbones = [] if size is None else [size], [] if backbone is None else [backbone]
         return load_source(with_detector(self.source, sizes, backbones), self.path)
 
+    @paused_collector()
     def cost(self, size: Size | None = None, backbone: str | None = None, classes: int = 80) -> CostTable:
         """Exact multiply-accumulates and parameters of backbone, fpn and head for one image.
 

@@ -149,7 +149,7 @@ class _Lowering:
                 source = place[sources[0]]
                 before = out[source]
                 name = module_path(path)
-                if before is applications[sources[0]].feature and name not in out and not weights and name not in self.roots:
+                if before == applications[sources[0]].feature and name not in out and not weights and name not in self.roots:
                     self.nodes.append(Node(name, layer, (source,), (before,), checked, values[owner], span))
                     out[name] = checked
                     place[index] = name

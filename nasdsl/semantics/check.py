@@ -14,6 +14,7 @@ from nasdsl.semantics.choices import check_unused_choices
 from nasdsl.semantics.conditions import ALWAYS, holds
 from nasdsl.semantics.definitions import check_definitions
 from nasdsl.semantics.elaborate import elaborate
+from nasdsl.semantics.elaborate_attribute import Context
 from nasdsl.semantics.elaborate_body import new_context
 from nasdsl.semantics.files import Reader, read_source
 from nasdsl.semantics.infer_detector import feature_widths, infer_detector
@@ -81,8 +82,9 @@ def check(
     library = Library(root or folder, problems, read)
     if path is not None:
         library.enter(path.resolve())
+    context = new_context(problems, lost, names, kept)
     known = None if kept is None else kept.vocabulary(file, names)
-    vocabulary = _vocabulary(file, folder, library, lost, names) if known is None else known
+    vocabulary = _vocabulary(file, folder, library, context) if known is None else known
     if kept is not None and known is None and not problems:
         kept.keep_vocabulary(file, vocabulary, names)
     check_unused_choices(file, vocabulary, problems, lost, names)
@@ -93,7 +95,6 @@ def check(
     node = _only_decoder(file, problems, lost)
     program = architecture = None
     if node is not None:
-        context = new_context(problems, lost, names, kept)
         program = elaborate(node, vocabulary, folder, library, context)
         architecture = _architecture(program, problems, lost)
         readable = lost is None and not any(p.code < "NAS2" for p in problems)  # a mended text has holes of its own
@@ -119,13 +120,11 @@ def _in_order(problems: list[Diagnostic], own: Source) -> list[Diagnostic]:
     return [problems[at] for at in sorted(range(len(found)), key=found.__getitem__)]
 
 
-def _vocabulary(
-    file: ast.File, folder: Path | None, library: Library, lost: frozenset[str] | None, names: NameTable | None
-) -> Vocabulary:
+def _vocabulary(file: ast.File, folder: Path | None, library: Library, context: Context) -> Vocabulary:
     """The vocabulary of a file, with its definitions checked; the prelude is checked by the tests."""
     vocabulary = library.vocabulary(file, folder)
     for level in vocabulary.levels():
-        check_definitions(level, library.problems, lost, names)
+        check_definitions(level, context)
     return vocabulary
 
 

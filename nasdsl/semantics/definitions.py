@@ -14,13 +14,12 @@ from nasdsl.semantics import primitives
 from nasdsl.semantics.attributes import UNKNOWN, Unknown, Value
 from nasdsl.semantics.builder import MAX_LAYERS, UNFIT
 from nasdsl.semantics.elaborate_attribute import Context
-from nasdsl.semantics.elaborate_body import elaborate_block, new_context, weight_of
+from nasdsl.semantics.elaborate_body import elaborate_block, weight_of
 from nasdsl.semantics.elaborate_expression import ExpressionElaborator, elaborate_op
 from nasdsl.semantics.infer import Inference
 from nasdsl.semantics.infer_scope import Binding, Frame
 from nasdsl.semantics.note_calls import note_words
 from nasdsl.semantics.program import Missing
-from nasdsl.semantics.resolved_names import NameTable
 from nasdsl.semantics.signature import accepted, default_words
 from nasdsl.semantics.vocabulary import Block, Definition, Op, Vocabulary
 from nasdsl.syntax import ast
@@ -31,27 +30,24 @@ _WITHOUT_NODES: Final = ("Span", "Span | None", "bool", "float", "int", "int | f
 _HOLES: Final = (ast.NamedHole, ast.ChoiceHole, ast.RangeHole)
 
 
-def check_definitions(
-    vocabulary: Vocabulary, problems: list[Diagnostic], lost: frozenset[str] | None, names: NameTable | None = None
-) -> None:
+def check_definitions(vocabulary: Vocabulary, context: Context) -> None:
     """Report what is wrong in the bodies of a file's ops and blocks, and mark those `broken`.
 
     Each body is elaborated, and inferred once with operands and section attributes that are not known, which leaves just
     what is certain: names, numbers of operands, names and values of attributes.
 
-    `names`: where what names refer to is entered.
+    `context`: of the text.
     """
+    problems = context.problems
     for definition in vocabulary.definitions.values():
-        _elaborate_with_callees(definition, problems, lost, names)
+        _elaborate_with_callees(definition, context)
     for definition in vocabulary.definitions.values():
         before = len(problems)
         _infer(definition, problems)
         definition.broken = definition.broken or len(problems) > before
 
 
-def _elaborate_with_callees(
-    definition: Definition, problems: list[Diagnostic], lost: frozenset[str] | None, names: NameTable | None
-) -> None:
+def _elaborate_with_callees(definition: Definition, context: Context) -> None:
     """Elaborate a definition behind those that it calls; a circle of calls is reported."""
     path: dict[int, Definition] = {}  # calls that are open, the first of them `definition`
     waiting = [iter([definition])]
@@ -61,12 +57,12 @@ def _elaborate_with_callees(
             waiting.pop()
             if path:
                 _, done = path.popitem()
-                _elaborate(done, problems, lost, names)
+                _elaborate(done, context.of_definition())
         elif id(called) in path:
             circle = [*path.values()][list(path).index(id(called)) :]
             if not called.broken:
                 chain = [d.name for d in [*circle, called]]
-                problems.append(recursive(called.definition.name_span, called.name, chain))
+                context.problems.append(recursive(called.definition.name_span, called.name, chain))
             for member in circle:
                 member.broken = True
         elif not called.weight:
@@ -103,18 +99,16 @@ def nodes(tree: ast.Node | tuple[ast.Node, ...] | None) -> Iterator[ast.Node]:
                 todo += [part for part in reversed(value) if part is not None]
 
 
-def _elaborate(
-    definition: Definition, problems: list[Diagnostic], lost: frozenset[str] | None, names: NameTable | None
-) -> None:
+def _elaborate(definition: Definition, context: Context) -> None:
+    problems, lost = context.problems, context.lost
     before = len(problems)
-    context = new_context(problems, lost, names)
-    if names is not None:
+    if context.names is not None:
         _note_definition(definition, context)
     words: dict[str, Value | Unknown]
     for parameter in definition.definition.parameters:
         default = parameter.default
-        hole = next((n for n in nodes(default) if isinstance(n, _HOLES)), None)
-        if hole is not None and not (isinstance(hole, ast.NamedHole) and not hole.name):
+        hole = next((n for n in nodes(default) if _is_hole(n)), None)
+        if hole is not None:
             problems.append(holes.hole_as_default(hole.span, definition.name, parameter.name))
     if isinstance(definition, Op):
         words = dict.fromkeys((*primitives.SECTION, *definition.attributes), UNKNOWN)
@@ -132,9 +126,14 @@ def _elaborate(
         weight = body.weight
     definition.weight = min(max(1, weight), MAX_LAYERS + 1)
     # A `repeat` whose count the section's width decides may have hidden holes so far, so they are looked for in the text.
-    definition.has_slots = any(isinstance(n, _HOLES) for n in nodes(definition.definition.body))
+    definition.has_slots = any(_is_hole(n) for n in nodes(definition.definition.body))
     definition.has_slots = definition.has_slots or any(d.has_slots for d in _called(definition))
     definition.broken = definition.broken or len(problems) > before
+
+
+def _is_hole(node: ast.Node) -> bool:
+    """Whether a node is a hole that the text has, not one that stands where a syntax error has left something out."""
+    return isinstance(node, _HOLES) and not (isinstance(node, ast.NamedHole) and not node.name)
 
 
 def _note_definition(definition: Definition, context: Context) -> None:

@@ -348,7 +348,7 @@ class _DecoderElaborator:
         library.enter(path)
         theirs = Place(library.vocabulary(file, path.parent), {}, path.parent)
         for level in theirs.vocabulary.levels():
-            check_definitions(level, self.problems, self.context.lost, self.context.names)
+            check_definitions(level, self.context)
         decoder = file.decoder
         section = next((item for item in decoder.items if isinstance(item, kind)), None) if decoder else None
         taken = None

@@ -38,8 +38,23 @@ Position: TypeAlias = Literal["operand", "value", "callee", "attribute", "let"]
 
 
 @dataclass(slots=True)
+class Copies:
+    """How much of one text, and of the files that it brings in, has been elaborated anew for calls of what has holes.
+
+    Attributes:
+        size: calls and statements in the bodies of what is copied.
+        depth: of the copies that are being made.
+        is_full: that is too much, which is reported; no call is copied from here on.
+    """
+
+    size: int = 0
+    depth: int = 0
+    is_full: bool = False
+
+
+@dataclass(slots=True)
 class Context:
-    """What the elaboration of one decoder has in common.
+    """What the elaboration of one decoder, or of one definition, has in common.
 
     Attributes:
         problems: findings.
@@ -53,6 +68,7 @@ class Context:
         is_full: a limit was met, and reported.
         names: where what names refer to is entered; None: nowhere.
         kept: what is kept of an earlier version of the text; None: nothing, and nothing is to be kept.
+        copies: of the decoder and of all definitions together.
     """
 
     problems: list[Diagnostic]
@@ -66,6 +82,11 @@ class Context:
     is_full: bool = False
     names: NameTable | None = None
     kept: KeptSemantics | None = None
+    copies: Copies = field(default_factory=Copies)
+
+    def of_definition(self) -> Context:
+        """The context of a definition in the same text."""
+        return Context(self.problems, self.elaborate_block, lost=self.lost, names=self.names, copies=self.copies)
 
 
 class AttributeElaborator(ABC):

@@ -72,6 +72,7 @@ class BodyElaborator:
         self._taken = set(self.scope)
         self._numbers: dict[str, int] = {}  # the number last given to a name, so that many bindings of one name stay cheap
         self._turns: tuple[Group, ...] = ()  # of the `repeat`s around, in which a name may be bound again
+        self._groups: dict[int, Group] = {}  # of the `repeat`s of the text
         self._rounds = 1  # of all `repeat`s around
         self._is_too_long = False  # a `repeat` within the present one has too many rounds: further turns would find it again
         self._defined: dict[str, Span] = {}  # `shared` ops of this turn
@@ -218,8 +219,10 @@ class BodyElaborator:
             return
         self._rounds *= rounds
         outer_turns = self._turns
-        header = " ".join(node.span.text.partition("{")[0].split())
-        group = Group("repeat", header, node.span)
+        group = self._groups.get(id(node))
+        if group is None:
+            header = " ".join(node.span.text.partition("{")[0].split())
+            group = self._groups[id(node)] = Group("repeat", header, node.span)
         reported: set[tuple[str, Span]] = set()
         failed = 0
         for number in turns:
@@ -266,6 +269,15 @@ class BodyElaborator:
             expressions.too_many_dependencies(node.last.span, "whether there is a turn")
             return
         is_certain = condition == outer_condition
+        if (
+            is_certain
+            and not node.variable
+            and not any(isinstance(s, ast.Let) for s in node.body)
+            and expressions.names is None
+        ):
+            for statement in node.body:
+                self.statement(statement)
+            return
         scope_before = {} if is_certain else dict(self.scope)
         if not is_certain:
             expressions.condition, self.statements = condition, []

@@ -41,6 +41,9 @@ def count(
 
     None where it is not known: with a diagnostic, or in the body of an op or a block whose attributes are not known.
     """
+    low, high = 1 if first is None else _number(first), _number(last)
+    if low is not None and high is not None and low <= high:  # what most counts are
+        return Count((low, high), range(low, high + 1))
     values = [None if first is None else expressions.attribute(first, everything=True)]
     values.append(expressions.attribute(last, everything=True))
     if not _may_be_counted(expressions, values, last.span):
@@ -85,6 +88,11 @@ def count(
         expressions.problems.append(types.no_rounds(last.span, *leaves[0], what))
         return None
     return Count(ends, range(min((a for a, _ in runs), default=1), max((b for _, b in runs), default=0) + 1))
+
+
+def _number(node: ast.Attribute) -> int | None:
+    """The integer that a text has, not less than zero; None for anything else."""
+    return node.value if type(node) is ast.Number and isinstance(node.value, int) and node.value >= 0 else None
 
 
 def _may_be_counted(expressions: ExpressionElaborator, values: list[Any], place: Span) -> bool:

@@ -22,6 +22,9 @@ from nasdsl.syntax import ast
 MAX_CALLS: Final = 150
 """Deepest nesting of calls, those in the bodies of ops and blocks included: well inside the interpreter's own stack."""
 
+MAX_COPIED: Final = 50_000
+"""Calls and statements in the bodies of what has holes: each call of it has decisions of its own, so its body is made anew."""
+
 _NUMBERS: Final = (ast.Number, ast.Size, ast.Text, ast.Arithmetic, ast.Negative, ast.Group)
 
 
@@ -51,6 +54,8 @@ class ExpressionElaborator(CalleeElaborator):
         callee = node.callee
         target: Target | Slot | None = self.known_target(callee) if isinstance(callee, str) else None
         is_read = False
+        if self.context.copies.depth:
+            self.context.copies.size += 1
         if target is None:
             target, settings, is_read = self.called(callee, node.callee_span, settings)
         if self.names is not None:
@@ -213,20 +218,26 @@ class ExpressionElaborator(CalleeElaborator):
         return op
 
     def copy(self, definition: Definition, settings: tuple[ast.Setting, ...], span: Span) -> Definition | None:
-        """A definition with holes, for one call of it; None, with a diagnostic, where that would never end."""
-        context = self.context
+        """A definition with holes, for one call of it; None where that would never end or a limit is met, which is reported."""
+        context, copies = self.context, self.context.copies
         if definition.broken:
             return definition
+        if context.is_full or copies.is_full:
+            return None
         copied = [o for o in context.open if isinstance(o, Op | Block)]
         if any(o is definition for o in copied):
             self.problems.append(names.recursive(definition.definition.name_span, definition.name, [definition.name] * 2))
             return None
         if len(copied) >= MAX_CALLS:
-            if not context.is_full:
-                context.is_full = True
-                context.problems.append(structure.calls_too_deep(span, MAX_CALLS))
+            context.is_full = True
+            context.problems.append(structure.calls_too_deep(span, MAX_CALLS))
+            return None
+        if copies.size >= MAX_COPIED:
+            copies.is_full = True
+            context.problems.append(structure.too_many_copies(span, MAX_COPIED))
             return None
         context.open.append(definition)
+        copies.depth += 1
         before = len(context.problems)
         copy: Definition
         if isinstance(definition, Op):
@@ -236,7 +247,9 @@ class ExpressionElaborator(CalleeElaborator):
             copy = replace(definition, bodies={}, expansions={})
             words = self._words_of_call(copy, (*settings, *self.given))
             copy.only_body = context.elaborate_block(copy, context, words, self.condition)
+            copies.size += len(copy.only_body.statements)
         context.open.pop()
+        copies.depth -= 1
         show_at_call(context.problems, before, span)
         return copy
 
