@@ -103,7 +103,7 @@ class Finalist(NamedTuple):
         rank: among the contestant's, from 0.
         reward: of the proxy task.
         latency: predicted, in milliseconds.
-        evaluations: how many proxy tasks the contestant ran.
+        evaluations: how many proxy tasks the contestant ran, those of the contestant whose finalists it takes included.
     """
 
     budget: int
@@ -182,6 +182,8 @@ def choose(budget: int, name: str, clock: Clock, given: argparse.Namespace) -> l
         assert best.size is not None
         chosen, widths = (best.size,), (best.architecture.fpn.width,)
     trials, count = list[tuple[float, str]](), 0
+    if contestant.of:
+        count = read_finalists(given)[budget, contestant.of][0].evaluations
     for space_name, space in open_spaces(budget, contestant, chosen, widths, given).items():
         evaluate = evaluation(space, given, sizes)
         found = search(

@@ -82,9 +82,9 @@ def check(
     library = Library(root or folder, problems, read)
     if path is not None:
         library.enter(path.resolve())
-    context = new_context(problems, lost, names, kept)
+    of_definitions = new_context(problems, lost, names)
     known = None if kept is None else kept.vocabulary(file, names)
-    vocabulary = _vocabulary(file, folder, library, context) if known is None else known
+    vocabulary = _vocabulary(file, folder, library, of_definitions) if known is None else known
     if kept is not None and known is None and not problems:
         kept.keep_vocabulary(file, vocabulary, names)
     check_unused_choices(file, vocabulary, problems, lost, names)
@@ -95,6 +95,9 @@ def check(
     node = _only_decoder(file, problems, lost)
     program = architecture = None
     if node is not None:
+        # Copies are counted apart, so that a decoder behind definitions that are kept has the limit of any other.
+        context = new_context(problems, lost, names, kept)
+        context.copies.is_full = of_definitions.copies.is_full
         program = elaborate(node, vocabulary, folder, library, context)
         architecture = _architecture(program, problems, lost)
         readable = lost is None and not any(p.code < "NAS2" for p in problems)  # a mended text has holes of its own

@@ -39,7 +39,7 @@ Position: TypeAlias = Literal["operand", "value", "callee", "attribute", "let"]
 
 @dataclass(slots=True)
 class Copies:
-    """How much of one text, and of the files that it brings in, has been elaborated anew for calls of what has holes.
+    """How much of a decoder, or of all definitions together, has been elaborated anew for calls of what has holes.
 
     Attributes:
         size: calls and statements in the bodies of what is copied.
@@ -68,7 +68,7 @@ class Context:
         is_full: a limit was met, and reported.
         names: where what names refer to is entered; None: nowhere.
         kept: what is kept of an earlier version of the text; None: nothing, and nothing is to be kept.
-        copies: of the decoder and of all definitions together.
+        copies: of the decoder, or of all definitions together.
     """
 
     problems: list[Diagnostic]

@@ -219,6 +219,7 @@ class BodyElaborator:
             return
         self._rounds *= rounds
         outer_turns = self._turns
+        binds_words = bool(node.variable) or any(isinstance(s, ast.Let) for s in node.body)
         group = self._groups.get(id(node))
         if group is None:
             header = " ".join(node.span.text.partition("{")[0].split())
@@ -228,7 +229,7 @@ class BodyElaborator:
         for number in turns:
             before = len(self.problems)
             self._turns = (*outer_turns, group, Group("turn", f"turn {number}", node.span))
-            self._turn(node, number, counted.condition(number))
+            self._turn(node, number, counted.condition(number), binds_words=binds_words)
             if self.expressions.context.is_full:
                 break
             if self._is_too_long:
@@ -251,15 +252,15 @@ class BodyElaborator:
             self.scope.setdefault(name, (None, span))
             self.expressions.lost_names.add(name)
 
-    def _turn(self, node: ast.Repeat, number: int, condition: Condition[Decision]) -> None:
+    def _turn(self, node: ast.Repeat, number: int, condition: Condition[Decision], *, binds_words: bool) -> None:
         """One turn of a `repeat`. What it binds is bound only in the fillings that have it; its `shared` ops end with it."""
         expressions = self.expressions
         outer_shared, outer_defined = expressions.shared, self._defined
         self._defined = {}
-        self._statements_of_turn(node, number, condition)
+        self._statements_of_turn(node, number, condition, binds_words=binds_words)
         expressions.shared, self._defined = outer_shared, outer_defined
 
-    def _statements_of_turn(self, node: ast.Repeat, number: int, condition: Condition[Decision]) -> None:
+    def _statements_of_turn(self, node: ast.Repeat, number: int, condition: Condition[Decision], *, binds_words: bool) -> None:
         expressions = self.expressions
         outer, outer_condition, outer_statements = expressions.words, expressions.condition, self.statements
         outer_kept = expressions.kept
@@ -269,12 +270,7 @@ class BodyElaborator:
             expressions.too_many_dependencies(node.last.span, "whether there is a turn")
             return
         is_certain = condition == outer_condition
-        if (
-            is_certain
-            and not node.variable
-            and not any(isinstance(s, ast.Let) for s in node.body)
-            and expressions.names is None
-        ):
+        if is_certain and not binds_words and expressions.names is None:
             for statement in node.body:
                 self.statement(statement)
             return

@@ -30,7 +30,9 @@ class Count(NamedTuple):
     turns: range
 
     def condition(self, turn: int) -> Condition[Decision]:
-        """When there is a turn of this number."""
+        """When there is a turn of this number, one of `turns`."""
+        if not isinstance(self.ends, Branch):
+            return ALWAYS
         return where(self.ends, lambda ends: ends[0] <= turn <= ends[1])
 
 

@@ -332,4 +332,4 @@ def test_the_quick_search_killed_in_trials_and_in_a_full_training(tmp_path: Path
     rows = ranked(out)
     assert len(rows) == 3
     assert {row[4] for row in rows} == {"ok"}
-    assert "fcos" in [row[0] for row in rows]
+    assert "gfl" in [row[0] for row in rows]

@@ -72,6 +72,13 @@ def test_the_papers_spaces() -> None:
     assert fpn.domains[7].alternatives == ("c2", "c3", "c4", "c5", "x1")
 
 
+@pytest.mark.parametrize("name", ["fcos", "gfl"])
+def test_a_family_has_the_decoder_that_it_is_named_after(name: str) -> None:
+    """As the first alternative of every choice."""
+    space = load_space(SPACES / f"{name}_family.nas").with_width(256)
+    assert nasdsl.loads(space.decode([0] * len(space.domains))).digest == nasdsl.load(SPACES.parent / f"{name}.nas").digest
+
+
 @pytest.mark.parametrize("space", spaces())
 def test_lossless(space: Space) -> None:
     rng = random.Random(0)
