@@ -222,9 +222,14 @@ def _sum_nodes(nodes: tuple[Node, ...], areas: Areas, counted: set[str]) -> tupl
     macs = params = published = 0
     values: dict[int, tuple[Value, list[int], Node]] = {}
     area = areas.area
+    known: dict[tuple[int, tuple[Feature, ...], Feature], Cost] = {}  # the turns of a `repeat` have the same layers
     for node in nodes:
         _, layer, _, operands, out, value, _, shared = node
-        m, p, f = layer_cost(layer, operands, out, area)
+        key_of_cost = id(layer), operands, out
+        found = known.get(key_of_cost)
+        if found is None:
+            found = known[key_of_cost] = layer_cost(layer, operands, out, area)
+        m, p, f = found
         if shared:
             p = 0 if shared in counted else p
             counted.add(shared)
