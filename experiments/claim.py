@@ -156,7 +156,7 @@ def open_spaces(
     """What a contestant chooses from, by name."""
     if not contestant.of:
         return {name: open_space(name, sizes, widths) for name in contestant.spaces}
-    decoders = [nasdsl.loads(one.text).with_prediction(PREDICTION) for one in read_finalists(given)[budget, contestant.of]]
+    decoders = [nasdsl.loads(one.text).with_prediction(PREDICTION) for one in finalists_of(budget, contestant.of, given)]
     spaces = [loads_space(decoder.canonical, backbone=BACKBONE, classes=3) for decoder in decoders]
     return {str(rank): space.with_detector(sizes, (BACKBONE,)) for rank, space in enumerate(spaces)}
 
@@ -178,12 +178,12 @@ def choose(budget: int, name: str, clock: Clock, given: argparse.Namespace) -> l
     chosen: tuple[tuple[int, int], ...] = tuple(sizes)
     widths: tuple[int, ...] = WIDTHS
     if name == "decoder":
-        best = nasdsl.loads(read_finalists(given)[budget, "grid"][0].text)
+        best = nasdsl.loads(finalists_of(budget, "grid", given)[0].text)
         assert best.size is not None
         chosen, widths = (best.size,), (best.architecture.fpn.width,)
     trials, count = list[tuple[float, str]](), 0
     if contestant.of:
-        count = read_finalists(given)[budget, contestant.of][0].evaluations
+        count = finalists_of(budget, contestant.of, given)[0].evaluations
     for space_name, space in open_spaces(budget, contestant, chosen, widths, given).items():
         evaluate = evaluation(space, given, sizes)
         found = search(
@@ -233,6 +233,14 @@ def plan(finalists: Mapping[tuple[int, str], Sequence[Finalist]], given: argpars
 def _append(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     with open(file, "a", encoding="utf-8") as out:
         out.write("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def finalists_of(budget: int, contestant: str, given: argparse.Namespace) -> list[Finalist]:
+    """Those that another contestant starts from."""
+    found = read_finalists(given).get((budget, contestant))
+    if found is None:
+        raise SystemExit(f"`{contestant}` has no finalists at {budget}x yet: add it to --contestants")
+    return found
 
 
 def read_finalists(given: argparse.Namespace) -> dict[tuple[int, str], list[Finalist]]:

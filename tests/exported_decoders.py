@@ -29,8 +29,9 @@ precision, those of TOOD 2.1e-4. What differs by more is compared with double pr
 torch's own, whose weights may be rounded otherwise.
 
 One result says little of how exact float32 can be: where a GroupNorm divides by next to nothing, the results of 4 modules whose
-weights differ by one rounding are 1 to 80 times as far from double precision as those of the module itself (in 8 of 357
-random decoders, which onnxruntime computed less exactly than torch by more than the factor of two).
+weights differ by one rounding are 3 to 46 times as far from double precision as those of the module itself (in the 8 of 357
+random decoders that onnxruntime computed less exactly than torch by more than the factor of two). In all 8 an epsilon of 1e-4
+in the place of 1e-5 in the GroupNorms is still seen.
 """
 
 ROUNDED = 4
@@ -79,14 +80,14 @@ def check(
         with torch.no_grad():
             found = run(given)
         assert list(found) == list(expected)
-        exact = None
+        exact, own = None, 0.0
         for name, tensor in expected.items():
             assert found[name].shape == tensor.shape, (name, size)
             worst, bound = _difference(found[name], tensor, units.get(name, 1)), BOUND
             if worst > bound:
                 if exact is None:
                     exact = _predictions(deepcopy(module).double(), {key: x.double() for key, x in given.items()})
-                own = _own_difference(module, given, exact, units)
+                    own = _own_difference(module, given, exact, units)
                 worst, bound = _difference(found[name], exact[name], units.get(name, 1)), max(BOUND, 2 * own)
             assert worst <= bound, (name, size, batch, worst, bound)
 

@@ -225,11 +225,11 @@ def _sum_nodes(nodes: tuple[Node, ...], areas: Areas, counted: set[str]) -> tupl
     known: dict[tuple[int, tuple[Feature, ...], Feature], Cost] = {}  # the turns of a `repeat` have the same layers
     for node in nodes:
         _, layer, _, operands, out, value, _, shared = node
-        key_of_cost = id(layer), operands, out
-        found = known.get(key_of_cost)
-        if found is None:
-            found = known[key_of_cost] = layer_cost(layer, operands, out, area)
-        m, p, f = found
+        alike = id(layer), operands, out
+        each = known.get(alike)
+        if each is None:
+            each = known[alike] = layer_cost(layer, operands, out, area)
+        m, p, f = each
         if shared:
             p = 0 if shared in counted else p
             counted.add(shared)

@@ -34,8 +34,8 @@ PRESETS: Final[Mapping[str, Mapping[str, Value]]] = {
         "improvements": False,
     },
     # The proxy task is that of small data, on images half as large as the detector's. Detectors of several sizes have a front,
-    # because with the reward alone the largest would be the best; docs/presets.md has what it takes. GFL's prediction is worth
-    # more on small data than any pyramid or head: docs/results.md.
+    # because with the reward alone the largest would be the best; docs/presets.md has what it takes. GFL's prediction was
+    # worth more on small data than the choice of pyramid and head: docs/results.md.
     "quick": {
         "file": "zoo:gfl_family",
         "strategy": "bayes",

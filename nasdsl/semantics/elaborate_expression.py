@@ -224,11 +224,11 @@ class ExpressionElaborator(CalleeElaborator):
             return definition
         if context.is_full or copies.is_full:
             return None
-        copied = [o for o in context.open if isinstance(o, Op | Block)]
-        if any(o is definition for o in copied):
+        around = [o for o in context.open if isinstance(o, Op | Block)]
+        if any(o is definition for o in around):
             self.problems.append(names.recursive(definition.definition.name_span, definition.name, [definition.name] * 2))
             return None
-        if len(copied) >= MAX_CALLS:
+        if len(around) >= MAX_CALLS:
             context.is_full = True
             context.problems.append(structure.calls_too_deep(span, MAX_CALLS))
             return None

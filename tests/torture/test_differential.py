@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from nasdsl.backends import onnx
+from nasdsl.backends.module import DecoderModule
 from nasdsl.training import trainer
 from torture import differential, resumed
 from torture.subject import Report
@@ -32,6 +35,25 @@ def test_a_norm_that_is_folded_wrongly_would_be_seen(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(differential, "for_inference", broken)
     with pytest.raises(AssertionError, match="folded"):
         differential.compare(3, Report())
+
+
+@pytest.mark.parametrize("number", [1123, pytest.param(1371, marks=pytest.mark.long)])
+def test_an_export_with_another_epsilon_would_be_seen(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where float32 is least exact: in these decoders a GroupNorm divides by next to nothing."""
+    module = differential.built(differential.text(number))
+    differential._onnx(module, number)
+    right = onnx.onnx_model
+
+    def broken(module: DecoderModule) -> Any:
+        wrong = deepcopy(module)
+        for part in wrong.modules():
+            if isinstance(part, nn.GroupNorm):
+                part.eps *= 10
+        return right(wrong)
+
+    monkeypatch.setattr(onnx, "onnx_model", broken)
+    with pytest.raises(AssertionError, match="cls_logits"):
+        differential._onnx(module, number)
 
 
 @pytest.mark.parametrize("number", [3, *(pytest.param(n, marks=pytest.mark.long) for n in range(4, 12))])
