@@ -62,7 +62,7 @@ test-wheel: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet build twine uv
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/packaging/try_wheel.py
 
-# Hours of fuzzing, comparing and killing, which may be stopped and go on behind the last case; docs/reliability.md has what came
+# Hours of fuzzing, comparing and killing, which may be stopped and go on with the cases that are left; docs/reliability.md has what came
 # of it. ONLY="fuzz differential" runs these subjects; MINUTES=10 ends each after this time; CASES=17 runs this case again.
 torture: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]' || echo "atheris is not there: the subject guided has nothing to do"

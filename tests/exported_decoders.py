@@ -30,11 +30,12 @@ torch's own, whose weights may be rounded otherwise.
 
 One result says little of how exact float32 can be: where a GroupNorm divides by next to nothing, the results of 4 modules whose
 weights differ by one rounding are 3 to 46 times as far from double precision as those of the module itself (in the 8 of 357
-random decoders that onnxruntime computed less exactly than torch by more than the factor of two). In all 8 an epsilon of 1e-4
-in the place of 1e-5 in the GroupNorms is still seen.
+random decoders that onnxruntime computed less exactly than torch by more than the factor of two), and those of 40 again half as
+far as those of 4 (in one of 360, where onnxruntime was 2.05 times as far as the 4). An epsilon of 1e-4 in the place of 1e-5 in
+the GroupNorms is still seen in each of these 9.
 """
 
-ROUNDED = 4
+ROUNDED = 24
 """Modules with weights that are rounded otherwise."""
 
 Run = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]

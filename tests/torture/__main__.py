@@ -32,13 +32,13 @@ def main() -> None:
             recorded = records.read(name)
             numbers = options.case or [
                 *records.open_findings(recorded),
-                *range(records.next_case(recorded), known.aim),
+                *records.not_run(recorded, known.aim),
             ]
             record = run(known, numbers, seconds=options.minutes and 60 * options.minutes, say=say)
             say(f"{name}: {record.total} {known.unit} on commit {record.commit}, {len(record.findings)} findings")
             found = found or bool(records.open_findings(records.read(name)))
     except KeyboardInterrupt:
-        say("stopped; the next `make torture` goes on behind the last case")
+        say("stopped; the next `make torture` runs the cases that are left")
         sys.exit(130)
     finally:
         page.write()

@@ -37,7 +37,17 @@ def size_of(number: int) -> tuple[tuple[int, int], int]:
 
 def compare(number: int, report: Report) -> None:
     """Compare all forms of the decoder of a case."""
-    written = text(number)
+    compare_forms(text(number), number, report, with_program=number % PROGRAM_EVERY == 5)
+
+
+def compare_forms(written: str, number: int, report: Report, *, with_program: bool = False) -> None:
+    """Compare all forms of a decoder.
+
+    Args:
+        written: the decoder's text.
+        number: of the case, which decides the sizes of the images.
+        with_program: whether the program of ``torch.export`` is one of the forms.
+    """
     report.about(written)
     graph, table = lowered(written)
     torch.manual_seed(0)  # the source's is made with the same
@@ -50,7 +60,7 @@ def compare(number: int, report: Report) -> None:
     module = built(written)
     _onnx(module, number)
     report.count("ONNX files equal")
-    if number % PROGRAM_EVERY == 5:
+    if with_program:
         _program(module, number)
         report.count("programs of torch.export equal")
     _folded(module, number)

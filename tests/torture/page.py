@@ -44,7 +44,9 @@ def table(name: str) -> str:
         number = len({finding["case"] for finding in record.findings})
         cells = [record.commit, f"{record.total:,}", number, _time(record.seconds), longest, f"{record.megabytes:.0f} MB"]
         rows.append(f"| {' | '.join(map(str, cells))} |")
-    lines = ["\n", *(row + "\n" for row in rows), "\n", _counts(found), "\n"]
+    aim = subject(name).aim
+    run = aim - sum(1 for _ in records.not_run(found, aim))
+    lines = ["\n", *(row + "\n" for row in rows), "\n", f"{run:,} of {aim:,} cases have been run. ", _counts(found), "\n"]
     lines.append(f"Machine: {'; '.join(dict.fromkeys(r.machine for r in found))}.\n")
     return "".join(lines) + "\n"
 
@@ -55,7 +57,7 @@ def _counts(found: list[Record]) -> str:
     left = records.open_findings(found)
     said = ", ".join(f"{name} {times:,}" for name, times in sums.items())
     is_open = f"open: cases {', '.join(map(str, left))}" if left else "no finding is open"
-    return f"Altogether: {said}; {is_open}.\n" if said else f"Altogether: {is_open}.\n"
+    return f"Counted, with those run again: {said}; {is_open}.\n" if said else f"{is_open.capitalize()}.\n"
 
 
 def _time(seconds: float) -> str:

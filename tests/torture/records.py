@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,9 +102,13 @@ def write(records: list[Record], subject: str, folder: Path = RESULTS) -> None:
     write_bytes(path_of(subject, folder), "".join(line + "\n" for line in lines).encode())
 
 
-def next_case(records: list[Record]) -> int:
-    """The first number behind all that were run."""
-    return max((last + 1 for record in records for _, last in record.cases), default=0)
+def not_run(records: list[Record], aim: int) -> Iterator[int]:
+    """The numbers below `aim` that no record has, in rising order."""
+    first = 0
+    for begin, end in sorted((begin, end) for record in records for begin, end in record.cases):
+        yield from range(first, min(begin, aim))
+        first = max(first, end + 1)
+    yield from range(first, aim)
 
 
 def open_findings(records: list[Record]) -> list[int]:

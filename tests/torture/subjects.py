@@ -9,8 +9,8 @@ from torture.subject import Subject
 MODULES = {
     name: f"torture.{name}"
     for name in (
-        "fuzz", "guided", "differential", "resumed", "strangers", "crashes", "kills", "workers", "pictures",
-        "metrics", "targets", "finite",
+        "fuzz", "guided", "differential", "mutated", "resumed", "strangers", "crashes", "kills", "workers",
+        "pictures", "metrics", "targets", "finite",
     )
 }  # fmt: skip
 

@@ -14,13 +14,22 @@ from torch import nn
 from nasdsl.backends import onnx
 from nasdsl.backends.module import DecoderModule
 from nasdsl.training import trainer
-from torture import differential, resumed
+from torture import differential, mutated, resumed
 from torture.subject import Report
 
 
 @pytest.mark.parametrize("number", [1000, 1001, *(pytest.param(n, marks=pytest.mark.long) for n in range(1002, 1010))])
 def test_all_forms_compute_the_same(number: int) -> None:
     differential.compare(number, Report())
+
+
+@pytest.mark.parametrize("first", [1000, *(pytest.param(n, marks=pytest.mark.long) for n in (1010, 1020))])
+def test_mutants_that_check_compute_the_same_in_all_forms(first: int) -> None:
+    report = Report()
+    for number in range(first, first + (2 if first == 1000 else 10)):
+        differential.compare_forms(mutated.text(number, report), number, report)
+    assert report.counts["ONNX files equal"] > 0
+    assert report.counts["mutants with errors, left out"] > 0
 
 
 def test_a_norm_that_is_folded_wrongly_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +46,7 @@ def test_a_norm_that_is_folded_wrongly_would_be_seen(monkeypatch: pytest.MonkeyP
         differential.compare(3, Report())
 
 
-@pytest.mark.parametrize("number", [1123, pytest.param(1371, marks=pytest.mark.long)])
+@pytest.mark.parametrize("number", [1123, *(pytest.param(n, marks=pytest.mark.long) for n in (1371, 1723))])
 def test_an_export_with_another_epsilon_would_be_seen(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where float32 is least exact: in these decoders a GroupNorm divides by next to nothing."""
     module = differential.built(differential.text(number))

@@ -47,9 +47,17 @@ def test_what_goes_wrong_in_a_case_is_found(results: Path) -> None:
     assert lines[REPORTS] == "reported"
     assert record.counts["run"] == 11, "of a process that ended nothing is counted"
     assert records.read(NAMED.name, results) == [record]
-    assert records.next_case([record]) == 13
+    assert list(records.not_run([record], 15)) == [13, 14]
     again = run(NAMED, [13, 14], folder=results)
     assert again.cases == [[0, 14]]
+
+
+def test_what_is_left_is_run_whatever_was_run_of_it_alone() -> None:
+    one = Record(NAMED.name, "earlier", "this", cases=[[2, 3], [7, 7]])
+    other = Record(NAMED.name, "later", "this", cases=[[3, 4], [20, 30]])
+    assert list(records.not_run([one, other], 10)) == [0, 1, 5, 6, 8, 9]
+    assert list(records.not_run([one, other], 3)) == [0, 1]
+    assert list(records.not_run([], 2)) == [0, 1]
 
 
 def test_a_finding_is_closed_by_a_later_run_without_it(results: Path) -> None:

@@ -85,7 +85,7 @@ MISPLACED = Code(
 TOO_MANY = Code(
     "NAS410",
     "a decoder that expands beyond the limits",
-    "`repeat` makes at most 100,000 statements, a decoder has at most 250,000 layers and a head's chain 10,000, calls nest at "
+    "`repeat` makes at most 50,000 statements, a decoder has at most 250,000 layers and a head's chain 10,000, calls nest at "
     "most 150 deep, the bodies of ops included, and files that use files at most 64. Ops and blocks with holes are expanded "
     "for each of their calls, into at most 50,000 calls and statements.",
     decoder("x = skip(c3)\nrepeat 1000000000 { x = conv_3x3(x) }\noutput p3 = x"),
