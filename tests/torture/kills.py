@@ -38,6 +38,8 @@ TRAIN = [
     "--workers", "0", "--data", "shapes:8", "--val-split", "train", "--set", "log_every=1", "--set", "checkpoint_every=1",
     "--set", "evaluate_every=1",
 ]  # fmt: skip
+WORKERS = {"inline": "inline", "process": "process:2", "folder": "folder:{folder}/shared", "ray": "ray:2"}
+"""Of a search, by name."""
 VARYING = ("time", "seconds", "seconds_left", "images_per_s", "waiting")
 
 
@@ -51,7 +53,9 @@ class Work:
         results: of the folder; equal for all that end.
         keeps: what of a folder must still be there, byte for byte, when the command goes on.
         workers: arguments of a worker that is beside it.
-        weight: how often it is chosen.
+        ends_within: seconds after its death in which the processes that it started must have ended. Ray's agents look for their
+            server for 60 seconds before they give up (``gcs_rpc_server_reconnect_timeout_s``).
+        weight: how often it is chosen; as often each of search, with each kind of workers, train, export, report, cache.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Work:
     now: Callable[[Path], bytes] = lambda folder: b""
     workers: Callable[[Path], list[str]] | None = None
     weight: int = 1
+    ends_within: float = 30
 
 
 def search(workers: str, folder: Path, prepared: Path) -> list[str]:
@@ -162,17 +167,16 @@ def of_cache(folder: Path) -> Any:
 WORKS = (
     *(
         Work(
-            f"search, {name}", partial(search, workers), of_search, ("--resume",), finished, of_journal, weight=weight,
+            f"search, {name}", partial(search, workers), of_search, ("--resume",), finished, of_journal, weight=3,
+            ends_within=75 if name == "ray" else 30,
             workers=(lambda folder: ["worker", str(folder / "shared"), "--idle", "60"]) if name == "folder" else None,
         )
-        for name, workers, weight in (
-            ("inline", "inline", 4), ("process", "process:2", 2), ("folder", "folder:{folder}/shared", 2), ("ray", "ray:2", 1),
-        )
+        for name, workers in WORKERS.items()
     ),
-    Work("train", train, of_training, ("--resume",), trained, of_log, weight=6),
-    Work("feature cache", cache, of_cache, weight=6),
+    Work("train", train, of_training, ("--resume",), trained, of_log, weight=3),
+    Work("feature cache", cache, of_cache, weight=3),
     *(Work(f"export {suffix}", partial(export, suffix), partial(of_export, suffix)) for suffix in (".onnx", ".py", ".pt2")),
-    Work("report", report, of_report),
+    Work("report", report, of_report, weight=3),
 )  # fmt: skip
 WITHOUT_RAY = tuple(work.name for work in WORKS if "ray" not in work.name)
 
@@ -244,7 +248,7 @@ class UnbrokenWorks:
                 report.count(f"kills, {work.name}", code == -9)
                 if code not in (0, -9):
                     report.finding(f"{report.text}: it ended with code {code}: {tail(folder)}")
-                if left := command.left_behind():
+                if left := command.left_behind(work.ends_within):
                     report.finding(f"{report.text}: its death leaves processes: {left}")
                     command.kill_all()
                 for file, problem in half_files(folder):
@@ -333,4 +337,4 @@ def start(folder: Path, only: tuple[str, ...] | None = None) -> Iterator[Case]:
     yield lambda number, report: unbroken.case(number, report, only)
 
 
-SUBJECT = Subject("kills", "commands", 300, start, hang=3600, per_process=100)
+SUBJECT = Subject("kills", "commands", 720, start, hang=3600, per_process=100)
