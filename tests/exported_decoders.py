@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from typing import Any
 
 import name_free_weights
 import random_decoders
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 import nasdsl
-from nasdsl.backends.module import DecoderModule
+from nasdsl.backends.module import DecoderModule, Prediction
 from nasdsl.nn import DeformConv2d, Scale, SelfAttention2d, WeightedAdd
 from nasdsl.predictions import Fcos
 
@@ -77,7 +78,7 @@ def check(
     units = {f"{level}.bbox_reg": 2**k if in_strides else 1 for level, k in module.graph.levels.items()}
     for size, batch in sizes:
         given = features(module, size, batch)
-        expected = _predictions(module, given)
+        expected = predictions(module, given)
         with torch.no_grad():
             found = run(given)
         assert list(found) == list(expected)
@@ -87,16 +88,16 @@ def check(
             worst, bound = _difference(found[name], tensor, units.get(name, 1)), BOUND
             if worst > bound:
                 if exact is None:
-                    exact = _predictions(deepcopy(module).double(), {key: x.double() for key, x in given.items()})
-                    own = _own_difference(module, given, exact, units)
+                    exact = predictions(deepcopy(module).double(), {key: x.double() for key, x in given.items()})
+                    own = own_difference(module, given, exact, units)
                 worst, bound = _difference(found[name], exact[name], units.get(name, 1)), max(BOUND, 2 * own)
             assert worst <= bound, (name, size, batch, worst, bound)
 
 
-def _own_difference(
+def own_difference(
     module: DecoderModule, given: Mapping[str, Tensor], exact: Mapping[str, Tensor], units: Mapping[str, float]
 ) -> float:
-    """How far torch's float32 is from double precision, with the module's weights and with their neighbours."""
+    """How far torch's results are from exact ones, with the module's weights and with their neighbours."""
     generator = torch.Generator().manual_seed(0)
     modules = [module]
     for _ in range(ROUNDED):
@@ -110,16 +111,16 @@ def _own_difference(
     return max(
         _difference(found, exact[name], units.get(name, 1))
         for one in modules
-        for name, found in _predictions(one, given).items()
+        for name, found in predictions(one, given).items()
     )
 
 
-def _predictions(module: DecoderModule, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def predictions(form: Callable[[Any], Mapping[str, Prediction]], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """By level and name, as an exported model has them."""
     with torch.no_grad():
         return {
             f"{level}.{name}": tensor
-            for level, prediction in module(given).items()
+            for level, prediction in form(given).items()
             for name, tensor in prediction._asdict().items()
             if tensor is not None
         }

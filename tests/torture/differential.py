@@ -10,14 +10,15 @@ from pathlib import Path
 import random_decoders
 import torch
 from agreement import CLASSES, check_macs, check_parameters, check_source, lowered
-from exported_decoders import built, check, features, session
+from exported_decoders import built, check, features, own_difference, predictions, session
 
 from nasdsl.backends.inference import for_inference
 from nasdsl.backends.module import DecoderModule, build
 from torture.subject import Case, Report, Subject
 
 EXACT = 1e-6
-"""Largest relative difference of two forms in double precision: there is no rounding to speak of."""
+"""Largest relative difference of two forms in double precision: there is no rounding to speak of, but in heads of some 40
+layers and more, where each GroupNorm enlarges what the last one made of it. There it is twice what other roundings make."""
 
 PROGRAM_EVERY = 25
 """One of so many decoders goes through ``torch.export``, which takes half a minute for most; the other forms take less than a
@@ -63,7 +64,7 @@ def compare_forms(written: str, number: int, report: Report, *, with_program: bo
     if with_program:
         _program(module, number)
         report.count("programs of torch.export equal")
-    _folded(module, number)
+    _folded(module, number, report)
     report.count("folded and channels last equal")
 
 
@@ -80,23 +81,22 @@ def _program(module: DecoderModule, number: int) -> None:
         check(module, trace(module).module(), [size_of(number)])
 
 
-def _folded(module: DecoderModule, number: int) -> None:
+def _folded(module: DecoderModule, number: int, report: Report) -> None:
     """In double precision, so that the smallest mistake shows."""
     module = module.double()
     given = {name: value.double() for name, value in features(module, *size_of(number)).items()}
     laid_out = {name: value.to(memory_format=torch.channels_last) for name, value in given.items()}
-    with torch.no_grad():
-        expected = module(given)
-        forms = {
-            "folded": for_inference(module)(given),
-            "channels last": module.to(memory_format=torch.channels_last)(laid_out),
-        }
-    for form, found in forms.items():
-        for level, prediction in expected.items():
-            for name, one, other in zip(prediction._fields, prediction, found[level], strict=True):
-                if one is not None:
-                    worst = ((one - other).abs() / one.abs().clamp(min=1)).max().item()
-                    assert worst <= EXACT, (form, level, name, worst)
+    expected = predictions(module, given)
+    found = {"folded": predictions(for_inference(module), given)}
+    found["channels last"] = predictions(module.to(memory_format=torch.channels_last), laid_out)
+    bound = EXACT
+    for form, results in found.items():
+        for name, tensor in results.items():
+            worst = float(((expected[name] - tensor).abs() / expected[name].abs().clamp(min=1)).max())
+            if worst > bound == EXACT:
+                bound = max(EXACT, 2 * own_difference(module, given, expected, {}))
+                report.count("results that double precision rounds by more than 1e-6", bound > EXACT)
+            assert worst <= bound, (form, name, worst, bound)
 
 
 @contextmanager
