@@ -201,6 +201,9 @@ TEXTS: dict[str, tuple[str, int, set[str]]] = {
         {"NAS301"},
     ),
     "100,000 operands": (decoder(f"output p3 = add({', '.join(['c3'] * 100_000)})"), FINDINGS, {"NAS301"}),
+    "100,000 numbers among the operands": (decoder(f"output p3 = add(c3, {', '.join(['1'] * 100_000)})"), FINDINGS, {"NAS301"}),
+    "65 operands, 64 of them numbers": (decoder(f"output p3 = mul(c3, {', '.join(['1'] * 64)})"), FINDINGS, {"NAS301"}),
+    "64 operands, 63 of them numbers": (decoder(f"output p3 = mul(c3, {', '.join(['1'] * 63)})"), FINE, set()),
     "100,000 outputs": (decoder("output " + ", ".join(f"p{i} = c3" for i in range(3, 100_000))), FINDINGS, {"NAS406"}),
     "100,000 layers in the head": (
         decoder("output p3 = c3").replace("{ skip }", "{ " + " -> ".join(["relu"] * 100_000) + " }"),

@@ -68,7 +68,12 @@ class ExpressionElaborator(CalleeElaborator):
             values, numbers = self._values_and_numbers(node.operands, constants)
         operands = tuple([reference(o) if type(o) is ast.Reference else operand(o, node) for o in values])
         if numbers:
-            settings = (*settings, _constant(next(iter(constants)), numbers))
+            if (
+                len(node.operands) > primitives.MAX_OPERANDS >= len(values)
+            ):  # too many values are reported where they are inferred
+                given, most = len(node.operands), primitives.MAX_OPERANDS
+                self.problems.append(types.operand_count(node.callee_span, node.callee_span.text, given, 2, most))
+            settings = (*settings, _constant(next(iter(constants)), numbers[: primitives.MAX_OPERANDS]))
         variant = _variant(target, settings) if settings else None
         if variant is not None and isinstance(target, Target):
             target, settings = target._replace(callee=variant), self._without_twins(settings, variant.last)

@@ -73,7 +73,7 @@ OTHER_OPS: Final[Mapping[str, str]] = {
 """Ops that are not here, or under a name that means something else too; keys as those of `SAME_OPS`."""
 
 _GROUP_NORM: Final = re.compile(r"gn\d+")
-_KERNEL: Final = re.compile(r"(conv|sep|dconv)_?(\d+)x(\d+)")
+_KERNEL: Final = re.compile(r"(conv|sep|dconv)_?(\d{1,2})x(\d{1,2})")
 
 SAME_WORDS: Final[Mapping[str, str]] = {
     **SAME_OPS,
