@@ -39,7 +39,7 @@ def nas_fcos(lists: str, head: str | None, share: int | None, width: int | None)
     from nasdsl.semantics.files import UnreadableFile
 
     try:
-        if not lists.lstrip().startswith("["):
+        if not lists.lstrip().startswith(("[", "(")):
             if head is not None or share is not None or width is not None:
                 fail("--head, --share and --width are for LISTS; a configuration file has its own values")
             click.echo(read_config(lists), nl=False)

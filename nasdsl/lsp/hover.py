@@ -12,10 +12,11 @@ from nasdsl.lsp.documents import Document, Documents
 from nasdsl.lsp.figures import Amount
 from nasdsl.lsp.structure import statement_of
 from nasdsl.predictions import find_kind
-from nasdsl.predictions.kind import checked_maps, kind_fields
+from nasdsl.predictions.kind import checked_maps
 from nasdsl.report.formatting import amount as shown
 from nasdsl.report.formatting import percent
 from nasdsl.semantics.attributes import Accepts
+from nasdsl.semantics.infer_prediction import COMMON, kind_attributes
 from nasdsl.semantics.resolved_names import Symbol
 from nasdsl.syntax import ast
 
@@ -185,8 +186,9 @@ def _prediction(analysis: Analysis, name: str) -> str:
     cls = find_kind(name)
     if cls is None:
         return ""
-    fields = "".join(f"\n- `{field.name}`" for field in kind_fields(cls))
-    parts = [describe.code(f"predict {name}"), " ".join((cls.__doc__ or "").split("\n\n")[0].split()), fields.strip()]
+    accepted = {**kind_attributes(cls), **COMMON}
+    fields = "\n".join(f"- {describe.attribute(name, accepts)}" for name, accepts in accepted.items())
+    parts = [describe.code(f"predict {name}"), " ".join((cls.__doc__ or "").split("\n\n")[0].split()), fields]
     figures = analysis.figures
     if figures.graph is not None and figures.table is not None:
         maps = {m.name for m in checked_maps(figures.graph.predict)}

@@ -67,6 +67,50 @@ def test_hover_over_a_primitive_and_an_attribute(ed: Editor) -> None:
     assert "`max`" in hover(ed, "op f(x) = pool(x, k=3, kind=max)", "max")
 
 
+NAMES = """\
+op gate(x, k=3) = conv(x, k=k, act=act)
+block two(a) -> (b) { b = gate(a) }
+decoder d {
+  let n = 2
+  input c3
+  fpn(width=64, norm=bn) {
+    x = gate(c3)
+    repeat i in 1..n { x = two(x) }
+    output p3 = x
+  }
+  head(width=64, norm=gn) { conv_3x3 * n }
+  predict gfl(bins=8)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("word", "number", "says"),
+    [
+        ("x, k=k", 0, "operand of what is defined here"),
+        ("k, act", 0, "attribute of what is defined here"),
+        ("act)", 0, "The attribute of the section that contains the call."),
+        ("a) ->", 0, "operand of what is defined here"),
+        ("n {", 0, "let n = 2"),
+        ("n }", 0, "let n = 2"),
+        ("i in", 0, "repeat i in 1..n"),
+        ("gfl", 0, "predict gfl"),
+        ("bins", 0, "(of `gfl`)"),
+        ("two(x)", 0, "block two(a) -> (b)"),
+    ],
+)
+def test_hover_over_names_of_all_kinds(ed: Editor, word: str, number: int, says: str) -> None:
+    assert says in hover(ed, NAMES, word, number)
+
+
+def test_hover_over_a_prediction_has_its_attributes_and_its_cost(ed: Editor) -> None:
+    text = hover(ed, NAMES, "gfl")
+    assert "- `bins`: a whole number from 1 to 256; default `16`\n- `kernel`: an odd number from 1 to 3; default `3`" in text
+    costs = {node.name: node for node in nasdsl.loads(NAMES).cost().nodes}
+    for name in ("cls_logits", "bbox_reg"):
+        assert f"| {name} | {amount(costs[name].macs)} | {amount(costs[name].params)} |" in text
+
+
 def test_hover_over_a_layer_of_the_head_has_its_cost(ed: Editor) -> None:
     rows = [n for n in nasdsl.loads(FCOS).cost().nodes if n.name in ("cls 1", "box 1")]
     assert sum(r.macs for r in rows) == pytest.approx(21.4e9, rel=0.01)
