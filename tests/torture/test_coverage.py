@@ -70,7 +70,7 @@ def test_the_table() -> None:
     assert "| altogether | 15 | 80.0% | 4 | 25.0% |" in text
     assert "| on a GPU alone | 1 | 2 | `a/b.py` 3 |" in text
     assert "never" not in text
-    assert "- `a/b.py::f`: lines 3, 4\n- `a/c.py`: from 1 to 2\n" in text
+    assert "| no reason yet | 2 | 1 | `a` 3 |" in text
     assert "a/b.py::C.g" not in text
 
 

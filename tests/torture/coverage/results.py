@@ -77,8 +77,7 @@ def summary(report: Path, tests: str) -> Covered:
     sums: dict[str, list[int]] = {}
     places = []
     for path, file in sorted(files.items()):
-        folder = Path(path).parent.as_posix().split("/")
-        part = sums.setdefault("/".join(folder[:2]), [0, 0, 0, 0])
+        part = sums.setdefault(_package(path), [0, 0, 0, 0])
         found = file["summary"]
         for at, key in enumerate(("num_statements", "covered_lines", "num_branches", "covered_branches")):
             part[at] += found[key]
@@ -151,9 +150,11 @@ def table(covered: Covered | None, why: Mapping[str, Sequence[str]]) -> str:
         if places:
             where = ", ".join(f"`{path}` {n}" for path, n in _by_file(places).items())
             causes.append(f"| {reason} | {sum(len(p.lines) for p in places)} | {sum(len(p.ways) for p in places)} | {where} |")
-    left = [f"- {place.said}" for place in without_reason(covered, why)]
+    left = list(without_reason(covered, why))
+    if left:
+        where = ", ".join(f"`{package}` {n}" for package, n in _by_package(left).items())
+        causes.append(f"| no reason yet | {sum(len(p.lines) for p in left)} | {sum(len(p.ways) for p in left)} | {where} |")
     parts = ["\n".join(rows), "\n".join(causes)]
-    parts += ["Not run, and without a reason yet:\n\n" + "\n".join(left)] if left else []
     parts.append(f"Tests: {covered.tests}, on commit {covered.commit}. Machine: {covered.machine}.")
     return "\n" + "\n\n".join(parts) + "\n\n"
 
@@ -164,6 +165,20 @@ def _numbers(part: Part) -> tuple[int, int, int, int]:
 
 def _share(some: int, of: int) -> str:
     return f"{some / of:.1%}" if of else "none"
+
+
+def _by_package(places: Sequence[Place]) -> dict[str, int]:
+    """Lines and branches that are not run, by package; the most first."""
+    found: dict[str, int] = {}
+    for path, number in _by_file(places).items():
+        package = _package(path)
+        found[package] = found.get(package, 0) + number
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def _package(path: str) -> str:
+    """The package that a file is counted with: of the first two folders."""
+    return "/".join(Path(path).parent.as_posix().split("/")[:2])
 
 
 def _by_file(places: Sequence[Place]) -> dict[str, int]:
