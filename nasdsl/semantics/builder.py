@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import structure, types
-from nasdsl.layers import CustomLayer, Feature, Input, Layer, LayerError
+from nasdsl.layers import Feature, Input, Layer, LayerError
 from nasdsl.semantics.architecture import Application, Group, Value, ValueKind
 from nasdsl.semantics.expansion_cache import Added, BlockExpansion, Expansion, StatementExpansion
 from nasdsl.semantics.shared_weights import SharedExpansion
@@ -117,11 +117,6 @@ class LayerBuilder:
             feature = layer.infer(features)
         except LayerError as error:
             self._misfit(error, inputs, place, span, site)
-            return UNFIT
-        except Exception as error:
-            if not isinstance(layer, CustomLayer):
-                raise
-            self._misfit(LayerError("custom", f"`{layer.kind}` fails: {error!r}"), inputs, place, span, site)
             return UNFIT
         name = self._unique(f"{path}.{layer.kind}" if path else layer.kind, "")
         built.append(Application(layer, inputs, feature, name, self.owner, place))

@@ -198,7 +198,9 @@ class PrimitiveInference(ABC):
             word = frame.words.get(value.name)
             if home is not None and not isinstance(word, Unknown):
                 binding = frame.scope.get(word) if isinstance(word, str) else None
-                if binding is None:
+                if binding is None and word is not None:
+                    self.problems.append(types.level_of_attribute(frame.site or value.span, value.name, str(word)))
+                elif binding is None:
                     self.unknown_value(value.name, value.span, frame, home)
         if binding is not None and binding.index == NOTHING:
             self.problems.append(holes.no_operands(frame.site or value.span))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nasdsl.diagnostics import Diagnostic
 from nasdsl.diagnostics.catalogue import heads, types
-from nasdsl.layers import UNKNOWN_WIDTH, WITHOUT_WEIGHTS, CustomLayer, Feature, Input, LayerError
+from nasdsl.layers import UNKNOWN_WIDTH, WITHOUT_WEIGHTS, Feature, Input, LayerError
 from nasdsl.semantics.architecture import FpnPart, HeadLayer, HeadPart, PredictionPart, Tower
 from nasdsl.semantics.builder import UNFIT
 from nasdsl.semantics.conditions import ALWAYS
@@ -124,11 +124,5 @@ def _width_behind(layer: HeadLayer, width: int, level: str, of_level: int, probl
             features.append(application.layer.infer([features[i] for i in application.inputs]))
         except LayerError as error:
             problems.append(types.level_misfit(application.span, error.kind, str(error), level, of_level))
-            return UNKNOWN_WIDTH
-        except Exception as error:
-            if not isinstance(application.layer, CustomLayer):
-                raise
-            message = f"`{application.layer.kind}` fails: {error!r}"
-            problems.append(types.level_misfit(application.span, "custom", message, level, of_level))
             return UNKNOWN_WIDTH
     return features[layer.result].width

@@ -17,6 +17,7 @@ from nasdsl.semantics.elaborate_expression import MAX_CALLS
 from nasdsl.semantics.signature import accepted
 from nasdsl.semantics.vocabulary import Op, prelude
 
+POOLED = "x = global_pool(c3, kind=avg)"
 AFTER = "\n} head(width=64, norm=gn) { conv_3x3 } predict fcos(centerness=cls) }"
 
 
@@ -359,3 +360,31 @@ def test_batch_norm_of_a_pooled_value_in_a_head() -> None:
     before = "op gated(x) = mul(x, sigmoid(conv_1x1(global_pool(x, kind=avg), act=none)))"
     whole = text("output p3 = c3", before).replace("norm=gn) { conv_3x3", "norm=bn) { gated")
     assert [(p.code, p.span.text) for p in checked(whole).problems] == [("NAS903", "gated")]
+
+
+@pytest.mark.parametrize(
+    ("before", "body", "code", "message"),
+    [
+        ("op f(x, k=a[1]) = conv(x, k=k)", "output p3 = f(c3)", "NAS303", "`conv` does not take `k=a1`"),
+        ("op f(x, k=a[0.5]) = conv(x, k=k)", "output p3 = f(c3)", "NAS303", "`0.5` cannot number a name"),
+        ("op f(x, n=y) = resize(x, to=n)", "output p3 = f(c3)", "NAS303", "`n=y` names no level"),
+        ("op f(x, n=3) = resize(x, to=n)", "output p3 = f(c4, n=c3)", "NAS303", "`n=c3` names no level"),
+        ("op f(x, n=3) = resize(x, to=n)", "output p3 = f(c4, n=0.5)", "NAS303", "`n=0.5` names no level"),
+        ("op f(x) = resize(x, to=n)", "output p3 = f(c4)", "NAS202", "no value is called `n`"),
+        ("op f(x, n=3) = resize(x, to=n)", "output p3 = f(c4, n=17)", "NAS303", "`to=17` of `resize`"),
+        ("op f(x, n=3) = add(x, conv_3x3(n))", "output p3 = f(c3)", "NAS202", "no value is called `n`"),
+        ("", f"{POOLED} output p3 = resize(x, to=3)", "NAS309", "a globally pooled value has no resolution to change"),
+        ("", f"{POOLED} output p3 = resize(c3, to=x)", "NAS309", "`x` has no resolution"),
+        ("", "output p3 = resize(c3, to=17)", "NAS303", "`to=17` of `resize`"),
+        ("op f(x) = conv_3x3(x)", "a, b = f(c3) output p3 = a", "NAS310", "`f` gives 1 value for 2 names"),
+    ],
+)  # fmt: skip
+def test_what_an_op_cannot_be_given(before: str, body: str, code: str, message: str) -> None:
+    assert [(d.code, d.message) for d in found(body, before) if d.severity == "error"] == [(code, message)]
+
+
+@pytest.mark.parametrize("size", [3, "c3"])
+def test_an_op_resizes_to_a_number_or_to_a_value(size: object) -> None:
+    attribute = "n" if size == "c3" else "n=3"
+    call = "f(c4, c3)" if size == "c3" else "f(c4)"
+    assert codes(f"output p3 = {call}", f"op f(x, {attribute}) = resize(x, to=n)") == []

@@ -319,6 +319,14 @@ def resize_target(span: Span, value: object) -> Diagnostic:
     return BAD_VALUE(span, f"`to={value}` of `resize`", label="expected a value, or the number of a level from 0 to 16")
 
 
+def level_of_attribute(span: Span, name: str, word: str) -> Diagnostic:
+    """An attribute of an op that is the ``to=`` of a resize, and is neither a level nor a value that the op knows."""
+    return BAD_VALUE(
+        span, f"`{name}={word}` names no level", label="expected the number of a level from 0 to 16",
+        help=f"to resize to a value, let the op take it as an operand: `{name}` without a default",
+    )  # fmt: skip
+
+
 def no_resolution(span: Span, name: str) -> Diagnostic:
     """``to=`` names a globally pooled value."""
     return NO_LEVEL(span, f"`{name}` has no resolution", label="expected a value with a level")
