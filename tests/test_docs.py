@@ -460,6 +460,14 @@ def test_the_limits_are_the_packages() -> None:
     }
 
 
+def test_the_explanation_of_the_limits_has_their_numbers() -> None:
+    numbers = [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*\b", CODES["NAS410"].text)]
+    assert numbers == [
+        elaborate_body.MAX_STATEMENTS, builder.MAX_LAYERS, infer_head.MAX_STEPS, elaborate_expression.MAX_CALLS,
+        library.MAX_OPEN, elaborate_expression.MAX_COPIED,
+    ]  # fmt: skip
+
+
 def test_the_reserved_words_are_the_scanners() -> None:
     found = re.search(r"These words are reserved: ([^.]*)\.", LANGUAGE.read_text(encoding="utf-8"))
     assert found is not None
