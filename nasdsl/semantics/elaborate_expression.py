@@ -65,15 +65,10 @@ class ExpressionElaborator(CalleeElaborator):
         numbers: list[ast.Attribute] = []
         constants = _constants_of(target)
         if constants != _NO_CONSTANT:
-            values, numbers = self._values_and_numbers(node.operands, constants)
+            values, numbers = self._values_and_numbers(node, constants)
         operands = tuple([reference(o) if type(o) is ast.Reference else operand(o, node) for o in values])
         if numbers:
-            if (
-                len(node.operands) > primitives.MAX_OPERANDS >= len(values)
-            ):  # too many values are reported where they are inferred
-                given, most = len(node.operands), primitives.MAX_OPERANDS
-                self.problems.append(types.operand_count(node.callee_span, node.callee_span.text, given, 2, most))
-            settings = (*settings, _constant(next(iter(constants)), numbers[: primitives.MAX_OPERANDS]))
+            settings = (*settings, _constant(next(iter(constants)), numbers))
         variant = _variant(target, settings) if settings else None
         if variant is not None and isinstance(target, Target):
             target, settings = target._replace(callee=variant), self._without_twins(settings, variant.last)
@@ -117,10 +112,14 @@ class ExpressionElaborator(CalleeElaborator):
             return syntax.arithmetic_on_values(node.span)
         return syntax.number_as_operand(node.span, reader.callee if isinstance(reader.callee, str) else "")
 
-    def _values_and_numbers(self, nodes: Sequence[Any], constants: set[str]) -> tuple[list[Any], list[ast.Attribute]]:
-        """The operands of ``mul`` or ``add``, apart from the numbers among them; `constants` as of `_constants_of`."""
+    def _values_and_numbers(self, call: ast.Call, constants: set[str]) -> tuple[list[Any], list[ast.Attribute]]:
+        """The operands of ``mul`` or ``add``, apart from the numbers among them, of which there are `MAX_OPERANDS` at most.
+
+        `constants`: as of `_constants_of`.
+        """
         values: list[Any] = []
         numbers: list[ast.Attribute] = []
+        nodes: Sequence[Any] = call.operands
         for node in nodes:
             are = set(self._numbers_among(node, ()))
             if True not in are:
@@ -133,7 +132,10 @@ class ExpressionElaborator(CalleeElaborator):
                     holes.values_and_numbers(node.span, constants) if is_mixed else syntax.number_of_several_calls(node.span)
                 )
                 values.append(ast.NamedHole(node.span, ""))  # is reported, and how many operands there are is not known
-        return values, numbers
+        most = primitives.MAX_OPERANDS
+        if numbers and len(call.operands) > most >= len(values):  # more values are reported where the call is inferred
+            self.problems.append(types.operand_count(call.callee_span, call.callee_span.text, len(call.operands), 2, most))
+        return values, numbers[:most]
 
     def _numbers_among(self, node: Any, within: tuple[str, ...]) -> Iterator[bool]:
         """Whether an operand is a number; of a hole, for each alternative. `within`: choices that it is an alternative of."""
