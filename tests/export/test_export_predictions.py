@@ -114,9 +114,8 @@ def test_whole_detectors_as_onnx_and_source(predict: str, tmp_path: Path) -> Non
     with torch.no_grad():
         expected = model(x)
         found = emitted(x)
-    for ours, theirs in zip(expected, found, strict=True):
-        assert torch.allclose(ours["boxes"], theirs["boxes"], atol=1e-3)
-        assert torch.equal(ours["labels"], theirs["labels"])
+    as_arrays = [(one["boxes"].numpy(), one["scores"].numpy(), one["labels"].numpy()) for one in found]
+    assert exports.check_detections(as_arrays, expected) > 10
 
 
 @pytest.mark.long
