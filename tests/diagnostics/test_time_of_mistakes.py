@@ -13,6 +13,7 @@ from machine_speed import slowness
 from nasdsl.decoder import check_source
 from nasdsl.diagnostics import Diagnostic, Source, did_you_mean
 from nasdsl.diagnostics.diagnostic import MAX_CANDIDATES, MAX_COMPARED, MAX_WORD
+from nasdsl.semantics.elaborate_body import MAX_STATEMENTS
 
 SECONDS = 1.0  # of processor time; each takes less than a third on a quiet machine
 
@@ -32,7 +33,7 @@ REPEAT = "    x0 = skip(c3)\n    repeat t in 1..{rounds} {{ x[t] = conv_3x3({rea
 
 TEXTS = {
     "a wrong name in a repeat": (decoder(REPEAT.format(rounds=999, read="y")), {"NAS202"}),
-    "a wrong name in a long repeat": (decoder(REPEAT.format(rounds=99_999, read="y")), {"NAS202"}),
+    "a wrong name in a long repeat": (decoder(REPEAT.format(rounds=MAX_STATEMENTS, read="y")), {"NAS202"}),
     "a wrong name in a repeat below many others": (
         decoder(lines("    a_value_with_a_long_name_{i} = skip(c3)", 400) + "\n" + REPEAT.format(rounds=999, read="a_value")),
         {"NAS202", "NAS901"},
