@@ -180,6 +180,8 @@ def _statement(tokens: list[Tok], body_at: int) -> str:
 
 def _begins_assignment(tokens: list[Tok], equal: int) -> bool:
     """Whether ``=`` is that of an assignment, and not of a `let` or a binding of an output."""
+    if equal < 2:  # at the beginning of a text
+        return tokens[0].type not in _STATEMENTS
     at = equal - 1
     while at > 0 and tokens[at].type in ("NAME", "COMMA", "RSQB", "LSQB", "NUMBER"):
         at -= 1
