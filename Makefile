@@ -62,8 +62,8 @@ test-wheel: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet build twine uv
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/packaging/try_wheel.py
 
-# Hours of fuzzing, comparing and killing, which may be stopped and go on with the cases that are left; docs/reliability.md has what came
-# of it. ONLY="fuzz differential" runs these subjects; MINUTES=10 ends each after this time; CASES=17 runs this case again.
+# Hours of fuzzing, comparing and killing, which may be stopped and go on with the cases that are left; docs/reliability.md has
+# what came of it. ONLY="fuzz differential" runs these subjects; MINUTES=10 ends each after this time; CASES=17 runs this case again.
 torture: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]' || echo "atheris is not there: the subject guided has nothing to do"
 	PYTHONPATH="tests:$$PYTHONPATH" $(BIN)/python -m torture $(ONLY) $(if $(MINUTES),--minutes $(MINUTES)) \

@@ -92,12 +92,12 @@ def check(
         exact, own = None, 0.0
         for name, tensor in expected.items():
             assert found[name].shape == tensor.shape, (name, size)
-            worst, bound = _difference(found[name], tensor, units.get(name, 1)), BOUND
+            worst, bound = difference(found[name], tensor, units.get(name, 1)), BOUND
             if worst > bound:
                 if exact is None:
                     exact = predictions(deepcopy(module).double(), {key: x.double() for key, x in given.items()})
                     own = own_difference(module, given, exact, units)
-                worst, bound = _difference(found[name], exact[name], units.get(name, 1)), max(BOUND, TIMES * own)
+                worst, bound = difference(found[name], exact[name], units.get(name, 1)), max(BOUND, TIMES * own)
             assert worst <= bound, (name, size, batch, worst, bound)
 
 
@@ -116,9 +116,7 @@ def own_difference(
                 parameter.copy_(torch.nextafter(parameter, limit.to(parameter.dtype)))
         modules.append(rounded)
     return max(
-        _difference(found, exact[name], units.get(name, 1))
-        for one in modules
-        for name, found in predictions(one, given).items()
+        difference(found, exact[name], units.get(name, 1)) for one in modules for name, found in predictions(one, given).items()
     )
 
 
@@ -133,8 +131,8 @@ def predictions(form: Callable[[Any], Mapping[str, Prediction]], given: Mapping[
         }
 
 
-def _difference(found: Tensor, expected: Tensor, unit: float) -> float:
-    """The largest, relative to the value or to one unit."""
+def difference(found: Tensor, expected: Tensor, unit: float) -> float:
+    """The largest difference of two predictions, relative to the expected value, or to `unit` where that is smaller."""
     return float(((found - expected).abs() / expected.abs().clamp(min=unit)).max())
 
 

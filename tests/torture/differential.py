@@ -10,7 +10,7 @@ from pathlib import Path
 import random_decoders
 import torch
 from agreement import CLASSES, check_macs, check_parameters, check_source, lowered
-from exported_decoders import built, check, features, own_difference, predictions, session
+from exported_decoders import built, check, difference, features, own_difference, predictions, session
 
 from nasdsl.backends.inference import for_inference
 from nasdsl.backends.module import DecoderModule, build
@@ -92,7 +92,7 @@ def _folded(module: DecoderModule, number: int, report: Report) -> None:
     bound = EXACT
     for form, results in found.items():
         for name, tensor in results.items():
-            worst = float(((expected[name] - tensor).abs() / expected[name].abs().clamp(min=1)).max())
+            worst = difference(tensor, expected[name], 1)
             if worst > bound == EXACT:
                 bound = max(EXACT, 2 * own_difference(module, given, expected, {}))
                 report.count("results that double precision rounds by more than 1e-6", bound > EXACT)

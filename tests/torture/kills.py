@@ -39,7 +39,7 @@ TRAIN = [
     "--set", "evaluate_every=1",
 ]  # fmt: skip
 WORKERS = {"inline": "inline", "process": "process:2", "folder": "folder:{folder}/shared", "ray": "ray:2"}
-"""Of a search, by name."""
+"""``--workers`` of a search, by the name of the kind."""
 VARYING = ("time", "seconds", "seconds_left", "images_per_s", "waiting")
 
 

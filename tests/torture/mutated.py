@@ -34,6 +34,7 @@ def text(number: int, report: Report) -> str:
 
     while True:
         written = fuzz_texts.gently(rng, right()) if rng.random() < 0.8 else fuzz_texts.mutated(rng, right(), right)
+        report.about(written)
         checked = check_source(Source("t.nas", written)).architecture
         if checked is None:
             report.count("mutants with errors, left out")
