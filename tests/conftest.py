@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,15 @@ def zoo_path(request: pytest.FixtureRequest) -> Path:
     """Each decoder of the zoo in turn."""
     path: Path = request.param
     return path
+
+
+@pytest.fixture(scope="module")
+def own_garbage() -> Iterator[None]:
+    """Let the collector leave out what earlier tests of the process left, which would count as time of a test with a bound.
+
+    A long run keeps millions of objects; one full collection over them takes seconds, and happens in any test that makes many.
+    """
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

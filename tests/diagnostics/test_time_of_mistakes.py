@@ -15,6 +15,8 @@ from nasdsl.diagnostics import Diagnostic, Source, did_you_mean
 from nasdsl.diagnostics.diagnostic import MAX_CANDIDATES, MAX_COMPARED, MAX_WORD
 from nasdsl.semantics.elaborate_body import MAX_STATEMENTS
 
+pytestmark = pytest.mark.usefixtures("own_garbage")
+
 SECONDS = 1.0  # of processor time; each takes less than a third on a quiet machine
 
 

@@ -18,6 +18,8 @@ from nasdsl.syntax.formatter import format_text
 from nasdsl.syntax.lexer import scan
 from nasdsl.syntax.printer import print_file
 
+pytestmark = pytest.mark.usefixtures("own_garbage")
+
 seeds = st.integers(0, 2**32)
 many = settings(max_examples=150, deadline=None, derandomize=True)
 

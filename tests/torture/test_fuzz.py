@@ -11,6 +11,8 @@ from nasdsl.syntax.encoding import decode
 from torture import exercise, fuzz_texts
 from torture.subject import Report
 
+pytestmark = pytest.mark.usefixtures("own_garbage")
+
 STRIDED = "decoder d { input c3 fpn(width=32) { output p3 = conv_3x3(c3) } head(width=32, norm=gn) { conv_3x3 } predict fcos }"
 REGRESSIONS = sorted((Path(__file__).parents[1] / "data" / "regressions").glob("*.nas"))
 

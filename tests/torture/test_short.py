@@ -14,6 +14,8 @@ from torture.runner import run
 from torture.subject import Case, Report
 from torture.subjects import subject
 
+pytestmark = pytest.mark.usefixtures("own_garbage")
+
 DATA = len(pictures.ALL)
 """Cases through `data`; as many follow through `train`, `detect` and `eval`."""
 

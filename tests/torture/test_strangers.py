@@ -13,6 +13,8 @@ from torture import attacks, strangers
 from torture.strangers import KINDS
 from torture.subject import Report
 
+pytestmark = pytest.mark.usefixtures("own_garbage")
+
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_right_file_is_read(name: str, tmp_path: Path) -> None:
