@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import editor
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from machine_speed import slowness
 
 from nasdsl.lsp.positions import Lines
 
@@ -36,6 +39,18 @@ def test_positions_that_no_character_has_are_near_one(text: str, line: int, char
     found = lines.position(offset)
     assert found.line == min(line, len(lines.starts) - 1)
     assert found.line < line or found.character <= character
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_place_of_a_long_line_takes_no_longer_than_one_of_a_short_line(encoding: str) -> None:
+    text = "\U0001f600é" * 100_000
+    lines = Lines(text, encoding)
+    for offset in range(0, 200_001, 12_500 - 1):
+        assert lines.position(offset) == editor.position(text, offset, encoding)
+    start = time.process_time()
+    for offset in range(0, 200_000, 200):
+        assert lines.offset(lines.position(offset)) == offset
+    assert time.process_time() - start < slowness()
 
 
 def test_another_encoding_can_be_agreed_on() -> None:
