@@ -50,7 +50,7 @@ def decoder_html(decoder: Decoder) -> str:
 
 def space_html(space: Space) -> str:
     """The decisions of a space, with its text."""
-    from nasdsl.report.formatting import space_size
+    from nasdsl.spaces.size import space_size
 
     rows = [
         (str(domain.index), domain.role or domain.name or domain.kind, str(domain.size), _joined(domain.alternatives))

@@ -448,7 +448,9 @@ def test_the_limits_are_the_packages() -> None:
         "digits of a number": 18,
         "statements that `repeat` makes": elaborate_body.MAX_STATEMENTS,
         "layers that a decoder expands into": builder.MAX_LAYERS,
-        "calls and statements in the bodies of ops and blocks with holes, over their calls": elaborate_expression.MAX_COPIED,
+        "calls, statements and alternatives in the bodies of ops and blocks with holes, over their calls": (
+            elaborate_expression.MAX_COPIED
+        ),
         "layers of a head's chain": infer_head.MAX_STEPS,
         "nesting of calls, those in the bodies of ops and blocks included": elaborate_expression.MAX_CALLS,
         "nesting of files that use files": library.MAX_OPEN,

@@ -11,6 +11,7 @@ from nasdsl.grammar_export.filling import FillingRules, TooManyRules, conditions
 from nasdsl.grammar_export.language import header
 from nasdsl.semantics.conditions import Condition
 from nasdsl.spaces import Space
+from nasdsl.spaces.size import space_size
 from nasdsl.spaces.tokens import Choice, Item, Needed, items_of
 
 LAYOUTS: Final = ("line", "free")
@@ -54,7 +55,8 @@ def space_grammar(space: Space, format: str, layout: str = "line") -> str:
     if layout == "free":
         text += "\n".join(gbnf.gap_rules() if format == "gbnf" else [*llguidance.gap_lines(), "end: END"]) + "\n"
     head = [
-        f"The fillings of {space.name}, made by `nasdsl grammar`: {len(space.domains)} decisions, {space.size:,} fillings.",
+        f"The fillings of {space.name}, made by `nasdsl grammar`: {len(space.domains)} decisions, "
+        f"{space_size(space.size, exact_below=10**15)} fillings.",
         HOW_TO_READ[format],
         "A grammar without context cannot say the following; check what it gives with `nasdsl check`, or `Space.encode` and",
         "`Space.keeps`:",

@@ -7,6 +7,7 @@ from lsprotocol.types import CodeLens, CodeLensParams, Command
 from nasdsl.lsp.analysis import Analysis
 from nasdsl.lsp.documents import Document, Documents
 from nasdsl.report.formatting import amount
+from nasdsl.spaces.size import space_size
 
 
 def code_lenses(documents: Documents, document: Document, params: CodeLensParams) -> list[CodeLens]:
@@ -22,8 +23,7 @@ def _title(analysis: Analysis) -> str:
     figures = analysis.figures
     if figures.space is not None:
         decisions, fillings = figures.space
-        many = f"{fillings:,}" if fillings < 10**15 else f"{fillings:.3g}".replace("e+", " x 10^")
-        return f"{decisions:,} decision{'s' * (decisions != 1)}, {many} decoders"
+        return f"{decisions:,} decision{'s' * (decisions != 1)}, {space_size(fillings, exact_below=10**15)} decoders"
     if figures.table is None:
         return ""
     height, width = figures.size

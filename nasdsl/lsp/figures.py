@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from nasdsl.layers import UNKNOWN_WIDTH, Feature
 from nasdsl.lsp.settings import Settings
 from nasdsl.semantics.architecture import FpnPart
 from nasdsl.semantics.builder import UNFIT
-from nasdsl.semantics.check import Checked, sample_fillings
+from nasdsl.semantics.check import MOST_READ, Checked, sample_fillings
 from nasdsl.semantics.conditions import numbered
 from nasdsl.semantics.infer_detector import infer_detector
 from nasdsl.semantics.infer_fpn import infer_fpn
@@ -83,15 +84,19 @@ class Figures:
         if program is None or program.fpn is None:
             return found
         architecture = self._checked.architecture
-        fillings: list[list[int] | None] = [None]  # in a text with errors: what is certain
+        fillings: Iterable[list[int] | None] = [None]  # in a text with errors: what is certain
         if architecture is not None and program.decisions:
-            fillings = list(sample_fillings(program.decisions))
+            fillings = sample_fillings(program.decisions)
+        read = 0
         for indices in fillings:
             is_inferred = architecture is not None and indices is None
             fpn = architecture.fpn if architecture is not None and is_inferred else infer_fpn(program, [], [], None, indices)
             if fpn is not None:
+                read += len(fpn.applications)
                 for span, feature in self._features_of(fpn):
                     found.setdefault((span.source, span.start, span.end), {})[feature] = None
+            if read > MOST_READ:
+                break
         return found
 
     def _features_of(self, fpn: FpnPart) -> list[tuple[Span, Feature]]:

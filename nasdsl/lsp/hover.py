@@ -18,6 +18,7 @@ from nasdsl.report.formatting import percent
 from nasdsl.semantics.attributes import Accepts
 from nasdsl.semantics.infer_prediction import COMMON, kind_attributes
 from nasdsl.semantics.resolved_names import Symbol
+from nasdsl.spaces.size import space_size
 from nasdsl.syntax import ast
 
 
@@ -168,7 +169,7 @@ def whole_cost(analysis: Analysis) -> str:
     figures = analysis.figures
     if figures.space is not None:
         decisions, fillings = figures.space
-        return f"A search space of {decisions:,} decisions and {fillings:,} decoders"
+        return f"A search space of {decisions:,} decisions and {space_size(fillings, exact_below=10**15)} decoders"
     table = figures.table
     if table is None:
         return ""

@@ -66,18 +66,6 @@ def timestamp(time: float | None) -> str:
     return MISSING if time is None else datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def space_size(number: int) -> str:
-    """The size of a space: ``326,592``, or ``2.86 x 10²³`` with a multiplication sign."""
-    if number < 10**9:
-        return f"{number:,}"
-    exponent = len(str(number)) - 1
-    digits = round(number / 10 ** (exponent - 2)) if exponent < 300 else int(str(number)[:3])
-    if digits >= 1000:
-        digits, exponent = 100, exponent + 1
-    raised = str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{digits / 100:.2f} \N{MULTIPLICATION SIGN} 10{raised}"
-
-
 def count(number: int, what: str) -> str:
     """A number with a noun: ``1 trial``, ``2,800 trials``."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"

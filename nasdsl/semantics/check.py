@@ -24,7 +24,7 @@ from nasdsl.semantics.infer_prediction import infer_prediction
 from nasdsl.semantics.kept import KeptSemantics
 from nasdsl.semantics.level_widths import check_level_widths
 from nasdsl.semantics.library import Library
-from nasdsl.semantics.program import Decision, Program
+from nasdsl.semantics.program import Decision, Program, present
 from nasdsl.semantics.resolved_names import NameTable
 from nasdsl.semantics.rules import layer_warnings
 from nasdsl.semantics.vocabulary import Vocabulary
@@ -32,6 +32,9 @@ from nasdsl.syntax import ast
 
 MOST_FILLINGS = 64
 """Fillings that are checked of a space, at the most."""
+
+MOST_READ = 20_000
+"""Layers of a pyramid, in all fillings together, after which no further filling is checked."""
 
 _CERTAIN = ("NAS2", "NAS301", "NAS302", "NAS303", "NAS304", "NAS305", "NAS310", "NAS313", "NAS4", "NAS503")
 """Codes of mistakes that an alternative makes wherever it stands. Others (a sum of two widths, say) depend on what else is
@@ -183,18 +186,28 @@ def _check_alternatives(program: Program, hole_problems: list[Diagnostic], probl
     if hole_problems:
         return
     reported = {(p.code, p.span) for p in problems}
-    fillings = list(sample_fillings(program.decisions))
-    head = program.head
-    longest = 0 if head is None else max((longest_path(head, indices) for indices in fillings), default=0)
-    for indices in fillings:
+    checked: list[tuple[list[Diagnostic], int | None]] = []
+    longest = read = 0
+    for indices in sample_fillings(program.decisions):
         found: list[Diagnostic] = []
         made = _architecture(program, found, None, indices)
+        checked.append((found, None if made is None else made.head.share))
+        longest = max(longest, 0 if program.head is None else longest_path(program.head, indices))
+        read += _size(program, indices) if made is None else len(made.fpn.applications)
+        if read > MOST_READ:
+            break
+    for found, share in checked:
         for problem in found:
-            if problem.code == structure.SHARE_BEYOND.code and made is not None and made.head.share <= longest:
+            if problem.code == structure.SHARE_BEYOND.code and share is not None and share <= longest:
                 continue  # a drawn depth that this index exceeds
             if problem.code.startswith(_CERTAIN) and (problem.code, problem.span) not in reported:
                 reported.add((problem.code, problem.span))
                 problems.append(problem)
+
+
+def _size(program: Program, indices: Sequence[int]) -> int:
+    """Number of statements of the pyramid in a filling."""
+    return 0 if program.fpn is None else sum(1 for _ in present(program.fpn.statements, indices))
 
 
 def sample_fillings(decisions: Sequence[Decision]) -> Iterator[list[int]]:

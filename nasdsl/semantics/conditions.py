@@ -59,6 +59,18 @@ def both(first: Condition[K], second: Condition[K]) -> Condition[K]:
     return tuple(found)
 
 
+def implies(first: Condition[K], second: Condition[K]) -> bool:
+    """Whether a condition can be seen to hold where another one holds; False where it takes more than comparing cases."""
+    return all(any(_is_part(case, other) for other in second) for case in first)
+
+
+def _is_part(case: Case[K], other: Case[K]) -> bool:
+    if case is other:
+        return True
+    terms = dict(case)
+    return all(key in terms and terms[key] <= alternatives for key, alternatives in other)
+
+
 def truth(condition: Condition[K], known: Mapping[K, int]) -> bool | None:
     """Whether a condition holds where some decisions are known; None where it depends on the others."""
     is_open = False
@@ -194,6 +206,8 @@ def bound_if(condition: Condition[Any], value: Bound, otherwise: Bound | Unbound
     if inner[len(inner) - len(outer) :] == outer:  # what a `repeat` in there leaves as it was
         inner = inner[: len(inner) - len(outer)]
     found = [(both(condition, c), v) for c, v in inner]
+    if outer and any(c == outer[0][0] for c, _ in found):  # what an earlier turn of a `repeat` bound in the same fillings
+        outer = outer[1:]
     return Cases((*((c, v) for c, v in found if c), *outer))
 
 
@@ -201,6 +215,8 @@ def meaning(value: Bound, context: Condition[Any]) -> Any:
     """The unique name that a value has where a condition holds, or a `Branch` of such names; `Unbound` where there is none."""
     if not isinstance(value, Cases):
         return value
+    if implies(context, value.cases[0][0]):  # as in a turn of a `repeat` what the turn before it has bound
+        return value.cases[0][1]
 
     def ask(known: Mapping[Any, int]) -> Any:
         for condition, name in value.cases:

@@ -42,7 +42,7 @@ class Copies:
     """How much of a decoder, or of all definitions together, has been elaborated anew for calls of what has holes.
 
     Attributes:
-        size: calls and statements in the bodies of what is copied.
+        size: calls, statements and alternatives in the bodies of what is copied.
         depth: of the copies that are being made.
         is_full: that is too much, which is reported; no call is copied from here on.
     """
@@ -63,7 +63,7 @@ class Context:
         lost: names whose absence is not reported, because text that could not be read may bind them; None where all was read.
         decisions: those met so far.
         passed: definitions that attributes name.
-        duplicates: alternatives that are reported to stand twice.
+        compared: holes whose alternatives have been compared, for the first of the copies that they are in.
         open: choices whose alternatives are being read, and definitions that are being copied.
         is_full: a limit was met, and reported.
         names: where what names refer to is entered; None: nowhere.
@@ -78,7 +78,7 @@ class Context:
     decisions: list[Decision] = field(default_factory=list)
     open: list[object] = field(default_factory=list)
     passed: list[Definition] = field(default_factory=list)
-    duplicates: set[Span] = field(default_factory=set)
+    compared: set[Span] = field(default_factory=set)
     is_full: bool = False
     names: NameTable | None = None
     kept: KeptSemantics | None = None
@@ -261,6 +261,8 @@ class AttributeElaborator(ABC):
             return Missing(node.span)
         outer_problems, self.problems = self.problems, context.hole_problems
         kind, name, raw = self._alternatives(node)
+        if context.copies.depth:
+            context.copies.size += len(raw)
         texts = tuple(_text(a, kind) for a in raw)
         decision = Decision(len(context.decisions), kind, name, texts, self.condition, node.span, self._weights(node, len(raw)))
         context.decisions.append(decision)
@@ -290,7 +292,7 @@ class AttributeElaborator(ABC):
     def _alternatives(self, node: Any) -> tuple[SlotKind, str, tuple[Any, ...]]:
         """Kind, name and alternatives of a hole, as the tree has them."""
         if isinstance(node, ast.ChoiceHole):
-            self._all_different(node.alternatives)
+            self._all_different(node)
             return "choice", "", node.alternatives
         if isinstance(node, ast.RangeHole):
             first, last = self._bound(node.first), self._bound(node.last)
@@ -314,7 +316,7 @@ class AttributeElaborator(ABC):
         elif any(choice is o for o in self.context.open):
             self.problems.append(holes.choice_in_circle(node.span, node.name))
         else:
-            self._all_different(choice.alternatives)
+            self._all_different(choice)
             return "choice", node.name, choice.alternatives
         return "choice", node.name, (Missing(node.span),)
 
@@ -332,12 +334,14 @@ class AttributeElaborator(ABC):
             return None
         return number if isinstance(number, int) else 0
 
-    def _all_different(self, alternatives: tuple[Any, ...]) -> None:
+    def _all_different(self, node: ast.ChoiceHole | ast.ChoiceDef) -> None:
+        if node.span in self.context.compared:
+            return
+        self.context.compared.add(node.span)
         seen: dict[Any, Span] = {}
-        for alternative in alternatives:
+        for alternative in node.alternatives:
             first = seen.setdefault(alternative, alternative.span)
-            if first is not alternative.span and alternative.span not in self.context.duplicates:
-                self.context.duplicates.add(alternative.span)
+            if first is not alternative.span:
                 self.problems.append(holes.same_alternative(alternative.span, first))
 
 

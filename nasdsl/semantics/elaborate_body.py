@@ -6,7 +6,9 @@ Nothing behind this stage knows what a `repeat` was.
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, TypeAlias
 
 from nasdsl.diagnostics import Diagnostic, Span
 from nasdsl.diagnostics.catalogue import names, structure, types
@@ -48,6 +50,9 @@ MAX_STATEMENTS: Final = 50_000
 MAX_FAILED_ROUNDS: Final = 200
 """Rounds of a `repeat` with mistakes, after which the others are left out: they would only repeat the mistakes."""
 
+Meant: TypeAlias = tuple[Bound, Span]
+"""What a name means, and where it is bound."""
+
 PYRAMID_NAME = re.compile(r"p([1-9]|1[0-2])")
 
 
@@ -76,6 +81,7 @@ class BodyElaborator:
         self._rounds = 1  # of all `repeat`s around
         self._is_too_long = False  # a `repeat` within the present one has too many rounds: further turns would find it again
         self._defined: dict[str, Span] = {}  # `shared` ops of this turn
+        self._replaced: dict[str, Meant | None] | None = None  # what names meant before this turn, if not every filling has it
         self._body_region = expressions.region
 
     def run(self, statements: tuple[ast.Statement, ...]) -> tuple[Statement, ...]:
@@ -168,8 +174,14 @@ class BodyElaborator:
                 unique = f"{source}_{number}"
             self._numbers[source] = number
         self._taken.add(unique)
-        self.scope[source] = unique, span
+        self._set(source, (unique, span))
         return Binding(unique, source, span)
+
+    def _set(self, name: str, meant: Meant) -> None:
+        """Let a name mean something from here on."""
+        if self._replaced is not None:
+            self._replaced.setdefault(name, self.scope.get(name))
+        self.scope[name] = meant
 
     def _note_binding(self, kind: SymbolKind, name: str, span: Span, end: int) -> None:
         """Enter what is bound here, to be read behind `end`; one that is bound again is the same name."""
@@ -197,7 +209,7 @@ class BodyElaborator:
             if before is not None and node.name not in self.outputs and not left_out:
                 self.problems.append(names.output_named_as_value(node.name_span, node.name, before[1]))
             self.outputs.setdefault(node.name, node.span)
-            self.scope[node.name] = node.name, node.name_span
+            self._set(node.name, (node.name, node.name_span))
             if self.expressions.names is not None:
                 self._note_binding("output", node.name, node.name_span, node.span.end)
             self._taken.add(node.name)
@@ -208,8 +220,7 @@ class BodyElaborator:
         if counted is None:  # it has a mistake, or depends on the call of a block
             self._lose(node)
             return
-        turns = counted.turns
-        rounds = len(turns)
+        rounds = len(counted.turns)
         if rounds == 0:  # in this turn of a `repeat` around it
             return
         if self._rounds * rounds * max(1, len(node.body)) > MAX_STATEMENTS:
@@ -219,29 +230,30 @@ class BodyElaborator:
             return
         self._rounds *= rounds
         outer_turns = self._turns
-        binds_words = bool(node.variable) or any(isinstance(s, ast.Let) for s in node.body)
         group = self._groups.get(id(node))
         if group is None:
             header = " ".join(node.span.text.partition("{")[0].split())
             group = self._groups[id(node)] = Group("repeat", header, node.span)
-        reported: set[tuple[str, Span]] = set()
-        failed = 0
-        for number in turns:
-            before = len(self.problems)
-            self._turns = (*outer_turns, group, Group("turn", f"turn {number}", node.span))
-            self._turn(node, number, counted.condition(number), binds_words=binds_words)
-            if self.expressions.context.is_full:
+        mistakes = _Mistakes(self.problems)
+
+        def is_over() -> bool:
+            return mistakes.are_many or self._is_too_long or self.expressions.context.is_full
+
+        for condition, numbers in counted.parts():
+            if is_over():
                 break
-            if self._is_too_long:
-                self._lose(node)
-                break
-            if len(self.problems) > before:  # a mistake is one finding, not one a round
-                self.problems[before:] = [p for p in self.problems[before:] if (p.code, p.span) not in reported]
-                reported.update((p.code, p.span) for p in self.problems[before:])
-                failed += 1
-                if failed == MAX_FAILED_ROUNDS:
-                    self.expressions.lost_names.update(names_bound_in(node.body))
-                    break
+            with self._where(condition, node):
+                for number in numbers if len(self.expressions.condition) <= MAX_CASES else ():
+                    self._turns = (*outer_turns, group, Group("turn", f"turn {number}", node.span))
+                    self._turn(node, number)
+                    mistakes.after_a_turn()
+                    if is_over():
+                        break
+            mistakes.once_each()
+        if self._is_too_long:
+            self._lose(node)
+        if mistakes.are_many:
+            self.expressions.lost_names.update(names_bound_in(node.body))
         self._turns = outer_turns
         self._rounds //= rounds
         self._is_too_long = self._is_too_long and bool(outer_turns)
@@ -249,34 +261,52 @@ class BodyElaborator:
     def _lose(self, node: ast.Repeat) -> None:
         """Note what a `repeat` that is left out would bind: that it is missing is no second mistake."""
         for name, span in names_bound_in(node.body).items():
-            self.scope.setdefault(name, (None, span))
+            if name not in self.scope:
+                self._set(name, (None, span))
             self.expressions.lost_names.add(name)
 
-    def _turn(self, node: ast.Repeat, number: int, condition: Condition[Decision], *, binds_words: bool) -> None:
-        """One turn of a `repeat`. What it binds is bound only in the fillings that have it; its `shared` ops end with it."""
+    @contextmanager
+    def _where(self, condition: Condition[Decision], node: ast.Repeat) -> Iterator[None]:
+        """Within: statements that are there where a condition holds. What they bind is bound in these fillings alone."""
+        expressions = self.expressions
+        outer_condition, outer_statements, outer_replaced = expressions.condition, self.statements, self._replaced
+        condition = both(outer_condition, condition)
+        if condition == outer_condition:
+            yield
+            return
+        if len(condition) > MAX_CASES:
+            expressions.too_many_dependencies(node.last.span, "whether there is a turn")
+        replaced: dict[str, Meant | None] = {}
+        expressions.condition, self.statements, self._replaced = condition, [], replaced
+        yield
+        if self.statements:
+            outer_statements.append(When(condition, tuple(self.statements)))
+        expressions.condition, self.statements, self._replaced = outer_condition, outer_statements, outer_replaced
+        for name, before in replaced.items():
+            value, span = self.scope[name]
+            otherwise, place = (Unbound(), span) if before is None else before
+            if outer_replaced is not None:
+                outer_replaced.setdefault(name, before)
+            if otherwise is not value:
+                self.scope[name] = bound_if(condition, value, otherwise), place
+
+    def _turn(self, node: ast.Repeat, number: int) -> None:
+        """One turn of a `repeat`. Its words and its `shared` ops end with it."""
         expressions = self.expressions
         outer_shared, outer_defined = expressions.shared, self._defined
         self._defined = {}
-        self._statements_of_turn(node, number, condition, binds_words=binds_words)
+        self._statements_of_turn(node, number)
         expressions.shared, self._defined = outer_shared, outer_defined
 
-    def _statements_of_turn(self, node: ast.Repeat, number: int, condition: Condition[Decision], *, binds_words: bool) -> None:
+    def _statements_of_turn(self, node: ast.Repeat, number: int) -> None:
         expressions = self.expressions
-        outer, outer_condition, outer_statements = expressions.words, expressions.condition, self.statements
-        outer_kept = expressions.kept
-        outer_symbols, outer_region = expressions.word_symbols, expressions.region
-        condition = both(outer_condition, condition)
-        if len(condition) > MAX_CASES:
-            expressions.too_many_dependencies(node.last.span, "whether there is a turn")
-            return
-        is_certain = condition == outer_condition
-        if is_certain and not binds_words and expressions.names is None:
+        binds_words = bool(node.variable) or any(isinstance(s, ast.Let) for s in node.body)
+        if not binds_words and expressions.names is None:
             for statement in node.body:
                 self.statement(statement)
             return
-        scope_before = {} if is_certain else dict(self.scope)
-        if not is_certain:
-            expressions.condition, self.statements = condition, []
+        outer, outer_kept = expressions.words, expressions.kept
+        outer_symbols, outer_region = expressions.word_symbols, expressions.region
         expressions.words = dict(outer)
         expressions.word_symbols, expressions.region = dict(outer_symbols), node.span
         if node.variable:
@@ -294,15 +324,38 @@ class BodyElaborator:
                 self.statements.append(SetWord(name, literal(outer.get(name), node.span), node.span, False))
         expressions.words, expressions.kept = outer, outer_kept
         expressions.word_symbols, expressions.region = outer_symbols, outer_region
-        if is_certain:
-            return
-        if self.statements:
-            outer_statements.append(When(condition, tuple(self.statements)))
-        expressions.condition, self.statements = outer_condition, outer_statements
-        for name, (value, span) in self.scope.items():
-            before: tuple[Bound | Unbound, Span] = scope_before.get(name, (Unbound(), span))
-            if before[0] is not value:
-                self.scope[name] = bound_if(condition, value, before[0]), before[1]
+
+
+class _Mistakes:
+    """The mistakes of the turns of a `repeat`: each is one finding, not one a turn.
+
+    Args:
+        problems: all findings; of those that are entered from now on, what was found before is taken out again.
+
+    Attributes:
+        are_many: further turns would only repeat them.
+    """
+
+    def __init__(self, problems: list[Diagnostic]) -> None:
+        self.are_many = False
+        self._problems = problems
+        self._before = len(problems)
+        self._reported: set[tuple[str, Span]] = set()
+        self._failed = 0
+
+    def after_a_turn(self) -> None:
+        if len(self._problems) > self._before:
+            self.once_each()
+            self._failed += 1
+            self.are_many = self._failed == MAX_FAILED_ROUNDS
+
+    def once_each(self) -> None:
+        """Take out what an earlier turn has found."""
+        problems, before = self._problems, self._before
+        if len(problems) > before:
+            problems[before:] = [p for p in problems[before:] if (p.code, p.span) not in self._reported]
+            self._reported.update((p.code, p.span) for p in problems[before:])
+            self._before = len(problems)
 
 
 # --------------------------------------------------------------------------------------------------- definitions

@@ -46,15 +46,15 @@ class _ChainElaborator:
         if counted is None:
             return
         outer = body.condition
-        for turn in counted.turns:
-            body.condition = both(outer, counted.condition(turn))
+        before = len(body.problems)
+        for condition, turns in counted.parts():
+            body.condition = both(outer, condition)
             if len(body.condition) > MAX_CASES:
                 body.too_many_dependencies(node.span, "whether the layer is there")
-                break
-            before = len(body.problems)
-            self._once(node)
-            if self._is_full or body.context.is_full or len(body.problems) > before:  # a mistake is not one a turn
-                break
+            for _ in turns:
+                if self._is_full or body.context.is_full or len(body.problems) > before:  # a mistake is not one a turn
+                    break
+                self._once(node)
         body.condition = outer
 
     def _once(self, node: ast.Step) -> None:

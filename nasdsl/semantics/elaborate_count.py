@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import pairwise
 from typing import Any, Final, Literal, NamedTuple
 
 from nasdsl.diagnostics import Span
@@ -14,7 +16,7 @@ from nasdsl.semantics.elaborate_expression import ExpressionElaborator
 from nasdsl.semantics.program import Decision, Missing, Slot, fill_value, find_slot
 from nasdsl.syntax import ast
 
-MAX_COUNTS: Final = 10_000
+MAX_COUNTS: Final = 500
 """Most counts that the holes of one count may give together."""
 
 
@@ -29,11 +31,15 @@ class Count(NamedTuple):
     ends: Any
     turns: range
 
-    def condition(self, turn: int) -> Condition[Decision]:
-        """When there is a turn of this number, one of `turns`."""
+    def parts(self) -> Iterator[tuple[Condition[Decision], range]]:
+        """The turns that are there together, in their order, and when they are."""
+        turns = self.turns
         if not isinstance(self.ends, Branch):
-            return ALWAYS
-        return where(self.ends, lambda ends: ends[0] <= turn <= ends[1])
+            yield ALWAYS, turns
+            return
+        changes = {at for first, last in _leaves(self.ends) for at in (first, last + 1) if at in turns}
+        for first, end in pairwise(sorted({turns.start, *changes, turns.stop})):
+            yield where(self.ends, partial(_has, first)), range(first, end)
 
 
 def count(
@@ -130,6 +136,10 @@ def _open_decision(value: Any, known: Mapping[Any, int]) -> Decision | None:
 def _reads(value: Any, decision: Decision, known: Mapping[Any, int]) -> bool:
     """Whether a value depends on a decision, given the others."""
     return _open_decision(value, {d: at for d, at in known.items() if d is not decision}) is decision
+
+
+def _has(turn: int, ends: tuple[int, int]) -> bool:
+    return ends[0] <= turn <= ends[1]
 
 
 def _leaves(ends: Any) -> list[tuple[int, int]]:

@@ -22,8 +22,8 @@ from nasdsl.syntax import ast
 MAX_CALLS: Final = 150
 """Deepest nesting of calls, those in the bodies of ops and blocks included: well inside the interpreter's own stack."""
 
-MAX_COPIED: Final = 50_000
-"""Calls and statements in the bodies of what has holes: each call of it has decisions of its own, so its body is made anew."""
+MAX_COPIED: Final = 30_000
+"""Calls, statements and alternatives in the bodies of what has holes: each call of it has decisions of its own."""
 
 _NUMBERS: Final = (ast.Number, ast.Size, ast.Text, ast.Arithmetic, ast.Negative, ast.Group)
 

@@ -185,4 +185,6 @@ def _as_feature(value: Any) -> Any:
     """A value as one of ``to=``."""
     if isinstance(value, Slot):
         return Slot(value.decision, tuple([_as_feature(a) for a in value.alternatives]), value.span, value.let)
+    if isinstance(value, Nothing):
+        return ast.Reference(value.span, primitives.NONE)
     return ast.Reference(value.span, value.name) if isinstance(value, Ref) else Missing(value.span)

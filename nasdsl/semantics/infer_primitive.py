@@ -196,7 +196,9 @@ class PrimitiveInference(ABC):
         binding = frame.scope.get(value.name)
         if binding is None:
             word = frame.words.get(value.name)
-            if home is not None and not isinstance(word, Unknown):
+            if value.name == primitives.NONE:
+                self.problems.append(types.resize_target(frame.site or value.span, primitives.NONE))
+            elif home is not None and not isinstance(word, Unknown):
                 binding = frame.scope.get(word) if isinstance(word, str) else None
                 if binding is None and word is not None:
                     self.problems.append(types.level_of_attribute(frame.site or value.span, value.name, str(word)))

@@ -79,6 +79,9 @@ class NameTable:
     _noted: list[tuple[Span, Symbol, bool]] = field(default_factory=list)  # the arguments of `use`
     _kept: list[tuple[Sequence[tuple[Span, Symbol]], Mapping[str, Symbol]]] = field(default_factory=list)  # as of `note_kept`
     _occurrences: dict[tuple[Source, int], Occurrence] = field(default_factory=dict)
+    _entered: dict[tuple[Source, int], set[Symbol]] = field(
+        default_factory=dict
+    )  # the symbols of each, of which there may be many
     _asked: set[tuple[Source, int]] = field(default_factory=set)
     _symbols: dict[tuple[object, object, str], Symbol] = field(default_factory=dict)
     _definitions: dict[int, Symbol] = field(default_factory=dict)  # by identity of the node, which the symbol holds
@@ -210,9 +213,11 @@ class NameTable:
                 token = _token(span, symbol.name)
                 if token is not None:
                     found[key] = Occurrence(token, [symbol], is_definition)
-            elif symbol in known.symbols or _token(span, symbol.name) is not None:
+                    self._entered[key] = {symbol}
+            elif symbol in (entered := self._entered[key]) or _token(span, symbol.name) is not None:
                 known.is_definition = known.is_definition or is_definition
-                if symbol not in known.symbols:
+                if symbol not in entered:
+                    entered.add(symbol)
                     known.symbols.append(symbol)
         self._noted.clear()
         return found

@@ -75,7 +75,16 @@ def count_fillings(sizes: Sequence[int], cases: Sequence[Cases]) -> int:
         sizes: number of alternatives of each decision.
         cases: the condition of each, on decisions before it.
     """
-    return _count(dict(enumerate(cases)), sizes, {})
+    read = {number for condition in cases for case in condition for number, _ in case}
+    left: dict[int, Cases] = {}
+    merged, first = list(sizes), dict[Cases, int]()
+    for number, condition in enumerate(cases):
+        at = number if number in read else first.setdefault(condition, number)
+        if at == number:
+            left[number] = condition
+        else:  # on both nothing depends, and they are there together: they count as one
+            merged[at] *= sizes[number]
+    return _count(left, merged, {})
 
 
 _Counted: TypeAlias = dict[tuple[tuple[int, Cases], ...], int]

@@ -26,6 +26,7 @@ from nasdsl.spaces.domain import Domain, roles_of
 from nasdsl.spaces.figures import FigureCounter, possible_words
 from nasdsl.spaces.match import match
 from nasdsl.spaces.match_values import NoMatch
+from nasdsl.spaces.size import space_size
 from nasdsl.spaces.syntax_tree import Tree, fill, to_syntax_tree
 from nasdsl.spaces.tokens import legal_tokens
 from nasdsl.syntax.printer import print_file
@@ -116,7 +117,7 @@ class Space:
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        return f"<Space {self.name}: {len(self.domains)} decisions, {self.size} decoders>"
+        return f"<Space {self.name}: {len(self.domains)} decisions, {space_size(self.size, exact_below=10**15)} decoders>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _read_space, (self.source, self.path, self.backbone.name, self.classes)

@@ -133,7 +133,7 @@ def _figures(decoder: Decoder, settings: Settings, view: int, shown: Source | No
 
 
 def _described(space: Space) -> dict[str, Any]:
-    from nasdsl.report.formatting import space_size
+    from nasdsl.spaces.size import space_size
 
     return {
         "name": space.name,

@@ -388,3 +388,19 @@ def test_an_op_resizes_to_a_number_or_to_a_value(size: object) -> None:
     attribute = "n" if size == "c3" else "n=3"
     call = "f(c4, c3)" if size == "c3" else "f(c4)"
     assert codes(f"output p3 = {call}", f"op f(x, {attribute}) = resize(x, to=n)") == []
+
+
+@pytest.mark.parametrize(
+    ("before", "body"),
+    [
+        ("", "x = resize(c3, to=none)"),
+        ("", "x = resize(c3, to=norm)"),
+        ("", "x = resize(c3, to=?(none | c4))"),
+        ("", "let k = none x = resize(c3, to=k)"),
+        ("", "let k = ?(c4 | none) x = resize(c3, to=k)"),
+        ("op f(x) = resize(x, to=none)", "x = f(c3)"),
+    ],
+)
+def test_nothing_is_no_place_to_resize_to(before: str, body: str) -> None:
+    problems = found(f"{body} output p3 = x", before, section="width=64, norm=none")
+    assert [(d.code, d.message) for d in problems] == [("NAS303", "`to=none` of `resize`")]

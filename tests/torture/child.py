@@ -59,8 +59,6 @@ def run_case(known: Subject, case: object, number: int) -> Report:
         signal.setitimer(signal.ITIMER_PROF, 0)
     if known.megabytes is not None and peak_megabytes() > known.megabytes:
         report.finding(f"the process takes {peak_megabytes():.0f} MB, and allowed are {known.megabytes:.0f} MB")
-        with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew, so that the next case is not blamed
     return report
 
 
@@ -92,6 +90,8 @@ def main() -> None:
                 done=number, counts=report.counts, findings=findings, text=report.text, steps=report.seconds,
                 seconds=time.process_time() - start, megabytes=peak_megabytes(),
             )  # fmt: skip
+            if known.megabytes is not None and peak_megabytes() > known.megabytes:
+                return  # memory is not always given back: in a new process, the next case is not blamed
 
 
 if __name__ == "__main__":

@@ -25,7 +25,14 @@ CORPUS = Path(__file__).parents[2] / "build" / "torture" / "corpus"
 
 def fuzz(corpus: Path, folder: Path, number: int, texts: int = TEXTS) -> subprocess.CompletedProcess[str]:
     """Run a round. A text in which something is wrong is left in `folder`, in a file whose name begins with ``crash``."""
-    options = [f"-runs={texts}", f"-seed={number + 1}", f"-max_len={MAX_LENGTH}", "-timeout=60", "-rss_limit_mb=900"]
+    options = [
+        f"-runs={texts}",
+        f"-seed={number + 1}",
+        f"-max_len={MAX_LENGTH}",
+        "-timeout=60",
+        "-report_slow_units=60",
+        "-rss_limit_mb=900",
+    ]
     command = [sys.executable, "-m", "torture.guided", str(corpus), *options, f"-artifact_prefix={folder}/"]
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
 

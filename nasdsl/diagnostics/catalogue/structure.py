@@ -87,7 +87,7 @@ TOO_MANY = Code(
     "a decoder that expands beyond the limits",
     "`repeat` makes at most 50,000 statements, a decoder has at most 250,000 layers and a head's chain 10,000, calls nest at "
     "most 150 deep, the bodies of ops included, and files that use files at most 64. Ops and blocks with holes are expanded "
-    "for each of their calls, into at most 50,000 calls and statements.",
+    "for each of their calls, into at most 30,000 calls, statements and alternatives.",
     decoder("x = skip(c3)\nrepeat 1000000000 { x = conv_3x3(x) }\noutput p3 = x"),
     decoder("x = skip(c3)\nrepeat 10 { x = conv_3x3(x) }\noutput p3 = x"),
 )
@@ -239,7 +239,7 @@ def too_many_holes(span: Span, limit: int) -> Diagnostic:
 
 def too_many_copies(span: Span, limit: int) -> Diagnostic:
     """Calls of ops and blocks with holes, each of which has decisions of its own."""
-    message = f"ops and blocks with holes expand into more than {limit:,} calls and statements"
+    message = f"ops and blocks with holes expand into more than {limit:,} calls, statements and alternatives"
     return TOO_MANY(span, message, label="the limit is met here", help="each call of one has holes of its own")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from nasdsl.report import formatting
 from nasdsl.report.search.data import Stage
 from nasdsl.report.search.objectives import objective_words
+from nasdsl.spaces.size import space_size
 
 
 def run_info(stage: Stage) -> list[tuple[str, str]]:
@@ -22,7 +23,7 @@ def _rows(stage: Stage) -> Iterator[tuple[str, str]]:
     about = _mapping(options.get("about")) or _mapping(start.get("about"))
     if stage.space is not None:
         decisions = formatting.count(len(stage.space.domains), "decision")
-        size = formatting.space_size(stage.space.size)
+        size = space_size(stage.space.size)
         yield "space", f"{start.get('name', '')}: {decisions}, {size} decoders before requirements"
     else:
         yield "space", str(start.get("name", ""))

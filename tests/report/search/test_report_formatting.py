@@ -43,13 +43,6 @@ def test_durations(seconds: float | None, words: str) -> None:
     assert formatting.duration(seconds) == words
 
 
-def test_sizes_of_spaces() -> None:
-    assert formatting.space_size(326_592) == "326,592"
-    assert formatting.space_size(285_768_000_000_000_000_000_000) == "2.86 \N{MULTIPLICATION SIGN} 10²³"
-    assert formatting.space_size(9_999_999_999) == "1.00 \N{MULTIPLICATION SIGN} 10¹⁰"
-    assert formatting.space_size(10**400) == "1.00 \N{MULTIPLICATION SIGN} 10⁴⁰⁰"
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [
