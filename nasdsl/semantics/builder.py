@@ -9,7 +9,7 @@ from nasdsl.semantics.architecture import Application, Group, Value, ValueKind
 from nasdsl.semantics.expansion_cache import Added, BlockExpansion, Expansion, StatementExpansion
 from nasdsl.semantics.shared_weights import SharedExpansion
 
-MAX_LAYERS = 250_000
+MAX_LAYERS = 125_000
 """Most layers that a decoder may expand into."""
 
 NOTHING = -2
@@ -127,21 +127,22 @@ class LayerBuilder:
         built, taken, owner = self.applications, self._taken, self.owner
         add, take = built.append, taken.add
         indices = operands.copy()
-        first = number = len(built)
+        number = entered = len(built)
         for layer, inputs, feature, below in known.steps:
             indices.append(number)
             number += 1
             name = f"{path}.{below}" if path else below
             if name in taken:
                 if self._recorded:  # an earlier layer of this very call may have the path
-                    self._recorded[-1].update((application.path, None) for application in built[first:])
+                    self._recorded[-1].update((application.path, None) for application in built[entered:])
+                    entered = len(built)
                 name = self._unique(name, "")
             else:
                 take(name)
             sources = (indices[inputs[0]],) if len(inputs) == 1 else tuple([indices[i] for i in inputs])
             add(Application(layer, sources, feature, name, owner, place))
         if self._recorded:
-            self._recorded[-1].update((application.path, None) for application in built[first:])
+            self._recorded[-1].update((application.path, None) for application in built[entered:])
         return indices[known.result]
 
     def replay_block(

@@ -21,8 +21,12 @@ from nasdsl.syntax import ast
 if TYPE_CHECKING:
     from nasdsl.semantics.kept import KeptSemantics
 
-MAX_DECISIONS: Final = 100_000
+MAX_DECISIONS: Final = 20_000
 """Most holes that a decoder may have, those in a `repeat` counted once a round, those in a definition once a call."""
+
+MAX_OPEN: Final = 50
+"""Deepest nesting of holes, choices, and ops and blocks with holes, in each other: a block takes thirteen frames of the
+interpreter's stack."""
 
 MAX_RANGE: Final = 10_000
 """Most alternatives of a range."""
@@ -259,6 +263,8 @@ class AttributeElaborator(ABC):
                 context.is_full = True
                 context.problems.append(structure.too_many_holes(node.span, MAX_DECISIONS))
             return Missing(node.span)
+        if not self.may_open(node.span):
+            return Missing(node.span)
         outer_problems, self.problems = self.problems, context.hole_problems
         kind, name, raw = self._alternatives(node)
         if context.copies.depth:
@@ -276,6 +282,16 @@ class AttributeElaborator(ABC):
         self.condition = outer
         self.problems = outer_problems
         return decision, made
+
+    def may_open(self, span: Span) -> bool:
+        """Whether a hole, or a copy of an op or a block, may stand inside of those that are open; reported if not."""
+        context = self.context
+        if len(context.open) < MAX_OPEN:
+            return True
+        if not context.is_full:
+            context.is_full = True
+            context.problems.append(structure.holes_too_deep(span, MAX_OPEN))
+        return False
 
     def _weights(self, node: Any, count: int) -> tuple[float, ...]:
         """How often each alternative of a hole is drawn."""

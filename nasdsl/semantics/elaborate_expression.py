@@ -235,9 +235,7 @@ class ExpressionElaborator(CalleeElaborator):
         if any(o is definition for o in around):
             self.problems.append(names.recursive(definition.definition.name_span, definition.name, [definition.name] * 2))
             return None
-        if len(around) >= MAX_CALLS:
-            context.is_full = True
-            context.problems.append(structure.calls_too_deep(span, MAX_CALLS))
+        if not self.may_open(span):
             return None
         if copies.size >= MAX_COPIED:
             copies.is_full = True

@@ -85,9 +85,10 @@ MISPLACED = Code(
 TOO_MANY = Code(
     "NAS410",
     "a decoder that expands beyond the limits",
-    "`repeat` makes at most 50,000 statements, a decoder has at most 250,000 layers and a head's chain 10,000, calls nest at "
-    "most 150 deep, the bodies of ops included, and files that use files at most 64. Ops and blocks with holes are expanded "
-    "for each of their calls, into at most 30,000 calls, statements and alternatives.",
+    "`repeat` makes at most 50,000 statements, a decoder has at most 125,000 layers and 20,000 holes, and a head's chain "
+    "10,000 layers. Calls nest at most 150 deep, the bodies of ops included, holes, choices, and ops and blocks with holes at "
+    "most 50, and files that use files at most 64. Ops and blocks with holes are expanded for each of their calls, into at "
+    "most 30,000 calls, statements and alternatives.",
     decoder("x = skip(c3)\nrepeat 1000000000 { x = conv_3x3(x) }\noutput p3 = x"),
     decoder("x = skip(c3)\nrepeat 10 { x = conv_3x3(x) }\noutput p3 = x"),
 )
@@ -255,6 +256,11 @@ def too_many_dependencies(span: Span, what: str, holes: int, combinations: int) 
 
 def calls_too_deep(span: Span, limit: int) -> Diagnostic:
     return TOO_MANY(span, f"ops call ops more than {limit} deep", label="the limit is met here")
+
+
+def holes_too_deep(span: Span, limit: int) -> Diagnostic:
+    message = f"holes, choices, and ops and blocks with holes stand in each other more than {limit} deep"
+    return TOO_MANY(span, message, label="the limit is met here")
 
 
 def files_too_deep(span: Span, limit: int) -> Diagnostic:

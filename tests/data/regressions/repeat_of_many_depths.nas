@@ -2,7 +2,7 @@ decoder d {
   input c3, c4, c5
   fpn(width=64, norm=bn) {
     let a = ?(1..200)
-    let b = ?(64)
+    let b = ?(32)
     x = c3
     repeat a * b { x = relu(x) }
     output p3 = x
