@@ -51,8 +51,8 @@ class ProgressBar:
             return
         if self._console.is_terminal:
             if self._bar is None:
-                columns = (TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
-                self._bar = Progress(*columns, console=self._console)
+                what = TextColumn("{task.description}", markup=False)  # it may have the name of a folder
+                self._bar = Progress(what, BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn(), console=self._console)
                 self._task = self._bar.add_task(self._description, total=self._total, completed=self._first)
                 self._bar.start()
             self._bar.update(self._task, completed=done)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,13 +36,24 @@ from small_search import (
 
 from nasdsl.search import SearchError, WorkerError, load_trials, search
 from nasdsl.search.evaluation import Evaluate, Outcome, run_evaluation
+from nasdsl.search.proxy_evaluation import ProxyEvaluation
 from nasdsl.search.trial import Thresholds
 from nasdsl.search.workers import folder as search_side
 from nasdsl.search.workers import folder_worker as worker_side
 from nasdsl.search.workers import make_workers, parse_workers
 from nasdsl.search.workers.folder import FolderWorkers
-from nasdsl.search.workers.folder_files import Heartbeat, Listener, SearchFolder, TaskName, move, tasks_in, write_mapping
+from nasdsl.search.workers.folder_files import (
+    Heartbeat,
+    Listener,
+    SearchFolder,
+    TaskName,
+    move,
+    search_folders,
+    tasks_in,
+    write_mapping,
+)
 from nasdsl.search.workers.folder_worker import FolderWorker, WorkerOptions
+from nasdsl.training.proxy import ProxySpec
 
 
 @pytest.fixture(autouse=True)
@@ -237,6 +251,102 @@ def test_a_search_that_is_interrupted_leaves_what_is_under_way(tmp_path: Path) -
         again.submit(number, f"text {number}", {})
     assert [done.number for done in again.wait(0.2)] == [1]
     assert len(tasks_in(worker.folder.waiting)) == 1
+
+
+def test_a_result_that_is_none_costs_an_attempt_and_one_that_is_not_there_yet_is_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = by_hand(tmp_path)
+    workers.submit(0, "text", {})
+    one = ByHand(tmp_path, "one")
+    claimed = one.claim()
+    write_mapping(one.folder.results / str(claimed), {"outcome": {"verdict": "ok"}})
+    (one.folder.running / str(claimed)).unlink()
+    assert results(workers, 0) == []
+    again = one.claim()
+    assert again.attempt == 2
+    (reason,) = json.loads((one.folder.running / str(again)).read_text())["lost"]
+    assert re.fullmatch("one: sent .* that is no result", reason)
+    one.finish(again, 7)
+    with monkeypatch.context() as patched:
+
+        def not_yet(path: Path) -> dict[str, Any]:
+            raise FileNotFoundError(path)
+
+        patched.setattr(search_side, "read_mapping", not_yet)
+        assert results(workers, 0) == []
+    assert results(workers) == [(0, "ok", 7, "one", 2)]
+
+
+def test_a_resumed_search_goes_on_with_the_latest_attempt(tmp_path: Path) -> None:
+    killed = by_hand(tmp_path)
+    killed.submit(0, "text", {})
+    worker = ByHand(tmp_path, "worker")
+    first = worker.claim()
+    content = json.loads((worker.folder.running / str(first)).read_text())
+    second = TaskName(first.key, 2)
+    write_mapping(worker.folder.waiting / str(second), {**content, "lost": ["worker: was silent"], "avoid": "worker"})
+
+    resumed = by_hand(tmp_path)
+    resumed.submit(0, "text", {})
+    assert tasks_in(worker.folder.waiting) == [second]
+    worker.finish(worker.claim(), 3)
+    (done,) = resumed.wait(0.2)
+    assert (done.outcome.reward, done.attempts, done.lost) == (3, 2, ("worker: was silent",))
+
+
+def test_what_waits_though_it_is_done_is_withdrawn(tmp_path: Path) -> None:
+    workers = by_hand(tmp_path)
+    for number in range(2):
+        workers.submit(number, f"text {number}", {})
+    worker = ByHand(tmp_path, "worker")
+    done, waiting = worker.claim(), tasks_in(worker.folder.waiting)[0]
+    worker.finish(done, 1)
+    write_mapping(worker.folder.waiting / str(done._replace(attempt=2, worker="")), {})
+    assert len(results(workers)) == 1
+    results(workers, 0.1)
+    assert tasks_in(worker.folder.waiting) == [waiting]
+
+
+def test_more_workers_than_tasks_are_told_how_to_be_busy_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_side, "LOOK", 0)
+    workers = by_hand(tmp_path)
+    present = [ByHand(tmp_path, f"worker-{number}") for number in range(3)]
+    says = r"3 workers share 1 trials in flight, so that some are idle: more of them \(--batch, batch=\) would keep all busy"
+    with pytest.warns(UserWarning, match=says) as warned:
+        for number in range(6):
+            workers.submit(number, "text", {})
+            assert results(workers, 0) == []
+            for worker in present:
+                worker.heartbeat.beat()
+            present[0].finish(present[0].claim(), number)
+            assert len(results(workers, 1)) == 1
+    assert len(warned) == 1
+
+
+def test_shared_folders_that_are_gone_have_nothing_in_them_and_those_that_are_none_are_named(tmp_path: Path) -> None:
+    workers = by_hand(tmp_path / "shared")
+    assert search_folders(tmp_path / "shared") == [workers._folder]
+    workers.submit(0, "text", {})
+    shutil.rmtree(tmp_path / "shared")
+    assert search_folders(tmp_path / "shared") == []
+    assert results(workers, 0) == []
+    shutil.rmtree(tmp_path / "shared", ignore_errors=True)  # a heartbeat may have made it again
+    (tmp_path / "shared").write_text("")
+    with pytest.raises(WorkerError, match=r"^the folder of the workers cannot be written: .*Not a directory"):
+        workers.submit(1, "text", {})
+
+
+def test_nasdsls_own_evaluations_are_given_to_workers_as_settings_and_others_as_a_pickle(tmp_path: Path) -> None:
+    own = ProxyEvaluation(ProxySpec("shapes", backbone="resnet18"))
+    workers = make_workers(f"folder:{tmp_path}", own, None, "own")
+    assert isinstance(workers, FolderWorkers)
+    folder = workers._folder
+    assert json.loads(folder.settings.read_text())["proxy"]["spec"]["backbone"] == "resnet18"
+    assert not folder.pickle.exists()
+    other = by_hand(tmp_path)._folder
+    assert json.loads(other.settings.read_text())["proxy"] is None
+    assert pickle.loads(other.pickle.read_bytes()) is plain_value
 
 
 # ------------------------------------------------------------------------------------ workers, evaluating in threads

@@ -7,9 +7,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
+from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from small_search import (
@@ -33,8 +37,9 @@ from nasdsl.search import SearchError, Trial, WorkerError, search
 from nasdsl.search.evaluation import Outcome
 from nasdsl.search.trial import Thresholds
 from nasdsl.search.workers import make_workers, parse_workers
-from nasdsl.search.workers.pool import CannotLoad, Pool, WorkerLost
-from nasdsl.search.workers.process import _environment, parse_message
+from nasdsl.search.workers.inline import InlineWorker
+from nasdsl.search.workers.pool import CannotLoad, Finished, Pool, WorkerLost
+from nasdsl.search.workers.process import ProcessWorker, _environment, parse_message
 
 HERE = Path(__file__).parent
 
@@ -299,6 +304,103 @@ def test_a_worker_that_starts_at_the_second_attempt_is_kept() -> None:
 def test_when_all_workers_are_gone_the_search_ends() -> None:
     with pytest.warns(UserWarning, match="does not start"), pytest.raises(WorkerError, match="workers do not start"):
         results_of([Scripted("a", "+--", "-"), Scripted("b", "+--", "-")], 3)
+
+
+def first_of(active: Sequence[Any], seconds: float) -> Sequence[Any]:
+    return active[:1]
+
+
+def summary(finished: Sequence[Finished]) -> list[tuple[int, str, int, tuple[str, ...]]]:
+    return [(done.number, done.outcome.verdict, done.attempts, done.lost) for done in finished]
+
+
+def test_a_text_that_loses_its_workers_twice_fails_with_both_reasons() -> None:
+    pool = Pool([Scripted("one", "++", "-+"), Scripted("two", "++", "-+")], first_of, None)
+    pool.submit(5, "text", {})
+    finished: list[Finished] = []
+    while not finished:
+        finished += pool.wait(0)
+    assert summary(finished) == [(5, "failed: is gone", 2, ("one: is gone", "two: is gone"))]
+    assert finished[0].outcome.details == {"error": "is gone"}
+    while pool._deadlines:  # the lost workers start anew
+        pool.wait(0)
+    assert pool.wait(0) == []  # nothing is under way
+    pool.submit(6, "another", {})
+    assert summary(pool.wait(0)) == [(6, "ok", 1, ())]
+
+
+def test_a_search_that_ends_neither_starts_workers_nor_counts_what_they_lose() -> None:
+    """The texts are evaluated again after a resume."""
+    lost, good = Scripted("lost", "+", "-"), Scripted("good", "+", "+")
+    pool = Pool([lost, good], first_of, None)
+    for number in range(3):
+        pool.submit(number, f"text {number}", {})
+    assert summary(pool.finish(10)) == [(1, "ok", 1, ())]
+    assert (lost.texts, good.texts) == (["text 0"], ["text 1"])
+
+
+class DiesIdle(Scripted):
+    """A worker that cannot be sent the first text."""
+
+    def send(self, text: str, thresholds: Thresholds) -> None:
+        super().send(text, thresholds)
+        if len(self.texts) == 1:
+            raise WorkerLost("ended with code 1")
+
+
+def test_a_worker_that_dies_while_it_is_idle_is_started_anew_and_the_text_has_lost_nothing() -> None:
+    worker = DiesIdle("idle", "++", "++")
+    assert results_of([worker], 2) == {0: ("ok", 1), 1: ("ok", 1)}
+    assert worker.texts == ["text 0", "text 0", "text 1"]
+
+
+class TooEarly(Scripted):
+    """A worker that has a result before it was given a text."""
+
+    def receive(self) -> Outcome | None:
+        return super().receive() or (Outcome("ok", 9.0, {}, 0.0) if len(self._starts) == 2 else None)
+
+
+def test_a_result_without_a_task_is_nobodys_and_its_worker_is_started_anew() -> None:
+    worker = TooEarly("early", "+++", "+")
+    pool = Pool([worker], first_of, None)
+    pool.submit(0, "text", {})
+    (done,) = pool.wait(0)
+    assert (done.outcome.reward, done.attempts) == (1.0, 1)
+    assert worker._starts == ["+"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "reason"),
+    [
+        (b"no json", None, "sent a message that is no result"),
+        (b'"ok"', None, "sent .*no result"),
+        (None, None, "closed its pipe"),
+        (None, 3, "ended with code 3"),
+        (None, -9, "killed by SIGKILL"),
+    ],
+)
+def test_why_a_process_is_lost(sent: bytes | None, code: int | None, reason: str) -> None:
+    worker = ProcessWorker("0", b"", {})
+    worker.kill()  # it was not started
+    worker._pipe, end = Pipe()
+    worker._process = SimpleNamespace(join=lambda seconds: None, exitcode=code)  # type: ignore[assignment]
+    if sent is not None:
+        end.send_bytes(sent)
+    end.close()
+    with pytest.raises(WorkerLost, match=reason):
+        worker.receive()
+    if sent is None:
+        with pytest.raises(WorkerLost, match=reason):
+            worker.send("text", {})
+
+
+def test_without_a_text_an_inline_worker_does_not_wait() -> None:
+    worker = InlineWorker(plain_value)
+    assert worker.wait(1000) == []
+    worker.submit(0, "text", {})
+    assert summary(worker.wait(1000)) == [(0, "ok", 1, ())]
+    assert worker.wait(1000) == []
 
 
 def test_specifications() -> None:

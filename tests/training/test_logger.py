@@ -56,6 +56,9 @@ def test_progress_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capfd: pyte
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "150")
     with TrainingLogger(None, 100) as logger:
+        logger.advance(40)
+        assert logger._bar is not None
+        assert logger._bar.tasks[0].completed == 40
         logger.record(record(40))
         with logger.subtask("evaluating") as count:
             count(1, 2)
@@ -64,6 +67,16 @@ def test_progress_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capfd: pyte
     assert "images/s" in status
     assert "evaluating" in status or "training" in status
     assert "[not markup]" in status
+
+
+def test_without_a_log_there_is_nothing_to_sync(tmp_path: Path) -> None:
+    for log in (None, tmp_path / "log.jsonl"):
+        TrainingLogger(log, 10, quiet=True).sync()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_items_that_end_are_all_given() -> None:
+    assert list(Throughput().time_loading(iter("abc"))) == ["a", "b", "c"]
 
 
 def test_throughput(monkeypatch: pytest.MonkeyPatch) -> None:

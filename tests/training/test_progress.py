@@ -29,3 +29,23 @@ def test_time_left_follows_from_the_pace_of_items_alone(
     expected = [f"features: {done}/10  {duration(20 * (10 - done))} left" for done in range(first + 2, 11)]
     resumed = [f"features: resuming from {first} of 10"] if first else []
     assert lines == [*resumed, f"features: {first + 1}/10", *expected]
+
+
+@pytest.mark.parametrize("name", ["features of voc:/data/[old]", "features of voc:/data/[/old]"])
+def test_on_a_terminal_there_is_a_bar_from_where_an_earlier_process_ended(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The name of a folder is no markup, though it may look like it."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "150")
+    with ProgressBar(name, 10, quiet=False) as progress:
+        progress.resume(4)
+        progress.update(5)
+        assert progress._bar is not None
+        assert [(task.completed, task.total) for task in progress._bar.tasks] == [(5, 10)]
+        progress.update(10)
+    assert progress._bar.finished
+    shown = capsys.readouterr().err
+    assert name in shown
+    assert "10/10" in shown
+    assert shown.endswith("\x1b[?25h"), "the cursor is shown again"
