@@ -44,7 +44,8 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             unfinished.unlink()
         # A write has no name, as with a full disk; opening and renaming have that of the unfinished file.
         if isinstance(error, OSError) and error.errno is not None and error.filename in (None, unfinished, str(unfinished)):
-            error.filename, error.filename2 = str(path), None
+            error.filename = str(path)
+            del error.filename2  # None would be part of its text
         raise
     sync_folder(path.parent)
 

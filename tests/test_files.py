@@ -63,10 +63,12 @@ def test_a_folder_that_is_missing_or_in_the_way_is_an_error_with_the_names_that_
     with pytest.raises(FileNotFoundError) as raised:
         files.write_bytes(tmp_path / "missing" / "table", b"")
     assert (raised.value.filename, raised.value.filename2) == (str(tmp_path / "missing" / "table"), None)
+    assert str(raised.value).endswith(f"No such file or directory: '{tmp_path / 'missing' / 'table'}'")
     (tmp_path / "folder").mkdir()
     with pytest.raises(IsADirectoryError) as raised:
         files.write_bytes(tmp_path / "folder", b"")
     assert (raised.value.filename, raised.value.filename2) == (str(tmp_path / "folder"), None)
+    assert str(raised.value).endswith(f"Is a directory: '{tmp_path / 'folder'}'")
     assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
     files.unfinished_path(tmp_path / "table").mkdir()
     with pytest.raises(IsADirectoryError) as raised:

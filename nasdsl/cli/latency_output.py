@@ -102,7 +102,7 @@ def measured_lines(measured: Measured) -> list[str]:
         f"median of {len(found.rounds) - found.disturbed} rounds with {pluralize(found.runs, 'run')} in all, after "
         f"{pluralize(found.warmup_runs, 'run')} of warm-up; {pluralize(found.disturbed, 'disturbed round')} left out",
     ]
-    if profile is not None:
+    if profile is not None and profile.sections:  # a runtime may have nothing left to execute
         lines += ["", *_profile_lines(profile)]
     load = f", load {where['load']}" if "load" in where else ""
     lines += ["", f"{where['cpu']}, {pluralize(where['cores'], 'core')}{load}; {where['system']}, Python {where['python']}"]

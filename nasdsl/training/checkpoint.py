@@ -52,7 +52,9 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
                 os.replace(path, previous)
         write_atomically(path, lambda file: torch.save(state, file))
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
-        raise CheckpointError(f"cannot write {path}: {error}; the checkpoint before it is still there") from error
+        kept = "; the checkpoint before it is still there" if path.exists() or previous.exists() else ""
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"cannot write {path}: {reason}{kept}") from error
 
 
 def load_checkpoint(path: Path) -> LoadedCheckpoint | None:

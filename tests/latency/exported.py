@@ -54,6 +54,19 @@ def onnx_detector(path: Path, *, size: tuple[int, int] | None = None, dtype: int
     return path
 
 
+def onnx_pixels(path: Path, dtype: int = TensorProto.FLOAT) -> Path:
+    """A file without metadata that takes any size, and computes for the size 48x64 alone: its scores are the pixels."""
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["images", "shape"], ["scores"], name="reshape")],
+        "pixels",
+        [helper.make_tensor_value_info("images", dtype, ["N", 3, "H", "W"])],
+        [helper.make_tensor_value_info("scores", dtype, None)],
+        [numpy_helper.from_array(np.array([1, 3 * 48 * 64]), "shape")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9), str(path))
+    return path
+
+
 class SmallDetector(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ import click
 import numpy as np
 import pytest
 import torch
-from exported import FOUND, decoder_program, onnx_detector, program
+from exported import FOUND, decoder_program, onnx_detector, onnx_pixels, program
 from onnx import TensorProto
 from PIL import Image
 
@@ -27,7 +27,7 @@ from nasdsl.detection.weights import save_detector
 from nasdsl.export import metadata
 from nasdsl.latency import Protocol
 from nasdsl.latency.session import LatencyError, NodeTime, input_shape, make_profile, section_of
-from nasdsl.latency.torch_runtime import size_of
+from nasdsl.latency.torch_runtime import ProgramSession, size_of
 from nasdsl.semantics.elaborate import RUNTIMES
 
 QUICK = Protocol(round_seconds=0.0, warmup_seconds=0.0, rounds=3)
@@ -162,6 +162,73 @@ def test_runtimes_that_do_not_fit_the_file(run: Path, tmp_path: Path) -> None:
     assert "torch does not run" in refused("latency", onnx_detector(tmp_path / "a.onnx"), "--runtime", "torch")
 
 
+def test_a_program_runs_on_its_own_device(tmp_path: Path) -> None:
+    (tmp_path / "detector.pt2").touch()
+    message = "runs on the device for which it was exported; leave --device out"
+    assert message in refused("latency", tmp_path / "detector.pt2", "--device", "cpu")
+
+
+RUNTIME = pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+
+
+@RUNTIME
+def test_images_of_another_type_are_refused(runtime: str, tmp_path: Path) -> None:
+    pytest.importorskip(runtime)
+    file = onnx_pixels(tmp_path / "bytes.onnx", TensorProto.UINT8)
+    kind = {"onnxruntime": "tensor(uint8); expected tensor(float)", "openvino": "uint8; expected float32"}[runtime]
+    assert kind in refused("latency", file, "--runtime", runtime, "--size", "48x64")
+
+
+@RUNTIME
+def test_a_size_that_a_file_cannot_compute_is_the_runtimes_to_name(runtime: str, tmp_path: Path) -> None:
+    pytest.importorskip(runtime)
+    file = onnx_pixels(tmp_path / "pixels.onnx")
+    assert measured(file, "--runtime", runtime, "--size", "48x64")["digest"] is None
+    said = refused("latency", file, "--runtime", runtime, "--size", "32x40")
+    assert {"onnxruntime": "cannot run pixels.onnx: ", "openvino": f"cannot compile {file}: "}[runtime] in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_file_of_which_a_runtime_executes_nothing_has_no_table_of_times(tmp_path: Path) -> None:
+    """A change of shape alone costs OpenVINO no node."""
+    pytest.importorskip("openvino")
+    file = onnx_pixels(tmp_path / "pixels.onnx")
+    result = invoke("latency", file, "--runtime", "openvino", "--size", "48x64", "--threads", "1")
+    assert result.exit_code == 0
+    assert " ms for an image (quartiles " in result.stdout
+    assert "where the time of a run goes" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("runtime", "device", "message"),
+    [
+        ("onnxruntime", "mps", "onnxruntime runs on cpu or cuda here, not on 'mps'"),
+        (
+            "onnxruntime",
+            "cuda",
+            "this onnxruntime has no CUDA; it has CPUExecutionProvider (onnxruntime-gpu is another package)",
+        ),
+        ("openvino", "cuda", "openvino is timed on the cpu, not on 'cuda'"),
+    ],
+)
+def test_devices_that_a_runtime_lacks(
+    runtime: str, device: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = pytest.importorskip(runtime)
+    if runtime == "onnxruntime":
+        monkeypatch.setattr(module, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    file = onnx_detector(tmp_path / "detector.onnx")
+    assert message in refused("latency", file, "--runtime", runtime, "--device", device)
+
+
+def test_a_broken_file_in_openvino(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    said = refused("latency", tmp_path / "broken.onnx", "--runtime", "openvino")
+    assert "openvino cannot read" in said
+    assert "Exception from" not in said
+
+
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 def test_broken_files(suffix: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
@@ -175,6 +242,48 @@ def test_the_reason_of_openvino_is_the_operator_that_it_lacks() -> None:
 
     message = "Exception from core.cpp:84:\nFrontEnd API failed:\nSummary:\n-- No conversion rule found for operations: X-20\n"
     assert _reason(RuntimeError(message)) == "No conversion rule found for operations: X-20"
+    assert (
+        _reason(RuntimeError("Exception from core.cpp:84:\nCheck 'x' failed\n  the shapes differ  \n")) == "the shapes differ"
+    )
+    assert _reason(RuntimeError("Exception from core.cpp:84:\n")) == "Exception from core.cpp:84:"
+    assert _reason(RuntimeError()) == "RuntimeError"
+
+
+def test_metadata_of_openvino_that_are_no_table_are_none() -> None:
+    pytest.importorskip("openvino")
+    from nasdsl.latency.openvino_runtime import _metadata
+
+    class Model:
+        def __init__(self, **information: Any) -> None:
+            self.information = information
+
+        def has_rt_info(self, path: list[str]) -> bool:
+            return path[0] in self.information
+
+        def get_rt_info(self, path: list[str]) -> Any:
+            return self.information[path[0]]
+
+    assert _metadata(Model()) == {}
+    assert _metadata(Model(framework="onnx")) == {}
+    assert _metadata(Model(framework="onnx", onnx={"digest": 1})) == {"digest": "1"}
+
+
+def test_nodes_of_onnxruntime_are_those_of_the_file_as_far_as_they_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    from nasdsl.latency.onnx_runtime import _durations, _nodes_of_tensors
+
+    file = onnx_detector(tmp_path / "detector.onnx")
+    nodes = _nodes_of_tensors(file)
+    assert nodes["features"] == "backbone.conv"
+    times = [{"cat": "Node", "name": f"{name}_{what}", "dur": 2000, "args": {"op_name": "Conv"}} for name, what in
+             (("features", "kernel_time"), ("features", "fence_before"), ("other", "kernel_time"))]  # fmt: skip
+    warm = {"cat": "Session", "name": "model_run"}
+    found = _durations([warm] * 9 + times, nodes)
+    assert found == {("backbone.conv", "Conv"): [2.0], ("other", "Conv"): [2.0]}
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert _nodes_of_tensors(file) == {}
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
@@ -208,6 +317,32 @@ def test_inputs_that_are_no_images() -> None:
         with pytest.raises(LatencyError, match="expected images"):
             input_shape("a.onnx", ["x"], shape)
     assert input_shape("a.onnx", ["x"], ["N", 3, None, 640]) == (None, None, 640)
+
+
+def test_a_batch_or_a_size_that_the_file_does_not_say() -> None:
+    fixed = input_shape("a.onnx", ["images"], [2, 3, "H", "W"])
+    assert fixed.resolve("a.onnx", None, None, {}) == (2, (800, 1088))
+    with pytest.raises(LatencyError, match="a.onnx takes batches of 2 only, not of 3; export it with a dynamic batch"):
+        fixed.resolve("a.onnx", None, 3, {})
+
+
+@pytest.mark.parametrize(
+    ("outputs", "count"),
+    [
+        ({"scores": torch.tensor([[0.5, 0.0], [0.5, 0.5]])}, 1.5),
+        ((torch.zeros(1, 2, 4), torch.tensor([[0.5, 0.0]]), torch.zeros(1, 2)), 1.0),
+        ({"scores": torch.ones(3)}, None),
+        ({}, None),
+        ([torch.ones(1, 2)], None),
+        (torch.ones(1, 2), None),
+    ],
+)
+def test_detections_of_programs_that_are_no_detectors_are_not_known(
+    outputs: object, count: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = object.__new__(ProgramSession)
+    monkeypatch.setattr(ProgramSession, "_run", lambda self: outputs)
+    assert session.detections() == count
 
 
 def test_names_and_sections() -> None:

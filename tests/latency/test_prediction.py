@@ -6,10 +6,14 @@ import json
 import multiprocessing
 import pickle
 import random
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +31,13 @@ import nasdsl
 from nasdsl.backbones import backbone as find_backbone
 from nasdsl.backends.cost import Areas, cost
 from nasdsl.ir.graph import Graph
-from nasdsl.latency import LatencyPredictor, measuring
+from nasdsl.latency import LatencyPredictor, measuring, predict_latency
 from nasdsl.latency.measuring import Effort, Measurer, PartTime
 from nasdsl.latency.pieces import Part, parts_of
 from nasdsl.latency.probes import Probe, make_probe, piece_probe, reference_piece
-from nasdsl.latency.session import LatencyError
+from nasdsl.latency.session import LatencyError, MissingRuntime
 from nasdsl.latency.table import CORRECTED_FROM, Context, Table, fit_correction
+from nasdsl.latency.timing import wall_timer
 from nasdsl.layers import Input, Result, layer_cost
 
 HERE = Context("onnxruntime", "1.0", 1, "a processor")
@@ -236,6 +241,32 @@ def test_the_overhead_of_a_session_is_not_the_parts(on_machine: Callable[[Machin
     assert found.references == pytest.approx([3.0] * Effort().rounds)
 
 
+def test_a_part_that_takes_long_is_timed_alone(on_machine: Callable[[Machine], Measurer]) -> None:
+    """As the backbone is: the millisecond of its session is in it."""
+    measurer = on_machine(Machine(lambda now: 1.0))
+    whole = measurer.measure(Part("backbone", "x", "x", None))
+    assert whole.relative == pytest.approx(1.3 / 3)
+    measurer.effort = replace(measurer.effort, alone=0.0)
+    assert measurer.measure(part()).relative == pytest.approx(1.3 / 3)
+
+
+def test_parts_are_timed_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[Context, float | None]] = []
+
+    class Instead:
+        def __init__(self, context: Context, pace: float | None) -> None:
+            made.append((context, pace))
+
+        def measure(self, part: Part) -> PartTime:
+            return PartTime(len(part.key), (1.0,))
+
+    monkeypatch.setattr(measuring, "Measurer", Instead)
+    parts = [Part("fpn", name, name, None) for name in ("a", "bc")]
+    found = list(measuring.measure_parts(HERE, parts, 3.0))
+    assert found == [(parts[0], PartTime(1, (1.0,))), (parts[1], PartTime(2, (1.0,)))]
+    assert made == [(HERE, 3.0)]
+
+
 def test_rounds_on_a_disturbed_machine_do_not_count(on_machine: Callable[[Machine], Measurer]) -> None:
     """The part is less sensitive than the reference, so that ratios alone would be wrong by a sixth."""
     often = Machine(lambda now: 1.4 if now % 0.2 < 0.1 else 1.0)
@@ -310,6 +341,52 @@ def test_the_correction_is_the_line_through_most_detectors(tmp_path: Path) -> No
     assert kept is not None
     assert vars(kept) == pytest.approx(vars(found))
     assert len(sums) == CORRECTED_FROM
+    assert found.apply(20.0) == pytest.approx(21.5)
+
+
+@pytest.mark.parametrize("sums", [[], [3.0], [3.0, 3.0]])
+def test_one_detector_gives_no_correction(sums: list[float]) -> None:
+    with pytest.raises(ValueError, match="needs detectors of two different times or more"):
+        fit_correction(sums, [1.0 + x for x in range(len(sums))])
+
+
+@pytest.mark.parametrize(
+    "change", [{"references": 3}, {"references": [1.0]}, {"parts": {"a": {}}}, {"parts": []}, {"correction": {"factor": 1.0}}]
+)
+def test_a_damaged_entry_is_named(change: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "table.json"
+    table = Table(file)
+    with table.lock():
+        table.add(HERE, {"a": 3.0}, [2.0, 2.0])
+    content = json.loads(file.read_text())
+    content["contexts"][0] |= change
+    file.write_text(json.dumps(content))
+    with pytest.raises(LatencyError, match=rf"^{file} is a broken table of latencies \(.*\); delete it$"):
+        Table(file).times(HERE)
+
+
+def test_a_context_is_of_a_runtime_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LatencyError, match="0 threads; expected 1 or more"):
+        Context.here("torch", 0)
+    installed: dict[str, str] = {"onnxruntime-gpu": "1.2"}
+
+    def version(name: str) -> str:
+        if name not in installed:
+            raise PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr("nasdsl.latency.table.metadata.version", version)
+    assert str(Context.here("onnxruntime", 2)) == "onnxruntime 1.2 on cpu, 2 threads"
+    with pytest.raises(MissingRuntime, match=r"this needs the package openvino: pip install 'nasdsl\[openvino\]'"):
+        Context.here("openvino", 1)
+
+
+def test_the_clock_fits_runtime_and_threads() -> None:
+    clocks = {(runtime, threads): measuring.make_timer(Context(runtime, "1", threads, "cpu"))
+              for runtime in ("onnxruntime", "openvino", "torch") for threads in (1, 2)}  # fmt: skip
+    assert {clocks[runtime, 2] for runtime in ("onnxruntime", "openvino", "torch")} == {wall_timer}
+    assert clocks["openvino", 1] is measuring.process_timer
+    assert clocks["onnxruntime", 1] is clocks["torch", 1] is measuring.thread_timer
 
 
 # ------------------------------------------------------------------------------------------------------ the prediction
@@ -333,6 +410,32 @@ def test_a_prediction_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     totals = [sum(part.milliseconds for part in group) for group in found.slowest(5)]
     assert totals == sorted(totals, reverse=True)
     assert len({part.key for group in found.slowest(5) for part in group}) == 5
+
+
+@pytest.mark.usefixtures("made_up_times")
+def test_a_prediction_by_one_call(tmp_path: Path) -> None:
+    text = random_decoders.paper_text(1)
+    options: dict[str, Any] = {"backbone": "mobilenet_v2", "size": SIZE, "classes": 3}
+    found = predict_latency(text, **options, table=tmp_path / "one.json")
+    assert found.milliseconds == predictor(tmp_path).predict(text).milliseconds
+
+
+def test_what_another_process_has_measured_meanwhile_is_not_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, lock = random_decoders.paper_text(1), Table.lock
+    expected = predictor(tmp_path / "other")(text)
+
+    @contextmanager
+    def late(self: Table) -> Iterator[None]:
+        with lock(self):
+            shutil.copy(tmp_path / "other" / "table.json", self.path)
+            yield
+
+    monkeypatch.setattr(Table, "lock", late)
+    (tmp_path / "mine").mkdir()
+    found = predictor(tmp_path / "mine").predict(text)
+    assert (found.measured, found.milliseconds) == (0, expected)
 
 
 def test_the_correction_is_in_the_prediction(tmp_path: Path) -> None:

@@ -144,3 +144,12 @@ def test_no_garbage_is_collected_in_a_run() -> None:
     assert states
     assert not any(states)
     assert gc.isenabled()
+
+
+def test_who_collects_no_garbage_goes_on_without() -> None:
+    gc.disable()
+    try:
+        measure_latency(lambda: None, timer=lambda run: 0.1, protocol=Protocol(rounds=3))
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

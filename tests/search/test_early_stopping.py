@@ -200,6 +200,12 @@ def test_costs_raise_or_lower_the_threshold() -> None:
         assert should_stop({10: loss}, thresholds[name], 10) == worse
 
 
+def test_a_sample_without_the_costs_of_the_objective_has_no_curve_to_compare() -> None:
+    trial = Trial(0, Filled("", ()), "", "stopped", None, None, {"curve": {"10": 3.0}}, {"params": 4})
+    assert LossCurve.from_trial(trial, Objective.parse("macs:100")) is None
+    assert LossCurve.from_trial(trial, Objective.parse("params:4")) == LossCurve({10: 3.0}, False)
+
+
 # ------------------------------------------------------------------------------------------------------------- evaluations
 
 

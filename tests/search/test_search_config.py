@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nasdsl.files import unfinished_path
 from nasdsl.search.config import FORMAT, open_search_folder, read_config
 from nasdsl.search.errors import JournalError, SearchError
 
@@ -108,6 +109,24 @@ def test_other_folders_are_refused(out: Path) -> None:
     file.touch()
     with pytest.raises(SearchError, match="is a file"), open_search_folder(file, CONFIG, resume=False):
         pass
+
+
+def test_a_folder_that_cannot_be_written_is_named(out: Path) -> None:
+    (out.parent / "file").touch()
+    below = out.parent / "file" / "search"
+    with (
+        pytest.raises(SearchError, match=f"^cannot write to {below}: File exists$"),
+        open_search_folder(below, CONFIG, resume=False),
+    ):
+        pass
+    unfinished_path(out / "search.json").mkdir(parents=True)
+    with (
+        pytest.raises(SearchError, match=f"^cannot write {out / 'search.json'}: Is a directory$"),
+        open_search_folder(out, CONFIG, resume=False),
+    ):
+        pass
+    unfinished_path(out / "search.json").rmdir()
+    start(out)  # the lock is free
 
 
 def test_a_folder_without_a_journal_may_become_another_search(out: Path) -> None:

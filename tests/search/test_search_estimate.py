@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from small_spaces import FPN_SPACE, HEAD_SPACE
+from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
 
 from nasdsl.data import open_dataset
+from nasdsl.decoder import loads
+from nasdsl.search.backbone_training import BackboneTraining
 from nasdsl.search.detectors import detector_key, proxy_specs
 from nasdsl.search.errors import SearchError
-from nasdsl.search.estimate import SAMPLES, Measured, Search, _run_jobs, _samples, add_up, at_once, in_process
+from nasdsl.search.estimate import (
+    SAMPLES,
+    Measured,
+    Search,
+    _backbone_time,
+    _full_time,
+    _initial_weights,
+    _run_jobs,
+    _samples,
+    add_up,
+    at_once,
+    in_process,
+    measure,
+)
 from nasdsl.search.full_training import FullTraining
+from nasdsl.search.progressive import with_fixed_fpn
 from nasdsl.search.stages import SearchSettings, Stage
 from nasdsl.search.supernet.spec import SupernetSpec
-from nasdsl.spaces import loads_space
+from nasdsl.spaces import SpaceError, loads_space
 from nasdsl.training.config import TrainingConfig
 from nasdsl.training.progress import about_duration
 from nasdsl.training.proxy import ProxySpec
@@ -144,6 +161,89 @@ def test_slow_trainings_are_not_all_measured(monkeypatch: pytest.MonkeyPatch) ->
     assert _run_jobs(jobs, 2) == [0, 1, 2, 3]
     monkeypatch.setattr("nasdsl.search.estimate.ENOUGH_SECONDS", -1.0)
     assert (_run_jobs(jobs, 2), _run_jobs(jobs)) == ([0, 1], [0, 1, 2, 3])
+
+
+def fine_tuning(folder: Path, **plan: Any) -> BackboneTraining:
+    """The training of a backbone that a search then freezes."""
+    return BackboneTraining(
+        TrainingConfig(data="shapes:4", backbone="tiny", recipe=Recipe(), **plan), loads(BESIDE), folder, "cpu"
+    )
+
+
+def test_what_is_measured_of_a_search_of_both_stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With the fpn of a sample for the heads, on which one may not be: then on the next."""
+    asked: list[tuple[str, Any]] = []
+
+    def instead(function: Any, *arguments: Any) -> Any:
+        asked.append((function.__name__, arguments))
+        return TRAINED if "proxy" not in function.__name__ else ProxyTime(0.5, (EvaluationTime(0.1, 2.0),))
+
+    tried: list[str] = []
+
+    def second(heads: Any, text: str) -> Any:
+        tried.append(text)
+        if len(tried) == 1:
+            raise SpaceError("does not fit")
+        return with_fixed_fpn(heads, text)
+
+    monkeypatch.setattr("nasdsl.search.estimate.in_process", instead)
+    monkeypatch.setattr("nasdsl.search.estimate.with_fixed_fpn", second)
+    said: list[str] = []
+    whole = search(
+        heads=Stage(space=space(HEAD_SPACE), proxy=SPEC, trials=30, top=2),
+        full=FullTraining(TrainingConfig(data="shapes:4", backbone="tiny", recipe=Recipe())),
+        backbones=[fine_tuning(tmp_path / "tiny")],
+    )
+    found = measure(whole, said.append)
+    assert [name for name, _ in asked] == ["_proxy_time"] * 2 + ["_backbone_time"] + ["_full_time"] * SAMPLES
+    fpns, heads = (arguments for name, arguments in asked if name == "_proxy_time")
+    assert tried == fpns[2][:2]
+    assert heads[0].fpn == with_fixed_fpn(whole.heads.space, fpns[2][1])[1]  # type: ignore[union-attr]
+    assert [arguments[1] for name, arguments in asked if name == "_full_time"] == _samples(space(HEAD_SPACE))
+    assert [words.split(",")[0] for words in said] == [
+        "measuring features", f"measuring a few steps of {1 + SAMPLES} trainings"
+    ]  # fmt: skip
+    assert f"a few steps of {2 * SAMPLES} decoders" in said[0]
+    assert (found.heads, found.backbones, found.full) == (found.proxies[None, None], [TRAINED], [TRAINED] * SAMPLES)
+    parts = seconds(add_up(whole, found))
+    assert next(iter(parts.items())) == ("fine-tuning of tiny", 600)
+    asked.clear()
+    measure(replace(whole, first=stage(top=3), full=replace(whole.full, minutes=5), backbones=[]))  # type: ignore[type-var]
+    (trained,) = (arguments[1] for name, arguments in asked if name == "_full_time")  # for memory and disk
+    assert trained == fpns[2][0]
+
+
+def test_without_a_decoder_that_can_be_trained_there_is_no_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasdsl.search.estimate.in_process", lambda *_: ProxyTime(0.5, (), ("it diverges",)))
+    with pytest.raises(SearchError, match=f"^none of {SAMPLES} decoders of the space could be trained: it diverges$"):
+        measure(search())
+
+
+def test_heads_on_an_fpn_that_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = Stage(space=space(HEAD_SPACE), proxy=SPEC, trials=30)
+    alone = search(heads=heads, fixed=BESIDE, settings=SearchSettings(budgets=("macs:1G",)))
+    alone = replace(alone, first=None)
+    time = ProxyTime(0.5, (EvaluationTime(0.05, 1.0),), fpn=EvaluationTime(0.2, 9.0), pyramid=0.25)
+    monkeypatch.setattr("nasdsl.search.estimate.in_process", lambda function, spec, data, texts, *_: time)
+    found = add_up(alone, measure(alone))
+    assert list(seconds(found)) == ["features", "fpn outputs", "head trials"]
+    assert any("may be over the budgets" in note for note in found.notes)
+    refused = replace(alone, fixed="decoder broken {")
+    assert seconds(add_up(refused, measure(refused)))["head trials"] is None
+
+
+def test_trainings_are_measured_as_they_will_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr("nasdsl.training.timing.time_training", lambda *arguments: given.append(arguments) or TRAINED)
+    training = fine_tuning(tmp_path, backbone_weights=None)
+    assert _backbone_time(training) == TRAINED
+    full = FullTraining(training.plan, device="cpu")
+    assert _full_time(full, BESIDE) == TRAINED
+    for detector, data, val, recipe, device in given:
+        assert (detector.config["decoder"], len(data), len(val), recipe, device) == (BESIDE, 4, 4, training.plan.recipe, "cpu")
+    assert _initial_weights(training) is None
+    assert _initial_weights(fine_tuning(tmp_path, backbone_weights="imagenet")) == "imagenet"
+    assert _initial_weights(fine_tuning(tmp_path, weights="run", backbone_weights="imagenet")) == "run"
 
 
 def _killed() -> None:

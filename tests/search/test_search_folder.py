@@ -313,7 +313,8 @@ def test_more_workers_than_tasks_are_told_how_to_be_busy_once(tmp_path: Path, mo
     workers = by_hand(tmp_path)
     present = [ByHand(tmp_path, f"worker-{number}") for number in range(3)]
     says = r"3 workers share 1 trials in flight, so that some are idle: more of them \(--batch, batch=\) would keep all busy"
-    with pytest.warns(UserWarning, match=says) as warned:
+
+    def work() -> None:
         for number in range(6):
             workers.submit(number, "text", {})
             assert results(workers, 0) == []
@@ -321,6 +322,9 @@ def test_more_workers_than_tasks_are_told_how_to_be_busy_once(tmp_path: Path, mo
                 worker.heartbeat.beat()
             present[0].finish(present[0].claim(), number)
             assert len(results(workers, 1)) == 1
+
+    with pytest.warns(UserWarning, match=says) as warned:
+        work()
     assert len(warned) == 1
 
 

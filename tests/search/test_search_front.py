@@ -19,11 +19,11 @@ from nasdsl.decoder import loads
 from nasdsl.search import SearchError, load_trials, search
 from nasdsl.search.budget import Budget, BudgetedSpace, parse_budgets
 from nasdsl.search.check import CheckResult, make_check
-from nasdsl.search.costs import DetectorCosts
+from nasdsl.search.costs import DetectorCosts, KnownCosts
 from nasdsl.search.early_stopping import StoppingRule
 from nasdsl.search.early_stopping_replay import replay_rule
 from nasdsl.search.errors import BudgetError
-from nasdsl.search.latency_budget import predictor_for, with_required
+from nasdsl.search.latency_budget import _Report, predictor_for, with_required
 from nasdsl.search.objective import Objective
 from nasdsl.search.pareto import front_of
 from nasdsl.search.run import load_history
@@ -265,6 +265,7 @@ def test_a_cost_that_neither_check_nor_evaluation_gives_fails_the_sample() -> No
     assert any("the objective minimises latency, and neither the check nor" in trial.verdict for trial in trials)
     assert trials.best is None
     assert trials.front() == []
+    assert [trials.point(trial) for trial in trials] == [None] * 4
 
 
 def test_strategies_without_aims_are_refused(tmp_path: Path) -> None:
@@ -428,6 +429,38 @@ def test_impossible_budgets_are_reported_before_the_search(tmp_path: Path) -> No
         settings.check(SPACE, tmp_path)
     with pytest.raises(SpaceError, match="no decoder of small"):
         BudgetedSpace(SPACE, [Budget("macs", BACKBONE + 1)], COSTS).sample(0, attempts=10)
+
+
+def test_a_budget_of_latency_says_what_decoders_have_in_milliseconds() -> None:
+    own: KnownCosts = lambda filling: {"latency": 0.0123456}  # noqa: E731
+    for costs in (own, DetectorCosts(SPACE, SIZE, lambda text: 0.0123456)):
+        limited = BudgetedSpace(SPACE, [Budget("latency", 0.005)], costs)
+        over = limited.over_budget(SPACE.sample(0).indices)
+        assert over == "over the budget: it has 12.35 ms, expected at most 5 ms with the backbone"
+    with pytest.raises(SpaceError, match=r"with at most 5 ms with the backbone was found; the smallest has 12\.35 ms"):
+        BudgetedSpace(SPACE, [Budget("latency", 0.005)], own).sample(0)
+
+
+def test_a_decoder_that_cannot_be_built_has_no_costs_and_is_rejected() -> None:
+    space = loads_space(SPACE.source.text.replace("choice op = sep_3x3 |", "choice op = conv(k=3, groups=3) |"))
+    costs, check = DetectorCosts(space, SIZE), make_check(space, SIZE)
+    filling = (0,) * len(space.domains)
+    assert not space.keeps(filling)
+    assert costs(filling) is None
+    with pytest.raises(SpaceError, match="it cannot be built, or breaks a requirement"):
+        check(space.decode(filling))
+    limited = BudgetedSpace(space, [Budget("macs", 1e15)], costs)
+    assert not limited.keeps(filling)
+    assert limited.over_budget(filling) is None
+
+
+def test_that_parts_are_measured_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = _Report(tmp_path / "latency.json")
+    for done in range(3):
+        report(done, 3)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == f"measuring parts of detectors for their latency; they are kept in {tmp_path / 'latency.json'}\n"
 
 
 def test_a_strategy_for_the_reward_alone_learns_within_a_budget() -> None:

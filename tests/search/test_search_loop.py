@@ -17,6 +17,7 @@ from small_search import SPACE, Learner, LoggedEvaluation, comparable, logged, p
 
 import nasdsl.search
 from nasdsl import loads
+from nasdsl.files import unfinished_path
 from nasdsl.search import EvaluationResult, Objective, SearchError, SearchRun, load_trials, search
 from nasdsl.search.journal import read_journal
 from nasdsl.search.strategies import STRATEGIES
@@ -215,6 +216,17 @@ def test_files_in_the_folder(out: Path) -> None:
     assert {"nasdsl", "torch", "python"} <= read.start["versions"].keys()
 
 
+@pytest.mark.parametrize("name", ["trials.csv", "strategy.pt"])
+def test_files_that_cannot_be_written_are_named_and_the_journal_is_complete(name: str, out: Path) -> None:
+    unfinished_path(out / name).mkdir(parents=True)
+    with pytest.raises(SearchError, match=f"^cannot write .*{name}: Is a directory"):
+        search(SPACE, plain_value, Learner(SPACE), 5, out=out, quiet=True)
+    assert len(load_trials(out)) == 5
+    unfinished_path(out / name).rmdir()
+    search(SPACE, plain_value, Learner(SPACE), 5, out=out, resume=True, quiet=True)
+    assert (out / name).exists()
+
+
 def test_the_same_seed_gives_the_same_journal_but_for_times(tmp_path: Path) -> None:
     journals = []
     for name in ("a", "b"):
@@ -282,6 +294,7 @@ def check_that_raises_after(proposals: int) -> Any:
         ({"timeout": 0.0, "workers": "process:1"}, "timeout is 0"),
         ({"strategy": "luck"}, "no strategy 'luck'"),
         ({"options": {"luck": 1}}, "no option 'luck'|options are for a strategy"),
+        ({"strategy": Learner(SPACE), "options": {"luck": 1}}, "options are for a strategy given by its name"),
         ({"objective": "speed:1"}, "unknown cost"),
     ],
 )

@@ -77,6 +77,11 @@ def test_invalid_objectives(text: str, says: str) -> None:
         Objective.parse(text)
 
 
+def test_costs_are_weighed_or_minimised() -> None:
+    with pytest.raises(ObjectiveError, match="weighed against targets and minimised as aims; expected one of the two"):
+        Objective(Objective.parse("macs:1G").targets, ("params",))
+
+
 @pytest.mark.parametrize("cost", [None, "fast", True, -1.0])
 def test_a_missing_cost(cost: object) -> None:
     with pytest.raises(ObjectiveError, match="the objective weighs latency"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import sys
 import time
 import types
@@ -175,6 +176,38 @@ def test_without_ray_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(WorkerError, match=r"pip install 'nasdsl\[ray\]', or use process:N"):
         search(SPACE, plain_value, Learner(SPACE), 3, workers="ray", quiet=True)
+
+
+@pytest.mark.parametrize(("address", "named"), [("head:6379", "head:6379"), (None, "this machine")])
+def test_a_cluster_that_does_not_answer_is_named(address: str | None, named: str, ray: Any) -> None:
+    def init(**how: Any) -> None:
+        raise ConnectionError("nobody answers")
+
+    ray.init = init
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(WorkerError, match=f"^no Ray cluster at {named}: nobody answers$"):
+        search(SPACE, plain_value, Learner(SPACE), 3, workers="ray" + (f"@{address}" if address else ""), quiet=True)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert ray.calls == []
+
+
+def test_an_evaluation_that_cannot_be_sent_to_a_cluster_is_named(ray: Any) -> None:
+    with pytest.raises(WorkerError, match=r"evaluate \(<function .*lambda.*\) cannot be sent to Ray workers: .*pickle"):
+        search(SPACE, lambda text: 0.0, Learner(SPACE), 3, workers="ray", quiet=True)
+
+
+def test_a_cluster_that_was_there_before_the_search_is_there_after_it(ray: Any) -> None:
+    ray.is_initialized = lambda: True
+    search(SPACE, plain_value, Learner(SPACE), 3, workers="ray:1", quiet=True)
+    assert [call[0] for call in ray.calls] == ["remote"]
+
+
+def test_in_a_thread_signals_are_left_alone(ray: Any) -> None:
+    """Python allows handlers in the main thread alone."""
+    with ThreadPoolExecutor(1) as threads:
+        trials = threads.submit(search, SPACE, plain_value, Learner(SPACE), 3, workers="ray:1", quiet=True).result()
+    assert trials.counts["ok"] == 3
+    assert [call[0] for call in ray.calls] == ["init", "remote", "shutdown"]
 
 
 # ---------------------------------------------------------------------------------------------- the real one

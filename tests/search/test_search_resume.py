@@ -4,18 +4,40 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from small_search import SPACE, Learner, LoggedEvaluation, comparable, finished_texts, logged, quick_check
+import torch
+from small_search import (
+    SPACE,
+    Learner,
+    LoggedEvaluation,
+    comparable,
+    finished_texts,
+    logged,
+    plain_value,
+    quick_check,
+    value,
+)
 
 from nasdsl.search import SearchRun, load_trials, search
+from nasdsl.search.errors import JournalError
+from nasdsl.search.evaluation import Outcome
+from nasdsl.search.history import history_of
+from nasdsl.search.journal import FORMAT, Journal, read_journal
+from nasdsl.search.trial import Thresholds
+from nasdsl.search.workers.pool import Finished
+from nasdsl.spaces import Filled
 from nasdsl.training import Interrupted
+from nasdsl.training.checkpoint import load_checkpoint, previous_path
 from nasdsl.training.signals import SignalHandler
 
 HERE = Path(__file__).parent
@@ -241,6 +263,177 @@ def test_workers_exit_with_a_search_that_is_killed(tmp_path: Path) -> None:
     while not all(has_exited(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert all(has_exited(pid) for pid in pids)
+
+
+class EndsLate:
+    """Workers whose results come only while the search ends, after a signal."""
+
+    size, evaluates_here = 1, False
+
+    def __init__(self) -> None:
+        self.texts: dict[int, str] = {}
+
+    def submit(self, number: int, text: str, thresholds: Thresholds) -> None:
+        self.texts[number] = text
+
+    def wait(self, seconds: float) -> list[Finished]:
+        signal.raise_signal(signal.SIGTERM)
+        return []
+
+    def finish(self, seconds: float) -> list[Finished]:
+        return [Finished(number, Outcome("ok", value(text), {}, 0.1), "late", 1) for number, text in self.texts.items()]
+
+    def close(self) -> None:
+        pass
+
+
+def test_what_ends_after_a_signal_is_in_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasdsl.search.loop.make_workers", lambda *_: EndsLate())
+    with pytest.raises(Interrupted) as leaving:
+        search(SPACE, plain_value, Learner(SPACE), 9, out=tmp_path, batch=3, quiet=True)
+    trials = load_trials(tmp_path)
+    assert (leaving.value.code, leaving.value.step, len(trials)) == (143, 3, 3)
+    assert [trial.reward for trial in trials] == [value(trial.text) for trial in trials]
+
+
+# ------------------------------------------------------------------------------------ the strategy's state
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search that has ended."""
+    folder = tmp_path_factory.mktemp("finished")
+    run(folder / "run", folder / "log", seconds=0)
+    return folder / "run"
+
+
+def resumed_with(strategy: Learner, out: Path, whole: list[object]) -> str:
+    """Resume a search that has all its results; returns how the journal says that the strategy was brought to its end."""
+    search(SPACE, plain_value, strategy, TRIALS, out=out, resume=True, batch=4, check=quick_check, quiet=True)
+    assert comparable(load_trials(out)) == whole
+    records = read_journal(SearchRun(out).journal)[0]
+    return str(next(record["restored"] for record in records if record["kind"] == "resume"))
+
+
+def test_results_that_the_strategy_has_not_observed_are_given_to_it_though_nothing_is_left_to_evaluate(
+    tmp_path: Path, finished: Path, whole: list[object]
+) -> None:
+    """As after a kill at the very end."""
+    shutil.copytree(finished, tmp_path / "run")
+    SearchRun(tmp_path / "run").strategy.unlink()
+    strategy, expected = Learner(SPACE), Learner(SPACE)
+    assert resumed_with(strategy, tmp_path / "run", whole) == f"{TRIALS} proposals replayed"
+    load = load_checkpoint(SearchRun(tmp_path / "run").strategy)
+    assert load is not None
+    expected.load(load.state["strategy"])
+    assert (load.state["observed"], expected.calls) == (TRIALS, strategy.calls)
+
+
+class OfAnotherVersion(Learner):
+    """A strategy that can read its initial state alone."""
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        if state["calls"] != "seed 0":
+            raise ValueError("state of another version")
+        super().load(state)
+
+
+@pytest.mark.parametrize("how", ["unreadable", "of another version"])
+def test_a_state_that_cannot_be_used_is_made_anew_from_the_journal(
+    how: str, tmp_path: Path, finished: Path, whole: list[object]
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    state = SearchRun(tmp_path / "run").strategy
+    if how == "unreadable":
+        for path in (state, previous_path(state)):
+            path.write_bytes(b"no state")
+    strategy = Learner(SPACE) if how == "unreadable" else OfAnotherVersion(SPACE)
+    assert resumed_with(strategy, tmp_path / "run", whole) == f"{TRIALS} proposals replayed"
+
+
+class CountsThreads(Learner):
+    """Notes the number of torch's threads in each call."""
+
+    def __init__(self) -> None:
+        super().__init__(SPACE)
+        self.threads: list[int] = []
+
+    def propose(self) -> Filled:
+        self.threads.append(torch.get_num_threads())
+        return super().propose()
+
+    def observe(self, text: Filled, reward: float | None) -> None:
+        self.threads.append(torch.get_num_threads())
+
+
+@pytest.mark.parametrize("imported", [True, False])
+def test_strategies_compute_on_one_thread_where_torch_is_imported(imported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums over several threads may differ from run to run."""
+    if not imported:
+        monkeypatch.setitem(sys.modules, "torch", None)
+    strategy, before = CountsThreads(), torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        search(SPACE, lambda text: 0.0, strategy, 2, check=quick_check, quiet=True)
+        assert set(strategy.threads) == ({1} if imported else {3})
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+# ------------------------------------------------------------------------------------ journals that nobody wrote
+
+
+PROPOSAL = {
+    "kind": "proposal", "number": 0, "observed": 0, "text": "decoder …", "indices": [0], "digest": "a", "figures": {},
+    "time": 1.0,
+}  # fmt: skip
+RESULT = {
+    "kind": "result", "number": 0, "verdict": "ok", "reward": -1.0, "score": -1.0, "details": {}, "seconds": 1.0, "attempts": 1,
+    "worker": "inline", "time": 2.0,
+}  # fmt: skip
+START = {"kind": "start", "format": FORMAT}
+
+
+@pytest.mark.parametrize(
+    ("records", "says"),
+    [
+        ([{**START, "format": "nasdsl search 0"}], rf"journal.jsonl is not of the format '{FORMAT}'"),
+        ([PROPOSAL], r"journal.jsonl is not of the format"),
+        (
+            [START, PROPOSAL, PROPOSAL],
+            r"journal.jsonl:3: the record does not fit those before it: trial 0 where 1 was expected",
+        ),
+        ([START, PROPOSAL, RESULT, RESULT], r"journal.jsonl:4: .*: a second result of trial 0"),
+        ([START, RESULT], r"journal.jsonl:2: the record does not fit those before it: "),
+        ([START, PROPOSAL, {"kind": "result"}], r"journal.jsonl:3: .*: 'number'"),
+    ],
+)
+def test_records_that_contradict_each_other_are_refused(records: list[dict[str, Any]], says: str) -> None:
+    with pytest.raises(JournalError, match=says):
+        history_of(records, Path("journal.jsonl"))
+
+
+def test_records_of_kinds_that_are_not_known_are_passed_over() -> None:
+    history = history_of([START, PROPOSAL, {"kind": "of a later version"}, RESULT], None)
+    assert [trial.reward for trial in history] == [-1.0]
+
+
+def test_a_result_that_is_missing_though_proposals_depend_on_it_is_named(tmp_path: Path) -> None:
+    run(tmp_path / "run", tmp_path / "log", trials=6, seconds=0, batch=1)
+    folder = SearchRun(tmp_path / "run")
+    records = read_journal(folder.journal)[0]
+    (number, *_) = (record["number"] for record in records if record["kind"] == "result")
+    folder.strategy.unlink()
+    folder.journal.unlink()
+    journal = Journal(folder.journal)
+    for record in records:
+        if (record["kind"], record.get("number")) != ("result", number):
+            journal.append(record, sync=False)
+    journal.close()
+    says = f"proposals that were made after the result of trial {number}, but not that result"
+    with pytest.raises(JournalError, match=says):
+        run(tmp_path / "run", tmp_path / "log", trials=6, seconds=0, batch=1)
 
 
 def test_a_complete_search_can_be_extended(tmp_path: Path) -> None:

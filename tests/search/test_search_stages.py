@@ -15,10 +15,18 @@ import pytest
 from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
 
 from nasdsl.decoder import loads
+from nasdsl.files import unfinished_path
 from nasdsl.search import EvaluationResult, FpnError, SearchError, Trial, load_trials
 from nasdsl.search.early_stopping import StoppingRule
 from nasdsl.search.full_training import FullTraining, _seconds
-from nasdsl.search.progressive import SearchResult, plain_search, progressive_search, with_fixed_fpn
+from nasdsl.search.progressive import (
+    SAMPLES_TO_FIT,
+    SearchResult,
+    _read_failures,
+    plain_search,
+    progressive_search,
+    with_fixed_fpn,
+)
 from nasdsl.search.ranking import Ranking, RankingEntry, read_ranking
 from nasdsl.search.stages import SearchSettings, Stage
 from nasdsl.spaces import Space, SpaceError, load_space, loads_space
@@ -256,6 +264,12 @@ def test_a_ranking_comes_back_as_it_was_and_keeps_its_order(tmp_path: Path) -> N
     (tmp_path / "ranking.json").write_text("[]")
     with pytest.raises(SearchError, match="cannot be read as a ranking"):
         read_ranking(tmp_path / "ranking.json")
+    (tmp_path / "ranking.json").write_text('{"format": "of another program"}')
+    with pytest.raises(SearchError, match=r"its format is 'of another program', expected '.*'; remove it and resume"):
+        read_ranking(tmp_path / "ranking.json")
+    unfinished_path(tmp_path / "ranking.json").mkdir()
+    with pytest.raises(SearchError, match=f"^cannot write {tmp_path / 'ranking.json'}: Is a directory$"):
+        ranked.write(tmp_path / "ranking.json")
 
 
 # ----------------------------------------------------------------------------------------------------- two stages
@@ -533,6 +547,38 @@ def test_one_sample_that_does_not_fit_the_heads_does_not_refuse_the_search(
     result = both(out)
     assert result.stages[1].trials.ok
     assert (out / "head" / "failed_fpns.json").exists() == (number == 1), "the second call is for the best trial"
+
+
+def test_spaces_that_do_not_fit_together_are_refused_before_any_work(
+    world: World, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def fix(space: Space, text: str) -> tuple[Space, str]:
+        calls.append(text)
+        raise SpaceError(f"sample {len(calls)} does not fit")
+
+    monkeypatch.setattr("nasdsl.search.progressive.with_fixed_fpn", fix)
+    with pytest.raises(SpaceError, match=f"sample {SAMPLES_TO_FIT} does not fit"):
+        both(out)
+    assert world.evaluated == []
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [("[{", "cannot be read: "), ('[{"trial": 3}]', "cannot be read: 'digest'"), ("3", "cannot be read: ")]
+)
+def test_a_broken_list_of_failed_fpns_is_named(content: str, says: str, tmp_path: Path) -> None:
+    assert _read_failures(tmp_path) == []
+    path = tmp_path / "failed_fpns.json"
+    path.write_text(content)
+    with pytest.raises(SearchError, match=f"{path} {says}.*; remove it and resume, to try these fpns again"):
+        _read_failures(tmp_path)
+
+
+def test_a_best_decoder_that_cannot_be_written_is_named(world: World, out: Path) -> None:
+    unfinished_path(out / "best.nas").mkdir(parents=True)
+    with pytest.raises(SearchError, match=f"^cannot write {out / 'best.nas'}: Is a directory$"):
+        plain_search(stage(), out, SETTINGS, full(), quiet=True)
 
 
 def test_an_fpn_that_the_user_named_is_not_replaced(world: World, out: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from children import exit_code, in_fork
 
+from nasdsl.files import unfinished_path
 from nasdsl.training import CheckpointError, checkpoint
 from nasdsl.training.checkpoint import load_checkpoint, previous_path, save_checkpoint
 
@@ -107,6 +108,30 @@ def test_a_full_disk_is_reported_and_keeps_the_checkpoint(path: Path, monkeypatc
     with pytest.raises(CheckpointError, match=r"No space left on device.*still there"):
         save_checkpoint(path, state(2))
     assert loaded_step(path) == 1
+
+
+def test_without_an_earlier_checkpoint_none_is_promised(path: Path) -> None:
+    unfinished_path(path).mkdir()
+    with pytest.raises(CheckpointError, match=f"^cannot write {path}: Is a directory$"):
+        save_checkpoint(path, state(1))
+
+
+def test_on_a_file_system_without_hard_links_the_previous_checkpoint_is_kept(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    for step in (1, 2, 3):
+        save_checkpoint(path, state(step))
+    assert (loaded_step(path), loaded_step(previous_path(path))) == (3, 2)
+    unfinished_path(path).mkdir()
+    with pytest.raises(
+        CheckpointError, match=f"^cannot write {path}: Is a directory; the checkpoint before it is still there$"
+    ):
+        save_checkpoint(path, state(4))
+    assert loaded_step(path) == 3
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "not a checkpoint"])

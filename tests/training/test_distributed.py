@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from children import exit_code, in_child
 from small_training import SHAPES, VAL, differences, recipe, small
 
@@ -19,7 +20,8 @@ import nasdsl
 from nasdsl.data import UnreadableImage
 from nasdsl.training import Run, TrainingError, train, validation
 from nasdsl.training.checkpoint import load_checkpoint
-from nasdsl.training.distributed import process_group
+from nasdsl.training.distributed import ProcessGroup, process_group
+from nasdsl.training.loaders import make_train_loader
 
 SUMS_DIFFER = {"rtol": 1e-4, "atol": 1e-6}
 """Tolerances: sums over two processes are rounded differently from sums over one batch."""
@@ -174,6 +176,22 @@ def test_a_batch_that_cannot_be_divided(tmp_path: Path, capfd: pytest.CaptureFix
     how = recipe(batch_size=3, epochs=1)
     assert in_two(lambda rank: trained(rank, tmp_path / "two", how)) == [1, 1]
     assert "batch_size is 3, which 2 processes with 1 accumulated batches each cannot share" in capfd.readouterr().err
+
+
+def test_a_group_that_the_caller_has_made_is_used_and_left() -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        with process_group("cpu") as group:
+            assert (group.rank, group.world_size) == (0, 1)
+        assert dist.is_initialized()
+    finally:
+        dist.destroy_process_group()
+
+
+def test_a_batch_that_two_processes_cannot_share() -> None:
+    says = "batch_size is 6, which 2 processes with 2 accumulated batches each cannot share; expected a multiple of 4"
+    with pytest.raises(TrainingError, match=says):
+        make_train_loader(SHAPES, recipe(batch_size=6, accumulate=2), ProcessGroup(torch.device("cpu"), 0, 2))
 
 
 def test_a_single_process() -> None:

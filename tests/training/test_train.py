@@ -16,10 +16,13 @@ import torch
 from children import exit_code, in_child
 from small_training import SHAPES, VAL, FakeClock, checkpoint, differences, recipe, small
 
+from nasdsl.data import UnreadableImage
+from nasdsl.files import unfinished_path
 from nasdsl.training import Diverged, Interrupted, Run, RunError, TrainingError, train, validation
 from nasdsl.training.checkpoint import load_checkpoint, previous_path
 from nasdsl.training.logger import read_log
 from nasdsl.training.progress import about_duration
+from nasdsl.training.run import open_run
 from nasdsl.training.signals import SignalHandler
 
 
@@ -271,6 +274,93 @@ def test_a_second_ctrl_c_exits_at_once(capfd: pytest.CaptureFixture[str]) -> Non
             signal.raise_signal(signal.SIGINT)
     assert raised.value.code == 130
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_sigterm_and_an_alarm_that_comes_late_change_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    with SignalHandler(grace=1000) as signals:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGALRM)  # nothing is under way that could be abandoned
+        assert signals.signum == signal.SIGTERM
+    assert capfd.readouterr().err.count("Ctrl-C again leaves at once") == 1
+
+
+def test_a_forked_process_leaves_ctrl_c_to_the_main_one_and_ends_by_sigterm(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    with SignalHandler() as signals:
+        signals._owner = -1  # another process has made it
+        signal.raise_signal(signal.SIGINT)
+        assert ended == []
+        signal.raise_signal(signal.SIGTERM)
+        assert (ended, signals.signum) == ([143], 0)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("code", [None, 3, 128, "why"])
+def test_what_exits_by_itself_is_no_signal(code: object) -> None:
+    with SignalHandler() as signals:
+        with pytest.raises(SystemExit) as leaving, signals.interruptible():
+            raise SystemExit(code)
+        assert (leaving.value.code, signals.signum) == (code, 0)
+        with signals.interruptible():
+            raise SystemExit(130)
+        assert signals.signum == signal.SIGINT
+
+
+def test_a_signal_in_an_evaluation_ends_it_and_a_resumed_training_makes_it(
+    out: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    detector, how, four = small(), recipe(epochs=2, evaluate_every=1), SHAPES.select(range(4))
+
+    def interrupt(module: Any, arguments: Any) -> None:
+        if not module.training:
+            signal.raise_signal(signal.SIGTERM)
+
+    detector.register_forward_pre_hook(interrupt)
+    with pytest.raises(Interrupted) as leaving:
+        train(detector, four, how, out, VAL)
+    assert (leaving.value.code, leaving.value.step) == (143, 1)
+    assert f"stopped at step 1 of 2; {out} is saved: --resume goes on from there" in capfd.readouterr().err
+    assert records(out, "evaluation") == []
+    train(small(seed=3), four, how, out, VAL, resume=True, quiet=True)
+    assert [record["step"] for record in records(out, "evaluation")] == [1, 2]
+
+
+def test_unreadable_pictures_are_named_once_each(
+    out: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    read = type(SHAPES)._read_image
+
+    def broken(self: Any, index: int, at_least: Any) -> Any:
+        if index == 1:
+            raise UnreadableImage(f"{self.name} {index}", "it is truncated")
+        return read(self, index, at_least)
+
+    monkeypatch.setattr(type(SHAPES), "_read_image", broken)
+    outcome = train(small(), SHAPES, recipe(batch_size=8, epochs=2, cache=False), out, VAL)
+    skipped = records(out, "skipped")
+    names = [f"{dataset.name} 1" for dataset in (SHAPES, VAL)]
+    assert [(record["file"], record["reason"]) for record in skipped] == [(name, "it is truncated") for name in names]
+    assert [entry.file for entry in outcome.skipped] == names
+    said = capfd.readouterr().err
+    assert "unreadable images: 2 (replaced by others in training, left out in evaluation)" in said
+    assert all(said.count(f"skipped {name}") == 1 for name in names)
+
+
+def test_a_run_that_cannot_be_read_or_written_is_named(out: Path) -> None:
+    given: Any = {"detector": {"decoder": ""}, "recipe": {}, "data": {}}
+    unfinished_path(Run(out).config).mkdir(parents=True)
+    with pytest.raises(RunError, match=f"^cannot write to {out}: Is a directory$"):
+        open_run(out, **given)
+    unfinished_path(Run(out).config).rmdir()
+    run = open_run(out, **given)
+    assert not run.decoder.exists(), "there is no text of a decoder"
+    run.config.write_text("{")
+    with pytest.raises(RunError, match=f"^{run.config} cannot be read: "):
+        run.read_config()
 
 
 # ------------------------------------------------------------------------------------------------- figures of the log

@@ -52,6 +52,11 @@ def test_it_is_off_without_an_address() -> None:
         make_strategy("llm", space("nested"))
 
 
+def test_a_model_without_a_name_is_refused() -> None:
+    with pytest.raises(LanguageModelError, match="model: expected the name that the server has for a model"):
+        LanguageModel("http://localhost:1/v1", "")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
