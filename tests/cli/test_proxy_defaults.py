@@ -63,6 +63,8 @@ def test_the_proxy_task_is_said() -> None:
     assert describe(given) == "60 steps of 8 crops of 128x128 pixels; the reward is minus the loss"
     assert describe(replace(given, seeds=2, reward="ap")).endswith("pixels with 2 seeds; the reward is AP")
     assert describe(replace(given, reward_losses=("classification", "iou"))).endswith("is minus classification and iou")
+    whole = replace(given, image_size=(96, 128), whole_images=True)
+    assert describe(whole) == "60 steps of 8 images of 96x128 pixels; the reward is minus the loss"
     assert describe(replace(given, reward="synflow")) == "synflow of 8 crops of 128x128 pixels, without training"
 
 

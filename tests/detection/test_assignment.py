@@ -112,6 +112,19 @@ def test_the_order_of_boxes_does_not_matter(method: Atss | Tal) -> None:
         assert loss.item() == pytest.approx(losses[1][name].item(), rel=1e-5)
 
 
+def test_targets_of_another_batch_or_other_classes_are_refused() -> None:
+    predictions = {
+        level: Prediction(torch.zeros(1, 3, *shape), torch.zeros(1, 68, *shape), None) for level, shape in SHAPES.items()
+    }
+    box = {"boxes": torch.tensor([[10.0, 10, 40, 40]]), "labels": torch.tensor([3])}
+    with pytest.raises(
+        DetectionError, match=r"the label 3, but the decoder has 3 classes; expected labels 0 to 2 \(there is no"
+    ):
+        Tal().losses(predictions, Tal().targets(SHAPES, (64, 80), [box]))
+    with pytest.raises(DetectionError, match="the targets are for 2 images, the predictions for 1"):
+        Tal().losses(predictions, Tal().targets(SHAPES, (64, 80), [box, box]))
+
+
 def test_wrong_options() -> None:
     for wrong in (lambda: Atss(top=0), lambda: Tal(top=0), lambda: Tal(bins=0), lambda: Atss(box_loss="l1")):  # type: ignore[arg-type]
         with pytest.raises(DetectionError):

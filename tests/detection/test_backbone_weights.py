@@ -267,6 +267,9 @@ def test_msra_mismatches_are_named_in_that_layout(blobs: dict[str, Tensor], tmp_
     broken = {k: v for k, v in blobs.items() if k != "res3_1_branch2b_w"} | {"res9_0_branch2a_w": torch.ones(1)}
     with pytest.raises(BackboneError, match=r"1 missing \(res3_1_branch2b_w\); 1 unexpected \(res9_0_branch2a_w\)"):
         load_file(small_resnet(), saved(tmp_path / "w.pth", broken))
+    broken = {k: v for k, v in blobs.items() if k != "conv1_w"}
+    with pytest.raises(BackboneError, match=r"1 missing \(conv1_w\)"):
+        load_file(small_resnet(), saved(tmp_path / "w.pth", broken))
     with pytest.raises(BackboneError, match="MSRA layout, which only ResNets have; expected weights of mobilenet_v2"):
         make_backbone("mobilenet_v2", saved(tmp_path / "w.pth", blobs))
 
@@ -357,6 +360,22 @@ def test_broken_files(mobilenet: dict[str, Tensor], tmp_path: Path, name: str, k
 def test_files_without_weights(tmp_path: Path, content: object, message: str) -> None:
     with pytest.raises(BackboneError, match=message):
         make_backbone("mobilenet_v2", saved(tmp_path / "w.pth", content))
+
+
+def test_arrays_that_are_too_large_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros are packed to next to nothing."""
+    np.savez_compressed(tmp_path / "w.npz", weight=np.zeros(1000, np.float32))
+    assert (tmp_path / "w.npz").stat().st_size < 2000
+    monkeypatch.setattr("nasdsl.detection.backbones.weights.MAX_BYTES", 2000)
+    with pytest.raises(BackboneError, match=r"w\.npz.*its arrays have 0 GB"):
+        read_file(tmp_path / "w.npz")
+
+
+def test_without_safetensors_the_message_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    (tmp_path / "w.safetensors").touch()
+    with pytest.raises(BackboneError, match=r"w\.safetensors: `pip install safetensors` first"):
+        read_file(tmp_path / "w.safetensors")
 
 
 def test_a_directory(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from small_detectors import FCOS, RETINANET, confident_detector, random_images
 from torch import Tensor
 
 import nasdsl
-from nasdsl.data import UnreadableImage, open_dataset, read_image
+from nasdsl.data import Transform, UnreadableImage, open_dataset, read_image
 from nasdsl.detection.detections import Detections
 from nasdsl.detection.detector import Detector
 from nasdsl.detection.inference import for_inference
+from nasdsl.detection.prediction import _MOST_WAITING, _batches
 from nasdsl.detection.pyramid import DetectionError
 from nasdsl.detection.visualization import class_color
 from nasdsl.training.predict import predict as predict_dataset
@@ -330,3 +332,22 @@ def test_supervision_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_public_name() -> None:
     assert nasdsl.Detections is Detections
     assert isinstance(nasdsl.Detector.predict, types.FunctionType)
+
+
+def test_of_images_of_many_sizes_few_wait_in_memory() -> None:
+    """Those of a size of their own never fill a batch; what waits is detected before more is read."""
+    read: list[int] = []
+
+    class Images(list[Tensor]):
+        def __iter__(self) -> Iterator[Tensor]:
+            for number, image in enumerate(super().__iter__()):
+                read.append(number)
+                yield image
+
+    images = Images(torch.zeros(3, 40, 40 + 2 * number, dtype=torch.uint8) for number in range(20))
+    seen: list[int] = []
+    for numbers, batch in _batches(images, Transform(40, 200), 2):
+        assert len(numbers) == len(batch)
+        seen += numbers
+        assert len(read) - len(seen) < 2 * _MOST_WAITING
+    assert seen == list(range(20))

@@ -14,6 +14,7 @@ from torchvision.ops import FrozenBatchNorm2d
 import nasdsl
 from nasdsl import resources
 from nasdsl.backends import inference
+from nasdsl.detection.inference import _tensors_of
 from nasdsl.nn.folding import folded
 
 GENOTYPES = sorted(resources.folder("genotypes").glob("*.nas"))
@@ -55,6 +56,16 @@ def test_the_zoo_predicts_the_same(file: Path) -> None:
                 torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-9)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert not any(parameter.requires_grad for parameter in fast.parameters())
+
+
+def test_parts_that_are_none_have_no_tensors() -> None:
+    root = nn.Sequential(nn.Conv2d(1, 1, 1))
+    root[0].register_module("norm", None)
+    tensors = _tensors_of(root)
+    assert tensors is not None
+    assert {id(tensor) for tensor in tensors} == {id(tensor) for tensor in root.parameters()}
+    root[0].register_forward_hook(lambda *_: None)
+    assert _tensors_of(root) is None
 
 
 def test_only_norms_behind_a_convolution_are_folded() -> None:

@@ -15,7 +15,7 @@ from nasdsl import loads
 from nasdsl.detection.detector import Detector, DetectorError
 from nasdsl.detection.factory import detector
 from nasdsl.detection.inheritance import Origin, inherit
-from nasdsl.detection.inheritance_result import Inheritance
+from nasdsl.detection.inheritance_result import Inheritance, Part
 from nasdsl.detection.weights import load_weights, save_detector
 
 
@@ -230,6 +230,39 @@ def test_a_trunk_inherits_from_a_trunk() -> None:
     same_outputs(source, target)
     without = pass_on(made(text.replace("both: conv_3x3 -> conv_1x1 cls: conv_3x3", "conv_3x3"), 1), made(text, 3))
     assert "not both.0 (conv_3x3), both.1 (conv_1x1)" in str(without)
+
+
+def test_levels_that_the_weights_do_not_have_begin_anew() -> None:
+    apart = plain().replace("head(width=16, norm=none)", "head(width=16, norm=none, share=2)")
+    fewer = apart.replace(", p5 = conv_3x3(l5)", "")
+    source, target = made(fewer, 1), made(apart, 2)
+    before = target.state_dict()["decoder.head.cls.0.p5.conv.weight"].clone()
+    result = pass_on(source, target)
+    assert parts(result)["head"][0] == parts(result)["head"][1] * 2 // 3
+    assert "head: " in str(result)
+    assert "not cls.0 (conv_3x3)" in str(result)
+    own = target.state_dict()
+    assert torch.equal(own["decoder.head.cls.0.p5.conv.weight"], before)
+    assert torch.equal(own["decoder.head.cls.0.p4.conv.weight"], source.state_dict()["decoder.head.cls.0.p4.conv.weight"])
+    assert pass_on(target, made(fewer, 3)).parts[2].inherited > 0
+
+
+@pytest.mark.parametrize("conv", ["", ", conv=sep_3x3"])
+def test_predictions_of_each_level_do_not_become_one(conv: str) -> None:
+    one = plain(predict=f"fcos(centerness=none{conv})")
+    each = plain(predict=f"fcos(centerness=none, share=false{conv})")
+    source, target = made(each, 1), made(one, 2)
+    result = pass_on(source, target)
+    assert (parts(result)["classification layer"][0], parts(result)["box layer"][0]) == (0, 0)
+    assert str(result).count("the weights have one for each level") == 2
+    assert pass_on(target, made(each, 3)).is_complete
+
+
+def test_a_note_that_several_levels_give_is_given_once() -> None:
+    part = Part("box layer", 0, 5)
+    for note in ("one", "two", "one"):
+        part.note(note)
+    assert part.notes == ["one", "two"]
 
 
 def test_boxes_that_are_measured_in_another_way() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ import nasdsl
 from nasdsl.backbones import UnknownBackbone, backbone
 from nasdsl.cli import cli
 from nasdsl.detection.backbones import BackboneError, make_backbone
-from nasdsl.detection.backbones.timm import load
+from nasdsl.detection.backbones.timm import load, make_timm_backbone
 from nasdsl.detection.backbones.weights import read_file
 from nasdsl.detection.weights import save_detector
-from nasdsl.timm_models import SIZES, describe, freezable, without_memory
+from nasdsl.timm_models import SIZES, TimmBody, describe, freezable, without_memory
 
 timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'nasdsl[timm]'")
 
@@ -281,6 +282,27 @@ def test_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
         done = CliRunner().invoke(cli, [*compile_, name])
         assert done.exit_code == 2
         assert message in done.stderr
+
+
+def test_arguments_that_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BackboneError, match="norm is 'batch', expected 'frozen' or 'train'"):
+        make_backbone("timm:resnet18", norm="batch")  # type: ignore[arg-type]
+    with pytest.raises(UnknownBackbone, match="no_such_model"):
+        make_timm_backbone("timm:no_such_model")
+    without = replace(describe("resnet18"), pretrained=False)
+    monkeypatch.setattr("nasdsl.detection.backbones.timm.describe", lambda name: without)
+    with pytest.raises(BackboneError, match="timm has no pretrained weights of timm:resnet18; expected 'none' or a file"):
+        make_timm_backbone("timm:resnet18", "imagenet")
+
+
+def test_a_network_that_takes_no_small_images_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forward(self: TimmBody, images: Tensor) -> Any:
+        raise AssertionError(f"Input height ({images.shape[2]}) doesn't match model (224).\nmore")
+
+    monkeypatch.setattr(TimmBody, "forward", forward)
+    says = r"^timm:resnet18 cannot compute features of a small image: Input height \(\d+\) doesn't match model \(224\)$"
+    with pytest.raises(BackboneError, match=says):
+        make_timm_backbone("timm:resnet18")
 
 
 def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:

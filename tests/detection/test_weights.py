@@ -11,7 +11,7 @@ import pytest
 import torch
 from small_detectors import FCOS, RETINANET, TEXT, body, confident_detector, random_images, small_detector
 
-from nasdsl import loads
+from nasdsl import load, loads
 from nasdsl.detection.detector import Detector, DetectorError
 from nasdsl.detection.factory import detector, load_detector
 from nasdsl.detection.weights import load_weights, save_detector
@@ -210,3 +210,19 @@ def test_weights_for_other_classes(saved: tuple[Detector, Path]) -> None:
         assert torch.equal(value, expected), name
     names = {"decoder.head.cls_logits.weight", "decoder.head.cls_logits.bias"}
     assert {name for name in own if "cls_logits" in name} == names
+
+
+def test_a_text_that_takes_a_section_from_another_file_is_saved_as_a_whole(tmp_path: Path) -> None:
+    whole = TEXT.replace("PREDICT", FCOS)
+    start, end = whole.split("  fpn(")[0], "  head(" + whole.split("  head(")[1]
+    (tmp_path / "other.nas").write_text(whole)
+    (tmp_path / "taken.nas").write_text(f'{start}  fpn from "other.nas"\n{end}')
+    decoder = load(tmp_path / "taken.nas")
+    made = detector(decoder, "tiny", classes=3)
+    save_detector(made, tmp_path / "model.pt")
+    for name in ("other.nas", "taken.nas"):
+        (tmp_path / name).unlink()
+    loaded = load_detector(tmp_path / "model.pt")
+    assert loaded.config["decoder"] == decoder.canonical
+    assert loads(loaded.config["decoder"]).digest == decoder.digest == loads(whole).digest
+    assert all(torch.equal(value.cpu(), made.state_dict()[key]) for key, value in loaded.state_dict().items())

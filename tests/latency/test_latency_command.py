@@ -322,7 +322,7 @@ def test_inputs_that_are_no_images() -> None:
 def test_a_batch_or_a_size_that_the_file_does_not_say() -> None:
     fixed = input_shape("a.onnx", ["images"], [2, 3, "H", "W"])
     assert fixed.resolve("a.onnx", None, None, {}) == (2, (800, 1088))
-    with pytest.raises(LatencyError, match="a.onnx takes batches of 2 only, not of 3; export it with a dynamic batch"):
+    with pytest.raises(LatencyError, match=r"a\.onnx takes batches of 2 only, not of 3; export it with a dynamic batch"):
         fixed.resolve("a.onnx", None, 3, {})
 
 

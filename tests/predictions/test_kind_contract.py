@@ -108,3 +108,41 @@ def test_a_method_that_is_not_complete_is_named(monkeypatch: pytest.MonkeyPatch)
     message = "Made): its method somewhere:Plain does not define loss_terms, targets, detections"
     with pytest.raises(DetectorError, match=re.escape(message)):
         nasdsl.detector(nasdsl.loads(text), "tiny", classes=1)
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({}, "its method somewhere:Plain cannot be imported: AttributeError: module 'somewhere' has no attribute 'Plain'"),
+        ({"Plain": print}, "its method somewhere:Plain is no dataclass derived from Method"),
+        ({"Plain": Plain}, "its method somewhere:Plain is no dataclass derived from Method"),
+        (None, "its method somewhere:Plain cannot be imported: ModuleNotFoundError: "),
+    ],
+)
+def test_a_method_that_cannot_be_used_is_named(
+    found: dict[str, Any] | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nasdsl.detection.detector import DetectorError
+
+    module = types.ModuleType("somewhere")
+    vars(module).update(found or {})
+    monkeypatch.setitem(sys.modules, "somewhere", None if found is None else module)
+    with_field("size")
+    text = "decoder d { input c3 fpn(width=8) { output p3 = conv_1x1(c3) } head(width=8) { conv_3x3 } predict made }"
+    with pytest.raises(DetectorError, match=re.escape(f"Made): {message}")):
+        nasdsl.detector(nasdsl.loads(text), "tiny", classes=1)
+
+
+def test_a_method_that_does_not_say_how_it_is_written_is_named_when_it_is_exported() -> None:
+    from nasdsl.backends.export import ExportError
+    from nasdsl.detection.method import Method
+
+    class Mute(Method):
+        level_candidates = loss_terms = targets = None  # type: ignore[assignment]  # none is called
+
+    mute: Any = object.__new__(Mute)
+    name = re.escape(f"{__name__}.{Mute.__qualname__} does not say how its boxes are written as ")
+    with pytest.raises(ExportError, match=f"^{name}ONNX: define write_boxes"):
+        mute.write_boxes(None, "p3", None, "values")
+    with pytest.raises(ExportError, match=f"^{name}source: define source"):
+        mute.source({"p3": 8})

@@ -11,8 +11,10 @@ import pytest
 from small_training import SHAPES, VAL, FakeClock, checkpoint, differences, recipe, small
 
 from nasdsl.training import Interrupted, Recipe, Run, RunError, pace, train
+from nasdsl.training.distributed import process_group
 from nasdsl.training.loaders import evaluation_steps
 from nasdsl.training.pace import EVALUATION_MARGIN, Pace, steps_that_fit
+from nasdsl.training.signals import SignalHandler
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +95,26 @@ def test_resuming_keeps_the_number_of_steps(out: Path) -> None:
     train(small(), SHAPES, recipe(), out.parent / "other", quiet=True)
     with pytest.raises(RunError, match="was started without --minutes"):
         train(small(), SHAPES, recipe(), out.parent / "other", minutes=1, resume=True, quiet=True)
+
+
+def test_of_a_long_evaluation_the_first_batches_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch takes a second, and there are five; of images that are not kept, reading is part of each step."""
+    clock, batches = FakeClock(monkeypatch), list[int]()
+    monkeypatch.setattr(pace, "EVALUATED", 2)
+    detector = clock.watch(small())
+
+    def before_evaluation(module: Any, arguments: Any) -> None:
+        if not module.training:
+            clock.now += 1
+            batches.append(len(arguments[0]))
+
+    detector.register_forward_pre_hook(before_evaluation)
+    with SignalHandler(active=False) as signals, process_group("cpu") as group:
+        how = recipe(batch_size=1, cache=False)
+        found, of_epoch = pace.measure_pace(detector, SHAPES, VAL, how, group, 0.0, signals)
+    assert batches == [1, 1]
+    assert (found.step, found.reading, of_epoch) == (1, 0, 13)
+    assert found.evaluation == pytest.approx(EVALUATION_MARGIN * len(VAL))
 
 
 def test_stopping_while_the_pace_is_measured(out: Path) -> None:

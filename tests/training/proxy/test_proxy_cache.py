@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ from proxy_tools import Painted, means, small_spec
 from torch import nn
 
 from nasdsl.data import UnreadableImage, open_dataset
+from nasdsl.training.progress import ProgressBar
 from nasdsl.training.proxy import ProxyError, ProxyTask, cache
 from nasdsl.training.proxy.cache import load_or_compute_features
 from nasdsl.training.proxy.extraction import (
@@ -81,6 +86,47 @@ def failing_at(number: int, error: BaseException) -> Counting:
 @pytest.fixture(autouse=True)
 def _synced_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "SYNC_EVERY", 0.0)
+
+
+def test_features_that_another_process_has_finished_meanwhile_are_not_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, mine = cache._lock, Counting()
+
+    @contextmanager
+    def late(path: Path, progress: ProgressBar) -> Iterator[None]:
+        monkeypatch.setattr(cache, "_lock", lock)
+        make(tmp_path)
+        with lock(path, progress):
+            yield
+
+    monkeypatch.setattr(cache, "_lock", late)
+    assert_right(make(tmp_path, mine))
+    assert mine.pictures == []
+
+
+def test_a_process_waits_for_another_that_makes_the_features(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    other = open(tmp_path / "lock", "wb")  # noqa: SIM115  # closed by the timer
+    fcntl.flock(other, fcntl.LOCK_EX)
+    threading.Timer(0.05, other.close).start()
+    with cache._lock(tmp_path / "lock", ProgressBar("features", 1, quiet=False)):
+        assert other.closed
+    assert capsys.readouterr().err == "another process is making the features: waiting for it\n"
+
+
+def test_where_files_cannot_be_locked_nothing_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", refuse)
+        assert_right(make(tmp_path / "network"))
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    assert_right(make(tmp_path / "windows"))
+    assert not list((tmp_path / "windows").glob("*/lock"))
 
 
 def test_features_are_computed_once(tmp_path: Path) -> None:

@@ -87,6 +87,39 @@ def test_available_memory() -> None:
     assert 0 < free <= total * 1024
 
 
+def test_where_memory_is_not_known_there_is_no_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "status").write_text("Name:\tpython\nVmRSS:\t  12 kB\n")
+    assert memory._read_kilobytes(tmp_path / "status", "VmRSS") == 12 * 1024
+    with pytest.raises(KeyError):
+        memory._read_kilobytes(tmp_path / "status", "VmHWM")
+    for error in (KeyError("MemAvailable"), FileNotFoundError("/proc/meminfo")):
+
+        def unknown(file: Path, name: str, error: Exception = error) -> int:
+            raise error
+
+        monkeypatch.setattr(memory, "_read_kilobytes", unknown)
+        assert memory.available_memory() is None
+        assert memory.current_limit(CPU) is None
+        assert (memory.resident_memory(), memory.peak_memory()) == (None, None)
+
+
+@linux
+def test_a_lower_limit_of_the_process_stays() -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    lower = 2**46
+    resource.setrlimit(resource.RLIMIT_DATA, (lower, before[1]))
+    try:
+        with memory.limit_memory(2 * lower):
+            assert resource.getrlimit(resource.RLIMIT_DATA) == (lower, before[1])
+        with memory.limit_memory(lower - 1):
+            assert resource.getrlimit(resource.RLIMIT_DATA) == (lower - 1, before[1])
+        assert resource.getrlimit(resource.RLIMIT_DATA) == (lower, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
 def test_memory_left_in_a_control_group(tmp_path: Path) -> None:
     assert memory._left_in(tmp_path, 77) == 77
     for limit, expected in (("max", 77), ("1000", 1000 - 600 + 150), ("100", 0)):

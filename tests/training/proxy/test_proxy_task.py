@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from proxy_tools import small_spec, text
+from proxy_tools import Painted, small_spec, text
 from torch import nn
 
 from nasdsl.data import open_dataset
@@ -48,6 +48,20 @@ def task() -> ProxyTask:
 
 def other(task: ProxyTask, **settings: Any) -> ProxyTask:
     return ProxyTask(replace(task.spec, **settings), quiet=True)
+
+
+def test_a_task_is_sent_to_other_processes_by_its_settings(task: ProxyTask) -> None:
+    sent = pickle.dumps(task)
+    assert len(sent) < 3000
+    assert pickle.loads(sent).features_digest == task.features_digest
+
+
+@pytest.mark.parametrize("unreadable", [(1,), (0, 1)])
+def test_one_image_that_can_be_read_is_too_few(unreadable: tuple[int, ...]) -> None:
+    data = Painted([(96, 128)] * 2, [(8, 8, 40, 40)] * 2, unreadable)
+    says = f"painted has {2 - len(unreadable)} readable images; meta-train and meta-val need one each"
+    with pytest.raises(ProxyError, match=says):
+        ProxyTask(small_spec(), dataset=data, quiet=True)
 
 
 def test_whole_images(task: ProxyTask) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ import pytest
 import torch
 from proxy_tools import small_spec, text
 
-from nasdsl.data import DataError, open_dataset
+from nasdsl.data import DataError, UnreadableImage, open_dataset
 from nasdsl.decoder import loads
 from nasdsl.detection.fcos import Fcos
 from nasdsl.training import train
 from nasdsl.training.config import TrainingConfig
+from nasdsl.training.pace import Pace
 from nasdsl.training.proxy import ProxyTask, timing
-from nasdsl.training.proxy.timing import time_proxy
+from nasdsl.training.proxy.features import Maps
+from nasdsl.training.proxy.timing import ProxyTime, time_proxy
 from nasdsl.training.recipe import RECIPES
 from nasdsl.training.timing import time_training
 
@@ -57,6 +60,58 @@ def test_of_a_large_batch_a_part_is_measured(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(timing.ProxyTask, "_train", note)
     found = time_proxy(spec, open_dataset(spec.data, spec.split), [text()])
     assert (found.share, sizes) == (0.25, [2])
+
+
+def test_without_decoders_the_features_are_timed_alone() -> None:
+    spec = small_spec()
+    found = time_proxy(spec, open_dataset(spec.data, spec.split), [])
+    assert found.image > 0
+    assert found == ProxyTime(found.image)
+
+
+def test_what_trains_nothing_has_no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where the system does not tell the memory of a process, none is given."""
+    monkeypatch.setattr(timing, "resident_memory", lambda: None)
+    spec = small_spec(reward="synflow")
+    found = time_proxy(spec, open_dataset(spec.data, spec.split), [text()])
+    (evaluation,) = found.evaluations
+    assert evaluation.step == 0 < evaluation.validation
+    assert (found.memory, found.fpn, found.pyramid) == (None, None, 0.0)
+
+
+def test_heads_are_timed_on_the_outputs_of_an_fpn_that_is_timed_as_well() -> None:
+    spec = small_spec(fpn=text())
+    found = time_proxy(spec, open_dataset(spec.data, spec.split), [text("conv_1x1")])
+    assert found.failures == ()
+    assert found.fpn is not None
+    assert min(found.fpn.step, found.pyramid, found.evaluations[0].step) > 0
+
+
+def test_images_that_cannot_be_read_take_their_time_as_well() -> None:
+    asked: list[range] = []
+
+    def compute(pictures: range) -> Iterator[Maps | UnreadableImage]:
+        asked.append(pictures)
+        for picture in pictures:
+            yield UnreadableImage("a.png", "torn") if picture % 2 else {"c3": torch.zeros(1)}
+
+    assert timing._seconds_of_each(compute, 3) > 0
+    assert asked == [range(1), range(1, 3)]
+    assert timing._seconds_of_each(compute, 1) > 0
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_memory_of_a_training_has_the_images_that_it_keeps(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = RECIPES["quick"].changed({"epochs": 2, "size": (32, 48), "batch_size": 4, "workers": 0, "cache": True})
+    monkeypatch.setattr("nasdsl.training.timing.measure_pace", lambda *_: (Pace(1.0, 0.0, 0.0), 2))
+    monkeypatch.setattr("nasdsl.training.timing.resident_memory", lambda: 1000 if known else None)
+    monkeypatch.setattr("nasdsl.training.timing.peak_memory", lambda: 1500)
+    plan = TrainingConfig(data="shapes:8", backbone="tiny", width=32, recipe=recipe)
+    data = plan.open_train_dataset()
+    detector = plan.make_detector(plan.prepare_decoder(loads(text())), data)
+    cached = time_training(detector, data, None, recipe, "cpu")
+    read = time_training(detector, data, None, recipe.changed({"cache": False}), "cpu")
+    assert (cached.memory, read.memory) == ((1500 + 8 * 3 * 32 * 48, 1500) if known else (None, None))
 
 
 def test_a_decoder_that_cannot_be_trained_is_a_failure() -> None:
