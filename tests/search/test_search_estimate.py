@@ -232,6 +232,26 @@ def test_heads_on_an_fpn_that_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seconds(add_up(refused, measure(refused)))["head trials"] is None
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_the_training_of_a_backbone_is_announced_and_made_once(
+    quiet: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained: list[Path] = []
+
+    def train(detector: Any, data: Any, recipe: Any, folder: Path, val: Any, **more: Any) -> None:
+        trained.append(folder)
+        folder.mkdir()
+        (folder / "model.pt").touch()
+
+    monkeypatch.setattr("nasdsl.search.backbone_training.train", train)
+    training = fine_tuning(tmp_path / "[run]")
+    for _ in range(2):
+        training.run(resume=True, quiet=quiet)
+    assert trained == [tmp_path / "[run]"]
+    said = f"fine-tuning tiny with plain at width 64 on shapes:4 (train), in {tmp_path / '[run]'}\n"
+    assert capsys.readouterr().err == ("" if quiet else said)
+
+
 def test_trainings_are_measured_as_they_will_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     given: list[Any] = []
     monkeypatch.setattr("nasdsl.training.timing.time_training", lambda *arguments: given.append(arguments) or TRAINED)

@@ -98,6 +98,9 @@ def test_a_budget_of_latency_is_predicted_and_keeps_its_table_in_the_folder(
     assert predictors[0][0] == ("openvino", 1, "mobilenet_v2", SIZE, 3)
     assert predictors[0][1]["table"] == tmp_path / "run" / "latency.json"
     assert (tmp_path / "run" / "latency.json").read_text() == "{}"
+    mine.unlink()
+    assert predictor_for(budgets, space, SIZE, tmp_path / "without a table") is not None
+    assert not (tmp_path / "without a table").exists()
     assert predictor_for(parse_budgets(["macs:2G"]), space, SIZE, tmp_path / "other") is None
 
 

@@ -39,6 +39,11 @@ def test_the_package_is_callable() -> None:
         assert SPACE.encode(trial.text) == list(trial.indices)
 
 
+def test_names_that_the_package_does_not_have() -> None:
+    with pytest.raises(AttributeError, match=r"^module 'nasdsl\.search' has no attribute 'serach'"):
+        nasdsl.search.serach  # type: ignore[attr-defined]  # noqa: B018
+
+
 def test_duplicates_are_answered_and_rejected_samples_are_not_evaluated(out: Path) -> None:
     noted = LoggedEvaluation(out / "log")
     trials = search(SPACE, noted, Learner(SPACE), 150, out=out, check=quick_check, quiet=True)

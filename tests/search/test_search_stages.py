@@ -18,7 +18,7 @@ from nasdsl.decoder import loads
 from nasdsl.files import unfinished_path
 from nasdsl.search import EvaluationResult, FpnError, SearchError, Trial, load_trials
 from nasdsl.search.early_stopping import StoppingRule
-from nasdsl.search.full_training import FullTraining, _seconds
+from nasdsl.search.full_training import FullTraining, _entry_beside, _seconds
 from nasdsl.search.progressive import (
     SAMPLES_TO_FIT,
     SearchResult,
@@ -30,7 +30,7 @@ from nasdsl.search.progressive import (
 from nasdsl.search.ranking import Ranking, RankingEntry, read_ranking
 from nasdsl.search.stages import SearchSettings, Stage
 from nasdsl.spaces import Space, SpaceError, load_space, loads_space
-from nasdsl.training import Diverged, Interrupted, Recipe
+from nasdsl.training import CheckpointError, Diverged, Interrupted, Recipe, RunError
 from nasdsl.training.config import TrainingConfig
 from nasdsl.training.proxy import ProxySpec
 
@@ -210,6 +210,27 @@ def test_a_decoder_beside_that_cannot_have_the_width_is_recorded_and_the_others_
         assert "NAS" in (entry.error or "")
         assert sum(entry.verdict == "ok" for entry in ranking_of(out).entries) == 4
     assert len(world.trained) == 4
+
+
+@pytest.mark.parametrize("error", [RunError("of another training"), CheckpointError("cannot write"), OSError("full")])
+def test_what_is_not_the_fault_of_a_decoder_ends_its_training(error: Exception, world: World, out: Path) -> None:
+    few = stage(trials=3, top=1)
+    plain_search(few, out, SETTINGS, quiet=True)
+    world.aps = {f"trial_{load_trials(out).top(1)[0].number}": error}
+    with pytest.raises(type(error), match=str(error)):
+        plain_search(few, out, SETTINGS, full(), resume=True, quiet=True)
+    assert [entry.verdict for entry in ranking_of(out).entries] == ["waiting"]
+
+
+def test_a_decoder_beside_that_failed_in_one_stage_is_trained_in_the_other(world: World, out: Path) -> None:
+    world.aps = {"plain": Diverged("not finite")}
+    both(out, plain=BESIDE)
+    assert [path.parent.parent.name for path in world.trained if path.name == "plain"] == ["fpn", "head"]
+
+
+def test_a_decoder_beside_trainings_of_none_keeps_its_own_width() -> None:
+    assert _entry_beside("plain", loads(BESIDE), None, None).text == BESIDE
+    assert "width=32" in _entry_beside("plain", loads(BESIDE), None, 32).text
 
 
 def test_what_is_finished_is_not_trained_again(world: World, out: Path) -> None:

@@ -10,12 +10,13 @@ import pytest
 import torch
 from small_training import SHAPES, differences, recipe, small
 
+import nasdsl
 from nasdsl.data import Batch
 from nasdsl.training import CheckpointError, Diverged, Recipe
 from nasdsl.training.distributed import ProcessGroup
 from nasdsl.training.ema import ema_decay
 from nasdsl.training.loaders import infinite_batches, make_train_loader
-from nasdsl.training.trainer import Trainer
+from nasdsl.training.trainer import Trainer, _has_unused_parameters
 
 HERE = ProcessGroup(torch.device("cpu"))
 
@@ -32,6 +33,28 @@ def snapshot(made: Trainer) -> Any:
     state = made.state_dict()
     kept = {name: state[name] for name in ("detector", "optimizer", "average")}
     return torch.utils._pytree.tree_map(lambda v: v.clone() if isinstance(v, torch.Tensor) else v, kept)
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "unused"),
+    [
+        ("tiny", "c3, c4, c5", False),
+        ("tiny", "c4, c5", False),  # c3 is computed for c4
+        ("tiny", "c3, c4", True),
+        (None, "c2, c3, c4, c5", False),
+        (None, "c3, c4, c5", True),  # of one's own, of which it is not known
+        ("timm:resnet18", "c2, c3, c4, c5", False),
+        ("timm:resnet18", "c4, c5", True),
+    ],
+)
+def test_parameters_that_get_no_gradient(name: str | None, inputs: str, unused: bool) -> None:
+    levels = inputs.split(", ")
+    outputs = ", ".join(f"p{level[1]} = conv_1x1({level})" for level in levels)
+    text = f"decoder d {{ input {inputs} fpn(width=8) {{ output {outputs} }} head(width=8) {{ skip }} predict fcos }}"
+    made = nasdsl.detector(nasdsl.loads(text), "tiny", classes=2)
+    made.backbone.name = name
+    assert _has_unused_parameters(made) == unused
+    assert not _has_unused_parameters(small())
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

@@ -12,6 +12,8 @@ from strategy_spaces import additive, space
 
 from nasdsl.search.hypervolume import hypervolume
 from nasdsl.search.strategies import FRONT_STRATEGIES, FrontStrategy, StrategyError, make_strategy
+from nasdsl.search.strategies.front_model import KnownCostTable, PricedFeatures
+from nasdsl.search.strategies.gaussian_process import Features
 from nasdsl.search.strategies.mutation import cross, draw_uniform
 from nasdsl.search.strategies.nsga2 import NSGA2
 from nasdsl.search.strategies.strategy import Aims
@@ -167,3 +169,16 @@ def test_selection_keeps_whole_fronts_and_the_ends_of_the_last() -> None:
 def test_options_out_of_range(options: dict[str, Any]) -> None:
     with pytest.raises(StrategyError, match="expected 2 or more, and a number from 0 to 1"):
         make_strategy("nsga2", space("small"), 0, **options)
+
+
+def test_a_cost_that_no_filling_has_is_not_among_the_features() -> None:
+    """As with a space of which no sample can be built."""
+
+    def features(costs: Any) -> PricedFeatures:
+        return PricedFeatures(space("small"), ["macs"], KnownCostTable(Aims(("macs",), costs)))
+
+    fillings = [(0, 0, 0, 0), (1, 2, 3, 0)]
+    priced, without = features(known), features(lambda filling: None)
+    assert without.count == priced.count - 1
+    assert without(fillings).shape == (2, len(without.decision))
+    assert torch.equal(without(fillings), Features(space("small"))(fillings))

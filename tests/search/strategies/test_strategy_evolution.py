@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import deque
 
+import pytest
 from strategy_spaces import additive, space
 
-from nasdsl.search.strategies import make_strategy
+from nasdsl.search.strategies import evolution, make_strategy
 from nasdsl.search.strategies.evolution import Evolution
 
 
@@ -51,6 +53,19 @@ def test_samples_of_other_strategies_count_for_the_first_population() -> None:
     again.load(strategy.state())
     for one in (strategy, again):
         assert all(is_mutant(one.propose().indices, (3, 3, 3, 3)) for _ in range(5))
+
+
+def test_where_no_mutant_keeps_the_requirements_a_sample_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy, drawn = Evolution(space("scarce"), population=1), list[object]()
+    text = strategy.propose()
+    strategy.observe(text, 1.0)
+    broken = next(
+        n for n in itertools.product(*(range(d.size) for d in space("scarce").domains)) if not space("scarce").keeps(n)
+    )
+    monkeypatch.setattr(evolution, "mutate", lambda *given: drawn.append(given) or broken)
+    monkeypatch.setattr(evolution, "MAX_DRAWS", 4)
+    assert space("scarce").keeps(strategy.propose().indices)
+    assert len(drawn) == 4
 
 
 def test_a_failure_is_worse_than_any_number() -> None:

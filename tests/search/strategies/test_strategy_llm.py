@@ -245,6 +245,17 @@ def test_a_resumed_search_asks_nothing_again(
     assert read_journal(part.journal)[0][0]["options"]["address"] == fake.address
 
 
+def test_a_journal_that_says_nothing_of_the_model_is_taken_as_it_is(fake: FakeModel) -> None:
+    """As one of an earlier version."""
+    strategy = made(fake)
+    before = strategy.note()
+    text = space("nested").sample(0)
+    strategy.repropose(text, {})
+    assert strategy.note() == before
+    assert strategy.state()["proposed"] == 1
+    assert fake.requests == []
+
+
 def test_a_budget_is_kept(fake: FakeModel) -> None:
     options = OPTIONS | {"address": fake.address}
     found = search(space("nested"), reward, "llm", 12, options=options, budgets=["params:40M"], quiet=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nasdsl.backends.module import DecoderModule
+from nasdsl.diagnostics import DiagnosticError
 from nasdsl.ir.graph import Graph
 from nasdsl.search.supernet.weights import BoundDecoder, SharedWeights
 from nasdsl.search.supernet.widths import Widths
@@ -90,6 +91,28 @@ def test_the_width_is_found_among_the_numbers() -> None:
         if d.alternatives[0].isdigit()
     ]
     assert names == [(("32", "48", "64"), True), (("0", "1", "2"), False)]
+
+
+def test_numbers_are_tried_on_decoders_that_have_them_and_can_be_built() -> None:
+    """A width in one alternative alone is found though the others do not have it; widths that cannot be built are none."""
+    text = """decoder some {
+      input c3, c4
+      fpn(width=32, norm=bn) { x = ?(conv(c3, k=1, width=?(16 | 32)) | skip(c3)) output p3 = conv_1x1(x), p4 = c4 }
+      head(width=32, norm=none) { conv_1x1 }
+      predict fcos
+    }"""
+    space = loads_space(text)
+
+    def build(text: str) -> Graph:
+        return space.load(text).lower(CHANNELS)
+
+    found = Widths(space, build)
+    assert [space.domains[number].alternatives for number in found.decisions] == [("16", "32")]
+
+    def refuse(text: str) -> Graph:
+        raise DiagnosticError([])
+
+    assert Widths(space, refuse).decisions == ()
 
 
 @pytest.mark.parametrize("indices", fillings(6))

@@ -6,19 +6,22 @@ import os
 import pickle
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from nasdsl.backends.module import DecoderModule
+from nasdsl.detection.fcos import Fcos
 from nasdsl.detection.method import Method
 from nasdsl.search import search
 from nasdsl.search.errors import SearchError
+from nasdsl.search.supernet import training
 from nasdsl.search.supernet.evaluation import SupernetEvaluation
 from nasdsl.search.supernet.spec import SupernetSpec
 from nasdsl.search.supernet.training import Supernet
 from nasdsl.spaces import loads_space
-from nasdsl.training.proxy import ProxySpec, ProxyTask
+from nasdsl.training.proxy import Diverged, ProxySpec, ProxyTask
 from nasdsl.training.signals import Interrupted
 
 SPACE = loads_space(
@@ -139,6 +142,57 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(
     assert all(torch.equal(left[key], right[key]) for key in left)
     with pytest.raises(SearchError, match="another space, proxy task or training"):
         supernet(task, 7, tmp_path / "supernet.pt").train()
+
+
+def test_losses_that_are_not_finite_change_nothing_and_end_the_training(
+    task: ProxyTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = supernet(task)
+    losses = Fcos.losses
+    steps: list[int] = []
+
+    def broken(self: Fcos, *given: Any) -> Any:
+        steps.append(net.step)
+        return {name: loss * float("nan") for name, loss in losses(self, *given).items()}
+
+    monkeypatch.setattr(training, "MAX_NONFINITE", 3)
+    monkeypatch.setattr(Fcos, "losses", broken)
+    with pytest.raises(Diverged, match="the loss of 3 steps in a row is not finite, at step 2"):
+        net.train()
+    assert steps == [0, 1, 2]
+    assert all(value.isfinite().all() for value in net.weights.state().values())
+    monkeypatch.setattr(Fcos, "losses", losses)
+    assert net._train_step(torch.optim.Adam([torch.zeros(1, requires_grad=True)]))
+
+
+def test_a_space_without_widths_trains_its_samples(task: ProxyTask) -> None:
+    space = loads_space(SPACE.source.text.replace("?(8 | 16)", "8"), backbone="tiny")
+    net = Supernet(space, {(None, None): task}, SupernetSpec(paths=3), quiet=True)
+    assert net.widths.decisions == ()
+    assert len(net._texts(0)) == 3
+
+
+def test_a_text_for_another_detector_is_named(task: ProxyTask) -> None:
+    net = supernet(task)
+    net.tasks = {("tiny", (64, 64)): task, ("tiny", (64, 96)): task}
+    text = str(SPACE.with_detector([(32, 32)], ["tiny"]).sample(0))
+    with pytest.raises(SearchError, match=r"^the text is for tiny, 32x32; expected one of: tiny, 64x64; tiny, 64x96$"):
+        net.task_of(text)
+
+
+def test_latency_is_measured_on_request_and_the_network_is_left_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, tuple[int, int]]] = []
+    monkeypatch.setattr(ProxyTask, "latency", lambda self, text, size: asked.append((text, size)) or 0.25)
+    evaluation = SupernetEvaluation(
+        SPACE, {(None, None): proxy()}, SupernetSpec(iterations=1), tmp_path / "supernet.pt", (48, 64), quiet=True
+    )
+    evaluation.prepare(keep=False)
+    assert evaluation._supernet is None
+    text = str(SPACE.sample(0))
+    assert evaluation(text).details["latency"] == 0.25
+    assert asked == [(text, (48, 64))]
 
 
 def test_a_search_is_evaluated_by_inherited_weights(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def test_without_decoders_the_features_are_timed_alone() -> None:
 def test_what_trains_nothing_has_no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """And where the system does not tell the memory of a process, none is given."""
     monkeypatch.setattr(timing, "resident_memory", lambda: None)
+    monkeypatch.setattr(timing, "IMAGES", 3)
     spec = small_spec(reward="synflow")
     found = time_proxy(spec, open_dataset(spec.data, spec.split), [text()])
     (evaluation,) = found.evaluations
@@ -79,7 +80,9 @@ def test_what_trains_nothing_has_no_steps(monkeypatch: pytest.MonkeyPatch) -> No
     assert (found.memory, found.fpn, found.pyramid) == (None, None, 0.0)
 
 
-def test_heads_are_timed_on_the_outputs_of_an_fpn_that_is_timed_as_well() -> None:
+def test_heads_are_timed_on_the_outputs_of_an_fpn_that_is_timed_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "STEPS", 2)
+    monkeypatch.setattr(timing, "IMAGES", 3)
     spec = small_spec(fpn=text())
     found = time_proxy(spec, open_dataset(spec.data, spec.split), [text("conv_1x1")])
     assert found.failures == ()
