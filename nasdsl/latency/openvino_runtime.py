@@ -43,7 +43,7 @@ class OpenVinoSession(Session):
         try:
             self._model = core().read_model(str(file))
         except RuntimeError as error:
-            raise LatencyError(f"openvino cannot read {file}: {_reason(error)}") from None
+            raise LatencyError(f"openvino cannot read {file}: {reason_of(error)}") from None
         inputs = self._model.inputs
         dimensions = [d.get_length() if d.is_static else str(d) for d in inputs[0].partial_shape] if inputs else []
         shape = input_shape(file.name, [i.any_name for i in inputs], dimensions)
@@ -55,7 +55,7 @@ class OpenVinoSession(Session):
             self._model.reshape(list(images.shape))
             self._request = self._compile(profile=False)
         except RuntimeError as error:
-            raise LatencyError(f"openvino cannot compile {file}: {_reason(error)}") from None
+            raise LatencyError(f"openvino cannot compile {file}: {reason_of(error)}") from None
         element = inputs[0].element_type.to_dtype()
         if element not in (np.float32, np.float16):
             raise LatencyError(f"{file.name} takes images of type {element}; expected float32 or float16")
@@ -127,7 +127,7 @@ def _metadata(model: Any) -> dict[str, str]:
     return {}
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The line of OpenVINO's message that says what is wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     missing = [line.removeprefix("-- ") for line in lines if line.startswith("-- No conversion rule found")]

@@ -239,7 +239,7 @@ def _in_onnxruntime(probe: Probe, threads: int) -> Run:
 
 def _in_openvino(probe: Probe, threads: int) -> Run:
     openvino = import_runtime("openvino")
-    from nasdsl.latency.openvino_runtime import compile_model, core
+    from nasdsl.latency.openvino_runtime import compile_model, core, reason_of
 
     try:
         model = core().read_model(probe.onnx())
@@ -249,7 +249,7 @@ def _in_openvino(probe: Probe, threads: int) -> Run:
         for name in names:
             request.set_tensor(name, openvino.Tensor(probe.inputs[name]))
     except RuntimeError as error:
-        raise LatencyError(f"openvino cannot run a part of a detector: {str(error).splitlines()[0]}") from None
+        raise LatencyError(f"openvino cannot run a part of a detector: {reason_of(error)}") from None
     return lambda: request.infer(share_outputs=True)
 
 

@@ -95,6 +95,7 @@ def test_one_hot():
     labels = torch.tensor([[0, -1, 2], [-2, 1, -1]])
     result = one_hot(labels, torch.randn(2, 3, 3))
     assert result.tolist() == [[[1, 0, 0], [0, 0, 0], [0, 0, 1]], [[0, 0, 0], [0, 1, 0], [0, 0, 0]]]
+    assert one_hot(labels[:0], torch.randn(0, 3, 2)).shape == (0, 3, 2)
     with pytest.raises(DetectionError, match="label 2, but the decoder has 2 classes"):
         one_hot(labels, torch.randn(2, 3, 2))
     with pytest.raises(DetectionError, match="2 images of 3 locations, the predictions for 2 of 4"):

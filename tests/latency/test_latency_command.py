@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -27,7 +28,7 @@ from nasdsl.detection.weights import save_detector
 from nasdsl.export import metadata
 from nasdsl.latency import Protocol
 from nasdsl.latency.session import LatencyError, NodeTime, input_shape, make_profile, section_of
-from nasdsl.latency.torch_runtime import ProgramSession, size_of
+from nasdsl.latency.torch_runtime import DetectorSession, ProgramSession, size_of
 from nasdsl.semantics.elaborate import RUNTIMES
 
 QUICK = Protocol(round_seconds=0.0, warmup_seconds=0.0, rounds=3)
@@ -238,15 +239,15 @@ def test_broken_files(suffix: str, tmp_path: Path) -> None:
 
 def test_the_reason_of_openvino_is_the_operator_that_it_lacks() -> None:
     pytest.importorskip("openvino")
-    from nasdsl.latency.openvino_runtime import _reason
+    from nasdsl.latency.openvino_runtime import reason_of
 
     message = "Exception from core.cpp:84:\nFrontEnd API failed:\nSummary:\n-- No conversion rule found for operations: X-20\n"
-    assert _reason(RuntimeError(message)) == "No conversion rule found for operations: X-20"
+    assert reason_of(RuntimeError(message)) == "No conversion rule found for operations: X-20"
     assert (
-        _reason(RuntimeError("Exception from core.cpp:84:\nCheck 'x' failed\n  the shapes differ  \n")) == "the shapes differ"
+        reason_of(RuntimeError("Exception from core.cpp:84:\nCheck 'x' failed\n  the shapes differ  \n")) == "the shapes differ"
     )
-    assert _reason(RuntimeError("Exception from core.cpp:84:\n")) == "Exception from core.cpp:84:"
-    assert _reason(RuntimeError()) == "RuntimeError"
+    assert reason_of(RuntimeError("Exception from core.cpp:84:\n")) == "Exception from core.cpp:84:"
+    assert reason_of(RuntimeError()) == "RuntimeError"
 
 
 def test_metadata_of_openvino_that_are_no_table_are_none() -> None:
@@ -343,6 +344,12 @@ def test_detections_of_programs_that_are_no_detectors_are_not_known(
     session = object.__new__(ProgramSession)
     monkeypatch.setattr(ProgramSession, "_run", lambda self: outputs)
     assert session.detections() == count
+
+
+def test_a_graph_that_is_replayed_runs_no_module_that_could_be_timed() -> None:
+    session: Any = object.__new__(DetectorSession)
+    session._batch, session._detector = SimpleNamespace(is_cuda=True), SimpleNamespace(graphs=True)
+    assert session.profile() is None
 
 
 def test_names_and_sections() -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ import nasdsl
 from nasdsl.backbones import backbone as find_backbone
 from nasdsl.backends.cost import Areas, cost
 from nasdsl.ir.graph import Graph
-from nasdsl.latency import LatencyPredictor, measuring, predict_latency
+from nasdsl.latency import LatencyPredictor, measuring, predict_latency, probes
 from nasdsl.latency.measuring import Effort, Measurer, PartTime
 from nasdsl.latency.pieces import Part, parts_of
 from nasdsl.latency.probes import Probe, make_probe, piece_probe, reference_piece
@@ -530,6 +531,23 @@ def test_the_command_measures_beside_a_prediction(tmp_path: Path, monkeypatch: p
 def test_what_is_refused(arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
     assert message in refused("latency", *arguments)
+
+
+def test_why_openvino_cannot_run_a_part_is_said() -> None:
+    """Its messages begin with where in its source they come from."""
+    pytest.importorskip("openvino")
+    broken: Any = SimpleNamespace(onnx=lambda: b"no model", inputs={})
+    with pytest.raises(LatencyError, match=r"^openvino cannot run a part of a detector: (?!Exception from).+"):
+        probes._in_openvino(broken, 1)
+
+
+def test_layers_of_the_head_with_several_results_are_pieces_of_each_level() -> None:
+    text = """block halves(x) -> (y) { a, b = split(x) y = concat(a, conv_1x1(b, width=16)) }
+    decoder d { input c3, c4 fpn(width=32) { output p3 = c3, p4 = c4 } head(width=32) { halves } predict fcos }"""
+    found = [part for part in parts_of(lowered(text), "mobilenet_v2", SIZE, 3) if part.section == "head"]
+    keys = {part.key for part in found if "conv(" in part.key}
+    assert len(keys) == 2
+    assert all(any(f"16x{size}" in key for key in keys) for size in ("12x20", "6x10"))
 
 
 def test_pieces_are_timed_alone(tmp_path: Path) -> None:

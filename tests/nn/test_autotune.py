@@ -101,6 +101,34 @@ def test_the_fastest_is_used_and_remembered(fake: FakeImplementations, fastest: 
     assert fake.called == [fastest]
 
 
+def test_operands_that_are_not_given_are_not_made_up(fake: FakeImplementations) -> None:
+    x, offset, weight, _, _ = operands()
+    fake.seconds["plain"] = 1.0
+    deform_autotune.deform_conv2d(x, offset, weight, None, (1, 1), (1, 1), (1, 1), None)
+    assert fake.called[-1] == "plain"
+    assert fake.timed == list(NAMES)
+
+
+def test_what_another_thread_has_timed_meanwhile_is_not_timed_again(
+    fake: FakeImplementations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other:
+        """A lock that another thread had, which has timed the same call."""
+
+        def __enter__(self) -> None:
+            tuner = deform_autotune.TUNER
+            (x, offset, weight, bias, mask) = operands()
+            call = DeformCall((x, offset, mask, weight, bias), ((1, 1), (1, 1), (1, 1)))
+            tuner.fastest[call.key] = "triton"
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(deform_autotune.TUNER, "lock", Other())
+    assert fake.used(operands()) == "triton"
+    assert fake.timed == []
+
+
 def test_each_shape_class_is_timed_once(fake: FakeImplementations) -> None:
     calls = [
         operands(6),

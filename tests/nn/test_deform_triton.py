@@ -26,6 +26,20 @@ def test_interpreted(which: str) -> None:
     run_interpreted("tests/nn/triton_interpreter.py", which)
 
 
+def test_few_programs_have_fewer_channels_each() -> None:
+    """Down to a least number, so that more of a GPU's processors have one."""
+    blocks = {positions: fused._out_block(256, 1, positions, 2) for positions in (1, 64, 128, 1000)}
+    assert blocks == {1: 64, 64: 64, 128: 128, 1000: 256}
+    assert fused._out_block(4, 1, 1, 4) == 16
+
+
+def test_double_precision_goes_by_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread does not have the registers for it."""
+    monkeypatch.setattr(fused.columns, "forward", lambda *given: given)
+    given: Any = (*(torch.zeros(1) for _ in range(5)), None)
+    assert fused._forward(*given, torch.float64) == (*given, torch.float64)
+
+
 @pytest.fixture
 def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest) -> Compiler:
     from nasdsl.nn.deform import triton_kernels

@@ -35,6 +35,9 @@ def test_choices_and_what_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> N
     with FlopCounterMode(display=False):
         layer(x)
     GroupNorm(4, 8, affine=False)(x)
+    assert autotune.all_support(x, layer.weight, layer.bias)
+    assert not autotune.all_support(x, layer.weight.to("meta"), layer.bias)
+    assert not autotune.all_support(x, layer.weight.detach().long(), layer.bias)
     torch.export.export(layer, (x,))
     with pytest.raises(RuntimeError, match="Expected weight to be a vector"):
         layer(torch.randn(2, 12, 5, 4).contiguous(memory_format=LAST))

@@ -16,6 +16,7 @@ import pytest
 from small_search import SPACE, FaultyEvaluation, Learner, LoggedEvaluation, comparable, plain_value, quick_check
 
 from nasdsl.search import WorkerError, search
+from nasdsl.search.workers.ray import _Actor as RayWorker
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 
@@ -208,6 +209,12 @@ def test_in_a_thread_signals_are_left_alone(ray: Any) -> None:
         trials = threads.submit(search, SPACE, plain_value, Learner(SPACE), 3, workers="ray:1", quiet=True).result()
     assert trials.counts["ok"] == 3
     assert [call[0] for call in ray.calls] == ["init", "remote", "shutdown"]
+
+
+def test_an_actor_that_was_not_started_can_be_ended(ray: Any) -> None:
+    """As the others are when one of them cannot be started."""
+    RayWorker("actor 0", ray, None, b"").kill()
+    assert ray.calls == []
 
 
 # ---------------------------------------------------------------------------------------------- the real one

@@ -23,6 +23,7 @@ from nasdsl.search.progressive import (
     SAMPLES_TO_FIT,
     SearchResult,
     _read_failures,
+    _write,
     plain_search,
     progressive_search,
     with_fixed_fpn,
@@ -598,8 +599,12 @@ def test_a_broken_list_of_failed_fpns_is_named(content: str, says: str, tmp_path
 
 def test_a_best_decoder_that_cannot_be_written_is_named(world: World, out: Path) -> None:
     unfinished_path(out / "best.nas").mkdir(parents=True)
-    with pytest.raises(SearchError, match=f"^cannot write {out / 'best.nas'}: Is a directory$"):
-        plain_search(stage(), out, SETTINGS, full(), quiet=True)
+    for write in (
+        lambda: _write(out / "best.nas", "decoder …"),
+        lambda: plain_search(stage(trials=2), out, SETTINGS, quiet=True),
+    ):
+        with pytest.raises(SearchError, match=f"^cannot write {out / 'best.nas'}: Is a directory$"):
+            write()
 
 
 def test_an_fpn_that_the_user_named_is_not_replaced(world: World, out: Path) -> None:

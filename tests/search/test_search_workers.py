@@ -378,13 +378,15 @@ def test_a_result_without_a_task_is_nobodys_and_its_worker_is_started_anew() -> 
         (None, None, "closed its pipe"),
         (None, 3, "ended with code 3"),
         (None, -9, "killed by SIGKILL"),
+        (None, "gone", "ended"),
     ],
 )
-def test_why_a_process_is_lost(sent: bytes | None, code: int | None, reason: str) -> None:
+def test_why_a_process_is_lost(sent: bytes | None, code: int | str | None, reason: str) -> None:
     worker = ProcessWorker("0", b"", {})
     worker.kill()  # it was not started
     worker._pipe, end = Pipe()
-    worker._process = SimpleNamespace(join=lambda seconds: None, exitcode=code)  # type: ignore[assignment]
+    if code != "gone":
+        worker._process = SimpleNamespace(join=lambda seconds: None, exitcode=code)  # type: ignore[assignment]
     if sent is not None:
         end.send_bytes(sent)
     end.close()

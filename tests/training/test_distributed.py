@@ -18,10 +18,12 @@ from small_training import SHAPES, VAL, differences, recipe, small
 
 import nasdsl
 from nasdsl.data import UnreadableImage
-from nasdsl.training import Run, TrainingError, train, validation
+from nasdsl.training import Run, RunError, TrainingError, train, validation
 from nasdsl.training.checkpoint import load_checkpoint
 from nasdsl.training.distributed import ProcessGroup, process_group
 from nasdsl.training.loaders import make_train_loader
+from nasdsl.training.loop import _restore
+from nasdsl.training.trainer import Trainer
 
 SUMS_DIFFER = {"rtol": 1e-4, "atol": 1e-6}
 """Tolerances: sums over two processes are rounded differently from sums over one batch."""
@@ -186,6 +188,17 @@ def test_a_group_that_the_caller_has_made_is_used_and_left() -> None:
         assert dist.is_initialized()
     finally:
         dist.destroy_process_group()
+
+
+def test_processes_that_do_not_see_the_same_folder_are_told(tmp_path: Path) -> None:
+    class Apart(ProcessGroup):
+        def all_gather(self, value: Any) -> list[Any]:
+            return [value, value + 3]
+
+    group = Apart(torch.device("cpu"))
+    trainer = Trainer(small(), recipe(), 9, group)
+    with pytest.raises(RunError, match=f"^{tmp_path} is not the same for all processes: it must be on a file system that they"):
+        _restore(trainer, Run(tmp_path), group)
 
 
 def test_a_batch_that_two_processes_cannot_share() -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from proxy_tools import Painted, means, small_spec
+from proxy_tools import Painted, means, small_spec, text
 from torch import nn
 
+import nasdsl
 from nasdsl.data import Dataset, Transform, open_dataset
-from nasdsl.detection.backbones import FeatureExtractor
+from nasdsl.detection.backbones import BackboneError, FeatureExtractor
 from nasdsl.detection.fcos import Fcos
+from nasdsl.detection.weights import save_detector
 from nasdsl.training.proxy import ProxySpec
 from nasdsl.training.proxy.cache import load_or_compute_features
 from nasdsl.training.proxy.crops import Crop, CropSampler, TargetCache, load_annotations
@@ -206,6 +208,27 @@ def test_features_that_overflow_are_refused() -> None:
     with pytest.raises(NonFiniteFeatures, match="not finite in float16: take dtype float32, or other weights"):
         features_of(dataset, loud, spec)
     features_of(dataset, loud, replace(spec, dtype="bfloat16"))
+
+
+def test_weights_may_be_a_detector_with_the_same_backbone(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    spec = replace(small_spec(), backbone_weights=str(path))
+    trained = nasdsl.detector(nasdsl.loads(text()), "tiny", classes=2, seed=5)
+    save_detector(trained, path)
+    found = make_frozen_backbone(spec)
+    assert all(torch.equal(value, trained.backbone.state_dict()[key]) for key, value in found.state_dict().items())
+    with pytest.raises(ProxyError, match=f"^{path} has a detector with the backbone tiny; expected mobilenet_v2$"):
+        make_frozen_backbone(replace(spec, backbone="mobilenet_v2"))
+    torch.save({"epoch": 3}, path)
+    with pytest.raises(BackboneError, match=f"{path}"):
+        make_frozen_backbone(replace(spec, backbone="mobilenet_v2"))
+
+
+def test_maps_that_are_not_stored_have_no_place() -> None:
+    layout = FeatureLayout({"c3": Level(8, 2)}, [(32, 32)], 1)
+    assert layout.offset(0, False, "c3") == 0
+    with pytest.raises(KeyError, match="c4"):
+        layout.offset(0, False, "c4")
 
 
 def test_a_crop_must_be_a_multiple_of_the_stride() -> None:

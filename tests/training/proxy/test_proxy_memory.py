@@ -12,6 +12,7 @@ from proxy_tools import small_spec, text
 from torch import nn
 
 from nasdsl.training.proxy import OutOfMemory, ProxyTask, memory
+from nasdsl.training.proxy.errors import translate_errors
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 CPU = torch.device("cpu")
@@ -50,6 +51,18 @@ def test_a_decoder_that_runs_out_of_memory_raises_and_the_next_one_is_trained(mo
         task(text())
     monkeypatch.undo()
     assert task(text()).reward == expected
+
+
+def test_memory_of_a_gpu_that_ran_out_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    freed: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(True))
+    with (
+        pytest.raises(OutOfMemory, match=r"^not enough memory for batches of 3: CUDA out of memory$"),
+        translate_errors("batches of 3"),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    assert freed == [True]
 
 
 @linux

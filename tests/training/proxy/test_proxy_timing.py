@@ -117,6 +117,14 @@ def test_the_memory_of_a_training_has_the_images_that_it_keeps(known: bool, monk
     assert (cached.memory, read.memory) == ((1500 + 8 * 3 * 32 * 48, 1500) if known else (None, None))
 
 
+def test_on_a_gpu_whole_batches_and_more_steps_are_measured() -> None:
+    spec = small_spec(batch_size=512, seeds=3, cache="features")
+    measured, share = timing._measured(spec, torch.device("cuda"))
+    assert (measured.batch_size, measured.iterations, share) == (512, timing.STEPS_ON_GPU + 1, 1.0)
+    assert (measured.seeds, measured.cache) == (1, None)
+    assert timing._measured(spec, torch.device("cpu"))[1] < 1
+
+
 def test_a_decoder_that_cannot_be_trained_is_a_failure() -> None:
     spec = small_spec(learning_rate=1e30)
     found = time_proxy(spec, open_dataset(spec.data, spec.split), [text()])
