@@ -545,9 +545,8 @@ def test_layers_of_the_head_with_several_results_are_pieces_of_each_level() -> N
     text = """block halves(x) -> (y) { a, b = split(x) y = concat(a, conv_1x1(b, width=16)) }
     decoder d { input c3, c4 fpn(width=32) { output p3 = c3, p4 = c4 } head(width=32) { halves } predict fcos }"""
     found = [part for part in parts_of(lowered(text), "mobilenet_v2", SIZE, 3) if part.section == "head"]
-    keys = {part.key for part in found if "conv(" in part.key}
-    assert len(keys) == 2
-    assert all(any(f"16x{size}" in key for key in keys) for size in ("12x20", "6x10"))
+    keys = {part.key for part in found if "split(" in part.key}
+    assert keys == {f"split(parts=2) [32x{size} to 16x{size}]" for size in ("12x20", "6x10")}
 
 
 def test_pieces_are_timed_alone(tmp_path: Path) -> None:

@@ -337,25 +337,35 @@ def test_a_search_that_ends_neither_starts_workers_nor_counts_what_they_lose() -
         pool.submit(number, f"text {number}", {})
     assert summary(pool.finish(10)) == [(1, "ok", 1, ())]
     assert (lost.texts, good.texts) == (["text 0"], ["text 1"])
+    pool = Pool([Scripted("one", "++", "-"), Scripted("two", "+", "-")], first_of, None)
+    pool.submit(0, "text", {})
+    assert pool.wait(0) == []  # lost for the first time
+    assert pool.finish(10) == []
 
 
 class DiesIdle(Scripted):
-    """A worker that cannot be sent the first text."""
+    """A worker that cannot be sent the second text."""
 
     def send(self, text: str, thresholds: Thresholds) -> None:
         super().send(text, thresholds)
-        if len(self.texts) == 1:
+        if len(self.texts) == 2:
             raise WorkerLost("ended with code 1")
 
 
 def test_a_worker_that_dies_while_it_is_idle_is_started_anew_and_the_text_has_lost_nothing() -> None:
-    worker = DiesIdle("idle", "++", "++")
-    assert results_of([worker], 2) == {0: ("ok", 1), 1: ("ok", 1)}
-    assert worker.texts == ["text 0", "text 0", "text 1"]
+    worker = DiesIdle("idle", "++", "+++")
+    assert results_of([worker], 3) == dict.fromkeys(range(3), ("ok", 1))
+    assert worker.texts == ["text 0", "text 1", "text 1", "text 2"]
 
 
 class TooEarly(Scripted):
     """A worker that has a result before it was given a text."""
+
+    begun = 0
+
+    def start(self) -> None:
+        self.begun += 1
+        super().start()
 
     def receive(self) -> Outcome | None:
         return super().receive() or (Outcome("ok", 9.0, {}, 0.0) if len(self._starts) == 2 else None)
@@ -367,7 +377,7 @@ def test_a_result_without_a_task_is_nobodys_and_its_worker_is_started_anew() -> 
     pool.submit(0, "text", {})
     (done,) = pool.wait(0)
     assert (done.outcome.reward, done.attempts) == (1.0, 1)
-    assert worker._starts == ["+"]
+    assert worker.begun == 2
 
 
 @pytest.mark.parametrize(
