@@ -109,7 +109,8 @@ def _proposals(documents: Documents, analysis: Analysis, cursor: Cursor, offset:
 
 
 def _names(analysis: Analysis, cursor: Cursor, offset: int) -> Iterator[Proposal]:
-    before, visible = cursor.before, list(analysis.names.visible(analysis.source, offset))
+    before, bound_at = cursor.before, _bound_at(analysis, cursor)
+    visible = [s for s in analysis.names.visible(analysis.source, offset) if s.span is None or s.span.end != bound_at]
     if before == "QMARK":
         yield from _choices(analysis)
     elif cursor.bracket == "call" and not cursor.attribute and before in ("LPAR", "COMMA"):
@@ -139,6 +140,12 @@ def _names(analysis: Analysis, cursor: Cursor, offset: int) -> Iterator[Proposal
         yield from _ops(analysis, visible)
     elif not cursor.bracket:
         yield from _at_statement(analysis, cursor, visible)
+
+
+def _bound_at(analysis: Analysis, cursor: Cursor) -> int:
+    """Where the name ends whose value is begun, which the value cannot read: `x` of ``x = ``. -1 where none is."""
+    text = analysis.text[: cursor.start].rstrip()
+    return len(text[:-1].rstrip()) if text.endswith("=") else -1
 
 
 def _at_statement(analysis: Analysis, cursor: Cursor, visible: list[Symbol]) -> Iterator[Proposal]:

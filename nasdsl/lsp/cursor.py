@@ -14,6 +14,9 @@ from nasdsl.syntax.parser import expected_words
 Body: TypeAlias = Literal["file", "decoder", "fpn", "head", "block"]
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*\Z")
+_WRITTEN: Final = " x"
+"""Stands for the word that is being written: ``on`` and ``shared`` are words of the language only in front of one."""
+
 _OPENING: Final = ("LPAR", "LBRACE", "LSQB")
 _CLOSING: Final = ("RPAR", "RBRACE", "RSQB")
 _STATEMENTS: Final = frozenset("INPUT OUTPUT MERGE REPEAT LET SHARED REQUIRE PREDICT USE OP AGG CHOICE".split())
@@ -58,7 +61,8 @@ def cursor_at(analysis: Analysis, offset: int) -> Cursor:
     else:
         word = _WORD.search(text, max(0, offset - 200), offset)
         start = offset if word is None else word.start()
-    tokens = list(scan(Source("", text[:start]), []))
+    beginning = Source("", text[:start] if string is not None else text[:start] + _WRITTEN)
+    tokens = [token for token in scan(beginning, []) if token.start < start]
     opened = _open_brackets(tokens)
     body, body_at = _body(tokens, opened)
     inner = opened[-1] if opened and tokens[opened[-1]].type == "LPAR" else None
@@ -75,7 +79,7 @@ def cursor_at(analysis: Analysis, offset: int) -> Cursor:
         attribute,
         _statement(tokens, body_at),
         string,
-        frozenset(expected_words(analysis.source, start)),
+        frozenset(expected_words(beginning, tokens)),
     )
 
 

@@ -5,7 +5,7 @@ At a syntax error the parser goes on with error recovery (`nasdsl.syntax.recover
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -88,12 +88,10 @@ def _build(rule: Rule, builder: Builder) -> Callable[[list[Any]], Any] | None:
     return (lambda children: make(flat(children))) if lists else make
 
 
-def expected_words(source: Source, end: int) -> set[str]:
-    """The terminals of the grammar that may stand at a place of a text, whatever follows it."""
-    beginning = Source(source.name, source.text[:end])
-    tokens = list(scan(beginning, []))
-    tokens.append(Tok("$END", "", end, end, beginning))
-    return expected_behind(tables(), tokens)
+def expected_words(beginning: Source, tokens: Iterable[Tok]) -> set[str]:
+    """The terminals of the grammar that may stand behind the tokens of the beginning of a text, whatever follows it."""
+    end = len(beginning.text)
+    return expected_behind(tables(), [*tokens, Tok("$END", "", end, end, beginning)])
 
 
 class Parsed(NamedTuple):

@@ -110,6 +110,67 @@ def test_files_behind_use(ed: Editor, tmp_path: Path) -> None:
     assert edited('use "o"', [ed.ask(types.TEXT_DOCUMENT_COMPLETION, 'use "o‸"', uri).items[0].text_edit]) == 'use "ops.nas"'
 
 
+WORDS_OF_SECTION = ["act", "norm", "width"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("block b(x) -> (‸) {\n y = skip(x)\n u[1] = skip(y) }", ["u1", "y"]),
+        ("block b(x) -> (y, ‸) {\n y = skip(x)\n repeat t in 1..2 { n[t] = skip(x) } }", ["n1", "n2", "y"]),
+        ("block b(x) -> (‸", []),
+        ("op f(‸", []),
+        ("decoder d { require ‸ }", ["count", "dangling", "latency", "macs", "params"]),
+        ("decoder d { require latency <= 15ms on ‸ }", ["onnxruntime", "openvino", "torch"]),
+        ("decoder d { require latency <= 15ms on op‸ }", ["onnxruntime", "openvino", "torch"]),
+        ("decoder d { let k = 3\n fpn(width=k+‸) { } }", ["k", *WORDS_OF_SECTION]),
+        ("decoder d { let k = 3\n fpn(width=64) { repeat t in 1..‸ { } } }", ["k", *WORDS_OF_SECTION, "in"]),
+        ("decoder d { let k = 3\n input c3\n fpn(width=64) { x = resize(c3, to=‸) } }", ["c3", "k", *WORDS_OF_SECTION]),
+        ("decoder d { input c3\n fpn(width=64) { x = weighted_add(c3, c3, by=‸) } }", ["c3"]),
+        ("decoder d { input c3\n detector(backbone=r‸) }",
+         ["mobilenet_v2", "resnet101", "resnet50", "resnext101_64x4d", "tiny", *WORDS_OF_SECTION]),
+        ('decoder d { input c3\n detector(backbone="r‸") }',
+         ["mobilenet_v2", "resnet101", "resnet101_v1.5", "resnet50", "resnet50_v1.5", "resnext101_64x4d", "tiny"]),
+        ('use "‸', []),
+        ('op f(x) = conv(x, act="‸', []),
+    ],
+)  # fmt: skip
+def test_all_that_may_stand_at_a_place(ed: Editor, text: str, expected: list[str]) -> None:
+    assert [item.label for item in ed.ask(types.TEXT_DOCUMENT_COMPLETION, text, "untitled:t").items] == expected
+
+
+@pytest.mark.parametrize(
+    ("fpn", "there", "absent"),
+    [
+        ("b = ?(‸)(a)", {"a", "c3", "k", "width", "conv_3x3", "conv"}, {"b"}),
+        ("let j = ‸", {"k", "width", "conv_3x3"}, {"j", "a"}),
+        ("b = ‸", {"a", "c3", "conv_3x3"}, {"b", "k", "width"}),
+        ("shared f(x) = skip(x)\n b = ‸", {"f", "a"}, {"b"}),
+        ("b = f(‸)\n shared f(x) = skip(x)", {"a"}, {"f"}),
+        ("b = skip(a, other=‸)", {"k", "conv_3x3"}, {"a", "b"}),
+        ("a = ‸", {"a", "c3"}, set()),
+    ],
+)
+def test_what_stands_above_is_proposed_where_it_can_be_read(ed: Editor, fpn: str, there: set[str], absent: set[str]) -> None:
+    found = set(proposals(ed, fpn))
+    assert there <= found
+    assert not absent & found
+
+
+def test_layers_of_a_section_and_quantities_that_are_counted(ed: Editor) -> None:
+    text = "decoder d { input c3\n fpn(width=64, adapter=‸) { output p3 = c3 } }"
+    found = [item.label for item in ed.ask(types.TEXT_DOCUMENT_COMPLETION, text).items]
+    assert found[:3] == ["none", "width", "attend"]
+    items = ed.ask(types.TEXT_DOCUMENT_COMPLETION, "decoder d { require count(‸) <= 3 }").items
+    assert {"conv_3x3", "conv"} <= {item.label for item in items}
+    assert "conv_3x3" in {item.text_edit.new_text for item in items}  # without brackets
+
+
+def test_an_op_in_place_of_one_of_the_vocabulary_is_proposed_once_and_as_it_is_here(ed: Editor) -> None:
+    items = ed.ask(types.TEXT_DOCUMENT_COMPLETION, "op skip(x, n=2) = conv_3x3(x)\nop other(x) = ‸").items
+    assert [item.detail for item in items if item.label == "skip"] == ["(x, n=2)"]
+
+
 def test_nothing_in_a_comment(ed: Editor) -> None:
     assert proposals(ed, "b = skip(a) # sum(‸") == []
 
