@@ -124,6 +124,7 @@ WORDS_OF_SECTION = ["act", "norm", "width"]
         ("decoder d { require latency <= 15ms on ‸ }", ["onnxruntime", "openvino", "torch"]),
         ("decoder d { require latency <= 15ms on op‸ }", ["onnxruntime", "openvino", "torch"]),
         ("decoder d { let k = 3\n fpn(width=k+‸) { } }", ["k", *WORDS_OF_SECTION]),
+        ("decoder d { input c3\n fpn(width=64) { repeat t in 1..2 { n = m[t-‸] } } }", ["t", *WORDS_OF_SECTION]),
         ("decoder d { let k = 3\n fpn(width=64) { repeat t in 1..‸ { } } }", ["k", *WORDS_OF_SECTION, "in"]),
         ("decoder d { let k = 3\n input c3\n fpn(width=64) { x = resize(c3, to=‸) } }", ["c3", "k", *WORDS_OF_SECTION]),
         ("decoder d { input c3\n fpn(width=64) { x = weighted_add(c3, c3, by=‸) } }", ["c3"]),
