@@ -92,8 +92,8 @@ def _value(analysis: Analysis, symbol: Symbol, place: Span) -> str:
     features = of_symbol(analysis, symbol)
     if features:
         parts.append("  \n".join(_described(analysis, f) for f in features[:4]) + ("  \n…" if len(features) > 4 else ""))
-    elif analysis.figures.space is not None and symbol.kind != "input":
-        parts.append("Its level and width depend on the holes.")
+    elif statement is not None and _is_in(analysis, ast.BlockDef, statement):
+        parts.append("Its level and width depend on the call of the block.")
     amount = None if statement is None else analysis.figures.amount(statement)
     if amount is not None:
         parts.append(_cost(analysis, amount))
@@ -140,15 +140,14 @@ def _short(text: str) -> str:
 def _step_at(analysis: Analysis, place: Span) -> str:
     """The cost of a layer of the head that begins here."""
     for (source, start, _), amount in analysis.figures.amounts.items():
-        if source is place.source and start == place.start and amount.times and _is_in_head(analysis, place):
+        if source is place.source and start == place.start and amount.times and _is_in(analysis, ast.Head, place):
             return f"This layer, at all levels: {_cost(analysis, amount)}"
     return ""
 
 
-def _is_in_head(analysis: Analysis, place: Span) -> bool:
-    decoder = analysis.decoder
-    heads = [] if decoder is None else [i.span for i in decoder.items if isinstance(i, ast.Head)]
-    return any(span.start < place.start < span.end for span in heads)
+def _is_in(analysis: Analysis, kind: type[ast.BlockDef | ast.Head], place: Span) -> bool:
+    parts = [*analysis.file.items, *(() if analysis.decoder is None else analysis.decoder.items)]
+    return any(isinstance(part, kind) and part.span.start < place.start < part.span.end for part in parts)
 
 
 # ---------------------------------------------------------------------------------------------------- whole parts

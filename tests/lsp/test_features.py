@@ -137,6 +137,76 @@ def test_hover_at_another_backbone_and_size(ed: Editor) -> None:
     assert "on resnet50 at 800x1088" in hover(ed, FCOS, "x4")
 
 
+HOLES = """\
+choice mix = skip | conv_3x3
+block two(a) -> (b) { b = conv_3x3(a) }
+decoder d {
+  input c3, c4
+  fpn(width=64) { x = ?pool  y = ?mix(x)  output p3 = two(y) }
+  head(width=64) { both: conv_3x3 }
+  require macs <= 100G
+  require latency <= 15ms on torch
+  predict fcos
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("pool", "`?pool`: any value that is bound above."),
+        ("mix(x)", "choice mix = skip | conv_3x3"),
+        ("both", "The trunk: layers that both towers go on from."),
+        ("macs", "Multiply-accumulates of fpn and head, for one image."),
+        ("latency", "Time of one image, which `nasdsl latency` measures."),
+        ("b = conv", "```nas\nb = conv_3x3(a)\n```\n\nIts level and width depend on the call of the block."),
+        ("output", "`output p3 = x` names a level of the pyramid; pK has stride 2^K."),
+        ("torch", ""),
+        ("100G", ""),
+    ],
+)
+def test_hover_in_a_space(ed: Editor, word: str, says: str) -> None:
+    text = hover(ed, HOLES, word)
+    assert says in text
+    assert bool(says) == bool(text)
+
+
+NO_PICTURE = "There is no decoder in this text that fits the backbone "
+SECTION = (
+    "decoder d {{ input c3, {0}\n {1} fpn(width=64, adapter=none) {{ x = {2}\n  y = skip(c3)\n  output p3 = conv_3x3(y) }}\n"
+)
+SECTION += " head(width=64) {{ conv_3x3 }} predict fcos }}"
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "message"),
+    [
+        (SECTION.format("c6", "", "conv_3x3(c6)"), "a width that the backbone gives: `? x", NO_PICTURE + "resnet50."),
+        (SECTION.format("c4", "", "split(c3, n=3)"), "width 512: `512 x", "The text has errors."),
+        (SECTION.format("c4", "detector(backbone=resnet5)", "c3"), "a width that the backbone gives: `? x",
+         "The text has errors."),
+        (SECTION.format("c4", 'detector(backbone="timm:resnet18")', "c3"), "a width that the backbone gives: `? x",
+         NO_PICTURE + "timm:resnet18."),
+    ],
+    ids=["no backbone has the level", "a layer does not take the width", "unknown", "timm"],
+)  # fmt: skip
+def test_hover_where_costs_are_not_known_says_what_is(ed: Editor, text: str, width: str, message: str) -> None:
+    assert hover(ed, text, "y = ") == f"```nas\ny = skip(c3)\n```\n\nlevel 3, stride 8, {width} 100 x 136`"
+    assert hover(ed, text, "d {") == ""
+    assert hover(ed, text, "fpn") == describe.KEYWORDS["fpn"]
+    assert "| map |" not in hover(ed, text, "fcos")
+    assert ed.request("nasdsl/picture", {"uri": URI}).message == message
+
+
+def test_hover_over_a_value_of_a_block_without_a_decoder(ed: Editor) -> None:
+    text = hover(ed, "block two(a) -> (b) { b = conv_3x3(a) }", "b = ")
+    assert text == "```nas\nb = conv_3x3(a)\n```\n\nIts level and width depend on the call of the block."
+
+
+def test_hover_over_a_prediction_that_there_is_not(ed: Editor) -> None:
+    assert hover(ed, NAMES.replace("gfl(bins=8)", "glf"), "glf") == ""
+
+
 def test_hover_in_a_text_with_errors_still_has_shapes(ed: Editor) -> None:
     text = FCOS.replace("x7 = cat(dconv_3x3(x4), dconv_3x3(c4))", "x7 = cat(dconv_3x3(x4), dcnv_3x3(")
     assert text != FCOS
@@ -217,6 +287,7 @@ def test_references_of_a_value_with_and_without_its_definition(ed: Editor) -> No
 def test_references_in_files_that_use_this_one(ed: Editor, tmp_path: Path) -> None:
     (tmp_path / "user.nas").write_text('use "ops.nas"\nop four(x) = two(two(x))\n')
     (tmp_path / "other.nas").write_text("op two(x) = conv_3x3(x)\n")
+    (tmp_path / "gone.nas").symlink_to(tmp_path / "none")  # a file that cannot be read is left out
     ops = tmp_path / "ops.nas"
     text = "op two(x) = conv_3x3(conv_3x3(x))\n"
     ops.write_text(text)
@@ -225,6 +296,27 @@ def test_references_in_files_that_use_this_one(ed: Editor, tmp_path: Path) -> No
     context = types.ReferenceContext(True)
     found = ed.ask(types.TEXT_DOCUMENT_REFERENCES, marked(text, "two"), uri, context=context)
     assert sorted(places(found)) == [("ops.nas", 1), ("user.nas", 2), ("user.nas", 2)]
+
+
+def test_references_of_an_op_of_a_text_that_is_not_saved(ed: Editor) -> None:
+    text = "op two(x) = conv_3x3(x)\nop four(x) = two(two(x))"
+    found = ed.ask(types.TEXT_DOCUMENT_REFERENCES, marked(text, "two"), "untitled:T", context=types.ReferenceContext(True))
+    assert [(loc.uri, loc.range.start.line, loc.range.start.character) for loc in found] == [
+        ("untitled:T", 0, 3), ("untitled:T", 1, 13), ("untitled:T", 1, 17),
+    ]  # fmt: skip
+
+
+def test_references_tell_an_op_from_others_of_its_name_in_files_that_use_both(ed: Editor, tmp_path: Path) -> None:
+    (tmp_path / "user.nas").write_text(
+        'use "ops.nas"\nuse "more.nas"\nop two(x, two=3) = conv(x, k=two)\nop four(x) = half(x)\n'
+    )
+    (tmp_path / "more.nas").write_text("op half(x) = skip(x)\n")
+    ops = tmp_path / "ops.nas"
+    ops.write_text(text := "op two(x) = conv_3x3(x)\n")
+    ed.work_in(tmp_path)
+    uri = from_fs_path(str(ops)) or ""
+    found = ed.ask(types.TEXT_DOCUMENT_REFERENCES, marked(text, "two"), uri, context=types.ReferenceContext(True))
+    assert places(found) == [("ops.nas", 1)]
 
 
 def test_highlights_tell_writing_from_reading(ed: Editor) -> None:
@@ -257,8 +349,29 @@ def test_the_outline_has_every_name(ed: Editor) -> None:
     inside(list(found), None)
 
 
+def test_the_outline_of_all_kinds_of_parts(ed: Editor) -> None:
+    text = (
+        'use "a.nas"\nop f(x) = skip(x)\nchoice mix = f | skip\ndecoder d {\n  let k = 3\n  input c3, c4\n'
+        "  detector(size=240x320)\n  require  macs <= 100G\n  fpn { let j = 1 shared g(x) = f(x) a = g(c3) output p3 = a }\n"
+        '  head from "b.nas"\n  predict fcos\n}\n'
+    )
+    found = ed.about(types.TEXT_DOCUMENT_DOCUMENT_SYMBOL, text)
+    assert [(s.name, s.kind.name, s.detail) for s in found] == [
+        ("f", "Function", "op"), ("mix", "Enum", "choice of 2"), ("d", "Module", "decoder"),
+    ]  # fmt: skip
+    assert [(s.name, s.kind.name, s.detail) for s in found[-1].children] == [
+        ("k", "Constant", "let"), ("input", "Property", "c3, c4"), ("detector", "Property", None),
+        ("require", "Property", "macs <= 100G"), ("fpn", "Namespace", None), ("head", "Namespace", "b.nas"),
+        ("predict", "Property", "fcos"),
+    ]  # fmt: skip
+    assert [(s.name, s.kind.name, s.detail) for s in found[-1].children[4].children] == [
+        ("j", "Constant", "let"), ("g", "Function", "shared"), ("a", "Variable", None), ("p3", "Interface", None),
+    ]  # fmt: skip
+
+
 def test_symbols_of_the_workspace(ed: Editor, tmp_path: Path) -> None:
     (tmp_path / "ops.nas").write_text("op twofold(x) = conv_3x3(x)\nblock b(x) -> (y) { y = skip(x) }\n")
+    (tmp_path / "gone.nas").symlink_to(tmp_path / "none")  # a file that cannot be read is left out
     ed.work_in(tmp_path)
     found = ed.request(types.WORKSPACE_SYMBOL, types.WorkspaceSymbolParams("TWO"))
     assert [(s.name, s.location.range.start.character) for s in found] == [("twofold", 3)]
@@ -344,6 +457,7 @@ def test_the_picture_of_a_decoder(ed: Editor) -> None:
     assert "has no picture" in ed.request("nasdsl/picture", {"uri": URI}).message
     ed.open("decoder d {")
     assert ed.request("nasdsl/picture", {"uri": URI}).message == "The text has errors."
+    assert ed.request("nasdsl/picture", {"uri": "file:///nowhere/other.nas"}).message == "This text is not open."
 
 
 def test_positions_in_front_of_a_mark_are_right(ed: Editor) -> None:
