@@ -306,17 +306,21 @@ def test_references_of_an_op_of_a_text_that_is_not_saved(ed: Editor) -> None:
     ]  # fmt: skip
 
 
-def test_references_tell_an_op_from_others_of_its_name_in_files_that_use_both(ed: Editor, tmp_path: Path) -> None:
-    (tmp_path / "user.nas").write_text(
-        'use "ops.nas"\nuse "more.nas"\nop two(x, two=3) = conv(x, k=two)\nop four(x) = half(x)\n'
-    )
-    (tmp_path / "more.nas").write_text("op half(x) = skip(x)\n")
-    ops = tmp_path / "ops.nas"
-    ops.write_text(text := "op two(x) = conv_3x3(x)\n")
+def test_references_tell_an_op_from_others_of_its_name(ed: Editor, tmp_path: Path) -> None:
+    for name in ("ops", "more"):
+        (tmp_path / f"{name}.nas").write_text(f"op two(x) = conv_3x3(x)  # of {name}\n")
+    user = 'use "{0}"\nop four(x) = two(two(x))\nblock b(x) -> (y) {{ let two = 3 y = conv(x, k=two) }}\n'
+    (tmp_path / "user.nas").write_text(user.format("ops.nas"))
+    (tmp_path / "both.nas").write_text('use "ops.nas"\n' + user.format("more.nas"))
+    (tmp_path / "other.nas").write_text(user.format("more.nas"))
     ed.work_in(tmp_path)
-    uri = from_fs_path(str(ops)) or ""
-    found = ed.ask(types.TEXT_DOCUMENT_REFERENCES, marked(text, "two"), uri, context=types.ReferenceContext(True))
-    assert places(found) == [("ops.nas", 1)]
+    everywhere = [("ops.nas", 1), ("user.nas", 2), ("user.nas", 2)]
+    for name, number in (("ops.nas", 0), ("user.nas", 0), ("user.nas", 1)):  # from each of the places
+        uri = from_fs_path(str(tmp_path / name)) or ""
+        text = marked((tmp_path / name).read_text(), "two", number)
+        found = ed.ask(types.TEXT_DOCUMENT_REFERENCES, text, uri, context=types.ReferenceContext(True))
+        assert sorted(places(found)) == everywhere
+        ed.close_text(uri)
 
 
 def test_highlights_tell_writing_from_reading(ed: Editor) -> None:
