@@ -169,6 +169,8 @@ def _facts(analysis: Analysis, cuts: dict[Path | None, dict[int, tuple[int, str]
         return name, start + moves[bisect_left(starts, start)]
 
     for occurrence in analysis.names.occurrences.values():
+        if occurrence.span.source is prelude_source():  # its bodies are entered once, by whichever text calls them first
+            continue
         meant: set[tuple[Any, ...]] = set()
         for symbol in occurrence.symbols:
             if symbol.span is None:

@@ -165,6 +165,31 @@ def test_a_file_that_changes_on_the_disk_is_read_again(ed: Editor, tmp_path: Pat
     ed.close_text(uri)
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "place"),
+    [
+        ('op g(x) = skip(x)\nuse "other.nas"\nuse "ops.nas"', 2, "ops.nas:1:13"),
+        ('op g(x) = skip(x)\nuse "between.nas"', 1, "ops.nas:1:13"),
+        ('use "other.nas"\ndecoder d { input c3\n fpn from "decoder.nas"\n head(width=64) { conv_3x3 } predict fcos }', 2,
+         "decoder.nas:3:31"),
+    ],
+    ids=["used", "used by what is used", "section"],
+)  # fmt: skip
+def test_a_finding_in_another_file_stands_where_the_text_brings_that_in(
+    ed: Editor, tmp_path: Path, text: str, line: int, place: str
+) -> None:
+    (tmp_path / "ops.nas").write_text("op two(x) = conv_3x4(x)\n")
+    (tmp_path / "between.nas").write_text('use "ops.nas"\n')
+    (tmp_path / "other.nas").write_text("op three(x) = skip(x)\n")
+    (tmp_path / "decoder.nas").write_text(
+        "decoder d {\n  input c3\n  fpn(width=8) { output p3 = conv_3x4(c3) }\n"
+        "  head(width=64) { conv_3x3 }\n  predict fcos\n}\n"
+    )
+    (found,) = ed.open(text, from_fs_path(str(tmp_path / "t.nas")) or "")
+    assert (found.code, found.range.start.line) == ("NAS201", line)
+    assert f"{place}: unknown op `conv_3x4`" in found.message
+
+
 # ------------------------------------------------------------------------------------------------------------- fixes
 
 
@@ -200,9 +225,10 @@ def test_all_fixes_at_once(ed: Editor, name: str) -> None:
     assert not ed.change(edited(text, edits_of(action)))
 
 
-def test_a_warning_can_be_allowed(ed: Editor) -> None:
-    text = "decoder d {\n  input c3, c4\n  fpn(width=64) {\n    x = conv_3x3(c4)\n    output p3 = conv_3x3(c3)\n  }\n"
-    text += "  head(width=64) { conv_3x3 }\n  predict fcos\n}\n"
+@pytest.mark.parametrize("comment", ["", "  # mine", "  # nas: allow NAS902"])
+def test_a_warning_can_be_allowed(ed: Editor, comment: str) -> None:
+    text = f"decoder d {{\n  input c3, c4\n  fpn(width=64) {{\n    x = conv_3x3(c4){comment}\n    output p3 = conv_3x3(c3)\n"
+    text += "  }\n  head(width=64) { conv_3x3 }\n  predict fcos\n}\n"
     (found,) = ed.open(text)
     assert found.code == "NAS901"
     assert found.tags == (types.DiagnosticTag.Unnecessary,)

@@ -84,6 +84,7 @@ def test_a_failed_check_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("nasdsl.lsp.analysis.check_source", lambda *_, **__: 1 / 0)
         assert analysis(text, kept).problems == []
+        assert analysis(text).problems == []
     assert seen(analysis(text, kept)) == seen(analysis(text))
 
 

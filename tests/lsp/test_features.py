@@ -10,8 +10,11 @@ from lsprotocol import types
 from pygls.uris import from_fs_path
 
 import nasdsl
+from nasdsl.backbones import BACKBONES
+from nasdsl.image_size import SIZE_FORM
 from nasdsl.lsp import describe
 from nasdsl.lsp.semantic_tokens import MODIFIERS, TYPES
+from nasdsl.lsp.settings import Settings, read_settings
 from nasdsl.report.formatting import amount, percent
 from nasdsl.semantics import primitives
 from nasdsl.syntax.formatter import format_text
@@ -382,7 +385,7 @@ def test_symbols_of_the_workspace(ed: Editor, tmp_path: Path) -> None:
 
 
 def test_folding_of_bodies_comments_and_uses(ed: Editor) -> None:
-    text = '# one\n# two\nuse "a.nas"\nuse "b.nas"\ndecoder d {\n  fpn(width=64) {\n'
+    text = '# one\n# two\nuse "a.nas" use "c.nas"\nuse "b.nas"\ndecoder d {\n  fpn(width=64) {\n'
     text += "    a = sum(\n      c3,\n      c4\n    )\n  }\n  head {"
     found = ed.about(types.TEXT_DOCUMENT_FOLDING_RANGE, text)
     assert [(f.start_line, f.end_line, str(f.kind)) for f in found] == [
@@ -469,6 +472,25 @@ def test_positions_in_front_of_a_mark_are_right(ed: Editor) -> None:
     ed.open(text)
     place = types.HoverParams(types.TextDocumentIdentifier(URI), position(text, text.index("x4")))
     assert "level 3" in ed.request(types.TEXT_DOCUMENT_HOVER, place).contents.value
+
+
+@pytest.mark.parametrize(
+    ("given", "settings", "problems"),
+    [
+        (None, Settings(), []),
+        ("resnet101", Settings(), []),
+        ({"nasdsl": "resnet101"}, Settings(), []),
+        ({"nasdsl": {"backbone": "resnet101"}}, Settings("resnet101"), []),
+        ({"backbone": "", "size": "64x96"}, Settings(None, (64, 96)), []),
+        ({"backbone": "timm:resnet18"}, Settings(),
+         ["nasdsl.backbone: `timm:resnet18` is counted with torch, so its costs are shown by `nasdsl compile` only"]),
+        ({"backbone": 3, "size": 320}, Settings(),
+         [f"nasdsl.backbone: no backbone is called `3`; expected one of {', '.join(BACKBONES)}",
+          f"nasdsl.size: `320` is no size; expected {SIZE_FORM}"]),
+    ],
+)  # fmt: skip
+def test_settings_of_any_form(given: object, settings: Settings, problems: list[str]) -> None:
+    assert read_settings(given) == (settings, problems)
 
 
 @pytest.mark.parametrize("name", ["add", "mul"])

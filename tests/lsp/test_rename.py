@@ -15,6 +15,7 @@ import nasdsl
 from nasdsl.diagnostics import Source
 from nasdsl.lsp.documents import Documents
 from nasdsl.lsp.rename import Refused, rename
+from nasdsl.semantics.vocabulary import prelude
 from nasdsl.syntax.lexer import scan
 
 RENAME, PREPARE = types.TEXT_DOCUMENT_RENAME, types.TEXT_DOCUMENT_PREPARE_RENAME
@@ -98,6 +99,25 @@ def test_a_name_that_changes_the_meaning_is_refused(ed: Editor, marked: str, nam
         )
         marked, name = text, "sep_3x3"
     assert reason in ed.refusal(RENAME, marked, new_name=name)
+
+
+def test_a_name_that_stays_needs_no_edits(ed: Editor) -> None:
+    assert ed.ask(RENAME, at("m = sum"), new_name=" m ").document_changes is None
+
+
+def test_the_first_text_that_calls_an_op_of_the_vocabulary_can_be_renamed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The body of such an op is elaborated once a process, so that the names in it are entered for the first text alone."""
+    op = prelude().definitions["conv_3x3"]
+    monkeypatch.setattr(op, "body", None)
+    monkeypatch.setattr(op, "weight", 0)
+    text = "op two(x) = conv_3x3(x)\nop four(x) = two(two(x))\n"
+    documents = Documents()
+    document = documents.open("untitled:t", text, 1)
+    place = document.analysis.lines.position(text.index("two"))
+    made = rename(documents, document, types.RenameParams(types.TextDocumentIdentifier(document.uri), place, "twice"))
+    (change,) = made.document_changes or ()
+    assert isinstance(change, types.TextDocumentEdit)
+    assert edited(text, change.edits) == text.replace("two", "twice")
 
 
 def test_a_word_that_would_stand_for_an_op_is_refused(ed: Editor) -> None:
