@@ -171,7 +171,7 @@ def test_a_file_that_changes_on_the_disk_is_read_again(ed: Editor, tmp_path: Pat
         ('op g(x) = skip(x)\nuse "other.nas"\nuse "ops.nas"', 2, "ops.nas:1:13"),
         ('op g(x) = skip(x)\nuse "between.nas"', 1, "ops.nas:1:13"),
         ('use "other.nas"\ndecoder d { input c3\n fpn from "decoder.nas"\n head(width=64) { conv_3x3 } predict fcos }', 2,
-         "decoder.nas:3:31"),
+         "decoder.nas:3:30"),
     ],
     ids=["used", "used by what is used", "section"],
 )  # fmt: skip

@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 from pygls.uris import from_fs_path
 
+from nasdsl.backends import diagrams
+from nasdsl.lsp import files
 from nasdsl.lsp import server as lsp_server
+from nasdsl.lsp.documents import Documents
+from nasdsl.lsp.picture import picture
 from nasdsl.lsp.server import NasServer, create_server
 
 URI = "file:///nowhere/t.nas"
@@ -206,3 +210,22 @@ def test_somebody_who_never_pauses_gets_findings_too(monkeypatch: pytest.MonkeyP
         assert (URI, ["NAS201"]) in editor.findings
 
     run(session())
+
+
+def test_files_of_a_workspace_are_so_many_at_the_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/notes.txt", "a/one.nas", "b/two.nas", "b/three.nas"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    monkeypatch.setattr(files, "MOST_FILES", 2)
+    found = files.nas_files([tmp_path / "a", tmp_path / "b"])
+    assert [path.name for path in found] == ["one.nas", "three.nas"]
+
+
+def test_a_picture_that_cannot_be_drawn_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> bytes:
+        raise diagrams.RenderError("Graphviz is missing")
+
+    monkeypatch.setattr(diagrams, "render_folding", failing)
+    head = "head(width=8) { conv_1x1 } predict fcos"
+    document = Documents().open(URI, f"decoder d {{ input c3 fpn(width=8) {{ output p3 = c3 }} {head} }}", 1)
+    assert picture(document) == {"message": "Graphviz is missing"}

@@ -14,6 +14,7 @@ import pytest
 
 import nasdsl
 from nasdsl.predictions import KINDS, PredictedMap, PredictionError, PredictionKind, kind_fields, prediction
+from nasdsl.predictions.kind import checked_maps
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +67,52 @@ def test_a_method_that_names_no_class(method: Any) -> None:
     with pytest.raises(PredictionError, match=re.escape(f"has method={method!r}; expected 'package.module:Class'")):
         prediction("made")(made)
     assert "made" not in KINDS
+
+
+class Silent(PredictionKind):
+    __slots__ = ()
+
+    method = "somewhere:Plain"
+
+
+@pytest.mark.parametrize(
+    ("name", "cls", "message"),
+    [
+        ("made", int, "the prediction `made` (builtins.int) is no subclass of PredictionKind"),
+        ("made", Plain(), "is no subclass of PredictionKind"),
+        ("1st", Plain, "the prediction `1st` (test_kind_contract.Plain): its name is not a name of the language: letters"),
+        ("made", type("Loose", (Plain,), {}), "is no frozen dataclass: put @dataclass(frozen=True, slots=True) below"),
+        ("made", dataclasses.make_dataclass("Loose", [], bases=(Plain,)), "is no frozen dataclass"),
+        ("made", dataclasses.make_dataclass("Quiet", [], bases=(Silent,), frozen=True),
+         "does not say what is predicted: define maps(self)"),
+    ],
+)  # fmt: skip
+def test_what_is_no_kind_of_prediction(name: str, cls: Any, message: str) -> None:
+    with pytest.raises(PredictionError, match=re.escape(message)):
+        prediction(name)(cls)
+    assert name not in KINDS
+
+
+@pytest.mark.parametrize(
+    ("maps", "says"),
+    [
+        ([], "predicts nothing; expected cls_logits, bbox_reg, and perhaps centerness"),
+        ([PredictedMap("cls_logits", "cls", per_class=1)], "predicts cls_logits; expected cls_logits, bbox_reg"),
+    ],
+)
+def test_maps_that_no_detector_can_use(maps: list[PredictedMap], says: str) -> None:
+    made = dataclasses.make_dataclass("Made", [], bases=(Plain,), frozen=True, namespace={"maps": lambda self: maps})
+    prediction("made")(made)
+    with pytest.raises(PredictionError, match=re.escape(f"Made) {says}")):
+        checked_maps(made())
+
+
+def test_a_kind_that_asks_its_base_class_what_is_predicted_is_told_to_say_it() -> None:
+    namespace = {"maps": lambda self: PredictionKind.maps(self)}
+    made = prediction("made")(dataclasses.make_dataclass("Made", [], bases=(Plain,), frozen=True, namespace=namespace))
+    with pytest.raises(PredictionError, match=r"Made\) does not say what is predicted: define maps\(self\)"):
+        checked_maps(made())
+    assert made().method_options() == {}
 
 
 def test_a_module_that_is_run_as_a_script_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
