@@ -13,6 +13,8 @@ from unittest import mock
 import pytest
 
 import nasdsl
+from nasdsl.decoder import check_source
+from nasdsl.diagnostics import Source
 from nasdsl.predictions import KINDS, PredictedMap, PredictionError, PredictionKind, kind_fields, prediction
 from nasdsl.predictions.kind import checked_maps
 
@@ -105,6 +107,24 @@ def test_maps_that_no_detector_can_use(maps: list[PredictedMap], says: str) -> N
     prediction("made")(made)
     with pytest.raises(PredictionError, match=re.escape(f"Made) {says}")):
         checked_maps(made())
+
+
+class Careful(Plain):
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        if self.size > 4:  # type: ignore[attr-defined]  # a field of what is made of it
+            raise ValueError("at most 4")
+
+
+def test_values_that_a_kind_refuses_are_a_finding() -> None:
+    prediction("made")(dataclasses.make_dataclass("Made", [("size", int)], bases=(Careful,), frozen=True))
+    text = "decoder d { input c3 fpn(width=8) { output p3 = c3 } head(width=8) { conv_3x3 } predict made(size=SIZE) }"
+    assert check_source(Source("t", text.replace("SIZE", "4"))).problems == []
+    assert check_source(Source("t", text.replace("SIZE", "?(1..4)"))).problems == []  # one value has to do for what is certain
+    (problem,) = check_source(Source("t", text.replace("SIZE", "5"))).problems
+    assert (problem.span.text, problem.severity) == ("made", "error")
+    assert problem.message.endswith("Made) takes no such attributes: ValueError: at most 4")
 
 
 def test_a_kind_that_asks_its_base_class_what_is_predicted_is_told_to_say_it() -> None:

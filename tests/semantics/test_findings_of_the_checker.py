@@ -404,3 +404,68 @@ def test_an_op_resizes_to_a_number_or_to_a_value(size: object) -> None:
 def test_nothing_is_no_place_to_resize_to(before: str, body: str) -> None:
     problems = found(f"{body} output p3 = x", before, section="width=64, norm=none")
     assert [(d.code, d.message) for d in problems] == [("NAS303", "`to=none` of `resize`")]
+
+
+TWO = "block two(x) -> (a, b) { a = skip(x) b = conv_3x3(x) }"
+
+
+@pytest.mark.parametrize(
+    ("before", "body", "code", "at", "message"),
+    [
+        ("", f"{POOLED} y = deform_conv(x, k=3) output p3 = c3", "NAS309", "deform_conv(x, k=3)",
+         "a deformable convolution needs a map; this value has one position"),
+        ("shared", f"{POOLED} shared f(x) = deform_conv(x, k=3) y = f(x) output p3 = c3", "NAS309", "f(x)",
+         "a deformable convolution needs a map; this value has one position"),
+        ("", "x = deform_conv(c3, k=3, offset_groups=3) output p3 = x", "NAS307", "deform_conv(c3, k=3, offset_groups=3)",
+         "3 offset groups do not divide 64 channels"),
+        ("", "x = pool(c3, k=2, stride=1, kind=max) output p3 = x", "NAS303", "pool(c3, k=2, stride=1, kind=max)",
+         "an even window of 2 at stride 1"),
+        ("", f"{POOLED} y = resize(x, to=c4) output p3 = c3", "NAS309", "resize(x, to=c4)",
+         "a globally pooled value has no resolution to change"),
+        ("", f"{POOLED} y = resize(c4, to=x) output p3 = c3", "NAS309", "x", "`x` has no resolution"),
+        ("", "output p3 = sum(c3, ((c4)))", "NAS102", "(c4)", "a value in brackets"),
+        ("", "x = resize(c3, to=?(c4 | conv_3x3(c4))) output p3 = c3", "NAS503", "conv_3x3(c4)",
+         "a call cannot stand where a number or a word is expected"),
+        ("", "output p3 = conv(c3, k=k[1])", "NAS303", "k[1]", "`conv` does not take `k=k1`"),
+        ("", "output p3 = conv(c3, k=3, norm=n[-1])", "NAS303", "-1", "`-1` cannot number a name"),
+        ("", "output p3 = conv(c3, k=3, norm=n[1/2])", "NAS303", "1/2", "1 / 2 is no whole number"),
+        ("op f(x) = ?(f | conv_3x3)(x)", "output p3 = f(c3)", "NAS207", "f", "`f` calls itself: f -> f"),
+        ("block f(x) -> (y) { y = ?(f | conv_3x3)(x) }", "output p3 = f(c3)", "NAS207", "f", "`f` calls itself: f -> f"),
+        ("", "a, b = c3 output p3 = c3", "NAS310", "a, b = c3", "one value for 2 names"),
+        (TWO, "y = two(c3) output p3 = y", "NAS310", "two", "`two` gives 2 values"),
+        (TWO, "shared f(x) = two(x) y = f(c3) output p3 = y", "NAS310", "f", "`f` gives 2 values"),
+        ("", "shared f(x) = conv_3x3(x) y = f(c3, c4) output p3 = y", "NAS301", "f(c3, c4)", "`f` is given 2 operands"),
+    ],
+)  # fmt: skip
+def test_mistakes_that_are_rare(before: str, body: str, code: str, at: str, message: str) -> None:
+    (problem,) = found(body, before.removeprefix("shared"))
+    assert (problem.code, problem.span.text, problem.message) == (code, at, message)
+
+
+@pytest.mark.parametrize(
+    ("name", "help", "fix"),
+    [
+        ("resnet5", "did you mean `resnet50`?", "resnet50"),
+        ('"resnet50_v1.6"', 'did you mean `"resnet50_v1.5"`?', '"resnet50_v1.5"'),
+        ("vit", "", None),
+    ],
+)
+def test_an_unknown_backbone(name: str, help: str, fix: str | None) -> None:
+    (problem,) = checked(text("output p3 = c3").replace("predict", f"detector(backbone={name}) predict")).problems
+    assert (problem.code, problem.help, problem.fix) == ("NAS209", help, fix)
+
+
+def test_an_adapter_that_is_drawn_among_words_is_looked_up_for_each() -> None:
+    body = text("output p3 = c3", section="width=64, adapter=k")
+    for word, expected in (("conv_3x3", []), ("conv_4x4", ["unknown op `conv_4x4`"])):
+        problems = checked(body.replace("input", f"let k = ?(conv_1x1 | ?({word} | skip)) input")).problems
+        assert [p.message for p in problems if p.severity == "error"] == expected
+
+
+def test_a_word_may_name_the_value_that_is_read() -> None:
+    """Of a hole, each alternative is a value of its own; `none` leaves the operand out."""
+    for value in ("c3", "?pool", "?(c3 | ?(c4 | c5))", "?(c3 | none)"):
+        assert codes(f"let k = {value} output p3 = sum(c3, k)") == [], value
+    assert codes("output p3 = resize(c3, to=?(c4 | ?(c4 | c5)))") == []
+    (problem,) = found("let k = ?(c3 | bn) output p3 = sum(c3, k)")
+    assert (problem.code, problem.message) == ("NAS202", "no value is called `k`")
