@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ import nasdsl
 from nasdsl.backends.cost import cost
 from nasdsl.ir import Graph, MissingFeature, VerifyError, verify
 from nasdsl.ir.graph import HeadLayer, Node, Tower
-from nasdsl.layers import Add, Feature, Resize
+from nasdsl.layers import UNKNOWN_WIDTH, Add, Factor, Feature, Resize
 
 PUBLISHED = nasdsl.from_nas_fcos(
     [[3, 3, 4, 4, 1], [3, 3, 4, 4, 1], [4, 3, 4, 3, 1], [1, 3, 4, 3, 1], [5, 3, 4, 4, 1], [4, 7, 4, 4, 1], [7, 2, 4, 4, 1]],
@@ -183,6 +184,35 @@ def test_verify_of_levels_of_different_widths() -> None:
 def test_verify_refuses(number: int) -> None:
     with pytest.raises(VerifyError):
         verify(broken_graphs()[number])
+
+
+def test_verify_says_what_is_wrong_in_a_head() -> None:
+    text = (
+        "decoder d { input c3 fpn(width=8) { output p3 = c3 } head(width=8, share=1) { both: conv_1x1 cls: conv_1x1 box: skip }"
+        " predict fcos }"
+    )
+    graph = nasdsl.loads(text).lower({"c3": 4})
+    verify(graph)
+    head = graph.head
+    assert head.trunk is not None
+    prediction, *others = head.predictions
+    layer = head.trunk.layers[0]
+    entry, convolution = prediction.nodes
+    without = (entry, Node(**{**convolution._asdict(), "layer": Factor(2.0), "out": entry.out}))
+    twice = (entry, convolution, entry)
+    unknown = (entry._replace(out=Feature(3, UNKNOWN_WIDTH)), convolution)
+    for changed, message in (
+        (replace(head, trunk=replace(head.trunk, width=9)), "the trunk gives 8 channels, not 9"),
+        (replace(head, predictions=(replace(prediction, nodes=without), *others)), "cls_logits does not end in a convolution"),
+        (replace(head, predictions=(replace(prediction, nodes=twice), *others)), f"two nodes are called {entry.id}"),
+        (replace(head, predictions=(replace(prediction, nodes=unknown), *others)), f"{entry.id} has the width {UNKNOWN_WIDTH}"),
+        (
+            replace(head, trunk=replace(head.trunk, layers=(replace(layer, norms_per_level=True),))),
+            "has all weights for each level, and is marked as if norms only",
+        ),
+    ):
+        with pytest.raises(VerifyError, match=re.escape(message)):
+            verify(replace(graph, head=changed))
 
 
 def test_verify_after_a_pass_looks_at_the_head_where_it_or_the_pyramid_has_changed() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 from unittest import mock
 
 import pytest
@@ -244,6 +244,7 @@ WRONG_FIELDS: dict[str, tuple[Callable[[], object], str]] = {
     "two types": (with_field(int | str, 3), "field `p`: its type is"),
     "a Literal of numbers": (with_field(Literal[1, 2], 1), "field `p`: its type is"),
     "a name that only a type checker knows": (with_field("Unknown", 3), "field `p`: its type is Unknown"),
+    "a list of types": (with_field([int], 3), "field `p`: its type is [<class 'int'>]"),
     "no type at all": (with_field(None, None), "field `p`: its type is"),
     "a word for a float": (with_field(float, "0.5"), "field `p`: its default is '0.5', and its type float"),
     "a float for an int": (with_field(int, 0.5), "field `p`: its default is 0.5, and its type int"),
@@ -558,6 +559,19 @@ def test_the_program_names_the_class_and_no_internal_error(
 def test_of_an_exception_without_words_only_its_class_is_said() -> None:
     with_rules(infer=lambda self, inputs: next(iter(())))
     assert only(text("made(c3)")).message.endswith(") fails in infer: StopIteration")
+
+
+def test_a_rule_that_asks_the_base_class_is_told_to_be_defined() -> None:
+    with_rules(infer=lambda self, inputs: CustomLayer.infer(self, inputs))
+    assert only(text("made(c3)")).message.endswith("Made) has no shape rule: define infer(self, inputs)")
+    with_rules(cost=lambda self, inputs, out, area: CustomLayer.cost(self, inputs, out, area))
+    assert only(text("made(c3)")).message.endswith("Made) has no cost rule: define cost(self, inputs, out, area)")
+
+
+def test_what_stands_beside_a_type_for_other_readers_is_passed_over() -> None:
+    with_field(Annotated[int, "in pixels"], 3)()
+    assert nasdsl.loads(text("made(c3)")).digest == nasdsl.loads(text("made(c3, p=3)")).digest
+    assert only(text("made(c3, p=half)")).message == "`made` does not take `p=half`"
 
 
 def test_a_layer_error_stays_what_the_class_says() -> None:

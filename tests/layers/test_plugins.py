@@ -187,3 +187,27 @@ def test_an_interrupted_import_is_tried_again(monkeypatch: pytest.MonkeyPatch) -
         plugins.load_plugins()
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [])
     assert plugins.load_plugins() == ()
+
+
+class Entry:
+    """An entry point whose package's metadata cannot be read, and whose module the program has imported before."""
+
+    name, value, module = "shuffle", "somewhere.layers:Shuffle", "somewhere.layers"
+
+    @property
+    def dist(self) -> None:
+        raise OSError("no metadata")
+
+    def load(self) -> None:
+        pass
+
+
+def test_a_module_that_was_imported_before_its_package_was_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its classes are the package's, and nobody else's are."""
+    monkeypatch.setattr(plugins, "_failures", {})
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [Entry()])
+    made = {
+        module: type("Made", (), {"__module__": module, "origin": ""}) for module in ("somewhere.layers", "somewhere.layers2")
+    }
+    assert plugins.load_plugins("nasdsl.some", made) == ()
+    assert [getattr(cls, "origin", None) for cls in made.values()] == ["somewhere.layers, entry point `shuffle`", ""]
