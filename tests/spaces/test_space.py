@@ -6,6 +6,7 @@ import copy
 import itertools
 import pickle
 import random
+import re
 import time
 from pathlib import Path
 
@@ -231,6 +232,60 @@ def test_encode_refuses_other_decoders(old: str, new: str) -> None:
     text = next(t for t in space.samples(50, seed=0) if old in t)
     with pytest.raises((SpaceError, DiagnosticError)):
         space.encode(text.replace(old, new, 1))
+
+
+VARIED = """op f(x, k=3) = conv(x, k=k)
+block two(x) -> (a, b) { a = skip(x) b = ?(conv_1x1 | conv_3x3)(x) }
+decoder d {
+  input c3, c4, c5
+  fpn(width=64, norm=bn) {
+    shared g(x) = conv_3x3(x)
+    a, b = two(c3)
+    t, u = split(c4, parts=2)
+    x = f(g(a), k=?(3 | 5))
+    y = conv_1x1(concat(t, u, b))
+    z = conv(c4, k=2+1)
+    output p3 = x, p4 = y
+    merge dangling into p3, p4
+  }
+  head(width=64, norm=gn) { conv_3x3 * ?(1..2) }
+  predict fcos(centerness=cls)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("decoder d {", "decoder d { detector(size=64x64)", "decoder d {"),
+        ("decoder d {", "decoder other {", "decoder other {"),
+        ("{ conv_3x3 }", "{ cls: conv_3x3 box: conv_3x3 }", "head("),
+        ("{ conv_3x3 }", "{ conv_3x3 -> conv_3x3 -> conv_3x3 }", "conv_3x3"),
+        ("predict fcos(centerness=cls)", "predict retinanet", "predict retinanet"),
+        ("into p3, p4", "into p3", "merge dangling into p3"),
+        ("p3 = x, p4 = y", "p4 = y, p3 = x", "p4 = y"),
+        ("concat(t, u, b)", "concat(t, u)", "concat(t, u)"),
+        ("k=2 + 1", "k=4 - 1", "k=4 - 1` ("),
+        ("k=2 + 1", "k=3", "k=3` ("),
+        ("x = f(g(a), k=3)", "x, w = split(concat(c4, c4), parts=2)", "x, w ="),
+        ("; merge dangling into p3, p4", "", "fpn"),
+        ("shared g(x) = conv_3x3(x)", "shared g(v) = conv_3x3(v)", "shared g(v)"),
+        ("f(x, k=3) = conv(x", "f(v, k=3) = conv(v", "f"),
+        ("f(x, k=3) = conv(x, k=k)", "f(x, k=3) = conv(x, k=1)", "k=1` ("),
+        ("two_1(x) -> (a, b) { a", "two_1(x, q=1) -> (a, b) { a", "two_1"),
+        ("two_1(x) -> (a, b) { a = skip(x); b = conv_1x1(x)", "two_1(v) -> (a, b) { a = skip(v); b = conv_1x1(v)", "two_1"),
+        ("-> (a, b) {", "-> (b, a) {", "b"),
+        ("x = f(g(a)", "x = f(g(b)", "b"),
+    ],
+)
+def test_encode_says_where_another_decoder_begins_to_differ(old: str, new: str, place: str) -> None:
+    space = loads_space(VARIED)
+    text = str(space.decode([0, 0, 0]))
+    assert space.encode(text) == [0, 0, 0]
+    assert old in text
+    with pytest.raises(SpaceError, match=re.escape(f"not a decoder of d: `{place}")) as caught:
+        space.encode(text.replace(old, new))
+    assert str(caught.value).endswith(" cannot stand there")
 
 
 def test_decode_refuses_bad_indices() -> None:
