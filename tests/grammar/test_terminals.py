@@ -10,7 +10,7 @@ from parse_tools import tokens
 
 from nasdsl.diagnostics import Source
 from nasdsl.grammar_export import GrammarError
-from nasdsl.grammar_export.ebnf import WORD, language_rules
+from nasdsl.grammar_export.ebnf import WORD, _Reader, language_rules
 from nasdsl.grammar_export.expressions import Choice, Expression, Optional, Repeat, Rule, Sequence, Terminal
 from nasdsl.grammar_export.patterns import (
     Characters,
@@ -103,6 +103,18 @@ def test_a_pattern_read_and_written_matches_the_same_texts(name: str) -> None:
 def test_a_pattern_beyond_the_subset_is_an_error(pattern: str, message: str) -> None:
     with pytest.raises(GrammarError, match=re.escape(message)):
         parse_pattern(pattern)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("NAME %", "cannot read '%'"), ("NAME ) NAME", "`)` does not fit"), ("(NAME", "`)` is missing"),
+        ("[NAME | NUMBER", "`]` is missing"), ("*", "`*` does not fit"),
+    ],
+)  # fmt: skip
+def test_a_rule_that_cannot_be_read_is_an_error(rule: str, message: str) -> None:
+    with pytest.raises(GrammarError, match=re.escape(f"rule own of nas.lark: {message}")):
+        _Reader("own", rule).alternatives()
 
 
 def test_lookaheads_stand_at_the_end() -> None:

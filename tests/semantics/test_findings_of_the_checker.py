@@ -455,6 +455,13 @@ def test_an_unknown_backbone(name: str, help: str, fix: str | None) -> None:
     assert (problem.code, problem.help, problem.fix) == ("NAS209", help, fix)
 
 
+@pytest.mark.parametrize("suffix", ["K", "M", "G"])
+def test_a_suffix_stands_right_behind_its_number(suffix: str) -> None:
+    (problem,) = checked(text("output p3 = c3").replace("input", f"require macs <= 5 {suffix} input")).problems
+    assert (problem.code, problem.span.text, problem.fix) == ("NAS102", suffix, None)
+    assert problem.help == f"a suffix stands right behind its number: `5{suffix}`"
+
+
 def test_an_adapter_that_is_drawn_among_words_is_looked_up_for_each() -> None:
     body = text("output p3 = c3", section="width=64, adapter=k")
     for word, expected in (("conv_3x3", []), ("conv_4x4", ["unknown op `conv_4x4`"])):

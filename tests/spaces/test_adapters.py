@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nasdsl.search.evaluation import EvaluationResult
-from nasdsl.spaces import Space, SpaceError, loads_space
+from nasdsl.spaces import Space, SpaceError, adapters, loads_space
 from nasdsl.spaces.adapters import AdapterError, MissingExtra, NepsProblem, OptunaProblem, decision_names
 from nasdsl.spaces.adapters.decisions import excess
 
@@ -47,6 +47,21 @@ def length(text: str) -> float:
 
 def active_names(indices: tuple[int, ...]) -> set[str]:
     return {name for name, active in zip(decision_names(SPACE), SPACE.active(indices), strict=True) if active}
+
+
+def test_what_is_no_adapter_is_an_ordinary_missing_name() -> None:
+    assert not hasattr(adapters, "OtherProblem")
+    assert adapters.OptunaProblem is OptunaProblem
+
+
+def test_what_cannot_be_built_breaks_every_requirement() -> None:
+    """Without requirements it is one number that says so."""
+    add = "decoder d { input c3, c4 R fpn(width=64, adapter=none) { output p3 = conv_1x1(add(c3, ?(c3 | c4))) } "
+    add += "head(width=64) { conv_3x3 } predict fcos }"
+    for requirements, found in (("", 1), ("require macs <= 900G require params <= 900G", 2)):
+        space = loads_space(add.replace("R", requirements), backbone="resnet50")
+        assert excess(space, [0]) == [0.0] * found
+        assert excess(space, [1]) == [1.0] * found
 
 
 def test_names_are_unique_and_stable() -> None:
@@ -147,9 +162,10 @@ def test_optuna_does_not_evaluate_what_breaks_a_requirement(optuna: Any, bounded
 @pytest.mark.parametrize("reward", [None, float("nan")])
 def test_optuna_prunes_what_has_no_reward(optuna: Any, reward: float | None) -> None:
     study = study_of(optuna)
-    study.optimize(OptunaProblem(SPACE, lambda text: {"reward": reward, "stopped_at": 3}), 1)
+    study.optimize(OptunaProblem(SPACE, lambda text: {"reward": reward, "stopped_at": 3, "model": object()}), 1)
     assert study.trials[0].state == optuna.trial.TrialState.PRUNED
     assert study.trials[0].user_attrs["stopped_at"] == 3
+    assert "model" not in study.trials[0].user_attrs  # which a study could not be saved with
     with pytest.raises(AdapterError, match="returned 'good'; expected a number"):
         study.optimize(OptunaProblem(SPACE, lambda text: "good"), 1)
 

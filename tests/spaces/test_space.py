@@ -222,6 +222,9 @@ def test_illegal_prefix() -> None:
     space = load_space(SPACES / "nas_fcos_fpn.nas")
     with pytest.raises(SpaceError, match=r"token 1 is `x`; expected `nas_fcos_fpn_space`"):
         space.legal("decoder x {")
+    for beginning, message in (("decoder § {", "the character `§` has no meaning here"), ("decoder 1y", "`1y` is neither")):
+        with pytest.raises(SpaceError, match=f"not the beginning of a decoder of nas_fcos_fpn_space: {message}"):
+            space.legal(beginning)
 
 
 @pytest.mark.parametrize(

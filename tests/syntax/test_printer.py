@@ -20,6 +20,7 @@ from nasdsl.syntax.build import duration_value
 from nasdsl.syntax.lexer import RESERVED
 from nasdsl.syntax.parser import parse
 from nasdsl.syntax.printer import print_expression, print_file, print_statement
+from nasdsl.syntax.unparse import duration_text
 
 SHIPPED = {path.stem: path.read_text(encoding="utf-8") for path in [*ZOO, *ZOO[0].parent.glob("spaces/*.nas")]} | {
     "prelude": resources.read("grammars", "prelude.nas")
@@ -403,6 +404,10 @@ def test_trees_that_the_parser_never_makes() -> None:
     assert print_expression(ast.Arithmetic(_HERE, "-", one, ast.Arithmetic(_HERE, "-", one, two))) == "1 - (1 - 0.5)"
     assert print_expression(ast.Negative(_HERE, total)) == "-(1 + 0.5)"
     assert print_expression(ast.Number(_HERE, 1e-7, "")) == "0.0000001"
+    for seconds, text, unit in ((0.015, "3s", "ms"), (2, "x", "s"), (0.0000025, "", "us"), (1e-9, "", "us")):
+        printed = duration_text(ast.Duration(_HERE, seconds, text))
+        assert duration_value(printed) == seconds
+        assert printed.lstrip("0123456789.") == unit
     for path in ('a".nas', "a\nb.nas"):
         with pytest.raises(ValueError, match="a text cannot hold"):
             print_file(ast.File(_HERE, (ast.Use(_HERE, path),)))

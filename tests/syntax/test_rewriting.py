@@ -10,7 +10,7 @@ from zoo_files import ZOO
 
 import nasdsl
 from nasdsl.diagnostics import DiagnosticError, Source
-from nasdsl.syntax.rewriting import with_detector, with_width
+from nasdsl.syntax.rewriting import with_detector, with_prediction, with_width
 
 BODY = "{ output p3 = conv_3x3(c3) }"
 CHAIN = "{ conv_3x3 }"
@@ -140,6 +140,11 @@ def test_another_prediction_leaves_the_rest_of_the_text() -> None:
     changed = [(a, b) for a, b in zip(before, after, strict=True) if a != b]
     assert changed == [("  predict fcos(centerness=cls)", "  predict fcos(centerness=box, boxes=relu)")]
     assert (improved.architecture.predict.centerness, improved.architecture.predict.boxes) == ("box", "relu")
+
+
+@pytest.mark.parametrize("text", ["", "op f(x) = x", "decoder d { input c3 }", "decoder d { predict fcos predict"])
+def test_a_text_without_a_prediction_to_change_stays(text: str) -> None:
+    assert with_prediction(Source("t", text), "gfl").text == text
 
 
 def test_a_prediction_that_does_not_check() -> None:
