@@ -53,6 +53,11 @@ def test_calls_are_counted_where_they_are(body: str, parts: dict[str, str], coun
     assert calls(body, **parts) == count
 
 
+def test_a_word_of_the_section_names_what_it_is_at_the_call() -> None:
+    body = "x = stage(c3, n=1, o=act) let act = silu let width = 32 output p3 = stage(x, n=2, o=act)"
+    assert [calls(body, name) for name in ("relu", "silu", "dconv_3x3")] == [1, 2, 3]
+
+
 def test_a_primitive_counts_as_the_layers_that_are_built() -> None:
     """Where everything is read, each call of `deform_conv` is a layer of the graph."""
     body = "x = stage(two(c3), n=2, o=dconv_3x3) output p3 = x, p4 = dconv_3x3(c4)"
