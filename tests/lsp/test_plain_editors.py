@@ -118,6 +118,7 @@ def test_an_editor_that_can_do_nothing_is_asked_for_nothing(tmp_path: Path) -> N
         ({"didChangeWatchedFiles": {"dynamicRegistration": True}}, ["client/registerCapability"]),
         ({"didChangeConfiguration": {"dynamicRegistration": True}}, ["client/registerCapability"]),
         ({"didChangeConfiguration": {"dynamicRegistration": False}}, []),
+        ({"didChangeWatchedFiles": {"dynamicRegistration": False}}, []),
     ],
 )
 def test_an_editor_is_asked_for_what_it_can_do(workspace: dict[str, Any], requests: list[str]) -> None:
