@@ -476,3 +476,12 @@ def test_a_word_may_name_the_value_that_is_read() -> None:
     assert codes("output p3 = resize(c3, to=?(c4 | ?(c4 | c5)))") == []
     (problem,) = found("let k = ?(c3 | bn) output p3 = sum(c3, k)")
     assert (problem.code, problem.message) == ("NAS202", "no value is called `k`")
+
+
+def test_a_path_that_leads_nowhere_is_a_finding_where_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "loop.nas").symlink_to("loop.nas")
+    for path, reason in (("loop.nas", ""), ("n" * 300 + ".nas", "name too long"), ("no\x00name.nas", "null")):
+        (problem,) = check_source(Source("t", f'use "{path}"'), path=tmp_path / "t.nas").problems
+        assert (problem.code, problem.span.text) == ("NAS411", f'use "{path}"')
+        assert problem.message.startswith(f"cannot read {path[:2]}")
+        assert reason in problem.message
