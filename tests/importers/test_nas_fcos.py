@@ -71,6 +71,9 @@ def test_configuration_file(tmp_path: Path) -> None:
         ("MODEL: 3", "no SEARCH.DECODER.CONFIG"),
         ("SEARCH: {DECODER: {CONFIG: [[9, 3, 4, 4, 1]]}}", "block 1: in1 is 9; expected 0 to 3"),
         ("!!python/object/apply:os.system ['echo hi']", "not YAML"),
+        ("SEARCH: {DECODER: {CONFIG: 'one, two'}}", "SEARCH.DECODER.CONFIG is no list: 'one, two'"),
+        (f"SEARCH: {{DECODER: {{CONFIG: {CELLS}, AGG_SIZE: wide}}}}", "AGG_SIZE is 'wide'; expected a number of channels"),
+        (f"SEARCH: {{DECODER: {{CONFIG: {CELLS}, AGG_SIZE: true}}}}", "AGG_SIZE is True; expected a number of channels"),
     ],
 )
 def test_bad_configuration(tmp_path: Path, text: str, message: str) -> None:
@@ -89,10 +92,11 @@ def test_bad_configuration(tmp_path: Path, text: str, message: str) -> None:
         (FPN, [6], 0, "head layer 0 is 6"),
         (FPN, [], 0, "no layers"),
         (FPN, HEAD, 7, "share is 7; expected 0 to 6"),
+        (FPN, HEAD, [0, 1], r"share is \[0, 1\]; expected one index"),
         (FPN[:2], HEAD, 0, "only 2 blocks are read by no other"),
     ],
 )
-def test_invalid_lists(fpn: list[list[int]], head: list[int], share: int, message: str) -> None:
+def test_invalid_lists(fpn: list[list[int]], head: list[int], share: int | list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         nasdsl.from_nas_fcos(fpn, head, share)
 

@@ -372,6 +372,75 @@ def test_mistakes(change: tuple[str, str], expected: str) -> None:
         assert line in [at for at, message in found if message == expected]
 
 
+SMALL = one_layer("Conv", 1, "32")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("head:\n", "head: 3\nx:\n"), (7, "`head` is no list of layers")),
+        (("head:\n", "head: []\nx:\n"), (7, "`head` is no list of layers")),
+        (("nc: 80", "nc: 80\ndepth_multiple: half"), (3, "`depth_multiple` is `half`")),
+        (("nc: 80", "nc: 80\nwidth_multiple: 0"), (3, "`width_multiple` is `0`")),
+        (("nc: 80", "nc: 80\nscales: n"), (3, "`scales` names no scale")),
+        (("nc: 80", "nc: 2020-13-45"), (2, "`nc` is `2020-13-45`")),
+        (("[-1, 1, Conv, [32]]", "[[], 1, Conv, [32]]"), (8, "layer 3 reads nothing")),
+        (("[-1, 1, Conv, [32]]", "[[-1, 1], 1, Conv, [32]]"), (8, "Conv of layer 3 reads 2 layers")),
+        (("[32]", "[32, 3, 1, None, 3]"), (8, "Conv of 64 to 32 channels in 3 groups")),
+        (("[32]", "[32, 3, 1, 0]"), (8, "Conv with padding 0")),
+        (("nc: 80", "width_multiple: 2048"), (6, "Conv of 131072 channels")),
+        (("3, 2]]\n", "3, 1]]\n"), (9, "Detect reads a map of the size of the image")),
+        (("[16, 3, 2]", "[16, 3, 1]"), (8, "layer 2 has stride 2")),
+        (("[[-1], 1, Detect", "[[-1, 99, 2], 1, Detect"), (9, "layer 4 reads layer 99, and the file has 5 layers")),
+    ],
+)
+def test_mistakes_of_a_small_file(change: tuple[str, str], expected: tuple[int, str]) -> None:
+    text = SMALL.replace(*change)
+    assert text != SMALL
+    assert expected in mistakes(text)
+
+
+def test_a_scale_of_a_file_without_scales() -> None:
+    assert mistakes(SMALL, "n") == [(1, "the file has no scale `n`: it has no `scales:`")]
+
+
+def test_files_that_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasdsl.importers.yolo.model_file.MAX_LAYERS", 2)
+    assert mistakes(SMALL) == [(4, "`backbone` has 3 layers, more than 2")]
+    what = "the file has 1,000,001 characters; model files of more than 1,000,000 are not read"
+    assert mistakes("#" * 1_000_001) == [(1, what)]
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (("nc: 80", "activation: nn.LeakyReLU()"), "fpn(width=32, norm=bn, act=leaky_relu, adapter=none) {"),
+        (("[32]", "[32, 5, 1, None, 2, 1, False]"), "n3 = conv(c3, k=5, width=32, groups=2, act=none)  # layer 3"),
+        (("[32]", "[32, 5]"), "n3 = conv(c3, k=5, width=32)  # layer 3"),
+        (("[32]", "[32, 3, 2, 2, 1, 2]"), "bu4 = conv(c3, k=3, stride=2, width=32, dilation=2)  # layer 3"),
+        (("[32]", "[32, None]"), "n3 = conv_1x1(c3, width=32)  # layer 3"),
+        (("1, Conv, [32]", "1, nn.Upsample, [None, 2, bilinear]"), "td2 = resize(c3, to=2)  # layer 3"),
+        (("1, Conv, [32]", "1, nn.Upsample, [None, 2, nearest]"), "td2 = resize(c3, to=2, mode=nearest)  # layer 3"),
+        (("Conv, [16, 3, 2]", "Focus, [16, 3]"), "# The head of model.yaml. Channels of the file's own backbone: c3 64."),
+        (("nc: 80", "anchors: [[1, 2]]"), "# Simplified: Detect of the file predicts an objectness, and boxes from anchors,"),
+        (("[nc]", "[nc, anchors]"), "# Simplified: Detect of the file predicts an objectness, and boxes from anchors,"),
+    ],
+)
+def test_what_a_small_file_becomes(change: tuple[str, str], line: str) -> None:
+    text = yolo_text(Source("model.yaml", SMALL.replace(*change)), "neck", None)
+    assert any(written.strip().startswith(line) for written in text.splitlines()), text
+    nasdsl.loads(text)
+    assert ("Simplified" in text) == ("anchors" in change[1])
+
+
+def test_a_layer_that_nothing_reads_is_kept_and_said() -> None:
+    line = "  - [-1, 1, Conv, [32]]\n"
+    text = yolo_text(Source("model.yaml", SMALL.replace(line, f"{line}  - [2, 1, Conv, [48, 3]]\n").replace("[[-1]", "[[3]")))
+    assert "# Nothing reads layer 4 in the file.\n" in text
+    assert "n3_2 = conv_3x3(c3, width=48)  # layer 4\n" in text
+    assert nasdsl.loads(text).architecture.fpn.dangling == 1
+
+
 def test_what_is_no_model_file() -> None:
     for text in ("", "3", "[1, 2]", "a: *b", "[" * 3000, "x: !!python/object/apply:os.system [ls]", "\x00", "a: &a [*a]"):
         assert mistakes(text)
