@@ -101,7 +101,8 @@ class VideoReader:
                 if number % every == 0:
                     yield Frame(number, time - first, _to_tensor(frame))
         except (av.FFmpegError, OSError) as error:
-            raise UnreadableVideo(self.path, f"cannot be decoded after frame {number}: {_reason(error)}") from None
+            where = "its first frame cannot be decoded" if number < 0 else f"cannot be decoded after frame {number}"
+            raise UnreadableVideo(self.path, f"{where}: {_reason(error)}") from None
         if number < 0:
             raise UnreadableVideo(self.path, "it has no frame that can be decoded")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -199,6 +201,9 @@ def test_what_is_found_and_what_each_form_needs(files: list[str], found: str, tm
         assert part in message
     for need in ("VOC needs an XML file", "COCO needs a JSON file", "YOLO needs a .txt file"):
         assert need in message
+    message = _refused(f"yolo:{tmp_path}")
+    has_labels = "labels/a.txt" in files
+    assert message.startswith(f"{tmp_path}: not YOLO's layout: expected data.yaml, or folders images and labels") != has_labels
     for form in ("voc", "coco"):
         message = _refused(f"{form}:{tmp_path}")
         assert ("expected" in message and found.split(", ")[0] in message) or "no object with a name in any *.xml" in message
@@ -218,6 +223,43 @@ def test_several_voc_folders(images: list[Labelled], tmp_path: Path) -> None:
         write_voc(tmp_path / year, images, "Annotations", "JPEGImages", "ImageSets/Main")
     assert f"holds several VOC folders, name one of them: {tmp_path}/VOC2007, {tmp_path}/VOC2012" in _refused(tmp_path)
     assert len(open_dataset(str(tmp_path / "VOC2012"), "val")) == 3
+
+
+def test_several_coco_folders(images: list[Labelled], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        SPLIT_LAYOUTS["coco"](tmp_path / name, images)
+    several = f"{tmp_path}: holds several COCO folders, name one of them: {tmp_path}/one, {tmp_path}/two"
+    assert _refused(f"coco:{tmp_path}") == several
+    assert len(open_dataset(f"coco:{tmp_path}/two", "val")) == 3
+
+
+def test_files_that_cannot_be_opened_do_not_tell_the_form(images: list[Labelled], tmp_path: Path) -> None:
+    write_yolo_with_yaml(tmp_path, images)
+    (tmp_path / "gone.json").symlink_to("nowhere.json")
+    assert open_dataset(str(tmp_path), "train").name == f"yolo:{tmp_path} (train)"
+    assert _refused(f"coco:{tmp_path}").startswith(f"{tmp_path}: not COCO's layout: ")
+
+
+def test_folders_far_down_are_not_read(tmp_path: Path) -> None:
+    near, far = tmp_path / "/".join("abcdefghi"), tmp_path / "/".join("abcdefghijk")
+    (far / "in").mkdir(parents=True)
+    picture(far / "in/a.png")
+    assert "found no files" in _refused(tmp_path)
+    picture(near / "a.png")
+    assert "found 1 image in a/b/c/d/e/f/g/h/i" in _refused(tmp_path)
+
+
+def test_a_folder_that_cannot_be_read(images: list[Labelled], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_yolo_with_yaml(tmp_path, images)
+    scandir = os.scandir
+
+    def refuse(path: Path) -> Any:
+        if path.name == "labels":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert _refused(tmp_path) == f"{tmp_path / 'labels'}: cannot be read: Permission denied"
 
 
 def test_masks_are_not_taken_for_images(images: list[Labelled], tmp_path: Path) -> None:
@@ -258,6 +300,7 @@ def test_names_of_data_sets(voc: Make, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     root.rename(tmp_path / "shapes")
     assert (len(open_dataset("shapes:3", "train")), len(open_dataset("./shapes", "train"))) == (3, 1)
+    assert (find_splits("shapes:3"), find_splits("./shapes")) == (("train", "val", "test"), ("train",))
 
 
 def test_one_json_file(images: list[Labelled], tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ def test_layouts(coco: Make, split: str, file: str, folder: str) -> None:
         (_box(bbox=[1, 2, 5, -3]), "5 wide and -3 high"),
         (_box(bbox=[1, 2, 5]), "expected four numbers"),
         (_box(bbox=[1, 2, 5, "6"]), "expected four numbers"),
+        (_box(bbox=[1, 2, 5, True]), "expected four numbers"),
         (_box(bbox=[1, 2, 5, 10**400]), "expected four numbers"),
         (_box(bbox=None), "expected four numbers"),
         (_box(bbox=[61, 2, 5, 5]), "outside of the image of 60x40"),
@@ -151,6 +152,24 @@ def test_an_image_with_a_broken_entry_is_skipped(coco: Make, change: dict[str, A
     assert reason in skipped.reason
     assert [data.image_id(i) for i in range(len(data))] == [5, 9]
     assert len(data[1].target["boxes"]) == 1
+
+
+def test_an_image_of_which_there_are_several_files_is_skipped(coco: Make) -> None:
+    root = coco([], folder="day")
+    (root / "night").mkdir()
+    (root / "day/7.png").rename(root / "night/7.png")
+    shutil.copy(root / "day/5.png", root / "night/5.png")
+    data = _open(root)
+    assert [data.image_id(index) for index in range(len(data))] == [7, 9]
+    (entry,) = data.skipped
+    assert entry.reason == "there are several files of this name: day/5.png, night/5.png"
+
+
+def test_of_many_broken_boxes_ten_are_listed(coco: Make) -> None:
+    lines = _open(coco([_box(), *(_box(category=4) for _ in range(13))])).summary()
+    assert "boxes skipped: 13" in lines
+    assert len([line for line in lines if "of no category" in line]) == 10
+    assert "  … and 3 more" in lines
 
 
 def test_missing_sizes_are_read_from_the_image(coco: Make) -> None:

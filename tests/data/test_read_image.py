@@ -170,3 +170,15 @@ def test_truncated_jpegs_are_unreadable(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(UnreadableImage):
             read_image(path)
+
+
+def test_an_image_for_which_memory_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _save(tmp_path / "a.png", Image.fromarray(RGB))
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "convert", fail)
+    monkeypatch.setattr(Image.Image, "load", fail)
+    with pytest.raises(UnreadableImage, match=r"a\.png: not enough memory to decode it"):
+        read_image(path)

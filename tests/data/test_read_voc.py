@@ -202,6 +202,35 @@ def test_missing_files_and_invalid_lines_are_skipped(voc: Make) -> None:
     assert len(pickle.loads(pickle.dumps(data))) == 1
 
 
+def test_annotations_that_cannot_be_opened_are_skipped(voc: Make) -> None:
+    root = voc({stem: voc_xml([voc_object("cat", 1, 1, 9, 9)]) for stem in "abc"})
+    for stem, target in (("b", "b.xml"), ("c", "gone.xml")):
+        (root / f"Annotations/{stem}.xml").unlink()
+        (root / f"Annotations/{stem}.xml").symlink_to(target)
+    data = _open(root)
+    assert [data.image_id(index) for index in range(len(data))] == ["a"]
+    reasons = {str(entry.image_id): entry.reason.partition(":")[0] for entry in data.skipped}
+    assert reasons == {"b": "cannot be read", "c": "no such annotation"}
+
+
+def test_a_list_of_a_split_that_is_no_text(voc: Make) -> None:
+    root = voc({"a": voc_xml([voc_object("cat", 1, 1, 9, 9)])})
+    (root / "ImageSets/Main/train.txt").write_bytes(b"a\n\xff\n")
+    with pytest.raises(DataError, match=r"ImageSets/Main/train\.txt: cannot be read: 'utf-8' codec"):
+        _open(root)
+
+
+def test_notes_on_what_is_not_used(tmp_path: Path) -> None:
+    for name in ("train/a", "val/b", "c"):
+        picture(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.xml").write_text(voc_xml([voc_object("cat", 1, 1, 9, 9)]))
+    assert _open(tmp_path).notes == ("annotations in no folder of a split, not used: 1",)
+    whole = tmp_path / "train"
+    picture(whole / "d.png")
+    picture(whole / "e.png")
+    assert _open(whole, "all").notes == ("images without an annotation, not used: 2",)
+
+
 def test_errors_of_opening(voc: Make, tmp_path: Path) -> None:
     root = voc({"a": voc_xml([voc_object("cat", 1, 1, 9, 9)]), "b": "<"}, train=["a"], broken=["b"], empty=[])
     for place, split, options, message in (

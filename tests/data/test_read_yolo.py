@@ -141,10 +141,22 @@ def test_broken_images_and_label_files(tmp_path: Path) -> None:
         _open(root, on_error="refuse")
 
 
+def test_a_label_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    label = make(tmp_path) / "labels/train/a.txt"
+    label.unlink()
+    label.symlink_to(label.name)
+    data = _open(tmp_path)
+    (entry,) = data.skipped
+    assert (entry.file, entry.image_id) == (str(label), "a")
+    assert entry.reason.startswith("cannot be read: ")
+    assert [data.image_id(index) for index in range(len(data))] == ["b"]
+
+
 def test_boxes_at_the_edge(tmp_path: Path) -> None:
     data = _open(make(tmp_path, "0 0 0.5 0.2 0.5\n0 1.001 0.5 0.1 0.2\n0 0.5 0.5 1 1\n"))
     assert data.skipped == []
     assert data.clipped == {f"{tmp_path}/labels/train/a.txt": 2}
+    assert f"boxes clipped to their image: 2, in {tmp_path}/labels/train/a.txt" in data.summary()
     assert data[0].target["boxes"].tolist()[0] == [0, 10, 6, 30]
 
 
@@ -268,6 +280,41 @@ def test_a_split_that_is_not_there(tmp_path: Path) -> None:
         _open(root)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("names: [cat]", "names no split; expected train: and val: with their folders of images"),
+        ("[train, val]", "expected a mapping with train, val and names"),
+        (b"train: \xff", "cannot be read as UTF-8"),
+        ("#" * (2**20 + 1), "has more than 1 MiB"),
+        (None, "no such file"),
+    ],
+)
+def test_files_that_are_no_data_yaml(
+    content: str | bytes | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = make(tmp_path) / "data.yaml"
+    file.unlink()
+    if content is None:
+        file.symlink_to("gone.yaml")
+    else:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    monkeypatch.setattr("nasdsl.data.yolo_config._MAX_BYTES", 2**20)
+    with pytest.raises(DataError, match=message) as error:
+        _open(tmp_path if content is None else file)
+    assert str(error.value).startswith(f"{file}: ")
+
+
+def test_a_split_of_single_images_and_lists_has_each_once(tmp_path: Path) -> None:
+    root = make(tmp_path, yaml="val: [images/train/a.png, val.txt]\nnames: [cat, dog]")
+    (root / "val.txt").write_text("images/train/a.png\nimages/train/b.jpg\nimages/train/b.jpg\n")
+    data = _open(root, "val")
+    assert [data.image_id(index) for index in range(len(data))] == ["a", "b"]
+    (root / "val.txt").write_bytes(b"\xff\n")
+    with pytest.raises(DataError, match=r"val\.txt: cannot be read as a list of images: 'utf-8' codec"):
+        _open(root, "val")
+
+
 def test_several_files_like_data_yaml(tmp_path: Path) -> None:
     root = make(tmp_path, yaml=None)
     for name in ("one.yaml", "two.yaml"):
@@ -287,6 +334,30 @@ def test_no_names(tmp_path: Path) -> None:
     assert any("no file names the classes" in note for note in data.notes)
     (root / "classes.txt").write_text("a\nb\nc\nd\n")
     assert open_dataset(str(root), "train").classes == ("a", "b", "c", "d")
+    (root / "classes.txt").write_text("a\nb\nc\nd e\n\n \n")  # blank lines at the end are no names
+    assert open_dataset(str(root), "train").classes == ("a", "b", "c", "d e")
+    (root / "classes.txt").unlink()
+    (root / "labels/train/a.txt").write_text("\n")
+    with pytest.raises(DataError, match=r"no names of classes: expected names in data\.yaml, or a file classes\.txt"):
+        open_dataset(f"yolo:{root}", "train")
+
+
+def test_an_empty_label_file_does_not_tell_the_form(tmp_path: Path) -> None:
+    root = make(tmp_path, "\n", yaml=None)
+    (root / "labels/train/b.txt").write_text("1 0.5 0.5 0.5 0.5\n")
+    data = open_dataset(str(root), "train")
+    assert (data.name, data.classes) == (f"yolo:{root} (train)", ("class_0", "class_1"))
+
+
+def test_images_in_no_folder_of_a_split(tmp_path: Path) -> None:
+    root = make(tmp_path, yaml=None)
+    for name in ("extra", "train/night/c", "val/d"):
+        picture(root / f"images/{name}.png")
+        (root / f"labels/{name}.txt").parent.mkdir(parents=True, exist_ok=True)
+        (root / f"labels/{name}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    data = _open(root)
+    assert [data.image_id(index) for index in range(len(data))] == ["a", "b", "night/c"]
+    assert "images in no folder of a split, not used: images" in data.notes
 
 
 # ---------------------------------------------------------------------------------------- files outside of the folder

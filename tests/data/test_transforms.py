@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
+
 import pytest
 import torch
+from data_folders import picture, voc_object, voc_xml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision import tv_tensors
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms import v2
 
-from nasdsl.data import Augmented, DataError, Sample, Transform, open_dataset, rescale_boxes
+from nasdsl.data import Augmented, DataError, Sample, Transform, UnreadableImage, open_dataset, rescale_boxes
 from nasdsl.data.geometry import MIN_VISIBLE
 from nasdsl.data.transforms import Target
 
@@ -291,6 +295,37 @@ def test_mosaics_do_not_depend_on_the_cache_and_come_with_their_probability() ->
             assert torch.equal(one.target["boxes"], other.target["boxes"])
             mosaics += not torch.equal(one.image, plain.get(epoch, index, with_mosaic=False).image)
     assert 40 < mosaics < 80
+
+
+@pytest.fixture
+def half_broken(tmp_path: Path) -> str:
+    """Two images of which the second cannot be read."""
+    for stem in "ab":
+        picture(tmp_path / f"{stem}.png", (48, 64), seed=ord(stem))
+        (tmp_path / f"{stem}.xml").write_text(voc_xml([voc_object("cat", 3, 3, 40, 30)], size=(48, 64)))
+    broken = tmp_path / "b.png"
+    broken.write_bytes(broken.read_bytes()[:-200])
+    return f"voc:{tmp_path}"
+
+
+def test_a_mosaic_has_no_image_that_cannot_be_read(half_broken: str) -> None:
+    transform = Transform.training(size=(48, 64), mosaic=1.0)
+    data = Augmented(open_dataset(half_broken, "all"), transform, seed=1)
+    for epoch in range(4):  # a part is drawn in place of the broken image, the first time and when it is known
+        image, target = data.get(epoch, 0)
+        assert tuple(image.shape[1:]) == (48, 64)
+        assert set(target["labels"].tolist()) == {0}
+    refusing = Augmented(open_dataset(half_broken, "all", on_error="refuse"), transform, seed=1)
+    with pytest.raises(UnreadableImage, match=r"b\.png: .*truncated"):
+        [refusing.get(epoch, 0) for epoch in range(4)]
+
+
+def test_images_in_memory_are_not_sent_to_workers() -> None:
+    data = Augmented(open_dataset("shapes:2", "train"), Transform.training(size=(48, 64)), cache=True)
+    before = pickle.dumps(data)
+    first = data[0]
+    assert len(pickle.dumps(data)) == len(before)
+    assert torch.equal(pickle.loads(pickle.dumps(data))[0].image, first.image)
 
 
 def test_images_are_kept_as_large_as_their_enlargement_needs() -> None:

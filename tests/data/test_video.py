@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -82,6 +83,72 @@ def test_broken_files(tmp_path: Path) -> None:
             VideoReader(tmp_path / name)
     with pytest.raises(UnreadableVideo, match=r"gone\.mp4: no such file"):
         VideoReader(tmp_path / "gone.mp4")
+
+
+def test_a_video_that_is_broken_from_some_frame_on(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = [torch.randint(256, (3, 48, 64), generator=generator, dtype=torch.uint8) for _ in range(8)]
+    whole = write(tmp_path / "a.mp4", noise, [number / 10 for number in range(8)]).read_bytes()
+    start = whole.index(b"mdat") + 4
+    half = start + int.from_bytes(whole[start - 8 : start - 4], "big") // 2
+    for at, says in ((start, "its first frame cannot be decoded: "), (half, r"cannot be decoded after frame \d+: ")):
+        (tmp_path / "b.mp4").write_bytes(whole[:at] + bytes(3000) + whole[at + 3000 :])
+        with VideoReader(tmp_path / "b.mp4") as video, pytest.raises(UnreadableVideo, match=rf"b\.mp4: {says}\S"):
+            list(video.read())
+
+
+def _encoded(path: Path, count: int, codec: str, **options: str) -> Path:
+    import av
+
+    with av.open(str(path), "w", **options) as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.start_encoding()
+        for number, image in enumerate(frames(count, (48, 64))):
+            frame = av.VideoFrame.from_ndarray(image.permute(1, 2, 0).numpy().copy(), format="rgb24")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("form", "codec", "expected"),
+    [("avi", "mpeg4", 5), ("matroska", "mpeg4", 5), ("mpegts", "mpeg2video", 5), ("m4v", "mpeg4", None)],
+)
+def test_the_number_of_frames_where_the_file_does_not_say_it(
+    form: str, codec: str, expected: int | None, tmp_path: Path
+) -> None:
+    with VideoReader(_encoded(tmp_path / "a.video", 5, codec, format=form)) as video:
+        assert video.frames == expected
+        assert [frame.number for frame in video.read()] == [0, 1, 2, 3, 4]
+
+
+def test_files_without_frames(tmp_path: Path) -> None:
+    import av
+
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        sound.sample_rate, sound.pts = 8000, 0
+        stream = container.add_stream("aac", rate=8000)
+        container.mux(stream.encode(sound))
+        container.mux(stream.encode())
+    with pytest.raises(UnreadableVideo, match=r"a\.mp4: it has no images, only sound or data"):
+        VideoReader(tmp_path / "a.mp4")
+    with (
+        VideoReader(_encoded(tmp_path / "b.avi", 0, "mpeg4")) as video,
+        pytest.raises(UnreadableVideo, match=r"b\.avi: it has no frame that can be decoded"),
+    ):
+        list(video.read())
+
+
+def test_an_installation_without_the_usual_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasdsl.data.video._CODECS", ("no_such_encoder", "mpeg4"))
+    images = frames(3, (48, 64))
+    with VideoReader(write(tmp_path / "a.mp4", images, [0.0, 0.1, 0.2])) as video:
+        read = list(video.read())
+    for image, frame in zip(images, read, strict=True):
+        assert (frame.image.float() - image.float()).abs().mean() < 6
 
 
 def test_what_was_written_before_an_error_is_kept(tmp_path: Path) -> None:
