@@ -62,7 +62,7 @@ def warnings_as_messages() -> Iterator[None]:
         original = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *location: Any, **options: Any) -> None:
-            if category is not UserWarning or Path(location[0]).parents[1] != Path(__file__).parents[1]:
+            if category is not UserWarning or Path(__file__).parents[1] not in Path(location[0]).parents:
                 original(message, category, *location, **options)
             elif is_main_process():
                 echo_err(f"warning: {message}")

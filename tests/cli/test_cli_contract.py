@@ -7,12 +7,20 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 from findings import JSON_FIELDS
 from machine_speed import slowness
 from zoo_files import ZOO
+
+import nasdsl as package
+from nasdsl.cli import main
+from nasdsl.cli.errors import warnings_as_messages
+from nasdsl.cli.output import MAX_DIAGNOSTICS, print_diagnostics
+from nasdsl.decoder import loads
+from nasdsl.diagnostics import DiagnosticError
 
 GOOD = (
     "decoder d {\n  input c3, c4\n  fpn(width=64, norm=bn) {\n    output p3 = conv_3x3(c3)\n  }\n"
@@ -427,6 +435,56 @@ def test_checking_is_quick(folder: Path) -> None:
         assert nasdsl("check", "good.nas", cwd=folder).returncode == 0
         times.append(used() - before)
     assert 0.01 < min(times) < 0.3 * slowness()
+
+
+@pytest.mark.parametrize("module", ["decoder.py", "data/loader.py", "search/workers/folder.py"])
+def test_a_warning_of_the_package_is_one_line(
+    module: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = str(Path(package.__file__).parent / module)
+    others = [("torch/nn.py", UserWarning), (file, DeprecationWarning), ("<string>", UserWarning)]
+    shown: list[tuple[str, type[Warning]]] = []
+    monkeypatch.setattr(warnings, "showwarning", lambda message, category, file, line: shown.append((file, category)))
+    with warnings_as_messages():
+        warnings.showwarning("no worker is there", UserWarning, file, 1)
+        for place, category in others:
+            warnings.showwarning("of another kind", category, place, 1)
+    assert capsys.readouterr().err == "warning: no worker is there\n"
+    assert shown == others
+    monkeypatch.setattr("nasdsl.cli.errors.is_main_process", lambda: False)  # of several processes, one says it
+    with warnings_as_messages():
+        warnings.showwarning("no worker is there", UserWarning, file, 1)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("NASDSL_TRACEBACK", raising=False)
+    for name, says in (
+        ("torch", "nasdsl: this needs the package torch, which is not installed: check, "),
+        ("nasdsl.x", "internal"),
+    ):
+
+        def fail(name: str = name, **_: object) -> None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+        monkeypatch.setattr("nasdsl.cli.cli", fail)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        assert says in capsys.readouterr().err
+    monkeypatch.setattr("nasdsl.cli.cli", lambda **_: None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+
+
+def test_many_findings_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DiagnosticError) as caught:
+        loads("".join(f"op f{n}(x) = nothing{n}(x)\n" for n in range(MAX_DIAGNOSTICS + 2)) + GOOD)
+    print_diagnostics(caught.value.diagnostics)
+    printed = capsys.readouterr().err
+    assert printed.count("error[NAS201]") == MAX_DIAGNOSTICS
+    assert printed.endswith("\n… and 2 more (--format json has all of them)\n")
 
 
 def test_an_unexpected_error_is_one_line(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from in_process import invoke, refused
 from PIL import Image
 from small_spaces import FPN_SPACE
 
+from nasdsl.cli.data import MAX_PROBLEMS
 from nasdsl.training import Run
 from nasdsl.training.proxy import ProxySpec, ProxyTask
 
@@ -101,6 +103,8 @@ def test_what_people_see(images: list[Labelled], tmp_path: Path) -> None:
     one = invoke("data", f"yolo:{tmp_path}/data.yaml", "--split", "valid", "--classes", "dog,cat", "--quick")
     assert one.exit_code == 0
     assert "2 classes" in one.stdout
+    as_json = invoke("data", f"yolo:{tmp_path}/data.yaml", "--split", "valid", "--classes", '["dog", "cat"]', "--quick")
+    assert as_json.stdout == one.stdout
     assert "objects of other classes" not in one.stdout
 
 
@@ -148,6 +152,42 @@ def test_every_problem_with_its_file(images: list[Labelled], tmp_path: Path) -> 
     assert "1 broken entr" in refused("data", tmp_path, "--on-error", "refuse", "--split", "train")
 
 
+def test_what_people_see_of_many_problems_and_of_no_boxes(images: list[Labelled], tmp_path: Path) -> None:
+    write_yolo_with_yaml(tmp_path / "many", images)
+    (tmp_path / "many/labels/train/im01.txt").write_text("9 0.5 0.5 0.1 0.1\n" * (MAX_PROBLEMS + 1234))
+    text = invoke("data", tmp_path / "many", "--quick").stdout
+    assert f"{MAX_PROBLEMS + 1234} problems:" in text.replace(",", "")
+    assert text.count("expected 0 to 2 (cat to zebra crossing)") == MAX_PROBLEMS
+    assert text.endswith("  … and 1,234 more (--format json has all of them)\n")
+    write_yolo_with_yaml(tmp_path / "none", [replace(image, boxes=()) for image in images])
+    (tmp_path / "none/data.yaml").write_text("train: images/train\nnames: [cat]")
+    text = invoke("data", tmp_path / "none").stdout
+    assert "image sizes" in text
+    assert "box sizes" not in text
+    assert "recommended" not in text
+
+
+def test_a_sheet_without_images_that_can_be_read(images: list[Labelled], tmp_path: Path) -> None:
+    write_yolo_with_yaml(tmp_path / "data", images[:2])
+    whole = sorted((tmp_path / "data/images/train").iterdir())
+    for path in whole[:1]:
+        _cut(path)
+    assert invoke("data", tmp_path / "data", "-o", tmp_path / "sheet.png").exit_code == 0
+    for path in whole[1:]:
+        _cut(path)
+    (tmp_path / "sheet.png").unlink()
+    result = invoke("data", tmp_path / "data", "-o", tmp_path / "sheet.png")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("nasdsl: no image can be drawn: none is readable\n")
+    assert not (tmp_path / "sheet.png").exists()
+
+
+def _cut(path: Path) -> None:
+    data = path.read_bytes()
+    path.unlink()  # it is a link to the file of all tests
+    path.write_bytes(data[: len(data) * 9 // 10])
+
+
 def test_images_in_two_splits(images: list[Labelled], tmp_path: Path) -> None:
     write_voc(tmp_path, images, "Annotations", "JPEGImages", "ImageSets/Main")
     lists = tmp_path / "ImageSets/Main"
@@ -182,6 +222,8 @@ def test_what_is_refused(images: list[Labelled], tmp_path: Path) -> None:
         ([tmp_path / "data", "--split", "dev"], "no such split as 'dev'; there are: train, val, test"),
         ([tmp_path / "data", "--classes", "cat,cow"], "there is no class 'cow'; expected classes among: cat, dog"),
         ([tmp_path / "data", "--classes", "cat,cat"], "expected names with commas between them, each once"),
+        ([tmp_path / "data", "--classes", '["cat", 3]'], "expected names with commas between them, each once"),
+        ([tmp_path / "data", "--classes", "[cat]"], "'[cat]' is no JSON list"),
         ([tmp_path / "data", "-o", "sheet.jpg"], "expected a file that ends in .png"),
         ([tmp_path / "data", "-o", "nowhere/sheet.png"], "no folder nowhere"),
     ):

@@ -20,6 +20,7 @@ from in_process import invoke, refused
 from PIL import Image
 from small_runs import coco, noise, untrained_detector
 
+from nasdsl.cli.detect import SECONDS_BETWEEN_REPORTS, _VideoProgress
 from nasdsl.cli.files import load_detector_for_inference
 from nasdsl.data import read_image
 from nasdsl.data.video import VideoReader, VideoWriter
@@ -401,6 +402,40 @@ def test_a_stopped_detection_keeps_what_was_found(run: Path, tmp_path: Path, mon
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())["images"]) == 3
     with VideoReader(tmp_path / "out" / "clip.mp4") as video:
         assert len(list(video.read())) == 3
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_after_a_stop_no_other_image_or_video_is_begun(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nasdsl.detection.detector import Detector
+
+    predict = Detector.predict
+
+    def stopped(self: Detector, image: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return predict(self, image)
+
+    monkeypatch.setattr(Detector, "predict", stopped)
+    images = [save(tmp_path / name, "RGB") for name in ("a.png", "b.png")]
+    result = invoke("detect", run, *images, write_video(tmp_path / "clip.mp4"), "-o", tmp_path / "out")
+    assert result.exit_code == 130
+    document = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert [Path(entry["file_name"]).name for entry in document["images"]] == ["a.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "detections.csv", "detections.json"]
+
+
+def test_a_long_video_says_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    known, unknown = _VideoProgress("a.mp4", 5000), _VideoProgress("b.ts", None)
+    for seconds, frame in ((1, 10), (SECONDS_BETWEEN_REPORTS, 1000), (SECONDS_BETWEEN_REPORTS + 1, 1100), (100, 6000)):
+        now[0] = seconds
+        known(frame)
+        unknown(frame)
+    left = 4 * SECONDS_BETWEEN_REPORTS
+    assert capsys.readouterr().err.splitlines() == [
+        f"a.mp4: frame 1,000 of about 5,000, {left:.0f} s left", "b.ts: frame 1,000",
+        "a.mp4: frame 6,000", "b.ts: frame 6,000",  # more than the file said
+    ]  # fmt: skip
 
 
 def test_detectors_are_optimized_for_inference(run: Path) -> None:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from in_process import invoke
+from in_process import invoke, refused
 
 UGLY = "decoder d { input c3 fpn(width=64, norm=bn) { output p3 = c3 } head(width=64) { skip } predict fcos }\n"
 
@@ -26,6 +26,24 @@ def test_a_disk_that_is_full_leaves_the_text_that_was_to_be_formatted(tmp_path: 
     assert "No space left on device" in result.stderr
     assert file.read_text() == UGLY
     assert [path.name for path in tmp_path.iterdir()] == ["d.nas"]
+
+
+def test_decoders_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "d.nas"
+    file.write_text(UGLY)
+    assert refused("compile", file, "-o", "d.txt") == (
+        "nasdsl: cannot write d.txt: expected a name that ends in .py, .onnx or .pt2\n"
+    )
+    for suffix in ("pt2", "onnx"):
+        pytest.importorskip("onnx")
+
+        def full(module: object, path: str) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+        monkeypatch.setattr("nasdsl.backends.torch_export.export_program", full)
+        monkeypatch.setattr("nasdsl.backends.onnx.export_onnx", full)
+        out = tmp_path / f"d.{suffix}"
+        assert f"nasdsl: cannot write {out}: No space left on device\n" in invoke("compile", file, "-o", out).stderr
 
 
 def test_links_devices_and_modes(tmp_path: Path) -> None:

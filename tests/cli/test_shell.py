@@ -20,7 +20,7 @@ from machine_speed import slowness
 from nasdsl import __version__
 from nasdsl.backbones import BACKBONES
 from nasdsl.cli import cli
-from nasdsl.cli.completion import RECIPES, STRATEGIES
+from nasdsl.cli.completion import _ZSH_FIRST, RECIPES, STRATEGIES
 from nasdsl.diagnostics.catalogue import CODES
 from nasdsl.search.strategies import STRATEGIES as KNOWN_STRATEGIES
 from nasdsl.training import RECIPES as KNOWN_RECIPES
@@ -96,6 +96,10 @@ def test_bash_takes_the_script_and_completes_a_name_of_the_zoo() -> None:
 def test_the_shell_is_that_of_the_user() -> None:
     found = CliRunner().invoke(cli, ["completion"], env={"SHELL": "/bin/fish"})
     assert found.output == CliRunner().invoke(cli, ["completion", "fish"]).output
+    zsh = CliRunner().invoke(cli, ["completion", "zsh"])
+    assert (zsh.exit_code, zsh.output) == (0, CliRunner().invoke(cli, ["completion"], env={"SHELL": "/usr/bin/zsh"}).output)
+    assert zsh.output.startswith(_ZSH_FIRST)
+    assert zsh.output.index("compinit") < zsh.output.index("compdef _nasdsl_completion nasdsl")
     unknown = CliRunner().invoke(cli, ["completion"], env={"SHELL": "/bin/tcsh"})
     assert unknown.exit_code == 2
     assert unknown.stderr == "nasdsl: $SHELL is '/bin/tcsh'; expected the name of a shell: bash, zsh, fish\n"

@@ -149,6 +149,7 @@ def test_a_decoder_in_another_runtime() -> None:
         (["tests"], "tests has no model.pt"),
         (["zoo:fcos"], "give one by --backbone"),
         (["x.onnx", "--backbone", "resnet50"], "--backbone is for .nas files"),
+        (["x.onnx", "--classes", "3"], "--classes is for .nas files and zoo:NAME; x.onnx has its own classes"),
         (["zoo:fcos", "--backbone", "tiny", "--predict", "--precision", "bfloat16"], "--precision is for what is measured"),
         (["zoo:fcos", "--backbone", "tiny", "--runtime", "openvino", "--no-graphs"], "--no-graphs is for torch, not openvino"),
     ],
