@@ -420,6 +420,7 @@ def test_after_a_stop_no_other_image_or_video_is_begun(run: Path, tmp_path: Path
     assert result.exit_code == 130
     document = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert [Path(entry["file_name"]).name for entry in document["images"]] == ["a.png"]
+    assert "clip.mp4" not in result.stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "detections.csv", "detections.json"]
 
 

@@ -186,7 +186,9 @@ def test_saving(folder: Path) -> None:
     assert (found["saved"], found["ok"]) == ("inner/new.nas", False)
     assert (folder / "inner/new.nas").read_text() == WRONG
     assert tools.save("inner/new.nas", RIGHT)["ok"]
-    for path, message in (("new.py", "ends in .nas"), ("no/new.nas", "there is no folder"), ("inner", "ends in .nas")):
+    (folder / "folder.nas").mkdir()
+    for path, message in (("new.py", "ends in .nas"), ("no/new.nas", "there is no folder"), ("inner", "ends in .nas"),
+                          ("folder.nas", "is there, and is no plain file")):  # fmt: skip
         with pytest.raises(FolderError, match=message):
             tools.save(path, RIGHT)
     with pytest.raises(FolderError, match="--write"):
@@ -206,6 +208,10 @@ def test_sizes_are_bounded(folder: Path) -> None:
         tools.check(RIGHT, "right.nas")
     with pytest.raises(ToolFailure, match="expected `text`, or `path`"):
         tools.check()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("nasdsl.mcp.tools.MAX_RESULT", 1000)
+        with pytest.raises(ToolFailure, match=r"has [\d,]+ characters; at most 1,000 are given"):
+            tools.render(RIGHT)
     many = tools.check("decoder d { " + "?" * 5000)
     assert len(many["diagnostics"]) <= 100
     with pytest.raises(FolderError, match="no folder"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,20 @@ def test_source_runs_without_nasdsl() -> None:
     compile(found["text"], "decoder.py", "exec")
     assert "error" in answer({"kind": "source", "text": SPACE})
     assert answer({"kind": "source", "text": MISTAKES})["error"] == "unknown op `dcnv_3x3` (line 6)"
+
+
+def test_the_text_of_the_zoo() -> None:
+    found = answer({"kind": "zoo", "name": "nas_fcos"})
+    assert found == {"text": resources.zoo()["nas_fcos"].read_text(), "kind": "decoder"}
+    assert answer({"kind": "zoo", "name": "nas_fcos_fpn"})["kind"] == "space"
+
+
+def test_a_decoder_that_is_too_large_to_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasdsl.studio.result.MAX_LAYERS", 2)
+    found = check(PLAIN)
+    assert re.fullmatch(r"d has \d layers; at most 2 are drawn", found["problem"])
+    assert found["cost"]["total"]["macs"] > 0
+    assert "picture" not in found
 
 
 def test_explain() -> None:

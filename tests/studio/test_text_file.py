@@ -10,7 +10,7 @@ import pytest
 from nasdsl.folder import Folder
 from nasdsl.studio.messages import MAX_TEXT
 from nasdsl.studio.settings import BadRequest
-from nasdsl.studio.text_file import MISSING, Files
+from nasdsl.studio.text_file import MAX_BYTES, MISSING, Files
 
 
 @pytest.fixture
@@ -124,6 +124,10 @@ def test_what_is_no_text_stays_as_it_is(files: Files) -> None:
         files.open("b.nas")
     with pytest.raises(BadRequest, match="at most"):
         files.save("c.nas", "x" * (MAX_TEXT + 1), MISSING)
+    with open(files.root / "d.nas", "wb") as large:  # sparse: it takes no room
+        large.truncate(MAX_BYTES + 1)
+    with pytest.raises(BadRequest, match=r"d\.nas has more than \d+ MB, and is not opened"):
+        files.open("d.nas")
     with pytest.raises(BadRequest, match="half of a character"):
         files.save("c.nas", "\ud83d", MISSING)
     assert not (files.root / "c.nas").exists()

@@ -36,6 +36,7 @@ def test_amounts_are_right_to_three_digits(value: float) -> None:
         (200, "3 min 20 s"),
         (7500, "2 h 05 min"),
         (97_200, "1 d 03 h"),
+        (60, "1 min 00 s"),
         (None, formatting.MISSING),
     ],
 )
@@ -48,6 +49,7 @@ def test_durations(seconds: float | None, words: str) -> None:
     [
         ("reward", "the reward alone"), ("macs:2G", "MACs at 2.00 G (exponent \N{MINUS SIGN}0.07)"),
         ("latency:15ms:0:-1", "latency at 15.0 ms (exponents 0 below and \N{MINUS SIGN}1 above)"), ("strange", "strange"),
+        ("reward,macs,latency", "the front of reward and MACs of the detector and latency of the detector"),
     ],
 )  # fmt: skip
 def test_objectives(text: str, words: str) -> None:

@@ -22,6 +22,8 @@ from nasdsl.cli import cli
 from nasdsl.report.search import page, read_search, write_charts
 from nasdsl.report.search.charts import charts
 from nasdsl.report.search.diagrams import inline
+from nasdsl.report.search.front import volumes
+from nasdsl.search.check import CheckResult
 from nasdsl.search.loop import search
 from nasdsl.search.run import load_trials
 from nasdsl.spaces import Filled
@@ -235,6 +237,30 @@ def test_no_figures(tmp_path: Path) -> None:
     shown = made(tmp_path)
     assert "costs of the decoders were not counted" in shown.text
     assert "reward_macs" not in shown.specs
+
+
+def _with_backbone(text: Filled) -> CheckResult:
+    found = checked(text)
+    return replace(found, figures={**found.figures, **{f"{name}_total": 2 * cost for name, cost in found.figures.items()}})
+
+
+@pytest.mark.parametrize("aims", [("macs",), ("macs", "params")])
+def test_a_search_for_a_front(aims: tuple[str, ...], tmp_path: Path) -> None:
+    make(tmp_path, trials=12, trouble=0, strategy="random", objective=",".join(("reward", *aims)), check=_with_backbone)
+    trials = load_trials(tmp_path)
+    shown = made(tmp_path, top=1)
+    charts_of_the_front = {*(f"front_{aim}" for aim in aims), "hypervolume"}
+    assert {name for name in shown.specs if name.startswith(("front", "hyper", "reward_"))} == charts_of_the_front
+    assert re.search(rf"front\s+{len(trials.front())}\s+decoders that none is better than", shown.text)
+    highest = max(trials.ok, key=lambda trial: trial.reward or 0.0)
+    assert re.search(rf"best reward\s+\S+\s+trial {highest.number}\b", shown.text)
+    assert f"trial {trials.best.number}: alone it dominates" in shown.text if trials.best is not None else False
+    shares = [share for _, share in volumes(read_search(tmp_path).stages[0])]
+    assert len(shares) == 12
+    assert shares == sorted(shares)
+    assert 0 < shares[-1] <= 1
+    text = json.dumps(shown.specs["front_macs"])
+    assert ("step-after" in text) == (len(aims) == 1)  # a front of three figures is no line in two
 
 
 def test_a_search_that_runs(tmp_path: Path) -> None:

@@ -254,6 +254,56 @@ def test_losses_that_are_not_finite_and_a_long_log(tmp_path: Path) -> None:
     assert len(rows(shown, "learning_rate", "rate")) <= 400
 
 
+def _changed(run: Path, file: str, **parts: Any) -> Path:
+    content = json.loads((run / file).read_text())
+    (run / file).write_text(json.dumps({**content, **parts}))
+    return run
+
+
+def test_steps_and_images_that_were_skipped_and_a_better_detector_have_tiles(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", f"coco:{coco_folder(tmp_path / 'data')}")
+    metrics = json.loads((run / "metrics.json").read_text())
+    _changed(run, "metrics.json", best={"step": 7, "coco": {**metrics["coco"], "ap": 0.875}})
+    *lines, last = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines() if '"train"' in line]
+    (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (*lines, {**last, "nonfinite": 3})))
+    text = Page(page(read_training(run))).text
+    assert re.search(r"best AP\s+87\.5\s+at step 7", text)
+    assert re.search(r"steps skipped\s+3\s+gradients not finite", text)
+
+
+@pytest.mark.parametrize(
+    ("detector", "has"),
+    [
+        ({"decoder": "decodr"}, (False, False)), ({"fixed_size": None, "min_size": None}, (True, False)),
+        ({"fixed_size": [64]}, (True, False)), ({"backbone": {"name": "resnet_of_others"}}, (True, False)), ({}, (True, True)),
+    ],
+)  # fmt: skip
+def test_a_detector_that_cannot_be_read_has_no_costs(detector: dict[str, Any], has: tuple[bool, bool], tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", f"coco:{coco_folder(tmp_path / 'data')}", evaluated=False)
+    before = json.loads((run / "config.json").read_text())["detector"]
+    _changed(run, "config.json", detector={**before, **detector})
+    text = Page(page(read_training(run))).text
+    assert (", digest " in text, "with the backbone" in text) == has
+
+
+def test_results_and_data_that_do_not_fit(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", f"coco:{coco_folder(tmp_path / 'data')}")
+    training = read_training(run)
+    dataset = open_dataset(f"coco:{tmp_path / 'data'}", "val")
+    (run / "results.json").write_text('[{"image_id": 1}]')
+    with pytest.raises(ReportError, match=r"its detections are not of coco:.*: "):
+        make_validation(training, dataset)
+    (run / "results.json").unlink()
+    with pytest.raises(ReportError, match="the training has no evaluation"):
+        make_validation(training, dataset)
+    about = json.loads((run / "config.json").read_text())["about"]
+    _changed(run, "config.json", about={name: value for name, value in about.items() if name != "data"})
+    with pytest.raises(ReportError, match="does not record which data it was trained on; give them with --data SPEC"):
+        open_validation(read_training(run))
+    with pytest.raises(ReportError, match="there is no such folder; expected that of `nasdsl train --out`"):
+        read_training(tmp_path / "none")
+
+
 def test_data_that_are_gone_or_others(trainings: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(trainings / "data_few", data)
