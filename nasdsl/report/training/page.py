@@ -302,8 +302,8 @@ def _facts(training: Training, decoder: Decoder | None, table: CostTable | None)
             each = ", ".join(f"{name} {formatting.amount(getattr(part, key))}" for name, part in parts.items())
             yield what, f"{formatting.amount(getattr(table.total, key))}: {each}"
     fixed = detector.get("fixed_size")
-    is_pair = isinstance(fixed, list) and len(fixed) == 2
-    yield "images", f"{fixed[0]} x {fixed[1]} pixels" if is_pair else f"shorter side {_as_text(detector.get('min_size'))}"
+    of_one_size = f"{fixed[0]} x {fixed[1]} pixels" if isinstance(fixed, list) and len(fixed) == 2 else None
+    yield "images", of_one_size or f"shorter side {_as_text(detector.get('min_size'))}"
     classes = [str(name) for name in detector.get("classes") or ()]
     shown = ", ".join(classes[:12]) + (", …" if len(classes) > 12 else "")
     yield "classes", f"{len(classes)}: {shown}" if classes else ""
