@@ -19,7 +19,8 @@ from in_process import invoke, refused
 from killed_searches import journal, killed, lines, ranked
 from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
 
-from nasdsl.decoder import loads
+from nasdsl.cli.search_training import _load_compared
+from nasdsl.decoder import load, loads
 from nasdsl.search import load_trials
 
 TASK = [
@@ -282,6 +283,14 @@ def test_what_is_refused(more: list[str], message: str, texts: Path, tmp_path: P
     known = {"FPN": texts / "fpn.nas", "PLAIN": texts / "plain.nas"}
     assert message in refused("search", *TASK, "--out", tmp_path / "run", *(known.get(word, word) for word in more))
     assert not list(tmp_path.rglob("journal.jsonl"))
+
+
+def test_decoders_of_one_name_are_compared_under_several(texts: Path, tmp_path: Path) -> None:
+    """Each has a folder of its own, and none that of a trial."""
+    (tmp_path / "trial.nas").write_text(BESIDE.replace(load(texts / "plain.nas").name, "trial_1", 1))
+    found = _load_compared((str(texts / "plain.nas"), str(texts / "plain.nas"), str(tmp_path / "trial.nas")))
+    name = load(texts / "plain.nas").name
+    assert list(found) == [name, f"{name}_beside_2", "trial_1_beside_2"]
 
 
 def test_a_refused_task_leaves_the_folder_free(texts: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 from click.testing import Result
 from in_process import invoke, refused
 
+from nasdsl.cli.training_plan import recorded_recipe
 from nasdsl.decoder import load
 from nasdsl.detection.factory import load_detector
 from nasdsl.detection.fcos import Fcos
@@ -322,6 +323,10 @@ def test_folders_that_cannot_be_runs(tmp_path: Path) -> None:
     (tmp_path / "other" / "model.pt").write_text("")
     assert "has a checkpoint and no config.json" in refused(*TRAIN, "--out", tmp_path / "other")
     assert "file/run" in refused(*TRAIN, "--out", tmp_path / "file" / "run")
+
+
+def test_the_recipe_of_a_folder_without_a_run(tmp_path: Path) -> None:
+    assert recorded_recipe(tmp_path) is None
 
 
 def test_missing_validation_data_is_no_error(tmp_path: Path) -> None:
