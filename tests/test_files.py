@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from torture.disk import MODES, Recorder, write_state
 
 from nasdsl import files
+from nasdsl.torch_files import load_torch_file
 
 
 def test_what_is_written_is_whole_and_readable_by_whom_it_was(tmp_path: Path) -> None:
@@ -204,3 +206,14 @@ def test_lines_of_a_log_without_those_that_are_no_object() -> None:
     lines = [b'{"a": 1}', b"", b"[1]", b"{torn", b"[" * 100_000, b'{"b": "\xc3\xa4"}']
     found = list(files.json_lines(b"\n".join(lines)))
     assert found == [(line, json.loads(line)) for line in (lines[0], lines[-1])]
+
+
+def test_parts_of_a_torch_file_that_are_together_larger_than_it(tmp_path: Path) -> None:
+    """As of an archive that would fill the memory."""
+    torch.save({"a": torch.ones(3)}, tmp_path / "a.pt")
+    data = bytearray((tmp_path / "a.pt").read_bytes())
+    size = data.index(b"PK\x01\x02") + 24  # of the first part, in the list of parts
+    data[size : size + 4] = (10**8).to_bytes(4, "little")
+    (tmp_path / "a.pt").write_bytes(data)
+    with pytest.raises(ValueError, match="its parts are together larger than the file"):
+        load_torch_file(tmp_path / "a.pt")
