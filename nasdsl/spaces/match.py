@@ -185,7 +185,7 @@ class _Matcher(ValueMatcher):
                 trial.sequence(wanted, found, place, compare)
             except NoMatch as error:
                 if furthest is None or error.span.start > furthest.span.start:
-                    furthest = error
+                    furthest = error.with_traceback(None)  # which would keep all that was tried
                 continue
             self._adopt(trial)
             return

@@ -8,6 +8,7 @@ import pickle
 import random
 import re
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -459,3 +460,16 @@ def test_rejected_samples_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     free.on_rejections = reports.append
     assert len(list(free.samples(60, seed=0))) == 60
     assert reports == []
+
+
+def test_what_was_tried_to_encode_a_text_is_not_kept() -> None:
+    turns = " ".join(f"repeat ?(0 | 1) {{ y{number} = relu(c3) }}" for number in range(100))
+    space = loads_space(
+        f"decoder d {{ input c3 fpn(width=32) {{ {turns} output p3 = c3 }} head(width=32) {{ skip }} predict fcos }}"
+    )
+    filled = space.sample(random.Random(1))
+    tracemalloc.start()
+    assert space.decode(space.encode(filled)) == filled
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6e6
