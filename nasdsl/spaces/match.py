@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from nasdsl.diagnostics import Span
@@ -97,6 +98,70 @@ def _section_words(section: FpnProgram | HeadProgram, statements: tuple[Statemen
     return {name: UNKNOWN if name in changed else values.get(name, UNKNOWN) for name in SECTION}
 
 
+class _Sequence:
+    """Statements or layers of a space, of which conditions decide whether they are there, and those of a text.
+
+    Attributes:
+        failed: rests of the two that do not match, with the place that differs. Layers in a row that are alike can be cut up in
+            a number of ways that grows with two to their power, and have few different rests.
+    """
+
+    def __init__(
+        self, wanted: Sequence[tuple[Any, Condition[int]]], found: Sequence[Any], place: Span,
+        compare: Callable[[_Matcher, Any, Any], None],
+    ) -> None:  # fmt: skip
+        self.wanted, self.found, self.place, self.compare = wanted, found, place, compare
+        self.failed: dict[Any, NoMatch] = {}
+
+    @cached_property
+    def _decisions(self) -> list[set[int] | None]:
+        """The decisions that matter from each part on; None: others may."""
+        found: list[set[int] | None] = []
+        later: set[int] | None = set()
+        for part, condition in reversed(self.wanted):
+            own = _decisions_in(part)
+            if later is not None:
+                named = {number for case in condition for number, _ in case}
+                later = None if own is None else later | own | named
+            found.append(later)
+        return found[::-1]
+
+    def state(self, first: int, at: int, known: Mapping[int, int], names: frozenset[tuple[str, str]]) -> Any:
+        """What decides whether the rests match; None where it may be more than can be told."""
+        matter = self._decisions[first]
+        if matter is None:
+            return None
+        return first, at, names, *((number, known[number]) for number in matter if number in known)
+
+
+def _decisions_in(part: Any) -> set[int] | None:
+    """The decisions that a statement or a layer reads; None where the body of something with holes may read others."""
+    numbers: set[int] = set()
+    todo = [part]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Slot):
+            numbers.add(node.number)
+            todo += node.alternatives
+        elif (
+            isinstance(node, Shared)
+            or (isinstance(node, Op | Block) and node.has_slots)
+            or (isinstance(node, Target) and isinstance(node.callee, str))
+        ):
+            return None
+        elif isinstance(node, tuple):
+            todo += node
+        elif isinstance(node, ast.Setting):
+            todo.append(node.value)
+        elif isinstance(node, ast.Arithmetic):
+            todo += (node.left, node.right)
+        elif isinstance(node, ast.Negative):
+            todo.append(node.operand)
+        elif isinstance(node, ast.Group):
+            todo.append(node.inner)
+    return numbers
+
+
 class _Matcher(ValueMatcher):
     """Compares pieces of two programs; a method that finds a difference raises `NoMatch`.
 
@@ -158,38 +223,47 @@ class _Matcher(ValueMatcher):
         compare: Callable[[_Matcher, Any, Any], None],
     ) -> None:  # fmt: skip
         """Compare statements, or layers, with those that are there; what is not known of their conditions is tried."""
-        at = 0
-        for number, (part, condition) in enumerate(wanted):
+        self._sequence(_Sequence(wanted, found, place, compare), 0, 0)
+
+    def _sequence(self, both: _Sequence, first: int, at: int) -> None:
+        """The rest of a sequence: the wanted parts from the `first` one on are those that were found from `at` on."""
+        for number in range(first, len(both.wanted)):
+            part, condition = both.wanted[number]
             is_there = truth(condition, self.known)
             if is_there is None:
-                self._try_alternatives(condition, wanted[number:], found[at:], place, compare)
+                self._try_alternatives(both, number, at)
                 return
             if is_there:
-                if at == len(found):
-                    raise NoMatch(place)
-                compare(self, part, found[at])
+                if at == len(both.found):
+                    raise NoMatch(both.place)
+                both.compare(self, part, both.found[at])
                 at += 1
-        if at < len(found):
-            raise NoMatch(found[at].span)
+        if at < len(both.found):
+            raise NoMatch(both.found[at].span)
 
-    def _try_alternatives(
-        self, condition: Condition[int], wanted: Sequence[tuple[Any, Condition[int]]], found: Sequence[Any], place: Span,
-        compare: Callable[[_Matcher, Any, Any], None],
-    ) -> None:  # fmt: skip
-        number = first_open(condition, self.known)
-        furthest: NoMatch | None = None
+    def _try_alternatives(self, both: _Sequence, first: int, at: int) -> None:
+        """Try the alternatives of the decision that the next condition depends on."""
+        names = frozenset() if self.are_names_exact else frozenset(self.names.items())  # in the first case, each is its own
+        state = both.state(first, at, self.known, names)
+        furthest = both.failed.get(state)
+        if furthest is not None:  # tried before, behind other decisions that do not matter here
+            raise furthest
+        number = first_open(both.wanted[first][1], self.known)
         for index in range(self.sizes[number]):
             trial = self._trial({number: index})
             trial.names = dict(self.names)
             try:
-                trial.sequence(wanted, found, place, compare)
+                trial._sequence(both, first, at)
             except NoMatch as error:
                 if furthest is None or error.span.start > furthest.span.start:
                     furthest = error.with_traceback(None)  # which would keep all that was tried
                 continue
             self._adopt(trial)
             return
-        raise furthest or NoMatch(place)
+        furthest = furthest or NoMatch(both.place)
+        if state is not None:
+            both.failed[state] = furthest
+        raise furthest
 
     def binding(self, wanted: Binding | None, found: Binding | None, place: Span) -> None:
         """Compare names that statements bind."""

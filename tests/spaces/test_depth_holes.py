@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
 from language_page import TEXTS
+from machine_speed import slowness
 from test_holes_everywhere import agrees
 
 import nasdsl
@@ -406,3 +408,46 @@ def test_a_text_that_is_no_filling() -> None:
         space.encode(filled.replace("x_4 = conv_3x3(x_3)", "x_4 = relu(x_3)"))
     with pytest.raises(SpaceError):
         space.encode(filled.replace("conv_3x3 -> conv_3x3", "conv_1x1 -> conv_3x3"))
+
+
+AMBIGUOUS = {
+    "layers in a row that are alike": text("output p3 = c3", head=" -> ".join(["?(conv_3x3 | skip * ?(1..3))"] * 3)),
+    "an earlier number decides a later one": text(
+        "output p3 = c3", inside="let n = ?(1..2)", head="conv_3x3 * n -> ?(skip | conv_3x3 * ?(1..2)) -> conv_3x3 * n"
+    ),
+    "an earlier number is read in a later attribute": text(
+        "output p3 = c3", inside="let k = ?(1 | 3)", head="?(skip | conv_3x3 * ?(1..2)) * 2 -> conv(k=k) * ?(1..2)"
+    ),
+    "statements that may be there": text(
+        "let n = ?(0..1) repeat n { a = relu(c3) } repeat ?(0..1) { b = relu(c3) } repeat n + ?(0..1) { c = relu(c3) } "
+        "output p3 = c3"
+    ),
+    "a number that is read on both sides of others": text(
+        "x = c3 repeat ?(1..2) { let n = ?(1..2) repeat n { x = relu(x) } repeat ?(1..2) { x = relu(x) }"
+        " repeat ?(1..2) { x = skip(x) } repeat n { x = conv_1x1(x) } } output p3 = x"
+    ),
+    "an op with holes": text(
+        "output p3 = c3", before="op f(x) = ?(skip | conv_3x3)(x)", head="?(f | skip * ?(1..2)) -> ?(f | skip * ?(1..2))"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AMBIGUOUS)
+def test_what_can_be_cut_up_in_several_ways_is_found_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own names: texts with other ones are compared once more."""
+    monkeypatch.setattr("nasdsl.spaces.match._has_turns", lambda space: False)
+    space = loads_space(AMBIGUOUS[name])
+    texts = {str(space.decode(indices)) for indices in fillings(space)}
+    assert len(texts) > 4
+    for written in texts:
+        assert space.decode(space.encode(written)) == written
+
+
+def test_many_layers_that_are_alike_are_told_apart_at_once() -> None:
+    """Tried one by one, the ways to cut up 40 layers would take years."""
+    space = loads_space(text("output p3 = c3", head=" -> ".join(["?(conv_3x3 | skip * ?(1..3))"] * 40)))
+    for seed in range(3):
+        filled = space.sample(random.Random(seed))
+        start = time.process_time()
+        assert space.decode(space.encode(filled)) == filled
+        assert time.process_time() - start < slowness()
