@@ -138,12 +138,25 @@ class BudgetedSpace(Space):
 
     def excess(self, indices: Sequence[int]) -> float:
         """The largest share of a budget that a filling takes, 1 at a budget; infinite for one that cannot be built."""
+        costs = self._costs(indices)
+        return math.inf if costs is None else self._share(costs)
+
+    def _costs(self, indices: Sequence[int]) -> Mapping[str, float] | None:
+        """The costs of a filling, with all that the budgets limit."""
         costs = self.costs(tuple(indices))
-        return math.inf if costs is None else max(costs[budget.cost] / budget.limit for budget in self.budgets)
+        if costs is None:
+            return None
+        for budget in self.budgets:
+            if budget.cost not in costs:
+                raise BudgetError(
+                    f"the budget is {budget}, and the costs that are known do not have {budget.cost}; "
+                    f"expected a budget of {' or '.join(costs) or 'nothing'}"
+                )
+        return costs
 
     def over_budget(self, indices: Sequence[int]) -> str | None:
         """Which budget a filling exceeds, and by what; None if it exceeds none."""
-        costs = self.costs(tuple(indices))
+        costs = self._costs(indices)
         for budget in self.budgets if costs is not None else ():
             assert costs is not None
             if costs[budget.cost] > budget.limit:

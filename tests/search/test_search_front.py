@@ -169,6 +169,13 @@ def test_a_predicted_latency_is_a_known_cost(tmp_path: Path) -> None:
         run("nsga2", 12, budgets=["latency:10ms"])
 
 
+def test_a_budget_of_a_cost_that_own_costs_lack() -> None:
+    with pytest.raises(
+        BudgetError, match=r"^the budget is macs:\d+, and the costs .* do not have macs; expected a budget of params$"
+    ):
+        run("random", 2, budgets=["macs:2G"], costs=lambda indices: {"params": 3.0})
+
+
 # ------------------------------------------------------------------------------------------------------- fronts
 
 
