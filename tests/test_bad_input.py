@@ -174,7 +174,12 @@ TEXTS: dict[str, tuple[str, int, set[str]]] = {
         FINDINGS,
         {"NAS410"},
     ),
-    "a thousand turns": (decoder("x = skip(c3) repeat ?(1..1000) { x = relu(x) } output p3 = x"), FINE, set()),
+    "five hundred numbers of turns": (decoder("x = skip(c3) repeat ?(1..500) { x = relu(x) } output p3 = x"), FINE, set()),
+    "a thousand numbers of turns": (
+        decoder("x = skip(c3) repeat ?(1..1000) { x = relu(x) } output p3 = x"),
+        FINDINGS,
+        {"NAS504"},
+    ),
     "empty repeats in repeats": (decoder("repeat 1000 { " * 8 + "} " * 8 + "output p3 = c3"), FINDINGS, {"NAS410"}),
     "repeats in blocks in repeats": (
         "block b(x) -> (y) { y = skip(x) repeat 50000 { y = relu(y) } }\n"
@@ -254,7 +259,8 @@ TEXTS: dict[str, tuple[str, int, set[str]]] = {
 LONG = (
     "100,000 statements", "100,000 ops of one name", "100,000 mistakes", "100,000 outputs", "a line of 3 MB",
     "a line of 3 MB with a mistake at its end", "a line of 3 MB with a bracket too few", "repeats in blocks in repeats",
-    "a thousand turns", "a repeat at the limit", "repeats that share their numbers", "100,000 parameters",
+    "five hundred numbers of turns", "a thousand numbers of turns", "a repeat at the limit", "repeats that share their numbers",
+    "100,000 parameters",
     "100,000 layers in the head", "10,000 brackets ( and nothing else", "10,000 brackets { and nothing else",
     "5,000 ops deep, the last one first", "20,000 statements", "3 million line ends", "a string of 3 MB",
     "empty repeats in repeats", "10,000 plus signs", "doubling blocks", "140 ops deep", "an unknown name of a million letters",
