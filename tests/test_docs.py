@@ -453,7 +453,7 @@ def test_the_limits_are_the_packages() -> None:
         ),
         "layers of a head's chain": infer_head.MAX_STEPS,
         "nesting of calls, those in the bodies of ops and blocks included": elaborate_expression.MAX_CALLS,
-        "nesting of holes, choices, and ops and blocks with holes": elaborate_attribute.MAX_OPEN,
+        "nesting of holes, choices, and ops and blocks with holes": elaborate_attribute.MAX_NESTED_HOLES,
         "holes, those in a `repeat` counted once a turn, those in an op or a block once a call": (
             elaborate_attribute.MAX_DECISIONS
         ),
@@ -470,7 +470,7 @@ def test_the_explanation_of_the_limits_has_their_numbers() -> None:
     numbers = [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*\b", CODES["NAS410"].text)]
     assert numbers == [
         elaborate_body.MAX_STATEMENTS, builder.MAX_LAYERS, elaborate_attribute.MAX_DECISIONS, infer_head.MAX_STEPS,
-        elaborate_expression.MAX_CALLS, elaborate_attribute.MAX_OPEN, library.MAX_OPEN, elaborate_expression.MAX_COPIED,
+        elaborate_expression.MAX_CALLS, elaborate_attribute.MAX_NESTED_HOLES, library.MAX_OPEN, elaborate_expression.MAX_COPIED,
     ]  # fmt: skip
 
 

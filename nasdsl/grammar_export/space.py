@@ -56,7 +56,7 @@ def space_grammar(space: Space, format: str, layout: str = "line") -> str:
         text += "\n".join(gbnf.gap_rules() if format == "gbnf" else [*llguidance.gap_lines(), "end: END"]) + "\n"
     head = [
         f"The fillings of {space.name}, made by `nasdsl grammar`: {len(space.domains)} decisions, "
-        f"{space_size(space.size, exact_below=10**15)} fillings.",
+        f"{space_size(space.size)} fillings.",
         HOW_TO_READ[format],
         "A grammar without context cannot say the following; check what it gives with `nasdsl check`, or `Space.encode` and",
         "`Space.keeps`:",

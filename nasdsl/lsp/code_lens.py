@@ -23,7 +23,7 @@ def _title(analysis: Analysis) -> str:
     figures = analysis.figures
     if figures.space is not None:
         decisions, fillings = figures.space
-        return f"{decisions:,} decision{'s' * (decisions != 1)}, {space_size(fillings, exact_below=10**15)} decoders"
+        return f"{decisions:,} decision{'s' * (decisions != 1)}, {space_size(fillings)} decoders"
     if figures.table is None:
         return ""
     height, width = figures.size

@@ -168,7 +168,7 @@ def whole_cost(analysis: Analysis) -> str:
     figures = analysis.figures
     if figures.space is not None:
         decisions, fillings = figures.space
-        return f"A search space of {decisions:,} decisions and {space_size(fillings, exact_below=10**15)} decoders"
+        return f"A search space of {decisions:,} decisions and {space_size(fillings)} decoders"
     table = figures.table
     if table is None:
         return ""

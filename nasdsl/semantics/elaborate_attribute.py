@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_DECISIONS: Final = 20_000
 """Most holes that a decoder may have, those in a `repeat` counted once a round, those in a definition once a call."""
 
-MAX_OPEN: Final = 50
+MAX_NESTED_HOLES: Final = 50
 """Deepest nesting of holes, choices, and ops and blocks with holes, in each other: a block takes thirteen frames of the
 interpreter's stack."""
 
@@ -286,11 +286,11 @@ class AttributeElaborator(ABC):
     def may_open(self, span: Span) -> bool:
         """Whether a hole, or a copy of an op or a block, may stand inside of those that are open; reported if not."""
         context = self.context
-        if len(context.open) < MAX_OPEN:
+        if len(context.open) < MAX_NESTED_HOLES:
             return True
         if not context.is_full:
             context.is_full = True
-            context.problems.append(structure.holes_too_deep(span, MAX_OPEN))
+            context.problems.append(structure.holes_too_deep(span, MAX_NESTED_HOLES))
         return False
 
     def _weights(self, node: Any, count: int) -> tuple[float, ...]:

@@ -235,6 +235,7 @@ class BodyElaborator:
             header = " ".join(node.span.text.partition("{")[0].split())
             group = self._groups[id(node)] = Group("repeat", header, node.span)
         mistakes = _Mistakes(self.problems)
+        binds_words = bool(node.variable) or any(isinstance(s, ast.Let) for s in node.body)
 
         def is_over() -> bool:
             return mistakes.are_many or self._is_too_long or self.expressions.context.is_full
@@ -245,7 +246,7 @@ class BodyElaborator:
             with self._where(condition, node):
                 for number in numbers if len(self.expressions.condition) <= MAX_CASES else ():
                     self._turns = (*outer_turns, group, Group("turn", f"turn {number}", node.span))
-                    self._turn(node, number)
+                    self._turn(node, number, binds_words=binds_words)
                     mistakes.after_a_turn()
                     if is_over():
                         break
@@ -290,17 +291,16 @@ class BodyElaborator:
             if otherwise is not value:
                 self.scope[name] = bound_if(condition, value, otherwise), place
 
-    def _turn(self, node: ast.Repeat, number: int) -> None:
+    def _turn(self, node: ast.Repeat, number: int, *, binds_words: bool) -> None:
         """One turn of a `repeat`. Its words and its `shared` ops end with it."""
         expressions = self.expressions
         outer_shared, outer_defined = expressions.shared, self._defined
         self._defined = {}
-        self._statements_of_turn(node, number)
+        self._statements_of_turn(node, number, binds_words=binds_words)
         expressions.shared, self._defined = outer_shared, outer_defined
 
-    def _statements_of_turn(self, node: ast.Repeat, number: int) -> None:
+    def _statements_of_turn(self, node: ast.Repeat, number: int, *, binds_words: bool) -> None:
         expressions = self.expressions
-        binds_words = bool(node.variable) or any(isinstance(s, ast.Let) for s in node.body)
         if not binds_words and expressions.names is None:
             for statement in node.body:
                 self.statement(statement)

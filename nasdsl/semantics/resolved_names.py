@@ -79,9 +79,7 @@ class NameTable:
     _noted: list[tuple[Span, Symbol, bool]] = field(default_factory=list)  # the arguments of `use`
     _kept: list[tuple[Sequence[tuple[Span, Symbol]], Mapping[str, Symbol]]] = field(default_factory=list)  # as of `note_kept`
     _occurrences: dict[tuple[Source, int], Occurrence] = field(default_factory=dict)
-    _entered: dict[tuple[Source, int], set[Symbol]] = field(
-        default_factory=dict
-    )  # the symbols of each, of which there may be many
+    _entered: dict[tuple[Source, int], set[Symbol]] = field(default_factory=dict)  # the symbols of each, which may be many
     _asked: set[tuple[Source, int]] = field(default_factory=set)
     _symbols: dict[tuple[object, object, str], Symbol] = field(default_factory=dict)
     _definitions: dict[int, Symbol] = field(default_factory=dict)  # by identity of the node, which the symbol holds

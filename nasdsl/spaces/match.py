@@ -98,12 +98,12 @@ def _section_words(section: FpnProgram | HeadProgram, statements: tuple[Statemen
     return {name: UNKNOWN if name in changed else values.get(name, UNKNOWN) for name in SECTION}
 
 
-class _Sequence:
+class _Pairing:
     """Statements or layers of a space, of which conditions decide whether they are there, and those of a text.
 
     Attributes:
-        failed: rests of the two that do not match, with the place that differs. Layers in a row that are alike can be cut up in
-            a number of ways that grows with two to their power, and have few different rests.
+        failed: by `state`, the rests of the two that do not match, with the place that differs. There are exponentially many
+            ways to cut up layers in a row that are alike, and few different rests.
     """
 
     def __init__(
@@ -223,46 +223,46 @@ class _Matcher(ValueMatcher):
         compare: Callable[[_Matcher, Any, Any], None],
     ) -> None:  # fmt: skip
         """Compare statements, or layers, with those that are there; what is not known of their conditions is tried."""
-        self._sequence(_Sequence(wanted, found, place, compare), 0, 0)
+        self._sequence(_Pairing(wanted, found, place, compare), 0, 0)
 
-    def _sequence(self, both: _Sequence, first: int, at: int) -> None:
+    def _sequence(self, pairing: _Pairing, first: int, at: int) -> None:
         """The rest of a sequence: the wanted parts from the `first` one on are those that were found from `at` on."""
-        for number in range(first, len(both.wanted)):
-            part, condition = both.wanted[number]
+        for number in range(first, len(pairing.wanted)):
+            part, condition = pairing.wanted[number]
             is_there = truth(condition, self.known)
             if is_there is None:
-                self._try_alternatives(both, number, at)
+                self._try_alternatives(pairing, number, at)
                 return
             if is_there:
-                if at == len(both.found):
-                    raise NoMatch(both.place)
-                both.compare(self, part, both.found[at])
+                if at == len(pairing.found):
+                    raise NoMatch(pairing.place)
+                pairing.compare(self, part, pairing.found[at])
                 at += 1
-        if at < len(both.found):
-            raise NoMatch(both.found[at].span)
+        if at < len(pairing.found):
+            raise NoMatch(pairing.found[at].span)
 
-    def _try_alternatives(self, both: _Sequence, first: int, at: int) -> None:
+    def _try_alternatives(self, pairing: _Pairing, first: int, at: int) -> None:
         """Try the alternatives of the decision that the next condition depends on."""
         names = frozenset() if self.are_names_exact else frozenset(self.names.items())  # in the first case, each is its own
-        state = both.state(first, at, self.known, names)
-        furthest = both.failed.get(state)
+        state = pairing.state(first, at, self.known, names)
+        furthest = pairing.failed.get(state)
         if furthest is not None:  # tried before, behind other decisions that do not matter here
             raise furthest
-        number = first_open(both.wanted[first][1], self.known)
+        number = first_open(pairing.wanted[first][1], self.known)
         for index in range(self.sizes[number]):
             trial = self._trial({number: index})
             trial.names = dict(self.names)
             try:
-                trial._sequence(both, first, at)
+                trial._sequence(pairing, first, at)
             except NoMatch as error:
                 if furthest is None or error.span.start > furthest.span.start:
                     furthest = error.with_traceback(None)  # which would keep all that was tried
                 continue
             self._adopt(trial)
             return
-        furthest = furthest or NoMatch(both.place)
+        furthest = furthest or NoMatch(pairing.place)
         if state is not None:
-            both.failed[state] = furthest
+            pairing.failed[state] = furthest
         raise furthest
 
     def binding(self, wanted: Binding | None, found: Binding | None, place: Span) -> None:

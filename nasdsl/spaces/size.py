@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+EXACT_BELOW = 10**15
 
 
-def space_size(number: int, *, exact_below: int = 10**9) -> str:
+def space_size(number: int) -> str:
     """The size of a space: ``326,592``, or ``2.86 x 10²³`` with a multiplication sign.
 
     A thousand holes give numbers that no float holds, and a few thousand more digits than Python writes of an integer.
     """
-    if number < exact_below:
+    if number < EXACT_BELOW:
         return f"{number:,}"
     exponent = int(math.log10(number))
     digits = (number // 10 ** (exponent - 3) + 5) // 10

@@ -117,7 +117,7 @@ class Space:
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        return f"<Space {self.name}: {len(self.domains)} decisions, {space_size(self.size, exact_below=10**15)} decoders>"
+        return f"<Space {self.name}: {len(self.domains)} decisions, {space_size(self.size)} decoders>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _read_space, (self.source, self.path, self.backbone.name, self.classes)

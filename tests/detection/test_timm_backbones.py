@@ -286,7 +286,7 @@ def test_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_arguments_that_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BackboneError, match="norm is 'batch', expected 'frozen' or 'train'"):
-        make_backbone("timm:resnet18", norm="batch")  # type: ignore[arg-type]
+        make_backbone("timm:resnet18", norm="batch")  # type: ignore[arg-type]  # which is refused
     with pytest.raises(UnknownBackbone, match="no_such_model"):
         make_timm_backbone("timm:no_such_model")
     without = replace(describe("resnet18"), pretrained=False)

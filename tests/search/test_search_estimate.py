@@ -198,7 +198,7 @@ def test_what_is_measured_of_a_search_of_both_stages(monkeypatch: pytest.MonkeyP
     assert [name for name, _ in asked] == ["_proxy_time"] * 2 + ["_backbone_time"] + ["_full_time"] * SAMPLES
     fpns, heads = (arguments for name, arguments in asked if name == "_proxy_time")
     assert tried == fpns[2][:2]
-    assert heads[0].fpn == with_fixed_fpn(whole.heads.space, fpns[2][1])[1]  # type: ignore[union-attr]
+    assert heads[0].fpn == with_fixed_fpn(whole.heads.space, fpns[2][1])[1]  # type: ignore[union-attr]  # there are heads
     assert [arguments[1] for name, arguments in asked if name == "_full_time"] == _samples(space(HEAD_SPACE))
     assert [words.split(",")[0] for words in said] == [
         "measuring features", f"measuring a few steps of {1 + SAMPLES} trainings"
@@ -208,7 +208,7 @@ def test_what_is_measured_of_a_search_of_both_stages(monkeypatch: pytest.MonkeyP
     parts = seconds(add_up(whole, found))
     assert next(iter(parts.items())) == ("fine-tuning of tiny", 600)
     asked.clear()
-    measure(replace(whole, first=stage(top=3), full=replace(whole.full, minutes=5), backbones=[]))  # type: ignore[type-var]
+    measure(replace(whole, first=stage(top=3), full=replace(whole.full, minutes=5), backbones=[]))  # type: ignore[type-var]  # a copy of its own class
     (trained,) = (arguments[1] for name, arguments in asked if name == "_full_time")  # for memory and disk
     assert trained == fpns[2][0]
 

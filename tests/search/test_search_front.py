@@ -19,7 +19,7 @@ from nasdsl.decoder import loads
 from nasdsl.search import SearchError, load_trials, search
 from nasdsl.search.budget import Budget, BudgetedSpace, parse_budgets
 from nasdsl.search.check import CheckResult, make_check
-from nasdsl.search.costs import DetectorCosts, KnownCosts
+from nasdsl.search.costs import DetectorCosts
 from nasdsl.search.early_stopping import StoppingRule
 from nasdsl.search.early_stopping_replay import replay_rule
 from nasdsl.search.errors import BudgetError
@@ -442,7 +442,9 @@ def test_impossible_budgets_are_reported_before_the_search(tmp_path: Path) -> No
 
 
 def test_a_budget_of_latency_says_what_decoders_have_in_milliseconds() -> None:
-    own: KnownCosts = lambda filling: {"latency": 0.0123456}  # noqa: E731
+    def own(filling: tuple[int, ...]) -> dict[str, float]:
+        return {"latency": 0.0123456}
+
     for costs in (own, DetectorCosts(SPACE, SIZE, lambda text: 0.0123456)):
         limited = BudgetedSpace(SPACE, [Budget("latency", 0.005)], costs)
         over = limited.over_budget(SPACE.sample(0).indices)

@@ -41,7 +41,7 @@ def test_the_package_is_callable() -> None:
 
 def test_names_that_the_package_does_not_have() -> None:
     with pytest.raises(AttributeError, match=r"^module 'nasdsl\.search' has no attribute 'serach'"):
-        nasdsl.search.serach  # type: ignore[attr-defined]  # noqa: B018
+        nasdsl.search.serach  # type: ignore[attr-defined]  # noqa: B018  # looking it up is what fails
 
 
 def test_duplicates_are_answered_and_rejected_samples_are_not_evaluated(out: Path) -> None:

@@ -396,7 +396,7 @@ def test_why_a_process_is_lost(sent: bytes | None, code: int | str | None, reaso
     worker.kill()  # it was not started
     worker._pipe, end = Pipe()
     if code != "gone":
-        worker._process = SimpleNamespace(join=lambda seconds: None, exitcode=code)  # type: ignore[assignment]
+        worker._process = SimpleNamespace(join=lambda seconds: None, exitcode=code)  # type: ignore[assignment]  # what is asked of one
     if sent is not None:
         end.send_bytes(sent)
     end.close()

@@ -14,11 +14,11 @@ SIGN = "\N{MULTIPLICATION SIGN}"
 
 def test_small_ones_exactly() -> None:
     assert space_size(326_592) == "326,592"
-    assert space_size(9_999_999_999) == f"1.00 {SIGN} 10¹⁰"
-    assert space_size(9_999_999_999, exact_below=10**15) == "9,999,999,999"
+    assert space_size(999_999_999_999_999) == "999,999,999,999,999"
+    assert space_size(10**16 - 1) == f"1.00 {SIGN} 10¹⁶"
 
 
-@pytest.mark.parametrize("digits", [10, 24, 299, 309, 400, 4_000])
+@pytest.mark.parametrize("digits", [15, 24, 299, 309, 400, 4_000])
 def test_large_ones_as_decimal_rounds_them(digits: int) -> None:
     rng = random.Random(digits)
     for number in [10**digits, 10 ** (digits + 1) - 1, *(rng.randrange(10**digits, 10 ** (digits + 1)) for _ in range(20))]:
