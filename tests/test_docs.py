@@ -458,6 +458,9 @@ def test_the_limits_are_the_packages() -> None:
             elaborate_attribute.MAX_DECISIONS
         ),
         "nesting of files that use files": library.MAX_OPEN,
+        "operators and holes of a value that holes decide, with those of the `let`s that it reads": (
+            elaborate_attribute.MAX_OPERATORS
+        ),
         "operands of one call": primitives.MAX_OPERANDS,
         "alternatives of a range": elaborate_attribute.MAX_RANGE,
         "combinations of the holes that decide one count": elaborate_count.MAX_COUNTS,

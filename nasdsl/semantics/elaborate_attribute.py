@@ -28,6 +28,9 @@ MAX_NESTED_HOLES: Final = 50
 """Deepest nesting of holes, choices, and ops and blocks with holes, in each other: a block takes thirteen frames of the
 interpreter's stack."""
 
+MAX_OPERATORS: Final = 200
+"""Most operators and holes of a value that holes decide, those of the `let`s that it reads included."""
+
 MAX_RANGE: Final = 10_000
 """Most alternatives of a range."""
 
@@ -149,7 +152,11 @@ class AttributeElaborator(ABC):
 
     def let(self, node: ast.Let) -> SetWord:
         """Enter what a `let` binds."""
-        written = self._hole_of_let(node) if isinstance(node.value, HOLES) else self.attribute(node.value)
+        if self._is_too_long(node.value):
+            self.problems.append(structure.value_too_long(node.value.span, MAX_OPERATORS))
+            written: Any = Missing(node.value.span)
+        else:
+            written = self._hole_of_let(node) if isinstance(node.value, HOLES) else self.attribute(node.value)
         everything = self.attribute(written, everything=True)
         self.words[node.name] = everything if find_slot(everything) else self.evaluate(everything)
         self.hide(node.name)
@@ -157,6 +164,23 @@ class AttributeElaborator(ABC):
             note_words(self, node.value, None, node.name)
             self.word_symbols[node.name] = self.names.define("let", node.name, node.name_span, self.region, node)
         return SetWord(node.name, written, node.span, True)
+
+    def _is_too_long(self, value: Any) -> bool:
+        """Whether a value has more than `MAX_OPERATORS` operators and holes, with those of the `let`s that it reads.
+
+        What holes decide is no number yet: each read of it stands for the whole expression, so a few `let`s that read the one
+        before twice would become millions.
+        """
+        found, todo = 0, [value]
+        while todo and found <= MAX_OPERATORS:
+            node = todo.pop()
+            if isinstance(node, ast.Reference):
+                word = self.words.get(node.name)
+                node = word if isinstance(word, ast.Node | Slot) else None
+            if isinstance(node, ast.Arithmetic | ast.Negative | ast.Group | ast.ChoiceHole | Slot):
+                found += 1
+                todo += node.alternatives if isinstance(node, ast.ChoiceHole | Slot) else parts_of(node)
+        return found > MAX_OPERATORS
 
     @property
     def has_attributes(self) -> bool:

@@ -77,22 +77,30 @@ class CalleeElaborator(ReferenceElaborator):
         self.given = ()
         return target, settings, is_read
 
-    def _may_be_block_with_holes(self, callee: Any, seen: tuple[object, ...] = ()) -> bool:
-        if isinstance(callee, ast.Reference | ast.Call):
-            callee = callee.name if isinstance(callee, ast.Reference) else callee.callee
-        if isinstance(callee, str):
-            found, word = self.vocabulary.find(callee), self.words.get(callee)
-            if found is None and isinstance(word, str):
-                found = self.vocabulary.find(word)
-            if found is None and isinstance(word, Slot) and word not in seen:
-                return any(self._may_be_block_with_holes(a, (*seen, word)) for a in word.alternatives)
-            return isinstance(found, Block) and found.has_slots
-        if isinstance(callee, ast.NamedHole):
-            choice = self.vocabulary.find_choice(callee.name)
-            if choice is None or choice in seen:
-                return False
-            return any(self._may_be_block_with_holes(a, (*seen, choice)) for a in choice.alternatives)
-        return isinstance(callee, ast.ChoiceHole) and any(self._may_be_block_with_holes(a, seen) for a in callee.alternatives)
+    def _may_be_block_with_holes(self, callee: Any) -> bool:
+        """Whether an alternative of what is called, or of a hole among them, is such a block."""
+        seen: set[int] = set()
+        todo = [callee]
+        while todo:
+            node = todo.pop()
+            if isinstance(node, ast.Reference | ast.Call):
+                node = node.name if isinstance(node, ast.Reference) else node.callee
+            holder: Any = None
+            if isinstance(node, str):
+                found, word = self.vocabulary.find(node), self.words.get(node)
+                if found is None and isinstance(word, str):
+                    found = self.vocabulary.find(word)
+                if isinstance(found, Block) and found.has_slots:
+                    return True
+                holder = word if found is None and isinstance(word, Slot) else None
+            elif isinstance(node, ast.NamedHole):
+                holder = self.vocabulary.find_choice(node.name)
+            elif isinstance(node, ast.ChoiceHole):
+                holder = node
+            if holder is not None and id(holder) not in seen:
+                seen.add(id(holder))
+                todo += holder.alternatives
+        return False
 
     def target(self, callee: str | ast.Hole, span: Span, settings: tuple[ast.Setting, ...]) -> Target | Slot:
         """What a name or a hole before brackets, or in a head's chain, means."""

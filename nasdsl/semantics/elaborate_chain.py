@@ -134,14 +134,19 @@ def _as_step(node: Any) -> ast.Step | None:
     return ast.Step(node.span, node) if isinstance(node, ast.NamedHole | ast.ChoiceHole) else None
 
 
-def _has_chain(hole: Any, vocabulary: Vocabulary, seen: tuple[object, ...] = ()) -> bool:
+def _has_chain(hole: Any, vocabulary: Vocabulary) -> bool:
     """Whether an alternative of a hole, or of a hole among its alternatives, is more than one layer, or may be none."""
-    alternatives: tuple[Any, ...] = ()
-    if isinstance(hole, ast.ChoiceHole):
-        alternatives = hole.alternatives
-    elif isinstance(hole, ast.NamedHole):
-        choice = vocabulary.find_choice(hole.name)
-        if choice is None or choice in seen:
-            return False
-        alternatives, seen = choice.alternatives, (*seen, choice)
-    return any(isinstance(a, ast.Chain | ast.Arithmetic) or _has_chain(a, vocabulary, seen) for a in alternatives)
+    seen: set[int] = set()
+    todo = [hole]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Chain | ast.Arithmetic):
+            return True
+        if isinstance(node, ast.ChoiceHole):
+            todo += node.alternatives
+        elif isinstance(node, ast.NamedHole):
+            choice = vocabulary.find_choice(node.name)
+            if choice is not None and id(choice) not in seen:
+                seen.add(id(choice))
+                todo += choice.alternatives
+    return False

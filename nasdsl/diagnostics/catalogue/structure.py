@@ -263,6 +263,12 @@ def holes_too_deep(span: Span, limit: int) -> Diagnostic:
     return TOO_MANY(span, message, label="the limit is met here")
 
 
+def value_too_long(span: Span, limit: int) -> Diagnostic:
+    """A `let` whose value holes decide, and which reads others."""
+    message = f"a value of more than {limit} operators and holes, with those of the `let`s that it reads"
+    return TOO_MANY(span, message, label="the limit is met here")
+
+
 def files_too_deep(span: Span, limit: int) -> Diagnostic:
     return TOO_MANY(span, f"files use files more than {limit} deep", label="this one is not read")
 
