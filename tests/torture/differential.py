@@ -59,6 +59,9 @@ def compare_forms(written: str, number: int, report: Report, *, with_program: bo
     check_source(graph, module)
     report.count("sources equal, bit for bit")
     module = built(written)
+    if not all(value.isfinite().all() for value in predictions(module, features(module, *size_of(number))).values()):
+        report.count("predictions that float32 cannot hold, left out of what follows")  # they differ by no number
+        return
     _onnx(module, number)
     report.count("ONNX files equal")
     if with_program:
