@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 from nasdsl.diagnostics import Source
 from nasdsl.lsp.analysis import Analysis
+from nasdsl.lsp.brackets import CLOSING, OPENING, OpenBrackets
 from nasdsl.syntax.lexer import Tok, scan
 from nasdsl.syntax.parser import expected_words
 
@@ -17,8 +18,6 @@ _WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*\Z")
 _WRITTEN: Final = " x"
 """Stands for the word that is being written: ``on`` and ``shared`` are words of the language only in front of one."""
 
-_OPENING: Final = ("LPAR", "LBRACE", "LSQB")
-_CLOSING: Final = ("RPAR", "RBRACE", "RSQB")
 _STATEMENTS: Final = frozenset("INPUT OUTPUT MERGE REPEAT LET SHARED REQUIRE PREDICT USE OP AGG CHOICE".split())
 
 
@@ -95,16 +94,13 @@ def _is_in_string(line: str) -> bool:
 
 def _open_brackets(tokens: list[Tok]) -> list[int]:
     """Indices of the brackets that are open at the end."""
-    opened: list[int] = []
+    opened = OpenBrackets[int]()
     for index, token in enumerate(tokens):
-        if token.type in _OPENING:
-            opened.append(index)
-        elif token.type in _CLOSING:
-            kind = _OPENING[_CLOSING.index(token.type)]
-            at = next((n for n in range(len(opened) - 1, -1, -1) if tokens[opened[n]].type == kind), None)
-            if at is not None:  # what is open in it is not closed
-                del opened[at:]
-    return opened
+        if token.type in OPENING:
+            opened.open(token.type, index)
+        elif token.type in CLOSING:
+            opened.close(token.type)
+    return opened.marks
 
 
 def _body(tokens: list[Tok], opened: list[int]) -> tuple[Body, int]:
@@ -152,9 +148,9 @@ def _attribute(tokens: list[Tok], opened: list[int]) -> str:
     depth = 0
     for at in range(len(tokens) - 1, lowest, -1):
         kind = tokens[at].type
-        if kind in _CLOSING:
+        if kind in CLOSING:
             depth += 1
-        elif kind in _OPENING:
+        elif kind in OPENING:
             depth = max(0, depth - 1)
         elif kind == "COMMA" and not depth:
             return ""
@@ -171,9 +167,9 @@ def _statement(tokens: list[Tok], body_at: int) -> str:
     depth = 0
     for at in range(len(tokens) - 1, body_at, -1):
         kind = tokens[at].type
-        if kind in _CLOSING:
+        if kind in CLOSING:
             depth += 1
-        elif kind in _OPENING:
+        elif kind in OPENING:
             depth = max(0, depth - 1)
         elif not depth and kind in _STATEMENTS:
             return kind

@@ -4,31 +4,30 @@ from __future__ import annotations
 
 from lsprotocol.types import FoldingRange, FoldingRangeKind, FoldingRangeParams
 
+from nasdsl.lsp.brackets import OpenBrackets
 from nasdsl.lsp.documents import Document, Documents
 
-_OPEN = {"LBRACE": "RBRACE", "LPAR": "RPAR"}
-_SEEN = frozenset(("USE", *_OPEN, *_OPEN.values()))
+_OPEN = ("LBRACE", "LPAR")
+_SEEN = frozenset(("USE", *_OPEN, "RBRACE", "RPAR"))
 
 
 def folding_ranges(documents: Documents, document: Document, params: FoldingRangeParams) -> list[FoldingRange]:
     analysis = document.analysis
     lines = analysis.lines
     found: dict[int, FoldingRange] = {}  # one a line, the longest
-    opened: list[tuple[str, int]] = []  # what closes each open bracket, and its line
+    opened = OpenBrackets[int]()  # with their lines
     uses: list[int] = []
     for token in analysis.tokens:
         if token.type not in _SEEN:
             continue
         line = lines.position(token.start).line
         if token.type in _OPEN:
-            opened.append((_OPEN[token.type], line))
+            opened.open(token.type, line)
         elif token.type == "USE":
             uses.append(line)
-        elif any(closer == token.type for closer, _ in opened):
-            while opened[-1][0] != token.type:  # brackets that the text does not close
-                opened.pop()
-            start = opened.pop()[1]
-            if line - 1 > start:
+        else:
+            start = opened.close(token.type)
+            if start is not None and line - 1 > start:
                 found[start] = FoldingRange(start, line - 1, kind=FoldingRangeKind.Region)
     ranges = list(found.values())
     ranges += _runs(uses, FoldingRangeKind.Imports)

@@ -84,12 +84,21 @@ class LayerBuilder:
         self._recorded.append({})
         self._are_own.append(True)
 
-    def recorded(self) -> tuple[str, ...] | None:
-        """The paths that the call has taken; None if they would be others where other paths are taken."""
+    def recorded(self, *, is_kept: bool) -> tuple[str, ...] | None:
+        """End what `record` began.
+
+        Returns the paths that the call has taken; None if they would be others where other paths are taken, or if the layers
+        of the call are not kept.
+        """
         taken, are_own = self._recorded.pop(), self._are_own.pop()
+        found = tuple(taken) if is_kept and are_own else None
         if self._recorded:
-            self._recorded[-1].update(taken)
-        return tuple(taken) if are_own else None
+            around = self._recorded[-1]
+            if len(around) < len(taken):  # a block in a block in …: the paths are those of the innermost
+                around, taken = taken, around
+            around.update(taken)
+            self._recorded[-1] = around
+        return found
 
     def source(self, name: str, feature: Feature, span: Span) -> int:
         """Add an input; gives its index."""
@@ -159,9 +168,15 @@ class LayerBuilder:
         if self._recorded:
             self._recorded[-1].update(dict.fromkeys(taken))
         built, owner = self.applications, len(self.values)
+        around: dict[int, tuple[Group, ...]] = {}  # by id: many values stand in the same groups
+        renamed: dict[int, Group] = {}
         for name, op, kind, span, inner in known.values:
-            within = tuple([g._replace(name=prefix + g.name) if g.kind == "block" else g for g in inner])
-            self.values.append(Value(prefix + name, op, kind, span, groups + within))
+            if id(inner) not in around:
+                for group in inner:
+                    if id(group) not in renamed:
+                        renamed[id(group)] = group._replace(name=prefix + group.name) if group.kind == "block" else group
+                around[id(inner)] = groups + tuple([renamed[id(group)] for group in inner])
+            self.values.append(Value(prefix + name, op, kind, span, around[id(inner)]))
         indices = operands.copy()
         root = self.root + prefix
         for layer, inputs, feature, path, number, weights in known.steps:

@@ -13,6 +13,7 @@ from nasdsl.semantics.attributes import Size, Unknown
 from nasdsl.semantics.conditions import ALWAYS, Condition
 from nasdsl.semantics.elaborate_attribute import HOLES, SECTION_WORDS, Context, Position, Word, find_hole, names_in
 from nasdsl.semantics.elaborate_callee import CalleeElaborator, unknown_target
+from nasdsl.semantics.expansion_cache import ExpansionCache
 from nasdsl.semantics.note_calls import note_call
 from nasdsl.semantics.primitives import Primitive
 from nasdsl.semantics.program import Call, Decision, Missing, Operand, Slot, Target, find_slot
@@ -246,10 +247,10 @@ class ExpressionElaborator(CalleeElaborator):
         before = len(context.problems)
         copy: Definition
         if isinstance(definition, Op):
-            copy = replace(definition, expansions={})
+            copy = replace(definition, expansions=ExpansionCache())
             copy.body = elaborate_op(copy, context, self._words_of_call(copy, settings), self.condition)
         else:
-            copy = replace(definition, bodies={}, expansions={})
+            copy = replace(definition, bodies={}, expansions=ExpansionCache())
             words = self._words_of_call(copy, (*settings, *self.given))
             copy.only_body = context.elaborate_block(copy, context, words, self.condition)
             copies.size += len(copy.only_body.statements)

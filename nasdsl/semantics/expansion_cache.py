@@ -7,7 +7,7 @@ the words that the body sees (width, norm, act, its attributes) and on level and
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeAlias, TypeVar
 
 from nasdsl.diagnostics import Span
 from nasdsl.layers import CustomLayer, Feature, Features, Layer
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 MOST = 1024
 """Most expansions that are kept of one op or block."""
+
+LARGE = 64
+"""Layers from which on those of a call are kept only if there was a call like it already."""
 
 MOST_OF_STATEMENT = 8
 """Most expansions that are kept of one statement."""
@@ -152,11 +155,18 @@ def record_block(
         sources = tuple([places[i] for i in inputs])
         steps.append(BlockStep(layer, sources, feature, path[len(prefix) :], owner - added.first_value, below))
     values = []
+    inner: dict[int, tuple[Group, ...]] = {}  # by id: many values stand in the same groups
+    renamed: dict[int, Group] = {}
     for value in added.values:
         if not value.name.startswith(prefix):
             return None
-        inner = tuple([below_prefix(group, prefix) for group in value.groups[groups:]])
-        values.append(value._replace(name=value.name[len(prefix) :], groups=inner))
+        around = value.groups
+        if id(around) not in inner:
+            for group in around[groups:]:
+                if id(group) not in renamed:
+                    renamed[id(group)] = below_prefix(group, prefix)
+            inner[id(around)] = tuple([renamed[id(group)] for group in around[groups:]])
+        values.append(value._replace(name=value.name[len(prefix) :], groups=inner[id(around)]))
     taken = tuple([path[len(prefix) :] for path in added.taken])
     return BlockExpansion(tuple(steps), tuple(values), tuple([places[i] for i in results]), taken, depth)
 
@@ -164,6 +174,53 @@ def record_block(
 def below_prefix(group: Group, prefix: str) -> Group:
     """A group within a block with its name below the prefix of the call: those of blocks have it in their names."""
     return group._replace(name=group.name.removeprefix(prefix)) if group.kind == "block" else group
+
+
+_E = TypeVar("_E", Expansion, BlockExpansion)
+
+
+class ExpansionCache(Generic[_E]):
+    """The layers of earlier calls of one op or block.
+
+    Keeping them takes time and memory, for each layer as for the layer itself. A call within fifty others would be kept fifty
+    times as a part of those: of large ones only those are kept that come again, and nothing within them.
+    """
+
+    __slots__ = ("_called", "_kept")
+
+    def __init__(self) -> None:
+        self._kept: dict[Key, _E] = {}
+        self._called: set[Key] = set()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def find(self, key: Key) -> _E | None:
+        """The layers of a call."""
+        return self._kept.get(key)
+
+    def is_repeated(self, key: Key) -> bool:
+        """Whether there was a call with `LARGE` layers or more like this one, which is not kept."""
+        return key in self._called
+
+    def note(self, key: Key) -> None:
+        """Note a call with `LARGE` layers or more."""
+        if len(self._called) >= MOST:
+            self._called.clear()
+        self._called.add(key)
+
+    def remember(self, key: Key, expansion: _E | None) -> None:
+        """Keep the layers of a call; None, for a call that cannot be replayed, is not kept."""
+        if expansion is None:
+            return
+        if len(self._kept) >= MOST:
+            self._kept.clear()
+        self._kept[key] = expansion
+
+    def clear(self) -> None:
+        """Forget all calls."""
+        self._kept.clear()
+        self._called.clear()
 
 
 class StatementStep(NamedTuple):

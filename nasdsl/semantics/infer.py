@@ -19,7 +19,7 @@ from nasdsl.semantics.builder import MAX_LAYERS, NOTHING, UNFIT
 from nasdsl.semantics.distinct import has_same_operands
 from nasdsl.semantics.elaborate_body import body_of_block, body_of_op
 from nasdsl.semantics.elaborate_expression import MAX_CALLS, show_at_call
-from nasdsl.semantics.expansion_cache import StatementCache
+from nasdsl.semantics.expansion_cache import LARGE, StatementCache
 from nasdsl.semantics.infer_scope import Binding, Frame
 from nasdsl.semantics.infer_shared import SharedInference
 from nasdsl.semantics.primitives import Primitive
@@ -55,6 +55,7 @@ class Inference(SharedInference):
     def __init__(self, problems: list[Diagnostic], indices: Sequence[int] | None = None) -> None:
         super().__init__(problems, indices)
         self._block_calls = 0
+        self._is_kept = False  # what is expanded now is a part of a call whose layers will be kept
 
     # ------------------------------------------------------------------------------------------ statements
 
@@ -153,7 +154,7 @@ class Inference(SharedInference):
         first, before, warned, blocks = len(built), len(self.problems), len(self.warnings), self._block_calls
         layers.record()
         index = self._expanded(value, frame, path, None)
-        taken = layers.recorded()
+        taken = layers.recorded(is_kept=True)
         is_right = before == len(self.problems) and warned == len(self.warnings) and blocks == self._block_calls
         if taken is not None and is_right and index != UNFIT:
             cache.remember(key, built[first:], first, operands, index, taken)
@@ -285,7 +286,7 @@ class Inference(SharedInference):
         key: expansion_cache.Key | None = None
         if not op.has_slots and NOTHING not in operands and (count == 1 or len(set(operands)) == count):
             key = (words, built[operands[0]].feature) if count == 1 else (words, *[built[i].feature for i in operands])
-            known = op.expansions.get(key)
+            known = op.expansions.find(key)
             if known is not None and self.depth <= known.depth and len(built) + len(known.steps) <= MAX_LAYERS:
                 return layers.replay(known, operands, path, site)
         body = op.body if op.body is not None else body_of_op(op)
@@ -296,10 +297,16 @@ class Inference(SharedInference):
             inner = self._words_of_call(op, (), frame.words)
             assert inner is not None
         scope = {name: Binding(name, index, call.span) for name, index in zip(op.operands, operands, strict=True)}
-        first, before, blocks = len(built), len(self.problems), self._block_calls
+        first, before, blocks, within = len(built), len(self.problems), self._block_calls, self._is_kept
+        keeps_large = not within and key is not None and op.expansions.is_repeated(key)
+        self._is_kept = within or keeps_large
         result = self.expand(body, Frame(scope, inner, site), path, op.home)
+        self._is_kept = within
         if key is not None and result not in (UNFIT, NOTHING) and before == len(self.problems) and blocks == self._block_calls:
-            op.remember(key, expansion_cache.record(built[first:], first, operands, result, path, self.depth))
+            if len(built) - first < LARGE or keeps_large:
+                op.expansions.remember(key, expansion_cache.record(built[first:], first, operands, result, path, self.depth))
+            else:
+                op.expansions.note(key)
         if frame.site is None:
             show_at_call(self.problems, before, call.span)
         return result
@@ -377,19 +384,27 @@ class Inference(SharedInference):
         results: list[int] | None = None
         if not block.has_slots and NOTHING not in operands and len(set(operands)) == count:
             key = (tuple(words.items()), *[built[i].feature for i in operands])
-            known = block.expansions.get(key)
+            known = block.expansions.find(key)
             if known is not None and self.depth <= known.depth and first + len(known.steps) <= MAX_LAYERS:
                 results = layers.replay_block(known, operands, prefix, inner_groups, site)
         if results is None:
+            within = self._is_kept
+            keeps_large = not within and key is not None and block.expansions.is_repeated(key)
+            self._is_kept = within or keeps_large
             if key is not None:
                 layers.record()
             results = self.run_block(body, Frame(scope, words, site, inner_groups), prefix, block.home)
-            taken = None if key is None else layers.recorded()
-            is_right = len(self.problems) == before and len(self.warnings) == warned and not layers.is_full
-            if key is not None and taken is not None and is_right and UNFIT not in results and NOTHING not in results:
-                added, within = layers.added(first, first_value, taken), len(inner_groups)
-                known = expansion_cache.record_block(added, operands, results, prefix, layers.root, within, self.depth)
-                block.remember(key, known)
+            self._is_kept = within
+            if key is not None:
+                is_kept = keeps_large or len(built) - first < LARGE
+                taken = layers.recorded(is_kept=is_kept)
+                is_right = len(self.problems) == before and len(self.warnings) == warned and not layers.is_full
+                if not is_kept:
+                    block.expansions.note(key)
+                elif taken is not None and is_right and UNFIT not in results and NOTHING not in results:
+                    added, count = layers.added(first, first_value, taken), len(inner_groups)
+                    known = expansion_cache.record_block(added, operands, results, prefix, layers.root, count, self.depth)
+                    block.expansions.remember(key, known)
         layers.owner, layers.groups, layers.statement = owner, groups, statement
         if frame.site is None:
             show_at_call(self.problems, before, call.span)

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from nasdsl import resources
 from nasdsl.diagnostics import Diagnostic, Source, Span
 from nasdsl.diagnostics.catalogue import holes, names
 from nasdsl.semantics.attributes import Accepts
-from nasdsl.semantics.expansion_cache import MOST, BlockExpansion, Expansion, Key
+from nasdsl.semantics.expansion_cache import BlockExpansion, Expansion, ExpansionCache
 from nasdsl.semantics.program import Body, Operand
 from nasdsl.syntax import ast
 from nasdsl.syntax.parser import parse
-
-_E = TypeVar("_E", Expansion, BlockExpansion)
 
 
 @dataclass(slots=True)
@@ -44,16 +42,12 @@ class Op:
     accepts: Mapping[str, Accepts] | None = None
     body: Operand | None = None
     has_slots: bool = False
-    expansions: dict[Key, Expansion] = field(default_factory=dict)
+    expansions: ExpansionCache[Expansion] = field(default_factory=ExpansionCache)
     is_shared: bool = False
 
     @property
     def name(self) -> str:
         return self.definition.name
-
-    def remember(self, key: Key, expansion: Expansion | None) -> None:
-        """Keep the layers of a call; None, for a call that cannot be replayed, is not kept."""
-        _remember(self.expansions, key, expansion)
 
 
 @dataclass(slots=True)
@@ -79,23 +73,11 @@ class Block:
     bodies: dict[Hashable, Body] = field(default_factory=dict)
     only_body: Body | None = None
     lost: frozenset[str] | None = None
-    expansions: dict[Key, BlockExpansion] = field(default_factory=dict)
+    expansions: ExpansionCache[BlockExpansion] = field(default_factory=ExpansionCache)
 
     @property
     def name(self) -> str:
         return self.definition.name
-
-    def remember(self, key: Key, expansion: BlockExpansion | None) -> None:
-        """As of `Op`."""
-        _remember(self.expansions, key, expansion)
-
-
-def _remember(expansions: dict[Key, _E], key: Key, expansion: _E | None) -> None:
-    if expansion is None:
-        return
-    if len(expansions) >= MOST:
-        expansions.clear()
-    expansions[key] = expansion
 
 
 Definition: TypeAlias = Op | Block

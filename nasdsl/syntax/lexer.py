@@ -73,10 +73,12 @@ PATTERNS: Final = {
 }
 """Terminals that stand for many texts, as regular expressions. `nasdsl.grammar_export` translates them."""
 
+_REST_OF_LINE: Final = r"(?:[^\r\n]|\r(?!\n))*+"
+
 _NO_TOKENS: Final = {
     "END": r"\Z",
     "WRONG_NUMBER": r"[0-9][A-Za-z_0-9.]*",
-    "OPEN_STRING": r'"[^\n]*',
+    "OPEN_STRING": '"' + _REST_OF_LINE,
     "QUOTED": "'[^'\\n]*'|[\u201c-\u201e][^\u201c-\u201e\\n]*[\u201c\u201d]|[\u2018-\u201a][^\u2018-\u201a\\n]*[\u2018\u2019]",
     "WRONG_ARROW": "=>|[\u2192\u21d2\u2794\u27f6]",
     "WRONG_NAME": r"[A-Za-z_0-9]*[^\x01-\x7f][^\x01-/:-@\[-^`{-\x7f]*",
@@ -92,7 +94,7 @@ _SCAN: Final = re.compile(
         f"(?P<{name}>{pattern})"
         for name, pattern in {
             "NAME": PATTERNS["NAME"],
-            "COMMENT": r"//[^\n]*",
+            "COMMENT": r"//" + _REST_OF_LINE,
             "PUNCTUATION": r"->|\.\.|[(){}\[\],;:?|+*/-]|=(?![=>])",
             **PATTERNS,
             **_NO_TOKENS,

@@ -73,6 +73,15 @@ def test_every_syntax_error_of_a_file_is_reported_and_so_are_the_others(tmp_path
     assert found == [(4, "NAS102"), (5, "NAS201"), (6, "NAS301"), (6, "NAS202")]
 
 
+def test_lines_that_end_with_a_carriage_return_have_the_same_findings(tmp_path: Path) -> None:
+    def found(text: str) -> list[tuple[object, ...]]:
+        return [(d.code, d.message, d.span.line, d.span.column) for d in diagnose(text, tmp_path / "decoders")]
+
+    for text in (*MALFORMED.values(), 'op f(x) = conv(x, act="\n, k=3)\n'):
+        if "\r" not in text:
+            assert found(text.replace("\n", "\r\n")) == found(text)
+
+
 def test_color_is_only_around_the_same_text(tmp_path: Path) -> None:
     for text in MALFORMED.values():
         found = diagnose(text, tmp_path / "decoders")

@@ -13,10 +13,11 @@ from zoo_files import ZOO
 from nasdsl.decoder import check_source
 from nasdsl.diagnostics import Source
 from nasdsl.layers import CUSTOM, Cost, CustomLayer, Feature, primitive
-from nasdsl.semantics import vocabulary
+from nasdsl.semantics import expansion_cache
 from nasdsl.semantics.check import Checked, sample_fillings
+from nasdsl.semantics.expansion_cache import LARGE, ExpansionCache
 from nasdsl.semantics.infer_fpn import infer_fpn
-from nasdsl.semantics.vocabulary import Block, Op, prelude
+from nasdsl.semantics.vocabulary import Op, prelude
 
 SPACES = sorted((Path(__file__).parents[2] / "genotypes" / "spaces").glob("*.nas"))
 
@@ -41,8 +42,7 @@ def cache_size() -> int:
 
 def without_cache(source: Source) -> Checked:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Op, "remember", lambda *_: None)
-        patch.setattr(Block, "remember", lambda *_: None)
+        patch.setattr(ExpansionCache, "remember", lambda *_: None)
         return check_source(source)
 
 
@@ -132,6 +132,36 @@ def test_blocks(name: str) -> None:
     same(decoder(f"width_ = conv_1x1(c3)\n let width = 32\n x1, x2 = {name}(c3, c4)\n x1, x2 = {name}(c3, c4)", before=BLOCKS))
 
 
+CHAIN = """
+block base(x, n=2) -> (y) {{ y = skip(x) repeat n {{ y = relu(norm(y)) }} }}
+block first(x) -> (y) {{ a = base(x, n={n}) y = base(a, n={n}) }}
+block second(x) -> (y) {{ a = first(x) b = base(a, n={n}) y = first(b) }}
+block third(x) -> (y) {{ y = second(x) }}
+op many(x) = relu({layers})
+op wrapped(x) = many(norm(many(x)))
+"""
+
+
+@pytest.mark.parametrize("n", [LARGE // 4, LARGE // 2 - 1, LARGE // 2, LARGE])
+def test_large_calls_in_calls(n: int) -> None:
+    before = (
+        CHAIN.format(n=n, layers="norm(" * n + "relu(" * n + "x" + ")" * 2 * n) if n <= 32 else CHAIN.format(n=n, layers="x")
+    )
+    body = "x1 = third(c3)\n x2 = second(x1)\n x3 = third(x2)\n x4 = base(x3)\n x5 = first(x4)\n x6 = third(x5)\n"
+    same(decoder(f"{body} y = wrapped(c4)\n z = wrapped(y)\n w = many(wrapped(z))\n v = many(many(c4))", before=before))
+
+
+def test_large_calls_are_kept_when_they_come_again_and_nothing_in_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As often as a block is within another one, its layers would be kept."""
+    before = "block b0(x) -> (y) { y = x repeat 100 { y = relu(y) } }\n"
+    before += "".join(f"block b{i}(x) -> (y) {{ y = b{i - 1}(x) }}\n" for i in range(1, 20))
+    kept: list[int] = []
+    monkeypatch.setattr(ExpansionCache, "remember", lambda _, key, found: kept.append(len(found.steps)))
+    for body, expected in (("x1 = b19(c3)\n x2 = c4", []), ("x1 = b19(c3)\n x2 = b19(x1)", [100])):
+        assert check_source(Source("<text>", decoder(body, before=before))).architecture
+        assert [layers for layers in kept if layers >= LARGE] == expected
+
+
 def test_a_block_whose_paths_are_taken() -> None:
     """Values and operands with the names of a block's values: paths are made unique as without a cache."""
     before = "block one(a) -> (l) { l = conv_1x1(a) }\nop f(one) = skip(one)\nop g(l) = skip(l)\n"
@@ -169,8 +199,7 @@ def test_fillings_of_spaces(path: Path) -> None:
         assert program is not None
         with pytest.MonkeyPatch.context() as patch:
             if check is without_cache:
-                patch.setattr(Op, "remember", lambda *_: None)
-                patch.setattr(Block, "remember", lambda *_: None)
+                patch.setattr(ExpansionCache, "remember", lambda *_: None)
             fillings = sample_fillings(program.decisions)
             parts.append([infer_fpn(program, [], [], None, indices) for _, indices in zip(range(3), fillings, strict=False)])
         clear_cache()
@@ -185,7 +214,7 @@ def test_words_of_the_section() -> None:
 
 
 def test_a_full_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocabulary, "MOST", 2)
+    monkeypatch.setattr(expansion_cache, "MOST", 2)
     for seed in range(20):
         same(random_decoders.text(seed))
     assert all(len(d.expansions) <= 2 for d in prelude().definitions.values() if isinstance(d, Op))
