@@ -182,13 +182,13 @@ TEXTS: dict[str, tuple[str, int, set[str]]] = {
     ),
     "empty repeats in repeats": (decoder("repeat 1000 { " * 8 + "} " * 8 + "output p3 = c3"), FINDINGS, {"NAS410"}),
     "repeats in blocks in repeats": (
-        "block b(x) -> (y) { y = skip(x) repeat 50000 { y = relu(y) } }\n"
-        + decoder("x = skip(c3) repeat 50000 { x = b(x) } output p3 = x"),
+        "block b(x) -> (y) { y = skip(x) repeat 25000 { y = relu(y) } }\n"
+        + decoder("x = skip(c3) repeat 25000 { x = b(x) } output p3 = x"),
         FINDINGS,
         {"NAS410"},
     ),
-    "a repeat at the limit": (decoder("x = skip(c3) repeat 50000 { x = relu(x) } output p3 = x"), FINE, set()),
-    "a mistake at the limit": (decoder("x = skip(c3) repeat 50000 { x = relu(z) } output p3 = x"), FINDINGS, {"NAS202"}),
+    "a repeat at the limit": (decoder("x = skip(c3) repeat 25000 { x = relu(x) } output p3 = x"), FINE, set()),
+    "a mistake at the limit": (decoder("x = skip(c3) repeat 25000 { x = relu(z) } output p3 = x"), FINDINGS, {"NAS202"}),
     "doubling ops": (doubling("op"), FINDINGS, {"NAS410"}),
     "doubling blocks": (doubling("block"), FINDINGS, {"NAS410"}),
     "140 ops deep": (deep_chain(140), FINE, set()),

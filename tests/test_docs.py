@@ -447,7 +447,7 @@ def test_the_limits_are_the_packages() -> None:
         "nesting of brackets, and operators in one value": lexer.MAX_NESTING,
         "digits of a number": 18,
         "statements that `repeat` makes": elaborate_body.MAX_STATEMENTS,
-        "layers that a decoder expands into": builder.MAX_LAYERS,
+        "layers that a decoder expands into, and values, those of blocks included": builder.MAX_LAYERS,
         "calls, statements and alternatives in the bodies of ops and blocks with holes, over their calls": (
             elaborate_expression.MAX_COPIED
         ),
@@ -472,8 +472,9 @@ def test_the_limits_are_the_packages() -> None:
 def test_the_explanation_of_the_limits_has_their_numbers() -> None:
     numbers = [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*\b", CODES["NAS410"].text)]
     assert numbers == [
-        elaborate_body.MAX_STATEMENTS, builder.MAX_LAYERS, elaborate_attribute.MAX_DECISIONS, infer_head.MAX_STEPS,
-        elaborate_expression.MAX_CALLS, elaborate_attribute.MAX_NESTED_HOLES, library.MAX_OPEN, elaborate_expression.MAX_COPIED,
+        elaborate_body.MAX_STATEMENTS, builder.MAX_LAYERS, builder.MAX_LAYERS, elaborate_attribute.MAX_DECISIONS,
+        infer_head.MAX_STEPS, elaborate_expression.MAX_CALLS, elaborate_attribute.MAX_NESTED_HOLES, library.MAX_OPEN,
+        elaborate_expression.MAX_COPIED,
     ]  # fmt: skip
 
 

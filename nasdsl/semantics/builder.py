@@ -9,8 +9,8 @@ from nasdsl.semantics.architecture import Application, Group, Value, ValueKind
 from nasdsl.semantics.expansion_cache import Added, BlockExpansion, Expansion, StatementExpansion
 from nasdsl.semantics.shared_weights import SharedExpansion
 
-MAX_LAYERS = 125_000
-"""Most layers that a decoder may expand into."""
+MAX_LAYERS = 25_000
+"""Most layers that a decoder may expand into, and most values: in blocks deep in each other, they take a second to check."""
 
 NOTHING = -2
 """Index of an operand that is left out: ``none``. No application has it."""
@@ -51,6 +51,8 @@ class LayerBuilder:
 
     def own(self, name: str, op: str, kind: ValueKind, span: Span) -> None:
         """Begin a value: layers applied from here on belong to it."""
+        if len(self.values) >= MAX_LAYERS:
+            self.too_many(span)
         self.values.append(Value(name, op, kind, span, self.groups))
         self.owner = len(self.values) - 1
 
@@ -221,7 +223,7 @@ class LayerBuilder:
         return [NOTHING if i == NOTHING else indices[i] for i in call.results]
 
     def too_many(self, place: Span) -> None:
-        """Report that the limit of layers is met, once."""
+        """Report that the limit of layers, or of values, is met, once."""
         if not self.is_full:
             self.is_full = True
             self.problems.append(structure.too_many_layers(place, MAX_LAYERS))

@@ -129,11 +129,12 @@ def where(tree: Any, test: Callable[[Any], bool]) -> Condition[Any]:
     return tuple(((tree.decision, frozenset(found)), *case) for condition, found in groups.items() for case in condition)
 
 
-def expand(ask: Callable[[Mapping[Any, int]], Any], context: Condition[Any], limit: int = MAX_ANSWERS) -> Any:
+def expand(ask: Callable[[Mapping[Any, int], int], Any], context: Condition[Any], limit: int = MAX_ANSWERS) -> Any:
     """Ask a question until it is answered, deciding what it depends on.
 
     Args:
-        ask: gives an answer where some decisions are known, or, as `Open`, the decision that the answer depends on.
+        ask: gives an answer where some decisions are known, or, as `Open`, the decision that the answer depends on. It is also
+            given the `Open.at` of where fewer were known, 0 at first.
         context: what holds where the answer is needed; alternatives that contradict it are not asked for.
         limit: most questions.
 
@@ -145,12 +146,12 @@ def expand(ask: Callable[[Mapping[Any, int]], Any], context: Condition[Any], lim
     """
     asked = 0
 
-    def following(known: dict[Any, int]) -> Any:
+    def following(known: dict[Any, int], since: int) -> Any:
         nonlocal asked
         asked += 1
         if asked > limit or len(known) > MAX_DEPENDENCIES:
             raise TooMany
-        answer = ask(known)
+        answer = ask(known, since)
         if not isinstance(answer, Open):
             return answer
         decision = answer.decision
@@ -158,19 +159,24 @@ def expand(ask: Callable[[Mapping[Any, int]], Any], context: Condition[Any], lim
         for at in range(len(decision.texts)):
             more = {**known, decision: at}
             if truth(context, more) is not False:
-                found[at] = following(more)
+                found[at] = following(more, answer.at)
         first = next(iter(found.values()))
         if all(other == first for other in found.values()):
             return first
         return Branch(decision, tuple([found.get(at, first) for at in range(len(decision.texts))]))
 
-    return following({})
+    return following({}, 0)
 
 
 class Open(NamedTuple):
-    """The decision that an answer depends on."""
+    """The decision that an answer depends on.
+
+    Attributes:
+        at: how many of the things that are looked at in turn have no part in the answer, however much more is known.
+    """
 
     decision: Any
+    at: int = 0
 
 
 # ---------------------------------------------------------------------------------------------- values by condition
@@ -218,13 +224,14 @@ def meaning(value: Bound, context: Condition[Any]) -> Any:
     if implies(context, value.cases[0][0]):  # as in a turn of a `repeat` what the turn before it has bound
         return value.cases[0][1]
 
-    def ask(known: Mapping[Any, int]) -> Any:
-        for condition, name in value.cases:
+    def ask(known: Mapping[Any, int], since: int) -> Any:
+        for at in range(since, len(value.cases)):
+            condition, name = value.cases[at]
             state = truth(condition, known)
             if state:
                 return name
             if state is None:
-                return Open(first_open(condition, known))
+                return Open(first_open(condition, known), at)
         return Unbound()
 
     return expand(ask, context)

@@ -28,8 +28,9 @@ MAX_NESTED_HOLES: Final = 50
 """Deepest nesting of holes, choices, and ops and blocks with holes, in each other: a block takes thirteen frames of the
 interpreter's stack."""
 
-MAX_OPERATORS: Final = 200
-"""Most operators and holes of a value that holes decide, those of the `let`s that it reads included."""
+MAX_OPERATORS: Final = 90
+"""Most operators and holes of a value that holes decide, those of the `let`s that it reads included: a sample has it written
+out, in at most `lexer.MAX_NESTING` brackets with those of the bodies around it."""
 
 MAX_RANGE: Final = 10_000
 """Most alternatives of a range."""
@@ -178,7 +179,7 @@ class AttributeElaborator(ABC):
                 word = self.words.get(node.name)
                 node = word if isinstance(word, ast.Node | Slot) else None
             if isinstance(node, ast.Arithmetic | ast.Negative | ast.Group | ast.ChoiceHole | Slot):
-                found += 1
+                found += not isinstance(node, ast.Group)  # a sample has brackets of its own
                 todo += node.alternatives if isinstance(node, ast.ChoiceHole | Slot) else parts_of(node)
         return found > MAX_OPERATORS
 
@@ -224,6 +225,8 @@ class AttributeElaborator(ABC):
             return node if inner is node.operand else ast.Negative(node.span, inner)
         if kind is ast.Group:
             inner = self.attribute(node.inner, everything=everything)
+            if everything:  # no more than what is in it: `let`s that read each other would nest ever deeper
+                return inner
             return node if inner is node.inner else ast.Group(node.span, inner)
         if kind is ast.Call or kind is ast.Chain:  # among the alternatives of a `let`
             return node

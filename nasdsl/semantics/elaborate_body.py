@@ -44,8 +44,8 @@ from nasdsl.semantics.resolved_names import NameTable, SymbolKind
 from nasdsl.semantics.vocabulary import Block, Op
 from nasdsl.syntax import ast
 
-MAX_STATEMENTS: Final = 50_000
-"""Most statements that `repeat` may expand into; about as many are checked in a second."""
+MAX_STATEMENTS: Final = 25_000
+"""Most statements that `repeat` may expand into."""
 
 MAX_FAILED_ROUNDS: Final = 200
 """Rounds of a `repeat` with mistakes, after which the others are left out: they would only repeat the mistakes."""

@@ -98,13 +98,13 @@ class _ChainElaborator:
         """The layer of the fillings in which no other is there."""
         conditions = [step.condition for step in self.steps]
 
-        def ask(known: Mapping[Any, int]) -> bool | Open:
-            for condition in conditions:
-                state = truth(condition, known)
+        def ask(known: Mapping[Any, int], since: int) -> bool | Open:
+            for at in range(since, len(conditions)):
+                state = truth(conditions[at], known)
                 if state:
                     return False
                 if state is None:
-                    return Open(first_open(condition, known))
+                    return Open(first_open(conditions[at], known), at)
             return True
 
         if not conditions:

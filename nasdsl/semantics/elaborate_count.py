@@ -59,7 +59,7 @@ def count(
     is_unknown = False
     before = len(expressions.problems)
 
-    def ask(known: Mapping[Any, int]) -> Any:
+    def ask(known: Mapping[Any, int], _: int) -> Any:
         nonlocal is_unknown
         ends = []
         for value, place in zip(values, (last if first is None else first, last), strict=True):

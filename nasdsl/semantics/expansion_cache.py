@@ -19,7 +19,7 @@ MOST = 1024
 """Most expansions that are kept of one op or block."""
 
 LARGE = 64
-"""Layers from which on those of a call are kept only if there was a call like it already."""
+"""Layers or values from which on those of a call are kept only if there was a call like it already."""
 
 MOST_OF_STATEMENT = 8
 """Most expansions that are kept of one statement."""

@@ -369,7 +369,7 @@ class Inference(SharedInference):
         before, warned = len(self.problems), len(self.warnings)
         body = body_of_block(block, words, self.problems)
         layers = self.layers
-        if len(layers.applications) + max(body.weight, block.weight) > MAX_LAYERS:
+        if layers.is_full or len(layers.applications) + max(body.weight, block.weight) > MAX_LAYERS:
             layers.too_many(call.span)
             return None
         self._block_calls += 1
@@ -385,7 +385,8 @@ class Inference(SharedInference):
         if not block.has_slots and NOTHING not in operands and len(set(operands)) == count:
             key = (tuple(words.items()), *[built[i].feature for i in operands])
             known = block.expansions.find(key)
-            if known is not None and self.depth <= known.depth and first + len(known.steps) <= MAX_LAYERS:
+            is_fit = known is not None and max(first + len(known.steps), first_value + len(known.values)) <= MAX_LAYERS
+            if known is not None and is_fit and self.depth <= known.depth:
                 results = layers.replay_block(known, operands, prefix, inner_groups, site)
         if results is None:
             within = self._is_kept
@@ -396,7 +397,7 @@ class Inference(SharedInference):
             results = self.run_block(body, Frame(scope, words, site, inner_groups), prefix, block.home)
             self._is_kept = within
             if key is not None:
-                is_kept = keeps_large or len(built) - first < LARGE
+                is_kept = keeps_large or max(len(built) - first, len(layers.values) - first_value) < LARGE
                 taken = layers.recorded(is_kept=is_kept)
                 is_right = len(self.problems) == before and len(self.warnings) == warned and not layers.is_full
                 if not is_kept:

@@ -487,13 +487,16 @@ def test_a_path_that_leads_nowhere_is_a_finding_where_it_is_named(tmp_path: Path
         assert reason in problem.message
 
 
-@pytest.mark.parametrize("each", ["k{0} + k{0}", "k{0} + 1", "?(k{0} | 3)", "((k{0}))"])
-def test_lets_that_read_each_other_behind_a_hole(each: str) -> None:
-    """A few are no finding; a thousand are."""
+@pytest.mark.parametrize(
+    ("each", "expected"),
+    [("k{0} + k{0}", {"NAS410"}), ("k{0} + 1", {"NAS410"}), ("?(k{0} | 3)", {"NAS410"}), ("((k{0}))", set())],
+)
+def test_lets_that_read_each_other_behind_a_hole(each: str, expected: set[str]) -> None:
+    """A few are no finding; a thousand are, if they have operators or holes."""
 
     def body(count: int) -> str:
         lets = "".join(f"let k{number + 1} = {each.format(number)} " for number in range(count))
         return f"let k0 = ?(1 | 3) {lets} x = conv(c3, k=3, width=k{count}) output p3 = x"
 
     assert codes(body(3)) == []
-    assert set(codes(body(1000))) == {"NAS410"}
+    assert set(codes(body(1000))) == expected

@@ -354,6 +354,26 @@ def test_a_text_without_a_let_of_the_space_is_not_of_it() -> None:
         space.encode(without)
 
 
+@pytest.mark.parametrize("hole", ["?(1 | 3)", "?(1 | 2) + 1"])
+@pytest.mark.parametrize("let", ["1 + {}", "{} + 1", "(({}))", "1 - (1 - {})", "-(-{})"])
+def test_samples_of_lets_that_read_each_other_can_be_read(let: str, hole: str) -> None:
+    """As many as a space may have: samples have them written out, with brackets of their own."""
+    values = [hole]
+    while len(values) < 150:
+        values.append(let.format(f"d{len(values) - 1}"))
+        lets = " ".join(f"let d{i} = {value}" for i, value in enumerate(values))
+        found = f"{lets} x = c3 repeat d{len(values) - 1} {{ x = relu(x) }} output p3 = x"
+        if len(values) >= 40:
+            if check_source(Source("t", text(found))).architecture is None:
+                break
+            body = found
+    space = loads_space(text(body))
+    for index in range(2):
+        filled = space.decode((index,))
+        assert space.encode(str(filled)) == [index]
+        assert space.load(filled).digest == nasdsl.loads(str(filled)).digest
+
+
 def test_requirements_are_counted_for_each_filling() -> None:
     """Without `at`, at the size and for the backbone that the filling names."""
     small = nasdsl.loads(text("output p3 = c3", head=f"detector(size=64x64, backbone=tiny) {HEAD}")).cost().decoder.macs

@@ -85,10 +85,10 @@ MISPLACED = Code(
 TOO_MANY = Code(
     "NAS410",
     "a decoder that expands beyond the limits",
-    "`repeat` makes at most 50,000 statements, a decoder has at most 125,000 layers and 20,000 holes, and a head's chain "
-    "10,000 layers. Calls nest at most 150 deep, the bodies of ops included, holes, choices, and ops and blocks with holes at "
-    "most 50, and files that use files at most 64. Ops and blocks with holes are expanded for each of their calls, into at "
-    "most 30,000 calls, statements and alternatives.",
+    "`repeat` makes at most 25,000 statements, a decoder has at most 25,000 layers, 25,000 values and 20,000 holes, and a "
+    "head's chain 10,000 layers. Calls nest at most 150 deep, the bodies of ops included, holes, choices, and ops and blocks "
+    "with holes at most 50, and files that use files at most 64. Ops and blocks with holes are expanded for each of their "
+    "calls, into at most 30,000 calls, statements and alternatives.",
     decoder("x = skip(c3)\nrepeat 1000000000 { x = conv_3x3(x) }\noutput p3 = x"),
     decoder("x = skip(c3)\nrepeat 10 { x = conv_3x3(x) }\noutput p3 = x"),
 )
@@ -227,7 +227,7 @@ def circular_merge(span: Span, name: str) -> Diagnostic:
 
 
 def too_many_layers(span: Span, limit: int) -> Diagnostic:
-    return TOO_MANY(span, f"the decoder expands into more than {limit:,} layers", label="the limit is met here")
+    return TOO_MANY(span, f"the decoder expands into more than {limit:,} layers or values", label="the limit is met here")
 
 
 def too_many_statements(span: Span, limit: int, rounds: int) -> Diagnostic:
