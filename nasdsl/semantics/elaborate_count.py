@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import pairwise
@@ -69,7 +70,7 @@ def count(
             decision = _open_decision(value, known)
             if decision is not None:
                 return Open(decision)
-            numbers = {d.number: at for d, at in known.items()}
+            numbers = defaultdict(int, {d.number: at for d, at in known.items()})  # of a hole with one alternative the first
             number = evaluate(fill_value(value, numbers), expressions.words, expressions.problems)
             if isinstance(number, Unknown):
                 is_unknown = True
@@ -125,9 +126,9 @@ def _may_be_counted(expressions: ExpressionElaborator, values: list[Any], place:
 
 
 def _open_decision(value: Any, known: Mapping[Any, int]) -> Decision | None:
-    """The first decision that a value depends on and that is not known."""
+    """The first decision that a value depends on and that is not known. One of a single alternative is none to ask for."""
     if isinstance(value, Slot):
-        index = known.get(value.decision)
+        index = known.get(value.decision, 0 if len(value.alternatives) == 1 else None)
         return value.decision if index is None else _open_decision(value.alternatives[index], known)
     found = (_open_decision(part, known) for part in parts_of(value))
     return next((decision for decision in found if decision is not None), None)

@@ -10,7 +10,7 @@ import pytest
 
 from nasdsl.decoder import check_source
 from nasdsl.diagnostics import Source
-from nasdsl.semantics.conditions import ALWAYS, Branch, Condition, both, holds, implies
+from nasdsl.semantics.conditions import ALWAYS, MAX_DEPENDENCIES, Branch, Condition, both, first_open, holds, implies, truth
 from nasdsl.semantics.elaborate_count import MAX_COUNTS, Count
 from nasdsl.spaces.condition import count_fillings
 
@@ -38,6 +38,26 @@ def test_what_is_implied_holds_wherever_the_first_does(seed: int) -> None:
         if implies(first, second):
             assert all(holds(second, filling) for filling in fillings if holds(first, filling))
     assert seen == {True, False}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_asked_next_may_still_make_a_condition_hold(seed: int) -> None:
+    rng = random.Random(seed)
+    seen = set()
+    for _ in range(200):
+        condition = random_condition(rng)
+        known = {number: rng.randrange(size) for number, size in enumerate(SIZES) if rng.random() < 0.5}
+        state = truth(condition, known)
+        seen.add(state)
+        if state is None:
+            asked = first_open(condition, known)
+            assert asked not in known
+            more = [{**known, asked: at} for at in range(SIZES[asked])]
+            assert any(truth(condition, filled) is not False for filled in more)
+        elif not state:
+            with pytest.raises(ValueError, match="nothing is open"):
+                first_open(condition, known)
+    assert seen == {True, False, None}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -94,7 +114,18 @@ def test_counts_that_are_told_apart(place: str, count: int, codes: list[str]) ->
     hole = f"?(1..{count})"
     fpn = f"repeat {hole} {{ x = relu(x) }}" if place == "repeat" else ""
     step = f"* {hole}" if place == "chain" else ""
+    assert errors(fpn, step) == codes
+
+
+@pytest.mark.parametrize(("first", "others"), [(MAX_COUNTS, 2), (1, MAX_DEPENDENCIES + 1)])
+def test_a_hole_of_one_alternative_tells_no_counts_apart(first: int, others: int) -> None:
+    """However many there are: only the holes that decide something are limited."""
+    lets = f"let k0 = ?(1..{first}) " + " ".join(f"let k{number + 1} = k{number} + ?(1..1)" for number in range(others))
+    assert errors(f"{lets} repeat k{others} {{ x = relu(x) }}") == []
+
+
+def errors(fpn: str, step: str = "") -> list[str]:
     text = (
         f"decoder d {{ input c3 fpn(width=32) {{ x = c3 {fpn} output p3 = x }} head(width=32) {{ skip {step} }} predict fcos }}"
     )
-    assert [problem.code for problem in check_source(Source("t.nas", text)).problems if problem.severity == "error"] == codes
+    return [problem.code for problem in check_source(Source("t.nas", text)).problems if problem.severity == "error"]
