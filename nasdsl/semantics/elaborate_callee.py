@@ -187,9 +187,7 @@ class CalleeElaborator(ReferenceElaborator):
         target = self.named_target(node.callee, span, settings, is_word=is_word)
         if self.names is not None:
             note_call(self, node.callee, node.callee_span, target, settings=node.settings)
-        if not isinstance(target, Target):
-            return target
-        return target._replace(settings=settings if is_read else self.settings_of(target, settings))
+        return _with_settings(target, settings if is_read else self.settings_of(target, settings))
 
     def settings_of(self, target: Target | Slot, settings: tuple[ast.Setting, ...]) -> tuple[ast.Setting, ...]:
         """The attributes of a call."""
@@ -296,3 +294,11 @@ def _results_attributes(target: Any) -> dict[str, str]:
         return {name: op for alternative in target.alternatives for name, op in _results_attributes(alternative).items()}
     callee = target.callee if isinstance(target, Target) else None
     return {callee.results_of: callee.name} if isinstance(callee, Primitive) and callee.results_of else {}
+
+
+def _with_settings(target: Target | Slot, settings: tuple[ast.Setting, ...]) -> Target | Slot:
+    """What is called, with these attributes behind its own; of a slot, each of its alternatives."""
+    if isinstance(target, Slot):
+        alternatives = tuple([_with_settings(alternative, settings) for alternative in target.alternatives])
+        return Slot(target.decision, alternatives, target.span, target.let)
+    return target._replace(settings=target.settings + settings)

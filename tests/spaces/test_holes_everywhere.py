@@ -111,6 +111,7 @@ MEANINGFUL = {
     "a target of merge": "a = c3 b = c4 let k = ?(a | b) merge dangling into k output p3 = conv_1x1(k)",
     "a let of an op of the file": "let k = ?(mine | relu) a = k(c3) output p3 = k(a)",
     "a let of an op with holes": "let k = ?(free | relu) a = k(c3) output p3 = k(a)",
+    "a let of an op, with attributes": "let k = ?(conv_3x3 | conv_1x1(norm=gn)) output p3 = ?(k(act=silu) | relu)(c3)",
     "lets that are computed": "let k = ?(1 | 2) let m = ?(1 | 3) * 2 output p3 = conv(c3, k=3, dilation=k * (m + 1))",
     "a let in rounds": (
         "let k = ?(relu | tanh) repeat t in 1..2 { let k = ?(conv_1x1 | conv_3x3) x[t] = k(c3) } output p3 = sum(x1, k(x2))"
@@ -258,6 +259,15 @@ def test_all_stages_agree_on_every_filling(name: str) -> None:
     assert {space.decode(i).count("output ") for i in fillings} == {MEANINGFUL[name].count("output ")}, "as they are written"
     digests = [agrees(space, indices) for indices in sorted(fillings)]
     assert len(set(digests) - {None}) > 1
+
+
+@pytest.mark.parametrize("let", ["?(conv_1x1 | conv_3x3(norm=gn))", "?(?(conv_1x1 | conv_3x3) | conv_3x3(norm=gn))"])
+def test_attributes_behind_a_let_are_those_of_each_op_that_it_may_mean(let: str) -> None:
+    space = loads_space(text(f"let k = {let} output p3 = ?(k(act=silu) | k)(c3)"))
+    fillings = [space.decode(i) for i in itertools.product(*(range(len(d)) for d in space.domains))]
+    outputs = {filled.partition("output p3 = ")[2].partition(" }")[0] for filled in fillings}
+    calls = {"conv_1x1(c3, act=silu)", "conv_3x3(c3, norm=gn, act=silu)", "conv_1x1(c3)", "conv_3x3(c3, norm=gn)"}
+    assert calls <= outputs
 
 
 DETECTORS = {

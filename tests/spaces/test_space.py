@@ -360,6 +360,18 @@ def test_lets_of_a_file_that_a_section_is_taken_from(tmp_path: Path) -> None:
         nasdsl.loads(text)
 
 
+def test_a_computed_let_of_a_file_that_a_section_is_taken_from(tmp_path: Path) -> None:
+    (tmp_path / "best.nas").write_text(
+        "decoder best { input c3 let n = ?(1 | 2) * 16 fpn(width=n) { output p3 = conv_1x1(c3, width=n + 8) }"
+        " head(width=8) { skip } predict fcos }"
+    )
+    (tmp_path / "space.nas").write_text('decoder s { input c3 fpn from "best.nas" head(width=8) { skip } predict fcos }')
+    space = load_space(tmp_path / "space.nas")
+    fillings = [space.decode([index]) for index in range(2)]
+    assert [nasdsl.loads(filled).lower({"c3": 8}).pyramid_widths for filled in fillings] == [{"p3": 24}, {"p3": 40}]
+    assert [space.encode(filled) for filled in fillings] == [[0], [1]]
+
+
 def test_a_tied_value() -> None:
     """`let k = ?pool` draws a value once."""
     space = loads_space(
