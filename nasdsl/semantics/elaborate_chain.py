@@ -26,7 +26,7 @@ def elaborate_chain(steps: tuple[ast.Step, ...], span: Span, body: ExpressionEla
     made = _ChainElaborator(body)
     for step in steps:
         made.step(step)
-    if not any(step.condition == ALWAYS for step in made.steps):
+    if not made.is_full and not any(step.condition == ALWAYS for step in made.steps):
         made.when_empty(span)
     return tuple(made.steps)
 
@@ -35,7 +35,7 @@ class _ChainElaborator:
     def __init__(self, body: ExpressionElaborator) -> None:
         self.body = body
         self.steps: list[Step] = []
-        self._is_full = False
+        self.is_full = False
 
     def step(self, node: ast.Step) -> None:
         if node.times is None:
@@ -52,15 +52,15 @@ class _ChainElaborator:
             if len(body.condition) > MAX_CASES:
                 body.too_many_dependencies(node.span, "whether the layer is there")
             for _ in turns:
-                if self._is_full or body.context.is_full or len(body.problems) > before:  # a mistake is not one a turn
+                if self.is_full or body.context.is_full or len(body.problems) > before:  # a mistake is not one a turn
                     break
                 self._once(node)
         body.condition = outer
 
     def _once(self, node: ast.Step) -> None:
         if len(self.steps) >= MAX_STEPS:
-            if not self._is_full:
-                self._is_full = True
+            if not self.is_full:
+                self.is_full = True
                 self.body.problems.append(structure.chain_too_long(node.span, MAX_STEPS))
             return
         operation = node.operation

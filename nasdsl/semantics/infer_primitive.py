@@ -200,10 +200,8 @@ class PrimitiveInference(ABC):
                 self.problems.append(types.resize_target(frame.site or value.span, primitives.NONE))
             elif home is not None and not isinstance(word, Unknown):
                 binding = frame.scope.get(word) if isinstance(word, str) else None
-                if binding is None and word is not None:
+                if binding is None and word is not None:  # else it is of a turn that a limit has left out, which is reported
                     self.problems.append(types.level_of_attribute(frame.site or value.span, value.name, str(word)))
-                elif binding is None:
-                    self.unknown_value(value.name, value.span, frame, home)
         if binding is not None and binding.index == NOTHING:
             self.problems.append(holes.no_operands(frame.site or value.span))
         if binding is None or binding.index in (UNFIT, NOTHING):

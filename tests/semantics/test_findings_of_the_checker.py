@@ -9,10 +9,11 @@ from findings import checked, fixed
 
 from nasdsl.decoder import check_source
 from nasdsl.diagnostics import Diagnostic, Source
-from nasdsl.semantics import primitives
+from nasdsl.semantics import builder, elaborate_chain, infer, infer_head, infer_shared, primitives
 from nasdsl.semantics.attributes import Accepts
 from nasdsl.semantics.builder import MAX_LAYERS
 from nasdsl.semantics.conditions import MAX_DEPENDENCIES
+from nasdsl.semantics.elaborate_attribute import MAX_NESTED_HOLES
 from nasdsl.semantics.elaborate_expression import MAX_CALLS
 from nasdsl.semantics.signature import accepted
 from nasdsl.semantics.vocabulary import Op, prelude
@@ -286,6 +287,85 @@ def test_limits_are_where_they_are_said_to_be() -> None:
     assert codes(f"x = skip(c3)\nrepeat {rounds + 10} {{ x = five(x) }}\noutput p3 = x", five) == ["NAS410"]
 
 
+@pytest.mark.parametrize(
+    ("body", "at"),
+    [
+        ("x = c3 repeat 40 { x = relu(x) } output p3 = x", "relu(x)"),
+        ("x = c3 repeat 40 { x = conv_3x3(x) } output p3 = x", "conv_3x3(x)"),
+        ("x = c3 repeat 40 { x = relu(c3) } output p3 = ?(x | c3)", "relu(c3)"),
+        ("x = c3 repeat 5 { x = seven(x) } output p3 = x", "seven(x)"),
+        ("shared f(x) = relu(relu(relu(relu(x)))) x = c3 repeat 9 { x = f(x) } output p3 = x", "f(x)"),
+        ("shared f(x) = relu(relu(relu(relu(x)))) output p3 = f(f(f(f(f(f(f(f(c3))))))))", "f(f(f(f(f(c3)))))"),
+    ],
+)
+def test_too_many_layers_are_one_finding_where_the_limit_is_met(body: str, at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not built any more is no value that is missing."""
+    for module in (builder, infer, infer_shared):
+        monkeypatch.setattr(module, "MAX_LAYERS", 30)
+    before = "block seven(x) -> (y) { y = relu(relu(relu(relu(relu(relu(relu(x))))))) }"
+    (problem,) = found(body, before)
+    assert (problem.code, problem.message) == ("NAS410", "the decoder expands into more than 30 layers")
+    assert problem.span.text == at
+
+
+def test_calls_that_are_too_deep_are_one_finding_of_a_block() -> None:
+    """What its `repeat` does not bind any more is no value that is missing."""
+    deep = f"op deep(x) = {'skip(' * 100}x{')' * 100}\n"
+    block = "block g(x) -> (z) { y = x repeat 3 { y = deep(y) } z = resize(x, to=y) }"
+    for around, expected in ((10, []), (MAX_CALLS - 100, [("NAS410", "g(c3)")])):
+        problems = found(f"output p3 = {'skip(' * around}g(c3){')' * around}", deep + block)
+        assert [(problem.code, problem.span.text) for problem in problems] == expected
+
+
+@pytest.mark.parametrize(
+    ("chain", "at"),
+    [
+        ("relu * 20", ""),
+        ("relu * 21", "relu * 21"),
+        ("relu * 21 -> silu -> tanh", "relu * 21"),
+        ("relu * ?(0 | 10) -> silu * ?(0 | 9)", ""),
+        ("relu * ?(0 | 10) -> silu * ?(0 | 10)", "relu * ?(0 | 10) -> silu * ?(0 | 10)"),  # where none is there, one is put in
+        ("relu * ?(0 | 11) -> silu * ?(0 | 10)", "silu * ?(0 | 10)"),
+        ("?(relu * 21 | tanh)", "relu * 21"),
+    ],
+)
+def test_a_chain_that_is_too_long_is_one_finding(chain: str, at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (elaborate_chain, infer_head):
+        monkeypatch.setattr(module, "MAX_STEPS", 20)
+    problems = checked(text("output p3 = c3").replace("{ conv_3x3 }", f"{{ {chain} }}")).problems
+    expected = [(at, "a chain of more than 20 layers")] if at else []
+    assert [(problem.span.text, problem.message) for problem in problems] == expected
+
+
+TURNS = " ".join("repeat ?(0..1) { x = relu(x) }" for _ in range(MAX_DEPENDENCIES + 1))
+COUNT = " + ".join("?(0 | 1)" for _ in range(8))
+
+
+@pytest.mark.parametrize(
+    ("body", "chain", "what"),
+    [
+        (f"x = c3 {TURNS} output p3 = x", "skip", "what `x` means"),
+        (f"x = c3 {TURNS} output p3 = x output p4 = x", "skip", "what `x` means"),
+        ("output p3 = c3", f"relu * ({COUNT})", "whether the layer is there"),
+        (f"x = c3 repeat {COUNT} {{ x = relu(x) }} output p3 = x", "skip", "whether there is a turn"),
+    ],
+)
+def test_what_too_many_holes_decide_is_one_finding(body: str, chain: str, what: str) -> None:
+    (problem,) = checked(text(body).replace("{ conv_3x3 }", f"{{ {chain} }}")).problems
+    assert (problem.code, problem.message.partition(" depends on")[0]) == ("NAS410", what)
+
+
+def test_a_pool_is_without_what_too_many_holes_decide() -> None:
+    assert codes(f"{TURNS.replace('x = relu(x)', 'x = relu(c3)')} output p3 = ?pool") == []
+
+
+@pytest.mark.parametrize("inner", ["?(c4 | c5)", "sum(?(c4 | c5), ?(c4 | c5))", "drawn(c4)"])
+def test_holes_that_stand_too_deep_in_each_other_are_one_finding(inner: str) -> None:
+    before = "op drawn(x) = ?(relu | tanh)(x)"
+    for depth, expected in ((MAX_NESTED_HOLES - 3, []), (MAX_NESTED_HOLES, ["NAS410"])):
+        assert codes(f"output p3 = {'?(' * depth}{inner}{' | c3)' * depth}", before) == expected
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_circle_of_any_length_is_found(order: int) -> None:
     for length in (1, 2, 3, 250, 1000):
@@ -377,6 +457,11 @@ def test_batch_norm_of_a_pooled_value_in_a_head() -> None:
         ("", f"{POOLED} output p3 = resize(c3, to=x)", "NAS309", "`x` has no resolution"),
         ("", "output p3 = resize(c3, to=17)", "NAS303", "`to=17` of `resize`"),
         ("op f(x) = conv_3x3(x)", "a, b = f(c3) output p3 = a", "NAS310", "`f` gives 1 value for 2 names"),
+        ("op f(x, k=a[1/0]) = conv(x, k=k)", "output p3 = f(c3)", "NAS303", "1 / 0 is no whole number"),
+        ("op f(x, k=3) = ?(conv(x, k=k) | x)", "output p3 = f(c3, kk=3)", "NAS302", "`f` has no attribute `kk`"),
+        ("op f(x) = ?(resize(x, to=n) | x)", "output p3 = f(c4)", "NAS202", "no value is called `n`"),
+        ("op f(x) = add(g(x), h(x))\nop g(x) = f(x)\nop h(x) = f(x)", "output p3 = f(c3)", "NAS207",
+         "`f` calls itself: f -> g -> f"),
     ],
 )  # fmt: skip
 def test_what_an_op_cannot_be_given(before: str, body: str, code: str, message: str) -> None:
@@ -406,6 +491,7 @@ def test_nothing_is_no_place_to_resize_to(before: str, body: str) -> None:
     assert [(d.code, d.message) for d in problems] == [("NAS303", "`to=none` of `resize`")]
 
 
+TWICE = " ".join(f"y{number + 1} = sum(y{number}, y{number});" for number in range(40))
 TWO = "block two(x) -> (a, b) { a = skip(x) b = conv_3x3(x) }"
 
 
@@ -435,6 +521,15 @@ TWO = "block two(x) -> (a, b) { a = skip(x) b = conv_3x3(x) }"
         (TWO, "y = two(c3) output p3 = y", "NAS310", "two", "`two` gives 2 values"),
         (TWO, "shared f(x) = two(x) y = f(c3) output p3 = y", "NAS310", "f", "`f` gives 2 values"),
         ("", "shared f(x) = conv_3x3(x) y = f(c3, c4) output p3 = y", "NAS301", "f(c3, c4)", "`f` is given 2 operands"),
+        ("", "let k = 1/0 output p3 = k(c3)", "NAS303", "1/0", "1 / 0 is no whole number"),
+        ("", "let k = 1/0 output p3 = sum(c3, k)", "NAS303", "1/0", "1 / 0 is no whole number"),
+        ("", "x[((?(1 | 2)))] = c3 output p3 = c3", "NAS503", "?(1 | 2)", "a hole where a name needs its number"),
+        ("", "a, b = ?(c3 | split(c3)) output p3 = c3", "NAS310", "a, b = ?(c3 | split(c3))", "one value for 2 names"),
+        ("", f"output p3 = c3; y0 = conv_3x3(p3); {TWICE} merge dangling into p3", "NAS416", "p3",
+         "`y40` dangles and reads what it would be merged into"),
+        ("", "x = ?(c3 | c9) output p3 = x", "NAS202", "c9", "no value is called `c9`"),
+        ("", "let k = ?(conv_3x3 | relu) output p3 = ?(k(kk=3) | skip)(c3)", "NAS302", "kk",
+         "`conv_3x3` has no attribute `kk`"),
     ],
 )  # fmt: skip
 def test_mistakes_that_are_rare(before: str, body: str, code: str, at: str, message: str) -> None:
