@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from edited_texts import texts, versions
 
-from nasdsl.diagnostics import Span
+from nasdsl.decoder import check_source
+from nasdsl.diagnostics import Source, Span
+from nasdsl.layers import CUSTOM, Cost, CustomLayer, Feature, primitive
 from nasdsl.lsp.analysis import Analysis
 from nasdsl.lsp.settings import Settings
+from nasdsl.semantics import builder, expansion_cache, infer, infer_shared
+from nasdsl.semantics import kept as kept_semantics
 from nasdsl.semantics.files import read_source
 from nasdsl.semantics.kept import KeptText
 from nasdsl.semantics.program import Assign
+from nasdsl.semantics.resolved_names import NameTable
 
 TEXTS = texts()
 
@@ -152,6 +158,81 @@ def test_a_statement_whose_names_mean_something_else(number: int) -> None:
     same((changed, MEANT, changed))
 
 
+READ = """decoder d {
+  input c3, c4
+  let unit = conv_3x3
+  fpn(width=64, norm=bn) {
+    x[1] = conv_3x3(c3)
+    a = unit(c3)
+    b = relu(unit(c4))
+    e = conv_3x3(relu(x[1]))
+    f = x[1]
+    output p3 = add(a, e, f), p4 = b
+  }
+  head(width=64) { conv_3x3 }
+  predict fcos
+}
+"""
+
+OF_READ = (
+    ("let unit = conv_3x3", "let unit = conv_1x1"),
+    ("let unit = conv_3x3", "let unit = ?(conv_1x1 | conv_3x3)"),
+    ("    a = unit", "    let unit = conv_1x1\n    a = unit"),
+    ("x[1] = conv_3x3(c3)", "x[1] = conv_1x1(c3)"),
+    ("x[1] = conv_3x3(c3)", "x[1] = conv_3x3(c4)"),
+    ("x[1] = conv_3x3(c3)", "x[1] = conv_3x3(c3)\n    x1 = c4"),
+    ("    e = ", "    repeat 2 { x[1] = relu(c4) }\n    e = "),
+)
+
+
+@pytest.mark.parametrize("number", range(len(OF_READ)))
+def test_a_name_that_a_let_or_a_number_gives(number: int) -> None:
+    before, after = OF_READ[number]
+    assert before in READ
+    assert analysis(READ).checked.architecture is not None
+    changed = READ.replace(before, after)
+    same((READ, changed, READ, "# above\n" + changed))
+
+
+@pytest.mark.parametrize("text", [MEANT, READ])
+def test_what_is_kept_is_dropped_now_and_then(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_semantics, "_SPARE", 0)
+    monkeypatch.setattr(expansion_cache, "MOST_OF_STATEMENT", 1)
+    changed = [text.replace("conv_3x3(c", f"conv(k={number}, c") for number in (1, 3, 5, 7, 9)]
+    same([*changed, text, text.replace("width=64", "width=32"), text, text.replace("norm=bn", "norm=gn"), text])
+
+
+@pytest.mark.parametrize("turns", [8, 9, 10, 30])
+def test_a_kept_statement_that_is_too_much_for_the_limit_of_layers(turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is reported where it is in a text that is opened anew."""
+    for module in (builder, infer, infer_shared):
+        monkeypatch.setattr(module, "MAX_LAYERS", 60)
+    more = MEANT.replace("    f = ", f"    repeat {turns} {{ w = relu(w) }}\n    f = ")
+    same((MEANT, more, MEANT, more.replace("f = add(sep_3x3(e), ", "f = add(")))
+
+
+def test_a_custom_layer_is_asked_anew_in_each_version() -> None:
+    inferred = []
+
+    @primitive("tracked")
+    @dataclass(frozen=True, slots=True)
+    class Tracked(CustomLayer):
+        def infer(self, inputs: list[Feature]) -> Feature:  # type: ignore[override]
+            inferred.append(inputs[0])
+            return inputs[0]
+
+        def cost(self, inputs: object, out: Feature, area: int) -> Cost:  # type: ignore[override]
+            return Cost()
+
+    try:
+        kept, text = KeptText(), MEANT.replace("t = conv_3x3(c4)", "t = tracked(c4)")
+        for number in (1, 2):
+            assert analysis("#\n" * number + text, kept).checked.architecture is not None
+            assert len(inferred) == number
+    finally:
+        del CUSTOM["tracked"]
+
+
 def test_what_is_kept() -> None:
     """The programs of the statements that did not change, with their layers, wherever they stand."""
     kept = KeptText()
@@ -283,3 +364,28 @@ def test_a_word_that_some_fillings_have_as_a_value() -> None:
     edited = (text, text + "\n", text.replace("k=1", "k=3"), text.replace("e = c4", "f = c4"), text)
     assert all(analysis(each).checked.architecture is not None for each in edited)
     same(edited)
+
+
+@pytest.mark.parametrize("text", [MEANT, DEFINED, READ])
+def test_versions_with_a_table_of_names_and_versions_without(text: str) -> None:
+    """What one without has kept is no reason to leave names out."""
+
+    def entered(table: NameTable) -> Any:
+        found = [(at, o) for (source, at), o in table.occurrences.items() if source.name == "t.nas"]
+        return sorted((at, o.is_definition, [(s.kind, s.name) for s in o.symbols]) for at, o in found)
+
+    kept = KeptText()
+    changed = text.replace("let unit = conv_3x3", "let unit = conv_1x1").replace("let k = 3", "let k = 5")
+    for version, has_table in ((text, False), (changed, False), (changed, True), (text, True), (text, False), (text, True)):
+        table, new = (NameTable(), NameTable()) if has_table else (None, None)
+        checked = check_source(Source("t.nas", version), names=table, kept=kept)
+        expected = check_source(Source("t.nas", version), names=new)
+        assert checked.problems == expected.problems == []
+        assert checked.architecture is not None
+        assert expected.architecture is not None
+        assert [a.layer for a in checked.architecture.fpn.applications] == [
+            a.layer for a in expected.architecture.fpn.applications
+        ]
+        assert (table is None) == (new is None)
+        if table is not None and new is not None:
+            assert entered(table) == entered(new)

@@ -151,6 +151,28 @@ decoder d {{ input c3, c4
     assert at(table, source, "conv_3x3").symbols[0].kind == "op"
 
 
+def test_words_that_are_read_by_way_of_another_name() -> None:
+    """A choice that fills an attribute has its words, a let of a value is that value, and one of an op stays a let."""
+    text = f"""choice norms = gn | none
+choice units = sep_3x3 | conv_1x1
+op pass(x, o=relu) = o(x)
+decoder d {{ input c3, c4
+  let unit = conv_3x3
+  fpn(width=64, adapter=unit) {{
+    a = conv(c3, k=3, norm=?norms)
+    let b = c4
+    let u = ?units
+    c = sum(pass(a, o=?units), b)
+    output p3 = u(c)
+  }}
+  {HEAD}"""
+    source, table = names_of(text)
+    assert [s.kind for s in at(table, source, "gn |").symbols] == ["word"]
+    assert [s.kind for s in at(table, source, "sep_3x3").symbols] == ["op"]
+    assert lines_of(table, at(table, source, "c4", 1)) == [4, 8]
+    assert [(s.kind, s.name) for s in at(table, source, "unit)").symbols] == [("let", "unit")]
+
+
 def test_names_of_used_files_are_theirs(tmp_path: Path) -> None:
     (tmp_path / "ops.nas").write_text("op conv_3x3(x) = conv(x, k=3)\nop two(x) = conv_3x3(conv_3x3(x))\n")
     text = f"""use "ops.nas"
