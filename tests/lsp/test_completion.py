@@ -119,6 +119,7 @@ WORDS_OF_SECTION = ["act", "norm", "width"]
         ("block b(x) -> (‸) {\n y = skip(x)\n u[1] = skip(y) }", ["u1", "y"]),
         ("block b(x) -> (y, ‸) {\n y = skip(x)\n repeat t in 1..2 { n[t] = skip(x) } }", ["n1", "n2", "y"]),
         ("block b(x) -> (‸", []),
+        ("block b(x) -> (y,\n ‸", []),  # behind all that was read of the block
         ("op f(‸", []),
         ("decoder d { require ‸ }", ["count", "dangling", "latency", "macs", "params"]),
         ("decoder d { require latency <= 15ms on ‸ }", ["onnxruntime", "openvino", "torch"]),

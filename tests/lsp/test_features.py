@@ -206,6 +206,10 @@ def test_hover_over_a_value_of_a_block_without_a_decoder(ed: Editor) -> None:
     assert text == "```nas\nb = conv_3x3(a)\n```\n\nIts level and width depend on the call of the block."
 
 
+def test_hover_over_a_value_with_a_mistake_is_its_statement(ed: Editor) -> None:
+    assert hover(ed, HOLES.replace("?mix(x)", "nope(x)"), "y = ") == "```nas\ny = nope(x)\n```"
+
+
 def test_hover_over_a_prediction_that_there_is_not(ed: Editor) -> None:
     assert hover(ed, NAMES.replace("gfl(bins=8)", "glf"), "glf") == ""
 

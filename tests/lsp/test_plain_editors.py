@@ -195,6 +195,16 @@ def test_texts_that_are_not_open_any_more_have_no_findings(monkeypatch: pytest.M
     run(session())
 
 
+def test_a_change_of_a_text_that_is_not_open_shows_no_message() -> None:
+    async def session() -> None:
+        editor = Plain()
+        await editor.begin()
+        await editor.tell("textDocument/didChange", {"textDocument": {"uri": URI, "version": 2}, "contentChanges": []})
+        assert [message.get("method") for message in editor.got if "id" not in message] == []
+
+    run(session())
+
+
 def test_somebody_who_never_pauses_gets_findings_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A further change puts off the check only until the first one has waited for long."""
     monkeypatch.setattr(lsp_server, "QUIET_SECONDS", 0.02)

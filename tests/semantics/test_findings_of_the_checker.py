@@ -550,6 +550,18 @@ def test_an_unknown_backbone(name: str, help: str, fix: str | None) -> None:
     assert (problem.code, problem.help, problem.fix) == ("NAS209", help, fix)
 
 
+@pytest.mark.parametrize("whole", ["use best", "decoder d { input c3 fpn from best head(width=8) { skip } predict fcos }"])
+def test_a_file_is_named_in_quotes(whole: str) -> None:
+    (problem,) = (p for p in checked(whole).problems if p.span.text == "best")
+    assert (problem.code, problem.help, problem.fix) == ("NAS102", 'did you mean `"best"`?', '"best"')
+
+
+@pytest.mark.parametrize("word", ["bax", "boxes"])
+def test_a_mistake_in_an_alternative_of_a_prediction_is_found_beside_others(word: str) -> None:
+    problems = checked(text("output p3 = ?(c3 | conv(c3, k=?(3 | 2)))").replace("=cls", f"=?(cls | {word})")).problems
+    assert [(p.code, p.span.text) for p in problems] == [("NAS303", "2"), ("NAS303", word)]
+
+
 @pytest.mark.parametrize("suffix", ["K", "M", "G"])
 def test_a_suffix_stands_right_behind_its_number(suffix: str) -> None:
     (problem,) = checked(text("output p3 = c3").replace("input", f"require macs <= 5 {suffix} input")).problems

@@ -106,6 +106,17 @@ def test_what_is_kept() -> None:
     assert [a is b for a, b in zip(fpns[0].body, fpns[1].body, strict=True)] == [True, False, True]
 
 
+def test_what_was_kept_of_a_text_that_became_short_is_dropped() -> None:
+    kept = KeptSyntax()
+    long = "decoder d {\n  fpn {\n" + "".join(f"    x{number} = skip(c3)\n" for number in range(20)) + "  }\n}"
+    same(long, kept)
+    tokens = [token for line in kept.lines for token in line.tokens]
+    assert any(map(kept.begins_piece, tokens))
+    same("decoder d { }", kept)
+    assert not any(map(kept.begins_piece, tokens))
+    same(long, kept)
+
+
 def test_a_line_that_is_gone_takes_its_statement_along() -> None:
     """A statement of several lines has the same first and last line, and not the same between: also if only its end moves."""
     kept = KeptSyntax()
