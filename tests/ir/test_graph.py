@@ -10,9 +10,10 @@ import random_decoders
 
 import nasdsl
 from nasdsl.backends.cost import cost
+from nasdsl.diagnostics import DiagnosticError
 from nasdsl.ir import Graph, MissingFeature, VerifyError, verify
 from nasdsl.ir.graph import HeadLayer, Node, Tower
-from nasdsl.layers import UNKNOWN_WIDTH, Add, Factor, Feature, Resize
+from nasdsl.layers import UNKNOWN_WIDTH, Activation, Add, Conv, Factor, Feature, Resize
 
 PUBLISHED = nasdsl.from_nas_fcos(
     [[3, 3, 4, 4, 1], [3, 3, 4, 4, 1], [4, 3, 4, 3, 1], [1, 3, 4, 3, 1], [5, 3, 4, 4, 1], [4, 7, 4, 4, 1], [7, 2, 4, 4, 1]],
@@ -56,6 +57,22 @@ def test_merge_takes_a_coarser_blocks_resolution() -> None:
     added = next(n for n in graph.nodes if isinstance(n.layer, Add))
     assert added.out.level == 5
     assert [n.layer for n in graph.nodes if isinstance(n.layer, Resize)] == [Resize(5)]
+
+
+def test_what_a_merge_reads_twice_is_built_once() -> None:
+    graph = graph_of("output p3 = conv_3x3(c3); z = conv_3x3(c4); w = sum(z, z); merge dangling into p3")
+    verify(graph)
+    assert [node.id for node in graph.nodes if node.value.name == "z"] == ["z.conv", "z.norm", "z.act"]
+    assert [removed.value.name for removed in graph.removed] == ["c5 adapter"]
+
+
+@pytest.mark.parametrize(("call", "function"), [("act(c3)", "silu"), ("act(c3, act=tanh)", "tanh"), ("act(c3, act=none)", "")])
+def test_an_activation_is_that_of_the_section_or_the_one_that_is_named(call: str, function: str) -> None:
+    graph = nasdsl.loads(
+        f"decoder d {{ input c3 fpn(width=8, adapter=none, act=silu) {{ output p3 = {call} }}"
+        " head(width=8) { skip } predict fcos }"
+    ).lower({"c3": 8})
+    assert [node.layer.function for node in graph.nodes if isinstance(node.layer, Activation)] == [function] * bool(function)
 
 
 def test_parallel_operands_keep_their_order() -> None:
@@ -140,6 +157,25 @@ def broken_graphs() -> list[Graph]:
         replace(graph, head=replace(head, predictions=(replace(head.predictions[0], width=3),))),
         replace(graph, head=replace(head, towers=(replace(tower, layers=tower.layers[1:]), *head.towers[1:]))),
     ]
+
+
+def test_verify_of_layers_that_cannot_have_the_same_weights() -> None:
+    graph = graph_of("output p3 = conv_3x3(conv_1x1(c3))")
+    nodes = tuple(n._replace(shared="w") if isinstance(n.layer, Conv) else n for n in graph.nodes)
+    with pytest.raises(VerifyError, match="has the weights w, whose shape is another in a node before it"):
+        verify(replace(graph, nodes=nodes))
+
+
+def test_towers_whose_widths_only_a_backbone_tells_apart() -> None:
+    """An op of several layers in the place of the predictions takes one width."""
+    decoder = nasdsl.loads(
+        "block own(x) -> (y) { a = conv_1x1(x) y = conv_1x1(a) }"
+        " decoder d { input c3 fpn(width=8, adapter=none) { output p3 = c3 }"
+        " head(width=8) { cls: skip box: conv_1x1 } predict fcos(conv=own) }"
+    )
+    assert decoder.lower({"c3": 8}).head.predictions
+    with pytest.raises(DiagnosticError, match="`own` has several layers, and the towers differ in width"):
+        decoder.lower({"c3": 4})
 
 
 def test_verify_of_a_prediction_that_shares_its_weights() -> None:

@@ -15,6 +15,7 @@ from nasdsl.semantics.builder import MAX_LAYERS
 from nasdsl.semantics.conditions import MAX_DEPENDENCIES
 from nasdsl.semantics.elaborate_attribute import MAX_NESTED_HOLES
 from nasdsl.semantics.elaborate_expression import MAX_CALLS
+from nasdsl.semantics.elaborate_reference import MOST_GUESSES
 from nasdsl.semantics.signature import accepted
 from nasdsl.semantics.vocabulary import Op, prelude
 
@@ -528,6 +529,7 @@ TWO = "block two(x) -> (a, b) { a = skip(x) b = conv_3x3(x) }"
         ("", f"output p3 = c3; y0 = conv_3x3(p3); {TWICE} merge dangling into p3", "NAS416", "p3",
          "`y40` dangles and reads what it would be merged into"),
         ("", "x = ?(c3 | c9) output p3 = x", "NAS202", "c9", "no value is called `c9`"),
+        ("", "x[relu], y = split(c3) output p3 = c3", "NAS303", "relu", "`relu` cannot number a name"),
         ("", "let k = ?(conv_3x3 | relu) output p3 = ?(k(kk=3) | skip)(c3)", "NAS302", "kk",
          "`conv_3x3` has no attribute `kk`"),
     ],
@@ -562,11 +564,25 @@ def test_a_mistake_in_an_alternative_of_a_prediction_is_found_beside_others(word
     assert [(p.code, p.span.text) for p in problems] == [("NAS303", "2"), ("NAS303", word)]
 
 
+@pytest.mark.parametrize("chain", ["?s", "?(skip -> ?s)", "?s * 2 -> skip"])
+def test_a_choice_in_a_circle_is_one_finding_in_a_chain(chain: str) -> None:
+    whole = text("output p3 = c3", "choice s = relu -> ?s | skip").replace("{ conv_3x3 }", f"{{ {chain} }}")
+    assert [(p.code, p.message) for p in checked(whole).problems] == [("NAS506", "the choice `s` contains itself")]
+
+
 @pytest.mark.parametrize("suffix", ["K", "M", "G"])
 def test_a_suffix_stands_right_behind_its_number(suffix: str) -> None:
     (problem,) = checked(text("output p3 = c3").replace("input", f"require macs <= 5 {suffix} input")).problems
     assert (problem.code, problem.span.text, problem.fix) == ("NAS102", suffix, None)
     assert problem.help == f"a suffix stands right behind its number: `5{suffix}`"
+
+
+def test_advice_about_a_name_does_not_take_the_known_names_after_many_mistakes() -> None:
+    """To compare many wrong names with many right ones takes long. What is like `none` is told without them."""
+    many = " ".join(f"x{number} = q{number}(c3)" for number in range(MOST_GUESSES))
+    first, last = (found(f"{body} output p3 = non(c3)")[-1] for body in ("", many))
+    assert (first.message, first.help) == ("unknown op `non`", "did you mean `none`?")
+    assert (last.message, last.help.partition(";")[0]) == ("unknown op `non`", "`skip` hands on its operand")
 
 
 def test_an_adapter_that_is_drawn_among_words_is_looked_up_for_each() -> None:

@@ -191,10 +191,15 @@ MEANINGFUL = {
         "a = conv_3x3(c3, width=27) b = conv_1x1(c3, width=27) let k = ?(a | b)"
         " c = deform_conv(?(c3 | sep_3x3(c3)), offset=?(a | b)) output p3 = deform_conv(c, offset=k)"
     ),
+    "offsets that are chosen in two steps": (
+        "a = conv_3x3(c3, width=27) b = conv_1x1(c3, width=27) d = conv(c3, k=5, width=27)"
+        " output p3 = deform_conv(c3, offset=?(a | ?(b | d)))"
+    ),
     "kinds of norm": "output p3 = conv_3x3(c3, norm=?(bn | gn16 | gn1 | ln | none))",
     "ways of resizing": "output p3 = add(c3, resize(?(c4 | c5), to=c3, mode=?(nearest | bilinear | aligned)))",
     "nested alternatives": "output p3 = ?(?(relu | ?(tanh | sigmoid))(c3) | sum(?pool, ?(c3 | free(c4))))",
     "a shared op": "shared f(x) = ?(conv_3x3 | sep_3x3)(x) output p3 = f(c3), p4 = f(f(c4))",
+    "a shared op that may hand on its operand": "shared f(x) = ?(conv_3x3(x) | x) output p3 = f(c3), p4 = f(f(c4))",
     "calls of a shared op": (
         "shared f(x) = conv_3x3(x) a = ?(f | conv_3x3)(c3) output p3 = f(a), p4 = ?(f(c4) | relu(c4)), p5 = ?(f(c5) | c5)"
     ),
@@ -427,6 +432,7 @@ def test_a_section_and_its_adapter() -> None:
 HEADS = {
     "an op of a trunk": "both: ?(conv_3x3 | sep_3x3) -> conv_1x1 cls: conv_3x3 box: ?(conv_3x3 | free)",
     "the length of a trunk, and sharing": "both: conv_3x3 * ?(1..3) cls: conv_1x1 box: conv_3x3 * ?(0..1)",
+    "a block with holes, and with attributes": "cls: free_depth(n=1) -> conv_1x1 box: conv_1x1",
     "a trunk that may be none": "both: ?(conv_3x3 -> sep_3x3 | skip) cls: ?(relu | conv(k=3))",
 }
 
