@@ -59,8 +59,6 @@ def read_source(path: str | Path, *, name: str | None = None) -> Source:
     try:
         with open(path, "rb", opener=open_without_waiting) as file:
             status = os.fstat(file.fileno())
-            if stat.S_ISDIR(status.st_mode):
-                raise IsADirectoryError
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadableFile(f"{printed}: not a plain file")
             if status.st_size > MAX_BYTES:
