@@ -46,8 +46,6 @@ def semantic_tokens(documents: Documents, document: Document, params: SemanticTo
         while line < last and lines.starts[line + 1] <= start:
             line += 1
         end = min(end, lines.ends[line])  # a comment of the language may hold a line end of the protocol
-        if end <= start:
-            continue
         column = lines.length(lines.starts[line], start)
         data += (line - at_line, column - at_column if line == at_line else column, lines.length(start, end))
         data += (_NUMBER_OF[type], modifiers)
