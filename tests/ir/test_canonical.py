@@ -8,6 +8,7 @@ import pytest
 import random_decoders
 
 import nasdsl
+from nasdsl.ir import Graph, matching
 
 ZOO = Path(__file__).parents[2] / "genotypes"
 CASES = [pytest.param(random_decoders.text(s), id=f"free{s}") for s in range(60)]
@@ -133,6 +134,26 @@ def test_parameter_free_twins_are_one() -> None:
     one = nasdsl.loads(template.replace("{}", "x1 = relu(c5)\nx2 = sum(x1, x1)", 1)).digest
     two = nasdsl.loads(template.replace("{}", "x2 = sum(relu(c5), relu(c5))", 1)).digest
     assert one == two
+
+
+@pytest.mark.parametrize(("steps", "is_told_apart"), [(1, True), (10, False)])
+def test_twins_are_paired_by_how_they_are_read_or_by_name(
+    steps: int, is_told_apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What reads them differently is looked for so many layers behind them, and no further."""
+    monkeypatch.setattr(matching, "_MOST_ROUNDS", 4)
+
+    def graph(first: str, second: str) -> Graph:
+        return nasdsl.loads(
+            "op step(x) = pool(x, k=3, stride=1, kind=max)"
+            " decoder d { input c3 fpn(width=8) { a = conv_1x1(c3) b = conv_1x1(c3)"
+            f" x = {first} y = {second} repeat {steps} {{ x = step(x) y = step(y) }} output p3 = sum(tanh(x), sigmoid(y)) }}"
+            " head(width=8) { skip } predict fcos }"
+        ).lower({"c3": 8})
+
+    source, target = graph("a", "b"), graph("b", "a")
+    pairs = matching.match_nodes(source.nodes, target.nodes, source.outputs, target.outputs).pairs
+    assert (pairs["a.conv"], pairs["b.conv"]) == (("b.conv", "a.conv") if is_told_apart else ("a.conv", "b.conv"))
 
 
 TWINS = [

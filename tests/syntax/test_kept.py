@@ -9,6 +9,7 @@ import pytest
 from edited_texts import DAMAGE, texts, versions
 
 from nasdsl.diagnostics import Diagnostic, Source, Span
+from nasdsl.diagnostics.span import Moving
 from nasdsl.syntax import ast
 from nasdsl.syntax.kept import KeptSyntax
 from nasdsl.syntax.lexer import scan
@@ -88,6 +89,16 @@ def test_each_damage_behind_lines(damage: str) -> None:
         same(SHORT[:at] + damage + SHORT[at:], kept)
         same("# above\n" + SHORT[:at] + damage + SHORT[at:], kept)
         same(SHORT[:at] + damage + SHORT[at + 1 :], kept)
+
+
+def test_spans_are_equal_where_they_cover_the_same_characters() -> None:
+    """Whatever they count from; and equal to nothing else."""
+    source = Source("t.nas", "x = c3\ny = c4\n")
+    span, moving = source.span(7, 8), Span(Moving(source, 7), 0, 1)
+    assert span == moving
+    assert len({span, moving}) == 1
+    others = (Span(Moving(source, 7), 1, 2), Source("t.nas", source.text).span(7, 8), None, "y", (7, 8))
+    assert all(span != other and moving != other for other in others)
 
 
 def test_what_is_kept() -> None:
