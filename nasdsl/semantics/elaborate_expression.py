@@ -167,6 +167,11 @@ class ExpressionElaborator(CalleeElaborator):
         """What an alternative of a hole becomes in this position."""
         if is_adapter and isinstance(node, ast.Reference):
             return self.adapter_named(node.name, node.span)
+        if is_adapter and isinstance(node, HOLES):
+            return self.slot(node, position, is_adapter=True)
+        if is_adapter and isinstance(node, ast.Call):  # only a name can stand there in a text without holes
+            self.problems.append(holes.not_a_word(node.span))
+            return unknown_target(node.span)
         if isinstance(node, Missing):
             return unknown_target(node.span) if position == "callee" else node
         if _is_chain(node):

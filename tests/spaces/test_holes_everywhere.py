@@ -525,6 +525,35 @@ def test_predictions(predict: str) -> None:
     assert len(digests) > 1
 
 
+OPS_BY_NAME = ["?(conv_3x3 | conv_1x1)", "?(none | ?(mine | conv_3x3))", "?(conv_1x1 | ?(none | mine))", "?(conv_1x1 | ?named)"]
+"""What chooses an op that an attribute names. The word for no op may stand in a hole in a hole."""
+
+
+@pytest.mark.parametrize("hole", OPS_BY_NAME)
+@pytest.mark.parametrize("attribute", ["adapter", "conv"])
+def test_an_op_that_an_attribute_names(attribute: str, hole: str) -> None:
+    space = loads_space(naming(attribute, hole, "op mine(x) = conv(x, k=1) choice named = none | mine"))
+    fillings = {space.decode(i) for i in itertools.product(*(range(len(d)) for d in space.domains))}
+    assert all(agrees(space, filled.indices) for filled in fillings)
+    chosen = {filled.partition(f"{attribute}=")[2].partition(")")[0] for filled in fillings}
+    assert chosen == set(re.findall(r"\w+", hole.replace("named", "none | mine")))
+
+
+@pytest.mark.parametrize("hole", ["?(conv_3x3(act=silu) | conv_1x1)", "?(conv_1x1 | ?(conv_3x3(act=silu) | none))", "?called"])
+@pytest.mark.parametrize("attribute", ["adapter", "conv"])
+def test_a_call_for_an_op_that_an_attribute_names_is_a_finding(attribute: str, hole: str) -> None:
+    """A text without holes has no place for its attributes there."""
+    (problem,) = check_source(Source("t.nas", naming(attribute, hole, "choice called = none | conv_3x3(act=silu)"))).problems
+    assert (problem.code, problem.span.text) == ("NAS503", "conv_3x3(act=silu)")
+
+
+def naming(attribute: str, value: str, before: str) -> str:
+    named = f"{attribute}={value}"
+    head = HEAD if attribute == "adapter" else HEAD.replace("fcos", f"fcos({named})")
+    fpn = "width=32" + (f", {named}" if attribute == "adapter" else "")
+    return text("output p3 = conv_3x3(c3)", before, fpn=fpn, head=head)
+
+
 @pytest.mark.parametrize("adapter", ["", ", adapter=conv_1x1", ", adapter=none", ", adapter=?(conv_1x1 | none)"])
 @pytest.mark.parametrize("body", ["?(tanh | sigmoid)(x)", "conv(x, k=5, dilation=2)"])
 def test_an_adapter_that_the_file_defines(body: str, adapter: str) -> None:
