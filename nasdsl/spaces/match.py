@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -193,13 +194,20 @@ class _Matcher(ValueMatcher):
     def words(self, wanted: tuple[SetWord, ...], found: tuple[SetWord, ...], place: Span) -> None:
         """The `let`s of a body. Those without holes are in place already, and may be missing."""
         left = list(found)
+        needed = Counter(word.name for word in wanted if _is_needed(word))
+        there = Counter(word.name for word in found)
         for word in wanted:
+            is_needed = _is_needed(word)
+            needed[word.name] -= is_needed
             at = next((i for i, other in enumerate(left) if other.name == word.name), None)
             if at is None:
-                if find_slot(word.value) or word.name in SECTION:
+                if is_needed:
                     raise NoMatch(place)
                 continue
+            if not is_needed and there[word.name] <= needed[word.name]:
+                continue  # what is there of this name are those that hide it
             self.value(word.value, left[at].value, left[at].span)
+            there.subtract(passed.name for passed in left[: at + 1])
             del left[: at + 1]
 
     def statements(self, wanted: tuple[Statement, ...], found: tuple[Statement, ...], place: Span) -> None:
@@ -415,6 +423,11 @@ class _Matcher(ValueMatcher):
 def _is_word(statement: SetWord) -> bool:
     """Whether a text has it, or what is called behind it reads it."""
     return statement.is_written or statement.name in SECTION
+
+
+def _is_needed(statement: SetWord) -> bool:
+    """Whether each filling has it: another one may stand in the place of its name."""
+    return find_slot(statement.value) is not None or statement.name in SECTION
 
 
 def _with_conditions(

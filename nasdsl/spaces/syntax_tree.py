@@ -19,7 +19,6 @@ from nasdsl.semantics.program import (
     Assign,
     Body,
     Call,
-    Decision,
     Merge,
     Nothing,
     Output,
@@ -140,7 +139,7 @@ class _TreeBuilder:
         self._names: set[str] = set()
         self._condition: Condition[int] = ALWAYS
         self._shared: dict[int, str] = {}  # `shared` ops, by identity, to the name they are written under
-        self._lets: dict[str, Decision] = {}  # the hole that a `let` of this name holds, at this place of the text
+        self._lets: dict[str, Slot] = {}  # the hole that a `let` of this name holds, at this place of the text
 
     def tree(self, program: Program) -> Tree:
         for definition in program.passed:
@@ -223,7 +222,7 @@ class _TreeBuilder:
         """The `let` of a hole, or of a word that calls read; others stand in place of their names already."""
         value = statement.value
         if isinstance(value, Slot) and value.let is not None:
-            self._lets[statement.name] = value.decision
+            self._lets[statement.name] = value
         elif statement.is_written:
             self._lets.pop(statement.name, None)
         if not find_slot(value) and statement.name not in primitives.SECTION:
@@ -322,7 +321,8 @@ class _TreeBuilder:
 
     def _is_let(self, slot: Slot) -> bool:
         """Whether the name of the slot's `let` means its hole at this place of the text."""
-        return slot.let is not None and self._lets.get(slot.let) is slot.decision
+        written = None if slot.let is None else self._lets.get(slot.let)
+        return written is not None and written.decision is slot.decision and _means(written, slot)
 
     # ----------------------------------------------------------------------------------------- definitions
 
@@ -417,6 +417,15 @@ class _TreeBuilder:
             made = f"{name}_{number}"
         self._names.add(made)
         return made
+
+
+def _means(written: Any, read: Any) -> bool:
+    """Whether a `let` names what a place that reads it means; a `repeat` may have bound the name to another value."""
+    if isinstance(read, Slot):
+        return isinstance(written, Slot) and all(map(_means, written.alternatives, read.alternatives))
+    if isinstance(read, Ref | ast.Reference):
+        return isinstance(written, ast.Reference) and written.name == read.name
+    return True
 
 
 def _is_plain(slot: Slot) -> bool:

@@ -116,6 +116,19 @@ MEANINGFUL = {
     "a let in rounds": (
         "let k = ?(relu | tanh) repeat t in 1..2 { let k = ?(conv_1x1 | conv_3x3) x[t] = k(c3) } output p3 = sum(x1, k(x2))"
     ),
+    "a let of a value that is bound again": "x = c3 repeat 2 { let v = ?(c3 | x) x = conv_3x3(v) } output p3 = x",
+    "a let of a level that is bound again": (
+        "x = c4 repeat 2 { let v = ?(c3 | x) y = conv_3x3(resize(x, to=v)) x = resize(y, to=c5) } output p3 = conv_1x1(y)"
+    ),
+    "a let that hides one without a hole": (
+        "let k = 3 let j = 3 a = c3 repeat 2 { let k = ?(1 | 3) a = conv(a, k=k) } output p3 = conv(a, k=k, dilation=j)"
+    ),
+    "lets that hide one without a hole in each round": (
+        "a = c3 repeat 2 { let k = 3 b = conv(a, k=k) let k = ?(1 | 3) a = conv(b, k=k) } output p3 = a"
+    ),
+    "a let of the rounds that hides one without a hole": (
+        "let k = 3 a = c3 repeat ?(1..2) { let k = ?(1 | 3) a = conv(a, k=k) } output p3 = conv(a, k=k)"
+    ),
     "a word of the section as the variable of rounds": (
         "repeat width in 31..32 { x[width] = ?(conv_1x1 | conv_3x3)(c3) } output p3 = conv_1x1(concat(x31, x32))"
     ),
@@ -356,6 +369,15 @@ def test_no_hole_is_solved_for_a_number_that_a_text_has_instead_of_it() -> None:
     assert "dilation=3 * 2" in filled
     with pytest.raises(SpaceError, match="`dilation=6`"):
         space.encode(filled.replace("3 * 2", "6"))
+
+
+def test_a_let_without_a_hole_may_be_there_or_not() -> None:
+    space = loads_space(text("let k = 3 a = c3 repeat 2 { let k = ?(1 | 3) a = conv(a, k=k) } output p3 = conv(a, k=5)"))
+    for indices in itertools.product(range(2), repeat=2):
+        filled = space.decode(indices)
+        assert space.encode(filled.replace("a = c3;", "let k = 3; a = c3;")) == space.encode(filled) == list(indices)
+        with pytest.raises(SpaceError, match="not a decoder of t"):
+            space.encode(filled.replace("a = c3;", "let k = 7; a = c3;"))
 
 
 def test_a_text_without_a_let_of_the_space_is_not_of_it() -> None:
