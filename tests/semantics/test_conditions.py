@@ -10,7 +10,8 @@ import pytest
 
 from nasdsl.decoder import check_source
 from nasdsl.diagnostics import Source
-from nasdsl.semantics.conditions import ALWAYS, MAX_DEPENDENCIES, Branch, Condition, both, first_open, holds, implies, truth
+from nasdsl.semantics.conditions import ALWAYS, Branch, Condition, both, first_open, holds, implies, truth
+from nasdsl.semantics.elaborate_attribute import MAX_OPERATORS
 from nasdsl.semantics.elaborate_count import MAX_COUNTS, Count
 from nasdsl.spaces.condition import count_fillings
 
@@ -117,7 +118,7 @@ def test_counts_that_are_told_apart(place: str, count: int, codes: list[str]) ->
     assert errors(fpn, step) == codes
 
 
-@pytest.mark.parametrize(("first", "others"), [(MAX_COUNTS, 2), (1, MAX_DEPENDENCIES + 1)])
+@pytest.mark.parametrize(("first", "others"), [(MAX_COUNTS, 2), (1, MAX_OPERATORS // 2 - 1)])
 def test_a_hole_of_one_alternative_tells_no_counts_apart(first: int, others: int) -> None:
     """However many there are: only the holes that decide something are limited."""
     lets = f"let k0 = ?(1..{first}) " + " ".join(f"let k{number + 1} = k{number} + ?(1..1)" for number in range(others))

@@ -305,7 +305,7 @@ def test_too_many_layers_are_one_finding_where_the_limit_is_met(body: str, at: s
         monkeypatch.setattr(module, "MAX_LAYERS", 30)
     before = "block seven(x) -> (y) { y = relu(relu(relu(relu(relu(relu(relu(x))))))) }"
     (problem,) = found(body, before)
-    assert (problem.code, problem.message) == ("NAS410", "the decoder expands into more than 30 layers")
+    assert (problem.code, problem.message) == ("NAS410", "the decoder expands into more than 30 layers or values")
     assert problem.span.text == at
 
 
