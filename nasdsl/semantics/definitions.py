@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from nasdsl.diagnostics import Diagnostic
 from nasdsl.diagnostics.catalogue import holes
-from nasdsl.diagnostics.catalogue.names import recursive, unbound_result
+from nasdsl.diagnostics.catalogue.names import recursive
 from nasdsl.semantics import primitives
 from nasdsl.semantics.attributes import UNKNOWN, Unknown, Value
 from nasdsl.semantics.builder import MAX_LAYERS, UNFIT
@@ -119,9 +119,6 @@ def _elaborate(definition: Definition, context: Context) -> None:
         definition.lost = lost
         words = _default_words(definition)
         body = elaborate_block(definition, context, words)
-        for result, name in zip(definition.definition.results, body.results, strict=True):
-            if name is None and lost is None and result.name not in body.lost_names:
-                problems.append(unbound_result(result.span, definition.name, result.name))
         definition.bodies[tuple(words.items())] = body
         weight = body.weight
     definition.weight = min(max(1, weight), MAX_LAYERS + 1)

@@ -388,6 +388,9 @@ def elaborate_block(block: Block, context: Context, words: dict[str, Word], cond
         for r in node.results
     ]
     lost = frozenset(r.name for r, found in zip(node.results, read, strict=True) if isinstance(found, Missing))
+    for result, found in zip(node.results, read, strict=True):
+        if found is None and context.lost is None and result.name not in expressions.lost_names:
+            context.problems.append(names.unbound_result(result.span, block.name, result.name))
     results = tuple([None if isinstance(found, Missing) else found for found in read])
     weight = sum(weight_of(s.value) for s in present(statements, None) if isinstance(s, Assign))
     return Body(block.operands, statements, results, weight, lost | expressions.lost_names)

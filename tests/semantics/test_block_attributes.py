@@ -86,6 +86,20 @@ def test_mistakes_in_a_block_that_nothing_calls_are_found() -> None:
     assert codes("output p3 = c3", "block f(x, x=2) -> (y) { y = relu(x) }") == ["NAS206"]
 
 
+@pytest.mark.parametrize("op", ["relu", "?(relu | tanh)"])
+@pytest.mark.parametrize("n", ["0", "?(0 | 1)"])
+def test_a_result_that_a_call_leaves_unbound_is_one_finding_at_the_call(op: str, n: str) -> None:
+    """The block binds it with its defaults: whether a call does is known of the call alone."""
+    block = f"block f(x, n=1) -> (y, z) {{ z = x repeat n {{ y = {op}(x) }} }}"
+    assert codes("a, b = f(c3) output p3 = sum(a, b)", block) == []
+    (found,) = check_source(Source("t.nas", text(f"a, b = f(c3, n={n}) output p3 = sum(a, b)", block))).problems
+    assert found.span.text.startswith("f")
+    assert found.span.start > text("", block).index("decoder")
+    unbound = "`y` is not bound in every filling" if op != "relu" and n != "0" else "the block `f` binds no `y`"
+    assert found.message == unbound
+    assert [span.text for span, _ in found.related][:1] == ["y"]
+
+
 def test_a_text_with_another_body_is_no_filling() -> None:
     """Also where the difference is in what an attribute repeats."""
     block = "block f(x, n=2) -> (y) {{ y = x repeat n {{ y = {}(y) }} }}"
