@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from nasdsl.diagnostics import Span
-from nasdsl.semantics.attributes import UNKNOWN
+from nasdsl.semantics.attributes import UNKNOWN, evaluate
 from nasdsl.semantics.conditions import ALWAYS, Condition, first_open, numbered, truth
 from nasdsl.semantics.elaborate_body import body_of_block, body_of_op
 from nasdsl.semantics.primitives import SECTION
@@ -73,7 +73,7 @@ def _match(space: Program, text: Program, *, are_names_exact: bool) -> list[int]
     if space.fpn is not None and text.fpn is not None:
         matcher.settings(space.fpn.settings, text.fpn.settings, text.fpn.keyword)
         matcher.adapter(space.fpn.adapter, text.fpn.adapter, text.fpn.keyword)
-        matcher.words_here = _section_words(text.fpn, text.fpn.statements)
+        matcher.words_here = _section_words(text.fpn)
         matcher.statements(space.fpn.statements, text.fpn.statements, text.fpn.keyword)
     if space.head is not None and text.head is not None:
         matcher.settings(space.head.settings, text.head.settings, text.head.keyword)
@@ -92,11 +92,10 @@ def _match(space: Program, text: Program, *, are_names_exact: bool) -> list[int]
     return [matcher.known.get(d.number, 0) for d in space.decisions]
 
 
-def _section_words(section: FpnProgram | HeadProgram, statements: tuple[Statement, ...] = ()) -> dict[str, Any]:
-    """What ``width``, ``norm`` and ``act`` mean in a section of a text, where no statement changes them."""
-    changed = {s.name for s in present(statements, None) if isinstance(s, SetWord)}
+def _section_words(section: FpnProgram | HeadProgram) -> dict[str, Any]:
+    """What ``width``, ``norm`` and ``act`` mean in a section of a text, in front of its statements."""
     values = section.values or {}
-    return {name: UNKNOWN if name in changed else values.get(name, UNKNOWN) for name in SECTION}
+    return {name: values.get(name, UNKNOWN) for name in SECTION}
 
 
 class _Pairing:
@@ -218,13 +217,29 @@ class _Matcher(ValueMatcher):
         self.words(tuple(certain), tuple(s for s in written if s.name not in in_turns), place)
         own = [(s, condition) for s, condition in pairs if not isinstance(s, SetWord)]
         rest = [s for s in present(found, None) if not isinstance(s, SetWord)]
-        self.sequence(own, rest, place, _Matcher.statement)
+        words_at = self._words_at(found)
+
+        def compare(matcher: _Matcher, wanted: Statement, found: Statement) -> None:
+            matcher.words_here = words_at[id(found)]
+            matcher.statement(wanted, found)
+
+        self.sequence(own, rest, place, compare)
         if in_turns:  # how many there are is known now, if anything tells it
             there = [
                 s for s, condition in pairs
                 if isinstance(s, SetWord) and s.name in in_turns and _is_word(s) and truth(condition, self.known)
             ]  # fmt: skip
             self.words(tuple(there), tuple(s for s in written if s.name in in_turns), place)
+
+    def _words_at(self, found: tuple[Statement, ...]) -> dict[int, dict[str, Any]]:
+        """What words mean in each statement of a text, by identity: how often a block repeats something may depend on it."""
+        words, words_at = self.words_here, {}
+        for statement in present(found, None):
+            if isinstance(statement, SetWord):
+                words = {**words, statement.name: evaluate(statement.value, words, [])}
+            else:
+                words_at[id(statement)] = words
+        return words_at
 
     def sequence(
         self, wanted: Sequence[tuple[Any, Condition[int]]], found: Sequence[Any], place: Span,

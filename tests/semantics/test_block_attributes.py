@@ -109,3 +109,14 @@ def test_a_text_with_another_body_is_no_filling() -> None:
         space.encode(text("output p3 = f(c3, n=2)", block.format("sep_3x3")))
     with pytest.raises(SpaceError, match="not a decoder"):
         space.encode(text("output p3 = f(c3, n=2)", block.format("conv_3x3").replace("n=2", "n=1")))
+
+
+@pytest.mark.parametrize("inside", ["let width = ?(32 | 64)", "let width = 32 let act = ?(relu | silu)"])
+def test_a_text_with_another_body_is_no_filling_behind_a_let_either(inside: str) -> None:
+    """How often the body is repeated is decided by the width at the call."""
+    block = "block f(x, n=width/16) -> (z) {{ repeat n {{ y = {}(x) }} z = tanh(y) }}"
+    space = loads_space(text(f"{inside} output p3 = conv_1x1(f(c3), width=32)", block.format("conv_3x3")))
+    for index in range(2):
+        assert space.encode(space.decode([index])) == [index]
+        with pytest.raises(SpaceError, match="not a decoder of t: `conv_1x1"):
+            space.encode(space.decode([index]).replace("conv_3x3(x)", "conv_1x1(x)"))

@@ -90,6 +90,8 @@ block given(x, o=mine) -> (y) { y = ?(relu | o)(x) }
 block spread(x, d=4) -> (y) { y = x repeat d in 1..2 { y = ?(relu | conv(k=3, dilation=d))(y) } }
 block tied(x, y) -> (s, t) { shared f(x) = conv_3x3(x) s = f(f(x)) t = f(y) }
 block again(x, n=2, unit=conv_3x3) -> (y) { shared f(x) = unit(x) y = x repeat n { y = f(y) } }
+block turns(x, n=width/16) -> (z) { repeat n { y = conv_1x1(x) } z = tanh(y) }
+block bound_in_turns(x) -> (y) { repeat width/16 { y = conv_1x1(x) } }
 block open(x, y) -> (s, t) { shared f(x) = ?(conv_3x3 | mine)(x) s = f(x) t = f(y) }
 """
 
@@ -140,6 +142,10 @@ MEANINGFUL = {
     "calls of several results": "a, b = ?(one(c3, c4) | two(c4, c3)) output p3 = a, p4 = b",
     "rounds of a block": "a, b = two(c3, c4) repeat 2 { a, b = ?(one | two)(a, b) } output p3 = a, p4 = b",
     "a depth that the width decides": "output p3 = deep(?(c3 | c4))",
+    "a depth that a width in front of the call decides": "let width = ?(16 | 32) output p3 = conv_1x1(turns(c3), width=32)",
+    "a result that is bound in such turns alone": (
+        "let width = ?(16 | 32) x = bound_in_turns(c3) output p3 = conv_1x1(x, width=32)"
+    ),
     "a constant factor": "output p3 = mul(c3, ?(0.1 | 1 | -2))",
     "a factor of a choice": "output p3 = mul(c3, ?factors, ?(c3 | c4))",
     "a range of factors": "let k = ?(1..3) output p3 = add(mul(c3, k), mul(c4, 1.0 / k))",
