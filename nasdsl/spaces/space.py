@@ -287,6 +287,10 @@ class Space:
         Raises:
             SpaceError: none of `attempts` fillings can be built and keeps the requirements.
         """
+        missing = [name for name in self.inputs if name not in self.backbone.out_channels]
+        if missing:  # of every filling, which would say no more than that it cannot be built
+            given = ", ".join(self.backbone.out_channels)
+            raise SpaceError(f"`{self.name}` reads {missing[0]}; the backbone `{self.backbone.name}` gives {given}")
         rng = seed if isinstance(seed, random.Random) else random.Random(seed)
         sizes = [domain.size for domain in self.domains]
         weighted = [domain for domain in self.domains if domain.weights]

@@ -204,6 +204,15 @@ def test_impossible_requirements() -> None:
         space.sample(0, attempts=200)
 
 
+def test_a_feature_that_the_backbone_lacks_is_named_before_anything_is_drawn() -> None:
+    space = loads_space(
+        "decoder t { input c3, c6 fpn(width=32) { output p3 = ?(relu | tanh)(c3) } head(width=32) { conv_3x3 } predict fcos }"
+    )
+    assert space.figures((0,)) is None
+    with pytest.raises(SpaceError, match="^`t` reads c6; the backbone `resnet50` gives c2, c3, c4, c5$"):
+        space.sample(0)
+
+
 @pytest.mark.parametrize("space", spaces())
 def test_legal_tokens(space: Space) -> None:
     """Along a sample every token is legal; a walk over legal tokens ends in a decoder of the space."""
