@@ -15,6 +15,7 @@ from nasdsl.backbones import backbone
 from nasdsl.backends.cost import cost
 from nasdsl.decoder import check_source
 from nasdsl.diagnostics import DiagnosticError, Source
+from nasdsl.semantics import check
 from nasdsl.spaces import Space, SpaceError, loads_space
 
 HEAD = "head(width=32) { conv_3x3 } predict fcos"
@@ -292,6 +293,89 @@ def test_attributes_behind_a_let_are_those_of_each_op_that_it_may_mean(let: str)
     outputs = {filled.partition("output p3 = ")[2].partition(" }")[0] for filled in fillings}
     calls = {"conv_1x1(c3, act=silu)", "conv_3x3(c3, norm=gn, act=silu)", "conv_1x1(c3)", "conv_3x3(c3, norm=gn)"}
     assert calls <= outputs
+
+
+MORE_BLOCKS = """
+block same(x, y) -> (s, t) { s = relu(x) t = tanh(y) }
+block bound_in_rounds(x, n=width/16) -> (y) { repeat n { y = relu(x) } }
+block lone(x) -> (y) { y = relu(x) }
+block three(x, y) -> (s, t, u) { s = relu(x) t = tanh(x) u = tanh(y) }
+op either(x, y) = ?(sum | psum)(x, y)
+op windowed(x, k=3) = sum(conv(x, k=k), ?(relu | tanh)(x))
+"""
+
+UNCHECKED = {
+    "one value for two names": "a, b = ?(same | sum)(c3, c4) output p3 = a, p4 = b",
+    "three values for two names": "a, b = ?(same | three)(c3, c4) output p3 = a, p4 = b",
+    "values of a shared op for two names": ("shared f(x, y) = ?(same | three)(x, y) a, b = f(c3, c4) output p3 = a, p4 = b"),
+    "nothing for two names": "a, b = ?(split | none)(c3) output p3 = conv_1x1(a)",
+    "two values for one name": "output p3 = ?(relu | split)(c3)",
+    "two values for an operand": "output p3 = sum(c3, ?(c4 | split(c3)))",
+    "two values of a block": "output p3 = ?(sum | same)(c3, c4)",
+    "two values of a shared op": "shared f(x, y) = same(x, y) output p3 = ?(sum | f)(c3, c4)",
+    "operands of a block": "output p3 = ?(relu | same)(c3)",
+    "operands of an op with holes": "output p3 = ?(relu | either)(c3), p4 = ?(relu | tanh)(c4)",
+    "operands of a shared op": "shared f(x, y) = sum(x, y) output p3 = ?(relu | f)(c3)",
+    "attributes of a shared op": "shared f(x) = conv_3x3(x) output p3 = ?(conv | f)(c3, k=3)",
+    "attributes of nothing": "output p3 = sum(c4, ?(conv | none)(c3, k=3))",
+    "an attribute that a block lacks": "output p3 = ?(c2f | lone)(c3, n=1)",
+    "an attribute that an op with holes does not take": "output p3 = windowed(c3, k=?(3 | 2)), p4 = ?(relu | tanh)(c4)",
+    "a word for an op": "output p3 = given(c3, o=?(relu | bn))",
+    "a number for an op": "output p3 = c2f(c3, o=?(relu | 3))",
+    "a mistake in a shared op": "let k = ?(1 | 2) shared f(x) = conv(x, k=k) output p3 = f(c3), p4 = f(c4)",
+    "a call for the op of a let": "let k = ?(relu | conv(k=3)) output p3 = k(c3)",
+    "a number that is none": "let n = ?(1 | 2) let m = ?(1 | 2) output p3 = free_depth(c3, k=n / m)",
+    "a count that is none": "output p3 = c2f(c3, n=?(1 | -1))",
+    "a count of the width that is none": (
+        "let width = ?(32 | 24) x = conv_1x1(c3, width=32) output p3 = conv_1x1(turns(x), width=32)"
+    ),
+    "a result of turns that are not there": (
+        "let width = ?(32 | 8) x = conv_1x1(c3, width=32) output p3 = conv_1x1(bound_in_rounds(x), width=32)"
+    ),
+    "the level of what has none": "g = ?(relu | global_pool(kind=avg))(c4) output p3 = conv_1x1(resize(c3, to=g))",
+    "no output": "let d = ?(1 | 0) repeat d { output p3 = c3 }",
+    "a sum of two widths that dangle": "a = conv_1x1(c4, width=?(32 | 64)) output p3 = c3 merge dangling into p3",
+    "a circle of what dangles": "output p3 = c3 b = ?(relu(c3) | relu(p3)) merge dangling into p3",
+    "an adapter of two values": ("output p3 = ?(relu | tanh)(c3)", "width=32, norm=bn, adapter=?(relu | split)", HEAD),
+    "a width of none": ("output p3 = c3", "width=?(32 | 0), norm=bn", HEAD),
+}
+"""Spaces with mistakes in a filling that is not among those which the checker looks at."""
+
+UNCHECKED_HEADS = {
+    "wider than the pyramid": "head(width=?(32 | 64)) { conv_3x3 } predict fcos",
+    "another level": "head(width=32) { ?(conv_3x3 | down) } predict fcos",
+    "two values": "head(width=32) { ?(conv_3x3 | split) } predict fcos",
+    "a kernel": "head(width=32) { conv_3x3 } predict fcos(kernel=?(3 | 2))",
+    "a kernel beside an op": "head(width=32) { conv_3x3 } predict fcos(kernel=3, conv=?(none | sep_3x3))",
+    "an op without a convolution": "head(width=32) { conv_3x3 } predict fcos(conv=?(none | relu))",
+    "an op with groups": "head(width=32) { conv_3x3 } predict fcos(conv=?(none | depthwise))",
+    "an op for towers of two widths": (
+        "head(width=32) { cls: conv_3x3 box: conv(k=3, width=?(32 | 64)) } predict fcos(conv=?(conv_1x1 | sep_3x3))"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", [*UNCHECKED, *UNCHECKED_HEADS])
+def test_a_filling_that_no_check_has_seen_cannot_be_built_or_has_its_figures(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A space may have more alternatives than are checked, and mistakes that two of them make together."""
+    monkeypatch.setattr(check, "MOST_FILLINGS", 1)
+    given = UNCHECKED.get(name, ("output p3 = c3, p4 = c4", "width=32, norm=bn", UNCHECKED_HEADS.get(name, HEAD)))
+    body, fpn, head = (given, "width=32, norm=bn", HEAD) if isinstance(given, str) else given
+    space = loads_space(text(body, BLOCKS + MORE_BLOCKS, fpn, head))
+    digests = {agrees(space, space.decode(i).indices) for i in itertools.product(*(range(len(d)) for d in space.domains))}
+    assert None in digests
+    assert len(digests) > 1
+
+
+def test_a_layer_of_the_head_that_does_not_fit_a_level_of_another_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "output p3 = conv_1x1(c3, width=?(32 | 48)), p4 = conv_1x1(c4, width=64)"
+    head = "head(width=32, norm=bn) { ?(relu | conv(groups=5)) } predict fcos(share=false)"
+    monkeypatch.setattr(check, "MOST_FILLINGS", 1)
+    space = loads_space(text(body, BLOCKS, head=head))
+    digests = [agrees(space, indices) for indices in itertools.product(range(2), repeat=2)]
+    assert [digest is None for digest in digests] == [False, True, False, True]
 
 
 DETECTORS = {

@@ -209,7 +209,7 @@ def test_a_feature_that_the_backbone_lacks_is_named_before_anything_is_drawn() -
         "decoder t { input c3, c6 fpn(width=32) { output p3 = ?(relu | tanh)(c3) } head(width=32) { conv_3x3 } predict fcos }"
     )
     assert space.figures((0,)) is None
-    with pytest.raises(SpaceError, match="^`t` reads c6; the backbone `resnet50` gives c2, c3, c4, c5$"):
+    with pytest.raises(SpaceError, match=r"^`t` reads c6; the backbone `resnet50` gives c2, c3, c4, c5$"):
         space.sample(0)
 
 
