@@ -289,6 +289,8 @@ decoder d {
         ("two_1(x) -> (a, b) { a = skip(x); b = conv_1x1(x)", "two_1(v) -> (a, b) { a = skip(v); b = conv_1x1(v)", "two_1"),
         ("-> (a, b) {", "-> (b, a) {", "b"),
         ("x = f(g(a)", "x = f(g(b)", "b"),
+        ("y = conv_1x1(", "y = ?(conv_1x1 | conv_3x3)(", "?(conv_1x1 | conv_3x3)("),
+        ("y = conv_1x1(concat(t, u, b))", "y = ?(u | t)", "?(u | t)"),
     ],
 )
 def test_encode_says_where_another_decoder_begins_to_differ(old: str, new: str, place: str) -> None:
