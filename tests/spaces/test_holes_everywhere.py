@@ -93,6 +93,7 @@ block tied(x, y) -> (s, t) { shared f(x) = conv_3x3(x) s = f(f(x)) t = f(y) }
 block again(x, n=2, unit=conv_3x3) -> (y) { shared f(x) = unit(x) y = x repeat n { y = f(y) } }
 block turns(x, n=width/16) -> (z) { repeat n { y = conv_1x1(x) } z = tanh(y) }
 block bound_in_turns(x) -> (y) { repeat width/16 { y = conv_1x1(x) } }
+block linked(x) -> (y) { shared sep_3x3(x) = conv_3x3(x) let k = sep_3x3 y = k(k(x)) }
 block open(x, y) -> (s, t) { shared f(x) = ?(conv_3x3 | mine)(x) s = f(x) t = f(y) }
 """
 
@@ -232,6 +233,7 @@ MEANINGFUL = {
         " output p3 = g(c3, c4), p4 = g(c4, f(c5))"
     ),
     "a shared op of a block": "a, b = tied(c3, c4) c, d = ?(tied | two)(a, b) output p3 = c, p4 = d",
+    "a shared op of a block, by way of a let": "output p3 = linked(?(c3 | linked(c3)))",
     "a shared op with holes of a block": "a, b = open(c3, c4) c, d = open(a, b) output p3 = c, p4 = d",
     "a shared op with two results": (
         "shared f(x, y) = ?(two | tied)(x, y) a, b = f(c3, c4) c, d = ?(f | two)(a, b) output p3 = c, p4 = relu(d)"

@@ -228,6 +228,32 @@ def test_legal_tokens(space: Space) -> None:
     assert space.decode(space.encode(" ".join(walked))) != ""
 
 
+COMPUTED = """decoder d {{
+  input c3, c4
+  fpn(width=32, norm=bn) {{ output p3 = conv(c3, k={value}) }}
+  head(width=32) {{ conv_3x3 }}
+  predict fcos
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "begins"),
+    [("-?(-1 | -1 - 2)", {"-", "("}), ("2 * ?(1 | 3 - 1) - 1", {"1", "("}), ("4 - ?(1 | 2 - 1)", {"1", "("})],
+)
+def test_brackets_that_an_alternative_needs_are_legal_tokens(value: str, begins: set[str]) -> None:
+    """As they are printed around what binds less than the sign in front of it."""
+    space = loads_space(COMPUTED.format(value=value))
+    before = tokens_of(value.partition("?")[0])
+    for index in range(2):
+        tokens = tokens_of(space.decode([index]))
+        for place in range(len(tokens)):
+            assert tokens[place] in space.legal(tokens[:place])
+        place = tokens.index("k") + 2 + len(before)
+        assert tokens[place - len(before) : place] == before
+        assert space.legal(tokens[:place]) == begins
+
+
 def test_illegal_prefix() -> None:
     space = load_space(SPACES / "nas_fcos_fpn.nas")
     with pytest.raises(SpaceError, match=r"token 1 is `x`; expected `nas_fcos_fpn_space`"):
