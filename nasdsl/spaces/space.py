@@ -240,8 +240,6 @@ class Space:
             return match(self.program, checked.program)
         except NoMatch as error:
             place = error.span
-            if place.source is not source:
-                raise SpaceError(f"not a decoder of {self.name}: it lacks `{' '.join(place.text.split())[:80]}`") from None
             raise SpaceError(
                 f"not a decoder of {self.name}: `{' '.join(place.text.split())[:80]}` ({place}) cannot stand there"
             ) from None
