@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -190,8 +190,12 @@ class _Matcher(ValueMatcher):
 
     # ------------------------------------------------------------------------------------------ statements
 
-    def words(self, wanted: tuple[SetWord, ...], found: tuple[SetWord, ...], place: Span) -> None:
-        """The `let`s of a body. Those without holes are in place already, and may be missing."""
+    def words(self, wanted: tuple[SetWord, ...], found: tuple[SetWord, ...], place: Span, shared: Collection[str] = ()) -> None:
+        """The `let`s of a body. Those without holes are in place already, and may be missing.
+
+        Args:
+            shared: names of `shared` ops of the body, which texts may have by other names.
+        """
         left = list(found)
         needed = Counter(word.name for word in wanted if _is_needed(word))
         there = Counter(word.name for word in found)
@@ -205,7 +209,8 @@ class _Matcher(ValueMatcher):
                 continue
             if not is_needed and there[word.name] <= needed[word.name]:
                 continue  # what is there of this name are those that hide it
-            self.value(word.value, left[at].value, left[at].span)
+            if not isinstance(word.value, ast.Reference) or word.value.name not in shared:
+                self.value(word.value, left[at].value, left[at].span)
             there.subtract(passed.name for passed in left[: at + 1])
             del left[: at + 1]
 
@@ -214,7 +219,8 @@ class _Matcher(ValueMatcher):
         written = [s for s in present(found, None) if isinstance(s, SetWord) and _is_word(s)]
         in_turns = {s.name for s, condition in pairs if isinstance(s, SetWord) and condition != ALWAYS}
         certain = [s for s, _ in pairs if isinstance(s, SetWord) and _is_word(s) and s.name not in in_turns]
-        self.words(tuple(certain), tuple(s for s in written if s.name not in in_turns), place)
+        shared = {s.op.name for s, _ in pairs if isinstance(s, Shared)}
+        self.words(tuple(certain), tuple(s for s in written if s.name not in in_turns), place, shared)
         own = [(s, condition) for s, condition in pairs if not isinstance(s, SetWord)]
         rest = [s for s in present(found, None) if not isinstance(s, SetWord)]
         words_at = self._words_at(found)
@@ -229,7 +235,7 @@ class _Matcher(ValueMatcher):
                 s for s, condition in pairs
                 if isinstance(s, SetWord) and s.name in in_turns and _is_word(s) and truth(condition, self.known)
             ]  # fmt: skip
-            self.words(tuple(there), tuple(s for s in written if s.name in in_turns), place)
+            self.words(tuple(there), tuple(s for s in written if s.name in in_turns), place, shared)
 
     def _words_at(self, found: tuple[Statement, ...]) -> dict[int, dict[str, Any]]:
         """What words mean in each statement of a text, by identity: how often a block repeats something may depend on it."""
