@@ -204,6 +204,17 @@ def test_impossible_requirements() -> None:
         space.sample(0, attempts=200)
 
 
+def test_a_space_of_which_nothing_can_be_built() -> None:
+    space = loads_space(
+        "decoder t { input c3, c4 fpn(width=32) { a = conv_1x1(c3, width=?(32 | 64)) b = conv_1x1(c4, width=?(16 | 128))"
+        " output p3 = add(a, b) } head(width=32) { conv_3x3 } predict fcos }"
+    )
+    with pytest.raises(
+        SpaceError, match=r"^none of 30 samples of t can be built and .* requirements; the last cannot be built$"
+    ):
+        space.sample(0, attempts=30)
+
+
 def test_a_feature_that_the_backbone_lacks_is_named_before_anything_is_drawn() -> None:
     space = loads_space(
         "decoder t { input c3, c6 fpn(width=32) { output p3 = ?(relu | tanh)(c3) } head(width=32) { conv_3x3 } predict fcos }"
