@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from nasdsl.grammar_export import gbnf, lark, llguidance
+from nasdsl.grammar_export.ebnf import GrammarError
 from nasdsl.grammar_export.expressions import Expression, Gap, Literal, Rule, optional, sequence
 from nasdsl.grammar_export.filling import FillingRules, TooManyRules, conditions_in
 from nasdsl.grammar_export.language import header
@@ -40,6 +41,9 @@ def space_grammar(space: Space, format: str, layout: str = "line") -> str:
         format: one of `nasdsl.grammar_export.FORMATS`.
         layout: ``line``, as `Space.decode` prints; or ``free``, with any white space and comments, and ``;`` or a new line
             between statements.
+
+    Raises:
+        GrammarError: it would be too large.
     """
     rules, not_said = space_rules(space, is_one_line=layout == "line")
     first = Rule("filling")
@@ -66,7 +70,11 @@ def space_grammar(space: Space, format: str, layout: str = "line") -> str:
 
 
 def space_rules(space: Space, *, is_one_line: bool = True) -> tuple[dict[str, Expression], list[str]]:
-    """The rules of a space, over characters and gaps, the first of which is ``root``; and what they do not say, a line each."""
+    """The rules of a space, over characters and gaps, the first of which is ``root``; and what they do not say, a line each.
+
+    Raises:
+        GrammarError: there would be too many.
+    """
     items = items_of(space.tree)
     names = {d.index: d.name or ("number" if d.kind == "range" else "hole") for d in space.domains}
     definitions = frozenset(
@@ -81,7 +89,7 @@ def space_rules(space: Space, *, is_one_line: bool = True) -> tuple[dict[str, Ex
         except TooManyRules:
             continue
         return rules, _not_said(space, items, free, ties)
-    raise ValueError(f"the grammar of {space.name} would be too large")
+    raise GrammarError(f"the grammar of {space.name} would be too large")
 
 
 def _not_said(space: Space, items: tuple[Item, ...], free: frozenset[Condition[int]], ties: bool) -> list[str]:

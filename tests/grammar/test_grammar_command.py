@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from nasdsl.cli import cli
-from nasdsl.grammar_export import FORMATS, language_grammar, space_grammar
+from nasdsl.grammar_export import FORMATS, filling, language_grammar, space_grammar
 from nasdsl.spaces import load_space
 
 
@@ -35,3 +35,10 @@ def test_what_is_no_space(tmp_path: Path) -> None:
     wrong = CliRunner().invoke(cli, ["grammar", str(tmp_path / "wrong.nas")])
     assert wrong.exit_code == 1
     assert "NAS103" in wrong.stderr
+
+
+def test_a_space_whose_grammar_would_be_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "_MAX_ALTERNATIVES", 3)
+    result = CliRunner().invoke(cli, ["grammar", "zoo:nas_fcos_head"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "nasdsl: the grammar of nas_fcos_head_space would be too large\n"
