@@ -26,6 +26,7 @@ EVERYWHERE = {**{name: text(body, BLOCKS) for name, body in MEANINGFUL.items()},
 OFTEN = {
     "one let, fpn and head", "nested repeats", "a choice among chains, twice", "a let of an op with holes", "numbered names",
     "blocks with attributes as alternatives", "calls of a shared op", "lets that are computed",
+    "a count of nested alternatives",
 }  # fmt: skip
 """What is compared each time; the long tests compare all."""
 
@@ -98,6 +99,18 @@ def test_lark_reads_the_grammar_of_a_space(layout: str) -> None:
     filled = space.sample(0)
     assert accepts(filled)
     assert not accepts(filled.replace("c3", "c5"))
+
+
+def test_lark_reads_a_free_layout() -> None:
+    space = loads_space(
+        "decoder t { input c3 fpn(width=8) { output p3 = ?(relu | tanh)(c3) } head(width=8) { conv_3x3 } predict fcos }"
+    )
+    accepts = lark_accepts(space_grammar(space, "lark", "free"), parser="earley", lexer="dynamic", start="root")
+    filled = space.decode([0])
+    assert accepts(filled)
+    assert accepts(filled.replace("{", "{ # here\n").replace(";", "\n"))
+    assert not accepts(filled.replace("decoder t", "decodert"))
+    assert not accepts(filled.replace("relu", "silu"))
 
 
 def test_a_free_layout_has_any_white_space() -> None:

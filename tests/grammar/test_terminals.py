@@ -11,9 +11,22 @@ from parse_tools import tokens
 from nasdsl.diagnostics import Source
 from nasdsl.grammar_export import GrammarError
 from nasdsl.grammar_export.ebnf import WORD, _Reader, language_rules
-from nasdsl.grammar_export.expressions import Choice, Expression, Optional, Repeat, Rule, Sequence, Terminal
+from nasdsl.grammar_export.expressions import (
+    EMPTY,
+    Choice,
+    Expression,
+    Optional,
+    Repeat,
+    Rule,
+    Sequence,
+    Terminal,
+    choice,
+    optional,
+)
+from nasdsl.grammar_export.gaps import with_gaps
 from nasdsl.grammar_export.patterns import (
     Characters,
+    escape,
     has_false_start,
     parse_pattern,
     without_lookahead,
@@ -109,12 +122,35 @@ def test_a_pattern_beyond_the_subset_is_an_error(pattern: str, message: str) -> 
     ("rule", "message"),
     [
         ("NAME %", "cannot read '%'"), ("NAME ) NAME", "`)` does not fit"), ("(NAME", "`)` is missing"),
-        ("[NAME | NUMBER", "`]` is missing"), ("*", "`*` does not fit"),
+        ("[NAME | NUMBER", "`]` is missing"), ("*", "`*` does not fit"), ("NAME ? ?", "`?` does not fit"),
     ],
 )  # fmt: skip
 def test_a_rule_that_cannot_be_read_is_an_error(rule: str, message: str) -> None:
     with pytest.raises(GrammarError, match=re.escape(f"rule own of nas.lark: {message}")):
         _Reader("own", rule).alternatives()
+
+
+def test_parts_of_a_rule_may_be_left_out_or_repeated() -> None:
+    ((expression, _),) = _Reader("own", "[NAME] NUMBER? STRING+ own*").alternatives()
+    name, number, string = Terminal("NAME"), Terminal("NUMBER"), Terminal("STRING")
+    assert expression == Sequence((Optional(name), Optional(number), Repeat(string, 1), Repeat(Rule("own"))))
+
+
+def test_what_is_optional_twice_is_optional_once() -> None:
+    a, b = Terminal("NAME"), Terminal("NUMBER")
+    assert optional(EMPTY) == choice([EMPTY, EMPTY]) == EMPTY
+    assert optional(Optional(a)) == choice([a, EMPTY]) == Optional(a)
+    assert optional(Sequence((a, Repeat(a)))) == Repeat(a)
+    assert optional(Sequence((b, Repeat(a)))) == Optional(Sequence((b, Repeat(a))))
+
+
+def test_rules_that_may_be_empty_have_no_gaps() -> None:
+    name = Terminal("NAME")
+    assert with_gaps({"own": name}, is_word, "own") == {"own": name}
+    with pytest.raises(GrammarError, match="the rule own has no text"):
+        with_gaps({"own": Choice(())}, is_word, "own")
+    with pytest.raises(GrammarError, match="the rule other may be empty"):
+        with_gaps({"own": Sequence((name, Rule("other"))), "other": Optional(name)}, is_word, "own")
 
 
 def test_lookaheads_stand_at_the_end() -> None:
@@ -132,3 +168,10 @@ def test_classes_without_characters() -> None:
     letters = Characters(((ord("a"), ord("e")), (ord("x"), ord("x"))))
     assert write_pattern(letters.without("cx")) == "[a-bd-e]"
     assert write_pattern(letters.without("ae")) == "[b-dx]"
+    assert write_pattern(Characters(letters.ranges, is_negated=True).without("zf")) == "[^a-exfz]"
+
+
+def test_a_character_that_formats_write_differently_is_an_error() -> None:
+    assert escape("\u00e9", "") == "\\xE9"
+    with pytest.raises(GrammarError, match="the character '\u03c0', which the formats write differently"):
+        escape("\u03c0", "")

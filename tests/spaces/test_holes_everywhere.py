@@ -101,6 +101,7 @@ MEANINGFUL = {
     "the count of a repeat": "a = c3 repeat ?(1..3) { a = conv_3x3(a) } output p3 = a",
     "a let that is a count": "let d = ?(0..3) a = c3 repeat d { a = conv_3x3(a) } output p3 = a",
     "a let that is the beginning of a range": "let d = ?(1..4) a = c3 repeat t in d..4 { a = relu(a) } output p3 = a",
+    "a count of nested alternatives": "let d = ?(1 | ?(2 | 3)) a = c3 repeat d { a = conv_1x1(a) } output p3 = a",
     "a let of a let": "let d = ?(1..4) let e = d a = c3 repeat e { a = conv_3x3(a) } output p3 = a",
     "a count that is computed": "let d = ?(1..3) let e = d + 1 a = c3 repeat e * 2 { a = conv_1x1(a) } output p3 = a",
     "what the first of several turns binds": (
