@@ -76,7 +76,7 @@ class OptunaProblem:
         def choose(at: int) -> int:
             name, distribution = self.names[at], self.distributions[self.names[at]]
             if isinstance(distribution, self._optuna.distributions.IntDistribution):
-                value = trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step)
+                value = trial.suggest_int(name, distribution.low, distribution.high)
                 return self._index(at, value)
             return self._index(at, trial.suggest_categorical(name, distribution.choices))
 
@@ -138,13 +138,10 @@ class OptunaProblem:
         )
 
     def _distribution(self, at: int) -> Any:
-        """An integer for a range with even steps, else a categorical."""
+        """An integer for a range, else a categorical."""
         domain, distributions = self.space.domains[at], self._optuna.distributions
         if domain.kind == "range" and domain.size > 1:
-            numbers = [int(text) for text in domain.alternatives]
-            step = numbers[1] - numbers[0]
-            if step > 0 and numbers == list(range(numbers[0], numbers[-1] + 1, step)):
-                return distributions.IntDistribution(numbers[0], numbers[-1], step=step)
+            return distributions.IntDistribution(int(domain.alternatives[0]), int(domain.alternatives[-1]))
         return distributions.CategoricalDistribution(self._choices[at])
 
     def _value(self, at: int, index: int) -> Any:
