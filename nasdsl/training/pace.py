@@ -265,4 +265,5 @@ class Announcement:
         if remaining:
             also = f" and {evaluations} evaluation{'s' * (evaluations > 1)}" if evaluations else ""
             end = time.strftime("%H:%M", time.localtime(time.time() + seconds))
-            self._logger.info(f"about {about_duration(seconds)} for {remaining} more steps{also}, until {end}")
+            steps = f"{remaining} more step{'s' * (remaining > 1)}"
+            self._logger.info(f"about {about_duration(seconds)} for {steps}{also}, until {end}")

@@ -105,6 +105,7 @@ def test_halving_by_hand() -> None:
     assert StoppingRule("halving", warmup=3, reduction_factor=3).thresholds(LossStatistics(samples)) == {10: 3, 30: 1}
     assert set(StoppingRule("halving", warmup=3, min_resource=12).thresholds(LossStatistics(samples))) == {20, 30}
     assert StoppingRule("halving", warmup=1, min_resource=31).thresholds(LossStatistics(samples)) == {}
+    assert StoppingRule("halving", warmup=1).thresholds(LossStatistics([curve_of(), curve_of()])) == {}  # they have no losses
     assert StoppingRule("halving", warmup=1).thresholds(LossStatistics([LossCurve({0: 3.0, 1: 2.0}, True)])) == {1: 2.0}
 
 

@@ -159,6 +159,20 @@ def test_optuna_does_not_evaluate_what_breaks_a_requirement(optuna: Any, bounded
     assert complete[0].user_attrs["losses"] == {"cls": 0.5}
 
 
+def test_before_optuna_5_constraints_are_attributes_of_a_trial(optuna: Any, bounded: Space) -> None:
+    """Its trials have no `set_constraint`."""
+
+    class Trial:
+        def __init__(self, trial: Any) -> None:
+            self.suggest_int, self.suggest_categorical = trial.suggest_int, trial.suggest_categorical
+            self.set_user_attr = trial.set_user_attr
+
+    problem, study = OptunaProblem(bounded, length), study_of(optuna)
+    study.optimize(lambda trial: problem(Trial(trial)), 10)
+    assert {trial.state.name for trial in study.trials} == {"COMPLETE", "PRUNED"}
+    assert all((problem.constraints(t)[0] > 0) == (t.state.name == "PRUNED") for t in study.trials)
+
+
 @pytest.mark.parametrize("reward", [None, float("nan")])
 def test_optuna_prunes_what_has_no_reward(optuna: Any, reward: float | None) -> None:
     study = study_of(optuna)

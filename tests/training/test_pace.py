@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -95,6 +96,25 @@ def test_resuming_keeps_the_number_of_steps(out: Path) -> None:
     train(small(), SHAPES, recipe(), out.parent / "other", quiet=True)
     with pytest.raises(RunError, match="was started without --minutes"):
         train(small(), SHAPES, recipe(), out.parent / "other", minutes=1, resume=True, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("total", "said"), [(4, []), (5, ["about 5 s for 1 more step, until"]), (104, ["about 2 min for 100 more steps and 2 ev"])]
+)
+def test_after_a_few_steps_is_said_how_long_the_rest_takes(
+    total: int, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, and not behind the last step."""
+    clock, messages = FakeClock(monkeypatch), list[str]()
+    trainer: Any = SimpleNamespace(step=0, total=total, recipe=recipe(), synchronize=lambda: None)
+    validator: Any = SimpleNamespace(remaining=lambda step: 2 * (total > 5), seconds_left=lambda step, pace: 0.0)
+    logger: Any = SimpleNamespace(info=messages.append)
+    announcement = pace.Announcement(trainer, validator, logger)
+    for _ in range(total):
+        clock.now += 1
+        trainer.step += 1
+        announcement.after_step()
+    assert [message[: len(words)] for message, words in zip(messages, said, strict=True)] == said
 
 
 def test_of_a_long_evaluation_the_first_batches_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:

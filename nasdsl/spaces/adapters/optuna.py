@@ -147,7 +147,7 @@ class OptunaProblem:
     def _value(self, at: int, index: int) -> Any:
         distribution = self.distributions[self.names[at]]
         if isinstance(distribution, self._optuna.distributions.IntDistribution):
-            return distribution.low + index * distribution.step
+            return distribution.low + index
         return self._choices[at][index]
 
     def _index(self, at: int, value: Any) -> int:
