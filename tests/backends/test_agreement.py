@@ -32,12 +32,27 @@ STRIDED = """decoder strided {
 """Strided outputs, which have their own initialization: one with a bias, one without."""
 
 
+RARE = {
+    "a strided output without a bias": "output p3 = c3, p4 = conv(c3, k=3, stride=2, norm=bn)",
+    "a pixel shuffle": "output p4 = conv_1x1(pixel_shuffle(conv_1x1(c5, width=64)))",
+    "a pooled map in a concatenation": "output p4 = conv_1x1(concat(global_pool(c3, kind=avg), c4))",
+    "levels inside of a layer of the head": "output p3 = c3, p4 = c4",
+}
+
+
+def rare(body: str) -> str:
+    return (
+        f"op bounce(x) = up_conv(conv_3x3(up_conv(down(down(x))))) decoder d {{ input c3, c4, c5 fpn(width=32, norm=bn) {{ {body} }}"
+        " head(width=32) { bounce -> relu } predict fcos }"
+    )
+
+
 def texts() -> list[Any]:
     zoo = [pytest.param(path.read_text(), id=path.stem, marks=marks(path.stem)) for path in ZOO]
     seeds = [(seed, [pytest.mark.long] if seed >= 10 else []) for seed in range(150)]  # the default ones take seconds
     paper = [pytest.param(random_decoders.paper_text(seed), id=f"paper{seed}", marks=marks) for seed, marks in seeds]
     free = [pytest.param(random_decoders.text(seed), id=f"free{seed}", marks=marks) for seed, marks in seeds]
-    return [*zoo, *paper, *free, pytest.param(STRIDED, id="strided")]
+    return [*zoo, *paper, *free, pytest.param(STRIDED, id="strided"), *(pytest.param(rare(RARE[n]), id=n) for n in RARE)]
 
 
 @pytest.mark.parametrize("text", texts())

@@ -166,6 +166,13 @@ def test_onnx_layers(expression: str) -> None:
     check(module, session(onnx_backend.onnx_model(module).SerializeToString()))
 
 
+def test_onnx_sizes_inside_of_a_layer_of_the_head() -> None:
+    """It is given the sizes of its own maps, each level the half of the one before it, rounded up."""
+    text = simple("output p3 = c3, p4 = c4", "op bounce(x) = up_conv(conv_3x3(up_conv(down(down(x)))))")
+    module = built(text.replace("{ conv_3x3 }", "{ bounce }").replace("norm=gn", "norm=bn"))
+    check(module, session(onnx_backend.onnx_model(module).SerializeToString()), [*SIZES, ((8, 9), 1)])
+
+
 def _zero_offsets(right: Any) -> Any:
     return lambda writer, layer, x, size, offset, axis: right(
         writer, layer, x, size, writer.op("Mul", offset, writer.number(0)), axis
