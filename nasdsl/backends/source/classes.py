@@ -220,10 +220,5 @@ def _tower(name: str, layers: Sequence[HeadLayer]) -> list[str]:
         lines += _sizes_at(layer.nodes)
         writer = StatementWriter(layer.nodes, [layer.result], partial(_module, layer), {"x": "x"})
         lines += [f"        {line}" for line in writer.lines if not line.startswith("#")]
-        last = writer.lines[-1]
-        bound = writer.text[layer.result]
-        if last.startswith(f"{bound} = "):
-            lines[-1] = f"        x = {last[len(bound) + 3 :]}"
-        else:
-            lines.append(f"        x = {bound}")
+        lines[-1] = f"        x = {writer.lines[-1].partition(' = ')[2]}"
     return [*lines, "        return x"]
