@@ -42,7 +42,8 @@ RARE = {
 
 def rare(body: str) -> str:
     return (
-        f"op bounce(x) = up_conv(conv_3x3(up_conv(down(down(x))))) decoder d {{ input c3, c4, c5 fpn(width=32, norm=bn) {{ {body} }}"
+        "op bounce(x) = up_conv(conv_3x3(up_conv(down(down(x)))))"
+        f" decoder d {{ input c3, c4, c5 fpn(width=32, norm=bn) {{ {body} }}"
         " head(width=32) { bounce -> relu } predict fcos }"
     )
 

@@ -169,7 +169,7 @@ def test_onnx_layers(expression: str) -> None:
 def test_onnx_sizes_inside_of_a_layer_of_the_head() -> None:
     """It is given the sizes of its own maps, each level the half of the one before it, rounded up."""
     text = simple("output p3 = c3, p4 = c4", "op bounce(x) = up_conv(conv_3x3(up_conv(down(down(x)))))")
-    module = built(text.replace("{ conv_3x3 }", "{ bounce }").replace("norm=gn", "norm=bn"))
+    module = built(text.replace("{ conv_3x3 }", "{ bounce }").replace("norm=gn", "norm=gn1"))
     check(module, session(onnx_backend.onnx_model(module).SerializeToString()), [*SIZES, ((8, 9), 1)])
 
 
