@@ -135,6 +135,15 @@ def test_a_statement_that_calls_a_block_is_one_box() -> None:
     assert boxes["t"].note == "5 values"
 
 
+def test_a_level_that_only_a_group_has_is_no_lane() -> None:
+    block = "block inner(x) -> (y) { a = down(x) b = relu(a) y = add(x, resize(b, to=x)) }\n"
+    whole = drawn(block + NECK.replace("output p5 = twice(c5)", "f = inner(c5)\n    output p5 = f"))
+    assert [lane.level for lane in whole.lanes] == [6, 5, 4, 3]
+    folding = fold(whole, lambda _: False)
+    assert [lane.level for lane in folding.diagram.lanes if lane.level != SEVERAL_LEVELS] == [5, 4, 3]
+    check(whole, folding)
+
+
 @pytest.mark.parametrize("name", ["nas_fpn", "bifpn"])
 def test_wide_decoders_are_folded_by_default(name: str) -> None:
     graph, table = lowered(TEXTS[name])

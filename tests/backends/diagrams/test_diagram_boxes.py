@@ -123,6 +123,14 @@ def test_a_value_that_is_a_resize_stays_a_box() -> None:
     assert arrows["r", "output p3"] == ""
 
 
+def test_an_output_that_is_a_copy_which_others_read_too_comes_from_its_source() -> None:
+    text = POOLED.replace("m = mul", "a = add(c3, c4)\n    b = add(a, resize(c3, to=c4))\n    m = mul")
+    drawn = diagram(*lowered(text.replace("p3 = g, p4 = m", "p3 = add(b, g, m), p4 = resize(c3, to=c4)")))
+    arrows = {(a.source, a.target): a.mark for a in drawn.arrows}
+    assert arrows["c3", "output p4"] == "↓2"
+    assert next((b.text, b.family, b.level) for b in drawn.boxes if b.id == "output p4") == ("c3", "resampling", 4)
+
+
 def test_bands_name_their_level_and_pooled_values_have_their_own() -> None:
     drawn = diagram(*lowered(POOLED))
     assert [lane.label for lane in drawn.lanes] == [

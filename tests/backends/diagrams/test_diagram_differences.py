@@ -52,6 +52,14 @@ def test_another_form_of_boxes_is_shown() -> None:
     assert "was relu(s * conv_3x3) * stride" in emit_dot_diff(*relu, *exp)
 
 
+def test_layers_that_levels_share_no_more_are_a_change() -> None:
+    shared, own = lowered(POOLED.replace("share=2", "share=0")), lowered(POOLED)
+    nodes, _ = statements(emit_dot_diff(*shared, *own))
+    assert [name for name, text in sorted(nodes.items()) if "was shared" in text] == [
+        "head box 0", "head box 1", "head cls 0", "head cls 1",
+    ]  # fmt: skip
+
+
 def test_diff_with_itself_changes_nothing(decoder: tuple[Graph, CostTable]) -> None:
     drawn = diagram(*decoder)
     assert set(compare(drawn, drawn).values()) == {"same"}

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from diagram_texts import TEXTS, blocks, lowered
 
+from nasdsl.backends.diagrams import layout
 from nasdsl.backends.diagrams.diagram import Diagram
 from nasdsl.backends.diagrams.dot import FILLS, RESIZED, TEXT_COLOR, TONE
 from nasdsl.backends.diagrams.from_graph import diagram, family
@@ -14,12 +15,12 @@ from nasdsl.backends.diagrams.labels import expression, format_count, text_width
 from nasdsl.backends.diagrams.layout import ROW_GAP, arrange, spread
 from nasdsl.backends.diagrams.routes import Rectangle
 from nasdsl.diagnostics import Source
-from nasdsl.layers import Add, Concat, Conv, DeformConv, GlobalPool, Norm, Resize
+from nasdsl.layers import Add, Concat, Conv, DeformConv, GlobalPool, Norm, Resize, UpConv
 
 
 def place(drawn: Diagram) -> tuple[dict[str, Rectangle], list[Rectangle]]:
-    layout = arrange(drawn, {box.id: (120.0, 40.0) for box in drawn.boxes} | {"head": (50.0, 20.0)})
-    return dict(layout.boxes), list(layout.bands)
+    found = arrange(drawn, {box.id: (120.0, 40.0) for box in drawn.boxes} | {"head": (50.0, 20.0)})
+    return dict(found.boxes), list(found.bands)
 
 
 @pytest.mark.parametrize("name", [*sorted(TEXTS), "deep"])
@@ -43,6 +44,12 @@ def test_boxes_stand_in_their_band_and_on_no_other(name: str) -> None:
     for arrow in drawn.arrows:
         if not (arrow.source.startswith("output") and arrow.target.startswith("output")):
             assert boxes[arrow.source].right < boxes[arrow.target].left, "data flows from left to right"
+
+
+@pytest.mark.parametrize("name", ["nas_fcos", "bifpn"])
+def test_boxes_stand_so_in_a_diagram_of_too_many_for_routes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "MAX_ROUTED", 5)
+    test_boxes_stand_in_their_band_and_on_no_other(name)
 
 
 def test_spread_keeps_order_and_distance() -> None:
@@ -74,7 +81,17 @@ def test_colours_hold_on_white_and_on_a_dark_page() -> None:
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0"), (7, "7"), (999, "999"), (1000, "1 k"), (456_000, "456 k"), (999_600, "1 M"), (1_230_000_000, "1.23 G")],
+    [
+        (0, "0"),
+        (7, "7"),
+        (999, "999"),
+        (1000, "1 k"),
+        (456_000, "456 k"),
+        (999_600, "1 M"),
+        (1_230_000_000, "1.23 G"),
+        (4_560_000_000_000, "4.56 T"),
+        (78_900_000_000_000_000, "78900 T"),
+    ],
 )
 def test_human(count: int, text: str) -> None:
     assert format_count(count) == text
@@ -94,6 +111,7 @@ def test_long_expressions_are_wrapped_and_cut() -> None:
     assert len(rows) == 2
     assert rows[1].endswith("…")
     assert all(len(row) <= 36 for row in rows)
+    assert wrap_text("") == []
     assert text_width("m", 10) > text_width("i", 10)
 
 
@@ -105,4 +123,6 @@ def test_families() -> None:
     assert family([grouped]) == "separable"
     assert family([DeformConv(64), Concat(), depthwise]) == "deformable"
     assert family([Add(), plain]) == "convolution"
+    assert family([UpConv(64, 2, 2)]) == "convolution"
+    assert family([UpConv(64, 2, 2, groups=64)]) == "separable"
     assert family([GlobalPool("max")]) == family([Resize(3)]) == "resampling"

@@ -48,6 +48,7 @@ LONG_HEAD = POOLED.replace(
 )
 WIDE = {"bifpn": TEXTS["bifpn"], "nas_fpn": TEXTS["nas_fpn"], "c2f": C2F, "long head": LONG_HEAD, "deep": blocks(60)}
 WIDE["long trunk"] = TRUNK.replace("* 2\n    cls: sep_3x3", "* 8\n    cls: sep_3x3 * 9")
+WIDE["trunk of a whole row"] = TRUNK.replace("* 2\n    cls: sep_3x3", "* 6\n    cls: sep_3x3 * 9")
 
 
 @pytest.mark.parametrize("name", TEXTS | WIDE)
