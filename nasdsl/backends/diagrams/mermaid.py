@@ -44,17 +44,16 @@ def _lines(drawn: Diagram) -> Iterator[str]:
         for box in lane.boxes:
             yield f"    {ids[box.id]}{_box(box)}"
         yield "  end"
-    if drawn.towers:
-        yield f'  subgraph head["head · the same for {_text(", ".join(drawn.pyramid))}"]'
-        yield f'    pyramid[["<b>{_text(", ".join(drawn.pyramid))}</b>"]]:::identity'
-        for tower in drawn.towers:
-            for box in (*tower.layers, *tower.predictions):
-                yield f"    {ids[box.id]}{_box(box)}"
-            for box in tower.entries:
-                yield f'    pyramid -->|"{_text(tower.name)}"| {ids[box.id]}'
-            for arrow in tower.arrows:
-                yield f"    {_arrow(arrow, ids[arrow.source], ids[arrow.target])}"
-        yield "  end"
+    yield f'  subgraph head["head · the same for {_text(", ".join(drawn.pyramid))}"]'
+    yield f'    pyramid[["<b>{_text(", ".join(drawn.pyramid))}</b>"]]:::identity'
+    for tower in drawn.towers:
+        for box in (*tower.layers, *tower.predictions):
+            yield f"    {ids[box.id]}{_box(box)}"
+        for box in tower.entries:
+            yield f'    pyramid -->|"{_text(tower.name)}"| {ids[box.id]}'
+        for arrow in tower.arrows:
+            yield f"    {_arrow(arrow, ids[arrow.source], ids[arrow.target])}"
+    yield "  end"
     for arrow in drawn.arrows:
         yield f"  {_arrow(arrow, ids[arrow.source], ids[arrow.target])}"
     for family in FAMILIES:

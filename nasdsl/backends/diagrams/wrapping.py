@@ -43,9 +43,8 @@ def split_rows(drawn: Diagram, sizes: Mapping[str, Size], max_width: float = MAX
     """
     rows = _wrap_fpn(drawn, sizes, max_width)
     heads = _wrap_head(drawn, sizes, max_width)
-    if heads:
-        last = rows.pop()
-        rows.append(last._replace(diagram=replace(last.diagram, pyramid=drawn.pyramid, towers=heads[0].diagram.towers)))
+    last = rows.pop()
+    rows.append(last._replace(diagram=replace(last.diagram, pyramid=drawn.pyramid, towers=heads[0].diagram.towers)))
     return rows + heads[1:]
 
 
@@ -163,8 +162,6 @@ def _reference(box: Box, row: int, text: str) -> Box:
 
 def _wrap_head(drawn: Diagram, sizes: Mapping[str, Size], max_width: float) -> list[Row]:
     """Rows of the head. The first begins at the pyramid, each further one at references to the layers before it."""
-    if not drawn.towers:
-        return []
     if any(not _is_chain(_path(tower, drawn), tower) for tower in drawn.towers):  # a difference of two heads
         return [Row(drawn, {}, {})]
     length = max(tower.end for tower in drawn.towers)
