@@ -80,6 +80,17 @@ def test_batches_are_those_of_a_cpu_wherever_features_are(kept: tuple[str, ...],
     assert half._on_device(half._copy(half._on_host([Crop(0, False, 0, 0)]))).features["c4"].dtype == torch.bfloat16
 
 
+def test_targets_without_locations_are_copied_as_they_are() -> None:
+    task = ProxyTask(small_spec(), quiet=True)
+    decoder = task.load(text(predict="retinanet(anchors=1)"))
+    loader = task.loader(task._build(decoder), task.method(decoder))
+    crops = next(iter(task.crop_sampler.sample(task.train, 1, 4, 0)))
+    expected, found = loader.load(crops), loader._on_device(loader._copy(loader._on_host(crops)))
+    assert type(found.targets) is type(expected.targets)
+    for a, b in zip(found.targets, expected.targets, strict=True):
+        assert torch.equal(a, b)
+
+
 class Noted(CopiesAtOnce[int, int]):
     """Copies that write down what is begun and finished."""
 
