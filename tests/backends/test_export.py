@@ -396,6 +396,21 @@ def test_a_program_names_a_primitive_that_cannot_be_traced(custom: DecoderModule
     assert not (tmp_path / "d.pt2").exists()
 
 
+@exports_programs
+def test_a_program_that_cannot_be_traced_for_another_reason_names_the_decoder(
+    custom: DecoderModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no such symbol\nand more")
+
+    monkeypatch.setattr(torch.export, "export", fails)
+    custom.train()
+    with pytest.raises(ExportError, match=r"^torch\.export cannot trace the decoder \w+: no such symbol$"):
+        export_program(custom, tmp_path / "d.pt2")
+    assert all(part.training for part in custom.modules()), "as it was"
+    assert not (tmp_path / "d.pt2").exists()
+
+
 def test_onnx_of_a_primitive_with_an_onnx_method(custom: DecoderModule, monkeypatch: pytest.MonkeyPatch) -> None:
     def rule(self: CustomLayer, writer: Any, module: nn.Module, x: Sequence[str]) -> str:
         sign = writer.op("Sign", writer.op("ReduceMean", x[0], keepdims=0))

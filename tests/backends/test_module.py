@@ -20,8 +20,10 @@ import nasdsl
 from nasdsl import layers
 from nasdsl.backends.module import DecoderModule
 from nasdsl.backends.source import emit_source
+from nasdsl.backends.source.definitions import definition
 from nasdsl.ir.lower import MODULE_ATTRIBUTES
 from nasdsl.layers import Cost, CustomLayer, Feature, primitive
+from nasdsl.nn.fusion import Group
 
 CHANNELS = random_decoders.CHANNELS
 
@@ -48,6 +50,14 @@ def test_names_follow_the_text() -> None:
     ):  # fmt: skip
         assert expected in names, (expected, names)
     assert not [n for n in names if n.startswith("fpn.x1.y")]
+
+
+def test_the_source_names_layers_by_a_group_of_them() -> None:
+    group = Group(conv=nn.Conv2d(4, 8, 1, bias=False), inner=Group(norm=nn.BatchNorm2d(8)))
+    assert [name for name, _ in group.named_parameters()] == ["conv.weight", "inner.norm.weight", "inner.norm.bias"]
+    assert definition("nasdsl.nn.fusion", "Group").startswith("class Group(nn.Module):")
+    with pytest.raises(LookupError, match=r"nasdsl\.nn\.fusion defines no Groups"):
+        definition("nasdsl.nn.fusion", "Groups")
 
 
 def test_keywords_of_python_and_attributes_of_torch_can_be_names() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from folder_layouts import (
 )
 
 from nasdsl.data import DataError, Dataset, NoSplit, find_splits, open_dataset
-from nasdsl.data.layouts import find_split, inside, split_name
+from nasdsl.data import open as open_module
+from nasdsl.data.layouts import Listing, find_split, inside, split_name
+from nasdsl.data.source import Contents, Source
 
 Make = Callable[..., Path]
 
@@ -88,6 +91,25 @@ def test_layouts_without_splits(layout: str, images: list[Labelled], tmp_path: P
         assert any("--split-share 0.8 and --split-seed 0" in line for line in train.summary())
     with pytest.raises(NoSplit, match="no such split"):
         open_dataset(str(root), "test")
+
+
+def test_a_form_of_a_users_own_has_a_message_for_a_split_that_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A subclass of `Source` names its splits and reads them."""
+
+    class Lines(Source):
+        form = "lines"
+
+        def __init__(self, place: str, listing: Listing) -> None:
+            self.place, self.splits = place, ("train", "dev")
+
+        def read(self, split: str | None, classes: Sequence[str] | None) -> Contents:
+            raise NotImplementedError
+
+    monkeypatch.setitem(open_module.SOURCES, "lines", Lines)
+    with pytest.raises(NoSplit, match=rf"^lines:{re.escape(str(tmp_path))}: no such split as 'test'; there are: train, dev"):
+        open_dataset(f"lines:{tmp_path}", "test")
 
 
 @pytest.mark.parametrize("layout", ["voc, train and valid", "coco, roboflow", "yolo, roboflow", "yolo, lists"])

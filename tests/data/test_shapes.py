@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nasdsl.data import DataError, open_dataset
+from nasdsl.data import DataError, open_dataset, shapes
 from nasdsl.data.shapes import CLASSES, HEIGHT, WIDTH, make_scene, paint
 
 
@@ -68,6 +68,11 @@ def test_shapes_hardly_overlap() -> None:
         assert (common <= 0.12 * torch.minimum(area[:, None], area[None, :]) + 1e-3).all()
         assert 1 <= len(boxes) <= 5
         assert (boxes[:, 2:] - boxes[:, :2]).amax() <= 120.001
+
+
+def test_a_picture_has_no_more_shapes_than_it_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes, "_MAX_SHAPES", 40)
+    assert [len(make_scene("train", index)) for index in (2, 4)] == [12, 23]  # of 12, and of 38
 
 
 @pytest.mark.parametrize("spec", ["shapes:0", "shapes:-3", "shapes:many", "shapes:1e3", "shapes:²"])
