@@ -143,7 +143,8 @@ class _TreeBuilder:
 
     def tree(self, program: Program) -> Tree:
         for definition in program.passed:
-            self._plain_name(definition)
+            if not definition.has_slots:  # with holes it cannot be passed: its fillings cannot be built
+                self._plain_name(definition)
         span = program.span
         items: list[ast.DecoderItem] = []
         if program.inputs:

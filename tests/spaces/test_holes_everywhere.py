@@ -323,6 +323,8 @@ UNCHECKED = {
     "attributes of nothing": "output p3 = sum(c4, ?(conv | none)(c3, k=3))",
     "an attribute that a block lacks": "output p3 = ?(c2f | lone)(c3, n=1)",
     "an attribute that an op with holes does not take": "output p3 = windowed(c3, k=?(3 | 2)), p4 = ?(relu | tanh)(c4)",
+    "an op with holes that is passed": "output p3 = pass(c3, o=?(relu | free))",
+    "an op with holes that a let passes": "let k = ?(relu | free) output p3 = pass(c3, o=k)",
     "a word for an op": "output p3 = given(c3, o=?(relu | bn))",
     "a number for an op": "output p3 = c2f(c3, o=?(relu | 3))",
     "a mistake in a shared op": "let k = ?(1 | 2) shared f(x) = conv(x, k=k) output p3 = f(c3), p4 = f(c4)",
