@@ -113,7 +113,7 @@ class HeadCounter:
         found = self.ops.lower_op(target, settings, operands, dict(key), indices)
         if found is None:
             raise Unbuildable
-        return not all(isinstance(node.layer, WITHOUT_WEIGHTS) for node in found[0])
+        return not all(isinstance(node.layer, WITHOUT_WEIGHTS) for node in found.live)
 
     def _count_predictions(
         self, node: PredictProgram, indices: Sequence[int], section_width: int, ends: dict[str, LevelWidths]
@@ -165,9 +165,10 @@ class HeadCounter:
             inferred = self.ops.lower_op(conv, (), (x,), dict(words), indices)
             if inferred is None:
                 raise Unbuildable
-            live, last = inferred
+            live, last, is_tied = inferred
             if (
                 last is None
+                or is_tied
                 or not isinstance(last.layer, Conv | DeformConv)
                 or last.layer.groups != 1
                 or last.out.level != x.level

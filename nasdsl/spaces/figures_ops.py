@@ -64,6 +64,20 @@ class SharedCall(NamedTuple):
     results: tuple[int, ...]
 
 
+class LoweredOp(NamedTuple):
+    """The layers of an op.
+
+    Attributes:
+        live: those that its result depends on, last first.
+        last: the one that gives it; None where it gives none.
+        is_tied: whether a layer before the last one has the same weights.
+    """
+
+    live: list[Node]
+    last: Node | None
+    is_tied: bool = False
+
+
 class OpCounter:
     """Counts the layers of ops.
 
@@ -130,7 +144,7 @@ class OpCounter:
         found = self.lower_op(target, settings, operands, words, indices)
         if found is None:
             return None
-        live, last = found
+        live, last, _ = found
         if last is None:
             return NOTHING_VALUE
         total = 0
@@ -149,11 +163,8 @@ class OpCounter:
         operands: tuple[Feature, ...],
         words: Words,
         indices: Sequence[int] | None,
-    ) -> tuple[list[Node], Node | None] | None:
-        """The layers that an op's result depends on, last first, and the one that gives it, which is None where it gives none.
-
-        None where it has a mistake.
-        """
+    ) -> LoweredOp | None:
+        """The layers of an op; None where it has a mistake."""
         span = self.span
         inference, frame = self._begin(target.name, operands, words, indices)
         layers = inference.layers
@@ -169,7 +180,7 @@ class OpCounter:
         if result == UNFIT or _has_error(inference):
             return None
         if result == NOTHING:
-            return [], None
+            return LoweredOp([], None)
         lowered = _lower(inference, frame)
         if lowered is None:
             return None
@@ -180,7 +191,9 @@ class OpCounter:
             if node.id in live:
                 live.update(node.inputs)
                 found.append(node)
-        return found, next(node for node in nodes if node.id == place[result])
+        at = next(number for number, node in enumerate(nodes) if node.id == place[result])
+        is_tied = bool(nodes[at].shared) and any(node.shared == nodes[at].shared for node in nodes[:at])
+        return LoweredOp(found, nodes[at], is_tied)
 
     def price(self, node: Node, levels: tuple[int, ...], norms: int = 1, *, with_params: bool = True) -> int:
         """What a layer costs, as one integer; in a head, over all `levels`.

@@ -301,6 +301,7 @@ def test_attributes_behind_a_let_are_those_of_each_op_that_it_may_mean(let: str)
 MORE_BLOCKS = """
 block same(x, y) -> (s, t) { s = relu(x) t = tanh(y) }
 block bound_in_rounds(x, n=width/16) -> (y) { repeat n { y = relu(x) } }
+block ended(x) -> (y) { shared f(x) = conv_3x3(x) unread = f(x) y = f(relu(x)) }
 block lone(x) -> (y) { y = relu(x) }
 block three(x, y) -> (s, t, u) { s = relu(x) t = tanh(x) u = tanh(y) }
 op either(x, y) = ?(sum | psum)(x, y)
@@ -354,6 +355,7 @@ UNCHECKED_HEADS = {
     "a kernel beside an op": "head(width=32) { conv_3x3 } predict fcos(kernel=3, conv=?(none | sep_3x3))",
     "an op without a convolution": "head(width=32) { conv_3x3 } predict fcos(conv=?(none | relu))",
     "an op with groups": "head(width=32) { conv_3x3 } predict fcos(conv=?(none | depthwise))",
+    "an op that ends in a convolution of others": "head(width=32) { conv_3x3 } predict fcos(conv=?(none | ended))",
     "an op for towers of two widths": (
         "head(width=32) { cls: conv_3x3 box: conv(k=3, width=?(32 | 64)) } predict fcos(conv=?(conv_1x1 | sep_3x3))"
     ),
@@ -372,6 +374,14 @@ def test_a_filling_that_no_check_has_seen_cannot_be_built_or_has_its_figures(
     digests = {agrees(space, space.decode(i).indices) for i in itertools.product(*(range(len(d)) for d in space.domains))}
     assert None in digests
     assert len(digests) > 1
+
+
+def test_samples_predict_by_no_convolution_that_has_weights_of_one_before_it() -> None:
+    before = "block ended(x) -> (y) { shared f(x) = conv_3x3(x) y = f(relu(f(x))) }"
+    before += " block begun(x) -> (y) { shared f(x) = conv_3x3(x) y = f(x) unread = f(relu(y)) }"
+    space = loads_space(text("output p3 = c3", before, head=f"{HEAD}(conv=?(sep_3x3 | ended | begun))"))
+    assert [agrees(space, space.decode([index]).indices) is None for index in range(3)] == [False, True, False]
+    assert all("conv=ended" not in sampled for sampled in space.samples(10, seed=0))
 
 
 def test_a_layer_of_the_head_that_does_not_fit_a_level_of_another_width(monkeypatch: pytest.MonkeyPatch) -> None:
