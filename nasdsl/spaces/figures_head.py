@@ -165,7 +165,7 @@ class HeadCounter:
             inferred = self.ops.lower_op(conv, (), (x,), dict(words), indices)
             if inferred is None:
                 raise Unbuildable
-            live, last, is_tied = inferred
+            live, last, is_tied, number = inferred
             if (
                 last is None
                 or is_tied
@@ -174,7 +174,7 @@ class HeadCounter:
                 or last.out.level != x.level
             ):
                 raise Unbuildable
-            if len(live) > 2 and not are_alike:  # one of them is the input
+            if number > 2 and not are_alike:  # one of them is the input
                 raise Unbuildable
             x, layer = last.operands[0], replace(last.layer, width=channels, bias=True)
             total = sum(self.ops.price(node, levels) for node in live if node is not last)

@@ -71,11 +71,13 @@ class LoweredOp(NamedTuple):
         live: those that its result depends on, last first.
         last: the one that gives it; None where it gives none.
         is_tied: whether a layer before the last one has the same weights.
+        number: of all layers, with the operands.
     """
 
     live: list[Node]
     last: Node | None
     is_tied: bool = False
+    number: int = 0
 
 
 class OpCounter:
@@ -144,7 +146,7 @@ class OpCounter:
         found = self.lower_op(target, settings, operands, words, indices)
         if found is None:
             return None
-        live, last, _ = found
+        live, last = found.live, found.last
         if last is None:
             return NOTHING_VALUE
         total = 0
@@ -193,7 +195,7 @@ class OpCounter:
                 found.append(node)
         at = next(number for number, node in enumerate(nodes) if node.id == place[result])
         is_tied = bool(nodes[at].shared) and any(node.shared == nodes[at].shared for node in nodes[:at])
-        return LoweredOp(found, nodes[at], is_tied)
+        return LoweredOp(found, nodes[at], is_tied, len(layers.applications))
 
     def price(self, node: Node, levels: tuple[int, ...], norms: int = 1, *, with_params: bool = True) -> int:
         """What a layer costs, as one integer; in a head, over all `levels`.

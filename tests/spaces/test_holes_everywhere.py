@@ -302,6 +302,7 @@ MORE_BLOCKS = """
 block same(x, y) -> (s, t) { s = relu(x) t = tanh(y) }
 block bound_in_rounds(x, n=width/16) -> (y) { repeat n { y = relu(x) } }
 block ended(x) -> (y) { shared f(x) = conv_3x3(x) unread = f(x) y = f(relu(x)) }
+block beside(x) -> (y) { unread = relu(x) y = conv_3x3(x) }
 block lone(x) -> (y) { y = relu(x) }
 block three(x, y) -> (s, t, u) { s = relu(x) t = tanh(x) u = tanh(y) }
 op either(x, y) = ?(sum | psum)(x, y)
@@ -358,6 +359,9 @@ UNCHECKED_HEADS = {
     "an op that ends in a convolution of others": "head(width=32) { conv_3x3 } predict fcos(conv=?(none | ended))",
     "an op for towers of two widths": (
         "head(width=32) { cls: conv_3x3 box: conv(k=3, width=?(32 | 64)) } predict fcos(conv=?(conv_1x1 | sep_3x3))"
+    ),
+    "an op with a layer that nothing reads, for towers of two widths": (
+        "head(width=32) { cls: conv_3x3 box: conv(k=3, width=?(32 | 64)) } predict fcos(conv=?(conv_1x1 | beside))"
     ),
 }
 
