@@ -81,6 +81,7 @@ class _ChainElaborator:
             note_call(body, operation, span, target, settings=node.settings)
         if not is_read:
             settings = body.settings(settings)
+        body.note_passed_ops(settings)
         has_slots = any(find_slot(s.value) for s in settings)
         call = Call(target, (Ref("x", node.span),), settings, has_slots, node.span, span)
         self.steps.append(Step(call, node.span, body.condition))

@@ -72,8 +72,8 @@ def _match(space: Program, text: Program, *, are_names_exact: bool) -> list[int]
         matcher.settings(space.detector.settings, text.detector.settings, text.detector.keyword)
     if space.fpn is not None and text.fpn is not None:
         matcher.settings(space.fpn.settings, text.fpn.settings, text.fpn.keyword)
-        matcher.adapter(space.fpn.adapter, text.fpn.adapter, text.fpn.keyword)
         matcher.words_here = _section_words(text.fpn)
+        matcher.adapter(space.fpn.adapter, text.fpn.adapter, text.fpn.keyword)
         matcher.statements(space.fpn.statements, text.fpn.statements, text.fpn.keyword)
     if space.head is not None and text.head is not None:
         matcher.settings(space.head.settings, text.head.settings, text.head.keyword)

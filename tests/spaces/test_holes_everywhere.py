@@ -113,6 +113,8 @@ MEANINGFUL = {
     "a let of a value": "let k = ?pool a = resize(c3, to=k) b = conv_1x1(k) output p3 = sum(a, b)",
     "a passed op": "a = pass(c3, o=?(relu | tanh)) output p3 = pass(a, o=mine)",
     "a passed op, in an op": "output p3 = ?(passed | relu)(c3)",
+    "an op that alternatives pass": "a = ?(relu | pass(o=mine))(c3) output p3 = ?(again(unit=mine) | relu)(a)",
+    "an op that a shared op passes": "shared f(x) = ?(relu | again(unit=mine))(x) output p3 = f(c3), p4 = f(c4)",
     "a target of merge": "a = c3 b = c4 let k = ?(a | b) merge dangling into k output p3 = conv_1x1(k)",
     "a let of an op of the file": "let k = ?(mine | relu) a = k(c3) output p3 = k(a)",
     "a let of an op with holes": "let k = ?(free | relu) a = k(c3) output p3 = k(a)",
@@ -564,6 +566,7 @@ HEADS = {
     "an op of a trunk": "both: ?(conv_3x3 | sep_3x3) -> conv_1x1 cls: conv_3x3 box: ?(conv_3x3 | free)",
     "the length of a trunk, and sharing": "both: conv_3x3 * ?(1..3) cls: conv_1x1 box: conv_3x3 * ?(0..1)",
     "a block with holes, and with attributes": "cls: free_depth(n=1) -> conv_1x1 box: conv_1x1",
+    "an op that layers pass": "both: pass(o=mine) cls: ?(conv_3x3 | pass(o=mine) -> relu) box: pass(o=?(relu | mine))",
     "a trunk that may be none": "both: ?(conv_3x3 -> sep_3x3 | skip) cls: ?(relu | conv(k=3))",
 }
 
@@ -694,6 +697,12 @@ def test_an_adapter_that_the_file_defines(body: str, adapter: str) -> None:
     rng = random.Random(0)
     for _ in range(10):
         agrees(space, space.decode([rng.randrange(len(d)) for d in space.domains]).indices)
+
+
+def test_an_adapter_that_is_repeated_as_often_as_the_width_says() -> None:
+    body = "output p3 = conv_1x1(c3, width=32), p4 = conv_1x1(c4, width=32)"
+    space = loads_space(text(body, BLOCKS, fpn="width=?(32 | 16), norm=bn, adapter=?(turns | conv_1x1)"))
+    assert len({agrees(space, indices) for indices in itertools.product(range(2), repeat=2)} - {None}) == 4
 
 
 @pytest.mark.parametrize("alternative", ["k", "k(k=3)", "relu(c4)", "?(relu | k)(k=3)"])
