@@ -9,7 +9,7 @@ import pytest
 from parse_tools import tokens
 
 from nasdsl.diagnostics import Source
-from nasdsl.grammar_export import GrammarError
+from nasdsl.grammar_export import GrammarError, terminals
 from nasdsl.grammar_export.ebnf import WORD, _Reader, language_rules
 from nasdsl.grammar_export.expressions import (
     EMPTY,
@@ -151,6 +151,17 @@ def test_rules_that_may_be_empty_have_no_gaps() -> None:
         with_gaps({"own": Choice(())}, is_word, "own")
     with pytest.raises(GrammarError, match="the rule other may be empty"):
         with_gaps({"own": Sequence((name, Rule("other"))), "other": Optional(name)}, is_word, "own")
+
+
+def test_a_scanner_with_other_gaps_or_names_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written of them would not be what it reads."""
+    monkeypatch.setattr(terminals, "GAP", "[ ]x")
+    with pytest.raises(GrammarError, match=r"the lexer's gap \[ \]x is no repetition"):
+        terminals.gap_pieces.__wrapped__()
+    for pattern in ("[a-z]", "[a-z][0-9]+(?!b)"):
+        monkeypatch.setattr(terminals, "patterns", lambda text=pattern: {"NAME": parse_pattern(text)})
+        with pytest.raises(GrammarError, match="is not a first character and further ones"):
+            terminals.name_classes.__wrapped__()
 
 
 def test_lookaheads_stand_at_the_end() -> None:
