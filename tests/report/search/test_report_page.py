@@ -19,14 +19,18 @@ from parsed_page import Page
 from synthetic_searches import Evaluation, checked, describe, make, progressive, rank, space, unpriced
 
 from nasdsl.cli import cli
+from nasdsl.report.charts import Chart
+from nasdsl.report.reading import ReportError
 from nasdsl.report.search import page, read_search, write_charts
 from nasdsl.report.search.charts import charts
+from nasdsl.report.search.data import Stage
 from nasdsl.report.search.diagrams import inline
 from nasdsl.report.search.front import volumes
 from nasdsl.search.check import CheckResult
 from nasdsl.search.loop import search
+from nasdsl.search.results import Trials
 from nasdsl.search.run import load_trials
-from nasdsl.spaces import Filled
+from nasdsl.spaces import Filled, loads_space
 
 
 def made(folder: Path, **options: Any) -> Page:
@@ -263,6 +267,73 @@ def test_a_search_for_a_front(aims: tuple[str, ...], tmp_path: Path) -> None:
     assert ("step-after" in text) == (len(aims) == 1)  # a front of three figures is no line in two
 
 
+def _edges(chart: Chart) -> tuple[list[float], bool]:
+    """The ends of the reward's scale, and whether values beyond them are drawn at its edge."""
+    scale = next(e["y"]["scale"] for layer in chart.spec["layer"] if "domain" in (e := layer["encoding"])["y"].get("scale", {}))
+    return scale["domain"], scale["clamp"]
+
+
+def test_a_trial_that_is_far_below_the_others_is_drawn_at_the_edge(tmp_path: Path) -> None:
+    make(tmp_path, trials=12, trouble=0, strategy="random", objective="reward,macs", check=_with_backbone)
+    (stage,) = read_search(tmp_path).stages
+    *others, last = sorted(stage.trials.ok, key=lambda trial: trial.figures["macs"])
+    others = [replace(trial, reward=number / 10) for number, trial in enumerate(others)]
+
+    def ending_at(reward: float) -> Stage:
+        trials = sorted([*others, replace(last, reward=reward)], key=lambda trial: trial.number)
+        return replace(stage, trials=Trials(trials, stage.trials.start))
+
+    far, near = ending_at(-50.0), ending_at(0.0)
+    shown = {chart.name: chart for chart in charts(far)}
+    for name in ("reward", "front_macs"):
+        assert _edges(shown[name]) == ([0.0, pytest.approx((len(others) - 1) / 10)], True)
+    assert volumes(far) == volumes(near)
+
+
+def test_the_front_leaves_out_trials_without_a_cost(tmp_path: Path) -> None:
+    make(tmp_path, trials=4, trouble=0, strategy="random", objective="reward,macs", check=_with_backbone)
+    (stage,) = read_search(tmp_path).stages
+    first, second, *rest = stage.trials
+    shown = [replace(first, figures={}), second, *(replace(trial, verdict="failed: it", reward=None) for trial in rest)]
+    found = {chart.name: chart.spec for chart in charts(replace(stage, trials=Trials(shown, stage.trials.start)))}
+    assert "hypervolume" not in found  # of a single trial
+    rows = [row for values in found["front_macs"]["datasets"].values() for row in values]
+    assert {row["trial"] for row in rows} == {second.number}
+    shown = [*shown, replace(second, number=9)]
+    numbers = [number for number, _ in volumes(replace(stage, trials=Trials(shown, stage.trials.start)))]
+    assert numbers == [trial.number for trial in shown]
+
+
+SIZED = """
+choice heavy = conv_3x3 | sep_3x3
+decoder sized {
+  detector(size=?(64x64 | 96x128), backbone=tiny)
+  input c3
+  fpn(width=32, norm=bn) { output p3 = ?(skip | ?heavy)(c3) }
+  head(width=32, norm=gn) { conv_1x1 }
+  predict fcos()
+}
+"""
+
+
+def test_the_importance_of_the_size_of_a_search_for_detectors(tmp_path: Path) -> None:
+    def evaluate(text: str) -> float:
+        return float("96x128" in text)
+
+    search(loads_space(SIZED), evaluate, "random", 16, 3, out=tmp_path, check=checked, quiet=True)
+    (stage,) = read_search(tmp_path).stages
+    found = {chart.name: chart for chart in charts(stage)}
+    ((first, *_),) = found["importance"].spec["datasets"].values()
+    assert (first["choice"], first["share"]) == ("size", 1.0)
+    assert {chart.title for chart in found.values() if chart.name.startswith("choice_")} == {
+        "Choices of size", "Choices of skip | ?heavy", "Choices of heavy",
+    }  # fmt: skip
+    same = [replace(trial, reward=1.0) for trial in stage.trials if "skip" in trial.text]
+    alike = [chart.title for chart in charts(replace(stage, trials=Trials(same, stage.trials.start)))]
+    assert "Choices of size" in alike
+    assert not {"Importance of the decisions", "Choices of heavy"} & set(alike)  # nothing tells, and none was made
+
+
 def test_a_search_that_runs(tmp_path: Path) -> None:
     make(tmp_path, trials=20, trouble=0, strategy="random")
     journal = tmp_path / "journal.jsonl"
@@ -342,6 +413,11 @@ def test_ids_of_inlined_diagrams() -> None:
     assert "http" not in found.svg.replace("http://www.w3.org/1999/xlink", "")
 
 
+def test_a_link_without_a_tooltip_is_a_group(tmp_path: Path) -> None:
+    found = inline('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 12 9"><a><path d="M0 0"/></a></svg>', "a-")
+    assert '<g><path d="M0 0" /></g>' in found.svg
+
+
 # --------------------------------------------------------------------------------------------------- command
 
 
@@ -375,7 +451,9 @@ def test_charts_as_files_have_marks(runs: Path, tmp_path: Path) -> None:
     assert png.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("kind", ["missing", "empty", "file", "training", "broken", "other format", "bad ranking"])
+@pytest.mark.parametrize(
+    "kind", ["missing", "empty", "file", "training", "broken", "other format", "bad stages", "bad best", "bad ranking"]
+)
 def test_a_folder_that_is_no_search(kind: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     words = "is neither a training nor a search"
@@ -394,6 +472,13 @@ def test_a_folder_that_is_no_search(kind: str, tmp_path: Path) -> None:
         case "other format":
             (folder / "search.json").write_text('{"format": "other"}')
             words = "not of the form"
+        case "bad stages":
+            describe(folder, ["../fpn"])
+            words = "`stages` is ['../fpn']; expected a list of folders"
+        case "bad best":
+            make(folder, trials=1)
+            (folder / "best.nas").write_bytes(b"\xff")
+            words = "best.nas: 'utf-8' codec can't decode"
         case "bad ranking":
             make(folder, trials=1)
             (folder / "full").mkdir()
@@ -403,6 +488,15 @@ def test_a_folder_that_is_no_search(kind: str, tmp_path: Path) -> None:
     assert (code, out) == (2, "")
     assert words in printed
     assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("none", "there is no such folder"), ("", "it has neither search.json nor journal.jsonl")],
+)
+def test_reading_a_folder_that_is_no_search(name: str, why: str, tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match=f"is no search: {why}; expected the folder given to `nasdsl search --out`"):
+        read_search(tmp_path / name)
 
 
 def test_torch_is_not_needed(runs: Path, tmp_path: Path) -> None:

@@ -91,6 +91,24 @@ def test_uniform_probability() -> None:
     assert statistics.uniform_probability(slot, "0") == pytest.approx(1 / 7)
 
 
+def test_a_share_inside_an_alternative_counts_where_it_is_chosen() -> None:
+    nested = loads_space("""
+    choice late = 0 | 4
+    decoder nested {
+      input c3
+      fpn(width=32, norm=bn) { output p3 = c3 }
+      head(width=32, norm=gn, share=?(0 | ?late)) { conv_1x1 -> conv_1x1 -> conv_1x1 -> conv_1x1 }
+      predict fcos()
+    }
+    """)
+    slot = statistics.share_slot(nested)
+    assert slot is not None
+    assert [statistics.uniform_probability(slot, text) for text in ("0", "4", "2")] == [0.75, 0.25, 0.0]
+    trials = trials_of([[0, 0], [0, 1], [1, 0], [1, 1]], nested)
+    assert [nested.decode(trial.indices).partition("share=")[2][0] for trial in trials] == ["0", "0", "0", "4"]
+    assert [tuple(window) for window in statistics.fully_shared_heads(trials, nested, 2)] == [(0, 1, 2, 2), (2, 3, 1, 2)]
+
+
 @given(fillings_of(), st.integers(1, 50))
 def test_frequencies(fillings: list[list[int]], size: int) -> None:
     (choice,) = statistics.choices(HEAD)
@@ -131,6 +149,30 @@ def test_holes_inside_an_alternative_are_counted_only_if_it_is_chosen() -> None:
     for name in ("conv_3x3", "sep_3x3"):
         assert heavy[name][0].matching == sum(text.count(name) for text in texts)
     assert heavy["sep_3x3"][0].total == sum(text.count("conv_3x3") + text.count("sep_3x3") for text in texts)
+
+
+def test_windows_in_which_no_hole_of_a_choice_is_active_are_left_out() -> None:
+    heavy = next(choice for choice in statistics.choices(NESTED) if choice.name == "heavy")
+    skipped, chosen = [0, 1, 0, 1, 0], [1, 1, 0, 0, 0]
+    found = statistics.frequencies(trials_of([skipped, skipped, chosen, skipped], NESTED), NESTED, heavy, 2)
+    assert [tuple(window) for window in found["sep_3x3"]] == [(2, 3, 1, 1)]
+
+
+def test_importances_of_a_worked_example() -> None:
+    """The first hole adds 0 or 1, the head 0 or 0.5. The second hole, and what is inside the first, is always the same."""
+    fillings = [[0, 0, 0, 0, 0], [0, 1, 0, 1, 1], [1, 0, 0, 0, 0], [1, 0, 0, 0, 1]]
+    trials = trials_of(fillings, NESTED)
+    rewarded = [replace(t, reward=r) for t, r in zip(trials, (0.0, 0.5, 1.0, 1.5), strict=True)]
+    unevaluated = replace(trials[0], number=4, verdict="rejected", reward=None)
+    found = statistics.importances([*rewarded, unevaluated], NESTED)
+    assert [(one.name, one.decisions, one.share) for one in found] == [("op", 1, 0.8), ("conv_3x3 | skip", 1, 0.2)]
+    assert statistics.importances(trials, NESTED) == []  # of rewards that are all the same
+
+
+def test_diagnostics_that_are_no_numbers_have_no_curve() -> None:
+    reports = ({"beta": 0.5, "annealed": False}, {"beta": 0.5, "annealed": True}, {"beta": 0.25})
+    trials = [replace(t, diagnostics=d) for t, d in zip(trials_of([[]] * 3), reports, strict=True)]
+    assert statistics.diagnostics(trials) == {"beta": [(0, 0.5), (2, 0.25)]}
 
 
 def slow_tau(pairs: list[tuple[int, int]]) -> float | None:

@@ -254,6 +254,14 @@ def test_losses_that_are_not_finite_and_a_long_log(tmp_path: Path) -> None:
     assert len(rows(shown, "learning_rate", "rate")) <= 400
 
 
+def _log(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def _write_log(run: Path, records: list[dict[str, Any]]) -> None:
+    (run / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
 def _changed(run: Path, file: str, **parts: Any) -> Path:
     content = json.loads((run / file).read_text())
     (run / file).write_text(json.dumps({**content, **parts}))
@@ -265,10 +273,45 @@ def test_steps_and_images_that_were_skipped_and_a_better_detector_have_tiles(tmp
     metrics = json.loads((run / "metrics.json").read_text())
     _changed(run, "metrics.json", best={"step": 7, "coco": {**metrics["coco"], "ap": 0.875}})
     *lines, last = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines() if '"train"' in line]
-    (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (*lines, {**last, "nonfinite": 3})))
+    unread = [{"event": "skipped", "step": 10, "file": name} for name in ("a.jpg", "b.jpg", "a.jpg")]
+    _write_log(run, [*unread, *lines, {**last, "nonfinite": 3}])
     text = Page(page(read_training(run))).text
     assert re.search(r"best AP\s+87\.5\s+at step 7", text)
     assert re.search(r"steps skipped\s+3\s+gradients not finite", text)
+    assert re.search(r"images skipped\s+2\s+they could not be read", text)
+
+
+def test_charts_leave_out_what_a_step_does_not_have(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", f"coco:{coco_folder(tmp_path / 'data')}", evaluated=False)
+    first, second, *rest = _log(run)
+    _write_log(run, [{**first, "loss": None}, {name: value for name, value in second.items() if name != "lr"}, *rest])
+    shown = Page(page(read_training(run)))
+    sums = [epoch for loss, epoch in rows(shown, "losses", "loss", "epoch") if loss == "sum"]
+    assert sums == pytest.approx([record["epoch"] for record in (second, *rest)], rel=1e-4)
+    rates = [epoch for (epoch,) in rows(shown, "learning_rate", "epoch")]
+    assert rates == pytest.approx([record["epoch"] for record in (first, *rest)], rel=1e-4)
+
+
+def test_evaluations_without_coco_metrics_are_shown_by_those_of_voc(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", f"coco:{coco_folder(tmp_path / 'data')}")
+    log = [{**record, "coco": None} for record in _log(run)]
+    _write_log(run, log)
+    evaluations = [record for record in log if record["event"] == "evaluation"]
+    shown = rows(Page(page(read_training(run))), "precision_over_time", "metric", "value")
+    assert {name for name, _ in shown} == {"VOC12", "VOC07"}
+    precision = [100 * record["voc12"]["mean_ap"] for record in evaluations]
+    assert [value for name, value in shown if name == "VOC12"] == pytest.approx(precision, abs=1e-3)
+    _write_log(run, [{**record, "voc12": None, "voc07": None} for record in log])
+    assert "precision_over_time" not in Page(page(read_training(run))).specs
+
+
+def test_classes_without_a_mean_have_no_line_of_it(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", f"coco:{coco_folder(tmp_path / 'data')}")
+    coco = json.loads((run / "metrics.json").read_text())["coco"]
+    assert "rule" in json.dumps(Page(page(read_training(run))).specs["class_precision"])
+    _changed(run, "metrics.json", coco={**coco, "ap": None}, voc12=None, voc07=None)
+    spec = Page(page(read_training(run))).specs["class_precision"]
+    assert {"bar", "text"} == {layer["mark"]["type"] for layer in spec["layer"]}
 
 
 @pytest.mark.parametrize(
@@ -356,6 +399,12 @@ def test_nothing_found(tmp_path: Path) -> None:
     assert "No detection is right at any threshold" in shown.text
     assert "f1" not in shown.specs
     assert sum(tag == "img" for tag, _ in shown.tags) == 10
+
+
+def test_nothing_annotated_and_nothing_found(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", f"coco:{coco_folder(tmp_path / 'data', objects=0)}")
+    (run / "results.json").write_text("[]")
+    assert set(made(run).specs) == {"losses", "learning_rate", "precision_over_time"}
 
 
 # --------------------------------------------------------------------------------------------------------- commands
