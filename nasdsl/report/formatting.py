@@ -55,10 +55,10 @@ def duration(seconds: float | None) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s" if round(seconds, 1) < 60 else "1 min 00 s"
     whole = round(seconds)
-    for size, large, small, part in ((86400, "d", "h", 3600), (3600, "h", "min", 60), (60, "min", "s", 1)):
+    for size, large, small, part in ((86400, "d", "h", 3600), (3600, "h", "min", 60)):
         if whole >= size:
             return f"{whole // size} {large} {whole % size // part:02} {small}"
-    return f"{whole} s"
+    return f"{whole // 60} min {whole % 60:02} s"
 
 
 def timestamp(time: float | None) -> str:
