@@ -31,8 +31,7 @@ def words() -> list[dict[str, str]]:
         kind = "block" if isinstance(node, ast.BlockDef) else "aggregation" if node.kind == "agg" else "op"
         add(name, kind, "\n\n".join(part for part in (describe.code(node.span.text), comment) if part))
     for name, primitive in PRIMITIVES.items():
-        if name.isidentifier():
-            add(name, "primitive", describe.primitive(primitive))
+        add(name, "primitive", describe.primitive(primitive))
     for name in known_kinds():
         kind_class = find_kind(name)
         add(name, "prediction", " ".join(((kind_class.__doc__ if kind_class else "") or "").split("\n\n")[0].split()))
