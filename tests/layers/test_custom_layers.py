@@ -25,6 +25,7 @@ from nasdsl.layers import CUSTOM, Cost, CustomLayer, Feature, LayerError, Primit
 from nasdsl.layers.custom import attribute_texts, layer_fields
 from nasdsl.layers.fields import SECTION_WORDS
 from nasdsl.semantics.primitives import ACTIVATIONS, PRIMITIVES, SECTION
+from nasdsl.studio.messages import answer
 
 
 @pytest.fixture(autouse=True)
@@ -554,6 +555,17 @@ def test_the_program_names_the_class_and_no_internal_error(
     assert re.search(r"nasdsl: the primitive `made` \(.*Made\)", said)
     assert message in said
     assert "internal error" not in said
+
+
+def test_a_layer_without_source_is_named_where_source_is_asked_for(tmp_path: Path) -> None:
+    with_rules()
+    (tmp_path / "t.nas").write_text(text("made(c3)"))
+    done = CliRunner().invoke(cli, ["compile", str(tmp_path / "t.nas"), "-o", str(tmp_path / "t.py")])
+    said = "Made) does not say how it is written as source: define source(self, inputs, out)"
+    assert (done.exit_code, done.stderr.startswith("nasdsl: the primitive `made` (")) == (2, True)
+    assert done.stderr.endswith(f"{said}\n")
+    assert not (tmp_path / "t.py").exists()
+    assert answer({"kind": "source", "text": text("made(c3)")})["error"].endswith(said)
 
 
 def test_of_an_exception_without_words_only_its_class_is_said() -> None:

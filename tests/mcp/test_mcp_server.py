@@ -189,6 +189,38 @@ def test_lines_in_pieces(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused == [(len(line), None) for line in lines if len(line) > 20]
 
 
+def test_a_folder_that_may_be_written_has_a_tool_for_it_and_a_bug_is_no_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nasdsl.folder import Folder
+    from nasdsl.mcp.server import make_server
+
+    def broken(code: str) -> str:
+        raise ValueError("not enough values to unpack")
+
+    monkeypatch.setattr("nasdsl.mcp.tools.explain_code", broken)
+    for is_writable in (False, True):
+        server = make_server(Folder.open(tmp_path, is_writable=is_writable))
+        tools = {tool.name: tool for tool in asyncio.run(server.list_tools())}
+        assert set(tools) == ({*READERS, "save"} if is_writable else READERS)
+    assert not tools["save"].annotations.read_only_hint
+    with pytest.raises(Exception, match="Error executing tool explain") as caught:
+        asyncio.run(server.call_tool("explain", {"code": "NAS201"}))
+    assert "not enough values" not in str(caught.value)  # the model is not told what it cannot mend
+
+
+def test_prints_do_not_reach_the_client(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    from nasdsl.mcp.wire import bounded_stdio
+
+    with open(1, "w", closefd=False) as stdout, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", stdout)  # as outside of pytest: it writes to the descriptor
+        with bounded_stdio():
+            print("stray", flush=True)
+            os.write(1, b"of a program\n")
+            sys.stdout.buffer.write(b"an answer\n")
+    assert capfd.readouterr() == ("an answer\n", "stray\nof a program\n")
+
+
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["mcp", str(tmp_path / "none")])
     assert result.exit_code == 2

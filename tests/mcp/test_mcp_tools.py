@@ -12,7 +12,7 @@ import pytest
 import nasdsl
 from nasdsl.diagnostics import DiagnosticError
 from nasdsl.folder import Folder, FolderError
-from nasdsl.mcp.tools import MAX_TEXT, Toolbox, ToolFailure
+from nasdsl.mcp.tools import MAX_JOURNAL, MAX_TEXT, Toolbox, ToolFailure
 from nasdsl.search.loop import search
 from nasdsl.semantics.files import UnreadableFile
 from nasdsl.spaces import loads_space
@@ -121,6 +121,10 @@ def test_search_status(tools: Toolbox, folder: Path) -> None:
         tools.search_status("inner")
     (folder / "inner/journal.jsonl").write_text("nonsense\nmore\n")
     with pytest.raises(ValueError, match="not a record"):
+        tools.search_status("inner")
+    with open(folder / "inner/journal.jsonl", "wb") as journal:  # sparse: it takes no room
+        journal.truncate(MAX_JOURNAL + 10**6)
+    with pytest.raises(ToolFailure, match=r"inner/journal\.jsonl has 201 MB; at most 200 are read"):
         tools.search_status("inner")
 
 

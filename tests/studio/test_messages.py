@@ -85,6 +85,15 @@ def test_a_finding_in_a_used_file_is_where_that_is_used(tmp_path: Path) -> None:
     assert finding["fix"] is None
 
 
+def test_a_finding_that_points_at_two_places_of_a_used_file(tmp_path: Path) -> None:
+    (tmp_path / "ops.nas").write_text("op mine(x) = relu(x)\nop mine(x) = x\n")
+    (tmp_path / "more.nas").write_text("op other(x) = relu(x)\n")
+    text = 'op own(x) = relu(x)\nuse "more.nas"\nuse "ops.nas"\n' + PLAIN
+    (finding,) = answer({"kind": "check", "text": text, "name": "a.nas"}, Place(tmp_path))["diagnostics"]
+    assert (text[finding["from"] : finding["to"]], finding["elsewhere"]) == ('use "ops.nas"', "ops.nas:2:4")
+    assert finding["related"] == [{"message": "first definition", "place": "ops.nas:1:4"}]
+
+
 # ------------------------------------------------------------------------------------------------------- figures
 
 
@@ -258,6 +267,24 @@ def test_requests_without_a_meaning(request_: Any, says: str | None) -> None:
     found = answer(request_)
     assert says is None or says in found["error"]
     assert len(str(found.get("error"))) < 600
+
+
+@pytest.mark.parametrize(
+    ("place", "request_"),
+    [
+        ("nasdsl.studio.messages.explain", {"kind": "explain", "code": "NAS201"}),
+        ("nasdsl.studio.result.cost", {"kind": "check", "text": PLAIN}),
+    ],
+)
+def test_an_error_of_python_is_no_answer(place: str, request_: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a bug, which the server reports; see tests/studio/test_server.py."""
+
+    def broken(*_: object) -> None:
+        raise ValueError("not enough values to unpack")
+
+    monkeypatch.setattr(place, broken)
+    with pytest.raises(ValueError, match="not enough values to unpack"):
+        answer(request_)
 
 
 def test_a_browser_may_send_half_a_character() -> None:

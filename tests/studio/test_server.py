@@ -239,6 +239,15 @@ def test_a_bug_is_told_and_the_server_goes_on(
     assert ask(server, {"kind": "session"}).status == 200
 
 
+def test_connections_that_break_are_not_reported_and_bugs_are(server: StudioServer, capsys: pytest.CaptureFixture[str]) -> None:
+    for error in (ConnectionResetError(), BrokenPipeError(), TimeoutError(), ZeroDivisionError()):
+        try:
+            raise error
+        except Exception:
+            server.handle_error(None, ("127.0.0.1", 1))
+        assert (type(error).__name__ in capsys.readouterr().err) == isinstance(error, ZeroDivisionError)
+
+
 def test_tokens_differ(tmp_path: Path) -> None:
     made = [StudioServer(Files(Folder.open(tmp_path))) for _ in range(2)]
     assert made[0].token != made[1].token
@@ -302,6 +311,14 @@ def test_a_browser_is_opened_where_there_is_one(tmp_path: Path, monkeypatch: pyt
     assert opened == []
     result = CliRunner().invoke(cli, ["studio"])
     assert opened == [result.stdout.strip()]
+    monkeypatch.delenv("DISPLAY")
+    monkeypatch.setenv("BROWSER", "firefox")  # as someone who has no display says which program shows pages
+    result = CliRunner().invoke(cli, ["studio"])
+    assert opened[1:] == [result.stdout.strip()]
+    monkeypatch.delenv("BROWSER")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    result = CliRunner().invoke(cli, ["studio"])
+    assert opened[2:] == [result.stdout.strip()]
 
 
 def test_what_cannot_be_opened(tmp_path: Path) -> None:

@@ -115,6 +115,27 @@ def test_links_lead_nowhere(files: Files) -> None:
     assert (outside / "secret.nas").read_text() == "# the secret"
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file"), PermissionError(13, "Permission denied")])
+def test_a_file_that_goes_or_may_not_be_read(error: OSError, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = files.save("a.nas", "one\n", MISSING)["version"]
+
+    def gone(self: Path) -> bytes:
+        raise error
+
+    monkeypatch.setattr(Path, "read_bytes", gone)
+    if isinstance(error, FileNotFoundError):  # it was there a moment ago
+        assert files.changes("a.nas", version) == {
+            "name": "a.nas",
+            "text": "",
+            "version": MISSING,
+            "exists": False,
+            "changed": True,
+        }
+    else:
+        with pytest.raises(BadRequest, match=r"^a\.nas: Permission denied$"):
+            files.open("a.nas")
+
+
 def test_what_is_no_text_stays_as_it_is(files: Files) -> None:
     (files.root / "a.nas").write_bytes(b"\xff\xfe\x00x")
     with pytest.raises(BadRequest, match="not UTF-8 text at byte 0"):
