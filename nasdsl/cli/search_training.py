@@ -219,14 +219,14 @@ def _is_run(weights: str) -> bool:
 
 @functools.cache
 def _is_detector(weights: str) -> bool:
-    """Whether weights are those of a whole detector: of a training, or a file of torchvision's FCOS or RetinaNet."""
+    """Whether weights are those of a whole detector: of a training, under any name, or of torchvision's FCOS or RetinaNet."""
     if _is_run(weights) or not Path(weights).is_file():
         return _is_run(weights)
     from nasdsl.detection.detector import DetectorError
     from nasdsl.detection.weights import read_weights
 
     try:
-        return read_weights(weights).holder is not None
+        return read_weights(weights).config is not None
     except DetectorError:  # other forms of a backbone's weights
         return False
 

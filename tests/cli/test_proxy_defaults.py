@@ -54,6 +54,7 @@ def test_small_data_have_a_short_proxy_task(spec_of: Callable[..., ProxySpec], m
     changed = spec_of("--iterations", "7", "--proxy-size", "96", "--proxy", "batch_size=5")
     expected = {**SMALL, "iterations": 7, "size": 96, "batch_size": 5}
     assert settings(changed, SMALL) == expected
+    assert spec_of("--memory-limit", "1.5").memory_limit == 3 * 2**29
     monkeypatch.setattr("nasdsl.training.proxy.defaults.SMALL_DATA", 12)
     assert settings(spec_of(), PAPER) == PAPER
 

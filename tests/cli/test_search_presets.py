@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from in_process import invoke, refused
 from killed_searches import journal, killed, lines, ranked
+from small_runs import untrained_detector
 from small_spaces import FPN_SPACE
 
+from nasdsl.cli.feature_cache import report_feature_cache
 from nasdsl.cli.presets import PRESETS, SUMMARIES
 from nasdsl.cli.search import search
 from nasdsl.cli.search_setup import PreparedSearch
+from nasdsl.data import open_dataset
+from nasdsl.detection.weights import save_detector
 from nasdsl.search import load_trials
 from nasdsl.training import Run
 from nasdsl.training.errors import Diverged
+from nasdsl.training.proxy.spec import ProxySpec
 
 DATA = ["--data", "shapes:16"]
 SMALL = [
@@ -203,6 +210,38 @@ def test_fine_tuning_without_a_preset(tmp_path: Path) -> None:
     assert "holds a run already: resume it (--resume)" in refused(*command, "--finetune-backbone", "1")
 
 
+@pytest.fixture
+def own(tmp_path: Path) -> list[str | Path]:
+    """A search of a small space, with full training of the best."""
+    (tmp_path / "own.nas").write_text(FPN_SPACE)
+    return [tmp_path / "own.nas", *DATA, "--top", "1", "--recipe", "quick", "--epochs", "1"]
+
+
+def test_a_detector_under_any_name_is_no_backbone_to_train_from(own: list[str], prepared: Any, tmp_path: Path) -> None:
+    """Its backbone is frozen in the trials; a full training starts from ImageNet's, which `tiny` has not."""
+    detector, backbone = tmp_path / "cells.pt", tmp_path / "backbone.npz"
+    save_detector(untrained_detector(2), detector)
+    np.savez(backbone, conv1=np.zeros(1))
+    found = prepared(*own, "--backbone", "tiny", "--backbone-weights", detector)
+    assert (found.proxy.backbone_weights, found.full.plan.backbone_weights) == (str(detector), None)
+    found = prepared(*own, "--backbone", "tiny", "--backbone-weights", backbone)
+    assert (found.proxy.backbone_weights, found.full.plan.backbone_weights) == (str(backbone), str(backbone))
+    for weights, starts in ((detector, (str(detector), None)), (backbone, (None, str(backbone)))):
+        (training,) = prepared(*own, "--backbone", "tiny", "--backbone-weights", weights, "--finetune-backbone", "1").backbones
+        assert (training.plan.weights, training.plan.backbone_weights) == starts
+
+
+def test_full_trainings_have_the_weights_and_the_size_that_are_given_for_them(own: list[str], prepared: Any) -> None:
+    own = [*own, "--size", "64x64,96x128", "--finetune-backbone", "1"]
+    found = prepared(*own, "--backbone", "mobilenet_v2")
+    assert found.full.plan.backbone_weights == "imagenet"
+    assert found.backbones[0].plan.recipe.size == (96, 128), "the largest"
+    assert "--set size" not in prepared.output
+    found = prepared(*own, "--backbone", "mobilenet_v2", "--full-backbone-weights", "none", "--set", "size=64x96")
+    assert (found.full.plan.backbone_weights, found.full.plan.recipe.size) == (None, (64, 96))
+    assert "--set size: the best are trained at 64x96, instead of at the size that each names\n" in prepared.output
+
+
 # ------------------------------------------------------------------------------------------------ messages
 
 
@@ -229,6 +268,29 @@ def test_the_feature_cache_of_the_papers_search_is_said(prepared: Any, monkeypat
     message = refused("search", "--preset", "nas-fcos", *DATA, "--out", tmp_path / "run")
     for advice in ("--cache DIR", "--proxy-size 256 (", "--no-mirror (", "--backbone mobilenet_v2 (", "does not read c2 ("):
         assert advice in message
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({"dtype": "float16"}, ["--proxy-size 256", "--no-mirror", "--backbone mobilenet_v2"]),
+        ({"backbone": "mobilenet_v2", "dtype": "float32", "mirror": False}, ["--proxy-size 256", "--dtype float16"]),
+    ],
+)
+def test_an_estimate_warns_of_a_small_disk_and_advises_what_is_not_chosen_yet(
+    settings: dict[str, Any],
+    advice: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("nasdsl.training.proxy.estimate.resized_sizes", lambda dataset, spec: [(384, 512)] * 5717)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10**9})())
+    spec = ProxySpec("shapes:16", cache=str(tmp_path), levels=("c3", "c4"), **settings)
+    report_feature_cache(open_dataset("shapes:16", "train"), [spec], None, only_say=True)
+    warning = capsys.readouterr().err.splitlines()[1]
+    assert warning.startswith(f"warning: the disk of {tmp_path} has 0.9 GiB free: choose a larger disk with --cache DIR, or ")
+    assert re.findall(r"(--[^,()]+) \(\d", warning) == advice
 
 
 # ------------------------------------------------------------------------------------------------ whole searches
