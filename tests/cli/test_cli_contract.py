@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -10,15 +11,19 @@ import sys
 import warnings
 from pathlib import Path
 
+import click
 import pytest
 from findings import JSON_FIELDS
+from in_process import refused
 from machine_speed import slowness
 from zoo_files import ZOO
 
 import nasdsl as package
+from nasdsl.backends import diagrams
 from nasdsl.cli import main
 from nasdsl.cli.errors import warnings_as_messages
-from nasdsl.cli.output import MAX_DIAGNOSTICS, print_diagnostics
+from nasdsl.cli.options import ListType, NamesType, SizeType
+from nasdsl.cli.output import MAX_DIAGNOSTICS, print_diagnostics, progress_bar
 from nasdsl.decoder import loads
 from nasdsl.diagnostics import DiagnosticError
 
@@ -476,6 +481,39 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, cap
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0
+
+
+def test_the_module_that_python_starts_runs_nothing_when_it_is_imported() -> None:
+    """As a worker process does, which is started with the module of the command."""
+    assert importlib.import_module("nasdsl.__main__").main is main
+
+
+def test_values_of_options_that_are_read_already_stay() -> None:
+    """As click asks of its types: defaults may be values."""
+    for kind, text, value in (
+        (SizeType(), "64x96", (64, 96)), (ListType(click.IntRange(1), "N,…"), "32,64", (32, 64)),
+        (NamesType(), '["dog", "cat"]', ("dog", "cat")),
+    ):  # fmt: skip
+        assert kind.convert(text, None, None) == kind.convert(value, None, None) == value
+
+
+def test_a_bar_on_a_terminal_counts(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for terminal, shown in (("1", True), ("", False)):
+        monkeypatch.setenv("FORCE_COLOR", terminal)
+        with progress_bar("clip.mp4") as advance:
+            advance(3, 7)
+        printed = capfd.readouterr().err
+        assert ("clip.mp4" in printed, "3/7" in printed) == (shown, shown)
+
+
+def test_a_diagram_that_cannot_be_drawn_is_a_message(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> bytes:
+        raise diagrams.RenderError("drawing needs Graphviz")
+
+    monkeypatch.setattr(diagrams, "render_folding", missing)
+    assert refused("render", folder / "good.nas", "-o", folder / "d.svg") == "nasdsl: drawing needs Graphviz\n"
+    assert not (folder / "d.svg").exists()
 
 
 def test_many_findings_are_counted(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -422,6 +424,29 @@ def test_after_a_stop_no_other_image_or_video_is_begun(run: Path, tmp_path: Path
     assert [Path(entry["file_name"]).name for entry in document["images"]] == ["a.png"]
     assert "clip.mp4" not in result.stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "detections.csv", "detections.json"]
+
+
+@pytest.mark.parametrize(("frames", "steps"), [(1, [(1, 1), (2, 2)]), (None, [])])
+def test_a_video_that_does_not_say_its_length_has_no_bar(
+    frames: int | None, steps: list[Any], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is longer than it says has a bar that is full."""
+    clip = write_video(tmp_path / "clip.mp4", 2)
+    shown: list[tuple[int, int]] = []
+
+    @contextmanager
+    def bar(label: str) -> Iterator[Any]:
+        yield lambda done, total: shown.append((done, total))
+
+    class Reader(VideoReader):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            self.frames = frames
+
+    monkeypatch.setattr("nasdsl.cli.detect.progress_bar", bar)
+    monkeypatch.setattr("nasdsl.data.video.VideoReader", Reader)
+    result = invoke("detect", run, clip, "-o", tmp_path / "out", "--no-pictures")
+    assert (result.exit_code, shown) == (0, steps), result.output
 
 
 def test_a_long_video_says_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from in_process import invoke, refused
@@ -45,6 +46,17 @@ def test_the_printed_lines_run_it(run: Path, suffix: str, tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     exec("\n".join(code), {})  # the lines that a user is told to run
+
+
+@pytest.mark.parametrize(("suffix", "slow"), [(".pt2", True), (".onnx", False)])
+def test_an_export_that_takes_long_says_so(
+    run: Path, suffix: str, slow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = SimpleNamespace(files=["d"], megabytes=1.0, inputs=[], outputs=[], usage=[])
+    monkeypatch.setattr("nasdsl.export.export_detector", lambda *_, **__: written)
+    lines = invoke("export", run, "-o", tmp_path / f"d{suffix}").stderr.splitlines()
+    said = ["tracing the detector; this may take a minute"] if slow else []
+    assert lines == [*said, "wrote d (1.0 MB)", "to run it:"]
 
 
 def test_what_is_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

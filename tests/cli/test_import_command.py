@@ -48,3 +48,8 @@ def test_lists_and_configuration_files_are_the_decoder_of_the_zoo(tmp_path: Path
 )
 def test_what_is_refused(arguments: list[str], says: str) -> None:
     assert says in refused("import", "nas-fcos", *arguments)
+
+
+def test_a_width_that_the_decoder_cannot_have_is_a_finding() -> None:
+    arguments = (SMALL, "--head", "[5,1,5,0]", "--width", "40")
+    assert refused("import", "nas-fcos", *arguments, code=1).startswith("error[NAS308]: GroupNorm has 32 groups")

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,6 +42,29 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Run]:
     result = invoke(*TRAIN, "--out", out, "--val-split", "train", "--method", "score_threshold=0", "--seed", "3")
     assert result.exit_code == 0, result.output
     return result, Run(out)
+
+
+@pytest.mark.parametrize("is_main", [True, False])
+def test_one_process_of_several_says_what_was_trained(is_main: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path / "run")
+    (tmp_path / "before").mkdir()
+    (tmp_path / "before" / "decoder.nas").write_text(load("zoo:fcos").source.text)
+    result = SimpleNamespace(run=run, steps=9, seconds=1.0, evaluation=None, best_step=6)
+    monkeypatch.setattr("nasdsl.training.train", lambda *_, **__: result)
+    for module in ("train", "files", "report"):
+        monkeypatch.setattr(f"nasdsl.cli.{module}.is_main_process", lambda: is_main)
+    shown = invoke("train", tmp_path / "before", *DETECTOR[1:], *SMALL, *DATA, "--out", run.folder)
+    assert shown.exit_code == 0, shown.output
+    if not is_main:
+        assert "shapes:8" not in shown.output
+        assert "trained" not in shown.output
+        assert "reading " not in shown.output
+        assert "report" not in shown.output
+        return
+    assert f"reading {tmp_path / 'before' / 'decoder.nas'}\nshapes:8 (train): 8 images" in shown.stderr
+    assert f"trained 9 steps in 1 s; the detector is {run.model}\n" in shown.stderr
+    assert f"the best evaluation was at step 6; its detector is {run.best}\n" in shown.stderr
+    assert "the training is saved, but its report could not be written: " in shown.stderr
 
 
 # ------------------------------------------------------------------------------------------------------ a whole run

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,9 +25,11 @@ from in_process import invoke, refused
 from small_runs import untrained_detector
 
 from nasdsl.cli.latency import latency
+from nasdsl.cli.latency_output import warn_disturbed, warn_unsteady
 from nasdsl.detection.weights import save_detector
 from nasdsl.export import metadata
-from nasdsl.latency import Protocol
+from nasdsl.latency import Latency, Protocol
+from nasdsl.latency.measuring import WholeTime
 from nasdsl.latency.session import LatencyError, NodeTime, input_shape, make_profile, section_of
 from nasdsl.latency.torch_runtime import DetectorSession, ProgramSession, size_of
 from nasdsl.semantics.elaborate import RUNTIMES
@@ -359,6 +362,20 @@ def test_names_and_sections() -> None:
     made = make_profile({("head.a", "Conv"): [1.0, 9.0, 1.0], ("b", "Add"): [1.0, 1.0] * 3}, runs=3)
     assert made.nodes == [NodeTime("b", "Add", 2.0), NodeTime("head.a", "Conv", 1.0)]
     assert made.sections == {"head": 1.0, "other": 2.0}
+
+
+def test_a_measurement_that_another_may_differ_from_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    found = Latency(2.0, 1.9, 2.1, (2.0, 2.0, 4.0), 1, 30, 10, warm=True, steady=True, batch=1)
+    warn_unsteady(found)
+    warn_disturbed(WholeTime(1.0, 2.0, 2.0, 0, 9))
+    assert capsys.readouterr().err == ""
+    warn_unsteady(replace(found, warm=False, steady=False))
+    warn_disturbed(WholeTime(1.0, 2.0, 2.0, 2, 9))
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: the times had not settled by the end of the warm-up",
+        "warning: not steady: 1 of 3 rounds were disturbed; close other programs and measure again",
+        "warning: the machine was disturbed in 2 of 9 rounds; close other programs and measure again",
+    ]
 
 
 def test_a_required_latency_is_compared(tmp_path: Path) -> None:

@@ -31,13 +31,14 @@ from in_process import invoke, refused
 import nasdsl
 from nasdsl.backbones import backbone as find_backbone
 from nasdsl.backends.cost import Areas, cost
+from nasdsl.cli.latency_output import Whole, predicted_lines
 from nasdsl.ir.graph import Graph
 from nasdsl.latency import LatencyPredictor, measuring, predict_latency, probes
-from nasdsl.latency.measuring import Effort, Measurer, PartTime
+from nasdsl.latency.measuring import Effort, Measurer, PartTime, WholeTime
 from nasdsl.latency.pieces import Part, parts_of
 from nasdsl.latency.probes import Probe, make_probe, piece_probe, reference_piece
 from nasdsl.latency.session import LatencyError, MissingRuntime
-from nasdsl.latency.table import CORRECTED_FROM, Context, Table, fit_correction
+from nasdsl.latency.table import CORRECTED_FROM, Context, Correction, Table, fit_correction
 from nasdsl.latency.timing import wall_timer
 from nasdsl.layers import Input, Result, layer_cost
 
@@ -501,6 +502,19 @@ def test_the_command_shows_parts(tmp_path: Path) -> None:
     assert value["predicted"]["measured_parts"] == 0
     assert f"{value['predicted']['milliseconds']:.2f} ms for an image, predicted from" in shown.output
     assert "measured" not in value
+
+
+def test_the_correction_and_a_machine_of_another_pace_are_said(tmp_path: Path) -> None:
+    found = predictor(tmp_path).predict(random_decoders.paper_text(1))
+    found = replace(found, milliseconds=8.0, correction=Correction(1.25, 0.5, 9, 0.3, 0.042))
+    for slower, words in ((1.04, ""), (1.5, "(by the clock 15.00 ms: the machine took 1.50 times as long for the table's")):
+        time = WholeTime(relative=5.0, milliseconds=15.0, reference=2.0 * slower, disturbed=0, rounds=9)
+        lines = predicted_lines("zoo:fcos", found, tmp_path / "table.json", Whole(time, 2.0, {}))
+        assert lines[3] == (
+            "corrected as 9 measured detectors tell: 1.250 times the sum (their median error: 4.2%, without it 30.0%)"
+        )
+        assert lines[4] == "10.00 ms measured: the prediction is 20.0% below it"
+        assert lines[5].startswith(words)
 
 
 @pytest.mark.usefixtures("made_up_times")
