@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nasdsl.cli.errors import exit_on_error, fail
-from nasdsl.cli.output import echo_err, is_main_process
+from nasdsl.cli.output import echo_err
 
 if TYPE_CHECKING:
     from nasdsl.data import Dataset
@@ -134,8 +134,6 @@ def write_training_report(run: Path, val: Dataset | None) -> None:
     Args:
         val: the validation data; None if there are none.
     """
-    if not is_main_process():
-        return
     output = run / TRAINING_REPORT
     try:
         from nasdsl.report.training import write_report

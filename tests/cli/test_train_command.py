@@ -51,7 +51,7 @@ def test_one_process_of_several_says_what_was_trained(is_main: bool, tmp_path: P
     (tmp_path / "before" / "decoder.nas").write_text(load("zoo:fcos").source.text)
     result = SimpleNamespace(run=run, steps=9, seconds=1.0, evaluation=None, best_step=6)
     monkeypatch.setattr("nasdsl.training.train", lambda *_, **__: result)
-    for module in ("train", "files", "report"):
+    for module in ("train", "files"):
         monkeypatch.setattr(f"nasdsl.cli.{module}.is_main_process", lambda: is_main)
     shown = invoke("train", tmp_path / "before", *DETECTOR[1:], *SMALL, *DATA, "--out", run.folder)
     assert shown.exit_code == 0, shown.output
