@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torture.disk import MODES, Recorder, write_state
 
 from nasdsl import files
 from nasdsl.torch_files import load_torch_file
+from nasdsl.yaml_files import parse_yaml
 
 
 def test_what_is_written_is_whole_and_readable_by_whom_it_was(tmp_path: Path) -> None:
@@ -200,6 +202,15 @@ def test_json_that_nests_too_deeply_is_refused_as_what_is_no_json() -> None:
         files.parse_json("[" * 100_000)
     with pytest.raises(ValueError, match="Expecting"):
         files.parse_json(b"[")
+
+
+def test_yaml_that_nests_too_deeply_is_refused_as_what_is_no_yaml() -> None:
+    """By its dashes; or each mapping merges the one before, and the first that is read is the last."""
+    chain = [f"&a{n} {{<<: *a{n - 1}}}" for n in range(1, 980)]
+    merged = f"chain: [&a0 {{x: 1}}, {', '.join(chain)}]\ntop: {{<<: *a979}}"
+    for text in ("- " * 1000 + "a", merged):
+        with pytest.raises(yaml.YAMLError, match="nest too deeply"):
+            parse_yaml(text)
 
 
 def test_lines_of_a_log_without_those_that_are_no_object() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -303,6 +305,54 @@ def test_a_network_that_takes_no_small_images_is_refused(monkeypatch: pytest.Mon
     says = r"^timm:resnet18 cannot compute features of a small image: Input height \(\d+\) doesn't match model \(224\)$"
     with pytest.raises(BackboneError, match=says):
         make_timm_backbone("timm:resnet18")
+
+
+class Maps(nn.Module):
+    """A network of timm's form whose maps are by one pixel too small, of images whose sides are multiples of a number."""
+
+    def __init__(self, reductions: list[int], multiple: int) -> None:
+        super().__init__()
+        self.multiple = multiple
+        self.feature_info = SimpleNamespace(reduction=lambda: reductions)
+        self.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        if any(side % self.multiple for side in images.shape[2:]):
+            raise AssertionError(f"expected a multiple of {self.multiple}")
+        return [images[..., 1::4, 1::4][..., 1:, 1:]]
+
+
+@pytest.mark.parametrize(
+    ("reductions", "multiple", "message"),
+    [
+        ([64, 2, 2], 1, "has maps with strides 2, 64; expected some of 4, 8, 16, 32"),
+        ([], 1, "has maps with strides none; expected"),
+        ([4], 512, "cannot compute features of images of any size (expected a multiple of 512); choose another model"),
+        (
+            [4],
+            4,
+            "has maps whose strides are not exact: of an image of 224x288 they are c2 [55, 71]; choose another",
+        ),
+    ],
+)
+def test_networks_without_maps_for_a_decoder(
+    reductions: list[int], multiple: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timm, "create_model", lambda name, **options: Maps(reductions, multiple))
+    with pytest.raises(UnknownBackbone, match=re.escape(f"timm:resnet34d {message}")):
+        backbone("timm:resnet34d")
+
+
+def test_a_size_that_a_network_does_not_take_has_no_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    described = backbone("timm:resnet18")
+
+    def forward(self: TimmBody, images: Tensor) -> Any:
+        raise AssertionError(f"Input height ({images.shape[2]}) doesn't match model (224).\nmore")
+
+    monkeypatch.setattr(TimmBody, "forward", forward)
+    says = r"^timm:resnet18 cannot take images of 9x12: Input height \(9\) doesn't match model \(224\)\.$"
+    with pytest.raises(UnknownBackbone, match=says):
+        described.cost((9, 12))
 
 
 def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
