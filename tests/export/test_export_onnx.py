@@ -27,6 +27,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lowest import runs_deform_conv
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 from zoo_files import ZOO
 
 from nasdsl.backends.export import MissingExtra
@@ -263,6 +264,87 @@ def test_a_custom_backbone_needs_onnxscript(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(MissingExtra, match=r"_Custom.*pip install 'nasdsl\[onnx\]'"):
         export_detector(small(FCOS, FeatureExtractor(_Custom(True), ("c3", "c4", "c5"))), tmp_path / "detector.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+class _Frozen(nn.Module):
+    """Frozen norms and pooling; and a layer whose result is not read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 8, 3, 2, 1), FrozenBatchNorm2d(8)
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            getattr(self.norm, name).copy_(torch.rand(8, generator=torch.Generator().manual_seed(0)) + 0.5)
+        self.pools = nn.ModuleList([nn.MaxPool2d(3, 2, 1), nn.MaxPool2d((3, 1), (2, 2), (1, 0)), *[nn.MaxPool2d(1, 2)] * 2])
+        self.unread = nn.Softplus()
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = [self.norm(self.first(x))]
+        for pool in self.pools:
+            features.append(pool(features[-1]))
+        self.unread(x)
+        return features[2:]
+
+
+def test_frozen_norms_and_pooling_are_written_by_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    model = small(RETINANET, FeatureExtractor(_Frozen(), ("c3", "c4", "c5")))
+    check(exported(model, tmp_path), model, images(2, 64, 90))
+
+
+class _Other(nn.Module):
+    """Networks that have one thing for which there is no rule."""
+
+    def __init__(self, thing: str) -> None:
+        super().__init__()
+        self.thing = thing
+        self.stages = nn.ModuleList(nn.Conv2d(a, 8, 3, 2, 1) for a in (3, 8, 8, 8, 8))
+        self.odd, self.half = nn.Softplus(), nn.Conv2d(8, 8, 3, (2, 1), 1)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor, factor: float = 1.0) -> Any:
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        match self.thing:
+            case "a condition on values":
+                x = x if x.sum() > 0 else -x
+            case "another argument":
+                x = x + factor
+            case "a layer without a rule":
+                x = self.odd(x)
+            case "a layer by name":
+                x = self.stages[4](input=features[3])
+            case "a method":
+                x = x.abs()
+            case "a parameter":
+                x = x * self.scale
+            case "another function":
+                x = torch.abs(x)
+            case "a concatenation along the height":
+                x = torch.cat([self.half(x), self.half(x)], 2)
+            case "a number":
+                x = x + 1.5
+        return {"c3": features[2], "c4": features[3], "c5": x}
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        "a condition on values", "another argument", "a layer without a rule", "a layer by name", "a method", "a parameter",
+        "another function", "a concatenation along the height", "a number",
+    ],
+)  # fmt: skip
+def test_what_has_no_rule_is_left_to_torchs_exporter(thing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is written."""
+    from nasdsl.backends.onnx.writer import Writer
+    from nasdsl.export.onnx.backbone import write_backbone
+
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    writer = Writer()
+    with pytest.raises(MissingExtra, match=r"the backbone \(_Other\) has operations that only torch's exporter can write"):
+        write_backbone(writer, FeatureExtractor(_Other(thing), ("c3", "c4", "c5")).eval(), "images", None, False)
+    assert writer.nodes == []
 
 
 def test_an_activation_in_place_on_a_shared_map_is_not_lost(tmp_path: Path) -> None:
