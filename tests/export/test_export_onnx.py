@@ -267,7 +267,7 @@ def test_a_custom_backbone_needs_onnxscript(tmp_path: Path, monkeypatch: pytest.
 
 
 class _Frozen(nn.Module):
-    """Frozen norms and pooling; and a layer whose result is not read."""
+    """Frozen norms and pooling; and layers whose results lead to no feature."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -281,7 +281,7 @@ class _Frozen(nn.Module):
         features = [self.norm(self.first(x))]
         for pool in self.pools:
             features.append(pool(features[-1]))
-        self.unread(x)
+        self.unread(self.unread(x))
         return features[2:]
 
 
@@ -298,7 +298,7 @@ class _Other(nn.Module):
         super().__init__()
         self.thing = thing
         self.stages = nn.ModuleList(nn.Conv2d(a, 8, 3, 2, 1) for a in (3, 8, 8, 8, 8))
-        self.odd, self.half = nn.Softplus(), nn.Conv2d(8, 8, 3, (2, 1), 1)
+        self.odd, self.halved = nn.Softplus(), nn.Conv2d(8, 8, 3, (2, 1), 1)
         self.scale = nn.Parameter(torch.ones(()))
 
     def forward(self, x: Tensor, factor: float = 1.0) -> Any:
@@ -322,7 +322,7 @@ class _Other(nn.Module):
             case "another function":
                 x = torch.abs(x)
             case "a concatenation along the height":
-                x = torch.cat([self.half(x), self.half(x)], 2)
+                x = torch.cat([self.halved(x), self.halved(x)], 2)
             case "a number":
                 x = x + 1.5
         return {"c3": features[2], "c4": features[3], "c5": x}

@@ -36,9 +36,11 @@ import nasdsl
 from nasdsl.data import read_image
 from nasdsl.detection.backbones import FeatureExtractor
 from nasdsl.detection.detector import Detector
+from nasdsl.detection.inference import for_inference
 from nasdsl.detection.weights import save_detector
 from nasdsl.export import ExportError, export_detector
 from nasdsl.export.postprocess import all_candidates, select_detections
+from nasdsl.export.program import DetectionProgram
 from nasdsl.layers import Cost, CustomLayer, Feature, primitive
 
 PREDICTIONS = pytest.mark.parametrize("predict", [FCOS, IMPROVED, RETINANET], ids=["fcos", "improved", "retinanet"])
@@ -77,6 +79,57 @@ def test_the_batched_postprocessing(predict: str) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ programs
+
+
+def untraced(model: Detector, nms: bool = True) -> Any:
+    """The runner of what is traced for a program, which takes seconds."""
+    program = DetectionProgram(for_inference(model, graphs=False), native_deform=True, half=False, nms=nms)
+
+    def run(x: torch.Tensor) -> list[Any]:
+        with torch.no_grad():
+            return [value.numpy() for value in program(x)]
+
+    return run
+
+
+def test_what_a_program_computes() -> None:
+    model = small(RETINANET)
+    check(untraced(model), model, images(2, 50, 75))
+    check_candidates(untraced(model, nms=False), model, images(2, 50, 75))
+
+
+def test_a_program_pads_as_the_detector_does() -> None:
+    model = small(RETINANET, size_divisible=32, fixed_size=(50, 75))
+    x = images(2, 50, 75)
+    with torch.no_grad():
+        expected = model(list(x))
+    for boxes, scores, _, one in zip(*untraced(model)(x), expected, strict=True):
+        np.testing.assert_allclose(scores[: len(one["scores"])], one["scores"], atol=1e-5)
+        np.testing.assert_allclose(boxes[: len(one["boxes"])], one["boxes"], atol=1e-3)
+
+
+@exports_programs
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (
+            None,
+            "torch.export cannot trace the detector for any size of images; with a size (--size HxW) it may be possible: no",
+        ),
+        ((64, 96), "torch.export cannot trace the detector: no"),
+    ],
+)
+def test_a_detector_that_torch_cannot_trace(
+    size: tuple[int, int] | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NotImplementedError("no\nsuch thing")
+
+    monkeypatch.setattr("torch.export.export", refuse)
+    with pytest.raises(ExportError) as caught:
+        export_detector(small(), tmp_path / "d.pt2", size=size)
+    assert str(caught.value) == message
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.long  # tracing takes seconds, and several times as long for any size
@@ -251,6 +304,13 @@ def test_weights_of_a_source_do_not_overwrite_a_detector(tmp_path: Path) -> None
     with pytest.raises(ExportError, match="would overwrite"):
         export_detector(model, tmp_path / "model.py")
     assert nasdsl.load_detector(tmp_path / "model.pt").classes == model.classes
+
+
+def test_weights_of_a_source_replace_what_is_no_detector(tmp_path: Path) -> None:
+    """As a file that was not written to its end."""
+    (tmp_path / "d.pt").write_bytes(b"torn")
+    export_detector(small(), tmp_path / "d.py")
+    assert (tmp_path / "d.pt").read_bytes() != b"torn"
 
 
 def test_a_source_that_cannot_be_written_leaves_earlier_weights(tmp_path: Path) -> None:
