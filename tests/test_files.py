@@ -9,6 +9,7 @@ import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -195,6 +196,21 @@ def test_texts_have_a_byte_order_mark_or_none(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"\xff")
     with pytest.raises(UnicodeDecodeError):
         files.read_text(str(tmp_path / "a"))
+
+
+def test_a_folder_in_one_that_is_gone_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(FileNotFoundError):
+        files.make_folder(Path("a"))
+    assert not (tmp_path / "gone").exists()
+
+
+def test_where_folders_cannot_be_opened_names_are_not_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows."""
+    monkeypatch.setattr(files, "os", SimpleNamespace(name="nt"))
+    files.sync_folder(tmp_path)
 
 
 def test_json_that_nests_too_deeply_is_refused_as_what_is_no_json() -> None:

@@ -57,6 +57,16 @@ def test_where_the_file_system_has_no_locks_this_process_is_kept_out(tmp_path: P
     lock.release()
 
 
+def test_where_the_system_has_no_such_locks_this_process_is_kept_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    lock = Lock(tmp_path / "lock")
+    with pytest.raises(LockHeld):
+        Lock(tmp_path / "lock")
+    lock.release()
+    Lock(tmp_path / "lock").release()
+
+
 def test_the_file_can_be_locked_by_other_users_of_a_shared_folder(tmp_path: Path) -> None:
     """As far as the umask lets them; it is no program."""
     before = os.umask(0)

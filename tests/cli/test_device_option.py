@@ -10,6 +10,7 @@ import torch
 from in_process import refused
 
 from nasdsl.cli import cli
+from nasdsl.machine import device_problem
 
 SMALL = "--data shapes:8 --backbone tiny --width 32"
 COMMANDS = {
@@ -55,3 +56,11 @@ def test_a_device_that_is_not_there(
     assert last.startswith(f"nasdsl: device '{device}' cannot be used: {reason}")
     assert len(last) < 120
     assert not (tmp_path / "new" / "model.pt").exists()
+
+
+def test_gpus_are_counted_from_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    for count, known, unknown in ((1, ("cuda", "cuda:0"), "cuda:1"), (2, ("cuda", "cuda:1"), "cuda:2")):
+        monkeypatch.setattr("torch.cuda.device_count", lambda count=count: count)
+        assert [device_problem(name) for name in known] == [None, None]
+        seen = f"torch sees {count} GPU{'s' * (count > 1)}, the first is cuda:0"
+        assert device_problem(unknown) == f"device '{unknown}' cannot be used: {seen}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,9 +20,15 @@ from in_process import invoke, refused
 from killed_searches import journal, killed, lines, ranked
 from small_spaces import BESIDE, FPN_SPACE, HEAD_SPACE
 
+from nasdsl.cli.search_output import print_outcome
 from nasdsl.cli.search_training import _load_compared
 from nasdsl.decoder import load, loads
-from nasdsl.search import load_trials
+from nasdsl.report.tables import humanise
+from nasdsl.search import load_trials, search
+from nasdsl.search.progressive import SearchResult
+from nasdsl.search.stages import StageResult
+from nasdsl.spaces import loads_space
+from nasdsl.training.proxy.spec import ProxySpec
 
 TASK = [
     "--data", "shapes:12", "--backbone", "tiny", "--iterations", "3", "--proxy-size", "64", "--proxy-batch", "4",
@@ -326,6 +333,31 @@ def test_a_large_feature_cache_is_said_before_the_search_starts(
     assert "has 0.0 GiB free: choose a larger disk with --cache DIR, or --proxy-size 32 (" in message
     assert "--no-mirror (" in message
     assert not (tmp_path / "other").exists()
+
+
+def test_the_output_of_a_search_for_a_front(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    space = loads_space(FPN_SPACE, backbone="tiny")
+    trials = search(space, lambda text: -float(len(text)), "random", 6, out=tmp_path, objective="reward,macs", quiet=True)
+    outcome = SearchResult(tmp_path, (StageResult("", tmp_path, trials, None),))
+    options = SimpleNamespace(full_data=None, spec="shapes:8", evaluate="proxy")
+    print_outcome(outcome, options, ProxySpec("shapes:8", backbone="tiny"), "text")
+    printed = capsys.readouterr()
+    head, first, *_ = printed.out.splitlines()
+    best = trials.best
+    assert best is not None
+    assert re.split(r"\s{2,}", head.strip()) == [
+        "rank",
+        "trial",
+        "reward",
+        "MACs with backbone",
+        "params with backbone",
+        "digest",
+    ]
+    assert humanise(int(best.figures["macs_total"])) in first
+    front = f"the front is in {tmp_path / 'front.csv'}\n"
+    name = f"best compromise (it alone dominates most of the front's range): trial {best.number}, reward {best.reward:.6g}\n"
+    assert front + name in printed.err
+    assert f"{len(trials.front())} on the front of reward,macs" in printed.err
 
 
 def test_a_space_with_a_mistake_is_a_finding(texts: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import sys
 from dataclasses import replace
@@ -32,6 +33,7 @@ from nasdsl.latency import Latency, Protocol
 from nasdsl.latency.measuring import WholeTime
 from nasdsl.latency.session import LatencyError, NodeTime, input_shape, make_profile, section_of
 from nasdsl.latency.torch_runtime import DetectorSession, ProgramSession, size_of
+from nasdsl.machine import cpu_name, machine
 from nasdsl.semantics.elaborate import RUNTIMES
 
 QUICK = Protocol(round_seconds=0.0, warmup_seconds=0.0, rounds=3)
@@ -362,6 +364,29 @@ def test_names_and_sections() -> None:
     made = make_profile({("head.a", "Conv"): [1.0, 9.0, 1.0], ("b", "Add"): [1.0, 1.0] * 3}, runs=3)
     assert made.nodes == [NodeTime("b", "Add", 2.0), NodeTime("head.a", "Conv", 1.0)]
     assert made.sections == {"head": 1.0, "other": 2.0}
+
+
+def test_the_machine_is_described_as_far_as_its_system_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not every system has a list of processors, a load, or a choice of cores."""
+    known = machine()
+
+    def absent(self: Path, **_: object) -> str:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("nasdsl.machine.cpu_name", cpu_name.__wrapped__)  # what it said before is kept
+    monkeypatch.setattr(Path, "read_text", absent)
+    monkeypatch.setattr("platform.processor", lambda: "a processor")
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    for name in ("sched_getaffinity", "getloadavg"):
+        monkeypatch.delattr(os, name, raising=False)
+    assert machine() == {"cpu": "a processor", "cores": 3, "system": known["system"], "python": known["python"]}
+
+
+def test_a_module_that_runs_without_its_parts_has_no_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    session: Any = object.__new__(DetectorSession)
+    session._batch, session._detector = torch.zeros(1, 3, 64, 64), untrained_detector(2)
+    monkeypatch.setattr(DetectorSession, "_run", lambda self: None)
+    assert session.profile(1) is None
 
 
 def test_a_measurement_that_another_may_differ_from_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli.in_process import invoke
 from small_search import (
     SPACE,
     FaultyEvaluation,
@@ -34,6 +35,7 @@ from small_search import (
     value,
 )
 
+from nasdsl.cli.worker import LINE_EVERY, _Display
 from nasdsl.search import SearchError, WorkerError, load_trials, search
 from nasdsl.search.evaluation import Evaluate, Outcome, run_evaluation
 from nasdsl.search.proxy_evaluation import ProxyEvaluation
@@ -593,3 +595,74 @@ def test_searches_that_are_killed_and_resumed_lose_and_repeat_nothing(tmp_path: 
     whole = search(SPACE, LoggedEvaluation(tmp_path / "other", 0), Learner(SPACE), 24, batch=4, check=quick_check, quiet=True)
     assert comparable(load_trials(out)) == comparable(whole)
     assert max(Counter(logged(log, "begin")).values()) == 1  # no kill of the search has cost an evaluation
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+
+class Idle:
+    """Stands for a worker, whose run is a function."""
+
+    run: Any
+
+    def __init__(self, folder: Path, options: Any, say: Any, show: Any) -> None:
+        self.name, self.status, self.show = "here", "waits", show
+        self.evaluated, self.seconds, self.lost = 0, 0.0, 0
+
+
+def test_the_first_ctrl_c_lets_the_evaluation_end_and_the_second_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    handlers: dict[int, Any] = {}
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    monkeypatch.setattr(worker_side, "FolderWorker", Idle)
+    received: list[int] = []
+
+    def run(self: Idle, stopped: Any) -> None:
+        for count, number in enumerate(received):
+            assert stopped() == (count > 0)
+            handlers[number](number, None)
+        assert stopped()
+
+    monkeypatch.setattr(Idle, "run", run, raising=False)
+    for received[:] in ([signal.SIGTERM], [signal.SIGINT, signal.SIGTERM], [signal.SIGINT, signal.SIGINT]):
+        shown = invoke("worker", tmp_path)
+        ended = "here ends after 0 evaluations\n" if received[-1] == signal.SIGTERM else ""
+        assert (shown.exit_code, shown.stderr) == (128 + received[0], f"here takes trials from {tmp_path}\n{ended}")
+        written = capfd.readouterr().err
+        notice = f"\nthe evaluation under way has {worker_side.GRACE:g} s to end; Ctrl-C again leaves at once\n"
+        assert written == notice * (1 + (received[-1] == signal.SIGTERM and len(received) == 2))
+
+
+def test_the_status_of_a_worker_is_a_line_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    worker: Any = Idle(tmp_path, None, None, None)
+    display = _Display()
+    display.worker = worker
+    with display:
+        for now[0], evaluated in ((1.0, 1), (LINE_EVERY + 1, 2), (2 * LINE_EVERY, 3), (3 * LINE_EVERY, 2), (4 * LINE_EVERY, 4)):
+            worker.evaluated, worker.seconds = evaluated, 1.5 * evaluated
+            display.show()
+        worker.lost, now[0] = 1, 5 * LINE_EVERY
+        display.show()
+    assert capsys.readouterr().err.splitlines() == [
+        "waits  2 evaluations, 1.5 s each", "waits  4 evaluations, 1.5 s each", "waits  4 evaluations, 1.5 s each, 1 lost",
+    ]  # fmt: skip
+
+
+def test_the_status_of_a_worker_is_in_place_on_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    display = _Display()
+    worker: Any = Idle(tmp_path, None, None, None)
+    display.worker = worker
+    with display:
+        for worker.evaluated in (1, 2):
+            display.show()
+    shown = capfd.readouterr().err
+    assert "2 evaluations, 0.0 s each" in shown
+    assert shown.count("\n") <= 2
