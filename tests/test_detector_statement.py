@@ -56,6 +56,17 @@ def test_every_size_and_backbone_is_a_decoder_of_its_own() -> None:
     assert len(digests) == len(SIZES) * len(NAMES)
 
 
+def test_a_requirement_is_not_checked_of_what_the_backbone_does_not_fit() -> None:
+    """What does not fit is the finding; of a text that asks for nothing it is one when the costs are counted."""
+    split = "a, b, c = split(c3, parts=3) output p3 = conv_1x1(a)"
+    wanting = text().replace("norm=bn)", "norm=bn, adapter=none)", 1).replace("output p3 = sum(c3, c4)", split)
+    assert check_source(Source("d.nas", wanting)).architecture is not None
+    checked = check_source(Source("d.nas", wanting.replace("  fpn(", "  require params <= 1M\n  fpn(")))
+    assert checked.architecture is None
+    (finding,) = [problem for problem in checked.problems if problem.severity == "error"]
+    assert (finding.code, finding.message) == ("NAS307", "3 parts do not divide 512 channels with this backbone")
+
+
 def test_its_attributes_stand_in_any_order_and_spelling() -> None:
     first = nasdsl.loads(text('  detector(size=240x320, backbone="tiny")\n'))
     second = nasdsl.loads(text("  let b = tiny let s = 240x320\n  detector(backbone=b, size=(s))\n"))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import nasdsl
+from nasdsl import resources
 from nasdsl.backends.cost import cost
 from nasdsl.decoder import check_source
 from nasdsl.nn import WeightedAdd
@@ -290,3 +291,8 @@ def test_writing_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert count == len(list(pictures.iterdir()))
     zoo.write(tmp_path)
     assert len(drawn) == count
+
+
+def test_an_installation_that_lacks_a_folder_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match="this installation of nasdsl lacks its folder 'recipes'; install it again"):
+        resources.folder("recipes")

@@ -25,6 +25,7 @@ from nasdsl.cli.search_setup import PreparedSearch
 from nasdsl.data import open_dataset
 from nasdsl.detection.weights import save_detector
 from nasdsl.search import load_trials
+from nasdsl.spaces import SpaceError
 from nasdsl.training import Run
 from nasdsl.training.errors import Diverged
 from nasdsl.training.proxy.spec import ProxySpec
@@ -268,6 +269,23 @@ def test_the_feature_cache_of_the_papers_search_is_said(prepared: Any, monkeypat
     message = refused("search", "--preset", "nas-fcos", *DATA, "--out", tmp_path / "run")
     for advice in ("--cache DIR", "--proxy-size 256 (", "--no-mirror (", "--backbone mobilenet_v2 (", "does not read c2 ("):
         assert advice in message
+
+
+def test_an_fpn_that_the_heads_do_not_fit_is_no_reason_to_refuse_a_search(
+    prepared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may fit: the search tries some, and refuses if none does."""
+    monkeypatch.setattr("nasdsl.cli.feature_cache.WORTH_SAYING", 1)
+    prepared("--preset", "nas-fcos", *DATA)
+    assert ", and the outputs of the fpn " in prepared.output
+
+    def misfit(*_: object) -> None:
+        raise SpaceError("this sample does not fit")
+
+    monkeypatch.setattr("nasdsl.cli.search_setup.with_fixed_fpn", misfit)
+    assert len(prepared("--preset", "nas-fcos", *DATA).stages) == 2
+    assert "features of 16 images" in prepared.output
+    assert ", and the outputs of the fpn " not in prepared.output
 
 
 @pytest.mark.parametrize(
