@@ -22,6 +22,7 @@ import nasdsl as package
 from nasdsl.backends import diagrams
 from nasdsl.cli import main
 from nasdsl.cli.errors import warnings_as_messages
+from nasdsl.cli.help import GroupedCommand
 from nasdsl.cli.options import ListType, NamesType, SizeType
 from nasdsl.cli.output import MAX_DIAGNOSTICS, print_diagnostics, progress_bar
 from nasdsl.decoder import loads
@@ -486,6 +487,14 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, cap
 def test_the_module_that_python_starts_runs_nothing_when_it_is_imported() -> None:
     """As a worker process does, which is started with the module of the command."""
     assert importlib.import_module("nasdsl.__main__").main is main
+
+
+def test_a_heading_of_the_help_without_options_is_left_out() -> None:
+    options = [click.Option(["--shown"]), click.Option(["--hidden"], hidden=True)]
+    groups = {"First": ["shown"], "Second": ["hidden"]}
+    command = GroupedCommand("test", params=options, option_groups=groups)
+    text = command.get_help(click.Context(command))
+    assert re.findall(r"^\w+:", text, re.MULTILINE) == ["Usage:", "First:", "Other:"]
 
 
 def test_values_of_options_that_are_read_already_stay() -> None:
