@@ -178,14 +178,20 @@ class _Filler:
             turns, most = self._turns(part.count)
             return " -> ".join([self.write(part.layer, names, is_there=is_there) for _ in range(most)][:turns])
         if isinstance(part, Name):
-            return names.get(part.word, part.word)
+            word = self._meant(part, names)
+            return names.get(word, word)
+        if isinstance(part, Bind) and part.is_let:  # another word for a name, which means what that name means where it is read
+            chosen = part.value.alternatives[self.choose(part.value)] if isinstance(part.value, Hole) else part.value
+            if is_there:
+                names[f"let {part.name.word}"] = self._meant(chosen, names)
+            return ""
         if isinstance(part, Bind):
             value = self.write(part.value, names, is_there=is_there)
             if not is_there:
                 return ""
             self._count += 1
             name = names[part.name.word] = f"{part.name.word}_{self._count}"
-            return f"{'let ' * part.is_let}{name} = {value}\n"
+            return f"{name} = {value}\n"
         if isinstance(part, Call):
             definition = part.definition
             self._count += 1
@@ -197,13 +203,20 @@ class _Filler:
         return "".join([self.write(one, names, is_there=is_there) for one in part])
 
     def _turn(self, body: Sequence[Part], names: dict[str, str], *, is_there: bool) -> str:
-        lets = {part.name.word for part in body if isinstance(part, Bind) and part.is_let}
+        lets = [f"let {part.name.word}" for part in body if isinstance(part, Bind) and part.is_let]
         before = {word: names[word] for word in lets if word in names}
         written = "".join([self.write(part, names, is_there=is_there) for part in body])
         for word in lets:
             names.pop(word, None)
         names.update(before)
         return written
+
+    @staticmethod
+    def _meant(part: Part, names: Mapping[str, str]) -> str:
+        """The value that a name, or a word of a `let`, stands for."""
+        word = part.word if isinstance(part, Name) else part
+        assert isinstance(word, str)
+        return names.get(f"let {word}", word)
 
     def _turns(self, count: Hole) -> tuple[int, int]:
         numbers = [int(str(number)) for number in count.alternatives]
@@ -271,19 +284,24 @@ class _Maker:
 
     def statements(self, values: list[Part], count: int, depth: int = 0) -> Iterator[Part]:
         """Statements that read and bind values; `values` are those that later ones may read, and grow."""
+        words = ["v", "w"]  # a body binds a word once, and may hide that of the body around it
         for _ in range(count):
             kind = self.rng.random()
             own = [value for value in values if isinstance(value, Name) and value.word[0] in "xyz"]
             if kind < 0.25 or not own or (depth == 0 and kind < 0.4):
                 yield Bind(name := Name(self.new("x")), self.call(values))
                 values.append(name)
-            elif kind < 0.4:
+            elif kind < 0.4:  # only in a repeat a name may be bound again
                 yield Bind(self.rng.choice(own), self.call(values))
             elif kind < 0.7 and depth < 2:
                 body = list(self.statements(list(values), self.rng.randint(1, 3), depth + 1))
                 yield Repeat(self.turns() if self.rng.random() < 0.7 else self.rng.randint(1, 3), body)
-            elif kind < 0.85:
-                yield Bind(name := Name(self.rng.choice("vw")), self.hole(*self.some(values)), is_let=True)
+            elif kind < 0.85:  # read at once: whether a turn with nothing but a `let` is there cannot be told from a text
+                word = words.pop(self.rng.randrange(len(words))) if words else self.new("v")
+                yield Bind(name := Name(word), self.hole(*self.some(values)), is_let=True)
+                target = self.rng.choice(own) if depth else Name(self.new("z"))
+                yield Bind(target, [self.rng.choice(AGGREGATIONS), "(", name, ", ", self.operand(values), ")"])
+                values += [target] * (depth == 0)
                 if all(not isinstance(value, Name) or value.word != name.word for value in values):
                     values.append(name)
             elif self.blocks:

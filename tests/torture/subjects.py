@@ -9,7 +9,7 @@ from torture.subject import Subject
 MODULES = {
     name: f"torture.{name}"
     for name in (
-        "fuzz", "guided", "differential", "mutated", "resumed", "strangers", "crashes", "kills", "workers",
+        "fuzz", "guided", "spaces", "differential", "mutated", "resumed", "strangers", "crashes", "kills", "workers",
         "pictures", "metrics", "targets", "finite",
     )
 }  # fmt: skip

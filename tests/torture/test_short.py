@@ -8,8 +8,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from random_spaces import Bind, Hole, Name, RandomSpace, Repeat
 
-from torture import crashes, disk, finite, metrics, pictures, targets, workers
+from nasdsl.spaces import loads_space
+from torture import crashes, disk, finite, metrics, pictures, spaces, targets, workers
 from torture.runner import run
 from torture.subject import Case, Report
 from torture.subjects import subject
@@ -34,6 +36,35 @@ def findings(started: AbstractContextManager[Case], numbers: Iterable[int]) -> l
 @pytest.mark.long
 def test_power_cuts_and_failing_disks(tmp_path: Path) -> None:
     assert findings(crashes.start(tmp_path), range(60)) == []
+
+
+def test_fillings_of_random_spaces(tmp_path: Path) -> None:
+    assert findings(spaces.start(tmp_path), range(40)) == []
+
+
+C3, X, V = (Name(word) for word in ("c3", "x", "v"))
+REPEATS: dict[str, tuple[Repeat, tuple[int, ...], str]] = {
+    "the second turn reads what the first has bound": (
+        Repeat(2, [Bind(V, Hole([C3, X]), is_let=True), Bind(X, ["relu(", V, ")"])]),
+        (1, 1),
+        "x_1 = c3\nx_2 = relu(x_1)\n x_3 = relu(x_2)\n",
+    ),
+    "each turn has decisions of its own": (
+        Repeat(Hole(["0", "1", "2"], "?(0..2)"), [Bind(X, [Hole(["conv_1x1", "skip"]), "(", X, ")"])]),
+        (2, 0, 1),
+        "x_1 = c3\nx_2 = conv_1x1(x_1)\n x_3 = skip(x_2)\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REPEATS)
+def test_the_text_that_is_written_turn_by_turn(name: str) -> None:
+    """What fillings are compared with, for two spaces that can be looked through."""
+    repeat, indices, expected = REPEATS[name]
+    frame = "decoder t { input c3 fpn(width=32) { "
+    made = RandomSpace((), [frame, Bind(X, C3), repeat, "output p3 = ", X, "} head(width=32) { conv_3x3 } predict fcos }"])
+    filled = made.filled(loads_space(made.text), indices)
+    assert filled.removeprefix(frame).partition("output")[0] == expected
 
 
 def test_targets_equal_slow_ones(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def read_search(folder: str | Path) -> Search:
     folder = Path(folder)
     config = _config(folder)
     names = config.get("stages") or []
-    if not isinstance(names, list) or not all(isinstance(name, str) and name and Path(name).name == name for name in names):
+    if not isinstance(names, list) or not all(isinstance(name, str) and _is_folder_name(name) for name in names):
         raise ReportError(f"{folder / 'search.json'}: `stages` is {names!r}; expected a list of folders")
     stages = tuple(_stage(name, folder / name) for name in names or [""])
     file = SearchRun(folder).best
@@ -172,6 +172,11 @@ def read_search(folder: str | Path) -> Search:
         found = next((stage.trials.best for stage in reversed(stages) if stage.trials.best is not None), None)
         best = None if found is None else str(found.text)
     return Search(folder, config, stages, best, file if file.is_file() else None)
+
+
+def _is_folder_name(name: str) -> bool:
+    """Whether it names a folder in another one: a folder from elsewhere leads nowhere but into itself."""
+    return bool(name) and name != ".." and Path(name).name == name
 
 
 def _config(folder: Path) -> Mapping[str, Any]:

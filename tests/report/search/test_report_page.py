@@ -499,6 +499,13 @@ def test_reading_a_folder_that_is_no_search(name: str, why: str, tmp_path: Path)
         read_search(tmp_path / name)
 
 
+@pytest.mark.parametrize("stage", ["..", ".", "", "a/b", "/tmp"])
+def test_a_stage_is_a_folder_in_the_search(stage: str, tmp_path: Path) -> None:
+    describe(tmp_path, [stage])
+    with pytest.raises(ReportError, match=r"expected a list of folders"):
+        read_search(tmp_path)
+
+
 def test_torch_is_not_needed(runs: Path, tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['torch'] = None; from pathlib import Path; from nasdsl.report.search import page, read_search;"
