@@ -21,7 +21,7 @@ from nasdsl.syntax import ast
 if TYPE_CHECKING:
     from nasdsl.semantics.kept import KeptSemantics
 
-MAX_DECISIONS: Final = 20_000
+MAX_DECISIONS: Final = 10_000
 """Most holes that a decoder may have, those in a `repeat` counted once a round, those in a definition once a call."""
 
 MAX_NESTED_HOLES: Final = 50
