@@ -32,7 +32,7 @@ demo: $(VENV)/.installed
 	@echo "\nIn demo/: nas_fcos.svg and nas_fcos.py, the paper's decoder; sheet.png, detections; found.svg, the best decoder of"
 	@echo "the search; report.html, the report of the search, for any browser."
 
-# Format, lint, types, imports, tests. The aim is ten minutes on two cores; they take 13.
+# Format, lint, types, imports, tests. The aim is ten minutes on two cores; they take nine.
 test: check
 	$(BIN)/python -m pytest -n auto --dist worksteal
 

@@ -67,7 +67,7 @@ def warn_unsteady(found: Latency) -> None:
     """Warn where another measurement may differ by much."""
     if not found.warm:
         echo_err("warning: the times had not settled by the end of the warm-up")
-    if not found.steady:
+    if found.disturbed and not found.steady:
         echo_err(
             f"warning: not steady: {found.disturbed} of {pluralize(len(found.rounds), 'round')} were disturbed; close other "
             "programs and measure again"

@@ -160,7 +160,7 @@ def train(
 
     \b
     nasdsl train zoo:fcos --width 64 --backbone mobilenet_v2 --data shapes --recipe quick --out runs/first
-    nasdsl train zoo:fcos --width 64 --backbone mobilenet_v2 --data DIR --minutes 30 --out runs/cells
+    nasdsl train zoo:gfl --width 64 --backbone mobilenet_v2 --data DIR --minutes 30 --out runs/cells
     nasdsl train zoo:fcos --data coco:COCO --out runs/fcos
     nasdsl train zoo:nas_fcos --width 64 --backbone mobilenet_v2 --data DIR --out runs/nas_fcos
     torchrun --nproc-per-node 8 -m nasdsl train zoo:nas_fcos --data coco:COCO --out runs/nas_fcos

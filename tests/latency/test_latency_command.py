@@ -394,6 +394,8 @@ def test_a_measurement_that_another_may_differ_from_is_warned_of(capsys: pytest.
     warn_unsteady(found)
     warn_disturbed(WholeTime(1.0, 2.0, 2.0, 0, 9))
     assert capsys.readouterr().err == ""
+    warn_unsteady(replace(found, disturbed=0, warm=False, steady=False))
+    assert capsys.readouterr().err == "warning: the times had not settled by the end of the warm-up\n"
     warn_unsteady(replace(found, warm=False, steady=False))
     warn_disturbed(WholeTime(1.0, 2.0, 2.0, 2, 9))
     assert capsys.readouterr().err.splitlines() == [
