@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from nasdsl.diagnostics.span import Span
@@ -127,8 +128,12 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
     So a text with many unknown names among many known ones is checked quickly.
     """
     known = _distinct(candidates)
-    if len(word) > MAX_WORD or known is None:
-        return None
+    return None if len(word) > MAX_WORD or known is None else _most_alike(word, tuple(known))
+
+
+@lru_cache(maxsize=256)
+def _most_alike(word: str, known: tuple[str, ...]) -> str | None:
+    """See `did_you_mean`. A wrong name in what is copied thousands of times is looked for once."""
     counts = Counter(word).items()
     bounds = {c: 2 * sum([min(c.count(letter), n) for letter, n in counts]) / (len(word) + len(c)) for c in known}
     close = sorted([c for c in known if bounds[c] >= MIN_RATIO], key=bounds.__getitem__, reverse=True)[:MAX_COMPARED]
