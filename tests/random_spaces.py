@@ -17,7 +17,7 @@ from nasdsl.spaces import Space
 
 @dataclass(eq=False)
 class Hole:
-    """One of several parts; of a range, numbers."""
+    """One of several parts; of a range or a choice, `word` is what stands for them."""
 
     alternatives: Sequence[Part]
     word: str = ""
@@ -27,7 +27,7 @@ class Hole:
 class Repeat:
     """Statements, as often as a hole or a number says."""
 
-    count: Hole | int
+    count: Hole | Number | int
     body: Sequence[Part]
 
 
@@ -56,23 +56,55 @@ class Bind:
 
 
 @dataclass(eq=False)
+class Number:
+    """A word that stands for a number: an attribute of a block, or bound by a `let`."""
+
+    word: str
+
+
+@dataclass(eq=False)
+class LetNumber:
+    """A `let` of a hole of numbers."""
+
+    number: Number
+    hole: Hole
+
+
+@dataclass(eq=False)
+class Choice:
+    """Alternatives that have a name."""
+
+    name: str
+    alternatives: Sequence[Part]
+
+
+@dataclass(eq=False)
 class Definition:
-    """An op, or a block, with holes in its body."""
+    """An op, or a block, with holes in its body; `number` is the attribute of a block."""
 
     before: str
     body: Sequence[Part]
     after: str
     name: str
+    number: Number | None = None
 
 
 @dataclass(eq=False)
 class Call:
-    """The name of a definition, where it is called."""
+    """The name of a definition, where it is called; `given` is its attribute."""
 
     definition: Definition
+    given: Hole | None = None
 
 
-Part: TypeAlias = "str | Hole | Repeat | Layers | Name | Bind | Call | Sequence[Part]"
+@dataclass(eq=False)
+class Given:
+    """The attribute of a call, behind its operands."""
+
+    call: Call
+
+
+Part: TypeAlias = "str | Hole | Repeat | Layers | Name | Bind | Number | LetNumber | Call | Given | Sequence[Part]"
 
 
 @dataclass
@@ -83,17 +115,25 @@ class RandomSpace:
         text: of the space.
     """
 
-    definitions: Sequence[Definition]
+    definitions: Sequence[Definition | Choice]
     body: Part
     text: str = ""
     _places: dict[Hole, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for definition in self.definitions:
-            self._write(f"{definition.before}{definition.name}")
-            self._write(definition.body)
-            self._write(definition.after)
+            if isinstance(definition, Choice):
+                self.text += f"choice {definition.name} = "
+                self._write_alternatives(definition.alternatives)
+                self.text += "\n"
+            else:
+                self._write([definition.before, definition.name, definition.body, definition.after])
         self._write(self.body)
+
+    def _write_alternatives(self, alternatives: Sequence[Part]) -> None:
+        for number, alternative in enumerate(alternatives):
+            self.text += " | " * (number > 0)
+            self._write(alternative)
 
     def _write(self, part: Part) -> None:
         if isinstance(part, str):
@@ -104,9 +144,7 @@ class RandomSpace:
                 self.text += part.word
                 return
             self.text += "?("
-            for number, alternative in enumerate(part.alternatives):
-                self.text += " | " * (number > 0)
-                self._write(alternative)
+            self._write_alternatives(part.alternatives)
             self.text += ")"
         elif isinstance(part, Repeat):
             self.text += " repeat "
@@ -118,8 +156,13 @@ class RandomSpace:
             self._write(part.layer)
             self.text += " * "
             self._write(part.count)
-        elif isinstance(part, Name):
+        elif isinstance(part, Name | Number):
             self.text += part.word
+        elif isinstance(part, LetNumber):
+            self._write(["let ", part.number, " = ", part.hole, "\n"])
+        elif isinstance(part, Given):
+            if part.call.given is not None:
+                self._write([", n=", part.call.given])
         elif isinstance(part, Bind):
             self.text += f"{'let ' * part.is_let}{part.name.word} = "
             self._write(part.value)
@@ -152,6 +195,7 @@ class _Filler:
         for domain, index in zip(space.domains, indices, strict=True):
             self.left.setdefault(domain.span.start, []).append(index)
         self.definitions: list[str] = []
+        self._numbers: dict[Number, tuple[int, int]] = {}  # and the largest that each may be
         self._count = 0
 
     def choose(self, hole: Hole) -> int:
@@ -172,7 +216,7 @@ class _Filler:
             written = [self.write(one, names, is_there=is_there and at == chosen) for at, one in enumerate(part.alternatives)]
             return written[chosen]
         if isinstance(part, Repeat):
-            turns, most = (part.count, part.count) if isinstance(part.count, int) else self._turns(part.count)
+            turns, most = self._turns(part.count)
             return " ".join([self._turn(part.body, names, is_there=is_there and turn < turns) for turn in range(most)])
         if isinstance(part, Layers):
             turns, most = self._turns(part.count)
@@ -196,10 +240,19 @@ class _Filler:
             definition = part.definition
             self._count += 1
             name = f"{definition.name}_{self._count}"
+            if definition.number is not None:
+                self._numbers[definition.number] = (1, 1) if part.given is None else self._turns(part.given)
             body = self.write(definition.body, {}, is_there=is_there)
             if is_there:
                 self.definitions.append(f"{definition.before}{name}{body}{definition.after}")
             return name
+        if isinstance(part, Number):
+            return str(self._numbers[part][0])
+        if isinstance(part, LetNumber):
+            self._numbers[part.number] = self._turns(part.hole)
+            return ""
+        if isinstance(part, Given):
+            return ""
         return "".join([self.write(one, names, is_there=is_there) for one in part])
 
     def _turn(self, body: Sequence[Part], names: dict[str, str], *, is_there: bool) -> str:
@@ -218,7 +271,12 @@ class _Filler:
         assert isinstance(word, str)
         return names.get(f"let {word}", word)
 
-    def _turns(self, count: Hole) -> tuple[int, int]:
+    def _turns(self, count: Hole | Number | int) -> tuple[int, int]:
+        """A number, and the largest that it may be."""
+        if isinstance(count, int):
+            return count, count
+        if isinstance(count, Number):
+            return self._numbers[count]
         numbers = [int(str(number)) for number in count.alternatives]
         return numbers[self.choose(count)], max(numbers)
 
@@ -232,7 +290,9 @@ AGGREGATIONS = "sum add cat max weighted_add".split()
 class _Maker:
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        self.definitions: list[Definition] = []
+        self.definitions: list[Definition | Choice] = []
+        self.choices: list[Choice] = []
+        self.numbers: list[Number] = []
         self.ops: list[Part] = []  # callees
         self.blocks: list[Definition] = []
         self.count = 0
@@ -269,6 +329,9 @@ class _Maker:
         kind = self.rng.random()
         if kind < 0.35 or depth > 1:
             return self.rng.choice([*OPS, *self.ops])
+        if kind < 0.5 and self.choices:
+            choice = self.rng.choice(self.choices)
+            return Hole(choice.alternatives, f"?{choice.name}")
         return self.hole(*(self.callee(depth + 1) for _ in range(self.rng.randint(2, 3))))
 
     def call(self, values: Sequence[Part], depth: int = 0) -> Part:
@@ -278,7 +341,7 @@ class _Maker:
         if kind < 0.8:
             op = self.hole(*self.rng.sample(AGGREGATIONS, 2)) if self.rng.random() < 0.3 else self.rng.choice(AGGREGATIONS)
             return [op, "(", self.operand(values, depth), ", ", self.operand(values, depth), ")"]
-        k: Part = self.hole("1", "3") if self.rng.random() < 0.6 else "3"
+        k: Part = self.rng.choice([self.hole("1", "3"), "3", *self.numbers])
         act: Part = self.hole("relu", "none", "silu") if self.rng.random() < 0.3 else "none"
         return ["conv(", self.operand(values, depth), ", k=", k, ", act=", act, ")"]
 
@@ -295,18 +358,23 @@ class _Maker:
                 yield Bind(self.rng.choice(own), self.call(values))
             elif kind < 0.7 and depth < 2:
                 body = list(self.statements(list(values), self.rng.randint(1, 3), depth + 1))
-                yield Repeat(self.turns() if self.rng.random() < 0.7 else self.rng.randint(1, 3), body)
-            elif kind < 0.85:  # read at once: whether a turn with nothing but a `let` is there cannot be told from a text
+                yield Repeat(self.rng.choice([self.turns(), self.turns(), self.rng.randint(1, 3), *self.numbers]), body)
+            elif kind < 0.85:
                 word = words.pop(self.rng.randrange(len(words))) if words else self.new("v")
                 yield Bind(name := Name(word), self.hole(*self.some(values)), is_let=True)
-                target = self.rng.choice(own) if depth else Name(self.new("z"))
-                yield Bind(target, [self.rng.choice(AGGREGATIONS), "(", name, ", ", self.operand(values), ")"])
-                values += [target] * (depth == 0)
+                if self.rng.random() < 0.7:
+                    target = self.rng.choice(own) if depth else Name(self.new("z"))
+                    yield Bind(target, [self.rng.choice(AGGREGATIONS), "(", name, ", ", self.operand(values), ")"])
+                    values += [target] * (depth == 0)
                 if all(not isinstance(value, Name) or value.word != name.word for value in values):
                     values.append(name)
             elif self.blocks:
-                yield Bind(name := Name(self.new("y")), [Call(self.rng.choice(self.blocks)), "(", self.operand(values), ")"])
+                call = Call(self.rng.choice(self.blocks), Hole(["1", "3"]) if self.rng.random() < 0.6 else None)
+                yield Bind(name := Name(self.new("y")), [call, "(", self.operand(values), Given(call), ")"])
                 values.append(name)
+            elif depth == 0 and self.rng.random() < 0.5:
+                self.numbers.append(number := Number(self.new("k")))
+                yield LetNumber(number, Hole(["1", "3"]))
             elif depth == 0:
                 name = self.new("s")
                 yield ["shared ", name, "(x) = ", self.callee(), "(x)\n"]
@@ -319,11 +387,16 @@ class _Maker:
             self.definitions.append(definition)
             self.ops.append(Call(definition))
         for _ in range(rng.randint(0, 2)):
-            outer, self.ops = self.ops, list(self.ops)
+            if isinstance(found := self.hole(*(self.callee(1) for _ in range(3))), Hole) and not found.word:
+                self.choices.append(Choice(self.new("q"), found.alternatives))
+                self.definitions.append(self.choices[-1])
+        for _ in range(rng.randint(0, 2)):
+            ops = list(self.ops)
+            self.numbers = [Number("n")]
             values: list[Part] = ["x"]
             body = [*self.statements(values, rng.randint(1, 3)), "y = ", self.call(values)]
-            definition = Definition("block ", ["(x) -> (y) { ", body, " }\n"], "", self.new("b"))
-            self.ops = outer
+            definition = Definition("block ", ["(x, n=1) -> (y) { ", body, " }\n"], "", self.new("b"), self.numbers[0])
+            self.ops, self.numbers = ops, []
             self.definitions.append(definition)
             self.blocks.append(definition)
         values = ["c3", "c4", "c5"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -209,33 +210,51 @@ class _Matcher(ValueMatcher):
                 continue
             if not is_needed and there[word.name] <= needed[word.name]:
                 continue  # what is there of this name are those that hide it
-            if not isinstance(word.value, ast.Reference) or word.value.name not in shared:
-                self.value(word.value, left[at].value, left[at].span)
+            self.word(word, left[at], shared)
             there.subtract(passed.name for passed in left[: at + 1])
             del left[: at + 1]
+
+    def word(self, wanted: SetWord, found: SetWord, shared: Collection[str]) -> None:
+        """A `let`; `shared` as of `words`."""
+        if not isinstance(wanted.value, ast.Reference) or wanted.value.name not in shared:
+            self.value(wanted.value, found.value, found.span)
 
     def statements(self, wanted: tuple[Statement, ...], found: tuple[Statement, ...], place: Span) -> None:
         pairs = list(_with_conditions(wanted))
         written = [s for s in present(found, None) if isinstance(s, SetWord) and _is_word(s)]
-        in_turns = {s.name for s, condition in pairs if isinstance(s, SetWord) and condition != ALWAYS}
-        certain = [s for s, _ in pairs if isinstance(s, SetWord) and _is_word(s) and s.name not in in_turns]
+        lets = [(s, condition) for s, condition in pairs if isinstance(s, SetWord) and _is_word(s)]
         shared = {s.op.name for s, _ in pairs if isinstance(s, Shared)}
-        self.words(tuple(certain), tuple(s for s in written if s.name not in in_turns), place, shared)
-        own = [(s, condition) for s, condition in pairs if not isinstance(s, SetWord)]
-        rest = [s for s in present(found, None) if not isinstance(s, SetWord)]
         words_at = self._words_at(found)
 
         def compare(matcher: _Matcher, wanted: Statement, found: Statement) -> None:
-            matcher.words_here = words_at[id(found)]
-            matcher.statement(wanted, found)
+            if isinstance(wanted, SetWord) and isinstance(found, SetWord) and wanted.name == found.name:
+                matcher.word(wanted, found, shared)
+            else:
+                matcher.words_here = words_at.get(id(found), matcher.words_here)
+                matcher.statement(wanted, found)
 
+        if any(condition != ALWAYS for _, condition in lets) and all(_is_needed(let) for let, _ in lets):
+            trial = self._trial({})
+            trial.names = dict(self.names)
+            with suppress(NoMatch):  # in a text that has its `let`s elsewhere
+                everything = [s for s in present(found, None) if not isinstance(s, SetWord) or _is_word(s)]
+                wanted_words = [(s, c) for s, c in pairs if not isinstance(s, SetWord) or _is_word(s)]
+                trial.sequence(wanted_words, everything, place, compare)
+                self._adopt(trial)
+                return
+        in_turns = {let.name for let, condition in lets if condition != ALWAYS}
+        self.words(
+            tuple(let for let, _ in lets if let.name not in in_turns),
+            tuple(let for let in written if let.name not in in_turns),
+            place,
+            shared,
+        )
+        own = [(s, condition) for s, condition in pairs if not isinstance(s, SetWord)]
+        rest = [s for s in present(found, None) if not isinstance(s, SetWord)]
         self.sequence(own, rest, place, compare)
         if in_turns:  # how many there are is known now, if anything tells it
-            there = [
-                s for s, condition in pairs
-                if isinstance(s, SetWord) and s.name in in_turns and _is_word(s) and truth(condition, self.known)
-            ]  # fmt: skip
-            self.words(tuple(there), tuple(s for s in written if s.name in in_turns), place, shared)
+            there = tuple(let for let, condition in lets if let.name in in_turns and truth(condition, self.known))
+            self.words(there, tuple(let for let in written if let.name in in_turns), place, shared)
 
     def _words_at(self, found: tuple[Statement, ...]) -> dict[int, dict[str, Any]]:
         """What words mean in each statement of a text, by identity: how often a block repeats something may depend on it."""

@@ -502,6 +502,17 @@ def test_a_text_without_a_let_of_the_space_is_not_of_it() -> None:
         space.encode(without)
 
 
+def test_lets_in_front_of_turns_that_bind_them_again() -> None:
+    """Those in front are compared first: the others read them, and whether a turn is there is known later."""
+    body = "x = c3 repeat 2 { let v = ?(x | c3) x = sum(v, c4) let w = ?(v | c3) x = add(w, ?(v | x)) } "
+    body += "repeat ?(1..2) { let v = ?(x | c4) x = sum(v, conv(c4, k=?(1 | 3))) } output p3 = x"
+    space, rng = loads_space(text(body)), random.Random(0)
+    for _ in range(40):
+        filled = space.decode([rng.randrange(len(domain)) for domain in space.domains])
+        again = space.decode(space.encode(str(filled)))
+        assert nasdsl.loads(str(again)).digest == nasdsl.loads(str(filled)).digest
+
+
 @pytest.mark.parametrize("hole", ["?(1 | 3)", "?(1 | 2) + 1"])
 @pytest.mark.parametrize("let", ["1 + {}", "{} + 1", "(({}))", "1 - (1 - {})", "-(-{})"])
 def test_samples_of_lets_that_read_each_other_can_be_read(let: str, hole: str) -> None:
