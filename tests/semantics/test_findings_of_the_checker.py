@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from findings import checked, fixed
 
-from nasdsl.decoder import check_source
+from nasdsl.decoder import check_source, loads
 from nasdsl.diagnostics import Diagnostic, Source
 from nasdsl.semantics import builder, elaborate_chain, infer, infer_head, infer_shared, primitives
 from nasdsl.semantics.attributes import Accepts
@@ -590,6 +590,13 @@ def test_an_adapter_that_is_drawn_among_words_is_looked_up_for_each() -> None:
     for word, expected in (("conv_3x3", []), ("conv_4x4", ["unknown op `conv_4x4`"])):
         problems = checked(body.replace("input", f"let k = ?(conv_1x1 | ?({word} | skip)) input")).problems
         assert [p.message for p in problems if p.severity == "error"] == expected
+
+
+def test_a_word_that_names_a_value_means_what_that_name_means_where_it_is_read() -> None:
+    written = "x = skip(c3) repeat 2 { let v = x x = conv_3x3(x) x = sum(v, conv_1x1(x)) }"
+    meant = "x = skip(c3) repeat 2 { x = conv_3x3(x) x = sum(x, conv_1x1(x)) }"
+    digests = {loads(text(f"{body} output p3 = x")).digest for body in (written, meant)}
+    assert len(digests) == 1
 
 
 def test_a_word_may_name_the_value_that_is_read() -> None:
