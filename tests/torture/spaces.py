@@ -29,7 +29,8 @@ def compare(number: int, report: Report) -> None:
     try:
         space = loads_space(made.text)
     except DiagnosticError as error:
-        assert {problem.code for problem in error.diagnostics if problem.severity == "error"} == {"NAS410"}
+        if any(problem.code != "NAS410" for problem in error.diagnostics if problem.severity == "error"):
+            raise
         report.count("beyond the limits of the language")
         return
     report.count("spaces")
