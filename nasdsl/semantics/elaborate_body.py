@@ -44,7 +44,7 @@ from nasdsl.semantics.resolved_names import NameTable, SymbolKind
 from nasdsl.semantics.vocabulary import Block, Op
 from nasdsl.syntax import ast
 
-MAX_STATEMENTS: Final = 25_000
+MAX_STATEMENTS: Final = 20_000
 """Most statements that `repeat` may expand into."""
 
 MAX_FAILED_ROUNDS: Final = 200

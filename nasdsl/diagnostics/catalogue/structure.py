@@ -85,7 +85,7 @@ MISPLACED = Code(
 TOO_MANY = Code(
     "NAS410",
     "a decoder that expands beyond the limits",
-    "`repeat` makes at most 25,000 statements, a decoder has at most 25,000 layers, 25,000 values and 10,000 holes, and a "
+    "`repeat` makes at most 20,000 statements, a decoder has at most 25,000 layers, 25,000 values and 10,000 holes, and a "
     "head's chain 10,000 layers. Calls nest at most 150 deep, the bodies of ops included, holes, choices, and ops and blocks "
     "with holes at most 50, and files that use files at most 64. Ops and blocks with holes are expanded for each of their "
     "calls, into at most 30,000 calls, statements and alternatives.",
